@@ -1,0 +1,1 @@
+//! Level: see ARCHITECTURE.md.
