@@ -1,1 +1,15 @@
-//! Level: see ARCHITECTURE.md.
+//! Secrets and how they are kept: bearer tokens, passwords, and envelope encryption of rows at rest.
+//!
+//! This crate mints, compares, seals and opens. It decides nothing about who may do what (`access`), and it
+//! stores nothing except the master key's file. Every secret it hands out is wiped from memory when dropped
+//! and prints as `[redacted]`.
+
+mod armor;
+pub mod envelope;
+pub mod master_key_file;
+pub mod password;
+mod random;
+pub mod token;
+
+pub use armor::ShapeError;
+pub use random::RandomError;
