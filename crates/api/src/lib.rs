@@ -1,1 +1,24 @@
-//! Level: see ARCHITECTURE.md.
+//! The words of mcpctl: resources, ids, names and errors as they travel between the programs.
+//!
+//! Nothing here decides, stores or sends. Every type reads and writes the JSON of the HTTP API and the YAML
+//! that people keep in files; a reader for both that keeps line and column is in [`document`].
+
+pub mod document;
+pub mod duration;
+pub mod error;
+pub mod id;
+pub mod kind;
+pub mod name;
+pub mod question;
+pub mod resource;
+pub mod spec;
+pub mod yaml;
+
+pub use document::{Document, DocumentError};
+pub use duration::HumanDuration;
+pub use error::{ApiError, ErrorKind};
+pub use id::Id;
+pub use kind::{Kind, Verb};
+pub use name::Name;
+pub use resource::{Resource, Revision};
+pub use spec::Spec;

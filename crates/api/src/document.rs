@@ -1,0 +1,309 @@
+//! A resource as a person writes it: one flat map, checked key by key.
+//!
+//! Serde's `flatten` neither refuses unknown keys nor keeps the place of an error. So the common keys are taken out of
+//! the stream here, and everything else goes to the kind's own type, which refuses what it does not know.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{DeserializeSeed, IgnoredAny, IntoDeserializer, MapAccess, Visitor},
+    ser::SerializeMap as _,
+};
+
+use crate::{
+    Id, Kind, Name, Revision, Spec,
+    resource::Labels,
+    spec::{
+        FieldError, GroupSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec, TokenSpec,
+        UserSpec,
+    },
+};
+
+/// A resource to be made or changed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Document {
+    /// Given when an existing resource is meant; must then be its id.
+    pub id: Option<Id>,
+    /// Given in documents; in a PUT the path may say it instead.
+    pub name: Option<Name>,
+    /// For selecting.
+    pub labels: Labels,
+    /// The revision that the writer saw; a change since then is a conflict.
+    pub revision: Option<Revision>,
+    /// What it is.
+    pub spec: Spec,
+}
+
+/// Why a document cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct DocumentError {
+    /// What is wrong.
+    pub message: String,
+    /// Where, e.g. `rules[0].verbs`; empty for the whole document.
+    pub param: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl DocumentError {
+    pub(crate) fn missing(field: &str) -> Self {
+        Self { message: format!("missing field `{field}`"), param: field.to_owned(), hint: None }
+    }
+
+    pub(crate) fn from_json(error: serde_json::Error) -> Self {
+        Self { message: error.to_string(), param: String::new(), hint: None }
+    }
+}
+
+impl From<FieldError> for DocumentError {
+    fn from(error: FieldError) -> Self {
+        Self { message: error.to_string(), param: error.param, hint: error.hint }
+    }
+}
+
+impl Document {
+    /// The kind that the document is of.
+    pub fn kind(&self) -> Kind {
+        self.spec.kind()
+    }
+
+    /// Reads and validates a JSON document.
+    ///
+    /// # Errors
+    /// Not JSON, no or an unknown `kind`, an unknown key, a wrong type, or a rule broken; with the field.
+    pub fn from_json(json: &[u8]) -> Result<Self, DocumentError> {
+        let first = json.iter().find(|b| !b.is_ascii_whitespace());
+        if first != Some(&b'{') {
+            let message = "a document is a JSON object".to_owned();
+            return Err(DocumentError { message, param: String::new(), hint: None });
+        }
+        let head: Head = serde_json::from_slice(json).map_err(DocumentError::from_json)?;
+        Self::from_json_as(head.kind()?, json)
+    }
+
+    /// Reads and validates a JSON document whose kind the path says; a `kind` in the body must agree.
+    ///
+    /// # Errors
+    /// As [`Document::from_json`].
+    pub fn from_json_as(kind: Kind, json: &[u8]) -> Result<Self, DocumentError> {
+        let mut deserializer = serde_json::Deserializer::from_slice(json);
+        let mut track = serde_path_to_error::Track::new();
+        let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
+        let document = read_as(kind, tracked);
+        let document = document.map_err(|error| {
+            let path = track.path().to_string();
+            let param = if path == "." { String::new() } else { path };
+            DocumentError { message: without_place(&error), param, hint: None }
+        })?;
+        deserializer.end().map_err(DocumentError::from_json)?;
+        document.spec.validate()?;
+        Ok(document)
+    }
+}
+
+/// The server's readers name the field; serde_json's line and column of a one-line body would only confuse.
+fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    match text.rfind(" at line ") {
+        Some(at) => text.split_at(at).0.to_owned(),
+        None => text,
+    }
+}
+
+/// The first look at a document: which type is to read it.
+#[derive(Deserialize)]
+pub(crate) struct Head {
+    kind: Option<String>,
+}
+
+impl Head {
+    pub(crate) fn kind(&self) -> Result<Kind, DocumentError> {
+        let hint = Some(format!("kinds are {}", Kind::ALL.map(Kind::singular).join(", ")));
+        let Some(kind) = &self.kind else {
+            return Err(DocumentError { hint, ..DocumentError::missing("kind") });
+        };
+        // Documents say the exact word, so that a file reads the same everywhere.
+        Kind::ALL.into_iter().find(|k| k.singular() == kind).ok_or_else(|| DocumentError {
+            message: format!("`{kind}` is not a kind"),
+            param: "kind".to_owned(),
+            hint,
+        })
+    }
+}
+
+/// Reads a document of a known kind from any format. Does not [validate](Spec::validate).
+pub(crate) fn read_as<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<Document, D::Error> {
+    fn flat<'de, S, D>(kind: Kind, deserializer: D, wrap: fn(S) -> Spec) -> Result<Document, D::Error>
+    where
+        S: Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        let (common, spec) = FlatSeed { kind, spec: PhantomData::<S> }.deserialize(deserializer)?;
+        let Common { id, name, labels, revision } = common;
+        Ok(Document { id, name, labels, revision, spec: wrap(spec) })
+    }
+    match kind {
+        Kind::Llm => flat::<LlmSpec, D>(kind, deserializer, Spec::Llm),
+        Kind::Secret => flat::<SecretSpec, D>(kind, deserializer, Spec::Secret),
+        Kind::User => flat::<UserSpec, D>(kind, deserializer, Spec::User),
+        Kind::Group => flat::<GroupSpec, D>(kind, deserializer, Spec::Group),
+        Kind::ServiceAccount => flat::<ServiceAccountSpec, D>(kind, deserializer, Spec::ServiceAccount),
+        Kind::Role => flat::<RoleSpec, D>(kind, deserializer, Spec::Role),
+        Kind::RoleBinding => flat::<RoleBindingSpec, D>(kind, deserializer, Spec::RoleBinding),
+        Kind::Token => flat::<TokenSpec, D>(kind, deserializer, Spec::Token),
+    }
+}
+
+#[derive(Default)]
+struct Common {
+    id: Option<Id>,
+    name: Option<Name>,
+    labels: Labels,
+    revision: Option<Revision>,
+}
+
+struct FlatSeed<S> {
+    kind: Kind,
+    spec: PhantomData<S>,
+}
+
+impl<'de, S: Deserialize<'de>> DeserializeSeed<'de> for FlatSeed<S> {
+    type Value = (Common, S);
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de, S: Deserialize<'de>> Visitor<'de> for FlatSeed<S> {
+    type Value = (Common, S);
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a map that describes one {}", self.kind)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        let mut common = Common::default();
+        let rest = SpecKeys { map, kind: self.kind, common: &mut common };
+        let spec = S::deserialize(rest)?;
+        Ok((common, spec))
+    }
+}
+
+/// The map without the common keys, which it keeps for itself as they come by.
+struct SpecKeys<'a, A> {
+    map: A,
+    kind: Kind,
+    common: &'a mut Common,
+}
+
+impl<'de, A: MapAccess<'de>> Deserializer<'de> for SpecKeys<'_, A> {
+    type Error = A::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, A::Error> {
+        visitor.visit_map(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        use serde::de::Error as _;
+        let mut seed = Some(seed);
+        loop {
+            match self.map.next_key_seed(KeySeed { rest: &mut seed })? {
+                None => return Ok(None),
+                Some(Key::Rest(value)) => return Ok(Some(value)),
+                Some(Key::Common(key)) => match key {
+                    "kind" => {
+                        let said: String = self.map.next_value()?;
+                        if said != self.kind.singular() {
+                            let message = format!("kind `{said}` where `{}` is expected", self.kind);
+                            return Err(A::Error::custom(message));
+                        }
+                    }
+                    "id" => self.common.id = self.map.next_value()?,
+                    "name" => self.common.name = self.map.next_value()?,
+                    "labels" => self.common.labels = self.map.next_value()?,
+                    "revision" => self.common.revision = self.map.next_value()?,
+                    // Stamps are the server's; what `get -o yaml` printed is taken back without them.
+                    _ => {
+                        self.map.next_value::<IgnoredAny>()?;
+                    }
+                },
+            }
+        }
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+const COMMON_KEYS: [&str; 7] = ["kind", "id", "name", "labels", "revision", "createdAt", "updatedAt"];
+
+enum Key<V> {
+    Common(&'static str),
+    Rest(V),
+}
+
+struct KeySeed<'a, K> {
+    rest: &'a mut Option<K>,
+}
+
+impl<'de, K: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, K> {
+    type Value = Key<K::Value>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_identifier(self)
+    }
+}
+
+impl<'de, K: DeserializeSeed<'de>> Visitor<'de> for KeySeed<'_, K> {
+    type Value = Key<K::Value>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a key")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, key: &str) -> Result<Self::Value, E> {
+        if let Some(common) = COMMON_KEYS.iter().find(|common| **common == key) {
+            return Ok(Key::Common(common));
+        }
+        match self.rest.take() {
+            Some(seed) => seed.deserialize(key.into_deserializer()).map(Key::Rest),
+            None => Err(E::custom("a key was read twice")),
+        }
+    }
+}
+
+impl Serialize for Document {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", &self.kind())?;
+        if let Some(name) = &self.name {
+            map.serialize_entry("name", name)?;
+        }
+        if let Some(id) = &self.id {
+            map.serialize_entry("id", id)?;
+        }
+        if !self.labels.is_empty() {
+            map.serialize_entry("labels", &self.labels)?;
+        }
+        if let Some(revision) = &self.revision {
+            map.serialize_entry("revision", revision)?;
+        }
+        for (key, value) in self.spec.to_fields().map_err(serde::ser::Error::custom)? {
+            map.serialize_entry(&key, &value)?;
+        }
+        map.end()
+    }
+}

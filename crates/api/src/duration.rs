@@ -1,0 +1,121 @@
+//! Lengths of time as people write them: `250ms`, `30s`, `5m`, `12h`, `30d`.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// A length of time in configuration and documents.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(try_from = "String", into = "String")]
+#[schema(value_type = String, example = "30s")]
+pub struct HumanDuration(pub Duration);
+
+/// A text that is no length of time.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a length of time; write e.g. `250ms`, `30s`, `5m`, `12h` or `30d`")]
+pub struct NotADuration(String);
+
+impl HumanDuration {
+    /// So many seconds.
+    pub const fn from_secs(seconds: u64) -> Self {
+        Self(Duration::from_secs(seconds))
+    }
+
+    /// Whether it is no time at all.
+    pub fn is_zero(self) -> bool {
+        self.0.is_zero()
+    }
+}
+
+const UNITS: [(&str, u64); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+
+impl FromStr for HumanDuration {
+    type Err = NotADuration;
+
+    fn from_str(text: &str) -> Result<Self, NotADuration> {
+        let bad = || NotADuration(text.to_owned());
+        let (mut rest, mut milliseconds) = (text.trim(), 0_u64);
+        if rest.is_empty() {
+            return Err(bad());
+        }
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+            let (number, tail) = rest.split_at(digits);
+            let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
+            let (unit, next) = tail.split_at(letters);
+            let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
+            let number: u64 = number.parse().map_err(|_| bad())?;
+            let part = number.checked_mul(*factor).ok_or_else(bad)?;
+            milliseconds = milliseconds.checked_add(part).ok_or_else(bad)?;
+            rest = next;
+        }
+        Ok(Self(Duration::from_millis(milliseconds)))
+    }
+}
+
+impl fmt::Display for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = u64::try_from(self.0.as_millis()).unwrap_or(u64::MAX);
+        if rest == 0 {
+            return f.write_str("0s");
+        }
+        for (unit, factor) in UNITS {
+            let count = rest / factor;
+            rest %= factor;
+            if count > 0 {
+                write!(f, "{count}{unit}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for HumanDuration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl TryFrom<String> for HumanDuration {
+    type Error = NotADuration;
+
+    fn try_from(text: String) -> Result<Self, NotADuration> {
+        text.parse()
+    }
+}
+
+impl From<HumanDuration> for String {
+    fn from(duration: HumanDuration) -> Self {
+        duration.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn units_add_up() {
+        let parsed: HumanDuration = "1h30m".parse().unwrap();
+        assert_eq!(parsed, HumanDuration::from_secs(5400));
+        assert_eq!("250ms".parse::<HumanDuration>().unwrap().0, Duration::from_millis(250));
+    }
+
+    #[test]
+    fn numbers_without_a_unit_and_overflows_are_refused() {
+        for bad in ["", "5", "s", "5 m", "-1s", "1y", "99999999999999999999d", "1.5s"] {
+            assert!(bad.parse::<HumanDuration>().is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(milliseconds in 0..u64::from(u32::MAX)) {
+            let duration = HumanDuration(Duration::from_millis(milliseconds));
+            prop_assert_eq!(duration.to_string().parse::<HumanDuration>().unwrap(), duration);
+        }
+    }
+}

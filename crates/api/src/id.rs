@@ -1,0 +1,91 @@
+//! Server-made identifiers. An id is never reused, so whatever is bound to one dies with its resource.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+/// A CUID: 25 characters, `^c[a-z0-9]{24}$`.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Id(String);
+
+impl Id {
+    /// Characters in an id.
+    pub const LENGTH: usize = 25;
+
+    /// Makes a new id from the operating system's randomness.
+    pub fn mint() -> Self {
+        const BODY: cuid2::CuidConstructor = cuid2::CuidConstructor::new();
+        Self(format!("c{}", BODY.create_id()))
+    }
+
+    /// Whether `text` has the shape of an id; such a text is never a [`Name`](crate::Name).
+    pub fn has_shape(text: &str) -> bool {
+        text.len() == Self::LENGTH
+            && text.starts_with('c')
+            && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    }
+
+    /// The id as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A text that is no id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not an id")]
+pub struct NotAnId(String);
+
+impl FromStr for Id {
+    type Err = NotAnId;
+
+    fn from_str(text: &str) -> Result<Self, NotAnId> {
+        if Self::has_shape(text) { Ok(Self(text.to_owned())) } else { Err(NotAnId(text.to_owned())) }
+    }
+}
+
+impl TryFrom<String> for Id {
+    type Error = NotAnId;
+
+    fn try_from(text: String) -> Result<Self, NotAnId> {
+        text.parse()
+    }
+}
+
+impl From<Id> for String {
+    fn from(id: Id) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn minted_ids_have_the_shape_and_differ() {
+        let (a, b) = (Id::mint(), Id::mint());
+        assert!(Id::has_shape(a.as_str()), "{a}");
+        assert_ne!(a, b);
+    }
+
+    #[test]
+    fn other_shapes_are_refused() {
+        for text in ["", "c", "claude", "Cabcdefghijklmnopqrstuvwx", "dabcdefghijklmnopqrstuvwx"] {
+            assert!(text.parse::<Id>().is_err(), "{text}");
+        }
+    }
+}

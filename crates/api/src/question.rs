@@ -1,0 +1,177 @@
+//! Sessions, and questions about who may do what.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    HumanDuration, Id, Name,
+    resource::Revision,
+    spec::{SecretValue, Subject},
+};
+
+/// `POST /api/v1/auth/login`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LoginRequest {
+    /// The user's name.
+    pub user: String,
+    /// The user's password.
+    #[schema(value_type = String)]
+    pub password: SecretValue,
+}
+
+/// `POST /api/v1/tokens`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenRequest {
+    /// The new token's name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// A user or a service account.
+    pub subject: Subject,
+    /// How long it is good for; 30 days where nothing is said, at most 366 days.
+    #[serde(default)]
+    pub expires_in: Option<HumanDuration>,
+}
+
+/// A new credential. The only answer that ever holds it.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IssuedToken {
+    /// The token's id.
+    #[schema(value_type = String)]
+    pub id: Id,
+    /// The token's name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// Whom it stands for.
+    pub subject: Subject,
+    /// From then on it is refused.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// The bearer itself.
+    #[schema(value_type = String)]
+    pub token: SecretValue,
+}
+
+/// `GET /api/v1/auth/whoami`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WhoAmI {
+    /// The caller.
+    pub subject: Subject,
+    /// The caller's id.
+    #[schema(value_type = String)]
+    pub id: Id,
+    /// Groups the caller is in.
+    #[schema(value_type = Vec<String>)]
+    pub groups: Vec<Name>,
+    /// Roles bound to the caller, directly or by a group.
+    #[schema(value_type = Vec<String>)]
+    pub roles: Vec<Name>,
+    /// When the credential that was presented ends.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+}
+
+/// `POST /api/v1/auth/can-i`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CanI {
+    /// E.g. `view`.
+    pub verb: String,
+    /// E.g. `llms`.
+    pub kind: String,
+    /// A name or id; left out: is there any name on which it is allowed?
+    #[serde(default)]
+    pub name: Option<String>,
+}
+
+/// The answer to [`CanI`].
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CanIAnswer {
+    /// Whether it is allowed.
+    pub allowed: bool,
+    /// In words: which role and binding allow it, or that none does.
+    pub reason: String,
+    /// The state of the world in which this was decided.
+    pub revision: Revision,
+}
+
+/// `GET /api/v1/auth/who-can?verb=&kind=&name=`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct WhoCan {
+    /// Everybody who may, and why.
+    pub subjects: Vec<Grantee>,
+    /// The state of the world in which this was decided.
+    pub revision: Revision,
+}
+
+/// Somebody who may, and why.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Grantee {
+    /// Who.
+    pub subject: Subject,
+    /// The role that allows it.
+    #[schema(value_type = String)]
+    pub role: Name,
+    /// The binding that gives the role.
+    #[schema(value_type = String)]
+    pub binding: Name,
+    /// The group by which the subject has the binding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub via_group: Option<Name>,
+}
+
+/// The answer to a list: resources of one kind, ordered by name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct List<T> {
+    /// The revision that the list shows; a watch goes on from here.
+    pub revision: Revision,
+    /// The resources.
+    pub items: Vec<T>,
+}
+
+/// What became of one document of an apply.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Applied {
+    /// The document's kind.
+    pub kind: crate::Kind,
+    /// The document's name.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// What was done.
+    pub outcome: ApplyOutcome,
+}
+
+/// What an apply did to one resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ApplyOutcome {
+    /// There was none of that name.
+    Created,
+    /// It said something else.
+    Configured,
+    /// It said just that.
+    Unchanged,
+}
+
+/// The answer to an apply.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ApplyReport {
+    /// In the order of the documents.
+    pub results: Vec<Applied>,
+    /// Whether nothing was stored.
+    pub dry_run: bool,
+    /// What the writer should know, e.g. that a credential was detached.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}

@@ -1,0 +1,122 @@
+//! A resource as the server keeps and shows it.
+
+use std::{collections::BTreeMap, fmt};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize, ser::SerializeMap as _};
+use utoipa::ToSchema;
+
+use crate::{Document, Id, Kind, Name, Spec};
+
+/// A number of the store's one gap-free sequence of changes; 0 is the empty store.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema,
+)]
+#[serde(transparent)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision that follows.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Labels of a resource, for selecting with `-l`.
+pub type Labels = BTreeMap<String, String>;
+
+/// A resource: what a person wrote, and what the server added.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Resource {
+    /// Made by the server, never reused.
+    pub id: Id,
+    /// Unique within the kind.
+    pub name: Name,
+    /// For selecting.
+    pub labels: Labels,
+    /// The revision of the last change to this resource.
+    pub revision: Revision,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+    /// What it is.
+    pub spec: Spec,
+}
+
+impl Resource {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        self.spec.kind()
+    }
+
+    /// The document that `get -o yaml` prints and `apply` takes.
+    pub fn to_document(&self) -> Document {
+        Document {
+            id: Some(self.id.clone()),
+            name: Some(self.name.clone()),
+            labels: self.labels.clone(),
+            revision: Some(self.revision),
+            spec: self.spec.clone(),
+        }
+    }
+
+    /// Reads the JSON that [`Serialize`] writes.
+    ///
+    /// # Errors
+    /// When it is not a resource: a field is missing, unknown or of the wrong type.
+    pub fn from_json(text: &str) -> Result<Self, crate::DocumentError> {
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Stamps {
+            created_at: Timestamp,
+            updated_at: Timestamp,
+        }
+        let stamps: Stamps = serde_json::from_str(text).map_err(crate::DocumentError::from_json)?;
+        let document = Document::from_json(text.as_bytes())?;
+        let missing = |field: &str| crate::DocumentError::missing(field);
+        Ok(Self {
+            id: document.id.ok_or_else(|| missing("id"))?,
+            name: document.name.ok_or_else(|| missing("name"))?,
+            labels: document.labels,
+            revision: document.revision.ok_or_else(|| missing("revision"))?,
+            created_at: stamps.created_at,
+            updated_at: stamps.updated_at,
+            spec: document.spec,
+        })
+    }
+}
+
+/// Flat, one map: `kind`, `id`, `name`, `labels`, `revision`, `createdAt`, `updatedAt`, then what the spec says.
+impl Serialize for Resource {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", &self.kind())?;
+        map.serialize_entry("name", &self.name)?;
+        map.serialize_entry("id", &self.id)?;
+        if !self.labels.is_empty() {
+            map.serialize_entry("labels", &self.labels)?;
+        }
+        map.serialize_entry("revision", &self.revision)?;
+        map.serialize_entry("createdAt", &self.created_at)?;
+        map.serialize_entry("updatedAt", &self.updated_at)?;
+        for (key, value) in self.spec.to_fields().map_err(serde::ser::Error::custom)? {
+            map.serialize_entry(&key, &value)?;
+        }
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for Resource {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Box::<serde_json::value::RawValue>::deserialize(deserializer)?;
+        Self::from_json(text.get()).map_err(serde::de::Error::custom)
+    }
+}

@@ -1,0 +1,113 @@
+//! What each kind of resource says, as people write it. Fields that only the server sets are in
+//! [`Resource`](crate::Resource).
+
+mod llm;
+mod people;
+mod rbac;
+mod secret;
+
+use serde_json::{Map, Value};
+
+pub use llm::{LlmSpec, ProviderType, Retries, SecretKeyRef, Timeouts};
+pub use people::{GroupSpec, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
+pub use rbac::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule};
+pub use secret::{SecretSpec, SecretValue};
+
+use crate::Kind;
+
+/// What a resource of one kind says.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most resources of a busy server are Llms and tokens of like size"
+)]
+pub enum Spec {
+    /// A named language model.
+    Llm(LlmSpec),
+    /// Keys and values that nobody can read back.
+    Secret(SecretSpec),
+    /// A person.
+    User(UserSpec),
+    /// A set of users and service accounts.
+    Group(GroupSpec),
+    /// A program that calls in its own right.
+    ServiceAccount(ServiceAccountSpec),
+    /// A list of rules.
+    Role(RoleSpec),
+    /// Gives a role to subjects.
+    RoleBinding(RoleBindingSpec),
+    /// A bearer credential.
+    Token(TokenSpec),
+}
+
+/// A field that reads well but breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{param}: {message}")]
+pub struct FieldError {
+    /// Where, e.g. `rules[0].verbs`.
+    pub param: String,
+    /// What is wrong.
+    pub message: String,
+    /// What to write instead.
+    pub hint: Option<String>,
+}
+
+impl FieldError {
+    pub(crate) fn new(param: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { param: param.into(), message: message.into(), hint: None }
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl Spec {
+    /// The kind that this says something of.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Llm(_) => Kind::Llm,
+            Self::Secret(_) => Kind::Secret,
+            Self::User(_) => Kind::User,
+            Self::Group(_) => Kind::Group,
+            Self::ServiceAccount(_) => Kind::ServiceAccount,
+            Self::Role(_) => Kind::Role,
+            Self::RoleBinding(_) => Kind::RoleBinding,
+            Self::Token(_) => Kind::Token,
+        }
+    }
+
+    /// Checks what types alone cannot: ranges, URLs, empty lists.
+    ///
+    /// # Errors
+    /// The first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        match self {
+            Self::Llm(spec) => spec.validate(),
+            Self::Secret(spec) => spec.validate(),
+            Self::User(spec) => spec.validate(),
+            Self::Role(spec) => spec.validate(),
+            Self::RoleBinding(spec) => spec.validate(),
+            Self::Group(spec) => spec.validate(),
+            Self::ServiceAccount(_) | Self::Token(_) => Ok(()),
+        }
+    }
+
+    pub(crate) fn to_fields(&self) -> Result<Map<String, Value>, serde_json::Error> {
+        let value = match self {
+            Self::Llm(spec) => serde_json::to_value(spec),
+            Self::Secret(spec) => serde_json::to_value(spec),
+            Self::User(spec) => serde_json::to_value(spec),
+            Self::Group(spec) => serde_json::to_value(spec),
+            Self::ServiceAccount(spec) => serde_json::to_value(spec),
+            Self::Role(spec) => serde_json::to_value(spec),
+            Self::RoleBinding(spec) => serde_json::to_value(spec),
+            Self::Token(spec) => serde_json::to_value(spec),
+        }?;
+        match value {
+            Value::Object(map) => Ok(map),
+            _ => Ok(Map::new()),
+        }
+    }
+}

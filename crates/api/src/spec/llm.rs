@@ -1,0 +1,140 @@
+//! A named language model: where it is, how to reach it, how long to wait.
+
+use serde::{Deserialize, Serialize};
+use url::Url;
+use utoipa::ToSchema;
+
+use super::FieldError;
+use crate::{HumanDuration, Name};
+
+/// What an `Llm` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct LlmSpec {
+    /// The API that the provider speaks.
+    #[serde(rename = "type")]
+    pub provider: ProviderType,
+    /// Base address of the provider, with or without `/v1`.
+    #[schema(value_type = String, example = "https://api.openai.com/v1")]
+    pub url: Url,
+    /// The provider's own name of the model; put in place of the Llm's name when a request is forwarded.
+    pub model: String,
+    /// The provider's key, kept in a secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_key: Option<SecretKeyRef>,
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// How long each step may take.
+    #[serde(default)]
+    pub timeouts: Timeouts,
+    /// How often a failed attempt is repeated.
+    #[serde(default)]
+    pub retries: Retries,
+}
+
+/// The API that a provider speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum ProviderType {
+    /// OpenAI's, and that of every compatible server.
+    Openai,
+}
+
+/// One value of a secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct SecretKeyRef {
+    /// The secret's name.
+    #[schema(value_type = String)]
+    pub secret: Name,
+    /// The key in its `data`.
+    pub key: String,
+}
+
+/// How long each step of an attempt may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Timeouts {
+    /// Until the connection stands, TLS included.
+    pub connect: HumanDuration,
+    /// Until the response head of a streamed request.
+    pub response: HumanDuration,
+    /// Until the whole answer of a request that is not streamed.
+    pub answer: HumanDuration,
+    /// Until the first content of a stream, counted from the response head.
+    pub first_token: HumanDuration,
+    /// Between two events of a stream.
+    pub idle: HumanDuration,
+}
+
+/// The defaults of CONTRACT.md.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: HumanDuration::from_secs(3),
+            response: HumanDuration::from_secs(30),
+            answer: HumanDuration::from_secs(300),
+            first_token: HumanDuration::from_secs(30),
+            idle: HumanDuration::from_secs(30),
+        }
+    }
+}
+
+/// How often a failed attempt is repeated on the same target.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Retries {
+    /// At most so many besides the first attempt; 0 to 2.
+    pub max: u8,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self { max: Self::MOST }
+    }
+}
+
+impl Retries {
+    /// The most repetitions that may be asked for.
+    pub const MOST: u8 = 2;
+}
+
+impl LlmSpec {
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        let url = &self.url;
+        if !matches!(url.scheme(), "http" | "https") {
+            return Err(FieldError::new("url", format!("`{url}` is neither http nor https")));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(FieldError::new("url", "credentials do not belong into an address")
+                .hint("keep the key in a secret and name it in `apiKey: {secret, key}`"));
+        }
+        if url.query().is_some() || url.fragment().is_some() {
+            return Err(FieldError::new("url", "a base address has neither query nor fragment"));
+        }
+        if self.model.trim().is_empty() {
+            return Err(FieldError::new("model", "the provider's model name is empty"));
+        }
+        // INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
+        let t = &self.timeouts;
+        for (name, value) in [
+            ("connect", t.connect),
+            ("response", t.response),
+            ("answer", t.answer),
+            ("firstToken", t.first_token),
+            ("idle", t.idle),
+        ] {
+            if value.is_zero() {
+                return Err(FieldError::new(format!("timeouts.{name}"), "a timeout is more than zero"));
+            }
+        }
+        if self.retries.max > Retries::MOST {
+            return Err(FieldError::new(
+                "retries.max",
+                format!("at most {} repetitions, {} asked for", Retries::MOST, self.retries.max),
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,142 @@
+//! Who calls: users, groups, service accounts, and the tokens that stand for them.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::{FieldError, SecretValue};
+use crate::{Id, Name};
+
+/// What a `User` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct UserSpec {
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
+    /// A disabled user's credentials are refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// For `mcpctl login`; write-only, kept as a hash.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(write_only, value_type = Option<String>)]
+    pub password: Option<SecretValue>,
+}
+
+impl UserSpec {
+    /// Fewest characters of a password (NIST SP 800-63B, section 3.1.1.2, for one that stands alone: 15; we ask for
+    /// 12 because logins are rate-limited).
+    pub const PASSWORD_MIN: usize = 12;
+    /// Most characters of a password; bounds the work that a login can ask for.
+    pub const PASSWORD_MAX: usize = 256;
+
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        let length = self.password.as_ref().map(|p| p.expose().chars().count());
+        match length {
+            Some(n) if !(Self::PASSWORD_MIN..=Self::PASSWORD_MAX).contains(&n) => Err(FieldError::new(
+                "password",
+                format!("a password has {} to {} characters", Self::PASSWORD_MIN, Self::PASSWORD_MAX),
+            )),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// What a `ServiceAccount` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ServiceAccountSpec {
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// A disabled account's credentials are refused.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+}
+
+/// What a `Group` says.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct GroupSpec {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Users and service accounts; groups do not nest.
+    #[serde(default)]
+    pub members: Vec<Subject>,
+}
+
+impl GroupSpec {
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        match self.members.iter().position(|m| m.kind == SubjectKind::Group) {
+            Some(at) => Err(FieldError::new(format!("members[{at}].kind"), "groups do not nest")
+                .hint("members are of kind User or ServiceAccount")),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Somebody whom a binding, a group or a token names.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Subject {
+    /// User, group or service account.
+    pub kind: SubjectKind,
+    /// Its name.
+    #[schema(value_type = String)]
+    pub name: Name,
+}
+
+/// The kinds that a rule can be given to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
+pub enum SubjectKind {
+    /// A person.
+    User,
+    /// A set of users and service accounts.
+    Group,
+    /// A program.
+    ServiceAccount,
+}
+
+impl SubjectKind {
+    /// As a kind of resource.
+    pub fn kind(self) -> crate::Kind {
+        match self {
+            Self::User => crate::Kind::User,
+            Self::Group => crate::Kind::Group,
+            Self::ServiceAccount => crate::Kind::ServiceAccount,
+        }
+    }
+}
+
+impl std::fmt::Display for SubjectKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.kind().singular())
+    }
+}
+
+impl std::fmt::Display for Subject {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// What a `Token` says; made by `POST /api/v1/tokens` and by login, never by `apply`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenSpec {
+    /// Whom it stands for: a user or a service account.
+    pub subject: Subject,
+    /// The subject's id: a token never passes to a namesake made later.
+    #[schema(value_type = String)]
+    pub subject_id: Id,
+    /// From then on it is refused.
+    #[schema(value_type = String, format = DateTime)]
+    pub expires_at: Timestamp,
+    /// Whether a login made it; such a token ends with `logout`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub session: bool,
+}

@@ -1,0 +1,259 @@
+//! Rules, roles and bindings. They only ever allow; what nothing allows is denied.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize, de::Error as _};
+use utoipa::ToSchema;
+
+use super::{FieldError, Subject};
+use crate::{Kind, Name, Verb};
+
+/// What a `Role` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoleSpec {
+    /// For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Each rule allows on its own.
+    pub rules: Vec<Rule>,
+}
+
+/// Allows every listed verb on every listed kind for resources whose name matches.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Rule {
+    /// Plurals such as `llms`, or `*`.
+    #[schema(value_type = Vec<String>)]
+    pub kinds: Vec<Allowed<Kind>>,
+    /// Verbs such as `view`, or `*`.
+    #[schema(value_type = Vec<String>)]
+    pub verbs: Vec<Allowed<Verb>>,
+    /// Names, in which `*` stands for any characters. Never left out: `["*"]` says all.
+    #[schema(value_type = Vec<String>)]
+    pub names: Vec<NamePattern>,
+}
+
+/// One value, or all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Allowed<T> {
+    /// `*`
+    Any,
+    /// This one.
+    Only(T),
+}
+
+impl<T: PartialEq> Allowed<T> {
+    /// Whether `value` is allowed.
+    pub fn includes(&self, value: &T) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Only(only) => only == value,
+        }
+    }
+}
+
+impl Serialize for Allowed<Kind> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Any => "*",
+            Self::Only(kind) => kind.plural(),
+        })
+    }
+}
+
+impl Serialize for Allowed<Verb> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(match self {
+            Self::Any => "*",
+            Self::Only(verb) => verb.as_str(),
+        })
+    }
+}
+
+impl<'de, T> Deserialize<'de> for Allowed<T>
+where
+    T: FromStr,
+    T::Err: fmt::Display,
+{
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        text.parse().map(Self::Only).map_err(D::Error::custom)
+    }
+}
+
+/// A name in which `*` stands for any characters, none included.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct NamePattern(String);
+
+impl NamePattern {
+    /// The pattern that matches every name.
+    pub fn any() -> Self {
+        Self("*".to_owned())
+    }
+
+    /// Whether every name matches.
+    pub fn is_any(&self) -> bool {
+        !self.0.is_empty() && self.0.bytes().all(|b| b == b'*')
+    }
+
+    /// Whether `name` matches.
+    pub fn matches(&self, name: &str) -> bool {
+        glob(self.0.as_bytes(), name.as_bytes())
+    }
+
+    /// Whether all that `other` matches, this matches too. A `*` of `other` is met by a `*` of ours only, so the
+    /// answer errs towards no.
+    pub fn covers(&self, other: &Self) -> bool {
+        glob(self.0.as_bytes(), other.0.as_bytes())
+    }
+
+    /// The pattern as written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// Greedy matching with one remembered star, linear in practice. In `text` a literal `*` is matched by a star only,
+/// because no pattern character but a star can equal it.
+fn glob(pattern: &[u8], text: &[u8]) -> bool {
+    let (mut p, mut t) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    while let Some(&c) = text.get(t) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                star = Some((p, t));
+                p += 1;
+            }
+            Some(&literal) if literal == c && c != b'*' => {
+                p += 1;
+                t += 1;
+            }
+            _ => match star {
+                Some((at, from)) => {
+                    p = at + 1;
+                    t = from + 1;
+                    star = Some((at, from + 1));
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern.get(p..).is_some_and(|rest| rest.iter().all(|&b| b == b'*'))
+}
+
+/// A text that is no pattern of names.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a name or a pattern: lower-case letters, digits, `.`, `_`, `-` and `*`")]
+pub struct NotAPattern(String);
+
+impl FromStr for NamePattern {
+    type Err = NotAPattern;
+
+    fn from_str(text: &str) -> Result<Self, NotAPattern> {
+        let fits =
+            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-' | b'*');
+        if text.is_empty() || text.len() > Name::MAX_LENGTH || !text.bytes().all(fits) {
+            return Err(NotAPattern(text.to_owned()));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl<'de> Deserialize<'de> for NamePattern {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+impl fmt::Debug for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a `RoleBinding` says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct RoleBindingSpec {
+    /// The role's name.
+    #[schema(value_type = String)]
+    pub role: Name,
+    /// Who gets it.
+    pub subjects: Vec<Subject>,
+}
+
+impl RoleSpec {
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        // INVARIANT 15: an empty list allows nothing; writing one is a mistake worth saying.
+        for (at, rule) in self.rules.iter().enumerate() {
+            let empty = [
+                ("kinds", rule.kinds.is_empty()),
+                ("verbs", rule.verbs.is_empty()),
+                ("names", rule.names.is_empty()),
+            ];
+            if let Some((field, _)) = empty.iter().find(|(_, empty)| *empty) {
+                return Err(FieldError::new(format!("rules[{at}].{field}"), "an empty list allows nothing")
+                    .hint("write `[\"*\"]` for all"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl RoleBindingSpec {
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        if self.subjects.is_empty() {
+            return Err(FieldError::new("subjects", "a binding without subjects gives nothing to anybody"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn pattern(text: &str) -> NamePattern {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn stars_match_any_characters() {
+        assert!(pattern("team-a-*").matches("team-a-x"));
+        assert!(pattern("team-a-*").matches("team-a-"));
+        assert!(!pattern("team-a-*").matches("team-b-x"));
+        assert!(pattern("*-prod").matches("gpt-prod"));
+        assert!(pattern("a*b*c").matches("axxbxbc"));
+        assert!(!pattern("claude").matches("claude2"));
+        assert!(pattern("*").is_any() && pattern("**").is_any() && !pattern("a*").is_any());
+    }
+
+    #[test]
+    fn covering_is_not_fooled_by_stars() {
+        assert!(pattern("*").covers(&pattern("team-*")));
+        assert!(pattern("team-*").covers(&pattern("team-a-*")));
+        assert!(pattern("team-*").covers(&pattern("team-a")));
+        assert!(!pattern("team-a").covers(&pattern("team-*")));
+        assert!(!pattern("team-a-*").covers(&pattern("team-*")));
+        assert!(!pattern("a*").covers(&pattern("*a")));
+    }
+
+    proptest! {
+        #[test]
+        fn inv_12_what_a_covered_pattern_matches_the_covering_one_matches(
+            outer in "[ab*]{1,5}", inner in "[ab*]{1,5}", name in "[ab]{1,6}"
+        ) {
+            let (outer, inner) = (pattern(&outer), pattern(&inner));
+            if outer.covers(&inner) && inner.matches(&name) {
+                prop_assert!(outer.matches(&name), "{outer:?} {inner:?} {name}");
+            }
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Documents as people write them: what reads, what is refused, and with which words at which place.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use insta::assert_snapshot;
+use mcpctl_api::{Document, Id, Kind, Name, Resource, Revision, Spec, yaml};
+
+const GOOD: &str = r#"
+# the platform team's file
+kind: Llm
+name: claude
+type: openai
+url: https://api.example.com/v1
+model: big-1
+apiKey: {secret: provider, key: token}
+timeouts: {firstToken: 10s}
+---
+kind: Secret
+name: provider
+data: {token: "s3cret"}
+---
+kind: Role
+name: llm-reader
+rules: [{kinds: [llms], verbs: [view, run], names: ["claude", "team-a-*"]}]
+---
+kind: RoleBinding
+name: team-a
+role: llm-reader
+subjects: [{kind: Group, name: team-a}]
+"#;
+
+fn refusal(text: &str) -> String {
+    match yaml::read_documents(text) {
+        Ok(found) => panic!("it reads: {found:?}"),
+        Err(error) => match &error.hint {
+            Some(hint) => format!("{error}\nhint: {hint}"),
+            None => error.to_string(),
+        },
+    }
+}
+
+#[test]
+fn a_file_of_documents_reads_in_order() {
+    let found = yaml::read_documents(GOOD).unwrap();
+    let kinds: Vec<_> = found.iter().map(|d| (d.document.kind(), d.line)).collect();
+    assert_eq!(kinds, [(Kind::Llm, 1), (Kind::Secret, 11), (Kind::Role, 15), (Kind::RoleBinding, 19)]);
+    let Spec::Llm(llm) = &found[0].document.spec else { panic!() };
+    assert_eq!(llm.timeouts.first_token.to_string(), "10s");
+    assert_eq!(llm.timeouts.idle.to_string(), "30s");
+}
+
+#[test]
+fn secrets_do_not_print() {
+    let found = yaml::read_documents(GOOD).unwrap();
+    assert!(!format!("{found:?}").contains("s3cret"));
+}
+
+#[test]
+fn refusals_name_line_and_column() {
+    let cases = [
+        "kind: Llm\nname: a\ntype: openai\nurl: http://x/v1\nmodel: m\nmodle: n\n",
+        "name: a\n",
+        "kind: Lm\nname: a\n",
+        "kind: Group\nname: g\n---\nkind: User\nname: Bad\n",
+        "kind: User\nname: cabcdefghijklmnopqrstuvwx\n",
+        "kind: User\nname: [\n",
+        "kind: User\nname: a\nname: b\n",
+        "kind: Role\nname: r\nrules:\n  - kinds: [llmz]\n    verbs: [view]\n    names: ['*']\n",
+        "kind: Role\nname: r\nrules:\n  - kinds: [llms]\n    verbs: [view]\n",
+        "kind: Role\nname: r\nrules:\n  - {kinds: [llms], verbs: [], names: ['*']}\n",
+        "kind: Llm\nname: a\ntype: openai\nurl: ftp://x/\nmodel: m\n",
+        "kind: Llm\nname: a\ntype: openai\nurl: http://u:p@x/\nmodel: m\n",
+        "kind: Llm\nname: a\ntype: openai\nurl: http://x\nmodel: m\ntimeouts: {idle: 0s}\n",
+        "kind: Llm\nname: a\ntype: openai\nurl: http://x\nmodel: m\ntimeouts: {idle: 5}\n",
+        "kind: Llm\nname: a\ntype: openai\nurl: not a url\nmodel: m\n",
+    ];
+    let told: Vec<_> = cases.iter().map(|case| format!("{case}=> {}\n", refusal(case))).collect();
+    assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn json_refusals_name_the_field() {
+    let cases = [
+        r#"{"kind":"Llm","name":"a","type":"openai","url":"http://x","model":"m","timeouts":{"idel":"1s"}}"#,
+        r#"{"kind":"User","name":"A B"}"#,
+        r#"{"kind":"Role","name":"r","rules":[{"kinds":["x"],"verbs":["view"],"names":["*"]}]}"#,
+        r#"{"kind":"User"} trailing"#,
+        r#"{"kind":"User","name":"a","password":"short"}"#,
+        "[]",
+        "",
+    ];
+    let told = cases.map(|case| {
+        let error = Document::from_json(case.as_bytes()).unwrap_err();
+        format!("{case}\n=> {} [{}]\n", error.message, error.param)
+    });
+    assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn a_resource_survives_json_and_comes_back_as_a_document() {
+    let document = yaml::read_documents(GOOD).unwrap().remove(0).document;
+    let resource = Resource {
+        id: Id::mint(),
+        name: document.name.clone().unwrap(),
+        labels: [("team".to_owned(), "a".to_owned())].into(),
+        revision: Revision(7),
+        created_at: "2026-01-02T03:04:05Z".parse().unwrap(),
+        updated_at: "2026-01-02T03:04:06Z".parse().unwrap(),
+        spec: document.spec,
+    };
+    let json = serde_json::to_string(&resource).unwrap();
+    assert_eq!(serde_json::from_str::<Resource>(&json).unwrap(), resource);
+    let back = Document::from_json(json.as_bytes()).unwrap();
+    assert_eq!(back, resource.to_document());
+    assert_eq!(back.name, Some("claude".parse::<Name>().unwrap()));
+}
