@@ -17,10 +17,6 @@ use crate::Kind;
 
 /// What a resource of one kind says.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most resources of a busy server are Llms and tokens of like size"
-)]
 pub enum Spec {
     /// A named language model.
     Llm(LlmSpec),

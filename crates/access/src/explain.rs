@@ -1,0 +1,46 @@
+//! Questions about rights: can I, and who can.
+
+use mcpctl_api::{Kind, Name, Verb, question::Grantee, spec::Subject};
+
+use crate::{Principal, Reason, Snapshot};
+
+impl Snapshot {
+    /// Why this subject may do this: to the resource of that name, or to any at all where no name is given.
+    pub fn reason(
+        &self,
+        principal: &Principal,
+        verb: Verb,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> Option<Reason> {
+        self.index.find(&principal.subject, verb, kind, |p| name.is_none_or(|name| p.matches(name)))
+    }
+
+    /// Everybody who may do this to the resource of that name, and why; disabled accounts left out.
+    pub fn who_can(&self, verb: Verb, kind: Kind, name: &str) -> Vec<Grantee> {
+        let mut found: Vec<Grantee> = self
+            .principals()
+            .filter(|subject| self.is_active(subject))
+            .filter_map(|subject| {
+                let reason = self.index.find(&subject, verb, kind, |p| p.matches(name))?;
+                let Reason { binding, role, via_group } = reason;
+                Some(Grantee { subject, role, binding, via_group })
+            })
+            .collect();
+        found.sort();
+        found
+    }
+
+    /// The groups that name this subject.
+    pub fn groups_of(&self, subject: &Subject) -> Vec<Name> {
+        self.index.groups_of(subject).to_vec()
+    }
+
+    /// The roles that this subject holds, directly or by a group, each once.
+    pub fn roles_of(&self, subject: &Subject) -> Vec<Name> {
+        let mut roles: Vec<Name> = self.index.held_by(subject).map(|(grant, _)| grant.role.clone()).collect();
+        roles.sort();
+        roles.dedup();
+        roles
+    }
+}

@@ -1,0 +1,92 @@
+//! From a bearer to somebody who calls.
+
+use jiff::Timestamp;
+use mcpctl_api::{
+    Id, Spec,
+    spec::{Subject, SubjectKind},
+};
+
+use crate::Snapshot;
+
+/// An authenticated caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// A user or a service account.
+    pub subject: Subject,
+    /// The subject's id.
+    pub id: Id,
+    /// The token that was presented.
+    pub token: Id,
+    /// When that token ends.
+    pub expires_at: Timestamp,
+    /// Whether a login made that token.
+    pub session: bool,
+}
+
+/// Why a credential is refused. The caller learns only that it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejected {
+    /// No token has this hash.
+    #[error("the credential is not known")]
+    Unknown,
+    /// The token ended.
+    #[error("the credential has expired")]
+    Expired,
+    /// The subject is gone, or another one has its name now.
+    #[error("the credential's owner no longer exists")]
+    Orphaned,
+    /// The subject is disabled.
+    #[error("the credential's owner is disabled")]
+    Disabled,
+}
+
+impl Snapshot {
+    /// Who presents the token of this hash.
+    ///
+    /// # Errors
+    /// When the token is unknown or expired, or its owner gone or disabled.
+    pub fn authenticate(&self, token_hash: &[u8; 32], now: Timestamp) -> Result<Principal, Rejected> {
+        let stored = self.token(token_hash).ok_or(Rejected::Unknown)?;
+        let Spec::Token(token) = &stored.resource.spec else { return Err(Rejected::Unknown) };
+        if now >= token.expires_at {
+            return Err(Rejected::Expired);
+        }
+        // By id, so that a token never passes to a namesake made later.
+        let owner = self.by_id(&token.subject_id).ok_or(Rejected::Orphaned)?;
+        if owner.kind() != token.subject.kind.kind() {
+            return Err(Rejected::Orphaned);
+        }
+        let (disabled, kind) = match &owner.resource.spec {
+            Spec::User(user) => (user.disabled, SubjectKind::User),
+            Spec::ServiceAccount(account) => (account.disabled, SubjectKind::ServiceAccount),
+            _ => return Err(Rejected::Orphaned),
+        };
+        if disabled {
+            return Err(Rejected::Disabled);
+        }
+        Ok(Principal {
+            subject: Subject { kind, name: owner.name().clone() },
+            id: owner.id().clone(),
+            token: stored.id().clone(),
+            expires_at: token.expires_at,
+            session: token.session,
+        })
+    }
+
+    /// Whether a user or service account of this name exists and is not disabled.
+    pub(crate) fn is_active(&self, subject: &Subject) -> bool {
+        match self.by_name(subject.kind.kind(), subject.name.as_str()).map(|s| &s.resource.spec) {
+            Some(Spec::User(user)) => !user.disabled,
+            Some(Spec::ServiceAccount(account)) => !account.disabled,
+            _ => false,
+        }
+    }
+
+    /// Every user and service account.
+    pub(crate) fn principals(&self) -> impl Iterator<Item = Subject> {
+        let of = |kind: SubjectKind| {
+            self.all(kind.kind()).map(move |stored| Subject { kind, name: stored.name().clone() })
+        };
+        of(SubjectKind::User).chain(of(SubjectKind::ServiceAccount))
+    }
+}

@@ -1,0 +1,218 @@
+//! Every resource at one revision, immutable. A change makes a new snapshot; readers keep the one they have.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use mcpctl_api::{Id, Kind, Name, Resource, Revision, Spec};
+
+use crate::rules::Index;
+
+/// A resource, with what no answer ever shows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stored {
+    /// What may be shown to those who may view it.
+    pub resource: Resource,
+    /// What may not.
+    pub confidential: Option<Confidential>,
+}
+
+/// The part of a resource that stays inside; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Confidential {
+    /// SHA-256 of a token's text.
+    TokenHash([u8; 32]),
+    /// PHC string of a user's password.
+    PasswordHash(String),
+    /// A secret's data, under envelope encryption.
+    Sealed(Vec<u8>),
+}
+
+impl std::fmt::Debug for Confidential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[confidential]")
+    }
+}
+
+impl Stored {
+    /// The resource's kind.
+    pub fn kind(&self) -> Kind {
+        self.resource.kind()
+    }
+
+    /// The resource's id.
+    pub fn id(&self) -> &Id {
+        &self.resource.id
+    }
+
+    /// The resource's name.
+    pub fn name(&self) -> &Name {
+        &self.resource.name
+    }
+}
+
+/// One change of the store.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Change {
+    /// Made or changed; the resource carries the change's revision.
+    Put(Arc<Stored>),
+    /// Removed.
+    Delete {
+        /// The removed resource's kind.
+        kind: Kind,
+        /// The removed resource's id.
+        id: Id,
+        /// The removed resource's last name.
+        name: Name,
+        /// The change's revision.
+        revision: Revision,
+    },
+}
+
+impl Change {
+    /// The revision that this change made.
+    pub fn revision(&self) -> Revision {
+        match self {
+            Self::Put(stored) => stored.resource.revision,
+            Self::Delete { revision, .. } => *revision,
+        }
+    }
+
+    /// The kind of resource that changed.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Put(stored) => stored.kind(),
+            Self::Delete { kind, .. } => *kind,
+        }
+    }
+
+    /// The id of the resource that changed.
+    pub fn id(&self) -> &Id {
+        match self {
+            Self::Put(stored) => stored.id(),
+            Self::Delete { id, .. } => id,
+        }
+    }
+}
+
+/// Every resource at one revision.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    revision: Revision,
+    by_id: HashMap<Id, Arc<Stored>>,
+    by_name: BTreeMap<Kind, BTreeMap<Name, Arc<Stored>>>,
+    by_token: HashMap<[u8; 32], Id>,
+    pub(crate) index: Arc<Index>,
+}
+
+impl Default for Snapshot {
+    fn default() -> Self {
+        Self::new(Revision::default(), [])
+    }
+}
+
+impl Snapshot {
+    /// The snapshot of `resources` at `revision`.
+    pub fn new(revision: Revision, resources: impl IntoIterator<Item = Arc<Stored>>) -> Self {
+        let mut snapshot = Self {
+            revision,
+            by_id: HashMap::new(),
+            by_name: BTreeMap::new(),
+            by_token: HashMap::new(),
+            index: Arc::default(),
+        };
+        for stored in resources {
+            snapshot.put(stored);
+        }
+        snapshot.index = Arc::new(Index::build(&snapshot));
+        snapshot
+    }
+
+    /// The snapshot after `changes`, which must be in order of revision and lead to `revision`.
+    #[must_use]
+    pub fn after(&self, revision: Revision, changes: impl IntoIterator<Item = Change>) -> Self {
+        let mut next = self.clone();
+        let mut rules_changed = false;
+        for change in changes {
+            rules_changed |= Index::depends_on(change.kind());
+            match change {
+                Change::Put(stored) => next.put(stored),
+                Change::Delete { id, .. } => next.remove(&id),
+            }
+        }
+        if rules_changed {
+            next.index = Arc::new(Index::build(&next));
+        }
+        next.revision = revision;
+        next
+    }
+
+    fn put(&mut self, stored: Arc<Stored>) {
+        // A rename leaves the old name behind unless the old state goes first.
+        self.remove(stored.id());
+        if let (Spec::Token(_), Some(Confidential::TokenHash(hash))) =
+            (&stored.resource.spec, &stored.confidential)
+        {
+            self.by_token.insert(*hash, stored.id().clone());
+        }
+        self.by_name.entry(stored.kind()).or_default().insert(stored.name().clone(), Arc::clone(&stored));
+        self.by_id.insert(stored.id().clone(), stored);
+    }
+
+    fn remove(&mut self, id: &Id) {
+        let Some(old) = self.by_id.remove(id) else { return };
+        if let Some(names) = self.by_name.get_mut(&old.kind()) {
+            names.remove(old.name().as_str());
+        }
+        if let Some(Confidential::TokenHash(hash)) = &old.confidential {
+            self.by_token.remove(hash);
+        }
+    }
+
+    /// The revision that this shows.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// The resource of that id, of any kind.
+    ///
+    /// For the server's own use: what callers see goes through [`Snapshot::authorize`].
+    pub fn by_id(&self, id: &Id) -> Option<&Arc<Stored>> {
+        self.by_id.get(id)
+    }
+
+    /// The resource of that name.
+    ///
+    /// For the server's own use: what callers see goes through [`Snapshot::authorize`].
+    pub fn by_name(&self, kind: Kind, name: &str) -> Option<&Arc<Stored>> {
+        self.by_name.get(&kind)?.get(name)
+    }
+
+    /// The resource that a path segment means: an id where it has an id's shape, else a name.
+    pub fn resolve(&self, kind: Kind, id_or_name: &str) -> Option<&Arc<Stored>> {
+        match id_or_name.parse::<Id>() {
+            Ok(id) => self.by_id.get(&id).filter(|stored| stored.kind() == kind),
+            Err(_) => self.by_name(kind, id_or_name),
+        }
+    }
+
+    /// Every resource of a kind, ordered by name.
+    pub fn all(&self, kind: Kind) -> impl Iterator<Item = &Arc<Stored>> {
+        self.by_name.get(&kind).into_iter().flat_map(BTreeMap::values)
+    }
+
+    pub(crate) fn token(&self, hash: &[u8; 32]) -> Option<&Arc<Stored>> {
+        self.by_token.get(hash).and_then(|id| self.by_id.get(id))
+    }
+
+    /// How many resources there are.
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+}
