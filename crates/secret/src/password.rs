@@ -164,19 +164,20 @@ mod tests {
         assert_eq!(verify("", Some("")), Err(VerifyError::Unreadable));
     }
 
-    /// A user who does not exist costs the same work: the shortest of several runs each, within a factor of two.
+    /// Without the dummy work the ratio is beyond a thousand; the generous factor leaves room for a busy machine.
     #[test]
     fn an_unknown_user_takes_as_long_as_a_known_one() {
         let stored = hash("correct horse").unwrap();
-        let shortest = |stored: Option<&str>| {
-            let once = || {
-                let start = Instant::now();
-                assert!(verify("wrong horse", stored).is_err());
-                start.elapsed()
-            };
-            (0..5).map(|_| once()).min().unwrap_or(Duration::ZERO)
+        let time = |stored: Option<&str>| {
+            let start = Instant::now();
+            assert!(verify("wrong horse", stored).is_err());
+            start.elapsed()
         };
-        let (known, unknown) = (shortest(Some(&stored)), shortest(None));
-        assert!(unknown * 2 > known && known * 2 > unknown, "known {known:?}, unknown {unknown:?}");
+        let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
+        for _ in 0..7 {
+            known = known.min(time(Some(&stored)));
+            unknown = unknown.min(time(None));
+        }
+        assert!(unknown * 4 > known && known * 4 > unknown, "known {known:?}, unknown {unknown:?}");
     }
 }

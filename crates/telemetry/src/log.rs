@@ -1,0 +1,293 @@
+//! Logs on stderr: one line per event, for people or as JSON. Set up once, at the start of a program; the data
+//! that a program was asked for goes to stdout and has nothing to do with this.
+
+use std::{
+    fmt::{self, Write as _},
+    io::IsTerminal as _,
+    str::FromStr,
+};
+
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    fmt::{
+        FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
+        format::{DefaultFields, Format, Json, JsonFields, Writer},
+        time::{FormatTime as _, SystemTime},
+    },
+    layer::SubscriberExt as _,
+    registry::LookupSpan,
+    util::SubscriberInitExt as _,
+};
+
+/// How log lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// A readable line: time, level, program, message, fields.
+    #[default]
+    Text,
+    /// A JSON object per line, with the program's name in `service`.
+    Json,
+}
+
+/// A log format has another name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown log format `{0}`: it is `text` or `json`")]
+pub struct LogFormatError(String);
+
+impl FromStr for LogFormat {
+    type Err = LogFormatError;
+
+    fn from_str(text: &str) -> Result<Self, LogFormatError> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            other => Err(LogFormatError(other.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
+    }
+}
+
+/// Why logging could not be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    /// The filter cannot be read.
+    #[error("the log filter `{filter}` is invalid: {source}")]
+    Filter {
+        /// What was given.
+        filter: String,
+        /// What is wrong with it.
+        source: tracing_subscriber::filter::ParseError,
+    },
+    /// Something in this process writes logs already.
+    #[error("logging is set up already")]
+    AlreadySet,
+}
+
+impl InitError {
+    /// What the operator can do about it, where there is something.
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Filter { .. } => Some("for example `info`, `debug`, or `info,mcpctl_engine=trace`"),
+            Self::AlreadySet => None,
+        }
+    }
+}
+
+/// Starts logging to stderr for the program `service`; `filter` is a level or a list of `target=level`.
+pub fn init(service: &'static str, format: LogFormat, filter: &str) -> Result<(), InitError> {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = !no_color && std::io::stderr().is_terminal();
+    subscriber(service, format, filter, color, std::io::stderr)?.try_init().map_err(|_| InitError::AlreadySet)
+}
+
+fn subscriber<W>(
+    service: &'static str,
+    format: LogFormat,
+    filter: &str,
+    color: bool,
+    writer: W,
+) -> Result<impl Subscriber + Send + Sync, InitError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::builder()
+        .parse(filter)
+        .map_err(|source| InitError::Filter { filter: filter.to_owned(), source })?;
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    let layer = match format {
+        LogFormat::Text => {
+            let lines = TextLines { service, color };
+            layer.fmt_fields(DefaultFields::new()).event_format(lines).with_ansi(false).boxed()
+        }
+        LogFormat::Json => {
+            let inner = tracing_subscriber::fmt::format().json().flatten_event(true).with_span_list(false);
+            layer.fmt_fields(JsonFields::new()).event_format(JsonLines { service, inner }).boxed()
+        }
+    };
+    Ok(tracing_subscriber::registry().with(filter).with(layer))
+}
+
+/// `time level service message fields, fields of the spans around it`.
+struct TextLines {
+    service: &'static str,
+    color: bool,
+}
+
+impl<S, N> FormatEvent<S, N> for TextLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        context.format_fields(Writer::new(&mut line), event)?;
+        for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
+            if let Some(fields) = span.extensions().get::<FormattedFields<N>>().filter(|f| !f.is_empty()) {
+                write!(line, " {fields}")?;
+            }
+        }
+        let (start, end) = match (self.color, *event.metadata().level()) {
+            (false, _) => ("", ""),
+            (true, Level::ERROR) => ("\x1b[31m", "\x1b[0m"),
+            (true, Level::WARN) => ("\x1b[33m", "\x1b[0m"),
+            (true, Level::INFO) => ("\x1b[32m", "\x1b[0m"),
+            (true, _) => ("\x1b[2m", "\x1b[0m"),
+        };
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, " {start}{:>5}{end} {} ", event.metadata().level(), self.service)?;
+        // Values come from callers and upstreams too: nobody may start a new line or recolour the terminal.
+        for character in line.chars() {
+            if character.is_control() {
+                write!(writer, "{}", character.escape_default())?;
+            } else {
+                writer.write_char(character)?;
+            }
+        }
+        writeln!(writer)
+    }
+}
+
+/// The usual JSON object, with the program's name in front of the other fields.
+struct JsonLines {
+    service: &'static str,
+    inner: Format<Json>,
+}
+
+impl<S, N> FormatEvent<S, N> for JsonLines
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'w> FormatFields<'w> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut line = String::new();
+        self.inner.format_event(context, Writer::new(&mut line), event)?;
+        let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
+        write!(writer, "{{\"service\":\"{}\",{rest}", self.service)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn capture(format: LogFormat, filter: &str, color: bool, log: impl FnOnce()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = subscriber("mcpd", format, filter, color, move || writer.clone()).unwrap();
+        tracing::subscriber::with_default(subscriber, log);
+        let bytes = captured.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    fn without_time(line: &str) -> &str {
+        let (time, rest) = line.split_once(' ').unwrap();
+        assert!(time.ends_with('Z') && time.contains('T'), "{time}");
+        rest
+    }
+
+    #[test]
+    fn text_is_one_line_with_message_first() {
+        let text = capture(LogFormat::Text, "info", false, || {
+            let request = tracing::info_span!("request", id = "c1");
+            let _entered = request.enter();
+            tracing::warn!(llm = "claude", attempts = 2, "the upstream answered 503");
+        });
+        assert_eq!(
+            without_time(&text),
+            " WARN mcpd the upstream answered 503 llm=\"claude\" attempts=2 id=\"c1\"\n"
+        );
+    }
+
+    #[test]
+    fn a_value_cannot_forge_a_second_line_or_paint_the_terminal() {
+        let evil = "x\n2026-01-01T00:00:00Z  INFO mcpd access allowed \x1b[2J";
+        for color in [false, true] {
+            let text =
+                capture(LogFormat::Text, "info", color, || tracing::info!(by = %evil, "asked for {evil}"));
+            assert_eq!(text.lines().count(), 1, "{text:?}");
+            assert!(!text.contains("\x1b[2J"), "{text:?}");
+        }
+        let json = capture(LogFormat::Json, "info", false, || tracing::info!("asked for {evil}"));
+        assert_eq!(json.lines().count(), 1, "{json:?}");
+    }
+
+    #[test]
+    fn color_only_where_asked_for() {
+        let plain = capture(LogFormat::Text, "info", false, || tracing::error!("no"));
+        assert!(!plain.contains('\x1b'), "{plain:?}");
+        let color = capture(LogFormat::Text, "info", true, || tracing::error!("no"));
+        assert!(color.contains("\x1b[31mERROR\x1b[0m"), "{color:?}");
+    }
+
+    #[test]
+    fn json_is_one_object_with_the_service() {
+        let json = capture(LogFormat::Json, "info", false, || {
+            let request = tracing::info_span!("request", id = "c1");
+            let _entered = request.enter();
+            tracing::info!(llm = "claude", "served \"it\"");
+        });
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["service"], "mcpd");
+        assert_eq!(value["level"], "INFO");
+        assert_eq!(value["message"], "served \"it\"");
+        assert_eq!(value["llm"], "claude");
+        assert_eq!(value["span"]["id"], "c1");
+    }
+
+    #[test]
+    fn filter_is_applied_and_a_bad_one_is_named() {
+        let text = capture(LogFormat::Text, "warn", false, || {
+            tracing::info!("quiet");
+            tracing::warn!("loud");
+        });
+        assert!(text.contains("loud") && !text.contains("quiet"), "{text}");
+        let error = subscriber("mcpd", LogFormat::Text, "info,=?", false, io::sink).err().unwrap();
+        assert!(error.to_string().starts_with("the log filter `info,=?` is invalid: "), "{error}");
+        assert!(error.hint().is_some());
+    }
+
+    #[test]
+    fn formats_have_names() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            assert_eq!(format.to_string().parse(), Ok(format));
+        }
+        let error = "JSON".parse::<LogFormat>().unwrap_err();
+        assert_eq!(error.to_string(), "unknown log format `JSON`: it is `text` or `json`");
+    }
+}

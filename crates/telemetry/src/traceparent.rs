@@ -1,0 +1,155 @@
+//! W3C Trace Context's `traceparent` header (Recommendation of 2021-11-23): read strictly, made, and handed on.
+//! `tracestate` needs no reading: it goes through as it came while the `traceparent` beside it is valid.
+
+use std::{fmt, str::FromStr};
+
+/// Where a request stands in its trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Traceparent {
+    trace_id: u128,
+    parent_id: u64,
+    sampled: bool,
+}
+
+/// A header is no valid `traceparent`; the standard wants it dropped and a new trace begun.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the `traceparent` header is malformed")]
+pub struct TraceparentError;
+
+impl Traceparent {
+    /// Begins a new trace.
+    pub fn mint(sampled: bool) -> Self {
+        // Zero is the one invalid id.
+        Self { trace_id: rand::random::<u128>().max(1), parent_id: new_parent_id(), sampled }
+    }
+
+    /// The same trace one hop further: what to send upstream.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self { parent_id: new_parent_id(), ..self }
+    }
+
+    /// Goes on with the trace of a request's header, or begins one where it has none or a malformed one.
+    pub fn child_of(header: Option<&str>) -> Self {
+        match header.map(Self::from_str) {
+            Some(Ok(parent)) => parent.child(),
+            Some(Err(TraceparentError)) | None => Self::mint(false),
+        }
+    }
+
+    /// The trace's id, as logs should show it: 32 hex digits.
+    pub fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// Whether the caller may have recorded the trace.
+    pub fn sampled(&self) -> bool {
+        self.sampled
+    }
+}
+
+fn new_parent_id() -> u64 {
+    rand::random::<u64>().max(1)
+}
+
+impl fmt::Display for Traceparent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Version 00 and the flags of version 00, whatever version came in (section 4.3 of the standard).
+        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, u8::from(self.sampled))
+    }
+}
+
+impl FromStr for Traceparent {
+    type Err = TraceparentError;
+
+    fn from_str(text: &str) -> Result<Self, TraceparentError> {
+        let mut parts = text.splitn(5, '-');
+        let mut part = |digits| parts.next().and_then(|part| hex(part, digits)).ok_or(TraceparentError);
+        let (version, trace_id, parent_id, flags) = (part(2)?, part(32)?, part(16)?, part(2)?);
+        // Versions after 00 may add parts behind these four; 00 has none, and ff is forbidden.
+        if version == 0xff || (version == 0 && parts.next().is_some()) || trace_id == 0 || parent_id == 0 {
+            return Err(TraceparentError);
+        }
+        let parent_id = u64::try_from(parent_id).map_err(|_| TraceparentError)?;
+        Ok(Self { trace_id, parent_id, sampled: flags & 1 == 1 })
+    }
+}
+
+/// Exactly so many lower-case hex digits: the standard refuses upper case.
+fn hex(text: &str, digits: usize) -> Option<u128> {
+    let strict = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    strict.then(|| u128::from_str_radix(text, 16).ok()).flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+    #[test]
+    fn valid_reads_and_writes_back() {
+        let parsed: Traceparent = VALID.parse().unwrap();
+        assert_eq!(parsed.to_string(), VALID);
+        assert!(parsed.sampled());
+        assert_eq!(parsed.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
+    }
+
+    #[test]
+    fn malformed_is_refused() {
+        let wrong = [
+            "",
+            "00",
+            &VALID.to_uppercase(),
+            &VALID[..54],
+            &format!("{VALID}-"),
+            &format!("{VALID}-more"),
+            &format!(" {VALID}"),
+            &VALID.replacen("00-", "ff-", 1),
+            &VALID.replacen("00-", "0-", 1),
+            &VALID.replacen('4', "+", 1),
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ];
+        for text in wrong {
+            assert_eq!(text.parse::<Traceparent>(), Err(TraceparentError), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_later_version_is_read_by_its_first_four_parts() {
+        let later = format!("{}-what-comes", VALID.replacen("00-", "cc-", 1));
+        assert_eq!(later.parse::<Traceparent>().unwrap().to_string(), VALID);
+        let glued = format!("{}more", VALID.replacen("00-", "cc-", 1));
+        assert_eq!(glued.parse::<Traceparent>(), Err(TraceparentError));
+    }
+
+    #[test]
+    fn unknown_flags_are_not_handed_on() {
+        let flagged = VALID.replace("-01", "-ff");
+        assert_eq!(flagged.parse::<Traceparent>().unwrap().child().to_string().split_off(53), "01");
+    }
+
+    #[test]
+    fn a_child_stays_in_its_trace_and_a_broken_header_begins_one() {
+        let parent: Traceparent = VALID.parse().unwrap();
+        let child = Traceparent::child_of(Some(VALID));
+        assert_eq!((child.trace_id, child.sampled), (parent.trace_id, true));
+        assert_ne!(child.parent_id, parent.parent_id);
+        for header in [None, Some("broken")] {
+            let begun = Traceparent::child_of(header);
+            assert_ne!(begun.trace_id, parent.trace_id);
+            assert_eq!(begun.to_string().parse(), Ok(begun));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_without_panic(text in "[0-9a-f-]{0,60}|\\PC*") {
+            if let Ok(parsed) = text.parse::<Traceparent>() {
+                prop_assert_eq!(parsed.to_string().parse(), Ok(parsed));
+            }
+        }
+    }
+}
