@@ -1,0 +1,255 @@
+//! The golden matrix of built-in roles, the rules by name and id, and the decisions against a naive oracle.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "support/world.rs"]
+mod world;
+
+use insta::assert_snapshot;
+use jiff::Timestamp;
+use mcpctl_access::{Change, Denied, Rejected, Snapshot, builtin};
+use mcpctl_api::{Kind, Revision, Spec, Verb, spec::Rule};
+use proptest::prelude::*;
+use world::{hash, principal, stored, token_for, user, world};
+
+const TEAM: &str = r#"
+kind: Llm
+name: claude
+type: openai
+url: http://127.0.0.1:1/v1
+model: m
+---
+kind: Llm
+name: secret-model
+type: openai
+url: http://127.0.0.1:1/v1
+model: m
+---
+kind: User
+name: alice
+---
+kind: User
+name: root
+---
+kind: Group
+name: team-a
+members: [{kind: User, name: alice}]
+---
+kind: Role
+name: reader
+rules: [{kinds: [llms], verbs: [view], names: ["claude", "team-a-*"]}]
+---
+kind: RoleBinding
+name: team-a-reads
+role: reader
+subjects: [{kind: Group, name: team-a}]
+---
+kind: RoleBinding
+name: admins
+role: admin
+subjects: [{kind: User, name: root}]
+"#;
+
+#[test]
+fn every_role_verb_and_kind() {
+    let mut table = String::new();
+    for role in builtin::ROLES {
+        let world = world(&format!(
+            "kind: User\nname: u\n---\nkind: RoleBinding\nname: b\nrole: {role}\nsubjects: [{{kind: User, name: u}}]\n"
+        ));
+        let caller = principal(&world, "u");
+        table.push_str(&format!("{role}\n"));
+        for kind in Kind::ALL {
+            let verbs = Verb::ALL.map(|verb| match world.authorize(&caller, verb, kind, "thing") {
+                Err(Denied::NotFound { .. }) => verb.as_str(),
+                _ => "-",
+            });
+            table.push_str(&format!("  {:<16} {}\n", kind.plural(), verbs.join(" ")));
+        }
+    }
+    assert_snapshot!(table);
+}
+
+#[test]
+fn inv_09_a_rule_by_name_holds_by_id_too() {
+    let world = world(TEAM);
+    let alice = principal(&world, "alice");
+    let id = world.by_name(Kind::Llm, "claude").unwrap().id().to_string();
+    for path in ["claude", &id] {
+        let permit = world.authorize(&alice, Verb::View, Kind::Llm, path).unwrap();
+        assert_eq!(permit.resource().name().as_str(), "claude");
+        assert!(world.authorize(&alice, Verb::Run, Kind::Llm, path).is_err());
+    }
+}
+
+#[test]
+fn without_view_existing_and_missing_look_the_same() {
+    let world = world(TEAM);
+    let alice = principal(&world, "alice");
+    let hidden = world.by_name(Kind::Llm, "secret-model").unwrap().id().to_string();
+    for path in ["secret-model", &hidden, "no-such", "cabcdefghijklmnopqrstuvwx"] {
+        let denied = world.authorize(&alice, Verb::View, Kind::Llm, path).unwrap_err();
+        assert!(matches!(denied, Denied::Forbidden { .. }), "{path}: {denied}");
+    }
+}
+
+#[test]
+fn only_who_may_view_all_learns_that_there_is_none() {
+    let world = world(TEAM);
+    let denied = world.authorize(&principal(&world, "root"), Verb::View, Kind::Llm, "no-such").unwrap_err();
+    assert!(matches!(denied, Denied::NotFound { .. }), "{denied}");
+}
+
+#[test]
+fn an_id_of_another_kind_finds_nothing() {
+    let world = world(TEAM);
+    let id = world.by_name(Kind::User, "alice").unwrap().id().to_string();
+    let denied = world.authorize(&principal(&world, "root"), Verb::View, Kind::Llm, &id).unwrap_err();
+    assert!(matches!(denied, Denied::NotFound { .. }), "{denied}");
+}
+
+#[test]
+fn a_revoked_binding_holds_in_the_next_snapshot() {
+    let before = world(TEAM);
+    let alice = principal(&before, "alice");
+    assert!(before.authorize(&alice, Verb::View, Kind::Llm, "claude").is_ok());
+    let binding = before.by_name(Kind::RoleBinding, "team-a-reads").unwrap();
+    let next = before.revision().next();
+    let gone = Change::Delete {
+        kind: Kind::RoleBinding,
+        id: binding.id().clone(),
+        name: binding.name().clone(),
+        revision: next,
+    };
+    let after = before.after(next, [gone]);
+    assert!(after.authorize(&alice, Verb::View, Kind::Llm, "claude").is_err());
+    assert!(before.authorize(&alice, Verb::View, Kind::Llm, "claude").is_ok(), "snapshots do not change");
+}
+
+#[test]
+fn credentials_end_with_their_time_and_their_owner() {
+    let now: Timestamp = "2026-06-01T00:00:00Z".parse().unwrap();
+    let later: Timestamp = "2026-06-02T00:00:00Z".parse().unwrap();
+    let before = world(TEAM);
+    let token = token_for(&before, "t1", "alice", later);
+    let with = before.after(before.revision().next(), [Change::Put(token)]);
+    assert_eq!(with.authenticate(&hash("t1"), now).unwrap().subject, user("alice"));
+    assert_eq!(with.authenticate(&hash("t1"), later), Err(Rejected::Expired));
+    assert_eq!(with.authenticate(&hash("t2"), now), Err(Rejected::Unknown));
+
+    // Somebody new under the same name is somebody else.
+    let alice = with.by_name(Kind::User, "alice").unwrap();
+    let gone = Change::Delete {
+        kind: Kind::User,
+        id: alice.id().clone(),
+        name: alice.name().clone(),
+        revision: with.revision().next(),
+    };
+    let namesake = stored("alice", Spec::User(Default::default()), with.revision().0 + 2);
+    let after = with.after(Revision(with.revision().0 + 2), [gone, Change::Put(namesake)]);
+    assert_eq!(after.authenticate(&hash("t1"), now), Err(Rejected::Orphaned));
+}
+
+#[test]
+fn a_disabled_user_is_refused() {
+    let before = world("kind: User\nname: bob\ndisabled: true\n");
+    let token = token_for(&before, "t", "bob", Timestamp::MAX);
+    let with = before.after(before.revision().next(), [Change::Put(token)]);
+    assert_eq!(with.authenticate(&hash("t"), Timestamp::UNIX_EPOCH), Err(Rejected::Disabled));
+}
+
+#[test]
+fn who_can_names_the_binding_and_the_group() {
+    let world = world(TEAM);
+    let told: Vec<String> = world
+        .who_can(Verb::View, Kind::Llm, "claude")
+        .iter()
+        .map(|g| {
+            let via = g.via_group.as_ref().map_or(String::new(), |v| format!(" via {v}"));
+            format!("{} {} {}{via}", g.subject, g.role, g.binding)
+        })
+        .collect();
+    assert_eq!(told, ["User alice reader team-a-reads via team-a", "User root admin admins"]);
+}
+
+/// Straight from the words of CONTRACT.md, without an index.
+fn oracle(world: &Snapshot, who: &str, verb: Verb, kind: Kind, name: &str) -> bool {
+    let subject = user(who);
+    let mut subjects = vec![subject.clone()];
+    for group in world.all(Kind::Group) {
+        let Spec::Group(spec) = &group.resource.spec else { continue };
+        if spec.members.contains(&subject) {
+            subjects.push(mcpctl_api::spec::Subject {
+                kind: mcpctl_api::spec::SubjectKind::Group,
+                name: group.name().clone(),
+            });
+        }
+    }
+    let allows = |rule: &Rule| {
+        rule.kinds.iter().any(|k| k.includes(&kind))
+            && rule.verbs.iter().any(|v| v.includes(&verb))
+            && rule.names.iter().any(|n| n.matches(name))
+    };
+    world.all(Kind::RoleBinding).any(|binding| {
+        let Spec::RoleBinding(spec) = &binding.resource.spec else { return false };
+        let role = world.by_name(Kind::Role, spec.role.as_str());
+        let Some(Spec::Role(role)) = role.map(|r| &r.resource.spec) else { return false };
+        spec.subjects.iter().any(|s| subjects.contains(s)) && role.rules.iter().any(allows)
+    })
+}
+
+fn any_world() -> impl Strategy<Value = String> {
+    let names = prop::sample::subsequence(vec!["a", "ab", "a*", "*", "b"], 1..3);
+    let verbs = prop::sample::subsequence(Verb::ALL.to_vec(), 1..3);
+    let kinds = prop::sample::subsequence(vec!["llms", "secrets", "'*'"], 1..2);
+    let role = (names, verbs, kinds).prop_map(|(names, verbs, kinds)| {
+        let verbs: Vec<_> = verbs.iter().map(|v| v.as_str()).collect();
+        let names: Vec<_> = names.iter().map(|n| format!("'{n}'")).collect();
+        format!(
+            "[{{kinds: [{}], verbs: [{}], names: [{}]}}]",
+            kinds.join(","),
+            verbs.join(","),
+            names.join(",")
+        )
+    });
+    let binding =
+        (0..4_usize, prop::sample::select(vec!["User, name: u0", "User, name: u1", "Group, name: g"]));
+    (prop::collection::vec(role, 1..4), prop::collection::vec(binding, 0..4), any::<bool>()).prop_map(
+        |(roles, bindings, member)| {
+            let mut text = String::from("kind: User\nname: u0\n---\nkind: User\nname: u1\n");
+            for name in ["a", "ab", "b"] {
+                text.push_str(&format!(
+                    "---\nkind: Llm\nname: {name}\ntype: openai\nurl: http://x\nmodel: m\n"
+                ));
+            }
+            let members = if member { "[{kind: User, name: u0}]" } else { "[]" };
+            text.push_str(&format!("---\nkind: Group\nname: g\nmembers: {members}\n"));
+            for (at, rules) in roles.iter().enumerate() {
+                text.push_str(&format!("---\nkind: Role\nname: r{at}\nrules: {rules}\n"));
+            }
+            for (at, (role, subject)) in bindings.iter().enumerate() {
+                text.push_str(&format!(
+                    "---\nkind: RoleBinding\nname: b{at}\nrole: r{role}\nsubjects: [{{kind: {subject}}}]\n"
+                ));
+            }
+            text
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn decisions_agree_with_the_oracle(text in any_world()) {
+        let world = world(&text);
+        for who in ["u0", "u1"] {
+            let caller = principal(&world, who);
+            for verb in Verb::ALL {
+                for name in ["a", "ab", "b"] {
+                    let decided = world.authorize(&caller, verb, Kind::Llm, name).is_ok();
+                    prop_assert_eq!(decided, oracle(&world, who, verb, Kind::Llm, name), "{} {} {}", who, verb, name);
+                    let listed = world.permitted(&caller, verb, Kind::Llm);
+                    prop_assert_eq!(listed.iter().any(|p| p.resource().name().as_str() == name), decided);
+                }
+            }
+        }
+    }
+}

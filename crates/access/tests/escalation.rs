@@ -1,0 +1,167 @@
+//! INVARIANT 12: nobody grants what they do not hold, by whatever way.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+#[path = "support/world.rs"]
+mod world;
+
+use std::sync::Arc;
+
+use mcpctl_access::{Change, Snapshot, Stored};
+use mcpctl_api::{Kind, Revision, yaml};
+use world::{principal, user, world};
+
+/// `lead` may write people and rules, and view `claude`; nothing more.
+const BASE: &str = r#"
+kind: User
+name: lead
+---
+kind: User
+name: bob
+---
+kind: User
+name: boss
+---
+kind: User
+name: sleeper
+disabled: true
+---
+kind: Group
+name: empty
+members: []
+---
+kind: Role
+name: people-writer
+rules:
+  - {kinds: [users, groups, roles, rolebindings, tokens], verbs: [view, create, edit, delete], names: ["*"]}
+  - {kinds: [llms], verbs: [view], names: ["claude", "team-*"]}
+---
+kind: Role
+name: granter
+rules: [{kinds: [llms], verbs: [grant], names: ["gpt"]}]
+---
+kind: RoleBinding
+name: lead-writes
+role: people-writer
+subjects: [{kind: User, name: lead}]
+---
+kind: RoleBinding
+name: boss-rules
+role: admin
+subjects: [{kind: User, name: boss}, {kind: User, name: ghost}, {kind: User, name: sleeper}, {kind: Group, name: admins}]
+"#;
+
+/// The world after the documents were put, by name.
+fn put(before: &Snapshot, yaml: &str) -> Snapshot {
+    let mut revision = before.revision();
+    let mut changes = Vec::new();
+    for located in yaml::read_documents(yaml).unwrap() {
+        revision = revision.next();
+        let document = located.document;
+        let name = document.name.clone().unwrap();
+        let fresh = world::stored(name.as_str(), document.spec, revision.0);
+        let stored = match before.by_name(fresh.kind(), name.as_str()) {
+            Some(old) => {
+                let mut resource = fresh.resource.clone();
+                resource.id = old.id().clone();
+                Arc::new(Stored { resource, confidential: None })
+            }
+            None => fresh,
+        };
+        changes.push(Change::Put(stored));
+    }
+    before.after(Revision(revision.0), changes)
+}
+
+fn refused(yaml: &str) -> Option<String> {
+    let before = world(BASE);
+    let after = put(&before, yaml);
+    before.check_escalation(&after, &principal(&before, "lead")).err().map(|e| e.to_string())
+}
+
+#[test]
+fn inv_12_own_rights_may_be_handed_out() {
+    let role = "kind: Role\nname: r\nrules: [{kinds: [llms], verbs: [view], names: [claude, team-a]}]\n";
+    let binding = "---\nkind: RoleBinding\nname: b\nrole: r\nsubjects: [{kind: User, name: bob}]\n";
+    assert_eq!(refused(&format!("{role}{binding}")), None);
+}
+
+#[test]
+fn inv_12_a_new_binding_cannot_hand_out_more() {
+    let told = refused("kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: User, name: lead}]\n");
+    assert!(told.unwrap().contains("would let User lead view secrets `*`"));
+}
+
+#[test]
+fn inv_12_a_wider_pattern_is_more() {
+    let role = "kind: Role\nname: r\nrules: [{kinds: [llms], verbs: [view], names: ['tea*']}]\n";
+    let binding = "---\nkind: RoleBinding\nname: b\nrole: r\nsubjects: [{kind: User, name: bob}]\n";
+    assert!(refused(&format!("{role}{binding}")).is_some());
+}
+
+#[test]
+fn inv_12_a_bound_role_cannot_be_widened() {
+    let told = refused(
+        "kind: Role\nname: people-writer\nrules: [{kinds: [llms], verbs: [view, run], names: ['claude']}]\n",
+    );
+    assert!(told.unwrap().contains("run llms `claude`"));
+}
+
+#[test]
+fn inv_12_a_group_cannot_carry_its_members_higher() {
+    let told = refused("kind: Group\nname: admins\nmembers: [{kind: User, name: lead}]\n");
+    assert!(told.is_some());
+}
+
+#[test]
+fn inv_12_a_binding_to_an_empty_group_is_judged_when_it_is_made() {
+    let told = refused("kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: Group, name: empty}]\n");
+    assert!(told.is_some());
+}
+
+#[test]
+fn inv_12_an_account_under_a_bound_name_cannot_be_made() {
+    assert!(refused("kind: User\nname: ghost\n").is_some());
+    assert_eq!(refused("kind: User\nname: nobody-special\n"), None);
+}
+
+#[test]
+fn inv_12_a_disabled_admin_cannot_be_woken() {
+    assert!(refused("kind: User\nname: sleeper\ndisabled: false\n").is_some());
+}
+
+#[test]
+fn inv_12_the_grant_verb_hands_out_what_one_does_not_hold() {
+    let before = world(&format!(
+        "{BASE}---\nkind: RoleBinding\nname: lead-grants\nrole: granter\nsubjects: [{{kind: User, name: lead}}]\n"
+    ));
+    let give = |name: &str| {
+        put(
+            &before,
+            &format!(
+                "kind: Role\nname: r\nrules: [{{kinds: [llms], verbs: [run], names: [{name}]}}]\n---\nkind: RoleBinding\nname: b\nrole: r\nsubjects: [{{kind: User, name: bob}}]\n"
+            ),
+        )
+    };
+    let lead = principal(&before, "lead");
+    assert_eq!(before.check_escalation(&give("gpt"), &lead), Ok(()));
+    assert!(before.check_escalation(&give("claude"), &lead).is_err());
+}
+
+#[test]
+fn inv_12_nobody_acts_as_somebody_mightier() {
+    let before = world(BASE);
+    let lead = principal(&before, "lead");
+    assert!(before.check_impersonation(&lead, &user("boss")).is_err());
+    assert_eq!(before.check_impersonation(&lead, &user("bob")), Ok(()));
+    assert_eq!(before.check_impersonation(&lead, &user("lead")), Ok(()));
+    assert_eq!(before.check_impersonation(&principal(&before, "boss"), &user("lead")), Ok(()));
+}
+
+#[test]
+fn inv_12_an_admin_may_do_all_this() {
+    let before = world(BASE);
+    let after =
+        put(&before, "kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: User, name: bob}]\n");
+    assert_eq!(before.check_escalation(&after, &principal(&before, "boss")), Ok(()));
+    assert!(before.by_name(Kind::User, "boss").is_some());
+}

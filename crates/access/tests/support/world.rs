@@ -1,0 +1,85 @@
+//! Small worlds of resources for the tests of decisions.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    dead_code,
+    unreachable_pub
+)]
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mcpctl_access::{Confidential, Principal, Snapshot, Stored, builtin};
+use mcpctl_api::{
+    Id, Kind, Resource, Revision, Spec,
+    spec::{Subject, SubjectKind, TokenSpec},
+    yaml,
+};
+
+/// Built-in roles and whatever the YAML says, one revision each.
+pub fn world(yaml: &str) -> Snapshot {
+    let mut specs: Vec<(String, Spec)> =
+        builtin::specs().map(|(name, spec)| (name.to_owned(), Spec::Role(spec))).collect();
+    for located in yaml::read_documents(yaml).unwrap() {
+        let document = located.document;
+        specs.push((document.name.unwrap().to_string(), document.spec));
+    }
+    let last = Revision(specs.len() as u64);
+    let stored = specs.into_iter().enumerate().map(|(at, (name, spec))| stored(&name, spec, at as u64 + 1));
+    Snapshot::new(last, stored)
+}
+
+pub fn stored(name: &str, spec: Spec, revision: u64) -> Arc<Stored> {
+    let confidential = match &spec {
+        Spec::Token(_) => Some(Confidential::TokenHash(hash(name))),
+        _ => None,
+    };
+    Arc::new(Stored {
+        resource: Resource {
+            id: Id::mint(),
+            name: name.parse().unwrap(),
+            labels: Default::default(),
+            revision: Revision(revision),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            spec,
+        },
+        confidential,
+    })
+}
+
+pub fn hash(name: &str) -> [u8; 32] {
+    let mut hash = [0; 32];
+    for (slot, byte) in hash.iter_mut().zip(name.bytes()) {
+        *slot = byte;
+    }
+    hash
+}
+
+pub fn user(name: &str) -> Subject {
+    Subject { kind: SubjectKind::User, name: name.parse().unwrap() }
+}
+
+/// A principal as a token of that user would give it.
+pub fn principal(world: &Snapshot, name: &str) -> Principal {
+    Principal {
+        subject: user(name),
+        id: world.by_name(Kind::User, name).map_or_else(Id::mint, |s| s.id().clone()),
+        token: Id::mint(),
+        expires_at: Timestamp::MAX,
+        session: false,
+    }
+}
+
+pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestamp) -> Arc<Stored> {
+    let spec = TokenSpec {
+        subject: user(owner),
+        subject_id: world.by_name(Kind::User, owner).unwrap().id().clone(),
+        expires_at,
+        session: false,
+    };
+    stored(name, Spec::Token(spec), world.revision().0 + 1)
+}
