@@ -1,2 +1,41 @@
-//! Entry point.
-fn main() {}
+//! The project's tasks, run as `cargo xtask TASK`: what CI checks beyond tests, and the tests themselves. Each
+//! task is a file of its own; nothing here is part of the product.
+
+mod cargo;
+mod check;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use owo_colors::OwoColorize as _;
+
+/// Tasks of this repository.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Formatting, lints, levels, file sizes, licences, generated documents
+    Check,
+    /// Every test: unit, integration, whole daemons, documentation
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().task {
+        Task::Check => check::run(),
+        Task::Test(args) => test::run(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            anstream::eprintln!("{} {error:#}", "error:".red().bold());
+            ExitCode::FAILURE
+        }
+    }
+}

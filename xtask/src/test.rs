@@ -1,0 +1,187 @@
+//! `cargo xtask test`: every test there is, with nothing but Rust and the machine's usual programs. Uses nextest
+//! where it is installed and cargo's own runner elsewhere; documentation tests always run with cargo's.
+
+use std::{
+    io::{BufRead as _, BufReader, IsTerminal as _, Read},
+    process::Stdio,
+    thread,
+};
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::cargo;
+
+/// What `cargo xtask test` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only tests whose name contains this
+    #[arg(last = true, value_name = "FILTER")]
+    filter: Option<String>,
+}
+
+/// Builds the programs, runs all tests, and ends with one line that sums up.
+pub(crate) fn run(args: &Args) -> Result<()> {
+    // First and once: tests of whole daemons start the programs that this puts into the target folder.
+    cargo::run(&["build", "--workspace", "--bins", "--locked"])?;
+    let nextest = cargo::command(&["nextest", "--version"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success());
+    let runner: &[&str] = if nextest {
+        &["nextest", "run", "--workspace", "--all-targets", "--locked", "--no-tests=pass"]
+    } else {
+        anstream::eprintln!("cargo-nextest is not installed: using cargo's own runner");
+        &["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"]
+    };
+    let documentation: &[&str] = &["test", "--workspace", "--doc", "--locked", "--no-fail-fast"];
+
+    let mut total = Tally::default();
+    let mut broken = Vec::new();
+    for command in [runner, documentation] {
+        let command: Vec<&str> = command.iter().copied().chain(args.filter.as_deref()).collect();
+        let (succeeded, tally) = watch(&command)?;
+        total = total.plus(tally);
+        if !succeeded {
+            broken.push(format!("`cargo {}`", command.join(" ")));
+        }
+    }
+    let verdict = verdict(total, &broken, args.filter.as_deref());
+    let word = if verdict.is_ok() { "ok" } else { "FAILED" };
+    anstream::println!(
+        "test result: {word}. {} passed; {} failed; {} ignored",
+        total.passed,
+        total.failed,
+        total.ignored
+    );
+    verdict
+}
+
+/// A run without tests is no success: a filter that matches nothing is a typo, and no filter at all a broken build.
+fn verdict(total: Tally, broken: &[String], filter: Option<&str>) -> Result<()> {
+    if !broken.is_empty() || total.failed > 0 {
+        bail!("{} tests failed in {}", total.failed, broken.join(" and "));
+    }
+    match (total.passed, filter) {
+        (0, Some(filter)) => Err(anyhow!("no test has `{filter}` in its name")),
+        (0, None) => Err(anyhow!("no test ran")),
+        _ => Ok(()),
+    }
+}
+
+/// How many tests ended in which way.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Tally {
+    fn plus(self, other: Self) -> Self {
+        Self {
+            passed: self.passed + other.passed,
+            failed: self.failed + other.failed,
+            ignored: self.ignored + other.ignored,
+        }
+    }
+
+    /// Reads a runner's closing line: cargo's `test result: …` or nextest's `Summary […] …`.
+    fn of_line(line: &str) -> Option<Self> {
+        let line = line.trim_start();
+        let counts = line.strip_prefix("test result: ").or_else(|| {
+            line.strip_prefix("Summary [")
+                .and_then(|rest| rest.split_once("tests run: ").or_else(|| rest.split_once("test run: ")))
+                .map(|(_, counts)| counts)
+        })?;
+        let mut tally = Self::default();
+        let words: Vec<&str> =
+            counts.split([' ', ',', ';', '(', ')']).filter(|word| !word.is_empty()).collect();
+        for pair in words.windows(2) {
+            let &[count, outcome] = pair else { continue };
+            let Ok(count) = count.parse::<u64>() else { continue };
+            match outcome {
+                "passed" => tally.passed += count,
+                "failed" | "timed" | "exec" => tally.failed += count,
+                "ignored" | "skipped" => tally.ignored += count,
+                _ => {}
+            }
+        }
+        Some(tally)
+    }
+}
+
+/// Runs cargo, shows what it writes as it comes, and counts.
+fn watch(args: &[&str]) -> Result<(bool, Tally)> {
+    let mut command = cargo::command(args);
+    if std::io::stderr().is_terminal() {
+        command.env("CARGO_TERM_COLOR", "always");
+    }
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("`cargo {}` cannot be started", args.join(" ")))?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let tally = thread::scope(|scope| {
+        let stdout = stdout.map(|pipe| scope.spawn(|| copy(pipe, |line| anstream::println!("{line}"))));
+        let stderr = stderr.map(|pipe| scope.spawn(|| copy(pipe, |line| anstream::eprintln!("{line}"))));
+        let copied = [stdout, stderr].into_iter().flatten().filter_map(|thread| thread.join().ok());
+        copied.fold(Tally::default(), Tally::plus)
+    });
+    let status = child.wait().context("waiting for cargo")?;
+    Ok((status.success(), tally))
+}
+
+fn copy(pipe: impl Read, show: impl Fn(&str)) -> Tally {
+    let mut tally = Tally::default();
+    for line in BufReader::new(pipe).split(b'\n').map_while(std::io::Result::ok) {
+        let line = String::from_utf8_lossy(&line);
+        let plain = anstream::adapter::strip_str(&line).to_string();
+        tally = tally.plus(Tally::of_line(&plain).unwrap_or_default());
+        show(&line);
+    }
+    tally
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tally(passed: u64, failed: u64, ignored: u64) -> Tally {
+        Tally { passed, failed, ignored }
+    }
+
+    #[test]
+    fn closing_lines_of_both_runners_are_read() {
+        let cargo = "test result: FAILED. 16 passed; 2 failed; 3 ignored; 0 measured; 9 filtered out; finished in 0.05s";
+        assert_eq!(Tally::of_line(cargo), Some(tally(16, 2, 3)));
+        let nextest = "     Summary [   3.252s] 50 tests run: 47 passed (2 slow, 1 leaky), 1 failed, 1 timed out, 1 exec failed, 4 skipped";
+        assert_eq!(Tally::of_line(nextest), Some(tally(47, 3, 4)));
+        let one = "     Summary [   0.004s] 1 test run: 1 passed, 33 skipped";
+        assert_eq!(Tally::of_line(one), Some(tally(1, 0, 33)));
+        assert_eq!(Tally::of_line("        PASS [   0.005s] xtask test::tests::closing"), None);
+    }
+
+    #[test]
+    fn colour_does_not_hide_a_closing_line_and_other_lines_do_not_count() {
+        let text = "test a ... ok\n\x1b[32;1m     Summary\x1b[0m [ 1s] \x1b[1m2\x1b[0m tests run: \x1b[1m2\x1b[0m passed, 0 skipped\n";
+        let shown = std::sync::Mutex::new(Vec::new());
+        let counted = copy(text.as_bytes(), |line| shown.lock().unwrap().push(line.to_owned()));
+        assert_eq!(counted, tally(2, 0, 0));
+        assert_eq!(shown.into_inner().unwrap().join("\n") + "\n", text);
+    }
+
+    #[test]
+    fn only_a_run_with_tests_and_without_failures_is_a_success() {
+        assert!(verdict(tally(3, 0, 1), &[], None).is_ok());
+        assert!(verdict(tally(3, 1, 0), &["`cargo test`".to_owned()], None).is_err());
+        // Nothing compiled, so nothing was counted.
+        assert!(verdict(tally(3, 0, 0), &["`cargo test`".to_owned()], None).is_err());
+        assert_eq!(
+            verdict(tally(0, 0, 9), &[], Some("tpyo")).unwrap_err().to_string(),
+            "no test has `tpyo` in its name"
+        );
+        assert!(verdict(tally(0, 0, 0), &[], None).is_err());
+    }
+}
