@@ -21,14 +21,14 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Formatting, lints, levels, file sizes, licences, generated documents
-    Check,
+    Check(check::Args),
     /// Every test: unit, integration, whole daemons, documentation
     Test(test::Args),
 }
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
-        Task::Check => check::run(),
+        Task::Check(args) => check::run(&args),
         Task::Test(args) => test::run(&args),
     };
     match done {
