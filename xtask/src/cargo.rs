@@ -39,6 +39,12 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// Builds all programs into the target folder. Every task builds them by this one command, so that they share
+/// what is built: cargo picks features by the packages it is asked for.
+pub(crate) fn build_programs() -> Result<()> {
+    run(&["build", "--workspace", "--bins", "--locked"])
+}
+
 /// Runs cargo and gives what it wrote to stdout; stderr is shown.
 pub(crate) fn output(args: &[&str]) -> Result<Vec<u8>> {
     let output =

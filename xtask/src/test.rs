@@ -22,25 +22,29 @@ pub(crate) struct Args {
 /// Builds the programs, runs all tests, and ends with one line that sums up.
 pub(crate) fn run(args: &Args) -> Result<()> {
     // First and once: tests of whole daemons start the programs that this puts into the target folder.
-    cargo::run(&["build", "--workspace", "--bins", "--locked"])?;
+    cargo::build_programs()?;
     let nextest = cargo::command(&["nextest", "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let runner: &[&str] = if nextest {
-        &["nextest", "run", "--workspace", "--all-targets", "--locked", "--no-tests=pass"]
+    let runner: (&[&str], ClosingLine) = if nextest {
+        (
+            &["nextest", "run", "--workspace", "--all-targets", "--locked", "--no-tests=pass"],
+            Tally::of_nextest,
+        )
     } else {
         anstream::eprintln!("cargo-nextest is not installed: using cargo's own runner");
-        &["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"]
+        (&["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"], Tally::of_cargo)
     };
-    let documentation: &[&str] = &["test", "--workspace", "--doc", "--locked", "--no-fail-fast"];
+    let documentation: (&[&str], ClosingLine) =
+        (&["test", "--workspace", "--doc", "--locked", "--no-fail-fast"], Tally::of_cargo);
 
     let mut total = Tally::default();
     let mut broken = Vec::new();
-    for command in [runner, documentation] {
+    for (command, closing) in [runner, documentation] {
         let command: Vec<&str> = command.iter().copied().chain(args.filter.as_deref()).collect();
-        let (succeeded, tally) = watch(&command)?;
+        let (succeeded, tally) = watch(&command, closing)?;
         total = total.plus(tally);
         if !succeeded {
             broken.push(format!("`cargo {}`", command.join(" ")));
@@ -59,8 +63,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// A run without tests is no success: a filter that matches nothing is a typo, and no filter at all a broken build.
 fn verdict(total: Tally, broken: &[String], filter: Option<&str>) -> Result<()> {
-    if !broken.is_empty() || total.failed > 0 {
-        bail!("{} tests failed in {}", total.failed, broken.join(" and "));
+    if total.failed > 0 {
+        bail!("{} of {} tests failed", total.failed, total.failed + total.passed);
+    }
+    if !broken.is_empty() {
+        bail!("{} failed, though no test did: see above", broken.join(" and "));
     }
     match (total.passed, filter) {
         (0, Some(filter)) => Err(anyhow!("no test has `{filter}` in its name")),
@@ -86,17 +93,23 @@ impl Tally {
         }
     }
 
-    /// Reads a runner's closing line: cargo's `test result: …` or nextest's `Summary […] …`.
-    fn of_line(line: &str) -> Option<Self> {
-        let line = line.trim_start();
-        let counts = line.strip_prefix("test result: ").or_else(|| {
-            line.strip_prefix("Summary [")
-                .and_then(|rest| rest.split_once("tests run: ").or_else(|| rest.split_once("test run: ")))
-                .map(|(_, counts)| counts)
-        })?;
-        let mut tally = Self::default();
+    /// Reads the line that closes each test binary under cargo's own runner: `test result: ok. 1 passed; …`.
+    fn of_cargo(line: &str) -> Option<Self> {
+        line.strip_prefix("test result: ").map(Self::of_counts)
+    }
+
+    /// Reads nextest's one closing line, `Summary [ 1.2s] 9 tests run: 8 passed, …`. Not cargo's: nextest repeats
+    /// what a failed test wrote, and that ends in such a line.
+    fn of_nextest(line: &str) -> Option<Self> {
+        let summary = line.trim_start().strip_prefix("Summary [")?;
+        let counts = summary.split_once("tests run: ").or_else(|| summary.split_once("test run: "));
+        counts.map(|(_, counts)| Self::of_counts(counts))
+    }
+
+    fn of_counts(counts: &str) -> Self {
         let words: Vec<&str> =
             counts.split([' ', ',', ';', '(', ')']).filter(|word| !word.is_empty()).collect();
+        let mut tally = Self::default();
         for pair in words.windows(2) {
             let &[count, outcome] = pair else { continue };
             let Ok(count) = count.parse::<u64>() else { continue };
@@ -107,12 +120,15 @@ impl Tally {
                 _ => {}
             }
         }
-        Some(tally)
+        tally
     }
 }
 
+/// How a runner's closing line is read; `None` for every other line.
+type ClosingLine = fn(&str) -> Option<Tally>;
+
 /// Runs cargo, shows what it writes as it comes, and counts.
-fn watch(args: &[&str]) -> Result<(bool, Tally)> {
+fn watch(args: &[&str], closing: ClosingLine) -> Result<(bool, Tally)> {
     let mut command = cargo::command(args);
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
@@ -124,8 +140,10 @@ fn watch(args: &[&str]) -> Result<(bool, Tally)> {
         .with_context(|| format!("`cargo {}` cannot be started", args.join(" ")))?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let tally = thread::scope(|scope| {
-        let stdout = stdout.map(|pipe| scope.spawn(|| copy(pipe, |line| anstream::println!("{line}"))));
-        let stderr = stderr.map(|pipe| scope.spawn(|| copy(pipe, |line| anstream::eprintln!("{line}"))));
+        let stdout =
+            stdout.map(|pipe| scope.spawn(|| copy(pipe, closing, |line| anstream::println!("{line}"))));
+        let stderr =
+            stderr.map(|pipe| scope.spawn(|| copy(pipe, closing, |line| anstream::eprintln!("{line}"))));
         let copied = [stdout, stderr].into_iter().flatten().filter_map(|thread| thread.join().ok());
         copied.fold(Tally::default(), Tally::plus)
     });
@@ -133,12 +151,12 @@ fn watch(args: &[&str]) -> Result<(bool, Tally)> {
     Ok((status.success(), tally))
 }
 
-fn copy(pipe: impl Read, show: impl Fn(&str)) -> Tally {
+fn copy(pipe: impl Read, closing: ClosingLine, show: impl Fn(&str)) -> Tally {
     let mut tally = Tally::default();
     for line in BufReader::new(pipe).split(b'\n').map_while(std::io::Result::ok) {
         let line = String::from_utf8_lossy(&line);
         let plain = anstream::adapter::strip_str(&line).to_string();
-        tally = tally.plus(Tally::of_line(&plain).unwrap_or_default());
+        tally = tally.plus(closing(&plain).unwrap_or_default());
         show(&line);
     }
     tally
@@ -155,19 +173,27 @@ mod tests {
     #[test]
     fn closing_lines_of_both_runners_are_read() {
         let cargo = "test result: FAILED. 16 passed; 2 failed; 3 ignored; 0 measured; 9 filtered out; finished in 0.05s";
-        assert_eq!(Tally::of_line(cargo), Some(tally(16, 2, 3)));
+        assert_eq!(Tally::of_cargo(cargo), Some(tally(16, 2, 3)));
         let nextest = "     Summary [   3.252s] 50 tests run: 47 passed (2 slow, 1 leaky), 1 failed, 1 timed out, 1 exec failed, 4 skipped";
-        assert_eq!(Tally::of_line(nextest), Some(tally(47, 3, 4)));
+        assert_eq!(Tally::of_nextest(nextest), Some(tally(47, 3, 4)));
         let one = "     Summary [   0.004s] 1 test run: 1 passed, 33 skipped";
-        assert_eq!(Tally::of_line(one), Some(tally(1, 0, 33)));
-        assert_eq!(Tally::of_line("        PASS [   0.005s] xtask test::tests::closing"), None);
+        assert_eq!(Tally::of_nextest(one), Some(tally(1, 0, 33)));
+        assert_eq!(Tally::of_nextest("        PASS [   0.005s] xtask test::tests::closing"), None);
+    }
+
+    #[test]
+    fn what_a_failed_test_wrote_is_not_counted_again() {
+        let repeated = "test result: FAILED. 0 passed; 1 failed; 0 ignored; 0 measured; 33 filtered out";
+        assert_eq!(Tally::of_nextest(repeated), None);
+        assert_eq!(Tally::of_nextest(&format!("    {repeated}")), None);
     }
 
     #[test]
     fn colour_does_not_hide_a_closing_line_and_other_lines_do_not_count() {
         let text = "test a ... ok\n\x1b[32;1m     Summary\x1b[0m [ 1s] \x1b[1m2\x1b[0m tests run: \x1b[1m2\x1b[0m passed, 0 skipped\n";
         let shown = std::sync::Mutex::new(Vec::new());
-        let counted = copy(text.as_bytes(), |line| shown.lock().unwrap().push(line.to_owned()));
+        let counted =
+            copy(text.as_bytes(), Tally::of_nextest, |line| shown.lock().unwrap().push(line.to_owned()));
         assert_eq!(counted, tally(2, 0, 0));
         assert_eq!(shown.into_inner().unwrap().join("\n") + "\n", text);
     }

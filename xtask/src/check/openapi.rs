@@ -12,7 +12,7 @@ const COMMITTED: &str = "bins/mcpd/openapi.json";
 
 /// Says so where the committed document is not the generated one.
 pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
-    cargo::run(&["build", "--locked", "--package", "mcpd"])?;
+    cargo::build_programs()?;
     let program = metadata.target_directory.join("debug/mcpd");
     let output = Command::new(&program)
         .arg("openapi")
