@@ -15,8 +15,8 @@ pub const MIN_CHARS: usize = 8;
 /// Most bytes of a password: long enough for any passphrase, short enough that hashing it costs nothing extra.
 pub const MAX_BYTES: usize = 1024;
 
-/// Memory in KiB; this, passes and lanes are the first choice for argon2id where memory is scarce of the OWASP
-/// Password Storage Cheat Sheet (m=19456, t=2, p=1).
+/// Memory in KiB; with the passes and lanes below the configuration that the OWASP Password Storage Cheat Sheet
+/// gives as the least for argon2id (19 MiB, 2 iterations, 1 degree of parallelism).
 const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;

@@ -106,16 +106,37 @@ struct VerbKind {
     kind: &'static str,
 }
 
-/// `gen_ai.request.model` is the Llm's name: the model that callers ask for.
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Operation {
-    gen_ai_operation_name: &'static str,
-    gen_ai_request_model: String,
+/// One operation of a model, with the attributes that the conventions require.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation<'a> {
+    /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`.
+    pub name: &'static str,
+    /// `gen_ai.provider.name`: the dialect of the server that answered, `openai` or `anthropic`.
+    pub provider: &'static str,
+    /// `gen_ai.request.model`: the Llm, which is the model that callers ask for.
+    pub llm: Configured<'a>,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Tokens {
+struct OperationLabels {
     gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+}
+
+/// `error_type` is `""`, which scrapers take as absent, where the operation succeeded.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DurationLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    error_type: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TokenLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
     gen_ai_request_model: String,
     gen_ai_token_type: &'static str,
 }
@@ -131,9 +152,9 @@ pub struct Traffic {
     attempts: Family<LlmOutcome, Counter>,
     retries: Family<Llm, Counter>,
     failovers: Family<LlmClassOutcome, Counter>,
-    durations: Histograms<Operation>,
-    first_tokens: Histograms<Operation>,
-    tokens: Histograms<Tokens>,
+    durations: Histograms<DurationLabels>,
+    first_tokens: Histograms<OperationLabels>,
+    tokens: Histograms<TokenLabels>,
 }
 
 impl Traffic {
@@ -188,31 +209,39 @@ impl Traffic {
         self.failovers.get_or_create(&labels).inc();
     }
 
-    /// Records how long an operation took; `operation` is a name of the conventions, such as `chat`.
-    pub fn operation(&self, llm: Configured<'_>, operation: &'static str, took: Duration) {
-        self.durations.get_or_create(&self.operation_labels(llm, operation)).observe(took.as_secs_f64());
+    /// Records how long an operation took, to its last byte; `error` is the failure class where it failed.
+    pub fn operation(&self, operation: Operation<'_>, error: Option<&'static str>, took: Duration) {
+        let labels = DurationLabels {
+            gen_ai_operation_name: operation.name,
+            gen_ai_provider_name: operation.provider,
+            gen_ai_request_model: self.names.label(operation.llm),
+            error_type: error.unwrap_or_default(),
+        };
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
     /// Records how long the first content took.
-    pub fn first_token(&self, llm: Configured<'_>, operation: &'static str, took: Duration) {
-        self.first_tokens.get_or_create(&self.operation_labels(llm, operation)).observe(took.as_secs_f64());
+    pub fn first_token(&self, operation: Operation<'_>, took: Duration) {
+        let labels = OperationLabels {
+            gen_ai_operation_name: operation.name,
+            gen_ai_provider_name: operation.provider,
+            gen_ai_request_model: self.names.label(operation.llm),
+        };
+        self.first_tokens.get_or_create(&labels).observe(took.as_secs_f64());
     }
 
-    /// Records the tokens of one operation.
-    pub fn token_usage(&self, llm: Configured<'_>, operation: &'static str, kind: TokenType, tokens: u64) {
-        let labels = Tokens {
-            gen_ai_operation_name: operation,
-            gen_ai_request_model: self.names.label(llm),
+    /// Records the tokens that one operation read or wrote.
+    pub fn token_usage(&self, operation: Operation<'_>, kind: TokenType, tokens: u64) {
+        let labels = TokenLabels {
+            gen_ai_operation_name: operation.name,
+            gen_ai_provider_name: operation.provider,
+            gen_ai_request_model: self.names.label(operation.llm),
             gen_ai_token_type: match kind {
                 TokenType::Input => "input",
                 TokenType::Output => "output",
             },
         };
         self.tokens.get_or_create(&labels).observe(tokens as f64);
-    }
-
-    fn operation_labels(&self, llm: Configured<'_>, operation: &'static str) -> Operation {
-        Operation { gen_ai_operation_name: operation, gen_ai_request_model: self.names.label(llm) }
     }
 }
 
@@ -354,18 +383,33 @@ mod tests {
         metrics.traffic.attempt(claude(), "ok");
         metrics.traffic.attempt(claude(), "server_error");
         metrics.traffic.retry(claude());
-        metrics.traffic.operation(claude(), "chat", Duration::from_millis(30));
-        metrics.traffic.first_token(claude(), "chat", Duration::from_millis(3));
-        metrics.traffic.token_usage(claude(), "chat", TokenType::Input, 12);
+        let chat = Operation { name: "chat", provider: "anthropic", llm: claude() };
+        metrics.traffic.operation(chat, None, Duration::from_millis(30));
+        metrics.traffic.operation(chat, Some("broken_stream"), Duration::from_millis(30));
+        metrics.traffic.first_token(chat, Duration::from_millis(3));
+        metrics.traffic.token_usage(chat, TokenType::Input, 12);
         let text = metrics.render();
         has(&text, "mcpctl_revision 42");
         has(&text, r#"mcpctl_denied_total{verb="run",kind="llms"} 1"#);
         has(&text, r#"mcpctl_requests_total{route="/v1/chat/completions",status="200"} 1"#);
         has(&text, r#"mcpctl_attempts_total{llm="claude",outcome="server_error"} 1"#);
         has(&text, r#"mcpctl_retries_total{llm="claude"} 1"#);
-        let chat = r#"gen_ai_operation_name="chat",gen_ai_request_model="claude""#;
-        has(&text, &format!(r#"gen_ai_client_operation_duration_seconds_bucket{{le="0.02",{chat}}} 0"#));
-        has(&text, &format!(r#"gen_ai_client_operation_duration_seconds_bucket{{le="0.04",{chat}}} 1"#));
+        let chat =
+            r#"gen_ai_operation_name="chat",gen_ai_provider_name="anthropic",gen_ai_request_model="claude""#;
+        let failed = format!(r#"{chat},error_type="broken_stream""#);
+        has(&text, &format!("gen_ai_client_operation_duration_seconds_count{{{failed}}} 1"));
+        has(
+            &text,
+            &format!(
+                r#"gen_ai_client_operation_duration_seconds_bucket{{le="0.02",{chat},error_type=""}} 0"#
+            ),
+        );
+        has(
+            &text,
+            &format!(
+                r#"gen_ai_client_operation_duration_seconds_bucket{{le="0.04",{chat},error_type=""}} 1"#
+            ),
+        );
         has(&text, &format!("gen_ai_server_time_to_first_token_seconds_count{{{chat}}} 1"));
         has(&text, &format!(r#"gen_ai_client_token_usage_sum{{{chat},gen_ai_token_type="input"}} 12.0"#));
         assert!(text.ends_with("# EOF\n"));
