@@ -7,3 +7,7 @@ pub mod log;
 pub mod metrics;
 pub mod names;
 pub mod traceparent;
+
+pub use log::{InitError, LogFormat, init};
+pub use metrics::{Configured, InFlight, McpdMetrics, McplocalMetrics, Operation, TokenType, Traffic};
+pub use traceparent::Traceparent;
