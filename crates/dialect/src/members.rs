@@ -1,0 +1,56 @@
+//! The members of a JSON object with the place of each value in the text, duplicates kept, so that one
+//! value can be read or replaced while every other byte stays. Not a parser: serde_json reads the text.
+
+use std::{fmt, ops::Range};
+
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::value::RawValue;
+
+/// One member: its name with escapes resolved, its value as written.
+#[derive(Debug)]
+pub(crate) struct Member<'a> {
+    pub(crate) name: String,
+    pub(crate) value: &'a str,
+    /// Where the value stands in the text that was read.
+    pub(crate) span: Range<usize>,
+}
+
+/// Reads the members of the object that `text` is.
+pub(crate) fn read(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> {
+    let Members(members) = serde_json::from_str(text)?;
+    Ok(members
+        .into_iter()
+        .map(|(name, raw)| {
+            let value = raw.get();
+            // A borrowed raw value is a slice of `text`, so the distance of the two is its offset.
+            let start = value.as_ptr().addr().saturating_sub(text.as_ptr().addr());
+            Member { name, value, span: start..start.saturating_add(value.len()) }
+        })
+        .collect())
+}
+
+struct Members<'a>(Vec<(String, &'a RawValue)>);
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Members<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        deserializer.deserialize_map(Reader)
+    }
+}

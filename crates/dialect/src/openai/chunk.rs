@@ -1,0 +1,341 @@
+//! What an event of a stream, or a whole answer, carries: whether content has begun, which model answered,
+//! what was used, how it ended. It reads chat completions, completions and embeddings, tolerant of what
+//! compatible servers add or leave out; it keeps no text.
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::{error::UpstreamError, presence::Presence};
+use crate::sse::Frame;
+
+/// Tokens as the answering model counted them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Tokens of the prompt, cached ones included.
+    pub input_tokens: u64,
+    /// Tokens generated, reasoning included.
+    pub output_tokens: u64,
+    /// Of the input, the tokens that a prompt cache saved; 0 where the server does not say.
+    pub cached_input_tokens: u64,
+    /// Of the output, the tokens spent on reasoning; 0 where the server does not say.
+    pub reasoning_tokens: u64,
+}
+
+/// What an event of a stream means for the one who relays it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// No data at all: a comment (servers send them as a sign of life) or a blank line.
+    Silent,
+    /// A chunk without content: the role, an empty delta, Azure's filter results.
+    StartUp,
+    /// Text, reasoning, a tool call, a refusal, audio, or a finish reason.
+    Content,
+    /// No choices, usage only: what `stream_options.include_usage` asks for.
+    UsageOnly,
+    /// `[DONE]`: the stream is complete.
+    Done,
+    /// The server reports an error inside a stream whose status said 200.
+    Error(UpstreamError),
+    /// Not a JSON object, or one whose known fields are of other types.
+    Unreadable,
+}
+
+/// One classified event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chunk {
+    /// What the event means.
+    pub kind: Kind,
+    /// The model that answers, as the chunk names it.
+    pub model: Option<String>,
+    /// Usage, on the chunks that carry it; the last one counts.
+    pub usage: Option<Usage>,
+    /// Whether a choice finished (`finish_reason`).
+    pub finished: bool,
+}
+
+impl Chunk {
+    /// Classifies a frame of a chat completions or completions stream.
+    pub fn read(frame: &Frame) -> Self {
+        let Some(data) = frame.data.as_deref() else { return Self::bare(Kind::Silent) };
+        let text = data.trim_ascii();
+        if text == b"[DONE]" {
+            return Self::bare(Kind::Done);
+        }
+        if text.is_empty() {
+            return Self::bare(Kind::Silent);
+        }
+        let Ok(wire) = object::<WireChunk<'_>>(text) else { return Self::bare(Kind::Unreadable) };
+        if wire.error.0 || wire.object.as_deref() == Some("error") || frame.event.as_deref() == Some(b"error")
+        {
+            return Self::bare(Kind::Error(UpstreamError::read(text)));
+        }
+        let choices = wire.choices.unwrap_or_default();
+        let usage = read_usage(wire.usage);
+        let finished = choices.iter().any(|choice| choice.finish_reason.0);
+        let kind = if finished || choices.iter().any(WireChoice::has_content) {
+            Kind::Content
+        } else if choices.is_empty() && usage.is_some() {
+            Kind::UsageOnly
+        } else {
+            Kind::StartUp
+        };
+        Self { kind, model: wire.model, usage, finished }
+    }
+
+    fn bare(kind: Kind) -> Self {
+        Self { kind, model: None, usage: None, finished: false }
+    }
+}
+
+/// A whole (not streamed) answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// The model that answered.
+    pub model: Option<String>,
+    /// What it counted.
+    pub usage: Option<Usage>,
+    /// The error that some gateways report under status 200.
+    pub error: Option<UpstreamError>,
+}
+
+impl Whole {
+    /// Reads a whole answer; nothing where it is not a JSON object.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let wire: WireWhole<'_> = object(body).ok()?;
+        let error = wire.error.0 || wire.object.as_deref() == Some("error");
+        Some(Self {
+            model: wire.model,
+            usage: read_usage(wire.usage),
+            error: error.then(|| UpstreamError::read(body)),
+        })
+    }
+}
+
+/// Deserializes an object; serde alone would take an array as a struct too.
+fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, ()> {
+    if !text.trim_ascii_start().starts_with(b"{") {
+        return Err(());
+    }
+    serde_json::from_slice(text).map_err(|_| ())
+}
+
+#[derive(Deserialize)]
+struct WireChunk<'a> {
+    #[serde(default)]
+    object: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    choices: Option<Vec<WireChoice>>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Presence,
+}
+
+#[derive(Deserialize)]
+struct WireWhole<'a> {
+    #[serde(default)]
+    object: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    error: Presence,
+}
+
+#[derive(Deserialize)]
+struct WireChoice {
+    #[serde(default)]
+    delta: Option<WireDelta>,
+    /// Completions, the older route.
+    #[serde(default)]
+    text: Presence,
+    #[serde(default)]
+    finish_reason: Presence,
+}
+
+impl WireChoice {
+    fn has_content(&self) -> bool {
+        self.text.0 || self.delta.as_ref().is_some_and(WireDelta::has_content)
+    }
+}
+
+#[derive(Deserialize)]
+struct WireDelta {
+    #[serde(default)]
+    content: Presence,
+    /// vLLM since 0.12 and OpenRouter.
+    #[serde(default)]
+    reasoning: Presence,
+    /// DeepSeek, llama.cpp, earlier vLLM.
+    #[serde(default)]
+    reasoning_content: Presence,
+    /// OpenRouter's structured form.
+    #[serde(default)]
+    reasoning_details: Presence,
+    #[serde(default)]
+    tool_calls: Presence,
+    #[serde(default)]
+    function_call: Presence,
+    #[serde(default)]
+    refusal: Presence,
+    #[serde(default)]
+    audio: Presence,
+}
+
+impl WireDelta {
+    fn has_content(&self) -> bool {
+        self.content.0
+            || self.reasoning.0
+            || self.reasoning_content.0
+            || self.reasoning_details.0
+            || self.tool_calls.0
+            || self.function_call.0
+            || self.refusal.0
+            || self.audio.0
+    }
+}
+
+/// Usage that cannot be read is no usage: an answer is not thrown away for its bookkeeping.
+fn read_usage(raw: Option<&RawValue>) -> Option<Usage> {
+    #[derive(Deserialize)]
+    struct WireUsage {
+        prompt_tokens: u64,
+        #[serde(default)]
+        completion_tokens: Option<u64>,
+        #[serde(default)]
+        prompt_tokens_details: Option<InputDetails>,
+        #[serde(default)]
+        completion_tokens_details: Option<OutputDetails>,
+    }
+
+    #[derive(Deserialize)]
+    struct InputDetails {
+        #[serde(default)]
+        cached_tokens: Option<u64>,
+    }
+
+    #[derive(Deserialize)]
+    struct OutputDetails {
+        #[serde(default)]
+        reasoning_tokens: Option<u64>,
+    }
+
+    let usage: WireUsage = serde_json::from_str(raw?.get()).ok()?;
+    Some(Usage {
+        input_tokens: usage.prompt_tokens,
+        output_tokens: usage.completion_tokens.unwrap_or(0),
+        cached_input_tokens: usage.prompt_tokens_details.and_then(|of| of.cached_tokens).unwrap_or(0),
+        reasoning_tokens: usage.completion_tokens_details.and_then(|of| of.reasoning_tokens).unwrap_or(0),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn chunk(data: &str) -> Chunk {
+        Chunk::read(&frame(data))
+    }
+
+    fn frame(data: &str) -> Frame {
+        Frame { raw: Bytes::new(), data: Some(Bytes::from(data.to_owned())), event: None, comment: false }
+    }
+
+    #[test]
+    fn start_up_chunks_carry_no_content_however_servers_write_it() {
+        for data in [
+            r#"{"choices":[{"delta":{"role":"assistant"}}]}"#,
+            r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
+            // llama.cpp's first delta
+            r#"{"choices":[{"delta":{"role":"assistant","content":null}}],"model":"m"}"#,
+            r#"{"choices":[{"delta":{}}]}"#,
+            r#"{"choices":[{"delta":{"tool_calls":[],"reasoning":"","refusal":null}}]}"#,
+            r#"{"choices":[{"text":"","finish_reason":""}]}"#,
+            // Azure's
+            r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}],"usage":null}"#,
+            r#"{"choices":null,"error":null}"#,
+        ] {
+            assert_eq!(chunk(data).kind, Kind::StartUp, "{data}");
+        }
+    }
+
+    #[test]
+    fn content_is_text_reasoning_a_tool_call_a_refusal_or_the_end() {
+        for (data, finished) in [
+            (r#"{"choices":[{"delta":{"content":"a"}}]}"#, false),
+            (r#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}"#, false),
+            (r#"{"choices":[{"delta":{"content":"","reasoning":"a"}}]}"#, false),
+            (r#"{"choices":[{"delta":{"reasoning_content":"a"}}]}"#, false),
+            (r#"{"choices":[{"delta":{"tool_calls":[{"index":0}]}}]}"#, false),
+            (r#"{"choices":[{"delta":{"function_call":{"name":"f"}}}]}"#, false),
+            (r#"{"choices":[{"delta":{"refusal":"no"}}]}"#, false),
+            (r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#, true),
+            (r#"{"choices":[{"text":"a"}]}"#, false),
+            (r#"{"choices":[{"delta":{}},{"delta":{"content":"b"},"index":1}]}"#, false),
+        ] {
+            let chunk = chunk(data);
+            assert_eq!((chunk.kind, chunk.finished), (Kind::Content, finished), "{data}");
+        }
+    }
+
+    #[test]
+    fn usage_is_read_alone_beside_content_and_not_at_all_when_it_is_wrong() {
+        let alone = chunk(
+            r#"{"choices":[],"model":"m-1","usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,
+            "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
+        );
+        let usage = Usage { input_tokens: 7, output_tokens: 3, cached_input_tokens: 4, reasoning_tokens: 2 };
+        assert_eq!(alone.kind, Kind::UsageOnly);
+        assert_eq!((alone.usage, alone.model.as_deref()), (Some(usage), Some("m-1")));
+
+        let beside = chunk(
+            r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":7,"prompt_tokens_details":null}}"#,
+        );
+        assert_eq!(beside.kind, Kind::Content);
+        assert_eq!(beside.usage, Some(Usage { input_tokens: 7, ..Usage::default() }));
+
+        let wrong = chunk(r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":-1}}"#);
+        assert_eq!((wrong.kind, wrong.usage), (Kind::Content, None));
+    }
+
+    #[test]
+    fn done_silence_and_what_cannot_be_read() {
+        assert_eq!(chunk("[DONE]").kind, Kind::Done);
+        assert_eq!(chunk(" [DONE] ").kind, Kind::Done);
+        assert_eq!(chunk("").kind, Kind::Silent);
+        assert_eq!(Chunk::read(&Frame { data: None, ..frame("") }).kind, Kind::Silent);
+        for data in ["nonsense", "[]", "7", r#"{"choices":[{"delta""#, r#"{"choices":{}}"#, "<html>"] {
+            assert_eq!(chunk(data).kind, Kind::Unreadable, "{data}");
+        }
+    }
+
+    #[test]
+    fn errors_in_band_are_told_by_field_object_or_event_name() {
+        let message = |chunk: Chunk| match chunk.kind {
+            Kind::Error(error) => error.message,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(message(chunk(r#"{"error":{"message":"boom"}}"#)).as_deref(), Some("boom"));
+        assert_eq!(message(chunk(r#"{"error":"boom"}"#)).as_deref(), Some("boom"));
+        assert_eq!(message(chunk(r#"{"object":"error","message":"boom"}"#)).as_deref(), Some("boom"));
+        let named = Frame { event: Some(Bytes::from_static(b"error")), ..frame(r#"{"message":"boom"}"#) };
+        assert_eq!(message(Chunk::read(&named)).as_deref(), Some("boom"));
+    }
+
+    #[test]
+    fn a_whole_answer_gives_model_usage_and_a_hidden_error() {
+        let whole = Whole::read(br#"{"model":"m","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+        let whole = whole.unwrap();
+        assert_eq!(whole.model.as_deref(), Some("m"));
+        assert_eq!(whole.usage.unwrap().output_tokens, 2);
+        assert_eq!(whole.error, None);
+        assert!(Whole::read(br#"{"error":{"message":"x"}}"#).unwrap().error.is_some());
+        assert_eq!(Whole::read(b"<html>"), None);
+        assert_eq!(Whole::read(b"[1]"), None);
+    }
+}

@@ -1,0 +1,387 @@
+//! What a request asks for, read from its body without changing it, and the two changes that are ever made
+//! to a body: another model, and usage asked for on a stream. Each replaces one value and keeps every other
+//! byte. It does not validate what only the model server can judge (messages, tools, sampling).
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use super::presence::Presence;
+use crate::members::{self, Member};
+
+/// The fields of a chat completion, completion or embeddings request that decisions are made by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fields {
+    /// The `model` asked for; absent is allowed here because a route may name the model in its path.
+    pub model: Option<String>,
+    /// Whether the answer is to be streamed.
+    pub stream: bool,
+    /// Whether the caller asked for a last chunk with usage (`stream_options.include_usage`).
+    pub include_usage: bool,
+    /// The bound on generated tokens: `max_completion_tokens`, else `max_tokens`; a negative one, which
+    /// llama.cpp reads as "no bound", is none.
+    pub max_tokens: Option<u64>,
+    /// How many answers are asked for; at least 1.
+    pub n: u64,
+    /// Whether `tools` (or the older `functions`) offers any.
+    pub has_tools: bool,
+    /// Whether any message carries an image.
+    pub has_images: bool,
+}
+
+/// Why a body cannot be read as a request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The body is not JSON at all.
+    #[error("the request body is not valid JSON: {0}")]
+    NotJson(String),
+    /// The body is JSON, but not an object.
+    #[error("the request body must be a JSON object")]
+    NotAnObject,
+    /// A required field is absent or null.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A field is present and empty.
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+    /// A field is of another type, or out of its range.
+    #[error("`{param}` must be {expected}")]
+    Wrong {
+        /// The field, dotted where it is nested.
+        param: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A field stands in the object twice, which different readers resolve differently: the model that was
+    /// authorized must be the one that the upstream reads.
+    #[error("`{0}` is given twice")]
+    Duplicate(&'static str),
+}
+
+impl RequestError {
+    /// The field at fault, for `error.param`.
+    pub fn param(&self) -> Option<&'static str> {
+        match self {
+            Self::NotJson(_) | Self::NotAnObject => None,
+            Self::Missing(param)
+            | Self::Empty(param)
+            | Self::Duplicate(param)
+            | Self::Wrong { param, .. } => Some(param),
+        }
+    }
+}
+
+impl Fields {
+    /// Reads the fields of `body`.
+    ///
+    /// # Errors
+    /// [`RequestError`] for a body that is no JSON object, and for a field read here that is of a wrong type
+    /// or given twice.
+    pub fn read(body: &[u8]) -> Result<Self, RequestError> {
+        let object = Object::read(body)?;
+        let max_tokens = match object.number("max_completion_tokens")? {
+            None => object.number("max_tokens")?,
+            given => {
+                object.number("max_tokens")?;
+                given
+            }
+        };
+        let include_usage = match object.stream_options()? {
+            Some(options) => options.bool("include_usage", "stream_options.include_usage")?,
+            None => false,
+        };
+        Ok(Self {
+            model: object.model()?,
+            stream: object.bool("stream", "stream")?,
+            include_usage,
+            max_tokens: max_tokens.and_then(|number| number.as_u64()),
+            n: match object.number("n")? {
+                None => 1,
+                Some(number) => number
+                    .as_u64()
+                    .filter(|n| *n > 0)
+                    .ok_or(RequestError::Wrong { param: "n", expected: "a whole number of at least 1" })?,
+            },
+            has_tools: object.offers("tools")? || object.offers("functions")?,
+            has_images: object.get("messages")?.is_some_and(|messages| any_image(messages.value)),
+        })
+    }
+
+    /// The model, where a route needs it in the body.
+    ///
+    /// # Errors
+    /// [`RequestError::Missing`] where the body names none.
+    pub fn require_model(&self) -> Result<&str, RequestError> {
+        self.model.as_deref().ok_or(RequestError::Missing("model"))
+    }
+}
+
+/// The body with `model` set to `model` and every other byte as it was.
+///
+/// # Errors
+/// [`RequestError`] for a body whose model [`Fields::read`] would refuse.
+pub fn with_model(body: &[u8], model: &str) -> Result<Bytes, RequestError> {
+    let object = Object::read(body)?;
+    object.model()?;
+    Ok(object.set("model", &serde_json::Value::from(model).to_string())?.into())
+}
+
+/// The body with `stream_options.include_usage` set to true and every other byte as it was.
+///
+/// # Errors
+/// [`RequestError`] for a body whose `stream_options` [`Fields::read`] would refuse.
+pub fn with_include_usage(body: &[u8]) -> Result<Bytes, RequestError> {
+    let object = Object::read(body)?;
+    let options = match object.stream_options()? {
+        None => r#"{"include_usage":true}"#.to_owned(),
+        Some(options) => options.set("include_usage", "true")?,
+    };
+    Ok(object.set("stream_options", &options)?.into())
+}
+
+/// An object's text and where its members stand in it.
+struct Object<'a> {
+    text: &'a str,
+    members: Vec<Member<'a>>,
+}
+
+impl<'a> Object<'a> {
+    fn read(body: &'a [u8]) -> Result<Self, RequestError> {
+        let text = std::str::from_utf8(body).map_err(|error| RequestError::NotJson(error.to_string()))?;
+        if !text.trim_ascii_start().starts_with('{') {
+            // Text that is no JSON at all is better told so than told that it is no object.
+            return Err(match serde_json::from_str::<&RawValue>(text) {
+                Ok(_) => RequestError::NotAnObject,
+                Err(error) => RequestError::NotJson(error.to_string()),
+            });
+        }
+        let members = members::read(text).map_err(|error| RequestError::NotJson(error.to_string()))?;
+        Ok(Self { text, members })
+    }
+
+    /// The member of that name, null counting as absent.
+    fn get(&self, name: &'static str) -> Result<Option<&Member<'a>>, RequestError> {
+        Ok(self.find(name)?.filter(|member| member.value != "null"))
+    }
+
+    fn find(&self, name: &'static str) -> Result<Option<&Member<'a>>, RequestError> {
+        let mut found = self.members.iter().filter(|member| member.name == name);
+        match (found.next(), found.next()) {
+            (_, Some(_)) => Err(RequestError::Duplicate(name)),
+            (first, None) => Ok(first),
+        }
+    }
+
+    fn model(&self) -> Result<Option<String>, RequestError> {
+        let Some(member) = self.get("model")? else { return Ok(None) };
+        match serde_json::from_str::<String>(member.value) {
+            Ok(model) if model.is_empty() => Err(RequestError::Empty("model")),
+            Ok(model) => Ok(Some(model)),
+            Err(_) => Err(RequestError::Wrong { param: "model", expected: "a string" }),
+        }
+    }
+
+    fn bool(&self, name: &'static str, param: &'static str) -> Result<bool, RequestError> {
+        match self.get(name)?.map(|member| member.value) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => Err(RequestError::Wrong { param, expected: "true or false" }),
+        }
+    }
+
+    fn number(&self, name: &'static str) -> Result<Option<serde_json::Number>, RequestError> {
+        let Some(member) = self.get(name)? else { return Ok(None) };
+        let number = serde_json::from_str(member.value)
+            .map_err(|_| RequestError::Wrong { param: name, expected: "a number" })?;
+        Ok(Some(number))
+    }
+
+    fn offers(&self, name: &'static str) -> Result<bool, RequestError> {
+        let Some(member) = self.get(name)? else { return Ok(false) };
+        Ok(serde_json::from_str(member.value).is_ok_and(|Presence(any)| any))
+    }
+
+    fn stream_options(&self) -> Result<Option<Object<'a>>, RequestError> {
+        let Some(member) = self.get("stream_options")? else { return Ok(None) };
+        match Object::read(member.value.as_bytes()) {
+            Ok(options) => Ok(Some(options)),
+            Err(_) => Err(RequestError::Wrong { param: "stream_options", expected: "an object" }),
+        }
+    }
+
+    /// The text with the member's value replaced, or the member added in front where there is none.
+    fn set(&self, name: &'static str, value: &str) -> Result<String, RequestError> {
+        let (before, written, after) = match self.find(name)? {
+            Some(member) => (
+                self.text.get(..member.span.start).unwrap_or_default(),
+                value.to_owned(),
+                self.text.get(member.span.end..).unwrap_or_default(),
+            ),
+            None => {
+                let brace = self.text.find('{').map_or(0, |at| at.saturating_add(1));
+                let comma = if self.members.is_empty() { "" } else { "," };
+                (
+                    self.text.get(..brace).unwrap_or_default(),
+                    format!("\"{name}\":{value}{comma}"),
+                    self.text.get(brace..).unwrap_or_default(),
+                )
+            }
+        };
+        Ok([before, &written, after].concat())
+    }
+}
+
+/// Whether any message has a content part that is an image; messages of an unknown shape have none, and are
+/// the model server's to refuse.
+fn any_image(messages: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Message<'a> {
+        #[serde(borrow, default)]
+        content: Option<&'a RawValue>,
+    }
+
+    #[derive(Deserialize)]
+    struct Part {
+        #[serde(rename = "type", default)]
+        kind: String,
+    }
+
+    let messages: Vec<Message<'_>> = serde_json::from_str(messages).unwrap_or_default();
+    messages
+        .iter()
+        .filter_map(|message| message.content.map(RawValue::get))
+        // Text is the common case and can be long: it is told by its first byte.
+        .filter(|content| content.starts_with('['))
+        .filter_map(|content| serde_json::from_str::<Vec<Part>>(content).ok())
+        .flatten()
+        .any(|part| matches!(part.kind.as_str(), "image_url" | "input_image" | "image"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(body: &str) -> Fields {
+        Fields::read(body.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn the_defaults_are_openais() {
+        assert_eq!(
+            read(r#"{"model":"claude","messages":[]}"#),
+            Fields {
+                model: Some("claude".into()),
+                stream: false,
+                include_usage: false,
+                max_tokens: None,
+                n: 1,
+                has_tools: false,
+                has_images: false,
+            }
+        );
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let body = r#"{ "mod\u0065l" : "m\"x", "stream":true, "stream_options":{"include_usage":true}, "n":2,
+            "max_tokens":9, "max_completion_tokens":7, "tools":[{"type":"function"}],
+            "messages":[{"role":"user","content":"hi"},{"role":"user","content":[{"type":"text","text":"x"},
+            {"type":"image_url","image_url":{"url":"data:"}}]}] }"#;
+        assert_eq!(
+            read(body),
+            Fields {
+                model: Some("m\"x".into()),
+                stream: true,
+                include_usage: true,
+                max_tokens: Some(7),
+                n: 2,
+                has_tools: true,
+                has_images: true,
+            }
+        );
+    }
+
+    #[test]
+    fn null_and_empty_are_absent_and_a_negative_bound_is_none() {
+        let body = r#"{"model":null,"stream":null,"stream_options":null,"max_tokens":-1,"tools":[],"n":null,
+            "functions":null,"messages":[{"content":null}]}"#;
+        let fields = read(body);
+        assert_eq!((fields.max_tokens, fields.n, fields.has_tools, fields.stream), (None, 1, false, false));
+        assert_eq!(fields.require_model(), Err(RequestError::Missing("model")));
+    }
+
+    #[test]
+    fn malformed_bodies_are_refused_with_the_field_at_fault() {
+        for (body, param, message) in [
+            ("", None, "the request body is not valid JSON: EOF while parsing a value at line 1 column 0"),
+            ("hello", None, "the request body is not valid JSON: expected value at line 1 column 1"),
+            ("[1]", None, "the request body must be a JSON object"),
+            ("\"model\"", None, "the request body must be a JSON object"),
+            (
+                r#"{"model":"a"} x"#,
+                None,
+                "the request body is not valid JSON: trailing characters at line 1 column 15",
+            ),
+            (
+                r#"{"model":"a""#,
+                None,
+                "the request body is not valid JSON: EOF while parsing an object at line 1 column 12",
+            ),
+            (r#"{"model":""}"#, Some("model"), "`model` is empty"),
+            (r#"{"model":7}"#, Some("model"), "`model` must be a string"),
+            (r#"{"model":"a","model":"b"}"#, Some("model"), "`model` is given twice"),
+            (r#"{"model":"a","mod\u0065l":"b"}"#, Some("model"), "`model` is given twice"),
+            (r#"{"stream":true,"stream":false}"#, Some("stream"), "`stream` is given twice"),
+            (r#"{"stream":"yes"}"#, Some("stream"), "`stream` must be true or false"),
+            (r#"{"stream_options":[]}"#, Some("stream_options"), "`stream_options` must be an object"),
+            (
+                r#"{"stream_options":{"include_usage":1}}"#,
+                Some("stream_options.include_usage"),
+                "`stream_options.include_usage` must be true or false",
+            ),
+            (r#"{"max_tokens":"9"}"#, Some("max_tokens"), "`max_tokens` must be a number"),
+            (
+                r#"{"max_completion_tokens":9,"max_tokens":[]}"#,
+                Some("max_tokens"),
+                "`max_tokens` must be a number",
+            ),
+            (r#"{"n":0}"#, Some("n"), "`n` must be a whole number of at least 1"),
+        ] {
+            let error = Fields::read(body.as_bytes()).unwrap_err();
+            assert_eq!((error.param(), error.to_string().as_str()), (param, message), "{body}");
+        }
+        assert!(matches!(Fields::read(b"{\"model\":\"\xFF\"}"), Err(RequestError::NotJson(_))));
+    }
+
+    #[test]
+    fn the_model_is_replaced_and_nothing_else() {
+        let with = |body: &str| {
+            with_model(body.as_bytes(), "a\"b").map(|body| String::from_utf8(body.to_vec()).unwrap())
+        };
+        assert_eq!(
+            with(r#"{ "x" : 1.0 ,"model":  "old" , "y":"model"}"#).unwrap(),
+            r#"{ "x" : 1.0 ,"model":  "a\"b" , "y":"model"}"#
+        );
+        assert_eq!(with(r#"{"mod\u0065l":null}"#).unwrap(), r#"{"mod\u0065l":"a\"b"}"#);
+        assert_eq!(with(" { }").unwrap(), r#" {"model":"a\"b" }"#);
+        assert_eq!(with(r#"{"x":{"model":"deep"}}"#).unwrap(), r#"{"model":"a\"b","x":{"model":"deep"}}"#);
+        assert_eq!(with(r#"{"model":"a","model":"b"}"#), Err(RequestError::Duplicate("model")));
+    }
+
+    #[test]
+    fn usage_is_asked_for_and_other_stream_options_stay() {
+        for (body, expected) in [
+            (r#"{"model":"a"}"#, r#"{"stream_options":{"include_usage":true},"model":"a"}"#),
+            (r#"{"stream_options":null}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (r#"{"stream_options":{}}"#, r#"{"stream_options":{"include_usage":true}}"#),
+            (
+                r#"{"stream_options": {"include_usage":false, "x":1}}"#,
+                r#"{"stream_options": {"include_usage":true, "x":1}}"#,
+            ),
+            (r#"{"stream_options":{"x":1}}"#, r#"{"stream_options":{"include_usage":true,"x":1}}"#),
+        ] {
+            assert_eq!(with_include_usage(body.as_bytes()).unwrap(), expected, "{body}");
+        }
+        assert!(with_include_usage(br#"{"stream_options":1}"#).is_err());
+    }
+}

@@ -1,0 +1,302 @@
+//! Server-sent events as frames: bytes go in however the network cut them, whole frames come out, each
+//! with the exact bytes it was made of, so that forwarding a frame is forwarding bytes. It knows the
+//! framing (WHATWG HTML, "Server-sent events") and nothing of what the data means.
+
+use bytes::{Bytes, BytesMut};
+
+/// The largest event read by default, in bytes: far above any text delta, with room for one whole image
+/// or audio part in base64.
+pub const DEFAULT_MAX_EVENT: usize = 8 * 1024 * 1024;
+
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// One block of a stream, up to and including the blank line that ends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// The bytes as they came, line ends and blank line included; all frames together are the stream.
+    pub raw: Bytes,
+    /// The `data` lines joined with line feeds; absent where there is none (a comment, a lone blank line).
+    pub data: Option<Bytes>,
+    /// The last `event` line, where there is one.
+    pub event: Option<Bytes>,
+    /// Whether the block holds a comment line, which servers use as a sign of life.
+    pub comment: bool,
+}
+
+/// An event was larger than the decoder accepts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a stream event is larger than {max} bytes")]
+pub struct EventTooLarge {
+    /// The bound that was exceeded, in bytes.
+    pub max: usize,
+}
+
+/// Cuts a byte stream into [`Frame`]s.
+///
+/// A carriage return that is the last byte so far is held back until the next byte tells whether a line
+/// feed belongs to it, so that the frames do not depend on where the network cut the stream.
+#[derive(Debug)]
+pub struct Decoder {
+    pending: BytesMut,
+    /// Where the line that is being read begins, in `pending`.
+    line_start: usize,
+    /// Up to where `pending` was searched for the end of that line.
+    scanned: usize,
+    at_start: bool,
+    max_event: usize,
+    failed: bool,
+}
+
+impl Default for Decoder {
+    fn default() -> Self {
+        Self::new(DEFAULT_MAX_EVENT)
+    }
+}
+
+impl Decoder {
+    /// A decoder that refuses events of more than `max_event` bytes.
+    pub fn new(max_event: usize) -> Self {
+        Self { pending: BytesMut::new(), line_start: 0, scanned: 0, at_start: true, max_event, failed: false }
+    }
+
+    /// Takes in the next bytes of the stream; [`Decoder::next_frame`] gives what they complete.
+    pub fn push(&mut self, bytes: &[u8]) {
+        if !self.failed {
+            self.pending.extend_from_slice(bytes);
+        }
+    }
+
+    /// The next complete frame, or nothing until more bytes are pushed.
+    ///
+    /// # Errors
+    /// [`EventTooLarge`], now and ever after, once an event exceeds the bound.
+    pub fn next_frame(&mut self) -> Result<Option<Frame>, EventTooLarge> {
+        if self.failed {
+            return Err(EventTooLarge { max: self.max_event });
+        }
+        while let Some((line_end, next_line)) = self.line_end() {
+            let line = self.pending.get(self.line_start..line_end).unwrap_or_default();
+            let blank = line.is_empty() || (self.at_start && self.line_start == 0 && line == BOM);
+            self.line_start = next_line;
+            self.scanned = next_line;
+            if blank {
+                return self.cut(next_line).map(Some);
+            }
+        }
+        if self.pending.len() > self.max_event {
+            return Err(self.fail());
+        }
+        Ok(None)
+    }
+
+    /// What was left when the stream ended: an event whose blank line never came.
+    ///
+    /// Browsers drop such an event; whoever forwards needs its bytes, and servers exist that end with
+    /// `data: [DONE]` and nothing after it, so it is read like any other.
+    ///
+    /// # Errors
+    /// [`EventTooLarge`] where the stream had failed before.
+    pub fn finish(mut self) -> Result<Option<Frame>, EventTooLarge> {
+        if self.failed || self.pending.len() > self.max_event {
+            return Err(EventTooLarge { max: self.max_event });
+        }
+        if self.pending.is_empty() {
+            return Ok(None);
+        }
+        let all = self.pending.len();
+        self.cut(all).map(Some)
+    }
+
+    /// Where the current line ends and where the next begins.
+    fn line_end(&mut self) -> Option<(usize, usize)> {
+        let unseen = self.pending.get(self.scanned..).unwrap_or_default();
+        let Some(at) = unseen.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
+            self.scanned = self.pending.len();
+            return None;
+        };
+        let end = self.scanned.saturating_add(at);
+        self.scanned = end;
+        let after = end.saturating_add(1);
+        match (self.pending.get(end), self.pending.get(after)) {
+            (Some(b'\r'), None) => None,
+            (Some(b'\r'), Some(b'\n')) => Some((end, after.saturating_add(1))),
+            _ => Some((end, after)),
+        }
+    }
+
+    fn cut(&mut self, end: usize) -> Result<Frame, EventTooLarge> {
+        if end > self.max_event {
+            return Err(self.fail());
+        }
+        let raw = self.pending.split_to(end).freeze();
+        self.line_start = 0;
+        self.scanned = 0;
+        let body_start = if self.at_start && raw.starts_with(BOM) { BOM.len() } else { 0 };
+        self.at_start = false;
+        Ok(parse(raw, body_start))
+    }
+
+    fn fail(&mut self) -> EventTooLarge {
+        self.failed = true;
+        self.pending = BytesMut::new();
+        EventTooLarge { max: self.max_event }
+    }
+}
+
+fn parse(raw: Bytes, body_start: usize) -> Frame {
+    let mut data: Option<Data> = None;
+    let mut event = None;
+    let mut comment = false;
+    for line in lines(raw.get(body_start..).unwrap_or_default()) {
+        let (name, value) = match line.iter().position(|byte| *byte == b':') {
+            Some(colon) => {
+                let (name, rest) = line.split_at(colon);
+                let value = rest.strip_prefix(b":").unwrap_or(rest);
+                (name, value.strip_prefix(b" ").unwrap_or(value))
+            }
+            None => (line, line.get(line.len()..).unwrap_or_default()),
+        };
+        match name {
+            b"" if !line.is_empty() => comment = true,
+            b"data" => {
+                data = Some(match data {
+                    None => Data::One(raw.slice_ref(value)),
+                    Some(earlier) => earlier.join(value),
+                });
+            }
+            b"event" => event = Some(raw.slice_ref(value)),
+            _ => {}
+        }
+    }
+    Frame { data: data.map(Data::into_bytes), event, comment, raw }
+}
+
+/// One data line is a view into the frame; only several are copied together.
+enum Data {
+    One(Bytes),
+    Many(BytesMut),
+}
+
+impl Data {
+    fn join(self, line: &[u8]) -> Self {
+        let mut all = match self {
+            Self::One(first) => BytesMut::from(first.as_ref()),
+            Self::Many(all) => all,
+        };
+        all.extend_from_slice(b"\n");
+        all.extend_from_slice(line);
+        Self::Many(all)
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::One(one) => one,
+            Self::Many(all) => all.freeze(),
+        }
+    }
+}
+
+fn lines(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+        let (line, after) = rest.split_at(end);
+        rest = after
+            .strip_prefix(b"\r\n")
+            .or_else(|| after.strip_prefix(b"\n"))
+            .or_else(|| after.strip_prefix(b"\r"))
+            .unwrap_or(after);
+        Some(line)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames(input: &[u8]) -> Vec<Frame> {
+        let mut decoder = Decoder::default();
+        decoder.push(input);
+        let mut frames = Vec::new();
+        while let Some(frame) = decoder.next_frame().unwrap() {
+            frames.push(frame);
+        }
+        frames.extend(decoder.finish().unwrap());
+        frames
+    }
+
+    fn data(input: &[u8]) -> Vec<Option<String>> {
+        frames(input)
+            .into_iter()
+            .map(|frame| frame.data.map(|data| String::from_utf8(data.to_vec()).unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn every_line_end_ends_a_line() {
+        for input in ["data: a\n\ndata: b\n\n", "data: a\r\n\r\ndata: b\r\n\r\n", "data: a\r\rdata: b\r\r"] {
+            assert_eq!(data(input.as_bytes()), [Some("a".into()), Some("b".into())], "{input:?}");
+        }
+    }
+
+    #[test]
+    fn data_lines_join_and_only_one_space_is_dropped() {
+        assert_eq!(data(b"data: a\ndata:b\ndata:  c\ndata\n\n"), [Some("a\nb\n c\n".into())]);
+        assert_eq!(data(b"data:\n\n"), [Some(String::new())]);
+    }
+
+    #[test]
+    fn comments_blank_lines_and_foreign_fields_carry_no_data_but_keep_their_bytes() {
+        let all = frames(b": ping\n\n\nid: 7\nretry: 3\n\nevent: error\ndata: x\n\n");
+        assert_eq!(all.len(), 4);
+        assert!(all[0].comment && all[0].data.is_none());
+        assert_eq!(all[1].raw, "\n");
+        assert!(all[2].data.is_none() && !all[2].comment);
+        assert_eq!(all[3].event.as_deref(), Some(b"error".as_slice()));
+        assert_eq!(all[3].data.as_deref(), Some(b"x".as_slice()));
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped_at_the_start_only() {
+        let all = frames(b"\xEF\xBB\xBFdata: a\n\n\xEF\xBB\xBFdata: b\n\n");
+        assert_eq!(all[0].data.as_deref(), Some(b"a".as_slice()));
+        assert_eq!(all[0].raw.as_ref(), b"\xEF\xBB\xBFdata: a\n\n");
+        assert_eq!(all[1].data, None);
+    }
+
+    #[test]
+    fn an_event_is_given_as_soon_as_its_blank_line_is_there() {
+        let mut decoder = Decoder::default();
+        decoder.push(b"data: a\n");
+        assert_eq!(decoder.next_frame(), Ok(None));
+        decoder.push(b"\n");
+        assert!(decoder.next_frame().unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_left_at_the_end_is_read_too() {
+        assert_eq!(data(b"data: a\n\ndata: [DONE]"), [Some("a".into()), Some("[DONE]".into())]);
+    }
+
+    #[test]
+    fn an_event_over_the_bound_fails_whole_or_in_pieces_and_for_good() {
+        let event = b"data: 123456789\n\n";
+        for pieces in [event.len(), 1] {
+            let mut decoder = Decoder::new(event.len() - 1);
+            let mut result = Ok(None);
+            for piece in event.chunks(pieces) {
+                decoder.push(piece);
+                result = decoder.next_frame();
+            }
+            assert_eq!(result, Err(EventTooLarge { max: event.len() - 1 }));
+            assert!(decoder.next_frame().is_err());
+        }
+        let mut decoder = Decoder::new(event.len());
+        decoder.push(event);
+        decoder.push(event);
+        assert!(decoder.next_frame().unwrap().is_some());
+        assert!(decoder.next_frame().unwrap().is_some());
+    }
+}

@@ -1,0 +1,85 @@
+//! A spliced body means what the original meant, but for the one value that was asked for.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use mcpctl_dialect::openai::request::{Fields, with_include_usage, with_model};
+use proptest::prelude::*;
+use serde_json::{Map, Value, json};
+
+fn json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        "\\PC{0,8}".prop_map(Value::from),
+        Just(json!("{\"model\":\"not this one\"}")),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::hash_map("[a-z\"\\\\]{0,5}|model", inner, 0..4)
+                .prop_map(|map| Value::Object(map.into_iter().collect())),
+        ]
+    })
+}
+
+/// A body with any other members, written out compactly or spread over lines, its key plain or escaped.
+fn body() -> impl Strategy<Value = String> {
+    let members = proptest::collection::hash_map("[a-z \"\\\\{}:,]{1,6}", json(), 0..5);
+    let options = prop_oneof![
+        Just(None),
+        Just(Some(json!(null))),
+        Just(Some(json!({}))),
+        Just(Some(json!({"include_usage": false, "x": [1]}))),
+        Just(Some(json!({"x": "}"}))),
+    ];
+    (members, "\\PC{1,6}", options, any::<bool>(), any::<bool>()).prop_map(
+        |(members, model, options, pretty, escaped)| {
+            let mut map: Map<String, Value> = members.into_iter().filter(|(name, _)| name != "n").collect();
+            map.insert("model".into(), model.into());
+            if let Some(options) = options {
+                map.insert("stream_options".into(), options);
+            }
+            let value = Value::Object(map);
+            let text =
+                if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
+            let text = text.unwrap();
+            // The generated names hold no `model`, nested ones may: the escape goes to any of them.
+            if escaped { text.replacen("\"model\"", "\"mod\\u0065l\"", 1) } else { text }
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_000))]
+
+    #[test]
+    fn only_the_model_changes(body in body(), model in "\\PC{1,12}") {
+        let spliced = with_model(body.as_bytes(), &model).unwrap();
+        let mut expected: Value = serde_json::from_str(&body).unwrap();
+        let old = expected["model"].as_str().unwrap().to_owned();
+        expected["model"] = model.clone().into();
+        prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
+        prop_assert_eq!(Fields::read(&spliced).unwrap().model, Some(model));
+        // Put back, it is the same text to the byte (the generated model is written in its plain form).
+        let back = with_model(&spliced, &old).unwrap();
+        prop_assert_eq!(back.as_ref(), body.as_bytes());
+    }
+
+    #[test]
+    fn only_usage_is_asked_for(body in body()) {
+        let spliced = with_include_usage(body.as_bytes()).unwrap();
+        let mut expected: Value = serde_json::from_str(&body).unwrap();
+        if !expected["stream_options"].is_object() {
+            expected["stream_options"] = json!({});
+        }
+        expected["stream_options"]["include_usage"] = true.into();
+        prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
+        prop_assert!(Fields::read(&spliced).unwrap().include_usage);
+    }
+
+    #[test]
+    fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let _ = Fields::read(&body);
+        let _ = with_model(&body, "m");
+    }
+}
