@@ -1,1 +1,5 @@
-//! Level: see ARCHITECTURE.md.
+//! Failover as decisions without I/O.
+
+pub mod class;
+
+pub use class::{FailureClass, RetryRule};
