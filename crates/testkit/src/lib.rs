@@ -1,1 +1,10 @@
-//! Level: see ARCHITECTURE.md.
+//! What tests run against: real servers that do as they are told. A dev-dependency and nothing else.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "only tests use this crate; a broken fixture fails the test where it stands"
+)]
+
+pub mod model_server;

@@ -1,0 +1,263 @@
+//! A model server that speaks OpenAI's routes on a free loopback port, does what a test's script says, fault
+//! for fault, and remembers what it was asked. It is a real HTTP server: what a client sees of a reset or of a
+//! cut body is what it would see of a real one. There is no model in it.
+
+mod reply;
+mod serve;
+mod wire;
+
+use std::{
+    collections::VecDeque,
+    net::{Ipv4Addr, SocketAddr},
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, StatusCode};
+use serde_json::{Value, json};
+use tokio::{net::TcpSocket, sync::watch, task::JoinHandle};
+
+pub use self::reply::{Event, Gate, Pause, Reply};
+use self::wire::Route;
+
+/// How long the waiting methods wait before they fail the test.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A request as it arrived.
+#[derive(Debug, Clone)]
+pub struct Recorded {
+    /// The method.
+    pub method: Method,
+    /// The path, with the query where there is one.
+    pub path: String,
+    /// All headers.
+    pub headers: HeaderMap,
+    /// The body, whole.
+    pub body: Bytes,
+}
+
+impl Recorded {
+    /// The body as JSON.
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body).expect("the recorded body is JSON")
+    }
+
+    /// A header's value as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().expect("the header is text"))
+    }
+}
+
+/// The server; it stops when dropped.
+#[derive(Debug)]
+pub struct ModelServer {
+    address: SocketAddr,
+    /// Bound and never listening, so that nobody else gets the port while the server refuses connections.
+    _reserved: TcpSocket,
+    shared: Arc<Shared>,
+    accepting: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    script: Mutex<Script>,
+    counts: watch::Sender<Counts>,
+    requests: Mutex<Vec<Recorded>>,
+}
+
+#[derive(Debug)]
+struct Script {
+    queue: VecDeque<Reply>,
+    default: Reply,
+    key: Option<String>,
+    health: StatusCode,
+    models: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Counts {
+    connections: usize,
+    requests: usize,
+    disconnects: usize,
+    completed: usize,
+    /// Set while connections are closed by the server itself.
+    stopping: bool,
+}
+
+impl ModelServer {
+    /// Starts a server that answers every request well.
+    pub async fn start() -> Self {
+        Self::with_default(Reply::default()).await
+    }
+
+    /// Starts a server with another default behaviour.
+    pub async fn with_default(default: Reply) -> Self {
+        let reserved = TcpSocket::new_v4().unwrap();
+        reserved.set_reuseaddr(true).unwrap();
+        reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+        let script = Script {
+            queue: VecDeque::new(),
+            default,
+            key: None,
+            health: StatusCode::OK,
+            models: vec!["test-model".into()],
+        };
+        let mut server = Self {
+            address: reserved.local_addr().unwrap(),
+            _reserved: reserved,
+            shared: Arc::new(Shared {
+                script: Mutex::new(script),
+                counts: watch::Sender::default(),
+                requests: Mutex::default(),
+            }),
+            accepting: None,
+        };
+        server.listen();
+        server
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its OpenAI base, `http://127.0.0.1:PORT/v1`.
+    pub fn base_url(&self) -> String {
+        format!("http://{}/v1", self.address)
+    }
+
+    /// Queues the reply to the next inference request that has none yet.
+    pub fn queue(&self, reply: Reply) {
+        self.shared.script.lock().unwrap().queue.push_back(reply);
+    }
+
+    /// Sets what it does when the queue is empty.
+    pub fn set_default(&self, reply: Reply) {
+        self.shared.script.lock().unwrap().default = reply;
+    }
+
+    /// Refuses inference without this bearer, as vLLM does.
+    pub fn require_key(&self, key: &str) {
+        self.shared.script.lock().unwrap().key = Some(key.to_owned());
+    }
+
+    /// Sets the status of `/health`.
+    pub fn set_health(&self, status: u16) {
+        self.shared.script.lock().unwrap().health = StatusCode::from_u16(status).unwrap();
+    }
+
+    /// Sets what `/v1/models` lists.
+    pub fn set_models(&self, models: &[&str]) {
+        self.shared.script.lock().unwrap().models = models.iter().map(|&model| model.to_owned()).collect();
+    }
+
+    /// Every request so far, in order of arrival, those for health and models included.
+    pub fn requests(&self) -> Vec<Recorded> {
+        self.shared.requests.lock().unwrap().clone()
+    }
+
+    /// The requests for inference so far.
+    pub fn inferences(&self) -> Vec<Recorded> {
+        self.requests().into_iter().filter(|request| route_of(&request.path).is_some()).collect()
+    }
+
+    /// How many connections it accepted.
+    pub fn connections(&self) -> usize {
+        self.shared.counts.borrow().connections
+    }
+
+    /// How many requests the client left before the reply was sent in full.
+    pub fn disconnects(&self) -> usize {
+        self.shared.counts.borrow().disconnects
+    }
+
+    /// How many replies were sent in full.
+    pub fn completed(&self) -> usize {
+        self.shared.counts.borrow().completed
+    }
+
+    /// Waits until that many requests have arrived in all.
+    pub async fn wait_for_requests(&self, count: usize) {
+        self.wait_for("requests", |counts| counts.requests >= count).await;
+    }
+
+    /// Waits until the client left that many requests in all.
+    pub async fn wait_for_disconnects(&self, count: usize) {
+        self.wait_for("disconnects", |counts| counts.disconnects >= count).await;
+    }
+
+    async fn wait_for(&self, what: &str, reached: impl Fn(&Counts) -> bool) {
+        let mut counts = self.shared.counts.subscribe();
+        let reached = tokio::time::timeout(PATIENCE, counts.wait_for(reached)).await;
+        assert!(reached.is_ok(), "{what} not seen in {PATIENCE:?}: {:?}", self.shared.counts.borrow());
+    }
+
+    /// Closes every connection and refuses new ones, until [`ModelServer::listen`].
+    pub async fn refuse(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            self.shared.counts.send_modify(|counts| counts.stopping = true);
+            accepting.abort();
+            let _ = accepting.await;
+        }
+    }
+
+    /// Listens (again) on its port.
+    pub fn listen(&mut self) {
+        if self.accepting.is_some() {
+            return;
+        }
+        self.shared.counts.send_modify(|counts| counts.stopping = false);
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(self.address).unwrap();
+        let listener = socket.listen(1024).unwrap();
+        self.accepting = Some(tokio::spawn(serve::accept(listener, Arc::clone(&self.shared))));
+    }
+}
+
+impl Drop for ModelServer {
+    fn drop(&mut self) {
+        if let Some(accepting) = self.accepting.take() {
+            self.shared.counts.send_modify(|counts| counts.stopping = true);
+            accepting.abort();
+        }
+    }
+}
+
+impl Script {
+    fn next(&mut self) -> Reply {
+        self.queue.pop_front().unwrap_or_else(|| self.default.clone())
+    }
+
+    fn refusal(&self, headers: &HeaderMap) -> Option<Bytes> {
+        let expected = format!("Bearer {}", self.key.as_ref()?);
+        let given = headers.get("authorization").map(|value| value.as_bytes());
+        (given != Some(expected.as_bytes())).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
+    }
+
+    fn beside_inference(&self, method: &Method, path: &str) -> (StatusCode, Bytes) {
+        match (method, path) {
+            (&Method::GET, "/health") => (self.health, Bytes::from_static(br#"{"status":"ok"}"#)),
+            (&Method::GET, "/v1/models") => {
+                let data: Vec<_> = self
+                    .models
+                    .iter()
+                    .map(|id| json!({ "id": id, "object": "model", "owned_by": "testkit" }))
+                    .collect();
+                (StatusCode::OK, json!({ "object": "list", "data": data }).to_string().into())
+            }
+            _ => (StatusCode::NOT_FOUND, Bytes::from_static(br#"{"error":{"message":"no such route"}}"#)),
+        }
+    }
+}
+
+/// With and without `/v1`: the test sees in the recorded path which one the client chose.
+fn route_of(path: &str) -> Option<Route> {
+    match path.strip_prefix("/v1").unwrap_or(path) {
+        "/chat/completions" => Some(Route::Chat),
+        "/completions" => Some(Route::Completions),
+        "/embeddings" => Some(Route::Embeddings),
+        _ => None,
+    }
+}

@@ -1,0 +1,228 @@
+//! What the model server does with a request: an answer, and what goes wrong on the way. A value that a test
+//! builds and queues; it does nothing by itself.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::StatusCode;
+use tokio::sync::Semaphore;
+
+/// Holds a reply back until the test releases it.
+#[derive(Debug, Clone)]
+pub struct Gate(Arc<Semaphore>);
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Gate {
+    /// A closed gate.
+    pub fn new() -> Self {
+        Self(Arc::new(Semaphore::new(0)))
+    }
+
+    /// Opens the gate for good, for every reply that waits at it.
+    pub fn release(&self) {
+        self.0.close();
+    }
+
+    pub(super) async fn wait(&self) {
+        // Nobody ever adds a permit: the wait ends when the semaphore is closed.
+        let _ = self.0.acquire().await;
+    }
+}
+
+/// A wait at some point of a reply.
+#[derive(Debug, Clone)]
+pub enum Pause {
+    /// Until the client goes away.
+    Forever,
+    /// For a while.
+    For(Duration),
+    /// Until the test opens the gate.
+    Gate(Gate),
+}
+
+/// What happens at some point of a stream.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// Nothing is sent meanwhile.
+    Pause(Pause),
+    /// These bytes are sent as they are.
+    Bytes(Bytes),
+    /// The connection is closed in the middle of the body.
+    Cut,
+    /// The body ends in good order, but with nothing more in it: no finish reason, no `[DONE]`.
+    End,
+}
+
+/// One scripted reply. Built from a constructor, bent by the methods; by default it answers well.
+#[derive(Debug, Clone)]
+pub struct Reply {
+    pub(super) status: StatusCode,
+    pub(super) headers: Vec<(String, String)>,
+    /// Sent instead of a completion.
+    pub(super) body: Option<Bytes>,
+    pub(super) words: Vec<String>,
+    pub(super) reasoning: Vec<String>,
+    pub(super) tool_call: Option<(String, String)>,
+    pub(super) model: Option<String>,
+    pub(super) pace: Option<Duration>,
+    pub(super) before_head: Option<Pause>,
+    pub(super) reset: bool,
+    pub(super) start_up: Vec<Bytes>,
+    /// Events by the number of content chunks sent before them.
+    pub(super) events: Vec<(usize, Event)>,
+}
+
+impl Default for Reply {
+    fn default() -> Self {
+        Self::text("Hello from the model server.")
+    }
+}
+
+impl Reply {
+    /// Answers with `text`, streamed word by word where a stream is asked for.
+    pub fn text(text: &str) -> Self {
+        Self {
+            status: StatusCode::OK,
+            headers: Vec::new(),
+            body: None,
+            words: text.split_inclusive(' ').map(str::to_owned).collect(),
+            reasoning: Vec::new(),
+            tool_call: None,
+            model: None,
+            pace: None,
+            before_head: None,
+            reset: false,
+            start_up: Vec::new(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Answers with a call of the tool `name`.
+    pub fn tool_call(name: &str, arguments: &str) -> Self {
+        Self { tool_call: Some((name.to_owned(), arguments.to_owned())), ..Self::text("") }
+    }
+
+    /// Answers with this status and body and nothing else.
+    pub fn status(status: u16, body: impl Into<Bytes>) -> Self {
+        Self { status: StatusCode::from_u16(status).unwrap(), body: Some(body.into()), ..Self::default() }
+    }
+
+    /// An error in OpenAI's shape.
+    pub fn error(status: u16, message: &str, code: &str) -> Self {
+        let body = serde_json::json!({
+            "error": { "message": message, "type": "server_error", "code": code, "param": null }
+        });
+        Self::status(status, body.to_string()).header("content-type", "application/json")
+    }
+
+    /// 429 with `Retry-After`.
+    pub fn rate_limited(retry_after: &str) -> Self {
+        Self::error(429, "rate limit reached", "rate_limit_exceeded").header("retry-after", retry_after)
+    }
+
+    /// 400 because the prompt is too long, as OpenAI says it.
+    pub fn context_length() -> Self {
+        Self::error(400, "this model's maximum context length is 8 tokens", "context_length_exceeded")
+    }
+
+    /// Closes the connection with a reset before any byte of a response.
+    pub fn reset() -> Self {
+        Self { reset: true, ..Self::default() }
+    }
+
+    /// Never sends a response head.
+    pub fn hang() -> Self {
+        Self::default().before_head(Pause::Forever)
+    }
+
+    /// Adds a response header.
+    #[must_use]
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// Names another model than the one that was asked for.
+    #[must_use]
+    pub fn model(mut self, model: &str) -> Self {
+        self.model = Some(model.to_owned());
+        self
+    }
+
+    /// Reasons before it answers.
+    #[must_use]
+    pub fn reasoning(mut self, text: &str) -> Self {
+        self.reasoning = text.split_inclusive(' ').map(str::to_owned).collect();
+        self
+    }
+
+    /// Waits this long before every content chunk.
+    #[must_use]
+    pub fn pace(mut self, pace: Duration) -> Self {
+        self.pace = Some(pace);
+        self
+    }
+
+    /// Waits before the response head.
+    #[must_use]
+    pub fn before_head(mut self, pause: Pause) -> Self {
+        self.before_head = Some(pause);
+        self
+    }
+
+    /// Sends `count` more events without content before the first token, each of about `size` bytes.
+    #[must_use]
+    pub fn start_up(mut self, count: usize, size: usize) -> Self {
+        let padding = "x".repeat(size.saturating_sub(80));
+        let event = format!(
+            "data: {{\"object\":\"chat.completion.chunk\",\"choices\":[{{\"delta\":{{}}}}],\"pad\":\"{padding}\"}}\n\n"
+        );
+        self.start_up.extend(std::iter::repeat_n(Bytes::from(event), count));
+        self
+    }
+
+    /// Does this after `chunks` content chunks: 0 is before the first token. In an answer that is not
+    /// streamed it happens in the middle of the body, whatever the number.
+    #[must_use]
+    pub fn after(mut self, chunks: usize, event: Event) -> Self {
+        self.events.push((chunks, event));
+        self
+    }
+
+    /// Goes silent after `chunks` content chunks and keeps the connection.
+    #[must_use]
+    pub fn stall_after(self, chunks: usize) -> Self {
+        self.after(chunks, Event::Pause(Pause::Forever))
+    }
+
+    /// Closes the connection after `chunks` content chunks.
+    #[must_use]
+    pub fn cut_after(self, chunks: usize) -> Self {
+        self.after(chunks, Event::Cut)
+    }
+
+    /// Reports an error inside the stream after `chunks` content chunks, and ends it.
+    #[must_use]
+    pub fn error_after(self, chunks: usize, message: &str) -> Self {
+        let error =
+            serde_json::json!({ "error": { "message": message, "type": "server_error", "code": 500 } });
+        self.after(chunks, Event::Bytes(format!("data: {error}\n\n").into())).after(chunks, Event::End)
+    }
+
+    /// Sends what is no chunk after `chunks` content chunks, and goes on.
+    #[must_use]
+    pub fn garbage_after(self, chunks: usize) -> Self {
+        self.after(chunks, Event::Bytes(Bytes::from_static(b"data: {\"choices\":[{\"del\xFF\xFE\n\n")))
+    }
+
+    /// Waits at `gate` after `chunks` content chunks.
+    #[must_use]
+    pub fn gate_after(self, chunks: usize, gate: &Gate) -> Self {
+        self.after(chunks, Event::Pause(Pause::Gate(gate.clone())))
+    }
+}
