@@ -18,6 +18,7 @@ const LEVELS: [(&str, u8); 12] = [
     ("mcpctl-upstream", 2),
     ("mcpctl-engine", 2),
     ("mcpctl-client", 2),
+    ("mcpctl-server", 2),
     ("mcpctl-telemetry", 2),
     ("mcpctl-relay", 3),
     ("mcpctl-testkit", 3),
