@@ -1,5 +1,14 @@
-//! Failover as decisions without I/O.
+#![doc = include_str!("../README.md")]
 
+pub mod access;
+pub mod breaker;
 pub mod class;
+pub mod machine;
+pub mod registry;
+pub mod router;
 
+pub use access::{Access, AccessProbe, Bearer, ProbeError, ProbeRequest};
+pub use breaker::{Admission, Breaker, BreakerPolicy, Verdict};
 pub use class::{FailureClass, RetryRule};
+pub use registry::{ProviderRegistry, RegistryError};
+pub use router::{AsyncPrimary, Call, Classified, FailoverRouter, Local, LocalError, Run, Served, Trail};

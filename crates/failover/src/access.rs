@@ -1,0 +1,105 @@
+//! What the centre says about a caller and an Llm, and how it is asked.
+
+use std::{fmt, future::Future};
+
+/// The answer of the centre. Only [`Access::Allowed`] lets a local provider run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// The caller may see the Llm now.
+    Allowed,
+    /// The caller may not, or is not known.
+    Forbidden,
+    /// Nobody could say. Treated like forbidden, reported apart.
+    Unreachable,
+}
+
+impl Access {
+    /// What a probe's status means: 200 and 204 allow, 401 and 403 forbid, and everything else says nothing.
+    pub const fn from_status(status: u16) -> Self {
+        match status {
+            200 | 204 => Self::Allowed,
+            401 | 403 => Self::Forbidden,
+            _ => Self::Unreachable,
+        }
+    }
+
+    /// The word of logs, metrics and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Forbidden => "forbidden",
+            Self::Unreachable => "unreachable",
+        }
+    }
+}
+
+impl fmt::Display for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A caller's own credential, on its way to the centre and nowhere else; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(String);
+
+impl Bearer {
+    /// Wraps a credential.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// INVARIANT 10: for the request to the centre alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// The one question that a probe asks: may this caller see this Llm now?
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeRequest {
+    /// Name or id of the central Llm.
+    pub llm: String,
+    /// The caller's own credential.
+    pub bearer: Bearer,
+}
+
+impl ProbeRequest {
+    /// The method of the request.
+    pub const METHOD: &'static str = "HEAD";
+
+    /// The path of the request. Whatever is not a letter, a digit, `.`, `_` or `-` is percent-encoded, so that a name
+    /// never reaches into another path.
+    pub fn path(&self) -> String {
+        let mut path = String::from("/api/v1/llms/");
+        for byte in self.llm.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-') {
+                path.push(char::from(byte));
+            } else {
+                path.push_str(&format!("%{byte:02X}"));
+            }
+        }
+        // A segment of dots alone would be folded away by URL parsers.
+        if self.llm.bytes().all(|byte| byte == b'.') {
+            return path.replace("/llms/", "/llms/%20");
+        }
+        path
+    }
+}
+
+/// The centre could not be asked, or its answer could not be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ProbeError(pub String);
+
+/// Asks the centre. Implementations carry the request and report the status; what it means is decided here.
+pub trait AccessProbe {
+    /// Sends the request and answers the status.
+    fn head(&self, request: &ProbeRequest) -> impl Future<Output = Result<u16, ProbeError>> + Send;
+}

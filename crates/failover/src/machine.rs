@@ -1,0 +1,162 @@
+//! The failover of one request as a state machine: `(State, Event, now) -> (State, Action)`. It opens no socket and
+//! reads no clock; a driver performs the actions and reports what came of them.
+//!
+//! ```text
+//!            primary ok ──────────────────────────────▶ Return primary
+//! CallPrimary ─ failed ─┬─ may not fail over ─────────▶ Return primary's error
+//!                       ├─ nothing stands in ─────────▶ Return primary's error
+//!                       └─▶ Probe ─┬─ not allowed ────▶ Return primary's error
+//!                             ▲    └─▶ Prepare ─┬─ failed ──────────▶ Return primary's error
+//!                             └── took a while ─┤
+//!                                               └─▶ RunLocal ─┬─ failed ▶ Return primary's error
+//!                                                             └─ ok ────▶ Return local
+//! ```
+//!
+//! With an open breaker it begins at `Probe`; wherever that path would return the primary's error there is none yet, so
+//! the primary is called after all and whatever it says is returned.
+
+use std::time::{Duration, Instant};
+
+use crate::{Access, FailureClass};
+
+/// What the machine is told at the beginning.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Whether the breaker lets the primary rest.
+    pub breaker_open: bool,
+    /// Whether a provider stands in for this Llm.
+    pub has_local: bool,
+    /// Classes that fail over beyond the defaults.
+    pub also_on: Vec<FailureClass>,
+    /// When preparing took longer than this, the centre is asked again before anything runs.
+    pub reprobe_after: Duration,
+}
+
+/// Where a request is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    phase: Phase,
+    /// Why the primary is not the one to answer; `None` while it is, or was never asked.
+    failed: Option<FailureClass>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Start,
+    Primary { last: bool },
+    Probing { prepared: bool },
+    Preparing { since: Instant },
+    Running,
+    Done,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The request is here.
+    Begin,
+    /// The primary answered.
+    PrimaryOk,
+    /// The primary failed.
+    PrimaryFailed(FailureClass),
+    /// The centre said this about caller and Llm.
+    Probed(Access),
+    /// The local provider can take the request.
+    Prepared,
+    /// It cannot.
+    PrepareFailed,
+    /// The local provider answered.
+    LocalOk,
+    /// It failed.
+    LocalFailed,
+}
+
+/// What the driver does next.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Ask the primary.
+    CallPrimary,
+    /// Ask the centre about this caller and this Llm.
+    Probe,
+    /// Make the local provider ready. Nothing of the caller's reaches it yet.
+    Prepare,
+    /// Run the request locally; only with the grant that comes along.
+    RunLocal(AccessGrant),
+    /// Answer what the primary answered, or its error.
+    ReturnPrimary,
+    /// Answer what the local provider answered.
+    ReturnLocal,
+}
+
+/// Proof that the centre allowed this request a moment ago. Only the machine makes one.
+///
+/// ```compile_fail,E0423
+/// let forged = mcpctl_failover::machine::AccessGrant(());
+/// ```
+#[derive(Debug, PartialEq, Eq)]
+pub struct AccessGrant(());
+
+impl State {
+    /// A request that has not begun.
+    pub const fn start() -> Self {
+        Self { phase: Phase::Start, failed: None }
+    }
+
+    /// The class of failure for which a substitute was asked; `None` where the breaker skipped the primary.
+    pub const fn failed(&self) -> Option<FailureClass> {
+        self.failed
+    }
+
+    /// Whether there is nothing more to do.
+    pub fn is_done(&self) -> bool {
+        self.phase == Phase::Done
+    }
+
+    /// The step. An event that does not belong to the state ends the request with the primary's word.
+    #[must_use]
+    pub fn on(self, event: Event, setup: &Setup, now: Instant) -> (Self, Action) {
+        let Self { phase, failed } = self;
+        let to = |phase, failed, action| (Self { phase, failed }, action);
+        match (phase, event) {
+            (Phase::Start, Event::Begin) if setup.breaker_open && setup.has_local => {
+                to(Phase::Probing { prepared: false }, None, Action::Probe)
+            }
+            (Phase::Start, Event::Begin) => to(Phase::Primary { last: false }, None, Action::CallPrimary),
+
+            (Phase::Primary { .. }, Event::PrimaryOk) => to(Phase::Done, failed, Action::ReturnPrimary),
+            // INVARIANT 2: what the caller caused, or the centre decided, never gets this far.
+            (Phase::Primary { last: false }, Event::PrimaryFailed(class))
+                if setup.has_local && class.may_fail_over(&setup.also_on) =>
+            {
+                to(Phase::Probing { prepared: false }, Some(class), Action::Probe)
+            }
+            (Phase::Primary { .. }, Event::PrimaryFailed(class)) => {
+                to(Phase::Done, Some(class), Action::ReturnPrimary)
+            }
+
+            // INVARIANT 1, 8: one answer leads on, all others lead back.
+            (Phase::Probing { prepared: false }, Event::Probed(Access::Allowed)) => {
+                to(Phase::Preparing { since: now }, failed, Action::Prepare)
+            }
+            (Phase::Probing { prepared: true }, Event::Probed(Access::Allowed)) => {
+                to(Phase::Running, failed, Action::RunLocal(AccessGrant(())))
+            }
+            (Phase::Preparing { since }, Event::Prepared) => {
+                // The answer was about the moment when it was given: after a cold start it is asked for again.
+                if now.saturating_duration_since(since) > setup.reprobe_after {
+                    to(Phase::Probing { prepared: true }, failed, Action::Probe)
+                } else {
+                    to(Phase::Running, failed, Action::RunLocal(AccessGrant(())))
+                }
+            }
+            (Phase::Running, Event::LocalOk) => to(Phase::Done, failed, Action::ReturnLocal),
+
+            // INVARIANT 3: whatever else happens, the primary has the last word.
+            (Phase::Probing { .. } | Phase::Preparing { .. } | Phase::Running, _) if failed.is_none() => {
+                to(Phase::Primary { last: true }, None, Action::CallPrimary)
+            }
+            (Phase::Start, _) => to(Phase::Primary { last: true }, None, Action::CallPrimary),
+            (_, _) => to(Phase::Done, failed, Action::ReturnPrimary),
+        }
+    }
+}

@@ -1,0 +1,297 @@
+//! The behaviours that started the project, each by its name, and the rest of what the router promises.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::sync::{
+    Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
+use std::time::{Duration, Instant};
+
+use mcpctl_failover::{
+    Access, AccessProbe, Bearer, Call, Classified, FailoverRouter, FailureClass, Local, LocalError,
+    ProbeError, ProbeRequest, ProviderRegistry, RegistryError, Run, machine::AccessGrant,
+};
+
+/// Answers the scripted statuses in turn, the last one for ever; remembers what it was asked.
+struct Centre {
+    statuses: Vec<Option<u16>>,
+    asked: Mutex<Vec<ProbeRequest>>,
+}
+
+impl Centre {
+    fn new(statuses: &[Option<u16>]) -> Self {
+        Self { statuses: statuses.to_vec(), asked: Mutex::default() }
+    }
+}
+
+impl AccessProbe for &Centre {
+    async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
+        let mut asked = self.asked.lock().unwrap();
+        let at = asked.len().min(self.statuses.len() - 1);
+        asked.push(request.clone());
+        self.statuses[at].ok_or_else(|| ProbeError("connection refused".to_owned()))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct PrimaryError(FailureClass);
+
+impl Classified for PrimaryError {
+    fn class(&self) -> FailureClass {
+        self.0
+    }
+}
+
+#[derive(Default)]
+struct Desk {
+    runs: AtomicUsize,
+    prepares: AtomicUsize,
+    fail: Option<&'static str>,
+}
+
+impl Local<&'static str, String> for Desk {
+    type Ready = ();
+
+    async fn prepare(&self, _: &&'static str) -> Result<(), LocalError> {
+        self.prepares.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn run(&self, provider: &&'static str, (): (), _: AccessGrant) -> Result<String, LocalError> {
+        self.runs.fetch_add(1, Ordering::SeqCst);
+        match self.fail {
+            Some(reason) => Err(LocalError(reason.to_owned())),
+            None => Ok(format!("from {provider}")),
+        }
+    }
+}
+
+fn registry() -> ProviderRegistry<&'static str> {
+    let mut registry = ProviderRegistry::default();
+    registry.register("vllm-local", "the desk").unwrap();
+    registry.register_failover("claude", "vllm-local").unwrap();
+    registry
+}
+
+fn call() -> Call {
+    Call { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), breaker_open: false }
+}
+
+async fn run(
+    centre: &Centre,
+    desk: &Desk,
+    primary: Result<&'static str, FailureClass>,
+) -> Run<String, PrimaryError> {
+    let primary = || async move { primary.map(str::to_owned).map_err(PrimaryError) };
+    FailoverRouter::new(centre).run(&registry(), &call(), primary, desk).await
+}
+
+#[test]
+fn registering_a_failover_maps_a_central_name_to_a_provider_and_looking_it_up_finds_it() {
+    assert_eq!(registry().failover_for("claude"), Some(("vllm-local", &"the desk")));
+}
+
+#[test]
+fn looking_up_a_name_with_no_mapping_finds_nothing() {
+    assert_eq!(registry().failover_for("gpt"), None);
+}
+
+#[test]
+fn registering_a_failover_for_an_unregistered_provider_is_an_error_saying_not_registered() {
+    let error = registry().register_failover("claude2", "nobody").unwrap_err();
+    assert_eq!(error, RegistryError::NotRegistered("nobody".to_owned()));
+    assert!(error.to_string().contains("not registered"));
+}
+
+#[test]
+fn unregistering_a_provider_removes_the_failovers_that_pointed_at_it() {
+    let mut registry = registry();
+    registry.register_failover("gpt", "vllm-local").unwrap();
+    assert_eq!(registry.unregister("vllm-local"), Some("the desk"));
+    assert_eq!(registry.failover_for("claude"), None);
+    assert_eq!(registry.failovers().count(), 0);
+    assert_eq!(registry.unregister("vllm-local"), None);
+}
+
+#[test]
+fn the_list_reports_every_pair_in_order_of_registration() {
+    let mut registry = registry();
+    registry.register("ollama", "the other").unwrap();
+    registry.register_failover("zeta", "ollama").unwrap();
+    registry.register_failover("gpt", "vllm-local").unwrap();
+    let pairs: Vec<_> = registry.failovers().collect();
+    assert_eq!(pairs, [("claude", "vllm-local"), ("zeta", "ollama"), ("gpt", "vllm-local")]);
+}
+
+#[test]
+fn one_central_llm_has_one_stand_in() {
+    let mut registry = registry();
+    registry.register("ollama", "the other").unwrap();
+    let error = registry.register_failover("claude", "ollama").unwrap_err().to_string();
+    assert!(error.contains("`vllm-local`") && error.contains("`ollama`"), "{error}");
+    assert_eq!(registry.register_failover("claude", "vllm-local"), Ok(()), "saying it twice changes nothing");
+    assert_eq!(registry.register("ollama", "again").unwrap_err(), RegistryError::Taken("ollama".to_owned()));
+}
+
+#[tokio::test]
+async fn the_primary_succeeds_no_failover_and_no_probe() {
+    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+    let served = run(&centre, &desk, Ok("central")).await.result.unwrap();
+    assert_eq!((served.value.as_str(), served.failover, served.via), ("central", false, None));
+    assert!(centre.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_primary_fails_and_the_probe_allows_the_local_result_with_its_name() {
+    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+    let served = run(&centre, &desk, Err(FailureClass::ServerError)).await.result.unwrap();
+    assert_eq!((served.value.as_str(), served.failover), ("from the desk", true));
+    assert_eq!(served.via.as_deref(), Some("vllm-local"));
+    let asked = centre.asked.lock().unwrap();
+    assert_eq!(asked.len(), 1);
+    assert_eq!((ProbeRequest::METHOD, asked[0].path().as_str()), ("HEAD", "/api/v1/llms/claude"));
+    assert_eq!(asked[0].bearer.expose(), "alice's own");
+}
+
+#[tokio::test]
+async fn the_primary_fails_and_no_local_failover_is_registered_the_primarys_error() {
+    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+    let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
+    let other = Call { llm: "gpt".to_owned(), ..call() };
+    let run = FailoverRouter::new(&centre).run(&registry(), &other, primary, &desk).await;
+    assert_eq!(run.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
+    assert!(centre.asked.lock().unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn inv_03_the_primary_fails_and_the_probe_forbids_the_primarys_error_and_no_local_call() {
+    let (centre, desk) = (Centre::new(&[Some(403)]), Desk::default());
+    let ended = run(&centre, &desk, Err(FailureClass::Connect)).await;
+    assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::Connect));
+    assert_eq!(ended.trail.probes, [Access::Forbidden]);
+    assert_eq!((desk.prepares.load(Ordering::SeqCst), desk.runs.load(Ordering::SeqCst)), (0, 0));
+}
+
+#[tokio::test]
+async fn inv_03_the_primary_fails_and_the_centre_is_unreachable_the_primarys_error_and_no_local_call() {
+    let (centre, desk) = (Centre::new(&[None]), Desk::default());
+    let ended = run(&centre, &desk, Err(FailureClass::Connect)).await;
+    assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::Connect));
+    assert_eq!(ended.trail.probes, [Access::Unreachable]);
+    assert_eq!(ended.trail.probe_error.as_deref(), Some("connection refused"));
+    assert_eq!((desk.prepares.load(Ordering::SeqCst), desk.runs.load(Ordering::SeqCst)), (0, 0));
+}
+
+#[tokio::test]
+async fn access_mapping_200_204_allowed_401_403_forbidden_404_500_unreachable() {
+    for status in 100..600_u16 {
+        let expected = match status {
+            200 | 204 => Access::Allowed,
+            401 | 403 => Access::Forbidden,
+            _ => Access::Unreachable,
+        };
+        let centre = Centre::new(&[Some(status)]);
+        let said = FailoverRouter::new(&centre).check_access("claude", &Bearer::new("b")).await;
+        assert_eq!(said, expected, "{status}");
+    }
+    let centre = Centre::new(&[None]);
+    let said = FailoverRouter::new(&centre).check_access("claude", &Bearer::new("b")).await;
+    assert_eq!(said, Access::Unreachable);
+}
+
+#[tokio::test]
+async fn inv_02_only_the_listed_classes_fail_over() {
+    for class in FailureClass::ALL {
+        let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+        let failed_over = run(&centre, &desk, Err(class)).await.result.is_ok();
+        let listed = [
+            FailureClass::Connect,
+            FailureClass::NoResponse,
+            FailureClass::NoFirstToken,
+            FailureClass::ServerError,
+            FailureClass::RateLimited,
+            FailureClass::UpstreamCredentials,
+        ];
+        assert_eq!(failed_over, listed.contains(&class), "{class}");
+        assert_eq!(!centre.asked.lock().unwrap().is_empty(), failed_over, "{class}");
+    }
+}
+
+#[tokio::test]
+async fn inv_02_context_length_fails_over_only_where_it_is_named_and_denials_not_even_then() {
+    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+    let router = FailoverRouter::new(&centre).also_on(FailureClass::ALL);
+    for (class, expected) in [
+        (FailureClass::ContextLength, true),
+        (FailureClass::Denied, false),
+        (FailureClass::Quota, false),
+        (FailureClass::Rejected, false),
+        (FailureClass::Cancelled, false),
+    ] {
+        let primary = || async move { Err::<String, _>(PrimaryError(class)) };
+        let ended = router.run(&registry(), &call(), primary, &desk).await;
+        assert_eq!(ended.result.is_ok(), expected, "{class}");
+    }
+}
+
+#[tokio::test]
+async fn a_local_failure_gives_back_the_primarys_error() {
+    let (centre, desk) = (Centre::new(&[Some(200)]), Desk { fail: Some("out of memory"), ..Desk::default() });
+    let ended = run(&centre, &desk, Err(FailureClass::ServerError)).await;
+    assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
+    assert_eq!(ended.trail.local_error.as_deref(), Some("out of memory"));
+}
+
+#[tokio::test]
+async fn inv_01_after_a_long_start_the_centre_is_asked_again() {
+    let (centre, desk) = (Centre::new(&[Some(200), Some(403)]), Desk::default());
+    let router = FailoverRouter::new(&centre).with_clock(hours_apart);
+    let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
+    let ended = router.run(&registry(), &call(), primary, &desk).await;
+    assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
+    assert_eq!(ended.trail.probes, [Access::Allowed, Access::Forbidden]);
+    assert_eq!((desk.prepares.load(Ordering::SeqCst), desk.runs.load(Ordering::SeqCst)), (1, 0));
+}
+
+/// A clock that goes on by an hour each time it is looked at.
+fn hours_apart() -> Instant {
+    static LOOKS: AtomicUsize = AtomicUsize::new(0);
+    static START: Mutex<Option<Instant>> = Mutex::new(None);
+    let start = *START.lock().unwrap().get_or_insert_with(Instant::now);
+    start + Duration::from_secs(3600) * LOOKS.fetch_add(1, Ordering::SeqCst) as u32
+}
+
+#[tokio::test]
+async fn an_open_breaker_skips_the_primary_but_never_the_probe() {
+    let open = Call { breaker_open: true, ..call() };
+    let calls = AtomicUsize::new(0);
+    let primary = || {
+        calls.fetch_add(1, Ordering::SeqCst);
+        async { Err::<String, _>(PrimaryError(FailureClass::Connect)) }
+    };
+
+    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+    let ended = FailoverRouter::new(&centre).run(&registry(), &open, primary, &desk).await;
+    assert!(ended.result.unwrap().failover);
+    assert_eq!((calls.load(Ordering::SeqCst), centre.asked.lock().unwrap().len()), (0, 1));
+
+    // Not allowed: there is no error to give back yet, so the primary is asked for its own.
+    let centre = Centre::new(&[Some(403)]);
+    let ended = FailoverRouter::new(&centre).run(&registry(), &open, primary, &desk).await;
+    assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::Connect));
+    assert_eq!((calls.load(Ordering::SeqCst), centre.asked.lock().unwrap().len()), (1, 1));
+}
+
+#[test]
+fn probe_paths_stay_below_llms() {
+    let path = |llm: &str| ProbeRequest { llm: llm.to_owned(), bearer: Bearer::new("b") }.path();
+    assert_eq!(path("qwen2.5_7b-x"), "/api/v1/llms/qwen2.5_7b-x");
+    assert_eq!(path("../users/admin"), "/api/v1/llms/..%2Fusers%2Fadmin");
+    assert_eq!(path("a?b#c d"), "/api/v1/llms/a%3Fb%23c%20d");
+    assert_eq!(path(".."), "/api/v1/llms/%20..");
+}
+
+#[test]
+fn inv_10_bearers_do_not_print() {
+    assert!(!format!("{:?}", call()).contains("alice"));
+}
