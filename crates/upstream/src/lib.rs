@@ -1,1 +1,21 @@
-//! Level: see ARCHITECTURE.md.
+//! One attempt at one model server: send the request, tell an answer from a failure, hand on the stream. The
+//! failure has a class from `CONTRACT.md`, "What fails over". Retries, failing over and accounting are decided
+//! elsewhere; nothing here tries twice.
+
+mod answer;
+mod attempt;
+pub mod classify;
+mod client;
+mod failure;
+mod reader;
+mod request;
+mod target;
+
+pub use self::{
+    answer::{Answer, Event, Events, Held, StreamAnswer, WholeAnswer},
+    attempt::send,
+    client::{Client, ClientConfig},
+    failure::Failure,
+    request::{Operation, Request},
+    target::{Peer, Target, Timeouts},
+};

@@ -49,8 +49,8 @@ pub struct Chunk {
     pub model: Option<String>,
     /// Usage, on the chunks that carry it; the last one counts.
     pub usage: Option<Usage>,
-    /// Whether a choice finished (`finish_reason`).
-    pub finished: bool,
+    /// How many choices finish here (`finish_reason`); the stream is complete when all `n` have.
+    pub finished_choices: usize,
 }
 
 impl Chunk {
@@ -71,19 +71,19 @@ impl Chunk {
         }
         let choices = wire.choices.unwrap_or_default();
         let usage = read_usage(wire.usage);
-        let finished = choices.iter().any(|choice| choice.finish_reason.0);
-        let kind = if finished || choices.iter().any(WireChoice::has_content) {
+        let finished_choices = choices.iter().filter(|choice| choice.finish_reason.0).count();
+        let kind = if finished_choices > 0 || choices.iter().any(WireChoice::has_content) {
             Kind::Content
         } else if choices.is_empty() && usage.is_some() {
             Kind::UsageOnly
         } else {
             Kind::StartUp
         };
-        Self { kind, model: wire.model, usage, finished }
+        Self { kind, model: wire.model, usage, finished_choices }
     }
 
     fn bare(kind: Kind) -> Self {
-        Self { kind, model: None, usage: None, finished: false }
+        Self { kind, model: None, usage: None, finished_choices: 0 }
     }
 }
 
@@ -279,7 +279,11 @@ mod tests {
             (r#"{"choices":[{"delta":{}},{"delta":{"content":"b"},"index":1}]}"#, false),
         ] {
             let chunk = chunk(data);
-            assert_eq!((chunk.kind, chunk.finished), (Kind::Content, finished), "{data}");
+            assert_eq!(
+                (chunk.kind, chunk.finished_choices),
+                (Kind::Content, usize::from(finished)),
+                "{data}"
+            );
         }
     }
 

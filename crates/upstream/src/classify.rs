@@ -1,0 +1,242 @@
+//! Which class an error answer belongs to: CONTRACT.md's table as a pure function. What no row names is
+//! `rejected`, which never fails over.
+
+use std::time::{Duration, SystemTime};
+
+use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use mcpctl_dialect::openai::error::UpstreamError;
+use mcpctl_failover::FailureClass;
+
+use crate::Peer;
+
+/// The header by which `mcpd` names the class of a failure.
+pub const FAILURE_HEADER: &str = "mcpctl-failure";
+/// The header by which `mcpd` says whose error it is: `mcpd` or `upstream`.
+pub const ERROR_SOURCE_HEADER: &str = "mcpctl-error-source";
+
+/// The class of an answer whose status is no success.
+pub fn classify(peer: Peer, status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> FailureClass {
+    match peer {
+        Peer::Provider => by_status(status, error),
+        Peer::Mcpd => from_mcpd(status, headers, error),
+    }
+}
+
+/// `mcpd` names the class itself; where it does not (an earlier version, a proxy in between), the status tells,
+/// read as `mcpd`'s own refusal when that is in doubt.
+fn from_mcpd(status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> FailureClass {
+    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    // INVARIANT 2: no header makes a refusal of the caller into something that fails over. (A provider's refusal
+    // of our key is shown as 502, so these are always about the caller.)
+    if matches!(status.as_u16(), 401 | 403) {
+        return FailureClass::Denied;
+    }
+    if let Some(class) = text(FAILURE_HEADER).and_then(|class| class.parse().ok()) {
+        return class;
+    }
+    let of_upstream = text(ERROR_SOURCE_HEADER) == Some("upstream");
+    match status.as_u16() {
+        404 if !of_upstream => FailureClass::Denied,
+        429 if !of_upstream => FailureClass::Quota,
+        _ => by_status(status, error),
+    }
+}
+
+fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
+    match status.as_u16() {
+        // llama.cpp reports an overflow while it generates as 500.
+        400 | 413 | 422 | 500 if error.context_length => FailureClass::ContextLength,
+        500 | 502 | 503 | 504 | 529 => FailureClass::ServerError,
+        429 => FailureClass::RateLimited,
+        // 402: our account has no credit (OpenRouter, DeepSeek); like a refused key it is not the caller's doing.
+        401..=403 => FailureClass::UpstreamCredentials,
+        _ => FailureClass::Rejected,
+    }
+}
+
+/// The class of an error that arrives inside an answer whose status said 200, before any content did.
+///
+/// Servers repeat the status in `code` (vLLM, llama.cpp, OpenRouter) or use OpenAI's types.
+pub fn classify_in_band(peer: Peer, error: &UpstreamError) -> FailureClass {
+    if error.context_length {
+        return FailureClass::ContextLength;
+    }
+    let code = error.code.as_deref().unwrap_or_default();
+    if let (Peer::Mcpd, Ok(class)) = (peer, code.parse()) {
+        return class;
+    }
+    if let Some(status) = code.parse().ok().filter(|code| (400..600).contains(code)) {
+        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        return classify(peer, status, &HeaderMap::new(), error);
+    }
+    match (code, error.kind.as_deref().unwrap_or_default()) {
+        ("rate_limit_exceeded", _)
+        | (_, "rate_limit_error" | "rate_limit_exceeded" | "requests" | "tokens") => {
+            by_status(StatusCode::TOO_MANY_REQUESTS, error)
+        }
+        (_, "invalid_request_error" | "BadRequestError") | ("content_filter", _) => FailureClass::Rejected,
+        (_, "authentication_error" | "permission_error") => {
+            classify(peer, StatusCode::UNAUTHORIZED, &HeaderMap::new(), error)
+        }
+        _ => FailureClass::ServerError,
+    }
+}
+
+/// How long the upstream asks to wait: `retry-after-ms` (OpenAI, Azure), or `Retry-After` in seconds or as a date
+/// (RFC 9110, section 10.2.3). A date in the past is no wait.
+pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let millis = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    if let Some(millis) = millis {
+        return Some(Duration::from_millis(millis));
+    }
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = text.parse::<f64>() {
+        return Duration::try_from_secs_f64(seconds).ok();
+    }
+    let date = httpdate::parse_http_date(text).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use FailureClass::*;
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    }
+
+    fn status(code: u16) -> StatusCode {
+        StatusCode::from_u16(code).unwrap()
+    }
+
+    const SOURCE: &str = ERROR_SOURCE_HEADER;
+    const FAILURE: &str = FAILURE_HEADER;
+    const PLAIN: &str = r#"{"error":{"message":"no"}}"#;
+    const TOO_LONG: &str = r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#;
+
+    #[test]
+    fn a_providers_status_and_body_give_the_class_and_its_headers_never_do() {
+        for (code, body, class) in [
+            (500, PLAIN, ServerError),
+            (502, PLAIN, ServerError),
+            (503, PLAIN, ServerError),
+            (504, PLAIN, ServerError),
+            (529, PLAIN, ServerError),
+            (503, "<html>", ServerError),
+            (429, PLAIN, RateLimited),
+            (429, "", RateLimited),
+            (401, PLAIN, UpstreamCredentials),
+            (402, PLAIN, UpstreamCredentials),
+            (403, PLAIN, UpstreamCredentials),
+            (400, TOO_LONG, ContextLength),
+            (413, TOO_LONG, ContextLength),
+            (422, TOO_LONG, ContextLength),
+            (500, TOO_LONG, ContextLength),
+            (401, TOO_LONG, UpstreamCredentials),
+            (400, PLAIN, Rejected),
+            (404, PLAIN, Rejected),
+            (405, PLAIN, Rejected),
+            (408, PLAIN, Rejected),
+            (409, PLAIN, Rejected),
+            (413, PLAIN, Rejected),
+            (422, PLAIN, Rejected),
+            (451, PLAIN, Rejected),
+            // Named by no row.
+            (301, "", Rejected),
+            (307, "", Rejected),
+            (501, PLAIN, Rejected),
+            (505, PLAIN, Rejected),
+            (599, PLAIN, Rejected),
+        ] {
+            let error = UpstreamError::read(body.as_bytes());
+            for headers in [headers(&[]), headers(&[(FAILURE, "connect"), (SOURCE, "mcpd")])] {
+                assert_eq!(classify(Peer::Provider, status(code), &headers, &error), class, "{code} {body}");
+            }
+        }
+    }
+
+    #[test]
+    fn inv_02_what_mcpd_says_is_believed_but_a_refusal_stays_a_refusal() {
+        for (code, pairs, class) in [
+            (401, &[][..], Denied),
+            (403, &[], Denied),
+            (404, &[], Denied),
+            (429, &[], Quota),
+            (401, &[(SOURCE, "mcpd")], Denied),
+            (429, &[(SOURCE, "mcpd")], Quota),
+            (403, &[(FAILURE, "server_error")], Denied),
+            (401, &[(FAILURE, "connect"), (SOURCE, "upstream")], Denied),
+            (502, &[(FAILURE, "upstream_credentials")], UpstreamCredentials),
+            (502, &[(FAILURE, "connect"), (SOURCE, "upstream")], Connect),
+            (504, &[(FAILURE, "no_first_token")], NoFirstToken),
+            (400, &[(FAILURE, "context_length")], ContextLength),
+            (429, &[(FAILURE, "rate_limited")], RateLimited),
+            (429, &[(FAILURE, "quota")], Quota),
+            (429, &[(SOURCE, "upstream")], RateLimited),
+            (404, &[(SOURCE, "upstream")], Rejected),
+            (404, &[(FAILURE, "denied")], Denied),
+            (503, &[(FAILURE, "nonsense")], ServerError),
+            (502, &[], ServerError),
+            (503, &[], ServerError),
+            (400, &[], Rejected),
+            (302, &[], Rejected),
+        ] {
+            let error = UpstreamError::read(PLAIN.as_bytes());
+            assert_eq!(
+                classify(Peer::Mcpd, status(code), &headers(pairs), &error),
+                class,
+                "{code} {pairs:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn errors_in_band_go_by_code_and_type() {
+        for (peer, body, class) in [
+            (Peer::Provider, r#"{"error":{"message":"x"}}"#, ServerError),
+            (Peer::Provider, r#"{"error":"x"}"#, ServerError),
+            (Peer::Provider, r#"{"error":{"code":503}}"#, ServerError),
+            (Peer::Provider, r#"{"error":{"code":429}}"#, RateLimited),
+            (Peer::Provider, r#"{"error":{"code":400,"type":"BadRequestError"}}"#, Rejected),
+            (Peer::Provider, r#"{"error":{"code":"401"}}"#, UpstreamCredentials),
+            (Peer::Provider, r#"{"error":{"code":7}}"#, ServerError),
+            (Peer::Provider, r#"{"error":{"type":"invalid_request_error"}}"#, Rejected),
+            (Peer::Provider, r#"{"error":{"type":"authentication_error"}}"#, UpstreamCredentials),
+            (Peer::Provider, r#"{"error":{"type":"rate_limit_error"}}"#, RateLimited),
+            (Peer::Provider, r#"{"error":{"type":"overloaded_error"}}"#, ServerError),
+            (Peer::Provider, r#"{"error":{"code":"context_length_exceeded"}}"#, ContextLength),
+            (Peer::Provider, r#"{"error":{"code":"quota"}}"#, ServerError),
+            (Peer::Mcpd, r#"{"error":{"code":"quota"}}"#, Quota),
+            (Peer::Mcpd, r#"{"error":{"code":"403"}}"#, Denied),
+            (Peer::Mcpd, r#"{"error":{"type":"permission_error"}}"#, Denied),
+            (Peer::Mcpd, r#"{"error":{"code":"broken_stream"}}"#, BrokenStream),
+        ] {
+            assert_eq!(
+                classify_in_band(peer, &UpstreamError::read(body.as_bytes())),
+                class,
+                "{peer:?} {body}"
+            );
+        }
+    }
+
+    #[test]
+    fn retry_after_is_read_in_all_its_forms() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (pairs, expected) in [
+            (&[][..], None),
+            (&[("retry-after", "3")], Some(3_000)),
+            (&[("retry-after", " 0 ")], Some(0)),
+            (&[("retry-after", "1.5")], Some(1_500)),
+            (&[("retry-after", "60"), ("retry-after-ms", "250")], Some(250)),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")], Some(10_000)),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0)),
+            (&[("retry-after", "-1")], None),
+            (&[("retry-after", "NaN")], None),
+            (&[("retry-after", "1e300")], None),
+            (&[("retry-after", "soon")], None),
+        ] {
+            assert_eq!(retry_after(&headers(pairs), now), expected.map(Duration::from_millis), "{pairs:?}");
+        }
+    }
+}

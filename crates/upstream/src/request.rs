@@ -1,0 +1,130 @@
+//! What is sent: the operation, the caller's body, and those of the caller's headers that may leave. The list
+//! names what passes, so that a header nobody thought of stays here.
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{ACCEPT, CONTENT_TYPE, USER_AGENT},
+};
+
+use crate::Peer;
+
+/// What is asked of the model server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Operation {
+    /// `/chat/completions`
+    Chat,
+    /// `/completions`, the older route.
+    Completions,
+    /// `/embeddings`
+    Embeddings,
+}
+
+impl Operation {
+    pub(crate) const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/chat/completions",
+            Self::Completions => "/completions",
+            Self::Embeddings => "/embeddings",
+        }
+    }
+}
+
+/// One request, as the caller sent it.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked.
+    pub operation: Operation,
+    /// The body; only its model is ever replaced, by the target's.
+    pub body: Bytes,
+    /// Whether the body asks for a stream.
+    pub stream: bool,
+    /// How many choices the body asks for (`n`): a stream without `[DONE]` is complete when all have finished.
+    pub choices: u64,
+    /// The caller's headers; those that may not leave are dropped.
+    pub headers: HeaderMap,
+}
+
+/// The headers to send.
+///
+/// INVARIANT 10: neither the caller's bearer nor its cookies are among them; the target's credential is added
+/// by the one who sends. `openai-organization` and `openai-project` say who pays, and with a key of ours that is
+/// not the caller's to choose.
+pub(crate) fn outgoing(request: &Request, peer: Peer) -> HeaderMap {
+    let mut headers = HeaderMap::with_capacity(8);
+    for (name, value) in &request.headers {
+        if passes(name, peer) {
+            headers.append(name, value.clone());
+        }
+    }
+    if !headers.contains_key(ACCEPT) {
+        let accept = if request.stream { "text/event-stream" } else { "application/json" };
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    }
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
+    headers
+}
+
+fn passes(name: &HeaderName, peer: Peer) -> bool {
+    match name.as_str() {
+        "traceparent" | "tracestate" | "accept" => true,
+        "openai-organization" | "openai-project" => false,
+        other => other.starts_with("openai-") || (peer == Peer::Mcpd && other.starts_with("mcpctl-")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_10_only_listed_headers_leave() {
+        let mut headers = HeaderMap::new();
+        for name in [
+            "authorization",
+            "proxy-authorization",
+            "cookie",
+            "x-api-key",
+            "api-key",
+            "x-stainless-os",
+            "host",
+            "content-length",
+            "x-forwarded-for",
+            "accept-encoding",
+            "mcpctl-agent",
+            "user-agent",
+            "openai-project",
+            "traceparent",
+            "tracestate",
+            "accept",
+            "openai-beta",
+        ] {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static("theirs"));
+        }
+        let mut request =
+            Request { operation: Operation::Chat, body: Bytes::new(), stream: true, choices: 1, headers };
+        let theirs = |request: &Request, peer| {
+            let sent = outgoing(request, peer);
+            let mut names: Vec<_> = sent
+                .iter()
+                .filter(|(_, value)| *value == "theirs")
+                .map(|(name, _)| name.to_string())
+                .collect();
+            names.sort();
+            names
+        };
+        assert_eq!(theirs(&request, Peer::Provider), ["accept", "openai-beta", "traceparent", "tracestate"]);
+        assert_eq!(
+            theirs(&request, Peer::Mcpd),
+            ["accept", "mcpctl-agent", "openai-beta", "traceparent", "tracestate"]
+        );
+        request.headers.clear();
+        let ours = outgoing(&request, Peer::Provider);
+        assert_eq!(
+            (&ours[ACCEPT], &ours[CONTENT_TYPE]),
+            (&"text/event-stream".parse().unwrap(), &"application/json".parse().unwrap())
+        );
+        assert!(ours[USER_AGENT].to_str().unwrap().starts_with("mcpctl/"));
+    }
+}

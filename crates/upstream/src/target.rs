@@ -1,0 +1,115 @@
+//! Where an attempt goes and how long it may take. A value that the caller resolves from an Llm or from a local
+//! provider; it knows no resource.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use crate::Operation;
+
+/// Who answers at the other end, and with it whose headers are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Peer {
+    /// A model provider: its `mcpctl-` headers are ignored and removed, its 401 and 403 concern our key.
+    Provider,
+    /// `mcpd`, asked by an agent: its `mcpctl-failure` and `mcpctl-error-source` are believed, its 401 and 403
+    /// concern the caller.
+    Mcpd,
+}
+
+/// The bounds of one attempt (CONTRACT.md, "What fails over"). Zero is no time at all, never "forever".
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// DNS, TCP and TLS together.
+    pub connect: Duration,
+    /// From sending until the response head of a streamed request, connecting included.
+    pub response: Duration,
+    /// From sending until the last byte of an answer that is not streamed.
+    pub answer: Duration,
+    /// From the response head until the first event with content; signs of life do not extend it.
+    pub first_token: Duration,
+    /// Between two arrivals of bytes once content has begun; comments count, for a server sends them to say
+    /// that it is at work.
+    pub idle: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(3),
+            response: Duration::from_secs(30),
+            answer: Duration::from_secs(300),
+            first_token: Duration::from_secs(30),
+            idle: Duration::from_secs(30),
+        }
+    }
+}
+
+/// One model server, as an attempt needs it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The base of an OpenAI API, with or without `/v1`.
+    pub base_url: Url,
+    /// The model to ask for instead of the one in the body.
+    pub model: Option<String>,
+    /// Sent as the bearer; for [`Peer::Mcpd`] it is the caller's own.
+    pub credential: Option<SecretString>,
+    /// How long the attempt may take.
+    pub timeouts: Timeouts,
+    /// Who answers.
+    pub peer: Peer,
+}
+
+impl Target {
+    /// The URL of an operation.
+    ///
+    /// A base with a path has all of its path (`https://api.openai.com/v1`, a gateway's `/openai`); one without
+    /// gets `/v1`. `mcpd` serves `/v1` below whatever prefix it is reached by. A query stays, and a user name or
+    /// password in the URL is left out: credentials are sent as the bearer only.
+    pub fn endpoint(&self, operation: Operation) -> Url {
+        let mut url = self.base_url.clone();
+        let base = url.path().trim_end_matches('/');
+        let version = match self.peer {
+            Peer::Provider if base.is_empty() => "/v1",
+            Peer::Mcpd if !base.ends_with("/v1") => "/v1",
+            Peer::Provider | Peer::Mcpd => "",
+        };
+        let path = format!("{base}{version}{}", operation.path());
+        url.set_path(&path);
+        url.set_fragment(None);
+        // These fail for URLs that cannot have either, which is as good.
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
+        url
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoints_follow_the_base_with_and_without_a_path() {
+        for (peer, base, expected) in [
+            (Peer::Provider, "https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"),
+            (Peer::Provider, "https://api.openai.com/v1/", "https://api.openai.com/v1/chat/completions"),
+            (Peer::Provider, "https://api.anthropic.com", "https://api.anthropic.com/v1/chat/completions"),
+            (Peer::Provider, "http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1/chat/completions"),
+            (Peer::Provider, "https://gw.example/openai", "https://gw.example/openai/chat/completions"),
+            (Peer::Provider, "https://u:p@gw.example/a?v=1#x", "https://gw.example/a/chat/completions?v=1"),
+            (Peer::Mcpd, "https://mcpd.example.com", "https://mcpd.example.com/v1/chat/completions"),
+            (Peer::Mcpd, "https://example.com/llm/", "https://example.com/llm/v1/chat/completions"),
+            (Peer::Mcpd, "https://example.com/llm/v1", "https://example.com/llm/v1/chat/completions"),
+        ] {
+            let target = Target {
+                base_url: base.parse().unwrap(),
+                model: None,
+                credential: None,
+                timeouts: Timeouts::default(),
+                peer,
+            };
+            assert_eq!(target.endpoint(Operation::Chat).as_str(), expected, "{base}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! Every fault that the contract's table names, and the class it gets.
+
+use std::{error::Error, net::Ipv4Addr};
+
+use http::StatusCode;
+use mcpctl_failover::FailureClass::{self, *};
+use mcpctl_testkit::model_server::{Event as Fault, Pause, Reply};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpSocket, TcpStream},
+};
+
+use super::*;
+
+/// The class of a stream's failure before content.
+async fn class_of(reply: Reply, bend: impl FnOnce(&mut Target)) -> FailureClass {
+    let server = ModelServer::with_default(reply).await;
+    let mut target = target(&server);
+    bend(&mut target);
+    let failure = stream(&target).await.unwrap_err();
+    assert_eq!(server.inferences().len(), 1, "one attempt is one request");
+    failure.class
+}
+
+#[tokio::test]
+async fn a_server_that_cannot_be_reached_or_resets_is_connect() {
+    let mut server = ModelServer::start().await;
+    let target = target(&server);
+    server.queue(Reply::reset());
+    let reset = whole(&target).await.unwrap_err();
+    assert_eq!((reset.class, reset.status), (Connect, None));
+    assert!(reset.source().is_some());
+
+    server.refuse().await;
+    let refused = whole(&target).await.unwrap_err();
+    assert_eq!(refused.class, Connect);
+
+    server.listen();
+    let tls = target_of(&format!("https://{}", server.address()));
+    assert_eq!(whole(&tls).await.unwrap_err().class, Connect);
+    assert_eq!(whole(&target_of("http://name.invalid/v1")).await.unwrap_err().class, Connect);
+}
+
+#[tokio::test]
+async fn a_server_that_accepts_nobody_is_connect_within_its_own_bound() {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    // Fill the queue of connections that wait to be accepted; the next one gets no answer at all.
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = tokio::time::timeout(SHORT, TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    let mut target = target_of(&format!("http://{address}"));
+    target.timeouts.connect = SHORT;
+    let failure = whole(&target).await.unwrap_err();
+    assert_eq!((failure.class, failure.detail()), (Connect, "not connected in time"));
+}
+
+#[tokio::test]
+async fn a_head_that_does_not_come_is_no_response_by_the_bound_of_its_kind() {
+    let response = |target: &mut Target| target.timeouts.response = SHORT;
+    assert_eq!(class_of(Reply::hang(), response).await, NoResponse);
+
+    let server = ModelServer::with_default(Reply::hang()).await;
+    let mut target = target(&server);
+    target.timeouts.answer = SHORT;
+    assert_eq!(whole(&target).await.unwrap_err().class, NoResponse);
+
+    // An answer that is not streamed may take longer than `response`.
+    let slow = Reply::default().before_head(Pause::For(SHORT * 2));
+    let server = ModelServer::with_default(slow).await;
+    let mut target = super::target(&server);
+    target.timeouts.response = SHORT;
+    whole(&target).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_head_of_nonsense_is_server_error() {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let target = target_of(&format!("http://{}", listener.local_addr().unwrap()));
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"SSH-2.0-OpenSSH_9.9\r\n\r\n").await.unwrap();
+        // Held until the client has read it.
+        let _ = stream.read(&mut [0; 4096]).await;
+    });
+    assert_eq!(whole(&target).await.unwrap_err().class, ServerError);
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn content_that_does_not_come_is_no_first_token_and_signs_of_life_do_not_help() {
+    let first_token = |target: &mut Target| target.timeouts.first_token = SHORT;
+    assert_eq!(class_of(Reply::default().stall_after(0), first_token).await, NoFirstToken);
+    let mut pinging = Reply::default();
+    for _ in 0..50 {
+        pinging =
+            pinging.after(0, Fault::Bytes(": ping\n\n".into())).after(0, Fault::Pause(Pause::For(SHORT / 4)));
+    }
+    assert_eq!(class_of(pinging, first_token).await, NoFirstToken);
+}
+
+#[tokio::test]
+async fn error_answers_keep_status_headers_and_body_and_say_when_to_come_back() {
+    let server = ModelServer::start().await;
+    for (reply, class, status) in [
+        (Reply::error(500, "x", "y"), ServerError, 500),
+        (Reply::error(529, "x", "y"), ServerError, 529),
+        (Reply::rate_limited("3"), RateLimited, 429),
+        (Reply::error(401, "x", "invalid_api_key"), UpstreamCredentials, 401),
+        (Reply::context_length(), ContextLength, 400),
+        (Reply::error(404, "x", "model_not_found"), Rejected, 404),
+        (Reply::error(501, "x", "y"), Rejected, 501),
+    ] {
+        server.queue(reply.header("x-kept", "1").header("mcpctl-failure", "cancelled"));
+        let failure = whole(&target(&server)).await.unwrap_err();
+        assert_eq!((failure.class, failure.status), (class, StatusCode::from_u16(status).ok()));
+        assert_eq!(failure.headers["x-kept"], "1");
+        assert!(!failure.headers.contains_key("mcpctl-failure"));
+        assert!(failure.body.starts_with(br#"{"error":{"#));
+        assert_eq!(failure.retry_after, (class == RateLimited).then_some(Duration::from_secs(3)));
+    }
+}
+
+#[tokio::test]
+async fn an_error_body_that_is_huge_is_bounded_and_one_that_never_ends_does_not_hold_up() {
+    let server = ModelServer::start().await;
+    server.queue(Reply::status(503, vec![b'x'; 3 * 1024 * 1024]));
+    let failure = whole(&target(&server)).await.unwrap_err();
+    assert_eq!((failure.class, failure.body.len()), (ServerError, Failure::MAX_BODY));
+
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let mut target = target_of(&format!("http://{}", listener.local_addr().unwrap()));
+    target.timeouts.idle = SHORT;
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+        stream.write_all(b"HTTP/1.1 503 No\r\ncontent-length: 10\r\n\r\nhalf").await.unwrap();
+        let _ = stream.read(&mut [0; 4096]).await;
+    });
+    let failure = whole(&target).await.unwrap_err();
+    assert_eq!((failure.class, failure.body.as_ref()), (ServerError, b"half".as_slice()));
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_stream_that_breaks_before_content_can_still_fail_over() {
+    let any = |_: &mut Target| {};
+    assert_eq!(class_of(Reply::default().cut_after(0), any).await, ServerError);
+    assert_eq!(class_of(Reply::default().after(0, Fault::End), any).await, ServerError);
+    assert_eq!(class_of(Reply::default().garbage_after(0), any).await, ServerError);
+    assert_eq!(class_of(Reply::default().error_after(0, "boom"), any).await, ServerError);
+    let in_band = |error: &str| {
+        Reply::default().after(0, Fault::Bytes(format!("data: {{\"error\":{error}}}\n\n").into()))
+    };
+    assert_eq!(class_of(in_band(r#"{"code":429,"message":"x"}"#), any).await, RateLimited);
+    assert_eq!(class_of(in_band(r#"{"code":400,"message":"x"}"#), any).await, Rejected);
+    assert_eq!(class_of(in_band(r#"{"code":"context_length_exceeded"}"#), any).await, ContextLength);
+    let huge = Reply::default().after(0, Fault::Bytes(vec![b'x'; 9 * 1024 * 1024].into()));
+    assert_eq!(class_of(huge, any).await, ServerError);
+}
+
+#[tokio::test]
+async fn inv_13_a_stream_that_breaks_after_content_is_broken_after_what_came() {
+    for (reply, detail) in [
+        (Reply::text("a b c").cut_after(2), "the stream was cut"),
+        (Reply::text("a b c").after(2, Fault::End), "the stream ended before it was complete"),
+        (Reply::text("a b c").stall_after(2), "the stream stalled for 120ms"),
+        (Reply::text("a b c").garbage_after(2), "the stream holds an event that cannot be read"),
+        (Reply::text("a b c").error_after(2, "boom"), "the upstream reported an error inside the stream"),
+        (
+            Reply::text("a b c").after(2, Fault::Bytes("data: {\"cho".into())).cut_after(2),
+            "the stream was cut",
+        ),
+        (
+            Reply::text("a b c").after(2, Fault::Bytes(vec![b'x'; 9 * 1024 * 1024].into())),
+            "a stream event is larger than 8388608 bytes",
+        ),
+    ] {
+        let server = ModelServer::with_default(reply).await;
+        let mut target = target(&server);
+        target.timeouts.idle = SHORT;
+        let (events, end) = drain(stream(&target).await.unwrap()).await;
+        let failure = end.unwrap_err();
+        assert_eq!((failure.class, failure.detail()), (BrokenStream, detail));
+        assert_eq!(events.len(), 3, "role, a, b: {detail}");
+        assert!(!raw(&events).contains("[DONE]"));
+        if detail.contains("reported") {
+            assert!(failure.body.starts_with(br#"{"error":"#));
+        }
+    }
+}
+
+#[tokio::test]
+async fn slow_tokens_are_fine_and_signs_of_life_keep_a_begun_stream() {
+    let mut thinking = Reply::text("a b");
+    for _ in 0..4 {
+        thinking = thinking
+            .after(1, Fault::Pause(Pause::For(SHORT / 2)))
+            .after(1, Fault::Bytes(": ping\n\n".into()));
+    }
+    let server = ModelServer::start().await;
+    let mut target = target(&server);
+    target.timeouts.idle = SHORT * 2;
+    target.timeouts.first_token = SHORT * 2;
+    server.queue(thinking);
+    drain(stream(&target).await.unwrap()).await.1.unwrap();
+    server.queue(Reply::text("a b c d e f").pace(SHORT / 2));
+    drain(stream(&target).await.unwrap()).await.1.unwrap();
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_is_cut_late_or_no_answer_at_all() {
+    let server = ModelServer::start().await;
+    server.queue(Reply::default().cut_after(0));
+    assert_eq!(whole(&target(&server)).await.unwrap_err().class, ServerError);
+
+    server.queue(Reply::default().stall_after(0));
+    let mut hurried = target(&server);
+    hurried.timeouts.answer = SHORT;
+    assert_eq!(whole(&hurried).await.unwrap_err().class, NoResponse);
+
+    server.queue(Reply::status(200, "<html>sign in</html>"));
+    assert_eq!(whole(&target(&server)).await.unwrap_err().class, ServerError);
+
+    server.queue(Reply::status(200, r#"{"error":{"message":"x","code":429}}"#));
+    let hidden = whole(&target(&server)).await.unwrap_err();
+    assert_eq!((hidden.class, hidden.body.is_empty()), (RateLimited, false));
+
+    server.queue(Reply::status(200, vec![b' '; WholeAnswer::MAX_BODY + 1]));
+    assert_eq!(whole(&target(&server)).await.unwrap_err().class, Rejected);
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_do_not_fail_over() {
+    let elsewhere = ModelServer::start().await;
+    let server = ModelServer::start().await;
+    let location = format!("{}/chat/completions", elsewhere.base_url());
+    server.queue(Reply::status(307, "").header("location", &location));
+    let target = Target { credential: Some("sk-ours".into()), ..target(&server) };
+    assert_eq!(whole(&target).await.unwrap_err().class, Rejected);
+    assert!(elsewhere.requests().is_empty());
+}
+
+#[tokio::test]
+async fn mcpd_is_believed_about_the_class_and_the_callers_bearer_goes_to_it() {
+    let server = ModelServer::start().await;
+    let target = Target {
+        peer: Peer::Mcpd,
+        credential: Some("callers-bearer".into()),
+        ..target_of(&format!("http://{}", server.address()))
+    };
+    for (reply, class) in [
+        (Reply::error(502, "x", "y").header("mcpctl-failure", "upstream_credentials"), UpstreamCredentials),
+        (Reply::error(502, "x", "y").header("mcpctl-failure", "no_first_token"), NoFirstToken),
+        (Reply::error(403, "x", "y").header("mcpctl-error-source", "mcpd"), Denied),
+        (Reply::error(429, "x", "y").header("mcpctl-error-source", "mcpd"), Quota),
+    ] {
+        server.queue(reply);
+        let failure = whole(&target).await.unwrap_err();
+        assert_eq!(failure.class, class);
+        assert!(failure.headers.keys().any(|name| name.as_str().starts_with("mcpctl-")), "shown unchanged");
+    }
+    let seen = &server.inferences()[0];
+    assert_eq!(
+        (seen.path.as_str(), seen.header("authorization")),
+        ("/v1/chat/completions", Some("Bearer callers-bearer"))
+    );
+}
+
+#[tokio::test]
+async fn what_is_logged_of_a_failure_holds_no_body_key_or_url() {
+    let server = ModelServer::start().await;
+    server.queue(Reply::error(400, "you asked: secret-prompt", "y").header("x-secret", "secret-header"));
+    server.queue(Reply::reset());
+    for _ in 0..2 {
+        let target = Target {
+            base_url: format!("{}?api-key=secret-query", server.base_url()).parse().unwrap(),
+            credential: Some("secret-key".into()),
+            ..target(&server)
+        };
+        let failure = whole(&target).await.unwrap_err();
+        let mut shown = format!("{failure} {failure:?}");
+        let mut source = failure.source();
+        while let Some(error) = source {
+            shown.push_str(&format!(" {error} {error:?}"));
+            source = error.source();
+        }
+        assert!(!shown.contains("secret"), "{shown}");
+        assert!(shown.starts_with(failure.class.as_str()));
+    }
+}
+
+#[tokio::test]
+async fn a_credential_that_is_no_header_is_not_sent() {
+    let server = ModelServer::start().await;
+    let target = Target { credential: Some("line\nbreak".into()), ..target(&server) };
+    assert_eq!(whole(&target).await.unwrap_err().class, UpstreamCredentials);
+    assert!(server.requests().is_empty());
+}

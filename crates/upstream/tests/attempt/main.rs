@@ -1,0 +1,86 @@
+//! One attempt against a real HTTP server that does what each test's script says. Bounds are short, and every
+//! assertion waits for what it asserts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod answers;
+mod cancelling;
+mod failing;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::StreamExt;
+use http::HeaderMap;
+use mcpctl_testkit::model_server::ModelServer;
+use mcpctl_upstream::{
+    Answer, Client, Event, Failure, Operation, Peer, Request, StreamAnswer, Target, Timeouts, WholeAnswer,
+    send,
+};
+use serde_json::json;
+
+/// Long enough for a loaded machine, and never waited for in full: tests that expect a bound to be exceeded set
+/// that one to [`SHORT`].
+const LONG: Duration = Duration::from_secs(20);
+const SHORT: Duration = Duration::from_millis(120);
+
+const GENEROUS: Timeouts =
+    Timeouts { connect: LONG, response: LONG, answer: LONG, first_token: LONG, idle: LONG };
+
+fn target(server: &ModelServer) -> Target {
+    target_of(&server.base_url())
+}
+
+fn target_of(url: &str) -> Target {
+    Target {
+        base_url: url.parse().unwrap(),
+        model: None,
+        credential: None,
+        timeouts: GENEROUS,
+        peer: Peer::Provider,
+    }
+}
+
+fn request(stream: bool) -> Request {
+    let body =
+        json!({ "model": "asked-for", "stream": stream, "messages": [{ "role": "user", "content": "hi" }] });
+    Request {
+        operation: Operation::Chat,
+        body: Bytes::from(body.to_string()),
+        stream,
+        choices: 1,
+        headers: HeaderMap::new(),
+    }
+}
+
+async fn whole(target: &Target) -> Result<WholeAnswer, Failure> {
+    match send(&Client::default(), target, request(false)).await? {
+        Answer::Whole(answer) => Ok(answer),
+        Answer::Stream(stream) => panic!("{stream:?}"),
+    }
+}
+
+async fn stream(target: &Target) -> Result<StreamAnswer, Failure> {
+    match send(&Client::default(), target, request(true)).await? {
+        Answer::Stream(stream) => Ok(stream),
+        Answer::Whole(whole) => panic!("{whole:?}"),
+    }
+}
+
+/// Everything that a stream gives, and how it ended.
+async fn drain(mut stream: StreamAnswer) -> (Vec<Event>, Result<(), Failure>) {
+    let mut events = stream.held;
+    while let Some(event) = stream.rest.next().await {
+        match event {
+            Ok(event) => events.push(event),
+            Err(failure) => {
+                assert!(stream.rest.next().await.is_none(), "nothing follows a failure");
+                return (events, Err(failure));
+            }
+        }
+    }
+    (events, Ok(()))
+}
+
+fn raw(events: &[Event]) -> String {
+    events.iter().map(|event| String::from_utf8_lossy(&event.frame.raw).into_owned()).collect()
+}
