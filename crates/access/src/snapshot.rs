@@ -162,7 +162,10 @@ impl Snapshot {
 
     fn remove(&mut self, id: &Id) {
         let Some(old) = self.by_id.remove(id) else { return };
-        if let Some(names) = self.by_name.get_mut(&old.kind()) {
+        // Only its own entry: another resource may have taken the name since.
+        if let Some(names) = self.by_name.get_mut(&old.kind())
+            && names.get(old.name().as_str()).is_some_and(|named| named.id() == id)
+        {
             names.remove(old.name().as_str());
         }
         if let Some(Confidential::TokenHash(hash)) = &old.confidential {

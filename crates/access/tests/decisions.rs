@@ -253,3 +253,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_name_that_passed_on_stays_with_its_new_owner() {
+    // The feed reports a resource at its last change only, so the new owner of a name may be seen first.
+    let before = world("kind: User\nname: a\n");
+    let old = before.by_name(Kind::User, "a").unwrap();
+    let next = before.revision().0;
+    let newcomer = stored("a", Spec::User(Default::default()), next + 1);
+    let mut moved = old.resource.clone();
+    moved.name = "b".parse().unwrap();
+    moved.revision = Revision(next + 2);
+    let moved = std::sync::Arc::new(mcpctl_access::Stored { resource: moved, confidential: None });
+    let after =
+        before.after(Revision(next + 2), [Change::Put(std::sync::Arc::clone(&newcomer)), Change::Put(moved)]);
+    assert_eq!(after.by_name(Kind::User, "a").map(|s| s.id()), Some(newcomer.id()));
+    assert_eq!(after.by_name(Kind::User, "b").map(|s| s.id()), Some(old.id()));
+}

@@ -1,1 +1,20 @@
-//! Level: see ARCHITECTURE.md.
+//! Resources at gap-free revisions, over SQLite or PostgreSQL, and what follows them.
+//!
+//! [`Store`] keeps them and takes all changes of a commit or none. [`Replica`] holds the snapshot that decisions are
+//! made in, and knows when it is fresh enough. [`Recorder`] takes rows of audit and usage. What may be written, and by
+//! whom, is decided before anything gets here.
+
+mod commit;
+mod database;
+mod recorder;
+mod replica;
+mod resources;
+mod rows;
+mod vault;
+
+pub use commit::CommitError;
+pub use database::{Location, OpenError, Store, StoreError};
+pub use recorder::Recorder;
+pub use replica::Replica;
+pub use resources::Feed;
+pub use rows::{AuditFilter, AuditRow, Decision, UsageFilter, UsageRow};

@@ -1,0 +1,164 @@
+//! Writing: all changes of a commit or none, each with the next revision, only on the state that they were decided on.
+
+use jiff::Timestamp;
+use mcpctl_access::{Change, Confidential};
+use mcpctl_api::{Kind, Name, Revision};
+
+use crate::{
+    database::{Store, StoreError, write},
+    resources::signed,
+    rows::{AuditRow, insert_audit},
+};
+
+/// Why a commit did not happen. Nothing of it is left behind.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// Somebody else committed first; decide again on the newer state.
+    #[error("the store is at revision {current} already")]
+    Moved {
+        /// Where the store is.
+        current: Revision,
+    },
+    /// Another resource of the kind has the name.
+    #[error("there is another {kind} `{name}`")]
+    NameTaken {
+        /// The kind.
+        kind: Kind,
+        /// The name.
+        name: Name,
+    },
+    /// The store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for CommitError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl Store {
+    /// Applies all changes, or none, if the store still is at `base`. The i-th change carries revision `base + 1 + i`.
+    /// Audit rows go into the same transaction.
+    ///
+    /// # Errors
+    /// When the store moved on, a name is taken, or the database fails.
+    pub async fn commit(
+        &self,
+        base: Revision,
+        actor: &str,
+        changes: Vec<Change>,
+        audit: Vec<AuditRow>,
+    ) -> Result<Revision, CommitError> {
+        let mut last = base;
+        for change in &changes {
+            last = last.next();
+            if change.revision() != last {
+                let reason = format!("a change of revision {} where {last} is next", change.revision());
+                let (kind, id) = (change.kind().to_string(), change.id().to_string());
+                return Err(StoreError::Unreadable { kind, id, reason }.into());
+            }
+        }
+        let prepared = changes.iter().map(Prepared::new).collect::<Result<Vec<_>, _>>()?;
+        let now = Timestamp::now().as_microsecond();
+        write!(&self.database, transaction => {
+            // The update comes first: it locks the row, so that commits queue here and revisions stay gap-free.
+            let moved = sqlx::query("UPDATE revision SET current = $1 WHERE current = $2")
+                .bind(signed(last))
+                .bind(signed(base))
+                .execute(&mut *transaction)
+                .await?
+                .rows_affected()
+                == 0;
+            if moved {
+                let current: i64 =
+                    sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *transaction).await?;
+                return Err(CommitError::Moved { current: Revision(current.unsigned_abs()) });
+            }
+            for row in &prepared {
+                let stored = match &row.put {
+                    None => {
+                        sqlx::query("DELETE FROM resources WHERE id = $1")
+                            .bind(&row.id)
+                            .execute(&mut *transaction)
+                            .await
+                    }
+                    Some((body, confidential)) => {
+                        sqlx::query(
+                            "INSERT INTO resources (id, kind, name, revision, body, confidential) \
+                             VALUES ($1, $2, $3, $4, $5, $6) \
+                             ON CONFLICT (id) DO UPDATE SET name = excluded.name, revision = excluded.revision, \
+                             body = excluded.body, confidential = excluded.confidential",
+                        )
+                        .bind(&row.id)
+                        .bind(row.kind.singular())
+                        .bind(row.name.as_str())
+                        .bind(row.revision)
+                        .bind(body)
+                        .bind(confidential)
+                        .execute(&mut *transaction)
+                        .await
+                    }
+                };
+                if let Err(sqlx::Error::Database(error)) = &stored
+                    && error.is_unique_violation()
+                {
+                    return Err(CommitError::NameTaken { kind: row.kind, name: row.name.clone() });
+                }
+                stored?;
+                sqlx::query(
+                    "INSERT INTO changes (revision, kind, id, name, op, at, actor, body) \
+                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                )
+                .bind(row.revision)
+                .bind(row.kind.singular())
+                .bind(&row.id)
+                .bind(row.name.as_str())
+                .bind(if row.put.is_some() { "put" } else { "delete" })
+                .bind(now)
+                .bind(actor)
+                .bind(row.put.as_ref().map(|(body, _)| body))
+                .execute(&mut *transaction)
+                .await?;
+            }
+            for row in &audit {
+                insert_audit!(row, transaction)?;
+            }
+            transaction.commit().await?;
+        });
+        Ok(last)
+    }
+}
+
+/// A change as columns.
+struct Prepared {
+    id: String,
+    kind: Kind,
+    name: Name,
+    revision: i64,
+    put: Option<(String, Option<Vec<u8>>)>,
+}
+
+impl Prepared {
+    fn new(change: &Change) -> Result<Self, StoreError> {
+        let (kind, id, revision) = (change.kind(), change.id().to_string(), signed(change.revision()));
+        let (name, put) = match change {
+            Change::Delete { name, .. } => (name.clone(), None),
+            Change::Put(stored) => {
+                let body = serde_json::to_string(&stored.resource).map_err(|error| StoreError::Unreadable {
+                    kind: kind.to_string(),
+                    id: id.clone(),
+                    reason: error.to_string(),
+                })?;
+                let confidential = stored.confidential.clone().map(|confidential| match confidential {
+                    Confidential::TokenHash(hash) => hash.to_vec(),
+                    Confidential::PasswordHash(hash) => hash.into_bytes(),
+                    Confidential::Sealed(sealed) => sealed,
+                });
+                (stored.name().clone(), Some((body, confidential)))
+            }
+        };
+        Ok(Self { id, kind, name, revision, put })
+    }
+}

@@ -1,0 +1,279 @@
+//! The two databases behind one face: opening, migrating, and the pools.
+
+use std::{
+    fs::OpenOptions,
+    os::unix::fs::OpenOptionsExt as _,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
+
+use mcpctl_api::Kind;
+use mcpctl_secret::envelope::{self, Keyring};
+use sqlx::{
+    PgPool, SqlitePool,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+/// Where resources are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Location {
+    /// A file of this machine; its directory exists.
+    Sqlite(PathBuf),
+    /// A server that replicas share, as `postgres://user:password@host/database`.
+    Postgres(String),
+}
+
+/// Resources at gap-free revisions. Clones share the connections.
+#[derive(Clone)]
+pub struct Store {
+    pub(crate) database: Database,
+    pub(crate) keys: Arc<Keyring>,
+}
+
+#[derive(Clone)]
+pub(crate) enum Database {
+    Sqlite {
+        /// One connection, because SQLite has one writer; waiting for it is fairer here than in the file's lock.
+        write: SqlitePool,
+        read: SqlitePool,
+    },
+    Postgres(PgPool),
+}
+
+/// Runs the same query on whichever database there is, on a connection for reading.
+macro_rules! read {
+    ($database:expr, $pool:ident => $query:expr) => {
+        match $database {
+            $crate::database::Database::Sqlite { read: $pool, .. } => $query,
+            $crate::database::Database::Postgres($pool) => $query,
+        }
+    };
+}
+
+/// Runs the same statements in a transaction that holds the one write lock of the store from its beginning.
+macro_rules! write {
+    ($database:expr, $transaction:ident => $body:expr) => {
+        match $database {
+            $crate::database::Database::Sqlite { write, .. } => {
+                let mut $transaction = write.begin_with("BEGIN IMMEDIATE").await?;
+                $body
+            }
+            $crate::database::Database::Postgres(pool) => {
+                let mut $transaction = pool.begin().await?;
+                $body
+            }
+        }
+    };
+}
+
+pub(crate) use {read, write};
+
+/// Why a store cannot be opened. One line; [`OpenError::hint`] has the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database does not answer or refuses.
+    #[error("the database {place} cannot be opened: {reason}")]
+    Unavailable {
+        /// The file, or the server without its password.
+        place: String,
+        /// What the database said.
+        reason: String,
+    },
+    /// A newer version of the program wrote it.
+    #[error("the database {place} was written by a newer version of mcpd")]
+    Newer {
+        /// The file, or the server without its password.
+        place: String,
+    },
+    /// Its secrets are sealed with another key.
+    #[error("the master key is not the one that the database {place} was made with")]
+    WrongMasterKey {
+        /// The file, or the server without its password.
+        place: String,
+    },
+}
+
+impl OpenError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::Unavailable { place, .. } if place.starts_with('`') => {
+                "check that the directory exists and that this user may write there, and that the file is a database of mcpd"
+                    .to_owned()
+            }
+            Self::Unavailable { .. } => "check address, user and password, and that the server runs".to_owned(),
+            Self::Newer { .. } => "use at least the version of mcpd that wrote it".to_owned(),
+            Self::WrongMasterKey { .. } => {
+                "give the right key with --master-key-file; without it the secrets are lost".to_owned()
+            }
+        })
+    }
+}
+
+/// The store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database did not answer or refused.
+    #[error("the database failed")]
+    Database(#[from] sqlx::Error),
+    /// A row does not hold what it should.
+    #[error("{kind} `{id}` in the database cannot be read: {reason}")]
+    Unreadable {
+        /// Its kind.
+        kind: String,
+        /// Its id.
+        id: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A fresh snapshot could not be had.
+    #[error("no fresh snapshot: {0}")]
+    NotFresh(String),
+    /// Rows could not be put on record.
+    #[error("not on record: {0}")]
+    NotRecorded(String),
+    /// A secret could not be sealed or opened.
+    #[error("a secret cannot be processed: {0}")]
+    Vault(String),
+}
+
+/// How long a statement waits for a connection or a lock.
+const PATIENCE: Duration = Duration::from_secs(3);
+const CANARY: &str = "master-key-canary";
+
+impl Store {
+    /// Opens a database and brings it to this version's schema.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is newer than this program, or was made with another master key.
+    pub async fn open(location: &Location, keys: Arc<Keyring>) -> Result<Self, OpenError> {
+        let place = describe(location);
+        let unavailable =
+            |reason: String| OpenError::Unavailable { place: place.clone(), reason: one_line(&reason) };
+        let database = match location {
+            Location::Sqlite(path) => open_sqlite(path).await.map_err(unavailable)?,
+            Location::Postgres(url) => open_postgres(url).await.map_err(unavailable)?,
+        };
+        let migrated = match &database {
+            Database::Sqlite { write, .. } => sqlx::migrate!("migrations/sqlite").run(write).await,
+            Database::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
+        };
+        migrated.map_err(|error| match error {
+            MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+                OpenError::Newer { place: place.clone() }
+            }
+            error => unavailable(error.to_string()),
+        })?;
+        let store = Self { database, keys };
+        match store.check_canary().await {
+            Ok(true) => Ok(store),
+            Ok(false) => Err(OpenError::WrongMasterKey { place }),
+            Err(error) => Err(unavailable(format!("{error}"))),
+        }
+    }
+
+    /// Whether the master key opens what was sealed when the database was made.
+    async fn check_canary(&self) -> Result<bool, StoreError> {
+        let sealed = envelope::seal(self.keys.current(), CANARY.as_bytes(), CANARY.as_bytes())
+            .map_err(|error| StoreError::Vault(error.to_string()))?
+            .into_bytes();
+        write!(&self.database, transaction => {
+            sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
+                .bind(CANARY)
+                .bind(sealed)
+                .execute(&mut *transaction)
+                .await?;
+            transaction.commit().await?;
+        });
+        let stored: Vec<u8> = read!(&self.database, pool => {
+            sqlx::query_scalar("SELECT value FROM settings WHERE key = $1").bind(CANARY).fetch_one(pool).await?
+        });
+        Ok(envelope::open(&self.keys, CANARY.as_bytes(), &stored).is_ok())
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.current_revision().await.map(drop)
+    }
+
+    /// Closes the connections; whatever is asked afterwards fails.
+    pub async fn close(&self) {
+        match &self.database {
+            Database::Sqlite { write, read } => {
+                read.close().await;
+                write.close().await;
+            }
+            Database::Postgres(pool) => pool.close().await,
+        }
+    }
+}
+
+async fn open_sqlite(path: &Path) -> Result<Database, String> {
+    // Made here and not by SQLite, so that it is never readable by others, not even for a moment.
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|error| error.to_string())?;
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .journal_mode(SqliteJournalMode::Wal)
+        // A revocation that was acknowledged survives a power cut too.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(PATIENCE);
+    let pool = |connections: u32| {
+        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE)
+    };
+    let write = pool(1).connect_with(options.clone()).await.map_err(|error| error.to_string())?;
+    let read =
+        pool(4).connect_with(options.read_only(true)).await.map_err(|error| error.to_string())?;
+    Ok(Database::Sqlite { write, read })
+}
+
+async fn open_postgres(url: &str) -> Result<Database, String> {
+    let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
+    let options = options.options([
+        ("statement_timeout", "10s"),
+        ("lock_timeout", "5s"),
+        ("idle_in_transaction_session_timeout", "10s"),
+    ]);
+    let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(PATIENCE);
+    pool.connect_with(options).await.map(Database::Postgres).map_err(|error| match error {
+        sqlx::Error::PoolTimedOut => "no connection within 3 s".to_owned(),
+        error => error.to_string(),
+    })
+}
+
+/// The place for messages, without credentials.
+fn describe(location: &Location) -> String {
+    match location {
+        Location::Sqlite(path) => format!("`{}`", path.display()),
+        Location::Postgres(url) => match PgConnectOptions::from_str(url) {
+            Ok(options) => {
+                let database = options.get_database().unwrap_or_default();
+                format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
+            }
+            Err(_) => "at the given url".to_owned(),
+        },
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
+pub(crate) fn parse_kind(text: &str, id: &str) -> Result<Kind, StoreError> {
+    text.parse().map_err(|error| StoreError::Unreadable {
+        kind: text.to_owned(),
+        id: id.to_owned(),
+        reason: format!("{error}"),
+    })
+}

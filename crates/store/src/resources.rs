@@ -1,0 +1,246 @@
+//! Reading: the whole at one revision, and what changed since another.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use mcpctl_access::{Change, Confidential, Snapshot, Stored};
+use mcpctl_api::{Kind, Resource, Revision};
+use sqlx::Row as _;
+
+use crate::database::{Database, Store, StoreError, parse_kind, read, write};
+
+/// What changed since a revision.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Feed {
+    /// The changes, in order.
+    Changes {
+        /// The revision that they lead to.
+        up_to: Revision,
+        /// At most as many as were asked for.
+        changes: Vec<Change>,
+    },
+    /// The feed does not reach back so far.
+    Compacted,
+}
+
+/// A row of `resources`, in either database.
+struct StoredRow {
+    id: String,
+    kind: String,
+    body: String,
+    confidential: Option<Vec<u8>>,
+}
+
+impl StoredRow {
+    fn read(self) -> Result<Arc<Stored>, StoreError> {
+        let unreadable = |reason: String| StoreError::Unreadable {
+            kind: self.kind.clone(),
+            id: self.id.clone(),
+            reason,
+        };
+        let resource = Resource::from_json(&self.body).map_err(|error| unreadable(error.to_string()))?;
+        let confidential = match self.confidential {
+            None => None,
+            Some(bytes) => Some(
+                confidential(resource.kind(), bytes)
+                    .ok_or_else(|| unreadable("its confidential part is malformed".to_owned()))?,
+            ),
+        };
+        Ok(Arc::new(Stored { resource, confidential }))
+    }
+}
+
+fn confidential(kind: Kind, bytes: Vec<u8>) -> Option<Confidential> {
+    match kind {
+        Kind::Token => bytes.try_into().ok().map(Confidential::TokenHash),
+        Kind::User => String::from_utf8(bytes).ok().map(Confidential::PasswordHash),
+        Kind::Secret => Some(Confidential::Sealed(bytes)),
+        _ => None,
+    }
+}
+
+impl Store {
+    /// The number of the last change; one small read.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn current_revision(&self) -> Result<Revision, StoreError> {
+        let current: i64 = read!(&self.database, pool => {
+            sqlx::query_scalar("SELECT current FROM revision").fetch_one(pool).await?
+        });
+        Ok(Revision(current.unsigned_abs()))
+    }
+
+    /// Every resource at one revision.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row cannot be read.
+    pub async fn load(&self) -> Result<Snapshot, StoreError> {
+        macro_rules! load {
+            ($transaction:ident) => {{
+                let current: i64 =
+                    sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
+                let rows = sqlx::query("SELECT id, kind, body, confidential FROM resources")
+                    .fetch_all(&mut *$transaction)
+                    .await?;
+                let rows = rows.iter().map(stored_row!()).collect::<Result<Vec<_>, sqlx::Error>>()?;
+                $transaction.commit().await?;
+                (current, rows)
+            }};
+        }
+        macro_rules! stored_row {
+            () => {
+                |row| {
+                    Ok(StoredRow {
+                        id: row.try_get("id")?,
+                        kind: row.try_get("kind")?,
+                        body: row.try_get("body")?,
+                        confidential: row.try_get("confidential")?,
+                    })
+                }
+            };
+        }
+        // One transaction, so that revision and rows belong together.
+        let (current, rows) = match &self.database {
+            Database::Sqlite { read, .. } => {
+                let mut transaction = read.begin().await?;
+                load!(transaction)
+            }
+            Database::Postgres(pool) => {
+                let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                load!(transaction)
+            }
+        };
+        let stored = rows.into_iter().map(StoredRow::read).collect::<Result<Vec<_>, _>>()?;
+        Ok(Snapshot::new(Revision(current.unsigned_abs()), stored))
+    }
+
+    /// The changes after a revision, at most `limit` of them. A resource that changed again later is reported as it is
+    /// now, once, at its last change.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row cannot be read.
+    pub async fn changes_since(&self, since: Revision, limit: usize) -> Result<Feed, StoreError> {
+        macro_rules! changes {
+            ($transaction:ident) => {{
+                let current: i64 =
+                    sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
+                let oldest: Option<i64> =
+                    sqlx::query_scalar("SELECT MIN(revision) FROM changes").fetch_one(&mut *$transaction).await?;
+                let rows = sqlx::query(
+                    "SELECT c.revision, c.kind, c.id, c.name, c.op, r.revision AS last, r.body, r.confidential \
+                     FROM changes c LEFT JOIN resources r ON r.id = c.id \
+                     WHERE c.revision > $1 ORDER BY c.revision LIMIT $2",
+                )
+                .bind(signed(since))
+                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+                .fetch_all(&mut *$transaction)
+                .await?;
+                let rows = rows
+                    .iter()
+                    .map(|row| {
+                        Ok(ChangeRow {
+                            revision: row.try_get("revision")?,
+                            kind: row.try_get("kind")?,
+                            id: row.try_get("id")?,
+                            name: row.try_get("name")?,
+                            op: row.try_get("op")?,
+                            last: row.try_get("last")?,
+                            body: row.try_get("body")?,
+                            confidential: row.try_get("confidential")?,
+                        })
+                    })
+                    .collect::<Result<Vec<_>, sqlx::Error>>()?;
+                $transaction.commit().await?;
+                (current, oldest, rows)
+            }};
+        }
+        let (current, oldest, rows) = match &self.database {
+            Database::Sqlite { read, .. } => {
+                let mut transaction = read.begin().await?;
+                changes!(transaction)
+            }
+            Database::Postgres(pool) => {
+                let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                changes!(transaction)
+            }
+        };
+        let next = signed(since) + 1;
+        let reaches_back = next > current || oldest.is_some_and(|oldest| oldest <= next);
+        if !reaches_back {
+            return Ok(Feed::Compacted);
+        }
+        let up_to = match rows.last() {
+            Some(last) if rows.len() >= limit => Revision(last.revision.unsigned_abs()),
+            _ => Revision(current.unsigned_abs()),
+        };
+        let mut changes = Vec::new();
+        for row in rows {
+            if let Some(change) = row.read()? {
+                changes.push(change);
+            }
+        }
+        Ok(Feed::Changes { up_to, changes })
+    }
+
+    /// Forgets changes older than this; the latest one always stays.
+    ///
+    /// # Errors
+    /// When the database does not answer.
+    pub async fn compact(&self, keep: Duration) -> Result<u64, StoreError> {
+        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp::now().as_microsecond().saturating_sub(keep);
+        Ok(write!(&self.database, transaction => {
+            let deleted = sqlx::query(
+                "DELETE FROM changes WHERE at < $1 AND revision < (SELECT current FROM revision)",
+            )
+            .bind(before)
+            .execute(&mut *transaction)
+            .await?
+            .rows_affected();
+            transaction.commit().await?;
+            deleted
+        }))
+    }
+}
+
+struct ChangeRow {
+    revision: i64,
+    kind: String,
+    id: String,
+    name: String,
+    op: String,
+    last: Option<i64>,
+    body: Option<String>,
+    confidential: Option<Vec<u8>>,
+}
+
+impl ChangeRow {
+    fn read(self) -> Result<Option<Change>, StoreError> {
+        let unreadable = |reason: String| StoreError::Unreadable {
+            kind: self.kind.clone(),
+            id: self.id.clone(),
+            reason,
+        };
+        if self.op == "delete" {
+            return Ok(Some(Change::Delete {
+                kind: parse_kind(&self.kind, &self.id)?,
+                id: self.id.parse().map_err(|error| unreadable(format!("{error}")))?,
+                name: self.name.parse().map_err(|error| unreadable(format!("{error}")))?,
+                revision: Revision(self.revision.unsigned_abs()),
+            }));
+        }
+        match (self.last, self.body) {
+            (Some(last), Some(body)) if last == self.revision => {
+                let row = StoredRow { id: self.id, kind: self.kind, body, confidential: self.confidential };
+                row.read().map(|stored| Some(Change::Put(stored)))
+            }
+            // A later change of the same resource says what it is now, or that it is gone.
+            _ => Ok(None),
+        }
+    }
+}
+
+pub(crate) fn signed(revision: Revision) -> i64 {
+    i64::try_from(revision.0).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,259 @@
+//! What goes on record: decisions and usage, and reading them back, newest first.
+
+use jiff::Timestamp;
+use mcpctl_api::{Id, Kind, Revision};
+use serde::Serialize;
+use sqlx::Row as _;
+use uuid::Uuid;
+
+use crate::{
+    database::{Store, StoreError, parse_kind, read},
+};
+
+/// Which way a decision went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// It was allowed, and where it changed something, it was done.
+    Allowed,
+    /// It was not.
+    Denied,
+}
+
+impl Decision {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Allowed => "allowed",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+/// A decision about somebody.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditRow {
+    /// Of this row; version 7, so in order of time.
+    pub id: Uuid,
+    /// When.
+    pub at: Timestamp,
+    /// Who, e.g. `User alice`.
+    pub principal: String,
+    /// The verb.
+    pub action: String,
+    /// Of which kind the resource is.
+    pub kind: Kind,
+    /// The resource, where it is known.
+    pub resource_id: Option<Id>,
+    /// The resource's name, or what was asked for.
+    pub resource_name: String,
+    /// Which way it went.
+    pub decision: Decision,
+    /// Why, where it was denied.
+    pub reason: String,
+    /// The revision in which it was decided, or that the change made.
+    pub revision: Revision,
+    /// The request.
+    pub request_id: String,
+}
+
+/// What one inference used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UsageRow {
+    /// Of this row; version 7, so in order of time.
+    pub id: Uuid,
+    /// When it arrived.
+    pub at: Timestamp,
+    /// Who, e.g. `User alice`.
+    pub principal: String,
+    /// With which token.
+    pub token_id: Id,
+    /// Which Llm, by id.
+    pub llm_id: Id,
+    /// Which Llm, by the name it had.
+    pub llm_name: String,
+    /// The model that answered, as it calls itself.
+    pub model: String,
+    /// Tokens read.
+    pub input_tokens: u64,
+    /// Tokens written.
+    pub output_tokens: u64,
+    /// Whether the answer was streamed.
+    pub stream: bool,
+    /// `ok`, or the class of failure.
+    pub outcome: String,
+    /// The provider's HTTP status; 0 where there was none.
+    pub status: u16,
+    /// Attempts at the provider.
+    pub attempts: u32,
+    /// From arrival to the end, in milliseconds.
+    pub duration_ms: u64,
+    /// The request.
+    pub request_id: String,
+}
+
+/// Which audit rows.
+#[derive(Debug, Clone, Default)]
+pub struct AuditFilter {
+    /// Of this principal alone.
+    pub principal: Option<String>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Which usage rows.
+#[derive(Debug, Clone, Default)]
+pub struct UsageFilter {
+    /// Of this principal alone.
+    pub principal: Option<String>,
+    /// Of this Llm alone.
+    pub llm_id: Option<Id>,
+    /// At most so many.
+    pub limit: u32,
+}
+
+/// Inserts an audit row in a transaction of either database.
+macro_rules! insert_audit {
+    ($row:expr, $transaction:ident) => {
+        sqlx::query(
+            "INSERT INTO audit (id, at, principal, action, kind, resource_id, resource_name, decision, reason, \
+             revision, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+        )
+        .bind($row.id.to_string())
+        .bind($row.at.as_microsecond())
+        .bind(&$row.principal)
+        .bind(&$row.action)
+        .bind($row.kind.singular())
+        .bind($row.resource_id.as_ref().map(|id| id.to_string()))
+        .bind(&$row.resource_name)
+        .bind($row.decision.as_str())
+        .bind(&$row.reason)
+        .bind($crate::resources::signed($row.revision))
+        .bind(&$row.request_id)
+        .execute(&mut *$transaction)
+        .await
+    };
+}
+
+/// Inserts a usage row in a transaction of either database.
+macro_rules! insert_usage {
+    ($row:expr, $transaction:ident) => {
+        sqlx::query(
+            "INSERT INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
+             output_tokens, stream, outcome, status, attempts, duration_ms, request_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+        )
+        .bind($row.id.to_string())
+        .bind($row.at.as_microsecond())
+        .bind(&$row.principal)
+        .bind($row.token_id.as_str())
+        .bind($row.llm_id.as_str())
+        .bind(&$row.llm_name)
+        .bind(&$row.model)
+        .bind(i64::try_from($row.input_tokens).unwrap_or(i64::MAX))
+        .bind(i64::try_from($row.output_tokens).unwrap_or(i64::MAX))
+        .bind(i64::from($row.stream))
+        .bind(&$row.outcome)
+        .bind(i64::from($row.status))
+        .bind(i64::from($row.attempts))
+        .bind(i64::try_from($row.duration_ms).unwrap_or(i64::MAX))
+        .bind(&$row.request_id)
+        .execute(&mut *$transaction)
+        .await
+    };
+}
+
+pub(crate) use {insert_audit, insert_usage};
+
+fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError {
+    StoreError::Unreadable { kind: kind.to_owned(), id: id.to_owned(), reason: error.to_string() }
+}
+
+impl Store {
+    /// Decisions, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row cannot be read.
+    pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
+        read!(&self.database, pool => {
+            let rows = sqlx::query(
+                "SELECT * FROM audit WHERE ($1 = '' OR principal = $1) ORDER BY at DESC, id DESC LIMIT $2",
+            )
+            .bind(filter.principal.clone().unwrap_or_default())
+            .bind(i64::from(filter.limit))
+            .fetch_all(pool)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    let id: String = row.try_get("id")?;
+                    let bad = |error: &dyn std::fmt::Display| unreadable("audit row", &id, error);
+                    let kind: String = row.try_get("kind")?;
+                    let resource_id: Option<String> = row.try_get("resource_id")?;
+                    let decision: String = row.try_get("decision")?;
+                    let revision: i64 = row.try_get("revision")?;
+                    Ok(AuditRow {
+                        id: id.parse().map_err(|error| bad(&error))?,
+                        at: Timestamp::from_microsecond(row.try_get("at")?).map_err(|error| bad(&error))?,
+                        principal: row.try_get("principal")?,
+                        action: row.try_get("action")?,
+                        kind: parse_kind(&kind, &id)?,
+                        resource_id: resource_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
+                        resource_name: row.try_get("resource_name")?,
+                        decision: if decision == "allowed" { Decision::Allowed } else { Decision::Denied },
+                        reason: row.try_get("reason")?,
+                        revision: Revision(revision.unsigned_abs()),
+                        request_id: row.try_get("request_id")?,
+                    })
+                })
+                .collect()
+        })
+    }
+
+    /// Usage, newest first.
+    ///
+    /// # Errors
+    /// When the database does not answer or a row cannot be read.
+    pub async fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageRow>, StoreError> {
+        read!(&self.database, pool => {
+            let rows = sqlx::query(
+                "SELECT * FROM usage WHERE ($1 = '' OR principal = $1) AND ($2 = '' OR llm_id = $2) \
+                 ORDER BY at DESC, id DESC LIMIT $3",
+            )
+            .bind(filter.principal.clone().unwrap_or_default())
+            .bind(filter.llm_id.as_ref().map(|id| id.to_string()).unwrap_or_default())
+            .bind(i64::from(filter.limit))
+            .fetch_all(pool)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    let id: String = row.try_get("id")?;
+                    let bad = |error: &dyn std::fmt::Display| unreadable("usage row", &id, error);
+                    let number = |column: &str| -> Result<u64, sqlx::Error> {
+                        let number: i64 = row.try_get(column)?;
+                        Ok(number.unsigned_abs())
+                    };
+                    let token_id: String = row.try_get("token_id")?;
+                    let llm_id: String = row.try_get("llm_id")?;
+                    Ok(UsageRow {
+                        id: id.parse().map_err(|error| bad(&error))?,
+                        at: Timestamp::from_microsecond(row.try_get("at")?).map_err(|error| bad(&error))?,
+                        principal: row.try_get("principal")?,
+                        token_id: token_id.parse().map_err(|error| bad(&error))?,
+                        llm_id: llm_id.parse().map_err(|error| bad(&error))?,
+                        llm_name: row.try_get("llm_name")?,
+                        model: row.try_get("model")?,
+                        input_tokens: number("input_tokens")?,
+                        output_tokens: number("output_tokens")?,
+                        stream: number("stream")? != 0,
+                        outcome: row.try_get("outcome")?,
+                        status: u16::try_from(number("status")?).unwrap_or_default(),
+                        attempts: u32::try_from(number("attempts")?).unwrap_or_default(),
+                        duration_ms: number("duration_ms")?,
+                        request_id: row.try_get("request_id")?,
+                    })
+                })
+                .collect()
+        })
+    }
+}
