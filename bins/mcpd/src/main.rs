@@ -1,2 +1,187 @@
-//! Entry point.
-fn main() {}
+//! `mcpd`: the central daemon. Owns Llms, secrets, people, roles and tokens; proxies inference.
+
+mod app;
+mod audit;
+mod bootstrap;
+mod config;
+mod http;
+mod inference;
+mod jobs;
+mod login;
+mod pipeline;
+mod usage;
+mod writes;
+
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+use mcpctl_secret::{
+    envelope::Keyring,
+    master_key_file::{self, IfMissing},
+};
+use mcpctl_server::{Address, Listener};
+use mcpctl_store::{Recorder, Replica, Store};
+use tokio::sync::watch;
+
+use crate::{
+    app::App,
+    config::{Config, ServeArgs},
+};
+
+/// How long running requests may take to end once the daemon is asked to.
+const DRAIN: Duration = Duration::from_secs(30);
+
+/// The central daemon of mcpctl: named Llms, secrets, people, RBAC, inference proxy
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon until SIGTERM or SIGINT
+    Serve(ServeArgs),
+    /// Write a new token for the user `admin`, when all others are lost
+    BootstrapToken(ServeArgs),
+    /// Print the OpenAPI document
+    Openapi,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Serve(args) => serve(args).await,
+        Command::BootstrapToken(args) => bootstrap_token(args).await,
+        Command::Openapi => print_openapi(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One line, and the next step where there is one.
+#[expect(clippy::print_stderr, reason = "the last word of a program that could not do what it was asked")]
+fn complain(error: &anyhow::Error) {
+    let text = format!("{error:#}");
+    match text.split_once("\nhint: ") {
+        Some((message, hint)) => {
+            // A cause that anyhow put behind the hint belongs to the message.
+            let (hint, cause) = hint.split_once(": ").unwrap_or((hint, ""));
+            let separator = if cause.is_empty() { "" } else { ": " };
+            eprintln!("error: {message}{separator}{cause}\nhint: {hint}");
+        }
+        None => eprintln!("error: {text}"),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the document is what was asked for")]
+fn print_openapi() -> anyhow::Result<()> {
+    println!("{}", serde_json::to_string_pretty(&http::openapi())?);
+    Ok(())
+}
+
+async fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
+    let bound = Listener::bind(Address::Tcp(address)).await;
+    bound.map_err(|error| with_hint(error.to_string(), Some(error.hint())))
+}
+
+async fn open(config: &Config) -> anyhow::Result<Store> {
+    make_private_dir(&config.data_dir)?;
+    // Where replicas share a database, a key made on the spot would lock the others out.
+    let if_missing = if config.shared { IfMissing::Fail } else { IfMissing::Create };
+    let key = master_key_file::load_or_create(&config.master_key_file, if_missing)
+        .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    Store::open(&config.database, Arc::new(Keyring::new(key)))
+        .await
+        .map_err(|error| with_hint(error.to_string(), error.hint()))
+}
+
+fn with_hint(message: String, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
+    match hint {
+        Some(hint) => anyhow::anyhow!("{message}\nhint: {hint}"),
+        None => anyhow::anyhow!(message),
+    }
+}
+
+fn make_private_dir(dir: &PathBuf) -> anyhow::Result<()> {
+    use std::os::unix::fs::DirBuilderExt as _;
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("the data directory `{}` cannot be made", dir.display()))
+}
+
+async fn serve(args: ServeArgs) -> anyhow::Result<()> {
+    let config = args.resolve()?;
+    mcpctl_telemetry::init("mcpd", config.log_format, &config.log)
+        .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    // Bind before anything is written, so that a second start on the same port changes nothing.
+    let listener = bind(config.listen).await?;
+    let inference_listener = match config.inference_listen {
+        Some(address) => Some(bind(address).await?),
+        None => None,
+    };
+    let store = open(&config).await?;
+    if let Some(path) = bootstrap::prepare(&store, &config.data_dir, Timestamp::now()).await? {
+        tracing::info!(path = %path.display(), "first start: the token of the user `admin` is in this file");
+    }
+    let (drain, draining) = watch::channel(false);
+    let app = Arc::new(App {
+        replica: Replica::start(store.clone()).await?,
+        recorder: Recorder::start(store.clone()),
+        metrics: mcpctl_telemetry::McpdMetrics::new(),
+        inference: inference::Inference::new(),
+        logins: login::LoginThrottle::default(),
+        draining: draining.clone(),
+        store,
+    });
+    jobs::start(&app);
+    tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");
+
+    let management = http::management();
+    let mut servers = tokio::task::JoinSet::new();
+    match inference_listener {
+        Some(inference_listener) => {
+            tracing::info!(listen = %inference_listener.address(), "inference has an address of its own");
+            let routes = http::serve(http::inference(), Arc::clone(&app));
+            servers.spawn(inference_listener.serve(routes, draining.clone(), DRAIN));
+            let routes = http::serve(management, Arc::clone(&app));
+            servers.spawn(listener.serve(routes, draining, DRAIN));
+        }
+        None => {
+            let routes = http::serve(management.merge(http::inference()), Arc::clone(&app));
+            servers.spawn(listener.serve(routes, draining, DRAIN));
+        }
+    }
+    mcpctl_server::asked_to_end().await?;
+    tracing::info!("asked to end: taking no new connections, letting running requests finish");
+    drain.send_replace(true);
+    while let Some(ended) = servers.join_next().await {
+        ended?;
+    }
+    // What was answered is on record before the process ends.
+    app.recorder.close().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "the path is what was asked for")]
+async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
+    let config = args.resolve()?;
+    let store = open(&config).await?;
+    let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
+    println!("{}", path.display());
+    Ok(())
+}

@@ -1,1 +1,10 @@
-//! Level: see ARCHITECTURE.md.
+//! From attempts to answers: repeats attempts within a budget, and turns what came into a body for the caller while
+//! it is counted. Which target is asked, and whether it may be, is decided elsewhere.
+
+pub mod body;
+pub mod budget;
+pub mod retry;
+
+pub use body::{Ending, Outcome};
+pub use budget::RetryBudget;
+pub use retry::{RetryPolicy, Sent};

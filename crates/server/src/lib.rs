@@ -33,7 +33,9 @@ pub enum Address {
 
 /// A text that is no address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not an address to listen on; write e.g. `127.0.0.1:3100` or `unix:/run/user/1000/mcp.sock`")]
+#[error(
+    "`{0}` is not an address to listen on; write e.g. `127.0.0.1:3100` or `unix:/run/user/1000/mcp.sock`"
+)]
 pub struct NotAnAddress(String);
 
 impl FromStr for Address {

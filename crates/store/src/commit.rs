@@ -146,11 +146,12 @@ impl Prepared {
         let (name, put) = match change {
             Change::Delete { name, .. } => (name.clone(), None),
             Change::Put(stored) => {
-                let body = serde_json::to_string(&stored.resource).map_err(|error| StoreError::Unreadable {
-                    kind: kind.to_string(),
-                    id: id.clone(),
-                    reason: error.to_string(),
-                })?;
+                let body =
+                    serde_json::to_string(&stored.resource).map_err(|error| StoreError::Unreadable {
+                        kind: kind.to_string(),
+                        id: id.clone(),
+                        reason: error.to_string(),
+                    })?;
                 let confidential = stored.confidential.clone().map(|confidential| match confidential {
                     Confidential::TokenHash(hash) => hash.to_vec(),
                     Confidential::PasswordHash(hash) => hash.into_bytes(),

@@ -217,24 +217,17 @@ impl Store {
 
 async fn open_sqlite(path: &Path) -> Result<Database, String> {
     // Made here and not by SQLite, so that it is never readable by others, not even for a moment.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|error| error.to_string())?;
+    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(|error| error.to_string())?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
         // A revocation that was acknowledged survives a power cut too.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(PATIENCE);
-    let pool = |connections: u32| {
-        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE)
-    };
+    let pool =
+        |connections: u32| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
     let write = pool(1).connect_with(options.clone()).await.map_err(|error| error.to_string())?;
-    let read =
-        pool(4).connect_with(options.read_only(true)).await.map_err(|error| error.to_string())?;
+    let read = pool(4).connect_with(options.read_only(true)).await.map_err(|error| error.to_string())?;
     Ok(Database::Sqlite { write, read })
 }
 

@@ -33,11 +33,8 @@ struct StoredRow {
 
 impl StoredRow {
     fn read(self) -> Result<Arc<Stored>, StoreError> {
-        let unreadable = |reason: String| StoreError::Unreadable {
-            kind: self.kind.clone(),
-            id: self.id.clone(),
-            reason,
-        };
+        let unreadable =
+            |reason: String| StoreError::Unreadable { kind: self.kind.clone(), id: self.id.clone(), reason };
         let resource = Resource::from_json(&self.body).map_err(|error| unreadable(error.to_string()))?;
         let confidential = match self.confidential {
             None => None,
@@ -107,7 +104,8 @@ impl Store {
                 load!(transaction)
             }
             Database::Postgres(pool) => {
-                let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                let mut transaction =
+                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
                 load!(transaction)
             }
         };
@@ -161,7 +159,8 @@ impl Store {
                 changes!(transaction)
             }
             Database::Postgres(pool) => {
-                let mut transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+                let mut transaction =
+                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
                 changes!(transaction)
             }
         };
@@ -217,11 +216,8 @@ struct ChangeRow {
 
 impl ChangeRow {
     fn read(self) -> Result<Option<Change>, StoreError> {
-        let unreadable = |reason: String| StoreError::Unreadable {
-            kind: self.kind.clone(),
-            id: self.id.clone(),
-            reason,
-        };
+        let unreadable =
+            |reason: String| StoreError::Unreadable { kind: self.kind.clone(), id: self.id.clone(), reason };
         if self.op == "delete" {
             return Ok(Some(Change::Delete {
                 kind: parse_kind(&self.kind, &self.id)?,

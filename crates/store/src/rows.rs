@@ -6,9 +6,7 @@ use serde::Serialize;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::{
-    database::{Store, StoreError, parse_kind, read},
-};
+use crate::database::{Store, StoreError, parse_kind, read};
 
 /// Which way a decision went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]

@@ -29,7 +29,8 @@ impl Failure {
     /// The bound of an error body, in bytes: a primary's error is handed on whole, and real ones have a few KiB.
     pub const MAX_BODY: usize = 1024 * 1024;
 
-    pub(crate) fn new(class: FailureClass, detail: impl Into<Box<str>>) -> Self {
+    /// A failure without a response; `detail` is for logs, so it holds nothing of request or answer.
+    pub fn new(class: FailureClass, detail: impl Into<Box<str>>) -> Self {
         Self {
             class,
             status: None,
@@ -43,7 +44,7 @@ impl Failure {
 
     /// Adds the cause; the client's errors show their URL unless it is taken from them.
     pub(crate) fn caused_by(mut self, error: reqwest::Error) -> Self {
-        self.source = Some(Box::new(error.without_url()));
+        self.source = Some(Box::new(error));
         self
     }
 

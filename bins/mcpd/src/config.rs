@@ -1,0 +1,183 @@
+//! What `mcpd` is told at start: flags over environment over file, parsed once.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use mcpctl_api::yaml;
+use mcpctl_telemetry::LogFormat;
+use serde::Deserialize;
+
+/// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
+#[derive(Debug, Default, Args)]
+pub struct ServeArgs {
+    /// Directory of the database, the master key and the bootstrap token
+    #[arg(long, env = "MCPD_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address to listen on [default: 127.0.0.1:3100]
+    #[arg(long, env = "MCPD_LISTEN", value_name = "ADDR")]
+    listen: Option<SocketAddr>,
+    /// Address of its own for the inference routes, so that they can fail without the rest
+    #[arg(long, env = "MCPD_INFERENCE_LISTEN", value_name = "ADDR")]
+    inference_listen: Option<SocketAddr>,
+    /// PostgreSQL that several replicas share [default: SQLite in the data directory]
+    #[arg(long, env = "MCPD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    database_url: Option<String>,
+    /// File with the key that encrypts secrets at rest [default: DIR/master-key, made on first start]
+    #[arg(long, env = "MCPD_MASTER_KEY_FILE", value_name = "FILE")]
+    master_key_file: Option<PathBuf>,
+    /// How log lines are written
+    #[arg(long, env = "MCPD_LOG_FORMAT", value_name = "text|json")]
+    log_format: Option<LogFormat>,
+    /// Which log lines are written, e.g. `info` or `mcpd=debug`
+    #[arg(long, env = "MCPD_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// YAML file with any of the above, in camelCase
+    #[arg(long, env = "MCPD_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The same in a file.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    data_dir: Option<PathBuf>,
+    listen: Option<SocketAddr>,
+    inference_listen: Option<SocketAddr>,
+    database_url: Option<String>,
+    master_key_file: Option<PathBuf>,
+    log_format: Option<String>,
+    log: Option<String>,
+}
+
+/// What `mcpd serve` works with.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Holds the SQLite file, the master key and the bootstrap token; exists.
+    pub data_dir: PathBuf,
+    /// Everything, or everything but inference.
+    pub listen: SocketAddr,
+    /// Inference, where it has an address of its own.
+    pub inference_listen: Option<SocketAddr>,
+    /// Where resources are kept.
+    pub database: mcpctl_store::Location,
+    /// Whether replicas share the database, so that they must share the master key too.
+    pub shared: bool,
+    /// The key that encrypts secrets at rest.
+    pub master_key_file: PathBuf,
+    /// How log lines are written.
+    pub log_format: LogFormat,
+    /// Which log lines are written.
+    pub log: String,
+}
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:3100";
+
+impl ServeArgs {
+    /// Puts flags, environment, file and defaults together.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not parse, with its place; no home directory to take a default from.
+    pub fn resolve(self) -> anyhow::Result<Config> {
+        let file = match &self.config {
+            Some(path) => read_file(path)?,
+            None => File::default(),
+        };
+        let data_dir = match self.data_dir.or(file.data_dir) {
+            Some(dir) => dir,
+            None => default_data_dir()?,
+        };
+        let database_url = self.database_url.or(file.database_url);
+        let database = match &database_url {
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                mcpctl_store::Location::Postgres(url.clone())
+            }
+            // The value may hold a password, so it is not repeated.
+            Some(_) => bail!(
+                "the database url is not one of PostgreSQL\nhint: write postgres://USER:PASSWORD@HOST/DATABASE, or leave it out for SQLite"
+            ),
+            None => mcpctl_store::Location::Sqlite(data_dir.join("mcpd.sqlite")),
+        };
+        let listen = match self.listen.or(file.listen) {
+            Some(listen) => listen,
+            None => DEFAULT_LISTEN.parse().context("the default address")?,
+        };
+        let log_format = match (self.log_format, file.log_format) {
+            (Some(format), _) => format,
+            (None, Some(text)) => text.parse()?,
+            (None, None) => LogFormat::Text,
+        };
+        Ok(Config {
+            listen,
+            inference_listen: self.inference_listen.or(file.inference_listen),
+            shared: database_url.is_some(),
+            database,
+            master_key_file: self
+                .master_key_file
+                .or(file.master_key_file)
+                .unwrap_or_else(|| data_dir.join("master-key")),
+            log_format,
+            log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            data_dir,
+        })
+    }
+}
+
+fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("the configuration file `{}` cannot be read", path.display()))?;
+    yaml::from_str(&text).map_err(|error| anyhow::anyhow!("{}:{error}", path.display()))
+}
+
+/// `$XDG_DATA_HOME/mcpctl/mcpd`, which is `~/.local/share/mcpctl/mcpd` where nothing else is said.
+fn default_data_dir() -> anyhow::Result<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let base = from("XDG_DATA_HOME").or_else(|| Some(from("HOME")?.join(".local/share")));
+    match base {
+        Some(base) => Ok(base.join("mcpctl/mcpd")),
+        None => bail!("no data directory is given and HOME is not set\nhint: say --data-dir DIR"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mcpd.yaml");
+        std::fs::write(&path, text).unwrap();
+        (dir, path)
+    }
+
+    #[test]
+    fn flags_go_over_the_file() {
+        let (_dir, path) = file("listen: 127.0.0.1:1\ndataDir: /data\ninferenceListen: 127.0.0.1:2\n");
+        let args = ServeArgs {
+            config: Some(path),
+            listen: Some("127.0.0.1:9".parse().unwrap()),
+            ..ServeArgs::default()
+        };
+        let config = args.resolve().unwrap();
+        assert_eq!(config.listen.port(), 9);
+        assert_eq!(config.inference_listen.unwrap().port(), 2);
+        assert_eq!(config.master_key_file, PathBuf::from("/data/master-key"));
+    }
+
+    #[test]
+    fn an_unknown_key_is_an_error_with_its_place() {
+        let (_dir, path) = file("listen: 127.0.0.1:1\nlisten-inference: x\n");
+        let args = ServeArgs { config: Some(path), ..ServeArgs::default() };
+        let told = args.resolve().unwrap_err().to_string();
+        assert!(told.contains("mcpd.yaml:2:1: unknown field `listen-inference`"), "{told}");
+    }
+
+    #[test]
+    fn a_database_url_of_another_kind_is_refused_without_repeating_it() {
+        let args =
+            ServeArgs { database_url: Some("mysql://u:secret@h/d".to_owned()), ..ServeArgs::default() };
+        let args = ServeArgs { data_dir: Some("/data".into()), ..args };
+        let told = args.resolve().unwrap_err().to_string();
+        assert!(told.contains("PostgreSQL") && !told.contains("secret"), "{told}");
+    }
+}

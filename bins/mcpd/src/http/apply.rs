@@ -1,0 +1,63 @@
+//! `POST /api/v1/apply`: many documents, all or nothing.
+
+use std::sync::Arc;
+
+use axum::{Json, body::Bytes, extract::State};
+use mcpctl_api::{Document, question::ApplyReport};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::OpenApi;
+
+use super::{
+    caller::Caller,
+    commit::{commit, prepare},
+    error::HttpError,
+    query::Query,
+};
+use crate::{app::App, writes::Intent};
+
+/// What the OpenAPI document says of this route.
+#[derive(OpenApi)]
+#[openapi(paths(apply))]
+pub struct Docs;
+
+/// The most documents of one apply; bounds what one request can ask for.
+const MOST: usize = 1000;
+
+/// What an apply can be asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ApplyQuery {
+    dry_run: bool,
+}
+
+/// Makes or changes all documents of a JSON array, or none of them
+#[utoipa::path(
+    post, path = "/api/v1/apply", tag = "resources",
+    params(("dryRun" = Option<bool>, Query, description = "judge everything, store nothing")),
+    request_body(description = "an array of documents, each with its `kind`", content_type = "application/json"),
+    responses((status = 200, body = ApplyReport), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
+              (status = 412, body = mcpctl_api::ApiError)),
+)]
+pub async fn apply(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query<ApplyQuery>,
+    body: Bytes,
+) -> Result<Json<ApplyReport>, HttpError> {
+    let documents: Vec<&RawValue> = serde_json::from_slice(&body)
+        .map_err(|error| HttpError::invalid("", format!("the body is not an array of documents: {error}")))?;
+    if documents.len() > MOST {
+        return Err(HttpError::invalid("", format!("at most {MOST} documents at once")));
+    }
+    let mut intents = Vec::with_capacity(documents.len());
+    for (at, raw) in documents.iter().enumerate() {
+        let document = Document::from_json(raw.get().as_bytes())
+            .map_err(|error| HttpError::from(error).in_document(at))?;
+        intents.push(Intent::Apply(prepare(&app, document).await.map_err(|e| e.in_document(at))?));
+    }
+    let dry_run = query.0.dry_run;
+    let plan = commit(&app, caller, intents, dry_run).await.map_err(|(at, error)| error.in_document(at))?;
+    Ok(Json(ApplyReport { results: plan.results, dry_run, warnings: plan.warnings }))
+}

@@ -1,0 +1,197 @@
+//! The one place where errors become statuses, headers and bodies.
+
+use std::time::Duration;
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use mcpctl_access::{Denied, Rejected};
+use mcpctl_api::{ApiError, DocumentError, ErrorKind};
+use mcpctl_failover::FailureClass;
+use mcpctl_store::StoreError;
+
+use crate::writes::Refusal;
+
+/// Says whether an error is ours or the provider's.
+pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
+/// Names the failure class of an error answer, so that an agent need not guess it.
+pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
+
+/// An error answer of ours.
+#[derive(Debug)]
+pub struct HttpError {
+    status: StatusCode,
+    body: Box<ApiError>,
+    class: Option<FailureClass>,
+    retry_after: Option<Duration>,
+}
+
+impl HttpError {
+    /// An error answer with a status, a family, a stable code and a message.
+    pub fn new(status: StatusCode, kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
+        Self { status, body: Box::new(ApiError::new(kind, code, message)), class: None, retry_after: None }
+    }
+
+    /// 400 with the field that is wrong.
+    pub fn invalid(param: &str, message: impl Into<String>) -> Self {
+        let error =
+            Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequestError, "invalid_request", message);
+        if param.is_empty() { error } else { error.map_body(|body| body.with_param(param)) }
+    }
+
+    /// 401, the same whatever is wrong with the credential.
+    pub fn unauthenticated(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, ErrorKind::AuthenticationError, "unauthenticated", message)
+            .hint("send a valid token as `Authorization: Bearer …`; `mcpctl login` gets one")
+            .class(FailureClass::Denied)
+    }
+
+    /// 503 for as long as we cannot decide or are going down.
+    pub fn unavailable(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::ServerError, "unavailable", message)
+            .class(FailureClass::ServerError)
+            .retry_after(Duration::from_secs(1))
+    }
+
+    /// 500 without details, which are in the log.
+    pub fn internal() -> Self {
+        let message = "something went wrong inside mcpd; its log says what";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
+            .class(FailureClass::ServerError)
+    }
+
+    /// Adds the next step.
+    #[must_use]
+    pub fn hint(self, hint: impl Into<String>) -> Self {
+        self.map_body(|body| body.with_hint(hint))
+    }
+
+    /// Names the failure class for agents.
+    #[must_use]
+    pub fn class(mut self, class: FailureClass) -> Self {
+        self.class = Some(class);
+        self
+    }
+
+    /// When to come again.
+    #[must_use]
+    pub fn retry_after(mut self, wait: Duration) -> Self {
+        self.retry_after = Some(wait);
+        self
+    }
+
+    /// Names the document of a batch, from 0, that the error is about.
+    #[must_use]
+    pub fn in_document(mut self, index: usize) -> Self {
+        let at = format!("[{index}]");
+        let param = self.body.error.param.take();
+        self.body.error.param = Some(match param {
+            Some(param) if !param.is_empty() => format!("{at}.{param}"),
+            _ => at,
+        });
+        self
+    }
+
+    fn map_body(mut self, change: impl FnOnce(ApiError) -> ApiError) -> Self {
+        *self.body = change(*self.body);
+        self
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(ERROR_SOURCE, HeaderValue::from_static("mcpd"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(class) = self.class {
+            headers.insert(FAILURE, HeaderValue::from_static(class.as_str()));
+        }
+        if let Some(wait) = self.retry_after {
+            // Whole seconds, rounded up, so that who obeys does not come too early.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
+        }
+        response
+    }
+}
+
+impl From<Denied> for HttpError {
+    fn from(denied: Denied) -> Self {
+        let message = denied.to_string();
+        match denied {
+            Denied::Forbidden { .. } => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
+            }
+            Denied::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFoundError, "not_found", message)
+            }
+        }
+        .class(FailureClass::Denied)
+    }
+}
+
+impl From<Rejected> for HttpError {
+    fn from(rejected: Rejected) -> Self {
+        // Who holds an expired token may know that; all else looks alike.
+        match rejected {
+            Rejected::Expired => Self::unauthenticated("the credential has expired"),
+            Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled => {
+                Self::unauthenticated("the credential is not valid")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for HttpError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "the store did not answer");
+        Self::unavailable("the store does not answer, so nothing can be decided")
+    }
+}
+
+impl From<DocumentError> for HttpError {
+    fn from(error: DocumentError) -> Self {
+        let http = Self::invalid(&error.param, error.message);
+        match error.hint {
+            Some(hint) => http.hint(hint),
+            None => http,
+        }
+    }
+}
+
+impl From<Refusal> for HttpError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Denied(denied) => denied.into(),
+            Refusal::Escalation(_) => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "escalation", message)
+                    .hint("somebody who holds these rights, or the verb `grant` on them, can do it")
+            }
+            Refusal::Invalid { param, message, hint } => {
+                let http = Self::invalid(&param, message);
+                match hint {
+                    Some(hint) => http.hint(hint),
+                    None => http,
+                }
+            }
+            Refusal::Exists { .. } => {
+                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "already_exists", message)
+            }
+            Refusal::Stale { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                ErrorKind::ConflictError,
+                "stale_revision",
+                message,
+            )
+            .hint("read it again and repeat the change"),
+            Refusal::Vault(source) => {
+                tracing::error!(error = %format!("{source:#}"), "a secret could not be processed");
+                Self::internal()
+            }
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! For those who run `mcpd`: is it alive, is it ready, what does it count, what does it speak.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::header,
+    response::{IntoResponse, Response},
+};
+use mcpctl_access::Denied;
+use mcpctl_api::{Kind, Verb};
+use utoipa::OpenApi;
+
+use super::{caller::Caller, error::HttpError};
+use crate::app::App;
+
+/// What the OpenAPI document says of these routes and of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(title = "mcpd", description = "Central daemon of mcpctl: named Llms, secrets, people, RBAC, inference proxy.",
+         license(name = "Apache-2.0", identifier = "Apache-2.0")),
+    paths(healthz, readyz, metrics, openapi),
+    components(schemas(
+        mcpctl_api::spec::LlmSpec, mcpctl_api::spec::SecretSpec, mcpctl_api::spec::UserSpec,
+        mcpctl_api::spec::GroupSpec, mcpctl_api::spec::ServiceAccountSpec, mcpctl_api::spec::RoleSpec,
+        mcpctl_api::spec::RoleBindingSpec, mcpctl_api::spec::TokenSpec, mcpctl_api::question::TokenRequest,
+        mcpctl_api::question::IssuedToken,
+    )),
+    modifiers(&Bearer),
+    security(("bearer" = [])),
+)]
+pub struct Docs;
+
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
+        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        let scheme = SecurityScheme::Http(HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build());
+        document.components.get_or_insert_default().add_security_scheme("bearer", scheme);
+    }
+}
+
+/// Is the process alive
+#[utoipa::path(get, path = "/healthz", tag = "operation", security(()), responses((status = 200, description = "`ok`")))]
+pub async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Can it decide: the store answers and nobody asked it to end
+#[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
+    responses((status = 200, description = "`ok`"), (status = 503, body = mcpctl_api::ApiError)))]
+pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpError> {
+    if *app.draining.borrow() {
+        return Err(HttpError::unavailable("this replica is going down"));
+    }
+    app.fresh().await?;
+    Ok("ok\n")
+}
+
+/// Counts, in the OpenMetrics format; for those who may view all Llms, because Llms are named in it
+#[utoipa::path(get, path = "/metrics", tag = "operation",
+    responses((status = 200, description = "OpenMetrics text"), (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError)))]
+pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, HttpError> {
+    match caller.snapshot.authorize(&caller.principal, Verb::View, Kind::Llm, "*") {
+        Err(denied @ Denied::Forbidden { .. }) => Err(denied.into()),
+        _ => Ok(([(header::CONTENT_TYPE, mcpctl_telemetry::metrics::CONTENT_TYPE)], app.metrics.render())
+            .into_response()),
+    }
+}
+
+/// This document
+#[utoipa::path(get, path = "/openapi.json", tag = "operation", security(()),
+    responses((status = 200, description = "OpenAPI 3.1")))]
+pub async fn openapi() -> Json<utoipa::openapi::OpenApi> {
+    Json(super::openapi())
+}

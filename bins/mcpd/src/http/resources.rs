@@ -1,0 +1,258 @@
+//! `GET HEAD PUT PATCH DELETE /api/v1/<kind>/:idOrName` and `GET POST /api/v1/<kind>`: one set of handlers for all kinds.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use mcpctl_access::Stored;
+use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
+use utoipa::OpenApi;
+
+use super::{
+    caller::Caller,
+    commit::{commit, prepare},
+    error::HttpError,
+    query::Query,
+    tokens,
+};
+use crate::{app::App, audit, writes::Intent};
+
+/// What the OpenAPI document says of these routes.
+#[derive(OpenApi)]
+#[openapi(paths(list, create, get, put, patch, delete))]
+pub struct Docs;
+
+/// Names the kind of a path, or there is no such route.
+pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
+    Kind::ALL.into_iter().find(|kind| kind.plural() == segment).ok_or_else(HttpError::no_route)
+}
+
+/// Lists the resources of a kind that the caller may view, ordered by name
+#[utoipa::path(
+    get, path = "/api/v1/{kind}", tag = "resources",
+    params(("kind" = String, Path, description = "plural of a kind, e.g. `llms`"),
+           ("labelSelector" = Option<String>, Query, description = "e.g. `team=a,tier!=dev`")),
+    responses((status = 200, description = "`{revision, items}`"), (status = 401, body = mcpctl_api::ApiError)),
+)]
+pub async fn list(
+    caller: Caller,
+    Path(segment): Path<String>,
+    query: Query<super::query::ListQuery>,
+) -> Result<Json<List<Resource>>, HttpError> {
+    let kind = kind(&segment)?;
+    let selector = query.0.selector()?;
+    let permits = caller.snapshot.permitted(&caller.principal, Verb::View, kind);
+    let items = permits
+        .iter()
+        .map(|permit| &permit.resource().resource)
+        .filter(|resource| selector.matches(&resource.labels))
+        .cloned()
+        .collect();
+    Ok(Json(List { revision: caller.snapshot.revision(), items }))
+}
+
+/// Shows one resource; with HEAD, whether the caller may see it now
+#[utoipa::path(
+    get, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
+    params(("kind" = String, Path), ("idOrName" = String, Path)),
+    responses((status = 200, description = "the resource, with its revision as `ETag`"),
+              (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError, description = "may not view it, whether or not it exists"),
+              (status = 404, body = mcpctl_api::ApiError, description = "may view all of the kind, but there is none")),
+)]
+pub async fn get(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    method: Method,
+    Path((segment, target)): Path<(String, String)>,
+) -> Result<Response, HttpError> {
+    let kind = kind(&segment)?;
+    let decision = caller.snapshot.authorize(&caller.principal, Verb::View, kind, &target);
+    // A probe lets an agent run a model of its own, so its answer is on record, like a denial.
+    if decision.is_err() || (method == Method::HEAD && kind == Kind::Llm) {
+        audit::decision(&app, &caller, Verb::View, kind, &target, &decision).await?;
+    }
+    Ok(show(StatusCode::OK, decision?.resource()))
+}
+
+/// Makes a resource
+#[utoipa::path(
+    post, path = "/api/v1/{kind}", tag = "resources",
+    params(("kind" = String, Path)),
+    request_body(description = "a document; for `tokens`, `{name, subject, expiresIn}`", content_type = "application/json"),
+    responses((status = 201, description = "the resource; for `tokens`, the secret, once"),
+              (status = 400, body = mcpctl_api::ApiError), (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError), (status = 409, body = mcpctl_api::ApiError)),
+)]
+pub async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(segment): Path<String>,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    let kind = kind(&segment)?;
+    if kind == Kind::Token {
+        return tokens::create(&app, caller, &body).await;
+    }
+    let write = prepare(&app, Document::from_json_as(kind, &body)?).await?;
+    one(&app, caller, Intent::Create(write), StatusCode::CREATED).await
+}
+
+/// Makes or replaces a resource
+#[utoipa::path(
+    put, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
+    params(("kind" = String, Path), ("idOrName" = String, Path),
+           ("If-Match" = Option<String>, Header, description = "the revision that it must still have")),
+    request_body(description = "a document", content_type = "application/json"),
+    responses((status = 200, description = "the resource"), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
+              (status = 412, body = mcpctl_api::ApiError, description = "it changed meanwhile")),
+)]
+pub async fn put(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((segment, target)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    let kind = kind(&segment)?;
+    let expected = if_match(&headers)?;
+    let write = prepare(&app, Document::from_json_as(kind, &body)?).await?;
+    one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
+}
+
+/// Changes the given fields of a resource (JSON merge patch, RFC 7396)
+#[utoipa::path(
+    patch, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
+    params(("kind" = String, Path), ("idOrName" = String, Path), ("If-Match" = Option<String>, Header)),
+    request_body(description = "a merge patch; `null` removes a field", content_type = "application/merge-patch+json"),
+    responses((status = 200, description = "the resource"), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
+              (status = 404, body = mcpctl_api::ApiError), (status = 412, body = mcpctl_api::ApiError)),
+)]
+pub async fn patch(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((segment, target)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    let kind = kind(&segment)?;
+    let decision = caller.snapshot.authorize(&caller.principal, Verb::Edit, kind, &target);
+    if decision.is_err() {
+        audit::decision(&app, &caller, Verb::Edit, kind, &target, &decision).await?;
+    }
+    let permit = decision?;
+    let patch: serde_json::Value = serde_json::from_slice(&body)
+        .map_err(|error| HttpError::invalid("", format!("the patch is not JSON: {error}")))?;
+    let mut merged = serde_json::to_value(&permit.resource().resource).map_err(|_| HttpError::internal())?;
+    merge(&mut merged, patch);
+    let document =
+        Document::from_json_as(kind, &serde_json::to_vec(&merged).map_err(|_| HttpError::internal())?)?;
+    let write = prepare(&app, document).await?;
+    // What was merged into must still be there, even when the caller does not say which revision it means; the document
+    // carries that revision.
+    let expected = if_match(&headers)?;
+    one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
+}
+
+/// Removes a resource; a user or service account takes its tokens along
+#[utoipa::path(
+    delete, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
+    params(("kind" = String, Path), ("idOrName" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses((status = 204, description = "removed"), (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError), (status = 404, body = mcpctl_api::ApiError),
+              (status = 412, body = mcpctl_api::ApiError)),
+)]
+pub async fn delete(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((segment, target)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Result<StatusCode, HttpError> {
+    let kind = kind(&segment)?;
+    let expected = if_match(&headers)?;
+    commit(&app, caller, vec![Intent::Delete { kind, target, expected }], false).await.map_err(|(_, e)| e)?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn one(app: &App, caller: Caller, intent: Intent, status: StatusCode) -> Result<Response, HttpError> {
+    let plan = commit(app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
+    let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
+    let mut response = show(status, stored);
+    for warning in &plan.warnings {
+        if let Ok(value) = HeaderValue::from_str(warning) {
+            response.headers_mut().append("mcpctl-warning", value);
+        }
+    }
+    Ok(response)
+}
+
+fn show(status: StatusCode, stored: &Stored) -> Response {
+    let etag = format!("\"{}\"", stored.resource.revision);
+    let mut response = (status, Json(&stored.resource)).into_response();
+    if let Ok(etag) = HeaderValue::from_str(&etag) {
+        response.headers_mut().insert(header::ETAG, etag);
+    }
+    response
+}
+
+fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, HttpError> {
+    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
+    let revision = value.to_str().ok().and_then(|text| text.trim().trim_matches('"').parse().ok());
+    match revision {
+        Some(revision) => Ok(Some(Revision(revision))),
+        None => {
+            Err(HttpError::invalid("If-Match", "If-Match holds the revision of one resource, e.g. `\"42\"`"))
+        }
+    }
+}
+
+/// RFC 7396.
+fn merge(target: &mut serde_json::Value, patch: serde_json::Value) {
+    use serde_json::{Map, Value};
+    let Value::Object(patch) = patch else {
+        *target = patch;
+        return;
+    };
+    if !target.is_object() {
+        *target = Value::Object(Map::new());
+    }
+    if let Value::Object(target) = target {
+        for (key, value) in patch {
+            if value.is_null() {
+                target.shift_remove(&key);
+            } else {
+                merge(target.entry(key).or_insert(Value::Null), value);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::merge;
+
+    #[test]
+    fn merge_patches_as_in_rfc_7396() {
+        let cases = [
+            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": "b"}), json!({"a": null}), json!({})),
+            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
+            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
+            (json!(["a"]), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
+            (json!({"a": "foo"}), json!("bar"), json!("bar")),
+        ];
+        for (mut target, patch, expected) in cases {
+            merge(&mut target, patch);
+            assert_eq!(target, expected);
+        }
+    }
+}

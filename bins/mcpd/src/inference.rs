@@ -1,0 +1,119 @@
+//! What inference needs beyond a request: the client to providers, and each Llm's retry budget.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use mcpctl_access::{Permit, Snapshot};
+use mcpctl_api::{
+    Id, Kind, Spec,
+    spec::{LlmSpec, ProviderType, Timeouts},
+};
+use mcpctl_relay::RetryBudget;
+use mcpctl_store::Store;
+use mcpctl_upstream as upstream;
+use secrecy::SecretString;
+
+use crate::writes::secret;
+
+/// Shared by all inference requests.
+pub struct Inference {
+    /// Connections to providers.
+    pub client: upstream::Client,
+    budgets: Mutex<HashMap<Id, Arc<RetryBudget>>>,
+}
+
+impl Inference {
+    /// A client without connections yet.
+    pub fn new() -> Self {
+        Self { client: upstream::Client::new(upstream::ClientConfig::default()), budgets: Mutex::default() }
+    }
+
+    /// The retry budget of the Llm of this id.
+    pub fn budget(&self, llm: &Id) -> Arc<RetryBudget> {
+        let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(budgets.entry(llm.clone()).or_default())
+    }
+}
+
+/// Why a permitted Llm cannot be asked.
+#[derive(Debug, thiserror::Error)]
+pub enum Misconfigured {
+    /// The permit is for something else; cannot happen, and denies if it does.
+    #[error("the permit is not for running an Llm")]
+    NotAnLlm,
+    /// The secret that holds the key is gone or has no such key.
+    #[error("the Llm `{llm}` names a credential that does not exist: key `{key}` of secret `{secret}`")]
+    NoCredential {
+        /// The Llm.
+        llm: String,
+        /// The secret's name.
+        secret: String,
+        /// The key in it.
+        key: String,
+    },
+    /// The secret cannot be decrypted.
+    #[error("the credential of the Llm `{llm}` cannot be opened")]
+    Sealed {
+        /// The Llm.
+        llm: String,
+        /// Why.
+        #[source]
+        source: anyhow::Error,
+    },
+}
+
+/// Where a permitted request goes. Takes the permit, so that nothing is sent without one.
+pub struct Route {
+    /// The permit that allows it.
+    pub permit: Permit,
+    /// Address, credential and time limits.
+    pub target: upstream::Target,
+    /// What the Llm says.
+    pub llm: LlmSpec,
+}
+
+/// Turns a permit to run an Llm into the place where the request goes.
+///
+/// # Errors
+/// When the Llm's credential cannot be had.
+pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route, Misconfigured> {
+    let name = permit.resource().name().to_string();
+    let Spec::Llm(llm) = permit.resource().resource.spec.clone() else { return Err(Misconfigured::NotAnLlm) };
+    let credential = match &llm.api_key {
+        None => None,
+        Some(key) => {
+            let missing = || Misconfigured::NoCredential {
+                llm: name.clone(),
+                secret: key.secret.to_string(),
+                key: key.key.clone(),
+            };
+            let stored = snapshot.by_name(Kind::Secret, key.secret.as_str()).ok_or_else(missing)?;
+            let mut data = secret::open(store, stored)
+                .map_err(|source| Misconfigured::Sealed { llm: name.clone(), source })?;
+            let value = data.remove(&key.key).ok_or_else(missing)?;
+            Some(SecretString::from(value.expose()))
+        }
+    };
+    let target = upstream::Target {
+        base_url: llm.url.clone(),
+        model: Some(llm.model.clone()),
+        credential,
+        timeouts: limits(&llm.timeouts),
+        peer: match llm.provider {
+            ProviderType::Openai => upstream::Peer::Provider,
+        },
+    };
+    Ok(Route { permit, target, llm })
+}
+
+fn limits(timeouts: &Timeouts) -> upstream::Timeouts {
+    upstream::Timeouts {
+        connect: timeouts.connect.0,
+        response: timeouts.response.0,
+        answer: timeouts.answer.0,
+        first_token: timeouts.first_token.0,
+        idle: timeouts.idle.0,
+    }
+}

@@ -1,0 +1,31 @@
+//! What `mcpd` does without being asked: forgets what has expired.
+
+mod expired_tokens;
+mod old_changes;
+
+use std::{sync::Arc, time::Duration};
+
+use crate::app::App;
+
+/// How often the jobs look.
+const EVERY: Duration = Duration::from_secs(600);
+
+/// Starts the jobs; they end with the daemon.
+pub fn start(app: &Arc<App>) {
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        let mut draining = app.draining.clone();
+        loop {
+            if let Err(error) = expired_tokens::run(&app).await {
+                tracing::warn!(error = %format!("{error:#}"), "expired tokens could not be removed");
+            }
+            if let Err(error) = old_changes::run(&app).await {
+                tracing::warn!(error = %format!("{error:#}"), "old changes could not be forgotten");
+            }
+            tokio::select! {
+                () = tokio::time::sleep(EVERY) => {}
+                _ = draining.wait_for(|draining| *draining) => return,
+            }
+        }
+    });
+}

@@ -1,0 +1,40 @@
+//! Removes tokens some time after they expired. They are refused from the moment they expire; this only tidies up.
+
+use jiff::SignedDuration;
+use mcpctl_access::Change;
+use mcpctl_api::{Kind, Spec};
+use mcpctl_store::CommitError;
+
+use crate::app::App;
+
+/// How long an expired token stays listed, so that its owner can see what became of it.
+const KEPT: SignedDuration = SignedDuration::from_hours(24);
+
+pub(super) async fn run(app: &App) -> anyhow::Result<()> {
+    loop {
+        let snapshot = app.fresh().await?;
+        let before = app.now().checked_sub(KEPT)?;
+        let mut revision = snapshot.revision();
+        let expired = snapshot.all(Kind::Token).filter(
+            |stored| matches!(&stored.resource.spec, Spec::Token(token) if token.expires_at < before),
+        );
+        let mut changes = Vec::new();
+        for stored in expired {
+            revision = revision.next();
+            let (id, name) = (stored.id().clone(), stored.name().clone());
+            changes.push(Change::Delete { kind: Kind::Token, id, name, revision });
+        }
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let count = changes.len();
+        match app.store.commit(snapshot.revision(), "mcpd", changes, Vec::new()).await {
+            Ok(_) => {
+                tracing::info!(count, "expired tokens removed");
+                return Ok(());
+            }
+            Err(CommitError::Moved { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

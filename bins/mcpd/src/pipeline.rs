@@ -1,0 +1,224 @@
+//! The life of an inference request, from top to bottom. Who calls, and in which snapshot, is known when it gets here.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    response::{IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use mcpctl_api::{ErrorKind, Kind, Verb};
+use mcpctl_dialect::openai::request::{self, Fields};
+use mcpctl_failover::FailureClass;
+use mcpctl_relay::{Ending, Outcome, RetryPolicy, body::StreamBody, retry};
+use mcpctl_telemetry::Configured;
+use mcpctl_upstream::{Answer, Failure, Operation, Request};
+
+use crate::{
+    app::App,
+    audit,
+    http::{
+        caller::Caller,
+        error::{ERROR_SOURCE, FAILURE, HttpError},
+    },
+    inference::{self, Route},
+    usage::Account,
+};
+
+const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-by");
+const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
+
+/// What a caller wants of a model.
+pub struct Call {
+    /// Which operation.
+    pub operation: Operation,
+    /// Name or id of the Llm; from the body's `model` where the path does not say it.
+    pub llm: Option<String>,
+    /// Headers as they came.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub body: Bytes,
+}
+
+/// Authorize, route, relay, account.
+///
+/// # Errors
+/// `mcpd`'s own errors; a provider's error is an answer.
+pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, HttpError> {
+    let arrived = Instant::now();
+
+    // Read before authorize, because the body names the Llm. Nothing of it is believed beyond that.
+    let fields = Fields::read(&call.body).map_err(|error| malformed(&error))?;
+    let named = match &call.llm {
+        Some(llm) => llm.clone(),
+        None => fields.require_model().map_err(|error| malformed(&error))?.to_owned(),
+    };
+
+    // Authorize in the snapshot that the caller was authenticated in, which is as new as the store was on arrival.
+    let decision = caller.snapshot.authorize(&caller.principal, Verb::Run, Kind::Llm, &named);
+    let recorded = audit::decision(app, &caller, Verb::Run, Kind::Llm, &named, &decision);
+    let permit = match &decision {
+        Ok(permit) => permit.clone(),
+        Err(denied) => {
+            recorded.await?;
+            return Err(denied.clone().into());
+        }
+    };
+    let revision = permit.revision();
+    tracing::debug!(llm = %permit.resource().name(), %revision, "allowed");
+
+    // From the permit follows where the request goes; the credential is opened only now.
+    let route = inference::route(permit, &caller.snapshot, &app.store).map_err(|error| {
+        tracing::error!(error = &error as &dyn std::error::Error, "a permitted Llm cannot be asked");
+        HttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", error.to_string())
+            .hint("an administrator can mend the Llm's `apiKey`")
+            .class(FailureClass::UpstreamCredentials)
+    })?;
+    let account = Account::open(app, &caller, &route.permit, call.operation, fields.stream, arrived);
+
+    // The decision is put on record while the provider works, and before the first byte goes out (INVARIANT 14).
+    let (sent, recorded) = tokio::join!(relay(app, &route, &fields, &call, arrived), recorded);
+    recorded?;
+
+    let retry::Sent { result, attempts } = sent?;
+    let mut response = match result {
+        Ok(Answer::Whole(whole)) => {
+            account.close_whole(&whole, attempts).await?;
+            let mut response = (whole.status, whole.body).into_response();
+            copy_headers(&whole.headers, &mut response);
+            response
+        }
+        Ok(Answer::Stream(stream)) => {
+            let (status, headers) = (stream.status, stream.headers.clone());
+            // Usage is always asked for, and kept from callers who did not.
+            let body = StreamBody::new(stream, !fields.include_usage, account.on_end(attempts));
+            let mut response = (status, Body::from_stream(body)).into_response();
+            copy_headers(&headers, &mut response);
+            response
+        }
+        Err(failure) => {
+            account.close_failed(&failure, attempts).await?;
+            failed(&failure)
+        }
+    };
+    let headers = response.headers_mut();
+    headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    if let Ok(name) = HeaderValue::from_str(route.permit.resource().name().as_str()) {
+        headers.insert(SERVED_BY, name);
+    }
+    Ok(response)
+}
+
+async fn relay(
+    app: &App,
+    route: &Route,
+    fields: &Fields,
+    call: &Call,
+    arrived: Instant,
+) -> Result<retry::Sent, HttpError> {
+    let body = if fields.stream && !fields.include_usage && call.operation != Operation::Embeddings {
+        request::with_include_usage(&call.body).map_err(|error| malformed(&error))?
+    } else {
+        call.body.clone()
+    };
+    let request = Request {
+        operation: call.operation,
+        stream: fields.stream,
+        choices: fields.n,
+        headers: call.headers.clone(),
+        body,
+    };
+    let llm = route.permit.resource();
+    let policy = RetryPolicy {
+        max: route.llm.retries.max.into(),
+        // One deadline over all attempts, waits included.
+        deadline: arrived + route.llm.timeouts.answer.0,
+    };
+    let name = Configured::resolved(llm.name().as_str());
+    let sent = retry::send(
+        &app.inference.client,
+        &route.target,
+        &request,
+        policy,
+        &app.inference.budget(llm.id()),
+        |class| {
+            app.metrics.traffic.attempt(name, class.as_str());
+            app.metrics.traffic.retry(name);
+        },
+    )
+    .await;
+    let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
+    app.metrics.traffic.attempt(name, outcome);
+    Ok(sent)
+}
+
+fn malformed(error: &request::RequestError) -> HttpError {
+    HttpError::invalid(error.param().unwrap_or_default(), error.to_string()).class(FailureClass::Rejected)
+}
+
+/// The answer to a failed request: the provider's own error where there is one that the caller may see.
+fn failed(failure: &Failure) -> Response {
+    let class = failure.class;
+    tracing::warn!(class = class.as_str(), error = %failure, "the provider failed");
+    let own = |status, code: &str, message: &str| {
+        HttpError::new(status, ErrorKind::UpstreamError, code, message).class(class).into_response()
+    };
+    let mut response = match (class, failure.status.filter(|status| !status.is_success())) {
+        // What a provider says about our key is not for callers.
+        (FailureClass::UpstreamCredentials, _) => own(
+            StatusCode::BAD_GATEWAY,
+            "upstream_credentials",
+            "the provider refused the credential of this Llm",
+        ),
+        (_, Some(status)) => {
+            let mut response = (status, failure.body.clone()).into_response();
+            copy_headers(&failure.headers, &mut response);
+            response
+        }
+        (FailureClass::NoResponse | FailureClass::NoFirstToken, None) => {
+            own(StatusCode::GATEWAY_TIMEOUT, class.as_str(), "the provider did not answer in time")
+        }
+        (_, None) => own(StatusCode::BAD_GATEWAY, class.as_str(), "the provider cannot be reached"),
+    };
+    let headers = response.headers_mut();
+    headers.insert(ERROR_SOURCE, HeaderValue::from_static("upstream"));
+    headers.insert(FAILURE, HeaderValue::from_static(class.as_str()));
+    response
+}
+
+/// Headers of a provider's answer that mean something to callers; all others stay behind.
+const PASSED: [&str; 6] = [
+    "content-type",
+    "cache-control",
+    "retry-after",
+    "x-request-id",
+    "openai-processing-ms",
+    "openai-version",
+];
+
+fn copy_headers(from: &HeaderMap, response: &mut Response) {
+    for (name, value) in from {
+        if PASSED.contains(&name.as_str()) {
+            response.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+}
+
+/// What became of a request, as a word for rows and counts.
+pub fn outcome(ending: &Ending) -> &'static str {
+    match ending.outcome {
+        Outcome::Completed => "ok",
+        Outcome::Broken(class) => class.as_str(),
+        Outcome::Cancelled => FailureClass::Cancelled.as_str(),
+    }
+}
+
+/// Milliseconds since.
+pub fn took(since: Instant) -> (Duration, u64) {
+    let took = since.elapsed();
+    (took, u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
+}

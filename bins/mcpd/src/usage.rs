@@ -1,0 +1,122 @@
+//! One row of usage per inference, whichever way it ended.
+
+use std::{sync::Arc, time::Instant};
+
+use mcpctl_access::Permit;
+use mcpctl_dialect::openai::chunk::Usage;
+use mcpctl_relay::Ending;
+use mcpctl_store::UsageRow;
+use mcpctl_telemetry::{Configured, TokenType, metrics};
+use mcpctl_upstream::{Failure, Operation, WholeAnswer};
+
+use crate::{
+    app::App,
+    http::{self, caller::Caller, error::HttpError},
+    pipeline,
+};
+
+/// A request that is being accounted for. Closed exactly once, by value.
+pub struct Account {
+    app: Arc<App>,
+    row: UsageRow,
+    operation: &'static str,
+    arrived: Instant,
+}
+
+/// `gen_ai.operation.name` of OpenTelemetry's GenAI conventions.
+fn word(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Chat => "chat",
+        Operation::Completions => "text_completion",
+        Operation::Embeddings => "embeddings",
+    }
+}
+
+impl Account {
+    /// Begins, once it is known who runs what.
+    pub fn open(
+        app: &Arc<App>,
+        caller: &Caller,
+        permit: &Permit,
+        operation: Operation,
+        stream: bool,
+        arrived: Instant,
+    ) -> Self {
+        let llm = permit.resource();
+        let row = UsageRow {
+            id: uuid::Uuid::now_v7(),
+            at: app.now(),
+            principal: caller.principal.subject.to_string(),
+            token_id: caller.principal.token.clone(),
+            llm_id: llm.id().clone(),
+            llm_name: llm.name().to_string(),
+            model: String::new(),
+            input_tokens: 0,
+            output_tokens: 0,
+            stream,
+            outcome: String::new(),
+            status: 0,
+            attempts: 0,
+            duration_ms: 0,
+            request_id: http::request_id(),
+        };
+        Self { app: Arc::clone(app), row, operation: word(operation), arrived }
+    }
+
+    /// Ends with a whole answer; the row is stored before the answer goes out.
+    ///
+    /// # Errors
+    /// When the row cannot be stored.
+    pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), HttpError> {
+        self.row.status = whole.status.as_u16();
+        self.fill(attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());
+        Ok(self.app.recorder.usage(vec![self.row]).await?)
+    }
+
+    /// Ends with a failure; the row is stored before the answer goes out.
+    ///
+    /// # Errors
+    /// When the row cannot be stored.
+    pub async fn close_failed(mut self, failure: &Failure, attempts: u32) -> Result<(), HttpError> {
+        self.row.status = failure.status.map_or(0, |status| status.as_u16());
+        self.fill(attempts, failure.class.as_str(), None, None);
+        Ok(self.app.recorder.usage(vec![self.row]).await?)
+    }
+
+    /// What to do when a stream ends.
+    pub fn on_end(mut self, attempts: u32) -> impl FnOnce(Ending) + Send + 'static {
+        self.row.status = 200;
+        move |ending| {
+            let outcome = pipeline::outcome(&ending);
+            self.fill(attempts, outcome, ending.model.as_deref(), ending.usage.as_ref());
+            // The stream is over and cannot wait; the recorder is drained before the daemon ends.
+            let Self { app, row, .. } = self;
+            tokio::spawn(async move {
+                if let Err(error) = app.recorder.usage(vec![row]).await {
+                    tracing::error!(error = &error as &dyn std::error::Error, "usage could not be stored");
+                }
+            });
+        }
+    }
+
+    fn fill(&mut self, attempts: u32, outcome: &'static str, model: Option<&str>, usage: Option<&Usage>) {
+        let (took, duration_ms) = pipeline::took(self.arrived);
+        self.row.attempts = attempts;
+        self.row.outcome = outcome.to_owned();
+        self.row.duration_ms = duration_ms;
+        self.row.model = model.unwrap_or_default().chars().take(200).collect();
+        let operation = metrics::Operation {
+            name: self.operation,
+            provider: "openai",
+            llm: Configured::resolved(&self.row.llm_name),
+        };
+        let traffic = &self.app.metrics.traffic;
+        traffic.operation(operation, (outcome != "ok").then_some(outcome), took);
+        if let Some(usage) = usage {
+            self.row.input_tokens = usage.input_tokens;
+            self.row.output_tokens = usage.output_tokens;
+            traffic.token_usage(operation, TokenType::Input, usage.input_tokens);
+            traffic.token_usage(operation, TokenType::Output, usage.output_tokens);
+        }
+    }
+}

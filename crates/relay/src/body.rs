@@ -1,0 +1,117 @@
+//! The body that the caller gets: events as they came, counted on the way, with an honest end.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures::Stream;
+use mcpctl_dialect::openai::{
+    chunk::{Kind, Usage},
+    error::error_event,
+};
+use mcpctl_failover::class::FailureClass;
+use mcpctl_upstream::{Event, Events, StreamAnswer};
+
+/// How a stream ended, told once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ending {
+    /// In which way.
+    pub outcome: Outcome,
+    /// What the model counted; nothing where it did not say.
+    pub usage: Option<Usage>,
+    /// The model that answered, as it calls itself.
+    pub model: Option<String>,
+}
+
+/// In which way a stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// To its proper end.
+    Completed,
+    /// The provider broke it off; the caller was told in-band.
+    Broken(FailureClass),
+    /// The caller went away.
+    Cancelled,
+}
+
+/// A stream of events on its way to the caller. Dropping it cancels the provider's work.
+pub struct StreamBody {
+    held: std::vec::IntoIter<Event>,
+    rest: Events,
+    hide_usage: bool,
+    done: bool,
+    usage: Option<Usage>,
+    model: Option<String>,
+    on_end: Option<OnEnd>,
+}
+
+type OnEnd = Box<dyn FnOnce(Ending) + Send>;
+
+impl StreamBody {
+    /// Forwards `answer`. With `hide_usage` the event that only counts is kept back, for callers who did not ask for it.
+    pub fn new(answer: StreamAnswer, hide_usage: bool, on_end: impl FnOnce(Ending) + Send + 'static) -> Self {
+        let on_end: OnEnd = Box::new(on_end);
+        let StreamAnswer { held, rest, .. } = answer;
+        let held = held.into_iter();
+        Self { held, rest, hide_usage, done: false, usage: None, model: None, on_end: Some(on_end) }
+    }
+
+    fn end(&mut self, outcome: Outcome) {
+        self.done = true;
+        if let Some(on_end) = self.on_end.take() {
+            on_end(Ending { outcome, usage: self.usage.take(), model: self.model.take() });
+        }
+    }
+}
+
+impl Stream for StreamBody {
+    type Item = Result<Bytes, std::convert::Infallible>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        loop {
+            if this.done {
+                return Poll::Ready(None);
+            }
+            let next = match this.held.next() {
+                Some(event) => Some(Ok(event)),
+                None => std::task::ready!(Pin::new(&mut this.rest).poll_next(context)),
+            };
+            let Event { frame, chunk } = match next {
+                None => {
+                    this.end(Outcome::Completed);
+                    return Poll::Ready(None);
+                }
+                Some(Ok(event)) => event,
+                Some(Err(failure)) => {
+                    // INVARIANT 13: an error event, and nothing that looks like an end.
+                    let class = failure.class;
+                    this.end(Outcome::Broken(class));
+                    let message = "the model's answer broke off before its end";
+                    return Poll::Ready(Some(Ok(error_event(message, "upstream_error", class.as_str()))));
+                }
+            };
+            if chunk.usage.is_some() {
+                this.usage = chunk.usage;
+            }
+            if this.model.is_none() {
+                this.model = chunk.model;
+            }
+            if this.hide_usage && chunk.kind == Kind::UsageOnly {
+                continue;
+            }
+            if chunk.kind == Kind::Done {
+                this.end(Outcome::Completed);
+            }
+            return Poll::Ready(Some(Ok(frame.raw)));
+        }
+    }
+}
+
+impl Drop for StreamBody {
+    fn drop(&mut self) {
+        self.end(Outcome::Cancelled);
+    }
+}

@@ -1,0 +1,92 @@
+//! Repeats an attempt on the same target, as the table of CONTRACT.md allows it for each class of failure.
+
+use std::time::{Duration, Instant};
+
+use mcpctl_failover::class::{FailureClass, RetryRule};
+use mcpctl_upstream::{Answer, Client, Failure, Request, Target, send as attempt};
+
+use crate::RetryBudget;
+
+/// First wait between attempts, before jitter.
+const BASE: Duration = Duration::from_millis(250);
+/// Longest wait between attempts, before jitter.
+const CAP: Duration = Duration::from_secs(4);
+/// A provider that wants more patience than this gets another try only from the caller.
+const LONGEST_HINT: Duration = Duration::from_secs(5);
+
+/// How often an attempt is repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// At most so many besides the first.
+    pub max: u32,
+    /// Until when all attempts, waits included, must have had their answer's beginning.
+    pub deadline: Instant,
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Sent {
+    /// The answer, or the last failure.
+    pub result: Result<Answer, Failure>,
+    /// How many attempts were made, at least one.
+    pub attempts: u32,
+}
+
+/// Sends a request until it is answered, fails for good, or patience ends. `on_retry` is told of every repetition.
+pub async fn send(
+    client: &Client,
+    target: &Target,
+    request: &Request,
+    policy: RetryPolicy,
+    budget: &RetryBudget,
+    mut on_retry: impl FnMut(FailureClass) + Send,
+) -> Sent {
+    budget.request(Instant::now());
+    let mut attempts = 1;
+    loop {
+        let sent = attempt(client, target, request.clone());
+        let result = match tokio::time::timeout_at(policy.deadline.into(), sent).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::new(FailureClass::NoResponse, "the request's deadline passed")),
+        };
+        let failure = match result {
+            Ok(answer) => return Sent { result: Ok(answer), attempts },
+            Err(failure) => failure,
+        };
+        let wait = wait_before_next(&failure, attempts, policy, budget, rand::random());
+        let Some(wait) = wait else { return Sent { result: Err(failure), attempts } };
+        on_retry(failure.class);
+        tokio::time::sleep(wait).await;
+        attempts += 1;
+    }
+}
+
+/// How long to wait before the next attempt; `None` where there is to be none. `jitter` is from 0 to 1.
+fn wait_before_next(
+    failure: &Failure,
+    attempts: u32,
+    policy: RetryPolicy,
+    budget: &RetryBudget,
+    jitter: f64,
+) -> Option<Duration> {
+    let repeated = attempts - 1;
+    if repeated >= policy.max {
+        return None;
+    }
+    let backoff = BASE.saturating_mul(1 << repeated.min(8)).min(CAP).mul_f64(jitter.clamp(0.0, 1.0));
+    let wait = match failure.class.retry() {
+        RetryRule::Never => return None,
+        // A connection that was reset is most often a stale one of the pool: a new one is made at once.
+        RetryRule::Once if repeated >= 1 => return None,
+        RetryRule::Once => Duration::ZERO,
+        RetryRule::WithinBudget => backoff,
+        RetryRule::AfterHint => match failure.retry_after {
+            Some(hint) if hint > LONGEST_HINT => return None,
+            Some(hint) => hint,
+            None => backoff,
+        },
+    };
+    let now = Instant::now();
+    // The budget is asked last: a repetition that does not happen costs nothing.
+    (now + wait < policy.deadline && budget.take(now)).then_some(wait)
+}
