@@ -254,6 +254,7 @@ impl Script {
 
 /// With and without `/v1`: the test sees in the recorded path which one the client chose.
 fn route_of(path: &str) -> Option<Route> {
+    let path = path.split('?').next().unwrap_or(path);
     match path.strip_prefix("/v1").unwrap_or(path) {
         "/chat/completions" => Some(Route::Chat),
         "/completions" => Some(Route::Completions),

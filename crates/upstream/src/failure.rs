@@ -44,7 +44,7 @@ impl Failure {
 
     /// Adds the cause; the client's errors show their URL unless it is taken from them.
     pub(crate) fn caused_by(mut self, error: reqwest::Error) -> Self {
-        self.source = Some(Box::new(error));
+        self.source = Some(Box::new(error.without_url()));
         self
     }
 

@@ -197,18 +197,19 @@ async fn inv_13_a_stream_that_breaks_after_content_is_broken_after_what_came() {
 #[tokio::test]
 async fn slow_tokens_are_fine_and_signs_of_life_keep_a_begun_stream() {
     let mut thinking = Reply::text("a b");
-    for _ in 0..4 {
+    for _ in 0..12 {
         thinking = thinking
             .after(1, Fault::Pause(Pause::For(SHORT / 2)))
             .after(1, Fault::Bytes(": ping\n\n".into()));
     }
     let server = ModelServer::start().await;
     let mut target = target(&server);
-    target.timeouts.idle = SHORT * 2;
-    target.timeouts.first_token = SHORT * 2;
+    // Eight times what passes between two arrivals, less than all of them together.
+    target.timeouts.idle = SHORT * 4;
+    target.timeouts.first_token = SHORT * 4;
     server.queue(thinking);
     drain(stream(&target).await.unwrap()).await.1.unwrap();
-    server.queue(Reply::text("a b c d e f").pace(SHORT / 2));
+    server.queue(Reply::text("a b c d e f g h i j k l").pace(SHORT / 2));
     drain(stream(&target).await.unwrap()).await.1.unwrap();
 }
 
@@ -276,7 +277,7 @@ async fn what_is_logged_of_a_failure_holds_no_body_key_or_url() {
     let server = ModelServer::start().await;
     server.queue(Reply::error(400, "you asked: secret-prompt", "y").header("x-secret", "secret-header"));
     server.queue(Reply::reset());
-    for _ in 0..2 {
+    for class in [Rejected, Connect] {
         let target = Target {
             base_url: format!("{}?api-key=secret-query", server.base_url()).parse().unwrap(),
             credential: Some("secret-key".into()),
@@ -290,7 +291,8 @@ async fn what_is_logged_of_a_failure_holds_no_body_key_or_url() {
             source = error.source();
         }
         assert!(!shown.contains("secret"), "{shown}");
-        assert!(shown.starts_with(failure.class.as_str()));
+        assert_eq!(failure.class, class);
+        assert!(shown.starts_with(class.as_str()));
     }
 }
 

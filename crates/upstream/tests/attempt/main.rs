@@ -69,7 +69,8 @@ async fn stream(target: &Target) -> Result<StreamAnswer, Failure> {
 /// Everything that a stream gives, and how it ended.
 async fn drain(mut stream: StreamAnswer) -> (Vec<Event>, Result<(), Failure>) {
     let mut events = stream.held;
-    while let Some(event) = stream.rest.next().await {
+    while let Some(event) = tokio::time::timeout(LONG, stream.rest.next()).await.expect("the stream goes on")
+    {
         match event {
             Ok(event) => events.push(event),
             Err(failure) => {
