@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 12] = [
+const LEVELS: [(&str, u8); 13] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-access", 1),

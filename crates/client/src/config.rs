@@ -1,0 +1,199 @@
+//! `$XDG_CONFIG_HOME/mcpctl/config.yaml`: who is signed in where. Like a kubeconfig, for this user's eyes alone.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{self, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use mcpctl_api::{spec::SecretValue, yaml};
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+/// Who is signed in where.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Config {
+    /// The context that is used where none is named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub current_context: Option<String>,
+    /// By name, each once.
+    pub contexts: Vec<Context>,
+}
+
+/// A server, and who one is there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Context {
+    /// What it is called.
+    pub name: String,
+    /// The address of mcpd.
+    pub server: Url,
+    /// The user that `login` found.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The bearer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<SecretValue>,
+}
+
+/// Why the file cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no home to keep it in.
+    #[error("neither {0} nor HOME is set")]
+    NoHome(&'static str),
+    /// It cannot be read or written.
+    #[error("`{}` cannot be used: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others may read it.
+    #[error("`{}` can be read by others, and it holds tokens", path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+    },
+    /// It does not parse.
+    #[error("{}:{error}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What, and where.
+        error: yaml::YamlError,
+    },
+}
+
+impl ConfigError {
+    /// The next step for a person, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Exposed { path } => Some(format!("chmod 600 {}", path.display())),
+            Self::NoHome(_) => Some("set HOME".to_owned()),
+            _ => None,
+        }
+    }
+}
+
+/// A directory of the XDG base directory specification, below which mcpctl keeps its own.
+fn base(variable: &'static str, below_home: &str) -> Result<PathBuf, ConfigError> {
+    let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    match from(variable) {
+        Some(dir) => Ok(dir.join("mcpctl")),
+        None => Ok(from("HOME").ok_or(ConfigError::NoHome(variable))?.join(below_home).join("mcpctl")),
+    }
+}
+
+/// `$XDG_CONFIG_HOME/mcpctl`, else `~/.config/mcpctl`.
+///
+/// # Errors
+/// When there is no home.
+pub fn config_dir() -> Result<PathBuf, ConfigError> {
+    base("XDG_CONFIG_HOME", ".config")
+}
+
+/// Where the agent keeps its key, logs and journal: `$XDG_STATE_HOME/mcpctl/mcplocal`, else
+/// `~/.local/state/mcpctl/mcplocal`.
+///
+/// # Errors
+/// When there is no home.
+pub fn agent_state_dir() -> Result<PathBuf, ConfigError> {
+    Ok(base("XDG_STATE_HOME", ".local/state")?.join("mcplocal"))
+}
+
+/// The file with the key that stands for the logged-in user of this machine, in the agent's state directory.
+pub const LOCAL_KEY_FILE: &str = "local-key";
+
+impl Config {
+    /// The file that is used where no other is named.
+    ///
+    /// # Errors
+    /// When there is no home.
+    pub fn default_path() -> Result<PathBuf, ConfigError> {
+        Ok(config_dir()?.join("config.yaml"))
+    }
+
+    /// Reads the file; one that does not exist is empty.
+    ///
+    /// # Errors
+    /// When it cannot be read, others may read it, or it does not parse.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let failed = |source| ConfigError::Io { path: path.to_owned(), source };
+        let file = match File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => return Err(failed(error)),
+        };
+        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
+            return Err(ConfigError::Exposed { path: path.to_owned() });
+        }
+        let text = io::read_to_string(file).map_err(failed)?;
+        if text.trim().is_empty() {
+            return Ok(Self::default());
+        }
+        yaml::from_str(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
+    }
+
+    /// Writes the file whole or not at all, for this user alone.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn save(&self, path: &Path) -> Result<(), ConfigError> {
+        let text = serde_saphyr::to_string(self).map_err(|error| ConfigError::Io {
+            path: path.to_owned(),
+            source: io::Error::other(error.to_string()),
+        })?;
+        write_private(path, text.as_bytes())
+    }
+
+    /// The context of that name, or the current one.
+    pub fn context(&self, name: Option<&str>) -> Option<&Context> {
+        let name = name.or(self.current_context.as_deref())?;
+        self.contexts.iter().find(|context| context.name == name)
+    }
+
+    /// Whoever is signed in at this server: by the current context where that is one of it, else by the first.
+    pub fn signed_in_at(&self, server: &Url) -> Option<&Context> {
+        let there = |context: &&Context| same_server(&context.server, server) && context.token.is_some();
+        self.context(None).filter(there).or_else(|| self.contexts.iter().find(there))
+    }
+
+    /// Puts a context in place of the one of the same name, or adds it, and makes it the current one.
+    pub fn put(&mut self, context: Context) {
+        self.current_context = Some(context.name.clone());
+        match self.contexts.iter_mut().find(|known| known.name == context.name) {
+            Some(known) => *known = context,
+            None => self.contexts.push(context),
+        }
+    }
+}
+
+fn same_server(a: &Url, b: &Url) -> bool {
+    a.origin() == b.origin() && a.path().trim_end_matches('/') == b.path().trim_end_matches('/')
+}
+
+/// Writes a file that only this user can read, whole or not at all, and makes its directory if need be.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
+    let failed = |source| ConfigError::Io { path: path.to_owned(), source };
+    if let Some(dir) = path.parent().filter(|dir| !dir.is_dir()) {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
+    }
+    let draft = path.with_extension(format!("{}.draft", std::process::id()));
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&draft, path)
+    };
+    write().map_err(|source| {
+        let _ = std::fs::remove_file(&draft);
+        failed(source)
+    })
+}

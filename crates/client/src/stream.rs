@@ -1,0 +1,110 @@
+//! A streamed chat answer, read piece by piece.
+
+use futures::{StreamExt as _, stream::BoxStream};
+use mcpctl_dialect::{
+    openai::chunk::{Chunk, Kind, Usage},
+    sse::Decoder,
+};
+use reqwest::{Response, header::HeaderMap};
+use serde_json::Value;
+
+/// Who answered, from the answer's headers.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ServedBy {
+    /// The Llm, or the local provider.
+    pub name: Option<String>,
+    /// Why a local provider answered instead of the Llm; nothing where the Llm did.
+    pub failover: Option<String>,
+}
+
+/// A piece of an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delta {
+    /// Text of the answer.
+    Text(String),
+    /// What was used; comes last, where it comes.
+    Usage(Usage),
+    /// The answer broke off, with the server's words.
+    Broken(String),
+}
+
+/// An answer that is still coming.
+pub struct ChatStream {
+    /// Who answers.
+    pub served_by: ServedBy,
+    bytes: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
+    decoder: Option<Decoder>,
+    finished: bool,
+}
+
+/// Longest event, bytes.
+const MAX_EVENT: usize = 1 << 20;
+
+impl ChatStream {
+    pub(crate) fn new(answer: Response) -> Self {
+        let served_by = served_by(answer.headers());
+        Self {
+            served_by,
+            bytes: answer.bytes_stream().boxed(),
+            decoder: Some(Decoder::new(MAX_EVENT)),
+            finished: false,
+        }
+    }
+
+    /// The next piece; nothing once the answer is complete.
+    pub async fn next(&mut self) -> Option<Delta> {
+        loop {
+            let decoder = self.decoder.as_mut()?;
+            match decoder.next_frame() {
+                Ok(Some(frame)) => {
+                    let chunk = Chunk::read(&frame);
+                    self.finished |= chunk.finished_choices > 0;
+                    match chunk.kind {
+                        Kind::Done => {
+                            self.decoder = None;
+                            return None;
+                        }
+                        Kind::Error(error) => {
+                            let message = error.message.unwrap_or_else(|| "the answer broke off".to_owned());
+                            return self.broken(message);
+                        }
+                        _ => {}
+                    }
+                    if let Some(text) = frame.data.as_deref().and_then(text_of) {
+                        return Some(Delta::Text(text));
+                    }
+                    if let Some(usage) = chunk.usage {
+                        return Some(Delta::Usage(usage));
+                    }
+                }
+                Ok(None) => match self.bytes.next().await {
+                    Some(Ok(bytes)) => decoder.push(&bytes),
+                    Some(Err(_)) => return self.broken("the connection was cut".to_owned()),
+                    // A stream that ends without a word about its end did not complete.
+                    None if self.finished => {
+                        self.decoder = None;
+                        return None;
+                    }
+                    None => return self.broken("the answer ended too early".to_owned()),
+                },
+                Err(_) => return self.broken("the answer is not readable".to_owned()),
+            }
+        }
+    }
+
+    fn broken(&mut self, message: String) -> Option<Delta> {
+        self.decoder = None;
+        Some(Delta::Broken(message))
+    }
+}
+
+fn served_by(headers: &HeaderMap) -> ServedBy {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    ServedBy { name: text("mcpctl-served-by"), failover: text("mcpctl-failover") }
+}
+
+fn text_of(data: &[u8]) -> Option<String> {
+    let event: Value = serde_json::from_slice(data).ok()?;
+    let text = event.pointer("/choices/0/delta/content")?.as_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
+}
