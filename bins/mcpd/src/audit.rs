@@ -113,7 +113,7 @@ fn row(app: &App, subject: &Subject, action: &str, kind: Kind, revision: Revisio
         decision: Decision::Allowed,
         reason: String::new(),
         revision,
-        request_id: crate::http::request_id(),
+        request_id: mcpctl_server::request_id(),
     }
 }
 

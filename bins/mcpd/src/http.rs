@@ -27,7 +27,6 @@ use utoipa::OpenApi as _;
 
 use crate::app::App;
 use error::HttpError;
-pub use trace::request_id;
 
 /// Largest body of a resource request, bytes.
 const RESOURCE_BODY: usize = 4 << 20;

@@ -11,7 +11,7 @@ use mcpctl_upstream::{Failure, Operation, WholeAnswer};
 
 use crate::{
     app::App,
-    http::{self, caller::Caller, error::HttpError},
+    http::{caller::Caller, error::HttpError},
     pipeline,
 };
 
@@ -58,7 +58,7 @@ impl Account {
             status: 0,
             attempts: 0,
             duration_ms: 0,
-            request_id: http::request_id(),
+            request_id: mcpctl_server::request_id(),
         };
         Self { app: Arc::clone(app), row, operation: word(operation), arrived }
     }

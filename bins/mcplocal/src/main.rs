@@ -1,2 +1,171 @@
-//! Entry point.
-fn main() {}
+//! `mcplocal`: the agent on a workstation. Speaks the same inference API as `mcpd`, forwards to it, and fails over to a
+//! local provider as far as the centre allows.
+
+mod app;
+mod breakers;
+mod config;
+mod http;
+mod identity;
+mod journal;
+mod pipeline;
+mod providers;
+
+use std::{
+    fs::{File, TryLockError},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context as _, bail};
+use clap::Parser;
+use mcpctl_client::config as user;
+use mcpctl_engine::{EngineHost, guardian};
+use mcpctl_server::Listener;
+use mcpctl_telemetry::LogFormat;
+use tokio::sync::watch;
+
+use crate::{app::App, config::Config, identity::Identity, journal::Journal};
+
+/// The agent of mcpctl: a local endpoint that forwards to mcpd and fails over to a local model
+#[derive(Parser)]
+#[command(version, max_term_width = 100)]
+struct Args {
+    /// Configuration [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
+    #[arg(long, env = "MCPLOCAL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Directory of the local key, the journal, and the engines' logs [default: $XDG_STATE_HOME/mcpctl/mcplocal]
+    #[arg(long, env = "MCPLOCAL_STATE_DIR", value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    /// How log lines are written
+    #[arg(long, env = "MCPLOCAL_LOG_FORMAT", value_name = "text|json", default_value = "text")]
+    log_format: LogFormat,
+    /// Which log lines are written, e.g. `info` or `mcplocal=debug`
+    #[arg(long, env = "MCPLOCAL_LOG", value_name = "FILTER", default_value = "info")]
+    log: String,
+    /// Check the configuration and end
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    // Engines run below a guardian, which is this program under another name: it ends them when the agent ends, however
+    // that happens. It comes first, because it must not become an agent.
+    let mut words = std::env::args_os().skip(1);
+    if words.next().is_some_and(|word| word == GUARDIAN) {
+        return guardian::run(words);
+    }
+    let args = Args::parse();
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return fail(&anyhow::Error::new(error)),
+    };
+    match runtime.block_on(run(args)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&error),
+    }
+}
+
+const GUARDIAN: &str = "engine-guardian";
+
+#[expect(clippy::print_stderr, reason = "the last word of a program that could not do what it was asked")]
+fn fail(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
+}
+
+fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
+    match hint {
+        Some(hint) => anyhow::anyhow!("{message}\nhint: {hint}"),
+        None => anyhow::anyhow!("{message}"),
+    }
+}
+
+async fn run(args: Args) -> anyhow::Result<()> {
+    let path = match args.config {
+        Some(path) => path,
+        None => user::config_dir().map_err(|e| with_hint(&e, e.hint()))?.join("mcplocal.yaml"),
+    };
+    let config = Config::read(&path).map_err(|error| with_hint(&error, error.hint()))?;
+    if args.check {
+        return Ok(());
+    }
+    mcpctl_telemetry::init("mcplocal", args.log_format, &args.log).map_err(|e| with_hint(&e, e.hint()))?;
+    let state_dir = match args.state_dir {
+        Some(dir) => dir,
+        None => user::agent_state_dir().map_err(|e| with_hint(&e, e.hint()))?,
+    };
+    make_private(&state_dir)?;
+    // Held as long as the agent runs: two agents would sweep each other's engines away.
+    let _lock = lock(&state_dir)?;
+    let listener =
+        Listener::bind(config.listen.clone()).await.map_err(|error| with_hint(&error, Some(error.hint())))?;
+
+    let host = EngineHost {
+        guardian: std::env::current_exe().context("this program's own path")?,
+        state_dir: state_dir.join("engines"),
+        log_dir: state_dir.join("logs"),
+    };
+    make_private(&host.state_dir)?;
+    make_private(&host.log_dir)?;
+    for swept in mcpctl_engine::sweep(&host.state_dir).await {
+        tracing::warn!(?swept, "an engine was left over from an agent that was killed; ended it");
+    }
+    say_what_cannot_start(&config);
+
+    let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
+    let identity = Identity::load(&state_dir, contexts)?;
+    let journal = Journal::open(&state_dir)
+        .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
+    let app = Arc::new(App::new(config, host, identity, journal)?);
+    tracing::warn!("no proof key of mcpd is pinned: probes go by their status alone");
+    tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
+
+    tokio::spawn(config::watch::follow(Arc::clone(&app), path));
+    let (drain, draining) = watch::channel(false);
+    let server = tokio::spawn(listener.serve(http::routes(Arc::clone(&app)), draining, App::DRAIN));
+    mcpctl_server::asked_to_end().await?;
+    tracing::info!("asked to end: letting running requests finish, then stopping engines");
+    drain.send_replace(true);
+    server.await?;
+    // INVARIANT 16: no engine is left behind.
+    app.stop_engines().await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// Said at the start and not only in the moment of need. Not fatal: other providers may do.
+fn say_what_cannot_start(config: &Config) {
+    for provider in &config.providers {
+        if let Some(Err(error)) = providers::spec(provider).map(|spec| spec.check()) {
+            tracing::warn!(provider = %provider.name, %error, hint = error.hint(), "this provider cannot be started");
+        }
+    }
+}
+
+fn make_private(dir: &Path) -> anyhow::Result<()> {
+    if dir.is_dir() {
+        return Ok(());
+    }
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .with_context(|| format!("the directory `{}` cannot be made", dir.display()))
+}
+
+fn lock(state_dir: &Path) -> anyhow::Result<File> {
+    let path = state_dir.join("lock");
+    let file = File::create(&path).with_context(|| format!("`{}` cannot be written", path.display()))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => bail!(
+            "another mcplocal runs with the state directory `{}`\nhint: end it, or give this one another --state-dir",
+            state_dir.display()
+        ),
+        Err(TryLockError::Error(error)) => {
+            Err(error).with_context(|| format!("`{}` cannot be locked", path.display()))
+        }
+    }
+}

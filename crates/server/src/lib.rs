@@ -3,6 +3,8 @@
 //!
 //! `axum::serve` has no time limit for request heads, so connections are served through hyper-util.
 
+mod trace;
+
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use axum::Router;
@@ -16,6 +18,8 @@ use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
 };
+
+pub use trace::{REQUEST_ID, request_id, trace};
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);

@@ -93,6 +93,12 @@ impl fmt::Debug for Failure {
     }
 }
 
+impl mcpctl_failover::Classified for Failure {
+    fn class(&self) -> FailureClass {
+        self.class
+    }
+}
+
 impl Error for Failure {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         self.source.as_deref().map(|source| source as &(dyn Error + 'static))

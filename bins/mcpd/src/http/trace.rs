@@ -1,63 +1,17 @@
-//! Around every request: an id, a span, one log line, the counts, and panics turned into errors.
+//! The outermost layer: what is common to both daemons is in `mcpctl_server::trace`; here are our routes and counts.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use axum::{
-    extract::{MatchedPath, Request, State},
-    http::{HeaderName, HeaderValue},
+    extract::{Request, State},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use futures::FutureExt as _;
-use tracing::Instrument as _;
 
 use super::error::HttpError;
 use crate::app::App;
 
-/// Names a request in answers, logs and records.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("mcpctl-request-id");
-
-tokio::task_local! {
-    static CURRENT: Arc<str>;
-}
-
-/// The id of the request that is being served; empty outside of one.
-pub fn request_id() -> String {
-    CURRENT.try_with(|id| id.to_string()).unwrap_or_default()
-}
-
-/// The outermost layer.
-pub async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let started = Instant::now();
-    let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
-    let method = request.method().clone();
-    // The pattern, not the address: addresses hold what callers type.
-    let route = request.extensions().get::<MatchedPath>().map_or("other", |path| route(path.as_str()));
-    let span = tracing::info_span!("request", id = %id, %method, route, principal = tracing::field::Empty);
-    let in_flight = app.metrics.traffic.in_flight();
-    let answer = CURRENT.scope(Arc::clone(&id), next.run(request));
-    let caught = std::panic::AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
-    drop(in_flight);
-    let mut response = caught.unwrap_or_else(|_| {
-        // INVARIANT 8: a panic is a denial; its message is on stderr already.
-        tracing::error!(parent: &span, "a request panicked");
-        HttpError::internal().into_response()
-    });
-    let status = response.status();
-    app.metrics.traffic.request(route, status.as_u16());
-    tracing::info!(
-        parent: &span,
-        status = status.as_u16(),
-        took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        "answered"
-    );
-    if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
-    }
-    response
-}
-
-/// Routes as labels of metrics, so that their number is settled when the program is built.
+/// Routes that logs and counts may name.
 const ROUTES: [&str; 18] = [
     "/api/v1/apply",
     "/api/v1/watch",
@@ -79,6 +33,10 @@ const ROUTES: [&str; 18] = [
     "/openapi.json",
 ];
 
-fn route(matched: &str) -> &'static str {
-    ROUTES.into_iter().find(|route| *route == matched).unwrap_or("other")
+/// Runs a request, and counts it.
+pub async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let _in_flight = app.metrics.traffic.in_flight();
+    let panicked = || HttpError::internal().into_response();
+    let count = |route, status| app.metrics.traffic.request(route, status);
+    mcpctl_server::trace(request, next, &ROUTES, panicked, count).await
 }

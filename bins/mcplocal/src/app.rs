@@ -1,0 +1,163 @@
+//! What every request works with. What the configuration decides is one value, swapped whole when the file changes.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use mcpctl_client::Probe;
+use mcpctl_engine::EngineHost;
+use mcpctl_failover::{BreakerPolicy, FailoverRouter, ProviderRegistry};
+use mcpctl_telemetry::McplocalMetrics;
+use mcpctl_upstream::{self as upstream, Peer, Timeouts};
+use url::Url;
+
+use crate::{
+    breakers::Breakers,
+    config::Config,
+    identity::Identity,
+    journal::{Entry, Journal},
+    providers::{self, Running},
+};
+
+/// Shared by all requests.
+pub struct App {
+    /// What the configuration decides.
+    pub runtime: ArcSwap<Runtime>,
+    /// Who calls.
+    pub identity: Identity,
+    /// Connections to mcpd and to local providers.
+    pub client: upstream::Client,
+    /// Whether the centre is skipped.
+    pub breakers: Arc<Breakers>,
+    /// What was done in the centre's place.
+    pub journal: Journal,
+    /// Counts.
+    pub metrics: McplocalMetrics,
+    /// How engines are started.
+    pub host: EngineHost,
+    /// Since when the agent runs.
+    pub started_at: Timestamp,
+    last: Mutex<Option<Entry>>,
+}
+
+/// What the configuration decides.
+pub struct Runtime {
+    /// The configuration itself.
+    pub config: Config,
+    /// Local providers, and what they stand in for.
+    pub registry: Arc<ProviderRegistry<Running>>,
+    /// Asks the centre, and lets providers stand in.
+    pub router: FailoverRouter<Probe>,
+}
+
+impl Runtime {
+    /// Builds what a configuration decides; engines of `before` that it does not change go on.
+    ///
+    /// # Errors
+    /// When the probe cannot be set up.
+    pub fn new(config: Config, host: &EngineHost, before: Option<&Self>) -> anyhow::Result<Self> {
+        let registry = providers::registry(&config, host, before.map(|runtime| &*runtime.registry));
+        let probe = Probe::new(config.server.clone())?;
+        let router = FailoverRouter::new(probe).also_on(config.failover.on.iter().copied());
+        Ok(Self { config, registry, router })
+    }
+
+    /// Where requests to the centre go.
+    pub fn primary(&self, bearer: secrecy::SecretString) -> upstream::Target {
+        let timeouts = self.config.primary.timeouts;
+        upstream::Target {
+            base_url: with_v1(&self.config.inference),
+            model: None,
+            credential: Some(bearer),
+            timeouts: Timeouts {
+                connect: timeouts.connect.0,
+                response: timeouts.response.0,
+                answer: timeouts.answer.0,
+                first_token: timeouts.response.0,
+                idle: timeouts.idle.0,
+            },
+            peer: Peer::Mcpd,
+        }
+    }
+
+    /// When the centre is skipped for a while.
+    pub fn breaker(&self) -> BreakerPolicy {
+        let breaker = self.config.primary.breaker;
+        BreakerPolicy { failures: breaker.failures, open: breaker.open.0 }
+    }
+}
+
+/// `mcpd` has its inference routes below `/v1`, whatever path it is mounted at.
+fn with_v1(url: &Url) -> Url {
+    let mut base = url.clone();
+    if let Ok(mut segments) = base.path_segments_mut() {
+        segments.pop_if_empty().push("v1");
+    }
+    base
+}
+
+impl App {
+    /// Everything but what the configuration decides is made here once.
+    ///
+    /// # Errors
+    /// When the probe cannot be set up.
+    pub fn new(config: Config, host: EngineHost, identity: Identity, journal: Journal) -> anyhow::Result<Self> {
+        Ok(Self {
+            runtime: ArcSwap::from_pointee(Runtime::new(config, &host, None)?),
+            identity,
+            client: upstream::Client::new(upstream::ClientConfig::default()),
+            breakers: Arc::default(),
+            journal,
+            metrics: McplocalMetrics::new(),
+            host,
+            started_at: Timestamp::now(),
+            last: Mutex::default(),
+        })
+    }
+
+    /// Takes another configuration; requests that run go on with the one they began with.
+    ///
+    /// # Errors
+    /// When the probe cannot be set up; the old configuration stays.
+    pub fn reload(&self, config: Config) -> anyhow::Result<()> {
+        let before = self.runtime.load_full();
+        let after = Arc::new(Runtime::new(config, &self.host, Some(&before))?);
+        self.runtime.store(Arc::clone(&after));
+        for engine in providers::dropped(&before.registry, &after.registry) {
+            // Drains first: a request that still runs on it gets its answer.
+            tokio::spawn(async move { engine.shutdown().await });
+        }
+        Ok(())
+    }
+
+    /// Puts an entry on record.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; then nothing local may run.
+    pub fn record(&self, entry: Entry) -> std::io::Result<()> {
+        self.journal.record(&entry)?;
+        if matches!(entry, Entry::Failover { .. }) {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
+        }
+        Ok(())
+    }
+
+    /// The last failover, for the status.
+    pub fn last_failover(&self) -> Option<Entry> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Stops every engine and waits until none is left.
+    pub async fn stop_engines(&self) {
+        let registry = Arc::clone(&self.runtime.load().registry);
+        let engines = registry.providers().filter_map(|(_, running)| running.engine.clone());
+        let stops: Vec<_> = engines.map(|engine| async move { engine.shutdown().await }).collect();
+        futures::future::join_all(stops).await;
+    }
+
+    /// How long running requests may take to end once the agent is asked to.
+    pub const DRAIN: Duration = Duration::from_secs(30);
+}

@@ -1,0 +1,293 @@
+//! `mcplocal.yaml`: what the agent talks to and what it may fall back to. Unknown keys are errors with their place.
+
+mod provider;
+pub mod watch;
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    path::{Path, PathBuf},
+};
+
+use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
+use mcpctl_failover::FailureClass;
+use mcpctl_server::Address;
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+use url::Url;
+
+pub use provider::{Managed, ManagedKind, Provider, ProviderKind};
+
+const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
+
+/// The agent's configuration, checked.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Resources and probe.
+    pub server: Url,
+    /// Inference, where it has an address of its own; else the same as `server`.
+    pub inference: Url,
+    /// Where to listen: loopback, or a Unix socket.
+    pub listen: Address,
+    /// In the order of the file.
+    pub providers: Vec<Provider>,
+    /// Patience with the centre.
+    pub primary: Primary,
+    /// What fails over beyond the defaults.
+    pub failover: Failover,
+    /// Web pages that may call the agent, as `Origin` says them.
+    pub allowed_origins: Vec<String>,
+}
+
+/// Patience with the centre: longer than the centre's own, which has its retries to go through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Primary {
+    /// How long each step may take.
+    pub timeouts: PrimaryTimeouts,
+    /// When the centre is skipped for a while.
+    pub breaker: Breaker,
+}
+
+/// How long each step of a request to the centre may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PrimaryTimeouts {
+    /// Until the connection stands.
+    pub connect: HumanDuration,
+    /// Until the response head and the first content of a streamed request.
+    pub response: HumanDuration,
+    /// Until the whole answer of a request that is not streamed.
+    pub answer: HumanDuration,
+    /// Between two events of a stream.
+    pub idle: HumanDuration,
+}
+
+/// The defaults of CONTRACT.md.
+impl Default for PrimaryTimeouts {
+    fn default() -> Self {
+        Self {
+            connect: HumanDuration::from_secs(3),
+            response: HumanDuration::from_secs(120),
+            answer: HumanDuration::from_secs(360),
+            idle: HumanDuration::from_secs(45),
+        }
+    }
+}
+
+/// When the centre is skipped for a while.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Breaker {
+    /// So many failures in a row open it.
+    pub failures: u32,
+    /// For how long it stays open.
+    pub open: HumanDuration,
+}
+
+impl Default for Breaker {
+    fn default() -> Self {
+        Self { failures: 3, open: HumanDuration::from_secs(10) }
+    }
+}
+
+/// What fails over beyond the defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Failover {
+    /// Classes that do not fail over by default, such as `context_length`.
+    pub on: Vec<FailureClass>,
+}
+
+/// As the file says it.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct File {
+    server: Spanned<Url>,
+    inference: Option<Spanned<Url>>,
+    listen: Option<Spanned<String>>,
+    #[serde(default)]
+    providers: Vec<Spanned<provider::Entry>>,
+    #[serde(default)]
+    primary: Spanned<Primary>,
+    #[serde(default)]
+    failover: Spanned<Failover>,
+    #[serde(default)]
+    allowed_origins: Vec<String>,
+}
+
+/// Why a configuration cannot be used. Prints as one line with the place.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration `{}` cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file says something wrong.
+    #[error("{}:{error}", path.display())]
+    Wrong {
+        /// The file.
+        path: PathBuf,
+        /// What, and where.
+        error: YamlError,
+    },
+}
+
+impl ConfigError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
+                "write one with at least `server: https://mcpd.example.com`, or name another with --config"
+                    .to_owned(),
+            ),
+            Self::Unreadable { .. } => None,
+            Self::Wrong { error, .. } => error.hint.clone(),
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        Self::parse(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
+    }
+
+    /// Checks the text of a file.
+    ///
+    /// # Errors
+    /// The first thing that is wrong, with its place.
+    pub fn parse(text: &str) -> Result<Self, YamlError> {
+        let file: File = mcpctl_api::yaml::from_str(text)?;
+        check_server(&file.server)?;
+        if let Some(inference) = &file.inference {
+            check_server(inference)?;
+        }
+        let listen = listen(file.listen.as_ref())?;
+        check_primary(&file.primary)?;
+        check_failover(&file.failover)?;
+        let mut providers = Vec::new();
+        let mut names: HashMap<Name, u64> = HashMap::new();
+        let mut stands_in: HashMap<Name, Name> = HashMap::new();
+        for entry in file.providers {
+            let line = entry.referenced.line();
+            let failover_for = entry.value.failover_place();
+            let provider = provider::check(entry)?;
+            if let Some(first) = names.insert(provider.name.clone(), line) {
+                let message = format!("provider `{}` stands here a second time, first in line {first}", provider.name);
+                return Err(YamlError { line, column: 1, message, hint: Some("give it another name".to_owned()) });
+            }
+            for central in &provider.failover_for {
+                if let Some(other) = stands_in.insert(central.clone(), provider.name.clone()) {
+                    let message = format!(
+                        "`{central}` has two stand-ins: `{other}` and `{}`",
+                        provider.name
+                    );
+                    let hint = Some("name it in one `failoverFor` only".to_owned());
+                    let (line, column) = failover_for.unwrap_or((line, 1));
+                    return Err(YamlError { line, column, message, hint });
+                }
+            }
+            providers.push(provider);
+        }
+        Ok(Self {
+            inference: file.inference.map_or_else(|| file.server.value.clone(), |url| url.value),
+            server: file.server.value,
+            listen,
+            providers,
+            primary: file.primary.value,
+            failover: file.failover.value,
+            allowed_origins: file.allowed_origins,
+        })
+    }
+}
+
+/// An error at the place of a value.
+pub(crate) fn wrong<T>(at: &Spanned<T>, message: impl fmt::Display) -> YamlError {
+    let (line, column) = place(at);
+    YamlError { line, column, message: message.to_string(), hint: None }
+}
+
+pub(crate) fn place<T>(at: &Spanned<T>) -> (u64, u64) {
+    (at.referenced.line().max(1), at.referenced.column().max(1))
+}
+
+fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
+    let address = &url.value;
+    if !matches!(address.scheme(), "http" | "https") {
+        return Err(wrong(url, format!("`{address}` is neither http nor https")));
+    }
+    // Bearers travel to it, so they must not be readable on the way.
+    if address.scheme() == "http" && !is_loopback(address) {
+        let mut error = wrong(url, format!("`{address}` is not encrypted, and callers' tokens travel to it"));
+        error.hint = Some("use https, or http with a loopback address".to_owned());
+        return Err(error);
+    }
+    if !address.username().is_empty() || address.password().is_some() {
+        return Err(wrong(url, "credentials do not belong into an address"));
+    }
+    if address.query().is_some() || address.fragment().is_some() {
+        return Err(wrong(url, "an address of mcpd has neither query nor fragment"));
+    }
+    Ok(())
+}
+
+pub(crate) fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
+    }
+}
+
+fn listen(said: Option<&Spanned<String>>) -> Result<Address, YamlError> {
+    let text = said.map_or(DEFAULT_LISTEN, |said| said.value.as_str());
+    let here = |message: String| {
+        let (line, column) = said.map_or((1, 1), place);
+        YamlError { line, column, message, hint: Some("write e.g. `127.0.0.1:3200`".to_owned()) }
+    };
+    let address: Address = text.parse().map_err(|error| here(format!("{error}")))?;
+    match &address {
+        Address::Tcp(address) if !address.ip().is_loopback() => {
+            Err(here(format!("`{address}` is not a loopback address; the agent is for this machine alone")))
+        }
+        _ => Ok(address),
+    }
+}
+
+/// INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
+fn check_primary(primary: &Spanned<Primary>) -> Result<(), YamlError> {
+    let Primary { timeouts, breaker } = &primary.value;
+    let limits = [
+        ("primary.timeouts.connect", timeouts.connect),
+        ("primary.timeouts.response", timeouts.response),
+        ("primary.timeouts.answer", timeouts.answer),
+        ("primary.timeouts.idle", timeouts.idle),
+        ("primary.breaker.open", breaker.open),
+    ];
+    if let Some((name, _)) = limits.iter().find(|(_, limit)| limit.is_zero()) {
+        return Err(wrong(primary, format!("`{name}` is more than zero")));
+    }
+    if breaker.failures == 0 {
+        return Err(wrong(primary, "`primary.breaker.failures` is at least 1"));
+    }
+    Ok(())
+}
+
+/// INVARIANT 2: what the caller caused never fails over, so it cannot be listed.
+fn check_failover(failover: &Spanned<Failover>) -> Result<(), YamlError> {
+    match failover.value.on.iter().find(|class| !class.may_fail_over(&[**class])) {
+        Some(class) => Err(wrong(failover, format!("`{class}` never fails over"))),
+        None => Ok(()),
+    }
+}

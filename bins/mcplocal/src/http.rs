@@ -1,0 +1,89 @@
+//! The HTTP face of the agent: the inference routes of mcpd, and what is the agent's own.
+
+mod engines;
+pub mod error;
+mod guard;
+mod inference;
+mod status;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::StatusCode,
+    middleware::{self, Next},
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use mcpctl_api::ErrorKind;
+
+use crate::app::App;
+use error::LocalHttpError;
+
+/// Largest body of an inference request, bytes; the same as mcpd's.
+const BODY: usize = 32 << 20;
+
+/// Routes that logs and counts may name.
+const ROUTES: [&str; 11] = [
+    "/v1/models",
+    "/v1/chat/completions",
+    "/v1/completions",
+    "/v1/embeddings",
+    "/api/v1/llms/{idOrName}/infer",
+    "/api/v1/engines",
+    "/api/v1/engines/{name}/start",
+    "/api/v1/engines/{name}/stop",
+    "/api/v1/engines/{name}/logs",
+    "/status",
+    "/metrics",
+];
+
+/// All routes, with the layers that every request passes.
+pub fn routes(app: Arc<App>) -> Router {
+    // The agent's own routes are for this machine's user; the inference routes look at their caller themselves, because
+    // there a bearer of mcpd's is as good.
+    let own = Router::new()
+        .route("/status", get(status::status))
+        .route("/metrics", get(status::metrics))
+        .route("/api/v1/engines", get(engines::list))
+        .route("/api/v1/engines/{name}/start", post(engines::start))
+        .route("/api/v1/engines/{name}/stop", post(engines::stop))
+        .route("/api/v1/engines/{name}/logs", get(engines::logs))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::local_key));
+    Router::new()
+        .route("/v1/models", get(inference::models))
+        .route("/v1/chat/completions", post(inference::chat))
+        .route("/v1/completions", post(inference::completions))
+        .route("/v1/embeddings", post(inference::embeddings))
+        .route("/api/v1/llms/{idOrName}/infer", post(inference::infer))
+        .merge(own)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(no_route)
+        .layer(DefaultBodyLimit::max(BODY))
+        // Before everything else, so that a web page learns nothing from how it is refused.
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::from_this_machine))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), trace))
+        .with_state(app)
+}
+
+async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let _in_flight = app.metrics.traffic.in_flight();
+    let panicked = || {
+        let message = "something went wrong inside mcplocal; its log says what";
+        LocalHttpError::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
+            .into_response()
+    };
+    let count = |route, status| app.metrics.traffic.request(route, status);
+    mcpctl_server::trace(request, next, &ROUTES, panicked, count).await
+}
+
+async fn no_route() -> LocalHttpError {
+    LocalHttpError::new(
+        StatusCode::NOT_FOUND,
+        ErrorKind::NotFoundError,
+        "no_such_route",
+        "there is nothing at this address of mcplocal",
+    )
+    .hint("resources are at mcpd; here are the inference routes, /status, /metrics and /api/v1/engines")
+}

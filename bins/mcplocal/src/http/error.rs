@@ -1,0 +1,74 @@
+//! The agent's own errors as answers. What the centre says is never changed into one of these.
+
+use axum::{
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use mcpctl_api::{ApiError, ErrorKind};
+
+use crate::identity::Unknown;
+
+/// Says whose error it is.
+pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
+/// Names the failure class.
+pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
+
+/// An error answer of the agent's own.
+#[derive(Debug)]
+pub struct LocalHttpError {
+    status: StatusCode,
+    body: Box<ApiError>,
+}
+
+impl LocalHttpError {
+    /// An error answer with a status, a family, a stable code and a message.
+    pub fn new(status: StatusCode, kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
+        Self { status, body: Box::new(ApiError::new(kind, code, message)) }
+    }
+
+    /// 400 with the field that is wrong.
+    pub fn invalid(param: &str, message: impl Into<String>) -> Self {
+        let mut error =
+            Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequestError, "invalid_request", message);
+        if !param.is_empty() {
+            error.body.error.param = Some(param.to_owned());
+        }
+        error
+    }
+
+    /// 500 where a local answer could not be put on record.
+    pub fn no_journal() -> Self {
+        let message = "the agent's journal cannot be written, so nothing may run locally";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "no_journal", message)
+            .hint("look for free space and the rights of the state directory")
+    }
+
+    /// Adds the next step.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.body.error.hint = Some(hint.into());
+        self
+    }
+}
+
+impl IntoResponse for LocalHttpError {
+    fn into_response(self) -> Response {
+        let mut response = (self.status, axum::Json(self.body)).into_response();
+        response.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static("mcplocal"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response
+    }
+}
+
+impl From<Unknown> for LocalHttpError {
+    fn from(unknown: Unknown) -> Self {
+        let code = match unknown {
+            Unknown::SignedOut(_) => "signed_out",
+            Unknown::Missing | Unknown::Invalid => "unauthenticated",
+        };
+        Self::new(StatusCode::UNAUTHORIZED, ErrorKind::AuthenticationError, code, unknown.to_string())
+            .hint(unknown.hint())
+    }
+}

@@ -1,0 +1,102 @@
+//! The inference routes: thin doors to the pipeline.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
+use mcpctl_api::ErrorKind;
+use mcpctl_client::{Client, ClientError, Options};
+use mcpctl_upstream::Operation;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::error::LocalHttpError;
+use crate::{
+    app::App,
+    pipeline::{self, Call, OWN},
+};
+
+/// Chat completions; `model` is a central Llm, or `local/<provider>`.
+pub async fn chat(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, LocalHttpError> {
+    run(&app, Call { operation: Operation::Chat, llm: None, headers, body }).await
+}
+
+/// Completions.
+pub async fn completions(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, LocalHttpError> {
+    run(&app, Call { operation: Operation::Completions, llm: None, headers, body }).await
+}
+
+/// Embeddings.
+pub async fn embeddings(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, LocalHttpError> {
+    run(&app, Call { operation: Operation::Embeddings, llm: None, headers, body }).await
+}
+
+/// As chat completions, the Llm named by the path.
+pub async fn infer(
+    State(app): State<Arc<App>>,
+    Path(llm): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, LocalHttpError> {
+    run(&app, Call { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+}
+
+async fn run(app: &Arc<App>, call: Call) -> Result<Response, LocalHttpError> {
+    let server = app.runtime.load().config.server.clone();
+    let caller = app.identity.caller(&call.headers, &server)?;
+    pipeline::run(app, caller, call).await
+}
+
+/// The Llms that the caller may run, and for this machine's user the local providers too, which are there even when the
+/// centre is not.
+pub async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, LocalHttpError> {
+    let runtime = app.runtime.load_full();
+    let caller = app.identity.caller(&headers, &runtime.config.server)?;
+    let bearer = SecretString::from(caller.bearer.expose());
+    let central = async {
+        let client = Client::new(runtime.config.inference.clone(), Some(bearer), &Options::default())?;
+        client.models().await
+    };
+    let mut list = match central.await {
+        Ok(list) => list,
+        Err(error) if !caller.local => return Err(refused(&error)),
+        Err(error) => {
+            tracing::warn!(%error, "the central Llms cannot be listed");
+            json!({"object": "list", "data": []})
+        }
+    };
+    if let (true, Some(data)) = (caller.local, list.pointer_mut("/data").and_then(Value::as_array_mut)) {
+        data.extend(runtime.registry.providers().map(|(name, _)| {
+            let created = app.started_at.as_second();
+            json!({"id": format!("{OWN}{name}"), "object": "model", "created": created, "owned_by": "local"})
+        }));
+    }
+    Ok(Json(list))
+}
+
+fn refused(error: &ClientError) -> LocalHttpError {
+    let status = error.status().unwrap_or(StatusCode::BAD_GATEWAY);
+    let (kind, code) = match status {
+        StatusCode::UNAUTHORIZED => (ErrorKind::AuthenticationError, "unauthenticated"),
+        StatusCode::FORBIDDEN => (ErrorKind::PermissionError, "forbidden"),
+        _ => (ErrorKind::UpstreamError, "connect"),
+    };
+    LocalHttpError::new(status, kind, code, error.to_string())
+}

@@ -1,0 +1,228 @@
+//! Who calls the agent: somebody with a bearer of mcpd's, or this machine's user with the local key.
+//!
+//! The local key stands for whoever is signed in with `mcpctl login`. It is good on this machine alone and never leaves
+//! it; what goes to mcpd is that user's own bearer.
+
+use std::{
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use axum::http::{HeaderMap, header};
+use mcpctl_client::config;
+use mcpctl_failover::Bearer;
+use mcpctl_secret::token::{self, Prefix, TokenHash};
+use url::Url;
+
+/// A caller with something to present to mcpd.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// Goes to mcpd and nowhere else.
+    pub bearer: Bearer,
+    /// Whether it is this machine's user, who may use its own providers without the centre.
+    pub local: bool,
+}
+
+/// Why there is no caller.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unknown {
+    /// Nothing was presented.
+    #[error("no credential was sent")]
+    Missing,
+    /// What was presented is neither a bearer of mcpd's nor the local key.
+    #[error("the credential is not valid")]
+    Invalid,
+    /// The local key is right, but nobody is signed in.
+    #[error("nobody is signed in at {0}")]
+    SignedOut(String),
+}
+
+impl Unknown {
+    /// What to do about it.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Missing | Self::Invalid => {
+                "`mcpctl local env` prints a key for this machine; a token of mcpd works too".to_owned()
+            }
+            Self::SignedOut(server) => format!("mcpctl login {server}"),
+        }
+    }
+}
+
+/// Knows the local key and where signed-in users are remembered.
+pub struct Identity {
+    key: TokenHash,
+    contexts: PathBuf,
+}
+
+impl Identity {
+    /// Reads the local key of this state directory, made when there is none.
+    ///
+    /// # Errors
+    /// When it cannot be read or made, or when others may read it.
+    pub fn load(state_dir: &Path, contexts: PathBuf) -> anyhow::Result<Self> {
+        let path = state_dir.join(config::LOCAL_KEY_FILE);
+        let key = match File::open(&path) {
+            Ok(mut file) => {
+                if file.metadata()?.mode() & 0o077 != 0 {
+                    anyhow::bail!(
+                        "`{}` can be read by others, and it stands for you\nhint: remove it; a new one is made",
+                        path.display()
+                    );
+                }
+                let mut text = String::new();
+                file.read_to_string(&mut text)?;
+                token::parse(Prefix::Local, text.trim()).map_err(|error| {
+                    anyhow::anyhow!("`{}`: {error}\nhint: remove it; a new one is made", path.display())
+                })?
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let minted = token::mint(Prefix::Local)?;
+                config::write_private(&path, format!("{}\n", minted.expose()).as_bytes())?;
+                minted.hash()
+            }
+            Err(error) => anyhow::bail!("`{}` cannot be read: {error}", path.display()),
+        };
+        Ok(Self { key, contexts })
+    }
+
+    /// Who presents these headers.
+    ///
+    /// # Errors
+    /// When nobody does.
+    pub fn caller(&self, headers: &HeaderMap, server: &Url) -> Result<Caller, Unknown> {
+        let presented = presented(headers)?;
+        if presented.starts_with(Prefix::Mcpd.as_str()) {
+            // Only mcpd can tell whether it is known; the checksum is all that can be told here.
+            token::verify_shape(Prefix::Mcpd, presented).map_err(|_| Unknown::Invalid)?;
+            return Ok(Caller { bearer: Bearer::new(presented), local: false });
+        }
+        self.check_local(presented)?;
+        self.signed_in(server)
+    }
+
+    /// Whether these headers present the local key.
+    ///
+    /// # Errors
+    /// When they do not.
+    pub fn local(&self, headers: &HeaderMap) -> Result<(), Unknown> {
+        self.check_local(presented(headers)?)
+    }
+
+    /// The name of the user that the local key stands for now.
+    pub fn user(&self, server: &Url) -> Option<String> {
+        let contexts = config::Config::load(&self.contexts).ok()?;
+        let context = contexts.signed_in_at(server)?;
+        Some(context.user.clone().unwrap_or_else(|| context.name.clone()))
+    }
+
+    fn check_local(&self, presented: &str) -> Result<(), Unknown> {
+        let hash = token::parse(Prefix::Local, presented).map_err(|_| Unknown::Invalid)?;
+        // Hashes compare in constant time.
+        if hash == self.key { Ok(()) } else { Err(Unknown::Invalid) }
+    }
+
+    /// Read at every request, so that a logout holds at once.
+    fn signed_in(&self, server: &Url) -> Result<Caller, Unknown> {
+        let signed_out = || Unknown::SignedOut(server.as_str().trim_end_matches('/').to_owned());
+        let contexts = config::Config::load(&self.contexts).map_err(|error| {
+            tracing::warn!(%error, "the signed-in user cannot be read");
+            signed_out()
+        })?;
+        let token = contexts.signed_in_at(server).and_then(|context| context.token.as_ref());
+        let bearer = Bearer::new(token.ok_or_else(signed_out)?.expose());
+        Ok(Caller { bearer, local: true })
+    }
+}
+
+fn presented(headers: &HeaderMap) -> Result<&str, Unknown> {
+    let mut values = headers.get_all(header::AUTHORIZATION).iter();
+    let value = match (values.next(), values.next()) {
+        (Some(value), None) => value,
+        (None, _) => return Err(Unknown::Missing),
+        (Some(_), Some(_)) => return Err(Unknown::Invalid),
+    };
+    let (scheme, credential) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or(Unknown::Invalid)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(Unknown::Invalid);
+    }
+    Ok(credential.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use mcpctl_api::spec::SecretValue;
+    use mcpctl_client::config::{Config, Context};
+
+    use super::*;
+
+    fn bearer(text: &str) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, format!("Bearer {text}").parse().unwrap());
+        headers
+    }
+
+    fn server() -> Url {
+        "https://mcpd.example.com".parse().unwrap()
+    }
+
+    fn identity() -> (tempfile::TempDir, Identity, String) {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity::load(dir.path(), dir.path().join("config.yaml")).unwrap();
+        let key = std::fs::read_to_string(dir.path().join(config::LOCAL_KEY_FILE)).unwrap();
+        (dir, identity, key.trim().to_owned())
+    }
+
+    #[test]
+    fn the_local_key_stands_for_whoever_is_signed_in_now() {
+        let (dir, identity, key) = identity();
+        let signed_out = identity.caller(&bearer(&key), &server()).unwrap_err();
+        assert_eq!(signed_out, Unknown::SignedOut("https://mcpd.example.com".to_owned()));
+
+        let mut contexts = Config::default();
+        let token = Some(SecretValue::new("alice's own"));
+        contexts.put(Context { name: "c".into(), server: server(), user: Some("alice".into()), token });
+        contexts.save(&dir.path().join("config.yaml")).unwrap();
+        let caller = identity.caller(&bearer(&key), &server()).unwrap();
+        assert_eq!((caller.bearer.expose(), caller.local), ("alice's own", true));
+
+        let elsewhere = "https://other.example.com".parse().unwrap();
+        assert!(identity.caller(&bearer(&key), &elsewhere).is_err(), "a token goes to its own server only");
+    }
+
+    #[test]
+    fn a_bearer_of_mcpd_is_passed_on_as_it_is() {
+        let (_dir, identity, _) = identity();
+        let minted = token::mint(Prefix::Mcpd).unwrap();
+        let caller = identity.caller(&bearer(minted.expose()), &server()).unwrap();
+        assert_eq!((caller.bearer.expose(), caller.local), (minted.expose(), false));
+    }
+
+    #[test]
+    fn no_credential_no_answer() {
+        let (_dir, identity, key) = identity();
+        let other = token::mint(Prefix::Local).unwrap();
+        for (headers, expected) in [
+            (HeaderMap::new(), Unknown::Missing),
+            (bearer("sk-whatever"), Unknown::Invalid),
+            (bearer("mcpd_short"), Unknown::Invalid),
+            (bearer(other.expose()), Unknown::Invalid),
+            (bearer(&key[..key.len() - 1]), Unknown::Invalid),
+        ] {
+            assert_eq!(identity.caller(&headers, &server()).unwrap_err(), expected);
+        }
+        assert!(identity.local(&bearer(&key)).is_ok());
+    }
+
+    #[test]
+    fn the_key_stays_the_same_and_is_private() {
+        let (dir, _, key) = identity();
+        Identity::load(dir.path(), dir.path().join("config.yaml")).unwrap();
+        let path = dir.path().join(config::LOCAL_KEY_FILE);
+        assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), key);
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o644)).unwrap();
+        assert!(Identity::load(dir.path(), dir.path().join("config.yaml")).is_err());
+    }
+}

@@ -1,0 +1,128 @@
+//! The local providers as they run: servers that are there anyway, and engines that the agent starts.
+
+use std::{sync::Arc, time::Duration};
+
+use mcpctl_engine::{Endpoint, Engine, EngineGuard, EngineHost, EngineKind, EngineSpec};
+use mcpctl_failover::{LocalError, ProviderRegistry};
+use mcpctl_upstream::{Peer, Target, Timeouts};
+use tokio::time::Instant;
+
+use crate::config::{Config, Managed, ManagedKind, Provider, ProviderKind};
+
+/// How long a cold start may take before those who wait for it are let down.
+const START: Duration = Duration::from_secs(300);
+
+/// Patience with a model on this machine: it may be slow, but it is never far.
+const LOCAL: Timeouts = Timeouts {
+    connect: Duration::from_secs(2),
+    response: Duration::from_secs(120),
+    answer: Duration::from_secs(600),
+    first_token: Duration::from_secs(120),
+    idle: Duration::from_secs(60),
+};
+
+/// A provider that can be asked.
+#[derive(Clone)]
+pub struct Running {
+    /// What the configuration says.
+    pub provider: Provider,
+    /// Its engine, where the agent starts it.
+    pub engine: Option<Engine>,
+}
+
+/// A provider that is ready, for as long as this is held.
+pub struct Ready {
+    /// Where the request goes.
+    pub target: Target,
+    /// Keeps the engine from being stopped.
+    pub guard: Option<EngineGuard>,
+}
+
+impl Running {
+    /// Makes the provider ready; starts its engine where need be.
+    ///
+    /// # Errors
+    /// Why it cannot be.
+    pub async fn ready(&self) -> Result<Ready, LocalError> {
+        match (&self.provider.kind, &self.engine) {
+            (ProviderKind::Openai { url }, _) => {
+                let model = Some(self.provider.model.clone());
+                let target =
+                    Target { base_url: url.clone(), model, credential: None, timeouts: LOCAL, peer: Peer::Provider };
+                Ok(Ready { target, guard: None })
+            }
+            (ProviderKind::Managed(_), Some(engine)) => {
+                let guard = engine
+                    .ensure_ready(Instant::now() + START)
+                    .await
+                    .map_err(|error| LocalError(error.to_string()))?;
+                let Endpoint { base_url, api_key, model } = guard.endpoint();
+                let target = Target {
+                    base_url: base_url.clone(),
+                    model: Some(model.clone()),
+                    credential: Some(api_key.clone()),
+                    timeouts: LOCAL,
+                    peer: Peer::Provider,
+                };
+                Ok(Ready { target, guard: Some(guard) })
+            }
+            (ProviderKind::Managed(_), None) => Err(LocalError("the provider has no engine".to_owned())),
+        }
+    }
+}
+
+/// Builds the registry of a configuration. Engines whose configuration is the same as in `before` go on as they are.
+pub fn registry(
+    config: &Config,
+    host: &EngineHost,
+    before: Option<&ProviderRegistry<Running>>,
+) -> Arc<ProviderRegistry<Running>> {
+    let mut registry = ProviderRegistry::default();
+    for provider in &config.providers {
+        let name = provider.name.as_str();
+        let kept = before
+            .and_then(|before| before.provider(name))
+            .filter(|running| same_engine(&running.provider, provider))
+            .and_then(|running| running.engine.clone());
+        let engine = kept.or_else(|| spec(provider).map(|spec| Engine::new(spec, host.clone())));
+        // Names and stand-ins were checked when the file was read, so neither can be refused here.
+        let _ = registry.register(name, Running { provider: provider.clone(), engine });
+        for central in &provider.failover_for {
+            let _ = registry.register_failover(central.as_str(), name);
+        }
+    }
+    Arc::new(registry)
+}
+
+/// The engines of `before` that `after` has no more use for.
+pub fn dropped(before: &ProviderRegistry<Running>, after: &ProviderRegistry<Running>) -> Vec<Engine> {
+    let gone = |(name, running): (&str, &Running)| match after.provider(name) {
+        Some(now) if same_engine(&running.provider, &now.provider) => None,
+        _ => running.engine.clone(),
+    };
+    before.providers().filter_map(gone).collect()
+}
+
+fn same_engine(a: &Provider, b: &Provider) -> bool {
+    a.kind == b.kind && a.model == b.model
+}
+
+/// How a managed provider is started.
+pub fn spec(provider: &Provider) -> Option<EngineSpec> {
+    let ProviderKind::Managed(managed) = &provider.kind else { return None };
+    let Managed { kind, command, venv, context_length, gpu_memory_utilization, idle_timeout } = managed;
+    Some(EngineSpec {
+        name: provider.name.to_string(),
+        kind: match kind {
+            ManagedKind::Vllm => EngineKind::Vllm,
+            ManagedKind::LlamaServer => EngineKind::LlamaServer,
+        },
+        model: provider.model.clone(),
+        command: command.clone(),
+        venv: venv.clone(),
+        context_length: *context_length,
+        gpu_memory_utilization: *gpu_memory_utilization,
+        idle_timeout: idle_timeout.0,
+        start_timeout: START,
+    })
+}

@@ -1,0 +1,57 @@
+//! Around every request: an id, a span, one log line, and panics turned into answers.
+
+use std::{sync::Arc, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request},
+    http::{HeaderName, HeaderValue},
+    middleware::Next,
+    response::Response,
+};
+use futures::FutureExt as _;
+use tracing::Instrument as _;
+
+/// Names a request in answers, logs and records.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("mcpctl-request-id");
+
+tokio::task_local! {
+    static CURRENT: Arc<str>;
+}
+
+/// The id of the request that is being served; empty outside of one.
+pub fn request_id() -> String {
+    CURRENT.try_with(|id| id.to_string()).unwrap_or_default()
+}
+
+/// Runs a request. `routes` are the patterns that may be named in logs and counts, so that their number is settled when
+/// the program is built; `panicked` is the answer to a request that panicked; `count` is told route and status.
+pub async fn trace(
+    request: Request,
+    next: Next,
+    routes: &'static [&'static str],
+    panicked: fn() -> Response,
+    count: impl FnOnce(&'static str, u16),
+) -> Response {
+    let started = Instant::now();
+    let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
+    let method = request.method().clone();
+    // The pattern, not the address: addresses hold what callers type.
+    let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
+    let route = routes.iter().copied().find(|route| *route == matched).unwrap_or("other");
+    let span = tracing::info_span!("request", id = %id, %method, route, principal = tracing::field::Empty);
+    let answer = CURRENT.scope(Arc::clone(&id), next.run(request));
+    let caught = std::panic::AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
+    let mut response = caught.unwrap_or_else(|_| {
+        // INVARIANT 8: a panic is a denial; its message is on stderr already.
+        tracing::error!(parent: &span, "a request panicked");
+        panicked()
+    });
+    let status = response.status().as_u16();
+    count(route, status);
+    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+    tracing::info!(parent: &span, status, took_ms, "answered");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(REQUEST_ID, value);
+    }
+    response
+}
