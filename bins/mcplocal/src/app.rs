@@ -104,7 +104,12 @@ impl App {
     ///
     /// # Errors
     /// When the probe cannot be set up.
-    pub fn new(config: Config, host: EngineHost, identity: Identity, journal: Journal) -> anyhow::Result<Self> {
+    pub fn new(
+        config: Config,
+        host: EngineHost,
+        identity: Identity,
+        journal: Journal,
+    ) -> anyhow::Result<Self> {
         Ok(Self {
             runtime: ArcSwap::from_pointee(Runtime::new(config, &host, None)?),
             identity,

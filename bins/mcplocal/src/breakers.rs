@@ -46,8 +46,11 @@ impl Breakers {
     /// Llms whose primary is resting, in order of name.
     pub fn open(&self, now: Instant) -> Vec<String> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut open: Vec<_> =
-            all.iter().filter(|(_, tracked)| tracked.breaker.is_open(now)).map(|(llm, _)| llm.clone()).collect();
+        let mut open: Vec<_> = all
+            .iter()
+            .filter(|(_, tracked)| tracked.breaker.is_open(now))
+            .map(|(llm, _)| llm.clone())
+            .collect();
         open.sort();
         open
     }

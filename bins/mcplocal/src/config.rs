@@ -108,10 +108,8 @@ struct File {
     listen: Option<Spanned<String>>,
     #[serde(default)]
     providers: Vec<Spanned<provider::Entry>>,
-    #[serde(default)]
-    primary: Spanned<Primary>,
-    #[serde(default)]
-    failover: Spanned<Failover>,
+    primary: Option<Spanned<Primary>>,
+    failover: Option<Spanned<Failover>>,
     #[serde(default)]
     allowed_origins: Vec<String>,
 }
@@ -173,8 +171,12 @@ impl Config {
             check_server(inference)?;
         }
         let listen = listen(file.listen.as_ref())?;
-        check_primary(&file.primary)?;
-        check_failover(&file.failover)?;
+        if let Some(primary) = &file.primary {
+            check_primary(primary)?;
+        }
+        if let Some(failover) = &file.failover {
+            check_failover(failover)?;
+        }
         let mut providers = Vec::new();
         let mut names: HashMap<Name, u64> = HashMap::new();
         let mut stands_in: HashMap<Name, Name> = HashMap::new();
@@ -183,15 +185,18 @@ impl Config {
             let failover_for = entry.value.failover_place();
             let provider = provider::check(entry)?;
             if let Some(first) = names.insert(provider.name.clone(), line) {
-                let message = format!("provider `{}` stands here a second time, first in line {first}", provider.name);
-                return Err(YamlError { line, column: 1, message, hint: Some("give it another name".to_owned()) });
+                let message =
+                    format!("provider `{}` stands here a second time, first in line {first}", provider.name);
+                return Err(YamlError {
+                    line,
+                    column: 1,
+                    message,
+                    hint: Some("give it another name".to_owned()),
+                });
             }
             for central in &provider.failover_for {
                 if let Some(other) = stands_in.insert(central.clone(), provider.name.clone()) {
-                    let message = format!(
-                        "`{central}` has two stand-ins: `{other}` and `{}`",
-                        provider.name
-                    );
+                    let message = format!("`{central}` has two stand-ins: `{other}` and `{}`", provider.name);
                     let hint = Some("name it in one `failoverFor` only".to_owned());
                     let (line, column) = failover_for.unwrap_or((line, 1));
                     return Err(YamlError { line, column, message, hint });
@@ -204,8 +209,8 @@ impl Config {
             server: file.server.value,
             listen,
             providers,
-            primary: file.primary.value,
-            failover: file.failover.value,
+            primary: file.primary.map(|primary| primary.value).unwrap_or_default(),
+            failover: file.failover.map(|failover| failover.value).unwrap_or_default(),
             allowed_origins: file.allowed_origins,
         })
     }

@@ -1,9 +1,6 @@
 //! The life of a request at the agent, from top to bottom: who calls, the centre, and what stands in for it.
 
-use std::{
-    sync::Arc,
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,

@@ -47,8 +47,13 @@ impl Running {
         match (&self.provider.kind, &self.engine) {
             (ProviderKind::Openai { url }, _) => {
                 let model = Some(self.provider.model.clone());
-                let target =
-                    Target { base_url: url.clone(), model, credential: None, timeouts: LOCAL, peer: Peer::Provider };
+                let target = Target {
+                    base_url: url.clone(),
+                    model,
+                    credential: None,
+                    timeouts: LOCAL,
+                    peer: Peer::Provider,
+                };
                 Ok(Ready { target, guard: None })
             }
             (ProviderKind::Managed(_), Some(engine)) => {

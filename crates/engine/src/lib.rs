@@ -1,1 +1,29 @@
-//! Level: see ARCHITECTURE.md.
+//! A managed local model server: started by the first request that needs it, ready when it has proved so, stopped when
+//! nobody has needed it for a while, and never left behind.
+//!
+//! ```text
+//! agent ──stdin──▶ guardian ──▶ engine (own process group, children included)
+//!   │                 │ the pipe closes, however the agent ended: ends the group
+//!   └ actor: stopped → starting → ready → draining → stopped; failed → backing off
+//! ```
+//!
+//! Which requests an engine gets is not decided here.
+
+mod actor;
+mod backoff;
+mod engine;
+mod error;
+mod group;
+pub mod guardian;
+mod log;
+mod process;
+mod record;
+mod spec;
+mod start;
+mod status;
+
+pub use engine::{Endpoint, Engine, EngineGuard, EngineHost};
+pub use error::EngineError;
+pub use record::{Swept, sweep};
+pub use spec::{EngineKind, EngineSpec, SpecError};
+pub use status::{EngineState, EngineStatus, Phase};

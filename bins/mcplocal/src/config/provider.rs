@@ -207,7 +207,8 @@ fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
     }
     if !is_loopback(address) {
         let mut error = wrong(url, format!("`{address}` is not on this machine"));
-        error.hint = Some("a local provider has a loopback address, e.g. `http://127.0.0.1:11434/v1`".to_owned());
+        error.hint =
+            Some("a local provider has a loopback address, e.g. `http://127.0.0.1:11434/v1`".to_owned());
         return Err(error);
     }
     Ok(())

@@ -112,11 +112,7 @@ pub async fn logs(
 }
 
 /// The bytes of a file, and with `follow` those that are added. A file that was begun anew is read from its beginning.
-fn read(
-    path: PathBuf,
-    file: Option<File>,
-    follow: bool,
-) -> impl Stream<Item = std::io::Result<Bytes>> {
+fn read(path: PathBuf, file: Option<File>, follow: bool) -> impl Stream<Item = std::io::Result<Bytes>> {
     futures::stream::try_unfold((path, file, 0_u64), move |(path, mut file, mut at)| async move {
         loop {
             if let Some(open) = &mut file {

@@ -76,7 +76,14 @@ mod tests {
         for good in ["127.0.0.1:3200", "localhost", "LOCALHOST:1", "[::1]:3200", "127.1.2.3"] {
             assert!(host_is_local(None, &headers(header::HOST, &[good])), "{good}");
         }
-        for bad in ["evil.example", "127.0.0.1.evil.example", "192.168.1.5", "localhost.evil.example", "", "a@localhost"] {
+        for bad in [
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "192.168.1.5",
+            "localhost.evil.example",
+            "",
+            "a@localhost",
+        ] {
             assert!(!host_is_local(None, &headers(header::HOST, &[bad])), "{bad}");
         }
         assert!(!host_is_local(None, &HeaderMap::new()));

@@ -20,10 +20,17 @@ use crate::{
 pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
     let runtime = app.runtime.load_full();
     let config = &runtime.config;
-    let failovers: Vec<Value> =
-        runtime.registry.failovers().map(|(llm, provider)| json!({"llm": llm, "provider": provider})).collect();
-    let breakers: Vec<Value> =
-        app.breakers.open(Instant::now()).into_iter().map(|llm| json!({"llm": llm, "state": "open"})).collect();
+    let failovers: Vec<Value> = runtime
+        .registry
+        .failovers()
+        .map(|(llm, provider)| json!({"llm": llm, "provider": provider}))
+        .collect();
+    let breakers: Vec<Value> = app
+        .breakers
+        .open(Instant::now())
+        .into_iter()
+        .map(|llm| json!({"llm": llm, "state": "open"}))
+        .collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "server": config.server,

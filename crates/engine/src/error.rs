@@ -1,0 +1,91 @@
+//! Why an engine did not become ready; the same words for everybody who waited for the same start.
+
+use std::time::Duration;
+
+use crate::SpecError;
+
+/// Why an engine is not ready. One line; what the engine itself said is in its log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// Something that a start needs is missing.
+    #[error("engine `{name}`: {source}")]
+    Spec {
+        /// The engine.
+        name: String,
+        /// What is missing.
+        source: SpecError,
+    },
+    /// It ended before it was ready, or while it was.
+    #[error("engine `{name}` ended by itself ({how}){said}", said = last_line(tail))]
+    Exited {
+        /// The engine.
+        name: String,
+        /// With which code or signal.
+        how: String,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// It was not ready in time.
+    #[error("engine `{name}` was not ready within {} s{said}", limit.as_secs(), said = last_line(tail))]
+    StartTimeout {
+        /// The engine.
+        name: String,
+        /// The time that it had.
+        limit: Duration,
+        /// The last lines of its log.
+        tail: String,
+    },
+    /// Whoever asked could not wait longer; the start goes on for others.
+    #[error("engine `{name}` is not ready yet")]
+    Deadline {
+        /// The engine.
+        name: String,
+    },
+    /// It failed so often that it rests before the next start.
+    #[error("engine `{name}` rests for {} s after {failures} failed starts: {last}", wait.as_secs().max(1))]
+    BackingOff {
+        /// The engine.
+        name: String,
+        /// How many starts failed in a row.
+        failures: u32,
+        /// How long it still rests.
+        wait: Duration,
+        /// Why the last one failed.
+        last: String,
+    },
+    /// It could not be spawned.
+    #[error("engine `{name}` cannot be spawned: {reason}")]
+    Spawn {
+        /// The engine.
+        name: String,
+        /// Why.
+        reason: String,
+    },
+    /// The agent is ending.
+    #[error("engine `{name}` is shutting down")]
+    ShuttingDown {
+        /// The engine.
+        name: String,
+    },
+}
+
+impl EngineError {
+    /// What to do about it, where there is something.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Spec { source, .. } => source.hint(),
+            Self::Exited { name, .. } | Self::StartTimeout { name, .. } | Self::BackingOff { name, .. } => {
+                Some(format!("mcpctl local logs {name}"))
+            }
+            Self::Deadline { .. } | Self::Spawn { .. } | Self::ShuttingDown { .. } => None,
+        }
+    }
+}
+
+/// The last thing that the engine said, as part of one line.
+fn last_line(tail: &str) -> String {
+    match tail.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => format!(": {}", line.chars().take(200).collect::<String>()),
+        None => String::new(),
+    }
+}

@@ -1,0 +1,60 @@
+//! What an engine is doing, for people and programs.
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// Where an engine is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineState {
+    /// Not running; the next request starts it.
+    Stopped,
+    /// On its way to ready.
+    Starting,
+    /// Takes requests.
+    Ready,
+    /// Takes no new requests and ends when the running ones have.
+    Draining,
+    /// Failed, and rests before the next start.
+    BackingOff,
+}
+
+/// How far a start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Phase {
+    /// The process is being made.
+    Spawning,
+    /// It runs and loads the model.
+    Loading,
+    /// It says that it is healthy and answers its first completion.
+    WarmingUp,
+}
+
+/// What an engine is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+    /// The provider's name.
+    pub name: String,
+    /// Where it is in its life.
+    pub state: EngineState,
+    /// How far its start is, while it starts.
+    pub phase: Option<Phase>,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// The engine's process, the leader of its group.
+    pub pid: Option<u32>,
+    /// The loopback port that it listens on.
+    pub port: Option<u16>,
+    /// The model that it runs.
+    pub model: String,
+    /// Requests that run on it.
+    pub in_flight: usize,
+    /// Memory of its whole process group, bytes.
+    pub resident_bytes: Option<u64>,
+    /// How often it was started since the agent was.
+    pub starts: u32,
+    /// Why it last failed.
+    pub last_error: Option<String>,
+}
