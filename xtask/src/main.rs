@@ -3,6 +3,7 @@
 
 mod cargo;
 mod check;
+mod demo;
 mod test;
 
 use std::process::ExitCode;
@@ -22,6 +23,8 @@ struct Cli {
 enum Task {
     /// Formatting, lints, levels, file sizes, licences, generated documents
     Check(check::Args),
+    /// See it work: real daemons, a real model, the story told step by step
+    Demo(demo::Args),
     /// Every test: unit, integration, whole daemons, documentation
     Test(test::Args),
 }
@@ -29,6 +32,7 @@ enum Task {
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Check(args) => check::run(&args),
+        Task::Demo(args) => demo::run(&args),
         Task::Test(args) => test::run(&args),
     };
     match done {

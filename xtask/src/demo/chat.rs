@@ -1,0 +1,89 @@
+//! One question to the model, its answer shown as it comes, and the progress of a cold start while it does not.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use mcpctl_client::{Chat, Client, ClientError, Delta, ServedBy};
+use serde_json::json;
+
+use super::{say::Say, world::LLM};
+
+/// What the demo asks. Small models answer it at some length, so that streaming can be seen.
+const QUESTION: &str = "Say hello and tell me something nice about rivers in two sentences.";
+
+/// What came of a question.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// An answer, and who gave it.
+    Answer { served_by: ServedBy, text: String },
+    /// An error.
+    Error { status: u16, code: String, message: String },
+}
+
+/// Asks through `client`; `status` is that of the agent, watched while nothing comes.
+pub(crate) async fn ask(say: &Say, client: &Client, status: &Client) -> Result<Told> {
+    let chat = Chat { model: LLM.to_owned(), messages: vec![json!({"role": "user", "content": QUESTION})] };
+    let answer = client.chat(&chat);
+    tokio::pin!(answer);
+    let mut shown = String::new();
+    let answer = loop {
+        tokio::select! {
+            answer = &mut answer => break answer,
+            () = tokio::time::sleep(Duration::from_millis(30)) => {
+                if let Some(progress) = progress(status).await.filter(|progress| *progress != shown) {
+                    say.note(&progress);
+                    shown = progress;
+                }
+            }
+        }
+    };
+    let mut stream = match answer {
+        Ok(stream) => stream,
+        Err(ClientError::Refused { status, error }) => {
+            let code = error.error.code.clone().unwrap_or_default();
+            let message = error.to_string();
+            say.seen(&format!("error {} ({code}): {message}", status.as_u16()));
+            return Ok(Told::Error { status: status.as_u16(), code, message });
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let served_by = stream.served_by.clone();
+    let mut text = String::new();
+    say.piece("     ");
+    while let Some(delta) = stream.next().await {
+        match delta {
+            Delta::Text(piece) => {
+                say.piece(&piece);
+                text.push_str(&piece);
+            }
+            Delta::Usage(_) => {}
+            Delta::Broken(message) => {
+                say.line_end();
+                return Ok(Told::Error { status: 200, code: "broken_stream".to_owned(), message });
+            }
+        }
+    }
+    say.line_end();
+    let name = served_by.name.as_deref().unwrap_or("nobody said who");
+    match &served_by.failover {
+        None => say.seen(&format!("answered by `{name}`, centrally")),
+        Some(class) => {
+            say.seen(&format!("answered by the local provider `{name}`, because the primary failed: {class}"))
+        }
+    }
+    Ok(Told::Answer { served_by, text })
+}
+
+/// What the local engine is at, while it starts.
+async fn progress(status: &Client) -> Option<String> {
+    let status = status.local_status().await.ok()?;
+    let engine = status.pointer("/providers/0/engine")?;
+    if engine.get("state")?.as_str()? != "starting" {
+        return None;
+    }
+    Some(match engine.get("phase")?.as_str()? {
+        "spawning" => "the local engine is started".to_owned(),
+        "loading" => "it loads the weights".to_owned(),
+        _ => "it answers its first completion".to_owned(),
+    })
+}

@@ -1,0 +1,316 @@
+//! The stage: a provider, mcpd, a network path, mcplocal, an administrator and a user.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use mcpctl_client::{Client, Options, Probe};
+use mcpctl_failover::{Access, AccessProbe as _, ProbeRequest};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+
+use super::{
+    chat::{self, Told},
+    model::Model,
+    programs::{Program, free_port, ours},
+    relay::Relay,
+    say::Say,
+};
+
+/// The central Llm.
+pub(crate) const LLM: &str = "claude";
+/// The local provider that stands in for it.
+pub(crate) const PROVIDER: &str = "desk";
+/// What gives the user its rights, and is revoked.
+const BINDING: &str = "dev-uses-llms";
+
+pub(crate) struct World {
+    // In the order in which they are ended: the agent first, so that it ends its engine.
+    mcplocal: Option<Program>,
+    mcpd: Option<Program>,
+    provider: Option<Program>,
+    path: Relay,
+    model: Model,
+    provider_at: SocketAddr,
+    mcpd_url: String,
+    agent_url: String,
+    local_key: SecretString,
+    user_token: SecretString,
+    dir: tempfile::TempDir,
+}
+
+/// What `/status` says of the engine.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct EngineSeen {
+    pub(crate) state: String,
+    pub(crate) in_flight: usize,
+    /// Lines of its log that tell of a finished completion.
+    #[serde(skip)]
+    pub(crate) completions: usize,
+}
+
+/// What `/status` says of the last failover.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct FailoverSeen {
+    pub(crate) outcome: String,
+    pub(crate) access: Vec<String>,
+}
+
+impl World {
+    pub(crate) async fn build(say: &Say, model: Model) -> Result<Self> {
+        let dir = tempfile::Builder::new().prefix("mcpctl-demo-").tempdir()?;
+        say.note("starting the provider, mcpd and mcplocal on free ports");
+        let provider_at = free_port()?;
+        let mut mcpd = Program::start(
+            "mcpd",
+            Command::new(ours("mcpd")?).arg("serve").arg("--data-dir").arg(dir.path().join("mcpd")).args([
+                "--listen",
+                "127.0.0.1:0",
+                "--inference-listen",
+                "127.0.0.1:0",
+            ]),
+            dir.path(),
+        )?;
+        let listen = address(&mcpd.says("mcpd is ready listen=").await?)?;
+        let inference = address(&mcpd.says("inference has an address of its own listen=").await?)?;
+        let path = Relay::open(inference).await?;
+        let mut world = Self {
+            mcplocal: None,
+            mcpd: Some(mcpd),
+            provider: None,
+            path,
+            model,
+            provider_at,
+            mcpd_url: format!("http://{listen}"),
+            agent_url: String::new(),
+            local_key: SecretString::default(),
+            user_token: SecretString::default(),
+            dir,
+        };
+        world.start_provider(say).await?;
+        world.set_up(say)?;
+        world.start_agent().await?;
+        Ok(world)
+    }
+
+    /// Everything that an administrator and a user do once.
+    fn set_up(&mut self, say: &Say) -> Result<()> {
+        let dir = self.dir.path();
+        let token_file = dir.join("mcpd/bootstrap-token").display().to_string();
+        let server = self.mcpd_url.clone();
+        self.mcpctl(say, &["login", &server, "--context", "admin", "--token-file", &token_file])?;
+        let documents = format!(
+            "kind: Llm\nname: {LLM}\ntype: openai\nurl: http://{}/v1\nmodel: smollm2\n---\n\
+             kind: User\nname: dev\n---\n\
+             kind: RoleBinding\nname: {BINDING}\nrole: llm-user\nsubjects: [{{kind: User, name: dev}}]\n",
+            self.provider_at
+        );
+        fs::write(dir.join("setup.yaml"), documents)?;
+        let setup = dir.join("setup.yaml").display().to_string();
+        self.mcpctl(say, &["apply", "-f", &setup])?;
+        let token = self.mcpctl(say, &["create", "token", "dev-laptop", "--for", "User/dev"])?;
+        self.user_token = SecretString::from(token.trim());
+        let token_file = dir.join("dev-token");
+        fs::write(&token_file, self.user_token.expose_secret())?;
+        let token_file = token_file.display().to_string();
+        self.mcpctl(say, &["login", &server, "--context", "dev", "--token-file", &token_file])?;
+        Ok(())
+    }
+
+    async fn start_agent(&mut self) -> Result<()> {
+        let dir = self.dir.path();
+        let config = format!(
+            "server: {}\ninference: http://{}\nlisten: 127.0.0.1:0\nproviders:\n  - name: {PROVIDER}\n    \
+             type: llama-server-managed\n    command: {}\n    model: {}\n    contextLength: 2048\n    \
+             idleTimeout: 10m\n    failoverFor: {LLM}\n",
+            self.mcpd_url,
+            self.path.address(),
+            yaml(&self.model.server),
+            yaml(&self.model.weights),
+        );
+        fs::write(dir.join("mcplocal.yaml"), config)?;
+        let mut agent = Program::start(
+            "mcplocal",
+            Command::new(ours("mcplocal")?).arg("--config").arg(dir.join("mcplocal.yaml")).envs(self.homes()),
+            dir,
+        )?;
+        let listen = address(&agent.says("mcplocal is ready listen=").await?)?;
+        self.agent_url = format!("http://{listen}");
+        self.mcplocal = Some(agent);
+        let key = fs::read_to_string(dir.join("state/mcpctl/mcplocal/local-key"))?;
+        self.local_key = SecretString::from(key.trim());
+        Ok(())
+    }
+
+    fn homes(&self) -> [(&'static str, PathBuf); 2] {
+        let dir = self.dir.path();
+        [("XDG_CONFIG_HOME", dir.join("config")), ("XDG_STATE_HOME", dir.join("state"))]
+    }
+
+    /// Runs mcpctl as a person would, and answers what it printed.
+    fn mcpctl(&self, say: &Say, args: &[&str]) -> Result<String> {
+        let shown: Vec<String> = args.iter().map(|arg| shorten(arg, self.dir.path())).collect();
+        say.command(&format!("mcpctl {}", shown.join(" ")));
+        let output = Command::new(ours("mcpctl")?).args(args).envs(self.homes()).output()?;
+        ensure!(
+            output.status.success(),
+            "mcpctl {} failed: {}",
+            shown.join(" "),
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        Ok(String::from_utf8(output.stdout)?)
+    }
+
+    pub(crate) async fn start_provider(&mut self, say: &Say) -> Result<()> {
+        let port = self.provider_at.port().to_string();
+        let mut provider = Program::start(
+            "provider",
+            Command::new(&self.model.server)
+                .arg("-m")
+                .arg(&self.model.weights)
+                .args([
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    &port,
+                    "--alias",
+                    "smollm2",
+                    "-c",
+                    "2048",
+                    "-np",
+                    "1",
+                ])
+                .args(["--no-ui", "--offline", "--sse-ping-interval", "1"]),
+            self.dir.path(),
+        )?;
+        provider.answers(&format!("http://{}", self.provider_at)).await?;
+        say.note("the provider answers");
+        self.provider = Some(provider);
+        Ok(())
+    }
+
+    pub(crate) fn kill_provider(&mut self, say: &Say) {
+        if let Some(provider) = self.provider.take() {
+            provider.kill();
+            say.note("the provider is killed");
+        }
+    }
+
+    pub(crate) async fn cut(&mut self, say: &Say) {
+        self.path.cut().await;
+        say.note("the path between mcplocal and mcpd's inference is cut");
+    }
+
+    pub(crate) async fn mend(&mut self, say: &Say) -> Result<()> {
+        self.path.mend().await?;
+        say.note("the path is whole again");
+        Ok(())
+    }
+
+    pub(crate) fn revoke(&self, say: &Say) -> Result<()> {
+        self.mcpctl(say, &["--context", "admin", "delete", "rolebinding", BINDING]).map(drop)
+    }
+
+    pub(crate) fn grant(&self, say: &Say) -> Result<()> {
+        let setup = self.dir.path().join("setup.yaml").display().to_string();
+        self.mcpctl(say, &["--context", "admin", "apply", "-f", &setup]).map(drop)
+    }
+
+    /// Asks the model as the user does: with the local key, through the agent.
+    pub(crate) async fn chat(&self, say: &Say) -> Result<Told> {
+        let agent = self.agent()?;
+        chat::ask(say, &agent, &agent).await
+    }
+
+    fn agent(&self) -> Result<Client> {
+        Ok(Client::new(self.agent_url.parse()?, Some(self.local_key.clone()), &Options::default())?)
+    }
+
+    /// What the centre says of the user and the Llm, asked just as the agent asks.
+    pub(crate) async fn probe(&self) -> Result<Access> {
+        let probe = Probe::new(self.mcpd_url.parse()?)?;
+        let bearer = mcpctl_failover::Bearer::new(self.user_token.expose_secret());
+        let status = probe.head(&ProbeRequest { llm: LLM.to_owned(), bearer }).await?;
+        Ok(Access::from_status(status))
+    }
+
+    pub(crate) async fn engine(&self) -> Result<EngineSeen> {
+        let status = self.agent()?.local_status().await?;
+        let engine = status.pointer("/providers/0/engine").context("the engine's status")?;
+        let mut seen: EngineSeen = serde_json::from_value(engine.clone())?;
+        seen.completions = self.completions();
+        Ok(seen)
+    }
+
+    pub(crate) async fn last_failover(&self) -> Result<FailoverSeen> {
+        let status = self.agent()?.local_status().await?;
+        let last = status.get("lastFailover").context("the last failover")?;
+        Ok(serde_json::from_value(last.clone())?)
+    }
+
+    /// Completions that the engine answered since, by its own log.
+    pub(crate) fn engine_completions(&self, since: &EngineSeen) -> usize {
+        self.completions().saturating_sub(since.completions)
+    }
+
+    fn completions(&self) -> usize {
+        let log = self.dir.path().join(format!("state/mcpctl/mcplocal/logs/{PROVIDER}.log"));
+        let log = fs::read_to_string(log).unwrap_or_default();
+        log.lines().filter(|line| line.contains("print_timing") || line.contains("launch_slot_")).count()
+    }
+
+    pub(crate) fn say_how_to_use(&self, say: &Say) -> Result<()> {
+        say.title("everything keeps running; Ctrl-C ends it. In another terminal, any OpenAI client works:");
+        anstream::println!();
+        for (name, value) in self.homes() {
+            anstream::println!("  export {name}={}", value.display());
+        }
+        anstream::println!("  export MCPLOCAL_ADDRESS={}", self.agent_url);
+        anstream::println!("  export OPENAI_BASE_URL={}/v1", self.agent_url);
+        anstream::println!("  export OPENAI_API_KEY={}", self.local_key.expose_secret());
+        anstream::println!("\n  {} chat {LLM} -p 'Say hello'", ours("mcpctl")?.display());
+        anstream::println!("  {} local status\n", ours("mcpctl")?.display());
+        Ok(())
+    }
+
+    /// Ends everything in good order, and looks that nothing is left.
+    pub(crate) async fn end(mut self, say: &Say) -> Result<()> {
+        say.step("everything ends");
+        let (agent, mcpd) = (self.mcplocal.take(), self.mcpd.take());
+        for program in [agent, mcpd].into_iter().flatten() {
+            let log = program.log()?;
+            program.end().await?;
+            if log.contains(self.user_token.expose_secret()) {
+                bail!("a log holds the user's token");
+            }
+        }
+        if let Some(provider) = self.provider.take() {
+            provider.end().await?;
+        }
+        let left = fs::read_dir(self.dir.path().join("state/mcpctl/mcplocal/engines"))?.count();
+        ensure!(left == 0, "the agent left an engine behind");
+        say.seen("the agent ended its engine before it ended itself");
+        Ok(())
+    }
+}
+
+/// `127.0.0.1:3100 version=…` begins with an address.
+fn address(rest: &str) -> Result<SocketAddr> {
+    let text = rest.split_whitespace().next().unwrap_or_default();
+    text.parse().with_context(|| format!("`{text}` is not an address"))
+}
+
+/// A path as a YAML text.
+fn yaml(path: &Path) -> String {
+    serde_json::Value::from(path.display().to_string()).to_string()
+}
+
+/// Temporary folders are noise in a story.
+fn shorten(arg: &str, dir: &Path) -> String {
+    arg.replace(&format!("{}/", dir.display()), "")
+}
