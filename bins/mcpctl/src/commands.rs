@@ -1,0 +1,102 @@
+//! The commands, one file each.
+
+mod apply;
+mod auth;
+mod chat;
+mod completion;
+mod config;
+mod create;
+mod delete;
+mod describe;
+mod doctor;
+mod edit;
+mod files;
+mod get;
+mod local;
+mod login;
+mod patch;
+mod resources;
+mod version;
+mod watch;
+
+use clap::{Parser, Subcommand};
+
+use crate::{Outcome, context::Global};
+
+/// Central rules for language models, and local models that stand in for central ones while the centre allows it
+#[derive(Parser)]
+#[command(name = "mcpctl", version, max_term_width = 100, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Sign in at an mcpd and remember it
+    Login(login::Args),
+    /// End the session and forget its token
+    Logout,
+    /// Say who is signed in
+    Whoami(auth::WhoamiArgs),
+    /// Contexts: which servers are known, and which one is used
+    Config(config::Args),
+    /// Show resources
+    Get(get::Args),
+    /// Show one resource in full
+    Describe(describe::Args),
+    /// Make a resource
+    Create(create::Args),
+    /// Make or change resources from files, all or none
+    Apply(apply::Args),
+    /// Change a resource in an editor
+    Edit(edit::Args),
+    /// Change fields of a resource
+    Patch(patch::Args),
+    /// Remove resources
+    Delete(delete::Args),
+    /// Show what an apply would change
+    Diff(apply::DiffArgs),
+    /// List the kinds of resources
+    ApiResources,
+    /// Questions about rights
+    Auth(auth::Args),
+    /// Talk to a model
+    Chat(chat::Args),
+    /// The agent on this machine
+    Local(local::Args),
+    /// Look for what is wrong with this machine's set-up
+    Doctor,
+    /// Print a completion script
+    Completion(completion::Args),
+    /// Print versions
+    Version,
+}
+
+/// Runs a command.
+pub async fn run(cli: Cli) -> Outcome {
+    let Cli { global, command } = cli;
+    match command {
+        Command::Login(args) => login::login(&global, args).await,
+        Command::Logout => login::logout(&global).await,
+        Command::Whoami(args) => auth::whoami(&global, &args).await,
+        Command::Config(args) => config::run(&global, args),
+        Command::Get(args) => get::run(&global, args).await,
+        Command::Describe(args) => describe::run(&global, &args).await,
+        Command::Create(args) => create::run(&global, args).await,
+        Command::Apply(args) => apply::run(&global, &args).await,
+        Command::Edit(args) => edit::run(&global, &args).await,
+        Command::Patch(args) => patch::run(&global, &args).await,
+        Command::Delete(args) => delete::run(&global, &args).await,
+        Command::Diff(args) => apply::diff(&global, &args).await,
+        Command::ApiResources => resources::run(),
+        Command::Auth(args) => auth::run(&global, args).await,
+        Command::Chat(args) => chat::run(&global, args).await,
+        Command::Local(args) => local::run(args).await,
+        Command::Doctor => doctor::run(&global).await,
+        Command::Completion(args) => completion::run(&args),
+        Command::Version => version::run(&global).await,
+    }
+}

@@ -1,0 +1,233 @@
+//! `mcpctl chat`: talk to a model, through the agent where one runs.
+
+use std::{
+    io::{IsTerminal as _, Read as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy};
+use owo_colors::OwoColorize as _;
+use rustyline::{DefaultEditor, error::ReadlineError};
+use secrecy::SecretString;
+use serde_json::{Value, json};
+
+use super::local;
+use crate::{
+    Outcome,
+    context::{self, Global},
+    failure::Failure,
+};
+
+/// Whom to talk to.
+#[derive(clap::Args)]
+pub struct Args {
+    /// The Llm; where there is only one, it need not be said
+    llm: Option<String>,
+    /// Ask this and end; - reads it from standard input
+    #[arg(long, short, value_name = "PROMPT")]
+    prompt: Option<String>,
+    /// Through mcplocal, or not at all
+    #[arg(long, conflicts_with = "direct")]
+    local: bool,
+    /// Straight to mcpd, without mcplocal and its local models
+    #[arg(long)]
+    direct: bool,
+}
+
+/// Chats.
+pub async fn run(global: &Global, args: Args) -> Outcome {
+    let through = through(global, &args).await?;
+    let llm = match args.llm {
+        Some(llm) => llm,
+        None => only_llm(&through.client).await?,
+    };
+    let mut chat = Chat { model: llm, messages: Vec::new() };
+    match args.prompt.as_deref() {
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            ask(&through, &mut chat, text.trim_end()).await?;
+        }
+        Some(prompt) => ask(&through, &mut chat, prompt).await?,
+        None if std::io::stdin().is_terminal() => converse(&through, &mut chat).await?,
+        None => {
+            return Err(
+                Failure::new("there is no terminal to talk at").hint("say -p PROMPT, or -p - to read it")
+            );
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The way to the model.
+struct Through {
+    client: Client,
+    /// Whether it leads through the agent.
+    agent: Option<Client>,
+}
+
+async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
+    let agent = if args.direct { None } else { local::is_running().await };
+    let (server, bearer) = match (agent, args.local) {
+        (None, true) => {
+            return Err(
+                Failure::new("mcplocal does not run").hint("start it with `mcplocal`, or leave --local out")
+            );
+        }
+        (Some(address), _) => {
+            // One's own token where there is one, so that the chosen context counts; else the key of this machine.
+            let own = global.identity().ok().and_then(|(_, bearer)| bearer);
+            let bearer = own.map_or_else(context::local_key, Ok)?;
+            (address, Some(bearer))
+        }
+        (None, false) => {
+            let (server, bearer) = global.identity()?;
+            return Ok(Through { client: client(server, bearer)?, agent: None });
+        }
+    };
+    Ok(Through { client: client(server, bearer)?, agent: context::agent().ok() })
+}
+
+fn client(server: url::Url, bearer: Option<SecretString>) -> Result<Client, Failure> {
+    Ok(Client::new(server, bearer, &Options::default())?)
+}
+
+async fn only_llm(client: &Client) -> Result<String, Failure> {
+    let models = client.models().await?;
+    let ids = models.pointer("/data").and_then(Value::as_array).into_iter().flatten();
+    let ids: Vec<&str> =
+        ids.filter_map(|model| model.get("id")?.as_str()).filter(|id| !id.contains('/')).collect();
+    match ids.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err(Failure::new("there is no Llm that you may run").hint("ask an administrator for access")),
+        several => Err(Failure::new("which Llm?").hint(format!("mcpctl chat {}", several.join(" | ")))),
+    }
+}
+
+async fn converse(through: &Through, chat: &mut Chat) -> Result<(), Failure> {
+    let mut editor = DefaultEditor::new().map_err(Failure::new)?;
+    let way = if through.agent.is_some() { "through mcplocal" } else { "straight at mcpd" };
+    anstream::eprintln!("talking to `{}` {way}; Ctrl-D ends", chat.model);
+    loop {
+        match editor.readline("> ") {
+            Ok(line) if line.trim().is_empty() => {}
+            Ok(line) => {
+                let _ = editor.add_history_entry(&line);
+                let said = chat.messages.len();
+                if let Err(failure) = ask(through, chat, &line).await {
+                    // The conversation goes on without what was not answered.
+                    chat.messages.truncate(said);
+                    failure.report();
+                }
+            }
+            Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(()),
+            Err(error) => return Err(Failure::new(error)),
+        }
+    }
+}
+
+/// Asks, prints the answer as it comes, and keeps both in the conversation.
+async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Failure> {
+    chat.messages.push(json!({"role": "user", "content": prompt}));
+    let mut stream = {
+        let answer = through.client.chat(chat);
+        tokio::pin!(answer);
+        let mut progress = Progress::default();
+        loop {
+            tokio::select! {
+                answer = &mut answer => {
+                    progress.clear();
+                    break answer.map_err(explain)?;
+                }
+                () = tokio::time::sleep(Duration::from_millis(200)) => progress.show(through.agent.as_ref()).await,
+            }
+        }
+    };
+    say_who(&stream.served_by);
+    let mut text = String::new();
+    let mut out = std::io::stdout().lock();
+    while let Some(delta) = stream.next().await {
+        match delta {
+            Delta::Text(piece) => {
+                out.write_all(piece.as_bytes())?;
+                out.flush()?;
+                text.push_str(&piece);
+            }
+            Delta::Usage(_) => {}
+            Delta::Broken(message) => {
+                writeln!(out)?;
+                return Err(Failure::new(format!("the answer is not complete: {message}")).hint("ask again"));
+            }
+        }
+    }
+    writeln!(out)?;
+    chat.messages.push(json!({"role": "assistant", "content": text}));
+    Ok(())
+}
+
+fn say_who(served_by: &ServedBy) {
+    let Some(class) = &served_by.failover else { return };
+    let why = match class.as_str() {
+        "connect" => "the centre or its provider cannot be reached",
+        "no_response" => "the centre did not answer in time",
+        "no_first_token" => "the centre's model did not begin in time",
+        "server_error" => "the centre's provider is in trouble",
+        "rate_limited" => "the centre's provider has no room",
+        "upstream_credentials" => "the centre's provider refused its key",
+        "context_length" => "the prompt is too long for the central model",
+        other => other,
+    };
+    let name = served_by.name.as_deref().unwrap_or("a local model");
+    anstream::eprintln!("{}", format!("[answered by the local provider `{name}`: {why}]").yellow());
+}
+
+fn explain(error: ClientError) -> Failure {
+    match &error {
+        ClientError::Refused { error: body, .. } if error.hint().is_none() => {
+            let failure = Failure::new(&error);
+            match body.error.code.as_deref() {
+                Some("forbidden") => {
+                    failure.hint("an administrator can say why: mcpctl auth who-can run llms NAME")
+                }
+                _ => failure,
+            }
+        }
+        _ => error.into(),
+    }
+}
+
+/// A line that says what a cold start is at, on terminals only.
+#[derive(Default)]
+struct Progress {
+    shown: bool,
+}
+
+impl Progress {
+    async fn show(&mut self, agent: Option<&Client>) {
+        let Some(agent) = agent.filter(|_| std::io::stderr().is_terminal()) else { return };
+        let Ok(status) = agent.local_status().await else { return };
+        let engines = status.get("providers").and_then(Value::as_array).into_iter().flatten();
+        let starting = engines.filter_map(|provider| provider.get("engine")).find_map(|engine| {
+            if engine.get("state")?.as_str()? != "starting" {
+                return None;
+            }
+            let phase = match engine.get("phase")?.as_str()? {
+                "spawning" => "starting",
+                "loading" => "loading weights",
+                _ => "answering its first completion",
+            };
+            Some(format!("local model `{}`: {phase}…", engine.get("name")?.as_str()?))
+        });
+        if let Some(text) = starting {
+            self.shown = true;
+            anstream::eprint!("\r\x1b[2K{text}");
+        }
+    }
+
+    fn clear(&mut self) {
+        if std::mem::take(&mut self.shown) {
+            anstream::eprint!("\r\x1b[2K");
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Tokens and secrets.
+
+use std::{collections::BTreeMap, process::ExitCode};
+
+use mcpctl_api::{
+    Document, HumanDuration, Name, Spec,
+    question::TokenRequest,
+    spec::{SecretSpec, SecretValue, Subject},
+};
+use mcpctl_client::Client;
+
+use super::{document, people::subject};
+use crate::{Outcome, failure::Failure, output::table::until};
+
+/// A credential for somebody.
+#[derive(clap::Args)]
+pub(super) struct Token {
+    /// What it is called
+    name: Name,
+    /// Whom it stands for, e.g. User/alice or ServiceAccount/ci
+    #[arg(long = "for", value_name = "KIND/NAME", value_parser = subject)]
+    subject: Subject,
+    /// How long it is good for, e.g. 12h or 90d
+    #[arg(long, value_name = "DURATION", default_value = "30d")]
+    expires_in: HumanDuration,
+}
+
+impl Token {
+    pub(super) async fn issue(self, client: &Client) -> Outcome {
+        let Self { name, subject, expires_in } = self;
+        let issued =
+            client.create_token(&TokenRequest { name, subject, expires_in: Some(expires_in) }).await?;
+        // The token alone, so that it can go straight into a file or a variable.
+        anstream::println!("{}", issued.token.expose());
+        anstream::eprintln!(
+            "tokens/{} created for {}, expires {}; it is shown this once",
+            issued.name,
+            issued.subject,
+            until(issued.expires_at)
+        );
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Keys and values that nobody can read back.
+#[derive(clap::Args)]
+#[group(id = "values", multiple = true)]
+pub(super) struct Secret {
+    /// What it is called
+    name: Name,
+    /// A value as it is; it stays in the shell's history
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    from_literal: Vec<(String, String)>,
+    /// A value from a file
+    #[arg(long, value_name = "KEY=FILE", value_parser = pair)]
+    from_file: Vec<(String, String)>,
+    /// A value from an environment variable
+    #[arg(long, value_name = "KEY=VARIABLE", value_parser = pair)]
+    from_env: Vec<(String, String)>,
+}
+
+impl Secret {
+    pub(super) fn document(self) -> Result<Document, Failure> {
+        let mut data = BTreeMap::new();
+        if !self.from_literal.is_empty() {
+            anstream::eprintln!("note: a value on the command line stays in the shell's history");
+        }
+        for (key, value) in self.from_literal {
+            put(&mut data, key, value)?;
+        }
+        for (key, path) in self.from_file {
+            let value = std::fs::read_to_string(&path).map_err(|e| Failure::new(format!("`{path}`: {e}")))?;
+            put(&mut data, key, value.trim_end_matches(['\r', '\n']).to_owned())?;
+        }
+        for (key, variable) in self.from_env {
+            let value = std::env::var(&variable)
+                .map_err(|_| Failure::new(format!("the variable `{variable}` is not set")))?;
+            put(&mut data, key, value)?;
+        }
+        if data.is_empty() {
+            return Err(Failure::new("a secret without values")
+                .hint("say --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
+        }
+        Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data })))
+    }
+}
+
+fn put(data: &mut BTreeMap<String, Option<SecretValue>>, key: String, value: String) -> Result<(), Failure> {
+    match data.insert(key.clone(), Some(SecretValue::new(value))) {
+        None => Ok(()),
+        Some(_) => Err(Failure::new(format!("the key `{key}` is given twice"))),
+    }
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        // What was typed may be the secret itself, so it is not repeated.
+        _ => Err("write KEY=…".to_owned()),
+    }
+}
