@@ -4,7 +4,10 @@
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
+    clippy::print_stderr,
     reason = "only tests use this crate; a broken fixture fails the test where it stands"
 )]
 
+pub mod daemons;
 pub mod model_server;
+pub mod postgres;
