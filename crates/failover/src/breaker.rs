@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// So many failures in a row open it; 0 is read as 1, the strictest.
+    /// So many failures in a row open it; 0 means the same as 1, the strictest.
     pub failures: u32,
-    /// For how long it stays open; it does not grow. Zero is a try with every request, one at a time.
+    /// For how long it stays open; it does not grow. Zero is no rest at all, but still one trial at a time.
     pub open: Duration,
 }
 
@@ -50,8 +50,14 @@ pub struct Breaker {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    Closed { failures: u32 },
-    Open { until: Instant },
+    Closed {
+        failures: u32,
+    },
+    Open {
+        since: Instant,
+    },
+    /// It has rested; the next request is the trial.
+    Due,
     Trying,
 }
 
@@ -65,11 +71,12 @@ impl Breaker {
     pub fn admit(&mut self, now: Instant) -> Admission {
         match self.state {
             State::Closed { .. } => Admission::Closed,
-            State::Open { until } if now >= until => {
+            State::Open { since } if self.is_resting(since, now) => Admission::Open,
+            State::Open { .. } | State::Due => {
                 self.state = State::Trying;
                 Admission::Trial
             }
-            State::Open { .. } | State::Trying => Admission::Open,
+            State::Trying => Admission::Open,
         }
     }
 
@@ -78,14 +85,14 @@ impl Breaker {
         self.state = match (self.state, admission, verdict) {
             (_, Admission::Open, _) => return,
             // A trial of which nothing was learned frees the place for the next.
-            (State::Trying, Admission::Trial, Verdict::Nothing) => State::Open { until: now },
+            (State::Trying, Admission::Trial, Verdict::Nothing) => State::Due,
             (State::Trying, Admission::Trial, Verdict::Success) => State::Closed { failures: 0 },
-            (State::Trying, Admission::Trial, Verdict::Failure) => self.opened(now),
+            (State::Trying, Admission::Trial, Verdict::Failure) => State::Open { since: now },
             (State::Closed { .. }, _, Verdict::Success) => State::Closed { failures: 0 },
             (State::Closed { failures }, _, Verdict::Failure) => {
                 let failures = failures.saturating_add(1);
-                if failures >= self.policy.failures.max(1) {
-                    self.opened(now)
+                if failures >= self.policy.failures {
+                    State::Open { since: now }
                 } else {
                     State::Closed { failures }
                 }
@@ -98,14 +105,15 @@ impl Breaker {
     /// Whether it lets the target rest at this moment.
     pub fn is_open(&self, now: Instant) -> bool {
         match self.state {
-            State::Closed { .. } => false,
-            State::Open { until } => now < until,
+            State::Closed { .. } | State::Due => false,
+            State::Open { since } => self.is_resting(since, now),
             State::Trying => true,
         }
     }
 
-    fn opened(&self, now: Instant) -> State {
-        State::Open { until: now + self.policy.open }
+    /// Compared as a span, because a sum of time and window could overflow.
+    fn is_resting(&self, since: Instant, now: Instant) -> bool {
+        now.saturating_duration_since(since) < self.policy.open
     }
 }
 
@@ -181,12 +189,70 @@ mod tests {
     }
 
     #[test]
-    fn inv_15_zero_failures_is_read_as_one() {
+    fn inv_15_zero_failures_open_it_as_one_does() {
         let now = Instant::now();
         let mut breaker = Breaker::new(BreakerPolicy { failures: 0, ..POLICY });
         let admission = breaker.admit(now);
         assert_eq!(admission, Admission::Closed);
         breaker.record(admission, Verdict::Failure, now);
         assert!(breaker.is_open(now));
+    }
+
+    #[test]
+    fn inv_15_a_window_of_zero_still_tries_with_one_request_at_a_time() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 1, open: Duration::ZERO });
+        breaker.record(Admission::Closed, Verdict::Failure, now);
+        assert_eq!(breaker.admit(now), Admission::Trial);
+        assert_eq!(breaker.admit(now), Admission::Open);
+        breaker.record(Admission::Trial, Verdict::Failure, now);
+        assert_eq!(breaker.admit(now), Admission::Trial, "a failed trial does not close it");
+    }
+
+    #[test]
+    fn the_longest_window_there_is_does_not_overflow() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(BreakerPolicy { failures: 1, open: Duration::MAX });
+        breaker.record(Admission::Closed, Verdict::Failure, now);
+        assert_eq!(breaker.admit(now + Duration::from_secs(1 << 30)), Admission::Open);
+    }
+
+    #[test]
+    fn a_clock_that_steps_back_does_not_end_the_rest() {
+        let now = Instant::now() + Duration::from_secs(60);
+        let mut breaker = opened(now);
+        assert_eq!(breaker.admit(now - Duration::from_secs(30)), Admission::Open);
+    }
+
+    #[test]
+    fn while_one_tries_the_others_are_told_to_wait_and_their_late_answers_decide_nothing() {
+        let now = Instant::now();
+        let later = now + Duration::from_secs(10);
+        for verdict in [Verdict::Success, Verdict::Failure, Verdict::Nothing] {
+            let mut breaker = opened(now);
+            assert_eq!(breaker.admit(later), Admission::Trial);
+            for late in [Admission::Closed, Admission::Open] {
+                breaker.record(late, verdict, later);
+                assert!(breaker.is_open(later), "{late:?} {verdict:?}");
+                assert_eq!(breaker.admit(later + POLICY.open), Admission::Open, "{late:?} {verdict:?}");
+            }
+            breaker.record(Admission::Trial, Verdict::Success, later);
+            assert_eq!(breaker.admit(later), Admission::Closed);
+        }
+    }
+
+    #[test]
+    fn a_request_that_was_not_admitted_counts_for_nothing() {
+        let now = Instant::now();
+        let mut breaker = Breaker::new(POLICY);
+        for _ in 0..5 {
+            breaker.record(Admission::Open, Verdict::Failure, now);
+        }
+        assert_eq!(breaker.admit(now), Admission::Closed);
+    }
+
+    #[test]
+    fn the_defaults_are_the_contracts() {
+        assert_eq!(BreakerPolicy::default(), POLICY);
     }
 }

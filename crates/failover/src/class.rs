@@ -143,3 +143,58 @@ impl fmt::Display for FailureClass {
         f.write_str(self.as_str())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// CONTRACT.md, "What fails over", line by line: the word, tried again, fails over by default, and where named.
+    const TABLE: [(FailureClass, &str, RetryRule, bool, bool); 12] = [
+        (FailureClass::Connect, "connect", RetryRule::Once, true, true),
+        (FailureClass::NoResponse, "no_response", RetryRule::Never, true, true),
+        (FailureClass::NoFirstToken, "no_first_token", RetryRule::Never, true, true),
+        (FailureClass::ServerError, "server_error", RetryRule::WithinBudget, true, true),
+        (FailureClass::RateLimited, "rate_limited", RetryRule::AfterHint, true, true),
+        (FailureClass::UpstreamCredentials, "upstream_credentials", RetryRule::Never, true, true),
+        (FailureClass::ContextLength, "context_length", RetryRule::Never, false, true),
+        (FailureClass::Rejected, "rejected", RetryRule::Never, false, false),
+        (FailureClass::Denied, "denied", RetryRule::Never, false, false),
+        (FailureClass::Quota, "quota", RetryRule::Never, false, false),
+        (FailureClass::Cancelled, "cancelled", RetryRule::Never, false, false),
+        (FailureClass::BrokenStream, "broken_stream", RetryRule::Never, false, false),
+    ];
+
+    #[test]
+    fn inv_02_the_table_is_the_contracts() {
+        assert_eq!(TABLE.map(|(class, ..)| class), FailureClass::ALL);
+        for (class, _, retry, by_default, where_named) in TABLE {
+            assert_eq!(class.retry(), retry, "{class}");
+            assert_eq!(class.may_fail_over(&[]), by_default, "{class}");
+            assert_eq!(class.may_fail_over(&FailureClass::ALL), where_named, "{class}");
+            assert_eq!(class.trips_breaker(), by_default, "{class}");
+        }
+    }
+
+    #[test]
+    fn inv_02_naming_one_class_lets_no_other_fail_over() {
+        for named in FailureClass::ALL {
+            let failing_over = FailureClass::ContextLength.may_fail_over(&[named]);
+            assert_eq!(failing_over, named == FailureClass::ContextLength, "{named}");
+        }
+    }
+
+    #[test]
+    fn every_class_has_one_word_in_headers_and_documents() {
+        for (class, word, ..) in TABLE {
+            let quoted = format!("\"{word}\"");
+            assert_eq!((class.as_str(), class.to_string().as_str()), (word, word));
+            assert_eq!(word.parse(), Ok(class));
+            assert_eq!(serde_json::to_string(&class).unwrap(), quoted);
+            assert_eq!(serde_json::from_str::<FailureClass>(&quoted).unwrap(), class);
+        }
+        for wrong in ["", "Connect", "CONNECT", "no-response", "connect ", "timeout"] {
+            assert_eq!(wrong.parse::<FailureClass>(), Err(UnknownClass(wrong.to_owned())));
+        }
+        assert_eq!(UnknownClass("x".to_owned()).to_string(), "`x` is not a class of failure");
+    }
+}

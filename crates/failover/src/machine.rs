@@ -36,7 +36,7 @@ pub struct Setup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
     phase: Phase,
-    /// Why the primary is not the one to answer; `None` while it is, or was never asked.
+    /// How the primary failed; `None` where it did not, or was not asked.
     failed: Option<FailureClass>,
 }
 
@@ -88,10 +88,21 @@ pub enum Action {
     ReturnLocal,
 }
 
-/// Proof that the centre allowed this request a moment ago. Only the machine makes one.
+/// Proof that the centre allowed this request a moment ago. Only the machine makes one, and it serves for one run.
 ///
 /// ```compile_fail,E0423
 /// let forged = mcpctl_failover::machine::AccessGrant(());
+/// ```
+///
+/// ```compile_fail,E0599
+/// fn twice(grant: mcpctl_failover::machine::AccessGrant) {
+///     let another = grant.clone();
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// fn needs_default<T: Default>() {}
+/// needs_default::<mcpctl_failover::machine::AccessGrant>();
 /// ```
 #[derive(Debug, PartialEq, Eq)]
 pub struct AccessGrant(());
@@ -102,7 +113,7 @@ impl State {
         Self { phase: Phase::Start, failed: None }
     }
 
-    /// The class of failure for which a substitute was asked; `None` where the breaker skipped the primary.
+    /// How the primary failed; `None` where it did not, or the breaker skipped it.
     pub const fn failed(&self) -> Option<FailureClass> {
         self.failed
     }

@@ -1,7 +1,9 @@
 //! Drives the [machine](crate::machine) for one request: calls the primary, asks the centre, calls the local provider.
 
 use std::{
+    fmt,
     future::Future,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -92,7 +94,17 @@ pub struct FailoverRouter<A> {
     probe: A,
     also_on: Vec<FailureClass>,
     reprobe_after: Duration,
-    clock: fn() -> Instant,
+    clock: Clock,
+}
+
+/// Where the router takes the time from.
+#[derive(Clone)]
+struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
+
+impl fmt::Debug for Clock {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Clock")
+    }
 }
 
 impl<A: AccessProbe + Sync> FailoverRouter<A> {
@@ -101,7 +113,8 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
 
     /// A router that asks the centre through `probe`.
     pub fn new(probe: A) -> Self {
-        Self { probe, also_on: Vec::new(), reprobe_after: Self::REPROBE_AFTER, clock: Instant::now }
+        let clock = Clock(Arc::new(Instant::now));
+        Self { probe, also_on: Vec::new(), reprobe_after: Self::REPROBE_AFTER, clock }
     }
 
     /// Adds classes that do not fail over by default.
@@ -118,10 +131,10 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
         self
     }
 
-    /// Takes the time from elsewhere.
+    /// Takes the time from elsewhere than [`Instant::now`].
     #[must_use]
-    pub fn with_clock(mut self, clock: fn() -> Instant) -> Self {
-        self.clock = clock;
+    pub fn with_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
+        self.clock = Clock(Arc::new(clock));
         self
     }
 
@@ -164,11 +177,13 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
         };
         let mut trail = Trail::default();
         let (mut answer, mut ready) = (None, None);
-        let (mut state, mut action) = State::start().on(Event::Begin, &setup, (self.clock)());
+        let (mut state, mut action) = State::start().on(Event::Begin, &setup, (self.clock.0)());
         loop {
             let event = match (action, stand_in) {
                 (Action::CallPrimary, _) => {
                     trail.primary_called = true;
+                    // Asked after all, it may take minutes: the local provider is not held ready meanwhile.
+                    ready = None;
                     let result = primary.call().await;
                     let event = match &result {
                         Ok(_) => Event::PrimaryOk,
@@ -220,7 +235,7 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                     }
                 },
             };
-            (state, action) = state.on(event, &setup, (self.clock)());
+            (state, action) = state.on(event, &setup, (self.clock.0)());
         }
     }
 }
