@@ -11,3 +11,4 @@
 pub mod daemons;
 pub mod model_server;
 pub mod postgres;
+pub mod python;
