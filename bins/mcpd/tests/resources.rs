@@ -1,0 +1,361 @@
+//! Resources, people and rights over HTTP, as stories on a real daemon.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use mcpctl_testkit::daemons::{Mcpd, McpdOptions, eventually, program};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+async fn json_of(answer: reqwest::Response) -> Value {
+    answer.json().await.unwrap()
+}
+
+#[tokio::test]
+async fn the_first_start_leaves_a_private_token_and_never_prints_it() {
+    let mcpd = Mcpd::start().await;
+    for file in ["bootstrap-token", "master-key", "mcpd.sqlite"] {
+        let mode = std::fs::metadata(mcpd.data_dir().join(file)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{file}");
+    }
+    let me = json_of(mcpd.get("/api/v1/auth/whoami", &mcpd.admin()).await).await;
+    assert_eq!((&me["subject"]["name"], &me["roles"]), (&json!("admin"), &json!(["admin"])));
+    assert!(mcpd.log().contains("bootstrap-token") && !mcpd.log().contains(&mcpd.admin()));
+}
+
+#[tokio::test]
+async fn inv_09_get_and_head_of_an_llm_by_id_and_by_name() {
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("claude", "http://127.0.0.1:1").await;
+    let admin = mcpd.admin();
+    let got = mcpd.get("/api/v1/llms/claude", &admin).await;
+    let headers = got.headers().clone();
+    let llm = json_of(got).await;
+    let id = llm["id"].as_str().unwrap();
+    assert_eq!(json_of(mcpd.get(&format!("/api/v1/llms/{id}"), &admin).await).await, llm, "by id as by name");
+
+    for path in ["/api/v1/llms/claude".to_owned(), format!("/api/v1/llms/{id}")] {
+        let head = mcpd.head(&path, &admin).await;
+        assert_eq!(head.status(), StatusCode::OK);
+        for name in ["content-type", "content-length", "etag"] {
+            assert_eq!(head.headers().get(name), headers.get(name), "{name}");
+        }
+        assert!(head.bytes().await.unwrap().is_empty());
+    }
+    assert_eq!(mcpd.head("/api/v1/llms/missing", &admin).await.status(), StatusCode::NOT_FOUND);
+
+    // Without `view`: the same answer by id and by name, GET and HEAD, existing or not.
+    let nobody = mcpd.user("nobody", None).await;
+    let absent = "cabcdefghijklmnopqrstuvwx";
+    for target in ["claude", id, "missing", absent] {
+        let path = format!("/api/v1/llms/{target}");
+        assert_eq!(mcpd.get(&path, &nobody).await.status(), StatusCode::FORBIDDEN, "GET {target}");
+        assert_eq!(mcpd.head(&path, &nobody).await.status(), StatusCode::FORBIDDEN, "HEAD {target}");
+    }
+}
+
+/// Every route of the OpenAPI document, with a body that reads; a route that is missing here fails the test.
+fn body_for(method: &str, path: &str) -> Option<Value> {
+    let llm = json!({"kind": "Llm", "name": "x", "type": "openai", "url": "http://127.0.0.1:1", "model": "m"});
+    Some(match (method, path) {
+        ("post", "/api/v1/apply") => json!([llm]),
+        ("post", "/api/v1/auth/can-i") => json!({"verb": "view", "kind": "llms"}),
+        ("post", "/api/v1/{kind}") | ("put", "/api/v1/{kind}/{idOrName}") => llm,
+        ("patch", _) => json!({"model": "n"}),
+        ("post", "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/api/v1/llms/{idOrName}/infer") => {
+            json!({"model": "x", "messages": []})
+        }
+        ("post", "/api/v1/auth/logout") | ("get" | "delete", _) => Value::Null,
+        _ => return None,
+    })
+}
+
+#[tokio::test]
+async fn every_route_refuses_who_is_unknown_and_who_has_no_rights() {
+    let mcpd = Mcpd::start().await;
+    let nobody = mcpd.user("nobody", None).await;
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let document: Value = http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
+    let public = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login"];
+    // What everybody who is known may do; lists and questions show no more than the caller may see.
+    let known = ["/api/v1/auth/logout", "/api/v1/auth/whoami", "/api/v1/auth/can-i", "/v1/models", "/api/v1/watch"];
+    let mut seen = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let body = body_for(method, path);
+            if public.contains(&path.as_str()) {
+                continue;
+            }
+            let body = body.unwrap_or_else(|| panic!("{method} {path} is not in this test"));
+            let url = path.replace("{kind}", "llms").replace("{idOrName}", "x");
+            let url = if url.ends_with("who-can") { format!("{url}?verb=view&kind=llms&name=x") } else { url };
+            let verb: Method = method.to_uppercase().parse().unwrap();
+            let send = async |bearer: &str| {
+                let request = mcpd.request(verb.clone(), &url, bearer);
+                let request = if body.is_null() { request } else { request.json(&body) };
+                request.send().await.unwrap()
+            };
+            for unknown in ["", "nonsense", "mcpd_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
+                assert_eq!(send(unknown).await.status(), StatusCode::UNAUTHORIZED, "{method} {path}");
+            }
+            let is_list = method == "get" && path == "/api/v1/{kind}";
+            if !known.contains(&path.as_str()) && !is_list {
+                assert_eq!(send(&nobody).await.status(), StatusCode::FORBIDDEN, "{method} {path}");
+            }
+            seen += 1;
+        }
+    }
+    assert!(seen >= 15, "{seen} routes");
+    let nothing = mcpd.get("/nothing/here", &mcpd.admin()).await;
+    assert_eq!(nothing.status(), StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn every_kind_is_made_read_changed_and_removed_with_its_revision_guarded() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    let documents = [
+        json!({"kind": "Llm", "name": "a", "type": "openai", "url": "http://127.0.0.1:1", "model": "m"}),
+        json!({"kind": "Secret", "name": "a", "data": {"k": "v"}}),
+        json!({"kind": "User", "name": "a"}),
+        json!({"kind": "Group", "name": "a", "members": []}),
+        json!({"kind": "ServiceAccount", "name": "a"}),
+        json!({"kind": "Role", "name": "a", "rules": [{"kinds": ["llms"], "verbs": ["view"], "names": ["*"]}]}),
+        json!({"kind": "RoleBinding", "name": "a", "role": "viewer", "subjects": [{"kind": "User", "name": "a"}]}),
+    ];
+    for document in documents {
+        let kind = document["kind"].as_str().unwrap();
+        let list = format!("/api/v1/{}s", kind.to_lowercase());
+        let one = format!("{list}/a");
+        let made = mcpd.post(&list, &admin, &document).await;
+        assert_eq!(made.status(), StatusCode::CREATED, "{kind}");
+        let etag = made.headers()["etag"].to_str().unwrap().to_owned();
+        assert_eq!(mcpd.post(&list, &admin, &document).await.status(), StatusCode::CONFLICT, "{kind}");
+        let labelled = mcpd.request(Method::PATCH, &one, &admin).json(&json!({"labels": {"team": "a"}}));
+        let labelled = labelled.header("if-match", &etag).send().await.unwrap();
+        assert_eq!(labelled.status(), StatusCode::OK, "{kind}: {}", labelled.text().await.unwrap());
+        let selected = json_of(mcpd.get(&format!("{list}?labelSelector=team%3Da"), &admin).await).await;
+        assert_eq!(selected["items"].as_array().unwrap().len(), 1, "{kind}");
+        let stale = mcpd.request(Method::DELETE, &one, &admin).header("if-match", &etag).send().await.unwrap();
+        assert_eq!(stale.status(), StatusCode::PRECONDITION_FAILED, "{kind}");
+        assert_eq!(mcpd.delete(&one, &admin).await.status(), StatusCode::NO_CONTENT, "{kind}");
+        assert_eq!(mcpd.get(&one, &admin).await.status(), StatusCode::NOT_FOUND, "{kind}");
+    }
+}
+
+#[tokio::test]
+async fn an_apply_is_all_or_nothing_and_says_which_document_is_wrong() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    let good = json!({"kind": "User", "name": "good"});
+    for (bad, code, param) in [
+        (json!({"kind": "User", "name": "Bad Name"}), 400, "[1].name"),
+        (json!({"kind": "User", "name": "cabcdefghijklmnopqrstuvwx"}), 400, "[1].name"),
+        (json!({"kind": "User", "name": "b", "nickname": "x"}), 400, "[1].nickname"),
+        (json!({"kind": "RoleBinding", "name": "b", "role": "no-such", "subjects": [{"kind": "User", "name": "x"}]}), 400, "[1].role"),
+        (json!({"kind": "Role", "name": "admin", "rules": []}), 400, "[1].name"),
+    ] {
+        let answer = mcpd.post("/api/v1/apply", &admin, &json!([good, bad])).await;
+        assert_eq!(answer.status(), code, "{bad}");
+        let body = json_of(answer).await;
+        assert_eq!(body["error"]["param"], param, "{body}");
+        assert_eq!(mcpd.get("/api/v1/users/good", &admin).await.status(), StatusCode::NOT_FOUND, "{bad}");
+    }
+    let dry = mcpd.post("/api/v1/apply?dryRun=true", &admin, &json!([good])).await;
+    assert_eq!(json_of(dry).await["results"][0]["outcome"], "created");
+    assert_eq!(mcpd.get("/api/v1/users/good", &admin).await.status(), StatusCode::NOT_FOUND);
+    mcpd.apply(json!([good])).await;
+    let again = json_of(mcpd.post("/api/v1/apply", &admin, &json!([good])).await).await;
+    assert_eq!(again["results"][0]["outcome"], "unchanged");
+}
+
+#[tokio::test]
+async fn inv_11_and_12_secrets_stay_inside_and_rights_are_not_grown() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    mcpd.apply(json!([
+        {"kind": "Secret", "name": "key", "data": {"token": "s3cret-value"}},
+        {"kind": "Llm", "name": "claude", "type": "openai", "url": "https://api.example.com", "model": "m",
+         "apiKey": {"secret": "key", "key": "token"}},
+        {"kind": "Role", "name": "llm-editor", "rules": [{"kinds": ["llms"], "verbs": ["view", "edit", "create"], "names": ["*"]}]},
+        {"kind": "Role", "name": "binder", "rules": [{"kinds": ["rolebindings", "users", "groups"], "verbs": ["*"], "names": ["*"]}]},
+        {"kind": "RoleBinding", "name": "eve-edits", "role": "llm-editor", "subjects": [{"kind": "User", "name": "eve"}]},
+        {"kind": "RoleBinding", "name": "mallory-binds", "role": "binder", "subjects": [{"kind": "User", "name": "mallory"}]},
+    ]))
+    .await;
+    let shown = mcpd.get("/api/v1/secrets/key", &admin).await.text().await.unwrap();
+    assert!(shown.contains("\"token\":null") && !shown.contains("s3cret-value"), "{shown}");
+
+    let eve = mcpd.user("eve", None).await;
+    let moved = mcpd.request(Method::PATCH, "/api/v1/llms/claude", &eve).json(&json!({"url": "https://evil.example"}));
+    let moved = moved.send().await.unwrap();
+    assert!(moved.headers()["mcpctl-warning"].to_str().unwrap().contains("detached"));
+    assert_eq!(json_of(moved).await.get("apiKey"), None, "the credential did not go along");
+    let stolen = json!({"kind": "Llm", "name": "mine", "type": "openai", "url": "https://evil.example", "model": "m",
+                        "apiKey": {"secret": "key", "key": "token"}});
+    assert_eq!(mcpd.post("/api/v1/llms", &eve, &stolen).await.status(), StatusCode::FORBIDDEN);
+
+    let mallory = mcpd.user("mallory", None).await;
+    let binding = json!({"kind": "RoleBinding", "name": "x", "role": "admin", "subjects": [{"kind": "User", "name": "mallory"}]});
+    let refused = mcpd.post("/api/v1/rolebindings", &mallory, &binding).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert_eq!(json_of(refused).await["error"]["code"], "escalation");
+    let password = mcpd.request(Method::PATCH, "/api/v1/users/admin", &mallory);
+    let password = password.json(&json!({"password": "a long password"})).send().await.unwrap();
+    assert_eq!(password.status(), StatusCode::FORBIDDEN, "an administrator's password is not mallory's to set");
+}
+
+#[tokio::test]
+async fn tokens_end_when_they_expire_are_deleted_or_their_owner_goes() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    let alice = mcpd.user("alice", Some("viewer")).await;
+    let subject = json!({"kind": "User", "name": "alice"});
+    let short = json!({"name": "short", "subject": subject, "expiresIn": "400ms"});
+    let short = json_of(mcpd.post("/api/v1/tokens", &admin, &short).await).await;
+    let short = short["token"].as_str().unwrap().to_owned();
+    assert_eq!(mcpd.get("/api/v1/auth/whoami", &short).await.status(), StatusCode::OK);
+    let told = eventually("the token expires", async || {
+        let answer = mcpd.get("/api/v1/auth/whoami", &short).await;
+        (answer.status() == StatusCode::UNAUTHORIZED).then_some(answer)
+    })
+    .await;
+    assert!(told.text().await.unwrap().contains("expired"));
+
+    let second = json!({"name": "second", "subject": subject});
+    let second = json_of(mcpd.post("/api/v1/tokens", &admin, &second).await).await["token"].clone();
+    let second = second.as_str().unwrap();
+    assert_eq!(mcpd.delete("/api/v1/tokens/second", &admin).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(mcpd.get("/api/v1/auth/whoami", second).await.status(), StatusCode::UNAUTHORIZED);
+
+    mcpd.delete("/api/v1/users/alice", &admin).await;
+    mcpd.apply(json!([subject])).await;
+    assert_eq!(mcpd.get("/api/v1/auth/whoami", &alice).await.status(), StatusCode::UNAUTHORIZED, "a namesake is another");
+    let query = mcpd.get(&format!("/api/v1/llms?token={admin}"), &admin).await;
+    assert_eq!(query.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn login_logout_and_guessing() {
+    let mcpd = Mcpd::start().await;
+    mcpd.apply(json!([{"kind": "User", "name": "alice", "password": "correct horse battery"}])).await;
+    let stored = mcpd.get("/api/v1/users/alice", &mcpd.admin()).await.text().await.unwrap();
+    assert!(!stored.contains("password") && !stored.contains("argon2"), "{stored}");
+    let login = async |password: &str| {
+        let body = json!({"user": "alice", "password": password});
+        mcpd.post("/api/v1/auth/login", "", &body).await
+    };
+    let session = json_of(login("correct horse battery").await).await["token"].as_str().unwrap().to_owned();
+    assert_eq!(mcpd.get("/api/v1/auth/whoami", &session).await.status(), StatusCode::OK);
+    assert_eq!(mcpd.post("/api/v1/auth/logout", &session, &Value::Null).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(mcpd.get("/api/v1/auth/whoami", &session).await.status(), StatusCode::UNAUTHORIZED);
+    for _ in 0..5 {
+        assert_eq!(login("wrong").await.status(), StatusCode::UNAUTHORIZED);
+    }
+    let throttled = login("correct horse battery").await;
+    assert_eq!(throttled.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert!(throttled.headers().contains_key("retry-after"));
+}
+
+#[tokio::test]
+async fn can_i_and_who_can_say_why() {
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("claude", "http://127.0.0.1:1").await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let ask = async |verb: &str| {
+        let question = json!({"verb": verb, "kind": "llms", "name": "claude"});
+        json_of(mcpd.post("/api/v1/auth/can-i", &alice, &question).await).await
+    };
+    let yes = ask("run").await;
+    assert_eq!((&yes["allowed"], &yes["reason"]), (&json!(true), &json!("role `llm-user`, given by rolebinding `alice-llm-user`")));
+    assert_eq!(ask("edit").await["allowed"], false);
+    let who = "/api/v1/auth/who-can?verb=run&kind=llms&name=claude";
+    let told = json_of(mcpd.get(who, &mcpd.admin()).await).await;
+    let names: Vec<_> = told["subjects"].as_array().unwrap().iter().map(|s| s["subject"]["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["admin", "alice"]);
+    assert_eq!(mcpd.get(who, &alice).await.status(), StatusCode::FORBIDDEN, "people are not for everybody to list");
+}
+
+#[tokio::test]
+async fn a_watch_tells_of_changes_that_the_caller_may_view() {
+    let mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let mut events = mcpd.get("/api/v1/watch", &alice).await;
+    mcpd.llm("claude", "http://127.0.0.1:1").await;
+    mcpd.apply(json!([{"kind": "User", "name": "hidden"}])).await;
+    mcpd.delete("/api/v1/llms/claude", &mcpd.admin()).await;
+    let mut text = String::new();
+    while !text.contains("event: delete") {
+        text.push_str(std::str::from_utf8(&events.chunk().await.unwrap().unwrap()).unwrap());
+    }
+    assert!(text.contains("claude") && !text.contains("hidden"), "{text}");
+}
+
+#[tokio::test]
+async fn inv_05_a_revocation_on_one_replica_holds_on_the_other_in_the_next_request() {
+    let postgres = mcpctl_testkit::postgres::Postgres::start();
+    let dir = tempfile::tempdir().unwrap();
+    let key = dir.path().join("master-key");
+    // Replicas share a key, so it is made before either starts; a single daemon makes its own.
+    let single = Mcpd::start().await;
+    std::fs::copy(single.data_dir().join("master-key"), &key).unwrap();
+    let options = McpdOptions {
+        database_url: Some(postgres.url()),
+        master_key_file: Some(key),
+        ..McpdOptions::default()
+    };
+    let one = Mcpd::with(options.clone()).await;
+    let two = Mcpd::with(options).await;
+    one.llm("claude", "http://127.0.0.1:1").await;
+    let alice = one.user("alice", Some("llm-user")).await;
+    let binding = json!([{"kind": "RoleBinding", "name": "alice-llm-user", "role": "llm-user",
+                          "subjects": [{"kind": "User", "name": "alice"}]}]);
+    for round in 0..20 {
+        assert_eq!(two.head("/api/v1/llms/claude", &alice).await.status(), StatusCode::OK, "round {round}");
+        assert_eq!(one.delete("/api/v1/rolebindings/alice-llm-user", &one.admin()).await.status(), StatusCode::NO_CONTENT);
+        assert_eq!(two.head("/api/v1/llms/claude", &alice).await.status(), StatusCode::FORBIDDEN, "round {round}");
+        one.apply(binding.clone()).await;
+    }
+}
+
+#[tokio::test]
+async fn inv_14_what_was_acknowledged_survives_a_kill() {
+    let mut mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", Some("viewer")).await;
+    assert_eq!(mcpd.delete("/api/v1/rolebindings/alice-viewer", &mcpd.admin()).await.status(), StatusCode::NO_CONTENT);
+    mcpd.kill();
+    mcpd.restart().await;
+    assert_eq!(mcpd.get("/api/v1/llms/x", &alice).await.status(), StatusCode::FORBIDDEN);
+    assert_eq!(mcpd.get("/api/v1/users/alice", &mcpd.admin()).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn wrong_starts_say_one_line_and_change_nothing() {
+    let mcpd = Mcpd::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    let fresh = dir.path().join("fresh");
+    let listen = mcpd.url().trim_start_matches("http://").to_owned();
+    let start = |args: &[&str]| {
+        let output = std::process::Command::new(program("mcpd")).arg("serve").args(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said) = start(&["--data-dir", fresh.to_str().unwrap(), "--listen", &listen]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains(&format!("cannot listen on `{listen}`")) && said.contains("\nhint: "), "{said}");
+    assert!(!fresh.exists(), "nothing was made");
+
+    let broken = dir.path().join("broken");
+    std::fs::create_dir(&broken).unwrap();
+    std::fs::write(broken.join("mcpd.sqlite"), "this is no database, but it is long enough to look like one").unwrap();
+    let (code, said) = start(&["--data-dir", broken.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("cannot be opened") && said.contains("hint: "), "{said}");
+
+    let url = "postgres://u:p4ssword@127.0.0.1:1/db";
+    let args = ["--data-dir", fresh.to_str().unwrap(), "--listen", "127.0.0.1:0", "--database-url", url];
+    let (code, said) = start(&args);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("hint: ") && !said.contains("p4ssword"), "{said}");
+    let (code, _) = start(&["--no-such-flag"]);
+    assert_eq!(code, Some(2));
+}
