@@ -1,0 +1,198 @@
+//! Inference through a real daemon to a scripted provider: classes of failure, retries, streams, records.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::sync::Arc;
+
+use mcpctl_secret::{
+    envelope::Keyring,
+    master_key_file::{self, IfMissing},
+};
+use mcpctl_store::{AuditFilter, Location, Store, UsageFilter};
+use mcpctl_testkit::{
+    daemons::{Mcpd, eventually},
+    model_server::{Gate, ModelServer, Reply},
+};
+use reqwest::{Response, StatusCode};
+use serde_json::{Value, json};
+
+struct World {
+    mcpd: Mcpd,
+    provider: ModelServer,
+    alice: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let mcpd = Mcpd::start().await;
+        let provider = ModelServer::with_default(Reply::text("hello there")).await;
+        mcpd.llm("claude", &provider.base_url()).await;
+        let alice = mcpd.user("alice", Some("llm-user")).await;
+        Self { mcpd, provider, alice }
+    }
+
+    async fn chat(&self, more: Value) -> Response {
+        let mut body = json!({"model": "claude", "messages": [{"role": "user", "content": "Hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        self.mcpd.post("/v1/chat/completions", &self.alice, &body).await
+    }
+
+    /// What the daemon put on record, read from its own database.
+    async fn store(&self) -> Store {
+        let dir = self.mcpd.data_dir();
+        let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
+        Store::open(&Location::Sqlite(dir.join("mcpd.sqlite")), Arc::new(Keyring::new(key))).await.unwrap()
+    }
+}
+
+fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
+    answer.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn an_answer_comes_through_with_the_providers_model_name_and_is_on_record() {
+    let world = World::new().await;
+    let answer = world.chat(json!({})).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!((header(&answer, "mcpctl-attempts"), header(&answer, "mcpctl-served-by")), (Some("1"), Some("claude")));
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["choices"][0]["message"]["content"], "hello there");
+    let sent = &world.provider.inferences()[0];
+    assert_eq!(sent.json()["model"], "upstream-model");
+
+    let store = world.store().await;
+    let usage = store.usage(&UsageFilter { limit: 10, ..UsageFilter::default() }).await.unwrap();
+    assert_eq!((usage.len(), usage[0].principal.as_str(), usage[0].outcome.as_str()), (1, "User alice", "ok"));
+    assert!(usage[0].input_tokens > 0 && usage[0].output_tokens > 0);
+    let audit = store.audit(&AuditFilter { limit: 100, ..AuditFilter::default() }).await.unwrap();
+    let row = audit.iter().find(|row| row.action == "run").unwrap();
+    assert_eq!((row.principal.as_str(), row.resource_name.as_str()), ("User alice", "claude"));
+}
+
+#[tokio::test]
+async fn a_stream_comes_through_and_hides_the_usage_that_was_not_asked_for() {
+    let world = World::new().await;
+    let hidden = world.chat(json!({"stream": true})).await.text().await.unwrap();
+    assert!(hidden.trim_end().ends_with("data: [DONE]") && !hidden.contains("\"usage\""), "{hidden}");
+    let asked = json!({"stream": true, "stream_options": {"include_usage": true}});
+    let shown = world.chat(asked).await.text().await.unwrap();
+    assert!(shown.contains("\"usage\""), "{shown}");
+    let store = world.store().await;
+    let rows = eventually("both streams are on record", async || {
+        let rows = store.usage(&UsageFilter { limit: 10, ..UsageFilter::default() }).await.unwrap();
+        (rows.len() == 2).then_some(rows)
+    })
+    .await;
+    assert!(rows.iter().all(|row| row.stream && row.output_tokens > 0), "{rows:?}");
+}
+
+#[tokio::test]
+async fn infer_names_the_llm_by_path_by_id_and_by_name() {
+    let world = World::new().await;
+    let llm: Value = world.mcpd.get("/api/v1/llms/claude", &world.alice).await.json().await.unwrap();
+    for target in ["claude", llm["id"].as_str().unwrap()] {
+        let path = format!("/api/v1/llms/{target}/infer");
+        let answer = world.mcpd.post(&path, &world.alice, &json!({"messages": []})).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{target}");
+    }
+    assert!(world.provider.inferences().iter().all(|request| request.json()["model"] == "upstream-model"));
+}
+
+#[tokio::test]
+async fn server_errors_are_retried_and_others_are_not() {
+    let world = World::new().await;
+    world.provider.queue(Reply::error(503, "busy", "busy"));
+    let answer = world.chat(json!({})).await;
+    assert_eq!((answer.status(), header(&answer, "mcpctl-attempts")), (StatusCode::OK, Some("2")));
+
+    for (reply, status, class) in [
+        (Reply::error(400, "bad", "bad"), 400, "rejected"),
+        (Reply::context_length(), 400, "context_length"),
+        (Reply::error(401, "who are you, sk-our-key", "invalid_api_key"), 502, "upstream_credentials"),
+        (Reply::hang(), 504, "no_response"),
+    ] {
+        let before = world.provider.inferences().len();
+        world.provider.queue(reply);
+        let answer = world.chat(json!({"stream": true})).await;
+        assert_eq!(answer.status().as_u16(), status, "{class}");
+        assert_eq!(header(&answer, "mcpctl-failure"), Some(class));
+        assert_eq!(header(&answer, "mcpctl-error-source"), Some("upstream"));
+        assert_eq!(world.provider.inferences().len(), before + 1, "{class}: no second attempt");
+        assert!(!answer.text().await.unwrap().contains("sk-our-key"), "{class}");
+    }
+    let denied = world.mcpd.post("/v1/chat/completions", &world.mcpd.user("bob", None).await, &json!({"model": "claude"})).await;
+    assert_eq!((header(&denied, "mcpctl-failure"), header(&denied, "mcpctl-error-source")), (Some("denied"), Some("mcpd")));
+}
+
+#[tokio::test]
+async fn the_providers_key_is_sent_and_never_shown() {
+    let world = World::new().await;
+    world.provider.require_key("pr0vider-key");
+    world.mcpd.apply(json!([
+        {"kind": "Secret", "name": "provider", "data": {"token": "pr0vider-key"}},
+        {"kind": "Llm", "name": "claude", "type": "openai", "url": world.provider.base_url(), "model": "m",
+         "apiKey": {"secret": "provider", "key": "token"}},
+    ])).await;
+    assert_eq!(world.chat(json!({})).await.status(), StatusCode::OK);
+    let sent = world.provider.inferences().pop().unwrap();
+    assert_eq!(sent.header("authorization"), Some("Bearer pr0vider-key"));
+    assert!(!world.mcpd.log().contains("pr0vider-key"));
+    let database = std::fs::read(world.mcpd.data_dir().join("mcpd.sqlite-wal")).unwrap();
+    assert!(!database.windows(12).any(|bytes| bytes == b"pr0vider-key"), "encrypted at rest");
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_cancels_the_providers_work() {
+    let world = World::new().await;
+    let gate = Gate::new();
+    world.provider.queue(Reply::text("one two three").gate_after(1, &gate));
+    let mut answer = world.chat(json!({"stream": true})).await;
+    assert!(answer.chunk().await.unwrap().is_some());
+    drop(answer);
+    world.provider.wait_for_disconnects(1).await;
+    gate.release();
+    let store = world.store().await;
+    eventually("the record", async || {
+        let rows = store.usage(&UsageFilter { limit: 1, ..UsageFilter::default() }).await.unwrap();
+        rows.first().filter(|row| row.outcome == "cancelled").map(|_| ())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn inv_13_a_cut_stream_never_looks_complete() {
+    let world = World::new().await;
+    world.provider.queue(Reply::text("one two three four").cut_after(2));
+    let body = world.chat(json!({"stream": true})).await.text().await.unwrap();
+    assert!(body.contains("\"error\"") && body.contains("broken_stream"), "{body}");
+    assert!(!body.contains("[DONE]") && !body.contains("\"finish_reason\":\"stop\""), "{body}");
+}
+
+#[tokio::test]
+async fn sigterm_lets_a_running_stream_end() {
+    let mut world = World::new().await;
+    let gate = Gate::new();
+    world.provider.queue(Reply::text("one two three").gate_after(1, &gate));
+    let mut answer = world.chat(json!({"stream": true})).await;
+    let mut text = String::from_utf8(answer.chunk().await.unwrap().unwrap().to_vec()).unwrap();
+    world.mcpd.terminate();
+    eventually("it takes no new connections", async || {
+        reqwest::Client::builder().no_proxy().build().unwrap().get(world.mcpd.url()).send().await.is_err().then_some(())
+    })
+    .await;
+    gate.release();
+    while let Some(chunk) = answer.chunk().await.unwrap() {
+        text.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
+    assert!(world.mcpd.wait().success());
+}
+
+#[tokio::test]
+async fn metrics_are_for_those_who_may_view_all_llms() {
+    let world = World::new().await;
+    world.chat(json!({})).await;
+    let text = world.mcpd.get("/metrics", &world.mcpd.admin()).await.text().await.unwrap();
+    assert!(text.contains("gen_ai_client_token_usage") && text.contains("claude"), "{text}");
+    let nobody = world.mcpd.user("nobody", None).await;
+    assert_eq!(world.mcpd.get("/metrics", &nobody).await.status(), StatusCode::FORBIDDEN);
+}
