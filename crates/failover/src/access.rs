@@ -85,7 +85,7 @@ impl ProbeRequest {
                 path.push_str(&format!("%{byte:02X}"));
             }
         }
-        // A segment of dots alone would be folded away by URL parsers.
+        // A segment of dots alone, or of nothing, would be folded away by URL parsers; no name begins with a space.
         if self.llm.bytes().all(|byte| byte == b'.') {
             return path.replace("/llms/", "/llms/%20");
         }

@@ -177,6 +177,7 @@ mod tests {
         let later = now + Duration::from_secs(10);
         assert_eq!(breaker.admit(later), Admission::Trial);
         breaker.record(Admission::Trial, Verdict::Nothing, later);
+        assert!(!breaker.is_open(later));
         assert_eq!(breaker.admit(later), Admission::Trial);
     }
 

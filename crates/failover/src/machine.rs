@@ -90,7 +90,7 @@ pub enum Action {
 
 /// Proof that the centre allowed this request a moment ago. Only the machine makes one, and it serves for one run.
 ///
-/// ```compile_fail,E0423
+/// ```compile_fail,E0603
 /// let forged = mcpctl_failover::machine::AccessGrant(());
 /// ```
 ///

@@ -197,7 +197,7 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                     trail.provider = Some(name.to_owned());
                     let (access, reason) = self.ask(&call.llm, &call.bearer).await;
                     trail.probes.push(access);
-                    trail.probe_error = reason.or(trail.probe_error.take());
+                    trail.probe_error = reason;
                     Event::Probed(access)
                 }
                 (Action::Prepare, Some((_, provider))) => match local.prepare(provider).await {

@@ -245,20 +245,15 @@ async fn a_local_failure_gives_back_the_primarys_error() {
 #[tokio::test]
 async fn inv_01_after_a_long_start_the_centre_is_asked_again() {
     let (centre, desk) = (Centre::new(&[Some(200), Some(403)]), Desk::default());
+    // A clock that goes on by an hour each time it is looked at.
+    let (start, looks) = (Instant::now(), AtomicUsize::new(0));
+    let hours_apart = move || start + Duration::from_secs(3600) * looks.fetch_add(1, Ordering::SeqCst) as u32;
     let router = FailoverRouter::new(&centre).with_clock(hours_apart);
     let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
     let ended = router.run(&registry(), &call(), primary, &desk).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
     assert_eq!(ended.trail.probes, [Access::Allowed, Access::Forbidden]);
     assert_eq!((desk.prepares.load(Ordering::SeqCst), desk.runs.load(Ordering::SeqCst)), (1, 0));
-}
-
-/// A clock that goes on by an hour each time it is looked at.
-fn hours_apart() -> Instant {
-    static LOOKS: AtomicUsize = AtomicUsize::new(0);
-    static START: Mutex<Option<Instant>> = Mutex::new(None);
-    let start = *START.lock().unwrap().get_or_insert_with(Instant::now);
-    start + Duration::from_secs(3600) * LOOKS.fetch_add(1, Ordering::SeqCst) as u32
 }
 
 #[tokio::test]
@@ -289,6 +284,7 @@ fn probe_paths_stay_below_llms() {
     assert_eq!(path("../users/admin"), "/api/v1/llms/..%2Fusers%2Fadmin");
     assert_eq!(path("a?b#c d"), "/api/v1/llms/a%3Fb%23c%20d");
     assert_eq!(path(".."), "/api/v1/llms/%20..");
+    assert_eq!(path(""), "/api/v1/llms/%20", "never the list of all Llms");
 }
 
 #[test]

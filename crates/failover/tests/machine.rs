@@ -25,37 +25,53 @@ fn events() -> Vec<Event> {
     events
 }
 
-/// What has to hold, told step by step.
+/// What has to hold, told step by step. An event counts only as the answer to the action before it: whatever else
+/// arrives is noise, and noise must not help anybody to a local answer.
 #[derive(Clone, Default)]
 struct Watcher {
     /// The last answer of the centre was yes, and no long preparation came after it.
     allowed: bool,
-    asked_to_prepare_at: Option<Instant>,
+    pending: Option<Pending>,
     failed: Option<FailureClass>,
     primary_calls: usize,
-    ran_locally: bool,
+    primary_ok: bool,
+    probes: usize,
     local_ok: bool,
+    noise: bool,
+}
+
+/// What the driver was told to do last.
+#[derive(Clone, Copy, PartialEq)]
+enum Pending {
+    Primary,
+    Probe,
+    Prepare { since: Instant },
+    Local,
 }
 
 impl Watcher {
     fn step(&mut self, event: Event, action: &Action, setup: &Setup, now: Instant) {
-        match event {
-            Event::Probed(access) => self.allowed = access == Access::Allowed,
-            Event::PrimaryFailed(class) => self.failed = Some(class),
-            Event::Prepared => {
-                let since = self.asked_to_prepare_at.take();
-                if since.is_none_or(|since| now - since > setup.reprobe_after) {
-                    self.allowed = false;
-                }
+        match (self.pending.take(), event) {
+            (None, Event::Begin) => {}
+            (Some(Pending::Primary), Event::PrimaryOk) => self.primary_ok = true,
+            (Some(Pending::Primary), Event::PrimaryFailed(class)) => self.failed = Some(class),
+            (Some(Pending::Probe), Event::Probed(access)) => self.allowed = access == Access::Allowed,
+            (Some(Pending::Prepare { since }), Event::Prepared) => {
+                self.allowed &= now - since <= setup.reprobe_after;
             }
-            Event::LocalOk => self.local_ok = self.ran_locally,
-            _ => {}
+            (Some(Pending::Local), Event::LocalOk) => self.local_ok = true,
+            (Some(Pending::Prepare { .. }), Event::PrepareFailed)
+            | (Some(Pending::Local), Event::LocalFailed) => self.allowed = false,
+            _ => (self.allowed, self.noise) = (false, true),
         }
         match action {
-            Action::CallPrimary => self.primary_calls += 1,
+            Action::CallPrimary => {
+                self.primary_calls += 1;
+                self.pending = Some(Pending::Primary);
+            }
             Action::Prepare => {
                 assert!(self.allowed, "inv 1: prepared without an allow");
-                self.asked_to_prepare_at = Some(now);
+                self.pending = Some(Pending::Prepare { since: now });
             }
             Action::RunLocal(_) => {
                 assert!(self.allowed, "inv 1: ran without a fresh allow");
@@ -64,13 +80,28 @@ impl Watcher {
                     Some(class) => assert!(class.may_fail_over(&setup.also_on), "inv 2: {class} failed over"),
                     None => assert!(setup.breaker_open, "ran locally although the primary had not failed"),
                 }
-                self.ran_locally = true;
+                assert!(!self.primary_ok, "ran locally although the primary answered");
+                self.pending = Some(Pending::Local);
             }
-            Action::ReturnLocal => assert!(self.local_ok, "inv 3: local answer without a local run"),
-            Action::ReturnPrimary => assert!(self.primary_calls > 0, "nothing to return"),
-            Action::Probe => assert!(setup.has_local),
+            Action::ReturnLocal => {
+                assert!(self.local_ok && self.allowed, "inv 3: local answer without a local run");
+            }
+            Action::ReturnPrimary => {
+                assert!(!self.local_ok, "a local answer was thrown away");
+                assert!(self.primary_calls > 0, "nothing to return");
+                assert!(
+                    self.noise || self.primary_ok || self.failed.is_some(),
+                    "inv 3: nothing to return yet"
+                );
+            }
+            Action::Probe => {
+                assert!(setup.has_local, "asked although nothing stands in");
+                self.probes += 1;
+                self.pending = Some(Pending::Probe);
+            }
         }
         assert!(self.primary_calls <= 1, "the primary is asked once");
+        assert!(self.probes <= 2, "one long preparation is asked about once");
     }
 }
 
@@ -81,10 +112,11 @@ fn walk(state: State, watcher: &Watcher, setup: &Setup, now: Instant, depth: usi
     }
     let mut steps = 0;
     for event in events() {
-        for later in [Duration::ZERO, REPROBE * 2] {
+        for later in [Duration::ZERO, REPROBE, REPROBE + Duration::from_nanos(1)] {
             let (mut watcher, now) = (watcher.clone(), now + later);
             let (next, action) = state.clone().on(event, setup, now);
             watcher.step(event, &action, setup, now);
+            assert_eq!(next.failed(), watcher.failed, "the machine tells how the primary failed");
             steps += 1 + walk(next, &watcher, setup, now, depth - 1);
         }
     }
@@ -98,10 +130,7 @@ fn inv_01_02_03_hold_for_every_order_of_events() {
     for (breaker_open, has_local) in [(false, false), (false, true), (true, false), (true, true)] {
         for also_on in [vec![], vec![FailureClass::ContextLength]] {
             let setup = Setup { breaker_open, has_local, also_on, reprobe_after: REPROBE };
-            let (state, action) = State::start().on(Event::Begin, &setup, now);
-            let mut watcher = Watcher::default();
-            watcher.step(Event::Begin, &action, &setup, now);
-            steps += walk(state, &watcher, &setup, now, 6);
+            steps += walk(State::start(), &Watcher::default(), &setup, now, 7);
         }
     }
     assert!(steps > 10_000, "the walk must not be empty: {steps}");
@@ -109,7 +138,9 @@ fn inv_01_02_03_hold_for_every_order_of_events() {
 
 #[test]
 fn every_request_ends() {
-    // Whatever happens, at most seven events after the beginning there is nothing more to do.
+    // Whatever happens, five events after the beginning there is nothing more to do: the longest way is the primary,
+    // the centre, a long start, the centre again, the local run; or all that but the primary first, and the primary
+    // after all.
     fn longest(state: &State, setup: &Setup, now: Instant) -> usize {
         if state.is_done() {
             return 0;
@@ -120,30 +151,71 @@ fn every_request_ends() {
         });
         next.max().unwrap()
     }
-    let (now, also_on) = (Instant::now(), vec![]);
-    let setup = Setup { breaker_open: true, has_local: true, also_on, reprobe_after: REPROBE };
-    let (state, _) = State::start().on(Event::Begin, &setup, now);
-    assert_eq!(longest(&state, &setup, now), 5);
+    let now = Instant::now();
+    for (breaker_open, has_local, expected) in
+        [(false, false, 1), (true, false, 1), (false, true, 5), (true, true, 5)]
+    {
+        let setup = Setup { breaker_open, has_local, also_on: vec![], reprobe_after: REPROBE };
+        let (state, _) = State::start().on(Event::Begin, &setup, now);
+        assert_eq!(longest(&state, &setup, now), expected, "breaker {breaker_open}, local {has_local}");
+    }
+}
+
+#[test]
+fn inv_01_only_a_start_that_took_longer_than_the_limit_is_asked_about_again() {
+    let setup = Setup { breaker_open: true, has_local: true, also_on: vec![], reprobe_after: REPROBE };
+    let now = Instant::now();
+    let (state, action) = State::start().on(Event::Begin, &setup, now);
+    assert_eq!(action, Action::Probe);
+    let (state, action) = state.on(Event::Probed(Access::Allowed), &setup, now);
+    assert_eq!(action, Action::Prepare);
+    let (_, action) = state.clone().on(Event::Prepared, &setup, now + REPROBE);
+    assert!(matches!(action, Action::RunLocal(_)), "{action:?}");
+    let (state, action) = state.on(Event::Prepared, &setup, now + REPROBE + Duration::from_nanos(1));
+    assert_eq!(action, Action::Probe);
+    let (_, action) = state.on(Event::Probed(Access::Allowed), &setup, now + REPROBE * 3);
+    assert!(matches!(action, Action::RunLocal(_)), "{action:?}");
+}
+
+/// What a driver may report after this action.
+fn answers(action: &Action) -> Vec<Event> {
+    match action {
+        Action::CallPrimary => {
+            FailureClass::ALL.map(Event::PrimaryFailed).into_iter().chain([Event::PrimaryOk]).collect()
+        }
+        Action::Probe => {
+            [Access::Allowed, Access::Forbidden, Access::Unreachable].map(Event::Probed).to_vec()
+        }
+        Action::Prepare => vec![Event::Prepared, Event::PrepareFailed],
+        Action::RunLocal(_) => vec![Event::LocalOk, Event::LocalFailed],
+        Action::ReturnPrimary | Action::ReturnLocal => events(),
+    }
 }
 
 proptest! {
     #[test]
     fn inv_08_only_allowed_leads_to_a_local_run(
-        picks in prop::collection::vec((0..21_usize, 0..3_u64), 1..12),
+        picks in prop::collection::vec(
+            (prop::bool::weighted(0.9), any::<prop::sample::Index>(), 0..3000_u64),
+            8,
+        ),
+        also_on in prop::collection::vec(prop::sample::select(FailureClass::ALL.to_vec()), 0..4),
+        reprobe_after in 0..2000_u64,
         breaker_open: bool,
         has_local: bool,
     ) {
-        let setup = Setup { breaker_open, has_local, also_on: vec![], reprobe_after: REPROBE };
+        let reprobe_after = Duration::from_millis(reprobe_after);
+        let setup = Setup { breaker_open, has_local, also_on, reprobe_after };
         let mut now = Instant::now();
         let mut watcher = Watcher::default();
-        let (mut state, action) = State::start().on(Event::Begin, &setup, now);
+        let (mut state, mut action) = State::start().on(Event::Begin, &setup, now);
         watcher.step(Event::Begin, &action, &setup, now);
-        for (pick, seconds) in picks {
+        for (fitting, pick, later) in picks {
             if state.is_done() { break; }
-            now += Duration::from_secs(seconds);
-            let (next, action) = state.on(events()[pick], &setup, now);
-            watcher.step(events()[pick], &action, &setup, now);
-            state = next;
+            now += Duration::from_millis(later);
+            let event = *pick.get(&if fitting { answers(&action) } else { events() });
+            (state, action) = state.on(event, &setup, now);
+            watcher.step(event, &action, &setup, now);
         }
     }
 }

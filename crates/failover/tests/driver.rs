@@ -1,0 +1,362 @@
+//! The driver around the machine: what it does in which order, what it tells afterwards, and what it holds meanwhile.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::{
+    future::{Future, pending},
+    pin::pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use mcpctl_failover::{
+    Access, AccessProbe, Bearer, Call, Classified, FailoverRouter, FailureClass, Local, LocalError,
+    ProbeError, ProbeRequest, ProviderRegistry, Run, Served, Trail, machine::AccessGrant,
+};
+
+/// What happened, in its order.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<&'static str>>>);
+
+impl Log {
+    fn add(&self, word: &'static str) {
+        self.0.lock().unwrap().push(word);
+    }
+
+    fn words(&self) -> Vec<&'static str> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+/// A clock that goes on only when it is told to.
+#[derive(Clone)]
+struct Time(Arc<Mutex<Instant>>);
+
+impl Time {
+    fn new() -> Self {
+        Self(Arc::new(Mutex::new(Instant::now())))
+    }
+
+    fn pass(&self, time: Duration) {
+        *self.0.lock().unwrap() += time;
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Answer {
+    Status(u16),
+    Down,
+    Panic,
+    Never,
+}
+
+/// Answers in turn, the last one for ever.
+struct Centre {
+    answers: Vec<Answer>,
+    log: Log,
+}
+
+impl AccessProbe for Centre {
+    async fn head(&self, _: &ProbeRequest) -> Result<u16, ProbeError> {
+        let before = self.log.words().iter().filter(|word| **word == "probe").count();
+        self.log.add("probe");
+        match self.answers[before.min(self.answers.len() - 1)] {
+            Answer::Status(status) => Ok(status),
+            Answer::Down => Err(ProbeError("connection refused".to_owned())),
+            Answer::Panic => panic!("the probe is broken"),
+            Answer::Never => pending().await,
+        }
+    }
+}
+
+/// An engine whose start takes so long on the clock, or fails after half a minute.
+struct Engine {
+    start: Result<Duration, &'static str>,
+    run: Option<Result<&'static str, &'static str>>,
+    time: Time,
+    log: Log,
+}
+
+/// Held while the engine must not be stopped.
+struct Held(Log);
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.0.add("let go");
+    }
+}
+
+impl Local<(), String> for Engine {
+    type Ready = Held;
+
+    async fn prepare(&self, (): &()) -> Result<Held, LocalError> {
+        self.log.add("prepare");
+        self.time.pass(self.start.unwrap_or(Duration::from_secs(30)));
+        match self.start {
+            Ok(_) => Ok(Held(self.log.clone())),
+            Err(reason) => Err(LocalError(reason.to_owned())),
+        }
+    }
+
+    async fn run(&self, (): &(), _held: Held, _: AccessGrant) -> Result<String, LocalError> {
+        self.log.add("run");
+        match self.run {
+            Some(result) => result.map(str::to_owned).map_err(|reason| LocalError(reason.to_owned())),
+            None => pending().await,
+        }
+    }
+}
+
+/// As untouchable as it gets: neither clone nor default, compared by what is in it.
+#[derive(Debug, PartialEq)]
+struct PrimaryError {
+    class: FailureClass,
+    body: &'static str,
+}
+
+impl Classified for PrimaryError {
+    fn class(&self) -> FailureClass {
+        self.class
+    }
+}
+
+type Primary = Result<&'static str, FailureClass>;
+
+/// One request's surroundings.
+struct Scene {
+    router: FailoverRouter<Centre>,
+    engine: Engine,
+    registry: ProviderRegistry<()>,
+    call: Call,
+    log: Log,
+}
+
+fn scene(answers: &[Answer]) -> Scene {
+    let (log, time) = (Log::default(), Time::new());
+    let mut registry = ProviderRegistry::default();
+    registry.register("desk", ()).unwrap();
+    registry.register_failover("claude", "desk").unwrap();
+    let clock = time.clone();
+    let centre = Centre { answers: answers.to_vec(), log: log.clone() };
+    Scene {
+        router: FailoverRouter::new(centre).with_clock(move || *clock.0.lock().unwrap()),
+        engine: Engine { start: Ok(Duration::ZERO), run: Some(Ok("local")), time, log: log.clone() },
+        registry,
+        call: Call { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), breaker_open: false },
+        log,
+    }
+}
+
+impl Scene {
+    fn with_open_breaker(mut self) -> Self {
+        self.call.breaker_open = true;
+        self
+    }
+
+    fn run(&self, primary: Primary) -> impl Future<Output = Run<String, PrimaryError>> + Send {
+        let log = &self.log;
+        let call = move || async move {
+            log.add("primary");
+            primary.map(str::to_owned).map_err(|class| PrimaryError { class, body: "the primary's own" })
+        };
+        self.router.run(&self.registry, &self.call, call, &self.engine)
+    }
+}
+
+fn down() -> Result<Served<String>, PrimaryError> {
+    Err(PrimaryError { class: FailureClass::Connect, body: "the primary's own" })
+}
+
+const DOWN: Primary = Err(FailureClass::Connect);
+
+#[tokio::test]
+async fn a_primary_that_answers_leaves_a_short_trail() {
+    let scene = scene(&[Answer::Status(200)]);
+    let ended = scene.run(Ok("central")).await;
+    assert_eq!(ended.result.unwrap().value, "central");
+    assert_eq!(ended.trail, Trail { primary_called: true, ..Trail::default() });
+    assert_eq!(scene.log.words(), ["primary"]);
+}
+
+#[tokio::test]
+async fn a_failover_tells_why_through_whom_and_what_the_centre_said() {
+    let scene = scene(&[Answer::Status(204)]);
+    let ended = scene.run(DOWN).await;
+    let served = ended.result.unwrap();
+    assert_eq!(served, Served { value: "local".to_owned(), failover: true, via: Some("desk".to_owned()) });
+    let trail = Trail {
+        primary: Some(FailureClass::Connect),
+        primary_called: true,
+        provider: Some("desk".to_owned()),
+        probes: vec![Access::Allowed],
+        ..Trail::default()
+    };
+    assert_eq!(ended.trail, trail);
+    assert_eq!(scene.log.words(), ["primary", "probe", "prepare", "run", "let go"]);
+}
+
+#[tokio::test]
+async fn inv_03_forbidden_and_unreachable_are_told_apart_and_both_give_the_primarys_error() {
+    for (answer, access, reason) in [
+        (Answer::Status(403), Access::Forbidden, None),
+        (Answer::Status(401), Access::Forbidden, None),
+        (Answer::Status(404), Access::Unreachable, None),
+        (Answer::Status(302), Access::Unreachable, None),
+        (Answer::Down, Access::Unreachable, Some("connection refused")),
+    ] {
+        let scene = scene(&[answer]);
+        let ended = scene.run(DOWN).await;
+        assert_eq!(ended.result, down());
+        let trail = Trail {
+            primary: Some(FailureClass::Connect),
+            primary_called: true,
+            provider: Some("desk".to_owned()),
+            probes: vec![access],
+            probe_error: reason.map(str::to_owned),
+            local_error: None,
+        };
+        assert_eq!(ended.trail, trail);
+        assert_eq!(scene.log.words(), ["primary", "probe"]);
+    }
+    let words = [Access::Allowed, Access::Forbidden, Access::Unreachable].map(|access| access.to_string());
+    assert_eq!(words, ["allowed", "forbidden", "unreachable"]);
+}
+
+#[tokio::test]
+async fn inv_03_a_local_start_that_fails_gives_the_primarys_error_and_tells_why() {
+    let mut scene = scene(&[Answer::Status(200)]);
+    scene.engine.start = Err("the model is missing");
+    let ended = scene.run(DOWN).await;
+    assert_eq!(ended.result, down());
+    assert_eq!(ended.trail.local_error.as_deref(), Some("the model is missing"));
+    assert_eq!(scene.log.words(), ["primary", "probe", "prepare"]);
+}
+
+#[tokio::test]
+async fn inv_01_a_start_of_more_than_a_second_is_asked_about_again() {
+    for (limit, took, probes) in [
+        (None, Duration::from_secs(1), 1),
+        (None, Duration::from_millis(1001), 2),
+        (Some(Duration::from_secs(5)), Duration::from_secs(5), 1),
+        (Some(Duration::from_secs(5)), Duration::from_millis(5001), 2),
+        (Some(Duration::ZERO), Duration::from_nanos(1), 2),
+    ] {
+        let mut scene = scene(&[Answer::Status(200)]);
+        scene.engine.start = Ok(took);
+        if let Some(limit) = limit {
+            scene.router = scene.router.reprobe_after(limit);
+        }
+        let ended = scene.run(DOWN).await;
+        assert!(ended.result.unwrap().failover);
+        assert_eq!(ended.trail.probes, vec![Access::Allowed; probes], "limit {limit:?}, took {took:?}");
+    }
+}
+
+#[tokio::test]
+async fn inv_01_access_that_ends_during_a_start_ends_the_failover() {
+    for (answer, access, reason) in [
+        (Answer::Status(403), Access::Forbidden, None),
+        (Answer::Down, Access::Unreachable, Some("connection refused")),
+    ] {
+        let mut scene = scene(&[Answer::Status(200), answer]);
+        scene.engine.start = Ok(Duration::from_secs(30));
+        let ended = scene.run(DOWN).await;
+        assert_eq!(ended.result, down());
+        assert_eq!(ended.trail.probes, [Access::Allowed, access]);
+        assert_eq!(ended.trail.probe_error.as_deref(), reason);
+        assert_eq!(scene.log.words(), ["primary", "probe", "prepare", "probe", "let go"]);
+    }
+}
+
+#[tokio::test]
+async fn an_open_breaker_with_nothing_to_stand_in_still_asks_the_primary() {
+    let mut scene = scene(&[Answer::Status(200)]).with_open_breaker();
+    scene.registry.unregister("desk");
+    let ended = scene.run(DOWN).await;
+    assert_eq!(ended.result, down());
+    assert_eq!(scene.log.words(), ["primary"]);
+}
+
+#[tokio::test]
+async fn behind_an_open_breaker_the_primary_has_the_last_word_whatever_it_is() {
+    for primary in [Ok("central"), DOWN] {
+        // The centre does not allow it.
+        let refused = scene(&[Answer::Status(403)]).with_open_breaker();
+        let ended = refused.run(primary).await;
+        assert_eq!(ended.result.map(|served| (served.value, served.failover)), central(primary));
+        assert_eq!((ended.trail.primary_called, ended.trail.primary), (true, primary.err()));
+        assert_eq!(refused.log.words(), ["probe", "primary"]);
+
+        // The engine does not start.
+        let mut unstarted = scene(&[Answer::Status(200)]).with_open_breaker();
+        unstarted.engine.start = Err("the model is missing");
+        let ended = unstarted.run(primary).await;
+        assert_eq!(ended.result.map(|served| (served.value, served.failover)), central(primary));
+        assert_eq!(unstarted.log.words(), ["probe", "prepare", "primary"]);
+
+        // The engine fails.
+        let mut failing = scene(&[Answer::Status(200)]).with_open_breaker();
+        failing.engine.run = Some(Err("out of memory"));
+        let ended = failing.run(primary).await;
+        assert_eq!(ended.result.map(|served| (served.value, served.failover)), central(primary));
+        assert_eq!(ended.trail.local_error.as_deref(), Some("out of memory"));
+        assert_eq!(failing.log.words(), ["probe", "prepare", "run", "let go", "primary"]);
+    }
+}
+
+fn central(primary: Primary) -> Result<(String, bool), PrimaryError> {
+    match primary {
+        Ok(value) => Ok((value.to_owned(), false)),
+        Err(class) => Err(PrimaryError { class, body: "the primary's own" }),
+    }
+}
+
+#[tokio::test]
+async fn an_engine_is_let_go_before_the_primary_is_asked_after_all() {
+    let mut scene = scene(&[Answer::Status(200), Answer::Status(403)]).with_open_breaker();
+    scene.engine.start = Ok(Duration::from_secs(30));
+    let ended = scene.run(Ok("central")).await;
+    assert_eq!(ended.result.unwrap().value, "central");
+    assert_eq!(scene.log.words(), ["probe", "prepare", "probe", "let go", "primary"]);
+}
+
+#[tokio::test]
+async fn inv_08_a_probe_that_panics_ends_the_request_without_a_local_byte() {
+    for breaker_open in [false, true] {
+        let mut scene = scene(&[Answer::Panic]);
+        scene.call.breaker_open = breaker_open;
+        let log = scene.log.clone();
+        let ended = tokio::spawn(async move { scene.run(DOWN).await.result.is_ok() }).await;
+        assert!(ended.unwrap_err().is_panic());
+        assert!(log.words().contains(&"probe"));
+        assert!(!log.words().contains(&"prepare") && !log.words().contains(&"run"), "{:?}", log.words());
+    }
+}
+
+#[tokio::test]
+async fn inv_08_a_panic_in_the_second_probe_runs_nothing_either() {
+    let mut scene = scene(&[Answer::Status(200), Answer::Panic]);
+    scene.engine.start = Ok(Duration::from_secs(30));
+    let log = scene.log.clone();
+    let ended = tokio::spawn(async move { scene.run(DOWN).await.result.is_ok() }).await;
+    assert!(ended.unwrap_err().is_panic());
+    assert_eq!(log.words(), ["primary", "probe", "prepare", "probe", "let go"]);
+}
+
+#[test]
+fn a_caller_that_goes_away_stops_everything_where_it_is() {
+    let waiting = |scene: &Scene| {
+        let mut run = pin!(scene.run(DOWN));
+        let polled = run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(polled, Poll::Pending));
+    };
+
+    let during_the_probe = scene(&[Answer::Never]);
+    waiting(&during_the_probe);
+    assert_eq!(during_the_probe.log.words(), ["primary", "probe"]);
+
+    let mut during_the_run = scene(&[Answer::Status(200)]);
+    during_the_run.engine.run = None;
+    waiting(&during_the_run);
+    assert_eq!(during_the_run.log.words(), ["primary", "probe", "prepare", "run", "let go"]);
+}
