@@ -1,0 +1,360 @@
+//! What the store promises, each promise on both databases.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::Timestamp;
+use mcpctl_access::{Change, Confidential, Snapshot, Stored};
+use mcpctl_api::{
+    Id, Kind, Resource, Revision, Spec,
+    spec::{SecretSpec, UserSpec},
+};
+use mcpctl_secret::envelope::{Keyring, MasterKey};
+use mcpctl_store::{
+    AuditFilter, AuditRow, CommitError, Decision, Feed, Location, OpenError, Recorder, Replica, Store,
+};
+use mcpctl_testkit::postgres::Postgres;
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+/// A database of one kind, and how to get at it.
+struct Database {
+    location: Location,
+    key: String,
+    dir: TempDir,
+    postgres: Option<Postgres>,
+}
+
+impl Database {
+    fn sqlite() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(dir.path().join("mcpd.sqlite"));
+        Self { location, key: MasterKey::generate().unwrap().to_text().to_string(), dir, postgres: None }
+    }
+
+    fn postgres() -> Self {
+        let postgres = Postgres::start();
+        let location = Location::Postgres(postgres.url());
+        Self { location, postgres: Some(postgres), ..Self::sqlite() }
+    }
+
+    fn keys(&self) -> Arc<Keyring> {
+        Arc::new(Keyring::new(MasterKey::from_text(&self.key).unwrap()))
+    }
+
+    async fn open(&self) -> Store {
+        Store::open(&self.location, self.keys()).await.unwrap()
+    }
+}
+
+/// Every case, on both.
+macro_rules! on_both {
+    ($($case:ident)*) => {
+        mod sqlite { $( #[tokio::test] async fn $case() { super::$case(super::Database::sqlite()).await } )* }
+        mod postgres { $( #[tokio::test] async fn $case() { super::$case(super::Database::postgres()).await } )* }
+    };
+}
+
+on_both! {
+    revisions_are_gap_free_under_many_writers
+    a_commit_is_all_or_nothing
+    a_commit_on_an_old_state_is_refused
+    the_feed_is_in_order_and_resumable
+    a_compacted_feed_says_so
+    names_are_unique_per_kind_and_free_again_after_a_delete
+    confidential_parts_stay_out_of_what_is_shown
+    another_master_key_is_refused
+    inv_05_a_commit_is_seen_by_the_next_fresh_of_another_replica
+    fresh_calls_share_reads
+    inv_08_without_a_database_there_is_no_snapshot
+    recorded_rows_are_there_when_it_returns
+}
+
+fn stored(name: &str, spec: Spec, revision: u64, confidential: Option<Confidential>) -> Arc<Stored> {
+    Arc::new(Stored {
+        resource: Resource {
+            id: Id::mint(),
+            name: name.parse().unwrap(),
+            labels: Default::default(),
+            revision: Revision(revision),
+            created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            updated_at: "2026-01-01T00:00:00Z".parse().unwrap(),
+            spec,
+        },
+        confidential,
+    })
+}
+
+fn user(name: &str, revision: u64) -> Arc<Stored> {
+    stored(name, Spec::User(UserSpec::default()), revision, None)
+}
+
+fn put(name: &str, revision: u64) -> Change {
+    Change::Put(user(name, revision))
+}
+
+fn delete(stored: &Stored, revision: u64) -> Change {
+    Change::Delete {
+        kind: stored.kind(),
+        id: stored.id().clone(),
+        name: stored.name().clone(),
+        revision: Revision(revision),
+    }
+}
+
+async fn commit(store: &Store, base: u64, changes: Vec<Change>) -> Result<Revision, CommitError> {
+    store.commit(Revision(base), "tester", changes, Vec::new()).await
+}
+
+fn all(snapshot: &Snapshot) -> Vec<Arc<Stored>> {
+    Kind::ALL.into_iter().flat_map(|kind| snapshot.all(kind).cloned().collect::<Vec<_>>()).collect()
+}
+
+async fn revisions_are_gap_free_under_many_writers(database: Database) {
+    let store = database.open().await;
+    let writers = (0..50).map(|writer| {
+        let store = store.clone();
+        async move {
+            let mut lost = 0;
+            loop {
+                let base = store.current_revision().await.unwrap();
+                match commit(&store, base.0, vec![put(&format!("u{writer}"), base.0 + 1)]).await {
+                    Ok(revision) => return (revision, lost),
+                    Err(CommitError::Moved { current }) => {
+                        assert!(current > base);
+                        lost += 1;
+                    }
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        }
+    });
+    let ended = futures::future::join_all(writers).await;
+    let mut revisions: Vec<u64> = ended.iter().map(|(revision, _)| revision.0).collect();
+    revisions.sort_unstable();
+    assert_eq!(revisions, (1..=50).collect::<Vec<_>>());
+    assert!(ended.iter().any(|(_, lost)| *lost > 0), "nobody lost, so nothing was tried");
+    assert_eq!(store.current_revision().await.unwrap(), Revision(50));
+    assert_eq!(store.load().await.unwrap().len(), 50);
+}
+
+async fn a_commit_is_all_or_nothing(database: Database) {
+    let store = database.open().await;
+    commit(&store, 0, vec![put("taken", 1)]).await.unwrap();
+    let refused = commit(&store, 1, vec![put("new", 2), put("taken", 3)]).await.unwrap_err();
+    assert!(matches!(refused, CommitError::NameTaken { .. }), "{refused}");
+    assert_eq!(store.current_revision().await.unwrap(), Revision(1), "no revision is left of it");
+    assert!(store.load().await.unwrap().by_name(Kind::User, "new").is_none());
+    let wrong = commit(&store, 1, vec![put("new", 3)]).await;
+    assert!(wrong.is_err(), "a gap is not accepted");
+    assert_eq!(commit(&store, 1, vec![put("new", 2)]).await.unwrap(), Revision(2));
+}
+
+async fn a_commit_on_an_old_state_is_refused(database: Database) {
+    let store = database.open().await;
+    commit(&store, 0, vec![put("a", 1)]).await.unwrap();
+    let late = commit(&store, 0, vec![put("b", 1)]).await.unwrap_err();
+    assert!(matches!(late, CommitError::Moved { current: Revision(1) }), "{late}");
+    let early = commit(&store, 7, vec![put("b", 8)]).await.unwrap_err();
+    assert!(matches!(early, CommitError::Moved { current: Revision(1) }), "{early}");
+}
+
+async fn the_feed_is_in_order_and_resumable(database: Database) {
+    let store = database.open().await;
+    let (a, b) = (user("a", 1), user("b", 2));
+    commit(&store, 0, vec![Change::Put(Arc::clone(&a)), Change::Put(b)]).await.unwrap();
+    let again = Resource { revision: Revision(3), ..a.resource.clone() };
+    let again = Arc::new(Stored { resource: again, confidential: None });
+    commit(&store, 2, vec![Change::Put(Arc::clone(&again)), put("c", 4)]).await.unwrap();
+    commit(&store, 4, vec![delete(&again, 5)]).await.unwrap();
+
+    let Feed::Changes { up_to, changes } = store.changes_since(Revision(0), 100).await.unwrap() else { panic!() };
+    assert_eq!(up_to, Revision(5));
+    let seen: Vec<u64> = changes.iter().map(|change| change.revision().0).collect();
+    assert_eq!(seen, [2, 4, 5], "each resource once, at its last change");
+    let Feed::Changes { up_to, changes } = store.changes_since(Revision(1), 2).await.unwrap() else { panic!() };
+    assert_eq!((up_to, changes.len()), (Revision(3), 1), "a page ends where it ends");
+
+    let mut replica = Snapshot::default();
+    while replica.revision() < Revision(5) {
+        let Feed::Changes { up_to, changes } = store.changes_since(replica.revision(), 2).await.unwrap() else { panic!() };
+        replica = replica.after(up_to, changes);
+    }
+    assert_eq!(all(&replica), all(&store.load().await.unwrap()));
+}
+
+async fn a_compacted_feed_says_so(database: Database) {
+    let store = database.open().await;
+    commit(&store, 0, vec![put("a", 1), put("b", 2), put("c", 3)]).await.unwrap();
+    assert_eq!(store.compact(Duration::from_secs(3600)).await.unwrap(), 0);
+    assert_eq!(store.compact(Duration::ZERO).await.unwrap(), 2, "the latest one stays");
+    assert_eq!(store.changes_since(Revision(0), 10).await.unwrap(), Feed::Compacted);
+    assert!(matches!(store.changes_since(Revision(2), 10).await.unwrap(), Feed::Changes { .. }));
+    assert!(matches!(store.changes_since(Revision(3), 10).await.unwrap(), Feed::Changes { .. }));
+    let replica = Replica::start(store.clone()).await.unwrap();
+    commit(&store, 3, vec![put("d", 4)]).await.unwrap();
+    store.compact(Duration::ZERO).await.unwrap();
+    assert_eq!(replica.fresh().await.unwrap().len(), 4);
+}
+
+async fn names_are_unique_per_kind_and_free_again_after_a_delete(database: Database) {
+    let store = database.open().await;
+    let first = user("a", 1);
+    commit(&store, 0, vec![Change::Put(Arc::clone(&first))]).await.unwrap();
+    let group = stored("a", Spec::Group(Default::default()), 2, None);
+    commit(&store, 1, vec![Change::Put(group)]).await.unwrap();
+    commit(&store, 2, vec![delete(&first, 3), put("a", 4)]).await.unwrap();
+    let second = store.load().await.unwrap().by_name(Kind::User, "a").unwrap().id().clone();
+    assert_ne!(second, *first.id());
+}
+
+async fn confidential_parts_stay_out_of_what_is_shown(database: Database) {
+    let store = database.open().await;
+    let data = [("token".to_owned(), None)].into();
+    let secret = stored("s", Spec::Secret(SecretSpec { description: None, data }), 1, None);
+    let sealed = store.seal(secret.id(), b"pl4in-text-value").unwrap();
+    let mut secret = Arc::unwrap_or_clone(secret);
+    secret.confidential = Some(Confidential::Sealed(sealed));
+    let hash = Some(Confidential::PasswordHash("$argon2id$h4sh".to_owned()));
+    let user = stored("u", Spec::User(UserSpec::default()), 2, hash);
+    commit(&store, 0, vec![Change::Put(Arc::new(secret)), Change::Put(user)]).await.unwrap();
+
+    let snapshot = store.load().await.unwrap();
+    let secret = snapshot.by_name(Kind::Secret, "s").unwrap();
+    assert_eq!(store.unseal(secret).unwrap(), b"pl4in-text-value");
+    let shown = serde_json::to_string(&secret.resource).unwrap();
+    assert!(!shown.contains("pl4in") && !format!("{secret:?}").contains("pl4in"));
+    // Moved to another resource, it does not open: the id is part of the seal.
+    let mut moved = Stored::clone(secret);
+    moved.resource.id = Id::mint();
+    assert!(store.unseal(&moved).is_err());
+    store.close().await;
+    for file in std::fs::read_dir(database.dir.path()).unwrap() {
+        let bytes = std::fs::read(file.unwrap().path()).unwrap();
+        assert!(!bytes.windows(16).any(|window| window == b"pl4in-text-value"), "encrypted at rest");
+    }
+}
+
+async fn another_master_key_is_refused(database: Database) {
+    database.open().await.close().await;
+    let other = Arc::new(Keyring::new(MasterKey::generate().unwrap()));
+    let refused = Store::open(&database.location, other).await.err().unwrap();
+    assert!(matches!(refused, OpenError::WrongMasterKey { .. }), "{refused}");
+    assert!(refused.hint().is_some() && !refused.to_string().contains('\n'));
+    database.open().await;
+}
+
+async fn inv_05_a_commit_is_seen_by_the_next_fresh_of_another_replica(database: Database) {
+    let (one, two) = (database.open().await, database.open().await);
+    let replica = Replica::start(two).await.unwrap();
+    for base in 0..100 {
+        commit(&one, base, vec![put(&format!("u{base}"), base + 1)]).await.unwrap();
+        let fresh = replica.fresh().await.unwrap();
+        assert_eq!(fresh.revision(), Revision(base + 1));
+        assert!(fresh.by_name(Kind::User, &format!("u{base}")).is_some());
+    }
+}
+
+async fn fresh_calls_share_reads(database: Database) {
+    let replica = Replica::start(database.open().await).await.unwrap();
+    let before = replica.reads();
+    let calls = (0..200).map(|_| replica.fresh());
+    assert!(futures::future::join_all(calls).await.iter().all(Result::is_ok));
+    let reads = replica.reads() - before;
+    assert!((1..=50).contains(&reads), "{reads} reads for 200 calls");
+}
+
+async fn inv_08_without_a_database_there_is_no_snapshot(mut database: Database) {
+    let store = database.open().await;
+    let replica = Replica::start(store.clone()).await.unwrap();
+    assert!(replica.fresh().await.is_ok());
+    match &mut database.postgres {
+        Some(postgres) => {
+            postgres.stop();
+            assert!(replica.fresh().await.is_err(), "an old snapshot was given out");
+            postgres.start_again();
+            assert!(replica.fresh().await.is_ok(), "it comes back by itself");
+        }
+        None => {
+            store.close().await;
+            assert!(replica.fresh().await.is_err(), "an old snapshot was given out");
+        }
+    }
+}
+
+async fn recorded_rows_are_there_when_it_returns(database: Database) {
+    let store = database.open().await;
+    let recorder = Recorder::start(store.clone());
+    let row = |n: u64| AuditRow {
+        id: uuid::Uuid::now_v7(),
+        at: Timestamp::from_microsecond(1_800_000_000_000_000).unwrap(),
+        principal: format!("User u{n}"),
+        action: "run".to_owned(),
+        kind: Kind::Llm,
+        resource_id: Some(Id::mint()),
+        resource_name: "claude".to_owned(),
+        decision: Decision::Denied,
+        reason: "no rule".to_owned(),
+        revision: Revision(n),
+        request_id: "r".to_owned(),
+    };
+    let rows: Vec<AuditRow> = (0..300).map(row).collect();
+    let records = rows.iter().map(|row| recorder.audit(vec![row.clone()]));
+    assert!(futures::future::join_all(records).await.iter().all(Result::is_ok));
+    let found = store.audit(&AuditFilter { limit: 1000, ..AuditFilter::default() }).await.unwrap();
+    assert_eq!(found.len(), 300);
+    let mine = AuditFilter { principal: Some("User u7".to_owned()), limit: 10 };
+    assert_eq!(store.audit(&mine).await.unwrap(), [rows[7].clone()]);
+    recorder.close().await;
+    assert!(recorder.audit(vec![row(1)]).await.is_err(), "nothing is taken and dropped");
+}
+
+#[tokio::test]
+async fn what_cannot_be_opened_is_said_in_one_line_with_a_hint() {
+    let database = Database::sqlite();
+    let file = database.dir.path().join("text");
+    std::fs::write(&file, "this is no database but a text of more than a hundred bytes, so that it is read as a page of one, which it is not").unwrap();
+    let missing = database.dir.path().join("no/such/dir/db");
+    for location in [
+        Location::Sqlite(file),
+        Location::Sqlite(missing),
+        Location::Postgres("postgres://u:p4ss@127.0.0.1:1/db".to_owned()),
+    ] {
+        let said = Store::open(&location, database.keys()).await.err().unwrap();
+        let text = said.to_string();
+        assert!(text.contains("cannot be opened") && !text.contains('\n') && !text.contains("p4ss"), "{text}");
+        assert!(said.hint().is_some());
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    /// Whatever is done, following the changes leads where reading everything leads.
+    #[test]
+    fn following_and_loading_agree(steps in prop::collection::vec((0..4_usize, 0..5_usize), 1..30)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let database = Database::sqlite();
+            let store = database.open().await;
+            let mut followed = Snapshot::default();
+            for (step, which) in steps {
+                let base = followed.revision().0;
+                let name = format!("u{which}");
+                let existing = followed.by_name(Kind::User, &name).cloned();
+                let change = match (step, existing) {
+                    (0, Some(old)) => delete(&old, base + 1),
+                    (1, Some(old)) => {
+                        let labels = [("n".to_owned(), base.to_string())].into();
+                        let resource = Resource { labels, revision: Revision(base + 1), ..old.resource.clone() };
+                        Change::Put(Arc::new(Stored { resource, confidential: None }))
+                    }
+                    (_, None) => put(&name, base + 1),
+                    _ => continue,
+                };
+                commit(&store, base, vec![change.clone()]).await.unwrap();
+                followed = followed.after(Revision(base + 1), [change]);
+            }
+            assert_eq!(all(&followed), all(&store.load().await.unwrap()));
+        });
+    }
+}
