@@ -16,7 +16,7 @@ use url::Url;
 
 use crate::{
     breakers::Breakers,
-    config::Config,
+    config::{Breaker, Config},
     identity::Identity,
     journal::{Entry, Journal},
     providers::{self, Running},
@@ -30,8 +30,6 @@ pub struct App {
     pub identity: Identity,
     /// Connections to mcpd and to local providers.
     pub client: upstream::Client,
-    /// Whether the centre is skipped.
-    pub breakers: Arc<Breakers>,
     /// What was done in the centre's place.
     pub journal: Journal,
     /// Counts.
@@ -51,6 +49,8 @@ pub struct Runtime {
     pub registry: Arc<ProviderRegistry<Running>>,
     /// Asks the centre, and lets providers stand in.
     pub router: FailoverRouter<Probe>,
+    /// Whether the centre is skipped.
+    pub breakers: Arc<Breakers>,
 }
 
 impl Runtime {
@@ -62,7 +62,12 @@ impl Runtime {
         let registry = providers::registry(&config, host, before.map(|runtime| &*runtime.registry));
         let probe = Probe::new(config.server.clone())?;
         let router = FailoverRouter::new(probe).also_on(config.failover.on.iter().copied());
-        Ok(Self { config, registry, router })
+        let Breaker { failures, open } = config.primary.breaker;
+        let policy = BreakerPolicy { failures, open: open.0 };
+        // What was learned of the centre stays, unless the rules by which it was learned changed.
+        let kept = before.map(|runtime| &runtime.breakers).filter(|breakers| breakers.policy() == policy);
+        let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
+        Ok(Self { config, registry, router, breakers })
     }
 
     /// Where requests to the centre go.
@@ -81,12 +86,6 @@ impl Runtime {
             },
             peer: Peer::Mcpd,
         }
-    }
-
-    /// When the centre is skipped for a while.
-    pub fn breaker(&self) -> BreakerPolicy {
-        let breaker = self.config.primary.breaker;
-        BreakerPolicy { failures: breaker.failures, open: breaker.open.0 }
     }
 }
 
@@ -114,7 +113,6 @@ impl App {
             runtime: ArcSwap::from_pointee(Runtime::new(config, &host, None)?),
             identity,
             client: upstream::Client::new(upstream::ClientConfig::default()),
-            breakers: Arc::default(),
             journal,
             metrics: McplocalMetrics::new(),
             host,

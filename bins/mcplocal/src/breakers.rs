@@ -8,12 +8,11 @@ use std::{
 
 use mcpctl_failover::{Admission, Breaker, BreakerPolicy, FailureClass, Verdict};
 
-/// Most Llms that are remembered; names come from callers, so they are bounded.
-const MAX_LLMS: usize = 1000;
-
 /// The breakers of the primary.
-#[derive(Default)]
-pub struct Breakers(Mutex<HashMap<String, Tracked>>);
+pub struct Breakers {
+    policy: BreakerPolicy,
+    tracked: Mutex<HashMap<String, Tracked>>,
+}
 
 struct Tracked {
     breaker: Breaker,
@@ -30,22 +29,31 @@ pub struct Place {
 }
 
 impl Breakers {
-    /// Asks for a place at the primary for this Llm.
-    pub fn admit(self: &Arc<Self>, llm: &str, policy: BreakerPolicy, now: Instant) -> Place {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = all.contains_key(llm);
-        let admission = if known || all.len() < MAX_LLMS {
-            let new = || Tracked { breaker: Breaker::new(policy), last: None };
-            all.entry(llm.to_owned()).or_insert_with(new).breaker.admit(now)
-        } else {
-            Admission::Closed
-        };
+    /// Closed ones.
+    pub fn new(policy: BreakerPolicy) -> Self {
+        Self { policy, tracked: Mutex::default() }
+    }
+
+    /// When they open, and for how long.
+    pub fn policy(&self) -> BreakerPolicy {
+        self.policy
+    }
+
+    /// Asks for a place at the primary for this Llm. Only for Llms that have a stand-in: the configuration bounds them,
+    /// and for all others there is nothing to skip to.
+    pub fn admit(self: &Arc<Self>, llm: &str, now: Instant) -> Place {
+        let new = || Tracked { breaker: Breaker::new(self.policy), last: None };
+        let admission = self.lock().entry(llm.to_owned()).or_insert_with(new).breaker.admit(now);
         Place { breakers: Arc::clone(self), llm: llm.to_owned(), admission, settled: false }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Tracked>> {
+        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Llms whose primary is resting, in order of name.
     pub fn open(&self, now: Instant) -> Vec<String> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.lock();
         let mut open: Vec<_> = all
             .iter()
             .filter(|(_, tracked)| tracked.breaker.is_open(now))
@@ -64,8 +72,7 @@ impl Place {
 
     /// Why the primary last failed.
     pub fn last(&self) -> Option<FailureClass> {
-        let all = self.breakers.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.get(&self.llm).and_then(|tracked| tracked.last)
+        self.breakers.lock().get(&self.llm).and_then(|tracked| tracked.last)
     }
 
     /// Tells what came of it: `None` is success.
@@ -82,7 +89,7 @@ impl Place {
 
     fn record(&mut self, verdict: Verdict, failure: Option<FailureClass>, now: Instant) {
         self.settled = true;
-        let mut all = self.breakers.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.breakers.lock();
         if let Some(tracked) = all.get_mut(&self.llm) {
             tracked.breaker.record(self.admission, verdict, now);
             if verdict == Verdict::Failure {
@@ -110,31 +117,31 @@ mod tests {
 
     #[test]
     fn each_llm_has_its_own_and_dropped_trials_free_their_place() {
-        let (breakers, now) = (Arc::new(Breakers::default()), Instant::now());
+        let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
         for _ in 0..2 {
-            breakers.admit("claude", POLICY, now).settle(Some(FailureClass::Connect), now);
+            breakers.admit("claude", now).settle(Some(FailureClass::Connect), now);
         }
-        let place = breakers.admit("claude", POLICY, now);
+        let place = breakers.admit("claude", now);
         assert!(place.is_open());
         assert_eq!(place.last(), Some(FailureClass::Connect));
-        assert!(!breakers.admit("gpt", POLICY, now).is_open());
+        assert!(!breakers.admit("gpt", now).is_open());
         assert_eq!(breakers.open(now), ["claude"]);
 
         let later = now + Duration::from_secs(11);
-        let trial = breakers.admit("claude", POLICY, later);
+        let trial = breakers.admit("claude", later);
         assert!(!trial.is_open());
-        assert!(breakers.admit("claude", POLICY, later).is_open(), "one trial at a time");
+        assert!(breakers.admit("claude", later).is_open(), "one trial at a time");
         drop(trial);
-        let again = breakers.admit("claude", POLICY, Instant::now() + Duration::from_secs(20));
+        let again = breakers.admit("claude", Instant::now() + Duration::from_secs(20));
         assert!(!again.is_open());
     }
 
     #[test]
     fn a_denial_does_not_speak_against_the_primary() {
-        let (breakers, now) = (Arc::new(Breakers::default()), Instant::now());
+        let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
         for _ in 0..5 {
-            breakers.admit("claude", POLICY, now).settle(Some(FailureClass::Denied), now);
+            breakers.admit("claude", now).settle(Some(FailureClass::Denied), now);
         }
-        assert!(!breakers.admit("claude", POLICY, now).is_open());
+        assert!(!breakers.admit("claude", now).is_open());
     }
 }

@@ -22,6 +22,7 @@ use secrecy::SecretString;
 
 use crate::{
     app::{App, Runtime},
+    breakers::Place,
     http::error::{ERROR_SOURCE, FAILURE, LocalHttpError},
     identity::Caller,
     journal::Entry,
@@ -74,16 +75,18 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
         return own(app, &runtime, &caller, provider, request, fields.include_usage).await;
     }
 
-    let place = app.breakers.admit(&llm, runtime.breaker(), Instant::now());
+    let stand_in = runtime.registry.failover_for(&llm).is_some();
+    let place = stand_in.then(|| runtime.breakers.admit(&llm, Instant::now()));
+    let breaker_open = place.as_ref().is_some_and(Place::is_open);
     let primary_target = runtime.primary(SecretString::from(caller.bearer.expose()));
-    let failover = FailoverCall { llm: llm.clone(), bearer: caller.bearer, breaker_open: place.is_open() };
+    let failover = FailoverCall { llm: llm.clone(), bearer: caller.bearer, breaker_open };
     let (client, target, sent) = (&app.client, &primary_target, &request);
     let primary = move || async move { ask_primary(client, target, sent).await };
     let local = LocalRun { app, request: &request, include_usage: fields.include_usage, llm: &llm };
     let Run { result, trail } = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
 
-    let skipped = place.last();
-    if trail.primary_called {
+    let skipped = place.as_ref().and_then(Place::last);
+    if let Some(place) = place.filter(|_| trail.primary_called) {
         place.settle(trail.primary, Instant::now());
     }
     let class = trail.primary.or(skipped);
@@ -217,16 +220,31 @@ fn account(
         app.metrics.probe(access.as_str());
     }
     let served = result.as_ref().is_ok_and(|served| served.failover);
-    let outcome = match (served, &trail.local_error) {
-        (true, _) => "served",
-        (false, Some(_)) => "failed",
-        (false, None) => "refused",
-    };
     let access = trail.probes.iter().map(|access| access.as_str()).collect::<Vec<_>>();
+    // Forbidden and unreachable stay apart for those who watch.
+    let (outcome, counted) = match (served, &trail.local_error) {
+        (true, _) => ("served", "served"),
+        (false, Some(_)) => ("failed", "failed"),
+        (false, None) => ("refused", access.last().copied().unwrap_or("refused")),
+    };
     let class = class.map(FailureClass::as_str);
     let reason = trail.local_error.clone().or_else(|| trail.probe_error.clone());
-    app.metrics.traffic.failover(Configured::resolved(llm), class.unwrap_or("connect"), outcome);
-    tracing::warn!(llm, provider, class, ?access, outcome, reason, "the primary failed");
+    app.metrics.traffic.failover(Configured::resolved(llm), class.unwrap_or("connect"), counted);
+    let primary = match (result, trail.primary_called) {
+        (_, false) => "rests",
+        (Ok(served), true) if !served.failover => "answered after all",
+        _ => "failed",
+    };
+    tracing::warn!(
+        llm,
+        provider,
+        primary,
+        class,
+        ?access,
+        outcome,
+        reason,
+        "a local provider was to stand in"
+    );
     let entry = Entry::Failover {
         at: Timestamp::now(),
         request: mcpctl_server::request_id(),

@@ -209,8 +209,7 @@ async fn a_stream_fails_over_before_its_first_event_and_not_after() {
 
 #[tokio::test]
 async fn the_breaker_skips_the_primary_but_asks_the_centre_every_time() {
-    let mut world =
-        World::with("primary: {breaker: {failures: 2, open: 1s}}", "failoverFor: claude").await;
+    let mut world = World::with("primary: {breaker: {failures: 2, open: 1s}}", "failoverFor: claude").await;
     world.provider.refuse().await;
     for _ in 0..2 {
         assert_eq!(text(world.chat().await).await, "from the desk");
@@ -255,7 +254,11 @@ async fn no_credential_a_foreign_host_or_an_origin_no_answer() {
         assert_eq!(request.send().await.unwrap().status(), StatusCode::FORBIDDEN, "{name}");
     }
     let status = http.get(format!("{}/status", world.agent.url())).bearer_auth(&world.alice);
-    assert_eq!(status.send().await.unwrap().status(), StatusCode::UNAUTHORIZED, "the status is for the local key");
+    assert_eq!(
+        status.send().await.unwrap().status(),
+        StatusCode::UNAUTHORIZED,
+        "the status is for the local key"
+    );
     assert!(world.provider.requests().is_empty() && world.desk.requests().is_empty());
 }
 
@@ -278,7 +281,8 @@ async fn ones_own_provider_needs_the_local_key_and_no_centre() {
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let answer = world.agent.chat("local/desk", &world.agent.local_key(), false).await;
     assert_eq!(text(answer).await, "from the desk");
-    let models = world.agent.request(Method::GET, "/v1/models", &world.agent.local_key()).send().await.unwrap();
+    let models =
+        world.agent.request(Method::GET, "/v1/models", &world.agent.local_key()).send().await.unwrap();
     let models: Value = models.json().await.unwrap();
     assert_eq!(models["data"][0]["id"], "local/desk");
 }
@@ -296,7 +300,9 @@ async fn a_changed_configuration_is_taken_over_and_a_broken_one_is_not() {
     })
     .await;
     std::fs::write(&file, format!("{good}\nunknownKey: 1\n")).unwrap();
-    eventually("the complaint", async || world.agent.log().contains("unknown field `unknownKey`").then_some(()))
-        .await;
+    eventually("the complaint", async || {
+        world.agent.log().contains("unknown field `unknownKey`").then_some(())
+    })
+    .await;
     assert_eq!(world.chat().await.status(), StatusCode::OK);
 }

@@ -56,7 +56,11 @@ async fn the_official_client_chats_through_success_failover_and_revocation() {
     provider.refuse().await;
     for mode in ["whole", "stream"] {
         let told = ask(&agent, mode).await;
-        assert_eq!((&told["text"], &told["model"]), (&json!("from the desk"), &json!("desk-model")), "{mode}");
+        assert_eq!(
+            (&told["text"], &told["model"]),
+            (&json!("from the desk"), &json!("desk-model")),
+            "{mode}"
+        );
     }
     provider.listen();
     mcpd.delete("/api/v1/rolebindings/alice-llm-user", &mcpd.admin()).await;

@@ -25,7 +25,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         .failovers()
         .map(|(llm, provider)| json!({"llm": llm, "provider": provider}))
         .collect();
-    let breakers: Vec<Value> = app
+    let breakers: Vec<Value> = runtime
         .breakers
         .open(Instant::now())
         .into_iter()

@@ -1,0 +1,87 @@
+//! An engine for tests: speaks just enough of llama-server, and does what the lines of its model file say.
+//!
+//! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` never answers a completion, `crash`
+//! ends with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `taken` complains about its port
+//! at the first start.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr
+)]
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::TcpListener,
+    process::{Command, exit},
+    time::{Duration, Instant},
+};
+
+fn main() {
+    let args: Vec<String> = std::env::args().collect();
+    let after = |flag: &str| args[args.iter().position(|arg| arg == flag).unwrap() + 1].clone();
+    let (model, port) = (after("-m"), after("--port"));
+    let script = std::fs::read_to_string(&model).unwrap();
+    let key = std::env::var("LLAMA_API_KEY").unwrap();
+    eprintln!("fake engine on port {port} with key {key}");
+    std::fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(format!("{model}.starts"))
+        .and_then(|mut file| writeln!(file, "{}", std::process::id()))
+        .unwrap();
+    let starts = std::fs::read_to_string(format!("{model}.starts")).unwrap().lines().count();
+    let says = |word: &str| script.lines().find_map(|line| line.strip_prefix(word)).map(str::trim);
+    if let Some((code, text)) = says("exit").and_then(|rest| rest.split_once(' ')) {
+        eprintln!("{text}");
+        exit(code.parse().unwrap());
+    }
+    if says("taken").is_some() && starts == 1 {
+        eprintln!("couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {port}");
+        exit(1);
+    }
+    if says("child").is_some() {
+        Command::new("sh").args(["-c", "trap '' TERM; sleep 600"]).spawn().unwrap();
+    }
+    let load = Duration::from_millis(says("load").map_or(0, |ms| ms.parse().unwrap()));
+    let begun = Instant::now();
+    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    for stream in listener.incoming() {
+        let mut stream = stream.unwrap();
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        let mut head = String::new();
+        while !head.ends_with("\r\n\r\n") {
+            if reader.read_line(&mut head).unwrap_or(0) == 0 {
+                break;
+            }
+        }
+        let length = head
+            .to_lowercase()
+            .split_once("content-length: ")
+            .map_or(0, |(_, rest)| rest.lines().next().unwrap().trim().parse().unwrap());
+        let mut body = vec![0; length];
+        let _ = reader.read_exact(&mut body);
+        let known = head.contains(&format!("Bearer {key}"));
+        let status = if begun.elapsed() < load {
+            "503 Service Unavailable"
+        } else if head.starts_with("GET /health") {
+            "200 OK"
+        } else if !known {
+            "401 Unauthorized"
+        } else if says("unready").is_some() {
+            "500 Internal Server Error"
+        } else {
+            "200 OK"
+        };
+        if head.starts_with("POST /v1/chat") && says("crash").is_some() {
+            exit(0);
+        }
+        let answer = r#"{"choices":[{"text":"x","finish_reason":"length"}]}"#;
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+            answer.len()
+        );
+    }
+}
