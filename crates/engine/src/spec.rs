@@ -18,7 +18,7 @@ pub enum EngineKind {
 /// What an engine is started with.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineSpec {
-    /// The provider's name, and the model's name in requests to the engine.
+    /// The provider's name.
     pub name: String,
     /// Which model server.
     pub kind: EngineKind,
@@ -86,16 +86,27 @@ impl EngineSpec {
         self.model_path().map(drop)
     }
 
+    /// The model's name in requests and answers: what people call it, without the path.
+    pub(crate) fn served_name(&self) -> String {
+        let path = Path::new(&self.model);
+        let last = match self.kind {
+            EngineKind::LlamaServer => path.file_stem(),
+            EngineKind::Vllm if path.exists() => path.file_name(),
+            EngineKind::Vllm => None,
+        };
+        last.map_or_else(|| self.model.clone(), |name| name.to_string_lossy().into_owned())
+    }
+
     /// The command line for a port. The key travels in the environment, where other users cannot see it.
     pub(crate) fn launch(&self, port: u16, api_key: &str) -> Result<Launch, SpecError> {
         let (program, model) = (self.program()?, self.model_path()?);
         let mut args: Vec<OsString> = Vec::new();
         let mut env = Vec::new();
-        let port = port.to_string();
+        let (port, served) = (port.to_string(), self.served_name());
         match self.kind {
             EngineKind::LlamaServer => {
                 args.extend(["-m".into(), model.into()]);
-                args.extend(["--host", "127.0.0.1", "--port", &port, "--alias", &self.name].map(Into::into));
+                args.extend(["--host", "127.0.0.1", "--port", &port, "--alias", &served].map(Into::into));
                 if let Some(context) = self.context_length {
                     args.extend(["-c".into(), context.to_string().into()]);
                 }
@@ -107,8 +118,7 @@ impl EngineSpec {
                 let local = Path::new(&model).is_dir();
                 args.extend(["serve".into(), model.into()]);
                 args.extend(
-                    ["--host", "127.0.0.1", "--port", &port, "--served-model-name", &self.name]
-                        .map(Into::into),
+                    ["--host", "127.0.0.1", "--port", &port, "--served-model-name", &served].map(Into::into),
                 );
                 if let Some(length) = self.context_length {
                     args.extend(["--max-model-len".into(), length.to_string().into()]);
@@ -190,4 +200,52 @@ fn on_path(program: &Path) -> Option<PathBuf> {
 fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(kind: EngineKind, model: &str, command: &Path) -> EngineSpec {
+        EngineSpec {
+            name: "desk".to_owned(),
+            kind,
+            model: model.to_owned(),
+            command: Some(command.to_owned()),
+            venv: None,
+            context_length: Some(2048),
+            gpu_memory_utilization: Some(0.75),
+            idle_timeout: Duration::from_secs(1),
+            start_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn line(launch: &Launch) -> String {
+        launch.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn command_lines_say_what_the_configuration_says_and_no_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = std::env::current_exe().unwrap();
+        let weights = dir.path().join("tiny.Q4.gguf");
+        std::fs::write(&weights, "").unwrap();
+        let model = weights.display().to_string();
+        let launch = spec(EngineKind::LlamaServer, &model, &program).launch(4711, "k3y").unwrap();
+        let expected = format!(
+            "-m {model} --host 127.0.0.1 --port 4711 --alias tiny.Q4 -c 2048 -np 1 --no-ui --offline --sse-ping-interval 1"
+        );
+        assert_eq!(line(&launch), expected);
+        assert_eq!(launch.env, [("LLAMA_API_KEY", "k3y".to_owned())]);
+
+        let launch = spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B", &program).launch(4711, "k3y").unwrap();
+        assert_eq!(
+            line(&launch),
+            "serve Qwen/Qwen2.5-7B --host 127.0.0.1 --port 4711 --served-model-name Qwen/Qwen2.5-7B --max-model-len 2048 --gpu-memory-utilization 0.75"
+        );
+        assert!(launch.env.iter().all(|(name, _)| *name != "HF_HUB_OFFLINE"), "the hub may be needed");
+        let local = dir.path().display().to_string();
+        let launch = spec(EngineKind::Vllm, &local, &program).launch(4711, "k3y").unwrap();
+        assert!(launch.env.contains(&("HF_HUB_OFFLINE", "1".to_owned())));
+    }
 }

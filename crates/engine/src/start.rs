@@ -74,7 +74,7 @@ impl Starter {
         let pid = process.pid;
         let base_url = format!("http://127.0.0.1:{port}/v1");
         let base_url = base_url.parse().map_err(|_| spawn_error("its address".to_owned()))?;
-        let endpoint = Arc::new(Endpoint { base_url, api_key, model: name.clone() });
+        let endpoint = Arc::new(Endpoint { base_url, api_key, model: self.spec.served_name() });
         let phase = |phase| tell(phase, Some(pid), Some(port));
 
         phase(Phase::Loading);
