@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use mcpctl_api::{
-    ApiError, Document, Kind, Resource, Revision,
+    Document, Kind, Resource, Revision,
     question::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
     },
 };
 use reqwest::{
-    Method, RequestBuilder, Response, StatusCode,
-    header::{AUTHORIZATION, HeaderValue, IF_MATCH},
+    Method, RequestBuilder, Response,
+    header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, LOCATION},
     redirect::Policy,
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -18,7 +18,17 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use url::Url;
 
-use crate::{probe::reason, stream::ChatStream};
+use crate::{
+    error::{ClientError, Refusal, check_address, one_line, reason, shown},
+    stream::ChatStream,
+};
+
+/// Largest answer that is read whole, bytes: far more than mcpd's largest list.
+const MAX_ANSWER: usize = 64 << 20;
+/// Largest error answer, bytes.
+const MAX_ERROR: usize = 256 << 10;
+/// How often an idle connection is asked whether the other end is still there, so that no wait is for ever.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -39,7 +49,6 @@ impl Default for Options {
 #[derive(Debug, Clone)]
 pub struct Client {
     server: Url,
-    bearer: Option<SecretString>,
     http: reqwest::Client,
     total: Duration,
 }
@@ -53,86 +62,32 @@ pub struct Chat {
     pub messages: Vec<Value>,
 }
 
-/// Why an answer was not what was asked for. One line, without addresses' credentials and without tokens.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// Nobody answers there.
-    #[error("{server} cannot be reached: {reason}")]
-    Unreachable {
-        /// The address.
-        server: String,
-        /// Why.
-        reason: String,
-    },
-    /// The server refused.
-    #[error("{error}")]
-    Refused {
-        /// With this status.
-        status: StatusCode,
-        /// And these words.
-        error: Box<ApiError>,
-    },
-    /// The answer is none of mcpd's.
-    #[error("{server} gave an answer that is not mcpd's: {reason}")]
-    Unreadable {
-        /// The address.
-        server: String,
-        /// What was wrong.
-        reason: String,
-    },
-    /// The client cannot work.
-    #[error("the HTTP client cannot be set up: {0}")]
-    Setup(String),
-}
-
-impl ClientError {
-    pub(crate) fn setup(error: reqwest::Error) -> Self {
-        Self::Setup(reason(&error))
-    }
-
-    /// The next step for a person, where there is one.
-    pub fn hint(&self) -> Option<String> {
-        match self {
-            Self::Unreachable { .. } => Some("check the address, and that mcpd runs there".to_owned()),
-            Self::Refused { error, .. } => error.error.hint.clone(),
-            Self::Unreadable { .. } => Some("check the address: is it mcpd that answers there?".to_owned()),
-            Self::Setup(_) => None,
-        }
-    }
-
-    /// The status of a refusal.
-    pub fn status(&self) -> Option<StatusCode> {
-        match self {
-            Self::Refused { status, .. } => Some(*status),
-            _ => None,
-        }
-    }
-
-    /// The field that the server found wrong.
-    pub fn param(&self) -> Option<&str> {
-        match self {
-            Self::Refused { error, .. } => error.error.param.as_deref(),
-            _ => None,
-        }
-    }
-}
-
 impl Client {
     /// A client of the server at this address.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
+    /// When the address or the token is none, or TLS cannot be set up.
     pub fn new(server: Url, bearer: Option<SecretString>, options: &Options) -> Result<Self, ClientError> {
+        check_address(&server)?;
+        let mut headers = HeaderMap::new();
+        if let Some(bearer) = bearer {
+            let value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret()));
+            let mut value = value.map_err(|_| ClientError::Token)?;
+            value.set_sensitive(true);
+            headers.insert(AUTHORIZATION, value);
+        }
         let http = reqwest::Client::builder()
+            .default_headers(headers)
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(options.connect)
             .tcp_nodelay(true)
+            .tcp_keepalive(KEEP_ALIVE)
             .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
             .build()
-            .map_err(ClientError::setup)?;
-        Ok(Self { server, bearer, http, total: options.total })
+            .map_err(|error| ClientError::setup(&error))?;
+        Ok(Self { server, http, total: options.total })
     }
 
     /// The address of the server.
@@ -145,7 +100,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`]; so for all the requests below.
     pub async fn list(&self, kind: Kind, selector: Option<&str>) -> Result<List<Resource>, ClientError> {
-        let mut request = self.request(Method::GET, &["api", "v1", kind.plural()]);
+        let mut request = self.request(Method::GET, &["api", "v1", kind.plural()])?;
         if let Some(selector) = selector {
             request = request.query(&[("labelSelector", selector)]);
         }
@@ -154,12 +109,12 @@ impl Client {
 
     /// One resource, by id or name.
     pub async fn get(&self, kind: Kind, id_or_name: &str) -> Result<Resource, ClientError> {
-        self.read(self.request(Method::GET, &["api", "v1", kind.plural(), id_or_name])).await
+        self.read(self.request(Method::GET, &["api", "v1", kind.plural(), id_or_name])?).await
     }
 
     /// Makes a resource.
     pub async fn create(&self, document: &Document) -> Result<Changed, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", document.kind().plural()]);
+        let request = self.request(Method::POST, &["api", "v1", document.kind().plural()])?;
         self.changed(request.json(document)).await
     }
 
@@ -170,7 +125,7 @@ impl Client {
         document: &Document,
         expected: Option<Revision>,
     ) -> Result<Changed, ClientError> {
-        let request = self.request(Method::PUT, &["api", "v1", document.kind().plural(), id_or_name]);
+        let request = self.request(Method::PUT, &["api", "v1", document.kind().plural(), id_or_name])?;
         self.changed(if_match(request, expected).json(document)).await
     }
 
@@ -182,7 +137,7 @@ impl Client {
         patch: &Value,
         expected: Option<Revision>,
     ) -> Result<Changed, ClientError> {
-        let request = self.request(Method::PATCH, &["api", "v1", kind.plural(), id_or_name]);
+        let request = self.request(Method::PATCH, &["api", "v1", kind.plural(), id_or_name])?;
         self.changed(if_match(request, expected).json(patch)).await
     }
 
@@ -193,55 +148,55 @@ impl Client {
         id_or_name: &str,
         expected: Option<Revision>,
     ) -> Result<(), ClientError> {
-        let request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name]);
+        let request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name])?;
         self.send(if_match(request, expected)).await.map(drop)
     }
 
     /// Makes or changes all documents, or none.
     pub async fn apply(&self, documents: &[&Document], dry_run: bool) -> Result<ApplyReport, ClientError> {
-        let request = self.request(Method::POST, &["api", "v1", "apply"]);
+        let request = self.request(Method::POST, &["api", "v1", "apply"])?;
         self.read(request.query(&[("dryRun", dry_run)]).json(&documents)).await
     }
 
     /// Makes a token; the answer is the only one that holds it.
     pub async fn create_token(&self, wanted: &TokenRequest) -> Result<IssuedToken, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "tokens"]).json(wanted)).await
+        self.read(self.request(Method::POST, &["api", "v1", "tokens"])?.json(wanted)).await
     }
 
     /// Exchanges a password for a token.
     pub async fn login(&self, login: &LoginRequest) -> Result<IssuedToken, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "auth", "login"]).json(login)).await
+        self.read(self.request(Method::POST, &["api", "v1", "auth", "login"])?.json(login)).await
     }
 
     /// Ends the session of this client's token.
     pub async fn logout(&self) -> Result<(), ClientError> {
-        self.send(self.request(Method::POST, &["api", "v1", "auth", "logout"])).await.map(drop)
+        self.send(self.request(Method::POST, &["api", "v1", "auth", "logout"])?).await.map(drop)
     }
 
     /// Who is calling.
     pub async fn whoami(&self) -> Result<WhoAmI, ClientError> {
-        self.read(self.request(Method::GET, &["api", "v1", "auth", "whoami"])).await
+        self.read(self.request(Method::GET, &["api", "v1", "auth", "whoami"])?).await
     }
 
     /// Whether the caller may do something, and why.
     pub async fn can_i(&self, question: &CanI) -> Result<CanIAnswer, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "auth", "can-i"]).json(question)).await
+        self.read(self.request(Method::POST, &["api", "v1", "auth", "can-i"])?.json(question)).await
     }
 
     /// Who may do something, and why.
     pub async fn who_can(&self, verb: &str, kind: &str, name: &str) -> Result<WhoCan, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "auth", "who-can"]);
+        let request = self.request(Method::GET, &["api", "v1", "auth", "who-can"])?;
         self.read(request.query(&[("verb", verb), ("kind", kind), ("name", name)])).await
     }
 
     /// The models that the caller may run, as OpenAI lists them.
     pub async fn models(&self) -> Result<Value, ClientError> {
-        self.read(self.request(Method::GET, &["v1", "models"])).await
+        self.read(self.request(Method::GET, &["v1", "models"])?).await
     }
 
     /// What `GET /status` of an mcplocal says.
     pub async fn local_status(&self) -> Result<Value, ClientError> {
-        self.read(self.request(Method::GET, &["status"])).await
+        self.read(self.request(Method::GET, &["status"])?).await
     }
 
     /// The log of an engine of an mcplocal, as it comes.
@@ -251,19 +206,19 @@ impl Client {
         previous: bool,
         follow: bool,
     ) -> Result<Response, ClientError> {
-        let request = self.untimed(Method::GET, &["api", "v1", "engines", engine, "logs"]);
+        let request = self.untimed(Method::GET, &["api", "v1", "engines", engine, "logs"])?;
         self.send(request.query(&[("previous", previous), ("follow", follow)])).await
     }
 
     /// Starts or stops an engine of an mcplocal; `action` is `start` or `stop`.
     pub async fn engine_action(&self, engine: &str, action: &str) -> Result<Value, ClientError> {
-        self.read(self.untimed(Method::POST, &["api", "v1", "engines", engine, action])).await
+        self.read(self.untimed(Method::POST, &["api", "v1", "engines", engine, action])?).await
     }
 
     /// Changes as server-sent events; resumable by the revision of the last event.
     pub async fn watch(&self, kinds: &[Kind], since: Option<Revision>) -> Result<Response, ClientError> {
         let kinds = kinds.iter().map(|kind| kind.plural()).collect::<Vec<_>>().join(",");
-        let mut request = self.untimed(Method::GET, &["api", "v1", "watch"]).query(&[("kinds", kinds)]);
+        let mut request = self.untimed(Method::GET, &["api", "v1", "watch"])?.query(&[("kinds", kinds)]);
         if let Some(Revision(since)) = since {
             request = request.query(&[("since", since)]);
         }
@@ -272,7 +227,7 @@ impl Client {
 
     /// The OpenAPI document.
     pub async fn openapi(&self) -> Result<Value, ClientError> {
-        self.read(self.request(Method::GET, &["openapi.json"])).await
+        self.read(self.request(Method::GET, &["openapi.json"])?).await
     }
 
     /// Asks a model; the answer streams.
@@ -283,63 +238,75 @@ impl Client {
             "stream": true,
             "stream_options": {"include_usage": true},
         });
-        let request = self.untimed(Method::POST, &["v1", "chat", "completions"]).json(&body);
+        let request = self.untimed(Method::POST, &["v1", "chat", "completions"])?.json(&body);
         self.send(request).await.map(ChatStream::new)
     }
 
-    fn request(&self, method: Method, path: &[&str]) -> RequestBuilder {
-        self.untimed(method, path).timeout(self.total)
+    fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        Ok(self.untimed(method, path)?.timeout(self.total))
     }
 
-    fn untimed(&self, method: Method, path: &[&str]) -> RequestBuilder {
+    fn untimed(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
+        // Segments are encoded one by one, so a name cannot reach into another path. Dots alone would be folded away.
+        if let Some(bad) = path.iter().find(|segment| matches!(**segment, "" | "." | "..")) {
+            return Err(ClientError::Segment((*bad).to_owned()));
+        }
         let mut url = self.server.clone();
-        // Segments are encoded one by one, so a name cannot reach into another path.
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        let request = self.http.request(method, url);
-        match &self.bearer {
-            None => request,
-            Some(bearer) => match HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret())) {
-                Ok(mut value) => {
-                    value.set_sensitive(true);
-                    request.header(AUTHORIZATION, value)
-                }
-                // Sent without, and refused by the server with words that fit.
-                Err(_) => request,
-            },
-        }
+        Ok(self.http.request(method, url))
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let answer = request.send().await.map_err(|error| ClientError::Unreachable {
-            server: self.name(),
-            reason: reason(&error.without_url()),
-        })?;
+        let sent = request.send().await;
+        let answer = sent.map_err(|error| ClientError::unanswered(self.name(), &error.without_url()))?;
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
         }
-        let body = answer.bytes().await.unwrap_or_default();
-        match serde_json::from_slice::<ApiError>(&body) {
-            Ok(error) => Err(ClientError::Refused { status, error: Box::new(error) }),
-            Err(_) => Err(self.unreadable(format!("status {status}"))),
+        if let Some(location) = answer.headers().get(LOCATION).filter(|_| status.is_redirection()) {
+            let location = one_line(&String::from_utf8_lossy(location.as_bytes()));
+            return Err(ClientError::Redirected { server: self.name(), location });
+        }
+        let headers = answer.headers().clone();
+        // An error whose words are cut off is still an error with a status.
+        let body = self.body(answer, MAX_ERROR).await.unwrap_or_default();
+        match Refusal::read(status, &headers, &body) {
+            Some(error) => Err(ClientError::Refused { status, error: Box::new(error) }),
+            None => Err(self.unreadable(format!("status {status}"))),
+        }
+    }
+
+    async fn body(&self, mut answer: Response, most: usize) -> Result<Vec<u8>, ClientError> {
+        let mut body = Vec::new();
+        loop {
+            match answer.chunk().await {
+                Ok(Some(chunk)) if body.len().saturating_add(chunk.len()) <= most => {
+                    body.extend_from_slice(&chunk)
+                }
+                Ok(Some(_)) => return Err(self.unreadable(format!("it is longer than {most} bytes"))),
+                Ok(None) => return Ok(body),
+                Err(error) => return Err(self.unreadable(reason(&error.without_url()))),
+            }
         }
     }
 
     async fn read<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, ClientError> {
-        let body = self.send(request).await?.bytes().await;
-        let body = body.map_err(|error| self.unreadable(reason(&error.without_url())))?;
-        serde_json::from_slice(&body).map_err(|error| self.unreadable(error.to_string()))
+        let answer = self.send(request).await?;
+        self.json(answer).await
+    }
+
+    async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ClientError> {
+        let body = self.body(answer, MAX_ANSWER).await?;
+        serde_json::from_slice(&body).map_err(|error| self.unreadable(one_line(&error.to_string())))
     }
 
     async fn changed(&self, request: RequestBuilder) -> Result<Changed, ClientError> {
         let answer = self.send(request).await?;
         let warnings = answer.headers().get_all("mcpctl-warning").iter();
-        let warnings = warnings.filter_map(|w| w.to_str().ok().map(str::to_owned)).collect();
-        let body = answer.bytes().await.map_err(|error| self.unreadable(reason(&error.without_url())))?;
-        let resource = serde_json::from_slice(&body).map_err(|error| self.unreadable(error.to_string()))?;
-        Ok(Changed { resource, warnings })
+        let warnings = warnings.filter_map(|warning| warning.to_str().ok().map(str::to_owned)).collect();
+        Ok(Changed { resource: self.json(answer).await?, warnings })
     }
 
     fn unreadable(&self, reason: String) -> ClientError {
@@ -347,7 +314,7 @@ impl Client {
     }
 
     fn name(&self) -> String {
-        self.server.as_str().trim_end_matches('/').to_owned()
+        shown(&self.server)
     }
 }
 

@@ -58,6 +58,14 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
+    /// A name stands for one context.
+    #[error("`{}`: there are two contexts `{name}`", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The name.
+        name: String,
+    },
     /// It does not parse.
     #[error("{}:{error}", path.display())]
     Wrong {
@@ -74,7 +82,9 @@ impl ConfigError {
         match self {
             Self::Exposed { path } => Some(format!("chmod 600 {}", path.display())),
             Self::NoHome(_) => Some("set HOME".to_owned()),
-            _ => None,
+            Self::Twice { .. } => Some("remove one of them".to_owned()),
+            Self::Wrong { .. } => Some("mend it, or remove it and sign in again".to_owned()),
+            Self::Io { .. } => None,
         }
     }
 }
@@ -120,7 +130,7 @@ impl Config {
     /// Reads the file; one that does not exist is empty.
     ///
     /// # Errors
-    /// When it cannot be read, others may read it, or it does not parse.
+    /// When it cannot be read, others may read it, it does not parse, or two contexts have one name.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let failed = |source| ConfigError::Io { path: path.to_owned(), source };
         let file = match File::open(path) {
@@ -135,7 +145,14 @@ impl Config {
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        yaml::from_str(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
+        let config: Self =
+            yaml::from_str(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })?;
+        let mut names: Vec<&str> = config.contexts.iter().map(|context| context.name.as_str()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {
+            Some(name) => Err(ConfigError::Twice { path: path.to_owned(), name: (*name).to_owned() }),
+            None => Ok(config),
+        }
     }
 
     /// Writes the file whole or not at all, for this user alone.
@@ -172,7 +189,8 @@ impl Config {
     }
 }
 
-fn same_server(a: &Url, b: &Url) -> bool {
+/// Whether two addresses are of one server; a slash at the end is no difference.
+pub fn same_server(a: &Url, b: &Url) -> bool {
     a.origin() == b.origin() && a.path().trim_end_matches('/') == b.path().trim_end_matches('/')
 }
 
@@ -187,7 +205,12 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
     }
     let draft = path.with_extension(format!("{}.draft", std::process::id()));
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
+        // The mode holds for a file that is made here only, so one that a killed process left is not used.
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         std::fs::rename(&draft, path)

@@ -4,9 +4,11 @@
 
 mod client;
 pub mod config;
+mod error;
 mod probe;
 mod stream;
 
-pub use client::{Changed, Chat, Client, ClientError, Options};
+pub use client::{Changed, Chat, Client, Options};
+pub use error::{ClientError, Refusal, check_address};
 pub use probe::Probe;
 pub use stream::{ChatStream, Delta, ServedBy};

@@ -1,10 +1,10 @@
 //! The probe: may this caller see this Llm now? One HEAD request with the caller's own bearer.
 //!
 //! Bounds of CONTRACT.md, "The Llm probe": no redirects, no proxies of the environment, 300 ms to connect, 1 s in all,
-//! never cached. The head of an answer is bounded by hyper: at most 100 headers, and a read buffer that begins at 8 KiB;
-//! what is longer than [`Probe::MAX_HEAD`] counts as unreadable.
+//! never cached. While it is read, hyper bounds the head of an answer: at most 100 headers and 408 KiB over HTTP/1,
+//! 16 KiB over HTTP/2. What is longer than [`Probe::MAX_HEAD`] counts as unreadable, whatever its status.
 
-use std::{error::Error as _, time::Duration};
+use std::time::Duration;
 
 use mcpctl_failover::{AccessProbe, ProbeError, ProbeRequest};
 use reqwest::{
@@ -12,6 +12,8 @@ use reqwest::{
     redirect::Policy,
 };
 use url::Url;
+
+use crate::error::{ClientError, check_address, reason};
 
 /// Asks one mcpd.
 #[derive(Debug, Clone)]
@@ -31,8 +33,10 @@ impl Probe {
     /// A probe of the mcpd at this address.
     ///
     /// # Errors
-    /// When TLS cannot be set up.
-    pub fn new(server: Url) -> Result<Self, crate::ClientError> {
+    /// When the address is none, or TLS cannot be set up.
+    pub fn new(server: Url) -> Result<Self, ClientError> {
+        // A query in it would swallow the path of the probe, and the root of a server answers 200 to anybody.
+        check_address(&server)?;
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
@@ -44,7 +48,7 @@ impl Probe {
             // One connection at a time, and none kept for long: a probe asks now, not some time ago.
             .pool_idle_timeout(Duration::from_secs(10))
             .build()
-            .map_err(crate::ClientError::setup)?;
+            .map_err(|error| ClientError::setup(&error))?;
         Ok(Self { server, http })
     }
 
@@ -78,18 +82,4 @@ impl AccessProbe for Probe {
 
 fn head_bytes(headers: &HeaderMap) -> usize {
     headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
-}
-
-/// The innermost cause, which is the one that says something.
-pub(crate) fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
-        return "no answer in time".to_owned();
-    }
-    let mut cause = error.source();
-    let mut text = error.to_string();
-    while let Some(inner) = cause {
-        text = inner.to_string();
-        cause = inner.source();
-    }
-    text
 }

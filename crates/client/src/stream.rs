@@ -8,6 +8,8 @@ use mcpctl_dialect::{
 use reqwest::{Response, header::HeaderMap};
 use serde_json::Value;
 
+use crate::error::one_line;
+
 /// Who answered, from the answer's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServedBy {
@@ -15,6 +17,8 @@ pub struct ServedBy {
     pub name: Option<String>,
     /// Why a local provider answered instead of the Llm; nothing where the Llm did.
     pub failover: Option<String>,
+    /// How often a model was asked, the failed attempts included.
+    pub attempts: Option<u32>,
 }
 
 /// A piece of an answer.
@@ -66,9 +70,11 @@ impl ChatStream {
                         }
                         Kind::Error(error) => {
                             let message = error.message.unwrap_or_else(|| "the answer broke off".to_owned());
-                            return self.broken(message);
+                            return self.broken(one_line(&message));
                         }
-                        _ => {}
+                        // Passing it over would leave a hole in the answer that nobody sees.
+                        Kind::Unreadable => return self.broken("the answer is not readable".to_owned()),
+                        Kind::Silent | Kind::StartUp | Kind::Content | Kind::UsageOnly => {}
                     }
                     if let Some(text) = frame.data.as_deref().and_then(text_of) {
                         return Some(Delta::Text(text));
@@ -100,7 +106,11 @@ impl ChatStream {
 
 fn served_by(headers: &HeaderMap) -> ServedBy {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    ServedBy { name: text("mcpctl-served-by"), failover: text("mcpctl-failover") }
+    ServedBy {
+        name: text("mcpctl-served-by"),
+        failover: text("mcpctl-failover"),
+        attempts: text("mcpctl-attempts").and_then(|attempts| attempts.parse().ok()),
+    }
 }
 
 fn text_of(data: &[u8]) -> Option<String> {

@@ -1,0 +1,249 @@
+//! Why a request to mcpd came to nothing, in words for the person who made it. No address here carries a password, and
+//! no message a token.
+
+use std::{error::Error, io, ops::Deref};
+
+use mcpctl_api::{ApiError, ErrorKind};
+use mcpctl_dialect::openai::error::UpstreamError;
+use reqwest::{StatusCode, header::HeaderMap};
+use url::Url;
+
+/// Why an answer was not what was asked for. Each prints as one line.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ClientError {
+    /// What was given is no address of a server.
+    #[error("`{server}` is not the address of a server: {reason}")]
+    Address {
+        /// The address, without its credentials.
+        server: String,
+        /// What is wrong with it.
+        reason: &'static str,
+    },
+    /// The token has characters that no token has.
+    #[error("the token cannot be sent: it holds characters that no token has")]
+    Token,
+    /// What was given as a name or an id is a path.
+    #[error("`{0}` is neither a name nor an id")]
+    Segment(String),
+    /// Nobody answers there.
+    #[error("{server} cannot be reached: {reason}")]
+    Unreachable {
+        /// The address.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// Somebody answers there, but not as whom the certificate must name.
+    #[error("{server} cannot be trusted: {reason}")]
+    Tls {
+        /// The address.
+        server: String,
+        /// Why.
+        reason: String,
+    },
+    /// The server refused.
+    #[error("{error}")]
+    Refused {
+        /// With this status.
+        status: StatusCode,
+        /// And these words.
+        error: Box<Refusal>,
+    },
+    /// The server says to go elsewhere, which is never done: the token is for this address.
+    #[error("{server} redirects to {location}")]
+    Redirected {
+        /// The address.
+        server: String,
+        /// Where it says to go.
+        location: String,
+    },
+    /// The answer is none of mcpd's.
+    #[error("{server} gave an answer that is not mcpd's: {reason}")]
+    Unreadable {
+        /// The address.
+        server: String,
+        /// What was wrong.
+        reason: String,
+    },
+    /// The client cannot work.
+    #[error("the HTTP client cannot be set up: {0}")]
+    Setup(String),
+}
+
+/// An error in the words of whoever refused, and the headers that say whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{body}")]
+pub struct Refusal {
+    body: ApiError,
+    /// `mcpctl-error-source`: `mcpd`, `mcplocal` or `upstream`.
+    pub source_name: Option<String>,
+    /// `mcpctl-failure`: the class of the failure.
+    pub failure: Option<String>,
+    /// `mcpctl-attempts`: how often a provider was asked.
+    pub attempts: Option<u32>,
+}
+
+impl Deref for Refusal {
+    type Target = ApiError;
+
+    fn deref(&self) -> &ApiError {
+        &self.body
+    }
+}
+
+impl Refusal {
+    /// Reads an error answer of mcpd's or mcplocal's; nothing where it is neither's. A provider's error comes through as
+    /// the provider wrote it, so its shape is anybody's guess; the header tells that it came through mcpd.
+    pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
+        let source_name = text(headers, "mcpctl-error-source");
+        let mut body = match serde_json::from_slice::<ApiError>(body) {
+            Ok(error) => error,
+            Err(_) => {
+                source_name.as_ref()?;
+                let upstream = UpstreamError::read(body);
+                let message = upstream.message.unwrap_or_else(|| format!("status {status} without a reason"));
+                let mut error = ApiError::new(ErrorKind::Other, "", message);
+                error.error.code = upstream.code;
+                error
+            }
+        };
+        // What a provider wrote goes to a terminal, where control characters are commands.
+        body.error.message = one_line(&body.error.message);
+        body.error.hint = body.error.hint.map(|hint| one_line(&hint));
+        body.error.code = body.error.code.map(|code| one_line(&code));
+        body.error.param = body.error.param.map(|param| one_line(&param));
+        let attempts = text(headers, "mcpctl-attempts").and_then(|attempts| attempts.parse().ok());
+        Some(Self { body, source_name, failure: text(headers, "mcpctl-failure"), attempts })
+    }
+}
+
+impl ClientError {
+    pub(crate) fn setup(error: &reqwest::Error) -> Self {
+        Self::Setup(reason(error))
+    }
+
+    /// Sorts what kept a request from being answered.
+    pub(crate) fn unanswered(server: String, error: &reqwest::Error) -> Self {
+        if let Some(tls) = tls_problem(error) {
+            return Self::Tls { server, reason: tls };
+        }
+        let reason = reason(error);
+        if innermost::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
+            return Self::Unreadable { server, reason };
+        }
+        Self::Unreachable { server, reason }
+    }
+
+    /// The next step for a person, where there is one.
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::Address { .. } => "write it like https://mcpd.example.com",
+            Self::Token => "copy it again, whole and without line breaks",
+            Self::Unreachable { .. } => "check the address, and that mcpd runs there",
+            Self::Tls { reason, .. } if reason == NOT_TLS => {
+                "write http:// where the server has no certificate"
+            }
+            Self::Tls { .. } => {
+                "add the authority that signed its certificate to those that this machine trusts"
+            }
+            Self::Refused { error, .. } => return error.body.error.hint.clone(),
+            Self::Redirected { .. } => "use that address, where you trust it",
+            Self::Unreadable { .. } => "check the address: is it mcpd that answers there?",
+            Self::Segment(_) | Self::Setup(_) => return None,
+        };
+        Some(text.to_owned())
+    }
+
+    /// The status of a refusal.
+    pub fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::Refused { status, .. } => Some(*status),
+            _ => None,
+        }
+    }
+
+    /// The field that the server found wrong.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::Refused { error, .. } => error.body.error.param.as_deref(),
+            _ => None,
+        }
+    }
+}
+
+/// The address of a server: http or https, and nothing in it but host, port and path.
+///
+/// What else an address can carry would end up where it does not belong: credentials in messages, and a query between
+/// the address and the path that is put behind it, so that a question about one resource would ask for the root.
+///
+/// # Errors
+/// Another scheme, no host, credentials, a query or a fragment.
+pub fn check_address(server: &Url) -> Result<(), ClientError> {
+    let reason = if !matches!(server.scheme(), "http" | "https") {
+        "it is neither http nor https"
+    } else if server.host_str().is_none_or(str::is_empty) {
+        "it has no host"
+    } else if !server.username().is_empty() || server.password().is_some() {
+        "it has credentials in it"
+    } else if server.query().is_some() || server.fragment().is_some() {
+        "it has a query or a fragment"
+    } else {
+        return Ok(());
+    };
+    Err(ClientError::Address { server: shown(server), reason })
+}
+
+/// An address as messages show it.
+pub(crate) fn shown(server: &Url) -> String {
+    let mut server = server.clone();
+    // These fail for addresses that cannot have credentials, which then have none.
+    let _ = server.set_username("");
+    let _ = server.set_password(None);
+    server.set_query(None);
+    server.set_fragment(None);
+    server.as_str().trim_end_matches('/').to_owned()
+}
+
+/// A text without line breaks and other control characters.
+pub(crate) fn one_line(text: &str) -> String {
+    text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+}
+
+/// The innermost cause, which is the one that says something.
+pub(crate) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() {
+        return "no answer in time".to_owned();
+    }
+    if let Some(io) = innermost::<io::Error>(error).filter(|io| io.get_ref().is_none()) {
+        let kind = io.kind().to_string();
+        // The kinds are lower case and without numbers; where there is none, the system's own words are better.
+        return if kind.contains("uncategorized") { io.to_string() } else { kind };
+    }
+    one_line(&chain(error).last().map_or_else(|| error.to_string(), ToString::to_string))
+}
+
+const NOT_TLS: &str = "it does not speak TLS";
+
+fn tls_problem(error: &reqwest::Error) -> Option<String> {
+    let tls = innermost::<rustls::Error>(error)?;
+    Some(match tls {
+        rustls::Error::InvalidMessage(_) => NOT_TLS.to_owned(),
+        other => one_line(&other.to_string()),
+    })
+}
+
+fn innermost<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+    chain(error).filter_map(|cause| cause.downcast_ref()).last()
+}
+
+/// The causes from the outside in. An I/O error that was made of another error shows that one's source and not itself.
+fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+    std::iter::successors(error.source(), |&cause| match cause.downcast_ref().and_then(io::Error::get_ref) {
+        Some(inner) => Some(inner),
+        None => cause.source(),
+    })
+}

@@ -1,0 +1,153 @@
+//! The probe carries one question and reports one status; everything that is no clear answer is an error or a status
+//! that the library takes for `unreachable`.
+
+use std::time::Instant;
+
+use mcpctl_client::Probe;
+use mcpctl_failover::{Access, AccessProbe as _, Bearer, ProbeError, ProbeRequest};
+use url::Url;
+
+use super::server::{Server, nobody};
+
+fn question(llm: &str) -> ProbeRequest {
+    ProbeRequest { llm: llm.to_owned(), bearer: Bearer::new("mcpd_the-callers-own") }
+}
+
+async fn ask(server: Url, llm: &str) -> Result<u16, ProbeError> {
+    Probe::new(server).unwrap().head(&question(llm)).await
+}
+
+#[tokio::test]
+async fn the_probe_is_a_head_of_the_llm_with_the_callers_own_bearer() {
+    let server = Server::answering("200 OK", "", "").await;
+    assert_eq!(ask(server.url(), "claude").await, Ok(200));
+    let requests = server.requests();
+    let [request] = requests.as_slice() else { panic!("{requests:?}") };
+    let mut lines = request.lines();
+    assert_eq!(lines.next(), Some("HEAD /api/v1/llms/claude HTTP/1.1"));
+    assert_eq!(lines.filter(|line| *line == "authorization: Bearer mcpd_the-callers-own").count(), 1);
+    assert!(!request.lines().next().unwrap().contains("mcpd_"), "a bearer is never in an address");
+}
+
+#[tokio::test]
+async fn statuses_are_reported_as_they_are() {
+    for (status, access) in [
+        ("200 OK", Access::Allowed),
+        ("204 No Content", Access::Allowed),
+        ("401 Unauthorized", Access::Forbidden),
+        ("403 Forbidden", Access::Forbidden),
+        ("404 Not Found", Access::Unreachable),
+        ("500 Internal Server Error", Access::Unreachable),
+    ] {
+        let server = Server::saying(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n")).await;
+        let answer = ask(server.url(), "claude").await.unwrap();
+        assert_eq!(answer.to_string(), status[..3]);
+        assert_eq!(Access::from_status(answer), access, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn every_probe_asks_anew() {
+    let server = Server::answering("200 OK", "cache-control: max-age=3600\r\netag: \"1\"\r\n", "").await;
+    let probe = Probe::new(server.url()).unwrap();
+    for _ in 0..3 {
+        assert_eq!(probe.head(&question("claude")).await, Ok(200));
+    }
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let elsewhere = Server::answering("200 OK", "", "").await;
+    for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
+        let location = format!("location: {}api/v1/llms/claude\r\n", elsewhere.url());
+        let server = Server::answering(status, &location, "").await;
+        let answer = ask(server.url(), "claude").await.unwrap();
+        assert_eq!(answer.to_string(), status[..3]);
+        assert_eq!(Access::from_status(answer), Access::Unreachable);
+    }
+    assert!(elsewhere.requests().is_empty(), "the bearer went to somebody else");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_is_given_up_after_a_second() {
+    let server = Server::hanging().await;
+    let begun = Instant::now();
+    let error = ask(server.url(), "claude").await.unwrap_err();
+    assert_eq!(error.to_string(), "no answer in time");
+    let took = begun.elapsed();
+    assert!(took >= Probe::TOTAL && took < 3 * Probe::TOTAL, "{took:?}");
+}
+
+#[tokio::test]
+async fn nobody_there_is_an_error() {
+    assert_eq!(ask(nobody(), "claude").await.unwrap_err().to_string(), "connection refused");
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_no_answer_though_it_says_200() {
+    let head = |size: usize| format!("x-padding: {}\r\n", "a".repeat(size));
+    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD - 200), "").await;
+    assert_eq!(ask(server.url(), "claude").await, Ok(200), "up to the bound it is fine");
+    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD), "").await;
+    assert_eq!(
+        ask(server.url(), "claude").await.unwrap_err().to_string(),
+        "the head of the answer is too long"
+    );
+    // What does not end is not read to the end.
+    let server = Server::answering("200 OK", &head(1 << 20), "").await;
+    ask(server.url(), "claude").await.unwrap_err();
+    let server = Server::answering("200 OK", &"x-many: a\r\n".repeat(500), "").await;
+    ask(server.url(), "claude").await.unwrap_err();
+}
+
+#[tokio::test]
+async fn what_is_not_http_is_an_error() {
+    for nonsense in ["SSH-2.0-OpenSSH_9.6\r\n", "HTTP/1.1 abc\r\n\r\n", "\r\n\r\n"] {
+        let server = Server::saying(nonsense).await;
+        ask(server.url(), "claude").await.unwrap_err();
+    }
+}
+
+#[tokio::test]
+async fn a_name_never_reaches_into_another_path() {
+    let server = Server::answering("403 Forbidden", "", "").await;
+    for name in ["a/b", "..", ".", "../users/alice", "a?b", "a#b", "%2e%2e", "a\\b", "a b", ""] {
+        ask(server.url(), name).await.unwrap();
+    }
+    for request in server.requests() {
+        let path = request.split(' ').nth(1).unwrap();
+        let segment = path.strip_prefix("/api/v1/llms/").unwrap_or_else(|| panic!("{path}"));
+        assert!(!segment.contains(['/', '?', '#']) && segment != "." && segment != "..", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_base_path_is_kept() {
+    let server = Server::answering("200 OK", "", "").await;
+    for base in ["mcpd", "mcpd/"] {
+        ask(server.url().join(base).unwrap(), "claude").await.unwrap();
+    }
+    for request in server.requests() {
+        assert!(request.starts_with("HEAD /mcpd/api/v1/llms/claude HTTP/1.1\r\n"), "{request}");
+    }
+}
+
+#[test]
+fn an_address_that_would_swallow_the_path_is_refused() {
+    // `https://host/?x/api/v1/llms/claude` asks for the root, which answers 200 to anybody.
+    for bad in ["https://host/?x", "https://host/#x", "https://a:b@host", "ftp://host", "unix:/run/mcpd.sock"]
+    {
+        let error = Probe::new(bad.parse().unwrap()).unwrap_err();
+        assert!(error.to_string().contains("is not the address of a server"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_bearer_that_cannot_be_sent_is_an_error_without_the_bearer() {
+    let server = Server::answering("200 OK", "", "").await;
+    let request = ProbeRequest { llm: "claude".to_owned(), bearer: Bearer::new("hunter2\r\nx: y") };
+    let error = Probe::new(server.url()).unwrap().head(&request).await.unwrap_err();
+    assert!(!error.to_string().contains("hunter2"), "{error}");
+    assert!(server.requests().is_empty());
+}
