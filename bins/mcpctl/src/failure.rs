@@ -27,6 +27,14 @@ impl Failure {
         self
     }
 
+    /// Message and hint as part of a line.
+    pub fn in_one_line(&self) -> String {
+        match &self.hint {
+            Some(hint) => format!("{} ({hint})", self.message),
+            None => self.message.clone(),
+        }
+    }
+
     /// Prints it, and gives the exit code.
     pub fn report(self) -> ExitCode {
         if self.broken_pipe {

@@ -42,9 +42,10 @@ impl App {
         Ok(snapshot)
     }
 
-    /// The time by which expiry is judged.
+    /// The time by which expiry is judged, in whole milliseconds: people read it.
     pub fn now(&self) -> Timestamp {
-        Timestamp::now()
+        let now = Timestamp::now();
+        now.round(jiff::Unit::Millisecond).unwrap_or(now)
     }
 }
 

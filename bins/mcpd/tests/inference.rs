@@ -53,7 +53,10 @@ async fn an_answer_comes_through_with_the_providers_model_name_and_is_on_record(
     let world = World::new().await;
     let answer = world.chat(json!({})).await;
     assert_eq!(answer.status(), StatusCode::OK);
-    assert_eq!((header(&answer, "mcpctl-attempts"), header(&answer, "mcpctl-served-by")), (Some("1"), Some("claude")));
+    assert_eq!(
+        (header(&answer, "mcpctl-attempts"), header(&answer, "mcpctl-served-by")),
+        (Some("1"), Some("claude"))
+    );
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["choices"][0]["message"]["content"], "hello there");
     let sent = &world.provider.inferences()[0];
@@ -61,7 +64,10 @@ async fn an_answer_comes_through_with_the_providers_model_name_and_is_on_record(
 
     let store = world.store().await;
     let usage = store.usage(&UsageFilter { limit: 10, ..UsageFilter::default() }).await.unwrap();
-    assert_eq!((usage.len(), usage[0].principal.as_str(), usage[0].outcome.as_str()), (1, "User alice", "ok"));
+    assert_eq!(
+        (usage.len(), usage[0].principal.as_str(), usage[0].outcome.as_str()),
+        (1, "User alice", "ok")
+    );
     assert!(usage[0].input_tokens > 0 && usage[0].output_tokens > 0);
     let audit = store.audit(&AuditFilter { limit: 100, ..AuditFilter::default() }).await.unwrap();
     let row = audit.iter().find(|row| row.action == "run").unwrap();
@@ -119,8 +125,14 @@ async fn server_errors_are_retried_and_others_are_not() {
         assert_eq!(world.provider.inferences().len(), before + 1, "{class}: no second attempt");
         assert!(!answer.text().await.unwrap().contains("sk-our-key"), "{class}");
     }
-    let denied = world.mcpd.post("/v1/chat/completions", &world.mcpd.user("bob", None).await, &json!({"model": "claude"})).await;
-    assert_eq!((header(&denied, "mcpctl-failure"), header(&denied, "mcpctl-error-source")), (Some("denied"), Some("mcpd")));
+    let denied = world
+        .mcpd
+        .post("/v1/chat/completions", &world.mcpd.user("bob", None).await, &json!({"model": "claude"}))
+        .await;
+    assert_eq!(
+        (header(&denied, "mcpctl-failure"), header(&denied, "mcpctl-error-source")),
+        (Some("denied"), Some("mcpd"))
+    );
 }
 
 #[tokio::test]
@@ -176,7 +188,15 @@ async fn sigterm_lets_a_running_stream_end() {
     let mut text = String::from_utf8(answer.chunk().await.unwrap().unwrap().to_vec()).unwrap();
     world.mcpd.terminate();
     eventually("it takes no new connections", async || {
-        reqwest::Client::builder().no_proxy().build().unwrap().get(world.mcpd.url()).send().await.is_err().then_some(())
+        reqwest::Client::builder()
+            .no_proxy()
+            .build()
+            .unwrap()
+            .get(world.mcpd.url())
+            .send()
+            .await
+            .is_err()
+            .then_some(())
     })
     .await;
     gate.release();

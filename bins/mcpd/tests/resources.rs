@@ -56,13 +56,17 @@ async fn inv_09_get_and_head_of_an_llm_by_id_and_by_name() {
 
 /// Every route of the OpenAPI document, with a body that reads; a route that is missing here fails the test.
 fn body_for(method: &str, path: &str) -> Option<Value> {
-    let llm = json!({"kind": "Llm", "name": "x", "type": "openai", "url": "http://127.0.0.1:1", "model": "m"});
+    let llm =
+        json!({"kind": "Llm", "name": "x", "type": "openai", "url": "http://127.0.0.1:1", "model": "m"});
     Some(match (method, path) {
         ("post", "/api/v1/apply") => json!([llm]),
         ("post", "/api/v1/auth/can-i") => json!({"verb": "view", "kind": "llms"}),
         ("post", "/api/v1/{kind}") | ("put", "/api/v1/{kind}/{idOrName}") => llm,
         ("patch", _) => json!({"model": "n"}),
-        ("post", "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/api/v1/llms/{idOrName}/infer") => {
+        (
+            "post",
+            "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/api/v1/llms/{idOrName}/infer",
+        ) => {
             json!({"model": "x", "messages": []})
         }
         ("post", "/api/v1/auth/logout") | ("get" | "delete", _) => Value::Null,
@@ -75,10 +79,12 @@ async fn every_route_refuses_who_is_unknown_and_who_has_no_rights() {
     let mcpd = Mcpd::start().await;
     let nobody = mcpd.user("nobody", None).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let document: Value = http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
+    let document: Value =
+        http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
     let public = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login"];
     // What everybody who is known may do; lists and questions show no more than the caller may see.
-    let known = ["/api/v1/auth/logout", "/api/v1/auth/whoami", "/api/v1/auth/can-i", "/v1/models", "/api/v1/watch"];
+    let known =
+        ["/api/v1/auth/logout", "/api/v1/auth/whoami", "/api/v1/auth/can-i", "/v1/models", "/api/v1/watch"];
     let mut seen = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
@@ -88,7 +94,8 @@ async fn every_route_refuses_who_is_unknown_and_who_has_no_rights() {
             }
             let body = body.unwrap_or_else(|| panic!("{method} {path} is not in this test"));
             let url = path.replace("{kind}", "llms").replace("{idOrName}", "x");
-            let url = if url.ends_with("who-can") { format!("{url}?verb=view&kind=llms&name=x") } else { url };
+            let url =
+                if url.ends_with("who-can") { format!("{url}?verb=view&kind=llms&name=x") } else { url };
             let verb: Method = method.to_uppercase().parse().unwrap();
             let send = async |bearer: &str| {
                 let request = mcpd.request(verb.clone(), &url, bearer);
@@ -136,7 +143,8 @@ async fn every_kind_is_made_read_changed_and_removed_with_its_revision_guarded()
         assert_eq!(labelled.status(), StatusCode::OK, "{kind}: {}", labelled.text().await.unwrap());
         let selected = json_of(mcpd.get(&format!("{list}?labelSelector=team%3Da"), &admin).await).await;
         assert_eq!(selected["items"].as_array().unwrap().len(), 1, "{kind}");
-        let stale = mcpd.request(Method::DELETE, &one, &admin).header("if-match", &etag).send().await.unwrap();
+        let stale =
+            mcpd.request(Method::DELETE, &one, &admin).header("if-match", &etag).send().await.unwrap();
         assert_eq!(stale.status(), StatusCode::PRECONDITION_FAILED, "{kind}");
         assert_eq!(mcpd.delete(&one, &admin).await.status(), StatusCode::NO_CONTENT, "{kind}");
         assert_eq!(mcpd.get(&one, &admin).await.status(), StatusCode::NOT_FOUND, "{kind}");
@@ -152,7 +160,11 @@ async fn an_apply_is_all_or_nothing_and_says_which_document_is_wrong() {
         (json!({"kind": "User", "name": "Bad Name"}), 400, "[1].name"),
         (json!({"kind": "User", "name": "cabcdefghijklmnopqrstuvwx"}), 400, "[1].name"),
         (json!({"kind": "User", "name": "b", "nickname": "x"}), 400, "[1].nickname"),
-        (json!({"kind": "RoleBinding", "name": "b", "role": "no-such", "subjects": [{"kind": "User", "name": "x"}]}), 400, "[1].role"),
+        (
+            json!({"kind": "RoleBinding", "name": "b", "role": "no-such", "subjects": [{"kind": "User", "name": "x"}]}),
+            400,
+            "[1].role",
+        ),
         (json!({"kind": "Role", "name": "admin", "rules": []}), 400, "[1].name"),
     ] {
         let answer = mcpd.post("/api/v1/apply", &admin, &json!([good, bad])).await;
@@ -187,7 +199,9 @@ async fn inv_11_and_12_secrets_stay_inside_and_rights_are_not_grown() {
     assert!(shown.contains("\"token\":null") && !shown.contains("s3cret-value"), "{shown}");
 
     let eve = mcpd.user("eve", None).await;
-    let moved = mcpd.request(Method::PATCH, "/api/v1/llms/claude", &eve).json(&json!({"url": "https://evil.example"}));
+    let moved = mcpd
+        .request(Method::PATCH, "/api/v1/llms/claude", &eve)
+        .json(&json!({"url": "https://evil.example"}));
     let moved = moved.send().await.unwrap();
     assert!(moved.headers()["mcpctl-warning"].to_str().unwrap().contains("detached"));
     assert_eq!(json_of(moved).await.get("apiKey"), None, "the credential did not go along");
@@ -202,7 +216,11 @@ async fn inv_11_and_12_secrets_stay_inside_and_rights_are_not_grown() {
     assert_eq!(json_of(refused).await["error"]["code"], "escalation");
     let password = mcpd.request(Method::PATCH, "/api/v1/users/admin", &mallory);
     let password = password.json(&json!({"password": "a long password"})).send().await.unwrap();
-    assert_eq!(password.status(), StatusCode::FORBIDDEN, "an administrator's password is not mallory's to set");
+    assert_eq!(
+        password.status(),
+        StatusCode::FORBIDDEN,
+        "an administrator's password is not mallory's to set"
+    );
 }
 
 #[tokio::test]
@@ -230,7 +248,11 @@ async fn tokens_end_when_they_expire_are_deleted_or_their_owner_goes() {
 
     mcpd.delete("/api/v1/users/alice", &admin).await;
     mcpd.apply(json!([subject])).await;
-    assert_eq!(mcpd.get("/api/v1/auth/whoami", &alice).await.status(), StatusCode::UNAUTHORIZED, "a namesake is another");
+    assert_eq!(
+        mcpd.get("/api/v1/auth/whoami", &alice).await.status(),
+        StatusCode::UNAUTHORIZED,
+        "a namesake is another"
+    );
     let query = mcpd.get(&format!("/api/v1/llms?token={admin}"), &admin).await;
     assert_eq!(query.status(), StatusCode::BAD_REQUEST);
 }
@@ -247,7 +269,10 @@ async fn login_logout_and_guessing() {
     };
     let session = json_of(login("correct horse battery").await).await["token"].as_str().unwrap().to_owned();
     assert_eq!(mcpd.get("/api/v1/auth/whoami", &session).await.status(), StatusCode::OK);
-    assert_eq!(mcpd.post("/api/v1/auth/logout", &session, &Value::Null).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(
+        mcpd.post("/api/v1/auth/logout", &session, &Value::Null).await.status(),
+        StatusCode::NO_CONTENT
+    );
     assert_eq!(mcpd.get("/api/v1/auth/whoami", &session).await.status(), StatusCode::UNAUTHORIZED);
     for _ in 0..5 {
         assert_eq!(login("wrong").await.status(), StatusCode::UNAUTHORIZED);
@@ -267,13 +292,21 @@ async fn can_i_and_who_can_say_why() {
         json_of(mcpd.post("/api/v1/auth/can-i", &alice, &question).await).await
     };
     let yes = ask("run").await;
-    assert_eq!((&yes["allowed"], &yes["reason"]), (&json!(true), &json!("role `llm-user`, given by rolebinding `alice-llm-user`")));
+    assert_eq!(
+        (&yes["allowed"], &yes["reason"]),
+        (&json!(true), &json!("role `llm-user`, given by rolebinding `alice-llm-user`"))
+    );
     assert_eq!(ask("edit").await["allowed"], false);
     let who = "/api/v1/auth/who-can?verb=run&kind=llms&name=claude";
     let told = json_of(mcpd.get(who, &mcpd.admin()).await).await;
-    let names: Vec<_> = told["subjects"].as_array().unwrap().iter().map(|s| s["subject"]["name"].as_str().unwrap()).collect();
+    let names: Vec<_> =
+        told["subjects"].as_array().unwrap().iter().map(|s| s["subject"]["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["admin", "alice"]);
-    assert_eq!(mcpd.get(who, &alice).await.status(), StatusCode::FORBIDDEN, "people are not for everybody to list");
+    assert_eq!(
+        mcpd.get(who, &alice).await.status(),
+        StatusCode::FORBIDDEN,
+        "people are not for everybody to list"
+    );
 }
 
 #[tokio::test]
@@ -312,8 +345,15 @@ async fn inv_05_a_revocation_on_one_replica_holds_on_the_other_in_the_next_reque
                           "subjects": [{"kind": "User", "name": "alice"}]}]);
     for round in 0..20 {
         assert_eq!(two.head("/api/v1/llms/claude", &alice).await.status(), StatusCode::OK, "round {round}");
-        assert_eq!(one.delete("/api/v1/rolebindings/alice-llm-user", &one.admin()).await.status(), StatusCode::NO_CONTENT);
-        assert_eq!(two.head("/api/v1/llms/claude", &alice).await.status(), StatusCode::FORBIDDEN, "round {round}");
+        assert_eq!(
+            one.delete("/api/v1/rolebindings/alice-llm-user", &one.admin()).await.status(),
+            StatusCode::NO_CONTENT
+        );
+        assert_eq!(
+            two.head("/api/v1/llms/claude", &alice).await.status(),
+            StatusCode::FORBIDDEN,
+            "round {round}"
+        );
         one.apply(binding.clone()).await;
     }
 }
@@ -322,7 +362,10 @@ async fn inv_05_a_revocation_on_one_replica_holds_on_the_other_in_the_next_reque
 async fn inv_14_what_was_acknowledged_survives_a_kill() {
     let mut mcpd = Mcpd::start().await;
     let alice = mcpd.user("alice", Some("viewer")).await;
-    assert_eq!(mcpd.delete("/api/v1/rolebindings/alice-viewer", &mcpd.admin()).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(
+        mcpd.delete("/api/v1/rolebindings/alice-viewer", &mcpd.admin()).await.status(),
+        StatusCode::NO_CONTENT
+    );
     mcpd.kill();
     mcpd.restart().await;
     assert_eq!(mcpd.get("/api/v1/llms/x", &alice).await.status(), StatusCode::FORBIDDEN);
@@ -346,7 +389,8 @@ async fn wrong_starts_say_one_line_and_change_nothing() {
 
     let broken = dir.path().join("broken");
     std::fs::create_dir(&broken).unwrap();
-    std::fs::write(broken.join("mcpd.sqlite"), "this is no database, but it is long enough to look like one").unwrap();
+    std::fs::write(broken.join("mcpd.sqlite"), "this is no database, but it is long enough to look like one")
+        .unwrap();
     let (code, said) = start(&["--data-dir", broken.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("cannot be opened") && said.contains("hint: "), "{said}");

@@ -15,8 +15,7 @@ pub async fn run(global: &Global) -> Outcome {
         Ok(text) => anstream::println!("{} {what}: {text}", "ok  ".green()),
         Err(failure) => {
             well = false;
-            anstream::println!("{} {what}", "FAIL".red());
-            failure.report();
+            anstream::println!("{} {what}: {}", "FAIL".red(), failure.in_one_line());
         }
     };
     say(

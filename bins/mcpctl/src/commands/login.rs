@@ -55,7 +55,11 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let (path, mut config) = global.config()?;
     let name = match &global.context {
         Some(name) => name.clone(),
-        None => args.server.host_str().unwrap_or("default").to_owned(),
+        None => match (args.server.host_str(), args.server.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (Some(host), None) => host.to_owned(),
+            (None, _) => "default".to_owned(),
+        },
     };
     let user = me.subject.name.to_string();
     config.put(Context {
