@@ -88,6 +88,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
         None => user::config_dir().map_err(|e| with_hint(&e, e.hint()))?.join("mcplocal.yaml"),
     };
     let config = Config::read(&path).map_err(|error| with_hint(&error, error.hint()))?;
+    // At the start and not only in the moment of need.
+    providers::check(&config, &path).map_err(|error| with_hint(&error, error.hint()))?;
     if args.check {
         return Ok(());
     }
@@ -112,7 +114,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     for swept in mcpctl_engine::sweep(&host.state_dir).await {
         tracing::warn!(?swept, "an engine was left over from an agent that was killed; ended it");
     }
-    say_what_cannot_start(&config);
 
     let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
     let identity = Identity::load(&state_dir, contexts)?;
@@ -133,15 +134,6 @@ async fn run(args: Args) -> anyhow::Result<()> {
     app.stop_engines().await;
     tracing::info!("ended");
     Ok(())
-}
-
-/// Said at the start and not only in the moment of need. Not fatal: other providers may do.
-fn say_what_cannot_start(config: &Config) {
-    for provider in &config.providers {
-        if let Some(Err(error)) = providers::spec(provider).map(|spec| spec.check()) {
-            tracing::warn!(provider = %provider.name, %error, hint = error.hint(), "this provider cannot be started");
-        }
-    }
 }
 
 fn make_private(dir: &Path) -> anyhow::Result<()> {

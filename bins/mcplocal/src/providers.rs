@@ -1,13 +1,15 @@
 //! The local providers as they run: servers that are there anyway, and engines that the agent starts.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
+
+use mcpctl_api::yaml::YamlError;
 
 use mcpctl_engine::{Endpoint, Engine, EngineGuard, EngineHost, EngineKind, EngineSpec};
 use mcpctl_failover::{LocalError, ProviderRegistry};
 use mcpctl_upstream::{Peer, Target, Timeouts};
 use tokio::time::Instant;
 
-use crate::config::{Config, Managed, ManagedKind, Provider, ProviderKind};
+use crate::config::{Config, ConfigError, Managed, ManagedKind, Provider, ProviderKind};
 
 /// How long a cold start may take before those who wait for it are let down.
 const START: Duration = Duration::from_secs(300);
@@ -112,8 +114,23 @@ fn same_engine(a: &Provider, b: &Provider) -> bool {
     a.kind == b.kind && a.model == b.model
 }
 
+/// Whether everything is there that the engines of a configuration need: programs and models.
+///
+/// # Errors
+/// The first thing that is missing, with its place in the file.
+pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
+    for provider in &config.providers {
+        if let Some(Err(error)) = spec(provider).map(|spec| spec.check()) {
+            let message = format!("provider `{}`: {error}", provider.name);
+            let error = YamlError { line: provider.line, column: 1, message, hint: error.hint() };
+            return Err(ConfigError::Wrong { path: path.to_owned(), error });
+        }
+    }
+    Ok(())
+}
+
 /// How a managed provider is started.
-pub fn spec(provider: &Provider) -> Option<EngineSpec> {
+fn spec(provider: &Provider) -> Option<EngineSpec> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
     let Managed { kind, command, venv, context_length, gpu_memory_utilization, idle_timeout } = managed;
     Some(EngineSpec {

@@ -23,6 +23,8 @@ pub struct Provider {
     pub model: String,
     /// Central Llms that it can stand in for.
     pub failover_for: Vec<Name>,
+    /// Where it stands in the file.
+    pub line: u64,
 }
 
 /// What a provider is.
@@ -109,6 +111,7 @@ impl Entry {
 }
 
 pub(super) fn check(entry: Spanned<Entry>) -> Result<Provider, YamlError> {
+    let (line, _) = place(&entry);
     let Entry {
         name,
         kind,
@@ -193,7 +196,7 @@ pub(super) fn check(entry: Spanned<Entry>) -> Result<Provider, YamlError> {
         }
     };
     let failover_for = failover_for.map(|list| list.value.0).unwrap_or_default();
-    Ok(Provider { name, kind: checked, model, failover_for })
+    Ok(Provider { name, kind: checked, model, failover_for, line })
 }
 
 /// A stand-in is local: prompts that were meant for the centre go to no third party because of a typing error.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::Config;
-use crate::app::App;
+use crate::{app::App, providers};
 
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
@@ -29,7 +29,8 @@ pub async fn follow(app: Arc<App>, path: PathBuf) {
 }
 
 fn take_over(app: &App, path: &Path) {
-    let config = match Config::read(path) {
+    let read = Config::read(path).and_then(|config| providers::check(&config, path).map(|()| config));
+    let config = match read {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, hint = error.hint(), "the configuration is wrong; the old one stays");

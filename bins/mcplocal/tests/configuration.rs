@@ -1,0 +1,75 @@
+//! Wrong configurations: each gets one line with the place and the next step, and changes nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::process::Command;
+
+use insta::assert_snapshot;
+use mcpctl_testkit::daemons::program;
+
+/// What `mcplocal` says of a configuration, and with which exit code.
+fn told(config: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("mcplocal.yaml");
+    std::fs::write(&path, config).unwrap();
+    let state = dir.path().join("state");
+    let output = Command::new(program("mcplocal"))
+        .arg("--config")
+        .arg(&path)
+        .env("XDG_STATE_HOME", &state)
+        .env("XDG_CONFIG_HOME", dir.path())
+        .env("PATH", "/usr/bin")
+        .output()
+        .unwrap();
+    assert!(!state.exists(), "something was made");
+    let said = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", dir.path().display()), "");
+    format!("{config}\n=> exit {}\n{said}", output.status.code().unwrap())
+}
+
+#[test]
+fn what_is_wrong_is_said_with_its_place() {
+    let server = "server: https://mcpd.example.com\n";
+    let two = "providers:\n  - {name: a, type: openai, url: 'http://127.0.0.1:1/v1', model: m, failoverFor: claude}\n";
+    let cases = [
+        "server: [\n".to_owned(),
+        "providers: []\n".to_owned(),
+        format!("{server}servre: x\n"),
+        "server: http://mcpd.example.com\n".to_owned(),
+        format!("{server}listen: 0.0.0.0:3200\n"),
+        format!(
+            "{server}{two}  - name: b\n    type: openai\n    url: http://127.0.0.1:2/v1\n    model: m\n    failoverFor: [gpt, claude]\n"
+        ),
+        format!("{server}{two}  - {{name: a, type: openai, url: 'http://127.0.0.1:2/v1', model: m}}\n"),
+        format!(
+            "{server}providers:\n  - {{name: a, type: openai, url: 'https://elsewhere.example/v1', model: m}}\n"
+        ),
+        format!("{server}providers:\n  - {{name: a, type: openai, model: m}}\n"),
+        format!(
+            "{server}providers:\n  - name: a\n    type: openai\n    url: http://127.0.0.1:1\n    model: m\n    venv: /x\n"
+        ),
+        format!("{server}providers:\n  - {{name: a, type: ollama, model: m}}\n"),
+        format!(
+            "{server}providers:\n  - name: a\n    type: vllm-managed\n    venv: /no/such/venv\n    model: org/model\n"
+        ),
+        format!(
+            "{server}providers:\n  - {{name: a, type: llama-server-managed, command: /bin/sh, model: /no/such.gguf}}\n"
+        ),
+        format!("{server}providers:\n  - {{name: a, type: llama-server-managed, model: /no/such.gguf}}\n"),
+        format!("{server}failover: {{on: [denied]}}\n"),
+        format!("{server}primary: {{timeouts: {{idle: 0s}}}}\n"),
+        format!("{server}primary: {{breaker: {{failures: 0}}}}\n"),
+    ];
+    assert_snapshot!(cases.map(|case| told(&case)).join("\n"));
+}
+
+#[test]
+fn a_missing_file_says_what_to_write() {
+    let output = Command::new(program("mcplocal")).args(["--config", "/no/such/file.yaml"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_snapshot!(String::from_utf8(output.stderr).unwrap());
+}
+
+#[test]
+fn wrong_usage_is_exit_code_2() {
+    let output = Command::new(program("mcplocal")).arg("--no-such-flag").output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+}
