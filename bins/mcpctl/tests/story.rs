@@ -1,0 +1,216 @@
+//! The command line as a person uses it, against real daemons.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::{path::PathBuf, process::Stdio};
+
+use mcpctl_testkit::{
+    daemons::{Mcpd, Mcplocal, program},
+    model_server::{ModelServer, Reply},
+};
+use tempfile::TempDir;
+use tokio::{io::AsyncWriteExt as _, process::Command};
+
+/// A user of the command line, with a home of its own.
+struct Shell {
+    home: TempDir,
+    more: Vec<(&'static str, String)>,
+}
+
+/// What a command said.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Said {
+    fn good(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self.out
+    }
+
+    fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        self.err
+    }
+}
+
+impl Shell {
+    fn new() -> Self {
+        // No agent where this test does not start one.
+        Self {
+            home: tempfile::tempdir().unwrap(),
+            more: vec![("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned())],
+        }
+    }
+
+    async fn signed_in(mcpd: &Mcpd) -> Self {
+        let shell = Self::new();
+        shell.run_with(&["login", mcpd.url(), "--token-stdin", "--context", "c"], &mcpd.admin()).await.good();
+        shell
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.home.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+
+    async fn run(&self, args: &[&str]) -> Said {
+        self.run_with(args, "").await
+    }
+
+    async fn run_with(&self, args: &[&str], input: &str) -> Said {
+        let mut child = Command::new(program("mcpctl"))
+            .args(args)
+            .current_dir(self.home.path())
+            .env("XDG_CONFIG_HOME", self.home.path().join("config"))
+            .env("XDG_STATE_HOME", self.home.path().join("state"))
+            .envs(self.more.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        // A command that does not read its input may be gone already.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
+        let output = child.wait_with_output().await.unwrap();
+        Said {
+            code: output.status.code().unwrap(),
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_administrator_sets_things_up_and_asks_who_may_what() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    assert!(shell.run(&["whoami"]).await.good().contains("User admin"));
+    shell.file(
+        "team.yaml",
+        "kind: Llm\nname: claude\ntype: openai\nurl: http://127.0.0.1:1/v1\nmodel: m\n---\nkind: User\nname: alice\n",
+    );
+    let args = ["apply", "-f", "team.yaml"];
+    assert_eq!(shell.run(&args).await.good(), "llms/claude created\nusers/alice created\n");
+    assert_eq!(shell.run(&args).await.good(), "llms/claude unchanged\nusers/alice unchanged\n");
+    assert_eq!(shell.run(&["diff", "-f", "team.yaml"]).await.good(), "");
+    let yaml = shell.run(&["get", "llm", "claude", "-o", "yaml"]).await.good();
+    assert_eq!(shell.run_with(&["apply", "-f", "-"], &yaml).await.good(), "llms/claude unchanged\n");
+    assert_eq!(shell.run(&["get", "llms", "-o", "name"]).await.good(), "llms/claude\n");
+    assert_eq!(shell.run(&["get", "llms", "-o", "jsonpath={.items[*].model}"]).await.good(), "m\n");
+
+    shell.run(&["create", "rolebinding", "b", "--role", "llm-user", "--user", "alice"]).await.good();
+    let who = shell.run(&["auth", "who-can", "run", "llm", "claude"]).await.good();
+    assert!(who.contains("User alice   llm-user   b"), "{who}");
+    let token = shell.run(&["create", "token", "t", "--for", "User/alice"]).await.good();
+    assert!(token.starts_with("mcpd_") && token.lines().count() == 1, "the token alone");
+
+    let mut alice = Shell::new();
+    alice.more.extend([("MCPCTL_SERVER", mcpd.url().to_owned()), ("MCPCTL_TOKEN", token.trim().to_owned())]);
+    assert!(alice.run(&["auth", "can-i", "run", "llms", "claude"]).await.good().starts_with("yes: "));
+    assert!(alice.run(&["auth", "can-i", "delete", "llms", "claude"]).await.failed(1).is_empty());
+    shell.run(&["delete", "rolebinding", "b"]).await.good();
+    assert_eq!(alice.run(&["get", "llms"]).await.good(), "");
+    let refused = alice.run(&["get", "llm", "claude"]).await.failed(1);
+    assert_eq!(refused, "error: `User alice` may not view llms `claude`\n");
+}
+
+#[tokio::test]
+async fn mistakes_get_one_line_a_place_and_a_hint() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let cases = [
+        (
+            "kind: Llm\nname: a\ntype: openai\nurl: http://x\nmodel: m\nmodle: n\n",
+            "f.yaml:6:1: unknown field `modle`",
+        ),
+        (
+            "kind: User\nname: cabcdefghijklmnopqrstuvwx\n",
+            "f.yaml:2:7: `cabcdefghijklmnopqrstuvwx` looks like an id",
+        ),
+        (
+            "kind: User\nname: ok\n---\nkind: RoleBinding\nname: b\nrole: nope\nsubjects: [{kind: User, name: ok}]\n",
+            "f.yaml:4: role: there is no Role `nope`",
+        ),
+        ("kind: User\nname: [\n", "f.yaml:2:7: unclosed bracket"),
+    ];
+    for (text, expected) in cases {
+        shell.file("f.yaml", text);
+        let said = shell.run(&["apply", "-f", "f.yaml"]).await.failed(1);
+        assert!(said.contains(expected), "{said}");
+        assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1);
+    }
+    assert!(shell.run(&["get", "users", "-o", "name"]).await.good() == "users/admin\n", "nothing was stored");
+    assert!(shell.run(&["get", "lmls"]).await.failed(2).contains("is not a kind of resource"));
+    assert!(shell.run(&["frobnicate"]).await.failed(2).contains("unrecognized"));
+    assert!(shell.run(&["chat"]).await.failed(1).contains("hint: "));
+
+    let stranger = Shell::new();
+    assert!(stranger.run(&["get", "llms"]).await.failed(1).contains("hint: mcpctl login"));
+    let said = stranger.run_with(&["login", "http://127.0.0.1:1", "--token-stdin"], "mcpd_x").await.failed(1);
+    assert!(said.contains("cannot be reached") && said.contains("hint: "), "{said}");
+    let said = stranger.run_with(&["login", mcpd.url(), "--token-stdin"], "mcpd_x").await.failed(1);
+    assert!(said.contains("the credential is not valid"), "{said}");
+    assert!(!stranger.home.path().join("config").exists(), "a login that failed leaves nothing");
+}
+
+#[tokio::test]
+async fn a_password_signs_in_and_a_logout_ends_it_everywhere() {
+    let mcpd = Mcpd::start().await;
+    let admin = Shell::signed_in(&mcpd).await;
+    let password = "a password of some length";
+    admin.run_with(&["create", "user", "alice", "--password-stdin"], password).await.good();
+    let alice = Shell::new();
+    alice.run_with(&["login", mcpd.url(), "--user", "alice", "--password-stdin"], password).await.good();
+    assert!(alice.run(&["whoami"]).await.good().contains("User alice"));
+    let view = alice.run(&["config", "view"]).await.good();
+    assert!(view.contains("REDACTED") && !view.contains("mcpd_"), "{view}");
+    alice.run(&["logout"]).await.good();
+    assert!(alice.run(&["whoami"]).await.failed(1).contains("nobody is signed in"));
+}
+
+#[tokio::test]
+async fn chat_goes_straight_to_mcpd_or_through_the_agent_and_says_who_answered() {
+    let mcpd = Mcpd::start().await;
+    let mut provider = ModelServer::with_default(Reply::text("from the centre")).await;
+    let desk = ModelServer::with_default(Reply::text("from the desk")).await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let mut shell = Shell::signed_in(&mcpd).await;
+    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "from the centre\n", ""));
+    assert_eq!(shell.run_with(&["chat", "-p", "-"], "Hi").await.good(), "from the centre\n", "the only Llm");
+
+    let agent = Mcplocal::start(&format!(
+        "server: {}\nproviders:\n  - {{name: desk, type: openai, url: '{}', model: m, failoverFor: claude}}\n",
+        mcpd.url(),
+        desk.base_url()
+    ))
+    .await;
+    shell.more = vec![("MCPLOCAL_ADDRESS", agent.url().to_owned())];
+    let [_, (_, state)] = agent.homes();
+    shell.more.push(("XDG_STATE_HOME", state.display().to_string()));
+    provider.refuse().await;
+    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((said.code, said.out.as_str()), (0, "from the desk\n"));
+    assert!(said.err.contains("answered by the local provider `desk`"), "{}", said.err);
+    let direct = shell.run(&["chat", "claude", "-p", "Hi", "--direct"]).await.failed(1);
+    assert!(direct.contains("the provider cannot be reached"), "{direct}");
+
+    let status = shell.run(&["local", "status"]).await.good();
+    assert!(status.contains("desk") && status.contains("last failover"), "{status}");
+    let env = shell.run(&["local", "env"]).await.good();
+    assert!(
+        env.contains(&format!("OPENAI_BASE_URL={}/v1", agent.url())) && env.contains("OPENAI_API_KEY=mcpl_")
+    );
+    assert!(shell.run(&["local", "logs", "desk"]).await.failed(1).contains("is not started by the agent"));
+}
+
+#[tokio::test]
+async fn completion_and_version_need_no_server() {
+    let shell = Shell::new();
+    assert!(shell.run(&["completion", "bash"]).await.good().contains("_mcpctl"));
+    assert!(shell.run(&["version"]).await.good().starts_with("mcpctl "));
+    assert!(shell.run(&["--help"]).await.good().contains("Talk to a model"));
+}
