@@ -58,7 +58,7 @@ pub(crate) struct Actor {
 
 enum Happened {
     Command(Option<Command>),
-    Started(Result<Live, EngineError>),
+    Started(Box<Result<Live, EngineError>>),
     Exited(String),
     Time,
 }
@@ -124,9 +124,9 @@ impl Actor {
             State::Stopped | State::BackingOff { .. } => Happened::Command(commands.recv().await),
             State::Starting { start, .. } => tokio::select! {
                 command = commands.recv() => Happened::Command(command),
-                started = start => Happened::Started(started.unwrap_or_else(|error| {
+                started = start => Happened::Started(Box::new(started.unwrap_or_else(|error| {
                     Err(EngineError::Spawn { name: self.starter.spec.name.clone(), reason: error.to_string() })
-                })),
+                }))),
                 () = tokio::time::sleep(ANYBODY) => Happened::Time,
             },
             State::Ready { live, in_flight, idle_since } => {
@@ -158,8 +158,10 @@ impl Actor {
                 self.stopping.push(done);
                 self.drain().await;
             }
-            Happened::Started(Ok(live)) => self.started(live),
-            Happened::Started(Err(error)) => self.start_failed(&error),
+            Happened::Started(started) => match *started {
+                Ok(live) => self.started(live),
+                Err(error) => self.start_failed(&error),
+            },
             Happened::Exited(how) => self.exited(how).await,
             Happened::Time => self.time().await,
         }

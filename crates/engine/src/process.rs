@@ -75,10 +75,11 @@ impl Process {
         tokio::spawn(async move {
             let how = loop {
                 match reports.next_line().await {
-                    Ok(Some(line)) => match line.strip_prefix("exited ") {
-                        Some(how) => break how.to_owned(),
-                        None => {}
-                    },
+                    Ok(Some(line)) => {
+                        if let Some(how) = line.strip_prefix("exited ") {
+                            break how.to_owned();
+                        }
+                    }
                     // The guardian itself is gone: nobody watches the engine any more, so it goes too.
                     Ok(None) | Err(_) => {
                         group::signal(pid, Signal::SIGKILL);
