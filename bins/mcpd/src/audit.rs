@@ -9,7 +9,7 @@ use mcpctl_store::{AuditRow, Decision};
 
 use crate::{
     app::App,
-    http::{caller::Caller, commit, error::HttpError},
+    http::{caller::Caller, error::HttpError},
     writes::{Intent, Refusal},
 };
 
@@ -70,7 +70,7 @@ pub async fn refused_write(
     if !matches!(refusal, Refusal::Denied(_) | Refusal::Escalation(_)) {
         return Ok(());
     }
-    let Some((verb, kind, target)) = intent.map(commit::describe) else { return Ok(()) };
+    let Some((verb, kind, target)) = intent.map(Intent::describe) else { return Ok(()) };
     denied(app, caller, verb, kind, &target, &refusal.to_string()).await
 }
 

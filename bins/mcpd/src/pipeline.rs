@@ -1,9 +1,6 @@
 //! The life of an inference request, from top to bottom. Who calls, and in which snapshot, is known when it gets here.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
@@ -14,7 +11,7 @@ use bytes::Bytes;
 use mcpctl_api::{ErrorKind, Kind, Verb};
 use mcpctl_dialect::openai::request::{self, Fields};
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{Ending, Outcome, RetryPolicy, body::StreamBody, retry};
+use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure, Operation, Request};
 
@@ -206,19 +203,4 @@ fn copy_headers(from: &HeaderMap, response: &mut Response) {
             response.headers_mut().insert(name.clone(), value.clone());
         }
     }
-}
-
-/// What became of a request, as a word for rows and counts.
-pub fn outcome(ending: &Ending) -> &'static str {
-    match ending.outcome {
-        Outcome::Completed => "ok",
-        Outcome::Broken(class) => class.as_str(),
-        Outcome::Cancelled => FailureClass::Cancelled.as_str(),
-    }
-}
-
-/// Milliseconds since.
-pub fn took(since: Instant) -> (Duration, u64) {
-    let took = since.elapsed();
-    (took, u64::try_from(took.as_millis()).unwrap_or(u64::MAX))
 }

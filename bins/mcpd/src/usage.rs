@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::Permit;
 use mcpctl_dialect::openai::chunk::Usage;
-use mcpctl_relay::Ending;
+use mcpctl_failover::FailureClass;
+use mcpctl_relay::{Ending, Outcome};
 use mcpctl_store::UsageRow;
 use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, Operation, WholeAnswer};
@@ -12,7 +13,6 @@ use mcpctl_upstream::{Failure, Operation, WholeAnswer};
 use crate::{
     app::App,
     http::{caller::Caller, error::HttpError},
-    pipeline,
 };
 
 /// A request that is being accounted for. Closed exactly once, by value.
@@ -87,7 +87,11 @@ impl Account {
     pub fn on_end(mut self, attempts: u32) -> impl FnOnce(Ending) + Send + 'static {
         self.row.status = 200;
         move |ending| {
-            let outcome = pipeline::outcome(&ending);
+            let outcome = match ending.outcome {
+                Outcome::Completed => "ok",
+                Outcome::Broken(class) => class.as_str(),
+                Outcome::Cancelled => FailureClass::Cancelled.as_str(),
+            };
             self.fill(attempts, outcome, ending.model.as_deref(), ending.usage.as_ref());
             // The stream is over and cannot wait; the recorder is drained before the daemon ends.
             let Self { app, row, .. } = self;
@@ -100,10 +104,10 @@ impl Account {
     }
 
     fn fill(&mut self, attempts: u32, outcome: &'static str, model: Option<&str>, usage: Option<&Usage>) {
-        let (took, duration_ms) = pipeline::took(self.arrived);
+        let took = self.arrived.elapsed();
         self.row.attempts = attempts;
         self.row.outcome = outcome.to_owned();
-        self.row.duration_ms = duration_ms;
+        self.row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         self.row.model = model.unwrap_or_default().chars().take(200).collect();
         let operation = metrics::Operation {
             name: self.operation,

@@ -60,6 +60,21 @@ pub enum Intent {
     },
 }
 
+impl Intent {
+    /// Verb, kind and target, for the record.
+    pub fn describe(&self) -> (Verb, Kind, String) {
+        let name = |write: &Write| {
+            write.document.name.as_ref().map_or_else(String::new, |name| name.as_str().to_owned())
+        };
+        match self {
+            Self::Create(write) => (Verb::Create, write.document.kind(), name(write)),
+            Self::Apply(write) => (Verb::Edit, write.document.kind(), name(write)),
+            Self::Replace { target, write, .. } => (Verb::Edit, write.document.kind(), target.clone()),
+            Self::Delete { kind, target, .. } => (Verb::Delete, *kind, target.clone()),
+        }
+    }
+}
+
 /// A document ready to be stored: its password, if any, is hashed already, because that takes too long to do twice.
 #[derive(Debug, Clone)]
 pub struct Write {

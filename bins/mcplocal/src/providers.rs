@@ -14,6 +14,9 @@ use crate::config::{Config, ConfigError, Managed, ManagedKind, Provider, Provide
 /// How long a cold start may take before those who wait for it are let down.
 const START: Duration = Duration::from_secs(300);
 
+/// How long a request waits for a start: a little longer, so that it hears why the start failed.
+const WAIT: Duration = Duration::from_secs(310);
+
 /// Patience with a model on this machine: it may be slow, but it is never far.
 const LOCAL: Timeouts = Timeouts {
     connect: Duration::from_secs(2),
@@ -60,7 +63,7 @@ impl Running {
             }
             (ProviderKind::Managed(_), Some(engine)) => {
                 let guard = engine
-                    .ensure_ready(Instant::now() + START)
+                    .ensure_ready(Instant::now() + WAIT)
                     .await
                     .map_err(|error| LocalError(error.to_string()))?;
                 let Endpoint { base_url, api_key, model } = guard.endpoint();

@@ -12,7 +12,8 @@ use tokio::{
 
 use crate::{
     backoff,
-    engine::{EngineGuard, EngineHost},
+    endpoint::EngineHost,
+    engine::EngineGuard,
     error::EngineError,
     group,
     log::EngineLog,

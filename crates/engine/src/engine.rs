@@ -2,43 +2,20 @@
 
 use std::{path::PathBuf, sync::Arc};
 
-use secrecy::SecretString;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
-use url::Url;
 
 use crate::{
     actor::{Actor, Command},
+    endpoint::{Endpoint, EngineHost},
     error::EngineError,
     group,
     log::EngineLog,
     spec::EngineSpec,
     status::EngineStatus,
 };
-
-/// What engines need of the agent that starts them.
-#[derive(Debug, Clone)]
-pub struct EngineHost {
-    /// Run with `engine-guardian` as its first argument, it calls [`crate::guardian::run`].
-    pub guardian: PathBuf,
-    /// For records of what was started.
-    pub state_dir: PathBuf,
-    /// For logs.
-    pub log_dir: PathBuf,
-}
-
-/// Where a ready engine is asked.
-#[derive(Debug, Clone)]
-pub struct Endpoint {
-    /// OpenAI's base address, `http://127.0.0.1:PORT/v1`.
-    pub base_url: Url,
-    /// Good for this start alone.
-    pub api_key: SecretString,
-    /// The model's name in requests.
-    pub model: String,
-}
 
 /// An engine. Clones are the same engine.
 #[derive(Clone)]

@@ -11,6 +11,7 @@
 
 mod actor;
 mod backoff;
+mod endpoint;
 mod engine;
 mod error;
 mod group;
@@ -22,7 +23,8 @@ mod spec;
 mod start;
 mod status;
 
-pub use engine::{Endpoint, Engine, EngineGuard, EngineHost};
+pub use endpoint::{Endpoint, EngineHost};
+pub use engine::{Engine, EngineGuard};
 pub use error::EngineError;
 pub use record::{Swept, sweep};
 pub use spec::{EngineKind, EngineSpec, SpecError};

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use crate::{
-    engine::{Endpoint, EngineHost},
+    endpoint::{Endpoint, EngineHost},
     error::EngineError,
     log::EngineLog,
     process::Process,

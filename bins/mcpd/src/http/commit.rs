@@ -1,6 +1,6 @@
 //! Deciding and storing as one step: a write is planned on the very snapshot that it is committed against.
 
-use mcpctl_api::{Document, Kind, Spec, Verb};
+use mcpctl_api::{Document, Spec};
 use mcpctl_store::CommitError;
 
 use super::{caller::Caller, error::HttpError};
@@ -69,17 +69,4 @@ pub async fn commit(
         }
     }
     Err(whole(HttpError::unavailable("too many writers at once")))
-}
-
-/// The verb and the target of an intent, for the record.
-pub(crate) fn describe(intent: &Intent) -> (Verb, Kind, String) {
-    let name = |write: &Write| {
-        write.document.name.as_ref().map_or_else(String::new, |name| name.as_str().to_owned())
-    };
-    match intent {
-        Intent::Create(write) => (Verb::Create, write.document.kind(), name(write)),
-        Intent::Apply(write) => (Verb::Edit, write.document.kind(), name(write)),
-        Intent::Replace { target, write, .. } => (Verb::Edit, write.document.kind(), target.clone()),
-        Intent::Delete { kind, target, .. } => (Verb::Delete, *kind, target.clone()),
-    }
 }

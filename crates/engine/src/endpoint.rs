@@ -1,0 +1,28 @@
+//! What an engine is given by the agent, and what it gives to those who ask it.
+
+use std::path::PathBuf;
+
+use secrecy::SecretString;
+use url::Url;
+
+/// What engines need of the agent that starts them.
+#[derive(Debug, Clone)]
+pub struct EngineHost {
+    /// Run with `engine-guardian` as its first argument, it calls [`crate::guardian::run`].
+    pub guardian: PathBuf,
+    /// For records of what was started.
+    pub state_dir: PathBuf,
+    /// For logs.
+    pub log_dir: PathBuf,
+}
+
+/// Where a ready engine is asked.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// OpenAI's base address, `http://127.0.0.1:PORT/v1`.
+    pub base_url: Url,
+    /// Good for this start alone.
+    pub api_key: SecretString,
+    /// The model's name in requests.
+    pub model: String,
+}
