@@ -15,10 +15,11 @@ use crate::{
     http::{caller::Caller, error::HttpError},
 };
 
-/// A request that is being accounted for. Closed exactly once, by value.
+/// A request that is being accounted for. Closed exactly once; dropped unclosed, the caller went away.
 pub struct Account {
     app: Arc<App>,
-    row: UsageRow,
+    /// Taken when it is closed.
+    row: Option<UsageRow>,
     operation: &'static str,
     arrived: Instant,
 }
@@ -60,7 +61,7 @@ impl Account {
             duration_ms: 0,
             request_id: mcpctl_server::request_id(),
         };
-        Self { app: Arc::clone(app), row, operation: word(operation), arrived }
+        Self { app: Arc::clone(app), row: Some(row), operation: word(operation), arrived }
     }
 
     /// Ends with a whole answer; the row is stored before the answer goes out.
@@ -68,9 +69,9 @@ impl Account {
     /// # Errors
     /// When the row cannot be stored.
     pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), HttpError> {
-        self.row.status = whole.status.as_u16();
-        self.fill(attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());
-        Ok(self.app.recorder.usage(vec![self.row]).await?)
+        let status = whole.status.as_u16();
+        let row = self.close(status, attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());
+        Ok(self.app.recorder.usage(row).await?)
     }
 
     /// Ends with a failure; the row is stored before the answer goes out.
@@ -78,49 +79,72 @@ impl Account {
     /// # Errors
     /// When the row cannot be stored.
     pub async fn close_failed(mut self, failure: &Failure, attempts: u32) -> Result<(), HttpError> {
-        self.row.status = failure.status.map_or(0, |status| status.as_u16());
-        self.fill(attempts, failure.class.as_str(), None, None);
-        Ok(self.app.recorder.usage(vec![self.row]).await?)
+        let status = failure.status.map_or(0, |status| status.as_u16());
+        let row = self.close(status, attempts, failure.class.as_str(), None, None);
+        Ok(self.app.recorder.usage(row).await?)
     }
 
     /// What to do when a stream ends.
     pub fn on_end(mut self, attempts: u32) -> impl FnOnce(Ending) + Send + 'static {
-        self.row.status = 200;
         move |ending| {
             let outcome = match ending.outcome {
                 Outcome::Completed => "ok",
                 Outcome::Broken(class) => class.as_str(),
                 Outcome::Cancelled => FailureClass::Cancelled.as_str(),
             };
-            self.fill(attempts, outcome, ending.model.as_deref(), ending.usage.as_ref());
-            // The stream is over and cannot wait; the recorder is drained before the daemon ends.
-            let Self { app, row, .. } = self;
-            tokio::spawn(async move {
-                if let Err(error) = app.recorder.usage(vec![row]).await {
-                    tracing::error!(error = &error as &dyn std::error::Error, "usage could not be stored");
-                }
-            });
+            let row = self.close(200, attempts, outcome, ending.model.as_deref(), ending.usage.as_ref());
+            self.record_later(row);
         }
     }
 
-    fn fill(&mut self, attempts: u32, outcome: &'static str, model: Option<&str>, usage: Option<&Usage>) {
+    /// For ends that cannot wait; the recorder is drained before the daemon ends.
+    fn record_later(&self, row: Vec<UsageRow>) {
+        let app = Arc::clone(&self.app);
+        tokio::spawn(async move {
+            if let Err(error) = app.recorder.usage(row).await {
+                tracing::error!(error = &error as &dyn std::error::Error, "usage could not be stored");
+            }
+        });
+    }
+
+    /// The finished row, once.
+    fn close(
+        &mut self,
+        status: u16,
+        attempts: u32,
+        outcome: &'static str,
+        model: Option<&str>,
+        usage: Option<&Usage>,
+    ) -> Vec<UsageRow> {
+        let Some(mut row) = self.row.take() else { return Vec::new() };
         let took = self.arrived.elapsed();
-        self.row.attempts = attempts;
-        self.row.outcome = outcome.to_owned();
-        self.row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.row.model = model.unwrap_or_default().chars().take(200).collect();
+        row.status = status;
+        row.attempts = attempts;
+        row.outcome = outcome.to_owned();
+        row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        row.model = model.unwrap_or_default().chars().take(200).collect();
         let operation = metrics::Operation {
             name: self.operation,
             provider: "openai",
-            llm: Configured::resolved(&self.row.llm_name),
+            llm: Configured::resolved(&row.llm_name),
         };
         let traffic = &self.app.metrics.traffic;
         traffic.operation(operation, (outcome != "ok").then_some(outcome), took);
         if let Some(usage) = usage {
-            self.row.input_tokens = usage.input_tokens;
-            self.row.output_tokens = usage.output_tokens;
+            row.input_tokens = usage.input_tokens;
+            row.output_tokens = usage.output_tokens;
             traffic.token_usage(operation, TokenType::Input, usage.input_tokens);
             traffic.token_usage(operation, TokenType::Output, usage.output_tokens);
+        }
+        vec![row]
+    }
+}
+
+impl Drop for Account {
+    fn drop(&mut self) {
+        let row = self.close(0, 0, FailureClass::Cancelled.as_str(), None, None);
+        if !row.is_empty() {
+            self.record_later(row);
         }
     }
 }

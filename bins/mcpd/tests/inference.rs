@@ -171,6 +171,21 @@ async fn a_caller_that_goes_away_cancels_the_providers_work() {
 }
 
 #[tokio::test]
+async fn a_caller_that_goes_away_before_the_answer_is_on_record_too() {
+    let world = World::new().await;
+    world.provider.queue(Reply::hang());
+    let asked = tokio::time::timeout(std::time::Duration::from_millis(300), world.chat(json!({}))).await;
+    assert!(asked.is_err(), "the provider should hang");
+    world.provider.wait_for_disconnects(1).await;
+    let store = world.store().await;
+    eventually("the record", async || {
+        let rows = store.usage(&UsageFilter { limit: 1, ..UsageFilter::default() }).await.unwrap();
+        rows.first().filter(|row| row.outcome == "cancelled" && row.attempts == 0).map(|_| ())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn inv_13_a_cut_stream_never_looks_complete() {
     let world = World::new().await;
     world.provider.queue(Reply::text("one two three four").cut_after(2));
