@@ -16,6 +16,7 @@ mod local;
 mod login;
 mod patch;
 mod resources;
+mod targets;
 mod version;
 mod watch;
 
@@ -98,5 +99,15 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Doctor => doctor::run(&global).await,
         Command::Completion(args) => completion::run(&args),
         Command::Version => version::run(&global).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_does_not_contradict_itself() {
+        super::Cli::command().debug_assert();
     }
 }

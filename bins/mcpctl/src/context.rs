@@ -3,25 +3,33 @@
 use std::path::PathBuf;
 
 use mcpctl_client::{
-    Client, Options,
-    config::{self, Config, LOCAL_KEY_FILE},
+    Client, Options, check_address,
+    config::{Config, same_server},
 };
 use secrecy::SecretString;
 use url::Url;
 
 use crate::failure::Failure;
 
-const AGENT: &str = "http://127.0.0.1:3200";
-
 /// The options that every command has.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Global {
     /// Context to use instead of the current one
     #[arg(long, global = true, env = "MCPCTL_CONTEXT", value_name = "NAME")]
-    pub context: Option<String>,
+    context: Option<String>,
     /// Server to use instead of the context's
     #[arg(long, global = true, env = "MCPCTL_SERVER", value_name = "URL")]
-    pub server: Option<Url>,
+    server: Option<String>,
+}
+
+/// A server, and who calls it.
+pub struct Identity {
+    /// The address of mcpd.
+    pub server: Url,
+    /// What to present there.
+    pub bearer: Option<SecretString>,
+    /// Who that is, where the bearer is the file's; whose another bearer is only the server knows.
+    pub user: Option<String>,
 }
 
 impl Global {
@@ -32,84 +40,126 @@ impl Global {
         Ok((path, config))
     }
 
+    /// The context that was asked for by name; an empty variable is none.
+    pub fn named_context(&self) -> Option<&str> {
+        self.context.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Whether nobody says which server: no flag, no variable, no current context in a file that reads well.
+    pub fn chooses_nothing(&self) -> bool {
+        let named =
+            self.named_context().is_some() || self.server.as_deref().is_some_and(|text| !text.is_empty());
+        !named && self.config().is_ok_and(|(_, config)| config.context(None).is_none())
+    }
+
     /// Server and bearer.
-    pub fn identity(&self) -> Result<(Url, Option<SecretString>), Failure> {
+    pub fn identity(&self) -> Result<Identity, Failure> {
         let (_, config) = self.config()?;
-        let context = config.context(self.context.as_deref());
-        if let (Some(name), None) = (&self.context, context) {
+        let context = config.context(self.named_context());
+        if let (Some(name), None) = (self.named_context(), context) {
             return Err(
                 Failure::new(format!("there is no context `{name}`")).hint("mcpctl config get-contexts")
             );
         }
         let token =
             std::env::var("MCPCTL_TOKEN").ok().filter(|token| !token.is_empty()).map(SecretString::from);
-        let server = match (&self.server, context) {
-            (Some(server), _) => server.clone(),
+        let server = match (self.server.as_deref().filter(|text| !text.is_empty()), context) {
+            (Some(text), _) => parse_server(text).map_err(Failure::usage)?,
             (None, Some(context)) => context.server.clone(),
             (None, None) => {
                 return Err(Failure::new("no server is known").hint("mcpctl login https://mcpd.example.com"));
             }
         };
         check_server(&server)?;
+        if let Some(token) = token {
+            return Ok(Identity { server, bearer: Some(token), user: None });
+        }
         // A context's token goes to that context's server and to no other, whatever `--server` says.
-        let own = context
-            .filter(|context| context.server.origin() == server.origin())
-            .and_then(|context| context.token.as_ref())
-            .map(|token| SecretString::from(token.expose()));
-        Ok((server, token.or(own)))
+        let own = context.filter(|context| same_server(&context.server, &server));
+        let signed_in = own.filter(|context| context.token.is_some());
+        let bearer = signed_in.and_then(|context| context.token.as_ref());
+        Ok(Identity {
+            server,
+            bearer: bearer.map(|token| SecretString::from(token.expose())),
+            user: signed_in.and_then(|context| context.user.clone()),
+        })
     }
 
     /// A client of mcpd.
     pub fn client(&self) -> Result<Client, Failure> {
-        let (server, bearer) = self.identity()?;
+        let Identity { server, bearer, .. } = self.identity()?;
         if bearer.is_none() {
-            let login = format!("mcpctl login {}", server.as_str().trim_end_matches('/'));
-            return Err(Failure::new(format!("nobody is signed in at {server}")).hint(login));
+            return Err(nobody_at(&server));
         }
         Ok(Client::new(server, bearer, &Options::default())?)
     }
 }
 
+/// That a bearer is needed and there is none.
+pub fn nobody_at(server: &Url) -> Failure {
+    let server = server.as_str().trim_end_matches('/');
+    Failure::new(format!("nobody is signed in at {server}")).hint(format!("mcpctl login {server}"))
+}
+
+/// Reads the address of a server, and says what to write where the scheme was left out.
+pub fn parse_server(text: &str) -> Result<Url, String> {
+    if !text.contains("://") {
+        let host = text.split([':', '/']).next().unwrap_or_default();
+        let scheme = if host == "localhost" || host.starts_with("127.") { "http" } else { "https" };
+        return Err(format!("write it with its scheme: {scheme}://{text}"));
+    }
+    let url: Url = text.parse().map_err(|error| format!("{error}"))?;
+    check_address(&url).map_err(|error| error.to_string())?;
+    Ok(url)
+}
+
 /// Tokens do not travel where they can be read on the way.
 pub fn check_server(server: &Url) -> Result<(), Failure> {
-    let loopback = match server.host() {
+    check_address(server)?;
+    if server.scheme() == "http" && !is_loopback(server) {
+        let message = format!("`{server}` is not encrypted, and your token would travel to it");
+        return Err(Failure::new(message).hint("use https; http is for loopback addresses"));
+    }
+    Ok(())
+}
+
+/// Whether an address is of this machine.
+pub fn is_loopback(server: &Url) -> bool {
+    match server.host() {
         Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
         Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
         Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
         None => false,
-    };
-    match server.scheme() {
-        "https" => Ok(()),
-        "http" if loopback => Ok(()),
-        "http" => {
-            Err(Failure::new(format!("`{server}` is not encrypted, and your token would travel to it"))
-                .hint("use https; http is for loopback addresses"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scheme_that_was_left_out_is_named() {
+        let said = |text: &str| parse_server(text).unwrap_err();
+        assert_eq!(said("mcpd.example.com"), "write it with its scheme: https://mcpd.example.com");
+        assert_eq!(said("localhost:3100"), "write it with its scheme: http://localhost:3100");
+        assert_eq!(said("127.0.0.1:3100"), "write it with its scheme: http://127.0.0.1:3100");
+        for wrong in ["ftp://host", "https://a:b@host", "https://host?token=x", "https://"] {
+            assert!(!said(wrong).contains("token=x") && !said(wrong).contains("a:b"), "{wrong}");
         }
-        _ => Err(Failure::new(format!("`{server}` is neither http nor https"))),
     }
-}
 
-/// Where mcplocal is.
-pub fn agent_address() -> Result<Url, Failure> {
-    let text = std::env::var("MCPLOCAL_ADDRESS").ok().filter(|text| !text.is_empty());
-    let text = text.as_deref().unwrap_or(AGENT);
-    let address: Url =
-        text.parse().map_err(|_| Failure::new(format!("MCPLOCAL_ADDRESS: `{text}` is not an address")))?;
-    check_server(&address)?;
-    Ok(address)
-}
-
-/// The key that stands for this machine's user.
-pub fn local_key() -> Result<SecretString, Failure> {
-    let path = config::agent_state_dir()?.join(LOCAL_KEY_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(key) => Ok(SecretString::from(key.trim())),
-        Err(error) => Err(Failure::new(format!("`{}`: {error}", path.display()))
-            .hint("mcplocal makes it when it starts; start mcplocal")),
+    #[test]
+    fn tokens_travel_encrypted_or_not_at_all() {
+        let check = |text: &str| check_server(&text.parse().unwrap());
+        for good in
+            ["https://mcpd.example.com", "http://127.0.0.1:3100", "http://localhost", "http://[::1]:1"]
+        {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for bad in
+            ["http://mcpd.example.com", "http://10.0.0.1", "http://localhost.example.com", "http://0.0.0.0"]
+        {
+            assert!(check(bad).is_err(), "{bad}");
+        }
     }
-}
-
-/// A client of mcplocal, as this machine's user.
-pub fn agent() -> Result<Client, Failure> {
-    Ok(Client::new(agent_address()?, Some(local_key()?), &Options::default())?)
 }

@@ -10,14 +10,28 @@ use owo_colors::OwoColorize as _;
 pub struct Failure {
     message: String,
     hint: Option<String>,
+    cause: Cause,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Cause {
+    /// It could not be done.
+    Failed,
+    /// It was asked for in a way that makes no sense; nothing was sent.
+    Usage,
     /// Whoever read our output went away; that is nobody's fault.
-    broken_pipe: bool,
+    BrokenPipe,
 }
 
 impl Failure {
     /// A failure with a message, lower case, no full stop.
     pub fn new(message: impl fmt::Display) -> Self {
-        Self { message: message.to_string(), hint: None, broken_pipe: false }
+        Self { message: message.to_string(), hint: None, cause: Cause::Failed }
+    }
+
+    /// Wrong usage that only we can tell, not the parser of the command line.
+    pub fn usage(message: impl fmt::Display) -> Self {
+        Self { cause: Cause::Usage, ..Self::new(message) }
     }
 
     /// Adds the next step.
@@ -30,40 +44,46 @@ impl Failure {
     /// Message and hint as part of a line.
     pub fn in_one_line(&self) -> String {
         match &self.hint {
-            Some(hint) => format!("{} ({hint})", self.message),
-            None => self.message.clone(),
+            Some(hint) => one_line(&format!("{} ({hint})", self.message)),
+            None => one_line(&self.message),
         }
     }
 
-    /// Prints it, and gives the exit code.
+    /// Prints it on stderr, and gives the exit code.
     pub fn report(self) -> ExitCode {
-        if self.broken_pipe {
+        if self.cause == Cause::BrokenPipe {
             return ExitCode::SUCCESS;
         }
-        anstream::eprintln!("{} {}", "error:".red().bold(), self.message);
-        if let Some(hint) = self.hint {
-            anstream::eprintln!("{} {hint}", "hint:".cyan());
+        note!("{} {}", "error:".red().bold(), one_line(&self.message));
+        if let Some(hint) = &self.hint {
+            note!("{} {}", "hint:".cyan(), one_line(hint));
         }
-        ExitCode::FAILURE
+        if self.cause == Cause::Usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
+}
+
+/// Messages hold what servers and files say, and control characters are commands to a terminal.
+fn one_line(text: &str) -> String {
+    text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
-        Self { message: error.to_string(), hint: error.hint(), broken_pipe: false }
+        Self { message: error.to_string(), hint: error.hint(), cause: Cause::Failed }
     }
 }
 
 impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
-        Self { message: error.to_string(), hint: error.hint(), broken_pipe: false }
+        Self { message: error.to_string(), hint: error.hint(), cause: Cause::Failed }
     }
 }
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
-        Self { message: error.to_string(), hint: None, broken_pipe }
+        let cause = if broken_pipe { Cause::BrokenPipe } else { Cause::Failed };
+        Self { cause, ..Self::new(error) }
     }
 }
 

@@ -1,10 +1,12 @@
 //! `mcpctl`: the command line. Reads like kubectl: data on stdout, everything else on stderr, exit code 0 done, 1 failed,
 //! 2 wrong usage.
 
+#[macro_use]
+mod output;
+mod agent;
 mod commands;
 mod context;
 mod failure;
-mod output;
 
 use std::process::ExitCode;
 

@@ -1,9 +1,24 @@
 //! How resources are shown: tables for people, and formats for programs.
 
+/// Prints a line of data on stdout. Fails where nobody reads it any more, so that a closed pipe ends the command quietly.
+macro_rules! data {
+    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+}
+
+/// Prints a line for people on stderr.
+macro_rules! note {
+    ($($text:tt)*) => { $crate::output::aside(format_args!($($text)*)) };
+}
+
+pub mod diff;
 pub mod jsonpath;
 pub mod table;
 
-use std::{fmt, str::FromStr};
+use std::{
+    fmt::{self, Arguments},
+    io::Write as _,
+    str::FromStr,
+};
 
 use mcpctl_api::{Kind, Resource, Spec, resource::Labels};
 use serde::Serialize;
@@ -47,6 +62,49 @@ impl FromStr for Format {
     }
 }
 
+/// See [`data!`].
+pub fn line(text: Arguments<'_>) -> Result<(), Failure> {
+    let mut out = anstream::stdout().lock();
+    out.write_fmt(text)?;
+    Ok(writeln!(out)?)
+}
+
+/// See [`note!`]. What cannot be said on stderr cannot be said at all.
+pub fn aside(text: Arguments<'_>) {
+    let _ = writeln!(anstream::stderr().lock(), "{text}");
+}
+
+/// What the server wants the writer to know.
+pub fn warnings(warnings: &[String]) {
+    use owo_colors::OwoColorize as _;
+    for warning in warnings {
+        note!("{} {warning}", "warning:".yellow());
+    }
+}
+
+/// `-o` of what is not a resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Shape {
+    /// For people.
+    Table,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl Shape {
+    /// Prints a value for programs; answers whether it was one for programs that was asked for.
+    pub fn print(self, value: &impl Serialize) -> Result<bool, Failure> {
+        match self {
+            Self::Table => return Ok(false),
+            Self::Json => data!("{}", serde_json::to_string_pretty(value)?)?,
+            Self::Yaml => data!("{}", yaml(value)?.trim_end())?,
+        }
+        Ok(true)
+    }
+}
+
 /// A value as YAML.
 pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(value).map_err(Failure::new)
@@ -54,34 +112,59 @@ pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
 
 /// Prints resources; `single` is whether exactly one was asked for by name.
 pub fn resources(items: &[Resource], format: &Format, single: bool) -> Result<(), Failure> {
+    let value = || match (single, items) {
+        (true, [item]) => serde_json::to_value(item),
+        _ => serde_json::to_value(serde_json::json!({"items": items})),
+    };
     match format {
-        Format::Table | Format::Wide => table_of(items, matches!(format, Format::Wide)).print(),
-        Format::Name => {
-            for item in items {
-                anstream::println!("{}/{}", item.kind().plural(), item.name);
+        Format::Table | Format::Wide => {
+            let wide = matches!(format, Format::Wide);
+            let mut groups = items.chunk_by(|a, b| a.kind() == b.kind()).peekable();
+            if groups.peek().is_none() {
+                note!("nothing found");
+            }
+            while let Some(group) = groups.next() {
+                table_of(group, wide).print()?;
+                if groups.peek().is_some() {
+                    data!("")?;
+                }
             }
             Ok(())
         }
-        Format::Json => {
-            let json = match (single, items) {
-                (true, [item]) => serde_json::to_string_pretty(item)?,
-                _ => serde_json::to_string_pretty(&serde_json::json!({"items": items}))?,
-            };
-            anstream::println!("{json}");
-            Ok(())
-        }
+        Format::Name => items.iter().try_for_each(|item| data!("{}/{}", item.kind().plural(), item.name)),
+        Format::Json => data!("{}", serde_json::to_string_pretty(&value()?)?),
         Format::Yaml => {
             let documents = items.iter().map(yaml).collect::<Result<Vec<_>, _>>()?;
-            anstream::print!("{}", documents.join("---\n"));
-            Ok(())
+            if documents.is_empty() { Ok(()) } else { data!("{}", documents.join("---\n").trim_end()) }
         }
-        Format::JsonPath(template) => {
-            let value = match (single, items) {
-                (true, [item]) => serde_json::to_value(item)?,
-                _ => serde_json::json!({"items": items}),
-            };
-            anstream::println!("{}", template.render(&value));
-            Ok(())
+        Format::JsonPath(template) => data!("{}", template.render(&value()?)),
+    }
+}
+
+/// Prints resources one at a time, as they come by, under one header.
+pub struct Feed<'a> {
+    format: &'a Format,
+    begun: bool,
+}
+
+impl<'a> Feed<'a> {
+    /// A feed; `begun` is whether something of it is printed already.
+    pub fn new(format: &'a Format, begun: bool) -> Self {
+        Self { format, begun }
+    }
+
+    /// Prints one more.
+    pub fn put(&mut self, item: Resource) -> Result<(), Failure> {
+        let begun = std::mem::replace(&mut self.begun, true);
+        match self.format {
+            Format::Table | Format::Wide if begun => {
+                table_of(&[item], matches!(self.format, Format::Wide)).print_row()
+            }
+            Format::Yaml if begun => {
+                data!("---")?;
+                resources(&[item], self.format, true)
+            }
+            format => resources(&[item], format, true),
         }
     }
 }

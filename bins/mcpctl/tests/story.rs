@@ -132,7 +132,7 @@ async fn mistakes_get_one_line_a_place_and_a_hint() {
         ),
         (
             "kind: User\nname: ok\n---\nkind: RoleBinding\nname: b\nrole: nope\nsubjects: [{kind: User, name: ok}]\n",
-            "f.yaml:4: role: there is no Role `nope`",
+            "f.yaml:6: role: there is no Role `nope`",
         ),
         ("kind: User\nname: [\n", "f.yaml:2:7: unclosed bracket"),
     ];
@@ -145,7 +145,7 @@ async fn mistakes_get_one_line_a_place_and_a_hint() {
     assert!(shell.run(&["get", "users", "-o", "name"]).await.good() == "users/admin\n", "nothing was stored");
     assert!(shell.run(&["get", "lmls"]).await.failed(2).contains("is not a kind of resource"));
     assert!(shell.run(&["frobnicate"]).await.failed(2).contains("unrecognized"));
-    assert!(shell.run(&["chat"]).await.failed(1).contains("hint: "));
+    assert!(shell.run(&["chat"]).await.failed(2).contains("hint: "));
 
     let stranger = Shell::new();
     assert!(stranger.run(&["get", "llms"]).await.failed(1).contains("hint: mcpctl login"));

@@ -2,12 +2,24 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use mcpctl_api::question::ApplyOutcome;
-use mcpctl_client::ClientError;
+use mcpctl_api::{
+    Document, Spec,
+    question::{ApplyOutcome, ApplyReport},
+    spec::SecretValue,
+};
+use mcpctl_client::Client;
 use owo_colors::OwoColorize as _;
 
 use super::files::{self, FromFile};
-use crate::{Outcome, context::Global, failure::Failure, output};
+use crate::{
+    Outcome,
+    context::Global,
+    failure::Failure,
+    output::{
+        self,
+        diff::{Line, lines},
+    },
+};
 
 /// What to apply.
 #[derive(clap::Args)]
@@ -28,15 +40,21 @@ pub struct DiffArgs {
     files: Vec<PathBuf>,
 }
 
+async fn send(client: &Client, found: &[FromFile], dry_run: bool) -> Result<ApplyReport, Failure> {
+    for found in found {
+        found.name()?;
+    }
+    let documents: Vec<_> = found.iter().map(|found| &found.document).collect();
+    let report = client.apply(&documents, dry_run).await.map_err(|error| files::place(error, found))?;
+    output::warnings(&report.warnings);
+    Ok(report)
+}
+
 /// Makes or changes all, or none.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
     let found = files::read(&args.files)?;
     let client = global.client()?;
-    let documents: Vec<_> = found.iter().map(|found| &found.document).collect();
-    let report = client.apply(&documents, args.dry_run).await.map_err(|error| files::place(error, &found))?;
-    for warning in &report.warnings {
-        anstream::eprintln!("{} {warning}", "warning:".yellow());
-    }
+    let report = send(&client, &found, args.dry_run).await?;
     let suffix = if report.dry_run { " (dry run)" } else { "" };
     for applied in report.results {
         let word = match applied.outcome {
@@ -44,49 +62,55 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
             ApplyOutcome::Configured => "configured",
             ApplyOutcome::Unchanged => "unchanged",
         };
-        anstream::println!("{}/{} {word}{suffix}", applied.kind.plural(), applied.name);
+        data!("{}/{} {word}{suffix}", applied.kind.plural(), applied.name)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// Shows line by line what an apply would change. Exit code 0 where nothing, 1 where something would.
+///
+/// Whether something would change is the server's to say, which alone knows secret values; they are never shown.
 pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
     let found = files::read(&args.files)?;
     let client = global.client()?;
+    let report = send(&client, &found, true).await?;
     let mut differs = false;
-    for FromFile { document, .. } in &found {
-        let Some(name) = &document.name else { return Err(Failure::new("a document has no name")) };
-        let before = match client.get(document.kind(), name.as_str()).await {
-            Ok(resource) => {
-                let mut shown = resource.to_document();
+    for (FromFile { document, .. }, applied) in found.iter().zip(report.results) {
+        let before = match applied.outcome {
+            ApplyOutcome::Unchanged => continue,
+            ApplyOutcome::Created => String::new(),
+            ApplyOutcome::Configured => {
+                let resource = client.get(applied.kind, applied.name.as_str()).await?;
                 // What only the server sets is no difference.
-                (shown.id, shown.revision) = (document.id.clone(), document.revision);
-                output::yaml(&shown)?
+                let (id, revision) = (document.id.clone(), document.revision);
+                shown(Document { id, revision, ..resource.to_document() })?
             }
-            Err(ClientError::Refused { status, .. }) if status.as_u16() == 404 => String::new(),
-            Err(error) => return Err(error.into()),
         };
-        let after = output::yaml(document)?;
-        if before != after {
-            differs = true;
-            anstream::println!("{}", format!("{}/{name}", document.kind().plural()).bold());
-            print_lines(&before, &after);
+        differs = true;
+        data!("{}", format!("{}/{}", applied.kind.plural(), applied.name).bold())?;
+        for line in lines(&before, &shown(document.clone())?) {
+            match line {
+                Line::Same(text) => data!("  {text}")?,
+                Line::Gone(text) => data!("{}", format!("- {text}").red())?,
+                Line::Come(text) => data!("{}", format!("+ {text}").green())?,
+            }
         }
     }
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// Documents are short: lines that only one side has, in order.
-fn print_lines(before: &str, after: &str) {
-    let has = |text: &str, line: &str| text.lines().any(|other| other == line);
-    for line in before.lines().filter(|line| !has(after, line)) {
-        anstream::println!("{}", format!("- {line}").red());
-    }
-    for line in after.lines() {
-        if has(before, line) {
-            anstream::println!("  {line}");
-        } else {
-            anstream::println!("{}", format!("+ {line}").green());
+/// A document as YAML. A terminal's scrollback, a CI log and a review are no places for what only goes in.
+fn shown(mut document: Document) -> Result<String, Failure> {
+    let hide = |value: &mut Option<SecretValue>, if_kept: Option<&str>| {
+        let text = if value.is_some() { Some("*** (as given)") } else { if_kept };
+        *value = text.map(SecretValue::new);
+    };
+    match &mut document.spec {
+        Spec::Secret(secret) => {
+            secret.data.values_mut().for_each(|value| hide(value, Some("*** (as stored)")))
         }
+        Spec::User(user) => hide(&mut user.password, None),
+        _ => {}
     }
+    output::yaml(&document)
 }

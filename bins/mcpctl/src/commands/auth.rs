@@ -3,21 +3,25 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mcpctl_api::question::CanI;
+use mcpctl_api::{Verb, question::CanI};
 
-use super::resources::{kind, parse_kind};
+use super::targets::Targets;
 use crate::{
     Outcome,
     context::Global,
-    output::table::{Table, until},
+    failure::Failure,
+    output::{
+        Shape,
+        table::{Table, until},
+    },
 };
 
 /// How to show it.
 #[derive(clap::Args)]
 pub struct WhoamiArgs {
-    /// Print JSON
-    #[arg(long)]
-    json: bool,
+    /// table, json or yaml
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Shape,
 }
 
 /// What to ask.
@@ -32,22 +36,20 @@ enum Question {
     /// May I do this? Exit code 0 for yes, 1 for no
     CanI {
         /// view, run, create, edit, delete or grant
-        verb: String,
-        /// A kind, e.g. llms
-        #[arg(value_parser = kind)]
-        kind: String,
-        /// A name or id; left out: to any at all
-        name: Option<String>,
+        #[arg(value_parser = verb)]
+        verb: Verb,
+        /// A kind, e.g. llms, with a name or id; to any at all where none is given
+        #[arg(value_name = "KIND [NAME] | KIND/NAME", required = true)]
+        what: Vec<String>,
     },
     /// Who may do this?
     WhoCan {
         /// view, run, create, edit, delete or grant
-        verb: String,
-        /// A kind, e.g. llms
-        #[arg(value_parser = kind)]
-        kind: String,
-        /// A name or id
-        name: String,
+        #[arg(value_parser = verb)]
+        verb: Verb,
+        /// A kind and a name or id, e.g. llm claude
+        #[arg(value_name = "KIND NAME | KIND/NAME", required = true)]
+        what: Vec<String>,
     },
 }
 
@@ -55,8 +57,7 @@ enum Question {
 pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     let client = global.client()?;
     let me = client.whoami().await?;
-    if args.json {
-        anstream::println!("{}", serde_json::to_string_pretty(&me)?);
+    if args.output.print(&me)? {
         return Ok(ExitCode::SUCCESS);
     }
     let list = |names: &[mcpctl_api::Name]| {
@@ -65,25 +66,36 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
         }
         names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
-    anstream::println!("{} at {}", me.subject, client.server());
-    anstream::println!("groups:  {}", list(&me.groups));
-    anstream::println!("roles:   {}", list(&me.roles));
-    anstream::println!("expires: {} ({})", until(me.expires_at), me.expires_at.strftime("%F %T UTC"));
+    data!("{} at {}", me.subject, client.server().as_str().trim_end_matches('/'))?;
+    data!("groups:  {}", list(&me.groups))?;
+    data!("roles:   {}", list(&me.roles))?;
+    data!("expires: {} ({})", until(me.expires_at), me.expires_at.strftime("%F %T UTC"))?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn verb(text: &str) -> Result<Verb, String> {
+    text.parse().map_err(|error| format!("{error}"))
 }
 
 /// Answers a question.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let client = global.client()?;
     match args.question {
-        Question::CanI { verb, kind, name } => {
-            let kind = parse_kind(&kind)?.plural().to_owned();
-            let answer = client.can_i(&CanI { verb, kind, name }).await?;
-            anstream::println!("{}: {}", if answer.allowed { "yes" } else { "no" }, answer.reason);
+        Question::CanI { verb, what } => {
+            let (kind, name) = match Targets::parse(&what)? {
+                Targets::All(kind) => (kind, None),
+                Targets::These(targets) => match <[_; 1]>::try_from(targets) {
+                    Ok([(kind, name)]) => (kind, Some(name)),
+                    Err(_) => return Err(Failure::usage("this is for one resource at a time")),
+                },
+            };
+            let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name };
+            let answer = global.client()?.can_i(&question).await?;
+            data!("{}: {}", if answer.allowed { "yes" } else { "no" }, answer.reason)?;
             Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
-        Question::WhoCan { verb, kind, name } => {
-            let answer = client.who_can(&verb, parse_kind(&kind)?.plural(), &name).await?;
+        Question::WhoCan { verb, what } => {
+            let (kind, name) = Targets::one(&what)?;
+            let answer = global.client()?.who_can(verb.as_str(), kind.plural(), &name).await?;
             let mut table = Table::new(&["SUBJECT", "ROLE", "BINDING", "VIA GROUP"]);
             for grantee in answer.subjects {
                 table.row([

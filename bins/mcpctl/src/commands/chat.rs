@@ -6,16 +6,14 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy};
+use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy, config::same_server};
 use owo_colors::OwoColorize as _;
 use rustyline::{DefaultEditor, error::ReadlineError};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::local;
 use crate::{
-    Outcome,
-    context::{self, Global},
+    Outcome, agent,
+    context::{Global, Identity, nobody_at},
     failure::Failure,
 };
 
@@ -37,25 +35,33 @@ pub struct Args {
 
 /// Chats.
 pub async fn run(global: &Global, args: Args) -> Outcome {
+    // What is wrong on this side is said before anything is asked of a server.
+    let prompt = match args.prompt.as_deref() {
+        Some("-") => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text)?;
+            Some(text.trim_end().to_owned())
+        }
+        Some(prompt) => Some(prompt.to_owned()),
+        None if std::io::stdin().is_terminal() => None,
+        None => {
+            return Err(
+                Failure::usage("there is no terminal to talk at").hint("say -p PROMPT, or -p - to read it")
+            );
+        }
+    };
+    if prompt.as_deref().is_some_and(|prompt| prompt.trim().is_empty()) {
+        return Err(Failure::usage("the prompt is empty"));
+    }
     let through = through(global, &args).await?;
     let llm = match args.llm {
         Some(llm) => llm,
         None => only_llm(&through.client).await?,
     };
     let mut chat = Chat { model: llm, messages: Vec::new() };
-    match args.prompt.as_deref() {
-        Some("-") => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            ask(&through, &mut chat, text.trim_end()).await?;
-        }
-        Some(prompt) => ask(&through, &mut chat, prompt).await?,
-        None if std::io::stdin().is_terminal() => converse(&through, &mut chat).await?,
-        None => {
-            return Err(
-                Failure::new("there is no terminal to talk at").hint("say -p PROMPT, or -p - to read it")
-            );
-        }
+    match prompt {
+        Some(prompt) => ask(&through, &mut chat, &prompt).await?,
+        None => converse(&through, &mut chat).await?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -63,34 +69,55 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
 /// The way to the model.
 struct Through {
     client: Client,
-    /// Whether it leads through the agent.
+    /// The agent that it leads through, as this machine's user.
     agent: Option<Client>,
 }
 
+/// Through the agent where it runs and speaks for the server that was chosen; else straight there.
 async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
-    let agent = if args.direct { None } else { local::is_running().await };
-    let (server, bearer) = match (agent, args.local) {
-        (None, true) => {
-            return Err(
-                Failure::new("mcplocal does not run").hint("start it with `mcplocal`, or leave --local out")
-            );
-        }
-        (Some(address), _) => {
-            // One's own token where there is one, so that the chosen context counts; else the key of this machine.
-            let own = global.identity().ok().and_then(|(_, bearer)| bearer);
-            let bearer = own.map_or_else(context::local_key, Ok)?;
-            (address, Some(bearer))
-        }
-        (None, false) => {
-            let (server, bearer) = global.identity()?;
-            return Ok(Through { client: client(server, bearer)?, agent: None });
-        }
+    let identity = global.identity();
+    let agent = if args.direct { None } else { Some(agent::find().await) };
+    let agent = match agent {
+        Some(Ok(agent)) => agent,
+        Some(Err(failure)) if args.local => return Err(failure),
+        Some(Err(_)) | None => return straight(identity?),
     };
-    Ok(Through { client: client(server, bearer)?, agent: context::agent().ok() })
+    match identity {
+        Ok(identity) => {
+            let theirs = agent.server();
+            if !theirs.as_ref().is_some_and(|theirs| same_server(theirs, &identity.server)) {
+                // It would forward the token to a server that it is not for, and another one would answer.
+                let theirs = theirs.map_or_else(|| "another server".to_owned(), |url| url.to_string());
+                let message = format!("mcplocal speaks for {theirs}, not for {}", identity.server);
+                if args.local {
+                    return Err(Failure::new(message).hint("choose the context of its server with --context"));
+                }
+                note!("note: {message}, so this goes straight there");
+                return straight(identity);
+            }
+            // The key of this machine is good here alone, so it goes wherever it stands for the same person.
+            let same_person = identity.user.is_some() && identity.user.as_deref() == agent.user();
+            let client = match identity.bearer {
+                Some(bearer) if !same_person => {
+                    Client::new(agent.client.server().clone(), Some(bearer), &Options::default())?
+                }
+                _ => agent.client.clone(),
+            };
+            Ok(Through { client, agent: Some(agent.client) })
+        }
+        // With no server chosen, the agent's own is the one that is meant.
+        Err(_) if global.chooses_nothing() => {
+            Ok(Through { client: agent.client.clone(), agent: Some(agent.client) })
+        }
+        Err(failure) => Err(failure),
+    }
 }
 
-fn client(server: url::Url, bearer: Option<SecretString>) -> Result<Client, Failure> {
-    Ok(Client::new(server, bearer, &Options::default())?)
+fn straight(Identity { server, bearer, .. }: Identity) -> Result<Through, Failure> {
+    if bearer.is_none() {
+        return Err(nobody_at(&server));
+    }
+    Ok(Through { client: Client::new(server, bearer, &Options::default())?, agent: None })
 }
 
 async fn only_llm(client: &Client) -> Result<String, Failure> {
@@ -101,21 +128,29 @@ async fn only_llm(client: &Client) -> Result<String, Failure> {
     match ids.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => Err(Failure::new("there is no Llm that you may run").hint("ask an administrator for access")),
-        several => Err(Failure::new("which Llm?").hint(format!("mcpctl chat {}", several.join(" | ")))),
+        several => Err(Failure::usage("which Llm?").hint(format!("mcpctl chat {}", several.join(" | ")))),
     }
 }
 
 async fn converse(through: &Through, chat: &mut Chat) -> Result<(), Failure> {
     let mut editor = DefaultEditor::new().map_err(Failure::new)?;
     let way = if through.agent.is_some() { "through mcplocal" } else { "straight at mcpd" };
-    anstream::eprintln!("talking to `{}` {way}; Ctrl-D ends", chat.model);
+    note!("talking to `{}` {way}; Ctrl-D ends", chat.model);
     loop {
         match editor.readline("> ") {
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) => {
                 let _ = editor.add_history_entry(&line);
                 let said = chat.messages.len();
-                if let Err(failure) = ask(through, chat, &line).await {
+                // Ctrl-C ends the answer and not the conversation; what is dropped is cancelled up to the model.
+                let ended = tokio::select! {
+                    ended = ask(through, chat, &line) => ended,
+                    _ = tokio::signal::ctrl_c() => {
+                        note!("");
+                        Err(Failure::new("stopped"))
+                    }
+                };
+                if let Err(failure) = ended {
                     // The conversation goes on without what was not answered.
                     chat.messages.truncate(said);
                     failure.report();
@@ -147,10 +182,13 @@ async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Fai
     say_who(&stream.served_by);
     let mut text = String::new();
     let mut out = std::io::stdout().lock();
+    let terminal = out.is_terminal();
     while let Some(delta) = stream.next().await {
         match delta {
             Delta::Text(piece) => {
-                out.write_all(piece.as_bytes())?;
+                // A model's words are shown by a terminal, and never obeyed.
+                let shown = if terminal { piece.replace(is_command, "") } else { piece.clone() };
+                out.write_all(shown.as_bytes())?;
                 out.flush()?;
                 text.push_str(&piece);
             }
@@ -166,6 +204,11 @@ async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Fai
     Ok(())
 }
 
+/// Control characters, which terminals take as commands; line ends and tabs are none.
+fn is_command(c: char) -> bool {
+    c.is_control() && !matches!(c, '\n' | '\t')
+}
+
 fn say_who(served_by: &ServedBy) {
     let Some(class) = &served_by.failover else { return };
     let why = match class.as_str() {
@@ -179,7 +222,7 @@ fn say_who(served_by: &ServedBy) {
         other => other,
     };
     let name = served_by.name.as_deref().unwrap_or("a local model");
-    anstream::eprintln!("{}", format!("[answered by the local provider `{name}`: {why}]").yellow());
+    note!("{}", format!("[answered by the local provider `{name}`: {why}]").yellow());
 }
 
 fn explain(error: ClientError) -> Failure {
@@ -221,13 +264,13 @@ impl Progress {
         });
         if let Some(text) = starting {
             self.shown = true;
-            anstream::eprint!("\r\x1b[2K{text}");
+            let _ = write!(anstream::stderr(), "\r\x1b[2K{text}");
         }
     }
 
     fn clear(&mut self) {
         if std::mem::take(&mut self.shown) {
-            anstream::eprint!("\r\x1b[2K");
+            let _ = write!(anstream::stderr(), "\r\x1b[2K");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! `mcpctl completion`.
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::CommandFactory as _;
 use clap_complete::Shell;
@@ -16,6 +16,9 @@ pub struct Args {
 
 /// Prints the script.
 pub fn run(args: &Args) -> Outcome {
-    clap_complete::generate(args.shell, &mut Cli::command(), "mcpctl", &mut std::io::stdout());
+    // By way of memory, because the generator takes a closed pipe for a bug.
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut Cli::command(), "mcpctl", &mut script);
+    std::io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }

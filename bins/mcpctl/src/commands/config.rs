@@ -53,7 +53,7 @@ pub fn run(global: &Global, args: Args) -> Outcome {
             table.print()?;
         }
         Command::CurrentContext => match &config.current_context {
-            Some(name) => anstream::println!("{name}"),
+            Some(name) => data!("{name}")?,
             None => return Err(Failure::new("there is no current context").hint("mcpctl login URL")),
         },
         Command::UseContext { name } => {
@@ -62,7 +62,7 @@ pub fn run(global: &Global, args: Args) -> Outcome {
             }
             config.current_context = Some(name.clone());
             config.save(&path)?;
-            anstream::eprintln!("switched to context `{name}`");
+            note!("switched to context `{name}`");
         }
         Command::DeleteContext { name } => {
             if config.context(Some(&name)).is_none() {
@@ -71,13 +71,13 @@ pub fn run(global: &Global, args: Args) -> Outcome {
             config.contexts.retain(|context| context.name != name);
             config.current_context = config.current_context.filter(|current| *current != name);
             config.save(&path)?;
-            anstream::eprintln!("context `{name}` deleted");
+            note!("context `{name}` deleted");
         }
         Command::View => {
             for context in &mut config.contexts {
                 context.token = context.token.take().map(|_| mcpctl_api::spec::SecretValue::new("REDACTED"));
             }
-            anstream::print!("{}", crate::output::yaml(&config)?);
+            data!("{}", crate::output::yaml(&config)?.trim_end())?;
         }
     }
     Ok(ExitCode::SUCCESS)

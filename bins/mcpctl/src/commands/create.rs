@@ -11,16 +11,15 @@ use mcpctl_api::{
     Document, Name, Spec,
     spec::{LlmSpec, ProviderType, SecretKeyRef},
 };
-use mcpctl_client::Client;
-use owo_colors::OwoColorize as _;
+use mcpctl_client::Changed;
 use url::Url;
 
 use super::files;
-use crate::{Outcome, context::Global, failure::Failure};
+use crate::{Outcome, context::Global, failure::Failure, output};
 
 /// What to make.
 #[derive(clap::Args)]
-#[command(args_conflicts_with_subcommands = true)]
+#[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Args {
     /// File, directory, or - for standard input; each document must be new
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
@@ -56,7 +55,7 @@ struct Llm {
     /// What callers ask for
     name: Name,
     /// Base address of the provider, e.g. https://api.openai.com/v1
-    #[arg(long)]
+    #[arg(long, value_parser = provider_url)]
     url: Url,
     /// The provider's own name of the model
     #[arg(long)]
@@ -72,17 +71,27 @@ struct Llm {
 /// Makes resources.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     let Some(what) = args.what else { return from_files(global, &args.files).await };
-    let client = global.client()?;
-    match what {
-        What::User(user) => one(&client, user.document()?).await,
-        What::Group(group) => one(&client, group.document()).await,
-        What::Serviceaccount(account) => one(&client, account.document()).await,
-        What::Token(token) => token.issue(&client).await,
-        What::Secret(secret) => one(&client, secret.document()?).await,
-        What::Role(role) => one(&client, role.document()?).await,
-        What::Rolebinding(binding) => one(&client, binding.document()?).await,
-        What::Llm(llm) => one(&client, llm.document()).await,
-    }
+    // What is wrong on this side is said before anything is asked of a server.
+    let document = match what {
+        What::Token(token) => return token.issue(&global.client()?).await,
+        What::User(user) => user.document()?,
+        What::Group(group) => group.document(),
+        What::Serviceaccount(account) => account.document(),
+        What::Secret(secret) => secret.document()?,
+        What::Role(role) => role.document(),
+        What::Rolebinding(binding) => binding.document()?,
+        What::Llm(llm) => llm.document(),
+    };
+    document.spec.validate().map_err(|error| match &error.hint {
+        Some(hint) => Failure::usage(&error).hint(hint),
+        None => Failure::usage(&error),
+    })?;
+    created(&global.client()?.create(&document).await?)
+}
+
+/// A provider may be on the same network, so http is fine here; what else is wrong with it the server says.
+fn provider_url(text: &str) -> Result<Url, String> {
+    text.parse().map_err(|error| format!("{error}; write e.g. https://api.openai.com/v1"))
 }
 
 impl Llm {
@@ -105,27 +114,22 @@ fn document(name: Name, spec: Spec) -> Document {
     Document { id: None, name: Some(name), labels: Default::default(), revision: None, spec }
 }
 
-async fn one(client: &Client, document: Document) -> Outcome {
-    document.spec.validate().map_err(|error| match &error.hint {
-        Some(hint) => Failure::new(&error).hint(hint),
-        None => Failure::new(&error),
-    })?;
-    let changed = client.create(&document).await?;
-    for warning in &changed.warnings {
-        anstream::eprintln!("{} {warning}", "warning:".yellow());
-    }
-    anstream::println!("{}/{} created", changed.resource.kind().plural(), changed.resource.name);
+fn created(changed: &Changed) -> Outcome {
+    output::warnings(&changed.warnings);
+    data!("{}/{} created", changed.resource.kind().plural(), changed.resource.name)?;
     Ok(ExitCode::SUCCESS)
 }
 
 async fn from_files(global: &Global, paths: &[PathBuf]) -> Outcome {
-    if paths.is_empty() {
-        return Err(Failure::new("nothing to make").hint("say -f FILE, or see `mcpctl create --help`"));
-    }
     let found = files::read(paths)?;
     let client = global.client()?;
     for found in found {
-        one(&client, found.document).await?;
+        let changed = client.create(&found.document).await;
+        let changed = changed.map_err(|error| {
+            let field = error.param().unwrap_or_default().to_owned();
+            found.place(&field, error)
+        })?;
+        created(&changed)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,47 +5,61 @@ use std::process::ExitCode;
 use mcpctl_client::{Client, Options};
 use owo_colors::OwoColorize as _;
 
-use super::local;
-use crate::{Outcome, context::Global, context::agent, failure::Failure};
+use crate::{
+    Outcome, agent,
+    context::{Global, nobody_at},
+    failure::Failure,
+};
 
 /// Looks at everything in turn; exit code 1 where something does not work.
 pub async fn run(global: &Global) -> Outcome {
-    let mut well = true;
-    let mut say = |what: &str, found: Result<String, Failure>| match found {
-        Ok(text) => anstream::println!("{} {what}: {text}", "ok  ".green()),
-        Err(failure) => {
-            well = false;
-            anstream::println!("{} {what}: {}", "FAIL".red(), failure.in_one_line());
-        }
-    };
-    say(
-        "contexts",
-        global.config().map(|(path, config)| format!("{} in {}", config.contexts.len(), path.display())),
-    );
-    match global.identity() {
-        Err(failure) => say("server", Err(failure)),
-        Ok((server, bearer)) => {
-            let client = Client::new(server.clone(), None, &Options::default())?;
-            say("server", client.openapi().await.map(|_| server.to_string()).map_err(Failure::from));
-            let signed_in = async {
-                if bearer.is_none() {
-                    return Err(Failure::new("nobody is signed in").hint(format!("mcpctl login {server}")));
-                }
-                let me = Client::new(server.clone(), bearer, &Options::default())?.whoami().await?;
-                Ok(me.subject.to_string())
-            };
-            say("signed in", signed_in.await);
+    let mut report = Report { well: true };
+    let contexts =
+        global.config().map(|(path, config)| format!("{} in {}", config.contexts.len(), path.display()));
+    let readable = contexts.is_ok();
+    report.say("contexts", contexts)?;
+    // Without the file nobody knows where the server is, and saying so again helps nobody.
+    if readable {
+        match global.identity() {
+            Err(failure) => report.say("server", Err(failure))?,
+            Ok(identity) => {
+                let at = identity.server.as_str().trim_end_matches('/').to_owned();
+                let client = Client::new(identity.server.clone(), None, &Options::default())?;
+                report.say("server", client.openapi().await.map(|_| at).map_err(Failure::from))?;
+                let me = async {
+                    if identity.bearer.is_none() {
+                        return Err(nobody_at(&identity.server));
+                    }
+                    let client = Client::new(identity.server.clone(), identity.bearer, &Options::default())?;
+                    Ok(client.whoami().await?.subject.to_string())
+                };
+                report.say("signed in", me.await)?;
+            }
         }
     }
-    match local::is_running().await {
-        None => say("mcplocal", Err(Failure::new("does not run").hint("start it with `mcplocal`"))),
-        Some(address) => {
-            let status = async { Ok(agent()?.local_status().await?) };
-            let count = |status: &serde_json::Value| {
-                status.get("providers").and_then(|p| p.as_array()).map_or(0, Vec::len)
-            };
-            say("mcplocal", status.await.map(|s| format!("{address}, {} local providers", count(&s))));
+    let found = agent::find().await.map(|agent| {
+        let providers = agent.status.get("providers").and_then(|list| list.as_array()).map_or(0, Vec::len);
+        let server =
+            agent.server().map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
+        format!("speaks for {server}, local providers: {providers}")
+    });
+    report.say("mcplocal", found)?;
+    Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+struct Report {
+    well: bool,
+}
+
+impl Report {
+    /// The report is what was asked for, so what is wrong stands in it too, on stdout.
+    fn say(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
+        match found {
+            Ok(text) => data!("{} {what}: {text}", "ok  ".green()),
+            Err(failure) => {
+                self.well = false;
+                data!("{} {what}: {}", "FAIL".red(), failure.in_one_line())
+            }
         }
     }
-    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -5,66 +5,68 @@ use std::{
     process::{Command, ExitCode},
 };
 
-use mcpctl_api::yaml;
+use mcpctl_api::{Resource, yaml};
+use mcpctl_client::Client;
 
-use super::resources::{kind, parse_kind};
+use super::{files, targets::Targets};
 use crate::{Outcome, context::Global, failure::Failure, output};
 
 /// What to edit.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A kind, e.g. llm
-    #[arg(value_parser = kind)]
-    kind: String,
-    /// Its name or id
-    name: String,
+    /// A kind and a name or id, e.g. llm claude
+    #[arg(value_name = "KIND NAME | KIND/NAME", required = true)]
+    what: Vec<String>,
 }
 
 /// Edits a resource.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
+    let (kind, name) = Targets::one(&args.what)?;
     let client = global.client()?;
-    let kind = parse_kind(&args.kind)?;
-    let resource = client.get(kind, &args.name).await?;
+    let resource = client.get(kind, &name).await?;
     let before = output::yaml(&resource.to_document())?;
     // Made private from the start, and removed at the end unless it holds what could not be stored.
     let mut file = tempfile::Builder::new().prefix("mcpctl-edit-").suffix(".yaml").tempfile()?;
     file.write_all(before.as_bytes())?;
     file.flush()?;
-    let editor = ["VISUAL", "EDITOR"].into_iter().find_map(|name| std::env::var(name).ok());
-    let editor = editor.unwrap_or_else(|| "vi".to_owned());
+    let set = |name: &str| std::env::var(name).ok().filter(|editor| !editor.trim().is_empty());
+    let editor = set("VISUAL").or_else(|| set("EDITOR")).unwrap_or_else(|| "vi".to_owned());
     // An editor with arguments, such as `code --wait`, is a command line.
     let status =
         Command::new("sh").arg("-c").arg(format!("{editor} \"$1\"")).arg("sh").arg(file.path()).status()?;
     if !status.success() {
-        return Err(Failure::new(format!("the editor `{editor}` failed")).hint("set EDITOR"));
+        return Err(
+            Failure::new(format!("the editor `{editor}` failed, and nothing was changed")).hint("set EDITOR")
+        );
     }
-    let after = std::fs::read_to_string(file.path())?;
-    if after == before {
-        anstream::eprintln!("nothing changed");
+    let after =
+        std::fs::read_to_string(file.path()).map_err(|error| files::unreadable(file.path(), &error))?;
+    if after == before || after.trim().is_empty() {
+        note!("nothing changed");
         return Ok(ExitCode::SUCCESS);
     }
-    let stored = store(&client, &resource, &after).await;
-    match stored {
+    let name = file.path().display().to_string();
+    match store(&client, &resource, &name, &after).await {
         Ok(()) => {
-            anstream::println!("{}/{} edited", kind.plural(), resource.name);
+            data!("{}/{} edited", kind.plural(), resource.name)?;
             Ok(ExitCode::SUCCESS)
         }
         Err(failure) => {
-            let kept = file.keep().map_or_else(|_| String::new(), |(_, path)| path.display().to_string());
-            Err(failure.hint(format!("what you wrote is kept in {kept}")))
+            let kept = file.keep().is_ok();
+            if kept {
+                note!("what you wrote is kept in {name}");
+            }
+            Err(failure)
         }
     }
 }
 
-async fn store(
-    client: &mcpctl_client::Client,
-    resource: &mcpctl_api::Resource,
-    text: &str,
-) -> Result<(), Failure> {
-    let documents = yaml::read_documents(text).map_err(Failure::new)?;
+async fn store(client: &Client, resource: &Resource, file: &str, text: &str) -> Result<(), Failure> {
+    let documents = yaml::read_documents(text).map_err(|error| files::wrong(file, &error))?;
     let [located] = documents.as_slice() else {
-        return Err(Failure::new("there must be exactly one document"));
+        return Err(Failure::new(format!("{file}: there must be exactly one document")));
     };
-    client.put(resource.id.as_str(), &located.document, Some(resource.revision)).await?;
+    let changed = client.put(resource.id.as_str(), &located.document, Some(resource.revision)).await?;
+    output::warnings(&changed.warnings);
     Ok(())
 }

@@ -3,9 +3,10 @@
 use std::{
     io::Read as _,
     path::{Path, PathBuf},
+    rc::Rc,
 };
 
-use mcpctl_api::{Document, yaml};
+use mcpctl_api::{Document, Name, yaml};
 use mcpctl_client::ClientError;
 
 use crate::failure::Failure;
@@ -14,8 +15,13 @@ use crate::failure::Failure;
 pub struct FromFile {
     /// What was read.
     pub document: Document,
-    file: String,
+    file: Rc<File>,
     line: u64,
+}
+
+struct File {
+    name: String,
+    text: String,
 }
 
 /// Reads every document of the files, in order; `-` is standard input, of a directory all `.yaml`, `.yml` and `.json`.
@@ -25,7 +31,7 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FromFile>, Failure> {
         if path.as_os_str() == "-" {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
-            read_text("stdin", &text, &mut found)?;
+            read_text("stdin", text, &mut found)?;
         } else if path.is_dir() {
             for file in files_of(path)? {
                 read_file(&file, &mut found)?;
@@ -35,7 +41,9 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FromFile>, Failure> {
         }
     }
     if found.is_empty() {
-        return Err(Failure::new("there is no document in what was given"));
+        return Err(Failure::new("there is no document in what was given").hint(
+            "a document begins with `kind:` and `name:`; of a directory, .yaml, .yml and .json are read",
+        ));
     }
     Ok(found)
 }
@@ -54,25 +62,71 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 }
 
 fn read_file(path: &Path, found: &mut Vec<FromFile>) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?;
-    read_text(&path.display().to_string(), &text, found)
+    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
+    read_text(&path.display().to_string(), text, found)
 }
 
-fn read_text(file: &str, text: &str, found: &mut Vec<FromFile>) -> Result<(), Failure> {
-    let documents = yaml::read_documents(text).map_err(|error| {
-        let failure = Failure::new(format!("{file}:{error}"));
-        match error.hint {
-            Some(hint) => failure.hint(hint),
-            None => failure,
-        }
-    })?;
+/// That a file the user named cannot be read.
+pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    let why = match error.kind() {
+        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        std::io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
+        kind => kind.to_string(),
+    };
+    Failure::new(format!("`{}` cannot be read: {why}", path.display()))
+}
+
+fn read_text(name: &str, text: String, found: &mut Vec<FromFile>) -> Result<(), Failure> {
+    let documents = yaml::read_documents(&text).map_err(|error| wrong(name, &error))?;
+    let file = Rc::new(File { name: name.to_owned(), text });
     found.extend(documents.into_iter().map(|located| FromFile {
         document: located.document,
-        file: file.to_owned(),
+        file: Rc::clone(&file),
         line: located.line,
     }));
     Ok(())
+}
+
+/// An error of the YAML, with the file before line and column.
+pub fn wrong(file: &str, error: &yaml::YamlError) -> Failure {
+    let failure = Failure::new(format!("{file}:{error}"));
+    match &error.hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+impl FromFile {
+    /// The document's name.
+    pub fn name(&self) -> Result<&Name, Failure> {
+        let missing = || Failure::new(format!("{}:{}: missing field `name`", self.file.name, self.line));
+        self.document.name.as_ref().ok_or_else(missing)
+    }
+
+    /// Line of the top-level key that a field is below, else of the document.
+    fn line_of(&self, field: &str) -> u64 {
+        let key = field.split(['.', '[']).next().unwrap_or_default();
+        let skip = usize::try_from(self.line).unwrap_or(usize::MAX).saturating_sub(1);
+        let own = self.file.text.lines().zip(1..).skip(skip).take_while(|(line, _)| !line.starts_with("---"));
+        let found = own.into_iter().find(|(line, _)| {
+            !key.is_empty() && line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
+        });
+        found.map_or(self.line, |(_, at)| at)
+    }
+
+    /// What the server says of this document, with file, line and field.
+    pub fn place(&self, field: &str, error: ClientError) -> Failure {
+        // What is not about the document is not the file's fault.
+        if error.status().is_none() {
+            return error.into();
+        }
+        let named = if field.is_empty() { String::new() } else { format!("{field}: ") };
+        let failure = Failure::new(format!("{}:{}: {named}{error}", self.file.name, self.line_of(field)));
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
 }
 
 /// The server names a document by its place in the batch, `[2].apiKey.secret`; people look for a file and a line.
@@ -82,11 +136,8 @@ pub fn place(error: ClientError, documents: &[FromFile]) -> Failure {
         let document = documents.get(index.parse::<usize>().ok()?)?;
         Some((document, field.trim_start_matches('.').to_owned()))
     });
-    let Some((document, field)) = found else { return error.into() };
-    let field = if field.is_empty() { String::new() } else { format!("{field}: ") };
-    let failure = Failure::new(format!("{}:{}: {field}{error}", document.file, document.line));
-    match error.hint() {
-        Some(hint) => failure.hint(hint),
-        None => failure,
+    match found {
+        Some((document, field)) => document.place(&field, error),
+        None => error.into(),
     }
 }

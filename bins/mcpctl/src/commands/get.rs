@@ -2,54 +2,96 @@
 
 use std::process::ExitCode;
 
-use super::{
-    resources::{kind, parse_kind},
-    watch,
-};
+use mcpctl_api::{Kind, Resource, Revision};
+use mcpctl_client::{Client, ClientError};
+
+use super::{targets::Targets, watch};
 use crate::{
     Outcome,
     context::Global,
+    failure::Failure,
     output::{self, Format},
 };
 
 /// What to show.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A kind, e.g. llms
-    #[arg(value_parser = kind)]
-    kind: String,
-    /// Names or ids; all where none is given
-    names: Vec<String>,
+    /// A kind, e.g. llms, with names or ids; all of the kind where none is given
+    #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
+    what: Vec<String>,
     /// Only those with these labels, e.g. team=a,tier!=dev
-    #[arg(long, short = 'l', value_name = "SELECTOR", conflicts_with = "names")]
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
     /// table, wide, json, yaml, name, or jsonpath=TEMPLATE
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
     /// Go on with every change
-    #[arg(long, short)]
+    #[arg(long, short, conflicts_with = "selector")]
     watch: bool,
 }
 
 /// Shows resources.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let client = global.client()?;
-    let kind = parse_kind(&args.kind)?;
-    let mut since = None;
-    let items = if args.names.is_empty() {
-        let list = client.list(kind, args.selector.as_deref()).await?;
-        since = Some(list.revision);
-        list.items
-    } else {
-        let mut items = Vec::new();
-        for name in &args.names {
-            items.push(client.get(kind, name).await?);
-        }
-        items
-    };
-    output::resources(&items, &args.output, args.names.len() == 1)?;
-    if args.watch {
-        watch::follow(&client, kind, since, &args.names, &args.output).await?;
+    let targets = Targets::parse(&args.what)?;
+    if matches!(targets, Targets::These(_)) && args.selector.is_some() {
+        return Err(Failure::usage("either names or a selector, not both"));
     }
+    let client = global.client()?;
+    if args.watch {
+        return follow(&client, &targets, &args.output).await;
+    }
+    let targets = match targets {
+        Targets::All(kind) => {
+            let list = client.list(kind, args.selector.as_deref()).await?;
+            output::resources(&list.items, &args.output, false)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Targets::These(targets) => targets,
+    };
+    // What is there is shown, and then what is not is said.
+    let (mut found, mut failures) = (Vec::new(), Vec::<ClientError>::new());
+    for (kind, name) in &targets {
+        match client.get(*kind, name).await {
+            Ok(resource) => found.push(resource),
+            Err(error @ ClientError::Refused { .. }) => failures.push(error),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    if !found.is_empty() {
+        output::resources(&found, &args.output, targets.len() == 1)?;
+    }
+    match failures.pop() {
+        None => Ok(ExitCode::SUCCESS),
+        Some(last) => {
+            for failure in failures {
+                Failure::from(failure).report();
+            }
+            Err(last.into())
+        }
+    }
+}
+
+/// Shows what there is, and goes on with every change. A list and its revision belong together, so that nothing is lost
+/// between the two; resources that are named are picked from it.
+async fn follow(client: &Client, targets: &Targets, format: &Format) -> Outcome {
+    let (kind, names): (Kind, &[(Kind, String)]) = match targets {
+        Targets::All(kind) => (*kind, &[]),
+        Targets::These(targets) => match targets.split_first() {
+            Some(((kind, _), rest)) if rest.iter().all(|(other, _)| other == kind) => (*kind, targets),
+            _ => return Err(Failure::usage("one kind at a time can be watched")),
+        },
+    };
+    let wanted = |resource: &str, id: &str| {
+        names.is_empty() || names.iter().any(|(_, name)| name == resource || name == id)
+    };
+    for (kind, name) in names {
+        client.get(*kind, name).await?;
+    }
+    let list = client.list(kind, None).await?;
+    let since: Revision = list.revision;
+    let items: Vec<Resource> =
+        list.items.into_iter().filter(|item| wanted(item.name.as_str(), item.id.as_str())).collect();
+    output::resources(&items, format, items.len() == 1 && !names.is_empty())?;
+    watch::follow(client, kind, since, wanted, output::Feed::new(format, !items.is_empty())).await?;
     Ok(ExitCode::SUCCESS)
 }

@@ -1,18 +1,22 @@
 //! `mcpctl local`: the agent on this machine.
 
-use std::process::ExitCode;
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use futures::StreamExt as _;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
-use std::io::Write as _;
 
 use crate::{
-    Outcome,
-    context::{agent, agent_address, local_key},
+    Outcome, agent,
     failure::Failure,
-    output::table::{Table, age},
+    output::{
+        Shape,
+        table::{Table, age},
+    },
 };
 
 /// What to do with the agent.
@@ -26,16 +30,16 @@ pub struct Args {
 enum Command {
     /// Show what the agent is doing
     Status {
-        /// table or json
+        /// table, json or yaml
         #[arg(long, short, value_enum, default_value = "table")]
-        output: StatusFormat,
+        output: Shape,
     },
     /// Print what to export so that any OpenAI client uses the agent
     Env,
     /// Print the log of a local model server
     Logs {
-        /// The provider
-        name: String,
+        /// The provider; where only one is started by the agent, it need not be said
+        name: Option<String>,
         /// Go on as it grows
         #[arg(long, short)]
         follow: bool,
@@ -55,35 +59,28 @@ enum Command {
     },
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum StatusFormat {
-    Table,
-    Json,
-}
-
 /// Runs the command.
 pub async fn run(args: Args) -> Outcome {
     match args.command {
         Command::Status { output } => status(output).await,
         Command::Env => env(),
-        Command::Logs { name, follow, previous } => logs(&name, previous, follow).await,
+        Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => action(&name, "start", "is ready").await,
         Command::Stop { name } => action(&name, "stop", "is stopped").await,
     }
 }
 
-async fn status(output: StatusFormat) -> Outcome {
-    let status = agent()?.local_status().await.map_err(not_running)?;
-    if matches!(output, StatusFormat::Json) {
-        anstream::println!("{}", serde_json::to_string_pretty(&status)?);
+async fn status(output: Shape) -> Outcome {
+    let status = agent::client()?.local_status().await.map_err(agent::not_running)?;
+    if output.print(&status)? {
         return Ok(ExitCode::SUCCESS);
     }
     let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    anstream::println!("mcplocal {} on {}", text("/version"), text("/listen"));
-    anstream::println!("server:    {}", text("/server"));
+    data!("mcplocal {} on {}", text("/version"), text("/listen"))?;
+    data!("server:    {}", text("/server"))?;
     let user = status.get("signedInAs").and_then(Value::as_str);
-    anstream::println!("signed in: {}", user.unwrap_or("nobody (mcpctl login)"));
-    anstream::println!();
+    data!("signed in: {}", user.unwrap_or("nobody (mcpctl login)"))?;
+    data!("")?;
     let mut table = Table::new(&[
         "PROVIDER",
         "TYPE",
@@ -100,18 +97,18 @@ async fn status(output: StatusFormat) -> Outcome {
     table.print()?;
     for breaker in status.get("breakers").and_then(Value::as_array).into_iter().flatten() {
         let llm = breaker.get("llm").and_then(Value::as_str).unwrap_or_default();
-        anstream::println!("\nthe centre rests for `{llm}`: it failed several times in a row");
+        data!("\nthe centre rests for `{llm}`: it failed several times in a row")?;
     }
     if let Some(last) = status.get("lastFailover").filter(|last| !last.is_null()) {
         let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or("unknown");
         let when = text("at").parse().map_or_else(|_| String::new(), |at| format!("{} ago", age(at)));
-        anstream::println!(
+        data!(
             "\nlast failover: {when}, `{}` by `{}`: {} (primary: {})",
             text("llm"),
             text("provider"),
             text("outcome"),
             text("class")
-        );
+        )?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -137,16 +134,23 @@ fn row(provider: &Value) -> Vec<String> {
 }
 
 fn env() -> Outcome {
-    let (address, key) = (agent_address()?, local_key()?);
+    let (address, key) = (agent::address()?, agent::local_key()?);
     let base = address.as_str().trim_end_matches('/');
-    anstream::println!("export OPENAI_BASE_URL={base}/v1");
-    anstream::println!("export OPENAI_API_KEY={}", key.expose_secret());
-    anstream::eprintln!("# run: eval \"$(mcpctl local env)\"");
+    data!("export OPENAI_BASE_URL={base}/v1")?;
+    data!("export OPENAI_API_KEY={}", key.expose_secret())?;
+    if std::io::stdout().is_terminal() {
+        note!("# run: eval \"$(mcpctl local env)\"");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn logs(name: &str, previous: bool, follow: bool) -> Outcome {
-    let answer = agent()?.engine_logs(name, previous, follow).await.map_err(not_running)?;
+async fn logs(name: Option<String>, previous: bool, follow: bool) -> Outcome {
+    let agent = agent::client()?;
+    let name = match name {
+        Some(name) => name,
+        None => only_engine(&agent.local_status().await.map_err(agent::not_running)?)?,
+    };
+    let answer = agent.engine_logs(&name, previous, follow).await.map_err(agent::not_running)?;
     let mut bytes = answer.bytes_stream();
     let mut out = std::io::stdout().lock();
     while let Some(chunk) = bytes.next().await {
@@ -156,33 +160,24 @@ async fn logs(name: &str, previous: bool, follow: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn action(name: &str, action: &str, done: &str) -> Outcome {
-    let agent = agent()?;
-    anstream::eprintln!("{action}ing `{name}`…");
-    agent.engine_action(name, action).await.map_err(not_running)?;
-    anstream::println!("{name} {done}");
-    Ok(ExitCode::SUCCESS)
-}
-
-fn not_running(error: mcpctl_client::ClientError) -> Failure {
-    match error {
-        mcpctl_client::ClientError::Unreachable { server, reason } => {
-            Failure::new(format!("mcplocal does not answer at {server}: {reason}"))
-                .hint("start it with `mcplocal`; MCPLOCAL_ADDRESS says where it is, if not at 127.0.0.1:3200")
+fn only_engine(status: &Value) -> Result<String, Failure> {
+    let providers = status.get("providers").and_then(Value::as_array).into_iter().flatten();
+    let managed = providers.filter(|provider| provider.get("engine").is_some_and(|engine| !engine.is_null()));
+    let names: Vec<&str> = managed.filter_map(|provider| provider.get("name")?.as_str()).collect();
+    match names.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err(Failure::new("the agent starts no model server itself").hint("mcpctl local status")),
+        several => {
+            Err(Failure::usage("whose log?").hint(format!("mcpctl local logs {}", several.join(" | "))))
         }
-        error => error.into(),
     }
 }
 
-/// Whether an agent answers; quick either way.
-pub async fn is_running() -> Option<url::Url> {
-    let address = agent_address().ok()?;
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .connect_timeout(std::time::Duration::from_millis(300))
-        .timeout(std::time::Duration::from_secs(1))
-        .build()
-        .ok()?;
-    let answer = http.get(address.join("healthz").ok()?).send().await.ok()?;
-    answer.status().is_success().then_some(address)
+async fn action(name: &str, action: &str, done: &str) -> Outcome {
+    let agent = agent::client()?;
+    let doing = if action == "stop" { "stopping" } else { "starting" };
+    note!("{doing} `{name}`…");
+    agent.engine_action(name, action).await.map_err(agent::not_running)?;
+    data!("{name} {done}")?;
+    Ok(ExitCode::SUCCESS)
 }

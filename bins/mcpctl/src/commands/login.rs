@@ -13,7 +13,8 @@ use url::Url;
 
 use crate::{
     Outcome,
-    context::{Global, check_server},
+    commands::files::unreadable,
+    context::{Global, check_server, parse_server},
     failure::Failure,
 };
 
@@ -21,7 +22,8 @@ use crate::{
 #[derive(clap::Args)]
 pub struct Args {
     /// Address of mcpd, e.g. https://mcpd.example.com
-    server: Url,
+    #[arg(value_name = "SERVER", value_parser = parse_server)]
+    address: Url,
     /// Sign in as this user, with a password
     #[arg(long, short)]
     user: Option<String>,
@@ -38,10 +40,12 @@ pub struct Args {
 
 /// Signs in, and remembers it only once the server has said who it is.
 pub async fn login(global: &Global, args: Args) -> Outcome {
-    check_server(&args.server)?;
+    check_server(&args.address)?;
     let token = match (&args.token_file, args.token_stdin) {
-        (Some(path), _) => std::fs::read_to_string(path)
-            .map_err(|error| Failure::new(format!("`{}`: {error}", path.display())))?,
+        (Some(path), _) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
+        (None, true) if std::io::stdin().is_terminal() => {
+            dialoguer::Password::new().with_prompt("Token").interact().map_err(prompt)?
+        }
         (None, true) => stdin()?,
         (None, false) => with_password(&args).await?,
     };
@@ -49,28 +53,28 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     if token.is_empty() {
         return Err(Failure::new("the token is empty"));
     }
-    let client = Client::new(args.server.clone(), Some(SecretString::from(token)), &Options::default())?;
+    let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &Options::default())?;
     let me = client.whoami().await?;
 
     let (path, mut config) = global.config()?;
-    let name = match &global.context {
-        Some(name) => name.clone(),
-        None => match (args.server.host_str(), args.server.port()) {
-            (Some(host), Some(port)) => format!("{host}:{port}"),
-            (Some(host), None) => host.to_owned(),
-            (None, _) => "default".to_owned(),
-        },
-    };
+    let name = global.named_context().map_or_else(|| default_name(&args.address), str::to_owned);
     let user = me.subject.name.to_string();
     config.put(Context {
         name: name.clone(),
-        server: args.server.clone(),
-        user: Some(user.clone()),
+        server: args.address.clone(),
+        user: Some(user),
         token: Some(SecretValue::new(token)),
     });
     config.save(&path)?;
-    anstream::eprintln!("signed in at {} as {} (context `{name}`)", args.server, me.subject);
+    let server = args.address.as_str().trim_end_matches('/');
+    note!("signed in at {server} as {} (context `{name}`)", me.subject);
     Ok(ExitCode::SUCCESS)
+}
+
+/// Host and, where it is not the scheme's own, port: two servers of one host are two contexts.
+fn default_name(server: &Url) -> String {
+    let host = server.host_str().unwrap_or_default();
+    server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 async fn with_password(args: &Args) -> Result<String, Failure> {
@@ -79,7 +83,7 @@ async fn with_password(args: &Args) -> Result<String, Failure> {
         Some(user) => user.clone(),
         None if terminal => dialoguer::Input::new().with_prompt("User").interact_text().map_err(prompt)?,
         None => {
-            return Err(Failure::new("there is no terminal to ask for user and password")
+            return Err(Failure::usage("there is no terminal to ask for user and password")
                 .hint("say --token-stdin, --token-file FILE, or --user NAME --password-stdin"));
         }
     };
@@ -88,9 +92,11 @@ async fn with_password(args: &Args) -> Result<String, Failure> {
     } else if terminal {
         dialoguer::Password::new().with_prompt("Password").interact().map_err(prompt)?
     } else {
-        return Err(Failure::new("there is no terminal to ask for the password").hint("say --password-stdin"));
+        return Err(
+            Failure::usage("there is no terminal to ask for the password").hint("say --password-stdin")
+        );
     };
-    let client = Client::new(args.server.clone(), None, &Options::default())?;
+    let client = Client::new(args.address.clone(), None, &Options::default())?;
     let issued = client.login(&LoginRequest { user, password: SecretValue::new(password) }).await?;
     Ok(issued.token.expose().to_owned())
 }
@@ -108,19 +114,32 @@ fn stdin() -> Result<String, Failure> {
 /// Ends the session at the server where it is one, and forgets the token in any case.
 pub async fn logout(global: &Global) -> Outcome {
     let (path, mut config) = global.config()?;
-    let name = config.context(global.context.as_deref()).map(|context| context.name.clone());
+    let name = config.context(global.named_context()).map(|context| context.name.clone());
+    if let (Some(asked), None) = (global.named_context(), &name) {
+        return Err(Failure::new(format!("there is no context `{asked}`")).hint("mcpctl config get-contexts"));
+    }
     let context = config.contexts.iter_mut().find(|context| Some(&context.name) == name.as_ref());
-    let Some(context) = context.filter(|context| context.token.is_some()) else {
+    let Some((context, token)) = context.and_then(|context| {
+        let token = context.token.take()?;
+        Some((context, SecretString::from(token.expose())))
+    }) else {
         return Err(Failure::new("nobody is signed in"));
     };
-    let token = context.token.take().map(|token| SecretString::from(token.expose()));
-    let client = Client::new(context.server.clone(), token, &Options::default())?;
-    let ended = client.logout().await;
     let server = context.server.clone();
+    // A server that is gone does not keep anybody signed in here.
     config.save(&path)?;
-    if let Err(error) = ended {
-        anstream::eprintln!("note: the token is forgotten here, but it is still good: {error}");
+    let ended = async { Client::new(server.clone(), Some(token), &Options::default())?.logout().await };
+    match ended.await {
+        Ok(()) => {}
+        // It was no longer good anyway.
+        Err(error) if error.status().is_some_and(|status| status.as_u16() == 401) => {}
+        Err(error) => {
+            note!(
+                "note: the token is forgotten here, but it is still good: {}",
+                Failure::from(error).in_one_line()
+            );
+        }
     }
-    anstream::eprintln!("signed out at {server}");
+    note!("signed out at {}", server.as_str().trim_end_matches('/'));
     Ok(ExitCode::SUCCESS)
 }

@@ -2,17 +2,15 @@
 
 use std::process::ExitCode;
 
-use super::resources::{kind, parse_kind};
-use crate::{Outcome, context::Global, failure::Failure};
+use super::targets::Targets;
+use crate::{Outcome, context::Global, failure::Failure, output};
 
 /// What to change.
 #[derive(clap::Args)]
 pub struct Args {
-    /// A kind, e.g. llm
-    #[arg(value_parser = kind)]
-    kind: String,
-    /// Its name or id
-    name: String,
+    /// A kind and a name or id, e.g. llm claude
+    #[arg(value_name = "KIND NAME | KIND/NAME", required = true)]
+    what: Vec<String>,
     /// A merge patch in JSON; null removes a field
     #[arg(long, short, value_name = "JSON")]
     patch: String,
@@ -20,13 +18,17 @@ pub struct Args {
 
 /// Changes fields.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let patch = serde_json::from_str(&args.patch)
-        .map_err(|error| Failure::new(format!("the patch is not JSON: {error}")))?;
-    let client = global.client()?;
-    let changed = client.patch(parse_kind(&args.kind)?, &args.name, &patch, None).await?;
-    for warning in &changed.warnings {
-        anstream::eprintln!("warning: {warning}");
+    let (kind, name) = Targets::one(&args.what)?;
+    let patch: serde_json::Value = serde_json::from_str(&args.patch)
+        .map_err(|error| Failure::usage(format!("the patch is not JSON: {error}")))?;
+    if !patch.is_object() {
+        return Err(
+            Failure::usage("the patch is not a JSON object").hint("write e.g. -p '{\"model\": \"gpt-5\"}'")
+        );
     }
-    anstream::println!("{}/{} patched", changed.resource.kind().plural(), changed.resource.name);
+    let client = global.client()?;
+    let changed = client.patch(kind, &name, &patch, None).await?;
+    output::warnings(&changed.warnings);
+    data!("{}/{} patched", changed.resource.kind().plural(), changed.resource.name)?;
     Ok(ExitCode::SUCCESS)
 }

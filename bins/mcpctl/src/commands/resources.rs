@@ -1,28 +1,10 @@
-//! `mcpctl api-resources`, and how kinds are written on the command line.
+//! `mcpctl api-resources`.
 
 use std::process::ExitCode;
 
 use mcpctl_api::Kind;
 
-use crate::{Outcome, failure::Failure, output::table::Table};
-
-/// Checks a kind where it is typed, so that a wrong one is wrong usage.
-pub fn kind(text: &str) -> Result<String, String> {
-    text.parse::<Kind>().map(|_| text.to_owned()).map_err(|error| error.to_string())
-}
-
-/// A kind that was checked already.
-pub fn parse_kind(text: &str) -> Result<Kind, Failure> {
-    text.parse().map_err(Failure::new)
-}
-
-/// Splits `KIND/NAME`.
-pub fn kind_and_name(text: &str) -> Result<(Kind, String), String> {
-    let (kind, name) =
-        text.split_once('/').ok_or_else(|| format!("`{text}` is not KIND/NAME, e.g. User/alice"))?;
-    let kind: Kind = kind.parse().map_err(|error| format!("{error}"))?;
-    Ok((kind, name.to_owned()))
-}
+use crate::{Outcome, output::table::Table};
 
 /// Lists the kinds.
 pub fn run() -> Outcome {

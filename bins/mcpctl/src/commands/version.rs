@@ -6,21 +6,25 @@ use mcpctl_client::{Client, Options};
 use serde_json::Value;
 
 use crate::{
-    Outcome,
-    context::{self, Global},
+    Outcome, agent,
+    context::{Global, Identity},
 };
 
 /// Prints the versions of client, server and agent, as far as they answer.
 pub async fn run(global: &Global) -> Outcome {
-    anstream::println!("mcpctl    {}", env!("CARGO_PKG_VERSION"));
-    if let Ok((server, _)) = global.identity() {
+    data!("mcpctl    {}", env!("CARGO_PKG_VERSION"))?;
+    if let Ok(Identity { server, .. }) = global.identity() {
         let client = Client::new(server.clone(), None, &Options::default())?;
         let version = client.openapi().await.ok().and_then(|document| text(&document, "/info/version"));
-        anstream::println!("mcpd      {} ({server})", version.as_deref().unwrap_or("does not answer"));
+        data!(
+            "mcpd      {} ({})",
+            version.as_deref().unwrap_or("does not answer"),
+            server.as_str().trim_end_matches('/')
+        )?;
     }
-    if let Ok(agent) = context::agent() {
-        let version = agent.local_status().await.ok().and_then(|status| text(&status, "/version"));
-        anstream::println!("mcplocal  {}", version.as_deref().unwrap_or("does not run"));
+    if agent::local_key().is_ok() {
+        let version = agent::find().await.ok().and_then(|agent| text(&agent.status, "/version"));
+        data!("mcplocal  {}", version.as_deref().unwrap_or("does not run"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

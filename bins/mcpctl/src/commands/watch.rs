@@ -6,10 +6,7 @@ use mcpctl_client::Client;
 use mcpctl_dialect::sse::Decoder;
 use serde::Deserialize;
 
-use crate::{
-    failure::Failure,
-    output::{self, Format},
-};
+use crate::{failure::Failure, output::Feed};
 
 const MAX_EVENT: usize = 4 << 20;
 
@@ -19,16 +16,15 @@ struct Gone {
     id: String,
 }
 
-/// Prints every change of a kind until the server or the user ends it.
+/// Prints every wanted change of a kind after a revision, until the server or the user ends it.
 pub async fn follow(
     client: &Client,
     kind: Kind,
-    since: Option<Revision>,
-    names: &[String],
-    format: &Format,
+    since: Revision,
+    wanted: impl Fn(&str, &str) -> bool,
+    mut feed: Feed<'_>,
 ) -> Result<(), Failure> {
-    let wanted = |name: &str, id: &str| names.is_empty() || names.iter().any(|n| n == name || n == id);
-    let mut bytes = client.watch(&[kind], since).await?.bytes_stream();
+    let mut bytes = client.watch(&[kind], Some(since)).await?.bytes_stream();
     let mut decoder = Decoder::new(MAX_EVENT);
     while let Some(chunk) = bytes.next().await {
         decoder.push(&chunk.map_err(|_| Failure::new("the connection was cut").hint("run it again"))?);
@@ -38,13 +34,13 @@ pub async fn follow(
                 Some(b"put") => {
                     let resource: Resource = serde_json::from_slice(data)?;
                     if wanted(resource.name.as_str(), resource.id.as_str()) {
-                        output::resources(&[resource], format, true)?;
+                        feed.put(resource)?;
                     }
                 }
                 Some(b"delete") => {
                     let gone: Gone = serde_json::from_slice(data)?;
                     if wanted(&gone.name, &gone.id) {
-                        anstream::eprintln!("{}/{} deleted", kind.plural(), gone.name);
+                        note!("{}/{} deleted", kind.plural(), gone.name);
                     }
                 }
                 _ => {}

@@ -1,7 +1,5 @@
 //! Plain columns, as kubectl has them.
 
-use std::io::Write as _;
-
 use comfy_table::{ContentArrangement, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
 
@@ -27,23 +25,29 @@ impl Table {
     /// Adds a row.
     pub fn row<T: ToString>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows += 1;
-        self.table.add_row(cells.into_iter().map(|cell| cell.to_string()));
+        // What people wrote into resources is shown, and never obeyed, by a terminal.
+        self.table.add_row(cells.into_iter().map(|cell| cell.to_string().replace(char::is_control, " ")));
     }
 
     /// Prints it; where there is nothing to show, says so on stderr.
     pub fn print(mut self) -> Result<(), Failure> {
         if self.rows == 0 {
-            anstream::eprintln!("nothing found");
+            note!("nothing found");
             return Ok(());
         }
+        self.lines().iter().try_for_each(|line| data!("{line}"))
+    }
+
+    /// Prints the rows without the header, as wide as the header makes them.
+    pub fn print_row(mut self) -> Result<(), Failure> {
+        self.lines().iter().skip(1).try_for_each(|line| data!("{line}"))
+    }
+
+    fn lines(&mut self) -> Vec<String> {
         for column in self.table.column_iter_mut() {
             column.set_padding((0, 3));
         }
-        let mut out = std::io::stdout().lock();
-        for line in self.table.lines() {
-            writeln!(out, "{}", line.trim_end())?;
-        }
-        Ok(())
+        self.table.lines().map(|line| line.trim_end().to_owned()).collect()
     }
 }
 

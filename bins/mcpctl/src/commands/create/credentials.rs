@@ -10,7 +10,7 @@ use mcpctl_api::{
 use mcpctl_client::Client;
 
 use super::{document, people::subject};
-use crate::{Outcome, failure::Failure, output::table::until};
+use crate::{Outcome, commands::files::unreadable, failure::Failure, output::table::until};
 
 /// A credential for somebody.
 #[derive(clap::Args)]
@@ -31,8 +31,8 @@ impl Token {
         let issued =
             client.create_token(&TokenRequest { name, subject, expires_in: Some(expires_in) }).await?;
         // The token alone, so that it can go straight into a file or a variable.
-        anstream::println!("{}", issued.token.expose());
-        anstream::eprintln!(
+        data!("{}", issued.token.expose())?;
+        note!(
             "tokens/{} created for {}, expires {}; it is shown this once",
             issued.name,
             issued.subject,
@@ -63,13 +63,15 @@ impl Secret {
     pub(super) fn document(self) -> Result<Document, Failure> {
         let mut data = BTreeMap::new();
         if !self.from_literal.is_empty() {
-            anstream::eprintln!("note: a value on the command line stays in the shell's history");
+            note!(
+                "note: a value on the command line stays in the shell's history; --from-file and --from-env do not"
+            );
         }
         for (key, value) in self.from_literal {
             put(&mut data, key, value)?;
         }
         for (key, path) in self.from_file {
-            let value = std::fs::read_to_string(&path).map_err(|e| Failure::new(format!("`{path}`: {e}")))?;
+            let value = std::fs::read_to_string(&path).map_err(|error| unreadable(path.as_ref(), &error))?;
             put(&mut data, key, value.trim_end_matches(['\r', '\n']).to_owned())?;
         }
         for (key, variable) in self.from_env {
@@ -78,7 +80,7 @@ impl Secret {
             put(&mut data, key, value)?;
         }
         if data.is_empty() {
-            return Err(Failure::new("a secret without values")
+            return Err(Failure::usage("a secret without values")
                 .hint("say --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
         }
         Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data })))
@@ -88,7 +90,7 @@ impl Secret {
 fn put(data: &mut BTreeMap<String, Option<SecretValue>>, key: String, value: String) -> Result<(), Failure> {
     match data.insert(key.clone(), Some(SecretValue::new(value))) {
         None => Ok(()),
-        Some(_) => Err(Failure::new(format!("the key `{key}` is given twice"))),
+        Some(_) => Err(Failure::usage(format!("the key `{key}` is given twice"))),
     }
 }
 

@@ -8,7 +8,7 @@ use mcpctl_api::{
 };
 
 use super::document;
-use crate::{commands::resources::kind_and_name, failure::Failure};
+use crate::{commands::targets::kind, failure::Failure};
 
 /// A person.
 #[derive(clap::Args)]
@@ -75,8 +75,9 @@ impl ServiceAccount {
 
 /// `User/alice`
 pub(super) fn subject(text: &str) -> Result<Subject, String> {
-    let (kind, name) = kind_and_name(text)?;
-    let kind = match kind {
+    let wrong = || format!("`{text}` is not KIND/NAME, e.g. User/alice");
+    let (kind_text, name) = text.split_once('/').ok_or_else(wrong)?;
+    let kind = match kind(kind_text)? {
         Kind::User => SubjectKind::User,
         Kind::Group => SubjectKind::Group,
         Kind::ServiceAccount => SubjectKind::ServiceAccount,

@@ -1,5 +1,7 @@
 //! Roles and bindings.
 
+use std::str::FromStr;
+
 use mcpctl_api::{
     Document, Kind, Name, Spec, Verb,
     spec::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule, Subject, SubjectKind},
@@ -14,27 +16,28 @@ pub(super) struct Role {
     /// What it is called
     name: Name,
     /// What it allows: view, run, create, edit, delete, grant or *
-    #[arg(long = "verb", required = true, value_delimiter = ',')]
-    verbs: Vec<String>,
+    #[arg(long = "verb", required = true, value_delimiter = ',', value_name = "VERB", value_parser = allowed::<Verb>)]
+    verbs: Vec<Allowed<Verb>>,
     /// On which kinds, e.g. llms, or *
-    #[arg(long = "kind", required = true, value_delimiter = ',')]
-    kinds: Vec<String>,
+    #[arg(long = "kind", required = true, value_delimiter = ',', value_name = "KIND", value_parser = allowed::<Kind>)]
+    kinds: Vec<Allowed<Kind>>,
     /// With which names, in which * stands for any characters
     #[arg(long = "name", required = true, value_delimiter = ',', value_name = "PATTERN", id = "pattern")]
     names: Vec<NamePattern>,
 }
 
 impl Role {
-    pub(super) fn document(self) -> Result<Document, Failure> {
-        let kinds = self.kinds.iter().map(|text| allowed::<Kind>(text)).collect::<Result<_, _>>()?;
-        let verbs = self.verbs.iter().map(|text| allowed::<Verb>(text)).collect::<Result<_, _>>()?;
-        let rules = vec![Rule { kinds, verbs, names: self.names }];
-        Ok(document(self.name, Spec::Role(RoleSpec { description: None, rules })))
+    pub(super) fn document(self) -> Document {
+        let Self { name, verbs, kinds, names } = self;
+        document(name, Spec::Role(RoleSpec { description: None, rules: vec![Rule { kinds, verbs, names }] }))
     }
 }
 
-fn allowed<T: std::str::FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Allowed<T>, Failure> {
-    if text == "*" { Ok(Allowed::Any) } else { text.parse().map(Allowed::Only).map_err(Failure::new) }
+fn allowed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Allowed<T>, String> {
+    if text == "*" {
+        return Ok(Allowed::Any);
+    }
+    text.parse().map(Allowed::Only).map_err(|error| format!("{error}"))
 }
 
 /// Gives a role to subjects.
@@ -65,7 +68,9 @@ impl RoleBinding {
             .chain(of(SubjectKind::ServiceAccount, self.accounts))
             .collect();
         if subjects.is_empty() {
-            return Err(Failure::new("a binding for nobody").hint("say --user, --group or --serviceaccount"));
+            return Err(
+                Failure::usage("a binding for nobody").hint("say --user, --group or --serviceaccount")
+            );
         }
         Ok(document(self.name, Spec::RoleBinding(RoleBindingSpec { role: self.role, subjects })))
     }

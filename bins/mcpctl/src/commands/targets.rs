@@ -1,0 +1,99 @@
+//! What a command is about, as it is written on the command line: `KIND NAME…` or `KIND/NAME…`, as kubectl has it.
+
+use mcpctl_api::{Id, Kind, Name};
+
+use crate::failure::Failure;
+
+/// What was written.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Targets {
+    /// A kind alone.
+    All(Kind),
+    /// Resources, by name or id.
+    These(Vec<(Kind, String)>),
+}
+
+impl Targets {
+    /// Reads the words; a wrong one is wrong usage, found before anything is asked of a server.
+    pub fn parse(words: &[String]) -> Result<Self, Failure> {
+        let Some((first, rest)) = words.split_first() else {
+            return Err(Failure::usage("nothing is named").hint("say KIND NAME or KIND/NAME"));
+        };
+        if first.contains('/') {
+            return words.iter().map(|word| slashed(word)).collect::<Result<_, _>>().map(Self::These);
+        }
+        let kind = kind(first).map_err(Failure::usage)?;
+        if rest.is_empty() {
+            return Ok(Self::All(kind));
+        }
+        rest.iter().map(|word| Ok((kind, name(word)?))).collect::<Result<_, _>>().map(Self::These)
+    }
+
+    /// One or more.
+    pub fn some(words: &[String]) -> Result<Vec<(Kind, String)>, Failure> {
+        match Self::parse(words)? {
+            Self::These(targets) => Ok(targets),
+            Self::All(kind) => Err(Failure::usage(format!("which of the {}?", kind.plural()))
+                .hint(format!("name one, or see `mcpctl get {}`", kind.plural()))),
+        }
+    }
+
+    /// Exactly one.
+    pub fn one(words: &[String]) -> Result<(Kind, String), Failure> {
+        match <[_; 1]>::try_from(Self::some(words)?) {
+            Ok([target]) => Ok(target),
+            Err(_) => Err(Failure::usage("this is for one resource at a time")),
+        }
+    }
+}
+
+/// Reads a kind, for the parser of the command line too.
+pub fn kind(text: &str) -> Result<Kind, String> {
+    text.parse().map_err(|error| format!("{error}"))
+}
+
+fn slashed(word: &str) -> Result<(Kind, String), Failure> {
+    let Some((kind_text, name_text)) = word.split_once('/') else {
+        return Err(Failure::usage(format!("`{word}` is not KIND/NAME, as what stands before it is")));
+    };
+    Ok((kind(kind_text).map_err(Failure::usage)?, name(name_text)?))
+}
+
+/// A name or an id; what is neither cannot be the name of anything.
+fn name(word: &str) -> Result<String, Failure> {
+    if word.parse::<Id>().is_ok() {
+        return Ok(word.to_owned());
+    }
+    word.parse::<Name>().map(String::from).map_err(Failure::usage)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(words: &str) -> Result<Targets, String> {
+        let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+        Targets::parse(&words).map_err(|failure| failure.in_one_line())
+    }
+
+    #[test]
+    fn both_ways_of_writing_mean_the_same() {
+        let these = |targets: &[(Kind, &str)]| {
+            Ok(Targets::These(targets.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect()))
+        };
+        assert_eq!(parse("llm claude gpt"), these(&[(Kind::Llm, "claude"), (Kind::Llm, "gpt")]));
+        assert_eq!(parse("llms/claude User/alice"), these(&[(Kind::Llm, "claude"), (Kind::User, "alice")]));
+        assert_eq!(parse("sa"), Ok(Targets::All(Kind::ServiceAccount)));
+        let id = Id::mint().to_string();
+        assert_eq!(parse(&format!("llm {id}")), these(&[(Kind::Llm, &id)]));
+    }
+
+    #[test]
+    fn what_cannot_be_a_name_is_refused_here() {
+        for wrong in
+            ["llms ..", "llms/..", "llms/", "llms a/b", "llms/a b", "llms Claude", "lms", "lms/a", "llms a?b"]
+        {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
