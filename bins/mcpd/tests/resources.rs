@@ -253,7 +253,7 @@ async fn tokens_end_when_they_expire_are_deleted_or_their_owner_goes() {
         StatusCode::UNAUTHORIZED,
         "a namesake is another"
     );
-    let query = mcpd.get(&format!("/api/v1/llms?token={admin}"), &admin).await;
+    let query = mcpd.get(&format!("/api/v1/auth/whoami?token={admin}"), &admin).await;
     assert_eq!(query.status(), StatusCode::BAD_REQUEST);
 }
 
