@@ -83,7 +83,11 @@ impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
         let cause = if broken_pipe { Cause::BrokenPipe } else { Cause::Failed };
-        Self { cause, ..Self::new(error) }
+        // The kinds are lower case and without numbers; where there is none, the system's own words are better.
+        let kind = error.kind().to_string();
+        let message =
+            if kind.contains("uncategorized") || kind == "other error" { error.to_string() } else { kind };
+        Self { cause, ..Self::new(message) }
     }
 }
 

@@ -49,8 +49,9 @@ pub(super) struct Secret {
     /// What it is called
     name: Name,
     /// A value as it is; it stays in the shell's history
-    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
-    from_literal: Vec<(String, String)>,
+    // Taken apart by us: the parser of the command line repeats a wrong value, and this one may be the secret itself.
+    #[arg(long, value_name = "KEY=VALUE")]
+    from_literal: Vec<String>,
     /// A value from a file
     #[arg(long, value_name = "KEY=FILE", value_parser = pair)]
     from_file: Vec<(String, String)>,
@@ -67,7 +68,9 @@ impl Secret {
                 "note: a value on the command line stays in the shell's history; --from-file and --from-env do not"
             );
         }
-        for (key, value) in self.from_literal {
+        for literal in &self.from_literal {
+            let (key, value) =
+                pair(literal).map_err(|error| Failure::usage(format!("--from-literal: {error}")))?;
             put(&mut data, key, value)?;
         }
         for (key, path) in self.from_file {
@@ -97,7 +100,6 @@ fn put(data: &mut BTreeMap<String, Option<SecretValue>>, key: String, value: Str
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        // What was typed may be the secret itself, so it is not repeated.
         _ => Err("write KEY=…".to_owned()),
     }
 }

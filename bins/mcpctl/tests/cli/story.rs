@@ -1,87 +1,11 @@
-//! The command line as a person uses it, against real daemons.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
-
-use std::{path::PathBuf, process::Stdio};
+//! From the first login to the last logout, in the order in which people go.
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, Mcplocal, program},
+    daemons::{Mcpd, Mcplocal},
     model_server::{ModelServer, Reply},
 };
-use tempfile::TempDir;
-use tokio::{io::AsyncWriteExt as _, process::Command};
 
-/// A user of the command line, with a home of its own.
-struct Shell {
-    home: TempDir,
-    more: Vec<(&'static str, String)>,
-}
-
-/// What a command said.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Said {
-    fn good(self) -> String {
-        assert_eq!(self.code, 0, "{}", self.err);
-        self.out
-    }
-
-    fn failed(self, code: i32) -> String {
-        assert_eq!(self.code, code, "{}{}", self.out, self.err);
-        self.err
-    }
-}
-
-impl Shell {
-    fn new() -> Self {
-        // No agent where this test does not start one.
-        Self {
-            home: tempfile::tempdir().unwrap(),
-            more: vec![("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned())],
-        }
-    }
-
-    async fn signed_in(mcpd: &Mcpd) -> Self {
-        let shell = Self::new();
-        shell.run_with(&["login", mcpd.url(), "--token-stdin", "--context", "c"], &mcpd.admin()).await.good();
-        shell
-    }
-
-    fn file(&self, name: &str, text: &str) -> PathBuf {
-        let path = self.home.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        path
-    }
-
-    async fn run(&self, args: &[&str]) -> Said {
-        self.run_with(args, "").await
-    }
-
-    async fn run_with(&self, args: &[&str], input: &str) -> Said {
-        let mut child = Command::new(program("mcpctl"))
-            .args(args)
-            .current_dir(self.home.path())
-            .env("XDG_CONFIG_HOME", self.home.path().join("config"))
-            .env("XDG_STATE_HOME", self.home.path().join("state"))
-            .envs(self.more.iter().map(|(name, value)| (name, value)))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that does not read its input may be gone already.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes()).await;
-        let output = child.wait_with_output().await.unwrap();
-        Said {
-            code: output.status.code().unwrap(),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
+use crate::shell::Shell;
 
 #[tokio::test]
 async fn an_administrator_sets_things_up_and_asks_who_may_what() {

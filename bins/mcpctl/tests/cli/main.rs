@@ -1,0 +1,10 @@
+//! The command line as a person uses it: real programs, real daemons.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod agent;
+mod contexts;
+mod editing;
+mod resources;
+mod shell;
+mod story;
+mod usage;

@@ -1,0 +1,117 @@
+//! What is wrong on this side of the wire: exit code 2 and one line, or 1 where it is a file's fault. No server runs.
+
+use std::process::Stdio;
+
+use crate::shell::Shell;
+
+#[tokio::test]
+async fn wrong_usage_is_told_from_failure_before_any_server_is_asked() {
+    let shell = Shell::new();
+    for (args, expected) in [
+        (&["get"][..], "required arguments were not provided"),
+        (&["get", "lmls"], "`lmls` is not a kind of resource"),
+        (&["get", "llms", ".."], "`..` is not a name"),
+        (&["get", "llms/a", "b"], "`b` is not KIND/NAME"),
+        (&["get", "llms", "-o", "xml"], "formats are table, wide, json, yaml, name, jsonpath=TEMPLATE"),
+        (&["get", "llms", "-o", "jsonpath={.a"], "a `{` has no `}`"),
+        (&["get", "llm", "a", "-l", "team=a"], "either names or a selector"),
+        (&["get", "llms", "-w", "-l", "team=a"], "cannot be used with"),
+        (&["delete", "llms"], "which of the llms?"),
+        (&["delete"], "required arguments were not provided"),
+        (&["describe", "llm", "a", "b"], "one resource at a time"),
+        (&["patch", "llm", "a", "-p", "{"], "the patch is not JSON"),
+        (&["patch", "llm", "a", "-p", "[]"], "the patch is not a JSON object"),
+        (&["apply"], "--filename <FILE>"),
+        (&["create"], "Usage: mcpctl create"),
+        (&["create", "user", "Alice"], "`Alice` is not a name"),
+        (&["create", "role", "r", "--verb", "fly", "--kind", "llms", "--name", "*"], "`fly` is not a verb"),
+        (&["create", "role", "r", "--verb", "view", "--kind", "llm s", "--name", "*"], "is not a kind"),
+        (&["create", "rolebinding", "b", "--role", "r"], "a binding for nobody"),
+        (&["create", "group", "g", "--member", "alice"], "`alice` is not KIND/NAME, e.g. User/alice"),
+        (&["create", "group", "g", "--member", "Group/h"], "groups do not nest"),
+        (&["create", "token", "t", "--for", "Llm/a"], "is neither User/…, Group/… nor ServiceAccount/…"),
+        (&["create", "token", "t", "--for", "User/a", "--expires-in", "soon"], "is not a length of time"),
+        (&["create", "secret", "s"], "a secret without values"),
+        (
+            &["create", "llm", "a", "--url", "nonsense", "--model", "m"],
+            "write e.g. https://api.openai.com/v1",
+        ),
+        (
+            &["create", "llm", "a", "--url", "https://u:p@h", "--model", "m"],
+            "credentials do not belong into an address",
+        ),
+        (&["auth", "can-i", "fly", "llms"], "`fly` is not a verb"),
+        (&["auth", "who-can", "run", "llms"], "which of the llms?"),
+        (&["login", "mcpd.example.com"], "write it with its scheme: https://mcpd.example.com"),
+        (&["login", "https://h", "--password-stdin"], "--user"),
+        (&["login", "https://h"], "there is no terminal to ask"),
+        (&["chat", "a"], "there is no terminal to talk at"),
+        (&["chat", "a", "-p", ""], "the prompt is empty"),
+        (&["--server", "https://u:p@h", "get", "llms"], "it has credentials in it"),
+        (&["completion", "tcsh"], "possible values"),
+    ] {
+        let said = shell.run(args).await;
+        assert_eq!(said.code, 2, "{args:?}: {}{}", said.out, said.err);
+        assert!(said.err.contains(expected), "{args:?}: {}", said.err);
+        assert_eq!(said.out, "", "{args:?}: errors are on stderr");
+        assert!(!said.err.contains('\x1b') && !said.err.contains("u:p@"), "{args:?}: {}", said.err);
+    }
+    assert!(!shell.path("config").exists(), "nothing was written");
+}
+
+#[tokio::test]
+async fn a_value_on_the_command_line_is_not_repeated() {
+    for wrong in ["hunter2", "=hunter2"] {
+        let said = Shell::new().run(&["create", "secret", "s", "--from-literal", wrong]).await.failed(2);
+        assert!(
+            said.ends_with("error: --from-literal: write KEY=…\n") && !said.contains("hunter2"),
+            "{said}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_wrong_file_is_told_with_its_place_though_no_server_is_known() {
+    let shell = Shell::new();
+    shell.file("bad.yaml", "kind: Llm\nname: a\nmodle: m\n");
+    shell.file("empty.yaml", "# nothing\n---\n");
+    std::fs::create_dir(shell.path("dir")).unwrap();
+    shell.file("dir/notes.txt", "kind: Llm");
+    for (args, expected) in [
+        (["apply", "-f", "bad.yaml"], "error: bad.yaml:3:1: unknown field `modle`"),
+        (["diff", "-f", "bad.yaml"], "error: bad.yaml:3:1: unknown field `modle`"),
+        (["create", "-f", "bad.yaml"], "error: bad.yaml:3:1: unknown field `modle`"),
+        (["delete", "-f", "bad.yaml"], "error: bad.yaml:3:1: unknown field `modle`"),
+        (["apply", "-f", "empty.yaml"], "error: there is no document in what was given"),
+        (["apply", "-f", "dir"], "error: there is no document in what was given"),
+        (["apply", "-f", "none.yaml"], "error: `none.yaml` cannot be read: there is no such file"),
+    ] {
+        let said = shell.run(&args).await.failed(1);
+        assert!(said.starts_with(expected), "{args:?}: {said}");
+    }
+    let said = shell.run_with(&["apply", "-f", "-"], "kind: Lmm\nname: a\n").await.failed(1);
+    assert!(said.starts_with("error: stdin:1:1: `Lmm` is not a kind\nhint: kinds are "), "{said}");
+}
+
+#[tokio::test]
+async fn a_reader_that_went_away_ends_the_command_quietly() {
+    for args in
+        [&["api-resources"][..], &["completion", "bash"], &["config", "view"], &["version"], &["--help"]]
+    {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let child = Shell::new().command(args).stdout(Stdio::from(writer)).spawn().unwrap();
+        let output = child.wait_with_output().await.unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.is_empty(), "{args:?}: {} {said}", output.status);
+    }
+}
+
+#[tokio::test]
+async fn every_shell_has_its_completion() {
+    let shell = Shell::new();
+    for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = shell.run(&["completion", name]).await.good();
+        assert!(script.contains("rolebinding") && script.contains("can-i"), "{name}");
+    }
+}
