@@ -168,16 +168,23 @@ async fn the_feed_is_in_order_and_resumable(database: Database) {
     commit(&store, 2, vec![Change::Put(Arc::clone(&again)), put("c", 4)]).await.unwrap();
     commit(&store, 4, vec![delete(&again, 5)]).await.unwrap();
 
-    let Feed::Changes { up_to, changes } = store.changes_since(Revision(0), 100).await.unwrap() else { panic!() };
+    let Feed::Changes { up_to, changes } = store.changes_since(Revision(0), 100).await.unwrap() else {
+        panic!()
+    };
     assert_eq!(up_to, Revision(5));
     let seen: Vec<u64> = changes.iter().map(|change| change.revision().0).collect();
     assert_eq!(seen, [2, 4, 5], "each resource once, at its last change");
-    let Feed::Changes { up_to, changes } = store.changes_since(Revision(1), 2).await.unwrap() else { panic!() };
+    let Feed::Changes { up_to, changes } = store.changes_since(Revision(1), 2).await.unwrap() else {
+        panic!()
+    };
     assert_eq!((up_to, changes.len()), (Revision(3), 1), "a page ends where it ends");
 
     let mut replica = Snapshot::default();
     while replica.revision() < Revision(5) {
-        let Feed::Changes { up_to, changes } = store.changes_since(replica.revision(), 2).await.unwrap() else { panic!() };
+        let Feed::Changes { up_to, changes } = store.changes_since(replica.revision(), 2).await.unwrap()
+        else {
+            panic!()
+        };
         replica = replica.after(up_to, changes);
     }
     assert_eq!(all(&replica), all(&store.load().await.unwrap()));
@@ -322,7 +329,10 @@ async fn what_cannot_be_opened_is_said_in_one_line_with_a_hint() {
     ] {
         let said = Store::open(&location, database.keys()).await.err().unwrap();
         let text = said.to_string();
-        assert!(text.contains("cannot be opened") && !text.contains('\n') && !text.contains("p4ss"), "{text}");
+        assert!(
+            text.contains("cannot be opened") && !text.contains('\n') && !text.contains("p4ss"),
+            "{text}"
+        );
         assert!(said.hint().is_some());
     }
 }

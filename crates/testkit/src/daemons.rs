@@ -22,7 +22,9 @@ const LOOK: Duration = Duration::from_millis(10);
 pub fn program(name: &str) -> PathBuf {
     let here = std::env::current_exe().expect("the test's own path");
     let found = here.ancestors().skip(1).map(|dir| dir.join(name)).find(|path| path.is_file());
-    found.unwrap_or_else(|| panic!("`{name}` is not built: run `cargo build --bins` first, as `cargo xtask test` does"))
+    found.unwrap_or_else(|| {
+        panic!("`{name}` is not built: run `cargo build --bins` first, as `cargo xtask test` does")
+    })
 }
 
 /// Waits until `condition` holds; fails the test where it does not in time.
@@ -133,8 +135,7 @@ impl Mcpd {
         let dir = tempfile::Builder::new().prefix("mcpd-").tempdir().expect("a temporary directory");
         let daemon = Self::spawn(dir.path(), &options, "127.0.0.1:0", "127.0.0.1:0");
         let http = client();
-        let mut mcpd =
-            Self { daemon, dir, options, url: String::new(), inference_url: String::new(), http };
+        let mut mcpd = Self { daemon, dir, options, url: String::new(), inference_url: String::new(), http };
         mcpd.ready().await;
         mcpd
     }

@@ -36,7 +36,9 @@ impl Postgres {
         // PostgreSQL refuses to run as root.
         let user = geteuid().is_root().then(|| {
             let named = |name| User::from_name(name).ok().flatten();
-            named("postgres").or_else(|| named("nobody")).expect("a user `postgres` or `nobody` to run PostgreSQL as")
+            named("postgres")
+                .or_else(|| named("nobody"))
+                .expect("a user `postgres` or `nobody` to run PostgreSQL as")
         });
         if let Some(user) = &user {
             chown(dir.path(), Some(user.uid.as_raw()), Some(user.gid.as_raw())).expect("chown");
