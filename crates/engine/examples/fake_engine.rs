@@ -1,8 +1,8 @@
 //! An engine for tests: speaks just enough of llama-server, and does what the lines of its model file say.
 //!
-//! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` never answers a completion, `crash`
-//! ends with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `taken` complains about its port
-//! at the first start.
+//! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `crash` ends
+//! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own,
+//! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,7 +14,7 @@
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpListener,
-    process::{Command, exit},
+    process::{Command, Stdio, exit},
     time::{Duration, Instant},
 };
 
@@ -37,17 +37,38 @@ fn main() {
         eprintln!("{text}");
         exit(code.parse().unwrap());
     }
-    if says("taken").is_some() && starts == 1 {
-        eprintln!("couldn't bind HTTP server socket, hostname: 127.0.0.1, port: {port}");
-        exit(1);
-    }
     if says("child").is_some() {
         #[expect(clippy::zombie_processes, reason = "being left behind is what it is for")]
-        let _left_behind = Command::new("sh").args(["-c", "trap '' TERM; sleep 600"]).spawn().unwrap();
+        let mut left_behind = Command::new("sh")
+            .args(["-c", "trap '' TERM; echo deaf; exec sleep 600 >&-"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(left_behind.stdout.take().unwrap()).read_line(&mut said).unwrap();
     }
+    if says("stray").is_some() {
+        #[expect(clippy::zombie_processes, reason = "being left behind is what it is for")]
+        let stray = Command::new("setsid").args(["sh", "-c", "trap '' TERM; sleep 600"]).spawn().unwrap();
+        std::fs::write(format!("{model}.stray"), stray.id().to_string()).unwrap();
+    }
+    if let Some((code, text)) = says("die").and_then(|rest| rest.split_once(' ')) {
+        eprintln!("{text}");
+        exit(code.parse().unwrap());
+    }
+    if says("shy").is_some() {
+        std::fs::write(format!("{model}.port"), &port).unwrap();
+        loop {
+            std::thread::park();
+        }
+    }
+    // Somebody was quicker, and what follows is the system's own complaint.
+    let quicker =
+        (says("taken").is_some() && starts == 1).then(|| TcpListener::bind(format!("127.0.0.1:{port}")));
     let load = Duration::from_millis(says("load").map_or(0, |ms| ms.parse().unwrap()));
     let begun = Instant::now();
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    drop(quicker);
     for stream in listener.incoming() {
         let mut stream = stream.unwrap();
         let mut reader = BufReader::new(stream.try_clone().unwrap());

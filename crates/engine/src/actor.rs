@@ -1,404 +1,279 @@
-//! The one owner of an engine. Everybody else sends it commands, so nobody acts on a look at a state that has changed
-//! since: an idle stop and a new request cannot cross, because both are this task's next step.
+//! The one owner of an engine: performs what `state` decides, and tells it what happened. Everybody else sends it
+//! commands, so nobody acts on a look at a state that has changed since: an idle stop and a new request cannot cross,
+//! because both are this task's next step.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot, watch},
-    task::JoinHandle,
     time::Instant,
 };
 
 use crate::{
-    backoff,
-    endpoint::EngineHost,
-    engine::EngineGuard,
+    endpoint::Endpoint,
     error::EngineError,
-    group,
-    log::EngineLog,
-    spec::EngineSpec,
-    start::{Live, Starter},
+    guard::{Answer, Command, EngineGuard},
+    process::Process,
+    start::{Failed, Line, Live, Starter, TAIL},
+    state::{Effect, Event, Machine, Patience, State, WaiterId},
     status::{EngineState, EngineStatus, Phase},
 };
 
-/// How long requests may go on when the engine is to stop.
-const DRAIN: Duration = Duration::from_secs(30);
-/// How often it is looked whether a process is gone.
-const LOOK_AGAIN: Duration = Duration::from_millis(20);
-/// How often it is looked whether anybody still waits for a start.
-const ANYBODY: Duration = Duration::from_millis(250);
+/// After so long in the state ready, an engine that ends by itself is not in a crash loop.
+const PROVEN: std::time::Duration = std::time::Duration::from_secs(60);
 
-pub(crate) type Waiter = oneshot::Sender<Result<EngineGuard, EngineError>>;
-
-pub(crate) enum Command {
-    EnsureReady(Waiter),
-    Released { start: u32 },
-    Stop { done: oneshot::Sender<()>, for_good: bool },
+/// What the actor's own tasks report.
+enum Report {
+    Progress { start: u32, phase: Phase, pid: Option<u32>, port: Option<u16> },
+    Start(Result<Live, Failed>),
+    Exited { start: u32, how: String },
+    Ended,
 }
 
-enum State {
-    Stopped,
-    Starting { start: JoinHandle<Result<Live, EngineError>>, waiters: Vec<Waiter> },
-    Ready { live: Live, in_flight: usize, idle_since: Instant },
-    Draining { live: Live, in_flight: usize, until: Instant, next: Vec<Waiter> },
-    BackingOff { until: Instant, last: String },
+/// The process there is: at most one.
+struct Running {
+    process: Box<Process>,
+    endpoint: Option<Arc<Endpoint>>,
 }
 
 pub(crate) struct Actor {
     starter: Arc<Starter>,
+    machine: Machine,
     status: watch::Sender<EngineStatus>,
     /// Weak, so that the actor ends when nobody holds the engine any more.
     commands: mpsc::WeakUnboundedSender<Command>,
-    state: State,
-    failures: u32,
-    starts: u32,
-    stopping: Vec<oneshot::Sender<()>>,
-    for_good: bool,
-}
-
-enum Happened {
-    Command(Option<Command>),
-    Started(Box<Result<Live, EngineError>>),
-    Exited(String),
-    Time,
+    report: mpsc::UnboundedSender<Report>,
+    answers: HashMap<WaiterId, Answer>,
+    stops: Vec<oneshot::Sender<()>>,
+    cancel: watch::Sender<bool>,
+    running: Option<Running>,
 }
 
 impl Actor {
-    pub(crate) fn new(
-        spec: EngineSpec,
-        host: EngineHost,
-        log: Arc<EngineLog>,
+    /// Runs until the engine is stopped for good, or nobody holds it any more. The status is kept in `status`.
+    pub(crate) async fn run(
+        starter: Starter,
+        status: watch::Sender<EngineStatus>,
         commands: mpsc::WeakUnboundedSender<Command>,
-    ) -> (Self, watch::Receiver<EngineStatus>) {
-        let status = EngineStatus {
-            name: spec.name.clone(),
-            state: EngineState::Stopped,
-            phase: None,
-            since: Timestamp::now(),
-            pid: None,
-            port: None,
-            model: spec.model.clone(),
-            in_flight: 0,
-            resident_bytes: None,
-            starts: 0,
-            last_error: None,
+        mut received: mpsc::UnboundedReceiver<Command>,
+    ) {
+        let patience = Patience {
+            idle: starter.spec.idle_timeout,
+            drain: starter.options.drain_timeout,
+            unwanted: starter.options.abandon_after,
+            proven: PROVEN,
         };
-        let (status, seen) = watch::channel(status);
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .unwrap_or_default();
-        let actor = Self {
-            starter: Arc::new(Starter { spec, host, log, http }),
+        let (report, mut reports) = mpsc::unbounded_channel();
+        let mut actor = Self {
+            machine: Machine::new(starter.spec.name.clone(), patience),
+            starter: Arc::new(starter),
             status,
             commands,
-            state: State::Stopped,
-            failures: 0,
-            starts: 0,
-            stopping: Vec::new(),
-            for_good: false,
+            report,
+            answers: HashMap::new(),
+            stops: Vec::new(),
+            cancel: watch::Sender::new(false),
+            running: None,
         };
-        (actor, seen)
-    }
-
-    pub(crate) async fn run(mut self, mut commands: mpsc::UnboundedReceiver<Command>) {
-        loop {
-            let happened = self.next(&mut commands).await;
-            let ended = matches!(happened, Happened::Command(None));
-            self.on(happened).await;
-            self.tell();
-            if ended || (self.for_good && matches!(self.state, State::Stopped)) {
-                break;
-            }
-        }
-        // Whoever held the engine is gone, or said so: nothing is left running.
-        self.halt().await;
-        commands.close();
-    }
-
-    /// The next thing that concerns this state.
-    async fn next(&mut self, commands: &mut mpsc::UnboundedReceiver<Command>) -> Happened {
-        let idle_timeout = self.starter.spec.idle_timeout;
-        match &mut self.state {
-            State::Stopped | State::BackingOff { .. } => Happened::Command(commands.recv().await),
-            State::Starting { start, .. } => tokio::select! {
-                command = commands.recv() => Happened::Command(command),
-                started = start => Happened::Started(Box::new(started.unwrap_or_else(|error| {
-                    Err(EngineError::Spawn { name: self.starter.spec.name.clone(), reason: error.to_string() })
-                }))),
-                () = tokio::time::sleep(ANYBODY) => Happened::Time,
-            },
-            State::Ready { live, in_flight, idle_since } => {
-                let idle = tokio::time::sleep_until(*idle_since + idle_timeout);
-                let is_idle = *in_flight == 0;
-                tokio::select! {
-                    // A request that is there goes before the timer, so that it is not stopped in its face.
-                    biased;
-                    how = live.process.ended() => Happened::Exited(how),
-                    command = commands.recv() => Happened::Command(command),
-                    () = idle, if is_idle => Happened::Time,
+        let mut held = true;
+        while !actor.machine.is_over() {
+            let deadline = actor.machine.deadline();
+            let tick = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
                 }
-            }
-            State::Draining { live, until, .. } => tokio::select! {
-                how = live.process.ended() => Happened::Exited(how),
-                command = commands.recv() => Happened::Command(command),
-                () = tokio::time::sleep_until(*until) => Happened::Time,
-            },
-        }
-    }
-
-    async fn on(&mut self, happened: Happened) {
-        match happened {
-            Happened::Command(None) => {}
-            Happened::Command(Some(Command::EnsureReady(waiter))) => self.ensure_ready(waiter),
-            Happened::Command(Some(Command::Released { start })) => self.released(start).await,
-            Happened::Command(Some(Command::Stop { done, for_good })) => {
-                self.for_good |= for_good;
-                self.stopping.push(done);
-                self.drain().await;
-            }
-            Happened::Started(started) => match *started {
-                Ok(live) => self.started(live),
-                Err(error) => self.start_failed(&error),
-            },
-            Happened::Exited(how) => self.exited(how).await,
-            Happened::Time => self.time().await,
-        }
-    }
-
-    fn ensure_ready(&mut self, waiter: Waiter) {
-        if self.for_good {
-            let _ = waiter.send(Err(EngineError::ShuttingDown { name: self.starter.spec.name.clone() }));
-            return;
-        }
-        match &mut self.state {
-            State::Ready { live, in_flight, .. } => {
-                if let Some(guard) = guard(live, self.starts, &self.commands) {
-                    // A guard that nobody takes comes back as a release, so it is counted either way.
-                    *in_flight += 1;
-                    let _ = waiter.send(Ok(guard));
-                }
-            }
-            State::Starting { waiters, .. } => waiters.push(waiter),
-            State::Draining { next, .. } => next.push(waiter),
-            State::BackingOff { until, last } if Instant::now() < *until => {
-                let _ = waiter.send(Err(EngineError::BackingOff {
-                    name: self.starter.spec.name.clone(),
-                    failures: self.failures,
-                    wait: until.duration_since(Instant::now()),
-                    last: last.clone(),
-                }));
-            }
-            State::Stopped | State::BackingOff { .. } => self.start(vec![waiter]),
-        }
-    }
-
-    fn start(&mut self, waiters: Vec<Waiter>) {
-        self.starts += 1;
-        let (starter, status) = (Arc::clone(&self.starter), self.status.clone());
-        let start = tokio::spawn(async move {
-            let tell = |phase: Phase, pid, port| {
-                status.send_modify(|status| {
-                    (status.phase, status.pid, status.port) = (Some(phase), pid, port);
-                });
             };
-            starter.start(tell).await
-        });
-        self.state = State::Starting { start, waiters };
-    }
-
-    fn started(&mut self, live: Live) {
-        let State::Starting { waiters, .. } = std::mem::replace(&mut self.state, State::Stopped) else {
-            return;
-        };
-        self.failures = 0;
-        let mut in_flight = 0;
-        for waiter in waiters {
-            if let Some(guard) = guard(&live, self.starts, &self.commands) {
-                // A guard that nobody takes comes back as a release, so it is counted either way.
-                in_flight += 1;
-                let _ = waiter.send(Ok(guard));
-            }
-        }
-        self.state = State::Ready { live, in_flight, idle_since: Instant::now() };
-    }
-
-    fn start_failed(&mut self, error: &EngineError) {
-        let State::Starting { waiters, .. } = std::mem::replace(&mut self.state, State::Stopped) else {
-            return;
-        };
-        tracing::warn!(engine = self.starter.spec.name, %error, "the engine did not start");
-        self.failed(error.to_string());
-        for waiter in waiters {
-            let _ = waiter.send(Err(error.clone()));
-        }
-    }
-
-    fn failed(&mut self, last: String) {
-        self.failures += 1;
-        self.status.send_modify(|status| status.last_error = Some(last.clone()));
-        self.state = State::BackingOff { until: Instant::now() + backoff::rest(self.failures), last };
-    }
-
-    /// Ended without being asked to, with code 0 too: that is a failure.
-    async fn exited(&mut self, how: String) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Ready { live, .. } => {
-                live.process.stop().await;
-                let name = self.starter.spec.name.clone();
-                let error = EngineError::Exited { name, how, tail: self.starter.log.tail(30) };
-                tracing::warn!(engine = self.starter.spec.name, %error, "the engine ended");
-                self.failed(error.to_string());
-            }
-            State::Draining { live, next, .. } => {
-                live.process.stop().await;
-                self.stopped(next);
-            }
-            other => self.state = other,
-        }
-    }
-
-    async fn released(&mut self, start: u32) {
-        if start != self.starts {
-            return;
-        }
-        match &mut self.state {
-            State::Ready { in_flight, idle_since, .. } => {
-                *in_flight = in_flight.saturating_sub(1);
-                *idle_since = Instant::now();
-            }
-            State::Draining { in_flight, .. } => {
-                *in_flight = in_flight.saturating_sub(1);
-                if *in_flight == 0 {
-                    self.finish_draining().await;
-                }
-            }
-            _ => {}
-        }
-    }
-
-    async fn drain(&mut self) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Ready { live, in_flight, .. } => {
-                let until = Instant::now() + DRAIN;
-                self.state = State::Draining { live, in_flight, until, next: Vec::new() };
-                if in_flight == 0 {
-                    self.finish_draining().await;
-                }
-            }
-            State::Starting { start, waiters } => {
-                self.abandon(start).await;
-                for waiter in waiters {
-                    let name = self.starter.spec.name.clone();
-                    let _ = waiter.send(Err(EngineError::ShuttingDown { name }));
-                }
-                self.stopped(Vec::new());
-            }
-            draining @ State::Draining { .. } => self.state = draining,
-            State::Stopped | State::BackingOff { .. } => {
-                self.failures = 0;
-                self.stopped(Vec::new());
-            }
-        }
-    }
-
-    async fn finish_draining(&mut self) {
-        if let State::Draining { live, next, .. } = std::mem::replace(&mut self.state, State::Stopped) {
-            self.tell_stopping(&live);
-            live.process.stop().await;
-            self.stopped(next);
-        }
-    }
-
-    /// It has stopped as it was asked to; whoever came meanwhile gets a new start.
-    fn stopped(&mut self, next: Vec<Waiter>) {
-        for done in self.stopping.drain(..) {
-            let _ = done.send(());
-        }
-        if self.for_good {
-            for waiter in next {
-                let _ = waiter.send(Err(EngineError::ShuttingDown { name: self.starter.spec.name.clone() }));
-            }
-        } else if !next.is_empty() {
-            self.start(next);
-        }
-    }
-
-    async fn time(&mut self) {
-        match &mut self.state {
-            State::Starting { waiters, .. } => {
-                waiters.retain(|waiter| !waiter.is_closed());
-                if waiters.is_empty() {
-                    tracing::info!(engine = self.starter.spec.name, "nobody waits for the start any more");
-                    self.halt().await;
-                }
-            }
-            State::Ready { .. } => {
-                tracing::info!(engine = self.starter.spec.name, "idle for long enough, stopping");
-                self.drain().await;
-            }
-            State::Draining { .. } => self.finish_draining().await,
-            State::Stopped | State::BackingOff { .. } => {}
-        }
-    }
-
-    /// Ends whatever runs, without waiting for requests.
-    async fn halt(&mut self) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Starting { start, .. } => self.abandon(start).await,
-            State::Ready { live, .. } | State::Draining { live, .. } => live.process.stop().await,
-            State::Stopped | State::BackingOff { .. } => {}
-        }
-    }
-
-    /// Ends a start that is under way, and waits until its process is gone.
-    async fn abandon(&self, start: JoinHandle<Result<Live, EngineError>>) {
-        start.abort();
-        match start.await {
-            Ok(Ok(live)) => live.process.stop().await,
-            // Letting go of the process closed the guardian's pipe; what is left to do is to see it gone.
-            _ => {
-                let pid = self.status.borrow().pid;
-                let gone = async {
-                    while pid.is_some_and(group::is_alive) {
-                        tokio::time::sleep(LOOK_AGAIN).await;
+            let event = tokio::select! {
+                // A request that is there goes before the timer, so that the engine is not stopped in its face.
+                biased;
+                Some(report) = reports.recv() => actor.heard(report),
+                command = received.recv(), if held => match command {
+                    Some(command) => Some(actor.asked(command)),
+                    None => {
+                        held = false;
+                        Some(Event::Stop { for_good: true })
                     }
-                };
-                let _ = tokio::time::timeout(DRAIN, gone).await;
+                },
+                () = tick => Some(Event::Tick),
+            };
+            if let Some(event) = event {
+                actor.step(event);
             }
         }
     }
 
-    fn tell_stopping(&self, live: &Live) {
-        self.status.send_modify(|status| {
-            (status.state, status.pid) = (EngineState::Draining, Some(live.process.pid));
+    fn asked(&mut self, command: Command) -> Event {
+        match command {
+            Command::Ask { id, answer } => {
+                self.answers.insert(id, answer);
+                Event::Ask(id)
+            }
+            Command::Left { id } => {
+                self.answers.remove(&id);
+                Event::Left(id)
+            }
+            Command::Released { start } => Event::Released { start },
+            Command::Stop { done, for_good } => {
+                self.stops.push(done);
+                Event::Stop { for_good }
+            }
+        }
+    }
+
+    fn heard(&mut self, report: Report) -> Option<Event> {
+        let name = || self.starter.spec.name.clone();
+        match report {
+            Report::Progress { start, phase, pid, port } => {
+                let current = start == self.machine.starts();
+                if current && matches!(self.machine.state(), State::Starting { .. }) {
+                    self.status.send_modify(|status| {
+                        (status.phase, status.pid, status.port) = (Some(phase), pid, port);
+                    });
+                }
+                None
+            }
+            Report::Start(Ok(Live { process, endpoint })) => {
+                self.watch(&process);
+                self.running = Some(Running { process, endpoint: Some(endpoint) });
+                Some(Event::Started)
+            }
+            Report::Start(Err(Failed { error, process })) => {
+                if matches!(self.machine.state(), State::Starting { .. }) {
+                    tracing::warn!(engine = name(), %error, "the engine did not start");
+                }
+                let left = process.is_some();
+                self.running = process.map(|process| Running { process, endpoint: None });
+                Some(Event::StartFailed { error, left })
+            }
+            Report::Exited { start, how } => {
+                let error = EngineError::Exited { name: name(), how, tail: self.starter.log.tail(TAIL) };
+                if matches!(self.machine.state(), State::Ready { .. }) && start == self.machine.starts() {
+                    tracing::warn!(engine = name(), %error, "the engine ended by itself");
+                }
+                Some(Event::Exited { start, error })
+            }
+            Report::Ended => Some(Event::Ended),
+        }
+    }
+
+    fn step(&mut self, event: Event) {
+        let idle = event == Event::Tick && matches!(self.machine.state(), State::Ready { .. });
+        let unwanted = event == Event::Tick && matches!(self.machine.state(), State::Starting { .. });
+        let (machine, effects) = self.machine.clone().step(event, Instant::now());
+        self.machine = machine;
+        // Before anybody is answered, so that whoever looks then sees what the answer follows from.
+        self.publish();
+        let engine = &self.starter.spec.name;
+        if !effects.is_empty() && idle {
+            tracing::info!(engine, "idle for long enough, stopping");
+        }
+        if !effects.is_empty() && unwanted {
+            tracing::info!(engine, "nobody waits for the start any more, breaking it off");
+        }
+        for effect in effects {
+            self.perform(effect);
+        }
+    }
+
+    fn perform(&mut self, effect: Effect) {
+        match effect {
+            Effect::Start => self.start(),
+            Effect::CancelStart => drop(self.cancel.send_replace(true)),
+            Effect::EndProcess => self.end_process(),
+            Effect::Grant(id) => {
+                let endpoint = self.running.as_ref().and_then(|running| running.endpoint.clone());
+                let start = self.machine.starts();
+                // Counted by the machine already: a guard that nobody takes comes back as a release.
+                match endpoint.zip(self.commands.upgrade()) {
+                    Some((endpoint, commands)) => {
+                        let guard = EngineGuard::new(endpoint, start, commands);
+                        self.answer(id, Ok(guard));
+                    }
+                    None => drop(self.answers.remove(&id)),
+                }
+            }
+            Effect::Refuse(id, error) => self.answer(id, Err(error)),
+            Effect::StopsDone => {
+                for done in self.stops.drain(..) {
+                    let _ = done.send(());
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, id: WaiterId, result: Result<EngineGuard, EngineError>) {
+        if let Some(answer) = self.answers.remove(&id) {
+            let _ = answer.send(result);
+        }
+    }
+
+    fn start(&mut self) {
+        self.cancel = watch::Sender::new(false);
+        let (starter, report, start) =
+            (Arc::clone(&self.starter), self.report.clone(), self.machine.starts());
+        let (cancelled, progress) = (self.cancel.subscribe(), self.report.clone());
+        let tell = move |phase, pid, port| {
+            let _ = progress.send(Report::Progress { start, phase, pid, port });
+        };
+        let name = self.starter.spec.name.clone();
+        let task = tokio::spawn(async move { starter.start(Line { cancelled, tell }).await });
+        tokio::spawn(async move {
+            // A start that panics has let go of its process, which ends it.
+            let result = task.await.unwrap_or_else(|error| {
+                Err(EngineError::Spawn { name, reason: format!("its start broke: {error}") }.into())
+            });
+            let _ = report.send(Report::Start(result));
         });
     }
 
-    fn tell(&self) {
+    fn watch(&self, process: &Process) {
+        let (ended, report, start) = (process.ended(), self.report.clone(), self.machine.starts());
+        tokio::spawn(async move {
+            let how = ended.await;
+            let _ = report.send(Report::Exited { start, how });
+        });
+    }
+
+    fn end_process(&mut self) {
+        let (running, report) = (self.running.take(), self.report.clone());
+        let task = tokio::spawn(async move {
+            if let Some(running) = running {
+                running.process.stop().await;
+            }
+        });
+        tokio::spawn(async move {
+            let _ = task.await;
+            let _ = report.send(Report::Ended);
+        });
+    }
+
+    fn publish(&self) {
         self.status.send_modify(|status| {
-            let (state, live, in_flight) = match &self.state {
-                State::Stopped => (EngineState::Stopped, None, 0),
-                State::Starting { .. } => (EngineState::Starting, None, 0),
-                State::Ready { live, in_flight, .. } => (EngineState::Ready, Some(live), *in_flight),
-                State::Draining { live, in_flight, .. } => (EngineState::Draining, Some(live), *in_flight),
-                State::BackingOff { .. } => (EngineState::BackingOff, None, 0),
+            let (state, in_flight) = match self.machine.state() {
+                State::Stopped => (EngineState::Stopped, 0),
+                State::Starting { .. } => (EngineState::Starting, 0),
+                State::Ready { in_flight, .. } => (EngineState::Ready, *in_flight),
+                State::Draining { in_flight, .. } => (EngineState::Draining, *in_flight),
+                State::Stopping { .. } => (EngineState::Draining, 0),
+                State::BackingOff { .. } => (EngineState::BackingOff, 0),
+                State::Failed => (EngineState::Failed, 0),
             };
             if status.state != state {
                 status.since = Timestamp::now();
             }
             if state != EngineState::Starting {
                 status.phase = None;
-                status.pid = live.map(|live| live.process.pid);
-                status.port = live.map(|live| live.port);
             }
-            (status.state, status.in_flight, status.starts) = (state, in_flight, self.starts);
+            // A process is there until it is known to be gone.
+            if matches!(state, EngineState::Stopped | EngineState::BackingOff | EngineState::Failed)
+                || status.starts != self.machine.starts()
+            {
+                (status.pid, status.port) = (None, None);
+            }
+            (status.state, status.in_flight, status.starts) = (state, in_flight, self.machine.starts());
+            status.last_error = self.machine.last_error().map(ToString::to_string);
         });
     }
-}
-
-fn guard(live: &Live, start: u32, commands: &mpsc::WeakUnboundedSender<Command>) -> Option<EngineGuard> {
-    Some(EngineGuard::new(Arc::clone(&live.endpoint), start, commands.upgrade()?))
 }

@@ -1,20 +1,31 @@
 //! The handle by which an engine is used: ask for it to be ready, hold the guard while the request runs.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
+use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
 };
 
 use crate::{
-    actor::{Actor, Command},
-    endpoint::{Endpoint, EngineHost},
+    actor::Actor,
+    endpoint::EngineHost,
     error::EngineError,
     group,
+    guard::{Command, EngineGuard},
     log::EngineLog,
+    options::EngineOptions,
     spec::EngineSpec,
-    status::EngineStatus,
+    start::Starter,
+    state::WaiterId,
+    status::{EngineState, EngineStatus},
 };
 
 /// An engine. Clones are the same engine.
@@ -24,54 +35,69 @@ pub struct Engine {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<EngineStatus>,
     log: Arc<EngineLog>,
+    next_waiter: Arc<AtomicU64>,
 }
 
-/// Keeps an engine from being stopped while a request runs on it.
-#[derive(Debug)]
-pub struct EngineGuard {
-    endpoint: Arc<Endpoint>,
-    start: u32,
-    commands: mpsc::UnboundedSender<Command>,
+/// Says that somebody does not wait any more, unless there was an answer.
+struct Waiting<'a> {
+    id: WaiterId,
+    commands: &'a mpsc::UnboundedSender<Command>,
+    answered: bool,
 }
 
-impl EngineGuard {
-    pub(crate) fn new(endpoint: Arc<Endpoint>, start: u32, commands: mpsc::UnboundedSender<Command>) -> Self {
-        Self { endpoint, start, commands }
-    }
-
-    /// Where the engine is asked.
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.endpoint
-    }
-}
-
-impl Drop for EngineGuard {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Released { start: self.start });
+        if !self.answered {
+            let _ = self.commands.send(Command::Left { id: self.id });
+        }
     }
 }
 
 impl Engine {
     /// An engine that is stopped; the first [`Engine::ensure_ready`] starts it. Runs on the current tokio runtime.
     pub fn new(spec: EngineSpec, host: EngineHost) -> Self {
+        Self::with_options(spec, EngineOptions::default(), host)
+    }
+
+    /// As [`Engine::new`], with what is seldom said.
+    pub fn with_options(spec: EngineSpec, options: EngineOptions, host: EngineHost) -> Self {
         let name = spec.name.clone();
         let log = Arc::new(EngineLog::new(&host.log_dir, &name));
         let (commands, received) = mpsc::unbounded_channel();
-        let (actor, status) = Actor::new(spec, host, Arc::clone(&log), commands.downgrade());
-        tokio::spawn(actor.run(received));
-        Self { name, commands, status, log }
+        let (told, status) = watch::channel(EngineStatus {
+            name: name.clone(),
+            state: EngineState::Stopped,
+            phase: None,
+            since: Timestamp::now(),
+            pid: None,
+            port: None,
+            model: spec.model.clone(),
+            in_flight: 0,
+            resident_bytes: None,
+            starts: 0,
+            last_error: None,
+        });
+        let starter = Starter { spec, options, host, log: Arc::clone(&log) };
+        tokio::spawn(Actor::run(starter, told, commands.downgrade(), received));
+        Self { name, commands, status, log, next_waiter: Arc::default() }
     }
 
-    /// Waits until the engine is ready, starting it if need be; everybody who waits shares one start.
+    /// Waits until the engine is ready, starting it if need be; everybody who waits shares one start. Whoever lets go
+    /// of the wait does not disturb the others.
     ///
     /// # Errors
     /// When it does not become ready, or not before the deadline.
     pub async fn ensure_ready(&self, deadline: Instant) -> Result<EngineGuard, EngineError> {
-        let (answer, ready) = oneshot::channel();
         let ended = || EngineError::ShuttingDown { name: self.name.clone() };
-        self.commands.send(Command::EnsureReady(answer)).map_err(|_| ended())?;
-        match tokio::time::timeout_at(deadline, ready).await {
-            Ok(answered) => answered.map_err(|_| ended())?,
+        let id = self.next_waiter.fetch_add(1, Ordering::Relaxed);
+        let (answer, mut ready) = oneshot::channel();
+        self.commands.send(Command::Ask { id, answer }).map_err(|_| ended())?;
+        let mut waiting = Waiting { id, commands: &self.commands, answered: false };
+        match tokio::time::timeout_at(deadline, &mut ready).await {
+            Ok(answered) => {
+                waiting.answered = true;
+                answered.map_err(|_| ended())?
+            }
             Err(_) => Err(EngineError::Deadline { name: self.name.clone() }),
         }
     }

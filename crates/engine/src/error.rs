@@ -61,6 +61,28 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
+    /// Another process answers on its port.
+    #[error("engine `{name}`: another process answers on port {port}, which was chosen for it")]
+    PortTaken {
+        /// The engine.
+        name: String,
+        /// The port.
+        port: u16,
+    },
+    /// It says that it is healthy, but refuses to complete anything.
+    #[error("engine `{name}` is healthy but refuses its first completion ({refusal})")]
+    WarmUp {
+        /// The engine.
+        name: String,
+        /// The status, and what it said.
+        refusal: String,
+    },
+    /// Somebody stopped it while it was waited for.
+    #[error("engine `{name}` was stopped")]
+    Stopped {
+        /// The engine.
+        name: String,
+    },
     /// The agent is ending.
     #[error("engine `{name}` is shutting down")]
     ShuttingDown {
@@ -74,10 +96,15 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Spec { source, .. } => source.hint(),
-            Self::Exited { name, .. } | Self::StartTimeout { name, .. } | Self::BackingOff { name, .. } => {
-                Some(format!("mcpctl local logs {name}"))
-            }
-            Self::Deadline { .. } | Self::Spawn { .. } | Self::ShuttingDown { .. } => None,
+            Self::Exited { name, .. }
+            | Self::StartTimeout { name, .. }
+            | Self::WarmUp { name, .. }
+            | Self::BackingOff { name, .. } => Some(format!("mcpctl local logs {name}")),
+            Self::Deadline { .. }
+            | Self::Spawn { .. }
+            | Self::PortTaken { .. }
+            | Self::Stopped { .. }
+            | Self::ShuttingDown { .. } => None,
         }
     }
 }

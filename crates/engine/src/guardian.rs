@@ -3,10 +3,12 @@
 //!
 //! It is the agent's own program under another first argument. It starts the engine in a process group of its own, and
 //! holds a pipe from the agent as its standard input: when that closes, for whatever reason, SIGKILL included, the
-//! engine's group is ended. No signal handler and no unsafe code is needed for that.
+//! engine's group is ended, and with it what left the group but carries the start's mark in its environment. No signal
+//! handler and no unsafe code is needed for that.
 //!
-//! It tells the agent on standard output: `started PID`, then `exited HOW`. What the engine writes goes to standard
-//! error.
+//! It is called with `MARK PROGRAM ARGS…` and tells the agent on standard output: `started PID`, then `exited HOW` as
+//! soon as the engine has ended, and it ends itself when nothing of the engine is left. What the engine writes goes to
+//! standard error.
 
 use std::{
     ffi::OsString,
@@ -20,9 +22,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 
-use crate::group;
+use crate::{
+    group,
+    record::{self, MARK},
+};
 
 /// Patience with an engine that is asked to end: after the first SIGTERM, and after the second.
 const PATIENCE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)];
@@ -30,6 +35,8 @@ const PATIENCE: [Duration; 2] = [Duration::from_secs(5), Duration::from_secs(10)
 const ORPHANED: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(2)];
 const LOOK_EVERY: Duration = Duration::from_millis(20);
 
+/// The first argument that makes the program a guardian.
+pub(crate) const WORD: &str = "engine-guardian";
 /// What the agent says to stop the engine.
 pub(crate) const STOP: &str = "stop";
 
@@ -39,13 +46,17 @@ enum News {
     Exited(std::io::Result<ExitStatus>),
 }
 
-/// Runs `program args…` until it ends, is told to end it, or the agent is gone.
+/// Runs a program under guard until it ends, is told to end it, or the agent is gone. The words are those that follow
+/// `engine-guardian` on the command line; a binary's main calls this first thing.
 pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
     let words: Vec<OsString> = words.collect();
-    let Some((program, args)) = words.split_first() else { return ExitCode::from(2) };
+    let [mark, program, args @ ..] = words.as_slice() else {
+        return ExitCode::from(2);
+    };
     let engine = std::io::stderr().as_fd().try_clone_to_owned().and_then(|output| {
         Command::new(program)
             .args(args)
+            .env(MARK, mark)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(Stdio::from(output))
@@ -59,14 +70,35 @@ pub fn run(words: impl Iterator<Item = OsString>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let group = engine.id();
-    tell(&format!("started {group}"));
-    let how = watch(engine, group);
-    tell(&format!("exited {how}"));
+    // Whoever ends the agent by its program's name means the agent, which drains first; this one goes when the pipe
+    // closes. After the spawn, because the engine would inherit it and be deaf too.
+    let mut deaf_to = SigSet::empty();
+    deaf_to.extend([Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGQUIT]);
+    let _ = deaf_to.thread_block();
+    let family = Family { group: engine.id(), entry: record::entry(&mark.to_string_lossy()) };
+    tell(&format!("started {}", family.group));
+    watch(engine, &family);
     ExitCode::SUCCESS
 }
 
-fn watch(mut engine: Child, group: u32) -> String {
+/// The engine and all it started.
+struct Family {
+    group: u32,
+    entry: String,
+}
+
+impl Family {
+    fn is_alive(&self) -> bool {
+        group::is_alive(self.group) || !group::strays(self.group, &self.entry).is_empty()
+    }
+
+    fn signal(&self, signal: Signal) {
+        group::signal(self.group, signal);
+        group::signal_each(&group::strays(self.group, &self.entry), signal);
+    }
+}
+
+fn watch(mut engine: Child, family: &Family) {
     let (news, told) = mpsc::channel();
     let exits = news.clone();
     std::thread::spawn(move || {
@@ -75,24 +107,25 @@ fn watch(mut engine: Child, group: u32) -> String {
     });
     std::thread::spawn(move || listen(&news));
     let mut ladder = Ladder::default();
-    let mut how = None;
+    let mut exited = false;
     loop {
-        let wait = if ladder.is_climbing() || how.is_some() { LOOK_EVERY } else { Duration::from_secs(3600) };
+        let wait = if ladder.is_climbing() { LOOK_EVERY } else { Duration::from_secs(3600) };
         match told.recv_timeout(wait) {
-            Ok(News::Stop) => ladder.begin(group, PATIENCE),
-            Ok(News::AgentGone) => ladder.begin(group, ORPHANED),
+            Ok(News::Stop) => ladder.begin(family, PATIENCE),
+            Ok(News::AgentGone) => ladder.begin(family, ORPHANED),
             Ok(News::Exited(status)) => {
-                how = Some(describe(status));
+                tell(&format!("exited {}", describe(status)));
+                exited = true;
                 // Whoever the leader left behind is not needed any more.
-                ladder.begin(group, ORPHANED);
+                ladder.begin(family, ORPHANED);
             }
             Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => ladder.begin(group, ORPHANED),
+            Err(RecvTimeoutError::Disconnected) => ladder.begin(family, ORPHANED),
         }
-        match &how {
-            Some(how) if !group::is_alive(group) => return how.clone(),
-            _ => ladder.climb(group),
+        if exited && !family.is_alive() {
+            return;
         }
+        ladder.climb(family);
     }
 }
 
@@ -108,27 +141,29 @@ impl Ladder {
     }
 
     /// Less patience than before shortens the climb; it never begins anew.
-    fn begin(&mut self, group: u32, patience: [Duration; 2]) {
+    fn begin(&mut self, family: &Family, patience: [Duration; 2]) {
         match &mut self.steps {
             None => {
-                group::signal(group, Signal::SIGTERM);
+                family.signal(Signal::SIGTERM);
                 self.steps = Some((Instant::now(), patience, 0));
             }
-            Some((_, old, _)) => *old = patience,
+            Some((_, old, _)) => *old = (*old).min(patience),
         }
     }
 
-    fn climb(&mut self, group: u32) {
-        let Some((since, patience, step)) = &mut self.steps else { return };
+    fn climb(&mut self, family: &Family) {
+        let Some((since, patience, step)) = &mut self.steps else {
+            return;
+        };
         match patience.get(*step) {
             Some(limit) if since.elapsed() < *limit => {}
             Some(_) => {
                 *step += 1;
                 *since = Instant::now();
                 let next = if *step < patience.len() { Signal::SIGTERM } else { Signal::SIGKILL };
-                group::signal(group, next);
+                family.signal(next);
             }
-            None => group::signal(group, Signal::SIGKILL),
+            None => family.signal(Signal::SIGKILL),
         }
     }
 }

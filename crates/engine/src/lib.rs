@@ -4,7 +4,7 @@
 //! ```text
 //! agent ──stdin──▶ guardian ──▶ engine (own process group, children included)
 //!   │                 │ the pipe closes, however the agent ended: ends the group
-//!   └ actor: stopped → starting → ready → draining → stopped; failed → backing off
+//!   └ actor: stopped → starting → ready → draining → stopped; failed, backing off
 //! ```
 //!
 //! Which requests an engine gets is not decided here.
@@ -15,17 +15,24 @@ mod endpoint;
 mod engine;
 mod error;
 mod group;
+mod guard;
 pub mod guardian;
+mod launch;
 mod log;
+mod options;
 mod process;
+mod random;
 mod record;
 mod spec;
 mod start;
+mod state;
 mod status;
 
 pub use endpoint::{Endpoint, EngineHost};
-pub use engine::{Engine, EngineGuard};
+pub use engine::Engine;
 pub use error::EngineError;
+pub use guard::EngineGuard;
+pub use options::{EngineEnv, EngineOptions};
 pub use record::{Swept, sweep};
 pub use spec::{EngineKind, EngineSpec, SpecError};
 pub use status::{EngineState, EngineStatus, Phase};

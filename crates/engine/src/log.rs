@@ -1,4 +1,4 @@
-//! The log of one engine: a bounded file per start, the one before kept, and the last lines at hand for errors.
+//! The log of one engine: bounded files per start, the start before kept, and the last lines at hand for errors.
 
 use std::{
     collections::VecDeque,
@@ -9,8 +9,8 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Bytes after which nothing more is written to a file: engines can be very talkative.
-const FILE_MAX: u64 = 16 << 20;
+/// Bytes of a file; then it becomes the older part, and the older part before it goes. Engines can be very talkative.
+const FILE_MAX: u64 = 8 << 20;
 /// Lines kept at hand.
 const TAIL: usize = 200;
 /// Longest line kept, bytes.
@@ -18,6 +18,7 @@ const LINE_MAX: usize = 4096;
 
 pub(crate) struct EngineLog {
     path: PathBuf,
+    older: PathBuf,
     previous: PathBuf,
     inner: Mutex<Inner>,
 }
@@ -27,13 +28,14 @@ struct Inner {
     file: Option<File>,
     written: u64,
     tail: VecDeque<String>,
-    secret: Option<String>,
+    secrets: Vec<String>,
 }
 
 impl EngineLog {
     pub(crate) fn new(dir: &Path, name: &str) -> Self {
         Self {
             path: dir.join(format!("{name}.log")),
+            older: dir.join(format!("{name}.older.log")),
             previous: dir.join(format!("{name}.previous.log")),
             inner: Mutex::default(),
         }
@@ -47,28 +49,29 @@ impl EngineLog {
         &self.previous
     }
 
-    /// Begins the log of a new start; `secret` never gets into it.
-    pub(crate) fn begin(&self, secret: &str) {
-        let _ = std::fs::rename(&self.path, &self.previous);
-        let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(&self.path);
-        let file =
-            file.inspect_err(|error| tracing::warn!(%error, "the engine's log cannot be written")).ok();
+    /// Begins the log of a new start; none of the `secrets` ever gets into it.
+    pub(crate) fn begin(&self, secrets: Vec<String>) {
         let mut inner = self.lock();
-        *inner = Inner { file, secret: Some(secret.to_owned()), ..Inner::default() };
+        let _ = std::fs::rename(&self.path, &self.previous);
+        let _ = std::fs::remove_file(&self.older);
+        *inner = Inner { file: create(&self.path), secrets, ..Inner::default() };
+        inner.secrets.retain(|secret| !secret.is_empty());
+        // The longest first, so that a secret that contains another is not left in pieces.
+        inner.secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
     }
 
-    pub(crate) fn line(&self, line: &str) {
+    /// Adds a line, and gives it back as it stands there.
+    pub(crate) fn line(&self, line: &str) -> String {
         let mut inner = self.lock();
-        let mut end = line.len().min(LINE_MAX);
-        while !line.is_char_boundary(end) {
-            end -= 1;
+        // Before it is cut, so that no part of a secret is left at the cut.
+        let mut line =
+            inner.secrets.iter().fold(line.to_owned(), |line, secret| line.replace(secret, "[redacted]"));
+        line.truncate(line.floor_char_boundary(LINE_MAX));
+        if inner.written >= FILE_MAX {
+            let _ = std::fs::rename(&self.path, &self.older);
+            (inner.file, inner.written) = (create(&self.path), 0);
         }
-        let mut line = line.get(..end).unwrap_or_default().to_owned();
-        if let Some(secret) = inner.secret.as_deref().filter(|secret| line.contains(*secret)) {
-            line = line.replace(secret, "[redacted]");
-        }
-        if inner.written < FILE_MAX
-            && let Some(file) = &mut inner.file
+        if let Some(file) = &mut inner.file
             && writeln!(file, "{line}").is_ok()
         {
             inner.written += line.len() as u64 + 1;
@@ -76,7 +79,8 @@ impl EngineLog {
         if inner.tail.len() >= TAIL {
             inner.tail.pop_front();
         }
-        inner.tail.push_back(line);
+        inner.tail.push_back(line.clone());
+        line
     }
 
     pub(crate) fn tail(&self, lines: usize) -> String {
@@ -90,33 +94,133 @@ impl EngineLog {
     }
 }
 
+fn create(path: &Path) -> Option<File> {
+    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
+    file.inspect_err(|error| tracing::warn!(%error, "the engine's log cannot be written")).ok()
+}
+
+/// Makes lines of what an engine writes. A carriage return ends one too: that is how progress bars are drawn, and a
+/// model's loading is one. What is longer than any line is let go of, so that memory is bounded.
+#[derive(Default)]
+pub(crate) struct Lines {
+    begun: Vec<u8>,
+}
+
+impl Lines {
+    /// More than a line, so that a secret at its end is whole when it is looked for.
+    const HELD: usize = 2 * LINE_MAX;
+
+    pub(crate) fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&str)) {
+        for piece in bytes.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
+            let (text, ends) = match piece.split_last() {
+                Some((b'\n' | b'\r', text)) => (text, true),
+                _ => (piece, false),
+            };
+            let room = Self::HELD.saturating_sub(self.begun.len());
+            self.begun.extend(text.iter().take(room));
+            if ends {
+                self.end(&mut each);
+            }
+        }
+    }
+
+    /// What was begun and will not be ended any more.
+    pub(crate) fn end(&mut self, mut each: impl FnMut(&str)) {
+        let line = String::from_utf8_lossy(&self.begun).trim_end().to_owned();
+        self.begun.clear();
+        if !line.is_empty() {
+            each(&line);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn begun(dir: &Path, secrets: &[&str]) -> EngineLog {
+        let log = EngineLog::new(dir, "e");
+        log.begin(secrets.iter().map(|&secret| secret.to_owned()).collect());
+        log
+    }
+
+    fn read(path: &Path) -> String {
+        std::fs::read_to_string(path).unwrap()
+    }
+
     #[test]
-    fn keeps_the_last_start_and_hides_the_key() {
+    fn keeps_the_start_before() {
         let dir = tempfile::tempdir().unwrap();
-        let log = EngineLog::new(dir.path(), "e");
-        log.begin("k3y");
+        let log = begun(dir.path(), &[]);
         log.line("first start");
-        log.begin("k3y");
-        log.line("the key is k3y, they say");
-        assert_eq!(std::fs::read_to_string(log.previous()).unwrap(), "first start\n");
-        assert_eq!(std::fs::read_to_string(log.path()).unwrap(), "the key is [redacted], they say\n");
-        assert_eq!(log.tail(5), "the key is [redacted], they say");
+        log.begin(Vec::new());
+        log.line("second start");
+        assert_eq!(
+            (read(log.previous()), read(log.path())),
+            ("first start\n".into(), "second start\n".into())
+        );
+        assert_eq!(log.tail(5), "second start");
+    }
+
+    #[test]
+    fn hides_every_secret_also_where_a_line_is_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = begun(dir.path(), &["k3y", "", "k3y-and-more"]);
+        log.line("the keys are k3y and k3y-and-more, they say");
+        log.line(&format!("{}k3y", "x".repeat(LINE_MAX - 2)));
+        let text = read(log.path());
+        assert!(text.starts_with("the keys are [redacted] and [redacted], they say\n"), "{text}");
+        assert!(!text.contains("k3"), "{text}");
+        assert!(!log.tail(9).contains("k3"));
     }
 
     #[test]
     fn the_tail_and_lines_are_bounded() {
         let dir = tempfile::tempdir().unwrap();
-        let log = EngineLog::new(dir.path(), "e");
-        log.begin("k");
+        let log = begun(dir.path(), &[]);
         for n in 0..TAIL + 10 {
             log.line(&format!("line {n}"));
         }
         log.line(&"ä".repeat(LINE_MAX));
         assert_eq!(log.tail(usize::MAX).lines().count(), TAIL);
         assert!(log.tail(1).len() <= LINE_MAX);
+    }
+
+    #[test]
+    fn files_are_bounded_and_the_newest_lines_are_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = begun(dir.path(), &[]);
+        let lines = 2 * FILE_MAX / LINE_MAX as u64 + 20;
+        for n in 0..lines {
+            log.line(&format!("{n:0>width$}", width = LINE_MAX));
+        }
+        let sizes: Vec<u64> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|file| file.unwrap().metadata().unwrap().len())
+            .collect();
+        assert_eq!(sizes.len(), 2);
+        assert!(sizes.iter().all(|size| *size <= FILE_MAX + LINE_MAX as u64 + 1), "{sizes:?}");
+        assert!(read(log.path()).trim_end().ends_with(&(lines - 1).to_string()));
+    }
+
+    #[test]
+    fn lines_end_with_either_return_and_are_put_together_from_pieces() {
+        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        for piece in [&b"load"[..], b"ing\r\n10%\r", b"20%\r\n\n", b"the end"] {
+            lines.push(piece, |line| seen.push(line.to_owned()));
+        }
+        lines.end(|line| seen.push(line.to_owned()));
+        assert_eq!(seen, ["loading", "10%", "20%", "the end"]);
+    }
+
+    #[test]
+    fn a_line_without_end_is_not_held_whole() {
+        let mut lines = Lines::default();
+        for _ in 0..100 {
+            lines.push(&[b'x'; LINE_MAX], |_| panic!("it did not end"));
+        }
+        let mut length = 0;
+        lines.push(b"\n", |line| length = line.len());
+        assert_eq!(length, Lines::HELD);
     }
 }

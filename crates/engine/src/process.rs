@@ -4,25 +4,37 @@ use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
 
 use nix::sys::signal::Signal;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
-    process::{Child, ChildStdin, Command},
-    sync::watch,
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command},
+    sync::{mpsc, oneshot, watch},
 };
 
-use crate::{error::EngineError, group, guardian, log::EngineLog, record::RecordFile, spec::Launch};
+use crate::{
+    error::EngineError,
+    guardian,
+    launch::Launch,
+    log::{EngineLog, Lines},
+    random,
+    record::{Record, RecordFile},
+};
 
 /// How long the guardian may take to say that the engine runs.
 const SPAWN: Duration = Duration::from_secs(10);
-/// How long the guardian may take to end the engine; its own ladder is shorter.
+/// How long the guardian may take to end the engine; its own ladder takes 15 s at most before it kills.
 const STOP: Duration = Duration::from_secs(20);
+/// How long what was killed may take to be gone.
+const KILLED: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// A running engine.
 pub(crate) struct Process {
     pub(crate) pid: u32,
     exited: watch::Receiver<Option<String>>,
+    flush: mpsc::UnboundedSender<oneshot::Sender<()>>,
     guardian: Child,
     stdin: Option<ChildStdin>,
-    record: Option<RecordFile>,
+    record: Record,
+    file: Option<RecordFile>,
 }
 
 impl Process {
@@ -35,8 +47,17 @@ impl Process {
         log: &Arc<EngineLog>,
     ) -> Result<Self, EngineError> {
         let failed = |reason: String| EngineError::Spawn { name: name.to_owned(), reason };
-        let mut child = Command::new(guardian)
-            .arg("engine-guardian")
+        let mark = random::hex().map_err(|error| failed(error.to_string()))?;
+        let mut command = Command::new(guardian);
+        // INVARIANT 10: the tokens that our own programs read from the environment are not the engine's.
+        for (variable, _) in std::env::vars_os() {
+            if variable.to_str().is_some_and(|name| name.starts_with("MCPCTL_") || name.starts_with("MCPD_"))
+            {
+                command.env_remove(variable);
+            }
+        }
+        let mut child = command
+            .args([guardian::WORD, &mark])
             .arg(&launch.program)
             .args(&launch.args)
             .envs(launch.env.iter().map(|(key, value)| (key, value)))
@@ -46,18 +67,13 @@ impl Process {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|error| failed(error.to_string()))?;
+            .map_err(|error| failed(format!("its guardian `{}`: {error}", guardian.display())))?;
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let (Some(stdin), Some(stdout), Some(stderr)) = (stdin, stdout, stderr) else {
             return Err(failed("its pipes are missing".to_owned()));
         };
-        let log = Arc::clone(log);
-        tokio::spawn(async move {
-            let mut lines = BufReader::new(stderr).split(b'\n');
-            while let Ok(Some(line)) = lines.next_segment().await {
-                log.line(String::from_utf8_lossy(&line).trim_end());
-            }
-        });
+        let (flush, flushes) = mpsc::unbounded_channel();
+        tokio::spawn(pump(stderr, Arc::clone(log), flushes));
         let mut reports = BufReader::new(stdout).lines();
         let first = tokio::time::timeout(SPAWN, reports.next_line()).await;
         let first = first.ok().and_then(Result::ok).flatten();
@@ -65,39 +81,30 @@ impl Process {
             Some(("started", pid)) => {
                 pid.parse().map_err(|_| failed("the guardian is not ours".to_owned()))?
             }
-            Some(("failed", reason)) => return Err(failed(reason.to_owned())),
+            Some(("failed", reason)) => {
+                return Err(failed(format!("`{}`: {reason}", launch.program.display())));
+            }
             _ => return Err(failed("the guardian did not answer".to_owned())),
         };
-        let record = RecordFile::write(state_dir, name, pid)
+        let record = Record::of(name, pid, &mark);
+        let file = RecordFile::write(state_dir, &record)
             .inspect_err(|error| tracing::warn!(%error, "the engine's record cannot be written"))
             .ok();
         let (told, exited) = watch::channel(None);
-        tokio::spawn(async move {
-            let how = loop {
-                match reports.next_line().await {
-                    Ok(Some(line)) => {
-                        if let Some(how) = line.strip_prefix("exited ") {
-                            break how.to_owned();
-                        }
-                    }
-                    // The guardian itself is gone: nobody watches the engine any more, so it goes too.
-                    Ok(None) | Err(_) => {
-                        group::signal(pid, Signal::SIGKILL);
-                        break "its guardian was killed".to_owned();
-                    }
-                }
-            };
-            told.send_replace(Some(how));
-        });
-        Ok(Self { pid, exited, guardian: child, stdin: Some(stdin), record })
+        tokio::spawn(hear(reports, record.clone(), told));
+        Ok(Self { pid, exited, flush, guardian: child, stdin: Some(stdin), record, file })
     }
 
-    /// Waits until the engine has ended, and says how. Does not borrow the process.
+    /// Waits until the engine has ended and its last words are in the log, and says how. Does not borrow the process.
     pub(crate) fn ended(&self) -> impl Future<Output = String> + Send + use<> {
-        let mut exited = self.exited.clone();
+        let (mut exited, flush) = (self.exited.clone(), self.flush.clone());
         async move {
-            let how = exited.wait_for(Option::is_some).await;
-            how.ok().and_then(|how| how.clone()).unwrap_or_else(|| "in an unknown way".to_owned())
+            let how = exited.wait_for(Option::is_some).await.ok().and_then(|how| how.clone());
+            let (done, flushed) = oneshot::channel();
+            if flush.send(done).is_ok() {
+                let _ = flushed.await;
+            }
+            how.unwrap_or_else(|| "in an unknown way".to_owned())
         }
     }
 
@@ -107,13 +114,22 @@ impl Process {
             let _ = stdin.write_all(format!("{}\n", guardian::STOP).as_bytes()).await;
             let _ = stdin.flush().await;
         }
+        // The guardian ends when nothing of the engine is left.
         if tokio::time::timeout(STOP, self.guardian.wait()).await.is_err() {
-            group::signal(self.pid, Signal::SIGKILL);
             let _ = self.guardian.start_kill();
             let _ = self.guardian.wait().await;
         }
-        if let Some(record) = self.record.take() {
-            record.remove();
+        // A guardian that was killed has left that to us.
+        let gone = async {
+            while self.record.is_left() {
+                self.record.signal(Signal::SIGKILL);
+                tokio::time::sleep(LOOK_EVERY).await;
+            }
+        };
+        match tokio::time::timeout(KILLED, gone).await {
+            Ok(()) => drop(self.file.take().map(RecordFile::remove)),
+            // The record stays, so that the next sweep sees to it.
+            Err(_) => tracing::error!(pid = self.pid, "the engine was killed and is still there"),
         }
     }
 }
@@ -123,4 +139,53 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.stdin.take());
     }
+}
+
+/// Brings what the engine writes into its log. A flush is answered when all that had been written is there: reading
+/// goes first, so its turn comes only when there is nothing to read.
+async fn pump(
+    mut output: ChildStderr,
+    log: Arc<EngineLog>,
+    mut flushes: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+) {
+    let (mut lines, mut buffer) = (Lines::default(), vec![0; 16 * 1024]);
+    loop {
+        tokio::select! {
+            biased;
+            read = output.read(&mut buffer) => match read {
+                Ok(length @ 1..) => {
+                    lines.push(buffer.get(..length).unwrap_or_default(), |line| drop(log.line(line)));
+                }
+                _ => break,
+            },
+            Some(done) = flushes.recv() => {
+                lines.end(|line| drop(log.line(line)));
+                let _ = done.send(());
+            }
+        }
+    }
+    lines.end(|line| drop(log.line(line)));
+}
+
+/// Waits for the guardian to say how the engine ended.
+async fn hear(
+    mut reports: tokio::io::Lines<BufReader<ChildStdout>>,
+    record: Record,
+    told: watch::Sender<Option<String>>,
+) {
+    let how = loop {
+        match reports.next_line().await {
+            Ok(Some(line)) => {
+                if let Some(how) = line.strip_prefix("exited ") {
+                    break how.to_owned();
+                }
+            }
+            // The guardian itself is gone: nobody watches the engine any more, so it goes too.
+            Ok(None) | Err(_) => {
+                record.signal(Signal::SIGKILL);
+                break "its guardian was killed".to_owned();
+            }
+        }
+    };
+    told.send_replace(Some(how));
 }

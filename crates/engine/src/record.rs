@@ -1,7 +1,9 @@
 //! The belt to the guardian's braces: which processes an agent started, written down, so that the next agent can end
 //! what is left when agent and guardian were both killed.
 //!
-//! A process is known by its id *and* its start time: ids are reused, and nobody else's process is ended.
+//! Nobody else's process is ended: ids are reused. A group is ended when its leader is the very process that was
+//! recorded, or, where the leader is gone, when one of the group carries the mark that this start alone was given in
+//! its environment. When in doubt, nothing is ended.
 
 use std::{
     io,
@@ -14,34 +16,82 @@ use serde::{Deserialize, Serialize};
 
 use crate::group;
 
+/// The name of the mark in an engine's environment.
+pub(crate) const MARK: &str = "MCPCTL_ENGINE_MARK";
+
 /// A process that was started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+pub(crate) struct Record {
     engine: String,
     /// Leader of its group.
     pid: u32,
-    start_time: Option<u64>,
+    /// Boot and start time, so that a later process of the same id is not taken for it.
+    identity: Option<String>,
+    /// What its environment and its children's says.
+    mark: String,
 }
 
-/// An engine that was left over and is gone now.
+impl Record {
+    pub(crate) fn of(engine: &str, pid: u32, mark: &str) -> Self {
+        let (engine, mark) = (engine.to_owned(), mark.to_owned());
+        Self { engine, pid, identity: group::identity(pid), mark }
+    }
+
+    /// Whether it, its group or what left the group is there.
+    pub(crate) fn is_left(&self) -> bool {
+        self.group_is_left() || !self.strays().is_empty()
+    }
+
+    /// Ends what is left, and nobody else.
+    pub(crate) fn signal(&self, signal: Signal) {
+        if self.group_is_left() {
+            group::signal(self.pid, signal);
+        }
+        group::signal_each(&self.strays(), signal);
+    }
+
+    fn group_is_left(&self) -> bool {
+        if !group::is_alive(self.pid) {
+            return false;
+        }
+        match group::identity(self.pid) {
+            Some(now) => self.identity == Some(now),
+            None => group::carries(self.pid, &entry(&self.mark)) == Some(true),
+        }
+    }
+
+    fn strays(&self) -> Vec<u32> {
+        group::strays(self.pid, &entry(&self.mark))
+    }
+}
+
+/// How a mark stands in an environment.
+pub(crate) fn entry(mark: &str) -> String {
+    format!("{MARK}={mark}")
+}
+
+/// An engine that was left over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Swept {
     /// The engine.
     pub engine: String,
     /// Its process.
     pub pid: u32,
+    /// Whether it is gone now; where it is not, its record stays for the next sweep.
+    pub gone: bool,
 }
 
 /// A record on disk; removed when the process is gone.
 pub(crate) struct RecordFile(PathBuf);
 
 impl RecordFile {
-    pub(crate) fn write(state_dir: &Path, engine: &str, pid: u32) -> io::Result<Self> {
-        let path = state_dir.join(format!("{engine}.json"));
-        let record = Record { engine: engine.to_owned(), pid, start_time: group::start_time(pid) };
+    /// The process is part of the file's name: after a change of configuration, an engine that still drains and its
+    /// successor have the same name.
+    pub(crate) fn write(state_dir: &Path, record: &Record) -> io::Result<Self> {
+        let path = state_dir.join(format!("{}-{}.json", record.engine, record.pid));
         let draft = path.with_extension("draft");
-        std::fs::write(&draft, serde_json::to_vec(&record)?)?;
+        std::fs::write(&draft, serde_json::to_vec(record)?)?;
         std::fs::rename(&draft, &path)?;
         Ok(Self(path))
     }
@@ -52,41 +102,44 @@ impl RecordFile {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// After each signal. Shorter than for an engine in service: nobody is served by what is left over.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// Ends what an agent that was killed left behind, and forgets its records. Call before any engine is started.
+/// Ends what an agent that was killed left behind, and forgets its records. Call before any engine is started, and with
+/// no other agent on the same directory.
 pub async fn sweep(state_dir: &Path) -> Vec<Swept> {
     let mut swept = Vec::new();
-    let Ok(files) = std::fs::read_dir(state_dir) else { return swept };
+    let Ok(files) = std::fs::read_dir(state_dir) else {
+        return swept;
+    };
     for path in
         files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
     {
         let record = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
-        if let Some(record) = record {
-            let same = record.start_time.is_some() && group::start_time(record.pid) == record.start_time;
-            // The leader may be gone while its children live on: a group keeps its number as long as it has members, and
-            // the kernel gives no process an id that is still a group's.
-            let leader_gone = group::start_time(record.pid).is_none();
-            if (same || leader_gone) && group::is_alive(record.pid) {
-                end(record.pid).await;
-                swept.push(Swept { engine: record.engine, pid: record.pid });
-            }
+        let mut gone = true;
+        if let Some(record) = record.filter(Record::is_left) {
+            gone = end(&record).await;
+            swept.push(Swept { engine: record.engine, pid: record.pid, gone });
         }
-        let _ = std::fs::remove_file(&path);
+        if gone {
+            let _ = std::fs::remove_file(&path);
+        }
     }
     swept
 }
 
-async fn end(group: u32) {
+/// Looked at anew before each signal: the group may have ended and its number gone to somebody else.
+async fn end(record: &Record) -> bool {
     for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGKILL] {
-        group::signal(group, signal);
+        record.signal(signal);
         let gone = async {
-            while group::is_alive(group) {
+            while record.is_left() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         if tokio::time::timeout(PATIENCE, gone).await.is_ok() {
-            return;
+            return true;
         }
     }
+    false
 }

@@ -1,7 +1,6 @@
 //! What an engine is started with, checked before anything is spawned.
 
 use std::{
-    ffi::OsString,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -52,6 +51,15 @@ pub enum SpecError {
     /// The model is not there.
     #[error("the model `{0}` does not exist")]
     NoModel(String),
+    /// The model is a directory, where a file is needed.
+    #[error("the model `{0}` is not a file")]
+    NotAFile(String),
+    /// The name would lead out of the directory of logs and records.
+    #[error("`{0}` is no name for an engine")]
+    Name(String),
+    /// An extra argument or variable that would undo what the agent decides.
+    #[error("`{0}` is decided by the agent and cannot be among the extra arguments or the environment")]
+    Reserved(String),
     /// There is no home for `~` to stand for.
     #[error("`{0}` begins with `~`, but HOME is not set")]
     NoHome(String),
@@ -62,18 +70,13 @@ impl SpecError {
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoProgram { hint, .. } => hint.clone(),
+            Self::NotAFile(_) => "name the .gguf file itself".to_owned(),
+            Self::Name(_) => "use letters, digits, `.`, `_` and `-`, as in `small-model`".to_owned(),
+            Self::Reserved(_) => "leave it out".to_owned(),
             Self::NoModel(_) => "check the path in `model`, or download the model first".to_owned(),
             Self::NoHome(_) => "write the whole path".to_owned(),
         })
     }
-}
-
-/// A program with its arguments, ready to be run on a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Launch {
-    pub(crate) program: PathBuf,
-    pub(crate) args: Vec<OsString>,
-    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 impl EngineSpec {
@@ -82,61 +85,16 @@ impl EngineSpec {
     /// # Errors
     /// What is missing.
     pub fn check(&self) -> Result<(), SpecError> {
+        // It becomes part of file names.
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.bytes().all(plain) {
+            return Err(SpecError::Name(self.name.clone()));
+        }
         self.program()?;
         self.model_path().map(drop)
     }
 
-    /// The model's name in requests and answers: what people call it, without the path.
-    pub(crate) fn served_name(&self) -> String {
-        let path = Path::new(&self.model);
-        let last = match self.kind {
-            EngineKind::LlamaServer => path.file_stem(),
-            EngineKind::Vllm if path.exists() => path.file_name(),
-            EngineKind::Vllm => None,
-        };
-        last.map_or_else(|| self.model.clone(), |name| name.to_string_lossy().into_owned())
-    }
-
-    /// The command line for a port. The key travels in the environment, where other users cannot see it.
-    pub(crate) fn launch(&self, port: u16, api_key: &str) -> Result<Launch, SpecError> {
-        let (program, model) = (self.program()?, self.model_path()?);
-        let mut args: Vec<OsString> = Vec::new();
-        let mut env = Vec::new();
-        let (port, served) = (port.to_string(), self.served_name());
-        match self.kind {
-            EngineKind::LlamaServer => {
-                args.extend(["-m".into(), model.into()]);
-                args.extend(["--host", "127.0.0.1", "--port", &port, "--alias", &served].map(Into::into));
-                if let Some(context) = self.context_length {
-                    args.extend(["-c".into(), context.to_string().into()]);
-                }
-                // A short ping interval, because SIGTERM during a stream waits for the next ping.
-                args.extend(["-np", "1", "--no-ui", "--offline", "--sse-ping-interval", "1"].map(Into::into));
-                env.push(("LLAMA_API_KEY", api_key.to_owned()));
-            }
-            EngineKind::Vllm => {
-                let local = Path::new(&model).is_dir();
-                args.extend(["serve".into(), model.into()]);
-                args.extend(
-                    ["--host", "127.0.0.1", "--port", &port, "--served-model-name", &served].map(Into::into),
-                );
-                if let Some(length) = self.context_length {
-                    args.extend(["--max-model-len".into(), length.to_string().into()]);
-                }
-                if let Some(share) = self.gpu_memory_utilization {
-                    args.extend(["--gpu-memory-utilization".into(), share.to_string().into()]);
-                }
-                env.push(("VLLM_API_KEY", api_key.to_owned()));
-                env.push(("VLLM_NO_USAGE_STATS", "1".to_owned()));
-                if local {
-                    env.push(("HF_HUB_OFFLINE", "1".to_owned()));
-                }
-            }
-        }
-        Ok(Launch { program, args, env })
-    }
-
-    fn program(&self) -> Result<PathBuf, SpecError> {
+    pub(crate) fn program(&self) -> Result<PathBuf, SpecError> {
         let missing = |program: &Path, hint: &str| SpecError::NoProgram {
             program: program.display().to_string(),
             hint: hint.to_owned(),
@@ -169,20 +127,25 @@ impl EngineSpec {
         }
     }
 
-    /// The model, which for vLLM may be a name on the hub instead of a path.
-    fn model_path(&self) -> Result<PathBuf, SpecError> {
+    /// The model, which for vLLM may be a name on the hub instead of a path: `OWNER/MODEL` or `MODEL`.
+    pub(crate) fn model_path(&self) -> Result<PathBuf, SpecError> {
+        let path = expand(Path::new(&self.model))?;
         let looks_like_a_path = self.kind == EngineKind::LlamaServer
             || self.model.starts_with(['/', '.', '~'])
-            || Path::new(&self.model).exists();
-        let path = expand(Path::new(&self.model))?;
+            || self.model.ends_with(".gguf")
+            || self.model.matches('/').count() > 1
+            || path.exists();
         if looks_like_a_path && !path.exists() {
             return Err(SpecError::NoModel(self.model.clone()));
+        }
+        if self.kind == EngineKind::LlamaServer && !path.is_file() {
+            return Err(SpecError::NotAFile(self.model.clone()));
         }
         Ok(path)
     }
 }
 
-fn expand(path: &Path) -> Result<PathBuf, SpecError> {
+pub(crate) fn expand(path: &Path) -> Result<PathBuf, SpecError> {
     match path.strip_prefix("~") {
         Err(_) => Ok(path.to_owned()),
         Ok(rest) => match std::env::var_os("HOME") {
@@ -206,46 +169,71 @@ fn is_executable(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    fn spec(kind: EngineKind, model: &str, command: &Path) -> EngineSpec {
+    fn spec(kind: EngineKind, model: &str) -> EngineSpec {
         EngineSpec {
             name: "desk".to_owned(),
             kind,
             model: model.to_owned(),
-            command: Some(command.to_owned()),
+            command: Some(std::env::current_exe().unwrap()),
             venv: None,
-            context_length: Some(2048),
-            gpu_memory_utilization: Some(0.75),
+            context_length: None,
+            gpu_memory_utilization: None,
             idle_timeout: Duration::from_secs(1),
             start_timeout: Duration::from_secs(1),
         }
     }
 
-    fn line(launch: &Launch) -> String {
-        launch.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    #[test]
+    fn a_path_has_to_be_there_and_a_name_on_the_hub_does_not() {
+        for path in ["/no/model", "./no-model", "~/no-model-of-that-name", "a/b/c", "model.gguf"] {
+            let error = spec(EngineKind::Vllm, path).check().unwrap_err();
+            assert_eq!(error, SpecError::NoModel(path.to_owned()));
+        }
+        for name in ["Qwen/Qwen2.5-7B", "gpt2"] {
+            assert_eq!(spec(EngineKind::Vllm, name).check(), Ok(()));
+            assert_eq!(spec(EngineKind::LlamaServer, name).check(), Err(SpecError::NoModel(name.to_owned())));
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let model = dir.path().display().to_string();
+        assert_eq!(spec(EngineKind::Vllm, &model).check(), Ok(()));
+        assert_eq!(spec(EngineKind::LlamaServer, &model).check(), Err(SpecError::NotAFile(model)));
     }
 
     #[test]
-    fn command_lines_say_what_the_configuration_says_and_no_key() {
-        let dir = tempfile::tempdir().unwrap();
-        let program = std::env::current_exe().unwrap();
-        let weights = dir.path().join("tiny.Q4.gguf");
-        std::fs::write(&weights, "").unwrap();
-        let model = weights.display().to_string();
-        let launch = spec(EngineKind::LlamaServer, &model, &program).launch(4711, "k3y").unwrap();
-        let expected = format!(
-            "-m {model} --host 127.0.0.1 --port 4711 --alias tiny.Q4 -c 2048 -np 1 --no-ui --offline --sse-ping-interval 1"
+    fn a_missing_program_is_named_with_what_to_do() {
+        let missing = |change: fn(&mut EngineSpec)| {
+            let mut spec = spec(EngineKind::Vllm, "gpt2");
+            spec.command = None;
+            change(&mut spec);
+            let error = spec.check().unwrap_err();
+            format!("{error}\nhint: {}", error.hint().unwrap())
+        };
+        let said = missing(|spec| spec.venv = Some("/no/venv".into()));
+        assert!(
+            said.starts_with("`/no/venv/bin/vllm` is not there") && said.contains("pip install vllm"),
+            "{said}"
         );
-        assert_eq!(line(&launch), expected);
-        assert_eq!(launch.env, [("LLAMA_API_KEY", "k3y".to_owned())]);
+        let said = missing(|spec| spec.command = Some("no-such-vllm".into()));
+        assert!(said.starts_with("`no-such-vllm` is not there") && said.contains("`command`"), "{said}");
+        // A directory has the executable bit too.
+        let said = missing(|spec| spec.command = Some("/tmp".into()));
+        assert!(said.starts_with("`/tmp` is not there or cannot be run"), "{said}");
+    }
 
-        let launch = spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B", &program).launch(4711, "k3y").unwrap();
-        assert_eq!(
-            line(&launch),
-            "serve Qwen/Qwen2.5-7B --host 127.0.0.1 --port 4711 --served-model-name Qwen/Qwen2.5-7B --max-model-len 2048 --gpu-memory-utilization 0.75"
-        );
-        assert!(launch.env.iter().all(|(name, _)| *name != "HF_HUB_OFFLINE"), "the hub may be needed");
-        let local = dir.path().display().to_string();
-        let launch = spec(EngineKind::Vllm, &local, &program).launch(4711, "k3y").unwrap();
-        assert!(launch.env.contains(&("HF_HUB_OFFLINE", "1".to_owned())));
+    #[test]
+    fn a_name_that_leads_elsewhere_is_refused() {
+        for name in ["", "..", "../x", "a/b", "a b", ".hidden"] {
+            let mut spec = spec(EngineKind::Vllm, "gpt2");
+            spec.name = name.to_owned();
+            assert_eq!(spec.check(), Err(SpecError::Name(name.to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_tilde_is_the_home_directory_and_only_at_the_beginning() {
+        let home = std::env::var("HOME").unwrap();
+        assert_eq!(expand(Path::new("~/x")).unwrap(), Path::new(&home).join("x"));
+        assert_eq!(expand(Path::new("~x")).unwrap(), Path::new("~x"));
+        assert_eq!(expand(Path::new("/a/~/b")).unwrap(), Path::new("/a/~/b"));
     }
 }

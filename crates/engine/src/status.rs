@@ -13,10 +13,12 @@ pub enum EngineState {
     Starting,
     /// Takes requests.
     Ready,
-    /// Takes no new requests and ends when the running ones have.
+    /// Takes no new requests, ends when the running ones have, or is ending.
     Draining,
-    /// Failed, and rests before the next start.
+    /// Failed more than once, and rests before the next start.
     BackingOff,
+    /// Failed; the next request tries again.
+    Failed,
 }
 
 /// How far a start is.

@@ -9,7 +9,9 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_engine::{Engine, EngineError, EngineHost, EngineKind, EngineSpec, EngineState, sweep};
+use mcpctl_engine::{
+    Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Phase, sweep,
+};
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::time::Instant;
@@ -18,7 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(40);
 
 fn example(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
-    here.ancestors().nth(2).unwrap().join("examples").join(name)
+    let path = here.ancestors().nth(2).unwrap().join("examples").join(name);
+    assert!(path.is_file(), "build it first: cargo build -p mcpctl-engine --examples");
+    path
 }
 
 /// A directory with a model file that tells the engine what to do.
@@ -47,9 +51,13 @@ impl World {
     }
 
     fn engine(&self) -> Engine {
+        self.engine_with(EngineOptions::default())
+    }
+
+    fn engine_with(&self, options: EngineOptions) -> Engine {
         let dir = self.dir.path().to_owned();
         let host = EngineHost { guardian: example("agent"), state_dir: dir.clone(), log_dir: dir };
-        Engine::new(self.spec.clone(), host)
+        Engine::with_options(self.spec.clone(), options, host)
     }
 
     /// Processes of the engine that were ever started.
@@ -171,7 +179,7 @@ async fn an_end_that_was_not_asked_for_is_a_failure_and_the_next_request_starts_
     let guard = engine.ensure_ready(soon()).await.unwrap();
     let url = format!("{}/chat/completions", guard.endpoint().base_url);
     let _ = reqwest::Client::builder().no_proxy().build().unwrap().post(url).body("{}").send().await;
-    until("the end is seen", || engine.status().state == EngineState::BackingOff).await;
+    until("the end is seen", || engine.status().state == EngineState::Failed).await;
     assert!(engine.status().last_error.unwrap().contains("exit code 0"));
     drop(guard);
     let guard = engine.ensure_ready(soon()).await.unwrap();
@@ -187,7 +195,8 @@ async fn what_never_becomes_ready_is_stopped_when_its_time_is_over() {
     let engine = world.engine();
     let error = engine.ensure_ready(soon()).await.unwrap_err();
     assert!(matches!(error, EngineError::StartTimeout { .. }), "{error}");
-    assert_eq!(group(world.starts()[0]), 0);
+    until("it is gone", || group(world.starts()[0]) == 0).await;
+    until("that is known", || engine.status().state == EngineState::Failed).await;
 }
 
 #[tokio::test]
@@ -200,13 +209,179 @@ async fn a_port_that_is_taken_is_tried_once_on_another() {
 }
 
 #[tokio::test]
+async fn a_healthy_engine_that_refuses_to_complete_is_not_waited_for_until_its_time_is_over() {
+    let world = World::new("unready\n");
+    let engine = world.engine();
+    let begun = Instant::now();
+    let error = engine.ensure_ready(soon()).await.unwrap_err();
+    assert!(matches!(error, EngineError::WarmUp { .. }), "{error}");
+    assert!(error.to_string().contains("500 Internal Server Error"), "{error}");
+    assert!(begun.elapsed() < world.spec.start_timeout / 2);
+    until("it is gone", || group(world.starts()[0]) == 0).await;
+}
+
+#[tokio::test]
 async fn a_start_that_nobody_waits_for_any_more_is_abandoned() {
     let world = World::new("load 60000\n");
-    let engine = world.engine();
+    let options = EngineOptions { abandon_after: Some(Duration::ZERO), ..EngineOptions::default() };
+    let engine = world.engine_with(options);
     let error = engine.ensure_ready(Instant::now() + Duration::from_millis(300)).await.unwrap_err();
     assert!(matches!(error, EngineError::Deadline { .. }), "{error}");
     until("it is abandoned", || engine.status().state == EngineState::Stopped).await;
-    assert_eq!(group(world.starts()[0]), 0);
+    assert_eq!((group(world.starts()[0]), world.records()), (0, 0));
+    assert_eq!(engine.status().last_error, None, "it is no failure");
+}
+
+#[tokio::test]
+async fn a_start_goes_on_for_somebody_who_comes_again_soon() {
+    let world = World::new("load 600\n");
+    let engine = world.engine();
+    let error = engine.ensure_ready(Instant::now() + Duration::from_millis(100)).await.unwrap_err();
+    assert!(matches!(error, EngineError::Deadline { .. }), "{error}");
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    assert_eq!(world.starts().len(), 1);
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn an_early_exit_is_told_before_stubborn_children_are_gone_and_the_next_start_waits_for_that() {
+    let world = World::new("child\ndie 7 no memory\n");
+    let engine = world.engine();
+    let error = engine.ensure_ready(soon()).await.unwrap_err();
+    assert!(error.to_string().contains("exit code 7") && error.to_string().contains("no memory"), "{error}");
+    let pid = world.starts()[0];
+    assert_eq!(group(pid), 1, "its child is there still");
+    std::fs::write(&world.spec.model, "").unwrap();
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    assert_eq!(group(pid), 0, "two engines do not fit into the memory of one");
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn what_left_the_group_is_ended_too() {
+    let world = World::new("stray\n");
+    let engine = world.engine();
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let file = format!("{}.stray", world.spec.model);
+    let stray: u32 = std::fs::read_to_string(file).unwrap().parse().unwrap();
+    // In a session of its own it leads a group of its own.
+    until("it has its own group", || group(stray) > 0).await;
+    drop(guard);
+    engine.stop().await;
+    assert_eq!(group(stray), 0);
+}
+
+#[tokio::test]
+async fn a_stranger_on_the_engines_port_gets_no_prompt() {
+    let mut world = World::new("shy\n");
+    world.spec.start_timeout = Duration::from_secs(20);
+    let engine = world.engine();
+    let heard = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let (port_file, told) = (format!("{}.port", world.spec.model), std::sync::Arc::clone(&heard));
+    let stranger = tokio::spawn(async move {
+        let mut known = String::new();
+        loop {
+            let port = tokio::fs::read_to_string(&port_file).await.unwrap_or_default();
+            if port.is_empty() || port == known {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+                continue;
+            }
+            known = port;
+            let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{known}")).await.unwrap();
+            let told = std::sync::Arc::clone(&told);
+            tokio::spawn(async move {
+                while let Ok((mut stream, _)) = listener.accept().await {
+                    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+                    let mut head = vec![0; 4096];
+                    let length = stream.read(&mut head).await.unwrap_or(0);
+                    told.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..length]));
+                    let _ = stream
+                        .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+                        .await;
+                }
+            });
+        }
+    });
+    let error = engine.ensure_ready(soon()).await.unwrap_err();
+    stranger.abort();
+    assert!(matches!(error, EngineError::PortTaken { .. }), "{error}");
+    assert_eq!(world.starts().len(), 2, "once more on another port, and no more");
+    let heard = heard.lock().unwrap();
+    assert!(heard.contains("GET /health") && !heard.contains("POST") && !heard.contains("earer"), "{heard}");
+}
+
+#[tokio::test]
+async fn an_engine_that_drains_and_its_successor_of_the_same_name_do_not_disturb_each_other() {
+    let world = World::new("");
+    let (before, after) = (world.engine(), world.engine());
+    let running = before.ensure_ready(soon()).await.unwrap();
+    let ending = tokio::spawn({
+        let before = before.clone();
+        async move { before.shutdown().await }
+    });
+    drop(after.ensure_ready(soon()).await.unwrap());
+    assert_eq!(world.records(), 2);
+    drop(running);
+    ending.await.unwrap();
+    assert_eq!((world.records(), group(world.starts()[0])), (1, 0));
+    assert!(group(world.starts()[1]) > 0 && after.status().state == EngineState::Ready);
+    after.stop().await;
+}
+
+#[tokio::test]
+async fn a_stop_lets_those_down_who_wait_for_the_start() {
+    let world = World::new("load 60000\n");
+    let engine = world.engine();
+    let waiter = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.ensure_ready(soon()).await }
+    });
+    until("it runs", || !world.starts().is_empty()).await;
+    engine.stop().await;
+    let error = waiter.await.unwrap().unwrap_err();
+    assert!(matches!(error, EngineError::Stopped { .. }), "{error}");
+    assert_eq!((group(world.starts()[0]), world.records()), (0, 0));
+    engine.shutdown().await;
+    let error = engine.ensure_ready(soon()).await.unwrap_err();
+    assert!(matches!(error, EngineError::ShuttingDown { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn progress_tells_how_far_a_start_is() {
+    let world = World::new("load 300\n");
+    let engine = world.engine();
+    let mut progress = engine.progress();
+    let watched = tokio::spawn(async move {
+        let mut seen = Vec::new();
+        while progress.changed().await.is_ok() {
+            let status = progress.borrow_and_update().clone();
+            let step = (status.state, status.phase, status.pid.is_some());
+            if seen.last() != Some(&step) {
+                seen.push(step);
+            }
+            if status.state == EngineState::Ready {
+                break;
+            }
+        }
+        seen
+    });
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    let seen = watched.await.unwrap();
+    assert!(seen.contains(&(EngineState::Starting, Some(Phase::Loading), true)), "{seen:?}");
+    assert_eq!(seen.last(), Some(&(EngineState::Ready, None, true)));
+    engine.stop().await;
+}
+
+#[tokio::test]
+async fn inv_16_when_nobody_holds_the_engine_any_more_it_goes() {
+    let world = World::new("");
+    let engine = world.engine();
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let pid = world.starts()[0];
+    drop(engine);
+    assert!(group(pid) > 0, "a request still runs");
+    drop(guard);
+    until("it is gone", || group(pid) == 0).await;
 }
 
 #[tokio::test]
@@ -250,14 +425,18 @@ fn stubborn(world: &mut World) {
     world.spec.command = Some(script);
 }
 
+fn agent_command(world: &World) -> Command {
+    let mut command = Command::new(example("agent"));
+    command.arg(world.spec.command.as_ref().unwrap()).arg(&world.spec.model).arg(world.dir.path());
+    command
+}
+
 fn start_agent(world: &World) -> (std::process::Child, u32) {
-    let mut agent = Command::new(example("agent"))
-        .arg(world.spec.command.as_ref().unwrap())
-        .arg(&world.spec.model)
-        .arg(world.dir.path())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
+    start(agent_command(world))
+}
+
+fn start(mut command: Command) -> (std::process::Child, u32) {
+    let mut agent = command.stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(agent.stdout.take().unwrap()).read_line(&mut line).unwrap();
     (agent, line.trim().strip_prefix("ready ").unwrap().parse().unwrap())
@@ -274,30 +453,117 @@ async fn inv_16_when_the_agent_is_killed_its_engine_goes_even_a_stubborn_one() {
     until("the engine's group is gone", || group(pid) == 0).await;
 }
 
+fn guardian_of(pid: u32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned()
+}
+
+fn signal(signal: &str, pids: &[&str]) {
+    assert!(Command::new("kill").arg(signal).args(pids).status().unwrap().success());
+}
+
 #[tokio::test]
 async fn inv_16_when_agent_and_guardian_are_both_killed_the_next_start_sweeps() {
-    let world = World::new("");
+    let mut world = World::new("child\n");
+    stubborn(&mut world);
     let (mut agent, pid) = start_agent(&world);
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let guardian = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim().to_owned();
-    Command::new("kill").args(["-9", &guardian, &agent.id().to_string()]).status().unwrap();
+    let (guardian, agent_id) = (guardian_of(pid), agent.id().to_string());
+    // Stopped first, so that neither can see the other go and act.
+    signal("-STOP", &[&guardian, &agent_id]);
+    signal("-KILL", &[&guardian, &agent_id]);
     agent.wait().unwrap();
-    // The dying agent may have ended it by itself, when it saw its guardian go.
+    assert!(group(pid) >= 2, "it is left over");
     let swept = sweep(world.dir.path()).await;
     assert_eq!((group(pid), world.records()), (0, 0), "{swept:?}");
+    assert_eq!((swept.len(), swept[0].pid, swept[0].gone), (1, pid, true));
+}
+
+#[tokio::test]
+async fn inv_16_when_only_children_are_left_over_they_are_swept() {
+    let world = World::new("child\n");
+    let (mut agent, pid) = start_agent(&world);
+    let (guardian, agent_id) = (guardian_of(pid), agent.id().to_string());
+    signal("-STOP", &[&guardian, &agent_id]);
+    signal("-KILL", &[&guardian, &agent_id, &pid.to_string()]);
+    agent.wait().unwrap();
+    until("the leader is gone", || !Path::new(&format!("/proc/{pid}")).exists()).await;
+    assert!(group(pid) > 0, "its child is left over");
+    assert_eq!(sweep(world.dir.path()).await.len(), 1);
+    assert_eq!((group(pid), world.records()), (0, 0));
+}
+
+#[tokio::test]
+async fn inv_16_when_the_guardian_is_killed_the_agent_ends_the_engine() {
+    let mut world = World::new("child\n");
+    stubborn(&mut world);
+    let engine = world.engine();
+    let _guard = engine.ensure_ready(soon()).await.unwrap();
+    let pid = world.starts()[0];
+    signal("-KILL", &[&guardian_of(pid)]);
+    until("the engine's group is gone", || group(pid) == 0).await;
+    until("that is known", || engine.status().state == EngineState::Failed).await;
+    assert!(engine.status().last_error.unwrap().contains("its guardian was killed"));
+    assert_eq!(world.records(), 0);
+}
+
+#[tokio::test]
+async fn a_guardian_does_not_hear_what_is_meant_for_the_agent() {
+    let world = World::new("");
+    let engine = world.engine();
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let guardian = guardian_of(world.starts()[0]);
+    for name in ["-TERM", "-INT", "-HUP"] {
+        signal(name, &[&guardian]);
+    }
+    // Pending signals are shown there, so each has arrived.
+    let status = std::fs::read_to_string(format!("/proc/{guardian}/status")).unwrap();
+    let pending = status.lines().find_map(|line| line.strip_prefix("ShdPnd:")).unwrap().trim();
+    assert_eq!(u64::from_str_radix(pending, 16).unwrap(), 1 << 14 | 1 << 1 | 1);
+    assert_eq!(engine.status().state, EngineState::Ready);
+    drop(guard);
+    engine.stop().await;
+    assert_eq!(group(world.starts()[0]), 0, "the engine itself is not deaf, and the guardian has ended it");
+}
+
+#[tokio::test]
+async fn inv_10_the_agents_own_tokens_are_not_in_the_engines_environment() {
+    let world = World::new("");
+    let mut command = agent_command(&world);
+    command
+        .env("MCPCTL_TOKEN", "mcp_secret")
+        .env("MCPD_DATABASE_URL", "postgres://secret")
+        .env("OTHER", "kept");
+    let (mut agent, pid) = start(command);
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(environment.contains("OTHER=kept") && !environment.contains("secret"), "{environment}");
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    until("it is gone", || group(pid) == 0).await;
 }
 
 #[tokio::test]
 async fn a_record_of_another_process_ends_nobody() {
+    use std::os::unix::process::CommandExt as _;
     let world = World::new("");
-    let mut bystander = Command::new("sleep").arg("60").spawn().unwrap();
-    let record = format!(r#"{{"engine":"x","pid":{},"startTime":1}}"#, bystander.id());
-    std::fs::write(world.dir.path().join("x.json"), record).unwrap();
+    // A leader of the recorded number that was started at another time.
+    let mut bystander = Command::new("sleep").arg("60").process_group(0).spawn().unwrap();
+    // A group of the recorded number whose leader is gone, as a shell's pipeline may be.
+    let mut leader = Command::new("sh").args(["-c", "sleep 60 & wait"]).process_group(0).spawn().unwrap();
+    let orphans = leader.id();
+    until("it has a child", || group(orphans) == 2).await;
+    leader.kill().unwrap();
+    leader.wait().unwrap();
+    for (name, pid) in [("x", bystander.id()), ("y", orphans)] {
+        let record = format!(r#"{{"engine":"{name}","pid":{pid},"identity":"another","mark":"m"}}"#);
+        std::fs::write(world.dir.path().join(format!("{name}-{pid}.json")), record).unwrap();
+    }
     assert!(sweep(world.dir.path()).await.is_empty());
     assert!(bystander.try_wait().unwrap().is_none(), "somebody else's process was ended");
-    assert_eq!(world.records(), 0);
+    assert_eq!((group(orphans), world.records()), (1, 0));
     bystander.kill().unwrap();
     bystander.wait().unwrap();
+    signal("-KILL", &["--", &format!("-{orphans}")]);
 }
 
 #[tokio::test]

@@ -1,0 +1,198 @@
+//! The command line and the environment of an engine, as `shared/engines` and the servers' own documentation have them.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    options::EngineOptions,
+    spec::{EngineKind, EngineSpec, SpecError, expand},
+};
+
+/// A program with its arguments, ready to be run on a port.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Launch {
+    pub(crate) program: PathBuf,
+    pub(crate) args: Vec<OsString>,
+    pub(crate) env: Vec<(String, OsString)>,
+}
+
+impl EngineSpec {
+    /// The command line for a port. The key travels in the environment, where other users cannot see it.
+    pub(crate) fn launch(
+        &self,
+        options: &EngineOptions,
+        port: u16,
+        api_key: &str,
+    ) -> Result<Launch, SpecError> {
+        self.check()?;
+        options.check()?;
+        let (program, model) = (self.program()?, self.model_path()?);
+        let (port, served) = (port.to_string(), self.served_name(options));
+        let mut args: Vec<OsString> = Vec::new();
+        let mut env: Vec<(String, OsString)> = Vec::new();
+        let mut set = |name: &str, value: OsString| env.push((name.to_owned(), value));
+        match self.kind {
+            EngineKind::LlamaServer => {
+                args.extend(["-m".into(), model.into()]);
+                args.extend(["--host", "127.0.0.1", "--port", &port, "--alias", &served].map(Into::into));
+                if let Some(context) = self.context_length {
+                    args.extend(["-c".into(), context.to_string().into()]);
+                }
+                // A short ping interval, because SIGTERM during a stream waits for the next ping.
+                args.extend(["-np", "1", "--no-ui", "--offline", "--sse-ping-interval", "1"].map(Into::into));
+            }
+            EngineKind::Vllm => {
+                if model.is_dir() {
+                    set("HF_HUB_OFFLINE", "1".into());
+                }
+                set("VLLM_NO_USAGE_STATS", "1".into());
+                // Leaves the environment of its processes readable, by which what it leaves behind is known.
+                set("SPT_NOENV", "1".into());
+                if let (None, Some(venv)) = (&self.command, &self.venv) {
+                    // Kernels are compiled with tools of that venv, such as ninja.
+                    let venv = expand(venv)?;
+                    set("PATH", first_on_path(&venv.join("bin")));
+                    set("VIRTUAL_ENV", venv.into());
+                }
+                args.extend(["serve".into(), model.into()]);
+                args.extend(
+                    ["--host", "127.0.0.1", "--port", &port, "--served-model-name", &served].map(Into::into),
+                );
+                if let Some(length) = self.context_length {
+                    args.extend(["--max-model-len".into(), length.to_string().into()]);
+                }
+                if let Some(share) = self.gpu_memory_utilization {
+                    args.extend(["--gpu-memory-utilization".into(), share.to_string().into()]);
+                }
+            }
+        }
+        args.extend(options.extra_args.iter().map(Into::into));
+        for (name, value) in options.env.iter() {
+            set(name, value.into());
+        }
+        // Last, so that nothing undoes it.
+        let key_name = match self.kind {
+            EngineKind::LlamaServer => "LLAMA_API_KEY",
+            EngineKind::Vllm => "VLLM_API_KEY",
+        };
+        set(key_name, api_key.into());
+        Ok(Launch { program, args, env })
+    }
+
+    /// The model's name in requests and answers: what people call it, without the path.
+    pub(crate) fn served_name(&self, options: &EngineOptions) -> String {
+        if let Some(name) = &options.api_name {
+            return name.clone();
+        }
+        let path = Path::new(&self.model);
+        let last = match self.kind {
+            EngineKind::LlamaServer => path.file_stem(),
+            EngineKind::Vllm if path.exists() || self.model.starts_with('~') => path.file_name(),
+            EngineKind::Vllm => None,
+        };
+        last.map_or_else(|| self.model.clone(), |name| name.to_string_lossy().into_owned())
+    }
+}
+
+fn first_on_path(dir: &Path) -> OsString {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = std::iter::once(dir.to_owned()).chain(std::env::split_paths(&path));
+    // A directory with a colon in its name cannot be on the path: then the path stays as it is.
+    std::env::join_paths(all).unwrap_or(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+    use super::*;
+
+    fn spec(kind: EngineKind, model: &str) -> EngineSpec {
+        EngineSpec {
+            name: "desk".to_owned(),
+            kind,
+            model: model.to_owned(),
+            command: Some(std::env::current_exe().unwrap()),
+            venv: None,
+            context_length: Some(2048),
+            gpu_memory_utilization: Some(0.75),
+            idle_timeout: Duration::from_secs(1),
+            start_timeout: Duration::from_secs(1),
+        }
+    }
+
+    fn launch(spec: &EngineSpec, options: &EngineOptions) -> Launch {
+        spec.launch(options, 4711, "k3y").unwrap()
+    }
+
+    fn line(launch: &Launch) -> String {
+        launch.args.iter().map(|arg| arg.to_string_lossy()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The value that counts: the last.
+    fn value<'a>(launch: &'a Launch, name: &str) -> Option<&'a str> {
+        launch.env.iter().rev().find(|(n, _)| n == name).map(|(_, value)| value.to_str().unwrap())
+    }
+
+    #[test]
+    fn command_lines_say_what_the_configuration_says_and_no_key() {
+        let dir = tempfile::tempdir().unwrap();
+        let weights = dir.path().join("tiny.Q4.gguf");
+        std::fs::write(&weights, "").unwrap();
+        let model = weights.display().to_string();
+        let options = EngineOptions::default();
+        let llama = launch(&spec(EngineKind::LlamaServer, &model), &options);
+        let expected = format!(
+            "-m {model} --host 127.0.0.1 --port 4711 --alias tiny.Q4 -c 2048 -np 1 --no-ui --offline --sse-ping-interval 1"
+        );
+        assert_eq!(line(&llama), expected);
+        assert_eq!(llama.env, [("LLAMA_API_KEY".to_owned(), OsString::from("k3y"))]);
+
+        let hub = launch(&spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B"), &options);
+        assert_eq!(
+            line(&hub),
+            "serve Qwen/Qwen2.5-7B --host 127.0.0.1 --port 4711 --served-model-name Qwen/Qwen2.5-7B --max-model-len 2048 --gpu-memory-utilization 0.75"
+        );
+        assert_eq!(value(&hub, "HF_HUB_OFFLINE"), None, "the hub may be needed");
+        assert_eq!(
+            (value(&hub, "VLLM_API_KEY"), value(&hub, "VLLM_NO_USAGE_STATS")),
+            (Some("k3y"), Some("1"))
+        );
+        let local = launch(&spec(EngineKind::Vllm, &dir.path().display().to_string()), &options);
+        assert_eq!(value(&local, "HF_HUB_OFFLINE"), Some("1"));
+    }
+
+    #[test]
+    fn options_come_after_and_cannot_take_the_key_away() {
+        let options = EngineOptions {
+            api_name: Some("qwen".to_owned()),
+            extra_args: vec!["--enforce-eager".to_owned()],
+            env: [("VLLM_NO_USAGE_STATS".to_owned(), "0".to_owned())].into_iter().collect(),
+            ..EngineOptions::default()
+        };
+        let launch = launch(&spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B"), &options);
+        let line = line(&launch);
+        assert!(line.contains("--served-model-name qwen ") && line.ends_with(" --enforce-eager"), "{line}");
+        assert_eq!(value(&launch, "VLLM_NO_USAGE_STATS"), Some("0"));
+        let options = EngineOptions { extra_args: vec!["--port=1".to_owned()], ..options };
+        assert!(spec(EngineKind::Vllm, "gpt2").launch(&options, 4711, "k3y").is_err());
+    }
+
+    #[test]
+    fn a_venv_comes_first_on_the_path() {
+        let dir = tempfile::tempdir().unwrap();
+        let bin = dir.path().join("bin");
+        std::fs::create_dir(&bin).unwrap();
+        std::fs::write(bin.join("vllm"), "").unwrap();
+        let mut spec = spec(EngineKind::Vllm, "gpt2");
+        (spec.command, spec.venv) = (None, Some(dir.path().to_owned()));
+        assert!(spec.check().is_err(), "it cannot be run");
+        std::fs::set_permissions(bin.join("vllm"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let launch = launch(&spec, &EngineOptions::default());
+        assert_eq!(launch.program, bin.join("vllm"));
+        assert!(value(&launch, "PATH").unwrap().starts_with(&format!("{}:", bin.display())));
+        assert_eq!(value(&launch, "VIRTUAL_ENV"), dir.path().to_str());
+    }
+}

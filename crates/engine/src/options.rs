@@ -1,0 +1,132 @@
+//! What is seldom said about an engine: the defaults fit most. What it needs to be started at all is its `EngineSpec`.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use crate::spec::SpecError;
+
+/// What is seldom said about an engine.
+#[derive(Debug, Clone, PartialEq)]
+pub struct EngineOptions {
+    /// The model's name in requests to the engine, where it is not what its path says.
+    pub api_name: Option<String>,
+    /// Arguments after those that the agent gives.
+    pub extra_args: Vec<String>,
+    /// Variables for the engine, besides those that it inherits.
+    pub env: EngineEnv,
+    /// How long running requests may go on once the engine is to stop.
+    pub drain_timeout: Duration,
+    /// A start that nobody waits for is broken off after so long, or never. Some time is left by default, so that a
+    /// client that lost patience with a slow start and comes again finds it further on, and not at its beginning.
+    pub abandon_after: Option<Duration>,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self {
+            api_name: None,
+            extra_args: Vec::new(),
+            env: EngineEnv::default(),
+            drain_timeout: Duration::from_secs(30),
+            abandon_after: Some(Duration::from_secs(10)),
+        }
+    }
+}
+
+/// Variables of an engine's environment. Their values may be secrets and are not shown.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct EngineEnv(BTreeMap<String, String>);
+
+impl EngineEnv {
+    /// Name and value of each.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl FromIterator<(String, String)> for EngineEnv {
+    fn from_iter<I: IntoIterator<Item = (String, String)>>(variables: I) -> Self {
+        Self(variables.into_iter().collect())
+    }
+}
+
+impl fmt::Debug for EngineEnv {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+/// Where it listens, who may ask it, what it runs and under which name: what the agent decides, of both servers.
+const RESERVED_ARGS: [&str; 13] = [
+    "--host",
+    "--port",
+    "--reuse-port",
+    "--uds",
+    "--api-key",
+    "--api-key-file",
+    "--ssl-key-file",
+    "--ssl-keyfile",
+    "--ssl-cert-file",
+    "--ssl-certfile",
+    "--alias",
+    "--served-model-name",
+    "--model",
+];
+const RESERVED_SHORT: [&str; 2] = ["-m", "-a"];
+const RESERVED_ENV: [&str; 3] = ["LLAMA_API_KEY", "VLLM_API_KEY", crate::record::MARK];
+
+impl EngineOptions {
+    /// Whether they leave alone what the agent decides.
+    ///
+    /// # Errors
+    /// Names what does not.
+    pub fn check(&self) -> Result<(), SpecError> {
+        for arg in &self.extra_args {
+            let flag = arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag);
+            // vLLM takes underscores for hyphens, and both are as good as the other there.
+            let flag = flag.replace('_', "-");
+            if RESERVED_ARGS.contains(&flag.as_str()) || RESERVED_SHORT.contains(&flag.as_str()) {
+                return Err(SpecError::Reserved(flag));
+            }
+        }
+        let odd = |name: &str| name.is_empty() || name.contains(['=', '\0']) || RESERVED_ENV.contains(&name);
+        match self.env.iter().find(|(name, value)| odd(name) || value.contains('\0')) {
+            Some((name, _)) => Err(SpecError::Reserved(name.to_owned())),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(args: &[&str], env: &[(&str, &str)]) -> EngineOptions {
+        EngineOptions {
+            extra_args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            env: env.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect(),
+            ..EngineOptions::default()
+        }
+    }
+
+    #[test]
+    fn what_the_agent_decides_cannot_be_undone() {
+        for arg in
+            ["--host", "--host=0.0.0.0", "--port", "--api-key=x", "--api_key", "--served_model_name=x", "-m"]
+        {
+            assert!(matches!(with(&[arg], &[]).check(), Err(SpecError::Reserved(_))), "{arg}");
+        }
+        for name in ["VLLM_API_KEY", "LLAMA_API_KEY", "", "A=B"] {
+            assert_eq!(with(&[], &[(name, "x")]).check(), Err(SpecError::Reserved(name.to_owned())));
+        }
+        assert_eq!(
+            with(&["--enforce-eager", "-ngl", "0"], &[("VLLM_CPU_KVCACHE_SPACE", "1")]).check(),
+            Ok(())
+        );
+    }
+
+    #[test]
+    fn values_of_the_environment_are_not_shown() {
+        let shown = format!("{:?}", with(&[], &[("HF_TOKEN", "hf_secret")]));
+        assert!(shown.contains("HF_TOKEN") && !shown.contains("hf_secret"), "{shown}");
+    }
+}
