@@ -49,13 +49,20 @@ async fn what_somebody_else_changed_meanwhile_is_not_overwritten() {
     let mcpd = Mcpd::start().await;
     let mut shell = with_llm(&mcpd).await;
     let mcpctl = program("mcpctl");
-    let patch = format!("{} patch llm claude -p '{{\"model\": \"theirs\"}}' >&2", mcpctl.display());
-    edits(&mut shell, &format!("{patch}\nsed -i 's/model: before/model: mine/' \"$1\"\n"));
-    let said = shell.run(&["edit", "llm", "claude"]).await.failed(1);
-    assert!(said.contains("hint: read it again and repeat the change"), "{said}");
-    let (_, text) = kept(&said);
-    assert!(text.contains("model: mine"), "{text}");
-    assert_eq!(shell.run(&["get", "llm/claude", "-o", "jsonpath={.model}"]).await.good(), "theirs\n");
+    let patch =
+        |model: &str| format!("{} patch llm claude -p '{{\"model\": \"{model}\"}}' >&2", mcpctl.display());
+    // Also where the line that says the revision did not survive the editor.
+    for (theirs, sed) in
+        [("theirs", "s/^model: .*/model: mine/"), ("again", "s/^model: .*/model: mine/; /^revision:/d")]
+    {
+        edits(&mut shell, &format!("{}\nsed -i '{sed}' \"$1\"\n", patch(theirs)));
+        let said = shell.run(&["edit", "llm", "claude"]).await.failed(1);
+        assert!(said.contains("hint: read it again and repeat the change"), "{said}");
+        let (_, text) = kept(&said);
+        assert!(text.contains("model: mine"), "{text}");
+        let model = shell.run(&["get", "llm/claude", "-o", "jsonpath={.model}"]).await.good();
+        assert_eq!(model.trim(), theirs);
+    }
 }
 
 #[tokio::test]
