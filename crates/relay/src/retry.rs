@@ -90,3 +90,53 @@ fn wait_before_next(
     // The budget is asked last: a repetition that does not happen costs nothing.
     (now + wait < policy.deadline && budget.take(now)).then_some(wait)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(class: FailureClass, retry_after: Option<Duration>) -> Failure {
+        let mut failure = Failure::new(class, "for a test");
+        failure.retry_after = retry_after;
+        failure
+    }
+
+    /// The wait before the attempt after `attempts`, with full jitter at its longest.
+    fn wait(class: FailureClass, attempts: u32, retry_after: Option<Duration>) -> Option<Duration> {
+        let policy = RetryPolicy { max: 2, deadline: Instant::now() + Duration::from_secs(60) };
+        wait_before_next(&failure(class, retry_after), attempts, policy, &RetryBudget::default(), 1.0)
+    }
+
+    #[test]
+    fn each_class_is_repeated_as_the_contract_says() {
+        let seconds = Duration::from_secs;
+        assert_eq!(wait(FailureClass::Connect, 1, None), Some(Duration::ZERO));
+        assert_eq!(wait(FailureClass::Connect, 2, None), None, "once");
+        assert_eq!(wait(FailureClass::ServerError, 1, None), Some(Duration::from_millis(250)));
+        assert_eq!(wait(FailureClass::ServerError, 2, None), Some(Duration::from_millis(500)));
+        assert_eq!(wait(FailureClass::ServerError, 3, None), None, "two besides the first");
+        assert_eq!(wait(FailureClass::RateLimited, 1, Some(seconds(3))), Some(seconds(3)));
+        assert_eq!(
+            wait(FailureClass::RateLimited, 1, Some(seconds(6))),
+            None,
+            "too long to wait for the caller"
+        );
+        for class in FailureClass::ALL {
+            let repeated = [FailureClass::Connect, FailureClass::ServerError, FailureClass::RateLimited];
+            assert_eq!(wait(class, 1, None).is_some(), repeated.contains(&class), "{class}");
+        }
+    }
+
+    #[test]
+    fn inv_15_no_wait_goes_beyond_the_deadline_or_the_budget() {
+        let budget = RetryBudget::default();
+        let busy = failure(FailureClass::ServerError, None);
+        let late = RetryPolicy { max: 2, deadline: Instant::now() + Duration::from_millis(100) };
+        assert_eq!(wait_before_next(&busy, 1, late, &budget, 1.0), None);
+        let none = RetryPolicy { max: 0, deadline: Instant::now() + Duration::from_secs(60) };
+        assert_eq!(wait_before_next(&busy, 1, none, &budget, 0.0), None);
+        let policy = RetryPolicy { max: 2, ..none };
+        let taken = (0..5).filter(|_| wait_before_next(&busy, 1, policy, &budget, 0.0).is_some()).count();
+        assert_eq!(taken, 2, "a quiet Llm has two in ten seconds");
+    }
+}
