@@ -23,6 +23,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<()> {
     // First and once: tests of whole daemons start the programs that this puts into the target folder.
     cargo::build_programs()?;
+    // Tests of engines start examples; a runner that is told which targets to test does not build them as programs.
+    cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
     let nextest = cargo::command(&["nextest", "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -30,12 +32,15 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .is_ok_and(|status| status.success());
     let runner: (&[&str], ClosingLine) = if nextest {
         (
-            &["nextest", "run", "--workspace", "--all-targets", "--locked", "--no-tests=pass"],
+            &["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--no-tests=pass"],
             Tally::of_nextest,
         )
     } else {
         anstream::eprintln!("cargo-nextest is not installed: using cargo's own runner");
-        (&["test", "--workspace", "--all-targets", "--locked", "--no-fail-fast"], Tally::of_cargo)
+        (
+            &["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"],
+            Tally::of_cargo,
+        )
     };
     let documentation: (&[&str], ClosingLine) =
         (&["test", "--workspace", "--doc", "--locked", "--no-fail-fast"], Tally::of_cargo);
