@@ -324,7 +324,7 @@ impl Machine {
         };
         effects.push(Effect::StopsDone);
         if self.ending {
-            self.refuse(waiters, &self.shutting_down(), effects);
+            // Nobody waits: the stop let down whoever did, and whoever came after it.
             return;
         }
         // What is missing is looked for anew by every request, which costs nothing: only engines that ran rest.

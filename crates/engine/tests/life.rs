@@ -18,10 +18,29 @@ use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
+/// A program of this crate's examples. Where tests are run with `--all-targets`, cargo builds examples as tests and not as
+/// programs: then they are built here, once for all.
 fn example(name: &str) -> PathBuf {
     let here = std::env::current_exe().unwrap();
-    let path = here.ancestors().nth(2).unwrap().join("examples").join(name);
-    assert!(path.is_file(), "build it first: cargo build -p mcpctl-engine --examples");
+    let profile = here.ancestors().nth(2).unwrap();
+    let path = profile.join("examples").join(name);
+    if !path.is_file() {
+        let mut build = Command::new(env!("CARGO"));
+        build.args([
+            "build",
+            "--quiet",
+            "--locked",
+            "--package",
+            "mcpctl-engine",
+            "--examples",
+            "--target-dir",
+        ]);
+        build.arg(profile.parent().unwrap()).current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success() && path.is_file(), "`{name}` cannot be built");
+    }
     path
 }
 
@@ -451,6 +470,18 @@ async fn inv_16_when_the_agent_is_killed_its_engine_goes_even_a_stubborn_one() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     until("the engine's group is gone", || group(pid) == 0).await;
+}
+
+#[tokio::test]
+async fn inv_16_when_the_agent_is_killed_what_left_the_group_goes_too() {
+    let world = World::new("stray\n");
+    let (mut agent, pid) = start_agent(&world);
+    let file = format!("{}.stray", world.spec.model);
+    let stray: u32 = std::fs::read_to_string(file).unwrap().parse().unwrap();
+    until("it has its own group", || group(stray) > 0).await;
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    until("both are gone", || group(pid) + group(stray) == 0).await;
 }
 
 fn guardian_of(pid: u32) -> String {

@@ -217,7 +217,8 @@ enum Process {
 enum Move {
     Ask,
     Leave,
-    Release,
+    ReleaseNewest,
+    ReleaseOldest,
     Stop,
     StopForGood,
     StartReady,
@@ -228,10 +229,11 @@ enum Move {
     Wait,
 }
 
-const MOVES: [Move; 11] = [
+const MOVES: [Move; 12] = [
     Move::Ask,
     Move::Leave,
-    Move::Release,
+    Move::ReleaseNewest,
+    Move::ReleaseOldest,
     Move::Stop,
     Move::StopForGood,
     Move::StartReady,
@@ -253,7 +255,12 @@ impl World {
                 Event::Ask(world.asked)
             }
             Move::Leave => Event::Left(world.waiting.pop_first()?),
-            Move::Release => Event::Released { start: world.guards.pop()? },
+            Move::ReleaseNewest => Event::Released { start: world.guards.pop()? },
+            // Perhaps of a start that is long over.
+            Move::ReleaseOldest => {
+                (!world.guards.is_empty()).then_some(())?;
+                Event::Released { start: world.guards.remove(0) }
+            }
             Move::Stop => Event::Stop { for_good: false },
             Move::StopForGood => Event::Stop { for_good: true },
             Move::StartReady => {
