@@ -60,6 +60,9 @@ pub struct Chat {
     pub model: String,
     /// `{role, content}` each.
     pub messages: Vec<Value>,
+    /// Longest answer; the model's own limit where nothing is said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
 }
 
 impl Client {
@@ -232,12 +235,14 @@ impl Client {
 
     /// Asks a model; the answer streams.
     pub async fn chat(&self, chat: &Chat) -> Result<ChatStream, ClientError> {
-        let body = json!({
-            "model": chat.model,
-            "messages": chat.messages,
-            "stream": true,
-            "stream_options": {"include_usage": true},
-        });
+        #[derive(Serialize)]
+        struct Streamed<'a> {
+            #[serde(flatten)]
+            chat: &'a Chat,
+            stream: bool,
+            stream_options: Value,
+        }
+        let body = Streamed { chat, stream: true, stream_options: json!({"include_usage": true}) };
         let request = self.untimed(Method::POST, &["v1", "chat", "completions"])?.json(&body);
         self.send(request).await.map(ChatStream::new)
     }

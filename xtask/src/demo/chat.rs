@@ -22,7 +22,9 @@ pub(crate) enum Told {
 
 /// Asks through `client`; `status` is that of the agent, watched while nothing comes.
 pub(crate) async fn ask(say: &Say, client: &Client, status: &Client) -> Result<Told> {
-    let chat = Chat { model: LLM.to_owned(), messages: vec![json!({"role": "user", "content": QUESTION})] };
+    let messages = vec![json!({"role": "user", "content": QUESTION})];
+    // Small models sometimes do not find an end.
+    let chat = Chat { model: LLM.to_owned(), messages, max_tokens: Some(60) };
     let answer = client.chat(&chat);
     tokio::pin!(answer);
     let mut shown = String::new();

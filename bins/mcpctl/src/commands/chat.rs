@@ -58,7 +58,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Some(llm) => llm,
         None => only_llm(&through.client).await?,
     };
-    let mut chat = Chat { model: llm, messages: Vec::new() };
+    let mut chat = Chat { model: llm, messages: Vec::new(), max_tokens: None };
     match prompt {
         Some(prompt) => ask(&through, &mut chat, &prompt).await?,
         None => converse(&through, &mut chat).await?,
