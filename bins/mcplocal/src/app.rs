@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use mcpctl_client::Probe;
 use mcpctl_engine::EngineHost;
 use mcpctl_failover::{BreakerPolicy, FailoverRouter, ProviderRegistry};
+use mcpctl_server::Address;
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, Peer, Timeouts};
 use url::Url;
@@ -36,6 +37,8 @@ pub struct App {
     pub metrics: McplocalMetrics,
     /// How engines are started.
     pub host: EngineHost,
+    /// Where the agent listens, with the port that it got.
+    pub listen: Address,
     /// Since when the agent runs.
     pub started_at: Timestamp,
     last: Mutex<Option<Entry>>,
@@ -105,6 +108,7 @@ impl App {
     /// When the probe cannot be set up.
     pub fn new(
         config: Config,
+        listen: Address,
         host: EngineHost,
         identity: Identity,
         journal: Journal,
@@ -116,6 +120,7 @@ impl App {
             journal,
             metrics: McplocalMetrics::new(),
             host,
+            listen,
             started_at: Timestamp::now(),
             last: Mutex::default(),
         })

@@ -119,7 +119,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let identity = Identity::load(&state_dir, contexts)?;
     let journal = Journal::open(&state_dir)
         .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
-    let app = Arc::new(App::new(config, host, identity, journal)?);
+    let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
     tracing::warn!("no proof key of mcpd is pinned: probes go by their status alone");
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 

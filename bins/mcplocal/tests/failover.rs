@@ -219,7 +219,9 @@ async fn the_breaker_skips_the_primary_but_asks_the_centre_every_time() {
     assert_eq!(text(world.chat().await).await, "from the desk");
     assert_eq!(posts(&world), asked, "the primary rests");
     assert_eq!(world.probes(), probed + 1, "the centre is asked all the same");
-    assert_eq!(world.agent.status().await["breakers"][0]["llm"], "claude");
+    let status = world.agent.status().await;
+    assert_eq!(status["breakers"][0]["llm"], "claude");
+    assert_eq!(format!("http://{}", status["listen"].as_str().unwrap()), world.agent.url());
 
     world.provider.listen();
     eventually("the traffic returns", async || {

@@ -35,7 +35,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "server": config.server,
         "inference": config.inference,
-        "listen": config.listen.to_string(),
+        "listen": app.listen.to_string(),
         "startedAt": app.started_at,
         "signedInAs": app.identity.user(&config.server),
         "providers": runtime.registry.providers().map(|(_, running)| provider(running)).collect::<Vec<_>>(),
