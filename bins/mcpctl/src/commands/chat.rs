@@ -274,3 +274,16 @@ impl Progress {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_command;
+
+    #[test]
+    fn a_models_words_do_not_command_a_terminal() {
+        let shown = |text: &str| text.replace(is_command, "");
+        // ESC, BEL, CSI as one character (C1), carriage return over what stands there, delete.
+        assert_eq!(shown("\x1b[2Ja\x07b\u{9b}31mc\rd\x7fe"), "[2Jab31mcde");
+        assert_eq!(shown("lines\n\tand tabs, Umläute, 你好, 🦀"), "lines\n\tand tabs, Umläute, 你好, 🦀");
+    }
+}
