@@ -21,8 +21,7 @@ fn main() -> ExitCode {
     }
     let args: Vec<String> = std::env::args().skip(1).collect();
     let dir = PathBuf::from(&args[2]);
-    let host =
-        EngineHost { guardian: std::env::current_exe().unwrap(), state_dir: dir.clone(), log_dir: dir };
+    let host = EngineHost::new(std::env::current_exe().unwrap(), dir.clone(), dir);
     let spec = EngineSpec {
         name: "owned".to_owned(),
         kind: EngineKind::LlamaServer,
@@ -31,6 +30,9 @@ fn main() -> ExitCode {
         venv: None,
         context_length: None,
         gpu_memory_utilization: None,
+        tensor_parallel_size: None,
+        dtype: None,
+        quantization: None,
         idle_timeout: Duration::from_secs(600),
         start_timeout: Duration::from_secs(30),
     };

@@ -1,8 +1,9 @@
-//! An engine for tests: speaks just enough of llama-server, and does what the lines of its model file say.
+//! An engine for tests: speaks just enough of llama-server and vLLM, and does what the lines of its model file say.
 //!
 //! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `crash` ends
 //! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own,
-//! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens.
+//! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens, `restless`
+//! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -21,9 +22,14 @@ use std::{
 fn main() {
     let args: Vec<String> = std::env::args().collect();
     let after = |flag: &str| args[args.iter().position(|arg| arg == flag).unwrap() + 1].clone();
-    let (model, port) = (after("-m"), after("--port"));
+    let vllm = args.get(1).is_some_and(|arg| arg == "serve");
+    let (model, port) = (if vllm { args[2].clone() } else { after("-m") }, after("--port"));
     let script = std::fs::read_to_string(&model).unwrap();
-    let key = std::env::var("LLAMA_API_KEY").unwrap();
+    let key = std::env::var(if vllm { "VLLM_API_KEY" } else { "LLAMA_API_KEY" }).unwrap();
+    let sleeps = args.iter().any(|arg| arg == "--enable-sleep-mode")
+        && std::env::var("VLLM_SERVER_DEV_MODE").is_ok_and(|value| value == "1")
+        && !script.contains("restless");
+    let mut asleep = false;
     eprintln!("fake engine on port {port} with key {key}");
     std::fs::OpenOptions::new()
         .create(true)
@@ -84,6 +90,16 @@ fn main() {
             .map_or(0, |(_, rest)| rest.lines().next().unwrap().trim().parse().unwrap());
         let mut body = vec![0; length];
         let _ = reader.read_exact(&mut body);
+        if says("hang").is_some() && std::path::Path::new(&format!("{model}.hang")).exists() {
+            std::mem::forget(stream);
+            continue;
+        }
+        if sleeps && (head.starts_with("POST /sleep?level=1 ") || head.starts_with("POST /wake_up ")) {
+            asleep = head.starts_with("POST /sleep");
+            eprintln!("{}", if asleep { "falls asleep" } else { "wakes" });
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            continue;
+        }
         let known = head.contains(&format!("Bearer {key}"));
         let status = if begun.elapsed() < load {
             "503 Service Unavailable"
@@ -91,7 +107,9 @@ fn main() {
             "200 OK"
         } else if !known {
             "401 Unauthorized"
-        } else if says("unready").is_some() {
+        } else if head.starts_with("POST /sleep") || head.starts_with("POST /wake_up") {
+            "404 Not Found"
+        } else if says("unready").is_some() || asleep {
             "500 Internal Server Error"
         } else {
             "200 OK"

@@ -2,7 +2,7 @@
 //! commands, so nobody acts on a look at a state that has changed since: an idle stop and a new request cannot cross,
 //! because both are this task's next step.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use tokio::{
@@ -11,30 +11,28 @@ use tokio::{
 };
 
 use crate::{
-    endpoint::Endpoint,
+    arbiter::Party,
     error::EngineError,
     guard::{Answer, Command, EngineGuard},
     process::Process,
-    start::{Failed, Line, Live, Starter, TAIL},
-    state::{Effect, Event, Machine, Patience, State, WaiterId},
-    status::{EngineState, EngineStatus, Phase},
+    start::{Failed, Line, Running, Starter, TAIL, Told},
+    state::{Effect, Event, Machine, Policy, Rest, State, WaiterId},
+    status::{EngineState, EngineStatus},
 };
 
 /// After so long in the state ready, an engine that ends by itself is not in a crash loop.
-const PROVEN: std::time::Duration = std::time::Duration::from_secs(60);
+const PROVEN: Duration = Duration::from_secs(60);
+/// A machine that was suspended for less was not suspended: its clocks are read one after the other.
+const SUSPENDED: Duration = Duration::from_secs(1);
 
 /// What the actor's own tasks report.
 enum Report {
-    Progress { start: u32, phase: Phase, pid: Option<u32>, port: Option<u16> },
-    Start(Result<Live, Failed>),
+    Progress { start: u32, told: Told },
+    Start(Result<Running, Failed>),
+    Slept(Running, Result<(), EngineError>),
+    Checked { start: u32, sound: Result<(), EngineError> },
     Exited { start: u32, how: String },
     Ended,
-}
-
-/// The process there is: at most one.
-struct Running {
-    process: Box<Process>,
-    endpoint: Option<Arc<Endpoint>>,
 }
 
 pub(crate) struct Actor {
@@ -47,7 +45,10 @@ pub(crate) struct Actor {
     answers: HashMap<WaiterId, Answer>,
     stops: Vec<oneshot::Sender<()>>,
     cancel: watch::Sender<bool>,
+    /// The process there is: at most one. A task that wakes it or puts it to sleep has it meanwhile.
     running: Option<Running>,
+    /// How long the machine had been suspended when the engine was last known to answer.
+    suspended: Duration,
 }
 
 impl Actor {
@@ -58,15 +59,20 @@ impl Actor {
         commands: mpsc::WeakUnboundedSender<Command>,
         mut received: mpsc::UnboundedReceiver<Command>,
     ) {
-        let patience = Patience {
-            idle: starter.spec.idle_timeout,
-            drain: starter.options.drain_timeout,
-            unwanted: starter.options.abandon_after,
+        let options = &starter.options;
+        let as_many_as_come = |limit: Option<u32>| limit.map_or(usize::MAX, |limit| limit as usize);
+        let policy = Policy {
+            idle: (!options.keep).then_some(starter.spec.idle_timeout),
+            drain: options.drain_timeout,
+            unwanted: options.abandon_after,
             proven: PROVEN,
+            concurrency: as_many_as_come(options.concurrency.map(NonZeroU32::get)),
+            queue: as_many_as_come(options.queue),
+            rest: if options.standby { Rest::Sleep } else { Rest::Stop },
         };
         let (report, mut reports) = mpsc::unbounded_channel();
         let mut actor = Self {
-            machine: Machine::new(starter.spec.name.clone(), patience),
+            machine: Machine::new(starter.spec.name.clone(), policy),
             starter: Arc::new(starter),
             status,
             commands,
@@ -75,6 +81,7 @@ impl Actor {
             stops: Vec::new(),
             cancel: watch::Sender::new(false),
             running: None,
+            suspended: Duration::ZERO,
         };
         let mut held = true;
         while !actor.machine.is_over() {
@@ -90,7 +97,10 @@ impl Actor {
                 biased;
                 Some(report) = reports.recv() => actor.heard(report),
                 command = received.recv(), if held => match command {
-                    Some(command) => Some(actor.asked(command)),
+                    Some(command) => {
+                        actor.look_for_suspension();
+                        Some(actor.asked(command))
+                    }
                     None => {
                         held = false;
                         Some(Event::Stop { for_good: true })
@@ -114,7 +124,12 @@ impl Actor {
                 self.answers.remove(&id);
                 Event::Left(id)
             }
-            Command::Released { start } => Event::Released { start },
+            Command::Released { start, since } => {
+                self.status.send_modify(|status| status.last_used = Some(Timestamp::now()));
+                Event::Released { start, held: since.elapsed() }
+            }
+            Command::Suspect { start } => Event::Suspect { start },
+            Command::Yield { start } => Event::Yield { start },
             Command::Stop { done, for_good } => {
                 self.stops.push(done);
                 Event::Stop { for_good }
@@ -125,31 +140,59 @@ impl Actor {
     fn heard(&mut self, report: Report) -> Option<Event> {
         let name = || self.starter.spec.name.clone();
         match report {
-            Report::Progress { start, phase, pid, port } => {
+            Report::Progress { start, told: Told { phase, percent, at } } => {
                 let current = start == self.machine.starts();
                 if current && matches!(self.machine.state(), State::Starting { .. }) {
                     self.status.send_modify(|status| {
-                        (status.phase, status.pid, status.port) = (Some(phase), pid, port);
+                        (status.phase, status.percent) = (Some(phase), percent);
+                        if let Some((pid, port)) = at {
+                            (status.pid, status.port) = (Some(pid), Some(port));
+                        }
                     });
                 }
                 None
             }
-            Report::Start(Ok(Live { process, endpoint })) => {
-                self.watch(&process);
-                self.running = Some(Running { process, endpoint: Some(endpoint) });
+            Report::Start(Ok(running)) => {
+                // What was woken is watched already.
+                if !matches!(self.machine.state(), State::Starting { waking: true, .. }) {
+                    self.watch(&running.process);
+                }
+                self.running = Some(running);
+                self.suspended = self.starter.host.suspended.suspended();
                 Some(Event::Started)
             }
-            Report::Start(Err(Failed { error, process })) => {
+            Report::Start(Err(Failed { error, left })) => {
                 if matches!(self.machine.state(), State::Starting { .. }) {
                     tracing::warn!(engine = name(), %error, "the engine did not start");
                 }
-                let left = process.is_some();
-                self.running = process.map(|process| Running { process, endpoint: None });
-                Some(Event::StartFailed { error, left })
+                let event = Event::StartFailed { error, left: left.is_some() };
+                self.running = left;
+                Some(event)
+            }
+            Report::Slept(running, slept) => {
+                self.running = Some(running);
+                Some(match slept {
+                    Ok(()) => Event::Slept,
+                    Err(error) => {
+                        tracing::warn!(engine = name(), %error, "stopping it instead");
+                        Event::SleepFailed { error }
+                    }
+                })
+            }
+            Report::Checked { start, sound } => {
+                self.suspended = self.starter.host.suspended.suspended();
+                Some(match sound {
+                    Ok(()) => Event::Sound { start },
+                    Err(error) => {
+                        tracing::warn!(engine = name(), %error, "ending it");
+                        Event::Broken { start, error }
+                    }
+                })
             }
             Report::Exited { start, how } => {
                 let error = EngineError::Exited { name: name(), how, tail: self.starter.log.tail(TAIL) };
-                if matches!(self.machine.state(), State::Ready { .. }) && start == self.machine.starts() {
+                let awake = matches!(self.machine.state(), State::Ready { .. } | State::Sleeping);
+                if awake && start == self.machine.starts() {
                     tracing::warn!(engine = name(), %error, "the engine ended by itself");
                 }
                 Some(Event::Exited { start, error })
@@ -167,7 +210,7 @@ impl Actor {
         self.publish();
         let engine = &self.starter.spec.name;
         if !effects.is_empty() && idle {
-            tracing::info!(engine, "idle for long enough, stopping");
+            tracing::info!(engine, "idle for long enough");
         }
         if !effects.is_empty() && unwanted {
             tracing::info!(engine, "nobody waits for the start any more, breaking it off");
@@ -179,7 +222,13 @@ impl Actor {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Start => self.start(),
+            Effect::Start => self.start(None),
+            Effect::Wake => {
+                let sleeping = self.running.take();
+                self.start(sleeping);
+            }
+            Effect::Sleep => self.sleep(),
+            Effect::Check => self.check(),
             Effect::CancelStart => drop(self.cancel.send_replace(true)),
             Effect::EndProcess => self.end_process(),
             Effect::Grant(id) => {
@@ -209,16 +258,29 @@ impl Actor {
         }
     }
 
-    fn start(&mut self) {
+    /// A start, or the waking of what sleeps.
+    fn start(&mut self, sleeping: Option<Running>) {
         self.cancel = watch::Sender::new(false);
         let (starter, report, start) =
             (Arc::clone(&self.starter), self.report.clone(), self.machine.starts());
         let (cancelled, progress) = (self.cancel.subscribe(), self.report.clone());
-        let tell = move |phase, pid, port| {
-            let _ = progress.send(Report::Progress { start, phase, pid, port });
+        let tell = move |told| {
+            let _ = progress.send(Report::Progress { start, told });
         };
         let name = self.starter.spec.name.clone();
-        let task = tokio::spawn(async move { starter.start(Line { cancelled, tell }).await });
+        let party = Party {
+            name: name.clone(),
+            start,
+            commands: self.commands.clone(),
+            status: self.status.subscribe(),
+        };
+        let task = tokio::spawn(async move {
+            let line = Line { cancelled, tell };
+            match sleeping {
+                Some(running) => starter.wake(party, running, line).await,
+                None => starter.start(party, line).await,
+            }
+        });
         tokio::spawn(async move {
             // A start that panics has let go of its process, which ends it.
             let result = task.await.unwrap_or_else(|error| {
@@ -226,6 +288,46 @@ impl Actor {
             });
             let _ = report.send(Report::Start(result));
         });
+    }
+
+    fn sleep(&mut self) {
+        let (starter, report) = (Arc::clone(&self.starter), self.report.clone());
+        let Some(mut running) = self.running.take() else { return };
+        tokio::spawn(async move {
+            let slept = match &running.endpoint {
+                Some(endpoint) => starter.sleep(endpoint).await,
+                None => Ok(()),
+            };
+            if slept.is_ok() {
+                drop(running.lease.take());
+            }
+            let _ = report.send(Report::Slept(running, slept));
+        });
+    }
+
+    fn check(&self) {
+        let (starter, report, start) =
+            (Arc::clone(&self.starter), self.report.clone(), self.machine.starts());
+        let busy = matches!(self.machine.state(), State::Ready { in_flight: 1.., .. });
+        let Some(endpoint) = self.running.as_ref().and_then(|running| running.endpoint.clone()) else {
+            return;
+        };
+        tokio::spawn(async move {
+            let sound = starter.check(&endpoint, busy).await;
+            let _ = report.send(Report::Checked { start, sound });
+        });
+    }
+
+    /// A GPU does not always survive what the machine slept through, so the engine has to answer again first.
+    fn look_for_suspension(&mut self) {
+        let ready = matches!(self.machine.state(), State::Ready { checking: false, .. });
+        if ready && self.starter.host.suspended.suspended() > self.suspended + SUSPENDED {
+            tracing::info!(
+                engine = self.starter.spec.name,
+                "the machine was suspended: seeing whether it answers"
+            );
+            self.step(Event::Suspect { start: self.machine.starts() });
+        }
     }
 
     fn watch(&self, process: &Process) {
@@ -239,8 +341,10 @@ impl Actor {
     fn end_process(&mut self) {
         let (running, report) = (self.running.take(), self.report.clone());
         let task = tokio::spawn(async move {
-            if let Some(running) = running {
-                running.process.stop().await;
+            if let Some(Running { process, lease, .. }) = running {
+                process.stop().await;
+                // Only now: until it was gone it held what it had.
+                drop(lease);
             }
         });
         tokio::spawn(async move {
@@ -251,20 +355,25 @@ impl Actor {
 
     fn publish(&self) {
         self.status.send_modify(|status| {
-            let (state, in_flight) = match self.machine.state() {
-                State::Stopped => (EngineState::Stopped, 0),
-                State::Starting { .. } => (EngineState::Starting, 0),
-                State::Ready { in_flight, .. } => (EngineState::Ready, *in_flight),
-                State::Draining { in_flight, .. } => (EngineState::Draining, *in_flight),
-                State::Stopping { .. } => (EngineState::Draining, 0),
-                State::BackingOff { .. } => (EngineState::BackingOff, 0),
-                State::Failed => (EngineState::Failed, 0),
+            let (state, in_flight, queued) = match self.machine.state() {
+                State::Stopped => (EngineState::Stopped, 0, 0),
+                State::Starting { waiters, .. } => (EngineState::Starting, 0, waiters.len()),
+                State::Ready { in_flight, queue, .. } => (EngineState::Ready, *in_flight, queue.len()),
+                State::Draining { in_flight, waiters, .. } => {
+                    (EngineState::Draining, *in_flight, waiters.len())
+                }
+                State::Dozing { waiters, .. } | State::Stopping { waiters, .. } => {
+                    (EngineState::Draining, 0, waiters.len())
+                }
+                State::Sleeping => (EngineState::Sleeping, 0, 0),
+                State::BackingOff { .. } => (EngineState::BackingOff, 0, 0),
+                State::Failed => (EngineState::Failed, 0, 0),
             };
             if status.state != state {
                 status.since = Timestamp::now();
             }
             if state != EngineState::Starting {
-                status.phase = None;
+                (status.phase, status.percent) = (None, None);
             }
             // A process is there until it is known to be gone.
             if matches!(state, EngineState::Stopped | EngineState::BackingOff | EngineState::Failed)
@@ -272,7 +381,8 @@ impl Actor {
             {
                 (status.pid, status.port) = (None, None);
             }
-            (status.state, status.in_flight, status.starts) = (state, in_flight, self.machine.starts());
+            (status.state, status.starts) = (state, self.machine.starts());
+            (status.in_flight, status.queued) = (in_flight, queued);
             status.last_error = self.machine.last_error().map(ToString::to_string);
         });
     }

@@ -1,9 +1,11 @@
 //! What an engine is given by the agent, and what it gives to those who ask it.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::Arc};
 
 use secrecy::SecretString;
 use url::Url;
+
+use crate::{Arbiter, suspend::SuspendClock};
 
 /// What engines need of the agent that starts them.
 #[derive(Debug, Clone)]
@@ -14,6 +16,17 @@ pub struct EngineHost {
     pub state_dir: PathBuf,
     /// For logs.
     pub log_dir: PathBuf,
+    /// Who may hold memory.
+    pub arbiter: Arc<Arbiter>,
+    /// How long the machine was suspended.
+    pub suspended: SuspendClock,
+}
+
+impl EngineHost {
+    /// For an agent whose engines share nothing with another's.
+    pub fn new(guardian: PathBuf, state_dir: PathBuf, log_dir: PathBuf) -> Self {
+        Self { guardian, state_dir, log_dir, arbiter: Arc::default(), suspended: SuspendClock::default() }
+    }
 }
 
 /// Where a ready engine is asked.

@@ -16,6 +16,7 @@ use tokio::{
 
 use crate::{
     actor::Actor,
+    arbiter::Placement,
     endpoint::EngineHost,
     error::EngineError,
     group,
@@ -34,6 +35,8 @@ pub struct Engine {
     name: String,
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<EngineStatus>,
+    host: EngineHost,
+    placement: Placement,
     log: Arc<EngineLog>,
     next_waiter: Arc<AtomicU64>,
 }
@@ -68,18 +71,23 @@ impl Engine {
             name: name.clone(),
             state: EngineState::Stopped,
             phase: None,
+            percent: None,
             since: Timestamp::now(),
             pid: None,
             port: None,
             model: spec.model.clone(),
             in_flight: 0,
+            queued: 0,
+            last_used: None,
             resident_bytes: None,
             starts: 0,
             last_error: None,
         });
+        let placement = options.placement.clone();
+        let kept = host.clone();
         let starter = Starter { spec, options, host, log: Arc::clone(&log) };
         tokio::spawn(Actor::run(starter, told, commands.downgrade(), received));
-        Self { name, commands, status, log, next_waiter: Arc::default() }
+        Self { name, commands, status, host: kept, placement, log, next_waiter: Arc::default() }
     }
 
     /// Waits until the engine is ready, starting it if need be; everybody who waits shares one start. Whoever lets go
@@ -100,6 +108,11 @@ impl Engine {
             }
             Err(_) => Err(EngineError::Deadline { name: self.name.clone() }),
         }
+    }
+
+    /// Waits until a start would make no other engine give way.
+    pub async fn until_vacant(&self) {
+        self.host.arbiter.until_vacant(&self.placement).await;
     }
 
     /// Lets running requests end, then stops the engine; the next request starts it again.

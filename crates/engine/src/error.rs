@@ -77,6 +77,44 @@ pub enum EngineError {
         /// The status, and what it said.
         refusal: String,
     },
+    /// As many requests run on it and wait for it as may.
+    #[error("engine `{name}` has no room: {waiting} requests wait already")]
+    Busy {
+        /// The engine.
+        name: String,
+        /// Requests that wait.
+        waiting: usize,
+        /// When there may be room.
+        retry_after: Duration,
+    },
+    /// There is not enough memory for it.
+    #[error("engine `{name}` {reason}")]
+    NoRoom {
+        /// The engine.
+        name: String,
+        /// What it needs, and what there is.
+        reason: String,
+        /// What to do.
+        hint: String,
+    },
+    /// It could not be put to sleep, or woken.
+    #[error("engine `{name}` cannot {what}: {reason}")]
+    Standby {
+        /// The engine.
+        name: String,
+        /// `sleep` or `wake`.
+        what: &'static str,
+        /// What it said.
+        reason: String,
+    },
+    /// It runs and does not answer any more.
+    #[error("engine `{name}` does not answer any more: {reason}")]
+    Hung {
+        /// The engine.
+        name: String,
+        /// What happened when it was asked.
+        reason: String,
+    },
     /// Somebody stopped it while it was waited for.
     #[error("engine `{name}` was stopped")]
     Stopped {
@@ -96,16 +134,30 @@ impl EngineError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Spec { source, .. } => source.hint(),
+            Self::NoRoom { hint, .. } => Some(hint.clone()),
             Self::Exited { name, .. }
             | Self::StartTimeout { name, .. }
             | Self::WarmUp { name, .. }
             | Self::BackingOff { name, .. } => Some(format!("mcpctl local logs {name}")),
+            Self::Busy { .. } => {
+                Some("try again, or raise `concurrency` or `queue` of the provider".to_owned())
+            }
+            Self::Standby { .. } => Some("leave out `swap: standby`, which needs a GPU".to_owned()),
             Self::Deadline { .. }
+            | Self::Hung { .. }
             | Self::Spawn { .. }
             | Self::PortTaken { .. }
             | Self::Stopped { .. }
             | Self::ShuttingDown { .. } => None,
         }
+    }
+}
+
+impl EngineError {
+    /// Whether the engine ran for it. What is missing or has no room is looked for anew by every request, which costs
+    /// nothing: only what ran and failed rests before it is tried again.
+    pub(crate) fn is_costly(&self) -> bool {
+        !matches!(self, Self::Spec { .. } | Self::NoRoom { .. })
     }
 }
 

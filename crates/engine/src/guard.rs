@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
 
 use crate::{endpoint::Endpoint, error::EngineError, state::WaiterId};
 
@@ -13,7 +16,9 @@ pub(crate) type Answer = oneshot::Sender<Result<EngineGuard, EngineError>>;
 pub(crate) enum Command {
     Ask { id: WaiterId, answer: Answer },
     Left { id: WaiterId },
-    Released { start: u32 },
+    Released { start: u32, since: Instant },
+    Suspect { start: u32 },
+    Yield { start: u32 },
     Stop { done: oneshot::Sender<()>, for_good: bool },
 }
 
@@ -22,12 +27,19 @@ pub(crate) enum Command {
 pub struct EngineGuard {
     endpoint: Arc<Endpoint>,
     start: u32,
+    since: Instant,
     commands: mpsc::UnboundedSender<Command>,
 }
 
 impl EngineGuard {
     pub(crate) fn new(endpoint: Arc<Endpoint>, start: u32, commands: mpsc::UnboundedSender<Command>) -> Self {
-        Self { endpoint, start, commands }
+        Self { endpoint, start, since: Instant::now(), commands }
+    }
+
+    /// Says that the engine did not answer as one does that is well. It gets no new request until it has answered again,
+    /// and is ended where it does not.
+    pub fn suspect(&self) {
+        let _ = self.commands.send(Command::Suspect { start: self.start });
     }
 
     /// Where the engine is asked.
@@ -38,6 +50,6 @@ impl EngineGuard {
 
 impl Drop for EngineGuard {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Released { start: self.start });
+        let _ = self.commands.send(Command::Released { start: self.start, since: self.since });
     }
 }

@@ -2,6 +2,7 @@
 
 use std::{
     ffi::OsString,
+    num::NonZeroU32,
     path::{Path, PathBuf},
 };
 
@@ -37,11 +38,16 @@ impl EngineSpec {
             EngineKind::LlamaServer => {
                 args.extend(["-m".into(), model.into()]);
                 args.extend(["--host", "127.0.0.1", "--port", &port, "--alias", &served].map(Into::into));
+                let slots = options.concurrency.map_or(1, NonZeroU32::get);
                 if let Some(context) = self.context_length {
-                    args.extend(["-c".into(), context.to_string().into()]);
+                    // It shares what it is given among its slots.
+                    args.extend(["-c".into(), (u64::from(context) * u64::from(slots)).to_string().into()]);
                 }
                 // A short ping interval, because SIGTERM during a stream waits for the next ping.
-                args.extend(["-np", "1", "--no-ui", "--offline", "--sse-ping-interval", "1"].map(Into::into));
+                let slots = slots.to_string();
+                args.extend(
+                    ["-np", &slots, "--no-ui", "--offline", "--sse-ping-interval", "1"].map(Into::into),
+                );
             }
             EngineKind::Vllm => {
                 if model.is_dir() {
@@ -63,8 +69,21 @@ impl EngineSpec {
                 if let Some(length) = self.context_length {
                     args.extend(["--max-model-len".into(), length.to_string().into()]);
                 }
-                if let Some(share) = self.gpu_memory_utilization {
-                    args.extend(["--gpu-memory-utilization".into(), share.to_string().into()]);
+                let mut option = |flag: &str, value: Option<String>| {
+                    args.extend(value.into_iter().flat_map(|value| [flag.into(), value.into()]));
+                };
+                option(
+                    "--gpu-memory-utilization",
+                    self.gpu_memory_utilization.map(|share| share.to_string()),
+                );
+                option("--tensor-parallel-size", self.tensor_parallel_size.map(|count| count.to_string()));
+                option("--dtype", self.dtype.clone());
+                option("--quantization", self.quantization.clone());
+                option("--max-num-seqs", options.concurrency.map(|count| count.to_string()));
+                if options.standby {
+                    args.push("--enable-sleep-mode".into());
+                    // Its routes are open to whoever can connect, and it listens on loopback alone.
+                    set("VLLM_SERVER_DEV_MODE", "1".into());
                 }
             }
         }
@@ -118,6 +137,9 @@ mod tests {
             venv: None,
             context_length: Some(2048),
             gpu_memory_utilization: Some(0.75),
+            tensor_parallel_size: None,
+            dtype: None,
+            quantization: None,
             idle_timeout: Duration::from_secs(1),
             start_timeout: Duration::from_secs(1),
         }

@@ -10,10 +10,12 @@
 //! Which requests an engine gets is not decided here.
 
 mod actor;
+mod arbiter;
 mod backoff;
 mod endpoint;
 mod engine;
 mod error;
+mod gpu;
 mod group;
 mod guard;
 pub mod guardian;
@@ -21,18 +23,23 @@ mod launch;
 mod log;
 mod options;
 mod process;
+mod progress;
 mod random;
 mod record;
 mod spec;
 mod start;
 mod state;
 mod status;
+mod suspend;
 
+pub use arbiter::{Arbiter, Need, Placement};
 pub use endpoint::{Endpoint, EngineHost};
 pub use engine::Engine;
 pub use error::EngineError;
+pub use gpu::{Gpu, gpus};
 pub use guard::EngineGuard;
 pub use options::{EngineEnv, EngineOptions};
 pub use record::{Swept, sweep};
 pub use spec::{EngineKind, EngineSpec, SpecError};
 pub use status::{EngineState, EngineStatus, Phase};
+pub use suspend::SuspendClock;

@@ -9,6 +9,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use tokio::sync::watch;
+
+use crate::{progress, status::Phase};
+
 /// Bytes of a file; then it becomes the older part, and the older part before it goes. Engines can be very talkative.
 const FILE_MAX: u64 = 8 << 20;
 /// Lines kept at hand.
@@ -21,6 +25,8 @@ pub(crate) struct EngineLog {
     older: PathBuf,
     previous: PathBuf,
     inner: Mutex<Inner>,
+    /// How far the start is, by the last line that told.
+    told: watch::Sender<Option<(Phase, Option<u8>)>>,
 }
 
 #[derive(Default)]
@@ -38,6 +44,7 @@ impl EngineLog {
             older: dir.join(format!("{name}.older.log")),
             previous: dir.join(format!("{name}.previous.log")),
             inner: Mutex::default(),
+            told: watch::Sender::new(None),
         }
     }
 
@@ -49,9 +56,15 @@ impl EngineLog {
         &self.previous
     }
 
+    /// Hears how far the start is, by what the engine writes.
+    pub(crate) fn told(&self) -> watch::Receiver<Option<(Phase, Option<u8>)>> {
+        self.told.subscribe()
+    }
+
     /// Begins the log of a new start; none of the `secrets` ever gets into it.
     pub(crate) fn begin(&self, secrets: Vec<String>) {
         let mut inner = self.lock();
+        self.told.send_replace(None);
         let _ = std::fs::rename(&self.path, &self.previous);
         let _ = std::fs::remove_file(&self.older);
         *inner = Inner { file: create(&self.path), secrets, ..Inner::default() };
@@ -62,6 +75,9 @@ impl EngineLog {
 
     /// Adds a line, and gives it back as it stands there.
     pub(crate) fn line(&self, line: &str) -> String {
+        if let Some(told) = progress::told_by(line) {
+            self.told.send_replace(Some(told));
+        }
         let mut inner = self.lock();
         // Before it is cut, so that no part of a secret is left at the cut.
         let mut line =

@@ -1,8 +1,8 @@
 //! What is seldom said about an engine: the defaults fit most. What it needs to be started at all is its `EngineSpec`.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
 
-use crate::spec::SpecError;
+use crate::{Placement, spec::SpecError};
 
 /// What is seldom said about an engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -13,6 +13,16 @@ pub struct EngineOptions {
     pub extra_args: Vec<String>,
     /// Variables for the engine, besides those that it inherits.
     pub env: EngineEnv,
+    /// Requests at once; by default as many as come.
+    pub concurrency: Option<NonZeroU32>,
+    /// Requests that may wait while so many run; more are refused. By default as many as come.
+    pub queue: Option<u32>,
+    /// Where its memory is, and how much it needs.
+    pub placement: Placement,
+    /// Whether it sleeps where it would be stopped, and keeps its weights in the machine's memory: vLLM's sleep mode.
+    pub standby: bool,
+    /// Whether it is kept although nobody uses it.
+    pub keep: bool,
     /// How long running requests may go on once the engine is to stop.
     pub drain_timeout: Duration,
     /// A start that nobody waits for is broken off after so long, or never. Some time is left by default, so that a
@@ -26,6 +36,11 @@ impl Default for EngineOptions {
             api_name: None,
             extra_args: Vec::new(),
             env: EngineEnv::default(),
+            concurrency: None,
+            queue: None,
+            placement: Placement::default(),
+            standby: false,
+            keep: false,
             drain_timeout: Duration::from_secs(30),
             abandon_after: Some(Duration::from_secs(10)),
         }
@@ -72,7 +87,8 @@ const RESERVED_ARGS: [&str; 13] = [
     "--model",
 ];
 const RESERVED_SHORT: [&str; 2] = ["-m", "-a"];
-const RESERVED_ENV: [&str; 3] = ["LLAMA_API_KEY", "VLLM_API_KEY", crate::record::MARK];
+const RESERVED_ENV: [&str; 4] =
+    ["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", crate::record::MARK];
 
 impl EngineOptions {
     /// Whether they leave alone what the agent decides.

@@ -1,6 +1,7 @@
 //! What an engine is started with, checked before anything is spawned.
 
 use std::{
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -31,6 +32,12 @@ pub struct EngineSpec {
     pub context_length: Option<u32>,
     /// Share of the GPU's memory, more than 0 and at most 1.
     pub gpu_memory_utilization: Option<f64>,
+    /// GPUs that vLLM spreads the model over.
+    pub tensor_parallel_size: Option<NonZeroU32>,
+    /// vLLM's type of numbers, such as `bfloat16`.
+    pub dtype: Option<String>,
+    /// vLLM's kind of quantization, such as `awq`.
+    pub quantization: Option<String>,
     /// After so long without a request it is stopped, counted from the end of the last one.
     pub idle_timeout: Duration,
     /// How long a start may take.
@@ -178,6 +185,9 @@ mod tests {
             venv: None,
             context_length: None,
             gpu_memory_utilization: None,
+            tensor_parallel_size: None,
+            dtype: None,
+            quantization: None,
             idle_timeout: Duration::from_secs(1),
             start_timeout: Duration::from_secs(1),
         }

@@ -7,6 +7,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
+    arbiter::{Lease, Party},
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
     group,
@@ -18,21 +19,23 @@ use crate::{
     status::Phase,
 };
 
-/// An engine that has answered a completion.
-pub(crate) struct Live {
+/// An engine with its process. It has an endpoint once it has answered a completion, and room in the GPU's memory unless
+/// it sleeps.
+pub(crate) struct Running {
     pub(crate) process: Box<Process>,
-    pub(crate) endpoint: Arc<Endpoint>,
+    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    pub(crate) lease: Option<Lease>,
 }
 
 /// A start that came to nothing, and what has to be ended still.
 pub(crate) struct Failed {
     pub(crate) error: EngineError,
-    pub(crate) process: Option<Box<Process>>,
+    pub(crate) left: Option<Running>,
 }
 
 impl From<EngineError> for Failed {
     fn from(error: EngineError) -> Self {
-        Self { error, process: None }
+        Self { error, left: None }
     }
 }
 
@@ -44,6 +47,10 @@ const OFTEN: u32 = 100;
 const HEALTH: Duration = Duration::from_secs(2);
 /// Patience with the first completion, which may compile kernels.
 const WARM_UP: Duration = Duration::from_secs(120);
+/// Patience with a question to an engine that may have broken.
+const CHECK: Duration = Duration::from_secs(30);
+/// Patience with falling asleep and waking, which copy all weights.
+const STANDBY: Duration = Duration::from_secs(120);
 /// How often a first completion may be refused before the engine counts as broken.
 const REFUSALS: u32 = 5;
 /// Before what the agent itself has to say in the engine's log.
@@ -59,95 +66,222 @@ pub(crate) struct Starter {
     pub(crate) log: Arc<EngineLog>,
 }
 
-/// Breaks a start off, and hears how far it is, with process and port once they are known.
+/// How far a start is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Told {
+    pub(crate) phase: Phase,
+    pub(crate) percent: Option<u8>,
+    /// Process and port, once they are known.
+    pub(crate) at: Option<(u32, u16)>,
+}
+
+/// Breaks a start off, and hears how far it is.
 pub(crate) struct Line<F> {
     pub(crate) cancelled: watch::Receiver<bool>,
     pub(crate) tell: F,
 }
 
 impl Starter {
-    /// Starts the engine. Whatever fails, nothing is ended here but a first attempt that the second follows.
-    pub(crate) async fn start<F>(&self, line: Line<F>) -> Result<Live, Failed>
+    /// Waits for room and starts the engine. Whatever fails, nothing is ended here but a first attempt that the second
+    /// follows.
+    pub(crate) async fn start<F>(&self, party: Party, line: Line<F>) -> Result<Running, Failed>
     where
-        F: Fn(Phase, Option<u32>, Option<u16>) + Send + Sync,
+        F: Fn(Told) + Send + Sync,
     {
+        let lease = self.room(party, &line).await?;
         let limit = Instant::now() + self.spec.start_timeout;
-        match self.once(limit, &line).await {
+        let result = match self.once(limit, &line).await {
             // Somebody took the port between our look and the engine's bind: once more on another.
-            Err(Failed { error, process }) if is_port_taken(&error) => {
+            Err(Failed { error, left }) if is_port_taken(&error) => {
                 tracing::info!(engine = self.spec.name, %error, "once more on another port");
-                if let Some(process) = process {
-                    process.stop().await;
+                if let Some(running) = left {
+                    running.process.stop().await;
                 }
                 self.once(limit, &line).await
             }
             result => result,
+        };
+        // What is left of a failed start holds memory until it is gone.
+        match result {
+            Ok(running) => Ok(Running { lease: Some(lease), ..running }),
+            Err(Failed { error, left }) => {
+                Err(Failed { error, left: left.map(|running| Running { lease: Some(lease), ..running }) })
+            }
         }
     }
 
-    async fn once<F>(&self, limit: Instant, line: &Line<F>) -> Result<Live, Failed>
+    async fn room<F>(&self, party: Party, line: &Line<F>) -> Result<Lease, EngineError>
     where
-        F: Fn(Phase, Option<u32>, Option<u16>) + Send + Sync,
+        F: Fn(Told) + Send + Sync,
+    {
+        (line.tell)(Told { phase: Phase::WaitingForRoom, percent: None, at: None });
+        let mut cancelled = line.cancelled.clone();
+        tokio::select! {
+            lease = self.host.arbiter.lease(&self.options.placement, party) => lease,
+            _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
+        }
+    }
+
+    async fn once<F>(&self, limit: Instant, line: &Line<F>) -> Result<Running, Failed>
+    where
+        F: Fn(Told) + Send + Sync,
     {
         let name = || self.spec.name.clone();
         let spawn_error = |reason: String| EngineError::Spawn { name: name(), reason };
         if *line.cancelled.borrow() {
-            return Err(EngineError::Stopped { name: name() }.into());
+            return Err(self.stopped().into());
         }
-        (line.tell)(Phase::Spawning, None, None);
+        (line.tell)(Told { phase: Phase::Spawning, percent: None, at: None });
         let port = free_port().map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
         let launch = self
             .spec
             .launch(&self.options, port, api_key.expose_secret())
             .map_err(|source| EngineError::Spec { name: name(), source })?;
-        // Of this start alone: prompts go to no proxy, and a redirect would carry the key elsewhere.
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|error| spawn_error(error.to_string()))?;
+        let http = client().map_err(|error| spawn_error(error.to_string()))?;
+        let base_url = format!("http://127.0.0.1:{port}/v1")
+            .parse()
+            .map_err(|_| spawn_error("its address".to_owned()))?;
         self.log.begin(self.secrets(&api_key));
+        let mut told = self.log.told();
         let EngineHost { guardian, state_dir, .. } = &self.host;
         let process =
             Box::new(Process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?);
-        let pid = process.pid;
-        let base_url = format!("http://127.0.0.1:{port}/v1").parse();
-        let base_url = match base_url {
-            Ok(base_url) => base_url,
-            Err(_) => {
-                return Err(Failed { error: spawn_error("its address".to_owned()), process: Some(process) });
-            }
-        };
+        let at = Some((process.pid, port));
         let model = self.spec.served_name(&self.options);
         let endpoint = Arc::new(Endpoint { base_url, api_key, model });
 
-        (line.tell)(Phase::Loading, Some(pid), Some(port));
-        let ended = process.ended();
-        let mut cancelled = line.cancelled.clone();
+        (line.tell)(Told { phase: Phase::Loading, percent: None, at });
+        let listen = async {
+            while told.changed().await.is_ok() {
+                let said = *told.borrow_and_update();
+                if let Some((phase, percent)) = said {
+                    (line.tell)(Told { phase, percent, at });
+                }
+            }
+            std::future::pending::<()>().await;
+        };
+        let pid = process.pid;
         let ready = async {
-            until_healthy(&http, port).await;
+            tokio::select! {
+                () = until_healthy(&http, port) => {}
+                () = listen => {}
+            }
             // Health is open to everybody, and so is a port that we only think is the engine's: a prompt for a
             // stranger's ears would be the wrong way to find out.
             if group::listens(pid, port) == Some(false) {
                 return Err(EngineError::PortTaken { name: name(), port });
             }
-            (line.tell)(Phase::WarmingUp, Some(pid), Some(port));
+            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at });
             self.until_it_answers(&http, &endpoint).await
         };
-        let error = tokio::select! {
-            ready = ready => match ready {
-                Ok(()) => return Ok(Live { process, endpoint }),
-                Err(error) => error,
-            },
-            how = ended => EngineError::Exited { name: name(), how, tail: self.log.tail(TAIL) },
+        let done = self.watched(&process, limit, line, ready).await;
+        let running = Running { process, endpoint: Some(endpoint), lease: None };
+        match done {
+            Ok(()) => Ok(running),
+            Err(error) => Err(Failed { error, left: Some(running) }),
+        }
+    }
+
+    /// Lets something happen to a process unless it ends, takes too long, or is broken off.
+    async fn watched<F>(
+        &self,
+        process: &Process,
+        limit: Instant,
+        line: &Line<F>,
+        step: impl Future<Output = Result<(), EngineError>>,
+    ) -> Result<(), EngineError> {
+        let name = || self.spec.name.clone();
+        let mut cancelled = line.cancelled.clone();
+        tokio::select! {
+            done = step => done,
+            how = process.ended() => {
+                Err(EngineError::Exited { name: name(), how, tail: self.log.tail(TAIL) })
+            }
             () = tokio::time::sleep_until(limit) => {
                 let limit = self.spec.start_timeout;
-                EngineError::StartTimeout { name: name(), limit, tail: self.log.tail(TAIL) }
+                Err(EngineError::StartTimeout { name: name(), limit, tail: self.log.tail(TAIL) })
             }
-            _ = cancelled.wait_for(|cancelled| *cancelled) => EngineError::Stopped { name: name() },
+            _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
+        }
+    }
+
+    /// Waits for room and wakes the engine.
+    pub(crate) async fn wake<F>(
+        &self,
+        party: Party,
+        mut running: Running,
+        line: Line<F>,
+    ) -> Result<Running, Failed>
+    where
+        F: Fn(Told) + Send + Sync,
+    {
+        let Some(endpoint) = running.endpoint.clone() else {
+            return Err(Failed { error: self.standby("wake", "it has no address"), left: Some(running) });
         };
-        Err(Failed { error, process: Some(process) })
+        match self.room(party, &line).await {
+            Ok(lease) => running.lease = Some(lease),
+            Err(error) => return Err(Failed { error, left: Some(running) }),
+        }
+        let at = endpoint.base_url.port().map(|port| (running.process.pid, port));
+        (line.tell)(Told { phase: Phase::Waking, percent: None, at });
+        let limit = Instant::now() + self.spec.start_timeout;
+        let step = async {
+            let http = client().map_err(|error| self.standby("wake", &error.to_string()))?;
+            self.control(&http, &endpoint, "wake", "/wake_up").await?;
+            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at });
+            self.until_it_answers(&http, &endpoint).await
+        };
+        match self.watched(&running.process, limit, &line, step).await {
+            Ok(()) => Ok(running),
+            Err(error) => Err(Failed { error, left: Some(running) }),
+        }
+    }
+
+    /// Has the engine give its GPU memory back and keep its weights in the machine's: vLLM's sleep, level 1.
+    pub(crate) async fn sleep(&self, endpoint: &Endpoint) -> Result<(), EngineError> {
+        let http = client().map_err(|error| self.standby("sleep", &error.to_string()))?;
+        self.control(&http, endpoint, "sleep", "/sleep?level=1").await
+    }
+
+    async fn control(
+        &self,
+        http: &reqwest::Client,
+        endpoint: &Endpoint,
+        what: &'static str,
+        path: &str,
+    ) -> Result<(), EngineError> {
+        let url = endpoint.base_url.join(path).map_err(|error| self.standby(what, &error.to_string()))?;
+        let request = http.post(url).bearer_auth(endpoint.api_key.expose_secret()).timeout(STANDBY);
+        match request.send().await {
+            Ok(answer) if answer.status().is_success() => Ok(()),
+            Ok(answer) => Err(self.standby(what, &format!("it answers {}", answer.status()))),
+            Err(error) => Err(self.standby(what, &error.without_url().to_string())),
+        }
+    }
+
+    /// Whether it still answers. Where requests run it is only asked for its health: a completion would wait for them.
+    pub(crate) async fn check(&self, endpoint: &Endpoint, busy: bool) -> Result<(), EngineError> {
+        let hung = |reason: String| EngineError::Hung { name: self.spec.name.clone(), reason };
+        let http = client().map_err(|error| hung(error.to_string()))?;
+        let health = endpoint.base_url.join("/health").map_err(|error| hung(error.to_string()))?;
+        let healthy =
+            http.get(health).timeout(HEALTH).send().await.and_then(reqwest::Response::error_for_status);
+        healthy.map_err(|error| hung(error.without_url().to_string()))?;
+        if busy {
+            return Ok(());
+        }
+        tokio::time::timeout(CHECK, self.until_it_answers(&http, endpoint))
+            .await
+            .unwrap_or_else(|_| Err(hung(format!("no completion within {} s", CHECK.as_secs()))))
+    }
+
+    fn stopped(&self) -> EngineError {
+        EngineError::Stopped { name: self.spec.name.clone() }
+    }
+
+    fn standby(&self, what: &'static str, reason: &str) -> EngineError {
+        EngineError::Standby { name: self.spec.name.clone(), what, reason: reason.to_owned() }
     }
 
     /// Health alone proves little: a server can be healthy and fail its first request.
@@ -197,6 +331,11 @@ impl Starter {
         let found = found.map(|(_, value)| value).filter(|value| !value.starts_with('/'));
         std::iter::once(api_key.expose_secret().to_owned()).chain(found).collect()
     }
+}
+
+/// For one engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere.
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()
 }
 
 /// Refused connections and 503 both mean loading: vLLM does the one, llama-server the other.

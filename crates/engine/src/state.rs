@@ -1,53 +1,91 @@
 //! What an engine does next: `(Machine, Event, now) -> (Machine, Effects)`, without processes, sockets or clocks, so
 //! that every order of events is a test. The actor performs the effects; which process runs is not known here.
 //!
+//! ```text
+//! stopped ──▶ starting ──▶ ready ──▶ draining ──▶ stopping ──▶ stopped, failed, backing off
+//!                ▲ waking    └─ idle, or its room is wanted ─▶ dozing ──▶ sleeping
+//! ```
+//!
 //! At most one process exists at a time: `Start` is only asked for in a state that has none, and a state that has one
-//! is left only through `Stopping`, which waits for `Event::Ended`.
+//! is left only through `Stopping`, which waits for `Event::Ended`. What requests do to it is in `requests`, what
+//! becomes of its process in `life`.
 
-use std::time::Duration;
+mod life;
+mod requests;
+
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
-use crate::{backoff, error::EngineError};
+use crate::error::EngineError;
 
 /// Somebody who waits for the engine.
 pub(crate) type WaiterId = u64;
 
-/// For how long what is borne.
+/// What an engine is allowed and expected to do; the same for its whole life.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Patience {
-    /// Without a request, until it is stopped.
-    pub(crate) idle: Duration,
+pub(crate) struct Policy {
+    /// Without a request, until it rests; none: never for that reason.
+    pub(crate) idle: Option<Duration>,
     /// With running requests, once it is to stop.
     pub(crate) drain: Duration,
     /// With a start that nobody waits for; none: it goes on to the end.
     pub(crate) unwanted: Option<Duration>,
     /// After so long in the state ready an exit is a new misfortune and no crash loop.
     pub(crate) proven: Duration,
+    /// Requests at once; at least one.
+    pub(crate) concurrency: usize,
+    /// Requests that may wait for one of those to end.
+    pub(crate) queue: usize,
+    /// What it does when it is not needed.
+    pub(crate) rest: Rest,
+}
+
+/// What an engine does when it is not needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Rest {
+    /// It stops.
+    Stop,
+    /// It gives its GPU memory back and stays, to be awake again soon.
+    Sleep,
 }
 
 /// Where an engine is in its life, with what belongs to that.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum State {
     Stopped,
+    /// `waking`: there is a process, which slept. `yields`: somebody wants its room as soon as it has served.
     Starting {
-        waiters: Vec<WaiterId>,
+        waiters: VecDeque<WaiterId>,
         unwanted_since: Option<Instant>,
+        waking: bool,
+        yields: bool,
     },
+    /// `checking`: it may have broken unnoticed, so nobody new gets it until it has answered.
     Ready {
         in_flight: usize,
+        queue: VecDeque<WaiterId>,
         since: Instant,
         idle_since: Instant,
+        checking: bool,
     },
-    /// Takes nobody new; whoever comes waits for the next start.
+    /// Takes nobody new; whoever comes waits for the next start. Without `until` it serves to the end.
     Draining {
         in_flight: usize,
-        until: Instant,
-        waiters: Vec<WaiterId>,
+        until: Option<Instant>,
+        waiters: VecDeque<WaiterId>,
+        rest: Rest,
     },
+    /// Told to sleep, and not asleep yet. `stop`: once that is known, it is to stop, or has ended meanwhile.
+    Dozing {
+        waiters: VecDeque<WaiterId>,
+        stop: bool,
+    },
+    /// Its process is there and holds no GPU memory.
+    Sleeping,
     /// Told to end, and not gone yet. `failed`: it was its own end, or a start that failed.
     Stopping {
-        waiters: Vec<WaiterId>,
+        waiters: VecDeque<WaiterId>,
         failed: bool,
     },
     /// Failed more than once, and rests.
@@ -65,15 +103,27 @@ pub(crate) enum Event {
     Ask(WaiterId),
     /// A waiter went away.
     Left(WaiterId),
-    /// A guard of this start was dropped.
-    Released { start: u32 },
+    /// A guard of this start was dropped, after so long.
+    Released { start: u32, held: Duration },
+    /// The ready engine of this start may have broken unnoticed.
+    Suspect { start: u32 },
+    /// What was suspected of this start is untrue.
+    Sound { start: u32 },
+    /// It is true: the engine does not answer.
+    Broken { start: u32, error: EngineError },
+    /// Another engine wants the room that this start has.
+    Yield { start: u32 },
     /// It is to drain and stop; for good where the agent ends.
     Stop { for_good: bool },
-    /// The start came to a ready engine.
+    /// The start, or the waking, came to a ready engine.
     Started,
-    /// The start failed; `left`: there is a process that has to be ended.
+    /// It failed; `left`: there is a process that has to be ended.
     StartFailed { error: EngineError, left: bool },
-    /// The ready engine of this start ended by itself.
+    /// The engine fell asleep.
+    Slept,
+    /// It did not.
+    SleepFailed { error: EngineError },
+    /// The engine of this start ended by itself.
     Exited { start: u32, error: EngineError },
     /// The process that was told to end is gone, and all it had started.
     Ended,
@@ -86,8 +136,14 @@ pub(crate) enum Event {
 pub(crate) enum Effect {
     /// Begin a start.
     Start,
-    /// Break the start off; it reports how it ended all the same.
+    /// Wake what sleeps; reports as a start does.
+    Wake,
+    /// Break the start or the waking off; it reports how it ended all the same.
     CancelStart,
+    /// Let it fall asleep.
+    Sleep,
+    /// See whether it still answers.
+    Check,
     /// End the process, and report when it is gone.
     EndProcess,
     /// Give a guard.
@@ -98,11 +154,14 @@ pub(crate) enum Effect {
     StopsDone,
 }
 
+/// How long a request takes, as long as none has ended.
+const FIRST_GUESS: Duration = Duration::from_secs(5);
+
 /// An engine's life so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Machine {
     name: String,
-    patience: Patience,
+    policy: Policy,
     state: State,
     /// In a row.
     failures: u32,
@@ -110,18 +169,21 @@ pub(crate) struct Machine {
     last_error: Option<EngineError>,
     /// Stopped for good: nothing is started any more.
     ending: bool,
+    /// How long requests have been taking of late.
+    typical: Duration,
 }
 
 impl Machine {
-    pub(crate) fn new(name: String, patience: Patience) -> Self {
+    pub(crate) fn new(name: String, policy: Policy) -> Self {
         Self {
             name,
-            patience,
+            policy,
             state: State::Stopped,
             failures: 0,
             starts: 0,
             last_error: None,
             ending: false,
+            typical: FIRST_GUESS,
         }
     }
 
@@ -147,261 +209,55 @@ impl Machine {
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Starting { unwanted_since, .. } => {
-                unwanted_since.zip(self.patience.unwanted).map(|(since, limit)| since + limit)
+                unwanted_since.zip(self.policy.unwanted).map(|(since, limit)| since + limit)
             }
-            State::Ready { in_flight: 0, idle_since, .. } => Some(*idle_since + self.patience.idle),
-            State::Draining { until, .. } | State::BackingOff { until } => Some(*until),
-            State::Stopped | State::Ready { .. } | State::Stopping { .. } | State::Failed => None,
+            State::Ready { in_flight: 0, idle_since, checking: false, .. } => {
+                self.policy.idle.map(|idle| *idle_since + idle)
+            }
+            State::Draining { until, .. } => *until,
+            State::BackingOff { until } => Some(*until),
+            State::Stopped
+            | State::Ready { .. }
+            | State::Dozing { .. }
+            | State::Sleeping
+            | State::Stopping { .. }
+            | State::Failed => None,
         }
     }
 
     /// The next state, and what is to be done.
     pub(crate) fn step(mut self, event: Event, now: Instant) -> (Self, Vec<Effect>) {
         let mut effects = Vec::new();
+        let out = &mut effects;
         match event {
-            Event::Ask(waiter) => self.ask(waiter, now, &mut effects),
+            Event::Ask(waiter) => self.ask(waiter, now, out),
             Event::Left(waiter) => self.left(waiter, now),
-            Event::Released { start } if start == self.starts => self.released(now, &mut effects),
-            Event::Released { .. } => {}
-            Event::Stop { for_good } => self.stop(for_good, now, &mut effects),
-            Event::Started => self.started(now, &mut effects),
-            Event::StartFailed { error, left } => self.start_failed(error, left, now, &mut effects),
-            Event::Exited { start, error } if start == self.starts => {
-                self.exited(error, now, &mut effects);
-            }
-            Event::Exited { .. } => {}
-            Event::Ended => self.ended(now, &mut effects),
-            Event::Tick => self.tick(now, &mut effects),
+            Event::Stop { for_good } => self.stop(for_good, now, out),
+            Event::Started => self.started(now, out),
+            Event::StartFailed { error, left } => self.start_failed(error, left, now, out),
+            Event::Slept => self.slept(out),
+            Event::SleepFailed { error } => self.sleep_failed(error, out),
+            Event::Ended => self.ended(now, out),
+            Event::Tick => self.tick(now, out),
+            // What is told of a start that is long over says nothing about this one.
+            Event::Released { start, held } if start == self.starts => self.released(held, now, out),
+            Event::Suspect { start } if start == self.starts => self.suspect(out),
+            Event::Sound { start } if start == self.starts => self.sound(now, out),
+            Event::Broken { start, error } if start == self.starts => self.broken(error, out),
+            Event::Yield { start } if start == self.starts => self.yield_room(out),
+            Event::Exited { start, error } if start == self.starts => self.exited(error, now, out),
+            Event::Released { .. }
+            | Event::Suspect { .. }
+            | Event::Sound { .. }
+            | Event::Broken { .. }
+            | Event::Yield { .. }
+            | Event::Exited { .. } => {}
         }
         (self, effects)
     }
 
-    fn ask(&mut self, waiter: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
-        if self.ending {
-            effects.push(Effect::Refuse(waiter, self.shutting_down()));
-            return;
-        }
-        match &mut self.state {
-            State::Starting { waiters, unwanted_since } => {
-                waiters.push(waiter);
-                *unwanted_since = None;
-            }
-            State::Ready { in_flight, .. } => {
-                *in_flight += 1;
-                effects.push(Effect::Grant(waiter));
-            }
-            State::Draining { waiters, .. } | State::Stopping { waiters, .. } => waiters.push(waiter),
-            State::BackingOff { until } if now < *until => {
-                let wait = until.duration_since(now);
-                effects.push(Effect::Refuse(waiter, self.resting(wait)));
-            }
-            State::Stopped | State::BackingOff { .. } | State::Failed => self.start(vec![waiter], effects),
-        }
-    }
-
-    fn left(&mut self, waiter: WaiterId, now: Instant) {
-        match &mut self.state {
-            State::Starting { waiters, unwanted_since } => {
-                waiters.retain(|other| *other != waiter);
-                if waiters.is_empty() && unwanted_since.is_none() {
-                    *unwanted_since = Some(now);
-                }
-            }
-            State::Draining { waiters, .. } | State::Stopping { waiters, .. } => {
-                waiters.retain(|other| *other != waiter);
-            }
-            // Answered meanwhile: a guard that nobody took comes back as a release.
-            State::Stopped | State::Ready { .. } | State::BackingOff { .. } | State::Failed => {}
-        }
-    }
-
-    fn released(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        match &mut self.state {
-            State::Ready { in_flight, idle_since, .. } => {
-                *in_flight = in_flight.saturating_sub(1);
-                *idle_since = now;
-            }
-            State::Draining { in_flight, .. } => {
-                *in_flight = in_flight.saturating_sub(1);
-                if *in_flight == 0 {
-                    self.end_drained(effects);
-                }
-            }
-            _ => {}
-        }
-    }
-
-    /// A stop lets down whoever waits: they asked before it was to stop.
-    fn stop(&mut self, for_good: bool, now: Instant, effects: &mut Vec<Effect>) {
-        self.ending |= for_good;
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Stopped | State::BackingOff { .. } | State::Failed => {
-                self.failures = 0;
-                effects.push(Effect::StopsDone);
-            }
-            State::Starting { waiters, .. } => {
-                self.refuse(waiters, &self.stopped(), effects);
-                effects.push(Effect::CancelStart);
-                self.state = State::Stopping { waiters: Vec::new(), failed: false };
-            }
-            State::Ready { in_flight: 0, .. } => self.end_proven(effects),
-            State::Ready { in_flight, .. } => {
-                let until = now + self.patience.drain;
-                self.state = State::Draining { in_flight, until, waiters: Vec::new() };
-            }
-            State::Draining { in_flight, until, waiters } => {
-                self.refuse(waiters, &self.stopped(), effects);
-                self.state = State::Draining { in_flight, until, waiters: Vec::new() };
-            }
-            State::Stopping { waiters, failed } => {
-                self.refuse(waiters, &self.stopped(), effects);
-                self.state = State::Stopping { waiters: Vec::new(), failed };
-            }
-        }
-    }
-
-    fn started(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Starting { waiters, .. } => {
-                self.last_error = None;
-                self.state = State::Ready { in_flight: waiters.len(), since: now, idle_since: now };
-                effects.extend(waiters.into_iter().map(Effect::Grant));
-            }
-            // Broken off in the very moment in which it was ready. In no other state is there a start.
-            other => {
-                effects.push(Effect::EndProcess);
-                self.state = match other {
-                    stopping @ State::Stopping { .. } => stopping,
-                    _ => State::Stopping { waiters: Vec::new(), failed: false },
-                };
-            }
-        }
-    }
-
-    fn start_failed(&mut self, error: EngineError, left: bool, now: Instant, effects: &mut Vec<Effect>) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Starting { waiters, .. } => {
-                // At once: nobody waits for what is left of it to go.
-                self.refuse(waiters, &error, effects);
-                self.failed(error);
-                self.state = State::Stopping { waiters: Vec::new(), failed: true };
-            }
-            other => self.state = other,
-        }
-        if left {
-            effects.push(Effect::EndProcess);
-        } else {
-            self.ended(now, effects);
-        }
-    }
-
-    /// Ended without being asked to, with code 0 too: that is a failure.
-    fn exited(&mut self, error: EngineError, now: Instant, effects: &mut Vec<Effect>) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Ready { since, .. } => {
-                if now.duration_since(since) >= self.patience.proven {
-                    self.failures = 0;
-                }
-                self.failed(error);
-                effects.push(Effect::EndProcess);
-                self.state = State::Stopping { waiters: Vec::new(), failed: true };
-            }
-            State::Draining { waiters, .. } => {
-                effects.push(Effect::EndProcess);
-                self.state = State::Stopping { waiters, failed: false };
-            }
-            other => self.state = other,
-        }
-    }
-
-    fn ended(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        let (waiters, failed) = match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Stopping { waiters, failed } => (waiters, failed),
-            other => {
-                self.state = other;
-                return;
-            }
-        };
-        effects.push(Effect::StopsDone);
-        if self.ending {
-            // Nobody waits: the stop let down whoever did, and whoever came after it.
-            return;
-        }
-        // What is missing is looked for anew by every request, which costs nothing: only engines that ran rest.
-        let costly = failed && !matches!(self.last_error, Some(EngineError::Spec { .. }));
-        let rest = if costly { backoff::rest(self.failures) } else { Duration::ZERO };
-        if !rest.is_zero() {
-            self.refuse(waiters, &self.resting(rest), effects);
-            self.state = State::BackingOff { until: now + rest };
-        } else if !waiters.is_empty() {
-            self.start(waiters, effects);
-        } else if failed {
-            self.state = State::Failed;
-        }
-    }
-
-    fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
-            return;
-        }
-        match &self.state {
-            State::Starting { .. } => {
-                effects.push(Effect::CancelStart);
-                self.state = State::Stopping { waiters: Vec::new(), failed: false };
-            }
-            State::Ready { .. } => self.end_proven(effects),
-            State::Draining { .. } => self.end_drained(effects),
-            State::BackingOff { .. } => self.state = State::Failed,
-            State::Stopped | State::Stopping { .. } | State::Failed => {}
-        }
-    }
-
-    fn start(&mut self, waiters: Vec<WaiterId>, effects: &mut Vec<Effect>) {
-        self.starts += 1;
-        self.state = State::Starting { waiters, unwanted_since: None };
-        effects.push(Effect::Start);
-    }
-
-    /// Ends an engine that worked until it was asked to stop.
-    fn end_proven(&mut self, effects: &mut Vec<Effect>) {
-        self.failures = 0;
-        self.state = State::Stopping { waiters: Vec::new(), failed: false };
-        effects.push(Effect::EndProcess);
-    }
-
-    fn end_drained(&mut self, effects: &mut Vec<Effect>) {
-        if let State::Draining { waiters, .. } = std::mem::replace(&mut self.state, State::Stopped) {
-            self.end_proven(effects);
-            self.state = State::Stopping { waiters, failed: false };
-        }
-    }
-
-    fn failed(&mut self, error: EngineError) {
-        if !matches!(error, EngineError::Spec { .. }) {
-            self.failures = self.failures.saturating_add(1);
-        }
-        self.last_error = Some(error);
-    }
-
-    fn refuse(&self, waiters: Vec<WaiterId>, error: &EngineError, effects: &mut Vec<Effect>) {
+    fn refuse(&self, waiters: VecDeque<WaiterId>, error: &EngineError, effects: &mut Vec<Effect>) {
         effects.extend(waiters.into_iter().map(|waiter| Effect::Refuse(waiter, error.clone())));
-    }
-
-    fn shutting_down(&self) -> EngineError {
-        EngineError::ShuttingDown { name: self.name.clone() }
-    }
-
-    fn stopped(&self) -> EngineError {
-        if self.ending { self.shutting_down() } else { EngineError::Stopped { name: self.name.clone() } }
-    }
-
-    fn resting(&self, wait: Duration) -> EngineError {
-        EngineError::BackingOff {
-            name: self.name.clone(),
-            failures: self.failures,
-            wait,
-            last: self.last_error.as_ref().map(ToString::to_string).unwrap_or_default(),
-        }
     }
 }
 

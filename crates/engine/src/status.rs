@@ -13,6 +13,8 @@ pub enum EngineState {
     Starting,
     /// Takes requests.
     Ready,
+    /// Its process is there, its GPU memory is free; awake again soon.
+    Sleeping,
     /// Takes no new requests, ends when the running ones have, or is ending.
     Draining,
     /// Failed more than once, and rests before the next start.
@@ -25,10 +27,16 @@ pub enum EngineState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
+    /// Other engines hold the memory that it needs, and are giving way.
+    WaitingForRoom,
     /// The process is being made.
     Spawning,
     /// It runs and loads the model.
     Loading,
+    /// It compiles its kernels, or records them.
+    Compiling,
+    /// It slept and is being woken.
+    Waking,
     /// It says that it is healthy and answers its first completion.
     WarmingUp,
 }
@@ -43,6 +51,8 @@ pub struct EngineStatus {
     pub state: EngineState,
     /// How far its start is, while it starts.
     pub phase: Option<Phase>,
+    /// Percent of that phase, where the engine tells.
+    pub percent: Option<u8>,
     /// Since when it is in this state.
     pub since: Timestamp,
     /// The engine's process, the leader of its group.
@@ -53,6 +63,10 @@ pub struct EngineStatus {
     pub model: String,
     /// Requests that run on it.
     pub in_flight: usize,
+    /// Requests that wait for a place, or for it to be ready.
+    pub queued: usize,
+    /// When a request last ended on it.
+    pub last_used: Option<Timestamp>,
     /// Memory of its whole process group, bytes.
     pub resident_bytes: Option<u64>,
     /// How often it was started since the agent was.

@@ -3,14 +3,20 @@
 
 use std::{
     io::{BufRead as _, BufReader},
+    num::NonZeroU32,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
 use mcpctl_engine::{
-    Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Phase, sweep,
+    Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Phase, SuspendClock,
+    sweep,
 };
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -63,6 +69,9 @@ impl World {
             venv: None,
             context_length: Some(512),
             gpu_memory_utilization: None,
+            tensor_parallel_size: None,
+            dtype: None,
+            quantization: None,
             idle_timeout: Duration::from_secs(600),
             start_timeout: Duration::from_secs(30),
         };
@@ -74,9 +83,23 @@ impl World {
     }
 
     fn engine_with(&self, options: EngineOptions) -> Engine {
+        Engine::with_options(self.spec.clone(), options, self.host())
+    }
+
+    fn host(&self) -> EngineHost {
         let dir = self.dir.path().to_owned();
-        let host = EngineHost { guardian: example("agent"), state_dir: dir.clone(), log_dir: dir };
-        Engine::with_options(self.spec.clone(), options, host)
+        EngineHost::new(example("agent"), dir.clone(), dir)
+    }
+
+    /// As vLLM, which can sleep.
+    fn vllm(script: &str) -> Self {
+        let mut world = Self::new(script);
+        world.spec.kind = EngineKind::Vllm;
+        world
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.path().join("fake.log")).unwrap_or_default()
     }
 
     /// Processes of the engine that were ever started.
@@ -97,6 +120,11 @@ fn group(pid: u32) -> usize {
     let lines = String::from_utf8(output.stdout).unwrap();
     let members = lines.lines().filter_map(|line| line.trim().split_once(char::is_whitespace));
     members.filter(|(group, stat)| *group == pid.to_string() && !stat.trim().starts_with('Z')).count()
+}
+
+fn kill(pid: u32) {
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
 }
 
 async fn until(what: &str, condition: impl Fn() -> bool) {
@@ -295,8 +323,8 @@ async fn a_stranger_on_the_engines_port_gets_no_prompt() {
     let mut world = World::new("shy\n");
     world.spec.start_timeout = Duration::from_secs(20);
     let engine = world.engine();
-    let heard = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
-    let (port_file, told) = (format!("{}.port", world.spec.model), std::sync::Arc::clone(&heard));
+    let heard = Arc::new(std::sync::Mutex::new(String::new()));
+    let (port_file, told) = (format!("{}.port", world.spec.model), Arc::clone(&heard));
     let stranger = tokio::spawn(async move {
         let mut known = String::new();
         loop {
@@ -307,7 +335,7 @@ async fn a_stranger_on_the_engines_port_gets_no_prompt() {
             }
             known = port;
             let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{known}")).await.unwrap();
-            let told = std::sync::Arc::clone(&told);
+            let told = Arc::clone(&told);
             tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
                     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -626,4 +654,149 @@ async fn what_is_missing_is_said_before_anything_is_spawned() {
     let error = world.engine().ensure_ready(soon()).await.unwrap_err();
     assert!(matches!(error, EngineError::Spec { .. }), "{error}");
     assert!(!Path::new(&format!("{}.starts", world.spec.model)).exists());
+}
+
+#[tokio::test]
+async fn places_are_bounded_and_whoever_waits_is_served_in_turn() {
+    let world = World::new("");
+    let options =
+        EngineOptions { concurrency: NonZeroU32::new(2), queue: Some(1), ..EngineOptions::default() };
+    let engine = world.engine_with(options);
+    let first = engine.ensure_ready(soon()).await.unwrap();
+    let second = engine.ensure_ready(soon()).await.unwrap();
+    let third = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.ensure_ready(soon()).await }
+    });
+    until("one waits", || engine.status().queued == 1).await;
+    let error = engine.ensure_ready(soon()).await.unwrap_err();
+    let EngineError::Busy { waiting: 1, retry_after, .. } = error else { panic!("{error}") };
+    assert!((1..=60).contains(&retry_after.as_secs()));
+    assert_eq!(engine.status().in_flight, 2);
+    drop(first);
+    let third = third.await.unwrap().unwrap();
+    assert_eq!((engine.status().in_flight, engine.status().queued), (2, 0));
+    drop((second, third));
+    assert_eq!(world.starts().len(), 1);
+    until("its use is on record", || engine.status().last_used.is_some()).await;
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn what_sleeps_keeps_its_process_and_is_woken_by_a_request() {
+    let mut world = World::vllm("");
+    world.spec.idle_timeout = Duration::from_millis(100);
+    let engine = world.engine_with(EngineOptions { standby: true, ..EngineOptions::default() });
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    until("it sleeps", || engine.status().state == EngineState::Sleeping).await;
+    let pid = engine.status().pid.unwrap();
+    assert!(world.log().contains("falls asleep") && group(pid) == 1, "{}", world.log());
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    assert!(world.log().contains("wakes"));
+    assert_eq!((world.starts().len(), engine.status().pid), (1, Some(pid)), "the same process");
+    drop(guard);
+    until("it sleeps again", || engine.status().state == EngineState::Sleeping).await;
+    engine.stop().await;
+    assert_eq!((engine.status().state, group(pid), world.records()), (EngineState::Stopped, 0, 0));
+}
+
+#[tokio::test]
+async fn what_cannot_sleep_is_stopped_instead_and_says_why() {
+    let mut world = World::vllm("restless\n");
+    world.spec.idle_timeout = Duration::from_millis(100);
+    let engine = world.engine_with(EngineOptions { standby: true, ..EngineOptions::default() });
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    until("it stops", || engine.status().state == EngineState::Stopped).await;
+    let error = engine.status().last_error.unwrap();
+    assert!(error.contains("cannot sleep"), "{error}");
+}
+
+#[tokio::test]
+async fn a_sleeper_that_was_killed_is_started_again() {
+    let mut world = World::vllm("");
+    world.spec.idle_timeout = Duration::from_millis(100);
+    let engine = world.engine_with(EngineOptions { standby: true, ..EngineOptions::default() });
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    until("it sleeps", || engine.status().state == EngineState::Sleeping).await;
+    kill(engine.status().pid.unwrap());
+    until("that is noticed", || engine.status().state == EngineState::Failed).await;
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    assert_eq!(world.starts().len(), 2);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn engines_of_one_group_take_turns_and_no_request_is_cut_short() {
+    let (one, two) = (World::new(""), World::new(""));
+    let host = one.host();
+    let first = Engine::new(one.spec.clone(), host.clone());
+    let spec = EngineSpec { name: "other".to_owned(), ..two.spec.clone() };
+    let second = Engine::new(spec, host.clone());
+    let running = first.ensure_ready(soon()).await.unwrap();
+    let waiting = tokio::spawn({
+        let second = second.clone();
+        async move { second.ensure_ready(soon()).await }
+    });
+    until("the first gives way", || first.status().state == EngineState::Draining).await;
+    assert_eq!(second.status().phase, Some(Phase::WaitingForRoom));
+    let pid = one.starts()[0];
+    // Somebody wants the first again meanwhile: it has its turn after the second.
+    let again = tokio::spawn({
+        let first = first.clone();
+        async move { first.ensure_ready(soon()).await }
+    });
+    until("it waits", || first.status().queued == 1).await;
+    assert_eq!((group(pid), two.starts().len()), (1, 0));
+    drop(running);
+    let guard = waiting.await.unwrap().unwrap();
+    assert_eq!(group(pid), 0, "gone before the second began");
+    drop(guard);
+    drop(again.await.unwrap().unwrap());
+    assert_eq!((one.starts().len(), two.starts().len()), (2, 1));
+    until("the second gave way", || second.status().state == EngineState::Stopped).await;
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_sleeper_leaves_its_room_to_others() {
+    let (one, two) = (World::vllm(""), World::new(""));
+    let host = one.host();
+    let options = EngineOptions { standby: true, ..EngineOptions::default() };
+    let first = Engine::with_options(one.spec.clone(), options, host.clone());
+    let second = Engine::new(EngineSpec { name: "other".to_owned(), ..two.spec.clone() }, host);
+    drop(first.ensure_ready(soon()).await.unwrap());
+    drop(second.ensure_ready(soon()).await.unwrap());
+    assert_eq!(first.status().state, EngineState::Sleeping);
+    drop(first.ensure_ready(soon()).await.unwrap());
+    assert_eq!((one.starts().len(), second.status().state), (1, EngineState::Stopped));
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn after_the_machine_was_suspended_an_engine_has_to_answer_before_it_gets_requests() {
+    let world = World::new("hang\n");
+    let slept = Arc::new(AtomicU64::new(0));
+    let clock = Arc::clone(&slept);
+    let suspended = SuspendClock::new(move || Duration::from_secs(clock.load(Ordering::SeqCst)));
+    let host = EngineHost { suspended, ..world.host() };
+    let engine = Engine::new(world.spec.clone(), host);
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    // It survived.
+    slept.store(3600, Ordering::SeqCst);
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    assert_eq!(world.starts().len(), 1);
+    // It did not: whoever comes gets a new one.
+    std::fs::write(format!("{}.hang", world.spec.model), "").unwrap();
+    slept.store(7200, Ordering::SeqCst);
+    let asked = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.ensure_ready(soon()).await }
+    });
+    until("that is noticed", || engine.status().last_error.is_some()).await;
+    std::fs::remove_file(format!("{}.hang", world.spec.model)).unwrap();
+    drop(asked.await.unwrap().unwrap());
+    assert_eq!(world.starts().len(), 2);
+    engine.shutdown().await;
 }

@@ -7,14 +7,25 @@ use super::*;
 
 const IDLE: Duration = Duration::from_secs(60);
 
-fn machine() -> Machine {
-    let patience = Patience {
-        idle: IDLE,
+fn policy() -> Policy {
+    Policy {
+        idle: Some(IDLE),
         drain: Duration::from_secs(30),
         unwanted: Some(Duration::from_secs(10)),
         proven: Duration::from_secs(60),
-    };
-    Machine::new("e".to_owned(), patience)
+        concurrency: usize::MAX,
+        queue: usize::MAX,
+        rest: Rest::Stop,
+    }
+}
+
+/// One request at once, one that waits, and sleep instead of stops.
+fn narrow() -> Policy {
+    Policy { concurrency: 1, queue: 1, rest: Rest::Sleep, ..policy() }
+}
+
+fn released(start: u32) -> Event {
+    Event::Released { start, held: Duration::from_secs(4) }
 }
 
 fn exited() -> EngineError {
@@ -29,7 +40,11 @@ struct Story {
 
 impl Story {
     fn new() -> Self {
-        Self { machine: machine(), now: Instant::now() }
+        Self::of(policy())
+    }
+
+    fn of(policy: Policy) -> Self {
+        Self { machine: Machine::new("e".to_owned(), policy), now: Instant::now() }
     }
 
     fn on(&mut self, event: Event) -> Vec<Effect> {
@@ -45,7 +60,11 @@ impl Story {
 
     /// Up to ready, with one request that runs.
     fn ready() -> Self {
-        let mut story = Self::new();
+        Self::ready_with(policy())
+    }
+
+    fn ready_with(policy: Policy) -> Self {
+        let mut story = Self::of(policy);
         assert_eq!(story.on(Event::Ask(1)), [Effect::Start]);
         assert_eq!(story.on(Event::Started), [Effect::Grant(1)]);
         story
@@ -65,9 +84,9 @@ fn idle_counts_from_the_last_release_and_a_guard_prevents_it() {
     assert_eq!(story.machine.deadline(), None, "a request runs");
     assert_eq!(story.after(10 * IDLE, Event::Tick), []);
     assert_eq!(story.on(Event::Ask(2)), [Effect::Grant(2)]);
-    story.on(Event::Released { start: 1 });
+    story.on(released(1));
     assert_eq!(story.after(IDLE, Event::Tick), []);
-    story.on(Event::Released { start: 1 });
+    story.on(released(1));
     assert_eq!(story.machine.deadline(), Some(story.now + IDLE));
     assert_eq!(story.after(IDLE - Duration::from_millis(1), Event::Tick), []);
     assert_eq!(story.after(Duration::from_millis(1), Event::Tick), [Effect::EndProcess]);
@@ -76,11 +95,11 @@ fn idle_counts_from_the_last_release_and_a_guard_prevents_it() {
 #[test]
 fn a_request_that_comes_during_an_idle_stop_gets_the_next_start() {
     let mut story = Story::ready();
-    story.on(Event::Released { start: 1 });
+    story.on(released(1));
     story.after(IDLE, Event::Tick);
     assert_eq!(story.on(Event::Ask(2)), [], "not while the old one holds the memory");
     assert_eq!(story.on(Event::Ended), [Effect::StopsDone, Effect::Start]);
-    assert_eq!(story.on(Event::Released { start: 1 }), [], "of the start before");
+    assert_eq!(story.on(released(1)), [], "of the start before");
     assert_eq!(story.on(Event::Started), [Effect::Grant(2)]);
 }
 
@@ -88,7 +107,7 @@ fn a_request_that_comes_during_an_idle_stop_gets_the_next_start() {
 fn a_stop_waits_for_running_requests_and_no_longer_than_the_drain() {
     let mut story = Story::ready();
     assert_eq!(story.on(Event::Stop { for_good: false }), []);
-    assert_eq!(story.on(Event::Released { start: 1 }), [Effect::EndProcess]);
+    assert_eq!(story.on(released(1)), [Effect::EndProcess]);
     assert_eq!(story.on(Event::Ended), [Effect::StopsDone]);
     assert_eq!(story.machine.state(), &State::Stopped);
 
@@ -184,11 +203,124 @@ fn after_the_end_nothing_starts() {
     story.on(Event::Stop { for_good: true });
     let over = EngineError::ShuttingDown { name: "e".to_owned() };
     assert_eq!(story.on(Event::Ask(2)), [Effect::Refuse(2, over.clone())]);
-    story.on(Event::Released { start: 1 });
+    story.on(released(1));
     assert!(!story.machine.is_over());
     story.on(Event::Ended);
     assert!(story.machine.is_over());
     assert_eq!(story.on(Event::Ask(3)), [Effect::Refuse(3, over)]);
+}
+
+#[test]
+fn places_are_bounded_taken_in_turn_and_what_finds_none_is_told_when_to_come_again() {
+    let mut story = Story::ready_with(narrow());
+    assert_eq!(story.on(Event::Ask(2)), []);
+    let busy = EngineError::Busy { name: "e".to_owned(), waiting: 1, retry_after: Duration::from_secs(10) };
+    assert_eq!(story.on(Event::Ask(3)), [Effect::Refuse(3, busy)]);
+    assert_eq!(story.on(released(1)), [Effect::Grant(2)]);
+    assert_eq!(story.on(Event::Ask(4)), []);
+    assert_eq!(story.on(Event::Left(4)), []);
+    assert_eq!(story.on(released(1)), [], "who left is not served");
+    assert!(story.machine.deadline().is_some(), "nobody runs and nobody waits");
+}
+
+#[test]
+fn a_start_serves_as_many_as_there_are_places_and_refuses_what_could_never_wait() {
+    let mut story = Story::of(narrow());
+    assert_eq!(story.on(Event::Ask(1)), [Effect::Start]);
+    assert_eq!(story.on(Event::Ask(2)), []);
+    assert!(matches!(story.on(Event::Ask(3)).as_slice(), [Effect::Refuse(3, EngineError::Busy { .. })]));
+    assert_eq!(story.on(Event::Started), [Effect::Grant(1)]);
+    assert_eq!(story.on(released(1)), [Effect::Grant(2)]);
+}
+
+#[test]
+fn what_may_sleep_sleeps_when_idle_and_is_woken_by_the_next_request() {
+    let mut story = Story::ready_with(narrow());
+    story.on(released(1));
+    assert_eq!(story.after(IDLE, Event::Tick), [Effect::Sleep]);
+    assert_eq!(story.on(Event::Slept), []);
+    assert_eq!((story.machine.state(), story.machine.deadline()), (&State::Sleeping, None));
+    assert_eq!(story.on(Event::Ask(2)), [Effect::Wake]);
+    assert_eq!(story.on(Event::Started), [Effect::Grant(2)]);
+    assert_eq!(story.machine.starts(), 1, "it is the same process");
+}
+
+#[test]
+fn who_comes_while_it_falls_asleep_waits_for_the_waking() {
+    let mut story = Story::ready_with(narrow());
+    story.on(released(1));
+    story.after(IDLE, Event::Tick);
+    assert_eq!(story.on(Event::Ask(2)), []);
+    assert_eq!(story.on(Event::Slept), [Effect::Wake]);
+    // It cannot sleep: who waits gets the next start, and the reason is on record.
+    let mut story = Story::ready_with(narrow());
+    story.on(released(1));
+    story.after(IDLE, Event::Tick);
+    story.on(Event::Ask(2));
+    let error = EngineError::Standby { name: "e".to_owned(), what: "sleep", reason: "no".to_owned() };
+    assert_eq!(story.on(Event::SleepFailed { error: error.clone() }), [Effect::EndProcess]);
+    assert_eq!(story.machine.last_error(), Some(&error));
+    assert_eq!(story.on(Event::Ended), [Effect::StopsDone, Effect::Start]);
+}
+
+#[test]
+fn whoever_gives_way_serves_those_that_run_and_comes_back_for_those_that_wait() {
+    let mut story = Story::ready();
+    assert_eq!(story.on(Event::Yield { start: 1 }), []);
+    assert_eq!(story.on(Event::Ask(2)), [], "it waits for the next turn");
+    assert_eq!(story.machine.deadline(), None, "no request is cut short for another engine");
+    assert_eq!(story.on(released(1)), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::Ended), [Effect::StopsDone, Effect::Start]);
+    assert_eq!(story.on(Event::Yield { start: 1 }), [], "that was asked of the start before");
+    // Asked while it starts, it serves whoever waited for the start.
+    assert_eq!(story.on(Event::Yield { start: 2 }), []);
+    assert_eq!(story.on(Event::Started), [Effect::Grant(2)]);
+    assert_eq!(story.on(released(2)), [Effect::EndProcess]);
+}
+
+#[test]
+fn an_idle_engine_gives_way_at_once() {
+    let mut story = Story::ready();
+    story.on(released(1));
+    assert_eq!(story.on(Event::Yield { start: 1 }), [Effect::EndProcess]);
+    let mut story = Story::ready_with(narrow());
+    story.on(released(1));
+    assert_eq!(story.on(Event::Yield { start: 1 }), [Effect::Sleep]);
+}
+
+#[test]
+fn a_suspected_engine_gets_nobody_new_until_it_has_answered() {
+    let mut story = Story::ready();
+    story.on(released(1));
+    assert_eq!(story.on(Event::Suspect { start: 1 }), [Effect::Check]);
+    assert_eq!(story.on(Event::Suspect { start: 1 }), [], "once is enough");
+    assert_eq!(story.on(Event::Ask(2)), []);
+    assert_eq!(story.on(Event::Sound { start: 1 }), [Effect::Grant(2)]);
+    story.on(Event::Suspect { start: 1 });
+    story.on(Event::Ask(3));
+    let error = EngineError::Hung { name: "e".to_owned(), reason: "silence".to_owned() };
+    assert_eq!(story.on(Event::Broken { start: 1, error }), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::Ended), [Effect::StopsDone, Effect::Start]);
+    assert_eq!(story.on(Event::Started), [Effect::Grant(3)]);
+}
+
+#[test]
+fn what_has_no_room_does_not_rest() {
+    let mut story = Story::new();
+    for _ in 0..3 {
+        assert_eq!(story.on(Event::Ask(9)), [Effect::Start]);
+        let (reason, hint) = (String::new(), String::new());
+        let error = EngineError::NoRoom { name: "e".to_owned(), reason, hint };
+        story.on(Event::StartFailed { error, left: false });
+        assert_eq!((story.machine.state(), story.machine.failures), (&State::Failed, 0));
+    }
+}
+
+#[test]
+fn what_is_kept_never_rests() {
+    let mut story = Story::ready_with(Policy { idle: None, ..policy() });
+    story.on(released(1));
+    assert_eq!(story.machine.deadline(), None);
 }
 
 /// What the actor and the operating system know, kept apart from the machine.
@@ -202,7 +334,8 @@ struct World {
     guards: Vec<u32>,
     waiting: BTreeSet<WaiterId>,
     asked: WaiterId,
-    drained: bool,
+    /// Guards that are held may be cut short: their time is over, or they wait for what does not answer.
+    cut: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -210,6 +343,8 @@ enum Process {
     None,
     Alive,
     Dead,
+    Dozing,
+    Asleep,
     Ending,
 }
 
@@ -227,9 +362,15 @@ enum Move {
     Exit,
     End,
     Wait,
+    Yield,
+    Suspect,
+    Sound,
+    Broken,
+    Sleep,
+    SleepFails,
 }
 
-const MOVES: [Move; 12] = [
+const MOVES: [Move; 18] = [
     Move::Ask,
     Move::Leave,
     Move::ReleaseNewest,
@@ -242,6 +383,12 @@ const MOVES: [Move; 12] = [
     Move::Exit,
     Move::End,
     Move::Wait,
+    Move::Yield,
+    Move::Suspect,
+    Move::Sound,
+    Move::Broken,
+    Move::Sleep,
+    Move::SleepFails,
 ];
 
 impl World {
@@ -255,16 +402,16 @@ impl World {
                 Event::Ask(world.asked)
             }
             Move::Leave => Event::Left(world.waiting.pop_first()?),
-            Move::ReleaseNewest => Event::Released { start: world.guards.pop()? },
+            Move::ReleaseNewest => released(world.guards.pop()?),
             // Perhaps of a start that is long over.
             Move::ReleaseOldest => {
                 (!world.guards.is_empty()).then_some(())?;
-                Event::Released { start: world.guards.remove(0) }
+                released(world.guards.remove(0))
             }
             Move::Stop => Event::Stop { for_good: false },
             Move::StopForGood => Event::Stop { for_good: true },
             Move::StartReady => {
-                world.starting.then_some(())?;
+                (world.starting && world.process != Process::Dead).then_some(())?;
                 (world.starting, world.process) = (false, Process::Alive);
                 Event::Started
             }
@@ -274,12 +421,12 @@ impl World {
                 Event::StartFailed { error: exited(), left: true }
             }
             Move::StartFailsWithout => {
-                world.starting.then_some(())?;
+                (world.starting && world.process == Process::None).then_some(())?;
                 world.starting = false;
                 Event::StartFailed { error: exited(), left: false }
             }
             Move::Exit => {
-                (world.process == Process::Alive).then_some(())?;
+                matches!(world.process, Process::Alive | Process::Asleep).then_some(())?;
                 world.process = Process::Dead;
                 Event::Exited { start: world.machine.starts(), error: exited() }
             }
@@ -292,8 +439,23 @@ impl World {
                 world.now = world.machine.deadline()?;
                 Event::Tick
             }
+            Move::Yield => Event::Yield { start: world.machine.starts() },
+            Move::Suspect => Event::Suspect { start: world.machine.starts() },
+            Move::Sound => Event::Sound { start: world.machine.starts() },
+            Move::Broken => Event::Broken { start: world.machine.starts(), error: exited() },
+            Move::Sleep => {
+                (world.process == Process::Dozing).then_some(())?;
+                world.process = Process::Asleep;
+                Event::Slept
+            }
+            Move::SleepFails => {
+                (world.process == Process::Dozing).then_some(())?;
+                world.process = Process::Alive;
+                Event::SleepFailed { error: exited() }
+            }
         };
-        world.drained = matches!(world.machine.state(), State::Draining { .. }) && event == Event::Tick;
+        let draining = matches!(world.machine.state(), State::Draining { .. });
+        world.cut = (draining && event == Event::Tick) || matches!(event, Event::Broken { .. });
         let (machine, effects) = world.machine.clone().step(event, world.now);
         world.machine = machine;
         for effect in effects {
@@ -309,11 +471,22 @@ impl World {
                 assert!(!self.starting && self.process == Process::None, "one process at a time");
                 self.starting = true;
             }
+            Effect::Wake => {
+                assert!(!self.starting && self.process == Process::Asleep, "it does not sleep");
+                self.starting = true;
+            }
+            Effect::Sleep => {
+                assert!(self.process == Process::Alive);
+                assert!(!self.guards.contains(&self.machine.starts()), "a guard was held");
+                self.process = Process::Dozing;
+            }
+            Effect::Check => assert_eq!(self.process, Process::Alive),
             Effect::CancelStart => assert!(self.starting, "there is no start to break off"),
             Effect::EndProcess => {
-                assert!(matches!(self.process, Process::Alive | Process::Dead), "there is no process to end");
+                let there = matches!(self.process, Process::Alive | Process::Dead | Process::Asleep);
+                assert!(there && !self.starting, "there is no process to end");
                 let held = self.guards.contains(&self.machine.starts());
-                assert!(!held || self.process == Process::Dead || self.drained, "a guard was held");
+                assert!(!held || self.process == Process::Dead || self.cut, "a guard was held");
                 self.process = Process::Ending;
             }
             Effect::Grant(waiter) => {
@@ -331,39 +504,54 @@ impl World {
     fn check(&self) {
         let current = self.guards.iter().filter(|start| **start == self.machine.starts()).count();
         match self.machine.state() {
-            State::Starting { waiters, unwanted_since } => {
+            State::Starting { waiters, unwanted_since, waking, .. } => {
                 assert!(self.starting);
+                assert_eq!(*waking, self.process != Process::None);
                 assert_eq!(waiters.is_empty(), unwanted_since.is_some());
             }
-            State::Ready { in_flight, .. } | State::Draining { in_flight, .. } => {
+            State::Ready { in_flight, queue, checking, .. } => {
+                assert_eq!((self.process, *in_flight), (Process::Alive, current));
+                let full = *in_flight >= self.machine.policy.concurrency;
+                assert!(queue.is_empty() || full || *checking, "there is a place, and somebody waits");
+            }
+            State::Draining { in_flight, .. } => {
                 assert_eq!((self.process, *in_flight), (Process::Alive, current));
             }
+            State::Dozing { .. } => assert!(matches!(self.process, Process::Dozing | Process::Dead)),
+            State::Sleeping => assert_eq!((self.starting, self.process), (false, Process::Asleep)),
             State::Stopping { .. } => assert!(self.starting || self.process == Process::Ending),
             State::Stopped | State::BackingOff { .. } | State::Failed => {
                 assert_eq!((self.starting, self.process), (false, Process::None), "left behind");
             }
         }
-        let pending = self.starting || self.process == Process::Ending || self.machine.deadline().is_some();
+        assert!(current <= self.machine.policy.concurrency, "more than there are places");
+        let comes = matches!(self.process, Process::Ending | Process::Dozing)
+            || matches!(self.machine.state(), State::Ready { checking: true, .. });
+        let pending = self.starting || comes || current > 0 || self.machine.deadline().is_some();
         assert!(self.waiting.is_empty() || pending, "somebody waits for nothing");
     }
 }
 
 #[test]
 fn no_order_of_events_starts_twice_forgets_a_waiter_or_leaves_a_process() {
-    const DEPTH: usize = 9;
+    search(policy(), 9);
+    search(narrow(), 11);
+}
+
+fn search(policy: Policy, depth: usize) {
     let start = World {
-        machine: machine(),
+        machine: Machine::new("e".to_owned(), policy),
         now: Instant::now(),
         starting: false,
         process: Process::None,
         guards: Vec::new(),
         waiting: BTreeSet::new(),
         asked: 0,
-        drained: false,
+        cut: false,
     };
     let mut frontier = vec![start];
     let mut seen = HashSet::new();
-    for _ in 0..DEPTH {
+    for _ in 0..depth {
         let next = frontier.iter().flat_map(|world| MOVES.iter().filter_map(|&action| world.after(action)));
         let next: Vec<World> = next.filter(|world| world.asked <= 3).collect();
         frontier = next.into_iter().filter(|world| seen.insert(format!("{world:?}"))).collect();

@@ -1,0 +1,171 @@
+//! What requests do to an engine: they ask, wait for their turn, hold it, let go of it, and doubt it.
+
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{Effect, Machine, State, WaiterId};
+use crate::error::EngineError;
+
+/// The share of the newest request in what requests typically take: one in so many.
+const NEWEST: u32 = 4;
+/// Bounds of what a caller is told to wait when there is no room.
+const RETRY_SOONEST: Duration = Duration::from_secs(1);
+const RETRY_LATEST: Duration = Duration::from_secs(60);
+
+impl Machine {
+    pub(super) fn ask(&mut self, waiter: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
+        if self.ending {
+            effects.push(Effect::Refuse(waiter, self.shutting_down()));
+            return;
+        }
+        let (concurrency, queue_max) = (self.policy.concurrency, self.policy.queue);
+        let room = concurrency.saturating_add(queue_max);
+        let queue = match &mut self.state {
+            State::Ready { in_flight, checking: false, .. } if *in_flight < concurrency => {
+                *in_flight += 1;
+                effects.push(Effect::Grant(waiter));
+                return;
+            }
+            State::Ready { in_flight, queue, .. } if *in_flight + queue.len() < room => queue,
+            State::Starting { waiters, unwanted_since, .. } if waiters.len() < room => {
+                *unwanted_since = None;
+                waiters
+            }
+            State::Draining { waiters, .. }
+            | State::Stopping { waiters, .. }
+            | State::Dozing { waiters, .. }
+                if waiters.len() < room =>
+            {
+                waiters
+            }
+            State::Ready { .. }
+            | State::Starting { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Dozing { .. } => {
+                effects.push(Effect::Refuse(waiter, self.busy()));
+                return;
+            }
+            State::BackingOff { until } if now < *until => {
+                let wait = until.duration_since(now);
+                effects.push(Effect::Refuse(waiter, self.resting(wait)));
+                return;
+            }
+            State::Sleeping => {
+                self.wake(VecDeque::from([waiter]), effects);
+                return;
+            }
+            State::Stopped | State::BackingOff { .. } | State::Failed => {
+                self.start(VecDeque::from([waiter]), effects);
+                return;
+            }
+        };
+        queue.push_back(waiter);
+    }
+
+    pub(super) fn left(&mut self, waiter: WaiterId, now: Instant) {
+        match &mut self.state {
+            State::Starting { waiters, unwanted_since, .. } => {
+                waiters.retain(|other| *other != waiter);
+                if waiters.is_empty() && unwanted_since.is_none() {
+                    *unwanted_since = Some(now);
+                }
+            }
+            State::Ready { queue: waiters, .. }
+            | State::Draining { waiters, .. }
+            | State::Stopping { waiters, .. }
+            | State::Dozing { waiters, .. } => waiters.retain(|other| *other != waiter),
+            // Answered meanwhile: a guard that nobody took comes back as a release.
+            State::Stopped | State::Sleeping | State::BackingOff { .. } | State::Failed => {}
+        }
+    }
+
+    pub(super) fn released(&mut self, held: Duration, now: Instant, effects: &mut Vec<Effect>) {
+        self.typical = (self.typical * (NEWEST - 1) + held) / NEWEST;
+        match &mut self.state {
+            State::Ready { in_flight, idle_since, .. } => {
+                *in_flight = in_flight.saturating_sub(1);
+                *idle_since = now;
+                self.serve_queue(effects);
+            }
+            State::Draining { in_flight, .. } => {
+                *in_flight = in_flight.saturating_sub(1);
+                if *in_flight == 0 {
+                    self.drained(effects);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Gives free places to those who wait, in the order in which they came.
+    pub(super) fn serve_queue(&mut self, effects: &mut Vec<Effect>) {
+        let State::Ready { in_flight, queue, checking: false, .. } = &mut self.state else { return };
+        while *in_flight < self.policy.concurrency
+            && let Some(waiter) = queue.pop_front()
+        {
+            *in_flight += 1;
+            effects.push(Effect::Grant(waiter));
+        }
+    }
+
+    pub(super) fn suspect(&mut self, effects: &mut Vec<Effect>) {
+        if let State::Ready { checking: checking @ false, .. } = &mut self.state {
+            *checking = true;
+            effects.push(Effect::Check);
+        }
+    }
+
+    pub(super) fn sound(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let State::Ready { checking: checking @ true, idle_since, .. } = &mut self.state {
+            *checking = false;
+            *idle_since = (*idle_since).max(now);
+            self.serve_queue(effects);
+        }
+    }
+
+    /// Requests that run on it are lost with it; those that wait get the next start, unless it fails again and again.
+    pub(super) fn broken(&mut self, error: EngineError, effects: &mut Vec<Effect>) {
+        match std::mem::replace(&mut self.state, State::Stopped) {
+            State::Ready { checking: true, queue, .. } => {
+                self.failed(error);
+                effects.push(Effect::EndProcess);
+                self.state = State::Stopping { waiters: queue, failed: true };
+            }
+            other => self.state = other,
+        }
+    }
+
+    fn busy(&self) -> EngineError {
+        let waiting = match &self.state {
+            State::Ready { queue, .. } => queue.len(),
+            State::Starting { waiters, .. } | State::Draining { waiters, .. } => waiters.len(),
+            _ => 0,
+        };
+        let turns = u32::try_from(waiting / self.policy.concurrency.max(1)).unwrap_or(u32::MAX);
+        let retry_after = self.typical.saturating_mul(turns.saturating_add(1));
+        EngineError::Busy {
+            name: self.name.clone(),
+            waiting,
+            retry_after: retry_after.clamp(RETRY_SOONEST, RETRY_LATEST),
+        }
+    }
+
+    pub(super) fn shutting_down(&self) -> EngineError {
+        EngineError::ShuttingDown { name: self.name.clone() }
+    }
+
+    pub(super) fn stopped(&self) -> EngineError {
+        if self.ending { self.shutting_down() } else { EngineError::Stopped { name: self.name.clone() } }
+    }
+
+    pub(super) fn resting(&self, wait: Duration) -> EngineError {
+        EngineError::BackingOff {
+            name: self.name.clone(),
+            failures: self.failures,
+            wait,
+            last: self.last_error.as_ref().map(ToString::to_string).unwrap_or_default(),
+        }
+    }
+}
