@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
 
-pub use provider::{Managed, ManagedKind, Provider, ProviderKind};
+pub use provider::{ManagedKind, Prewarm, Provider, ProviderKind, Swap};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
 
@@ -108,6 +108,8 @@ struct File {
     listen: Option<Spanned<String>>,
     #[serde(default)]
     providers: Vec<Spanned<provider::Entry>>,
+    #[serde(default)]
+    groups: provider::Groups,
     primary: Option<Spanned<Primary>>,
     failover: Option<Spanned<Failover>>,
     #[serde(default)]
@@ -180,10 +182,17 @@ impl Config {
         let mut providers = Vec::new();
         let mut names: HashMap<Name, u64> = HashMap::new();
         let mut stands_in: HashMap<Name, Name> = HashMap::new();
+        for (name, group) in &file.groups {
+            if !file.providers.iter().any(|entry| entry.value.group() == name.as_str()) {
+                let mut error = wrong(group, format!("no provider is of the group `{name}`"));
+                error.hint = Some(format!("write `group: {name}` in a provider that the agent starts"));
+                return Err(error);
+            }
+        }
         for entry in file.providers {
             let line = entry.referenced.line();
             let failover_for = entry.value.failover_place();
-            let provider = provider::check(entry)?;
+            let provider = provider::check(entry, &file.groups)?;
             if let Some(first) = names.insert(provider.name.clone(), line) {
                 let message =
                     format!("provider `{}` stands here a second time, first in line {first}", provider.name);

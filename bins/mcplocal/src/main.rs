@@ -104,11 +104,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let listener =
         Listener::bind(config.listen.clone()).await.map_err(|error| with_hint(&error, Some(error.hint())))?;
 
-    let host = EngineHost {
-        guardian: std::env::current_exe().context("this program's own path")?,
-        state_dir: state_dir.join("engines"),
-        log_dir: state_dir.join("logs"),
-    };
+    let host = EngineHost::new(
+        std::env::current_exe().context("this program's own path")?,
+        state_dir.join("engines"),
+        state_dir.join("logs"),
+    );
     make_private(&host.state_dir)?;
     make_private(&host.log_dir)?;
     for swept in mcpctl_engine::sweep(&host.state_dir).await {

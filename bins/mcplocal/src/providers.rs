@@ -1,21 +1,20 @@
 //! The local providers as they run: servers that are there anyway, and engines that the agent starts.
 
-use std::{path::Path, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use mcpctl_api::yaml::YamlError;
 
-use mcpctl_engine::{Endpoint, Engine, EngineGuard, EngineHost, EngineKind, EngineSpec};
+use mcpctl_engine::{
+    Endpoint, Engine, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec, Need, Placement,
+};
 use mcpctl_failover::{LocalError, ProviderRegistry};
 use mcpctl_upstream::{Peer, Target, Timeouts};
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError, Managed, ManagedKind, Provider, ProviderKind};
+use crate::config::{Config, ConfigError, ManagedKind, Prewarm, Provider, ProviderKind, Swap};
 
-/// How long a cold start may take before those who wait for it are let down.
-const START: Duration = Duration::from_secs(300);
-
-/// How long a request waits for a start: a little longer, so that it hears why the start failed.
-const WAIT: Duration = Duration::from_secs(310);
+/// What vLLM takes of a GPU's memory where nothing is said (its documentation of `--gpu-memory-utilization`).
+const VLLM_SHARE: f64 = 0.9;
 
 /// Patience with a model on this machine: it may be slow, but it is never far.
 const LOCAL: Timeouts = Timeouts {
@@ -44,14 +43,23 @@ pub struct Ready {
 }
 
 impl Running {
+    /// How long a request waits for a start. The start ends by itself before that, and tells why it failed; but it may
+    /// have to wait for room first.
+    fn patience(&self) -> Duration {
+        match &self.provider.kind {
+            ProviderKind::Managed(managed) => managed.start_timeout.0.saturating_mul(2),
+            ProviderKind::Openai { .. } => Duration::ZERO,
+        }
+    }
+
     /// Makes the provider ready; starts its engine where need be.
     ///
     /// # Errors
     /// Why it cannot be.
     pub async fn ready(&self) -> Result<Ready, LocalError> {
         match (&self.provider.kind, &self.engine) {
-            (ProviderKind::Openai { url }, _) => {
-                let model = Some(self.provider.model.clone());
+            (ProviderKind::Openai { url, model }, _) => {
+                let model = Some(model.clone());
                 let target = Target {
                     base_url: url.clone(),
                     model,
@@ -63,7 +71,7 @@ impl Running {
             }
             (ProviderKind::Managed(_), Some(engine)) => {
                 let guard = engine
-                    .ensure_ready(Instant::now() + WAIT)
+                    .ensure_ready(Instant::now() + self.patience())
                     .await
                     .map_err(|error| LocalError(error.to_string()))?;
                 let Endpoint { base_url, api_key, model } = guard.endpoint();
@@ -94,7 +102,9 @@ pub fn registry(
             .and_then(|before| before.provider(name))
             .filter(|running| same_engine(&running.provider, provider))
             .and_then(|running| running.engine.clone());
-        let engine = kept.or_else(|| spec(provider).map(|spec| Engine::new(spec, host.clone())));
+        let engine = kept.or_else(|| {
+            spec(provider).map(|(spec, options)| Engine::with_options(spec, options, host.clone()))
+        });
         // Names and stand-ins were checked when the file was read, so neither can be refused here.
         let _ = registry.register(name, Running { provider: provider.clone(), engine });
         for central in &provider.failover_for {
@@ -114,7 +124,7 @@ pub fn dropped(before: &ProviderRegistry<Running>, after: &ProviderRegistry<Runn
 }
 
 fn same_engine(a: &Provider, b: &Provider) -> bool {
-    a.kind == b.kind && a.model == b.model
+    a.kind == b.kind
 }
 
 /// Whether everything is there that the engines of a configuration need: programs and models.
@@ -123,7 +133,8 @@ fn same_engine(a: &Provider, b: &Provider) -> bool {
 /// The first thing that is missing, with its place in the file.
 pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for provider in &config.providers {
-        if let Some(Err(error)) = spec(provider).map(|spec| spec.check()) {
+        let checked = spec(provider).map(|(spec, options)| spec.check().and_then(|()| options.check()));
+        if let Some(Err(error)) = checked {
             let message = format!("provider `{}`: {error}", provider.name);
             let error = YamlError { line: provider.line, column: 1, message, hint: error.hint() };
             return Err(ConfigError::Wrong { path: path.to_owned(), error });
@@ -133,21 +144,47 @@ pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
 }
 
 /// How a managed provider is started.
-fn spec(provider: &Provider) -> Option<EngineSpec> {
+fn spec(provider: &Provider) -> Option<(EngineSpec, EngineOptions)> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
-    let Managed { kind, command, venv, context_length, gpu_memory_utilization, idle_timeout } = managed;
-    Some(EngineSpec {
+    let spec = EngineSpec {
         name: provider.name.to_string(),
-        kind: match kind {
+        kind: match managed.kind {
             ManagedKind::Vllm => EngineKind::Vllm,
             ManagedKind::LlamaServer => EngineKind::LlamaServer,
         },
-        model: provider.model.clone(),
-        command: command.clone(),
-        venv: venv.clone(),
-        context_length: *context_length,
-        gpu_memory_utilization: *gpu_memory_utilization,
-        idle_timeout: idle_timeout.0,
-        start_timeout: START,
-    })
+        model: managed.model.clone(),
+        command: managed.command.clone(),
+        venv: managed.venv.clone(),
+        context_length: managed.context_length,
+        gpu_memory_utilization: managed.gpu_memory_utilization,
+        tensor_parallel_size: managed.tensor_parallel_size,
+        dtype: managed.dtype.clone(),
+        quantization: managed.quantization.clone(),
+        idle_timeout: managed.idle_timeout.0,
+        start_timeout: managed.start_timeout.0,
+    };
+    let need = match (managed.memory, managed.kind) {
+        (Some(memory), _) => Need::Bytes(memory.0),
+        (None, ManagedKind::Vllm) => Need::Share {
+            of: managed.gpu_memory_utilization.unwrap_or(VLLM_SHARE),
+            gpus: managed.tensor_parallel_size.map_or(1, NonZeroU32::get),
+        },
+        (None, ManagedKind::LlamaServer) => Need::Unknown,
+    };
+    let options = EngineOptions {
+        extra_args: managed.extra_args.clone(),
+        env: managed.env.clone(),
+        concurrency: Some(managed.concurrency),
+        queue: Some(managed.queue),
+        placement: Placement {
+            group: managed.group.clone(),
+            need,
+            capacity: managed.group_memory.map(|memory| memory.0),
+        },
+        standby: managed.swap == Swap::Standby,
+        keep: managed.prewarm == Prewarm::Always,
+        abandon_after: managed.abandon_after.0.map(|time| time.0),
+        ..EngineOptions::default()
+    };
+    Some((spec, options))
 }

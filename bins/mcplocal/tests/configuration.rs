@@ -62,6 +62,33 @@ fn what_is_wrong_is_said_with_its_place() {
 }
 
 #[test]
+fn what_is_wrong_with_an_engine_is_said_with_its_place() {
+    let vllm = |keys: &str| {
+        format!(
+            "server: https://mcpd.example.com\nproviders:\n  - name: a\n    type: vllm-managed\n    model: org/model\n    {keys}\n"
+        )
+    };
+    let llama = |keys: &str| vllm(keys).replace("vllm-managed", "llama-server-managed");
+    let cases = [
+        llama("swap: standby"),
+        llama("tensorParallelSize: 2"),
+        vllm("tensorParallelSize: 0"),
+        vllm("dtype: --host=0.0.0.0"),
+        vllm("concurrency: 0"),
+        vllm("abandonAfter: sometimes"),
+        vllm("startTimeout: 0s"),
+        vllm("prewarm: perhaps"),
+        vllm("memory: 18"),
+        vllm("memory: 30GiB\n    group: gpu0\ngroups:\n  gpu0: {memory: 24GiB}"),
+        vllm("group: gpu0\ngroups:\n  gpu1: {memory: 24GiB}"),
+        vllm("extraArgs: [--api-key, mine]"),
+        vllm("command: /bin/sh\n    extraArgs: [--host, 0.0.0.0]"),
+        vllm("command: /bin/sh\n    venv: /opt/vllm"),
+    ];
+    assert_snapshot!(cases.map(|case| told(&case)).join("\n"));
+}
+
+#[test]
 fn a_missing_file_says_what_to_write() {
     let output = Command::new(program("mcplocal")).args(["--config", "/no/such/file.yaml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -1,16 +1,17 @@
-//! One entry of `providers`: a local model server, started by the agent or running already.
+//! One entry of `providers`, checked: a local model server, started by the agent or running already. How it is written is
+//! in `entry`.
 
-use std::{fmt, path::PathBuf};
+mod entry;
 
-use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
-use serde_saphyr::Spanned;
+use std::{fmt, num::NonZeroU32, path::PathBuf, str::FromStr};
+
+use bytesize::ByteSize;
+use mcpctl_api::{HumanDuration, Name};
+use mcpctl_engine::EngineEnv;
+use serde::Deserialize;
 use url::Url;
 
-use super::{is_loopback, place, wrong};
+pub(super) use entry::{Entry, Groups, check};
 
 /// A provider, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -19,8 +20,6 @@ pub struct Provider {
     pub name: Name,
     /// What it is.
     pub kind: ProviderKind,
-    /// The model's name in requests to it, or what it is started with.
-    pub model: String,
     /// Central Llms that it can stand in for.
     pub failover_for: Vec<Name>,
     /// Where it stands in the file.
@@ -34,9 +33,11 @@ pub enum ProviderKind {
     Openai {
         /// Its base address.
         url: Url,
+        /// The model's name in requests to it.
+        model: String,
     },
     /// Started by the agent.
-    Managed(Managed),
+    Managed(Box<Managed>),
 }
 
 /// What a server is started with.
@@ -44,6 +45,8 @@ pub enum ProviderKind {
 pub struct Managed {
     /// Which server.
     pub kind: ManagedKind,
+    /// A file, a directory, or for vLLM a name on the hub.
+    pub model: String,
     /// The program, where it is not found by itself.
     pub command: Option<PathBuf>,
     /// Where `vllm` is installed.
@@ -52,8 +55,36 @@ pub struct Managed {
     pub context_length: Option<u32>,
     /// Share of the GPU's memory, 0 to 1.
     pub gpu_memory_utilization: Option<f64>,
-    /// After so long without a request it is stopped.
+    /// GPUs that vLLM spreads the model over.
+    pub tensor_parallel_size: Option<NonZeroU32>,
+    /// vLLM's type of numbers.
+    pub dtype: Option<String>,
+    /// vLLM's kind of quantization.
+    pub quantization: Option<String>,
+    /// Variables besides those that are inherited.
+    pub env: EngineEnv,
+    /// Arguments after the agent's own.
+    pub extra_args: Vec<String>,
+    /// After so long without a request it rests.
     pub idle_timeout: HumanDuration,
+    /// How long a start may take.
+    pub start_timeout: HumanDuration,
+    /// When a start that nobody waits for is broken off.
+    pub abandon_after: Abandon,
+    /// Requests at once.
+    pub concurrency: NonZeroU32,
+    /// Requests that may wait while so many run.
+    pub queue: u32,
+    /// What it does when its memory is wanted, or nobody uses it.
+    pub swap: Swap,
+    /// When it is started before it is needed.
+    pub prewarm: Prewarm,
+    /// Engines of one group share a GPU's memory.
+    pub group: String,
+    /// How much memory it needs.
+    pub memory: Option<Memory>,
+    /// How much there is for its group.
+    pub group_memory: Option<Memory>,
 }
 
 /// A server that the agent can start.
@@ -65,185 +96,96 @@ pub enum ManagedKind {
     LlamaServer,
 }
 
-const DEFAULT_IDLE: HumanDuration = HumanDuration::from_secs(15 * 60);
-
-/// As the file says it: every key of every type; which go together is checked below.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub(super) struct Entry {
-    name: Name,
-    #[serde(rename = "type")]
-    kind: Spanned<Type>,
-    model: String,
-    url: Option<Spanned<Url>>,
-    command: Option<Spanned<PathBuf>>,
-    venv: Option<Spanned<PathBuf>>,
-    gpu_memory_utilization: Option<Spanned<f64>>,
-    max_model_len: Option<Spanned<u32>>,
-    context_length: Option<Spanned<u32>>,
-    idle_timeout: Option<Spanned<HumanDuration>>,
-    failover_for: Option<Spanned<OneOrMany>>,
+/// When an engine is started before it is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Prewarm {
+    /// By the first request that may use it.
+    #[default]
+    Never,
+    /// When the primary shows trouble, and a caller may use it.
+    OnTrouble,
+    /// With the agent, and it is kept.
+    Always,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Type {
-    Openai,
-    VllmManaged,
-    LlamaServerManaged,
+/// What an engine does when its memory is wanted, or nobody uses it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Swap {
+    /// It stops.
+    #[default]
+    Stop,
+    /// It sleeps: weights go to the machine's memory, and it is back soon.
+    Standby,
 }
 
-impl Type {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Openai => "openai",
-            Self::VllmManaged => "vllm-managed",
-            Self::LlamaServerManaged => "llama-server-managed",
-        }
+/// When a start that nobody waits for is broken off: `10s`, or `never`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Abandon(pub Option<HumanDuration>);
+
+impl Default for Abandon {
+    fn default() -> Self {
+        Self(Some(HumanDuration::from_secs(10)))
     }
 }
 
-impl Entry {
-    /// Where `failoverFor` stands, if it does.
-    pub(super) fn failover_place(&self) -> Option<(u64, u64)> {
-        self.failover_for.as_ref().map(place)
+impl TryFrom<String> for Abandon {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "never" => Ok(Self(None)),
+            _ => HumanDuration::from_str(&text)
+                .map(|time| Self(Some(time)))
+                .map_err(|_| format!("`{text}` is neither a length of time, such as `10s`, nor `never`")),
+        }
     }
 }
 
-pub(super) fn check(entry: Spanned<Entry>) -> Result<Provider, YamlError> {
-    let (line, _) = place(&entry);
-    let Entry {
-        name,
-        kind,
-        model,
-        url,
-        command,
-        venv,
-        gpu_memory_utilization,
-        max_model_len,
-        context_length,
-        idle_timeout,
-        failover_for,
-    } = entry.value;
-    if model.trim().is_empty() {
-        return Err(wrong(&kind, format!("`model` of provider `{name}` is empty")));
-    }
-    let word = kind.value.as_str();
-    let foreign = |key: &str, at: Option<(u64, u64)>| match at {
-        None => Ok(()),
-        Some((line, column)) => Err(YamlError {
-            line,
-            column,
-            message: format!("`{key}` does not go with `type: {word}`"),
-            hint: None,
-        }),
-    };
-    let at_url = url.as_ref().map(place);
-    let at_command = command.as_ref().map(place);
-    let at_venv = venv.as_ref().map(place);
-    let at_gpu = gpu_memory_utilization.as_ref().map(place);
-    let at_max = max_model_len.as_ref().map(place);
-    let at_context = context_length.as_ref().map(place);
-    let at_idle = idle_timeout.as_ref().map(place);
+/// An amount of memory, bytes: `18GiB`, `500MB`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(try_from = "String")]
+pub struct Memory(pub u64);
 
-    let managed = |kind: ManagedKind, context: Option<Spanned<u32>>| -> Result<ProviderKind, YamlError> {
-        if let Some(idle) = idle_timeout.as_ref().filter(|idle| idle.value.is_zero()) {
-            return Err(wrong(idle, "`idleTimeout` is more than zero"));
-        }
-        if let Some(share) = gpu_memory_utilization.as_ref().filter(|s| !(s.value > 0.0 && s.value <= 1.0)) {
-            return Err(wrong(share, "`gpuMemoryUtilization` is more than 0 and at most 1"));
-        }
-        if let Some(context) = context.as_ref().filter(|context| context.value == 0) {
-            return Err(wrong(context, "a context of no tokens holds nothing"));
-        }
-        Ok(ProviderKind::Managed(Managed {
-            kind,
-            command: command.as_ref().map(|c| c.value.clone()),
-            venv: venv.as_ref().map(|v| v.value.clone()),
-            context_length: context.map(|c| c.value),
-            gpu_memory_utilization: gpu_memory_utilization.as_ref().map(|g| g.value),
-            idle_timeout: idle_timeout.as_ref().map_or(DEFAULT_IDLE, |idle| idle.value),
-        }))
-    };
-    let checked = match kind.value {
-        Type::Openai => {
-            foreign("command", at_command)?;
-            foreign("venv", at_venv)?;
-            foreign("gpuMemoryUtilization", at_gpu)?;
-            foreign("maxModelLen", at_max)?;
-            foreign("contextLength", at_context)?;
-            foreign("idleTimeout", at_idle)?;
-            let Some(url) = url else {
-                return Err(wrong(&kind, format!("provider `{name}` of type `openai` needs a `url`")));
-            };
-            check_url(&url)?;
-            ProviderKind::Openai { url: url.value }
-        }
-        Type::VllmManaged => {
-            foreign("url", at_url)?;
-            foreign("contextLength", at_context)?;
-            if command.is_some() {
-                foreign("venv` beside `command", at_venv)?;
-            }
-            managed(ManagedKind::Vllm, max_model_len)?
-        }
-        Type::LlamaServerManaged => {
-            foreign("url", at_url)?;
-            foreign("venv", at_venv)?;
-            foreign("gpuMemoryUtilization", at_gpu)?;
-            foreign("maxModelLen", at_max)?;
-            managed(ManagedKind::LlamaServer, context_length)?
-        }
-    };
-    let failover_for = failover_for.map(|list| list.value.0).unwrap_or_default();
-    Ok(Provider { name, kind: checked, model, failover_for, line })
-}
+impl TryFrom<String> for Memory {
+    type Error = String;
 
-/// A stand-in is local: prompts that were meant for the centre go to no third party because of a typing error.
-fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
-    let address = &url.value;
-    if !matches!(address.scheme(), "http" | "https") {
-        return Err(wrong(url, format!("`{address}` is neither http nor https")));
-    }
-    if !address.username().is_empty() || address.password().is_some() {
-        return Err(wrong(url, "credentials do not belong into an address"));
-    }
-    if !is_loopback(address) {
-        let mut error = wrong(url, format!("`{address}` is not on this machine"));
-        error.hint =
-            Some("a local provider has a loopback address, e.g. `http://127.0.0.1:11434/v1`".to_owned());
-        return Err(error);
-    }
-    Ok(())
-}
-
-/// `failoverFor: claude`, or a list.
-struct OneOrMany(Vec<Name>);
-
-impl<'de> Deserialize<'de> for OneOrMany {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(OneOrManyVisitor)
+    fn try_from(text: String) -> Result<Self, String> {
+        let bytes = ByteSize::from_str(&text).ok().filter(|bytes| bytes.as_u64() > 0);
+        // A number alone would be bytes, which nobody means.
+        let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
+        match bytes.filter(|_| has_unit) {
+            Some(bytes) => Ok(Self(bytes.as_u64())),
+            None => Err(format!("`{text}` is no amount of memory; write e.g. `18GiB`")),
+        }
     }
 }
 
-struct OneOrManyVisitor;
-
-impl<'de> Visitor<'de> for OneOrManyVisitor {
-    type Value = OneOrMany;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the name of a central Llm, or a list of names")
+impl fmt::Display for Memory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", ByteSize::b(self.0).display().iec())
     }
+}
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMany, E> {
-        Ok(OneOrMany(vec![text.parse().map_err(E::custom)?]))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<OneOrMany, A::Error> {
-        let mut names = Vec::new();
-        while let Some(name) = list.next_element()? {
-            names.push(name);
+impl Provider {
+    /// The model, as the configuration says it.
+    pub fn model(&self) -> &str {
+        match &self.kind {
+            ProviderKind::Openai { model, .. } => model,
+            ProviderKind::Managed(managed) => &managed.model,
         }
-        Ok(OneOrMany(names))
+    }
+
+    /// Its type, as the configuration says it.
+    pub fn type_word(&self) -> &'static str {
+        match &self.kind {
+            ProviderKind::Openai { .. } => "openai",
+            ProviderKind::Managed(managed) => match managed.kind {
+                ManagedKind::Vllm => "vllm-managed",
+                ManagedKind::LlamaServer => "llama-server-managed",
+            },
+        }
     }
 }

@@ -10,11 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{
-    app::App,
-    config::{ManagedKind, ProviderKind},
-    providers::Running,
-};
+use crate::{app::App, providers::Running};
 
 /// Everything at a glance.
 pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
@@ -47,17 +43,10 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
 
 fn provider(running: &Running) -> Value {
     let provider = &running.provider;
-    let kind = match &provider.kind {
-        ProviderKind::Openai { .. } => "openai",
-        ProviderKind::Managed(managed) => match managed.kind {
-            ManagedKind::Vllm => "vllm-managed",
-            ManagedKind::LlamaServer => "llama-server-managed",
-        },
-    };
     json!({
         "name": provider.name,
-        "type": kind,
-        "model": provider.model,
+        "type": provider.type_word(),
+        "model": provider.model(),
         "failoverFor": provider.failover_for,
         "engine": running.engine.as_ref().map(|engine| engine.status()),
     })
