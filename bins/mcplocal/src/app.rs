@@ -13,6 +13,7 @@ use mcpctl_failover::{BreakerPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::Address;
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, Peer, Timeouts};
+use reqwest::redirect::Policy;
 use url::Url;
 
 use crate::{
@@ -29,8 +30,10 @@ pub struct App {
     pub runtime: ArcSwap<Runtime>,
     /// Who calls.
     pub identity: Identity,
-    /// Connections to mcpd and to local providers.
+    /// Connections to mcpd and to local providers, for inference.
     pub client: upstream::Client,
+    /// Connections to local providers, for what they say of themselves.
+    pub http: reqwest::Client,
     /// What was done in the centre's place.
     pub journal: Journal,
     /// Counts.
@@ -61,8 +64,13 @@ impl Runtime {
     ///
     /// # Errors
     /// When the probe cannot be set up.
-    pub fn new(config: Config, host: &EngineHost, before: Option<&Self>) -> anyhow::Result<Self> {
-        let registry = providers::registry(&config, host, before.map(|runtime| &*runtime.registry));
+    pub fn new(
+        config: Config,
+        host: &EngineHost,
+        http: &reqwest::Client,
+        before: Option<&Self>,
+    ) -> anyhow::Result<Self> {
+        let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let probe = Probe::new(config.server.clone())?;
         let router = FailoverRouter::new(probe).also_on(config.failover.on.iter().copied());
         let Breaker { failures, open } = config.primary.breaker;
@@ -113,8 +121,10 @@ impl App {
         identity: Identity,
         journal: Journal,
     ) -> anyhow::Result<Self> {
+        let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?;
         Ok(Self {
-            runtime: ArcSwap::from_pointee(Runtime::new(config, &host, None)?),
+            runtime: ArcSwap::from_pointee(Runtime::new(config, &host, &http, None)?),
+            http,
             identity,
             client: upstream::Client::new(upstream::ClientConfig::default()),
             journal,
@@ -132,7 +142,7 @@ impl App {
     /// When the probe cannot be set up; the old configuration stays.
     pub fn reload(&self, config: Config) -> anyhow::Result<()> {
         let before = self.runtime.load_full();
-        let after = Arc::new(Runtime::new(config, &self.host, Some(&before))?);
+        let after = Arc::new(Runtime::new(config, &self.host, &self.http, Some(&before))?);
         self.runtime.store(Arc::clone(&after));
         for engine in providers::dropped(&before.registry, &after.registry) {
             // Drains first: a request that still runs on it gets its answer.

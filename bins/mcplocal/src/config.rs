@@ -106,8 +106,7 @@ struct File {
     server: Spanned<Url>,
     inference: Option<Spanned<Url>>,
     listen: Option<Spanned<String>>,
-    #[serde(default)]
-    providers: Vec<Spanned<provider::Entry>>,
+    providers: Option<Vec<Spanned<provider::Entry>>>,
     #[serde(default)]
     groups: provider::Groups,
     primary: Option<Spanned<Primary>>,
@@ -182,14 +181,15 @@ impl Config {
         let mut providers = Vec::new();
         let mut names: HashMap<Name, u64> = HashMap::new();
         let mut stands_in: HashMap<Name, Name> = HashMap::new();
+        let entries = file.providers.unwrap_or_default();
         for (name, group) in &file.groups {
-            if !file.providers.iter().any(|entry| entry.value.group() == name.as_str()) {
+            if !entries.iter().any(|entry| entry.value.group() == name.as_str()) {
                 let mut error = wrong(group, format!("no provider is of the group `{name}`"));
                 error.hint = Some(format!("write `group: {name}` in a provider that the agent starts"));
                 return Err(error);
             }
         }
-        for entry in file.providers {
+        for entry in entries {
             let line = entry.referenced.line();
             let failover_for = entry.value.failover_place();
             let provider = provider::check(entry, &file.groups)?;

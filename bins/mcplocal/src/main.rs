@@ -3,11 +3,14 @@
 
 mod app;
 mod breakers;
+mod capabilities;
 mod config;
 mod http;
 mod identity;
 mod journal;
+mod meter;
 mod pipeline;
+mod prewarm;
 mod providers;
 
 use std::{

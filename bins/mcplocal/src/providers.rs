@@ -1,17 +1,31 @@
 //! The local providers as they run: servers that are there anyway, and engines that the agent starts.
 
-use std::{num::NonZeroU32, path::Path, sync::Arc, time::Duration};
+use std::{
+    num::NonZeroU32,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use mcpctl_api::yaml::YamlError;
 
 use mcpctl_engine::{
-    Endpoint, Engine, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec, Need, Placement,
+    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec, Need,
+    Placement,
 };
-use mcpctl_failover::{LocalError, ProviderRegistry};
+use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_upstream::{Peer, Target, Timeouts};
 use tokio::time::Instant;
 
-use crate::config::{Config, ConfigError, ManagedKind, Prewarm, Provider, ProviderKind, Swap};
+use crate::{
+    capabilities::{Asked, Capabilities, Known, Needs},
+    config::{Config, ConfigError, ManagedKind, Prewarm, Provider, ProviderKind, Swap},
+    meter::Meter,
+    prewarm::{self, Warming},
+};
 
 /// What vLLM takes of a GPU's memory where nothing is said (its documentation of `--gpu-memory-utilization`).
 const VLLM_SHARE: f64 = 0.9;
@@ -25,13 +39,21 @@ const LOCAL: Timeouts = Timeouts {
     idle: Duration::from_secs(60),
 };
 
-/// A provider that can be asked.
+/// A provider that can be asked. Clones are the same one.
 #[derive(Clone)]
 pub struct Running {
     /// What the configuration says.
     pub provider: Provider,
     /// Its engine, where the agent starts it.
     pub engine: Option<Engine>,
+    /// What its server says of itself.
+    pub known: Known,
+    /// How fast it is.
+    pub meter: Meter,
+    /// Whether it is being made ready ahead of need.
+    pub warming: Warming,
+    /// Whether somebody stopped it by hand.
+    pub by_hand: Arc<AtomicBool>,
 }
 
 /// A provider that is ready, for as long as this is held.
@@ -43,48 +65,120 @@ pub struct Ready {
 }
 
 impl Running {
+    /// Of a provider that nothing is known of yet; begins what is to begin with the agent.
+    fn new(provider: &Provider, host: &EngineHost, http: &reqwest::Client) -> Self {
+        let engine = spec(provider).map(|(spec, options)| Engine::with_options(spec, options, host.clone()));
+        let running = Self {
+            provider: provider.clone(),
+            engine,
+            known: Known::default(),
+            meter: Meter::default(),
+            warming: Warming::default(),
+            by_hand: Arc::default(),
+        };
+        if let Some(target) = running.target() {
+            running.known.refresh(&Asked::new(http, &target));
+        }
+        if let (Some(engine), Prewarm::Always) = (&running.engine, provider.prewarm()) {
+            tokio::spawn(prewarm::keep(engine.clone(), Arc::clone(&running.by_hand)));
+        }
+        running
+    }
+
     /// How long a request waits for a start. The start ends by itself before that, and tells why it failed; but it may
     /// have to wait for room first.
-    fn patience(&self) -> Duration {
+    pub fn patience(&self) -> Duration {
         match &self.provider.kind {
             ProviderKind::Managed(managed) => managed.start_timeout.0.saturating_mul(2),
             ProviderKind::Openai { .. } => Duration::ZERO,
         }
     }
 
-    /// Makes the provider ready; starts its engine where need be.
+    /// What its model can do, as far as anybody said.
+    pub fn capabilities(&self) -> Capabilities {
+        let found = self.known.last().map(|found| found.capabilities).unwrap_or_default();
+        self.provider.declared.or(by_arguments(&self.provider)).or(found)
+    }
+
+    /// Makes the provider ready for a request that needs this; starts its engine where need be.
     ///
     /// # Errors
-    /// Why it cannot be.
-    pub async fn ready(&self) -> Result<Ready, LocalError> {
-        match (&self.provider.kind, &self.engine) {
-            (ProviderKind::Openai { url, model }, _) => {
-                let model = Some(model.clone());
-                let target = Target {
-                    base_url: url.clone(),
-                    model,
-                    credential: None,
-                    timeouts: LOCAL,
-                    peer: Peer::Provider,
-                };
-                Ok(Ready { target, guard: None })
+    /// Why it cannot be, or what its model lacks.
+    pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<Ready, LocalError> {
+        // Before an engine is started for nothing.
+        self.suffices(needs)?;
+        let (mut target, guard) = match (self.target(), &self.engine) {
+            (Some(target), _) => (target, None),
+            (None, Some(engine)) => {
+                self.by_hand.store(false, Ordering::Release);
+                let guard = engine.ensure_ready(Instant::now() + self.patience()).await.map_err(not_ready)?;
+                (managed_target(guard.endpoint()), Some(guard))
             }
-            (ProviderKind::Managed(_), Some(engine)) => {
-                let guard = engine
-                    .ensure_ready(Instant::now() + self.patience())
-                    .await
-                    .map_err(|error| LocalError(error.to_string()))?;
-                let Endpoint { base_url, api_key, model } = guard.endpoint();
-                let target = Target {
-                    base_url: base_url.clone(),
-                    model: Some(model.clone()),
-                    credential: Some(api_key.clone()),
-                    timeouts: LOCAL,
-                    peer: Peer::Provider,
-                };
-                Ok(Ready { target, guard: Some(guard) })
+            (None, None) => return Err(LocalError::failed("the provider has no engine")),
+        };
+        let asked = Asked::new(http, &target);
+        match self.known.get(&asked).await {
+            Ok(found) => {
+                self.suffices(needs)?;
+                target.model = target.model.or_else(|| found.model.clone());
             }
-            (ProviderKind::Managed(_), None) => Err(LocalError("the provider has no engine".to_owned())),
+            // One that does not tell may answer all the same.
+            Err(_) if target.model.is_some() => {}
+            Err(reason) => {
+                return Err(LocalError::failed(format!("its models cannot be listed: {reason}")));
+            }
+        }
+        if target.model.is_none() {
+            self.known.forget();
+            return Err(LocalError::failed(
+                "it serves not exactly one model, and the configuration names none",
+            ));
+        }
+        Ok(Ready { target, guard })
+    }
+
+    fn suffices(&self, needs: Needs) -> Result<(), LocalError> {
+        match self.capabilities().lacks(needs) {
+            None => Ok(()),
+            Some(word) => Err(LocalError {
+                cause: LocalCause::Lacks(word),
+                reason: format!("its model lacks what the request needs: {word}"),
+            }),
+        }
+    }
+
+    /// Where a server that runs anyway is asked.
+    fn target(&self) -> Option<Target> {
+        let ProviderKind::Openai { url, model } = &self.provider.kind else { return None };
+        let (base_url, model) = (url.clone(), model.clone());
+        Some(Target { base_url, model, credential: None, timeouts: LOCAL, peer: Peer::Provider })
+    }
+}
+
+fn managed_target(endpoint: &Endpoint) -> Target {
+    let Endpoint { base_url, api_key, model } = endpoint.clone();
+    Target { base_url, model: Some(model), credential: Some(api_key), timeouts: LOCAL, peer: Peer::Provider }
+}
+
+fn not_ready(error: EngineError) -> LocalError {
+    let cause = match error {
+        EngineError::Busy { retry_after, .. } => LocalCause::Busy { retry_after },
+        _ => LocalCause::Failed,
+    };
+    LocalError { cause, reason: error.to_string() }
+}
+
+/// What the arguments say of a server that the agent starts, and that it does not tell when it is asked.
+fn by_arguments(provider: &Provider) -> Capabilities {
+    let ProviderKind::Managed(managed) = &provider.kind else { return Capabilities::default() };
+    let has =
+        |flags: &[&str]| Some(managed.extra_args.iter().any(|argument| flags.contains(&argument.as_str())));
+    match managed.kind {
+        ManagedKind::LlamaServer => {
+            Capabilities { embeddings: has(&["--embedding", "--embeddings"]), ..Capabilities::default() }
+        }
+        ManagedKind::Vllm => {
+            Capabilities { tools: has(&["--enable-auto-tool-choice"]), ..Capabilities::default() }
         }
     }
 }
@@ -93,6 +187,7 @@ impl Running {
 pub fn registry(
     config: &Config,
     host: &EngineHost,
+    http: &reqwest::Client,
     before: Option<&ProviderRegistry<Running>>,
 ) -> Arc<ProviderRegistry<Running>> {
     let mut registry = ProviderRegistry::default();
@@ -101,12 +196,9 @@ pub fn registry(
         let kept = before
             .and_then(|before| before.provider(name))
             .filter(|running| same_engine(&running.provider, provider))
-            .and_then(|running| running.engine.clone());
-        let engine = kept.or_else(|| {
-            spec(provider).map(|(spec, options)| Engine::with_options(spec, options, host.clone()))
-        });
+            .map(|running| Running { provider: provider.clone(), ..running.clone() });
         // Names and stand-ins were checked when the file was read, so neither can be refused here.
-        let _ = registry.register(name, Running { provider: provider.clone(), engine });
+        let _ = registry.register(name, kept.unwrap_or_else(|| Running::new(provider, host, http)));
         for central in &provider.failover_for {
             let _ = registry.register_failover(central.as_str(), name);
         }

@@ -84,7 +84,7 @@ async fn the_primary_succeeds_no_failover_and_no_probe() {
     assert_eq!(header(&answer, "mcpctl-served-by"), Some("claude"));
     assert_eq!(text(answer).await, "from the centre");
     assert_eq!(world.probes(), 0);
-    assert!(world.desk.requests().is_empty());
+    assert!(world.desk.inferences().is_empty());
     assert!(world.agent.journal().is_empty());
 }
 
@@ -129,7 +129,7 @@ async fn the_primary_fails_and_no_local_failover_is_registered_the_primarys_erro
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
     assert_eq!(header(&answer, "mcpctl-error-source"), Some("upstream"));
     assert_eq!(header(&answer, "mcpctl-failure"), Some("connect"));
-    assert!(world.desk.requests().is_empty());
+    assert!(world.desk.inferences().is_empty());
     assert_eq!(world.probes(), 0);
 }
 
@@ -137,7 +137,7 @@ async fn the_primary_fails_and_no_local_failover_is_registered_the_primarys_erro
 async fn inv_03_the_primary_fails_and_the_probe_forbids_the_primarys_error_and_no_local_call() {
     let world = World::cut().await;
     assert_eq!(text(world.chat().await).await, "from the desk");
-    let before = world.desk.requests().len();
+    let before = world.desk.inferences().len();
     world.revoke().await;
     let answer = world.chat().await;
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
@@ -145,7 +145,7 @@ async fn inv_03_the_primary_fails_and_the_probe_forbids_the_primarys_error_and_n
     assert_eq!(header(&answer, "mcpctl-failover"), None);
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["error"]["code"], "connect");
-    assert_eq!(world.desk.requests().len(), before, "the local model was called");
+    assert_eq!(world.desk.inferences().len(), before, "the local model was called");
     let last = world.agent.journal().pop().unwrap();
     assert_eq!((&last["outcome"], &last["access"]), (&json!("refused"), &json!(["forbidden"])));
 }
@@ -156,7 +156,7 @@ async fn inv_03_the_primary_fails_and_mcpd_is_unreachable_the_primarys_error_and
     world.mcpd.kill();
     let answer = world.chat().await;
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
-    assert!(world.desk.requests().is_empty());
+    assert!(world.desk.inferences().is_empty());
     let last = world.agent.journal().pop().unwrap();
     assert_eq!((&last["outcome"], &last["access"]), (&json!("refused"), &json!(["unreachable"])));
 }
@@ -172,7 +172,7 @@ async fn inv_03_the_primarys_error_comes_back_unchanged() {
     assert_eq!(header(&answer, "content-type"), Some("application/json; v=1"));
     assert_eq!(header(&answer, "mcpctl-error-source"), Some("upstream"));
     assert_eq!(answer.text().await.unwrap(), said);
-    assert!(world.desk.requests().is_empty());
+    assert!(world.desk.inferences().is_empty());
     assert_eq!(world.probes(), 0);
 }
 
@@ -185,7 +185,7 @@ async fn inv_02_what_mcpd_denies_never_fails_over() {
     assert_eq!(header(&answer, "mcpctl-error-source"), Some("mcpd"));
     let unknown = world.agent.chat("claude", "mcpd_not-a-token", false).await;
     assert_eq!(unknown.status(), StatusCode::UNAUTHORIZED);
-    assert!(world.desk.requests().is_empty());
+    assert!(world.desk.inferences().is_empty());
     assert_eq!(world.probes(), 0);
 }
 
@@ -261,7 +261,7 @@ async fn no_credential_a_foreign_host_or_an_origin_no_answer() {
         StatusCode::UNAUTHORIZED,
         "the status is for the local key"
     );
-    assert!(world.provider.requests().is_empty() && world.desk.requests().is_empty());
+    assert!(world.provider.requests().is_empty() && world.desk.inferences().is_empty());
 }
 
 #[tokio::test]
@@ -271,16 +271,7 @@ async fn ones_own_provider_needs_the_local_key_and_no_centre() {
     assert_eq!(refused.status(), StatusCode::FORBIDDEN);
     world.mcpd.kill();
     // The key stands for whoever is signed in, so somebody has to be.
-    let config = format!(
-        "currentContext: c\ncontexts:\n  - name: c\n    server: {}/\n    user: alice\n    token: {}\n",
-        world.mcpd.url(),
-        world.alice
-    );
-    let [(_, config_home), _] = world.agent.homes();
-    let path = config_home.join("mcpctl/config.yaml");
-    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(&path, config).unwrap();
-    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    world.agent.sign_in(&world.mcpd, "alice", &world.alice);
     let answer = world.agent.chat("local/desk", &world.agent.local_key(), false).await;
     assert_eq!(text(answer).await, "from the desk");
     let models =

@@ -3,7 +3,8 @@
 //! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `crash` ends
 //! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own,
 //! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens, `restless`
-//! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`.
+//! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`, `slow MS` takes so long for each chat,
+//! `props JSON` is what it says of itself. It answers every chat with "from the engine", a stream in one piece per word.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -14,8 +15,14 @@
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
     process::{Command, Stdio, exit},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
     time::{Duration, Instant},
 };
 
@@ -29,7 +36,6 @@ fn main() {
     let sleeps = args.iter().any(|arg| arg == "--enable-sleep-mode")
         && std::env::var("VLLM_SERVER_DEV_MODE").is_ok_and(|value| value == "1")
         && !script.contains("restless");
-    let mut asleep = false;
     eprintln!("fake engine on port {port} with key {key}");
     std::fs::OpenOptions::new()
         .create(true)
@@ -65,7 +71,7 @@ fn main() {
     if says("shy").is_some() {
         std::fs::write(format!("{model}.port"), &port).unwrap();
         loop {
-            std::thread::park();
+            thread::park();
         }
     }
     // Somebody was quicker, and what follows is the system's own complaint.
@@ -75,8 +81,40 @@ fn main() {
     let begun = Instant::now();
     let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
     drop(quicker);
+    let engine = Arc::new(Engine {
+        ready: begun + load,
+        asleep: AtomicBool::new(false),
+        hangs: says("hang").map(|_| format!("{model}.hang").into()),
+        crashes: says("crash").is_some(),
+        unready: says("unready").is_some(),
+        slow: Duration::from_millis(says("slow").map_or(0, |ms| ms.parse().unwrap())),
+        props: says("props").map(str::to_owned),
+        sleeps,
+        model,
+        key,
+    });
     for stream in listener.incoming() {
-        let mut stream = stream.unwrap();
+        let engine = Arc::clone(&engine);
+        thread::spawn(move || engine.serve(stream.unwrap()));
+    }
+}
+
+/// What the connections share.
+struct Engine {
+    ready: Instant,
+    asleep: AtomicBool,
+    hangs: Option<PathBuf>,
+    crashes: bool,
+    unready: bool,
+    slow: Duration,
+    props: Option<String>,
+    sleeps: bool,
+    model: String,
+    key: String,
+}
+
+impl Engine {
+    fn serve(&self, mut stream: TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -90,18 +128,38 @@ fn main() {
             .map_or(0, |(_, rest)| rest.lines().next().unwrap().trim().parse().unwrap());
         let mut body = vec![0; length];
         let _ = reader.read_exact(&mut body);
-        if says("hang").is_some() && std::path::Path::new(&format!("{model}.hang")).exists() {
+        if self.hangs.as_ref().is_some_and(|file| file.exists()) {
             std::mem::forget(stream);
-            continue;
+            return;
         }
-        if sleeps && (head.starts_with("POST /sleep?level=1 ") || head.starts_with("POST /wake_up ")) {
-            asleep = head.starts_with("POST /sleep");
+        if self.sleeps && (head.starts_with("POST /sleep?level=1 ") || head.starts_with("POST /wake_up ")) {
+            let asleep = head.starts_with("POST /sleep");
+            self.asleep.store(asleep, Ordering::SeqCst);
             eprintln!("{}", if asleep { "falls asleep" } else { "wakes" });
             let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
-            continue;
+            return;
         }
-        let known = head.contains(&format!("Bearer {key}"));
-        let status = if begun.elapsed() < load {
+        let chat = head.starts_with("POST /v1/chat");
+        if chat && self.crashes {
+            exit(0);
+        }
+        let (status, answer) = self.answer(&head);
+        if chat && status == "200 OK" {
+            thread::park_timeout(self.slow);
+            if String::from_utf8_lossy(&body).contains(r#""stream":true"#) {
+                return say(&mut stream);
+            }
+        }
+        let _ = write!(
+            stream,
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
+            answer.len()
+        );
+    }
+
+    fn answer(&self, head: &str) -> (&'static str, String) {
+        let known = head.contains(&format!("Bearer {}", self.key));
+        let status = if Instant::now() < self.ready {
             "503 Service Unavailable"
         } else if head.starts_with("GET /health") {
             "200 OK"
@@ -109,19 +167,34 @@ fn main() {
             "401 Unauthorized"
         } else if head.starts_with("POST /sleep") || head.starts_with("POST /wake_up") {
             "404 Not Found"
-        } else if says("unready").is_some() || asleep {
+        } else if self.unready || self.asleep.load(Ordering::SeqCst) {
             "500 Internal Server Error"
         } else {
             "200 OK"
         };
-        if head.starts_with("POST /v1/chat") && says("crash").is_some() {
-            exit(0);
-        }
-        let answer = r#"{"choices":[{"text":"x","finish_reason":"length"}]}"#;
-        let _ = write!(
-            stream,
-            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{answer}",
-            answer.len()
-        );
+        let answer = if head.starts_with("GET /v1/models") {
+            format!(r#"{{"data":[{{"id":"{}"}}]}}"#, self.model)
+        } else if head.starts_with("GET /props") {
+            self.props.clone().unwrap_or_default()
+        } else if head.starts_with("POST /v1/chat") {
+            r#"{"model":"fake","choices":[{"message":{"role":"assistant","content":"from the engine"},"finish_reason":"stop"}],
+                "usage":{"prompt_tokens":3,"completion_tokens":3,"total_tokens":6}}"#
+                .to_owned()
+        } else {
+            r#"{"choices":[{"text":"x","finish_reason":"length"}]}"#.to_owned()
+        };
+        (status, answer)
     }
+}
+
+fn say(stream: &mut TcpStream) {
+    let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n");
+    for word in ["from", " the", " engine"] {
+        let _ = write!(stream, r#"data: {{"model":"fake","choices":[{{"delta":{{"content":"{word}"}}}}]}}"#);
+        let _ = stream.write_all(b"\n\n");
+    }
+    let _ = stream.write_all(
+        b"data: {\"choices\":[{\"delta\":{},\"finish_reason\":\"stop\"}]}\n\n\
+          data: {\"choices\":[],\"usage\":{\"prompt_tokens\":3,\"completion_tokens\":3}}\n\ndata: [DONE]\n\n",
+    );
 }

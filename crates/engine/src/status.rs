@@ -41,6 +41,20 @@ pub enum Phase {
     WarmingUp,
 }
 
+impl Phase {
+    /// In words, for people who wait.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitingForRoom => "waiting for memory",
+            Self::Spawning => "starting its process",
+            Self::Loading => "loading weights",
+            Self::Compiling => "compiling",
+            Self::Waking => "waking up",
+            Self::WarmingUp => "answering its first completion",
+        }
+    }
+}
+
 /// What an engine is doing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

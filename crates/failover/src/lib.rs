@@ -11,4 +11,6 @@ pub use access::{Access, AccessProbe, Bearer, ProbeError, ProbeRequest};
 pub use breaker::{Admission, Breaker, BreakerPolicy, Verdict};
 pub use class::{FailureClass, RetryRule};
 pub use registry::{ProviderRegistry, RegistryError};
-pub use router::{AsyncPrimary, Call, Classified, FailoverRouter, Local, LocalError, Run, Served, Trail};
+pub use router::{
+    AsyncPrimary, Call, Classified, FailoverRouter, Local, LocalCause, LocalError, Run, Served, Trail,
+};

@@ -35,10 +35,37 @@ pub trait Local<P, T> {
     ) -> impl Future<Output = Result<T, LocalError>> + Send;
 }
 
-/// Why a local provider could not take over; for logs and the journal, never for the caller.
+/// Why a local provider could not take over. The words are for logs and the journal, never for a caller of the centre;
+/// the cause may be told.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct LocalError(pub String);
+#[error("{reason}")]
+pub struct LocalError {
+    /// What kind of thing it is.
+    pub cause: LocalCause,
+    /// What happened.
+    pub reason: String,
+}
+
+/// What kept a local provider from taking over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocalCause {
+    /// It could not be made ready, or did not answer.
+    Failed,
+    /// As many requests run on it and wait for it as may.
+    Busy {
+        /// When there may be room.
+        retry_after: Duration,
+    },
+    /// The request needs something that its model cannot do, in one word, such as `tools`.
+    Lacks(&'static str),
+}
+
+impl LocalError {
+    /// It could not be made ready, or did not answer.
+    pub fn failed(reason: impl fmt::Display) -> Self {
+        Self { cause: LocalCause::Failed, reason: reason.to_string() }
+    }
+}
 
 /// What a request is about.
 #[derive(Debug, Clone)]
@@ -76,7 +103,7 @@ pub struct Trail {
     /// Why the centre could not be asked, where it could not.
     pub probe_error: Option<String>,
     /// Why the local provider did not answer, where it was let.
-    pub local_error: Option<String>,
+    pub local_error: Option<LocalError>,
 }
 
 /// The end of a request.
@@ -205,8 +232,8 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                         ready = Some(prepared);
                         Event::Prepared
                     }
-                    Err(LocalError(reason)) => {
-                        trail.local_error = Some(reason);
+                    Err(error) => {
+                        trail.local_error = Some(error);
                         Event::PrepareFailed
                     }
                 },
@@ -217,8 +244,8 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                             answer = Some(Ok(Served { value, failover: true, via: Some(name.to_owned()) }));
                             Event::LocalOk
                         }
-                        Err(LocalError(reason)) => {
-                            trail.local_error = Some(reason);
+                        Err(error) => {
+                            trail.local_error = Some(error);
                             Event::LocalFailed
                         }
                     },

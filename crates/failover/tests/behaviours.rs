@@ -60,7 +60,7 @@ impl Local<&'static str, String> for Desk {
     async fn run(&self, provider: &&'static str, (): (), _: AccessGrant) -> Result<String, LocalError> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         match self.fail {
-            Some(reason) => Err(LocalError(reason.to_owned())),
+            Some(reason) => Err(LocalError::failed(reason)),
             None => Ok(format!("from {provider}")),
         }
     }
@@ -239,7 +239,7 @@ async fn a_local_failure_gives_back_the_primarys_error() {
     let (centre, desk) = (Centre::new(&[Some(200)]), Desk { fail: Some("out of memory"), ..Desk::default() });
     let ended = run(&centre, &desk, Err(FailureClass::ServerError)).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
-    assert_eq!(ended.trail.local_error.as_deref(), Some("out of memory"));
+    assert_eq!(ended.trail.local_error, Some(LocalError::failed("out of memory")));
 }
 
 #[tokio::test]

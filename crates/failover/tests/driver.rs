@@ -94,14 +94,14 @@ impl Local<(), String> for Engine {
         self.time.pass(self.start.unwrap_or(Duration::from_secs(30)));
         match self.start {
             Ok(_) => Ok(Held(self.log.clone())),
-            Err(reason) => Err(LocalError(reason.to_owned())),
+            Err(reason) => Err(LocalError::failed(reason)),
         }
     }
 
     async fn run(&self, (): &(), _held: Held, _: AccessGrant) -> Result<String, LocalError> {
         self.log.add("run");
         match self.run {
-            Some(result) => result.map(str::to_owned).map_err(|reason| LocalError(reason.to_owned())),
+            Some(result) => result.map(str::to_owned).map_err(LocalError::failed),
             None => pending().await,
         }
     }
@@ -228,7 +228,7 @@ async fn inv_03_a_local_start_that_fails_gives_the_primarys_error_and_tells_why(
     scene.engine.start = Err("the model is missing");
     let ended = scene.run(DOWN).await;
     assert_eq!(ended.result, down());
-    assert_eq!(ended.trail.local_error.as_deref(), Some("the model is missing"));
+    assert_eq!(ended.trail.local_error, Some(LocalError::failed("the model is missing")));
     assert_eq!(scene.log.words(), ["primary", "probe", "prepare"]);
 }
 
@@ -299,7 +299,7 @@ async fn behind_an_open_breaker_the_primary_has_the_last_word_whatever_it_is() {
         failing.engine.run = Some(Err("out of memory"));
         let ended = failing.run(primary).await;
         assert_eq!(ended.result.map(|served| (served.value, served.failover)), central(primary));
-        assert_eq!(ended.trail.local_error.as_deref(), Some("out of memory"));
+        assert_eq!(ended.trail.local_error, Some(LocalError::failed("out of memory")));
         assert_eq!(failing.log.words(), ["probe", "prepare", "run", "let go", "primary"]);
     }
 }

@@ -44,9 +44,11 @@ pub struct StreamBody {
     done: bool,
     usage: Option<Usage>,
     model: Option<String>,
+    on_content: Option<OnContent>,
     on_end: Option<OnEnd>,
 }
 
+type OnContent = Box<dyn FnMut() + Send>;
 type OnEnd = Box<dyn FnOnce(Ending) + Send>;
 
 impl StreamBody {
@@ -55,7 +57,23 @@ impl StreamBody {
         let on_end: OnEnd = Box::new(on_end);
         let StreamAnswer { held, rest, .. } = answer;
         let held = held.into_iter();
-        Self { held, rest, hide_usage, done: false, usage: None, model: None, on_end: Some(on_end) }
+        Self {
+            held,
+            rest,
+            hide_usage,
+            done: false,
+            usage: None,
+            model: None,
+            on_content: None,
+            on_end: Some(on_end),
+        }
+    }
+
+    /// Tells of every event with content as it goes out.
+    #[must_use]
+    pub fn on_content(mut self, told: impl FnMut() + Send + 'static) -> Self {
+        self.on_content = Some(Box::new(told));
+        self
     }
 
     fn end(&mut self, outcome: Outcome) {
@@ -101,6 +119,11 @@ impl Stream for StreamBody {
             }
             if this.hide_usage && chunk.kind == Kind::UsageOnly {
                 continue;
+            }
+            if chunk.kind == Kind::Content
+                && let Some(told) = &mut this.on_content
+            {
+                told();
             }
             if chunk.kind == Kind::Done {
                 this.end(Outcome::Completed);

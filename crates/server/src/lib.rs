@@ -19,7 +19,7 @@ use tokio::{
     sync::watch,
 };
 
-pub use trace::{REQUEST_ID, request_id, trace};
+pub use trace::{REQUEST_ID, belonging, request_id, trace};
 
 /// How long a client may take to send the head of a request.
 const HEAD: Duration = Duration::from_secs(10);

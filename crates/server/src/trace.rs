@@ -23,6 +23,13 @@ pub fn request_id() -> String {
     CURRENT.try_with(|id| id.to_string()).unwrap_or_default()
 }
 
+/// Lets a future belong to the request that is being served, wherever it is polled later: a body is polled when the
+/// request's own future has ended.
+pub fn belonging<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let id = CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
+    CURRENT.scope(id, future.in_current_span())
+}
+
 /// Runs a request. `routes` are the patterns that may be named in logs and counts, so that their number is settled when
 /// the program is built; `panicked` is the answer to a request that panicked; `count` is told route and status.
 pub async fn trace(

@@ -333,6 +333,18 @@ impl Mcplocal {
         std::fs::read_to_string(path).expect("the local key").trim().to_owned()
     }
 
+    /// Lets the local key stand for this user of an mcpd, as `mcpctl login` does.
+    pub fn sign_in(&self, mcpd: &Mcpd, user: &str, token: &str) {
+        let path = self.home.path().join("config/mcpctl/config.yaml");
+        std::fs::create_dir_all(path.parent().expect("a directory")).expect("the directory");
+        let server = mcpd.url();
+        let config = format!(
+            "currentContext: c\ncontexts:\n  - name: c\n    server: {server}/\n    user: {user}\n    token: {token}\n"
+        );
+        std::fs::write(&path, config).expect("the contexts");
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("rights");
+    }
+
     /// The entries of its journal.
     pub fn journal(&self) -> Vec<Value> {
         let text = std::fs::read_to_string(self.state_dir().join("journal.jsonl")).unwrap_or_default();

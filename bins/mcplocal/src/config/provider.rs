@@ -11,6 +11,8 @@ use mcpctl_engine::EngineEnv;
 use serde::Deserialize;
 use url::Url;
 
+use crate::capabilities::Capabilities;
+
 pub(super) use entry::{Entry, Groups, check};
 
 /// A provider, checked.
@@ -22,6 +24,8 @@ pub struct Provider {
     pub kind: ProviderKind,
     /// Central Llms that it can stand in for.
     pub failover_for: Vec<Name>,
+    /// What its model can do, where the file says it.
+    pub declared: Capabilities,
     /// Where it stands in the file.
     pub line: u64,
 }
@@ -33,8 +37,8 @@ pub enum ProviderKind {
     Openai {
         /// Its base address.
         url: Url,
-        /// The model's name in requests to it.
-        model: String,
+        /// The model's name in requests to it; where it is not said, the only one that it serves.
+        model: Option<String>,
     },
     /// Started by the agent.
     Managed(Box<Managed>),
@@ -171,10 +175,18 @@ impl fmt::Display for Memory {
 
 impl Provider {
     /// The model, as the configuration says it.
-    pub fn model(&self) -> &str {
+    pub fn model(&self) -> Option<&str> {
         match &self.kind {
-            ProviderKind::Openai { model, .. } => model,
-            ProviderKind::Managed(managed) => &managed.model,
+            ProviderKind::Openai { model, .. } => model.as_deref(),
+            ProviderKind::Managed(managed) => Some(&managed.model),
+        }
+    }
+
+    /// When it is started before it is needed.
+    pub fn prewarm(&self) -> Prewarm {
+        match &self.kind {
+            ProviderKind::Openai { .. } => Prewarm::Never,
+            ProviderKind::Managed(managed) => managed.prewarm,
         }
     }
 

@@ -1,6 +1,10 @@
 //! Control of the engines: list, start, stop, logs.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use axum::{
     Json,
@@ -16,7 +20,7 @@ use serde::Deserialize;
 use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
 
 use super::error::LocalHttpError;
-use crate::app::App;
+use crate::{app::App, providers::Running};
 
 /// How long a start by hand is waited for.
 const START: Duration = Duration::from_secs(300);
@@ -24,10 +28,10 @@ const START: Duration = Duration::from_secs(300);
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CHUNK: usize = 64 * 1024;
 
-fn engine(app: &App, name: &str) -> Result<Engine, LocalHttpError> {
+fn engine(app: &App, name: &str) -> Result<(Engine, Running), LocalHttpError> {
     let runtime = app.runtime.load();
     let running = runtime.registry.provider(name);
-    running.and_then(|running| running.engine.clone()).ok_or_else(|| {
+    running.and_then(|running| Some((running.engine.clone()?, running.clone()))).ok_or_else(|| {
         let message = match running {
             Some(_) => format!("`{name}` is not started by the agent"),
             None => format!("there is no local provider `{name}`"),
@@ -49,7 +53,8 @@ pub async fn start(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
-    let engine = engine(&app, &name)?;
+    let (engine, running) = engine(&app, &name)?;
+    running.by_hand.store(false, Ordering::Release);
     match engine.ensure_ready(Instant::now() + START).await {
         Ok(_guard) => Ok(Json(engine.status())),
         Err(error) => {
@@ -72,7 +77,9 @@ pub async fn stop(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
-    let engine = engine(&app, &name)?;
+    let (engine, running) = engine(&app, &name)?;
+    // Before it stops, so that nobody starts it again at once.
+    running.by_hand.store(true, Ordering::Release);
     engine.stop().await;
     Ok(Json(engine.status()))
 }
@@ -91,7 +98,7 @@ pub async fn logs(
     Path(name): Path<String>,
     Query(query): Query<LogQuery>,
 ) -> Result<Response, LocalHttpError> {
-    let engine = engine(&app, &name)?;
+    let (engine, _) = engine(&app, &name)?;
     let path = if query.previous { engine.previous_log_file() } else { engine.log_file() };
     let file = match File::open(&path).await {
         Ok(file) => Some(file),

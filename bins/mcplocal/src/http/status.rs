@@ -46,7 +46,9 @@ fn provider(running: &Running) -> Value {
     json!({
         "name": provider.name,
         "type": provider.type_word(),
-        "model": provider.model(),
+        "model": provider.model().map(str::to_owned).or_else(|| running.known.last()?.model.clone()),
+        "capabilities": running.capabilities(),
+        "tokensPerSecond": running.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         "failoverFor": provider.failover_for,
         "engine": running.engine.as_ref().map(|engine| engine.status()),
     })

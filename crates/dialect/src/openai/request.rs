@@ -27,6 +27,8 @@ pub struct Fields {
     pub has_tools: bool,
     /// Whether any message carries an image.
     pub has_images: bool,
+    /// Whether the last message is the beginning of the answer, which the model is to go on with.
+    pub has_prefill: bool,
 }
 
 /// Why a body cannot be read as a request.
@@ -86,6 +88,7 @@ impl Fields {
                 given
             }
         };
+        let messages = object.get("messages")?;
         let include_usage = match object.stream_options()? {
             Some(options) => options.bool("include_usage", "stream_options.include_usage")?,
             None => false,
@@ -103,7 +106,8 @@ impl Fields {
                     .ok_or(RequestError::Wrong { param: "n", expected: "a whole number of at least 1" })?,
             },
             has_tools: object.offers("tools")? || object.offers("functions")?,
-            has_images: object.get("messages")?.is_some_and(|messages| any_image(messages.value)),
+            has_images: messages.is_some_and(|messages| any_image(messages.value)),
+            has_prefill: messages.is_some_and(|messages| ends_with_assistant(messages.value)),
         })
     }
 
@@ -257,6 +261,20 @@ fn any_image(messages: &str) -> bool {
         .any(|part| matches!(part.kind.as_str(), "image_url" | "input_image" | "image"))
 }
 
+/// Whether the last message is the assistant's own. One that calls tools is none to go on with.
+fn ends_with_assistant(messages: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Message {
+        #[serde(default)]
+        role: String,
+        #[serde(default)]
+        tool_calls: Presence,
+    }
+
+    let messages: Vec<Message> = serde_json::from_str(messages).unwrap_or_default();
+    messages.last().is_some_and(|last| last.role == "assistant" && !last.tool_calls.0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -277,6 +295,7 @@ mod tests {
                 n: 1,
                 has_tools: false,
                 has_images: false,
+                has_prefill: false,
             }
         );
     }
@@ -297,6 +316,7 @@ mod tests {
                 n: 2,
                 has_tools: true,
                 has_images: true,
+                has_prefill: false,
             }
         );
     }
@@ -308,6 +328,18 @@ mod tests {
         let fields = read(body);
         assert_eq!((fields.max_tokens, fields.n, fields.has_tools, fields.stream), (None, 1, false, false));
         assert_eq!(fields.require_model(), Err(RequestError::Missing("model")));
+    }
+
+    #[test]
+    fn a_beginning_of_the_answer_is_told_from_other_last_messages() {
+        let prefill = |last: &str| {
+            read(&format!(r#"{{"model":"m","messages":[{{"role":"user","content":"hi"}},{last}]}}"#))
+                .has_prefill
+        };
+        assert!(prefill(r#"{"role":"assistant","content":"Once upon"}"#));
+        assert!(!prefill(r#"{"role":"assistant","content":null,"tool_calls":[{"id":"a"}]}"#));
+        assert!(!prefill(r#"{"role":"tool","content":"7"}"#));
+        assert!(!prefill(r#"{"content":"x"}"#));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use serde::{
 use serde_saphyr::Spanned;
 use url::Url;
 
+use crate::capabilities::{Capabilities, Capability};
+
 use super::{
     super::{is_loopback, place, wrong},
     Abandon, Managed, ManagedKind, Memory, Prewarm, Provider, ProviderKind, Swap,
@@ -47,8 +49,9 @@ pub struct Entry {
     name: Name,
     #[serde(rename = "type")]
     kind: Spanned<Type>,
-    model: String,
+    model: Option<Spanned<String>>,
     failover_for: Option<Spanned<OneOrMany>>,
+    capabilities: Option<Vec<Capability>>,
     url: Option<Spanned<Url>>,
     command: Option<Spanned<PathBuf>>,
     venv: Option<Spanned<PathBuf>>,
@@ -110,14 +113,14 @@ impl Entry {
         }
         const OPENAI: &[Type] = &[Type::Openai];
         const VLLM: &[Type] = &[Type::VllmManaged];
-        const LLAMA: &[Type] = &[Type::LlamaServerManaged];
+        const NOT_VLLM: &[Type] = &[Type::Openai, Type::LlamaServerManaged];
         const MANAGED: &[Type] = &[Type::VllmManaged, Type::LlamaServerManaged];
         [
             ("url", OPENAI, at(self.url.as_ref())),
             ("command", MANAGED, at(self.command.as_ref())),
             ("venv", VLLM, at(self.venv.as_ref())),
             ("maxModelLen", VLLM, at(self.max_model_len.as_ref())),
-            ("contextLength", LLAMA, at(self.context_length.as_ref())),
+            ("contextLength", NOT_VLLM, at(self.context_length.as_ref())),
             ("gpuMemoryUtilization", VLLM, at(self.gpu_memory_utilization.as_ref())),
             ("tensorParallelSize", VLLM, at(self.tensor_parallel_size.as_ref())),
             ("dtype", VLLM, at(self.dtype.as_ref())),
@@ -158,15 +161,19 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
     let (line, _) = place(&entry);
     let entry = entry.value;
     let name = entry.name.clone();
-    if entry.model.trim().is_empty() {
-        return Err(wrong(&entry.kind, format!("`model` of provider `{name}` is empty")));
+    if let Some(model) = entry.model.as_ref().filter(|model| model.value.trim().is_empty()) {
+        return Err(wrong(model, format!("`model` of provider `{name}` is empty")));
     }
     entry.check_keys()?;
+    check_limits(&entry)?;
+    let context = entry.max_model_len.as_ref().or(entry.context_length.as_ref());
+    let declared =
+        Capabilities::declared(entry.capabilities.as_deref(), context.map(|context| context.value));
     let failover_for = entry.failover_for.as_ref().map(|list| list.value.0.clone()).unwrap_or_default();
     let kind = match (entry.kind.value, &entry.url) {
         (Type::Openai, Some(url)) => {
             check_url(url)?;
-            ProviderKind::Openai { url: url.value.clone(), model: entry.model }
+            ProviderKind::Openai { url: url.value.clone(), model: entry.model.map(|model| model.value) }
         }
         (Type::Openai, None) => {
             let message = format!("provider `{name}` of type `openai` needs a `url`");
@@ -177,11 +184,15 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
             ProviderKind::Managed(Box::new(managed(ManagedKind::LlamaServer, entry, groups)?))
         }
     };
-    Ok(Provider { name, kind, failover_for, line })
+    Ok(Provider { name, kind, failover_for, declared, line })
 }
 
 fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, YamlError> {
-    check_limits(&entry)?;
+    let Some(model) = entry.model.clone() else {
+        let message =
+            format!("provider `{}` of type `{}` needs a `model`", entry.name, entry.kind.value.as_str());
+        return Err(wrong(&entry.kind, message));
+    };
     let group = entry.group().to_owned();
     let declared =
         groups.iter().find(|(name, _)| name.as_str() == group).map(|(_, group)| group.value.memory);
@@ -200,7 +211,7 @@ fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, 
     };
     Ok(Managed {
         kind,
-        model: entry.model,
+        model: model.value,
         command: said(entry.command),
         venv: said(entry.venv),
         context_length: said(entry.max_model_len).or(said(entry.context_length)),

@@ -1,0 +1,156 @@
+//! What a local model can do, and whether that is enough for a request. What is known comes from the configuration, else
+//! from the server itself (`ask`); what nobody said is left to the server to refuse.
+
+mod ask;
+mod known;
+
+use mcpctl_dialect::openai::request::Fields;
+use mcpctl_upstream::Operation;
+use serde::{Deserialize, Serialize};
+
+pub use ask::{Asked, Found};
+pub use known::Known;
+
+/// Bytes of a body for one token, at the least: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
+const BYTES_PER_TOKEN: u64 = 6;
+
+/// What a configuration may declare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Capability {
+    /// It calls tools.
+    Tools,
+    /// It reads images.
+    Vision,
+    /// It goes on with a beginning of its answer.
+    Prefill,
+    /// It computes embeddings.
+    Embeddings,
+}
+
+/// What a model can do; `None` where nobody said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// It calls tools.
+    pub tools: Option<bool>,
+    /// It reads images.
+    pub vision: Option<bool>,
+    /// It goes on with a beginning of its answer.
+    pub prefill: Option<bool>,
+    /// It computes embeddings.
+    pub embeddings: Option<bool>,
+    /// Most tokens of prompt and answer together.
+    pub context_length: Option<u32>,
+}
+
+impl Capabilities {
+    /// What a configuration says. A list is the whole list: what is not on it, the model cannot do.
+    pub fn declared(list: Option<&[Capability]>, context_length: Option<u32>) -> Self {
+        let has = |capability| list.map(|list| list.contains(&capability));
+        Self {
+            tools: has(Capability::Tools),
+            vision: has(Capability::Vision),
+            prefill: has(Capability::Prefill),
+            embeddings: has(Capability::Embeddings),
+            context_length,
+        }
+    }
+
+    /// What is said here, and what is said there where nothing is said here.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            tools: self.tools.or(other.tools),
+            vision: self.vision.or(other.vision),
+            prefill: self.prefill.or(other.prefill),
+            embeddings: self.embeddings.or(other.embeddings),
+            context_length: self.context_length.or(other.context_length),
+        }
+    }
+
+    /// The first thing that a request needs and the model is known not to have, in one word.
+    pub fn lacks(&self, needs: Needs) -> Option<&'static str> {
+        let no = |needed: bool, has: Option<bool>| needed && has == Some(false);
+        let too_long = self.context_length.is_some_and(|length| needs.tokens > u64::from(length));
+        [
+            ("tools", no(needs.tools, self.tools)),
+            ("vision", no(needs.vision, self.vision)),
+            ("prefill", no(needs.prefill, self.prefill)),
+            ("embeddings", no(needs.embeddings, self.embeddings)),
+            (CONTEXT_LENGTH, too_long),
+        ]
+        .into_iter()
+        .find_map(|(word, lacking)| lacking.then_some(word))
+    }
+}
+
+/// The word for a prompt that is too long.
+pub const CONTEXT_LENGTH: &str = "context_length";
+
+/// What a request needs of a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needs {
+    tools: bool,
+    vision: bool,
+    prefill: bool,
+    embeddings: bool,
+    /// Tokens of its prompt, at the least.
+    tokens: u64,
+}
+
+impl Needs {
+    /// What a request with this body needs.
+    pub fn of(operation: Operation, fields: &Fields, body: &[u8]) -> Self {
+        // An image is as many tokens as the model likes, whatever its bytes.
+        let bytes = if fields.has_images { 0 } else { body.len() };
+        let embeddings = operation == Operation::Embeddings;
+        Self {
+            tools: fields.has_tools,
+            vision: fields.has_images,
+            prefill: fields.has_prefill,
+            embeddings,
+            // Inputs of embeddings are many prompts in one body.
+            tokens: if embeddings { 0 } else { u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn needs(operation: Operation, body: &str) -> Needs {
+        Needs::of(operation, &Fields::read(body.as_bytes()).unwrap(), body.as_bytes())
+    }
+
+    #[test]
+    fn only_what_is_known_to_be_lacking_is_lacking() {
+        let tools = needs(Operation::Chat, r#"{"model":"m","tools":[{"type":"function"}]}"#);
+        assert_eq!(Capabilities::default().lacks(tools), None);
+        assert_eq!(Capabilities::declared(Some(&[Capability::Vision]), None).lacks(tools), Some("tools"));
+        assert_eq!(Capabilities::declared(Some(&[Capability::Tools]), None).lacks(tools), None);
+        let embeddings = needs(Operation::Embeddings, r#"{"model":"m","input":"x"}"#);
+        assert_eq!(Capabilities::declared(Some(&[]), None).lacks(embeddings), Some("embeddings"));
+        let plain = needs(Operation::Chat, r#"{"model":"m","messages":[]}"#);
+        assert_eq!(Capabilities::declared(Some(&[]), None).lacks(plain), None);
+    }
+
+    #[test]
+    fn a_prompt_that_cannot_fit_is_told_and_one_that_may_is_not() {
+        let long =
+            format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(2000));
+        let needs = needs(Operation::Chat, &long);
+        let with = |length| Capabilities { context_length: Some(length), ..Capabilities::default() };
+        assert_eq!(with(1024).lacks(needs), Some(CONTEXT_LENGTH));
+        assert_eq!(with(2048).lacks(needs), None, "it may fit: the server decides");
+    }
+
+    #[test]
+    fn what_the_file_says_goes_before_what_the_server_says() {
+        let said = Capabilities { tools: Some(true), ..Capabilities::default() };
+        let found = Capabilities { tools: Some(false), vision: Some(false), ..Capabilities::default() };
+        let both = said.or(found);
+        assert_eq!((both.tools, both.vision, both.prefill), (Some(true), Some(false), None));
+    }
+}

@@ -1,0 +1,229 @@
+//! Asks a model server which models it serves and what they can do, in the ways of those that tell: llama.cpp's `/props`,
+//! LM Studio's `/api/v0/models`, Ollama's `/api/show` and `/api/ps`, and `max_model_len` of vLLM's `/v1/models`.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use mcpctl_upstream::Target;
+use reqwest::{Method, RequestBuilder};
+use secrecy::ExposeSecret as _;
+use serde_json::{Value, json};
+use url::Url;
+
+use super::Capabilities;
+
+/// How long each question may take; the server is on this machine.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Bytes of an answer that are read: LM Studio and Ollama list every model that is installed.
+const MAX_BODY: usize = 4 << 20;
+
+/// Whom to ask, about which model.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    http: reqwest::Client,
+    target: Target,
+}
+
+/// What a server said.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// What it serves, as it lists them.
+    pub models: Vec<String>,
+    /// The model that was asked for, or the only one.
+    pub model: Option<String>,
+    /// What that model can do.
+    pub capabilities: Capabilities,
+}
+
+impl Asked {
+    /// A server, and the model in requests to it where one is named.
+    pub fn new(http: &reqwest::Client, target: &Target) -> Self {
+        Self { http: http.clone(), target: target.clone() }
+    }
+
+    /// Asks.
+    ///
+    /// # Errors
+    /// Why the server does not list its models, in words.
+    pub async fn ask(&self) -> Result<Found, String> {
+        let base = base(&self.target.base_url);
+        let listed = self.json(Method::GET, &format!("{base}/models"), None).await?;
+        let data = listed.get("data").and_then(Value::as_array);
+        let data: Vec<&Value> = data.ok_or("its `/models` lists nothing")?.iter().collect();
+        let models: Vec<String> = data.iter().filter_map(|model| text(model, "id")).collect();
+        let model = match (&self.target.model, models.as_slice()) {
+            (Some(model), _) => Some(model.clone()),
+            (None, [only]) => Some(only.clone()),
+            (None, _) => None,
+        };
+        let Some(name) = &model else {
+            return Ok(Found { models, model, capabilities: Capabilities::default() });
+        };
+        let entry = data.iter().find(|entry| text(entry, "id").as_ref() == Some(name)).or(data.first());
+        let capabilities = match entry.and_then(|entry| text(entry, "owned_by")).as_deref() {
+            Some("vllm") => Capabilities {
+                context_length: entry.and_then(|entry| number(entry.get("max_model_len"))),
+                ..Capabilities::default()
+            },
+            _ => self.capabilities(base.strip_suffix("/v1").unwrap_or(&base), name).await,
+        };
+        Ok(Found { models, model, capabilities })
+    }
+
+    /// Whoever knows one of the three questions answers it.
+    async fn capabilities(&self, root: &str, model: &str) -> Capabilities {
+        let (props, studio) = (format!("{root}/props"), format!("{root}/api/v0/models"));
+        let (show, running) = (format!("{root}/api/show"), format!("{root}/api/ps"));
+        let (props, studio, show, running) = futures::join!(
+            self.json(Method::GET, &props, None),
+            self.json(Method::GET, &studio, None),
+            self.json(Method::POST, &show, Some(json!({"model": model}))),
+            self.json(Method::GET, &running, None),
+        );
+        let props = props.map(|props| of_llama(&props)).unwrap_or_default();
+        let studio = studio.map(|list| of_lm_studio(&list, model)).unwrap_or_default();
+        let ollama = show.map(|show| of_ollama(&show, running.ok().as_ref(), model)).unwrap_or_default();
+        props.or(studio).or(ollama)
+    }
+
+    async fn json(&self, method: Method, url: &str, body: Option<Value>) -> Result<Value, String> {
+        let mut request: RequestBuilder = self.http.request(method, url).timeout(PATIENCE);
+        if let Some(key) = &self.target.credential {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let sent = request.send().await.and_then(reqwest::Response::error_for_status);
+        let mut answer = sent.map_err(|error| said(&error.without_url()))?;
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(|error| said(&error.without_url()))? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_BODY {
+                return Err(format!("its answer has more than {MAX_BODY} bytes"));
+            }
+        }
+        serde_json::from_slice(&bytes).map_err(|_| "its answer is no JSON".to_owned())
+    }
+}
+
+fn said(error: &reqwest::Error) -> String {
+    match error.status() {
+        Some(status) => format!("it answers {}", status.as_u16()),
+        None if error.is_connect() => "it cannot be reached".to_owned(),
+        None if error.is_timeout() => format!("it does not answer within {} s", PATIENCE.as_secs()),
+        None => error.to_string(),
+    }
+}
+
+/// An OpenAI base, with `/v1` where the address has no path, as requests for inference go.
+fn base(url: &Url) -> String {
+    let base = url.as_str().trim_end_matches('/');
+    if url.path().trim_matches('/').is_empty() { format!("{base}/v1") } else { base.to_owned() }
+}
+
+fn of_llama(props: &Value) -> Capabilities {
+    let flag = |pointer: &str| props.pointer(pointer).and_then(Value::as_bool);
+    let context = number(props.pointer("/default_generation_settings/n_ctx"));
+    Capabilities {
+        tools: flag("/chat_template_caps/supports_tools"),
+        vision: flag("/modalities/vision"),
+        // It goes on with an assistant's message wherever it has a template at all.
+        prefill: context.map(|_| true),
+        embeddings: None,
+        context_length: context,
+    }
+}
+
+fn of_lm_studio(list: &Value, model: &str) -> Capabilities {
+    let models = list.get("data").and_then(Value::as_array).into_iter().flatten();
+    let Some(entry) = models.into_iter().find(|entry| text(entry, "id").as_deref() == Some(model)) else {
+        return Capabilities::default();
+    };
+    let kind = text(entry, "type");
+    let listed = entry.get("capabilities").and_then(Value::as_array);
+    Capabilities {
+        tools: listed.map(|list| list.iter().any(|word| word == "tool_use")),
+        vision: kind.as_deref().map(|kind| kind == "vlm"),
+        prefill: None,
+        embeddings: kind.as_deref().map(|kind| kind == "embeddings"),
+        context_length: number(entry.get("loaded_context_length"))
+            .or(number(entry.get("max_context_length"))),
+    }
+}
+
+/// Ollama cuts prompts that are longer than the context it loaded the model with, without a word; so that counts, once
+/// the model is loaded, and what the model could have only as a bound.
+fn of_ollama(show: &Value, running: Option<&Value>, model: &str) -> Capabilities {
+    let Some(listed) = show.get("capabilities").and_then(Value::as_array) else {
+        return Capabilities::default();
+    };
+    let has = |word: &str| Some(listed.iter().any(|listed| listed == word));
+    let loaded = running.and_then(|running| running.get("models")?.as_array()).and_then(|models| {
+        let same = |entry: &&Value| {
+            text(entry, "name").as_deref() == Some(model) || text(entry, "model").as_deref() == Some(model)
+        };
+        number(models.iter().find(same)?.get("context_length"))
+    });
+    let bound = show.get("model_info").and_then(Value::as_object).and_then(|info| {
+        number(info.iter().find(|(key, _)| key.ends_with(".context_length")).map(|(_, value)| value))
+    });
+    Capabilities {
+        tools: has("tools"),
+        vision: has("vision"),
+        prefill: None,
+        embeddings: has("embedding"),
+        context_length: loaded.or(bound),
+    }
+}
+
+fn text(value: &Value, key: &str) -> Option<String> {
+    value.get(key)?.as_str().map(str::to_owned)
+}
+
+fn number(value: Option<&Value>) -> Option<u32> {
+    value?.as_u64().and_then(|number| u32::try_from(number).ok()).filter(|number| *number > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_tells_in_its_own_way() {
+        let llama = of_llama(&json!({
+            "default_generation_settings": {"n_ctx": 2048},
+            "modalities": {"vision": false}, "chat_template_caps": {"supports_tools": true},
+        }));
+        let expected = (Some(true), Some(false), Some(true), Some(2048));
+        assert_eq!((llama.tools, llama.vision, llama.prefill, llama.context_length), expected);
+
+        let list = json!({"data": [
+            {"id": "other", "type": "llm"},
+            {"id": "m", "type": "vlm", "capabilities": ["tool_use"], "max_context_length": 32768, "loaded_context_length": 4096},
+        ]});
+        let studio = of_lm_studio(&list, "m");
+        assert_eq!((studio.tools, studio.vision, studio.embeddings), (Some(true), Some(true), Some(false)));
+        assert_eq!(studio.context_length, Some(4096));
+        assert_eq!(of_lm_studio(&list, "unknown"), Capabilities::default());
+
+        let show =
+            json!({"capabilities": ["completion", "tools"], "model_info": {"qwen3.context_length": 40960}});
+        let running = json!({"models": [{"name": "m", "context_length": 4096}]});
+        let ollama = of_ollama(&show, Some(&running), "m");
+        assert_eq!(
+            (ollama.tools, ollama.vision, ollama.context_length),
+            (Some(true), Some(false), Some(4096))
+        );
+        assert_eq!(of_ollama(&show, None, "m").context_length, Some(40960));
+    }
+
+    #[test]
+    fn what_is_not_theirs_says_nothing() {
+        for strange in [json!(null), json!([]), json!({"error": "no such route"}), json!("x")] {
+            assert_eq!(of_llama(&strange), Capabilities::default());
+            assert_eq!(of_lm_studio(&strange, "m"), Capabilities::default());
+            assert_eq!(of_ollama(&strange, Some(&strange), "m"), Capabilities::default());
+        }
+    }
+}

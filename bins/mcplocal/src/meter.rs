@@ -1,0 +1,132 @@
+//! How fast a local provider writes: tokens per second, as its callers see it. Nothing is counted over time that no
+//! request runs in, so an idle provider needs no clock.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// Answers that ended longer ago do not count any more.
+const WINDOW: Duration = Duration::from_secs(300);
+/// Nor do more of them than this.
+const ANSWERS: usize = 32;
+
+/// Measures one provider. Clones share it.
+#[derive(Clone, Default)]
+pub struct Meter(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    ended: VecDeque<Ended>,
+    running: HashMap<u64, Running>,
+    next: u64,
+}
+
+struct Ended {
+    at: Instant,
+    tokens: u64,
+    took: Duration,
+}
+
+struct Running {
+    since: Instant,
+    tokens: u64,
+}
+
+/// One answer that is being written. Dropped without an end, it does not count.
+pub struct Measured {
+    meter: Meter,
+    id: u64,
+}
+
+impl Meter {
+    /// An answer begins.
+    pub fn begin(&self) -> Measured {
+        let mut state = self.lock();
+        let id = state.next;
+        state.next += 1;
+        state.running.insert(id, Running { since: Instant::now(), tokens: 0 });
+        Measured { meter: self.clone(), id }
+    }
+
+    /// The mean speed of the last answers and of those that run; nothing where there are none.
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let state = self.lock();
+        let ended = state.ended.iter().filter(|ended| ended.at.elapsed() < WINDOW);
+        let running = state.running.values().filter(|running| running.tokens > 0);
+        let all = ended
+            .map(|ended| (ended.tokens, ended.took))
+            .chain(running.map(|running| (running.tokens, running.since.elapsed())));
+        let (tokens, took) = all.fold((0, Duration::ZERO), |(tokens, took), (more, longer)| {
+            (tokens + more, took.saturating_add(longer))
+        });
+        #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
+        let rate = tokens as f64 / took.as_secs_f64();
+        (tokens > 0 && rate.is_finite()).then_some(rate)
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Measured {
+    /// A piece of the answer came: about a token, and the clock begins with the first one.
+    pub fn piece(&self) {
+        if let Some(running) = self.meter.lock().running.get_mut(&self.id) {
+            if running.tokens == 0 {
+                running.since = Instant::now();
+            }
+            running.tokens += 1;
+        }
+    }
+
+    /// The answer ended; `tokens` is what the model counted, 0 where it did not.
+    pub fn ended(&self, tokens: u64) {
+        let mut state = self.meter.lock();
+        let Some(running) = state.running.remove(&self.id) else { return };
+        let tokens = if tokens > 0 { tokens } else { running.tokens };
+        state.ended.push_back(Ended { at: Instant::now(), tokens, took: running.since.elapsed() });
+        while state.ended.len() > ANSWERS {
+            state.ended.pop_front();
+        }
+    }
+}
+
+impl Drop for Measured {
+    fn drop(&mut self) {
+        self.meter.lock().running.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_and_running_answers_count_and_dropped_ones_do_not() {
+        let meter = Meter::default();
+        assert_eq!(meter.tokens_per_second(), None);
+        let ended = meter.begin();
+        ended.piece();
+        ended.ended(1000);
+        let first = meter.tokens_per_second().unwrap();
+        assert!(first > 1000.0, "a thousand tokens in no time: {first}");
+        let running = meter.begin();
+        running.piece();
+        drop(meter.begin());
+        assert_eq!(meter.lock().running.len(), 1);
+        drop(running);
+        assert!(meter.lock().running.is_empty());
+    }
+
+    #[test]
+    fn only_the_last_answers_count() {
+        let meter = Meter::default();
+        for _ in 0..100 {
+            meter.begin().ended(1);
+        }
+        assert_eq!(meter.lock().ended.len(), ANSWERS);
+    }
+}

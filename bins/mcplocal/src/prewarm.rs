@@ -1,0 +1,133 @@
+//! Engines that are started before they are needed: `always` with the agent, and `onTrouble` when the primary first shows
+//! trouble to a caller who may use the stand-in. Neither holds a place on the engine: it is only made ready.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mcpctl_engine::{Engine, EngineError, EngineState};
+use mcpctl_failover::{Access, Bearer};
+use tokio::time::Instant;
+
+use crate::{
+    app::{App, Runtime},
+    config::Prewarm,
+    providers::Running,
+};
+
+/// Before an engine that could not be started is tried again, where it does not say itself how long it rests.
+const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// What a request knows of the primary, kept for the moment in which that shows trouble.
+#[derive(Clone)]
+pub struct Trouble {
+    app: Arc<App>,
+    runtime: Arc<Runtime>,
+    llm: String,
+    bearer: Bearer,
+}
+
+impl Trouble {
+    /// For one request; nothing where no trouble would start anything.
+    pub fn watch(app: &Arc<App>, runtime: &Arc<Runtime>, llm: &str, bearer: &Bearer) -> Option<Self> {
+        let (_, running) = runtime.registry.failover_for(llm)?;
+        (running.provider.prewarm() == Prewarm::OnTrouble).then(|| Self {
+            app: Arc::clone(app),
+            runtime: Arc::clone(runtime),
+            llm: llm.to_owned(),
+            bearer: bearer.clone(),
+        })
+    }
+
+    /// The primary showed trouble: beside the request, and not ended with it, the stand-in is made ready, once the centre
+    /// has said that this caller may use it. Nothing of the request goes there.
+    pub fn shown(&self, how: &'static str) {
+        let Some((name, running)) = self.runtime.registry.failover_for(&self.llm) else { return };
+        let Some(begun) = running.warming.begin(running) else { return };
+        let (this, name, running) = (self.clone(), name.to_owned(), running.clone());
+        tokio::spawn(async move {
+            let access = this.runtime.router.check_access(&this.llm, &this.bearer).await;
+            this.app.metrics.probe(access.as_str());
+            tracing::info!(
+                llm = this.llm,
+                provider = name,
+                how,
+                access = access.as_str(),
+                "the primary shows trouble"
+            );
+            if access == Access::Allowed {
+                make_ready(begun, running).await;
+            }
+        });
+    }
+}
+
+/// For a caller whom the centre has just allowed: the start goes on even if that caller does not wait for its end.
+pub fn go_on_without(running: &Running) {
+    if running.provider.prewarm() == Prewarm::OnTrouble
+        && let Some(begun) = running.warming.begin(running)
+    {
+        tokio::spawn(make_ready(begun, running.clone()));
+    }
+}
+
+async fn make_ready(_begun: Begun, running: Running) {
+    let Some(engine) = &running.engine else { return };
+    if let Err(error) = engine.ensure_ready(Instant::now() + running.patience()).await {
+        tracing::warn!(provider = %running.provider.name, %error, "the stand-in could not be made ready");
+    }
+}
+
+/// At most one start ahead of need at a time, for each provider.
+#[derive(Clone, Default)]
+pub struct Warming(Arc<AtomicBool>);
+
+/// Held while one goes on.
+struct Begun(Arc<AtomicBool>);
+
+impl Warming {
+    /// A ready engine is left alone, so that nobody's place in its queue is taken for nothing.
+    fn begin(&self, running: &Running) -> Option<Begun> {
+        let engine = running.engine.as_ref()?;
+        if engine.progress().borrow().state == EngineState::Ready {
+            return None;
+        }
+        (!self.0.swap(true, Ordering::AcqRel)).then(|| Begun(Arc::clone(&self.0)))
+    }
+}
+
+impl Drop for Begun {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+/// Keeps an engine ready for as long as it exists: starts it with the agent, again when it ended by itself, and when
+/// another that took its memory has gone. Stopped by hand, it stays so until it is started by hand or by a request.
+pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
+    let mut progress = engine.progress();
+    loop {
+        if !by_hand.load(Ordering::Acquire) {
+            engine.until_vacant().await;
+            match engine.ensure_ready(Instant::now() + Duration::from_secs(3600)).await {
+                Ok(_guard) => {}
+                Err(EngineError::ShuttingDown { .. }) => return,
+                Err(EngineError::BackingOff { wait, .. }) => tokio::time::sleep(wait).await,
+                Err(error) => {
+                    tracing::warn!(%error, "an engine that is to be kept ready is not");
+                    tokio::time::sleep(TRY_AGAIN).await;
+                }
+            }
+        }
+        let lost =
+            |state| !matches!(state, EngineState::Starting | EngineState::Ready | EngineState::Draining);
+        let by_hand = || by_hand.load(Ordering::Acquire);
+        if progress.wait_for(|status| lost(status.state) && !by_hand()).await.is_err() {
+            return;
+        }
+    }
+}

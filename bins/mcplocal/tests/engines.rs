@@ -1,0 +1,281 @@
+//! Engines as callers meet them, on whole daemons: a queue that ends, comments while one starts, what a model lacks, starts
+//! ahead of need, and groups. The engine is the fake one of `crates/engine`; the centre and its provider are as in
+//! `failover.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use std::path::PathBuf;
+
+use mcpctl_testkit::{
+    daemons::{Mcpd, McpdOptions, Mcplocal, eventually, program},
+    model_server::{ModelServer, Reply},
+};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Centre, its provider, an agent with engines, and a user who may run `claude`.
+struct World {
+    mcpd: Mcpd,
+    provider: ModelServer,
+    agent: Mcplocal,
+    alice: String,
+    models: TempDir,
+}
+
+impl World {
+    /// `engines`: name, script of the fake engine, and further keys of the provider.
+    async fn new(engines: &[(&str, &str, &str)]) -> Self {
+        let mcpd = Mcpd::with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
+        let provider = ModelServer::with_default(Reply::text("from the centre")).await;
+        mcpd.llm("claude", &provider.base_url()).await;
+        let alice = mcpd.user("alice", Some("llm-user")).await;
+        let models = tempfile::tempdir().unwrap();
+        let mut config = format!("server: {}\ninference: {}\nproviders:\n", mcpd.url(), mcpd.inference_url());
+        let command = program("examples/fake_engine");
+        for (name, script, keys) in engines {
+            let model = models.path().join(name);
+            std::fs::write(&model, script).unwrap();
+            config += &format!(
+                "  - name: {name}\n    type: llama-server-managed\n    command: {}\n    model: {}\n    {keys}\n",
+                command.display(),
+                model.display(),
+            );
+        }
+        let agent = Mcplocal::start(&config).await;
+        agent.sign_in(&mcpd, "alice", &alice);
+        Self { mcpd, provider, agent, alice, models }
+    }
+
+    fn starts(&self, name: &str) -> usize {
+        let file: PathBuf = self.models.path().join(format!("{name}.starts"));
+        std::fs::read_to_string(file).unwrap_or_default().lines().count()
+    }
+
+    async fn engine(&self, name: &str) -> Value {
+        let status = self.agent.status().await;
+        let providers = status["providers"].as_array().unwrap();
+        providers.iter().find(|provider| provider["name"] == name).unwrap()["engine"].clone()
+    }
+
+    async fn until(&self, name: &str, state: &str) {
+        eventually(state, async || (self.engine(name).await["state"] == state).then_some(())).await;
+    }
+
+    async fn control(&self, name: &str, action: &str) -> Response {
+        let path = format!("/api/v1/engines/{name}/{action}");
+        self.agent.request(Method::POST, &path, &self.agent.local_key()).send().await.unwrap()
+    }
+
+    async fn send(&self, body: &Value) -> Response {
+        self.agent.request(Method::POST, "/v1/chat/completions", &self.alice).json(body).send().await.unwrap()
+    }
+}
+
+fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
+    answer.headers().get(name).map(|value| value.to_str().unwrap())
+}
+
+#[tokio::test]
+async fn a_full_queue_is_429_with_the_time_to_come_again() {
+    let world =
+        World::new(&[("desk", "slow 1000", "failoverFor: claude\n    concurrency: 1\n    queue: 1")]).await;
+    assert_eq!(world.control("desk", "start").await.status(), StatusCode::OK);
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let key = world.agent.local_key();
+    // One runs, one waits, one is too many; whichever way it comes.
+    let answers = futures::future::join_all([
+        world.agent.chat("claude", &world.alice, false),
+        world.agent.chat("local/desk", &key, false),
+        world.agent.chat("claude", &world.alice, false),
+        world.agent.chat("local/desk", &key, false),
+    ])
+    .await;
+    let (served, refused): (Vec<_>, Vec<_>) =
+        answers.into_iter().partition(|answer| answer.status() == StatusCode::OK);
+    assert_eq!((served.len(), refused.len()), (2, 2));
+    for answer in refused {
+        assert_eq!(answer.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert!(header(&answer, "retry-after").unwrap().parse::<u64>().unwrap() >= 1);
+        assert_eq!(header(&answer, "mcpctl-error-source"), Some("mcplocal"));
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["error"]["code"], "local_busy");
+    }
+    let status = world.agent.status().await;
+    assert!(status["providers"][0]["tokensPerSecond"].as_f64().unwrap() > 0.0, "{status}");
+}
+
+#[tokio::test]
+async fn while_an_engine_starts_a_streaming_caller_hears_comments_and_then_the_answer() {
+    let world = World::new(&[("desk", "load 6500", "failoverFor: claude")]).await;
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let mut answer = world.agent.chat("claude", &world.alice, true).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(header(&answer, "content-type"), Some("text/event-stream"));
+    assert_eq!(header(&answer, "mcpctl-failover"), Some("server_error"));
+    assert_eq!(header(&answer, "mcpctl-served-by"), Some("desk"));
+    let first = answer.chunk().await.unwrap().unwrap();
+    assert!(first.starts_with(b": `desk` is starting (loading weights"), "{first:?}");
+    let rest = answer.text().await.unwrap();
+    assert!(rest.contains("\"content\":\" engine\"") && rest.trim_end().ends_with("data: [DONE]"), "{rest}");
+    // What was served late is on record as what was served at once.
+    let journal = world.agent.journal();
+    assert_eq!(
+        (&journal[0]["outcome"], &journal[0]["access"]),
+        (&json!("served"), &json!(["allowed", "allowed"]))
+    );
+    assert!(!journal[0]["request"].as_str().unwrap().is_empty());
+    assert_eq!(journal[1]["outcome"], "ok");
+    assert_eq!(journal[1]["request"], journal[0]["request"]);
+}
+
+#[tokio::test]
+async fn a_caller_revoked_while_it_hears_comments_gets_an_error_and_no_local_byte() {
+    let world = World::new(&[("desk", "load 7000", "failoverFor: claude")]).await;
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let mut answer = world.agent.chat("claude", &world.alice, true).await;
+    assert!(answer.chunk().await.unwrap().unwrap().starts_with(b": "));
+    let gone = world.mcpd.delete("/api/v1/rolebindings/alice-llm-user", &world.mcpd.admin()).await;
+    assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+    let rest = answer.text().await.unwrap();
+    let events: Vec<&str> = rest.lines().filter(|line| line.starts_with("data: ")).collect();
+    assert_eq!(events.len(), 1, "{rest}");
+    assert!(events[0].contains("overloaded") && !rest.contains("[DONE]"), "the primary's own error: {rest}");
+    assert_eq!(world.agent.journal()[0]["access"], json!(["allowed", "forbidden"]));
+}
+
+#[tokio::test]
+async fn what_the_model_lacks_is_not_sent_to_it() {
+    let props = r#"props {"default_generation_settings":{"n_ctx":2048},"modalities":{"vision":false},"chat_template_caps":{"supports_tools":false}}"#;
+    let world =
+        World::new(&[("asked", props, "failoverFor: claude"), ("declared", "", "capabilities: [tools]")])
+            .await;
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let tools = json!([{"type": "function", "function": {"name": "f", "parameters": {}}}]);
+    let body = json!({"model": "claude", "messages": [{"role": "user", "content": "Hi"}], "tools": tools});
+    let answer = world.send(&body).await;
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(header(&answer, "mcpctl-error-source"), Some("upstream"));
+    assert_eq!(header(&answer, "mcpctl-no-failover"), Some("lacks_tools"));
+    let journal = world.agent.journal();
+    assert_eq!(journal[0]["outcome"], "failed");
+    assert_eq!(journal.len(), 1, "nothing ran locally: {journal:?}");
+    // What it can do, it does.
+    assert_eq!(world.agent.chat("claude", &world.alice, false).await.status(), StatusCode::OK);
+
+    // Declared, it is known before anything is started.
+    let image = json!([{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]);
+    let body = json!({"model": "local/declared", "messages": [{"role": "user", "content": image}]});
+    let request = world.agent.request(Method::POST, "/v1/chat/completions", &world.agent.local_key());
+    let answer = request.json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "lacks_vision");
+    assert_eq!(world.starts("declared"), 0);
+}
+
+#[tokio::test]
+async fn trouble_starts_the_engine_for_those_who_may_and_for_nobody_else() {
+    let world = World::new(&[("desk", "", "failoverFor: claude\n    prewarm: onTrouble")]).await;
+    world.provider.set_default(Reply::text("one two three four").cut_after(2));
+    // A stranger's trouble is nobody's.
+    let bob = world.mcpd.user("bob", None).await;
+    assert_eq!(world.agent.chat("claude", &bob, true).await.status(), StatusCode::FORBIDDEN);
+
+    let carol = world.mcpd.user("carol", Some("llm-user")).await;
+    let mut stream = world.agent.chat("claude", &carol, true).await;
+    assert!(stream.chunk().await.unwrap().is_some());
+    drop(stream);
+    assert_eq!(world.starts("desk"), 0, "a caller who goes is no trouble of the primary's");
+
+    let broken = world.agent.chat("claude", &world.alice, true).await.text().await.unwrap();
+    assert!(broken.contains("\"error\"") && !broken.contains("[DONE]"), "{broken}");
+    world.until("desk", "ready").await;
+    // So the second failure finds it warm.
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let answer = world.agent.chat("claude", &world.alice, false).await;
+    assert_eq!(header(&answer, "mcpctl-served-by"), Some("desk"));
+    assert_eq!(world.starts("desk"), 1);
+}
+
+#[tokio::test]
+async fn trouble_of_a_caller_who_was_revoked_starts_nothing() {
+    let world = World::new(&[("desk", "", "failoverFor: claude\n    prewarm: onTrouble")]).await;
+    let gate = mcpctl_testkit::model_server::Gate::new();
+    world.provider.set_default(Reply::text("one two three four").gate_after(2, &gate).cut_after(3));
+    let mut stream = world.agent.chat("claude", &world.alice, true).await;
+    assert!(stream.chunk().await.unwrap().is_some());
+    world.mcpd.delete("/api/v1/rolebindings/alice-llm-user", &world.mcpd.admin()).await;
+    gate.release();
+    stream.text().await.unwrap();
+    eventually("the centre was asked", async || {
+        world.agent.log().contains("the primary shows trouble").then_some(())
+    })
+    .await;
+    assert!(world.agent.log().contains("access=\"forbidden\""), "{}", world.agent.log());
+    assert_eq!((world.starts("desk"), &world.engine("desk").await["state"]), (0, &json!("stopped")));
+}
+
+#[tokio::test]
+async fn always_is_with_the_agent_again_after_a_crash_and_not_after_a_stop_by_hand() {
+    let world = World::new(&[("desk", "", "prewarm: always")]).await;
+    world.until("desk", "ready").await;
+    let pid = world.engine("desk").await["pid"].as_u64().unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    eventually("it is started again", async || {
+        let engine = world.engine("desk").await;
+        (engine["state"] == "ready" && engine["starts"] == 2).then_some(())
+    })
+    .await;
+    assert_eq!(world.control("desk", "stop").await.status(), StatusCode::OK);
+    // Whoever wanted it back would have it back by the next look.
+    for _ in 0..20 {
+        assert_eq!(world.engine("desk").await["state"], "stopped");
+    }
+    // A request is as good as a hand; and from then on it is kept again.
+    let answer = world.agent.chat("local/desk", &world.agent.local_key(), false).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(world.starts("desk"), 3, "nothing started it in between");
+}
+
+#[tokio::test]
+async fn engines_of_a_group_take_turns_and_others_do_not() {
+    let world = World::new(&[("one", "", ""), ("two", "", ""), ("other", "", "group: cpu")]).await;
+    let key = world.agent.local_key();
+    for name in ["other", "one", "two"] {
+        let answer = world.agent.chat(&format!("local/{name}"), &key, false).await;
+        assert_eq!(answer.status(), StatusCode::OK, "{name}");
+    }
+    let state = async |name| world.engine(name).await["state"].clone();
+    assert_eq!(
+        (state("one").await, state("two").await, state("other").await),
+        (json!("stopped"), json!("ready"), json!("ready"))
+    );
+}
+
+#[tokio::test]
+async fn a_server_without_a_named_model_is_asked_for_its_only_one() {
+    let world = World::new(&[]).await;
+    let desk = ModelServer::with_default(Reply::text("from the desk")).await;
+    desk.set_models(&["the-only-one"]);
+    let config = format!(
+        "server: {}\nproviders:\n  - name: desk\n    type: openai\n    url: {}\n",
+        world.mcpd.url(),
+        desk.base_url()
+    );
+    let agent = Mcplocal::start(&config).await;
+    agent.sign_in(&world.mcpd, "alice", &world.alice);
+    let answer = agent.chat("local/desk", &agent.local_key(), false).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(desk.inferences()[0].json()["model"], "the-only-one");
+    assert_eq!(agent.status().await["providers"][0]["model"], "the-only-one");
+
+    desk.set_models(&["one", "two"]);
+    let agent = Mcplocal::start(&config).await;
+    agent.sign_in(&world.mcpd, "alice", &world.alice);
+    let answer = agent.chat("local/desk", &agent.local_key(), false).await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    let body: Value = answer.json().await.unwrap();
+    let message = body["error"]["message"].as_str().unwrap();
+    assert!(message.contains("not exactly one model"), "{message}");
+}
