@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_engine::{Engine, EngineError, EngineState};
+use mcpctl_engine::{Engine, EngineError, EngineState, EngineStatus};
 use mcpctl_failover::{Access, Bearer};
 use tokio::time::Instant;
 
@@ -21,6 +21,9 @@ use crate::{
 
 /// Before an engine that could not be started is tried again, where it does not say itself how long it rests.
 const TRY_AGAIN: Duration = Duration::from_secs(30);
+
+/// How long a start that nobody else waits for may take; it ends by itself before that.
+const PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What a request knows of the primary, kept for the moment in which that shows trouble.
 #[derive(Clone)]
@@ -111,22 +114,22 @@ impl Drop for Begun {
 pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
     let mut progress = engine.progress();
     loop {
-        if !by_hand.load(Ordering::Acquire) {
-            engine.until_vacant().await;
-            match engine.ensure_ready(Instant::now() + Duration::from_secs(3600)).await {
-                Ok(_guard) => {}
-                Err(EngineError::ShuttingDown { .. }) => return,
-                Err(EngineError::BackingOff { wait, .. }) => tokio::time::sleep(wait).await,
-                Err(error) => {
-                    tracing::warn!(%error, "an engine that is to be kept ready is not");
-                    tokio::time::sleep(TRY_AGAIN).await;
-                }
+        engine.until_vacant().await;
+        match engine.ensure_ready(Instant::now() + PATIENCE).await {
+            Ok(_guard) => {}
+            Err(EngineError::ShuttingDown { .. }) => return,
+            Err(EngineError::BackingOff { wait, .. }) => tokio::time::sleep(wait).await,
+            Err(error) => {
+                tracing::warn!(%error, "an engine that is to be kept ready is not");
+                tokio::time::sleep(TRY_AGAIN).await;
             }
         }
-        let lost =
-            |state| !matches!(state, EngineState::Starting | EngineState::Ready | EngineState::Draining);
-        let by_hand = || by_hand.load(Ordering::Acquire);
-        if progress.wait_for(|status| lost(status.state) && !by_hand()).await.is_err() {
+        let wanted = |status: &EngineStatus| {
+            let there =
+                matches!(status.state, EngineState::Starting | EngineState::Ready | EngineState::Draining);
+            !there && !by_hand.load(Ordering::Acquire)
+        };
+        if progress.wait_for(wanted).await.is_err() {
             return;
         }
     }
