@@ -285,17 +285,38 @@ async fn a_changed_configuration_is_taken_over_and_a_broken_one_is_not() {
     let mut world = World::with("", "failoverFor: other").await;
     world.provider.refuse().await;
     assert_eq!(world.chat().await.status(), StatusCode::BAD_GATEWAY);
+    let begun = std::time::Instant::now();
     let file = world.agent.config_file();
-    let good = std::fs::read_to_string(&file).unwrap().replace("failoverFor: other", "failoverFor: claude");
+    let other = std::fs::read_to_string(&file).unwrap();
+    let good = other.replace("failoverFor: other", "failoverFor: claude");
+    let becomes = async |status| {
+        eventually("the new configuration", async || (world.chat().await.status() == status).then_some(()))
+            .await;
+    };
+    // Written into, replaced as editors do, and as a link whose target is replaced.
     std::fs::write(&file, &good).unwrap();
-    eventually("the new configuration", async || {
-        (world.chat().await.status() == StatusCode::OK).then_some(())
-    })
-    .await;
-    std::fs::write(&file, format!("{good}\nunknownKey: 1\n")).unwrap();
+    becomes(StatusCode::OK).await;
+    let draft = file.with_extension("draft");
+    std::fs::write(&draft, &other).unwrap();
+    std::fs::rename(&draft, &file).unwrap();
+    becomes(StatusCode::BAD_GATEWAY).await;
+    let elsewhere = tempfile::tempdir().unwrap();
+    let target = elsewhere.path().join("mcplocal.yaml");
+    std::fs::write(&target, &good).unwrap();
+    std::os::unix::fs::symlink(&target, &draft).unwrap();
+    std::fs::rename(&draft, &file).unwrap();
+    becomes(StatusCode::OK).await;
+    std::fs::write(elsewhere.path().join("draft"), &other).unwrap();
+    std::fs::rename(elsewhere.path().join("draft"), &target).unwrap();
+    becomes(StatusCode::BAD_GATEWAY).await;
+    std::fs::write(&target, &good).unwrap();
+    becomes(StatusCode::OK).await;
+
+    std::fs::write(&target, format!("{good}\nunknownKey: 1\n")).unwrap();
     eventually("the complaint", async || {
         world.agent.log().contains("unknown field `unknownKey`").then_some(())
     })
     .await;
     assert_eq!(world.chat().await.status(), StatusCode::OK);
+    assert!(begun.elapsed().as_secs() < 30, "the system told of it, not the look every 30 s");
 }

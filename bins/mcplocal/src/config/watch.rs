@@ -1,30 +1,82 @@
 //! Notices that the configuration file changed, and takes it over. A broken file keeps the old one running.
 //!
-//! The file's time and size are looked at every two seconds: that works on every file system and for every way in which
-//! editors replace files.
+//! The system tells of changes in the file's directory, because editors replace files rather than write into them, and in
+//! the directory of what it links to. Some file systems tell nothing, so it is also looked at now and then.
 
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tokio::sync::Notify;
 
 use super::Config;
 use crate::{app::App, providers};
 
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Without a word of the system.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
+/// An editor may write in several steps.
+const SETTLE: Duration = Duration::from_millis(100);
 
 /// Follows the file for as long as the agent runs.
 pub async fn follow(app: Arc<App>, path: PathBuf) {
-    let mut seen = stamp(&path);
+    let changed = Arc::new(Notify::new());
+    let mut watcher = watcher(&path, &changed)
+        .inspect_err(|error| tracing::warn!(%error, "the configuration is only looked at every 30 s"))
+        .ok();
+    let mut seen = None;
     loop {
-        tokio::time::sleep(LOOK_EVERY).await;
-        let now = stamp(&path);
-        if now == seen {
-            continue;
+        // Every time, because a directory may have been replaced too; watching one twice is watching it once.
+        if let Some(watcher) = &mut watcher {
+            watch(watcher, &path);
         }
-        seen = now;
-        take_over(&app, &path);
+        let text = tokio::fs::read(&path).await.ok();
+        if text != seen {
+            seen = text;
+            take_over(&app, &path);
+        }
+        tokio::select! {
+            () = changed.notified() => tokio::time::sleep(SETTLE).await,
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+        }
+    }
+}
+
+fn watcher(path: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
+    let (path, changed) = (path.to_owned(), Arc::clone(changed));
+    notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if event.is_ok_and(|event| !concerns(&event, &path)) {
+            return;
+        }
+        changed.notify_one();
+    })
+}
+
+/// Whether an event may be about the file. Reading it is no change: it is what follows one.
+fn concerns(event: &Event, path: &Path) -> bool {
+    if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
+        return false;
+    }
+    let target = path.canonicalize().ok();
+    let names = [path.file_name(), target.as_deref().and_then(Path::file_name)];
+    let named = |path: &PathBuf| path.file_name().is_some_and(|name| names.contains(&Some(name)));
+    event.need_rescan() || event.paths.iter().any(named)
+}
+
+fn watch(watcher: &mut RecommendedWatcher, path: &Path) {
+    let target = path.canonicalize().ok();
+    let directories = [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::parent);
+    for directory in directories {
+        // The configuration may be named without a directory.
+        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+        if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
+            tracing::debug!(%error, directory = %directory.display(), "it cannot be watched");
+        }
     }
 }
 
@@ -47,9 +99,4 @@ fn take_over(app: &App, path: &Path) {
         Ok(()) => tracing::info!("the configuration changed and is in force"),
         Err(error) => tracing::error!(error = %format!("{error:#}"), "the old configuration stays"),
     }
-}
-
-fn stamp(path: &Path) -> Option<(SystemTime, u64)> {
-    let metadata = std::fs::metadata(path).ok()?;
-    Some((metadata.modified().ok()?, metadata.len()))
 }
