@@ -1,6 +1,6 @@
 //! The agent of this machine's user, mcplocal: where it is, what opens it, and whether it is there.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use mcpctl_client::{
     Client, ClientError, Options,
@@ -76,6 +76,40 @@ pub async fn find() -> Result<Agent, Failure> {
     let quick = Client::new(address()?, Some(local_key()?), &options)?;
     let status = quick.local_status().await.map_err(not_running)?;
     Ok(Agent { client: client()?, status })
+}
+
+/// The program: beside this one, as they are installed together, else on the PATH.
+pub fn program() -> Result<PathBuf, Failure> {
+    let beside = std::env::current_exe().ok().and_then(|this| Some(this.parent()?.join(PROGRAM)));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let on_path = std::env::split_paths(&path).map(|dir| dir.join(PROGRAM));
+    let found = beside.into_iter().chain(on_path).find(|candidate| candidate.is_file());
+    found.ok_or_else(|| {
+        Failure::new("`mcplocal` is neither beside mcpctl nor on the PATH")
+            .hint("install it where mcpctl is, e.g. with `cargo install --path bins/mcplocal`")
+    })
+}
+
+const PROGRAM: &str = "mcplocal";
+
+/// The state of one of its engines, in words.
+pub fn state_of(engine: &Value) -> String {
+    let text = |key: &str| engine.get(key).and_then(Value::as_str);
+    let state = text("state").unwrap_or_default();
+    let Some(phase) = text("phase") else { return state.to_owned() };
+    let phase = match phase {
+        "waiting-for-room" => "waiting for memory",
+        "spawning" => "starting its process",
+        "loading" => "loading weights",
+        "compiling" => "compiling",
+        "waking" => "waking up",
+        "warming-up" => "answering its first completion",
+        other => other,
+    };
+    match engine.get("percent").and_then(Value::as_u64) {
+        Some(percent) => format!("{state}: {phase}, {percent} %"),
+        None => format!("{state}: {phase}"),
+    }
 }
 
 /// What it means that the agent could not be asked.

@@ -5,6 +5,7 @@ mod app;
 mod breakers;
 mod capabilities;
 mod config;
+mod doctor;
 mod http;
 mod identity;
 mod journal;
@@ -50,6 +51,9 @@ struct Args {
     /// Check the configuration and end
     #[arg(long)]
     check: bool,
+    /// Look for what is wrong, print it as JSON and end; `mcpctl local doctor` shows it
+    #[arg(long, conflicts_with = "check")]
+    doctor: bool,
 }
 
 fn main() -> ExitCode {
@@ -90,6 +94,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
         Some(path) => path,
         None => user::config_dir().map_err(|e| with_hint(&e, e.hint()))?.join("mcplocal.yaml"),
     };
+    if args.doctor {
+        return examine(&path, args.state_dir).await;
+    }
     let config = Config::read(&path).map_err(|error| with_hint(&error, error.hint()))?;
     // At the start and not only in the moment of need.
     providers::check(&config, &path).map_err(|error| with_hint(&error, error.hint()))?;
@@ -97,10 +104,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     mcpctl_telemetry::init("mcplocal", args.log_format, &args.log).map_err(|e| with_hint(&e, e.hint()))?;
-    let state_dir = match args.state_dir {
-        Some(dir) => dir,
-        None => user::agent_state_dir().map_err(|e| with_hint(&e, e.hint()))?,
-    };
+    let state_dir = state_dir(args.state_dir)?;
     make_private(&state_dir)?;
     // Held as long as the agent runs: two agents would sweep each other's engines away.
     let _lock = lock(&state_dir)?;
@@ -137,6 +141,20 @@ async fn run(args: Args) -> anyhow::Result<()> {
     app.stop_engines().await;
     tracing::info!("ended");
     Ok(())
+}
+
+#[expect(clippy::print_stdout, reason = "it is what was asked for")]
+async fn examine(config: &Path, said: Option<PathBuf>) -> anyhow::Result<()> {
+    let findings = doctor::examine(config, &state_dir(said)?).await;
+    println!("{}", serde_json::to_string_pretty(&findings)?);
+    Ok(())
+}
+
+fn state_dir(said: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    match said {
+        Some(dir) => Ok(dir),
+        None => user::agent_state_dir().map_err(|e| with_hint(&e, e.hint())),
+    }
 }
 
 fn make_private(dir: &Path) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ use mcpctl_api::yaml::YamlError;
 
 use mcpctl_engine::{
     Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec, Need,
-    Placement,
+    Placement, SpecError,
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_upstream::{Peer, Target, Timeouts};
@@ -76,7 +76,7 @@ impl Running {
             warming: Warming::default(),
             by_hand: Arc::default(),
         };
-        if let Some(target) = running.target() {
+        if let Some(target) = target(&running.provider) {
             running.known.refresh(&Asked::new(http, &target));
         }
         if let (Some(engine), Prewarm::Always) = (&running.engine, provider.prewarm()) {
@@ -107,7 +107,7 @@ impl Running {
     pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<Ready, LocalError> {
         // Before an engine is started for nothing.
         self.suffices(needs)?;
-        let (mut target, guard) = match (self.target(), &self.engine) {
+        let (mut target, guard) = match (target(&self.provider), &self.engine) {
             (Some(target), _) => (target, None),
             (None, Some(engine)) => {
                 self.by_hand.store(false, Ordering::Release);
@@ -146,13 +146,13 @@ impl Running {
             }),
         }
     }
+}
 
-    /// Where a server that runs anyway is asked.
-    fn target(&self) -> Option<Target> {
-        let ProviderKind::Openai { url, model } = &self.provider.kind else { return None };
-        let (base_url, model) = (url.clone(), model.clone());
-        Some(Target { base_url, model, credential: None, timeouts: LOCAL, peer: Peer::Provider })
-    }
+/// Where a server that runs anyway is asked.
+pub fn target(provider: &Provider) -> Option<Target> {
+    let ProviderKind::Openai { url, model } = &provider.kind else { return None };
+    let (base_url, model) = (url.clone(), model.clone());
+    Some(Target { base_url, model, credential: None, timeouts: LOCAL, peer: Peer::Provider })
 }
 
 fn managed_target(endpoint: &Endpoint) -> Target {
@@ -225,10 +225,16 @@ fn same_engine(a: &Provider, b: &Provider) -> bool {
 /// The first thing that is missing, with its place in the file.
 pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for provider in &config.providers {
-        let checked = spec(provider).map(|(spec, options)| spec.check().and_then(|()| options.check()));
-        if let Some(Err(error)) = checked {
+        let Some((spec, options)) = spec(provider) else { continue };
+        if let Err(error) = spec.check().and_then(|()| options.check()) {
             let message = format!("provider `{}`: {error}", provider.name);
-            let error = YamlError { line: provider.line, column: 1, message, hint: error.hint() };
+            let mut hint = error.hint();
+            if let (SpecError::NoProgram { .. }, None, None, Some(hint)) =
+                (&error, &spec.command, &spec.venv, &mut hint)
+            {
+                hint.push_str("; `mcpctl local doctor` shows where it was looked for");
+            }
+            let error = YamlError { line: provider.line, column: 1, message, hint };
             return Err(ConfigError::Wrong { path: path.to_owned(), error });
         }
     }
@@ -236,7 +242,7 @@ pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
 }
 
 /// How a managed provider is started.
-fn spec(provider: &Provider) -> Option<(EngineSpec, EngineOptions)> {
+pub fn spec(provider: &Provider) -> Option<(EngineSpec, EngineOptions)> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
     let spec = EngineSpec {
         name: provider.name.to_string(),

@@ -18,6 +18,8 @@ fn told(config: &str) -> String {
         .env("XDG_STATE_HOME", &state)
         .env("XDG_CONFIG_HOME", dir.path())
         .env("PATH", "/usr/bin")
+        .env("HOME", dir.path())
+        .env_remove("VIRTUAL_ENV")
         .output()
         .unwrap();
     assert!(!state.exists(), "something was made");

@@ -56,9 +56,8 @@ impl EngineSpec {
                 set("VLLM_NO_USAGE_STATS", "1".into());
                 // Leaves the environment of its processes readable, by which what it leaves behind is known.
                 set("SPT_NOENV", "1".into());
-                if let (None, Some(venv)) = (&self.command, &self.venv) {
+                if let Some(venv) = self.python_venv(&program)? {
                     // Kernels are compiled with tools of that venv, such as ninja.
-                    let venv = expand(venv)?;
                     set("PATH", first_on_path(&venv.join("bin")));
                     set("VIRTUAL_ENV", venv.into());
                 }
@@ -100,6 +99,17 @@ impl EngineSpec {
         Ok(Launch { program, args, env })
     }
 
+    /// The venv that `vllm` lies in; a command of one's own sees to that itself.
+    fn python_venv(&self, program: &Path) -> Result<Option<PathBuf>, SpecError> {
+        if let (None, Some(venv)) = (&self.command, &self.venv) {
+            return expand(venv).map(Some);
+        }
+        // Tools are linked to from elsewhere.
+        let program = program.canonicalize().ok().filter(|_| self.command.is_none());
+        let root = program.as_deref().and_then(Path::parent).and_then(Path::parent);
+        Ok(root.filter(|root| root.join("pyvenv.cfg").is_file()).map(Path::to_owned))
+    }
+
     /// The model's name in requests and answers: what people call it, without the path.
     pub(crate) fn served_name(&self, options: &EngineOptions) -> String {
         if let Some(name) = &options.api_name {
@@ -127,6 +137,23 @@ mod tests {
     use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
     use super::*;
+
+    #[test]
+    fn a_tool_that_is_linked_to_has_the_venv_that_it_lies_in() {
+        let dir = tempfile::tempdir().unwrap();
+        let venv = dir.path().canonicalize().unwrap().join("tools/vllm");
+        std::fs::create_dir_all(venv.join("bin")).unwrap();
+        std::fs::write(venv.join("bin/vllm"), "").unwrap();
+        let link = dir.path().join("vllm");
+        std::os::unix::fs::symlink(venv.join("bin/vllm"), &link).unwrap();
+        let mut spec = spec(EngineKind::Vllm, "gpt2");
+        (spec.command, spec.venv) = (None, None);
+        assert_eq!(spec.python_venv(&link), Ok(None), "a directory is no venv by its name");
+        std::fs::write(venv.join("pyvenv.cfg"), "").unwrap();
+        assert_eq!(spec.python_venv(&link), Ok(Some(venv)));
+        spec.command = Some(link.clone());
+        assert_eq!(spec.python_venv(&link), Ok(None));
+    }
 
     fn spec(kind: EngineKind, model: &str) -> EngineSpec {
         EngineSpec {

@@ -101,7 +101,11 @@ impl EngineSpec {
         self.model_path().map(drop)
     }
 
-    pub(crate) fn program(&self) -> Result<PathBuf, SpecError> {
+    /// The program, wherever it was found.
+    ///
+    /// # Errors
+    /// When it is nowhere, or not where it is said to be.
+    pub fn program(&self) -> Result<PathBuf, SpecError> {
         let missing = |program: &Path, hint: &str| SpecError::NoProgram {
             program: program.display().to_string(),
             hint: hint.to_owned(),
@@ -125,17 +129,15 @@ impl EngineSpec {
                     "install it there: `pip install vllm` in that venv, or name another `venv`",
                 ))
             }
-            (EngineKind::Vllm, None) => on_path(Path::new("vllm")).ok_or_else(|| {
-                missing(Path::new("vllm"), "name the `venv` where vLLM is installed, or its `command`")
-            }),
-            (EngineKind::LlamaServer, _) => on_path(Path::new("llama-server")).ok_or_else(|| {
-                missing(Path::new("llama-server"), "install llama.cpp, or name the program in `command`")
-            }),
+            (kind, _) => kind.find().ok_or_else(|| missing(Path::new(kind.program()), not_found(kind))),
         }
     }
 
     /// The model, which for vLLM may be a name on the hub instead of a path: `OWNER/MODEL` or `MODEL`.
-    pub(crate) fn model_path(&self) -> Result<PathBuf, SpecError> {
+    ///
+    /// # Errors
+    /// When it is a path, and nothing or no file is there.
+    pub fn model_path(&self) -> Result<PathBuf, SpecError> {
         let path = expand(Path::new(&self.model))?;
         let looks_like_a_path = self.kind == EngineKind::LlamaServer
             || self.model.starts_with(['/', '.', '~'])
@@ -149,6 +151,13 @@ impl EngineSpec {
             return Err(SpecError::NotAFile(self.model.clone()));
         }
         Ok(path)
+    }
+}
+
+const fn not_found(kind: EngineKind) -> &'static str {
+    match kind {
+        EngineKind::Vllm => "install it, e.g. with `uv tool install vllm`, or name its `venv` or `command`",
+        EngineKind::LlamaServer => "install llama.cpp, or name the program in `command`",
     }
 }
 
@@ -167,7 +176,7 @@ fn on_path(program: &Path) -> Option<PathBuf> {
     std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
 }
 
-fn is_executable(path: &Path) -> bool {
+pub(crate) fn is_executable(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt as _;
     path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }

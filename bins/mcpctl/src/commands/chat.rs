@@ -165,25 +165,17 @@ async fn converse(through: &Through, chat: &mut Chat) -> Result<(), Failure> {
 /// Asks, prints the answer as it comes, and keeps both in the conversation.
 async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Failure> {
     chat.messages.push(json!({"role": "user", "content": prompt}));
-    let mut stream = {
-        let answer = through.client.chat(chat);
-        tokio::pin!(answer);
-        let mut progress = Progress::default();
-        loop {
-            tokio::select! {
-                answer = &mut answer => {
-                    progress.clear();
-                    break answer.map_err(explain)?;
-                }
-                () = tokio::time::sleep(Duration::from_millis(200)) => progress.show(through.agent.as_ref()).await,
-            }
-        }
-    };
-    say_who(&stream.served_by);
+    let mut progress = Progress::new(through.agent.as_ref());
+    let mut stream = progress.beside(through.client.chat(chat)).await.map_err(explain)?;
+    // A cold start says that it is one in comments, long before the first word.
+    let mut next = progress.beside(stream.next()).await;
+    if !matches!(next, Some(Delta::Broken(_))) {
+        say_who(&stream.served_by);
+    }
     let mut text = String::new();
     let mut out = std::io::stdout().lock();
     let terminal = out.is_terminal();
-    while let Some(delta) = stream.next().await {
+    while let Some(delta) = next {
         match delta {
             Delta::Text(piece) => {
                 // A model's words are shown by a terminal, and never obeyed.
@@ -193,11 +185,13 @@ async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Fai
                 text.push_str(&piece);
             }
             Delta::Usage(_) => {}
+            Delta::Broken(message) if text.is_empty() => return Err(Failure::new(message)),
             Delta::Broken(message) => {
                 writeln!(out)?;
                 return Err(Failure::new(format!("the answer is not complete: {message}")).hint("ask again"));
             }
         }
+        next = stream.next().await;
     }
     writeln!(out)?;
     chat.messages.push(json!({"role": "assistant", "content": text}));
@@ -241,36 +235,44 @@ fn explain(error: ClientError) -> Failure {
 }
 
 /// A line that says what a cold start is at, on terminals only.
-#[derive(Default)]
-struct Progress {
+struct Progress<'a> {
+    agent: Option<&'a Client>,
     shown: bool,
 }
 
-impl Progress {
-    async fn show(&mut self, agent: Option<&Client>) {
-        let Some(agent) = agent.filter(|_| std::io::stderr().is_terminal()) else { return };
-        let Ok(status) = agent.local_status().await else { return };
-        let engines = status.get("providers").and_then(Value::as_array).into_iter().flatten();
-        let starting = engines.filter_map(|provider| provider.get("engine")).find_map(|engine| {
-            if engine.get("state")?.as_str()? != "starting" {
-                return None;
+impl<'a> Progress<'a> {
+    fn new(agent: Option<&'a Client>) -> Self {
+        Self { agent: agent.filter(|_| std::io::stderr().is_terminal()), shown: false }
+    }
+
+    /// Waits for something, and shows the line while it takes long.
+    async fn beside<T>(&mut self, waited_for: impl Future<Output = T>) -> T {
+        tokio::pin!(waited_for);
+        loop {
+            tokio::select! {
+                value = &mut waited_for => {
+                    if std::mem::take(&mut self.shown) {
+                        let _ = write!(anstream::stderr(), "\r\x1b[2K");
+                    }
+                    return value;
+                }
+                () = tokio::time::sleep(Duration::from_millis(200)) => self.show().await,
             }
-            let phase = match engine.get("phase")?.as_str()? {
-                "spawning" => "starting",
-                "loading" => "loading weights",
-                _ => "answering its first completion",
-            };
-            Some(format!("local model `{}`: {phase}…", engine.get("name")?.as_str()?))
-        });
-        if let Some(text) = starting {
-            self.shown = true;
-            let _ = write!(anstream::stderr(), "\r\x1b[2K{text}");
         }
     }
 
-    fn clear(&mut self) {
-        if std::mem::take(&mut self.shown) {
-            let _ = write!(anstream::stderr(), "\r\x1b[2K");
+    async fn show(&mut self) {
+        let Some(agent) = self.agent else { return };
+        let Ok(status) = agent.local_status().await else { return };
+        let engines = status.get("providers").and_then(Value::as_array).into_iter().flatten();
+        let starting = engines
+            .filter_map(|provider| provider.get("engine"))
+            .find(|engine| engine.get("state").and_then(Value::as_str) == Some("starting"));
+        if let Some(engine) = starting {
+            self.shown = true;
+            let name = engine.get("name").and_then(Value::as_str).unwrap_or_default();
+            let _ =
+                write!(anstream::stderr(), "\r\x1b[2Klocal model `{name}` is {}…", agent::state_of(engine));
         }
     }
 }

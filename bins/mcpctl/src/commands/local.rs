@@ -1,5 +1,8 @@
 //! `mcpctl local`: the agent on this machine.
 
+mod doctor;
+mod status;
+
 use std::{
     io::{IsTerminal as _, Write as _},
     process::ExitCode,
@@ -10,14 +13,7 @@ use futures::StreamExt as _;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use crate::{
-    Outcome, agent,
-    failure::Failure,
-    output::{
-        Shape,
-        table::{Table, age},
-    },
-};
+use crate::{Outcome, agent, failure::Failure, output::Shape};
 
 /// What to do with the agent.
 #[derive(clap::Args)]
@@ -33,7 +29,12 @@ enum Command {
         /// table, json or yaml
         #[arg(long, short, value_enum, default_value = "table")]
         output: Shape,
+        /// Go on, every second
+        #[arg(long, short)]
+        watch: bool,
     },
+    /// Look for what is wrong with the agent's configuration, its model servers and this machine
+    Doctor(doctor::Args),
     /// Print what to export so that any OpenAI client uses the agent
     Env,
     /// Print the log of a local model server
@@ -62,75 +63,13 @@ enum Command {
 /// Runs the command.
 pub async fn run(args: Args) -> Outcome {
     match args.command {
-        Command::Status { output } => status(output).await,
+        Command::Status { output, watch } => status::run(output, watch).await,
+        Command::Doctor(args) => doctor::run(args).await,
         Command::Env => env(),
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => action(&name, "start", "is ready").await,
         Command::Stop { name } => action(&name, "stop", "is stopped").await,
     }
-}
-
-async fn status(output: Shape) -> Outcome {
-    let status = agent::client()?.local_status().await.map_err(agent::not_running)?;
-    if output.print(&status)? {
-        return Ok(ExitCode::SUCCESS);
-    }
-    let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
-    data!("mcplocal {} on {}", text("/version"), text("/listen"))?;
-    data!("server:    {}", text("/server"))?;
-    let user = status.get("signedInAs").and_then(Value::as_str);
-    data!("signed in: {}", user.unwrap_or("nobody (mcpctl login)"))?;
-    data!("")?;
-    let mut table = Table::new(&[
-        "PROVIDER",
-        "TYPE",
-        "STANDS IN FOR",
-        "STATE",
-        "MEMORY",
-        "REQUESTS",
-        "SINCE",
-        "LAST ERROR",
-    ]);
-    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
-        table.row(row(provider));
-    }
-    table.print()?;
-    for breaker in status.get("breakers").and_then(Value::as_array).into_iter().flatten() {
-        let llm = breaker.get("llm").and_then(Value::as_str).unwrap_or_default();
-        data!("\nthe centre rests for `{llm}`: it failed several times in a row")?;
-    }
-    if let Some(last) = status.get("lastFailover").filter(|last| !last.is_null()) {
-        let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or("unknown");
-        let when = text("at").parse().map_or_else(|_| String::new(), |at| format!("{} ago", age(at)));
-        data!(
-            "\nlast failover: {when}, `{}` by `{}`: {} (primary: {})",
-            text("llm"),
-            text("provider"),
-            text("outcome"),
-            text("class")
-        )?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-fn row(provider: &Value) -> Vec<String> {
-    let text =
-        |pointer: &str| provider.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let names = provider.get("failoverFor").and_then(Value::as_array).into_iter().flatten();
-    let stands_in = names.filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
-    let engine = provider.get("engine").filter(|engine| !engine.is_null());
-    let state = match (engine, text("/engine/phase").as_str()) {
-        (None, _) => "external".to_owned(),
-        (Some(_), "") => text("/engine/state"),
-        (Some(_), phase) => format!("{} ({phase})", text("/engine/state")),
-    };
-    let number = |pointer: &str| provider.pointer(pointer).and_then(Value::as_u64);
-    let memory =
-        number("/engine/residentBytes").map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
-    let in_flight = number("/engine/inFlight").map_or_else(String::new, |count| count.to_string());
-    let since = text("/engine/since").parse().map_or_else(|_| String::new(), age);
-    let error: String = text("/engine/lastError").chars().take(60).collect();
-    vec![text("/name"), text("/type"), stands_in, state, memory, in_flight, since, error]
 }
 
 fn env() -> Outcome {

@@ -5,15 +5,7 @@ use mcpctl_testkit::{
     model_server::{ModelServer, Reply},
 };
 
-use crate::shell::Shell;
-
-/// The same user for `mcpctl` as for the agent.
-fn beside(agent: &Mcplocal) -> Shell {
-    let mut shell = Shell::new();
-    shell.more.push(("MCPLOCAL_ADDRESS", agent.url().to_owned()));
-    shell.more.extend(agent.homes().map(|(name, path)| (name, path.display().to_string())));
-    shell
-}
+use crate::shell::{Shell, beside};
 
 async fn agent_of(mcpd: &Mcpd, desk: &ModelServer) -> Mcplocal {
     Mcplocal::start(&format!(

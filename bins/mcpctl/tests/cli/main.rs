@@ -4,6 +4,7 @@
 mod agent;
 mod contexts;
 mod editing;
+mod local;
 mod resources;
 mod shell;
 mod story;

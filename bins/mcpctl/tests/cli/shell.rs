@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use mcpctl_testkit::daemons::{Mcpd, program};
+use mcpctl_testkit::daemons::{Mcpd, Mcplocal, program};
 use tempfile::TempDir;
 use tokio::{io::AsyncWriteExt as _, process::Command};
 
@@ -32,6 +32,14 @@ impl Said {
         assert_eq!(self.code, code, "{}{}", self.out, self.err);
         self.err
     }
+}
+
+/// The same user for `mcpctl` as for the agent.
+pub fn beside(agent: &Mcplocal) -> Shell {
+    let mut shell = Shell::new();
+    shell.more.push(("MCPLOCAL_ADDRESS", agent.url().to_owned()));
+    shell.more.extend(agent.homes().map(|(name, path)| (name, path.display().to_string())));
+    shell
 }
 
 impl Shell {

@@ -1,0 +1,96 @@
+//! `mcpctl local doctor`: what the agent finds when it looks at itself, and whether it runs. It looks even where it cannot
+//! start, so it is the program that is asked, and not the daemon.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+};
+
+use owo_colors::OwoColorize as _;
+use serde::{Deserialize, Serialize};
+use tokio::process::Command;
+
+use crate::{Outcome, agent, failure::Failure, output::Shape};
+
+/// What to look at.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Configuration of the agent [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// table, json or yaml
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Shape,
+}
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize, Deserialize)]
+struct Finding {
+    what: String,
+    state: State,
+    said: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+/// Looks; exit code 1 where something does not work.
+pub async fn run(args: Args) -> Outcome {
+    let mut findings = vec![agent_runs().await];
+    findings.extend(ask(&agent::program()?, args.config.as_deref()).await?);
+    let well = findings.iter().all(|finding| finding.state != State::Failed);
+    if !args.output.print(&findings)? {
+        findings.iter().try_for_each(say)?;
+    }
+    Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn say(finding: &Finding) -> Result<(), Failure> {
+    let word = match finding.state {
+        State::Ok => "ok  ".green().to_string(),
+        State::Warning => "warn".yellow().to_string(),
+        State::Failed => "FAIL".red().to_string(),
+    };
+    data!("{word} {}: {}", finding.what, finding.said)?;
+    match &finding.hint {
+        Some(hint) => data!("     {} {hint}", "hint:".cyan()),
+        None => Ok(()),
+    }
+}
+
+/// An agent that does not run is no fault of what is looked at here.
+async fn agent_runs() -> Finding {
+    let what = "mcplocal".to_owned();
+    match agent::find().await {
+        Ok(agent) => {
+            let version =
+                agent.status.get("version").and_then(|version| version.as_str()).unwrap_or_default();
+            Finding { what, state: State::Ok, said: format!("{version} runs"), hint: None }
+        }
+        Err(failure) => Finding { what, state: State::Warning, said: failure.in_one_line(), hint: None },
+    }
+}
+
+async fn ask(program: &Path, config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
+    let mut command = Command::new(program);
+    command.arg("--doctor").stdin(Stdio::null());
+    if let Some(config) = config {
+        command.arg("--config").arg(config);
+    }
+    let shown = program.display();
+    let output = command.output().await.map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(format!("`{shown} --doctor` failed: {}", said.trim())));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|_| {
+        Failure::new(format!("`{shown}` is of another version")).hint("install mcplocal and mcpctl together")
+    })
+}

@@ -1,0 +1,114 @@
+//! `mcpctl local status`: what the agent and its model servers are doing, once or as it goes on.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use crate::{
+    Outcome, agent,
+    failure::Failure,
+    output::{
+        Shape,
+        table::{Table, age},
+    },
+};
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Of an error, characters that a row has room for; `-o json` and the log have all of it.
+const ERROR: usize = 60;
+
+/// Shows it; with `watch` until it is ended.
+pub async fn run(output: Shape, watch: bool) -> Outcome {
+    let agent = agent::client()?;
+    loop {
+        let status = agent.local_status().await.map_err(agent::not_running)?;
+        if watch && std::io::stdout().is_terminal() {
+            // Home, and everything below away.
+            write!(std::io::stdout(), "\x1b[H\x1b[2J")?;
+        }
+        if !output.print(&status)? {
+            table(&status)?;
+        }
+        if !watch {
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !std::io::stdout().is_terminal() {
+            data!("")?;
+        }
+        tokio::time::sleep(EVERY).await;
+    }
+}
+
+fn table(status: &Value) -> Result<(), Failure> {
+    let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    data!("mcplocal {} on {}", text("/version"), text("/listen"))?;
+    data!("server:    {}", text("/server"))?;
+    let user = status.get("signedInAs").and_then(Value::as_str);
+    data!("signed in: {}", user.unwrap_or("nobody (mcpctl login)"))?;
+    data!("")?;
+    let mut table = Table::new(&[
+        "PROVIDER",
+        "TYPE",
+        "MODEL",
+        "STANDS IN FOR",
+        "STATE",
+        "MEMORY",
+        "RUNNING",
+        "QUEUED",
+        "TOKENS/S",
+        "SINCE",
+        "LAST ERROR",
+    ]);
+    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
+        table.row(row(provider));
+    }
+    table.print()?;
+    for breaker in status.get("breakers").and_then(Value::as_array).into_iter().flatten() {
+        let llm = breaker.get("llm").and_then(Value::as_str).unwrap_or_default();
+        data!("\nthe centre rests for `{llm}`: it failed several times in a row")?;
+    }
+    if let Some(last) = status.get("lastFailover").filter(|last| !last.is_null()) {
+        let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or("unknown");
+        let when = text("at").parse().map_or_else(|_| String::new(), |at| format!("{} ago", age(at)));
+        data!(
+            "\nlast failover: {when}, `{}` by `{}`: {} (primary: {})",
+            text("llm"),
+            text("provider"),
+            text("outcome"),
+            text("class")
+        )?;
+    }
+    Ok(())
+}
+
+fn row(provider: &Value) -> Vec<String> {
+    let text =
+        |pointer: &str| provider.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let number = |pointer: &str| provider.pointer(pointer).and_then(Value::as_u64);
+    let count = |pointer: &str| number(pointer).map_or_else(String::new, |count| count.to_string());
+    let names = provider.get("failoverFor").and_then(Value::as_array).into_iter().flatten();
+    let stands_in = names.filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
+    let engine = provider.get("engine").filter(|engine| !engine.is_null());
+    // A path is told by its end.
+    let model = text("/model").rsplit('/').next().unwrap_or_default().to_owned();
+    vec![
+        text("/name"),
+        text("/type"),
+        model,
+        stands_in,
+        engine.map_or_else(|| "external".to_owned(), agent::state_of),
+        number("/engine/residentBytes").map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
+        count("/engine/inFlight"),
+        count("/engine/queued"),
+        provider
+            .get("tokensPerSecond")
+            .filter(|rate| rate.is_number())
+            .map_or_else(String::new, Value::to_string),
+        text("/engine/since").parse().map_or_else(|_| String::new(), age),
+        text("/engine/lastError").chars().take(ERROR).collect(),
+    ]
+}

@@ -1,0 +1,208 @@
+//! `mcplocal --doctor`: looks at everything that the agent needs, whether it runs or not, and says what to do about what is
+//! wrong. `mcpctl local doctor` shows it.
+
+use std::path::Path;
+
+use bytesize::ByteSize;
+use mcpctl_client::{Client, ClientError, Options};
+use mcpctl_engine::{EngineKind, EngineSpec, Gpu, Need, SpecError};
+use nix::sys::statvfs::statvfs;
+use reqwest::redirect::Policy;
+use serde::Serialize;
+use url::Url;
+
+use crate::{
+    capabilities::Asked,
+    config::{Config, Provider},
+    providers,
+};
+
+/// Logs and the journal of a busy day.
+const LITTLE_SPACE: u64 = 1 << 30;
+
+/// One thing that was looked at.
+#[derive(Debug, Serialize)]
+pub struct Finding {
+    what: String,
+    state: State,
+    said: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Failed,
+}
+
+impl Finding {
+    fn new(what: impl Into<String>, state: State, said: impl Into<String>) -> Self {
+        Self { what: what.into(), state, said: said.into(), hint: None }
+    }
+
+    fn hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
+/// Looks at everything; a configuration that cannot be read leaves only the machine to be looked at.
+pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
+    let gpus = mcpctl_engine::gpus().await;
+    let mut findings = Vec::new();
+    match Config::read(config) {
+        Err(error) => {
+            findings.push(Finding::new("configuration", State::Failed, error.to_string()).hint(error.hint()));
+        }
+        Ok(read) => {
+            let said = format!("{}, local providers: {}", config.display(), read.providers.len());
+            findings.push(Finding::new("configuration", State::Ok, said));
+            findings.push(centre("centre", &read.server).await);
+            if read.inference != read.server {
+                findings.push(centre("inference", &read.inference).await);
+            }
+            for provider in &read.providers {
+                findings.extend(look_at(provider, &gpus).await);
+            }
+        }
+    }
+    findings.push(memory(&gpus));
+    findings.push(disk(state_dir));
+    findings
+}
+
+/// Whether an address of mcpd answers. Whoever refuses is there.
+async fn centre(what: &str, server: &Url) -> Finding {
+    let at = server.as_str().trim_end_matches('/').to_owned();
+    let asked = async { Client::new(server.clone(), None, &Options::default())?.models().await };
+    match asked.await {
+        Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, State::Ok, at),
+        Err(error) => Finding::new(what, State::Failed, error.to_string()).hint(error.hint()),
+    }
+}
+
+async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {
+    let what = format!("provider {}", provider.name);
+    let Some((spec, options)) = providers::spec(provider) else { return vec![server(what, provider).await] };
+    let checked = spec.check().and_then(|()| options.check());
+    if let Err(error) = checked {
+        let mut said = error.to_string();
+        if let SpecError::NoProgram { .. } = error
+            && spec.command.is_none()
+            && spec.venv.is_none()
+        {
+            let places = spec.kind.places();
+            let places: Vec<_> = places.iter().filter_map(|place| place.parent()?.to_str()).collect();
+            said = format!("{said}; looked for it in {}", places.join(", "));
+        }
+        return vec![Finding::new(what, State::Failed, said).hint(error.hint())];
+    }
+    let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
+    let mut findings = vec![Finding::new(&what, State::Ok, program), model(&what, &spec)];
+    findings.extend(room(&what, options.placement.need, gpus));
+    findings
+}
+
+fn model(what: &str, spec: &EngineSpec) -> Finding {
+    let path = spec.model_path().unwrap_or_default();
+    match std::fs::metadata(&path) {
+        Ok(file) if file.is_file() => {
+            let said = format!("model {}, {}", path.display(), bytes(file.len()));
+            Finding::new(what, State::Ok, said)
+        }
+        Ok(_) => Finding::new(what, State::Ok, format!("model {}", path.display())),
+        Err(_) if spec.kind == EngineKind::Vllm => match mcpctl_engine::in_hub_cache(&spec.model) {
+            Some(cached) => Finding::new(what, State::Ok, format!("model {}", cached.display())),
+            None => Finding::new(what, State::Warning, format!("the model `{}` is not downloaded yet", spec.model))
+                .hint(Some(format!(
+                    "its first start downloads it, which may take longer than `startTimeout`; before it: hf download {}",
+                    spec.model
+                ))),
+        },
+        Err(error) => Finding::new(what, State::Failed, format!("model {}: {error}", path.display())),
+    }
+}
+
+/// Whether it can ever fit into what the driver says there is.
+fn room(what: &str, need: Need, gpus: &[Gpu]) -> Option<Finding> {
+    let largest = gpus.iter().map(|gpu| gpu.total).max()?;
+    let Need::Bytes(need) = need else { return None };
+    let all: u64 = gpus.iter().map(|gpu| gpu.total).sum();
+    Some(if need > all {
+        let said = format!("it needs {}, and the machine has {}", bytes(need), bytes(all));
+        Finding::new(what, State::Failed, said)
+            .hint(Some("choose a smaller model, or a stronger quantization".to_owned()))
+    } else if need > largest {
+        let said = format!("it needs {}, and the largest GPU has {}", bytes(need), bytes(largest));
+        Finding::new(what, State::Warning, said).hint(Some("spread it: `tensorParallelSize`".to_owned()))
+    } else {
+        Finding::new(what, State::Ok, format!("needs {}", bytes(need)))
+    })
+}
+
+/// A server that runs anyway.
+async fn server(what: String, provider: &Provider) -> Finding {
+    let Some(target) = providers::target(provider) else {
+        return Finding::new(what, State::Failed, "nobody knows how to ask it");
+    };
+    let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build();
+    let found = match http {
+        Ok(http) => Asked::new(&http, &target).ask().await,
+        Err(error) => Err(error.to_string()),
+    };
+    let at = target.base_url.as_str().trim_end_matches('/').to_owned();
+    let found = match found {
+        Ok(found) => found,
+        Err(reason) => {
+            return Finding::new(what, State::Failed, format!("{at}: {reason}"))
+                .hint(Some("start the server, or correct `url`".to_owned()));
+        }
+    };
+    let listed = found.models.join(", ");
+    match &found.model {
+        None => Finding::new(what, State::Failed, format!("{at} serves several models: {listed}"))
+            .hint(Some("name one in `model`".to_owned())),
+        Some(model) if !found.models.contains(model) => {
+            Finding::new(what, State::Warning, format!("{at} does not list `{model}`, only: {listed}"))
+                .hint(Some("correct `model`, or load it there".to_owned()))
+        }
+        Some(model) => Finding::new(what, State::Ok, format!("{at} serves `{model}`")),
+    }
+}
+
+fn memory(gpus: &[Gpu]) -> Finding {
+    let each: Vec<String> = gpus
+        .iter()
+        .map(|gpu| format!("{}: {} free of {}", gpu.name, bytes(gpu.free), bytes(gpu.total)))
+        .collect();
+    if each.is_empty() {
+        let said = "no driver tells of a GPU: engines run on the processor, and their memory is not counted";
+        return Finding::new("gpu", State::Warning, said);
+    }
+    Finding::new("gpu", State::Ok, each.join("; "))
+}
+
+fn disk(state_dir: &Path) -> Finding {
+    // It is made by the first start; until then its nearest parent says the same.
+    let there = state_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(state_dir);
+    match statvfs(there) {
+        Err(error) => Finding::new("disk", State::Failed, format!("{}: {error}", there.display())),
+        Ok(disk) => {
+            let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+            let said = format!("{} free at {}", bytes(free), state_dir.display());
+            if free < LITTLE_SPACE {
+                Finding::new("disk", State::Warning, said)
+                    .hint(Some("without a journal nothing runs locally: make room".to_owned()))
+            } else {
+                Finding::new("disk", State::Ok, said)
+            }
+        }
+    }
+}
+
+fn bytes(count: u64) -> String {
+    ByteSize::b(count).display().iec().to_string()
+}
