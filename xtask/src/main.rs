@@ -4,6 +4,7 @@
 mod cargo;
 mod check;
 mod demo;
+mod figures;
 mod test;
 
 use std::process::ExitCode;
@@ -25,6 +26,8 @@ enum Task {
     Check(check::Args),
     /// See it work: real daemons, a real model, the story told step by step
     Demo(demo::Args),
+    /// What is promised in numbers, measured
+    Figures(figures::Args),
     /// Every test: unit, integration, whole daemons, documentation
     Test(test::Args),
 }
@@ -33,6 +36,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().task {
         Task::Check(args) => check::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Figures(args) => figures::run(&args),
         Task::Test(args) => test::run(&args),
     };
     match done {

@@ -307,6 +307,11 @@ impl Mcplocal {
         &self.url
     }
 
+    /// Its process.
+    pub fn pid(&self) -> u32 {
+        self.daemon.child.id()
+    }
+
     /// What it wrote so far.
     pub fn log(&self) -> String {
         self.daemon.log()
