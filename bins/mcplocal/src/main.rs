@@ -13,6 +13,7 @@ mod meter;
 mod pipeline;
 mod prewarm;
 mod providers;
+mod service;
 
 use std::{
     fs::{File, TryLockError},
@@ -133,7 +134,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     let (drain, draining) = watch::channel(false);
     let server = tokio::spawn(listener.serve(http::routes(Arc::clone(&app)), draining, App::DRAIN));
+    service::ready(&app);
     mcpctl_server::asked_to_end().await?;
+    service::stopping();
     tracing::info!("asked to end: letting running requests finish, then stopping engines");
     drain.send_replace(true);
     server.await?;

@@ -49,10 +49,8 @@ impl Process {
         let failed = |reason: String| EngineError::Spawn { name: name.to_owned(), reason };
         let mark = random::hex().map_err(|error| failed(error.to_string()))?;
         let mut command = Command::new(guardian);
-        // INVARIANT 10: the tokens that our own programs read from the environment are not the engine's.
         for (variable, _) in std::env::vars_os() {
-            if variable.to_str().is_some_and(|name| name.starts_with("MCPCTL_") || name.starts_with("MCPD_"))
-            {
+            if variable.to_str().is_some_and(is_the_agents) {
                 command.env_remove(variable);
             }
         }
@@ -132,6 +130,14 @@ impl Process {
             Err(_) => tracing::error!(pid = self.pid, "the engine was killed and is still there"),
         }
     }
+}
+
+/// INVARIANT 10: the tokens that our own programs read from the environment are not the engine's, and neither is the word
+/// that a service manager expects of the agent.
+fn is_the_agents(variable: &str) -> bool {
+    const PREFIXES: [&str; 3] = ["MCPCTL_", "MCPD_", "MCPLOCAL_"];
+    const OF_THE_SERVICE: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
+    PREFIXES.iter().any(|prefix| variable.starts_with(prefix)) || OF_THE_SERVICE.contains(&variable)
 }
 
 impl Drop for Process {

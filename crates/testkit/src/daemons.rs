@@ -291,12 +291,17 @@ impl Mcplocal {
 
     /// As [`Mcplocal::start`], in the directories of an earlier one.
     pub async fn start_in(home: TempDir, config: &str) -> Self {
+        Self::start_with(home, config, &[]).await
+    }
+
+    /// As [`Mcplocal::start_in`], with more variables in its environment.
+    pub async fn start_with(home: TempDir, config: &str, more: &[(&str, &std::ffi::OsStr)]) -> Self {
         let path = home.path().join("mcplocal.yaml");
         std::fs::write(&path, format!("{config}\nlisten: 127.0.0.1:0\n")).expect("the configuration");
         let log = home.path().join("log");
         let _ = std::fs::remove_file(&log);
         let mut command = Command::new(program("mcplocal"));
-        command.arg("--config").arg(&path).envs(homes(home.path()));
+        command.arg("--config").arg(&path).envs(homes(home.path())).envs(more.iter().copied());
         let mut daemon = Daemon::start(&mut command, log);
         let url = format!("http://{}", daemon.says("mcplocal is ready listen=").await);
         Self { daemon, home, url, http: client() }

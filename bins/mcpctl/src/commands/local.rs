@@ -1,6 +1,7 @@
 //! `mcpctl local`: the agent on this machine.
 
 mod doctor;
+mod service;
 mod status;
 
 use std::{
@@ -35,6 +36,10 @@ enum Command {
     },
     /// Look for what is wrong with the agent's configuration, its model servers and this machine
     Doctor(doctor::Args),
+    /// Let the agent start with every login, as a service of this user
+    Install(service::InstallArgs),
+    /// Stop the agent and remove its service; configuration, key and journal stay
+    Uninstall,
     /// Print what to export so that any OpenAI client uses the agent
     Env,
     /// Print the log of a local model server
@@ -65,6 +70,8 @@ pub async fn run(args: Args) -> Outcome {
     match args.command {
         Command::Status { output, watch } => status::run(output, watch).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Install(args) => service::install(args).await,
+        Command::Uninstall => service::uninstall().await,
         Command::Env => env(),
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => action(&name, "start", "is ready").await,

@@ -6,6 +6,7 @@ mod contexts;
 mod editing;
 mod local;
 mod resources;
+mod service;
 mod shell;
 mod story;
 mod usage;

@@ -10,6 +10,7 @@ use owo_colors::OwoColorize as _;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
+use super::service;
 use crate::{Outcome, agent, failure::Failure, output::Shape};
 
 /// What to look at.
@@ -43,7 +44,7 @@ enum State {
 
 /// Looks; exit code 1 where something does not work.
 pub async fn run(args: Args) -> Outcome {
-    let mut findings = vec![agent_runs().await];
+    let mut findings = vec![agent_runs().await, as_a_service().await];
     findings.extend(ask(&agent::program()?, args.config.as_deref()).await?);
     let well = findings.iter().all(|finding| finding.state != State::Failed);
     if !args.output.print(&findings)? {
@@ -76,6 +77,17 @@ async fn agent_runs() -> Finding {
         }
         Err(failure) => Finding { what, state: State::Warning, said: failure.in_one_line(), hint: None },
     }
+}
+
+async fn as_a_service() -> Finding {
+    let (state, said, hint) = match service::runs().await {
+        Some(true) => (State::Ok, "installed, and runs", None),
+        Some(false) => (State::Warning, "installed, and does not run", Some("mcpctl local install")),
+        None => {
+            (State::Ok, "not installed", Some("`mcpctl local install` lets mcplocal start with every login"))
+        }
+    };
+    Finding { what: "service".to_owned(), state, said: said.to_owned(), hint: hint.map(str::to_owned) }
 }
 
 async fn ask(program: &Path, config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
