@@ -96,12 +96,13 @@ async fn systemd_takes_the_unit() {
     let (_mcpd, _agent, shell, _, config) = world().await;
     let unit = shell.run(&["local", "install", "--config", config.to_str().unwrap(), "--print"]).await.good();
     let path = shell.file("mcplocal.service", &unit);
-    let verified =
-        tokio::process::Command::new("systemd-analyze").args(["--user", "verify"]).arg(&path).output().await;
-    match verified {
+    let runtime = tempfile::tempdir().unwrap();
+    let mut verify = tokio::process::Command::new("systemd-analyze");
+    verify.args(["--user", "verify"]).arg(&path).env("XDG_RUNTIME_DIR", runtime.path());
+    match verify.output().await {
         Ok(output) => {
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(!said.contains("mcplocal.service"), "{said}\n{unit}");
+            assert!(output.status.success() && !said.contains("mcplocal.service"), "{said}\n{unit}");
         }
         Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::NotFound, "{error}"),
     }
