@@ -305,3 +305,16 @@ fn check_failover(failover: &Spanned<Failover>) -> Result<(), YamlError> {
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_configuration_of_the_readme_is_good() {
+        let readme = include_str!("../../../README.md");
+        let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());
+        let parsed: Vec<_> = blocks.map(|block| Config::parse(block).unwrap()).collect();
+        assert_eq!(parsed.iter().map(|config| config.providers.len()).collect::<Vec<_>>(), [1, 3]);
+    }
+}
