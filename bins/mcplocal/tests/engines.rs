@@ -254,6 +254,29 @@ async fn engines_of_a_group_take_turns_and_others_do_not() {
 }
 
 #[tokio::test]
+async fn a_changed_engine_lets_its_requests_end_and_an_unchanged_one_goes_on() {
+    let world = World::new(&[("one", "slow 1500", "group: a"), ("two", "", "group: b")]).await;
+    let key = world.agent.local_key();
+    assert_eq!(world.control("two", "start").await.status(), StatusCode::OK);
+    let change = async {
+        eventually("the request runs", async || (world.engine("one").await["inFlight"] == 1).then_some(()))
+            .await;
+        let file = world.agent.config_file();
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace("group: a", "group: a\n    contextLength: 512")).unwrap();
+        eventually("the change is in force", async || {
+            (world.engine("one").await["inFlight"] == 0).then_some(())
+        })
+        .await;
+    };
+    let (answer, ()) = futures::join!(world.agent.chat("local/one", &key, false), change);
+    assert_eq!(answer.status(), StatusCode::OK, "{}", answer.text().await.unwrap());
+    assert_eq!(world.agent.chat("local/one", &key, false).await.status(), StatusCode::OK);
+    assert_eq!((world.starts("one"), world.starts("two")), (2, 1));
+    assert_eq!(world.engine("two").await["state"], "ready");
+}
+
+#[tokio::test]
 async fn a_server_without_a_named_model_is_asked_for_its_only_one() {
     let world = World::new(&[]).await;
     let desk = ModelServer::with_default(Reply::text("from the desk")).await;

@@ -105,9 +105,13 @@ async fn next(state: State) -> Option<(Result<Bytes, axum::Error>, State)> {
 
 fn comment(cold: &Cold) -> Bytes {
     let status = cold.progress.borrow().clone();
-    let phase = status.phase.map_or("waiting", |phase| phase.as_str());
     let percent = status.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
-    Bytes::from(format!(": `{}` is starting ({phase}{percent})\n\n", cold.provider))
+    let what = match status.phase {
+        Some(phase) => format!("is starting ({}{percent})", phase.as_str()),
+        // It runs, and others were first.
+        None => "has no place yet".to_owned(),
+    };
+    Bytes::from(format!(": `{}` {what}\n\n", cold.provider))
 }
 
 async fn begin(answered: Answered) -> (Bytes, State) {
