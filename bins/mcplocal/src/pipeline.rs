@@ -62,8 +62,8 @@ struct Reply {
     measured: Option<Measured>,
 }
 
-/// A request that was read, and the one configuration it has for as long as it takes.
-struct Read {
+/// A request as it came, and the one configuration it has for as long as it takes.
+struct Incoming {
     app: Arc<App>,
     runtime: Arc<Runtime>,
     request: Request,
@@ -88,7 +88,7 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     let llm = fields.require_model().map_err(|error| malformed(&error))?.to_owned();
     let needs = Needs::of(operation, &fields, &body);
     let (cold, starting) = watch::channel(None);
-    let read = Read {
+    let incoming = Incoming {
         app: Arc::clone(app),
         runtime: app.runtime.load_full(),
         request: Request { operation, body, stream: fields.stream, choices: fields.n, headers },
@@ -99,15 +99,15 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     let streams = fields.stream && operation != Operation::Embeddings;
     let work = async move {
         match llm.strip_prefix(OWN) {
-            Some(provider) => own(&read, &caller, provider).await,
-            None => central(&read, caller, &llm).await,
+            Some(provider) => own(&incoming, &caller, provider).await,
+            None => central(&incoming, caller, &llm).await,
         }
     };
     if streams { waiting::with_comments(work, starting).await } else { work.await }
 }
 
-async fn central(read: &Read, caller: Caller, llm: &str) -> Result<Response, LocalHttpError> {
-    let Read { app, runtime, request, include_usage, .. } = read;
+async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Response, LocalHttpError> {
+    let Incoming { app, runtime, request, include_usage, .. } = incoming;
     let stand_in = runtime.registry.failover_for(llm).is_some();
     let place = stand_in.then(|| runtime.breakers.admit(llm, Instant::now()));
     let breaker_open = place.as_ref().is_some_and(Place::is_open);
@@ -123,7 +123,7 @@ async fn central(read: &Read, caller: Caller, llm: &str) -> Result<Response, Loc
         }
         reply
     };
-    let local = LocalRun { read, llm, failed: &failed };
+    let local = LocalRun { incoming, llm, failed: &failed };
     let Run { result, trail } = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
 
     let skipped = place.as_ref().and_then(Place::last);
@@ -176,7 +176,7 @@ async fn ask_primary(
 
 /// How a local provider is made ready and asked for one request.
 struct LocalRun<'a> {
-    read: &'a Read,
+    incoming: &'a Incoming,
     llm: &'a str,
     failed: &'a OnceLock<FailureClass>,
 }
@@ -186,38 +186,42 @@ impl Local<Running, Reply> for LocalRun<'_> {
 
     async fn prepare(&self, running: &Running) -> Result<Ready, LocalError> {
         prewarm::go_on_without(running);
-        prepare(self.read, running, self.failed.get().copied()).await
+        prepare(self.incoming, running, self.failed.get().copied()).await
     }
 
     async fn run(&self, running: &Running, ready: Ready, _grant: AccessGrant) -> Result<Reply, LocalError> {
         tracing::info!(llm = self.llm, provider = %running.provider.name, "allowed: a local provider stands in");
-        ask_local(self.read, running, ready).await.map_err(|failure| local_error(&failure))
+        ask_local(self.incoming, running, ready).await.map_err(|failure| local_error(&failure))
     }
 }
 
-async fn prepare(read: &Read, running: &Running, failed: Option<FailureClass>) -> Result<Ready, LocalError> {
+async fn prepare(
+    incoming: &Incoming,
+    running: &Running,
+    failed: Option<FailureClass>,
+) -> Result<Ready, LocalError> {
     if let Some(engine) = &running.engine {
         let provider = running.provider.name.to_string();
-        read.cold.send_replace(Some(Cold { provider, failed, progress: engine.progress() }));
+        incoming.cold.send_replace(Some(Cold { provider, failed, progress: engine.progress() }));
     }
-    let ready = running.ready(&read.app.http, read.needs).await;
+    let ready = running.ready(&incoming.app.http, incoming.needs).await;
     if running.engine.is_some() {
         let outcome = if ready.is_ok() { "ready" } else { "failed" };
-        read.app.metrics.engine_start(Configured::resolved(running.provider.name.as_str()), outcome);
+        incoming.app.metrics.engine_start(Configured::resolved(running.provider.name.as_str()), outcome);
     }
     ready
 }
 
-async fn ask_local(read: &Read, running: &Running, ready: Ready) -> Result<Reply, Failure> {
+async fn ask_local(incoming: &Incoming, running: &Running, ready: Ready) -> Result<Reply, Failure> {
     let Ready { target, guard } = ready;
-    let mut request = read.request.clone();
-    if request.stream && !read.include_usage && request.operation != Operation::Embeddings {
+    let mut request = incoming.request.clone();
+    if request.stream && !incoming.include_usage && request.operation != Operation::Embeddings {
         // Usage is always asked for, and kept from callers who did not.
         request.body = request::with_include_usage(&request.body)
             .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?;
     }
     let measured = Some(running.meter.begin());
-    match upstream::send(&read.app.client, &target, request).await {
+    match upstream::send(&incoming.app.client, &target, request).await {
         Ok(answer) => Ok(Reply { answer, guard, measured }),
         Err(failure) => {
             // No word from a server on this machine: it may hang, or another one may stand there.
@@ -239,7 +243,7 @@ fn local_error(failure: &Failure) -> LocalError {
 }
 
 /// One's own provider, without the centre: for this machine's user alone.
-async fn own(read: &Read, caller: &Caller, provider: &str) -> Result<Response, LocalHttpError> {
+async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Response, LocalHttpError> {
     // A bearer of mcpd's cannot be judged here, and the centre is not asked about what is not the centre's.
     if !caller.local {
         return Err(LocalHttpError::new(
@@ -250,7 +254,7 @@ async fn own(read: &Read, caller: &Caller, provider: &str) -> Result<Response, L
         )
         .hint("use the key that `mcpctl local env` prints"));
     }
-    let Some(running) = read.runtime.registry.provider(provider) else {
+    let Some(running) = incoming.runtime.registry.provider(provider) else {
         return Err(LocalHttpError::new(
             StatusCode::NOT_FOUND,
             ErrorKind::NotFoundError,
@@ -259,12 +263,12 @@ async fn own(read: &Read, caller: &Caller, provider: &str) -> Result<Response, L
         )
         .hint("`mcpctl local status` lists them"));
     };
-    let ready = match prepare(read, running, None).await {
+    let ready = match prepare(incoming, running, None).await {
         Ok(ready) => ready,
         Err(error) => return Ok(answer::own_error(provider, &error)),
     };
-    Ok(match ask_local(read, running, ready).await {
-        Ok(reply) => answer::served_locally(&read.app, reply, provider, !read.include_usage),
+    Ok(match ask_local(incoming, running, ready).await {
+        Ok(reply) => answer::served_locally(&incoming.app, reply, provider, !incoming.include_usage),
         Err(failure) => answer::own_refusal(provider, &failure)
             .unwrap_or_else(|| answer::own_error(provider, &local_error(&failure))),
     })
