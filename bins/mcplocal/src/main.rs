@@ -120,7 +120,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     make_private(&host.state_dir)?;
     make_private(&host.log_dir)?;
     for swept in mcpctl_engine::sweep(&host.state_dir).await {
-        tracing::warn!(?swept, "an engine was left over from an agent that was killed; ended it");
+        if swept.gone {
+            tracing::warn!(?swept, "an engine was left over from an agent that was killed; ended it");
+        } else {
+            tracing::error!(
+                ?swept,
+                "an engine was left over from an agent that was killed, and does not end"
+            );
+        }
     }
 
     let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;

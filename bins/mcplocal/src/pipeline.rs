@@ -205,8 +205,13 @@ async fn prepare(
         incoming.cold.send_replace(Some(Cold { provider, failed, progress: engine.progress() }));
     }
     let ready = running.ready(&incoming.app.http, incoming.needs).await;
-    if running.engine.is_some() {
-        let outcome = if ready.is_ok() { "ready" } else { "failed" };
+    let outcome = match &ready {
+        Ok(_) => Some("ready"),
+        Err(error) if error.cause == LocalCause::Failed => Some("failed"),
+        // Nothing was started for it.
+        Err(_) => None,
+    };
+    if let Some(outcome) = outcome.filter(|_| running.engine.is_some()) {
         incoming.app.metrics.engine_start(Configured::resolved(running.provider.name.as_str()), outcome);
     }
     ready
