@@ -43,13 +43,14 @@ async fn the_manager_hears_that_it_is_ready_that_it_lives_and_that_it_ends() {
         program("examples/fake_engine").display(),
         model.display(),
     );
-    let more = [("NOTIFY_SOCKET", path.as_os_str()), ("WATCHDOG_USEC", "400000".as_ref())];
+    let more = [("NOTIFY_SOCKET", path.as_os_str()), ("WATCHDOG_USEC", "4000000".as_ref())];
     let mut agent = Mcplocal::start_with(home, &config, &more).await;
     manager.hears("READY=1").await;
     manager.hears("STATUS=listening on 127.0.0.1:").await;
     manager.hears("WATCHDOG=1").await;
     manager.heard.clear();
-    manager.hears("WATCHDOG=1").await;
+    let between = manager.hears("WATCHDOG=1").await;
+    assert!(between < Duration::from_secs(4), "the manager would have ended it: {between:?}");
 
     // What is for the manager is the agent's to say, and not its engines'.
     agent.sign_in(&mcpd, "alice", &alice);
@@ -85,4 +86,22 @@ async fn a_manager_that_does_not_watch_hears_nothing_more() {
     assert!(agent.end().success());
     manager.hears("STOPPING=1").await;
     assert!(!manager.heard.contains("WATCHDOG"), "{}", manager.heard);
+}
+
+#[tokio::test]
+async fn an_agent_that_cannot_start_does_not_say_that_it_is_ready() {
+    let home = tempfile::tempdir().unwrap();
+    let path = home.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    let config = home.path().join("mcplocal.yaml");
+    std::fs::write(&config, "server: https://mcpd.example.com\nlisten: 127.0.0.1:0\n").unwrap();
+    // It finds out after it has bound its port.
+    let state = home.path().join("state");
+    std::fs::create_dir_all(state.join("local-key")).unwrap();
+    let mut agent = tokio::process::Command::new(program("mcplocal"));
+    agent.arg("--config").arg(&config).arg("--state-dir").arg(&state).env("NOTIFY_SOCKET", &path);
+    let output = agent.env("XDG_CONFIG_HOME", home.path()).output().await.unwrap();
+    assert!(!output.status.success());
+    let heard = socket.try_recv(&mut [0; 4096]);
+    assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -39,7 +39,7 @@ enum Command {
     /// Let the agent start with every login, as a service of this user
     Install(service::InstallArgs),
     /// Stop the agent and remove its service; configuration, key and journal stay
-    Uninstall,
+    Uninstall(service::UninstallArgs),
     /// Print what to export so that any OpenAI client uses the agent
     Env,
     /// Print the log of a local model server
@@ -71,7 +71,7 @@ pub async fn run(args: Args) -> Outcome {
         Command::Status { output, watch } => status::run(output, watch).await,
         Command::Doctor(args) => doctor::run(args).await,
         Command::Install(args) => service::install(args).await,
-        Command::Uninstall => service::uninstall().await,
+        Command::Uninstall(args) => service::uninstall(args).await,
         Command::Env => env(),
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => action(&name, "start", "is ready").await,

@@ -54,19 +54,34 @@ async fn it_is_installed_once_kept_as_it_was_changed_and_removed() {
     assert_eq!(shell.run(&["local", "install", "--config", config, "--print"]).await.good(), text);
 
     let said = shell.run(&["local", "install", "--config", config]).await.good();
-    assert!(said.contains("unchanged") && said.contains("mcplocal runs at http://127.0.0.1:"), "{said}");
-    assert_eq!(asked(&shell), ["daemon-reload", "enable mcplocal.service", "restart mcplocal.service"]);
+    assert!(
+        said.contains("unchanged") && said.contains("mcplocal runs, and again after every login"),
+        "{said}"
+    );
+    // What did not change is not started anew: it may be in the midst of requests.
+    assert_eq!(
+        asked(&shell),
+        [
+            "daemon-reload",
+            "enable mcplocal.service",
+            "reset-failed mcplocal.service",
+            "start mcplocal.service"
+        ]
+    );
 
-    std::fs::write(&unit, text.replace("TimeoutStopSec=90", "TimeoutStopSec=900")).unwrap();
+    std::fs::write(&unit, text.replace("TimeoutStopSec=120", "TimeoutStopSec=1200")).unwrap();
     let said = shell.run(&["local", "install", "--config", config]).await.failed(1);
     assert!(said.contains("was changed by hand") && said.contains("--force"), "{said}");
-    assert!(std::fs::read_to_string(&unit).unwrap().contains("900") && asked(&shell).is_empty());
+    assert!(std::fs::read_to_string(&unit).unwrap().contains("1200") && asked(&shell).is_empty());
+    let said = shell.run(&["local", "uninstall"]).await.failed(1);
+    assert!(said.contains("was changed by hand") && unit.exists() && asked(&shell).is_empty(), "{said}");
     shell.run(&["local", "install", "--config", config, "--force"]).await.good();
     assert_eq!(std::fs::read_to_string(&unit).unwrap(), text);
+    assert_eq!(asked(&shell).last().unwrap(), "restart mcplocal.service");
 
     asked(&shell);
     let said = shell.run(&["local", "uninstall"]).await;
-    assert!(said.err.contains("kept: its configuration"), "{}", said.err);
+    assert!(said.err.contains("kept: configuration in"), "{}", said.err);
     assert_eq!(asked(&shell), ["disable --now mcplocal.service", "daemon-reload"]);
     assert!(!unit.exists());
     assert!(shell.run(&["local", "uninstall"]).await.err.contains("is not installed"));
@@ -81,20 +96,33 @@ async fn what_cannot_be_finished_is_taken_back() {
         let said = shell.run(&["local", "install", "--config", config, "--no-start"]).await.failed(1);
         assert!(said.contains("Failed to connect to bus") && !unit.exists(), "{word}: {said}");
     }
-    assert!(
-        shell.run(&["local", "install", "--config", config, "--no-start"]).await.err.contains("error:"),
-        "it still fails"
-    );
+    // One that was installed and cannot be started with what is new is as it was, and runs again.
+    std::fs::remove_file(shell.home.path().join("fails")).unwrap();
+    shell.run(&["local", "install", "--config", config, "--no-start"]).await.good();
+    let before = std::fs::read_to_string(&unit).unwrap();
+    let other = shell.file("other.yaml", &std::fs::read_to_string(config).unwrap());
+    shell.file("fails", "restart");
+    asked(&shell);
+    let said = shell.run(&["local", "install", "--config", other.to_str().unwrap()]).await.failed(1);
+    assert!(said.contains("hint: journalctl --user -u mcplocal"), "{said}");
+    assert_eq!(std::fs::read_to_string(&unit).unwrap(), before);
+    let asked = asked(&shell);
+    assert!(!asked.iter().any(|line| line.starts_with("disable")), "{asked:?}");
+    assert_eq!(asked.iter().filter(|line| line.starts_with("restart")).count(), 2, "{asked:?}");
     // A configuration that the agent would refuse never becomes a service.
     let wrong = shell.file("wrong.yaml", "server: https://mcpd.example.com\nservre: x\n");
     let said = shell.run(&["local", "install", "--config", wrong.to_str().unwrap()]).await.failed(1);
-    assert!(said.contains("unknown field `servre`") && !unit.exists(), "{said}");
+    assert!(said.contains("unknown field `servre`"), "{said}");
+    assert_eq!(std::fs::read_to_string(&unit).unwrap(), before);
 }
 
 #[tokio::test]
 async fn systemd_takes_the_unit() {
     let (_mcpd, _agent, shell, _, config) = world().await;
-    let unit = shell.run(&["local", "install", "--config", config.to_str().unwrap(), "--print"]).await.good();
+    let strange = config.with_file_name("50% of $HOME and \"more\" \\n.yaml");
+    std::fs::rename(&config, &strange).unwrap();
+    let unit =
+        shell.run(&["local", "install", "--config", strange.to_str().unwrap(), "--print"]).await.good();
     let path = shell.file("mcplocal.service", &unit);
     let runtime = tempfile::tempdir().unwrap();
     let mut verify = tokio::process::Command::new("systemd-analyze");

@@ -4,9 +4,10 @@
 //! the directory of what it links to. Some file systems tell nothing, so it is also looked at now and then.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use notify::{
@@ -31,13 +32,13 @@ pub async fn follow(app: Arc<App>, path: PathBuf) {
         .ok();
     let mut seen = None;
     loop {
-        // Every time, because a directory may have been replaced too; watching one twice is watching it once.
-        if let Some(watcher) = &mut watcher {
-            watch(watcher, &path);
-        }
-        let text = tokio::fs::read(&path).await.ok();
-        if text != seen {
-            seen = text;
+        let now = Stamp::of(&path);
+        if seen != Some(now) {
+            seen = Some(now);
+            // Anew, because a directory may have been replaced too; watching one twice is watching it once.
+            if let Some(watcher) = &mut watcher {
+                watch(watcher, &path);
+            }
             take_over(&app, &path);
         }
         tokio::select! {
@@ -45,6 +46,27 @@ pub async fn follow(app: Arc<App>, path: PathBuf) {
             () = tokio::time::sleep(LOOK_EVERY) => {}
         }
     }
+}
+
+/// By what a change is noticed without reading: time, size and identity of the file, and what its directories are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    file: Option<(SystemTime, u64, u64)>,
+    directories: [Option<u64>; 2],
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Self {
+        let file = std::fs::metadata(path).ok();
+        let file = file.and_then(|file| Some((file.modified().ok()?, file.len(), file.ino())));
+        let directory = |path: Option<&Path>| Some(std::fs::metadata(directory(path?)).ok()?.ino());
+        Self { file, directories: [directory(Some(path)), directory(path.canonicalize().ok().as_deref())] }
+    }
+}
+
+/// Where a file lies; one may be named without its directory.
+fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 fn watcher(path: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatcher> {
@@ -70,10 +92,7 @@ fn concerns(event: &Event, path: &Path) -> bool {
 
 fn watch(watcher: &mut RecommendedWatcher, path: &Path) {
     let target = path.canonicalize().ok();
-    let directories = [Some(path), target.as_deref()].into_iter().flatten().filter_map(Path::parent);
-    for directory in directories {
-        // The configuration may be named without a directory.
-        let directory = if directory.as_os_str().is_empty() { Path::new(".") } else { directory };
+    for directory in [Some(path), target.as_deref()].into_iter().flatten().map(directory) {
         if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
             tracing::debug!(%error, directory = %directory.display(), "it cannot be watched");
         }

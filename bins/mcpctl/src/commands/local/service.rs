@@ -20,7 +20,7 @@ use mcpctl_client::config;
 #[derive(clap::Args)]
 pub struct InstallArgs {
     /// Configuration of the agent [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "MCPLOCAL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print the service's file and end
     #[arg(long)]
@@ -33,13 +33,21 @@ pub struct InstallArgs {
     force: bool,
 }
 
+/// How to take it back.
+#[derive(clap::Args)]
+pub struct UninstallArgs {
+    /// Remove a file that was changed by hand
+    #[arg(long)]
+    force: bool,
+}
+
 /// What the service runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Service {
     program: PathBuf,
     config: PathBuf,
-    /// Variables by which the agent finds its directories, where they are set.
-    directories: Vec<(String, String)>,
+    /// Where programs are found, and the agent's directories where they are not the usual ones.
+    environment: Vec<(String, String)>,
     /// Where launchd puts what it writes; systemd has a journal.
     log: PathBuf,
 }
@@ -70,10 +78,20 @@ impl Manager {
         }
     }
 
-    async fn take_up(self, file: &Path, start: bool) -> Result<(), Failure> {
+    /// From the next login on.
+    async fn enable(self) -> Result<(), Failure> {
         match self {
-            Self::Systemd => systemd::take_up(start).await,
-            Self::Launchd => launchd::take_up(file, start).await,
+            Self::Systemd => systemd::enable().await,
+            // What lies in its directory is loaded with every login.
+            Self::Launchd => Ok(()),
+        }
+    }
+
+    /// Now; anew where its file `changed`. It answers when this returns.
+    async fn start(self, file: &Path, changed: bool) -> Result<(), Failure> {
+        match self {
+            Self::Systemd => systemd::start(changed).await,
+            Self::Launchd => launchd::start(file, changed).await,
         }
     }
 
@@ -97,13 +115,6 @@ impl Manager {
             Self::Launchd => launchd::runs().await,
         }
     }
-
-    const fn look(self) -> &'static str {
-        match self {
-            Self::Systemd => "journalctl --user -u mcplocal",
-            Self::Launchd => "the agent's log in ~/Library/Logs/mcplocal.log",
-        }
-    }
 }
 
 /// Installs the agent.
@@ -118,52 +129,91 @@ pub async fn install(args: InstallArgs) -> Outcome {
     check(&service).await?;
     let file = manager.file()?;
     let before = read(&file)?;
-    let by_hand = before.as_deref().is_some_and(|before| before != text && !is_ours(before));
-    if by_hand && !args.force {
-        return Err(Failure::new(format!("`{}` was changed by hand", file.display())).hint(
-            "keep such changes in a drop-in (`systemctl --user edit mcplocal`), or overwrite them with --force",
-        ));
+    let changed = before.as_deref() != Some(text.as_str());
+    if changed && !args.force {
+        refuse_by_hand(&file, before.as_deref())?;
     }
-    let same = before.as_deref() == Some(text.as_str());
     if !args.no_start && before.is_none() && agent::find().await.is_ok() {
         return Err(Failure::new("mcplocal runs already, and not as a service").hint("end it, then install"));
     }
-    if !same {
+    if changed {
         write(&file, &text)?;
     }
-    if let Err(failure) = manager.take_up(&file, !args.no_start).await {
-        // What the service manager did not take is not left lying about.
-        let undone = match &before {
-            Some(before) => write(&file, before),
-            None => std::fs::remove_file(&file).map_err(Failure::from),
-        };
-        undone?;
-        manager.forget().await;
+    let up = async {
+        manager.enable().await?;
+        if args.no_start { Ok(()) } else { manager.start(&file, changed).await }
+    };
+    if let Err(failure) = up.await {
+        take_back(manager, &file, before.as_deref(), changed).await?;
         return Err(failure);
     }
-    data!("{} {}", file.display(), if same { "unchanged" } else { "written" })?;
+    data!("{} {}", file.display(), if changed { "written" } else { "unchanged" })?;
     if args.no_start {
         data!("mcplocal starts at the next login")?;
-    } else {
-        let at = agent::find().await.map_err(|failure| failure.hint(manager.look()))?.client.server().clone();
-        data!("mcplocal runs at {at}, and again after every login")?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    data!("mcplocal runs, and again after every login")?;
+    if manager == Manager::Systemd {
+        note!("hint: `loginctl enable-linger` lets it run without a login too");
+    }
+    if let Err(failure) = agent::find().await {
+        // It said that it is ready, so it is only elsewhere.
+        note!("note: mcpctl does not find it: {}", failure.in_one_line());
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the service manager did not take is not left lying about, and what ran before runs again.
+async fn take_back(
+    manager: Manager,
+    file: &Path,
+    before: Option<&str>,
+    changed: bool,
+) -> Result<(), Failure> {
+    match before {
+        Some(before) if changed => {
+            write(file, before)?;
+            manager.forget().await;
+            let _ = manager.start(file, true).await;
+        }
+        Some(_) => {}
+        None => {
+            let _ = manager.let_go().await;
+            std::fs::remove_file(file)?;
+            manager.forget().await;
+        }
+    }
+    Ok(())
+}
+
+fn refuse_by_hand(file: &Path, text: Option<&str>) -> Result<(), Failure> {
+    match text {
+        Some(text) if !is_ours(text) => {
+            Err(Failure::new(format!("`{}` was changed by hand", file.display()))
+                .hint("keep such changes in a drop-in (`systemctl --user edit mcplocal`), or say --force"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Stops the agent and removes the service.
-pub async fn uninstall() -> Outcome {
+pub async fn uninstall(args: UninstallArgs) -> Outcome {
     let manager = Manager::here();
     let file = manager.file()?;
-    if read(&file)?.is_none() {
+    let text = read(&file)?;
+    if text.is_none() {
         note!("mcplocal is not installed: there is no `{}`", file.display());
         return Ok(ExitCode::SUCCESS);
+    }
+    if !args.force {
+        refuse_by_hand(&file, text.as_deref())?;
     }
     manager.let_go().await?;
     std::fs::remove_file(&file)?;
     manager.forget().await;
     data!("{} removed", file.display())?;
-    note!("kept: its configuration, its key, its journal and its logs");
+    let (config, state) = (config::config_dir()?, config::agent_state_dir()?);
+    note!("kept: configuration in {}, key, journal and logs in {}", config.display(), state.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -181,20 +231,22 @@ fn service(config: Option<PathBuf>) -> Result<Service, Failure> {
     };
     // The manager runs it elsewhere.
     let config = std::path::absolute(&config)?;
-    let directories = ["XDG_CONFIG_HOME", "XDG_STATE_HOME"]
+    // A service has hardly a PATH of its own, and finds programs where they are found now.
+    let environment = ["PATH", "XDG_CONFIG_HOME", "XDG_STATE_HOME"]
         .into_iter()
         .filter_map(|name| {
             Some((name.to_owned(), std::env::var(name).ok().filter(|value| value.starts_with('/'))?))
         })
         .collect();
     let log = home()?.join("Library/Logs/mcplocal.log");
-    Ok(Service { program: std::path::absolute(agent::program()?)?, config, directories, log })
+    Ok(Service { program: std::path::absolute(agent::program()?)?, config, environment, log })
 }
 
-/// The agent's own word on its configuration.
+/// The agent's own word on its configuration, in the surroundings that it will have.
 async fn check(service: &Service) -> Result<(), Failure> {
-    let output =
-        Command::new(&service.program).arg("--check").arg("--config").arg(&service.config).output().await?;
+    let mut command = Command::new(&service.program);
+    command.arg("--check").arg("--config").arg(&service.config).env_clear().env("HOME", home()?);
+    let output = command.envs(service.environment.iter().cloned()).output().await?;
     if output.status.success() {
         return Ok(());
     }
@@ -249,7 +301,7 @@ fn home() -> Result<PathBuf, Failure> {
 fn one_line(path: &Path) -> Result<&str, Failure> {
     path.to_str()
         .filter(|text| !text.contains(char::is_control))
-        .ok_or_else(|| Failure::new(format!("`{}` cannot be written into a service's file", path.display())))
+        .ok_or_else(|| Failure::new(format!("`{}` cannot stand in a service's file", path.display())))
 }
 
 /// Runs a program of the service manager; what it says against it is the error.
@@ -272,7 +324,7 @@ mod tests {
         Service {
             program: "/home/a b/bin/mcplocal".into(),
             config: "/home/a b/50%.yaml".into(),
-            directories: vec![("XDG_STATE_HOME".to_owned(), "/home/a b/state".to_owned())],
+            environment: vec![("XDG_STATE_HOME".to_owned(), "/home/a b/state".to_owned())],
             log: "/Users/a/Library/Logs/mcplocal.log".into(),
         }
     }
@@ -284,7 +336,7 @@ mod tests {
             assert!(is_ours(&text), "{text}");
             let other = Service { config: "/elsewhere".into(), ..service() };
             assert!(is_ours(&marked(&manager.render(&other).unwrap())), "{text}");
-            assert!(!is_ours(&text.replace("90", "900")), "{text}");
+            assert!(!is_ours(&text.replace("120", "1200")), "{text}");
             assert!(!is_ours(&text.replace(MARK, "")), "{text}");
         }
         assert!(!is_ours(""));
@@ -292,9 +344,13 @@ mod tests {
 
     #[test]
     fn a_path_with_a_line_end_is_refused() {
-        let service = Service { program: "/a\nExecStartPre=/bin/evil".into(), ..service() };
-        assert!(Manager::Systemd.render(&service).is_err());
-        assert!(Manager::Launchd.render(&service).is_err());
+        let evil = "/a\nExecStartPre=/bin/evil".to_owned();
+        let program = Service { program: evil.clone().into(), ..service() };
+        let variable = Service { environment: vec![("PATH".to_owned(), evil)], ..service() };
+        for service in [program, variable] {
+            assert!(Manager::Systemd.render(&service).is_err());
+            assert!(Manager::Launchd.render(&service).is_err());
+        }
     }
 
     #[test]

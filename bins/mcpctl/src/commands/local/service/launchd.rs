@@ -1,10 +1,15 @@
 //! macOS's launchd: the property list, and the commands that take it up.
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
 
 use super::{Service, home, one_line, run};
-use crate::failure::Failure;
+use crate::{agent, failure::Failure};
 
+/// How long the agent may take to answer; launchd does not say when it does.
+const PATIENCE: Duration = Duration::from_secs(15);
 const LABEL: &str = "io.mcpctl.mcplocal";
 
 /// Where agents of this user lie.
@@ -17,8 +22,9 @@ pub fn render(service: &Service) -> Result<String, Failure> {
     let (program, config) = (escaped(one_line(&service.program)?), escaped(one_line(&service.config)?));
     let log = escaped(one_line(&service.log)?);
     let mut environment = String::new();
-    for (name, value) in &service.directories {
-        environment += &format!("    <key>{name}</key><string>{}</string>\n", escaped(value));
+    for (name, value) in &service.environment {
+        let value = escaped(one_line(Path::new(value))?);
+        environment += &format!("    <key>{name}</key><string>{value}</string>\n");
     }
     Ok(format!(
         r#"<?xml version="1.0" encoding="UTF-8"?>
@@ -43,7 +49,7 @@ pub fn render(service: &Service) -> Result<String, Failure> {
     <key>SuccessfulExit</key><false/>
   </dict>
   <key>ThrottleInterval</key><integer>10</integer>
-  <key>ExitTimeOut</key><integer>90</integer>
+  <key>ExitTimeOut</key><integer>120</integer>
   <key>Umask</key><integer>63</integer>
   <key>ProcessType</key><string>Interactive</string>
   <key>StandardOutPath</key><string>{log}</string>
@@ -58,17 +64,31 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Loads it, which starts it; one that was loaded before goes first.
-pub async fn take_up(file: &Path, start: bool) -> Result<(), Failure> {
-    if !start {
-        return Ok(());
+/// Loads it, which starts it, and waits until it answers; one that changed is unloaded first.
+pub async fn start(file: &Path, changed: bool) -> Result<(), Failure> {
+    if changed {
+        let_go().await?;
     }
-    let _ = let_go().await;
-    run("launchctl", &["bootstrap", &domain(), one_line(file)?]).await
+    if !runs().await {
+        run("launchctl", &["bootstrap", &domain(), one_line(file)?]).await?;
+    }
+    let begun = Instant::now();
+    loop {
+        match agent::find().await {
+            Ok(_) => return Ok(()),
+            Err(failure) if begun.elapsed() > PATIENCE => {
+                return Err(failure.hint("~/Library/Logs/mcplocal.log says why"));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
+        }
+    }
 }
 
 /// Unloads it, which stops it.
 pub async fn let_go() -> Result<(), Failure> {
+    if !runs().await {
+        return Ok(());
+    }
     run("launchctl", &["bootout", &format!("{}/{LABEL}", domain())]).await
 }
 

@@ -1,6 +1,6 @@
 //! systemd's user manager: the unit, and the commands that take it up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{Service, home, one_line, run};
 use crate::failure::Failure;
@@ -19,10 +19,11 @@ pub fn file() -> Result<PathBuf, Failure> {
 
 /// The unit.
 pub fn render(service: &Service) -> Result<String, Failure> {
-    let (program, config) = (quoted(one_line(&service.program)?), quoted(one_line(&service.config)?));
+    let (program, config) = (program(&service.program)?, argument(one_line(&service.config)?));
     let mut environment = String::new();
-    for (name, value) in &service.directories {
-        environment += &format!("Environment={}\n", quoted(&format!("{name}={value}")).replace("$$", "$"));
+    for (name, value) in &service.environment {
+        let value = one_line(Path::new(value))?;
+        environment += &format!("Environment={}\n", quoted(&format!("{name}={value}")));
     }
     Ok(format!(
         "# MARK
@@ -41,12 +42,13 @@ Restart=on-failure
 RestartSec=2
 # It is asked alone, lets requests end and stops its engines itself; whatever is left then is killed.
 KillMode=mixed
-TimeoutStopSec=90
+TimeoutStopSec=120
+# An engine that takes too much memory is ended, and not the agent with it.
+OOMPolicy=continue
 UMask=0077
-# Nothing that engines need: they compile code for GPUs, so memory may be writable and executable.
-NoNewPrivileges=yes
-LockPersonality=yes
-RestrictSUIDSGID=yes
+# Prompts and tokens do not belong into core dumps.
+LimitCORE=0
+# No sandbox: engines compile code for GPUs, and NVIDIA's driver makes its devices with the help of a setuid program.
 
 [Install]
 WantedBy=default.target
@@ -54,24 +56,40 @@ WantedBy=default.target
     ))
 }
 
-/// As one word of a command line, with nothing in it that systemd would read otherwise.
+/// The program of a command line: of quotes, backslashes and dollars systemd makes something else, however they are
+/// written.
+fn program(path: &Path) -> Result<String, Failure> {
+    let text = one_line(path)?;
+    if text.contains(['"', '\'', '\\', '$']) {
+        return Err(Failure::new(format!("systemd cannot run `{text}`"))
+            .hint("install mcplocal where the path has no quotes, backslashes and dollars"));
+    }
+    Ok(quoted(text))
+}
+
+/// An argument of a command line, in which variables are replaced.
+fn argument(text: &str) -> String {
+    quoted(text).replace('$', "$$")
+}
+
+/// As one word, with nothing in it that systemd would read otherwise.
 fn quoted(text: &str) -> String {
-    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%").replace('$', "$$");
+    let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!("\"{escaped}\"")
 }
 
-/// Enables it, and starts it anew.
-pub async fn take_up(start: bool) -> Result<(), Failure> {
+/// Has it start with every login.
+pub async fn enable() -> Result<(), Failure> {
     reload().await?;
-    systemctl(&["enable", UNIT]).await?;
-    if !start {
-        return Ok(());
-    }
-    // It answers when it is ready, or has failed.
-    let started = systemctl(&["restart", UNIT]).await;
-    if started.is_err() {
-        let _ = systemctl(&["disable", UNIT]).await;
-    }
+    systemctl(&["enable", UNIT]).await
+}
+
+/// Starts it; it answers when it is ready, or has failed.
+pub async fn start(changed: bool) -> Result<(), Failure> {
+    // One that failed too often would not be tried again.
+    let _ = systemctl(&["reset-failed", UNIT]).await;
+    let action = if changed { "restart" } else { "start" };
+    let started = systemctl(&[action, UNIT]).await;
     started.map_err(|failure| failure.hint("journalctl --user -u mcplocal -n 20 says why"))
 }
 
@@ -88,7 +106,7 @@ pub async fn runs() -> bool {
 /// Reads the units again.
 pub async fn reload() -> Result<(), Failure> {
     systemctl(&["daemon-reload"]).await.map_err(|failure| {
-        failure.hint("systemd runs no manager for this user here: log in on the machine itself, or run `mcplocal` by hand")
+        failure.hint("systemd runs no manager for this user: `loginctl enable-linger` starts one; or run `mcplocal` by hand")
     })
 }
 
@@ -102,6 +120,10 @@ mod tests {
 
     #[test]
     fn a_path_stays_one_word_whatever_is_in_it() {
-        assert_eq!(quoted(r#"/a b/50%/$x/"q"\n"#), r#""/a b/50%%/$$x/\"q\"\\n""#);
+        assert_eq!(argument(r#"/a b/50%/$x/"q"\n"#), r#""/a b/50%%/$$x/\"q\"\\n""#);
+        assert_eq!(program(Path::new("/a b/50%/mcplocal")).unwrap(), r#""/a b/50%%/mcplocal""#);
+        for path in ["/a\"b", "/a'b", "/a\\b", "/$a"] {
+            assert!(program(Path::new(path)).is_err(), "{path}");
+        }
     }
 }
