@@ -15,7 +15,7 @@ use crate::{
     error::EngineError,
     guard::{Answer, Command, EngineGuard},
     process::Process,
-    start::{Failed, Line, Running, Starter, TAIL, Told},
+    start::{Failed, Line, Running, Starter, Told},
     state::{Effect, Event, Machine, Policy, Rest, State, WaiterId},
     status::{EngineState, EngineStatus},
 };
@@ -190,7 +190,7 @@ impl Actor {
                 })
             }
             Report::Exited { start, how } => {
-                let error = EngineError::Exited { name: name(), how, tail: self.starter.log.tail(TAIL) };
+                let error = EngineError::Exited { name: name(), how, said: self.starter.log.cause() };
                 let awake = matches!(self.machine.state(), State::Ready { .. } | State::Sleeping);
                 if awake && start == self.machine.starts() {
                     tracing::warn!(engine = name(), %error, "the engine ended by itself");

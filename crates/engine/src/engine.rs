@@ -152,9 +152,4 @@ impl Engine {
     pub fn previous_log_file(&self) -> PathBuf {
         self.log.previous().to_owned()
     }
-
-    /// The last lines of the log.
-    pub fn log_tail(&self, lines: usize) -> String {
-        self.log.tail(lines)
-    }
 }

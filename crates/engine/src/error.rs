@@ -16,24 +16,24 @@ pub enum EngineError {
         source: SpecError,
     },
     /// It ended before it was ready, or while it was.
-    #[error("engine `{name}` ended by itself ({how}){said}", said = last_line(tail))]
+    #[error("engine `{name}` ended by itself ({how}){}", colon(said))]
     Exited {
         /// The engine.
         name: String,
         /// With which code or signal.
         how: String,
-        /// The last lines of its log.
-        tail: String,
+        /// What it complained of, or said last.
+        said: String,
     },
     /// It was not ready in time.
-    #[error("engine `{name}` was not ready within {} s{said}", limit.as_secs(), said = last_line(tail))]
+    #[error("engine `{name}` was not ready within {} s{}", limit.as_secs(), colon(said))]
     StartTimeout {
         /// The engine.
         name: String,
         /// The time that it had.
         limit: Duration,
-        /// The last lines of its log.
-        tail: String,
+        /// What it complained of, or said last.
+        said: String,
     },
     /// Whoever asked could not wait longer; the start goes on for others.
     #[error("engine `{name}` is not ready yet")]
@@ -61,8 +61,8 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
-    /// Another process answers on its port.
-    #[error("engine `{name}`: another process answers on port {port}, which was chosen for it")]
+    /// Another process is at its port.
+    #[error("engine `{name}`: another process is at port {port}, which was chosen for it")]
     PortTaken {
         /// The engine.
         name: String,
@@ -161,10 +161,7 @@ impl EngineError {
     }
 }
 
-/// The last thing that the engine said, as part of one line.
-fn last_line(tail: &str) -> String {
-    match tail.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
-        Some(line) => format!(": {}", line.chars().take(200).collect::<String>()),
-        None => String::new(),
-    }
+/// What the engine said, as part of one line.
+fn colon(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(": {said}") }
 }

@@ -12,6 +12,7 @@
 mod actor;
 mod arbiter;
 mod backoff;
+mod cause;
 mod endpoint;
 mod engine;
 mod error;

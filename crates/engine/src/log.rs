@@ -7,11 +7,12 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
-use crate::{progress, status::Phase};
+use crate::{cause, progress, status::Phase};
 
 /// Bytes of a file; then it becomes the older part, and the older part before it goes. Engines can be very talkative.
 const FILE_MAX: u64 = 8 << 20;
@@ -19,6 +20,10 @@ const FILE_MAX: u64 = 8 << 20;
 const TAIL: usize = 200;
 /// Longest line kept, bytes.
 const LINE_MAX: usize = 4096;
+/// Of what an error repeats, characters.
+const SAID_MAX: usize = 300;
+/// An engine that complained longer ago has gone on since, so it was not that.
+const COMPLAINT: Duration = Duration::from_secs(60);
 
 pub(crate) struct EngineLog {
     path: PathBuf,
@@ -35,6 +40,8 @@ struct Inner {
     written: u64,
     tail: VecDeque<String>,
     secrets: Vec<String>,
+    /// The first of its last complaints.
+    complaint: Option<(Instant, String)>,
 }
 
 impl EngineLog {
@@ -92,6 +99,10 @@ impl EngineLog {
         {
             inner.written += line.len() as u64 + 1;
         }
+        let recent = inner.complaint.as_ref().is_some_and(|(at, _)| at.elapsed() < COMPLAINT);
+        if let Some(complaint) = cause::complaint(&line).filter(|_| !recent) {
+            inner.complaint = Some((Instant::now(), complaint.to_owned()));
+        }
         if inner.tail.len() >= TAIL {
             inner.tail.pop_front();
         }
@@ -103,6 +114,15 @@ impl EngineLog {
         let inner = self.lock();
         let skip = inner.tail.len().saturating_sub(lines);
         inner.tail.iter().skip(skip).cloned().collect::<Vec<_>>().join("\n")
+    }
+
+    /// Why it ended, if it has: what it complained of, or else its last line.
+    pub(crate) fn cause(&self) -> String {
+        let inner = self.lock();
+        let complaint = inner.complaint.as_ref().filter(|(at, _)| at.elapsed() < COMPLAINT);
+        let last = || inner.tail.iter().rev().map(String::as_str).find(|line| !line.trim().is_empty());
+        let said = complaint.map(|(_, said)| said.as_str()).or_else(last).unwrap_or_default();
+        said.trim().chars().take(SAID_MAX).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -188,6 +208,26 @@ mod tests {
         assert!(text.starts_with("the keys are [redacted] and [redacted], they say\n"), "{text}");
         assert!(!text.contains("k3"), "{text}");
         assert!(!log.tail(9).contains("k3"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_recent_complaint_is_the_cause_and_else_the_last_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = begun(dir.path(), &["s3cr3t-key"]);
+        assert_eq!(log.cause(), "");
+        log.line("all is well");
+        assert_eq!(log.cause(), "all is well");
+        log.line("ValueError: no s3cr3t-key fits");
+        log.line("RuntimeError: it did not start");
+        log.line("goodbye");
+        assert_eq!(log.cause(), "ValueError: no [redacted] fits");
+        // It went on for long: it ends for another reason.
+        tokio::time::advance(COMPLAINT).await;
+        assert_eq!(log.cause(), "goodbye");
+        log.line("MemoryError: no more");
+        assert_eq!(log.cause(), "MemoryError: no more");
+        log.begin(Vec::new());
+        assert_eq!(log.cause(), "");
     }
 
     #[test]

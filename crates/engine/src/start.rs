@@ -55,8 +55,8 @@ const STANDBY: Duration = Duration::from_secs(120);
 const REFUSALS: u32 = 5;
 /// Before what the agent itself has to say in the engine's log.
 const COMPLETION: &str = "mcplocal: the first completion: ";
-/// Lines of the log in errors.
-pub(crate) const TAIL: usize = 30;
+/// Lines of the log in which an engine says that it cannot have its port.
+const LAST_WORDS: usize = 30;
 
 /// What a start needs.
 pub(crate) struct Starter {
@@ -92,7 +92,7 @@ impl Starter {
         let limit = Instant::now() + self.spec.start_timeout;
         let result = match self.once(limit, &line).await {
             // Somebody took the port between our look and the engine's bind: once more on another.
-            Err(Failed { error, left }) if is_port_taken(&error) => {
+            Err(Failed { error, left }) if self.port_was_taken(&error) => {
                 tracing::info!(engine = self.spec.name, %error, "once more on another port");
                 if let Some(running) = left {
                     running.process.stop().await;
@@ -183,6 +183,17 @@ impl Starter {
         }
     }
 
+    /// By our own look, or by the last words of an engine that found out itself.
+    fn port_was_taken(&self, error: &EngineError) -> bool {
+        const WORDS: [&str; 3] = ["address already in use", "couldn't bind", "could not bind"];
+        let last_words = || self.log.tail(LAST_WORDS).to_ascii_lowercase();
+        match error {
+            EngineError::PortTaken { .. } => true,
+            EngineError::Exited { .. } => WORDS.iter().any(|words| last_words().contains(words)),
+            _ => false,
+        }
+    }
+
     /// Lets something happen to a process unless it ends, takes too long, or is broken off.
     async fn watched<F>(
         &self,
@@ -195,12 +206,10 @@ impl Starter {
         let mut cancelled = line.cancelled.clone();
         tokio::select! {
             done = step => done,
-            how = process.ended() => {
-                Err(EngineError::Exited { name: name(), how, tail: self.log.tail(TAIL) })
-            }
+            how = process.ended() => Err(EngineError::Exited { name: name(), how, said: self.log.cause() }),
             () = tokio::time::sleep_until(limit) => {
                 let limit = self.spec.start_timeout;
-                Err(EngineError::StartTimeout { name: name(), limit, tail: self.log.tail(TAIL) })
+                Err(EngineError::StartTimeout { name: name(), limit, said: self.log.cause() })
             }
             _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
         }
@@ -354,17 +363,4 @@ async fn until_healthy(http: &reqwest::Client, port: u16) {
 
 fn free_port() -> std::io::Result<u16> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
-}
-
-fn is_port_taken(error: &EngineError) -> bool {
-    match error {
-        EngineError::PortTaken { .. } => true,
-        EngineError::Exited { tail, .. } => {
-            let tail = tail.to_ascii_lowercase();
-            ["address already in use", "couldn't bind", "could not bind"]
-                .iter()
-                .any(|said| tail.contains(said))
-        }
-        _ => false,
-    }
 }

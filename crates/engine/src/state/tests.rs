@@ -29,7 +29,7 @@ fn released(start: u32) -> Event {
 }
 
 fn exited() -> EngineError {
-    EngineError::Exited { name: "e".to_owned(), how: "exit code 0".to_owned(), tail: String::new() }
+    EngineError::Exited { name: "e".to_owned(), how: "exit code 0".to_owned(), said: String::new() }
 }
 
 /// A machine with its clock.
