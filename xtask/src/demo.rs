@@ -5,10 +5,8 @@
 //! next request fails closed with the primary's own error; access is granted again, and it works again.
 
 mod chat;
-mod model;
 mod programs;
 mod relay;
-mod say;
 mod world;
 
 use std::time::Duration;
@@ -16,8 +14,11 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use mcpctl_failover::Access;
 
+use crate::{
+    engines::llama_server::{self, LlamaServer},
+    say::Say,
+};
 use chat::Told;
-use say::Say;
 use world::{LLM, PROVIDER, World};
 
 /// What the demo can be told.
@@ -39,7 +40,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     say.title("mcpctl: a local model stands in for a central one, exactly while the centre allows it");
     say.note("building the programs");
     crate::cargo::build_programs()?;
-    let model = model::fetch(&say)?;
+    let model = llama_server::fetch(&say)?;
     let runtime = tokio::runtime::Runtime::new()?;
     let ended = runtime.block_on(tell(&say, model, args.keep));
     // What was started is ended by now, also when a step did not hold.
@@ -48,7 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-async fn tell(say: &Say, model: model::Model, keep: bool) -> Result<()> {
+async fn tell(say: &Say, model: LlamaServer, keep: bool) -> Result<()> {
     let mut world = World::build(say, model).await?;
 
     say.step("a central answer");

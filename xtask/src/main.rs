@@ -4,7 +4,9 @@
 mod cargo;
 mod check;
 mod demo;
+mod engines;
 mod figures;
+mod say;
 mod test;
 
 use std::process::ExitCode;

@@ -1,4 +1,4 @@
-//! How the demo speaks: in colour and with bars on a terminal, plainly in logs.
+//! How tasks speak that take long: in colour and with bars on a terminal, plainly in logs.
 
 use std::io::Write as _;
 
@@ -33,7 +33,7 @@ impl Say {
         if self.plain { anstream::println!("   {text}") } else { anstream::println!("   {}", text.dimmed()) }
     }
 
-    /// What the demo does next.
+    /// What is done next.
     pub(crate) fn note(&self, text: &str) {
         anstream::println!("   … {text}");
     }

@@ -3,56 +3,100 @@
 
 use std::{
     io::{BufRead as _, BufReader, IsTerminal as _, Read},
+    path::PathBuf,
     process::Stdio,
     thread,
 };
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::cargo;
+use crate::{
+    cargo,
+    engines::{
+        self,
+        llama_server::{self, LlamaServer},
+        vllm::{self, Vllm},
+    },
+    say::Say,
+};
+
+/// Tests of real model servers.
+const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
 pub(crate) struct Args {
+    /// Other tests than those that take a few minutes together
+    suite: Option<Suite>,
     /// Only tests whose name contains this
     #[arg(last = true, value_name = "FILTER")]
     filter: Option<String>,
 }
 
-/// Builds the programs, runs all tests, and ends with one line that sums up.
+/// Tests that take longer, or need more of the machine.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Suite {
+    /// Real model servers on this machine's processor: llama-server, and vLLM, which takes 6 GB of disk and of memory
+    Engines,
+}
+
+/// What tests of a real llama-server have in their names, and no others.
+const OF_LLAMA_SERVER: &str = "llama_server::";
+
+/// Builds the programs, runs the tests, and ends with one line that sums up.
 pub(crate) fn run(args: &Args) -> Result<()> {
     // First and once: tests of whole daemons start the programs that this puts into the target folder.
     cargo::build_programs()?;
     // Tests of engines start examples; a runner that is told which targets to test does not build them as programs.
     cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
+    let engines = Engines::find(args.suite)?;
     let nextest = cargo::command(&["nextest", "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status()
         .is_ok_and(|status| status.success());
-    let runner: (&[&str], ClosingLine) = if nextest {
-        (
-            &["nextest", "run", "--workspace", "--locked", "--no-fail-fast", "--no-tests=pass"],
-            Tally::of_nextest,
-        )
-    } else {
+    if !nextest {
         anstream::eprintln!("cargo-nextest is not installed: using cargo's own runner");
-        (
-            &["test", "--workspace", "--lib", "--bins", "--tests", "--locked", "--no-fail-fast"],
+    }
+    let runs: Vec<(Vec<&str>, ClosingLine)> = match (args.suite, nextest) {
+        (None, true) => vec![
+            (vec!["nextest", "run", "--workspace", "--no-tests=pass", "--"], Tally::of_nextest),
+            (vec!["test", "--workspace", "--doc", "--"], Tally::of_cargo),
+        ],
+        (None, false) => vec![
+            (vec!["test", "--workspace", "--lib", "--bins", "--tests", "--"], Tally::of_cargo),
+            (vec!["test", "--workspace", "--doc", "--"], Tally::of_cargo),
+        ],
+        // One after the other: each has the machine for itself.
+        (Some(Suite::Engines), true) => vec![(
+            [
+                &["nextest", "run"][..],
+                &REAL,
+                &["--no-tests=pass", "--run-ignored=all", "--test-threads=1", "--"],
+            ]
+            .concat(),
+            Tally::of_nextest,
+        )],
+        (Some(Suite::Engines), false) => vec![(
+            [&["test"][..], &REAL, &["--", "--include-ignored", "--test-threads=1"]].concat(),
             Tally::of_cargo,
-        )
+        )],
     };
-    let documentation: (&[&str], ClosingLine) =
-        (&["test", "--workspace", "--doc", "--locked", "--no-fail-fast"], Tally::of_cargo);
 
     let mut total = Tally::default();
     let mut broken = Vec::new();
-    for (command, closing) in [runner, documentation] {
-        let command: Vec<&str> = command.iter().copied().chain(args.filter.as_deref()).collect();
-        let (succeeded, tally) = watch(&command, closing)?;
+    for (mut words, closing) in runs {
+        // Before the two hyphens, behind which stands what test programs themselves are told.
+        let end = words.iter().position(|word| *word == "--").unwrap_or(words.len());
+        words.splice(end..end, ["--locked", "--no-fail-fast"]);
+        words.extend(args.filter.as_deref());
+        if engines.without_llama_server {
+            words.extend(["--skip", OF_LLAMA_SERVER]);
+        }
+        let (succeeded, tally) = watch(&words, &engines.variables, closing)?;
         total = total.plus(tally);
         if !succeeded {
-            broken.push(format!("`cargo {}`", command.join(" ")));
+            broken.push(format!("`cargo {}`", words.join(" ")));
         }
     }
     let verdict = verdict(total, &broken, args.filter.as_deref());
@@ -64,6 +108,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         total.ignored
     );
     verdict
+}
+
+/// Real model servers, and how tests learn where they are.
+#[derive(Default)]
+struct Engines {
+    variables: Vec<(&'static str, PathBuf)>,
+    /// The machine cannot run what is fetched, and nobody named another.
+    without_llama_server: bool,
+}
+
+impl Engines {
+    fn find(suite: Option<Suite>) -> Result<Self> {
+        let say = Say::new(!std::io::stderr().is_terminal());
+        if suite.is_none() && !llama_server::is_named() && engines::check_processor().is_err() {
+            say.note(&format!(
+                "without tests of a real llama-server, which is prebuilt for x86-64 Linux: name your own in {} and {}",
+                llama_server::PROGRAM,
+                llama_server::MODEL
+            ));
+            return Ok(Self { without_llama_server: true, ..Self::default() });
+        }
+        let LlamaServer { program, weights } = llama_server::fetch(&say)?;
+        let mut variables = vec![(llama_server::PROGRAM, program), (llama_server::MODEL, weights.clone())];
+        if suite == Some(Suite::Engines) {
+            let Vllm { venv, model } = vllm::fetch(&say, &weights)?;
+            variables.extend([(vllm::VENV, venv), (vllm::MODEL, model)]);
+        }
+        Ok(Self { variables, without_llama_server: false })
+    }
 }
 
 /// A run without tests is no success: a filter that matches nothing is a typo, and no filter at all a broken build.
@@ -133,8 +206,9 @@ impl Tally {
 type ClosingLine = fn(&str) -> Option<Tally>;
 
 /// Runs cargo, shows what it writes as it comes, and counts.
-fn watch(args: &[&str], closing: ClosingLine) -> Result<(bool, Tally)> {
+fn watch(args: &[&str], variables: &[(&str, PathBuf)], closing: ClosingLine) -> Result<(bool, Tally)> {
     let mut command = cargo::command(args);
+    command.envs(variables.iter().map(|(name, value)| (name, value)));
     if std::io::stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }

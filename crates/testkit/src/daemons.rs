@@ -28,13 +28,22 @@ pub fn program(name: &str) -> PathBuf {
 }
 
 /// Waits until `condition` holds; fails the test where it does not in time.
-pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, condition: impl FnMut() -> F) -> T {
+    within(PATIENCE, what, condition).await
+}
+
+/// As [`eventually`], with a patience of one's own.
+pub async fn within<T, F: Future<Output = Option<T>>>(
+    patience: Duration,
+    what: &str,
+    mut condition: impl FnMut() -> F,
+) -> T {
     let begun = Instant::now();
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(begun.elapsed() < PATIENCE, "{what}: not within {} s", PATIENCE.as_secs());
+        assert!(begun.elapsed() < patience, "{what}: not within {} s", patience.as_secs());
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -371,7 +380,17 @@ impl Mcplocal {
 
     /// SIGTERM, and waits until it has ended.
     pub fn end(&mut self) -> ExitStatus {
+        self.terminate();
+        self.wait()
+    }
+
+    /// SIGTERM, without waiting.
+    pub fn terminate(&self) {
         self.daemon.signal(Signal::SIGTERM);
+    }
+
+    /// Waits until it has ended.
+    pub fn wait(&mut self) -> ExitStatus {
         self.daemon.wait()
     }
 

@@ -6,7 +6,8 @@ use anyhow::Result;
 use mcpctl_client::{Chat, Client, ClientError, Delta, ServedBy};
 use serde_json::json;
 
-use super::{say::Say, world::LLM};
+use super::world::LLM;
+use crate::say::Say;
 
 /// What the demo asks. Small models answer it at some length, so that streaming can be seen.
 const QUESTION: &str = "Say hello and tell me something nice about rivers in two sentences.";

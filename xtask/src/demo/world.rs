@@ -15,11 +15,10 @@ use serde::Deserialize;
 
 use super::{
     chat::{self, Told},
-    model::Model,
     programs::{Program, free_port, ours},
     relay::Relay,
-    say::Say,
 };
+use crate::{engines::llama_server::LlamaServer, say::Say};
 
 /// The central Llm.
 pub(crate) const LLM: &str = "claude";
@@ -34,7 +33,7 @@ pub(crate) struct World {
     mcpd: Option<Program>,
     provider: Option<Program>,
     path: Relay,
-    model: Model,
+    model: LlamaServer,
     provider_at: SocketAddr,
     mcpd_url: String,
     agent_url: String,
@@ -62,7 +61,7 @@ pub(crate) struct FailoverSeen {
 }
 
 impl World {
-    pub(crate) async fn build(say: &Say, model: Model) -> Result<Self> {
+    pub(crate) async fn build(say: &Say, model: LlamaServer) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("mcpctl-demo-").tempdir()?;
         say.note("starting the provider, mcpd and mcplocal on free ports");
         let provider_at = free_port()?;
@@ -130,7 +129,7 @@ impl World {
              idleTimeout: 10m\n    failoverFor: {LLM}\n",
             self.mcpd_url,
             self.path.address(),
-            yaml(&self.model.server),
+            yaml(&self.model.program),
             yaml(&self.model.weights),
         );
         fs::write(dir.join("mcplocal.yaml"), config)?;
@@ -170,7 +169,7 @@ impl World {
         let port = self.provider_at.port().to_string();
         let mut provider = Program::start(
             "provider",
-            Command::new(&self.model.server)
+            Command::new(&self.model.program)
                 .arg("-m")
                 .arg(&self.model.weights)
                 .args([

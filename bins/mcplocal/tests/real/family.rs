@@ -1,0 +1,54 @@
+//! The processes of one start of an engine: all that carry its mark in their environment, as the kernel tells it.
+
+use std::{fs, path::PathBuf};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// All processes of one start.
+pub struct Family {
+    mark: Vec<u8>,
+    /// What opens the engine, by the variable in which it was given it.
+    pub key: String,
+}
+
+impl Family {
+    /// Of the engine with this process.
+    pub fn of(pid: u32) -> Self {
+        let environment = environment(pid);
+        let value = |name: &[u8]| environment.iter().find_map(|entry| entry.strip_prefix(name));
+        let key = [&b"LLAMA_API_KEY="[..], b"VLLM_API_KEY="].into_iter().find_map(value).expect("its key");
+        let key = String::from_utf8(key.to_vec()).unwrap();
+        let mark =
+            environment.iter().find(|entry| entry.starts_with(b"MCPCTL_ENGINE_MARK=")).expect("its mark");
+        Self { mark: mark.clone(), key }
+    }
+
+    /// Those that are there.
+    pub fn members(&self) -> Vec<u32> {
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+        pids.filter(|pid| environment(*pid).contains(&self.mark)).collect()
+    }
+
+    /// What each is called: its command line, and the name that it gave itself.
+    pub fn names(&self) -> Vec<(u32, String)> {
+        let read =
+            |pid: u32, file| fs::read(PathBuf::from(format!("/proc/{pid}/{file}"))).unwrap_or_default();
+        let name =
+            |pid| String::from_utf8_lossy(&[read(pid, "comm"), read(pid, "cmdline")].concat()).into_owned();
+        self.members().into_iter().map(|pid| (pid, name(pid))).collect()
+    }
+}
+
+pub fn end(pid: u32) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+}
+
+/// Of the living; the dead have none.
+fn environment(pid: u32) -> Vec<Vec<u8>> {
+    let entries = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    entries.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()
+}
