@@ -44,5 +44,5 @@ async fn a_file_that_is_no_model_is_said_to_be_none() {
     let dir = tempfile::tempdir().unwrap();
     let model = dir.path().join("broken.gguf");
     std::fs::write(&model, "no model").unwrap();
-    stories::the_model_is_none(&real(), &model, "load").await;
+    stories::the_model_is_none(&real(), &model, "invalid magic characters").await;
 }
