@@ -8,12 +8,13 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mcpctl_client::Probe;
-use mcpctl_engine::EngineHost;
+use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{BreakerPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::Address;
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, Peer, Timeouts};
 use reqwest::redirect::Policy;
+use tokio::sync::watch;
 use url::Url;
 
 use crate::{
@@ -44,7 +45,11 @@ pub struct App {
     pub listen: Address,
     /// Since when the agent runs.
     pub started_at: Timestamp,
+    /// Told when the agent is to end: what would go on for ever ends then.
+    pub drain: watch::Sender<bool>,
     last: Mutex<Option<Entry>>,
+    /// Engines of earlier configurations, on which requests may still run.
+    retired: Mutex<Vec<Engine>>,
 }
 
 /// What the configuration decides.
@@ -70,13 +75,17 @@ impl Runtime {
         http: &reqwest::Client,
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let probe = Probe::new(config.server.clone())?;
+        // After everything that can fail, because it begins what begins with the agent.
+        let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let router = FailoverRouter::new(probe).also_on(config.failover.on.iter().copied());
         let Breaker { failures, open } = config.primary.breaker;
         let policy = BreakerPolicy { failures, open: open.0 };
-        // What was learned of the centre stays, unless the rules by which it was learned changed.
-        let kept = before.map(|runtime| &runtime.breakers).filter(|breakers| breakers.policy() == policy);
+        // What was learned of the centre stays, unless it is another one or the rules changed by which it was learned.
+        let same = |before: &&Self| {
+            before.breakers.policy() == policy && before.config.inference == config.inference
+        };
+        let kept = before.filter(same).map(|before| &before.breakers);
         let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
         Ok(Self { config, registry, router, breakers })
     }
@@ -132,11 +141,14 @@ impl App {
             host,
             listen,
             started_at: Timestamp::now(),
+            drain: watch::Sender::new(false),
             last: Mutex::default(),
+            retired: Mutex::default(),
         })
     }
 
-    /// Takes another configuration; requests that run go on with the one they began with.
+    /// Takes another configuration; requests that run go on with the one they began with, and those that wait for an
+    /// engine that it changes get the new one.
     ///
     /// # Errors
     /// When the probe cannot be set up; the old configuration stays.
@@ -144,9 +156,11 @@ impl App {
         let before = self.runtime.load_full();
         let after = Arc::new(Runtime::new(config, &self.host, &self.http, Some(&before))?);
         self.runtime.store(Arc::clone(&after));
+        let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
+        retired.retain(|engine| !engine.is_over());
         for engine in providers::dropped(&before.registry, &after.registry) {
-            // Drains first: a request that still runs on it gets its answer.
-            tokio::spawn(async move { engine.shutdown().await });
+            retired.push(engine.clone());
+            tokio::spawn(async move { engine.retire().await });
         }
         Ok(())
     }
@@ -168,11 +182,12 @@ impl App {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops every engine and waits until none is left.
+    /// Stops every engine and waits until none is left. Nothing may reload any more.
     pub async fn stop_engines(&self) {
-        let registry = Arc::clone(&self.runtime.load().registry);
-        let engines = registry.providers().filter_map(|(_, running)| running.engine.clone());
-        let stops: Vec<_> = engines.map(|engine| async move { engine.shutdown().await }).collect();
+        let retired = std::mem::take(&mut *self.retired.lock().unwrap_or_else(PoisonError::into_inner));
+        let runtime = self.runtime.load_full();
+        let engines = runtime.registry.providers().filter_map(|(_, running)| running.engine.clone());
+        let stops = engines.chain(retired).map(|engine| async move { engine.shutdown().await });
         futures::future::join_all(stops).await;
     }
 

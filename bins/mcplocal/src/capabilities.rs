@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub use ask::{Asked, Found};
 pub use known::Known;
 
-/// Bytes of a body for one token, at the least: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
+/// Bytes of a text for one token, at the most: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
 const BYTES_PER_TOKEN: u64 = 6;
 
 /// What a configuration may declare.
@@ -101,17 +101,13 @@ pub struct Needs {
 
 impl Needs {
     /// What a request with this body needs.
-    pub fn of(operation: Operation, fields: &Fields, body: &[u8]) -> Self {
-        // An image is as many tokens as the model likes, whatever its bytes.
-        let bytes = if fields.has_images { 0 } else { body.len() };
-        let embeddings = operation == Operation::Embeddings;
+    pub fn of(operation: Operation, fields: &Fields) -> Self {
         Self {
             tools: fields.has_tools,
             vision: fields.has_images,
             prefill: fields.has_prefill,
-            embeddings,
-            // Inputs of embeddings are many prompts in one body.
-            tokens: if embeddings { 0 } else { u64::try_from(bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN },
+            embeddings: operation == Operation::Embeddings,
+            tokens: u64::try_from(fields.text_bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
         }
     }
 }
@@ -121,7 +117,7 @@ mod tests {
     use super::*;
 
     fn needs(operation: Operation, body: &str) -> Needs {
-        Needs::of(operation, &Fields::read(body.as_bytes()).unwrap(), body.as_bytes())
+        Needs::of(operation, &Fields::read(body.as_bytes()).unwrap())
     }
 
     #[test]

@@ -205,7 +205,11 @@ impl Config {
             }
             for central in &provider.failover_for {
                 if let Some(other) = stands_in.insert(central.clone(), provider.name.clone()) {
-                    let message = format!("`{central}` has two stand-ins: `{other}` and `{}`", provider.name);
+                    let message = if other == provider.name {
+                        format!("`{central}` is named twice")
+                    } else {
+                        format!("`{central}` has two stand-ins: `{other}` and `{}`", provider.name)
+                    };
                     let hint = Some("name it in one `failoverFor` only".to_owned());
                     let (line, column) = failover_for.unwrap_or((line, 1));
                     return Err(YamlError { line, column, message, hint });

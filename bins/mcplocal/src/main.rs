@@ -29,7 +29,6 @@ use mcpctl_client::config as user;
 use mcpctl_engine::{EngineHost, guardian};
 use mcpctl_server::Listener;
 use mcpctl_telemetry::LogFormat;
-use tokio::sync::watch;
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal};
 
@@ -138,17 +137,33 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::warn!("no proof key of mcpd is pinned: probes go by their status alone");
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
-    tokio::spawn(config::watch::follow(Arc::clone(&app), path));
-    let (drain, draining) = watch::channel(false);
+    let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
+    let draining = app.drain.subscribe();
     let server = tokio::spawn(listener.serve(http::routes(Arc::clone(&app)), draining, App::DRAIN));
     service::ready(&app);
     mcpctl_server::asked_to_end().await?;
     service::stopping();
-    tracing::info!("asked to end: letting running requests finish, then stopping engines");
-    drain.send_replace(true);
-    server.await?;
-    // INVARIANT 16: no engine is left behind.
-    app.stop_engines().await;
+    tracing::info!(
+        "asked to end: letting running requests finish, then stopping engines; ask again to end at once"
+    );
+    // What it read would start engines that nobody ends.
+    follow.abort();
+    app.drain.send_replace(true);
+    let ended = async {
+        server.await?;
+        // INVARIANT 16: no engine is left behind.
+        app.stop_engines().await;
+        anyhow::Ok(())
+    };
+    tokio::select! {
+        ended = ended => ended?,
+        // The guardians see the pipes close, and end the engines.
+        asked = mcpctl_server::asked_to_end() => {
+            asked?;
+            tracing::warn!("asked again: ending at once");
+            return Ok(());
+        }
+    }
     tracing::info!("ended");
     Ok(())
 }

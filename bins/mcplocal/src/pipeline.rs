@@ -5,8 +5,8 @@ mod answer;
 mod waiting;
 
 use std::{
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
+    time::Instant,
 };
 
 use axum::{
@@ -16,7 +16,7 @@ use axum::{
 use bytes::Bytes;
 use mcpctl_api::ErrorKind;
 use mcpctl_dialect::openai::request::{self, Fields, RequestError};
-use mcpctl_engine::EngineGuard;
+use mcpctl_engine::{Engine, EngineGuard};
 use mcpctl_failover::{
     Call as FailoverCall, FailureClass, Local, LocalCause, LocalError, Run, Served, machine::AccessGrant,
 };
@@ -33,15 +33,16 @@ use crate::{
     identity::Caller,
     meter::Measured,
     prewarm::{self, Trouble},
-    providers::{Ready, Running},
+    providers::{NotReady, Ready, Running},
 };
 use waiting::Cold;
 
 /// Before a provider's name, it asks for that provider itself, without the centre.
 pub const OWN: &str = "local/";
 
-/// A centre that has not begun to answer after so long is in trouble, though it may yet answer.
-const SLOW: Duration = Duration::from_secs(5);
+/// A centre that has not answered within this share of the time that it has is in trouble, though it may yet answer: one
+/// in so many. The stand-in has the rest of the time to become ready.
+const SLOW: u32 = 4;
 
 /// What a caller wants of a model.
 pub struct Call {
@@ -62,7 +63,7 @@ struct Reply {
     measured: Option<Measured>,
 }
 
-/// A request as it came, and the one configuration it has for as long as it takes.
+/// A request as it came, and the configuration that it began with.
 struct Incoming {
     app: Arc<App>,
     runtime: Arc<Runtime>,
@@ -77,7 +78,12 @@ struct Incoming {
 ///
 /// # Errors
 /// The agent's own errors; what the centre answers, errors included, is an answer.
-pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, LocalHttpError> {
+pub async fn run(
+    app: &Arc<App>,
+    runtime: Arc<Runtime>,
+    caller: Caller,
+    call: Call,
+) -> Result<Response, LocalHttpError> {
     let Call { operation, llm, headers, body } = call;
     // An Llm that the path names goes into the body, so that one route of mcpd serves both.
     let body = match &llm {
@@ -86,11 +92,11 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     };
     let fields = Fields::read(&body).map_err(|error| malformed(&error))?;
     let llm = fields.require_model().map_err(|error| malformed(&error))?.to_owned();
-    let needs = Needs::of(operation, &fields, &body);
+    let needs = Needs::of(operation, &fields);
     let (cold, starting) = watch::channel(None);
     let incoming = Incoming {
         app: Arc::clone(app),
-        runtime: app.runtime.load_full(),
+        runtime,
         request: Request { operation, body, stream: fields.stream, choices: fields.n, headers },
         include_usage: fields.include_usage,
         needs,
@@ -111,25 +117,28 @@ async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Respo
     let stand_in = runtime.registry.failover_for(llm).is_some();
     let place = stand_in.then(|| runtime.breakers.admit(llm, Instant::now()));
     let breaker_open = place.as_ref().is_some_and(Place::is_open);
+    let skipped = place.as_ref().and_then(Place::last);
+    let place = Mutex::new(place);
     let target = runtime.primary(SecretString::from(caller.bearer.expose()));
     let trouble = Trouble::watch(app, runtime, llm, &caller.bearer);
     let failover = FailoverCall { llm: llm.to_owned(), bearer: caller.bearer, breaker_open };
     let failed = OnceLock::new();
-    let (target, trouble_seen, failure) = (&target, trouble.as_ref(), &failed);
+    let (target, trouble_seen, failure, place) = (&target, trouble.as_ref(), &failed, &place);
     let primary = move || async move {
         let reply = ask_primary(&app.client, target, request, trouble_seen).await;
-        if let Err(error) = &reply {
-            let _ = failure.set(error.class);
+        let class = reply.as_ref().err().map(|error| error.class);
+        if let Some(class) = class {
+            let _ = failure.set(class);
+        }
+        // Now, and not when a stand-in has answered: that may take minutes, and others wait for what was learned.
+        if let Some(place) = place.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            place.settle(class, Instant::now());
         }
         reply
     };
     let local = LocalRun { incoming, llm, failed: &failed };
     let Run { result, trail } = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
 
-    let skipped = place.as_ref().and_then(Place::last);
-    if let Some(place) = place.filter(|_| trail.primary_called) {
-        place.settle(trail.primary, Instant::now());
-    }
     let class = trail.primary.or(skipped);
     account::account(app, llm, &trail, class, &result)?;
     let local_error = trail.local_error.as_ref();
@@ -157,7 +166,8 @@ async fn ask_primary(
     let shown = |how| trouble.iter().for_each(|trouble| trouble.shown(how));
     let asked = async {
         match upstream::send(client, target, request.clone()).await {
-            Err(failure) if failure.class == FailureClass::Connect => {
+            // An answer that says so is mcpd's word on its own provider, whom it asked more than once.
+            Err(failure) if failure.class == FailureClass::Connect && failure.status.is_none() => {
                 shown("it could not be connected to at once");
                 upstream::send(client, target, request.clone()).await.map(reply)
             }
@@ -165,9 +175,10 @@ async fn ask_primary(
         }
     };
     tokio::pin!(asked);
+    let patience = if request.stream { target.timeouts.response } else { target.timeouts.answer };
     tokio::select! {
         result = &mut asked => result,
-        () = tokio::time::sleep(SLOW), if trouble.is_some() => {
+        () = tokio::time::sleep(patience / SLOW), if trouble.is_some() => {
             shown("it is slow to answer");
             asked.await
         }
@@ -186,25 +197,48 @@ impl Local<Running, Reply> for LocalRun<'_> {
 
     async fn prepare(&self, running: &Running) -> Result<Ready, LocalError> {
         prewarm::go_on_without(running);
-        prepare(self.incoming, running, self.failed.get().copied()).await
+        // Whoever stands in for this Llm now, if it is still the one that was on its way.
+        let now = |runtime: &Runtime| {
+            let (_, now) = runtime.registry.failover_for(self.llm)?;
+            (now.provider.name == running.provider.name).then(|| now.clone())
+        };
+        prepare(self.incoming, running, self.failed.get().copied(), now).await
     }
 
-    async fn run(&self, running: &Running, ready: Ready, _grant: AccessGrant) -> Result<Reply, LocalError> {
-        tracing::info!(llm = self.llm, provider = %running.provider.name, "allowed: a local provider stands in");
-        ask_local(self.incoming, running, ready).await.map_err(|failure| local_error(&failure))
+    async fn run(&self, _: &Running, ready: Ready, _grant: AccessGrant) -> Result<Reply, LocalError> {
+        let provider = &ready.running.provider.name;
+        tracing::info!(llm = self.llm, %provider, "allowed: a local provider stands in");
+        ask_local(self.incoming, ready).await.map_err(|failure| local_error(&failure))
     }
 }
 
+/// Makes a provider ready. Where the configuration changed meanwhile, `now` finds the provider in what is in force.
 async fn prepare(
     incoming: &Incoming,
     running: &Running,
     failed: Option<FailureClass>,
+    now: impl Fn(&Runtime) -> Option<Running>,
 ) -> Result<Ready, LocalError> {
-    if let Some(engine) = &running.engine {
-        let provider = running.provider.name.to_string();
-        incoming.cold.send_replace(Some(Cold { provider, failed, progress: engine.progress() }));
-    }
-    let ready = running.ready(&incoming.app.http, incoming.needs).await;
+    let Incoming { app, needs, cold, .. } = incoming;
+    let tell = |running: &Running| {
+        let progress = running.engine.as_ref().map(Engine::progress);
+        cold.send_replace(Some(Cold { provider: running.provider.name.to_string(), failed, progress }));
+    };
+    tell(running);
+    let ready = match running.ready(&app.http, *needs).await {
+        Err(NotReady::Retired) => match now(&app.runtime.load()) {
+            Some(successor) => {
+                tell(&successor);
+                successor.ready(&app.http, *needs).await
+            }
+            None => Err(NotReady::Retired),
+        },
+        ready => ready,
+    };
+    let ready = ready.map_err(|error| match error {
+        NotReady::Local(error) => error,
+        NotReady::Retired => LocalError::failed("its engine is not wanted any more"),
+    });
     let outcome = match &ready {
         Ok(_) => Some("ready"),
         Err(error) if error.cause == LocalCause::Failed => Some("failed"),
@@ -212,13 +246,13 @@ async fn prepare(
         Err(_) => None,
     };
     if let Some(outcome) = outcome.filter(|_| running.engine.is_some()) {
-        incoming.app.metrics.engine_start(Configured::resolved(running.provider.name.as_str()), outcome);
+        app.metrics.engine_start(Configured::resolved(running.provider.name.as_str()), outcome);
     }
     ready
 }
 
-async fn ask_local(incoming: &Incoming, running: &Running, ready: Ready) -> Result<Reply, Failure> {
-    let Ready { target, guard } = ready;
+async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> {
+    let Ready { running, target, guard } = ready;
     let mut request = incoming.request.clone();
     if request.stream && !incoming.include_usage && request.operation != Operation::Embeddings {
         // Usage is always asked for, and kept from callers who did not.
@@ -229,11 +263,12 @@ async fn ask_local(incoming: &Incoming, running: &Running, ready: Ready) -> Resu
     match upstream::send(&incoming.app.client, &target, request).await {
         Ok(answer) => Ok(Reply { answer, guard, measured }),
         Err(failure) => {
-            // No word from a server on this machine: it may hang, or another one may stand there.
-            if failure.status.is_none() {
-                guard.iter().for_each(EngineGuard::suspect);
-                running.known.forget();
+            // What is well answers, or says what is wrong with the request. This one may hang, or another server may
+            // stand there, or one that serves another model now.
+            if !failure.status.is_some_and(|status| status.is_client_error()) {
+                guard.into_iter().for_each(EngineGuard::suspect);
             }
+            running.known.forget();
             Err(failure)
         }
     }
@@ -268,11 +303,12 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
         )
         .hint("`mcpctl local status` lists them"));
     };
-    let ready = match prepare(incoming, running, None).await {
+    let now = |runtime: &Runtime| runtime.registry.provider(provider).cloned();
+    let ready = match prepare(incoming, running, None, now).await {
         Ok(ready) => ready,
         Err(error) => return Ok(answer::own_error(provider, &error)),
     };
-    Ok(match ask_local(incoming, running, ready).await {
+    Ok(match ask_local(incoming, ready).await {
         Ok(reply) => answer::served_locally(&incoming.app, reply, provider, !incoming.include_usage),
         Err(failure) => answer::own_refusal(provider, &failure)
             .unwrap_or_else(|| answer::own_error(provider, &local_error(&failure))),

@@ -115,6 +115,12 @@ pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
     let mut progress = engine.progress();
     loop {
         engine.until_vacant().await;
+        if by_hand.load(Ordering::Acquire) {
+            let started = |status: &EngineStatus| status.state == EngineState::Ready;
+            if progress.wait_for(started).await.is_err() {
+                return;
+            }
+        }
         match engine.ensure_ready(Instant::now() + PATIENCE).await {
             Ok(_guard) => {}
             Err(EngineError::ShuttingDown { .. }) => return,

@@ -21,7 +21,7 @@ use mcpctl_upstream::{Peer, Target, Timeouts};
 use tokio::time::Instant;
 
 use crate::{
-    capabilities::{Asked, Capabilities, Known, Needs},
+    capabilities::{Asked, Capabilities, Found, Known, Needs},
     config::{Config, ConfigError, ManagedKind, Prewarm, Provider, ProviderKind, Swap},
     meter::Meter,
     prewarm::{self, Warming},
@@ -58,10 +58,37 @@ pub struct Running {
 
 /// A provider that is ready, for as long as this is held.
 pub struct Ready {
+    /// Which.
+    pub running: Running,
     /// Where the request goes.
     pub target: Target,
     /// Keeps the engine from being stopped.
     pub guard: Option<EngineGuard>,
+}
+
+/// Why a provider is not ready.
+pub enum NotReady {
+    /// Another configuration has no use for its engine.
+    Retired,
+    /// It cannot be, or lacks what the request needs.
+    Local(LocalError),
+}
+
+impl From<LocalError> for NotReady {
+    fn from(error: LocalError) -> Self {
+        Self::Local(error)
+    }
+}
+
+impl From<EngineError> for NotReady {
+    fn from(error: EngineError) -> Self {
+        let cause = match error {
+            EngineError::ShuttingDown { .. } => return Self::Retired,
+            EngineError::Busy { retry_after, .. } => LocalCause::Busy { retry_after },
+            _ => LocalCause::Failed,
+        };
+        Self::Local(LocalError { cause, reason: error.to_string() })
+    }
 }
 
 impl Running {
@@ -85,18 +112,24 @@ impl Running {
         running
     }
 
-    /// How long a request waits for a start. The start ends by itself before that, and tells why it failed; but it may
-    /// have to wait for room first.
+    /// How long a request waits for its turn. A start ends by itself before that, and tells why it failed; but it may
+    /// have to wait for room first, and others may be first at a ready engine.
     pub fn patience(&self) -> Duration {
         match &self.provider.kind {
-            ProviderKind::Managed(managed) => managed.start_timeout.0.saturating_mul(2),
+            ProviderKind::Managed(managed) => {
+                managed.start_timeout.0.saturating_mul(2).saturating_add(LOCAL.answer)
+            }
             ProviderKind::Openai { .. } => Duration::ZERO,
         }
     }
 
     /// What its model can do, as far as anybody said.
     pub fn capabilities(&self) -> Capabilities {
-        let found = self.known.last().map(|found| found.capabilities).unwrap_or_default();
+        self.capabilities_with(self.known.last().as_deref())
+    }
+
+    fn capabilities_with(&self, found: Option<&Found>) -> Capabilities {
+        let found = found.map(|found| found.capabilities).unwrap_or_default();
         self.provider.declared.or(by_arguments(&self.provider)).or(found)
     }
 
@@ -104,41 +137,45 @@ impl Running {
     ///
     /// # Errors
     /// Why it cannot be, or what its model lacks.
-    pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<Ready, LocalError> {
+    pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<Ready, NotReady> {
         // Before an engine is started for nothing.
-        self.suffices(needs)?;
+        self.suffices(needs, self.known.fresh().as_deref())?;
         let (mut target, guard) = match (target(&self.provider), &self.engine) {
             (Some(target), _) => (target, None),
             (None, Some(engine)) => {
                 self.by_hand.store(false, Ordering::Release);
-                let guard = engine.ensure_ready(Instant::now() + self.patience()).await.map_err(not_ready)?;
+                let guard = engine.ensure_ready(Instant::now() + self.patience()).await?;
                 (managed_target(guard.endpoint()), Some(guard))
             }
-            (None, None) => return Err(LocalError::failed("the provider has no engine")),
+            (None, None) => return Err(LocalError::failed("the provider has no engine").into()),
         };
         let asked = Asked::new(http, &target);
-        match self.known.get(&asked).await {
+        let mut found = self.known.get(&asked).await;
+        // What it said a while ago, it may say no more.
+        if found.as_deref().is_ok_and(|found| self.suffices(needs, Some(found)).is_err()) {
+            found = self.known.anew(&asked).await;
+        }
+        match found {
             Ok(found) => {
-                self.suffices(needs)?;
+                self.suffices(needs, Some(&found))?;
                 target.model = target.model.or_else(|| found.model.clone());
             }
             // One that does not tell may answer all the same.
             Err(_) if target.model.is_some() => {}
             Err(reason) => {
-                return Err(LocalError::failed(format!("its models cannot be listed: {reason}")));
+                return Err(LocalError::failed(format!("its models cannot be listed: {reason}")).into());
             }
         }
         if target.model.is_none() {
             self.known.forget();
-            return Err(LocalError::failed(
-                "it serves not exactly one model, and the configuration names none",
-            ));
+            let reason = "it serves not exactly one model, and the configuration names none";
+            return Err(LocalError::failed(reason).into());
         }
-        Ok(Ready { target, guard })
+        Ok(Ready { running: self.clone(), target, guard })
     }
 
-    fn suffices(&self, needs: Needs) -> Result<(), LocalError> {
-        match self.capabilities().lacks(needs) {
+    fn suffices(&self, needs: Needs, found: Option<&Found>) -> Result<(), LocalError> {
+        match self.capabilities_with(found).lacks(needs) {
             None => Ok(()),
             Some(word) => Err(LocalError {
                 cause: LocalCause::Lacks(word),
@@ -160,22 +197,24 @@ fn managed_target(endpoint: &Endpoint) -> Target {
     Target { base_url, model: Some(model), credential: Some(api_key), timeouts: LOCAL, peer: Peer::Provider }
 }
 
-fn not_ready(error: EngineError) -> LocalError {
-    let cause = match error {
-        EngineError::Busy { retry_after, .. } => LocalCause::Busy { retry_after },
-        _ => LocalCause::Failed,
-    };
-    LocalError { cause, reason: error.to_string() }
-}
-
-/// What the arguments say of a server that the agent starts, and that it does not tell when it is asked.
+/// What the arguments say of a server that the agent starts, and that it does not tell when it is asked. Of a script that
+/// starts one, they do not say all.
 fn by_arguments(provider: &Provider) -> Capabilities {
     let ProviderKind::Managed(managed) = &provider.kind else { return Capabilities::default() };
-    let has =
-        |flags: &[&str]| Some(managed.extra_args.iter().any(|argument| flags.contains(&argument.as_str())));
+    let kind = engine_kind(managed.kind);
+    let known = managed.command.as_ref().is_none_or(|command| command.ends_with(kind.program()));
+    let in_environment = |name: &str| managed.env.iter().any(|(known, _)| known == name);
+    let has = |flags: &[&str]| {
+        // vLLM takes underscores for hyphens.
+        let mut given = managed.extra_args.iter().map(|argument| argument.replace('_', "-"));
+        let has = given.any(|argument| flags.contains(&argument.as_str()));
+        (has || known).then_some(has)
+    };
     match managed.kind {
+        ManagedKind::LlamaServer if in_environment("LLAMA_ARG_EMBEDDINGS") => Capabilities::default(),
         ManagedKind::LlamaServer => {
-            Capabilities { embeddings: has(&["--embedding", "--embeddings"]), ..Capabilities::default() }
+            let embeddings = has(&["--embedding", "--embeddings"]);
+            Capabilities { embeddings, ..Capabilities::default() }
         }
         ManagedKind::Vllm => {
             Capabilities { tools: has(&["--enable-auto-tool-choice"]), ..Capabilities::default() }
@@ -241,15 +280,19 @@ pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
+const fn engine_kind(kind: ManagedKind) -> EngineKind {
+    match kind {
+        ManagedKind::Vllm => EngineKind::Vllm,
+        ManagedKind::LlamaServer => EngineKind::LlamaServer,
+    }
+}
+
 /// How a managed provider is started.
 pub fn spec(provider: &Provider) -> Option<(EngineSpec, EngineOptions)> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
     let spec = EngineSpec {
         name: provider.name.to_string(),
-        kind: match managed.kind {
-            ManagedKind::Vllm => EngineKind::Vllm,
-            ManagedKind::LlamaServer => EngineKind::LlamaServer,
-        },
+        kind: engine_kind(managed.kind),
         model: managed.model.clone(),
         command: managed.command.clone(),
         venv: managed.venv.clone(),
@@ -280,6 +323,7 @@ pub fn spec(provider: &Provider) -> Option<(EngineSpec, EngineOptions)> {
             capacity: managed.group_memory.map(|memory| memory.0),
         },
         standby: managed.swap == Swap::Standby,
+        standby_timeout: managed.standby_timeout.0,
         keep: managed.prewarm == Prewarm::Always,
         abandon_after: managed.abandon_after.0.map(|time| time.0),
         ..EngineOptions::default()

@@ -65,6 +65,7 @@ impl Actor {
             idle: (!options.keep).then_some(starter.spec.idle_timeout),
             drain: options.drain_timeout,
             unwanted: options.abandon_after,
+            asleep: options.standby_timeout,
             proven: PROVEN,
             concurrency: as_many_as_come(options.concurrency.map(NonZeroU32::get)),
             queue: as_many_as_come(options.queue),
@@ -124,15 +125,18 @@ impl Actor {
                 self.answers.remove(&id);
                 Event::Left(id)
             }
-            Command::Released { start, since } => {
+            Command::Released { start, since, suspect } => {
                 self.status.send_modify(|status| status.last_used = Some(Timestamp::now()));
-                Event::Released { start, held: since.elapsed() }
+                Event::Released { start, held: since.elapsed(), suspect }
             }
-            Command::Suspect { start } => Event::Suspect { start },
             Command::Yield { start } => Event::Yield { start },
             Command::Stop { done, for_good } => {
                 self.stops.push(done);
                 Event::Stop { for_good }
+            }
+            Command::Retire { done } => {
+                self.stops.push(done);
+                Event::Retire
             }
         }
     }
@@ -191,7 +195,7 @@ impl Actor {
             }
             Report::Exited { start, how } => {
                 let error = EngineError::Exited { name: name(), how, said: self.starter.log.cause() };
-                let awake = matches!(self.machine.state(), State::Ready { .. } | State::Sleeping);
+                let awake = matches!(self.machine.state(), State::Ready { .. } | State::Sleeping { .. });
                 if awake && start == self.machine.starts() {
                     tracing::warn!(engine = name(), %error, "the engine ended by itself");
                 }
@@ -229,7 +233,7 @@ impl Actor {
             }
             Effect::Sleep => self.sleep(),
             Effect::Check => self.check(),
-            Effect::CancelStart => drop(self.cancel.send_replace(true)),
+            Effect::Cancel => drop(self.cancel.send_replace(true)),
             Effect::EndProcess => self.end_process(),
             Effect::Grant(id) => {
                 let endpoint = self.running.as_ref().and_then(|running| running.endpoint.clone());
@@ -308,12 +312,12 @@ impl Actor {
     fn check(&self) {
         let (starter, report, start) =
             (Arc::clone(&self.starter), self.report.clone(), self.machine.starts());
-        let busy = matches!(self.machine.state(), State::Ready { in_flight: 1.., .. });
+        let has_place = self.machine.has_place();
         let Some(endpoint) = self.running.as_ref().and_then(|running| running.endpoint.clone()) else {
             return;
         };
         tokio::spawn(async move {
-            let sound = starter.check(&endpoint, busy).await;
+            let sound = starter.check(&endpoint, has_place).await;
             let _ = report.send(Report::Checked { start, sound });
         });
     }
@@ -355,19 +359,16 @@ impl Actor {
 
     fn publish(&self) {
         self.status.send_modify(|status| {
-            let (state, in_flight, queued) = match self.machine.state() {
-                State::Stopped => (EngineState::Stopped, 0, 0),
-                State::Starting { waiters, .. } => (EngineState::Starting, 0, waiters.len()),
-                State::Ready { in_flight, queue, .. } => (EngineState::Ready, *in_flight, queue.len()),
-                State::Draining { in_flight, waiters, .. } => {
-                    (EngineState::Draining, *in_flight, waiters.len())
+            let state = match self.machine.state() {
+                State::Stopped => EngineState::Stopped,
+                State::Starting { .. } => EngineState::Starting,
+                State::Ready { .. } => EngineState::Ready,
+                State::Draining { .. } | State::Dozing { .. } | State::Stopping { .. } => {
+                    EngineState::Draining
                 }
-                State::Dozing { waiters, .. } | State::Stopping { waiters, .. } => {
-                    (EngineState::Draining, 0, waiters.len())
-                }
-                State::Sleeping => (EngineState::Sleeping, 0, 0),
-                State::BackingOff { .. } => (EngineState::BackingOff, 0, 0),
-                State::Failed => (EngineState::Failed, 0, 0),
+                State::Sleeping { .. } => EngineState::Sleeping,
+                State::BackingOff { .. } => EngineState::BackingOff,
+                State::Failed => EngineState::Failed,
             };
             if status.state != state {
                 status.since = Timestamp::now();
@@ -382,7 +383,7 @@ impl Actor {
                 (status.pid, status.port) = (None, None);
             }
             (status.state, status.starts) = (state, self.machine.starts());
-            (status.in_flight, status.queued) = (in_flight, queued);
+            (status.in_flight, status.queued) = (self.machine.in_flight(), self.machine.waiting());
             status.last_error = self.machine.last_error().map(ToString::to_string);
         });
     }

@@ -1,6 +1,13 @@
 //! Why an engine ended, by what it wrote: its last line seldom says it, so the first one of its complaints does. Words of a
 //! log are a hint for people, and decide nothing.
 
+/// What a line adds to the complaint before it: Python's validation errors say on lines of their own what is wrong, each a
+/// little to the right.
+pub(crate) fn continuation(line: &str) -> Option<&str> {
+    let text = without_head(line);
+    (text.starts_with("  ") && !text.trim_start().starts_with("For further information")).then(|| text.trim())
+}
+
 /// What a line complains of, without what stands before it; nothing where it is no complaint. Of llama.cpp that is a line
 /// of level `E`, of Python the line with the exception, unless it only points at another.
 pub(crate) fn complaint(line: &str) -> Option<&str> {
@@ -27,6 +34,11 @@ fn of_python(line: &str) -> Option<&str> {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_'));
     let points_elsewhere = said.to_ascii_lowercase().contains("root cause");
     (named && !logged && !points_elsewhere).then_some(text)
+}
+
+/// A line of vLLM's log at the level of errors, without who says it, when and where.
+fn without_head(line: &str) -> &str {
+    line.split_once(" ERROR ").and_then(|(_, rest)| rest.split_once("] ")).map_or(line, |(_, text)| text)
 }
 
 #[cfg(test)]
@@ -66,5 +78,17 @@ mod tests {
         ] {
             assert_eq!(complaint(other), None, "{other}");
         }
+    }
+
+    #[test]
+    fn what_stands_to_the_right_belongs_to_the_complaint() {
+        assert_eq!(
+            continuation(
+                "  Value error, Sleep mode is not supported on current platform. [type=value_error]"
+            ),
+            Some("Value error, Sleep mode is not supported on current platform. [type=value_error]")
+        );
+        assert_eq!(continuation("    For further information visit the documentation"), None);
+        assert_eq!(continuation("RuntimeError: it did not start"), None);
     }
 }

@@ -131,6 +131,19 @@ impl Engine {
         }
     }
 
+    /// As [`Engine::shutdown`], and lets what runs on it take as long as it takes: another configuration has no use for it.
+    pub async fn retire(&self) {
+        let (done, stopped) = oneshot::channel();
+        if self.commands.send(Command::Retire { done }).is_ok() {
+            let _ = stopped.await;
+        }
+    }
+
+    /// Whether it was stopped for good, and is.
+    pub fn is_over(&self) -> bool {
+        self.commands.is_closed()
+    }
+
     /// What it is doing at this moment.
     pub fn status(&self) -> EngineStatus {
         let mut status = self.status.borrow().clone();

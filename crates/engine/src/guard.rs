@@ -16,10 +16,10 @@ pub(crate) type Answer = oneshot::Sender<Result<EngineGuard, EngineError>>;
 pub(crate) enum Command {
     Ask { id: WaiterId, answer: Answer },
     Left { id: WaiterId },
-    Released { start: u32, since: Instant },
-    Suspect { start: u32 },
+    Released { start: u32, since: Instant, suspect: bool },
     Yield { start: u32 },
     Stop { done: oneshot::Sender<()>, for_good: bool },
+    Retire { done: oneshot::Sender<()> },
 }
 
 /// Keeps an engine from being stopped while a request runs on it.
@@ -28,18 +28,19 @@ pub struct EngineGuard {
     endpoint: Arc<Endpoint>,
     start: u32,
     since: Instant,
+    suspect: bool,
     commands: mpsc::UnboundedSender<Command>,
 }
 
 impl EngineGuard {
     pub(crate) fn new(endpoint: Arc<Endpoint>, start: u32, commands: mpsc::UnboundedSender<Command>) -> Self {
-        Self { endpoint, start, since: Instant::now(), commands }
+        Self { endpoint, start, since: Instant::now(), suspect: false, commands }
     }
 
-    /// Says that the engine did not answer as one does that is well. It gets no new request until it has answered again,
-    /// and is ended where it does not.
-    pub fn suspect(&self) {
-        let _ = self.commands.send(Command::Suspect { start: self.start });
+    /// Lets go of the engine, and says that it did not answer as one does that is well. It gets no new request until it has
+    /// answered again, and is ended where it does not.
+    pub fn suspect(mut self) {
+        self.suspect = true;
     }
 
     /// Where the engine is asked.
@@ -50,6 +51,7 @@ impl EngineGuard {
 
 impl Drop for EngineGuard {
     fn drop(&mut self) {
-        let _ = self.commands.send(Command::Released { start: self.start, since: self.since });
+        let Self { start, since, suspect, .. } = *self;
+        let _ = self.commands.send(Command::Released { start, since, suspect });
     }
 }

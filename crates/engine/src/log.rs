@@ -40,8 +40,27 @@ struct Inner {
     written: u64,
     tail: VecDeque<String>,
     secrets: Vec<String>,
-    /// The first of its last complaints.
+    /// The first of its last complaints, and whether the next line may belong to it.
     complaint: Option<(Instant, String)>,
+    complaining: bool,
+}
+
+impl Inner {
+    /// Keeps the first complaint until it is too old to be what the engine ends of.
+    fn listen(&mut self, line: &str) {
+        if let (true, Some((_, said)), Some(more)) =
+            (self.complaining, &mut self.complaint, cause::continuation(line))
+        {
+            said.push_str(": ");
+            said.push_str(more);
+        }
+        let recent = self.complaint.as_ref().is_some_and(|(at, _)| at.elapsed() < COMPLAINT);
+        let complaint = cause::complaint(line).filter(|_| !recent);
+        self.complaining = complaint.is_some();
+        if let Some(complaint) = complaint {
+            self.complaint = Some((Instant::now(), complaint.to_owned()));
+        }
+    }
 }
 
 impl EngineLog {
@@ -99,10 +118,7 @@ impl EngineLog {
         {
             inner.written += line.len() as u64 + 1;
         }
-        let recent = inner.complaint.as_ref().is_some_and(|(at, _)| at.elapsed() < COMPLAINT);
-        if let Some(complaint) = cause::complaint(&line).filter(|_| !recent) {
-            inner.complaint = Some((Instant::now(), complaint.to_owned()));
-        }
+        inner.listen(&line);
         if inner.tail.len() >= TAIL {
             inner.tail.pop_front();
         }
@@ -218,9 +234,11 @@ mod tests {
         log.line("all is well");
         assert_eq!(log.cause(), "all is well");
         log.line("ValueError: no s3cr3t-key fits");
+        log.line("  it is too long");
+        log.line("  and too wide");
         log.line("RuntimeError: it did not start");
         log.line("goodbye");
-        assert_eq!(log.cause(), "ValueError: no [redacted] fits");
+        assert_eq!(log.cause(), "ValueError: no [redacted] fits: it is too long");
         // It went on for long: it ends for another reason.
         tokio::time::advance(COMPLAINT).await;
         assert_eq!(log.cause(), "goodbye");

@@ -21,6 +21,8 @@ pub struct EngineOptions {
     pub placement: Placement,
     /// Whether it sleeps where it would be stopped, and keeps its weights in the machine's memory: vLLM's sleep mode.
     pub standby: bool,
+    /// How long it sleeps until it is stopped.
+    pub standby_timeout: Duration,
     /// Whether it is kept although nobody uses it.
     pub keep: bool,
     /// How long running requests may go on once the engine is to stop.
@@ -40,6 +42,7 @@ impl Default for EngineOptions {
             queue: None,
             placement: Placement::default(),
             standby: false,
+            standby_timeout: Duration::from_secs(4 * 3600),
             keep: false,
             drain_timeout: Duration::from_secs(30),
             abandon_after: Some(Duration::from_secs(10)),

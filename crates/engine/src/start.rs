@@ -269,15 +269,16 @@ impl Starter {
         }
     }
 
-    /// Whether it still answers. Where requests run it is only asked for its health: a completion would wait for them.
-    pub(crate) async fn check(&self, endpoint: &Endpoint, busy: bool) -> Result<(), EngineError> {
+    /// Whether it still answers. Where requests have all its places it is only asked for its health: a completion would wait
+    /// for them.
+    pub(crate) async fn check(&self, endpoint: &Endpoint, has_place: bool) -> Result<(), EngineError> {
         let hung = |reason: String| EngineError::Hung { name: self.spec.name.clone(), reason };
         let http = client().map_err(|error| hung(error.to_string()))?;
         let health = endpoint.base_url.join("/health").map_err(|error| hung(error.to_string()))?;
         let healthy =
             http.get(health).timeout(HEALTH).send().await.and_then(reqwest::Response::error_for_status);
         healthy.map_err(|error| hung(error.without_url().to_string()))?;
-        if busy {
+        if !has_place {
             return Ok(());
         }
         tokio::time::timeout(CHECK, self.until_it_answers(&http, endpoint))

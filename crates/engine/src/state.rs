@@ -31,6 +31,8 @@ pub(crate) struct Policy {
     pub(crate) drain: Duration,
     /// With a start that nobody waits for; none: it goes on to the end.
     pub(crate) unwanted: Option<Duration>,
+    /// Asleep, until it is stopped: its weights are in the machine's memory all the while.
+    pub(crate) asleep: Duration,
     /// After so long in the state ready an exit is a new misfortune and no crash loop.
     pub(crate) proven: Duration,
     /// Requests at once; at least one.
@@ -82,7 +84,9 @@ pub(crate) enum State {
         stop: bool,
     },
     /// Its process is there and holds no GPU memory.
-    Sleeping,
+    Sleeping {
+        since: Instant,
+    },
     /// Told to end, and not gone yet. `failed`: it was its own end, or a start that failed.
     Stopping {
         waiters: VecDeque<WaiterId>,
@@ -103,8 +107,8 @@ pub(crate) enum Event {
     Ask(WaiterId),
     /// A waiter went away.
     Left(WaiterId),
-    /// A guard of this start was dropped, after so long.
-    Released { start: u32, held: Duration },
+    /// A guard of this start was dropped, after so long; `suspect`: the engine did not answer as one that is well.
+    Released { start: u32, held: Duration, suspect: bool },
     /// The ready engine of this start may have broken unnoticed.
     Suspect { start: u32 },
     /// What was suspected of this start is untrue.
@@ -115,6 +119,8 @@ pub(crate) enum Event {
     Yield { start: u32 },
     /// It is to drain and stop; for good where the agent ends.
     Stop { for_good: bool },
+    /// Another configuration has no use for it: it stops for good when what runs has ended, however long that takes.
+    Retire,
     /// The start, or the waking, came to a ready engine.
     Started,
     /// It failed; `left`: there is a process that has to be ended.
@@ -138,8 +144,8 @@ pub(crate) enum Effect {
     Start,
     /// Wake what sleeps; reports as a start does.
     Wake,
-    /// Break the start or the waking off; it reports how it ended all the same.
-    CancelStart,
+    /// Break the start, the waking or the falling asleep off; it reports how it ended all the same.
+    Cancel,
     /// Let it fall asleep.
     Sleep,
     /// See whether it still answers.
@@ -208,21 +214,48 @@ impl Machine {
     /// When a `Tick` is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Starting { unwanted_since, .. } => {
+            // What is being woken is there soon, and broken off it would be lost.
+            State::Starting { unwanted_since, waking: false, .. } => {
                 unwanted_since.zip(self.policy.unwanted).map(|(since, limit)| since + limit)
             }
             State::Ready { in_flight: 0, idle_since, checking: false, .. } => {
                 self.policy.idle.map(|idle| *idle_since + idle)
             }
             State::Draining { until, .. } => *until,
+            State::Sleeping { since } => Some(*since + self.policy.asleep),
             State::BackingOff { until } => Some(*until),
             State::Stopped
+            | State::Starting { .. }
             | State::Ready { .. }
             | State::Dozing { .. }
-            | State::Sleeping
             | State::Stopping { .. }
             | State::Failed => None,
         }
+    }
+
+    /// Who waits for it, or for a place on it.
+    pub(crate) fn waiting(&self) -> usize {
+        match &self.state {
+            State::Ready { queue: waiters, .. }
+            | State::Starting { waiters, .. }
+            | State::Draining { waiters, .. }
+            | State::Dozing { waiters, .. }
+            | State::Stopping { waiters, .. } => waiters.len(),
+            State::Stopped | State::Sleeping { .. } | State::BackingOff { .. } | State::Failed => 0,
+        }
+    }
+
+    /// Requests that run on it.
+    pub(crate) fn in_flight(&self) -> usize {
+        match self.state {
+            State::Ready { in_flight, .. } | State::Draining { in_flight, .. } => in_flight,
+            _ => 0,
+        }
+    }
+
+    /// Whether it could take one more request.
+    pub(crate) fn has_place(&self) -> bool {
+        self.in_flight() < self.policy.concurrency
     }
 
     /// The next state, and what is to be done.
@@ -231,19 +264,25 @@ impl Machine {
         let out = &mut effects;
         match event {
             Event::Ask(waiter) => self.ask(waiter, now, out),
-            Event::Left(waiter) => self.left(waiter, now),
-            Event::Stop { for_good } => self.stop(for_good, now, out),
+            Event::Left(waiter) => self.left(waiter, now, out),
+            Event::Stop { for_good } => self.stop(for_good, Some(now + self.policy.drain), out),
+            Event::Retire => self.stop(true, None, out),
             Event::Started => self.started(now, out),
             Event::StartFailed { error, left } => self.start_failed(error, left, now, out),
-            Event::Slept => self.slept(out),
+            Event::Slept => self.slept(now, out),
             Event::SleepFailed { error } => self.sleep_failed(error, out),
             Event::Ended => self.ended(now, out),
             Event::Tick => self.tick(now, out),
             // What is told of a start that is long over says nothing about this one.
-            Event::Released { start, held } if start == self.starts => self.released(held, now, out),
+            Event::Released { start, held, suspect } if start == self.starts => {
+                if suspect {
+                    self.suspect(out);
+                }
+                self.released(held, now, out);
+            }
             Event::Suspect { start } if start == self.starts => self.suspect(out),
             Event::Sound { start } if start == self.starts => self.sound(now, out),
-            Event::Broken { start, error } if start == self.starts => self.broken(error, out),
+            Event::Broken { start, error } if start == self.starts => self.broken(error, now, out),
             Event::Yield { start } if start == self.starts => self.yield_room(out),
             Event::Exited { start, error } if start == self.starts => self.exited(error, now, out),
             Event::Released { .. }

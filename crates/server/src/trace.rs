@@ -58,7 +58,8 @@ pub async fn trace(
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(parent: &span, status, took_ms, "answered");
     if let Ok(value) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, value);
+        // What was forwarded has the id of whoever answered it, and keeps it.
+        response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }
     response
 }

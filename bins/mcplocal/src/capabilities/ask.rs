@@ -81,9 +81,13 @@ impl Asked {
             self.json(Method::GET, &running, None),
         );
         let props = props.map(|props| of_llama(&props)).unwrap_or_default();
+        // It also answers Ollama's question, with less than it knows.
+        if props.context_length.is_some() {
+            return props;
+        }
         let studio = studio.map(|list| of_lm_studio(&list, model)).unwrap_or_default();
         let ollama = show.map(|show| of_ollama(&show, running.ok().as_ref(), model)).unwrap_or_default();
-        props.or(studio).or(ollama)
+        studio.or(ollama)
     }
 
     async fn json(&self, method: Method, url: &str, body: Option<Value>) -> Result<Value, String> {

@@ -27,6 +27,24 @@ impl Known {
         self.lock().as_ref().map(|(_, found)| Arc::clone(found))
     }
 
+    /// What was said a short while ago, so that it may well be true still.
+    pub fn fresh(&self) -> Option<Arc<Found>> {
+        let known = self.lock();
+        known.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, found)| Arc::clone(found))
+    }
+
+    /// What the server says now, or said while this waited for somebody else who asked.
+    ///
+    /// # Errors
+    /// Why it does not tell.
+    pub async fn anew(&self, asked: &Asked) -> Result<Arc<Found>, String> {
+        let _asking = self.0.asking.lock().await;
+        match self.fresh() {
+            Some(found) => Ok(found),
+            None => Ok(self.remember(asked.ask().await?)),
+        }
+    }
+
     /// What is known; where nothing is, the server is asked.
     ///
     /// # Errors
@@ -39,7 +57,7 @@ impl Known {
                 self.refresh(asked);
                 Ok(found)
             }
-            None => self.ask(asked).await,
+            None => self.anew(asked).await,
         }
     }
 
@@ -59,15 +77,6 @@ impl Known {
     /// The server failed: what it said may not be true any more.
     pub fn forget(&self) {
         *self.lock() = None;
-    }
-
-    async fn ask(&self, asked: &Asked) -> Result<Arc<Found>, String> {
-        let _asking = self.0.asking.lock().await;
-        // Somebody else may have asked meanwhile.
-        if let Some(found) = self.last() {
-            return Ok(found);
-        }
-        Ok(self.remember(asked.ask().await?))
     }
 
     fn remember(&self, found: Found) -> Arc<Found> {

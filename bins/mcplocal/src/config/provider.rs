@@ -81,6 +81,8 @@ pub struct Managed {
     pub queue: u32,
     /// What it does when its memory is wanted, or nobody uses it.
     pub swap: Swap,
+    /// How long it sleeps until it is stopped.
+    pub standby_timeout: HumanDuration,
     /// When it is started before it is needed.
     pub prewarm: Prewarm,
     /// Engines of one group share a GPU's memory.

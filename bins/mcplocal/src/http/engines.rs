@@ -1,6 +1,7 @@
 //! Control of the engines: list, start, stop, logs.
 
 use std::{
+    os::unix::fs::MetadataExt as _,
     path::PathBuf,
     sync::{Arc, atomic::Ordering},
     time::Duration,
@@ -8,12 +9,13 @@ use std::{
 
 use axum::{
     Json,
-    body::{Body, Bytes},
+    body::Body,
     extract::{Path, Query, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
-use futures::Stream;
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, StreamExt as _};
 use mcpctl_api::ErrorKind;
 use mcpctl_engine::{Engine, EngineStatus};
 use serde::Deserialize;
@@ -22,8 +24,6 @@ use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
 use super::error::LocalHttpError;
 use crate::{app::App, providers::Running};
 
-/// How long a start by hand is waited for.
-const START: Duration = Duration::from_secs(300);
 /// How often a log that is followed is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 const CHUNK: usize = 64 * 1024;
@@ -55,7 +55,7 @@ pub async fn start(
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
     let (engine, running) = engine(&app, &name)?;
     running.by_hand.store(false, Ordering::Release);
-    match engine.ensure_ready(Instant::now() + START).await {
+    match engine.ensure_ready(Instant::now() + running.patience()).await {
         Ok(_guard) => Ok(Json(engine.status())),
         Err(error) => {
             let http = LocalHttpError::new(
@@ -114,32 +114,48 @@ pub async fn logs(
             ));
         }
     };
-    let body = Body::from_stream(read(path, file, query.follow));
+    // A log that is followed has no end of its own, and the agent lets its answers end before it does.
+    let mut draining = app.drain.subscribe();
+    let drained = async move {
+        match query.follow {
+            true => drop(draining.wait_for(|draining| *draining).await),
+            false => std::future::pending().await,
+        }
+    };
+    let body = Body::from_stream(read(path, file, query.follow).take_until(drained));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
 
-/// The bytes of a file, and with `follow` those that are added. A file that was begun anew is read from its beginning.
-fn read(path: PathBuf, file: Option<File>, follow: bool) -> impl Stream<Item = std::io::Result<Bytes>> {
-    futures::stream::try_unfold((path, file, 0_u64), move |(path, mut file, mut at)| async move {
+/// The bytes of a file, and with `follow` those that are added. A file that was begun anew is read from its beginning, when
+/// the one before has been read to its end.
+fn read(
+    path: PathBuf,
+    file: Option<File>,
+    follow: bool,
+) -> impl Stream<Item = std::io::Result<Bytes>> + Send {
+    futures::stream::try_unfold((path, file), move |(path, mut file)| async move {
+        let mut buffer = BytesMut::with_capacity(CHUNK);
         loop {
-            if let Some(open) = &mut file {
-                let mut buffer = vec![0; CHUNK];
-                let read = open.read(&mut buffer).await?;
-                if read > 0 {
-                    buffer.truncate(read);
-                    at += read as u64;
-                    return Ok(Some((Bytes::from(buffer), (path, file, at))));
-                }
+            if let Some(open) = &mut file
+                && open.read_buf(&mut buffer).await? > 0
+            {
+                return Ok(Some((buffer.freeze(), (path, file))));
             }
             if !follow {
                 return Ok(None);
             }
-            tokio::time::sleep(LOOK_EVERY).await;
-            let begun_anew = tokio::fs::metadata(&path).await.is_ok_and(|now| now.len() < at);
-            if file.is_none() || begun_anew {
+            if is_another(&path, file.as_ref()).await {
                 file = File::open(&path).await.ok();
-                at = 0;
+            } else {
+                tokio::time::sleep(LOOK_EVERY).await;
             }
         }
     })
+}
+
+/// Whether there is a file at the path, and not this one.
+async fn is_another(path: &std::path::Path, file: Option<&File>) -> bool {
+    let Ok(there) = tokio::fs::metadata(path).await else { return false };
+    let Some(file) = file else { return true };
+    file.metadata().await.is_ok_and(|open| (open.dev(), open.ino()) != (there.dev(), there.ino()))
 }

@@ -59,9 +59,10 @@ pub async fn infer(
 }
 
 async fn run(app: &Arc<App>, call: Call) -> Result<Response, LocalHttpError> {
-    let server = app.runtime.load().config.server.clone();
-    let caller = app.identity.caller(&call.headers, &server)?;
-    pipeline::run(app, caller, call).await
+    // INVARIANT 10: one configuration for both, so that a bearer of one server's never goes to another.
+    let runtime = app.runtime.load_full();
+    let caller = app.identity.caller(&call.headers, &runtime.config.server)?;
+    pipeline::run(app, runtime, caller, call).await
 }
 
 /// The Llms that the caller may run, and for this machine's user the local providers too, which are there even when the

@@ -9,6 +9,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use mcpctl_api::ErrorKind;
+use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, LocalCause, LocalError};
 use mcpctl_relay::{Ending, Outcome, body::StreamBody};
 use mcpctl_upstream::{Answer, Failure};
@@ -25,7 +26,7 @@ pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-
 const FAILOVER: HeaderName = HeaderName::from_static("mcpctl-failover");
 const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
 /// Why nobody stood in, though the caller was allowed.
-const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");
+pub(super) const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");
 
 /// What the centre answered, as it came. A stream that breaks is trouble too: it cannot fail over any more.
 pub(super) fn forwarded(reply: Reply, trouble: Option<Trouble>) -> Response {
@@ -67,10 +68,10 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
     let measured = measured.map(Arc::new);
     let written = measured.clone();
     let ended = move |ending: Ending| {
-        if let (Outcome::Broken(_), Some(guard)) = (ending.outcome, &guard) {
-            guard.suspect();
+        match ending.outcome {
+            Outcome::Broken(_) => guard.into_iter().for_each(EngineGuard::suspect),
+            Outcome::Completed | Outcome::Cancelled => drop(guard),
         }
-        drop(guard);
         let usage = ending.usage.unwrap_or_default();
         if let (Outcome::Completed, Some(measured)) = (ending.outcome, &measured) {
             measured.ended(usage.output_tokens);

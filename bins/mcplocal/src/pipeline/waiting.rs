@@ -1,5 +1,5 @@
-//! What a streaming caller hears while an engine starts: comments, so that its client does not give up. They are no part
-//! of any answer; the answer, or an honest error, follows in the same stream.
+//! What a streaming caller hears while a local provider takes its time, to start or to begin: comments, so that its client
+//! does not give up. They are no part of any answer; the answer, or an honest error, follows in the same stream.
 
 use std::{pin::Pin, time::Duration};
 
@@ -18,21 +18,22 @@ use tokio::{
     time::{Interval, interval},
 };
 
-use super::answer::{self, SERVED_BY};
+use super::answer::{self, NO_FAILOVER, SERVED_BY};
 use crate::http::error::LocalHttpError;
 
-/// How long a start may take before the first comment, and between two: clients give up after 10 s at the earliest.
+/// How long it may take before the first comment, and between two: clients give up after 10 s at the earliest.
 const EVERY: Duration = Duration::from_secs(5);
 /// Of an error that becomes an event, bytes that are read.
 const MAX_ERROR: usize = 1 << 20;
 
-/// An engine that a request waits for.
+/// A local provider that a request waits for.
 #[derive(Clone)]
 pub(super) struct Cold {
     pub(super) provider: String,
     /// Why the primary did not answer; nothing where it may yet be asked.
     pub(super) failed: Option<FailureClass>,
-    pub(super) progress: watch::Receiver<EngineStatus>,
+    /// Of its engine, where the agent starts it.
+    pub(super) progress: Option<watch::Receiver<EngineStatus>>,
 }
 
 type Answered = Result<Response, LocalHttpError>;
@@ -104,12 +105,12 @@ async fn next(state: State) -> Option<(Result<Bytes, axum::Error>, State)> {
 }
 
 fn comment(cold: &Cold) -> Bytes {
-    let status = cold.progress.borrow().clone();
-    let percent = status.percent.map(|percent| format!(", {percent} %")).unwrap_or_default();
-    let what = match status.phase {
-        Some(phase) => format!("is starting ({}{percent})", phase.as_str()),
-        // It runs, and others were first.
-        None => "has no place yet".to_owned(),
+    let status = cold.progress.as_ref().map(|progress| progress.borrow().clone());
+    let what = match status.and_then(|status| Some((status.phase?, status.percent))) {
+        Some((phase, Some(percent))) => format!("is starting ({}, {percent} %)", phase.as_str()),
+        Some((phase, None)) => format!("is starting ({})", phase.as_str()),
+        // Others are first, or it reads the prompt.
+        None => "has not begun to answer".to_owned(),
     };
     Bytes::from(format!(": `{}` {what}\n\n", cold.provider))
 }
@@ -125,11 +126,14 @@ async fn begin(answered: Answered) -> (Bytes, State) {
     }
     // INVARIANT 13: an error event, and nothing that looks like an end.
     let success = response.status().is_success();
+    // What would be a header, if there still were any.
+    let why = response.headers().get(&NO_FAILOVER).and_then(|why| why.to_str().ok());
+    let why = why.map(|why| format!(": {NO_FAILOVER}: {why}\n\n")).unwrap_or_default();
     let body = to_bytes(response.into_body(), MAX_ERROR).await.unwrap_or_default();
     let error =
         serde_json::from_slice::<Value>(&body).ok().filter(|body| !success && body.get("error").is_some());
     let event = match error {
-        Some(error) => Bytes::from(format!("data: {error}\n\n")),
+        Some(error) => Bytes::from(format!("{why}data: {error}\n\n")),
         None if success => {
             error_event("the model did not stream its answer", "upstream_error", "server_error")
         }

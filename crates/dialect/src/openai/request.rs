@@ -23,12 +23,15 @@ pub struct Fields {
     pub max_tokens: Option<u64>,
     /// How many answers are asked for; at least 1.
     pub n: u64,
-    /// Whether `tools` (or the older `functions`) offers any.
+    /// Whether `tools` (or the older `functions`) offers any that may be called.
     pub has_tools: bool,
     /// Whether any message carries an image.
     pub has_images: bool,
     /// Whether the last message is the beginning of the answer, which the model is to go on with.
     pub has_prefill: bool,
+    /// Bytes of the text that the model has to read at the least, as they stand in the body: of messages, or of the one
+    /// prompt. What is no text, such as sound, counts for nothing.
+    pub text_bytes: usize,
 }
 
 /// Why a body cannot be read as a request.
@@ -89,6 +92,7 @@ impl Fields {
             }
         };
         let messages = object.get("messages")?;
+        let parts = messages.map(|messages| parts(messages.value)).unwrap_or_default();
         let include_usage = match object.stream_options()? {
             Some(options) => options.bool("include_usage", "stream_options.include_usage")?,
             None => false,
@@ -105,9 +109,11 @@ impl Fields {
                     .filter(|n| *n > 0)
                     .ok_or(RequestError::Wrong { param: "n", expected: "a whole number of at least 1" })?,
             },
-            has_tools: object.offers("tools")? || object.offers("functions")?,
-            has_images: messages.is_some_and(|messages| any_image(messages.value)),
+            has_tools: (object.offers("tools")? && !object.says("tool_choice", "\"none\"")?)
+                || (object.offers("functions")? && !object.says("function_call", "\"none\"")?),
+            has_images: parts.iter().any(Part::is_image),
             has_prefill: messages.is_some_and(|messages| ends_with_assistant(messages.value)),
+            text_bytes: parts.iter().map(Part::text_bytes).sum::<usize>() + object.prompt_bytes()?,
         })
     }
 
@@ -205,6 +211,17 @@ impl<'a> Object<'a> {
         Ok(serde_json::from_str(member.value).is_ok_and(|Presence(any)| any))
     }
 
+    /// Whether the member is exactly this.
+    fn says(&self, name: &'static str, json: &str) -> Result<bool, RequestError> {
+        Ok(self.get(name)?.is_some_and(|member| member.value == json))
+    }
+
+    /// A list may be many prompts.
+    fn prompt_bytes(&self) -> Result<usize, RequestError> {
+        let prompt = self.get("prompt")?.map(|member| member.value);
+        Ok(prompt.filter(|prompt| prompt.starts_with('"')).map_or(0, str::len))
+    }
+
     fn stream_options(&self) -> Result<Option<Object<'a>>, RequestError> {
         let Some(member) = self.get("stream_options")? else { return Ok(None) };
         match Object::read(member.value.as_bytes()) {
@@ -235,30 +252,59 @@ impl<'a> Object<'a> {
     }
 }
 
-/// Whether any message has a content part that is an image; messages of an unknown shape have none, and are
-/// the model server's to refuse.
-fn any_image(messages: &str) -> bool {
+/// A piece of a message's content.
+enum Part<'a> {
+    /// Text, as it stands in the body.
+    Text(&'a str),
+    Image,
+    Other,
+}
+
+impl Part<'_> {
+    fn is_image(&self) -> bool {
+        matches!(self, Self::Image)
+    }
+
+    fn text_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Image | Self::Other => 0,
+        }
+    }
+}
+
+/// What messages consist of; messages of an unknown shape are the model server's to refuse.
+fn parts<'a>(messages: &'a str) -> Vec<Part<'a>> {
     #[derive(Deserialize)]
-    struct Message<'a> {
+    struct Message<'m> {
         #[serde(borrow, default)]
-        content: Option<&'a RawValue>,
+        content: Option<&'m RawValue>,
     }
 
     #[derive(Deserialize)]
-    struct Part {
+    struct Written<'w> {
         #[serde(rename = "type", default)]
         kind: String,
+        #[serde(borrow, default)]
+        text: Option<&'w RawValue>,
     }
 
-    let messages: Vec<Message<'_>> = serde_json::from_str(messages).unwrap_or_default();
-    messages
-        .iter()
-        .filter_map(|message| message.content.map(RawValue::get))
+    let messages: Vec<Message<'a>> = serde_json::from_str(messages).unwrap_or_default();
+    let contents = messages.iter().filter_map(|message| message.content.map(RawValue::get));
+    let of_content = |content: &'a str| -> Vec<Part<'a>> {
         // Text is the common case and can be long: it is told by its first byte.
-        .filter(|content| content.starts_with('['))
-        .filter_map(|content| serde_json::from_str::<Vec<Part>>(content).ok())
-        .flatten()
-        .any(|part| matches!(part.kind.as_str(), "image_url" | "input_image" | "image"))
+        if !content.starts_with('[') {
+            return vec![Part::Text(content)];
+        }
+        let written: Vec<Written<'a>> = serde_json::from_str(content).unwrap_or_default();
+        let part = |written: Written<'a>| match (written.kind.as_str(), written.text) {
+            ("image_url" | "input_image" | "image", _) => Part::Image,
+            (_, Some(text)) => Part::Text(text.get()),
+            _ => Part::Other,
+        };
+        written.into_iter().map(part).collect()
+    };
+    contents.flat_map(of_content).collect()
 }
 
 /// Whether the last message is the assistant's own. One that calls tools is none to go on with.
@@ -296,8 +342,33 @@ mod tests {
                 has_tools: false,
                 has_images: false,
                 has_prefill: false,
+                text_bytes: 0,
             }
         );
+    }
+
+    #[test]
+    fn tools_that_may_not_be_called_are_none() {
+        let with =
+            |choice: &str| read(&format!(r#"{{"tools":[{{"type":"function"}}],"tool_choice":{choice}}}"#));
+        assert!(with("\"auto\"").has_tools && with("null").has_tools && !with("\"none\"").has_tools);
+        assert!(!read(r#"{"functions":[{"name":"f"}],"function_call":"none"}"#).has_tools);
+    }
+
+    #[test]
+    fn only_text_that_one_prompt_holds_counts() {
+        let bytes = |body: &str| read(body).text_bytes;
+        assert_eq!(
+            bytes(r#"{"messages":[{"content":"abc"},{"content":[{"type":"text","text":"de"}]}]}"#),
+            5 + 4
+        );
+        assert_eq!(
+            bytes(r#"{"messages":[{"content":[{"type":"input_audio","input_audio":{"data":"AAAA"}}]}]}"#),
+            0
+        );
+        assert_eq!(bytes(r#"{"prompt":"abc"}"#), 5);
+        assert_eq!(bytes(r#"{"prompt":["abc","def"]}"#) + bytes(r#"{"prompt":[1,2,3]}"#), 0);
+        assert_eq!(bytes(r#"{"tools":[{"type":"function","description":"long"}]}"#), 0);
     }
 
     #[test]
@@ -317,6 +388,7 @@ mod tests {
                 has_tools: true,
                 has_images: true,
                 has_prefill: false,
+                text_bytes: 4 + 3,
             }
         );
     }

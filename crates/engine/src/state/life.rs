@@ -19,8 +19,8 @@ impl Machine {
         effects.push(Effect::Wake);
     }
 
-    /// A stop lets down whoever waits: they asked before it was to stop.
-    pub(super) fn stop(&mut self, for_good: bool, now: Instant, effects: &mut Vec<Effect>) {
+    /// A stop lets down whoever waits: they asked before it was to stop. What runs may go on until then.
+    pub(super) fn stop(&mut self, for_good: bool, until: Option<Instant>, effects: &mut Vec<Effect>) {
         self.ending |= for_good;
         let nobody = VecDeque::new;
         match mem::replace(&mut self.state, State::Stopped) {
@@ -30,27 +30,27 @@ impl Machine {
             }
             State::Starting { waiters, .. } => {
                 self.refuse(waiters, &self.stopped(), effects);
-                effects.push(Effect::CancelStart);
-                self.state = State::Stopping { waiters: nobody(), failed: false };
+                effects.push(Effect::Cancel);
+                self.broken_off();
             }
             State::Ready { in_flight: 0, queue, .. } => {
                 self.refuse(queue, &self.stopped(), effects);
                 self.end_proven(nobody(), effects);
             }
-            State::Sleeping => self.end_proven(nobody(), effects),
+            State::Sleeping { .. } => self.end_proven(nobody(), effects),
             State::Ready { in_flight, queue: waiters, .. } => {
                 self.refuse(waiters, &self.stopped(), effects);
-                let until = Some(now + self.policy.drain);
                 self.state = State::Draining { in_flight, until, waiters: nobody(), rest: Rest::Stop };
             }
-            State::Draining { in_flight, until, waiters, .. } => {
+            State::Draining { in_flight, until: already, waiters, .. } => {
                 self.refuse(waiters, &self.stopped(), effects);
-                let until = Some(until.unwrap_or_else(|| now + self.policy.drain));
+                let until = already.or(until);
                 self.state = State::Draining { in_flight, until, waiters: nobody(), rest: Rest::Stop };
             }
-            State::Dozing { waiters, .. } => {
+            State::Dozing { waiters, stop } => {
                 self.refuse(waiters, &self.stopped(), effects);
-                self.state = State::Dozing { waiters: nobody(), stop: true };
+                self.state = State::Dozing { waiters: nobody(), stop };
+                self.break_sleep_off(effects);
             }
             State::Stopping { waiters, failed } => {
                 self.refuse(waiters, &self.stopped(), effects);
@@ -59,17 +59,27 @@ impl Machine {
         }
     }
 
+    /// It is to stop, so there is no use in waiting until it sleeps.
+    fn break_sleep_off(&mut self, effects: &mut Vec<Effect>) {
+        if let State::Dozing { stop: stop @ false, .. } = &mut self.state {
+            *stop = true;
+            effects.push(Effect::Cancel);
+        }
+    }
+
     /// Another engine wants its room: whoever runs on it may end, and whoever waits gets a later turn.
     pub(super) fn yield_room(&mut self, effects: &mut Vec<Effect>) {
         let rest = self.policy.rest;
         match mem::replace(&mut self.state, State::Stopped) {
-            State::Starting { waiters, .. } if waiters.is_empty() => {
-                effects.push(Effect::CancelStart);
+            State::Starting { waiters, waking: false, .. } if waiters.is_empty() => {
+                effects.push(Effect::Cancel);
                 self.broken_off();
             }
             State::Starting { waiters, unwanted_since, waking, .. } => {
                 self.state = State::Starting { waiters, unwanted_since, waking, yields: true };
             }
+            // What it kept of the memory.
+            State::Sleeping { .. } => self.end_proven(VecDeque::new(), effects),
             State::Ready { in_flight: 0, queue, .. } => self.rest(rest, queue, effects),
             State::Ready { in_flight, queue, .. } => {
                 self.state = State::Draining { in_flight, until: None, waiters: queue, rest };
@@ -117,6 +127,18 @@ impl Machine {
         effects: &mut Vec<Effect>,
     ) {
         match mem::replace(&mut self.state, State::Stopped) {
+            // It never was told to wake, and others may leave it room another time.
+            State::Starting { waiters, waking: true, .. } if matches!(error, EngineError::NoRoom { .. }) => {
+                self.refuse(waiters, &error, effects);
+                self.last_error = Some(error);
+                self.state = State::Sleeping { since: now };
+                return;
+            }
+            // What cannot be woken is started anew, for those who wait.
+            State::Starting { waiters, waking: true, .. } => {
+                self.failed(error);
+                self.state = State::Stopping { waiters, failed: true };
+            }
             State::Starting { waiters, .. } => {
                 // At once: nobody waits for what is left of it to go.
                 self.refuse(waiters, &error, effects);
@@ -132,12 +154,12 @@ impl Machine {
         }
     }
 
-    pub(super) fn slept(&mut self, effects: &mut Vec<Effect>) {
+    pub(super) fn slept(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         match mem::replace(&mut self.state, State::Stopped) {
             State::Dozing { stop: true, waiters } => self.end_proven(waiters, effects),
             State::Dozing { waiters, .. } if waiters.is_empty() => {
                 self.failures = 0;
-                self.state = State::Sleeping;
+                self.state = State::Sleeping { since: now };
             }
             State::Dozing { waiters, .. } => self.wake(waiters, effects),
             other => self.state = other,
@@ -147,8 +169,10 @@ impl Machine {
     /// What cannot sleep is stopped; whoever waits gets the next start.
     pub(super) fn sleep_failed(&mut self, error: EngineError, effects: &mut Vec<Effect>) {
         match mem::replace(&mut self.state, State::Stopped) {
-            State::Dozing { waiters, .. } => {
-                self.last_error = Some(error);
+            State::Dozing { waiters, stop } => {
+                if !stop {
+                    self.last_error = Some(error);
+                }
                 self.end_proven(waiters, effects);
             }
             other => self.state = other,
@@ -157,6 +181,19 @@ impl Machine {
 
     /// Ended without being asked to, with code 0 too: that is a failure.
     pub(super) fn exited(&mut self, error: EngineError, now: Instant, effects: &mut Vec<Effect>) {
+        match self.state {
+            State::Sleeping { .. } => {
+                self.failed(error);
+                effects.push(Effect::EndProcess);
+                self.state = State::Stopping { waiters: VecDeque::new(), failed: true };
+            }
+            _ => self.fell(error, now, effects),
+        }
+    }
+
+    /// What ran is gone, or as good as gone. Requests that run on it are lost with it; those that wait get the next start,
+    /// unless it fails again and again.
+    pub(super) fn fell(&mut self, error: EngineError, now: Instant, effects: &mut Vec<Effect>) {
         match mem::replace(&mut self.state, State::Stopped) {
             State::Ready { since, queue, .. } => {
                 if now.duration_since(since) >= self.policy.proven {
@@ -166,16 +203,14 @@ impl Machine {
                 effects.push(Effect::EndProcess);
                 self.state = State::Stopping { waiters: queue, failed: true };
             }
-            State::Sleeping => {
-                self.failed(error);
-                effects.push(Effect::EndProcess);
-                self.state = State::Stopping { waiters: VecDeque::new(), failed: true };
-            }
             State::Draining { waiters, .. } => {
                 effects.push(Effect::EndProcess);
                 self.state = State::Stopping { waiters, failed: false };
             }
-            State::Dozing { waiters, .. } => self.state = State::Dozing { waiters, stop: true },
+            dozing @ State::Dozing { .. } => {
+                self.state = dozing;
+                self.break_sleep_off(effects);
+            }
             // A start and a waking notice it themselves.
             other => self.state = other,
         }
@@ -212,9 +247,10 @@ impl Machine {
         }
         match &self.state {
             State::Starting { .. } => {
-                effects.push(Effect::CancelStart);
+                effects.push(Effect::Cancel);
                 self.broken_off();
             }
+            State::Sleeping { .. } => self.end_proven(VecDeque::new(), effects),
             State::Ready { .. } => self.rest(self.policy.rest, VecDeque::new(), effects),
             State::Draining { .. } => {
                 if let State::Draining { waiters, .. } = mem::replace(&mut self.state, State::Stopped) {
@@ -222,11 +258,7 @@ impl Machine {
                 }
             }
             State::BackingOff { .. } => self.state = State::Failed,
-            State::Stopped
-            | State::Dozing { .. }
-            | State::Sleeping
-            | State::Stopping { .. }
-            | State::Failed => {}
+            State::Stopped | State::Dozing { .. } | State::Stopping { .. } | State::Failed => {}
         }
     }
 
@@ -248,7 +280,7 @@ impl Machine {
     }
 
     /// A start that nobody waits for any more is no failure.
-    fn broken_off(&mut self) {
+    pub(super) fn broken_off(&mut self) {
         self.state = State::Stopping { waiters: VecDeque::new(), failed: false };
     }
 

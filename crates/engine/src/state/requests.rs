@@ -52,7 +52,7 @@ impl Machine {
                 effects.push(Effect::Refuse(waiter, self.resting(wait)));
                 return;
             }
-            State::Sleeping => {
+            State::Sleeping { .. } => {
                 self.wake(VecDeque::from([waiter]), effects);
                 return;
             }
@@ -64,12 +64,18 @@ impl Machine {
         queue.push_back(waiter);
     }
 
-    pub(super) fn left(&mut self, waiter: WaiterId, now: Instant) {
+    pub(super) fn left(&mut self, waiter: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
         match &mut self.state {
-            State::Starting { waiters, unwanted_since, .. } => {
+            State::Starting { waiters, unwanted_since, waking, yields } => {
                 waiters.retain(|other| *other != waiter);
-                if waiters.is_empty() && unwanted_since.is_none() {
-                    *unwanted_since = Some(now);
+                if !waiters.is_empty() {
+                    return;
+                }
+                unwanted_since.get_or_insert(now);
+                // Somebody else waits for its room, and nobody for it.
+                if *yields && !*waking {
+                    effects.push(Effect::Cancel);
+                    self.broken_off();
                 }
             }
             State::Ready { queue: waiters, .. }
@@ -77,7 +83,7 @@ impl Machine {
             | State::Stopping { waiters, .. }
             | State::Dozing { waiters, .. } => waiters.retain(|other| *other != waiter),
             // Answered meanwhile: a guard that nobody took comes back as a release.
-            State::Stopped | State::Sleeping | State::BackingOff { .. } | State::Failed => {}
+            State::Stopped | State::Sleeping { .. } | State::BackingOff { .. } | State::Failed => {}
         }
     }
 
@@ -111,9 +117,14 @@ impl Machine {
     }
 
     pub(super) fn suspect(&mut self, effects: &mut Vec<Effect>) {
-        if let State::Ready { checking: checking @ false, .. } = &mut self.state {
-            *checking = true;
-            effects.push(Effect::Check);
+        match &mut self.state {
+            State::Ready { checking: checking @ false, .. } => {
+                *checking = true;
+                effects.push(Effect::Check);
+            }
+            // Whoever waits for the others that run on it may wait for nothing.
+            State::Draining { in_flight: 2.., .. } => effects.push(Effect::Check),
+            _ => {}
         }
     }
 
@@ -125,24 +136,19 @@ impl Machine {
         }
     }
 
-    /// Requests that run on it are lost with it; those that wait get the next start, unless it fails again and again.
-    pub(super) fn broken(&mut self, error: EngineError, effects: &mut Vec<Effect>) {
-        match std::mem::replace(&mut self.state, State::Stopped) {
-            State::Ready { checking: true, queue, .. } => {
-                self.failed(error);
-                effects.push(Effect::EndProcess);
-                self.state = State::Stopping { waiters: queue, failed: true };
-            }
-            other => self.state = other,
+    /// It does not answer: as bad as if it had ended.
+    pub(super) fn broken(&mut self, error: EngineError, now: Instant, effects: &mut Vec<Effect>) {
+        let checked = matches!(
+            self.state,
+            State::Ready { checking: true, .. } | State::Draining { .. } | State::Dozing { .. }
+        );
+        if checked {
+            self.fell(error, now, effects);
         }
     }
 
     fn busy(&self) -> EngineError {
-        let waiting = match &self.state {
-            State::Ready { queue, .. } => queue.len(),
-            State::Starting { waiters, .. } | State::Draining { waiters, .. } => waiters.len(),
-            _ => 0,
-        };
+        let waiting = self.waiting();
         let turns = u32::try_from(waiting / self.policy.concurrency.max(1)).unwrap_or(u32::MAX);
         let retry_after = self.typical.saturating_mul(turns.saturating_add(1));
         EngineError::Busy {

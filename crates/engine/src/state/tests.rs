@@ -6,12 +6,14 @@ use std::collections::{BTreeSet, HashSet};
 use super::*;
 
 const IDLE: Duration = Duration::from_secs(60);
+const ASLEEP: Duration = Duration::from_secs(3600);
 
 fn policy() -> Policy {
     Policy {
         idle: Some(IDLE),
         drain: Duration::from_secs(30),
         unwanted: Some(Duration::from_secs(10)),
+        asleep: ASLEEP,
         proven: Duration::from_secs(60),
         concurrency: usize::MAX,
         queue: usize::MAX,
@@ -25,7 +27,12 @@ fn narrow() -> Policy {
 }
 
 fn released(start: u32) -> Event {
-    Event::Released { start, held: Duration::from_secs(4) }
+    Event::Released { start, held: Duration::from_secs(4), suspect: false }
+}
+
+/// By somebody whom it did not answer.
+fn released_in_doubt(start: u32) -> Event {
+    Event::Released { start, held: Duration::from_secs(120), suspect: true }
 }
 
 fn exited() -> EngineError {
@@ -67,6 +74,15 @@ impl Story {
         let mut story = Self::of(policy);
         assert_eq!(story.on(Event::Ask(1)), [Effect::Start]);
         assert_eq!(story.on(Event::Started), [Effect::Grant(1)]);
+        story
+    }
+
+    /// Up to sleep.
+    fn asleep() -> Self {
+        let mut story = Self::ready_with(narrow());
+        story.on(released(1));
+        assert_eq!(story.after(IDLE, Event::Tick), [Effect::Sleep]);
+        assert_eq!(story.on(Event::Slept), []);
         story
     }
 
@@ -123,7 +139,7 @@ fn a_stop_during_a_start_lets_everybody_down_and_breaks_it_off() {
     story.on(Event::Ask(1));
     let stopped = EngineError::Stopped { name: "e".to_owned() };
     let effects = story.on(Event::Stop { for_good: false });
-    assert_eq!(effects, [Effect::Refuse(1, stopped), Effect::CancelStart]);
+    assert_eq!(effects, [Effect::Refuse(1, stopped), Effect::Cancel]);
     // Ready in that very moment.
     assert_eq!(story.on(Event::Started), [Effect::EndProcess]);
     assert_eq!(story.on(Event::Ended), [Effect::StopsDone]);
@@ -138,7 +154,7 @@ fn a_start_that_nobody_waits_for_is_broken_off_unless_somebody_comes_again() {
     story.after(Duration::from_secs(9), Event::Ask(2));
     assert_eq!(story.after(Duration::from_secs(9), Event::Tick), []);
     story.on(Event::Left(2));
-    assert_eq!(story.after(Duration::from_secs(10), Event::Tick), [Effect::CancelStart]);
+    assert_eq!(story.after(Duration::from_secs(10), Event::Tick), [Effect::Cancel]);
     assert_eq!(story.on(Event::StartFailed { error: exited(), left: true }), [Effect::EndProcess]);
     assert_eq!(story.on(Event::Ended), [Effect::StopsDone]);
     assert_eq!((story.machine.state(), story.machine.failures), (&State::Stopped, 0), "it is no failure");
@@ -239,10 +255,82 @@ fn what_may_sleep_sleeps_when_idle_and_is_woken_by_the_next_request() {
     story.on(released(1));
     assert_eq!(story.after(IDLE, Event::Tick), [Effect::Sleep]);
     assert_eq!(story.on(Event::Slept), []);
-    assert_eq!((story.machine.state(), story.machine.deadline()), (&State::Sleeping, None));
+    assert_eq!(story.machine.state(), &State::Sleeping { since: story.now });
     assert_eq!(story.on(Event::Ask(2)), [Effect::Wake]);
     assert_eq!(story.on(Event::Started), [Effect::Grant(2)]);
     assert_eq!(story.machine.starts(), 1, "it is the same process");
+}
+
+#[test]
+fn what_sleeps_for_long_is_stopped() {
+    let mut story = Story::asleep();
+    assert_eq!(story.after(ASLEEP - Duration::from_millis(1), Event::Tick), []);
+    assert_eq!(story.after(Duration::from_millis(1), Event::Tick), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::Ended), [Effect::StopsDone]);
+    assert_eq!(story.machine.state(), &State::Stopped);
+    // Or when others want what it kept of their memory.
+    let mut story = Story::asleep();
+    assert_eq!(story.on(Event::Yield { start: 1 }), [Effect::EndProcess]);
+}
+
+#[test]
+fn what_cannot_be_woken_is_started_anew_for_those_who_wait() {
+    let mut story = Story::asleep();
+    story.on(Event::Ask(2));
+    story.on(Event::Ask(3));
+    assert_eq!(story.on(Event::StartFailed { error: exited(), left: true }), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::Ended), [Effect::StopsDone, Effect::Start]);
+    assert_eq!(story.on(Event::Started), [Effect::Grant(2)]);
+    assert_eq!((story.machine.starts(), story.machine.last_error()), (2, None));
+}
+
+#[test]
+fn what_has_no_room_to_wake_in_sleeps_on() {
+    let mut story = Story::asleep();
+    story.on(Event::Ask(2));
+    let effects = story.on(Event::StartFailed { error: no_room(), left: true });
+    assert_eq!(effects, [Effect::Refuse(2, no_room())]);
+    assert_eq!(story.machine.state(), &State::Sleeping { since: story.now });
+    assert_eq!(story.on(Event::Ask(3)), [Effect::Wake]);
+}
+
+#[test]
+fn a_waking_that_nobody_waits_for_any_more_goes_on_and_it_rests_again() {
+    let mut story = Story::asleep();
+    story.on(Event::Ask(2));
+    story.on(Event::Left(2));
+    assert_eq!(story.machine.deadline(), None);
+    assert_eq!(story.on(Event::Started), []);
+    assert_eq!(story.after(IDLE, Event::Tick), [Effect::Sleep]);
+}
+
+#[test]
+fn a_stop_does_not_wait_until_it_sleeps() {
+    let mut story = Story::ready_with(narrow());
+    story.on(released(1));
+    story.after(IDLE, Event::Tick);
+    assert_eq!(story.on(Event::Stop { for_good: false }), [Effect::Cancel]);
+    assert_eq!(story.on(Event::Stop { for_good: true }), [], "once is enough");
+    assert_eq!(story.on(Event::SleepFailed { error: exited() }), [Effect::EndProcess]);
+    assert_eq!(story.machine.last_error(), None, "that was no failure");
+    story.on(Event::Ended);
+    assert!(story.machine.is_over());
+}
+
+#[test]
+fn what_another_configuration_has_no_use_for_lets_what_runs_take_its_time() {
+    let mut story = Story::ready_with(narrow());
+    story.on(Event::Ask(2));
+    let over = EngineError::ShuttingDown { name: "e".to_owned() };
+    assert_eq!(story.on(Event::Retire), [Effect::Refuse(2, over.clone())]);
+    assert_eq!(story.machine.deadline(), None);
+    assert_eq!(story.on(Event::Ask(3)), [Effect::Refuse(3, over)]);
+    // Unless the agent ends meanwhile.
+    assert_eq!(story.on(Event::Stop { for_good: true }), []);
+    assert_eq!(story.machine.deadline(), Some(story.now + story.machine.policy.drain));
+    assert_eq!(story.on(released(1)), [Effect::EndProcess]);
+    story.on(Event::Ended);
+    assert!(story.machine.is_over());
 }
 
 #[test]
@@ -279,6 +367,14 @@ fn whoever_gives_way_serves_those_that_run_and_comes_back_for_those_that_wait() 
 }
 
 #[test]
+fn a_start_that_somebody_wants_the_room_of_goes_on_for_no_longer_than_somebody_waits_for_it() {
+    let mut story = Story::new();
+    story.on(Event::Ask(1));
+    assert_eq!(story.on(Event::Yield { start: 1 }), []);
+    assert_eq!(story.on(Event::Left(1)), [Effect::Cancel]);
+}
+
+#[test]
 fn an_idle_engine_gives_way_at_once() {
     let mut story = Story::ready();
     story.on(released(1));
@@ -305,12 +401,43 @@ fn a_suspected_engine_gets_nobody_new_until_it_has_answered() {
 }
 
 #[test]
+fn who_doubts_it_has_let_go_of_it_before_it_is_asked() {
+    let mut story = Story::ready_with(narrow());
+    story.on(Event::Ask(2));
+    assert_eq!(story.on(released_in_doubt(1)), [Effect::Check]);
+    assert!(story.machine.has_place(), "so there is a place for the question");
+    assert_eq!(story.on(Event::Sound { start: 1 }), [Effect::Grant(2)]);
+    // Others wait for it while it is to give way: they may wait for nothing.
+    let mut story = Story::ready();
+    story.on(Event::Ask(2));
+    story.on(Event::Yield { start: 1 });
+    assert_eq!(story.on(released_in_doubt(1)), [Effect::Check]);
+    assert_eq!(story.on(Event::Broken { start: 1, error: exited() }), [Effect::EndProcess]);
+}
+
+#[test]
+fn what_ran_for_long_and_broke_is_in_no_crash_loop() {
+    let mut story = Story::ready();
+    for start in 1..5 {
+        story.on(released(start));
+        story.after(Duration::from_secs(60), Event::Suspect { start });
+        story.on(Event::Ask(7));
+        story.on(Event::Broken { start, error: exited() });
+        assert_eq!(story.on(Event::Ended), [Effect::StopsDone, Effect::Start]);
+        assert_eq!(story.on(Event::Started), [Effect::Grant(7)]);
+    }
+}
+
+fn no_room() -> EngineError {
+    EngineError::NoRoom { name: "e".to_owned(), reason: String::new(), hint: String::new() }
+}
+
+#[test]
 fn what_has_no_room_does_not_rest() {
     let mut story = Story::new();
     for _ in 0..3 {
         assert_eq!(story.on(Event::Ask(9)), [Effect::Start]);
-        let (reason, hint) = (String::new(), String::new());
-        let error = EngineError::NoRoom { name: "e".to_owned(), reason, hint };
+        let error = no_room();
         story.on(Event::StartFailed { error, left: false });
         assert_eq!((story.machine.state(), story.machine.failures), (&State::Failed, 0));
     }
@@ -354,9 +481,12 @@ enum Move {
     Leave,
     ReleaseNewest,
     ReleaseOldest,
+    ReleaseInDoubt,
     Stop,
     StopForGood,
+    Retire,
     StartReady,
+    WakeHasNoRoom,
     StartFailsWithProcess,
     StartFailsWithout,
     Exit,
@@ -370,14 +500,17 @@ enum Move {
     SleepFails,
 }
 
-const MOVES: [Move; 18] = [
+const MOVES: [Move; 21] = [
     Move::Ask,
     Move::Leave,
     Move::ReleaseNewest,
     Move::ReleaseOldest,
+    Move::ReleaseInDoubt,
     Move::Stop,
     Move::StopForGood,
+    Move::Retire,
     Move::StartReady,
+    Move::WakeHasNoRoom,
     Move::StartFailsWithProcess,
     Move::StartFailsWithout,
     Move::Exit,
@@ -408,6 +541,13 @@ impl World {
                 (!world.guards.is_empty()).then_some(())?;
                 released(world.guards.remove(0))
             }
+            Move::ReleaseInDoubt => released_in_doubt(world.guards.pop()?),
+            Move::Retire => Event::Retire,
+            Move::WakeHasNoRoom => {
+                (world.starting && world.process == Process::Asleep).then_some(())?;
+                world.starting = false;
+                Event::StartFailed { error: no_room(), left: true }
+            }
             Move::Stop => Event::Stop { for_good: false },
             Move::StopForGood => Event::Stop { for_good: true },
             Move::StartReady => {
@@ -426,8 +566,11 @@ impl World {
                 Event::StartFailed { error: exited(), left: false }
             }
             Move::Exit => {
-                matches!(world.process, Process::Alive | Process::Asleep).then_some(())?;
-                world.process = Process::Dead;
+                matches!(world.process, Process::Alive | Process::Asleep | Process::Dozing).then_some(())?;
+                // One that is falling asleep is still told of by the task that has it.
+                if world.process != Process::Dozing {
+                    world.process = Process::Dead;
+                }
                 Event::Exited { start: world.machine.starts(), error: exited() }
             }
             Move::End => {
@@ -481,7 +624,9 @@ impl World {
                 self.process = Process::Dozing;
             }
             Effect::Check => assert_eq!(self.process, Process::Alive),
-            Effect::CancelStart => assert!(self.starting, "there is no start to break off"),
+            Effect::Cancel => {
+                assert!(self.starting || self.process == Process::Dozing, "there is nothing to break off");
+            }
             Effect::EndProcess => {
                 let there = matches!(self.process, Process::Alive | Process::Dead | Process::Asleep);
                 assert!(there && !self.starting, "there is no process to end");
@@ -517,8 +662,8 @@ impl World {
             State::Draining { in_flight, .. } => {
                 assert_eq!((self.process, *in_flight), (Process::Alive, current));
             }
-            State::Dozing { .. } => assert!(matches!(self.process, Process::Dozing | Process::Dead)),
-            State::Sleeping => assert_eq!((self.starting, self.process), (false, Process::Asleep)),
+            State::Dozing { .. } => assert_eq!(self.process, Process::Dozing),
+            State::Sleeping { .. } => assert_eq!((self.starting, self.process), (false, Process::Asleep)),
             State::Stopping { .. } => assert!(self.starting || self.process == Process::Ending),
             State::Stopped | State::BackingOff { .. } | State::Failed => {
                 assert_eq!((self.starting, self.process), (false, Process::None), "left behind");

@@ -41,6 +41,8 @@ const DEFAULT_START: HumanDuration = HumanDuration::from_secs(300);
 const VLLM_CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 const LLAMA_CONCURRENCY: NonZeroU32 = NonZeroU32::MIN;
 const DEFAULT_QUEUE: u32 = 32;
+/// A working day's pause; until then its weights are in the machine's memory.
+const DEFAULT_STANDBY: HumanDuration = HumanDuration::from_secs(4 * 60 * 60);
 
 /// As the file says it.
 #[derive(Deserialize)]
@@ -69,6 +71,7 @@ pub struct Entry {
     concurrency: Option<Spanned<NonZeroU32>>,
     queue: Option<Spanned<u32>>,
     swap: Option<Spanned<Swap>>,
+    standby_timeout: Option<Spanned<HumanDuration>>,
     prewarm: Option<Spanned<Prewarm>>,
     group: Option<Spanned<Name>>,
     memory: Option<Spanned<Memory>>,
@@ -107,7 +110,7 @@ impl Entry {
     }
 
     /// Every key that some type does not take: which types take it, and where it stands.
-    fn special_keys(&self) -> [SpecialKey; 19] {
+    fn special_keys(&self) -> [SpecialKey; 21] {
         fn at<T>(value: Option<&Spanned<T>>) -> Option<(u64, u64)> {
             value.map(place)
         }
@@ -133,9 +136,10 @@ impl Entry {
             ("concurrency", MANAGED, at(self.concurrency.as_ref())),
             ("queue", MANAGED, at(self.queue.as_ref())),
             ("swap", VLLM, at(self.swap.as_ref())),
+            ("standbyTimeout", VLLM, at(self.standby_timeout.as_ref())),
             ("prewarm", MANAGED, at(self.prewarm.as_ref())),
-            // And the two that say where its memory is.
-            ("group", MANAGED, at(self.group.as_ref()).or(at(self.memory.as_ref()))),
+            ("group", MANAGED, at(self.group.as_ref())),
+            ("memory", MANAGED, at(self.memory.as_ref())),
         ]
     }
 
@@ -150,8 +154,22 @@ impl Entry {
                 return foreign(key, at);
             }
         }
-        match (&self.command, &self.venv) {
-            (Some(_), Some(venv)) => foreign("venv` beside `command", place(venv)),
+        if let (Some(_), Some(venv)) = (&self.command, &self.venv) {
+            return foreign("venv` beside `command", place(venv));
+        }
+        // A key that would do nothing is an error.
+        let idle = |key: &str, at: (u64, u64), without: &str| {
+            let message = format!("`{key}` does nothing {without}");
+            Err(YamlError { line: at.0, column: at.1, message, hint: None })
+        };
+        let prewarm = self.prewarm.as_ref().map(|prewarm| prewarm.value);
+        match (&self.idle_timeout, &self.standby_timeout, prewarm) {
+            (Some(timeout), _, Some(Prewarm::Always)) => {
+                idle("idleTimeout", place(timeout), "beside `prewarm: always`, which keeps the engine")
+            }
+            (_, Some(timeout), _) if self.swap.as_ref().is_none_or(|swap| swap.value != Swap::Standby) => {
+                idle("standbyTimeout", place(timeout), "without `swap: standby`")
+            }
             _ => Ok(()),
         }
     }
@@ -227,6 +245,7 @@ fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, 
         concurrency: said(entry.concurrency).unwrap_or(concurrency),
         queue: said(entry.queue).unwrap_or(DEFAULT_QUEUE),
         swap: said(entry.swap).unwrap_or_default(),
+        standby_timeout: said(entry.standby_timeout).unwrap_or(DEFAULT_STANDBY),
         prewarm: said(entry.prewarm).unwrap_or_default(),
         group,
         memory: said(entry.memory),
@@ -242,6 +261,7 @@ fn check_limits(entry: &Entry) -> Result<(), YamlError> {
     };
     zero("idleTimeout", &entry.idle_timeout)?;
     zero("startTimeout", &entry.start_timeout)?;
+    zero("standbyTimeout", &entry.standby_timeout)?;
     if let Some(share) = entry.gpu_memory_utilization.as_ref().filter(|s| !(s.value > 0.0 && s.value <= 1.0))
     {
         return Err(wrong(share, "`gpuMemoryUtilization` is more than 0 and at most 1"));
