@@ -277,6 +277,153 @@ async fn a_changed_engine_lets_its_requests_end_and_an_unchanged_one_goes_on() {
 }
 
 #[tokio::test]
+async fn who_waits_for_an_engine_that_is_changed_gets_the_new_one() {
+    let world = World::new(&[("desk", "load 60000", "failoverFor: claude")]).await;
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let key = world.agent.local_key();
+    let change = async {
+        eventually("two wait", async || {
+            (world.engine("desk").await["queued"] == 2 && world.starts("desk") == 1).then_some(())
+        })
+        .await;
+        std::fs::write(world.models.path().join("desk"), "").unwrap();
+        let file = world.agent.config_file();
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(
+            &file,
+            config.replace("failoverFor: claude", "failoverFor: claude\n    idleTimeout: 1h"),
+        )
+        .unwrap();
+    };
+    let (central, own, ()) = futures::join!(
+        world.agent.chat("claude", &world.alice, false),
+        world.agent.chat("local/desk", &key, false),
+        change
+    );
+    assert_eq!(own.status(), StatusCode::OK, "{}", own.text().await.unwrap());
+    assert_eq!(header(&central, "mcpctl-served-by"), Some("desk"));
+    assert_eq!(world.starts("desk"), 2);
+}
+
+#[tokio::test]
+async fn who_waits_for_an_engine_that_stands_in_no_more_gets_the_primarys_error() {
+    let world = World::new(&[("desk", "load 60000", "failoverFor: claude")]).await;
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let change = async {
+        eventually("one waits", async || {
+            (world.engine("desk").await["queued"] == 1 && world.starts("desk") == 1).then_some(())
+        })
+        .await;
+        std::fs::write(world.models.path().join("desk"), "").unwrap();
+        let file = world.agent.config_file();
+        let config = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, config.replace("failoverFor: claude", "failoverFor: gpt\n    idleTimeout: 1h"))
+            .unwrap();
+    };
+    let (answer, ()) = futures::join!(world.agent.chat("claude", &world.alice, false), change);
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(header(&answer, "mcpctl-no-failover"), Some("local_failed"));
+    assert_eq!(world.starts("desk"), 1, "nothing ran for it");
+}
+
+#[tokio::test]
+async fn a_failure_is_learned_at_once_though_the_stand_in_takes_long() {
+    let world = World::new(&[("desk", "load 60000", "failoverFor: claude")]).await;
+    let file = world.agent.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}primary: {{breaker: {{failures: 1, open: 1h}}}}\n")).unwrap();
+    eventually("the change is in force", async || {
+        world.agent.log().contains("the configuration changed and is in force").then_some(())
+    })
+    .await;
+    world.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    let first = world.agent.chat("claude", &world.alice, false);
+    let others = async {
+        eventually("the first waits", async || (world.engine("desk").await["queued"] == 1).then_some(()))
+            .await;
+        let asked = world.provider.inferences().len();
+        let second = world.agent.chat("claude", &world.alice, false);
+        let seen = async {
+            eventually("the second waits too", async || {
+                (world.engine("desk").await["queued"] == 2).then_some(())
+            })
+            .await;
+            assert_eq!(world.provider.inferences().len(), asked, "the primary rests");
+            world.control("desk", "stop").await;
+        };
+        futures::join!(second, seen).0
+    };
+    let (first, second) = futures::join!(first, others);
+    // Nobody stood in after all, so the second asked the primary in the end.
+    assert_eq!(
+        (first.status(), second.status()),
+        (StatusCode::SERVICE_UNAVAILABLE, StatusCode::SERVICE_UNAVAILABLE)
+    );
+}
+
+#[tokio::test]
+async fn what_mcpd_says_of_its_provider_is_not_asked_again() {
+    let mut world = World::new(&[]).await;
+    world.provider.refuse().await;
+    let answer = world.agent.chat("claude", &world.alice, false).await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(header(&answer, "mcpctl-failure"), Some("connect"));
+    let log = world.mcpd.log();
+    assert_eq!(
+        log.matches("route=\"/v1/chat/completions\"").count(),
+        2,
+        "answered once, with one warning: {log}"
+    );
+}
+
+#[tokio::test]
+async fn a_log_that_is_followed_goes_on_with_the_next_start_and_does_not_hold_the_agent_up() {
+    let mut world = World::new(&[("desk", "", "")]).await;
+    let path = "/api/v1/engines/desk/logs?follow=true";
+    let mut log = world.agent.request(Method::GET, path, &world.agent.local_key()).send().await.unwrap();
+    for start in 1..=3 {
+        assert_eq!(world.control("desk", "start").await.status(), StatusCode::OK);
+        let mut said = String::new();
+        while !said.contains("fake engine on port") {
+            said += &String::from_utf8_lossy(&log.chunk().await.unwrap().expect("it goes on"));
+        }
+        assert_eq!(world.starts("desk"), start);
+        world.control("desk", "stop").await;
+    }
+    world.agent.terminate();
+    while log.chunk().await.unwrap().is_some() {}
+    assert!(world.agent.wait().success());
+    assert!(world.agent.log().contains("ended"), "{}", world.agent.log());
+}
+
+#[tokio::test]
+async fn asked_twice_the_agent_ends_at_once_and_its_engines_too() {
+    let mut world = World::new(&[("desk", "slow 20000", "")]).await;
+    assert_eq!(world.control("desk", "start").await.status(), StatusCode::OK);
+    let pid = world.engine("desk").await["pid"].as_u64().unwrap();
+    let key = world.agent.local_key();
+    let ends = async {
+        eventually("the request runs", async || (world.engine("desk").await["inFlight"] == 1).then_some(()))
+            .await;
+        world.agent.terminate();
+        eventually("it lets the request end", async || {
+            world.agent.log().contains("asked to end").then_some(())
+        })
+        .await;
+        world.agent.terminate();
+    };
+    let body = json!({"model": "local/desk", "messages": [{"role": "user", "content": "Hi"}]});
+    let request = world.agent.request(Method::POST, "/v1/chat/completions", &key).json(&body).send();
+    let (answer, ()) = futures::join!(request, ends);
+    assert!(answer.is_err(), "it was cut");
+    assert!(world.agent.wait().success());
+    eventually("its engine is gone", async || {
+        (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_server_without_a_named_model_is_asked_for_its_only_one() {
     let world = World::new(&[]).await;
     let desk = ModelServer::with_default(Reply::text("from the desk")).await;

@@ -3,7 +3,8 @@
 //! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `crash` ends
 //! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own,
 //! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens, `restless`
-//! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`, `slow MS` takes so long for each chat,
+//! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`, `deaf` only its health once there
+//! is a file `MODEL.deaf`, `slow MS` takes so long for each chat,
 //! `props JSON` is what it says of itself. It answers every chat with "from the engine", a stream in one piece per word.
 #![allow(
     clippy::unwrap_used,
@@ -85,6 +86,7 @@ fn main() {
         ready: begun + load,
         asleep: AtomicBool::new(false),
         hangs: says("hang").map(|_| format!("{model}.hang").into()),
+        deaf: says("deaf").map(|_| format!("{model}.deaf").into()),
         crashes: says("crash").is_some(),
         unready: says("unready").is_some(),
         slow: Duration::from_millis(says("slow").map_or(0, |ms| ms.parse().unwrap())),
@@ -104,6 +106,7 @@ struct Engine {
     ready: Instant,
     asleep: AtomicBool,
     hangs: Option<PathBuf>,
+    deaf: Option<PathBuf>,
     crashes: bool,
     unready: bool,
     slow: Duration,
@@ -128,7 +131,8 @@ impl Engine {
             .map_or(0, |(_, rest)| rest.lines().next().unwrap().trim().parse().unwrap());
         let mut body = vec![0; length];
         let _ = reader.read_exact(&mut body);
-        if self.hangs.as_ref().is_some_and(|file| file.exists()) {
+        let set = |file: &Option<PathBuf>| file.as_ref().is_some_and(|file| file.exists());
+        if set(&self.hangs) || (set(&self.deaf) && head.starts_with("POST /v1/")) {
             std::mem::forget(stream);
             return;
         }

@@ -48,7 +48,7 @@ const HEALTH: Duration = Duration::from_secs(2);
 /// Patience with the first completion, which may compile kernels.
 const WARM_UP: Duration = Duration::from_secs(120);
 /// Patience with a question to an engine that may have broken.
-const CHECK: Duration = Duration::from_secs(30);
+const CHECK: Duration = Duration::from_secs(15);
 /// Patience with falling asleep and waking, which copy all weights.
 const STANDBY: Duration = Duration::from_secs(120);
 /// How often a first completion may be refused before the engine counts as broken.

@@ -800,3 +800,52 @@ async fn after_the_machine_was_suspended_an_engine_has_to_answer_before_it_gets_
     assert_eq!(world.starts().len(), 2);
     engine.shutdown().await;
 }
+
+#[tokio::test]
+async fn an_engine_that_is_healthy_and_completes_nothing_is_ended_when_somebody_doubts_it() {
+    let world = World::new("deaf\n");
+    let engine =
+        world.engine_with(EngineOptions { concurrency: NonZeroU32::new(1), ..EngineOptions::default() });
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let deaf = format!("{}.deaf", world.spec.model);
+    std::fs::write(&deaf, "").unwrap();
+    guard.suspect();
+    let next = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.ensure_ready(soon()).await }
+    });
+    until("that is noticed", || engine.status().last_error.is_some()).await;
+    let error = engine.status().last_error.unwrap();
+    assert!(error.contains("does not answer any more: no completion within"), "{error}");
+    std::fs::remove_file(deaf).unwrap();
+    drop(next.await.unwrap().unwrap());
+    assert_eq!(world.starts().len(), 2);
+    engine.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_retired_engine_lets_what_runs_end_and_takes_nobody_new() {
+    let world = World::new("");
+    let options = EngineOptions { drain_timeout: Duration::from_millis(1), ..EngineOptions::default() };
+    let engine = world.engine_with(options);
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let pid = engine.status().pid.unwrap();
+    let retired = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.retire().await }
+    });
+    until("it drains", || engine.status().state == EngineState::Draining).await;
+    assert!(matches!(engine.ensure_ready(soon()).await, Err(EngineError::ShuttingDown { .. })));
+    // Longer than a stop would have let it.
+    tokio::time::timeout(Duration::from_millis(200), async {
+        while group(pid) == 1 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .unwrap_err();
+    drop(guard);
+    retired.await.unwrap();
+    until("it is over", || engine.is_over()).await;
+    assert_eq!(group(pid), 0);
+}

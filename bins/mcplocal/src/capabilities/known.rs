@@ -3,8 +3,10 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
+
+use tokio::time::Instant;
 
 use super::{Asked, Found};
 
@@ -87,5 +89,23 @@ impl Known {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<Found>)>> {
         self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capabilities::Capabilities;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_said_long_ago_is_known_and_not_fresh() {
+        let known = Known::default();
+        known.remember(Found { models: Vec::new(), model: None, capabilities: Capabilities::default() });
+        tokio::time::advance(FRESH - Duration::from_millis(1)).await;
+        assert!(known.fresh().is_some());
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(known.fresh().is_none() && known.last().is_some());
+        known.forget();
+        assert!(known.last().is_none());
     }
 }
