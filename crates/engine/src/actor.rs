@@ -298,13 +298,7 @@ impl Actor {
         let (starter, report) = (Arc::clone(&self.starter), self.report.clone());
         let Some(mut running) = self.running.take() else { return };
         tokio::spawn(async move {
-            let slept = match &running.endpoint {
-                Some(endpoint) => starter.sleep(endpoint).await,
-                None => Ok(()),
-            };
-            if slept.is_ok() {
-                drop(running.lease.take());
-            }
+            let slept = starter.sleep(&mut running).await;
             let _ = report.send(Report::Slept(running, slept));
         });
     }

@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::{
     actor::Actor,
-    arbiter::Placement,
+    arbiter::Claim,
     endpoint::EngineHost,
     error::EngineError,
     group,
@@ -36,7 +36,7 @@ pub struct Engine {
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<EngineStatus>,
     host: EngineHost,
-    placement: Placement,
+    claim: Claim,
     log: Arc<EngineLog>,
     next_waiter: Arc<AtomicU64>,
 }
@@ -83,11 +83,11 @@ impl Engine {
             starts: 0,
             last_error: None,
         });
-        let placement = options.placement.clone();
+        let claim = Claim::of(&options);
         let kept = host.clone();
         let starter = Starter { spec, options, host, log: Arc::clone(&log) };
         tokio::spawn(Actor::run(starter, told, commands.downgrade(), received));
-        Self { name, commands, status, host: kept, placement, log, next_waiter: Arc::default() }
+        Self { name, commands, status, host: kept, claim, log, next_waiter: Arc::default() }
     }
 
     /// Waits until the engine is ready, starting it if need be; everybody who waits shares one start. Whoever lets go
@@ -112,7 +112,7 @@ impl Engine {
 
     /// Waits until a start would make no other engine give way.
     pub async fn until_vacant(&self) {
-        self.host.arbiter.until_vacant(&self.placement).await;
+        self.host.arbiter.until_vacant(&self.claim).await;
     }
 
     /// Lets running requests end, then stops the engine; the next request starts it again.

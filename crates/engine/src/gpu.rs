@@ -1,13 +1,22 @@
 //! The memory of this machine's GPUs, as their drivers tell it. Where there is no driver, nothing is known, and nobody
 //! guesses.
 
+mod visible;
+
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
+pub(crate) use visible::Visible;
+
 /// Memory of one GPU, bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Gpu {
+    /// Its number among those of its driver.
+    pub index: u32,
+    /// Its name in the whole world, `GPU-…`, where the driver tells.
+    pub uuid: Option<String>,
+    pub(crate) maker: Maker,
     /// What the driver calls it.
     pub name: String,
     /// All there is.
@@ -16,17 +25,27 @@ pub struct Gpu {
     pub free: u64,
 }
 
+/// Whose driver it is, which decides what variables say which GPUs an engine sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Maker {
+    Nvidia,
+    Amd,
+}
+
 /// How long a driver may take to answer; a GPU that sleeps wakes for the question.
 const PATIENCE: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
+/// What a processor's own graphics set aside of the machine's memory is at most 2 GiB by default, and no model goes there:
+/// if it counted as a GPU, a server that runs on the processor would be told that it has no room. Cards have more.
+const SMALLEST_CARD: u64 = 3 << 30;
 
 /// Where drivers are asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Drivers {
     /// NVIDIA's own program, which comes with the driver.
-    nvidia_smi: PathBuf,
+    pub(crate) nvidia_smi: PathBuf,
     /// The kernel's directory of graphics cards, where amdgpu tells its memory.
-    drm: PathBuf,
+    pub(crate) drm: PathBuf,
 }
 
 impl Default for Drivers {
@@ -36,12 +55,6 @@ impl Default for Drivers {
 }
 
 impl Drivers {
-    /// Drivers that are played.
-    #[cfg(test)]
-    pub(crate) fn at(nvidia_smi: PathBuf, drm: PathBuf) -> Self {
-        Self { nvidia_smi, drm }
-    }
-
     /// Every GPU whose driver can be asked; empty where there is none.
     pub(crate) async fn gpus(&self) -> Vec<Gpu> {
         let nvidia = self.nvidia().await;
@@ -50,7 +63,7 @@ impl Drivers {
 
     async fn nvidia(&self) -> Vec<Gpu> {
         let asked = Command::new(&self.nvidia_smi)
-            .args(["--query-gpu=name,memory.total,memory.free", "--format=csv,noheader,nounits"])
+            .args(["--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits"])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
@@ -65,31 +78,48 @@ impl Drivers {
 
     fn amd(&self) -> Vec<Gpu> {
         let Ok(cards) = std::fs::read_dir(&self.drm) else { return Vec::new() };
-        let mut gpus: Vec<Gpu> = cards
+        let mut found: Vec<(u32, Gpu)> = cards
             .flatten()
             .filter_map(|card| {
                 let name = card.file_name().into_string().ok()?;
                 // Connectors lie beside the cards, as `card0-DP-1`.
-                name.strip_prefix("card")?.parse::<u32>().ok()?;
-                let bytes = |file: &str| {
-                    let text = std::fs::read_to_string(card.path().join("device").join(file)).ok()?;
-                    text.trim().parse::<u64>().ok()
-                };
+                let number = name.strip_prefix("card")?.parse().ok()?;
+                let text = |file: &str| std::fs::read_to_string(card.path().join("device").join(file)).ok();
+                let bytes = |file: &str| text(file)?.trim().parse::<u64>().ok();
                 let (total, used) = (bytes("mem_info_vram_total")?, bytes("mem_info_vram_used")?);
-                Some(Gpu { name: format!("amdgpu {name}"), total, free: total.saturating_sub(used) })
+                let gpu = Gpu {
+                    index: 0,
+                    uuid: text("unique_id").map(|id| format!("GPU-{}", id.trim())),
+                    maker: Maker::Amd,
+                    name: format!("amdgpu {name}"),
+                    total,
+                    free: total.saturating_sub(used),
+                };
+                Some((number, gpu))
             })
             .collect();
-        gpus.sort_by(|a, b| a.name.cmp(&b.name));
-        gpus
+        found.sort_by_key(|(number, _)| *number);
+        // The numbers of ROCm count all that there are, and no other driver's cards.
+        let numbered = (0..).zip(found).map(|(index, (_, gpu))| Gpu { index, ..gpu });
+        numbered.filter(|gpu| gpu.total >= SMALLEST_CARD).collect()
     }
 }
 
-/// `NVIDIA RTX 4090, 24564, 23012`: mebibytes. A card that cannot tell says `[N/A]`.
+/// `0, GPU-5f0c…, NVIDIA RTX 4090, 24564, 23012`: mebibytes. A card that cannot tell says `[N/A]`.
 fn nvidia_line(line: &str) -> Option<Gpu> {
-    let mut fields = line.rsplitn(3, ',').map(str::trim);
+    let mut fields = line.splitn(3, ',').map(str::trim);
+    let (index, uuid, rest) = (fields.next()?, fields.next()?, fields.next()?);
+    let mut fields = rest.rsplitn(3, ',').map(str::trim);
     let (free, total, name) = (fields.next()?, fields.next()?, fields.next()?);
     let mebibytes = |text: &str| text.parse::<u64>().ok().map(|count| count * MIB);
-    Some(Gpu { name: name.to_owned(), total: mebibytes(total)?, free: mebibytes(free)? })
+    Some(Gpu {
+        index: index.parse().ok()?,
+        uuid: Some(uuid.to_owned()),
+        maker: Maker::Nvidia,
+        name: name.to_owned(),
+        total: mebibytes(total)?,
+        free: mebibytes(free)?,
+    })
 }
 
 /// What the drivers of this machine tell; for people who look for what is wrong.
@@ -114,10 +144,18 @@ mod tests {
     #[tokio::test]
     async fn nvidia_tells_mebibytes_and_what_it_cannot_tell_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        let said = "echo 'NVIDIA GeForce RTX 4090, 24564, 23012'; echo 'NVIDIA GB10, [N/A], [N/A]'";
+        let said = "case $1 in --query-gpu=index,uuid,name,memory.total,memory.free) ;; *) exit 2;; esac
+            echo '0, GPU-aa-bb, NVIDIA GB10, [N/A], [N/A]'; echo '1, GPU-cc-dd, NVIDIA RTX 4090, 24564, 23012'";
         let gpus = drivers(dir.path(), said).gpus().await;
-        let name = "NVIDIA GeForce RTX 4090".to_owned();
-        assert_eq!(gpus, [Gpu { name, total: 24564 * MIB, free: 23012 * MIB }]);
+        let card = Gpu {
+            index: 1,
+            uuid: Some("GPU-cc-dd".to_owned()),
+            maker: Maker::Nvidia,
+            name: "NVIDIA RTX 4090".to_owned(),
+            total: 24564 * MIB,
+            free: 23012 * MIB,
+        };
+        assert_eq!(gpus, [card]);
     }
 
     #[tokio::test]
@@ -128,23 +166,39 @@ mod tests {
         assert_eq!(nowhere.gpus().await, []);
     }
 
+    /// A card as the kernel shows it; mebibytes.
+    fn card(drivers: &Drivers, name: &str, total: u64, used: u64) {
+        let device = drivers.drm.join(name).join("device");
+        std::fs::create_dir_all(&device).unwrap();
+        std::fs::write(device.join("mem_info_vram_total"), format!("{}\n", total * MIB)).unwrap();
+        std::fs::write(device.join("mem_info_vram_used"), format!("{}\n", used * MIB)).unwrap();
+    }
+
     #[tokio::test]
-    async fn the_kernel_tells_of_amd_cards() {
+    async fn the_kernel_tells_of_amd_cards_in_the_order_of_their_numbers() {
         let dir = tempfile::tempdir().unwrap();
         let drivers = drivers(dir.path(), "exit 9");
-        for (card, total, used) in
-            [("card1", "8000", "1000"), ("card0", "16000", "0"), ("card0-DP-1", "1", "0")]
-        {
-            let device = drivers.drm.join(card).join("device");
-            std::fs::create_dir_all(&device).unwrap();
-            std::fs::write(device.join("mem_info_vram_total"), format!("{total}\n")).unwrap();
-            std::fs::write(device.join("mem_info_vram_used"), format!("{used}\n")).unwrap();
-        }
+        card(&drivers, "card10", 8000, 1000);
+        card(&drivers, "card2", 16000, 0);
+        card(&drivers, "card2-DP-1", 9000, 0);
+        std::fs::write(drivers.drm.join("card2/device/unique_id"), "a1b2\n").unwrap();
         let found: Vec<_> =
-            drivers.gpus().await.into_iter().map(|gpu| (gpu.name, gpu.total, gpu.free)).collect();
-        assert_eq!(
-            found,
-            [("amdgpu card0".to_owned(), 16000, 16000), ("amdgpu card1".to_owned(), 8000, 7000)]
-        );
+            drivers.gpus().await.into_iter().map(|gpu| (gpu.index, gpu.uuid, gpu.name, gpu.free)).collect();
+        let expected = [
+            (0, Some("GPU-a1b2".to_owned()), "amdgpu card2".to_owned(), 16000 * MIB),
+            (1, None, "amdgpu card10".to_owned(), 7000 * MIB),
+        ];
+        assert_eq!(found, expected);
+    }
+
+    #[tokio::test]
+    async fn what_a_processor_sets_aside_for_its_own_graphics_is_no_gpu() {
+        let dir = tempfile::tempdir().unwrap();
+        let drivers = drivers(dir.path(), "exit 9");
+        card(&drivers, "card0", 512, 100);
+        assert_eq!(drivers.gpus().await, []);
+        card(&drivers, "card1", 8000, 0);
+        let found: Vec<_> = drivers.gpus().await.into_iter().map(|gpu| (gpu.index, gpu.total)).collect();
+        assert_eq!(found, [(1, 8000 * MIB)], "it is counted all the same, as ROCm counts it");
     }
 }

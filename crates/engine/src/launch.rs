@@ -34,6 +34,9 @@ impl EngineSpec {
         let mut args: Vec<OsString> = Vec::new();
         let mut env: Vec<(String, OsString)> = Vec::new();
         let mut set = |name: &str, value: OsString| env.push((name.to_owned(), value));
+        // Numbers of GPUs mean what the driver's own program means, and not the fastest first: by them it is known whose
+        // memory an engine takes.
+        set("CUDA_DEVICE_ORDER", "PCI_BUS_ID".into());
         match self.kind {
             EngineKind::LlamaServer => {
                 args.extend(["-m".into(), model.into()]);
@@ -197,7 +200,8 @@ mod tests {
             "-m {model} --host 127.0.0.1 --port 4711 --alias tiny.Q4 -c 2048 -np 1 --no-ui --offline --sse-ping-interval 1"
         );
         assert_eq!(line(&llama), expected);
-        assert_eq!(llama.env, [("LLAMA_API_KEY".to_owned(), OsString::from("k3y"))]);
+        let env = [("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("LLAMA_API_KEY", "k3y")];
+        assert_eq!(llama.env, env.map(|(name, value)| (name.to_owned(), OsString::from(value))));
 
         let hub = launch(&spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B"), &options);
         assert_eq!(
@@ -218,13 +222,17 @@ mod tests {
         let options = EngineOptions {
             api_name: Some("qwen".to_owned()),
             extra_args: vec!["--enforce-eager".to_owned()],
-            env: [("VLLM_NO_USAGE_STATS".to_owned(), "0".to_owned())].into_iter().collect(),
+            env: [("VLLM_NO_USAGE_STATS", "0"), ("CUDA_DEVICE_ORDER", "FASTEST_FIRST")]
+                .into_iter()
+                .map(|(name, value)| (name.to_owned(), value.to_owned()))
+                .collect(),
             ..EngineOptions::default()
         };
         let launch = launch(&spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B"), &options);
         let line = line(&launch);
         assert!(line.contains("--served-model-name qwen ") && line.ends_with(" --enforce-eager"), "{line}");
         assert_eq!(value(&launch, "VLLM_NO_USAGE_STATS"), Some("0"));
+        assert_eq!(value(&launch, "CUDA_DEVICE_ORDER"), Some("FASTEST_FIRST"));
         let options = EngineOptions { extra_args: vec!["--port=1".to_owned()], ..options };
         assert!(spec(EngineKind::Vllm, "gpt2").launch(&options, 4711, "k3y").is_err());
     }

@@ -7,7 +7,7 @@ use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    arbiter::{Lease, Party},
+    arbiter::{Claim, Lease, Party},
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
     group,
@@ -19,8 +19,8 @@ use crate::{
     status::Phase,
 };
 
-/// An engine with its process. It has an endpoint once it has answered a completion, and room in the GPU's memory unless
-/// it sleeps.
+/// An engine with its process. It has an endpoint once it has answered a completion, and a lease for what it holds of the
+/// GPU's memory, which is little while it sleeps.
 pub(crate) struct Running {
     pub(crate) process: Box<Process>,
     pub(crate) endpoint: Option<Arc<Endpoint>>,
@@ -88,7 +88,7 @@ impl Starter {
     where
         F: Fn(Told) + Send + Sync,
     {
-        let lease = self.room(party, &line).await?;
+        let mut lease = self.room(party, None, &line).await?;
         let limit = Instant::now() + self.spec.start_timeout;
         let result = match self.once(limit, &line).await {
             // Somebody took the port between our look and the engine's bind: once more on another.
@@ -103,21 +103,30 @@ impl Starter {
         };
         // What is left of a failed start holds memory until it is gone.
         match result {
-            Ok(running) => Ok(Running { lease: Some(lease), ..running }),
+            Ok(running) => {
+                lease.settled();
+                Ok(Running { lease: Some(lease), ..running })
+            }
             Err(Failed { error, left }) => {
                 Err(Failed { error, left: left.map(|running| Running { lease: Some(lease), ..running }) })
             }
         }
     }
 
-    async fn room<F>(&self, party: Party, line: &Line<F>) -> Result<Lease, EngineError>
+    async fn room<F>(
+        &self,
+        party: Party,
+        asleep: Option<&Lease>,
+        line: &Line<F>,
+    ) -> Result<Lease, EngineError>
     where
         F: Fn(Told) + Send + Sync,
     {
+        let claim = Claim::of(&self.options);
         (line.tell)(Told { phase: Phase::WaitingForRoom, percent: None, at: None });
         let mut cancelled = line.cancelled.clone();
         tokio::select! {
-            lease = self.host.arbiter.lease(&self.options.placement, party) => lease,
+            lease = self.host.arbiter.lease(&claim, party, asleep) => lease,
             _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
         }
     }
@@ -228,7 +237,7 @@ impl Starter {
         let Some(endpoint) = running.endpoint.clone() else {
             return Err(Failed { error: self.standby("wake", "it has no address"), left: Some(running) });
         };
-        match self.room(party, &line).await {
+        match self.room(party, running.lease.as_ref(), &line).await {
             Ok(lease) => running.lease = Some(lease),
             Err(error) => return Err(Failed { error, left: Some(running) }),
         }
@@ -242,15 +251,23 @@ impl Starter {
             self.until_it_answers(&http, &endpoint).await
         };
         match self.watched(&running.process, limit, &line, step).await {
-            Ok(()) => Ok(running),
+            Ok(()) => {
+                running.lease.iter_mut().for_each(Lease::settled);
+                Ok(running)
+            }
             Err(error) => Err(Failed { error, left: Some(running) }),
         }
     }
 
     /// Has the engine give its GPU memory back and keep its weights in the machine's: vLLM's sleep, level 1.
-    pub(crate) async fn sleep(&self, endpoint: &Endpoint) -> Result<(), EngineError> {
+    pub(crate) async fn sleep(&self, running: &mut Running) -> Result<(), EngineError> {
+        let Some(endpoint) = &running.endpoint else { return Ok(()) };
         let http = client().map_err(|error| self.standby("sleep", &error.to_string()))?;
-        self.control(&http, endpoint, "sleep", "/sleep?level=1").await
+        let falls_asleep = self.control(&http, endpoint, "sleep", "/sleep?level=1");
+        match &mut running.lease {
+            Some(lease) => lease.sleep(falls_asleep).await,
+            None => falls_asleep.await,
+        }
     }
 
     async fn control(

@@ -15,8 +15,8 @@ use std::{
 };
 
 use mcpctl_engine::{
-    Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Phase, SuspendClock,
-    sweep,
+    Arbiter, Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Need,
+    Phase, Placement, SuspendClock, sweep,
 };
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -772,6 +772,65 @@ async fn a_sleeper_leaves_its_room_to_others() {
     assert_eq!((one.starts().len(), second.status().state), (1, EngineState::Stopped));
     first.shutdown().await;
     second.shutdown().await;
+}
+
+/// A host whose driver is a script that knows a GPU of 24 GiB with `$free` MiB free; `script` sets it.
+fn with_driver(world: &World, script: &str) -> EngineHost {
+    let program = world.dir.path().join("nvidia-smi");
+    let lines = format!("#!/bin/sh\n{script}\necho \"0, GPU-aa, RTX, 24576, $free\"\n");
+    std::fs::write(&program, lines).unwrap();
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    EngineHost { arbiter: Arc::new(Arbiter::asking(program)), ..world.host() }
+}
+
+fn needing(need: Need) -> EngineOptions {
+    let placement = Placement { need, ..Placement::default() };
+    EngineOptions { placement, ..EngineOptions::default() }
+}
+
+#[tokio::test]
+async fn engines_that_fit_beside_each_other_start_one_after_the_other() {
+    let (one, two) = (World::new("load 500\n"), World::new(""));
+    let host = with_driver(&one, "free=24000");
+    let first = Engine::with_options(one.spec.clone(), needing(Need::Bytes(10 << 30)), host.clone());
+    let spec = EngineSpec { name: "other".to_owned(), ..two.spec.clone() };
+    let second = Engine::with_options(spec, needing(Need::Bytes(10 << 30)), host);
+    let both = tokio::spawn({
+        let (first, second) = (first.clone(), second.clone());
+        async move { tokio::try_join!(first.ensure_ready(soon()), second.ensure_ready(soon())) }
+    });
+    until("the first loads", || first.status().phase == Some(Phase::Loading)).await;
+    assert_eq!((second.status().phase, two.starts().len()), (Some(Phase::WaitingForRoom), 0));
+    drop(both.await.unwrap().unwrap());
+    assert_eq!((first.status().state, second.status().state), (EngineState::Ready, EngineState::Ready));
+    first.shutdown().await;
+    second.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_sleeper_that_left_something_behind_is_woken_all_the_same() {
+    let (mut one, two) = (World::vllm(""), World::new(""));
+    one.spec.idle_timeout = Duration::from_millis(100);
+    // Asleep it keeps 4 of its 22 GiB.
+    let script = format!(
+        "case $(grep -e 'key' -e 'falls asleep' -e 'wakes' {}/fake.log | tail -n 1) in
+            *asleep*) free=20480;; '') free=24576;; *) free=2048;; esac",
+        one.dir.path().display()
+    );
+    let host = with_driver(&one, &script);
+    let options = EngineOptions { standby: true, ..needing(Need::Share { of: 0.9, gpus: 1 }) };
+    let engine = Engine::with_options(one.spec.clone(), options, host.clone());
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    until("it sleeps", || engine.status().state == EngineState::Sleeping).await;
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    assert_eq!(one.starts().len(), 1);
+    let spec = EngineSpec { name: "other".to_owned(), ..two.spec.clone() };
+    let beside = Engine::with_options(spec, needing(Need::Bytes(1 << 30)), host);
+    drop(beside.ensure_ready(soon()).await.unwrap());
+    assert_eq!(engine.status().state, EngineState::Ready);
+    drop(guard);
+    engine.shutdown().await;
+    beside.shutdown().await;
 }
 
 #[tokio::test]

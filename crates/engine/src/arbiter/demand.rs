@@ -1,0 +1,297 @@
+//! What an engine takes of the memory of its group: how much, of which GPUs, and whether that fits and is free. Pure: what
+//! drivers tell is given.
+
+use super::{Need, Placement};
+use crate::gpu::Gpu;
+
+/// What an engine takes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Demand {
+    /// Bytes in all; none: it is alone in its group.
+    pub(super) need: Option<u64>,
+    /// Bytes that the group was said to have.
+    pub(super) declared: Option<u64>,
+    /// The GPUs that it takes them of; empty where no driver tells of any that it sees.
+    pub(super) parts: Vec<Part>,
+    /// Whether it takes them wherever there are some, and not just as much of each GPU as `parts` say.
+    pub(super) pooled: bool,
+}
+
+/// What it takes of one GPU, bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Part {
+    pub(super) gpu: u32,
+    pub(super) total: u64,
+    pub(super) bytes: u64,
+}
+
+/// Why there can never be room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Never {
+    GpusMissing { wanted: u32, seen: usize },
+    TooBig { need: u64, capacity: u64 },
+}
+
+impl Demand {
+    /// Of an engine that sees these GPUs.
+    ///
+    /// # Errors
+    /// When there can never be room for it.
+    pub(super) fn of(place: &Placement, seen: &[Gpu]) -> Result<Self, Never> {
+        let declared = place.capacity;
+        let all: u64 = sum(seen.iter().map(|gpu| gpu.total));
+        let part = |gpu: &Gpu, bytes| Part { gpu: gpu.index, total: gpu.total, bytes };
+        let demand = match place.need {
+            Need::Unknown => {
+                let parts = seen.iter().map(|gpu| part(gpu, 0)).collect();
+                Self { need: None, declared, parts, pooled: true }
+            }
+            // Layers are spread by how large the GPUs are.
+            Need::Bytes(bytes) => {
+                let parts = seen.iter().map(|gpu| part(gpu, portion(bytes, gpu.total, all))).collect();
+                Self { need: Some(bytes), declared, parts, pooled: true }
+            }
+            // Without a driver only what the group was said to have can be shared.
+            Need::Share { of, .. } if seen.is_empty() => {
+                let need = declared.map(|capacity| share(capacity, of));
+                Self { need, declared, parts: Vec::new(), pooled: false }
+            }
+            Need::Share { gpus: wanted, .. } if wanted as usize > seen.len() => {
+                return Err(Never::GpusMissing { wanted, seen: seen.len() });
+            }
+            Need::Share { of, gpus } => {
+                let first = seen.iter().take(gpus as usize);
+                let parts: Vec<_> = first.map(|gpu| part(gpu, share(gpu.total, of))).collect();
+                let need = Some(sum(parts.iter().map(|part| part.bytes)));
+                Self { need, declared, parts, pooled: false }
+            }
+        };
+        match demand.need.zip(demand.capacity()) {
+            Some((need, capacity)) if need > capacity => Err(Never::TooBig { need, capacity }),
+            _ => Ok(demand),
+        }
+    }
+
+    /// What waking needs of the driver, by what came free of each GPU when it fell asleep.
+    pub(super) fn to_wake(&self, released: &[(u32, u64)]) -> Self {
+        // More than it had came from somebody else.
+        let most = |part: &Part| if self.pooled { self.need.unwrap_or(part.total) } else { part.bytes };
+        let came_free = |gpu| released.iter().find(|(other, _)| *other == gpu).map_or(0, |(_, bytes)| *bytes);
+        let parts: Vec<_> = self
+            .parts
+            .iter()
+            .map(|part| Part { bytes: came_free(part.gpu).min(most(part)), ..part.clone() })
+            .collect();
+        let need = Some(sum(parts.iter().map(|part| part.bytes)));
+        Self { need, declared: self.declared, parts, pooled: false }
+    }
+
+    /// All there is for it, where that is known.
+    fn capacity(&self) -> Option<u64> {
+        self.declared
+            .or_else(|| (!self.parts.is_empty()).then(|| sum(self.parts.iter().map(|part| part.total))))
+    }
+
+    /// Whether both may take memory of the same GPU; where no driver told of which, they may.
+    pub(super) fn shares_gpus(&self, other: &Self) -> bool {
+        self.parts.is_empty()
+            || other.parts.is_empty()
+            || self.parts.iter().any(|part| other.parts.iter().any(|theirs| theirs.gpu == part.gpu))
+    }
+
+    /// Whether the other counts where there has to be room for this one: not where both are known to take what they need
+    /// of different GPUs.
+    pub(super) fn touches(&self, other: &Self) -> bool {
+        let known = self.declared.is_none() && self.need.is_some() && other.need.is_some();
+        !known || self.shares_gpus(other)
+    }
+
+    /// Whether it fits beside others that it touches.
+    pub(super) fn fits_beside<'a>(&self, others: impl Iterator<Item = &'a Self> + Clone) -> bool {
+        if others.clone().next().is_none() {
+            return true;
+        }
+        let Some(need) = self.need else { return false };
+        if others.clone().any(|other| other.need.is_none()) {
+            return false;
+        }
+        if let Some(capacity) = self.declared {
+            return sum(others.filter_map(|other| other.need)).saturating_add(need) <= capacity;
+        }
+        if self.parts.is_empty() {
+            return false;
+        }
+        let taken = |part: &Part| sum(others.clone().map(|other| other.takes_of(part.gpu)));
+        if self.pooled {
+            let total = sum(self.parts.iter().map(|part| part.total));
+            sum(self.parts.iter().map(taken)).saturating_add(need) <= total
+        } else {
+            self.parts.iter().all(|part| taken(part).saturating_add(part.bytes) <= part.total)
+        }
+    }
+
+    fn takes_of(&self, gpu: u32) -> u64 {
+        if self.parts.is_empty() {
+            // No driver told of which.
+            return self.need.unwrap_or(u64::MAX);
+        }
+        self.parts.iter().find(|part| part.gpu == gpu).map_or(0, |part| part.bytes)
+    }
+
+    /// Whether a driver's reading says that it is free. A driver that stopped answering knows no more than none.
+    pub(super) fn is_free(&self, read: &[Gpu]) -> bool {
+        if self.pooled {
+            self.ours(read).next().is_none() || self.free(read) >= self.need.unwrap_or(0)
+        } else {
+            self.parts.iter().all(|part| {
+                read.iter().find(|gpu| gpu.index == part.gpu).is_none_or(|gpu| gpu.free >= part.bytes)
+            })
+        }
+    }
+
+    /// What is free of its GPUs, bytes.
+    pub(super) fn free(&self, read: &[Gpu]) -> u64 {
+        sum(self.ours(read).map(|gpu| gpu.free))
+    }
+
+    /// What there is and what is free, for people; of GPUs that are not all, with their numbers.
+    pub(super) fn told(&self, read: &[Gpu]) -> String {
+        let total = sum(self.ours(read).map(|gpu| gpu.total));
+        let said = format!("{} of {} are free", gib(self.free(read)), gib(total));
+        let ours: Vec<_> = self.ours(read).map(|gpu| gpu.index.to_string()).collect();
+        if ours.len() == read.len() { said } else { format!("{said} on GPU {}", ours.join(", ")) }
+    }
+
+    /// How much more each of its GPUs has free at the second reading; nothing where one of them cannot be read.
+    pub(super) fn came_free(&self, before: &[Gpu], after: &[Gpu]) -> Option<Vec<(u32, u64)>> {
+        let free =
+            |read: &[Gpu], part: &Part| read.iter().find(|gpu| gpu.index == part.gpu).map(|gpu| gpu.free);
+        let more = |part: &Part| Some((part.gpu, free(after, part)?.saturating_sub(free(before, part)?)));
+        self.parts.iter().map(more).collect()
+    }
+
+    fn ours<'a>(&'a self, read: &'a [Gpu]) -> impl Iterator<Item = &'a Gpu> {
+        read.iter().filter(|gpu| self.parts.iter().any(|part| part.gpu == gpu.index))
+    }
+}
+
+impl Never {
+    /// Why, and what to do.
+    pub(super) fn told(&self) -> (String, &'static str) {
+        match self {
+            Self::GpusMissing { wanted, seen } => {
+                let said = format!("wants {wanted} GPUs, and sees {seen}");
+                (said, "lower `tensorParallelSize`")
+            }
+            Self::TooBig { need, capacity } => {
+                let said = format!("needs {}, and there are {} in all", gib(*need), gib(*capacity));
+                (said, "choose a smaller model, or give it less memory")
+            }
+        }
+    }
+}
+
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "bytes of memory, to be compared and shown; the share is between 0 and 1"
+)]
+fn share(total: u64, of: f64) -> u64 {
+    (total as f64 * of) as u64
+}
+
+/// Of some bytes, what belongs to a part of the whole.
+fn portion(bytes: u64, part: u64, whole: u64) -> u64 {
+    let portion = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
+    u64::try_from(portion).unwrap_or(u64::MAX)
+}
+
+fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
+    bytes.fold(0, u64::saturating_add)
+}
+
+pub(super) fn gib(bytes: u64) -> String {
+    let tenths = bytes.saturating_mul(10) >> 30;
+    format!("{}.{} GiB", tenths / 10, tenths % 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::Maker;
+
+    const GB: u64 = 1 << 30;
+
+    /// GPUs of so many GiB, of which so many are free.
+    fn gpus(sizes: &[(u64, u64)]) -> Vec<Gpu> {
+        let gpu = |(index, (total, free)): (u32, &(u64, u64))| Gpu {
+            index,
+            uuid: None,
+            maker: Maker::Nvidia,
+            name: String::new(),
+            total: total * GB,
+            free: free * GB,
+        };
+        (0..).zip(sizes).map(gpu).collect()
+    }
+
+    const TWO: &[(u64, u64)] = &[(24, 24), (24, 24)];
+
+    fn demand(need: Need, capacity: Option<u64>, seen: &[Gpu]) -> Demand {
+        let place = Placement { need, capacity, ..Placement::default() };
+        Demand::of(&place, seen).unwrap()
+    }
+
+    fn share(of: f64, count: u32) -> Demand {
+        demand(Need::Share { of, gpus: count }, None, &gpus(TWO))
+    }
+
+    fn bytes(gib: u64, seen: &[Gpu]) -> Demand {
+        demand(Need::Bytes(gib * GB), None, seen)
+    }
+
+    fn fit(one: &Demand, other: &Demand) -> bool {
+        one.fits_beside(std::iter::once(other))
+    }
+
+    #[test]
+    fn a_share_has_to_fit_on_each_of_its_gpus() {
+        assert_eq!((share(0.5, 1).need, share(0.5, 2).need), (Some(12 * GB), Some(24 * GB)));
+        assert!(fit(&share(0.5, 2), &share(0.5, 1)));
+        assert!(!fit(&share(0.5, 2), &share(0.75, 1)), "although there would be enough of both");
+        let only_the_second = demand(Need::Share { of: 1.0, gpus: 1 }, None, &gpus(TWO)[1..]);
+        assert!(!only_the_second.touches(&share(0.75, 1)) && only_the_second.touches(&share(0.5, 2)));
+    }
+
+    #[test]
+    fn bytes_are_spread_over_all_gpus_and_taken_wherever_there_are_some() {
+        let seen = gpus(&[(24, 10), (8, 8)]);
+        let spread = bytes(16, &seen);
+        assert_eq!(spread.parts.iter().map(|part| part.bytes / GB).collect::<Vec<_>>(), [12, 4]);
+        assert!(fit(&share(0.5, 1), &spread) && !fit(&share(0.6, 1), &spread));
+        assert!(fit(&bytes(20, &seen), &share(0.5, 1)) && !fit(&bytes(21, &seen), &share(0.5, 1)));
+        assert!(spread.is_free(&seen) && bytes(18, &seen).is_free(&seen) && !bytes(19, &seen).is_free(&seen));
+        assert!(!share(0.5, 1).is_free(&seen), "of the first alone");
+        assert!(bytes(19, &seen).is_free(&[]) && share(1.0, 2).is_free(&[]), "a driver that does not answer");
+    }
+
+    #[test]
+    fn what_a_group_was_said_to_have_is_shared_by_all_of_it() {
+        let said = |seen: &[Gpu]| demand(Need::Share { of: 0.5, gpus: 1 }, Some(20 * GB), seen);
+        let (first, second) = (said(&gpus(TWO)), said(&gpus(TWO)[1..]));
+        assert!(second.touches(&first) && !fit(&second, &first));
+        assert_eq!(said(&[]).need, Some(10 * GB), "without a driver it is a share of that");
+        assert_eq!(demand(Need::Share { of: 0.5, gpus: 1 }, None, &[]).need, None);
+    }
+
+    #[test]
+    fn waking_needs_no_more_than_there_was_however_much_came_free_meanwhile() {
+        let (before, after) = (gpus(&[(24, 2), (24, 24)]), gpus(&[(24, 22), (24, 24)]));
+        let vllm = share(0.75, 1);
+        assert_eq!(vllm.came_free(&before, &after), Some(vec![(0, 20 * GB)]));
+        assert_eq!(vllm.came_free(&before, &after[1..]), None, "it cannot be read any more");
+        assert_eq!(vllm.to_wake(&[(0, 20 * GB)]).need, Some(18 * GB));
+        assert_eq!(vllm.to_wake(&[(0, 9 * GB)]).need, Some(9 * GB));
+    }
+}
