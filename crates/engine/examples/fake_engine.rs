@@ -1,6 +1,7 @@
 //! An engine for tests: speaks just enough of llama-server and vLLM, and does what the lines of its model file say.
 //!
-//! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `crash` ends
+//! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
+//! and computes embeddings, `crash` ends
 //! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own,
 //! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens, `restless`
 //! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`, `deaf` only its health once there
@@ -89,6 +90,7 @@ fn main() {
         deaf: says("deaf").map(|_| format!("{model}.deaf").into()),
         crashes: says("crash").is_some(),
         unready: says("unready").is_some(),
+        embeds: says("embeds").is_some(),
         slow: Duration::from_millis(says("slow").map_or(0, |ms| ms.parse().unwrap())),
         props: says("props").map(str::to_owned),
         sleeps,
@@ -109,6 +111,7 @@ struct Engine {
     deaf: Option<PathBuf>,
     crashes: bool,
     unready: bool,
+    embeds: bool,
     slow: Duration,
     props: Option<String>,
     sleeps: bool,
@@ -171,6 +174,8 @@ impl Engine {
             "401 Unauthorized"
         } else if head.starts_with("POST /sleep") || head.starts_with("POST /wake_up") {
             "404 Not Found"
+        } else if self.embeds && head.starts_with("POST /v1/completions") {
+            "501 Not Implemented"
         } else if self.unready || self.asleep.load(Ordering::SeqCst) {
             "500 Internal Server Error"
         } else {

@@ -27,11 +27,21 @@ const SUSPENDED: Duration = Duration::from_secs(1);
 
 /// What the actor's own tasks report.
 enum Report {
-    Progress { start: u32, told: Told },
+    Progress {
+        start: u32,
+        told: Told,
+    },
     Start(Result<Running, Failed>),
-    Slept(Running, Result<(), EngineError>),
-    Checked { start: u32, sound: Result<(), EngineError> },
-    Exited { start: u32, how: String },
+    /// With what fell asleep, or did not, unless that was lost.
+    Slept(Option<Running>, Result<(), EngineError>),
+    Checked {
+        start: u32,
+        sound: Result<(), EngineError>,
+    },
+    Exited {
+        start: u32,
+        how: String,
+    },
     Ended,
 }
 
@@ -174,7 +184,7 @@ impl Actor {
                 Some(event)
             }
             Report::Slept(running, slept) => {
-                self.running = Some(running);
+                self.running = running;
                 Some(match slept {
                     Ok(()) => Event::Slept,
                     Err(error) => {
@@ -194,7 +204,7 @@ impl Actor {
                 })
             }
             Report::Exited { start, how } => {
-                let error = EngineError::Exited { name: name(), how, said: self.starter.log.cause() };
+                let error = self.starter.exited(how);
                 let awake = matches!(self.machine.state(), State::Ready { .. } | State::Sleeping { .. });
                 if awake && start == self.machine.starts() {
                     tracing::warn!(engine = name(), %error, "the engine ended by itself");
@@ -236,7 +246,7 @@ impl Actor {
             Effect::Cancel => drop(self.cancel.send_replace(true)),
             Effect::EndProcess => self.end_process(),
             Effect::Grant(id) => {
-                let endpoint = self.running.as_ref().and_then(|running| running.endpoint.clone());
+                let endpoint = self.running.as_ref().map(|running| Arc::clone(&running.endpoint));
                 let start = self.machine.starts();
                 // Counted by the machine already: a guard that nobody takes comes back as a release.
                 match endpoint.zip(self.commands.upgrade()) {
@@ -262,12 +272,25 @@ impl Actor {
         }
     }
 
+    /// Reports what comes of a task, or that it `broke`.
+    fn report_of(&self, task: impl Future<Output = Report> + Send + 'static, broke: Report) {
+        let (report, task) = (self.report.clone(), tokio::spawn(task));
+        tokio::spawn(async move {
+            let told = task.await.unwrap_or(broke);
+            let _ = report.send(told);
+        });
+    }
+
+    /// What the actor has in hand can be broken off.
+    fn cancelled_by(&mut self) -> watch::Receiver<bool> {
+        self.cancel = watch::Sender::new(false);
+        self.cancel.subscribe()
+    }
+
     /// A start, or the waking of what sleeps.
     fn start(&mut self, sleeping: Option<Running>) {
-        self.cancel = watch::Sender::new(false);
-        let (starter, report, start) =
-            (Arc::clone(&self.starter), self.report.clone(), self.machine.starts());
-        let (cancelled, progress) = (self.cancel.subscribe(), self.report.clone());
+        let (starter, start) = (Arc::clone(&self.starter), self.machine.starts());
+        let (cancelled, progress) = (self.cancelled_by(), self.report.clone());
         let tell = move |told| {
             let _ = progress.send(Report::Progress { start, told });
         };
@@ -278,42 +301,39 @@ impl Actor {
             commands: self.commands.clone(),
             status: self.status.subscribe(),
         };
-        let task = tokio::spawn(async move {
+        let task = async move {
             let line = Line { cancelled, tell };
-            match sleeping {
+            Report::Start(match sleeping {
                 Some(running) => starter.wake(party, running, line).await,
                 None => starter.start(party, line).await,
-            }
-        });
-        tokio::spawn(async move {
-            // A start that panics has let go of its process, which ends it.
-            let result = task.await.unwrap_or_else(|error| {
-                Err(EngineError::Spawn { name, reason: format!("its start broke: {error}") }.into())
-            });
-            let _ = report.send(Report::Start(result));
-        });
+            })
+        };
+        // A start that panics has let go of its process, which ends it.
+        let broke = EngineError::Spawn { name, reason: "its start broke".to_owned() };
+        self.report_of(task, Report::Start(Err(broke.into())));
     }
 
     fn sleep(&mut self) {
-        let (starter, report) = (Arc::clone(&self.starter), self.report.clone());
         let Some(mut running) = self.running.take() else { return };
-        tokio::spawn(async move {
-            let slept = starter.sleep(&mut running).await;
-            let _ = report.send(Report::Slept(running, slept));
-        });
+        let (starter, cancelled) = (Arc::clone(&self.starter), self.cancelled_by());
+        let task = async move {
+            let slept = starter.sleep(&mut running, cancelled).await;
+            Report::Slept(Some(running), slept)
+        };
+        let broke = self.starter.standby("sleep", "that broke");
+        self.report_of(task, Report::Slept(None, Err(broke)));
     }
 
     fn check(&self) {
-        let (starter, report, start) =
-            (Arc::clone(&self.starter), self.report.clone(), self.machine.starts());
+        let (starter, start) = (Arc::clone(&self.starter), self.machine.starts());
         let has_place = self.machine.has_place();
-        let Some(endpoint) = self.running.as_ref().and_then(|running| running.endpoint.clone()) else {
+        let Some(endpoint) = self.running.as_ref().map(|running| Arc::clone(&running.endpoint)) else {
             return;
         };
-        tokio::spawn(async move {
-            let sound = starter.check(&endpoint, has_place).await;
-            let _ = report.send(Report::Checked { start, sound });
-        });
+        let task = async move { Report::Checked { start, sound: starter.check(&endpoint, has_place).await } };
+        let broke =
+            EngineError::Hung { name: self.starter.spec.name.clone(), reason: "asking it broke".to_owned() };
+        self.report_of(task, Report::Checked { start, sound: Err(broke) });
     }
 
     /// A GPU does not always survive what the machine slept through, so the engine has to answer again first.
@@ -337,18 +357,16 @@ impl Actor {
     }
 
     fn end_process(&mut self) {
-        let (running, report) = (self.running.take(), self.report.clone());
-        let task = tokio::spawn(async move {
+        let running = self.running.take();
+        let task = async move {
             if let Some(Running { process, lease, .. }) = running {
                 process.stop().await;
                 // Only now: until it was gone it held what it had.
                 drop(lease);
             }
-        });
-        tokio::spawn(async move {
-            let _ = task.await;
-            let _ = report.send(Report::Ended);
-        });
+            Report::Ended
+        };
+        self.report_of(task, Report::Ended);
     }
 
     fn publish(&self) {

@@ -109,6 +109,8 @@ fn started_by_ps(pid: u32) -> Option<String> {
     let output = Command::new("ps")
         .args(["-o", "lstart=", "-p", &pid.to_string()])
         .env("LC_ALL", "C")
+        // In local time it would be another one after a journey.
+        .env("TZ", "UTC")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()

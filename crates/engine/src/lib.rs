@@ -28,6 +28,7 @@ mod process;
 mod progress;
 mod random;
 mod record;
+mod secrets;
 mod spec;
 mod start;
 mod state;

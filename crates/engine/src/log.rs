@@ -67,8 +67,9 @@ impl EngineLog {
     pub(crate) fn new(dir: &Path, name: &str) -> Self {
         Self {
             path: dir.join(format!("{name}.log")),
-            older: dir.join(format!("{name}.older.log")),
-            previous: dir.join(format!("{name}.previous.log")),
+            // With what no engine has in its name.
+            older: dir.join(format!("{name}@older.log")),
+            previous: dir.join(format!("{name}@previous.log")),
             inner: Mutex::default(),
             told: watch::Sender::new(None),
         }

@@ -103,7 +103,10 @@ impl EngineOptions {
             let flag = arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag);
             // vLLM takes underscores for hyphens, and both are as good as the other there.
             let flag = flag.replace('_', "-");
-            if RESERVED_ARGS.contains(&flag.as_str()) || RESERVED_SHORT.contains(&flag.as_str()) {
+            // And whatever a flag's beginning is taken for, where a parser takes it for the flag.
+            let long = flag.starts_with("--") && flag.len() > 2;
+            let reserved = RESERVED_ARGS.iter().any(|reserved| long && reserved.starts_with(&flag));
+            if reserved || RESERVED_SHORT.contains(&flag.as_str()) {
                 return Err(SpecError::Reserved(flag));
             }
         }
@@ -130,7 +133,7 @@ mod tests {
     #[test]
     fn what_the_agent_decides_cannot_be_undone() {
         for arg in
-            ["--host", "--host=0.0.0.0", "--port", "--api-key=x", "--api_key", "--served_model_name=x", "-m"]
+            ["--host", "--hos=0.0.0.0", "--port", "--api-key=x", "--api_key", "--served_model_name=x", "-m"]
         {
             assert!(matches!(with(&[arg], &[]).check(), Err(SpecError::Reserved(_))), "{arg}");
         }

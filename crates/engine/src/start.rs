@@ -14,16 +14,16 @@ use crate::{
     log::EngineLog,
     options::EngineOptions,
     process::Process,
-    random,
+    random, secrets,
     spec::EngineSpec,
     status::Phase,
 };
 
-/// An engine with its process. It has an endpoint once it has answered a completion, and a lease for what it holds of the
-/// GPU's memory, which is little while it sleeps.
+/// An engine with its process, and with a lease for what it holds of the GPU's memory, which is little while it sleeps.
 pub(crate) struct Running {
-    pub(crate) process: Box<Process>,
-    pub(crate) endpoint: Option<Arc<Endpoint>>,
+    pub(crate) process: Process,
+    /// Where it is asked, once it is ready.
+    pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) lease: Option<Lease>,
 }
 
@@ -54,7 +54,7 @@ const STANDBY: Duration = Duration::from_secs(120);
 /// How often a first completion may be refused before the engine counts as broken.
 const REFUSALS: u32 = 5;
 /// Before what the agent itself has to say in the engine's log.
-const COMPLETION: &str = "mcplocal: the first completion: ";
+const FIRST: &str = "mcplocal: the first request: ";
 /// Lines of the log in which an engine says that it cannot have its port.
 const LAST_WORDS: usize = 30;
 
@@ -151,11 +151,10 @@ impl Starter {
         let base_url = format!("http://127.0.0.1:{port}/v1")
             .parse()
             .map_err(|_| spawn_error("its address".to_owned()))?;
-        self.log.begin(self.secrets(&api_key));
+        self.log.begin(secrets::of(&self.options, &api_key));
         let mut told = self.log.told();
         let EngineHost { guardian, state_dir, .. } = &self.host;
-        let process =
-            Box::new(Process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?);
+        let process = Process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?;
         let at = Some((process.pid, port));
         let model = self.spec.served_name(&self.options);
         let endpoint = Arc::new(Endpoint { base_url, api_key, model });
@@ -185,7 +184,7 @@ impl Starter {
             self.until_it_answers(&http, &endpoint).await
         };
         let done = self.watched(&process, limit, line, ready).await;
-        let running = Running { process, endpoint: Some(endpoint), lease: None };
+        let running = Running { process, endpoint, lease: None };
         match done {
             Ok(()) => Ok(running),
             Err(error) => Err(Failed { error, left: Some(running) }),
@@ -215,7 +214,7 @@ impl Starter {
         let mut cancelled = line.cancelled.clone();
         tokio::select! {
             done = step => done,
-            how = process.ended() => Err(EngineError::Exited { name: name(), how, said: self.log.cause() }),
+            how = process.ended() => Err(self.exited(how)),
             () = tokio::time::sleep_until(limit) => {
                 let limit = self.spec.start_timeout;
                 Err(EngineError::StartTimeout { name: name(), limit, said: self.log.cause() })
@@ -234,10 +233,14 @@ impl Starter {
     where
         F: Fn(Told) + Send + Sync,
     {
-        let Some(endpoint) = running.endpoint.clone() else {
-            return Err(Failed { error: self.standby("wake", "it has no address"), left: Some(running) });
+        let endpoint = Arc::clone(&running.endpoint);
+        let room = self.room(party, running.lease.as_ref(), &line);
+        let lease = tokio::select! {
+            lease = room => lease,
+            // Others need not give way for what is gone.
+            how = running.process.ended() => Err(self.exited(how)),
         };
-        match self.room(party, running.lease.as_ref(), &line).await {
+        match lease {
             Ok(lease) => running.lease = Some(lease),
             Err(error) => return Err(Failed { error, left: Some(running) }),
         }
@@ -260,10 +263,21 @@ impl Starter {
     }
 
     /// Has the engine give its GPU memory back and keep its weights in the machine's: vLLM's sleep, level 1.
-    pub(crate) async fn sleep(&self, running: &mut Running) -> Result<(), EngineError> {
-        let Some(endpoint) = &running.endpoint else { return Ok(()) };
+    pub(crate) async fn sleep(
+        &self,
+        running: &mut Running,
+        mut cancelled: watch::Receiver<bool>,
+    ) -> Result<(), EngineError> {
         let http = client().map_err(|error| self.standby("sleep", &error.to_string()))?;
-        let falls_asleep = self.control(&http, endpoint, "sleep", "/sleep?level=1");
+        let told = self.control(&http, &running.endpoint, "sleep", "/sleep?level=1");
+        let ended = running.process.ended();
+        let falls_asleep = async {
+            tokio::select! {
+                told = told => told,
+                how = ended => Err(self.exited(how)),
+                _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
+            }
+        };
         match &mut running.lease {
             Some(lease) => lease.sleep(falls_asleep).await,
             None => falls_asleep.await,
@@ -307,57 +321,60 @@ impl Starter {
         EngineError::Stopped { name: self.spec.name.clone() }
     }
 
-    fn standby(&self, what: &'static str, reason: &str) -> EngineError {
+    pub(crate) fn exited(&self, how: String) -> EngineError {
+        EngineError::Exited { name: self.spec.name.clone(), how, said: self.log.cause() }
+    }
+
+    pub(crate) fn standby(&self, what: &'static str, reason: &str) -> EngineError {
         EngineError::Standby { name: self.spec.name.clone(), what, reason: reason.to_owned() }
     }
 
-    /// Health alone proves little: a server can be healthy and fail its first request.
+    /// Health alone proves little: a server can be healthy and fail its first request. What was started for embeddings
+    /// completes nothing, and is asked for one.
     async fn until_it_answers(&self, http: &reqwest::Client, endpoint: &Endpoint) -> Result<(), EngineError> {
-        let url = format!("{}/completions", endpoint.base_url);
-        let body = json!({"model": endpoint.model, "prompt": "Hi", "max_tokens": 1});
+        let model = &endpoint.model;
+        let questions = [
+            ("completions", json!({"model": model, "prompt": "Hi", "max_tokens": 1})),
+            ("embeddings", json!({"model": model, "input": "Hi"})),
+        ];
         let mut refusals = 0_u32;
         loop {
-            let request = http.post(&url).bearer_auth(endpoint.api_key.expose_secret()).json(&body);
-            match request.timeout(WARM_UP).send().await {
-                Ok(answer) if answer.status().is_success() => return Ok(()),
-                Ok(mut answer) => {
-                    let status = answer.status();
-                    let said = answer.chunk().await.ok().flatten().unwrap_or_default();
-                    let said: String = String::from_utf8_lossy(&said).chars().take(200).collect();
-                    let refusal = self.log.line(&format!("{COMPLETION}{status}: {said}"));
-                    refusals += 1;
-                    // 503 is what a server says that still loads.
-                    if refusals >= REFUSALS && status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
-                        let refusal =
-                            refusal.strip_prefix(COMPLETION).unwrap_or(&refusal).trim_end().to_owned();
-                        return Err(EngineError::WarmUp { name: self.spec.name.clone(), refusal });
+            let mut refused = None;
+            for (path, body) in &questions {
+                let url = format!("{}/{path}", endpoint.base_url);
+                let request = http.post(&url).bearer_auth(endpoint.api_key.expose_secret()).json(body);
+                match request.timeout(WARM_UP).send().await {
+                    Ok(answer) if answer.status().is_success() => return Ok(()),
+                    Ok(answer) => {
+                        let (status, said) = said(answer).await;
+                        let refusal = self.log.line(&format!("{FIRST}{status}: {said}"));
+                        refused.get_or_insert((status, refusal));
+                    }
+                    // It is ending, and that is seen elsewhere, or the start's own time ends this.
+                    Err(error) => {
+                        self.log.line(&format!("{FIRST}{}", error.without_url()));
+                        break;
                     }
                 }
-                // It is ending, and that is seen elsewhere, or the start's own time ends this.
-                Err(error) => {
-                    self.log.line(&format!("{COMPLETION}{}", error.without_url()));
+            }
+            if let Some((status, refusal)) = refused {
+                refusals += 1;
+                // 503 is what a server says that still loads.
+                if refusals >= REFUSALS && status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
+                    let refusal = refusal.strip_prefix(FIRST).unwrap_or(&refusal).trim_end().to_owned();
+                    return Err(EngineError::WarmUp { name: self.spec.name.clone(), refusal });
                 }
             }
             tokio::time::sleep(LOOK_SELDOM).await;
         }
     }
+}
 
-    /// What must not get into the log: the start's key, and what looks like a secret in the engine's environment.
-    fn secrets(&self, api_key: &SecretString) -> Vec<String> {
-        // Shorter ones are no secrets, and would blacken the whole log.
-        const SHORTEST: usize = 8;
-        let telling = |name: &str| {
-            let name = name.to_ascii_uppercase();
-            ["TOKEN", "KEY", "SECRET", "PASSWORD"].iter().any(|word| name.contains(word))
-        };
-        let inherited = std::env::vars_os()
-            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-        let given = self.options.env.iter().map(|(name, value)| (name.to_owned(), value.to_owned()));
-        let found = inherited.chain(given).filter(|(name, value)| telling(name) && value.len() >= SHORTEST);
-        // A path is where a secret is, not the secret.
-        let found = found.map(|(_, value)| value).filter(|value| !value.starts_with('/'));
-        std::iter::once(api_key.expose_secret().to_owned()).chain(found).collect()
-    }
+/// How a server refused, and the beginning of its words.
+async fn said(mut answer: reqwest::Response) -> (reqwest::StatusCode, String) {
+    let status = answer.status();
+    let bytes = answer.chunk().await.ok().flatten().unwrap_or_default();
+    (status, String::from_utf8_lossy(&bytes).chars().take(200).collect())
 }
 
 /// For one engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere.

@@ -268,6 +268,15 @@ async fn a_healthy_engine_that_refuses_to_complete_is_not_waited_for_until_its_t
 }
 
 #[tokio::test]
+async fn an_engine_for_embeddings_is_ready_when_it_computes_one() {
+    let world = World::new("embeds\n");
+    let engine = world.engine();
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    assert!(world.log().contains("the first request: 501"), "{}", world.log());
+    engine.shutdown().await;
+}
+
+#[tokio::test]
 async fn a_start_that_nobody_waits_for_any_more_is_abandoned() {
     let world = World::new("load 60000\n");
     let options = EngineOptions { abandon_after: Some(Duration::ZERO), ..EngineOptions::default() };
