@@ -103,7 +103,7 @@ pub fn state_of(engine: &Value) -> String {
         "loading" => "loading weights",
         "compiling" => "compiling",
         "waking" => "waking up",
-        "warming-up" => "answering its first completion",
+        "warming-up" => "answering its first request",
         other => other,
     };
     match engine.get("percent").and_then(Value::as_u64) {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 use mcpctl_client::{Client, ClientError, Options};
-use mcpctl_engine::{EngineKind, EngineSpec, Gpu, Need, SpecError};
+use mcpctl_engine::{EngineKind, EngineOptions, EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
 use serde::Serialize;
@@ -103,6 +103,30 @@ async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
     let mut findings = vec![Finding::new(&what, State::Ok, program), model(&what, &spec)];
     findings.extend(room(&what, options.placement.need, gpus));
+    if gpus.is_empty() && spec.kind == EngineKind::Vllm {
+        findings.extend(on_the_processor(&what, &options));
+    }
+    findings
+}
+
+/// What vLLM does otherwise where it has no GPU (its documentation of the CPU backend).
+fn on_the_processor(what: &str, options: &EngineOptions) -> Vec<Finding> {
+    const SPACE: &str = "VLLM_CPU_KVCACHE_SPACE";
+    let mut findings = Vec::new();
+    if options.standby {
+        let said = "without a GPU vLLM does not sleep, and ends when it is to be able to";
+        findings
+            .push(Finding::new(what, State::Failed, said).hint(Some("leave out `swap: standby`".to_owned())));
+    }
+    let set = options.env.iter().any(|(name, _)| name == SPACE) || std::env::var_os(SPACE).is_some();
+    if !set {
+        let said =
+            "without a GPU vLLM takes a share of the machine's own memory, nine tenths where nothing is said";
+        findings.push(
+            Finding::new(what, State::Warning, said)
+                .hint(Some(format!("say how many GiB its cache may have: `env: {{{SPACE}: \"4\"}}`"))),
+        );
+    }
     findings
 }
 

@@ -25,7 +25,7 @@ use error::LocalHttpError;
 const BODY: usize = 32 << 20;
 
 /// Routes that logs and counts may name.
-const ROUTES: [&str; 11] = [
+const ROUTES: [&str; 12] = [
     "/v1/models",
     "/v1/chat/completions",
     "/v1/completions",
@@ -37,6 +37,7 @@ const ROUTES: [&str; 11] = [
     "/api/v1/engines/{name}/logs",
     "/status",
     "/metrics",
+    "/healthz",
 ];
 
 /// All routes, with the layers that every request passes.
@@ -60,6 +61,7 @@ pub fn routes(app: Arc<App>) -> Router {
         .merge(own)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
         .layer(DefaultBodyLimit::max(BODY))
         // Before everything else, so that a web page learns nothing from how it is refused.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::from_this_machine))
@@ -86,4 +88,13 @@ async fn no_route() -> LocalHttpError {
         "there is nothing at this address of mcplocal",
     )
     .hint("resources are at mcpd; here are the inference routes, /status, /metrics and /api/v1/engines")
+}
+
+async fn wrong_method() -> LocalHttpError {
+    LocalHttpError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        ErrorKind::InvalidRequestError,
+        "method_not_allowed",
+        "this address of mcplocal does not take that method",
+    )
 }

@@ -20,7 +20,6 @@ use mcpctl_engine::{Engine, EngineGuard};
 use mcpctl_failover::{
     Call as FailoverCall, FailureClass, Local, LocalCause, LocalError, Run, Served, machine::AccessGrant,
 };
-use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{self as upstream, Answer, Failure, Operation, Request, Target};
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -225,30 +224,18 @@ async fn prepare(
         cold.send_replace(Some(Cold { provider: running.provider.name.to_string(), failed, progress }));
     };
     tell(running);
-    let ready = match running.ready(&app.http, *needs).await {
-        Err(NotReady::Retired) => match now(&app.runtime.load()) {
-            Some(successor) => {
-                tell(&successor);
-                successor.ready(&app.http, *needs).await
-            }
-            None => Err(NotReady::Retired),
-        },
-        ready => ready,
-    };
-    let ready = ready.map_err(|error| match error {
+    let mut running = running.clone();
+    let mut ready = running.ready(&app.http, *needs).await;
+    if let (Err(NotReady::Retired), Some(successor)) = (&ready, now(&app.runtime.load())) {
+        running = successor;
+        tell(&running);
+        ready = running.ready(&app.http, *needs).await;
+    }
+    running.count_start(&app.metrics, ready.is_ok());
+    ready.map_err(|error| match error {
         NotReady::Local(error) => error,
         NotReady::Retired => LocalError::failed("its engine is not wanted any more"),
-    });
-    let outcome = match &ready {
-        Ok(_) => Some("ready"),
-        Err(error) if error.cause == LocalCause::Failed => Some("failed"),
-        // Nothing was started for it.
-        Err(_) => None,
-    };
-    if let Some(outcome) = outcome.filter(|_| running.engine.is_some()) {
-        app.metrics.engine_start(Configured::resolved(running.provider.name.as_str()), outcome);
-    }
-    ready
+    })
 }
 
 async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> {

@@ -5,7 +5,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -17,6 +17,7 @@ use mcpctl_engine::{
     Placement, SpecError,
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
+use mcpctl_telemetry::{Configured, McplocalMetrics};
 use mcpctl_upstream::{Peer, Target, Timeouts};
 use tokio::time::Instant;
 
@@ -54,6 +55,8 @@ pub struct Running {
     pub warming: Warming,
     /// Whether somebody stopped it by hand.
     pub by_hand: Arc<AtomicBool>,
+    /// The last start that was counted.
+    counted: Arc<AtomicU32>,
 }
 
 /// A provider that is ready, for as long as this is held.
@@ -102,6 +105,7 @@ impl Running {
             meter: Meter::default(),
             warming: Warming::default(),
             by_hand: Arc::default(),
+            counted: Arc::default(),
         };
         if let Some(target) = target(&running.provider) {
             running.known.refresh(&Asked::new(http, &target));
@@ -110,6 +114,16 @@ impl Running {
             tokio::spawn(prewarm::keep(engine.clone(), Arc::clone(&running.by_hand)));
         }
         running
+    }
+
+    /// Counts its engine's start, unless somebody else who waited for it has.
+    pub fn count_start(&self, metrics: &McplocalMetrics, ready: bool) {
+        let Some(engine) = &self.engine else { return };
+        let starts = engine.status().starts;
+        if self.counted.fetch_max(starts, Ordering::AcqRel) < starts {
+            let name = Configured::resolved(self.provider.name.as_str());
+            metrics.engine_start(name, if ready { "ready" } else { "failed" });
+        }
     }
 
     /// How long a request waits for its turn. A start ends by itself before that, and tells why it failed; but it may

@@ -1,11 +1,14 @@
 //! Why an engine ended, by what it wrote: its last line seldom says it, so the first one of its complaints does. Words of a
 //! log are a hint for people, and decide nothing.
 
-/// What a line adds to the complaint before it: Python's validation errors say on lines of their own what is wrong, each a
-/// little to the right.
-pub(crate) fn continuation(line: &str) -> Option<&str> {
+/// What a line says of the complaint before it: Python's validation errors are only counted there, and stand on lines of
+/// their own, each a little to the right.
+pub(crate) fn explanation<'a>(complaint: &str, line: &'a str) -> Option<&'a str> {
     let text = without_head(line);
-    (text.starts_with("  ") && !text.trim_start().starts_with("For further information")).then(|| text.trim())
+    let explains = complaint.contains(" validation error") && text.starts_with("  ");
+    // Behind it stands what was validated.
+    let said = text.split_once(" [type=").map_or(text, |(said, _)| said).trim();
+    (explains && !said.is_empty()).then_some(said)
 }
 
 /// What a line complains of, without what stands before it; nothing where it is no complaint. Of llama.cpp that is a line
@@ -81,14 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_to_the_right_belongs_to_the_complaint() {
-        assert_eq!(
-            continuation(
-                "  Value error, Sleep mode is not supported on current platform. [type=value_error]"
-            ),
-            Some("Value error, Sleep mode is not supported on current platform. [type=value_error]")
-        );
-        assert_eq!(continuation("    For further information visit the documentation"), None);
-        assert_eq!(continuation("RuntimeError: it did not start"), None);
+    fn a_validation_error_is_explained_by_the_line_after_it() {
+        let counted = "pydantic_core._pydantic_core.ValidationError: 1 validation error for ModelConfig";
+        let line = "  Value error, Sleep mode is not supported on current platform. [type=value_error, input_value=ArgsKwargs(())]";
+        let said = "Value error, Sleep mode is not supported on current platform.";
+        assert_eq!(explanation(counted, line), Some(said));
+        assert_eq!(explanation(counted, "RuntimeError: it did not start"), None);
+        assert_eq!(explanation("ValueError: no", line), None);
     }
 }

@@ -161,6 +161,11 @@ impl Engine {
         self.log.path().to_owned()
     }
 
+    /// The older part of a log that has grown too large for one file; not there while it has not.
+    pub fn older_log_file(&self) -> PathBuf {
+        self.log.older().to_owned()
+    }
+
     /// The log of the start before.
     pub fn previous_log_file(&self) -> PathBuf {
         self.log.previous().to_owned()

@@ -69,8 +69,8 @@ pub enum EngineError {
         /// The port.
         port: u16,
     },
-    /// It says that it is healthy, but refuses to complete anything.
-    #[error("engine `{name}` is healthy but refuses its first completion ({refusal})")]
+    /// It says that it is healthy, but refuses to complete or embed anything.
+    #[error("engine `{name}` is healthy but refuses its first request ({refusal})")]
     WarmUp {
         /// The engine.
         name: String,

@@ -48,11 +48,10 @@ struct Inner {
 impl Inner {
     /// Keeps the first complaint until it is too old to be what the engine ends of.
     fn listen(&mut self, line: &str) {
-        if let (true, Some((_, said)), Some(more)) =
-            (self.complaining, &mut self.complaint, cause::continuation(line))
+        if let (true, Some((_, said))) = (self.complaining, &mut self.complaint)
+            && let Some(explained) = cause::explanation(said, line)
         {
-            said.push_str(": ");
-            said.push_str(more);
+            *said = explained.to_owned();
         }
         let recent = self.complaint.as_ref().is_some_and(|(at, _)| at.elapsed() < COMPLAINT);
         let complaint = cause::complaint(line).filter(|_| !recent);
@@ -77,6 +76,10 @@ impl EngineLog {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    pub(crate) fn older(&self) -> &Path {
+        &self.older
     }
 
     pub(crate) fn previous(&self) -> &Path {
@@ -235,11 +238,9 @@ mod tests {
         log.line("all is well");
         assert_eq!(log.cause(), "all is well");
         log.line("ValueError: no s3cr3t-key fits");
-        log.line("  it is too long");
-        log.line("  and too wide");
         log.line("RuntimeError: it did not start");
         log.line("goodbye");
-        assert_eq!(log.cause(), "ValueError: no [redacted] fits: it is too long");
+        assert_eq!(log.cause(), "ValueError: no [redacted] fits");
         // It went on for long: it ends for another reason.
         tokio::time::advance(COMPLAINT).await;
         assert_eq!(log.cause(), "goodbye");
@@ -247,6 +248,10 @@ mod tests {
         assert_eq!(log.cause(), "MemoryError: no more");
         log.begin(Vec::new());
         assert_eq!(log.cause(), "");
+        log.line("ValidationError: 1 validation error for ModelConfig");
+        log.line("  Value error, it is too long");
+        log.line("  Value error, that is not the first");
+        assert_eq!(log.cause(), "Value error, it is too long");
     }
 
     #[test]

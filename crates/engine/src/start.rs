@@ -1,4 +1,4 @@
-//! One start of an engine, from a free port to the first completion.
+//! One start of an engine, from a free port to the first request.
 
 use std::{net::TcpListener, sync::Arc, time::Duration};
 
@@ -45,13 +45,13 @@ const LOOK_SELDOM: Duration = Duration::from_millis(250);
 const OFTEN: u32 = 100;
 /// Patience with one look.
 const HEALTH: Duration = Duration::from_secs(2);
-/// Patience with the first completion, which may compile kernels.
+/// Patience with the first request, which may compile kernels.
 const WARM_UP: Duration = Duration::from_secs(120);
 /// Patience with a question to an engine that may have broken.
 const CHECK: Duration = Duration::from_secs(15);
 /// Patience with falling asleep and waking, which copy all weights.
 const STANDBY: Duration = Duration::from_secs(120);
-/// How often a first completion may be refused before the engine counts as broken.
+/// How often a first request may be refused before the engine counts as broken.
 const REFUSALS: u32 = 5;
 /// Before what the agent itself has to say in the engine's log.
 const FIRST: &str = "mcplocal: the first request: ";

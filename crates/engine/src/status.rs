@@ -37,7 +37,7 @@ pub enum Phase {
     Compiling,
     /// It slept and is being woken.
     Waking,
-    /// It says that it is healthy and answers its first completion.
+    /// It says that it is healthy and answers its first request.
     WarmingUp,
 }
 
@@ -50,7 +50,7 @@ impl Phase {
             Self::Loading => "loading weights",
             Self::Compiling => "compiling",
             Self::Waking => "waking up",
-            Self::WarmingUp => "answering its first completion",
+            Self::WarmingUp => "answering its first request",
         }
     }
 }

@@ -87,6 +87,6 @@ async fn progress(status: &Client) -> Option<String> {
     Some(match engine.get("phase")?.as_str()? {
         "spawning" => "the local engine is started".to_owned(),
         "loading" => "it loads the weights".to_owned(),
-        _ => "it answers its first completion".to_owned(),
+        _ => "it answers its first request".to_owned(),
     })
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy, config::same_server};
 use owo_colors::OwoColorize as _;
 use rustyline::{DefaultEditor, error::ReadlineError};
@@ -162,8 +163,30 @@ async fn converse(through: &Through, chat: &mut Chat) -> Result<(), Failure> {
     }
 }
 
-/// Asks, prints the answer as it comes, and keeps both in the conversation.
+/// Asks; where nobody answers, says too why no local model stood in.
 async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Failure> {
+    let begun = Timestamp::now();
+    let answered = converse_once(through, chat, prompt).await;
+    if let (Err(_), Some(agent)) = (&answered, &through.agent) {
+        say_why_nobody(agent, &chat.model, begun).await;
+    }
+    answered
+}
+
+/// The centre's own error says nothing of what happened on this machine.
+async fn say_why_nobody(agent: &Client, llm: &str, since: Timestamp) {
+    let Ok(status) = agent.local_status().await else { return };
+    let Some(last) = status.get("lastFailover") else { return };
+    let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
+    let now = text("at").parse().is_ok_and(|at: Timestamp| at >= since);
+    if now && text("llm") == llm && text("outcome") == "failed" {
+        let (name, reason) = (text("provider"), text("reason"));
+        note!("{}", format!("[the local provider `{name}` could not stand in: {reason}]").yellow());
+    }
+}
+
+/// Asks, prints the answer as it comes, and keeps both in the conversation.
+async fn converse_once(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Failure> {
     chat.messages.push(json!({"role": "user", "content": prompt}));
     let mut progress = Progress::new(through.agent.as_ref());
     let mut stream = progress.beside(through.client.chat(chat)).await.map_err(explain)?;

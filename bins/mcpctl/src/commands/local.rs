@@ -11,6 +11,7 @@ use std::{
 
 use clap::Subcommand;
 use futures::StreamExt as _;
+use mcpctl_client::Client;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
@@ -55,13 +56,16 @@ enum Command {
     },
     /// Start a local model server now
     Start {
-        /// The provider
-        name: String,
+        /// The provider; where only one is started by the agent, it need not be said
+        name: Option<String>,
     },
     /// Let its requests end, then stop a local model server
     Stop {
-        /// The provider
-        name: String,
+        /// The provider; where only one is started by the agent, it need not be said
+        name: Option<String>,
+        /// Every one
+        #[arg(long, conflicts_with = "name")]
+        all: bool,
     },
 }
 
@@ -74,8 +78,8 @@ pub async fn run(args: Args) -> Outcome {
         Command::Uninstall(args) => service::uninstall(args).await,
         Command::Env => env(),
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
-        Command::Start { name } => action(&name, "start", "is ready").await,
-        Command::Stop { name } => action(&name, "stop", "is stopped").await,
+        Command::Start { name } => start(name).await,
+        Command::Stop { name, all } => stop(name, all).await,
     }
 }
 
@@ -92,10 +96,7 @@ fn env() -> Outcome {
 
 async fn logs(name: Option<String>, previous: bool, follow: bool) -> Outcome {
     let agent = agent::client()?;
-    let name = match name {
-        Some(name) => name,
-        None => only_engine(&agent.local_status().await.map_err(agent::not_running)?)?,
-    };
+    let name = chosen(&agent, name, "logs").await?;
     let answer = agent.engine_logs(&name, previous, follow).await.map_err(agent::not_running)?;
     let mut bytes = answer.bytes_stream();
     let mut out = std::io::stdout().lock();
@@ -106,24 +107,49 @@ async fn logs(name: Option<String>, previous: bool, follow: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-fn only_engine(status: &Value) -> Result<String, Failure> {
-    let providers = status.get("providers").and_then(Value::as_array).into_iter().flatten();
-    let managed = providers.filter(|provider| provider.get("engine").is_some_and(|engine| !engine.is_null()));
-    let names: Vec<&str> = managed.filter_map(|provider| provider.get("name")?.as_str()).collect();
-    match names.as_slice() {
-        [only] => Ok((*only).to_owned()),
-        [] => Err(Failure::new("the agent starts no model server itself").hint("mcpctl local status")),
-        several => {
-            Err(Failure::usage("whose log?").hint(format!("mcpctl local logs {}", several.join(" | "))))
-        }
-    }
+async fn start(name: Option<String>) -> Outcome {
+    let agent = agent::client()?;
+    let name = chosen(&agent, name, "start").await?;
+    note!("starting `{name}`…");
+    agent.engine_action(&name, "start").await.map_err(agent::not_running)?;
+    data!("{name} is ready")?;
+    Ok(ExitCode::SUCCESS)
 }
 
-async fn action(name: &str, action: &str, done: &str) -> Outcome {
+async fn stop(name: Option<String>, all: bool) -> Outcome {
     let agent = agent::client()?;
-    let doing = if action == "stop" { "stopping" } else { "starting" };
-    note!("{doing} `{name}`…");
-    agent.engine_action(name, action).await.map_err(agent::not_running)?;
-    data!("{name} {done}")?;
+    let names = match all {
+        true => engines(&agent).await?,
+        false => vec![chosen(&agent, name, "stop").await?],
+    };
+    for name in names {
+        note!("stopping `{name}`…");
+        agent.engine_action(&name, "stop").await.map_err(agent::not_running)?;
+        data!("{name} is stopped")?;
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The engine that was named, or the only one.
+async fn chosen(agent: &Client, name: Option<String>, verb: &str) -> Result<String, Failure> {
+    let Some(name) = name else {
+        let names = engines(agent).await?;
+        return match names.as_slice() {
+            [only] => Ok(only.clone()),
+            [] => Err(Failure::new("the agent starts no model server itself").hint("mcpctl local status")),
+            several => {
+                let all = several.join(" | ");
+                Err(Failure::usage("which model server?").hint(format!("mcpctl local {verb} {all}")))
+            }
+        };
+    };
+    Ok(name)
+}
+
+/// The model servers that the agent starts.
+async fn engines(agent: &Client) -> Result<Vec<String>, Failure> {
+    let status = agent.local_status().await.map_err(agent::not_running)?;
+    let providers = status.get("providers").and_then(Value::as_array).into_iter().flatten();
+    let managed = providers.filter(|provider| provider.get("engine").is_some_and(|engine| !engine.is_null()));
+    Ok(managed.filter_map(|provider| provider.get("name")?.as_str().map(str::to_owned)).collect())
 }

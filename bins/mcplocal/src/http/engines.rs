@@ -55,7 +55,9 @@ pub async fn start(
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
     let (engine, running) = engine(&app, &name)?;
     running.by_hand.store(false, Ordering::Release);
-    match engine.ensure_ready(Instant::now() + running.patience()).await {
+    let ready = engine.ensure_ready(Instant::now() + running.patience()).await;
+    running.count_start(&app.metrics, ready.is_ok());
+    match ready {
         Ok(_guard) => Ok(Json(engine.status())),
         Err(error) => {
             let http = LocalHttpError::new(
@@ -100,6 +102,11 @@ pub async fn logs(
 ) -> Result<Response, LocalHttpError> {
     let (engine, _) = engine(&app, &name)?;
     let path = if query.previous { engine.previous_log_file() } else { engine.log_file() };
+    // What a long start has written is in two files.
+    let older = match query.previous {
+        false => File::open(engine.older_log_file()).await.ok(),
+        true => None,
+    };
     let file = match File::open(&path).await {
         Ok(file) => Some(file),
         Err(_) if query.follow => None,
@@ -122,7 +129,8 @@ pub async fn logs(
             false => std::future::pending().await,
         }
     };
-    let body = Body::from_stream(read(path, file, query.follow).take_until(drained));
+    let whole = read(path.clone(), older, false).chain(read(path, file, query.follow));
+    let body = Body::from_stream(whole.take_until(drained));
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
 

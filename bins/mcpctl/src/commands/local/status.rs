@@ -18,8 +18,6 @@ use crate::{
 };
 
 const EVERY: Duration = Duration::from_secs(1);
-/// Of an error, characters that a row has room for; `-o json` and the log have all of it.
-const ERROR: usize = 60;
 
 /// Shows it; with `watch` until it is ended.
 pub async fn run(output: Shape, watch: bool) -> Outcome {
@@ -61,12 +59,14 @@ fn table(status: &Value) -> Result<(), Failure> {
         "QUEUED",
         "TOKENS/S",
         "SINCE",
-        "LAST ERROR",
     ]);
-    for provider in status.get("providers").and_then(Value::as_array).into_iter().flatten() {
-        table.row(row(provider));
-    }
+    let providers = || status.get("providers").and_then(Value::as_array).into_iter().flatten();
+    providers().for_each(|provider| table.row(row(provider)));
     table.print()?;
+    // Too long for a column, and the beginning says little.
+    for error in providers().filter_map(|provider| provider.pointer("/engine/lastError")?.as_str()) {
+        data!("\nlast error: {error}")?;
+    }
     for breaker in status.get("breakers").and_then(Value::as_array).into_iter().flatten() {
         let llm = breaker.get("llm").and_then(Value::as_str).unwrap_or_default();
         data!("\nthe centre rests for `{llm}`: it failed several times in a row")?;
@@ -109,6 +109,5 @@ fn row(provider: &Value) -> Vec<String> {
             .filter(|rate| rate.is_number())
             .map_or_else(String::new, Value::to_string),
         text("/engine/since").parse().map_or_else(|_| String::new(), age),
-        text("/engine/lastError").chars().take(ERROR).collect(),
     ]
 }
