@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, Mcplocal},
+    daemons::{Mcpd, Mcplocal, program},
     model_server::{ModelServer, Reply},
     python,
 };
@@ -14,8 +14,6 @@ use tokio::process::Command;
 
 #[tokio::test]
 async fn the_official_client_chats_through_success_failover_and_revocation() {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openai");
-    let packages = python::packages(&here.join("requirements.txt"));
     let mcpd = Mcpd::start().await;
     let mut provider = ModelServer::with_default(Reply::text("from the centre").model("central-model")).await;
     let desk = ModelServer::with_default(Reply::text("from the desk").model("desk-model")).await;
@@ -33,20 +31,7 @@ async fn the_official_client_chats_through_success_failover_and_revocation() {
     let agent = Mcplocal::start(&config(mcpd.url())).await;
     let cut = Mcplocal::start(&config(&format!("http://{nowhere}"))).await;
 
-    let ask = async |agent: &Mcplocal, mode: &str| -> Value {
-        let output = Command::new("python3")
-            .arg(here.join("chat.py"))
-            .args([mode, "claude"])
-            .env("PYTHONPATH", &packages)
-            .env("OPENAI_BASE_URL", format!("{}/v1", agent.url()))
-            .env("OPENAI_API_KEY", &alice)
-            .env("NO_PROXY", "127.0.0.1")
-            .output()
-            .await
-            .unwrap();
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        serde_json::from_slice(&output.stdout).unwrap()
-    };
+    let ask = async |agent: &Mcplocal, mode: &str| ask(agent, &alice, &[mode, "claude"]).await;
 
     for mode in ["whole", "stream"] {
         let told = ask(&agent, mode).await;
@@ -74,4 +59,41 @@ async fn the_official_client_chats_through_success_failover_and_revocation() {
         assert_eq!((&told["status"], &told["error"]["code"]), (&json!(502), &json!("connect")), "{mode}");
     }
     assert_eq!(desk.requests().len(), calls, "the local model was called for somebody who may not");
+}
+
+#[tokio::test]
+async fn a_client_that_waits_no_longer_than_seven_seconds_for_a_sign_waits_out_a_cold_start_of_thirteen() {
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("claude", "http://127.0.0.1:9/v1").await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let models = tempfile::tempdir().unwrap();
+    let model = models.path().join("model");
+    std::fs::write(&model, "load 13000").unwrap();
+    let agent = Mcplocal::start(&format!(
+        "server: {}\nproviders:\n  - name: desk\n    type: llama-server-managed\n    command: {}\n    model: {}\n    failoverFor: claude\n",
+        mcpd.url(),
+        program("examples/fake_engine").display(),
+        model.display(),
+    ))
+    .await;
+    let told = ask(&agent, &alice, &["stream", "claude", "7"]).await;
+    assert_eq!((&told["text"], &told["finished"]), (&json!("from the engine"), &json!(true)), "{told}");
+}
+
+/// What the client prints.
+async fn ask(agent: &Mcplocal, key: &str, arguments: &[&str]) -> Value {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openai");
+    let packages = python::packages(&here.join("requirements.txt"));
+    let output = Command::new("python3")
+        .arg(here.join("chat.py"))
+        .args(arguments)
+        .env("PYTHONPATH", &packages)
+        .env("OPENAI_BASE_URL", format!("{}/v1", agent.url()))
+        .env("OPENAI_API_KEY", key)
+        .env("NO_PROXY", "127.0.0.1")
+        .output()
+        .await
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
 }

@@ -7,9 +7,12 @@ use std::{
 };
 
 use crate::{
+    dev_routes,
     options::EngineOptions,
     spec::{EngineKind, EngineSpec, SpecError, expand},
 };
+
+const PYTHON_PATH: &str = "PYTHONPATH";
 
 /// A program with its arguments, ready to be run on a port.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,12 +23,14 @@ pub(crate) struct Launch {
 }
 
 impl EngineSpec {
-    /// The command line for a port. The key travels in the environment, where other users cannot see it.
+    /// The command line for a port. The key travels in the environment, where other users cannot see it. Python modules of
+    /// the agent's are in `modules`.
     pub(crate) fn launch(
         &self,
         options: &EngineOptions,
         port: u16,
         api_key: &str,
+        modules: &Path,
     ) -> Result<Launch, SpecError> {
         self.check()?;
         options.check()?;
@@ -84,8 +89,8 @@ impl EngineSpec {
                 option("--max-num-seqs", options.concurrency.map(|count| count.to_string()));
                 if options.standby {
                     args.push("--enable-sleep-mode".into());
-                    // Its routes are open to whoever can connect, and it listens on loopback alone.
                     set("VLLM_SERVER_DEV_MODE", "1".into());
+                    args.extend(["--middleware".into(), dev_routes::middleware().into()]);
                 }
             }
         }
@@ -94,6 +99,12 @@ impl EngineSpec {
             set(name, value.into());
         }
         // Last, so that nothing undoes it.
+        if options.standby {
+            let given =
+                options.env.iter().find(|(name, _)| *name == PYTHON_PATH).map(|(_, path)| path.into());
+            let others = given.or_else(|| std::env::var_os(PYTHON_PATH));
+            set(PYTHON_PATH, dev_routes::python_path(modules, others.as_deref()));
+        }
         let key_name = match self.kind {
             EngineKind::LlamaServer => "LLAMA_API_KEY",
             EngineKind::Vllm => "VLLM_API_KEY",
@@ -176,7 +187,7 @@ mod tests {
     }
 
     fn launch(spec: &EngineSpec, options: &EngineOptions) -> Launch {
-        spec.launch(options, 4711, "k3y").unwrap()
+        spec.launch(options, 4711, "k3y", Path::new("/modules")).unwrap()
     }
 
     fn line(launch: &Launch) -> String {
@@ -234,7 +245,20 @@ mod tests {
         assert_eq!(value(&launch, "VLLM_NO_USAGE_STATS"), Some("0"));
         assert_eq!(value(&launch, "CUDA_DEVICE_ORDER"), Some("FASTEST_FIRST"));
         let options = EngineOptions { extra_args: vec!["--port=1".to_owned()], ..options };
-        assert!(spec(EngineKind::Vllm, "gpt2").launch(&options, 4711, "k3y").is_err());
+        assert!(spec(EngineKind::Vllm, "gpt2").launch(&options, 4711, "k3y", Path::new("/modules")).is_err());
+    }
+
+    #[test]
+    fn what_stands_by_has_its_development_routes_closed_whatever_else_python_reads() {
+        let options = EngineOptions {
+            standby: true,
+            env: [("PYTHONPATH".to_owned(), "/plugins".to_owned())].into_iter().collect(),
+            ..EngineOptions::default()
+        };
+        let launch = launch(&spec(EngineKind::Vllm, "gpt2"), &options);
+        assert_eq!(value(&launch, "VLLM_SERVER_DEV_MODE"), Some("1"));
+        assert!(line(&launch).contains("--enable-sleep-mode --middleware mcpctl_dev_routes.WantsKey"));
+        assert_eq!(value(&launch, "PYTHONPATH"), Some("/modules:/plugins"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod actor;
 mod arbiter;
 mod backoff;
 mod cause;
+mod dev_routes;
 mod endpoint;
 mod engine;
 mod error;

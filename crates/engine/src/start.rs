@@ -8,6 +8,7 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     arbiter::{Claim, Lease, Party},
+    dev_routes,
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
     group,
@@ -143,9 +144,12 @@ impl Starter {
         (line.tell)(Told { phase: Phase::Spawning, percent: None, at: None });
         let port = free_port().map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
+        let modules = self.host.state_dir.join("python");
+        dev_routes::write(&modules)
+            .map_err(|error| spawn_error(format!("{}: {error}", modules.display())))?;
         let launch = self
             .spec
-            .launch(&self.options, port, api_key.expose_secret())
+            .launch(&self.options, port, api_key.expose_secret(), &modules)
             .map_err(|source| EngineError::Spec { name: name(), source })?;
         let http = client().map_err(|error| spawn_error(error.to_string()))?;
         let base_url = format!("http://127.0.0.1:{port}/v1")

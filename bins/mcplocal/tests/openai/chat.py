@@ -9,7 +9,9 @@ import sys
 import openai
 
 mode, llm = sys.argv[1:3]
-client = openai.OpenAI(max_retries=0)
+# Between two signs of life, seconds.
+patience = float(sys.argv[3]) if len(sys.argv) > 3 else None
+client = openai.OpenAI(max_retries=0, timeout=patience or openai.NOT_GIVEN)
 messages = [{"role": "user", "content": "Hi"}]
 try:
     if mode == "stream":

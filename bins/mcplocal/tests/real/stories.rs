@@ -64,21 +64,6 @@ pub async fn the_agent_is_killed(real: &Real) {
     assert_eq!(world.ask(false, 4).await.status(), StatusCode::OK);
 }
 
-/// SIGKILL of the agent while the engine loads, when it is deaf to SIGTERM.
-pub async fn the_agent_is_killed_during_a_start(real: &Real) {
-    let world = World::new(real, "").await;
-    let family = {
-        let start = world.control("start");
-        tokio::pin!(start);
-        tokio::select! {
-            family = world.family() => family,
-            answer = &mut start => panic!("ready before it could be killed: {}", answer.status()),
-        }
-    };
-    drop(world.agent.kill());
-    gone(&family).await;
-}
-
 /// SIGTERM of the agent: what runs comes to its end, and nothing is left.
 pub async fn the_agent_ends_in_good_order(real: &Real) {
     let mut world = World::new(real, "").await;

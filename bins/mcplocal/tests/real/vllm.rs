@@ -46,7 +46,25 @@ async fn inv_16_it_goes_with_an_agent_that_is_killed() {
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
 async fn inv_16_it_goes_while_it_loads_with_an_agent_that_is_killed() {
-    stories::the_agent_is_killed_during_a_start(&real()).await;
+    let real = real();
+    let world = World::new(&real, "").await;
+    let family = {
+        // In its core, which imports for seconds and is deaf to SIGTERM meanwhile.
+        let importing = async {
+            let family = world.family().await;
+            within(real.patience, "it has a core", async || (family.members().len() >= 3).then_some(()))
+                .await;
+            family
+        };
+        let start = world.control("start");
+        tokio::pin!(start);
+        tokio::select! {
+            family = importing => family,
+            answer = &mut start => panic!("ready before it could be killed: {}", answer.status()),
+        }
+    };
+    drop(world.agent.kill());
+    gone(&family).await;
 }
 
 #[tokio::test]
@@ -114,6 +132,11 @@ async fn it_sleeps_when_idle_and_is_woken_by_a_request() {
     let family = world.start().await;
     let pid = world.engine().await["pid"].clone();
     assert!(pid.is_u64());
+    // Its development routes come with sleeping, and call any method of its workers: nobody without the key gets there.
+    for path in ["/sleep", "/collective_rpc", "/metrics"] {
+        assert_eq!(world.knock(path, None).await, StatusCode::UNAUTHORIZED, "{path}");
+    }
+    assert_eq!(world.knock("/metrics", Some(&family.key)).await, StatusCode::OK);
     for _ in 0..2 {
         world.until("sleeping").await;
         assert!(!family.members().is_empty());

@@ -109,6 +109,15 @@ impl<'a> World<'a> {
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
+    /// What the engine says to somebody who comes around the agent.
+    pub async fn knock(&self, path: &str, key: Option<&str>) -> StatusCode {
+        let port = self.engine().await["port"].as_u64().expect("its port");
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(format!("http://127.0.0.1:{port}{path}")).body("{}");
+        let request = key.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
+        request.send().await.unwrap().status()
+    }
+
     pub async fn log(&self) -> String {
         let path = "/api/v1/engines/desk/logs";
         let answer = self.agent.request(Method::GET, path, &self.agent.local_key()).send().await.unwrap();
