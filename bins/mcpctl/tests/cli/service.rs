@@ -48,7 +48,8 @@ async fn it_is_installed_once_kept_as_it_was_changed_and_removed() {
 
     let said = shell.run(&["local", "install", "--config", config, "--no-start"]).await.good();
     assert!(said.contains("mcplocal.service written"), "{said}");
-    assert_eq!(asked(&shell), ["daemon-reload", "enable mcplocal.service"]);
+    let enable = format!("enable {}", unit.display());
+    assert_eq!(asked(&shell), ["daemon-reload", &enable]);
     let text = std::fs::read_to_string(&unit).unwrap();
     assert!(text.contains(&format!("--config \"{config}\"")) && text.contains("Type=notify"), "{text}");
     assert_eq!(shell.run(&["local", "install", "--config", config, "--print"]).await.good(), text);
@@ -61,12 +62,7 @@ async fn it_is_installed_once_kept_as_it_was_changed_and_removed() {
     // What did not change is not started anew: it may be in the midst of requests.
     assert_eq!(
         asked(&shell),
-        [
-            "daemon-reload",
-            "enable mcplocal.service",
-            "reset-failed mcplocal.service",
-            "start mcplocal.service"
-        ]
+        ["daemon-reload", &enable, "reset-failed mcplocal.service", "start mcplocal.service"]
     );
 
     std::fs::write(&unit, text.replace("TimeoutStopSec=120", "TimeoutStopSec=1200")).unwrap();

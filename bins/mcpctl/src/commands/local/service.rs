@@ -79,9 +79,9 @@ impl Manager {
     }
 
     /// From the next login on.
-    async fn enable(self) -> Result<(), Failure> {
+    async fn enable(self, file: &Path) -> Result<(), Failure> {
         match self {
-            Self::Systemd => systemd::enable().await,
+            Self::Systemd => systemd::enable(file).await,
             // What lies in its directory is loaded with every login.
             Self::Launchd => Ok(()),
         }
@@ -140,7 +140,7 @@ pub async fn install(args: InstallArgs) -> Outcome {
         write(&file, &text)?;
     }
     let up = async {
-        manager.enable().await?;
+        manager.enable(&file).await?;
         if args.no_start { Ok(()) } else { manager.start(&file, changed).await }
     };
     if let Err(failure) = up.await {

@@ -6,6 +6,7 @@ use super::{Service, home, one_line, run};
 use crate::failure::Failure;
 
 const UNIT: &str = "mcplocal.service";
+const NO_MANAGER: &str = "where systemd runs no manager for this user, `loginctl enable-linger` starts one; or run `mcplocal` by hand";
 
 /// Where units of this user lie.
 pub fn file() -> Result<PathBuf, Failure> {
@@ -78,10 +79,11 @@ fn quoted(text: &str) -> String {
     format!("\"{escaped}\"")
 }
 
-/// Has it start with every login.
-pub async fn enable() -> Result<(), Failure> {
+/// Has it start with every login. By its path, because the manager may look for units elsewhere: a shell can have another
+/// XDG_CONFIG_HOME than the login had.
+pub async fn enable(file: &Path) -> Result<(), Failure> {
     reload().await?;
-    systemctl(&["enable", UNIT]).await
+    systemctl(&["enable", one_line(file)?]).await
 }
 
 /// Starts it; it answers when it is ready, or has failed.
@@ -95,7 +97,7 @@ pub async fn start(changed: bool) -> Result<(), Failure> {
 
 /// Stops it for good.
 pub async fn let_go() -> Result<(), Failure> {
-    systemctl(&["disable", "--now", UNIT]).await
+    systemctl(&["disable", "--now", UNIT]).await.map_err(|failure| failure.hint(NO_MANAGER))
 }
 
 /// Whether it is up.
@@ -105,9 +107,7 @@ pub async fn runs() -> bool {
 
 /// Reads the units again.
 pub async fn reload() -> Result<(), Failure> {
-    systemctl(&["daemon-reload"]).await.map_err(|failure| {
-        failure.hint("systemd runs no manager for this user: `loginctl enable-linger` starts one; or run `mcplocal` by hand")
-    })
+    systemctl(&["daemon-reload"]).await.map_err(|failure| failure.hint(NO_MANAGER))
 }
 
 async fn systemctl(args: &[&str]) -> Result<(), Failure> {
