@@ -80,7 +80,7 @@ pub fn go_on_without(running: &Running) {
 
 async fn make_ready(_begun: Begun, running: Running) {
     let Some(engine) = &running.engine else { return };
-    if let Err(error) = engine.ensure_ready(Instant::now() + running.patience()).await {
+    if let Err(error) = engine.warm_up(Instant::now() + running.patience()).await {
         tracing::warn!(provider = %running.provider.name, %error, "the stand-in could not be made ready");
     }
 }
@@ -121,8 +121,8 @@ pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
                 return;
             }
         }
-        match engine.ensure_ready(Instant::now() + PATIENCE).await {
-            Ok(_guard) => {}
+        match engine.warm_up(Instant::now() + PATIENCE).await {
+            Ok(()) => {}
             Err(EngineError::ShuttingDown { .. }) => return,
             Err(EngineError::BackingOff { wait, .. }) => tokio::time::sleep(wait).await,
             Err(error) => {

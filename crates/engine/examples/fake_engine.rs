@@ -2,7 +2,8 @@
 //!
 //! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
 //! and computes embeddings, `crash` ends
-//! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own,
+//! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own, `shares` one that
+//! does so too and has shared memory,
 //! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens, `restless`
 //! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`, `deaf` only its health once there
 //! is a file `MODEL.deaf`, `slow MS` takes so long for each chat,
@@ -65,6 +66,24 @@ fn main() {
         #[expect(clippy::zombie_processes, reason = "being left behind is what it is for")]
         let stray = Command::new("setsid").args(["sh", "-c", "trap '' TERM; sleep 600"]).spawn().unwrap();
         std::fs::write(format!("{model}.stray"), stray.id().to_string()).unwrap();
+    }
+    if says("shares").is_some() {
+        let script = "import signal, sys, time\n\
+                      from multiprocessing import resource_tracker, shared_memory\n\
+                      signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
+                      memory = shared_memory.SharedMemory(create=True, size=4096)\n\
+                      resource_tracker.unregister(memory._name, 'shared_memory')\n\
+                      open(sys.argv[1], 'w').write('/dev/shm' + memory._name)\n\
+                      print('there', flush=True)\n\
+                      time.sleep(600)";
+        #[expect(clippy::zombie_processes, reason = "being left behind is what it is for")]
+        let mut sharing = Command::new("python3")
+            .args(["-c", script, &format!("{model}.shared")])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut said = String::new();
+        BufReader::new(sharing.stdout.take().unwrap()).read_line(&mut said).unwrap();
     }
     if let Some((code, text)) = says("die").and_then(|rest| rest.split_once(' ')) {
         eprintln!("{text}");

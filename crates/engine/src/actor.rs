@@ -127,9 +127,9 @@ impl Actor {
 
     fn asked(&mut self, command: Command) -> Event {
         match command {
-            Command::Ask { id, answer } => {
+            Command::Ask { id, warms, answer } => {
                 self.answers.insert(id, answer);
-                Event::Ask(id)
+                if warms { Event::Warm(id) } else { Event::Ask(id) }
             }
             Command::Left { id } => {
                 self.answers.remove(&id);

@@ -96,10 +96,22 @@ impl Engine {
     /// # Errors
     /// When it does not become ready, or not before the deadline.
     pub async fn ensure_ready(&self, deadline: Instant) -> Result<EngineGuard, EngineError> {
+        self.ask(deadline, false).await
+    }
+
+    /// As [`Engine::ensure_ready`], ahead of need: who asks so takes none of the places of those who have a request.
+    ///
+    /// # Errors
+    /// As [`Engine::ensure_ready`].
+    pub async fn warm_up(&self, deadline: Instant) -> Result<(), EngineError> {
+        self.ask(deadline, true).await.map(drop)
+    }
+
+    async fn ask(&self, deadline: Instant, warms: bool) -> Result<EngineGuard, EngineError> {
         let ended = || EngineError::ShuttingDown { name: self.name.clone() };
         let id = self.next_waiter.fetch_add(1, Ordering::Relaxed);
         let (answer, mut ready) = oneshot::channel();
-        self.commands.send(Command::Ask { id, answer }).map_err(|_| ended())?;
+        self.commands.send(Command::Ask { id, warms, answer }).map_err(|_| ended())?;
         let mut waiting = Waiting { id, commands: &self.commands, answered: false };
         match tokio::time::timeout_at(deadline, &mut ready).await {
             Ok(answered) => {

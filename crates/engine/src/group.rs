@@ -65,6 +65,12 @@ pub(crate) fn strays(group: u32, entry: &str) -> Vec<u32> {
     processes().into_iter().flatten().filter(outside).map(|stat| stat.pid).collect()
 }
 
+/// A group and what left it, wherever that can be seen.
+pub(crate) fn family(group: u32, entry: &str) -> Vec<u32> {
+    let members = members(group).unwrap_or_default();
+    members.iter().map(|stat| stat.pid).chain(strays(group, entry)).collect()
+}
+
 /// Sends a signal to processes, each by itself; one that is gone is no error.
 pub(crate) fn signal_each(pids: &[u32], signal: Signal) {
     for pid in pids {

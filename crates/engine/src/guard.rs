@@ -14,7 +14,7 @@ pub(crate) type Answer = oneshot::Sender<Result<EngineGuard, EngineError>>;
 
 /// What handles and guards want.
 pub(crate) enum Command {
-    Ask { id: WaiterId, answer: Answer },
+    Ask { id: WaiterId, warms: bool, answer: Answer },
     Left { id: WaiterId },
     Released { start: u32, since: Instant, suspect: bool },
     Yield { start: u32 },

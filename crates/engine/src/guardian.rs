@@ -27,6 +27,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::{
     group,
     record::{self, MARK},
+    shared_memory::SharedMemory,
 };
 
 /// Patience with an engine that is asked to end: after the first SIGTERM, and after the second.
@@ -92,7 +93,9 @@ impl Family {
         group::is_alive(self.group) || !group::strays(self.group, &self.entry).is_empty()
     }
 
-    fn signal(&self, signal: Signal) {
+    /// What they share is looked at before, because of who is killed it cannot be seen any more.
+    fn signal(&self, signal: Signal, shared: &mut SharedMemory) {
+        shared.see(&group::family(self.group, &self.entry));
         group::signal(self.group, signal);
         group::signal_each(&group::strays(self.group, &self.entry), signal);
     }
@@ -123,6 +126,7 @@ fn watch(mut engine: Child, family: &Family) {
             Err(RecvTimeoutError::Disconnected) => ladder.begin(family, ORPHANED),
         }
         if exited && !family.is_alive() {
+            ladder.shared.remove();
             return;
         }
         ladder.climb(family);
@@ -133,6 +137,7 @@ fn watch(mut engine: Child, family: &Family) {
 #[derive(Default)]
 struct Ladder {
     steps: Option<(Instant, [Duration; 2], usize)>,
+    shared: SharedMemory,
 }
 
 impl Ladder {
@@ -144,7 +149,7 @@ impl Ladder {
     fn begin(&mut self, family: &Family, patience: [Duration; 2]) {
         match &mut self.steps {
             None => {
-                family.signal(Signal::SIGTERM);
+                family.signal(Signal::SIGTERM, &mut self.shared);
                 self.steps = Some((Instant::now(), patience, 0));
             }
             Some((_, old, _)) => *old = (*old).min(patience),
@@ -161,9 +166,9 @@ impl Ladder {
                 *step += 1;
                 *since = Instant::now();
                 let next = if *step < patience.len() { Signal::SIGTERM } else { Signal::SIGKILL };
-                family.signal(next);
+                family.signal(next, &mut self.shared);
             }
-            None => family.signal(Signal::SIGKILL),
+            None => family.signal(Signal::SIGKILL, &mut self.shared),
         }
     }
 }

@@ -30,6 +30,7 @@ mod progress;
 mod random;
 mod record;
 mod secrets;
+mod shared_memory;
 mod spec;
 mod start;
 mod state;

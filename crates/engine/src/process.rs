@@ -1,6 +1,11 @@
 //! An engine's process as the agent holds it: by its guardian. Letting go of it ends it.
 
-use std::{path::Path, process::Stdio, sync::Arc, time::Duration};
+use std::{
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use nix::sys::signal::Signal;
 use tokio::{
@@ -16,6 +21,7 @@ use crate::{
     log::{EngineLog, Lines},
     random,
     record::{Record, RecordFile},
+    shared_memory::SharedMemory,
 };
 
 /// How long the guardian may take to say that the engine runs.
@@ -35,6 +41,8 @@ pub(crate) struct Process {
     stdin: Option<ChildStdin>,
     record: Record,
     file: Option<RecordFile>,
+    /// What it shared when it was killed by us.
+    shared: Arc<Mutex<SharedMemory>>,
 }
 
 impl Process {
@@ -89,8 +97,9 @@ impl Process {
             .inspect_err(|error| tracing::warn!(%error, "the engine's record cannot be written"))
             .ok();
         let (told, exited) = watch::channel(None);
-        tokio::spawn(hear(reports, record.clone(), told));
-        Ok(Self { pid, exited, flush, guardian: child, stdin: Some(stdin), record, file })
+        let shared = Arc::default();
+        tokio::spawn(hear(reports, record.clone(), Arc::clone(&shared), told));
+        Ok(Self { pid, exited, flush, guardian: child, stdin: Some(stdin), record, file, shared })
     }
 
     /// Waits until the engine has ended and its last words are in the log, and says how. Does not borrow the process.
@@ -120,16 +129,25 @@ impl Process {
         // A guardian that was killed has left that to us.
         let gone = async {
             while self.record.is_left() {
-                self.record.signal(Signal::SIGKILL);
+                self.record.signal(Signal::SIGKILL, &mut locked(&self.shared));
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         match tokio::time::timeout(KILLED, gone).await {
-            Ok(()) => drop(self.file.take().map(RecordFile::remove)),
+            Ok(()) => {
+                std::mem::take(&mut *locked(&self.shared)).remove();
+                if let Some(file) = self.file.take() {
+                    file.remove();
+                }
+            }
             // The record stays, so that the next sweep sees to it.
             Err(_) => tracing::error!(pid = self.pid, "the engine was killed and is still there"),
         }
     }
+}
+
+fn locked(shared: &Mutex<SharedMemory>) -> MutexGuard<'_, SharedMemory> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// INVARIANT 10: the tokens that our own programs read from the environment are not the engine's, and neither is the word
@@ -177,6 +195,7 @@ async fn pump(
 async fn hear(
     mut reports: tokio::io::Lines<BufReader<ChildStdout>>,
     record: Record,
+    shared: Arc<Mutex<SharedMemory>>,
     told: watch::Sender<Option<String>>,
 ) {
     let how = loop {
@@ -188,7 +207,7 @@ async fn hear(
             }
             // The guardian itself is gone: nobody watches the engine any more, so it goes too.
             Ok(None) | Err(_) => {
-                record.signal(Signal::SIGKILL);
+                record.signal(Signal::SIGKILL, &mut locked(&shared));
                 break "its guardian was killed".to_owned();
             }
         }

@@ -14,7 +14,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::group;
+use crate::{group, shared_memory::SharedMemory};
 
 /// The name of the mark in an engine's environment.
 pub(crate) const MARK: &str = "MCPCTL_ENGINE_MARK";
@@ -43,9 +43,10 @@ impl Record {
         self.group_is_left() || !self.strays().is_empty()
     }
 
-    /// Ends what is left, and nobody else.
-    pub(crate) fn signal(&self, signal: Signal) {
+    /// Ends what is left, and nobody else. What that shares is looked at before: of who is killed it cannot be seen.
+    pub(crate) fn signal(&self, signal: Signal, shared: &mut SharedMemory) {
         if self.group_is_left() {
+            shared.see(&group::family(self.pid, &entry(&self.mark)));
             group::signal(self.pid, signal);
         }
         group::signal_each(&self.strays(), signal);
@@ -130,14 +131,16 @@ pub async fn sweep(state_dir: &Path) -> Vec<Swept> {
 
 /// Looked at anew before each signal: the group may have ended and its number gone to somebody else.
 async fn end(record: &Record) -> bool {
+    let mut shared = SharedMemory::default();
     for signal in [Signal::SIGTERM, Signal::SIGTERM, Signal::SIGKILL] {
-        record.signal(signal);
+        record.signal(signal, &mut shared);
         let gone = async {
             while record.is_left() {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         };
         if tokio::time::timeout(PATIENCE, gone).await.is_ok() {
+            shared.remove();
             return true;
         }
     }

@@ -13,7 +13,11 @@
 mod life;
 mod requests;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    mem,
+    time::Duration,
+};
 
 use tokio::time::Instant;
 
@@ -105,6 +109,8 @@ pub(crate) enum State {
 pub(crate) enum Event {
     /// Somebody wants it ready.
     Ask(WaiterId),
+    /// Somebody wants it ready ahead of need, and takes nobody's place for that.
+    Warm(WaiterId),
     /// A waiter went away.
     Left(WaiterId),
     /// A guard of this start was dropped, after so long; `suspect`: the engine did not answer as one that is well.
@@ -177,6 +183,8 @@ pub(crate) struct Machine {
     ending: bool,
     /// How long requests have been taking of late.
     typical: Duration,
+    /// Of those who wait, who does so ahead of need.
+    warming: BTreeSet<WaiterId>,
 }
 
 impl Machine {
@@ -190,6 +198,7 @@ impl Machine {
             last_error: None,
             ending: false,
             typical: FIRST_GUESS,
+            warming: BTreeSet::new(),
         }
     }
 
@@ -235,13 +244,17 @@ impl Machine {
 
     /// Who waits for it, or for a place on it.
     pub(crate) fn waiting(&self) -> usize {
+        self.waiters().map_or(0, VecDeque::len)
+    }
+
+    fn waiters(&self) -> Option<&VecDeque<WaiterId>> {
         match &self.state {
             State::Ready { queue: waiters, .. }
             | State::Starting { waiters, .. }
             | State::Draining { waiters, .. }
             | State::Dozing { waiters, .. }
-            | State::Stopping { waiters, .. } => waiters.len(),
-            State::Stopped | State::Sleeping { .. } | State::BackingOff { .. } | State::Failed => 0,
+            | State::Stopping { waiters, .. } => Some(waiters),
+            State::Stopped | State::Sleeping { .. } | State::BackingOff { .. } | State::Failed => None,
         }
     }
 
@@ -263,7 +276,11 @@ impl Machine {
         let mut effects = Vec::new();
         let out = &mut effects;
         match event {
-            Event::Ask(waiter) => self.ask(waiter, now, out),
+            Event::Ask(waiter) => self.ask(waiter, false, now, out),
+            Event::Warm(waiter) => {
+                self.ask(waiter, true, now, out);
+                self.warming.insert(waiter);
+            }
             Event::Left(waiter) => self.left(waiter, now, out),
             Event::Stop { for_good } => self.stop(for_good, Some(now + self.policy.drain), out),
             Event::Retire => self.stop(true, None, out),
@@ -291,6 +308,11 @@ impl Machine {
             | Event::Broken { .. }
             | Event::Yield { .. }
             | Event::Exited { .. } => {}
+        }
+        if !self.warming.is_empty() {
+            let mut warming = mem::take(&mut self.warming);
+            warming.retain(|waiter| self.waiters().is_some_and(|waiters| waiters.contains(waiter)));
+            self.warming = warming;
         }
         (self, effects)
     }

@@ -530,6 +530,46 @@ fn signal(signal: &str, pids: &[&str]) {
     assert!(Command::new("kill").arg(signal).args(pids).status().unwrap().success());
 }
 
+/// The file of its shared memory, which is there.
+fn shared(world: &World) -> PathBuf {
+    let file = std::fs::read_to_string(format!("{}.shared", world.spec.model)).unwrap();
+    assert!(Path::new(&file).exists(), "{file}");
+    file.into()
+}
+
+#[tokio::test]
+async fn inv_16_memory_that_what_was_killed_shared_is_given_back() {
+    let world = World::new("shares\n");
+    // By its guardian, when it is stopped.
+    let engine = world.engine();
+    drop(engine.ensure_ready(soon()).await.unwrap());
+    let file = shared(&world);
+    engine.shutdown().await;
+    assert!(!file.exists());
+    // By the agent, when the guardian is killed.
+    let engine = world.engine();
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let file = shared(&world);
+    signal("-KILL", &[&guardian_of(*world.starts().last().unwrap())]);
+    until("that is known", || engine.status().state == EngineState::Failed).await;
+    assert!(!file.exists());
+    drop(guard);
+    // By the guardian, when the agent is killed.
+    let (mut agent, _) = start_agent(&world);
+    let file = shared(&world);
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+    until("its memory is gone", || !file.exists()).await;
+    // By the next agent, when both are.
+    let (mut agent, pid) = start_agent(&world);
+    let (file, guardian, agent_id) = (shared(&world), guardian_of(pid), agent.id().to_string());
+    signal("-STOP", &[&guardian, &agent_id]);
+    signal("-KILL", &[&guardian, &agent_id]);
+    agent.wait().unwrap();
+    sweep(world.dir.path()).await;
+    assert!(!file.exists());
+}
+
 #[tokio::test]
 async fn inv_16_when_agent_and_guardian_are_both_killed_the_next_start_sweeps() {
     let mut world = World::new("child\n");

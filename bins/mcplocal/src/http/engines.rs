@@ -55,10 +55,10 @@ pub async fn start(
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
     let (engine, running) = engine(&app, &name)?;
     running.by_hand.store(false, Ordering::Release);
-    let ready = engine.ensure_ready(Instant::now() + running.patience()).await;
+    let ready = engine.warm_up(Instant::now() + running.patience()).await;
     running.count_start(&app.metrics, ready.is_ok());
     match ready {
-        Ok(_guard) => Ok(Json(engine.status())),
+        Ok(()) => Ok(Json(engine.status())),
         Err(error) => {
             let http = LocalHttpError::new(
                 StatusCode::BAD_GATEWAY,

@@ -1,6 +1,6 @@
 //! The processes of one start of an engine: all that carry its mark in their environment, as the kernel tells it.
 
-use std::{fs, path::PathBuf};
+use std::{collections::BTreeSet, fs, path::PathBuf};
 
 use nix::{
     sys::signal::{Signal, kill},
@@ -33,6 +33,19 @@ impl Family {
         pids.filter(|pid| environment(*pid).contains(&self.mark)).collect()
     }
 
+    /// Files of memory that they share.
+    pub fn shared_memory(&self) -> BTreeSet<PathBuf> {
+        let maps = |pid| fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        let maps = self.members().into_iter().map(maps).collect::<String>();
+        let files = maps.lines().filter_map(|line| line.split_whitespace().last());
+        files.filter(|file| file.starts_with("/dev/shm/psm_")).map(PathBuf::from).collect()
+    }
+
+    /// They hear and do nothing any more.
+    pub fn halt(&self) {
+        self.members().into_iter().for_each(|pid| send(pid, Signal::SIGSTOP));
+    }
+
     /// What each is called: its command line, and the name that it gave itself.
     pub fn names(&self) -> Vec<(u32, String)> {
         let read =
@@ -44,7 +57,11 @@ impl Family {
 }
 
 pub fn end(pid: u32) {
-    kill(Pid::from_raw(i32::try_from(pid).unwrap()), Signal::SIGKILL).unwrap();
+    send(pid, Signal::SIGKILL);
+}
+
+fn send(pid: u32, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
 /// Of the living; the dead have none.

@@ -108,6 +108,21 @@ async fn a_core_that_was_killed_is_a_failure_and_the_next_request_starts_another
     assert_eq!(world.engine().await["starts"], 2);
 }
 
+/// One that hears nothing any more is killed, and what its processes shared is given back.
+#[tokio::test]
+#[ignore = "real vLLM: cargo xtask test engines"]
+async fn inv_16_one_that_hangs_is_killed_and_leaves_no_memory() {
+    let real = real();
+    let world = World::new(&real, "").await;
+    let family = world.start().await;
+    let shared = family.shared_memory();
+    assert!(!shared.is_empty(), "it shares none");
+    family.halt();
+    assert_eq!(world.control("stop").await.status(), StatusCode::OK);
+    assert!(family.members().is_empty(), "{:?}", family.names());
+    assert!(shared.iter().all(|file| !file.exists()), "{shared:?}");
+}
+
 /// Sleeping wants a GPU, and vLLM says so.
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]

@@ -14,28 +14,32 @@ const RETRY_SOONEST: Duration = Duration::from_secs(1);
 const RETRY_LATEST: Duration = Duration::from_secs(60);
 
 impl Machine {
-    pub(super) fn ask(&mut self, waiter: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
+    /// `warms`: ahead of need, which takes nobody's place and has room wherever others have none.
+    pub(super) fn ask(&mut self, waiter: WaiterId, warms: bool, now: Instant, effects: &mut Vec<Effect>) {
         if self.ending {
             effects.push(Effect::Refuse(waiter, self.shutting_down()));
             return;
         }
-        let (concurrency, queue_max) = (self.policy.concurrency, self.policy.queue);
-        let room = concurrency.saturating_add(queue_max);
+        let concurrency = self.policy.concurrency;
+        let bound = concurrency.saturating_add(self.policy.queue);
+        // What still runs on a start that drains is not in the way of those who wait for the next one.
+        let running = if matches!(self.state, State::Ready { .. }) { self.in_flight() } else { 0 };
+        let has_room = warms || running + self.waiting().saturating_sub(self.warming.len()) < bound;
         let queue = match &mut self.state {
             State::Ready { in_flight, checking: false, .. } if *in_flight < concurrency => {
                 *in_flight += 1;
                 effects.push(Effect::Grant(waiter));
                 return;
             }
-            State::Ready { in_flight, queue, .. } if *in_flight + queue.len() < room => queue,
-            State::Starting { waiters, unwanted_since, .. } if waiters.len() < room => {
+            State::Starting { waiters, unwanted_since, .. } if has_room => {
                 *unwanted_since = None;
                 waiters
             }
-            State::Draining { waiters, .. }
+            State::Ready { queue: waiters, .. }
+            | State::Draining { waiters, .. }
             | State::Stopping { waiters, .. }
             | State::Dozing { waiters, .. }
-                if waiters.len() < room =>
+                if has_room =>
             {
                 waiters
             }

@@ -250,6 +250,19 @@ fn a_start_serves_as_many_as_there_are_places_and_refuses_what_could_never_wait(
 }
 
 #[test]
+fn who_asks_ahead_of_need_takes_nobodys_place() {
+    let mut story = Story::of(Policy { queue: 0, ..narrow() });
+    assert_eq!(story.on(Event::Warm(1)), [Effect::Start]);
+    assert_eq!(story.on(Event::Ask(2)), [], "the only place is free");
+    assert!(matches!(story.on(Event::Ask(3)).as_slice(), [Effect::Refuse(3, EngineError::Busy { .. })]));
+    assert_eq!(story.on(Event::Warm(4)), []);
+    assert_eq!(story.on(Event::Started), [Effect::Grant(1)]);
+    assert_eq!(story.on(released(1)), [Effect::Grant(2)]);
+    assert!(matches!(story.on(Event::Ask(5)).as_slice(), [Effect::Refuse(5, EngineError::Busy { .. })]));
+    assert_eq!(story.on(released(1)), [Effect::Grant(4)]);
+}
+
+#[test]
 fn what_may_sleep_sleeps_when_idle_and_is_woken_by_the_next_request() {
     let mut story = Story::ready_with(narrow());
     story.on(released(1));
@@ -478,6 +491,7 @@ enum Process {
 #[derive(Debug, Clone, Copy)]
 enum Move {
     Ask,
+    Warm,
     Leave,
     ReleaseNewest,
     ReleaseOldest,
@@ -500,8 +514,9 @@ enum Move {
     SleepFails,
 }
 
-const MOVES: [Move; 21] = [
+const MOVES: [Move; 22] = [
     Move::Ask,
+    Move::Warm,
     Move::Leave,
     Move::ReleaseNewest,
     Move::ReleaseOldest,
@@ -533,6 +548,11 @@ impl World {
                 world.asked += 1;
                 world.waiting.insert(world.asked);
                 Event::Ask(world.asked)
+            }
+            Move::Warm => {
+                world.asked += 1;
+                world.waiting.insert(world.asked);
+                Event::Warm(world.asked)
             }
             Move::Leave => Event::Left(world.waiting.pop_first()?),
             Move::ReleaseNewest => released(world.guards.pop()?),
