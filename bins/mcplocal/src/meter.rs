@@ -30,8 +30,17 @@ struct Ended {
 }
 
 struct Running {
-    since: Instant,
-    tokens: u64,
+    begun: Instant,
+    /// When its first piece came: reading the prompt is no writing.
+    first: Option<Instant>,
+    pieces: u64,
+}
+
+impl Running {
+    /// How long it has been writing. One that came in one piece was written before.
+    fn took(&self) -> Duration {
+        self.first.filter(|_| self.pieces > 1).unwrap_or(self.begun).elapsed()
+    }
 }
 
 /// One answer that is being written. Dropped without an end, it does not count.
@@ -46,7 +55,7 @@ impl Meter {
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
-        state.running.insert(id, Running { since: Instant::now(), tokens: 0 });
+        state.running.insert(id, Running { begun: Instant::now(), first: None, pieces: 0 });
         Measured { meter: self.clone(), id }
     }
 
@@ -54,10 +63,10 @@ impl Meter {
     pub fn tokens_per_second(&self) -> Option<f64> {
         let state = self.lock();
         let ended = state.ended.iter().filter(|ended| ended.at.elapsed() < WINDOW);
-        let running = state.running.values().filter(|running| running.tokens > 0);
+        let running = state.running.values().filter(|running| running.pieces > 0);
         let all = ended
             .map(|ended| (ended.tokens, ended.took))
-            .chain(running.map(|running| (running.tokens, running.since.elapsed())));
+            .chain(running.map(|running| (running.pieces, running.took())));
         let (tokens, took) = all.fold((0, Duration::ZERO), |(tokens, took), (more, longer)| {
             (tokens + more, took.saturating_add(longer))
         });
@@ -72,13 +81,11 @@ impl Meter {
 }
 
 impl Measured {
-    /// A piece of the answer came: about a token, and the clock begins with the first one.
+    /// A piece of the answer came: about a token.
     pub fn piece(&self) {
         if let Some(running) = self.meter.lock().running.get_mut(&self.id) {
-            if running.tokens == 0 {
-                running.since = Instant::now();
-            }
-            running.tokens += 1;
+            running.first.get_or_insert_with(Instant::now);
+            running.pieces += 1;
         }
     }
 
@@ -86,8 +93,8 @@ impl Measured {
     pub fn ended(&self, tokens: u64) {
         let mut state = self.meter.lock();
         let Some(running) = state.running.remove(&self.id) else { return };
-        let tokens = if tokens > 0 { tokens } else { running.tokens };
-        state.ended.push_back(Ended { at: Instant::now(), tokens, took: running.since.elapsed() });
+        let tokens = if tokens > 0 { tokens } else { running.pieces };
+        state.ended.push_back(Ended { at: Instant::now(), tokens, took: running.took() });
         while state.ended.len() > ANSWERS {
             state.ended.pop_front();
         }
@@ -109,7 +116,7 @@ mod tests {
         let meter = Meter::default();
         assert_eq!(meter.tokens_per_second(), None);
         let ended = meter.begin();
-        ended.piece();
+        (0..2).for_each(|_| ended.piece());
         ended.ended(1000);
         let first = meter.tokens_per_second().unwrap();
         assert!(first > 1000.0, "a thousand tokens in no time: {first}");
@@ -119,6 +126,18 @@ mod tests {
         assert_eq!(meter.lock().running.len(), 1);
         drop(running);
         assert!(meter.lock().running.is_empty());
+    }
+
+    #[test]
+    fn what_came_in_one_piece_was_written_before_it_came() {
+        let meter = Meter::default();
+        let whole = meter.begin();
+        while whole.meter.lock().running.values().all(|running| running.took() < Duration::from_millis(20)) {
+            std::thread::yield_now();
+        }
+        whole.piece();
+        whole.ended(100);
+        assert!(meter.tokens_per_second().unwrap() <= 5000.0);
     }
 
     #[test]

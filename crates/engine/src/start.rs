@@ -145,8 +145,10 @@ impl Starter {
         let port = free_port().map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
         let modules = self.host.state_dir.join("python");
-        dev_routes::write(&modules)
-            .map_err(|error| spawn_error(format!("{}: {error}", modules.display())))?;
+        if self.options.standby {
+            dev_routes::write(&modules)
+                .map_err(|error| spawn_error(format!("`{}`: {error}", modules.display())))?;
+        }
         let launch = self
             .spec
             .launch(&self.options, port, api_key.expose_secret(), &modules)
