@@ -198,6 +198,58 @@ async fn trouble_starts_the_engine_for_those_who_may_and_for_nobody_else() {
 }
 
 #[tokio::test]
+async fn a_primary_that_takes_a_quarter_of_its_time_is_in_trouble_and_may_yet_answer() {
+    let world = World::new(&[("desk", "", "failoverFor: claude\n    prewarm: onTrouble")]).await;
+    let file = world.agent.config_file();
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, format!("{config}primary: {{timeouts: {{response: 8s}}}}\n")).unwrap();
+    // The centre is more patient than the agent.
+    let patient = json!({
+        "kind": "Llm", "name": "claude", "type": "openai", "url": world.provider.base_url(), "model": "m",
+        "timeouts": {"response": "30s", "firstToken": "30s"},
+    });
+    world.mcpd.apply(json!([patient])).await;
+    eventually("the change is in force", async || {
+        world.agent.log().contains("the configuration changed and is in force").then_some(())
+    })
+    .await;
+    let gate = mcpctl_testkit::model_server::Gate::new();
+    world.provider.set_default(Reply::text("from the centre").gate_after(0, &gate));
+    let answer = world.agent.chat("claude", &world.alice, true);
+    let warmed = async {
+        world.until("desk", "ready").await;
+        gate.release();
+    };
+    let (answer, ()) = futures::join!(answer, warmed);
+    assert_eq!(header(&answer, "mcpctl-served-by"), Some("claude"));
+    assert!(answer.text().await.unwrap().trim_end().ends_with("data: [DONE]"));
+    assert!(world.agent.log().contains("it is slow to answer"), "{}", world.agent.log());
+}
+
+#[tokio::test]
+async fn what_stands_by_sleeps_and_is_stopped_when_its_time_is_over() {
+    let models = tempfile::tempdir().unwrap();
+    let model = models.path().join("model");
+    std::fs::write(&model, "").unwrap();
+    let mcpd = Mcpd::start().await;
+    let agent = Mcplocal::start(&format!(
+        "server: {}\nproviders:\n  - name: desk\n    type: vllm-managed\n    command: {}\n    model: {}\n    idleTimeout: 1s\n    swap: standby\n    standbyTimeout: 1s\n",
+        mcpd.url(),
+        program("examples/fake_engine").display(),
+        model.display(),
+    ))
+    .await;
+    let start = agent.request(Method::POST, "/api/v1/engines/desk/start", &agent.local_key());
+    assert_eq!(start.send().await.unwrap().status(), StatusCode::OK);
+    for state in ["sleeping", "stopped"] {
+        eventually(state, async || {
+            (agent.status().await["providers"][0]["engine"]["state"] == state).then_some(())
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
 async fn trouble_of_a_caller_who_was_revoked_starts_nothing() {
     let world = World::new(&[("desk", "", "failoverFor: claude\n    prewarm: onTrouble")]).await;
     let gate = mcpctl_testkit::model_server::Gate::new();
