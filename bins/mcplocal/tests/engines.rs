@@ -449,6 +449,24 @@ async fn a_log_that_is_followed_goes_on_with_the_next_start_and_does_not_hold_th
 }
 
 #[tokio::test]
+async fn a_long_log_is_read_whole_and_a_start_is_counted_once() {
+    let world = World::new(&[("desk", "", "")]).await;
+    let key = world.agent.local_key();
+    assert_eq!(world.control("desk", "start").await.status(), StatusCode::OK);
+    assert_eq!(world.agent.chat("local/desk", &key, false).await.status(), StatusCode::OK);
+    // What has grown too large for one file.
+    std::fs::write(world.agent.state_dir().join("logs/desk@older.log"), "the older part\n").unwrap();
+    let get = async |path: &str| {
+        let answer = world.agent.request(Method::GET, path, &key).send().await.unwrap();
+        answer.text().await.unwrap()
+    };
+    let log = get("/api/v1/engines/desk/logs").await;
+    assert!(log.starts_with("the older part\nfake engine on port"), "{log}");
+    let metrics = get("/metrics").await;
+    assert!(metrics.contains(r#"mcpctl_engine_starts_total{engine="desk",outcome="ready"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
 async fn asked_twice_the_agent_ends_at_once_and_its_engines_too() {
     let mut world = World::new(&[("desk", "slow 20000", "")]).await;
     assert_eq!(world.control("desk", "start").await.status(), StatusCode::OK);
