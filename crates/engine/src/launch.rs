@@ -35,7 +35,7 @@ impl EngineSpec {
         self.check()?;
         options.check()?;
         let (program, model) = (self.program()?, self.model_path()?);
-        let (port, served) = (port.to_string(), self.served_name(options));
+        let (port, served) = (port.to_string(), self.served_name());
         let mut args: Vec<OsString> = Vec::new();
         let mut env: Vec<(String, OsString)> = Vec::new();
         let mut set = |name: &str, value: OsString| env.push((name.to_owned(), value));
@@ -87,9 +87,10 @@ impl EngineSpec {
                 option("--dtype", self.dtype.clone());
                 option("--quantization", self.quantization.clone());
                 option("--max-num-seqs", options.concurrency.map(|count| count.to_string()));
+                // Also where the agent itself was started with it: those routes are open.
+                set("VLLM_SERVER_DEV_MODE", if options.standby { "1" } else { "0" }.into());
                 if options.standby {
                     args.push("--enable-sleep-mode".into());
-                    set("VLLM_SERVER_DEV_MODE", "1".into());
                     args.extend(["--middleware".into(), dev_routes::middleware().into()]);
                 }
             }
@@ -125,10 +126,7 @@ impl EngineSpec {
     }
 
     /// The model's name in requests and answers: what people call it, without the path.
-    pub(crate) fn served_name(&self, options: &EngineOptions) -> String {
-        if let Some(name) = &options.api_name {
-            return name.clone();
-        }
+    pub(crate) fn served_name(&self) -> String {
         let path = Path::new(&self.model);
         let last = match self.kind {
             EngineKind::LlamaServer => path.file_stem(),
@@ -220,6 +218,7 @@ mod tests {
             "serve Qwen/Qwen2.5-7B --host 127.0.0.1 --port 4711 --served-model-name Qwen/Qwen2.5-7B --max-model-len 2048 --gpu-memory-utilization 0.75"
         );
         assert_eq!(value(&hub, "HF_HUB_OFFLINE"), None, "the hub may be needed");
+        assert_eq!(value(&hub, "VLLM_SERVER_DEV_MODE"), Some("0"));
         assert_eq!(
             (value(&hub, "VLLM_API_KEY"), value(&hub, "VLLM_NO_USAGE_STATS")),
             (Some("k3y"), Some("1"))
@@ -231,7 +230,6 @@ mod tests {
     #[test]
     fn options_come_after_and_cannot_take_the_key_away() {
         let options = EngineOptions {
-            api_name: Some("qwen".to_owned()),
             extra_args: vec!["--enforce-eager".to_owned()],
             env: [("VLLM_NO_USAGE_STATS", "0"), ("CUDA_DEVICE_ORDER", "FASTEST_FIRST")]
                 .into_iter()
@@ -241,7 +239,10 @@ mod tests {
         };
         let launch = launch(&spec(EngineKind::Vllm, "Qwen/Qwen2.5-7B"), &options);
         let line = line(&launch);
-        assert!(line.contains("--served-model-name qwen ") && line.ends_with(" --enforce-eager"), "{line}");
+        assert!(
+            line.contains("--served-model-name Qwen/Qwen2.5-7B ") && line.ends_with(" --enforce-eager"),
+            "{line}"
+        );
         assert_eq!(value(&launch, "VLLM_NO_USAGE_STATS"), Some("0"));
         assert_eq!(value(&launch, "CUDA_DEVICE_ORDER"), Some("FASTEST_FIRST"));
         let options = EngineOptions { extra_args: vec!["--port=1".to_owned()], ..options };

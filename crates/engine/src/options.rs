@@ -7,8 +7,6 @@ use crate::{Placement, spec::SpecError};
 /// What is seldom said about an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineOptions {
-    /// The model's name in requests to the engine, where it is not what its path says.
-    pub api_name: Option<String>,
     /// Arguments after those that the agent gives.
     pub extra_args: Vec<String>,
     /// Variables for the engine, besides those that it inherits.
@@ -35,7 +33,6 @@ pub struct EngineOptions {
 impl Default for EngineOptions {
     fn default() -> Self {
         Self {
-            api_name: None,
             extra_args: Vec::new(),
             env: EngineEnv::default(),
             concurrency: None,

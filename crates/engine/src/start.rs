@@ -162,7 +162,7 @@ impl Starter {
         let EngineHost { guardian, state_dir, .. } = &self.host;
         let process = Process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?;
         let at = Some((process.pid, port));
-        let model = self.spec.served_name(&self.options);
+        let model = self.spec.served_name();
         let endpoint = Arc::new(Endpoint { base_url, api_key, model });
 
         (line.tell)(Told { phase: Phase::Loading, percent: None, at });
