@@ -1,5 +1,7 @@
 //! What `mcpd` is told at start: flags over environment over file, parsed once.
 
+mod limits;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, bail};
@@ -7,6 +9,8 @@ use clap::Args;
 use mcpctl_api::yaml;
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
+
+pub use limits::Limits;
 
 /// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
 #[derive(Debug, Default, Args)]
@@ -48,6 +52,7 @@ struct File {
     master_key_file: Option<PathBuf>,
     log_format: Option<String>,
     log: Option<String>,
+    limits: Limits,
 }
 
 /// What `mcpd serve` works with.
@@ -69,6 +74,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log: String,
+    /// What bounds the work that callers can cause.
+    pub limits: Limits,
 }
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3100";
@@ -118,6 +125,7 @@ impl ServeArgs {
                 .unwrap_or_else(|| data_dir.join("master-key")),
             log_format,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            limits: file.limits,
             data_dir,
         })
     }

@@ -3,6 +3,7 @@
 //!
 //! `axum::serve` has no time limit for request heads, so connections are served through hyper-util.
 
+mod limits;
 mod trace;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -19,6 +20,7 @@ use tokio::{
     sync::watch,
 };
 
+pub use limits::Limits;
 pub use trace::{REQUEST_ID, belonging, request_id, trace};
 
 /// How long a client may take to send the head of a request.

@@ -121,6 +121,10 @@ pub struct McpdOptions {
     pub inference_listener: bool,
     /// The master key of another replica.
     pub master_key_file: Option<PathBuf>,
+    /// Text of a configuration file (YAML), e.g. with tighter `limits`.
+    pub config: Option<String>,
+    /// Variables added to the environment.
+    pub env: Vec<(&'static str, String)>,
 }
 
 /// A running `mcpd`.
@@ -161,6 +165,12 @@ impl Mcpd {
         if let Some(file) = &options.master_key_file {
             command.arg("--master-key-file").arg(file);
         }
+        if let Some(config) = &options.config {
+            let path = dir.join("mcpd.yaml");
+            std::fs::write(&path, config).expect("the configuration");
+            command.arg("--config").arg(path);
+        }
+        command.envs(options.env.iter().map(|(name, value)| (name, value)));
         Daemon::start(&mut command, dir.join("log"))
     }
 
@@ -191,6 +201,11 @@ impl Mcpd {
     /// What it wrote so far.
     pub fn log(&self) -> String {
         self.daemon.log()
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.daemon.child.id()
     }
 
     /// The bootstrap token of the user `admin`.

@@ -1,0 +1,1 @@
+//! Connections that are silent, slow, or never read.

@@ -1,0 +1,1 @@
+//! Documents that are too large, too deep, or that command a terminal.

@@ -1,0 +1,1 @@
+//! Signing in: work without a credential, throttling, guessing.

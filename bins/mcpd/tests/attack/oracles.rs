@@ -1,0 +1,1 @@
+//! What a refusal shows about resources that the caller may not view.

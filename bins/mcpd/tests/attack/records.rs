@@ -1,0 +1,1 @@
+//! What goes on record, and how much of it.

@@ -1,0 +1,1 @@
+//! Rights by way of groups, bindings, future accounts and the last administrator.

@@ -1,0 +1,1 @@
+//! Who can have a secret's value sent where.

@@ -1,0 +1,1 @@
+//! Addresses of providers, loops, and what a provider may send back.

@@ -1,0 +1,1 @@
+//! Watching changes after the right to view is gone.

@@ -1,0 +1,1 @@
+//! Writers that get in the way of a revocation.

@@ -1,0 +1,1 @@
+//! What answers in the centre's place, and what of it reaches the client.

@@ -1,0 +1,1 @@
+//! What a managed engine learns, and who can reach it.

@@ -1,0 +1,1 @@
+//! State and configuration that belong to somebody else.

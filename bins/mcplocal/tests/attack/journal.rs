@@ -1,0 +1,1 @@
+//! What the journal records, and what happens when it cannot.

@@ -1,0 +1,13 @@
+//! Attacks on whole daemons: one test per finding, and one per line of what holds. Each file is one family of attacks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod answers;
+mod connections;
+mod engines;
+mod files;
+mod journal;
+mod loops;
+mod pages;
+mod probe;
+mod squatting;
+mod wire;

@@ -1,0 +1,1 @@
+//! What may pass for the centre's answer to the probe.

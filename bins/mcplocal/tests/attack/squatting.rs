@@ -1,0 +1,1 @@
+//! Another user who listens where the agent should.

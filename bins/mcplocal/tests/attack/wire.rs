@@ -1,0 +1,1 @@
+//! Requests that are malformed, ambiguous or oversized on the wire.
