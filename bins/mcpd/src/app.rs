@@ -9,7 +9,7 @@ use mcpctl_store::{Recorder, Replica, Store};
 use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
-use crate::{inference::Inference, login::LoginThrottle, writes::Vault};
+use crate::{inference::Inference, login::LoginThrottle, writers::Writers, writes::Vault};
 
 /// Shared by all requests.
 pub struct App {
@@ -25,6 +25,8 @@ pub struct App {
     pub inference: Inference,
     /// Slows password guessing down.
     pub logins: LoginThrottle,
+    /// Gives turns to writers.
+    pub writers: Writers,
     /// True from the moment the daemon is asked to end.
     pub draining: watch::Receiver<bool>,
 }

@@ -67,7 +67,7 @@ pub async fn refused_write(
     intent: Option<&Intent>,
     refusal: &Refusal,
 ) -> Result<(), HttpError> {
-    if !matches!(refusal, Refusal::Denied(_) | Refusal::Escalation(_)) {
+    if !matches!(refusal, Refusal::Denied(_) | Refusal::Escalation(_) | Refusal::LastAdministrator) {
         return Ok(());
     }
     let Some((verb, kind, target)) = intent.map(Intent::describe) else { return Ok(()) };

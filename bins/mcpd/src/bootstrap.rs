@@ -1,4 +1,5 @@
-//! The first start: built-in roles, the user `admin`, and the token that lets somebody in.
+//! The first start: built-in roles, the user `admin`, and its first token. And the way back in for the owner of the data
+//! directory, whatever became of that user.
 
 use std::{
     fs::{File, OpenOptions},
@@ -12,11 +13,11 @@ use anyhow::Context as _;
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Change, Confidential, Snapshot, Stored, builtin};
 use mcpctl_api::{
-    Id, Kind, Name, Resource, Revision, Spec,
-    spec::{RoleBindingSpec, Subject, SubjectKind, TokenSpec, UserSpec},
+    Id, Kind, Name, Resource, Revision, Spec, Verb,
+    spec::{LlmSpec, RoleBindingSpec, SecretKeyRef, Subject, SubjectKind, TokenSpec, UserSpec},
 };
 use mcpctl_secret::token::{self, Prefix};
-use mcpctl_store::{CommitError, Store};
+use mcpctl_store::{AuditRow, CommitError, Decision, Store};
 
 /// How long a bootstrap token is good for. INVARIANT 15: no credential is for ever.
 const BOOTSTRAP_DAYS: i64 = 30;
@@ -34,8 +35,11 @@ pub async fn prepare(store: &Store, data_dir: &Path, now: Timestamp) -> anyhow::
         let snapshot = store.load().await?;
         let mut draft = Draft::new(&snapshot, now);
         draft.roles();
-        let first = snapshot.all(Kind::User).next().is_none();
-        let minted = if first { Some(draft.admin()?) } else { None };
+        draft.bind_references();
+        // An empty store is at revision 0. A store without users is not empty: its users were deleted, or its
+        // administrators are service accounts.
+        let first = snapshot.revision() == Revision::default();
+        let minted = if first { Some(draft.restore_admin()?) } else { None };
         if draft.changes.is_empty() {
             return Ok(None);
         }
@@ -52,20 +56,21 @@ pub async fn prepare(store: &Store, data_dir: &Path, now: Timestamp) -> anyhow::
     }
 }
 
-/// Makes a new token for `admin`, for whoever owns the data directory and has lost all others.
+/// Makes a new token for the user `admin`, for the owner of the data directory who has lost all others, and restores what
+/// the user needs to be an administrator: the user itself, enabled, and a binding of the role. Where anything had to be
+/// restored, the other credentials of the user end: they may have been made for a user who was no administrator.
 ///
 /// # Errors
-/// When there is no user `admin`, or the store or the file cannot be written.
+/// When the store or the file cannot be written.
 pub async fn reissue(store: &Store, data_dir: &Path, now: Timestamp) -> anyhow::Result<PathBuf> {
     loop {
         let snapshot = store.load().await?;
         let mut draft = Draft::new(&snapshot, now);
-        let admin = snapshot
-            .by_name(Kind::User, ADMIN)
-            .context("there is no user `admin`\nhint: start `mcpd serve` once on an empty store")?;
-        let minted = draft.token_for(admin.id().clone())?;
+        draft.roles();
+        let minted = draft.restore_admin()?;
+        let rows = draft.audit_rows();
         let file = TokenFile::stage(data_dir, minted.expose())?;
-        match store.commit(snapshot.revision(), "mcpd", draft.changes, Vec::new()).await {
+        match store.commit(snapshot.revision(), "mcpd", draft.changes, rows).await {
             Ok(_) => return file.publish(),
             Err(CommitError::Moved { .. }) => {}
             Err(error) => return Err(error.into()),
@@ -100,15 +105,80 @@ impl<'a> Draft<'a> {
         }
     }
 
-    fn admin(&mut self) -> anyhow::Result<token::MintedToken> {
-        let (name, id): (Name, Id) = (ADMIN.parse()?, Id::mint());
-        let user =
-            UserSpec { display_name: Some("the first administrator".to_owned()), ..UserSpec::default() };
-        self.put(id.clone(), name.clone(), Spec::User(user), None);
+    /// Binds references by name, which earlier versions wrote, to the secrets that they mean now.
+    fn bind_references(&mut self) {
+        for stored in self.snapshot.all(Kind::Llm) {
+            let Spec::Llm(llm) = &stored.resource.spec else { continue };
+            let Some(key) = llm.api_key.as_ref().filter(|key| key.secret_id.is_none()) else { continue };
+            if let Some(secret) = self.snapshot.by_name(Kind::Secret, key.secret.as_str()) {
+                let key = SecretKeyRef { secret_id: Some(secret.id().clone()), ..key.clone() };
+                let spec = Spec::Llm(LlmSpec { api_key: Some(key), ..llm.clone() });
+                self.put(stored.id().clone(), stored.name().clone(), spec, None);
+            }
+        }
+    }
+
+    /// The user `admin`, active and bound to the role `admin`, and a new token for it.
+    fn restore_admin(&mut self) -> anyhow::Result<token::MintedToken> {
+        let name: Name = ADMIN.parse()?;
         let subject = Subject { kind: SubjectKind::User, name: name.clone() };
-        let binding = RoleBindingSpec { role: name.clone(), subjects: vec![subject] };
-        self.put(Id::mint(), name, Spec::RoleBinding(binding), None);
+        let user = self.snapshot.by_name(Kind::User, ADMIN);
+        let active = user.filter(|_| self.snapshot.is_active(&subject));
+        let holds_everything = self.snapshot.subject_holds_everything(&subject);
+        if let Some(user) = active.filter(|_| holds_everything) {
+            return self.token_for(user.id().clone());
+        }
+        let id = user.map_or_else(Id::mint, |user| user.id().clone());
+        let spec = match user.map(|user| &user.resource.spec) {
+            Some(Spec::User(spec)) => {
+                UserSpec { disabled: false, password_set_by: Vec::new(), ..spec.clone() }
+            }
+            _ => UserSpec { display_name: Some("the first administrator".to_owned()), ..UserSpec::default() },
+        };
+        // Without its password, and without its tokens.
+        self.put(id.clone(), name.clone(), Spec::User(spec), None);
+        for token in self.snapshot.all(Kind::Token) {
+            if matches!(&token.resource.spec, Spec::Token(spec) if spec.subject_id == id) {
+                self.revision = self.revision.next();
+                let (id, name) = (token.id().clone(), token.name().clone());
+                self.changes.push(Change::Delete { kind: Kind::Token, id, name, revision: self.revision });
+            }
+        }
+        if !holds_everything {
+            let taken = self.snapshot.by_name(Kind::RoleBinding, ADMIN).is_some();
+            let binding_name =
+                if taken { format!("admin-{}", self.now.as_second()).parse()? } else { name.clone() };
+            let binding = RoleBindingSpec { role: name, subjects: vec![subject] };
+            self.put(Id::mint(), binding_name, Spec::RoleBinding(binding), None);
+        }
         self.token_for(id)
+    }
+
+    /// What was changed from the command line is on record too.
+    fn audit_rows(&self) -> Vec<AuditRow> {
+        let row = |change: &Change| {
+            let (action, name) = match change {
+                Change::Put(stored) if stored.resource.created_at == self.now => {
+                    (Verb::Create, stored.name())
+                }
+                Change::Put(stored) => (Verb::Edit, stored.name()),
+                Change::Delete { name, .. } => (Verb::Delete, name),
+            };
+            AuditRow {
+                id: uuid::Uuid::now_v7(),
+                at: self.now,
+                principal: "mcpd bootstrap-token".to_owned(),
+                action: action.as_str().to_owned(),
+                kind: change.kind(),
+                resource_id: Some(change.id().clone()),
+                resource_name: name.to_string(),
+                decision: Decision::Allowed,
+                reason: String::new(),
+                revision: change.revision(),
+                request_id: String::new(),
+            }
+        };
+        self.changes.iter().map(row).collect()
     }
 
     fn token_for(&mut self, admin: Id) -> anyhow::Result<token::MintedToken> {
@@ -118,10 +188,12 @@ impl<'a> Draft<'a> {
             subject_id: admin,
             expires_at: self.now.checked_add(SignedDuration::from_hours(24 * BOOTSTRAP_DAYS))?,
             session: false,
+            issued_by: Vec::new(),
         };
-        let name = format!("bootstrap-{}", self.now.as_second()).parse()?;
+        let id = Id::mint();
+        let name = format!("bootstrap-{}", id.as_str()).parse()?;
         let hash = Confidential::TokenHash(*minted.hash().as_bytes());
-        self.put(Id::mint(), name, Spec::Token(spec), Some(hash));
+        self.put(id, name, Spec::Token(spec), Some(hash));
         Ok(minted)
     }
 

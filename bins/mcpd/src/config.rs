@@ -10,7 +10,7 @@ use mcpctl_api::yaml;
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
 
-pub use limits::Limits;
+pub use limits::{Limits, WriteLimits};
 
 /// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
 #[derive(Debug, Default, Args)]

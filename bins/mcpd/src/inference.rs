@@ -5,10 +5,10 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mcpctl_access::{Permit, Snapshot};
+use mcpctl_access::{Permit, Snapshot, Stored};
 use mcpctl_api::{
-    Id, Kind, Spec,
-    spec::{LlmSpec, ProviderType, Timeouts},
+    Id, Kind, Spec, Verb,
+    spec::{LlmSpec, ProviderType, SecretKeyRef, Timeouts},
 };
 use mcpctl_relay::RetryBudget;
 use mcpctl_store::Store;
@@ -43,8 +43,10 @@ pub enum Misconfigured {
     /// The permit is for something else; cannot happen, and denies if it does.
     #[error("the permit is not for running an Llm")]
     NotAnLlm,
-    /// The secret that holds the key is gone or has no such key.
-    #[error("the Llm `{llm}` names a credential that does not exist: key `{key}` of secret `{secret}`")]
+    /// The reference to the secret is not in force any more, or the secret has no such key.
+    #[error(
+        "the Llm `{llm}` has no credential: key `{key}` of secret `{secret}` is gone or may not be used any more"
+    )]
     NoCredential {
         /// The Llm.
         llm: String,
@@ -89,7 +91,7 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
                 secret: key.secret.to_string(),
                 key: key.key.clone(),
             };
-            let stored = snapshot.by_name(Kind::Secret, key.secret.as_str()).ok_or_else(missing)?;
+            let stored = credential(snapshot, &llm, key).ok_or_else(missing)?;
             let mut data = secret::open(store, stored)
                 .map_err(|source| Misconfigured::Sealed { llm: name.clone(), source })?;
             let value = data.remove(&key.key).ok_or_else(missing)?;
@@ -106,6 +108,19 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
         },
     };
     Ok(Route { permit, target, llm })
+}
+
+/// The secret that the Llm refers to, while the reference is in force. INVARIANT 11: it is bound to the secret's id, so
+/// that a secret which is deleted, renamed or made again is another one; the accounts that answer for it must still be
+/// allowed to use it; and the secret may say where it may be sent.
+fn credential<'a>(snapshot: &'a Snapshot, llm: &LlmSpec, key: &SecretKeyRef) -> Option<&'a Arc<Stored>> {
+    let stored = snapshot.by_id(key.secret_id.as_ref()?)?;
+    let name = stored.name().as_str();
+    let Spec::Secret(secret) = &stored.resource.spec else { return None };
+    let in_force = name == key.secret.as_str()
+        && secret.may_go_to(&llm.url)
+        && key.attached_by.iter().all(|account| snapshot.account_may(account, Verb::Use, Kind::Secret, name));
+    in_force.then_some(stored)
 }
 
 fn limits(timeouts: &Timeouts) -> upstream::Timeouts {

@@ -10,6 +10,7 @@ mod jobs;
 mod login;
 mod pipeline;
 mod usage;
+mod writers;
 mod writes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -144,6 +145,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         metrics: mcpctl_telemetry::McpdMetrics::new(),
         inference: inference::Inference::new(),
         logins: login::LoginThrottle::default(),
+        writers: writers::Writers::new(config.limits.writes.clone()),
         draining: draining.clone(),
         store,
     });

@@ -72,7 +72,7 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     let route = inference::route(permit, &caller.snapshot, &app.store).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "a permitted Llm cannot be asked");
         HttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", error.to_string())
-            .hint("an administrator can mend the Llm's `apiKey`")
+            .hint("an account that may use the secret can write the Llm's `apiKey` again")
             .class(FailureClass::UpstreamCredentials)
     })?;
     let account = Account::open(app, &caller, &route.permit, call.operation, fields.stream, arrived);

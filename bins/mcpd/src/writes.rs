@@ -4,18 +4,22 @@
 //! caller commits the plan against the snapshot that it was made for, and plans again when that is no longer the latest.
 
 mod batch;
+mod change;
 mod llm;
+mod people;
+mod references;
 pub mod secret;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mcpctl_access::{Change, Confidential, Denied, Escalation, Principal, Snapshot, Stored, builtin};
+use mcpctl_access::{Change, Denied, Escalation, Principal, Snapshot, Stored};
 use mcpctl_api::{
-    Document, Id, Kind, Name, Resource, Revision, Spec, Verb,
+    Document, Id, Kind, Name, Revision, Verb,
     question::{Applied, ApplyOutcome},
-    spec::{Subject, SubjectKind},
 };
+
+pub use references::shown;
 
 use batch::Batch;
 
@@ -75,13 +79,20 @@ impl Intent {
     }
 }
 
-/// A document ready to be stored: its password, if any, is hashed already, because that takes too long to do twice.
+/// A document, and the hash of its password where one was computed.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// As the person wrote it, the password taken out.
+    /// As the person wrote it.
     pub document: Document,
-    /// PHC string of the new password.
+    /// PHC string of the new password. Hashing is the most expensive step, so a first plan without it decides whether
+    /// the write is allowed at all; a plan with a password and without its hash must not be committed.
     pub password_hash: Option<String>,
+}
+
+impl From<Document> for Write {
+    fn from(document: Document) -> Self {
+        Self { document, password_hash: None }
+    }
 }
 
 /// What is to be committed.
@@ -95,6 +106,8 @@ pub struct Plan {
     pub resources: Vec<Arc<Stored>>,
     /// What the writer should know.
     pub warnings: Vec<String>,
+    /// The state that the plan leads to.
+    pub after: Snapshot,
 }
 
 /// Why a write is refused.
@@ -103,9 +116,12 @@ pub enum Refusal {
     /// No rule allows it.
     #[error(transparent)]
     Denied(#[from] Denied),
-    /// It would hand out what the writer does not hold.
+    /// It would hand out or take away rights that the writer does not hold.
     #[error(transparent)]
     Escalation(#[from] Escalation),
+    /// It would leave no way to administer the installation.
+    #[error("no active administrator who can sign in would be left")]
+    LastAdministrator,
     /// It breaks a rule.
     #[error("{message}")]
     Invalid {
@@ -156,8 +172,11 @@ pub struct Planner<'a> {
     now: Timestamp,
     vault: &'a dyn Vault,
     batch: Batch<'a>,
-    plan: Plan,
+    warnings: Vec<String>,
 }
+
+/// What became of one intent: the resource that it left and how it changed; `None` for a deletion.
+type Planned = Option<(Arc<Stored>, ApplyOutcome)>;
 
 /// Plans all intents or refuses them all; the number is that of the intent that is refused, from 0.
 ///
@@ -170,10 +189,13 @@ pub fn plan(
     vault: &dyn Vault,
     intents: Vec<Intent>,
 ) -> Result<Plan, (usize, Refusal)> {
-    let mut planner = Planner { before, actor, now, vault, batch: Batch::new(before), plan: Plan::default() };
-    let mut touched = Vec::new();
-    for (at, intent) in intents.into_iter().enumerate() {
-        let stored = match intent {
+    let mut planner = Planner { before, actor, now, vault, batch: Batch::new(before), warnings: Vec::new() };
+    let mut planned: Vec<(usize, Planned)> = Vec::with_capacity(intents.len());
+    // Secrets first, whatever their place in a file, so that references find the ids that this batch gives them.
+    let (secrets, others): (Vec<_>, Vec<_>) =
+        intents.into_iter().enumerate().partition(|(_, intent)| intent.describe().1 == Kind::Secret);
+    for (at, intent) in secrets.into_iter().chain(others) {
+        let done = match intent {
             Intent::Create(write) => planner.create(write).map(Some),
             Intent::Apply(write) => planner.apply(write).map(Some),
             Intent::Replace { target, write, expected } => {
@@ -183,247 +205,43 @@ pub fn plan(
                 planner.delete(kind, &target, expected).map(|()| None)
             }
         };
-        touched.push(stored.map_err(|refusal| (at, refusal))?);
+        planned.push((at, done.map_err(|refusal| (at, refusal))?));
     }
+    planned.sort_by_key(|(at, _)| *at);
     // References are judged in the end, so that the order of documents in a file does not matter.
-    for (at, stored) in touched.iter().enumerate() {
-        if let Some(stored) = stored {
-            planner.check_references(stored).map_err(|refusal| (at, refusal))?;
+    for (at, done) in &planned {
+        if let Some((stored, _)) = done {
+            planner.check_references(stored).map_err(|refusal| (*at, refusal))?;
         }
     }
-    let Planner { batch, mut plan, .. } = planner;
-    plan.changes = batch.into_changes();
-    let revision = plan.changes.last().map_or(before.revision(), Change::revision);
-    before
-        .check_escalation(&before.after(revision, plan.changes.clone()), actor)
-        .map_err(|escalation| (touched.len().saturating_sub(1), escalation.into()))?;
-    Ok(plan)
+    let last = planned.len().saturating_sub(1);
+    let Planner { batch, warnings, .. } = planner;
+    let changes = batch.into_changes();
+    let revision = changes.last().map_or(before.revision(), Change::revision);
+    let after = before.after(revision, changes.clone());
+    check_outcome(before, &after, actor, now, &changes).map_err(|refusal| (last, refusal))?;
+    let (mut results, mut resources) = (Vec::new(), Vec::new());
+    for (stored, outcome) in planned.into_iter().filter_map(|(_, done)| done) {
+        results.push(Applied { kind: stored.kind(), name: stored.name().clone(), outcome });
+        resources.push(stored);
+    }
+    Ok(Plan { changes, results, resources, warnings, after })
 }
 
-impl Planner<'_> {
-    fn create(&mut self, write: Write) -> Result<Arc<Stored>, Refusal> {
-        let (kind, name) = (write.document.kind(), required_name(&write.document)?);
-        // Whether there is one already is told only to those who may make one.
-        self.before.authorize_create(self.actor, kind, &name)?;
-        if self.batch.by_name(kind, name.as_str()).is_some() {
-            return Err(Refusal::Exists { kind, name });
-        }
-        if let Some(revision) = write.document.revision {
-            return Err(invalid(
-                "revision",
-                format!("`{name}` does not exist, so it cannot be at revision {revision}"),
-            ));
-        }
-        if write.document.id.is_some() {
-            return Err(
-                invalid("id", "ids are made by the server").or_hint("leave `id` out to make a new resource")
-            );
-        }
-        self.put(None, name, write)
+/// What only the whole step shows: rights that it hands out or takes away, and the last administrator.
+fn check_outcome(
+    before: &Snapshot,
+    after: &Snapshot,
+    actor: &Principal,
+    now: Timestamp,
+    changes: &[Change],
+) -> Result<(), Refusal> {
+    before.check_step(after, actor).map_err(|escalation| shown(before, actor, escalation))?;
+    let of_rights = |change: &Change| !matches!(change.kind(), Kind::Llm | Kind::Secret);
+    if changes.iter().any(of_rights) && before.has_administrator(now) && !after.has_administrator(now) {
+        return Err(Refusal::LastAdministrator);
     }
-
-    fn apply(&mut self, write: Write) -> Result<Arc<Stored>, Refusal> {
-        let (kind, name) = (write.document.kind(), required_name(&write.document)?);
-        match self.batch.by_name(kind, name.as_str()) {
-            Some(existing) => self.change(&existing, write, None),
-            None => self.create(write),
-        }
-    }
-
-    fn replace(
-        &mut self,
-        target: &str,
-        mut write: Write,
-        expected: Option<Revision>,
-    ) -> Result<Arc<Stored>, Refusal> {
-        let kind = write.document.kind();
-        if let Some(existing) = self.batch.resolve(kind, target) {
-            return self.change(&existing, write, expected);
-        }
-        // PUT to a free name makes it; an id or an expected revision means one that is there.
-        if expected.is_some() || Id::has_shape(target) {
-            return Err(match self.before.authorize(self.actor, Verb::Edit, kind, target) {
-                Err(denied) => denied.into(),
-                Ok(_) => Refusal::Denied(Denied::NotFound { kind, target: target.to_owned() }),
-            });
-        }
-        let name: Name = target.parse().map_err(|error| invalid("name", format!("{error}")))?;
-        match &write.document.name {
-            Some(said) if *said != name => {
-                return Err(invalid("name", format!("the path says `{name}`, the document `{said}`")));
-            }
-            _ => write.document.name = Some(name),
-        }
-        self.create(write)
-    }
-
-    fn change(
-        &mut self,
-        existing: &Arc<Stored>,
-        write: Write,
-        expected: Option<Revision>,
-    ) -> Result<Arc<Stored>, Refusal> {
-        let kind = existing.kind();
-        self.may(Verb::Edit, existing)?;
-        for expected in [expected, write.document.revision].into_iter().flatten() {
-            self.check_revision(existing, expected)?;
-        }
-        if write.document.id.as_ref().is_some_and(|id| id != existing.id()) {
-            return Err(invalid("id", format!("`{}` has another id", existing.name()))
-                .or_hint("ids do not change; leave `id` out"));
-        }
-        let name = write.document.name.clone().unwrap_or_else(|| existing.name().clone());
-        if name != *existing.name() {
-            // A rename moves the resource under other rules, so it takes the right to make one there.
-            self.before.authorize_create(self.actor, kind, &name)?;
-            if self.batch.by_name(kind, name.as_str()).is_some() {
-                return Err(Refusal::Exists { kind, name });
-            }
-        }
-        self.put(Some(existing), name, write)
-    }
-
-    fn delete(&mut self, kind: Kind, target: &str, expected: Option<Revision>) -> Result<(), Refusal> {
-        let permit = self.before.authorize(self.actor, Verb::Delete, kind, target)?;
-        let existing = Arc::clone(permit.resource());
-        if let Some(expected) = expected {
-            self.check_revision(&existing, expected)?;
-        }
-        refuse_builtin(kind, existing.name())?;
-        self.batch.remove(&existing);
-        // A credential does not outlive its owner.
-        if matches!(kind, Kind::User | Kind::ServiceAccount) {
-            let owned = |token: &&Arc<Stored>| matches!(&token.resource.spec, Spec::Token(t) if t.subject_id == *existing.id());
-            for token in self.before.all(Kind::Token).filter(owned) {
-                self.batch.remove(token);
-            }
-        }
-        Ok(())
-    }
-
-    fn put(
-        &mut self,
-        existing: Option<&Arc<Stored>>,
-        name: Name,
-        write: Write,
-    ) -> Result<Arc<Stored>, Refusal> {
-        let Write { document, password_hash } = write;
-        let kind = document.kind();
-        refuse_builtin(kind, &name)?;
-        if let Some(existing) = existing {
-            refuse_builtin(kind, existing.name())?;
-        }
-        if kind == Kind::Token {
-            return Err(invalid_hint(
-                "kind",
-                "tokens cannot be written",
-                "make one with `mcpctl create token NAME --for KIND/NAME`",
-            ));
-        }
-        let id = existing.map_or_else(Id::mint, |stored| stored.id().clone());
-        let mut spec = document.spec;
-        let mut confidential = existing.and_then(|stored| stored.confidential.clone());
-        match &mut spec {
-            Spec::Secret(secret) => {
-                confidential = Some(self.seal_secret(&id, existing, secret)?);
-            }
-            Spec::Llm(llm) => self.guard_credential(existing, &name, llm)?,
-            Spec::User(user) => {
-                user.password = None;
-                if let Some(hash) = password_hash {
-                    let subject = Subject { kind: SubjectKind::User, name: name.clone() };
-                    self.before.check_impersonation(self.actor, &subject)?;
-                    confidential = Some(Confidential::PasswordHash(hash));
-                }
-            }
-            _ => {}
-        }
-        let unchanged = existing.filter(|old| {
-            old.resource.spec == spec
-                && old.resource.labels == document.labels
-                && *old.name() == name
-                && old.confidential == confidential
-        });
-        if let Some(old) = unchanged {
-            let old = Arc::clone(old);
-            self.report(&old, ApplyOutcome::Unchanged);
-            return Ok(old);
-        }
-        let stored = Arc::new(Stored {
-            resource: Resource {
-                id,
-                name,
-                labels: document.labels,
-                revision: self.batch.next_revision(),
-                created_at: existing.map_or(self.now, |old| old.resource.created_at),
-                updated_at: self.now,
-                spec,
-            },
-            confidential,
-        });
-        self.batch.put(Arc::clone(&stored));
-        let outcome = if existing.is_some() { ApplyOutcome::Configured } else { ApplyOutcome::Created };
-        self.report(&stored, outcome);
-        Ok(stored)
-    }
-
-    fn report(&mut self, stored: &Arc<Stored>, outcome: ApplyOutcome) {
-        self.plan.results.push(Applied { kind: stored.kind(), name: stored.name().clone(), outcome });
-        self.plan.resources.push(Arc::clone(stored));
-    }
-
-    /// Judged in the snapshot before the batch, so that a batch cannot give itself rights. What an earlier document of
-    /// the same batch made is its maker's to change.
-    fn may(&self, verb: Verb, stored: &Stored) -> Result<(), Refusal> {
-        if self.before.by_id(stored.id()).is_none() {
-            return Ok(());
-        }
-        self.before.authorize(self.actor, verb, stored.kind(), stored.id().as_str())?;
-        Ok(())
-    }
-
-    fn check_revision(&self, existing: &Stored, expected: Revision) -> Result<(), Refusal> {
-        let actual = existing.resource.revision;
-        if actual == expected {
-            return Ok(());
-        }
-        Err(Refusal::Stale { kind: existing.kind(), name: existing.name().clone(), expected, actual })
-    }
-
-    fn check_references(&mut self, stored: &Stored) -> Result<(), Refusal> {
-        match &stored.resource.spec {
-            Spec::Llm(llm) => self.check_key_exists(llm),
-            Spec::RoleBinding(binding) => {
-                if self.batch.by_name(Kind::Role, binding.role.as_str()).is_none() {
-                    return Err(invalid_hint(
-                        "role",
-                        format!("there is no Role `{}`", binding.role),
-                        "`mcpctl get roles` lists them",
-                    ));
-                }
-                self.warn_of_missing(stored, &binding.subjects);
-                Ok(())
-            }
-            Spec::Group(group) => {
-                self.warn_of_missing(stored, &group.members);
-                Ok(())
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Subjects may come later, but a typing error should not go unseen.
-    fn warn_of_missing(&mut self, stored: &Stored, subjects: &[Subject]) {
-        for subject in subjects {
-            if self.batch.by_name(subject.kind.kind(), subject.name.as_str()).is_none() {
-                self.plan.warnings.push(format!(
-                    "{} `{}` names {subject}, which does not exist yet",
-                    stored.kind(),
-                    stored.name()
-                ));
-            }
-        }
-    }
+    Ok(())
 }
 
 impl Refusal {
@@ -435,19 +253,4 @@ impl Refusal {
             other => other,
         }
     }
-}
-
-fn required_name(document: &Document) -> Result<Name, Refusal> {
-    document.name.clone().ok_or_else(|| invalid("name", "missing field `name`"))
-}
-
-fn refuse_builtin(kind: Kind, name: &Name) -> Result<(), Refusal> {
-    if kind == Kind::Role && builtin::is_builtin(name.as_str()) {
-        return Err(invalid_hint(
-            "name",
-            format!("the role `{name}` is built in and cannot be changed"),
-            "make a role of another name",
-        ));
-    }
-    Ok(())
 }

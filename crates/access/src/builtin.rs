@@ -20,7 +20,14 @@ pub(crate) fn rules(name: &str) -> Option<Vec<Rule>> {
         // Everything but people, roles and tokens.
         "editor" => Some(rule(
             vec![Only(Kind::Llm), Only(Kind::Secret)],
-            vec![Only(Verb::View), Only(Verb::Run), Only(Verb::Create), Only(Verb::Edit), Only(Verb::Delete)],
+            vec![
+                Only(Verb::View),
+                Only(Verb::Run),
+                Only(Verb::Use),
+                Only(Verb::Create),
+                Only(Verb::Edit),
+                Only(Verb::Delete),
+            ],
         )),
         "viewer" => Some(rule(vec![Any], vec![Only(Verb::View)])),
         "llm-user" => Some(rule(vec![Only(Kind::Llm)], vec![Only(Verb::View), Only(Verb::Run)])),

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mcpctl_api::{Kind, Name, Revision, Verb};
+use mcpctl_api::{Id, Kind, Name, Revision, Verb};
 
-use crate::{Principal, Snapshot, Stored};
+use crate::{Principal, Reason, Snapshot, Stored, rules::Names};
 
 /// Proof that a principal may do this to this resource, as decided in one snapshot.
 ///
@@ -80,13 +80,12 @@ impl Snapshot {
         kind: Kind,
         id_or_name: &str,
     ) -> Result<Permit, Denied> {
-        let subject = &principal.subject;
         if let Some(stored) = self.resolve(kind, id_or_name)
-            && self.index.find(subject, verb, kind, |p| p.matches(stored.name().as_str())).is_some()
+            && self.allows(principal, verb, kind, Names::One(stored.name().as_str())).is_some()
         {
             return Ok(self.permit(principal, verb, stored));
         }
-        let knows_all = self.index.find(subject, verb, kind, |p| p.is_any()).is_some();
+        let knows_all = self.allows(principal, verb, kind, Names::Every).is_some();
         Err(if knows_all {
             Denied::NotFound { kind, target: id_or_name.to_owned() }
         } else {
@@ -99,19 +98,56 @@ impl Snapshot {
     /// # Errors
     /// [`Denied::Forbidden`] where no rule allows it.
     pub fn authorize_create(&self, principal: &Principal, kind: Kind, name: &Name) -> Result<(), Denied> {
-        match self.index.find(&principal.subject, Verb::Create, kind, |p| p.matches(name.as_str())) {
+        self.authorize_name(principal, Verb::Create, kind, name.as_str())
+    }
+
+    /// May this principal do this to whatever has this name, now or later? For references and names that are judged
+    /// before it is known whether there is such a resource.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`] where no rule allows it.
+    pub fn authorize_name(
+        &self,
+        principal: &Principal,
+        verb: Verb,
+        kind: Kind,
+        name: &str,
+    ) -> Result<(), Denied> {
+        match self.allows(principal, verb, kind, Names::One(name)) {
             Some(_) => Ok(()),
-            None => Err(self.forbidden(principal, Verb::Create, kind, name.as_str())),
+            None => Err(self.forbidden(principal, verb, kind, name)),
         }
+    }
+
+    /// Whether the account of this id is active and may do this to whatever has this name.
+    pub fn account_may(&self, account: &Id, verb: Verb, kind: Kind, name: &str) -> bool {
+        self.active_subject(account)
+            .is_some_and(|subject| self.index.find(&subject, verb, kind, Names::One(name)).is_some())
+    }
+
+    /// The grant by which this is allowed. A credential that others made for its subject allows what the subject may do
+    /// and each of its makers may do or grant.
+    pub(crate) fn allows(
+        &self,
+        principal: &Principal,
+        verb: Verb,
+        kind: Kind,
+        names: Names<'_>,
+    ) -> Option<Reason> {
+        let reason = self.index.find(&principal.subject, verb, kind, names)?;
+        let holds = |maker: &Id| {
+            self.active_subject(maker).is_some_and(|maker| {
+                self.index.find(&maker, verb, kind, names).is_some()
+                    || self.index.find(&maker, Verb::Grant, kind, names).is_some()
+            })
+        };
+        principal.makers.iter().all(holds).then_some(reason)
     }
 
     /// Permits for every resource of a kind on which the principal may do this, ordered by name.
     pub fn permitted(&self, principal: &Principal, verb: Verb, kind: Kind) -> Vec<Permit> {
         self.all(kind)
-            .filter(|stored| {
-                let fits = |p: &mcpctl_api::spec::NamePattern| p.matches(stored.name().as_str());
-                self.index.find(&principal.subject, verb, kind, fits).is_some()
-            })
+            .filter(|stored| self.allows(principal, verb, kind, Names::One(stored.name().as_str())).is_some())
             .map(|stored| self.permit(principal, verb, stored))
             .collect()
     }
@@ -120,7 +156,8 @@ impl Snapshot {
         Permit { principal: principal.clone(), verb, resource: Arc::clone(stored), revision: self.revision() }
     }
 
-    fn forbidden(&self, principal: &Principal, verb: Verb, kind: Kind, target: &str) -> Denied {
+    /// The refusal that shows nothing but what was asked.
+    pub fn forbidden(&self, principal: &Principal, verb: Verb, kind: Kind, target: &str) -> Denied {
         Denied::Forbidden { subject: principal.subject.to_string(), verb, kind, target: target.to_owned() }
     }
 }

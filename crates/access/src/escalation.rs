@@ -1,130 +1,233 @@
-//! Nobody hands out what they do not hold. Compares what everybody may do before and after a write, so that roles,
-//! bindings, groups, new accounts under a bound name and re-enabled ones are all one case.
+//! A write hands out no right that the writer does not hold, and takes none away from a subject who holds more than the
+//! writer. Compares what every subject may do before and after, so that roles, bindings, groups, new accounts under a
+//! bound name, renamed and re-enabled ones are all one case.
 
-use std::{collections::BTreeSet, sync::Arc};
-
-use mcpctl_api::{
-    Kind, Verb,
-    spec::{Allowed, NamePattern, Rule, Subject},
+use std::{
+    collections::{BTreeSet, HashSet},
+    sync::Arc,
 };
 
-use crate::{Principal, Snapshot};
+use jiff::Timestamp;
+use mcpctl_api::{
+    Id, Kind, Spec, Verb,
+    spec::{Subject, SubjectKind},
+};
 
-/// A right that a write would hand out and that the writer does not hold.
+use crate::{Confidential, Principal, Snapshot, rules::CompiledRule, rules::Names};
+
+/// Why a write oversteps the rights of the writer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "this would let {subject} {verb} {plural} `{names}`, which you may not do yourself",
-    plural = kind.plural()
-)]
-pub struct Escalation {
-    /// Who would gain it.
-    pub subject: Subject,
-    /// Kind of the right.
-    pub kind: Kind,
-    /// Verb of the right.
-    pub verb: Verb,
-    /// Names of the right.
-    pub names: String,
+pub enum Escalation {
+    /// It would hand out a right that the writer does not hold.
+    #[error(
+        "this would let {subject} {verb} {plural} `{names}`, which you may not do yourself",
+        plural = kind.plural()
+    )]
+    Gain {
+        /// The subject that would gain it.
+        subject: Subject,
+        /// Kind of the right.
+        kind: Kind,
+        /// Verb of the right.
+        verb: Verb,
+        /// Names of the right.
+        names: String,
+    },
+    /// It would take a right away from a subject who holds more than the writer.
+    #[error("this would take rights away from {subject}, who holds rights that you do not hold")]
+    Loss {
+        /// The subject that would lose it.
+        subject: Subject,
+    },
+    /// It would make a credential for another subject, without the right to.
+    #[error("you may not make credentials for {subject}")]
+    Credential {
+        /// The subject of the credential.
+        subject: Subject,
+    },
+    /// The same as [`Escalation::Gain`], for writers who may not view rights.
+    #[error("this would hand out rights that you do not hold")]
+    Hidden,
+}
+
+/// The rules of the actor, and those of each maker of its credential: all of them must cover a right.
+struct Holders<'a>(Vec<Vec<&'a CompiledRule>>);
+
+impl Holders<'_> {
+    /// Whether each of them holds or may grant this right.
+    fn cover(&self, (kind, verb, names): (Kind, Verb, &str)) -> bool {
+        let covers =
+            |rule: &&CompiledRule| rule.covers(verb, kind, names) || rule.covers(Verb::Grant, kind, names);
+        !self.0.is_empty() && self.0.iter().all(|rules| rules.iter().any(covers))
+    }
 }
 
 impl Snapshot {
-    /// INVARIANT 12: whether the step from `self` to `after` gives anybody a right that `actor` does not hold in `self`
-    /// and may not `grant`.
+    /// INVARIANT 12: whether the step from `self` to `after` gives any subject a right that `actor` does not hold in
+    /// `self` and may not `grant`, or takes one away from an account that holds more than `actor`.
+    ///
+    /// Subjects are every name that a binding or a group names and every account: rights that are written down for an
+    /// account that does not exist yet, or is disabled, count like those of an active one.
     ///
     /// # Errors
     /// The first such right.
-    pub fn check_escalation(&self, after: &Self, actor: &Principal) -> Result<(), Escalation> {
-        let bound: BTreeSet<&Subject> = after.index.bound().collect();
-        // What bindings say is judged even for subjects that do not exist yet: they may come later.
-        if !Arc::ptr_eq(&self.index, &after.index) {
-            for subject in bound {
-                let had = rules(self.index.direct(subject));
-                let gets = rules(after.index.direct(subject));
-                self.check_gain(actor, subject, &had, &gets)?;
+    pub fn check_step(&self, after: &Self, actor: &Principal) -> Result<(), Escalation> {
+        let same_index = Arc::ptr_eq(&self.index, &after.index);
+        if !same_index {
+            let named: BTreeSet<&Subject> = after.index.named().collect();
+            for subject in named {
+                if self.index.states(subject) != after.index.states(subject) {
+                    let had = self.rights_of(subject);
+                    self.check_gain(actor, subject, &had, &after.rights_of(subject))?;
+                }
             }
         }
-        for subject in after.principals().filter(|subject| after.is_active(subject)) {
-            let existed = self.is_active(&subject) && same_id(self, after, &subject);
-            if existed && Arc::ptr_eq(&self.index, &after.index) {
+        let accounts: BTreeSet<Subject> = self.accounts().chain(after.accounts()).collect();
+        for subject in &accounts {
+            let (id_before, id_after) = (self.active_id(subject), after.active_id(subject));
+            let same_account = id_before == id_after;
+            if same_account && (same_index || self.index.states(subject) == after.index.states(subject)) {
                 continue;
             }
-            let had = if existed { self.effective(&subject) } else { Vec::new() };
-            let gets = after.effective(&subject);
-            self.check_gain(actor, &subject, &had, &gets)?;
+            let (had, gets) = (self.rights_of(subject), after.rights_of(subject));
+            if id_after.is_some() && !same_account {
+                self.check_gain(actor, subject, &[], &gets)?;
+            }
+            if id_before.is_some() {
+                let left = if same_account { gets } else { Vec::new() };
+                self.check_loss(actor, subject, &had, &left)?;
+            }
         }
         Ok(())
     }
 
-    /// INVARIANT 12: whether `actor` holds, or may grant, all that `subject` may do, so that acting as `subject` gains
-    /// nothing. Asked before a token or a password is made for somebody.
+    /// INVARIANT 12: whether `actor` may make a credential for `subject`: for itself always, else with `grant` on the
+    /// account, and only while it holds or may grant all that the account may do. At use the credential is capped by
+    /// what its maker still holds ([`Principal::makers`]).
     ///
     /// # Errors
-    /// The first right that the actor lacks.
-    pub fn check_impersonation(&self, actor: &Principal, subject: &Subject) -> Result<(), Escalation> {
+    /// When the right to do so is missing, or the first right of the account that the actor lacks.
+    pub fn check_credential(&self, actor: &Principal, subject: &Subject) -> Result<(), Escalation> {
         if actor.subject == *subject {
             return Ok(());
         }
-        self.check_gain(actor, subject, &[], &self.effective(subject))
+        if !self.may_grant(actor, subject) {
+            return Err(Escalation::Credential { subject: subject.clone() });
+        }
+        self.check_gain(actor, subject, &[], &self.rights_of(subject))
     }
 
-    fn effective<'a>(&'a self, subject: &'a Subject) -> Vec<&'a Rule> {
+    /// Whether a subject of this name may do everything, if it is active.
+    pub fn subject_holds_everything(&self, subject: &Subject) -> bool {
+        let all = |kind| {
+            Verb::ALL.into_iter().all(|verb| self.index.find(subject, verb, kind, Names::Every).is_some())
+        };
+        Kind::ALL.into_iter().all(all)
+    }
+
+    /// Whether an active account remains that may do everything and can sign in at `now`.
+    pub fn has_administrator(&self, now: Timestamp) -> bool {
+        let full: HashSet<Id> = self
+            .accounts()
+            .filter(|subject| self.subject_holds_everything(subject))
+            .filter_map(|subject| self.active_id(&subject).cloned())
+            .collect();
+        // A credential that an account which holds less has made is capped by it.
+        let uncapped = |makers: &[Id]| makers.iter().all(|maker| full.contains(maker));
+        let by_password = full.iter().filter_map(|id| self.by_id(id)).any(|stored| {
+            matches!(&stored.confidential, Some(Confidential::PasswordHash(_)))
+                && matches!(&stored.resource.spec, Spec::User(user) if uncapped(&user.password_set_by))
+        });
+        by_password
+            || self.all(Kind::Token).any(|stored| match &stored.resource.spec {
+                Spec::Token(token) => {
+                    token.expires_at > now && full.contains(&token.subject_id) && uncapped(&token.issued_by)
+                }
+                _ => false,
+            })
+    }
+
+    /// Every rule of a subject, whether or not it exists and is active.
+    fn rights_of(&self, subject: &Subject) -> Vec<&CompiledRule> {
         self.index.held_by(subject).flat_map(|(grant, _)| grant.rules.iter()).collect()
+    }
+
+    /// Nothing where a maker is gone or disabled.
+    fn holders(&self, actor: &Principal) -> Holders<'_> {
+        let makers = actor.makers.iter().map(|maker| self.active_subject(maker));
+        let Some(makers) = makers.collect::<Option<Vec<_>>>() else { return Holders(Vec::new()) };
+        let subjects = std::iter::once(&actor.subject).chain(&makers);
+        Holders(subjects.map(|subject| self.rights_of(subject)).collect())
+    }
+
+    /// Whether the actor may do everything, with the credential that it presents.
+    pub fn holds_everything(&self, actor: &Principal) -> bool {
+        let holders = self.holders(actor);
+        let mut everything =
+            Kind::ALL.into_iter().flat_map(|kind| Verb::ALL.into_iter().map(move |verb| (kind, verb, "*")));
+        everything.all(|(kind, verb, names)| {
+            holders.0.iter().all(|rules| rules.iter().any(|rule| rule.covers(verb, kind, names)))
+                && !holders.0.is_empty()
+        })
+    }
+
+    /// The accounts that cap a credential which `actor` makes for `subject`: the actor itself, unless it is the subject,
+    /// and the makers of the credential that it presents. An actor who may do everything could grant itself whatever
+    /// they might take away, so their cap ends there.
+    pub fn makers(&self, actor: &Principal, subject: &Subject) -> Vec<Id> {
+        let mut makers = if self.holds_everything(actor) { Vec::new() } else { actor.makers.clone() };
+        if actor.subject != *subject && !makers.contains(&actor.id) {
+            makers.push(actor.id.clone());
+        }
+        makers
+    }
+
+    fn may_grant(&self, actor: &Principal, subject: &Subject) -> bool {
+        subject.kind != SubjectKind::Group
+            && self
+                .allows(actor, Verb::Grant, subject.kind.kind(), Names::One(subject.name.as_str()))
+                .is_some()
     }
 
     fn check_gain(
         &self,
         actor: &Principal,
         subject: &Subject,
-        had: &[&Rule],
-        gets: &[&Rule],
+        had: &[&CompiledRule],
+        gets: &[&CompiledRule],
     ) -> Result<(), Escalation> {
-        let holds = self.effective(&actor.subject);
-        for right in gets.iter().flat_map(|rule| rights(rule)) {
-            let (kind, verb, names) = right;
-            let has = covers(had, kind, verb, names)
-                || covers(&holds, kind, verb, names)
-                || covers(&holds, kind, Verb::Grant, names);
-            if !has {
-                return Err(Escalation {
-                    subject: subject.clone(),
-                    kind,
-                    verb,
-                    names: names.as_str().to_owned(),
-                });
+        let gained =
+            |(kind, verb, names): (Kind, Verb, &str)| !had.iter().any(|rule| rule.covers(verb, kind, names));
+        let holders = self.holders(actor);
+        let mut rights = gets.iter().flat_map(|rule| rule.rights());
+        match rights.find(|right| gained(*right) && !holders.cover(*right)) {
+            None => Ok(()),
+            Some((kind, verb, names)) => {
+                let names = names.to_owned();
+                Err(Escalation::Gain { subject: subject.clone(), kind, verb, names })
             }
+        }
+    }
+
+    /// Accounts may give up rights of their own.
+    fn check_loss(
+        &self,
+        actor: &Principal,
+        subject: &Subject,
+        had: &[&CompiledRule],
+        left: &[&CompiledRule],
+    ) -> Result<(), Escalation> {
+        if actor.subject == *subject || self.may_grant(actor, subject) {
+            return Ok(());
+        }
+        let lost =
+            |(kind, verb, names): (Kind, Verb, &str)| !left.iter().any(|rule| rule.covers(verb, kind, names));
+        let rights = || had.iter().flat_map(|rule| rule.rights());
+        let loses = rights().any(lost);
+        let holders = self.holders(actor);
+        if loses && rights().any(|right| !holders.cover(right)) {
+            return Err(Escalation::Loss { subject: subject.clone() });
         }
         Ok(())
     }
-}
-
-fn same_id(before: &Snapshot, after: &Snapshot, subject: &Subject) -> bool {
-    let id = |snapshot: &Snapshot| {
-        snapshot.by_name(subject.kind.kind(), subject.name.as_str()).map(|stored| stored.id().clone())
-    };
-    id(before) == id(after)
-}
-
-fn rules(grants: &[crate::rules::Grant]) -> Vec<&Rule> {
-    grants.iter().flat_map(|grant| grant.rules.iter()).collect()
-}
-
-/// A rule as single rights: one kind, one verb, one pattern each.
-fn rights(rule: &Rule) -> impl Iterator<Item = (Kind, Verb, &NamePattern)> {
-    let kinds = Kind::ALL.into_iter().filter(|kind| listed(&rule.kinds, kind));
-    kinds.flat_map(move |kind| {
-        let verbs = Verb::ALL.into_iter().filter(|verb| listed(&rule.verbs, verb));
-        verbs.flat_map(move |verb| rule.names.iter().map(move |names| (kind, verb, names)))
-    })
-}
-
-fn listed<T: PartialEq>(list: &[Allowed<T>], value: &T) -> bool {
-    list.iter().any(|one| one.includes(value))
-}
-
-fn covers(rules: &[&Rule], kind: Kind, verb: Verb, names: &NamePattern) -> bool {
-    rules.iter().any(|rule| {
-        listed(&rule.kinds, &kind)
-            && listed(&rule.verbs, &verb)
-            && rule.names.iter().any(|pattern| pattern.covers(names))
-    })
 }

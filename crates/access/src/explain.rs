@@ -2,7 +2,7 @@
 
 use mcpctl_api::{Kind, Name, Verb, question::Grantee, spec::Subject};
 
-use crate::{Principal, Reason, Snapshot};
+use crate::{Principal, Reason, Snapshot, rules::Names};
 
 impl Snapshot {
     /// Why this subject may do this: to the resource of that name, or to any at all where no name is given.
@@ -13,16 +13,16 @@ impl Snapshot {
         kind: Kind,
         name: Option<&str>,
     ) -> Option<Reason> {
-        self.index.find(&principal.subject, verb, kind, |p| name.is_none_or(|name| p.matches(name)))
+        self.allows(principal, verb, kind, name.map_or(Names::Some, Names::One))
     }
 
     /// Everybody who may do this to the resource of that name, and why; disabled accounts left out.
     pub fn who_can(&self, verb: Verb, kind: Kind, name: &str) -> Vec<Grantee> {
         let mut found: Vec<Grantee> = self
-            .principals()
+            .accounts()
             .filter(|subject| self.is_active(subject))
             .filter_map(|subject| {
-                let reason = self.index.find(&subject, verb, kind, |p| p.matches(name))?;
+                let reason = self.index.find(&subject, verb, kind, Names::One(name))?;
                 let Reason { binding, role, via_group } = reason;
                 Some(Grantee { subject, role, binding, via_group })
             })

@@ -2,11 +2,11 @@
 
 use jiff::Timestamp;
 use mcpctl_api::{
-    Id, Spec,
+    Id, Kind, Spec,
     spec::{Subject, SubjectKind},
 };
 
-use crate::Snapshot;
+use crate::{Snapshot, Stored};
 
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Principal {
     pub expires_at: Timestamp,
     /// Whether a login made that token.
     pub session: bool,
+    /// Ids of other accounts that made the credential for the subject; they cap what it allows.
+    pub makers: Vec<Id>,
 }
 
 /// Why a credential is refused. The caller learns only that it is.
@@ -38,6 +40,9 @@ pub enum Rejected {
     /// The subject is disabled.
     #[error("the credential's owner is disabled")]
     Disabled,
+    /// An account that made the credential for the subject is gone or disabled, so nothing is left of its cap.
+    #[error("an account that made the credential is gone or disabled")]
+    MakerGone,
 }
 
 impl Snapshot {
@@ -64,29 +69,54 @@ impl Snapshot {
         if disabled {
             return Err(Rejected::Disabled);
         }
+        if !token.issued_by.iter().all(|maker| self.active_subject(maker).is_some()) {
+            return Err(Rejected::MakerGone);
+        }
         Ok(Principal {
             subject: Subject { kind, name: owner.name().clone() },
             id: owner.id().clone(),
             token: stored.id().clone(),
             expires_at: token.expires_at,
             session: token.session,
+            makers: token.issued_by.clone(),
         })
     }
 
     /// Whether a user or service account of this name exists and is not disabled.
-    pub(crate) fn is_active(&self, subject: &Subject) -> bool {
-        match self.by_name(subject.kind.kind(), subject.name.as_str()).map(|s| &s.resource.spec) {
-            Some(Spec::User(user)) => !user.disabled,
-            Some(Spec::ServiceAccount(account)) => !account.disabled,
-            _ => false,
-        }
+    pub fn is_active(&self, subject: &Subject) -> bool {
+        self.active_id(subject).is_some()
     }
 
-    /// Every user and service account.
-    pub(crate) fn principals(&self) -> impl Iterator<Item = Subject> {
+    /// The id of the user or service account of this name, where it exists and is not disabled.
+    pub(crate) fn active_id(&self, subject: &Subject) -> Option<&Id> {
+        let stored = self.by_name(subject.kind.kind(), subject.name.as_str())?;
+        is_active(stored).then(|| stored.id())
+    }
+
+    /// The user or service account of this id, where it exists and is not disabled.
+    pub(crate) fn active_subject(&self, id: &Id) -> Option<Subject> {
+        let stored = self.by_id(id).filter(|stored| is_active(stored))?;
+        let kind = match stored.kind() {
+            Kind::User => SubjectKind::User,
+            Kind::ServiceAccount => SubjectKind::ServiceAccount,
+            _ => return None,
+        };
+        Some(Subject { kind, name: stored.name().clone() })
+    }
+
+    /// Every user and service account, disabled ones included.
+    pub(crate) fn accounts(&self) -> impl Iterator<Item = Subject> {
         let of = |kind: SubjectKind| {
             self.all(kind.kind()).map(move |stored| Subject { kind, name: stored.name().clone() })
         };
         of(SubjectKind::User).chain(of(SubjectKind::ServiceAccount))
+    }
+}
+
+fn is_active(stored: &Stored) -> bool {
+    match &stored.resource.spec {
+        Spec::User(user) => !user.disabled,
+        Spec::ServiceAccount(account) => !account.disabled,
+        _ => false,
     }
 }

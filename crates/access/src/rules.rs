@@ -1,20 +1,100 @@
 //! The index of who holds which rules, built once per snapshot in which roles, bindings or groups changed.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
 
 use mcpctl_api::{
-    Kind, Name, Spec, Verb,
-    spec::{NamePattern, Rule, Subject, SubjectKind},
+    Id, Kind, Name, Revision, Spec, Verb,
+    spec::{Allowed, NamePattern, Rule, Subject, SubjectKind},
 };
 
 use crate::{Snapshot, builtin};
+
+/// Which resources of a kind a question is about.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Names<'a> {
+    /// The one of this name.
+    One(&'a str),
+    /// Every one there is or will be.
+    Every,
+    /// At least one.
+    Some,
+}
+
+/// A rule in a form in which a decision costs the same for one name as for a thousand.
+#[derive(Debug)]
+pub(crate) struct CompiledRule {
+    kinds: Vec<Kind>,
+    verbs: Vec<Verb>,
+    every: bool,
+    exact: BTreeSet<String>,
+    patterns: Vec<NamePattern>,
+}
+
+impl CompiledRule {
+    fn new(rule: &Rule) -> Self {
+        let (patterns, exact): (Vec<_>, Vec<_>) =
+            rule.names.iter().cloned().partition(|name| name.as_str().contains('*'));
+        Self {
+            kinds: Kind::ALL.into_iter().filter(|kind| listed(&rule.kinds, kind)).collect(),
+            verbs: Verb::ALL.into_iter().filter(|verb| listed(&rule.verbs, verb)).collect(),
+            every: patterns.iter().any(NamePattern::is_any),
+            exact: exact.iter().map(|name| name.as_str().to_owned()).collect(),
+            patterns,
+        }
+    }
+
+    fn allows(&self, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
+        self.is_about(verb, kind)
+            && match names {
+                Names::Every => self.every,
+                Names::Some => self.every || !self.exact.is_empty() || !self.patterns.is_empty(),
+                Names::One(name) => {
+                    self.every
+                        || self.exact.contains(name)
+                        || self.patterns.iter().any(|pattern| pattern.matches(name))
+                }
+            }
+    }
+
+    /// Whether it allows this on everything that the pattern matches.
+    pub(crate) fn covers(&self, verb: Verb, kind: Kind, names: &str) -> bool {
+        self.is_about(verb, kind)
+            && (self.every
+                || self.exact.contains(names)
+                || self.patterns.iter().any(|pattern| pattern.covers_text(names)))
+    }
+
+    fn is_about(&self, verb: Verb, kind: Kind) -> bool {
+        self.kinds.contains(&kind) && self.verbs.contains(&verb)
+    }
+
+    /// As single rights: one kind, one verb, one name or pattern each.
+    pub(crate) fn rights(&self) -> impl Iterator<Item = (Kind, Verb, &str)> {
+        let names = || {
+            let exact = self.exact.iter().map(String::as_str);
+            exact.chain(self.patterns.iter().map(NamePattern::as_str))
+        };
+        self.kinds.iter().flat_map(move |kind| {
+            self.verbs.iter().flat_map(move |verb| names().map(move |names| (*kind, *verb, names)))
+        })
+    }
+}
+
+fn listed<T: PartialEq>(list: &[Allowed<T>], value: &T) -> bool {
+    list.iter().any(|one| one.includes(value))
+}
 
 /// A role that a binding gives.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     pub(crate) binding: Name,
     pub(crate) role: Name,
-    pub(crate) rules: Arc<[Rule]>,
+    /// The state of the role from which the rules are; equal states have equal rules.
+    pub(crate) state: (Id, Revision),
+    pub(crate) rules: Arc<[CompiledRule]>,
 }
 
 /// Why something is allowed: this binding gives this role.
@@ -43,36 +123,36 @@ impl Index {
 
     pub(crate) fn build(snapshot: &Snapshot) -> Self {
         let mut index = Self::default();
-        let roles: HashMap<&Name, Arc<[Rule]>> = snapshot
+        let roles: HashMap<&Name, ((Id, Revision), Arc<[CompiledRule]>)> = snapshot
             .all(Kind::Role)
             .filter_map(|stored| match &stored.resource.spec {
-                // What a built-in role says is ours to say, whatever the store holds.
-                Spec::Role(role) => Some((
-                    stored.name(),
-                    builtin::rules(stored.name().as_str()).unwrap_or_else(|| role.rules.clone()).into(),
-                )),
+                Spec::Role(role) => {
+                    // The program decides what a built-in role allows, whatever the store holds.
+                    let builtin = builtin::rules(stored.name().as_str());
+                    let rules = builtin.as_deref().unwrap_or(&role.rules);
+                    let compiled: Arc<[_]> = rules.iter().map(CompiledRule::new).collect();
+                    Some((stored.name(), ((stored.id().clone(), stored.resource.revision), compiled)))
+                }
                 _ => None,
             })
             .collect();
         for stored in snapshot.all(Kind::RoleBinding) {
             let Spec::RoleBinding(binding) = &stored.resource.spec else { continue };
             // A binding to a role that is gone gives nothing.
-            let Some(rules) = roles.get(&binding.role) else { continue };
-            for subject in &binding.subjects {
+            let Some((state, rules)) = roles.get(&binding.role) else { continue };
+            for subject in binding.subjects.iter().collect::<HashSet<_>>() {
                 index.grants.entry(subject.clone()).or_default().push(Grant {
                     binding: stored.name().clone(),
                     role: binding.role.clone(),
+                    state: state.clone(),
                     rules: Arc::clone(rules),
                 });
             }
         }
         for stored in snapshot.all(Kind::Group) {
             let Spec::Group(group) = &stored.resource.spec else { continue };
-            for member in &group.members {
-                let groups = index.groups.entry(member.clone()).or_default();
-                if !groups.contains(stored.name()) {
-                    groups.push(stored.name().clone());
-                }
+            for member in group.members.iter().collect::<HashSet<_>>() {
+                index.groups.entry(member.clone()).or_default().push(stored.name().clone());
             }
         }
         index
@@ -83,45 +163,41 @@ impl Index {
     }
 
     /// What bindings give to exactly this subject, its groups left out.
-    pub(crate) fn direct(&self, subject: &Subject) -> &[Grant] {
+    fn direct(&self, subject: &Subject) -> &[Grant] {
         self.grants.get(subject).map_or(&[], Vec::as_slice)
     }
 
-    /// Subjects that some binding names.
-    pub(crate) fn bound(&self) -> impl Iterator<Item = &Subject> {
-        self.grants.keys()
+    /// Every subject that a binding or a group names, whether or not it exists.
+    pub(crate) fn named(&self) -> impl Iterator<Item = &Subject> {
+        self.grants.keys().chain(self.groups.keys())
     }
 
     /// Every grant of a subject, with the group by which it has it.
     pub(crate) fn held_by<'a>(
         &'a self,
-        subject: &'a Subject,
-    ) -> impl Iterator<Item = (&'a Grant, Option<&'a Name>)> {
+        subject: &Subject,
+    ) -> impl Iterator<Item = (&'a Grant, Option<&'a Name>)> + use<'a> {
         let direct = self.direct(subject).iter().map(|grant| (grant, None));
         let by_group = self.groups_of(subject).iter().flat_map(|name| {
             let group = Subject { kind: SubjectKind::Group, name: name.clone() };
-            self.grants.get(&group).into_iter().flatten().map(move |grant| (grant, Some(name)))
+            self.direct(&group).iter().map(move |grant| (grant, Some(name)))
         });
         direct.chain(by_group)
     }
 
-    /// The first grant that allows `verb` on a resource of this kind whose name `fits`.
-    pub(crate) fn find(
-        &self,
-        subject: &Subject,
-        verb: Verb,
-        kind: Kind,
-        fits: impl Fn(&NamePattern) -> bool,
-    ) -> Option<Reason> {
-        let allows = |rule: &Rule| {
-            rule.kinds.iter().any(|k| k.includes(&kind))
-                && rule.verbs.iter().any(|v| v.includes(&verb))
-                && rule.names.iter().any(&fits)
-        };
-        self.held_by(subject).find(|(grant, _)| grant.rules.iter().any(allows)).map(|(grant, via)| Reason {
-            binding: grant.binding.clone(),
-            role: grant.role.clone(),
-            via_group: via.cloned(),
-        })
+    /// The states of the roles that a subject holds; subjects with equal sets have equal rights.
+    pub(crate) fn states(&self, subject: &Subject) -> HashSet<(Id, Revision)> {
+        self.held_by(subject).map(|(grant, _)| grant.state.clone()).collect()
+    }
+
+    /// The first grant that allows `verb` on such resources of this kind.
+    pub(crate) fn find(&self, subject: &Subject, verb: Verb, kind: Kind, names: Names<'_>) -> Option<Reason> {
+        self.held_by(subject)
+            .find(|(grant, _)| grant.rules.iter().any(|rule| rule.allows(verb, kind, names)))
+            .map(|(grant, via)| Reason {
+                binding: grant.binding.clone(),
+                role: grant.role.clone(),
+                via_group: via.cloned(),
+            })
     }
 }

@@ -103,25 +103,29 @@ pub enum Verb {
     View,
     /// Send inference through an Llm.
     Run,
+    /// Refer to a secret from an Llm, so that its value is sent to that Llm's provider.
+    Use,
     /// Make a resource.
     Create,
     /// Change a resource.
     Edit,
     /// Remove a resource.
     Delete,
-    /// Hand out rights that one does not hold oneself.
+    /// Hand out rights that one does not hold oneself; on a user or service account, make credentials for it.
     Grant,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 6] = [Self::View, Self::Run, Self::Create, Self::Edit, Self::Delete, Self::Grant];
+    pub const ALL: [Self; 7] =
+        [Self::View, Self::Run, Self::Use, Self::Create, Self::Edit, Self::Delete, Self::Grant];
 
     /// The word of rules and questions, e.g. `view`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::View => "view",
             Self::Run => "run",
+            Self::Use => "use",
             Self::Create => "create",
             Self::Edit => "edit",
             Self::Delete => "delete",
@@ -132,7 +136,7 @@ impl Verb {
 
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a verb; verbs are view, run, create, edit, delete, grant")]
+#[error("`{0}` is not a verb; verbs are view, run, use, create, edit, delete, grant")]
 pub struct UnknownVerb(String);
 
 impl FromStr for Verb {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mcpctl_api::{
-    Document, Kind, Resource, Revision,
+    Document, Kind, Name, Resource, Revision,
     question::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
     },
@@ -144,15 +144,15 @@ impl Client {
         self.changed(if_match(request, expected).json(patch)).await
     }
 
-    /// Removes a resource.
+    /// Removes a resource; answers what the writer should know.
     pub async fn delete(
         &self,
         kind: Kind,
         id_or_name: &str,
         expected: Option<Revision>,
-    ) -> Result<(), ClientError> {
+    ) -> Result<Vec<String>, ClientError> {
         let request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name])?;
-        self.send(if_match(request, expected)).await.map(drop)
+        self.send(if_match(request, expected)).await.map(|answer| warnings(&answer))
     }
 
     /// Makes or changes all documents, or none.
@@ -308,10 +308,17 @@ impl Client {
     }
 
     async fn changed(&self, request: RequestBuilder) -> Result<Changed, ClientError> {
+        /// What is shown to a writer who may not view the resource, and more where they may.
+        #[derive(serde::Deserialize)]
+        struct Written {
+            kind: Kind,
+            name: Name,
+            revision: Revision,
+        }
         let answer = self.send(request).await?;
-        let warnings = answer.headers().get_all("mcpctl-warning").iter();
-        let warnings = warnings.filter_map(|warning| warning.to_str().ok().map(str::to_owned)).collect();
-        Ok(Changed { resource: self.json(answer).await?, warnings })
+        let warnings = warnings(&answer);
+        let Written { kind, name, revision } = self.json(answer).await?;
+        Ok(Changed { kind, name, revision, warnings })
     }
 
     fn unreadable(&self, reason: String) -> ClientError {
@@ -323,11 +330,20 @@ impl Client {
     }
 }
 
-/// A resource as it is after a change, and what the writer should know.
+fn warnings(answer: &Response) -> Vec<String> {
+    let warnings = answer.headers().get_all("mcpctl-warning").iter();
+    warnings.filter_map(|warning| warning.to_str().ok().map(str::to_owned)).collect()
+}
+
+/// Which resource a change left, and what the writer should know.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Changed {
-    /// The resource.
-    pub resource: Resource,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// The revision of the change.
+    pub revision: Revision,
     /// E.g. that a credential was detached.
     pub warnings: Vec<String>,
 }

@@ -5,7 +5,7 @@ use mcpctl_access::{Change, Confidential};
 use mcpctl_api::{Kind, Name, Revision};
 
 use crate::{
-    database::{Store, StoreError, write},
+    database::{Database, Store, StoreError, write},
     resources::signed,
     rows::{AuditRow, insert_audit},
 };
@@ -38,6 +38,110 @@ impl From<sqlx::Error> for CommitError {
     }
 }
 
+/// The statements of a commit, in a transaction of either database.
+macro_rules! commit_in {
+    ($transaction:ident, $commit:ident) => {{
+        // The update comes first: it locks the row, so that commits queue here and revisions stay gap-free.
+        let moved = sqlx::query("UPDATE revision SET current = $1 WHERE current = $2")
+            .bind(signed($commit.last))
+            .bind(signed($commit.base))
+            .execute(&mut *$transaction)
+            .await?
+            .rows_affected()
+            == 0;
+        if moved {
+            let current: i64 =
+                sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
+            return Err(CommitError::Moved { current: Revision(current.unsigned_abs()) });
+        }
+        for row in &$commit.prepared {
+            let stored = match &row.put {
+                None => {
+                    sqlx::query("DELETE FROM resources WHERE id = $1")
+                        .bind(&row.id)
+                        .execute(&mut *$transaction)
+                        .await
+                }
+                Some((body, confidential)) => {
+                    sqlx::query(
+                        "INSERT INTO resources (id, kind, name, revision, body, confidential) \
+                         VALUES ($1, $2, $3, $4, $5, $6) \
+                         ON CONFLICT (id) DO UPDATE SET name = excluded.name, revision = excluded.revision, \
+                         body = excluded.body, confidential = excluded.confidential",
+                    )
+                    .bind(&row.id)
+                    .bind(row.kind.singular())
+                    .bind(row.name.as_str())
+                    .bind(row.revision)
+                    .bind(body)
+                    .bind(confidential)
+                    .execute(&mut *$transaction)
+                    .await
+                }
+            };
+            if let Err(sqlx::Error::Database(error)) = &stored
+                && error.is_unique_violation()
+            {
+                return Err(CommitError::NameTaken { kind: row.kind, name: row.name.clone() });
+            }
+            stored?;
+            sqlx::query(
+                "INSERT INTO changes (revision, kind, id, name, op, at, actor, body) \
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            )
+            .bind(row.revision)
+            .bind(row.kind.singular())
+            .bind(&row.id)
+            .bind(row.name.as_str())
+            .bind(if row.put.is_some() { "put" } else { "delete" })
+            .bind($commit.now)
+            .bind($commit.actor)
+            .bind(row.put.as_ref().map(|(body, _)| body))
+            .execute(&mut *$transaction)
+            .await?;
+        }
+        for row in $commit.audit {
+            insert_audit!(row, $transaction)?;
+        }
+        $transaction.commit().await?;
+    }};
+}
+
+/// A commit whose changes are checked and turned into columns.
+struct Checked<'a> {
+    base: Revision,
+    last: Revision,
+    actor: &'a str,
+    prepared: Vec<Prepared>,
+    audit: &'a [AuditRow],
+    now: i64,
+}
+
+impl<'a> Checked<'a> {
+    fn new(
+        base: Revision,
+        actor: &'a str,
+        changes: &[Change],
+        audit: &'a [AuditRow],
+    ) -> Result<Self, StoreError> {
+        let mut last = base;
+        for change in changes {
+            last = last.next();
+            if change.revision() != last {
+                let reason = format!("a change of revision {} where {last} is next", change.revision());
+                let (kind, id) = (change.kind().to_string(), change.id().to_string());
+                return Err(StoreError::Unreadable { kind, id, reason });
+            }
+        }
+        let prepared = changes.iter().map(Prepared::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Self { base, last, actor, prepared, audit, now: Timestamp::now().as_microsecond() })
+    }
+}
+
+/// The lock that every commit of a shared database takes, held while its writer still plans. It ends with the commit,
+/// when it is dropped, or when the database gives up on it (`idle_in_transaction_session_timeout`, 10 s).
+pub struct WriteLock(Option<sqlx::Transaction<'static, sqlx::Postgres>>);
+
 impl Store {
     /// Applies all changes, or none, if the store still is at `base`. The i-th change carries revision `base + 1 + i`.
     /// Audit rows go into the same transaction.
@@ -51,83 +155,39 @@ impl Store {
         changes: Vec<Change>,
         audit: Vec<AuditRow>,
     ) -> Result<Revision, CommitError> {
-        let mut last = base;
-        for change in &changes {
-            last = last.next();
-            if change.revision() != last {
-                let reason = format!("a change of revision {} where {last} is next", change.revision());
-                let (kind, id) = (change.kind().to_string(), change.id().to_string());
-                return Err(StoreError::Unreadable { kind, id, reason }.into());
-            }
-        }
-        let prepared = changes.iter().map(Prepared::new).collect::<Result<Vec<_>, _>>()?;
-        let now = Timestamp::now().as_microsecond();
-        write!(&self.database, transaction => {
-            // The update comes first: it locks the row, so that commits queue here and revisions stay gap-free.
-            let moved = sqlx::query("UPDATE revision SET current = $1 WHERE current = $2")
-                .bind(signed(last))
-                .bind(signed(base))
-                .execute(&mut *transaction)
-                .await?
-                .rows_affected()
-                == 0;
-            if moved {
-                let current: i64 =
-                    sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *transaction).await?;
-                return Err(CommitError::Moved { current: Revision(current.unsigned_abs()) });
-            }
-            for row in &prepared {
-                let stored = match &row.put {
-                    None => {
-                        sqlx::query("DELETE FROM resources WHERE id = $1")
-                            .bind(&row.id)
-                            .execute(&mut *transaction)
-                            .await
-                    }
-                    Some((body, confidential)) => {
-                        sqlx::query(
-                            "INSERT INTO resources (id, kind, name, revision, body, confidential) \
-                             VALUES ($1, $2, $3, $4, $5, $6) \
-                             ON CONFLICT (id) DO UPDATE SET name = excluded.name, revision = excluded.revision, \
-                             body = excluded.body, confidential = excluded.confidential",
-                        )
-                        .bind(&row.id)
-                        .bind(row.kind.singular())
-                        .bind(row.name.as_str())
-                        .bind(row.revision)
-                        .bind(body)
-                        .bind(confidential)
-                        .execute(&mut *transaction)
-                        .await
-                    }
-                };
-                if let Err(sqlx::Error::Database(error)) = &stored
-                    && error.is_unique_violation()
-                {
-                    return Err(CommitError::NameTaken { kind: row.kind, name: row.name.clone() });
-                }
-                stored?;
-                sqlx::query(
-                    "INSERT INTO changes (revision, kind, id, name, op, at, actor, body) \
-                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-                )
-                .bind(row.revision)
-                .bind(row.kind.singular())
-                .bind(&row.id)
-                .bind(row.name.as_str())
-                .bind(if row.put.is_some() { "put" } else { "delete" })
-                .bind(now)
-                .bind(actor)
-                .bind(row.put.as_ref().map(|(body, _)| body))
-                .execute(&mut *transaction)
-                .await?;
-            }
-            for row in &audit {
-                insert_audit!(row, transaction)?;
-            }
-            transaction.commit().await?;
-        });
-        Ok(last)
+        let commit = Checked::new(base, actor, &changes, &audit)?;
+        write!(&self.database, transaction => commit_in!(transaction, commit));
+        Ok(commit.last)
+    }
+
+    /// Waits until no other replica commits, and keeps the others waiting. For writers who lost to others; everything
+    /// that is planned on a snapshot read from now on can be committed. On SQLite, which has one process, a no-op.
+    ///
+    /// # Errors
+    /// When the database does not answer or the lock cannot be had in time.
+    pub async fn lock_writes(&self) -> Result<WriteLock, StoreError> {
+        let Database::Postgres(pool) = &self.database else { return Ok(WriteLock(None)) };
+        let mut transaction = pool.begin().await?;
+        sqlx::query("SELECT current FROM revision FOR UPDATE").execute(&mut *transaction).await?;
+        Ok(WriteLock(Some(transaction)))
+    }
+
+    /// As [`Store::commit`], by the holder of the lock.
+    ///
+    /// # Errors
+    /// When the store moved on, a name is taken, or the database fails.
+    pub async fn commit_locked(
+        &self,
+        lock: WriteLock,
+        base: Revision,
+        actor: &str,
+        changes: Vec<Change>,
+        audit: Vec<AuditRow>,
+    ) -> Result<Revision, CommitError> {
+        let Some(mut transaction) = lock.0 else { return self.commit(base, actor, changes, audit).await };
+        let commit = Checked::new(base, actor, &changes, &audit)?;
+        commit_in!(transaction, commit);
+        Ok(commit.last)
     }
 }
 

@@ -12,7 +12,7 @@ mod resources;
 mod rows;
 mod vault;
 
-pub use commit::CommitError;
+pub use commit::{CommitError, WriteLock};
 pub use database::{Location, OpenError, Store, StoreError};
 pub use recorder::Recorder;
 pub use replica::Replica;

@@ -218,7 +218,8 @@ async fn names_are_unique_per_kind_and_free_again_after_a_delete(database: Datab
 async fn confidential_parts_stay_out_of_what_is_shown(database: Database) {
     let store = database.open().await;
     let data = [("token".to_owned(), None)].into();
-    let secret = stored("s", Spec::Secret(SecretSpec { description: None, data }), 1, None);
+    let secret =
+        stored("s", Spec::Secret(SecretSpec { hosts: Vec::new(), description: None, data }), 1, None);
     let sealed = store.seal(secret.id(), b"pl4in-text-value").unwrap();
     let mut secret = Arc::unwrap_or_clone(secret);
     secret.confidential = Some(Confidential::Sealed(sealed));

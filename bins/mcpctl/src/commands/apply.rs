@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use mcpctl_api::{
     Document, Spec,
     question::{ApplyOutcome, ApplyReport},
-    spec::SecretValue,
+    spec::{NewPassword, SecretValue},
 };
 use mcpctl_client::Client;
 use owo_colors::OwoColorize as _;
@@ -109,7 +109,18 @@ fn shown(mut document: Document) -> Result<String, Failure> {
         Spec::Secret(secret) => {
             secret.data.values_mut().for_each(|value| hide(value, Some("*** (as stored)")))
         }
-        Spec::User(user) => hide(&mut user.password, None),
+        // What the server adds to a reference is no difference.
+        Spec::Llm(llm) => {
+            if let Some(key) = &mut llm.api_key {
+                (key.secret_id, key.attached_by) = (None, Vec::new());
+            }
+        }
+        Spec::User(user) => {
+            if let NewPassword::Set(password) = &mut user.password {
+                *password = SecretValue::new("*** (as given)");
+            }
+            user.password_set_by.clear();
+        }
         _ => {}
     }
     output::yaml(&document)

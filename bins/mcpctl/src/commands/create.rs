@@ -96,7 +96,12 @@ fn provider_url(text: &str) -> Result<Url, String> {
 
 impl Llm {
     fn document(self) -> Document {
-        let api_key = self.secret.zip(self.key).map(|(secret, key)| SecretKeyRef { secret, key });
+        let api_key = self.secret.zip(self.key).map(|(secret, key)| SecretKeyRef {
+            secret,
+            key,
+            secret_id: None,
+            attached_by: Vec::new(),
+        });
         let spec = LlmSpec {
             provider: ProviderType::Openai,
             url: self.url,
@@ -116,7 +121,7 @@ fn document(name: Name, spec: Spec) -> Document {
 
 fn created(changed: &Changed) -> Outcome {
     output::warnings(&changed.warnings);
-    data!("{}/{} created", changed.resource.kind().plural(), changed.resource.name)?;
+    data!("{}/{} created", changed.kind.plural(), changed.name)?;
     Ok(ExitCode::SUCCESS)
 }
 

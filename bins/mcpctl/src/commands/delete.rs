@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use super::{files, targets::Targets};
-use crate::{Outcome, context::Global, failure::Failure};
+use crate::{Outcome, context::Global, failure::Failure, output};
 
 /// What to remove.
 #[derive(clap::Args)]
@@ -35,7 +35,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     };
     let client = global.client()?;
     for (kind, name) in targets {
-        client.delete(kind, &name, None).await?;
+        output::warnings(&client.delete(kind, &name, None).await?);
         data!("{}/{name} deleted", kind.plural())?;
     }
     Ok(ExitCode::SUCCESS)

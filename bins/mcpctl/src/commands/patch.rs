@@ -29,6 +29,6 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     let client = global.client()?;
     let changed = client.patch(kind, &name, &patch, None).await?;
     output::warnings(&changed.warnings);
-    data!("{}/{} patched", changed.resource.kind().plural(), changed.resource.name)?;
+    data!("{}/{} patched", changed.kind.plural(), changed.name)?;
     Ok(ExitCode::SUCCESS)
 }

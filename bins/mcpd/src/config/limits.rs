@@ -28,6 +28,30 @@ pub struct LoginLimits {}
 pub struct RecordLimits {}
 
 /// Changes of resources.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct WriteLimits {}
+pub struct WriteLimits {
+    /// Writes of one principal per second, in the long run.
+    #[serde(deserialize_with = "more_than_zero")]
+    pub per_second: u32,
+    /// Writes of one principal at once, before the rate counts.
+    #[serde(deserialize_with = "more_than_zero")]
+    pub burst: u32,
+    /// Writes of one principal that are in progress or wait.
+    #[serde(deserialize_with = "more_than_zero")]
+    pub in_progress: u32,
+}
+
+impl Default for WriteLimits {
+    fn default() -> Self {
+        Self { per_second: 20, burst: 200, in_progress: 32 }
+    }
+}
+
+/// INVARIANT 15: zero is neither "none" nor "no limit".
+fn more_than_zero<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    match u32::deserialize(deserializer)? {
+        0 => Err(serde::de::Error::custom("a limit is at least 1")),
+        limit => Ok(limit),
+    }
+}

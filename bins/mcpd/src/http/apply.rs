@@ -8,12 +8,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::OpenApi;
 
-use super::{
-    caller::Caller,
-    commit::{commit, prepare},
-    error::HttpError,
-    query::Query,
-};
+use super::{caller::Caller, commit::commit, error::HttpError, query::Query};
 use crate::{app::App, writes::Intent};
 
 /// What the OpenAPI document says of this route.
@@ -55,7 +50,7 @@ pub async fn apply(
     for (at, raw) in documents.iter().enumerate() {
         let document = Document::from_json(raw.get().as_bytes())
             .map_err(|error| HttpError::from(error).in_document(at))?;
-        intents.push(Intent::Apply(prepare(&app, document).await.map_err(|e| e.in_document(at))?));
+        intents.push(Intent::Apply(document.into()));
     }
     let dry_run = query.0.dry_run;
     let plan = commit(&app, caller, intents, dry_run).await.map_err(|(at, error)| error.in_document(at))?;

@@ -15,11 +15,12 @@ use utoipa::OpenApi;
 
 use super::{
     caller::Caller,
+    commit::{self, Attempts},
     error::HttpError,
     query::Query,
     tokens::{self, Draft, Stores},
 };
-use crate::{app::App, audit, http::resources};
+use crate::{app::App, audit, http::resources, writers::Lane};
 
 /// What the OpenAPI document says of these routes.
 #[derive(OpenApi)]
@@ -74,6 +75,7 @@ pub async fn login(State(app): State<Arc<App>>, body: Bytes) -> Result<Response,
             subject: subject.clone(),
             expires_at: tokens::end(now, SESSION)?,
             session: true,
+            issued_by: password_set_by(&user),
         };
         let (stored, issued) = draft.issue(&snapshot, &minted, now)?;
         let rows = audit::login(&app, &subject, &[Change::Put(Arc::clone(&stored))]);
@@ -88,6 +90,14 @@ pub async fn login(State(app): State<Arc<App>>, body: Bytes) -> Result<Response,
     }
 }
 
+/// The accounts that set the password with which this user signs in.
+fn password_set_by(user: &mcpctl_access::Stored) -> Vec<mcpctl_api::Id> {
+    match &user.resource.spec {
+        Spec::User(spec) => spec.password_set_by.clone(),
+        _ => Vec::new(),
+    }
+}
+
 fn session_name() -> Result<Name, HttpError> {
     let id = mcpctl_api::Id::mint().to_string();
     format!("session-{id}").parse().map_err(|_| HttpError::internal())
@@ -98,8 +108,9 @@ fn session_name() -> Result<Name, HttpError> {
     post, path = "/api/v1/auth/logout", tag = "auth",
     responses((status = 204, description = "the token is no longer good"), (status = 401, body = mcpctl_api::ApiError)),
 )]
-pub async fn logout(State(app): State<Arc<App>>, mut caller: Caller) -> Result<StatusCode, HttpError> {
-    loop {
+pub async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, HttpError> {
+    let mut attempts = Attempts::begin(&app, Lane::Urgent, &caller).await;
+    while let Some((caller, lock)) = attempts.next().await? {
         if !caller.principal.session {
             let message = "this token was not made by a login, so it does not end with a logout";
             return Err(HttpError::invalid("", message).hint("delete it with `mcpctl delete token NAME`"));
@@ -115,13 +126,11 @@ pub async fn logout(State(app): State<Arc<App>>, mut caller: Caller) -> Result<S
             revision: caller.snapshot.revision().next(),
         };
         let rows = audit::changes(&app, &caller, std::slice::from_ref(&change));
-        let actor = caller.principal.subject.to_string();
-        match app.store.commit(caller.snapshot.revision(), &actor, vec![change], rows).await {
-            Ok(_) => return Ok(StatusCode::NO_CONTENT),
-            Err(mcpctl_store::CommitError::Store(error)) => return Err(error.into()),
-            Err(_) => caller = caller.again(&app).await?,
+        if commit::try_commit(&app.store, lock, &caller, vec![change], rows).await? {
+            return Ok(StatusCode::NO_CONTENT);
         }
     }
+    Err(HttpError::unavailable("too many writers at once"))
 }
 
 /// Says who is calling

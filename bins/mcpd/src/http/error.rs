@@ -6,7 +6,7 @@ use axum::{
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use mcpctl_access::{Denied, Rejected};
+use mcpctl_access::{Denied, Escalation, Rejected};
 use mcpctl_api::{ApiError, DocumentError, ErrorKind};
 use mcpctl_failover::FailureClass;
 use mcpctl_store::StoreError;
@@ -138,7 +138,7 @@ impl From<Rejected> for HttpError {
         // Who holds an expired token may know that; all else looks alike.
         match rejected {
             Rejected::Expired => Self::unauthenticated("the credential has expired"),
-            Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled => {
+            Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled | Rejected::MakerGone => {
                 Self::unauthenticated("the credential is not valid")
             }
         }
@@ -167,9 +167,22 @@ impl From<Refusal> for HttpError {
         let message = refusal.to_string();
         match refusal {
             Refusal::Denied(denied) => denied.into(),
-            Refusal::Escalation(_) => {
-                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "escalation", message)
-                    .hint("somebody who holds these rights, or the verb `grant` on them, can do it")
+            Refusal::Escalation(escalation) => {
+                let hint = match escalation {
+                    Escalation::Gain { .. } | Escalation::Hidden => {
+                        "an account that holds these rights, or the verb `grant` on them, can do it"
+                            .to_owned()
+                    }
+                    Escalation::Loss { subject } | Escalation::Credential { subject } => {
+                        let kind = subject.kind.kind().plural();
+                        format!("it takes the verb `grant` on {kind} `{}`", subject.name)
+                    }
+                };
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "escalation", message).hint(hint)
+            }
+            Refusal::LastAdministrator => {
+                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "last_administrator", message)
+                    .hint("give another account the role `admin` and a credential of its own making first")
             }
             Refusal::Invalid { param, message, hint } => {
                 let http = Self::invalid(&param, message);

@@ -13,13 +13,7 @@ use mcpctl_access::Stored;
 use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
 use utoipa::OpenApi;
 
-use super::{
-    caller::Caller,
-    commit::{commit, prepare},
-    error::HttpError,
-    query::Query,
-    tokens,
-};
+use super::{caller::Caller, commit::commit, error::HttpError, query::Query, tokens};
 use crate::{app::App, audit, writes::Intent};
 
 /// What the OpenAPI document says of these routes.
@@ -99,7 +93,7 @@ pub async fn create(
     if kind == Kind::Token {
         return tokens::create(&app, caller, &body).await;
     }
-    let write = prepare(&app, Document::from_json_as(kind, &body)?).await?;
+    let write = Document::from_json_as(kind, &body)?.into();
     one(&app, caller, Intent::Create(write), StatusCode::CREATED).await
 }
 
@@ -122,7 +116,7 @@ pub async fn put(
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
     let expected = if_match(&headers)?;
-    let write = prepare(&app, Document::from_json_as(kind, &body)?).await?;
+    let write = Document::from_json_as(kind, &body)?.into();
     one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
 }
 
@@ -151,13 +145,18 @@ pub async fn patch(
     let patch: serde_json::Value = serde_json::from_slice(&body)
         .map_err(|error| HttpError::invalid("", format!("the patch is not JSON: {error}")))?;
     let mut merged = serde_json::to_value(&permit.resource().resource).map_err(|_| HttpError::internal())?;
+    // In a merge patch `null` removes a field, and a password that a document leaves out stays.
+    let removes_password =
+        kind == Kind::User && patch.get("password").is_some_and(serde_json::Value::is_null);
     merge(&mut merged, patch);
+    if removes_password && let Some(merged) = merged.as_object_mut() {
+        merged.insert("password".to_owned(), serde_json::Value::Null);
+    }
     let document =
         Document::from_json_as(kind, &serde_json::to_vec(&merged).map_err(|_| HttpError::internal())?)?;
-    let write = prepare(&app, document).await?;
-    // What was merged into must still be there, even when the caller does not say which revision it means; the document
-    // carries that revision.
-    let expected = if_match(&headers)?;
+    let write = document.into();
+    // What was merged into must still be there, whatever the patch says of the revision.
+    let expected = Some(if_match(&headers)?.unwrap_or(permit.resource().resource.revision));
     one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
 }
 
@@ -174,32 +173,69 @@ pub async fn delete(
     caller: Caller,
     Path((segment, target)): Path<(String, String)>,
     headers: HeaderMap,
-) -> Result<StatusCode, HttpError> {
+) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
     let expected = if_match(&headers)?;
-    commit(&app, caller, vec![Intent::Delete { kind, target, expected }], false).await.map_err(|(_, e)| e)?;
-    Ok(StatusCode::NO_CONTENT)
-}
-
-async fn one(app: &App, caller: Caller, intent: Intent, status: StatusCode) -> Result<Response, HttpError> {
-    let plan = commit(app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
-    let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
-    let mut response = show(status, stored);
-    for warning in &plan.warnings {
-        if let Ok(value) = HeaderValue::from_str(warning) {
-            response.headers_mut().append("mcpctl-warning", value);
-        }
-    }
+    let intent = Intent::Delete { kind, target, expected };
+    let plan = commit(&app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
+    let mut response = StatusCode::NO_CONTENT.into_response();
+    warn(&mut response, &plan.warnings);
     Ok(response)
 }
 
+async fn one(app: &App, caller: Caller, intent: Intent, status: StatusCode) -> Result<Response, HttpError> {
+    let principal = caller.principal.clone();
+    let plan = commit(app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
+    let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
+    // The answer of a write shows what the writer may view; the right to change is not the right to read.
+    let may_view = plan.after.authorize(&principal, Verb::View, stored.kind(), stored.id().as_str()).is_ok();
+    let mut response = if may_view { show(status, stored) } else { show_name(status, stored) };
+    warn(&mut response, &plan.warnings);
+    Ok(response)
+}
+
+/// Longest value of the header of warnings, bytes: proxies drop answers with longer ones.
+const WARNINGS_MAX: usize = 4096;
+
+/// All warnings in one header; those that do not fit are counted.
+fn warn(response: &mut Response, warnings: &[String]) {
+    let mut text = String::new();
+    for (at, warning) in warnings.iter().enumerate() {
+        let separator = if at == 0 { "" } else { "; " };
+        if text.len() + separator.len() + warning.len() > WARNINGS_MAX {
+            text.push_str(&format!("{separator}and {} more", warnings.len() - at));
+            break;
+        }
+        text.push_str(separator);
+        text.push_str(warning);
+    }
+    if let Ok(value) = HeaderValue::from_str(&text)
+        && !text.is_empty()
+    {
+        response.headers_mut().insert("mcpctl-warning", value);
+    }
+}
+
+/// Which resource was written, for a writer who may not view it.
+fn show_name(status: StatusCode, stored: &Stored) -> Response {
+    let body = serde_json::json!({
+        "kind": stored.kind(), "name": stored.name(), "revision": stored.resource.revision,
+    });
+    let mut response = (status, Json(body)).into_response();
+    etag(&mut response, stored);
+    response
+}
+
 fn show(status: StatusCode, stored: &Stored) -> Response {
-    let etag = format!("\"{}\"", stored.resource.revision);
     let mut response = (status, Json(&stored.resource)).into_response();
-    if let Ok(etag) = HeaderValue::from_str(&etag) {
+    etag(&mut response, stored);
+    response
+}
+
+fn etag(response: &mut Response, stored: &Stored) {
+    if let Ok(etag) = HeaderValue::from_str(&format!("\"{}\"", stored.resource.revision)) {
         response.headers_mut().insert(header::ETAG, etag);
     }
-    response
 }
 
 fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, HttpError> {

@@ -17,8 +17,16 @@ use mcpctl_api::{
 use mcpctl_secret::token::{self, MintedToken, Prefix};
 use mcpctl_store::{AuditRow, CommitError};
 
-use super::{caller::Caller, error::HttpError};
-use crate::{app::App, audit};
+use super::{
+    caller::Caller,
+    commit::{self, Attempts},
+    error::HttpError,
+};
+use crate::{
+    app::App,
+    audit,
+    writes::{self, Refusal},
+};
 
 /// INVARIANT 15: a token for which no end is asked ends all the same.
 const DEFAULT: HumanDuration = HumanDuration::from_secs(30 * 24 * 3600);
@@ -26,7 +34,7 @@ const DEFAULT: HumanDuration = HumanDuration::from_secs(30 * 24 * 3600);
 const LONGEST: HumanDuration = HumanDuration::from_secs(366 * 24 * 3600);
 
 /// Makes a token for a user or service account.
-pub(super) async fn create(app: &App, mut caller: Caller, body: &[u8]) -> Result<Response, HttpError> {
+pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Response, HttpError> {
     let request: TokenRequest =
         serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
     let expires_in = request.expires_in.unwrap_or(DEFAULT);
@@ -37,7 +45,11 @@ pub(super) async fn create(app: &App, mut caller: Caller, body: &[u8]) -> Result
     if request.subject.kind == SubjectKind::Group {
         return Err(HttpError::invalid("subject.kind", "a token stands for a User or a ServiceAccount"));
     }
-    loop {
+    let _admission = commit::admit(app, &caller)?;
+    // Refused without a turn: a caller without rights keeps no writer waiting.
+    authorize(app, &caller, &request).await?;
+    let mut attempts = Attempts::begin(app, commit::lane(&caller), &caller).await;
+    while let Some((caller, lock)) = attempts.next().await? {
         authorize(app, &caller, &request).await?;
         let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
         let draft = Draft {
@@ -45,14 +57,16 @@ pub(super) async fn create(app: &App, mut caller: Caller, body: &[u8]) -> Result
             subject: request.subject.clone(),
             expires_at: end(app.now(), expires_in)?,
             session: false,
+            issued_by: caller.snapshot.makers(&caller.principal, &request.subject),
         };
         let (stored, issued) = draft.issue(&caller.snapshot, &minted, app.now())?;
-        let rows = audit::changes(app, &caller, &[Change::Put(Arc::clone(&stored))]);
-        match store(app, &caller.snapshot, &caller.principal.subject, stored, rows).await? {
-            Stores::Done => return Ok(answer(issued)),
-            Stores::Again => caller = caller.again(app).await?,
+        let changes = vec![Change::Put(stored)];
+        let rows = audit::changes(app, &caller, &changes);
+        if commit::try_commit(&app.store, lock, &caller, changes, rows).await? {
+            return Ok(answer(issued));
         }
     }
+    Err(HttpError::unavailable("too many writers at once"))
 }
 
 async fn authorize(app: &App, caller: &Caller, request: &TokenRequest) -> Result<(), HttpError> {
@@ -62,13 +76,15 @@ async fn authorize(app: &App, caller: &Caller, request: &TokenRequest) -> Result
             .await?;
         return Err(denied.into());
     }
-    if snapshot.by_name(Kind::Token, request.name.as_str()).is_some() {
-        return Err(crate::writes::Refusal::Exists { kind: Kind::Token, name: request.name.clone() }.into());
-    }
-    if let Err(escalation) = snapshot.check_impersonation(principal, &request.subject) {
+    // Before anything is said of the subject: whether it exists is for those who may make credentials for it.
+    if let Err(escalation) = snapshot.check_credential(principal, &request.subject) {
+        let escalation = writes::shown(snapshot, principal, escalation);
         let reason = escalation.to_string();
         audit::denied(app, caller, Verb::Create, Kind::Token, request.name.as_str(), &reason).await?;
-        return Err(crate::writes::Refusal::from(escalation).into());
+        return Err(Refusal::from(escalation).into());
+    }
+    if snapshot.by_name(Kind::Token, request.name.as_str()).is_some() {
+        return Err(Refusal::Exists { kind: Kind::Token, name: request.name.clone() }.into());
     }
     Ok(())
 }
@@ -79,6 +95,8 @@ pub(super) struct Draft {
     pub(super) subject: Subject,
     pub(super) expires_at: Timestamp,
     pub(super) session: bool,
+    /// Other accounts that answer for it; of a session those that set the password.
+    pub(super) issued_by: Vec<Id>,
 }
 
 impl Draft {
@@ -88,7 +106,7 @@ impl Draft {
         minted: &MintedToken,
         now: Timestamp,
     ) -> Result<(Arc<Stored>, IssuedToken), HttpError> {
-        let Self { name, subject, expires_at, session } = self;
+        let Self { name, subject, expires_at, session, issued_by } = self;
         let owner = snapshot
             .by_name(subject.kind.kind(), subject.name.as_str())
             .ok_or_else(|| HttpError::invalid("subject.name", format!("there is no {subject}")))?;
@@ -104,6 +122,7 @@ impl Draft {
                 subject_id: owner.id().clone(),
                 expires_at,
                 session,
+                issued_by,
             }),
         };
         let issued = IssuedToken {

@@ -4,66 +4,110 @@ use std::sync::Arc;
 
 use mcpctl_access::Stored;
 use mcpctl_api::{
-    Kind, Name, Spec, Verb,
+    Id, Kind, Name, Spec, Verb,
     spec::{LlmSpec, SecretKeyRef},
 };
 
 use super::{Planner, Refusal, invalid, invalid_hint};
 
 impl Planner<'_> {
-    /// INVARIANT 11: whoever decides where a credential is sent must be allowed to set that secret. Naming a secret
-    /// without that right is refused; moving the address detaches the credential that was there.
+    /// INVARIANT 11: a reference to a secret takes the right to `use` it, and is bound to the secret's id and to the
+    /// account that made it. Naming a secret without that right is refused; moving the address detaches the credential
+    /// that was there.
     pub(super) fn guard_credential(
         &mut self,
         existing: Option<&Arc<Stored>>,
         name: &Name,
         llm: &mut LlmSpec,
     ) -> Result<(), Refusal> {
-        let Some(key) = llm.api_key.clone() else { return Ok(()) };
+        let Some(key) = llm.api_key.take() else { return Ok(()) };
         let old = existing.and_then(|stored| match &stored.resource.spec {
             Spec::Llm(old) => Some(old),
             _ => None,
         });
+        let old_key = old.and_then(|old| old.api_key.as_ref()).filter(|old| old.same_key(&key));
         let same_place = old.is_some_and(|old| old.url == llm.url && old.provider == llm.provider);
-        let same_key = old.is_some_and(|old| old.api_key.as_ref() == Some(&key));
-        if (same_place && same_key) || self.may_set(&key) {
-            return Ok(());
-        }
-        if same_key {
-            llm.api_key = None;
-            self.plan.warnings.push(format!(
-                "Llm `{name}` points elsewhere now, so its `apiKey` was detached: you may not edit secrets `{}`",
-                key.secret
-            ));
-            return Ok(());
-        }
         let secret = key.secret.as_str();
-        let forbidden = self.before.authorize(self.actor, Verb::Edit, Kind::Secret, secret).err();
-        Err(forbidden.map_or_else(|| invalid("apiKey.secret", "this secret may not be used"), Refusal::from))
+        let current = self.batch.by_name(Kind::Secret, secret).map(|stored| stored.id().clone());
+        let may_use = self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret);
+        if let Some(old_key) = old_key.filter(|_| same_place) {
+            let intact = old_key.secret_id == current && self.attached_in_force(old_key);
+            // What is good stays as it is; what is not is attached anew by a writer who may, and else stays void.
+            if intact || may_use.is_err() {
+                llm.api_key = Some(old_key.clone());
+                return Ok(());
+            }
+        }
+        match may_use {
+            Ok(()) => {
+                if let (Some(written), Some(current)) = (&key.secret_id, &current)
+                    && written != current
+                    && old_key.is_none()
+                {
+                    return Err(invalid_hint(
+                        "apiKey.secretId",
+                        format!("the Secret `{secret}` has another id"),
+                        "leave `secretId` out to refer to the one that has the name now",
+                    ));
+                }
+                llm.api_key = Some(self.attach(key, current));
+                Ok(())
+            }
+            Err(_) if old_key.is_some() => {
+                self.warnings.push(format!(
+                    "Llm `{name}` points elsewhere now, so its `apiKey` was detached: you may not use secrets `{secret}`"
+                ));
+                Ok(())
+            }
+            Err(denied) => Err(denied.into()),
+        }
     }
 
-    fn may_set(&self, key: &SecretKeyRef) -> bool {
-        let secret = key.secret.as_str();
-        if self.before.authorize(self.actor, Verb::Edit, Kind::Secret, secret).is_ok() {
-            return true;
-        }
-        // A secret that this same batch makes is its maker's to use.
-        self.before.by_name(Kind::Secret, secret).is_none()
-            && self.before.authorize_create(self.actor, Kind::Secret, &key.secret).is_ok()
+    fn attach(&self, key: SecretKeyRef, secret: Option<Id>) -> SecretKeyRef {
+        let mut accounts = self.actor.makers.clone();
+        accounts.push(self.actor.id.clone());
+        SecretKeyRef { secret_id: secret, attached_by: accounts, ..key }
+    }
+
+    fn attached_in_force(&self, key: &SecretKeyRef) -> bool {
+        let may_use =
+            |account: &Id| self.before.account_may(account, Verb::Use, Kind::Secret, key.secret.as_str());
+        key.attached_by.iter().all(may_use)
     }
 
     pub(super) fn check_key_exists(&self, llm: &LlmSpec) -> Result<(), Refusal> {
         let Some(key) = &llm.api_key else { return Ok(()) };
-        let Some(stored) = self.batch.by_name(Kind::Secret, key.secret.as_str()) else {
+        // Nothing about secrets is shown to a writer who left the key as it was and may not use it.
+        let secret = key.secret.as_str();
+        if self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret).is_err() {
+            return Ok(());
+        }
+        let Some(stored) = self.batch.by_name(Kind::Secret, secret) else {
             return Err(invalid_hint(
                 "apiKey.secret",
-                format!("there is no Secret `{}`", key.secret),
+                format!("there is no Secret `{secret}`"),
                 "make it first, or put it into the same file",
             ));
         };
-        match &stored.resource.spec {
-            Spec::Secret(secret) if secret.data.contains_key(&key.key) => Ok(()),
-            _ => Err(invalid("apiKey.key", format!("the Secret `{}` has no key `{}`", key.secret, key.key))),
+        let Spec::Secret(spec) = &stored.resource.spec else {
+            return Err(invalid("apiKey.secret", format!("`{secret}` is not a Secret")));
+        };
+        if !spec.data.contains_key(&key.key) {
+            return Err(invalid("apiKey.key", format!("the Secret `{secret}` has no key `{}`", key.key)));
         }
+        if !spec.may_go_to(&llm.url) {
+            return Err(invalid_hint(
+                "url",
+                format!("the Secret `{secret}` may not be sent to `{}`", host_of(llm)),
+                "its `hosts` list where it may be sent",
+            ));
+        }
+        Ok(())
     }
+}
+
+/// Host and port of the provider.
+pub(super) fn host_of(llm: &LlmSpec) -> String {
+    let host = llm.url.host_str().unwrap_or_default();
+    llm.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use mcpctl_access::{Confidential, Stored};
 use mcpctl_api::{
-    Id,
+    Id, Kind, Name, Spec,
     spec::{SecretSpec, SecretValue},
 };
 
-use super::{Planner, Refusal, Vault, invalid_hint};
+use super::{Planner, Refusal, Vault, invalid_hint, llm};
 
 /// The data of a stored secret.
 pub(crate) fn open(vault: &dyn Vault, stored: &Stored) -> anyhow::Result<BTreeMap<String, SecretValue>> {
@@ -18,9 +18,10 @@ pub(crate) fn open(vault: &dyn Vault, stored: &Stored) -> anyhow::Result<BTreeMa
 impl Planner<'_> {
     /// Takes the values out of `secret`, leaving `null`, and seals them; a `null` keeps the value that is stored.
     pub(super) fn seal_secret(
-        &self,
+        &mut self,
         id: &Id,
         existing: Option<&Arc<Stored>>,
+        name: &Name,
         secret: &mut SecretSpec,
     ) -> Result<Confidential, Refusal> {
         let old = match existing {
@@ -38,12 +39,63 @@ impl Planner<'_> {
             };
             data.insert(key.clone(), value);
         }
+        if let Some(stored) = existing.filter(|stored| stored.name() != name) {
+            self.secret_unbound(stored);
+        }
         // Sealing afresh would look like a change.
         if let Some(sealed) = existing.filter(|_| data == old).and_then(|stored| stored.confidential.clone())
         {
             return Ok(sealed);
         }
+        if let Some(stored) = existing.filter(|stored| stored.name() == name) {
+            self.show_destinations(stored);
+        }
         let plain = serde_json::to_vec(&data).map_err(|error| Refusal::Vault(error.into()))?;
         self.vault.seal(id, &plain).map(Confidential::Sealed).map_err(Refusal::Vault)
+    }
+
+    /// Warns the writer of a value of the addresses that it is sent to.
+    fn show_destinations(&mut self, secret: &Stored) {
+        let (mut shown, mut hidden) = (Vec::new(), 0_usize);
+        for stored in self.referring(secret) {
+            let Spec::Llm(llm) = &stored.resource.spec else { continue };
+            match self.shown(vec![Arc::clone(&stored)]).pop() {
+                Some(name) => shown.push(format!("`{name}` ({})", llm::host_of(llm))),
+                None => hidden += 1,
+            }
+        }
+        if hidden > 0 {
+            shown.push(format!("{hidden} that you may not view"));
+        }
+        if !shown.is_empty() {
+            let list = shown.join(", ");
+            self.warnings
+                .push(format!("Secret `{}` is sent to the providers of Llms: {list}", secret.name()));
+        }
+    }
+
+    /// A secret that is deleted or renamed is no longer what Llms refer to.
+    pub(super) fn secret_unbound(&mut self, secret: &Stored) {
+        let referring = self.referring(secret);
+        let all = referring.len();
+        let shown = self.shown(referring);
+        let hidden = all - shown.len();
+        for llm in shown {
+            self.warnings
+                .push(format!("Llm `{llm}` has no key any more: it referred to Secret `{}`", secret.name()));
+        }
+        if hidden > 0 {
+            self.warnings.push(format!("{hidden} Llm(s) that you may not view have no key any more"));
+        }
+    }
+
+    fn referring(&self, secret: &Stored) -> Vec<Arc<Stored>> {
+        let refers = |stored: &&Arc<Stored>| match &stored.resource.spec {
+            Spec::Llm(llm) => {
+                llm.api_key.as_ref().is_some_and(|key| key.secret_id.as_ref() == Some(secret.id()))
+            }
+            _ => false,
+        };
+        self.before.all(Kind::Llm).filter(refers).cloned().collect()
     }
 }

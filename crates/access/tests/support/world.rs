@@ -71,6 +71,7 @@ pub fn principal(world: &Snapshot, name: &str) -> Principal {
         token: Id::mint(),
         expires_at: Timestamp::MAX,
         session: false,
+        makers: Vec::new(),
     }
 }
 
@@ -80,6 +81,7 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
         subject_id: world.by_name(Kind::User, owner).unwrap().id().clone(),
         expires_at,
         session: false,
+        issued_by: Vec::new(),
     };
     stored(name, Spec::Token(spec), world.revision().0 + 1)
 }

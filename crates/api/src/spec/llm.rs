@@ -5,7 +5,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::FieldError;
-use crate::{HumanDuration, Name};
+use crate::{HumanDuration, Id, Name};
 
 /// What an `Llm` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -50,6 +50,22 @@ pub struct SecretKeyRef {
     pub secret: Name,
     /// The key in its `data`.
     pub key: String,
+    /// The secret's id, set by the server: a secret that is made later under the same name is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, read_only)]
+    pub secret_id: Option<Id>,
+    /// Ids of the accounts that answer for the reference, set by the server: the value is sent only while each of them
+    /// may `use` the secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, read_only)]
+    pub attached_by: Vec<Id>,
+}
+
+impl SecretKeyRef {
+    /// Whether both name the same key of a secret of the same name.
+    pub fn same_key(&self, other: &Self) -> bool {
+        self.secret == other.secret && self.key == other.key
+    }
 }
 
 /// How long each step of an attempt may take.

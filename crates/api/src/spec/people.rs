@@ -20,10 +20,49 @@ pub struct UserSpec {
     /// A disabled user's credentials are refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
-    /// For `mcpctl login`; write-only, kept as a hash.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// For `mcpctl login`; write-only, kept as a hash. Left out, the password that is there stays; `null` removes it.
+    #[serde(skip_serializing_if = "NewPassword::is_keep")]
     #[schema(write_only, value_type = Option<String>)]
-    pub password: Option<SecretValue>,
+    pub password: NewPassword,
+    /// Ids of the accounts that set the password for this user, set by the server: a session that begins with it may do
+    /// no more than each of them may do or grant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, read_only)]
+    pub password_set_by: Vec<Id>,
+}
+
+/// What a document says about a password.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum NewPassword {
+    /// Nothing: the one that is there stays.
+    #[default]
+    Keep,
+    /// There is to be none.
+    Remove,
+    /// This one.
+    Set(SecretValue),
+}
+
+impl NewPassword {
+    /// Whether the document says nothing about it.
+    pub fn is_keep(&self) -> bool {
+        *self == Self::Keep
+    }
+}
+
+impl Serialize for NewPassword {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Set(password) => password.serialize(serializer),
+            Self::Keep | Self::Remove => serializer.serialize_none(),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for NewPassword {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Option::deserialize(deserializer)?.map_or(Self::Remove, Self::Set))
+    }
 }
 
 impl UserSpec {
@@ -34,7 +73,10 @@ impl UserSpec {
     pub const PASSWORD_MAX: usize = 256;
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
-        let length = self.password.as_ref().map(|p| p.expose().chars().count());
+        let length = match &self.password {
+            NewPassword::Set(password) => Some(password.expose().chars().count()),
+            NewPassword::Keep | NewPassword::Remove => None,
+        };
         match length {
             Some(n) if !(Self::PASSWORD_MIN..=Self::PASSWORD_MAX).contains(&n) => Err(FieldError::new(
                 "password",
@@ -139,4 +181,9 @@ pub struct TokenSpec {
     /// Whether a login made it; such a token ends with `logout`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,
+    /// Ids of other accounts that made it for the subject: it may do no more than each of them may do or grant. Empty
+    /// where the subject made it itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub issued_by: Vec<Id>,
 }

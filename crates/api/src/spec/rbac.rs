@@ -109,7 +109,12 @@ impl NamePattern {
     /// Whether all that `other` matches, this matches too. A `*` of `other` is met by a `*` of ours only, so the
     /// answer errs towards no.
     pub fn covers(&self, other: &Self) -> bool {
-        glob(self.0.as_bytes(), other.0.as_bytes())
+        self.covers_text(other.as_str())
+    }
+
+    /// As [`Self::covers`], for a name or pattern that was taken apart.
+    pub fn covers_text(&self, other: &str) -> bool {
+        glob(self.0.as_bytes(), other.as_bytes())
     }
 
     /// The pattern as written.
@@ -188,7 +193,32 @@ pub struct RoleBindingSpec {
 }
 
 impl RoleSpec {
+    /// Most rules of one role.
+    pub const RULES_MAX: usize = 256;
+    /// Most names of one rule; with the rules, it bounds the work of a decision.
+    pub const NAMES_MAX: usize = 1000;
+
     pub(super) fn validate(&self) -> Result<(), FieldError> {
+        if self.rules.len() > Self::RULES_MAX {
+            let message =
+                format!("a role has at most {} rules, this one {}", Self::RULES_MAX, self.rules.len());
+            return Err(FieldError::new("rules", message).hint("split it into several roles"));
+        }
+        for (at, rule) in self.rules.iter().enumerate() {
+            if rule.names.len() > Self::NAMES_MAX {
+                let message =
+                    format!("a rule has at most {} names, this one {}", Self::NAMES_MAX, rule.names.len());
+                return Err(FieldError::new(format!("rules[{at}].names"), message)
+                    .hint("use a pattern such as `team-a-*`, or split the rule"));
+            }
+            let repeated = rule.kinds.len() > Kind::ALL.len() || rule.verbs.len() > Verb::ALL.len();
+            if repeated {
+                return Err(FieldError::new(
+                    format!("rules[{at}]"),
+                    "a kind or a verb is listed more than once",
+                ));
+            }
+        }
         // INVARIANT 15: an empty list allows nothing; writing one is a mistake worth saying.
         for (at, rule) in self.rules.iter().enumerate() {
             let empty = [

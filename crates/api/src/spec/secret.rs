@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
+use url::Url;
 use utoipa::ToSchema;
 
 use super::FieldError;
@@ -17,6 +18,79 @@ pub struct SecretSpec {
     /// Keys and values.
     #[schema(write_only, value_type = std::collections::HashMap<String, Option<String>>)]
     pub data: BTreeMap<String, Option<SecretValue>>,
+    /// Hosts that the values may be sent to, e.g. `api.openai.com`, `127.0.0.1:8000` or `*.example.com`; any where left
+    /// out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
+    pub hosts: Vec<HostPattern>,
+}
+
+/// A host that a secret may be sent to: exact, with a port, or everything below a domain by `*.`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HostPattern {
+    host: String,
+    port: Option<u16>,
+}
+
+/// A text that is no host.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a host; write e.g. `api.openai.com`, `127.0.0.1:8000` or `*.example.com`")]
+pub struct NotAHost(String);
+
+impl HostPattern {
+    /// Whether a request to this address goes to such a host.
+    pub fn matches(&self, url: &Url) -> bool {
+        let Some(host) = url.host_str() else { return false };
+        let host_fits = match self.host.strip_prefix("*.") {
+            Some(domain) => {
+                host.strip_suffix(domain).is_some_and(|left| left.len() > 1 && left.ends_with('.'))
+            }
+            None => host == self.host,
+        };
+        host_fits && self.port.is_none_or(|port| url.port_or_known_default() == Some(port))
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = NotAHost;
+
+    fn try_from(text: String) -> Result<Self, NotAHost> {
+        let (wildcard, rest) = match text.strip_prefix("*.") {
+            Some(rest) => ("*.", rest),
+            None => ("", text.as_str()),
+        };
+        // The parser of addresses brings both sides into the same form: lower case, IDNA, IPv6 in brackets. The scheme
+        // has no default port, so that a port that was written is seen.
+        let parsed = Url::parse(&format!("https://{rest}/")).ok();
+        let host = parsed.as_ref().and_then(Url::host_str).filter(|host| !host.contains('*'));
+        let clean = !rest.contains(['/', '?', '#', '@', '\\']) && !rest.ends_with(':') && !rest.is_empty();
+        let port = rest.rsplit_once(':').filter(|(before, _)| !before.contains(':') || before.ends_with(']'));
+        let port = match port.map(|(_, port)| port.parse()) {
+            None => None,
+            Some(Ok(0) | Err(_)) => return Err(NotAHost(text)),
+            Some(Ok(port)) => Some(port),
+        };
+        match host.filter(|_| clean) {
+            Some(host) => Ok(Self { host: format!("{wildcard}{host}"), port }),
+            None => Err(NotAHost(text)),
+        }
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.port {
+            Some(port) => write!(f, "{}:{port}", self.host),
+            None => f.write_str(&self.host),
+        }
+    }
+}
+
+impl From<HostPattern> for String {
+    fn from(pattern: HostPattern) -> Self {
+        pattern.to_string()
+    }
 }
 
 impl SecretSpec {
@@ -24,10 +98,20 @@ impl SecretSpec {
     pub const VALUE_MAX: usize = 64 * 1024;
     /// The most keys of one secret.
     pub const KEYS_MAX: usize = 64;
+    /// Most hosts of one secret.
+    pub const HOSTS_MAX: usize = 64;
+
+    /// Whether the values may be sent to this address.
+    pub fn may_go_to(&self, url: &Url) -> bool {
+        self.hosts.is_empty() || self.hosts.iter().any(|host| host.matches(url))
+    }
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
         if self.data.len() > Self::KEYS_MAX {
             return Err(FieldError::new("data", format!("a secret has at most {} keys", Self::KEYS_MAX)));
+        }
+        if self.hosts.len() > Self::HOSTS_MAX {
+            return Err(FieldError::new("hosts", format!("a secret has at most {} hosts", Self::HOSTS_MAX)));
         }
         for (key, value) in &self.data {
             let param = || format!("data.{key}");
@@ -72,5 +156,48 @@ impl SecretValue {
 impl fmt::Debug for SecretValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("[redacted]")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Result<HostPattern, NotAHost> {
+        HostPattern::try_from(text.to_owned())
+    }
+
+    #[test]
+    fn hosts_match_exactly_by_port_or_below_a_domain() {
+        let matches = |text: &str, url: &str| pattern(text).unwrap().matches(&url.parse().unwrap());
+        assert!(matches("api.openai.com", "https://API.openai.com/v1"));
+        assert!(matches("API.openai.com:443", "https://api.openai.com/v1"));
+        assert!(matches("127.0.0.1:8000", "http://127.0.0.1:8000"));
+        assert!(matches("[::1]:8000", "http://[0:0::1]:8000"));
+        assert!(matches("*.example.com", "https://a.b.example.com"));
+        for (text, url) in [
+            ("api.openai.com", "https://api.openai.com.evil.example"),
+            ("api.openai.com", "https://evil.example/api.openai.com"),
+            ("api.openai.com:443", "http://api.openai.com"),
+            ("127.0.0.1:8000", "http://127.0.0.1:8001"),
+            ("*.example.com", "https://example.com"),
+            ("*.example.com", "https://evilexample.com"),
+            ("*.example.com", "https://.example.com.evil.example"),
+        ] {
+            assert!(!matches(text, url), "{text} {url}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        for bad in [
+            "", "*", "*.", "a b", "http://x", "x/y", "x?y", "user@x", "x:", "x:0", "x:99999", "a.*.com",
+            "x#y",
+        ] {
+            assert!(pattern(bad).is_err(), "{bad}");
+        }
+        for good in ["api.openai.com", "localhost:11434", "[::1]", "10.0.0.1", "*.example.com:8443"] {
+            assert_eq!(pattern(good).unwrap().to_string(), good);
+        }
     }
 }

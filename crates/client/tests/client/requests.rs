@@ -34,7 +34,7 @@ fn told(error: &ClientError) -> (String, Option<String>) {
 async fn a_change_carries_the_revision_that_the_writer_saw() {
     let server = Server::answering("200 OK", "mcpctl-warning: a credential was detached\r\n", RESOURCE).await;
     let changed = client(server.url()).put("s", &secret(), Some(Revision(6))).await.unwrap();
-    assert_eq!((changed.resource.revision, changed.resource.name.as_str()), (Revision(7), "s"));
+    assert_eq!((changed.revision, changed.name.as_str()), (Revision(7), "s"));
     assert_eq!(changed.warnings, ["a credential was detached"]);
     let requests = server.requests();
     let (head, body) = requests[0].split_once("\r\n\r\n").unwrap();

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, process::ExitCode};
 use mcpctl_api::{
     Document, HumanDuration, Name, Spec,
     question::TokenRequest,
-    spec::{SecretSpec, SecretValue, Subject},
+    spec::{HostPattern, NotAHost, SecretSpec, SecretValue, Subject},
 };
 use mcpctl_client::Client;
 
@@ -58,6 +58,13 @@ pub(super) struct Secret {
     /// A value from an environment variable
     #[arg(long, value_name = "KEY=VARIABLE", value_parser = pair)]
     from_env: Vec<(String, String)>,
+    /// A host that the values may be sent to, e.g. api.openai.com; any where none is given
+    #[arg(long = "host", value_name = "HOST[:PORT]", value_parser = host)]
+    hosts: Vec<HostPattern>,
+}
+
+fn host(text: &str) -> Result<HostPattern, NotAHost> {
+    text.to_owned().try_into()
 }
 
 impl Secret {
@@ -86,7 +93,7 @@ impl Secret {
             return Err(Failure::usage("a secret without values")
                 .hint("say --from-file KEY=FILE, --from-env KEY=VARIABLE or --from-literal KEY=VALUE"));
         }
-        Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data })))
+        Ok(document(self.name, Spec::Secret(SecretSpec { description: None, data, hosts: self.hosts })))
     }
 }
 

@@ -4,7 +4,7 @@ use std::io::Read as _;
 
 use mcpctl_api::{
     Document, Kind, Name, Spec,
-    spec::{GroupSpec, SecretValue, ServiceAccountSpec, Subject, SubjectKind, UserSpec},
+    spec::{GroupSpec, NewPassword, SecretValue, ServiceAccountSpec, Subject, SubjectKind, UserSpec},
 };
 
 use super::document;
@@ -31,11 +31,12 @@ impl User {
         let password = if self.password_stdin {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
-            Some(SecretValue::new(text.trim_end_matches(['\r', '\n'])))
+            NewPassword::Set(SecretValue::new(text.trim_end_matches(['\r', '\n'])))
         } else {
-            None
+            NewPassword::Keep
         };
-        let spec = UserSpec { display_name: self.display_name, email: self.email, disabled: false, password };
+        let spec =
+            UserSpec { display_name: self.display_name, email: self.email, password, ..UserSpec::default() };
         Ok(document(self.name, Spec::User(spec)))
     }
 }

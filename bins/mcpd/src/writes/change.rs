@@ -1,0 +1,238 @@
+//! Making, changing and removing one resource: which rights that takes, and which answer shows nothing to those who have
+//! none.
+
+use std::sync::Arc;
+
+use mcpctl_access::{Denied, Stored, builtin};
+use mcpctl_api::{Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome};
+
+use super::{Planner, Refusal, Write, invalid, invalid_hint};
+
+type Done = Result<(Arc<Stored>, ApplyOutcome), Refusal>;
+
+impl Planner<'_> {
+    pub(super) fn create(&mut self, write: Write) -> Done {
+        let (kind, name) = (write.document.kind(), required_name(&write.document)?);
+        // Whether there is one already is shown only to those who may make one.
+        self.before.authorize_create(self.actor, kind, &name)?;
+        if self.batch.by_name(kind, name.as_str()).is_some() {
+            return Err(Refusal::Exists { kind, name });
+        }
+        if let Some(revision) = write.document.revision {
+            return Err(invalid(
+                "revision",
+                format!("`{name}` does not exist, so it cannot be at revision {revision}"),
+            ));
+        }
+        if write.document.id.is_some() {
+            return Err(
+                invalid("id", "ids are made by the server").or_hint("leave `id` out to make a new resource")
+            );
+        }
+        self.put(None, name, write)
+    }
+
+    pub(super) fn apply(&mut self, write: Write) -> Done {
+        let (kind, name) = (write.document.kind(), required_name(&write.document)?);
+        match self.batch.by_name(kind, name.as_str()) {
+            Some(existing) => self.change(&existing, name.as_str(), write, None),
+            None => {
+                self.authorize_new(kind, name.as_str())?;
+                self.create(write)
+            }
+        }
+    }
+
+    pub(super) fn replace(&mut self, target: &str, mut write: Write, expected: Option<Revision>) -> Done {
+        let kind = write.document.kind();
+        if let Some(existing) = self.batch.resolve(kind, target) {
+            return self.change(&existing, target, write, expected);
+        }
+        // PUT to a free name makes it; an id or an expected revision means one that is there.
+        if expected.is_some() || Id::has_shape(target) {
+            return Err(match self.before.authorize(self.actor, Verb::Edit, kind, target) {
+                Err(denied) => denied.into(),
+                Ok(_) => Refusal::Denied(Denied::NotFound { kind, target: target.to_owned() }),
+            });
+        }
+        self.authorize_new(kind, target)?;
+        let name: Name = target.parse().map_err(|error| invalid("name", format!("{error}")))?;
+        match &write.document.name {
+            Some(written) if *written != name => {
+                return Err(invalid("name", format!("the path has `{name}`, the document `{written}`")));
+            }
+            _ => write.document.name = Some(name),
+        }
+        self.create(write)
+    }
+
+    fn change(
+        &mut self,
+        existing: &Arc<Stored>,
+        target: &str,
+        write: Write,
+        expected: Option<Revision>,
+    ) -> Done {
+        let kind = existing.kind();
+        self.may_edit(existing, target)?;
+        for expected in [expected, write.document.revision].into_iter().flatten() {
+            check_revision(existing, expected)?;
+        }
+        if write.document.id.as_ref().is_some_and(|id| id != existing.id()) {
+            return Err(invalid("id", format!("`{target}` has another id"))
+                .or_hint("ids do not change; leave `id` out"));
+        }
+        let name = write.document.name.clone().unwrap_or_else(|| existing.name().clone());
+        if name != *existing.name() {
+            self.authorize_rename(existing, &name)?;
+            if self.batch.by_name(kind, name.as_str()).is_some() {
+                return Err(Refusal::Exists { kind, name });
+            }
+        }
+        self.put(Some(existing), name, write)
+    }
+
+    pub(super) fn delete(
+        &mut self,
+        kind: Kind,
+        target: &str,
+        expected: Option<Revision>,
+    ) -> Result<(), Refusal> {
+        let permit = self.before.authorize(self.actor, Verb::Delete, kind, target)?;
+        let existing = Arc::clone(permit.resource());
+        if let Some(expected) = expected {
+            check_revision(&existing, expected)?;
+        }
+        refuse_builtin(kind, existing.name())?;
+        self.batch.remove(&existing);
+        match kind {
+            Kind::User | Kind::ServiceAccount => self.account_deleted(&existing),
+            Kind::Secret => self.secret_unbound(&existing),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn put(&mut self, existing: Option<&Arc<Stored>>, name: Name, write: Write) -> Done {
+        let Write { document, password_hash } = write;
+        let kind = document.kind();
+        refuse_builtin(kind, &name)?;
+        if let Some(existing) = existing {
+            refuse_builtin(kind, existing.name())?;
+        }
+        if kind == Kind::Token {
+            return Err(invalid_hint(
+                "kind",
+                "tokens cannot be written",
+                "make one with `mcpctl create token NAME --for KIND/NAME`",
+            ));
+        }
+        let id = existing.map_or_else(Id::mint, |stored| stored.id().clone());
+        let mut spec = document.spec;
+        let mut confidential = existing.and_then(|stored| stored.confidential.clone());
+        match &mut spec {
+            Spec::Secret(secret) => {
+                confidential = Some(self.seal_secret(&id, existing, &name, secret)?);
+            }
+            Spec::Llm(llm) => self.guard_credential(existing, &name, llm)?,
+            Spec::User(user) => {
+                confidential = self.set_password(existing, &name, user, password_hash, confidential)?;
+            }
+            _ => {}
+        }
+        let unchanged = existing.filter(|old| {
+            old.resource.spec == spec
+                && old.resource.labels == document.labels
+                && *old.name() == name
+                && old.confidential == confidential
+        });
+        if let Some(old) = unchanged {
+            return Ok((Arc::clone(old), ApplyOutcome::Unchanged));
+        }
+        let stored = Arc::new(Stored {
+            resource: Resource {
+                id,
+                name,
+                labels: document.labels,
+                revision: self.batch.next_revision(),
+                created_at: existing.map_or(self.now, |old| old.resource.created_at),
+                updated_at: self.now,
+                spec,
+            },
+            confidential,
+        });
+        self.batch.put(Arc::clone(&stored));
+        if let Some(old) = existing {
+            self.account_changed(old, &stored);
+        }
+        let outcome = if existing.is_some() { ApplyOutcome::Configured } else { ApplyOutcome::Created };
+        Ok((stored, outcome))
+    }
+
+    /// Judged in the snapshot before the batch, so that a batch cannot give itself rights. What an earlier document of
+    /// the same batch made is its maker's to change.
+    fn may_edit(&self, stored: &Stored, target: &str) -> Result<(), Refusal> {
+        if self.before.by_id(stored.id()).is_none() {
+            return Ok(());
+        }
+        let (kind, name) = (stored.kind(), stored.name().as_str());
+        // The name decides, and the refusal names what was asked for: an id must not lead to a name, nor the reverse.
+        match self.before.authorize_name(self.actor, Verb::Edit, kind, name) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.before.forbidden(self.actor, Verb::Edit, kind, target).into()),
+        }
+    }
+
+    /// The right to make what is not there. With neither `edit` nor `create` the answer is the one for a resource that
+    /// is there.
+    fn authorize_new(&self, kind: Kind, target: &str) -> Result<(), Refusal> {
+        let may = |verb| self.before.authorize_name(self.actor, verb, kind, target).is_ok();
+        let verb = match (may(Verb::Create), may(Verb::Edit)) {
+            (true, _) => return Ok(()),
+            (false, true) => Verb::Create,
+            (false, false) => Verb::Edit,
+        };
+        Err(self.before.forbidden(self.actor, verb, kind, target).into())
+    }
+
+    /// A rename removes one resource and makes another, and what the resource holds comes under the rules of the new
+    /// name: so it takes the rights to do each by itself, and for a secret or an Llm's key the right to use the value.
+    fn authorize_rename(&self, existing: &Stored, name: &Name) -> Result<(), Refusal> {
+        let (kind, old) = (existing.kind(), existing.name().as_str());
+        self.before.authorize_create(self.actor, kind, name)?;
+        self.before.authorize_name(self.actor, Verb::Delete, kind, old)?;
+        match &existing.resource.spec {
+            Spec::Secret(_) => self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, old)?,
+            Spec::Llm(llm) => {
+                if let Some(key) = &llm.api_key {
+                    self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, key.secret.as_str())?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn check_revision(existing: &Stored, expected: Revision) -> Result<(), Refusal> {
+    let actual = existing.resource.revision;
+    if actual == expected {
+        return Ok(());
+    }
+    Err(Refusal::Stale { kind: existing.kind(), name: existing.name().clone(), expected, actual })
+}
+
+fn required_name(document: &Document) -> Result<Name, Refusal> {
+    document.name.clone().ok_or_else(|| invalid("name", "missing field `name`"))
+}
+
+fn refuse_builtin(kind: Kind, name: &Name) -> Result<(), Refusal> {
+    if kind == Kind::Role && builtin::is_builtin(name.as_str()) {
+        return Err(invalid_hint(
+            "name",
+            format!("the role `{name}` is built in and cannot be changed"),
+            "make a role of another name",
+        ));
+    }
+    Ok(())
+}

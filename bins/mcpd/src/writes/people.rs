@@ -1,0 +1,160 @@
+//! What is special about accounts: passwords, and credentials that end with what they came from.
+
+use std::sync::Arc;
+
+use mcpctl_access::{Confidential, Stored};
+use mcpctl_api::{
+    Id, Kind, Name, Resource, Spec, Verb,
+    spec::{NewPassword, Subject, SubjectKind, TokenSpec, UserSpec},
+};
+
+use super::{Planner, Refusal};
+
+/// The hash of a plan that only decides whether a write is allowed; it verifies nothing.
+const NOT_HASHED: &str = "";
+
+impl Planner<'_> {
+    /// Sets or removes the password, or leaves it. The right to do so is judged for the account under its old and its
+    /// new name; the account that sets it for another is recorded as its maker.
+    pub(super) fn set_password(
+        &self,
+        existing: Option<&Arc<Stored>>,
+        name: &Name,
+        user: &mut UserSpec,
+        hash: Option<String>,
+        current: Option<Confidential>,
+    ) -> Result<Option<Confidential>, Refusal> {
+        let old = existing.and_then(|stored| match &stored.resource.spec {
+            Spec::User(old) => Some(old),
+            _ => None,
+        });
+        let password = std::mem::take(&mut user.password);
+        user.password_set_by = old.map(|old| old.password_set_by.clone()).unwrap_or_default();
+        if password.is_keep() || (password == NewPassword::Remove && current.is_none()) {
+            return Ok(current);
+        }
+        let subject = |name: &Name| Subject { kind: SubjectKind::User, name: name.clone() };
+        let names = existing.map(|stored| stored.name()).into_iter().chain([name]);
+        for name in names {
+            self.before.check_credential(self.actor, &subject(name))?;
+        }
+        if password == NewPassword::Remove {
+            user.password_set_by = Vec::new();
+            return Ok(None);
+        }
+        let owner = existing.map_or(name, |stored| stored.name());
+        user.password_set_by = self.before.makers(self.actor, &subject(owner));
+        Ok(Some(Confidential::PasswordHash(hash.unwrap_or_else(|| NOT_HASHED.to_owned()))))
+    }
+
+    /// Sessions end with the password that they began with, all of them: one of them may be the reason for the change.
+    pub(super) fn account_changed(&mut self, old: &Stored, new: &Stored) {
+        if old.kind() == Kind::User && old.confidential != new.confidential {
+            for token in self.tokens(|token| token.subject_id == *old.id() && token.session) {
+                self.batch.remove(&token);
+            }
+        }
+        let disabled = |stored: &Stored| match &stored.resource.spec {
+            Spec::User(user) => user.disabled,
+            Spec::ServiceAccount(account) => account.disabled,
+            _ => false,
+        };
+        if disabled(new) && !disabled(old) {
+            self.warn_of_dependents(old, "is disabled");
+        }
+    }
+
+    /// A credential does not outlive its owner.
+    pub(super) fn account_deleted(&mut self, account: &Stored) {
+        for token in self.tokens(|token| token.subject_id == *account.id()) {
+            self.batch.remove(&token);
+        }
+        self.keep_own_credential(account.id());
+        self.warn_of_dependents(account, "is deleted");
+    }
+
+    /// An administrator may delete the account that made the credential in use: no longer capped by that account, the
+    /// credential allows what it allowed a moment ago.
+    fn keep_own_credential(&mut self, deleted: &Id) {
+        if !self.actor.makers.contains(deleted) || !self.before.holds_everything(self.actor) {
+            return;
+        }
+        let own = self.before.by_id(&self.actor.token).cloned();
+        if let Some(own) = own.filter(|own| self.batch.resolve(Kind::Token, own.id().as_str()).is_some())
+            && let Spec::Token(token) = &own.resource.spec
+        {
+            let makers = token.issued_by.iter().filter(|maker| *maker != deleted).cloned().collect();
+            let spec = Spec::Token(TokenSpec { issued_by: makers, ..token.clone() });
+            self.replace_spec(&own, spec);
+        }
+        let subject = self.before.by_id(&self.actor.id).cloned();
+        if let Some(user) =
+            subject.filter(|user| self.batch.resolve(Kind::User, user.id().as_str()).is_some())
+            && let Spec::User(spec) = &user.resource.spec
+            && spec.password_set_by.contains(deleted)
+        {
+            let makers = spec.password_set_by.iter().filter(|maker| *maker != deleted).cloned().collect();
+            let spec = Spec::User(UserSpec { password_set_by: makers, ..spec.clone() });
+            self.replace_spec(&user, spec);
+        }
+    }
+
+    fn replace_spec(&mut self, stored: &Stored, spec: Spec) {
+        let resource = Resource {
+            revision: self.batch.next_revision(),
+            updated_at: self.now,
+            spec,
+            ..stored.resource.clone()
+        };
+        self.batch.put(Arc::new(Stored { resource, confidential: stored.confidential.clone() }));
+    }
+
+    /// Credentials that the account made for others, and keys that it attached, are good only while it is active.
+    fn warn_of_dependents(&mut self, account: &Stored, event: &str) {
+        let id = account.id();
+        let capped = self
+            .tokens(|token| token.issued_by.contains(id) && token.expires_at > self.now)
+            .iter()
+            .filter(|token| {
+                self.batch.resolve(Kind::Token, token.id().as_str()).is_some_and(
+                    |now| matches!(&now.resource.spec, Spec::Token(token) if token.issued_by.contains(id)),
+                )
+            })
+            .count();
+        if capped > 0 {
+            self.warnings.push(format!(
+                "{capped} token(s) that {} `{}` made for others are void while it {event}",
+                account.kind(),
+                account.name()
+            ));
+        }
+        let attached = |stored: &&Arc<Stored>| match &stored.resource.spec {
+            Spec::Llm(llm) => llm.api_key.as_ref().is_some_and(|key| key.attached_by.contains(id)),
+            _ => false,
+        };
+        let llms: Vec<_> = self.before.all(Kind::Llm).filter(attached).cloned().collect();
+        for llm in self.shown(llms) {
+            self.warnings.push(format!(
+                "Llm `{llm}` sends no key while {} `{}`, who attached it, {event}: write `apiKey` again",
+                account.kind(),
+                account.name()
+            ));
+        }
+    }
+
+    /// Names of those that the writer may view.
+    pub(super) fn shown(&self, resources: Vec<Arc<Stored>>) -> Vec<Name> {
+        let view = |stored: &Arc<Stored>| {
+            self.before.authorize_name(self.actor, Verb::View, stored.kind(), stored.name().as_str()).is_ok()
+        };
+        resources.into_iter().filter(view).map(|stored| stored.name().clone()).collect()
+    }
+
+    fn tokens(&self, wanted: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {
+        let fits = |stored: &&Arc<Stored>| match &stored.resource.spec {
+            Spec::Token(token) => wanted(token),
+            _ => false,
+        };
+        self.before.all(Kind::Token).filter(fits).cloned().collect()
+    }
+}
