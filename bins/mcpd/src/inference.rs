@@ -113,7 +113,11 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
 /// The secret that the Llm refers to, while the reference is in force. INVARIANT 11: it is bound to the secret's id, so
 /// that a secret which is deleted, renamed or made again is another one; the accounts that answer for it must still be
 /// allowed to use it; and the secret may say where it may be sent.
-fn credential<'a>(snapshot: &'a Snapshot, llm: &LlmSpec, key: &SecretKeyRef) -> Option<&'a Arc<Stored>> {
+pub(crate) fn credential<'a>(
+    snapshot: &'a Snapshot,
+    llm: &LlmSpec,
+    key: &SecretKeyRef,
+) -> Option<&'a Arc<Stored>> {
     let stored = snapshot.by_id(key.secret_id.as_ref()?)?;
     let name = stored.name().as_str();
     let Spec::Secret(secret) = &stored.resource.spec else { return None };

@@ -9,6 +9,8 @@ mod llm;
 mod people;
 mod references;
 pub mod secret;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -288,6 +288,17 @@ impl Mcpd {
         issued["token"].as_str().expect("the token").to_owned()
     }
 
+    /// A user `name` with a role and a binding of its own that allow just these rules, and a token.
+    pub async fn person(&self, name: &str, rules: Value) -> String {
+        let (role, subject) = (format!("{name}-role"), json!({"kind": "User", "name": name}));
+        self.apply(json!([
+            {"kind": "Role", "name": role, "rules": rules},
+            {"kind": "RoleBinding", "name": format!("{name}-binding"), "role": role, "subjects": [subject]},
+        ]))
+        .await;
+        self.user(name, None).await
+    }
+
     /// An Llm whose provider is at `url`.
     pub async fn llm(&self, name: &str, url: &str) {
         let llm = json!({

@@ -1,0 +1,489 @@
+//! Sequences of writes by several principals, each step compared with a naive reading of what rights are.
+//!
+//! INVARIANT 11, INVARIANT 12: no subject, existing or not, active or not, ever gains by a step what its writer neither
+//! holds nor may grant; no credential allows more than each of its makers; no secret is sent where its writer may not
+//! send it; no account loses rights by the step of one who holds less; and an administrator always remains.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, LazyLock},
+};
+
+use jiff::{SignedDuration, Timestamp};
+use mcpctl_access::{Change, Confidential, Principal, Snapshot, Stored, builtin};
+use mcpctl_api::{
+    Document, Id, Kind, Resource, Revision, Spec, Verb,
+    spec::{RoleSpec, Rule, Subject, SubjectKind, TokenSpec},
+    yaml,
+};
+use proptest::prelude::*;
+
+use super::{Intent, Vault, plan};
+use crate::inference;
+
+/// Names that everything is called; `boss` may do everything, and so may `late`, who is no account at first.
+const NAMES: [&str; 6] = ["boss", "mallory", "hr", "late", "ops", "x"];
+/// Kinds that rights are compared on; enough to tell every rule of the generated roles apart.
+const KINDS: [Kind; 4] = [Kind::Llm, Kind::Secret, Kind::User, Kind::Group];
+
+const BEGINNING: &str = r#"
+kind: User
+name: boss
+---
+kind: User
+name: mallory
+---
+kind: User
+name: hr
+---
+kind: User
+name: x
+---
+kind: Group
+name: ops
+members: [{kind: User, name: boss}]
+---
+kind: Secret
+name: x
+data: {k: prod}
+---
+kind: Llm
+name: x
+type: openai
+url: https://provider.example/v1
+model: m
+apiKey: {secret: x, key: k}
+---
+kind: Role
+name: mallory
+rules:
+  - {kinds: [groups, llms, users], verbs: [view, edit, create, delete, run], names: ["*"]}
+  - {kinds: [secrets], verbs: [create, use], names: ["late", "ops"]}
+  - {kinds: [secrets], verbs: [edit, delete], names: ["x"]}
+---
+kind: Role
+name: hr
+rules:
+  - {kinds: [users, tokens, rolebindings, roles], verbs: [view, edit, create, delete], names: ["*"]}
+  - {kinds: [users], verbs: [grant], names: ["x", "mallory"]}
+---
+kind: RoleBinding
+name: boss
+role: admin
+subjects: [{kind: User, name: boss}, {kind: Group, name: ops}]
+---
+kind: RoleBinding
+name: mallory
+role: mallory
+subjects: [{kind: User, name: mallory}]
+---
+kind: RoleBinding
+name: hr
+role: hr
+subjects: [{kind: User, name: hr}]
+---
+kind: RoleBinding
+name: late
+role: admin
+subjects: [{kind: User, name: late}]
+"#;
+
+struct Plain;
+
+impl Vault for Plain {
+    fn seal(&self, _: &Id, plaintext: &[u8]) -> anyhow::Result<Vec<u8>> {
+        Ok(plaintext.to_vec())
+    }
+
+    fn open(&self, stored: &Stored) -> anyhow::Result<Vec<u8>> {
+        match &stored.confidential {
+            Some(Confidential::Sealed(sealed)) => Ok(sealed.clone()),
+            _ => anyhow::bail!("nothing is sealed here"),
+        }
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::UNIX_EPOCH
+}
+
+fn user(name: &str) -> Subject {
+    Subject { kind: SubjectKind::User, name: name.parse().unwrap() }
+}
+
+/// A token for an account, put without asking for rights.
+fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapshot, [u8; 32]) {
+    let id = Id::mint();
+    let mut hash = [0; 32];
+    hash[..25].copy_from_slice(id.as_str().as_bytes());
+    let account = world.by_name(owner.kind.kind(), owner.name.as_str()).unwrap();
+    let spec = TokenSpec {
+        subject: owner.clone(),
+        subject_id: account.id().clone(),
+        expires_at: now() + SignedDuration::from_hours(1),
+        session: false,
+        issued_by,
+    };
+    let revision = world.revision().next();
+    let resource = Resource {
+        id: id.clone(),
+        name: format!("t-{id}").parse().unwrap(),
+        labels: Default::default(),
+        revision,
+        created_at: now(),
+        updated_at: now(),
+        spec: Spec::Token(spec),
+    };
+    let confidential = Some(Confidential::TokenHash(hash));
+    let put = Change::Put(Arc::new(Stored { resource, confidential }));
+    (world.after(revision, [put]), hash)
+}
+
+/// A token, and the account that made it for another.
+type Credential = ([u8; 32], Option<Id>);
+
+static BEGINNING_WORLD: LazyLock<(Snapshot, Vec<Credential>)> = LazyLock::new(beginning);
+
+/// The world at the beginning, and a token that each account made for itself.
+fn beginning() -> (Snapshot, Vec<Credential>) {
+    let mut roles = Vec::new();
+    for (at, (name, spec)) in builtin::specs().enumerate() {
+        let resource = Resource {
+            id: Id::mint(),
+            name: name.parse().unwrap(),
+            labels: Default::default(),
+            revision: Revision(at as u64 + 1),
+            created_at: now(),
+            updated_at: now(),
+            spec: Spec::Role(spec),
+        };
+        roles.push(Arc::new(Stored { resource, confidential: None }));
+    }
+    let world = Snapshot::new(Revision(roles.len() as u64), roles);
+    let documents = yaml::read_documents(BEGINNING).unwrap();
+    // An administrator from outside writes the beginning.
+    let root = root(&world);
+    let intents = documents.into_iter().map(|located| Intent::Apply(located.document.into())).collect();
+    let planned = plan(&root.0, &root.1, now(), &Plain, intents).unwrap();
+    let mut world = planned.after;
+    // The one who attached the key stays allowed to.
+    let mut credentials = Vec::new();
+    for name in ["boss", "mallory", "hr"] {
+        let (next, hash) = with_token(&world, &user(name), Vec::new());
+        world = next;
+        credentials.push((hash, None));
+    }
+    (world, credentials)
+}
+
+fn root(world: &Snapshot) -> (Snapshot, Principal) {
+    let documents =
+        yaml::read_documents("kind: User\nname: root\n---\nkind: RoleBinding\nname: root\nrole: admin\nsubjects: [{kind: User, name: root}]\n")
+            .unwrap();
+    let mut revision = world.revision();
+    let mut changes = Vec::new();
+    for located in documents {
+        revision = revision.next();
+        let Document { name, spec, labels, .. } = located.document;
+        let (id, name) = (Id::mint(), name.unwrap());
+        let resource = Resource { id, name, labels, revision, created_at: now(), updated_at: now(), spec };
+        changes.push(Change::Put(Arc::new(Stored { resource, confidential: None })));
+    }
+    let world = world.after(revision, changes);
+    let id = world.by_name(Kind::User, "root").unwrap().id().clone();
+    let principal = Principal {
+        subject: user("root"),
+        id: id.clone(),
+        token: id,
+        expires_at: now() + SignedDuration::from_hours(1),
+        session: false,
+        makers: Vec::new(),
+    };
+    (world, principal)
+}
+
+type Right = (Kind, Verb, &'static str);
+
+/// What bindings and groups give to this name, read straight from the documents.
+fn rights(world: &Snapshot, subject: &Subject) -> BTreeSet<Right> {
+    let mut holders = vec![subject.clone()];
+    for group in world.all(Kind::Group) {
+        let Spec::Group(spec) = &group.resource.spec else { continue };
+        if spec.members.contains(subject) {
+            holders.push(Subject { kind: SubjectKind::Group, name: group.name().clone() });
+        }
+    }
+    let mut found = BTreeSet::new();
+    for binding in world.all(Kind::RoleBinding) {
+        let Spec::RoleBinding(spec) = &binding.resource.spec else { continue };
+        if !spec.subjects.iter().any(|subject| holders.contains(subject)) {
+            continue;
+        }
+        let Some(role) = world.by_name(Kind::Role, spec.role.as_str()) else { continue };
+        let Spec::Role(RoleSpec { rules, .. }) = &role.resource.spec else { continue };
+        for Rule { kinds, verbs, names } in rules {
+            for kind in KINDS.into_iter().filter(|kind| kinds.iter().any(|k| k.includes(kind))) {
+                for verb in Verb::ALL.into_iter().filter(|verb| verbs.iter().any(|v| v.includes(verb))) {
+                    for name in NAMES.into_iter().filter(|name| names.iter().any(|n| n.matches(name))) {
+                        found.insert((kind, verb, name));
+                    }
+                }
+            }
+        }
+    }
+    found
+}
+
+fn covers(held: &BTreeSet<Right>, right: &Right) -> bool {
+    held.contains(right) || held.contains(&(right.0, Verb::Grant, right.2))
+}
+
+/// What a principal holds or may grant: its own rights, within those of each maker.
+fn may(world: &Snapshot, actor: &Principal, right: &Right) -> bool {
+    let makers = actor.makers.iter().all(|maker| {
+        let account = world.by_id(maker).filter(|account| is_active(account));
+        account.is_some_and(|account| {
+            covers(&rights(world, &Subject { kind: SubjectKind::User, name: account.name().clone() }), right)
+        })
+    });
+    makers && covers(&rights(world, &actor.subject), right)
+}
+
+fn is_active(account: &Stored) -> bool {
+    matches!(&account.resource.spec, Spec::User(user) if !user.disabled)
+}
+
+fn active(world: &Snapshot, name: &str) -> Option<Id> {
+    world.by_name(Kind::User, name).filter(|account| is_active(account)).map(|account| account.id().clone())
+}
+
+/// An account that holds everything and has a password or a token that none but such accounts made.
+fn has_administrator(world: &Snapshot) -> bool {
+    let everything = KINDS.len() * Verb::ALL.len() * NAMES.len();
+    let full: Vec<Id> = world
+        .all(Kind::User)
+        .filter(|account| is_active(account))
+        .filter(|account| rights(world, &user(account.name().as_str())).len() == everything)
+        .map(|account| account.id().clone())
+        .collect();
+    let by_token = world.all(Kind::Token).any(|token| match &token.resource.spec {
+        Spec::Token(spec) => {
+            full.contains(&spec.subject_id) && spec.issued_by.iter().all(|maker| full.contains(maker))
+        }
+        _ => false,
+    });
+    by_token
+        || full.iter().any(|id| {
+            let account = world.by_id(id).unwrap();
+            let Spec::User(user) = &account.resource.spec else { return false };
+            account.confidential.is_some() && user.password_set_by.iter().all(|maker| full.contains(maker))
+        })
+}
+
+/// The secrets that are sent, and where.
+fn sent(world: &Snapshot) -> BTreeSet<(Id, String)> {
+    let mut found = BTreeSet::new();
+    for llm in world.all(Kind::Llm) {
+        let Spec::Llm(spec) = &llm.resource.spec else { continue };
+        if let Some(key) = &spec.api_key
+            && let Some(secret) = inference::credential(world, spec, key)
+        {
+            found.insert((secret.id().clone(), spec.url.to_string()));
+        }
+    }
+    found
+}
+
+fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<(), TestCaseError> {
+    for name in NAMES {
+        for kind in [SubjectKind::User, SubjectKind::Group] {
+            let subject = Subject { kind, name: name.parse().unwrap() };
+            let (had, has) = (rights(before, &subject), rights(after, &subject));
+            // An account that is made, renamed or enabled has what its name holds; so would one that is made later.
+            let begins = kind == SubjectKind::User
+                && active(after, name).is_some()
+                && active(before, name) != active(after, name);
+            let gained = has.iter().filter(|right| begins || !had.contains(*right));
+            for right in gained {
+                prop_assert!(may(before, actor, right), "{} gains {:?} by {}", subject, right, actor.subject);
+            }
+            if kind == SubjectKind::User && active(before, name).is_some() && actor.subject != subject {
+                let stays = active(before, name) == active(after, name);
+                let loses = had.iter().any(|right| !stays || !has.contains(right));
+                let mightier = had.iter().any(|right| !may(before, actor, right));
+                let grant = may(before, actor, &(Kind::User, Verb::Grant, name));
+                prop_assert!(!loses || !mightier || grant, "{subject} loses rights by {}", actor.subject);
+            }
+        }
+    }
+    // A secret that comes under another name comes under the rights of that name.
+    for secret in after.all(Kind::Secret) {
+        let Some(old) = before.by_id(secret.id()).filter(|old| old.name() != secret.name()) else { continue };
+        let old = NAMES.into_iter().find(|known| *known == old.name().as_str()).unwrap();
+        prop_assert!(may(before, actor, &(Kind::Secret, Verb::Use, old)), "{} renames {old}", actor.subject);
+    }
+    // Whoever may use a secret may send it; nothing else makes it be sent elsewhere.
+    for (secret, url) in sent(after).difference(&sent(before)) {
+        let name = after.by_id(secret).unwrap().name().clone();
+        let name = NAMES.into_iter().find(|known| *known == name.as_str()).unwrap();
+        prop_assert!(
+            may(before, actor, &(Kind::Secret, Verb::Use, name)),
+            "{} sends {name} to {url}",
+            actor.subject
+        );
+    }
+    prop_assert!(has_administrator(after), "no administrator remains after a write by {}", actor.subject);
+    Ok(())
+}
+
+/// What each credential allows is within what each of its makers holds.
+fn check_credentials(world: &Snapshot, credentials: &[Credential]) -> Result<(), TestCaseError> {
+    for (hash, maker) in credentials {
+        let Ok(principal) = world.authenticate(hash, now()) else { continue };
+        for kind in KINDS {
+            for verb in Verb::ALL {
+                for name in NAMES {
+                    if world.authorize_name(&principal, verb, kind, name).is_ok() {
+                        let right = (kind, verb, name);
+                        let makers = maker.iter().cloned().chain(principal.makers.clone()).collect();
+                        let capped = Principal { makers, ..principal.clone() };
+                        prop_assert!(may(world, &capped, &right), "{capped:?} {right:?}");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Write(Vec<String>),
+    Rename(Kind, &'static str, &'static str, bool),
+    Delete(Kind, &'static str),
+    Token(&'static str),
+}
+
+fn name() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(NAMES.to_vec())
+}
+
+/// Names that meet often.
+fn some() -> impl Strategy<Value = &'static str> {
+    prop::sample::select(vec!["x", "late"])
+}
+
+fn document() -> impl Strategy<Value = String> {
+    let subjects = prop::collection::vec((any::<bool>(), name()), 0..3).prop_map(|subjects| {
+        let one = |(group, name): &(bool, &str)| {
+            format!("{{kind: {}, name: {name}}}", if *group { "Group" } else { "User" })
+        };
+        subjects.iter().map(one).collect::<Vec<_>>().join(", ")
+    });
+    let members = prop::collection::vec(name(), 0..3).prop_map(|names| {
+        let one = |name: &&str| format!("{{kind: User, name: {name}}}");
+        names.iter().map(one).collect::<Vec<_>>().join(", ")
+    });
+    let role = prop::sample::select(vec!["admin", "viewer", "mallory", "hr", "x"]);
+    let rules = prop::sample::select(vec![
+        r#"[{kinds: [llms], verbs: [view, run], names: ["*"]}]"#,
+        r#"[{kinds: ["*"], verbs: ["*"], names: ["*"]}]"#,
+        r#"[{kinds: [secrets], verbs: [use, edit], names: ["x"]}]"#,
+        r#"[{kinds: [users], verbs: [grant, view], names: ["late"]}]"#,
+    ]);
+    let host = prop::sample::select(vec!["https://provider.example/v1", "https://evil.example/v1"]);
+    prop_oneof![
+        (name(), any::<bool>(), any::<bool>()).prop_map(|(name, disabled, password)| {
+            let password = if password { "password: correct horse battery\n" } else { "" };
+            format!("kind: User\nname: {name}\ndisabled: {disabled}\n{password}")
+        }),
+        (name(), members)
+            .prop_map(|(name, members)| format!("kind: Group\nname: {name}\nmembers: [{members}]\n")),
+        (name(), role, subjects).prop_filter_map("a binding has subjects", |(name, role, subjects)| {
+            (!subjects.is_empty())
+                .then(|| format!("kind: RoleBinding\nname: {name}\nrole: {role}\nsubjects: [{subjects}]\n"))
+        }),
+        (name(), rules).prop_map(|(name, rules)| format!("kind: Role\nname: {name}\nrules: {rules}\n")),
+        (name(), any::<bool>()).prop_map(|(name, real)| {
+            format!("kind: Secret\nname: {name}\ndata: {{k: {}}}\n", if real { "prod" } else { "own" })
+        }),
+        (some(), some(), host, any::<bool>()).prop_map(|(name, secret, url, key)| {
+            let key = if key { format!("apiKey: {{secret: {secret}, key: k}}\n") } else { String::new() };
+            format!("kind: Llm\nname: {name}\ntype: openai\nurl: {url}\nmodel: m\n{key}")
+        }),
+    ]
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let kinds =
+        vec![Kind::User, Kind::Group, Kind::Role, Kind::RoleBinding, Kind::Secret, Kind::Secret, Kind::Llm];
+    let kind = || prop::sample::select(kinds.clone());
+    prop_oneof![
+        4 => prop::collection::vec(document(), 1..3).prop_map(Step::Write),
+        2 => (kind(), prop_oneof![some(), name()], prop_oneof![some(), name()], any::<bool>()).prop_map(|(k, a, b, p)| Step::Rename(k, a, b, p)),
+        2 => (kind(), name()).prop_map(|(kind, name)| Step::Delete(kind, name)),
+        2 => prop_oneof![some(), name()].prop_map(Step::Token),
+    ]
+}
+
+fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
+    match step {
+        Step::Write(documents) => documents
+            .iter()
+            .map(|text| {
+                let document = yaml::read_documents(text).ok()?.pop()?.document;
+                Some(Intent::Apply(document.into()))
+            })
+            .collect(),
+        Step::Rename(kind, from, to, password) => {
+            let mut document = world.by_name(*kind, from)?.resource.to_document();
+            document.name = Some(to.parse().unwrap());
+            (document.id, document.revision) = (None, None);
+            if let (Spec::User(user), true) = (&mut document.spec, password) {
+                user.password = mcpctl_api::spec::NewPassword::Set(mcpctl_api::spec::SecretValue::new(
+                    "a new password of theirs",
+                ));
+            }
+            let write = document.into();
+            Some(vec![Intent::Replace { target: (*from).to_owned(), write, expected: None }])
+        }
+        Step::Delete(kind, target) => {
+            Some(vec![Intent::Delete { kind: *kind, target: (*target).to_owned(), expected: None }])
+        }
+        Step::Token(_) => None,
+    }
+}
+
+proptest! {
+    #[test]
+    fn inv_12_no_sequence_of_writes_oversteps_rights(
+        steps in prop::collection::vec((0..6_usize, step()), 1..16)
+    ) {
+        let (mut world, mut credentials) = BEGINNING_WORLD.clone();
+        for (who, step) in steps {
+            // Mostly those who hold little: an administrator may do anything.
+            let (presented, _) = credentials[if who < credentials.len() { who } else { 1 + who % 2 }];
+            let Ok(actor) = world.authenticate(&presented, now()) else { continue };
+            if let Step::Token(name) = step {
+                let subject = user(name);
+                let exists = world.by_name(Kind::User, name).is_some();
+                let may_make = world.authorize_name(&actor, Verb::Create, Kind::Token, "t").is_ok()
+                    && world.check_credential(&actor, &subject).is_ok();
+                if exists && may_make {
+                    let makers = world.makers(&actor, &subject);
+                    let (next, hash) = with_token(&world, &subject, makers);
+                    world = next;
+                    let maker = (actor.subject != subject).then(|| actor.id.clone());
+                    credentials.push((hash, maker));
+                }
+                continue;
+            }
+            let Some(intents) = intents(&world, &step) else { continue };
+            if let Ok(planned) = plan(&world, &actor, now(), &Plain, intents) {
+                check_step(&world, &planned.after, &actor)?;
+                world = planned.after;
+            }
+            check_credentials(&world, &credentials)?;
+        }
+    }
+}
