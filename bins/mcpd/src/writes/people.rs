@@ -30,7 +30,7 @@ impl Planner<'_> {
         });
         let password = std::mem::take(&mut user.password);
         user.password_set_by = old.map(|old| old.password_set_by.clone()).unwrap_or_default();
-        if password.is_keep() || (password == NewPassword::Remove && current.is_none()) {
+        if password.is_keep() {
             return Ok(current);
         }
         let subject = |name: &Name| Subject { kind: SubjectKind::User, name: name.clone() };
