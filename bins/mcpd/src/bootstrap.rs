@@ -64,13 +64,15 @@ pub async fn prepare(store: &Store, data_dir: &Path, now: Timestamp) -> anyhow::
 /// When the store or the file cannot be written.
 pub async fn reissue(store: &Store, data_dir: &Path, now: Timestamp) -> anyhow::Result<PathBuf> {
     loop {
+        // Locked before planning: writers of running replicas must not keep the owner out.
+        let lock = store.lock_writes().await?;
         let snapshot = store.load().await?;
         let mut draft = Draft::new(&snapshot, now);
         draft.roles();
         let minted = draft.restore_admin()?;
         let rows = draft.audit_rows();
         let file = TokenFile::stage(data_dir, minted.expose())?;
-        match store.commit(snapshot.revision(), "mcpd", draft.changes, rows).await {
+        match store.commit_locked(lock, snapshot.revision(), "mcpd", draft.changes, rows).await {
             Ok(_) => return file.publish(),
             Err(CommitError::Moved { .. }) => {}
             Err(error) => return Err(error.into()),

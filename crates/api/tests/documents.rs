@@ -113,3 +113,25 @@ fn a_resource_survives_json_and_comes_back_as_a_document() {
     assert_eq!(back, resource.to_document());
     assert_eq!(back.name, Some("claude".parse::<Name>().unwrap()));
 }
+
+#[test]
+fn lists_that_would_slow_every_decision_are_refused() {
+    let names = vec!["\"n\""; 1001].join(",");
+    let rules = vec![r#"{"kinds":["llms"],"verbs":["view"],"names":["n"]}"#; 257].join(",");
+    let subjects = vec![r#"{"kind":"User","name":"u"}"#; 5001].join(",");
+    for (json, param) in [
+        (
+            format!(
+                r#"{{"kind":"Role","name":"r","rules":[{{"kinds":["llms"],"verbs":["view"],"names":[{names}]}}]}}"#
+            ),
+            "rules[0].names",
+        ),
+        (format!(r#"{{"kind":"Role","name":"r","rules":[{rules}]}}"#), "rules"),
+        (format!(r#"{{"kind":"Group","name":"g","members":[{subjects}]}}"#), "members"),
+        (format!(r#"{{"kind":"RoleBinding","name":"b","role":"r","subjects":[{subjects}]}}"#), "subjects"),
+    ] {
+        let error = mcpctl_api::Document::from_json(json.as_bytes()).unwrap_err();
+        assert_eq!(error.param, param, "{error}");
+        assert!(error.hint.is_some());
+    }
+}

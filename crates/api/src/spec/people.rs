@@ -111,8 +111,23 @@ pub struct GroupSpec {
     pub members: Vec<Subject>,
 }
 
+impl Subject {
+    /// Most subjects of one group or binding; bounds the work of a change of rights.
+    pub const LISTED_MAX: usize = 5000;
+
+    /// Refuses a list that is too long.
+    pub(super) fn check_list(param: &str, subjects: &[Self]) -> Result<(), FieldError> {
+        if subjects.len() > Self::LISTED_MAX {
+            let message = format!("at most {} entries, this list has {}", Self::LISTED_MAX, subjects.len());
+            return Err(FieldError::new(param, message).hint("split it into several groups or bindings"));
+        }
+        Ok(())
+    }
+}
+
 impl GroupSpec {
     pub(super) fn validate(&self) -> Result<(), FieldError> {
+        Subject::check_list("members", &self.members)?;
         match self.members.iter().position(|m| m.kind == SubjectKind::Group) {
             Some(at) => Err(FieldError::new(format!("members[{at}].kind"), "groups do not nest")
                 .hint("members are of kind User or ServiceAccount")),

@@ -240,6 +240,7 @@ impl RoleBindingSpec {
         if self.subjects.is_empty() {
             return Err(FieldError::new("subjects", "a binding without subjects gives nothing to anybody"));
         }
+        Subject::check_list("subjects", &self.subjects)?;
         Ok(())
     }
 }
