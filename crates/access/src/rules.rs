@@ -87,13 +87,16 @@ fn listed<T: PartialEq>(list: &[Allowed<T>], value: &T) -> bool {
     list.iter().any(|one| one.includes(value))
 }
 
+/// A role at a revision; equal states have equal rules.
+type RoleState = (Id, Revision);
+
 /// A role that a binding gives.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     pub(crate) binding: Name,
     pub(crate) role: Name,
-    /// The state of the role from which the rules are; equal states have equal rules.
-    pub(crate) state: (Id, Revision),
+    /// The state of the role from which the rules are.
+    pub(crate) state: RoleState,
     pub(crate) rules: Arc<[CompiledRule]>,
 }
 
@@ -123,7 +126,7 @@ impl Index {
 
     pub(crate) fn build(snapshot: &Snapshot) -> Self {
         let mut index = Self::default();
-        let roles: HashMap<&Name, ((Id, Revision), Arc<[CompiledRule]>)> = snapshot
+        let roles: HashMap<&Name, (RoleState, Arc<[CompiledRule]>)> = snapshot
             .all(Kind::Role)
             .filter_map(|stored| match &stored.resource.spec {
                 Spec::Role(role) => {
@@ -186,7 +189,7 @@ impl Index {
     }
 
     /// The states of the roles that a subject holds; subjects with equal sets have equal rights.
-    pub(crate) fn states(&self, subject: &Subject) -> HashSet<(Id, Revision)> {
+    pub(crate) fn states(&self, subject: &Subject) -> HashSet<RoleState> {
         self.held_by(subject).map(|(grant, _)| grant.state.clone()).collect()
     }
 

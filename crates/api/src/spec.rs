@@ -17,6 +17,7 @@ use crate::Kind;
 
 /// What a resource of one kind says.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "specs live behind an Arc, and Llms are the common ones")]
 pub enum Spec {
     /// A named language model.
     Llm(LlmSpec),

@@ -130,7 +130,7 @@ fn lists_that_would_slow_every_decision_are_refused() {
         (format!(r#"{{"kind":"Group","name":"g","members":[{subjects}]}}"#), "members"),
         (format!(r#"{{"kind":"RoleBinding","name":"b","role":"r","subjects":[{subjects}]}}"#), "subjects"),
     ] {
-        let error = mcpctl_api::Document::from_json(json.as_bytes()).unwrap_err();
+        let error = Document::from_json(json.as_bytes()).unwrap_err();
         assert_eq!(error.param, param, "{error}");
         assert!(error.hint.is_some());
     }

@@ -75,7 +75,7 @@ pub async fn login(State(app): State<Arc<App>>, body: Bytes) -> Result<Response,
             subject: subject.clone(),
             expires_at: tokens::end(now, SESSION)?,
             session: true,
-            issued_by: password_set_by(&user),
+            issued_by: password_set_by(user),
         };
         let (stored, issued) = draft.issue(&snapshot, &minted, now)?;
         let rows = audit::login(&app, &subject, &[Change::Put(Arc::clone(&stored))]);

@@ -128,6 +128,19 @@ impl Planner<'_> {
                 account.name()
             ));
         }
+        let set = |stored: &&Arc<Stored>| match &stored.resource.spec {
+            Spec::User(user) => user.password_set_by.contains(id) && stored.id() != id,
+            _ => false,
+        };
+        let passwords =
+            self.before.all(Kind::User).filter(set).filter(|user| user.id() != &self.actor.id).count();
+        if passwords > 0 {
+            self.warnings.push(format!(
+                "{passwords} password(s) that {} `{}` set for others are void while it {event}: set them again",
+                account.kind(),
+                account.name()
+            ));
+        }
         let attached = |stored: &&Arc<Stored>| match &stored.resource.spec {
             Spec::Llm(llm) => llm.api_key.as_ref().is_some_and(|key| key.attached_by.contains(id)),
             _ => false,
