@@ -4,6 +4,7 @@
 //! `axum::serve` has no time limit for request heads, so connections are served through hyper-util.
 
 mod limits;
+mod peer;
 mod trace;
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
@@ -21,6 +22,7 @@ use tokio::{
 };
 
 pub use limits::Limits;
+pub use peer::Peer;
 pub use trace::{REQUEST_ID, belonging, request_id, trace};
 
 /// How long a client may take to send the head of a request.
@@ -159,25 +161,25 @@ impl Listener {
     async fn accept(&self, routes: &Router, graceful: &GracefulShutdown) -> io::Result<()> {
         match &self.socket {
             Socket::Tcp(socket) => {
-                let (stream, _) = socket.accept().await?;
+                let (stream, address) = socket.accept().await?;
                 // Tokens are small and late ones are felt; a socket that refuses is served all the same.
                 let _ = stream.set_nodelay(true);
-                connection(stream, routes, graceful);
+                connection(stream, Peer::Tcp(address), routes, graceful);
             }
-            Socket::Unix(socket) => connection(socket.accept().await?.0, routes, graceful),
+            Socket::Unix(socket) => connection(socket.accept().await?.0, Peer::Unix, routes, graceful),
         }
         Ok(())
     }
 }
 
-fn connection<S>(stream: S, routes: &Router, graceful: &GracefulShutdown)
+fn connection<S>(stream: S, peer: Peer, routes: &Router, graceful: &GracefulShutdown)
 where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(KEEP_ALIVE));
-    let service = TowerToHyperService::new(routes.clone());
+    let service = TowerToHyperService::new(routes.clone().layer(axum::Extension(peer)));
     let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
     tokio::spawn(async move {
         if let Err(error) = connection.await {
