@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mcpctl_access::{Snapshot, Stored};
 use mcpctl_api::Id;
+use mcpctl_server::RequestBodies;
 use mcpctl_store::{Recorder, Replica, Store};
 use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
@@ -27,6 +28,8 @@ pub struct App {
     pub logins: LoginThrottle,
     /// Gives turns to writers.
     pub writers: Writers,
+    /// Reads the bodies of requests.
+    pub bodies: RequestBodies,
     /// True from the moment the daemon is asked to end.
     pub draining: watch::Receiver<bool>,
 }

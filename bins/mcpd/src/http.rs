@@ -2,6 +2,7 @@
 
 mod apply;
 mod auth;
+mod body;
 pub mod caller;
 pub mod commit;
 pub mod error;
@@ -28,11 +29,6 @@ use utoipa::OpenApi as _;
 use crate::app::App;
 use error::HttpError;
 
-/// Largest body of a resource request, bytes.
-const RESOURCE_BODY: usize = 4 << 20;
-/// Largest body of an inference request, bytes: room for images.
-const INFERENCE_BODY: usize = 32 << 20;
-
 /// Everything but inference.
 pub fn management() -> Router<Arc<App>> {
     Router::new()
@@ -50,7 +46,6 @@ pub fn management() -> Router<Arc<App>> {
         )
         .route("/metrics", get(operation::metrics))
         .route("/openapi.json", get(operation::openapi))
-        .layer(DefaultBodyLimit::max(RESOURCE_BODY))
 }
 
 /// Inference alone.
@@ -61,7 +56,6 @@ pub fn inference() -> Router<Arc<App>> {
         .route("/v1/completions", post(inference::completions))
         .route("/v1/embeddings", post(inference::embeddings))
         .route("/api/v1/{kind}/{idOrName}/infer", post(inference::infer))
-        .layer(DefaultBodyLimit::max(INFERENCE_BODY))
 }
 
 /// Puts the layers around some routes; the outermost is the last.
@@ -71,6 +65,9 @@ pub fn serve(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .route("/readyz", get(operation::readyz))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
+        // The layer reads bodies within the limits of their routes.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), body::read))
         // Inside the trace, so that refusals are logged and counted like every other answer.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), caller::require))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), trace::trace))

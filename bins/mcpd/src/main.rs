@@ -22,7 +22,7 @@ use mcpctl_secret::{
     envelope::Keyring,
     master_key_file::{self, IfMissing},
 };
-use mcpctl_server::{Address, Listener};
+use mcpctl_server::{Address, Connections, Listener, RequestBodies};
 use mcpctl_store::{Recorder, Replica, Store};
 use tokio::sync::watch;
 
@@ -128,6 +128,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     mcpctl_telemetry::init("mcpd", config.log_format, &config.log)
         .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
+    let connections = Connections::new(config.limits.http.clone(), descriptors);
     // Bind before anything is written, so that a second start on the same port changes nothing.
     let listener = bind(config.listen).await?;
     let inference_listener = match config.inference_listen {
@@ -146,6 +148,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         inference: inference::Inference::new(),
         logins: login::LoginThrottle::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
+        bodies: RequestBodies::new(&config.limits.http),
         draining: draining.clone(),
         store,
     });
@@ -158,13 +161,18 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         Some(inference_listener) => {
             tracing::info!(listen = %inference_listener.address(), "inference has an address of its own");
             let routes = http::serve(http::inference(), Arc::clone(&app));
-            servers.spawn(inference_listener.serve(routes, draining.clone(), DRAIN));
+            servers.spawn(inference_listener.serve(
+                routes,
+                Arc::clone(&connections),
+                draining.clone(),
+                DRAIN,
+            ));
             let routes = http::serve(management, Arc::clone(&app));
-            servers.spawn(listener.serve(routes, draining, DRAIN));
+            servers.spawn(listener.serve(routes, connections, draining, DRAIN));
         }
         None => {
             let routes = http::serve(management.merge(http::inference()), Arc::clone(&app));
-            servers.spawn(listener.serve(routes, draining, DRAIN));
+            servers.spawn(listener.serve(routes, connections, draining, DRAIN));
         }
     }
     mcpctl_server::asked_to_end().await?;

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use mcpctl_client::Probe;
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{BreakerPolicy, FailoverRouter, ProviderRegistry};
-use mcpctl_server::Address;
+use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, Peer, Timeouts};
 use reqwest::redirect::Policy;
@@ -41,6 +41,8 @@ pub struct App {
     pub metrics: McplocalMetrics,
     /// How engines are started.
     pub host: EngineHost,
+    /// Reads the bodies of requests.
+    pub bodies: RequestBodies,
     /// Where the agent listens, with the port that it got.
     pub listen: Address,
     /// Since when the agent runs.
@@ -131,7 +133,9 @@ impl App {
         journal: Journal,
     ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?;
+        let bodies = RequestBodies::new(&config.limits.http);
         Ok(Self {
+            bodies,
             runtime: ArcSwap::from_pointee(Runtime::new(config, &host, &http, None)?),
             http,
             identity,

@@ -11,7 +11,7 @@ use std::{
 
 use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
 use mcpctl_failover::FailureClass;
-use mcpctl_server::Address;
+use mcpctl_server::{Address, Origin};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
@@ -36,7 +36,17 @@ pub struct Config {
     /// What fails over beyond the defaults.
     pub failover: Failover,
     /// Web pages that may call the agent, as `Origin` says them.
-    pub allowed_origins: Vec<String>,
+    pub allowed_origins: Vec<Origin>,
+    /// What bounds the work that callers can cause.
+    pub limits: Limits,
+}
+
+/// What bounds the work that callers can cause, one group per concern as in mcpd's configuration.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections and bodies.
+    pub http: mcpctl_server::Limits,
 }
 
 /// Patience with the centre: longer than the centre's own, which has its retries to go through.
@@ -112,7 +122,9 @@ struct File {
     primary: Option<Spanned<Primary>>,
     failover: Option<Spanned<Failover>>,
     #[serde(default)]
-    allowed_origins: Vec<String>,
+    allowed_origins: Vec<Origin>,
+    #[serde(default)]
+    limits: Limits,
 }
 
 /// Why a configuration cannot be used. Prints as one line with the place.
@@ -225,6 +237,7 @@ impl Config {
             primary: file.primary.map(|primary| primary.value).unwrap_or_default(),
             failover: file.failover.map(|failover| failover.value).unwrap_or_default(),
             allowed_origins: file.allowed_origins,
+            limits: file.limits,
         })
     }
 }

@@ -21,9 +21,6 @@ use mcpctl_api::ErrorKind;
 use crate::app::App;
 use error::LocalHttpError;
 
-/// Largest body of an inference request, bytes; the same as mcpd's.
-const BODY: usize = 32 << 20;
-
 /// Routes that logs and counts may name.
 const ROUTES: [&str; 12] = [
     "/v1/models",
@@ -42,8 +39,7 @@ const ROUTES: [&str; 12] = [
 
 /// All routes, with the layers that every request passes.
 pub fn routes(app: Arc<App>) -> Router {
-    // The agent's own routes are for this machine's user; the inference routes look at their caller themselves, because
-    // there a bearer of mcpd's is as good.
+    // The agent's own routes are for this machine's user; for inference a bearer of mcpd's is as good as the local key.
     let own = Router::new()
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
@@ -52,17 +48,21 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/engines/{name}/stop", post(engines::stop))
         .route("/api/v1/engines/{name}/logs", get(engines::logs))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::local_key));
-    Router::new()
+    let inference = Router::new()
         .route("/v1/models", get(inference::models))
         .route("/v1/chat/completions", post(inference::chat))
         .route("/v1/completions", post(inference::completions))
         .route("/v1/embeddings", post(inference::embeddings))
         .route("/api/v1/llms/{idOrName}/infer", post(inference::infer))
+        // The layer before this one reads bodies within the limits.
+        .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::caller));
+    Router::new()
+        .merge(inference)
         .merge(own)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
-        .layer(DefaultBodyLimit::max(BODY))
         // Before everything else, so that a web page learns nothing from how it is refused.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::from_this_machine))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), trace))

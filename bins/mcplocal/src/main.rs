@@ -27,7 +27,7 @@ use anyhow::{Context as _, bail};
 use clap::Parser;
 use mcpctl_client::config as user;
 use mcpctl_engine::{EngineHost, guardian};
-use mcpctl_server::Listener;
+use mcpctl_server::{Connections, Listener};
 use mcpctl_telemetry::LogFormat;
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal};
@@ -108,6 +108,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     make_private(&state_dir)?;
     // Held as long as the agent runs: two agents would sweep each other's engines away.
     let _lock = lock(&state_dir)?;
+    let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
+    let connections = Connections::new(config.limits.http.clone(), descriptors);
     let listener =
         Listener::bind(config.listen.clone()).await.map_err(|error| with_hint(&error, Some(error.hint())))?;
 
@@ -139,7 +141,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     let draining = app.drain.subscribe();
-    let server = tokio::spawn(listener.serve(http::routes(Arc::clone(&app)), draining, App::DRAIN));
+    let routes = http::routes(Arc::clone(&app));
+    let server = tokio::spawn(listener.serve(routes, connections, draining, App::DRAIN));
     service::ready(&app);
     mcpctl_server::asked_to_end().await?;
     service::stopping();

@@ -112,6 +112,27 @@ impl Drop for Daemon {
     }
 }
 
+/// A limit of open files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OpenFiles {
+    /// What a process has until it asks for more.
+    Soft(u32),
+    /// The most that it can have.
+    Hard(u32),
+}
+
+/// A command that starts a program, with a limit of open files of its own.
+fn command(name: &str, open_files: Option<OpenFiles>) -> Command {
+    let option = match open_files {
+        None => return Command::new(program(name)),
+        Some(OpenFiles::Soft(count)) => format!("-Sn {count}"),
+        Some(OpenFiles::Hard(count)) => format!("-n {count}"),
+    };
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &format!("ulimit {option} && exec \"$0\" \"$@\"")]).arg(program(name));
+    command
+}
+
 /// How an `mcpd` is started.
 #[derive(Debug, Clone, Default)]
 pub struct McpdOptions {
@@ -121,6 +142,8 @@ pub struct McpdOptions {
     pub inference_listener: bool,
     /// The master key of another replica.
     pub master_key_file: Option<PathBuf>,
+    /// The limit of open files, soft and hard, where it is not the one of this process.
+    pub open_files: Option<OpenFiles>,
     /// Text of a configuration file (YAML), e.g. with tighter `limits`.
     pub config: Option<String>,
     /// Variables added to the environment.
@@ -154,7 +177,7 @@ impl Mcpd {
     }
 
     fn spawn(dir: &Path, options: &McpdOptions, listen: &str, inference: &str) -> Daemon {
-        let mut command = Command::new(program("mcpd"));
+        let mut command = command("mcpd", options.open_files);
         command.args(["serve", "--listen", listen, "--data-dir"]).arg(dir.join("data"));
         if options.inference_listener {
             command.args(["--inference-listen", inference]);
@@ -331,11 +354,26 @@ impl Mcplocal {
 
     /// As [`Mcplocal::start_in`], with more variables in its environment.
     pub async fn start_with(home: TempDir, config: &str, more: &[(&str, &std::ffi::OsStr)]) -> Self {
+        Self::spawn(home, config, more, None).await
+    }
+
+    /// As [`Mcplocal::start`], with a limit of open files of its own.
+    pub async fn start_limited(config: &str, open_files: OpenFiles) -> Self {
+        let home = tempfile::Builder::new().prefix("mcplocal-").tempdir().expect("a temporary directory");
+        Self::spawn(home, config, &[], Some(open_files)).await
+    }
+
+    async fn spawn(
+        home: TempDir,
+        config: &str,
+        more: &[(&str, &std::ffi::OsStr)],
+        open_files: Option<OpenFiles>,
+    ) -> Self {
         let path = home.path().join("mcplocal.yaml");
         std::fs::write(&path, format!("{config}\nlisten: 127.0.0.1:0\n")).expect("the configuration");
         let log = home.path().join("log");
         let _ = std::fs::remove_file(&log);
-        let mut command = Command::new(program("mcplocal"));
+        let mut command = command("mcplocal", open_files);
         command.arg("--config").arg(&path).envs(homes(home.path())).envs(more.iter().copied());
         let mut daemon = Daemon::start(&mut command, log);
         let url = format!("http://{}", daemon.says("mcplocal is ready listen=").await);

@@ -12,3 +12,4 @@ pub mod daemons;
 pub mod model_server;
 pub mod postgres;
 pub mod python;
+pub mod raw;

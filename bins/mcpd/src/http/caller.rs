@@ -10,6 +10,7 @@ use axum::{
 };
 use mcpctl_access::{Principal, Snapshot};
 use mcpctl_secret::token::{self, Prefix, TokenHash};
+use mcpctl_server::Connection;
 
 use super::error::HttpError;
 use crate::app::App;
@@ -57,6 +58,9 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
     match caller {
         Ok(caller) => {
             tracing::Span::current().record("principal", tracing::field::display(&caller.principal.subject));
+            if let Some(connection) = request.extensions().get::<Connection>() {
+                connection.authenticated();
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }

@@ -114,6 +114,9 @@ fn take_over(app: &App, path: &Path) {
     if config.listen != app.runtime.load().config.listen {
         tracing::warn!(listen = %config.listen, "another address to listen on is taken at the next start");
     }
+    if config.limits != app.runtime.load().config.limits {
+        tracing::warn!("other limits are taken at the next start");
+    }
     match app.reload(config) {
         Ok(()) => tracing::info!("the configuration changed and is in force"),
         Err(error) => tracing::error!(error = %format!("{error:#}"), "the old configuration stays"),

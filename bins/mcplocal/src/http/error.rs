@@ -5,6 +5,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use mcpctl_api::{ApiError, ErrorKind};
+use mcpctl_server::BodyError;
 
 use crate::identity::Unknown;
 
@@ -48,6 +49,29 @@ impl LocalHttpError {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.body.error.hint = Some(hint.into());
         self
+    }
+}
+
+impl LocalHttpError {
+    /// The answer to a request whose body was not read.
+    pub fn body(error: &BodyError) -> Response {
+        let invalid = ErrorKind::InvalidRequestError;
+        let (status, kind, code) = match error {
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, invalid, "body_too_large"),
+            BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, invalid, "body_too_slow"),
+            BodyError::Broken(_) => (StatusCode::BAD_REQUEST, invalid, "body_unreadable"),
+            BodyError::CallerBusy { .. } => {
+                (StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, "bodies_in_flight")
+            }
+            BodyError::Busy { .. } => {
+                (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::ServerError, "bodies_in_flight")
+            }
+        };
+        let mut response = Self::new(status, kind, code, error.to_string()).into_response();
+        if let Some(wait) = error.retry_after() {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
+        }
+        response
     }
 }
 

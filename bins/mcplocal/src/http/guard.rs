@@ -1,4 +1,5 @@
-//! What keeps web pages and other machines out: the agent is for programs of this machine.
+//! What keeps web pages, other machines and callers without a credential out, before a byte of a body is read: the agent
+//! is for programs of this machine.
 //!
 //! A page that a browser shows can send requests to loopback addresses, and by DNS rebinding under a name of its own. So
 //! a foreign `Host` and any `Origin` that is not allow-listed are refused before routing.
@@ -7,14 +8,34 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, StatusCode, header, uri::Authority},
+    http::{Method, StatusCode},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
+use bytesize::ByteSize;
 use mcpctl_api::ErrorKind;
+use mcpctl_server::{Connection, is_loopback, origin_is_allowed, requested_host};
 
 use super::error::LocalHttpError;
-use crate::app::App;
+use crate::{
+    app::{App, Runtime},
+    identity,
+};
+
+/// Largest body of an inference request; the same as mcpd's.
+const BODY: ByteSize = ByteSize::mib(32);
+/// Whose the memory for bodies is: this machine's user's, and everybody's whose bearer only mcpd can judge.
+const LOCAL: &str = "local";
+const BEARER: &str = "bearer";
+
+/// A caller of the inference routes, and the configuration that it was identified with.
+#[derive(Clone)]
+pub struct Caller {
+    /// INVARIANT 10: one configuration for both, so that a bearer of one server's never goes to another.
+    pub runtime: Arc<Runtime>,
+    /// Who.
+    pub identity: identity::Caller,
+}
 
 /// Refuses what does not come from a program of this machine.
 pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
@@ -22,9 +43,8 @@ pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, ne
     let refused = |code: &str, message: &str| {
         LocalHttpError::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, code, message).into_response()
     };
-    // HTTP/2 says the host in the address.
-    let authority = request.uri().authority().map(Authority::as_str);
-    if !host_is_local(authority, request.headers()) {
+    let host = requested_host(request.uri(), request.headers());
+    if !host.is_some_and(|host| is_loopback(&host)) {
         return refused("foreign_host", "the agent is called by a name that is not this machine's");
     }
     if !origin_is_allowed(request.headers(), allowed) {
@@ -36,69 +56,43 @@ pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, ne
 /// Lets through who has the local key.
 pub async fn local_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.identity.local(request.headers()) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            authenticated(&request);
+            next.run(request).await
+        }
         Err(unknown) => LocalHttpError::from(unknown).into_response(),
     }
 }
 
-fn host_is_local(authority: Option<&str>, headers: &HeaderMap) -> bool {
-    let mut hosts = headers.get_all(header::HOST).iter();
-    let host = match (authority, hosts.next(), hosts.next()) {
-        (Some(authority), None, None) => authority,
-        (None, Some(host), None) => host.to_str().unwrap_or_default(),
-        (Some(authority), Some(host), None) if host.as_bytes() == authority.as_bytes() => authority,
-        _ => return false,
+/// Lets through who has the local key or a bearer of mcpd's, with the body read within the limits.
+pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+    let runtime = app.runtime.load_full();
+    let identity = match app.identity.caller(request.headers(), &runtime.config.server) {
+        Ok(identity) => identity,
+        Err(unknown) => return LocalHttpError::from(unknown).into_response(),
     };
-    let Ok(authority) = host.parse::<Authority>() else { return false };
-    if authority.as_str().contains('@') {
-        return false;
+    let connection = request.extensions().get::<Connection>().cloned();
+    let (local, owner) = (identity.local, if identity.local { LOCAL } else { BEARER });
+    if local {
+        authenticated(&request);
     }
-    let name = authority.host();
-    let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
-    name.eq_ignore_ascii_case("localhost") || ip.is_ok_and(|ip| ip.is_loopback())
+    request.extensions_mut().insert(Caller { runtime, identity });
+    if matches!(*request.method(), Method::POST) {
+        request = match app.bodies.read(request, BODY, owner).await {
+            Ok(request) => request,
+            Err(error) => return LocalHttpError::body(&error),
+        };
+    }
+    let response = next.run(request).await;
+    // Anybody can make up a bearer; mcpd accepted this one.
+    if let (false, true, Some(connection)) = (local, response.status().is_success(), connection) {
+        connection.authenticated();
+    }
+    response
 }
 
-fn origin_is_allowed(headers: &HeaderMap, allowed: &[String]) -> bool {
-    let mut origins = headers.get_all(header::ORIGIN).iter();
-    origins.all(|origin| allowed.iter().any(|known| known.as_bytes() == origin.as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn headers(name: header::HeaderName, values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (name.clone(), value.parse().unwrap())).collect()
-    }
-
-    #[test]
-    fn only_names_of_this_machine_are_hosts() {
-        for good in ["127.0.0.1:3200", "localhost", "LOCALHOST:1", "[::1]:3200", "127.1.2.3"] {
-            assert!(host_is_local(None, &headers(header::HOST, &[good])), "{good}");
-        }
-        for bad in [
-            "evil.example",
-            "127.0.0.1.evil.example",
-            "192.168.1.5",
-            "localhost.evil.example",
-            "",
-            "a@localhost",
-        ] {
-            assert!(!host_is_local(None, &headers(header::HOST, &[bad])), "{bad}");
-        }
-        assert!(!host_is_local(None, &HeaderMap::new()));
-        assert!(!host_is_local(None, &headers(header::HOST, &["localhost", "evil.example"])));
-        assert!(!host_is_local(Some("evil.example"), &headers(header::HOST, &["localhost"])));
-        assert!(host_is_local(Some("localhost:3200"), &HeaderMap::new()));
-    }
-
-    #[test]
-    fn origins_are_refused_unless_listed() {
-        let allowed = ["http://localhost:5173".to_owned()];
-        assert!(origin_is_allowed(&HeaderMap::new(), &[]));
-        assert!(origin_is_allowed(&headers(header::ORIGIN, &["http://localhost:5173"]), &allowed));
-        for bad in ["null", "http://localhost", "https://evil.example", "http://localhost:51730"] {
-            assert!(!origin_is_allowed(&headers(header::ORIGIN, &[bad]), &allowed), "{bad}");
-        }
+fn authenticated(request: &Request) {
+    if let Some(connection) = request.extensions().get::<Connection>() {
+        connection.authenticated();
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Json,
+    Extension, Json,
     body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode},
@@ -15,7 +15,7 @@ use mcpctl_upstream::Operation;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::error::LocalHttpError;
+use super::{error::LocalHttpError, guard::Caller};
 use crate::{
     app::App,
     pipeline::{self, Call, OWN},
@@ -24,52 +24,55 @@ use crate::{
 /// Chat completions; `model` is a central Llm, or `local/<provider>`.
 pub async fn chat(
     State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, Call { operation: Operation::Chat, llm: None, headers, body }).await
+    run(&app, caller.0, Call { operation: Operation::Chat, llm: None, headers, body }).await
 }
 
 /// Completions.
 pub async fn completions(
     State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, Call { operation: Operation::Completions, llm: None, headers, body }).await
+    run(&app, caller.0, Call { operation: Operation::Completions, llm: None, headers, body }).await
 }
 
 /// Embeddings.
 pub async fn embeddings(
     State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, Call { operation: Operation::Embeddings, llm: None, headers, body }).await
+    run(&app, caller.0, Call { operation: Operation::Embeddings, llm: None, headers, body }).await
 }
 
 /// As chat completions, the Llm named by the path.
 pub async fn infer(
     State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
     Path(llm): Path<String>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, Call { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+    run(&app, caller.0, Call { operation: Operation::Chat, llm: Some(llm), headers, body }).await
 }
 
-async fn run(app: &Arc<App>, call: Call) -> Result<Response, LocalHttpError> {
-    // INVARIANT 10: one configuration for both, so that a bearer of one server's never goes to another.
-    let runtime = app.runtime.load_full();
-    let caller = app.identity.caller(&call.headers, &runtime.config.server)?;
-    pipeline::run(app, runtime, caller, call).await
+async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, LocalHttpError> {
+    pipeline::run(app, caller.runtime, caller.identity, call).await
 }
 
 /// The Llms that the caller may run, and for this machine's user the local providers too, which are there even when the
 /// centre is not.
-pub async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, LocalHttpError> {
-    let runtime = app.runtime.load_full();
-    let caller = app.identity.caller(&headers, &runtime.config.server)?;
+pub async fn models(
+    State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
+) -> Result<Json<Value>, LocalHttpError> {
+    let Caller { runtime, identity: caller } = caller.0;
     let bearer = SecretString::from(caller.bearer.expose());
     let central = async {
         let client = Client::new(runtime.config.inference.clone(), Some(bearer), &Options::default())?;

@@ -1,0 +1,77 @@
+//! The layer that reads request bodies: inside the one that authenticates, so that no byte of a stranger's body is read.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{Method, StatusCode},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use bytesize::ByteSize;
+use mcpctl_api::ErrorKind;
+use mcpctl_failover::FailureClass;
+use mcpctl_server::BodyError;
+
+use super::{caller::Caller, error::HttpError};
+use crate::app::App;
+
+/// A name and a password.
+const LOGIN_BODY: ByteSize = ByteSize::kib(8);
+/// A question about rights.
+const QUESTION_BODY: ByteSize = ByteSize::kib(64);
+const RESOURCE_BODY: ByteSize = ByteSize::mib(4);
+/// Room for images.
+const INFERENCE_BODY: ByteSize = ByteSize::mib(32);
+
+fn largest(route: &str) -> ByteSize {
+    match route {
+        "/api/v1/auth/login" => LOGIN_BODY,
+        "/api/v1/auth/logout" | "/api/v1/auth/can-i" => QUESTION_BODY,
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => INFERENCE_BODY,
+        "/api/v1/{kind}/{idOrName}/infer" => INFERENCE_BODY,
+        _ => RESOURCE_BODY,
+    }
+}
+
+/// Reads the body within the limits, for routes that take one.
+pub async fn read(
+    State(app): State<Arc<App>>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let takes_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let Some(route) = route.filter(|_| takes_body) else { return next.run(request).await };
+    let caller = request.extensions().get::<Caller>();
+    let owner = caller.map(|caller| caller.principal.subject.to_string()).unwrap_or_default();
+    match app.bodies.read(request, largest(route.as_str()), &owner).await {
+        Ok(request) => next.run(request).await,
+        Err(error) => HttpError::from(error).into_response(),
+    }
+}
+
+impl From<BodyError> for HttpError {
+    fn from(error: BodyError) -> Self {
+        let message = error.to_string();
+        let invalid = |status, code| Self::new(status, ErrorKind::InvalidRequestError, code, message.clone());
+        match error {
+            BodyError::TooLarge { .. } => {
+                invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").class(FailureClass::Rejected)
+            }
+            BodyError::TooSlow => {
+                invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow").class(FailureClass::Rejected)
+            }
+            BodyError::Broken(_) => {
+                invalid(StatusCode::BAD_REQUEST, "body_unreadable").class(FailureClass::Rejected)
+            }
+            BodyError::CallerBusy { retry_after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, ErrorKind::RateLimitError, "bodies_in_flight", message)
+                    .class(FailureClass::Quota)
+                    .retry_after(retry_after)
+            }
+            BodyError::Busy { retry_after } => Self::unavailable(&message).retry_after(retry_after),
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Addresses to listen on, and why one cannot be had.
+
+use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
+
+/// Where to listen: `127.0.0.1:3100`, or `unix:/path/to/socket`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Address {
+    /// An IP address and a port; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// A socket file, for this user alone.
+    Unix(PathBuf),
+}
+
+/// A text that is no address to listen on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is not an address to listen on; write e.g. `127.0.0.1:3100` or `unix:/run/user/1000/mcp.sock`"
+)]
+pub struct NotAnAddress(String);
+
+impl FromStr for Address {
+    type Err = NotAnAddress;
+
+    fn from_str(text: &str) -> Result<Self, NotAnAddress> {
+        match text.strip_prefix("unix:") {
+            Some(path) if path.starts_with('/') => Ok(Self::Unix(path.into())),
+            Some(_) => Err(NotAnAddress(text.to_owned())),
+            None => text.parse().map(Self::Tcp).map_err(|_| NotAnAddress(text.to_owned())),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// An address that could not be had.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on `{address}`: {source}")]
+pub struct BindError {
+    pub(crate) address: Address,
+    pub(crate) source: io::Error,
+}
+
+impl BindError {
+    /// What to do about it.
+    pub fn hint(&self) -> &'static str {
+        match self.source.kind() {
+            io::ErrorKind::AddrInUse => "another program listens there; choose another address or end it",
+            io::ErrorKind::PermissionDenied => "this user may not listen there; choose another address",
+            _ => "choose an address of this machine",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_read_and_print() {
+        for text in ["127.0.0.1:3100", "[::1]:0", "unix:/tmp/s"] {
+            assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
+        }
+        for text in ["", "3100", "localhost:1", "unix:", "unix:relative"] {
+            assert!(text.parse::<Address>().is_err(), "{text}");
+        }
+    }
+}

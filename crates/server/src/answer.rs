@@ -1,0 +1,219 @@
+//! The answers of a connection while they last: what a peer does not take is given up, so that what feeds the answer (a
+//! provider's connection, a watch) is released.
+
+use std::{
+    collections::HashMap,
+    fmt, io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+use crate::progress::{LeastRate, Progress};
+
+/// Largest piece that is handed to the connection at once, so that a peer who takes a large answer slowly is seen to
+/// take it.
+const PIECE: usize = 16 * 1024;
+
+/// The requests of one connection that are not answered whole yet.
+#[derive(Debug, Clone)]
+pub(crate) struct Answers(Arc<Mutex<Running>>);
+
+#[derive(Debug)]
+struct Running {
+    next: u64,
+    requests: usize,
+    /// Requests that ever came.
+    seen: u64,
+    quiet_since: Instant,
+    bodies: HashMap<u64, Arc<Mutex<Slot>>>,
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        let running =
+            Running { next: 0, requests: 0, seen: 0, quiet_since: Instant::now(), bodies: HashMap::new() };
+        Self(Arc::new(Mutex::new(running)))
+    }
+}
+
+/// A request, from the end of its head to the end of its answer.
+#[derive(Debug)]
+pub(crate) struct InFlight(Answers);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        let mut running = self.0.running();
+        running.requests = running.requests.saturating_sub(1);
+        running.quiet_since = Instant::now();
+    }
+}
+
+impl Answers {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A request's head arrived.
+    pub(crate) fn begin(&self) -> InFlight {
+        let mut running = self.running();
+        running.requests += 1;
+        running.seen += 1;
+        InFlight(self.clone())
+    }
+
+    /// Since when there is no request; `None` while there is one.
+    pub(crate) fn quiet_since(&self) -> Option<Instant> {
+        let running = self.running();
+        (running.requests == 0).then_some(running.quiet_since)
+    }
+
+    /// Whether a request's head ever arrived.
+    pub(crate) fn any_request(&self) -> bool {
+        self.running().seen > 0
+    }
+
+    /// Watches the body of an answer.
+    pub(crate) fn watch(&self, body: Body, request: InFlight, least: LeastRate) -> AnswerBody {
+        let slot = Slot {
+            body: Some((body, request)),
+            rest: Bytes::new(),
+            handed_out: 0,
+            progress: Progress::default(),
+            waker: None,
+        };
+        let slot = Arc::new(Mutex::new(slot));
+        let mut running = self.running();
+        let id = running.next;
+        running.next += 1;
+        running.bodies.insert(id, Arc::clone(&slot));
+        AnswerBody { slot, least, id, answers: self.clone() }
+    }
+
+    /// Gives up the answers that the peer does not take; how many.
+    pub(crate) fn cut_stalled(&self, now: Instant, least: LeastRate) -> usize {
+        let bodies: Vec<_> = self.running().bodies.values().map(Arc::clone).collect();
+        bodies.iter().filter(|slot| cut_if_stalled(slot, now, least)).count()
+    }
+}
+
+fn cut_if_stalled(slot: &Mutex<Slot>, now: Instant, least: LeastRate) -> bool {
+    let (body, waker) = {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if slot.body.is_none() || !slot.progress.is_stalled(now, least) {
+            return false;
+        }
+        slot.rest = Bytes::new();
+        (slot.body.take(), slot.waker.take())
+    };
+    // Outside the lock: dropping a body runs the code of whatever feeds it.
+    drop(body);
+    if let Some(waker) = waker {
+        waker.wake();
+    }
+    true
+}
+
+/// What is left of an answer.
+struct Slot {
+    body: Option<(Body, InFlight)>,
+    rest: Bytes,
+    /// Bytes of the last piece, taken by the connection when it asks for another one.
+    handed_out: usize,
+    progress: Progress,
+    waker: Option<Waker>,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot").field("progress", &self.progress).finish_non_exhaustive()
+    }
+}
+
+/// The body of an answer, watched.
+#[derive(Debug)]
+pub(crate) struct AnswerBody {
+    slot: Arc<Mutex<Slot>>,
+    least: LeastRate,
+    id: u64,
+    answers: Answers,
+}
+
+impl AnswerBody {
+    fn slot(&self) -> MutexGuard<'_, Slot> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for AnswerBody {
+    fn drop(&mut self) {
+        let removed = self.answers.running().bodies.remove(&self.id);
+        // Not while the lock is held: the last part of a request takes it too.
+        drop(removed);
+    }
+}
+
+impl hyper::body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let least = self.least;
+        let mut slot = self.slot();
+        let Slot { body, rest, handed_out, progress, waker } = &mut *slot;
+        let Some((body, _)) = body else {
+            let error = io::Error::new(io::ErrorKind::TimedOut, "the peer does not take the answer");
+            return Poll::Ready(Some(Err(axum::Error::new(error))));
+        };
+        let taken = std::mem::take(handed_out);
+        if taken > 0 {
+            progress.moved(u64::try_from(taken).unwrap_or(u64::MAX), Instant::now(), least);
+        }
+        if rest.is_empty() {
+            match Pin::new(body).poll_frame(cx) {
+                Poll::Pending => {
+                    // The peer took everything; what comes next is the upstream's matter.
+                    progress.done();
+                    *waker = Some(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => *rest = data,
+                    Err(frame) => return Poll::Ready(Some(Ok(frame))),
+                },
+                Poll::Ready(end) => return Poll::Ready(end),
+            }
+        }
+        let piece = rest.split_to(rest.len().min(PIECE));
+        *handed_out = piece.len();
+        progress.waiting(Instant::now());
+        *waker = Some(cx.waker().clone());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let slot = self.slot();
+        slot.rest.is_empty() && slot.body.as_ref().is_some_and(|(body, _)| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let slot = self.slot();
+        let rest = u64::try_from(slot.rest.len()).unwrap_or(u64::MAX);
+        let Some((body, _)) = &slot.body else { return SizeHint::default() };
+        let inner = body.size_hint();
+        let mut hint = SizeHint::new();
+        if let Some(upper) = inner.upper() {
+            hint.set_upper(upper.saturating_add(rest));
+        }
+        hint.set_lower(inner.lower().saturating_add(rest));
+        hint
+    }
+}

@@ -1,0 +1,283 @@
+//! The bodies of requests: read whole by a layer, after the caller is known, within bounds of size, time, rate and memory.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use axum::{
+    body::{Body, HttpBody as _},
+    extract::Request,
+};
+use bytes::{Bytes, BytesMut};
+use bytesize::ByteSize;
+use futures::StreamExt as _;
+use tokio::time::Instant;
+
+use crate::{
+    Limits,
+    progress::{LeastRate, Progress},
+};
+
+/// First allocation for a body whose length is not declared.
+const FIRST: u64 = 16 * 1024;
+/// When to come again where the memory for bodies is used up.
+const RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Why a body was not read.
+#[derive(Debug, thiserror::Error)]
+pub enum BodyError {
+    /// Longer than the route takes.
+    #[error("the body is longer than {}", max.display().iec())]
+    TooLarge {
+        /// The route's limit.
+        max: ByteSize,
+    },
+    /// Less than the least rate arrived, or the body took too long as a whole.
+    #[error("the body did not arrive in time")]
+    TooSlow,
+    /// The caller has as much memory in use for bodies as one caller may have.
+    #[error("this caller has too many request bodies in flight")]
+    CallerBusy {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// All memory for bodies is in use.
+    #[error("too many request bodies are in flight")]
+    Busy {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The connection broke, or the body is malformed.
+    #[error("the body could not be read")]
+    Broken(#[source] axum::Error),
+}
+
+impl BodyError {
+    /// When to come again, where that helps.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::CallerBusy { retry_after } | Self::Busy { retry_after } => Some(*retry_after),
+            Self::TooLarge { .. } | Self::TooSlow | Self::Broken(_) => None,
+        }
+    }
+}
+
+/// Reads the bodies of all requests of the process.
+#[derive(Debug, Clone)]
+pub struct RequestBodies {
+    least: LeastRate,
+    time: Duration,
+    memory: Arc<Memory>,
+}
+
+impl RequestBodies {
+    /// Bounded as `limits` say.
+    pub fn new(limits: &Limits) -> Self {
+        let memory = Memory { max: limits.body_bytes.as_u64(), used: Mutex::default() };
+        Self { least: limits.least_rate(), time: limits.body_time.0, memory: Arc::new(memory) }
+    }
+
+    /// Reads the body of a request of at most `max` bytes. `owner` names the caller, who has at most half of the memory
+    /// for bodies; all callers who are not known share one owner. The memory is released with the last clone of the body.
+    ///
+    /// # Errors
+    /// When the body is too large, too slow or broken, or when there is no memory for it.
+    pub async fn read(&self, request: Request, max: ByteSize, owner: &str) -> Result<Request, BodyError> {
+        let (parts, body) = request.into_parts();
+        // A body that could never be read must not be promised.
+        let max = max.as_u64().min(self.memory.max_per_owner());
+        let too_large = || BodyError::TooLarge { max: ByteSize::b(max) };
+        let declared = body.size_hint().exact();
+        if body.size_hint().lower() > max {
+            return Err(too_large());
+        }
+        if body.is_end_stream() {
+            return Ok(Request::from_parts(parts, Body::empty()));
+        }
+        let begun = Instant::now();
+        let mut progress = Progress::default();
+        progress.waiting(begun);
+        let mut lease = Lease { memory: Arc::clone(&self.memory), owner: owner.into(), bytes: 0 };
+        let mut read = BytesMut::new();
+        let mut frames = body.into_data_stream();
+        loop {
+            let deadline = progress.deadline(self.least).unwrap_or(begun).min(begun + self.time);
+            let frame = match tokio::time::timeout_at(deadline, frames.next()).await {
+                Err(_) => return Err(BodyError::TooSlow),
+                Ok(None) => break,
+                Ok(Some(Err(error))) => return Err(BodyError::Broken(error)),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            progress.moved(length(&frame), Instant::now(), self.least);
+            let needed = length(&read).saturating_add(length(&frame));
+            if needed > max {
+                return Err(too_large());
+            }
+            if needed > lease.bytes {
+                // Memory is taken as bytes arrive, not as they are declared: a promise costs the caller nothing.
+                let room = needed.max(lease.bytes.saturating_mul(2)).max(FIRST).min(declared.unwrap_or(max));
+                lease.grow_to(room.max(needed))?;
+                read.reserve(usize::try_from(lease.bytes).unwrap_or(usize::MAX) - read.len());
+            }
+            read.extend_from_slice(&frame);
+        }
+        let body = Bytes::from_owner(Leased { bytes: read, _lease: lease });
+        Ok(Request::from_parts(parts, Body::from(body)))
+    }
+}
+
+fn length(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.len()).unwrap_or(u64::MAX)
+}
+
+/// A body, with its share of the memory.
+struct Leased {
+    bytes: BytesMut,
+    _lease: Lease,
+}
+
+impl AsRef<[u8]> for Leased {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// Memory for bodies. Only callers with a body in flight are in the map.
+#[derive(Debug)]
+struct Memory {
+    max: u64,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug, Default)]
+struct Used {
+    total: u64,
+    owners: HashMap<Arc<str>, u64>,
+}
+
+impl Memory {
+    fn max_per_owner(&self) -> u64 {
+        self.max / 2
+    }
+
+    fn used(&self) -> MutexGuard<'_, Used> {
+        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A share of the memory; released when dropped.
+#[derive(Debug)]
+struct Lease {
+    memory: Arc<Memory>,
+    owner: Arc<str>,
+    bytes: u64,
+}
+
+impl Lease {
+    fn grow_to(&mut self, bytes: u64) -> Result<(), BodyError> {
+        let more = bytes.saturating_sub(self.bytes);
+        let mut used = self.memory.used();
+        let owned = used.owners.get(&self.owner).copied().unwrap_or_default().saturating_add(more);
+        let total = used.total.saturating_add(more);
+        if owned > self.memory.max_per_owner() {
+            return Err(BodyError::CallerBusy { retry_after: RETRY_AFTER });
+        }
+        if total > self.memory.max {
+            return Err(BodyError::Busy { retry_after: RETRY_AFTER });
+        }
+        used.total = total;
+        used.owners.insert(Arc::clone(&self.owner), owned);
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut used = self.memory.used();
+        used.total = used.total.saturating_sub(self.bytes);
+        if let Some(owned) = used.owners.get_mut(&self.owner) {
+            *owned = owned.saturating_sub(self.bytes);
+            if *owned == 0 {
+                used.owners.remove(&self.owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use futures::stream;
+    use mcpctl_api::HumanDuration;
+
+    use super::*;
+
+    fn bodies() -> RequestBodies {
+        RequestBodies::new(&Limits {
+            body_bytes: ByteSize::mib(2),
+            body_time: HumanDuration::from_secs(60),
+            stall: HumanDuration::from_secs(10),
+            rate: ByteSize::b(100),
+            ..Limits::default()
+        })
+    }
+
+    fn chunks(sizes: Vec<usize>, pause: Duration) -> Request {
+        let pieces = stream::iter(sizes).then(move |size| async move {
+            tokio::time::sleep(pause).await;
+            Ok::<_, Infallible>(vec![b'x'; size])
+        });
+        Request::new(Body::from_stream(pieces))
+    }
+
+    async fn read(bodies: &RequestBodies, request: Request, owner: &str) -> Result<Bytes, BodyError> {
+        let read = bodies.read(request, ByteSize::mib(4), owner).await?;
+        Ok(axum::body::to_bytes(read.into_body(), usize::MAX).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn memory_is_shared_and_released_with_the_last_clone() {
+        let bodies = bodies();
+        let request = || chunks(vec![300_000; 3], Duration::ZERO);
+        let alice = read(&bodies, request(), "alice").await.unwrap();
+        assert_eq!(alice.len(), 900_000);
+        assert!(matches!(read(&bodies, request(), "alice").await, Err(BodyError::CallerBusy { .. })));
+        let bob = read(&bodies, request(), "bob").await.unwrap();
+        assert!(matches!(read(&bodies, request(), "carol").await, Err(BodyError::Busy { .. })));
+        let part = alice.slice(..1);
+        drop(alice);
+        assert!(read(&bodies, request(), "alice").await.is_err(), "a part holds the whole");
+        drop(part);
+        assert!(read(&bodies, request(), "alice").await.is_ok());
+        drop(bob);
+        let used = bodies.memory.used();
+        assert_eq!((used.total, used.owners.len()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_body_longer_than_allowed_is_refused_by_its_declaration() {
+        let declared = Request::new(Body::from(vec![0; 5000]));
+        let refused = bodies().read(declared, ByteSize::kib(4), "alice").await;
+        assert!(matches!(refused, Err(BodyError::TooLarge { .. })));
+        let undeclared = chunks(vec![1000; 5], Duration::ZERO);
+        let refused = bodies().read(undeclared, ByteSize::kib(4), "alice").await;
+        assert!(matches!(refused, Err(BodyError::TooLarge { .. })));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_bodies_end_in_an_error() {
+        let bodies = bodies();
+        let second = Duration::from_secs(1);
+        let silent = read(&bodies, chunks(vec![1], Duration::from_secs(3600)), "alice").await;
+        assert!(matches!(silent, Err(BodyError::TooSlow)));
+        let trickle = read(&bodies, chunks(vec![50; 100], second), "alice").await;
+        assert!(matches!(trickle, Err(BodyError::TooSlow)), "below the least rate");
+        let long = read(&bodies, chunks(vec![150; 100], second), "alice").await;
+        assert!(matches!(long, Err(BodyError::TooSlow)), "above the least rate, and too long in all");
+        assert_eq!(read(&bodies, chunks(vec![150; 50], second), "alice").await.unwrap().len(), 7500);
+    }
+}

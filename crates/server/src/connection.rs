@@ -1,0 +1,248 @@
+//! One connection, from its first byte to its last.
+
+use std::{
+    convert::Infallible,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, Response, Version, header},
+};
+use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::watch,
+    time::Instant,
+};
+
+use crate::{
+    Limits, Peer,
+    answer::{AnswerBody, Answers},
+    connections::{Admitted, Connection},
+    progress::{LeastRate, Progress},
+    socket::Socket,
+};
+
+/// How often an HTTP/2 connection is asked whether it still lives.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// How much of request bodies that no handler reads an HTTP/2 connection may send ahead.
+const HTTP2_WINDOW: u32 = 256 * 1024;
+const HTTP2_STREAM_WINDOW: u32 = 128 * 1024;
+/// How long a connection that is idle may take to end properly.
+const GOODBYE: Duration = Duration::from_secs(1);
+/// Checks in the time of the shortest limit.
+const CHECKS: u32 = 4;
+
+/// Serves one connection until it ends, is idle or stalled for too long, or has to make room.
+pub(crate) async fn serve<S>(
+    stream: S,
+    peer: Peer,
+    admitted: Admitted,
+    routes: Router,
+    mut draining: watch::Receiver<bool>,
+) where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let limits = admitted.connection.limits().clone();
+    let least = limits.least_rate();
+    let answers = admitted.activity.answers.clone();
+    let written = Arc::new(Mutex::new(Progress::default()));
+    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&written), least));
+    let service = Service {
+        routes: TowerToHyperService::new(routes),
+        peer,
+        connection: admitted.connection.clone(),
+        answers: answers.clone(),
+        least,
+    };
+    let builder = builder(&limits);
+    let mut served = std::pin::pin!(builder.serve_connection(socket, service));
+    let checks = Checks { limits: &limits, least, answers: &answers, written: &written };
+    let mut ending = None;
+    let mut drained = false;
+    loop {
+        let next = checks.next(Instant::now());
+        tokio::select! {
+            ended = served.as_mut() => {
+                if let Err(error) = ended {
+                    tracing::debug!(error, "a connection ended early");
+                }
+                return;
+            }
+            () = admitted.activity.close.notified() => {
+                tracing::debug!("a connection was closed to make room");
+                return;
+            }
+            _ = draining.wait_for(|draining| *draining), if !drained => {
+                drained = true;
+                served.as_mut().graceful_shutdown();
+            }
+            () = tokio::time::sleep_until(next) => {
+                let now = Instant::now();
+                if ending.is_some_and(|ending| now >= ending) {
+                    return;
+                }
+                match checks.verdict(now) {
+                    Verdict::Goes => {}
+                    Verdict::Idle => {
+                        // HTTP/2 peers learn which requests were not seen; an HTTP/1 connection ends at once.
+                        served.as_mut().graceful_shutdown();
+                        ending.get_or_insert(now + GOODBYE);
+                    }
+                    Verdict::Over(reason) => {
+                        tracing::debug!(reason, "a connection was closed");
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let head_bytes = limits.head_bytes.as_u64();
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // Heads have their deadline in `Checks`, which knows of both protocols and of connections without a first byte.
+    let http1 = usize::try_from(head_bytes).unwrap_or(usize::MAX);
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(http1);
+    let http2 = u32::try_from(head_bytes).unwrap_or(u32::MAX);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(KEEP_ALIVE))
+        .max_concurrent_streams(limits.streams)
+        .max_header_list_size(http2)
+        .initial_connection_window_size(HTTP2_WINDOW)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW)
+        .max_send_buf_size(http1);
+    builder
+}
+
+/// What a connection is judged by.
+struct Checks<'a> {
+    limits: &'a Limits,
+    least: LeastRate,
+    answers: &'a Answers,
+    written: &'a Mutex<Progress>,
+}
+
+enum Verdict {
+    Goes,
+    Idle,
+    Over(&'static str),
+}
+
+impl Checks<'_> {
+    /// When to look again: at the deadline of a connection without a request, and often enough to see one that stalls.
+    fn next(&self, now: Instant) -> Instant {
+        let shortest = self.least.window.min(self.limits.idle.0).min(self.limits.request_head.0);
+        let look = now + shortest / CHECKS;
+        match self.quiet_deadline() {
+            Some(deadline) if deadline > now => deadline.min(look),
+            _ => look,
+        }
+    }
+
+    fn quiet_deadline(&self) -> Option<Instant> {
+        let limit = if self.answers.any_request() { self.limits.idle } else { self.limits.request_head };
+        Some(self.answers.quiet_since()? + limit.0)
+    }
+
+    fn verdict(&self, now: Instant) -> Verdict {
+        let cut = self.answers.cut_stalled(now, self.least);
+        if cut > 0 {
+            tracing::debug!(cut, "answers that the peer does not take were given up");
+        }
+        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+        if written.is_stalled(now, self.least) {
+            return Verdict::Over("the peer does not take what is written");
+        }
+        match self.quiet_deadline() {
+            // The end of an answer may still be on its way.
+            Some(deadline) if now >= deadline && !written.is_waiting() => match self.answers.any_request() {
+                true => Verdict::Idle,
+                false => Verdict::Over("no request arrived in time"),
+            },
+            _ => Verdict::Goes,
+        }
+    }
+}
+
+/// The routes, with what a request has to know of its connection.
+struct Service {
+    routes: TowerToHyperService<Router>,
+    peer: Peer,
+    connection: Connection,
+    answers: Answers,
+    least: LeastRate,
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Self::Response, Infallible>>;
+
+    fn call(&self, mut request: Request<Incoming>) -> Self::Future {
+        let in_flight = self.answers.begin();
+        request.extensions_mut().insert(self.peer);
+        request.extensions_mut().insert(self.connection.clone());
+        let (answers, least) = (self.answers.clone(), self.least);
+        let http1 = request.version() < Version::HTTP_2;
+        let read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
+        let request = request.map(|inner| RequestBody { inner, read: Arc::clone(&read) });
+        let answer = hyper::service::Service::call(&self.routes, request);
+        let watched = move |mut response: Response<_>| {
+            // hyper closes such a connection; a client that does not know may send its next request on it.
+            if http1 && !read.load(Ordering::Relaxed) {
+                response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            response.map(|body| answers.watch(body, in_flight, least))
+        };
+        answer.map(|answer| answer.map(watched)).boxed()
+    }
+}
+
+/// The body of a request, with a note of whether it was read to its end.
+struct RequestBody {
+    inner: Incoming,
+    read: Arc<AtomicBool>,
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if matches!(frame, Poll::Ready(None)) || self.inner.is_end_stream() {
+            self.read.store(true, Ordering::Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

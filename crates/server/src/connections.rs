@@ -1,0 +1,333 @@
+//! Every open connection of the process, so that there is room for a new one: connections that have not yet sent an
+//! authenticated request are closed first, the oldest of the peer that has most of them.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv6Addr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::Notify, time::Instant};
+
+use crate::{Limits, Peer, answer::Answers};
+
+/// Descriptors that no connection may use: the store's, logs, listeners, engines' pipes.
+const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors of a connection with a request: its own, and one to a provider.
+const DESCRIPTORS_PER_CONNECTION: u64 = 2;
+/// How long a connection that was asked to close is waited for before another one is asked too.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How often a full table is logged at most.
+const WARN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The open connections of all listeners of a process.
+#[derive(Debug)]
+pub struct Connections {
+    limits: Limits,
+    max: usize,
+    max_per_peer: usize,
+    table: Mutex<Table>,
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    next: u64,
+    open: usize,
+    peers: HashMap<PeerKey, PeerConnections>,
+    warned: Option<Instant>,
+}
+
+/// The connections of one peer, by their order of arrival.
+#[derive(Debug, Default)]
+struct PeerConnections {
+    unauthenticated: BTreeMap<u64, Arc<Activity>>,
+    authenticated: BTreeMap<u64, Arc<Activity>>,
+    /// Those that were asked to close and have not ended yet.
+    closing: usize,
+}
+
+/// What counts as one peer: an IPv6 network of one subscriber is a /64.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum PeerKey {
+    Ip(IpAddr),
+    Unix,
+}
+
+/// What a connection is doing, shared between its task, its requests and the table.
+#[derive(Debug)]
+pub(crate) struct Activity {
+    pub(crate) close: Notify,
+    pub(crate) answers: Answers,
+}
+
+/// The connection that a request arrived by; an extension of every request.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    connections: Arc<Connections>,
+    key: PeerKey,
+    id: u64,
+}
+
+impl Connection {
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.connections.limits
+    }
+
+    /// Records that a request of this connection was authenticated, so that it is not closed to make room for others.
+    pub fn authenticated(&self) {
+        let mut table = self.connections.table();
+        if let Some(peer) = table.peers.get_mut(&self.key)
+            && let Some(activity) = peer.unauthenticated.remove(&self.id)
+        {
+            peer.authenticated.insert(self.id, activity);
+        }
+    }
+}
+
+/// A place in the table; given up when dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) connection: Connection,
+    pub(crate) activity: Arc<Activity>,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let Connection { connections, key, id } = &self.connection;
+        connections.table().remove(*key, *id);
+        connections.left.notify_waiters();
+    }
+}
+
+/// Whether there is room.
+enum Room {
+    Free(Admitted),
+    Closing,
+    None,
+}
+
+impl Connections {
+    /// A table that is bounded by `limits`, and by the number of descriptors that the process may open.
+    pub fn new(limits: Limits, descriptors: u64) -> Arc<Self> {
+        let affordable = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / DESCRIPTORS_PER_CONNECTION;
+        let affordable = usize::try_from(affordable).unwrap_or(usize::MAX).max(1);
+        let wanted = usize::try_from(limits.connections).unwrap_or(usize::MAX);
+        let max = wanted.min(affordable);
+        if max < wanted {
+            tracing::warn!(
+                connections = max,
+                descriptors,
+                "the hard limit of open files allows fewer connections than `limits.http.connections`"
+            );
+        }
+        let per_peer = limits.connections_per_peer.and_then(|count| usize::try_from(count).ok());
+        let max_per_peer = per_peer.unwrap_or((max / 2).max(1)).min(max);
+        Arc::new(Self { limits, max, max_per_peer, table: Mutex::default(), left: Notify::new() })
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes room for a connection, closing another one where that is needed; `None` where all others are in use by
+    /// authenticated callers.
+    pub(crate) async fn admit(self: &Arc<Self>, peer: Peer) -> Option<Admitted> {
+        loop {
+            // Before the look at the table, so that a connection that leaves in between is not missed.
+            let left = self.left.notified();
+            match self.try_admit(peer) {
+                Room::Free(admitted) => return Some(admitted),
+                Room::None => return None,
+                Room::Closing => {}
+            }
+            // A descriptor is free only when the other connection has ended.
+            let _ = tokio::time::timeout(CLOSE_TIMEOUT, left).await;
+        }
+    }
+
+    /// Closes one connection, where descriptors ran out in spite of the reserve.
+    pub(crate) fn relieve(&self) {
+        self.table().close_one(None);
+    }
+
+    fn try_admit(self: &Arc<Self>, peer: Peer) -> Room {
+        let key = PeerKey::of(peer);
+        let mut table = self.table();
+        let crowded = table.peers.get(&key).is_some_and(|peer| peer.open() >= self.max_per_peer);
+        if crowded || table.open >= self.max {
+            table.warn_full(self.max, self.max_per_peer);
+            return if table.close_one(crowded.then_some(key)) { Room::Closing } else { Room::None };
+        }
+        let id = table.next;
+        table.next += 1;
+        table.open += 1;
+        let activity = Arc::new(Activity { close: Notify::new(), answers: Answers::default() });
+        table.peers.entry(key).or_default().unauthenticated.insert(id, Arc::clone(&activity));
+        Room::Free(Admitted { connection: Connection { connections: Arc::clone(self), key, id }, activity })
+    }
+}
+
+impl Table {
+    fn remove(&mut self, key: PeerKey, id: u64) {
+        let Some(peer) = self.peers.get_mut(&key) else { return };
+        if peer.unauthenticated.remove(&id).is_none() && peer.authenticated.remove(&id).is_none() {
+            peer.closing = peer.closing.saturating_sub(1);
+        }
+        if peer.open() == 0 {
+            self.peers.remove(&key);
+        }
+        self.open = self.open.saturating_sub(1);
+    }
+
+    /// Asks one connection to close: the oldest that sent no authenticated request, of the peer that has most of them;
+    /// else the one that has been without a request for longest. `of` limits the choice to one peer. Whether there was
+    /// one.
+    fn close_one(&mut self, of: Option<PeerKey>) -> bool {
+        let candidates = || self.peers.iter().filter(move |(key, _)| of.is_none_or(|of| of == **key));
+        let crowd = candidates().max_by_key(|(_, peer)| peer.unauthenticated.len());
+        let oldest = crowd.and_then(|(key, peer)| Some((*key, *peer.unauthenticated.first_key_value()?.0)));
+        let idle = || {
+            let idle = candidates().flat_map(|(key, peer)| {
+                let quiet =
+                    peer.authenticated.iter().map(|(id, activity)| (activity.answers.quiet_since(), *id));
+                quiet.filter_map(|(since, id)| Some((since?, *key, id)))
+            });
+            idle.min_by_key(|(since, ..)| *since).map(|(_, key, id)| (key, id))
+        };
+        let Some((key, id)) = oldest.or_else(idle) else { return false };
+        let Some(peer) = self.peers.get_mut(&key) else { return false };
+        let Some(activity) = peer.unauthenticated.remove(&id).or_else(|| peer.authenticated.remove(&id))
+        else {
+            return false;
+        };
+        peer.closing += 1;
+        activity.close.notify_one();
+        true
+    }
+
+    fn warn_full(&mut self, max: usize, max_per_peer: usize) {
+        let now = Instant::now();
+        if self.warned.is_none_or(|at| now.duration_since(at) >= WARN_INTERVAL) {
+            self.warned = Some(now);
+            tracing::warn!(
+                open = self.open,
+                max,
+                max_per_peer,
+                "no room for more connections: closing those without an authenticated request"
+            );
+        }
+    }
+}
+
+impl PeerConnections {
+    fn open(&self) -> usize {
+        self.unauthenticated.len() + self.authenticated.len() + self.closing
+    }
+}
+
+impl PeerKey {
+    fn of(peer: Peer) -> Self {
+        const SUBSCRIBER: u128 = !0 << 64;
+        match peer.ip() {
+            Some(IpAddr::V6(ip)) => Self::Ip(Ipv6Addr::from_bits(ip.to_bits() & SUBSCRIBER).into()),
+            Some(ip) => Self::Ip(ip),
+            None => Self::Unix,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(connections: u32, per_peer: Option<u32>) -> Arc<Connections> {
+        let limits = Limits { connections, connections_per_peer: per_peer, ..Limits::default() };
+        Connections::new(limits, 1_000_000)
+    }
+
+    fn peer(text: &str) -> Peer {
+        Peer::Tcp(text.parse().unwrap())
+    }
+
+    fn free(room: Room) -> Admitted {
+        match room {
+            Room::Free(admitted) => admitted,
+            Room::Closing => panic!("another one closes"),
+            Room::None => panic!("no room"),
+        }
+    }
+
+    fn is_closing(admitted: &Admitted) -> bool {
+        futures::FutureExt::now_or_never(admitted.activity.close.notified()).is_some()
+    }
+
+    #[test]
+    fn the_oldest_without_an_authenticated_request_gives_way() {
+        let table = table(4, Some(4));
+        let here = peer("10.0.0.1:1");
+        let all: Vec<_> = (0..4).map(|_| free(table.try_admit(here))).collect();
+        all[0].connection.authenticated();
+        assert!(matches!(table.try_admit(here), Room::Closing));
+        assert_eq!(all.iter().map(is_closing).collect::<Vec<_>>(), [false, true, false, false]);
+        drop(all);
+        free(table.try_admit(here));
+        assert!(table.table().peers.is_empty(), "nothing is kept of peers that left");
+    }
+
+    #[test]
+    fn busy_authenticated_connections_stay_and_idle_ones_give_way_last() {
+        let table = table(3, Some(3));
+        let here = peer("10.0.0.1:1");
+        let all: Vec<_> = (0..3).map(|_| free(table.try_admit(here))).collect();
+        all.iter().for_each(|admitted| admitted.connection.authenticated());
+        let busy: Vec<_> = [0, 2].map(|index: usize| all[index].activity.answers.begin()).into();
+        assert!(matches!(table.try_admit(here), Room::Closing));
+        assert_eq!(all.iter().map(is_closing).collect::<Vec<_>>(), [false, true, false]);
+        assert!(matches!(table.try_admit(here), Room::None), "the others are in use");
+        drop(busy);
+    }
+
+    #[test]
+    fn a_crowd_of_one_peer_does_not_close_connections_of_others() {
+        let table = table(8, Some(6));
+        let victim = free(table.try_admit(peer("[2001:db8:0:1::5]:1")));
+        let crowd: Vec<_> =
+            (0..6).map(|n| free(table.try_admit(peer(&format!("[2001:db8:0:2::{n}]:1"))))).collect();
+        assert!(
+            matches!(table.try_admit(peer("[2001:db8:0:2::99]:1")), Room::Closing),
+            "one /64 is one peer"
+        );
+        let other = free(table.try_admit(peer("10.0.0.1:1")));
+        assert!(matches!(table.try_admit(peer("10.0.0.2:1")), Room::Closing), "all in all");
+        assert!(!is_closing(&victim) && !is_closing(&other));
+        assert_eq!(
+            crowd.iter().map(is_closing).collect::<Vec<_>>(),
+            [true, true, false, false, false, false]
+        );
+    }
+
+    #[test]
+    fn descriptors_bound_the_connections() {
+        let table = Connections::new(Limits::default(), 1024);
+        assert_eq!((table.max, table.max_per_peer), (448, 224));
+        let table = Connections::new(Limits::default(), 1_000_000);
+        assert_eq!((table.max, table.max_per_peer), (4096, 2048));
+    }
+
+    #[tokio::test]
+    async fn admission_waits_until_the_other_connection_has_ended() {
+        let table = table(8, Some(1));
+        let here = peer("10.0.0.1:1");
+        let first = table.admit(here).await.unwrap();
+        let second = tokio::spawn({
+            let table = Arc::clone(&table);
+            async move { table.admit(here).await.is_some() }
+        });
+        first.activity.close.notified().await;
+        assert!(!second.is_finished());
+        drop(first);
+        assert!(second.await.unwrap());
+    }
+}
