@@ -1,16 +1,19 @@
 //! What `mcpd` is told at start: flags over environment over file, parsed once.
 
 mod limits;
+mod public_host;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mcpctl_api::yaml;
+use mcpctl_server::Origin;
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
 
 pub use limits::{Limits, WriteLimits};
+pub use public_host::PublicHost;
 
 /// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
 #[derive(Debug, Default, Args)]
@@ -24,6 +27,9 @@ pub struct ServeArgs {
     /// Address of its own for the inference routes, so that they can fail without the rest
     #[arg(long, env = "MCPD_INFERENCE_LISTEN", value_name = "ADDR")]
     inference_listen: Option<SocketAddr>,
+    /// Host name that clients call mcpd by, where it is not a loopback name; others are refused
+    #[arg(long, env = "MCPD_PUBLIC_HOST", value_name = "HOST")]
+    public_host: Option<PublicHost>,
     /// PostgreSQL that several replicas share [default: SQLite in the data directory]
     #[arg(long, env = "MCPD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     database_url: Option<String>,
@@ -48,6 +54,8 @@ struct File {
     data_dir: Option<PathBuf>,
     listen: Option<SocketAddr>,
     inference_listen: Option<SocketAddr>,
+    public_host: Option<PublicHost>,
+    allowed_origins: Vec<Origin>,
     database_url: Option<String>,
     master_key_file: Option<PathBuf>,
     log_format: Option<String>,
@@ -64,6 +72,10 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Inference, where it has an address of its own.
     pub inference_listen: Option<SocketAddr>,
+    /// The host name that clients call mcpd by.
+    pub public_host: Option<PublicHost>,
+    /// Web pages that may call mcpd.
+    pub allowed_origins: Vec<Origin>,
     /// Where resources are kept.
     pub database: mcpctl_store::Location,
     /// Whether replicas share the database, so that they must share the master key too.
@@ -117,6 +129,8 @@ impl ServeArgs {
         Ok(Config {
             listen,
             inference_listen: self.inference_listen.or(file.inference_listen),
+            public_host: self.public_host.or(file.public_host),
+            allowed_origins: file.allowed_origins,
             shared: database_url.is_some(),
             database,
             master_key_file: self

@@ -6,6 +6,7 @@ mod body;
 pub mod caller;
 pub mod commit;
 pub mod error;
+pub mod guard;
 mod inference;
 mod operation;
 mod query;
@@ -34,7 +35,7 @@ pub fn management() -> Router<Arc<App>> {
     Router::new()
         .route("/api/v1/apply", post(apply::apply))
         .route("/api/v1/watch", get(watch::watch))
-        .route("/api/v1/auth/login", post(auth::login))
+        .route("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only)))
         .route("/api/v1/auth/logout", post(auth::logout))
         .route("/api/v1/auth/whoami", get(auth::whoami))
         .route("/api/v1/auth/can-i", post(auth::can_i))
@@ -59,7 +60,7 @@ pub fn inference() -> Router<Arc<App>> {
 }
 
 /// Puts the layers around some routes; the outermost is the last.
-pub fn serve(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Router {
     routes
         .route("/healthz", get(operation::healthz))
         .route("/readyz", get(operation::readyz))
@@ -70,6 +71,7 @@ pub fn serve(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), body::read))
         // Inside the trace, so that refusals are logged and counted like every other answer.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), caller::require))
+        .layer(middleware::from_fn_with_state(guard, guard::refuse_pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), trace::trace))
         .with_state(app)
 }

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 use crate::{
     app::App,
     config::{Config, ServeArgs},
+    http::guard::Guard,
 };
 
 /// How long running requests may take to end once the daemon is asked to.
@@ -94,6 +95,16 @@ async fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
     bound.map_err(|error| with_hint(error.to_string(), Some(error.hint())))
 }
 
+fn warn_if_exposed(address: SocketAddr) {
+    if !address.ip().is_loopback() {
+        tracing::warn!(
+            %address,
+            "mcpd speaks no TLS, and other machines reach this address: passwords, tokens and prompts can be read on \
+             the way unless a reverse proxy with TLS is the only one that reaches it"
+        );
+    }
+}
+
 async fn open(config: &Config) -> anyhow::Result<Store> {
     make_private_dir(&config.data_dir)?;
     // Where replicas share a database, a key made on the spot would lock the others out.
@@ -130,10 +141,13 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .map_err(|error| with_hint(error.to_string(), error.hint()))?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
+    for address in std::iter::once(config.listen).chain(config.inference_listen) {
+        warn_if_exposed(address);
+    }
     // Bind before anything is written, so that a second start on the same port changes nothing.
     let listener = bind(config.listen).await?;
     let inference_listener = match config.inference_listen {
-        Some(address) => Some(bind(address).await?),
+        Some(address) => Some((address, bind(address).await?)),
         None => None,
     };
     let store = open(&config).await?;
@@ -155,23 +169,25 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     jobs::start(&app);
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");
 
+    let guard = |address| Guard::new(address, config.public_host.clone(), &config.allowed_origins);
+    let guarded = guard(config.listen);
     let management = http::management();
     let mut servers = tokio::task::JoinSet::new();
     match inference_listener {
-        Some(inference_listener) => {
+        Some((address, inference_listener)) => {
             tracing::info!(listen = %inference_listener.address(), "inference has an address of its own");
-            let routes = http::serve(http::inference(), Arc::clone(&app));
+            let routes = http::serve(http::inference(), Arc::clone(&app), guard(address));
             servers.spawn(inference_listener.serve(
                 routes,
                 Arc::clone(&connections),
                 draining.clone(),
                 DRAIN,
             ));
-            let routes = http::serve(management, Arc::clone(&app));
+            let routes = http::serve(management, Arc::clone(&app), guarded);
             servers.spawn(listener.serve(routes, connections, draining, DRAIN));
         }
         None => {
-            let routes = http::serve(management.merge(http::inference()), Arc::clone(&app));
+            let routes = http::serve(management.merge(http::inference()), Arc::clone(&app), guarded);
             servers.spawn(listener.serve(routes, connections, draining, DRAIN));
         }
     }

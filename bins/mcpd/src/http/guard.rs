@@ -1,0 +1,156 @@
+//! What keeps web pages out: a page that a browser shows can send requests to addresses that only the browser's machine
+//! reaches, and by DNS rebinding under a host name of its own.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, StatusCode, header, uri::Authority},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use mcpctl_api::ErrorKind;
+use mcpctl_failover::FailureClass;
+use mcpctl_server::{Origin, is_loopback, origin_is_allowed, requested_host};
+
+use super::error::HttpError;
+use crate::config::PublicHost;
+
+/// Routes of health checks, which come by address where mcpd has a public name.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+/// By which names a listener is called, and by which web pages.
+#[derive(Debug, Clone)]
+pub struct Guard {
+    loopback: bool,
+    public_host: Option<PublicHost>,
+    allowed_origins: Arc<[Origin]>,
+}
+
+impl Guard {
+    /// The guard of the listener at an address.
+    pub fn new(listen: SocketAddr, public_host: Option<PublicHost>, allowed_origins: &[Origin]) -> Self {
+        Self { loopback: listen.ip().is_loopback(), public_host, allowed_origins: allowed_origins.into() }
+    }
+
+    fn check(&self, request: &Request) -> Result<(), HttpError> {
+        let refused = |code, message: &str, hint| {
+            let status = StatusCode::FORBIDDEN;
+            HttpError::new(status, ErrorKind::PermissionError, code, message)
+                .hint(hint)
+                .class(FailureClass::Denied)
+        };
+        let host = requested_host(request.uri(), request.headers());
+        if !self.knows(host.as_ref(), request.uri().path()) {
+            return Err(refused(
+                "foreign_host",
+                "mcpd is called by a host name that is not its own",
+                "set `publicHost` in mcpd's configuration, or `--public-host`, to the name that clients use",
+            ));
+        }
+        if !origin_is_allowed(request.headers(), &self.allowed_origins) {
+            return Err(refused(
+                "foreign_origin",
+                "web pages of this origin may not call mcpd",
+                "name the origin in `allowedOrigins` of mcpd's configuration",
+            ));
+        }
+        Ok(())
+    }
+
+    fn knows(&self, host: Option<&Authority>, path: &str) -> bool {
+        let public = |known: &PublicHost| host.is_some_and(|host| known.is(host));
+        match &self.public_host {
+            Some(known) if public(known) => true,
+            // Only this machine reaches the address, so that another name is a page's.
+            _ if self.loopback => host.is_some_and(is_loopback),
+            Some(_) => HEALTH.contains(&path),
+            None => true,
+        }
+    }
+}
+
+/// The layer: refuses requests of foreign web pages before anything else looks at them.
+pub async fn refuse_pages(State(guard): State<Guard>, request: Request, next: Next) -> Response {
+    match guard.check(&request) {
+        Ok(()) => next.run(request).await,
+        Err(error) => error.into_response(),
+    }
+}
+
+/// The layer of the login: a web page can send forms and plain text to any address without being asked, but not JSON.
+pub async fn json_only(request: Request, next: Next) -> Response {
+    if is_json(request.headers()) {
+        return next.run(request).await;
+    }
+    HttpError::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ErrorKind::InvalidRequestError,
+        "unsupported_media_type",
+        "this address takes JSON alone",
+    )
+    .hint("send `Content-Type: application/json`")
+    .into_response()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let mut types = headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(value), None) = (types.next(), types.next()) else { return false };
+    let essence = value.to_str().unwrap_or_default().split(';').next().unwrap_or_default();
+    essence.trim().eq_ignore_ascii_case("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(listen: &str, public_host: Option<&str>) -> Guard {
+        let public_host = public_host.map(|host| host.parse().unwrap());
+        Guard::new(listen.parse().unwrap(), public_host, &[])
+    }
+
+    fn allows(guard: &Guard, host: &str, path: &str) -> bool {
+        let request = Request::builder().uri(path).header(header::HOST, host).body(axum::body::Body::empty());
+        guard.check(&request.unwrap()).is_ok()
+    }
+
+    #[test]
+    fn loopback_listeners_know_their_own_names_alone() {
+        let guard = guard("127.0.0.1:3100", None);
+        assert!(allows(&guard, "localhost:3100", "/v1/models") && allows(&guard, "[::1]:3100", "/healthz"));
+        assert!(!allows(&guard, "evil.example", "/v1/models") && !allows(&guard, "evil.example", "/healthz"));
+    }
+
+    #[test]
+    fn a_public_host_is_known_and_others_are_not() {
+        for listen in ["127.0.0.1:3100", "0.0.0.0:3100"] {
+            let guard = guard(listen, Some("mcpd.example.com"));
+            assert!(allows(&guard, "MCPD.example.com:8443", "/v1/models"), "{listen}");
+            assert!(!allows(&guard, "evil.example", "/v1/models"), "{listen}");
+        }
+        let guard = guard("0.0.0.0:3100", Some("mcpd.example.com"));
+        assert!(allows(&guard, "10.0.0.7:3100", "/readyz"), "health checks come by address");
+        assert!(!allows(&guard, "10.0.0.7:3100", "/v1/models"));
+    }
+
+    #[test]
+    fn without_a_public_host_others_are_not_judged_by_name() {
+        assert!(allows(&guard("0.0.0.0:3100", None), "mcpd.example.com", "/v1/models"));
+    }
+
+    #[test]
+    fn only_json_is_json() {
+        for (value, expected) in [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("text/plain", false),
+            ("application/x-www-form-urlencoded", false),
+            ("text/plain; application/json", false),
+            ("application/jsonp", false),
+        ] {
+            let headers = [(header::CONTENT_TYPE, value.parse().unwrap())].into_iter().collect();
+            assert_eq!(is_json(&headers), expected, "{value}");
+        }
+        assert!(!is_json(&HeaderMap::new()));
+    }
+}
