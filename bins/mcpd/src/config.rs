@@ -195,6 +195,23 @@ mod tests {
     }
 
     #[test]
+    fn wrong_values_are_errors_with_their_place() {
+        for (text, expected) in [
+            ("limits: {http: {connections: 0}}", "mcpd.yaml:1:30: `0` is not between"),
+            ("limits:\n  http:\n    stall: 0s\n", "mcpd.yaml:3:12: `0s` is not between"),
+            (
+                "publicHost: https://mcpd.example.com",
+                "mcpd.yaml:1:13: `https://mcpd.example.com` is not a host",
+            ),
+            ("allowedOrigins: ['*']", "mcpd.yaml:1:18: `*` is not an origin"),
+        ] {
+            let (_dir, path) = file(text);
+            let error = ServeArgs { config: Some(path), ..ServeArgs::default() }.resolve().unwrap_err();
+            assert!(error.to_string().contains(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn a_database_url_of_another_kind_is_refused_without_repeating_it() {
         let args =
             ServeArgs { database_url: Some("mysql://u:secret@h/d".to_owned()), ..ServeArgs::default() };

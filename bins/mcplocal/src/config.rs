@@ -328,6 +328,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn wrong_limits_and_origins_are_errors_with_their_place() {
+        for (text, expected) in [
+            ("limits: {http: {bodyBytes: 0B}}", "2:28: `0B` is not between"),
+            ("limits: {http: {conections: 5}}", "2:17: unknown field `conections`"),
+            ("allowedOrigins: [evil]", "2:18: `evil` is not an origin"),
+        ] {
+            let error = Config::parse(&format!("server: https://mcpd.example.com\n{text}\n")).unwrap_err();
+            assert!(error.to_string().starts_with(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
     fn every_configuration_of_the_readme_is_good() {
         let readme = include_str!("../../../README.md");
         let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next());

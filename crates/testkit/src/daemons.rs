@@ -142,6 +142,8 @@ pub struct McpdOptions {
     pub inference_listener: bool,
     /// The master key of another replica.
     pub master_key_file: Option<PathBuf>,
+    /// Where to listen, instead of a free port of 127.0.0.1.
+    pub listen: Option<&'static str>,
     /// The limit of open files, soft and hard, where it is not the one of this process.
     pub open_files: Option<OpenFiles>,
     /// Text of a configuration file (YAML), e.g. with tighter `limits`.
@@ -169,7 +171,8 @@ impl Mcpd {
     /// As told.
     pub async fn with(options: McpdOptions) -> Self {
         let dir = tempfile::Builder::new().prefix("mcpd-").tempdir().expect("a temporary directory");
-        let daemon = Self::spawn(dir.path(), &options, "127.0.0.1:0", "127.0.0.1:0");
+        let listen = options.listen.unwrap_or("127.0.0.1:0");
+        let daemon = Self::spawn(dir.path(), &options, listen, "127.0.0.1:0");
         let http = client();
         let mut mcpd = Self { daemon, dir, options, url: String::new(), inference_url: String::new(), http };
         mcpd.ready().await;

@@ -1,1 +1,143 @@
 //! Connections that are silent, slow, or never read.
+
+use std::time::Duration;
+
+use mcpctl_testkit::{
+    daemons::{Mcpd, McpdOptions, Mcplocal, OpenFiles, eventually},
+    model_server::{ModelServer, Reply},
+    raw::{HTTP2_PREFACE, Raw},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::json;
+
+/// An address where nothing listens, which no test here needs to reach.
+const NOWHERE: &str = "server: http://127.0.0.1:9\n";
+
+async fn is_healthy(agent: &Mcplocal) -> bool {
+    let Some(mut client) = Raw::try_connect(agent.url()).await else { return false };
+    client.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    client.status().await == Some(200)
+}
+
+fn post(token: &str, more: &str) -> String {
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {token}\r\n{more}\r\n\r\n"
+    )
+}
+
+#[tokio::test]
+async fn silent_connections_do_not_lock_out_others() {
+    let agent = Mcplocal::start_limited(NOWHERE, OpenFiles::Hard(256)).await;
+    let mut silent = Vec::new();
+    for wave in 0..6 {
+        for kind in 0..100 {
+            let Some(mut client) = Raw::try_connect(agent.url()).await else { panic!("no connection") };
+            match kind % 3 {
+                0 => {}
+                1 => drop(client.send(HTTP2_PREFACE).await),
+                _ => drop(client.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await),
+            }
+            silent.push(client);
+        }
+        assert!(is_healthy(&agent).await, "wave {wave}");
+    }
+    assert_eq!(agent.status().await["listen"], agent.url().trim_start_matches("http://"));
+}
+
+#[tokio::test]
+async fn connections_without_a_request_are_closed() {
+    let agent =
+        Mcplocal::start(&format!("{NOWHERE}limits: {{http: {{requestHead: 500ms, idle: 500ms}}}}")).await;
+    let first_bytes: [&[u8]; 3] = [b"", b"GET /healthz HTTP/1.1\r\nhost: local", HTTP2_PREFACE];
+    for bytes in first_bytes {
+        let mut client = Raw::connect(agent.url()).await;
+        client.send(bytes).await;
+        client.until_closed().await;
+    }
+    let mut idle = Raw::connect(agent.url()).await;
+    idle.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert!(idle.until_closed().await.ends_with("ok\n"));
+}
+
+#[tokio::test]
+async fn no_byte_of_a_strangers_body_is_asked_for() {
+    let agent = Mcplocal::start(NOWHERE).await;
+    let body = "expect: 100-continue\r\ncontent-length: 31000000";
+    for token in ["", "sk-something", "mcpd_short"] {
+        let mut client = Raw::connect(agent.url()).await;
+        client.send(post(token, body)).await;
+        assert_eq!(client.status().await, Some(401), "{token}");
+    }
+    let (mcpd, key) = (Mcpd::start().await, agent.local_key());
+    agent.sign_in(&mcpd, "admin", &mcpd.admin());
+    for (more, expected) in [
+        ("origin: https://evil.example\r\nexpect: 100-continue\r\ncontent-length: 5", 403),
+        ("host: evil.example\r\nexpect: 100-continue\r\ncontent-length: 5", 403),
+    ] {
+        let mut client = Raw::connect(agent.url()).await;
+        client.send(post(&key, more)).await;
+        assert_eq!(client.status().await, Some(expected), "{more}");
+    }
+    let mut client = Raw::connect(agent.url()).await;
+    client.send(post(&mcpd.admin(), &format!("content-length: {}", (32 << 20) + 1))).await;
+    assert_eq!(client.status().await, Some(413));
+}
+
+#[tokio::test]
+async fn slow_bodies_are_given_up() {
+    let mcpd = Mcpd::start().await;
+    let limits = "limits: {http: {stall: 500ms}}";
+    let agent = Mcplocal::start(&format!("server: {}\n{limits}", mcpd.url())).await;
+    for (more, part) in [
+        ("content-length: 31000000", "x".repeat(1_000_000)),
+        ("transfer-encoding: chunked", "5\r\n{\"mod\r\n".to_owned()),
+    ] {
+        let mut client = Raw::connect(agent.url()).await;
+        client.send(post(&mcpd.admin(), more)).await;
+        client.send(part).await;
+        assert!(client.until_closed().await.starts_with("HTTP/1.1 408 "), "{more}");
+    }
+    let mut client = Raw::connect(agent.url()).await;
+    client.send(post(&mcpd.admin(), "content-length: 1000")).await;
+    assert!(client.trickle(b"x", Duration::from_millis(50)).await.starts_with("HTTP/1.1 408 "));
+}
+
+#[tokio::test]
+async fn callers_that_only_mcpd_can_judge_share_half_of_the_body_bytes() {
+    let mcpd = Mcpd::start().await;
+    let limits = "limits: {http: {bodyBytes: 2MiB, stall: 60s}}";
+    let agent = Mcplocal::start(&format!("server: {}\n{limits}", mcpd.url())).await;
+    agent.sign_in(&mcpd, "admin", &mcpd.admin());
+    let mut held = Raw::connect(agent.url()).await;
+    held.send(post(&mcpd.admin(), "content-length: 1000000")).await;
+    held.send(vec![b' '; 900_000]).await;
+    let status = async |token: &str| {
+        let request = agent.request(Method::POST, "/v1/chat/completions", token).body(vec![b' '; 900_000]);
+        request.send().await.unwrap().status()
+    };
+    let stranger = mcpd.user("stranger", None).await;
+    eventually("the bytes count", async || {
+        (status(&stranger).await == StatusCode::TOO_MANY_REQUESTS).then_some(())
+    })
+    .await;
+    assert_eq!(status(&agent.local_key()).await, StatusCode::BAD_REQUEST, "the user's own body is read");
+}
+
+#[tokio::test]
+async fn callers_that_do_not_read_release_the_provider_of_the_centre() {
+    // mcpd is patient, so that it is the agent that gives up.
+    let config = Some("limits: {http: {stall: 60s}}\n".to_owned());
+    let mcpd = Mcpd::with(McpdOptions { config, ..McpdOptions::default() }).await;
+    let text = format!("{} ", "y".repeat(32 * 1024)).repeat(800);
+    let provider = ModelServer::with_default(Reply::text(&text)).await;
+    let patience = json!({"response": "20s", "firstToken": "20s", "idle": "20s"});
+    let llm = json!({"kind": "Llm", "name": "claude", "type": "openai", "url": provider.base_url(), "model": "m",
+                     "timeouts": patience});
+    mcpd.apply(json!([llm])).await;
+    let agent = Mcplocal::start(&format!("server: {}\nlimits: {{http: {{stall: 1s}}}}", mcpd.url())).await;
+    let body = json!({"model": "claude", "stream": true, "messages": [{"role": "user", "content": "Hi"}]});
+    let mut client = Raw::connect(agent.url()).await;
+    let text = body.to_string();
+    client.send(post(&mcpd.admin(), &format!("content-length: {}\r\n\r\n{text}", text.len()))).await;
+    provider.wait_for_disconnects(1).await;
+}
