@@ -72,7 +72,8 @@ pub(crate) async fn serve<S>(
     };
     let builder = builder(&limits);
     let mut served = std::pin::pin!(builder.serve_connection(socket, service));
-    let checks = Checks { limits: &limits, least, answers: &answers, written: &written };
+    let connection = &admitted.connection;
+    let checks = Checks { limits: &limits, least, connection, answers: &answers, written: &written };
     let mut ending = None;
     let mut drained = false;
     loop {
@@ -137,6 +138,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Checks<'a> {
     limits: &'a Limits,
     least: LeastRate,
+    connection: &'a Connection,
     answers: &'a Answers,
     written: &'a Mutex<Progress>,
 }
@@ -167,6 +169,10 @@ impl Checks<'_> {
         let cut = self.answers.cut_stalled(now, self.least);
         if cut > 0 {
             tracing::debug!(cut, "answers that the peer does not take were given up");
+            // One connection of a reverse proxy has the requests of many; a stranger's is not worth keeping.
+            if !self.connection.is_authenticated() {
+                return Verdict::Over("the peer does not take its answers");
+            }
         }
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.is_stalled(now, self.least) {

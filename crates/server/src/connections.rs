@@ -12,11 +12,13 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{Limits, Peer, answer::Answers};
 
-/// Descriptors that no connection may use: the store's, logs, listeners, engines' pipes.
-const RESERVED_DESCRIPTORS: u64 = 128;
+/// Descriptors that no connection may use: the store's, logs, listeners, engines' pipes, and connections that are closing.
+const RESERVED_DESCRIPTORS: u64 = 192;
 /// Descriptors of a connection with a request: its own, and one to a provider.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// How long a connection that was asked to close is waited for before another one is asked too.
+/// Connections that may be closing at once before new ones have to wait.
+const MAX_CLOSING: usize = 64;
+/// How long to wait for one of them.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How often a full table is logged at most.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
@@ -34,7 +36,9 @@ pub struct Connections {
 #[derive(Debug, Default)]
 struct Table {
     next: u64,
+    /// Connections in use: all but those that are closing.
     open: usize,
+    closing: usize,
     peers: HashMap<PeerKey, PeerConnections>,
     warned: Option<Instant>,
 }
@@ -73,6 +77,12 @@ pub struct Connection {
 impl Connection {
     pub(crate) fn limits(&self) -> &Limits {
         &self.connections.limits
+    }
+
+    /// Whether a request of this connection was authenticated.
+    pub(crate) fn is_authenticated(&self) -> bool {
+        let table = self.connections.table();
+        table.peers.get(&self.key).is_some_and(|peer| peer.authenticated.contains_key(&self.id))
     }
 
     /// Records that a request of this connection was authenticated, so that it is not closed to make room for others.
@@ -142,7 +152,7 @@ impl Connections {
                 Room::None => return None,
                 Room::Closing => {}
             }
-            // A descriptor is free only when the other connection has ended.
+            // Their descriptors are free only when they have ended.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, left).await;
         }
     }
@@ -155,10 +165,15 @@ impl Connections {
     fn try_admit(self: &Arc<Self>, peer: Peer) -> Room {
         let key = PeerKey::of(peer);
         let mut table = self.table();
+        if table.closing > MAX_CLOSING.min(self.max / 16) {
+            return Room::Closing;
+        }
         let crowded = table.peers.get(&key).is_some_and(|peer| peer.open() >= self.max_per_peer);
         if crowded || table.open >= self.max {
             table.warn_full(self.max, self.max_per_peer);
-            return if table.close_one(crowded.then_some(key)) { Room::Closing } else { Room::None };
+            if !table.close_one(crowded.then_some(key)) {
+                return Room::None;
+            }
         }
         let id = table.next;
         table.next += 1;
@@ -172,13 +187,15 @@ impl Connections {
 impl Table {
     fn remove(&mut self, key: PeerKey, id: u64) {
         let Some(peer) = self.peers.get_mut(&key) else { return };
-        if peer.unauthenticated.remove(&id).is_none() && peer.authenticated.remove(&id).is_none() {
+        if peer.unauthenticated.remove(&id).is_some() || peer.authenticated.remove(&id).is_some() {
+            self.open = self.open.saturating_sub(1);
+        } else {
             peer.closing = peer.closing.saturating_sub(1);
+            self.closing = self.closing.saturating_sub(1);
         }
-        if peer.open() == 0 {
+        if peer.open() + peer.closing == 0 {
             self.peers.remove(&key);
         }
-        self.open = self.open.saturating_sub(1);
     }
 
     /// Asks one connection to close: the oldest that sent no authenticated request, of the peer that has most of them;
@@ -203,6 +220,8 @@ impl Table {
             return false;
         };
         peer.closing += 1;
+        self.open = self.open.saturating_sub(1);
+        self.closing += 1;
         activity.close.notify_one();
         true
     }
@@ -223,7 +242,7 @@ impl Table {
 
 impl PeerConnections {
     fn open(&self) -> usize {
-        self.unauthenticated.len() + self.authenticated.len() + self.closing
+        self.unauthenticated.len() + self.authenticated.len()
     }
 }
 
@@ -269,9 +288,10 @@ mod tests {
         let here = peer("10.0.0.1:1");
         let all: Vec<_> = (0..4).map(|_| free(table.try_admit(here))).collect();
         all[0].connection.authenticated();
-        assert!(matches!(table.try_admit(here), Room::Closing));
+        let newest = free(table.try_admit(here));
         assert_eq!(all.iter().map(is_closing).collect::<Vec<_>>(), [false, true, false, false]);
-        drop(all);
+        assert!(matches!(table.try_admit(here), Room::Closing), "descriptors are still in use");
+        drop((all, newest));
         free(table.try_admit(here));
         assert!(table.table().peers.is_empty(), "nothing is kept of peers that left");
     }
@@ -280,54 +300,56 @@ mod tests {
     fn busy_authenticated_connections_stay_and_idle_ones_give_way_last() {
         let table = table(3, Some(3));
         let here = peer("10.0.0.1:1");
-        let all: Vec<_> = (0..3).map(|_| free(table.try_admit(here))).collect();
+        let mut all: Vec<_> = (0..3).map(|_| free(table.try_admit(here))).collect();
         all.iter().for_each(|admitted| admitted.connection.authenticated());
         let busy: Vec<_> = [0, 2].map(|index: usize| all[index].activity.answers.begin()).into();
-        assert!(matches!(table.try_admit(here), Room::Closing));
+        let newest = free(table.try_admit(here));
         assert_eq!(all.iter().map(is_closing).collect::<Vec<_>>(), [false, true, false]);
+        newest.connection.authenticated();
+        let busy_too = newest.activity.answers.begin();
+        drop(all.remove(1));
         assert!(matches!(table.try_admit(here), Room::None), "the others are in use");
-        drop(busy);
+        drop((busy, busy_too));
     }
 
     #[test]
     fn a_crowd_of_one_peer_does_not_close_connections_of_others() {
         let table = table(8, Some(6));
         let victim = free(table.try_admit(peer("[2001:db8:0:1::5]:1")));
-        let crowd: Vec<_> =
+        let mut crowd: Vec<_> =
             (0..6).map(|n| free(table.try_admit(peer(&format!("[2001:db8:0:2::{n}]:1"))))).collect();
-        assert!(
-            matches!(table.try_admit(peer("[2001:db8:0:2::99]:1")), Room::Closing),
-            "one /64 is one peer"
-        );
+        crowd.push(free(table.try_admit(peer("[2001:db8:0:2::99]:1"))));
+        assert!(is_closing(&crowd[0]), "one /64 is one peer");
+        drop(crowd.remove(0));
         let other = free(table.try_admit(peer("10.0.0.1:1")));
-        assert!(matches!(table.try_admit(peer("10.0.0.2:1")), Room::Closing), "all in all");
-        assert!(!is_closing(&victim) && !is_closing(&other));
-        assert_eq!(
-            crowd.iter().map(is_closing).collect::<Vec<_>>(),
-            [true, true, false, false, false, false]
-        );
+        let another = free(table.try_admit(peer("10.0.0.2:1")));
+        assert_eq!([&victim, &other, &another].map(is_closing), [false; 3]);
+        let closing = crowd.iter().filter(|admitted| is_closing(admitted)).count();
+        assert_eq!(closing, 1, "all in all");
     }
 
     #[test]
     fn descriptors_bound_the_connections() {
         let table = Connections::new(Limits::default(), 1024);
-        assert_eq!((table.max, table.max_per_peer), (448, 224));
+        assert_eq!((table.max, table.max_per_peer), (416, 208));
         let table = Connections::new(Limits::default(), 1_000_000);
         assert_eq!((table.max, table.max_per_peer), (4096, 2048));
     }
 
     #[tokio::test]
-    async fn admission_waits_until_the_other_connection_has_ended() {
+    async fn admission_waits_until_closing_connections_have_ended() {
         let table = table(8, Some(1));
         let here = peer("10.0.0.1:1");
         let first = table.admit(here).await.unwrap();
-        let second = tokio::spawn({
+        let _second = table.admit(here).await.unwrap();
+        let third = tokio::spawn({
             let table = Arc::clone(&table);
             async move { table.admit(here).await.is_some() }
         });
         first.activity.close.notified().await;
-        assert!(!second.is_finished());
+        tokio::task::yield_now().await;
+        assert!(!third.is_finished());
         drop(first);
-        assert!(second.await.unwrap());
+        assert!(third.await.unwrap());
     }
 }

@@ -1,9 +1,9 @@
 //! For those who run `mcpd`: is it alive, is it ready, what does it count, what does it speak.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use axum::{
-    Json,
+    body::Bytes,
     extract::State,
     http::header,
     response::{IntoResponse, Response},
@@ -74,6 +74,9 @@ pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Resp
 /// This document
 #[utoipa::path(get, path = "/openapi.json", tag = "operation", security(()),
     responses((status = 200, description = "OpenAPI 3.1")))]
-pub async fn openapi() -> Json<utoipa::openapi::OpenApi> {
-    Json(super::openapi())
+pub async fn openapi() -> Response {
+    // Made once: it is for strangers too, and they may ask often.
+    static DOCUMENT: LazyLock<Bytes> =
+        LazyLock::new(|| serde_json::to_vec(&super::openapi()).unwrap_or_default().into());
+    ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()
 }
