@@ -12,6 +12,7 @@ pub mod name;
 pub mod question;
 pub mod resource;
 pub mod spec;
+pub mod visible;
 pub mod yaml;
 
 pub use document::{Document, DocumentError};
