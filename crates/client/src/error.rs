@@ -3,7 +3,7 @@
 
 use std::{error::Error, io, ops::Deref};
 
-use mcpctl_api::{ApiError, ErrorKind};
+use mcpctl_api::{ApiError, ErrorKind, visible};
 use mcpctl_dialect::openai::error::UpstreamError;
 use reqwest::{StatusCode, header::HeaderMap};
 use url::Url;
@@ -204,9 +204,10 @@ pub(crate) fn shown(server: &Url) -> String {
     server.as_str().trim_end_matches('/').to_owned()
 }
 
-/// A text without line breaks and other control characters.
+/// A text without line breaks and other control characters; what else is hidden is written out.
 pub(crate) fn one_line(text: &str) -> String {
-    text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    let parts = text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>();
+    visible::one_line(&parts.join(" ")).into_owned()
 }
 
 fn text(headers: &HeaderMap, name: &str) -> Option<String> {
@@ -214,8 +215,12 @@ fn text(headers: &HeaderMap, name: &str) -> Option<String> {
 }
 
 /// The innermost cause, which is the one that says something.
-pub(crate) fn reason(error: &reqwest::Error) -> String {
-    if error.is_timeout() {
+pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
+    let late = |cause: &(dyn Error + 'static)| {
+        cause.downcast_ref().is_some_and(reqwest::Error::is_timeout)
+            || cause.downcast_ref().is_some_and(|io: &io::Error| io.kind() == io::ErrorKind::TimedOut)
+    };
+    if late(error) || chain(error).any(late) {
         return "no answer in time".to_owned();
     }
     if let Some(io) = innermost::<io::Error>(error).filter(|io| io.get_ref().is_none()) {
@@ -228,7 +233,7 @@ pub(crate) fn reason(error: &reqwest::Error) -> String {
 
 const NOT_TLS: &str = "it does not speak TLS";
 
-fn tls_problem(error: &reqwest::Error) -> Option<String> {
+fn tls_problem(error: &(dyn Error + 'static)) -> Option<String> {
     let tls = innermost::<rustls::Error>(error)?;
     Some(match tls {
         rustls::Error::InvalidMessage(_) => NOT_TLS.to_owned(),
@@ -236,12 +241,12 @@ fn tls_problem(error: &reqwest::Error) -> Option<String> {
     })
 }
 
-fn innermost<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+fn innermost<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
     chain(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 
 /// The causes from the outside in. An I/O error that was made of another error shows that one's source and not itself.
-fn chain(error: &reqwest::Error) -> impl Iterator<Item = &(dyn Error + 'static)> {
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| match cause.downcast_ref().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),
         None => cause.source(),

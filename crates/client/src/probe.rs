@@ -1,25 +1,50 @@
 //! The probe: may this caller see this Llm now? One HEAD request with the caller's own bearer.
 //!
-//! Bounds of CONTRACT.md, "The Llm probe": no redirects, no proxies of the environment, 300 ms to connect, 1 s in all,
-//! never cached. While it is read, hyper bounds the head of an answer: at most 100 headers and 408 KiB over HTTP/1,
-//! 16 KiB over HTTP/2. What is longer than [`Probe::MAX_HEAD`] counts as unreadable, whatever its status.
+//! Bounds of CONTRACT.md, "The Llm probe": no redirects, no proxies of the environment, 300 ms to connect, 1 s in all, never
+//! cached, an answer's head of at most 16 KiB. Each probe has a connection of its own, which ends with it, so that all that
+//! the other side sends is seen: an answer that is malformed, or that mcpd would not give, is no answer ([`shape`]). That
+//! keeps portals and mistaken addresses from passing for mcpd. It proves nothing: who can answer in mcpd's place can imitate
+//! it, and is kept from that by TLS alone.
 
-use std::time::Duration;
+mod shape;
 
-use mcpctl_failover::{AccessProbe, ProbeError, ProbeRequest};
-use reqwest::{
-    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, HeaderMap, HeaderValue},
-    redirect::Policy,
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
+
+use bytes::Bytes;
+use http::{
+    HeaderValue, Method, Request, Uri,
+    header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, HOST},
+    response::Parts as Head,
+};
+use http_body_util::Empty;
+use hyper::client::conn::http1::{Builder, Parts};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use mcpctl_failover::{AccessProbe, ProbeError, ProbeRequest};
+use rustls::crypto::aws_lc_rs;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    time::timeout,
+};
+use tower_service::Service as _;
 use url::Url;
 
-use crate::error::{ClientError, check_address, reason};
+use crate::error::{ClientError, check_address, one_line, reason};
+
+/// How long the other side may take to close the connection after its answer, and whether it sends a body meanwhile.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Asks one mcpd.
 #[derive(Debug, Clone)]
 pub struct Probe {
     server: Url,
-    http: reqwest::Client,
+    connector: HttpsConnector<HttpConnector>,
 }
 
 impl Probe {
@@ -27,7 +52,7 @@ impl Probe {
     pub const CONNECT: Duration = Duration::from_millis(300);
     /// In all.
     pub const TOTAL: Duration = Duration::from_secs(1);
-    /// Bytes of an answer's headers, names and values.
+    /// Bytes of an answer's head.
     pub const MAX_HEAD: usize = 16 * 1024;
 
     /// A probe of the mcpd at this address.
@@ -37,49 +62,93 @@ impl Probe {
     pub fn new(server: Url) -> Result<Self, ClientError> {
         // A query in it would swallow the path of the probe, and the root of a server answers 200 to anybody.
         check_address(&server)?;
-        let http = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .retry(reqwest::retry::never())
-            .referer(false)
-            .connect_timeout(Self::CONNECT)
-            .timeout(Self::TOTAL)
-            .tcp_nodelay(true)
-            // One connection at a time, and none kept for long: a probe asks now, not some time ago.
-            .pool_idle_timeout(Duration::from_secs(10))
-            .build()
-            .map_err(|error| ClientError::setup(&error))?;
-        Ok(Self { server, http })
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_connect_timeout(Some(Self::CONNECT));
+        let tls = HttpsConnectorBuilder::new()
+            .with_provider_and_platform_verifier(aws_lc_rs::default_provider())
+            .map_err(|error| ClientError::Setup(error.to_string()))?;
+        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
+        Ok(Self { server, connector })
     }
 
-    fn url(&self, request: &ProbeRequest) -> Result<Url, ProbeError> {
+    fn request(&self, asked: &ProbeRequest) -> Result<(Uri, Request<Empty<Bytes>>), ProbeError> {
+        let failed = |error: http::Error| ProbeError(format!("the request of the probe: {error}"));
         let base = self.server.as_str().trim_end_matches('/');
-        let url = format!("{base}{}", request.path());
-        Url::parse(&url).map_err(|error| ProbeError(format!("the address of the probe: {error}")))
+        let uri: Uri =
+            format!("{base}{}", asked.path()).parse().map_err(|error: http::uri::InvalidUri| failed(error.into()))?;
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", asked.bearer.expose()))
+            .map_err(|_| ProbeError("the credential cannot be sent".to_owned()))?;
+        bearer.set_sensitive(true);
+        let request = Request::builder()
+            .method(Method::HEAD)
+            .uri(uri.path())
+            .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
+            .header(AUTHORIZATION, bearer)
+            .header(ACCEPT, "application/json")
+            .header(CACHE_CONTROL, "no-store")
+            .header(CONNECTION, "close")
+            .body(Empty::new())
+            .map_err(failed)?;
+        Ok((uri, request))
+    }
+
+    async fn ask(&self, asked: &ProbeRequest) -> Result<u16, ProbeError> {
+        let (uri, mut request) = self.request(asked)?;
+        let interim = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&interim);
+        hyper::ext::on_informational(&mut request, move |_| seen.store(true, Ordering::Release));
+
+        let connecting = timeout(Self::CONNECT, self.connector.clone().call(uri));
+        let stream = connecting.await.map_err(|_| late())?.map_err(|error| unanswered(&*error))?;
+        let mut builder = Builder::new();
+        let handshake = builder.max_buf_size(Self::MAX_HEAD).handshake(stream);
+        let (mut sender, connection) = handshake.await.map_err(|error| unanswered(&error))?;
+        let answering = async move { sender.send_request(request).await };
+        let (answer, ended) = tokio::join!(answering, connection.without_shutdown());
+        let head = answer.map_err(|error| unanswered(&error))?.into_parts().0;
+
+        if interim.load(Ordering::Acquire) {
+            return Err(shape::not_mcpd("an interim answer came first"));
+        }
+        shape::check(&head)?;
+        // What failed after the head was read is judged by what was left of the connection, which is then nothing.
+        if let Ok(Parts { io, read_buf, .. }) = ended {
+            nothing_follows(&head, &read_buf, TokioIo::new(io)).await?;
+        }
+        Ok(head.status.as_u16())
     }
 }
 
 impl AccessProbe for Probe {
     async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
-        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", request.bearer.expose()))
-            .map_err(|_| ProbeError("the credential cannot be sent".to_owned()))?;
-        bearer.set_sensitive(true);
-        let sent = self
-            .http
-            .head(self.url(request)?)
-            .header(AUTHORIZATION, bearer)
-            .header(ACCEPT, "application/json")
-            .header(CACHE_CONTROL, "no-store")
-            .send()
-            .await;
-        let answer = sent.map_err(|error| ProbeError(reason(&error.without_url())))?;
-        if head_bytes(answer.headers()) > Self::MAX_HEAD {
-            return Err(ProbeError("the head of the answer is too long".to_owned()));
-        }
-        Ok(answer.status().as_u16())
+        timeout(Self::TOTAL, self.ask(request)).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
-fn head_bytes(headers: &HeaderMap) -> usize {
-    headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum()
+fn late() -> ProbeError {
+    ProbeError("no answer in time".to_owned())
+}
+
+fn unanswered(error: &(dyn std::error::Error + 'static)) -> ProbeError {
+    ProbeError(one_line(&reason(error)))
+}
+
+/// An answer to HEAD has no body (RFC 9110, section 9.3.2), and after `connection: close` nothing else comes.
+async fn nothing_follows(
+    head: &Head,
+    already: &[u8],
+    mut connection: impl AsyncRead + Unpin,
+) -> Result<(), ProbeError> {
+    let more = if already.is_empty() {
+        // A connection that is reset, or kept open and silent, has nothing more to say either.
+        matches!(timeout(CLOSE_TIMEOUT, connection.read(&mut [0])).await, Ok(Ok(1..)))
+    } else {
+        true
+    };
+    match more {
+        true => Err(shape::not_mcpd(&format!("something follows its answer with status {}", head.status.as_u16()))),
+        false => Ok(()),
+    }
 }

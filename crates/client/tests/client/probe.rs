@@ -5,9 +5,13 @@ use std::time::Instant;
 
 use mcpctl_client::Probe;
 use mcpctl_failover::{Access, AccessProbe as _, Bearer, ProbeError, ProbeRequest};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 
 use super::server::{Server, nobody};
+
+/// What mcpd's answers have, beside the status and the length.
+const MARKS: &str = "content-type: application/json\r\netag: \"7\"\r\nmcpctl-request-id: 0197\r\n";
 
 fn question(llm: &str) -> ProbeRequest {
     ProbeRequest { llm: llm.to_owned(), bearer: Bearer::new("mcpd_the-callers-own") }
@@ -19,7 +23,7 @@ async fn ask(server: Url, llm: &str) -> Result<u16, ProbeError> {
 
 #[tokio::test]
 async fn the_probe_is_a_head_of_the_llm_with_the_callers_own_bearer() {
-    let server = Server::answering("200 OK", "", "").await;
+    let server = Server::answering("200 OK", MARKS, "").await;
     assert_eq!(ask(server.url(), "claude").await, Ok(200));
     let requests = server.requests();
     let [request] = requests.as_slice() else { panic!("{requests:?}") };
@@ -39,7 +43,7 @@ async fn statuses_are_reported_as_they_are() {
         ("404 Not Found", Access::Unreachable),
         ("500 Internal Server Error", Access::Unreachable),
     ] {
-        let server = Server::saying(format!("HTTP/1.1 {status}\r\nconnection: close\r\n\r\n")).await;
+        let server = Server::saying(format!("HTTP/1.1 {status}\r\n{MARKS}connection: close\r\n\r\n")).await;
         let answer = ask(server.url(), "claude").await.unwrap();
         assert_eq!(answer.to_string(), status[..3]);
         assert_eq!(Access::from_status(answer), access, "{status}");
@@ -48,7 +52,7 @@ async fn statuses_are_reported_as_they_are() {
 
 #[tokio::test]
 async fn every_probe_asks_anew() {
-    let server = Server::answering("200 OK", "cache-control: max-age=3600\r\netag: \"1\"\r\n", "").await;
+    let server = Server::answering("200 OK", &format!("cache-control: max-age=3600\r\n{MARKS}"), "").await;
     let probe = Probe::new(server.url()).unwrap();
     for _ in 0..3 {
         assert_eq!(probe.head(&question("claude")).await, Ok(200));
@@ -58,7 +62,7 @@ async fn every_probe_asks_anew() {
 
 #[tokio::test]
 async fn redirects_are_not_followed() {
-    let elsewhere = Server::answering("200 OK", "", "").await;
+    let elsewhere = Server::answering("200 OK", MARKS, "").await;
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: {}api/v1/llms/claude\r\n", elsewhere.url());
         let server = Server::answering(status, &location, "").await;
@@ -86,18 +90,15 @@ async fn nobody_there_is_an_error() {
 
 #[tokio::test]
 async fn a_head_that_is_too_long_is_no_answer_though_it_says_200() {
-    let head = |size: usize| format!("x-padding: {}\r\n", "a".repeat(size));
-    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD - 200), "").await;
+    let head = |size: usize| format!("{MARKS}x-padding: {}\r\n", "a".repeat(size));
+    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD - 400), "").await;
     assert_eq!(ask(server.url(), "claude").await, Ok(200), "up to the bound it is fine");
     let server = Server::answering("200 OK", &head(Probe::MAX_HEAD), "").await;
-    assert_eq!(
-        ask(server.url(), "claude").await.unwrap_err().to_string(),
-        "the head of the answer is too long"
-    );
+    ask(server.url(), "claude").await.unwrap_err();
     // What does not end is not read to the end.
     let server = Server::answering("200 OK", &head(1 << 20), "").await;
     ask(server.url(), "claude").await.unwrap_err();
-    let server = Server::answering("200 OK", &"x-many: a\r\n".repeat(500), "").await;
+    let server = Server::answering("200 OK", &format!("{MARKS}{}", "x-many: a\r\n".repeat(500)), "").await;
     ask(server.url(), "claude").await.unwrap_err();
 }
 
@@ -107,6 +108,104 @@ async fn what_is_not_http_is_an_error() {
         let server = Server::saying(nonsense).await;
         ask(server.url(), "claude").await.unwrap_err();
     }
+}
+
+#[tokio::test]
+async fn malformed_answers_that_say_200_are_errors() {
+    let good = format!("HTTP/1.1 200 OK\r\n{MARKS}content-length: 2\r\n\r\n");
+    assert_eq!(ask(Server::saying(good.clone()).await.url(), "claude").await, Ok(200), "the control");
+    let with = |more: &str| good.replace("content-length: 2\r\n", more);
+    for (what, answer) in [
+        ("two lengths", with("content-length: 2\r\ncontent-length: 3\r\n")),
+        ("the same length twice", with("content-length: 2\r\ncontent-length: 2\r\n")),
+        ("a list of lengths", with("content-length: 2, 2\r\n")),
+        ("a signed length", with("content-length: +2\r\n")),
+        ("a negative length", with("content-length: -1\r\n")),
+        ("an absurd length", with("content-length: 99999999999999999999999999\r\n")),
+        ("a huge length", with("content-length: 9223372036854775807\r\n")),
+        ("no digits", with("content-length: 0x2\r\n")),
+        ("length and coding", with("content-length: 2\r\ntransfer-encoding: chunked\r\n")),
+        ("coding and length", with("transfer-encoding: chunked\r\ncontent-length: 2\r\n")),
+        ("chunked twice", with("transfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n")),
+        ("an unknown coding", with("transfer-encoding: xchunked\r\n")),
+        ("HTTP/1.0", good.replace("HTTP/1.1", "HTTP/1.0")),
+        ("HTTP/0.9", "ok".to_owned()),
+        ("HTTP/2.0 in clear", good.replace("HTTP/1.1", "HTTP/2.0")),
+        ("an interim answer", format!("HTTP/1.1 100 Continue\r\n\r\n{good}")),
+        ("early hints", format!("HTTP/1.1 103 Early Hints\r\nlink: <x>\r\n\r\n{good}")),
+        ("a switch of protocols", format!("HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\n\r\n{good}")),
+        ("a body", format!("{good}{{}}")),
+        ("another answer", format!("{good}{good}")),
+        ("a folded header", with("x-folded: a\r\n b\r\n")),
+        ("a blank before the colon", with("content-length : 2\r\n")),
+        ("a header without a name", with(": 2\r\n")),
+        ("a NUL in the head", with("x-nul: a\0b\r\n")),
+        ("an unfinished head", good.trim_end().to_owned()),
+        ("a status of four digits", good.replace("200 OK", "2000 OK")),
+        ("a signed status", good.replace("200 OK", "+200 OK")),
+    ] {
+        let server = Server::saying(answer.clone()).await;
+        let answered = ask(server.url(), "claude").await;
+        assert!(answered.is_err(), "{what}: {answered:?}\n{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_success_that_does_not_look_like_mcpds_is_an_error() {
+    let json = "content-type: application/json\r\n";
+    let (etag, id) = ("etag: \"7\"\r\n", "mcpctl-request-id: 0197\r\n");
+    for good in [
+        format!("{json}{etag}{id}"),
+        format!("content-type: Application/JSON; charset=utf-8\r\n{id}etag: W/\"18446744073709551615\"\r\n"),
+    ] {
+        let server = Server::answering("200 OK", &good, "").await;
+        assert_eq!(ask(server.url(), "claude").await, Ok(200), "{good}");
+    }
+    for bad in [
+        String::new(),
+        format!("{etag}{id}"),
+        format!("{json}{id}"),
+        format!("{json}{etag}"),
+        format!("content-type: text/html\r\n{etag}{id}"),
+        format!("content-type: application/jsonx\r\n{etag}{id}"),
+        format!("{json}content-type: text/html\r\n{etag}{id}"),
+        format!("{json}{etag}etag: \"8\"\r\n{id}"),
+        format!("{json}etag: \"33a64df5\"\r\n{id}"),
+        format!("{json}etag: 7\r\n{id}"),
+        format!("{json}etag: \"\"\r\n{id}"),
+        format!("{json}etag: \"+7\"\r\n{id}"),
+        format!("{json}etag: \"99999999999999999999\"\r\n{id}"),
+        format!("{json}{etag}mcpctl-request-id: \r\n"),
+    ] {
+        for status in ["200 OK", "204 No Content"] {
+            if status.starts_with("204") && bad.contains(etag) && bad.ends_with(id) {
+                continue;
+            }
+            let server = Server::answering(status, &bad, "").await;
+            let answered = ask(server.url(), "claude").await;
+            assert!(answered.is_err(), "{status} {bad}: {answered:?}");
+        }
+    }
+    // A denial has no such marks to be believed.
+    let server = Server::answering("403 Forbidden", "", "").await;
+    assert_eq!(ask(server.url(), "claude").await, Ok(403));
+}
+
+#[tokio::test]
+async fn a_body_that_comes_later_is_seen() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url: Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let server = tokio::spawn(async move {
+        let (mut connection, _) = listener.accept().await.unwrap();
+        let _ = connection.read(&mut [0; 4096]).await;
+        let head = format!("HTTP/1.1 200 OK\r\n{MARKS}content-length: 2\r\n\r\n");
+        connection.write_all(head.as_bytes()).await.unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        let _ = connection.write_all(b"{}").await;
+        std::future::pending::<()>().await;
+    });
+    ask(url, "claude").await.unwrap_err();
+    server.abort();
 }
 
 #[tokio::test]
@@ -124,7 +223,7 @@ async fn a_name_never_reaches_into_another_path() {
 
 #[tokio::test]
 async fn a_base_path_is_kept() {
-    let server = Server::answering("200 OK", "", "").await;
+    let server = Server::answering("200 OK", MARKS, "").await;
     for base in ["mcpd", "mcpd/"] {
         ask(server.url().join(base).unwrap(), "claude").await.unwrap();
     }
@@ -145,7 +244,7 @@ fn an_address_that_would_swallow_the_path_is_refused() {
 
 #[tokio::test]
 async fn a_bearer_that_cannot_be_sent_is_an_error_without_the_bearer() {
-    let server = Server::answering("200 OK", "", "").await;
+    let server = Server::answering("200 OK", MARKS, "").await;
     let request = ProbeRequest { llm: "claude".to_owned(), bearer: Bearer::new("hunter2\r\nx: y") };
     let error = Probe::new(server.url()).unwrap().head(&request).await.unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
