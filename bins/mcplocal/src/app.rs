@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mcpctl_client::Probe;
 use mcpctl_engine::{Engine, EngineHost};
-use mcpctl_failover::{BreakerPolicy, FailoverRouter, ProviderRegistry};
+use mcpctl_failover::{AccessProbe, BreakerPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, Peer, Timeouts};
@@ -21,7 +21,7 @@ use crate::{
     breakers::Breakers,
     config::{Breaker, Config},
     identity::Identity,
-    journal::{Entry, Journal},
+    journal::{Entry, Journal, JournalError},
     providers::{self, Running},
 };
 
@@ -60,8 +60,8 @@ pub struct Runtime {
     pub config: Config,
     /// Local providers, and what they stand in for.
     pub registry: Arc<ProviderRegistry<Running>>,
-    /// Asks the centre, and lets providers stand in.
-    pub router: FailoverRouter<Probe>,
+    /// Asks the centre.
+    pub probe: Probe,
     /// Whether the centre is skipped.
     pub breakers: Arc<Breakers>,
 }
@@ -80,7 +80,6 @@ impl Runtime {
         let probe = Probe::new(config.server.clone())?;
         // After everything that can fail, because it begins what begins with the agent.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
-        let router = FailoverRouter::new(probe).also_on(config.failover.on.iter().copied());
         let Breaker { failures, open } = config.primary.breaker;
         let policy = BreakerPolicy { failures, open: open.0 };
         // What was learned of the centre stays, unless it is another one or the rules changed by which it was learned.
@@ -89,7 +88,12 @@ impl Runtime {
         };
         let kept = before.filter(same).map(|before| &before.breakers);
         let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
-        Ok(Self { config, registry, router, breakers })
+        Ok(Self { config, registry, probe, breakers })
+    }
+
+    /// Lets providers stand in, for one request, which asks the centre in its own way.
+    pub fn router<A: AccessProbe + Sync>(&self, probe: A) -> FailoverRouter<A> {
+        FailoverRouter::new(probe).also_on(self.config.failover.on.iter().copied())
     }
 
     /// Where requests to the centre go.
@@ -173,12 +177,17 @@ impl App {
     ///
     /// # Errors
     /// When the journal cannot be written; then nothing local may run.
-    pub fn record(&self, entry: Entry) -> std::io::Result<()> {
-        self.journal.record(&entry)?;
-        if matches!(entry, Entry::Failover { .. }) {
+    pub fn record(&self, entry: Entry) -> Result<(), JournalError> {
+        let entry = entry.bounded();
+        let recorded = self.journal.record(&entry).inspect_err(|error| {
+            let hint = "make room, or restart mcplocal to begin a new journal";
+            tracing::error!(%error, hint, "the journal cannot be written, so nothing runs locally");
+        });
+        // What was to be served and is not on record was not served.
+        if matches!(entry, Entry::Failover { .. }) && (recorded.is_ok() || entry.nothing_ran()) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
         }
-        Ok(())
+        recorded
     }
 
     /// The last failover, for the status.

@@ -1,17 +1,30 @@
-//! One breaker per central Llm, shared by all requests.
+//! One breaker per central Llm, shared by all requests, so it learns only from callers that the centre knows: a caller with a
+//! made-up bearer can neither open a breaker, nor close it, nor take the trial by which the primary is tried again.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
-use mcpctl_failover::{Admission, Breaker, BreakerPolicy, FailureClass, Verdict};
+use mcpctl_failover::{Admission, Bearer, Breaker, BreakerPolicy, FailureClass, Verdict};
+use mcpctl_secret::token::{self, TokenHash};
+
+/// Callers that are remembered as known, the latest of them.
+const MAX_KNOWN: usize = 256;
 
 /// The breakers of the primary.
 pub struct Breakers {
     policy: BreakerPolicy,
-    tracked: Mutex<HashMap<String, Tracked>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// One for each Llm that the configuration names.
+    tracked: HashMap<String, Tracked>,
+    /// Digests of bearers that the centre has accepted.
+    known: VecDeque<TokenHash>,
 }
 
 struct Tracked {
@@ -20,18 +33,21 @@ struct Tracked {
     last: Option<FailureClass>,
 }
 
-/// One request's place at the primary. Dropped without a word, nothing was learned.
+/// One request's place at the primary. Dropped unsettled, nothing was learned.
 pub struct Place {
     breakers: Arc<Breakers>,
     llm: String,
+    caller: TokenHash,
     admission: Admission,
+    /// A failure that counts once the centre has accepted the caller.
+    pending: Option<FailureClass>,
     settled: bool,
 }
 
 impl Breakers {
     /// Closed ones.
     pub fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, tracked: Mutex::default() }
+        Self { policy, state: Mutex::default() }
     }
 
     /// When they open, and for how long.
@@ -41,20 +57,34 @@ impl Breakers {
 
     /// Asks for a place at the primary for this Llm. Only for Llms that have a stand-in: the configuration bounds them,
     /// and for all others there is nothing to skip to.
-    pub fn admit(self: &Arc<Self>, llm: &str, now: Instant) -> Place {
+    pub fn admit(self: &Arc<Self>, llm: &str, bearer: &Bearer, now: Instant) -> Place {
+        let caller = token::hash(bearer.expose());
+        let mut state = self.lock();
+        let known = state.known.contains(&caller);
         let new = || Tracked { breaker: Breaker::new(self.policy), last: None };
-        let admission = self.lock().entry(llm.to_owned()).or_insert_with(new).breaker.admit(now);
-        Place { breakers: Arc::clone(self), llm: llm.to_owned(), admission, settled: false }
+        let tracked = state.tracked.entry(llm.to_owned()).or_insert_with(new);
+        let mut breaker = tracked.breaker.clone();
+        let admission = match breaker.admit(now) {
+            // A trial that a stranger takes teaches nothing, and would keep others from theirs.
+            Admission::Trial if !known => Admission::Open,
+            admission => {
+                tracked.breaker = breaker;
+                admission
+            }
+        };
+        let (breakers, llm) = (Arc::clone(self), llm.to_owned());
+        Place { breakers, llm, caller, admission, pending: None, settled: false }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<String, Tracked>> {
-        self.tracked.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Llms whose primary is resting, in order of name.
     pub fn open(&self, now: Instant) -> Vec<String> {
-        let all = self.lock();
-        let mut open: Vec<_> = all
+        let state = self.lock();
+        let mut open: Vec<_> = state
+            .tracked
             .iter()
             .filter(|(_, tracked)| tracked.breaker.is_open(now))
             .map(|(llm, _)| llm.clone())
@@ -72,25 +102,60 @@ impl Place {
 
     /// Why the primary last failed.
     pub fn last(&self) -> Option<FailureClass> {
-        self.breakers.lock().get(&self.llm).and_then(|tracked| tracked.last)
+        self.breakers.lock().tracked.get(&self.llm).and_then(|tracked| tracked.last)
     }
 
-    /// Tells what came of it: `None` is success.
-    pub fn settle(mut self, failure: Option<FailureClass>, now: Instant) {
-        let verdict = match failure {
-            None => Verdict::Success,
-            Some(class) if class.trips_breaker() => Verdict::Failure,
-            Some(FailureClass::Cancelled) => Verdict::Nothing,
-            // The primary worked; the caller was to blame, or the centre said no.
-            Some(_) => Verdict::Success,
-        };
-        self.record(verdict, failure, now);
+    /// What came of asking the primary: `None` is success. A failure of a caller who is not known counts once the centre
+    /// has accepted that caller.
+    pub fn settle(&mut self, failure: Option<FailureClass>, now: Instant) {
+        let known = self.breakers.lock().known.contains(&self.caller);
+        match failure {
+            None => {
+                self.remember();
+                self.record(Verdict::Success, None, now);
+            }
+            Some(class) if class.trips_breaker() && known => self.record(Verdict::Failure, failure, now),
+            Some(class) if class.trips_breaker() => self.pending = Some(class),
+            Some(FailureClass::Denied) => {
+                self.forget();
+                self.record(Verdict::Nothing, None, now);
+            }
+            Some(FailureClass::Cancelled | FailureClass::Quota) => self.record(Verdict::Nothing, None, now),
+            // The primary worked; the caller was to blame.
+            Some(_) => {
+                let verdict = if known { Verdict::Success } else { Verdict::Nothing };
+                self.record(verdict, None, now);
+            }
+        }
+    }
+
+    /// The centre accepts the caller.
+    pub fn vouch(&mut self, now: Instant) {
+        self.remember();
+        if let Some(class) = self.pending.take() {
+            self.record(Verdict::Failure, Some(class), now);
+        }
+    }
+
+    fn remember(&self) {
+        let mut state = self.breakers.lock();
+        if !state.known.contains(&self.caller) {
+            state.known.push_back(self.caller);
+            let surplus = state.known.len().saturating_sub(MAX_KNOWN);
+            state.known.drain(..surplus);
+        }
+    }
+
+    fn forget(&self) {
+        self.breakers.lock().known.retain(|known| *known != self.caller);
     }
 
     fn record(&mut self, verdict: Verdict, failure: Option<FailureClass>, now: Instant) {
-        self.settled = true;
-        let mut all = self.breakers.lock();
-        if let Some(tracked) = all.get_mut(&self.llm) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let mut state = self.breakers.lock();
+        if let Some(tracked) = state.tracked.get_mut(&self.llm) {
             tracked.breaker.record(self.admission, verdict, now);
             if verdict == Verdict::Failure {
                 tracked.last = failure;
@@ -101,9 +166,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if !self.settled {
-            self.record(Verdict::Nothing, None, Instant::now());
-        }
+        self.record(Verdict::Nothing, None, Instant::now());
     }
 }
 
@@ -114,25 +177,38 @@ mod tests {
     use super::*;
 
     const POLICY: BreakerPolicy = BreakerPolicy { failures: 2, open: Duration::from_secs(10) };
+    const DOWN: Option<FailureClass> = Some(FailureClass::Connect);
+
+    fn alice() -> Bearer {
+        Bearer::new("alice's")
+    }
+
+    fn opened(llm: &str, now: Instant) -> Arc<Breakers> {
+        let breakers = Arc::new(Breakers::new(POLICY));
+        for _ in 0..2 {
+            let mut place = breakers.admit(llm, &alice(), now);
+            place.settle(DOWN, now);
+            place.vouch(now);
+        }
+        breakers
+    }
 
     #[test]
     fn each_llm_has_its_own_and_dropped_trials_free_their_place() {
-        let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
-        for _ in 0..2 {
-            breakers.admit("claude", now).settle(Some(FailureClass::Connect), now);
-        }
-        let place = breakers.admit("claude", now);
+        let now = Instant::now();
+        let breakers = opened("claude", now);
+        let place = breakers.admit("claude", &alice(), now);
         assert!(place.is_open());
         assert_eq!(place.last(), Some(FailureClass::Connect));
-        assert!(!breakers.admit("gpt", now).is_open());
+        assert!(!breakers.admit("gpt", &alice(), now).is_open());
         assert_eq!(breakers.open(now), ["claude"]);
 
         let later = now + Duration::from_secs(11);
-        let trial = breakers.admit("claude", later);
+        let trial = breakers.admit("claude", &alice(), later);
         assert!(!trial.is_open());
-        assert!(breakers.admit("claude", later).is_open(), "one trial at a time");
+        assert!(breakers.admit("claude", &alice(), later).is_open(), "one trial at a time");
         drop(trial);
-        let again = breakers.admit("claude", Instant::now() + Duration::from_secs(20));
+        let again = breakers.admit("claude", &alice(), Instant::now() + Duration::from_secs(20));
         assert!(!again.is_open());
     }
 
@@ -140,8 +216,42 @@ mod tests {
     fn a_denial_does_not_speak_against_the_primary() {
         let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
         for _ in 0..5 {
-            breakers.admit("claude", now).settle(Some(FailureClass::Denied), now);
+            breakers.admit("claude", &alice(), now).settle(Some(FailureClass::Denied), now);
         }
-        assert!(!breakers.admit("claude", now).is_open());
+        assert!(!breakers.admit("claude", &alice(), now).is_open());
+    }
+
+    #[test]
+    fn callers_the_centre_does_not_know_teach_a_breaker_nothing() {
+        let now = Instant::now();
+        let breakers = Arc::new(Breakers::new(POLICY));
+        let stranger = |number: usize| Bearer::new(format!("made up {number}"));
+        for number in 0..1000 {
+            breakers.admit("claude", &stranger(number), now).settle(DOWN, now);
+        }
+        assert!(!breakers.admit("claude", &alice(), now).is_open(), "strangers opened it");
+        assert!(breakers.lock().known.is_empty() && breakers.lock().tracked.len() == 1);
+
+        let breakers = opened("claude", now);
+        let later = now + Duration::from_secs(11);
+        let mut held = breakers.admit("claude", &stranger(0), later);
+        assert!(held.is_open(), "a stranger took the trial");
+        assert!(!breakers.admit("claude", &alice(), later).is_open(), "the trial is there for others");
+        for class in [FailureClass::Denied, FailureClass::Rejected, FailureClass::Quota] {
+            held.settle(Some(class), later);
+        }
+        drop(held);
+        let trial = breakers.admit("claude", &alice(), later);
+        assert!(breakers.admit("claude", &alice(), later).is_open(), "strangers closed it");
+        drop(trial);
+    }
+
+    #[test]
+    fn only_the_latest_callers_are_remembered() {
+        let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
+        for number in 0..MAX_KNOWN + 10 {
+            breakers.admit("claude", &Bearer::new(number.to_string()), now).settle(None, now);
+        }
+        assert_eq!(breakers.lock().known.len(), MAX_KNOWN);
     }
 }

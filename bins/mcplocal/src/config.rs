@@ -1,5 +1,6 @@
 //! `mcplocal.yaml`: what the agent talks to and what it may fall back to. Unknown keys are errors with their place.
 
+mod limits;
 mod provider;
 pub mod watch;
 
@@ -16,6 +17,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
 
+pub use limits::{JournalLimits, Limits};
 pub use provider::{ManagedKind, Prewarm, Provider, ProviderKind, Swap};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
@@ -39,14 +41,6 @@ pub struct Config {
     pub allowed_origins: Vec<Origin>,
     /// What bounds the work that callers can cause.
     pub limits: Limits,
-}
-
-/// What bounds the work that callers can cause, one group per concern as in mcpd's configuration.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Limits {
-    /// Connections and bodies.
-    pub http: mcpctl_server::Limits,
 }
 
 /// Patience with the centre: longer than the centre's own, which has its retries to go through.

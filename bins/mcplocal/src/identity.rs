@@ -23,6 +23,8 @@ pub struct Caller {
     pub bearer: Bearer,
     /// Whether it is this machine's user, who may use its own providers without the centre.
     pub local: bool,
+    /// The name of that user, or of the context where no user is known.
+    pub user: Option<String>,
 }
 
 /// Why there is no caller.
@@ -97,7 +99,7 @@ impl Identity {
         if presented.starts_with(Prefix::Mcpd.as_str()) {
             // Only mcpd can tell whether it is known; the checksum is all that can be told here.
             token::verify_shape(Prefix::Mcpd, presented).map_err(|_| Unknown::Invalid)?;
-            return Ok(Caller { bearer: Bearer::new(presented), local: false });
+            return Ok(Caller { bearer: Bearer::new(presented), local: false, user: None });
         }
         self.check_local(presented)?;
         self.signed_in(server)
@@ -131,9 +133,10 @@ impl Identity {
             tracing::warn!(%error, "the signed-in user cannot be read");
             signed_out()
         })?;
-        let token = contexts.signed_in_at(server).and_then(|context| context.token.as_ref());
-        let bearer = Bearer::new(token.ok_or_else(signed_out)?.expose());
-        Ok(Caller { bearer, local: true })
+        let context = contexts.signed_in_at(server).ok_or_else(signed_out)?;
+        let token = context.token.as_ref().ok_or_else(signed_out)?;
+        let user = context.user.clone().unwrap_or_else(|| context.name.clone());
+        Ok(Caller { bearer: Bearer::new(token.expose()), local: true, user: Some(user) })
     }
 }
 

@@ -1,97 +1,155 @@
-//! What the agent did in the centre's place, one JSON object per line. Written before the first local byte goes out, so
-//! that it survives whatever happens next (INVARIANT 14).
+//! What the agent did in the centre's place, one JSON object per line. A line is written before the prompt goes to a local
+//! model, so that the record survives whatever happens next (INVARIANT 14). Where no line can be written, nothing runs
+//! locally: a journal that was deleted, replaced, shortened or made read-only denies until the agent starts again.
+
+mod entry;
+mod file;
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
-    path::{Path, PathBuf},
+    io,
+    path::Path,
     sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
-use serde::Serialize;
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
 
-/// Size at which a new file is begun; the one before is kept as `journal.jsonl.1`.
-const ROTATE_AT: u64 = 16 << 20;
+pub use entry::{Entry, MAX_REASON, Outcome, who};
+use file::JournalFile;
 
-/// A line of the journal.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "camelCase", tag = "event")]
-pub enum Entry {
-    /// A primary failed, and a local provider was to take over.
-    #[serde(rename_all = "camelCase")]
-    Failover {
-        /// When.
-        at: Timestamp,
-        /// The request.
-        request: String,
-        /// The central Llm.
-        llm: String,
-        /// The local provider.
-        provider: String,
-        /// Why the primary did not answer.
-        class: Option<String>,
-        /// What the centre said, in order.
-        access: Vec<&'static str>,
-        /// `served`, `refused` or `failed`.
-        outcome: &'static str,
-        /// Why it failed, where it did.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        reason: Option<String>,
-    },
-    /// A local answer ended.
-    #[serde(rename_all = "camelCase")]
-    Ended {
-        /// When.
-        at: Timestamp,
-        /// The request.
-        request: String,
-        /// `ok`, or the class of failure.
-        outcome: &'static str,
-        /// The model that answered, as it calls itself.
-        model: Option<String>,
-        /// Tokens read.
-        input_tokens: u64,
-        /// Tokens written.
-        output_tokens: u64,
-    },
+use crate::config::JournalLimits;
+
+/// The interval over which refusals are counted.
+const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why nothing can be recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum JournalError {
+    /// There is no file at its path any more.
+    #[error("it was deleted while the agent ran")]
+    Deleted,
+    /// Another file is at its path.
+    #[error("another file was put in its place while the agent ran")]
+    Replaced,
+    /// It holds less than was written.
+    #[error("lines were removed from it while the agent ran")]
+    Shortened,
+    /// Its mode forbids writing.
+    #[error("it is read-only")]
+    ReadOnly,
+    /// Another user could change it.
+    #[error("it belongs to another user, or others may write to it")]
+    NotPrivate,
+    /// It is no regular file.
+    #[error("it is not a regular file")]
+    NotRegular,
+    /// The file system refused.
+    #[error("{0}")]
+    Io(#[from] io::Error),
 }
 
-/// Appends lines to a file.
+/// Appends lines to a file of the state directory.
 pub struct Journal {
-    path: PathBuf,
-    file: Mutex<File>,
+    limits: JournalLimits,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: JournalFile,
+    refusals: Refusals,
+}
+
+/// Counts refusals, which any caller with a made-up bearer can cause: unbounded, they would push the lines of what did run
+/// out of the journal.
+struct Refusals {
+    since: Instant,
+    written: u32,
+    omitted: u64,
 }
 
 impl Journal {
-    /// Opens the journal of a state directory.
+    /// Opens the journal of a state directory, and removes a last line that was not written in full.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn open(state_dir: &Path) -> io::Result<Self> {
-        let path = state_dir.join("journal.jsonl");
-        let file = Mutex::new(append(&path)?);
-        Ok(Self { path, file })
+    /// When it cannot be written, or when another user could change it.
+    pub fn open(state_dir: &Path, limits: JournalLimits) -> Result<Self, JournalError> {
+        let max_file = limits.max_size.0 / 2;
+        let file = JournalFile::open(&state_dir.join("journal.jsonl"), max_file)?;
+        let refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
+        Ok(Self { limits, state: Mutex::new(State { file, refusals }) })
     }
 
-    /// Appends an entry; when this returns, the end of the agent does not undo it.
+    /// Appends an entry; when this returns, the end of the agent does not undo it. Refusals beyond the limit are counted
+    /// instead, and the count is written once their minute is over.
     ///
     /// # Errors
-    /// When it cannot be written.
-    pub fn record(&self, entry: &Entry) -> io::Result<()> {
-        let mut line = serde_json::to_vec(entry)?;
-        line.push(b'\n');
-        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        if file.metadata()?.len() > ROTATE_AT {
-            std::fs::rename(&self.path, self.path.with_extension("jsonl.1"))?;
-            *file = append(&self.path)?;
+    /// When it cannot be written; then nothing local may run.
+    pub fn record(&self, entry: &Entry) -> Result<(), JournalError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let State { file, refusals } = &mut *state;
+        if refusals.since.elapsed() >= REFUSAL_INTERVAL {
+            if refusals.omitted > 0 {
+                file.append(&Entry::Omitted { at: Timestamp::now(), refusals: refusals.omitted })?;
+            }
+            *refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
         }
-        // One write of a whole line: lines do not mix, and none is left by halves.
-        file.write_all(&line)
+        if entry.is_refusal() {
+            if refusals.written >= self.limits.refusals_per_minute {
+                refusals.omitted += 1;
+                return Ok(());
+            }
+            refusals.written += 1;
+        }
+        file.append(entry)
     }
 }
 
-fn append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path)
+/// Makes a write beyond a limit on file sizes an error of that write: by default it ends the process.
+///
+/// # Errors
+/// When the signal cannot be handled.
+pub fn handle_size_limit() -> io::Result<()> {
+    signal(SignalKind::from_raw(Signal::SIGXFSZ as i32)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(number: usize) -> Entry {
+        Entry::Failover {
+            at: Timestamp::now(),
+            request: number.to_string(),
+            who: "bearer:1".to_owned(),
+            llm: "claude".to_owned(),
+            provider: "desk".to_owned(),
+            class: None,
+            access: vec!["forbidden"],
+            outcome: Outcome::Refused,
+            reason: None,
+        }
+    }
+
+    fn lines(dir: &Path) -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(dir.join("journal.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn refusals_beyond_the_limit_are_summed() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = JournalLimits { refusals_per_minute: 3, ..JournalLimits::default() };
+        let journal = Journal::open(dir.path(), limits).unwrap();
+        (0..10).for_each(|number| journal.record(&refusal(number)).unwrap());
+        assert_eq!(lines(dir.path()).len(), 3);
+        journal.state.lock().unwrap().refusals.since = Instant::now() - REFUSAL_INTERVAL;
+        journal.record(&refusal(11)).unwrap();
+        let lines = lines(dir.path());
+        assert_eq!(
+            (lines.len(), &lines[3]["event"], &lines[3]["refusals"]),
+            (5, &"omitted".into(), &7.into())
+        );
+    }
 }

@@ -133,7 +133,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
     let identity = Identity::load(&state_dir, contexts)?;
-    let journal = Journal::open(&state_dir)
+    journal::handle_size_limit()?;
+    let journal = Journal::open(&state_dir, config.limits.journal)
         .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
     tracing::warn!("no proof key of mcpd is pinned: probes go by their status alone");

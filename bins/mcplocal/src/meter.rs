@@ -68,7 +68,8 @@ impl Meter {
             .map(|ended| (ended.tokens, ended.took))
             .chain(running.map(|running| (running.pieces, running.took())));
         let (tokens, took) = all.fold((0, Duration::ZERO), |(tokens, took), (more, longer)| {
-            (tokens + more, took.saturating_add(longer))
+            // What a server counts may be anything.
+            (u64::saturating_add(tokens, more), took.saturating_add(longer))
         });
         #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
         let rate = tokens as f64 / took.as_secs_f64();

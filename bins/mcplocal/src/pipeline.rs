@@ -3,9 +3,10 @@
 mod account;
 mod answer;
 mod waiting;
+mod witness;
 
 use std::{
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, OnceLock},
     time::Instant,
 };
 
@@ -14,7 +15,8 @@ use axum::{
     response::Response,
 };
 use bytes::Bytes;
-use mcpctl_api::ErrorKind;
+use jiff::Timestamp;
+use mcpctl_api::{ErrorKind, visible::short};
 use mcpctl_dialect::openai::request::{self, Fields, RequestError};
 use mcpctl_engine::{Engine, EngineGuard};
 use mcpctl_failover::{
@@ -26,18 +28,23 @@ use tokio::sync::watch;
 
 use crate::{
     app::{App, Runtime},
-    breakers::Place,
     capabilities::{CONTEXT_LENGTH, Needs},
     http::error::LocalHttpError,
     identity::Caller,
+    journal::{Entry, Outcome, who},
     meter::Measured,
     prewarm::{self, Trouble},
     providers::{NotReady, Ready, Running},
 };
+use account::Recorded;
 use waiting::Cold;
+use witness::{Witness, WitnessedProbe};
 
 /// Before a provider's name, it asks for that provider itself, without the centre.
 pub const OWN: &str = "local/";
+
+/// Bytes of the model that a request may name: more than any Llm or provider is called by.
+const MAX_MODEL: usize = 256;
 
 /// A centre that has not answered within this share of the time that it has is in trouble, though it may yet answer: one
 /// in so many. The stand-in has the rest of the time to become ready.
@@ -90,7 +97,13 @@ pub async fn run(
         None => body,
     };
     let fields = Fields::read(&body).map_err(|error| malformed(&error))?;
-    let llm = fields.require_model().map_err(|error| malformed(&error))?.to_owned();
+    let llm = fields.require_model().map_err(|error| malformed(&error))?;
+    if llm.len() > MAX_MODEL {
+        // Before it is copied, repeated or looked up.
+        let message = format!("`model` has {} bytes, and no Llm's name has more than {MAX_MODEL}", llm.len());
+        return Err(LocalHttpError::invalid("model", message));
+    }
+    let llm = llm.to_owned();
     let needs = Needs::of(operation, &fields);
     let (cold, starting) = watch::channel(None);
     let incoming = Incoming {
@@ -113,16 +126,16 @@ pub async fn run(
 
 async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Response, LocalHttpError> {
     let Incoming { app, runtime, request, include_usage, .. } = incoming;
+    let who = who(caller.user.as_deref(), &caller.bearer);
     let stand_in = runtime.registry.failover_for(llm).is_some();
-    let place = stand_in.then(|| runtime.breakers.admit(llm, Instant::now()));
-    let breaker_open = place.as_ref().is_some_and(Place::is_open);
-    let skipped = place.as_ref().and_then(Place::last);
-    let place = Mutex::new(place);
+    let place = stand_in.then(|| runtime.breakers.admit(llm, &caller.bearer, Instant::now()));
+    let witness = Witness::new(place);
+    let (breaker_open, skipped) = (witness.breaker_open(), witness.last_failure());
     let target = runtime.primary(SecretString::from(caller.bearer.expose()));
     let trouble = Trouble::watch(app, runtime, llm, &caller.bearer);
     let failover = FailoverCall { llm: llm.to_owned(), bearer: caller.bearer, breaker_open };
     let failed = OnceLock::new();
-    let (target, trouble_seen, failure, place) = (&target, trouble.as_ref(), &failed, &place);
+    let (target, trouble_seen, failure, seen) = (&target, trouble.as_ref(), &failed, &witness);
     let primary = move || async move {
         let reply = ask_primary(&app.client, target, request, trouble_seen).await;
         let class = reply.as_ref().err().map(|error| error.class);
@@ -130,16 +143,15 @@ async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Respo
             let _ = failure.set(class);
         }
         // Now, and not when a stand-in has answered: that may take minutes, and others wait for what was learned.
-        if let Some(place) = place.lock().unwrap_or_else(PoisonError::into_inner).take() {
-            place.settle(class, Instant::now());
-        }
+        seen.primary_ended(class);
         reply
     };
-    let local = LocalRun { incoming, llm, failed: &failed };
-    let Run { result, trail } = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
+    let local = LocalRun { incoming, llm, who: &who, failed: &failed, skipped, witness: &witness };
+    let router = runtime.router(WitnessedProbe { probe: &runtime.probe, witness: &witness });
+    let Run { result, trail } = router.run(&runtime.registry, &failover, primary, &local).await;
 
     let class = trail.primary.or(skipped);
-    account::account(app, llm, &trail, class, &result)?;
+    account::account(app, llm, &who, &trail, class, &result);
     let local_error = trail.local_error.as_ref();
     Ok(match result {
         Err(failure) => match (local_error.map(|error| error.cause), &trail.provider) {
@@ -188,7 +200,11 @@ async fn ask_primary(
 struct LocalRun<'a> {
     incoming: &'a Incoming,
     llm: &'a str,
+    who: &'a str,
     failed: &'a OnceLock<FailureClass>,
+    /// Why the primary failed before, where the breaker skipped it.
+    skipped: Option<FailureClass>,
+    witness: &'a Witness,
 }
 
 impl Local<Running, Reply> for LocalRun<'_> {
@@ -205,9 +221,28 @@ impl Local<Running, Reply> for LocalRun<'_> {
     }
 
     async fn run(&self, _: &Running, ready: Ready, _grant: AccessGrant) -> Result<Reply, LocalError> {
-        let provider = &ready.running.provider.name;
+        let provider = ready.running.provider.name.clone();
         tracing::info!(llm = self.llm, %provider, "allowed: a local provider stands in");
-        ask_local(self.incoming, ready).await.map_err(|failure| local_error(&failure))
+        let request = mcpctl_server::request_id();
+        let entry = Entry::Failover {
+            at: Timestamp::now(),
+            request: request.clone(),
+            who: self.who.to_owned(),
+            llm: self.llm.to_owned(),
+            provider: provider.to_string(),
+            class: self.failed.get().copied().or(self.skipped).map(FailureClass::as_str),
+            access: self.witness.access(),
+            outcome: Outcome::Served,
+            reason: None,
+        };
+        // INVARIANT 14: on record before the prompt goes there, or not at all.
+        let recorded = Recorded::before(&self.incoming.app, request, entry).map_err(|error| LocalError {
+            cause: LocalCause::NotRecorded,
+            reason: format!("the journal cannot be written: {error}"),
+        })?;
+        let answered = ask_local(self.incoming, ready).await;
+        recorded.answered();
+        answered.map_err(|failure| local_error(&failure))
     }
 }
 
@@ -277,7 +312,7 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
             StatusCode::FORBIDDEN,
             ErrorKind::PermissionError,
             "local_key_needed",
-            format!("`{OWN}{provider}` is for this machine's user"),
+            format!("`{OWN}{}` is for this machine's user", short(provider, MAX_MODEL)),
         )
         .hint("use the key that `mcpctl local env` prints"));
     }
@@ -286,7 +321,7 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
             StatusCode::NOT_FOUND,
             ErrorKind::NotFoundError,
             "no_such_provider",
-            format!("there is no local provider `{provider}`"),
+            format!("there is no local provider `{}`", short(provider, MAX_MODEL)),
         )
         .hint("`mcpctl local status` lists them"));
     };
@@ -295,7 +330,19 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
         Ok(ready) => ready,
         Err(error) => return Ok(answer::own_error(provider, &error)),
     };
-    Ok(match ask_local(incoming, ready).await {
+    let request = mcpctl_server::request_id();
+    let entry = Entry::Own {
+        at: Timestamp::now(),
+        request: request.clone(),
+        who: who(caller.user.as_deref(), &caller.bearer),
+        provider: provider.to_owned(),
+    };
+    // INVARIANT 14, as for what stands in for the centre.
+    let recorded =
+        Recorded::before(&incoming.app, request, entry).map_err(|_| LocalHttpError::no_journal())?;
+    let answered = ask_local(incoming, ready).await;
+    recorded.answered();
+    Ok(match answered {
         Ok(reply) => answer::served_locally(&incoming.app, reply, provider, !incoming.include_usage),
         Err(failure) => answer::own_refusal(provider, &failure)
             .unwrap_or_else(|| answer::own_error(provider, &local_error(&failure))),

@@ -4,7 +4,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -24,6 +24,9 @@ const TRY_AGAIN: Duration = Duration::from_secs(30);
 
 /// How long a start that nobody else waits for may take; it ends by itself before that.
 const PATIENCE: Duration = Duration::from_secs(3600);
+
+/// Questions to the centre that go on at a time for one provider: any caller can cause one, and it outlives the request.
+const MAX_CHECKS: usize = 8;
 
 /// What a request knows of the primary, kept for the moment in which that shows trouble.
 #[derive(Clone)]
@@ -50,10 +53,14 @@ impl Trouble {
     /// has said that this caller may use it. Nothing of the request goes there.
     pub fn shown(&self, how: &'static str) {
         let Some((name, running)) = self.runtime.registry.failover_for(&self.llm) else { return };
-        let Some(begun) = running.warming.begin(running) else { return };
+        if !running.warming.is_needed(running) {
+            return;
+        }
+        let Some(check) = running.warming.check() else { return };
         let (this, name, running) = (self.clone(), name.to_owned(), running.clone());
         tokio::spawn(async move {
-            let access = this.runtime.router.check_access(&this.llm, &this.bearer).await;
+            let access =
+                this.runtime.router(this.runtime.probe.clone()).check_access(&this.llm, &this.bearer).await;
             this.app.metrics.probe(access.as_str());
             tracing::info!(
                 llm = this.llm,
@@ -62,7 +69,11 @@ impl Trouble {
                 access = access.as_str(),
                 "the primary shows trouble"
             );
-            if access == Access::Allowed {
+            drop(check);
+            // Only now: a caller who is not allowed keeps no other from having it started.
+            if access == Access::Allowed
+                && let Some(begun) = running.warming.begin(&running)
+            {
                 make_ready(begun, running).await;
             }
         });
@@ -87,25 +98,51 @@ async fn make_ready(_begun: Begun, running: Running) {
 
 /// At most one start ahead of need at a time, for each provider.
 #[derive(Clone, Default)]
-pub struct Warming(Arc<AtomicBool>);
+pub struct Warming(Arc<WarmingState>);
 
-/// Held while one goes on.
-struct Begun(Arc<AtomicBool>);
+#[derive(Default)]
+struct WarmingState {
+    /// Whether a start goes on.
+    begun: AtomicBool,
+    /// How many questions to the centre go on.
+    checks: AtomicUsize,
+}
+
+/// Held while a start goes on.
+struct Begun(Arc<WarmingState>);
+
+/// Held while the centre is asked.
+struct Check(Arc<WarmingState>);
 
 impl Warming {
     /// A ready engine is left alone, so that nobody's place in its queue is taken for nothing.
     fn begin(&self, running: &Running) -> Option<Begun> {
-        let engine = running.engine.as_ref()?;
-        if engine.progress().borrow().state == EngineState::Ready {
-            return None;
-        }
-        (!self.0.swap(true, Ordering::AcqRel)).then(|| Begun(Arc::clone(&self.0)))
+        let needed = self.is_needed(running) && !self.0.begun.swap(true, Ordering::AcqRel);
+        needed.then(|| Begun(Arc::clone(&self.0)))
+    }
+
+    fn is_needed(&self, running: &Running) -> bool {
+        let ready = |engine: &Engine| engine.progress().borrow().state == EngineState::Ready;
+        let stopped = running.engine.as_ref().is_some_and(|engine| !ready(engine));
+        stopped && !self.0.begun.load(Ordering::Acquire)
+    }
+
+    fn check(&self) -> Option<Check> {
+        let check = Check(Arc::clone(&self.0));
+        // Dropped where there is no room, it takes itself off again.
+        (self.0.checks.fetch_add(1, Ordering::AcqRel) < MAX_CHECKS).then_some(check)
     }
 }
 
 impl Drop for Begun {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        self.0.begun.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Check {
+    fn drop(&mut self) {
+        self.0.checks.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -138,5 +175,20 @@ pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
         if progress.wait_for(wanted).await.is_err() {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_to_the_centre_have_a_bound() {
+        let warming = Warming::default();
+        let held: Vec<_> = (0..MAX_CHECKS * 2).map(|_| warming.check()).collect();
+        assert_eq!(held.iter().flatten().count(), MAX_CHECKS);
+        assert!(warming.check().is_none());
+        drop(held);
+        assert!(warming.check().is_some() && warming.0.checks.load(Ordering::Acquire) == 0);
     }
 }

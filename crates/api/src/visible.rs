@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn what_people_write_stays_as_it_is() {
-        for text in ["lines\n\tand tabs", "Umläute, 你好, العربية, 🦀, ❤\u{fe0f}", "\\u001b", ""] {
+        for text in ["lines\n\tand tabs", "Umläute, 你好, العربية, 🦀, ❤\u{fe0f}", "\\u001b", ""]
+        {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text), "{text:?}");
         }
     }

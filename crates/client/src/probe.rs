@@ -76,8 +76,9 @@ impl Probe {
     fn request(&self, asked: &ProbeRequest) -> Result<(Uri, Request<Empty<Bytes>>), ProbeError> {
         let failed = |error: http::Error| ProbeError(format!("the request of the probe: {error}"));
         let base = self.server.as_str().trim_end_matches('/');
-        let uri: Uri =
-            format!("{base}{}", asked.path()).parse().map_err(|error: http::uri::InvalidUri| failed(error.into()))?;
+        let uri: Uri = format!("{base}{}", asked.path())
+            .parse()
+            .map_err(|error: http::uri::InvalidUri| failed(error.into()))?;
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", asked.bearer.expose()))
             .map_err(|_| ProbeError("the credential cannot be sent".to_owned()))?;
         bearer.set_sensitive(true);
@@ -148,7 +149,10 @@ async fn nothing_follows(
         true
     };
     match more {
-        true => Err(shape::not_mcpd(&format!("something follows its answer with status {}", head.status.as_u16()))),
+        true => Err(shape::not_mcpd(&format!(
+            "something follows its answer with status {}",
+            head.status.as_u16()
+        ))),
         false => Ok(()),
     }
 }

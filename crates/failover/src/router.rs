@@ -56,6 +56,8 @@ pub enum LocalCause {
         /// When there may be room.
         retry_after: Duration,
     },
+    /// What it does could not be recorded, so it was not asked.
+    NotRecorded,
     /// The request needs something that its model cannot do, in one word, such as `tools`.
     Lacks(&'static str),
 }

@@ -41,7 +41,7 @@ impl LocalHttpError {
     pub fn no_journal() -> Self {
         let message = "the agent's journal cannot be written, so nothing may run locally";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "no_journal", message)
-            .hint("look for free space and the rights of the state directory")
+            .hint("the log of mcplocal says why; make room, or restart it to begin a new journal")
     }
 
     /// Adds the next step.

@@ -76,21 +76,20 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
         if let (Outcome::Completed, Some(measured)) = (ending.outcome, &measured) {
             measured.ended(usage.output_tokens);
         }
-        let entry = Entry::Ended {
+        let outcome = match ending.outcome {
+            Outcome::Completed => "ok",
+            Outcome::Broken(class) => class.as_str(),
+            Outcome::Cancelled => FailureClass::Cancelled.as_str(),
+        };
+        // That it ran is on record; where its end cannot be, the log says so.
+        let _ = app.record(Entry::Ended {
             at: Timestamp::now(),
             request,
-            outcome: match ending.outcome {
-                Outcome::Completed => "ok",
-                Outcome::Broken(class) => class.as_str(),
-                Outcome::Cancelled => FailureClass::Cancelled.as_str(),
-            },
+            outcome,
             model: ending.model,
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
-        };
-        if let Err(error) = app.record(entry) {
-            tracing::error!(%error, "the journal cannot be written");
-        }
+        });
     };
     let response = match answer {
         Answer::Whole(whole) => {
@@ -109,8 +108,8 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
     served_by(response, provider)
 }
 
-/// INVARIANT 3: the primary's own error: status, body and headers as they came. Where nothing came, words of ours. A
-/// caller who was allowed learns from a header why nobody stood in.
+/// INVARIANT 3: the primary's own error: status, body and those headers that may pass, as they came. Where nothing came,
+/// or what mcpd never sends, words of ours. A caller who was allowed learns from a header why nobody stood in.
 pub(super) fn primary_error(failure: &Failure, local: Option<&LocalError>) -> Response {
     let mut response = match failure.status.filter(|status| !status.is_success()) {
         Some(status) => with_headers((status, failure.body.clone()).into_response(), &failure.headers),
@@ -142,6 +141,7 @@ fn no_answer(class: FailureClass) -> Response {
 fn reason(error: &LocalError) -> String {
     match error.cause {
         LocalCause::Failed => "local_failed".to_owned(),
+        LocalCause::NotRecorded => "no_journal".to_owned(),
         LocalCause::Busy { .. } => "busy".to_owned(),
         LocalCause::Lacks(word) => format!("lacks_{word}"),
     }
@@ -175,6 +175,7 @@ pub(super) fn own_error(provider: &str, error: &LocalError) -> Response {
         )
         .hint("where it does not, say so in `capabilities` or the context's length of the provider")
         .into_response(),
+        LocalCause::NotRecorded => LocalHttpError::no_journal().into_response(),
         LocalCause::Failed => LocalHttpError::new(
             StatusCode::BAD_GATEWAY,
             ErrorKind::UpstreamError,

@@ -69,7 +69,8 @@ fn marks(headers: &HeaderMap) -> Result<(), ProbeError> {
     // A proxy that recodes what passes makes it a weak one.
     let revision = etag.strip_prefix("W/").unwrap_or(etag);
     let revision = revision.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
+    let is_number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u64>().is_ok();
     if !revision.is_some_and(is_number) {
         return Err(not_mcpd("it has no revision as `ETag`"));
     }

@@ -1,0 +1,78 @@
+//! What bounds the work that callers can cause: the key `limits`, one group per concern as in mcpd's configuration. What is
+//! left out has its safe default.
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+
+use super::provider::Memory;
+
+/// Smallest bound of the journal: room for a few hundred lines.
+const MIN_JOURNAL: Memory = Memory(64 << 10);
+/// Largest bound of the journal.
+const MAX_JOURNAL: Memory = Memory(64 << 30);
+/// Most refusals a minute that may have lines of their own.
+const MAX_REFUSALS: u32 = 10_000;
+
+/// Every limit.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Limits {
+    /// Connections and bodies.
+    pub http: mcpctl_server::Limits,
+    /// The record of what ran locally.
+    pub journal: JournalLimits,
+}
+
+/// How much the journal holds. Taken at the start of the agent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct JournalLimits {
+    /// Bytes of both files together; beyond it the oldest lines are dropped.
+    #[serde(deserialize_with = "max_size")]
+    pub max_size: Memory,
+    /// Refusals with a line of their own, per minute; the others are summed in one line.
+    #[serde(deserialize_with = "refusals")]
+    pub refusals_per_minute: u32,
+}
+
+impl Default for JournalLimits {
+    fn default() -> Self {
+        Self { max_size: Memory(32 << 20), refusals_per_minute: 60 }
+    }
+}
+
+/// INVARIANT 15: no limit is zero or absurd.
+fn max_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Memory, D::Error> {
+    let size = Memory::deserialize(deserializer)?;
+    match (MIN_JOURNAL..=MAX_JOURNAL).contains(&size) {
+        true => Ok(size),
+        false => Err(D::Error::custom(format!("`{size}` is not between {MIN_JOURNAL} and {MAX_JOURNAL}"))),
+    }
+}
+
+fn refusals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let count = u32::deserialize(deserializer)?;
+    match (1..=MAX_REFUSALS).contains(&count) {
+        true => Ok(count),
+        false => Err(D::Error::custom(format!("`{count}` is not between 1 and {MAX_REFUSALS}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Config;
+
+    #[test]
+    fn wrong_limits_of_the_journal_are_errors_with_their_place() {
+        for (limits, said) in [
+            ("{maxSize: 1KiB}", "2:29: `1.0 KiB` is not between 64.0 KiB and 64.0 GiB"),
+            ("{maxSize: 0}", "2:29: "),
+            ("{refusalsPerMinute: 0}", "2:39: `0` is not between 1 and 10000"),
+            ("{refusalsPerMinute: 4294967295}", "2:39: "),
+            ("{size: 1MiB}", "2:20: unknown field `size`"),
+        ] {
+            let text = format!("server: https://mcpd.example.com\nlimits: {{journal: {limits}}}\n");
+            let error = Config::parse(&text).unwrap_err().to_string();
+            assert!(error.starts_with(said), "{error}");
+        }
+    }
+}

@@ -1,0 +1,238 @@
+//! The files of the journal: whole lines only, in a file that is still the one that was opened, within a bound.
+
+use std::{
+    fs::{self, File, Metadata, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::{fcntl::OFlag, unistd::geteuid};
+
+use super::{Entry, JournalError};
+
+/// How much is read at once while the end of the last whole line is looked for.
+const CHUNK: u64 = 64 << 10;
+
+/// The file that is written, and the one before it, `journal.jsonl.1`.
+pub(super) struct JournalFile {
+    path: PathBuf,
+    max: u64,
+    file: File,
+    /// Bytes of whole lines.
+    length: u64,
+}
+
+impl JournalFile {
+    /// Opens or makes the file; `max` bytes are the bound of each of the two.
+    pub(super) fn open(path: &Path, max: u64) -> Result<Self, JournalError> {
+        let mut file = OpenOptions::new()
+            .create(true)
+            .read(true)
+            .append(true)
+            .mode(0o600)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+            .open(path)?;
+        check_mode(&file.metadata()?)?;
+        let length = cut_torn_line(&mut file)?;
+        Ok(Self { path: path.to_owned(), max, file, length })
+    }
+
+    /// Appends a whole line, or none.
+    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
+        let mut line = serde_json::to_vec(entry).map_err(io::Error::from)?;
+        line.push(b'\n');
+        self.check()?;
+        let added = u64::try_from(line.len()).unwrap_or(u64::MAX);
+        if self.length > 0 && self.length.saturating_add(added) > self.max {
+            self.rotate()?;
+        }
+        match self.file.write_all(&line) {
+            Ok(()) => {
+                self.length = self.length.saturating_add(added);
+                Ok(())
+            }
+            Err(error) => {
+                // Where this fails too, the half line is cut off before the next write, or at the next start.
+                let _ = self.file.set_len(self.length);
+                Err(error.into())
+            }
+        }
+    }
+
+    /// That the file at the path is the open one, and holds what was written to it.
+    fn check(&mut self) -> Result<(), JournalError> {
+        let there = match fs::symlink_metadata(&self.path) {
+            Ok(there) => there,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(JournalError::Deleted),
+            Err(error) => return Err(error.into()),
+        };
+        let ours = self.file.metadata()?;
+        if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
+            return Err(JournalError::Replaced);
+        }
+        check_mode(&ours)?;
+        if ours.len() > self.length {
+            self.length = self.length.max(cut_torn_line(&mut self.file)?);
+        }
+        if self.file.metadata()?.len() < self.length {
+            return Err(JournalError::Shortened);
+        }
+        Ok(())
+    }
+
+    /// Begins a new file. It is made under another name first, so that where any step fails, the old one is still in its
+    /// place.
+    fn rotate(&mut self) -> io::Result<()> {
+        let (fresh, older) = (self.path.with_extension("jsonl.new"), self.path.with_extension("jsonl.1"));
+        match fs::remove_file(&fresh) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let file = OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&fresh)?;
+        // A link in the old file's place keeps it when the new one takes its name: at no moment is there none.
+        match fs::remove_file(&older) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        fs::hard_link(&self.path, &older)?;
+        fs::rename(&fresh, &self.path)?;
+        self.file = file;
+        self.length = 0;
+        Ok(())
+    }
+}
+
+fn check_mode(file: &Metadata) -> Result<(), JournalError> {
+    if !file.is_file() {
+        return Err(JournalError::NotRegular);
+    }
+    if file.uid() != geteuid().as_raw() || file.mode() & 0o022 != 0 {
+        return Err(JournalError::NotPrivate);
+    }
+    if file.mode() & 0o200 == 0 {
+        return Err(JournalError::ReadOnly);
+    }
+    Ok(())
+}
+
+/// Cuts off what follows the last line break, as a write on a full disk leaves it; answers the length then.
+fn cut_torn_line(file: &mut File) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    let mut end = length;
+    while end > 0 {
+        let begin = end.saturating_sub(CHUNK);
+        let mut chunk = Vec::new();
+        file.seek(SeekFrom::Start(begin))?;
+        io::Read::by_ref(file).take(end - begin).read_to_end(&mut chunk)?;
+        if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
+            end = begin.saturating_add(u64::try_from(at).unwrap_or(u64::MAX)).saturating_add(1);
+            break;
+        }
+        end = begin;
+    }
+    if end < length {
+        file.set_len(end)?;
+    }
+    Ok(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn entry(request: &str) -> Entry {
+        let at = jiff::Timestamp::now();
+        Entry::Own { at, request: request.to_owned(), who: "alice".to_owned(), provider: "desk".to_owned() }
+    }
+
+    fn opened() -> (tempfile::TempDir, PathBuf, JournalFile) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        let mut file = JournalFile::open(&path, 1 << 20).unwrap();
+        file.append(&entry("first")).unwrap();
+        (dir, path, file)
+    }
+
+    fn requests(path: &Path) -> Vec<String> {
+        let line = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["request"].clone();
+        let text = fs::read_to_string(path).unwrap();
+        text.lines().map(|text| line(text).as_str().unwrap().to_owned()).collect()
+    }
+
+    #[test]
+    fn a_torn_line_is_cut_off_at_start_and_before_a_write() {
+        let (_dir, path, mut file) = opened();
+        let tear = |text: &str| {
+            File::options().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
+        };
+        tear("{\"event\":\"own\",\"requ");
+        file.append(&entry("second")).unwrap();
+        assert_eq!(requests(&path), ["first", "second"]);
+        tear(&"x".repeat(200_000));
+        let mut file = JournalFile::open(&path, 1 << 20).unwrap();
+        file.append(&entry("third")).unwrap();
+        assert_eq!(requests(&path), ["first", "second", "third"]);
+        fs::write(&path, "no line at all").unwrap();
+        JournalFile::open(&path, 1 << 20).unwrap().append(&entry("fourth")).unwrap();
+        assert_eq!(requests(&path), ["fourth"]);
+    }
+
+    #[test]
+    fn a_file_that_is_not_the_same_any_more_denies() {
+        let denied = |change: &dyn Fn(&Path)| {
+            let (_dir, path, mut file) = opened();
+            change(&path);
+            file.append(&entry("second")).unwrap_err()
+        };
+        let mode =
+            |mode| move |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+        let deleted = denied(&|path| fs::remove_file(path).unwrap());
+        assert!(matches!(deleted, JournalError::Deleted), "{deleted}");
+        let replaced = denied(&|path| {
+            fs::copy(path, path.with_extension("copy")).unwrap();
+            fs::rename(path.with_extension("copy"), path).unwrap();
+        });
+        assert!(matches!(replaced, JournalError::Replaced), "{replaced}");
+        let linked = denied(&|path| {
+            fs::rename(path, path.with_extension("moved")).unwrap();
+            std::os::unix::fs::symlink(path.with_extension("moved"), path).unwrap();
+        });
+        assert!(matches!(linked, JournalError::Replaced), "{linked}");
+        let emptied = denied(&|path| File::options().write(true).open(path).unwrap().set_len(0).unwrap());
+        assert!(matches!(emptied, JournalError::Shortened), "{emptied}");
+        assert!(matches!(denied(&mode(0o400)), JournalError::ReadOnly));
+        assert!(matches!(denied(&mode(0o622)), JournalError::NotPrivate));
+    }
+
+    #[test]
+    fn a_file_that_others_made_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        std::os::unix::fs::symlink("/dev/null", &path).unwrap();
+        assert!(JournalFile::open(&path, 1 << 20).is_err());
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
+        assert!(matches!(JournalFile::open(&path, 1 << 20), Err(JournalError::NotPrivate)));
+    }
+
+    #[test]
+    fn both_files_together_have_a_bound_and_lose_no_newer_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal.jsonl");
+        let mut file = JournalFile::open(&path, 1000).unwrap();
+        for number in 0..100 {
+            file.append(&entry(&number.to_string())).unwrap();
+            let older = fs::metadata(path.with_extension("jsonl.1")).map_or(0, |file| file.len());
+            assert!(fs::metadata(&path).unwrap().len() <= 1000 && older <= 1000);
+        }
+        let mut kept = requests(&path.with_extension("jsonl.1"));
+        kept.extend(requests(&path));
+        let expected: Vec<_> = (100 - kept.len()..100).map(|number| number.to_string()).collect();
+        assert_eq!(kept, expected);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+}
