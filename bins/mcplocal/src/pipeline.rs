@@ -2,6 +2,7 @@
 
 mod account;
 mod answer;
+mod passed;
 mod waiting;
 mod witness;
 

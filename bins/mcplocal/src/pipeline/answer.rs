@@ -14,7 +14,10 @@ use mcpctl_failover::{FailureClass, LocalCause, LocalError};
 use mcpctl_relay::{Ending, Outcome, body::StreamBody};
 use mcpctl_upstream::{Answer, Failure};
 
-use super::Reply;
+use super::{
+    Reply,
+    passed::{is_answer, passed},
+};
 use crate::{
     app::App,
     http::error::{ERROR_SOURCE, FAILURE, LocalHttpError},
@@ -31,9 +34,11 @@ pub(super) const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-fa
 /// What the centre answered, as it came. A stream that breaks is trouble too: it cannot fail over any more.
 pub(super) fn forwarded(reply: Reply, trouble: Option<Trouble>) -> Response {
     match reply.answer {
-        Answer::Whole(whole) => with_headers((whole.status, whole.body).into_response(), &whole.headers),
+        Answer::Whole(whole) => {
+            with_headers((whole.status, whole.body).into_response(), &passed(&whole.headers))
+        }
         Answer::Stream(stream) => {
-            let (status, headers) = (stream.status, stream.headers.clone());
+            let (status, headers) = (stream.status, passed(&stream.headers));
             let body = StreamBody::new(stream, false, move |ending| {
                 if let (Outcome::Broken(_), Some(trouble)) = (ending.outcome, trouble) {
                     trouble.shown("its stream broke");
@@ -112,7 +117,10 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
 /// or what mcpd never sends, words of ours. A caller who was allowed learns from a header why nobody stood in.
 pub(super) fn primary_error(failure: &Failure, local: Option<&LocalError>) -> Response {
     let mut response = match failure.status.filter(|status| !status.is_success()) {
-        Some(status) => with_headers((status, failure.body.clone()).into_response(), &failure.headers),
+        Some(status) if is_answer(status) => {
+            with_headers((status, failure.body.clone()).into_response(), &passed(&failure.headers))
+        }
+        Some(status) => not_mcpd(status, failure.class),
         None => no_answer(failure.class),
     };
     if let Some(error) = local
@@ -135,6 +143,17 @@ fn no_answer(class: FailureClass) -> Response {
     let mut response = error.into_response();
     response.headers_mut().insert(FAILURE, HeaderValue::from_static(class.as_str()));
     response.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static("mcplocal"));
+    response
+}
+
+/// A redirect, or a status of no meaning here: clients of OpenAI's follow redirects, with the prompt.
+fn not_mcpd(status: StatusCode, class: FailureClass) -> Response {
+    let message =
+        format!("what answers at mcpd's address is not mcpd: it answers with status {}", status.as_u16());
+    let error = LocalHttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "not_mcpd", message)
+        .hint("check `server` and `inference` in mcplocal.yaml; a portal or a proxy may answer there");
+    let mut response = error.into_response();
+    response.headers_mut().insert(FAILURE, HeaderValue::from_static(class.as_str()));
     response
 }
 
