@@ -8,6 +8,7 @@ mod armor;
 pub mod envelope;
 pub mod master_key_file;
 pub mod password;
+pub mod query;
 mod random;
 pub mod token;
 

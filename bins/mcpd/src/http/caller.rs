@@ -9,7 +9,10 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use mcpctl_access::{Principal, Snapshot};
-use mcpctl_secret::token::{self, Prefix, TokenHash};
+use mcpctl_secret::{
+    query,
+    token::{self, Prefix, TokenHash},
+};
 use mcpctl_server::Connection;
 
 use super::error::HttpError;
@@ -41,7 +44,7 @@ impl Caller {
 /// The layer: freshen, authenticate, then the handler.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if let Some(query) = request.uri().query()
-        && carries_credential(query)
+        && query::carries_credential(query)
     {
         // It would end up in logs and histories, so it is refused even where it is good.
         return HttpError::invalid("", "a credential does not belong into the address")
@@ -91,16 +94,6 @@ fn bearer(headers: &HeaderMap) -> Result<TokenHash, HttpError> {
     token::parse(Prefix::Mcpd, text).map_err(|_| HttpError::unauthenticated("the credential is not valid"))
 }
 
-fn carries_credential(query: &str) -> bool {
-    query.split('&').any(|pair| {
-        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let key = key.to_ascii_lowercase().replace(['-', '_'], "");
-        matches!(key.as_str(), "token" | "accesstoken" | "apikey" | "key" | "authorization" | "bearer")
-            || value.starts_with(Prefix::Mcpd.as_str())
-            || value.starts_with(Prefix::Local.as_str())
-    })
-}
-
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = HttpError;
 
@@ -111,20 +104,5 @@ impl<S: Sync> FromRequestParts<S> for Caller {
             .get::<Self>()
             .cloned()
             .ok_or_else(|| HttpError::unauthenticated("no credential was sent"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::carries_credential;
-
-    #[test]
-    fn credentials_in_addresses_are_seen() {
-        for query in ["token=x", "a=1&access_token=x", "API-KEY=x", "q=mcpd_abc", "key"] {
-            assert!(carries_credential(query), "{query}");
-        }
-        for query in ["", "kinds=llms&since=1", "monkey=1", "dryRun=true"] {
-            assert!(!carries_credential(query), "{query}");
-        }
     }
 }

@@ -1,10 +1,11 @@
 //! The agent's own errors as answers. What the centre says is never changed into one of these.
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 use mcpctl_api::{ApiError, ErrorKind};
+use mcpctl_secret::query;
 use mcpctl_server::BodyError;
 
 use crate::identity::Unknown;
@@ -35,6 +36,16 @@ impl LocalHttpError {
             error.body.error.param = Some(param.to_owned());
         }
         error
+    }
+
+    /// 400 where an address carries a credential: it would end up in logs and histories, so it is refused even where it is
+    /// good, as mcpd does.
+    pub fn credential_in_address(address: &Uri) -> Option<Self> {
+        let message = "a credential does not belong into the address";
+        address.query().is_some_and(query::carries_credential).then(|| {
+            Self::invalid("", message)
+                .hint("send it as `Authorization: Bearer …`, and replace it: addresses are logged")
+        })
     }
 
     /// 500 where a local answer could not be put on record.

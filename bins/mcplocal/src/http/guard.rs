@@ -50,6 +50,9 @@ pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, ne
     if !origin_is_allowed(request.headers(), allowed) {
         return refused("foreign_origin", "web pages may not call the agent");
     }
+    if let Some(refused) = LocalHttpError::credential_in_address(request.uri()) {
+        return refused.into_response();
+    }
     next.run(request).await
 }
 
