@@ -3,7 +3,8 @@
 use std::{fmt, io, process::ExitCode};
 
 use mcpctl_client::{ClientError, config::ConfigError};
-use owo_colors::OwoColorize as _;
+
+use crate::output::{Tone, one_line};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -54,17 +55,12 @@ impl Failure {
         if self.cause == Cause::BrokenPipe {
             return ExitCode::SUCCESS;
         }
-        note!("{} {}", "error:".red().bold(), one_line(&self.message));
+        note!(Tone::Error, "error:"; " {}", self.message);
         if let Some(hint) = &self.hint {
-            note!("{} {}", "hint:".cyan(), one_line(hint));
+            note!(Tone::Hint, "hint:"; " {hint}");
         }
         if self.cause == Cause::Usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
-}
-
-/// Messages hold what servers and files say, and control characters are commands to a terminal.
-fn one_line(text: &str) -> String {
-    text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
 }
 
 impl From<ClientError> for Failure {

@@ -1,24 +1,32 @@
 //! How resources are shown: tables for people, and formats for programs.
 
-/// Prints a line of data on stdout. Fails where nobody reads it any more, so that a closed pipe ends the command quietly.
+/// Prints a line of data on stdout, with a tone its beginning in a colour: `data!(Tone::Good, "ok"; " {what}")`. Fails where
+/// the reader has gone, so that a closed pipe ends the command quietly.
 macro_rules! data {
-    ($($text:tt)*) => { $crate::output::line(format_args!($($text)*)) };
+    ($tone:expr, $head:expr; $($text:tt)*) => {
+        $crate::output::terminal::line($tone, $head, format_args!($($text)*))
+    };
+    ($($text:tt)*) => {
+        $crate::output::terminal::line($crate::output::Tone::Plain, "", format_args!($($text)*))
+    };
 }
 
-/// Prints a line for people on stderr.
+/// Prints a line for people on stderr, with a tone as [`data!`] does.
 macro_rules! note {
-    ($($text:tt)*) => { $crate::output::aside(format_args!($($text)*)) };
+    ($tone:expr, $head:expr; $($text:tt)*) => {
+        $crate::output::terminal::aside($tone, $head, format_args!($($text)*))
+    };
+    ($($text:tt)*) => {
+        $crate::output::terminal::aside($crate::output::Tone::Plain, "", format_args!($($text)*))
+    };
 }
 
 pub mod diff;
 pub mod jsonpath;
 pub mod table;
+pub mod terminal;
 
-use std::{
-    fmt::{self, Arguments},
-    io::Write as _,
-    str::FromStr,
-};
+use std::{fmt, str::FromStr};
 
 use mcpctl_api::{Kind, Resource, Spec, resource::Labels};
 use serde::Serialize;
@@ -26,6 +34,8 @@ use serde::Serialize;
 use crate::failure::Failure;
 use jsonpath::JsonPath;
 use table::Table;
+
+pub use terminal::{Tone, one_line};
 
 /// `-o`
 #[derive(Debug, Clone)]
@@ -62,23 +72,10 @@ impl FromStr for Format {
     }
 }
 
-/// See [`data!`].
-pub fn line(text: Arguments<'_>) -> Result<(), Failure> {
-    let mut out = anstream::stdout().lock();
-    out.write_fmt(text)?;
-    Ok(writeln!(out)?)
-}
-
-/// See [`note!`]. What cannot be said on stderr cannot be said at all.
-pub fn aside(text: Arguments<'_>) {
-    let _ = writeln!(anstream::stderr().lock(), "{text}");
-}
-
 /// What the server wants the writer to know.
 pub fn warnings(warnings: &[String]) {
-    use owo_colors::OwoColorize as _;
     for warning in warnings {
-        note!("{} {warning}", "warning:".yellow());
+        note!(Tone::Warning, "warning:"; " {warning}");
     }
 }
 

@@ -8,7 +8,6 @@ use mcpctl_api::{
     spec::{NewPassword, SecretValue},
 };
 use mcpctl_client::Client;
-use owo_colors::OwoColorize as _;
 
 use super::files::{self, FromFile};
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{
-        self,
+        self, Tone,
         diff::{Line, lines},
     },
 };
@@ -87,12 +86,12 @@ pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
             }
         };
         differs = true;
-        data!("{}", format!("{}/{}", applied.kind.plural(), applied.name).bold())?;
+        data!(Tone::Title, &format!("{}/{}", applied.kind.plural(), applied.name); "")?;
         for line in lines(&before, &shown(document.clone())?) {
             match line {
                 Line::Same(text) => data!("  {text}")?,
-                Line::Gone(text) => data!("{}", format!("- {text}").red())?,
-                Line::Come(text) => data!("{}", format!("+ {text}").green())?,
+                Line::Gone(text) => data!(Tone::Bad, &format!("- {text}"); "")?,
+                Line::Come(text) => data!(Tone::Good, &format!("+ {text}"); "")?,
             }
         }
     }

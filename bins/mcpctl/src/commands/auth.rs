@@ -11,7 +11,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{
-        Shape,
+        Shape, one_line,
         table::{Table, until},
     },
 };
@@ -90,7 +90,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             };
             let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name };
             let answer = global.client()?.can_i(&question).await?;
-            data!("{}: {}", if answer.allowed { "yes" } else { "no" }, answer.reason)?;
+            data!("{}: {}", if answer.allowed { "yes" } else { "no" }, one_line(&answer.reason))?;
             Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Question::WhoCan { verb, what } => {

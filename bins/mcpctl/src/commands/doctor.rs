@@ -3,12 +3,12 @@
 use std::process::ExitCode;
 
 use mcpctl_client::{Client, Options};
-use owo_colors::OwoColorize as _;
 
 use crate::{
     Outcome, agent,
     context::{Global, nobody_at},
     failure::Failure,
+    output::{Tone, one_line},
 };
 
 /// Looks at everything in turn; exit code 1 where something does not work.
@@ -55,10 +55,10 @@ impl Report {
     /// The report is what was asked for, so what is wrong stands in it too, on stdout.
     fn say(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
         match found {
-            Ok(text) => data!("{} {what}: {text}", "ok  ".green()),
+            Ok(text) => data!(Tone::Good, "ok  "; " {what}: {}", one_line(&text)),
             Err(failure) => {
                 self.well = false;
-                data!("{} {what}: {}", "FAIL".red(), failure.in_one_line())
+                data!(Tone::Bad, "FAIL"; " {what}: {}", failure.in_one_line())
             }
         }
     }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::{
     Outcome, agent,
     context::{Global, Identity},
+    output::one_line,
 };
 
 /// Prints the versions of client, server and agent, as far as they answer.
@@ -18,13 +19,13 @@ pub async fn run(global: &Global) -> Outcome {
         let version = client.openapi().await.ok().and_then(|document| text(&document, "/info/version"));
         data!(
             "mcpd      {} ({})",
-            version.as_deref().unwrap_or("does not answer"),
+            one_line(version.as_deref().unwrap_or("does not answer")),
             server.as_str().trim_end_matches('/')
         )?;
     }
     if agent::local_key().is_ok() {
         let version = agent::find().await.ok().and_then(|agent| text(&agent.status, "/version"));
-        data!("mcplocal  {}", version.as_deref().unwrap_or("does not run"))?;
+        data!("mcplocal  {}", one_line(version.as_deref().unwrap_or("does not run")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -3,6 +3,7 @@
 use comfy_table::{ContentArrangement, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
 
+use super::one_line;
 use crate::failure::Failure;
 
 /// Rows under a header.
@@ -25,8 +26,8 @@ impl Table {
     /// Adds a row.
     pub fn row<T: ToString>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows += 1;
-        // What people wrote into resources is shown, and never obeyed, by a terminal.
-        self.table.add_row(cells.into_iter().map(|cell| cell.to_string().replace(char::is_control, " ")));
+        // Wherever it is shown: a row is a line, and its columns are as wide as what is seen of them.
+        self.table.add_row(cells.into_iter().map(|cell| one_line(&cell.to_string())));
     }
 
     /// Prints it; where there is nothing to show, says so on stderr.

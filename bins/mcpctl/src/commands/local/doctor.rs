@@ -6,12 +6,15 @@ use std::{
     process::{ExitCode, Stdio},
 };
 
-use owo_colors::OwoColorize as _;
 use serde::{Deserialize, Serialize};
 use tokio::process::Command;
 
 use super::service;
-use crate::{Outcome, agent, failure::Failure, output::Shape};
+use crate::{
+    Outcome, agent,
+    failure::Failure,
+    output::{Shape, Tone, one_line},
+};
 
 /// What to look at.
 #[derive(clap::Args)]
@@ -54,14 +57,14 @@ pub async fn run(args: Args) -> Outcome {
 }
 
 fn say(finding: &Finding) -> Result<(), Failure> {
-    let word = match finding.state {
-        State::Ok => "ok  ".green().to_string(),
-        State::Warning => "warn".yellow().to_string(),
-        State::Failed => "FAIL".red().to_string(),
+    let (tone, word) = match finding.state {
+        State::Ok => (Tone::Good, "ok  "),
+        State::Warning => (Tone::Warning, "warn"),
+        State::Failed => (Tone::Bad, "FAIL"),
     };
-    data!("{word} {}: {}", finding.what, finding.said)?;
+    data!(tone, word; " {}: {}", one_line(&finding.what), one_line(&finding.said))?;
     match &finding.hint {
-        Some(hint) => data!("     {} {hint}", "hint:".cyan()),
+        Some(hint) => data!(Tone::Hint, "     hint:"; " {}", one_line(hint)),
         None => Ok(()),
     }
 }

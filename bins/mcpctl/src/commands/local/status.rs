@@ -12,7 +12,7 @@ use crate::{
     Outcome, agent,
     failure::Failure,
     output::{
-        Shape,
+        Shape, one_line,
         table::{Table, age},
     },
 };
@@ -42,11 +42,11 @@ pub async fn run(output: Shape, watch: bool) -> Outcome {
 }
 
 fn table(status: &Value) -> Result<(), Failure> {
-    let text = |pointer: &str| status.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let text = |pointer: &str| one_line(status.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
     data!("mcplocal {} on {}", text("/version"), text("/listen"))?;
     data!("server:    {}", text("/server"))?;
     let user = status.get("signedInAs").and_then(Value::as_str);
-    data!("signed in: {}", user.unwrap_or("nobody (mcpctl login)"))?;
+    data!("signed in: {}", one_line(user.unwrap_or("nobody (mcpctl login)")))?;
     data!("")?;
     let mut table = Table::new(&[
         "PROVIDER",
@@ -65,14 +65,14 @@ fn table(status: &Value) -> Result<(), Failure> {
     table.print()?;
     // Too long for a column, and the beginning says little.
     for error in providers().filter_map(|provider| provider.pointer("/engine/lastError")?.as_str()) {
-        data!("\nlast error: {error}")?;
+        data!("\nlast error: {}", one_line(error))?;
     }
     for breaker in status.get("breakers").and_then(Value::as_array).into_iter().flatten() {
-        let llm = breaker.get("llm").and_then(Value::as_str).unwrap_or_default();
+        let llm = one_line(breaker.get("llm").and_then(Value::as_str).unwrap_or_default());
         data!("\nthe centre rests for `{llm}`: it failed several times in a row")?;
     }
     if let Some(last) = status.get("lastFailover").filter(|last| !last.is_null()) {
-        let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or("unknown");
+        let text = |key: &str| one_line(last.get(key).and_then(Value::as_str).unwrap_or("unknown"));
         let when = text("at").parse().map_or_else(|_| String::new(), |at| format!("{} ago", age(at)));
         data!(
             "\nlast failover: {when}, `{}` by `{}`: {} (primary: {})",

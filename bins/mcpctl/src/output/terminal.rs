@@ -1,0 +1,179 @@
+//! The one place through which text reaches a terminal. Names, documents, answers of models, logs and messages come from
+//! other parties; a terminal obeys control characters, and hides what reorders or widens a line. Here they are written out,
+//! as JSON writes them: `\u001b`. Our own colours are added afterwards.
+//!
+//! | what | on a terminal | elsewhere |
+//! |---|---|---|
+//! | data (`-o json`, `yaml`, `name`, `jsonpath=`, answers of models, logs) | written out | byte for byte |
+//! | cells of tables, findings of a doctor | written out, one line each | the same |
+//! | messages on standard error | written out, one line each | the same |
+
+use std::{
+    fmt::Arguments,
+    io::{self, IsTerminal, StdoutLock, Write},
+};
+
+use anstream::{AutoStream, ColorChoice};
+use mcpctl_api::visible;
+use owo_colors::OwoColorize as _;
+
+use crate::failure::Failure;
+
+/// A colour with a meaning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// None.
+    Plain,
+    /// It works, or is added.
+    Good,
+    /// It may be wrong.
+    Warning,
+    /// It is wrong, or is removed.
+    Bad,
+    /// An error.
+    Error,
+    /// The next step.
+    Hint,
+    /// What the lines below are about.
+    Title,
+}
+
+impl Tone {
+    fn paint(self, text: &str, choice: ColorChoice) -> String {
+        if choice == ColorChoice::Never {
+            return text.to_owned();
+        }
+        match self {
+            Self::Plain => text.to_owned(),
+            Self::Good => text.green().to_string(),
+            Self::Warning => text.yellow().to_string(),
+            Self::Bad => text.red().to_string(),
+            Self::Error => text.red().bold().to_string(),
+            Self::Hint => text.cyan().to_string(),
+            Self::Title => text.bold().to_string(),
+        }
+    }
+}
+
+/// A text of another party as part of a line.
+pub fn one_line(text: &str) -> String {
+    visible::one_line(text).into_owned()
+}
+
+/// Prints a line of data on standard output: `head` in a tone, and the rest.
+pub fn line(tone: Tone, head: &str, rest: Arguments<'_>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    let choice = AutoStream::choice(&out);
+    let rest = rest.to_string();
+    if out.is_terminal() {
+        let head = tone.paint(&visible::escape(head), choice);
+        return Ok(writeln!(out, "{head}{}", visible::escape(&rest))?);
+    }
+    Ok(writeln!(out, "{}{rest}", tone.paint(head, choice))?)
+}
+
+/// Prints a line for people on standard error. What cannot be said there cannot be said at all.
+pub fn aside(tone: Tone, head: &str, rest: Arguments<'_>) {
+    let mut err = io::stderr().lock();
+    let head = tone.paint(&one_line(head), AutoStream::choice(&err));
+    let _ = writeln!(err, "{head}{}", one_line(&rest.to_string()));
+}
+
+/// Standard output for data that comes in pieces, such as a model's answer or a log.
+pub fn stream() -> TextStream<StdoutLock<'static>> {
+    let out = io::stdout().lock();
+    let terminal = out.is_terminal();
+    TextStream::new(out, terminal)
+}
+
+/// Writes text that comes in pieces, split anywhere.
+pub struct TextStream<W> {
+    out: W,
+    terminal: bool,
+    /// The beginning of a character whose end has not come.
+    begun: Vec<u8>,
+}
+
+impl<W: Write> TextStream<W> {
+    fn new(out: W, terminal: bool) -> Self {
+        Self { out, terminal, begun: Vec::new() }
+    }
+
+    fn write_out(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        loop {
+            let (text, rest, broken) = match std::str::from_utf8(bytes) {
+                Ok(text) => (text, &[][..], false),
+                Err(error) => {
+                    let (valid, rest) = bytes.split_at(error.valid_up_to());
+                    let broken = error.error_len();
+                    let rest = rest.get(broken.unwrap_or_default()..).unwrap_or_default();
+                    (std::str::from_utf8(valid).unwrap_or_default(), rest, broken.is_some())
+                }
+            };
+            self.out.write_all(visible::escape(text).as_bytes())?;
+            if !broken {
+                self.begun = rest.to_vec();
+                return Ok(());
+            }
+            // A byte that is no text is a command to some terminals.
+            self.out.write_all(char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]).as_bytes())?;
+            bytes = rest;
+        }
+    }
+}
+
+impl<W: Write> Write for TextStream<W> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        if self.terminal {
+            let mut bytes = std::mem::take(&mut self.begun);
+            bytes.extend_from_slice(piece);
+            self.write_out(&bytes)?;
+        } else {
+            self.out.write_all(piece)?;
+        }
+        Ok(piece.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(pieces: &[&[u8]], terminal: bool) -> Vec<u8> {
+        let mut stream = TextStream::new(Vec::new(), terminal);
+        pieces.iter().for_each(|piece| stream.write_all(piece).unwrap());
+        stream.out
+    }
+
+    #[test]
+    fn text_in_pieces_is_shown_and_not_obeyed() {
+        let text = |pieces: &[&[u8]]| String::from_utf8(shown(pieces, true)).unwrap();
+        assert_eq!(text(&[b"a\x1b", b"[2Jb\n\tc"]), "a\\u001b[2Jb\n\tc");
+        // One character in two pieces: CSI as C1, a right-to-left override, a letter.
+        assert_eq!(text(&[b"\xc2", b"\x9b31m"]), "\\u009b31m");
+        assert_eq!(text(&[b"\xe2\x80", b"\xaex"]), "\\u202ex");
+        assert_eq!(text(&["ü".as_bytes().split_at(1).0, "ü".as_bytes().split_at(1).1]), "ü");
+        // Bytes that are no text.
+        assert_eq!(text(&[b"\x9b31m\xff", b"\xe2x"]), "\u{fffd}31m\u{fffd}\u{fffd}x");
+    }
+
+    #[test]
+    fn what_is_no_terminal_gets_every_byte() {
+        let bytes: Vec<u8> = (0..=255).collect();
+        assert_eq!(
+            shown(&[&bytes, b"\x1b[2J\xc2", b"\x9b"], false),
+            [&bytes[..], b"\x1b[2J\xc2\x9b"].concat()
+        );
+    }
+
+    #[test]
+    fn a_tone_is_around_what_was_written_out() {
+        let painted = Tone::Bad.paint(&visible::escape("\x1b[0mx"), ColorChoice::Always);
+        assert_eq!(painted, "\x1b[31m\\u001b[0mx\x1b[39m");
+        assert_eq!(Tone::Bad.paint("x", ColorChoice::Never), "x");
+    }
+}
