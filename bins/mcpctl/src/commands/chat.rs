@@ -8,7 +8,6 @@ use std::{
 
 use jiff::Timestamp;
 use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy, config::same_server};
-use owo_colors::OwoColorize as _;
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
 
@@ -16,6 +15,7 @@ use crate::{
     Outcome, agent,
     context::{Global, Identity, nobody_at},
     failure::Failure,
+    output::{self, Tone},
 };
 
 /// Whom to talk to.
@@ -181,7 +181,8 @@ async fn say_why_nobody(agent: &Client, llm: &str, since: Timestamp) {
     let now = text("at").parse().is_ok_and(|at: Timestamp| at >= since);
     if now && text("llm") == llm && text("outcome") == "failed" {
         let (name, reason) = (text("provider"), text("reason"));
-        note!("{}", format!("[the local provider `{name}` could not stand in: {reason}]").yellow());
+        let said = format!("[the local provider `{name}` could not stand in: {reason}]");
+        note!(Tone::Warning, &said; "");
     }
 }
 
@@ -196,14 +197,12 @@ async fn converse_once(through: &Through, chat: &mut Chat, prompt: &str) -> Resu
         say_who(&stream.served_by);
     }
     let mut text = String::new();
-    let mut out = std::io::stdout().lock();
-    let terminal = out.is_terminal();
+    // A model's words are shown by a terminal, and never obeyed.
+    let mut out = output::terminal::stream();
     while let Some(delta) = next {
         match delta {
             Delta::Text(piece) => {
-                // A model's words are shown by a terminal, and never obeyed.
-                let shown = if terminal { piece.replace(is_command, "") } else { piece.clone() };
-                out.write_all(shown.as_bytes())?;
+                out.write_all(piece.as_bytes())?;
                 out.flush()?;
                 text.push_str(&piece);
             }
@@ -221,11 +220,6 @@ async fn converse_once(through: &Through, chat: &mut Chat, prompt: &str) -> Resu
     Ok(())
 }
 
-/// Control characters, which terminals take as commands; line ends and tabs are none.
-fn is_command(c: char) -> bool {
-    c.is_control() && !matches!(c, '\n' | '\t')
-}
-
 fn say_who(served_by: &ServedBy) {
     let Some(class) = &served_by.failover else { return };
     let why = match class.as_str() {
@@ -239,7 +233,7 @@ fn say_who(served_by: &ServedBy) {
         other => other,
     };
     let name = served_by.name.as_deref().unwrap_or("a local model");
-    note!("{}", format!("[answered by the local provider `{name}`: {why}]").yellow());
+    note!(Tone::Warning, &format!("[answered by the local provider `{name}`: {why}]"); "");
 }
 
 fn explain(error: ClientError) -> Failure {
@@ -294,21 +288,8 @@ impl<'a> Progress<'a> {
         if let Some(engine) = starting {
             self.shown = true;
             let name = engine.get("name").and_then(Value::as_str).unwrap_or_default();
-            let _ =
-                write!(anstream::stderr(), "\r\x1b[2Klocal model `{name}` is {}…", agent::state_of(engine));
+            let said = output::one_line(&format!("local model `{name}` is {}…", agent::state_of(engine)));
+            let _ = write!(anstream::stderr(), "\r\x1b[2K{said}");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::is_command;
-
-    #[test]
-    fn a_models_words_do_not_command_a_terminal() {
-        let shown = |text: &str| text.replace(is_command, "");
-        // ESC, BEL, CSI as one character (C1), carriage return over what stands there, delete.
-        assert_eq!(shown("\x1b[2Ja\x07b\u{9b}31mc\rd\x7fe"), "[2Jab31mcde");
-        assert_eq!(shown("lines\n\tand tabs, Umläute, 你好, 🦀"), "lines\n\tand tabs, Umläute, 你好, 🦀");
     }
 }

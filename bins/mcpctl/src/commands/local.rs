@@ -15,7 +15,11 @@ use mcpctl_client::Client;
 use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
-use crate::{Outcome, agent, failure::Failure, output::Shape};
+use crate::{
+    Outcome, agent,
+    failure::Failure,
+    output::{self, Shape},
+};
 
 /// What to do with the agent.
 #[derive(clap::Args)]
@@ -99,7 +103,7 @@ async fn logs(name: Option<String>, previous: bool, follow: bool) -> Outcome {
     let name = chosen(&agent, name, "logs").await?;
     let answer = agent.engine_logs(&name, previous, follow).await.map_err(agent::not_running)?;
     let mut bytes = answer.bytes_stream();
-    let mut out = std::io::stdout().lock();
+    let mut out = output::terminal::stream();
     while let Some(chunk) = bytes.next().await {
         out.write_all(&chunk.map_err(|_| Failure::new("the connection to mcplocal was cut"))?)?;
         out.flush()?;
