@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use mcpctl_api::visible;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -102,7 +103,8 @@ where
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|source| InitError::Filter { filter: filter.to_owned(), source })?;
-    let layer = tracing_subscriber::fmt::layer().with_writer(writer);
+    // Where a log cannot be written, that cannot be said there either; saying it on stderr would panic.
+    let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match format {
         LogFormat::Text => {
             let lines = TextLines { service, color };
@@ -151,7 +153,7 @@ where
         write!(writer, " {start}{:>5}{end} {} ", event.metadata().level(), self.service)?;
         // Values come from callers and upstreams too: nobody may start a new line or recolour the terminal.
         for character in line.chars() {
-            if character.is_control() {
+            if visible::is_hidden(character) {
                 write!(writer, "{}", character.escape_default())?;
             } else {
                 writer.write_char(character)?;
@@ -180,6 +182,8 @@ where
     ) -> fmt::Result {
         let mut line = String::new();
         self.inner.format_event(context, Writer::new(&mut line), event)?;
+        // JSON leaves all but C0 as it is; the line break is ours.
+        let line = visible::escape(&line);
         let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
         write!(writer, "{{\"service\":\"{}\",{rest}", self.service)
     }
@@ -236,15 +240,19 @@ mod tests {
 
     #[test]
     fn a_value_cannot_forge_a_second_line_or_paint_the_terminal() {
-        let evil = "x\n2026-01-01T00:00:00Z  INFO mcpd access allowed \x1b[2J";
+        let evil = "x\n2026-01-01T00:00:00Z  INFO mcpd access allowed \x1b[2J\u{9b}2J\u{202e}\u{200b}";
         for color in [false, true] {
             let text =
                 capture(LogFormat::Text, "info", color, || tracing::info!(by = %evil, "asked for {evil}"));
             assert_eq!(text.lines().count(), 1, "{text:?}");
-            assert!(!text.contains("\x1b[2J"), "{text:?}");
+            let ours = text.replace("\x1b[32m", "").replace("\x1b[0m", "");
+            assert!(!ours.trim_end().contains(visible::is_hidden), "{text:?}");
         }
         let json = capture(LogFormat::Json, "info", false, || tracing::info!("asked for {evil}"));
         assert_eq!(json.lines().count(), 1, "{json:?}");
+        assert!(!json.trim_end().contains(visible::is_hidden), "{json:?}");
+        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(value["message"], format!("asked for {evil}"));
     }
 
     #[test]

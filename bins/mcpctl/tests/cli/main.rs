@@ -9,4 +9,5 @@ mod resources;
 mod service;
 mod shell;
 mod story;
+mod terminal;
 mod usage;
