@@ -64,6 +64,7 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
             if read.inference != read.server {
                 findings.push(centre("inference", &read.inference).await);
             }
+            findings.push(probe(&read.server));
             for provider in &read.providers {
                 findings.extend(look_at(provider, &gpus).await);
             }
@@ -82,6 +83,18 @@ async fn centre(what: &str, server: &Url) -> Finding {
         Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, State::Ok, at),
         Err(error) => Finding::new(what, State::Failed, error.to_string()).hint(error.hint()),
     }
+}
+
+/// What an *allowed* of the centre is worth. Its answers are not signed, so who can answer in its place can allow.
+fn probe(server: &Url) -> Finding {
+    let at = server.as_str().trim_end_matches('/');
+    if server.scheme() == "https" {
+        let said = format!("as trustworthy as the TLS to {at}: mcpd's answers are not signed");
+        return Finding::new("probe", State::Ok, said);
+    }
+    let said = format!("as trustworthy as the program that listens at {at}: mcpd's answers are not signed");
+    Finding::new("probe", State::Warning, said)
+        .hint(Some("use https where other users of this machine could listen there".to_owned()))
 }
 
 async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {

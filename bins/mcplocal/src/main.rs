@@ -137,7 +137,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let journal = Journal::open(&state_dir, config.limits.journal)
         .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
-    tracing::warn!("no proof key of mcpd is pinned: probes go by their status alone");
+    tracing::warn!("mcpd's answers are not signed: a probe is as trustworthy as the TLS to mcpd");
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));

@@ -41,10 +41,21 @@ pub async fn run(global: &Global) -> Outcome {
         let providers = agent.status.get("providers").and_then(|list| list.as_array()).map_or(0, Vec::len);
         let server =
             agent.server().map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
-        format!("speaks for {server}, local providers: {providers}")
+        let said = format!("speaks for {server}, local providers: {providers}");
+        (said, server)
     });
-    report.say("mcplocal", found)?;
+    let server = found.as_ref().ok().map(|(_, server)| server.clone());
+    report.say("mcplocal", found.map(|(said, _)| said))?;
+    if let Some(server) = server {
+        report.say("probe", Ok(trust_in_probe(&server)))?;
+    }
     Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// What it rests on that a local model runs only while mcpd allows it: nothing in mcpd's answer proves who gave it.
+fn trust_in_probe(server: &str) -> String {
+    let on = if server.starts_with("https://") { "the TLS to" } else { "the program that listens at" };
+    format!("as trustworthy as {on} {server}: mcpd's answers are not signed")
 }
 
 struct Report {

@@ -133,6 +133,8 @@ async fn the_agent_is_shown_for_people_and_for_programs() {
         "{}",
         report.out
     );
+    let expected = format!("ok   probe: as trustworthy as the program that listens at {}: ", mcpd.url());
+    assert!(report.out.contains(&expected), "{}", report.out);
     let versions = shell.run(&["version"]).await.good();
     assert_eq!(versions.lines().count(), 3, "{versions}");
 }

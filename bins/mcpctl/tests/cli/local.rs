@@ -128,6 +128,7 @@ async fn the_doctor_says_what_is_missing_and_where_it_was_looked_for() {
         "warn mcplocal: ",
         "ok   configuration: ",
         "FAIL centre: http://127.0.0.1:9 cannot be reached",
+        "warn probe: as trustworthy as the program that listens at http://127.0.0.1:9: ",
         "FAIL provider vllm: `vllm` is not there or cannot be run; looked for it in ",
         "/bin, /usr/bin, /bin, ",
         "     hint: install it, e.g. with `uv tool install vllm`",
