@@ -6,6 +6,7 @@
 //! keeps portals and mistaken addresses from passing for mcpd. It proves nothing: who can answer in mcpd's place can imitate
 //! it, and is kept from that by TLS alone.
 
+mod resolver;
 mod shape;
 
 use std::{
@@ -35,6 +36,8 @@ use tokio::{
 use tower_service::Service as _;
 use url::Url;
 
+use resolver::Resolver;
+
 use crate::error::{ClientError, check_address, one_line, reason};
 
 /// How long the other side may take to close the connection after its answer, and whether it sends a body meanwhile.
@@ -44,7 +47,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Probe {
     server: Url,
-    connector: HttpsConnector<HttpConnector>,
+    connector: HttpsConnector<HttpConnector<Resolver>>,
 }
 
 impl Probe {
@@ -62,7 +65,7 @@ impl Probe {
     pub fn new(server: Url) -> Result<Self, ClientError> {
         // A query in it would swallow the path of the probe, and the root of a server answers 200 to anybody.
         check_address(&server)?;
-        let mut tcp = HttpConnector::new();
+        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(Self::CONNECT));
