@@ -454,7 +454,14 @@ fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
     }
 }
 
+/// Each case is a sequence of many judged writes.
+fn cases() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig { cases: default.cases / 4, ..default }
+}
+
 proptest! {
+    #![proptest_config(cases())]
     #[test]
     fn inv_12_no_sequence_of_writes_oversteps_rights(
         steps in prop::collection::vec((0..6_usize, step()), 1..16)
