@@ -1,11 +1,16 @@
-//! Passwords: argon2id, and a comparison that takes as long for a user who does not exist. Both functions
-//! work for some tens of milliseconds on one core with 19 MiB of memory, so async callers run them on a
-//! blocking thread. Rate limits on attempts are the caller's.
+//! Passwords: argon2id, and a comparison that takes as long for a user who does not exist.
+//!
+//! A [`Hasher`] works for some tens of milliseconds on one core, with 19 MiB of memory that it keeps for the next
+//! password. How many hashers work at once, who waits for them, and how often a caller may try is decided elsewhere.
 
 use argon2::{
-    Algorithm, Argon2, Params, Version,
-    password_hash::{PasswordHasher as _, PasswordVerifier as _, phc},
+    ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version,
+    password_hash::{
+        self,
+        phc::{self, Output, ParamsString, Salt},
+    },
 };
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroizing;
 
 use crate::random::{self, RandomError};
@@ -22,7 +27,7 @@ const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
 /// Most that a stored hash may ask for: a damaged or planted row must not cost the server its memory.
-const MAX_MEMORY_KIB: u32 = 256 * 1024;
+const MAX_MEMORY_KIB: u32 = 64 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 16;
 
@@ -40,7 +45,7 @@ pub enum HashError {
     Random(#[from] RandomError),
     /// The hash could not be computed.
     #[error("the password could not be hashed")]
-    Argon2(#[source] argon2::password_hash::Error),
+    Argon2(#[source] password_hash::Error),
 }
 
 /// Why a password was not accepted; every variant is a deny.
@@ -54,70 +59,177 @@ pub enum VerifyError {
     Unreadable,
 }
 
-/// Hashes a new password with a fresh salt, giving a PHC string to store.
-pub fn hash(password: &str) -> Result<String, HashError> {
-    if password.chars().count() < MIN_CHARS {
-        return Err(HashError::TooShort);
-    }
+/// Bytes of the output of a new hash.
+const OUTPUT: usize = 32;
+
+/// Refuses what cannot be a password by its length, before anything is spent on it.
+///
+/// # Errors
+/// [`HashError::TooShort`] or [`HashError::TooLong`].
+pub fn check_length(password: &str) -> Result<(), HashError> {
+    // The bytes first: counting the characters of a long text takes time.
     if password.len() > MAX_BYTES {
         return Err(HashError::TooLong);
     }
-    let mut salt = [0_u8; 16];
-    random::OS(&mut salt).map_err(RandomError::from)?;
-    let hashed = argon2()
-        .and_then(|argon2| argon2.hash_password_with_salt(password.as_bytes(), &salt))
-        .map_err(HashError::Argon2)?;
-    Ok(hashed.to_string())
+    if password.chars().count() < MIN_CHARS {
+        return Err(HashError::TooShort);
+    }
+    Ok(())
 }
 
-/// Compares a password with the stored PHC string; `None` is an unknown user, and takes as long as a known one.
+/// Hashes one password at a time, in memory that is allocated once.
+#[derive(Default)]
+pub struct Hasher {
+    blocks: Vec<Block>,
+}
+
+impl Hasher {
+    /// Hashes a new password with a fresh salt, giving a PHC string to store.
+    ///
+    /// # Errors
+    /// A length that is not allowed, or no randomness.
+    pub fn hash(&mut self, password: &str) -> Result<String, HashError> {
+        check_length(password)?;
+        let mut salt = [0_u8; 16];
+        random::OS(&mut salt).map_err(RandomError::from)?;
+        let hashed = self.phc(password, &salt).map_err(HashError::Argon2)?;
+        Ok(hashed.to_string())
+    }
+
+    fn phc(&mut self, password: &str, salt: &[u8]) -> password_hash::Result<phc::PasswordHash> {
+        let argon2 = argon2()?;
+        let mut output = Zeroizing::new([0_u8; OUTPUT]);
+        self.derive(&argon2, password, salt, output.as_mut_slice())?;
+        Ok(phc::PasswordHash {
+            algorithm: ARGON2ID_IDENT,
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(argon2.params())?,
+            salt: Some(Salt::new(salt)?),
+            hash: Some(Output::new(output.as_slice())?),
+        })
+    }
+
+    /// Compares a password with the stored PHC string; `None` is an unknown user, and takes as long as a known one.
+    ///
+    /// # Errors
+    /// When it is not the password; see [`VerifyError`].
+    pub fn verify(&mut self, password: &str, stored: Option<&str>) -> Result<(), VerifyError> {
+        // Before the user is looked at, so that the answer's time says nothing about whether there is one.
+        if password.len() > MAX_BYTES {
+            return Err(VerifyError::Mismatch);
+        }
+        let Some(stored) = stored else {
+            self.spend_the_time(password);
+            return Err(VerifyError::Mismatch);
+        };
+        // INVARIANT 8: a hash of another algorithm, without an output or with absurd costs is a deny.
+        let (argon2, salt, expected) = readable(stored).ok_or(VerifyError::Unreadable)?;
+        let mut output = Zeroizing::new(vec![0_u8; expected.len()]);
+        self.derive(&argon2, password, salt.as_ref(), &mut output).map_err(|_| VerifyError::Mismatch)?;
+        let same: bool = output.as_slice().ct_eq(expected.as_bytes()).into();
+        if same { Ok(()) } else { Err(VerifyError::Mismatch) }
+    }
+
+    /// Does the work of a verification and throws the result away.
+    fn spend_the_time(&mut self, password: &str) {
+        let mut output = Zeroizing::new([0_u8; OUTPUT]);
+        if let Ok(argon2) = argon2() {
+            let done = self.derive(&argon2, password, b"there is no user", output.as_mut_slice());
+            std::hint::black_box((done.is_ok(), &output));
+        }
+    }
+
+    fn derive(
+        &mut self,
+        argon2: &Argon2<'_>,
+        password: &str,
+        salt: &[u8],
+        output: &mut [u8],
+    ) -> argon2::Result<()> {
+        let needed = argon2.params().block_count();
+        if self.blocks.len() < needed {
+            self.blocks.reserve_exact(needed - self.blocks.len());
+            self.blocks.resize(needed, Block::new());
+        }
+        let done = argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut self.blocks);
+        // A stored hash with higher costs borrows its memory; what new hashes need is kept.
+        if self.blocks.len() > MEMORY_KIB as usize {
+            self.blocks.truncate(MEMORY_KIB as usize);
+            self.blocks.shrink_to_fit();
+        }
+        done
+    }
+}
+
+/// [`Hasher::hash`] in memory of its own.
+///
+/// # Errors
+/// As there.
+pub fn hash(password: &str) -> Result<String, HashError> {
+    Hasher::default().hash(password)
+}
+
+/// [`Hasher::verify`] in memory of its own.
+///
+/// # Errors
+/// As there.
 pub fn verify(password: &str, stored: Option<&str>) -> Result<(), VerifyError> {
-    // Before the user is looked at, so that the answer's time says nothing about whether there is one.
-    if password.len() > MAX_BYTES {
-        return Err(VerifyError::Mismatch);
-    }
-    let Some(stored) = stored else {
-        spend_the_time(password);
-        return Err(VerifyError::Mismatch);
-    };
-    let stored = phc::PasswordHash::new(stored).map_err(|_| VerifyError::Unreadable)?;
-    // INVARIANT 8: a hash of another algorithm, without an output or with absurd costs is a deny.
-    if !acceptable(&stored) {
-        return Err(VerifyError::Unreadable);
-    }
-    argon2()
-        .and_then(|argon2| argon2.verify_password(password.as_bytes(), &stored))
-        .map_err(|_| VerifyError::Mismatch)
+    Hasher::default().verify(password, stored)
 }
 
-fn argon2() -> argon2::password_hash::Result<Argon2<'static>> {
+fn argon2() -> password_hash::Result<Argon2<'static>> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None)?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-fn acceptable(stored: &phc::PasswordHash) -> bool {
-    let Ok(params) = Params::try_from(stored) else { return false };
-    stored.algorithm.as_str() == Algorithm::Argon2id.as_str()
-        && stored.salt.is_some()
-        && stored.hash.as_ref().is_some_and(|output| output.len() >= 16)
+/// What a stored hash says: how it was made, its salt and its output. Nothing where it cannot be read or asks for too
+/// much.
+fn readable(stored: &str) -> Option<(Argon2<'static>, Salt, Output)> {
+    let stored = phc::PasswordHash::new(stored).ok()?;
+    let params = Params::try_from(&stored).ok()?;
+    let version = match stored.version {
+        Some(version) => Version::try_from(version).ok()?,
+        None => Version::default(),
+    };
+    let (salt, output) = (stored.salt?, stored.hash?);
+    let acceptable = stored.algorithm == ARGON2ID_IDENT
+        && output.len() >= 16
         && params.m_cost() <= MAX_MEMORY_KIB
         && params.t_cost() <= MAX_PASSES
-        && params.p_cost() <= MAX_LANES
-}
-
-/// Does the work of a verification and throws the result away.
-fn spend_the_time(password: &str) {
-    let mut out = Zeroizing::new([0_u8; 32]);
-    if let Ok(argon2) = argon2() {
-        let done = argon2.hash_password_into(password.as_bytes(), b"there is no user", out.as_mut_slice());
-        std::hint::black_box((done.is_ok(), &out));
-    }
+        && params.p_cost() <= MAX_LANES;
+    acceptable.then(|| (Argon2::new(Algorithm::Argon2id, version, params), salt, output))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    #[test]
+    fn one_hasher_reuses_its_memory_and_returns_what_is_more() {
+        let mut hasher = Hasher::default();
+        let stored = hasher.hash("correct horse").unwrap();
+        let place = hasher.blocks.as_ptr();
+        assert_eq!(hasher.verify("correct horse", Some(&stored)), Ok(()));
+        assert_eq!(hasher.verify("correct horsf", Some(&stored)), Err(VerifyError::Mismatch));
+        assert_eq!(hasher.verify("correct horse", None), Err(VerifyError::Mismatch));
+        assert_eq!(hasher.blocks.as_ptr(), place);
+
+        let params = Params::new(2 * MEMORY_KIB, 1, 1, None).unwrap();
+        let costly = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+        let costly = argon2::PasswordHasher::hash_password_with_salt(&costly, b"correct horse", &[7; 16]);
+        assert_eq!(hasher.verify("correct horse", Some(&costly.unwrap().to_string())), Ok(()));
+        assert_eq!(hasher.blocks.capacity(), MEMORY_KIB as usize);
+    }
+
+    #[test]
+    fn hashes_are_those_of_the_crate_itself() {
+        use argon2::{PasswordHasher as _, PasswordVerifier as _};
+        let theirs = argon2().unwrap().hash_password_with_salt(b"correct horse", &[7; 16]).unwrap();
+        assert_eq!(Hasher::default().phc("correct horse", &[7; 16]).unwrap(), theirs);
+        let ours = phc::PasswordHash::new(&hash("correct horse").unwrap()).unwrap();
+        assert!(argon2().unwrap().verify_password(b"correct horse", &ours).is_ok());
+    }
 
     #[test]
     fn round_trip_with_the_parameters_of_owasp() {
@@ -168,9 +280,10 @@ mod tests {
     #[test]
     fn an_unknown_user_takes_as_long_as_a_known_one() {
         let stored = hash("correct horse").unwrap();
-        let time = |stored: Option<&str>| {
+        let mut hasher = Hasher::default();
+        let mut time = |stored: Option<&str>| {
             let start = Instant::now();
-            assert!(verify("wrong horse", stored).is_err());
+            assert!(hasher.verify("wrong horse", stored).is_err());
             start.elapsed()
         };
         let (mut known, mut unknown) = (Duration::MAX, Duration::MAX);
