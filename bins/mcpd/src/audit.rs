@@ -106,6 +106,8 @@ fn row(app: &App, subject: &Subject, action: &str, kind: Kind, revision: Revisio
         id: uuid::Uuid::now_v7(),
         at: app.now(),
         principal: subject.to_string(),
+        principal_id: None,
+        token_id: None,
         action: action.to_owned(),
         kind,
         resource_id: None,

@@ -170,6 +170,8 @@ impl<'a> Draft<'a> {
                 id: uuid::Uuid::now_v7(),
                 at: self.now,
                 principal: "mcpd bootstrap-token".to_owned(),
+                principal_id: None,
+                token_id: None,
                 action: action.as_str().to_owned(),
                 kind: change.kind(),
                 resource_id: Some(change.id().clone()),

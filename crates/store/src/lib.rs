@@ -5,14 +5,17 @@
 //! whom, is decided before anything gets here.
 
 mod commit;
+mod counters;
 mod database;
 mod recorder;
 mod replica;
 mod resources;
+mod retention;
 mod rows;
 mod vault;
 
 pub use commit::{CommitError, WriteLock};
+pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
 pub use database::{Location, OpenError, Store, StoreError};
 pub use recorder::Recorder;
 pub use replica::Replica;

@@ -1,4 +1,7 @@
 //! What goes on record: decisions and usage, and reading them back, newest first.
+//!
+//! Texts may come from callers and providers, so each is cut to its column's bound where it is stored: no route can
+//! forget to.
 
 use jiff::Timestamp;
 use mcpctl_api::{Id, Kind, Revision};
@@ -9,7 +12,7 @@ use uuid::Uuid;
 use crate::database::{Store, StoreError, parse_kind, read};
 
 /// Which way a decision went.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
     /// It was allowed, and where it changed something, it was done.
@@ -37,7 +40,11 @@ pub struct AuditRow {
     pub at: Timestamp,
     /// Who, e.g. `User alice`.
     pub principal: String,
-    /// The verb.
+    /// Who, by id, where it is known: a name may pass to somebody else.
+    pub principal_id: Option<Id>,
+    /// With which token, or the token that a login made.
+    pub token_id: Option<Id>,
+    /// The verb, or `login`.
     pub action: String,
     /// Of which kind the resource is.
     pub kind: Kind,
@@ -111,24 +118,57 @@ pub struct UsageFilter {
     pub limit: u32,
 }
 
+/// Most bytes of a principal (`ServiceAccount` and a name) or of a resource's name.
+pub(crate) const NAME: usize = 128;
+/// Most bytes of an action, an outcome or a request's id.
+pub(crate) const WORD: usize = 64;
+/// Most bytes of the name that a provider gives its model.
+pub(crate) const MODEL: usize = 200;
+/// Most bytes of a reason.
+pub(crate) const REASON: usize = 512;
+
+/// A text of at most so many bytes, with nothing in it that a terminal or a line-based reader takes for an instruction.
+pub(crate) fn bounded(text: &str, most: usize) -> String {
+    const CUT: &str = "…";
+    // Control characters, and those that change the direction of text (Unicode UAX #9).
+    let hidden = |c: char| {
+        c.is_control()
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    let mut shown = String::new();
+    for c in text.chars() {
+        let c = if hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
+        if shown.len() + c.len_utf8() > most {
+            while shown.len() + CUT.len() > most && shown.pop().is_some() {}
+            shown.push_str(CUT);
+            break;
+        }
+        shown.push(c);
+    }
+    shown
+}
+
 /// Inserts an audit row in a transaction of either database.
 macro_rules! insert_audit {
     ($row:expr, $transaction:ident) => {
         sqlx::query(
             "INSERT INTO audit (id, at, principal, action, kind, resource_id, resource_name, decision, reason, \
-             revision, request_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+             revision, request_id, principal_id, token_id) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
         )
         .bind($row.id.to_string())
         .bind($row.at.as_microsecond())
-        .bind(&$row.principal)
-        .bind(&$row.action)
+        .bind($crate::rows::bounded(&$row.principal, $crate::rows::NAME))
+        .bind($crate::rows::bounded(&$row.action, $crate::rows::WORD))
         .bind($row.kind.singular())
         .bind($row.resource_id.as_ref().map(|id| id.to_string()))
-        .bind(&$row.resource_name)
+        .bind($crate::rows::bounded(&$row.resource_name, $crate::rows::NAME))
         .bind($row.decision.as_str())
-        .bind(&$row.reason)
+        .bind($crate::rows::bounded(&$row.reason, $crate::rows::REASON))
         .bind($crate::resources::signed($row.revision))
-        .bind(&$row.request_id)
+        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::WORD))
+        .bind($row.principal_id.as_ref().map(|id| id.to_string()))
+        .bind($row.token_id.as_ref().map(|id| id.to_string()))
         .execute(&mut *$transaction)
         .await
     };
@@ -144,19 +184,19 @@ macro_rules! insert_usage {
         )
         .bind($row.id.to_string())
         .bind($row.at.as_microsecond())
-        .bind(&$row.principal)
+        .bind($crate::rows::bounded(&$row.principal, $crate::rows::NAME))
         .bind($row.token_id.as_str())
         .bind($row.llm_id.as_str())
-        .bind(&$row.llm_name)
-        .bind(&$row.model)
+        .bind($crate::rows::bounded(&$row.llm_name, $crate::rows::NAME))
+        .bind($crate::rows::bounded(&$row.model, $crate::rows::MODEL))
         .bind(i64::try_from($row.input_tokens).unwrap_or(i64::MAX))
         .bind(i64::try_from($row.output_tokens).unwrap_or(i64::MAX))
         .bind(i64::from($row.stream))
-        .bind(&$row.outcome)
+        .bind($crate::rows::bounded(&$row.outcome, $crate::rows::WORD))
         .bind(i64::from($row.status))
         .bind(i64::from($row.attempts))
         .bind(i64::try_from($row.duration_ms).unwrap_or(i64::MAX))
-        .bind(&$row.request_id)
+        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::WORD))
         .execute(&mut *$transaction)
         .await
     };
@@ -188,12 +228,16 @@ impl Store {
                     let bad = |error: &dyn std::fmt::Display| unreadable("audit row", &id, error);
                     let kind: String = row.try_get("kind")?;
                     let resource_id: Option<String> = row.try_get("resource_id")?;
+                    let principal_id: Option<String> = row.try_get("principal_id")?;
+                    let token_id: Option<String> = row.try_get("token_id")?;
                     let decision: String = row.try_get("decision")?;
                     let revision: i64 = row.try_get("revision")?;
                     Ok(AuditRow {
                         id: id.parse().map_err(|error| bad(&error))?,
                         at: Timestamp::from_microsecond(row.try_get("at")?).map_err(|error| bad(&error))?,
                         principal: row.try_get("principal")?,
+                        principal_id: principal_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
+                        token_id: token_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
                         action: row.try_get("action")?,
                         kind: parse_kind(&kind, &id)?,
                         resource_id: resource_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
@@ -253,5 +297,18 @@ impl Store {
                 })
                 .collect()
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::bounded;
+
+    #[test]
+    fn texts_are_cut_at_characters_and_show_no_controls() {
+        assert_eq!(bounded("gpt", 3), "gpt");
+        assert_eq!(bounded("gpt-4", 4), "g…");
+        assert_eq!(bounded(&"é".repeat(100), 9), "ééé…");
+        assert_eq!(bounded("a\nb\u{202e}c\u{9b}", 64), "a\u{fffd}b\u{fffd}c\u{fffd}");
     }
 }

@@ -11,7 +11,8 @@ use mcpctl_api::{
 };
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
-    AuditFilter, AuditRow, CommitError, Decision, Feed, Location, OpenError, Recorder, Replica, Store,
+    AuditFilter, AuditRow, CommitError, CounterChange, Decision, Feed, Location, OpenError, Recorder,
+    Replica, Store,
 };
 use mcpctl_testkit::postgres::Postgres;
 use proptest::prelude::*;
@@ -68,6 +69,9 @@ on_both! {
     fresh_calls_share_reads
     inv_08_without_a_database_there_is_no_snapshot
     recorded_rows_are_there_when_it_returns
+    texts_of_records_are_bounded
+    old_records_are_removed_in_batches
+    counters_add_up_across_replicas
 }
 
 fn stored(name: &str, spec: Spec, revision: u64, confidential: Option<Confidential>) -> Arc<Stored> {
@@ -290,13 +294,13 @@ async fn inv_08_without_a_database_there_is_no_snapshot(mut database: Database) 
     }
 }
 
-async fn recorded_rows_are_there_when_it_returns(database: Database) {
-    let store = database.open().await;
-    let recorder = Recorder::start(store.clone());
-    let row = |n: u64| AuditRow {
+fn audit_row(n: u64) -> AuditRow {
+    AuditRow {
         id: uuid::Uuid::now_v7(),
         at: Timestamp::from_microsecond(1_800_000_000_000_000).unwrap(),
         principal: format!("User u{n}"),
+        principal_id: Some(Id::mint()),
+        token_id: Some(Id::mint()),
         action: "run".to_owned(),
         kind: Kind::Llm,
         resource_id: Some(Id::mint()),
@@ -305,7 +309,64 @@ async fn recorded_rows_are_there_when_it_returns(database: Database) {
         reason: "no rule".to_owned(),
         revision: Revision(n),
         request_id: "r".to_owned(),
+    }
+}
+
+async fn texts_of_records_are_bounded(database: Database) {
+    let store = database.open().await;
+    let recorder = Recorder::start(store.clone());
+    let long = "x\0\n\u{202e}".repeat(100_000);
+    let row = AuditRow {
+        principal: long.clone(),
+        action: long.clone(),
+        resource_name: long.clone(),
+        reason: long.clone(),
+        request_id: long,
+        ..audit_row(1)
     };
+    recorder.audit(vec![row]).await.unwrap();
+    let found = store.audit(&AuditFilter { limit: 1, ..AuditFilter::default() }).await.unwrap().remove(0);
+    for text in [found.principal, found.action, found.resource_name, found.reason, found.request_id] {
+        assert!(text.len() <= 512 && !text.contains(['\0', '\n', '\u{202e}']), "{text}");
+    }
+}
+
+async fn old_records_are_removed_in_batches(database: Database) {
+    let store = database.open().await;
+    let recorder = Recorder::start(store.clone());
+    let second = |n: u64| Timestamp::from_second(1_800_000_000 + n as i64).unwrap();
+    recorder.audit((0..10).map(|n| AuditRow { at: second(n), ..audit_row(n) }).collect()).await.unwrap();
+    assert_eq!(store.prune_audit(second(7), 5).await.unwrap(), 5);
+    let rows = async || {
+        let all = AuditFilter { limit: 100, ..AuditFilter::default() };
+        let rows = store.audit(&all).await.unwrap();
+        rows.iter().map(|row| row.revision.0).collect::<Vec<_>>()
+    };
+    assert_eq!(rows().await, [9, 8, 7, 6, 5], "the oldest went first");
+    assert_eq!(store.prune_audit(second(7), 5).await.unwrap(), 2);
+    assert_eq!(rows().await, [9, 8, 7]);
+    assert_eq!(store.prune_usage(second(7), 5).await.unwrap(), 0);
+}
+
+async fn counters_add_up_across_replicas(database: Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let (a, b, now) = ([1; 16], [2; 16], 1_000_000);
+    let add = |key, micros| vec![(key, CounterChange::Add(micros))];
+    assert_eq!(one.change_counters(now, add(a, 500)).await.unwrap(), [(a, now + 500)]);
+    assert_eq!(other.change_counters(now + 100, add(a, 500)).await.unwrap(), [(a, now + 1000)]);
+    assert_eq!(one.counters(&[a, b]).await.unwrap(), [(a, now + 1000)]);
+    // What is full does not save up.
+    assert_eq!(one.change_counters(now + 5000, add(a, 500)).await.unwrap(), [(a, now + 5500)]);
+    let reset = vec![(a, CounterChange::Reset(0)), (b, CounterChange::Add(7))];
+    assert_eq!(one.change_counters(now, reset).await.unwrap(), [(a, now), (b, now + 7)]);
+    assert_eq!(other.prune_counters(now + 1, 100).await.unwrap(), 1);
+    assert_eq!(other.counters(&[a, b]).await.unwrap(), [(b, now + 7)]);
+}
+
+async fn recorded_rows_are_there_when_it_returns(database: Database) {
+    let store = database.open().await;
+    let recorder = Recorder::start(store.clone());
+    let row = audit_row;
     let rows: Vec<AuditRow> = (0..300).map(row).collect();
     let records = rows.iter().map(|row| recorder.audit(vec![row.clone()]));
     assert!(futures::future::join_all(records).await.iter().all(Result::is_ok));
