@@ -10,7 +10,7 @@ use mcpctl_store::{Recorder, Replica, Store};
 use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
-use crate::{inference::Inference, login::LoginThrottle, writers::Writers, writes::Vault};
+use crate::{audit::Ledger, inference::Inference, login::Logins, writers::Writers, writes::Vault};
 
 /// Shared by all requests.
 pub struct App {
@@ -25,7 +25,9 @@ pub struct App {
     /// Sends to providers.
     pub inference: Inference,
     /// Slows password guessing down.
-    pub logins: LoginThrottle,
+    pub logins: Logins,
+    /// Sums what is refused again and again.
+    pub ledger: Ledger,
     /// Gives turns to writers.
     pub writers: Writers,
     /// Reads the bodies of requests.

@@ -1,5 +1,6 @@
 //! What `mcpd` is told at start: flags over environment over file, parsed once.
 
+mod database_url;
 mod limits;
 mod public_host;
 
@@ -12,7 +13,9 @@ use mcpctl_server::Origin;
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
 
-pub use limits::{Limits, WriteLimits};
+use crate::login::TrustedProxies;
+
+pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WriteLimits};
 pub use public_host::PublicHost;
 
 /// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
@@ -30,9 +33,13 @@ pub struct ServeArgs {
     /// Host name that clients call mcpd by, where it is not a loopback name; others are refused
     #[arg(long, env = "MCPD_PUBLIC_HOST", value_name = "HOST")]
     public_host: Option<PublicHost>,
-    /// PostgreSQL that several replicas share [default: SQLite in the data directory]
-    #[arg(long, env = "MCPD_DATABASE_URL", value_name = "URL", hide_env_values = true)]
+    /// PostgreSQL that several replicas share, without a password: arguments are readable by every user of the machine
+    /// [env: MCPD_DATABASE_URL, which may hold one] [default: SQLite in the data directory]
+    #[arg(long, value_name = "URL")]
     database_url: Option<String>,
+    /// File with the URL of the database, for this user alone
+    #[arg(long, env = "MCPD_DATABASE_URL_FILE", value_name = "FILE")]
+    database_url_file: Option<PathBuf>,
     /// File with the key that encrypts secrets at rest [default: DIR/master-key, made on first start]
     #[arg(long, env = "MCPD_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
@@ -57,9 +64,11 @@ struct File {
     public_host: Option<PublicHost>,
     allowed_origins: Vec<Origin>,
     database_url: Option<String>,
+    database_url_file: Option<PathBuf>,
     master_key_file: Option<PathBuf>,
     log_format: Option<String>,
     log: Option<String>,
+    trusted_proxies: TrustedProxies,
     limits: Limits,
 }
 
@@ -86,6 +95,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log: String,
+    /// Reverse proxies whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
     /// What bounds the work that callers can cause.
     pub limits: Limits,
 }
@@ -106,15 +117,16 @@ impl ServeArgs {
             Some(dir) => dir,
             None => default_data_dir()?,
         };
-        let database_url = self.database_url.or(file.database_url);
-        let database = match &database_url {
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                mcpctl_store::Location::Postgres(url.clone())
-            }
-            // The value may hold a password, so it is not repeated.
-            Some(_) => bail!(
-                "the database url is not one of PostgreSQL\nhint: write postgres://USER:PASSWORD@HOST/DATABASE, or leave it out for SQLite"
-            ),
+        let database_url = database_url::resolve(database_url::Sources {
+            argument: self.database_url,
+            file_argument: self.database_url_file,
+            environment: database_url::from_environment()?,
+            config: file.database_url,
+            config_file: file.database_url_file,
+        })?;
+        let shared = database_url.is_some();
+        let database = match database_url {
+            Some(url) => mcpctl_store::Location::Postgres(url),
             None => mcpctl_store::Location::Sqlite(data_dir.join("mcpd.sqlite")),
         };
         let listen = match self.listen.or(file.listen) {
@@ -131,7 +143,7 @@ impl ServeArgs {
             inference_listen: self.inference_listen.or(file.inference_listen),
             public_host: self.public_host.or(file.public_host),
             allowed_origins: file.allowed_origins,
-            shared: database_url.is_some(),
+            shared,
             database,
             master_key_file: self
                 .master_key_file
@@ -139,6 +151,7 @@ impl ServeArgs {
                 .unwrap_or_else(|| data_dir.join("master-key")),
             log_format,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            trusted_proxies: file.trusted_proxies,
             limits: file.limits,
             data_dir,
         })
@@ -218,5 +231,35 @@ mod tests {
         let args = ServeArgs { data_dir: Some("/data".into()), ..args };
         let told = args.resolve().unwrap_err().to_string();
         assert!(told.contains("PostgreSQL") && !told.contains("secret"), "{told}");
+    }
+
+    #[test]
+    fn limits_are_read_and_absurd_ones_are_errors_with_their_place() {
+        let resolve = |text: &str| {
+            let (_dir, path) = file(text);
+            ServeArgs { config: Some(path), data_dir: Some("/data".into()), ..ServeArgs::default() }.resolve()
+        };
+        let config = resolve(
+            "trustedProxies: [10.0.0.7, 10.1.0.0/16]\nlimits:\n  logins:\n    hashers: 3\n    perName: {burst: 9, every: 1m}\n  records: {audit: 30d}\n",
+        );
+        let limits = config.unwrap().limits;
+        assert_eq!((limits.logins.hashers, limits.logins.per_name), (3, Rate::new(9, 60)));
+        assert_eq!(limits.logins.waiting, LoginLimits::default().waiting);
+        assert_eq!(limits.records.audit.to_string(), "30d");
+        for (text, said) in [
+            ("limits:\n  logins:\n    hashers: 0\n", "mcpd.yaml:3:14: `0` is not between 1 and 64"),
+            ("limits: {logins: {waiting: -1}}", "`-1` is not between"),
+            ("limits: {logins: {perName: {burst: 0, every: 1s}}}", "`0` is not between"),
+            ("limits: {logins: {perNetwork: {burst: 1, every: 0s}}}", "`0s` is not between"),
+            ("limits: {records: {audit: 0s}}", "`0s` is not between"),
+            ("limits: {records: {usage: 200000d}}", "is not between"),
+            ("limits: {records: {window: 1d}}", "`1d` is not between"),
+            ("limits: {records: {rows: {burst: 0, every: 1s}}}", "`0` is not between"),
+            ("trustedProxies: [0.0.0.0/0]", "too wide"),
+            ("trustedProxies: [proxy]", "`proxy` is not a network"),
+        ] {
+            let error = resolve(text).unwrap_err().to_string();
+            assert!(error.contains(said) && error.contains("mcpd.yaml:"), "{text}: {error}");
+        }
     }
 }

@@ -1,120 +1,200 @@
-//! Slows password guessing down: few attempts per name, and few hashes at once in all.
+//! Signing in: how often it may be tried, and what hashing passwords may cost.
+//!
+//! An attempt is counted by its network first, then by name and network. Beyond a rate it is slowed, and refused only
+//! where somebody in the same network keeps guessing; guesses of others never refuse a person. What callers see does not
+//! depend on whether a user exists. Counts are shared by replicas through the store.
+
+mod admission;
+mod counters;
+mod hashers;
+mod line;
+mod network;
+mod shared;
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use axum::http::HeaderMap;
+use mcpctl_secret::password;
+use mcpctl_server::Peer;
+use mcpctl_store::{CounterKey, Store, StoreError};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
-/// Attempts that a name has before it waits.
-const BURST: u32 = 5;
-/// One more attempt is earned in this time.
-const EARN: Duration = Duration::from_secs(12);
-/// Names remembered; beyond that, all unknown names share the strictest treatment.
-const MAX_NAMES: usize = 10_000;
-/// Argon2id takes 19 MiB and some 30 ms each, so this bounds what a flood of logins costs.
-const HASHES_AT_ONCE: usize = 4;
+use crate::config::LoginLimits;
+use admission::{Admission, Keys};
+use hashers::Hashers;
+use shared::Shared;
 
-/// A bucket per name that was tried, known or not, so that the throttle does not tell which names exist.
-pub struct LoginThrottle {
-    names: Mutex<HashMap<String, Bucket>>,
-    hashes: Semaphore,
+pub use hashers::Busy;
+pub use network::{Network, TrustedProxies};
+
+/// When an attempt beyond its network's rate is answered, verified or not. Long enough that a verification is done by
+/// then.
+const UNSEEN_ANSWER: Duration = Duration::from_secs(2);
+/// Attempts that are held at once, of all networks and of each; more are refused at once.
+const MAX_HELD: u32 = 4096;
+const MAX_HELD_PER_NETWORK: u32 = 1024;
+/// When to come again where all places are taken.
+const BUSY_RETRY: Duration = Duration::from_secs(1);
+
+/// Somebody who wants to sign in.
+pub struct Attempt<'a> {
+    /// Whose name; of the shape of a name.
+    pub name: &'a str,
+    /// From where.
+    pub network: Network,
+    /// The password that was sent.
+    pub password: SecretString,
+    /// The hash of the user's password, where there is such a user who may sign in.
+    pub stored: Option<&'a str>,
 }
 
-struct Bucket {
-    left: u32,
-    since: Instant,
+/// Why an attempt was not answered with yes or no.
+#[derive(Debug, thiserror::Error)]
+pub enum NotChecked {
+    /// Too many attempts at this name from this network.
+    #[error("too many attempts to sign in as this user from your network")]
+    Name(Duration),
+    /// Too many attempts from this network.
+    #[error("too many attempts to sign in from your network")]
+    Network(Duration),
+    /// Too many passwords wait to be hashed.
+    #[error("too many attempts to sign in at once")]
+    Busy(Duration),
+    /// Attempts could not be counted, so none is allowed (INVARIANT 8).
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
-impl Default for LoginThrottle {
-    fn default() -> Self {
-        Self { names: Mutex::default(), hashes: Semaphore::new(HASHES_AT_ONCE) }
-    }
+/// Counts attempts to sign in and hashes passwords.
+pub struct Logins {
+    limits: LoginLimits,
+    trusted_proxies: TrustedProxies,
+    hashers: Hashers<CounterKey>,
+    shared: Arc<Shared>,
+    held: Mutex<HashMap<CounterKey, u32>>,
 }
 
-impl LoginThrottle {
-    /// Takes one attempt for `name`.
+impl Logins {
+    /// Starts the hashers, and to share counts with other replicas.
     ///
     /// # Errors
-    /// How long to wait, when there is none left.
-    pub fn attempt(&self, name: &str, now: Instant) -> Result<(), Duration> {
-        let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
-        if names.len() >= MAX_NAMES {
-            names.retain(|_, bucket| now.duration_since(bucket.since) < EARN * BURST);
-        }
-        if names.len() >= MAX_NAMES && !names.contains_key(name) {
-            return Err(EARN);
-        }
-        let bucket = names.entry(name.to_owned()).or_insert(Bucket { left: BURST, since: now });
-        let earned = now.duration_since(bucket.since).as_secs() / EARN.as_secs();
-        if earned > 0 {
-            bucket.left = BURST.min(bucket.left.saturating_add(u32::try_from(earned).unwrap_or(BURST)));
-            bucket.since = now;
-        }
-        if bucket.left == 0 {
-            return Err(EARN.saturating_sub(now.duration_since(bucket.since)));
-        }
-        bucket.left -= 1;
-        Ok(())
+    /// When a thread cannot be started.
+    pub fn start(
+        store: Store,
+        limits: LoginLimits,
+        trusted_proxies: TrustedProxies,
+    ) -> std::io::Result<Self> {
+        let hashers = Hashers::start(limits.hashers, limits.waiting)?;
+        let shared = Shared::start(store);
+        Ok(Self { limits, trusted_proxies, hashers, shared, held: Mutex::default() })
     }
 
-    /// A success gives the attempts back.
-    pub fn succeeded(&self, name: &str) {
-        self.names.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    /// The network that a request is counted by.
+    pub fn network(&self, peer: Peer, headers: &HeaderMap) -> Network {
+        Network::of(peer, headers, &self.trusted_proxies)
     }
 
-    /// Verifies off the async threads, a few at once; a name without a password takes as long as one with.
-    pub async fn verify(&self, password: String, hash: Option<String>) -> bool {
-        let Ok(_place) = self.hashes.acquire().await else { return false };
-        let check = move || mcpctl_secret::password::verify(&password, hash.as_deref()).is_ok();
-        tokio::task::spawn_blocking(check).await.unwrap_or(false)
-    }
-
-    /// Hashes off the async threads.
+    /// Whether the password is the user's, as soon as the attempt may be verified.
     ///
     /// # Errors
-    /// When the password is too long or no randomness can be had.
+    /// When it may not be verified now.
+    pub async fn check(&self, attempt: Attempt<'_>) -> Result<bool, NotChecked> {
+        let begun = Instant::now();
+        let keys = Keys::new(attempt.network, attempt.name, attempt.stored);
+        let exists = attempt.stored.is_some();
+        let now = shared::now();
+        // A network that is beyond its rate stays so without a question to the store.
+        let beyond = self.shared.with(|c| admission::is_beyond_rate(c, &self.limits, &keys, now));
+        if beyond && exists {
+            self.shared.read(&keys.unseen()).await?;
+        } else if !beyond {
+            self.shared.read(&keys.seen()).await?;
+        }
+        let now = shared::now();
+        let admission = self.shared.with(|c| admission::admit(c, &self.limits, &keys, exists, now));
+        let stored = attempt.stored.map(str::to_owned);
+        let good = match admission {
+            Admission::Refused(wait) => return Err(NotChecked::Name(wait)),
+            Admission::Open(wait) => {
+                if !wait.is_zero() {
+                    let _held = self.hold(keys.network).ok_or(NotChecked::Name(wait))?;
+                    tokio::time::sleep(wait).await;
+                }
+                let verified = self.hashers.verify(keys.network, attempt.password, stored).await;
+                verified.map_err(|Busy| NotChecked::Busy(BUSY_RETRY))?
+            }
+            Admission::Unseen { verify, retry_after } => {
+                let retry_after = retry_after.max(BUSY_RETRY);
+                let _held = self.hold(keys.network).ok_or(NotChecked::Network(retry_after))?;
+                let answer_at = begun + UNSEEN_ANSWER;
+                let verified = async {
+                    verify && self.hashers.verify(keys.network, attempt.password, stored).await == Ok(true)
+                };
+                if tokio::time::timeout_at(answer_at, verified).await != Ok(true) {
+                    tokio::time::sleep_until(answer_at).await;
+                    return Err(NotChecked::Network(retry_after));
+                }
+                true
+            }
+        };
+        if good {
+            let now = shared::now();
+            self.shared.with(|c| admission::succeeded(c, &self.limits, &keys, admission, now));
+        }
+        Ok(good)
+    }
+
+    /// Hashes a new password.
+    ///
+    /// # Errors
+    /// When its length is not allowed, or with [`Busy`] where too many passwords wait to be hashed.
     pub async fn hash(&self, password: String) -> anyhow::Result<String> {
-        let _place = self.hashes.acquire().await?;
-        Ok(tokio::task::spawn_blocking(move || mcpctl_secret::password::hash(&password)).await??)
+        let password = SecretString::from(password);
+        // Before it waits for a hasher.
+        password::check_length(password.expose_secret())?;
+        Ok(self.hashers.hash(password).await??)
+    }
+
+    /// Stores what was counted last, before the daemon ends.
+    pub async fn finish(&self) {
+        self.shared.write_group().await;
+    }
+
+    /// Holds an attempt; nothing where too many are held.
+    fn hold(&self, network: CounterKey) -> Option<Hold<'_>> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let in_all: u32 = held.values().sum();
+        let own = held.entry(network).or_default();
+        if in_all >= MAX_HELD || *own >= MAX_HELD_PER_NETWORK {
+            if *own == 0 {
+                held.remove(&network);
+            }
+            return None;
+        }
+        *own += 1;
+        Some(Hold { logins: self, network })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// An attempt that is held; ends when dropped.
+struct Hold<'a> {
+    logins: &'a Logins,
+    network: CounterKey,
+}
 
-    #[test]
-    fn guesses_run_out_and_come_back() {
-        let (throttle, start) = (LoginThrottle::default(), Instant::now());
-        for _ in 0..BURST {
-            assert!(throttle.attempt("alice", start).is_ok());
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        let mut held = self.logins.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(own) = held.get_mut(&self.network) {
+            *own -= 1;
+            if *own == 0 {
+                held.remove(&self.network);
+            }
         }
-        assert_eq!(throttle.attempt("alice", start), Err(EARN));
-        assert!(throttle.attempt("bob", start).is_ok(), "one name does not lock another");
-        assert!(throttle.attempt("alice", start + EARN).is_ok());
-        assert!(throttle.attempt("alice", start + EARN).is_err());
-    }
-
-    #[test]
-    fn a_success_gives_the_attempts_back() {
-        let (throttle, start) = (LoginThrottle::default(), Instant::now());
-        for _ in 0..BURST {
-            assert!(throttle.attempt("alice", start).is_ok());
-        }
-        throttle.succeeded("alice");
-        assert!(throttle.attempt("alice", start).is_ok());
-    }
-
-    #[test]
-    fn a_flood_of_names_is_bounded() {
-        let (throttle, start) = (LoginThrottle::default(), Instant::now());
-        for n in 0..MAX_NAMES {
-            assert!(throttle.attempt(&n.to_string(), start).is_ok());
-        }
-        assert!(throttle.attempt("one-more", start).is_err());
-        assert!(throttle.attempt("one-more", start + EARN * BURST).is_ok());
     }
 }

@@ -160,7 +160,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         recorder: Recorder::start(store.clone()),
         metrics: mcpctl_telemetry::McpdMetrics::new(),
         inference: inference::Inference::new(),
-        logins: login::LoginThrottle::default(),
+        logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
+        ledger: audit::Ledger::new(config.limits.records),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         draining: draining.clone(),
@@ -197,6 +198,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     while let Some(ended) = servers.join_next().await {
         ended?;
     }
+    app.logins.finish().await;
+    audit::finish(&app).await;
     // What was answered is on record before the process ends.
     app.recorder.close().await;
     tracing::info!("ended");

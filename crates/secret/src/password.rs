@@ -161,22 +161,6 @@ impl Hasher {
     }
 }
 
-/// [`Hasher::hash`] in memory of its own.
-///
-/// # Errors
-/// As there.
-pub fn hash(password: &str) -> Result<String, HashError> {
-    Hasher::default().hash(password)
-}
-
-/// [`Hasher::verify`] in memory of its own.
-///
-/// # Errors
-/// As there.
-pub fn verify(password: &str, stored: Option<&str>) -> Result<(), VerifyError> {
-    Hasher::default().verify(password, stored)
-}
-
 fn argon2() -> password_hash::Result<Argon2<'static>> {
     let params = Params::new(MEMORY_KIB, PASSES, LANES, None)?;
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
@@ -204,6 +188,14 @@ fn readable(stored: &str) -> Option<(Argon2<'static>, Salt, Output)> {
 mod tests {
     use super::*;
     use std::time::{Duration, Instant};
+
+    fn hash(password: &str) -> Result<String, HashError> {
+        Hasher::default().hash(password)
+    }
+
+    fn verify(password: &str, stored: Option<&str>) -> Result<(), VerifyError> {
+        Hasher::default().verify(password, stored)
+    }
 
     #[test]
     fn one_hasher_reuses_its_memory_and_returns_what_is_more() {

@@ -1,7 +1,15 @@
 //! What bounds the work that callers can cause: the key `limits` of the configuration file, one group per concern.
 
+mod bounds;
+mod logins;
+mod records;
+
 use mcpctl_server::Limits as HttpLimits;
 use serde::Deserialize;
+
+pub use bounds::Rate;
+pub use logins::LoginLimits;
+pub use records::RecordLimits;
 
 /// Every limit; what is left out has its safe default.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
@@ -16,16 +24,6 @@ pub struct Limits {
     /// Changes of resources.
     pub writes: WriteLimits,
 }
-
-/// Attempts to sign in.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct LoginLimits {}
-
-/// How long audit and usage are kept.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct RecordLimits {}
 
 /// Changes of resources.
 #[derive(Debug, Clone, PartialEq, Deserialize)]

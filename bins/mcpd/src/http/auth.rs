@@ -1,15 +1,26 @@
 //! Sessions, and questions about who may do what.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
-use axum::{Json, body::Bytes, extract::State, http::StatusCode, response::Response};
+use axum::{
+    Json,
+    body::Bytes,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+    response::Response,
+};
 use mcpctl_access::{Change, Confidential, Reason};
 use mcpctl_api::{
     ErrorKind, HumanDuration, Kind, Name, Spec, Verb,
     question::{CanI, CanIAnswer, IssuedToken, LoginRequest, WhoAmI, WhoCan},
     spec::{Subject, SubjectKind},
 };
-use mcpctl_secret::token::{self, Prefix};
+use mcpctl_secret::{
+    password,
+    token::{self, Prefix},
+};
+use mcpctl_server::Peer;
+use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::OpenApi;
 
@@ -20,7 +31,13 @@ use super::{
     query::Query,
     tokens::{self, Draft, Stores},
 };
-use crate::{app::App, audit, http::resources, writers::Lane};
+use crate::{
+    app::App,
+    audit,
+    http::resources,
+    login::{Attempt, NotChecked},
+    writers::Lane,
+};
 
 /// What the OpenAPI document says of these routes.
 #[derive(OpenApi)]
@@ -34,39 +51,58 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
     serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))
 }
 
+/// Commits tried before a login is given up.
+const ATTEMPTS: usize = 32;
+
 /// Exchanges a user's password for a token
 #[utoipa::path(
     post, path = "/api/v1/auth/login", tag = "auth", request_body = LoginRequest,
     responses((status = 201, body = IssuedToken), (status = 401, body = mcpctl_api::ApiError),
-              (status = 429, body = mcpctl_api::ApiError, description = "too many attempts")),
+              (status = 429, body = mcpctl_api::ApiError, description = "too many attempts; `Retry-After` says for how long")),
 )]
-pub async fn login(State(app): State<Arc<App>>, body: Bytes) -> Result<Response, HttpError> {
-    let request: LoginRequest = json(&body)?;
-    if let Err(wait) = app.logins.attempt(&request.user, Instant::now()) {
-        let message = "too many attempts to sign in as this user";
-        return Err(HttpError::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            ErrorKind::RateLimitError,
-            "login_throttled",
-            message,
-        )
-        .retry_after(wait));
-    }
+pub async fn login(
+    State(app): State<Arc<App>>,
+    peer: Peer,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    let LoginRequest { user, password } = json(&body)?;
+    drop(body);
+    let network = app.logins.network(peer, &headers);
     let refused =
         || HttpError::unauthenticated("user or password is wrong").hint("try again, or ask an administrator");
-    loop {
+    // What cannot be a user's name or password is refused before anything is spent on it.
+    let name = user.parse::<Name>().ok();
+    let Some(name) = name.as_ref().filter(|_| password.expose().len() <= password::MAX_BYTES) else {
+        let revision = app.replica.latest().revision();
+        audit::refused_login(&app, name.as_ref(), revision, network, "no name or no password").await?;
+        return Err(refused());
+    };
+    // The hash that the password was compared with.
+    let mut verified: Option<String> = None;
+    for _ in 0..ATTEMPTS {
         let snapshot = app.fresh().await?;
-        let user = snapshot.by_name(Kind::User, &request.user).cloned();
-        let usable = user.as_ref().filter(|u| matches!(&u.resource.spec, Spec::User(spec) if !spec.disabled));
-        let hash = usable.and_then(|stored| match &stored.confidential {
-            Some(Confidential::PasswordHash(hash)) => Some(hash.clone()),
+        let user = snapshot.by_name(Kind::User, name.as_str()).cloned();
+        let user = user.filter(|u| matches!(&u.resource.spec, Spec::User(spec) if !spec.disabled));
+        let stored = user.as_ref().and_then(|stored| match &stored.confidential {
+            Some(Confidential::PasswordHash(hash)) => Some(hash.as_str()),
             _ => None,
         });
-        let good = app.logins.verify(request.password.expose().to_owned(), hash).await;
-        let Some(user) = usable.filter(|_| good) else {
-            tracing::warn!("a login was refused");
-            return Err(refused());
-        };
+        if verified.is_none() || verified.as_deref() != stored {
+            let password = SecretString::from(password.expose());
+            let checked = app.logins.check(Attempt { name: name.as_str(), network, password, stored }).await;
+            if !matches!(checked, Ok(true)) {
+                let (reason, error) = match checked {
+                    Ok(_) => ("user or password is wrong".to_owned(), refused()),
+                    Err(error) => (error.to_string(), throttled(error)),
+                };
+                tracing::warn!(user = %name, %network, reason, "a login was refused");
+                audit::refused_login(&app, Some(name), snapshot.revision(), network, &reason).await?;
+                return Err(error);
+            }
+            verified = stored.map(str::to_owned);
+        }
+        let Some(user) = user else { return Err(refused()) };
         let subject = Subject { kind: SubjectKind::User, name: user.name().clone() };
         let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
         let now = app.now();
@@ -75,19 +111,33 @@ pub async fn login(State(app): State<Arc<App>>, body: Bytes) -> Result<Response,
             subject: subject.clone(),
             expires_at: tokens::end(now, SESSION)?,
             session: true,
-            issued_by: password_set_by(user),
+            issued_by: password_set_by(&user),
         };
         let (stored, issued) = draft.issue(&snapshot, &minted, now)?;
-        let rows = audit::login(&app, &subject, &[Change::Put(Arc::clone(&stored))]);
+        let rows = audit::login(&app, &subject, user.id(), &[Change::Put(Arc::clone(&stored))]);
         match tokens::store(&app, &snapshot, &subject, stored, rows).await? {
-            Stores::Done => {
-                app.logins.succeeded(&request.user);
-                return Ok(tokens::answer(issued));
-            }
+            Stores::Done => return Ok(tokens::answer(issued)),
             // The user may have been disabled meanwhile, so look again.
             Stores::Again => {}
         }
     }
+    Err(HttpError::unavailable("too many writers at once"))
+}
+
+/// 429 with the time to wait, in the message too.
+fn throttled(not_checked: NotChecked) -> HttpError {
+    let (NotChecked::Name(wait) | NotChecked::Network(wait) | NotChecked::Busy(wait)) = not_checked else {
+        return match not_checked {
+            NotChecked::Store(error) => error.into(),
+            _ => HttpError::internal(),
+        };
+    };
+    let message = format!("{not_checked}; try again in {} s", wait.as_millis().div_ceil(1000).max(1));
+    HttpError::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, "login_throttled", message)
+        .hint(
+            "wait; if you forgot the password, an administrator can set a new one, which may be used at once",
+        )
+        .retry_after(wait)
 }
 
 /// The accounts that set the password with which this user signs in.

@@ -1,0 +1,151 @@
+//! Where an attempt comes from: the network of the peer, or of the client that a trusted proxy names.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
+
+use axum::http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+use mcpctl_server::Peer;
+use serde::Deserialize;
+
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+/// Proxies that a request may have passed; what a client wrote before them is not read.
+const MAX_HOPS: usize = 32;
+/// Of IPv4 each address counts: neighbours are other customers, or one office behind one address.
+const IPV4_PREFIX: u8 = 32;
+/// Of IPv6 what one site usually gets (RFC 6177): whoever has a /56 has 256 networks of 2^64 addresses each.
+const IPV6_PREFIX: u8 = 56;
+
+/// What attempts are counted by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Network {
+    /// The network that holds an address.
+    Ip(IpNet),
+    /// A Unix socket of this machine.
+    Local,
+}
+
+impl Network {
+    /// The network of the address nearest to us that is not a trusted proxy's.
+    pub fn of(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
+        let Some(mut address) = peer.ip() else { return Self::Local };
+        let fields: Vec<&str> =
+            headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
+        // Each proxy adds the address that it saw at the end, so the list is read from there.
+        let mut hops = fields.iter().rev().flat_map(|field| field.rsplit(',')).take(MAX_HOPS);
+        while trusted.contains(address) {
+            match hops.next().and_then(parse) {
+                Some(hop) => address = hop,
+                None => break,
+            }
+        }
+        Self::containing(address)
+    }
+
+    fn containing(address: IpAddr) -> Self {
+        let prefix = if address.is_ipv4() { IPV4_PREFIX } else { IPV6_PREFIX };
+        Self::Ip(IpNet::new_assert(address, prefix).trunc())
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ip(IpNet::V4(network)) => network.addr().fmt(f),
+            Self::Ip(network) => network.fmt(f),
+            Self::Local => f.write_str("a Unix socket"),
+        }
+    }
+}
+
+/// An address as proxies write it: alone, or with a port.
+fn parse(hop: &str) -> Option<IpAddr> {
+    let hop = hop.trim();
+    let address =
+        hop.parse::<IpAddr>().or_else(|_| hop.parse::<SocketAddr>().map(|with_port| with_port.ip()));
+    Some(address.ok()?.to_canonical())
+}
+
+/// Networks of reverse proxies whose `X-Forwarded-For` is believed; none by default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct TrustedProxies(Vec<TrustedNetwork>);
+
+impl TrustedProxies {
+    fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|TrustedNetwork(network)| network.contains(&address))
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+struct TrustedNetwork(IpNet);
+
+impl TryFrom<String> for TrustedNetwork {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let network = match text.parse::<IpAddr>() {
+            Ok(address) => IpNet::from(address),
+            Err(_) => IpNet::from_str(&text)
+                .map_err(|_| format!("`{text}` is not a network; write e.g. `10.0.0.7` or `10.0.0.0/24`"))?,
+        };
+        if network.prefix_len() < 8 {
+            return Err(format!(
+                "`{text}` is too wide a network to trust; list the addresses of the proxies"
+            ));
+        }
+        Ok(Self(network.trunc()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(peer: &str, forwarded: &[&str], trusted: &[&str]) -> String {
+        let mut headers = HeaderMap::new();
+        for value in forwarded {
+            headers.append(FORWARDED_FOR, value.parse().unwrap());
+        }
+        let trusted = trusted.iter().map(|text| (*text).to_owned().try_into().unwrap()).collect();
+        let peer = Peer::Tcp(SocketAddr::new(peer.parse().unwrap(), 1234));
+        Network::of(peer, &headers, &TrustedProxies(trusted)).to_string()
+    }
+
+    #[test]
+    fn the_peer_counts_unless_it_is_a_trusted_proxy() {
+        assert_eq!(of("192.0.2.1", &["203.0.113.7"], &[]), "192.0.2.1");
+        assert_eq!(of("192.0.2.1", &["203.0.113.7"], &["192.0.2.0/24"]), "203.0.113.7");
+        assert_eq!(of("192.0.2.9", &["203.0.113.7"], &["192.0.2.1"]), "192.0.2.9");
+        assert_eq!(of("192.0.2.1", &[], &["192.0.2.1"]), "192.0.2.1");
+        assert_eq!(Network::of(Peer::Unix, &HeaderMap::new(), &TrustedProxies::default()), Network::Local);
+    }
+
+    #[test]
+    fn the_last_untrusted_hop_counts_whatever_the_client_wrote() {
+        let trusted = ["192.0.2.1", "10.0.0.0/8"];
+        assert_eq!(of("192.0.2.1", &["1.1.1.1, 203.0.113.7, 10.0.0.3"], &trusted), "203.0.113.7");
+        assert_eq!(of("192.0.2.1", &["1.1.1.1", "203.0.113.7:5555", "10.0.0.3"], &trusted), "203.0.113.7");
+        assert_eq!(of("192.0.2.1", &["203.0.113.7, nonsense"], &trusted), "192.0.2.1");
+        assert_eq!(of("192.0.2.1", &[&"10.0.0.3,".repeat(100)], &trusted), "192.0.2.1");
+        assert_eq!(of("192.0.2.1", &[&["10.0.0.3"; 100].join(",")], &trusted), "10.0.0.3");
+    }
+
+    #[test]
+    fn ipv6_counts_by_site_and_mapped_ipv4_as_ipv4() {
+        assert_eq!(of("2001:db8:1:2ff::1", &[], &[]), "2001:db8:1:200::/56");
+        assert_eq!(of("::1", &["[2001:db8::1]:443"], &["::1"]), "2001:db8::/56");
+        assert_eq!(of("::ffff:192.0.2.1", &["203.0.113.7"], &["192.0.2.1"]), "203.0.113.7");
+    }
+
+    #[test]
+    fn networks_to_trust_are_checked() {
+        for text in ["", "proxy", "10.0.0.0/33", "0.0.0.0/0", "::/0", "*"] {
+            assert!(TrustedNetwork::try_from(text.to_owned()).is_err(), "{text}");
+        }
+    }
+}
