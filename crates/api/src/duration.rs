@@ -13,10 +13,20 @@ pub struct HumanDuration(pub Duration);
 
 /// A text that is no length of time.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a length of time; write e.g. `250ms`, `30s`, `5m`, `12h` or `30d`")]
-pub struct NotADuration(String);
+pub enum NotADuration {
+    /// It does not read as one.
+    #[error("`{0}` is not a length of time; write e.g. `250ms`, `30s`, `5m`, `12h` or `30d`")]
+    Unreadable(String),
+    /// It is longer than [`HumanDuration::MAX`].
+    #[error("`{0}` is longer than {max}, the longest length of time", max = HumanDuration::MAX)]
+    TooLong(String),
+}
 
 impl HumanDuration {
+    /// The longest one, ten years: beyond it a mistake is likelier than a wish, and clocks overflow. What a field holds may
+    /// be bounded further.
+    pub const MAX: Self = Self::from_secs(3_650 * 24 * 60 * 60);
+
     /// So many seconds.
     pub const fn from_secs(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -34,7 +44,10 @@ impl FromStr for HumanDuration {
     type Err = NotADuration;
 
     fn from_str(text: &str) -> Result<Self, NotADuration> {
-        let bad = || NotADuration(text.to_owned());
+        // What is quoted in the error is bounded, because the text may be the caller's.
+        let quoted = || text.chars().take(32).collect();
+        let bad = || NotADuration::Unreadable(quoted());
+        let too_long = || NotADuration::TooLong(quoted());
         let (mut rest, mut milliseconds) = (text.trim(), 0_u64);
         if rest.is_empty() {
             return Err(bad());
@@ -45,12 +58,17 @@ impl FromStr for HumanDuration {
             let letters = tail.find(|c: char| c.is_ascii_digit()).unwrap_or(tail.len());
             let (unit, next) = tail.split_at(letters);
             let (_, factor) = UNITS.iter().find(|(name, _)| *name == unit).ok_or_else(bad)?;
-            let number: u64 = number.parse().map_err(|_| bad())?;
-            let part = number.checked_mul(*factor).ok_or_else(bad)?;
-            milliseconds = milliseconds.checked_add(part).ok_or_else(bad)?;
+            if number.is_empty() {
+                return Err(bad());
+            }
+            // Digits alone fail to parse when they are too many.
+            let number: u64 = number.parse().map_err(|_| too_long())?;
+            let part = number.checked_mul(*factor).ok_or_else(too_long)?;
+            milliseconds = milliseconds.checked_add(part).ok_or_else(too_long)?;
             rest = next;
         }
-        Ok(Self(Duration::from_millis(milliseconds)))
+        let duration = Self(Duration::from_millis(milliseconds));
+        if duration > Self::MAX { Err(too_long()) } else { Ok(duration) }
     }
 }
 
@@ -108,6 +126,19 @@ mod tests {
     fn numbers_without_a_unit_and_overflows_are_refused() {
         for bad in ["", "5", "s", "5 m", "-1s", "1y", "99999999999999999999d", "1.5s"] {
             assert!(bad.parse::<HumanDuration>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lengths_beyond_ten_years_are_refused() {
+        assert_eq!("3650d".parse::<HumanDuration>(), Ok(HumanDuration::MAX));
+        for text in ["3650d1ms", "200000000000s", "99999999999999999999d", "9000000000000000000ms"] {
+            let error = text.parse::<HumanDuration>().unwrap_err();
+            assert_eq!(error, NotADuration::TooLong(text.to_owned()));
+            assert!(
+                error.to_string().ends_with("is longer than 3650d, the longest length of time"),
+                "{error}"
+            );
         }
     }
 

@@ -5,7 +5,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::FieldError;
-use crate::{HumanDuration, Id, Name};
+use crate::{HumanDuration, Id, Name, address::forbidden_host};
 
 /// What an `Llm` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -84,6 +84,11 @@ pub struct Timeouts {
     pub idle: HumanDuration,
 }
 
+impl Timeouts {
+    /// The longest that any step may be given: a connection and a place among the requests in flight are held meanwhile.
+    pub const LONGEST: HumanDuration = HumanDuration::from_secs(24 * 60 * 60);
+}
+
 /// The defaults of CONTRACT.md.
 impl Default for Timeouts {
     fn default() -> Self {
@@ -129,6 +134,10 @@ impl LlmSpec {
         if url.query().is_some() || url.fragment().is_some() {
             return Err(FieldError::new("url", "a base address has neither query nor fragment"));
         }
+        if let Some(why) = forbidden_host(url) {
+            return Err(FieldError::new("url", format!("`{url}` is {why}, which is never a provider's"))
+                .hint("write the address of the model server itself"));
+        }
         if self.model.trim().is_empty() {
             return Err(FieldError::new("model", "the provider's model name is empty"));
         }
@@ -143,6 +152,12 @@ impl LlmSpec {
         ] {
             if value.is_zero() {
                 return Err(FieldError::new(format!("timeouts.{name}"), "a timeout is more than zero"));
+            }
+            if value > Timeouts::LONGEST {
+                return Err(FieldError::new(
+                    format!("timeouts.{name}"),
+                    format!("a timeout is at most {}, `{value}` asked for", Timeouts::LONGEST),
+                ));
             }
         }
         if self.retries.max > Retries::MOST {
