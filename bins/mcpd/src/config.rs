@@ -3,6 +3,7 @@
 mod database_url;
 mod limits;
 mod public_host;
+mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -17,6 +18,7 @@ use crate::login::TrustedProxies;
 
 pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WriteLimits};
 pub use public_host::PublicHost;
+pub use upstream::UpstreamAddresses;
 
 /// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
 #[derive(Debug, Default, Args)]
@@ -69,6 +71,7 @@ struct File {
     log_format: Option<String>,
     log: Option<String>,
     trusted_proxies: TrustedProxies,
+    upstream_addresses: UpstreamAddresses,
     limits: Limits,
 }
 
@@ -97,6 +100,8 @@ pub struct Config {
     pub log: String,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
+    /// Where Llms may point.
+    pub upstream_addresses: UpstreamAddresses,
     /// What bounds the work that callers can cause.
     pub limits: Limits,
 }
@@ -152,6 +157,7 @@ impl ServeArgs {
             log_format,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             trusted_proxies: file.trusted_proxies,
+            upstream_addresses: file.upstream_addresses,
             limits: file.limits,
             data_dir,
         })

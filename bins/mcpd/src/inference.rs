@@ -25,9 +25,13 @@ pub struct Inference {
 }
 
 impl Inference {
-    /// A client without connections yet.
-    pub fn new() -> Self {
-        Self { client: upstream::Client::new(upstream::ClientConfig::default()), budgets: Mutex::default() }
+    /// A client without connections yet, which makes those that the policy allows.
+    pub fn new(addresses: upstream::AddressPolicy) -> Self {
+        let upstream::AddressPolicy { loopback, private, networks, .. } = &addresses;
+        tracing::info!(loopback, private, ?networks, "where Llms may point, besides public addresses");
+        let addresses = Some(Arc::new(addresses));
+        let config = upstream::ClientConfig { addresses, ..upstream::ClientConfig::default() };
+        Self { client: upstream::Client::new(config), budgets: Mutex::default() }
     }
 
     /// The retry budget of the Llm of this id.
@@ -100,6 +104,7 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
     };
     let target = upstream::Target {
         base_url: llm.url.clone(),
+        socket: None,
         model: Some(llm.model.clone()),
         credential,
         timeouts: limits(&llm.timeouts),

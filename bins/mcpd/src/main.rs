@@ -105,6 +105,13 @@ fn warn_if_exposed(address: SocketAddr) {
     }
 }
 
+fn tcp_address(listener: &Listener) -> Option<SocketAddr> {
+    match listener.address() {
+        Address::Tcp(address) => Some(*address),
+        Address::Unix(_) => None,
+    }
+}
+
 async fn open(config: &Config) -> anyhow::Result<Store> {
     make_private_dir(&config.data_dir)?;
     // Where replicas share a database, a key made on the spot would lock the others out.
@@ -154,12 +161,17 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     if let Some(path) = bootstrap::prepare(&store, &config.data_dir, Timestamp::now()).await? {
         tracing::info!(path = %path.display(), "first start: the token of the user `admin` is in this file");
     }
+    let own = std::iter::once(&listener)
+        .chain(inference_listener.as_ref().map(|(_, listener)| listener))
+        .filter_map(tcp_address)
+        .collect();
+    let addresses = config.upstream_addresses.policy(config.shared, own);
     let (drain, draining) = watch::channel(false);
     let app = Arc::new(App {
         replica: Replica::start(store.clone()).await?,
         recorder: Recorder::start(store.clone()),
         metrics: mcpctl_telemetry::McpdMetrics::new(),
-        inference: inference::Inference::new(),
+        inference: inference::Inference::new(addresses),
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
         ledger: audit::Ledger::new(config.limits.records),
         writers: writers::Writers::new(config.limits.writes.clone()),

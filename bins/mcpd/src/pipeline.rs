@@ -13,7 +13,10 @@ use mcpctl_dialect::openai::request::{self, Fields};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
 use mcpctl_telemetry::Configured;
-use mcpctl_upstream::{Answer, Failure, Operation, Request};
+use mcpctl_upstream::{
+    Answer, Failure, Operation, Request,
+    hops::{self, HopError},
+};
 
 use crate::{
     app::App,
@@ -47,6 +50,8 @@ pub struct Call {
 /// `mcpd`'s own errors; a provider's error is an answer.
 pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, HttpError> {
     let arrived = Instant::now();
+    // Before anything is looked up or put on record, so that a request in a circle costs as little as it can.
+    hops::check(&call.headers, app.inference.client.instance()).map_err(in_a_circle)?;
 
     // Read before authorize, because the body names the Llm. Nothing of it is believed beyond that.
     let fields = Fields::read(&call.body).map_err(|error| malformed(&error))?;
@@ -151,6 +156,21 @@ async fn relay(
     let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
     app.metrics.traffic.attempt(name, outcome);
     Ok(sent)
+}
+
+/// 508 for what came back or passed too many daemons. It never fails over: another target would be asked in a circle too.
+fn in_a_circle(error: HopError) -> HttpError {
+    let http = match error {
+        HopError::Malformed => HttpError::invalid("", error.to_string()),
+        HopError::Loop | HopError::TooMany => HttpError::new(
+            StatusCode::LOOP_DETECTED,
+            ErrorKind::UpstreamError,
+            "loop_detected",
+            error.to_string(),
+        )
+        .hint("an administrator can correct the `url` of the Llms on the way"),
+    };
+    http.class(FailureClass::Rejected)
 }
 
 fn malformed(error: &request::RequestError) -> HttpError {

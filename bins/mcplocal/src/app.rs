@@ -101,6 +101,7 @@ impl Runtime {
         let timeouts = self.config.primary.timeouts;
         upstream::Target {
             base_url: with_v1(&self.config.inference),
+            socket: None,
             model: None,
             credential: Some(bearer),
             timeouts: Timeouts {

@@ -203,12 +203,13 @@ impl Running {
 pub fn target(provider: &Provider) -> Option<Target> {
     let ProviderKind::Openai { url, model } = &provider.kind else { return None };
     let (base_url, model) = (url.clone(), model.clone());
-    Some(Target { base_url, model, credential: None, timeouts: LOCAL, peer: Peer::Provider })
+    Some(Target { base_url, socket: None, model, credential: None, timeouts: LOCAL, peer: Peer::Provider })
 }
 
 fn managed_target(endpoint: &Endpoint) -> Target {
     let Endpoint { base_url, api_key, model } = endpoint.clone();
-    Target { base_url, model: Some(model), credential: Some(api_key), timeouts: LOCAL, peer: Peer::Provider }
+    let (model, credential) = (Some(model), Some(api_key));
+    Target { base_url, socket: None, model, credential, timeouts: LOCAL, peer: Peer::Provider }
 }
 
 /// What the arguments say of a server that the agent starts, and that it does not tell when it is asked. Of a script that

@@ -194,7 +194,12 @@ impl Client {
 
     /// The models that the caller may run, as OpenAI lists them.
     pub async fn models(&self) -> Result<Value, ClientError> {
-        self.read(self.request(Method::GET, &["v1", "models"])?).await
+        self.models_with(HeaderMap::new()).await
+    }
+
+    /// The same with more headers, for a program that asks for its own caller.
+    pub async fn models_with(&self, headers: HeaderMap) -> Result<Value, ClientError> {
+        self.read(self.request(Method::GET, &["v1", "models"])?.headers(headers)).await
     }
 
     /// What `GET /status` of an mcplocal says.

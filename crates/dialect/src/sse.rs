@@ -23,6 +23,39 @@ pub struct Frame {
     pub comment: bool,
 }
 
+impl Frame {
+    /// The frame with its data alone: comments and other fields are left out, because anything may stand in them. A frame
+    /// that is nothing else keeps its bytes; one without data stays a sign of life.
+    #[must_use]
+    pub fn data_only(self) -> Self {
+        if lines(&self.raw).all(|line| line.is_empty() || line == b"data" || line.starts_with(b"data:")) {
+            return self;
+        }
+        let raw = match &self.data {
+            None => Bytes::from_static(b":\n\n"),
+            Some(data) => written(data),
+        };
+        Self { raw, event: None, ..self }
+    }
+
+    /// The frame with other data in place of its own.
+    #[must_use]
+    pub fn with_data(self, data: Bytes) -> Self {
+        Self { raw: written(&data), data: Some(data), event: self.event, comment: false }
+    }
+}
+
+fn written(data: &[u8]) -> Bytes {
+    let mut raw = BytesMut::with_capacity(data.len().saturating_add(8));
+    for line in data.split(|byte| matches!(byte, b'\n' | b'\r')) {
+        raw.extend_from_slice(b"data: ");
+        raw.extend_from_slice(line);
+        raw.extend_from_slice(b"\n");
+    }
+    raw.extend_from_slice(b"\n");
+    raw.freeze()
+}
+
 /// An event was larger than the decoder accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stream event is larger than {max} bytes")]
@@ -278,6 +311,26 @@ mod tests {
     #[test]
     fn what_is_left_at_the_end_is_read_too() {
         assert_eq!(data(b"data: a\n\ndata: [DONE]"), [Some("a".into()), Some("[DONE]".into())]);
+    }
+
+    #[test]
+    fn data_only_keeps_nothing_else() {
+        for (input, expected) in [
+            ("data: a\n\n", "data: a\n\n"),
+            ("data:a\ndata:b\r\n\r\n", "data:a\ndata:b\r\n\r\n"),
+            ("\n", "\n"),
+            (": secret\n\n", ":\n\n"),
+            ("id: secret\nretry: 1\n\n", ":\n\n"),
+            ("event: secret\ndata: a\ndata: b\nid: 1\n: secret\n\n", "data: a\ndata: b\n\n"),
+            ("datasecret: x\ndata: a\n\n", "data: a\n\n"),
+        ] {
+            let frame = frames(input.as_bytes()).remove(0);
+            let data = frame.data.clone();
+            let only = frame.data_only();
+            assert_eq!((only.raw.as_ref(), &only.data), (expected.as_bytes(), &data), "{input:?}");
+        }
+        let other = frames(b"data: a\n\n").remove(0).with_data(Bytes::from_static(b"b\nc"));
+        assert_eq!(other.raw, "data: b\ndata: c\n\n");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{self, AUTHORIZATION, CONTENT_TYPE},
 };
 use mcpctl_dialect::openai::{
@@ -22,10 +22,12 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, Client, Events, Failure, Held, Operation, Peer, Request, StreamAnswer, Target, WholeAnswer,
+    Answer, Client, Events, Failure, Held, Operation, Peer, RefusedAddress, Request, StreamAnswer, Target,
+    WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     reader::{Break, Reader},
     request::outgoing,
+    screen::Screen,
 };
 
 /// How many start-up events are held (CONTRACT.md, "First event"). Comments are no events.
@@ -55,17 +57,21 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
             return Err(Failure::new(FailureClass::NoResponse, detail));
         }
     };
-    let headers = incoming(response.headers(), target.peer);
+    let screen = Screen::of(target);
+    let headers = incoming(response.headers(), target.peer, &screen);
 
-    if !response.status().is_success() {
-        return Err(refused(target, response, headers).await);
+    let status = response.status();
+    if !status.is_success() {
+        return Err(refused(target, response, headers, &screen).await);
     }
     // A server that ignores `stream` answers with JSON; the content type tells, not the wish.
     if streams && is_event_stream(&headers) {
-        hold(target, response, headers, request.choices).await.map(Answer::Stream)
+        hold(target, Reader::new(response, request.choices, screen), status, headers)
+            .await
+            .map(Answer::Stream)
     } else {
         // A stream's wish gave the head `timeouts.response`; the body has what `timeouts.answer` leaves.
-        whole(target, response, headers, after(begun, timeouts.answer)).await.map(Answer::Whole)
+        whole(target, response, headers, after(begun, timeouts.answer), &screen).await.map(Answer::Whole)
     }
 }
 
@@ -75,22 +81,27 @@ fn prepare(client: &Client, target: &Target, request: &Request) -> Result<reqwes
             .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?,
         None => request.body.clone(),
     };
-    let mut headers = outgoing(request, target.peer);
+    let mut headers = outgoing(request, target.peer, client.instance());
     // After the caller's headers, so that nothing of theirs can stand beside it.
     if let Some(credential) = &target.credential {
-        let mut bearer =
-            HeaderValue::try_from(format!("Bearer {}", credential.expose_secret())).map_err(|_| {
-                Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
-            })?;
+        // A key that was read from a file ends with the file's line end, which is no part of it. What is inside is sent as it
+        // is or not at all, so that no key adds a header.
+        let key = credential.expose_secret().trim_end_matches(['\r', '\n']);
+        let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
+            Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
+        })?;
         bearer.set_sensitive(true);
         headers.insert(AUTHORIZATION, bearer);
     }
-    let pool = client.pool(target.timeouts.connect)?;
+    let pool = client.pool(target)?;
     Ok(pool.post(target.endpoint(request.operation)).headers(headers).body(body))
 }
 
 /// A failure before the response head.
 fn not_sent(error: reqwest::Error) -> Failure {
+    if let Some(refused) = cause::<RefusedAddress>(&error) {
+        return Failure::refused_address(refused.clone());
+    }
     let (class, detail) = if error.is_builder() {
         (FailureClass::Rejected, "the request cannot be built")
     } else if error.is_connect() && error.is_timeout() {
@@ -107,22 +118,32 @@ fn not_sent(error: reqwest::Error) -> Failure {
 
 /// Bytes came that are no HTTP: the server answered, so it is not `connect`.
 fn is_unreadable_head(error: &reqwest::Error) -> bool {
+    cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse)
+}
+
+fn cause<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     let mut cause = error.source();
     while let Some(error) = cause {
-        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_parse) {
-            return true;
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
         }
         cause = error.source();
     }
-    false
+    None
 }
 
 /// An error answer, whole as far as it comes in time: its status is what counts.
-async fn refused(target: &Target, response: reqwest::Response, headers: HeaderMap) -> Failure {
+async fn refused(
+    target: &Target,
+    response: reqwest::Response,
+    mut headers: HeaderMap,
+    screen: &Screen,
+) -> Failure {
     let status = response.status();
     let until = after(Instant::now(), target.timeouts.idle.min(target.timeouts.response));
     let (body, _) = read_body(response, Failure::MAX_BODY, until).await;
     let class = classify(target.peer, status, &headers, &UpstreamError::read(&body));
+    let body = screen.error_body(body, status, &mut headers);
     let mut failure = Failure::new(class, "the upstream answered with an error")
         .with_head(status, &headers)
         .with_body(body);
@@ -135,6 +156,7 @@ async fn whole(
     response: reqwest::Response,
     headers: HeaderMap,
     until: Instant,
+    screen: &Screen,
 ) -> Result<WholeAnswer, Failure> {
     let status = response.status();
     let fail = |class, detail: &str| Failure::new(class, detail).with_head(status, &headers);
@@ -153,6 +175,7 @@ async fn whole(
             return Err(fail(FailureClass::Rejected, &detail));
         }
     }
+    let body = screen.text(body);
     match Whole::read(&body) {
         Some(Whole { error: Some(error), .. }) => {
             let class = classify_in_band(target.peer, &error);
@@ -166,13 +189,11 @@ async fn whole(
 /// Reads events up to the first one with content, so that failing over until then is silent.
 async fn hold(
     target: &Target,
-    response: reqwest::Response,
+    mut reader: Reader,
+    status: StatusCode,
     headers: HeaderMap,
-    choices: u64,
 ) -> Result<StreamAnswer, Failure> {
-    let status = response.status();
     let until = after(Instant::now(), target.timeouts.first_token);
-    let mut reader = Reader::new(response, choices);
     let (mut held, mut events, mut bytes) = (Vec::new(), 0_usize, 0_usize);
     let held_until = loop {
         let event = match timeout_at(until, reader.next(None)).await {
@@ -279,7 +300,7 @@ fn is_event_stream(headers: &HeaderMap) -> bool {
 
 /// The upstream's headers that may be handed on: not those of its connection (RFC 9110, section 7.6.1), not the
 /// length, which the server in front writes itself, and of a provider neither cookies nor words that are ours.
-fn incoming(headers: &HeaderMap, peer: Peer) -> HeaderMap {
+fn incoming(headers: &HeaderMap, peer: Peer, screen: &Screen) -> HeaderMap {
     let named_by_connection: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -307,7 +328,7 @@ fn incoming(headers: &HeaderMap, peer: Peer) -> HeaderMap {
     };
     headers
         .iter()
-        .filter(|(name, _)| !hop_by_hop(name) && !not_theirs(name))
+        .filter(|(name, value)| !hop_by_hop(name) && !not_theirs(name) && screen.may_pass(value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mcpctl_failover::FailureClass;
 
+use crate::RefusedAddress;
+
 /// A failed attempt, or a stream that broke.
 ///
 /// Its `Display` and `Debug` are for logs: class, status and what happened, never a body, a key or a URL.
@@ -61,6 +63,11 @@ impl Failure {
 
     pub(crate) fn no_client(error: reqwest::Error) -> Self {
         Self::new(FailureClass::Connect, "the HTTP client cannot be built").caused_by(error)
+    }
+
+    /// Of the same class as a closed port, so that a caller learns nothing of what is behind an address.
+    pub(crate) fn refused_address(error: RefusedAddress) -> Self {
+        Self::new(FailureClass::Connect, error.to_string())
     }
 
     /// What happened, in a few words without anything of the request or the answer.

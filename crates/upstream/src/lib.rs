@@ -2,16 +2,21 @@
 //! failure has a class from `CONTRACT.md`, "What fails over". Retries, failing over and accounting are decided
 //! elsewhere; nothing here tries twice.
 
+mod addresses;
 mod answer;
 mod attempt;
 pub mod classify;
 mod client;
 mod failure;
+pub mod hops;
 mod reader;
+mod redact;
 mod request;
+mod screen;
 mod target;
 
 pub use self::{
+    addresses::{AddressPolicy, RefusedAddress},
     answer::{Answer, Event, Events, Held, StreamAnswer, WholeAnswer},
     attempt::send,
     client::{Client, ClientConfig},

@@ -13,7 +13,10 @@ use mcpctl_dialect::{
 };
 use tokio::time::timeout;
 
-use crate::Event;
+use crate::{
+    Event,
+    screen::{Screen, SpeltOut},
+};
 
 /// After `[DONE]`, how long to wait for the body's own end, which lets the connection be used again.
 const LINGER: Duration = Duration::from_millis(500);
@@ -25,6 +28,8 @@ pub(crate) struct Reader {
     unfinished: u64,
     done: bool,
     ended: bool,
+    /// What may pass of an event.
+    screen: Screen,
 }
 
 /// Why a stream cannot be read on.
@@ -40,6 +45,8 @@ pub(crate) enum Break {
     InBand(UpstreamError, Bytes),
     /// What came is no chunk.
     Unreadable,
+    /// It spells our credential out.
+    Credential,
     /// An event is larger than is accepted.
     TooLarge(EventTooLarge),
 }
@@ -52,14 +59,16 @@ impl Break {
             Self::Stalled(idle) => format!("the stream stalled for {idle:?}"),
             Self::InBand(..) => "the upstream reported an error inside the stream".into(),
             Self::Unreadable => "the stream holds an event that cannot be read".into(),
+            Self::Credential => "the stream spells out the credential that was sent".into(),
             Self::TooLarge(error) => error.to_string(),
         }
     }
 }
 
 impl Reader {
-    pub(crate) fn new(response: reqwest::Response, choices: u64) -> Self {
-        Self { response, decoder: Decoder::default(), unfinished: choices.max(1), done: false, ended: false }
+    pub(crate) fn new(response: reqwest::Response, choices: u64, screen: Screen) -> Self {
+        let (decoder, unfinished) = (Decoder::default(), choices.max(1));
+        Self { response, decoder, unfinished, done: false, ended: false, screen }
     }
 
     /// The next event; nothing after the stream has completed. Without `idle` it waits as long as it takes.
@@ -94,6 +103,7 @@ impl Reader {
     }
 
     fn take(&mut self, frame: mcpctl_dialect::sse::Frame) -> Result<Event, Break> {
+        let frame = self.screen.frame(frame).map_err(|SpeltOut| Break::Credential)?;
         let chunk = Chunk::read(&frame);
         match chunk.kind {
             Kind::Unreadable => return Err(Break::Unreadable),

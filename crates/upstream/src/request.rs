@@ -7,7 +7,10 @@ use http::{
     header::{ACCEPT, CONTENT_TYPE, USER_AGENT},
 };
 
-use crate::Peer;
+use crate::{
+    Peer,
+    hops::{self, HOPS_HEADER, InstanceId},
+};
 
 /// What is asked of the model server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +53,7 @@ pub struct Request {
 /// INVARIANT 10: neither the caller's bearer nor its cookies are among them; the target's credential is added
 /// by the one who sends. `openai-organization` and `openai-project` say who pays, and with a key of ours that is
 /// not the caller's to choose.
-pub(crate) fn outgoing(request: &Request, peer: Peer) -> HeaderMap {
+pub(crate) fn outgoing(request: &Request, peer: Peer, instance: &InstanceId) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in &request.headers {
         if passes(name, peer) {
@@ -61,6 +64,8 @@ pub(crate) fn outgoing(request: &Request, peer: Peer) -> HeaderMap {
         let accept = if request.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
     }
+    // A provider may be another of our daemons, or lead back to this one.
+    headers.insert(HOPS_HEADER, hops::onward(&request.headers, instance));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
     headers
@@ -102,10 +107,11 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("theirs"));
         }
+        headers.insert(HOPS_HEADER, HeaderValue::from_static("0123456789abcdef"));
         let mut request =
             Request { operation: Operation::Chat, body: Bytes::new(), stream: true, choices: 1, headers };
         let theirs = |request: &Request, peer| {
-            let sent = outgoing(request, peer);
+            let sent = outgoing(request, peer, &InstanceId::default());
             let mut names: Vec<_> = sent
                 .iter()
                 .filter(|(_, value)| *value == "theirs")
@@ -120,7 +126,7 @@ mod tests {
             ["accept", "mcpctl-agent", "openai-beta", "traceparent", "tracestate"]
         );
         request.headers.clear();
-        let ours = outgoing(&request, Peer::Provider);
+        let ours = outgoing(&request, Peer::Provider, &InstanceId::default());
         assert_eq!(
             (&ours[ACCEPT], &ours[CONTENT_TYPE]),
             (&"text/event-stream".parse().unwrap(), &"application/json".parse().unwrap())

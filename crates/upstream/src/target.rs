@@ -1,7 +1,7 @@
 //! Where an attempt goes and how long it may take. A value that the caller resolves from an Llm or from a local
 //! provider; it knows no resource.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use secrecy::SecretString;
 use url::Url;
@@ -51,6 +51,8 @@ impl Default for Timeouts {
 pub struct Target {
     /// The base of an OpenAI API, with or without `/v1`.
     pub base_url: Url,
+    /// The Unix socket that the server listens on, where it is not the address's host and port.
+    pub socket: Option<PathBuf>,
     /// The model to ask for instead of the one in the body.
     pub model: Option<String>,
     /// Sent as the bearer; for [`Peer::Mcpd`] it is the caller's own.
@@ -104,6 +106,7 @@ mod tests {
         ] {
             let target = Target {
                 base_url: base.parse().unwrap(),
+                socket: None,
                 model: None,
                 credential: None,
                 timeouts: Timeouts::default(),

@@ -11,7 +11,10 @@ use axum::{
 };
 use mcpctl_api::ErrorKind;
 use mcpctl_client::{Client, ClientError, Options};
-use mcpctl_upstream::Operation;
+use mcpctl_upstream::{
+    Operation,
+    hops::{self, HopError},
+};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
@@ -63,6 +66,7 @@ pub async fn infer(
 }
 
 async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, LocalHttpError> {
+    hops::check(&call.headers, app.client.instance()).map_err(in_a_circle)?;
     pipeline::run(app, caller.runtime, caller.identity, call).await
 }
 
@@ -71,12 +75,15 @@ async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, Loc
 pub async fn models(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
+    headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
+    hops::check(&headers, app.client.instance()).map_err(in_a_circle)?;
     let Caller { runtime, identity: caller } = caller.0;
     let bearer = SecretString::from(caller.bearer.expose());
     let central = async {
         let client = Client::new(runtime.config.inference.clone(), Some(bearer), &Options::default())?;
-        client.models().await
+        let hops = hops::onward(&headers, app.client.instance());
+        client.models_with(HeaderMap::from_iter([(hops::HOPS_HEADER, hops)])).await
     };
     let mut list = match central.await {
         Ok(list) => list,
@@ -93,6 +100,20 @@ pub async fn models(
         }));
     }
     Ok(Json(list))
+}
+
+/// 508 for what came back to the agent, whose `server` is itself or leads to it.
+fn in_a_circle(error: HopError) -> LocalHttpError {
+    match error {
+        HopError::Malformed => LocalHttpError::invalid("", error.to_string()),
+        HopError::Loop | HopError::TooMany => LocalHttpError::new(
+            StatusCode::LOOP_DETECTED,
+            ErrorKind::UpstreamError,
+            "loop_detected",
+            error.to_string(),
+        )
+        .hint("correct `server` and `inference` in mcplocal.yaml: they are addresses of mcpd"),
+    }
 }
 
 fn refused(error: &ClientError) -> LocalHttpError {

@@ -3,7 +3,7 @@
 //! compatible servers add or leave out; it keeps no text.
 
 use serde::Deserialize;
-use serde_json::value::RawValue;
+use serde_json::{Value, value::RawValue};
 
 use super::{error::UpstreamError, presence::Presence};
 use crate::sse::Frame;
@@ -36,7 +36,8 @@ pub enum Kind {
     Done,
     /// The server reports an error inside a stream whose status said 200.
     Error(UpstreamError),
-    /// Not a JSON object, or one whose known fields are of other types.
+    /// Not a JSON object, one whose known fields are of other types, or one that no completion has: without choices, usage
+    /// and the name of a chunk.
     Unreadable,
 }
 
@@ -69,8 +70,12 @@ impl Chunk {
         {
             return Self::bare(Kind::Error(UpstreamError::read(text)));
         }
-        let choices = wire.choices.unwrap_or_default();
         let usage = read_usage(wire.usage);
+        let is_chunk = wire.object.as_deref().is_some_and(|object| CHUNKS.contains(&object));
+        if wire.choices.is_none() && usage.is_none() && !is_chunk {
+            return Self::bare(Kind::Unreadable);
+        }
+        let choices = wire.choices.flatten().unwrap_or_default();
         let finished_choices = choices.iter().filter(|choice| choice.finish_reason.0).count();
         let kind = if finished_choices > 0 || choices.iter().any(WireChoice::has_content) {
             Kind::Content
@@ -87,6 +92,51 @@ impl Chunk {
     }
 }
 
+/// What an event adds to the text of each choice: every text of its delta, one after another. Empty for what is no chunk.
+pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
+    #[derive(Deserialize)]
+    struct Added {
+        #[serde(default)]
+        choices: Vec<AddedChoice>,
+    }
+
+    #[derive(Deserialize)]
+    struct AddedChoice {
+        #[serde(default)]
+        index: u64,
+        #[serde(default)]
+        delta: Value,
+        #[serde(default)]
+        text: Value,
+    }
+
+    fn collect(value: &Value, into: &mut String) {
+        match value {
+            Value::String(text) => into.push_str(text),
+            Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
+            // The role is said once more with each piece by some servers.
+            Value::Object(object) => object
+                .iter()
+                .filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "id"))
+                .for_each(|(_, value)| collect(value, into)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+
+    let Ok(Added { choices }) = serde_json::from_slice(data) else { return Vec::new() };
+    let texts = choices.into_iter().map(|choice| {
+        let mut text = String::new();
+        collect(&choice.delta, &mut text);
+        collect(&choice.text, &mut text);
+        (choice.index, text)
+    });
+    texts.collect()
+}
+
+/// What the events of a stream call themselves.
+const CHUNKS: [&str; 4] =
+    ["chat.completion.chunk", "text_completion", "text_completion.chunk", "chat.completion"];
+
 /// A whole (not streamed) answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Whole {
@@ -99,10 +149,15 @@ pub struct Whole {
 }
 
 impl Whole {
-    /// Reads a whole answer; nothing where it is not a JSON object.
+    /// Reads a whole answer; nothing where it is neither a completion nor embeddings nor an error. What merely is JSON may be
+    /// another service's answer, which is not for callers.
     pub fn read(body: &[u8]) -> Option<Self> {
         let wire: WireWhole<'_> = object(body).ok()?;
         let error = wire.error.0 || wire.object.as_deref() == Some("error");
+        let embeddings = wire.data.is_some_and(|data| data.iter().all(|entry| entry.embedding.0));
+        if !error && wire.choices.is_none() && !embeddings {
+            return None;
+        }
         Some(Self {
             model: wire.model,
             usage: read_usage(wire.usage),
@@ -125,12 +180,21 @@ struct WireChunk<'a> {
     object: Option<String>,
     #[serde(default)]
     model: Option<String>,
-    #[serde(default)]
-    choices: Option<Vec<WireChoice>>,
+    /// `null` is there too.
+    #[serde(default, deserialize_with = "present")]
+    choices: Option<Option<Vec<WireChoice>>>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     #[serde(default)]
     error: Presence,
+}
+
+fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -139,10 +203,20 @@ struct WireWhole<'a> {
     object: Option<String>,
     #[serde(default)]
     model: Option<String>,
+    #[serde(default)]
+    choices: Option<Vec<WireChoice>>,
+    #[serde(default)]
+    data: Option<Vec<WireEmbedding>>,
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
     #[serde(default)]
     error: Presence,
+}
+
+#[derive(Deserialize)]
+struct WireEmbedding {
+    #[serde(default)]
+    embedding: Presence,
 }
 
 #[derive(Deserialize)]
@@ -308,12 +382,33 @@ mod tests {
     }
 
     #[test]
+    fn the_texts_that_an_event_adds_are_told_by_choice() {
+        let texts = added_texts(
+            br#"{"choices":[{"delta":{"role":"assistant","content":"a"}},
+            {"index":1,"delta":{"tool_calls":[{"id":"x","type":"function","function":{"arguments":"b"}}]}},
+            {"index":2,"text":"c","finish_reason":"stop"}]}"#,
+        );
+        assert_eq!(texts, [(0, "a".to_owned()), (1, "b".to_owned()), (2, "c".to_owned())]);
+        assert_eq!(added_texts(b"[DONE]"), []);
+    }
+
+    #[test]
     fn done_silence_and_what_cannot_be_read() {
         assert_eq!(chunk("[DONE]").kind, Kind::Done);
         assert_eq!(chunk(" [DONE] ").kind, Kind::Done);
         assert_eq!(chunk("").kind, Kind::Silent);
         assert_eq!(Chunk::read(&Frame { data: None, ..frame("") }).kind, Kind::Silent);
-        for data in ["nonsense", "[]", "7", r#"{"choices":[{"delta""#, r#"{"choices":{}}"#, "<html>"] {
+        for data in [
+            "nonsense",
+            "[]",
+            "7",
+            r#"{"choices":[{"delta""#,
+            r#"{"choices":{}}"#,
+            "<html>",
+            "{}",
+            r#"{"AccessKeyId":"AKIA"}"#,
+            r#"{"object":"list","data":[]}"#,
+        ] {
             assert_eq!(chunk(data).kind, Kind::Unreadable, "{data}");
         }
     }
@@ -341,5 +436,28 @@ mod tests {
         assert!(Whole::read(br#"{"error":{"message":"x"}}"#).unwrap().error.is_some());
         assert_eq!(Whole::read(b"<html>"), None);
         assert_eq!(Whole::read(b"[1]"), None);
+    }
+
+    #[test]
+    fn json_of_another_service_is_no_answer() {
+        for body in [
+            "{}",
+            r#"{"AccessKeyId":"AKIA","SecretAccessKey":"s"}"#,
+            r#"{"object":"list","data":[{"id":"m","object":"model"}]}"#,
+            r#"{"data":{"user":"root"}}"#,
+            r#"{"choices":["a"]}"#,
+            r#"{"choices":null}"#,
+            r#"{"message":"no such path"}"#,
+        ] {
+            assert_eq!(Whole::read(body.as_bytes()), None, "{body}");
+        }
+        for body in [
+            r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"m"}"#,
+            r#"{"data":[{"embedding":"AAAA"}]}"#,
+            r#"{"choices":[{"text":"x"}]}"#,
+            r#"{"choices":[]}"#,
+        ] {
+            assert!(Whole::read(body.as_bytes()).is_some_and(|whole| whole.error.is_none()), "{body}");
+        }
     }
 }

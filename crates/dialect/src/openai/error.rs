@@ -19,6 +19,54 @@ pub struct UpstreamError {
     pub context_length: bool,
 }
 
+/// Members beside which an error stands; an object with others may hold what is not for callers.
+const BESIDE: [&str; 13] = [
+    "error",
+    "object",
+    "message",
+    "msg",
+    "type",
+    "code",
+    "param",
+    "detail",
+    "status",
+    "request_id",
+    "id",
+    "created",
+    "user_id",
+];
+
+/// What may be shown of an error body: the body as it came where it is an error in a shape that this crate knows and
+/// nothing else, the error alone where more stands beside it, and nothing of what is no such error.
+pub fn presentable(body: &Bytes) -> Option<Bytes> {
+    let value: Value = serde_json::from_slice(body).ok()?;
+    // A text alone says something, but nothing says that it is an error.
+    let objects = match &value {
+        Value::Array(list) => list.first().is_some_and(Value::is_object),
+        value => value.is_object(),
+    };
+    let error = Some(UpstreamError::of(&value)).filter(|_| objects)?;
+    let message = error.message?;
+    let only = |value: &Value| {
+        value.as_object().is_some_and(|object| object.keys().all(|key| BESIDE.contains(&key.as_str())))
+    };
+    let known = match &value {
+        Value::Array(list) => list.len() == 1 && list.iter().all(only),
+        value => only(value),
+    };
+    Some(if known {
+        body.clone()
+    } else {
+        error_body(&message, error.kind.as_deref(), error.code.as_deref())
+    })
+}
+
+/// An error as OpenAI writes it.
+pub fn error_body(message: &str, kind: Option<&str>, code: Option<&str>) -> Bytes {
+    let error = serde_json::json!({ "message": message, "type": kind, "code": code, "param": null });
+    Bytes::from(serde_json::json!({ "error": error }).to_string())
+}
+
 impl UpstreamError {
     /// Reads the shapes that are seen in the field:
     ///
@@ -29,9 +77,12 @@ impl UpstreamError {
     /// - `[{"error": {…}}]`: Gemini's compatible route;
     /// - `{"message": "…"}`: proxies. Anything else says nothing.
     pub fn read(body: &[u8]) -> Self {
-        let Ok(value) = serde_json::from_slice::<Value>(body) else { return Self::default() };
+        serde_json::from_slice(body).map(|value| Self::of(&value)).unwrap_or_default()
+    }
+
+    fn of(value: &Value) -> Self {
         let mut error = Self::default();
-        error.take(&value, 0);
+        error.take(value, 0);
         error.context_length = error.says_context_length();
         error
     }
@@ -157,6 +208,28 @@ mod tests {
         }
         let full = UpstreamError::read(br#"{"error":{"message":"m","type":"t","code":400}}"#);
         assert_eq!((full.kind.as_deref(), full.code.as_deref()), (Some("t"), Some("400")));
+    }
+
+    #[test]
+    fn of_an_error_body_only_an_error_is_shown() {
+        for body in [
+            r#"{"error":{"message":"boom","type":"server_error","n_ctx":8}}"#,
+            r#"{"error":"boom"}"#,
+            r#"{"object":"error","message":"boom","code":400}"#,
+            r#"{"detail":[{"loc":["body"],"msg":"boom"}]}"#,
+            r#"[{"error":{"code":400,"message":"boom"}}]"#,
+        ] {
+            let body = Bytes::from(body);
+            assert_eq!(presentable(&body), Some(body));
+        }
+        let mixed = Bytes::from(r#"{"message":"boom","code":7,"password":"p"}"#);
+        let shown = presentable(&mixed).unwrap();
+        assert_eq!(shown, r#"{"error":{"message":"boom","type":null,"code":"7","param":null}}"#);
+        for body in
+            ["", "internal: user=root", "<html>", "{}", "[]", r#"{"a":"b"}"#, r#""boom""#, r#"["boom"]"#]
+        {
+            assert_eq!(presentable(&Bytes::from(body)), None, "{body}");
+        }
     }
 
     #[test]

@@ -149,7 +149,9 @@ async fn connections_are_used_again_after_answers_and_after_streams() {
 #[tokio::test]
 async fn a_server_that_ignores_the_wish_to_stream_gives_a_whole_answer() {
     let server = ModelServer::start().await;
-    server.queue(Reply::status(200, r#"{"model":"m"}"#).header("content-type", "application/json"));
+    server.queue(
+        Reply::status(200, r#"{"model":"m","choices":[]}"#).header("content-type", "application/json"),
+    );
     let answer = send(&Client::default(), &target(&server), request(true)).await.unwrap();
     assert!(matches!(answer, Answer::Whole(_)), "{answer:?}");
 }

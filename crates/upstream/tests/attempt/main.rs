@@ -5,6 +5,7 @@
 mod answers;
 mod cancelling;
 mod failing;
+mod screening;
 
 use std::time::Duration;
 
@@ -33,6 +34,7 @@ fn target(server: &ModelServer) -> Target {
 fn target_of(url: &str) -> Target {
     Target {
         base_url: url.parse().unwrap(),
+        socket: None,
         model: None,
         credential: None,
         timeouts: GENEROUS,

@@ -1,0 +1,119 @@
+//! Which daemons a request has passed, in the header `mcpctl-hops`, so that a request that comes back to one of them ends
+//! there. Ids are random and mean nothing outside the process that has them.
+//!
+//! The header only ever refuses: a caller who writes one can have its own request refused and nothing else.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// The header: ids separated by commas, in the order in which the request passed.
+pub const HOPS_HEADER: HeaderName = HeaderName::from_static("mcpctl-hops");
+/// The most daemons that a request may have passed: an agent, a daemon, and some gateways of the same kind.
+pub const MAX_HOPS: usize = 8;
+/// Hexadecimal digits of an id.
+const DIGITS: usize = 16;
+
+/// Names one process, from its start to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceId(String);
+
+impl Default for InstanceId {
+    /// A new one.
+    fn default() -> Self {
+        Self(format!("{:0DIGITS$x}", rand::random::<u64>()))
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Why a request goes no further.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HopError {
+    /// The header is none of ours.
+    #[error("`mcpctl-hops` is not a list of ids")]
+    Malformed,
+    /// It was here before.
+    #[error("the request came back to where it had been: the addresses of Llms and servers lead in a circle")]
+    Loop,
+    /// It passed too many.
+    #[error("the request passed {MAX_HOPS} daemons, which is the most")]
+    TooMany,
+}
+
+/// Whether a request that came with these headers may be sent on by this process.
+///
+/// # Errors
+/// When it was here before, or passed too many daemons, or says so in a way that cannot be read.
+pub fn check(headers: &HeaderMap, own: &InstanceId) -> Result<(), HopError> {
+    let hops = read(headers)?;
+    if hops.contains(&own.0.as_str()) {
+        return Err(HopError::Loop);
+    }
+    if hops.len() >= MAX_HOPS { Err(HopError::TooMany) } else { Ok(()) }
+}
+
+/// The header for the next daemon: what came, and this process.
+pub fn onward(headers: &HeaderMap, own: &InstanceId) -> HeaderValue {
+    // What cannot be read was refused on arrival.
+    let mut hops = read(headers).unwrap_or_default();
+    hops.push(&own.0);
+    HeaderValue::try_from(hops.join(",")).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+fn read(headers: &HeaderMap) -> Result<Vec<&str>, HopError> {
+    let is_id = |id: &str| id.len() == DIGITS && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+    let mut hops = Vec::new();
+    for value in headers.get_all(HOPS_HEADER) {
+        for id in value.to_str().map_err(|_| HopError::Malformed)?.split(',').map(str::trim) {
+            if !is_id(id) {
+                return Err(HopError::Malformed);
+            }
+            if hops.len() > MAX_HOPS {
+                return Err(HopError::TooMany);
+            }
+            hops.push(id);
+        }
+    }
+    Ok(hops)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(values: &[&str]) -> HeaderMap {
+        values.iter().map(|value| (HOPS_HEADER, value.parse().unwrap())).collect()
+    }
+
+    #[test]
+    fn a_request_passes_each_process_once() {
+        let ids: Vec<InstanceId> = (0..=MAX_HOPS).map(|_| InstanceId::default()).collect();
+        let mut passed = HeaderMap::new();
+        for (count, id) in ids.iter().enumerate() {
+            let expected = if count < MAX_HOPS { Ok(()) } else { Err(HopError::TooMany) };
+            assert_eq!(check(&passed, id), expected);
+            if count > 0 {
+                assert_eq!(check(&passed, &ids[0]), Err(HopError::Loop));
+            }
+            passed = HeaderMap::from_iter([(HOPS_HEADER, onward(&passed, id))]);
+        }
+    }
+
+    #[test]
+    fn every_line_of_the_header_counts() {
+        let own = InstanceId::default();
+        let (own_text, other) = (own.to_string(), "0123456789abcdef");
+        assert_eq!(check(&headers(&[other, &own_text]), &own), Err(HopError::Loop));
+        assert_eq!(check(&headers(&[&format!("{other} , {own_text}")]), &own), Err(HopError::Loop));
+        assert_eq!(check(&headers(&[other; 9]), &own), Err(HopError::TooMany));
+        assert_eq!(check(&headers(&[&[other; 5000].join(",")]), &own), Err(HopError::TooMany));
+        for text in ["", "x", "0123456789ABCDEF", "0123456789abcdef0", "0123456789abcdef,"] {
+            assert_eq!(check(&headers(&[text]), &own), Err(HopError::Malformed), "{text}");
+        }
+    }
+}
