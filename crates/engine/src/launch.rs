@@ -101,10 +101,10 @@ impl EngineSpec {
         }
         // Last, so that nothing undoes it.
         if options.standby {
-            let given =
-                options.env.iter().find(|(name, _)| *name == PYTHON_PATH).map(|(_, path)| path.into());
-            let others = given.or_else(|| std::env::var_os(PYTHON_PATH));
-            set(PYTHON_PATH, dev_routes::python_path(modules, others.as_deref()));
+            // What the agent's own environment says is not inherited: it would be code from there.
+            let given = options.env.iter().find(|(name, _)| *name == PYTHON_PATH);
+            let others = given.map(|(_, path)| path.as_ref());
+            set(PYTHON_PATH, dev_routes::python_path(modules, others));
         }
         let key_name = match self.kind {
             EngineKind::LlamaServer => "LLAMA_API_KEY",

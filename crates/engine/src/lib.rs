@@ -11,11 +11,13 @@
 
 mod actor;
 mod arbiter;
+mod arguments;
 mod backoff;
 mod cause;
 mod dev_routes;
 mod endpoint;
 mod engine;
+mod environment;
 mod error;
 mod gpu;
 mod group;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
 
-use crate::{Placement, spec::SpecError};
+use crate::{Placement, arguments, environment, spec::SpecError};
 
 /// What is seldom said about an engine.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,23 +70,7 @@ impl fmt::Debug for EngineEnv {
     }
 }
 
-/// Where it listens, who may ask it, what it runs and under which name: what the agent decides, of both servers.
-const RESERVED_ARGS: [&str; 13] = [
-    "--host",
-    "--port",
-    "--reuse-port",
-    "--uds",
-    "--api-key",
-    "--api-key-file",
-    "--ssl-key-file",
-    "--ssl-keyfile",
-    "--ssl-cert-file",
-    "--ssl-certfile",
-    "--alias",
-    "--served-model-name",
-    "--model",
-];
-const RESERVED_SHORT: [&str; 2] = ["-m", "-a"];
+/// What the agent sets itself.
 const RESERVED_ENV: [&str; 4] =
     ["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", crate::record::MARK];
 
@@ -96,18 +80,16 @@ impl EngineOptions {
     /// # Errors
     /// Names what does not.
     pub fn check(&self) -> Result<(), SpecError> {
-        for arg in &self.extra_args {
-            let flag = arg.split_once('=').map_or(arg.as_str(), |(flag, _)| flag);
-            // vLLM takes underscores for hyphens, and both are as good as the other there.
-            let flag = flag.replace('_', "-");
-            // And whatever a flag's beginning is taken for, where a parser takes it for the flag.
-            let long = flag.starts_with("--") && flag.len() > 2;
-            let reserved = RESERVED_ARGS.iter().any(|reserved| long && reserved.starts_with(&flag));
-            if reserved || RESERVED_SHORT.contains(&flag.as_str()) {
-                return Err(SpecError::Reserved(flag));
-            }
+        if let Some(refused) = self.extra_args.iter().find_map(|argument| arguments::refused(argument)) {
+            return Err(SpecError::Reserved(refused));
         }
-        let odd = |name: &str| name.is_empty() || name.contains(['=', '\0']) || RESERVED_ENV.contains(&name);
+        let odd = |name: &str| {
+            name.is_empty()
+                || name.contains(['=', '\0'])
+                || RESERVED_ENV.contains(&name)
+                || environment::is_own(name)
+                || arguments::is_refused_variable(name)
+        };
         match self.env.iter().find(|(name, value)| odd(name) || value.contains('\0')) {
             Some((name, _)) => Err(SpecError::Reserved(name.to_owned())),
             None => Ok(()),
@@ -134,7 +116,7 @@ mod tests {
         {
             assert!(matches!(with(&[arg], &[]).check(), Err(SpecError::Reserved(_))), "{arg}");
         }
-        for name in ["VLLM_API_KEY", "LLAMA_API_KEY", "", "A=B"] {
+        for name in ["VLLM_API_KEY", "LLAMA_API_KEY", "", "A=B", "MCPCTL_TOKEN", "LLAMA_ARG_HOST"] {
             assert_eq!(with(&[], &[(name, "x")]).check(), Err(SpecError::Reserved(name.to_owned())));
         }
         assert_eq!(

@@ -15,6 +15,7 @@ use tokio::{
 };
 
 use crate::{
+    environment,
     error::EngineError,
     guardian,
     launch::Launch,
@@ -57,11 +58,9 @@ impl Process {
         let failed = |reason: String| EngineError::Spawn { name: name.to_owned(), reason };
         let mark = random::hex().map_err(|error| failed(error.to_string()))?;
         let mut command = Command::new(guardian);
-        for (variable, _) in std::env::vars_os() {
-            if variable.to_str().is_some_and(is_the_agents) {
-                command.env_remove(variable);
-            }
-        }
+        // INVARIANT 10: neither the tokens that our own programs read from the environment, nor anything else that nobody
+        // listed. The guardian needs nothing of it.
+        command.env_clear().envs(environment::inherited());
         let mut child = command
             .args([guardian::WORD, &mark])
             .arg(&launch.program)
@@ -148,14 +147,6 @@ impl Process {
 
 fn locked(shared: &Mutex<SharedMemory>) -> MutexGuard<'_, SharedMemory> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// INVARIANT 10: the tokens that our own programs read from the environment are not the engine's, and neither is the word
-/// that a service manager expects of the agent.
-fn is_the_agents(variable: &str) -> bool {
-    const PREFIXES: [&str; 3] = ["MCPCTL_", "MCPD_", "MCPLOCAL_"];
-    const OF_THE_SERVICE: [&str; 3] = ["NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"];
-    PREFIXES.iter().any(|prefix| variable.starts_with(prefix)) || OF_THE_SERVICE.contains(&variable)
 }
 
 impl Drop for Process {

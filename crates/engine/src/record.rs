@@ -6,7 +6,9 @@
 //! its environment. When in doubt, nothing is ended.
 
 use std::{
-    io,
+    fs::OpenOptions,
+    io::{self, Write as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -92,7 +94,14 @@ impl RecordFile {
     pub(crate) fn write(state_dir: &Path, record: &Record) -> io::Result<Self> {
         let path = state_dir.join(format!("{}-{}.json", record.engine, record.pid));
         let draft = path.with_extension("draft");
-        std::fs::write(&draft, serde_json::to_vec(record)?)?;
+        let text = serde_json::to_vec(record)?;
+        // The mark in it would let others name processes to be ended. A draft that an agent left is not written into.
+        match std::fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+        file.write_all(&text)?;
         std::fs::rename(&draft, &path)?;
         Ok(Self(path))
     }
@@ -145,4 +154,29 @@ async fn end(record: &Record) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_record_is_for_its_owner_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = Record::of("desk", std::process::id(), "mark");
+        let path = dir.path().join(format!("desk-{}.json", std::process::id()));
+        // Another file by the name of the draft, and a record from before, are replaced and not written into.
+        let elsewhere = dir.path().join("elsewhere");
+        std::fs::write(&elsewhere, "theirs").unwrap();
+        std::os::unix::fs::symlink(&elsewhere, path.with_extension("draft")).unwrap();
+        std::fs::write(&path, "old").unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o666)).unwrap();
+        let file = RecordFile::write(dir.path(), &record).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_to_string(&elsewhere).unwrap(), "theirs");
+        file.remove();
+        assert!(!path.exists());
+    }
 }

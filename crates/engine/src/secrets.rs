@@ -21,10 +21,15 @@ pub(crate) fn of(options: &EngineOptions, api_key: &SecretString) -> Vec<String>
     std::iter::once(api_key.expose_secret().to_owned()).chain(found.map(|(_, value)| value)).collect()
 }
 
-fn is_secret(name: &str, value: &str) -> bool {
+/// Whether a name says that its value is a secret.
+pub(crate) fn is_telling(name: &str) -> bool {
     let name = name.to_ascii_uppercase();
+    TELLING.iter().any(|word| name.contains(word))
+}
+
+fn is_secret(name: &str, value: &str) -> bool {
     // A path is where a secret is, not the secret.
-    TELLING.iter().any(|word| name.contains(word)) && value.len() >= SHORTEST && !Path::new(value).exists()
+    is_telling(name) && value.len() >= SHORTEST && !Path::new(value).exists()
 }
 
 /// `--flag value` and `--flag=value`.

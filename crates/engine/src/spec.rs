@@ -67,6 +67,9 @@ pub enum SpecError {
     /// An extra argument or variable that would undo what the agent decides.
     #[error("`{0}` is decided by the agent and cannot be among the extra arguments or the environment")]
     Reserved(String),
+    /// The model's name would be read as an option.
+    #[error("the model `{0}` begins with a hyphen, so it would be read as an option")]
+    OptionLike(String),
     /// There is no home for `~` to stand for.
     #[error("`{0}` begins with `~`, but HOME is not set")]
     NoHome(String),
@@ -80,6 +83,7 @@ impl SpecError {
             Self::NotAFile(_) => "name the .gguf file itself".to_owned(),
             Self::Name(_) => "use letters, digits, `.`, `_` and `-`, as in `small-model`".to_owned(),
             Self::Reserved(_) => "leave it out".to_owned(),
+            Self::OptionLike(_) => "give the file or directory another name".to_owned(),
             Self::NoModel(_) => "check the path in `model`, or download the model first".to_owned(),
             Self::NoHome(_) => "write the whole path".to_owned(),
         })
@@ -96,6 +100,9 @@ impl EngineSpec {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.bytes().all(plain) {
             return Err(SpecError::Name(self.name.clone()));
+        }
+        if self.model.starts_with('-') || self.served_name().starts_with('-') {
+            return Err(SpecError::OptionLike(self.model.clone()));
         }
         self.program()?;
         self.model_path().map(drop)
@@ -216,6 +223,19 @@ mod tests {
         let model = dir.path().display().to_string();
         assert_eq!(spec(EngineKind::Vllm, &model).check(), Ok(()));
         assert_eq!(spec(EngineKind::LlamaServer, &model).check(), Err(SpecError::NotAFile(model)));
+    }
+
+    #[test]
+    fn a_model_that_would_be_read_as_an_option_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("--config=x");
+        std::fs::write(&path, "").unwrap();
+        let path = path.display().to_string();
+        for model in ["-m", "--trust-remote-code", path.as_str()] {
+            for kind in [EngineKind::Vllm, EngineKind::LlamaServer] {
+                assert_eq!(spec(kind, model).check(), Err(SpecError::OptionLike(model.to_owned())));
+            }
+        }
     }
 
     #[test]

@@ -634,17 +634,25 @@ async fn a_guardian_does_not_hear_what_is_meant_for_the_agent() {
 }
 
 #[tokio::test]
-async fn inv_10_the_agents_own_tokens_are_not_in_the_engines_environment() {
+async fn inv_10_engines_inherit_only_listed_variables() {
     let world = World::new("");
     let mut command = agent_command(&world);
     command
         .env("MCPCTL_TOKEN", "mcp_secret")
         .env("MCPD_DATABASE_URL", "postgres://secret")
-        .env("OTHER", "kept");
+        .env("MCPLOCAL_KEY", "local_secret")
+        .env("OPENAI_API_KEY", "sk-secret")
+        .env("SOME_DATABASE", "secret")
+        .env("LD_AUDIT", "")
+        .env("LLAMA_ARG_TOOLS", "secret")
+        .env("CUDA_VISIBLE_DEVICES", "7");
     let (mut agent, pid) = start(command);
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment);
-    assert!(environment.contains("OTHER=kept") && !environment.contains("secret"), "{environment}");
+    assert!(
+        environment.contains("CUDA_VISIBLE_DEVICES=7") && !environment.contains("secret"),
+        "{environment}"
+    );
     agent.kill().unwrap();
     agent.wait().unwrap();
     until("it is gone", || group(pid) == 0).await;
