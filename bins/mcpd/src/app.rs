@@ -10,7 +10,10 @@ use mcpctl_store::{Recorder, Replica, Store};
 use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
-use crate::{audit::Ledger, inference::Inference, login::Logins, writers::Writers, writes::Vault};
+use crate::{
+    audit::Ledger, config::WatchLimits, inference::Inference, login::Logins, watchers::Watchers,
+    writers::Writers, writes::Vault,
+};
 
 /// Shared by all requests.
 pub struct App {
@@ -32,6 +35,10 @@ pub struct App {
     pub writers: Writers,
     /// Reads the bodies of requests.
     pub bodies: RequestBodies,
+    /// Who watches resources.
+    pub watchers: Watchers,
+    /// How many may.
+    pub watch_limits: WatchLimits,
     /// True from the moment the daemon is asked to end.
     pub draining: watch::Receiver<bool>,
 }

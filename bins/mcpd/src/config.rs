@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use crate::login::TrustedProxies;
 
-pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WriteLimits};
+pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimits};
 pub use public_host::PublicHost;
 pub use upstream::UpstreamAddresses;
 

@@ -11,6 +11,7 @@ mod login;
 mod pipeline;
 mod usage;
 mod writers;
+mod watchers;
 mod writes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
@@ -176,6 +177,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         ledger: audit::Ledger::new(config.limits.records),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
+        watchers: watchers::Watchers::default(),
+        watch_limits: config.limits.watches,
         draining: draining.clone(),
         store,
     });

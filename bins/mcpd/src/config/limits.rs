@@ -3,9 +3,12 @@
 mod bounds;
 mod logins;
 mod records;
+use std::num::NonZeroU32;
 
 use mcpctl_server::Limits as HttpLimits;
 use serde::Deserialize;
+
+use crate::watchers;
 
 pub use bounds::Rate;
 pub use logins::LoginLimits;
@@ -21,8 +24,26 @@ pub struct Limits {
     pub logins: LoginLimits,
     /// How long audit and usage are kept.
     pub records: RecordLimits,
+    /// Watches of resources.
+    pub watches: WatchLimits,
     /// Changes of resources.
     pub writes: WriteLimits,
+}
+
+/// Watches of resources that are open at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WatchLimits {
+    /// Of one user or service account.
+    pub per_principal: NonZeroU32,
+    /// Of all together.
+    pub total: NonZeroU32,
+}
+
+impl Default for WatchLimits {
+    fn default() -> Self {
+        Self { per_principal: watchers::PER_PRINCIPAL, total: watchers::TOTAL }
+    }
 }
 
 /// Changes of resources.
