@@ -18,6 +18,7 @@ use crate::{
         FieldError, GroupSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec, TokenSpec,
         UserSpec,
     },
+    text,
 };
 
 /// A resource to be made or changed.
@@ -74,13 +75,29 @@ impl Document {
     /// # Errors
     /// Not JSON, no or an unknown `kind`, an unknown key, a wrong type, or a rule broken; with the field.
     pub fn from_json(json: &[u8]) -> Result<Self, DocumentError> {
+        let document = Self::read_json(json)?;
+        document.validate()?;
+        Ok(document)
+    }
+
+    /// The same without a check of what it says: what is stored was checked when it was written, by the rules of then.
+    pub(crate) fn read_json(json: &[u8]) -> Result<Self, DocumentError> {
         let first = json.iter().find(|b| !b.is_ascii_whitespace());
         if first != Some(&b'{') {
             let message = "a document is a JSON object".to_owned();
             return Err(DocumentError { message, param: String::new(), hint: None });
         }
         let head: Head = serde_json::from_slice(json).map_err(DocumentError::from_json)?;
-        Self::from_json_as(head.kind()?, json)
+        Self::read_json_as(head.kind()?, json)
+    }
+
+    /// Checks what types alone cannot: characters and lengths of texts, ranges, addresses, empty lists.
+    ///
+    /// # Errors
+    /// The first field that breaks a rule.
+    pub fn validate(&self) -> Result<(), FieldError> {
+        text::check(&self.labels, &self.spec)?;
+        self.spec.validate()
     }
 
     /// Reads and validates a JSON document whose kind the path says; a `kind` in the body must agree.
@@ -88,6 +105,12 @@ impl Document {
     /// # Errors
     /// As [`Document::from_json`].
     pub fn from_json_as(kind: Kind, json: &[u8]) -> Result<Self, DocumentError> {
+        let document = Self::read_json_as(kind, json)?;
+        document.validate()?;
+        Ok(document)
+    }
+
+    fn read_json_as(kind: Kind, json: &[u8]) -> Result<Self, DocumentError> {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
@@ -98,7 +121,6 @@ impl Document {
             DocumentError { message: without_place(&error), param, hint: None }
         })?;
         deserializer.end().map_err(DocumentError::from_json)?;
-        document.spec.validate()?;
         Ok(document)
     }
 }

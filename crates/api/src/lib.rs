@@ -13,6 +13,7 @@ pub mod name;
 pub mod question;
 pub mod resource;
 pub mod spec;
+pub mod text;
 pub mod visible;
 pub mod yaml;
 

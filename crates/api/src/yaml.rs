@@ -36,18 +36,29 @@ impl fmt::Display for YamlError {
 
 impl std::error::Error for YamlError {}
 
+/// The largest text that is read, bytes: four times what mcpd takes in one request.
+pub const MAX_BYTES: usize = 16 * 1024 * 1024;
+/// The most documents of one text.
+pub const MAX_DOCUMENTS: usize = 10_000;
+
 /// Reads every document of a file, JSON included; empty documents are passed over.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place.
 pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
+    check_size(text)?;
     let mut found = Vec::new();
-    for part in split(text) {
+    for part in Parts::of(text) {
         if is_blank(&part.text) {
             continue;
         }
-        let head: document::Head = from_str(&part.text)?;
-        let first = part.first_line;
+        let first = part.first_line();
+        if found.len() >= MAX_DOCUMENTS {
+            let message = format!("a file has at most {MAX_DOCUMENTS} documents");
+            let hint = Some("spread them over several files".to_owned());
+            return Err(YamlError { line: first, column: 1, message, hint });
+        }
+        let head: document::Head = parse(&part.text).map_err(|error| part.place(error))?;
         let at_start = |error: crate::DocumentError| YamlError {
             line: part.line_of(&error.param),
             column: 1,
@@ -55,9 +66,10 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
             hint: error.hint,
         };
         let kind = head.kind().map_err(at_start)?;
-        let document = serde_saphyr::with_deserializer_from_str(&part.text, |d| document::read_as(kind, d))
-            .map_err(|error| located(&error))?;
-        document.spec.validate().map_err(|error| at_start(error.into()))?;
+        let read = |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, deserializer);
+        let document = serde_saphyr::with_deserializer_from_str_with_options(&part.text, options(), read)
+            .map_err(|error| part.place(located(&error)))?;
+        document.validate().map_err(|error| at_start(error.into()))?;
         found.push(Located { document, line: first });
     }
     Ok(found)
@@ -68,7 +80,42 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
 /// # Errors
 /// What is wrong, with its place.
 pub fn from_str<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError> {
-    serde_saphyr::from_str(text).map_err(|error| located(&error))
+    check_size(text)?;
+    parse(text)
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error))
+}
+
+fn check_size(text: &str) -> Result<(), YamlError> {
+    if text.len() <= MAX_BYTES {
+        return Ok(());
+    }
+    let message = format!("a file has at most {MAX_BYTES} bytes, this one has {}", text.len());
+    Err(YamlError { line: 1, column: 1, message, hint: None })
+}
+
+/// What one document may cost: none of ours nests by more than a few levels, and aliases save typing, not megabytes.
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: 32,
+            flow_nesting_limit: 32,
+            max_nodes: 250_000,
+            max_anchors: 1_000,
+            max_aliases: 10_000,
+            max_recorded_anchor_events: 100_000,
+            max_recorded_anchor_bytes: MAX_BYTES,
+            max_total_scalar_bytes: MAX_BYTES,
+            max_merge_keys: 1_000,
+            max_inclusion_depth: 0,
+        },
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: 100_000,
+            max_replay_stack_depth: 16,
+        },
+    }
 }
 
 fn located(error: &serde_saphyr::Error) -> YamlError {
@@ -93,41 +140,74 @@ fn located(error: &serde_saphyr::Error) -> YamlError {
     }
 }
 
-/// One document of a file. Lines before it are blank, so that places count from the start of the file.
+/// One document of a file. It begins with what stands beside its marker.
 struct Part {
     text: String,
-    first_line: u64,
+    /// Lines of the file before it.
+    before: u64,
+    /// Whether its first line is that of a marker.
+    marked: bool,
 }
 
 impl Part {
+    /// The line of its first key.
+    fn first_line(&self) -> u64 {
+        self.before + 1 + u64::from(self.marked)
+    }
+
     /// The line of a top-level key, else the document's first.
     fn line_of(&self, param: &str) -> u64 {
         let key = param.split(['.', '[']).next().unwrap_or_default();
         let found = self.text.lines().position(|line| {
             !key.is_empty() && line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'))
         });
-        found.map_or(self.first_line, |at| at as u64 + 1)
+        found.map_or_else(|| self.first_line(), |at| self.before + at as u64 + 1)
+    }
+
+    /// An error at its place in the file.
+    fn place(&self, error: YamlError) -> YamlError {
+        YamlError { line: self.before + error.line, ..error }
     }
 }
 
-/// YAML allows no line that begins with `---` inside a document, block texts included, so lines are enough.
-fn split(text: &str) -> Vec<Part> {
-    let (mut parts, mut current, mut first_line) = (Vec::new(), String::new(), 1);
-    for (index, line) in text.lines().enumerate() {
-        let marker = line.strip_prefix("---").filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t']));
-        if let Some(rest) = marker {
-            parts.push(Part { text: std::mem::take(&mut current), first_line });
-            current = "\n".repeat(index);
-            current.push_str("   ");
-            current.push_str(rest);
-            first_line = index as u64 + 2;
-        } else {
-            current.push_str(line);
-        }
-        current.push('\n');
+/// Cuts a text where a line is a marker, one document at a time. YAML allows no line that begins with `---` inside a
+/// document, block texts included, so lines are enough.
+struct Parts<'a> {
+    lines: std::iter::Enumerate<std::str::Lines<'a>>,
+    /// The marker that began the next part: its line, and what stands beside it.
+    marker: Option<(usize, &'a str)>,
+    ended: bool,
+}
+
+impl<'a> Parts<'a> {
+    fn of(text: &'a str) -> Self {
+        Self { lines: text.lines().enumerate(), marker: None, ended: false }
     }
-    parts.push(Part { text: current, first_line });
-    parts
+}
+
+impl Iterator for Parts<'_> {
+    type Item = Part;
+
+    fn next(&mut self) -> Option<Part> {
+        if self.ended {
+            return None;
+        }
+        let mut part = match self.marker.take() {
+            Some((at, rest)) => Part { text: format!("   {rest}\n"), before: at as u64, marked: true },
+            None => Part { text: String::new(), before: 0, marked: false },
+        };
+        for (index, line) in self.lines.by_ref() {
+            let beside = line.strip_prefix("---");
+            if let Some(rest) = beside.filter(|rest| rest.is_empty() || rest.starts_with([' ', '\t'])) {
+                self.marker = Some((index, rest));
+                return Some(part);
+            }
+            part.text.push_str(line);
+            part.text.push('\n');
+        }
+        self.ended = true;
+        Some(part)
+    }
 }
 
 fn is_blank(text: &str) -> bool {
@@ -135,4 +215,65 @@ fn is_blank(text: &str) -> bool {
         let line = line.trim();
         line.is_empty() || line.starts_with('#') || line == "..."
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECRET: &str = "kind: Secret\nname: a\ndata: {k: v}\n";
+
+    #[test]
+    fn many_markers_cost_what_they_weigh() {
+        // Quadratic, these were 2 GB.
+        assert_eq!(read_documents(&"---\n".repeat(60_000)), Ok(Vec::new()));
+        assert_eq!(Parts::of(&"---\n".repeat(1000)).map(|part| part.text.len()).sum::<usize>(), 4000);
+        let many = format!("---\n{SECRET}").repeat(MAX_DOCUMENTS + 1);
+        let error = read_documents(&many).unwrap_err();
+        assert_eq!((error.line, error.message.as_str()), (40_002, "a file has at most 10000 documents"));
+    }
+
+    #[test]
+    fn places_count_from_the_start_of_the_file() {
+        let text = format!(
+            "# a\n\n--- # b\n{SECRET}---\n{SECRET}---\nkind: Secret\nname: a\ndata: {{k: v}}\nx: 1\n"
+        );
+        let error = read_documents(&text).unwrap_err();
+        assert_eq!((error.line, error.column), (15, 1), "{error}");
+        let read = read_documents(&format!("# a\n\n--- # b\n{SECRET}---\n{SECRET}")).unwrap();
+        assert_eq!(read.iter().map(|located| located.line).collect::<Vec<_>>(), [4, 8]);
+    }
+
+    #[test]
+    fn bombs_are_refused_early() {
+        let mut laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for (this, last) in ('b'..='i').zip('a'..='h') {
+            let list = vec![format!("*{last}"); 10].join(", ");
+            laughs.push_str(&format!("{this}: &{this} [{list}]\n"));
+        }
+        let deep = format!("a: {}{}", "[".repeat(100_000), "]".repeat(100_000));
+        let blocks: String = (0..2_000).map(|depth| format!("{}- \n", " ".repeat(depth))).collect();
+        let huge = format!("a: {}", "x".repeat(MAX_BYTES));
+        for bomb in [laughs, deep, blocks, huge] {
+            let begun = std::time::Instant::now();
+            assert!(from_str::<serde_json::Value>(&bomb).is_err(), "{}…", &bomb[..40]);
+            assert!(read_documents(&format!("kind: Secret\nname: a\ndata: {{}}\n{bomb}")).is_err());
+            assert!(begun.elapsed().as_secs() < 10);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parts_hold_every_line_once(lines in prop::collection::vec("---|--- x|---x|a: 1|#|", 0..30)) {
+            let text = lines.join("\n");
+            let mut next = 0;
+            for part in Parts::of(&text) {
+                prop_assert_eq!(part.before, next);
+                next += part.text.lines().count() as u64;
+            }
+            prop_assert_eq!(next, text.lines().count() as u64);
+        }
+    }
 }

@@ -1,0 +1,182 @@
+//! Which characters a document's texts may hold. What a terminal obeys or an eye does not see is refused: it would make one
+//! resource look like another, or a line of output like something that the program wrote.
+
+use serde_json::Value;
+
+use crate::{Spec, resource::Labels, spec::FieldError};
+
+/// Texts of several lines, for people.
+const FREE: [&str; 2] = ["description", "displayName"];
+/// Bytes of a text for people.
+const FREE_MAX: usize = 64 * 1024;
+/// Bytes of every other text: an address, a model's name.
+const TEXT_MAX: usize = 4 * 1024;
+/// Labels of one resource.
+const LABELS_MAX: usize = 64;
+/// Bytes of a label's key and of its value.
+const LABEL_MAX: usize = 256;
+
+/// Checks every text of a document but secret values and passwords, which are never shown.
+pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
+    if labels.len() > LABELS_MAX {
+        return Err(FieldError::new("labels", format!("a resource has at most {LABELS_MAX} labels")));
+    }
+    for (key, value) in labels {
+        for text in [key, value] {
+            check_text(&format!("labels.{}", visible(key)), text, false, LABEL_MAX)?;
+        }
+    }
+    let fields = spec.to_fields().map_err(|error| FieldError::new("", error.to_string()))?;
+    for (name, value) in &fields {
+        let hidden = matches!((spec, name.as_str()), (Spec::Secret(_), "data") | (Spec::User(_), "password"));
+        if !hidden {
+            check_value(name, value, FREE.contains(&name.as_str()))?;
+        }
+    }
+    Ok(())
+}
+
+fn check_value(param: &str, value: &Value, free: bool) -> Result<(), FieldError> {
+    match value {
+        Value::String(text) => check_text(param, text, free, if free { FREE_MAX } else { TEXT_MAX }),
+        Value::Array(list) => list
+            .iter()
+            .enumerate()
+            .try_for_each(|(at, value)| check_value(&format!("{param}[{at}]"), value, free)),
+        Value::Object(members) => members.iter().try_for_each(|(key, value)| {
+            let param = format!("{param}.{}", visible(key));
+            check_text(&param, key, false, TEXT_MAX)?;
+            check_value(&param, value, free)
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+fn check_text(param: &str, text: &str, free: bool, max: usize) -> Result<(), FieldError> {
+    if text.len() > max {
+        return Err(FieldError::new(param, format!("a text of at most {max} bytes, {} given", text.len())));
+    }
+    let unseen = |c: &char| is_refused(*c) && !(free && is_of_free_text(*c));
+    match text.chars().find(unseen) {
+        None => Ok(()),
+        Some(c) => Err(FieldError::new(
+            param,
+            format!("U+{:04X} is a control or invisible character, which no text may hold", u32::from(c)),
+        )
+        .hint("leave it out")),
+    }
+}
+
+/// What is part of writing: line ends and tabs, and the joiners of Persian, of Indian scripts and of emoji.
+fn is_of_free_text(c: char) -> bool {
+    matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}')
+}
+
+/// Controls (C0, DEL, C1), and what Unicode calls format characters, separators of lines and paragraphs, and letters and
+/// marks without a shape of their own.
+pub fn is_refused(c: char) -> bool {
+    c.is_control()
+        || matches!(
+            u32::from(c),
+            0x00ad
+                | 0x034f
+                | 0x0600..=0x0605
+                | 0x061c
+                | 0x06dd
+                | 0x070f
+                | 0x0890..=0x0891
+                | 0x08e2
+                | 0x115f..=0x1160
+                | 0x17b4..=0x17b5
+                | 0x180b..=0x180f
+                | 0x200b..=0x200f
+                | 0x2028..=0x202e
+                | 0x2060..=0x206f
+                | 0x3164
+                | 0xfeff
+                | 0xffa0
+                | 0xfff0..=0xfffb
+                | 0x110bd
+                | 0x110cd
+                | 0x13430..=0x1343f
+                | 0x1bca0..=0x1bca3
+                | 0x1d173..=0x1d17a
+                | 0xe0000..=0xe0fff
+        )
+}
+
+/// A text that is shown although it is refused.
+fn visible(text: &str) -> String {
+    let shown = text
+        .chars()
+        .take(64)
+        .map(|c| if is_refused(c) { format!("\\u{{{:x}}}", u32::from(c)) } else { c.to_string() });
+    shown.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::Document;
+
+    fn llm(field: &str, text: &str) -> Result<Document, crate::DocumentError> {
+        let mut document = serde_json::json!({
+            "kind": "Llm", "name": "a", "type": "openai", "url": "http://x/v1", "model": "m",
+        });
+        match field.split_once('.') {
+            Some((outer, key)) => document[outer] = serde_json::json!({ key: text }),
+            None => document[field] = text.into(),
+        }
+        Document::from_json(document.to_string().as_bytes())
+    }
+
+    #[test]
+    fn controls_are_refused_by_field_and_number() {
+        for (field, text, number) in [
+            ("description", "a\u{1b}[2Jb", "U+001B"),
+            ("description", "a\rb", "U+000D"),
+            ("description", "\u{9b}31m", "U+009B"),
+            ("description", "\u{202e}txt.exe", "U+202E"),
+            ("description", "a\u{2066}b", "U+2066"),
+            ("description", "\u{e0041}", "U+E0041"),
+            ("model", "gpt\n4", "U+000A"),
+            ("model", "gpt\u{200d}4", "U+200D"),
+            ("model", "\u{feff}gpt", "U+FEFF"),
+            ("labels.team", "a\tb", "U+0009"),
+            ("labels.te\u{7f}am", "a", "U+007F"),
+        ] {
+            let error = llm(field, text).unwrap_err();
+            assert!(error.message.contains(number), "{field} {text:?}: {error}");
+            assert!(!error.param.contains(is_refused) && !error.message.contains(is_refused), "{error:?}");
+            assert!(error.param.starts_with(field.split('.').next().unwrap()), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn writing_of_all_languages_is_let_through() {
+        for text in ["Für Übersetzungen\n\t– günstig", "می‌خواهم", "👩‍💻 ❤️", "模型", "क्‍ष", "שלום"]
+        {
+            assert!(llm("description", text).is_ok(), "{text}");
+        }
+        let secret = br#"{"kind":"Secret","name":"s","data":{"pem":"-----BEGIN\r\n\u0007\n"}}"#;
+        assert!(Document::from_json(secret).is_ok(), "values of secrets are free");
+    }
+
+    #[test]
+    fn texts_and_labels_are_bounded() {
+        assert!(llm("description", &"x".repeat(FREE_MAX)).is_ok());
+        assert_eq!(llm("description", &"x".repeat(FREE_MAX + 1)).unwrap_err().param, "description");
+        assert_eq!(llm("model", &"x".repeat(TEXT_MAX + 1)).unwrap_err().param, "model");
+        assert_eq!(llm("labels.a", &"x".repeat(LABEL_MAX + 1)).unwrap_err().param, "labels.a");
+    }
+
+    proptest! {
+        #[test]
+        fn no_control_reaches_a_document(text in "(?s).{0,12}") {
+            let passes = llm("model", &format!("m{text}")).is_ok();
+            prop_assert_eq!(passes, !text.chars().any(is_refused));
+        }
+    }
+}
