@@ -10,8 +10,8 @@ mod jobs;
 mod login;
 mod pipeline;
 mod usage;
-mod writers;
 mod watchers;
+mod writers;
 mod writes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};

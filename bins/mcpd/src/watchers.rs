@@ -77,7 +77,8 @@ mod tests {
 
     #[test]
     fn places_are_bounded_for_one_and_for_all() {
-        let limits = WatchLimits { per_principal: NonZeroU32::new(2).unwrap(), total: NonZeroU32::new(3).unwrap() };
+        let limits =
+            WatchLimits { per_principal: NonZeroU32::new(2).unwrap(), total: NonZeroU32::new(3).unwrap() };
         let (watchers, [a, b]) = (Watchers::default(), [Id::mint(), Id::mint()]);
         let first = watchers.admit(&a, limits).unwrap();
         let _second = watchers.admit(&a, limits).unwrap();

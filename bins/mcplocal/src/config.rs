@@ -290,7 +290,18 @@ fn listen(said: Option<&Spanned<String>>) -> Result<Address, YamlError> {
     }
 }
 
-/// INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
+/// The longest of every length of time in the file.
+pub(crate) const LONGEST: HumanDuration = HumanDuration::from_secs(30 * 24 * 60 * 60);
+
+/// INVARIANT 15: a zero limit is never "forever", and one beyond any use is a mistake, so both are refused where they are
+/// written.
+pub(crate) fn check_duration(name: &str, time: HumanDuration) -> Result<(), String> {
+    if time.is_zero() {
+        return Err(format!("`{name}` is more than zero"));
+    }
+    if time > LONGEST { Err(format!("`{name}` is at most {LONGEST}")) } else { Ok(()) }
+}
+
 fn check_primary(primary: &Spanned<Primary>) -> Result<(), YamlError> {
     let Primary { timeouts, breaker } = &primary.value;
     let limits = [
@@ -300,8 +311,8 @@ fn check_primary(primary: &Spanned<Primary>) -> Result<(), YamlError> {
         ("primary.timeouts.idle", timeouts.idle),
         ("primary.breaker.open", breaker.open),
     ];
-    if let Some((name, _)) = limits.iter().find(|(_, limit)| limit.is_zero()) {
-        return Err(wrong(primary, format!("`{name}` is more than zero")));
+    for (name, limit) in limits {
+        check_duration(name, limit).map_err(|message| wrong(primary, message))?;
     }
     if breaker.failures == 0 {
         return Err(wrong(primary, "`primary.breaker.failures` is at least 1"));
@@ -330,6 +341,21 @@ mod tests {
         ] {
             let error = Config::parse(&format!("server: https://mcpd.example.com\n{text}\n")).unwrap_err();
             assert!(error.to_string().starts_with(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn absurd_lengths_of_time_are_refused_with_their_place() {
+        let engine = "providers:\n  - name: a\n    type: vllm-managed\n    model: m\n    ";
+        for (text, place) in [
+            ("primary: {timeouts: {answer: 31d}}".to_owned(), (2, 10)),
+            ("primary: {breaker: {open: 200000000000s}}".to_owned(), (2, 27)),
+            (format!("{engine}idleTimeout: 31d"), (6, 18)),
+            (format!("{engine}startTimeout: 31d"), (6, 19)),
+            (format!("{engine}abandonAfter: 31d"), (6, 19)),
+        ] {
+            let error = Config::parse(&format!("server: https://mcpd.example.com\n{text}\n")).unwrap_err();
+            assert_eq!((error.line, error.column), place, "{error}");
         }
     }
 

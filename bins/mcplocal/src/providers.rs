@@ -163,6 +163,8 @@ impl Running {
             }
             (None, None) => return Err(LocalError::failed("the provider has no engine").into()),
         };
+        // An engine's own connections lead to its socket, if it has one.
+        let http = guard.as_ref().map_or(http, |guard| &guard.endpoint().http);
         let asked = Asked::new(http, &target);
         let mut found = self.known.get(&asked).await;
         // What it said a while ago, it may say no more.
@@ -207,9 +209,10 @@ pub fn target(provider: &Provider) -> Option<Target> {
 }
 
 fn managed_target(endpoint: &Endpoint) -> Target {
-    let Endpoint { base_url, api_key, model } = endpoint.clone();
+    let Endpoint { base_url, socket, api_key, model, .. } = endpoint.clone();
     let (model, credential) = (Some(model), Some(api_key));
-    Target { base_url, socket: None, model, credential, timeouts: LOCAL, peer: Peer::Provider }
+    let socket = socket.map(|socket| socket.path().to_owned());
+    Target { base_url, socket, model, credential, timeouts: LOCAL, peer: Peer::Provider }
 }
 
 /// What the arguments say of a server that the agent starts, and that it does not tell when it is asked. Of a script that

@@ -17,8 +17,10 @@
 )]
 
 use std::{
+    fs::File,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
+    os::{fd::OwnedFd, unix::net::UnixListener},
     path::PathBuf,
     process::{Command, Stdio, exit},
     sync::{
@@ -33,7 +35,10 @@ fn main() {
     let args: Vec<String> = std::env::args().collect();
     let after = |flag: &str| args[args.iter().position(|arg| arg == flag).unwrap() + 1].clone();
     let vllm = args.get(1).is_some_and(|arg| arg == "serve");
-    let (model, port) = (if vllm { args[2].clone() } else { after("-m") }, after("--port"));
+    let model = if vllm { args[2].clone() } else { after("-m") };
+    // A path is a Unix socket, as llama-server takes it.
+    let host = after("--host");
+    let port = if host.ends_with(".sock") { host } else { after("--port") };
     let script = std::fs::read_to_string(&model).unwrap();
     let key = std::env::var(if vllm { "VLLM_API_KEY" } else { "LLAMA_API_KEY" }).unwrap();
     let sleeps = args.iter().any(|arg| arg == "--enable-sleep-mode")
@@ -100,7 +105,13 @@ fn main() {
         (says("taken").is_some() && starts == 1).then(|| TcpListener::bind(format!("127.0.0.1:{port}")));
     let load = Duration::from_millis(says("load").map_or(0, |ms| ms.parse().unwrap()));
     let begun = Instant::now();
-    let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+    let listener: Box<dyn Iterator<Item = OwnedFd>> = if port.ends_with(".sock") {
+        let listener = UnixListener::bind(&port).unwrap();
+        Box::new(std::iter::repeat_with(move || listener.accept().unwrap().0.into()))
+    } else {
+        let listener = TcpListener::bind(format!("127.0.0.1:{port}")).unwrap();
+        Box::new(std::iter::repeat_with(move || listener.accept().unwrap().0.into()))
+    };
     drop(quicker);
     let engine = Arc::new(Engine {
         ready: begun + load,
@@ -116,9 +127,10 @@ fn main() {
         model,
         key,
     });
-    for stream in listener.incoming() {
+    for stream in listener {
         let engine = Arc::clone(&engine);
-        thread::spawn(move || engine.serve(stream.unwrap()));
+        // Read and written as a file, whichever kind of socket it is.
+        thread::spawn(move || engine.serve(File::from(stream)));
     }
 }
 
@@ -139,7 +151,7 @@ struct Engine {
 }
 
 impl Engine {
-    fn serve(&self, mut stream: TcpStream) {
+    fn serve(&self, mut stream: File) {
         let mut reader = BufReader::new(stream.try_clone().unwrap());
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -215,7 +227,7 @@ impl Engine {
     }
 }
 
-fn say(stream: &mut TcpStream) {
+fn say(stream: &mut File) {
     let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n");
     for word in ["from", " the", " engine"] {
         let _ = write!(stream, r#"data: {{"model":"fake","choices":[{{"delta":{{"content":"{word}"}}}}]}}"#);

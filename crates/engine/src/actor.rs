@@ -15,7 +15,7 @@ use crate::{
     error::EngineError,
     guard::{Answer, Command, EngineGuard},
     process::Process,
-    start::{Failed, Line, Running, Starter, Told},
+    start::{Failed, Line, Place, Running, Starter, Told},
     state::{Effect, Event, Machine, Policy, Rest, State, WaiterId},
     status::{EngineState, EngineStatus},
 };
@@ -159,8 +159,8 @@ impl Actor {
                 if current && matches!(self.machine.state(), State::Starting { .. }) {
                     self.status.send_modify(|status| {
                         (status.phase, status.percent) = (Some(phase), percent);
-                        if let Some((pid, port)) = at {
-                            (status.pid, status.port) = (Some(pid), Some(port));
+                        if let Some(Place { pid, port, socket }) = at {
+                            (status.pid, status.port, status.socket) = (Some(pid), port, socket);
                         }
                     });
                 }
@@ -392,7 +392,7 @@ impl Actor {
             if matches!(state, EngineState::Stopped | EngineState::BackingOff | EngineState::Failed)
                 || status.starts != self.machine.starts()
             {
-                (status.pid, status.port) = (None, None);
+                (status.pid, status.port, status.socket) = (None, None, None);
             }
             (status.state, status.starts) = (state, self.machine.starts());
             (status.in_flight, status.queued) = (self.machine.in_flight(), self.machine.waiting());

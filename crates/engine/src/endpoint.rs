@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::{Arbiter, suspend::SuspendClock};
+use crate::{Arbiter, EngineSocket, suspend::SuspendClock};
 
 /// What engines need of the agent that starts them.
 #[derive(Debug, Clone)]
@@ -32,10 +32,14 @@ impl EngineHost {
 /// Where a ready engine is asked.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// OpenAI's base address, `http://127.0.0.1:PORT/v1`.
+    /// OpenAI's base address, `http://127.0.0.1:PORT/v1`; of a socket the host says nothing.
     pub base_url: Url,
+    /// The Unix socket that it listens on, where it is not a port.
+    pub socket: Option<EngineSocket>,
     /// Good for this start alone.
     pub api_key: SecretString,
     /// The model's name in requests.
     pub model: String,
+    /// Connections to this start of the engine alone.
+    pub http: reqwest::Client,
 }

@@ -75,6 +75,7 @@ impl Engine {
             since: Timestamp::now(),
             pid: None,
             port: None,
+            socket: None,
             model: spec.model.clone(),
             in_flight: 0,
             queued: 0,

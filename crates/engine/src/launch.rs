@@ -8,6 +8,7 @@ use std::{
 
 use crate::{
     dev_routes,
+    listen::Listen,
     options::EngineOptions,
     spec::{EngineKind, EngineSpec, SpecError, expand},
 };
@@ -23,19 +24,25 @@ pub(crate) struct Launch {
 }
 
 impl EngineSpec {
-    /// The command line for a port. The key travels in the environment, where other users cannot see it. Python modules of
+    /// The command line for a place to listen at. The key travels in the environment, where other users cannot see it. Python modules of
     /// the agent's are in `modules`.
     pub(crate) fn launch(
         &self,
         options: &EngineOptions,
-        port: u16,
+        listen: &Listen,
         api_key: &str,
         modules: &Path,
     ) -> Result<Launch, SpecError> {
         self.check()?;
         options.check()?;
         let (program, model) = (self.program()?, self.model_path()?);
-        let (port, served) = (port.to_string(), self.served_name());
+        let served = self.served_name();
+        let place: Vec<OsString> = match listen {
+            Listen::Port(port) => {
+                vec!["--host".into(), "127.0.0.1".into(), "--port".into(), port.to_string().into()]
+            }
+            Listen::Socket(socket) => vec!["--host".into(), socket.path().into()],
+        };
         let mut args: Vec<OsString> = Vec::new();
         let mut env: Vec<(String, OsString)> = Vec::new();
         let mut set = |name: &str, value: OsString| env.push((name.to_owned(), value));
@@ -45,7 +52,8 @@ impl EngineSpec {
         match self.kind {
             EngineKind::LlamaServer => {
                 args.extend(["-m".into(), model.into()]);
-                args.extend(["--host", "127.0.0.1", "--port", &port, "--alias", &served].map(Into::into));
+                args.extend(place);
+                args.extend(["--alias", &served].map(Into::into));
                 let slots = options.concurrency.map_or(1, NonZeroU32::get);
                 if let Some(context) = self.context_length {
                     // It shares what it is given among its slots.
@@ -70,9 +78,8 @@ impl EngineSpec {
                     set("VIRTUAL_ENV", venv.into());
                 }
                 args.extend(["serve".into(), model.into()]);
-                args.extend(
-                    ["--host", "127.0.0.1", "--port", &port, "--served-model-name", &served].map(Into::into),
-                );
+                args.extend(place);
+                args.extend(["--served-model-name", &served].map(Into::into));
                 if let Some(length) = self.context_length {
                     args.extend(["--max-model-len".into(), length.to_string().into()]);
                 }
@@ -185,7 +192,7 @@ mod tests {
     }
 
     fn launch(spec: &EngineSpec, options: &EngineOptions) -> Launch {
-        spec.launch(options, 4711, "k3y", Path::new("/modules")).unwrap()
+        spec.launch(options, &Listen::Port(4711), "k3y", Path::new("/modules")).unwrap()
     }
 
     fn line(launch: &Launch) -> String {
@@ -209,6 +216,11 @@ mod tests {
             "-m {model} --host 127.0.0.1 --port 4711 --alias tiny.Q4 -c 2048 -np 1 --no-ui --offline --sse-ping-interval 1"
         );
         assert_eq!(line(&llama), expected);
+        let socket = Listen::choose(EngineKind::LlamaServer, dir.path()).unwrap();
+        let path = socket.socket().unwrap().path().display().to_string();
+        let on_socket =
+            spec(EngineKind::LlamaServer, &model).launch(&options, &socket, "k3y", Path::new("/modules"));
+        assert!(line(&on_socket.unwrap()).contains(&format!("--host {path} --alias tiny.Q4")), "{path}");
         let env = [("CUDA_DEVICE_ORDER", "PCI_BUS_ID"), ("LLAMA_API_KEY", "k3y")];
         assert_eq!(llama.env, env.map(|(name, value)| (name.to_owned(), OsString::from(value))));
 
@@ -246,7 +258,11 @@ mod tests {
         assert_eq!(value(&launch, "VLLM_NO_USAGE_STATS"), Some("0"));
         assert_eq!(value(&launch, "CUDA_DEVICE_ORDER"), Some("FASTEST_FIRST"));
         let options = EngineOptions { extra_args: vec!["--port=1".to_owned()], ..options };
-        assert!(spec(EngineKind::Vllm, "gpt2").launch(&options, 4711, "k3y", Path::new("/modules")).is_err());
+        assert!(
+            spec(EngineKind::Vllm, "gpt2")
+                .launch(&options, &Listen::Port(4711), "k3y", Path::new("/modules"))
+                .is_err()
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::{group, shared_memory::SharedMemory};
+use crate::{group, listen, shared_memory::SharedMemory};
 
 /// The name of the mark in an engine's environment.
 pub(crate) const MARK: &str = "MCPCTL_ENGINE_MARK";
@@ -135,6 +135,7 @@ pub async fn sweep(state_dir: &Path) -> Vec<Swept> {
             let _ = std::fs::remove_file(&path);
         }
     }
+    listen::remove_left(state_dir);
     swept
 }
 

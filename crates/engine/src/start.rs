@@ -1,6 +1,6 @@
-//! One start of an engine, from a free port to the first request.
+//! One start of an engine, from a place to listen at to the first request.
 
-use std::{net::TcpListener, sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
@@ -12,6 +12,7 @@ use crate::{
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
     group,
+    listen::Listen,
     log::EngineLog,
     options::EngineOptions,
     process::Process,
@@ -67,13 +68,28 @@ pub(crate) struct Starter {
     pub(crate) log: Arc<EngineLog>,
 }
 
+/// Which process a start has, and where that listens.
+#[derive(Debug, Clone)]
+pub(crate) struct Place {
+    pub(crate) pid: u32,
+    pub(crate) port: Option<u16>,
+    pub(crate) socket: Option<PathBuf>,
+}
+
+impl Place {
+    fn of(pid: u32, endpoint: &Endpoint) -> Self {
+        let socket = endpoint.socket.as_ref().map(|socket| socket.path().to_owned());
+        Self { pid, port: endpoint.base_url.port(), socket }
+    }
+}
+
 /// How far a start is.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Told {
     pub(crate) phase: Phase,
     pub(crate) percent: Option<u8>,
-    /// Process and port, once they are known.
-    pub(crate) at: Option<(u32, u16)>,
+    /// Once it is known.
+    pub(crate) at: Option<Place>,
 }
 
 /// Breaks a start off, and hears how far it is.
@@ -142,7 +158,8 @@ impl Starter {
             return Err(self.stopped().into());
         }
         (line.tell)(Told { phase: Phase::Spawning, percent: None, at: None });
-        let port = free_port().map_err(|error| spawn_error(error.to_string()))?;
+        let place = Listen::choose(self.spec.kind, &self.host.state_dir)
+            .map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
         let modules = self.host.state_dir.join("python");
         if self.options.standby {
@@ -151,26 +168,24 @@ impl Starter {
         }
         let launch = self
             .spec
-            .launch(&self.options, port, api_key.expose_secret(), &modules)
+            .launch(&self.options, &place, api_key.expose_secret(), &modules)
             .map_err(|source| EngineError::Spec { name: name(), source })?;
-        let http = client().map_err(|error| spawn_error(error.to_string()))?;
-        let base_url = format!("http://127.0.0.1:{port}/v1")
-            .parse()
-            .map_err(|_| spawn_error("its address".to_owned()))?;
+        let http = place.client().map_err(|error| spawn_error(error.to_string()))?;
+        let base_url = place.base_url().parse().map_err(|_| spawn_error("its address".to_owned()))?;
         self.log.begin(secrets::of(&self.options, &api_key));
         let mut told = self.log.told();
         let EngineHost { guardian, state_dir, .. } = &self.host;
         let process = Process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?;
-        let at = Some((process.pid, port));
-        let model = self.spec.served_name();
-        let endpoint = Arc::new(Endpoint { base_url, api_key, model });
+        let (model, socket) = (self.spec.served_name(), place.socket().cloned());
+        let endpoint = Arc::new(Endpoint { base_url, socket, api_key, model, http });
+        let at = Some(Place::of(process.pid, &endpoint));
 
-        (line.tell)(Told { phase: Phase::Loading, percent: None, at });
+        (line.tell)(Told { phase: Phase::Loading, percent: None, at: at.clone() });
         let listen = async {
             while told.changed().await.is_ok() {
                 let said = *told.borrow_and_update();
                 if let Some((phase, percent)) = said {
-                    (line.tell)(Told { phase, percent, at });
+                    (line.tell)(Told { phase, percent, at: at.clone() });
                 }
             }
             std::future::pending::<()>().await;
@@ -178,16 +193,17 @@ impl Starter {
         let pid = process.pid;
         let ready = async {
             tokio::select! {
-                () = until_healthy(&http, port) => {}
+                () = until_healthy(&endpoint) => {}
                 () = listen => {}
             }
             // Health is open to everybody, and so is a port that we only think is the engine's: a prompt for a
             // stranger's ears would be the wrong way to find out.
-            if group::listens(pid, port) == Some(false) {
+            // At a socket only this user's programs listen.
+            if let Some(port) = place.port().filter(|port| group::listens(pid, *port) == Some(false)) {
                 return Err(EngineError::PortTaken { name: name(), port });
             }
-            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at });
-            self.until_it_answers(&http, &endpoint).await
+            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at: at.clone() });
+            self.until_it_answers(&endpoint).await
         };
         let done = self.watched(&process, limit, line, ready).await;
         let running = Running { process, endpoint, lease: None };
@@ -250,14 +266,13 @@ impl Starter {
             Ok(lease) => running.lease = Some(lease),
             Err(error) => return Err(Failed { error, left: Some(running) }),
         }
-        let at = endpoint.base_url.port().map(|port| (running.process.pid, port));
-        (line.tell)(Told { phase: Phase::Waking, percent: None, at });
+        let at = Some(Place::of(running.process.pid, &endpoint));
+        (line.tell)(Told { phase: Phase::Waking, percent: None, at: at.clone() });
         let limit = Instant::now() + self.spec.start_timeout;
         let step = async {
-            let http = client().map_err(|error| self.standby("wake", &error.to_string()))?;
-            self.control(&http, &endpoint, "wake", "/wake_up").await?;
-            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at });
-            self.until_it_answers(&http, &endpoint).await
+            self.control(&endpoint, "wake", "/wake_up").await?;
+            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at: at.clone() });
+            self.until_it_answers(&endpoint).await
         };
         match self.watched(&running.process, limit, &line, step).await {
             Ok(()) => {
@@ -274,8 +289,7 @@ impl Starter {
         running: &mut Running,
         mut cancelled: watch::Receiver<bool>,
     ) -> Result<(), EngineError> {
-        let http = client().map_err(|error| self.standby("sleep", &error.to_string()))?;
-        let told = self.control(&http, &running.endpoint, "sleep", "/sleep?level=1");
+        let told = self.control(&running.endpoint, "sleep", "/sleep?level=1");
         let ended = running.process.ended();
         let falls_asleep = async {
             tokio::select! {
@@ -290,15 +304,9 @@ impl Starter {
         }
     }
 
-    async fn control(
-        &self,
-        http: &reqwest::Client,
-        endpoint: &Endpoint,
-        what: &'static str,
-        path: &str,
-    ) -> Result<(), EngineError> {
+    async fn control(&self, endpoint: &Endpoint, what: &'static str, path: &str) -> Result<(), EngineError> {
         let url = endpoint.base_url.join(path).map_err(|error| self.standby(what, &error.to_string()))?;
-        let request = http.post(url).bearer_auth(endpoint.api_key.expose_secret()).timeout(STANDBY);
+        let request = endpoint.http.post(url).bearer_auth(endpoint.api_key.expose_secret()).timeout(STANDBY);
         match request.send().await {
             Ok(answer) if answer.status().is_success() => Ok(()),
             Ok(answer) => Err(self.standby(what, &format!("it answers {}", answer.status()))),
@@ -310,15 +318,19 @@ impl Starter {
     /// for them.
     pub(crate) async fn check(&self, endpoint: &Endpoint, has_place: bool) -> Result<(), EngineError> {
         let hung = |reason: String| EngineError::Hung { name: self.spec.name.clone(), reason };
-        let http = client().map_err(|error| hung(error.to_string()))?;
         let health = endpoint.base_url.join("/health").map_err(|error| hung(error.to_string()))?;
-        let healthy =
-            http.get(health).timeout(HEALTH).send().await.and_then(reqwest::Response::error_for_status);
+        let healthy = endpoint
+            .http
+            .get(health)
+            .timeout(HEALTH)
+            .send()
+            .await
+            .and_then(reqwest::Response::error_for_status);
         healthy.map_err(|error| hung(error.without_url().to_string()))?;
         if !has_place {
             return Ok(());
         }
-        tokio::time::timeout(CHECK, self.until_it_answers(&http, endpoint))
+        tokio::time::timeout(CHECK, self.until_it_answers(endpoint))
             .await
             .unwrap_or_else(|_| Err(hung(format!("no completion within {} s", CHECK.as_secs()))))
     }
@@ -337,7 +349,7 @@ impl Starter {
 
     /// Health alone proves little: a server can be healthy and fail its first request. What was started for embeddings
     /// completes nothing, and is asked for one.
-    async fn until_it_answers(&self, http: &reqwest::Client, endpoint: &Endpoint) -> Result<(), EngineError> {
+    async fn until_it_answers(&self, endpoint: &Endpoint) -> Result<(), EngineError> {
         let model = &endpoint.model;
         let questions = [
             ("completions", json!({"model": model, "prompt": "Hi", "max_tokens": 1})),
@@ -348,7 +360,8 @@ impl Starter {
             let mut refused = None;
             for (path, body) in &questions {
                 let url = format!("{}/{path}", endpoint.base_url);
-                let request = http.post(&url).bearer_auth(endpoint.api_key.expose_secret()).json(body);
+                let request =
+                    endpoint.http.post(&url).bearer_auth(endpoint.api_key.expose_secret()).json(body);
                 match request.timeout(WARM_UP).send().await {
                     Ok(answer) if answer.status().is_success() => return Ok(()),
                     Ok(answer) => {
@@ -383,25 +396,17 @@ async fn said(mut answer: reqwest::Response) -> (reqwest::StatusCode, String) {
     (status, String::from_utf8_lossy(&bytes).chars().take(200).collect())
 }
 
-/// For one engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere.
-fn client() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build()
-}
-
 /// Refused connections and 503 both mean loading: vLLM does the one, llama-server the other.
-async fn until_healthy(http: &reqwest::Client, port: u16) {
-    let url = format!("http://127.0.0.1:{port}/health");
+async fn until_healthy(endpoint: &Endpoint) {
+    let mut url = endpoint.base_url.clone();
+    url.set_path("/health");
     let mut looks = 0_u32;
     loop {
-        let answer = http.get(&url).timeout(HEALTH).send().await;
+        let answer = endpoint.http.get(url.clone()).timeout(HEALTH).send().await;
         if answer.is_ok_and(|answer| answer.status().is_success()) {
             return;
         }
         tokio::time::sleep(if looks < OFTEN { LOOK_OFTEN } else { LOOK_SELDOM }).await;
         looks = looks.saturating_add(1);
     }
-}
-
-fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }

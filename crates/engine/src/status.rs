@@ -1,5 +1,7 @@
 //! What an engine is doing, for people and programs.
 
+use std::path::PathBuf;
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -73,6 +75,8 @@ pub struct EngineStatus {
     pub pid: Option<u32>,
     /// The loopback port that it listens on.
     pub port: Option<u16>,
+    /// The Unix socket that it listens on, where it is not a port.
+    pub socket: Option<PathBuf>,
     /// The model that it runs.
     pub model: String,
     /// Requests that run on it.

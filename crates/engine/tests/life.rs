@@ -225,7 +225,7 @@ async fn an_end_that_was_not_asked_for_is_a_failure_and_the_next_request_starts_
     let engine = world.engine();
     let guard = engine.ensure_ready(soon()).await.unwrap();
     let url = format!("{}/chat/completions", guard.endpoint().base_url);
-    let _ = reqwest::Client::builder().no_proxy().build().unwrap().post(url).body("{}").send().await;
+    let _ = guard.endpoint().http.post(url).body("{}").send().await;
     until("the end is seen", || engine.status().state == EngineState::Failed).await;
     assert!(engine.status().last_error.unwrap().contains("exit code 0"));
     drop(guard);
@@ -248,7 +248,7 @@ async fn what_never_becomes_ready_is_stopped_when_its_time_is_over() {
 
 #[tokio::test]
 async fn a_port_that_is_taken_is_tried_once_on_another() {
-    let world = World::new("taken\n");
+    let world = World::vllm("taken\n");
     let engine = world.engine();
     drop(engine.ensure_ready(soon()).await.unwrap());
     assert_eq!(world.starts().len(), 2);
@@ -329,7 +329,7 @@ async fn what_left_the_group_is_ended_too() {
 
 #[tokio::test]
 async fn a_stranger_on_the_engines_port_gets_no_prompt() {
-    let mut world = World::new("shy\n");
+    let mut world = World::vllm("shy\n");
     world.spec.start_timeout = Duration::from_secs(20);
     let engine = world.engine();
     let heard = Arc::new(std::sync::Mutex::new(String::new()));
@@ -656,6 +656,30 @@ async fn inv_10_engines_inherit_only_listed_variables() {
     agent.kill().unwrap();
     agent.wait().unwrap();
     until("it is gone", || group(pid) == 0).await;
+}
+
+#[tokio::test]
+async fn llama_server_is_reached_by_its_socket_alone() {
+    let world = World::new("");
+    let engine = world.engine();
+    let guard = engine.ensure_ready(soon()).await.unwrap();
+    let status = engine.status();
+    assert_eq!(status.port, None);
+    let socket = status.socket.unwrap();
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(socket.parent().unwrap()), 0o700);
+    // None of its processes listens where other users and web pages get.
+    let listening = Command::new("ss").args(["-Htlnp"]).output();
+    if let Ok(listening) = listening {
+        let pid = format!("pid={},", status.pid.unwrap());
+        assert!(!String::from_utf8_lossy(&listening.stdout).contains(&pid));
+    }
+    let record = std::fs::read_dir(world.dir.path()).unwrap().flatten().map(|file| file.path());
+    let record = record.into_iter().find(|path| path.extension().is_some_and(|e| e == "json")).unwrap();
+    assert_eq!(mode(&record), 0o600);
+    drop(guard);
+    engine.shutdown().await;
+    until("its socket is removed", || !socket.exists()).await;
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ async fn stalled(mcpd: &Mcpd, bearer: &str) -> TcpStream {
 async fn rest(mut stream: TcpStream) -> String {
     let mut all = Vec::new();
     let mut piece = vec![0; 1 << 20];
-    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut piece)).await {
+    while let Ok(Ok(read @ 1..)) = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut piece)).await
+    {
         all.extend_from_slice(&piece[..read]);
     }
     String::from_utf8_lossy(&all).into_owned()

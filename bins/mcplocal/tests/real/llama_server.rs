@@ -35,8 +35,8 @@ async fn it_ends_its_stream_when_the_agent_ends() {
 }
 
 #[tokio::test]
-async fn a_port_that_somebody_took_is_left_to_them() {
-    stories::the_port_is_taken(&real()).await;
+async fn its_socket_is_for_this_user_alone() {
+    stories::other_users_do_not_reach_it(&real()).await;
 }
 
 #[tokio::test]

@@ -77,6 +77,21 @@ pub async fn the_agent_ends_in_good_order(real: &Real) {
     assert!(family.members().is_empty(), "{:?}", family.names());
 }
 
+/// It listens on a socket in a private directory, and on no port.
+pub async fn other_users_do_not_reach_it(real: &Real) {
+    let world = World::new(real, "").await;
+    let family = world.start().await;
+    let engine = world.engine().await;
+    assert!(engine["port"].is_null(), "{engine}");
+    let socket = Path::new(engine["socket"].as_str().unwrap());
+    let directory = std::fs::metadata(socket.parent().unwrap()).unwrap();
+    assert_eq!(directory.permissions().mode() & 0o777, 0o700);
+    assert_eq!(world.ask(false, 4).await.status(), StatusCode::OK);
+    assert_eq!(world.control("stop").await.status(), StatusCode::OK);
+    gone(&family).await;
+    assert!(!socket.exists());
+}
+
 /// Somebody takes the port that was chosen, before the engine can: the engine's own words tell, and another port is tried.
 pub async fn the_port_is_taken(real: &Real) {
     let dir = tempfile::tempdir().unwrap();

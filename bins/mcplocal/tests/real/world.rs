@@ -101,19 +101,26 @@ impl<'a> World<'a> {
 
     /// Requests that run on it, by its own count.
     pub async fn running(&self, family: &Family) -> f64 {
-        let port = self.engine().await["port"].as_u64().expect("its port");
-        let url = format!("http://127.0.0.1:{port}/metrics");
-        let answer = reqwest::Client::builder().no_proxy().build().unwrap().get(url).bearer_auth(&family.key);
+        let (client, base) = self.around().await;
+        let answer = client.get(format!("{base}/metrics")).bearer_auth(&family.key);
         let text = answer.send().await.unwrap().text().await.unwrap();
         let line = text.lines().find(|line| line.starts_with(self.real.gauge)).expect("its count");
         line.rsplit_once(' ').unwrap().1.parse().unwrap()
     }
 
+    /// How the engine is reached without the agent: by its socket or its port.
+    async fn around(&self) -> (reqwest::Client, String) {
+        let (engine, builder) = (self.engine().await, reqwest::Client::builder().no_proxy());
+        match engine["socket"].as_str() {
+            Some(socket) => (builder.unix_socket(socket).build().unwrap(), "http://localhost".to_owned()),
+            None => (builder.build().unwrap(), format!("http://127.0.0.1:{}", engine["port"])),
+        }
+    }
+
     /// What the engine says to somebody who comes around the agent.
     pub async fn knock(&self, path: &str, key: Option<&str>) -> StatusCode {
-        let port = self.engine().await["port"].as_u64().expect("its port");
-        let client = reqwest::Client::builder().no_proxy().build().unwrap();
-        let request = client.post(format!("http://127.0.0.1:{port}{path}")).body("{}");
+        let (client, base) = self.around().await;
+        let request = client.post(format!("{base}{path}")).body("{}");
         let request = key.into_iter().fold(request, reqwest::RequestBuilder::bearer_auth);
         request.send().await.unwrap().status()
     }

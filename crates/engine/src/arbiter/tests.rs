@@ -43,6 +43,7 @@ fn played(name: &str) -> Played {
         since: Timestamp::now(),
         pid: None,
         port: None,
+        socket: None,
         model: String::new(),
         in_flight: 0,
         queued: 0,

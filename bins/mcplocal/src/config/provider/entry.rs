@@ -18,7 +18,7 @@ use url::Url;
 use crate::capabilities::{Capabilities, Capability};
 
 use super::{
-    super::{is_loopback, place, wrong},
+    super::{LONGEST, check_duration, is_loopback, place, wrong},
     Abandon, Managed, ManagedKind, Memory, Prewarm, Provider, ProviderKind, Swap,
 };
 
@@ -255,13 +255,19 @@ fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, 
 
 /// INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
 fn check_limits(entry: &Entry) -> Result<(), YamlError> {
-    let zero = |key: &str, time: &Option<Spanned<HumanDuration>>| match time {
-        Some(time) if time.value.is_zero() => Err(wrong(time, format!("`{key}` is more than zero"))),
-        _ => Ok(()),
+    let bounded = |key: &str, time: &Option<Spanned<HumanDuration>>| match time {
+        Some(time) => check_duration(key, time.value).map_err(|message| wrong(time, message)),
+        None => Ok(()),
     };
-    zero("idleTimeout", &entry.idle_timeout)?;
-    zero("startTimeout", &entry.start_timeout)?;
-    zero("standbyTimeout", &entry.standby_timeout)?;
+    bounded("idleTimeout", &entry.idle_timeout)?;
+    bounded("startTimeout", &entry.start_timeout)?;
+    bounded("standbyTimeout", &entry.standby_timeout)?;
+    if let Some(Abandon(Some(time))) = entry.abandon_after.as_ref().map(|time| time.value)
+        && let Some(at) = &entry.abandon_after
+        && time > LONGEST
+    {
+        return Err(wrong(at, format!("`abandonAfter` is at most {LONGEST}, or `never`")));
+    }
     if let Some(share) = entry.gpu_memory_utilization.as_ref().filter(|s| !(s.value > 0.0 && s.value <= 1.0))
     {
         return Err(wrong(share, "`gpuMemoryUtilization` is more than 0 and at most 1"));

@@ -1,0 +1,203 @@
+//! Where an engine listens: a Unix socket in a directory of this user's alone, where the server can, else a loopback port.
+//!
+//! Every program of the machine and every web page can reach a port, and llama-server lists its models to all of them,
+//! key or no key.
+
+use std::{
+    fs::{self, DirBuilder, Permissions},
+    io,
+    net::TcpListener,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use nix::unistd::geteuid;
+
+use crate::{EngineKind, random};
+
+/// A socket's path is shorter than 104 bytes (macOS; Linux has 108).
+const MAX_PATH: usize = 100;
+/// Below the directory of records.
+const DIRECTORY: &str = "run";
+/// llama-server tells a socket from a host name by this.
+const SUFFIX: &str = "sock";
+
+/// Where one start of an engine listens.
+#[derive(Debug, Clone)]
+pub(crate) enum Listen {
+    /// A port of 127.0.0.1.
+    Port(u16),
+    /// A Unix socket.
+    Socket(EngineSocket),
+}
+
+/// A Unix socket of an engine, removed with the last clone of this.
+#[derive(Debug, Clone)]
+pub struct EngineSocket(Arc<SocketFile>);
+
+#[derive(Debug)]
+struct SocketFile {
+    path: PathBuf,
+    /// A directory that was made for it alone.
+    directory: Option<PathBuf>,
+}
+
+impl EngineSocket {
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+        if let Some(directory) = &self.directory {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+impl Listen {
+    /// Chooses a place that nothing listens at.
+    pub(crate) fn choose(kind: EngineKind, state_dir: &Path) -> io::Result<Self> {
+        match kind {
+            EngineKind::LlamaServer => socket(state_dir).map(Self::Socket),
+            // Its own programs find it by a port, and its key guards all that tells of models.
+            EngineKind::Vllm => Ok(Self::Port(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())),
+        }
+    }
+
+    /// OpenAI's base address.
+    pub(crate) fn base_url(&self) -> String {
+        match self {
+            Self::Port(port) => format!("http://127.0.0.1:{port}/v1"),
+            // The host is not looked up: the client connects to the socket.
+            Self::Socket(_) => "http://localhost/v1".to_owned(),
+        }
+    }
+
+    /// For this engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere.
+    pub(crate) fn client(&self) -> reqwest::Result<reqwest::Client> {
+        let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        match self {
+            Self::Port(_) => builder.build(),
+            Self::Socket(socket) => builder.unix_socket(socket.path()).build(),
+        }
+    }
+
+    pub(crate) fn port(&self) -> Option<u16> {
+        match self {
+            Self::Port(port) => Some(*port),
+            Self::Socket(_) => None,
+        }
+    }
+
+    pub(crate) fn socket(&self) -> Option<&EngineSocket> {
+        match self {
+            Self::Port(_) => None,
+            Self::Socket(socket) => Some(socket),
+        }
+    }
+}
+
+fn socket(state_dir: &Path) -> io::Result<EngineSocket> {
+    let name = random::hex().map_err(io::Error::other)?;
+    let name = name.get(..16).unwrap_or(&name);
+    let directory = state_dir.join(DIRECTORY);
+    let path = directory.join(name).with_extension(SUFFIX);
+    if path.as_os_str().len() <= MAX_PATH {
+        make_private(&directory)?;
+        return Ok(EngineSocket(Arc::new(SocketFile { path, directory: None })));
+    }
+    // The state directory lies too deep: a directory of its own, which nobody can have made before.
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let directory = runtime.unwrap_or_else(std::env::temp_dir).join(format!("mcpctl-{name}"));
+    let path = directory.join(format!("e.{SUFFIX}"));
+    if path.as_os_str().len() > MAX_PATH {
+        let message = format!("`{}` is too long for a socket; set XDG_RUNTIME_DIR or TMPDIR", path.display());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    DirBuilder::new().mode(0o700).create(&directory)?;
+    Ok(EngineSocket(Arc::new(SocketFile { path, directory: Some(directory) })))
+}
+
+/// A directory that this user alone can enter.
+fn make_private(directory: &Path) -> io::Result<()> {
+    match DirBuilder::new().mode(0o700).create(directory) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let there = fs::symlink_metadata(directory)?;
+    if !there.is_dir() || there.uid() != geteuid().as_raw() {
+        let message = format!("`{}` is not a directory of this user's", directory.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
+    }
+    if there.mode() & 0o077 != 0 {
+        fs::set_permissions(directory, Permissions::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Removes the sockets that an agent left, whose engines have been ended.
+pub(crate) fn remove_left(state_dir: &Path) {
+    let left = fs::read_dir(state_dir.join(DIRECTORY)).into_iter().flatten().flatten();
+    for path in left.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == SUFFIX)) {
+        let _ = fs::remove_file(path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).unwrap().permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn a_socket_lies_where_only_its_user_gets() {
+        let state = tempfile::tempdir().unwrap();
+        let directory = state.path().join(DIRECTORY);
+        fs::create_dir(&directory).unwrap();
+        fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
+        let listen = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
+        assert_eq!(mode(&directory), 0o700);
+        let path = listen.socket().unwrap().path().to_owned();
+        let other = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
+        assert_ne!(other.socket().unwrap().path(), path);
+        let _server = UnixListener::bind(&path).unwrap();
+        drop(listen);
+        assert!(!path.exists(), "it goes with the engine");
+
+        fs::remove_dir_all(&directory).unwrap();
+        std::os::unix::fs::symlink(state.path(), &directory).unwrap();
+        assert!(Listen::choose(EngineKind::LlamaServer, state.path()).is_err(), "no link is followed");
+    }
+
+    #[test]
+    fn a_deep_state_directory_has_its_sockets_elsewhere() {
+        let state = tempfile::tempdir().unwrap();
+        let deep = state.path().join("x".repeat(MAX_PATH));
+        fs::create_dir(&deep).unwrap();
+        let listen = Listen::choose(EngineKind::LlamaServer, &deep).unwrap();
+        let path = listen.socket().unwrap().path().to_owned();
+        assert_eq!(mode(path.parent().unwrap()), 0o700);
+        let _server = UnixListener::bind(&path).unwrap();
+        drop(listen);
+        assert!(!path.parent().unwrap().exists());
+    }
+
+    #[test]
+    fn sockets_of_an_agent_that_was_killed_are_removed() {
+        let state = tempfile::tempdir().unwrap();
+        let listen = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
+        let path = listen.socket().unwrap().path().to_owned();
+        drop(UnixListener::bind(&path).unwrap());
+        remove_left(state.path());
+        assert!(!path.exists());
+    }
+}
