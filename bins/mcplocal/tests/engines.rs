@@ -485,7 +485,9 @@ async fn asked_twice_the_agent_ends_at_once_and_its_engines_too() {
     let body = json!({"model": "local/desk", "messages": [{"role": "user", "content": "Hi"}]});
     let request = world.agent.request(Method::POST, "/v1/chat/completions", &key).json(&body).send();
     let (answer, ()) = futures::join!(request, ends);
-    assert!(answer.is_err(), "it was cut");
+    // Cut with the agent, or refused because its engine was quicker to end.
+    let status = answer.ok().map(|answer| answer.status());
+    assert!(status.is_none_or(|status| status == StatusCode::BAD_GATEWAY), "{status:?}");
     assert!(world.agent.wait().success());
     eventually("its engine is gone", async || {
         (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
