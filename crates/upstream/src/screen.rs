@@ -54,7 +54,11 @@ impl Screen {
         if self.peer != Peer::Provider {
             return body;
         }
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        // Its own words for JSON stay; a page of another service is none any more.
+        let is_json = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
+        if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
         headers.remove(CONTENT_ENCODING);
         presentable(&self.text(body)).unwrap_or_else(|| {
             let message =
