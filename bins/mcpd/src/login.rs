@@ -99,6 +99,11 @@ impl Logins {
         Network::of(peer, headers, &self.trusted_proxies)
     }
 
+    /// Sessions that one user may have.
+    pub fn max_sessions(&self) -> usize {
+        usize::try_from(self.limits.sessions).unwrap_or(usize::MAX)
+    }
+
     /// Whether the password is the user's, as soon as the attempt may be verified.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! Sessions, and questions about who may do what.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     Json,
@@ -9,9 +9,9 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use mcpctl_access::{Change, Confidential, Reason};
+use mcpctl_access::{Change, Confidential, Reason, Snapshot, Stored};
 use mcpctl_api::{
-    ErrorKind, HumanDuration, Kind, Name, Spec, Verb,
+    ErrorKind, HumanDuration, Id, Kind, Name, Spec, Verb,
     question::{CanI, CanIAnswer, IssuedToken, LoginRequest, WhoAmI, WhoCan},
     spec::{Subject, SubjectKind},
 };
@@ -20,6 +20,7 @@ use mcpctl_secret::{
     token::{self, Prefix},
 };
 use mcpctl_server::Peer;
+use mcpctl_store::CommitError;
 use secrecy::SecretString;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::OpenApi;
@@ -29,13 +30,13 @@ use super::{
     commit::{self, Attempts},
     error::HttpError,
     query::Query,
-    tokens::{self, Draft, Stores},
+    tokens::{self, Draft},
 };
 use crate::{
     app::App,
     audit,
     http::resources,
-    login::{Attempt, NotChecked},
+    login::{Attempt, Network, NotChecked},
     writers::Lane,
 };
 
@@ -51,8 +52,8 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
     serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))
 }
 
-/// Commits tried before a login is given up.
-const ATTEMPTS: usize = 32;
+/// Commits tried before a login is given up. Writers of this process take turns, so only other replicas can be first.
+const ATTEMPTS: usize = 8;
 
 /// Exchanges a user's password for a token
 #[utoipa::path(
@@ -69,40 +70,24 @@ pub async fn login(
     let LoginRequest { user, password } = json(&body)?;
     drop(body);
     let network = app.logins.network(peer, &headers);
-    let refused =
-        || HttpError::unauthenticated("user or password is wrong").hint("try again, or ask an administrator");
     // What cannot be a user's name or password is refused before anything is spent on it.
     let name = user.parse::<Name>().ok();
     let Some(name) = name.as_ref().filter(|_| password.expose().len() <= password::MAX_BYTES) else {
         let revision = app.replica.latest().revision();
         audit::refused_login(&app, name.as_ref(), revision, network, "no name or no password").await?;
-        return Err(refused());
+        return Err(wrong());
     };
-    // The hash that the password was compared with.
-    let mut verified: Option<String> = None;
+    let verified = verify(&app, name, network, password.expose()).await?;
+    let admitted = app.writers.admit(&verified.user, Instant::now());
+    let _admission = admitted.map_err(|wait| throttled(NotChecked::Busy(wait)))?;
+    let _turn = app.writers.turn(Lane::Ordinary).await;
     for _ in 0..ATTEMPTS {
+        // The user may be disabled meanwhile, or have another password.
         let snapshot = app.fresh().await?;
-        let user = snapshot.by_name(Kind::User, name.as_str()).cloned();
-        let user = user.filter(|u| matches!(&u.resource.spec, Spec::User(spec) if !spec.disabled));
-        let stored = user.as_ref().and_then(|stored| match &stored.confidential {
-            Some(Confidential::PasswordHash(hash)) => Some(hash.as_str()),
-            _ => None,
-        });
-        if verified.is_none() || verified.as_deref() != stored {
-            let password = SecretString::from(password.expose());
-            let checked = app.logins.check(Attempt { name: name.as_str(), network, password, stored }).await;
-            if !matches!(checked, Ok(true)) {
-                let (reason, error) = match checked {
-                    Ok(_) => ("user or password is wrong".to_owned(), refused()),
-                    Err(error) => (error.to_string(), throttled(error)),
-                };
-                tracing::warn!(user = %name, %network, reason, "a login was refused");
-                audit::refused_login(&app, Some(name), snapshot.revision(), network, &reason).await?;
-                return Err(error);
-            }
-            verified = stored.map(str::to_owned);
+        let Some((user, hash)) = who_may_sign_in(&snapshot, name) else { return Err(wrong()) };
+        if hash != verified.hash || *user.id() != verified.user {
+            return Err(wrong());
         }
-        let Some(user) = user else { return Err(refused()) };
         let subject = Subject { kind: SubjectKind::User, name: user.name().clone() };
         let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
         let now = app.now();
@@ -111,17 +96,74 @@ pub async fn login(
             subject: subject.clone(),
             expires_at: tokens::end(now, SESSION)?,
             session: true,
-            issued_by: password_set_by(&user),
+            issued_by: password_set_by(user),
         };
         let (stored, issued) = draft.issue(&snapshot, &minted, now)?;
-        let rows = audit::login(&app, &subject, user.id(), &[Change::Put(Arc::clone(&stored))]);
-        match tokens::store(&app, &snapshot, &subject, stored, rows).await? {
-            Stores::Done => return Ok(tokens::answer(issued)),
-            // The user may have been disabled meanwhile, so look again.
-            Stores::Again => {}
+        let mut changes = vec![Change::Put(stored)];
+        end_oldest_sessions(&snapshot, user.id(), app.logins.max_sessions(), &mut changes);
+        let rows = audit::login(&app, &subject, user.id(), &changes);
+        match app.store.commit(snapshot.revision(), &subject.to_string(), changes, rows).await {
+            Ok(_) => return Ok(tokens::answer(issued)),
+            Err(CommitError::Moved { .. } | CommitError::NameTaken { .. }) => {}
+            Err(CommitError::Store(error)) => return Err(error.into()),
         }
     }
     Err(HttpError::unavailable("too many writers at once"))
+}
+
+/// The one answer to whoever does not get in, whatever the reason.
+fn wrong() -> HttpError {
+    HttpError::unauthenticated("user or password is wrong").hint("try again, or ask an administrator")
+}
+
+/// A user whose password was right.
+struct Verified {
+    user: Id,
+    hash: String,
+}
+
+async fn verify(app: &App, name: &Name, network: Network, password: &str) -> Result<Verified, HttpError> {
+    let snapshot = app.fresh().await?;
+    let user = who_may_sign_in(&snapshot, name);
+    let attempt = Attempt {
+        name: name.as_str(),
+        network,
+        password: SecretString::from(password),
+        stored: user.map(|(_, hash)| hash),
+    };
+    let (reason, error) = match (app.logins.check(attempt).await, user) {
+        (Ok(true), Some((user, hash))) => {
+            return Ok(Verified { user: user.id().clone(), hash: hash.to_owned() });
+        }
+        (Ok(_), _) => ("user or password is wrong".to_owned(), wrong()),
+        (Err(not_checked), _) => (not_checked.to_string(), throttled(not_checked)),
+    };
+    tracing::warn!(user = %name, %network, reason, "a login was refused");
+    audit::refused_login(app, Some(name), snapshot.revision(), network, &reason).await?;
+    Err(error)
+}
+
+/// The user of a name and the hash of its password, where there is one and it is not disabled.
+fn who_may_sign_in<'a>(snapshot: &'a Snapshot, name: &Name) -> Option<(&'a Arc<Stored>, &'a str)> {
+    let user = snapshot.by_name(Kind::User, name.as_str())?;
+    match (&user.resource.spec, &user.confidential) {
+        (Spec::User(spec), Some(Confidential::PasswordHash(hash))) if !spec.disabled => Some((user, hash)),
+        _ => None,
+    }
+}
+
+/// Makes room for one more session of a user, so that signing in again and again does not fill the store.
+fn end_oldest_sessions(snapshot: &Snapshot, user: &Id, most: usize, changes: &mut Vec<Change>) {
+    let is_session = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session && token.subject_id == *user);
+    let mut sessions: Vec<&Arc<Stored>> = snapshot.all(Kind::Token).filter(is_session).collect();
+    sessions.sort_by_key(|stored| stored.resource.revision);
+    let ended = (sessions.len() + 1).saturating_sub(most);
+    let mut revision = changes.last().map_or(snapshot.revision(), Change::revision);
+    for stored in sessions.into_iter().take(ended) {
+        revision = revision.next();
+        let (id, name) = (stored.id().clone(), stored.name().clone());
+        changes.push(Change::Delete { kind: Kind::Token, id, name, revision });
+    }
 }
 
 /// 429 with the time to wait, in the message too.
@@ -141,7 +183,7 @@ fn throttled(not_checked: NotChecked) -> HttpError {
 }
 
 /// The accounts that set the password with which this user signs in.
-fn password_set_by(user: &mcpctl_access::Stored) -> Vec<mcpctl_api::Id> {
+fn password_set_by(user: &Stored) -> Vec<Id> {
     match &user.resource.spec {
         Spec::User(spec) => spec.password_set_by.clone(),
         _ => Vec::new(),
@@ -149,7 +191,7 @@ fn password_set_by(user: &mcpctl_access::Stored) -> Vec<mcpctl_api::Id> {
 }
 
 fn session_name() -> Result<Name, HttpError> {
-    let id = mcpctl_api::Id::mint().to_string();
+    let id = Id::mint().to_string();
     format!("session-{id}").parse().map_err(|_| HttpError::internal())
 }
 

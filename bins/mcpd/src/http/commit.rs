@@ -97,7 +97,16 @@ async fn hash_passwords(app: &App, intents: &mut [Intent]) -> Result<(), (usize,
         let Write { document, password_hash } = write;
         if let Spec::User(UserSpec { password: NewPassword::Set(password), .. }) = &document.spec {
             let hashed = app.logins.hash(password.expose().to_owned()).await;
-            let hashed = hashed.map_err(|error| (at, HttpError::invalid("password", error.to_string())))?;
+            let hashed = hashed.map_err(|error| {
+                let busy = error.is::<crate::login::Busy>();
+                let message = error.to_string();
+                let error = if busy {
+                    HttpError::unavailable(&message)
+                } else {
+                    HttpError::invalid("password", message)
+                };
+                (at, error)
+            })?;
             *password_hash = Some(hashed);
         }
     }

@@ -15,7 +15,6 @@ use mcpctl_api::{
     spec::{SecretValue, Subject, SubjectKind, TokenSpec},
 };
 use mcpctl_secret::token::{self, MintedToken, Prefix};
-use mcpctl_store::{AuditRow, CommitError};
 
 use super::{
     caller::Caller,
@@ -134,28 +133,6 @@ impl Draft {
         };
         let confidential = Some(Confidential::TokenHash(*minted.hash().as_bytes()));
         Ok((Arc::new(Stored { resource, confidential }), issued))
-    }
-}
-
-pub(super) enum Stores {
-    Done,
-    /// Somebody else committed first: judge again.
-    Again,
-}
-
-pub(super) async fn store(
-    app: &App,
-    snapshot: &Snapshot,
-    actor: &Subject,
-    stored: Arc<Stored>,
-    rows: Vec<AuditRow>,
-) -> Result<Stores, HttpError> {
-    let committed =
-        app.store.commit(snapshot.revision(), &actor.to_string(), vec![Change::Put(stored)], rows).await;
-    match committed {
-        Ok(_) => Ok(Stores::Done),
-        Err(CommitError::Moved { .. } | CommitError::NameTaken { .. }) => Ok(Stores::Again),
-        Err(CommitError::Store(error)) => Err(error.into()),
     }
 }
 

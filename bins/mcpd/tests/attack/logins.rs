@@ -329,3 +329,19 @@ async fn only_a_trusted_proxy_names_the_network() {
     }
     assert_eq!(seen, [401, 429]);
 }
+
+#[tokio::test]
+async fn a_login_beyond_the_most_sessions_ends_the_oldest() {
+    let mcpd = start("limits: {logins: {sessions: 3}}").await;
+    let http = client("127.0.0.1");
+    let mut sessions = Vec::new();
+    for _ in 0..5 {
+        let issued: Value = login(&http, &mcpd, "carol", PASSWORD).await.json().await.unwrap();
+        sessions.push(issued["token"].as_str().unwrap().to_owned());
+    }
+    let mut statuses = Vec::new();
+    for session in &sessions {
+        statuses.push(mcpd.get("/api/v1/auth/whoami", session).await.status().as_u16());
+    }
+    assert_eq!(statuses, [401, 401, 200, 200, 200]);
+}

@@ -18,11 +18,20 @@ pub struct LoginLimits {
     pub per_name: Rate,
     /// Failed attempts from one network, whatever the names; more are answered with 429.
     pub per_network: Rate,
+    /// Sessions of one user; a login beyond that ends the oldest.
+    #[serde(deserialize_with = "sessions")]
+    pub sessions: u32,
 }
 
 impl Default for LoginLimits {
     fn default() -> Self {
-        Self { hashers: 2, waiting: 64, per_name: Rate::new(5, 10), per_network: Rate::new(20, 3) }
+        Self {
+            hashers: 2,
+            waiting: 64,
+            per_name: Rate::new(5, 10),
+            per_network: Rate::new(20, 3),
+            sessions: 64,
+        }
     }
 }
 
@@ -31,5 +40,9 @@ fn hashers<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 }
 
 fn waiting<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    number(from, 1, 10_000)
+}
+
+fn sessions<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     number(from, 1, 10_000)
 }
