@@ -172,7 +172,8 @@ mod tests {
     use super::*;
 
     fn connections() -> Arc<Connections> {
-        Connections::new(crate::Limits::default(), 1024)
+        let request_head = mcpctl_api::HumanDuration(Duration::from_millis(300));
+        Connections::new(crate::Limits { request_head, ..crate::Limits::default() }, 1024)
     }
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
@@ -235,6 +236,9 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("hello"), "{answer}");
+        // Silence is bounded here as it is on TCP.
+        let mut silent = UnixStream::connect(&path).await.unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed");
         drain.send_replace(true);
         server.await.unwrap();
         assert!(!path.exists());
