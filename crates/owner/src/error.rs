@@ -1,0 +1,88 @@
+//! Why a path is not used.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::user::user_name;
+
+/// A path that is not used, and why. Prints as one line.
+#[derive(Debug, thiserror::Error)]
+#[error("`{}` {problem}", path.display())]
+pub struct PathError {
+    /// The directory, file or link that is wrong.
+    pub path: PathBuf,
+    /// What is wrong with it.
+    pub problem: Problem,
+}
+
+/// What is wrong with a path.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// The system refused.
+    #[error("cannot be used: {0}")]
+    Io(io::Error),
+    /// It belongs to somebody else.
+    #[error("belongs to user {}", user_name(*.0))]
+    ForeignOwner(u32),
+    /// Others can write to it, or replace what is in it.
+    #[error("can be written to by other users: its mode is {0:04o}")]
+    WritableByOthers(u32),
+    /// Others can read it, and it holds a secret.
+    #[error("can be read by other users: its mode is {0:04o}")]
+    ReadableByOthers(u32),
+    /// A file stands where a directory should.
+    #[error("is not a directory")]
+    NotADirectory,
+    /// A directory, pipe, socket or device stands where a file should.
+    #[error("is not a regular file")]
+    NotAFile,
+    /// A link stands where our own file should.
+    #[error("is a symbolic link")]
+    Link,
+    /// The same file has a second name.
+    #[error("has a second name (a hard link)")]
+    HardLink,
+    /// It is larger than what it should be.
+    #[error("is longer than {0} bytes")]
+    TooLong(u64),
+}
+
+impl PathError {
+    pub(crate) fn new(path: &Path, problem: Problem) -> Self {
+        Self { path: path.to_owned(), problem }
+    }
+
+    pub(crate) fn io(path: &Path, error: io::Error) -> Self {
+        Self::new(path, Problem::Io(error))
+    }
+
+    /// Whether there is nothing at the path.
+    pub fn is_not_found(&self) -> bool {
+        matches!(&self.problem, Problem::Io(error) if error.kind() == io::ErrorKind::NotFound)
+    }
+
+    /// The next step.
+    pub fn hint(&self) -> Option<String> {
+        let path = self.path.display();
+        Some(match &self.problem {
+            Problem::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                "run as the user whose it is, or name another".to_owned()
+            }
+            Problem::Io(_) => return None,
+            Problem::ForeignOwner(_) => {
+                "run as that user, or name a path that belongs to you and whose directories only you and root can \
+                 write to"
+                    .to_owned()
+            }
+            Problem::WritableByOthers(_) => format!("chmod go-w {path}"),
+            Problem::ReadableByOthers(_) => format!("chmod 600 {path}"),
+            Problem::NotADirectory | Problem::NotAFile | Problem::Link => {
+                "move it away, or name another path".to_owned()
+            }
+            Problem::HardLink => format!("replace it by a copy: cp {path} {path}.new && mv {path}.new {path}"),
+            Problem::TooLong(_) => "is it the right file?".to_owned(),
+        })
+    }
+}

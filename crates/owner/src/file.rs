@@ -1,0 +1,308 @@
+//! Files of this user: opened without following links or waiting for pipes, made for this user alone.
+
+use std::{
+    fs::{self, File, OpenOptions, Permissions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use nix::fcntl::OFlag;
+
+use crate::{
+    dir::{Missing, absolute, check_not_writable, check_owner, walk},
+    error::{PathError, Problem},
+    user::own_uid,
+};
+
+const PRIVATE: u32 = 0o600;
+const FOR_OTHERS: u32 = 0o077;
+
+/// How one of our own files is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Open {
+    /// To add lines at its end.
+    Append,
+    /// To lock it, or to let a library use it under its name.
+    Claim,
+}
+
+/// Who may read a file that the user names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// It holds a secret, so only its owner may read it.
+    Secret,
+    /// Others may read it.
+    Open,
+}
+
+/// Opens a file in one of this user's private directories, made where it is not there. Rights that others have are taken
+/// away.
+///
+/// # Errors
+/// When it is a link, has a second name, is no regular file, belongs to another user or cannot be opened.
+pub fn open_own(path: &Path, how: Open) -> Result<File, PathError> {
+    let mut options = OpenOptions::new();
+    match how {
+        Open::Append => options.append(true),
+        Open::Claim => options.read(true).write(true),
+    };
+    let file = options
+        .create(true)
+        .mode(PRIVATE)
+        .custom_flags(flags())
+        .open(path)
+        .map_err(|error| refused(path, error))?;
+    let mode = check_own(path, &file)?;
+    if mode & FOR_OTHERS != 0 {
+        file.set_permissions(Permissions::from_mode(PRIVATE)).map_err(|error| PathError::io(path, error))?;
+    }
+    Ok(file)
+}
+
+/// Reads a secret in one of this user's private directories; `None` where it is not there.
+///
+/// # Errors
+/// As [`open_own`], and when others can read it or it is longer than `max` bytes.
+pub fn read_own(path: &Path, max: u64) -> Result<Option<Vec<u8>>, PathError> {
+    let file = match OpenOptions::new().read(true).custom_flags(flags()).open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(refused(path, error)),
+    };
+    let mode = check_own(path, &file)?;
+    if mode & FOR_OTHERS != 0 {
+        return Err(PathError::new(path, Problem::ReadableByOthers(mode)));
+    }
+    read_to_end(path, file, max).map(Some)
+}
+
+/// Reads a file that the user or an administrator names, such as a configuration. Its directories are checked as
+/// [`crate::dir`] says; a link of this user or root is followed.
+///
+/// # Errors
+/// When it is not there, is no regular file, belongs to another user than this one or root, others can write to it, or to
+/// read what is [`Content::Secret`], or it is longer than `max` bytes.
+pub fn read_named(path: &Path, content: Content, max: u64) -> Result<Vec<u8>, PathError> {
+    let file = open_named(path, content)?;
+    read_to_end(path, file, max)
+}
+
+/// As [`read_named`], for a reader of its own.
+///
+/// # Errors
+/// As [`read_named`].
+pub fn open_named(path: &Path, content: Content) -> Result<File, PathError> {
+    let real = walk(&absolute(path)?, Missing::Fail)?.real;
+    let options = OpenOptions::new().read(true).custom_flags(flags()).open(&real);
+    let file = options.map_err(|error| refused(&real, error))?;
+    let metadata = file.metadata().map_err(|error| PathError::io(path, error))?;
+    if !metadata.is_file() {
+        return Err(PathError::new(path, Problem::NotAFile));
+    }
+    check_owner(path, &metadata)?;
+    check_not_writable(path, &metadata)?;
+    let mode = metadata.mode() & 0o7777;
+    if content == Content::Secret && mode & FOR_OTHERS != 0 {
+        return Err(PathError::new(path, Problem::ReadableByOthers(mode)));
+    }
+    Ok(file)
+}
+
+/// Makes a file that only this user can read, or replaces it: whole or not at all.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
+    let draft = draft(path);
+    let write = || -> io::Result<()> {
+        // One that a killed process left could be open to others.
+        match fs::remove_file(&draft) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        create_new(&draft)?.write_all_and_sync(bytes)?;
+        fs::rename(&draft, path)
+    };
+    write().map_err(|error| {
+        let _ = fs::remove_file(&draft);
+        PathError::io(path, error)
+    })
+}
+
+fn draft(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.draft", std::process::id()));
+    path.with_file_name(name)
+}
+
+/// Makes a file that only this user can read; fails where something is there already, be it a link.
+///
+/// # Errors
+/// When it cannot be made.
+pub fn create_new(path: &Path) -> io::Result<OwnFile> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(PRIVATE).open(path)?;
+    Ok(OwnFile(file))
+}
+
+/// A file that was just made.
+#[derive(Debug)]
+pub struct OwnFile(File);
+
+impl OwnFile {
+    /// Writes all of it; when this returns it is on the disk.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_all_and_sync(mut self, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all(bytes)?;
+        self.0.sync_all()
+    }
+}
+
+/// A link is not followed, and a pipe that nobody writes to is not waited for.
+fn flags() -> i32 {
+    (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()
+}
+
+fn refused(path: &Path, error: io::Error) -> PathError {
+    let there = fs::symlink_metadata(path).ok();
+    let problem = match there {
+        Some(there) if there.is_symlink() => Problem::Link,
+        Some(there) if !there.is_file() => Problem::NotAFile,
+        _ => Problem::Io(error),
+    };
+    PathError::new(path, problem)
+}
+
+/// That an open file is this user's own under this one name. Returns its mode.
+fn check_own(path: &Path, file: &File) -> Result<u32, PathError> {
+    let metadata = file.metadata().map_err(|error| PathError::io(path, error))?;
+    let problem = if !metadata.is_file() {
+        Problem::NotAFile
+    } else if metadata.uid() != own_uid() {
+        Problem::ForeignOwner(metadata.uid())
+    } else if metadata.nlink() > 1 {
+        Problem::HardLink
+    } else {
+        return Ok(metadata.mode() & 0o7777);
+    };
+    Err(PathError::new(path, problem))
+}
+
+fn read_to_end(path: &Path, file: File, max: u64) -> Result<Vec<u8>, PathError> {
+    let mut bytes = Vec::new();
+    let read = file.take(max.saturating_add(1)).read_to_end(&mut bytes);
+    let read = read.map_err(|error| PathError::io(path, error))?;
+    if u64::try_from(read).is_ok_and(|read| read <= max) {
+        return Ok(bytes);
+    }
+    Err(PathError::new(path, Problem::TooLong(max)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use nix::{sys::stat::Mode, unistd::mkfifo};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn dir() -> (TempDir, PathBuf) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        (dir, path)
+    }
+
+    fn chmod(path: &Path, mode: u32) {
+        fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn problem<T>(result: Result<T, PathError>) -> Problem {
+        result.err().expect("an error").problem
+    }
+
+    #[test]
+    fn own_files_are_made_private_and_tightened() {
+        let (_dir, path) = dir();
+        for how in [Open::Append, Open::Claim] {
+            open_own(&path, how).unwrap();
+            assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+            chmod(&path, 0o666);
+        }
+        assert!(matches!(problem(read_own(&path, 9)), Problem::ReadableByOthers(0o666)));
+        replace(&path, b"new").unwrap();
+        assert_eq!(read_own(&path, 3).unwrap().unwrap(), b"new");
+        assert!(matches!(problem(read_own(&path, 2)), Problem::TooLong(2)));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn links_pipes_and_directories_are_no_own_files() {
+        let (home, path) = dir();
+        let open_all = |path: &Path| {
+            [
+                problem(open_own(path, Open::Append)),
+                problem(open_own(path, Open::Claim)),
+                problem(read_own(path, 9)),
+            ]
+        };
+        let victim = home.path().join("victim");
+        fs::write(&victim, "x").unwrap();
+        chmod(&victim, 0o600);
+        symlink(&victim, &path).unwrap();
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::Link)));
+        fs::remove_file(&path).unwrap();
+        symlink(home.path().join("nowhere"), &path).unwrap();
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::Link)));
+        assert!(!home.path().join("nowhere").exists());
+        fs::remove_file(&path).unwrap();
+        fs::hard_link(&victim, &path).unwrap();
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::HardLink)));
+        fs::remove_file(&path).unwrap();
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::NotAFile)));
+        fs::remove_file(&path).unwrap();
+        fs::create_dir(&path).unwrap();
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::NotAFile)));
+    }
+
+    #[test]
+    fn a_link_is_replaced_and_not_written_through() {
+        let (home, path) = dir();
+        let victim = home.path().join("victim");
+        fs::write(&victim, "x").unwrap();
+        symlink(&victim, &path).unwrap();
+        symlink(&victim, draft(&path)).unwrap();
+        replace(&path, b"new").unwrap();
+        assert_eq!((fs::read(&victim).unwrap(), fs::read(&path).unwrap()), (b"x".to_vec(), b"new".to_vec()));
+    }
+
+    #[test]
+    fn a_named_file_is_read_through_own_links_only_where_none_else_can_write() {
+        let (home, path) = dir();
+        fs::write(&path, "text").unwrap();
+        chmod(&path, 0o644);
+        let link = home.path().join("link");
+        symlink("file", &link).unwrap();
+        for path in [&path, &link] {
+            assert_eq!(read_named(path, Content::Open, 4).unwrap(), b"text");
+            assert!(matches!(
+                problem(read_named(path, Content::Secret, 4)),
+                Problem::ReadableByOthers(0o644)
+            ));
+            assert!(matches!(problem(read_named(path, Content::Open, 3)), Problem::TooLong(3)));
+        }
+        chmod(&path, 0o666);
+        assert!(matches!(problem(read_named(&path, Content::Open, 4)), Problem::WritableByOthers(0o666)));
+        chmod(&path, 0o644);
+        chmod(home.path(), 0o777);
+        assert!(matches!(problem(read_named(&path, Content::Open, 4)), Problem::WritableByOthers(0o777)));
+        chmod(home.path(), 0o700);
+        fs::remove_file(&path).unwrap();
+        assert!(read_named(&link, Content::Open, 4).unwrap_err().is_not_found());
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        assert!(matches!(problem(read_named(&path, Content::Open, 4)), Problem::NotAFile));
+    }
+}
