@@ -48,10 +48,16 @@ pub struct BindError {
 }
 
 impl BindError {
+    /// Whether something listens there already.
+    pub fn is_in_use(&self) -> bool {
+        self.source.kind() == io::ErrorKind::AddrInUse
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> &'static str {
         match self.source.kind() {
             io::ErrorKind::AddrInUse => "another program listens there; choose another address or end it",
+            io::ErrorKind::AlreadyExists => "remove what is there, or choose another path",
             io::ErrorKind::PermissionDenied => "this user may not listen there; choose another address",
             _ => "choose an address of this machine",
         }

@@ -15,6 +15,7 @@ mod origin;
 mod peer;
 mod progress;
 mod socket;
+mod socket_file;
 mod trace;
 
 pub use address::{Address, BindError, NotAnAddress};

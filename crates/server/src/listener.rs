@@ -8,7 +8,7 @@ use tokio::{
     sync::{mpsc, watch},
 };
 
-use crate::{Address, BindError, Connections, Peer, connection};
+use crate::{Address, BindError, Connections, Peer, connection, socket_file};
 
 /// Connections that the kernel keeps until they are accepted: as many as may arrive while others are closed.
 const BACKLOG: u32 = 4096;
@@ -53,12 +53,7 @@ impl Listener {
                 Ok(Self { socket: Socket::Tcp(socket), address })
             }
             Address::Unix(path) => {
-                if path.exists() {
-                    if tokio::net::UnixStream::connect(path).await.is_ok() {
-                        return Err(failed(io::ErrorKind::AddrInUse.into()));
-                    }
-                    std::fs::remove_file(path).map_err(failed)?;
-                }
+                socket_file::make_way(path).await.map_err(failed)?;
                 let socket = UnixListener::bind(path).map_err(failed)?;
                 let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
                 std::fs::set_permissions(path, private).map_err(failed)?;
@@ -128,6 +123,9 @@ impl Listener {
             }
             Socket::Unix(socket) => {
                 let (stream, _) = socket.accept().await?;
+                if !socket_file::is_own_user(&stream) {
+                    return Ok(());
+                }
                 let Some(admitted) = connections.admit(Peer::Unix).await else { return Ok(()) };
                 let served =
                     connection::serve(stream, Peer::Unix, admitted, routes.clone(), draining.clone());
