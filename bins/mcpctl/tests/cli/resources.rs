@@ -74,13 +74,17 @@ async fn what_is_there_is_shown_and_what_is_not_is_said() {
 }
 
 #[tokio::test]
-async fn a_terminal_is_not_commanded_by_what_people_write_into_resources() {
+async fn text_that_commands_a_terminal_is_refused() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
-    shell.run(&["create", "user", "mallory", "--display-name", "\x1b[2J\x07gone\nroot"]).await.good();
+    let refused =
+        shell.run(&["create", "user", "mallory", "--display-name", "\x1b[2J\x07gone"]).await.failed(1);
+    assert!(refused.contains("displayName: U+001B") && !refused.contains('\x1b'), "{refused:?}");
+    // What a text may hold takes one line of a table.
+    shell.run(&["create", "user", "mallory", "--display-name", "gone\nroot"]).await.good();
     let table = shell.run(&["get", "users"]).await.good();
     assert_eq!(table.lines().count(), 3, "{table}");
-    assert!(!table.contains('\x1b') && !table.contains('\x07') && table.contains("gone root"), "{table:?}");
+    assert!(table.contains("gone root"), "{table:?}");
 }
 
 #[tokio::test]

@@ -22,7 +22,7 @@ use serde_json::json;
 /// Long enough for a loaded machine, and never waited for in full: tests that expect a bound to be exceeded set
 /// that one to [`SHORT`].
 const LONG: Duration = Duration::from_secs(20);
-const SHORT: Duration = Duration::from_millis(120);
+const SHORT: Duration = Duration::from_millis(400);
 
 const GENEROUS: Timeouts =
     Timeouts { connect: LONG, response: LONG, answer: LONG, first_token: LONG, idle: LONG };
