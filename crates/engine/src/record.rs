@@ -6,17 +6,19 @@
 //! its environment. When in doubt, nothing is ended.
 
 use std::{
-    fs::OpenOptions,
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    io::{self, Read as _},
     path::{Path, PathBuf},
     time::Duration,
 };
 
+use mcpctl_owner::file::{self, Open};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::{group, listen, shared_memory::SharedMemory};
+
+/// Most bytes of a record.
+const MAX_RECORD: u64 = 64 << 10;
 
 /// The name of the mark in an engine's environment.
 pub(crate) const MARK: &str = "MCPCTL_ENGINE_MARK";
@@ -93,16 +95,7 @@ impl RecordFile {
     /// successor have the same name.
     pub(crate) fn write(state_dir: &Path, record: &Record) -> io::Result<Self> {
         let path = state_dir.join(format!("{}-{}.json", record.engine, record.pid));
-        let draft = path.with_extension("draft");
-        let text = serde_json::to_vec(record)?;
-        // The mark in it would let others name processes to be ended. A draft that an agent left is not written into.
-        match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(&text)?;
-        std::fs::rename(&draft, &path)?;
+        file::replace(&path, &serde_json::to_vec(record)?).map_err(io::Error::other)?;
         Ok(Self(path))
     }
 
@@ -125,7 +118,7 @@ pub async fn sweep(state_dir: &Path) -> Vec<Swept> {
     for path in
         files.flatten().map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == "json"))
     {
-        let record = std::fs::read(&path).ok().and_then(|text| serde_json::from_slice::<Record>(&text).ok());
+        let record = read(&path).and_then(|text| serde_json::from_slice::<Record>(&text).ok());
         let mut gone = true;
         if let Some(record) = record.filter(Record::is_left) {
             gone = end(&record).await;
@@ -137,6 +130,14 @@ pub async fn sweep(state_dir: &Path) -> Vec<Swept> {
     }
     listen::remove_left(state_dir);
     swept
+}
+
+/// What is no file of this user's is no record.
+fn read(path: &Path) -> Option<Vec<u8>> {
+    let file =
+        file::open_own(path, Open::Claim).inspect_err(|error| tracing::warn!(%error, "not a record")).ok()?;
+    let mut text = Vec::new();
+    file.take(MAX_RECORD).read_to_end(&mut text).ok().map(|_| text)
 }
 
 /// Looked at anew before each signal: the group may have ended and its number gone to somebody else.
