@@ -19,7 +19,7 @@ pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
     answer::{Answer, Event, Events, Held, StreamAnswer, WholeAnswer},
     attempt::send,
-    client::{Client, ClientConfig},
+    client::{Client, ClientConfig, Prepare},
     failure::Failure,
     request::{Operation, Request},
     target::{Peer, Target, Timeouts},
