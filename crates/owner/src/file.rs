@@ -30,7 +30,7 @@ pub enum Open {
 /// Who may read a file that the user names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// It holds a secret, so only its owner may read it.
+    /// It holds a secret, so others have no rights to it.
     Secret,
     /// Others may read it.
     Open,
@@ -101,11 +101,11 @@ pub fn open_named(path: &Path, content: Content) -> Result<File, PathError> {
         return Err(PathError::new(path, Problem::NotAFile));
     }
     check_owner(path, &metadata)?;
-    check_not_writable(path, &metadata)?;
     let mode = metadata.mode() & 0o7777;
     if content == Content::Secret && mode & FOR_OTHERS != 0 {
         return Err(PathError::new(path, Problem::ReadableByOthers(mode)));
     }
+    check_not_writable(path, &metadata)?;
     Ok(file)
 }
 
@@ -131,9 +131,7 @@ pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
 }
 
 fn draft(path: &Path) -> PathBuf {
-    let mut name = path.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.draft", std::process::id()));
-    path.with_file_name(name)
+    path.with_extension(format!("{}.draft", std::process::id()))
 }
 
 /// Makes a file that only this user can read; fails where something is there already, be it a link.
