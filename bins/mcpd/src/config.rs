@@ -11,6 +11,7 @@ use anyhow::{Context as _, bail};
 use clap::Args;
 use mcpctl_api::yaml;
 use mcpctl_server::Origin;
+use mcpctl_owner::file::{self, Content};
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
 
@@ -107,6 +108,8 @@ pub struct Config {
 }
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3100";
+/// Most bytes of the file.
+const MAX_FILE: u64 = 1 << 20;
 
 impl ServeArgs {
     /// Puts flags, environment, file and defaults together.
@@ -165,8 +168,12 @@ impl ServeArgs {
 }
 
 fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("the configuration file `{}` cannot be read", path.display()))?;
+    let bytes = file::read_named(path, Content::Open, MAX_FILE).map_err(|error| {
+        let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+        anyhow::anyhow!("the configuration file cannot be read: {error}{hint}")
+    })?;
+    let text = String::from_utf8(bytes)
+        .with_context(|| format!("the configuration file `{}` is not text", path.display()))?;
     yaml::from_str(&text).map_err(|error| anyhow::anyhow!("{}:{error}", path.display()))
 }
 

@@ -16,15 +16,18 @@ mod writes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
-use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
+use mcpctl_owner::{
+    PathError, dir,
+    file::{self, Open},
+};
 use mcpctl_secret::{
     envelope::Keyring,
     master_key_file::{self, IfMissing},
 };
 use mcpctl_server::{Address, Connections, Listener, RequestBodies};
-use mcpctl_store::{Recorder, Replica, Store};
+use mcpctl_store::{Location, Recorder, Replica, Store};
 use tokio::sync::watch;
 
 use crate::{
@@ -114,7 +117,7 @@ fn tcp_address(listener: &Listener) -> Option<SocketAddr> {
 }
 
 async fn open(config: &Config) -> anyhow::Result<Store> {
-    make_private_dir(&config.data_dir)?;
+    private_files(config)?;
     // Where replicas share a database, a key made on the spot would lock the others out.
     let if_missing = if config.shared { IfMissing::Fail } else { IfMissing::Create };
     let key = master_key_file::load_or_create(&config.master_key_file, if_missing)
@@ -131,16 +134,23 @@ fn with_hint(message: String, hint: Option<impl std::fmt::Display>) -> anyhow::E
     }
 }
 
-fn make_private_dir(dir: &PathBuf) -> anyhow::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    if dir.is_dir() {
-        return Ok(());
+/// Makes the data directory, and checks that it and the database in it are this user's alone. SQLite follows links and
+/// makes its files as readable as the database.
+fn private_files(config: &Config) -> anyhow::Result<()> {
+    let refused =
+        |error: PathError| with_hint(format!("the data directory is refused: {error}"), error.hint());
+    dir::private(&config.data_dir).map_err(refused)?;
+    let Location::Sqlite(database) = &config.database else { return Ok(()) };
+    file::open_own(database, Open::Claim).map_err(refused)?;
+    for suffix in ["-wal", "-shm", "-journal"] {
+        let mut beside = database.clone().into_os_string();
+        beside.push(suffix);
+        let beside = PathBuf::from(beside);
+        if beside.symlink_metadata().is_ok() {
+            file::open_own(&beside, Open::Claim).map_err(refused)?;
+        }
     }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("the data directory `{}` cannot be made", dir.display()))
+    Ok(())
 }
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {

@@ -4,10 +4,14 @@
 use std::{
     fs::{self, File, OpenOptions},
     io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
+use mcpctl_owner::{
+    PathError, Problem,
+    file::{self, Content},
+};
 use zeroize::Zeroizing;
 
 use crate::armor::ShapeError;
@@ -43,6 +47,9 @@ pub enum MasterKeyFileError {
         /// Its permission bits.
         mode: u32,
     },
+    /// It, or a directory above it, could be another user's.
+    #[error("the master key is refused: {0}")]
+    Untrusted(PathError),
     /// It is a directory, a device or the like.
     #[error("the master key `{}` is no regular file", path.display())]
     NotAFile {
@@ -87,6 +94,7 @@ impl MasterKeyFileError {
                  stored secrets cannot be read",
                 path.display()
             )),
+            Self::Untrusted(error) => error.hint(),
             Self::Exposed { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
             Self::Content { .. } => Some(
                 "restore it from your backup; a file of one line that starts with `mcpk_` is expected".into(),
@@ -134,12 +142,13 @@ fn load(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
         }
         Err(error) => return Err(read_error(error)),
     }
-    let file = File::open(path).map_err(read_error)?;
-    // The opened file's mode, not the path's, so that nobody can swap it in between.
-    let mode = file.metadata().map_err(read_error)?.mode() & 0o7777;
-    if mode & 0o077 != 0 {
-        return Err(MasterKeyFileError::Exposed { path: path.to_owned(), mode });
-    }
+    // The opened file is judged, not the path, so that it cannot be swapped in between.
+    let file = file::open_named(path, Content::Secret).map_err(|error| match error.problem {
+        Problem::ReadableByOthers(mode) => MasterKeyFileError::Exposed { path: path.to_owned(), mode },
+        Problem::NotAFile => MasterKeyFileError::NotAFile { path: path.to_owned() },
+        Problem::Io(source) => read_error(source),
+        _ => MasterKeyFileError::Untrusted(error),
+    })?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize));
     file.take(MAX_BYTES).read_to_end(&mut bytes).map_err(read_error)?;
     let content = |reason| MasterKeyFileError::Content { path: path.to_owned(), reason };
@@ -179,7 +188,7 @@ fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 
     fn chmod(path: &Path, mode: u32) {
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();

@@ -10,6 +10,8 @@
 
 pub mod daemons;
 pub mod model_server;
+#[cfg(target_os = "linux")]
+pub mod other_user;
 pub mod postgres;
 pub mod python;
 pub mod raw;

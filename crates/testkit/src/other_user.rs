@@ -1,0 +1,107 @@
+//! Another user of this machine, who listens where one of our programs is expected.
+//!
+//! A thread takes `nobody` as the user of the files and sockets that it makes, which only root may do: the kernel shows its
+//! sockets as that user's, as it would those of a process of theirs.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::Duration,
+};
+
+use nix::unistd::{Uid, geteuid, setfsuid};
+
+/// The user that is played.
+pub const NOBODY: u32 = 65534;
+
+/// Whether this process may play another user.
+pub fn can_be_played() -> bool {
+    let root = geteuid().is_root();
+    if !root {
+        eprintln!("skipped: only root can play another user");
+    }
+    root
+}
+
+/// A program of another user that answers every request with status 200 and keeps what it was sent.
+pub struct Squatter {
+    address: SocketAddr,
+    received: Arc<Mutex<Vec<u8>>>,
+    ended: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Squatter {
+    /// Listens there, with this JSON as the body of every answer. Only where [`can_be_played`] says yes.
+    pub fn start(address: &str, body: &'static str) -> Self {
+        let (address, ended) = (address.to_owned(), Arc::new(AtomicBool::new(false)));
+        let received = Arc::new(Mutex::new(Vec::new()));
+        let (told, bound) = std::sync::mpsc::channel();
+        let (kept, end) = (Arc::clone(&received), Arc::clone(&ended));
+        let thread = std::thread::spawn(move || {
+            // Of this thread alone.
+            setfsuid(Uid::from_raw(NOBODY));
+            let listener = TcpListener::bind(&address).expect("the address");
+            told.send(listener.local_addr().expect("the address")).expect("the test");
+            for stream in listener.incoming() {
+                if end.load(Ordering::Acquire) {
+                    return;
+                }
+                let _ = answer(&mut stream.expect("a connection"), &kept, body);
+            }
+        });
+        let address = bound.recv().expect("the address");
+        Self { address, received, ended, thread: Some(thread) }
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// As a server's address.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// All that it was sent.
+    pub fn received(&self) -> String {
+        String::from_utf8_lossy(&self.received.lock().expect("not poisoned")).into_owned()
+    }
+}
+
+fn answer(stream: &mut TcpStream, received: &Mutex<Vec<u8>>, body: &str) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
+    let mut buffer = [0; 16 << 10];
+    loop {
+        let count = stream.read(&mut buffer)?;
+        if count == 0 {
+            return Ok(());
+        }
+        let mut received = received.lock().expect("not poisoned");
+        received.extend_from_slice(&buffer[..count]);
+        if received.ends_with(b"\r\n\r\n") || received.ends_with(b"}") {
+            break;
+        }
+    }
+    let length = body.len();
+    write!(
+        stream,
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+impl Drop for Squatter {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::Release);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
