@@ -1,11 +1,15 @@
-//! The agent of this machine's user, mcplocal: where it is, what opens it, and whether it is there.
+//! The agent of this machine's user, mcplocal: how it is reached, and whether it is there.
+//!
+//! It is reached by its socket in the state directory, where both ends know each other's user, and never by its TCP port:
+//! any user of the machine can listen there. The port and the local key are for other programs.
 
-use std::{path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use mcpctl_client::{
-    Client, ClientError, Options,
+    Client, ClientError, Options, agent_port,
     config::{self, LOCAL_KEY_FILE},
 };
+use mcpctl_owner::{PathError, file, user_name};
 use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
@@ -17,37 +21,89 @@ use crate::{
 
 const DEFAULT: &str = "http://127.0.0.1:3200";
 const ADDRESS: &str = "MCPLOCAL_ADDRESS";
+const STATE_DIR: &str = "MCPLOCAL_STATE_DIR";
+/// Most bytes of the file of the local key: it has one line.
+const MAX_KEY: u64 = 1024;
 
-/// Where it is, by `MCPLOCAL_ADDRESS` or by default.
-pub fn address() -> Result<Url, Failure> {
-    let text = std::env::var(ADDRESS).ok().filter(|text| !text.is_empty());
-    let text = text.as_deref().unwrap_or(DEFAULT);
+/// Where other programs reach the agent, where `MCPLOCAL_ADDRESS` says it.
+fn said_address() -> Result<Option<Url>, Failure> {
+    let Some(text) = std::env::var(ADDRESS).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
     let address =
-        parse_server(text).map_err(|error| Failure::new(format!("{ADDRESS}: `{text}`: {error}")))?;
+        parse_server(&text).map_err(|error| Failure::new(format!("{ADDRESS}: `{text}`: {error}")))?;
     if !is_loopback(&address) {
         // Its key is good on this machine alone and never leaves it.
         return Err(Failure::new(format!("{ADDRESS}: `{address}` is not on this machine"))
             .hint("mcplocal listens on a loopback address, e.g. http://127.0.0.1:3200"));
     }
-    Ok(address)
+    Ok(Some(address))
 }
 
-/// The key that stands for this machine's user.
-pub fn local_key() -> Result<SecretString, Failure> {
-    let path = config::agent_state_dir()?.join(LOCAL_KEY_FILE);
-    match std::fs::read_to_string(&path) {
-        Ok(key) => Ok(SecretString::from(key.trim())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            Err(Failure::new(format!("there is no key for this machine yet at `{}`", path.display()))
-                .hint("mcplocal makes it when it starts; start mcplocal"))
+/// Where other programs reach the agent: by `MCPLOCAL_ADDRESS`, else as the agent says, else by default.
+///
+/// # Errors
+/// When another user's program listens there.
+pub async fn address() -> Result<Url, Failure> {
+    let address = match said_address()? {
+        Some(address) => address,
+        None => {
+            let agent = find().await.ok();
+            let listen = agent.as_ref().and_then(|agent| agent.status.get("listen")?.as_str());
+            let listen = listen.and_then(|listen| listen.parse::<std::net::SocketAddr>().ok());
+            let listen = listen.and_then(|listen| format!("http://{listen}").parse().ok());
+            match listen {
+                Some(address) => address,
+                None => DEFAULT.parse().map_err(Failure::new)?,
+            }
         }
-        Err(error) => Err(Failure::new(format!("`{}` cannot be read: {}", path.display(), error.kind()))),
+    };
+    match foreign_holder(&address) {
+        None => Ok(address),
+        Some(uid) => Err(Failure::new(format!("a program of user {} listens at {address}", user_name(uid)))
+            .hint("clients would give them your key: let mcplocal `listen` on another port")),
+    }
+}
+
+/// The other user whose program a client of this address could reach. A note of it is left for the agent's next start.
+fn foreign_holder(address: &Url) -> Option<u32> {
+    let holders = agent_port::foreign_holders(address.port_or_known_default()?);
+    let ip = match address.host()? {
+        url::Host::Ipv4(ip) => Some(IpAddr::from(ip)),
+        url::Host::Ipv6(ip) => Some(IpAddr::from(ip)),
+        url::Host::Domain(_) => None,
+    };
+    let uid = holders.iter().find(|holder| ip.is_none_or(|ip| holder.serves(ip)))?.uid;
+    if let Ok(state_dir) = state_dir() {
+        // Where it cannot be written there is no agent to read it.
+        let _ = agent_port::note_foreign(&state_dir, uid);
+    }
+    Some(uid)
+}
+
+/// The state directory of the agent: the one that it is started with.
+pub fn state_dir() -> Result<PathBuf, Failure> {
+    match std::env::var_os(STATE_DIR).filter(|dir| !dir.is_empty()) {
+        Some(dir) => Ok(std::path::absolute(PathBuf::from(dir))?),
+        None => Ok(config::agent_state_dir()?),
+    }
+}
+
+/// The key that stands for this machine's user, for programs that are not ours.
+pub fn local_key() -> Result<SecretString, Failure> {
+    let path = state_dir()?.join(LOCAL_KEY_FILE);
+    match file::read_own(&path, MAX_KEY)? {
+        Some(key) => Ok(SecretString::from(String::from_utf8_lossy(&key).trim())),
+        None => Err(Failure::new(format!("there is no key for this machine yet at `{}`", path.display()))
+            .hint("mcplocal makes it when it starts; start mcplocal")),
     }
 }
 
 /// A client of it, as this machine's user.
 pub fn client() -> Result<Client, Failure> {
-    Ok(Client::new(address()?, Some(local_key()?), &Options::default())?)
+    connect(&Options::default())
+}
+
+fn connect(options: &Options) -> Result<Client, Failure> {
+    Ok(Client::of_agent(config::agent_socket(&state_dir()?)?, options)?)
 }
 
 /// An agent that answered.
@@ -64,17 +120,17 @@ impl Agent {
         self.status.get("server")?.as_str()?.parse().ok()
     }
 
-    /// Whom the key of this machine stands for.
+    /// The user who is signed in at that mcpd on this machine.
     pub fn user(&self) -> Option<&str> {
         self.status.get("signedInAs")?.as_str()
     }
 }
 
-/// Finds it, quickly either way. What does not take the local key is somebody else's, or no agent at all.
+/// Finds it, quickly either way.
 pub async fn find() -> Result<Agent, Failure> {
-    let options = Options { connect: Duration::from_millis(300), total: Duration::from_secs(1) };
-    let quick = Client::new(address()?, Some(local_key()?), &options)?;
-    let status = quick.local_status().await.map_err(not_running)?;
+    let quick =
+        Options { connect: Duration::from_millis(300), total: Duration::from_secs(1), ..Options::default() };
+    let status = connect(&quick)?.local_status().await.map_err(not_running)?;
     Ok(Agent { client: client()?, status })
 }
 
@@ -82,7 +138,8 @@ pub async fn find() -> Result<Agent, Failure> {
 pub fn program() -> Result<PathBuf, Failure> {
     let beside = std::env::current_exe().ok().and_then(|this| Some(this.parent()?.join(PROGRAM)));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let on_path = std::env::split_paths(&path).map(|dir| dir.join(PROGRAM));
+    // What a relative entry finds depends on the directory that one happens to be in.
+    let on_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(PROGRAM));
     let found = beside.into_iter().chain(on_path).find(|candidate| candidate.is_file());
     found.ok_or_else(|| {
         Failure::new("`mcplocal` is neither beside mcpctl nor on the PATH")
@@ -112,16 +169,33 @@ pub fn state_of(engine: &Value) -> String {
     }
 }
 
+impl From<PathError> for Failure {
+    fn from(error: PathError) -> Self {
+        let failure = Self::new(&error);
+        match error.hint() {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        }
+    }
+}
+
 /// What it means that the agent could not be asked.
 pub fn not_running(error: ClientError) -> Failure {
     match error {
-        ClientError::Unreachable { server, reason } => Failure::new(format!(
-            "mcplocal does not answer at {server}: {reason}"
-        ))
-        .hint(format!("start it with `mcplocal`; {ADDRESS} says where it is, if not at 127.0.0.1:3200")),
+        ClientError::Unreachable { server, reason } => {
+            let failure = Failure::new(format!("mcplocal does not answer at {server}: {reason}"));
+            let address = said_address().ok().flatten().or_else(|| DEFAULT.parse().ok());
+            match address.and_then(|address| Some((foreign_holder(&address)?, address))) {
+                Some((uid, address)) => failure.hint(format!(
+                    "a program of user {} listens at {address}; clients that were set up with `mcpctl local env` give \
+                     it their key: let mcplocal `listen` on another port, then run `mcpctl local rotate-key`",
+                    user_name(uid)
+                )),
+                None => failure.hint("start it with `mcplocal`"),
+            }
+        }
         ClientError::Unreadable { server, .. } => {
-            Failure::new(format!("what answers at {server} is not mcplocal"))
-                .hint(format!("{ADDRESS} says where it is, if not at 127.0.0.1:3200"))
+            Failure::new(format!("what answers at {server} is not mcplocal")).hint("start mcplocal anew")
         }
         error => error.into(),
     }

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use mcpctl_client::{
-    Client, Options, check_address,
-    config::{Config, same_server},
+    Client, Options, TrustedUsers, check_address,
+    config::{Config, Context, same_server},
 };
 use secrecy::SecretString;
 use url::Url;
@@ -20,6 +20,9 @@ pub struct Global {
     /// Server to use instead of the context's
     #[arg(long, global = true, env = "MCPCTL_SERVER", value_name = "URL")]
     server: Option<String>,
+    /// User that mcpd runs as, where it is on this machine, without TLS, and runs neither as you nor as root
+    #[arg(long, global = true, env = "MCPCTL_SERVER_USER", value_name = "USER")]
+    server_user: Option<String>,
 }
 
 /// A server, and who calls it.
@@ -28,6 +31,8 @@ pub struct Identity {
     pub server: Url,
     /// What to present there.
     pub bearer: Option<SecretString>,
+    /// Whose program may answer there, where it is plain http.
+    pub trusted: TrustedUsers,
     /// Who that is, where the bearer is the file's; whose another bearer is only the server knows.
     pub user: Option<String>,
 }
@@ -52,6 +57,21 @@ impl Global {
         !named && self.config().is_ok_and(|(_, config)| config.context(None).is_none())
     }
 
+    /// The user that mcpd runs as, where one was named; an empty variable is none.
+    pub fn server_user(&self) -> Option<&str> {
+        self.server_user.as_deref().filter(|name| !name.is_empty())
+    }
+
+    /// Whose program may answer where a server is plain http: what was said now, else what its context says.
+    pub fn trusted(&self, context: Option<&Context>) -> Result<TrustedUsers, Failure> {
+        let named = match (self.server_user(), context) {
+            (Some(name), _) => name.parse(),
+            (None, Some(context)) => context.trusted(),
+            (None, None) => Ok(TrustedUsers::default()),
+        };
+        named.map_err(|error| Failure::new(error).hint("name the user that mcpd runs as with --server-user"))
+    }
+
     /// Server and bearer.
     pub fn identity(&self) -> Result<Identity, Failure> {
         let (_, config) = self.config()?;
@@ -71,27 +91,41 @@ impl Global {
             }
         };
         check_server(&server)?;
-        if let Some(token) = token {
-            return Ok(Identity { server, bearer: Some(token), user: None });
-        }
-        // A context's token goes to that context's server and to no other, whatever `--server` says.
+        // What a context holds is for that context's server and for no other, whatever `--server` says.
         let own = context.filter(|context| same_server(&context.server, &server));
+        let trusted = self.trusted(own)?;
+        if let Some(token) = token {
+            return Ok(Identity { server, bearer: Some(token), trusted, user: None });
+        }
         let signed_in = own.filter(|context| context.token.is_some());
         let bearer = signed_in.and_then(|context| context.token.as_ref());
         Ok(Identity {
             server,
             bearer: bearer.map(|token| SecretString::from(token.expose())),
+            trusted,
             user: signed_in.and_then(|context| context.user.clone()),
         })
     }
 
     /// A client of mcpd.
     pub fn client(&self) -> Result<Client, Failure> {
-        let Identity { server, bearer, .. } = self.identity()?;
-        if bearer.is_none() {
-            return Err(nobody_at(&server));
+        self.identity()?.client()
+    }
+}
+
+impl Identity {
+    /// A client of mcpd, which needs a bearer.
+    pub fn client(self) -> Result<Client, Failure> {
+        if self.bearer.is_none() {
+            return Err(nobody_at(&self.server));
         }
-        Ok(Client::new(server, bearer, &Options::default())?)
+        let options = self.options();
+        Ok(Client::new(self.server, self.bearer, &options)?)
+    }
+
+    /// How its server is reached.
+    pub fn options(&self) -> Options {
+        Options { trusted: self.trusted, ..Options::default() }
     }
 }
 

@@ -10,8 +10,8 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mcpctl_api::yaml;
-use mcpctl_server::Origin;
 use mcpctl_owner::file::{self, Content};
+use mcpctl_server::Origin;
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
 

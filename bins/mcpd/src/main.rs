@@ -16,6 +16,7 @@ mod writes;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use mcpctl_owner::{

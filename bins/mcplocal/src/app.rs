@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use mcpctl_client::Probe;
+use mcpctl_client::{Guard, Probe, TrustedUsers};
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{AccessProbe, BreakerPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
@@ -77,7 +77,7 @@ impl Runtime {
         http: &reqwest::Client,
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let probe = Probe::new(config.server.clone())?;
+        let probe = Probe::trusting(config.server.clone(), config.trusted)?;
         // After everything that can fail, because it begins what begins with the agent.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let Breaker { failures, open } = config.primary.breaker;
@@ -125,6 +125,11 @@ fn with_v1(url: &Url) -> Url {
     base
 }
 
+/// A prompt and its bearer go to a program of these users only, where the centre is reached over plain HTTP.
+fn guard_mcpd(client: &upstream::Client, trusted: TrustedUsers) {
+    client.prepare_plain_mcpd(Box::new(move |builder| builder.connector_layer(Guard::new(trusted))));
+}
+
 impl App {
     /// Everything but what the configuration decides is made here once.
     ///
@@ -138,13 +143,15 @@ impl App {
         journal: Journal,
     ) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?;
+        let client = upstream::Client::new(upstream::ClientConfig::default());
+        guard_mcpd(&client, config.trusted);
         let bodies = RequestBodies::new(&config.limits.http);
         Ok(Self {
             bodies,
+            client,
             runtime: ArcSwap::from_pointee(Runtime::new(config, &host, &http, None)?),
             http,
             identity,
-            client: upstream::Client::new(upstream::ClientConfig::default()),
             journal,
             metrics: McplocalMetrics::new(),
             host,
@@ -163,7 +170,11 @@ impl App {
     /// When the probe cannot be set up; the old configuration stays.
     pub fn reload(&self, config: Config) -> anyhow::Result<()> {
         let before = self.runtime.load_full();
+        let trusted = config.trusted;
         let after = Arc::new(Runtime::new(config, &self.host, &self.http, Some(&before))?);
+        if trusted != before.config.trusted {
+            guard_mcpd(&self.client, trusted);
+        }
         self.runtime.store(Arc::clone(&after));
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|engine| !engine.is_over());

@@ -11,7 +11,12 @@ use std::{
 };
 
 use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
+use mcpctl_client::TrustedUsers;
 use mcpctl_failover::FailureClass;
+use mcpctl_owner::{
+    PathError, Problem,
+    file::{self, Content},
+};
 use mcpctl_server::{Address, Origin};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -21,6 +26,8 @@ pub use limits::{JournalLimits, Limits};
 pub use provider::{ManagedKind, Prewarm, Provider, ProviderKind, Swap};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
+/// Most bytes of the file: far more than a hundred providers.
+const MAX_FILE: u64 = 1 << 20;
 
 /// The agent's configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +46,8 @@ pub struct Config {
     pub failover: Failover,
     /// Web pages that may call the agent, as `Origin` says them.
     pub allowed_origins: Vec<Origin>,
+    /// Whose program may answer where `server` or `inference` is plain http.
+    pub trusted: TrustedUsers,
     /// What bounds the work that callers can cause.
     pub limits: Limits,
 }
@@ -109,6 +118,7 @@ pub struct Failover {
 struct File {
     server: Spanned<Url>,
     inference: Option<Spanned<Url>>,
+    server_user: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
     providers: Option<Vec<Spanned<provider::Entry>>>,
     #[serde(default)]
@@ -132,6 +142,9 @@ pub enum ConfigError {
         /// Why.
         source: io::Error,
     },
+    /// It, or a directory above it, could be another user's.
+    #[error("the configuration {0}")]
+    Untrusted(PathError),
     /// The file says something wrong.
     #[error("{}:{error}", path.display())]
     Wrong {
@@ -151,6 +164,7 @@ impl ConfigError {
                     .to_owned(),
             ),
             Self::Unreadable { .. } => None,
+            Self::Untrusted(error) => error.hint(),
             Self::Wrong { error, .. } => error.hint.clone(),
         }
     }
@@ -162,8 +176,14 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
+        let bytes = file::read_named(path, Content::Open, MAX_FILE).map_err(|error| match error.problem {
+            Problem::Io(source) => ConfigError::Unreadable { path: path.to_owned(), source },
+            _ => ConfigError::Untrusted(error),
+        })?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidData, "it is not text"),
+        })?;
         Self::parse(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
     }
 
@@ -177,6 +197,7 @@ impl Config {
         if let Some(inference) = &file.inference {
             check_server(inference)?;
         }
+        let trusted = trusted(&file)?;
         let listen = listen(file.listen.as_ref())?;
         if let Some(primary) = &file.primary {
             check_primary(primary)?;
@@ -231,6 +252,7 @@ impl Config {
             primary: file.primary.map(|primary| primary.value).unwrap_or_default(),
             failover: file.failover.map(|failover| failover.value).unwrap_or_default(),
             allowed_origins: file.allowed_origins,
+            trusted,
             limits: file.limits,
         })
     }
@@ -264,6 +286,21 @@ fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
         return Err(wrong(url, "an address of mcpd has neither query nor fragment"));
     }
     Ok(())
+}
+
+fn trusted(file: &File) -> Result<TrustedUsers, YamlError> {
+    let Some(user) = &file.server_user else { return Ok(TrustedUsers::default()) };
+    let mut urls = [Some(&file.server), file.inference.as_ref()].into_iter().flatten();
+    if !urls.any(|url| url.value.scheme() == "http") {
+        let mut error = wrong(user, "`serverUser` is for an mcpd that is reached over plain http");
+        error.hint = Some("leave it out: over https the certificate says who answers".to_owned());
+        return Err(error);
+    }
+    user.value.parse().map_err(|error| {
+        let mut error = wrong(user, error);
+        error.hint = Some("name the user that mcpd runs as".to_owned());
+        error
+    })
 }
 
 pub(crate) fn is_loopback(url: &Url) -> bool {

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bytesize::ByteSize;
-use mcpctl_client::{Client, ClientError, Options};
+use mcpctl_client::{Client, ClientError, Options, TrustedUsers};
 use mcpctl_engine::{EngineKind, EngineOptions, EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
@@ -60,9 +60,9 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
         Ok(read) => {
             let said = format!("{}, local providers: {}", config.display(), read.providers.len());
             findings.push(Finding::new("configuration", State::Ok, said));
-            findings.push(centre("centre", &read.server).await);
+            findings.push(centre("centre", &read.server, read.trusted).await);
             if read.inference != read.server {
-                findings.push(centre("inference", &read.inference).await);
+                findings.push(centre("inference", &read.inference, read.trusted).await);
             }
             findings.push(probe(&read.server));
             for provider in &read.providers {
@@ -76,9 +76,10 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
 }
 
 /// Whether an address of mcpd answers. Whoever refuses is there.
-async fn centre(what: &str, server: &Url) -> Finding {
+async fn centre(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
     let at = server.as_str().trim_end_matches('/').to_owned();
-    let asked = async { Client::new(server.clone(), None, &Options::default())?.models().await };
+    let options = Options { trusted, ..Options::default() };
+    let asked = async { Client::new(server.clone(), None, &options)?.models().await };
     match asked.await {
         Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, State::Ok, at),
         Err(error) => Finding::new(what, State::Failed, error.to_string()).hint(error.hint()),

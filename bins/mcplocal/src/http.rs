@@ -22,7 +22,7 @@ use crate::app::App;
 use error::LocalHttpError;
 
 /// Routes that logs and counts may name.
-const ROUTES: [&str; 12] = [
+const ROUTES: [&str; 13] = [
     "/v1/models",
     "/v1/chat/completions",
     "/v1/completions",
@@ -32,13 +32,14 @@ const ROUTES: [&str; 12] = [
     "/api/v1/engines/{name}/start",
     "/api/v1/engines/{name}/stop",
     "/api/v1/engines/{name}/logs",
+    "/api/v1/local-key/rotate",
     "/status",
     "/metrics",
     "/healthz",
 ];
 
-/// All routes, with the layers that every request passes.
-pub fn routes(app: Arc<App>) -> Router {
+/// All routes, with the layers that every request passes; `more` are for this machine's user.
+pub fn routes(app: Arc<App>, more: Router) -> Router {
     // The agent's own routes are for this machine's user; for inference a bearer of mcpd's is as good as the local key.
     let own = Router::new()
         .route("/status", get(status::status))
@@ -47,6 +48,8 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/engines/{name}/start", post(engines::start))
         .route("/api/v1/engines/{name}/stop", post(engines::stop))
         .route("/api/v1/engines/{name}/logs", get(engines::logs))
+        .with_state(Arc::clone(&app))
+        .merge(more)
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::local_key));
     let inference = Router::new()
         .route("/v1/models", get(inference::models))
@@ -56,17 +59,16 @@ pub fn routes(app: Arc<App>) -> Router {
         .route("/api/v1/llms/{idOrName}/infer", post(inference::infer))
         // The layer before this one reads bodies within the limits.
         .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::caller));
-    Router::new()
-        .merge(inference)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::caller))
+        .with_state(Arc::clone(&app));
+    inference
         .merge(own)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         // Before everything else, so that a web page learns nothing from how it is refused.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::from_this_machine))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), trace))
-        .with_state(app)
+        .layer(middleware::from_fn_with_state(app, trace))
 }
 
 async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {

@@ -4,17 +4,21 @@
 //! it; what goes to mcpd is that user's own bearer.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use axum::http::{HeaderMap, header};
-use mcpctl_client::config;
+use anyhow::Context as _;
+use arc_swap::ArcSwap;
+use axum::http::{HeaderMap, HeaderValue, header};
+use mcpctl_client::{agent_port, config};
 use mcpctl_failover::Bearer;
+use mcpctl_owner::{PathError, Problem, file, user_name};
 use mcpctl_secret::token::{self, Prefix, TokenHash};
 use url::Url;
+
+/// Most bytes of the file of the local key: it has one line.
+const MAX_KEY: u64 = 1024;
 
 /// A caller with something to present to mcpd.
 #[derive(Debug, Clone)]
@@ -55,39 +59,63 @@ impl Unknown {
 
 /// Knows the local key and where signed-in users are remembered.
 pub struct Identity {
-    key: TokenHash,
+    key: ArcSwap<TokenHash>,
+    key_file: PathBuf,
+    /// As good as the local key, known to this process alone: who comes by the agent's socket presents it.
+    socket_key: TokenHash,
+    socket_credential: HeaderValue,
     contexts: PathBuf,
 }
 
 impl Identity {
-    /// Reads the local key of this state directory, made when there is none.
+    /// Reads the local key of this state directory. One is made where there is none, and where clients may have given it to
+    /// another user's program that held the agent's port.
     ///
     /// # Errors
     /// When it cannot be read or made, or when others may read it.
     pub fn load(state_dir: &Path, contexts: PathBuf) -> anyhow::Result<Self> {
-        let path = state_dir.join(config::LOCAL_KEY_FILE);
-        let key = match File::open(&path) {
-            Ok(mut file) => {
-                if file.metadata()?.mode() & 0o077 != 0 {
-                    anyhow::bail!(
-                        "`{}` can be read by others, and it stands for you\nhint: remove it; a new one is made",
-                        path.display()
-                    );
-                }
-                let mut text = String::new();
-                file.read_to_string(&mut text)?;
+        let key_file = state_dir.join(config::LOCAL_KEY_FILE);
+        let known = file::read_own(&key_file, MAX_KEY).map_err(|error| unreadable(&error))?;
+        let key = match (known, agent_port::noted(state_dir)) {
+            (Some(text), None) => {
+                let text = String::from_utf8_lossy(&text);
                 token::parse(Prefix::Local, text.trim()).map_err(|error| {
-                    anyhow::anyhow!("`{}`: {error}\nhint: remove it; a new one is made", path.display())
+                    anyhow::anyhow!("`{}`: {error}\nhint: remove it; a new one is made", key_file.display())
                 })?
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let minted = token::mint(Prefix::Local)?;
-                config::write_private(&path, format!("{}\n", minted.expose()).as_bytes())?;
-                minted.hash()
+            (None, None) => new_key(&key_file)?,
+            (_, Some(holder)) => {
+                let key = new_key(&key_file)?;
+                agent_port::forget(state_dir).context("the note of another user's hold of the port")?;
+                let holder = holder.map_or_else(|| "another user".to_owned(), user_name);
+                tracing::warn!(
+                    holder,
+                    hint = "set clients up anew: eval \"$(mcpctl local env)\"",
+                    "the local key was renewed: the agent's port was in another user's hands while it did not run"
+                );
+                key
             }
-            Err(error) => anyhow::bail!("`{}` cannot be read: {error}", path.display()),
         };
-        Ok(Self { key, contexts })
+        let socket_key = token::mint(Prefix::Local)?;
+        let mut socket_credential = HeaderValue::try_from(format!("Bearer {}", socket_key.expose()))?;
+        socket_credential.set_sensitive(true);
+        let (key, socket_key) = (ArcSwap::from_pointee(key), socket_key.hash());
+        Ok(Self { key, key_file, socket_key, socket_credential, contexts })
+    }
+
+    /// Makes a new local key, and refuses the old one from now on.
+    ///
+    /// # Errors
+    /// When it cannot be written; the old one stays.
+    pub fn rotate(&self) -> anyhow::Result<()> {
+        let key = new_key(&self.key_file)?;
+        self.key.store(Arc::new(key));
+        Ok(())
+    }
+
+    /// What a request that came by the agent's socket presents, where it presents nothing itself.
+    pub fn socket_credential(&self) -> HeaderValue {
+        self.socket_credential.clone()
     }
 
     /// Who presents these headers.
@@ -123,7 +151,7 @@ impl Identity {
     fn check_local(&self, presented: &str) -> Result<(), Unknown> {
         let hash = token::parse(Prefix::Local, presented).map_err(|_| Unknown::Invalid)?;
         // Hashes compare in constant time.
-        if hash == self.key { Ok(()) } else { Err(Unknown::Invalid) }
+        if hash == **self.key.load() || hash == self.socket_key { Ok(()) } else { Err(Unknown::Invalid) }
     }
 
     /// Read at every request, so that a logout holds at once.
@@ -137,6 +165,21 @@ impl Identity {
         let token = context.token.as_ref().ok_or_else(signed_out)?;
         let user = context.user.clone().unwrap_or_else(|| context.name.clone());
         Ok(Caller { bearer: Bearer::new(token.expose()), local: true, user: Some(user) })
+    }
+}
+
+fn new_key(path: &Path) -> anyhow::Result<TokenHash> {
+    let minted = token::mint(Prefix::Local)?;
+    config::write_private(path, format!("{}\n", minted.expose()).as_bytes())?;
+    Ok(minted.hash())
+}
+
+fn unreadable(error: &PathError) -> anyhow::Error {
+    match error.problem {
+        Problem::ReadableByOthers(_) => {
+            anyhow::anyhow!("{error}, and it stands for you\nhint: remove it; a new one is made")
+        }
+        _ => crate::with_hint(error, error.hint()),
     }
 }
 
@@ -186,7 +229,13 @@ mod tests {
 
         let mut contexts = Config::default();
         let token = Some(SecretValue::new("alice's own"));
-        contexts.put(Context { name: "c".into(), server: server(), user: Some("alice".into()), token });
+        contexts.put(Context {
+            name: "c".into(),
+            server: server(),
+            user: Some("alice".into()),
+            token,
+            server_user: None,
+        });
         contexts.save(&dir.path().join("config.yaml")).unwrap();
         let caller = identity.caller(&bearer(&key), &server()).unwrap();
         assert_eq!((caller.bearer.expose(), caller.local), ("alice's own", true));
@@ -217,6 +266,31 @@ mod tests {
             assert_eq!(identity.caller(&headers, &server()).unwrap_err(), expected);
         }
         assert!(identity.local(&bearer(&key)).is_ok());
+    }
+
+    #[test]
+    fn a_rotated_key_is_good_at_once_and_the_old_one_is_not() {
+        let (dir, identity, old) = identity();
+        identity.rotate().unwrap();
+        let new = std::fs::read_to_string(dir.path().join(config::LOCAL_KEY_FILE)).unwrap();
+        assert!(identity.local(&bearer(new.trim())).is_ok());
+        assert_eq!(identity.local(&bearer(&old)), Err(Unknown::Invalid));
+        let mut headers = HeaderMap::new();
+        headers.insert(header::AUTHORIZATION, identity.socket_credential());
+        assert!(identity.local(&headers).is_ok(), "the socket has a credential of its own");
+    }
+
+    #[test]
+    fn a_key_that_another_user_may_know_is_renewed_once() {
+        let (dir, _, old) = identity();
+        let load = || {
+            Identity::load(dir.path(), dir.path().join("config.yaml")).unwrap();
+            std::fs::read_to_string(dir.path().join(config::LOCAL_KEY_FILE)).unwrap()
+        };
+        agent_port::note_foreign(dir.path(), 65534).unwrap();
+        let new = load();
+        assert_ne!(new.trim(), old);
+        assert_eq!(load(), new);
     }
 
     #[test]

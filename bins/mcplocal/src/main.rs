@@ -10,24 +10,30 @@ mod http;
 mod identity;
 mod journal;
 mod meter;
+mod own_socket;
 mod pipeline;
+mod port;
 mod prewarm;
 mod providers;
 mod service;
 
 use std::{
     fs::{File, TryLockError},
-    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
 
 use anyhow::{Context as _, bail};
+use axum::Router;
 use clap::Parser;
 use mcpctl_client::config as user;
 use mcpctl_engine::{EngineHost, guardian};
-use mcpctl_server::{Connections, Listener};
+use mcpctl_owner::{
+    dir,
+    file::{self, Open},
+};
+use mcpctl_server::Connections;
 use mcpctl_telemetry::LogFormat;
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal};
@@ -104,22 +110,21 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return Ok(());
     }
     mcpctl_telemetry::init("mcplocal", args.log_format, &args.log).map_err(|e| with_hint(&e, e.hint()))?;
-    let state_dir = state_dir(args.state_dir)?;
-    make_private(&state_dir)?;
+    let state_dir = private(&state_dir(args.state_dir)?)?;
     // Held as long as the agent runs: two agents would sweep each other's engines away.
     let _lock = lock(&state_dir)?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
-    let listener =
-        Listener::bind(config.listen.clone()).await.map_err(|error| with_hint(&error, Some(error.hint())))?;
+    let listener = port::bind(config.listen.clone(), &state_dir).await?;
+    let own_socket = own_socket::bind(&state_dir).await?;
 
     let host = EngineHost::new(
         std::env::current_exe().context("this program's own path")?,
         state_dir.join("engines"),
         state_dir.join("logs"),
     );
-    make_private(&host.state_dir)?;
-    make_private(&host.log_dir)?;
+    private(&host.state_dir)?;
+    private(&host.log_dir)?;
     for swept in mcpctl_engine::sweep(&host.state_dir).await {
         if swept.gone {
             tracing::warn!(?swept, "an engine was left over from an agent that was killed; ended it");
@@ -140,10 +145,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::warn!("mcpd's answers are not signed: a probe is as trustworthy as the TLS to mcpd");
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
+    port::watch(listener.address());
+
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     let draining = app.drain.subscribe();
-    let routes = http::routes(Arc::clone(&app));
-    let server = tokio::spawn(listener.serve(routes, connections, draining, App::DRAIN));
+    let routes = http::routes(Arc::clone(&app), Router::new());
+    let server = tokio::spawn(listener.serve(routes, Arc::clone(&connections), draining.clone(), App::DRAIN));
+    let routes = own_socket::routes(Arc::clone(&app));
+    let own_server = tokio::spawn(own_socket.serve(routes, connections, draining, App::DRAIN));
     service::ready(&app);
     mcpctl_server::asked_to_end().await?;
     service::stopping();
@@ -155,6 +164,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     app.drain.send_replace(true);
     let ended = async {
         server.await?;
+        own_server.await?;
         // INVARIANT 16: no engine is left behind.
         app.stop_engines().await;
         anyhow::Ok(())
@@ -186,20 +196,13 @@ fn state_dir(said: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn make_private(dir: &Path) -> anyhow::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .with_context(|| format!("the directory `{}` cannot be made", dir.display()))
+fn private(path: &Path) -> anyhow::Result<PathBuf> {
+    dir::private(path).map_err(|error| with_hint(&error, error.hint()))
 }
 
 fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
-    let file = File::create(&path).with_context(|| format!("`{}` cannot be written", path.display()))?;
+    let file = file::open_own(&path, Open::Claim).map_err(|error| with_hint(&error, error.hint()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!(

@@ -1,6 +1,6 @@
 //! Requests and answers of mcpd, typed.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
@@ -8,6 +8,7 @@ use mcpctl_api::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
     },
 };
+use mcpctl_owner::TrustedUsers;
 use reqwest::{
     Method, RequestBuilder, Response,
     header::{AUTHORIZATION, HeaderMap, HeaderValue, IF_MATCH, LOCATION},
@@ -19,7 +20,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use crate::{
+    agent_socket::AgentSocket,
     error::{ClientError, Refusal, check_address, one_line, reason, shown},
+    guard::Guard,
     stream::ChatStream,
 };
 
@@ -37,19 +40,27 @@ pub struct Options {
     pub connect: Duration,
     /// For everything but chat, in all.
     pub total: Duration,
+    /// Whose program may answer where the address is plain http.
+    pub trusted: TrustedUsers,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(3), total: Duration::from_secs(30) }
+        Self {
+            connect: Duration::from_secs(3),
+            total: Duration::from_secs(30),
+            trusted: TrustedUsers::default(),
+        }
     }
 }
 
-/// A client of one mcpd, or of an mcplocal, which speaks the same inference API.
+/// A client of one mcpd, or of this user's mcplocal, which speaks the same inference API.
 #[derive(Debug, Clone)]
 pub struct Client {
     server: Url,
     http: reqwest::Client,
+    /// Where requests go instead of to `server`.
+    agent: Option<AgentSocket>,
     total: Duration,
 }
 
@@ -79,7 +90,8 @@ impl Client {
             value.set_sensitive(true);
             headers.insert(AUTHORIZATION, value);
         }
-        let http = reqwest::Client::builder()
+        let builder = Guard::around(&server, options.trusted, reqwest::Client::builder());
+        let http = builder
             .default_headers(headers)
             .no_proxy()
             .redirect(Policy::none())
@@ -90,7 +102,17 @@ impl Client {
             .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| ClientError::setup(&error))?;
-        Ok(Self { server, http, total: options.total })
+        Ok(Self { server, http, agent: None, total: options.total })
+    }
+
+    /// A client of this user's agent by its socket, where the user of both ends is known and no credential is needed.
+    ///
+    /// # Errors
+    /// When HTTP cannot be set up.
+    pub fn of_agent(socket: PathBuf, options: &Options) -> Result<Self, ClientError> {
+        let server = Url::parse("http://localhost").map_err(|error| ClientError::Setup(error.to_string()))?;
+        let agent = Some(AgentSocket::new(socket, options.connect));
+        Ok(Self { agent, ..Self::new(server, None, options)? })
     }
 
     /// The address of the server.
@@ -223,6 +245,11 @@ impl Client {
         self.read(self.untimed(Method::POST, &["api", "v1", "engines", engine, action])?).await
     }
 
+    /// Makes a new local key for an mcplocal; the old one is refused from then on.
+    pub async fn rotate_local_key(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::POST, &["api", "v1", "local-key", "rotate"])?).await.map(drop)
+    }
+
     /// Changes as server-sent events; resumable by the revision of the last event.
     pub async fn watch(&self, kinds: &[Kind], since: Option<Revision>) -> Result<Response, ClientError> {
         let kinds = kinds.iter().map(|kind| kind.plural()).collect::<Vec<_>>().join(",");
@@ -269,8 +296,20 @@ impl Client {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
-        let sent = request.send().await;
-        let answer = sent.map_err(|error| ClientError::unanswered(self.name(), &error.without_url()))?;
+        let answer = match &self.agent {
+            None => {
+                let sent = request.send().await;
+                sent.map_err(|error| ClientError::unanswered(self.name(), &error.without_url()))?
+            }
+            Some(agent) => {
+                let request = request.build().map_err(|error| ClientError::setup(&error.without_url()))?;
+                let sent = agent.send(request).await;
+                sent.map_err(|error| ClientError::Unreachable {
+                    server: self.name(),
+                    reason: error.to_string(),
+                })?
+            }
+        };
         let status = answer.status();
         if status.is_success() {
             return Ok(answer);
@@ -308,7 +347,8 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ClientError> {
-        let body = self.body(answer, MAX_ANSWER).await?;
+        let body = tokio::time::timeout(self.total, self.body(answer, MAX_ANSWER)).await;
+        let body = body.map_err(|_| self.unreadable("it does not end".to_owned()))??;
         serde_json::from_slice(&body).map_err(|error| self.unreadable(one_line(&error.to_string())))
     }
 
@@ -331,7 +371,10 @@ impl Client {
     }
 
     fn name(&self) -> String {
-        shown(&self.server)
+        match &self.agent {
+            Some(agent) => format!("`{}`", agent.path().display()),
+            None => shown(&self.server),
+        }
     }
 }
 

@@ -1,15 +1,25 @@
 //! `$XDG_CONFIG_HOME/mcpctl/config.yaml`: who is signed in where. Like a kubeconfig, for this user's eyes alone.
 
 use std::{
-    fs::{File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    fmt::Write as _,
+    io,
+    os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
 };
 
 use mcpctl_api::{spec::SecretValue, yaml};
+use mcpctl_owner::{
+    PathError, Problem, TrustedUsers, UserNameError, dir,
+    file::{self, Content},
+};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use url::Url;
+
+use crate::agent_socket::MAX_PATH;
+
+/// Most bytes of the file: far more than a thousand contexts.
+const MAX_FILE: u64 = 1 << 20;
 
 /// Who is signed in where.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -36,6 +46,20 @@ pub struct Context {
     /// The bearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretValue>,
+    /// The user of this machine that mcpd runs as, where that is neither this one nor root and `server` is plain http;
+    /// `*` is every user.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_user: Option<String>,
+}
+
+impl Context {
+    /// Whose program may answer at `server`, where that is plain http.
+    ///
+    /// # Errors
+    /// When `server_user` is no user of this machine.
+    pub fn trusted(&self) -> Result<TrustedUsers, UserNameError> {
+        self.server_user.as_deref().map_or(Ok(TrustedUsers::default()), str::parse)
+    }
 }
 
 /// Why the file cannot be used.
@@ -51,6 +75,15 @@ pub enum ConfigError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// It, or a directory above it, could be another user's.
+    #[error(transparent)]
+    Untrusted(PathError),
+    /// There is no room for the path of a socket.
+    #[error("the path of the agent's socket is too long: `{}`", path.display())]
+    SocketPath {
+        /// Where it would be.
+        path: PathBuf,
     },
     /// Others may read it.
     #[error("`{}` can be read by others, and it holds tokens", path.display())]
@@ -80,6 +113,10 @@ impl ConfigError {
     /// The next step for a person, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
+            Self::Untrusted(error) => error.hint(),
+            Self::SocketPath { .. } => {
+                Some("set XDG_RUNTIME_DIR, or name a shorter state directory".to_owned())
+            }
             Self::Exposed { path } => Some(format!("chmod 600 {}", path.display())),
             Self::NoHome(_) => Some("set HOME".to_owned()),
             Self::Twice { .. } => Some("remove one of them".to_owned()),
@@ -115,6 +152,28 @@ pub fn agent_state_dir() -> Result<PathBuf, ConfigError> {
     Ok(base("XDG_STATE_HOME", ".local/state")?.join("mcplocal"))
 }
 
+/// The socket of the agent with this state directory, by which our own programs reach it: in that directory, or where its
+/// path would be too long for a socket, in `$XDG_RUNTIME_DIR/mcpctl` under a name made from it.
+///
+/// # Errors
+/// When its path is too long in both places.
+pub fn agent_socket(state_dir: &Path) -> Result<PathBuf, ConfigError> {
+    let fits = |path: &PathBuf| path.as_os_str().len() <= MAX_PATH;
+    let state_dir = std::path::absolute(state_dir)
+        .map_err(|source| ConfigError::Io { path: state_dir.to_owned(), source })?;
+    let beside = state_dir.join("agent.sock");
+    if fits(&beside) {
+        return Ok(beside);
+    }
+    let mut name = "agent-".to_owned();
+    for byte in Sha256::digest(state_dir.as_os_str().as_bytes()).iter().take(8) {
+        let _ = write!(name, "{byte:02x}");
+    }
+    let runtime_dir = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let short = runtime_dir.map(|dir| dir.join("mcpctl").join(name + ".sock"));
+    short.filter(fits).ok_or(ConfigError::SocketPath { path: beside })
+}
+
 /// The file with the key that stands for the logged-in user of this machine, in the agent's state directory.
 pub const LOCAL_KEY_FILE: &str = "local-key";
 
@@ -132,16 +191,15 @@ impl Config {
     /// # Errors
     /// When it cannot be read, others may read it, it does not parse, or two contexts have one name.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let failed = |source| ConfigError::Io { path: path.to_owned(), source };
-        let file = match File::open(path) {
-            Ok(file) => file,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
-            Err(error) => return Err(failed(error)),
+        let bytes = match file::read_named(path, Content::Secret, MAX_FILE) {
+            Ok(bytes) => bytes,
+            Err(error) if error.is_not_found() => return Ok(Self::default()),
+            Err(error) => return Err(refused(path, error)),
         };
-        if file.metadata().map_err(failed)?.mode() & 0o077 != 0 {
-            return Err(ConfigError::Exposed { path: path.to_owned() });
-        }
-        let text = io::read_to_string(file).map_err(failed)?;
+        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Io {
+            path: path.to_owned(),
+            source: io::Error::new(io::ErrorKind::InvalidData, "it is not text"),
+        })?;
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
@@ -197,26 +255,19 @@ pub fn same_server(a: &Url, b: &Url) -> bool {
 /// Writes a file that only this user can read, whole or not at all, and makes its directory if need be.
 ///
 /// # Errors
-/// When it cannot be written.
+/// When it cannot be written, or its directory could be another user's.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
-    let failed = |source| ConfigError::Io { path: path.to_owned(), source };
-    if let Some(dir) = path.parent().filter(|dir| !dir.is_dir()) {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-    }
-    let draft = path.with_extension(format!("{}.draft", std::process::id()));
-    let write = || -> io::Result<()> {
-        // The mode holds for a file that is made here only, so one that a killed process left is not used.
-        match std::fs::remove_file(&draft) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&draft, path)
+    let written = match path.parent() {
+        Some(parent) => dir::private(parent).and_then(|_| file::replace(path, bytes)),
+        None => file::replace(path, bytes),
     };
-    write().map_err(|source| {
-        let _ = std::fs::remove_file(&draft);
-        failed(source)
-    })
+    written.map_err(|error| refused(path, error))
+}
+
+fn refused(file: &Path, error: PathError) -> ConfigError {
+    match error.problem {
+        Problem::ReadableByOthers(_) => ConfigError::Exposed { path: file.to_owned() },
+        Problem::Io(source) => ConfigError::Io { path: error.path, source },
+        _ => ConfigError::Untrusted(error),
+    }
 }

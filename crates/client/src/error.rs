@@ -8,6 +8,8 @@ use mcpctl_dialect::openai::error::UpstreamError;
 use reqwest::{StatusCode, header::HeaderMap};
 use url::Url;
 
+use crate::guard::ForeignPeer;
+
 /// Why an answer was not what was asked for. Each prints as one line.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClientError {
@@ -32,6 +34,14 @@ pub enum ClientError {
         server: String,
         /// Why.
         reason: String,
+    },
+    /// Another user's program answers there, or it is not known whose.
+    #[error("{server} is not trusted: {peer}")]
+    Foreign {
+        /// The address.
+        server: String,
+        /// Who it is.
+        peer: ForeignPeer,
     },
     /// Somebody answers there, but not as whom the certificate must name.
     #[error("{server} cannot be trusted: {reason}")]
@@ -127,6 +137,9 @@ impl ClientError {
         if let Some(tls) = tls_problem(error) {
             return Self::Tls { server, reason: tls };
         }
+        if let Some(peer) = innermost::<ForeignPeer>(error) {
+            return Self::Foreign { server, peer: peer.clone() };
+        }
         let reason = reason(error);
         if innermost::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) {
             return Self::Unreadable { server, reason };
@@ -140,6 +153,7 @@ impl ClientError {
             Self::Address { .. } => "write it like https://mcpd.example.com",
             Self::Token => "copy it again, whole and without line breaks",
             Self::Unreachable { .. } => "check the address, and that mcpd runs there",
+            Self::Foreign { peer, .. } => return Some(peer.hint()),
             Self::Tls { reason, .. } if reason == NOT_TLS => {
                 "write http:// where the server has no certificate"
             }

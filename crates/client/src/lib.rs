@@ -2,13 +2,18 @@
 //!
 //! It carries questions and answers; what an answer means is decided by those who ask.
 
+pub mod agent_port;
+mod agent_socket;
 mod client;
 pub mod config;
 mod error;
+mod guard;
 mod probe;
 mod stream;
 
 pub use client::{Changed, Chat, Client, Options};
 pub use error::{ClientError, Refusal, check_address};
+pub use guard::{ForeignPeer, Guard};
+pub use mcpctl_owner::TrustedUsers;
 pub use probe::Probe;
 pub use stream::{ChatStream, Delta, ServedBy};

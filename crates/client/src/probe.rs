@@ -28,6 +28,7 @@ use hyper::client::conn::http1::{Builder, Parts};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use mcpctl_failover::{AccessProbe, ProbeError, ProbeRequest};
+use mcpctl_owner::TrustedUsers;
 use rustls::crypto::aws_lc_rs;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
@@ -38,7 +39,10 @@ use url::Url;
 
 use resolver::Resolver;
 
-use crate::error::{ClientError, check_address, one_line, reason};
+use crate::{
+    error::{ClientError, check_address, one_line, reason},
+    guard::Guard,
+};
 
 /// How long the other side may take to close the connection after its answer, and whether it sends a body meanwhile.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
@@ -48,6 +52,8 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 pub struct Probe {
     server: Url,
     connector: HttpsConnector<HttpConnector<Resolver>>,
+    /// Looks at who holds a plain connection.
+    guard: Option<Guard>,
 }
 
 impl Probe {
@@ -63,6 +69,14 @@ impl Probe {
     /// # Errors
     /// When the address is none, or TLS cannot be set up.
     pub fn new(server: Url) -> Result<Self, ClientError> {
+        Self::trusting(server, TrustedUsers::default())
+    }
+
+    /// As [`Probe::new`]; over plain http, of a program of one of these users.
+    ///
+    /// # Errors
+    /// As [`Probe::new`].
+    pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
         // A query in it would swallow the path of the probe, and the root of a server answers 200 to anybody.
         check_address(&server)?;
         let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
@@ -73,7 +87,8 @@ impl Probe {
             .with_provider_and_platform_verifier(aws_lc_rs::default_provider())
             .map_err(|error| ClientError::Setup(error.to_string()))?;
         let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self { server, connector })
+        let guard = Guard::of(&server, trusted);
+        Ok(Self { server, connector, guard })
     }
 
     fn request(&self, asked: &ProbeRequest) -> Result<(Uri, Request<Empty<Bytes>>), ProbeError> {
@@ -106,6 +121,10 @@ impl Probe {
 
         let connecting = timeout(Self::CONNECT, self.connector.clone().call(uri));
         let stream = connecting.await.map_err(|_| late())?.map_err(|error| unanswered(&*error))?;
+        // Before the first byte: over plain http the connection must be held by a user who is trusted.
+        if let Some(guard) = self.guard {
+            guard.check(&stream).await.map_err(|error| ProbeError(error.to_string()))?;
+        }
         let mut builder = Builder::new();
         let handshake = builder.max_buf_size(Self::MAX_HEAD).handshake(stream);
         let (mut sender, connection) = handshake.await.map_err(|error| unanswered(&error))?;

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use nix::fcntl::OFlag;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{cause, progress, status::Phase};
@@ -151,7 +152,11 @@ impl EngineLog {
 }
 
 fn create(path: &Path) -> Option<File> {
-    let file = OpenOptions::new().create(true).write(true).truncate(true).mode(0o600).open(path);
+    // Neither through a link nor waiting for the reader of a pipe.
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(flags.bits());
+    let file = options.open(path);
     file.inspect_err(|error| tracing::warn!(%error, "the engine's log cannot be written")).ok()
 }
 

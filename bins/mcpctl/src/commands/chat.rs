@@ -7,13 +7,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy, config::same_server};
+use mcpctl_client::{Chat, Client, ClientError, Delta, ServedBy, config::same_server};
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
 
 use crate::{
     Outcome, agent,
-    context::{Global, Identity, nobody_at},
+    context::{Global, Identity},
     failure::Failure,
     output::{self, Tone},
 };
@@ -87,7 +87,7 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
         Ok(identity) => {
             let theirs = agent.server();
             if !theirs.as_ref().is_some_and(|theirs| same_server(theirs, &identity.server)) {
-                // It would forward the token to a server that it is not for, and another one would answer.
+                // Another server would answer.
                 let theirs = theirs.map_or_else(|| "another server".to_owned(), |url| url.to_string());
                 let message = format!("mcplocal speaks for {theirs}, not for {}", identity.server);
                 if args.local {
@@ -96,15 +96,17 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
                 note!("note: {message}, so this goes straight there");
                 return straight(identity);
             }
-            // The key of this machine is good here alone, so it goes wherever it stands for the same person.
+            // The agent acts for who is signed in on this machine. A bearer of another person is not given to it.
             let same_person = identity.user.is_some() && identity.user.as_deref() == agent.user();
-            let client = match identity.bearer {
-                Some(bearer) if !same_person => {
-                    Client::new(agent.client.server().clone(), Some(bearer), &Options::default())?
+            if identity.bearer.is_some() && !same_person {
+                let message = "the chosen token is not that of mcplocal's signed-in user";
+                if args.local {
+                    return Err(Failure::new(message).hint("unset MCPCTL_TOKEN, or leave out --local"));
                 }
-                _ => agent.client.clone(),
-            };
-            Ok(Through { client, agent: Some(agent.client) })
+                note!("note: {message}, so this goes straight to mcpd");
+                return straight(identity);
+            }
+            Ok(Through { client: agent.client.clone(), agent: Some(agent.client) })
         }
         // With no server chosen, the agent's own is the one that is meant.
         Err(_) if global.chooses_nothing() => {
@@ -114,11 +116,8 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
     }
 }
 
-fn straight(Identity { server, bearer, .. }: Identity) -> Result<Through, Failure> {
-    if bearer.is_none() {
-        return Err(nobody_at(&server));
-    }
-    Ok(Through { client: Client::new(server, bearer, &Options::default())?, agent: None })
+fn straight(identity: Identity) -> Result<Through, Failure> {
+    Ok(Through { client: identity.client()?, agent: None })
 }
 
 async fn only_llm(client: &Client) -> Result<String, Failure> {

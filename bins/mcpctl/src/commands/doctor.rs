@@ -2,11 +2,11 @@
 
 use std::process::ExitCode;
 
-use mcpctl_client::{Client, Options};
+use mcpctl_client::Client;
 
 use crate::{
     Outcome, agent,
-    context::{Global, nobody_at},
+    context::Global,
     failure::Failure,
     output::{Tone, one_line},
 };
@@ -24,15 +24,9 @@ pub async fn run(global: &Global) -> Outcome {
             Err(failure) => report.say("server", Err(failure))?,
             Ok(identity) => {
                 let at = identity.server.as_str().trim_end_matches('/').to_owned();
-                let client = Client::new(identity.server.clone(), None, &Options::default())?;
+                let client = Client::new(identity.server.clone(), None, &identity.options())?;
                 report.say("server", client.openapi().await.map(|_| at).map_err(Failure::from))?;
-                let me = async {
-                    if identity.bearer.is_none() {
-                        return Err(nobody_at(&identity.server));
-                    }
-                    let client = Client::new(identity.server.clone(), identity.bearer, &Options::default())?;
-                    Ok(client.whoami().await?.subject.to_string())
-                };
+                let me = async { Ok(identity.client()?.whoami().await?.subject.to_string()) };
                 report.say("signed in", me.await)?;
             }
         }

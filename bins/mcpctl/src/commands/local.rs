@@ -1,6 +1,7 @@
 //! `mcpctl local`: the agent on this machine.
 
 mod doctor;
+mod rotate_key;
 mod service;
 mod status;
 
@@ -47,6 +48,8 @@ enum Command {
     Uninstall(service::UninstallArgs),
     /// Print what to export so that any OpenAI client uses the agent
     Env,
+    /// Make a new key for this machine; the old one is refused from then on
+    RotateKey,
     /// Print the log of a local model server
     Logs {
         /// The provider; where only one is started by the agent, it need not be said
@@ -80,15 +83,16 @@ pub async fn run(args: Args) -> Outcome {
         Command::Doctor(args) => doctor::run(args).await,
         Command::Install(args) => service::install(args).await,
         Command::Uninstall(args) => service::uninstall(args).await,
-        Command::Env => env(),
+        Command::Env => env().await,
+        Command::RotateKey => rotate_key::run().await,
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => start(name).await,
         Command::Stop { name, all } => stop(name, all).await,
     }
 }
 
-fn env() -> Outcome {
-    let (address, key) = (agent::address()?, agent::local_key()?);
+async fn env() -> Outcome {
+    let (address, key) = (agent::address().await?, agent::local_key()?);
     let base = address.as_str().trim_end_matches('/');
     data!("export OPENAI_BASE_URL={base}/v1")?;
     data!("export OPENAI_API_KEY={}", key.expose_secret())?;

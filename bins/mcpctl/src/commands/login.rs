@@ -41,19 +41,20 @@ pub struct Args {
 /// Signs in, and remembers it only once the server has said who it is.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
+    let options = Options { trusted: global.trusted(None)?, ..Options::default() };
     let token = match (&args.token_file, args.token_stdin) {
         (Some(path), _) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
         (None, true) if std::io::stdin().is_terminal() => {
             dialoguer::Password::new().with_prompt("Token").interact().map_err(prompt)?
         }
         (None, true) => stdin()?,
-        (None, false) => with_password(&args).await?,
+        (None, false) => with_password(&args, &options).await?,
     };
     let token = token.trim();
     if token.is_empty() {
         return Err(Failure::new("the token is empty"));
     }
-    let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &Options::default())?;
+    let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &options)?;
     let me = client.whoami().await?;
 
     let (path, mut config) = global.config()?;
@@ -64,6 +65,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         server: args.address.clone(),
         user: Some(user),
         token: Some(SecretValue::new(token)),
+        server_user: global.server_user().map(str::to_owned),
     });
     config.save(&path)?;
     let server = args.address.as_str().trim_end_matches('/');
@@ -77,7 +79,7 @@ fn default_name(server: &Url) -> String {
     server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-async fn with_password(args: &Args) -> Result<String, Failure> {
+async fn with_password(args: &Args, options: &Options) -> Result<String, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let user = match &args.user {
         Some(user) => user.clone(),
@@ -96,7 +98,7 @@ async fn with_password(args: &Args) -> Result<String, Failure> {
             Failure::usage("there is no terminal to ask for the password").hint("say --password-stdin")
         );
     };
-    let client = Client::new(args.address.clone(), None, &Options::default())?;
+    let client = Client::new(args.address.clone(), None, options)?;
     let issued = client.login(&LoginRequest { user, password: SecretValue::new(password) }).await?;
     Ok(issued.token.expose().to_owned())
 }
@@ -126,19 +128,19 @@ pub async fn logout(global: &Global) -> Outcome {
         return Err(Failure::new("nobody is signed in"));
     };
     let server = context.server.clone();
+    let options = global.trusted(Some(context)).map(|trusted| Options { trusted, ..Options::default() });
     // A server that is gone does not keep anybody signed in here.
     config.save(&path)?;
-    let ended = async { Client::new(server.clone(), Some(token), &Options::default())?.logout().await };
-    match ended.await {
-        Ok(()) => {}
-        // It was no longer good anyway.
-        Err(error) if error.status().is_some_and(|status| status.as_u16() == 401) => {}
-        Err(error) => {
-            note!(
-                "note: the token is forgotten here, but it is still good: {}",
-                Failure::from(error).in_one_line()
-            );
+    let ended = async {
+        let client = Client::new(server.clone(), Some(token), &options?)?;
+        match client.logout().await {
+            // It was no longer good anyway.
+            Err(error) if error.status().is_some_and(|status| status.as_u16() == 401) => Ok(()),
+            ended => ended.map_err(Failure::from),
         }
+    };
+    if let Err(failure) = ended.await {
+        note!("note: the token is forgotten here, but it is still good: {}", failure.in_one_line());
     }
     note!("signed out at {}", server.as_str().trim_end_matches('/'));
     Ok(ExitCode::SUCCESS)

@@ -2,20 +2,17 @@
 
 use std::process::ExitCode;
 
-use mcpctl_client::{Client, Options};
+use mcpctl_client::Client;
 use serde_json::Value;
 
-use crate::{
-    Outcome, agent,
-    context::{Global, Identity},
-    output::one_line,
-};
+use crate::{Outcome, agent, context::Global, output::one_line};
 
 /// Prints the versions of client, server and agent, as far as they answer.
 pub async fn run(global: &Global) -> Outcome {
     data!("mcpctl    {}", env!("CARGO_PKG_VERSION"))?;
-    if let Ok(Identity { server, .. }) = global.identity() {
-        let client = Client::new(server.clone(), None, &Options::default())?;
+    if let Ok(identity) = global.identity() {
+        let server = &identity.server;
+        let client = Client::new(server.clone(), None, &identity.options())?;
         let version = client.openapi().await.ok().and_then(|document| text(&document, "/info/version"));
         data!(
             "mcpd      {} ({})",

@@ -72,7 +72,8 @@ async fn without_an_agent_one_goes_straight_and_is_told_so_where_one_insists() {
     // Something else listens where the agent would be.
     shell.more.push(("MCPLOCAL_ADDRESS", provider.base_url().trim_end_matches("/v1").to_owned()));
     std::fs::create_dir_all(shell.path("state/mcpctl/mcplocal")).unwrap();
-    shell.file("state/mcpctl/mcplocal/local-key", "mcpl_key\n");
+    let key = shell.file("state/mcpctl/mcplocal/local-key", "mcpl_key\n");
+    std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
     assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "from the centre\n", ""));
     assert!(shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1).contains("hint: "));
@@ -84,12 +85,13 @@ async fn without_an_agent_one_goes_straight_and_is_told_so_where_one_insists() {
     );
 
     shell.more.push(("MCPLOCAL_ADDRESS", "https://agent.example.com".to_owned()));
-    let said = shell.run(&["local", "status"]).await.failed(1);
+    let said = shell.run(&["local", "env"]).await.failed(1);
     assert!(said.contains("is not on this machine"), "{said}");
     shell.more.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
     let said = shell.run(&["local", "status"]).await.failed(1);
     assert!(
-        said.starts_with("error: mcplocal does not answer at http://127.0.0.1:1: connection refused\nhint: "),
+        said.starts_with("error: mcplocal does not answer at `")
+            && said.contains("/agent.sock`: it is not there\nhint: start it with `mcplocal`"),
         "{said}"
     );
 }

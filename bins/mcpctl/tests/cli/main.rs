@@ -8,6 +8,8 @@ mod local;
 mod resources;
 mod service;
 mod shell;
+#[cfg(target_os = "linux")]
+mod squatting;
 mod story;
 mod terminal;
 mod usage;

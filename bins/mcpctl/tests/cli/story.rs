@@ -112,6 +112,8 @@ async fn chat_goes_straight_to_mcpd_or_through_the_agent_and_says_who_answered()
         desk.base_url()
     ))
     .await;
+    // The agent acts for who is signed in on its machine.
+    agent.sign_in(&mcpd, "admin", &mcpd.admin());
     shell.more = vec![("MCPLOCAL_ADDRESS", agent.url().to_owned())];
     let [_, (_, state)] = agent.homes();
     shell.more.push(("XDG_STATE_HOME", state.display().to_string()));

@@ -18,6 +18,7 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use mcpctl_api::ErrorKind;
 use mcpctl_engine::{Engine, EngineStatus};
+use nix::fcntl::OFlag;
 use serde::Deserialize;
 use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
 
@@ -104,10 +105,10 @@ pub async fn logs(
     let path = if query.previous { engine.previous_log_file() } else { engine.log_file() };
     // What a long start has written is in two files.
     let older = match query.previous {
-        false => File::open(engine.older_log_file()).await.ok(),
+        false => open(&engine.older_log_file()).await.ok(),
         true => None,
     };
-    let file = match File::open(&path).await {
+    let file = match open(&path).await {
         Ok(file) => Some(file),
         Err(_) if query.follow => None,
         Err(_) => {
@@ -153,12 +154,18 @@ fn read(
                 return Ok(None);
             }
             if is_another(&path, file.as_ref()).await {
-                file = File::open(&path).await.ok();
+                file = open(&path).await.ok();
             } else {
                 tokio::time::sleep(LOOK_EVERY).await;
             }
         }
     })
+}
+
+/// Neither through a link nor waiting for the writer of a pipe.
+async fn open(path: &std::path::Path) -> std::io::Result<File> {
+    let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    File::options().read(true).custom_flags(flags.bits()).open(path).await
 }
 
 /// Whether there is a file at the path, and not this one.

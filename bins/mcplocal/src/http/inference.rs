@@ -81,7 +81,8 @@ pub async fn models(
     let Caller { runtime, identity: caller } = caller.0;
     let bearer = SecretString::from(caller.bearer.expose());
     let central = async {
-        let client = Client::new(runtime.config.inference.clone(), Some(bearer), &Options::default())?;
+        let options = Options { trusted: runtime.config.trusted, ..Options::default() };
+        let client = Client::new(runtime.config.inference.clone(), Some(bearer), &options)?;
         let hops = hops::onward(&headers, app.client.instance());
         client.models_with(HeaderMap::from_iter([(hops::HOPS_HEADER, hops)])).await
     };

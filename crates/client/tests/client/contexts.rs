@@ -17,6 +17,7 @@ fn context(name: &str, server: &str, token: Option<&str>) -> Context {
         server: server.parse().unwrap(),
         user,
         token: token.map(SecretValue::new),
+        server_user: None,
     }
 }
 

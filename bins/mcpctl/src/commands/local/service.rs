@@ -15,6 +15,7 @@ use tokio::process::Command;
 
 use crate::{Outcome, agent, failure::Failure};
 use mcpctl_client::config;
+use mcpctl_owner::dir;
 
 /// How to install.
 #[derive(clap::Args)]
@@ -212,7 +213,7 @@ pub async fn uninstall(args: UninstallArgs) -> Outcome {
     std::fs::remove_file(&file)?;
     manager.forget().await;
     data!("{} removed", file.display())?;
-    let (config, state) = (config::config_dir()?, config::agent_state_dir()?);
+    let (config, state) = (config::config_dir()?, agent::state_dir()?);
     note!("kept: configuration in {}, key, journal and logs in {}", config.display(), state.display());
     Ok(ExitCode::SUCCESS)
 }
@@ -232,7 +233,7 @@ fn service(config: Option<PathBuf>) -> Result<Service, Failure> {
     // The manager runs it elsewhere.
     let config = std::path::absolute(&config)?;
     // A service has hardly a PATH of its own, and finds programs where they are found now.
-    let environment = ["PATH", "XDG_CONFIG_HOME", "XDG_STATE_HOME"]
+    let environment = ["PATH", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "MCPLOCAL_STATE_DIR"]
         .into_iter()
         .filter_map(|name| {
             Some((name.to_owned(), std::env::var(name).ok().filter(|value| value.starts_with('/'))?))
@@ -284,9 +285,11 @@ fn read(file: &Path) -> Result<Option<String>, Failure> {
 /// All of it or nothing.
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(format!("`{}` cannot be written: {error}", file.display()));
-    let dir = file.parent().unwrap_or(Path::new("/"));
-    std::fs::create_dir_all(dir).map_err(failed)?;
-    let mut draft = tempfile::NamedTempFile::new_in(dir).map_err(failed)?;
+    let parent = file.parent().unwrap_or(Path::new("/"));
+    std::fs::create_dir_all(parent).map_err(failed)?;
+    // What lies there runs with every login.
+    dir::check_parents(file)?;
+    let mut draft = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
     draft.write_all(text.as_bytes()).map_err(failed)?;
     draft.persist(file).map_err(|error| failed(error.error))?;
     Ok(())
