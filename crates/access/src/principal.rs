@@ -69,7 +69,7 @@ impl Snapshot {
         if disabled {
             return Err(Rejected::Disabled);
         }
-        if !token.issued_by.iter().all(|maker| self.active_subject(maker).is_some()) {
+        if !self.are_active(&token.issued_by) {
             return Err(Rejected::MakerGone);
         }
         Ok(Principal {
@@ -91,6 +91,11 @@ impl Snapshot {
     pub(crate) fn active_id(&self, subject: &Subject) -> Option<&Id> {
         let stored = self.by_name(subject.kind.kind(), subject.name.as_str())?;
         is_active(stored).then(|| stored.id())
+    }
+
+    /// Whether all these accounts exist and none is disabled.
+    pub fn are_active(&self, accounts: &[Id]) -> bool {
+        accounts.iter().all(|account| self.active_subject(account).is_some())
     }
 
     /// The user or service account of this id, where it exists and is not disabled.

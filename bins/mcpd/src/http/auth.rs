@@ -88,6 +88,11 @@ pub async fn login(
         if hash != verified.hash || *user.id() != verified.user {
             return Err(wrong());
         }
+        let makers = password_set_by(user);
+        // Only the owner of the password gets here, so the answer may say more than that it failed.
+        if !snapshot.are_active(&makers) {
+            return Err(void_password());
+        }
         let subject = Subject { kind: SubjectKind::User, name: user.name().clone() };
         let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
         let now = app.now();
@@ -96,7 +101,7 @@ pub async fn login(
             subject: subject.clone(),
             expires_at: tokens::end(now, SESSION)?,
             session: true,
-            issued_by: password_set_by(user),
+            issued_by: makers,
         };
         let (stored, issued) = draft.issue(&snapshot, &minted, now)?;
         let mut changes = vec![Change::Put(stored)];
@@ -114,6 +119,13 @@ pub async fn login(
 /// The one answer to whoever does not get in, whatever the reason.
 fn wrong() -> HttpError {
     HttpError::unauthenticated("user or password is wrong").hint("try again, or ask an administrator")
+}
+
+/// The answer to a right password that is capped by an account which is gone.
+fn void_password() -> HttpError {
+    let message = "the account that set this password is gone or disabled, so it is void";
+    HttpError::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "void_password", message)
+        .hint("ask an administrator to set it again")
 }
 
 /// A user whose password was right.

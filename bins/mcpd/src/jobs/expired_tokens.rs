@@ -5,12 +5,13 @@ use mcpctl_access::Change;
 use mcpctl_api::{Kind, Spec};
 use mcpctl_store::CommitError;
 
-use crate::app::App;
+use crate::{app::App, writers::Lane};
 
 /// How long an expired token stays listed, so that its owner can see what became of it.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
+    let _turn = app.writers.turn(Lane::Ordinary).await;
     loop {
         let snapshot = app.fresh().await?;
         let before = app.now().checked_sub(KEPT)?;

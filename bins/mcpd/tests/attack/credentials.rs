@@ -104,6 +104,7 @@ async fn a_credential_does_not_rise_with_its_subject() {
     // What caps a credential ends it when it is gone.
     assert_eq!(mcpd.delete("/api/v1/users/hr", &mcpd.admin()).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(mcpd.get("/api/v1/auth/whoami", &early).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(login(&mcpd, "newhire", "correct horse battery").await, Err(StatusCode::FORBIDDEN));
 }
 
 #[tokio::test]
