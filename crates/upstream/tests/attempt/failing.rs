@@ -170,7 +170,7 @@ async fn inv_13_a_stream_that_breaks_after_content_is_broken_after_what_came() {
     for (reply, detail) in [
         (Reply::text("a b c").cut_after(2), "the stream was cut"),
         (Reply::text("a b c").after(2, Fault::End), "the stream ended before it was complete"),
-        (Reply::text("a b c").stall_after(2), "the stream stalled for 120ms"),
+        (Reply::text("a b c").stall_after(2), "the stream stalled for 400ms"),
         (Reply::text("a b c").garbage_after(2), "the stream holds an event that cannot be read"),
         (Reply::text("a b c").error_after(2, "boom"), "the upstream reported an error inside the stream"),
         (
