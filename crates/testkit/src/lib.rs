@@ -9,9 +9,11 @@
 )]
 
 pub mod daemons;
+pub mod exchange;
 pub mod model_server;
 #[cfg(target_os = "linux")]
 pub mod other_user;
 pub mod postgres;
+pub mod process;
 pub mod python;
 pub mod raw;

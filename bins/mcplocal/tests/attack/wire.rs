@@ -1,1 +1,229 @@
 //! Requests that are malformed, ambiguous or oversized on the wire.
+
+use mcpctl_testkit::exchange::End;
+
+use super::support::{CHAT, World, bearer, chat_headers, for_each};
+
+#[tokio::test]
+async fn credentials_of_the_agent_count_in_one_place() {
+    let world = World::new().await;
+    let (key, alice) = (&world.key, &world.alice);
+    let other_shapes = [
+        key.replace("mcpl_", "mcpd_"),
+        alice.replace("mcpd_", "mcpl_"),
+        key[..key.len() - 1].to_owned(),
+        format!("{key}x"),
+    ];
+    let mut headers = vec![
+        format!("X-Api-Key: {key}"),
+        format!("Cookie: key={key}"),
+        format!("Proxy-Authorization: Bearer {key}"),
+        format!("X-Forwarded-Authorization: Bearer {key}"),
+        format!("Authorization: {key}"),
+        format!("Authorization: Basic {key}"),
+        format!("Authorization: Bearer {key}\r\nAuthorization: Bearer {key}"),
+        format!("Authorization: Bearer {alice}\r\nAuthorization: Bearer {key}"),
+        format!("Authorization: Bearer {key}, Bearer {alice}"),
+        format!("Authorization: Bearer {key} {alice}"),
+        format!("Authorization : Bearer {key}"),
+        format!("Authorization: Bearer\r\n {key}"),
+        format!("X: a\r\n Authorization: Bearer {key}"),
+        "X-Forwarded-For: 127.0.0.1".to_owned(),
+        "X-Real-IP: 127.0.0.1".to_owned(),
+    ];
+    headers.extend(other_shapes.iter().map(|token| format!("Authorization: Bearer {token}")));
+    let lines = [
+        "GET /status HTTP/1.1",
+        "GET /metrics HTTP/1.1",
+        "GET /api/v1/engines HTTP/1.1",
+        "POST /api/v1/engines/desk/stop HTTP/1.1",
+        "GET /api/v1/engines/desk/logs HTTP/1.1",
+        "GET /v1/models HTTP/1.1",
+        "POST /v1/chat/completions HTTP/1.1",
+    ];
+    let rows = headers.iter().flat_map(|header| lines.map(|line| (line, header)));
+    for_each(rows, async |(line, header)| {
+        let answer = world.send(world.request(line, &chat_headers(&format!("{header}\r\n")), CHAT)).await;
+        assert!(!answer.succeeded(), "{line} {header:?}: {}", answer.text());
+    })
+    .await;
+    // A bearer of mcpd is good for inference alone.
+    for line in &lines[..5] {
+        let answer = world.send(world.request(line, &chat_headers(&bearer(alice)), CHAT)).await;
+        assert!(!answer.succeeded(), "{line} with a bearer of mcpd: {}", answer.text());
+    }
+    assert_eq!(world.inferences(), 0);
+    for line in ["GET /status HTTP/1.1", "GET /v1/models HTTP/1.1"] {
+        assert!(world.send(world.request(line, &bearer(key), "")).await.succeeded(), "{line}");
+    }
+    assert!(!world.agent.log().contains(key.as_str()) && !world.agent.log().contains(alice.as_str()));
+}
+
+#[tokio::test]
+async fn unusual_paths_reach_no_route_of_the_user() {
+    let world = World::new().await;
+    let paths = [
+        "//status",
+        "/status/",
+        "/./status",
+        "/v1/../status",
+        "/v1/%2e%2e/status",
+        "/v1%2f..%2fstatus",
+        "/STATUS",
+        "/%73tatus",
+        "/status%00",
+        "/status;x",
+        "/status%20",
+        "/healthz/../status",
+        "/healthz%2f..%2fstatus",
+        "/healthz/..;/metrics",
+        "/api/v1//engines",
+        "/api/v1/engines/",
+        "/api/v1/engines/desk/../desk/stop",
+        "/api/v1/engines/%64esk/stop",
+        "/api/v1/engines/desk%2fstop",
+        "/api/v1/engines/desk/stop/",
+        "/api/v1/engines/../engines",
+        "/metrics/",
+        "\\status",
+    ];
+    let rows = paths
+        .iter()
+        .flat_map(|path| ["GET", "POST", "HEAD", "PUT"].map(|method| format!("{method} {path} HTTP/1.1")));
+    for_each(rows, async |line| {
+        for credential in ["", &bearer(&world.alice)] {
+            let answer =
+                world.send(world.request(&line, &format!("{credential}Content-Length: 0\r\n"), "")).await;
+            assert!(!answer.succeeded(), "{line}: {}", answer.text());
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn ambiguous_framing_hides_no_second_request() {
+    let world = World::new().await;
+    let address = world.address();
+    let inner = r#"{"model":"claude","messages":[{"role":"user","content":"hidden"}]}"#;
+    let hidden = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\n{}Content-Length: {}\r\n\r\n{inner}",
+        bearer(&world.key),
+        inner.len()
+    );
+    let outer = |headers: &str, body: &str| {
+        format!(
+            "POST /api/v1/engines/none/stop HTTP/1.1\r\nHost: {address}\r\n{}{headers}\r\n{body}",
+            bearer(&world.key)
+        )
+    };
+    let last_chunk = format!("0\r\n\r\n{hidden}");
+    let (all, chunked) = (hidden.len(), last_chunk.len());
+    let mut rows = Vec::new();
+    for coding in [
+        "chunked",
+        "CHUNKED",
+        "\x0bchunked",
+        "xchunked",
+        "identity",
+        "chunked, identity",
+        "identity, chunked",
+        "gzip, chunked",
+        "",
+    ] {
+        let (length, coding) =
+            (format!("Content-Length: {chunked}\r\n"), format!("Transfer-Encoding: {coding}\r\n"));
+        rows.push(outer(&format!("{length}{coding}"), &last_chunk));
+        rows.push(outer(&format!("{coding}{length}"), &last_chunk));
+        rows.push(
+            outer(&format!("{length}{coding}"), &last_chunk).replace("HTTP/1.1\r\nHost", "HTTP/1.0\r\nHost"),
+        );
+    }
+    for length in [
+        format!("0\r\nContent-Length: {all}"),
+        format!("{all}\r\nContent-Length: 0"),
+        format!("0, {all}"),
+        "+0".into(),
+        "-0".into(),
+        "0x0".into(),
+        "0 0".into(),
+        String::new(),
+        "18446744073709551616".into(),
+    ] {
+        rows.push(outer(&format!("Content-Length: {length}\r\n"), &hidden));
+    }
+    for header in [
+        format!("Content-Length : {all}"),
+        format!("X: a\r\n Content-Length: {all}"),
+        format!("X: a\rContent-Length: {all}"),
+    ] {
+        rows.push(outer(&format!("{header}\r\n"), &hidden));
+    }
+    for size in ["10000000000000000", "FFFFFFFFFFFFFFFFF", "-0", "+0", "0x0", "", "g"] {
+        rows.push(outer("Transfer-Encoding: chunked\r\n", &format!("{size}\r\n\r\n{hidden}")));
+    }
+    rows.push(outer(&format!("Content-Length: {all}\r\n"), &hidden));
+    rows.push(outer("Transfer-Encoding: chunked\r\n", &format!("{all:x}\r\n{hidden}\r\n0\r\n\r\n")));
+    for_each(&rows, async |row| {
+        let answer = world.send(row).await;
+        assert!(answer.statuses().len() <= 1, "a hidden request was answered: {row:?}: {}", answer.text());
+    })
+    .await;
+    assert!(world.provider.inferences().is_empty(), "a hidden request was executed");
+    let honest = format!("{}{hidden}", outer("Content-Length: 0\r\n", ""));
+    assert_eq!(world.send(honest).await.statuses(), [404, 200], "an honest second request is executed");
+}
+
+#[tokio::test]
+async fn forwarded_requests_keep_to_their_path() {
+    let world = World::new().await;
+    let before = world.mcpd.log();
+    let names = [
+        "..%2f..%2fusers",
+        "%2e%2e",
+        "..",
+        "a%2f..%2f..%2fapply",
+        "claude%00",
+        "claude%0d%0aX:%20y",
+        "claude%3fx",
+        "claude%23x",
+        "claude%2finfer",
+        "%2f%2fevil.example",
+        "http:%2f%2fevil.example",
+        "%ff",
+        "claude%252f",
+    ];
+    for_each(names, async |name| {
+        let line = format!("POST /api/v1/llms/{name}/infer HTTP/1.1");
+        let answer = world.send(world.request(&line, &chat_headers(&bearer(&world.key)), CHAT)).await;
+        assert!(!answer.succeeded(), "{name}: {}", answer.text());
+    })
+    .await;
+    assert_eq!(world.inferences(), 0);
+    let log = world.mcpd.log();
+    for line in log[before.len()..].lines().filter(|line| line.contains("answered")) {
+        let inference = line.contains("route=\"/v1/chat/completions\"");
+        let probe = line.contains("method=HEAD") && line.contains("route=\"/api/v1/{kind}/{idOrName}\"");
+        assert!(inference || probe, "the agent asked for something else: {line}");
+    }
+}
+
+#[tokio::test]
+async fn oversized_heads_are_refused() {
+    let world = World::new().await;
+    let long = "a".repeat(1 << 20);
+    let rows = [
+        ("1,000 headers", world.request("GET /healthz HTTP/1.1", &"X: a\r\n".repeat(1000), "")),
+        ("a header of 1 MiB", world.request("GET /healthz HTTP/1.1", &format!("X: {long}\r\n"), "")),
+        ("an address of 1 MiB", world.request(&format!("GET /healthz?{long} HTTP/1.1"), "", "")),
+        ("a method of 1 MiB", world.request(&format!("{long} /healthz HTTP/1.1"), "", "")),
+        ("no version", "GET /healthz\r\n\r\n".to_owned()),
+        ("HTTP/2 in a request line", world.request("GET /status HTTP/2.0", &bearer(&world.key), "")),
+    ];
+    for_each(&rows, async |(what, row)| {
+        let answer = world.send(row).await;
+        assert!(!answer.succeeded(), "{what}: {:.200}", answer.text());
+        assert_ne!(answer.end, End::Silent, "{what}: the connection stays open");
+    })
+    .await;
+    assert!(world.send(world.request("GET /healthz HTTP/1.1", "", "")).await.succeeded());
+}

@@ -1,0 +1,100 @@
+//! What several families of attacks share: a daemon with two Llms and three callers, and requests as raw bytes.
+
+use futures::{StreamExt as _, stream};
+use mcpctl_testkit::{
+    daemons::{Mcpd, McpdOptions},
+    exchange::{self, Exchange},
+    model_server::ModelServer,
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+/// Connections that a test holds at once: fewer than a daemon grants one peer.
+const CONNECTIONS_AT_ONCE: usize = 8;
+
+/// Model of the Llm `closed` at its provider; shown by `view` alone, sent by `run` alone.
+pub const CLOSED_MODEL: &str = "closed-model-marker";
+
+/// A daemon whose provider serves the Llms `open` and `closed`.
+pub struct World {
+    pub mcpd: Mcpd,
+    pub provider: ModelServer,
+    /// May do everything.
+    pub admin: String,
+    /// May view and run `open`, and nothing else.
+    pub alice: String,
+    /// Has a credential and no rights.
+    pub bob: String,
+}
+
+impl World {
+    pub async fn new() -> Self {
+        Self::with(McpdOptions::default()).await
+    }
+
+    pub async fn with(options: McpdOptions) -> Self {
+        let mcpd = Mcpd::with(options).await;
+        let provider = ModelServer::start().await;
+        let url = provider.base_url();
+        mcpd.apply(json!([
+            {"kind": "Llm", "name": "open", "type": "openai", "url": url, "model": "open-model"},
+            {"kind": "Llm", "name": "closed", "type": "openai", "url": url, "model": CLOSED_MODEL},
+            {"kind": "Role", "name": "open-user",
+             "rules": [{"kinds": ["llms"], "verbs": ["view", "run"], "names": ["open"]}]},
+        ]))
+        .await;
+        let alice = mcpd.user("alice", Some("open-user")).await;
+        let bob = mcpd.user("bob", None).await;
+        let admin = mcpd.admin();
+        Self { mcpd, provider, admin, alice, bob }
+    }
+
+    /// A whole HTTP/1.1 request: `line` is the request line, `headers` end with CRLF each.
+    pub fn request(&self, line: &str, headers: &str, body: &str) -> String {
+        let host = self.mcpd.url().trim_start_matches("http://");
+        format!("{line}\r\nHost: {host}\r\nConnection: close\r\n{headers}\r\n{body}")
+    }
+
+    /// Sends bytes on a connection of their own.
+    pub async fn send(&self, request: impl AsRef<[u8]>) -> Exchange {
+        exchange::send(self.mcpd.url(), request).await
+    }
+
+    /// Every resource of every kind, as the administrator sees it.
+    pub async fn resources(&self) -> Value {
+        let mut all = json!({});
+        for kind in
+            ["llms", "secrets", "users", "groups", "serviceaccounts", "roles", "rolebindings", "tokens"]
+        {
+            let listed = self.mcpd.get(&format!("/api/v1/{kind}"), &self.admin).await;
+            assert_eq!(listed.status(), StatusCode::OK, "{kind}");
+            let listed: Value = listed.json().await.unwrap();
+            all[kind] = listed["items"].clone();
+        }
+        all
+    }
+
+    /// Fails where `closed` was shown in an answer or asked for at the provider.
+    pub fn assert_closed_was_not_reached(&self, input: &str, answer: &str) {
+        assert!(!answer.contains(CLOSED_MODEL), "{input}: `closed` is shown: {answer}");
+        let asked = self
+            .provider
+            .inferences()
+            .iter()
+            .any(|seen| String::from_utf8_lossy(&seen.body).contains(CLOSED_MODEL));
+        assert!(!asked, "{input}: `closed` was run");
+    }
+}
+
+/// The header of a bearer.
+pub fn bearer(token: &str) -> String {
+    format!("Authorization: Bearer {token}\r\n")
+}
+
+/// Runs `attack` on every row, a few at once.
+pub async fn for_each<T, F: Future<Output = ()>>(
+    rows: impl IntoIterator<Item = T>,
+    attack: impl FnMut(T) -> F,
+) {
+    stream::iter(rows).map(attack).buffer_unordered(CONNECTIONS_AT_ONCE).collect::<Vec<()>>().await;
+}

@@ -1,0 +1,31 @@
+//! What the system knows of a process, read from `/proc`.
+
+use std::{fs, path::PathBuf};
+
+/// Resident memory of a process, bytes.
+pub fn resident_bytes(pid: u32) -> u64 {
+    status_kib(pid, "VmRSS:") << 10
+}
+
+/// The most resident memory that a process ever had, bytes.
+pub fn peak_resident_bytes(pid: u32) -> u64 {
+    status_kib(pid, "VmHWM:") << 10
+}
+
+/// The targets of the open descriptors of a process.
+pub fn descriptors(pid: u32) -> Vec<PathBuf> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the descriptors");
+    entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()).collect()
+}
+
+/// The arguments and the environment of a process, as other processes of its user see them.
+pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
+    let read = |name: &str| fs::read(format!("/proc/{pid}/{name}")).expect("a file of /proc");
+    [read("cmdline"), read("environ")].concat()
+}
+
+fn status_kib(pid: u32, field: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the status of a process");
+    let value = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of the status");
+    value.trim().trim_end_matches(" kB").parse().expect("a number")
+}
