@@ -193,7 +193,14 @@ async fn own_socket_is_private_and_needs_no_key() {
     assert_eq!(at_port(Method::GET, "/status", &new).await.unwrap().status(), StatusCode::OK);
     let rotating = at_port(Method::POST, "/api/v1/local-key/rotate", &new).await.unwrap();
     assert_eq!(rotating.status(), StatusCode::NOT_FOUND, "who has the key cannot lock its owner out");
-    let anonymous = reqwest::get(format!("{}/status", agent.url())).await.unwrap();
+    let anonymous = reqwest::Client::builder()
+        .no_proxy()
+        .build()
+        .unwrap()
+        .get(format!("{}/status", agent.url()))
+        .send()
+        .await
+        .unwrap();
     assert_eq!(anonymous.status(), StatusCode::UNAUTHORIZED);
 }
 
