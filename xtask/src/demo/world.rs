@@ -291,8 +291,11 @@ impl World {
         if let Some(provider) = self.provider.take() {
             provider.end().await?;
         }
-        let left = fs::read_dir(self.dir.path().join("state/mcpctl/mcplocal/engines"))?.count();
-        ensure!(left == 0, "the agent left an engine behind");
+        // Records of running engines; the sockets that they listen at are in a directory beside them.
+        let engines = self.dir.path().join("state/mcpctl/mcplocal/engines");
+        let sockets = fs::read_dir(engines.join("run")).into_iter().flatten().count();
+        let records = fs::read_dir(&engines)?.flatten().filter(|entry| entry.path().is_file()).count();
+        ensure!(records + sockets == 0, "the agent left an engine behind");
         say.seen("the agent ended its engine before it ended itself");
         Ok(())
     }
