@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{Spec, resource::Labels, spec::FieldError};
+use crate::{Spec, resource::Labels, spec::FieldError, visible::is_hidden};
 
 /// Texts of several lines, for people.
 const FREE: [&str; 2] = ["description", "displayName"];
@@ -56,7 +56,7 @@ fn check_text(param: &str, text: &str, free: bool, max: usize) -> Result<(), Fie
     if text.len() > max {
         return Err(FieldError::new(param, format!("a text of at most {max} bytes, {} given", text.len())));
     }
-    let unseen = |c: &char| is_refused(*c) && !(free && is_of_free_text(*c));
+    let unseen = |c: &char| is_hidden(*c) && !(free && is_of_free_text(*c));
     match text.chars().find(unseen) {
         None => Ok(()),
         Some(c) => Err(FieldError::new(
@@ -72,45 +72,12 @@ fn is_of_free_text(c: char) -> bool {
     matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}')
 }
 
-/// Controls (C0, DEL, C1), and what Unicode calls format characters, separators of lines and paragraphs, and letters and
-/// marks without a shape of their own.
-pub fn is_refused(c: char) -> bool {
-    c.is_control()
-        || matches!(
-            u32::from(c),
-            0x00ad
-                | 0x034f
-                | 0x0600..=0x0605
-                | 0x061c
-                | 0x06dd
-                | 0x070f
-                | 0x0890..=0x0891
-                | 0x08e2
-                | 0x115f..=0x1160
-                | 0x17b4..=0x17b5
-                | 0x180b..=0x180f
-                | 0x200b..=0x200f
-                | 0x2028..=0x202e
-                | 0x2060..=0x206f
-                | 0x3164
-                | 0xfeff
-                | 0xffa0
-                | 0xfff0..=0xfffb
-                | 0x110bd
-                | 0x110cd
-                | 0x13430..=0x1343f
-                | 0x1bca0..=0x1bca3
-                | 0x1d173..=0x1d17a
-                | 0xe0000..=0xe0fff
-        )
-}
-
 /// A text that is shown although it is refused.
 fn visible(text: &str) -> String {
     let shown = text
         .chars()
         .take(64)
-        .map(|c| if is_refused(c) { format!("\\u{{{:x}}}", u32::from(c)) } else { c.to_string() });
+        .map(|c| if is_hidden(c) { format!("\\u{{{:x}}}", u32::from(c)) } else { c.to_string() });
     shown.collect()
 }
 
@@ -149,7 +116,7 @@ mod tests {
         ] {
             let error = llm(field, text).unwrap_err();
             assert!(error.message.contains(number), "{field} {text:?}: {error}");
-            assert!(!error.param.contains(is_refused) && !error.message.contains(is_refused), "{error:?}");
+            assert!(!error.param.contains(is_hidden) && !error.message.contains(is_hidden), "{error:?}");
             assert!(error.param.starts_with(field.split('.').next().unwrap()), "{error:?}");
         }
     }
@@ -176,7 +143,7 @@ mod tests {
         #[test]
         fn no_control_reaches_a_document(text in "(?s).{0,12}") {
             let passes = llm("model", &format!("m{text}")).is_ok();
-            prop_assert_eq!(passes, !text.chars().any(is_refused));
+            prop_assert_eq!(passes, !text.chars().any(is_hidden));
         }
     }
 }
