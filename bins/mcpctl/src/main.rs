@@ -16,7 +16,16 @@ use crate::{commands::Cli, failure::Failure};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // The parser repeats what was typed, and a name that was passed on may hold commands to the terminal.
+            note!("{}", error.render().to_string().trim_end());
+            return ExitCode::from(2);
+        }
+        // Help and version.
+        Err(shown) => shown.exit(),
+    };
     match commands::run(cli).await {
         Ok(code) => code,
         Err(failure) => failure.report(),

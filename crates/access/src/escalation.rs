@@ -7,7 +7,7 @@ use std::{
     sync::Arc,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
     Id, Kind, Spec, Verb,
     spec::{Subject, SubjectKind},
@@ -47,8 +47,14 @@ pub enum Escalation {
     },
     /// The same as [`Escalation::Gain`], for writers who may not view rights.
     #[error("this would hand out rights that you do not hold")]
-    Hidden,
+    HiddenGain,
+    /// The same as [`Escalation::Loss`], for writers who may not view the subject and its rights.
+    #[error("this would take rights away from an account that holds rights that you do not hold")]
+    HiddenLoss,
 }
+
+/// How long a credential of the last administrator has to be good for: one that is about to end is none.
+const LASTING: SignedDuration = SignedDuration::from_hours(24);
 
 /// The rules of the actor, and those of each maker of its credential: all of them must cover a right.
 struct Holders<'a>(Vec<Vec<&'a CompiledRule>>);
@@ -117,6 +123,14 @@ impl Snapshot {
         self.check_gain(actor, subject, &[], &self.rights_of(subject))
     }
 
+    /// Whether `actor` may end a credential of the account: its own always, else as [`Self::check_step`] has it for rights.
+    ///
+    /// # Errors
+    /// When the account holds more than the actor, who may not `grant` on it.
+    pub fn check_withdrawal(&self, actor: &Principal, subject: &Subject) -> Result<(), Escalation> {
+        self.check_loss(actor, subject, &self.rights_of(subject), &[])
+    }
+
     /// Whether a subject of this name may do everything, if it is active.
     pub fn subject_holds_everything(&self, subject: &Subject) -> bool {
         let all = |kind| {
@@ -125,8 +139,9 @@ impl Snapshot {
         Kind::ALL.into_iter().all(all)
     }
 
-    /// Whether an active account remains that may do everything and can sign in at `now`.
+    /// Whether an active account remains that may do everything and can sign in at `now`, and for a day.
     pub fn has_administrator(&self, now: Timestamp) -> bool {
+        let until = now.checked_add(LASTING).unwrap_or(Timestamp::MAX);
         let full: HashSet<Id> = self
             .accounts()
             .filter(|subject| self.subject_holds_everything(subject))
@@ -141,7 +156,7 @@ impl Snapshot {
         by_password
             || self.all(Kind::Token).any(|stored| match &stored.resource.spec {
                 Spec::Token(token) => {
-                    token.expires_at > now && full.contains(&token.subject_id) && uncapped(&token.issued_by)
+                    token.expires_at > until && full.contains(&token.subject_id) && uncapped(&token.issued_by)
                 }
                 _ => false,
             })

@@ -169,10 +169,11 @@ impl From<Refusal> for HttpError {
             Refusal::Denied(denied) => denied.into(),
             Refusal::Escalation(escalation) => {
                 let hint = match escalation {
-                    Escalation::Gain { .. } | Escalation::Hidden => {
+                    Escalation::Gain { .. } | Escalation::HiddenGain => {
                         "an account that holds these rights, or the verb `grant` on them, can do it"
                             .to_owned()
                     }
+                    Escalation::HiddenLoss => "it takes the verb `grant` on that account".to_owned(),
                     Escalation::Loss { subject } | Escalation::Credential { subject } => {
                         let kind = subject.kind.kind().plural();
                         format!("it takes the verb `grant` on {kind} `{}`", subject.name)

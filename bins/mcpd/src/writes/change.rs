@@ -6,7 +6,7 @@ use std::sync::Arc;
 use mcpctl_access::{Denied, Stored, builtin};
 use mcpctl_api::{Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome};
 
-use super::{Planner, Refusal, Write, invalid, invalid_hint};
+use super::{Planner, Refusal, Write, invalid, invalid_hint, shown};
 
 type Done = Result<(Arc<Stored>, ApplyOutcome), Refusal>;
 
@@ -104,6 +104,13 @@ impl Planner<'_> {
             check_revision(&existing, expected)?;
         }
         refuse_builtin(kind, existing.name())?;
+        if let Spec::Token(token) = &existing.resource.spec
+            && token.expires_at > self.now
+        {
+            self.before
+                .check_withdrawal(self.actor, &token.subject)
+                .map_err(|escalation| shown(self.before, self.actor, escalation))?;
+        }
         self.batch.remove(&existing);
         match kind {
             Kind::User | Kind::ServiceAccount => self.account_deleted(&existing),

@@ -32,11 +32,22 @@ impl Planner<'_> {
         let may_use = self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret);
         if let Some(old_key) = old_key.filter(|_| same_place) {
             let intact = old_key.secret_id == current && self.attached_in_force(old_key);
-            // What is good stays as it is; what is not is attached anew by a writer who may, and else stays void.
-            if intact || may_use.is_err() {
+            // A reference that is void is attached anew only by a document that a person wrote: with the server's own
+            // `secretId` in it, as in every edit of another field, it stays as it is.
+            let as_stored = key.secret_id.is_some();
+            if intact || as_stored || may_use.is_err() {
                 llm.api_key = Some(old_key.clone());
+                if !intact && may_use.is_ok() {
+                    self.warnings.push(format!(
+                        "Llm `{name}` still sends no key: write `apiKey` without `secretId` to attach Secret `{secret}`"
+                    ));
+                }
                 return Ok(());
             }
+            self.warnings.push(format!(
+                "Llm `{name}` sends Secret `{secret}` to `{}` again, and you answer for it now",
+                host_of(llm)
+            ));
         }
         match may_use {
             Ok(()) => {

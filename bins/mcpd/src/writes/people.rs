@@ -8,7 +8,7 @@ use mcpctl_api::{
     spec::{NewPassword, Subject, SubjectKind, TokenSpec, UserSpec},
 };
 
-use super::{Planner, Refusal};
+use super::{Planner, Refusal, shown};
 
 /// The hash of a plan that only decides whether a write is allowed; it verifies nothing.
 const NOT_HASHED: &str = "";
@@ -36,7 +36,9 @@ impl Planner<'_> {
         let subject = |name: &Name| Subject { kind: SubjectKind::User, name: name.clone() };
         let names = existing.map(|stored| stored.name()).into_iter().chain([name]);
         for name in names {
-            self.before.check_credential(self.actor, &subject(name))?;
+            self.before
+                .check_credential(self.actor, &subject(name))
+                .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         }
         if password == NewPassword::Remove {
             user.password_set_by = Vec::new();

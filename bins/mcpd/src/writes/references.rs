@@ -11,7 +11,14 @@ pub fn shown(snapshot: &Snapshot, actor: &Principal, escalation: Escalation) -> 
     let views_all = |kind| snapshot.authorize_name(actor, Verb::View, kind, "*").is_ok();
     match escalation {
         Escalation::Gain { .. } if ![Kind::Role, Kind::RoleBinding].into_iter().all(views_all) => {
-            Escalation::Hidden
+            Escalation::HiddenGain
+        }
+        Escalation::Loss { ref subject }
+            if snapshot
+                .authorize_name(actor, Verb::View, subject.kind.kind(), subject.name.as_str())
+                .is_err() =>
+        {
+            Escalation::HiddenLoss
         }
         other => other,
     }

@@ -120,7 +120,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
     let spec = TokenSpec {
         subject: owner.clone(),
         subject_id: account.id().clone(),
-        expires_at: now() + SignedDuration::from_hours(1),
+        expires_at: now() + SignedDuration::from_hours(720),
         session: false,
         issued_by,
     };
