@@ -32,7 +32,7 @@ fn mcpd_without_umask(data_dir: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Fails where anybody but the owner may read or write something in this directory, or the directory itself.
+/// Fails where others than the owner may read or write something in this directory, or the directory itself.
 fn assert_private(dir: &Path, expected: &[&str]) {
     let names: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     for name in expected {

@@ -26,6 +26,9 @@ use super::support::for_each;
 const PRIMARY_ERROR: &str =
     r#"{"error":{"message":"the primary's own words","type":"server_error","code":"own"}}"#;
 
+/// The headers of an *allowed* of mcpd's, which a false centre can copy.
+const MARKS: &str = "content-type: application/json\r\netag: \"7\"\r\nmcpctl-request-id: 0190-spoofed\r\nconnection: close\r\n";
+
 /// How the false centre answers the probe of one Llm.
 #[derive(Debug, Clone)]
 enum Spoof {
@@ -49,9 +52,14 @@ fn say(text: impl Into<String>) -> Spoof {
     Spoof::Say(text.into().into_bytes())
 }
 
-/// An answer of this status line and these headers, each ending with CRLF.
+/// An answer of this status and these headers, each ending with CRLF, that is otherwise like mcpd's.
 fn head(status: &str, headers: &str) -> String {
-    format!("HTTP/1.1 {status}\r\n{headers}\r\n")
+    answer_of(&format!("HTTP/1.1 {status}"), headers)
+}
+
+/// As [`head`], of any first line.
+fn answer_of(line: &str, headers: &str) -> String {
+    format!("{line}\r\n{MARKS}{headers}\r\n")
 }
 
 /// A server that answers by the Llm of the probe's path, and records request lines.
@@ -200,10 +208,7 @@ impl World {
 async fn only_200_and_204_allow() {
     let mut spoofs = BTreeMap::new();
     for status in 100..600 {
-        spoofs.insert(
-            format!("s{status}"),
-            say(head(&format!("{status} Word"), "content-length: 0\r\nconnection: close\r\n")),
-        );
+        spoofs.insert(format!("s{status}"), say(head(&format!("{status} Word"), "content-length: 0\r\n")));
     }
     let llms: BTreeSet<_> = spoofs.keys().cloned().collect();
     let world = World::new(spoofs, "http").await;
@@ -234,9 +239,9 @@ async fn answers_that_are_no_whole_answer_deny() {
         ("slow", Spoof::Drip(allowed.clone().into_bytes())),
         ("cut-status", say("HTTP/1.1 20")),
         ("cut-line", say("HTTP/1.1 200 OK")),
-        ("cut-head", say("HTTP/1.1 200 OK\r\ncontent-length: 0\r\n")),
+        ("cut-head", say(head("200 OK", "").trim_end_matches("\r\n").to_owned() + "\r\n")),
         ("cut-header", say("HTTP/1.1 200 OK\r\ncontent-le")),
-        ("kept-head", Spoof::Keep(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n".to_vec())),
+        ("kept-head", Spoof::Keep(head("200 OK", "").trim_end_matches("\r\n").into())),
         ("moved", say(head("301 Moved Permanently", &location))),
         ("found", say(head("302 Found", &location))),
         ("see-other", say(head("303 See Other", &location))),
@@ -256,19 +261,19 @@ async fn answers_that_are_no_whole_answer_deny() {
         ("early-hints", say("HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n")),
         ("switching", say("HTTP/1.1 101 Switching Protocols\r\nupgrade: h2c\r\nconnection: upgrade\r\n\r\n")),
         ("http-09", say("ok\n")),
-        ("http-2", say("HTTP/2.0 200 OK\r\n\r\n")),
-        ("http-3", say("HTTP/3 200\r\n\r\n")),
-        ("icy", say("ICY 200 OK\r\n\r\n")),
-        ("rtsp", say("RTSP/1.0 200 OK\r\n\r\n")),
-        ("lower-case", say("http/1.1 200 OK\r\n\r\n")),
-        ("letters", say("HTTP/1.1 2OO OK\r\n\r\n")),
-        ("two-digits", say("HTTP/1.1 20 OK\r\n\r\n")),
-        ("four-digits", say("HTTP/1.1 2000 OK\r\n\r\n")),
-        ("zero-first", say("HTTP/1.1 0200 OK\r\n\r\n")),
-        ("negative", say("HTTP/1.1 -200 OK\r\n\r\n")),
-        ("no-status", say("HTTP/1.1 OK\r\n\r\n")),
-        ("tab", say("HTTP/1.1\t200 OK\r\n\r\n")),
-        ("space-first", say(" HTTP/1.1 200 OK\r\n\r\n")),
+        ("http-2", say(answer_of("HTTP/2.0 200 OK", ""))),
+        ("http-3", say(answer_of("HTTP/3 200", ""))),
+        ("icy", say(answer_of("ICY 200 OK", ""))),
+        ("rtsp", say(answer_of("RTSP/1.0 200 OK", ""))),
+        ("lower-case", say(answer_of("http/1.1 200 OK", ""))),
+        ("letters", say(answer_of("HTTP/1.1 2OO OK", ""))),
+        ("two-digits", say(answer_of("HTTP/1.1 20 OK", ""))),
+        ("four-digits", say(answer_of("HTTP/1.1 2000 OK", ""))),
+        ("zero-first", say(answer_of("HTTP/1.1 0200 OK", ""))),
+        ("negative", say(answer_of("HTTP/1.1 -200 OK", ""))),
+        ("no-status", say(answer_of("HTTP/1.1 OK", ""))),
+        ("tab", say(answer_of("HTTP/1.1\t200 OK", ""))),
+        ("space-first", say(answer_of(" HTTP/1.1 200 OK", ""))),
         ("nul-header", say(head("200 OK", "x: a\0b\r\n"))),
         ("bad-header", say(head("200 OK", "no colon\r\n"))),
         ("ssh", say("SSH-2.0-OpenSSH_9.6\r\n")),
