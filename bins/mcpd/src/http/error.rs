@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use mcpctl_access::{Denied, Escalation, Rejected};
-use mcpctl_api::{ApiError, DocumentError, ErrorKind};
+use mcpctl_api::{ApiError, DocumentError, ErrorKind, visible};
 use mcpctl_failover::FailureClass;
 use mcpctl_store::StoreError;
 
@@ -17,6 +17,9 @@ use crate::writes::Refusal;
 pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
 /// Names the failure class of an error answer, so that an agent need not guess it.
 pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
+
+/// Longest message of an error answer, bytes.
+const MESSAGE_MAX: usize = 1024;
 
 /// An error answer of ours.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct HttpError {
 impl HttpError {
     /// An error answer with a status, a family, a stable code and a message.
     pub fn new(status: StatusCode, kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
+        // Messages repeat what was asked for, which a caller can make as long as a body.
+        let message = visible::short(&message.into(), MESSAGE_MAX);
         Self { status, body: Box::new(ApiError::new(kind, code, message)), class: None, retry_after: None }
     }
 

@@ -132,6 +132,36 @@ async fn a_write_shows_only_what_its_writer_may_view() {
 }
 
 #[tokio::test]
+async fn refused_steps_do_not_show_members_or_rights() {
+    let mcpd = Mcpd::start().await;
+    mcpd.user("carol", Some("editor")).await;
+    let carol = json!({"kind": "User", "name": "carol"});
+    mcpd.apply(json!([
+        {"kind": "Group", "name": "ops", "members": [carol]},
+        {"kind": "RoleBinding", "name": "ops", "role": "viewer", "subjects": [{"kind": "Group", "name": "ops"}]},
+    ]))
+    .await;
+    let deletes = json!([{"kinds": ["groups", "rolebindings"], "verbs": ["delete"], "names": ["ops"]}]);
+    let mallory = mcpd.person("mallory", deletes).await;
+    let resets = json!([{"kinds": ["users"], "verbs": ["edit", "grant"], "names": ["carol"]}]);
+    let hr = mcpd.person("hr", resets).await;
+    let password = json!({"password": "correct horse battery"});
+    for (token, method, path, body, hidden) in [
+        (&mallory, Method::DELETE, "/api/v1/groups/ops", Value::Null, "carol"),
+        (&mallory, Method::DELETE, "/api/v1/rolebindings/ops", Value::Null, "carol"),
+        (&hr, Method::PATCH, "/api/v1/users/carol", password, "secrets"),
+    ] {
+        let request = mcpd.request(method.clone(), path, token);
+        let request = if body.is_null() { request } else { request.json(&body) };
+        let answer = request.send().await.unwrap();
+        let status = answer.status();
+        let text = answer.text().await.unwrap();
+        assert_eq!(status, StatusCode::FORBIDDEN, "{method} {path}: {text}");
+        assert!(!text.contains(hidden), "{method} {path}: {text}");
+    }
+}
+
+#[tokio::test]
 async fn a_patch_never_overwrites_what_it_was_not_merged_into() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();

@@ -158,6 +158,29 @@ async fn the_last_administrator_stays() {
 }
 
 #[tokio::test]
+async fn tokens_of_mightier_accounts_are_not_deleted() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    let janitor = mcpd
+        .person("janitor", json!([{"kinds": ["tokens"], "verbs": ["view", "delete"], "names": ["*"]}]))
+        .await;
+    mcpd.user("eve", None).await;
+    let list = mcpd.get("/api/v1/tokens", &admin).await.json::<Value>().await.unwrap();
+    let tokens = list["items"].as_array().unwrap();
+    let of_admin = tokens.iter().find(|token| token["subject"]["name"] == "admin").unwrap()["name"].clone();
+    let path = format!("/api/v1/tokens/{}", of_admin.as_str().unwrap());
+    let refused = mcpd.delete(&path, &janitor).await;
+    assert_eq!(refused.status(), StatusCode::FORBIDDEN);
+    assert!(!refused.text().await.unwrap().contains("User admin"), "users are not theirs to view");
+    assert_eq!(mcpd.delete("/api/v1/tokens/eve-token", &janitor).await.status(), StatusCode::NO_CONTENT);
+    // A credential that is about to end does not make another one dispensable.
+    let brief = json!({"name": "brief", "subject": user("admin"), "expiresIn": "5m"});
+    let brief = mcpd.post("/api/v1/tokens", &admin, &brief).await.json::<Value>().await.unwrap();
+    let brief = brief["token"].as_str().unwrap();
+    assert_eq!(mcpd.delete(&path, brief).await.status(), StatusCode::CONFLICT);
+}
+
+#[tokio::test]
 async fn service_accounts_alone_can_administer() {
     let mut mcpd = Mcpd::start().await;
     let admin = mcpd.admin();

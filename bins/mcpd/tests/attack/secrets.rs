@@ -151,6 +151,34 @@ async fn use_is_needed_when_the_key_is_sent() {
 }
 
 #[tokio::test]
+async fn a_void_reference_does_not_come_back_by_the_way() {
+    let world = World::new().await;
+    let admin = world.mcpd.admin();
+    let rules = json!([
+        {"kinds": ["llms"], "verbs": ["create"], "names": ["mine"]},
+        {"kinds": ["secrets"], "verbs": ["use"], "names": ["prod"]},
+    ]);
+    let mallory = world.mcpd.person("mallory", rules).await;
+    let mine = llm("mine", &world.evil, Some("prod"));
+    assert_eq!(world.write(&mallory, Method::POST, "/api/v1/llms", &mine).await.0, StatusCode::CREATED);
+    let stored = world.mcpd.get("/api/v1/llms/mine", &admin).await.json::<Value>().await.unwrap();
+    world.mcpd.delete("/api/v1/rolebindings/mallory-binding", &admin).await;
+    // Edits of other fields by an account that may use the secret, and what a backup brings back.
+    let labelled = json!({"labels": {"team": "x"}});
+    let (status, warning) = world.write(&admin, Method::PATCH, "/api/v1/llms/mine", &labelled).await;
+    assert_eq!((status, warning.contains("still sends no key")), (StatusCode::OK, true), "{warning}");
+    let mut backup = stored;
+    backup.as_object_mut().unwrap().remove("revision");
+    world.mcpd.apply(json!([backup])).await;
+    assert_eq!(world.chat("mine").await, StatusCode::BAD_GATEWAY);
+    assert_eq!(World::keys(&world.evil), Vec::<String>::new());
+    // Written out by a person, it is attached again, with a word on where it goes.
+    let (status, warning) = world.write(&admin, Method::PUT, "/api/v1/llms/mine", &mine).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(warning.contains("you answer for it now"), "{warning}");
+}
+
+#[tokio::test]
 async fn a_secret_goes_to_its_hosts_only() {
     let world = World::new().await;
     let admin = world.mcpd.admin();
