@@ -112,11 +112,12 @@ impl<'a> Draft<'a> {
         for stored in self.snapshot.all(Kind::Llm) {
             let Spec::Llm(llm) = &stored.resource.spec else { continue };
             let Some(key) = llm.api_key.as_ref().filter(|key| key.secret_id.is_none()) else { continue };
-            if let Some(secret) = self.snapshot.by_name(Kind::Secret, key.secret.as_str()) {
-                let key = SecretKeyRef { secret_id: Some(secret.id().clone()), ..key.clone() };
-                let spec = Spec::Llm(LlmSpec { api_key: Some(key), ..llm.clone() });
-                self.put(stored.id().clone(), stored.name().clone(), spec, None);
-            }
+            // Where there is none, to no secret at all: one that is made later under the name is not meant.
+            let secret = self.snapshot.by_name(Kind::Secret, key.secret.as_str());
+            let secret_id = secret.map_or_else(Id::mint, |secret| secret.id().clone());
+            let key = SecretKeyRef { secret_id: Some(secret_id), ..key.clone() };
+            let spec = Spec::Llm(LlmSpec { api_key: Some(key), ..llm.clone() });
+            self.put(stored.id().clone(), stored.name().clone(), spec, None);
         }
     }
 
@@ -203,16 +204,11 @@ impl<'a> Draft<'a> {
 
     fn put(&mut self, id: Id, name: Name, spec: Spec, confidential: Option<Confidential>) {
         self.revision = self.revision.next();
-        let created_at = self.snapshot.by_id(&id).map_or(self.now, |stored| stored.resource.created_at);
-        let resource = Resource {
-            id,
-            name,
-            labels: Default::default(),
-            revision: self.revision,
-            created_at,
-            updated_at: self.now,
-            spec,
-        };
+        let before = self.snapshot.by_id(&id).map(|stored| &stored.resource);
+        let created_at = before.map_or(self.now, |before| before.created_at);
+        let labels = before.map(|before| before.labels.clone()).unwrap_or_default();
+        let resource =
+            Resource { id, name, labels, revision: self.revision, created_at, updated_at: self.now, spec };
         self.changes.push(Change::Put(Arc::new(Stored { resource, confidential })));
     }
 }

@@ -17,6 +17,9 @@ use secrecy::SecretString;
 
 use crate::writes::secret;
 
+/// Llms whose retry budget is remembered.
+const MAX_BUDGETS: usize = 4096;
+
 /// Shared by all inference requests.
 pub struct Inference {
     /// Connections to providers.
@@ -37,6 +40,10 @@ impl Inference {
     /// The retry budget of the Llm of this id.
     pub fn budget(&self, llm: &Id) -> Arc<RetryBudget> {
         let mut budgets = self.budgets.lock().unwrap_or_else(PoisonError::into_inner);
+        if budgets.len() >= MAX_BUDGETS {
+            // Of Llms that no request is at; they begin anew.
+            budgets.retain(|_, budget| Arc::strong_count(budget) > 1);
+        }
         Arc::clone(budgets.entry(llm.clone()).or_default())
     }
 }

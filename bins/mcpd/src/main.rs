@@ -235,6 +235,13 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 #[expect(clippy::print_stdout, reason = "the path is what was asked for")]
 async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
+    // A directory that was mistyped must not become an empty installation with a token of its own.
+    if let Location::Sqlite(path) = &config.database
+        && !path.exists()
+    {
+        let message = format!("there is no database at `{}`", path.display());
+        return Err(with_hint(message, Some("name the data directory of the running mcpd with --data-dir")));
+    }
     let store = open(&config).await?;
     let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
     println!("{}", path.display());

@@ -76,7 +76,8 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     // From the permit follows where the request goes; the credential is opened only now.
     let route = inference::route(permit, &caller.snapshot, &app.store).map_err(|error| {
         tracing::error!(error = &error as &dyn std::error::Error, "a permitted Llm cannot be asked");
-        HttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", error.to_string())
+        let message = "the credential of this Llm is gone or may not be used any more";
+        HttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", message)
             .hint("an account that may use the secret can write the Llm's `apiKey` again")
             .class(FailureClass::UpstreamCredentials)
     })?;

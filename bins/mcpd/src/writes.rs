@@ -238,9 +238,12 @@ fn check_outcome(
     now: Timestamp,
     changes: &[Change],
 ) -> Result<(), Refusal> {
+    // Llms and secrets change neither rights nor accounts.
+    if changes.iter().all(|change| matches!(change.kind(), Kind::Llm | Kind::Secret)) {
+        return Ok(());
+    }
     before.check_step(after, actor).map_err(|escalation| shown(before, actor, escalation))?;
-    let of_rights = |change: &Change| !matches!(change.kind(), Kind::Llm | Kind::Secret);
-    if changes.iter().any(of_rights) && before.has_administrator(now) && !after.has_administrator(now) {
+    if before.has_administrator(now) && !after.has_administrator(now) {
         return Err(Refusal::LastAdministrator);
     }
     Ok(())

@@ -92,15 +92,21 @@ impl Snapshot {
         for subject in &accounts {
             let (id_before, id_after) = (self.active_id(subject), after.active_id(subject));
             let same_account = id_before == id_after;
-            if same_account && (same_index || self.index.states(subject) == after.index.states(subject)) {
+            let (existing, left_over) = (self.account_id(subject), after.account_id(subject));
+            if same_account
+                && existing == left_over
+                && (same_index || self.index.states(subject) == after.index.states(subject))
+            {
                 continue;
             }
             let (had, gets) = (self.rights_of(subject), after.rights_of(subject));
             if id_after.is_some() && !same_account {
                 self.check_gain(actor, subject, &[], &gets)?;
             }
-            if id_before.is_some() {
-                let left = if same_account { gets } else { Vec::new() };
+            if existing.is_some() {
+                // Rights of a disabled account are its own too; an account that is disabled now loses all of them.
+                let keeps = existing == left_over && (id_before.is_none() || id_after.is_some());
+                let left = if keeps { gets } else { Vec::new() };
                 self.check_loss(actor, subject, &had, &left)?;
             }
         }

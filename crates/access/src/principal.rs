@@ -87,6 +87,11 @@ impl Snapshot {
         self.active_id(subject).is_some()
     }
 
+    /// The id of the user or service account of this name, disabled or not.
+    pub(crate) fn account_id(&self, subject: &Subject) -> Option<&Id> {
+        self.by_name(subject.kind.kind(), subject.name.as_str()).map(|stored| stored.id())
+    }
+
     /// The id of the user or service account of this name, where it exists and is not disabled.
     pub(crate) fn active_id(&self, subject: &Subject) -> Option<&Id> {
         let stored = self.by_name(subject.kind.kind(), subject.name.as_str())?;

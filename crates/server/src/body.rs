@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,6 +23,8 @@ use crate::{
 
 /// First allocation for a body whose length is not declared.
 const FIRST: u64 = 16 * 1024;
+/// A stranger's body, which is a login, arrives within this time.
+const STRANGER_BODY_TIME: Duration = Duration::from_secs(10);
 /// When to come again where the memory for bodies is used up.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -72,6 +75,26 @@ pub struct RequestBodies {
     memory: Arc<Memory>,
 }
 
+/// The caller whose body is read.
+#[derive(Debug, Clone, Copy)]
+pub enum BodyOwner<'a> {
+    /// A caller who presented a credential, by name; at most half of the memory for bodies.
+    Caller(&'a str),
+    /// A caller who did not, by network address; little memory and time.
+    Stranger(Option<IpAddr>),
+}
+
+impl BodyOwner<'_> {
+    fn name(self) -> Arc<str> {
+        match self {
+            Self::Caller(name) => name.into(),
+            // No name of a caller has a blank in front.
+            Self::Stranger(Some(ip)) => format!(" {ip}").into(),
+            Self::Stranger(None) => " ".into(),
+        }
+    }
+}
+
 impl RequestBodies {
     /// Bounded as `limits` say.
     pub fn new(limits: &Limits) -> Self {
@@ -79,15 +102,19 @@ impl RequestBodies {
         Self { least: limits.least_rate(), time: limits.body_time.0, memory: Arc::new(memory) }
     }
 
-    /// Reads the body of a request of at most `max` bytes. `owner` names the caller, who has at most half of the memory
-    /// for bodies; all callers who are not known share one owner. The memory is released with the last clone of the body.
+    /// Reads the body of a request of at most `max` bytes. The memory is released with the last clone of the body.
     ///
     /// # Errors
     /// When the body is too large, too slow or broken, or when there is no memory for it.
-    pub async fn read(&self, request: Request, max: ByteSize, owner: &str) -> Result<Request, BodyError> {
+    pub async fn read(
+        &self,
+        request: Request,
+        max: ByteSize,
+        owner: BodyOwner<'_>,
+    ) -> Result<Request, BodyError> {
         let (parts, body) = request.into_parts();
         // A body that could never be read must not be promised.
-        let max = max.as_u64().min(self.memory.max_per_owner());
+        let max = max.as_u64().min(self.memory.max_of(owner));
         let too_large = || BodyError::TooLarge { max: ByteSize::b(max) };
         let declared = body.size_hint().exact();
         if body.size_hint().lower() > max {
@@ -96,14 +123,24 @@ impl RequestBodies {
         if body.is_end_stream() {
             return Ok(Request::from_parts(parts, Body::empty()));
         }
+        let time = match owner {
+            BodyOwner::Caller(_) => self.time,
+            BodyOwner::Stranger(_) => self.time.min(STRANGER_BODY_TIME),
+        };
         let begun = Instant::now();
         let mut progress = Progress::default();
         progress.waiting(begun);
-        let mut lease = Lease { memory: Arc::clone(&self.memory), owner: owner.into(), bytes: 0 };
+        let mut lease = Lease {
+            memory: Arc::clone(&self.memory),
+            owner: owner.name(),
+            max: self.memory.max_of(owner),
+            stranger: matches!(owner, BodyOwner::Stranger(_)),
+            bytes: 0,
+        };
         let mut read = BytesMut::new();
         let mut frames = body.into_data_stream();
         loop {
-            let deadline = progress.deadline(self.least).unwrap_or(begun).min(begun + self.time);
+            let deadline = progress.deadline(self.least).unwrap_or(begun).min(begun + time);
             let frame = match tokio::time::timeout_at(deadline, frames.next()).await {
                 Err(_) => return Err(BodyError::TooSlow),
                 Ok(None) => break,
@@ -154,12 +191,22 @@ struct Memory {
 #[derive(Debug, Default)]
 struct Used {
     total: u64,
+    /// Of all strangers together.
+    strangers: u64,
     owners: HashMap<Arc<str>, u64>,
 }
 
 impl Memory {
-    fn max_per_owner(&self) -> u64 {
-        self.max / 2
+    fn max_of(&self, owner: BodyOwner<'_>) -> u64 {
+        match owner {
+            BodyOwner::Caller(_) => self.max / 2,
+            BodyOwner::Stranger(_) => self.max_of_strangers() / 2,
+        }
+    }
+
+    /// Apart from the half of each caller, so that strangers take nothing away from callers who are known.
+    fn max_of_strangers(&self) -> u64 {
+        self.max / 4
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -172,6 +219,9 @@ impl Memory {
 struct Lease {
     memory: Arc<Memory>,
     owner: Arc<str>,
+    /// Bytes that this owner may have in all.
+    max: u64,
+    stranger: bool,
     bytes: u64,
 }
 
@@ -181,12 +231,14 @@ impl Lease {
         let mut used = self.memory.used();
         let owned = used.owners.get(&self.owner).copied().unwrap_or_default().saturating_add(more);
         let total = used.total.saturating_add(more);
-        if owned > self.memory.max_per_owner() {
+        if owned > self.max {
             return Err(BodyError::CallerBusy { retry_after: RETRY_AFTER });
         }
-        if total > self.memory.max {
+        let strangers = used.strangers.saturating_add(if self.stranger { more } else { 0 });
+        if total > self.memory.max || strangers > self.memory.max_of_strangers() {
             return Err(BodyError::Busy { retry_after: RETRY_AFTER });
         }
+        used.strangers = strangers;
         used.total = total;
         used.owners.insert(Arc::clone(&self.owner), owned);
         self.bytes = bytes;
@@ -198,6 +250,9 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut used = self.memory.used();
         used.total = used.total.saturating_sub(self.bytes);
+        if self.stranger {
+            used.strangers = used.strangers.saturating_sub(self.bytes);
+        }
         if let Some(owned) = used.owners.get_mut(&self.owner) {
             *owned = owned.saturating_sub(self.bytes);
             if *owned == 0 {
@@ -235,8 +290,22 @@ mod tests {
     }
 
     async fn read(bodies: &RequestBodies, request: Request, owner: &str) -> Result<Bytes, BodyError> {
-        let read = bodies.read(request, ByteSize::mib(4), owner).await?;
+        let read = bodies.read(request, ByteSize::mib(4), BodyOwner::Caller(owner)).await?;
         Ok(axum::body::to_bytes(read.into_body(), usize::MAX).await.unwrap())
+    }
+
+    #[tokio::test]
+    async fn strangers_take_nothing_from_callers() {
+        let bodies = bodies();
+        let stranger = |ip: &str| BodyOwner::Stranger(Some(ip.parse().unwrap()));
+        let read = |owner| bodies.read(chunks(vec![200_000], Duration::ZERO), ByteSize::mib(4), owner);
+        let first = read(stranger("192.0.2.1")).await.unwrap();
+        assert!(matches!(read(stranger("192.0.2.1")).await, Err(BodyError::CallerBusy { .. })));
+        let second = read(stranger("192.0.2.2")).await.unwrap();
+        assert!(matches!(read(stranger("192.0.2.3")).await, Err(BodyError::Busy { .. })));
+        assert!(read(BodyOwner::Caller("alice")).await.is_ok());
+        drop((first, second));
+        assert!(read(stranger("192.0.2.3")).await.is_ok());
     }
 
     #[tokio::test]
@@ -261,10 +330,10 @@ mod tests {
     #[tokio::test]
     async fn a_body_longer_than_allowed_is_refused_by_its_declaration() {
         let declared = Request::new(Body::from(vec![0; 5000]));
-        let refused = bodies().read(declared, ByteSize::kib(4), "alice").await;
+        let refused = bodies().read(declared, ByteSize::kib(4), BodyOwner::Caller("alice")).await;
         assert!(matches!(refused, Err(BodyError::TooLarge { .. })));
         let undeclared = chunks(vec![1000; 5], Duration::ZERO);
-        let refused = bodies().read(undeclared, ByteSize::kib(4), "alice").await;
+        let refused = bodies().read(undeclared, ByteSize::kib(4), BodyOwner::Caller("alice")).await;
         assert!(matches!(refused, Err(BodyError::TooLarge { .. })));
     }
 

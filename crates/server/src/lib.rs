@@ -19,7 +19,7 @@ mod socket_file;
 mod trace;
 
 pub use address::{Address, BindError, NotAnAddress};
-pub use body::{BodyError, RequestBodies};
+pub use body::{BodyError, BodyOwner, RequestBodies};
 pub use connections::{Connection, Connections};
 pub use descriptors::raise_descriptor_limit;
 pub use limits::Limits;

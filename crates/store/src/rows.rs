@@ -4,7 +4,7 @@
 //! forget to.
 
 use jiff::Timestamp;
-use mcpctl_api::{Id, Kind, Revision};
+use mcpctl_api::{Id, Kind, Revision, visible};
 use serde::Serialize;
 use sqlx::Row as _;
 use uuid::Uuid;
@@ -129,23 +129,7 @@ pub(crate) const REASON: usize = 512;
 
 /// A text of at most so many bytes, with nothing in it that a terminal or a line-based reader takes for an instruction.
 pub(crate) fn bounded(text: &str, most: usize) -> String {
-    const CUT: &str = "…";
-    // Control characters, and those that change the direction of text (Unicode UAX #9).
-    let hidden = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    let mut shown = String::new();
-    for c in text.chars() {
-        let c = if hidden(c) { char::REPLACEMENT_CHARACTER } else { c };
-        if shown.len() + c.len_utf8() > most {
-            while shown.len() + CUT.len() > most && shown.pop().is_some() {}
-            shown.push_str(CUT);
-            break;
-        }
-        shown.push(c);
-    }
-    shown
+    visible::short(text, most)
 }
 
 /// Inserts an audit row in a transaction of either database.
@@ -309,6 +293,6 @@ mod tests {
         assert_eq!(bounded("gpt", 3), "gpt");
         assert_eq!(bounded("gpt-4", 4), "g…");
         assert_eq!(bounded(&"é".repeat(100), 9), "ééé…");
-        assert_eq!(bounded("a\nb\u{202e}c\u{9b}", 64), "a\u{fffd}b\u{fffd}c\u{fffd}");
+        assert_eq!(bounded("a\nb\u{202e}c\u{9b}", 64), "a b\\u202ec\\u009b");
     }
 }

@@ -35,7 +35,7 @@ pub struct Args {
 enum Question {
     /// May I do this? Exit code 0 for yes, 1 for no
     CanI {
-        /// view, run, create, edit, delete or grant
+        /// view, run, use, create, edit, delete or grant
         #[arg(value_parser = verb)]
         verb: Verb,
         /// A kind, e.g. llms, with a name or id; to any at all where none is given
@@ -44,7 +44,7 @@ enum Question {
     },
     /// Who may do this?
     WhoCan {
-        /// view, run, create, edit, delete or grant
+        /// view, run, use, create, edit, delete or grant
         #[arg(value_parser = verb)]
         verb: Verb,
         /// A kind and a name or id, e.g. llm claude

@@ -52,9 +52,6 @@ fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
     serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))
 }
 
-/// Commits tried before a login is given up. Writers of this process take turns, so only other replicas can be first.
-const ATTEMPTS: usize = 8;
-
 /// Exchanges a user's password for a token
 #[utoipa::path(
     post, path = "/api/v1/auth/login", tag = "auth", request_body = LoginRequest,
@@ -81,7 +78,8 @@ pub async fn login(
     let admitted = app.writers.admit(&verified.user, Instant::now());
     let _admission = admitted.map_err(|wait| throttled(NotChecked::Busy(wait)))?;
     let _turn = app.writers.turn(Lane::Ordinary).await;
-    for _ in 0..ATTEMPTS {
+    for attempt in 0..commit::ATTEMPTS {
+        let lock = if attempt >= commit::LOCKED_FROM { Some(app.store.lock_writes().await?) } else { None };
         // The user may be disabled meanwhile, or have another password.
         let snapshot = app.fresh().await?;
         let Some((user, hash)) = who_may_sign_in(&snapshot, name) else { return Err(wrong()) };
@@ -107,7 +105,12 @@ pub async fn login(
         let mut changes = vec![Change::Put(stored)];
         end_oldest_sessions(&snapshot, user.id(), app.logins.max_sessions(), &mut changes);
         let rows = audit::login(&app, &subject, user.id(), &changes);
-        match app.store.commit(snapshot.revision(), &subject.to_string(), changes, rows).await {
+        let (base, actor) = (snapshot.revision(), subject.to_string());
+        let committed = match lock {
+            None => app.store.commit(base, &actor, changes, rows).await,
+            Some(lock) => app.store.commit_locked(lock, base, &actor, changes, rows).await,
+        };
+        match committed {
             Ok(_) => return Ok(tokens::answer(issued)),
             Err(CommitError::Moved { .. } | CommitError::NameTaken { .. }) => {}
             Err(CommitError::Store(error)) => return Err(error.into()),
@@ -213,12 +216,14 @@ fn session_name() -> Result<Name, HttpError> {
     responses((status = 204, description = "the token is no longer good"), (status = 401, body = mcpctl_api::ApiError)),
 )]
 pub async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, HttpError> {
+    let _admission = commit::admit(&app, &caller)?;
+    // Refused without a turn, so that no other token can hold up writers.
+    if !caller.principal.session {
+        let message = "this token was not made by a login, so it does not end with a logout";
+        return Err(HttpError::invalid("", message).hint("delete it with `mcpctl delete token NAME`"));
+    }
     let mut attempts = Attempts::begin(&app, Lane::Urgent, &caller).await;
     while let Some((caller, lock)) = attempts.next().await? {
-        if !caller.principal.session {
-            let message = "this token was not made by a login, so it does not end with a logout";
-            return Err(HttpError::invalid("", message).hint("delete it with `mcpctl delete token NAME`"));
-        }
         // Everybody may end what their own login began, without the right to delete tokens.
         let Some(stored) = caller.snapshot.by_id(&caller.principal.token) else {
             return Ok(StatusCode::NO_CONTENT);

@@ -11,11 +11,12 @@ use axum::{
 use bytesize::ByteSize;
 use mcpctl_api::ErrorKind;
 use mcpctl_failover::FailureClass;
-use mcpctl_server::BodyError;
+use mcpctl_server::{BodyError, BodyOwner, Peer};
 
 use super::{caller::Caller, error::HttpError};
 use crate::app::App;
 
+const LOGIN: &str = "/api/v1/auth/login";
 /// A name and a password.
 const LOGIN_BODY: ByteSize = ByteSize::kib(8);
 /// A question about rights.
@@ -26,7 +27,7 @@ const INFERENCE_BODY: ByteSize = ByteSize::mib(32);
 
 fn largest(route: &str) -> ByteSize {
     match route {
-        "/api/v1/auth/login" => LOGIN_BODY,
+        LOGIN => LOGIN_BODY,
         "/api/v1/auth/logout" | "/api/v1/auth/can-i" => QUESTION_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => INFERENCE_BODY,
         "/api/v1/{kind}/{idOrName}/infer" => INFERENCE_BODY,
@@ -43,9 +44,14 @@ pub async fn read(
 ) -> Response {
     let takes_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     let Some(route) = route.filter(|_| takes_body) else { return next.run(request).await };
-    let caller = request.extensions().get::<Caller>();
-    let owner = caller.map(|caller| caller.principal.subject.to_string()).unwrap_or_default();
-    match app.bodies.read(request, largest(route.as_str()), &owner).await {
+    let caller = request.extensions().get::<Caller>().map(|caller| caller.principal.subject.to_string());
+    let owner = match &caller {
+        Some(name) => BodyOwner::Caller(name),
+        // Of what strangers may ask for, only a login has a body.
+        None if route.as_str() != LOGIN => return next.run(request).await,
+        None => BodyOwner::Stranger(request.extensions().get::<Peer>().and_then(|peer| peer.ip())),
+    };
+    match app.bodies.read(request, largest(route.as_str()), owner).await {
         Ok(request) => next.run(request).await,
         Err(error) => HttpError::from(error).into_response(),
     }

@@ -19,10 +19,10 @@ use crate::{
 };
 
 /// Commits tried before giving up. From [`LOCKED_FROM`] on the store is locked first, so a second failure is the store's.
-const ATTEMPTS: usize = 8;
+pub(super) const ATTEMPTS: usize = 8;
 /// Writers of this process take turns, so only those of other replicas can be first; after so many losses the store's
 /// lock is taken before planning.
-const LOCKED_FROM: usize = 2;
+pub(super) const LOCKED_FROM: usize = 2;
 
 /// Plans and commits all intents, or none; the number in an error is that of the intent, from 0.
 ///

@@ -10,9 +10,12 @@ use crate::{app::App, writers::Lane};
 /// How long an expired token stays listed, so that its owner can see what became of it.
 const KEPT: SignedDuration = SignedDuration::from_hours(24);
 
+/// Tokens removed in one turn.
+const BATCH: usize = 500;
+
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
-    let _turn = app.writers.turn(Lane::Ordinary).await;
     loop {
+        let _turn = app.writers.turn(Lane::Ordinary).await;
         let snapshot = app.fresh().await?;
         let before = app.now().checked_sub(KEPT)?;
         let mut revision = snapshot.revision();
@@ -20,7 +23,7 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
             |stored| matches!(&stored.resource.spec, Spec::Token(token) if token.expires_at < before),
         );
         let mut changes = Vec::new();
-        for stored in expired {
+        for stored in expired.take(BATCH) {
             revision = revision.next();
             let (id, name) = (stored.id().clone(), stored.name().clone());
             changes.push(Change::Delete { kind: Kind::Token, id, name, revision });
@@ -32,7 +35,9 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
         match app.store.commit(snapshot.revision(), "mcpd", changes, Vec::new()).await {
             Ok(_) => {
                 tracing::info!(count, "expired tokens removed");
-                return Ok(());
+                if count < BATCH {
+                    return Ok(());
+                }
             }
             Err(CommitError::Moved { .. }) => {}
             Err(error) => return Err(error.into()),

@@ -39,28 +39,43 @@ impl Planner<'_> {
             };
             data.insert(key.clone(), value);
         }
-        if let Some(stored) = existing.filter(|stored| stored.name() != name) {
-            self.secret_unbound(stored);
+        if let Some(stored) = existing {
+            let old_hosts = match &stored.resource.spec {
+                Spec::Secret(old) => old.hosts.as_slice(),
+                _ => &[],
+            };
+            if secret.hosts.is_empty() && !old_hosts.is_empty() {
+                self.warnings
+                    .push(format!("Secret `{name}` may be sent to any host now: `hosts` is left out"));
+            }
+            if stored.name() != name {
+                self.secret_unbound(stored);
+            } else if data != old || old_hosts != secret.hosts {
+                self.show_destinations(stored, secret);
+            }
         }
         // Sealing afresh would look like a change.
         if let Some(sealed) = existing.filter(|_| data == old).and_then(|stored| stored.confidential.clone())
         {
             return Ok(sealed);
         }
-        if let Some(stored) = existing.filter(|stored| stored.name() == name) {
-            self.show_destinations(stored);
-        }
         let plain = serde_json::to_vec(&data).map_err(|error| Refusal::Vault(error.into()))?;
         self.vault.seal(id, &plain).map(Confidential::Sealed).map_err(Refusal::Vault)
     }
 
     /// Warns the writer of a value of the addresses that it is sent to.
-    fn show_destinations(&mut self, secret: &Stored) {
+    fn show_destinations(&mut self, secret: &Stored, spec: &SecretSpec) {
         let (mut shown, mut hidden) = (Vec::new(), 0_usize);
         for stored in self.referring(secret) {
             let Spec::Llm(llm) = &stored.resource.spec else { continue };
             match self.shown(vec![Arc::clone(&stored)]).pop() {
+                Some(name) if !spec.may_go_to(&llm.url) => self.warnings.push(format!(
+                    "Llm `{name}` sends no key any more: the `hosts` of Secret `{}` do not allow `{}`",
+                    secret.name(),
+                    llm::host_of(llm)
+                )),
                 Some(name) => shown.push(format!("`{name}` ({})", llm::host_of(llm))),
+                None if !spec.may_go_to(&llm.url) => {}
                 None => hidden += 1,
             }
         }

@@ -69,6 +69,11 @@ async fn membership_cannot_be_planted_for_later_accounts() {
     let wake =
         mcpd.request(Method::PATCH, "/api/v1/users/leaver", &mallory).json(&json!({"disabled": false}));
     assert_eq!(wake.send().await.unwrap().status(), StatusCode::FORBIDDEN);
+    // Nor unbound by one, though it is disabled.
+    let unbound = json!({"members": [user("admin")]});
+    let unbind =
+        mcpd.request(Method::PUT, "/api/v1/groups/ops", &mallory).json(&unbound).send().await.unwrap();
+    assert_eq!(unbind.status(), StatusCode::FORBIDDEN);
     mcpd.apply(json!([{"kind": "Group", "name": "ops", "members": [user("admin")]}])).await;
 
     assert_eq!(mcpd.post("/api/v1/users", &admin, &user("contractor")).await.status(), StatusCode::CREATED);
@@ -216,6 +221,14 @@ async fn bootstrap_token_restores_the_administrator() {
     let binding = mcpd.delete("/api/v1/rolebindings/admin", &boss).await;
     assert_eq!(binding.status(), StatusCode::NO_CONTENT);
 
+    let empty = tempfile::tempdir().unwrap();
+    let mut command = std::process::Command::new(program("mcpd"));
+    let wrong =
+        command.args(["bootstrap-token", "--data-dir"]).arg(empty.path().join("typo")).output().unwrap();
+    assert!(
+        !wrong.status.success() && !empty.path().join("typo").exists(),
+        "nothing is made where nothing is"
+    );
     let mut command = std::process::Command::new(program("mcpd"));
     let done = command.args(["bootstrap-token", "--data-dir"]).arg(mcpd.data_dir()).output().unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));

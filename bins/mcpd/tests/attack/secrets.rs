@@ -193,7 +193,12 @@ async fn a_secret_goes_to_its_hosts_only() {
 
     // A list that is written later holds for references that are there.
     let elsewhere = json!({"data": {"key": null}, "hosts": ["api.example.com"]});
-    assert_eq!(world.write(&admin, Method::PUT, "/api/v1/secrets/prod", &elsewhere).await.0, StatusCode::OK);
+    let (status, warning) = world.write(&admin, Method::PUT, "/api/v1/secrets/prod", &elsewhere).await;
+    assert_eq!(
+        (status, warning.contains("Llm `gpt` sends no key any more")),
+        (StatusCode::OK, true),
+        "{warning}"
+    );
     assert_eq!(world.chat("gpt").await, StatusCode::BAD_GATEWAY);
     assert_eq!(World::keys(&world.provider).len(), 1);
 }

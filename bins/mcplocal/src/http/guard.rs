@@ -14,7 +14,7 @@ use axum::{
 };
 use bytesize::ByteSize;
 use mcpctl_api::ErrorKind;
-use mcpctl_server::{Connection, is_loopback, origin_is_allowed, requested_host};
+use mcpctl_server::{BodyOwner, Connection, is_loopback, origin_is_allowed, requested_host};
 
 use super::error::LocalHttpError;
 use crate::{
@@ -81,7 +81,7 @@ pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Nex
     }
     request.extensions_mut().insert(Caller { runtime, identity });
     if matches!(*request.method(), Method::POST) {
-        request = match app.bodies.read(request, BODY, owner).await {
+        request = match app.bodies.read(request, BODY, BodyOwner::Caller(owner)).await {
             Ok(request) => request,
             Err(error) => return LocalHttpError::body(&error),
         };
