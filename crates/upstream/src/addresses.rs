@@ -13,6 +13,8 @@ use mcpctl_api::address::{AddressClass, forbidden_host, forbidden_name};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::{Host, Url};
 
+use crate::lookup::lookup;
+
 /// Which addresses may be connected to. Link-local, metadata, unspecified, multicast and reserved ones never may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct AddressPolicy {
@@ -113,7 +115,7 @@ impl Resolve for Resolver {
             if let Some(why) = forbidden_name(name.as_str()) {
                 return Err(RefusedAddress::new(name.as_str(), why).into());
             }
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await?;
+            let found = lookup(name.as_str()).await?;
             let (mut allowed, mut refused) = (Vec::new(), None);
             for address in found {
                 match policy.check(address.ip(), port) {

@@ -11,7 +11,9 @@ use std::{
 
 use url::Url;
 
-use crate::{AddressPolicy, Failure, Peer, Target, addresses::Resolver, hops::InstanceId};
+use crate::{
+    AddressPolicy, Failure, Peer, Target, addresses::Resolver, hops::InstanceId, lookup::EveryAddress,
+};
 
 /// Pools are few, one for each distinct `timeouts.connect` and socket; beyond so many, those of edited-away values are
 /// dropped with the rest. Requests under way keep theirs.
@@ -136,9 +138,10 @@ fn build(
     if let Some(proxy) = &config.proxy {
         builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
     }
-    if let Some(policy) = &config.addresses {
-        builder = builder.dns_resolver(Resolver { policy: Arc::clone(policy), port: key.own_port });
-    }
+    builder = match &config.addresses {
+        Some(policy) => builder.dns_resolver(Resolver { policy: Arc::clone(policy), port: key.own_port }),
+        None => builder.dns_resolver(EveryAddress),
+    };
     if let Some(socket) = &key.socket {
         builder = builder.unix_socket(socket.as_path());
     }

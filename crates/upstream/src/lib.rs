@@ -9,6 +9,7 @@ pub mod classify;
 mod client;
 mod failure;
 pub mod hops;
+mod lookup;
 mod reader;
 mod redact;
 mod request;

@@ -1,0 +1,124 @@
+//! Looks names up. A lookup blocks a thread and cannot be broken off, so the bounds are held by the lookup itself, and not by
+//! the request that may be gone before it ends.
+
+use std::{
+    collections::HashMap,
+    io,
+    net::{SocketAddr, ToSocketAddrs as _},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
+
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tokio::{sync::Semaphore, task::spawn_blocking};
+
+/// Lookups that go on at a time, of all clients of this process; the others wait.
+const MAX_LOOKUPS: usize = 64;
+/// Lookups of one name; more are refused, so that a name whose server is silent takes no more places.
+const MAX_LOOKUPS_OF_ONE_NAME: usize = 8;
+
+static LOOKUPS: LazyLock<Lookups> =
+    LazyLock::new(|| Lookups { places: Arc::new(Semaphore::new(MAX_LOOKUPS)), names: Arc::default() });
+
+struct Lookups {
+    places: Arc<Semaphore>,
+    names: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// The addresses of a name, with port 0.
+///
+/// # Errors
+/// When there are none, or too many lookups of the name go on.
+pub(crate) async fn lookup(name: &str) -> io::Result<Vec<SocketAddr>> {
+    LOOKUPS.run(name, |name| Ok((name, 0).to_socket_addrs()?.collect())).await
+}
+
+/// Resolves names to all of their addresses, for clients whose addresses nothing judges.
+pub(crate) struct EveryAddress;
+
+impl Resolve for EveryAddress {
+    fn resolve(&self, name: Name) -> Resolving {
+        Box::pin(async move { Ok(Box::new(lookup(name.as_str()).await?.into_iter()) as Addrs) })
+    }
+}
+
+impl Lookups {
+    async fn run<T: Send + 'static>(
+        &self,
+        name: &str,
+        work: impl FnOnce(&str) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let counted = Counted::new(&self.names, name)?;
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let running = spawn_blocking(move || {
+            let _place = place;
+            work(&counted.name)
+        });
+        running.await.map_err(io::Error::other)?
+    }
+}
+
+/// One of the lookups of a name, until it is dropped.
+struct Counted {
+    names: Arc<Mutex<HashMap<String, usize>>>,
+    name: String,
+}
+
+impl Counted {
+    fn new(names: &Arc<Mutex<HashMap<String, usize>>>, name: &str) -> io::Result<Self> {
+        let mut counts = names.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts.entry(name.to_owned()).or_default();
+        if *count >= MAX_LOOKUPS_OF_ONE_NAME {
+            return Err(io::Error::other("too many lookups of this name are unanswered"));
+        }
+        *count += 1;
+        Ok(Self { names: Arc::clone(names), name: name.to_owned() })
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let mut counts = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = counts.get_mut(&self.name) {
+            *count -= 1;
+            if *count == 0 {
+                counts.remove(&self.name);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn bounds_are_held_by_lookups_whose_callers_are_gone() {
+        let lookups =
+            Arc::new(Lookups { places: Arc::new(Semaphore::new(MAX_LOOKUPS)), names: Arc::default() });
+        let (release, blocked) = mpsc::channel::<()>();
+        let blocked = Arc::new(Mutex::new(blocked));
+        let (begun, mut running) = tokio::sync::mpsc::unbounded_channel();
+        for _ in 0..MAX_LOOKUPS_OF_ONE_NAME {
+            let (lookups, blocked, begun) = (Arc::clone(&lookups), Arc::clone(&blocked), begun.clone());
+            let caller = tokio::spawn(async move {
+                let work = move |_: &str| {
+                    begun.send(()).unwrap();
+                    let _ = blocked.lock().unwrap().recv();
+                    Ok(())
+                };
+                lookups.run("silent.example", work).await
+            });
+            running.recv().await.unwrap();
+            caller.abort();
+        }
+        assert!(lookups.run("silent.example", |_| Ok(())).await.is_err(), "the work goes on");
+        assert!(lookups.run("other.example", |_| Ok(())).await.is_ok());
+        drop(release);
+        while lookups.run("silent.example", |_| Ok(())).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+        assert!(lookups.names.lock().unwrap().is_empty());
+    }
+}
