@@ -1,7 +1,7 @@
 //! Signing in: how often it may be tried, and what hashing passwords may cost.
 //!
 //! An attempt is counted by its network first, then by name and network. Beyond a rate it is slowed, and refused only
-//! where somebody in the same network keeps guessing; guesses of others never refuse a person. What callers see does not
+//! where another caller in the same network keeps guessing; guesses of others never refuse a person. What callers see does not
 //! depend on whether a user exists. Counts are shared by replicas through the store.
 
 mod admission;
@@ -41,7 +41,7 @@ const MAX_HELD_PER_NETWORK: u32 = 1024;
 /// When to come again where all places are taken.
 const BUSY_RETRY: Duration = Duration::from_secs(1);
 
-/// Somebody who wants to sign in.
+/// One attempt to sign in.
 pub struct Attempt<'a> {
     /// Whose name; of the shape of a name.
     pub name: &'a str,

@@ -1,5 +1,5 @@
 //! The agent's TCP port in another user's hands. Other clients than our own send the local key there, so that key is not
-//! secret any more: whoever of our programs sees it leaves a note, and the agent makes a new key when it starts next.
+//! secret any more: the program of ours that sees it leaves a note, and the agent makes a new key when it starts next.
 
 use std::{net::IpAddr, path::Path};
 

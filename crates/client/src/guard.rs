@@ -24,7 +24,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 use url::Url;
 
-/// How long a server may take to accept a connection; until then nobody can tell whose program it is.
+/// How long a server may take to accept a connection; until then the owner of the program is unknown.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
 /// Between two looks, doubled each time.
 const FIRST_WAIT: Duration = Duration::from_millis(1);

@@ -119,7 +119,7 @@ pub async fn login(
     Err(HttpError::unavailable("too many writers at once"))
 }
 
-/// The one answer to whoever does not get in, whatever the reason.
+/// The 401 for every refused login.
 fn wrong() -> HttpError {
     HttpError::unauthenticated("user or password is wrong").hint("try again, or ask an administrator")
 }

@@ -77,7 +77,7 @@ fn digest(what: &str, parts: &[&str]) -> CounterKey {
 pub enum Admission {
     /// It is verified after this time, and the caller gets the outcome.
     Open(Duration),
-    /// The network is beyond its rate, and the caller is told to come again. A good password is accepted all the same
+    /// The network is beyond its rate, and the answer is 429 with `Retry-After`. A good password is accepted all the same
     /// where `verify` says so, which is where the user exists and few tried lately. A bad one gets the answer, at the
     /// time, that an attempt which is not verified gets, so the caller cannot tell.
     Unseen {
@@ -86,7 +86,7 @@ pub enum Admission {
         /// When the network may try again.
         retry_after: Duration,
     },
-    /// Too many tried this name from this network; the caller is told to come again.
+    /// Too many attempts at this name from this network: 429 with `Retry-After`.
     Refused(Duration),
 }
 

@@ -221,7 +221,7 @@ mod tests {
         let hashers = Hashers::start(1, 1000).unwrap();
         for _ in 0..500 {
             let attempt = hashers.verify('a', secret("correct horse"), None);
-            // Polled once, then dropped: the attempt is in the line and nobody waits for it.
+            // Polled once, then dropped: the attempt is in the line and has no waiter.
             assert!(tokio::time::timeout(Duration::ZERO, attempt).await.is_err());
         }
         let waited =

@@ -16,7 +16,7 @@ impl<P: PartialEq, T> Line<P, T> {
         Self { parties: VecDeque::new(), waiting: 0, capacity }
     }
 
-    /// Adds an item at the end of its party's. Where all places are taken, items that nobody waits for (`gone`) make
+    /// Adds an item at the end of its party's. Where all places are taken, items without a waiter (`gone`) make
     /// room, then the last one of the party that has the most; it is dropped.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const MAX_HOPS: usize = 32;
 /// Of IPv4 each address counts: neighbours are other customers, or one office behind one address.
 const IPV4_PREFIX: u8 = 32;
-/// Of IPv6 what one site usually gets (RFC 6177): whoever has a /56 has 256 networks of 2^64 addresses each.
+/// Of IPv6 what one site usually gets (RFC 6177): a /56 holds 256 networks of 2^64 addresses each.
 const IPV6_PREFIX: u8 = 56;
 
 /// What attempts are counted by.

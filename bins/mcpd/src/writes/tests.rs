@@ -322,7 +322,7 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
         let old = NAMES.into_iter().find(|known| *known == old.name().as_str()).unwrap();
         prop_assert!(may(before, actor, &(Kind::Secret, Verb::Use, old)), "{} renames {old}", actor.subject);
     }
-    // Whoever may use a secret may send it; nothing else makes it be sent elsewhere.
+    // An account that may use a secret may send it; nothing else makes it be sent elsewhere.
     for (secret, url) in sent(after).difference(&sent(before)) {
         let name = after.by_id(secret).unwrap().name().clone();
         let name = NAMES.into_iter().find(|known| *known == name.as_str()).unwrap();

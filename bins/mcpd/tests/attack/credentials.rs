@@ -1,4 +1,4 @@
-//! Credentials for somebody else: who may make them, and what they are good for later.
+//! Credentials for other accounts: which rights it takes to make them, and what they allow later.
 
 use mcpctl_testkit::daemons::Mcpd;
 use reqwest::{Method, StatusCode};

@@ -1,4 +1,4 @@
-//! Documents that deceive whoever reads them, or cost more than they weigh.
+//! Documents that deceive their readers, or cost more than they weigh.
 
 use std::time::{Duration, Instant};
 

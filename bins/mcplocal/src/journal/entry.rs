@@ -1,4 +1,4 @@
-//! The lines of the journal. Every text in one has a bound and no hidden character, whoever wrote it.
+//! The lines of the journal. Every text in one has a bound and no hidden character.
 
 use jiff::Timestamp;
 use mcpctl_api::visible::short;
