@@ -8,7 +8,8 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
-use mcpctl_api::{ErrorKind, Kind, Verb};
+use mcpctl_access::Permit;
+use mcpctl_api::{ErrorKind, Kind, Spec, Verb};
 use mcpctl_dialect::openai::request::{self, Fields};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
@@ -70,6 +71,10 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
             return Err(denied.clone().into());
         }
     };
+    if let Err(error) = check_choice(&fields, &permit) {
+        recorded.await?;
+        return Err(error);
+    }
     let revision = permit.revision();
     tracing::debug!(llm = %permit.resource().name(), %revision, "allowed");
 
@@ -175,7 +180,24 @@ fn in_a_circle(error: HopError) -> HttpError {
 }
 
 fn malformed(error: &request::RequestError) -> HttpError {
-    HttpError::invalid(error.param().unwrap_or_default(), error.to_string()).class(FailureClass::Rejected)
+    let http = HttpError::invalid(error.param().unwrap_or_default(), error.to_string());
+    match error.hint() {
+        Some(hint) => http.hint(hint),
+        None => http,
+    }
+    .class(FailureClass::Rejected)
+}
+
+/// Only the Llm that was authorized answers: fields by which its provider would choose another model are refused, unless
+/// the Llm names them. After the permit, so that only those who may run the Llm learn what it allows.
+fn check_choice(fields: &Fields, permit: &Permit) -> Result<(), HttpError> {
+    let Spec::Llm(llm) = &permit.resource().resource.spec else { return Ok(()) };
+    let Some(key) = fields.choosing.iter().find(|key| !llm.allow_fields.contains(key)) else { return Ok(()) };
+    let name = permit.resource().name();
+    let message = format!("`{key}` would let the provider choose the model or the place by itself");
+    Err(HttpError::invalid(key, message)
+        .hint(format!("leave it out, or have `{key}` listed in `allowFields` of the Llm `{name}`"))
+        .class(FailureClass::Rejected))
 }
 
 /// The answer to a failed request: the provider's own error where there is one that the caller may see.

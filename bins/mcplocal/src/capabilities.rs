@@ -88,6 +88,9 @@ impl Capabilities {
 /// The word for a prompt that is too long.
 pub const CONTEXT_LENGTH: &str = "context_length";
 
+/// The word for a request with a field that the provider's `allowFields` does not name.
+pub const ALLOW_FIELDS: &str = "allow_fields";
+
 /// What a request needs of a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {

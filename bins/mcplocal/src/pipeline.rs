@@ -29,7 +29,7 @@ use tokio::sync::watch;
 
 use crate::{
     app::{App, Runtime},
-    capabilities::{CONTEXT_LENGTH, Needs},
+    capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH, Needs},
     http::error::LocalHttpError,
     identity::Caller,
     journal::{Entry, Outcome, who},
@@ -77,8 +77,18 @@ struct Incoming {
     request: Request,
     include_usage: bool,
     needs: Needs,
+    /// Keys by which a server may choose the model by itself.
+    choosing: Vec<String>,
     /// Told when an engine is being started for it.
     cold: watch::Sender<Option<Cold>>,
+}
+
+impl Incoming {
+    /// The first key by which the provider's server might choose the model by itself, and that its list does not name.
+    fn not_allowed(&self, running: &Running) -> Option<&str> {
+        let allowed = &running.provider.allow_fields;
+        self.choosing.iter().find(|key| !allowed.contains(key)).map(String::as_str)
+    }
 }
 
 /// Forward, and fail over as far as the centre allows.
@@ -113,6 +123,7 @@ pub async fn run(
         request: Request { operation, body, stream: fields.stream, choices: fields.n, headers },
         include_usage: fields.include_usage,
         needs,
+        choosing: fields.choosing,
         cold,
     };
     let streams = fields.stream && operation != Operation::Embeddings;
@@ -212,6 +223,11 @@ impl Local<Running, Reply> for LocalRun<'_> {
     type Ready = Ready;
 
     async fn prepare(&self, running: &Running) -> Result<Ready, LocalError> {
+        // mcpd decides what its Llm allows; a local provider is another one, with a list of its own.
+        if let Some(key) = self.incoming.not_allowed(running) {
+            let reason = format!("`{key}` is not in its `allowFields`");
+            return Err(LocalError { cause: LocalCause::Lacks(ALLOW_FIELDS), reason });
+        }
         prewarm::go_on_without(running);
         // Whoever stands in for this Llm now, if it is still the one that was on its way.
         let now = |runtime: &Runtime| {
@@ -326,6 +342,13 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
         )
         .hint("`mcpctl local status` lists them"));
     };
+    if let Some(key) = incoming.not_allowed(running) {
+        let message = format!("`{key}` would let the server choose the model or the place by itself");
+        let hint = format!(
+            "leave it out, or list `{key}` in `allowFields` of the provider `{provider}` in mcplocal.yaml"
+        );
+        return Err(LocalHttpError::invalid(key, message).hint(hint));
+    }
     let now = |runtime: &Runtime| runtime.registry.provider(provider).cloned();
     let ready = match prepare(incoming, running, None, now).await {
         Ok(ready) => ready,
@@ -351,5 +374,9 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
 }
 
 fn malformed(error: &RequestError) -> LocalHttpError {
-    LocalHttpError::invalid(error.param().unwrap_or_default(), error.to_string())
+    let http = LocalHttpError::invalid(error.param().unwrap_or_default(), error.to_string());
+    match error.hint() {
+        Some(hint) => http.hint(hint),
+        None => http,
+    }
 }

@@ -1,7 +1,7 @@
 //! The members of a JSON object with the place of each value in the text, duplicates kept, so that one
 //! value can be read or replaced while every other byte stays. Not a parser: serde_json reads the text.
 
-use std::{fmt, ops::Range};
+use std::{borrow::Cow, fmt, ops::Range};
 
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
@@ -9,7 +9,9 @@ use serde_json::value::RawValue;
 /// One member: its name with escapes resolved, its value as written.
 #[derive(Debug)]
 pub(crate) struct Member<'a> {
-    pub(crate) name: String,
+    pub(crate) name: Cow<'a, str>,
+    /// Whether the name is written with escapes, which a reader that compares bytes does not resolve.
+    pub(crate) escaped: bool,
     pub(crate) value: &'a str,
     /// Where the value stands in the text that was read.
     pub(crate) span: Range<usize>,
@@ -20,16 +22,44 @@ pub(crate) fn read(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> {
     let Members(members) = serde_json::from_str(text)?;
     Ok(members
         .into_iter()
-        .map(|(name, raw)| {
+        .map(|(Key(name), raw)| {
             let value = raw.get();
             // A borrowed raw value is a slice of `text`, so the distance of the two is its offset.
             let start = value.as_ptr().addr().saturating_sub(text.as_ptr().addr());
-            Member { name, value, span: start..start.saturating_add(value.len()) }
+            let escaped = matches!(name, Cow::Owned(_));
+            Member { name, escaped, value, span: start..start.saturating_add(value.len()) }
         })
         .collect())
 }
 
-struct Members<'a>(Vec<(String, &'a RawValue)>);
+struct Members<'a>(Vec<(Key<'a>, &'a RawValue)>);
+
+/// A name, borrowed where the text has it as it is.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Reader;
+
+        impl<'de> Visitor<'de> for Reader {
+            type Value = Key<'de>;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, name: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(name)))
+            }
+
+            fn visit_str<E>(self, name: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(name.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(Reader)
+    }
+}
 
 impl<'de> Deserialize<'de> for Members<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

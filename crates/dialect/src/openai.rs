@@ -3,6 +3,7 @@
 
 pub mod chunk;
 pub mod error;
+pub mod keys;
 pub mod request;
 
 mod presence;

@@ -107,6 +107,7 @@ impl Llm {
             url: self.url,
             model: self.model,
             api_key,
+            allow_fields: Vec::new(),
             description: None,
             timeouts: Default::default(),
             retries: Default::default(),

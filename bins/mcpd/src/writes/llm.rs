@@ -7,6 +7,7 @@ use mcpctl_api::{
     Id, Kind, Name, Spec, Verb,
     spec::{LlmSpec, SecretKeyRef},
 };
+use mcpctl_dialect::openai::keys;
 
 use super::{Planner, Refusal, invalid, invalid_hint};
 
@@ -115,6 +116,20 @@ impl Planner<'_> {
         }
         Ok(())
     }
+}
+
+/// A field that is never refused need not be allowed: it is a typing error.
+pub(super) fn check_allowed_fields(llm: &LlmSpec) -> Result<(), Refusal> {
+    let Some((at, field)) =
+        llm.allow_fields.iter().enumerate().find(|(_, field)| !keys::chooses_upstream(field))
+    else {
+        return Ok(());
+    };
+    Err(invalid_hint(
+        &format!("allowFields[{at}]"),
+        format!("`{field}` is not a field that is refused, so that it need not be allowed"),
+        "name fields such as `models`, `fallbacks`, `route` or `provider`",
+    ))
 }
 
 /// Host and port of the provider.

@@ -4,7 +4,7 @@
 use mcpctl_access::{Escalation, Principal, Snapshot, Stored, builtin};
 use mcpctl_api::{Kind, Spec, Verb, spec::Subject};
 
-use super::{Planner, Refusal, invalid_hint};
+use super::{Planner, Refusal, invalid_hint, llm::check_allowed_fields};
 
 /// The refusal with its details for writers who may view rights, without them for all others.
 pub fn shown(snapshot: &Snapshot, actor: &Principal, escalation: Escalation) -> Escalation {
@@ -27,7 +27,10 @@ pub fn shown(snapshot: &Snapshot, actor: &Principal, escalation: Escalation) -> 
 impl Planner<'_> {
     pub(super) fn check_references(&mut self, stored: &Stored) -> Result<(), Refusal> {
         match &stored.resource.spec {
-            Spec::Llm(llm) => self.check_key_exists(llm),
+            Spec::Llm(llm) => {
+                check_allowed_fields(llm)?;
+                self.check_key_exists(llm)
+            }
             Spec::RoleBinding(binding) => {
                 let role = binding.role.as_str();
                 // A role without rights is no secret, but whether a name is taken may be one.

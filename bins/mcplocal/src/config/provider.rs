@@ -24,6 +24,8 @@ pub struct Provider {
     pub kind: ProviderKind,
     /// Central Llms that it can stand in for.
     pub failover_for: Vec<Name>,
+    /// Fields of requests that choose a model by themselves, and may go to it all the same.
+    pub allow_fields: Vec<String>,
     /// What its model can do, where the file says it.
     pub declared: Capabilities,
     /// Where it stands in the file.

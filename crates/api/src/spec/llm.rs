@@ -22,6 +22,11 @@ pub struct LlmSpec {
     /// The provider's key, kept in a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretKeyRef>,
+    /// Fields of requests by which the provider may choose the model, or where a request goes, by itself (`models`,
+    /// `fallbacks`, `route`, `provider`, …); all of them are refused unless they are named here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(example = json!(["models"]))]
+    pub allow_fields: Vec<String>,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -122,6 +127,9 @@ impl Retries {
 }
 
 impl LlmSpec {
+    /// The most fields that `allowFields` names.
+    const MAX_ALLOW_FIELDS: usize = 64;
+
     pub(super) fn validate(&self) -> Result<(), FieldError> {
         let url = &self.url;
         if !matches!(url.scheme(), "http" | "https") {
@@ -140,6 +148,10 @@ impl LlmSpec {
         }
         if self.model.trim().is_empty() {
             return Err(FieldError::new("model", "the provider's model name is empty"));
+        }
+        if self.allow_fields.len() > Self::MAX_ALLOW_FIELDS {
+            let message = format!("at most {} fields may be named", Self::MAX_ALLOW_FIELDS);
+            return Err(FieldError::new("allowFields", message));
         }
         // INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
         let t = &self.timeouts;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::presence::Presence;
+use super::{keys, presence::Presence};
 use crate::members::{self, Member};
 
 /// The fields of a chat completion, completion or embeddings request that decisions are made by.
@@ -32,6 +32,9 @@ pub struct Fields {
     /// Bytes of the text that the model has to read at the least, as they stand in the body: of messages, or of the one
     /// prompt. What is no text, such as sound, counts for nothing.
     pub text_bytes: usize,
+    /// Keys by which an upstream may choose the model, or where the request goes, by itself
+    /// ([`keys::chooses_upstream`]), as the body spells them.
+    pub choosing: Vec<String>,
 }
 
 /// Why a body cannot be read as a request.
@@ -61,17 +64,40 @@ pub enum RequestError {
     /// authorized must be the one that the upstream reads.
     #[error("`{0}` is given twice")]
     Duplicate(&'static str),
+    /// A key is written with escapes (`mod\u0065l`): readers that compare bytes do not see it.
+    #[error("`{0}` is written with escapes, which not every server resolves in a key")]
+    Escaped(&'static str),
+    /// A key is another spelling of a field that decisions are made by: some readers take it for that field.
+    #[error("`{written}` is another spelling of `{name}`, which some servers take for it")]
+    Spelling {
+        /// The key as the body has it, shortened and printable.
+        written: String,
+        /// The field's name.
+        name: &'static str,
+    },
 }
 
 impl RequestError {
     /// The field at fault, for `error.param`.
-    pub fn param(&self) -> Option<&'static str> {
+    pub fn param(&self) -> Option<&str> {
         match self {
             Self::NotJson(_) | Self::NotAnObject => None,
+            Self::Spelling { written, .. } => Some(written),
             Self::Missing(param)
             | Self::Empty(param)
             | Self::Duplicate(param)
+            | Self::Escaped(param)
             | Self::Wrong { param, .. } => Some(param),
+        }
+    }
+
+    /// What to write instead, where the message does not show it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Escaped(name) | Self::Spelling { name, .. } => {
+                Some(format!("write `{name}` as it stands here, letter by letter"))
+            }
+            _ => None,
         }
     }
 }
@@ -80,8 +106,8 @@ impl Fields {
     /// Reads the fields of `body`.
     ///
     /// # Errors
-    /// [`RequestError`] for a body that is no JSON object, and for a field read here that is of a wrong type
-    /// or given twice.
+    /// [`RequestError`] for a body that is no JSON object, and for a field read here that is of a wrong type,
+    /// given twice, or spelled in another way.
     pub fn read(body: &[u8]) -> Result<Self, RequestError> {
         let object = Object::read(body)?;
         let max_tokens = match object.number("max_completion_tokens")? {
@@ -114,6 +140,7 @@ impl Fields {
             has_images: parts.iter().any(Part::is_image),
             has_prefill: messages.is_some_and(|messages| ends_with_assistant(messages.value)),
             text_bytes: parts.iter().map(Part::text_bytes).sum::<usize>() + object.prompt_bytes()?,
+            choosing: keys::choosing(&object.members),
         })
     }
 
@@ -156,7 +183,14 @@ struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
+    /// A request's body, with the keys that decisions are made by spelled in one way.
     fn read(body: &'a [u8]) -> Result<Self, RequestError> {
+        let object = Self::parse(body)?;
+        keys::check(&object.members, &keys::DECIDED)?;
+        Ok(object)
+    }
+
+    fn parse(body: &'a [u8]) -> Result<Self, RequestError> {
         let text = std::str::from_utf8(body).map_err(|error| RequestError::NotJson(error.to_string()))?;
         if !text.trim_ascii_start().starts_with('{') {
             // Text that is no JSON at all is better told so than told that it is no object.
@@ -224,10 +258,11 @@ impl<'a> Object<'a> {
 
     fn stream_options(&self) -> Result<Option<Object<'a>>, RequestError> {
         let Some(member) = self.get("stream_options")? else { return Ok(None) };
-        match Object::read(member.value.as_bytes()) {
-            Ok(options) => Ok(Some(options)),
-            Err(_) => Err(RequestError::Wrong { param: "stream_options", expected: "an object" }),
-        }
+        let Ok(options) = Object::parse(member.value.as_bytes()) else {
+            return Err(RequestError::Wrong { param: "stream_options", expected: "an object" });
+        };
+        keys::check(&options.members, &keys::DECIDED_OF_STREAM)?;
+        Ok(Some(options))
     }
 
     /// The text with the member's value replaced, or the member added in front where there is none.
@@ -343,6 +378,7 @@ mod tests {
                 has_images: false,
                 has_prefill: false,
                 text_bytes: 0,
+                choosing: Vec::new(),
             }
         );
     }
@@ -373,7 +409,7 @@ mod tests {
 
     #[test]
     fn every_field_is_read() {
-        let body = r#"{ "mod\u0065l" : "m\"x", "stream":true, "stream_options":{"include_usage":true}, "n":2,
+        let body = r#"{ "model" : "m\"x", "stream":true, "stream_options":{"include_usage":true}, "n":2,
             "max_tokens":9, "max_completion_tokens":7, "tools":[{"type":"function"}],
             "messages":[{"role":"user","content":"hi"},{"role":"user","content":[{"type":"text","text":"x"},
             {"type":"image_url","image_url":{"url":"data:"}}]}] }"#;
@@ -389,6 +425,7 @@ mod tests {
                 has_images: true,
                 has_prefill: false,
                 text_bytes: 4 + 3,
+                choosing: Vec::new(),
             }
         );
     }
@@ -434,7 +471,6 @@ mod tests {
             (r#"{"model":""}"#, Some("model"), "`model` is empty"),
             (r#"{"model":7}"#, Some("model"), "`model` must be a string"),
             (r#"{"model":"a","model":"b"}"#, Some("model"), "`model` is given twice"),
-            (r#"{"model":"a","mod\u0065l":"b"}"#, Some("model"), "`model` is given twice"),
             (r#"{"stream":true,"stream":false}"#, Some("stream"), "`stream` is given twice"),
             (r#"{"stream":"yes"}"#, Some("stream"), "`stream` must be true or false"),
             (r#"{"stream_options":[]}"#, Some("stream_options"), "`stream_options` must be an object"),
@@ -458,6 +494,56 @@ mod tests {
     }
 
     #[test]
+    fn another_spelling_of_a_key_is_refused_beside_it_and_instead_of_it() {
+        for (written, name) in [
+            ("Model", "model"),
+            ("MODEL", "model"),
+            ("mod\\u0065l", "model"),
+            ("model ", "model"),
+            ("model\\u0000x", "model"),
+            ("\\ufeffmodel", "model"),
+            ("\u{17f}tream", "stream"),
+            ("\\u017ftream", "stream"),
+            ("maxTokens", "max_tokens"),
+            ("max_to\u{212a}ens", "max_tokens"),
+            ("streamOptions", "stream_options"),
+            ("funct\u{131}ons", "functions"),
+            ("N", "n"),
+            ("Messages", "messages"),
+            ("Tool_Choice", "tool_choice"),
+        ] {
+            for body in [
+                format!(r#"{{"model":"a","{written}":"b"}}"#),
+                format!(r#"{{"{written}":"b","model":"a"}}"#),
+                format!(r#"{{"{written}":null}}"#),
+            ] {
+                for error in [
+                    Fields::read(body.as_bytes()).unwrap_err(),
+                    with_model(body.as_bytes(), "m").unwrap_err(),
+                    with_include_usage(body.as_bytes()).unwrap_err(),
+                ] {
+                    let found = match &error {
+                        RequestError::Spelling { name, .. } | RequestError::Escaped(name) => *name,
+                        other => panic!("{body}: {other}"),
+                    };
+                    assert_eq!(found, name, "{body}");
+                    assert!(error.hint().unwrap().contains(name), "{body}");
+                }
+            }
+        }
+        let nested = br#"{"model":"a","stream_options":{"Include_Usage":true}}"#;
+        assert_eq!(Fields::read(nested).unwrap_err().param(), Some("Include_Usage"));
+        let elsewhere = br#"{"model":"a","metadata":{"Model":"b"},"messages":[{"role":"user","Model":"c"}]}"#;
+        assert_eq!(Fields::read(elsewhere).unwrap().model.as_deref(), Some("a"));
+    }
+
+    #[test]
+    fn keys_by_which_an_upstream_chooses_are_named_where_they_ask_for_something() {
+        let fields = read(r#"{"model":"a","models":["b"],"Route":"fallback","fallbacks":null,"user":"u"}"#);
+        assert_eq!(fields.choosing, ["models", "Route"]);
+    }
+
+    #[test]
     fn the_model_is_replaced_and_nothing_else() {
         let with = |body: &str| {
             with_model(body.as_bytes(), "a\"b").map(|body| String::from_utf8(body.to_vec()).unwrap())
@@ -466,7 +552,7 @@ mod tests {
             with(r#"{ "x" : 1.0 ,"model":  "old" , "y":"model"}"#).unwrap(),
             r#"{ "x" : 1.0 ,"model":  "a\"b" , "y":"model"}"#
         );
-        assert_eq!(with(r#"{"mod\u0065l":null}"#).unwrap(), r#"{"mod\u0065l":"a\"b"}"#);
+        assert_eq!(with(r#"{"model":null}"#).unwrap(), r#"{"model":"a\"b"}"#);
         assert_eq!(with(" { }").unwrap(), r#" {"model":"a\"b" }"#);
         assert_eq!(with(r#"{"x":{"model":"deep"}}"#).unwrap(), r#"{"model":"a\"b","x":{"model":"deep"}}"#);
         assert_eq!(with(r#"{"model":"a","model":"b"}"#), Err(RequestError::Duplicate("model")));

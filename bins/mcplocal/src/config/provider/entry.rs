@@ -8,6 +8,7 @@ use std::{
 };
 
 use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
+use mcpctl_dialect::openai::keys;
 use serde::{
     Deserialize, Deserializer,
     de::{SeqAccess, Visitor},
@@ -53,6 +54,7 @@ pub struct Entry {
     kind: Spanned<Type>,
     model: Option<Spanned<String>>,
     failover_for: Option<Spanned<OneOrMany>>,
+    allow_fields: Option<Spanned<Vec<String>>>,
     capabilities: Option<Vec<Capability>>,
     url: Option<Spanned<Url>>,
     command: Option<Spanned<PathBuf>>,
@@ -184,6 +186,7 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
     }
     entry.check_keys()?;
     check_limits(&entry)?;
+    let allow_fields = allow_fields(entry.allow_fields.as_ref())?;
     let context = entry.max_model_len.as_ref().or(entry.context_length.as_ref());
     let declared =
         Capabilities::declared(entry.capabilities.as_deref(), context.map(|context| context.value));
@@ -202,7 +205,19 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
             ProviderKind::Managed(Box::new(managed(ManagedKind::LlamaServer, entry, groups)?))
         }
     };
-    Ok(Provider { name, kind, failover_for, declared, line })
+    Ok(Provider { name, kind, failover_for, allow_fields, declared, line })
+}
+
+/// A field that is never refused need not be allowed: it is a typing error.
+fn allow_fields(listed: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, YamlError> {
+    let Some(listed) = listed else { return Ok(Vec::new()) };
+    match listed.value.iter().find(|field| !keys::chooses_upstream(field)) {
+        None => Ok(listed.value.clone()),
+        Some(field) => Err(wrong(
+            listed,
+            format!("`{field}` is not a field that is refused, so that it need not be in `allowFields`"),
+        )),
+    }
 }
 
 fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, YamlError> {

@@ -1,0 +1,120 @@
+//! A provider reads no other model, nor anything else that was decided by, than mcpd did.
+
+use mcpctl_testkit::{
+    daemons::Mcpd,
+    model_server::{ModelServer, Reply},
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+const ROUTES: [&str; 4] =
+    ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/v1/llms/cheap/infer"];
+
+/// Two Llms, and alice, who may run `cheap` alone.
+struct World {
+    mcpd: Mcpd,
+    provider: ModelServer,
+    alice: String,
+}
+
+impl World {
+    async fn new() -> Self {
+        let mcpd = Mcpd::start().await;
+        let provider = ModelServer::with_default(Reply::text("hello")).await;
+        mcpd.llm("cheap", &provider.base_url()).await;
+        mcpd.llm("dear", &provider.base_url()).await;
+        let rules = json!([{"kinds": ["llms"], "verbs": ["view", "run"], "names": ["cheap"]}]);
+        let alice = mcpd.person("alice", rules).await;
+        Self { mcpd, provider, alice }
+    }
+
+    async fn send(&self, route: &str, body: String) -> (StatusCode, Value) {
+        let request = self.mcpd.request(Method::POST, route, &self.alice);
+        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+        (answer.status(), answer.json().await.unwrap_or_default())
+    }
+}
+
+#[tokio::test]
+async fn another_spelling_of_a_key_is_refused_on_every_route() {
+    let world = World::new().await;
+    for route in ROUTES {
+        for (written, name) in [
+            ("Model", "model"),
+            ("MODEL", "model"),
+            ("mod\\u0065l", "model"),
+            ("model\\u0000", "model"),
+            ("\u{17f}tream", "stream"),
+            ("streamOptions", "stream_options"),
+            ("N", "n"),
+            ("max_to\u{212a}ens", "max_tokens"),
+            ("me\u{17f}sages", "messages"),
+        ] {
+            for body in [
+                format!(r#"{{"model":"cheap","messages":[],"input":"x","{written}":"dear"}}"#),
+                format!(r#"{{"{written}":"dear","model":"cheap","messages":[],"input":"x"}}"#),
+                format!(r#"{{"{written}":"dear"}}"#),
+            ] {
+                let (status, answer) = world.send(route, body.clone()).await;
+                assert_eq!(status, StatusCode::BAD_REQUEST, "{route} {body}: {answer}");
+                assert!(answer["error"]["param"].is_string(), "{body}: {answer}");
+                let message = answer["error"]["message"].as_str().unwrap();
+                assert!(message.contains(&format!("`{name}`")), "{body}: {answer}");
+            }
+        }
+        let twice = r#"{"model":"cheap","model":"dear","messages":[],"input":"x"}"#.to_owned();
+        assert_eq!(world.send(route, twice).await.0, StatusCode::BAD_REQUEST, "{route}");
+        let nested = r#"{"model":"cheap","messages":[],"input":"x","stream":true,"stream_options":{"Include_usage":true}}"#;
+        assert_eq!(world.send(route, nested.to_owned()).await.0, StatusCode::BAD_REQUEST, "{route}");
+    }
+    assert!(world.provider.inferences().is_empty());
+}
+
+#[tokio::test]
+async fn fields_that_choose_a_model_are_refused_unless_the_llm_allows_them() {
+    let world = World::new().await;
+    let asked =
+        |field: &str| format!(r#"{{"model":"cheap","messages":[],"input":"x","{field}":["dear-model"]}}"#);
+    for route in ROUTES {
+        for field in ["models", "Models", "fallbacks", "route", "provider", "api_base", "extra_body"] {
+            let (status, answer) = world.send(route, asked(field)).await;
+            assert_eq!(
+                (status, &answer["error"]["param"]),
+                (StatusCode::BAD_REQUEST, &json!(field)),
+                "{route}"
+            );
+            assert!(answer["error"]["hint"].as_str().unwrap().contains("allowFields"), "{answer}");
+        }
+    }
+    assert!(world.provider.inferences().is_empty());
+
+    let patch = json!({"allowFields": ["models"]});
+    let request = world.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &world.mcpd.admin());
+    let answer = request.json(&patch).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    assert_eq!(answer.json::<Value>().await.unwrap()["allowFields"], json!(["models"]));
+    assert_eq!(world.send(ROUTES[0], asked("models")).await.0, StatusCode::OK);
+    assert_eq!(world.provider.inferences()[0].json()["models"], json!(["dear-model"]));
+    for other in ["Models", "fallbacks"] {
+        assert_eq!(world.send(ROUTES[0], asked(other)).await.0, StatusCode::BAD_REQUEST, "{other}");
+    }
+    // Whether an Llm allows a field is for those who may run it.
+    let dear = r#"{"model":"dear","models":["x"],"messages":[]}"#.to_owned();
+    assert_eq!(world.send(ROUTES[0], dear).await.0, StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn an_allowed_field_that_is_never_refused_is_a_typing_error() {
+    let world = World::new().await;
+    for field in ["temperature", "model", "", "modles"] {
+        let request = world.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &world.mcpd.admin());
+        let answer = request.json(&json!({"allowFields": ["models", field]})).send().await.unwrap();
+        let status = answer.status();
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(
+            (status, &body["error"]["param"]),
+            (StatusCode::BAD_REQUEST, &json!("allowFields[1]")),
+            "{body}"
+        );
+    }
+}
