@@ -5,7 +5,9 @@ use mcpctl_access::{Change, Confidential};
 use mcpctl_api::{Kind, Name, Revision};
 
 use crate::{
-    database::{Database, Store, StoreError, write},
+    connection::{Connection, Transaction},
+    database::{Database, Store, write},
+    error::StoreError,
     resources::signed,
     rows::{AuditRow, insert_audit},
 };
@@ -52,6 +54,7 @@ macro_rules! commit_in {
         if moved {
             let current: i64 =
                 sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
+            $transaction.rollback().await?;
             return Err(CommitError::Moved { current: Revision(current.unsigned_abs()) });
         }
         for row in &$commit.prepared {
@@ -82,6 +85,7 @@ macro_rules! commit_in {
             if let Err(sqlx::Error::Database(error)) = &stored
                 && error.is_unique_violation()
             {
+                $transaction.rollback().await?;
                 return Err(CommitError::NameTaken { kind: row.kind, name: row.name.clone() });
             }
             stored?;
@@ -140,7 +144,7 @@ impl<'a> Checked<'a> {
 
 /// The lock that every commit of a shared database takes, held while its writer still plans. It ends with the commit,
 /// when it is dropped, or when the database gives up on it (`idle_in_transaction_session_timeout`, 10 s).
-pub struct WriteLock(Option<sqlx::Transaction<'static, sqlx::Postgres>>);
+pub struct WriteLock(Option<Transaction<sqlx::Postgres>>);
 
 impl Store {
     /// Applies all changes, or none, if the store still is at `base`. The i-th change carries revision `base + 1 + i`.
@@ -167,7 +171,8 @@ impl Store {
     /// When the database does not answer or the lock cannot be had in time.
     pub async fn lock_writes(&self) -> Result<WriteLock, StoreError> {
         let Database::Postgres(pool) = &self.database else { return Ok(WriteLock(None)) };
-        let mut transaction = pool.begin().await?;
+        let mut transaction =
+            Transaction::<sqlx::Postgres>::begin(Connection::acquire(pool).await?, "BEGIN").await?;
         sqlx::query("SELECT current FROM revision FOR UPDATE").execute(&mut *transaction).await?;
         Ok(WriteLock(Some(transaction)))
     }

@@ -3,7 +3,10 @@
 
 use sqlx::Row as _;
 
-use crate::database::{Store, StoreError, read, write};
+use crate::{
+    database::{Store, read, write},
+    error::StoreError,
+};
 
 /// A digest of what is counted.
 pub type CounterKey = [u8; 16];
@@ -29,13 +32,13 @@ impl Store {
     pub async fn counters(&self, keys: &[CounterKey]) -> Result<Vec<(CounterKey, i64)>, StoreError> {
         let Some(any) = keys.first() else { return Ok(Vec::new()) };
         let key = |at: usize| keys.get(at).unwrap_or(any).to_vec();
-        read!(&self.database, pool => {
+        read!(&self.database, connection => {
             let rows = sqlx::query("SELECT key, refilled_at FROM login_counters WHERE key IN ($1, $2, $3, $4)")
                 .bind(key(0))
                 .bind(key(1))
                 .bind(key(2))
                 .bind(key(3))
-                .fetch_all(pool)
+                .fetch_all(&mut *connection)
                 .await?;
             let mut found = Vec::with_capacity(rows.len());
             for row in &rows {

@@ -1,8 +1,9 @@
 //! The two databases behind one face: opening, migrating, and the pools.
 
 use std::{
-    fs::OpenOptions,
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{File, Metadata, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     str::FromStr as _,
     sync::Arc,
@@ -12,11 +13,13 @@ use std::{
 use mcpctl_api::Kind;
 use mcpctl_secret::envelope::{self, Keyring};
 use sqlx::{
-    PgPool, SqlitePool,
+    PgPool, Sqlite, SqlitePool,
     migrate::MigrateError,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+use crate::{connection::Connection, error::StoreError};
 
 /// Where resources are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,16 +43,48 @@ pub(crate) enum Database {
         /// One connection, because SQLite has one writer; waiting for it is fairer here than in the file's lock.
         write: SqlitePool,
         read: SqlitePool,
+        file: Arc<DatabaseFile>,
     },
     Postgres(PgPool),
 }
 
-/// Runs the same query on whichever database there is, on a connection for reading.
+/// Runs the same query on a connection for reading of whichever database there is.
 macro_rules! read {
-    ($database:expr, $pool:ident => $query:expr) => {
+    ($database:expr, $connection:ident => $query:expr) => {
         match $database {
-            $crate::database::Database::Sqlite { read: $pool, .. } => $query,
-            $crate::database::Database::Postgres($pool) => $query,
+            $crate::database::Database::Sqlite { read, file, .. } => {
+                let mut $connection = file.acquire(read).await?;
+                let value = $query;
+                $connection.release();
+                value
+            }
+            $crate::database::Database::Postgres(pool) => {
+                let mut $connection = $crate::connection::Connection::acquire(pool).await?;
+                let value = $query;
+                $connection.release();
+                value
+            }
+        }
+    };
+}
+
+/// Runs the same queries in a transaction that sees one state of the store.
+macro_rules! snapshot {
+    ($database:expr, $transaction:ident => $body:expr) => {
+        match $database {
+            $crate::database::Database::Sqlite { read, file, .. } => {
+                let connection = file.acquire(read).await?;
+                let mut $transaction =
+                    $crate::connection::Transaction::<sqlx::Sqlite>::begin(connection, "BEGIN").await?;
+                $body
+            }
+            $crate::database::Database::Postgres(pool) => {
+                let connection = $crate::connection::Connection::acquire(pool).await?;
+                let statement = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                let mut $transaction =
+                    $crate::connection::Transaction::<sqlx::Postgres>::begin(connection, statement).await?;
+                $body
+            }
         }
     };
 }
@@ -58,19 +93,24 @@ macro_rules! read {
 macro_rules! write {
     ($database:expr, $transaction:ident => $body:expr) => {
         match $database {
-            $crate::database::Database::Sqlite { write, .. } => {
-                let mut $transaction = write.begin_with("BEGIN IMMEDIATE").await?;
+            $crate::database::Database::Sqlite { write, file, .. } => {
+                let connection = file.acquire(write).await?;
+                let mut $transaction =
+                    $crate::connection::Transaction::<sqlx::Sqlite>::begin(connection, "BEGIN IMMEDIATE")
+                        .await?;
                 $body
             }
             $crate::database::Database::Postgres(pool) => {
-                let mut $transaction = pool.begin().await?;
+                let connection = $crate::connection::Connection::acquire(pool).await?;
+                let mut $transaction =
+                    $crate::connection::Transaction::<sqlx::Postgres>::begin(connection, "BEGIN").await?;
                 $body
             }
         }
     };
 }
 
-pub(crate) use {read, write};
+pub(crate) use {read, snapshot, write};
 
 /// Why a store cannot be opened. One line; [`OpenError::hint`] has the next step.
 #[derive(Debug, thiserror::Error)]
@@ -112,33 +152,6 @@ impl OpenError {
             }
         })
     }
-}
-
-/// The store did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The database did not answer or refused.
-    #[error("the database failed")]
-    Database(#[from] sqlx::Error),
-    /// A row does not hold what it should.
-    #[error("{kind} `{id}` in the database cannot be read: {reason}")]
-    Unreadable {
-        /// Its kind.
-        kind: String,
-        /// Its id.
-        id: String,
-        /// What is wrong.
-        reason: String,
-    },
-    /// A fresh snapshot could not be had.
-    #[error("no fresh snapshot: {0}")]
-    NotFresh(String),
-    /// Rows could not be put on record.
-    #[error("not on record: {0}")]
-    NotRecorded(String),
-    /// A secret could not be sealed or opened.
-    #[error("a secret cannot be processed: {0}")]
-    Vault(String),
 }
 
 /// How long a statement waits for a connection or a lock.
@@ -189,8 +202,9 @@ impl Store {
                 .await?;
             transaction.commit().await?;
         });
-        let stored: Vec<u8> = read!(&self.database, pool => {
-            sqlx::query_scalar("SELECT value FROM settings WHERE key = $1").bind(CANARY).fetch_one(pool).await?
+        let stored: Vec<u8> = read!(&self.database, connection => {
+            let stored = sqlx::query_scalar("SELECT value FROM settings WHERE key = $1").bind(CANARY);
+            stored.fetch_one(&mut *connection).await?
         });
         Ok(envelope::open(&self.keys, CANARY.as_bytes(), &stored).is_ok())
     }
@@ -206,7 +220,7 @@ impl Store {
     /// Closes the connections; whatever is asked afterwards fails.
     pub async fn close(&self) {
         match &self.database {
-            Database::Sqlite { write, read } => {
+            Database::Sqlite { write, read, .. } => {
                 read.close().await;
                 write.close().await;
             }
@@ -215,9 +229,38 @@ impl Store {
     }
 }
 
+/// The file of an SQLite database, as it was when it was opened. SQLite goes on reading and writing a file that was deleted
+/// or replaced, and everything that it acknowledges is gone with the next start.
+pub(crate) struct DatabaseFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    fn of(path: &Path, file: &File) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(&file.metadata()?) })
+    }
+
+    /// A connection to this very file.
+    pub(crate) async fn acquire(&self, pool: &SqlitePool) -> Result<Connection<Sqlite>, StoreError> {
+        let connection = Connection::acquire(pool).await;
+        // Looked at after the connection was made; where it fails, the connection is closed.
+        match std::fs::metadata(&self.path) {
+            Ok(there) if identity(&there) == self.identity => Ok(connection?),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(sqlx::Error::Io(error).into()),
+            _ => Err(StoreError::FileMoved),
+        }
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
 async fn open_sqlite(path: &Path) -> Result<Database, String> {
     // Made here and not by SQLite, so that it is never readable by others, not even for a moment.
-    OpenOptions::new().create(true).append(true).mode(0o600).open(path).map_err(|error| error.to_string())?;
+    let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    let file = made.and_then(|made| DatabaseFile::of(path, &made)).map_err(|error| error.to_string())?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
@@ -228,7 +271,7 @@ async fn open_sqlite(path: &Path) -> Result<Database, String> {
         |connections: u32| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
     let write = pool(1).connect_with(options.clone()).await.map_err(|error| error.to_string())?;
     let read = pool(4).connect_with(options.read_only(true)).await.map_err(|error| error.to_string())?;
-    Ok(Database::Sqlite { write, read })
+    Ok(Database::Sqlite { write, read, file: Arc::new(file) })
 }
 
 async fn open_postgres(url: &str) -> Result<Database, String> {

@@ -5,8 +5,10 @@
 //! whom, is decided before anything gets here.
 
 mod commit;
+mod connection;
 mod counters;
 mod database;
+mod error;
 mod recorder;
 mod replica;
 mod resources;
@@ -16,7 +18,8 @@ mod vault;
 
 pub use commit::{CommitError, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
-pub use database::{Location, OpenError, Store, StoreError};
+pub use database::{Location, OpenError, Store};
+pub use error::{StoreError, Trouble};
 pub use recorder::Recorder;
 pub use replica::Replica;
 pub use resources::Feed;

@@ -1,10 +1,13 @@
 //! Durable rows by group commit: whoever records at the same moment shares a transaction, and is answered when it is
 //! stored.
 
+use std::sync::Arc;
+
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    database::{Store, StoreError, write},
+    database::{Store, write},
+    error::StoreError,
     rows::{AuditRow, UsageRow, insert_audit, insert_usage},
 };
 
@@ -20,7 +23,7 @@ pub struct Recorder {
 }
 
 enum Message {
-    Rows { audit: Vec<AuditRow>, usage: Vec<UsageRow>, done: oneshot::Sender<Result<(), String>> },
+    Rows { audit: Vec<AuditRow>, usage: Vec<UsageRow>, done: oneshot::Sender<Result<(), Arc<StoreError>>> },
     Close(oneshot::Sender<()>),
 }
 
@@ -49,7 +52,7 @@ impl Recorder {
     }
 
     async fn record(&self, audit: Vec<AuditRow>, usage: Vec<UsageRow>) -> Result<(), StoreError> {
-        let closed = || StoreError::NotRecorded("the recorder has ended".to_owned());
+        let closed = || StoreError::Ended("recorder");
         let (done, stored) = oneshot::channel();
         self.queue.send(Message::Rows { audit, usage, done }).await.map_err(|_| closed())?;
         stored.await.map_err(|_| closed())?.map_err(StoreError::NotRecorded)
@@ -78,10 +81,7 @@ async fn write_groups(store: Store, mut messages: mpsc::Receiver<Message>) {
                 Message::Close(done) => closing = Some(done),
             }
         }
-        let stored = store.insert(&audit, &usage).await.map_err(|error| match error {
-            StoreError::Database(cause) => cause.to_string(),
-            other => other.to_string(),
-        });
+        let stored = store.insert(&audit, &usage).await.map_err(Arc::new);
         for done in waiting {
             // Whoever stopped waiting has its rows stored all the same.
             let _ = done.send(stored.clone());
@@ -94,6 +94,21 @@ async fn write_groups(store: Store, mut messages: mpsc::Receiver<Message>) {
 }
 
 impl Store {
+    /// Whether a row can be put on record now: stores this one and removes it again, in one transaction. That takes the
+    /// same lock, the same pages and the same disk as a row that stays.
+    ///
+    /// # Errors
+    /// When it cannot.
+    pub async fn check_recordable(&self, row: &AuditRow) -> Result<(), StoreError> {
+        write!(&self.database, transaction => {
+            insert_audit!(row, transaction)?;
+            let removal = sqlx::query("DELETE FROM audit WHERE id = $1").bind(row.id.to_string());
+            removal.execute(&mut *transaction).await?;
+            transaction.commit().await?;
+        });
+        Ok(())
+    }
+
     async fn insert(&self, audit: &[AuditRow], usage: &[UsageRow]) -> Result<(), StoreError> {
         if audit.is_empty() && usage.is_empty() {
             return Ok(());

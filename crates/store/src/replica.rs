@@ -16,10 +16,7 @@ use arc_swap::ArcSwap;
 use mcpctl_access::Snapshot;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::{
-    database::{Store, StoreError},
-    resources::Feed,
-};
+use crate::{database::Store, error::StoreError, resources::Feed};
 
 /// Calls that wait for the next read before others wait for a place.
 const QUEUE: usize = 1024;
@@ -35,7 +32,7 @@ pub struct Replica {
     reads: AtomicU64,
 }
 
-type Waiter = oneshot::Sender<Result<Arc<Snapshot>, String>>;
+type Waiter = oneshot::Sender<Result<Arc<Snapshot>, Arc<StoreError>>>;
 
 impl Replica {
     /// Loads everything and begins to follow.
@@ -60,7 +57,7 @@ impl Replica {
     /// # Errors
     /// When that cannot be had.
     pub async fn fresh(&self) -> Result<Arc<Snapshot>, StoreError> {
-        let ended = || StoreError::NotFresh("the replica has ended".to_owned());
+        let ended = || StoreError::Ended("replica");
         let (waiter, answer) = oneshot::channel();
         self.queue.send(waiter).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?.map_err(StoreError::NotFresh)
@@ -80,9 +77,8 @@ async fn follow(store: Store, replica: std::sync::Weak<Replica>, mut queue: mpsc
         replica.reads.fetch_add(1, Ordering::Relaxed);
         let caught_up = match tokio::time::timeout(PATIENCE, catch_up(&store, &replica.snapshot)).await {
             Ok(Ok(snapshot)) => Ok(snapshot),
-            Ok(Err(StoreError::Database(cause))) => Err(cause.to_string()),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(_) => Err(format!("the database did not answer within {} s", PATIENCE.as_secs())),
+            Ok(Err(error)) => Err(Arc::new(error)),
+            Err(_) => Err(Arc::new(StoreError::NoAnswer(PATIENCE.as_secs()))),
         };
         for waiter in waiters.drain(..) {
             // Whoever went away needs no answer.

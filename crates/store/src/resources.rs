@@ -7,7 +7,10 @@ use mcpctl_access::{Change, Confidential, Snapshot, Stored};
 use mcpctl_api::{Kind, Resource, Revision};
 use sqlx::Row as _;
 
-use crate::database::{Database, Store, StoreError, parse_kind, read, write};
+use crate::{
+    database::{Store, parse_kind, read, snapshot, write},
+    error::StoreError,
+};
 
 /// What changed since a revision.
 #[derive(Debug, Clone, PartialEq)]
@@ -62,8 +65,8 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn current_revision(&self) -> Result<Revision, StoreError> {
-        let current: i64 = read!(&self.database, pool => {
-            sqlx::query_scalar("SELECT current FROM revision").fetch_one(pool).await?
+        let current: i64 = read!(&self.database, connection => {
+            sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *connection).await?
         });
         Ok(Revision(current.unsigned_abs()))
     }
@@ -98,17 +101,7 @@ impl Store {
             };
         }
         // One transaction, so that revision and rows belong together.
-        let (current, rows) = match &self.database {
-            Database::Sqlite { read, .. } => {
-                let mut transaction = read.begin().await?;
-                load!(transaction)
-            }
-            Database::Postgres(pool) => {
-                let mut transaction =
-                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-                load!(transaction)
-            }
-        };
+        let (current, rows) = snapshot!(&self.database, transaction => load!(transaction));
         let stored = rows.into_iter().map(StoredRow::read).collect::<Result<Vec<_>, _>>()?;
         Ok(Snapshot::new(Revision(current.unsigned_abs()), stored))
     }
@@ -153,17 +146,7 @@ impl Store {
                 (current, oldest, rows)
             }};
         }
-        let (current, oldest, rows) = match &self.database {
-            Database::Sqlite { read, .. } => {
-                let mut transaction = read.begin().await?;
-                changes!(transaction)
-            }
-            Database::Postgres(pool) => {
-                let mut transaction =
-                    pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
-                changes!(transaction)
-            }
-        };
+        let (current, oldest, rows) = snapshot!(&self.database, transaction => changes!(transaction));
         let next = signed(since) + 1;
         let reaches_back = next > current || oldest.is_some_and(|oldest| oldest <= next);
         if !reaches_back {

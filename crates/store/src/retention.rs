@@ -3,7 +3,10 @@
 
 use jiff::Timestamp;
 
-use crate::database::{Store, StoreError, write};
+use crate::{
+    database::{Store, write},
+    error::StoreError,
+};
 
 /// Removes the oldest rows of a table that has the columns `id` and `at`.
 macro_rules! prune {

@@ -9,7 +9,10 @@ use serde::Serialize;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use crate::database::{Store, StoreError, parse_kind, read};
+use crate::{
+    database::{Store, parse_kind, read},
+    error::StoreError,
+};
 
 /// Which way a decision went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -198,13 +201,13 @@ impl Store {
     /// # Errors
     /// When the database does not answer or a row cannot be read.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
-        read!(&self.database, pool => {
+        read!(&self.database, connection => {
             let rows = sqlx::query(
                 "SELECT * FROM audit WHERE ($1 = '' OR principal = $1) ORDER BY at DESC, id DESC LIMIT $2",
             )
             .bind(filter.principal.clone().unwrap_or_default())
             .bind(i64::from(filter.limit))
-            .fetch_all(pool)
+            .fetch_all(&mut *connection)
             .await?;
             rows.iter()
                 .map(|row| {
@@ -241,7 +244,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer or a row cannot be read.
     pub async fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageRow>, StoreError> {
-        read!(&self.database, pool => {
+        read!(&self.database, connection => {
             let rows = sqlx::query(
                 "SELECT * FROM usage WHERE ($1 = '' OR principal = $1) AND ($2 = '' OR llm_id = $2) \
                  ORDER BY at DESC, id DESC LIMIT $3",
@@ -249,7 +252,7 @@ impl Store {
             .bind(filter.principal.clone().unwrap_or_default())
             .bind(filter.llm_id.as_ref().map(|id| id.to_string()).unwrap_or_default())
             .bind(i64::from(filter.limit))
-            .fetch_all(pool)
+            .fetch_all(&mut *connection)
             .await?;
             rows.iter()
                 .map(|row| {

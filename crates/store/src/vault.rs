@@ -4,7 +4,7 @@ use mcpctl_access::{Confidential, Stored};
 use mcpctl_api::Id;
 use mcpctl_secret::envelope;
 
-use crate::database::{Store, StoreError};
+use crate::{database::Store, error::StoreError};
 
 impl Store {
     /// Encrypts the data of the secret of this id.
