@@ -11,8 +11,8 @@ use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
 use crate::{
-    audit::Ledger, config::WatchLimits, inference::Inference, login::Logins, watchers::Watchers,
-    writers::Writers, writes::Vault,
+    audit::Ledger, config::WatchLimits, inference::Inference, login::Logins, readiness::Readiness,
+    watchers::Watchers, writers::Writers, writes::Vault,
 };
 
 /// Shared by all requests.
@@ -31,6 +31,8 @@ pub struct App {
     pub logins: Logins,
     /// Sums what is refused again and again.
     pub ledger: Ledger,
+    /// Shares the checks of readiness.
+    pub readiness: Readiness,
     /// Gives turns to writers.
     pub writers: Writers,
     /// Reads the bodies of requests.

@@ -9,6 +9,7 @@ mod inference;
 mod jobs;
 mod login;
 mod pipeline;
+mod readiness;
 mod usage;
 mod watchers;
 mod writers;
@@ -186,6 +187,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         inference: inference::Inference::new(addresses),
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
         ledger: audit::Ledger::new(config.limits.records),
+        readiness: readiness::Readiness::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         watchers: watchers::Watchers::default(),

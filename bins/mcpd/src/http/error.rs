@@ -9,7 +9,7 @@ use axum::{
 use mcpctl_access::{Denied, Escalation, Rejected};
 use mcpctl_api::{ApiError, DocumentError, ErrorKind, visible};
 use mcpctl_failover::FailureClass;
-use mcpctl_store::StoreError;
+use mcpctl_store::{StoreError, Trouble};
 
 use crate::writes::Refusal;
 
@@ -153,7 +153,13 @@ impl From<Rejected> for HttpError {
 impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the store did not answer");
-        Self::unavailable("the store does not answer, so nothing can be decided")
+        error.trouble().into()
+    }
+}
+
+impl From<Trouble> for HttpError {
+    fn from(trouble: Trouble) -> Self {
+        Self::unavailable(&format!("{}, so nothing can be decided", trouble.message())).hint(trouble.hint())
     }
 }
 

@@ -13,7 +13,7 @@ use mcpctl_api::{Kind, Verb};
 use utoipa::OpenApi;
 
 use super::{caller::Caller, error::HttpError};
-use crate::app::App;
+use crate::{app::App, readiness};
 
 /// What the OpenAPI document says of these routes and of the whole.
 #[derive(OpenApi)]
@@ -48,14 +48,14 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Can it decide: the store answers and nobody asked it to end
+/// Can it serve: the store answers and takes records, and nobody asked mcpd to end
 #[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, description = "`ok`"), (status = 503, body = mcpctl_api::ApiError)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpError> {
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("this replica is going down"));
     }
-    app.fresh().await?;
+    readiness::check(&app).await?;
     Ok("ok\n")
 }
 
