@@ -159,6 +159,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     mcpctl_telemetry::init("mcpd", config.log_format, &config.log)
         .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    mcpctl_server::handle_size_limit()?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
     for address in std::iter::once(config.listen).chain(config.inference_listen) {

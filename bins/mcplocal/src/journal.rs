@@ -13,8 +13,6 @@ use std::{
 };
 
 use jiff::Timestamp;
-use nix::sys::signal::Signal;
-use tokio::signal::unix::{SignalKind, signal};
 
 pub use entry::{Entry, MAX_REASON, Outcome, who};
 use file::JournalFile;
@@ -104,14 +102,6 @@ impl Journal {
         }
         file.append(entry)
     }
-}
-
-/// Makes a write beyond a limit on file sizes an error of that write: by default it ends the process.
-///
-/// # Errors
-/// When the signal cannot be handled.
-pub fn handle_size_limit() -> io::Result<()> {
-    signal(SignalKind::from_raw(Signal::SIGXFSZ as i32)).map(drop)
 }
 
 #[cfg(test)]

@@ -138,7 +138,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
     let identity = Identity::load(&state_dir, contexts)?;
-    journal::handle_size_limit()?;
+    mcpctl_server::handle_size_limit()?;
     let journal = Journal::open(&state_dir, config.limits.journal)
         .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);

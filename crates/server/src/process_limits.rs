@@ -1,8 +1,12 @@
-//! File descriptors: how many this process may open.
+//! Limits that the system sets this process: open files, and the size of a file.
 
 use std::io;
 
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::{
+    resource::{Resource, getrlimit, setrlimit},
+    signal::Signal,
+};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Raises the soft limit of open files to the hard one, and returns it. Shells and service managers set a soft limit of
 /// 1,024 for the sake of programs that call `select`.
@@ -15,4 +19,12 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// Makes a write beyond a limit on file sizes an error of that write: by default it ends the process.
+///
+/// # Errors
+/// When the signal cannot be handled.
+pub fn handle_size_limit() -> io::Result<()> {
+    signal(SignalKind::from_raw(Signal::SIGXFSZ as i32)).map(drop)
 }
