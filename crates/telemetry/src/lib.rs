@@ -6,6 +6,7 @@
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod output;
 pub mod traceparent;
 
 pub use log::{InitError, LogFormat, init};
