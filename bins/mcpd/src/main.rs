@@ -8,6 +8,7 @@ mod http;
 mod inference;
 mod jobs;
 mod login;
+mod master_key;
 mod pipeline;
 mod readiness;
 mod usage;
@@ -24,18 +25,16 @@ use mcpctl_owner::{
     PathError, dir,
     file::{self, Open},
 };
-use mcpctl_secret::{
-    envelope::Keyring,
-    master_key_file::{self, IfMissing},
-};
 use mcpctl_server::{Address, Connections, Listener, RequestBodies};
-use mcpctl_store::{Location, Recorder, Replica, Store};
+use mcpctl_store::{Location, OpenError, Recorder, Replica, Store};
+use mcpctl_telemetry::output;
 use tokio::sync::watch;
 
 use crate::{
     app::App,
     config::{Config, ServeArgs},
     http::guard::Guard,
+    master_key::MasterKey,
 };
 
 /// How long running requests may take to end once the daemon is asked to.
@@ -55,6 +54,9 @@ enum Command {
     Serve(ServeArgs),
     /// Write a new token for the user `admin`, when all others are lost
     BootstrapToken(ServeArgs),
+    /// Make the key that encrypts secrets at rest, ahead of the first start
+    #[command(subcommand)]
+    MasterKey(MasterKey),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -64,6 +66,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve(args) => serve(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
+        Command::MasterKey(command) => master_key::run(command).await,
         Command::Openapi => print_openapi(),
     };
     match done {
@@ -76,7 +79,6 @@ async fn main() -> ExitCode {
 }
 
 /// One line, and the next step where there is one.
-#[expect(clippy::print_stderr, reason = "the last word of a program that could not do what it was asked")]
 fn complain(error: &anyhow::Error) {
     let text = format!("{error:#}");
     match text.split_once("\nhint: ") {
@@ -84,16 +86,18 @@ fn complain(error: &anyhow::Error) {
             // A cause that anyhow put behind the hint belongs to the message.
             let (hint, cause) = hint.split_once(": ").unwrap_or((hint, ""));
             let separator = if cause.is_empty() { "" } else { ": " };
-            eprintln!("error: {message}{separator}{cause}\nhint: {hint}");
+            output::note(format_args!("error: {message}{separator}{cause}\nhint: {hint}"));
         }
-        None => eprintln!("error: {text}"),
+        None => output::note(format_args!("error: {text}")),
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the document is what was asked for")]
 fn print_openapi() -> anyhow::Result<()> {
-    println!("{}", serde_json::to_string_pretty(&http::openapi())?);
-    Ok(())
+    print(&serde_json::to_string_pretty(&http::openapi())?)
+}
+
+fn print(text: &str) -> anyhow::Result<()> {
+    output::data(text).context("standard output cannot be written")
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
@@ -120,13 +124,18 @@ fn tcp_address(listener: &Listener) -> Option<SocketAddr> {
 
 async fn open(config: &Config) -> anyhow::Result<Store> {
     private_files(config)?;
-    // Where replicas share a database, a key made on the spot would lock the others out.
-    let if_missing = if config.shared { IfMissing::Fail } else { IfMissing::Create };
-    let key = master_key_file::load_or_create(&config.master_key_file, if_missing)
-        .map_err(|error| with_hint(error.to_string(), error.hint()))?;
-    Store::open(&config.database, Arc::new(Keyring::new(key)))
+    let key_was_there = config.master_key_file.exists();
+    let store = Store::open_with_key_file(&config.database, &config.master_key_file)
         .await
-        .map_err(|error| with_hint(error.to_string(), error.hint()))
+        .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    if !key_was_there {
+        tracing::warn!(
+            path = %config.master_key_file.display(),
+            "first start: the master key is in this file; keep a copy, because stored secrets are lost without it, and \
+             give the same file to every other mcpd on this database"
+        );
+    }
+    Ok(store)
 }
 
 fn with_hint(message: String, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
@@ -235,18 +244,23 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "the path is what was asked for")]
 async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
-    // A directory that was mistyped must not become an empty installation with a token of its own.
-    if let Location::Sqlite(path) = &config.database
-        && !path.exists()
-    {
-        let message = format!("there is no database at `{}`", path.display());
-        return Err(with_hint(message, Some("name the data directory of the running mcpd with --data-dir")));
+    let opened = |error: OpenError| with_hint(error.to_string(), error.hint());
+    // What was mistyped must not become an empty installation with a token of its own.
+    if !Store::has_master_key(&config.database).await.map_err(opened)? {
+        return Err(match &config.database {
+            Location::Sqlite(path) if !path.exists() => with_hint(
+                format!("there is no database at `{}`", path.display()),
+                Some("name the data directory of the running mcpd with --data-dir"),
+            ),
+            _ => with_hint(
+                "mcpd was never started on this database".to_owned(),
+                Some("start it once with `mcpd serve`: the first start writes a token"),
+            ),
+        });
     }
     let store = open(&config).await?;
     let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
-    println!("{}", path.display());
-    Ok(())
+    print(&path.display().to_string())
 }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mcpctl_owner::{
-    PathError, Problem,
+    PathError, Problem, dir,
     file::{self, Content},
 };
 use zeroize::Zeroizing;
@@ -26,7 +26,7 @@ const MAX_BYTES: u64 = 1024;
 pub enum IfMissing {
     /// Make a new key: right only where nothing has been sealed yet.
     Create,
-    /// Fail: right wherever sealed rows exist, or the operator named the file.
+    /// Fail: right wherever sealed rows exist.
     Fail,
 }
 
@@ -34,8 +34,14 @@ pub enum IfMissing {
 #[derive(Debug, thiserror::Error)]
 pub enum MasterKeyFileError {
     /// There is no such file, and none may be made.
-    #[error("there is no master key at `{}`", path.display())]
+    #[error("there is no master key at `{}`, and the store was set up with one", path.display())]
     Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// One is there already, and a new one was asked for.
+    #[error("there is a file at `{}` already", path.display())]
+    Exists {
         /// The file.
         path: PathBuf,
     },
@@ -90,10 +96,13 @@ impl MasterKeyFileError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { path } => Some(format!(
-                "restore it from your backup to `{}`, or name the file with `--master-key-file`; without it the \
-                 stored secrets cannot be read",
+                "copy it to `{}` from the machine where mcpd first used this store, or from your backup, or name the \
+                 file with `--master-key-file`; for a new installation, name an empty database",
                 path.display()
             )),
+            Self::Exists { .. } => {
+                Some("name another file, or keep this key: what it seals is lost without it".into())
+            }
             Self::Untrusted(error) => error.hint(),
             Self::Exposed { path, .. } => Some(format!("run `chmod 600 {}`", path.display())),
             Self::Content { .. } => Some(
@@ -121,11 +130,21 @@ pub fn load_or_create(path: &Path, if_missing: IfMissing) -> Result<MasterKey, M
     match if_missing {
         IfMissing::Fail => Err(missing()),
         IfMissing::Create => {
-            create(path)?;
-            // Read back rather than trusted: another daemon may have been first, and then its key is the one.
+            match create(path) {
+                // Another daemon was first, and then its key is the one.
+                Err(MasterKeyFileError::Exists { .. }) => {}
+                made => made?,
+            }
             load(path)?.ok_or_else(missing)
         }
     }
+}
+
+/// Makes a new key at `path`, where nothing is yet.
+pub fn create_new(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
+    dir::check_parents(path).map_err(MasterKeyFileError::Untrusted)?;
+    create(path)?;
+    load(path)?.ok_or_else(|| MasterKeyFileError::Missing { path: path.to_owned() })
 }
 
 fn load(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
@@ -168,12 +187,12 @@ fn create(path: &Path) -> Result<(), MasterKeyFileError> {
     let mut unique = [0_u8; 8];
     random::OS(&mut unique).map_err(RandomError::from)?;
     let draft = directory.join(format!(".master-key-{:016x}", u64::from_ne_bytes(unique)));
-    let linked = write_draft(&draft, text.as_bytes()).and_then(|()| match fs::hard_link(&draft, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    });
+    let linked = write_draft(&draft, text.as_bytes()).and_then(|()| fs::hard_link(&draft, path));
     let removed = fs::remove_file(&draft);
-    linked.map_err(write_error)?;
+    linked.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => MasterKeyFileError::Exists { path: path.to_owned() },
+        _ => write_error(error),
+    })?;
     removed.map_err(write_error)?;
     // The directory too, or the name could be gone after a power cut while rows sealed by the key are not.
     File::open(directory).and_then(|directory| directory.sync_all()).map_err(write_error)

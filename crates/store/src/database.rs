@@ -11,7 +11,10 @@ use std::{
 };
 
 use mcpctl_api::Kind;
-use mcpctl_secret::envelope::{self, Keyring};
+use mcpctl_secret::{
+    envelope::Keyring,
+    master_key_file::{self, IfMissing, MasterKeyFileError},
+};
 use sqlx::{
     PgPool, Sqlite, SqlitePool,
     migrate::MigrateError,
@@ -19,7 +22,11 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use crate::{connection::Connection, error::StoreError};
+use crate::{
+    canary::{self, UnlockError},
+    connection::Connection,
+    error::StoreError,
+};
 
 /// Where resources are kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,6 +136,9 @@ pub enum OpenError {
         /// The file, or the server without its password.
         place: String,
     },
+    /// There is no master key for it, or it cannot be read.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyFileError),
     /// Its secrets are sealed with another key.
     #[error("the master key is not the one that the database {place} was made with")]
     WrongMasterKey {
@@ -141,6 +151,7 @@ impl OpenError {
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
+            Self::MasterKey(error) => return error.hint(),
             Self::Unavailable { place, .. } if place.starts_with('`') => {
                 "check that the directory exists and that this user may write there, and that the file is a database of mcpd"
                     .to_owned()
@@ -156,7 +167,6 @@ impl OpenError {
 
 /// How long a statement waits for a connection or a lock.
 const PATIENCE: Duration = Duration::from_secs(3);
-const CANARY: &str = "master-key-canary";
 
 impl Store {
     /// Opens a database and brings it to this version's schema.
@@ -164,13 +174,28 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is newer than this program, or was made with another master key.
     pub async fn open(location: &Location, keys: Arc<Keyring>) -> Result<Self, OpenError> {
+        Self::open_with(location, |_| Ok(keys)).await
+    }
+
+    /// As [`Store::open`], with the master key of a file. The key is made where there is none and the store is empty.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when there is no key for a store that is not empty.
+    pub async fn open_with_key_file(location: &Location, path: &Path) -> Result<Self, OpenError> {
+        let keys = |if_missing| {
+            master_key_file::load_or_create(path, if_missing).map(|key| Arc::new(Keyring::new(key)))
+        };
+        Self::open_with(location, keys).await
+    }
+
+    async fn open_with(
+        location: &Location,
+        keys: impl FnOnce(IfMissing) -> Result<Arc<Keyring>, MasterKeyFileError>,
+    ) -> Result<Self, OpenError> {
         let place = describe(location);
         let unavailable =
             |reason: String| OpenError::Unavailable { place: place.clone(), reason: one_line(&reason) };
-        let database = match location {
-            Location::Sqlite(path) => open_sqlite(path).await.map_err(unavailable)?,
-            Location::Postgres(url) => open_postgres(url).await.map_err(unavailable)?,
-        };
+        let database = Database::connect(location).await.map_err(unavailable)?;
         let migrated = match &database {
             Database::Sqlite { write, .. } => sqlx::migrate!("migrations/sqlite").run(write).await,
             Database::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
@@ -181,32 +206,26 @@ impl Store {
             }
             error => unavailable(error.to_string()),
         })?;
-        let store = Self { database, keys };
-        match store.check_canary().await {
-            Ok(true) => Ok(store),
-            Ok(false) => Err(OpenError::WrongMasterKey { place }),
-            Err(error) => Err(unavailable(format!("{error}"))),
+        match canary::unlock(&database, keys).await {
+            Ok(keys) => Ok(Self { database, keys }),
+            Err(UnlockError::MasterKey(error)) => Err(error.into()),
+            Err(UnlockError::WrongMasterKey) => Err(OpenError::WrongMasterKey { place }),
+            Err(UnlockError::Store(error)) => Err(unavailable(error.to_string())),
         }
     }
 
-    /// Whether the master key opens what was sealed when the database was made.
-    async fn check_canary(&self) -> Result<bool, StoreError> {
-        let sealed = envelope::seal(self.keys.current(), CANARY.as_bytes(), CANARY.as_bytes())
-            .map_err(|error| StoreError::Vault(error.to_string()))?
-            .into_bytes();
-        write!(&self.database, transaction => {
-            sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING")
-                .bind(CANARY)
-                .bind(sealed)
-                .execute(&mut *transaction)
-                .await?;
-            transaction.commit().await?;
-        });
-        let stored: Vec<u8> = read!(&self.database, connection => {
-            let stored = sqlx::query_scalar("SELECT value FROM settings WHERE key = $1").bind(CANARY);
-            stored.fetch_one(&mut *connection).await?
-        });
-        Ok(envelope::open(&self.keys, CANARY.as_bytes(), &stored).is_ok())
+    /// Whether a store was set up with a master key already; makes and changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub async fn has_master_key(location: &Location) -> Result<bool, OpenError> {
+        if matches!(location, Location::Sqlite(path) if !path.exists()) {
+            return Ok(false);
+        }
+        let unavailable =
+            |reason: String| OpenError::Unavailable { place: describe(location), reason: one_line(&reason) };
+        let database = Database::connect(location).await.map_err(unavailable)?;
+        canary::is_there(&database).await.map_err(|error| unavailable(error.to_string()))
     }
 
     /// Whether the database answers.
@@ -255,6 +274,15 @@ impl DatabaseFile {
 
 fn identity(file: &Metadata) -> (u64, u64) {
     (file.dev(), file.ino())
+}
+
+impl Database {
+    async fn connect(location: &Location) -> Result<Self, String> {
+        match location {
+            Location::Sqlite(path) => open_sqlite(path).await,
+            Location::Postgres(url) => open_postgres(url).await,
+        }
+    }
 }
 
 async fn open_sqlite(path: &Path) -> Result<Database, String> {

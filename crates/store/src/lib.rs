@@ -4,6 +4,7 @@
 //! made in, and knows when it is fresh enough. [`Recorder`] takes rows of audit and usage. What may be written, and by
 //! whom, is decided before anything gets here.
 
+mod canary;
 mod commit;
 mod connection;
 mod counters;

@@ -1,0 +1,113 @@
+//! Which master key a store was set up with: a known text, sealed with that key, tells whether another key is the right
+//! one. On an empty store it is sealed first, and by one replica alone.
+
+use std::sync::Arc;
+
+use mcpctl_secret::{
+    envelope::{self, Keyring},
+    master_key_file::{IfMissing, MasterKeyFileError},
+};
+
+use crate::{
+    database::{Database, read, write},
+    error::StoreError,
+};
+
+const CANARY: &str = "master-key-canary";
+
+/// Why there is no key for a store.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum UnlockError {
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyFileError),
+    #[error("the master key is another one")]
+    WrongMasterKey,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl From<sqlx::Error> for UnlockError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// The sealed text, where the store has it.
+macro_rules! canary {
+    ($connection:expr) => {
+        sqlx::query_scalar::<_, Vec<u8>>("SELECT value FROM settings WHERE key = $1")
+            .bind(CANARY)
+            .fetch_optional($connection)
+            .await?
+    };
+}
+
+/// The keys of a store, as `keys` finds them or, on an empty store, makes them.
+pub(crate) async fn unlock(
+    database: &Database,
+    keys: impl FnOnce(IfMissing) -> Result<Arc<Keyring>, MasterKeyFileError>,
+) -> Result<Arc<Keyring>, UnlockError> {
+    if let Some(sealed) = read!(database, connection => canary!(&mut *connection)) {
+        return opened(keys(IfMissing::Fail)?, &sealed);
+    }
+    write!(database, transaction => {
+        // The lock of all writers: of replicas that start at the same moment, one makes the key, and the others wait here.
+        // The key is on disk before it is relied on, so those who share the file find it.
+        sqlx::query("UPDATE revision SET current = current").execute(&mut *transaction).await?;
+        let canary = canary!(&mut *transaction);
+        let secrets: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM resources WHERE confidential IS NOT NULL AND kind = $1")
+            .bind(mcpctl_api::Kind::Secret.singular())
+            .fetch_one(&mut *transaction)
+            .await?;
+        let is_empty = canary.is_none() && secrets == 0;
+        let keys = match keys(if is_empty { IfMissing::Create } else { IfMissing::Fail }) {
+            Ok(keys) => keys,
+            Err(error) => {
+                transaction.rollback().await?;
+                return Err(error.into());
+            }
+        };
+        let sealed = match canary {
+            Some(sealed) => sealed,
+            None => {
+                let sealed = seal(&keys)?;
+                sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2)")
+                    .bind(CANARY)
+                    .bind(&sealed)
+                    .execute(&mut *transaction)
+                    .await?;
+                sealed
+            }
+        };
+        transaction.commit().await?;
+        opened(keys, &sealed)
+    })
+}
+
+/// Whether a store, of this version or another, or a database without tables, has a master key.
+pub(crate) async fn is_there(database: &Database) -> Result<bool, StoreError> {
+    let tables = match database {
+        Database::Sqlite { .. } => "SELECT COUNT(*) FROM sqlite_master WHERE name = 'settings'",
+        Database::Postgres(_) => {
+            "SELECT COUNT(*) FROM information_schema.tables \
+             WHERE table_name = 'settings' AND table_schema = ANY (current_schemas(false))"
+        }
+    };
+    Ok(read!(database, connection => {
+        let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut *connection).await?;
+        tables > 0 && canary!(&mut *connection).is_some()
+    }))
+}
+
+fn seal(keys: &Keyring) -> Result<Vec<u8>, StoreError> {
+    envelope::seal(keys.current(), CANARY.as_bytes(), CANARY.as_bytes())
+        .map(envelope::Sealed::into_bytes)
+        .map_err(|error| StoreError::Vault(error.to_string()))
+}
+
+fn opened(keys: Arc<Keyring>, sealed: &[u8]) -> Result<Arc<Keyring>, UnlockError> {
+    match envelope::open(&keys, CANARY.as_bytes(), sealed) {
+        Ok(_) => Ok(keys),
+        Err(_) => Err(UnlockError::WrongMasterKey),
+    }
+}
