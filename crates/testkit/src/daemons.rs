@@ -150,6 +150,12 @@ pub struct McpdOptions {
     pub config: Option<String>,
     /// Variables added to the environment.
     pub env: Vec<(&'static str, String)>,
+    /// The data directory, where it is not one that ends with the daemon.
+    pub data_dir: Option<PathBuf>,
+}
+
+fn data_dir(dir: &Path, options: &McpdOptions) -> PathBuf {
+    options.data_dir.clone().unwrap_or_else(|| dir.join("data"))
 }
 
 /// A running `mcpd`.
@@ -181,7 +187,7 @@ impl Mcpd {
 
     fn spawn(dir: &Path, options: &McpdOptions, listen: &str, inference: &str) -> Daemon {
         let mut command = command("mcpd", options.open_files);
-        command.args(["serve", "--listen", listen, "--data-dir"]).arg(dir.join("data"));
+        command.args(["serve", "--listen", listen, "--data-dir"]).arg(data_dir(dir, options));
         if options.inference_listener {
             command.args(["--inference-listen", inference]);
         }
@@ -221,7 +227,7 @@ impl Mcpd {
 
     /// Its data directory.
     pub fn data_dir(&self) -> PathBuf {
-        self.dir.path().join("data")
+        data_dir(self.dir.path(), &self.options)
     }
 
     /// What it wrote so far.

@@ -1,4 +1,8 @@
-//! What providers and clients really send, on whole daemons: one file a subject.
+//! What daemons meet in the field, on whole daemons: one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod first_start;
 mod keys;
+mod postgres_in_trouble;
+mod sqlite_in_trouble;
+mod store_trouble;
