@@ -5,6 +5,7 @@
 
 mod batch;
 mod change;
+mod freed_names;
 mod llm;
 mod people;
 mod references;

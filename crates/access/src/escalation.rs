@@ -73,7 +73,8 @@ impl Snapshot {
     /// `self` and may not `grant`, or takes one away from an account that holds more than `actor`.
     ///
     /// Subjects are every name that a binding or a group names and every account: rights that are written down for an
-    /// account that does not exist yet, or is disabled, count like those of an active one.
+    /// account that does not exist yet, or is disabled, count like those of an active one. A subject that is renamed keeps
+    /// what it had: bindings and groups follow it.
     ///
     /// # Errors
     /// The first such right.
@@ -83,7 +84,10 @@ impl Snapshot {
             let named: BTreeSet<&Subject> = after.index.named().collect();
             for subject in named {
                 if self.index.states(subject) != after.index.states(subject) {
-                    let had = self.rights_of(subject);
+                    let mut had = self.rights_of(subject);
+                    if let Some(former) = self.former(after, subject) {
+                        had.extend(self.rights_of(&former));
+                    }
                     self.check_gain(actor, subject, &had, &after.rights_of(subject))?;
                 }
             }
@@ -101,7 +105,10 @@ impl Snapshot {
             }
             let (had, gets) = (self.rights_of(subject), after.rights_of(subject));
             if id_after.is_some() && !same_account {
-                self.check_gain(actor, subject, &[], &gets)?;
+                // An account that was active under another name had that name's rights; one that is enabled now had none.
+                let former = self.former(after, subject).filter(|former| self.active_id(former) == id_after);
+                let kept = former.map(|former| self.rights_of(&former)).unwrap_or_default();
+                self.check_gain(actor, subject, &kept, &gets)?;
             }
             if existing.is_some() {
                 // Rights of a disabled account are its own too; an account that is disabled now loses all of them.
@@ -111,6 +118,13 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// The name in `self` of what is called `subject` in `after`, where it is another one.
+    fn former(&self, after: &Self, subject: &Subject) -> Option<Subject> {
+        let id = after.by_name(subject.kind.kind(), subject.name.as_str())?.id();
+        let name = self.by_id(id)?.name();
+        (*name != subject.name).then(|| Subject { kind: subject.kind, name: name.clone() })
     }
 
     /// INVARIANT 12: whether `actor` may make a credential for `subject`: for itself always, else with `grant` on the

@@ -171,10 +171,13 @@ impl Client {
         &self,
         kind: Kind,
         id_or_name: &str,
-        expected: Option<Revision>,
+        dry_run: bool,
     ) -> Result<Vec<String>, ClientError> {
-        let request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name])?;
-        self.send(if_match(request, expected)).await.map(|answer| warnings(&answer))
+        let mut request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name])?;
+        if dry_run {
+            request = request.query(&[("dryRun", true)]);
+        }
+        self.send(request).await.map(|answer| warnings(&answer))
     }
 
     /// Makes or changes all documents, or none.
@@ -380,7 +383,9 @@ impl Client {
 
 fn warnings(answer: &Response) -> Vec<String> {
     let warnings = answer.headers().get_all("mcpctl-warning").iter();
-    warnings.filter_map(|warning| warning.to_str().ok().map(str::to_owned)).collect()
+    // mcpd puts all of them into one header.
+    let texts = warnings.filter_map(|warning| warning.to_str().ok());
+    texts.flat_map(|text| text.split("; ")).map(str::to_owned).collect()
 }
 
 /// Which resource a change left, and what the writer should know.

@@ -18,6 +18,9 @@ pub struct Args {
     /// Remove what these files name
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Show what would go along, remove nothing
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Removes resources, one after the other; the first failure ends it.
@@ -35,8 +38,9 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     };
     let client = global.client()?;
     for (kind, name) in targets {
-        output::warnings(&client.delete(kind, &name, None).await?);
-        data!("{}/{name} deleted", kind.plural())?;
+        output::warnings(&client.delete(kind, &name, args.dry_run).await?);
+        let suffix = if args.dry_run { " (dry run)" } else { "" };
+        data!("{}/{name} deleted{suffix}", kind.plural())?;
     }
     Ok(ExitCode::SUCCESS)
 }

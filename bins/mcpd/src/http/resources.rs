@@ -11,6 +11,7 @@ use axum::{
 };
 use mcpctl_access::Stored;
 use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
+use serde::Deserialize;
 use utoipa::OpenApi;
 
 use super::{caller::Caller, commit::commit, error::HttpError, query::Query, tokens};
@@ -160,10 +161,18 @@ pub async fn patch(
     one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
 }
 
-/// Removes a resource; a user or service account takes its tokens along
+/// What a deletion can be asked for.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct DeleteQuery {
+    dry_run: bool,
+}
+
+/// Removes a resource, and with an account, group or role what goes by its name; `mcpctl-warning` lists that
 #[utoipa::path(
     delete, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
-    params(("kind" = String, Path), ("idOrName" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("kind" = String, Path), ("idOrName" = String, Path), ("If-Match" = Option<String>, Header),
+           ("dryRun" = Option<bool>, Query, description = "judge everything, store nothing")),
     responses((status = 204, description = "removed"), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError), (status = 404, body = mcpctl_api::ApiError),
               (status = 412, body = mcpctl_api::ApiError)),
@@ -172,12 +181,13 @@ pub async fn delete(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((segment, target)): Path<(String, String)>,
+    query: Query<DeleteQuery>,
     headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
     let expected = if_match(&headers)?;
     let intent = Intent::Delete { kind, target, expected };
-    let plan = commit(&app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
+    let plan = commit(&app, caller, vec![intent], query.0.dry_run).await.map_err(|(_, error)| error)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     warn(&mut response, &plan.warnings);
     Ok(response)

@@ -35,6 +35,17 @@ impl<'a> Batch<'a> {
         }
     }
 
+    /// Every resource of a kind as it is now, in the order of names for those that were there before.
+    pub(super) fn all(&self, kind: Kind) -> Vec<Arc<Stored>> {
+        let untouched = self.before.all(kind).filter_map(|stored| match self.ids.get(stored.id()) {
+            Some(now) => now.clone(),
+            None => Some(Arc::clone(stored)),
+        });
+        let made = self.ids.iter().filter(|(id, _)| self.before.by_id(id).is_none());
+        let made = made.filter_map(|(_, now)| now.clone()).filter(|stored| stored.kind() == kind);
+        untouched.chain(made).collect()
+    }
+
     pub(super) fn next_revision(&self) -> Revision {
         self.changes.last().map_or(self.before.revision(), Change::revision).next()
     }

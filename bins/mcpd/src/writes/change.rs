@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use mcpctl_access::{Denied, Stored, builtin};
-use mcpctl_api::{Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome};
+use mcpctl_api::{
+    Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome, spec::Subject,
+};
 
 use super::{Planner, Refusal, Write, invalid, invalid_hint, shown};
 
@@ -107,8 +109,12 @@ impl Planner<'_> {
         if let Spec::Token(token) = &existing.resource.spec
             && token.expires_at > self.now
         {
+            // By id: the owner may have been renamed since.
+            let owner = self.before.by_id(&token.subject_id).map(|owner| owner.name().clone());
+            let subject =
+                Subject { name: owner.unwrap_or_else(|| token.subject.name.clone()), ..token.subject };
             self.before
-                .check_withdrawal(self.actor, &token.subject)
+                .check_withdrawal(self.actor, &subject)
                 .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         }
         self.batch.remove(&existing);
@@ -117,6 +123,7 @@ impl Planner<'_> {
             Kind::Secret => self.secret_unbound(&existing),
             _ => {}
         }
+        self.name_freed(&existing);
         Ok(())
     }
 
@@ -169,8 +176,12 @@ impl Planner<'_> {
             confidential,
         });
         self.batch.put(Arc::clone(&stored));
-        if let Some(old) = existing {
-            self.account_changed(old, &stored);
+        match existing {
+            Some(old) => {
+                self.account_changed(old, &stored);
+                self.name_changed(old, stored.name());
+            }
+            None => self.warn_of_awaited(&stored),
         }
         let outcome = if existing.is_some() { ApplyOutcome::Configured } else { ApplyOutcome::Created };
         Ok((stored, outcome))

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mcpctl_access::{Confidential, Stored};
 use mcpctl_api::{
-    Id, Kind, Name, Resource, Spec, Verb,
+    Id, Kind, Name, Resource, Spec,
     spec::{NewPassword, Subject, SubjectKind, TokenSpec, UserSpec},
 };
 
@@ -68,8 +68,13 @@ impl Planner<'_> {
 
     /// A credential does not outlive its owner.
     pub(super) fn account_deleted(&mut self, account: &Stored) {
-        for token in self.tokens(|token| token.subject_id == *account.id()) {
-            self.batch.remove(&token);
+        let tokens = self.tokens(|token| token.subject_id == *account.id());
+        for token in &tokens {
+            self.batch.remove(token);
+        }
+        if !tokens.is_empty() {
+            let (count, kind, name) = (tokens.len(), account.kind(), account.name());
+            self.warnings.push(format!("{count} token(s) of {kind} `{name}` are deleted too"));
         }
         self.keep_own_credential(account.id());
         self.warn_of_dependents(account, "is deleted");
@@ -101,7 +106,7 @@ impl Planner<'_> {
         }
     }
 
-    fn replace_spec(&mut self, stored: &Stored, spec: Spec) {
+    pub(super) fn replace_spec(&mut self, stored: &Stored, spec: Spec) {
         let resource = Resource {
             revision: self.batch.next_revision(),
             updated_at: self.now,
@@ -159,10 +164,11 @@ impl Planner<'_> {
 
     /// Names of those that the writer may view.
     pub(super) fn shown(&self, resources: Vec<Arc<Stored>>) -> Vec<Name> {
-        let view = |stored: &Arc<Stored>| {
-            self.before.authorize_name(self.actor, Verb::View, stored.kind(), stored.name().as_str()).is_ok()
-        };
-        resources.into_iter().filter(view).map(|stored| stored.name().clone()).collect()
+        resources
+            .into_iter()
+            .filter(|stored| self.may_view(stored))
+            .map(|stored| stored.name().clone())
+            .collect()
     }
 
     fn tokens(&self, wanted: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {

@@ -303,7 +303,16 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
             let begins = kind == SubjectKind::User
                 && active(after, name).is_some()
                 && active(before, name) != active(after, name);
-            let gained = has.iter().filter(|right| begins || !had.contains(*right));
+            // What the same one had under another name, as long as it could use it there.
+            let former = former(before, after, &subject);
+            let kept = match &former {
+                Some(former) if !begins || active(before, former.name.as_str()).is_some() => {
+                    rights(before, former)
+                }
+                _ => BTreeSet::new(),
+            };
+            let gained =
+                has.iter().filter(|right| !kept.contains(*right) && (begins || !had.contains(*right)));
             for right in gained {
                 prop_assert!(may(before, actor, right), "{} gains {:?} by {}", subject, right, actor.subject);
             }
@@ -332,7 +341,42 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
             actor.subject
         );
     }
+    check_freed_names(before, after)?;
     prop_assert!(has_administrator(after), "no administrator remains after a write by {}", actor.subject);
+    Ok(())
+}
+
+/// What the subject's name now means was called before, where it had another name.
+fn former(before: &Snapshot, after: &Snapshot, subject: &Subject) -> Option<Subject> {
+    let id = after.by_name(subject.kind.kind(), subject.name.as_str())?.id();
+    let name = before.by_id(id)?.name().clone();
+    (name != subject.name).then_some(Subject { kind: subject.kind, name })
+}
+
+/// Nothing goes by a name that a deletion or a rename has freed, and a token shows the name that its owner has.
+fn check_freed_names(before: &Snapshot, after: &Snapshot) -> Result<(), TestCaseError> {
+    let freed = |kind: Kind, name: &str| {
+        let had = before.by_name(kind, name).map(|stored| stored.id().clone());
+        had.is_some() && had != after.by_name(kind, name).map(|stored| stored.id().clone())
+    };
+    for binding in after.all(Kind::RoleBinding) {
+        let Spec::RoleBinding(spec) = &binding.resource.spec else { continue };
+        prop_assert!(!freed(Kind::Role, spec.role.as_str()), "{} gives a role that is gone", binding.name());
+        for subject in &spec.subjects {
+            prop_assert!(!freed(subject.kind.kind(), subject.name.as_str()), "{} {subject}", binding.name());
+        }
+    }
+    for group in after.all(Kind::Group) {
+        let Spec::Group(spec) = &group.resource.spec else { continue };
+        for subject in &spec.members {
+            prop_assert!(!freed(subject.kind.kind(), subject.name.as_str()), "{} {subject}", group.name());
+        }
+    }
+    for token in after.all(Kind::Token) {
+        let Spec::Token(spec) = &token.resource.spec else { continue };
+        let owner = after.by_id(&spec.subject_id).map(|owner| owner.name().clone());
+        prop_assert_eq!(owner, Some(spec.subject.name.clone()));
+    }
     Ok(())
 }
 

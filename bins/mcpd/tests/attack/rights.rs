@@ -107,7 +107,6 @@ async fn rights_are_not_taken_from_who_holds_more() {
         (Method::PATCH, "/api/v1/rolebindings/boss-admin", json!({"role": "viewer"})),
         (Method::PATCH, "/api/v1/rolebindings/boss-admin", json!({"subjects": [user("nobody")]})),
         (Method::DELETE, "/api/v1/roles/runs", Value::Null),
-        (Method::PATCH, "/api/v1/roles/runs", json!({"name": "walks"})),
         (Method::DELETE, "/api/v1/users/eve", Value::Null),
     ];
     for (method, path, body) in &take_away {
@@ -115,6 +114,14 @@ async fn rights_are_not_taken_from_who_holds_more() {
         let request = if body.is_null() { request } else { request.json(body) };
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{method} {path} {body}");
+    }
+    // A rename takes nothing away: bindings follow it.
+    for (from, to) in [("runs", "walks"), ("walks", "runs")] {
+        let rename = mcpd.request(Method::PATCH, &format!("/api/v1/roles/{from}"), &hr);
+        let answer = rename.json(&json!({"name": to})).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        let binding = mcpd.get("/api/v1/rolebindings/runs", &admin).await.json::<Value>().await.unwrap();
+        assert_eq!(binding["role"], to);
     }
     // What takes nothing away from anybody is theirs to do, and with `grant` on an account the rest is too.
     assert_eq!(mcpd.delete("/api/v1/groups/ops", &hr).await.status(), StatusCode::NO_CONTENT);
@@ -149,10 +156,15 @@ async fn the_last_administrator_stays() {
     .await;
     last(Method::DELETE, "/api/v1/users/admin", Value::Null).await;
     last(Method::PATCH, "/api/v1/users/admin", json!({"disabled": true})).await;
-    last(Method::PATCH, "/api/v1/users/admin", json!({"name": "someone"})).await;
     last(Method::DELETE, "/api/v1/rolebindings/admin", Value::Null).await;
     last(Method::PATCH, "/api/v1/rolebindings/admin", json!({"role": "viewer"})).await;
     last(Method::DELETE, &format!("/api/v1/tokens/{bootstrap}"), Value::Null).await;
+    // Under another name it is an administrator still.
+    for (from, to) in [("admin", "someone"), ("someone", "admin")] {
+        let rename = mcpd.request(Method::PATCH, &format!("/api/v1/users/{from}"), &admin);
+        assert_eq!(rename.json(&json!({"name": to})).send().await.unwrap().status(), StatusCode::OK);
+        assert!(is_administrator(&mcpd, &admin).await, "{to}");
+    }
     // One whose credential is capped by the one that would go is none either; one that deletes its maker keeps its own.
     let second = token_for(&mcpd, "second").await;
     last(Method::DELETE, "/api/v1/users/admin", Value::Null).await;
@@ -218,8 +230,8 @@ async fn bootstrap_token_restores_the_administrator() {
     let kept = issued["token"].as_str().unwrap().to_owned();
     let disabled = mcpd.request(Method::PATCH, "/api/v1/users/admin", &boss).json(&json!({"disabled": true}));
     assert_eq!(disabled.send().await.unwrap().status(), StatusCode::OK);
-    let binding = mcpd.delete("/api/v1/rolebindings/admin", &boss).await;
-    assert_eq!(binding.status(), StatusCode::NO_CONTENT);
+    let binding = mcpd.get("/api/v1/rolebindings/admin", &boss).await;
+    assert_eq!(binding.status(), StatusCode::NOT_FOUND, "it went with the account");
 
     let empty = tempfile::tempdir().unwrap();
     let mut command = std::process::Command::new(program("mcpd"));

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod first_start;
+mod freed_names;
 mod keys;
 mod postgres_in_trouble;
 mod sqlite_in_trouble;

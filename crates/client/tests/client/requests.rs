@@ -51,7 +51,7 @@ async fn lists_deletes_and_questions_have_their_addresses() {
     let found = client(list.url()).list(Kind::Secret, Some("team=a,tier!=dev")).await.unwrap();
     assert_eq!((found.revision, found.items.len()), (Revision(9), 1));
     let delete = Server::saying("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
-    client(delete.url()).delete(Kind::RoleBinding, "b", None).await.unwrap();
+    client(delete.url()).delete(Kind::RoleBinding, "b", false).await.unwrap();
     let who = Server::answering("200 OK", "", r#"{"subjects":[],"revision":1}"#).await;
     client(who.url()).who_can("run", "llms", "a b&c").await.unwrap();
     let line = |server: &Server| server.requests()[0].lines().next().unwrap().to_owned();
@@ -174,7 +174,7 @@ async fn a_name_never_reaches_into_another_path() {
     let server = Server::answering("200 OK", "", RESOURCE).await;
     let client = client(server.url());
     for path in ["", ".", ".."] {
-        let error = client.delete(Kind::Secret, path, None).await.unwrap_err();
+        let error = client.delete(Kind::Secret, path, false).await.unwrap_err();
         assert_eq!(told(&error).0, format!("`{path}` is neither a name nor an id"));
     }
     assert!(server.requests().is_empty());

@@ -1,0 +1,169 @@
+//! Names that become free by a deletion or a rename: whatever goes by such a name goes or follows in the same commit, so
+//! that the next resource of that name inherits nothing.
+//!
+//! Bindings and groups name subjects, bindings name a role, and a token shows its owner's name. References to secrets are
+//! bound to an id and need nothing here.
+
+use std::sync::Arc;
+
+use mcpctl_access::Stored;
+use mcpctl_api::{
+    Kind, Name, Spec, Verb,
+    spec::{GroupSpec, RoleBindingSpec, Subject, SubjectKind, TokenSpec},
+};
+
+use super::Planner;
+
+/// What became of one resource that went by a freed name.
+enum Effect {
+    Deleted,
+    Changed,
+}
+
+impl Planner<'_> {
+    /// Removes what goes by the name of a deleted account, group or role.
+    pub(super) fn name_freed(&mut self, deleted: &Stored) {
+        match subject_kind(deleted.kind()) {
+            Some(kind) => self.replace_subject(&subject(kind, deleted.name()), None),
+            None if deleted.kind() == Kind::Role => self.role_deleted(deleted.name()),
+            None => {}
+        }
+    }
+
+    /// Lets what goes by the old name of a renamed account, group or role follow to its new name.
+    pub(super) fn name_changed(&mut self, old: &Stored, new: &Name) {
+        if old.name() == new {
+            return;
+        }
+        match subject_kind(old.kind()) {
+            Some(kind) => {
+                let renamed = subject(kind, new);
+                self.replace_subject(&subject(kind, old.name()), Some(&renamed));
+                for token in self.batch.all(Kind::Token) {
+                    if let Spec::Token(spec) = &token.resource.spec
+                        && spec.subject_id == *old.id()
+                    {
+                        let spec = TokenSpec { subject: renamed.clone(), ..spec.clone() };
+                        self.replace_spec(&token, Spec::Token(spec));
+                    }
+                }
+            }
+            None if old.kind() == Kind::Role => self.role_renamed(old.name(), new),
+            None => {}
+        }
+    }
+
+    /// Puts `new` into the place of `old` in every binding and group, or takes `old` out.
+    fn replace_subject(&mut self, old: &Subject, new: Option<&Subject>) {
+        let mut hidden = 0;
+        for stored in self.batch.all(Kind::RoleBinding).into_iter().chain(self.batch.all(Kind::Group)) {
+            let effect = match &stored.resource.spec {
+                Spec::RoleBinding(binding) if binding.subjects.contains(old) => {
+                    let subjects = replaced(&binding.subjects, old, new);
+                    if subjects.is_empty() {
+                        self.batch.remove(&stored);
+                        Effect::Deleted
+                    } else {
+                        let spec = RoleBindingSpec { subjects, ..binding.clone() };
+                        self.replace_spec(&stored, Spec::RoleBinding(spec));
+                        Effect::Changed
+                    }
+                }
+                Spec::Group(group) if group.members.contains(old) => {
+                    let members = replaced(&group.members, old, new);
+                    self.replace_spec(&stored, Spec::Group(GroupSpec { members, ..group.clone() }));
+                    Effect::Changed
+                }
+                _ => continue,
+            };
+            let text = match (effect, new) {
+                (Effect::Deleted, _) => format!("is deleted too: it named nothing but {old}"),
+                (Effect::Changed, None) => format!("no longer names {old}"),
+                (Effect::Changed, Some(new)) => format!("names {new} instead of {old}"),
+            };
+            self.warn_of_effect(&stored, &text, &mut hidden);
+        }
+        self.warn_of_hidden(hidden);
+    }
+
+    fn role_deleted(&mut self, role: &Name) {
+        let mut hidden = 0;
+        for stored in self.bindings_of(role) {
+            self.batch.remove(&stored);
+            self.warn_of_effect(&stored, &format!("is deleted too: it gave the Role `{role}`"), &mut hidden);
+        }
+        self.warn_of_hidden(hidden);
+    }
+
+    fn role_renamed(&mut self, old: &Name, new: &Name) {
+        let mut hidden = 0;
+        for stored in self.bindings_of(old) {
+            let Spec::RoleBinding(binding) = &stored.resource.spec else { continue };
+            let spec = RoleBindingSpec { role: new.clone(), ..binding.clone() };
+            self.replace_spec(&stored, Spec::RoleBinding(spec));
+            self.warn_of_effect(&stored, &format!("gives the Role `{new}` instead of `{old}`"), &mut hidden);
+        }
+        self.warn_of_hidden(hidden);
+    }
+
+    fn bindings_of(&self, role: &Name) -> Vec<Arc<Stored>> {
+        let mut bindings = self.batch.all(Kind::RoleBinding);
+        bindings.retain(
+            |stored| matches!(&stored.resource.spec, Spec::RoleBinding(binding) if binding.role == *role),
+        );
+        bindings
+    }
+
+    /// Warns the writer of a name that is bound already: bindings and groups may be written before the account is there.
+    pub(super) fn warn_of_awaited(&mut self, made: &Stored) {
+        let Some(kind) = subject_kind(made.kind()) else { return };
+        let subject = subject(kind, made.name());
+        for stored in self.batch.all(Kind::RoleBinding).into_iter().chain(self.batch.all(Kind::Group)) {
+            let lists = match &stored.resource.spec {
+                Spec::RoleBinding(binding) => binding.subjects.contains(&subject),
+                Spec::Group(group) => group.members.contains(&subject),
+                _ => false,
+            };
+            // What the same batch makes is no surprise.
+            if lists && self.before.by_id(stored.id()).is_some() && self.may_view(&stored) {
+                let (kind, name) = (stored.kind(), stored.name());
+                self.warnings.push(format!("{subject} is named by {kind} `{name}` already"));
+            }
+        }
+    }
+
+    fn warn_of_effect(&mut self, stored: &Stored, text: &str, hidden: &mut usize) {
+        if self.may_view(stored) {
+            self.warnings.push(format!("{} `{}` {text}", stored.kind(), stored.name()));
+        } else {
+            *hidden += 1;
+        }
+    }
+
+    fn warn_of_hidden(&mut self, hidden: usize) {
+        if hidden > 0 {
+            self.warnings.push(format!("{hidden} binding(s) or group(s) that you may not view change too"));
+        }
+    }
+
+    /// Whether the writer may view it.
+    pub(super) fn may_view(&self, stored: &Stored) -> bool {
+        self.before.authorize_name(self.actor, Verb::View, stored.kind(), stored.name().as_str()).is_ok()
+    }
+}
+
+fn subject(kind: SubjectKind, name: &Name) -> Subject {
+    Subject { kind, name: name.clone() }
+}
+
+fn subject_kind(kind: Kind) -> Option<SubjectKind> {
+    [SubjectKind::User, SubjectKind::Group, SubjectKind::ServiceAccount]
+        .into_iter()
+        .find(|subject| subject.kind() == kind)
+}
+
+/// The list with `new` in the place of `old`, and nothing twice by that.
+fn replaced(list: &[Subject], old: &Subject, new: Option<&Subject>) -> Vec<Subject> {
+    let mut new = new.filter(|new| !list.contains(new)).cloned();
+    list.iter().filter_map(|one| if one == old { new.take() } else { Some(one.clone()) }).collect()
+}
