@@ -1,7 +1,9 @@
-//! The bodies of requests: read whole by a layer, after the caller is known, within bounds of size, time, rate and memory.
+//! The bodies of requests: read whole and decoded by a layer, after the caller is known, within bounds of size, time, rate
+//! and memory.
 
 use std::{
     collections::HashMap,
+    io::{self, Write},
     net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -10,6 +12,7 @@ use std::{
 use axum::{
     body::{Body, HttpBody as _},
     extract::Request,
+    http::header,
 };
 use bytes::{Bytes, BytesMut};
 use bytesize::ByteSize;
@@ -18,6 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     Limits,
+    encoding::{ACCEPTED, Encoding, Sink, decoder},
     progress::{LeastRate, Progress},
 };
 
@@ -25,6 +29,8 @@ use crate::{
 const FIRST: u64 = 16 * 1024;
 /// A stranger's body, which is a login, arrives within this time.
 const STRANGER_BODY_TIME: Duration = Duration::from_secs(10);
+/// Bytes that are decoded between two looks at other requests.
+const PIECE: usize = 4 * 1024;
 /// When to come again where the memory for bodies is used up.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -55,6 +61,20 @@ pub enum BodyError {
     /// The connection broke, or the body is malformed.
     #[error("the body could not be read")]
     Broken(#[source] axum::Error),
+    /// The body has a content coding that is not decoded here.
+    #[error("a body with `Content-Encoding: {encoding}` is not taken here")]
+    Encoding {
+        /// The coding, as the request names it.
+        encoding: String,
+        /// What is taken instead, as `Accept-Encoding` says it.
+        accepted: &'static str,
+    },
+    /// The body is not what its content coding says, or not all of it.
+    #[error("the body is not valid {encoding}")]
+    Undecodable {
+        /// The coding.
+        encoding: &'static str,
+    },
 }
 
 impl BodyError {
@@ -62,7 +82,28 @@ impl BodyError {
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::CallerBusy { retry_after } | Self::Busy { retry_after } => Some(*retry_after),
-            Self::TooLarge { .. } | Self::TooSlow | Self::Broken(_) => None,
+            Self::TooLarge { .. }
+            | Self::TooSlow
+            | Self::Broken(_)
+            | Self::Encoding { .. }
+            | Self::Undecodable { .. } => None,
+        }
+    }
+
+    /// What to send instead, where that is known.
+    pub fn hint(&self) -> Option<String> {
+        let accepted = self.accept_encoding()?;
+        Some(match accepted {
+            "identity" => "send it without `Content-Encoding`".to_owned(),
+            codings => format!("send it without `Content-Encoding`, or with one of {codings}"),
+        })
+    }
+
+    /// What the answer's `Accept-Encoding` says, where the body's coding was refused.
+    pub fn accept_encoding(&self) -> Option<&'static str> {
+        match self {
+            Self::Encoding { accepted, .. } => Some(accepted),
+            _ => None,
         }
     }
 }
@@ -102,17 +143,18 @@ impl RequestBodies {
         Self { least: limits.least_rate(), time: limits.body_time.0, memory: Arc::new(memory) }
     }
 
-    /// Reads the body of a request of at most `max` bytes. The memory is released with the last clone of the body.
+    /// Reads the body of a request of at most `max` bytes, as they are sent and as they are decoded. The memory is released
+    /// with the last clone of the body.
     ///
     /// # Errors
-    /// When the body is too large, too slow or broken, or when there is no memory for it.
+    /// When the body is too large, too slow, broken or in an unknown coding, or when there is no memory for it.
     pub async fn read(
         &self,
         request: Request,
         max: ByteSize,
         owner: BodyOwner<'_>,
     ) -> Result<Request, BodyError> {
-        let (parts, body) = request.into_parts();
+        let (mut parts, body) = request.into_parts();
         // A body that could never be read must not be promised.
         let max = max.as_u64().min(self.memory.max_of(owner));
         let too_large = || BodyError::TooLarge { max: ByteSize::b(max) };
@@ -123,6 +165,15 @@ impl RequestBodies {
         if body.is_end_stream() {
             return Ok(Request::from_parts(parts, Body::empty()));
         }
+        let encoding = match (Encoding::of(&parts.headers), owner) {
+            (Ok(Some(encoding)), BodyOwner::Stranger(_)) => Err(encoding.as_str().to_owned()),
+            (encoding, _) => encoding,
+        };
+        let encoding = encoding.map_err(|encoding| {
+            // Nothing is decoded for a stranger: it would cost more than the bytes that were sent.
+            let stranger = matches!(owner, BodyOwner::Stranger(_));
+            BodyError::Encoding { encoding, accepted: if stranger { "identity" } else { ACCEPTED } }
+        })?;
         let time = match owner {
             BodyOwner::Caller(_) => self.time,
             BodyOwner::Stranger(_) => self.time.min(STRANGER_BODY_TIME),
@@ -130,14 +181,16 @@ impl RequestBodies {
         let begun = Instant::now();
         let mut progress = Progress::default();
         progress.waiting(begun);
-        let mut lease = Lease {
-            memory: Arc::clone(&self.memory),
-            owner: owner.name(),
-            max: self.memory.max_of(owner),
-            stranger: matches!(owner, BodyOwner::Stranger(_)),
-            bytes: 0,
+        let collected = Collected {
+            bytes: BytesMut::new(),
+            lease: self.memory.lease(owner),
+            decoder: self.memory.lease(owner),
+            max,
+            expected: declared.filter(|_| encoding.is_none()).unwrap_or(max),
         };
-        let mut read = BytesMut::new();
+        let failed = |error| of_decoder(error, encoding);
+        let mut decoder = decoder(encoding, collected).map_err(failed)?;
+        let mut arrived = 0_u64;
         let mut frames = body.into_data_stream();
         loop {
             let deadline = progress.deadline(self.least).unwrap_or(begun).min(begun + time);
@@ -148,20 +201,79 @@ impl RequestBodies {
                 Ok(Some(Ok(frame))) => frame,
             };
             progress.moved(length(&frame), Instant::now(), self.least);
-            let needed = length(&read).saturating_add(length(&frame));
-            if needed > max {
+            arrived = arrived.saturating_add(length(&frame));
+            if arrived > max {
                 return Err(too_large());
             }
-            if needed > lease.bytes {
-                // Memory is taken as bytes arrive, not as they are declared: a promise costs the caller nothing.
-                let room = needed.max(lease.bytes.saturating_mul(2)).max(FIRST).min(declared.unwrap_or(max));
-                lease.grow_to(room.max(needed))?;
-                read.reserve(usize::try_from(lease.bytes).unwrap_or(usize::MAX) - read.len());
+            if encoding.is_none() {
+                decoder.push(&frame).map_err(failed)?;
+                continue;
             }
-            read.extend_from_slice(&frame);
+            for piece in frame.chunks(PIECE) {
+                decoder.push(piece).map_err(failed)?;
+                // A few bytes may have become megabytes.
+                tokio::task::yield_now().await;
+            }
         }
-        let body = Bytes::from_owner(Leased { bytes: read, _lease: lease });
+        let Collected { bytes, lease, .. } = decoder.finish().map_err(failed)?;
+        if encoding.is_some() {
+            // They describe what was sent, and what goes on is decoded.
+            parts.headers.remove(header::CONTENT_ENCODING);
+            parts.headers.remove(header::CONTENT_LENGTH);
+        }
+        let body = Bytes::from_owner(Leased { bytes, _lease: lease });
         Ok(Request::from_parts(parts, Body::from(body)))
+    }
+}
+
+fn of_decoder(error: io::Error, encoding: Option<Encoding>) -> BodyError {
+    match error.downcast::<BodyError>() {
+        Ok(error) => error,
+        Err(error) => {
+            tracing::debug!(%error, "a body could not be decoded");
+            BodyError::Undecodable { encoding: encoding.map_or("identity", Encoding::as_str) }
+        }
+    }
+}
+
+/// A body as it grows.
+struct Collected {
+    bytes: BytesMut,
+    lease: Lease,
+    /// What the decoder takes besides.
+    decoder: Lease,
+    max: u64,
+    /// Bytes that are made room for at the most, unless more arrive.
+    expected: u64,
+}
+
+impl Write for Collected {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let needed = length(&self.bytes).saturating_add(length(bytes));
+        if needed > self.max {
+            return Err(io::Error::other(BodyError::TooLarge { max: ByteSize::b(self.max) }));
+        }
+        if needed > self.lease.bytes {
+            // Memory is taken as bytes arrive, not as they are declared: a promise costs the caller nothing.
+            let room = needed.max(self.lease.bytes.saturating_mul(2)).max(FIRST).min(self.expected);
+            self.lease.grow_to(room.max(needed)).map_err(io::Error::other)?;
+            self.bytes.reserve(usize::try_from(self.lease.bytes).unwrap_or(usize::MAX) - self.bytes.len());
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Sink for Collected {
+    fn decoder_takes(&mut self, bytes: u64) -> io::Result<()> {
+        if bytes > self.decoder.bytes {
+            self.decoder.grow_to(bytes).map_err(io::Error::other)?;
+        }
+        Ok(())
     }
 }
 
@@ -207,6 +319,16 @@ impl Memory {
     /// Apart from the half of each caller, so that strangers take nothing away from callers who are known.
     fn max_of_strangers(&self) -> u64 {
         self.max / 4
+    }
+
+    fn lease(self: &Arc<Self>, owner: BodyOwner<'_>) -> Lease {
+        Lease {
+            memory: Arc::clone(self),
+            owner: owner.name(),
+            max: self.max_of(owner),
+            stranger: matches!(owner, BodyOwner::Stranger(_)),
+            bytes: 0,
+        }
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -261,6 +383,9 @@ impl Drop for Lease {
         }
     }
 }
+
+#[cfg(test)]
+mod decoding;
 
 #[cfg(test)]
 mod tests {

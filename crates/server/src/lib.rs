@@ -8,6 +8,7 @@ mod answer;
 mod body;
 mod connection;
 mod connections;
+mod encoding;
 mod limits;
 mod listener;
 mod origin;

@@ -59,7 +59,7 @@ pub async fn read(
 
 impl From<BodyError> for HttpError {
     fn from(error: BodyError) -> Self {
-        let message = error.to_string();
+        let (message, hint, accept) = (error.to_string(), error.hint(), error.accept_encoding());
         let invalid = |status, code| Self::new(status, ErrorKind::InvalidRequestError, code, message.clone());
         match error {
             BodyError::TooLarge { .. } => {
@@ -68,9 +68,13 @@ impl From<BodyError> for HttpError {
             BodyError::TooSlow => {
                 invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow").class(FailureClass::Rejected)
             }
-            BodyError::Broken(_) => {
+            BodyError::Broken(_) | BodyError::Undecodable { .. } => {
                 invalid(StatusCode::BAD_REQUEST, "body_unreadable").class(FailureClass::Rejected)
             }
+            BodyError::Encoding { .. } => invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
+                .class(FailureClass::Rejected)
+                .hint(hint.unwrap_or_default())
+                .accept_encoding(accept.unwrap_or_default()),
             BodyError::CallerBusy { retry_after } => {
                 let status = StatusCode::TOO_MANY_REQUESTS;
                 Self::new(status, ErrorKind::RateLimitError, "bodies_in_flight", message)

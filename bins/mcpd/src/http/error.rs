@@ -28,6 +28,7 @@ pub struct HttpError {
     body: Box<ApiError>,
     class: Option<FailureClass>,
     retry_after: Option<Duration>,
+    accept_encoding: Option<&'static str>,
 }
 
 impl HttpError {
@@ -35,7 +36,8 @@ impl HttpError {
     pub fn new(status: StatusCode, kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
         // Messages repeat what was asked for, which a caller can make as long as a body.
         let message = visible::short(&message.into(), MESSAGE_MAX);
-        Self { status, body: Box::new(ApiError::new(kind, code, message)), class: None, retry_after: None }
+        let body = Box::new(ApiError::new(kind, code, message));
+        Self { status, body, class: None, retry_after: None, accept_encoding: None }
     }
 
     /// 400 with the field that is wrong.
@@ -86,6 +88,13 @@ impl HttpError {
         self
     }
 
+    /// In which codings a body is taken (RFC 7694).
+    #[must_use]
+    pub fn accept_encoding(mut self, codings: &'static str) -> Self {
+        self.accept_encoding = Some(codings);
+        self
+    }
+
     /// Names the document of a batch, from 0, that the error is about.
     #[must_use]
     pub fn in_document(mut self, index: usize) -> Self {
@@ -114,6 +123,9 @@ impl IntoResponse for HttpError {
         }
         if let Some(class) = self.class {
             headers.insert(FAILURE, HeaderValue::from_static(class.as_str()));
+        }
+        if let Some(codings) = self.accept_encoding {
+            headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
         if let Some(wait) = self.retry_after {
             // Whole seconds, rounded up, so that who obeys does not come too early.

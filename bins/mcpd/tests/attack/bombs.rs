@@ -182,9 +182,9 @@ const GZIPPED: [&[u8]; 2] = [
 ];
 
 #[tokio::test]
-async fn compressed_bodies_are_not_unpacked() {
+async fn bodies_that_are_not_in_their_coding_are_refused() {
     let world = World::new().await;
-    for coding in ["gzip", "x-gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip", "gzip, gzip"] {
+    for coding in ["deflate", "br", "zstd", "compress", "gzip, gzip", "gzip, identity, zstd"] {
         for body in GZIPPED {
             for (path, token) in [("/v1/chat/completions", &world.alice), ("/api/v1/users", &world.admin)] {
                 let request =

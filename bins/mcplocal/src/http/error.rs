@@ -70,7 +70,12 @@ impl LocalHttpError {
         let (status, kind, code) = match error {
             BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, invalid, "body_too_large"),
             BodyError::TooSlow => (StatusCode::REQUEST_TIMEOUT, invalid, "body_too_slow"),
-            BodyError::Broken(_) => (StatusCode::BAD_REQUEST, invalid, "body_unreadable"),
+            BodyError::Broken(_) | BodyError::Undecodable { .. } => {
+                (StatusCode::BAD_REQUEST, invalid, "body_unreadable")
+            }
+            BodyError::Encoding { .. } => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, invalid, "unsupported_encoding")
+            }
             BodyError::CallerBusy { .. } => {
                 (StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, "bodies_in_flight")
             }
@@ -78,7 +83,14 @@ impl LocalHttpError {
                 (StatusCode::SERVICE_UNAVAILABLE, ErrorKind::ServerError, "bodies_in_flight")
             }
         };
-        let mut response = Self::new(status, kind, code, error.to_string()).into_response();
+        let mut http = Self::new(status, kind, code, error.to_string());
+        if let Some(hint) = error.hint() {
+            http = http.hint(hint);
+        }
+        let mut response = http.into_response();
+        if let Some(codings) = error.accept_encoding() {
+            response.headers_mut().insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
+        }
         if let Some(wait) = error.retry_after() {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(wait.as_secs().max(1)));
         }

@@ -1,4 +1,5 @@
 //! What providers and clients really send, on whole daemons: one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod encodings;
 mod keys;
