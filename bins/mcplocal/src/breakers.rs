@@ -1,5 +1,9 @@
-//! One breaker per central Llm, shared by all requests, so it learns only from callers that the centre knows: a caller with a
-//! made-up bearer can neither open a breaker, nor close it, nor take the trial by which the primary is tried again.
+//! The breakers of the primary, shared by all requests: one for each central Llm, and one for each form of request that is not
+//! plain. A `server_error` that only images, tools or long prompts get opens the breaker of their form and no other, because it
+//! may be the request's doing; all other failures open the Llm's.
+//!
+//! They learn only from callers that the centre knows: a caller with a made-up bearer can neither open a breaker, nor close
+//! it, nor take the trial by which the primary is tried again.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -9,6 +13,8 @@ use std::{
 
 use mcpctl_failover::{Admission, Bearer, Breaker, BreakerPolicy, FailureClass, Verdict};
 use mcpctl_secret::token::{self, TokenHash};
+
+use crate::capabilities::Form;
 
 /// Callers that are remembered as known, the latest of them.
 const MAX_KNOWN: usize = 256;
@@ -21,15 +27,16 @@ pub struct Breakers {
 
 #[derive(Default)]
 struct State {
-    /// One for each Llm that the configuration names.
-    tracked: HashMap<String, Tracked>,
+    /// One for each Llm that the configuration names, under the plain form, and for each other form seen. Forms are few: four
+    /// flags and the logarithm of a length that the limit on bodies bounds.
+    tracked: HashMap<String, HashMap<Form, Tracked>>,
     /// Digests of bearers that the centre has accepted.
     known: VecDeque<TokenHash>,
 }
 
 struct Tracked {
     breaker: Breaker,
-    /// Why it last failed: what is said while it is skipped.
+    /// Why it last failed: the class that is reported while it is skipped.
     last: Option<FailureClass>,
 }
 
@@ -37,8 +44,10 @@ struct Tracked {
 pub struct Place {
     breakers: Arc<Breakers>,
     llm: String,
+    form: Form,
     caller: TokenHash,
-    admission: Admission,
+    /// By the Llm's breaker, and by that of the request's form, which are one for a plain request.
+    admissions: [(Form, Admission); 2],
     /// A failure that counts once the centre has accepted the caller.
     pending: Option<FailureClass>,
     settled: bool,
@@ -55,40 +64,46 @@ impl Breakers {
         self.policy
     }
 
-    /// Asks for a place at the primary for this Llm. Only for Llms that have a stand-in: the configuration bounds them,
-    /// and for all others there is nothing to skip to.
-    pub fn admit(self: &Arc<Self>, llm: &str, bearer: &Bearer, now: Instant) -> Place {
+    /// Asks for a place at the primary for a request of this form to this Llm. Only for Llms that have a local provider: the
+    /// configuration bounds them, and for all others there is nothing to skip to.
+    pub fn admit(self: &Arc<Self>, llm: &str, form: Form, bearer: &Bearer, now: Instant) -> Place {
         let caller = token::hash(bearer.expose());
         let mut state = self.lock();
         let known = state.known.contains(&caller);
-        let new = || Tracked { breaker: Breaker::new(self.policy), last: None };
-        let tracked = state.tracked.entry(llm.to_owned()).or_insert_with(new);
-        let mut breaker = tracked.breaker.clone();
-        let admission = match breaker.admit(now) {
-            // A trial that a stranger takes teaches nothing, and would keep others from theirs.
-            Admission::Trial if !known => Admission::Open,
-            admission => {
-                tracked.breaker = breaker;
-                admission
+        let forms = state.tracked.entry(llm.to_owned()).or_default();
+        let mut asked = [Form::default(), form].map(|form| {
+            let new = || Tracked { breaker: Breaker::new(self.policy), last: None };
+            let mut breaker = forms.entry(form).or_insert_with(new).breaker.clone();
+            let admission = breaker.admit(now);
+            (form, breaker, admission)
+        });
+        // A trial that a stranger takes teaches nothing, and would keep others from theirs.
+        let refused = |admission| admission == Admission::Open || (admission == Admission::Trial && !known);
+        if asked.iter().any(|(_, _, admission)| refused(*admission)) {
+            asked.iter_mut().for_each(|(_, _, admission)| *admission = Admission::Open);
+        } else {
+            for (form, breaker, _) in &asked {
+                if let Some(tracked) = forms.get_mut(form) {
+                    tracked.breaker = breaker.clone();
+                }
             }
-        };
+        }
+        let admissions = asked.map(|(form, _, admission)| (form, admission));
         let (breakers, llm) = (Arc::clone(self), llm.to_owned());
-        Place { breakers, llm, caller, admission, pending: None, settled: false }
+        Place { breakers, llm, form, caller, admissions, pending: None, settled: false }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Llms whose primary is resting, in order of name.
+    /// Llms whose primary is skipped, for some form of request at least, in order of name.
     pub fn open(&self, now: Instant) -> Vec<String> {
         let state = self.lock();
-        let mut open: Vec<_> = state
-            .tracked
-            .iter()
-            .filter(|(_, tracked)| tracked.breaker.is_open(now))
-            .map(|(llm, _)| llm.clone())
-            .collect();
+        let is_open =
+            |forms: &HashMap<Form, Tracked>| forms.values().any(|tracked| tracked.breaker.is_open(now));
+        let mut open: Vec<_> =
+            state.tracked.iter().filter(|(_, forms)| is_open(forms)).map(|(llm, _)| llm.clone()).collect();
         open.sort();
         open
     }
@@ -97,12 +112,14 @@ impl Breakers {
 impl Place {
     /// Whether the primary is to be skipped.
     pub fn is_open(&self) -> bool {
-        self.admission == Admission::Open
+        self.admissions.iter().any(|(_, admission)| *admission == Admission::Open)
     }
 
     /// Why the primary last failed.
     pub fn last(&self) -> Option<FailureClass> {
-        self.breakers.lock().tracked.get(&self.llm).and_then(|tracked| tracked.last)
+        let state = self.breakers.lock();
+        let forms = state.tracked.get(&self.llm)?;
+        [Form::default(), self.form].iter().find_map(|form| forms.get(form)?.last)
     }
 
     /// What came of asking the primary: `None` is success. A failure of a caller who is not known counts once the centre
@@ -155,11 +172,21 @@ impl Place {
             return;
         }
         let mut state = self.breakers.lock();
-        if let Some(tracked) = state.tracked.get_mut(&self.llm) {
-            tracked.breaker.record(self.admission, verdict, now);
-            if verdict == Verdict::Failure {
-                tracked.last = failure;
-            }
+        let Some(forms) = state.tracked.get_mut(&self.llm) else { return };
+        let of_form = failure == Some(FailureClass::ServerError);
+        let blamed = if of_form { self.form } else { Form::default() };
+        let [llm, own] = self.admissions;
+        let one = self.form == Form::default();
+        for (form, admission) in [Some(llm), (!one).then_some(own)].into_iter().flatten() {
+            let Some(tracked) = forms.get_mut(&form) else { continue };
+            let verdict =
+                if verdict == Verdict::Failure && form != blamed { Verdict::Nothing } else { verdict };
+            tracked.breaker.record(admission, verdict, now);
+            tracked.last = match verdict {
+                Verdict::Failure => failure,
+                Verdict::Success => None,
+                Verdict::Nothing => tracked.last,
+            };
         }
     }
 }
@@ -177,6 +204,8 @@ mod tests {
     use super::*;
 
     const POLICY: BreakerPolicy = BreakerPolicy { failures: 2, open: Duration::from_secs(10) };
+    const PLAIN: Form = Form { tools: false, vision: false, prefill: false, embeddings: false, size: 0 };
+    const IMAGES: Form = Form { vision: true, ..PLAIN };
     const DOWN: Option<FailureClass> = Some(FailureClass::Connect);
 
     fn alice() -> Bearer {
@@ -186,7 +215,7 @@ mod tests {
     fn opened(llm: &str, now: Instant) -> Arc<Breakers> {
         let breakers = Arc::new(Breakers::new(POLICY));
         for _ in 0..2 {
-            let mut place = breakers.admit(llm, &alice(), now);
+            let mut place = breakers.admit(llm, PLAIN, &alice(), now);
             place.settle(DOWN, now);
             place.vouch(now);
         }
@@ -197,18 +226,18 @@ mod tests {
     fn each_llm_has_its_own_and_dropped_trials_free_their_place() {
         let now = Instant::now();
         let breakers = opened("claude", now);
-        let place = breakers.admit("claude", &alice(), now);
+        let place = breakers.admit("claude", PLAIN, &alice(), now);
         assert!(place.is_open());
         assert_eq!(place.last(), Some(FailureClass::Connect));
-        assert!(!breakers.admit("gpt", &alice(), now).is_open());
+        assert!(!breakers.admit("gpt", PLAIN, &alice(), now).is_open());
         assert_eq!(breakers.open(now), ["claude"]);
 
         let later = now + Duration::from_secs(11);
-        let trial = breakers.admit("claude", &alice(), later);
+        let trial = breakers.admit("claude", PLAIN, &alice(), later);
         assert!(!trial.is_open());
-        assert!(breakers.admit("claude", &alice(), later).is_open(), "one trial at a time");
+        assert!(breakers.admit("claude", PLAIN, &alice(), later).is_open(), "one trial at a time");
         drop(trial);
-        let again = breakers.admit("claude", &alice(), Instant::now() + Duration::from_secs(20));
+        let again = breakers.admit("claude", PLAIN, &alice(), Instant::now() + Duration::from_secs(20));
         assert!(!again.is_open());
     }
 
@@ -216,9 +245,9 @@ mod tests {
     fn a_denial_does_not_speak_against_the_primary() {
         let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
         for _ in 0..5 {
-            breakers.admit("claude", &alice(), now).settle(Some(FailureClass::Denied), now);
+            breakers.admit("claude", PLAIN, &alice(), now).settle(Some(FailureClass::Denied), now);
         }
-        assert!(!breakers.admit("claude", &alice(), now).is_open());
+        assert!(!breakers.admit("claude", PLAIN, &alice(), now).is_open());
     }
 
     #[test]
@@ -227,22 +256,22 @@ mod tests {
         let breakers = Arc::new(Breakers::new(POLICY));
         let stranger = |number: usize| Bearer::new(format!("made up {number}"));
         for number in 0..1000 {
-            breakers.admit("claude", &stranger(number), now).settle(DOWN, now);
+            breakers.admit("claude", PLAIN, &stranger(number), now).settle(DOWN, now);
         }
-        assert!(!breakers.admit("claude", &alice(), now).is_open(), "strangers opened it");
+        assert!(!breakers.admit("claude", PLAIN, &alice(), now).is_open(), "strangers opened it");
         assert!(breakers.lock().known.is_empty() && breakers.lock().tracked.len() == 1);
 
         let breakers = opened("claude", now);
         let later = now + Duration::from_secs(11);
-        let mut held = breakers.admit("claude", &stranger(0), later);
+        let mut held = breakers.admit("claude", PLAIN, &stranger(0), later);
         assert!(held.is_open(), "a stranger took the trial");
-        assert!(!breakers.admit("claude", &alice(), later).is_open(), "the trial is there for others");
+        assert!(!breakers.admit("claude", PLAIN, &alice(), later).is_open(), "the trial is there for others");
         for class in [FailureClass::Denied, FailureClass::Rejected, FailureClass::Quota] {
             held.settle(Some(class), later);
         }
         drop(held);
-        let trial = breakers.admit("claude", &alice(), later);
-        assert!(breakers.admit("claude", &alice(), later).is_open(), "strangers closed it");
+        let trial = breakers.admit("claude", PLAIN, &alice(), later);
+        assert!(breakers.admit("claude", PLAIN, &alice(), later).is_open(), "strangers closed it");
         drop(trial);
     }
 
@@ -250,8 +279,38 @@ mod tests {
     fn only_the_latest_callers_are_remembered() {
         let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
         for number in 0..MAX_KNOWN + 10 {
-            breakers.admit("claude", &Bearer::new(number.to_string()), now).settle(None, now);
+            breakers.admit("claude", PLAIN, &Bearer::new(number.to_string()), now).settle(None, now);
         }
         assert_eq!(breakers.lock().known.len(), MAX_KNOWN);
+    }
+
+    #[test]
+    fn server_errors_of_one_form_are_not_held_against_the_others() {
+        let now = Instant::now();
+        let breakers = opened("other", now);
+        let fail = |form, class| {
+            let mut place = breakers.admit("claude", form, &alice(), now);
+            assert!(!place.is_open());
+            place.settle(Some(class), now);
+            place.vouch(now);
+        };
+        let is_open = |form| breakers.admit("claude", form, &alice(), now).is_open();
+        (0..2).for_each(|_| fail(IMAGES, FailureClass::ServerError));
+        assert!(is_open(IMAGES) && !is_open(PLAIN));
+        assert!(!is_open(Form { tools: true, ..PLAIN }));
+        assert_eq!(breakers.admit("claude", IMAGES, &alice(), now).last(), Some(FailureClass::ServerError));
+        assert_eq!(breakers.open(now), ["claude", "other"]);
+
+        // What no request can cause counts for all.
+        (0..2).for_each(|_| fail(Form { tools: true, ..PLAIN }, FailureClass::Connect));
+        assert!(is_open(PLAIN) && is_open(IMAGES) && is_open(Form { tools: true, ..PLAIN }));
+
+        // One trial for all forms, and a success closes both.
+        let later = now + Duration::from_secs(11);
+        let mut trial = breakers.admit("claude", IMAGES, &alice(), later);
+        assert!(!trial.is_open() && breakers.admit("claude", PLAIN, &alice(), later).is_open());
+        trial.settle(None, later);
+        assert!(!breakers.admit("claude", PLAIN, &alice(), later).is_open());
+        assert!(!breakers.admit("claude", IMAGES, &alice(), later).is_open());
     }
 }

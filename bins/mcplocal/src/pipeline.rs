@@ -137,10 +137,10 @@ pub async fn run(
 }
 
 async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Response, LocalHttpError> {
-    let Incoming { app, runtime, request, include_usage, .. } = incoming;
+    let Incoming { app, runtime, request, include_usage, needs, .. } = incoming;
     let who = who(caller.user.as_deref(), &caller.bearer);
     let stand_in = runtime.registry.failover_for(llm).is_some();
-    let place = stand_in.then(|| runtime.breakers.admit(llm, &caller.bearer, Instant::now()));
+    let place = stand_in.then(|| runtime.breakers.admit(llm, needs.form(), &caller.bearer, Instant::now()));
     let witness = Witness::new(place);
     let (breaker_open, skipped) = (witness.breaker_open(), witness.last_failure());
     let target = runtime.primary(SecretString::from(caller.bearer.expose()));
