@@ -4,13 +4,16 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
 use mcpctl_access::Permit;
 use mcpctl_api::{ErrorKind, Kind, Spec, Verb};
-use mcpctl_dialect::openai::request::{self, Fields};
+use mcpctl_dialect::openai::{
+    error::{self, UpstreamError},
+    request::{self, Fields},
+};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
 use mcpctl_telemetry::Configured;
@@ -214,11 +217,25 @@ fn failed(failure: &Failure) -> Response {
             "upstream_credentials",
             "the provider refused the credential of this Llm",
         ),
+        // The caller named the Llm, which exists; the model is the Llm's.
+        (FailureClass::ModelUnavailable, _) => {
+            let words = UpstreamError::read(&failure.body).message.unwrap_or_default();
+            HttpError::new(
+                StatusCode::BAD_GATEWAY,
+                ErrorKind::UpstreamError,
+                class.as_str(),
+                format!("the provider does not have the model of this Llm: {words}"),
+            )
+            .hint("an account that may edit the Llm can change its `model`")
+            .class(class)
+            .into_response()
+        }
         (_, Some(status)) => {
             let mut response = (status, failure.body.clone()).into_response();
             copy_headers(&failure.headers, &mut response);
             response
         }
+        (_, None) if let Some(response) = in_band(failure) => response,
         (FailureClass::NoResponse | FailureClass::NoFirstToken, None) => {
             own(StatusCode::GATEWAY_TIMEOUT, class.as_str(), "the provider did not answer in time")
         }
@@ -228,6 +245,20 @@ fn failed(failure: &Failure) -> Response {
     headers.insert(ERROR_SOURCE, HeaderValue::from_static("upstream"));
     headers.insert(FAILURE, HeaderValue::from_static(class.as_str()));
     response
+}
+
+/// An error that came under status 200, whole or as the first event: the provider's words under the status that its class has.
+fn in_band(failure: &Failure) -> Option<Response> {
+    let UpstreamError { message, kind, code, .. } = UpstreamError::read(&failure.body);
+    let named = || code.as_deref()?.parse().ok().filter(|code| (400..=499).contains(code));
+    let status = match failure.class {
+        FailureClass::Rejected | FailureClass::ContextLength => named().unwrap_or(400),
+        FailureClass::RateLimited => 429,
+        _ => 502,
+    };
+    let body = error::error_body(&message?, kind.as_deref(), code.as_deref());
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    Some((StatusCode::from_u16(status).ok()?, json, body).into_response())
 }
 
 /// Headers of a provider's answer that mean something to callers; all others stay behind.

@@ -4,6 +4,7 @@
 pub mod chunk;
 pub mod error;
 pub mod keys;
+pub mod meaning;
 pub mod request;
 
 mod presence;

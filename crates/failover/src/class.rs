@@ -15,15 +15,17 @@ pub enum FailureClass {
     NoResponse,
     /// No content in time.
     NoFirstToken,
-    /// 500, 502, 503, 504, 529.
+    /// A 5xx that the request did not cause, an unknown one included (RFC 9110, section 15); 408 and 425.
     ServerError,
     /// 429 from the upstream.
     RateLimited,
     /// The provider refused our key.
     UpstreamCredentials,
+    /// The provider does not have the model that the Llm names.
+    ModelUnavailable,
     /// The prompt is too long for this model.
     ContextLength,
-    /// Other 4xx: malformed, too large, content filter.
+    /// Other 4xx, and what the request or its content caused under any status: malformed, too large, moderation.
     Rejected,
     /// `mcpd`'s own 401, 403, 404.
     Denied,
@@ -42,21 +44,20 @@ pub enum RetryRule {
     Never,
     /// Once.
     Once,
-    /// As often as the retry budget allows.
+    /// As often as the retry budget allows, after the upstream's `Retry-After` where it sent one.
     WithinBudget,
-    /// After the upstream's `Retry-After`, else as [`RetryRule::WithinBudget`].
-    AfterHint,
 }
 
 impl FailureClass {
     /// Every class.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Connect,
         Self::NoResponse,
         Self::NoFirstToken,
         Self::ServerError,
         Self::RateLimited,
         Self::UpstreamCredentials,
+        Self::ModelUnavailable,
         Self::ContextLength,
         Self::Rejected,
         Self::Denied,
@@ -74,6 +75,7 @@ impl FailureClass {
             Self::ServerError => "server_error",
             Self::RateLimited => "rate_limited",
             Self::UpstreamCredentials => "upstream_credentials",
+            Self::ModelUnavailable => "model_unavailable",
             Self::ContextLength => "context_length",
             Self::Rejected => "rejected",
             Self::Denied => "denied",
@@ -92,7 +94,8 @@ impl FailureClass {
             | Self::NoFirstToken
             | Self::ServerError
             | Self::RateLimited
-            | Self::UpstreamCredentials => true,
+            | Self::UpstreamCredentials
+            | Self::ModelUnavailable => true,
             Self::ContextLength => also_on.contains(&self),
             Self::Rejected | Self::Denied | Self::Quota | Self::Cancelled | Self::BrokenStream => false,
         }
@@ -107,11 +110,11 @@ impl FailureClass {
     pub fn retry(self) -> RetryRule {
         match self {
             Self::Connect => RetryRule::Once,
-            Self::ServerError => RetryRule::WithinBudget,
-            Self::RateLimited => RetryRule::AfterHint,
+            Self::ServerError | Self::RateLimited => RetryRule::WithinBudget,
             Self::NoResponse
             | Self::NoFirstToken
             | Self::UpstreamCredentials
+            | Self::ModelUnavailable
             | Self::ContextLength
             | Self::Rejected
             | Self::Denied
@@ -149,13 +152,14 @@ mod tests {
     use super::*;
 
     /// CONTRACT.md, "What fails over", line by line: the word, tried again, fails over by default, and where named.
-    const TABLE: [(FailureClass, &str, RetryRule, bool, bool); 12] = [
+    const TABLE: [(FailureClass, &str, RetryRule, bool, bool); 13] = [
         (FailureClass::Connect, "connect", RetryRule::Once, true, true),
         (FailureClass::NoResponse, "no_response", RetryRule::Never, true, true),
         (FailureClass::NoFirstToken, "no_first_token", RetryRule::Never, true, true),
         (FailureClass::ServerError, "server_error", RetryRule::WithinBudget, true, true),
-        (FailureClass::RateLimited, "rate_limited", RetryRule::AfterHint, true, true),
+        (FailureClass::RateLimited, "rate_limited", RetryRule::WithinBudget, true, true),
         (FailureClass::UpstreamCredentials, "upstream_credentials", RetryRule::Never, true, true),
+        (FailureClass::ModelUnavailable, "model_unavailable", RetryRule::Never, true, true),
         (FailureClass::ContextLength, "context_length", RetryRule::Never, false, true),
         (FailureClass::Rejected, "rejected", RetryRule::Never, false, false),
         (FailureClass::Denied, "denied", RetryRule::Never, false, false),

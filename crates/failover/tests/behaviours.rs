@@ -211,6 +211,7 @@ async fn inv_02_only_the_listed_classes_fail_over() {
             FailureClass::ServerError,
             FailureClass::RateLimited,
             FailureClass::UpstreamCredentials,
+            FailureClass::ModelUnavailable,
         ];
         assert_eq!(failed_over, listed.contains(&class), "{class}");
         assert_eq!(!centre.asked.lock().unwrap().is_empty(), failed_over, "{class}");

@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures::Stream;
 use mcpctl_dialect::openai::{
     chunk::{Kind, Usage},
-    error::error_event,
+    error::{UpstreamError, error_event},
 };
 use mcpctl_failover::class::FailureClass;
-use mcpctl_upstream::{Event, Events, StreamAnswer};
+use mcpctl_upstream::{Event, Events, Failure, StreamAnswer};
 
 /// How a stream ended, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -107,8 +107,7 @@ impl Stream for StreamBody {
                     // INVARIANT 13: an error event, and nothing that looks like an end.
                     let class = failure.class;
                     this.end(Outcome::Broken(class));
-                    let message = "the model's answer broke off before its end";
-                    return Poll::Ready(Some(Ok(error_event(message, "upstream_error", class.as_str()))));
+                    return Poll::Ready(Some(Ok(last_event(&failure))));
                 }
             };
             if chunk.usage.is_some() {
@@ -131,6 +130,14 @@ impl Stream for StreamBody {
             return Poll::Ready(Some(Ok(frame.raw)));
         }
     }
+}
+
+/// The error that ends a broken stream: the upstream's own words where it sent any.
+fn last_event(failure: &Failure) -> Bytes {
+    let UpstreamError { message, kind, code, .. } = UpstreamError::read(&failure.body);
+    let message = message.as_deref().unwrap_or("the model's answer broke off before its end");
+    let (kind, code) = (kind.as_deref().unwrap_or("upstream_error"), code.as_deref());
+    error_event(message, kind, code.unwrap_or(failure.class.as_str()))
 }
 
 impl Drop for StreamBody {

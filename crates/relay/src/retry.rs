@@ -79,10 +79,10 @@ fn wait_before_next(
         // A connection that was reset is most often a stale one of the pool: a new one is made at once.
         RetryRule::Once if repeated >= 1 => return None,
         RetryRule::Once => Duration::ZERO,
-        RetryRule::WithinBudget => backoff,
-        RetryRule::AfterHint => match failure.retry_after {
+        RetryRule::WithinBudget if failure.quota_used_up => return None,
+        RetryRule::WithinBudget => match failure.retry_after {
             Some(hint) if hint > LONGEST_HINT => return None,
-            Some(hint) => hint,
+            Some(hint) => hint.max(backoff),
             None => backoff,
         },
     };
@@ -121,6 +121,14 @@ mod tests {
             None,
             "too long to wait for the caller"
         );
+        assert_eq!(wait(FailureClass::ServerError, 1, Some(seconds(2))), Some(seconds(2)));
+        assert_eq!(wait(FailureClass::ServerError, 1, Some(seconds(6))), None);
+        let hint = Some(Duration::from_millis(1));
+        assert_eq!(wait(FailureClass::RateLimited, 2, hint), Some(Duration::from_millis(500)), "no storm");
+        let mut used_up = failure(FailureClass::RateLimited, None);
+        used_up.quota_used_up = true;
+        let policy = RetryPolicy { max: 2, deadline: Instant::now() + seconds(60) };
+        assert_eq!(wait_before_next(&used_up, 1, policy, &RetryBudget::default(), 1.0), None);
         for class in FailureClass::ALL {
             let repeated = [FailureClass::Connect, FailureClass::ServerError, FailureClass::RateLimited];
             assert_eq!(wait(class, 1, None).is_some(), repeated.contains(&class), "{class}");

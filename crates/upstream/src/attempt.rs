@@ -142,11 +142,13 @@ async fn refused(
     let status = response.status();
     let until = after(Instant::now(), target.timeouts.idle.min(target.timeouts.response));
     let (body, _) = read_body(response, Failure::MAX_BODY, until).await;
-    let class = classify(target.peer, status, &headers, &UpstreamError::read(&body));
+    let error = UpstreamError::read(&body);
+    let class = classify(target.peer, status, &headers, &error);
     let body = screen.error_body(body, status, &mut headers);
     let mut failure = Failure::new(class, "the upstream answered with an error")
         .with_head(status, &headers)
-        .with_body(body);
+        .with_body(body)
+        .meaning(error.meaning);
     failure.retry_after = retry_after(&headers, SystemTime::now());
     failure
 }
@@ -179,7 +181,9 @@ async fn whole(
     match Whole::read(&body) {
         Some(Whole { error: Some(error), .. }) => {
             let class = classify_in_band(target.peer, &error);
-            Err(fail(class, "the upstream reported an error inside the answer").with_body(bounded(body)))
+            Err(fail(class, "the upstream reported an error inside the answer")
+                .with_body(bounded(body))
+                .meaning(error.meaning))
         }
         Some(Whole { model, usage, error: None }) => Ok(WholeAnswer { status, headers, body, usage, model }),
         None => Err(fail(FailureClass::ServerError, "the answer cannot be read")),
@@ -249,7 +253,7 @@ fn broken_as(class: FailureClass, broken: Break) -> Failure {
     let failure = Failure::new(class, broken.detail());
     match broken {
         Break::Cut(error) => failure.caused_by(error),
-        Break::InBand(_, data) => failure.with_body(bounded(data)),
+        Break::InBand(error, data) => failure.with_body(bounded(data)).meaning(error.meaning),
         _ => failure,
     }
 }

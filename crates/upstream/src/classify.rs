@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
-use mcpctl_dialect::openai::error::UpstreamError;
+use mcpctl_dialect::openai::{error::UpstreamError, meaning::Meaning};
 use mcpctl_failover::FailureClass;
 
 use crate::Peer;
@@ -42,14 +42,25 @@ fn from_mcpd(status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> 
     }
 }
 
+/// The body is read before the status decides: several statuses have several meanings. What refuses the content of a request
+/// never fails over, under whatever status it comes.
 fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
-    match status.as_u16() {
-        // llama.cpp reports an overflow while it generates as 500.
-        400 | 413 | 422 | 500 if error.context_length => FailureClass::ContextLength,
-        500 | 502 | 503 | 504 | 529 => FailureClass::ServerError,
-        429 => FailureClass::RateLimited,
+    match (status.as_u16(), error.meaning) {
+        (_, Some(Meaning::Content)) | (451, _) => FailureClass::Rejected,
         // 402: our account has no credit (OpenRouter, DeepSeek); like a refused key it is not the caller's doing.
-        401..=403 => FailureClass::UpstreamCredentials,
+        (401 | 402, _) => FailureClass::UpstreamCredentials,
+        (429, _) => FailureClass::RateLimited,
+        // llama.cpp reports an overflow, and what its model cannot process, as 500.
+        (400 | 413 | 422 | 500, Some(Meaning::ContextLength)) => FailureClass::ContextLength,
+        (400..=501, Some(Meaning::Unsupported)) => FailureClass::Rejected,
+        (400..=500, Some(Meaning::ModelUnavailable)) => FailureClass::ModelUnavailable,
+        (400..=499, Some(Meaning::Credentials | Meaning::QuotaUsedUp)) => FailureClass::UpstreamCredentials,
+        // Without a readable error it may be a firewall that refuses the prompt; then no other model may answer it.
+        (403, _) if error.message.is_none() => FailureClass::Rejected,
+        (403, _) => FailureClass::UpstreamCredentials,
+        // A request in a circle goes in a circle again.
+        (508, _) => FailureClass::Rejected,
+        (408 | 425 | 500..=599, _) => FailureClass::ServerError,
         _ => FailureClass::Rejected,
     }
 }
@@ -58,33 +69,40 @@ fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
 ///
 /// Servers repeat the status in `code` (vLLM, llama.cpp, OpenRouter) or use OpenAI's types.
 pub fn classify_in_band(peer: Peer, error: &UpstreamError) -> FailureClass {
-    if error.context_length {
-        return FailureClass::ContextLength;
-    }
     let code = error.code.as_deref().unwrap_or_default();
     if let (Peer::Mcpd, Ok(class)) = (peer, code.parse()) {
         return class;
     }
+    let as_status = |status| classify(peer, status, &HeaderMap::new(), error);
+    match error.meaning {
+        Some(Meaning::Content | Meaning::Unsupported) => return FailureClass::Rejected,
+        Some(Meaning::ContextLength) => return FailureClass::ContextLength,
+        Some(Meaning::ModelUnavailable) => return FailureClass::ModelUnavailable,
+        Some(Meaning::QuotaUsedUp) => return as_status(StatusCode::TOO_MANY_REQUESTS),
+        Some(Meaning::Credentials) => return as_status(StatusCode::UNAUTHORIZED),
+        None => {}
+    }
     if let Some(status) = code.parse().ok().filter(|code| (400..600).contains(code)) {
-        let status = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        return classify(peer, status, &HeaderMap::new(), error);
+        return as_status(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR));
     }
     match (code, error.kind.as_deref().unwrap_or_default()) {
         ("rate_limit_exceeded", _)
         | (_, "rate_limit_error" | "rate_limit_exceeded" | "requests" | "tokens") => {
             by_status(StatusCode::TOO_MANY_REQUESTS, error)
         }
-        (_, "invalid_request_error" | "BadRequestError") | ("content_filter", _) => FailureClass::Rejected,
-        (_, "authentication_error" | "permission_error") => {
-            classify(peer, StatusCode::UNAUTHORIZED, &HeaderMap::new(), error)
-        }
+        (_, "invalid_request_error" | "BadRequestError") => FailureClass::Rejected,
+        (_, "permission_error") => as_status(StatusCode::FORBIDDEN),
         _ => FailureClass::ServerError,
     }
 }
 
 /// How long the upstream asks to wait: `retry-after-ms` (OpenAI, Azure), or `Retry-After` in seconds or as a date
-/// (RFC 9110, section 10.2.3). A date in the past is no wait.
+/// (RFC 9110, section 10.2.3). None for zero and for a date in the past: then the caller's own backoff decides.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    asked_wait(headers, now).filter(|wait| !wait.is_zero())
+}
+
+fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let millis = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     if let Some(millis) = millis {
         return Some(Duration::from_millis(millis));
@@ -115,6 +133,13 @@ mod tests {
     const PLAIN: &str = r#"{"error":{"message":"no"}}"#;
     const TOO_LONG: &str = r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#;
 
+    const FLAGGED: &str =
+        r#"{"error":{"message":"your prompt was flagged","code":"content_policy_violation"}}"#;
+    const BAD_KEY: &str = r#"{"error":{"message":"no","code":"invalid_api_key"}}"#;
+    const GONE: &str = r#"{"error":{"message":"The model `m` does not exist.","code":404}}"#;
+    const USED_UP: &str = r#"{"error":{"message":"no","code":"insufficient_quota"}}"#;
+    const IMAGES: &str = r#"{"error":{"message":"image input is not supported","code":500}}"#;
+
     #[test]
     fn a_providers_status_and_body_give_the_class_and_its_headers_never_do() {
         for (code, body, class) in [
@@ -134,20 +159,44 @@ mod tests {
             (422, TOO_LONG, ContextLength),
             (500, TOO_LONG, ContextLength),
             (401, TOO_LONG, UpstreamCredentials),
+            (401, FLAGGED, Rejected),
+            (402, FLAGGED, Rejected),
+            (403, FLAGGED, Rejected),
+            (403, "<html>blocked</html>", Rejected),
+            (403, "", Rejected),
+            (429, FLAGGED, Rejected),
+            (500, FLAGGED, Rejected),
+            (451, PLAIN, Rejected),
+            (400, BAD_KEY, UpstreamCredentials),
+            (403, BAD_KEY, UpstreamCredentials),
+            (400, GONE, ModelUnavailable),
+            (403, GONE, ModelUnavailable),
+            (404, GONE, ModelUnavailable),
+            (410, GONE, ModelUnavailable),
+            (429, USED_UP, RateLimited),
+            (403, USED_UP, UpstreamCredentials),
+            (400, IMAGES, Rejected),
+            (500, IMAGES, Rejected),
+            (503, IMAGES, ServerError),
+            (408, PLAIN, ServerError),
+            (425, PLAIN, ServerError),
             (400, PLAIN, Rejected),
             (404, PLAIN, Rejected),
             (405, PLAIN, Rejected),
-            (408, PLAIN, Rejected),
             (409, PLAIN, Rejected),
             (413, PLAIN, Rejected),
             (422, PLAIN, Rejected),
-            (451, PLAIN, Rejected),
             // Named by no row.
             (301, "", Rejected),
             (307, "", Rejected),
-            (501, PLAIN, Rejected),
-            (505, PLAIN, Rejected),
-            (599, PLAIN, Rejected),
+            (508, PLAIN, Rejected),
+            (501, PLAIN, ServerError),
+            (505, PLAIN, ServerError),
+            (507, PLAIN, ServerError),
+            (520, "<html>", ServerError),
+            (527, "", ServerError),
+            (530, "", ServerError),
+            (599, PLAIN, ServerError),
         ] {
             let error = UpstreamError::read(body.as_bytes());
             for headers in [headers(&[]), headers(&[(FAILURE, "connect"), (SOURCE, "mcpd")])] {
@@ -206,6 +255,17 @@ mod tests {
             (Peer::Provider, r#"{"error":{"type":"rate_limit_error"}}"#, RateLimited),
             (Peer::Provider, r#"{"error":{"type":"overloaded_error"}}"#, ServerError),
             (Peer::Provider, r#"{"error":{"code":"context_length_exceeded"}}"#, ContextLength),
+            (Peer::Provider, FLAGGED, Rejected),
+            (Peer::Provider, BAD_KEY, UpstreamCredentials),
+            (Peer::Provider, GONE, ModelUnavailable),
+            (Peer::Provider, USED_UP, RateLimited),
+            (Peer::Provider, IMAGES, Rejected),
+            (Peer::Mcpd, GONE, ModelUnavailable),
+            (
+                Peer::Mcpd,
+                r#"{"error":{"message":"your prompt was flagged","code":"server_error"}}"#,
+                ServerError,
+            ),
             (Peer::Provider, r#"{"error":{"code":"quota"}}"#, ServerError),
             (Peer::Mcpd, r#"{"error":{"code":"quota"}}"#, Quota),
             (Peer::Mcpd, r#"{"error":{"code":"403"}}"#, Denied),
@@ -226,11 +286,12 @@ mod tests {
         for (pairs, expected) in [
             (&[][..], None),
             (&[("retry-after", "3")], Some(3_000)),
-            (&[("retry-after", " 0 ")], Some(0)),
+            (&[("retry-after", " 0 ")], None),
+            (&[("retry-after-ms", "0")], None),
             (&[("retry-after", "1.5")], Some(1_500)),
             (&[("retry-after", "60"), ("retry-after-ms", "250")], Some(250)),
             (&[("retry-after", "Sun, 06 Nov 1994 08:49:47 GMT")], Some(10_000)),
-            (&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], Some(0)),
+            (&[("retry-after", "Sun, 06 Nov 1994 08:00:00 GMT")], None),
             (&[("retry-after", "-1")], None),
             (&[("retry-after", "NaN")], None),
             (&[("retry-after", "1e300")], None),

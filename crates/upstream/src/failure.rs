@@ -4,6 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
+use mcpctl_dialect::openai::meaning::Meaning;
 use mcpctl_failover::FailureClass;
 
 use crate::RefusedAddress;
@@ -23,6 +24,8 @@ pub struct Failure {
     pub body: Bytes,
     /// How long the upstream asks to wait.
     pub retry_after: Option<Duration>,
+    /// Whether the account's quota is used up, so that asking again is of no use.
+    pub quota_used_up: bool,
     detail: Box<str>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -39,6 +42,7 @@ impl Failure {
             headers: Box::default(),
             body: Bytes::new(),
             retry_after: None,
+            quota_used_up: false,
             detail: detail.into(),
             source: None,
         }
@@ -58,6 +62,11 @@ impl Failure {
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
         self.body = body;
+        self
+    }
+
+    pub(crate) fn meaning(mut self, meaning: Option<Meaning>) -> Self {
+        self.quota_used_up = meaning == Some(Meaning::QuotaUsedUp);
         self
     }
 

@@ -3,3 +3,4 @@
 
 mod encodings;
 mod keys;
+mod refusals;

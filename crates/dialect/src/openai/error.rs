@@ -4,7 +4,9 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use serde_json::Value;
+use serde_json::{Map, Value};
+
+use super::meaning::{self, Meaning};
 
 /// What an upstream's error body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,9 +17,16 @@ pub struct UpstreamError {
     pub kind: Option<String>,
     /// `error.code`, numbers as text.
     pub code: Option<String>,
-    /// Whether the prompt is too long for the model.
-    pub context_length: bool,
+    /// What it means, where codes or words show it.
+    pub meaning: Option<Meaning>,
 }
+
+/// Codes, types and reasons of one error that are compared, and the most bytes of each.
+const MAX_MARKS: usize = 24;
+const MAX_MARK: usize = 96;
+
+/// How deep shapes nest: list, detail, error, object, and a provider's own error inside a router's.
+const MAX_DEPTH: u8 = 6;
 
 /// Members beside which an error stands; an object with others may hold what is not for callers.
 const BESIDE: [&str; 13] = [
@@ -81,68 +90,81 @@ impl UpstreamError {
     }
 
     fn of(value: &Value) -> Self {
-        let mut error = Self::default();
-        error.take(value, 0);
-        error.context_length = error.says_context_length();
+        let (mut error, mut marks) = (Self::default(), Vec::new());
+        error.take(value, &mut marks, 0);
+        error.meaning = meaning::of(&error, &marks).or_else(|| routed(value));
         error
     }
 
-    fn take(&mut self, value: &Value, depth: u8) {
-        // Shapes nest at most list → detail → error → object.
-        if depth > 4 {
+    fn take(&mut self, value: &Value, marks: &mut Vec<String>, depth: u8) {
+        if depth > MAX_DEPTH {
             return;
         }
         match value {
             Value::String(message) => self.message = Some(message.clone()),
             Value::Array(list) => {
                 if let Some(first) = list.first() {
-                    self.take(first, depth.saturating_add(1));
+                    self.take(first, marks, depth.saturating_add(1));
                 }
             }
             Value::Object(object) => {
-                if let Some(inner) = ["error", "detail"].iter().find_map(|name| present(object.get(*name))) {
-                    return self.take(inner, depth.saturating_add(1));
+                collect_marks(object, marks);
+                let inner = ["error", "detail"].iter().find_map(|name| present(object.get(*name)));
+                if let Some(inner) = inner {
+                    self.take(inner, marks, depth.saturating_add(1));
+                    // xAI has the text in `error` and its code beside it.
+                    if !inner.is_string() {
+                        return;
+                    }
+                } else {
+                    self.message = ["message", "msg"].iter().find_map(|name| text(object.get(*name)));
                 }
-                self.message = ["message", "msg"].iter().find_map(|name| text(object.get(*name)));
                 self.kind = text(object.get("type"));
                 self.code = text(object.get("code"));
             }
             Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
     }
+}
 
-    /// Codes and types first, for they are meant for programs; messages where a server has nothing else.
-    ///
-    /// - OpenAI: code `context_length_exceeded`.
-    /// - llama.cpp: type `exceed_context_size_error` (ggml-org/llama.cpp pull request 15780).
-    /// - vLLM: "This model's maximum context length is 2048 tokens. However, you requested …" (vllm-project/vllm
-    ///   issue 20409) and "The prompt (total length 25938) is too long to fit into the model (context length …)"
-    ///   (issue 12165), "… is longer than the maximum model length of …".
-    /// - llama-cpp-python: "Requested tokens (…) exceed context window of …" (abetlen/llama-cpp-python issue 416).
-    /// - Anthropic: "prompt is too long: 209353 tokens > 199999 maximum", "input length and `max_tokens` exceed
-    ///   context limit: …".
-    /// - Gemini: "The input token count (…) exceeds the maximum number of tokens allowed (…)" (gemini-cli 12098).
-    /// - Ollama: "the input length exceeds the context length"; LM Studio: "Context size has been exceeded".
-    fn says_context_length(&self) -> bool {
-        let is = |field: &Option<String>, name: &str| field.as_deref() == Some(name);
-        if is(&self.code, "context_length_exceeded")
-            || is(&self.kind, "context_length_exceeded")
-            || is(&self.kind, "exceed_context_size_error")
-        {
-            return true;
+/// The codes, types and reasons of an object: its own, Azure's `innererror.code`, Google's `details[].reason`, and the names in
+/// OpenRouter's `metadata`, of which `flagged_input` shows a refusal of content.
+fn collect_marks(object: &Map<String, Value>, marks: &mut Vec<String>) {
+    let mut add = |text: &str| {
+        if marks.len() < MAX_MARKS && text.len() <= MAX_MARK {
+            marks.push(text.to_lowercase());
         }
-        let Some(message) = self.message.as_deref().map(str::to_ascii_lowercase) else { return false };
-        let says = |words: &[&str]| words.iter().all(|word| message.contains(word));
-        says(&["maximum context length"])
-            || says(&["prompt", "is too long"])
-            || says(&["longer than the maximum model length"])
-            || says(&["exceed", "context size"])
-            || says(&["context size", "exceeded"])
-            || says(&["exceed", "context window"])
-            || says(&["exceed", "context limit"])
-            || says(&["exceeds", "context length"])
-            || says(&["input token count", "exceeds the maximum number of tokens"])
+    };
+    for name in ["code", "type", "status", "reason"] {
+        if let Some(Value::String(text)) = object.get(name) {
+            add(text);
+        }
     }
+    for name in ["innererror", "inner_error"] {
+        if let Some(Value::String(code)) = object.get(name).and_then(|inner| inner.get("code")) {
+            add(code);
+        }
+    }
+    for detail in object.get("details").and_then(Value::as_array).into_iter().flatten() {
+        if let Some(Value::String(reason)) = detail.get("reason") {
+            add(reason);
+        }
+    }
+    for name in object.get("metadata").and_then(Value::as_object).into_iter().flat_map(Map::keys) {
+        add(name);
+    }
+}
+
+/// What a provider's error means that a router (OpenRouter) repeats as text in `error.metadata.raw`.
+fn routed(value: &Value) -> Option<Meaning> {
+    let raw = value.get("error")?.get("metadata")?.get("raw")?.as_str()?;
+    let Ok(inner) = serde_json::from_str::<Value>(raw) else {
+        let error = UpstreamError { message: Some(raw.to_owned()), ..UpstreamError::default() };
+        return meaning::of(&error, &[]);
+    };
+    let (mut error, mut marks) = (UpstreamError::default(), Vec::new());
+    error.take(&inner, &mut marks, 0);
+    meaning::of(&error, &marks)
 }
 
 fn present(value: Option<&Value>) -> Option<&Value> {
@@ -239,32 +261,6 @@ mod tests {
             body = format!(r#"{{"error":{body}}}"#);
         }
         assert_eq!(UpstreamError::read(body.as_bytes()).message, None);
-    }
-
-    #[test]
-    fn a_prompt_that_is_too_long_is_told_by_code_type_or_message() {
-        for body in [
-            r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#,
-            r#"{"error":{"code":400,"message":"request (4390 tokens) exceeds","type":"exceed_context_size_error"}}"#,
-            r#"{"error":{"message":"This model's maximum context length is 2048 tokens. However, you requested 9000"}}"#,
-            r#"{"object":"error","message":"The prompt (total length 25938) is too long to fit into the model"}"#,
-            r#"{"error":{"message":"The decoder prompt (length 9) is longer than the maximum model length of 8."}}"#,
-            r#"{"error":{"message":"Requested tokens (2285) exceed context window of 2048"}}"#,
-            r#"{"error":{"message":"prompt is too long: 209353 tokens > 199999 maximum"}}"#,
-            r#"{"error":{"message":"input length and `max_tokens` exceed context limit: 1 + 2 > 2"}}"#,
-            r#"[{"error":{"message":"The input token count (3) exceeds the maximum number of tokens allowed (2)."}}]"#,
-            r#"{"error":"the input length exceeds the context length"}"#,
-            r#"{"error":"Context size has been exceeded."}"#,
-        ] {
-            assert!(UpstreamError::read(body.as_bytes()).context_length, "{body}");
-        }
-        for body in [
-            r#"{"error":{"message":"max_tokens is too large","code":"invalid_request"}}"#,
-            r#"{"error":{"message":"rate limit exceeded"}}"#,
-            r#"{"error":{"message":"your message was flagged","code":"content_filter"}}"#,
-        ] {
-            assert!(!UpstreamError::read(body.as_bytes()).context_length, "{body}");
-        }
     }
 
     #[test]

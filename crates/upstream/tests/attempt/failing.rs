@@ -112,8 +112,10 @@ async fn error_answers_keep_status_headers_and_body_and_say_when_to_come_back() 
         (Reply::rate_limited("3"), RateLimited, 429),
         (Reply::error(401, "x", "invalid_api_key"), UpstreamCredentials, 401),
         (Reply::context_length(), ContextLength, 400),
-        (Reply::error(404, "x", "model_not_found"), Rejected, 404),
-        (Reply::error(501, "x", "y"), Rejected, 501),
+        (Reply::error(404, "x", "model_not_found"), ModelUnavailable, 404),
+        (Reply::error(404, "x", "y"), Rejected, 404),
+        (Reply::error(403, "x", "content_filter"), Rejected, 403),
+        (Reply::error(501, "x", "y"), ServerError, 501),
     ] {
         server.queue(reply.header("x-kept", "1").header("mcpctl-failure", "cancelled"));
         let failure = whole(&target(&server)).await.unwrap_err();
