@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mcpctl_api::credential;
 use mcpctl_client::{
     Client, Options, TrustedUsers, check_address,
     config::{Config, Context, same_server},
@@ -81,8 +82,8 @@ impl Global {
                 Failure::new(format!("there is no context `{name}`")).hint("mcpctl config get-contexts")
             );
         }
-        let token =
-            std::env::var("MCPCTL_TOKEN").ok().filter(|token| !token.is_empty()).map(SecretString::from);
+        let token = std::env::var("MCPCTL_TOKEN").ok().filter(|token| !token.is_empty());
+        let token = token.map(|token| bearer("MCPCTL_TOKEN", &token).map(SecretString::from)).transpose()?;
         let server = match (self.server.as_deref().filter(|text| !text.is_empty()), context) {
             (Some(text), _) => parse_server(text).map_err(Failure::usage)?,
             (None, Some(context)) => context.server.clone(),
@@ -133,6 +134,17 @@ impl Identity {
 pub fn nobody_at(server: &Url) -> Failure {
     let server = server.as_str().trim_end_matches('/');
     Failure::new(format!("nobody is signed in at {server}")).hint(format!("mcpctl login {server}"))
+}
+
+/// A token as people paste it, without what stands around it; `what` names it in the error.
+pub fn bearer<'a>(what: &str, text: &'a str) -> Result<&'a str, Failure> {
+    let token = credential::trimmed(text)
+        .map_err(|error| Failure::new(format!("{what} cannot be sent: {error}")).hint(error.hint()))?;
+    let quoted = |quote: char| token.len() > 1 && token.starts_with(quote) && token.ends_with(quote);
+    if quoted('"') || quoted('\'') {
+        return Err(Failure::new(format!("{what} is in quotes")).hint("give it without the quotes"));
+    }
+    Ok(token)
 }
 
 /// Reads the address of a server, and says what to write where the scheme was left out.

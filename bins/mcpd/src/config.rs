@@ -9,7 +9,10 @@ use std::{net::SocketAddr, path::PathBuf};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
-use mcpctl_api::yaml;
+use mcpctl_api::{
+    encoding,
+    yaml::{self, YamlError},
+};
 use mcpctl_owner::file::{self, Content};
 use mcpctl_server::Origin;
 use mcpctl_telemetry::LogFormat;
@@ -172,9 +175,11 @@ fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
         let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
         anyhow::anyhow!("the configuration file cannot be read: {error}{hint}")
     })?;
-    let text = String::from_utf8(bytes)
-        .with_context(|| format!("the configuration file `{}` is not text", path.display()))?;
-    yaml::from_str(&text).map_err(|error| anyhow::anyhow!("{}:{error}", path.display()))
+    let read = encoding::decode(&bytes).map_err(YamlError::from).and_then(|text| yaml::from_str(&text));
+    read.map_err(|error| {
+        let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
+        anyhow::anyhow!("{}:{error}{hint}", path.display())
+    })
 }
 
 /// `$XDG_DATA_HOME/mcpctl/mcpd`, which is `~/.local/share/mcpctl/mcpd` where nothing else is said.

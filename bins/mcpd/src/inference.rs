@@ -7,8 +7,8 @@ use std::{
 
 use mcpctl_access::{Permit, Snapshot, Stored};
 use mcpctl_api::{
-    Id, Kind, Spec, Verb,
-    spec::{LlmSpec, ProviderType, SecretKeyRef, Timeouts},
+    Id, Kind, Spec, Verb, credential,
+    spec::{LlmSpec, ProviderType, SecretKeyRef, SecretValue, Timeouts},
 };
 use mcpctl_relay::RetryBudget;
 use mcpctl_store::Store;
@@ -66,6 +66,19 @@ pub enum Misconfigured {
         /// The key in it.
         key: String,
     },
+    /// The value was stored before values were checked.
+    // Without a word on which character: those who may edit the Llm may not read the value.
+    #[error(
+        "the credential of the Llm `{llm}` cannot be sent: key `{key}` of secret `{secret}` does not fit into a header"
+    )]
+    Unsendable {
+        /// The Llm.
+        llm: String,
+        /// The secret's name.
+        secret: String,
+        /// The key in it.
+        key: String,
+    },
     /// The secret cannot be decrypted.
     #[error("the credential of the Llm `{llm}` cannot be opened")]
     Sealed {
@@ -106,7 +119,7 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
             let mut data = secret::open(store, stored)
                 .map_err(|source| Misconfigured::Sealed { llm: name.clone(), source })?;
             let value = data.remove(&key.key).ok_or_else(missing)?;
-            Some(SecretString::from(value.expose()))
+            Some(sendable(&name, key, &value)?)
         }
     };
     let target = upstream::Target {
@@ -120,6 +133,17 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
         },
     };
     Ok(Route { permit, target, llm })
+}
+
+/// The value as it is sent. One that was stored before values were checked may be none.
+fn sendable(llm: &str, key: &SecretKeyRef, value: &SecretValue) -> Result<SecretString, Misconfigured> {
+    let text = credential::without_line_end(value.expose());
+    let unsendable = |_| Misconfigured::Unsendable {
+        llm: llm.to_owned(),
+        secret: key.secret.to_string(),
+        key: key.key.clone(),
+    };
+    credential::check(text).map(|()| SecretString::from(text)).map_err(unsendable)
 }
 
 /// The secret that the Llm refers to, while the reference is in force. INVARIANT 11: it is bound to the secret's id, so
@@ -146,5 +170,34 @@ fn limits(timeouts: &Timeouts) -> upstream::Timeouts {
         answer: timeouts.answer.0,
         first_token: timeouts.first_token.0,
         idle: timeouts.idle.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn a_stored_value_that_cannot_travel_is_named_and_not_shown() {
+        let key = SecretKeyRef {
+            secret: "prod".parse().unwrap(),
+            key: "token".to_owned(),
+            secret_id: None,
+            attached_by: Vec::new(),
+        };
+        let sendable = |text: &str| sendable("gpt", &key, &SecretValue::new(text));
+        for text in ["sk-a", "sk-a\n", "sk-a\r\n"] {
+            assert_eq!(sendable(text).unwrap().expose_secret(), "sk-a", "{text:?}");
+        }
+        for text in ["sk-\na", "\u{feff}sk-a", " sk-a", "sk-\u{43e}", "Bearer sk-a"] {
+            let error = sendable(text).unwrap_err().to_string();
+            assert!(
+                error.contains("`gpt`") && error.contains("`token`") && error.contains("`prod`"),
+                "{error}"
+            );
+            assert!(!error.contains("sk-"), "{error}");
+        }
     }
 }

@@ -29,7 +29,7 @@ use crate::{
         caller::Caller,
         error::{ERROR_SOURCE, FAILURE, HttpError},
     },
-    inference::{self, Route},
+    inference::{self, Misconfigured, Route},
     usage::Account,
 };
 
@@ -82,13 +82,8 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     tracing::debug!(llm = %permit.resource().name(), %revision, "allowed");
 
     // From the permit follows where the request goes; the credential is opened only now.
-    let route = inference::route(permit, &caller.snapshot, &app.store).map_err(|error| {
-        tracing::error!(error = &error as &dyn std::error::Error, "a permitted Llm cannot be asked");
-        let message = "the credential of this Llm is gone or may not be used any more";
-        HttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", message)
-            .hint("an account that may use the secret can write the Llm's `apiKey` again")
-            .class(FailureClass::UpstreamCredentials)
-    })?;
+    let route = inference::route(permit.clone(), &caller.snapshot, &app.store)
+        .map_err(|error| misconfigured(&caller, &permit, &error))?;
     let account = Account::open(app, &caller, &route.permit, call.operation, fields.stream, arrived);
 
     // The decision is put on record while the provider works, and before the first byte goes out (INVARIANT 14).
@@ -165,6 +160,27 @@ async fn relay(
     let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
     app.metrics.traffic.attempt(name, outcome);
     Ok(sent)
+}
+
+/// A credential of ours that cannot be used is not the provider's fault. Where it is kept is for those who may correct it.
+fn misconfigured(caller: &Caller, permit: &Permit, error: &Misconfigured) -> HttpError {
+    tracing::error!(error = error as &dyn std::error::Error, "a permitted Llm cannot be asked");
+    let name = permit.resource().name();
+    let may =
+        |verb| caller.snapshot.authorize_name(&caller.principal, verb, Kind::Llm, name.as_str()).is_ok();
+    let (message, hint) = if may(Verb::View) && may(Verb::Edit) {
+        let hint = match error {
+            Misconfigured::Unsendable { .. } => "write the value of the secret again",
+            _ => "an account that may use the secret can write the Llm's `apiKey` again",
+        };
+        (error.to_string(), hint)
+    } else {
+        let hint = "ask an administrator of mcpd to correct the Llm";
+        (format!("the Llm `{name}` has no credential that can be used"), hint)
+    };
+    HttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", message)
+        .hint(hint)
+        .class(FailureClass::UpstreamCredentials)
 }
 
 /// 508 for what came back or passed too many daemons. It never fails over: another target would be asked in a circle too.

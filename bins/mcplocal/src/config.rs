@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
+use mcpctl_api::{HumanDuration, Name, encoding, yaml::YamlError};
 use mcpctl_client::TrustedUsers;
 use mcpctl_failover::FailureClass;
 use mcpctl_owner::{
@@ -180,11 +180,9 @@ impl Config {
             Problem::Io(source) => ConfigError::Unreadable { path: path.to_owned(), source },
             _ => ConfigError::Untrusted(error),
         })?;
-        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Unreadable {
-            path: path.to_owned(),
-            source: io::Error::new(io::ErrorKind::InvalidData, "it is not text"),
-        })?;
-        Self::parse(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
+        let text = encoding::decode(&bytes).map_err(YamlError::from);
+        text.and_then(|text| Self::parse(&text))
+            .map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })
     }
 
     /// Checks the text of a file.

@@ -11,6 +11,7 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue, header};
+use mcpctl_api::credential;
 use mcpctl_client::{agent_port, config};
 use mcpctl_failover::Bearer;
 use mcpctl_owner::{PathError, Problem, file, user_name};
@@ -163,6 +164,10 @@ impl Identity {
         })?;
         let context = contexts.signed_in_at(server).ok_or_else(signed_out)?;
         let token = context.token.as_ref().ok_or_else(signed_out)?;
+        if let Err(why) = credential::check(token.expose()) {
+            tracing::warn!(%why, context = context.name, "the signed-in user's token cannot be sent");
+            return Err(signed_out());
+        }
         let user = context.user.clone().unwrap_or_else(|| context.name.clone());
         Ok(Caller { bearer: Bearer::new(token.expose()), local: true, user: Some(user) })
     }

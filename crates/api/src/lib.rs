@@ -4,8 +4,10 @@
 //! that people keep in files; a reader for both that keeps line and column is in [`document`].
 
 pub mod address;
+pub mod credential;
 pub mod document;
 pub mod duration;
+pub mod encoding;
 pub mod error;
 pub mod id;
 pub mod kind;

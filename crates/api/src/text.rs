@@ -127,8 +127,10 @@ mod tests {
         {
             assert!(llm("description", text).is_ok(), "{text}");
         }
-        let secret = br#"{"kind":"Secret","name":"s","data":{"pem":"-----BEGIN\r\n\u0007\n"}}"#;
-        assert!(Document::from_json(secret).is_ok(), "values of secrets are free");
+        let secret = br#"{"kind":"Secret","name":"s","data":{"key":"a\u0007b"}}"#;
+        let error = Document::from_json(secret).unwrap_err();
+        assert_eq!(error.param, "data.key");
+        assert!(error.message.contains("U+0007") && !error.message.contains('\u{7}'), "{error}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{Document, document};
+use crate::{Document, document, encoding::NotText};
 
 /// A document and where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,6 +35,13 @@ impl fmt::Display for YamlError {
 }
 
 impl std::error::Error for YamlError {}
+
+impl From<NotText> for YamlError {
+    fn from(error: NotText) -> Self {
+        let NotText { line, column, message } = error;
+        Self { line, column, message, hint: Some(NotText::HINT.to_owned()) }
+    }
+}
 
 /// The largest text that is read, bytes: four times what mcpd takes in one request.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;

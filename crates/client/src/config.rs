@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mcpctl_api::{spec::SecretValue, yaml};
+use mcpctl_api::{credential, encoding, spec::SecretValue, yaml};
 use mcpctl_owner::{
     PathError, Problem, TrustedUsers, UserNameError, dir,
     file::{self, Content},
@@ -196,15 +196,18 @@ impl Config {
             Err(error) if error.is_not_found() => return Ok(Self::default()),
             Err(error) => return Err(refused(path, error)),
         };
-        let text = String::from_utf8(bytes).map_err(|_| ConfigError::Io {
-            path: path.to_owned(),
-            source: io::Error::new(io::ErrorKind::InvalidData, "it is not text"),
-        })?;
+        let wrong = |error| ConfigError::Wrong { path: path.to_owned(), error };
+        let text = encoding::decode(&bytes).map_err(|error| wrong(error.into()))?;
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
-        let config: Self =
-            yaml::from_str(&text).map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })?;
+        let mut config: Self = yaml::from_str(&text).map_err(wrong)?;
+        // A token that a person pasted; one that cannot be sent all the same is reported where it is used.
+        for token in config.contexts.iter_mut().filter_map(|context| context.token.as_mut()) {
+            if let Ok(trimmed) = credential::trimmed(token.expose()) {
+                *token = SecretValue::new(trimmed);
+            }
+        }
         let mut names: Vec<&str> = config.contexts.iter().map(|context| context.name.as_str()).collect();
         names.sort_unstable();
         match names.windows(2).find(|pair| pair.first() == pair.last()).and_then(|pair| pair.first()) {

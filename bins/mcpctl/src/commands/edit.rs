@@ -39,8 +39,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
             Failure::new(format!("the editor `{editor}` failed, and nothing was changed")).hint("set EDITOR")
         );
     }
-    let after =
-        std::fs::read_to_string(file.path()).map_err(|error| files::unreadable(file.path(), &error))?;
+    let after = files::read_file(file.path())?;
     if after == before || after.trim().is_empty() {
         note!("nothing changed");
         return Ok(ExitCode::SUCCESS);

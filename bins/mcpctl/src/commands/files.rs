@@ -6,7 +6,11 @@ use std::{
     rc::Rc,
 };
 
-use mcpctl_api::{Document, Name, yaml};
+use mcpctl_api::{
+    Document, Name,
+    encoding::{self, NotText},
+    yaml,
+};
 use mcpctl_client::ClientError;
 
 use crate::failure::Failure;
@@ -29,15 +33,13 @@ pub fn read(paths: &[PathBuf]) -> Result<Vec<FromFile>, Failure> {
     let mut found = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text)?;
-            read_text("stdin", text, &mut found)?;
+            read_text("stdin", stdin()?, &mut found)?;
         } else if path.is_dir() {
             for file in files_of(path)? {
-                read_file(&file, &mut found)?;
+                read_text(&file.display().to_string(), read_file(&file)?, &mut found)?;
             }
         } else {
-            read_file(path, &mut found)?;
+            read_text(&path.display().to_string(), read_file(path)?, &mut found)?;
         }
     }
     if found.is_empty() {
@@ -61,19 +63,27 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn read_file(path: &Path, found: &mut Vec<FromFile>) -> Result<(), Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?;
-    read_text(&path.display().to_string(), text, found)
+/// The text of a file that the user named, in whichever encoding it is written.
+pub fn read_file(path: &Path) -> Result<String, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| {
+        let why = match error.kind() {
+            std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            kind => kind.to_string(),
+        };
+        Failure::new(format!("`{}` cannot be read: {why}", path.display()))
+    })?;
+    decoded(&path.display().to_string(), &bytes)
 }
 
-/// That a file the user named cannot be read.
-pub fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    let why = match error.kind() {
-        std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
-        std::io::ErrorKind::InvalidData => "it is not text in UTF-8".to_owned(),
-        kind => kind.to_string(),
-    };
-    Failure::new(format!("`{}` cannot be read: {why}", path.display()))
+/// The text of standard input, in whichever encoding it comes.
+pub fn stdin() -> Result<String, Failure> {
+    let mut bytes = Vec::new();
+    std::io::stdin().read_to_end(&mut bytes)?;
+    decoded("stdin", &bytes)
+}
+
+fn decoded(name: &str, bytes: &[u8]) -> Result<String, Failure> {
+    encoding::decode(bytes).map_err(|error| Failure::new(format!("{name}:{error}")).hint(NotText::HINT))
 }
 
 fn read_text(name: &str, text: String, found: &mut Vec<FromFile>) -> Result<(), Failure> {

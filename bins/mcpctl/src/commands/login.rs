@@ -1,20 +1,16 @@
 //! `mcpctl login`, `mcpctl logout`.
 
-use std::{
-    io::{IsTerminal as _, Read as _},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
-use mcpctl_api::{question::LoginRequest, spec::SecretValue};
+use mcpctl_api::{credential, question::LoginRequest, spec::SecretValue};
 use mcpctl_client::{Client, Options, config::Context};
 use secrecy::SecretString;
 use url::Url;
 
 use crate::{
     Outcome,
-    commands::files::unreadable,
-    context::{Global, check_server, parse_server},
+    commands::files,
+    context::{Global, bearer, check_server, parse_server},
     failure::Failure,
 };
 
@@ -43,17 +39,14 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
     let options = Options { trusted: global.trusted(None)?, ..Options::default() };
     let token = match (&args.token_file, args.token_stdin) {
-        (Some(path), _) => std::fs::read_to_string(path).map_err(|error| unreadable(path, &error))?,
+        (Some(path), _) => files::read_file(path)?,
         (None, true) if std::io::stdin().is_terminal() => {
             dialoguer::Password::new().with_prompt("Token").interact().map_err(prompt)?
         }
-        (None, true) => stdin()?,
+        (None, true) => files::stdin()?,
         (None, false) => with_password(&args, &options).await?,
     };
-    let token = token.trim();
-    if token.is_empty() {
-        return Err(Failure::new("the token is empty"));
-    }
+    let token = bearer("the token", &token)?;
     let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &options)?;
     let me = client.whoami().await?;
 
@@ -90,7 +83,7 @@ async fn with_password(args: &Args, options: &Options) -> Result<String, Failure
         }
     };
     let password = if args.password_stdin {
-        stdin()?.trim_end_matches(['\r', '\n']).to_owned()
+        credential::without_line_end(&files::stdin()?).to_owned()
     } else if terminal {
         dialoguer::Password::new().with_prompt("Password").interact().map_err(prompt)?
     } else {
@@ -105,12 +98,6 @@ async fn with_password(args: &Args, options: &Options) -> Result<String, Failure
 
 fn prompt(error: dialoguer::Error) -> Failure {
     Failure::new(error)
-}
-
-fn stdin() -> Result<String, Failure> {
-    let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text)?;
-    Ok(text)
 }
 
 /// Ends the session at the server where it is one, and forgets the token in any case.

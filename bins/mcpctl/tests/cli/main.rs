@@ -3,6 +3,7 @@
 
 mod agent;
 mod contexts;
+mod credentials;
 mod editing;
 mod local;
 mod resources;

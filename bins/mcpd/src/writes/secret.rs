@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use mcpctl_access::{Confidential, Stored};
 use mcpctl_api::{
-    Id, Kind, Name, Spec,
+    Id, Kind, Name, Spec, credential,
     spec::{SecretSpec, SecretValue},
 };
 
@@ -37,7 +37,15 @@ impl Planner<'_> {
                     "write the value instead of `null`",
                 ));
             };
-            data.insert(key.clone(), value);
+            let text = credential::without_line_end(value.expose());
+            if text.len() < value.expose().len() {
+                self.warnings.push(format!(
+                    "the line end after `data.{key}` of Secret `{name}` is left out of the value"
+                ));
+                data.insert(key.clone(), SecretValue::new(text));
+            } else {
+                data.insert(key.clone(), value);
+            }
         }
         if let Some(stored) = existing {
             let old_hosts = match &stored.resource.spec {
@@ -51,7 +59,7 @@ impl Planner<'_> {
             if stored.name() != name {
                 self.secret_unbound(stored);
             } else if data != old || old_hosts != secret.hosts {
-                self.show_destinations(stored, secret);
+                self.show_destinations(stored, secret, &old);
             }
         }
         // Sealing afresh would look like a change.
@@ -64,11 +72,24 @@ impl Planner<'_> {
     }
 
     /// Warns the writer of a value of the addresses that it is sent to.
-    fn show_destinations(&mut self, secret: &Stored, spec: &SecretSpec) {
-        let (mut shown, mut hidden) = (Vec::new(), 0_usize);
+    fn show_destinations(&mut self, secret: &Stored, spec: &SecretSpec, old: &BTreeMap<String, SecretValue>) {
+        let (mut shown, mut hidden, mut keyless) = (Vec::new(), 0_usize, 0_usize);
         for stored in self.referring(secret) {
             let Spec::Llm(llm) = &stored.resource.spec else { continue };
-            match self.shown(vec![Arc::clone(&stored)]).pop() {
+            let key = llm.api_key.as_ref().map_or("", |key| key.key.as_str());
+            let visible = self.may_view(&stored).then(|| stored.name());
+            if !spec.data.contains_key(key) {
+                match visible {
+                    _ if !old.contains_key(key) => {}
+                    Some(name) => self.warnings.push(format!(
+                        "Llm `{name}` has no key any more: it referred to `{key}` of Secret `{}`",
+                        secret.name()
+                    )),
+                    None => keyless += 1,
+                }
+                continue;
+            }
+            match visible {
                 Some(name) if !spec.may_go_to(&llm.url) => self.warnings.push(format!(
                     "Llm `{name}` sends no key any more: the `hosts` of Secret `{}` do not allow `{}`",
                     secret.name(),
@@ -79,6 +100,7 @@ impl Planner<'_> {
                 None => hidden += 1,
             }
         }
+        self.warn_of_keyless(keyless);
         if hidden > 0 {
             shown.push(format!("{hidden} that you may not view"));
         }
@@ -99,6 +121,10 @@ impl Planner<'_> {
             self.warnings
                 .push(format!("Llm `{llm}` has no key any more: it referred to Secret `{}`", secret.name()));
         }
+        self.warn_of_keyless(hidden);
+    }
+
+    fn warn_of_keyless(&mut self, hidden: usize) {
         if hidden > 0 {
             self.warnings.push(format!("{hidden} Llm(s) that you may not view have no key any more"));
         }

@@ -7,8 +7,10 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::FieldError;
+use crate::credential;
 
-/// What a `Secret` says. When it is read, every value is `null`; a `null` that is written keeps the stored value.
+/// What a `Secret` says. When it is read, every value is `null`; a `null` that is written keeps the stored value. Values are
+/// keys of providers, so each has to be able to travel in a header; one line end after it is left out.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretSpec {
@@ -120,16 +122,17 @@ impl SecretSpec {
                 return Err(FieldError::new(param(), "a key has 1 to 63 letters, digits, `.`, `_` and `-`"));
             }
             match value {
-                Some(value) if value.expose().is_empty() => {
-                    return Err(FieldError::new(param(), "the value is empty"));
-                }
                 Some(value) if value.expose().len() > Self::VALUE_MAX => {
                     return Err(FieldError::new(
                         param(),
                         format!("a value has at most {} bytes", Self::VALUE_MAX),
                     ));
                 }
-                _ => {}
+                Some(value) => {
+                    credential::check(credential::without_line_end(value.expose()))
+                        .map_err(|error| FieldError::new(param(), error.to_string()).hint(error.hint()))?;
+                }
+                None => {}
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use mcpctl_api::{
 use mcpctl_client::Client;
 
 use super::{document, people::subject};
-use crate::{Outcome, commands::files::unreadable, failure::Failure, output::table::until};
+use crate::{Outcome, commands::files::read_file, failure::Failure, output::table::until};
 
 /// A credential for somebody.
 #[derive(clap::Args)]
@@ -81,8 +81,7 @@ impl Secret {
             put(&mut data, key, value)?;
         }
         for (key, path) in self.from_file {
-            let value = std::fs::read_to_string(&path).map_err(|error| unreadable(path.as_ref(), &error))?;
-            put(&mut data, key, value.trim_end_matches(['\r', '\n']).to_owned())?;
+            put(&mut data, key, read_file(path.as_ref())?)?;
         }
         for (key, variable) in self.from_env {
             let value = std::env::var(&variable)
