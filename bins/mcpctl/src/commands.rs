@@ -76,6 +76,18 @@ enum Command {
     Version,
 }
 
+impl Cli {
+    /// Whether the command only prints what comes, as long as it is read.
+    pub fn follows(&self) -> bool {
+        match &self.command {
+            Command::Get(args) => args.follows(),
+            Command::Local(args) => args.follows(),
+            Command::Chat(_) => true,
+            _ => false,
+        }
+    }
+}
+
 /// Runs a command.
 pub async fn run(cli: Cli) -> Outcome {
     let Cli { global, command } = cli;

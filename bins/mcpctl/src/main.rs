@@ -26,7 +26,14 @@ async fn main() -> ExitCode {
         // Help and version.
         Err(shown) => shown.exit(),
     };
-    match commands::run(cli).await {
+    let follows = cli.follows();
+    let done = tokio::select! {
+        biased;
+        done = commands::run(cli) => done,
+        // A command that waits for the next line would not notice before it.
+        () = output::terminal::reader_left(), if follows => Ok(ExitCode::SUCCESS),
+    };
+    match done {
         Ok(code) => code,
         Err(failure) => failure.report(),
     }

@@ -34,7 +34,7 @@ use mcpctl_owner::{
     file::{self, Open},
 };
 use mcpctl_server::Connections;
-use mcpctl_telemetry::LogFormat;
+use mcpctl_telemetry::{LogFormat, output};
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal};
 
@@ -82,9 +82,8 @@ fn main() -> ExitCode {
 
 const GUARDIAN: &str = "engine-guardian";
 
-#[expect(clippy::print_stderr, reason = "the last word of a program that could not do what it was asked")]
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    output::note(format_args!("error: {error:#}"));
     ExitCode::FAILURE
 }
 
@@ -182,11 +181,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     Ok(())
 }
 
-#[expect(clippy::print_stdout, reason = "it is what was asked for")]
 async fn examine(config: &Path, said: Option<PathBuf>) -> anyhow::Result<()> {
     let findings = doctor::examine(config, &state_dir(said)?).await;
-    println!("{}", serde_json::to_string_pretty(&findings)?);
-    Ok(())
+    output::data(serde_json::to_string_pretty(&findings)?).context("standard output cannot be written")
 }
 
 fn state_dir(said: Option<PathBuf>) -> anyhow::Result<PathBuf> {

@@ -19,6 +19,8 @@ pub fn run(args: &Args) -> Outcome {
     // By way of memory, because the generator takes a closed pipe for a bug.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "mcpctl", &mut script);
-    std::io::stdout().write_all(&script)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&script)?;
+    out.flush()?;
     Ok(ExitCode::SUCCESS)
 }

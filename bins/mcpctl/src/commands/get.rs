@@ -30,6 +30,12 @@ pub struct Args {
     watch: bool,
 }
 
+impl Args {
+    pub(super) fn follows(&self) -> bool {
+        self.watch
+    }
+}
+
 /// Shows resources.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     let targets = Targets::parse(&args.what)?;

@@ -76,6 +76,12 @@ enum Command {
     },
 }
 
+impl Args {
+    pub(super) fn follows(&self) -> bool {
+        matches!(self.command, Command::Status { watch: true, .. } | Command::Logs { follow: true, .. })
+    }
+}
+
 /// Runs the command.
 pub async fn run(args: Args) -> Outcome {
     match args.command {

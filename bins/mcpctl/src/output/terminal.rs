@@ -11,11 +11,13 @@
 use std::{
     fmt::Arguments,
     io::{self, IsTerminal, StdoutLock, Write},
+    os::fd::AsFd as _,
 };
 
 use anstream::{AutoStream, ColorChoice};
 use mcpctl_api::visible;
 use owo_colors::OwoColorize as _;
+use tokio::{io::Interest, net::unix::pipe::Sender};
 
 use crate::failure::Failure;
 
@@ -77,6 +79,19 @@ pub fn aside(tone: Tone, head: &str, rest: Arguments<'_>) {
     let mut err = io::stderr().lock();
     let head = tone.paint(&one_line(head), AutoStream::choice(&err));
     let _ = writeln!(err, "{head}{}", one_line(&rest.to_string()));
+}
+
+/// Waits until the reader of standard output has gone; for ever where there is no pipe.
+pub async fn reader_left() {
+    // Waited for alone: what is printed is written as everywhere, so the pipe stays as blocking as it was. Files cannot be
+    // waited for.
+    let pipe = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
+    if let Ok(pipe) = pipe
+        && pipe.ready(Interest::ERROR).await.is_ok()
+    {
+        return;
+    }
+    std::future::pending().await
 }
 
 /// Standard output for data that comes in pieces, such as a model's answer or a log.

@@ -6,6 +6,7 @@ mod contexts;
 mod credentials;
 mod editing;
 mod local;
+mod pipes;
 mod resources;
 mod service;
 mod shell;

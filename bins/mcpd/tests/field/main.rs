@@ -6,6 +6,7 @@ mod encodings;
 mod first_start;
 mod freed_names;
 mod keys;
+mod pipes;
 mod postgres_in_trouble;
 mod sqlite_in_trouble;
 mod store_trouble;

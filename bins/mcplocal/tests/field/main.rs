@@ -3,4 +3,5 @@
 
 mod encodings;
 mod keys;
+mod pipes;
 mod refusals;
