@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mcpctl_api::{HumanDuration, Name, encoding, yaml::YamlError};
+use mcpctl_api::{HumanDuration, Name, base_url::check_base, encoding, yaml::YamlError};
 use mcpctl_client::TrustedUsers;
 use mcpctl_failover::FailureClass;
 use mcpctl_owner::{
@@ -243,8 +243,8 @@ impl Config {
             providers.push(provider);
         }
         Ok(Self {
-            inference: file.inference.map_or_else(|| file.server.value.clone(), |url| url.value),
-            server: file.server.value,
+            inference: prefix(file.inference.as_ref().unwrap_or(&file.server).value.clone()),
+            server: prefix(file.server.value),
             listen,
             providers,
             primary: file.primary.map(|primary| primary.value).unwrap_or_default(),
@@ -280,10 +280,19 @@ fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
     if !address.username().is_empty() || address.password().is_some() {
         return Err(wrong(url, "credentials do not belong into an address"));
     }
-    if address.query().is_some() || address.fragment().is_some() {
-        return Err(wrong(url, "an address of mcpd has neither query nor fragment"));
+    if let Err(error) = check_base(address) {
+        return Err(YamlError { hint: error.hint, ..wrong(url, error.message) });
     }
     Ok(())
+}
+
+/// What mcpd's own paths follow: each slash once, and without the `/v1` that clients of OpenAI's are given.
+fn prefix(mut address: Url) -> Url {
+    let mut segments: Vec<&str> = address.path().split('/').filter(|segment| !segment.is_empty()).collect();
+    segments.pop_if(|last| *last == "v1");
+    let path = segments.join("/");
+    address.set_path(&path);
+    address
 }
 
 fn trusted(file: &File) -> Result<TrustedUsers, YamlError> {

@@ -3,6 +3,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use mcpctl_api::base_url::base_path;
 use secrecy::SecretString;
 use url::Url;
 
@@ -66,19 +67,18 @@ pub struct Target {
 impl Target {
     /// The URL of an operation.
     ///
-    /// A base with a path has all of its path (`https://api.openai.com/v1`, a gateway's `/openai`); one without
-    /// gets `/v1`. `mcpd` serves `/v1` below whatever prefix it is reached by. A query stays, and a user name or
-    /// password in the URL is left out: credentials are sent as the bearer only.
+    /// A provider's base follows [`base_path`]; `mcpd` serves `/v1` below whatever prefix it is reached by. A query
+    /// stays, and a user name or password in the URL is left out: credentials are sent as the bearer only.
     pub fn endpoint(&self, operation: Operation) -> Url {
         let mut url = self.base_url.clone();
-        let base = url.path().trim_end_matches('/');
-        let version = match self.peer {
-            Peer::Provider if base.is_empty() => "/v1",
-            Peer::Mcpd if !base.ends_with("/v1") => "/v1",
-            Peer::Provider | Peer::Mcpd => "",
+        let base = match self.peer {
+            Peer::Provider => base_path(&url),
+            Peer::Mcpd => {
+                let prefix = url.path().trim_end_matches('/');
+                format!("{}/v1", prefix.strip_suffix("/v1").unwrap_or(prefix))
+            }
         };
-        let path = format!("{base}{version}{}", operation.path());
-        url.set_path(&path);
+        url.set_path(&format!("{base}{}", operation.path()));
         url.set_fragment(None);
         // These fail for URLs that cannot have either, which is as good.
         let _ = url.set_username("");
@@ -99,6 +99,9 @@ mod tests {
             (Peer::Provider, "https://api.anthropic.com", "https://api.anthropic.com/v1/chat/completions"),
             (Peer::Provider, "http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1/chat/completions"),
             (Peer::Provider, "https://gw.example/openai", "https://gw.example/openai/chat/completions"),
+            (Peer::Provider, "http://127.0.0.1:8000//v1//", "http://127.0.0.1:8000/v1/chat/completions"),
+            (Peer::Provider, "https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions"),
+            (Peer::Provider, "https://api.perplexity.ai", "https://api.perplexity.ai/chat/completions"),
             (Peer::Provider, "https://u:p@gw.example/a?v=1#x", "https://gw.example/a/chat/completions?v=1"),
             (Peer::Mcpd, "https://mcpd.example.com", "https://mcpd.example.com/v1/chat/completions"),
             (Peer::Mcpd, "https://example.com/llm/", "https://example.com/llm/v1/chat/completions"),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use bytes::BytesMut;
+use mcpctl_api::base_url::base_path;
 use mcpctl_upstream::Target;
 use reqwest::{Method, RequestBuilder};
 use secrecy::ExposeSecret as _;
@@ -120,10 +121,11 @@ fn said(error: &reqwest::Error) -> String {
     }
 }
 
-/// An OpenAI base, with `/v1` where the address has no path, as requests for inference go.
+/// An OpenAI base, as requests for inference go.
 fn base(url: &Url) -> String {
-    let base = url.as_str().trim_end_matches('/');
-    if url.path().trim_matches('/').is_empty() { format!("{base}/v1") } else { base.to_owned() }
+    let mut base = url.clone();
+    base.set_path(&base_path(url));
+    base.as_str().trim_end_matches('/').to_owned()
 }
 
 fn of_llama(props: &Value) -> Capabilities {

@@ -5,7 +5,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::FieldError;
-use crate::{HumanDuration, Id, Name, address::forbidden_host};
+use crate::{HumanDuration, Id, Name, address::forbidden_host, base_url::check_base};
 
 /// What an `Llm` says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -139,9 +139,7 @@ impl LlmSpec {
             return Err(FieldError::new("url", "credentials do not belong into an address")
                 .hint("keep the key in a secret and name it in `apiKey: {secret, key}`"));
         }
-        if url.query().is_some() || url.fragment().is_some() {
-            return Err(FieldError::new("url", "a base address has neither query nor fragment"));
-        }
+        check_base(url)?;
         if let Some(why) = forbidden_host(url) {
             return Err(FieldError::new("url", format!("`{url}` is {why}, which is never a provider's"))
                 .hint("write the address of the model server itself"));

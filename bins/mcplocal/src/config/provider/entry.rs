@@ -7,7 +7,7 @@ use std::{
     path::PathBuf,
 };
 
-use mcpctl_api::{HumanDuration, Name, yaml::YamlError};
+use mcpctl_api::{HumanDuration, Name, base_url::check_base, yaml::YamlError};
 use mcpctl_dialect::openai::keys;
 use serde::{
     Deserialize, Deserializer,
@@ -309,6 +309,9 @@ fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
     }
     if !address.username().is_empty() || address.password().is_some() {
         return Err(wrong(url, "credentials do not belong into an address"));
+    }
+    if let Err(error) = check_base(address) {
+        return Err(YamlError { hint: error.hint, ..wrong(url, error.message) });
     }
     if !is_loopback(address) {
         let mut error = wrong(url, format!("`{address}` is not on this machine"));
