@@ -9,6 +9,7 @@ pub mod error;
 pub mod guard;
 mod inference;
 mod operation;
+mod path;
 mod query;
 mod resources;
 mod tokens;
@@ -19,12 +20,13 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
-    http::StatusCode,
+    extract::{DefaultBodyLimit, MatchedPath},
+    http::{StatusCode, Uri},
     middleware,
-    response::{IntoResponse, Response},
     routing::{get, post},
 };
+use mcpctl_api::{ErrorKind, Kind};
+use mcpctl_failover::FailureClass;
 use utoipa::OpenApi as _;
 
 use crate::app::App;
@@ -53,6 +55,7 @@ pub fn management() -> Router<Arc<App>> {
 pub fn inference() -> Router<Arc<App>> {
     Router::new()
         .route("/v1/models", get(inference::models))
+        .route("/v1/models/{idOrName}", get(inference::model))
         .route("/v1/chat/completions", post(inference::chat))
         .route("/v1/completions", post(inference::completions))
         .route("/v1/embeddings", post(inference::embeddings))
@@ -92,29 +95,63 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 }
 
 impl HttpError {
-    /// 404 for an address that nothing is at.
-    pub fn no_route() -> Self {
+    /// 404 for an address that nothing is at, with the one that was probably meant.
+    pub fn no_route(path: &str) -> Self {
+        let kinds: Vec<String> =
+            Kind::ALL.into_iter().map(|kind| format!("/api/v1/{}", kind.plural())).collect();
+        // What any kind would match hides what was meant.
+        let routes = trace::ROUTES.iter().copied().filter(|route| !route.starts_with("/api/v1/{kind}"));
+        let addresses: Vec<&str> = routes.chain(kinds.iter().map(String::as_str)).collect();
         Self::new(
             StatusCode::NOT_FOUND,
-            mcpctl_api::ErrorKind::NotFoundError,
+            ErrorKind::NotFoundError,
             "no_such_route",
             "there is nothing at this address",
         )
-        .hint("`/openapi.json` lists the routes")
-        .class(mcpctl_failover::FailureClass::Denied)
+        .hint(match mcpctl_server::nearest(path, &addresses) {
+            // With `--inference-listen` there are two.
+            Some(address) if is_at(address, path) => "it is at another listener of this mcpd".to_owned(),
+            Some(address) => format!("the address is `{address}`"),
+            None => "`/openapi.json` lists the routes".to_owned(),
+        })
+        .class(FailureClass::Denied)
     }
 }
 
-async fn no_route() -> Response {
-    HttpError::no_route().into_response()
+fn is_at(address: &str, path: &str) -> bool {
+    let parts = |path: &str| path.split('/').count();
+    address == path || (address.contains('{') && parts(address) == parts(path) && !path.ends_with('/'))
 }
 
-async fn wrong_method() -> Response {
+async fn no_route(address: Uri) -> HttpError {
+    HttpError::no_route(address.path())
+}
+
+/// 405; axum adds `Allow`.
+async fn wrong_method(route: Option<MatchedPath>, address: Uri) -> HttpError {
+    let route = route.as_ref().map_or("", MatchedPath::as_str);
+    let first = address.path().strip_prefix("/api/v1/").and_then(|rest| rest.split('/').next());
+    if let (true, Some(kind)) = (route.starts_with("/api/v1/{kind}"), first)
+        && resources::kind(kind).is_err()
+    {
+        return HttpError::no_route(address.path());
+    }
     HttpError::new(
         StatusCode::METHOD_NOT_ALLOWED,
-        mcpctl_api::ErrorKind::InvalidRequestError,
+        ErrorKind::InvalidRequestError,
         "method_not_allowed",
-        "this address does not take that method",
+        format!("this address takes {}", methods(route)),
     )
-    .into_response()
+}
+
+/// What a route takes.
+fn methods(route: &str) -> &'static str {
+    match route {
+        "/api/v1/{kind}" => "GET, HEAD and POST",
+        "/api/v1/{kind}/{idOrName}" => "GET, HEAD, PUT, PATCH and DELETE",
+        "/api/v1/apply" | "/api/v1/auth/login" | "/api/v1/auth/logout" | "/api/v1/auth/can-i" => "POST",
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => "POST",
+        "/api/v1/{kind}/{idOrName}/infer" => "POST",
+        _ => "GET and HEAD",
+    }
 }

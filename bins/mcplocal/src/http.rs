@@ -4,14 +4,15 @@ mod engines;
 pub mod error;
 mod guard;
 mod inference;
+mod parts;
 mod status;
 
 use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, Request, State},
-    http::StatusCode,
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    http::{StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
     routing::{get, post},
@@ -22,8 +23,9 @@ use crate::app::App;
 use error::LocalHttpError;
 
 /// Routes that logs and counts may name.
-const ROUTES: [&str; 13] = [
+const ROUTES: [&str; 14] = [
     "/v1/models",
+    "/v1/models/{*model}",
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
@@ -53,6 +55,7 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::local_key));
     let inference = Router::new()
         .route("/v1/models", get(inference::models))
+        .route("/v1/models/{*model}", get(inference::model))
         .route("/v1/chat/completions", post(inference::chat))
         .route("/v1/completions", post(inference::completions))
         .route("/v1/embeddings", post(inference::embeddings))
@@ -82,21 +85,37 @@ async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
     mcpctl_server::trace(request, next, &ROUTES, panicked, count).await
 }
 
-async fn no_route() -> LocalHttpError {
+async fn no_route(address: Uri) -> LocalHttpError {
+    let hint = match mcpctl_server::nearest(address.path(), &ROUTES) {
+        Some(near) if near != address.path() => format!("the address is `{}`", near.replace("{*", "{")),
+        _ => "resources are at mcpd; here are the inference routes, /status, /metrics and /api/v1/engines"
+            .to_owned(),
+    };
     LocalHttpError::new(
         StatusCode::NOT_FOUND,
         ErrorKind::NotFoundError,
         "no_such_route",
         "there is nothing at this address of mcplocal",
     )
-    .hint("resources are at mcpd; here are the inference routes, /status, /metrics and /api/v1/engines")
+    .hint(hint)
 }
 
-async fn wrong_method() -> LocalHttpError {
+/// 405; axum adds `Allow`.
+async fn wrong_method(route: Option<MatchedPath>) -> LocalHttpError {
     LocalHttpError::new(
         StatusCode::METHOD_NOT_ALLOWED,
         ErrorKind::InvalidRequestError,
         "method_not_allowed",
-        "this address of mcplocal does not take that method",
+        format!("this address of mcplocal takes {}", methods(route.as_ref().map_or("", MatchedPath::as_str))),
     )
+}
+
+/// What a route takes.
+fn methods(route: &str) -> &'static str {
+    match route {
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => "POST",
+        "/api/v1/llms/{idOrName}/infer" | "/api/v1/local-key/rotate" => "POST",
+        "/api/v1/engines/{name}/start" | "/api/v1/engines/{name}/stop" => "POST",
+        _ => "GET and HEAD",
+    }
 }

@@ -321,8 +321,15 @@ fn local_error(failure: &Failure) -> LocalError {
     LocalError { cause, reason: failure.to_string() }
 }
 
-/// One's own provider, without the centre: for this machine's user alone.
-async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Response, LocalHttpError> {
+/// One's own provider of that name: for this machine's user alone.
+///
+/// # Errors
+/// 403 for other callers, 404 where there is none.
+pub fn own_provider<'a>(
+    runtime: &'a Runtime,
+    caller: &Caller,
+    provider: &str,
+) -> Result<&'a Running, LocalHttpError> {
     // A bearer of mcpd's cannot be judged here, and the centre is not asked about what is not the centre's.
     if !caller.local {
         return Err(LocalHttpError::new(
@@ -333,15 +340,20 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
         )
         .hint("use the key that `mcpctl local env` prints"));
     }
-    let Some(running) = incoming.runtime.registry.provider(provider) else {
-        return Err(LocalHttpError::new(
+    runtime.registry.provider(provider).ok_or_else(|| {
+        LocalHttpError::new(
             StatusCode::NOT_FOUND,
             ErrorKind::NotFoundError,
             "no_such_provider",
             format!("there is no local provider `{}`", short(provider, MAX_MODEL)),
         )
-        .hint("`mcpctl local status` lists them"));
-    };
+        .hint("`mcpctl local status` lists them")
+    })
+}
+
+/// A request to one's own provider, without the centre.
+async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Response, LocalHttpError> {
+    let running = own_provider(&incoming.runtime, caller, provider)?;
     if let Some(key) = incoming.not_allowed(running) {
         let message = format!("`{key}` would let the server choose the model or the place by itself");
         let hint = format!(

@@ -227,6 +227,11 @@ impl Client {
         self.read(self.request(Method::GET, &["v1", "models"])?.headers(headers)).await
     }
 
+    /// One of them, by name or id.
+    pub async fn model_with(&self, model: &str, headers: HeaderMap) -> Result<Value, ClientError> {
+        self.read(self.request(Method::GET, &["v1", "models", model])?.headers(headers)).await
+    }
+
     /// What `GET /status` of an mcplocal says.
     pub async fn local_status(&self) -> Result<Value, ClientError> {
         self.read(self.request(Method::GET, &["status"])?).await

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -14,7 +14,7 @@ use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
 use serde::Deserialize;
 use utoipa::OpenApi;
 
-use super::{caller::Caller, commit::commit, error::HttpError, query::Query, tokens};
+use super::{caller::Caller, commit::commit, error::HttpError, path::Path, query::Query, tokens};
 use crate::{app::App, audit, writes::Intent};
 
 /// What the OpenAPI document says of these routes.
@@ -24,7 +24,8 @@ pub struct Docs;
 
 /// Names the kind of a path, or there is no such route.
 pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
-    Kind::ALL.into_iter().find(|kind| kind.plural() == segment).ok_or_else(HttpError::no_route)
+    let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == segment);
+    kind.ok_or_else(|| HttpError::no_route(&format!("/api/v1/{segment}")))
 }
 
 /// Lists the resources of a kind that the caller may view, ordered by name

@@ -12,7 +12,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// Routes that logs and counts may name.
-const ROUTES: [&str; 18] = [
+pub(super) const ROUTES: [&str; 19] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/auth/login",
@@ -24,6 +24,7 @@ const ROUTES: [&str; 18] = [
     "/api/v1/{kind}/{idOrName}",
     "/api/v1/{kind}/{idOrName}/infer",
     "/v1/models",
+    "/v1/models/{idOrName}",
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",

@@ -10,7 +10,7 @@ use std::{
 use axum::{
     Json,
     body::Body,
-    extract::{Path, Query, State},
+    extract::State,
     http::{StatusCode, header},
     response::{IntoResponse, Response},
 };
@@ -22,7 +22,10 @@ use nix::fcntl::OFlag;
 use serde::Deserialize;
 use tokio::{fs::File, io::AsyncReadExt as _, time::Instant};
 
-use super::error::LocalHttpError;
+use super::{
+    error::LocalHttpError,
+    parts::{Path, Query},
+};
 use crate::{app::App, providers::Running};
 
 /// How often a log that is followed is looked at.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json,
     body::Bytes,
-    extract::{Path, State},
+    extract::State,
     http::{HeaderMap, StatusCode},
     response::Response,
 };
@@ -18,7 +18,7 @@ use mcpctl_upstream::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::{error::LocalHttpError, guard::Caller};
+use super::{error::LocalHttpError, guard::Caller, parts::Path};
 use crate::{
     app::App,
     pipeline::{self, Call, OWN},
@@ -78,15 +78,9 @@ pub async fn models(
     headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
     hops::check(&headers, app.client.instance()).map_err(in_a_circle)?;
+    let central = async { centre(&caller)?.models_with(onward(&app, &headers)).await }.await;
     let Caller { runtime, identity: caller } = caller.0;
-    let bearer = SecretString::from(caller.bearer.expose());
-    let central = async {
-        let options = Options { trusted: runtime.config.trusted, ..Options::default() };
-        let client = Client::new(runtime.config.inference.clone(), Some(bearer), &options)?;
-        let hops = hops::onward(&headers, app.client.instance());
-        client.models_with(HeaderMap::from_iter([(hops::HOPS_HEADER, hops)])).await
-    };
-    let mut list = match central.await {
+    let mut list = match central {
         Ok(list) => list,
         Err(error) if !caller.local => return Err(refused(&error)),
         Err(error) => {
@@ -95,12 +89,41 @@ pub async fn models(
         }
     };
     if let (true, Some(data)) = (caller.local, list.pointer_mut("/data").and_then(Value::as_array_mut)) {
-        data.extend(runtime.registry.providers().map(|(name, _)| {
-            let created = app.started_at.as_second();
-            json!({"id": format!("{OWN}{name}"), "object": "model", "created": created, "owned_by": "local"})
-        }));
+        data.extend(runtime.registry.providers().map(|(name, _)| own_model(&app, name)));
     }
     Ok(Json(list))
+}
+
+/// One of those that [`models`] lists.
+pub async fn model(
+    State(app): State<Arc<App>>,
+    caller: Extension<Caller>,
+    Path(model): Path<String>,
+    headers: HeaderMap,
+) -> Result<Json<Value>, LocalHttpError> {
+    hops::check(&headers, app.client.instance()).map_err(in_a_circle)?;
+    if let Some(provider) = model.strip_prefix(OWN) {
+        let running = pipeline::own_provider(&caller.runtime, &caller.identity, provider)?;
+        return Ok(Json(own_model(&app, running.provider.name.as_str())));
+    }
+    let central = async { centre(&caller)?.model_with(&model, onward(&app, &headers)).await };
+    central.await.map(Json).map_err(|error| refused(&error))
+}
+
+/// mcpd's inference routes, for this caller.
+fn centre(caller: &Caller) -> Result<Client, ClientError> {
+    let bearer = SecretString::from(caller.identity.bearer.expose());
+    let options = Options { trusted: caller.runtime.config.trusted, ..Options::default() };
+    Client::new(caller.runtime.config.inference.clone(), Some(bearer), &options)
+}
+
+fn onward(app: &App, headers: &HeaderMap) -> HeaderMap {
+    HeaderMap::from_iter([(hops::HOPS_HEADER, hops::onward(headers, app.client.instance()))])
+}
+
+fn own_model(app: &App, provider: &str) -> Value {
+    let created = app.started_at.as_second();
+    json!({"id": format!("{OWN}{provider}"), "object": "model", "created": created, "owned_by": "local"})
 }
 
 /// 508 for what came back to the agent, whose `server` is itself or leads to it.
@@ -118,10 +141,14 @@ fn in_a_circle(error: HopError) -> LocalHttpError {
 }
 
 fn refused(error: &ClientError) -> LocalHttpError {
+    if let ClientError::Segment(_) = error {
+        return LocalHttpError::invalid("model", error.to_string());
+    }
     let status = error.status().unwrap_or(StatusCode::BAD_GATEWAY);
     let (kind, code) = match status {
         StatusCode::UNAUTHORIZED => (ErrorKind::AuthenticationError, "unauthenticated"),
         StatusCode::FORBIDDEN => (ErrorKind::PermissionError, "forbidden"),
+        StatusCode::NOT_FOUND => (ErrorKind::NotFoundError, "not_found"),
         _ => (ErrorKind::UpstreamError, "connect"),
     };
     LocalHttpError::new(status, kind, code, error.to_string())

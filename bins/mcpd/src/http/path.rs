@@ -1,0 +1,24 @@
+//! The variable parts of an address; what cannot be decoded is an error in the shape of all others.
+
+use axum::{
+    extract::{FromRequestParts, Path as AxumPath},
+    http::request::Parts,
+};
+use serde::de::DeserializeOwned;
+
+use super::error::HttpError;
+
+/// The variable parts of a path read into a type.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = HttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, HttpError> {
+        match AxumPath::<T>::from_request_parts(parts, state).await {
+            Ok(AxumPath(path)) => Ok(Self(path)),
+            Err(_) => Err(HttpError::invalid("", "the address is not UTF-8 in percent-encoding")
+                .hint("write a name or an id; letters that no name has need not be encoded")),
+        }
+    }
+}

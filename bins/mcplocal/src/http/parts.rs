@@ -1,0 +1,43 @@
+//! The variable parts of an address and its query; what cannot be read is an error in the shape of all others.
+
+use axum::{
+    extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery},
+    http::request::Parts,
+};
+use mcpctl_api::visible::short;
+use serde::de::DeserializeOwned;
+
+use super::error::LocalHttpError;
+
+/// The variable parts of a path read into a type.
+pub struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = LocalHttpError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, LocalHttpError> {
+        match AxumPath::<T>::from_request_parts(parts, state).await {
+            Ok(AxumPath(path)) => Ok(Self(path)),
+            Err(_) => Err(LocalHttpError::invalid("", "the address is not UTF-8 in percent-encoding")
+                .hint("write a name or an id; letters that no name has need not be encoded")),
+        }
+    }
+}
+
+/// A query string read into a type.
+pub struct Query<T>(pub T);
+
+impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = LocalHttpError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, LocalHttpError> {
+        let read = AxumQuery::<T>::try_from_uri(&parts.uri);
+        read.map(|query| Self(query.0)).map_err(|error| {
+            let mut cause: &dyn std::error::Error = &error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            LocalHttpError::invalid("", format!("the query string: {}", short(&cause.to_string(), 256)))
+        })
+    }
+}
