@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::{File, OpenOptions},
-    io::Write as _,
+    io::{self, Write as _},
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
@@ -110,6 +110,7 @@ impl EngineLog {
             self.told.send_replace(Some(told));
         }
         let mut inner = self.lock();
+        let inner = &mut *inner;
         // Before it is cut, so that no part of a secret is left at the cut.
         let mut line =
             inner.secrets.iter().fold(line.to_owned(), |line, secret| line.replace(secret, "[redacted]"));
@@ -118,10 +119,8 @@ impl EngineLog {
             let _ = std::fs::rename(&self.path, &self.older);
             (inner.file, inner.written) = (create(&self.path), 0);
         }
-        if let Some(file) = &mut inner.file
-            && writeln!(file, "{line}").is_ok()
-        {
-            inner.written += line.len() as u64 + 1;
+        if let Some(file) = &mut inner.file {
+            inner.written = append(file, inner.written, &line).unwrap_or(inner.written);
         }
         inner.listen(&line);
         if inner.tail.len() >= TAIL {
@@ -151,12 +150,27 @@ impl EngineLog {
     }
 }
 
+/// Appends a whole line, or none, to a file of whole lines; returns its length then. What a full disk left of a line is
+/// cut off first, so that the next one is not glued to it.
+fn append(file: &mut File, written: u64, line: &str) -> io::Result<u64> {
+    let length = file.metadata()?.len();
+    if length > written {
+        file.set_len(written)?;
+    }
+    let line = format!("{line}\n");
+    let begin = length.min(written);
+    file.write_all(line.as_bytes()).inspect_err(|_| {
+        let _ = file.set_len(begin);
+    })?;
+    Ok(begin + line.len() as u64)
+}
+
 fn create(path: &Path) -> Option<File> {
     // Neither through a link nor waiting for the reader of a pipe.
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(flags.bits());
-    let file = options.open(path);
+    options.create(true).append(true).mode(0o600).custom_flags(flags.bits());
+    let file = options.open(path).and_then(|file| file.set_len(0).map(|()| file));
     file.inspect_err(|error| tracing::warn!(%error, "the engine's log cannot be written")).ok()
 }
 
@@ -221,6 +235,21 @@ mod tests {
             ("first start\n".into(), "second start\n".into())
         );
         assert_eq!(log.tail(5), "second start");
+    }
+
+    #[test]
+    fn torn_line_is_cut_off_before_the_next() {
+        let dir = tempfile::tempdir().unwrap();
+        let log = begun(dir.path(), &[]);
+        log.line("first");
+        let mut other = OpenOptions::new().append(true).open(log.path()).unwrap();
+        other.write_all(b"half a li").unwrap();
+        log.line("second");
+        assert_eq!(read(log.path()), "first\nsecond\n");
+        // What its owner emptied stays empty, without a hole where lines were.
+        other.set_len(0).unwrap();
+        log.line("third");
+        assert_eq!(read(log.path()), "third\n");
     }
 
     #[test]
