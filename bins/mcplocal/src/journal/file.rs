@@ -85,21 +85,27 @@ impl JournalFile {
     /// place.
     fn rotate(&mut self) -> io::Result<()> {
         let (fresh, older) = (self.path.with_extension("jsonl.new"), self.path.with_extension("jsonl.1"));
-        match fs::remove_file(&fresh) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove(&fresh)?;
         let file = OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&fresh)?;
-        // A link in the old file's place keeps it when the new one takes its name: at no moment is there none.
-        match fs::remove_file(&older) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        fs::hard_link(&self.path, &older)?;
+        // A link in the old file's place keeps it when the new one takes its name: at no moment is there none. The link too
+        // is made under another name first, so that a full disk costs no line of the file before.
+        let linked = self.path.with_extension("jsonl.link");
+        remove(&linked)?;
+        fs::hard_link(&self.path, &linked)?;
+        fs::rename(&linked, &older)?;
+        // It is still there where both were one file already, after a step below had failed.
+        remove(&linked)?;
         fs::rename(&fresh, &self.path)?;
         self.file = file;
         self.length = 0;
         Ok(())
+    }
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 
@@ -217,6 +223,21 @@ mod tests {
         fs::write(&path, "").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).unwrap();
         assert!(matches!(JournalFile::open(&path, 1 << 20), Err(JournalError::NotPrivate)));
+    }
+
+    #[test]
+    fn rotation_that_failed_goes_on_the_next_time() {
+        let (dir, path, mut file) = opened();
+        file.max = 1;
+        // The new file cannot take its name: the older one is a link to this one by then.
+        fs::create_dir(path.with_extension("jsonl.new")).unwrap();
+        file.append(&entry("second")).unwrap_err();
+        fs::hard_link(&path, path.with_extension("jsonl.1")).unwrap();
+        fs::remove_dir(path.with_extension("jsonl.new")).unwrap();
+        file.append(&entry("second")).unwrap();
+        assert_eq!(requests(&path.with_extension("jsonl.1")), ["first"]);
+        assert_eq!(requests(&path), ["second"]);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]
