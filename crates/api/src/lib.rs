@@ -15,6 +15,7 @@ pub mod kind;
 pub mod name;
 pub mod question;
 pub mod resource;
+pub mod selector;
 pub mod spec;
 pub mod text;
 pub mod visible;

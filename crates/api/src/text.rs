@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{Spec, resource::Labels, spec::FieldError, visible::is_hidden};
+use crate::{Spec, resource::Labels, selector, spec::FieldError, visible::is_hidden};
 
 /// Texts of several lines, for people.
 const FREE: [&str; 2] = ["description", "displayName"];
@@ -13,8 +13,8 @@ const FREE_MAX: usize = 64 * 1024;
 const TEXT_MAX: usize = 4 * 1024;
 /// Labels of one resource.
 const LABELS_MAX: usize = 64;
-/// Bytes of a label's key and of its value.
-const LABEL_MAX: usize = 256;
+/// Bytes of a label's key and of its value that are looked at.
+const LABEL_MAX: usize = 512;
 
 /// Checks every text of a document but secret values and passwords, which are never shown.
 pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
@@ -22,9 +22,13 @@ pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
         return Err(FieldError::new("labels", format!("a resource has at most {LABELS_MAX} labels")));
     }
     for (key, value) in labels {
+        let param = format!("labels.{}", visible(key));
         for text in [key, value] {
-            check_text(&format!("labels.{}", visible(key)), text, false, LABEL_MAX)?;
+            check_text(&param, text, false, LABEL_MAX)?;
         }
+        selector::check_key(key)
+            .and_then(|()| selector::check_value(value))
+            .map_err(|error| FieldError::new(param, error))?;
     }
     let fields = spec.to_fields().map_err(|error| FieldError::new("", error.to_string()))?;
     for (name, value) in &fields {

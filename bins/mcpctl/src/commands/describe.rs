@@ -2,12 +2,14 @@
 
 use std::process::ExitCode;
 
-use mcpctl_api::{Kind, Verb};
+use mcpctl_api::{Kind, Resource, Verb};
+use mcpctl_client::Client;
 
-use super::targets::Targets;
+use super::targets::{LabelSelector, Targets};
 use crate::{
     Outcome,
     context::Global,
+    failure::Failure,
     output::{self, table::age},
 };
 
@@ -17,14 +19,38 @@ pub struct Args {
     /// A kind and a name or id, e.g. llm claude
     #[arg(value_name = "KIND NAME | KIND/NAME", required = true)]
     what: Vec<String>,
+    /// All of the kind with these labels, e.g. 'team=a,tier notin (dev),!old'
+    #[arg(long, short = 'l', value_name = "SELECTOR")]
+    selector: Option<String>,
 }
 
 /// Describes a resource; for an Llm also who may run it, as far as the caller may know.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
-    let (kind, name) = Targets::one(&args.what)?;
+    let Some(selector) = LabelSelector::parse(args.selector.as_deref())? else {
+        let (kind, name) = Targets::one(&args.what)?;
+        let client = global.client()?;
+        return describe(&client, &client.get(kind, &name).await?).await;
+    };
+    let Targets::All(kind) = Targets::parse(&args.what)? else {
+        return Err(Failure::usage("either a name or a selector, not both"));
+    };
     let client = global.client()?;
-    let resource = client.get(kind, &name).await?;
-    data!("{}", output::yaml(&resource)?.trim_end())?;
+    let list = client.list(kind, Some(&selector.text)).await?;
+    if list.items.is_empty() {
+        note!("nothing found");
+    }
+    for (at, resource) in list.items.iter().enumerate() {
+        if at > 0 {
+            data!("---")?;
+        }
+        describe(&client, resource).await?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn describe(client: &Client, resource: &Resource) -> Outcome {
+    let kind = resource.kind();
+    data!("{}", output::yaml(resource)?.trim_end())?;
     data!("# made {} ago, changed {} ago", age(resource.created_at), age(resource.updated_at))?;
     if kind == Kind::Llm {
         // Who may not view people gets the Llm without this.

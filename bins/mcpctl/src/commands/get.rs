@@ -5,7 +5,10 @@ use std::process::ExitCode;
 use mcpctl_api::{Kind, Resource, Revision};
 use mcpctl_client::{Client, ClientError};
 
-use super::{targets::Targets, watch};
+use super::{
+    targets::{LabelSelector, Targets},
+    watch::{self, Selected},
+};
 use crate::{
     Outcome,
     context::Global,
@@ -19,14 +22,14 @@ pub struct Args {
     /// A kind, e.g. llms, with names or ids; all of the kind where none is given
     #[arg(value_name = "KIND [NAME]... | KIND/NAME", required = true)]
     what: Vec<String>,
-    /// Only those with these labels, e.g. team=a,tier!=dev
+    /// Only those with these labels, e.g. 'team=a,tier notin (dev),!old'
     #[arg(long, short = 'l', value_name = "SELECTOR")]
     selector: Option<String>,
     /// table, wide, json, yaml, name, or jsonpath=TEMPLATE
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
     /// Go on with every change
-    #[arg(long, short, conflicts_with = "selector")]
+    #[arg(long, short)]
     watch: bool,
 }
 
@@ -42,13 +45,14 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     if matches!(targets, Targets::These(_)) && args.selector.is_some() {
         return Err(Failure::usage("either names or a selector, not both"));
     }
+    let selector = LabelSelector::parse(args.selector.as_deref())?;
     let client = global.client()?;
     if args.watch {
-        return follow(&client, &targets, &args.output).await;
+        return follow(&client, &targets, selector.as_ref(), &args.output).await;
     }
     let targets = match targets {
         Targets::All(kind) => {
-            let list = client.list(kind, args.selector.as_deref()).await?;
+            let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
             output::resources(&list.items, &args.output, false)?;
             return Ok(ExitCode::SUCCESS);
         }
@@ -79,7 +83,12 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
 
 /// Shows what there is, and goes on with every change. A list and its revision belong together, so that nothing is lost
 /// between the two; resources that are named are picked from it.
-async fn follow(client: &Client, targets: &Targets, format: &Format) -> Outcome {
+async fn follow(
+    client: &Client,
+    targets: &Targets,
+    selector: Option<&LabelSelector>,
+    format: &Format,
+) -> Outcome {
     let (kind, names): (Kind, &[(Kind, String)]) = match targets {
         Targets::All(kind) => (*kind, &[]),
         Targets::These(targets) => match targets.split_first() {
@@ -93,11 +102,16 @@ async fn follow(client: &Client, targets: &Targets, format: &Format) -> Outcome 
     for (kind, name) in names {
         client.get(*kind, name).await?;
     }
-    let list = client.list(kind, None).await?;
+    let list = client.list(kind, selector.map(|selector| selector.text.as_str())).await?;
     let since: Revision = list.revision;
     let items: Vec<Resource> =
         list.items.into_iter().filter(|item| wanted(item.name.as_str(), item.id.as_str())).collect();
     output::resources(&items, format, items.len() == 1 && !names.is_empty())?;
-    watch::follow(client, kind, since, wanted, output::Feed::new(format, !items.is_empty())).await?;
+    let selector = selector.map(|selector| Selected {
+        selector: &selector.parsed,
+        shown: items.iter().map(|item| item.id.clone()).collect(),
+    });
+    watch::follow(client, kind, since, wanted, selector, output::Feed::new(format, !items.is_empty()))
+        .await?;
     Ok(ExitCode::SUCCESS)
 }

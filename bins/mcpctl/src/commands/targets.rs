@@ -1,6 +1,9 @@
 //! What a command is about, as it is written on the command line: `KIND NAME…` or `KIND/NAME…`, as kubectl has it.
 
-use mcpctl_api::{Id, Kind, Name};
+use mcpctl_api::{
+    Id, Kind, Name,
+    selector::{Selector, SelectorError},
+};
 
 use crate::failure::Failure;
 
@@ -44,6 +47,25 @@ impl Targets {
             Ok([target]) => Ok(target),
             Err(_) => Err(Failure::usage("this is for one resource at a time")),
         }
+    }
+}
+
+/// A label selector as it was written, and as it is understood.
+#[derive(Debug, Clone)]
+pub struct LabelSelector {
+    /// For the server.
+    pub text: String,
+    /// For what is looked at here.
+    pub parsed: Selector,
+}
+
+impl LabelSelector {
+    /// Reads what was given with `-l`; nothing where it was not given.
+    pub fn parse(text: Option<&str>) -> Result<Option<Self>, Failure> {
+        let Some(text) = text else { return Ok(None) };
+        let parsed =
+            text.parse().map_err(|error: SelectorError| Failure::usage(error).hint(SelectorError::HINT))?;
+        Ok(Some(Self { text: text.to_owned(), parsed }))
     }
 }
 

@@ -1,7 +1,9 @@
 //! Following changes: `mcpctl get -w`.
 
+use std::collections::HashSet;
+
 use futures::StreamExt as _;
-use mcpctl_api::{Kind, Resource, Revision};
+use mcpctl_api::{Id, Kind, Resource, Revision, selector::Selector};
 use mcpctl_client::Client;
 use mcpctl_dialect::sse::Decoder;
 use serde::Deserialize;
@@ -13,7 +15,15 @@ const MAX_EVENT: usize = 4 << 20;
 #[derive(Deserialize)]
 struct Gone {
     name: String,
-    id: String,
+    id: Id,
+}
+
+/// A selector, and what it has shown so far: a deletion names no labels.
+pub struct Selected<'a> {
+    /// What is shown.
+    pub selector: &'a Selector,
+    /// Ids of what matched when it was last seen.
+    pub shown: HashSet<Id>,
 }
 
 /// Prints every wanted change of a kind after a revision, until the server or the user ends it.
@@ -22,6 +32,7 @@ pub async fn follow(
     kind: Kind,
     since: Revision,
     wanted: impl Fn(&str, &str) -> bool,
+    mut selected: Option<Selected<'_>>,
     mut feed: Feed<'_>,
 ) -> Result<(), Failure> {
     let mut bytes = client.watch(&[kind], Some(since)).await?.bytes_stream();
@@ -33,13 +44,29 @@ pub async fn follow(
             match frame.event.as_deref() {
                 Some(b"put") => {
                     let resource: Resource = serde_json::from_slice(data)?;
-                    if wanted(resource.name.as_str(), resource.id.as_str()) {
-                        feed.put(resource)?;
+                    if !wanted(resource.name.as_str(), resource.id.as_str()) {
+                        continue;
+                    }
+                    match &mut selected {
+                        Some(selected) if !selected.selector.matches(&resource.labels) => {
+                            if selected.shown.remove(&resource.id) {
+                                note!("{}/{} is no longer selected", kind.plural(), resource.name);
+                            }
+                        }
+                        Some(selected) => {
+                            selected.shown.insert(resource.id.clone());
+                            feed.put(resource)?;
+                        }
+                        None => feed.put(resource)?,
                     }
                 }
                 Some(b"delete") => {
                     let gone: Gone = serde_json::from_slice(data)?;
-                    if wanted(&gone.name, &gone.id) {
+                    let shown = match &mut selected {
+                        Some(selected) => selected.shown.remove(&gone.id),
+                        None => true,
+                    };
+                    if shown && wanted(&gone.name, gone.id.as_str()) {
                         note!("{}/{} deleted", kind.plural(), gone.name);
                     }
                 }

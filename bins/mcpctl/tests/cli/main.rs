@@ -8,6 +8,7 @@ mod editing;
 mod local;
 mod pipes;
 mod resources;
+mod selectors;
 mod service;
 mod shell;
 #[cfg(target_os = "linux")]

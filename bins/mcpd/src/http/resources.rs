@@ -32,7 +32,7 @@ pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
 #[utoipa::path(
     get, path = "/api/v1/{kind}", tag = "resources",
     params(("kind" = String, Path, description = "plural of a kind, e.g. `llms`"),
-           ("labelSelector" = Option<String>, Query, description = "e.g. `team=a,tier!=dev`")),
+           ("labelSelector" = Option<String>, Query, description = "as in Kubernetes, e.g. `team=a,tier notin (dev),!old`")),
     responses((status = 200, description = "`{revision, items}`"), (status = 401, body = mcpctl_api::ApiError)),
 )]
 pub async fn list(

@@ -9,5 +9,6 @@ mod freed_names;
 mod keys;
 mod pipes;
 mod postgres_in_trouble;
+mod selectors;
 mod sqlite_in_trouble;
 mod store_trouble;
