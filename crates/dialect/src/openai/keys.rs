@@ -70,10 +70,23 @@ const MAX_KEY: usize = 64;
 /// The key as the most lenient reader takes it: up to a NUL, without regard to case in any script, to marks, blanks,
 /// hyphens and underscores.
 fn folded(key: &str) -> String {
+    let mut folded = String::with_capacity(MAX_KEY);
+    fold(key, &mut folded);
+    folded
+}
+
+/// As [`folded`], in a buffer that is used again: a body may have a million keys.
+fn fold(key: &str, folded: &mut String) {
+    folded.clear();
+    if key.is_ascii() {
+        let read = key.bytes().take_while(|byte| *byte != 0).filter(u8::is_ascii_alphanumeric);
+        folded.extend(read.take(MAX_KEY).map(|byte| char::from(byte.to_ascii_lowercase())));
+        return;
+    }
     let read = key.chars().take_while(|character| *character != '\0');
     // Upper case first: `ſ` becomes S and `ı` becomes I by that way only, `K` (Kelvin) becomes k by the other only.
     let cased = read.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
-    cased.filter(|character| character.is_alphanumeric()).take(MAX_KEY).collect()
+    folded.extend(cased.filter(|character| character.is_alphanumeric()).take(MAX_KEY));
 }
 
 /// The key as an error may repeat it: bounded, and without characters that are not seen.
@@ -85,8 +98,9 @@ fn shown(key: &str) -> String {
 pub(super) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<(), RequestError> {
     let names: Vec<(String, &'static str)> = decided.iter().map(|name| (folded(name), *name)).collect();
     let mut seen: Vec<&str> = Vec::with_capacity(names.len());
+    let mut key = String::with_capacity(MAX_KEY);
     for member in members {
-        let key = folded(&member.name);
+        fold(&member.name, &mut key);
         let Some((_, name)) = names.iter().find(|(folded, _)| *folded == key) else { continue };
         if member.name != *name {
             return Err(RequestError::Spelling { written: shown(&member.name), name });
@@ -107,15 +121,22 @@ pub(super) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<
 ///
 /// A list of what is known, by necessity: what the model server itself reads decides in the end.
 pub fn chooses_upstream(key: &str) -> bool {
-    let key = folded(key);
-    key != "model"
-        && (CHOOSING.contains(&key.as_str()) || CHOOSING_PARTS.iter().any(|part| key.contains(part)))
+    chooses(&folded(key))
+}
+
+fn chooses(folded: &str) -> bool {
+    let listed = || CHOOSING.contains(&folded) || CHOOSING_PARTS.iter().any(|part| folded.contains(part));
+    folded != "model" && listed()
 }
 
 /// Those keys of an object that [`chooses_upstream`] names and that ask for something: `null` does not.
 pub(super) fn choosing(members: &[Member<'_>]) -> Vec<String> {
-    let asks = members.iter().filter(|member| member.value != "null");
-    asks.filter(|member| chooses_upstream(&member.name)).map(|member| shown(&member.name)).collect()
+    let mut key = String::with_capacity(MAX_KEY);
+    let chooses = |member: &&Member<'_>| {
+        fold(&member.name, &mut key);
+        member.value != "null" && chooses(&key)
+    };
+    members.iter().filter(chooses).map(|member| shown(&member.name)).collect()
 }
 
 #[cfg(test)]
