@@ -3,21 +3,23 @@
 //! It is reached by its socket in the state directory, where both ends know each other's user, and never by its TCP port:
 //! any user of the machine can listen there. The port and the local key are for other programs.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use mcpctl_client::{
-    Client, ClientError, Options, agent_port,
+    AgentRecord, Client, ClientError, Options, agent_port,
     config::{self, LOCAL_KEY_FILE},
+    is_loopback,
 };
-use mcpctl_owner::{PathError, file, user_name};
+use mcpctl_owner::{PathError, connection, file, user_name};
 use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
-use crate::{
-    context::{is_loopback, parse_server},
-    failure::Failure,
-};
+use crate::{context::parse_server, failure::Failure};
 
 const DEFAULT: &str = "http://127.0.0.1:3200";
 const ADDRESS: &str = "MCPLOCAL_ADDRESS";
@@ -38,29 +40,58 @@ fn said_address() -> Result<Option<Url>, Failure> {
     Ok(Some(address))
 }
 
-/// Where other programs reach the agent: by `MCPLOCAL_ADDRESS`, else as the agent says, else by default.
+/// Where other programs reach the agent: by `MCPLOCAL_ADDRESS`, else where the running agent listens.
 ///
 /// # Errors
-/// When another user's program listens there.
+/// When nothing listens there, or another user's program does.
 pub async fn address() -> Result<Url, Failure> {
     let address = match said_address()? {
         Some(address) => address,
-        None => {
-            let agent = find().await.ok();
-            let listen = agent.as_ref().and_then(|agent| agent.status.get("listen")?.as_str());
-            let listen = listen.and_then(|listen| listen.parse::<std::net::SocketAddr>().ok());
-            let listen = listen.and_then(|listen| format!("http://{listen}").parse().ok());
-            match listen {
-                Some(address) => address,
-                None => DEFAULT.parse().map_err(Failure::new)?,
-            }
-        }
+        None => listening().await?,
     };
-    match foreign_holder(&address) {
-        None => Ok(address),
-        Some(uid) => Err(Failure::new(format!("a program of user {} listens at {address}", user_name(uid)))
-            .hint("clients would give them your key: let mcplocal `listen` on another port")),
+    if let Some(uid) = foreign_holder(&address) {
+        return Err(Failure::new(format!("a program of user {} listens at {address}", user_name(uid)))
+            .hint("clients would give them your key: let mcplocal `listen` on another port"));
     }
+    if is_free(&address) {
+        return Err(Failure::new(format!("{ADDRESS}: nothing listens at {address}"))
+            .hint(format!("start mcplocal with `mcpctl local up`, or unset {ADDRESS}")));
+    }
+    Ok(address)
+}
+
+/// Where the agent listens: by its own account at its socket, else by its record, where its process holds that address.
+async fn listening() -> Result<Url, Failure> {
+    let unreachable = match find().await {
+        Ok(agent) => {
+            let listen = agent.status.get("listen").and_then(Value::as_str).unwrap_or_default();
+            return match listen.parse::<SocketAddr>() {
+                Ok(listen) => url_of(listen),
+                Err(_) => Err(Failure::new(format!("mcplocal listens at `{listen}`, which has no URL"))
+                    .hint("set `listen: 127.0.0.1:3200` in mcplocal.yaml for clients that need one")),
+            };
+        }
+        Err(failure) => failure,
+    };
+    match AgentRecord::read(&state_dir()?).and_then(|record| record.confirmed_address()) {
+        Some(listen) => url_of(listen),
+        None => Err(unreachable),
+    }
+}
+
+fn url_of(listen: SocketAddr) -> Result<Url, Failure> {
+    format!("http://{listen}").parse().map_err(Failure::new)
+}
+
+/// Whether no program of this machine listens at an address; `false` where the system does not list who does.
+fn is_free(address: &Url) -> bool {
+    let Some(Ok(holders)) = address.port_or_known_default().map(connection::listeners) else { return false };
+    let ip = match address.host() {
+        Some(url::Host::Ipv4(ip)) => Some(IpAddr::from(ip)),
+        Some(url::Host::Ipv6(ip)) => Some(IpAddr::from(ip)),
+        _ => None,
+    };
+    !holders.iter().any(|holder| ip.is_none_or(|ip| holder.serves(ip)))
 }
 
 /// The other user whose program a client of this address could reach. A note of it is left for the agent's next start.
@@ -118,6 +149,12 @@ impl Agent {
     /// The mcpd that it speaks for.
     pub fn server(&self) -> Option<Url> {
         self.status.get("server")?.as_str()?.parse().ok()
+    }
+
+    /// Its record in the state directory; `None` where that is of another process.
+    pub fn record(&self) -> Option<AgentRecord> {
+        let pid = self.status.get("pid").and_then(Value::as_u64)?;
+        AgentRecord::read(&state_dir().ok()?).filter(|record| u64::from(record.pid) == pid)
     }
 
     /// The user who is signed in at that mcpd on this machine.
@@ -179,19 +216,26 @@ impl From<PathError> for Failure {
     }
 }
 
+/// Where a killed agent listened last, else the default: clients may still send their key there.
+fn last_address() -> Option<Url> {
+    let record = state_dir().ok().and_then(|dir| AgentRecord::read(&dir));
+    let listen = record.and_then(|record| record.listen.parse().ok());
+    listen.and_then(|listen| url_of(listen).ok()).or_else(|| DEFAULT.parse().ok())
+}
+
 /// What it means that the agent could not be asked.
 pub fn not_running(error: ClientError) -> Failure {
     match error {
         ClientError::Unreachable { server, reason } => {
             let failure = Failure::new(format!("mcplocal does not answer at {server}: {reason}"));
-            let address = said_address().ok().flatten().or_else(|| DEFAULT.parse().ok());
+            let address = said_address().ok().flatten().or_else(last_address);
             match address.and_then(|address| Some((foreign_holder(&address)?, address))) {
                 Some((uid, address)) => failure.hint(format!(
                     "a program of user {} listens at {address}; clients that were set up with `mcpctl local env` give \
                      it their key: let mcplocal `listen` on another port, then run `mcpctl local rotate-key`",
                     user_name(uid)
                 )),
-                None => failure.hint("start it with `mcplocal`"),
+                None => failure.hint("start it with `mcpctl local up`"),
             }
         }
         ClientError::Unreadable { server, .. } => {

@@ -9,6 +9,7 @@ mod doctor;
 mod http;
 mod identity;
 mod journal;
+mod log_file;
 mod meter;
 mod own_socket;
 mod pipeline;
@@ -19,6 +20,7 @@ mod service;
 
 use std::{
     fs::{File, TryLockError},
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
@@ -26,8 +28,8 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use axum::Router;
-use clap::Parser;
-use mcpctl_client::config as user;
+use clap::{Parser, Subcommand};
+use mcpctl_client::{AgentRecord, config as user};
 use mcpctl_engine::{EngineHost, guardian};
 use mcpctl_owner::{
     dir,
@@ -36,30 +38,77 @@ use mcpctl_owner::{
 use mcpctl_server::Connections;
 use mcpctl_telemetry::{LogFormat, output};
 
-use crate::{app::App, config::Config, identity::Identity, journal::Journal};
+use crate::{app::App, config::Config, identity::Identity, journal::Journal, log_file::LogFile};
 
 /// The agent of mcpctl: a local endpoint that forwards to mcpd and fails over to a local model
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
 struct Args {
+    #[command(subcommand)]
+    command: Option<Command>,
     /// Configuration [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
-    #[arg(long, env = "MCPLOCAL_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, env = "MCPLOCAL_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Directory of the local key, the journal, and the engines' logs [default: $XDG_STATE_HOME/mcpctl/mcplocal]
-    #[arg(long, env = "MCPLOCAL_STATE_DIR", value_name = "DIR")]
+    #[arg(long, global = true, env = "MCPLOCAL_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     /// How log lines are written
-    #[arg(long, env = "MCPLOCAL_LOG_FORMAT", value_name = "text|json", default_value = "text")]
+    #[arg(
+        long,
+        global = true,
+        env = "MCPLOCAL_LOG_FORMAT",
+        value_name = "text|json",
+        default_value = "text"
+    )]
     log_format: LogFormat,
-    /// Which log lines are written, e.g. `info` or `mcplocal=debug`
-    #[arg(long, env = "MCPLOCAL_LOG", value_name = "FILTER", default_value = "info")]
-    log: String,
+    /// Which log lines are written, e.g. `info` or `mcplocal=debug` [default: `warn` on a terminal, else `info`]
+    #[arg(long, global = true, env = "MCPLOCAL_LOG", value_name = "FILTER")]
+    log: Option<String>,
+    /// Log each request, on a terminal too; -vv for more
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
     /// Check the configuration and end
     #[arg(long)]
     check: bool,
     /// Look for what is wrong, print it as JSON and end; `mcpctl local doctor` shows it
     #[arg(long, conflicts_with = "check")]
     doctor: bool,
+    /// Detach from the terminal and log to this file, as `mcpctl local up` does
+    #[arg(long, global = true, hide = true, value_name = "FILE")]
+    background: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Subcommand)]
+enum Command {
+    /// Run the agent until SIGTERM or SIGINT; the default
+    Serve,
+}
+
+impl Args {
+    /// A terminal belongs to the person who works there: without `-v` it gets warnings alone.
+    fn is_quiet(&self) -> bool {
+        self.log.is_none()
+            && self.verbose == 0
+            && self.background.is_none()
+            && std::io::stderr().is_terminal()
+    }
+
+    fn start_log(&self) -> anyhow::Result<()> {
+        let filter = match (&self.log, self.verbose) {
+            (Some(filter), _) => filter,
+            (None, 0 | 1) if self.is_quiet() => "warn",
+            (None, 0 | 1) => "info",
+            (None, _) => "debug",
+        };
+        let started = match &self.background {
+            None => mcpctl_telemetry::init("mcplocal", self.log_format, filter),
+            Some(path) => {
+                let file = LogFile::open(path).map_err(|error| with_hint(&error, error.hint()))?;
+                mcpctl_telemetry::init_to("mcplocal", self.log_format, filter, file)
+            }
+        };
+        started.map_err(|error| with_hint(&error, error.hint()))
+    }
 }
 
 fn main() -> ExitCode {
@@ -70,6 +119,12 @@ fn main() -> ExitCode {
         return guardian::run(words);
     }
     let args = Args::parse();
+    // Before there are threads.
+    if args.background.is_some()
+        && let Err(error) = nix::unistd::setsid()
+    {
+        return fail(&anyhow::anyhow!("cannot detach from the terminal: {error}"));
+    }
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&anyhow::Error::new(error)),
@@ -95,8 +150,8 @@ fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Displa
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
-    let path = match args.config {
-        Some(path) => path,
+    let path = match &args.config {
+        Some(path) => path.clone(),
         None => user::config_dir().map_err(|e| with_hint(&e, e.hint()))?.join("mcplocal.yaml"),
     };
     if args.doctor {
@@ -108,7 +163,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if args.check {
         return Ok(());
     }
-    mcpctl_telemetry::init("mcplocal", args.log_format, &args.log).map_err(|e| with_hint(&e, e.hint()))?;
+    args.start_log()?;
+    let quiet = args.is_quiet();
+    let background = args.background.is_some();
     let state_dir = private(&state_dir(args.state_dir)?)?;
     // Held as long as the agent runs: two agents would sweep each other's engines away.
     let _lock = lock(&state_dir)?;
@@ -141,8 +198,17 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let journal = Journal::open(&state_dir, config.limits.journal)
         .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
-    tracing::warn!("mcpd's answers are not signed: a probe is as trustworthy as the TLS to mcpd");
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
+
+    let record = AgentRecord { pid: std::process::id(), listen: listener.address().to_string(), background };
+    record.write(&state_dir).map_err(|error| with_hint(&error, error.hint()))?;
+    if quiet {
+        let server = app.runtime.load().config.server.clone();
+        output::note(format_args!(
+            "mcplocal listens on {} and forwards to {server}; Ctrl-C ends it, -v shows requests",
+            listener.address()
+        ));
+    }
 
     port::watch(listener.address());
 
@@ -158,6 +224,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(
         "asked to end: letting running requests finish, then stopping engines; ask again to end at once"
     );
+    if quiet {
+        output::note("letting requests end, then stopping engines; Ctrl-C again ends at once");
+    }
     // What it read would start engines that nobody ends.
     follow.abort();
     app.drain.send_replace(true);
@@ -173,10 +242,13 @@ async fn run(args: Args) -> anyhow::Result<()> {
         // The guardians see the pipes close, and end the engines.
         asked = mcpctl_server::asked_to_end() => {
             asked?;
+            let _ = AgentRecord::remove(&state_dir);
             tracing::warn!("asked again: ending at once");
             return Ok(());
         }
     }
+    // One that stays is recognised as stale: its process does not listen there.
+    let _ = AgentRecord::remove(&state_dir);
     tracing::info!("ended");
     Ok(())
 }

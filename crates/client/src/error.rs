@@ -154,9 +154,11 @@ impl ClientError {
             Self::Token => "copy it again, whole and without line breaks",
             Self::Unreachable { .. } => "check the address, and that mcpd runs there",
             Self::Foreign { peer, .. } => return Some(peer.hint()),
-            Self::Tls { reason, .. } if reason == NOT_TLS => {
-                "write http:// where the server has no certificate"
-            }
+            // Plain http is refused to other machines, so it is no advice there.
+            Self::Tls { reason, server } if reason == NOT_TLS => match server.parse::<Url>() {
+                Ok(url) if is_loopback(&url) => "mcpd itself speaks no TLS: write http:// here",
+                _ => PLAIN_MCPD,
+            },
             Self::Tls { .. } => {
                 "add the authority that signed its certificate to those that this machine trusts"
             }
@@ -182,6 +184,20 @@ impl ClientError {
             Self::Refused { error, .. } => error.body.error.param.as_deref(),
             _ => None,
         }
+    }
+}
+
+/// The next step where an mcpd on another machine is to be reached and speaks plain http.
+pub const PLAIN_MCPD: &str = "mcpd itself speaks no TLS: use the https address of the reverse proxy in front of it, or a tunnel \
+                              (ssh -N -L 3100:127.0.0.1:3100 HOST) and http://127.0.0.1:3100";
+
+/// Whether an address is of this machine.
+pub fn is_loopback(server: &Url) -> bool {
+    match server.host() {
+        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
+        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        None => false,
     }
 }
 

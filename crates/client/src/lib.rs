@@ -3,6 +3,7 @@
 //! It carries questions and answers; what an answer means is decided by those who ask.
 
 pub mod agent_port;
+mod agent_record;
 mod agent_socket;
 mod client;
 pub mod config;
@@ -11,8 +12,9 @@ mod guard;
 mod probe;
 mod stream;
 
+pub use agent_record::AgentRecord;
 pub use client::{Changed, Chat, Client, Options};
-pub use error::{ClientError, Refusal, check_address};
+pub use error::{ClientError, PLAIN_MCPD, Refusal, check_address, is_loopback};
 pub use guard::{ForeignPeer, Guard};
 pub use mcpctl_owner::TrustedUsers;
 pub use probe::Probe;

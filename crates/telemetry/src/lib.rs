@@ -9,6 +9,7 @@ pub mod names;
 pub mod output;
 pub mod traceparent;
 
-pub use log::{InitError, LogFormat, init};
+pub use log::{InitError, LogFormat, init, init_to};
 pub use metrics::{Configured, InFlight, McpdMetrics, McplocalMetrics, Operation, TokenType, Traffic};
 pub use traceparent::Traceparent;
+pub use tracing_subscriber::fmt::MakeWriter;

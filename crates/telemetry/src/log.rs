@@ -90,6 +90,14 @@ pub fn init(service: &'static str, format: LogFormat, filter: &str) -> Result<()
     subscriber(service, format, filter, color, std::io::stderr)?.try_init().map_err(|_| InitError::AlreadySet)
 }
 
+/// Starts logging to `writer`, without colours.
+pub fn init_to<W>(service: &'static str, format: LogFormat, filter: &str, writer: W) -> Result<(), InitError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    subscriber(service, format, filter, false, writer)?.try_init().map_err(|_| InitError::AlreadySet)
+}
+
 fn subscriber<W>(
     service: &'static str,
     format: LogFormat,

@@ -1,19 +1,17 @@
 //! `mcpctl local`: the agent on this machine.
 
-mod doctor;
+mod background;
+pub mod doctor;
+mod env;
 mod rotate_key;
 mod service;
 mod status;
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-};
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Subcommand;
 use futures::StreamExt as _;
 use mcpctl_client::Client;
-use secrecy::ExposeSecret as _;
 use serde_json::Value;
 
 use crate::{
@@ -42,12 +40,16 @@ enum Command {
     },
     /// Look for what is wrong with the agent's configuration, its model servers and this machine
     Doctor(doctor::Args),
+    /// Start the agent in the background and wait until it answers
+    Up(background::Args),
+    /// Stop the agent that `up` started: running requests end first
+    Down,
     /// Let the agent start with every login, as a service of this user
     Install(service::InstallArgs),
     /// Stop the agent and remove its service; configuration, key and journal stay
     Uninstall(service::UninstallArgs),
     /// Print what to export so that any OpenAI client uses the agent
-    Env,
+    Env(env::Args),
     /// Make a new key for this machine; the old one is refused from then on
     RotateKey,
     /// Print the log of a local model server
@@ -87,25 +89,16 @@ pub async fn run(args: Args) -> Outcome {
     match args.command {
         Command::Status { output, watch } => status::run(output, watch).await,
         Command::Doctor(args) => doctor::run(args).await,
+        Command::Up(args) => background::up(args).await,
+        Command::Down => background::down().await,
         Command::Install(args) => service::install(args).await,
         Command::Uninstall(args) => service::uninstall(args).await,
-        Command::Env => env().await,
+        Command::Env(args) => env::run(args).await,
         Command::RotateKey => rotate_key::run().await,
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,
         Command::Start { name } => start(name).await,
         Command::Stop { name, all } => stop(name, all).await,
     }
-}
-
-async fn env() -> Outcome {
-    let (address, key) = (agent::address().await?, agent::local_key()?);
-    let base = address.as_str().trim_end_matches('/');
-    data!("export OPENAI_BASE_URL={base}/v1")?;
-    data!("export OPENAI_API_KEY={}", key.expose_secret())?;
-    if std::io::stdout().is_terminal() {
-        note!("# run: eval \"$(mcpctl local env)\"");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn logs(name: Option<String>, previous: bool, follow: bool) -> Outcome {

@@ -91,7 +91,7 @@ async fn without_an_agent_one_goes_straight_and_is_told_so_where_one_insists() {
     let said = shell.run(&["local", "status"]).await.failed(1);
     assert!(
         said.starts_with("error: mcplocal does not answer at `")
-            && said.contains("/agent.sock`: it is not there\nhint: start it with `mcplocal`"),
+            && said.contains("/agent.sock`: it is not there\nhint: start it with `mcpctl local up`"),
         "{said}"
     );
 }

@@ -31,6 +31,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "server": config.server,
         "inference": config.inference,
+        "pid": std::process::id(),
         "listen": app.listen.to_string(),
         "startedAt": app.started_at,
         "signedInAs": app.identity.user(&config.server),

@@ -166,7 +166,7 @@ async fn https_to_a_server_without_a_certificate_says_so() {
     let error = client(format!("https://{address}").parse().unwrap()).whoami().await.unwrap_err();
     let (message, hint) = told(&error);
     assert_eq!(message, format!("https://{address} cannot be trusted: it does not speak TLS"));
-    assert_eq!(hint.as_deref(), Some("write http:// where the server has no certificate"));
+    assert_eq!(hint.as_deref(), Some("mcpd itself speaks no TLS: write http:// here"));
 }
 
 #[tokio::test]

@@ -118,6 +118,10 @@ impl Manager {
     }
 }
 
+/// How a service is stopped.
+pub const STOP: &str = "`systemctl --user stop mcplocal`, or `launchctl bootout`, stops it until the next login; `mcpctl \
+                        local uninstall` removes it";
+
 /// Installs the agent.
 pub async fn install(args: InstallArgs) -> Outcome {
     let manager = Manager::here();
@@ -135,7 +139,8 @@ pub async fn install(args: InstallArgs) -> Outcome {
         refuse_by_hand(&file, before.as_deref())?;
     }
     if !args.no_start && before.is_none() && agent::find().await.is_ok() {
-        return Err(Failure::new("mcplocal runs already, and not as a service").hint("end it, then install"));
+        return Err(Failure::new("mcplocal runs already, and not as a service")
+            .hint("end it, e.g. with `mcpctl local down`, then install"));
     }
     if changed {
         write(&file, &text)?;

@@ -1,0 +1,186 @@
+//! `mcpctl local up` and `down`: the agent in the background, without a service manager. Both can be repeated.
+
+use std::{
+    fs::TryLockError,
+    io::{Read as _, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+    process::{ExitCode, Stdio},
+    time::{Duration, Instant},
+};
+
+use mcpctl_owner::{
+    dir,
+    file::{self, Open},
+};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use tokio::process::{Child, Command};
+
+use super::service;
+use crate::{
+    Outcome,
+    agent::{self, Agent},
+    failure::Failure,
+    output::one_line,
+};
+
+/// Name of the log in the agent's state directory.
+const LOG: &str = "mcplocal.log";
+/// How long the agent may take to answer: it starts no model server before it does.
+const START_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long the agent may take to end: half a minute for running requests, then its model servers.
+const END_TIMEOUT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Most bytes of what the agent wrote before it ended.
+const MAX_WORDS: u64 = 4096;
+
+/// How to start it.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Configuration of the agent [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
+    #[arg(long, env = "MCPLOCAL_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// Starts the agent where none runs.
+pub async fn up(args: Args) -> Outcome {
+    if let Ok(agent) = agent::find().await {
+        data!("mcplocal runs already{}, on {}", by_whom(&agent).await, listen(&agent))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if service::runs().await.is_some() {
+        return Err(Failure::new("mcplocal is installed as a service, which is not running")
+            .hint("start it with `mcpctl local install`, or remove it with `mcpctl local uninstall`"));
+    }
+    let state_dir = dir::private(&agent::state_dir()?)?;
+    let log = state_dir.join(LOG);
+    // What ends the agent before it has a log of its own is written there too.
+    let errors = file::open_own(&log, Open::Append)?;
+    let before = errors.metadata()?.len();
+    let mut command = Command::new(agent::program()?);
+    command.arg("serve").arg("--state-dir").arg(&state_dir).arg("--background").arg(&log);
+    if let Some(config) = &args.config {
+        command.arg("--config").arg(config);
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
+    let mut child = command.spawn()?;
+    let agent = answering(&mut child, &log, before).await?;
+    data!("mcplocal listens on {}", listen(&agent))?;
+    note!(
+        "its log: {}\nclients: eval \"$(mcpctl local env)\"; stop it with `mcpctl local down`",
+        log.display()
+    );
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The agent that this process became.
+async fn answering(child: &mut Child, log: &Path, before: u64) -> Result<Agent, Failure> {
+    let begun = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait()? {
+            // Two at a time: the other one came first.
+            if let Ok(agent) = agent::find().await {
+                return Ok(agent);
+            }
+            return Err(ended(log, before, status));
+        }
+        if let Ok(agent) = agent::find().await {
+            return Ok(agent);
+        }
+        if begun.elapsed() > START_TIMEOUT {
+            let _ = child.start_kill();
+            let message = format!("mcplocal did not answer within {} s", START_TIMEOUT.as_secs());
+            return Err(Failure::new(message).hint(format!("its log is `{}`", log.display())));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+}
+
+/// The agent's own error, which is the last that it wrote.
+fn ended(log: &Path, before: u64, status: std::process::ExitStatus) -> Failure {
+    let text = written_since(log, before).unwrap_or_default();
+    let Some((_, error)) = text.rsplit_once("error: ") else {
+        return Failure::new(format!("mcplocal ended as it started ({status})"))
+            .hint(format!("its log is `{}`", log.display()));
+    };
+    let (message, hint) =
+        error.trim().split_once("\nhint: ").unwrap_or((error.trim(), "mcpctl local doctor"));
+    Failure::new(one_line(message)).hint(one_line(hint))
+}
+
+fn written_since(log: &Path, before: u64) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(log)?;
+    let length = file.metadata()?.len();
+    file.seek(SeekFrom::Start(before.max(length.saturating_sub(MAX_WORDS))))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_WORDS).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn listen(agent: &Agent) -> String {
+    one_line(agent.status.get("listen").and_then(|listen| listen.as_str()).unwrap_or_default())
+}
+
+async fn by_whom(agent: &Agent) -> &'static str {
+    match (service::runs().await, agent.record()) {
+        (Some(true), _) => " as a service",
+        (_, Some(record)) if record.background => " in the background",
+        _ => "",
+    }
+}
+
+/// Stops the agent that [`up`] started, and waits until it has ended.
+pub async fn down() -> Outcome {
+    let agent = match agent::find().await {
+        Ok(agent) => agent,
+        Err(failure) => {
+            // One that hangs, or is ending, is not one that does not run.
+            if is_held(&agent::state_dir()?)? {
+                return Err(failure.hint("a process holds its lock: it is ending, or hangs"));
+            }
+            data!("mcplocal does not run")?;
+            return Ok(ExitCode::SUCCESS);
+        }
+    };
+    if service::runs().await == Some(true) {
+        return Err(Failure::new("mcplocal runs as a service").hint(service::STOP));
+    }
+    let record = agent.record().ok_or_else(|| {
+        Failure::new("the running mcplocal is of another version").hint("end it where it was started")
+    })?;
+    if !record.background {
+        return Err(Failure::new(format!(
+            "mcplocal (pid {}) was not started by `mcpctl local up`",
+            record.pid
+        ))
+        .hint("end it where it was started, with Ctrl-C or SIGTERM"));
+    }
+    let pid = Pid::from_raw(i32::try_from(record.pid).map_err(Failure::new)?);
+    note!("stopping mcplocal: running requests end first…");
+    kill(pid, Signal::SIGTERM)
+        .map_err(|error| Failure::new(format!("mcplocal cannot be stopped: {error}")))?;
+    let begun = Instant::now();
+    while is_held(&agent::state_dir()?)? {
+        if begun.elapsed() > END_TIMEOUT {
+            return Err(Failure::new(format!("mcplocal (pid {pid}) has not ended yet"))
+                .hint("run `mcpctl local down` again, or end it with `kill -9`"));
+        }
+        tokio::time::sleep(POLL_INTERVAL).await;
+    }
+    data!("mcplocal is stopped")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Whether an agent with this state directory runs: it holds the lock until it has ended.
+fn is_held(state_dir: &Path) -> Result<bool, Failure> {
+    if dir::check_private(state_dir)?.is_none() {
+        return Ok(false);
+    }
+    match file::open_own(&state_dir.join("lock"), Open::Claim)?.try_lock() {
+        Ok(()) => Ok(false),
+        Err(TryLockError::WouldBlock) => Ok(true),
+        Err(TryLockError::Error(error)) => Err(error.into()),
+    }
+}
