@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use mcpctl_api::credential;
 use mcpctl_client::{
-    Client, Options, TrustedUsers, check_address,
+    Client, Options, PLAIN_MCPD, TrustedUsers, check_address,
     config::{Config, Context, same_server},
+    is_loopback,
 };
 use secrecy::SecretString;
 use url::Url;
@@ -36,6 +37,8 @@ pub struct Identity {
     pub trusted: TrustedUsers,
     /// Who that is, where the bearer is the file's; whose another bearer is only the server knows.
     pub user: Option<String>,
+    /// The context that the bearer is of.
+    pub context: Option<Context>,
 }
 
 impl Global {
@@ -96,7 +99,7 @@ impl Global {
         let own = context.filter(|context| same_server(&context.server, &server));
         let trusted = self.trusted(own)?;
         if let Some(token) = token {
-            return Ok(Identity { server, bearer: Some(token), trusted, user: None });
+            return Ok(Identity { server, bearer: Some(token), trusted, user: None, context: None });
         }
         let signed_in = own.filter(|context| context.token.is_some());
         let bearer = signed_in.and_then(|context| context.token.as_ref());
@@ -105,6 +108,7 @@ impl Global {
             bearer: bearer.map(|token| SecretString::from(token.expose())),
             trusted,
             user: signed_in.and_then(|context| context.user.clone()),
+            context: signed_in.cloned(),
         })
     }
 
@@ -164,19 +168,9 @@ pub fn check_server(server: &Url) -> Result<(), Failure> {
     check_address(server)?;
     if server.scheme() == "http" && !is_loopback(server) {
         let message = format!("`{server}` is not encrypted, and your token would travel to it");
-        return Err(Failure::new(message).hint("use https; http is for loopback addresses"));
+        return Err(Failure::new(message).hint(PLAIN_MCPD));
     }
     Ok(())
-}
-
-/// Whether an address is of this machine.
-pub fn is_loopback(server: &Url) -> bool {
-    match server.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
 }
 
 #[cfg(test)]

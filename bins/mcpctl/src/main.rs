@@ -6,6 +6,7 @@ mod output;
 mod agent;
 mod commands;
 mod context;
+mod expiry;
 mod failure;
 
 use std::process::ExitCode;

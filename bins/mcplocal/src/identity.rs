@@ -240,6 +240,8 @@ mod tests {
             user: Some("alice".into()),
             token,
             server_user: None,
+            expires_at: None,
+            session: false,
         });
         contexts.save(&dir.path().join("config.yaml")).unwrap();
         let caller = identity.caller(&bearer(&key), &server()).unwrap();

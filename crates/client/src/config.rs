@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use mcpctl_api::{credential, encoding, spec::SecretValue, yaml};
 use mcpctl_owner::{
     PathError, Problem, TrustedUsers, UserNameError, dir,
@@ -50,6 +51,12 @@ pub struct Context {
     /// `*` is every user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_user: Option<String>,
+    /// From when mcpd refuses the bearer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
+    /// Whether the bearer is a session of some hours, made with a password, and no token of its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub session: bool,
 }
 
 impl Context {

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::{
     Outcome, agent,
     context::{Global, Identity},
+    expiry,
     failure::Failure,
     output::{self, Tone},
 };
@@ -55,6 +56,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         return Err(Failure::usage("the prompt is empty"));
     }
     let through = through(global, &args).await?;
+    if let Some(warning) = &through.expiry {
+        note!(Tone::Warning, "warning:"; " {warning}");
+    }
     let llm = match args.llm {
         Some(llm) => llm,
         None => only_llm(&through.client).await?,
@@ -72,6 +76,8 @@ struct Through {
     client: Client,
     /// The agent that it leads through, as this machine's user.
     agent: Option<Client>,
+    /// That the bearer ends soon.
+    expiry: Option<String>,
 }
 
 /// Through the agent where it runs and speaks for the server that was chosen; else straight there.
@@ -106,18 +112,20 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
                 note!("note: {message}, so this goes straight to mcpd");
                 return straight(identity);
             }
-            Ok(Through { client: agent.client.clone(), agent: Some(agent.client) })
+            let expiry = identity.context.as_ref().and_then(expiry::warning);
+            Ok(Through { client: agent.client.clone(), agent: Some(agent.client), expiry })
         }
         // With no server chosen, the agent's own is the one that is meant.
         Err(_) if global.chooses_nothing() => {
-            Ok(Through { client: agent.client.clone(), agent: Some(agent.client) })
+            Ok(Through { client: agent.client.clone(), agent: Some(agent.client), expiry: None })
         }
         Err(failure) => Err(failure),
     }
 }
 
 fn straight(identity: Identity) -> Result<Through, Failure> {
-    Ok(Through { client: identity.client()?, agent: None })
+    let expiry = identity.context.as_ref().and_then(expiry::warning);
+    Ok(Through { client: identity.client()?, agent: None, expiry })
 }
 
 async fn only_llm(client: &Client) -> Result<String, Failure> {
@@ -175,13 +183,40 @@ async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Fai
 /// The centre's own error says nothing of what happened on this machine.
 async fn say_why_nobody(agent: &Client, llm: &str, since: Timestamp) {
     let Ok(status) = agent.local_status().await else { return };
-    let Some(last) = status.get("lastFailover") else { return };
+    if let Some(why) = why_nobody(&status, llm, since) {
+        note!(Tone::Warning, &format!("[{}]", output::one_line(&why)); "");
+    }
+}
+
+/// Why no local provider answered in the centre's place, where one was asked for since then.
+fn why_nobody(status: &Value, llm: &str, since: Timestamp) -> Option<String> {
+    let last = status.get("lastFailover").filter(|last| {
+        let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
+        text("llm") == llm && text("at").parse().is_ok_and(|at: Timestamp| at >= since)
+    });
+    let server = status.get("server").and_then(Value::as_str).unwrap_or("mcpd").trim_end_matches('/');
+    let Some(last) = last else {
+        let failovers = status.get("failovers").and_then(Value::as_array).into_iter().flatten();
+        let covered = failovers.filter_map(|pair| pair.get("llm")?.as_str()).any(|name| name == llm);
+        return (!covered && !llm.contains('/'))
+            .then(|| format!("no local provider falls back for `{llm}`: none has it in `failoverFor`"));
+    };
     let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
-    let now = text("at").parse().is_ok_and(|at: Timestamp| at >= since);
-    if now && text("llm") == llm && text("outcome") == "failed" {
-        let (name, reason) = (text("provider"), text("reason"));
-        let said = format!("[the local provider `{name}` could not stand in: {reason}]");
-        note!(Tone::Warning, &said; "");
+    let (name, reason) = (text("provider"), text("reason"));
+    let access = last.get("access").and_then(Value::as_array).and_then(|all| all.last()?.as_str());
+    match (text("outcome"), access) {
+        ("failed", _) => Some(format!("the local provider `{name}` could not stand in: {reason}")),
+        ("refused", Some("unreachable")) => {
+            let reason = if reason.is_empty() { "no answer of mcpd" } else { reason };
+            Some(format!(
+                "mcpd at {server} cannot be asked ({reason}), and the local provider `{name}` may be used in place of \
+                 `{llm}` only while mcpd allows it; for its own sake it can be: mcpctl chat local/{name}"
+            ))
+        }
+        ("refused", Some("forbidden")) => Some(format!(
+            "mcpd at {server} does not allow you `{llm}`, so the local provider `{name}` may not be used in its place"
+        )),
+        _ => None,
     }
 }
 

@@ -2,11 +2,16 @@
 
 use std::process::ExitCode;
 
-use mcpctl_client::Client;
+use mcpctl_client::{
+    Client,
+    config::{self, same_server},
+};
 
 use crate::{
     Outcome, agent,
+    commands::local,
     context::Global,
+    expiry,
     failure::Failure,
     output::{Tone, one_line},
 };
@@ -23,11 +28,19 @@ pub async fn run(global: &Global) -> Outcome {
         match global.identity() {
             Err(failure) => report.say("server", Err(failure))?,
             Ok(identity) => {
+                let context = identity.context.clone();
                 let at = identity.server.as_str().trim_end_matches('/').to_owned();
                 let client = Client::new(identity.server.clone(), None, &identity.options())?;
                 report.say("server", client.openapi().await.map(|_| at).map_err(Failure::from))?;
-                let me = async { Ok(identity.client()?.whoami().await?.subject.to_string()) };
-                report.say("signed in", me.await)?;
+                let me = async { Ok::<_, Failure>(identity.client()?.whoami().await?) };
+                let me = me.await;
+                let end = me.as_ref().ok().map(|me| me.expires_at);
+                report.say("signed in", me.map(|me| me.subject.to_string()))?;
+                if let Some(warning) =
+                    context.zip(end).and_then(|(context, end)| expiry::warning_of(&context, end))
+                {
+                    report.warn("token", &warning)?;
+                }
             }
         }
     }
@@ -42,7 +55,9 @@ pub async fn run(global: &Global) -> Outcome {
     report.say("mcplocal", found.map(|(said, _)| said))?;
     if let Some(server) = server {
         report.say("probe", Ok(trust_in_probe(&server)))?;
+        report.compare(global, &server)?;
     }
+    report.configuration().await?;
     Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -57,6 +72,40 @@ struct Report {
 }
 
 impl Report {
+    /// The agent forwards to its own server, whatever context is chosen here.
+    fn compare(&self, global: &Global, theirs: &str) -> Result<(), Failure> {
+        let (Ok(identity), Ok(agents)) = (global.identity(), theirs.parse()) else { return Ok(()) };
+        if same_server(&identity.server, &agents) {
+            return Ok(());
+        }
+        let ours = identity.server.as_str().trim_end_matches('/');
+        let text = format!(
+            "the context is of {ours} and mcplocal speaks for {theirs}: `mcpctl config use-context`, or `server` in mcplocal.yaml"
+        );
+        self.warn("context", &text)
+    }
+
+    /// What is wrong with mcplocal.yaml and the model servers that it names, where there is one.
+    async fn configuration(&mut self) -> Result<(), Failure> {
+        let file = config::config_dir()?.join("mcplocal.yaml");
+        let Ok(program) = agent::program() else { return Ok(()) };
+        if !file.exists() {
+            return Ok(());
+        }
+        match local::doctor::failures(&program).await {
+            Ok(failures) => {
+                failures.into_iter().try_for_each(|(what, failure)| self.say(&what, Err(failure)))
+            }
+            Err(failure) => self.say("mcplocal.yaml", Err(failure)),
+        }
+    }
+
+    /// Something that works, and soon may not.
+    #[expect(clippy::unused_self, reason = "it is a line of this report")]
+    fn warn(&self, what: &str, text: &str) -> Result<(), Failure> {
+        data!(Tone::Warning, "warn"; " {what}: {}", one_line(text))
+    }
+
     /// The report is what was asked for, so what is wrong stands in it too, on stdout.
     fn say(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
         match found {

@@ -11,7 +11,9 @@ use crate::{
     Outcome,
     commands::files,
     context::{Global, bearer, check_server, parse_server},
+    expiry,
     failure::Failure,
+    output::Tone,
 };
 
 /// How to sign in.
@@ -59,10 +61,15 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         user: Some(user),
         token: Some(SecretValue::new(token)),
         server_user: global.server_user().map(str::to_owned),
+        expires_at: Some(me.expires_at),
+        session: args.token_file.is_none() && !args.token_stdin,
     });
     config.save(&path)?;
     let server = args.address.as_str().trim_end_matches('/');
     note!("signed in at {server} as {} (context `{name}`)", me.subject);
+    if let Some(warning) = config.context(None).and_then(expiry::warning) {
+        note!(Tone::Warning, "warning:"; " {warning}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -110,6 +117,7 @@ pub async fn logout(global: &Global) -> Outcome {
     let context = config.contexts.iter_mut().find(|context| Some(&context.name) == name.as_ref());
     let Some((context, token)) = context.and_then(|context| {
         let token = context.token.take()?;
+        context.expires_at = None;
         Some((context, SecretString::from(token.expose())))
     }) else {
         return Err(Failure::new("nobody is signed in"));

@@ -3,6 +3,7 @@
 
 mod agent;
 mod background;
+mod centre_down;
 mod contexts;
 mod credentials;
 mod editing;

@@ -18,6 +18,8 @@ fn context(name: &str, server: &str, token: Option<&str>) -> Context {
         user,
         token: token.map(SecretValue::new),
         server_user: None,
+        expires_at: None,
+        session: false,
     }
 }
 

@@ -69,6 +69,16 @@ fn say(finding: &Finding) -> Result<(), Failure> {
     }
 }
 
+/// What the agent finds wrong with itself: what, and why.
+pub async fn failures(program: &Path) -> Result<Vec<(String, Failure)>, Failure> {
+    let findings = ask(program, None).await?.into_iter().filter(|finding| finding.state == State::Failed);
+    let failure = |finding: Finding| {
+        let failure = Failure::new(&finding.said);
+        (finding.what, finding.hint.map_or(Failure::new(&finding.said), |hint| failure.hint(hint)))
+    };
+    Ok(findings.map(failure).collect())
+}
+
 /// An agent that does not run is no fault of what is looked at here.
 async fn agent_runs() -> Finding {
     let what = "mcplocal".to_owned();

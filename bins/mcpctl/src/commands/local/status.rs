@@ -6,13 +6,14 @@ use std::{
     time::Duration,
 };
 
+use mcpctl_client::config::Config;
 use serde_json::Value;
 
 use crate::{
-    Outcome, agent,
+    Outcome, agent, expiry,
     failure::Failure,
     output::{
-        Shape, one_line,
+        Shape, Tone, one_line,
         table::{Table, age},
     },
 };
@@ -47,6 +48,9 @@ fn table(status: &Value) -> Result<(), Failure> {
     data!("server:    {}", text("/server"))?;
     let user = status.get("signedInAs").and_then(Value::as_str);
     data!("signed in: {}", one_line(user.unwrap_or("nobody (mcpctl login)")))?;
+    if let Some(warning) = expires(status) {
+        data!(Tone::Warning, "warning:"; " {}", one_line(&warning))?;
+    }
     data!("")?;
     let mut table = Table::new(&[
         "PROVIDER",
@@ -83,6 +87,13 @@ fn table(status: &Value) -> Result<(), Failure> {
         )?;
     }
     Ok(())
+}
+
+/// That the token of the signed-in user ends soon: the agent presents it.
+fn expires(status: &Value) -> Option<String> {
+    let server = status.get("server")?.as_str()?.parse().ok()?;
+    let contexts = Config::load(&Config::default_path().ok()?).ok()?;
+    expiry::warning(contexts.signed_in_at(&server)?)
 }
 
 fn row(provider: &Value) -> Vec<String> {
