@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod engines;
 mod figures;
+mod model;
 mod say;
 mod test;
 
@@ -30,6 +31,8 @@ enum Task {
     Demo(demo::Args),
     /// What is promised in numbers, measured
     Figures(figures::Args),
+    /// Fetch llama-server and a small model, and print what mcplocal.yaml needs for them
+    Model,
     /// Every test: unit, integration, whole daemons, documentation
     Test(test::Args),
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Figures(args) => figures::run(&args),
+        Task::Model => model::run(),
         Task::Test(args) => test::run(&args),
     };
     match done {
