@@ -142,7 +142,12 @@ impl App {
         identity: Identity,
         journal: Journal,
     ) -> anyhow::Result<Self> {
-        let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build()?;
+        // Questions are few, and one on a connection that the server has closed meanwhile would fail.
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .pool_max_idle_per_host(0)
+            .build()?;
         let client = upstream::Client::new(upstream::ClientConfig::default());
         guard_mcpd(&client, config.trusted);
         let bodies = RequestBodies::new(&config.limits.http);

@@ -78,9 +78,13 @@ impl Listen {
         }
     }
 
-    /// For this engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere.
+    /// For this engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere. Each request has a
+    /// connection of its own, so that none meets one that the engine has just closed.
     pub(crate) fn client(&self) -> reqwest::Result<reqwest::Client> {
-        let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
+        let builder = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(0);
         match self {
             Self::Port(_) => builder.build(),
             Self::Socket(socket) => builder.unix_socket(socket.path()).build(),

@@ -1,12 +1,14 @@
 //! The body that the caller gets: events as they came, counted on the way, with an honest end.
 
 use std::{
+    fmt::Write as _,
     pin::Pin,
     task::{Context, Poll},
 };
 
 use bytes::Bytes;
 use futures::Stream;
+use mcpctl_api::HumanDuration;
 use mcpctl_dialect::openai::{
     chunk::{Kind, Usage},
     error::{UpstreamError, error_event},
@@ -135,9 +137,16 @@ impl Stream for StreamBody {
 /// The error that ends a broken stream: the upstream's own words where it sent any.
 fn last_event(failure: &Failure) -> Bytes {
     let UpstreamError { message, kind, code, .. } = UpstreamError::read(&failure.body);
-    let message = message.as_deref().unwrap_or("the model's answer broke off before its end");
+    let message = message.unwrap_or_else(|| {
+        let mut message = "the model's answer broke off before its end".to_owned();
+        if let Some(bound) = failure.bound {
+            let (key, time) = (bound.step.key(), HumanDuration(bound.time));
+            let _ = write!(message, ": nothing of it came within `timeouts.{key}` ({time})");
+        }
+        message
+    });
     let (kind, code) = (kind.as_deref().unwrap_or("upstream_error"), code.as_deref());
-    error_event(message, kind, code.unwrap_or(failure.class.as_str()))
+    error_event(&message, kind, code.unwrap_or(failure.class.as_str()))
 }
 
 impl Drop for StreamBody {

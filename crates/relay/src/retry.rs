@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use mcpctl_failover::class::{FailureClass, RetryRule};
-use mcpctl_upstream::{Answer, Client, Failure, Request, Target, send as attempt};
+use mcpctl_upstream::{Answer, Bound, Client, Failure, Request, Step, Target, send as attempt};
 
 use crate::RetryBudget;
 
@@ -43,21 +43,43 @@ pub async fn send(
 ) -> Sent {
     budget.request(Instant::now());
     let mut attempts = 1;
+    // How many of the attempts only found out that a connection was stale.
+    let mut stale = 0;
     loop {
         let sent = attempt(client, target, request.clone());
         let result = match tokio::time::timeout_at(policy.deadline.into(), sent).await {
             Ok(result) => result,
-            Err(_) => Err(Failure::new(FailureClass::NoResponse, "the request's deadline passed")),
+            Err(_) => {
+                let bound = Bound { step: Step::Answer, time: target.timeouts.answer };
+                Err(Failure::timed_out(FailureClass::NoResponse, "no answer", bound))
+            }
         };
         let failure = match result {
             Ok(answer) => return Sent { result: Ok(answer), attempts },
             Err(failure) => failure,
         };
-        let wait = wait_before_next(&failure, attempts, policy, budget, rand::random());
+        let wait = if failure.is_stale_connection() && stale == 0 {
+            // The server is as well as it was: no load of its own, no wait, no budget. The next connection is a new one.
+            stale += 1;
+            Some(Duration::ZERO)
+        } else {
+            wait_before_next(&failure, attempts - stale, policy, budget, rand::random())
+        };
         let Some(wait) = wait else { return Sent { result: Err(failure), attempts } };
         on_retry(failure.class);
         tokio::time::sleep(wait).await;
         attempts += 1;
+    }
+}
+
+/// Sends a request once, and once more where a stale connection kept it from the server: for what is not retried.
+///
+/// # Errors
+/// The failure of the last attempt.
+pub async fn once(client: &Client, target: &Target, request: &Request) -> Result<Answer, Failure> {
+    match attempt(client, target, request.clone()).await {
+        Err(failure) if failure.is_stale_connection() => attempt(client, target, request.clone()).await,
+        result => result,
     }
 }
 
@@ -76,7 +98,6 @@ fn wait_before_next(
     let backoff = BASE.saturating_mul(1 << repeated.min(8)).min(CAP).mul_f64(jitter.clamp(0.0, 1.0));
     let wait = match failure.class.retry() {
         RetryRule::Never => return None,
-        // A connection that was reset is most often a stale one of the pool: a new one is made at once.
         RetryRule::Once if repeated >= 1 => return None,
         RetryRule::Once => Duration::ZERO,
         RetryRule::WithinBudget if failure.quota_used_up => return None,

@@ -10,6 +10,7 @@
 
 pub mod daemons;
 pub mod exchange;
+pub mod link;
 pub mod model_server;
 #[cfg(target_os = "linux")]
 pub mod other_user;

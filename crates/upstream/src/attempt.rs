@@ -1,10 +1,7 @@
 //! The attempt itself, read from top to bottom: prepare, send, head, then either the whole body or the events
 //! up to the first one with content.
 
-use std::{
-    error::Error,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
@@ -12,6 +9,7 @@ use http::{
     HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{self, AUTHORIZATION, CONTENT_TYPE},
 };
+use mcpctl_api::visible;
 use mcpctl_dialect::openai::{
     chunk::{Kind, Whole},
     error::UpstreamError,
@@ -22,11 +20,14 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, Client, Events, Failure, Held, Operation, Peer, RefusedAddress, Request, StreamAnswer, Target,
-    WholeAnswer,
+    Answer, Bound, Client, Events, Failure, Held, Operation, Peer, RefusedAddress, Request, Step,
+    StreamAnswer, Target, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
+    client::Lease,
+    connect_error::{Place, find, reason},
     reader::{Break, Reader},
     request::outgoing,
+    reuse::{self, Connection},
     screen::Screen,
 };
 
@@ -34,6 +35,10 @@ use crate::{
 const MAX_HELD_EVENTS: usize = 64;
 /// How many bytes are held, comments included.
 const MAX_HELD_BYTES: usize = 256 * 1024;
+/// The longest that a stream goes on, though content keeps coming: as long as the longest time limit of an Llm.
+const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest address of a redirect that is named, bytes.
+const MAX_REDIRECT: usize = 300;
 
 /// Makes one attempt. Dropping the future, or later the answer, cancels the request at the upstream at once.
 ///
@@ -47,26 +52,45 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     let timeouts = target.timeouts;
     let begun = Instant::now();
 
-    let outgoing = prepare(client, target, &request)?;
-    let head_bound = if streams { timeouts.response } else { timeouts.answer };
-    let response = match timeout_at(after(begun, head_bound), outgoing.send()).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => return Err(not_sent(error)),
-        Err(_) => {
-            let detail = format!("no response head within {head_bound:?}");
-            return Err(Failure::new(FailureClass::NoResponse, detail));
+    let (pool, outgoing) = prepare(client, target, &request)?;
+    let head_bound = match streams {
+        true => Bound { step: Step::Response, time: timeouts.response },
+        false => Bound { step: Step::Answer, time: timeouts.answer },
+    };
+    let sending = timeout_at(after(begun, head_bound.time), outgoing.send());
+    let response = match reuse::watch(sending).await {
+        (Ok(Ok(response)), _) => response,
+        (Ok(Err(error)), connection) => {
+            let was_reused = connection == Connection::Reused && !error.is_connect();
+            let failure = not_sent(error, target);
+            // Bytes that are no HTTP are an answer.
+            if !was_reused || failure.class != FailureClass::Connect {
+                return Err(failure);
+            }
+            client.retire(&pool);
+            return Err(failure.on_stale_connection());
+        }
+        (Err(_), connection) => {
+            if connection == Connection::Reused {
+                // It may have gone deaf, and with HTTP/2 the next request would get the same one.
+                client.retire(&pool);
+            }
+            return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_bound));
         }
     };
     let screen = Screen::of(target);
+    let status = response.status();
+    if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
+        return Err(not_an_answer(target, &request, &response, &screen));
+    }
     let headers = incoming(response.headers(), target.peer, &screen);
 
-    let status = response.status();
     if !status.is_success() {
         return Err(refused(target, response, headers, &screen).await);
     }
     // A server that ignores `stream` answers with JSON; the content type tells, not the wish.
     if streams && is_event_stream(&headers) {
-        hold(target, Reader::new(response, request.choices, screen), status, headers)
+        hold(target, Reader::new(response, request.choices, screen), status, headers, begun)
             .await
             .map(Answer::Stream)
     } else {
@@ -75,7 +99,11 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     }
 }
 
-fn prepare(client: &Client, target: &Target, request: &Request) -> Result<reqwest::RequestBuilder, Failure> {
+fn prepare(
+    client: &Client,
+    target: &Target,
+    request: &Request,
+) -> Result<(Lease, reqwest::RequestBuilder), Failure> {
     let body = match &target.model {
         Some(model) => with_model(&request.body, model)
             .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?,
@@ -94,42 +122,56 @@ fn prepare(client: &Client, target: &Target, request: &Request) -> Result<reqwes
         headers.insert(AUTHORIZATION, bearer);
     }
     let pool = client.pool(target)?;
-    Ok(pool.post(target.endpoint(request.operation)).headers(headers).body(body))
+    let outgoing = pool.http.post(target.endpoint(request.operation)).headers(headers).body(body);
+    Ok((pool, outgoing))
 }
 
 /// A failure before the response head.
-fn not_sent(error: reqwest::Error) -> Failure {
-    if let Some(refused) = cause::<RefusedAddress>(&error) {
+fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
+    if let Some(refused) = find::<RefusedAddress>(&error) {
         return Failure::refused_address(refused.clone());
     }
+    let place = Place(target);
+    if error.is_connect() && error.is_timeout() {
+        let bound = Bound { step: Step::Connect, time: target.timeouts.connect };
+        let waited_for = format!("no connection to {place}");
+        return Failure::timed_out(FailureClass::Connect, &waited_for, bound).caused_by(error);
+    }
+    let reason = reason(&error);
     let (class, detail) = if error.is_builder() {
-        (FailureClass::Rejected, "the request cannot be built")
-    } else if error.is_connect() && error.is_timeout() {
-        (FailureClass::Connect, "not connected in time")
+        (FailureClass::Rejected, "the request cannot be built".to_owned())
     } else if error.is_connect() {
-        (FailureClass::Connect, "cannot connect")
-    } else if is_unreadable_head(&error) {
-        (FailureClass::ServerError, "the response head cannot be read")
+        (FailureClass::Connect, format!("cannot connect to {place}: {reason}"))
+    } else if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+        // Bytes came that are no HTTP: the server answered, so it is not `connect`.
+        (FailureClass::ServerError, format!("the response head of {place} cannot be read: {reason}"))
     } else {
-        (FailureClass::Connect, "the connection was closed before a response")
+        (FailureClass::Connect, format!("the connection to {place} failed before a response: {reason}"))
     };
     Failure::new(class, detail).caused_by(error)
 }
 
-/// Bytes came that are no HTTP: the server answered, so it is not `connect`.
-fn is_unreadable_head(error: &reqwest::Error) -> bool {
-    cause::<hyper::Error>(error).is_some_and(hyper::Error::is_parse)
-}
-
-fn cause<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
-        }
-        cause = error.source();
-    }
-    None
+/// A status that is neither a success nor an error. A redirect is never followed: the prompt and our key are for the
+/// target's address alone. `rejected`, for as long as the address is the wrong one no other attempt does better, and a
+/// local model that answers instead would hide it.
+fn not_an_answer(
+    target: &Target,
+    request: &Request,
+    response: &reqwest::Response,
+    screen: &Screen,
+) -> Failure {
+    let status = response.status();
+    let detail = format!("{} answers with status {}", Place(target), status.as_u16());
+    let mut failure = Failure::new(FailureClass::Rejected, detail).with_head(status, &HeaderMap::new());
+    let location = response.headers().get(header::LOCATION).filter(|_| status.is_redirection());
+    failure.redirect = location.and_then(|location| {
+        let wanted = target.endpoint(request.operation).join(location.to_str().ok()?).ok()?;
+        let shown = format!("{}{}", wanted.origin().ascii_serialization(), wanted.path());
+        // The path may repeat our key.
+        let shown = screen.text(Bytes::from(shown));
+        Some(visible::short(std::str::from_utf8(&shown).ok()?, MAX_REDIRECT).into())
+    });
+    failure
 }
 
 /// An error answer, whole as far as it comes in time: its status is what counts.
@@ -144,9 +186,11 @@ async fn refused(
     let (body, _) = read_body(response, Failure::MAX_BODY, until).await;
     let error = UpstreamError::read(&body);
     let class = classify(target.peer, status, &headers, &error);
+    let words = body.clone();
     let body = screen.error_body(body, status, &mut headers);
     let mut failure = Failure::new(class, "the upstream answered with an error")
         .with_head(status, &headers)
+        .in_words(&words)
         .with_body(body)
         .meaning(error.meaning);
     failure.retry_after = retry_after(&headers, SystemTime::now());
@@ -169,8 +213,9 @@ async fn whole(
             return Err(fail(FailureClass::ServerError, "the answer was cut").caused_by(error));
         }
         BodyEnd::TooLate => {
-            let detail = format!("no whole answer within {:?}", target.timeouts.answer);
-            return Err(fail(FailureClass::NoResponse, &detail));
+            let bound = Bound { step: Step::Answer, time: target.timeouts.answer };
+            let failure = Failure::timed_out(FailureClass::NoResponse, "no whole answer", bound);
+            return Err(failure.with_head(status, &headers));
         }
         BodyEnd::TooLarge => {
             let detail = format!("the answer is larger than {} bytes", WholeAnswer::MAX_BODY);
@@ -196,20 +241,25 @@ async fn hold(
     mut reader: Reader,
     status: StatusCode,
     headers: HeaderMap,
+    begun: Instant,
 ) -> Result<StreamAnswer, Failure> {
-    let until = after(Instant::now(), target.timeouts.first_token);
+    let timeouts = target.timeouts;
     let (mut held, mut events, mut bytes) = (Vec::new(), 0_usize, 0_usize);
     let held_until = loop {
-        let event = match timeout_at(until, reader.next(None)).await {
+        let next = reader.next(Some(timeouts.first_token));
+        let event = match timeout_at(after(begun, timeouts.answer), next).await {
             Ok(Ok(Some(event))) => event,
             // Only `[DONE]` or a finish reason completes a stream, and both have ended the loop.
             Ok(Ok(None)) => break Held::Done,
+            Ok(Err(Break::Stalled(time))) => {
+                return Err(no_content(Bound { step: Step::FirstToken, time }).with_head(status, &headers));
+            }
             Ok(Err(broken)) => {
                 return Err(before_content(target.peer, broken).with_head(status, &headers));
             }
             Err(_) => {
-                let detail = format!("no content within {:?}", target.timeouts.first_token);
-                return Err(Failure::new(FailureClass::NoFirstToken, detail).with_head(status, &headers));
+                let bound = Bound { step: Step::Answer, time: timeouts.answer };
+                return Err(no_content(bound).with_head(status, &headers));
             }
         };
         let kind = event.chunk.kind.clone();
@@ -223,17 +273,46 @@ async fn hold(
             _ => {}
         }
     };
-    let idle = target.timeouts.idle;
-    let failure_head = headers.clone();
-    let rest = stream::unfold(Some((reader, failure_head)), move |state| async move {
-        let (mut reader, headers) = state?;
-        match reader.next(Some(idle)).await {
-            Ok(Some(event)) => Some((Ok(event), Some((reader, headers)))),
-            Ok(None) => None,
-            Err(broken) => Some((Err(after_content(broken).with_head(status, &headers)), None)),
-        }
+    let last = after(begun, LONGEST_STREAM);
+    let begun = Begun { reader, headers: headers.clone(), content_at: Instant::now() };
+    let rest = stream::unfold(Some(begun), move |begun| async move {
+        let mut begun = begun?;
+        // Comments and empty deltas keep a stream alive, but not for ever.
+        let until = after(begun.content_at, timeouts.answer).min(last);
+        let failure = match timeout_at(until, begun.reader.next(Some(timeouts.idle))).await {
+            Ok(Ok(Some(event))) => {
+                if event.chunk.kind == Kind::Content {
+                    begun.content_at = Instant::now();
+                }
+                return Some((Ok(event), Some(begun)));
+            }
+            Ok(Ok(None)) => return None,
+            Ok(Err(Break::Stalled(time))) => {
+                let bound = Bound { step: Step::Idle, time };
+                Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", bound)
+            }
+            Ok(Err(broken)) => after_content(broken),
+            Err(_) => {
+                let bound = Bound { step: Step::Answer, time: timeouts.answer };
+                Failure::timed_out(FailureClass::BrokenStream, "no more content", bound)
+            }
+        };
+        Some((Err(failure.with_head(status, &begun.headers)), None))
     });
     Ok(StreamAnswer { status, headers, held_until, held, rest: Events(rest.boxed()) })
+}
+
+/// A stream whose first content arrived.
+struct Begun {
+    reader: Reader,
+    /// Of its response, for what breaks it.
+    headers: HeaderMap,
+    /// When content last came.
+    content_at: Instant,
+}
+
+fn no_content(bound: Bound) -> Failure {
+    Failure::timed_out(FailureClass::NoFirstToken, "no content", bound)
 }
 
 fn before_content(peer: Peer, broken: Break) -> Failure {

@@ -1,27 +1,42 @@
-//! The connections to model servers: one pool for each connect timeout and socket in use, because the client below sets
-//! these per pool. It follows no redirect, reads no proxy from the environment and tries nothing twice.
+//! The connections to model servers: one pool for each server and connect timeout in use. It follows no redirect, reads no
+//! proxy from the environment and tries nothing twice.
+//!
+//! A pool whose connection failed under a request that reused it is retired: its other idle connections are most likely as
+//! dead, so that the next request gets a new pool and with it a new connection. Requests under way keep the old one, which
+//! closes with the last of them.
 
 use std::{
     collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use url::Url;
+use url::{Origin, Url};
 
 use crate::{
     AddressPolicy, Failure, Peer, Target, addresses::Resolver, hops::InstanceId, lookup::EveryAddress,
+    reuse::NoteConnects, tls,
 };
 
-/// Pools are few, one for each distinct `timeouts.connect` and socket; beyond so many, those of edited-away values are
-/// dropped with the rest. Requests under way keep theirs.
-const MAX_POOLS: usize = 32;
+/// The most pools; the one that was not used for longest makes room. Requests under way keep theirs.
+const MAX_POOLS: usize = 512;
 
-/// How long an unused connection is kept. A server that closes earlier (uvicorn, under vLLM: 5 s) is noticed
-/// while the connection is idle.
-const KEEP_IDLE: Duration = Duration::from_secs(60);
+/// How long an unused connection is kept: shorter than mcpd and most proxies keep theirs (60 s and more). A server that
+/// closes earlier (uvicorn, under vLLM: 5 s) is noticed while the connection is idle.
+const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+/// How long sent data may stay unacknowledged until the connection is given up: a machine or a NAT in between that has
+/// forgotten it answers nothing at all. Well below `timeouts.response`, so that there is time for another connection.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
+/// When a silent connection is first asked whether it lives, how often then, and after how many questions it is dead.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+/// The same for HTTP/2, where requests share a connection that may go through proxies.
+const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(15);
+const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What a [`Client`] is configured with.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +52,8 @@ pub struct ClientConfig {
 /// What the connections of a pool have in common.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Key {
+    /// Scheme, host and port.
+    origin: Origin,
     connect: Duration,
     /// The port they go to, where it is one that this process listens on itself.
     own_port: Option<u16>,
@@ -59,7 +76,22 @@ pub struct Client {
 struct Pools {
     /// Applied to plain HTTP connections to mcpd.
     plain_mcpd: Option<Prepare>,
-    ready: HashMap<Key, reqwest::Client>,
+    ready: HashMap<Key, Pool>,
+    /// Of the pool that is made next.
+    generation: u64,
+}
+
+struct Pool {
+    http: reqwest::Client,
+    generation: u64,
+    used: Instant,
+}
+
+/// A pool, for one request.
+pub(crate) struct Lease {
+    pub(crate) http: reqwest::Client,
+    key: Key,
+    generation: u64,
 }
 
 impl fmt::Debug for Pools {
@@ -87,37 +119,56 @@ impl Client {
     }
 
     /// The pool for a target, whose address is judged: here as it is written, and in the pool as it is resolved.
-    pub(crate) fn pool(&self, target: &Target) -> Result<reqwest::Client, Failure> {
+    pub(crate) fn pool(&self, target: &Target) -> Result<Lease, Failure> {
         let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());
         if let Some(policy) = policy {
             policy.check_url(&target.base_url).map_err(Failure::refused_address)?;
         }
         let plain_mcpd = target.peer == Peer::Mcpd && target.base_url.scheme() != "https";
         let key = Key {
+            origin: target.base_url.origin(),
             connect: target.timeouts.connect,
             own_port: policy.and_then(|policy| policy.own_port(&target.base_url)),
             socket: target.socket.clone(),
             plain_mcpd,
         };
         let mut pools = self.lock();
-        if let Some(pool) = pools.ready.get(&key) {
-            return Ok(pool.clone());
+        if let Some(pool) = pools.ready.get_mut(&key) {
+            pool.used = Instant::now();
+            return Ok(Lease { http: pool.http.clone(), generation: pool.generation, key });
         }
         let builder = match &pools.plain_mcpd {
             Some(prepare) if plain_mcpd => prepare(reqwest::Client::builder()),
             _ => reqwest::Client::builder(),
         };
-        let pool = build(builder, &self.config, &key).map_err(Failure::no_client)?;
-        if pools.ready.len() >= MAX_POOLS {
-            pools.ready.clear();
+        let http = build(builder, &self.config, &key).map_err(Failure::no_client)?;
+        Ok(pools.insert(key, http))
+    }
+
+    /// Drops the idle connections of a pool, unless that happened since the lease was taken.
+    pub(crate) fn retire(&self, lease: &Lease) {
+        let mut pools = self.lock();
+        if pools.ready.get(&lease.key).is_some_and(|pool| pool.generation == lease.generation) {
+            pools.ready.remove(&lease.key);
         }
-        pools.ready.insert(key, pool.clone());
-        Ok(pool)
     }
 
     /// A panic cannot leave the map half-written, so a poisoned lock is as good as any.
     fn lock(&self) -> MutexGuard<'_, Pools> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pools {
+    fn insert(&mut self, key: Key, http: reqwest::Client) -> Lease {
+        if self.ready.len() >= MAX_POOLS {
+            let oldest = self.ready.iter().min_by_key(|(_, pool)| pool.used).map(|(key, _)| key.clone());
+            oldest.map(|key| self.ready.remove(&key));
+        }
+        self.generation += 1;
+        let generation = self.generation;
+        self.ready.insert(key.clone(), Pool { http: http.clone(), generation, used: Instant::now() });
+        Lease { http, key, generation }
     }
 }
 
@@ -132,9 +183,21 @@ fn build(
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(key.connect)
+        .connector_layer(NoteConnects)
         .tcp_nodelay(true)
-        .tcp_keepalive(Duration::from_secs(30))
-        .pool_idle_timeout(KEEP_IDLE);
+        .tcp_keepalive(TCP_KEEPALIVE)
+        .tcp_keepalive_interval(TCP_KEEPALIVE_INTERVAL)
+        .tcp_keepalive_retries(TCP_KEEPALIVE_RETRIES)
+        .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
+        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT);
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    {
+        builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+    if let Some(tls) = tls::config() {
+        builder = builder.tls_backend_preconfigured(tls);
+    }
     if let Some(proxy) = &config.proxy {
         builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
     }
@@ -186,15 +249,28 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn pools_are_shared_by_timeout_and_bounded() {
+    async fn pools_are_shared_by_server_and_timeout_and_bounded() {
         let client = Client::default();
         let mut target = target("http://127.0.0.1:1", Peer::Provider);
-        for seconds in 0..100 {
-            target.timeouts.connect = Duration::from_secs(seconds);
+        let first = client.pool(&target).unwrap();
+        assert_eq!(client.clone().pool(&target).unwrap().generation, first.generation);
+        target.base_url = "http://127.0.0.1:1/another/path".parse().unwrap();
+        assert_eq!(client.pool(&target).unwrap().generation, first.generation);
+        for port in 2..1000 {
+            target.base_url.set_port(Some(port)).unwrap();
             client.pool(&target).unwrap();
-            client.clone().pool(&target).unwrap();
         }
-        let pools = client.lock().ready.len();
-        assert!((1..=MAX_POOLS).contains(&pools), "{pools}");
+        assert_eq!(client.lock().ready.len(), MAX_POOLS);
+    }
+
+    #[tokio::test]
+    async fn retired_pool_is_replaced_once() {
+        let (client, target) = (Client::default(), target("http://127.0.0.1:1", Peer::Provider));
+        let (first, same) = (client.pool(&target).unwrap(), client.pool(&target).unwrap());
+        client.retire(&first);
+        let second = client.pool(&target).unwrap();
+        assert_ne!(second.generation, first.generation);
+        client.retire(&same);
+        assert_eq!(client.pool(&target).unwrap().generation, second.generation, "of the same failure");
     }
 }

@@ -7,11 +7,11 @@ use http::{HeaderMap, StatusCode};
 use mcpctl_dialect::openai::meaning::Meaning;
 use mcpctl_failover::FailureClass;
 
-use crate::RefusedAddress;
+use crate::{Bound, RefusedAddress};
 
 /// A failed attempt, or a stream that broke.
 ///
-/// Its `Display` and `Debug` are for logs: class, status and what happened, never a body, a key or a URL.
+/// Its `Display` and `Debug` are for logs: class, status, host and what happened, never a body, a key or a whole URL.
 pub struct Failure {
     /// What may be done about it.
     pub class: FailureClass,
@@ -26,6 +26,12 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the account's quota is used up, so that asking again is of no use.
     pub quota_used_up: bool,
+    /// The bound that passed, where it was one.
+    pub bound: Option<Bound>,
+    /// Where the upstream sends its callers, without query and credentials; requests never go there.
+    pub redirect: Option<Box<str>>,
+    stale: bool,
+    names_stream_options: bool,
     detail: Box<str>,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
@@ -43,6 +49,10 @@ impl Failure {
             body: Bytes::new(),
             retry_after: None,
             quota_used_up: false,
+            bound: None,
+            redirect: None,
+            stale: false,
+            names_stream_options: false,
             detail: detail.into(),
             source: None,
         }
@@ -61,6 +71,7 @@ impl Failure {
     }
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
+        self = self.in_words(&body);
         self.body = body;
         self
     }
@@ -68,6 +79,35 @@ impl Failure {
     pub(crate) fn meaning(mut self, meaning: Option<Meaning>) -> Self {
         self.quota_used_up = meaning == Some(Meaning::QuotaUsedUp);
         self
+    }
+
+    /// A bound passed while nothing came: `waited_for` says what of.
+    pub fn timed_out(class: FailureClass, waited_for: &str, bound: Bound) -> Self {
+        let mut failure = Self::new(class, format!("{waited_for} within {bound}"));
+        failure.bound = Some(bound);
+        failure
+    }
+
+    /// What the upstream wrote, before anything is hidden of it.
+    pub(crate) fn in_words(mut self, words: &[u8]) -> Self {
+        self.names_stream_options |= names_stream_options(words);
+        self
+    }
+
+    /// Whether the upstream may have refused the request for its `stream_options`: many servers check requests strictly.
+    pub fn refuses_stream_options(&self) -> bool {
+        self.names_stream_options && matches!(self.class, FailureClass::Rejected | FailureClass::ServerError)
+    }
+
+    pub(crate) fn on_stale_connection(mut self) -> Self {
+        self.stale = true;
+        self
+    }
+
+    /// Whether a connection that had been used before failed without a byte of an answer: servers close idle ones, so that
+    /// this says nothing about the server. The next attempt gets a new connection.
+    pub fn is_stale_connection(&self) -> bool {
+        self.stale
     }
 
     pub(crate) fn no_client(error: reqwest::Error) -> Self {
@@ -79,10 +119,19 @@ impl Failure {
         Self::new(FailureClass::Connect, error.to_string())
     }
 
-    /// What happened, in a few words without anything of the request or the answer.
+    /// What happened, in a few words without anything of the request or the answer; it may name the host.
     pub fn detail(&self) -> &str {
         &self.detail
     }
+}
+
+/// In whatever way it is spelt: `stream_options`, `streamOptions`, `StreamOptions`, or by the field inside.
+fn names_stream_options(words: &[u8]) -> bool {
+    let letters: Vec<u8> =
+        words.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();
+    [&b"streamoptions"[..], b"includeusage"]
+        .iter()
+        .any(|name| letters.windows(name.len()).any(|window| window == *name))
 }
 
 impl fmt::Display for Failure {

@@ -7,14 +7,17 @@ mod answer;
 mod attempt;
 pub mod classify;
 mod client;
+mod connect_error;
 mod failure;
 pub mod hops;
 mod lookup;
 mod reader;
 mod redact;
 mod request;
+mod reuse;
 mod screen;
 mod target;
+mod tls;
 
 pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
@@ -23,5 +26,5 @@ pub use self::{
     client::{Client, ClientConfig, Prepare},
     failure::Failure,
     request::{Operation, Request},
-    target::{Peer, Target, Timeouts},
+    target::{Bound, Peer, Step, Target, Timeouts},
 };

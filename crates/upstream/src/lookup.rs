@@ -11,6 +11,8 @@ use std::{
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
+use crate::connect_error::LookupError;
+
 /// Lookups that go on at a time, of all clients of this process; the others wait.
 const MAX_LOOKUPS: usize = 64;
 /// Lookups of one name; more are refused, so that a name whose server is silent takes no more places.
@@ -28,8 +30,8 @@ struct Lookups {
 ///
 /// # Errors
 /// When there are none, or too many lookups of the name go on.
-pub(crate) async fn lookup(name: &str) -> io::Result<Vec<SocketAddr>> {
-    LOOKUPS.run(name, |name| Ok((name, 0).to_socket_addrs()?.collect())).await
+pub(crate) async fn lookup(name: &str) -> Result<Vec<SocketAddr>, LookupError> {
+    Ok(LOOKUPS.run(name, |name| Ok((name, 0).to_socket_addrs()?.collect())).await?)
 }
 
 /// Resolves names to all of their addresses, for clients whose addresses nothing judges.

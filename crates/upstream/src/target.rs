@@ -1,9 +1,9 @@
 //! Where an attempt goes and how long it may take. A value that the caller resolves from an Llm or from a local
 //! provider; it knows no resource.
 
-use std::{path::PathBuf, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
-use mcpctl_api::base_url::base_path;
+use mcpctl_api::{HumanDuration, base_url::base_path};
 use secrecy::SecretString;
 use url::Url;
 
@@ -26,13 +26,57 @@ pub struct Timeouts {
     pub connect: Duration,
     /// From sending until the response head of a streamed request, connecting included.
     pub response: Duration,
-    /// From sending until the last byte of an answer that is not streamed.
+    /// From sending until the last byte of an answer that is not streamed, or the first content of a stream, and between
+    /// two events with content after that.
     pub answer: Duration,
-    /// From the response head until the first event with content; signs of life do not extend it.
+    /// Silence after the response head, until the first event with content: comments, empty deltas and reasoning are
+    /// signs of life, for a model may think for minutes.
     pub first_token: Duration,
-    /// Between two arrivals of bytes once content has begun; comments count, for a server sends them to say
-    /// that it is at work.
+    /// Silence once content has begun; comments count here too.
     pub idle: Duration,
+}
+
+/// A step of an attempt that has a bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// `connect`
+    Connect,
+    /// `response`
+    Response,
+    /// `answer`
+    Answer,
+    /// `firstToken`
+    FirstToken,
+    /// `idle`
+    Idle,
+}
+
+impl Step {
+    /// The key that sets its bound, below `timeouts`.
+    pub const fn key(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Response => "response",
+            Self::Answer => "answer",
+            Self::FirstToken => "firstToken",
+            Self::Idle => "idle",
+        }
+    }
+}
+
+/// A bound that passed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bound {
+    /// Of which step.
+    pub step: Step,
+    /// How long it was.
+    pub time: Duration,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", HumanDuration(self.time), self.step.key())
+    }
 }
 
 impl Default for Timeouts {
@@ -40,9 +84,9 @@ impl Default for Timeouts {
         Self {
             connect: Duration::from_secs(3),
             response: Duration::from_secs(30),
-            answer: Duration::from_secs(300),
-            first_token: Duration::from_secs(30),
-            idle: Duration::from_secs(30),
+            answer: Duration::from_secs(600),
+            first_token: Duration::from_secs(120),
+            idle: Duration::from_secs(60),
         }
     }
 }

@@ -55,7 +55,8 @@ async fn a_server_that_accepts_nobody_is_connect_within_its_own_bound() {
     let mut target = target_of(&format!("http://{address}"));
     target.timeouts.connect = SHORT;
     let failure = whole(&target).await.unwrap_err();
-    assert_eq!((failure.class, failure.detail()), (Connect, "not connected in time"));
+    assert_eq!(failure.class, Connect);
+    assert_eq!(failure.detail(), format!("no connection to `{address}` within 400ms (connect)"));
 }
 
 #[tokio::test]
@@ -92,15 +93,78 @@ async fn a_head_of_nonsense_is_server_error() {
 }
 
 #[tokio::test]
-async fn content_that_does_not_come_is_no_first_token_and_signs_of_life_do_not_help() {
-    let first_token = |target: &mut Target| target.timeouts.first_token = SHORT;
+async fn silence_before_content_is_no_first_token_and_signs_of_life_help_until_answer() {
+    let first_token = |target: &mut Target| target.timeouts.first_token = SHORT * 2;
     assert_eq!(class_of(Reply::default().stall_after(0), first_token).await, NoFirstToken);
-    let mut pinging = Reply::default();
-    for _ in 0..50 {
-        pinging =
-            pinging.after(0, Fault::Bytes(": ping\n\n".into())).after(0, Fault::Pause(Pause::For(SHORT / 4)));
+    let empty = r#"data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}"#;
+    for sign in [": ping", empty] {
+        let mut thinking = Reply::default();
+        for _ in 0..12 {
+            thinking = thinking
+                .after(0, Fault::Bytes(format!("{sign}\n\n").into()))
+                .after(0, Fault::Pause(Pause::For(SHORT / 2)));
+        }
+        // Three times as long as `first_token`, and no silence of that length in it.
+        let server = ModelServer::with_default(thinking.clone()).await;
+        let mut target = target(&server);
+        first_token(&mut target);
+        drain(stream(&target).await.unwrap()).await.1.unwrap();
+
+        let server = ModelServer::with_default(thinking).await;
+        let mut target = super::target(&server);
+        target.timeouts.answer = SHORT * 2;
+        let failure = stream(&target).await.unwrap_err();
+        assert_eq!(failure.class, NoFirstToken, "{sign}");
+        assert_eq!(failure.detail(), "no content within 800ms (answer)");
     }
-    assert_eq!(class_of(pinging, first_token).await, NoFirstToken);
+}
+
+#[tokio::test]
+async fn signs_of_life_alone_do_not_keep_a_begun_stream_for_ever() {
+    let mut dripping = Reply::text("a b");
+    for _ in 0..60 {
+        dripping = dripping
+            .after(1, Fault::Bytes(": ping\n\n".into()))
+            .after(1, Fault::Pause(Pause::For(SHORT / 4)));
+    }
+    let server = ModelServer::with_default(dripping).await;
+    let mut target = target(&server);
+    target.timeouts.answer = SHORT * 4;
+    let (_, end) = drain(stream(&target).await.unwrap()).await;
+    let failure = end.unwrap_err();
+    assert_eq!(failure.class, BrokenStream);
+    assert_eq!(failure.detail(), "no more content within 1.6s (answer)");
+
+    // Content that goes on for longer is whole.
+    let server = ModelServer::with_default(Reply::text("a b c d e f g h").pace(SHORT / 2)).await;
+    let mut target = super::target(&server);
+    target.timeouts.answer = SHORT * 2;
+    drain(stream(&target).await.unwrap()).await.1.unwrap();
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed_and_named_without_secrets() {
+    let server = ModelServer::start().await;
+    let mut target = target(&server);
+    target.credential = Some("sk-the-key-of-a-provider".into());
+    for (location, shown) in [
+        ("https://u:p@other.example/v1/chat?token=x#y", Some("https://other.example/v1/chat")),
+        ("/v1/chat/completions/", Some("/v1/chat/completions/")),
+        ("https://other.example/sk-the-key-of-a-provider", Some("https://other.example/")),
+        ("https://", None),
+    ] {
+        server.queue(Reply::status(307, "").header("location", location));
+        let failure = whole(&target).await.unwrap_err();
+        assert_eq!((failure.class, failure.headers.len()), (Rejected, 0));
+        let named = failure.redirect.as_deref();
+        assert!(
+            named.is_some() == shown.is_some() && named.unwrap_or("").contains(shown.unwrap_or("")),
+            "{location}: {named:?}"
+        );
+        assert!(!named.unwrap_or("").contains("sk-the-key") && !named.unwrap_or("").contains("token"));
+    }
+    server.queue(Reply::status(304, ""));
+    assert_eq!(whole(&target).await.unwrap_err().redirect, None);
 }
 
 #[tokio::test]
@@ -172,7 +236,7 @@ async fn inv_13_a_stream_that_breaks_after_content_is_broken_after_what_came() {
     for (reply, detail) in [
         (Reply::text("a b c").cut_after(2), "the stream was cut"),
         (Reply::text("a b c").after(2, Fault::End), "the stream ended before it was complete"),
-        (Reply::text("a b c").stall_after(2), "the stream stalled for 400ms"),
+        (Reply::text("a b c").stall_after(2), "the stream stalled: nothing came within 400ms (idle)"),
         (Reply::text("a b c").garbage_after(2), "the stream holds an event that cannot be read"),
         (Reply::text("a b c").error_after(2, "boom"), "the upstream reported an error inside the stream"),
         (
