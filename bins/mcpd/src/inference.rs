@@ -15,7 +15,7 @@ use mcpctl_store::Store;
 use mcpctl_upstream as upstream;
 use secrecy::SecretString;
 
-use crate::writes::secret;
+use crate::{stream_usage::StreamUsage, writes::secret};
 
 /// Llms whose retry budget is remembered.
 const MAX_BUDGETS: usize = 4096;
@@ -24,6 +24,8 @@ const MAX_BUDGETS: usize = 4096;
 pub struct Inference {
     /// Connections to providers.
     pub client: upstream::Client,
+    /// Providers that refuse `stream_options`.
+    pub stream_usage: StreamUsage,
     budgets: Mutex<HashMap<Id, Arc<RetryBudget>>>,
 }
 
@@ -34,7 +36,11 @@ impl Inference {
         tracing::info!(loopback, private, ?networks, "where Llms may point, besides public addresses");
         let addresses = Some(Arc::new(addresses));
         let config = upstream::ClientConfig { addresses, ..upstream::ClientConfig::default() };
-        Self { client: upstream::Client::new(config), budgets: Mutex::default() }
+        Self {
+            client: upstream::Client::new(config),
+            stream_usage: StreamUsage::default(),
+            budgets: Mutex::default(),
+        }
     }
 
     /// The retry budget of the Llm of this id.

@@ -11,6 +11,7 @@ mod login;
 mod master_key;
 mod pipeline;
 mod readiness;
+mod stream_usage;
 mod usage;
 mod watchers;
 mod writers;

@@ -1,5 +1,7 @@
 //! The life of an inference request, from top to bottom. Who calls, and in which snapshot, is known when it gets here.
 
+mod unanswered;
+
 use std::{sync::Arc, time::Instant};
 
 use axum::{
@@ -9,7 +11,7 @@ use axum::{
 };
 use bytes::Bytes;
 use mcpctl_access::Permit;
-use mcpctl_api::{ErrorKind, Kind, Spec, Verb};
+use mcpctl_api::{ErrorKind, Kind, Name, Spec, Verb};
 use mcpctl_dialect::openai::{
     error::{self, UpstreamError},
     request::{self, Fields},
@@ -108,7 +110,11 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
         }
         Err(failure) => {
             account.close_failed(&failure, attempts).await?;
-            failed(&failure)
+            let llm = route.permit.resource().name();
+            let may = |verb| {
+                caller.snapshot.authorize_name(&caller.principal, verb, Kind::Llm, llm.as_str()).is_ok()
+            };
+            failed(&failure, llm, may(Verb::View) && may(Verb::Edit))
         }
     };
     let headers = response.headers_mut();
@@ -126,7 +132,14 @@ async fn relay(
     call: &Call,
     arrived: Instant,
 ) -> Result<retry::Sent, HttpError> {
-    let body = if fields.stream && !fields.include_usage && call.operation != Operation::Embeddings {
+    let llm = route.permit.resource();
+    let stream_usage = &app.inference.stream_usage;
+    let asks_for_usage = fields.stream
+        && !fields.include_usage
+        && call.operation != Operation::Embeddings
+        && route.llm.stream_usage
+        && !stream_usage.is_refused(llm, arrived);
+    let body = if asks_for_usage {
         request::with_include_usage(&call.body).map_err(|error| malformed(&error))?
     } else {
         call.body.clone()
@@ -138,28 +151,37 @@ async fn relay(
         headers: call.headers.clone(),
         body,
     };
-    let llm = route.permit.resource();
     let policy = RetryPolicy {
         max: route.llm.retries.max.into(),
         // One deadline over all attempts, waits included.
         deadline: arrived + route.llm.timeouts.answer.0,
     };
     let name = Configured::resolved(llm.name().as_str());
-    let sent = retry::send(
-        &app.inference.client,
-        &route.target,
-        &request,
-        policy,
-        &app.inference.budget(llm.id()),
-        |class| {
+    let budget = app.inference.budget(llm.id());
+    let send = async |request: &Request| {
+        let on_retry = |class: FailureClass| {
             app.metrics.traffic.attempt(name, class.as_str());
             app.metrics.traffic.retry(name);
-        },
-    )
-    .await;
-    let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
-    app.metrics.traffic.attempt(name, outcome);
-    Ok(sent)
+        };
+        let (client, target) = (&app.inference.client, &route.target);
+        let sent = retry::send(client, target, request, policy, &budget, on_retry).await;
+        let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
+        app.metrics.traffic.attempt(name, outcome);
+        sent
+    };
+    let sent = send(&request).await;
+    match &sent.result {
+        // What the caller did not ask for must not be why it gets no answer.
+        Err(failure) if asks_for_usage && failure.refuses_stream_options() => {
+            let again = send(&Request { body: call.body.clone(), ..request }).await;
+            if again.result.is_ok() {
+                tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
+                stream_usage.refused(llm, Instant::now());
+            }
+            Ok(retry::Sent { result: again.result, attempts: sent.attempts + again.attempts })
+        }
+        _ => Ok(sent),
+    }
 }
 
 /// A credential of ours that cannot be used is not the provider's fault. Where it is kept is for those who may correct it.
@@ -220,9 +242,9 @@ fn check_choice(fields: &Fields, permit: &Permit) -> Result<(), HttpError> {
 }
 
 /// The answer to a failed request: the provider's own error where there is one that the caller may see.
-fn failed(failure: &Failure) -> Response {
+fn failed(failure: &Failure, llm: &Name, may_edit: bool) -> Response {
     let class = failure.class;
-    tracing::warn!(class = class.as_str(), error = %failure, "the provider failed");
+    tracing::warn!(%llm, class = class.as_str(), error = %failure, "the provider failed");
     let own = |status, code: &str, message: &str| {
         HttpError::new(status, ErrorKind::UpstreamError, code, message).class(class).into_response()
     };
@@ -246,16 +268,13 @@ fn failed(failure: &Failure) -> Response {
             .class(class)
             .into_response()
         }
-        (_, Some(status)) => {
+        (_, Some(status)) if unanswered::is_answer(status) => {
             let mut response = (status, failure.body.clone()).into_response();
             copy_headers(&failure.headers, &mut response);
             response
         }
         (_, None) if let Some(response) = in_band(failure) => response,
-        (FailureClass::NoResponse | FailureClass::NoFirstToken, None) => {
-            own(StatusCode::GATEWAY_TIMEOUT, class.as_str(), "the provider did not answer in time")
-        }
-        (_, None) => own(StatusCode::BAD_GATEWAY, class.as_str(), "the provider cannot be reached"),
+        (_, Some(_) | None) => unanswered::error(failure, llm, may_edit).into_response(),
     };
     let headers = response.headers_mut();
     headers.insert(ERROR_SOURCE, HeaderValue::from_static("upstream"));

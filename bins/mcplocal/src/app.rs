@@ -108,7 +108,7 @@ impl Runtime {
                 connect: timeouts.connect.0,
                 response: timeouts.response.0,
                 answer: timeouts.answer.0,
-                first_token: timeouts.response.0,
+                first_token: timeouts.first_token().0,
                 idle: timeouts.idle.0,
             },
             peer: Peer::Mcpd,

@@ -68,12 +68,21 @@ pub struct Primary {
 pub struct PrimaryTimeouts {
     /// Until the connection stands.
     pub connect: HumanDuration,
-    /// Until the response head and the first content of a streamed request.
+    /// Until the response head of a streamed request.
     pub response: HumanDuration,
-    /// Until the whole answer of a request that is not streamed.
+    /// Silence of a stream before its first content; as long as `response` where left out.
+    pub first_token: Option<HumanDuration>,
+    /// Until the whole answer of a request that is not streamed, or the first content of a stream.
     pub answer: HumanDuration,
-    /// Between two events of a stream.
+    /// Silence of a stream after that.
     pub idle: HumanDuration,
+}
+
+impl PrimaryTimeouts {
+    /// Silence of a stream before its first content.
+    pub fn first_token(&self) -> HumanDuration {
+        self.first_token.unwrap_or(self.response)
+    }
 }
 
 /// The defaults of CONTRACT.md.
@@ -81,9 +90,10 @@ impl Default for PrimaryTimeouts {
     fn default() -> Self {
         Self {
             connect: HumanDuration::from_secs(3),
-            response: HumanDuration::from_secs(120),
-            answer: HumanDuration::from_secs(360),
-            idle: HumanDuration::from_secs(45),
+            response: HumanDuration::from_secs(180),
+            first_token: None,
+            answer: HumanDuration::from_secs(660),
+            idle: HumanDuration::from_secs(75),
         }
     }
 }
@@ -351,6 +361,7 @@ fn check_primary(primary: &Spanned<Primary>) -> Result<(), YamlError> {
     let limits = [
         ("primary.timeouts.connect", timeouts.connect),
         ("primary.timeouts.response", timeouts.response),
+        ("primary.timeouts.firstToken", timeouts.first_token()),
         ("primary.timeouts.answer", timeouts.answer),
         ("primary.timeouts.idle", timeouts.idle),
         ("primary.breaker.open", breaker.open),

@@ -7,7 +7,7 @@ mod waiting;
 mod witness;
 
 use std::{
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Instant,
 };
 
@@ -23,6 +23,7 @@ use mcpctl_engine::{Engine, EngineGuard};
 use mcpctl_failover::{
     Call as FailoverCall, FailureClass, Local, LocalCause, LocalError, Run, Served, machine::AccessGrant,
 };
+use mcpctl_relay::retry;
 use mcpctl_upstream::{self as upstream, Answer, Failure, Operation, Request, Target};
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -150,6 +151,9 @@ async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Respo
     let (target, trouble_seen, failure, seen) = (&target, trouble.as_ref(), &failed, &witness);
     let primary = move || async move {
         let reply = ask_primary(&app.client, target, request, trouble_seen).await;
+        if let Err(failure) = &reply {
+            tracing::warn!(llm, error = %failure, "mcpd gave no answer");
+        }
         let class = reply.as_ref().err().map(|error| error.class);
         if let Some(class) = class {
             let _ = failure.set(class);
@@ -191,7 +195,10 @@ async fn ask_primary(
         match upstream::send(client, target, request.clone()).await {
             // An answer that says so is mcpd's word on its own provider, whom it asked more than once.
             Err(failure) if failure.class == FailureClass::Connect && failure.status.is_none() => {
-                shown("it could not be connected to at once");
+                // A stale connection is no trouble of mcpd's.
+                if !failure.is_stale_connection() {
+                    shown("it could not be connected to at once");
+                }
                 upstream::send(client, target, request.clone()).await.map(reply)
             }
             result => result.map(reply),
@@ -292,14 +299,8 @@ async fn prepare(
 
 async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> {
     let Ready { running, target, guard } = ready;
-    let mut request = incoming.request.clone();
-    if request.stream && !incoming.include_usage && request.operation != Operation::Embeddings {
-        // Usage is always asked for, and kept from callers who did not.
-        request.body = request::with_include_usage(&request.body)
-            .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?;
-    }
     let measured = Some(running.meter.begin());
-    match upstream::send(&incoming.app.client, &target, request).await {
+    match send_local(incoming, &running, &target).await {
         Ok(answer) => Ok(Reply { answer, guard, measured }),
         Err(failure) => {
             // What is well answers, or says what is wrong with the request. This one may hang, or another server may
@@ -310,6 +311,31 @@ async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> 
             running.known.forget();
             Err(failure)
         }
+    }
+}
+
+/// Asks for usage too, which is kept from callers who did not; a server that refuses that is asked without it, from now on.
+async fn send_local(incoming: &Incoming, running: &Running, target: &Target) -> Result<Answer, Failure> {
+    let Incoming { app, request, include_usage, .. } = incoming;
+    let asks_for_usage = request.stream
+        && !include_usage
+        && request.operation != Operation::Embeddings
+        && running.provider.stream_usage
+        && !running.refuses_usage.load(Ordering::Relaxed);
+    if !asks_for_usage {
+        return retry::once(&app.client, target, request).await;
+    }
+    let body = request::with_include_usage(&request.body)
+        .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?;
+    match retry::once(&app.client, target, &Request { body, ..request.clone() }).await {
+        Err(failure) if failure.refuses_stream_options() => {
+            let again = retry::once(&app.client, target, request).await;
+            if again.is_ok() {
+                running.refuses_usage.store(true, Ordering::Relaxed);
+            }
+            again
+        }
+        result => result,
     }
 }
 

@@ -55,6 +55,8 @@ pub struct Running {
     pub warming: Warming,
     /// Whether somebody stopped it by hand.
     pub by_hand: Arc<AtomicBool>,
+    /// Whether its server refused `stream_options`.
+    pub refuses_usage: Arc<AtomicBool>,
     /// The last start that was counted.
     counted: Arc<AtomicU32>,
 }
@@ -105,6 +107,7 @@ impl Running {
             meter: Meter::default(),
             warming: Warming::default(),
             by_hand: Arc::default(),
+            refuses_usage: Arc::default(),
             counted: Arc::default(),
         };
         if let Some(target) = target(&running.provider) {

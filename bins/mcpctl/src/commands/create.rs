@@ -108,6 +108,7 @@ impl Llm {
             model: self.model,
             api_key,
             allow_fields: Vec::new(),
+            stream_usage: true,
             description: None,
             timeouts: Default::default(),
             retries: Default::default(),

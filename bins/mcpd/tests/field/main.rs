@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod addresses;
+mod connections;
 mod credentials;
 mod encodings;
 mod first_start;
@@ -12,3 +13,4 @@ mod postgres_in_trouble;
 mod selectors;
 mod sqlite_in_trouble;
 mod store_trouble;
+mod stream_options;

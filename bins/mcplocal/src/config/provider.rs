@@ -26,6 +26,8 @@ pub struct Provider {
     pub failover_for: Vec<Name>,
     /// Fields of requests that choose a model by themselves, and may go to it all the same.
     pub allow_fields: Vec<String>,
+    /// Whether usage is asked for in streams.
+    pub stream_usage: bool,
     /// What its model can do, where the file says it.
     pub declared: Capabilities,
     /// Where it stands in the file.

@@ -8,7 +8,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use jiff::Timestamp;
-use mcpctl_api::ErrorKind;
+use mcpctl_api::{ErrorKind, HumanDuration};
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, LocalCause, LocalError};
 use mcpctl_relay::{Ending, Outcome, body::StreamBody};
@@ -120,8 +120,8 @@ pub(super) fn primary_error(failure: &Failure, local: Option<&LocalError>) -> Re
         Some(status) if is_answer(status) => {
             with_headers((status, failure.body.clone()).into_response(), &passed(&failure.headers))
         }
-        Some(status) => not_mcpd(status, failure.class),
-        None => no_answer(failure.class),
+        Some(status) => not_mcpd(status, failure),
+        None => no_answer(failure),
     };
     if let Some(error) = local
         && let Ok(reason) = HeaderValue::from_str(&reason(error))
@@ -131,13 +131,22 @@ pub(super) fn primary_error(failure: &Failure, local: Option<&LocalError>) -> Re
     response
 }
 
-fn no_answer(class: FailureClass) -> Response {
+fn no_answer(failure: &Failure) -> Response {
+    let class = failure.class;
     let (status, message) = match class {
         FailureClass::NoResponse | FailureClass::NoFirstToken => {
-            (StatusCode::GATEWAY_TIMEOUT, "mcpd did not answer in time")
+            let passed = failure.bound.map(|bound| {
+                let (key, time) = (bound.step.key(), HumanDuration(bound.time));
+                format!(": `primary.timeouts.{key}` ({time}) in mcplocal.yaml")
+            });
+            let message = format!("mcpd did not answer in time{}", passed.unwrap_or_default());
+            (StatusCode::GATEWAY_TIMEOUT, message)
         }
-        FailureClass::Connect => (StatusCode::BAD_GATEWAY, "mcpd cannot be reached"),
-        _ => (StatusCode::BAD_GATEWAY, "mcpd's answer broke off"),
+        FailureClass::Connect => {
+            // The address is in this user's own configuration.
+            (StatusCode::BAD_GATEWAY, format!("mcpd cannot be reached: {}", failure.detail()))
+        }
+        _ => (StatusCode::BAD_GATEWAY, "mcpd's answer broke off".to_owned()),
     };
     let error = LocalHttpError::new(status, ErrorKind::UpstreamError, class.as_str(), message);
     let mut response = error.into_response();
@@ -147,11 +156,17 @@ fn no_answer(class: FailureClass) -> Response {
 }
 
 /// A redirect, or a status of no meaning here: clients of OpenAI's follow redirects, with the prompt.
-fn not_mcpd(status: StatusCode, class: FailureClass) -> Response {
-    let message =
+fn not_mcpd(status: StatusCode, failure: &Failure) -> Response {
+    let class = failure.class;
+    let mut message =
         format!("what answers at mcpd's address is not mcpd: it answers with status {}", status.as_u16());
+    let mut hint = "check `server` and `inference` in mcplocal.yaml; a portal or a proxy may answer there";
+    if let Some(place) = &failure.redirect {
+        message.push_str(&format!(" and redirects to `{place}`"));
+        hint = "where that is mcpd, write its address as `server` (or `inference`) in mcplocal.yaml; a portal or a proxy may answer there";
+    }
     let error = LocalHttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "not_mcpd", message)
-        .hint("check `server` and `inference` in mcplocal.yaml; a portal or a proxy may answer there");
+        .hint(hint);
     let mut response = error.into_response();
     response.headers_mut().insert(FAILURE, HeaderValue::from_static(class.as_str()));
     response

@@ -27,6 +27,12 @@ pub struct LlmSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["models"]))]
     pub allow_fields: Vec<String>,
+    /// Whether usage is asked for in streams (`stream_options.include_usage`) of callers who do not ask themselves. A
+    /// provider that refuses it is noticed without this; with `false` it is not asked at all, and usage is what the stream
+    /// says by itself.
+    #[serde(default = "asks_for_usage", skip_serializing_if = "is_asked_for")]
+    #[schema(default = true)]
+    pub stream_usage: bool,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -36,6 +42,15 @@ pub struct LlmSpec {
     /// How often a failed attempt is repeated.
     #[serde(default)]
     pub retries: Retries,
+}
+
+const fn asks_for_usage() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
+const fn is_asked_for(stream_usage: &bool) -> bool {
+    *stream_usage
 }
 
 /// The API that a provider speaks.
@@ -81,11 +96,12 @@ pub struct Timeouts {
     pub connect: HumanDuration,
     /// Until the response head of a streamed request.
     pub response: HumanDuration,
-    /// Until the whole answer of a request that is not streamed.
+    /// Until the whole answer of a request that is not streamed, or the first content of a stream, all attempts together;
+    /// and between two events with content of a stream.
     pub answer: HumanDuration,
-    /// Until the first content of a stream, counted from the response head.
+    /// Silence of a stream before its first content; comments, empty deltas and reasoning are no silence.
     pub first_token: HumanDuration,
-    /// Between two events of a stream.
+    /// Silence of a stream after that.
     pub idle: HumanDuration,
 }
 
@@ -100,9 +116,9 @@ impl Default for Timeouts {
         Self {
             connect: HumanDuration::from_secs(3),
             response: HumanDuration::from_secs(30),
-            answer: HumanDuration::from_secs(300),
-            first_token: HumanDuration::from_secs(30),
-            idle: HumanDuration::from_secs(30),
+            answer: HumanDuration::from_secs(600),
+            first_token: HumanDuration::from_secs(120),
+            idle: HumanDuration::from_secs(60),
         }
     }
 }

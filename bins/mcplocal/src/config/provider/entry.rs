@@ -55,6 +55,7 @@ pub struct Entry {
     model: Option<Spanned<String>>,
     failover_for: Option<Spanned<OneOrMany>>,
     allow_fields: Option<Spanned<Vec<String>>>,
+    stream_usage: Option<bool>,
     capabilities: Option<Vec<Capability>>,
     url: Option<Spanned<Url>>,
     command: Option<Spanned<PathBuf>>,
@@ -186,6 +187,7 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
     }
     entry.check_keys()?;
     check_limits(&entry)?;
+    let stream_usage = entry.stream_usage.unwrap_or(true);
     let allow_fields = allow_fields(entry.allow_fields.as_ref())?;
     let context = entry.max_model_len.as_ref().or(entry.context_length.as_ref());
     let declared =
@@ -205,7 +207,7 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
             ProviderKind::Managed(Box::new(managed(ManagedKind::LlamaServer, entry, groups)?))
         }
     };
-    Ok(Provider { name, kind, failover_for, allow_fields, declared, line })
+    Ok(Provider { name, kind, failover_for, allow_fields, stream_usage, declared, line })
 }
 
 /// A field that is never refused need not be allowed: it is a typing error.
