@@ -30,8 +30,14 @@ use crate::{
 const MAX_ANSWER: usize = 64 << 20;
 /// Largest error answer, bytes.
 const MAX_ERROR: usize = 256 << 10;
-/// How often an idle connection is asked whether the other end is still there, so that no wait is for ever.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// When a silent connection is first asked whether the other end is still there, how often then, and after how many
+/// questions it is given up, so that no wait is for ever.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const TCP_KEEPALIVE_RETRIES: u32 = 3;
+/// How long sent data may stay unacknowledged.
+#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
@@ -91,17 +97,23 @@ impl Client {
             headers.insert(AUTHORIZATION, value);
         }
         let builder = Guard::around(&server, options.trusted, reqwest::Client::builder());
-        let http = builder
+        let builder = builder
             .default_headers(headers)
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
             .connect_timeout(options.connect)
+            // A person thinks between two requests for longer than any server keeps a connection, and nothing of this
+            // program runs meanwhile that would notice its end. So each request has a connection of its own.
+            .pool_max_idle_per_host(0)
             .tcp_nodelay(true)
-            .tcp_keepalive(KEEP_ALIVE)
-            .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .map_err(|error| ClientError::setup(&error))?;
+            .tcp_keepalive(TCP_KEEPALIVE)
+            .tcp_keepalive_interval(TCP_KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(TCP_KEEPALIVE_RETRIES)
+            .user_agent(concat!("mcpctl/", env!("CARGO_PKG_VERSION")));
+        #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+        let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
+        let http = builder.build().map_err(|error| ClientError::setup(&error))?;
         Ok(Self { server, http, agent: None, total: options.total })
     }
 

@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderValue, Response, Version, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Response, Version, header},
 };
 use bytes::Bytes;
 use futures::{FutureExt as _, future::BoxFuture};
@@ -38,11 +38,15 @@ use crate::{
     socket::Socket,
 };
 
+/// RFC 2068, section 19.7.1.1; what clients read of it is `timeout`, in seconds.
+const KEEP_ALIVE_HEADER: HeaderName = HeaderName::from_static("keep-alive");
 /// How often an HTTP/2 connection is asked whether it still lives.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
 /// How much of request bodies that no handler reads an HTTP/2 connection may send ahead.
 const HTTP2_WINDOW: u32 = 256 * 1024;
 const HTTP2_STREAM_WINDOW: u32 = 128 * 1024;
+/// How much longer than announced an idle connection is kept: a request that was sent in time may still be on its way.
+const IDLE_GRACE: Duration = Duration::from_secs(1);
 /// How long a connection that is idle may take to end properly.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// Checks in the time of the shortest limit.
@@ -69,6 +73,7 @@ pub(crate) async fn serve<S>(
         connection: admitted.connection.clone(),
         answers: answers.clone(),
         least,
+        draining: draining.clone(),
     };
     let builder = builder(&limits);
     let mut served = std::pin::pin!(builder.serve_connection(socket, service));
@@ -161,8 +166,11 @@ impl Checks<'_> {
     }
 
     fn quiet_deadline(&self) -> Option<Instant> {
-        let limit = if self.answers.any_request() { self.limits.idle } else { self.limits.request_head };
-        Some(self.answers.quiet_since()? + limit.0)
+        let since = self.answers.quiet_since()?;
+        Some(match self.answers.any_request() {
+            true => since + self.limits.idle_of(self.connection.is_authenticated()) + IDLE_GRACE,
+            false => since + self.limits.request_head.0,
+        })
     }
 
     fn verdict(&self, now: Instant) -> Verdict {
@@ -196,6 +204,7 @@ struct Service {
     connection: Connection,
     answers: Answers,
     least: LeastRate,
+    draining: watch::Receiver<bool>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
@@ -209,6 +218,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         request.extensions_mut().insert(self.connection.clone());
         let (answers, least) = (self.answers.clone(), self.least);
         let http1 = request.version() < Version::HTTP_2;
+        let stays = request.version() == Version::HTTP_11 && !asks_to_close(request.headers());
+        let (connection, draining) = (self.connection.clone(), self.draining.clone());
         let read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let request = request.map(|inner| RequestBody { inner, read: Arc::clone(&read) });
         let answer = hyper::service::Service::call(&self.routes, request);
@@ -216,10 +227,28 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             // hyper closes such a connection; a client that does not know may send its next request on it.
             if http1 && !read.load(Ordering::Relaxed) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            } else if stays && !*draining.borrow() {
+                announce(&connection, response.headers_mut());
             }
             response.map(|body| answers.watch(body, in_flight, least))
         };
         answer.map(|answer| answer.map(watched)).boxed()
+    }
+}
+
+fn asks_to_close(headers: &HeaderMap) -> bool {
+    let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
+}
+
+/// Tells the client how long it may keep the connection without a request, so that its pool gives it up first.
+fn announce(connection: &Connection, headers: &mut HeaderMap) {
+    let idle = connection.limits().idle_of(connection.is_authenticated()).as_secs();
+    if idle == 0 || headers.contains_key(header::CONNECTION) {
+        return;
+    }
+    if let Ok(value) = HeaderValue::try_from(format!("timeout={idle}")) {
+        headers.insert(KEEP_ALIVE_HEADER, value);
     }
 }
 

@@ -25,7 +25,7 @@ pub struct Limits {
     /// A request's head, each field of it included.
     #[serde(deserialize_with = "head_bytes")]
     pub head_bytes: ByteSize,
-    /// Time without a request on a connection that had one.
+    /// Time without a request on a connection that had one, and of which one was authenticated; others have 30 s at most.
     #[serde(deserialize_with = "idle")]
     pub idle: HumanDuration,
     /// Requests at once on one HTTP/2 connection.
@@ -52,7 +52,7 @@ impl Default for Limits {
             connections_per_peer: None,
             request_head: HumanDuration::from_secs(10),
             head_bytes: ByteSize::kib(32),
-            idle: HumanDuration::from_secs(60),
+            idle: HumanDuration::from_secs(75),
             streams: 100,
             stall: HumanDuration::from_secs(15),
             rate: ByteSize::kib(1),
@@ -62,7 +62,15 @@ impl Default for Limits {
     }
 }
 
+/// The longest that an idle connection without an authenticated request is kept.
+const UNAUTHENTICATED_IDLE: HumanDuration = HumanDuration::from_secs(30);
+
 impl Limits {
+    /// How long an idle connection that had a request is kept at least.
+    pub(crate) fn idle_of(&self, is_authenticated: bool) -> Duration {
+        if is_authenticated { self.idle.0 } else { self.idle.min(UNAUTHENTICATED_IDLE).0 }
+    }
+
     pub(crate) fn least_rate(&self) -> LeastRate {
         let per_second = u128::from(self.rate.as_u64());
         let bytes = per_second * self.stall.0.as_millis() / 1000;

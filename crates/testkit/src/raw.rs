@@ -100,6 +100,21 @@ impl Raw {
         }
     }
 
+    /// Passes over so many bytes; fails the test where they do not come.
+    pub async fn skip(&mut self, count: usize) {
+        let read = async {
+            let mut buffer = [0; 4096];
+            while self.received.len() < count {
+                match self.stream.read(&mut buffer).await {
+                    Ok(read @ 1..) => self.received.extend_from_slice(&buffer[..read]),
+                    _ => panic!("the connection is closed"),
+                }
+            }
+            self.received.drain(..count);
+        };
+        timeout(PATIENCE, read).await.expect("so many bytes");
+    }
+
     /// The status of the next response, whose head is read.
     pub async fn status(&mut self) -> Option<u16> {
         let head = self.until("\r\n\r\n").await?;

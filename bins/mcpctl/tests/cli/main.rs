@@ -5,6 +5,7 @@ mod agent;
 mod background;
 mod centre_down;
 mod contexts;
+mod conversation;
 mod credentials;
 mod editing;
 mod local;

@@ -7,6 +7,7 @@ mod credentials;
 mod encodings;
 mod first_start;
 mod freed_names;
+mod idle;
 mod keys;
 mod pipes;
 mod postgres_in_trouble;

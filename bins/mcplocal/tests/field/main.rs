@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod addresses;
+mod connections;
 mod encodings;
+mod idle;
 mod keys;
 mod pipes;
 mod refusals;
