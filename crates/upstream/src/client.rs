@@ -163,7 +163,9 @@ impl Pools {
     fn insert(&mut self, key: Key, http: reqwest::Client) -> Lease {
         if self.ready.len() >= MAX_POOLS {
             let oldest = self.ready.iter().min_by_key(|(_, pool)| pool.used).map(|(key, _)| key.clone());
-            oldest.map(|key| self.ready.remove(&key));
+            if let Some(key) = oldest {
+                self.ready.remove(&key);
+            }
         }
         self.generation += 1;
         let generation = self.generation;

@@ -36,7 +36,7 @@ async fn answer_fifteen_seconds_and_another_answer() {
 #[tokio::test]
 async fn what_is_announced_is_what_holds() {
     let mcpd = Mcpd::start().await;
-    // Strangers are promised less, and nobody who leaves is promised anything.
+    // Less without a credential, and nothing where the client ends the connection.
     for (token, more, announced) in [
         ("", "", Some("timeout=30\r")),
         ("", "connection: close\r\n", None),

@@ -162,8 +162,8 @@ fn not_mcpd(status: StatusCode, failure: &Failure) -> Response {
         format!("what answers at mcpd's address is not mcpd: it answers with status {}", status.as_u16());
     let mut hint = "check `server` and `inference` in mcplocal.yaml; a portal or a proxy may answer there";
     if let Some(place) = &failure.redirect {
-        message.push_str(&format!(" and redirects to `{place}`"));
-        hint = "where that is mcpd, write its address as `server` (or `inference`) in mcplocal.yaml; a portal or a proxy may answer there";
+        message = format!("{message} and redirects to `{place}`");
+        hint = "where mcpd is there, write its address as `server` or `inference` in mcplocal.yaml";
     }
     let error = LocalHttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "not_mcpd", message)
         .hint(hint);
