@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::Read as _,
+    ops::Deref,
     process::{Child, Command, Stdio},
     sync::{Arc, Mutex},
     thread,
@@ -19,13 +20,31 @@ use crate::shell::{Said, Shell, beside};
 
 const CONFIG: &str = "server: https://mcpd.example.com\nlisten: 127.0.0.1:0\n";
 
-/// A person whose agent is configured, and follows no variable.
-fn configured() -> Shell {
+/// A person whose agent is configured, and follows no variable. An agent that is left in the background is killed.
+struct Person(Shell);
+
+impl Deref for Person {
+    type Target = Shell;
+
+    fn deref(&self) -> &Shell {
+        &self.0
+    }
+}
+
+impl Drop for Person {
+    fn drop(&mut self) {
+        if let Some(pid) = recorded(self) {
+            let _ = kill(pid, Signal::SIGKILL);
+        }
+    }
+}
+
+fn configured() -> Person {
     let mut shell = Shell::new();
     shell.more.clear();
     fs::create_dir_all(shell.path("config/mcpctl")).unwrap();
     shell.file("config/mcpctl/mcplocal.yaml", CONFIG);
-    shell
+    Person(shell)
 }
 
 fn without_address(agent: &Mcplocal) -> Shell {
@@ -40,10 +59,14 @@ fn address(env: &str) -> String {
     line.trim_start_matches("export OPENAI_BASE_URL=http://").trim_end_matches("/v1").to_owned()
 }
 
+fn recorded(shell: &Shell) -> Option<Pid> {
+    let record = fs::read(shell.path("state/mcpctl/mcplocal/agent.json")).ok()?;
+    let record: serde_json::Value = serde_json::from_slice(&record).ok()?;
+    Some(Pid::from_raw(record["pid"].as_i64()?.try_into().ok()?))
+}
+
 fn pid(shell: &Shell) -> Pid {
-    let record = fs::read(shell.path("state/mcpctl/mcplocal/agent.json")).unwrap();
-    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-    Pid::from_raw(record["pid"].as_i64().unwrap().try_into().unwrap())
+    recorded(shell).expect("a record")
 }
 
 #[tokio::test]
@@ -113,9 +136,11 @@ async fn env_prints_no_address_where_no_agent_listens() {
     let _taken = std::net::TcpListener::bind(&listen).unwrap();
     nothing(shell.run(&["local", "env"]).await);
 
-    shell.more.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
+    shell.0.more.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
     let said = nothing(shell.run(&["local", "env"]).await);
     assert!(said.contains("MCPLOCAL_ADDRESS: nothing listens at http://127.0.0.1:1"), "{said}");
+    // Its process may have another one's number by now.
+    fs::remove_file(shell.path("state/mcpctl/mcplocal/agent.json")).unwrap();
 }
 
 #[tokio::test]
@@ -127,6 +152,20 @@ async fn env_finds_an_agent_whose_socket_was_removed() {
     assert!(env.starts_with(&format!("set -gx OPENAI_BASE_URL {}/v1\n", agent.url())), "{env}");
     let env = shell.run(&["local", "env", "--shell", "powershell"]).await.good();
     assert!(env.contains(&format!("\n$Env:OPENAI_API_BASE = '{}/v1'\n", agent.url())), "{env}");
+}
+
+#[tokio::test]
+async fn env_names_no_url_for_an_agent_at_a_unix_socket() {
+    let shell = configured();
+    let socket = shell.path("agent");
+    let config = format!("server: https://mcpd.example.com\nlisten: unix:{}\n", socket.display());
+    shell.file("config/mcpctl/mcplocal.yaml", &config);
+    let said = shell.run(&["local", "up"]).await.good();
+    assert_eq!(said, format!("mcplocal listens on unix:{}\n", socket.display()));
+    let Said { code, out, err } = shell.run(&["local", "env"]).await;
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    assert!(err.contains("which has no URL\nhint: set `listen: 127.0.0.1:3200`"), "{err}");
+    shell.run(&["local", "down"]).await.good();
 }
 
 /// Starts `mcplocal` on a terminal, and gives it with what the terminal shows.

@@ -68,10 +68,8 @@ pub async fn up(args: Args) -> Outcome {
     let mut child = command.spawn()?;
     let agent = answering(&mut child, &log, before).await?;
     data!("mcplocal listens on {}", listen(&agent))?;
-    note!(
-        "its log: {}\nclients: eval \"$(mcpctl local env)\"; stop it with `mcpctl local down`",
-        log.display()
-    );
+    note!("its log: {}", log.display());
+    note!("clients: eval \"$(mcpctl local env)\"; stop it with `mcpctl local down`");
     Ok(ExitCode::SUCCESS)
 }
 
