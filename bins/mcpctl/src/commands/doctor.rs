@@ -39,7 +39,7 @@ pub async fn run(global: &Global) -> Outcome {
                 if let Some(warning) =
                     context.zip(end).and_then(|(context, end)| expiry::warning_of(&context, end))
                 {
-                    report.warn("token", &warning)?;
+                    Report::warn("token", &warning)?;
                 }
             }
         }
@@ -55,7 +55,7 @@ pub async fn run(global: &Global) -> Outcome {
     report.say("mcplocal", found.map(|(said, _)| said))?;
     if let Some(server) = server {
         report.say("probe", Ok(trust_in_probe(&server)))?;
-        report.compare(global, &server)?;
+        Report::compare(global, &server)?;
     }
     report.configuration().await?;
     Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -73,7 +73,7 @@ struct Report {
 
 impl Report {
     /// The agent forwards to its own server, whatever context is chosen here.
-    fn compare(&self, global: &Global, theirs: &str) -> Result<(), Failure> {
+    fn compare(global: &Global, theirs: &str) -> Result<(), Failure> {
         let (Ok(identity), Ok(agents)) = (global.identity(), theirs.parse()) else { return Ok(()) };
         if same_server(&identity.server, &agents) {
             return Ok(());
@@ -82,7 +82,7 @@ impl Report {
         let text = format!(
             "the context is of {ours} and mcplocal speaks for {theirs}: `mcpctl config use-context`, or `server` in mcplocal.yaml"
         );
-        self.warn("context", &text)
+        Self::warn("context", &text)
     }
 
     /// What is wrong with mcplocal.yaml and the model servers that it names, where there is one.
@@ -101,8 +101,7 @@ impl Report {
     }
 
     /// Something that works, and soon may not.
-    #[expect(clippy::unused_self, reason = "it is a line of this report")]
-    fn warn(&self, what: &str, text: &str) -> Result<(), Failure> {
+    fn warn(what: &str, text: &str) -> Result<(), Failure> {
         data!(Tone::Warning, "warn"; " {what}: {}", one_line(text))
     }
 
