@@ -207,6 +207,8 @@ async fn agent_on_a_terminal_shows_one_line_and_no_requests() {
     let (mut agent, shown) = on_a_terminal(&shell, &["-v"]);
     let shown = || shown.lock().unwrap().clone();
     eventually("the log", async || shown().contains("mcplocal is ready").then_some(())).await;
+    // It takes signals once it serves.
+    shell.run(&["local", "status"]).await.good();
     kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert!(agent.wait().unwrap().success());
     eventually("the end", async || shown().contains("asked to end").then_some(())).await;
