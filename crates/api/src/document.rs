@@ -19,6 +19,7 @@ use crate::{
         UserSpec,
     },
     text,
+    words::{self, Words},
 };
 
 /// A resource to be made or changed.
@@ -118,7 +119,8 @@ impl Document {
         let document = document.map_err(|error| {
             let path = track.path().to_string();
             let param = if path == "." { String::new() } else { path };
-            DocumentError { message: without_place(&error), param, hint: None }
+            let Words { message, hint, .. } = words::of_json(&without_place(&error));
+            DocumentError { message, param, hint }
         })?;
         deserializer.end().map_err(DocumentError::from_json)?;
         Ok(document)
@@ -138,9 +140,15 @@ fn without_place(error: &serde_json::Error) -> String {
 #[derive(Deserialize)]
 pub(crate) struct Head {
     kind: Option<String>,
+    items: Option<IgnoredAny>,
 }
 
 impl Head {
+    /// Whether it is what `get -o json` prints of several resources.
+    pub(crate) fn is_list(&self) -> bool {
+        self.kind.is_none() && self.items.is_some()
+    }
+
     pub(crate) fn kind(&self) -> Result<Kind, DocumentError> {
         let hint = Some(format!("kinds are {}", Kind::ALL.map(Kind::singular).join(", ")));
         let Some(kind) = &self.kind else {

@@ -19,6 +19,7 @@ pub mod selector;
 pub mod spec;
 pub mod text;
 pub mod visible;
+mod words;
 pub mod yaml;
 
 pub use document::{Document, DocumentError};

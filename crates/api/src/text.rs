@@ -60,6 +60,9 @@ fn check_text(param: &str, text: &str, free: bool, max: usize) -> Result<(), Fie
     if text.len() > max {
         return Err(FieldError::new(param, format!("a text of at most {max} bytes, {} given", text.len())));
     }
+    if !free {
+        check_look(param, text)?;
+    }
     let unseen = |c: &char| is_hidden(*c) && !(free && is_of_free_text(*c));
     match text.chars().find(unseen) {
         None => Ok(()),
@@ -68,6 +71,23 @@ fn check_text(param: &str, text: &str, free: bool, max: usize) -> Result<(), Fie
             format!("U+{:04X} is a control or invisible character, which no text may hold", u32::from(c)),
         )
         .hint("leave it out")),
+    }
+}
+
+/// Refuses what an editor or a web page puts in the place of the signs of ASCII.
+fn check_look(param: &str, text: &str) -> Result<(), FieldError> {
+    if let Some(quote) =
+        text.chars().next().filter(|c| matches!(c, '\u{201c}'..='\u{201f}' | '\u{2018}'..='\u{201b}'))
+    {
+        let message = format!("it begins with `{quote}`, a typographic quote");
+        return Err(FieldError::new(param, message).hint("write \" or '"));
+    }
+    match text.chars().find(|c| !c.is_ascii() && c.is_whitespace() && !is_hidden(*c)) {
+        Some(c) => {
+            let message = format!("U+{:04X} looks like a blank and is none", u32::from(c));
+            Err(FieldError::new(param, message).hint("write an ordinary blank"))
+        }
+        None => Ok(()),
     }
 }
 

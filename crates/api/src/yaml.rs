@@ -4,7 +4,11 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{Document, document, encoding::NotText};
+use crate::{
+    Document, document,
+    encoding::NotText,
+    words::{self, Words},
+};
 
 /// A document and where it begins.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,6 +47,8 @@ impl From<NotText> for YamlError {
     }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
 /// The largest text that is read, bytes: four times what mcpd takes in one request.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// The most documents of one text.
@@ -54,8 +60,9 @@ pub const MAX_DOCUMENTS: usize = 10_000;
 /// The first thing that is wrong, with its place.
 pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
     check_size(text)?;
+    let text = without_directives(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))?;
     let mut found = Vec::new();
-    for part in Parts::of(text) {
+    for part in Parts::of(&text) {
         if is_blank(&part.text) {
             continue;
         }
@@ -72,10 +79,15 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
             message: error.message,
             hint: error.hint,
         };
+        if head.is_list() {
+            let message = "this is a list of resources and no document".to_owned();
+            let hint = Some("`mcpctl get -o yaml` prints documents".to_owned());
+            return Err(YamlError { line: first, column: 1, message, hint });
+        }
         let kind = head.kind().map_err(at_start)?;
         let read = |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, deserializer);
         let document = serde_saphyr::with_deserializer_from_str_with_options(&part.text, options(), read)
-            .map_err(|error| part.place(located(&error)))?;
+            .map_err(|error| part.place(located(&error, &part.text)))?;
         document.validate().map_err(|error| at_start(error.into()))?;
         found.push(Located { document, line: first });
     }
@@ -88,11 +100,18 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
 /// What is wrong, with its place.
 pub fn from_str<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError> {
     check_size(text)?;
-    parse(text)
+    let text = without_directives(text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text))?;
+    let mut documents = Parts::of(&text).filter(|part| !is_blank(&part.text)).skip(1);
+    if let Some(second) = documents.next() {
+        let message = "the file has one document, and a second one begins here".to_owned();
+        let hint = Some("remove it, and the `---` before it".to_owned());
+        return Err(YamlError { line: second.first_line(), column: 1, message, hint });
+    }
+    parse(&text)
 }
 
 fn parse<T: for<'de> Deserialize<'de>>(text: &str) -> Result<T, YamlError> {
-    serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error))
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| located(&error, text))
 }
 
 fn check_size(text: &str) -> Result<(), YamlError> {
@@ -125,26 +144,62 @@ fn options() -> serde_saphyr::Options {
     }
 }
 
-fn located(error: &serde_saphyr::Error) -> YamlError {
-    let place = error.location();
-    let text = error.without_snippet().to_string();
-    // The place is said once, by us, in the form that editors jump to.
-    let message = match place {
-        Some(place) => {
-            let said = format!(" at line {}, column {}", place.line(), place.column());
-            text.replacen(&said, "", 1)
-        }
-        None => text,
+fn located(error: &serde_saphyr::Error, text: &str) -> YamlError {
+    let found = error.location().map_or((1, 1), |place| (place.line(), place.column()));
+    let Words { message, hint, place } = words::of_yaml(error, text);
+    let (line, column) = place.unwrap_or(found);
+    YamlError { line, column, message, hint }
+}
+
+/// Reads the directives (`%YAML 1.2`) before documents and leaves comments of the same length in their place.
+fn without_directives(text: &str) -> Result<String, YamlError> {
+    let mut plain = String::with_capacity(text.len());
+    let mut between_documents = true;
+    let mut open: Option<u64> = None;
+    let without_marker = |line: u64| YamlError {
+        line,
+        column: 1,
+        message: "a directive wants a line `---` after it".to_owned(),
+        hint: Some("write `---` before the document, or leave the directive out".to_owned()),
     };
-    let message = message.lines().next().unwrap_or_default();
-    // The library's advice is for programmers who call it.
-    let message = message.split(", set DuplicateKeyPolicy").next().unwrap_or_default().to_owned();
-    YamlError {
-        line: place.map_or(1, |p| p.line()),
-        column: place.map_or(1, |p| p.column()),
-        message,
-        hint: None,
+    for (line, at) in text.split_inclusive('\n').zip(1..) {
+        match line.strip_prefix('%') {
+            Some(directive) if between_documents => {
+                check_directive(directive.trim(), at)?;
+                open = Some(at);
+                plain.push('#');
+                plain.push_str(directive);
+                continue;
+            }
+            _ if is_marker(line, "---") => (between_documents, open) = (false, None),
+            _ if is_marker(line, "...") => between_documents = true,
+            _ if is_blank(line) => {}
+            _ => {
+                if let Some(directive) = open {
+                    return Err(without_marker(directive));
+                }
+                between_documents = false;
+            }
+        }
+        plain.push_str(line);
     }
+    open.map_or(Ok(plain), |directive| Err(without_marker(directive)))
+}
+
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.trim_end().is_empty() || rest.starts_with([' ', '\t']))
+}
+
+fn check_directive(directive: &str, line: u64) -> Result<(), YamlError> {
+    let mut words = directive.split_whitespace();
+    let (message, hint) = match (words.next(), words.next()) {
+        (Some("YAML"), Some("1.0" | "1.1" | "1.2")) => return Ok(()),
+        (Some("YAML"), _) => {
+            ("of YAML the versions 1.1 and 1.2 are read", "write `%YAML 1.2`, or leave it out")
+        }
+        _ => ("a directive other than `%YAML` is not read", "leave it out, and tags with it"),
+    };
+    Err(YamlError { line, column: 1, message: message.to_owned(), hint: Some(hint.to_owned()) })
 }
 
 /// One document of a file. It begins with what stands beside its marker.
@@ -209,6 +264,10 @@ impl Iterator for Parts<'_> {
                 self.marker = Some((index, rest));
                 return Some(part);
             }
+            if is_marker(line, "...") {
+                self.marker = Some((index, ""));
+                return Some(part);
+            }
             part.text.push_str(line);
             part.text.push('\n');
         }
@@ -269,6 +328,34 @@ mod tests {
             assert!(read_documents(&format!("kind: Secret\nname: a\ndata: {{}}\n{bomb}")).is_err());
             assert!(begun.elapsed().as_secs() < 10);
         }
+    }
+
+    #[test]
+    fn directives_are_read_or_refused_with_their_line() {
+        for good in [
+            format!("%YAML 1.1\n---\n{SECRET}"),
+            format!("# a\r\n%YAML 1.2 # b\r\n# c\r\n--- # d\r\n{SECRET}"),
+            format!("%YAML 1.2\n---\n{SECRET}...\n%YAML 1.2\n---\n{SECRET}...\n"),
+            format!("\u{feff}{SECRET}"),
+        ] {
+            let documents = read_documents(&good).unwrap();
+            assert!(!documents.is_empty() && from_str::<serde_json::Value>(SECRET).is_ok(), "{good}");
+        }
+        let read = read_documents(&format!("%YAML 1.2\n---\n{SECRET}...\n{SECRET}")).unwrap();
+        assert_eq!(read.iter().map(|located| located.line).collect::<Vec<_>>(), [3, 7]);
+        for (bad, line) in [
+            (format!("%YAML 2.0\n---\n{SECRET}"), 1),
+            (format!("#\n%TAG ! x:\n---\n{SECRET}"), 2),
+            (format!("%YAML 1.2\n{SECRET}"), 1),
+            (format!("{SECRET}...\n%YAML 1.2\n"), 5),
+        ] {
+            assert_eq!(read_documents(&bad).unwrap_err().line, line, "{bad}");
+            assert!(from_str::<serde_json::Value>(&bad).is_err(), "{bad}");
+        }
+        let two = from_str::<serde_json::Value>("a: 1\n---\nb: 2\n").unwrap_err();
+        assert_eq!(two.to_string(), "3:1: the file has one document, and a second one begins here");
+        let read: serde_json::Value = from_str("%YAML 1.1\n---\n# c\na: 1\n...\n").unwrap();
+        assert_eq!(read["a"], 1);
     }
 
     proptest! {

@@ -135,3 +135,86 @@ fn lists_that_would_slow_every_decision_are_refused() {
         assert!(error.hint.is_some());
     }
 }
+
+/// Inputs of the field, and what is printed of them: place, words and hint.
+#[test]
+fn what_is_wrong_is_in_words_for_people() {
+    const LLM: &str = "kind: Llm\nname: a\ntype: openai\nurl: http://x/v1\nmodel: m\n";
+    let with = |from: &str, to: &str| LLM.replace(from, to);
+    let user = |line: &str| format!("kind: User\nname: a\n{line}\n");
+    let inputs = [
+        with("model: m", "model: ~"),
+        with("http://x/v1", "null"),
+        with("http://x/v1", "foo"),
+        with("http://x/v1", "[a]"),
+        with("openai", "~"),
+        with("model: m", "model: {{ .Values.model }}"),
+        with("model: m", "model:m"),
+        with("model: m", " model: m"),
+        with("model: m", "model: \"m"),
+        with("model: m", "model: \"\\q\""),
+        with("model: m", "model: @m"),
+        with("model: m", "model: *m"),
+        with("model: m", "model: \u{201c}m\u{201d}"),
+        with("model: m", "\u{201c}model\u{201d}: m"),
+        with("model: m", "model:\u{a0}m"),
+        with("model: m", "model: m\u{a0}x"),
+        with("model: m", "\u{200b}model: m"),
+        format!("{LLM}labels: ~\n"),
+        format!("{LLM}labels: team=a\n"),
+        format!("{LLM}labels: {{a: ~}}\n"),
+        format!("{LLM}timeouts:\n\tconnect: 3s\n"),
+        format!("{LLM}timeouts:\n\u{a0}\u{a0}connect: 3s\n"),
+        format!("{LLM}apiKey: sk-hunter2\n"),
+        format!("{LLM}retries: {{max: -1}}\n"),
+        format!("{LLM}revision: abc\n"),
+        format!("{LLM}model: n\n"),
+        format!("{LLM}%YAML 1.2\n"),
+        format!("<<<<<<< HEAD\n{LLM}"),
+        user("disabled: maybe"),
+        "kind: Group\nname: a\nmembers: {kind: User, name: b}\n".to_owned(),
+        "kind: Group\nname: a\nmembers: [bob]\n".to_owned(),
+        "kind: Secret\nname: a\ndata: hunter2\n".to_owned(),
+        "kind: Secret\nname: a\ndata: {a: {b: hunter2}}\n".to_owned(),
+        "kind: Role\nname: a\nrules: [{kinds: [*], verbs: [view], names: [a]}]\n".to_owned(),
+        "{\"items\": []}".to_owned(),
+        "- a\n".to_owned(),
+        "hello\n".to_owned(),
+    ];
+    let jargon = [
+        "scalar",
+        "mapping",
+        "sequence",
+        "Option",
+        "unit",
+        "u8",
+        "u64",
+        "invalid type",
+        "deserialize",
+        "without a base",
+    ];
+    let mut out = String::new();
+    for input in inputs {
+        let error = yaml::read_documents(&input).unwrap_err();
+        let printed = format!("{error}\n{}\n", error.hint.clone().unwrap_or_default());
+        assert!(!jargon.iter().any(|word| printed.contains(word)), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+        out.push_str(&printed);
+    }
+    for json in [
+        r#"{"kind":"Llm","name":"a","type":"openai","url":null,"model":"m"}"#,
+        r#"{"kind":"Llm","name":"a","type":"openai","url":"foo","model":"m"}"#,
+        r#"{"kind":"Llm","name":"a","type":"openai","url":"http://x","model":1.0}"#,
+        r#"{"kind":"User","name":"a","disabled":"yes"}"#,
+        r#"{"kind":"Group","name":"a","members":{}}"#,
+        r#"{"kind":"Secret","name":"a","data":"hunter2"}"#,
+        r#"{"kind":"Secret","name":"a","data":{"a":["hunter2"]}}"#,
+    ] {
+        let error = Document::from_json(json.as_bytes()).unwrap_err();
+        let printed = format!("{}: {error}\n{}\n", error.param, error.hint.clone().unwrap_or_default());
+        assert!(!jargon.iter().any(|word| printed.contains(word)), "{printed}");
+        assert!(!printed.contains("hunter2"), "{printed}");
+        out.push_str(&printed);
+    }
+    assert_snapshot!(out);
+}

@@ -8,6 +8,7 @@ mod contexts;
 mod conversation;
 mod credentials;
 mod editing;
+mod encodings;
 mod local;
 mod pipes;
 mod resources;

@@ -58,7 +58,7 @@ async fn mistakes_get_one_line_a_place_and_a_hint() {
             "kind: User\nname: ok\n---\nkind: RoleBinding\nname: b\nrole: nope\nsubjects: [{kind: User, name: ok}]\n",
             "f.yaml:6: role: there is no Role `nope`",
         ),
-        ("kind: User\nname: [\n", "f.yaml:2:7: unclosed bracket"),
+        ("kind: User\nname: [\n", "f.yaml:2:7: the `[` that begins here is not closed"),
     ];
     for (text, expected) in cases {
         shell.file("f.yaml", text);

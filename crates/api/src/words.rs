@@ -1,0 +1,284 @@
+//! What the readers of YAML and JSON found wrong, in words for the people who wrote the text. Values are not repeated: they
+//! may be secrets.
+
+use serde_saphyr::Error;
+
+use crate::visible::is_hidden;
+
+/// What is wrong, and what to write instead.
+pub(crate) struct Words {
+    pub(crate) message: String,
+    pub(crate) hint: Option<String>,
+    /// Line and column, from 1, where the cause stands elsewhere than the reader found.
+    pub(crate) place: Option<(u64, u64)>,
+}
+
+impl Words {
+    fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None, place: None }
+    }
+
+    fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+}
+
+/// The words for an error of the YAML reader in this text.
+pub(crate) fn of_yaml(error: &Error, text: &str) -> Words {
+    let place = error.location().map_or((1, 1), |place| (place.line(), place.column()));
+    if let Some(words) = deceptive(text, place) {
+        return words;
+    }
+    let here = Here::at(text, place);
+    match error {
+        Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => of_yaml(error, text),
+        Error::NullIntoString { .. } | Error::InvalidCharNull { .. } => here.wants(TEXT, Some("nothing")),
+        Error::Unexpected { expected: "mapping start", .. } => here.wants(MAP, None),
+        Error::Unexpected { expected: "sequence start", .. } => here.wants(LIST, None),
+        Error::Unexpected { expected: "string scalar", .. }
+        | Error::TaggedScalarCannotDeserializeIntoString { .. } => here.wants(TEXT, None),
+        Error::InvalidScalar { ty: "boolean", .. } | Error::InvalidBooleanStrict { .. } => {
+            here.wants("`true` or `false`", None)
+        }
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => here.wants(number(ty), None),
+        Error::InvalidScalar { .. } => here.wants("a number", None),
+        Error::SerdeInvalidType { unexpected, expected, .. }
+        | Error::SerdeInvalidValue { unexpected, expected, .. } => {
+            here.wants(&thing(expected), Some(&thing(unexpected)))
+        }
+        Error::SerdeUnknownVariant { variant, expected, .. } => unknown_variant(variant, expected),
+        Error::DuplicateMappingKey { key, .. } => {
+            let key = key.as_ref().map_or_else(String::new, |key| format!(" `{key}`"));
+            Words::new(format!("the key{key} stands here twice")).hint("keep one of them")
+        }
+        Error::UnknownAnchor { .. } => Words::new("`*` refers to something that no `&` names").hint(QUOTE),
+        Error::MergeValueNotMapOrSeqOfMaps { .. } => {
+            Words::new("`<<` takes keys from a map, and this is none").hint("refer to one with `*name`")
+        }
+        Error::UnsupportedTag { .. } => Words::new("a tag (`!…`) is not read here").hint("leave it out"),
+        Error::Eof { .. } => Words::new("the text ends too early").hint("write the rest of the document"),
+        Error::ExternalMessage { msg, .. } => syntax(msg),
+        Error::Message { msg, .. } => custom(msg),
+        other => Words::new(plain(&other.without_snippet().to_string())),
+    }
+}
+
+/// The words for an error text of serde, as JSON's reader prints it.
+pub(crate) fn of_json(text: &str) -> Words {
+    let kind = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
+    match kind.and_then(|rest| rest.rsplit_once(", expected ")) {
+        Some((unexpected, expected)) => {
+            Words::new(format!("{} belongs here, not {}", thing(expected), thing(unexpected)))
+        }
+        None => custom(text),
+    }
+}
+
+const TEXT: &str = "a text";
+const MAP: &str = "a map of keys and values";
+const LIST: &str = "a list";
+const QUOTE: &str = "put a text that begins with a sign in quotes";
+
+/// Where an error is: the key before it, and what stands there.
+struct Here<'a> {
+    key: Option<&'a str>,
+    value: &'a str,
+}
+
+impl<'a> Here<'a> {
+    fn at(text: &'a str, (line, column): (u64, u64)) -> Self {
+        let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(1);
+        let line = text.lines().nth(index(line)).unwrap_or_default();
+        let byte = line.char_indices().nth(index(column)).map_or(line.len(), |(at, _)| at);
+        let (before, value) = line.split_at_checked(byte).unwrap_or((line, ""));
+        let key = before.trim_end().strip_suffix(':').map(|before| {
+            let key = before.rsplit([' ', '{', ',', '[', '\t']).next().unwrap_or_default();
+            key.trim_matches(['"', '\''])
+        });
+        Self { key: key.filter(|key| !key.is_empty()), value }
+    }
+
+    fn found(&self) -> &'static str {
+        let value = self.value.split(" #").next().unwrap_or_default().trim_end_matches([',', '}', ']', ' ']);
+        match value.chars().next() {
+            None | Some('~' | '#') => "nothing",
+            _ if matches!(value, "null" | "Null" | "NULL") => "nothing",
+            Some('[') => LIST,
+            Some('-') if value == "-" || value.starts_with("- ") => LIST,
+            Some('{') => MAP,
+            _ => "a single value",
+        }
+    }
+
+    fn wants(&self, expected: &str, found: Option<&str>) -> Words {
+        let found = found.unwrap_or_else(|| self.found());
+        let message = match (self.key, found) {
+            (Some(key), "nothing") => format!("`{key}` is empty, where {expected} belongs"),
+            (Some(key), "a number") if expected.contains("number") => format!("`{key}` takes {expected}"),
+            (Some(key), "a single value") if !matches!(expected, MAP | LIST) => {
+                format!("`{key}` takes {expected}")
+            }
+            (Some(key), _) => format!("`{key}` takes {expected}, not {found}"),
+            (None, "nothing") => format!("{expected} belongs here, and there is nothing"),
+            (None, "a number") if expected.contains("number") => format!("{expected} belongs here"),
+            (None, _) => format!("{expected} belongs here, not {found}"),
+        };
+        let hint = match (expected, found) {
+            (TEXT, "nothing") => {
+                "write a value, or leave the key out; the word itself stands in quotes: \"null\""
+            }
+            (_, "nothing") => "write a value, or leave the key out",
+            (TEXT, _) => "put a text that begins with `{` or `[` in quotes",
+            (MAP, _) => "write `key: value`, one a line and indented, or `{key: value}`",
+            (LIST, _) => "write one a line after `- `, or `[a, b]`",
+            _ => return Words::new(message),
+        };
+        Words::new(message).hint(hint)
+    }
+}
+
+fn number(ty: &str) -> &'static str {
+    match ty {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        _ if ty.starts_with('u') => "a whole number from 0 on",
+        _ => "a whole number",
+    }
+}
+
+fn unknown_variant(variant: &str, expected: &[&str]) -> Words {
+    let known = expected.join(", ");
+    if matches!(variant, "~" | "null" | "") {
+        return Words::new("a value is missing here").hint(format!("write one of: {known}"));
+    }
+    Words::new(format!("`{variant}` is not known here, expected one of {known}"))
+}
+
+/// The parser's own words, of which there are few in practice.
+fn syntax(message: &str) -> Words {
+    let known = [
+        ("tabs disallowed", "a tab stands in the indentation", "indent with blanks"),
+        (
+            "mapping values are not allowed",
+            "a `:` stands where no key can be",
+            "begin the keys of one level in the same column, and put a text with `: ` in it in quotes",
+        ),
+        ("simple key expect", "a `:` with a blank after it is missing", "write `key: value`"),
+        ("could not find expected ':'", "a `:` with a blank after it is missing", "write `key: value`"),
+        ("unclosed quote", "the quote that begins here is not closed", "close it"),
+        ("unclosed bracket '{'", "the `{` that begins here is not closed", "close it with `}`"),
+        ("unclosed bracket '['", "the `[` that begins here is not closed", "close it with `]`"),
+        (
+            "unknown escape",
+            "a `\\` in double quotes begins something unknown",
+            "write `\\\\`, or use single quotes",
+        ),
+        ("anchor or alias", "`*` and `&` begin a reference, and no name follows", "put `\"*\"` in quotes"),
+        (
+            "block scalar",
+            "after `|` or `>` the text begins on the next line",
+            "begin a new line, and indent it",
+        ),
+        ("document end marker before directive", "a line `...` is missing before the directive", "write it"),
+        (
+            "did not find expected",
+            "this fits neither the line before it nor its indentation",
+            "begin the keys of one level in the same column, and items of a list with `- `",
+        ),
+    ];
+    if let Some((_, text, hint)) = known.into_iter().find(|(part, ..)| message.contains(part)) {
+        return Words::new(text).hint(hint);
+    }
+    match message.strip_prefix("unexpected character: `").and_then(|rest| rest.chars().next()) {
+        Some(sign) if !is_hidden(sign) && sign != '\\' => {
+            Words::new(format!("a text cannot begin with `{sign}`")).hint(QUOTE)
+        }
+        Some(_) => Words::new("a control character stands here, which no text may hold").hint("leave it out"),
+        None => Words::new(plain(message)),
+    }
+}
+
+/// Words of our own types, and those of a few others.
+fn custom(message: &str) -> Words {
+    if message.starts_with("relative URL without a base") {
+        return Words::new("this is not an address")
+            .hint("write it with its scheme, e.g. https://api.openai.com/v1");
+    }
+    Words::new(plain(message))
+}
+
+/// The first line, without the advice of a library to the programmers who call it.
+fn plain(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.split(", set DuplicateKeyPolicy").next().unwrap_or_default();
+    match line.find(" at line ") {
+        Some(at) => line.split_at(at).0.to_owned(),
+        None => line.to_owned(),
+    }
+}
+
+/// What serde calls a value or a type.
+fn thing(name: &str) -> String {
+    let first = name.split([' ', '`']).next().unwrap_or_default();
+    let known = match (first, name) {
+        (_, "a string" | "a borrowed string" | "string") | ("string", _) => TEXT,
+        (_, "unit" | "unit value" | "null" | "Option value") => "nothing",
+        (_, "a sequence" | "sequence" | "a seq") => LIST,
+        (_, "a map" | "map") | ("struct", _) => MAP,
+        (_, "a string representing an URL") => "an address",
+        (_, "a boolean") => "`true` or `false`",
+        ("boolean", _) => "a yes or no",
+        ("integer" | "floating" | "number", _) => "a number",
+        (_, "a nonzero u8" | "a nonzero u16" | "a nonzero u32" | "a nonzero u64" | "a nonzero usize") => {
+            "a whole number from 1 on"
+        }
+        ("u8" | "u16" | "u32" | "u64" | "usize" | "i64" | "i32", _) => number(first),
+        _ => return name.to_owned(),
+    };
+    known.to_owned()
+}
+
+/// Characters that look like others are the usual cause of an error in a line that looks right.
+fn deceptive(text: &str, (line, _): (u64, u64)) -> Option<Words> {
+    let near = text.lines().zip(1_u64..).filter(|(_, at)| (line.saturating_sub(1)..=line + 1).contains(at));
+    for (content, at) in near {
+        let indent = content.len() - content.trim_start_matches([' ', '\t']).len();
+        if content.get(..indent).is_some_and(|indent| indent.contains('\t')) {
+            let words = Words::new("a tab stands in the indentation").hint("indent with blanks");
+            return Some(Words { place: Some((at, 1)), ..words });
+        }
+        for mark in ["<<<<<<<", "=======", ">>>>>>>"] {
+            if content.starts_with(mark) {
+                let words = Words::new(format!("`{mark}` is what a merge leaves in a conflict"));
+                return Some(Words { place: Some((at, 1)), ..words.hint("resolve the conflict first") });
+            }
+        }
+        let mut before = None;
+        for (c, column) in content.chars().zip(1_u64..) {
+            let starts = before.is_none_or(|before| matches!(before, ' ' | '{' | '[' | ','));
+            let words = match c {
+                '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{2018}' | '\u{2019}' if starts && at == line => {
+                    Words::new(format!("`{c}` is a typographic quote")).hint("write \" or '")
+                }
+                '\t' => {
+                    before = Some(' ');
+                    continue;
+                }
+                _ if !c.is_ascii() && c.is_whitespace() => {
+                    Words::new(format!("U+{:04X} looks like a blank and is none", u32::from(c)))
+                        .hint("write an ordinary blank")
+                }
+                _ if !c.is_ascii() && is_hidden(c) => {
+                    Words::new(format!("U+{:04X} is a character that is not seen", u32::from(c)))
+                        .hint("leave it out")
+                }
+                _ => {
+                    before = Some(c);
+                    continue;
+                }
+            };
+            return Some(Words { place: Some((at, column)), ..words });
+        }
+    }
+    None
+}
