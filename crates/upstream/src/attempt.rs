@@ -161,16 +161,18 @@ fn not_an_answer(
     screen: &Screen,
 ) -> Failure {
     let status = response.status();
-    let detail = format!("{} answers with status {}", Place(target), status.as_u16());
-    let mut failure = Failure::new(FailureClass::Rejected, detail).with_head(status, &HeaderMap::new());
     let location = response.headers().get(header::LOCATION).filter(|_| status.is_redirection());
-    failure.redirect = location.and_then(|location| {
+    let redirect = location.and_then(|location| {
         let wanted = target.endpoint(request.operation).join(location.to_str().ok()?).ok()?;
         let shown = format!("{}{}", wanted.origin().ascii_serialization(), wanted.path());
         // The path may repeat our key.
         let shown = screen.text(Bytes::from(shown));
-        Some(visible::short(std::str::from_utf8(&shown).ok()?, MAX_REDIRECT).into())
+        Some(visible::short(std::str::from_utf8(&shown).ok()?, MAX_REDIRECT))
     });
+    let to = redirect.as_ref().map(|to| format!(" and redirects to `{to}`")).unwrap_or_default();
+    let detail = format!("{} answers with status {}{to}", Place(target), status.as_u16());
+    let mut failure = Failure::new(FailureClass::Rejected, detail).with_head(status, &HeaderMap::new());
+    failure.redirect = redirect.map(Into::into);
     failure
 }
 

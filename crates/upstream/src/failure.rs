@@ -31,6 +31,7 @@ pub struct Failure {
     /// Where the upstream sends its callers, without query and credentials; requests never go there.
     pub redirect: Option<Box<str>>,
     stale: bool,
+    for_logs_alone: bool,
     names_stream_options: bool,
     detail: Box<str>,
     source: Option<Box<dyn Error + Send + Sync>>,
@@ -52,6 +53,7 @@ impl Failure {
             bound: None,
             redirect: None,
             stale: false,
+            for_logs_alone: false,
             names_stream_options: false,
             detail: detail.into(),
             source: None,
@@ -116,7 +118,14 @@ impl Failure {
 
     /// Of the same class as a closed port, so that a caller learns nothing of what is behind an address.
     pub(crate) fn refused_address(error: RefusedAddress) -> Self {
-        Self::new(FailureClass::Connect, error.to_string())
+        let mut failure = Self::new(FailureClass::Connect, error.to_string());
+        failure.for_logs_alone = true;
+        failure
+    }
+
+    /// Whether what happened is for logs alone: which addresses are refused is not for those who choose them.
+    pub fn is_for_logs_alone(&self) -> bool {
+        self.for_logs_alone
     }
 
     /// What happened, in a few words without anything of the request or the answer; it may name the host.

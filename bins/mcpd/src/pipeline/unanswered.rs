@@ -47,7 +47,8 @@ pub(super) fn error(failure: &Failure, llm: &Name, may_edit: bool) -> HttpError 
             own(StatusCode::BAD_GATEWAY, failure.class.as_str(), message)
         }
         _ => {
-            let reason = if may_edit { format!(": {}", failure.detail()) } else { String::new() };
+            let shown = may_edit && !failure.is_for_logs_alone();
+            let reason = if shown { format!(": {}", failure.detail()) } else { String::new() };
             let message = format!("the provider cannot be reached{reason}");
             own(StatusCode::BAD_GATEWAY, failure.class.as_str(), message)
         }

@@ -98,6 +98,8 @@ async fn private_addresses_are_refused_where_configured() {
 async fn own_listeners_are_refused_like_closed_ports() {
     let options = McpdOptions { inference_listener: true, ..McpdOptions::default() };
     let mcpd = Mcpd::with(options).await;
+    // Those who may edit an Llm learn of a closed port that it is closed, and of a refused address nothing.
+    let alice = mcpd.user("alice", Some("llm-user")).await;
     let closed = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         format!("http://{}", listener.local_addr().unwrap())
@@ -107,7 +109,7 @@ async fn own_listeners_are_refused_like_closed_ports() {
         let body = json!({"model": "probe", "messages": []});
         let url = format!("{}/v1/chat/completions", mcpd.inference_url());
         let http = reqwest::Client::builder().no_proxy().build().unwrap();
-        seen(http.post(url).bearer_auth(mcpd.admin()).json(&body).send().await.unwrap()).await
+        seen(http.post(url).bearer_auth(&alice).json(&body).send().await.unwrap()).await
     };
     let refused_by_nobody = ask().await;
     for url in [mcpd.url(), mcpd.inference_url()] {

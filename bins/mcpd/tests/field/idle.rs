@@ -26,7 +26,8 @@ async fn answer_fifteen_seconds_and_another_answer() {
             head.starts_with("http/1.1 200") && head.contains("\r\nkeep-alive: timeout=75\r\n"),
             "{head}"
         );
-        assert!(client.until("}").await.is_some());
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+        client.skip(length.expect("a length").parse().unwrap()).await;
         if turn == 0 {
             tokio::time::sleep(Duration::from_secs(15)).await;
         }

@@ -158,13 +158,10 @@ fn no_answer(failure: &Failure) -> Response {
 /// A redirect, or a status of no meaning here: clients of OpenAI's follow redirects, with the prompt.
 fn not_mcpd(status: StatusCode, failure: &Failure) -> Response {
     let class = failure.class;
-    let mut message =
+    let message =
         format!("what answers at mcpd's address is not mcpd: it answers with status {}", status.as_u16());
-    let mut hint = "check `server` and `inference` in mcplocal.yaml; a portal or a proxy may answer there";
-    if let Some(place) = &failure.redirect {
-        message = format!("{message} and redirects to `{place}`");
-        hint = "where mcpd is there, write its address as `server` or `inference` in mcplocal.yaml";
-    }
+    // Where it redirects to is in the log alone: what answers there may be anything.
+    let hint = "check `server` and `inference` in mcplocal.yaml; a portal or a proxy may answer there";
     let error = LocalHttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "not_mcpd", message)
         .hint(hint);
     let mut response = error.into_response();

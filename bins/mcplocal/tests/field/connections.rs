@@ -30,11 +30,16 @@ async fn fill(agent: &Mcplocal, bearer: &str, model: &str, server: &ModelServer,
     server.set_default(Reply::default());
 }
 
-/// An agent of `link`'s mcpd, signed in as alice.
-async fn agent(mcpd: &Mcpd, link: &Link, alice: &str, desk: &str) -> Mcplocal {
+/// A token that has the shape of one and is none.
+fn token() -> String {
+    format!("mcpd_{}", "a".repeat(43))
+}
+
+/// An agent that reaches mcpd at `server`, signed in as alice.
+async fn agent(mcpd: &Mcpd, server: &str, alice: &str, desk: &str) -> Mcplocal {
     let agent = Mcplocal::start(&format!(
         "server: {}\nproviders:\n  - name: desk\n    type: openai\n    url: {desk}\n    model: m\n    failoverFor: gone\n",
-        link.url()
+        server
     ))
     .await;
     agent.sign_in(mcpd, "alice", alice);
@@ -48,7 +53,7 @@ async fn one_dead_connection_to_mcpd_teaches_about_all_beside_it() {
     let alice = mcpd.user("alice", Some("llm-user")).await;
     for count in [1, 2, 8, 64] {
         let link = Link::to(mcpd.url()).await;
-        let agent = agent(&mcpd, &link, &alice, "http://127.0.0.1:9/v1").await;
+        let agent = agent(&mcpd, &link.url(), &alice, "http://127.0.0.1:9/v1").await;
         fill(&agent, &alice, "claude", &provider, count).await;
         let asked = provider.inferences().len();
         link.kill();
@@ -68,10 +73,9 @@ async fn one_dead_connection_to_a_local_provider_teaches_about_all_beside_it() {
     mcpd.llm("gone", &gone.base_url()).await;
     gone.refuse().await;
     let alice = mcpd.user("alice", Some("llm-user")).await;
-    let to_mcpd = Link::to(mcpd.url()).await;
     for count in [1, 2, 8, 64] {
         let link = Link::to(&desk.base_url()).await;
-        let agent = agent(&mcpd, &to_mcpd, &alice, &format!("{}/v1", link.url())).await;
+        let agent = agent(&mcpd, mcpd.url(), &alice, &format!("{}/v1", link.url())).await;
         let key = agent.local_key();
         fill(&agent, &key, "local/desk", &desk, count).await;
         link.kill();
@@ -95,7 +99,7 @@ async fn mcpd_that_cannot_be_reached_is_named_with_the_reason() {
         ),
     ] {
         let agent = Mcplocal::start(&format!("server: {server}\n")).await;
-        let answer = ask(&agent, "mcpd_any-token-at-all", "claude").await;
+        let answer = ask(&agent, &token(), "claude").await;
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
         let body: Value = answer.json().await.unwrap();
         let message = body["error"]["message"].as_str().unwrap();
@@ -105,17 +109,21 @@ async fn mcpd_that_cannot_be_reached_is_named_with_the_reason() {
 }
 
 #[tokio::test]
-async fn redirect_in_mcpds_place_names_where_it_points_and_the_key() {
+async fn redirect_in_mcpds_place_names_the_key_and_in_the_log_where_it_points() {
     let portal = ModelServer::start().await;
     let agent = Mcplocal::start(&format!("server: http://{}\n", portal.address())).await;
     for status in [301, 302, 303, 307, 308] {
         portal.queue(Reply::status(status, "").header("location", "https://mcpd.example.com/login?token=x"));
-        let answer = ask(&agent, "mcpd_any-token-at-all", "claude").await;
+        let answer = ask(&agent, &token(), "claude").await;
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
         let text = answer.text().await.unwrap();
-        assert!(text.contains("`https://mcpd.example.com/login`") && text.contains("`server`"), "{text}");
-        assert!(!text.contains("token=x"), "{text}");
+        assert!(text.contains(&format!("status {status}")) && text.contains("`server`"), "{text}");
     }
+    let log = agent.log();
+    assert!(
+        log.contains("redirects to `https://mcpd.example.com/login`") && !log.contains("token=x"),
+        "{log}"
+    );
     assert_eq!(portal.inferences().len(), 5, "none is sent twice");
 }
 
@@ -132,7 +140,7 @@ async fn limit_that_passed_is_named_with_its_key() {
             centre.address()
         ))
         .await;
-        let answer = agent.chat("claude", "mcpd_any-token-at-all", stream).await;
+        let answer = agent.chat("claude", &token(), stream).await;
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{key}: {text}");
         assert!(text.contains(&format!("`primary.timeouts.{key}` (300ms)")), "{text}");
@@ -146,8 +154,7 @@ async fn local_provider_that_refuses_stream_options_streams_without() {
     mcpd.llm("gone", &gone.base_url()).await;
     gone.refuse().await;
     let alice = mcpd.user("alice", Some("llm-user")).await;
-    let link = Link::to(mcpd.url()).await;
-    let agent = agent(&mcpd, &link, &alice, &desk.base_url()).await;
+    let agent = agent(&mcpd, mcpd.url(), &alice, &desk.base_url()).await;
     desk.queue(Reply::error(400, "Unknown parameter: 'stream_options'.", "unknown_parameter"));
     for _ in 0..2 {
         let answer = agent.chat("gone", &alice, true).await;

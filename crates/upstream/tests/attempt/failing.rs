@@ -133,7 +133,7 @@ async fn signs_of_life_alone_do_not_keep_a_begun_stream_for_ever() {
     let (_, end) = drain(stream(&target).await.unwrap()).await;
     let failure = end.unwrap_err();
     assert_eq!(failure.class, BrokenStream);
-    assert_eq!(failure.detail(), "no more content within 1.6s (answer)");
+    assert_eq!(failure.detail(), "no more content within 1s600ms (answer)");
 
     // Content that goes on for longer is whole.
     let server = ModelServer::with_default(Reply::text("a b c d e f g h").pace(SHORT / 2)).await;
