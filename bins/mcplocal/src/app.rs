@@ -22,6 +22,7 @@ use crate::{
     config::{Breaker, Config},
     identity::Identity,
     journal::{Entry, Journal, JournalError},
+    llm_names::Remembered,
     providers::{self, Running},
 };
 
@@ -37,6 +38,8 @@ pub struct App {
     pub http: reqwest::Client,
     /// What was done in the centre's place.
     pub journal: Journal,
+    /// Which names in `failoverFor` no Llm has.
+    pub llm_names: Remembered,
     /// Counts.
     pub metrics: McplocalMetrics,
     /// How engines are started.
@@ -158,6 +161,7 @@ impl App {
             http,
             identity,
             journal,
+            llm_names: Remembered::default(),
             metrics: McplocalMetrics::new(),
             host,
             listen,

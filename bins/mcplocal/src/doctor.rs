@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bytesize::ByteSize;
-use mcpctl_client::{Client, ClientError, Options, TrustedUsers};
+use mcpctl_client::{Client, ClientError, Options, TrustedUsers, config as user};
 use mcpctl_engine::{EngineKind, EngineOptions, EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
@@ -14,6 +14,7 @@ use url::Url;
 use crate::{
     capabilities::Asked,
     config::{Config, Provider},
+    llm_names::{self, UnknownLlm},
     providers,
 };
 
@@ -68,6 +69,7 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
             for provider in &read.providers {
                 findings.extend(look_at(provider, &gpus).await);
             }
+            findings.extend(unknown_llms(&read).await);
         }
     }
     findings.push(memory(&gpus));
@@ -86,6 +88,17 @@ async fn centre(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
     }
 }
 
+/// Names in `failoverFor` that mcpd's list for the signed-in user lacks; nothing where it cannot be asked.
+async fn unknown_llms(config: &Config) -> Vec<Finding> {
+    let Ok(contexts) = user::Config::default_path() else { return Vec::new() };
+    let unknown = llm_names::unknown(config, &contexts).await.unwrap_or_default();
+    let finding = |unknown: UnknownLlm| {
+        let what = format!("provider {}", unknown.provider);
+        Finding::new(what, State::Warning, unknown.to_string()).hint(Some(unknown.hint()))
+    };
+    unknown.into_iter().map(finding).collect()
+}
+
 /// What an *allowed* of the centre is worth. Its answers are not signed, so who can answer in its place can allow.
 fn probe(server: &Url) -> Finding {
     let at = server.as_str().trim_end_matches('/');
@@ -101,8 +114,7 @@ fn probe(server: &Url) -> Finding {
 async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {
     let what = format!("provider {}", provider.name);
     let Some((spec, options)) = providers::spec(provider) else { return vec![server(what, provider).await] };
-    let checked = spec.check().and_then(|()| options.check());
-    if let Err(error) = checked {
+    if let Err(error) = spec.look(&options).await {
         let mut said = error.to_string();
         if let SpecError::NoProgram { .. } = error
             && spec.command.is_none()

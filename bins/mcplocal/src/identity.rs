@@ -114,6 +114,11 @@ impl Identity {
         Ok(())
     }
 
+    /// Where signed-in users are remembered.
+    pub fn contexts(&self) -> &Path {
+        &self.contexts
+    }
+
     /// What a request that came by the agent's socket presents, where it presents nothing itself.
     pub fn socket_credential(&self) -> HeaderValue {
         self.socket_credential.clone()

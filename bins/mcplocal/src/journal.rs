@@ -7,7 +7,7 @@ mod file;
 
 use std::{
     io,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -50,12 +50,14 @@ pub enum JournalError {
 
 /// Appends lines to a file of the state directory.
 pub struct Journal {
+    path: PathBuf,
     limits: JournalLimits,
     state: Mutex<State>,
 }
 
 struct State {
-    file: JournalFile,
+    /// None as long as it could not be opened: nothing was written to it, so nothing can be missing from it later.
+    file: Option<JournalFile>,
     refusals: Refusals,
 }
 
@@ -68,15 +70,31 @@ struct Refusals {
 }
 
 impl Journal {
-    /// Opens the journal of a state directory, and removes a last line that was not written in full.
-    ///
-    /// # Errors
-    /// When it cannot be written, or when another user could change it.
-    pub fn open(state_dir: &Path, limits: JournalLimits) -> Result<Self, JournalError> {
-        let max_file = limits.max_size.0 / 2;
-        let file = JournalFile::open(&state_dir.join("journal.jsonl"), max_file)?;
+    /// Opens the journal of a state directory, and removes a last line that was not written in full. One that cannot be
+    /// opened keeps the agent from no request to the centre: it is opened when an entry is to be written.
+    pub fn open(state_dir: &Path, limits: JournalLimits) -> Self {
+        let path = state_dir.join("journal.jsonl");
+        let file = JournalFile::open(&path, limits.max_size.0 / 2)
+            .inspect_err(|error| {
+                let journal = path.display();
+                tracing::error!(%error, %journal, "the journal cannot be opened, so nothing runs locally until it can");
+            })
+            .ok();
         let refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
-        Ok(Self { limits, state: Mutex::new(State { file, refusals }) })
+        Self { path, limits, state: Mutex::new(State { file, refusals }) }
+    }
+
+    /// Why nothing can be recorded now, where that is known without writing.
+    pub fn problem(&self) -> Option<JournalError> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.opened(&mut state.file).and_then(JournalFile::check).err()
+    }
+
+    fn opened<'a>(&self, file: &'a mut Option<JournalFile>) -> Result<&'a mut JournalFile, JournalError> {
+        match file {
+            Some(file) => Ok(file),
+            none => Ok(none.insert(JournalFile::open(&self.path, self.limits.max_size.0 / 2)?)),
+        }
     }
 
     /// Appends an entry; when this returns, the end of the agent does not undo it. Refusals beyond the limit are counted
@@ -87,6 +105,7 @@ impl Journal {
     pub fn record(&self, entry: &Entry) -> Result<(), JournalError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let State { file, refusals } = &mut *state;
+        let file = self.opened(file)?;
         if refusals.since.elapsed() >= REFUSAL_INTERVAL {
             if refusals.omitted > 0 {
                 file.append(&Entry::Omitted { at: Timestamp::now(), refusals: refusals.omitted })?;
@@ -131,7 +150,7 @@ mod tests {
     fn refusals_beyond_the_limit_are_summed() {
         let dir = tempfile::tempdir().unwrap();
         let limits = JournalLimits { refusals_per_minute: 3, ..JournalLimits::default() };
-        let journal = Journal::open(dir.path(), limits).unwrap();
+        let journal = Journal::open(dir.path(), limits);
         (0..10).for_each(|number| journal.record(&refusal(number)).unwrap());
         assert_eq!(lines(dir.path()).len(), 3);
         journal.state.lock().unwrap().refusals.since = Instant::now() - REFUSAL_INTERVAL;

@@ -9,6 +9,7 @@ mod doctor;
 mod http;
 mod identity;
 mod journal;
+mod llm_names;
 mod log_file;
 mod meter;
 mod own_socket;
@@ -161,7 +162,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // At the start and not only in the moment of need.
     providers::check(&config, &path).map_err(|error| with_hint(&error, error.hint()))?;
     if args.check {
-        return Ok(());
+        return warn_of(&config, &path).await;
     }
     args.start_log()?;
     let quiet = args.is_quiet();
@@ -195,8 +196,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
     let identity = Identity::load(&state_dir, contexts)?;
     mcpctl_server::handle_size_limit()?;
-    let journal = Journal::open(&state_dir, config.limits.journal)
-        .with_context(|| format!("the journal in `{}` cannot be written", state_dir.display()))?;
+    let journal = Journal::open(&state_dir, config.limits.journal);
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
@@ -211,6 +211,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
 
     port::watch(listener.address());
+    // Asked now, so that the first status knows it.
+    app.llm_names.get(&app);
+    let (config, named) = (app.runtime.load().config.clone(), path.clone());
+    tokio::spawn(async move { providers::warn_of_missing(&config, &named).await });
 
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     let draining = app.drain.subscribe();
@@ -250,6 +254,22 @@ async fn run(args: Args) -> anyhow::Result<()> {
     // One that stays is recognised as stale: its process does not listen there.
     let _ = AgentRecord::remove(&state_dir);
     tracing::info!("ended");
+    Ok(())
+}
+
+/// Prints what keeps a provider from being used, but no agent from starting.
+async fn warn_of(config: &Config, path: &Path) -> anyhow::Result<()> {
+    for error in providers::missing(config, path).await {
+        output::note(format_args!("warning: {:#}", with_hint(&error, error.hint())));
+    }
+    // Offline there is nothing to compare with, and nothing is wrong.
+    if let Ok(contexts) = user::Config::default_path() {
+        for unknown in llm_names::unknown(config, &contexts).await.unwrap_or_default() {
+            let place = format!("{}:{}:1", path.display(), unknown.line);
+            let message = format!("{place}: provider `{}`: {unknown}", unknown.provider);
+            output::note(format_args!("warning: {:#}", with_hint(message, Some(unknown.hint()))));
+        }
+    }
     Ok(())
 }
 

@@ -150,6 +150,7 @@ impl Drop for Check {
 /// another that took its memory has gone. Stopped by hand, it stays so until it is started by hand or by a request.
 pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
     let mut progress = engine.progress();
+    let mut reported = None;
     loop {
         engine.until_vacant().await;
         if by_hand.load(Ordering::Acquire) {
@@ -159,11 +160,15 @@ pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
             }
         }
         match engine.warm_up(Instant::now() + PATIENCE).await {
-            Ok(()) => {}
+            Ok(()) => reported = None,
             Err(EngineError::ShuttingDown { .. }) => return,
             Err(EngineError::BackingOff { wait, .. }) => tokio::time::sleep(wait).await,
             Err(error) => {
-                tracing::warn!(%error, "an engine that is to be kept ready is not");
+                // Once: what is missing may be so for days.
+                if reported.as_ref() != Some(&error) {
+                    tracing::warn!(%error, "an engine that is to be kept ready is not");
+                }
+                reported = Some(error);
                 tokio::time::sleep(TRY_AGAIN).await;
             }
         }

@@ -13,8 +13,8 @@ use std::{
 use mcpctl_api::yaml::YamlError;
 
 use mcpctl_engine::{
-    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec, Need,
-    Placement, SpecError,
+    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec,
+    EngineState, Need, Placement, SpecError,
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_telemetry::{Configured, McplocalMetrics};
@@ -90,6 +90,7 @@ impl From<EngineError> for NotReady {
         let cause = match error {
             EngineError::ShuttingDown { .. } => return Self::Retired,
             EngineError::Busy { retry_after, .. } => LocalCause::Busy { retry_after },
+            EngineError::Spec { .. } => LocalCause::Unavailable,
             _ => LocalCause::Failed,
         };
         Self::Local(LocalError { cause, reason: error.to_string() })
@@ -137,6 +138,15 @@ impl Running {
                 managed.start_timeout.0.saturating_mul(2).saturating_add(LOCAL.answer)
             }
             ProviderKind::Openai { .. } => Duration::ZERO,
+        }
+    }
+
+    /// What keeps its engine from being started now; an engine that runs needs nothing more.
+    pub async fn unavailable(&self) -> Option<SpecError> {
+        let down = [EngineState::Stopped, EngineState::BackingOff, EngineState::Failed];
+        match down.contains(&self.engine.as_ref()?.status().state) {
+            true => lacking(&self.provider).await,
+            false => None,
         }
     }
 
@@ -279,26 +289,54 @@ fn same_engine(a: &Provider, b: &Provider) -> bool {
     a.kind == b.kind
 }
 
-/// Whether everything is there that the engines of a configuration need: programs and models.
+/// Whether what the file writes of engines can be right, whatever the machine has.
 ///
 /// # Errors
-/// The first thing that is missing, with its place in the file.
+/// The first thing that is wrong, with its place in the file.
 pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for provider in &config.providers {
         let Some((spec, options)) = spec(provider) else { continue };
-        if let Err(error) = spec.check().and_then(|()| options.check()) {
-            let message = format!("provider `{}`: {error}", provider.name);
-            let mut hint = error.hint();
-            if let (SpecError::NoProgram { .. }, None, None, Some(hint)) =
-                (&error, &spec.command, &spec.venv, &mut hint)
-            {
-                hint.push_str("; `mcpctl local doctor` shows where it was looked for");
-            }
-            let error = YamlError { line: provider.line, column: 1, message, hint };
-            return Err(ConfigError::Wrong { path: path.to_owned(), error });
+        if let Err(error) = spec.check_words().and_then(|()| options.check()) {
+            return Err(placed(provider, path, &error));
         }
     }
     Ok(())
+}
+
+/// What engines lack that may come back: programs, models, disks. Each with its place in the file.
+pub async fn missing(config: &Config, path: &Path) -> Vec<ConfigError> {
+    let missing = config.providers.iter().map(|provider| async move {
+        let error = lacking(provider).await?;
+        Some(placed(provider, path, &error))
+    });
+    futures::future::join_all(missing).await.into_iter().flatten().collect()
+}
+
+/// Logs what engines lack; the agent forwards without them, and looks again when they are needed.
+pub async fn warn_of_missing(config: &Config, path: &Path) {
+    for error in missing(config, path).await {
+        tracing::warn!(%error, hint = error.hint(), "a local provider is unavailable until that is there");
+    }
+}
+
+/// What keeps a provider's engine from being started now.
+pub async fn lacking(provider: &Provider) -> Option<SpecError> {
+    let (spec, options) = spec(provider)?;
+    spec.look(&options).await.err()
+}
+
+fn placed(provider: &Provider, path: &Path, error: &SpecError) -> ConfigError {
+    let message = format!("provider `{}`: {error}", provider.name);
+    let mut hint = error.hint();
+    if let (SpecError::NoProgram { .. }, ProviderKind::Managed(managed), Some(hint)) =
+        (error, &provider.kind, &mut hint)
+        && managed.command.is_none()
+        && managed.venv.is_none()
+    {
+        hint.push_str("; `mcpctl local doctor` shows where it was looked for");
+    }
+    let error = YamlError { line: provider.line, column: 1, message, hint };
+    ConfigError::Wrong { path: path.to_owned(), error }
 }
 
 const fn engine_kind(kind: ManagedKind) -> EngineKind {

@@ -8,11 +8,16 @@ use mcpctl_testkit::daemons::program;
 
 /// What `mcplocal` says of a configuration, and with which exit code.
 fn told(config: &str) -> String {
+    outcome(config, &[])
+}
+
+fn outcome(config: &str, arguments: &[&str]) -> String {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mcplocal.yaml");
     std::fs::write(&path, config).unwrap();
     let state = dir.path().join("state");
     let output = Command::new(program("mcplocal"))
+        .args(arguments)
         .arg("--config")
         .arg(&path)
         .env("XDG_STATE_HOME", &state)
@@ -49,13 +54,6 @@ fn what_is_wrong_is_said_with_its_place() {
             "{server}providers:\n  - name: a\n    type: openai\n    url: http://127.0.0.1:1\n    model: m\n    venv: /x\n"
         ),
         format!("{server}providers:\n  - {{name: a, type: ollama, model: m}}\n"),
-        format!(
-            "{server}providers:\n  - name: a\n    type: vllm-managed\n    venv: /no/such/venv\n    model: org/model\n"
-        ),
-        format!(
-            "{server}providers:\n  - {{name: a, type: llama-server-managed, command: /bin/sh, model: /no/such.gguf}}\n"
-        ),
-        format!("{server}providers:\n  - {{name: a, type: llama-server-managed, model: /no/such.gguf}}\n"),
         format!("{server}failover: {{on: [denied]}}\n"),
         format!("{server}primary: {{timeouts: {{idle: 0s}}}}\n"),
         format!("{server}primary: {{breaker: {{failures: 0}}}}\n"),
@@ -92,6 +90,18 @@ fn what_is_wrong_with_an_engine_is_said_with_its_place() {
         vllm("command: /bin/sh\n    venv: /opt/vllm"),
     ];
     assert_snapshot!(cases.map(|case| told(&case)).join("\n"));
+}
+
+#[test]
+fn what_may_come_back_is_a_warning_with_its_place() {
+    let provider =
+        |keys: &str| format!("server: https://mcpd.example.com\nproviders:\n  - {{name: a, {keys}}}\n");
+    let cases = [
+        provider("type: vllm-managed, venv: /no/such/venv, model: org/model"),
+        provider("type: llama-server-managed, command: /bin/sh, model: /no/such.gguf"),
+        provider("type: llama-server-managed, model: /no/such.gguf"),
+    ];
+    assert_snapshot!(cases.map(|case| outcome(&case, &["--check"])).join("\n"));
 }
 
 #[test]

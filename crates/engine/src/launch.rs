@@ -33,8 +33,7 @@ impl EngineSpec {
         api_key: &str,
         modules: &Path,
     ) -> Result<Launch, SpecError> {
-        self.check()?;
-        options.check()?;
+        self.check_start(options)?;
         let (program, model) = (self.program()?, self.model_path()?);
         let served = self.served_name();
         let place: Vec<OsString> = match listen {

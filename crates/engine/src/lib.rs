@@ -26,6 +26,7 @@ pub mod guardian;
 mod launch;
 mod listen;
 mod log;
+mod look;
 mod options;
 mod places;
 mod process;

@@ -1,6 +1,6 @@
 //! What is seldom said about an engine: the defaults fit most. What it needs to be started at all is its `EngineSpec`.
 
-use std::{collections::BTreeMap, fmt, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeMap, fmt, num::NonZeroU32, path::Path, time::Duration};
 
 use crate::{Placement, arguments, environment, spec::SpecError};
 
@@ -95,7 +95,24 @@ impl EngineOptions {
             None => Ok(()),
         }
     }
+
+    /// Whether the files are there that extra arguments name. A server says only after it was spawned that one is not.
+    ///
+    /// # Errors
+    /// Names the first that is missing.
+    pub fn check_files(&self) -> Result<(), SpecError> {
+        let following = self.extra_args.iter().skip(1);
+        for (argument, path) in self.extra_args.iter().zip(following) {
+            if FILE_ARGUMENTS.contains(&argument.as_str()) && !Path::new(path).exists() {
+                return Err(SpecError::NoFile { argument: argument.clone(), path: path.clone() });
+            }
+        }
+        Ok(())
+    }
 }
+
+/// Arguments of llama.cpp that are followed by a file (its `common/arg.cpp`). vLLM has none that is no model.
+const FILE_ARGUMENTS: [&str; 4] = ["--mmproj", "-mm", "--chat-template-file", "--grammar-file"];
 
 #[cfg(test)]
 mod tests {

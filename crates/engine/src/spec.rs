@@ -61,6 +61,17 @@ pub enum SpecError {
     /// The model is a directory, where a file is needed.
     #[error("the model `{0}` is not a file")]
     NotAFile(String),
+    /// A file that an extra argument names is not there.
+    #[error("the file `{path}` of `{argument}` does not exist")]
+    NoFile {
+        /// The argument.
+        argument: String,
+        /// The file.
+        path: String,
+    },
+    /// What it needs is on a disk that does not answer.
+    #[error("the disk of its program or model does not answer")]
+    Silent,
     /// The name would lead out of the directory of logs and records.
     #[error("`{0}` is no name for an engine")]
     Name(String),
@@ -76,6 +87,20 @@ pub enum SpecError {
 }
 
 impl SpecError {
+    /// Whether it can pass without a change of the configuration: a disk is mounted, a program installed, a model
+    /// downloaded. Everything else stays wrong until the configuration is corrected.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::NoProgram { .. }
+            | Self::NoModel(_)
+            | Self::NotAFile(_)
+            | Self::NoFile { .. }
+            | Self::Silent
+            | Self::NoHome(_) => true,
+            Self::Name(_) | Self::Reserved(_) | Self::OptionLike(_) => false,
+        }
+    }
+
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
@@ -85,6 +110,8 @@ impl SpecError {
             Self::Reserved(_) => "leave it out".to_owned(),
             Self::OptionLike(_) => "give the file or directory another name".to_owned(),
             Self::NoModel(_) => "check the path in `model`, or download the model first".to_owned(),
+            Self::Silent => "see whether a network file system hangs".to_owned(),
+            Self::NoFile { .. } => "check the path, or download the file first".to_owned(),
             Self::NoHome(_) => "write the whole path".to_owned(),
         })
     }
@@ -94,8 +121,18 @@ impl EngineSpec {
     /// Whether everything is there that a start needs.
     ///
     /// # Errors
-    /// What is missing.
+    /// What is wrong, else what is missing.
     pub fn check(&self) -> Result<(), SpecError> {
+        self.check_words()?;
+        self.program()?;
+        self.model_path().map(drop)
+    }
+
+    /// Whether the configuration can be right at all, whatever the machine has. Reads no file.
+    ///
+    /// # Errors
+    /// What is wrong; never what may pass.
+    pub fn check_words(&self) -> Result<(), SpecError> {
         // It becomes part of file names.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.bytes().all(plain) {
@@ -104,8 +141,7 @@ impl EngineSpec {
         if self.model.starts_with('-') || self.served_name().starts_with('-') {
             return Err(SpecError::OptionLike(self.model.clone()));
         }
-        self.program()?;
-        self.model_path().map(drop)
+        Ok(())
     }
 
     /// The program, wherever it was found.

@@ -105,6 +105,9 @@ impl Starter {
     where
         F: Fn(Told) + Send + Sync,
     {
+        // Before room is made: no other engine gives way to one that cannot be started.
+        let looked = self.spec.look(&self.options).await;
+        looked.map_err(|source| EngineError::Spec { name: self.spec.name.clone(), source })?;
         let mut lease = self.room(party, None, &line).await?;
         let limit = Instant::now() + self.spec.start_timeout;
         let result = match self.once(limit, &line).await {

@@ -51,6 +51,8 @@ pub struct LocalError {
 pub enum LocalCause {
     /// It could not be made ready, or did not answer.
     Failed,
+    /// Its program or a file that it needs is not there now.
+    Unavailable,
     /// As many requests run on it and wait for it as may.
     Busy {
         /// When there may be room.

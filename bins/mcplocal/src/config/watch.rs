@@ -39,7 +39,7 @@ pub async fn follow(app: Arc<App>, path: PathBuf) {
             if let Some(watcher) = &mut watcher {
                 watch(watcher, &path);
             }
-            take_over(&app, &path);
+            take_over(&app, &path).await;
         }
         tokio::select! {
             () = changed.notified() => tokio::time::sleep(SETTLE).await,
@@ -99,7 +99,7 @@ fn watch(watcher: &mut RecommendedWatcher, path: &Path) {
     }
 }
 
-fn take_over(app: &App, path: &Path) {
+async fn take_over(app: &App, path: &Path) {
     let read = Config::read(path).and_then(|config| providers::check(&config, path).map(|()| config));
     let config = match read {
         Ok(config) => config,
@@ -118,7 +118,10 @@ fn take_over(app: &App, path: &Path) {
         tracing::warn!("other limits are taken at the next start");
     }
     match app.reload(config) {
-        Ok(()) => tracing::info!("the configuration changed and is in force"),
+        Ok(()) => {
+            tracing::info!("the configuration changed and is in force");
+            providers::warn_of_missing(&app.runtime.load().config, path).await;
+        }
         Err(error) => tracing::error!(error = %format!("{error:#}"), "the old configuration stays"),
     }
 }

@@ -27,6 +27,17 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         .into_iter()
         .map(|llm| json!({"llm": llm, "state": "open"}))
         .collect();
+    let providers = runtime.registry.providers().map(|(_, running)| provider(running));
+    let providers = futures::future::join_all(providers).await;
+    let unknown_llms = app.llm_names.get(&app).into_iter().map(|unknown| {
+        json!({
+            "llm": unknown.llm,
+            "provider": unknown.provider,
+            "reason": unknown.to_string(),
+            "hint": unknown.hint(),
+        })
+    });
+    let unknown_llms: Vec<Value> = unknown_llms.collect();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "server": config.server,
@@ -35,15 +46,18 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
         "listen": app.listen.to_string(),
         "startedAt": app.started_at,
         "signedInAs": app.identity.user(&config.server),
-        "providers": runtime.registry.providers().map(|(_, running)| provider(running)).collect::<Vec<_>>(),
+        "providers": providers,
         "failovers": failovers,
         "breakers": breakers,
+        "unknownLlms": unknown_llms,
+        "journal": app.journal.problem().map(|error| error.to_string()),
         "lastFailover": app.last_failover(),
     }))
 }
 
-fn provider(running: &Running) -> Value {
+async fn provider(running: &Running) -> Value {
     let provider = &running.provider;
+    let unavailable = running.unavailable().await;
     json!({
         "name": provider.name,
         "type": provider.type_word(),
@@ -51,6 +65,7 @@ fn provider(running: &Running) -> Value {
         "capabilities": running.capabilities(),
         "tokensPerSecond": running.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         "failoverFor": provider.failover_for,
+        "unavailable": unavailable.map(|error| json!({"reason": error.to_string(), "hint": error.hint()})),
         "engine": running.engine.as_ref().map(|engine| engine.status()),
     })
 }

@@ -61,7 +61,7 @@ impl JournalFile {
     }
 
     /// That the file at the path is the open one, and holds what was written to it.
-    fn check(&mut self) -> Result<(), JournalError> {
+    pub(super) fn check(&mut self) -> Result<(), JournalError> {
         let there = match fs::symlink_metadata(&self.path) {
             Ok(there) => there,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(JournalError::Deleted),

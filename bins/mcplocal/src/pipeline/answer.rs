@@ -172,6 +172,7 @@ fn not_mcpd(status: StatusCode, failure: &Failure) -> Response {
 fn reason(error: &LocalError) -> String {
     match error.cause {
         LocalCause::Failed => "local_failed".to_owned(),
+        LocalCause::Unavailable => "local_unavailable".to_owned(),
         LocalCause::NotRecorded => "no_journal".to_owned(),
         LocalCause::Busy { .. } => "busy".to_owned(),
         LocalCause::Lacks(word) => format!("lacks_{word}"),
@@ -207,6 +208,14 @@ pub(super) fn own_error(provider: &str, error: &LocalError) -> Response {
         .hint("where it does not, say so in `capabilities` or the context's length of the provider")
         .into_response(),
         LocalCause::NotRecorded => LocalHttpError::no_journal().into_response(),
+        LocalCause::Unavailable => LocalHttpError::new(
+            StatusCode::BAD_GATEWAY,
+            ErrorKind::UpstreamError,
+            "local_provider_unavailable",
+            format!("the local provider `{provider}` is unavailable: {error}"),
+        )
+        .hint("`mcpctl local doctor` shows what is missing; no restart is needed once it is there")
+        .into_response(),
         LocalCause::Failed => LocalHttpError::new(
             StatusCode::BAD_GATEWAY,
             ErrorKind::UpstreamError,

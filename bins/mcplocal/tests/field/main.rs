@@ -6,5 +6,7 @@ mod connections;
 mod encodings;
 mod idle;
 mod keys;
+mod llm_names;
+mod missing;
 mod pipes;
 mod refusals;

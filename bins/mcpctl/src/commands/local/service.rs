@@ -253,10 +253,12 @@ async fn check(service: &Service) -> Result<(), Failure> {
     let mut command = Command::new(&service.program);
     command.arg("--check").arg("--config").arg(&service.config).env_clear().env("HOME", home()?);
     let output = command.envs(service.environment.iter().cloned()).output().await?;
+    let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() {
+        // Providers that are unavailable for now.
+        said.lines().for_each(|line| note!("{}", crate::output::one_line(line)));
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
     let (message, hint) = said.trim().split_once("\nhint: ").unwrap_or((said.trim(), "mcpctl local doctor"));
     Err(Failure::new(message.trim_start_matches("error: ")).hint(hint))
 }

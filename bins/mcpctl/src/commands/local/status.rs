@@ -67,6 +67,19 @@ fn table(status: &Value) -> Result<(), Failure> {
     let providers = || status.get("providers").and_then(Value::as_array).into_iter().flatten();
     providers().for_each(|provider| table.row(row(provider)));
     table.print()?;
+    for provider in providers().filter(|provider| provider.pointer("/unavailable/reason").is_some()) {
+        let text =
+            |pointer: &str| one_line(provider.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
+        data!("\n`{}` is unavailable: {}", text("/name"), text("/unavailable/reason"))?;
+        data!("hint: {}; no restart is needed", text("/unavailable/hint"))?;
+    }
+    for unknown in status.get("unknownLlms").and_then(Value::as_array).into_iter().flatten() {
+        let text = |key: &str| one_line(unknown.get(key).and_then(Value::as_str).unwrap_or_default());
+        data!("\n`{}`: {}\nhint: {}", text("provider"), text("reason"), text("hint"))?;
+    }
+    if let Some(problem) = status.get("journal").and_then(Value::as_str) {
+        data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))?;
+    }
     // Too long for a column, and the beginning says little.
     for error in providers().filter_map(|provider| provider.pointer("/engine/lastError")?.as_str()) {
         data!("\nlast error: {}", one_line(error))?;
@@ -111,7 +124,11 @@ fn row(provider: &Value) -> Vec<String> {
         text("/type"),
         model,
         stands_in,
-        engine.map_or_else(|| "external".to_owned(), agent::state_of),
+        match (provider.get("unavailable").is_some_and(|reason| !reason.is_null()), engine) {
+            (true, _) => "unavailable".to_owned(),
+            (false, Some(engine)) => agent::state_of(engine),
+            (false, None) => "external".to_owned(),
+        },
         number("/engine/residentBytes").map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
         count("/engine/inFlight"),
         count("/engine/queued"),

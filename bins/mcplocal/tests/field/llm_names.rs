@@ -1,0 +1,73 @@
+//! Names in `failoverFor` that no Llm has are noticed before the primary fails.
+
+use std::process::Command;
+
+use mcpctl_testkit::daemons::{Mcpd, Mcplocal, eventually, program};
+use serde_json::{Value, json};
+
+fn config(mcpd: &Mcpd, names: &str) -> String {
+    format!(
+        "server: {}\nproviders:\n  - name: desk\n    type: openai\n    url: http://127.0.0.1:9/v1\n    model: m\n    failoverFor: {names}\n",
+        mcpd.url()
+    )
+}
+
+/// The agent's own program, in its surroundings.
+fn outcome(agent: &Mcplocal, flag: &str) -> (String, String) {
+    let mut command = Command::new(program("mcplocal"));
+    command.arg(flag).arg("--config").arg(agent.config_file()).envs(agent.homes());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+}
+
+async fn unknown(agent: &Mcplocal, count: usize) -> Value {
+    eventually("the names were compared", async || {
+        let unknown = agent.status().await["unknownLlms"].clone();
+        (unknown.as_array().unwrap().len() == count).then_some(unknown)
+    })
+    .await
+}
+
+#[tokio::test]
+async fn misspelt_name_is_reported_with_the_one_that_was_meant() {
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("gpt", "http://127.0.0.1:9/v1").await;
+    mcpd.llm("hidden", "http://127.0.0.1:9/v1").await;
+    // One who may run one Llm alone learns nothing of the other.
+    let rules = json!([{"kinds": ["llms"], "verbs": ["run"], "names": ["gpt"]}]);
+    let alice = mcpd.person("alice", rules).await;
+    let first = Mcplocal::start(&config(&mcpd, "[gtp, hiden]")).await;
+    assert_eq!(first.status().await["unknownLlms"], json!([]), "no user is signed in");
+    assert!(!outcome(&first, "--check").1.contains("there is no Llm"));
+    first.sign_in(&mcpd, "alice", &alice);
+
+    let agent = Mcplocal::start_in(first.kill(), &config(&mcpd, "[gtp, hiden]")).await;
+    let unknown_llms = unknown(&agent, 2).await;
+    let meant = "there is no Llm `gtp` that you may see; did you mean `gpt`?";
+    assert_eq!(unknown_llms[0]["reason"], meant, "{unknown_llms}");
+    assert_eq!(unknown_llms[0]["provider"], "desk");
+    assert_eq!(unknown_llms[1]["reason"], "there is no Llm `hiden` that you may see", "{unknown_llms}");
+
+    let (_, said) = outcome(&agent, "--check");
+    assert!(said.contains(&format!("mcplocal.yaml:3:1: provider `desk`: {meant}\nhint: ")), "{said}");
+    let findings: Value = serde_json::from_str(&outcome(&agent, "--doctor").0).unwrap();
+    let finding = findings.as_array().unwrap().iter().find(|finding| finding["said"] == meant).unwrap();
+    assert_eq!((&finding["what"], &finding["state"]), (&json!("provider desk"), &json!("warning")));
+
+    // Corrected, it is compared anew.
+    std::fs::write(agent.config_file(), config(&mcpd, "gpt")).unwrap();
+    unknown(&agent, 0).await;
+}
+
+#[tokio::test]
+async fn without_mcpd_nothing_is_reported_and_nothing_waits() {
+    let mut mcpd = Mcpd::start().await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let agent = Mcplocal::start(&config(&mcpd, "gtp")).await;
+    agent.sign_in(&mcpd, "alice", &alice);
+    mcpd.kill();
+    let (_, said) = outcome(&agent, "--check");
+    assert!(!said.contains("there is no Llm"), "{said}");
+    assert_eq!(agent.status().await["unknownLlms"], json!([]));
+}
