@@ -2,11 +2,11 @@
 
 use futures::{StreamExt as _, stream::BoxStream};
 use mcpctl_dialect::{
+    lenient,
     openai::chunk::{Chunk, Kind, Usage},
     sse::Decoder,
 };
 use reqwest::{Response, header::HeaderMap};
-use serde_json::Value;
 
 use crate::error::one_line;
 
@@ -74,7 +74,7 @@ impl ChatStream {
                         }
                         // Passing it over would leave a hole in the answer that nobody sees.
                         Kind::Unreadable => return self.broken("the answer is not readable".to_owned()),
-                        Kind::Silent | Kind::StartUp | Kind::Content | Kind::UsageOnly => {}
+                        Kind::Silent | Kind::StartUp | Kind::Content | Kind::UsageOnly | Kind::Foreign => {}
                     }
                     if let Some(text) = frame.data.as_deref().and_then(text_of) {
                         return Some(Delta::Text(text));
@@ -114,7 +114,7 @@ fn served_by(headers: &HeaderMap) -> ServedBy {
 }
 
 fn text_of(data: &[u8]) -> Option<String> {
-    let event: Value = serde_json::from_slice(data).ok()?;
+    let event = lenient::value(data)?;
     let text = event.pointer("/choices/0/delta/content")?.as_str()?;
     (!text.is_empty()).then(|| text.to_owned())
 }

@@ -38,6 +38,12 @@ impl Frame {
         Self { raw, event: None, ..self }
     }
 
+    /// A sign of life in place of the frame.
+    #[must_use]
+    pub fn without_data(self) -> Self {
+        Self { raw: Bytes::from_static(b":\n\n"), data: None, event: None, comment: true }
+    }
+
     /// The frame with other data in place of its own.
     #[must_use]
     pub fn with_data(self, data: Bytes) -> Self {

@@ -12,6 +12,7 @@ use mcpctl_api::HumanDuration;
 use mcpctl_dialect::openai::{
     chunk::{Kind, Usage},
     error::{UpstreamError, error_event},
+    meaning::Meaning,
 };
 use mcpctl_failover::class::FailureClass;
 use mcpctl_upstream::{Event, Events, Failure, StreamAnswer};
@@ -136,7 +137,10 @@ impl Stream for StreamBody {
 
 /// The error that ends a broken stream: the upstream's own words where it sent any.
 fn last_event(failure: &Failure) -> Bytes {
-    let UpstreamError { message, kind, code, .. } = UpstreamError::read(&failure.body);
+    let error = UpstreamError::read(&failure.body);
+    // What it says about our key or account is not for callers.
+    let about_us = matches!(error.meaning, Some(Meaning::Credentials | Meaning::QuotaUsedUp));
+    let UpstreamError { message, kind, code, .. } = if about_us { UpstreamError::default() } else { error };
     let message = message.unwrap_or_else(|| {
         let mut message = "the model's answer broke off before its end".to_owned();
         if let Some(bound) = failure.bound {

@@ -25,6 +25,7 @@ use crate::{
     classify::{classify, classify_in_band, retry_after},
     client::Lease,
     connect_error::{Place, find, reason},
+    peek::peek,
     reader::{Break, Reader},
     request::outgoing,
     reuse::{self, Connection},
@@ -88,14 +89,25 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     if !status.is_success() {
         return Err(refused(target, response, headers, &screen).await);
     }
-    // A server that ignores `stream` answers with JSON; the content type tells, not the wish.
-    if streams && is_event_stream(&headers) {
-        hold(target, Reader::new(response, request.choices, screen), status, headers, begun)
+    if let Some(failure) = encoded(status, &headers) {
+        return Err(failure);
+    }
+    let whole_until = after(begun, timeouts.answer);
+    // A server that ignores `stream` answers with JSON, and one that does not may say so: the content shows which it is.
+    let (mut response, mut headers) = (response, headers);
+    let (start, is_stream) = match streams {
+        true if is_event_stream(&headers) => (Bytes::new(), true),
+        true => peek(&mut response, whole_until).await,
+        false => (Bytes::new(), false),
+    };
+    if is_stream {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        hold(target, Reader::new(response, &start, request.choices, screen), status, headers, begun)
             .await
             .map(Answer::Stream)
     } else {
         // A stream's wish gave the head `timeouts.response`; the body has what `timeouts.answer` leaves.
-        whole(target, response, headers, after(begun, timeouts.answer), &screen).await.map(Answer::Whole)
+        whole(target, response, start, headers, whole_until, &screen).await.map(Answer::Whole)
     }
 }
 
@@ -185,7 +197,7 @@ async fn refused(
 ) -> Failure {
     let status = response.status();
     let until = after(Instant::now(), target.timeouts.idle.min(target.timeouts.response));
-    let (body, _) = read_body(response, Failure::MAX_BODY, until).await;
+    let (body, _) = read_body(response, Bytes::new(), Failure::MAX_BODY, until).await;
     let error = UpstreamError::read(&body);
     let class = classify(target.peer, status, &headers, &error);
     let words = body.clone();
@@ -202,13 +214,14 @@ async fn refused(
 async fn whole(
     target: &Target,
     response: reqwest::Response,
+    start: Bytes,
     headers: HeaderMap,
     until: Instant,
     screen: &Screen,
 ) -> Result<WholeAnswer, Failure> {
     let status = response.status();
     let fail = |class, detail: &str| Failure::new(class, detail).with_head(status, &headers);
-    let (body, end) = read_body(response, WholeAnswer::MAX_BODY, until).await;
+    let (body, end) = read_body(response, start, WholeAnswer::MAX_BODY, until).await;
     match end {
         BodyEnd::Complete => {}
         BodyEnd::Cut(error) => {
@@ -346,9 +359,14 @@ enum BodyEnd {
     TooLarge,
 }
 
-/// What arrives of a body until a bound of size or time, and how it ended.
-async fn read_body(mut response: reqwest::Response, max: usize, until: Instant) -> (Bytes, BodyEnd) {
-    let mut body = BytesMut::new();
+/// What arrives of a body until a bound of size or time, and how it ended; `start` came already.
+async fn read_body(
+    mut response: reqwest::Response,
+    start: Bytes,
+    max: usize,
+    until: Instant,
+) -> (Bytes, BodyEnd) {
+    let mut body = BytesMut::from(start);
     loop {
         match timeout_at(until, response.chunk()).await {
             Ok(Ok(Some(bytes))) => {
@@ -373,6 +391,17 @@ fn after(begun: Instant, bound: Duration) -> Instant {
 fn bounded(mut body: Bytes) -> Bytes {
     body.truncate(Failure::MAX_BODY);
     body
+}
+
+/// A failure where the body is compressed in a way that the client does not undo.
+fn encoded(status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
+    let encoding = headers.get(header::CONTENT_ENCODING)?.as_bytes();
+    if encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity") {
+        return None;
+    }
+    let encoding: String = encoding.escape_ascii().to_string().chars().take(64).collect();
+    let detail = format!("the answer is encoded as `{encoding}`, which was not asked for and is not known");
+    Some(Failure::new(FailureClass::ServerError, detail).with_head(status, headers))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

@@ -60,7 +60,8 @@ fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
         (403, _) => FailureClass::UpstreamCredentials,
         // A request in a circle goes in a circle again.
         (508, _) => FailureClass::Rejected,
-        (408 | 425 | 500..=599, _) => FailureClass::ServerError,
+        (408 | 425, _) => FailureClass::ServerError,
+        _ if status.is_server_error() => FailureClass::ServerError,
         _ => FailureClass::Rejected,
     }
 }

@@ -11,6 +11,7 @@ mod connect_error;
 mod failure;
 pub mod hops;
 mod lookup;
+mod peek;
 mod reader;
 mod redact;
 mod request;

@@ -3,13 +3,13 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use mcpctl_dialect::{
     openai::{
         chunk::{Chunk, Kind},
         error::UpstreamError,
     },
-    sse::{Decoder, EventTooLarge},
+    sse::{Decoder, EventTooLarge, Frame},
 };
 use tokio::time::timeout;
 
@@ -21,9 +21,16 @@ use crate::{
 /// After `[DONE]`, how long to wait for the body's own end, which lets the connection be used again.
 const LINGER: Duration = Duration::from_millis(500);
 
+/// Most bytes of a body without framing that may be an error.
+const MAX_UNFRAMED: usize = 64 * 1024;
+
 pub(crate) struct Reader {
     response: reqwest::Response,
     decoder: Decoder,
+    /// What the body began with, while it may be an error without a stream's framing.
+    unframed: Option<BytesMut>,
+    /// Whether any event was one of a completion: then an unreadable one among them is the caller's to judge.
+    recognized: bool,
     /// How many choices have yet to finish.
     unfinished: u64,
     done: bool,
@@ -66,9 +73,38 @@ impl Break {
 }
 
 impl Reader {
-    pub(crate) fn new(response: reqwest::Response, choices: u64, screen: Screen) -> Self {
-        let (decoder, unfinished) = (Decoder::default(), choices.max(1));
-        Self { response, decoder, unfinished, done: false, ended: false, screen }
+    /// Reads a response of which `start` was read already.
+    pub(crate) fn new(response: reqwest::Response, start: &[u8], choices: u64, screen: Screen) -> Self {
+        let mut reader = Self {
+            response,
+            decoder: Decoder::default(),
+            unframed: Some(BytesMut::new()),
+            recognized: false,
+            unfinished: choices.max(1),
+            done: false,
+            ended: false,
+            screen,
+        };
+        reader.push(start);
+        reader
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.decoder.push(bytes);
+        if let Some(start) = &mut self.unframed {
+            start.extend_from_slice(bytes);
+            let may_be_error = start.trim_ascii_start().first().is_none_or(|first| b"{[".contains(first));
+            if !may_be_error || start.len() > MAX_UNFRAMED {
+                self.unframed = None;
+            }
+        }
+    }
+
+    /// Why a stream ended before its answer did: with an error that the server wrote without framing, perhaps.
+    fn incomplete(&mut self) -> Break {
+        let body = self.unframed.take().map(|start| self.screen.text(start.freeze())).unwrap_or_default();
+        let error = UpstreamError::read(&body);
+        if error.message.is_some() { Break::InBand(error, body) } else { Break::Incomplete }
     }
 
     /// The next event; nothing after the stream has completed. Without `idle` it waits as long as it takes.
@@ -83,14 +119,14 @@ impl Reader {
             }
             if self.ended {
                 // Some servers end after the last finish reason, without `[DONE]`.
-                return if self.unfinished == 0 { Ok(None) } else { Err(Break::Incomplete) };
+                return if self.unfinished == 0 { Ok(None) } else { Err(self.incomplete()) };
             }
             let arrived = match idle {
                 Some(idle) => timeout(idle, self.response.chunk()).await.map_err(|_| Break::Stalled(idle))?,
                 None => self.response.chunk().await,
             };
             match arrived.map_err(Break::Cut)? {
-                Some(bytes) => self.decoder.push(&bytes),
+                Some(bytes) => self.push(&bytes),
                 None => {
                     self.ended = true;
                     let decoder = std::mem::take(&mut self.decoder);
@@ -102,14 +138,31 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, frame: mcpctl_dialect::sse::Frame) -> Result<Event, Break> {
+    fn take(&mut self, frame: Frame) -> Result<Event, Break> {
+        if let Some(body) = unframed_error(&frame) {
+            let body = self.screen.text(body);
+            return Err(Break::InBand(UpstreamError::read(&body), body));
+        }
         let frame = self.screen.frame(frame).map_err(|SpeltOut| Break::Credential)?;
-        let chunk = Chunk::read(&frame);
+        let mut chunk = Chunk::read(&frame);
         match chunk.kind {
-            Kind::Unreadable => return Err(Break::Unreadable),
+            // Nothing says that it holds no content, so it counts as content and goes on as it is.
+            Kind::Unreadable if self.recognized => chunk.kind = Kind::Content,
+            // Another service's words are not for callers, and clients read none of them.
+            Kind::Foreign if self.recognized => {
+                return Ok(Event {
+                    frame: frame.without_data(),
+                    chunk: Chunk { kind: Kind::Silent, ..chunk },
+                });
+            }
+            Kind::Foreign | Kind::Unreadable => return Err(Break::Unreadable),
             Kind::Error(error) => return Err(Break::InBand(error, frame.data.unwrap_or_default())),
             Kind::Done => self.done = true,
-            Kind::Silent | Kind::StartUp | Kind::Content | Kind::UsageOnly => {}
+            Kind::StartUp | Kind::Content | Kind::UsageOnly => {
+                self.recognized = true;
+                self.unframed = None;
+            }
+            Kind::Silent => {}
         }
         let finished = u64::try_from(chunk.finished_choices).unwrap_or(u64::MAX);
         self.unfinished = self.unfinished.saturating_sub(finished);
@@ -124,4 +177,10 @@ impl Reader {
             let _ = timeout(LINGER, rest).await;
         }
     }
+}
+
+/// The error of a line `error: {…}`, which earlier versions of llama.cpp write where others write `data:`.
+fn unframed_error(frame: &Frame) -> Option<Bytes> {
+    let body = frame.raw.strip_prefix(b"error:").filter(|_| frame.data.is_none())?.trim_ascii();
+    body.starts_with(b"{").then(|| frame.raw.slice_ref(body))
 }

@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{ACCEPT, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 
 use crate::{
@@ -67,6 +67,8 @@ pub(crate) fn outgoing(request: &Request, peer: Peer, instance: &InstanceId) -> 
     // A provider may be another of our daemons, or lead back to this one.
     headers.insert(HOPS_HEADER, hops::onward(&request.headers, instance));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    // Compression costs more time than it saves, and holds events back. What is compressed all the same is decoded.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
     headers
 }

@@ -4,7 +4,7 @@ use mcpctl_testkit::{
     daemons::{Mcpd, Mcplocal},
     model_server::{ModelServer, Reply},
 };
-use reqwest::{Response, StatusCode};
+use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
 struct World {
@@ -39,13 +39,8 @@ impl World {
     async fn chat(&self, more: Value) -> Response {
         let mut body = json!({"model": "claude", "messages": [{"role": "user", "content": "hi"}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        reqwest::Client::new()
-            .post(format!("{}/v1/chat/completions", self.agent.url()))
-            .bearer_auth(&self.alice)
-            .json(&body)
-            .send()
-            .await
-            .unwrap()
+        let request = self.agent.request(Method::POST, "/v1/chat/completions", &self.alice).json(&body);
+        request.send().await.unwrap()
     }
 
     async fn ask_mcpd(&self) -> Response {

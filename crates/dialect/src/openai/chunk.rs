@@ -3,10 +3,10 @@
 //! compatible servers add or leave out; it keeps no text.
 
 use serde::Deserialize;
-use serde_json::{Value, value::RawValue};
+use serde_json::Value;
 
 use super::{error::UpstreamError, presence::Presence};
-use crate::sse::Frame;
+use crate::{lenient, sse::Frame};
 
 /// Tokens as the answering model counted them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -36,8 +36,9 @@ pub enum Kind {
     Done,
     /// The server reports an error inside a stream whose status said 200.
     Error(UpstreamError),
-    /// Not a JSON object, one whose known fields are of other types, or one that no completion has: without choices, usage
-    /// and the name of a chunk.
+    /// A JSON object that is none of a completion: without choices, usage and the name of a chunk.
+    Foreign,
+    /// Not a JSON object, or one whose known fields are of other types.
     Unreadable,
 }
 
@@ -65,7 +66,7 @@ impl Chunk {
         if text.is_empty() {
             return Self::bare(Kind::Silent);
         }
-        let Ok(wire) = object::<WireChunk<'_>>(text) else { return Self::bare(Kind::Unreadable) };
+        let Some(wire) = lenient::object::<WireChunk>(text) else { return Self::bare(Kind::Unreadable) };
         if wire.error.0 || wire.object.as_deref() == Some("error") || frame.event.as_deref() == Some(b"error")
         {
             return Self::bare(Kind::Error(UpstreamError::read(text)));
@@ -73,9 +74,13 @@ impl Chunk {
         let usage = read_usage(wire.usage);
         let is_chunk = wire.object.as_deref().is_some_and(|object| CHUNKS.contains(&object));
         if wire.choices.is_none() && usage.is_none() && !is_chunk {
-            return Self::bare(Kind::Unreadable);
+            return Self::bare(Kind::Foreign);
         }
         let choices = wire.choices.flatten().unwrap_or_default();
+        // OpenRouter has errors of one choice in that choice.
+        if choices.iter().any(|choice| choice.error.0) {
+            return Self::bare(Kind::Error(UpstreamError::read(text)));
+        }
         let finished_choices = choices.iter().filter(|choice| choice.finish_reason.0).count();
         let kind = if finished_choices > 0 || choices.iter().any(WireChoice::has_content) {
             Kind::Content
@@ -123,7 +128,7 @@ pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
         }
     }
 
-    let Ok(Added { choices }) = serde_json::from_slice(data) else { return Vec::new() };
+    let Some(Added { choices }) = lenient::object(data) else { return Vec::new() };
     let texts = choices.into_iter().map(|choice| {
         let mut text = String::new();
         collect(&choice.delta, &mut text);
@@ -152,7 +157,7 @@ impl Whole {
     /// Reads a whole answer; nothing where it is neither a completion nor embeddings nor an error. What merely is JSON may be
     /// another service's answer, which is not for callers.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let wire: WireWhole<'_> = object(body).ok()?;
+        let wire: WireWhole = lenient::object(body)?;
         let error = wire.error.0 || wire.object.as_deref() == Some("error");
         let embeddings = wire.data.is_some_and(|data| data.iter().all(|entry| entry.embedding.0));
         if !error && wire.choices.is_none() && !embeddings {
@@ -166,27 +171,27 @@ impl Whole {
     }
 }
 
-/// Deserializes an object; serde alone would take an array as a struct too.
-fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, ()> {
-    if !text.trim_ascii_start().starts_with(b"{") {
-        return Err(());
-    }
-    serde_json::from_slice(text).map_err(|_| ())
-}
-
 #[derive(Deserialize)]
-struct WireChunk<'a> {
-    #[serde(default)]
+struct WireChunk {
+    #[serde(default, deserialize_with = "text")]
     object: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     model: Option<String>,
     /// `null` is there too.
     #[serde(default, deserialize_with = "present")]
     choices: Option<Option<Vec<WireChoice>>>,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<Value>,
     #[serde(default)]
     error: Presence,
+}
+
+/// A name that is no text is none.
+fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    Ok(match Value::deserialize(deserializer)? {
+        Value::String(text) => Some(text),
+        _ => None,
+    })
 }
 
 fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
@@ -198,17 +203,17 @@ where
 }
 
 #[derive(Deserialize)]
-struct WireWhole<'a> {
-    #[serde(default)]
+struct WireWhole {
+    #[serde(default, deserialize_with = "text")]
     object: Option<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "text")]
     model: Option<String>,
     #[serde(default)]
     choices: Option<Vec<WireChoice>>,
     #[serde(default)]
     data: Option<Vec<WireEmbedding>>,
-    #[serde(borrow, default)]
-    usage: Option<&'a RawValue>,
+    #[serde(default)]
+    usage: Option<Value>,
     #[serde(default)]
     error: Presence,
 }
@@ -228,6 +233,8 @@ struct WireChoice {
     text: Presence,
     #[serde(default)]
     finish_reason: Presence,
+    #[serde(default)]
+    error: Presence,
 }
 
 impl WireChoice {
@@ -273,7 +280,7 @@ impl WireDelta {
 }
 
 /// Usage that cannot be read is no usage: an answer is not thrown away for its bookkeeping.
-fn read_usage(raw: Option<&RawValue>) -> Option<Usage> {
+fn read_usage(value: Option<Value>) -> Option<Usage> {
     #[derive(Deserialize)]
     struct WireUsage {
         prompt_tokens: u64,
@@ -297,7 +304,7 @@ fn read_usage(raw: Option<&RawValue>) -> Option<Usage> {
         reasoning_tokens: Option<u64>,
     }
 
-    let usage: WireUsage = serde_json::from_str(raw?.get()).ok()?;
+    let usage: WireUsage = serde_json::from_value(value?).ok()?;
     Some(Usage {
         input_tokens: usage.prompt_tokens,
         output_tokens: usage.completion_tokens.unwrap_or(0),
@@ -333,6 +340,9 @@ mod tests {
             // Azure's
             r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}],"usage":null}"#,
             r#"{"choices":null,"error":null}"#,
+            r#"{"choices":[{"delta":{"role":"assistant"}}],"error":false}"#,
+            r#"{"choices":[{"delta":{}}],"error":{}}"#,
+            r#"{"choices":[{"delta":{"content":""}}],"error":""}"#,
         ] {
             assert_eq!(chunk(data).kind, Kind::StartUp, "{data}");
         }
@@ -350,6 +360,13 @@ mod tests {
             (r#"{"choices":[{"delta":{"refusal":"no"}}]}"#, false),
             (r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#, true),
             (r#"{"choices":[{"text":"a"}]}"#, false),
+            (r#"{"choices":[{"delta":{"content":"party \ud83c"}}]}"#, false),
+            (r#"{"choices":[{"delta":{"content":"a","content":"a"}}],"model":"m","model":"m"}"#, false),
+            (
+                r#"{"choices":[{"finish_reason":null,"delta":{"content":"a"},"finish_reason":"stop","logprobs":NaN}]}"#,
+                true,
+            ),
+            (r#"{"choices":[{"delta":{"content":"a"}}],"model":7,"object":false}"#, false),
             (r#"{"choices":[{"delta":{}},{"delta":{"content":"b"},"index":1}]}"#, false),
         ] {
             let chunk = chunk(data);
@@ -398,18 +415,13 @@ mod tests {
         assert_eq!(chunk(" [DONE] ").kind, Kind::Done);
         assert_eq!(chunk("").kind, Kind::Silent);
         assert_eq!(Chunk::read(&Frame { data: None, ..frame("") }).kind, Kind::Silent);
-        for data in [
-            "nonsense",
-            "[]",
-            "7",
-            r#"{"choices":[{"delta""#,
-            r#"{"choices":{}}"#,
-            "<html>",
-            "{}",
-            r#"{"AccessKeyId":"AKIA"}"#,
-            r#"{"object":"list","data":[]}"#,
-        ] {
+        for data in ["nonsense", "[]", "7", r#"{"choices":[{"delta""#, r#"{"choices":{}}"#, "<html>"] {
             assert_eq!(chunk(data).kind, Kind::Unreadable, "{data}");
+        }
+        for data in
+            ["{}", r#"{"AccessKeyId":"AKIA"}"#, r#"{"object":"list","data":[]}"#, r#"{"type":"ping"}"#]
+        {
+            assert_eq!(chunk(data).kind, Kind::Foreign, "{data}");
         }
     }
 
@@ -422,6 +434,8 @@ mod tests {
         assert_eq!(message(chunk(r#"{"error":{"message":"boom"}}"#)).as_deref(), Some("boom"));
         assert_eq!(message(chunk(r#"{"error":"boom"}"#)).as_deref(), Some("boom"));
         assert_eq!(message(chunk(r#"{"object":"error","message":"boom"}"#)).as_deref(), Some("boom"));
+        let of_choice = r#"{"choices":[{"index":0,"delta":{},"error":{"message":"boom","code":502},"finish_reason":"error"}]}"#;
+        assert_eq!(message(chunk(of_choice)).as_deref(), Some("boom"));
         let named = Frame { event: Some(Bytes::from_static(b"error")), ..frame(r#"{"message":"boom"}"#) };
         assert_eq!(message(Chunk::read(&named)).as_deref(), Some("boom"));
     }

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::meaning::{self, Meaning};
+use crate::lenient;
 
 /// What an upstream's error body says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -48,7 +49,9 @@ const BESIDE: [&str; 13] = [
 /// What may be shown of an error body: the body as it came where it is an error in a shape that this crate knows and
 /// nothing else, the error alone where more stands beside it, and nothing of what is no such error.
 pub fn presentable(body: &Bytes) -> Option<Bytes> {
-    let value: Value = serde_json::from_slice(body).ok()?;
+    let strict = serde_json::from_slice(body).ok();
+    let readable = strict.is_some();
+    let value: Value = strict.or_else(|| lenient::value(body))?;
     // A text alone says something, but nothing says that it is an error.
     let objects = match &value {
         Value::Array(list) => list.first().is_some_and(Value::is_object),
@@ -63,7 +66,7 @@ pub fn presentable(body: &Bytes) -> Option<Bytes> {
         Value::Array(list) => list.len() == 1 && list.iter().all(only),
         value => only(value),
     };
-    Some(if known {
+    Some(if known && readable {
         body.clone()
     } else {
         error_body(&message, error.kind.as_deref(), error.code.as_deref())
@@ -86,7 +89,7 @@ impl UpstreamError {
     /// - `[{"error": {…}}]`: Gemini's compatible route;
     /// - `{"message": "…"}`: proxies. Anything else says nothing.
     pub fn read(body: &[u8]) -> Self {
-        serde_json::from_slice(body).map(|value| Self::of(&value)).unwrap_or_default()
+        lenient::value(body).map(|value| Self::of(&value)).unwrap_or_default()
     }
 
     fn of(value: &Value) -> Self {
@@ -109,7 +112,9 @@ impl UpstreamError {
             }
             Value::Object(object) => {
                 collect_marks(object, marks);
+                let of_choice = || present(value.pointer("/choices/0/error"));
                 let inner = ["error", "detail"].iter().find_map(|name| present(object.get(*name)));
+                let inner = inner.or_else(of_choice);
                 if let Some(inner) = inner {
                     self.take(inner, marks, depth.saturating_add(1));
                     // xAI has the text in `error` and its code beside it.
@@ -158,7 +163,7 @@ fn collect_marks(object: &Map<String, Value>, marks: &mut Vec<String>) {
 /// What a provider's error means that a router (OpenRouter) repeats as text in `error.metadata.raw`.
 fn routed(value: &Value) -> Option<Meaning> {
     let raw = value.get("error")?.get("metadata")?.get("raw")?.as_str()?;
-    let Ok(inner) = serde_json::from_str::<Value>(raw) else {
+    let Some(inner) = lenient::value(raw.as_bytes()) else {
         let error = UpstreamError { message: Some(raw.to_owned()), ..UpstreamError::default() };
         return meaning::of(&error, &[]);
     };

@@ -1,11 +1,11 @@
-//! Whether a JSON value says anything at all: `null`, `""`, `[]` and `{}` do not. Servers differ in which of
+//! Whether a JSON value says anything at all: `null`, `false`, `""`, `[]` and `{}` do not. Servers differ in which of
 //! these they write for "nothing", and telling them apart needs no copy of the value.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// True for a value that is neither null nor empty; absent fields default to false.
+/// True for a value that is neither null nor false nor empty; absent fields default to false.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Presence(pub(super) bool);
 
@@ -24,8 +24,8 @@ impl<'de> Deserialize<'de> for Presence {
                 Ok(Presence(false))
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Presence, E> {
-                Ok(Presence(true))
+            fn visit_bool<E>(self, value: bool) -> Result<Presence, E> {
+                Ok(Presence(value))
             }
 
             fn visit_i64<E>(self, _: i64) -> Result<Presence, E> {

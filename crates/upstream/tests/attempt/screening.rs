@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mcpctl_failover::FailureClass::{BrokenStream, Connect, Rejected, ServerError};
+use mcpctl_failover::FailureClass::{Connect, Rejected, ServerError};
 use mcpctl_testkit::model_server::{Event as Fault, Reply};
 use mcpctl_upstream::{AddressPolicy, ClientConfig, hops};
 
@@ -61,8 +61,15 @@ async fn answers_of_other_services_do_not_pass() {
 
     let stream_of = |text: &'static str| Reply::text("a b").after(1, Fault::Bytes(text.into()));
     server.queue(stream_of("data: {\"AccessKeyId\":\"AKIA\"}\n\n"));
-    let (_, end) = drain(stream(&target(&server)).await.unwrap()).await;
-    assert_eq!(end.unwrap_err().class, BrokenStream);
+    let (events, end) = drain(stream(&target(&server)).await.unwrap()).await;
+    end.unwrap();
+    assert!(!raw(&events).contains("AKIA") && raw(&events).contains("[DONE]"));
+
+    server.queue(
+        Reply::status(200, "data: {\"AccessKeyId\":\"AKIA\"}\n\n")
+            .header("content-type", "text/event-stream"),
+    );
+    assert_eq!(stream(&target(&server)).await.unwrap_err().class, ServerError);
 
     server.queue(stream_of(": PASSWORD\nid: PASSWORD\n\n"));
     let (events, end) = drain(stream(&target(&server)).await.unwrap()).await;

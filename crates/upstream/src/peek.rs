@@ -1,0 +1,62 @@
+//! Looks at the first bytes of an answer to a request for a stream: servers and proxies send streams under other content types
+//! than `text/event-stream`, or under none.
+
+use bytes::{Bytes, BytesMut};
+use tokio::time::{Instant, timeout_at};
+
+/// Most blanks before the first byte that shows what follows.
+const MAX_PEEKED: usize = 16 * 1024;
+/// How a line of an event stream begins (WHATWG HTML, "Server-sent events").
+const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
+const BOM: &[u8] = b"\xEF\xBB\xBF";
+
+/// What came until it shows whether it is an event stream, and whether it is one. A connection that fails meanwhile fails
+/// again for the reader.
+pub(crate) async fn peek(response: &mut reqwest::Response, until: Instant) -> (Bytes, bool) {
+    let mut start = BytesMut::new();
+    loop {
+        if let Some(is_stream) = begins_stream(&start) {
+            return (start.freeze(), is_stream);
+        }
+        match timeout_at(until, response.chunk()).await {
+            Ok(Ok(Some(bytes))) => start.extend_from_slice(&bytes),
+            Ok(Ok(None) | Err(_)) | Err(_) => return (start.freeze(), false),
+        }
+    }
+}
+
+/// Whether these bytes begin an event stream; nothing where more are needed.
+fn begins_stream(start: &[u8]) -> Option<bool> {
+    let text = start.strip_prefix(BOM).unwrap_or(start).trim_ascii_start();
+    if FIELDS.iter().any(|field| text.starts_with(field)) {
+        return Some(true);
+    }
+    let undecided = BOM.starts_with(text) || FIELDS.iter().any(|field| field.starts_with(text));
+    if undecided && start.len() <= MAX_PEEKED { None } else { Some(false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_bytes_show_an_event_stream() {
+        for (start, expected) in [
+            (&b"data: {}"[..], Some(true)),
+            (b"\r\n: ping", Some(true)),
+            (b"\xEF\xBB\xBFevent: x", Some(true)),
+            (b"id: 1", Some(true)),
+            (b"", None),
+            (b"  \n", None),
+            (b"dat", None),
+            (b"\xEF\xBB", None),
+            (b"{\"data", Some(false)),
+            (b"[", Some(false)),
+            (b"<html>", Some(false)),
+            (b"dates", Some(false)),
+        ] {
+            assert_eq!(begins_stream(start), expected, "{start:?}");
+        }
+        assert_eq!(begins_stream(&vec![b' '; MAX_PEEKED + 1]), Some(false));
+    }
+}
