@@ -143,7 +143,7 @@ fn last_event(failure: &Failure) -> Bytes {
     let UpstreamError { message, kind, code, .. } = if about_us { UpstreamError::default() } else { error };
     let message = message.unwrap_or_else(|| {
         let mut message = "the model's answer broke off before its end".to_owned();
-        if let Some(bound) = failure.bound {
+        if let Some(bound) = &failure.bound {
             let (key, time) = (bound.step.key(), HumanDuration(bound.time));
             let _ = write!(message, ": nothing of it came within `timeouts.{key}` ({time})");
         }

@@ -62,7 +62,7 @@ fn words(error: &io::Error) -> String {
     if kind.contains("uncategorized") { error.to_string() } else { kind }
 }
 
-pub(crate) fn find<'a, E: Error + 'static>(error: &'a reqwest::Error) -> Option<&'a E> {
+pub(crate) fn find<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 

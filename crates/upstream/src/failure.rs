@@ -27,7 +27,7 @@ pub struct Failure {
     /// Whether the account's quota is used up, so that asking again is of no use.
     pub quota_used_up: bool,
     /// The bound that passed, where it was one.
-    pub bound: Option<Bound>,
+    pub bound: Option<Box<Bound>>,
     /// Where the upstream sends its callers, without query and credentials; requests never go there.
     pub redirect: Option<Box<str>>,
     stale: bool,
@@ -86,7 +86,7 @@ impl Failure {
     /// A bound passed while nothing came: `waited_for` says what of.
     pub fn timed_out(class: FailureClass, waited_for: &str, bound: Bound) -> Self {
         let mut failure = Self::new(class, format!("{waited_for} within {bound}"));
-        failure.bound = Some(bound);
+        failure.bound = Some(Box::new(bound));
         failure
     }
 

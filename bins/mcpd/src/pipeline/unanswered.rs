@@ -30,7 +30,7 @@ pub(super) fn error(failure: &Failure, llm: &Name, may_edit: bool) -> HttpError 
             "where that is the right address, an administrator can write it as the `url` of the Llm `{llm}`"
         ));
     }
-    match (failure.class, failure.bound) {
+    match (failure.class, &failure.bound) {
         (FailureClass::NoResponse | FailureClass::NoFirstToken, Some(bound)) => {
             let (key, time) = (bound.step.key(), mcpctl_api::HumanDuration(bound.time));
             let message =

@@ -135,7 +135,7 @@ fn no_answer(failure: &Failure) -> Response {
     let class = failure.class;
     let (status, message) = match class {
         FailureClass::NoResponse | FailureClass::NoFirstToken => {
-            let passed = failure.bound.map(|bound| {
+            let passed = failure.bound.as_ref().map(|bound| {
                 let (key, time) = (bound.step.key(), HumanDuration(bound.time));
                 format!(": `primary.timeouts.{key}` ({time}) in mcplocal.yaml")
             });
