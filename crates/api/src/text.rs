@@ -169,7 +169,8 @@ mod tests {
         #[test]
         fn no_control_reaches_a_document(text in "(?s).{0,12}") {
             let passes = llm("model", &format!("m{text}")).is_ok();
-            prop_assert_eq!(passes, !text.chars().any(is_hidden));
+            let deceives = |c: char| is_hidden(c) || (!c.is_ascii() && c.is_whitespace());
+            prop_assert_eq!(passes, !text.chars().any(deceives));
         }
     }
 }

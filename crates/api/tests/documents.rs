@@ -45,7 +45,7 @@ fn a_file_of_documents_reads_in_order() {
     assert_eq!(kinds, [(Kind::Llm, 1), (Kind::Secret, 11), (Kind::Role, 15), (Kind::RoleBinding, 19)]);
     let Spec::Llm(llm) = &found[0].document.spec else { panic!() };
     assert_eq!(llm.timeouts.first_token.to_string(), "10s");
-    assert_eq!(llm.timeouts.idle.to_string(), "30s");
+    assert_eq!(llm.timeouts.idle.to_string(), "1m");
 }
 
 #[test]
