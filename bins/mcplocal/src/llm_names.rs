@@ -7,11 +7,10 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::visible::short;
+use mcpctl_api::{Kind, visible::short};
 use mcpctl_client::{Client, Options, config as user};
 use secrecy::SecretString;
 use serde::Serialize;
-use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::{app::App, config::Config};
@@ -25,7 +24,7 @@ const ALIKE: f64 = 0.6;
 /// Bytes of a name that is printed.
 const MAX_NAME: usize = 128;
 
-/// A name in `failoverFor` that no Llm has that the user may use.
+/// A name in `failoverFor` that no Llm has that the user may view.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnknownLlm {
@@ -67,10 +66,10 @@ pub async fn unknown(config: &Config, contexts: &Path) -> Option<Vec<UnknownLlm>
     let contexts = user::Config::load(contexts).ok()?;
     let token = SecretString::from(contexts.signed_in_at(&config.server)?.token.as_ref()?.expose());
     let options = Options { connect: LIST_TIMEOUT, total: LIST_TIMEOUT, trusted: config.trusted };
-    let models = Client::new(config.server.clone(), Some(token), &options).ok()?.models().await.ok()?;
-    let listed = models.get("data")?.as_array()?;
-    let names: Vec<&str> =
-        listed.iter().filter_map(|model| model.get("id").and_then(Value::as_str)).collect();
+    // Those that the user may view: that is what the probe decides by.
+    let client = Client::new(config.server.clone(), Some(token), &options).ok()?;
+    let llms = client.list(Kind::Llm, None).await.ok()?;
+    let names: Vec<&str> = llms.items.iter().map(|llm| llm.name.as_str()).collect();
     Some(not_among(config, &names))
 }
 

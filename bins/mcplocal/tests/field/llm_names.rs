@@ -34,8 +34,11 @@ async fn misspelt_name_is_reported_with_the_one_that_was_meant() {
     let mcpd = Mcpd::start().await;
     mcpd.llm("gpt", "http://127.0.0.1:9/v1").await;
     mcpd.llm("hidden", "http://127.0.0.1:9/v1").await;
-    // One who may run one Llm alone learns nothing of the other.
-    let rules = json!([{"kinds": ["llms"], "verbs": ["run"], "names": ["gpt"]}]);
+    // The probe asks for `view`, and an Llm that the user may not view is not named.
+    let rules = json!([
+        {"kinds": ["llms"], "verbs": ["view", "run"], "names": ["gpt"]},
+        {"kinds": ["llms"], "verbs": ["run"], "names": ["hidden"]},
+    ]);
     let alice = mcpd.person("alice", rules).await;
     let first = Mcplocal::start(&config(&mcpd, "[gtp, hiden]")).await;
     assert_eq!(first.status().await["unknownLlms"], json!([]), "no user is signed in");
