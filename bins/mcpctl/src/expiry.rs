@@ -30,7 +30,10 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<String> {
         (true, Some(user)) => format!("mcpctl login {server} --user {user}"),
         // A token that has ended makes no other one.
         (false, Some(user)) if !left.is_negative() => {
-            format!("mcpctl create token NAME --for User/{user} | mcpctl login {server} --token-stdin")
+            let create = format!("mcpctl create token NAME --for User/{user}");
+            format!(
+                "{create} | mcpctl login {server} --token-stdin (an administrator can create it for you)"
+            )
         }
         _ => format!("mcpctl login {server}"),
     };

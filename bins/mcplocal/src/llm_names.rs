@@ -52,7 +52,7 @@ impl UnknownLlm {
     /// What to do about it.
     pub fn hint(&self) -> String {
         format!(
-            "correct `failoverFor` of the provider `{}`; `mcpctl get llms` lists the names",
+            "correct `failoverFor` of the provider `{}`, or ask an administrator for access; `mcpctl get llms` lists the names",
             self.provider
         )
     }

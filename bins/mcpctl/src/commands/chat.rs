@@ -262,7 +262,7 @@ fn say_who(served_by: &ServedBy) {
         "no_first_token" => "the centre's model did not begin in time",
         "server_error" => "the centre's provider is in trouble",
         "rate_limited" => "the centre's provider has no room",
-        "upstream_credentials" => "the centre's provider refused its key",
+        "upstream_credentials" => "the centre has no key that its provider accepts",
         "context_length" => "the prompt is too long for the central model",
         other => other,
     };
