@@ -31,9 +31,7 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<String> {
         // A token that has ended makes no other one.
         (false, Some(user)) if !left.is_negative() => {
             let create = format!("mcpctl create token NAME --for User/{user}");
-            format!(
-                "{create} | mcpctl login {server} --token-stdin (an administrator can create it for you)"
-            )
+            format!("{create} | mcpctl login {server} --token-stdin (an administrator can create it for you)")
         }
         _ => format!("mcpctl login {server}"),
     };

@@ -51,7 +51,11 @@ impl LogFile {
     fn rotate(&self) -> io::Result<Opened> {
         let mut old = self.path.clone().into_os_string();
         old.push(".1");
-        std::fs::rename(&self.path, old)?;
+        match std::fs::rename(&self.path, old) {
+            // Deleted, or renamed before the new one could be opened.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            renamed => renamed?,
+        }
         let file = file::open_own(&self.path, Open::Append).map_err(io::Error::other)?;
         Ok(Opened { file, bytes: 0 })
     }
@@ -102,5 +106,16 @@ mod tests {
         assert!(new.ends_with("line 100\n") && new.len() <= 32, "{new}");
         assert!(std::fs::read_to_string(old).unwrap().len() <= 32);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
+    }
+
+    #[test]
+    fn deleted_log_file_is_made_again_at_its_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("log");
+        let log = LogFile::with_limit(&path, 32).unwrap();
+        writeln!(log.make_writer(), "{}", "x".repeat(30)).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        writeln!(log.make_writer(), "line").unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "line\n");
     }
 }

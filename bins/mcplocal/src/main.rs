@@ -201,7 +201,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
     let record = AgentRecord { pid: std::process::id(), listen: listener.address().to_string(), background };
-    record.write(&state_dir).map_err(|error| with_hint(&error, error.hint()))?;
+    // The agent's socket answers too, so a full disk does not stop the way to mcpd.
+    if let Err(error) = record.write(&state_dir) {
+        tracing::warn!(%error, "the address of this agent is not recorded");
+    }
     if quiet {
         let server = app.runtime.load().config.server.clone();
         output::note(format_args!(

@@ -13,6 +13,7 @@ use mcpctl_api::visible;
 use mcpctl_dialect::openai::{
     chunk::{Kind, Whole},
     error::UpstreamError,
+    meaning::Meaning,
     request::with_model,
 };
 use mcpctl_failover::FailureClass;
@@ -97,7 +98,12 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     let (mut response, mut headers) = (response, headers);
     let (start, is_stream) = match streams {
         true if is_event_stream(&headers) => (Bytes::new(), true),
-        true => peek(&mut response, whole_until).await,
+        true => {
+            let bound = Bound { step: Step::FirstToken, time: timeouts.first_token };
+            let until = after(Instant::now(), bound.time).min(whole_until);
+            let late = || no_content(bound).with_head(status, &headers);
+            peek(&mut response, until).await.ok_or_else(late)?
+        }
         false => (Bytes::new(), false),
     };
     if is_stream {
@@ -246,7 +252,12 @@ async fn whole(
                 .meaning(error.meaning))
         }
         Some(Whole { model, usage, error: None }) => Ok(WholeAnswer { status, headers, body, usage, model }),
-        None => Err(fail(FailureClass::ServerError, "the answer cannot be read")),
+        None => {
+            // No answer and no error of a known shape; what it says may still be a refusal.
+            let class = unknown_shape(target.peer, &UpstreamError::read(&body));
+            let failure = fail(class, "the answer cannot be read");
+            Err(if class == FailureClass::ServerError { failure } else { failure.with_body(bounded(body)) })
+        }
     }
 }
 
@@ -330,8 +341,19 @@ fn no_content(bound: Bound) -> Failure {
     Failure::timed_out(FailureClass::NoFirstToken, "no content", bound)
 }
 
+/// The class of what is under status 200 and has no known shape.
+fn unknown_shape(peer: Peer, error: &UpstreamError) -> FailureClass {
+    match error.meaning {
+        Some(Meaning::Content | Meaning::Unsupported | Meaning::ContextLength) => {
+            classify_in_band(peer, error)
+        }
+        _ => FailureClass::ServerError,
+    }
+}
+
 fn before_content(peer: Peer, broken: Break) -> Failure {
     let class = match &broken {
+        Break::Unreadable(data) => unknown_shape(peer, &UpstreamError::read(data)),
         Break::InBand(error, _) => classify_in_band(peer, error),
         _ => FailureClass::ServerError,
     };
@@ -347,6 +369,7 @@ fn broken_as(class: FailureClass, broken: Break) -> Failure {
     let failure = Failure::new(class, broken.detail());
     match broken {
         Break::Cut(error) => failure.caused_by(error),
+        Break::Unreadable(data) if class != FailureClass::ServerError => failure.with_body(bounded(data)),
         Break::InBand(error, data) => failure.with_body(bounded(data)).meaning(error.meaning),
         _ => failure,
     }

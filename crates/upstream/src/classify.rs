@@ -4,7 +4,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
-use mcpctl_dialect::openai::{error::UpstreamError, meaning::Meaning};
+use mcpctl_dialect::openai::{
+    error::UpstreamError,
+    meaning::{Meaning, is_about_account},
+};
 use mcpctl_failover::FailureClass;
 
 use crate::Peer;
@@ -51,13 +54,15 @@ fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
         (401 | 402, _) => FailureClass::UpstreamCredentials,
         (429, _) => FailureClass::RateLimited,
         // llama.cpp reports an overflow, and what its model cannot process, as 500.
-        (400 | 413 | 422 | 500, Some(Meaning::ContextLength)) => FailureClass::ContextLength,
+        (400 | 413 | 422 | 500 | 502 | 503, Some(Meaning::ContextLength)) => FailureClass::ContextLength,
         (400..=501, Some(Meaning::Unsupported)) => FailureClass::Rejected,
         (400..=500, Some(Meaning::ModelUnavailable)) => FailureClass::ModelUnavailable,
         (400..=499, Some(Meaning::Credentials | Meaning::QuotaUsedUp)) => FailureClass::UpstreamCredentials,
-        // Without a readable error it may be a firewall that refuses the prompt; then no other model may answer it.
-        (403, _) if error.message.is_none() => FailureClass::Rejected,
-        (403, _) => FailureClass::UpstreamCredentials,
+        // Where it is not about our key or account, a rule may refuse the prompt; then no other model may answer it.
+        (403, _) if error.message.as_deref().is_some_and(is_about_account) => {
+            FailureClass::UpstreamCredentials
+        }
+        (403, _) => FailureClass::Rejected,
         // A request in a circle goes in a circle again.
         (508, _) => FailureClass::Rejected,
         (408 | 425, _) => FailureClass::ServerError,
@@ -136,6 +141,7 @@ mod tests {
 
     const FLAGGED: &str =
         r#"{"error":{"message":"your prompt was flagged","code":"content_policy_violation"}}"#;
+    const NO_PERMISSION: &str = r#"{"message":"User is not authorized to perform this"}"#;
     const BAD_KEY: &str = r#"{"error":{"message":"no","code":"invalid_api_key"}}"#;
     const GONE: &str = r#"{"error":{"message":"The model `m` does not exist.","code":404}}"#;
     const USED_UP: &str = r#"{"error":{"message":"no","code":"insufficient_quota"}}"#;
@@ -154,7 +160,8 @@ mod tests {
             (429, "", RateLimited),
             (401, PLAIN, UpstreamCredentials),
             (402, PLAIN, UpstreamCredentials),
-            (403, PLAIN, UpstreamCredentials),
+            (403, PLAIN, Rejected),
+            (403, NO_PERMISSION, UpstreamCredentials),
             (400, TOO_LONG, ContextLength),
             (413, TOO_LONG, ContextLength),
             (422, TOO_LONG, ContextLength),

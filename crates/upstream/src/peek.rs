@@ -11,16 +11,17 @@ const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// What came until it shows whether it is an event stream, and whether it is one. A connection that fails meanwhile fails
-/// again for the reader.
-pub(crate) async fn peek(response: &mut reqwest::Response, until: Instant) -> (Bytes, bool) {
+/// again for the reader. None where nothing that shows it came in time.
+pub(crate) async fn peek(response: &mut reqwest::Response, until: Instant) -> Option<(Bytes, bool)> {
     let mut start = BytesMut::new();
     loop {
         if let Some(is_stream) = begins_stream(&start) {
-            return (start.freeze(), is_stream);
+            return Some((start.freeze(), is_stream));
         }
         match timeout_at(until, response.chunk()).await {
             Ok(Ok(Some(bytes))) => start.extend_from_slice(&bytes),
-            Ok(Ok(None) | Err(_)) | Err(_) => return (start.freeze(), false),
+            Ok(Ok(None) | Err(_)) => return Some((start.freeze(), false)),
+            Err(_) => return None,
         }
     }
 }

@@ -51,7 +51,7 @@ pub(crate) enum Break {
     /// The server reports an error in the stream.
     InBand(UpstreamError, Bytes),
     /// What came is no chunk.
-    Unreadable,
+    Unreadable(Bytes),
     /// It spells our credential out.
     Credential,
     /// An event is larger than is accepted.
@@ -65,7 +65,7 @@ impl Break {
             Self::Incomplete => "the stream ended before it was complete".into(),
             Self::Stalled(idle) => format!("the stream stalled for {idle:?}"),
             Self::InBand(..) => "the upstream reported an error inside the stream".into(),
-            Self::Unreadable => "the stream holds an event that cannot be read".into(),
+            Self::Unreadable(_) => "the stream holds an event that cannot be read".into(),
             Self::Credential => "the stream spells out the credential that was sent".into(),
             Self::TooLarge(error) => error.to_string(),
         }
@@ -155,7 +155,9 @@ impl Reader {
                     chunk: Chunk { kind: Kind::Silent, ..chunk },
                 });
             }
-            Kind::Foreign | Kind::Unreadable => return Err(Break::Unreadable),
+            Kind::Foreign | Kind::Unreadable => {
+                return Err(Break::Unreadable(frame.data.unwrap_or_default()));
+            }
             Kind::Error(error) => return Err(Break::InBand(error, frame.data.unwrap_or_default())),
             Kind::Done => self.done = true,
             Kind::StartUp | Kind::Content | Kind::UsageOnly => {

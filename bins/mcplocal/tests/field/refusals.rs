@@ -92,6 +92,29 @@ async fn refused_content_never_reaches_a_local_model() {
         assert_eq!(header(&answer, "mcpctl-failover"), None, "{status} {body}");
         assert!(answer.text().await.unwrap().contains(words));
     }
+    // In other shapes, and under 200 in none that an error has.
+    let nest =
+        json!({"statusCode": 403, "error": "Forbidden", "message": "Your input was flagged by moderation"});
+    let wrapped =
+        json!({"error": {"message": "Error code: 403 - {'error': 'Your input was flagged by moderation'}"}});
+    let alibaba =
+        json!({"code": "DataInspectionFailed", "message": "Input data may contain inappropriate content."});
+    let topic = json!({"message": "this topic is not open for discussion"});
+    for (status, body) in
+        [(403, &nest), (503, &nest), (403, &wrapped), (200, &alibaba), (200, &nest), (403, &topic)]
+    {
+        world.provider.set_default(json_reply(status, body));
+        let (_, class, _) = world.central().await;
+        assert_eq!(class, "rejected", "{status} {body}");
+        let answer = world.chat(json!({})).await;
+        assert_eq!(header(&answer, "mcpctl-failover"), None, "{status} {body}");
+        let event = raw(200, "text/event-stream", &format!("data: {body}\n\n"));
+        if status == 200 {
+            world.provider.set_default(event);
+            let answer = world.chat(json!({"stream": true})).await;
+            assert_eq!(header(&answer, "mcpctl-failover"), None, "{body}");
+        }
+    }
     // The same as the first event of a stream.
     world.provider.set_default(raw(200, "text/event-stream", &format!("data: {flagged}\n\n")));
     let answer = world.chat(json!({"stream": true})).await;

@@ -158,7 +158,9 @@ impl Whole {
     /// another service's answer, which is not for callers.
     pub fn read(body: &[u8]) -> Option<Self> {
         let wire: WireWhole = lenient::object(body)?;
-        let error = wire.error.0 || wire.object.as_deref() == Some("error");
+        let of_choice =
+            wire.choices.as_ref().is_some_and(|choices| choices.iter().any(|choice| choice.error.0));
+        let error = wire.error.0 || of_choice || wire.object.as_deref() == Some("error");
         let embeddings = wire.data.is_some_and(|data| data.iter().all(|entry| entry.embedding.0));
         if !error && wire.choices.is_none() && !embeddings {
             return None;

@@ -26,6 +26,11 @@ pub struct UpstreamError {
 const MAX_MARKS: usize = 24;
 const MAX_MARK: usize = 96;
 
+/// Texts of one error that are searched for a refusal of content, their bytes, and how deep they are looked for.
+const MAX_TEXTS: usize = 1024;
+const MAX_TEXTS_BYTES: usize = 256 * 1024;
+const MAX_TEXTS_DEPTH: u8 = 16;
+
 /// How deep shapes nest: list, detail, error, object, and a provider's own error inside a router's.
 const MAX_DEPTH: u8 = 6;
 
@@ -89,13 +94,21 @@ impl UpstreamError {
     /// - `[{"error": {…}}]`: Gemini's compatible route;
     /// - `{"message": "…"}`: proxies. Anything else says nothing.
     pub fn read(body: &[u8]) -> Self {
-        lenient::value(body).map(|value| Self::of(&value)).unwrap_or_default()
+        match lenient::value(body) {
+            Some(value) => Self::of(&value),
+            None => {
+                let start = body.get(..body.len().min(MAX_TEXTS_BYTES)).unwrap_or_default();
+                let meaning = meaning::of_text(&String::from_utf8_lossy(start));
+                Self { meaning, ..Self::default() }
+            }
+        }
     }
 
     fn of(value: &Value) -> Self {
-        let (mut error, mut marks) = (Self::default(), Vec::new());
+        let (mut error, mut marks, mut texts) = (Self::default(), Vec::new(), Texts::default());
         error.take(value, &mut marks, 0);
-        error.meaning = meaning::of(&error, &marks).or_else(|| routed(value));
+        texts.collect(value, 0);
+        error.meaning = meaning::of(&error, &marks, &texts.list).or_else(|| routed(value));
         error
     }
 
@@ -112,7 +125,8 @@ impl UpstreamError {
             }
             Value::Object(object) => {
                 collect_marks(object, marks);
-                let of_choice = || present(value.pointer("/choices/0/error"));
+                let choices = || object.get("choices").and_then(Value::as_array).into_iter().flatten();
+                let of_choice = || choices().find_map(|choice| present(choice.get("error")));
                 let inner = ["error", "detail"].iter().find_map(|name| present(object.get(*name)));
                 let inner = inner.or_else(of_choice);
                 if let Some(inner) = inner {
@@ -163,13 +177,39 @@ fn collect_marks(object: &Map<String, Value>, marks: &mut Vec<String>) {
 /// What a provider's error means that a router (OpenRouter) repeats as text in `error.metadata.raw`.
 fn routed(value: &Value) -> Option<Meaning> {
     let raw = value.get("error")?.get("metadata")?.get("raw")?.as_str()?;
-    let Some(inner) = lenient::value(raw.as_bytes()) else {
-        let error = UpstreamError { message: Some(raw.to_owned()), ..UpstreamError::default() };
-        return meaning::of(&error, &[]);
-    };
-    let (mut error, mut marks) = (UpstreamError::default(), Vec::new());
-    error.take(&inner, &mut marks, 0);
-    meaning::of(&error, &marks)
+    let mut error = UpstreamError { message: Some(raw.to_owned()), ..UpstreamError::default() };
+    let mut marks = Vec::new();
+    if let Some(inner) = lenient::value(raw.as_bytes()) {
+        error.take(&inner, &mut marks, 0);
+    }
+    meaning::of(&error, &marks, &[])
+}
+
+/// Every text of an error's body, in lower case, within bounds.
+#[derive(Default)]
+struct Texts {
+    list: Vec<String>,
+    bytes: usize,
+}
+
+impl Texts {
+    fn collect(&mut self, value: &Value, depth: u8) {
+        if depth > MAX_TEXTS_DEPTH || self.bytes > MAX_TEXTS_BYTES || self.list.len() >= MAX_TEXTS {
+            return;
+        }
+        match value {
+            Value::String(text) => {
+                let text = text.to_lowercase();
+                self.bytes = self.bytes.saturating_add(text.len());
+                self.list.push(text);
+            }
+            Value::Array(list) => list.iter().for_each(|value| self.collect(value, depth.saturating_add(1))),
+            Value::Object(object) => {
+                object.values().for_each(|value| self.collect(value, depth.saturating_add(1)));
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
 }
 
 fn present(value: Option<&Value>) -> Option<&Value> {

@@ -28,7 +28,7 @@ pub(super) const DECIDED_OF_STREAM: [&str; 1] = ["include_usage"];
 
 /// Folded keys by which an upstream chooses the model, its variant, or where a request goes, besides those that name a
 /// model or a fallback.
-const CHOOSING: [&str; 26] = [
+const CHOOSING: [&str; 33] = [
     // OpenRouter and what is compatible with it.
     "route",
     "router",
@@ -51,6 +51,14 @@ const CHOOSING: [&str; 26] = [
     "mockresponse",
     "routersettings",
     "routersettingsoverride",
+    "specificdeployment",
+    "userconfig",
+    "awsbedrockruntimeendpoint",
+    "vertexproject",
+    "vertexlocation",
+    "vertexcredentials",
+    // Where vLLM fetches a cache from.
+    "kvtransferparams",
     // Vercel's and orq.ai's gateways; LocalAI.
     "provideroptions",
     "orq",

@@ -1,16 +1,16 @@
 //! What an error of a model server means, by its codes and its words. Servers put several meanings under one status (403: our
 //! key, or the caller's prompt), so the body is read before the status decides.
 //!
-//! Words may repeat a part of the prompt. Text in quotation marks is left out for that reason, and meanings that let a request
-//! fail over are found at the beginning of a message only, or by a code. Meanings that keep it from failing over win.
+//! Words may repeat a part of the prompt. So meanings that let a request fail over are found by a code, or at the beginning of a
+//! message without what it quotes. A refusal of content is looked for in every text of the body, and wins.
 
 mod words;
 
 use super::error::UpstreamError;
 use words::{
-    ABOUT_LOAD, CONTENT_MARKS, CONTENT_NAMES, CONTENT_PHRASES, CONTENT_REFUSALS, CONTENT_SUBJECTS,
-    CONTEXT_MARKS, CONTEXT_WORDS, CREDENTIAL_MARKS, CREDENTIAL_WORDS, MODEL_MARKS, MODEL_WORDS, QUOTA_MARKS,
-    QUOTA_WORDS, UNSUPPORTED_WORDS,
+    ABOUT_LOAD, ACCOUNT_WORDS, CONTENT_MARKS, CONTENT_NAMES, CONTENT_PHRASES, CONTENT_REFUSALS,
+    CONTENT_SUBJECTS, CONTEXT_MARKS, CONTEXT_WORDS, CREDENTIAL_MARKS, CREDENTIAL_WORDS, MODEL_MARKS,
+    MODEL_WORDS, QUOTA_MARKS, QUOTA_WORDS, UNSUPPORTED_WORDS,
 };
 
 /// What caused an error, as far as its body shows.
@@ -30,14 +30,22 @@ pub enum Meaning {
     ModelUnavailable,
 }
 
+/// Most bytes of a text that may be a code.
+const MAX_CODE: usize = 96;
+
 /// Most bytes of a message that are searched.
 const MAX_SEARCHED: usize = 2048;
 
-/// The meaning of an error with these marks: its codes, types and reasons, in lower case.
-pub(super) fn of(error: &UpstreamError, marks: &[String]) -> Option<Meaning> {
+/// The meaning of an error with these marks (its codes, types and reasons, in lower case) and texts (all of its body's).
+pub(super) fn of(error: &UpstreamError, marks: &[String], texts: &[String]) -> Option<Meaning> {
     let is = |names: &[&str]| marks.iter().any(|mark| names.contains(&mark.as_str()));
     let holds = |parts: &[&str]| marks.iter().any(|mark| parts.iter().any(|part| mark.contains(part)));
-    if holds(CONTENT_MARKS) || is(CONTENT_NAMES) {
+    // In the whole body and in quotations too: words of the caller can only keep a request from failing over here.
+    let refuses = |text: &String| {
+        let is_code = text.len() <= MAX_CODE;
+        is_about_content(text) || (is_code && CONTENT_MARKS.iter().any(|part| text.contains(part)))
+    };
+    if holds(CONTENT_MARKS) || is(CONTENT_NAMES) || texts.iter().any(refuses) {
         return Some(Meaning::Content);
     }
     let message = error.message.as_deref().map(searched).unwrap_or_default();
@@ -47,13 +55,10 @@ pub(super) fn of(error: &UpstreamError, marks: &[String]) -> Option<Meaning> {
         (Meaning::Credentials, CREDENTIAL_MARKS),
         (Meaning::ModelUnavailable, MODEL_MARKS),
     ];
-    let by_mark = || by_mark.into_iter().find_map(|(meaning, names)| is(names).then_some(meaning));
-    let contains = |patterns: &[&str]| patterns.iter().any(|pattern| matches(&message, pattern, false));
-    let begins = |patterns: &[&str]| patterns.iter().any(|pattern| matches(&message, pattern, true));
-    if is_about_content(&message) {
-        return Some(Meaning::Content);
-    }
-    by_mark().or_else(|| {
+    let by_mark = by_mark.into_iter().find_map(|(meaning, names)| is(names).then_some(meaning));
+    let contains = |patterns: &[&str]| patterns.iter().any(|pattern| contains(&message, pattern));
+    let begins = |patterns: &[&str]| patterns.iter().any(|pattern| begins(&message, pattern));
+    by_mark.or_else(|| {
         [
             (Meaning::ContextLength, contains(CONTEXT_WORDS)),
             (Meaning::Unsupported, contains(UNSUPPORTED_WORDS)),
@@ -66,9 +71,24 @@ pub(super) fn of(error: &UpstreamError, marks: &[String]) -> Option<Meaning> {
     })
 }
 
-fn is_about_content(message: &str) -> bool {
-    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    has(CONTENT_PHRASES) || (has(CONTENT_SUBJECTS) && has(CONTENT_REFUSALS) && !has(ABOUT_LOAD))
+/// The meaning of a body that is no JSON: a refusal of content, or none that can be known.
+pub(super) fn of_text(text: &str) -> Option<Meaning> {
+    has_phrase(&text.to_lowercase()).then_some(Meaning::Content)
+}
+
+/// Whether a refusal is about our key or account. What is about neither may be a rule that the prompt broke.
+pub fn is_about_account(message: &str) -> bool {
+    let message = searched(message);
+    ACCOUNT_WORDS.iter().any(|word| message.contains(word))
+}
+
+fn has_phrase(text: &str) -> bool {
+    CONTENT_PHRASES.iter().any(|phrase| text.contains(phrase))
+}
+
+fn is_about_content(text: &str) -> bool {
+    let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
+    has_phrase(text) || (has(CONTENT_SUBJECTS) && has(CONTENT_REFUSALS) && !has(ABOUT_LOAD))
 }
 
 /// A message in lower case and without what stands in quotation marks, which may be the caller's words.
@@ -115,21 +135,32 @@ fn quotation(text: &str) -> Option<(&str, char, &str)> {
 /// Longest quotation that is taken for a name, bytes; a longer one ends at the last mark of the message.
 const MAX_NAME: usize = 96;
 
-/// Whether a text has the parts of a pattern, which `*` separates, one after another; `from_start`: with nothing before them
-/// but the name of an exception or a status, which gateways write before a provider's message.
-fn matches(text: &str, pattern: &str, from_start: bool) -> bool {
-    let mut parts = pattern.split('*');
-    let first = parts.next().unwrap_or_default();
-    let text = text.trim_start();
-    let starts = if from_start {
-        [Some(text), unprefixed(text)].into_iter().flatten().find_map(|text| text.strip_prefix(first))
-    } else {
-        text.find(first).and_then(|at| text.get(at + first.len()..))
-    };
-    let Some(mut rest) = starts else { return false };
-    for part in parts {
+/// Whether a text has the parts of a pattern, which `*` separates, one after another.
+fn contains(text: &str, pattern: &str) -> bool {
+    let mut rest = text;
+    for part in pattern.split('*') {
         let Some(found) = rest.find(part).and_then(|at| rest.get(at + part.len()..)) else { return false };
         rest = found;
+    }
+    true
+}
+
+/// Whether a text begins with a pattern, in which `*` stands for one word. Before it may stand the name of an exception or a
+/// status, which gateways write before a provider's message.
+fn begins(text: &str, pattern: &str) -> bool {
+    let text = text.trim_start();
+    [Some(text), unprefixed(text)].into_iter().flatten().any(|text| begins_here(text, pattern))
+}
+
+fn begins_here(text: &str, pattern: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    for part in parts {
+        let Some((word, after)) = rest.split_once(part) else { return false };
+        if word.split_whitespace().count() > 1 {
+            return false;
+        }
+        rest = after;
     }
     true
 }

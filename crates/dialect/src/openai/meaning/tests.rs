@@ -211,7 +211,7 @@ fn quoted_words_of_a_prompt_decide_nothing() {
         "prompt is too long: 3 tokens > 2 maximum",
         "you exceeded your current quota, please check your plan and billing",
         "image input is not supported",
-        "it's what the model's context length exceeds",
+        "incorrect api key",
     ] {
         for message in [
             format!("invalid value for messages[0].content: \"{words}\""),
@@ -236,4 +236,50 @@ fn a_refusal_of_content_wins_over_words_that_would_let_it_fail_over() {
     // Words that let a request fail over count at the beginning only.
     let late = r#"{"error":{"message":"messages[0] holds the model x does not exist"}}"#;
     assert_eq!(meaning(late), None);
+}
+
+/// Refusals of content, wherever a provider or what stands before it writes them.
+#[test]
+fn a_refusal_of_content_is_found_in_every_shape() {
+    let long = format!("{} Your input was flagged by moderation", "x".repeat(5000));
+    for words in [
+        "Your input was flagged by moderation",
+        "Error code: 403 - {'error': {'message': 'Your input was flagged by moderation'}}",
+        "provider replied \"Your prompt was blocked by our content policy\"",
+        "Access denied by policy 'block-violence' for this prompt.",
+        "Request rejected by content safety",
+        "This topic is not allowed.",
+        "内容包含敏感信息",
+        &long,
+    ] {
+        for body in [
+            json!({ "statusCode": 403, "error": "Forbidden", "message": words }),
+            json!({ "error": "Forbidden", "detail": words }),
+            json!({ "error": { "message": "Forbidden", "details": words } }),
+            json!({ "detail": [{ "msg": "Forbidden" }, { "msg": words }] }),
+            json!({ "success": false, "errors": [{ "code": 1, "message": words }] }),
+            json!({ "title": words, "status": 403 }),
+            json!([{ "error": { "message": words } }]),
+            json!({ "choices": null, "base_resp": { "status_msg": words } }),
+            json!({ "error": { "message": "The model `m` does not exist.", "code": "model_not_found", "more": words } }),
+            json!({ "error": { "innererror": { "innererror": { "code": words } } } }),
+            json!({ "choices": [{ "delta": {} }, { "error": { "message": words } }] }),
+            json!(words),
+        ] {
+            assert_eq!(meaning(&body.to_string()), Some(Content), "{body}");
+        }
+    }
+    assert_eq!(meaning("error: your prompt violates our usage policy"), Some(Content));
+}
+
+#[test]
+fn a_model_that_is_gone_is_told_by_one_name_alone() {
+    for message in [
+        "The requested model is not permitted to answer this question about weapons",
+        "The model is unable to process this: image x not found",
+        "The model output referenced a tool call that was not found in tools",
+    ] {
+        let body = json!({ "error": { "message": message } }).to_string();
+        assert_ne!(meaning(&body), Some(ModelUnavailable), "{message}");
+    }
 }
