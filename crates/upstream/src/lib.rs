@@ -9,6 +9,7 @@ pub mod classify;
 mod client;
 mod connect_error;
 mod failure;
+mod head;
 pub mod hops;
 mod lookup;
 mod peek;
