@@ -21,7 +21,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, Bound, Client, Events, Failure, Held, Operation, Peer, RefusedAddress, Request, Step,
+    Answer, Bound, Client, Event, Events, Failure, Held, Operation, Peer, RefusedAddress, Request, Step,
     StreamAnswer, Target, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     client::Lease,
@@ -36,6 +36,8 @@ use crate::{
 
 /// How many start-up events are held (CONTRACT.md, "First event"). Comments are no events.
 const MAX_HELD_EVENTS: usize = 64;
+/// How many events are held, comments and blank lines included.
+const MAX_HELD_FRAMES: usize = 4096;
 /// How many bytes are held, comments included.
 const MAX_HELD_BYTES: usize = 256 * 1024;
 /// The longest that a stream goes on, though content keeps coming: as long as the longest time limit of an Llm.
@@ -273,18 +275,18 @@ async fn hold(
     let timeouts = target.timeouts;
     let (mut held, mut events, mut bytes) = (Vec::new(), 0_usize, 0_usize);
     let held_until = loop {
-        let next = reader.next(Some(timeouts.first_token));
-        let event = match timeout_at(after(begun, timeouts.answer), next).await {
-            Ok(Ok(Some(event))) => event,
+        let until = after(begun, timeouts.answer);
+        let event = match next_by(&mut reader, timeouts.first_token, until).await {
+            Some(Ok(Some(event))) => event,
             // Only `[DONE]` or a finish reason completes a stream, and both have ended the loop.
-            Ok(Ok(None)) => break Held::Done,
-            Ok(Err(Break::Stalled(time))) => {
+            Some(Ok(None)) => break Held::Done,
+            Some(Err(Break::Stalled(time))) => {
                 return Err(no_content(Bound { step: Step::FirstToken, time }).with_head(status, &headers));
             }
-            Ok(Err(broken)) => {
+            Some(Err(broken)) => {
                 return Err(before_content(target.peer, broken).with_head(status, &headers));
             }
-            Err(_) => {
+            None => {
                 let bound = Bound { step: Step::Answer, time: timeouts.answer };
                 return Err(no_content(bound).with_head(status, &headers));
             }
@@ -296,7 +298,9 @@ async fn hold(
         match kind {
             Kind::Content => break Held::Content,
             Kind::Done => break Held::Done,
-            _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES => break Held::Overflow,
+            _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES => {
+                break Held::Overflow;
+            }
             _ => {}
         }
     };
@@ -306,20 +310,20 @@ async fn hold(
         let mut begun = begun?;
         // Comments and empty deltas keep a stream alive, but not for ever.
         let until = after(begun.content_at, timeouts.answer).min(last);
-        let failure = match timeout_at(until, begun.reader.next(Some(timeouts.idle))).await {
-            Ok(Ok(Some(event))) => {
+        let failure = match next_by(&mut begun.reader, timeouts.idle, until).await {
+            Some(Ok(Some(event))) => {
                 if event.chunk.kind == Kind::Content {
                     begun.content_at = Instant::now();
                 }
                 return Some((Ok(event), Some(begun)));
             }
-            Ok(Ok(None)) => return None,
-            Ok(Err(Break::Stalled(time))) => {
+            Some(Ok(None)) => return None,
+            Some(Err(Break::Stalled(time))) => {
                 let bound = Bound { step: Step::Idle, time };
                 Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", bound)
             }
-            Ok(Err(broken)) => after_content(broken),
-            Err(_) => {
+            Some(Err(broken)) => after_content(broken),
+            None => {
                 let bound = Bound { step: Step::Answer, time: timeouts.answer };
                 Failure::timed_out(FailureClass::BrokenStream, "no more content", bound)
             }
@@ -327,6 +331,18 @@ async fn hold(
         Some((Err(failure.with_head(status, &begun.headers)), None))
     });
     Ok(StreamAnswer { status, headers, held_until, held, rest: Events(rest.boxed()) })
+}
+
+/// The next event; none once `until` has passed, however fast events come: a timer alone is asked only where none is there.
+async fn next_by(
+    reader: &mut Reader,
+    idle: Duration,
+    until: Instant,
+) -> Option<Result<Option<Event>, Break>> {
+    if Instant::now() >= until {
+        return None;
+    }
+    timeout_at(until, reader.next(Some(idle))).await.ok()
 }
 
 /// A stream whose first content arrived.

@@ -43,7 +43,9 @@ pub(super) fn of(error: &UpstreamError, marks: &[String], texts: &[String]) -> O
     // In the whole body and in quotations too: words of the caller can only keep a request from failing over here.
     let refuses = |text: &String| {
         let is_code = text.len() <= MAX_CODE;
-        is_about_content(text) || (is_code && CONTENT_MARKS.iter().any(|part| text.contains(part)))
+        is_about_content(text)
+            || (is_code && CONTENT_MARKS.iter().any(|part| text.contains(part)))
+            || CONTENT_NAMES.contains(&text.as_str())
     };
     if holds(CONTENT_MARKS) || is(CONTENT_NAMES) || texts.iter().any(refuses) {
         return Some(Meaning::Content);
@@ -145,7 +147,7 @@ fn contains(text: &str, pattern: &str) -> bool {
     true
 }
 
-/// Whether a text begins with a pattern, in which `*` stands for one word. Before it may stand the name of an exception or a
+/// Whether a text begins with a pattern, in which `*` stands for one word and `$` for the end. Before it may stand the name of an exception or a
 /// status, which gateways write before a provider's message.
 fn begins(text: &str, pattern: &str) -> bool {
     let text = text.trim_start();
@@ -156,7 +158,8 @@ fn begins_here(text: &str, pattern: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = text.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     for part in parts {
-        let Some((word, after)) = rest.split_once(part) else { return false };
+        let found = if part == "$" { Some((rest, "")) } else { rest.split_once(part) };
+        let Some((word, after)) = found else { return false };
         if word.split_whitespace().count() > 1 {
             return false;
         }

@@ -249,6 +249,15 @@ fn a_refusal_of_content_is_found_in_every_shape() {
         "Access denied by policy 'block-violence' for this prompt.",
         "Request rejected by content safety",
         "This topic is not allowed.",
+        "Flagged as violent",
+        "This content is against our Terms of Service",
+        "Prompt injection detected",
+        "PII detected: credit card number",
+        "Your input was blocked: too many policy violations",
+        "{'error': {'message': 'Violated OpenAI moderation policy'}}",
+        "SAFETY",
+        "input new_sensitive",
+        "unsafe_content",
         "内容包含敏感信息",
         &long,
     ] {
@@ -277,6 +286,7 @@ fn a_model_that_is_gone_is_told_by_one_name_alone() {
     for message in [
         "The requested model is not permitted to answer this question about weapons",
         "The model is unable to process this: image x not found",
+        "model: refuses to answer this",
         "The model output referenced a tool call that was not found in tools",
     ] {
         let body = json!({ "error": { "message": message } }).to_string();

@@ -19,6 +19,12 @@ pub(super) const CONTENT_MARKS: &[&str] = &[
     "data_inspection_failed",
     "flagged",
     "safety_",
+    "refusal",
+    "cyber_policy",
+    "sensitivecontent",
+    "unsafe_content",
+    "content_blocked",
+    "contentblocked",
 ];
 
 /// Whole codes of the same: OpenAI (`invalid_prompt`), Gemini.
@@ -66,6 +72,21 @@ pub(super) const CONTENT_PHRASES: &[&str] = &[
     "denied by policy",
     "content safety",
     "not allowed to discuss",
+    "terms of service",
+    "flagged as",
+    "jailbreak",
+    "prompt injection",
+    "prompt attack",
+    "prompt_attack",
+    "pii detected",
+    "data loss prevention",
+    "csam",
+    "nsfw",
+    "toxicity",
+    "denied topic",
+    "guard check",
+    "llamaguard",
+    "llama guard",
     "topic is not allowed",
     "敏感",
     "违规",
@@ -80,6 +101,7 @@ pub(super) const CONTENT_SUBJECTS: &[&str] =
     &["content", "prompt", "input", "message", "output", "request", "response", "text", "query"];
 pub(super) const CONTENT_REFUSALS: &[&str] = &[
     "flagged",
+    "sensitive",
     "moderated",
     "was filtered",
     "been filtered",
@@ -95,7 +117,7 @@ pub(super) const CONTENT_REFUSALS: &[&str] = &[
 ];
 /// A refusal of many requests is about their number.
 pub(super) const ABOUT_LOAD: &[&str] =
-    &["rate limit", "rate-limit", "too many", "quota", "overloaded", "capacity"];
+    &["rate limit", "rate-limit", "too many requests", "quota", "overloaded", "capacity"];
 
 /// OpenAI and Groq; llama.cpp (ggml-org/llama.cpp pull request 15780); Gemini's compatible route at third parties.
 pub(super) const CONTEXT_MARKS: &[&str] = &[
@@ -311,7 +333,7 @@ pub(super) const MODEL_WORDS: &[&str] = &[
     "* is not a valid model id",
     "invalid model name",
     "the provided model identifier is invalid",
-    "model: ",
+    "model: *$",
 ];
 
 /// What a refusal of our key or account speaks of.
@@ -322,7 +344,11 @@ pub(super) const ACCOUNT_WORDS: &[&str] = &[
     "api_key",
     "access key",
     "subscription key",
-    "token",
+    "access token",
+    "auth token",
+    "invalid token",
+    "token is",
+    "token has",
     "credential",
     "account",
     "authenticat",
@@ -335,7 +361,8 @@ pub(super) const ACCOUNT_WORDS: &[&str] = &[
     "workspace",
     "subscription",
     "billing",
-    "credit",
+    "credits",
+    "credit balance",
     "balance",
     "payment",
     "country",
