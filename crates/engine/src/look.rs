@@ -16,7 +16,7 @@ impl EngineSpec {
     /// Whether the engine could be started now.
     ///
     /// # Errors
-    /// What is wrong, else what is missing; [`SpecError::may_pass`] distinguishes them.
+    /// What is wrong, else what is missing.
     pub async fn look(&self, options: &EngineOptions) -> Result<(), SpecError> {
         let (spec, options) = (self.clone(), options.clone());
         let looked = async move {

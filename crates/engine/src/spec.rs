@@ -87,20 +87,6 @@ pub enum SpecError {
 }
 
 impl SpecError {
-    /// Whether it can pass without a change of the configuration: a disk is mounted, a program installed, a model
-    /// downloaded. Everything else stays wrong until the configuration is corrected.
-    pub fn may_pass(&self) -> bool {
-        match self {
-            Self::NoProgram { .. }
-            | Self::NoModel(_)
-            | Self::NotAFile(_)
-            | Self::NoFile { .. }
-            | Self::Silent
-            | Self::NoHome(_) => true,
-            Self::Name(_) | Self::Reserved(_) | Self::OptionLike(_) => false,
-        }
-    }
-
     /// What to do about it.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
