@@ -205,7 +205,7 @@ fn why_nobody(status: &Value, llm: &str, since: Timestamp) -> Option<String> {
     let (name, reason) = (text("provider"), text("reason"));
     let access = last.get("access").and_then(Value::as_array).and_then(|all| all.last()?.as_str());
     match (text("outcome"), access) {
-        ("failed", _) => Some(format!("the local provider `{name}` could not stand in: {reason}")),
+        ("failed", _) => Some(format!("the local provider `{name}` could not be used: {reason}")),
         ("refused", Some("unreachable")) => {
             let reason = if reason.is_empty() { "no answer of mcpd" } else { reason };
             Some(format!(

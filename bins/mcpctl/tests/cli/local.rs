@@ -56,7 +56,7 @@ async fn a_chat_goes_on_through_a_cold_start_and_the_status_tells_of_it() {
     let said = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
     assert!(said.contains("overloaded") && !said.contains("not complete"), "the primary's own error: {said}");
     assert!(
-        said.contains("[the local provider `desk` could not stand in: engine `desk` is healthy but refuses"),
+        said.contains("[the local provider `desk` could not be used: engine `desk` is healthy but refuses"),
         "{said}"
     );
     let status = shell.run(&["local", "status"]).await.good();
