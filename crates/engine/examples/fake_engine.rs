@@ -1,6 +1,6 @@
 //! An engine for tests: speaks just enough of llama-server and vLLM, and does what the lines of its model file say.
 //!
-//! `load MS` stays at 503 for so long, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
+//! `load MS` stays at 503 for so long, `hold` as long as there is a file `MODEL.hold`, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
 //! and computes embeddings, `crash` ends
 //! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own, `shares` one that
 //! does so too and has shared memory,
@@ -115,6 +115,7 @@ fn main() {
     drop(quicker);
     let engine = Arc::new(Engine {
         ready: begun + load,
+        hold: says("hold").map(|_| format!("{model}.hold").into()),
         asleep: AtomicBool::new(false),
         hangs: says("hang").map(|_| format!("{model}.hang").into()),
         deaf: says("deaf").map(|_| format!("{model}.deaf").into()),
@@ -137,6 +138,7 @@ fn main() {
 /// What the connections share.
 struct Engine {
     ready: Instant,
+    hold: Option<PathBuf>,
     asleep: AtomicBool,
     hangs: Option<PathBuf>,
     deaf: Option<PathBuf>,
@@ -148,6 +150,10 @@ struct Engine {
     sleeps: bool,
     model: String,
     key: String,
+}
+
+fn exists(file: &Option<PathBuf>) -> bool {
+    file.as_ref().is_some_and(|file| file.exists())
 }
 
 impl Engine {
@@ -165,8 +171,7 @@ impl Engine {
             .map_or(0, |(_, rest)| rest.lines().next().unwrap().trim().parse().unwrap());
         let mut body = vec![0; length];
         let _ = reader.read_exact(&mut body);
-        let set = |file: &Option<PathBuf>| file.as_ref().is_some_and(|file| file.exists());
-        if set(&self.hangs) || (set(&self.deaf) && head.starts_with("POST /v1/")) {
+        if exists(&self.hangs) || (exists(&self.deaf) && head.starts_with("POST /v1/")) {
             std::mem::forget(stream);
             return;
         }
@@ -197,7 +202,7 @@ impl Engine {
 
     fn answer(&self, head: &str) -> (&'static str, String) {
         let known = head.contains(&format!("Bearer {}", self.key));
-        let status = if Instant::now() < self.ready {
+        let status = if Instant::now() < self.ready || exists(&self.hold) {
             "503 Service Unavailable"
         } else if head.starts_with("GET /health") {
             "200 OK"

@@ -281,8 +281,12 @@ async fn a_start_that_nobody_waits_for_any_more_is_abandoned() {
     let world = World::new("load 60000\n");
     let options = EngineOptions { abandon_after: Some(Duration::ZERO), ..EngineOptions::default() };
     let engine = world.engine_with(options);
-    let error = engine.ensure_ready(Instant::now() + Duration::from_millis(300)).await.unwrap_err();
-    assert!(matches!(error, EngineError::Deadline { .. }), "{error}");
+    let waiter = tokio::spawn({
+        let engine = engine.clone();
+        async move { engine.ensure_ready(soon()).await }
+    });
+    until("it runs", || !world.starts().is_empty()).await;
+    waiter.abort();
     until("it is abandoned", || engine.status().state == EngineState::Stopped).await;
     assert_eq!((group(world.starts()[0]), world.records()), (0, 0));
     assert_eq!(engine.status().last_error, None, "it is no failure");
@@ -871,18 +875,25 @@ fn needing(need: Need) -> EngineOptions {
 
 #[tokio::test]
 async fn engines_that_fit_beside_each_other_start_one_after_the_other() {
-    let (one, two) = (World::new("load 500\n"), World::new(""));
+    let (one, two) = (World::new("hold\n"), World::new(""));
+    let hold = format!("{}.hold", one.spec.model);
+    std::fs::write(&hold, "").unwrap();
     let host = with_driver(&one, "free=24000");
     let first = Engine::with_options(one.spec.clone(), needing(Need::Bytes(10 << 30)), host.clone());
     let spec = EngineSpec { name: "other".to_owned(), ..two.spec.clone() };
     let second = Engine::with_options(spec, needing(Need::Bytes(10 << 30)), host);
-    let both = tokio::spawn({
-        let (first, second) = (first.clone(), second.clone());
-        async move { tokio::try_join!(first.ensure_ready(soon()), second.ensure_ready(soon())) }
-    });
+    let starting = |engine: &Engine| {
+        let engine = engine.clone();
+        tokio::spawn(async move { engine.ensure_ready(soon()).await })
+    };
+    let one_ready = starting(&first);
     until("the first loads", || first.status().phase == Some(Phase::Loading)).await;
-    assert_eq!((second.status().phase, two.starts().len()), (Some(Phase::WaitingForRoom), 0));
-    drop(both.await.unwrap().unwrap());
+    let two_ready = starting(&second);
+    until("the second waits", || second.status().phase == Some(Phase::WaitingForRoom)).await;
+    assert_eq!((first.status().phase, two.starts().len()), (Some(Phase::Loading), 0));
+    std::fs::remove_file(hold).unwrap();
+    let guards = (one_ready.await.unwrap().unwrap(), two_ready.await.unwrap().unwrap());
+    drop(guards);
     assert_eq!((first.status().state, second.status().state), (EngineState::Ready, EngineState::Ready));
     first.shutdown().await;
     second.shutdown().await;
