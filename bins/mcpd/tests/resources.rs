@@ -336,8 +336,8 @@ async fn inv_05_a_revocation_on_one_replica_holds_on_the_other_in_the_next_reque
         master_key_file: Some(key),
         ..McpdOptions::default()
     };
-    let one = Mcpd::with(options.clone()).await;
-    let two = Mcpd::with(options).await;
+    let one = Mcpd::start_with(options.clone()).await;
+    let two = Mcpd::start_with(options).await;
     one.llm("claude", "http://127.0.0.1:1").await;
     let alice = one.user("alice", Some("llm-user")).await;
     let binding = json!([{"kind": "RoleBinding", "name": "alice-llm-user", "role": "llm-user",

@@ -25,7 +25,7 @@ struct World {
 impl World {
     /// `engines`: name, script of the fake engine, and further keys of the provider.
     async fn new(engines: &[(&str, &str, &str)]) -> Self {
-        let mcpd = Mcpd::with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
+        let mcpd = Mcpd::start_with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
         let provider = ModelServer::with_default(Reply::text("from the centre")).await;
         mcpd.llm("claude", &provider.base_url()).await;
         let alice = mcpd.user("alice", Some("llm-user")).await;

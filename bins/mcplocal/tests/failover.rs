@@ -24,7 +24,7 @@ impl World {
 
     /// `more` goes to the top of the agent's configuration, `stands_in` to its provider.
     async fn with(more: &str, stands_in: &str) -> Self {
-        let mcpd = Mcpd::with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
+        let mcpd = Mcpd::start_with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
         let provider = ModelServer::with_default(Reply::text("from the centre")).await;
         let desk = ModelServer::with_default(Reply::text("from the desk")).await;
         mcpd.llm("claude", &provider.base_url()).await;

@@ -61,7 +61,7 @@ async fn the_manager_hears_that_it_is_ready_that_it_lives_and_that_it_ends() {
     assert!(environment.contains("LLAMA_API_KEY="), "{environment}");
     assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
 
-    assert!(agent.end().success());
+    assert!(agent.stop().success());
     manager.hears("STOPPING=1").await;
     eventually("the engine is gone", async || {
         (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
@@ -83,7 +83,7 @@ async fn a_manager_that_does_not_watch_hears_nothing_more() {
     ];
     let mut agent = Mcplocal::start_with(home, &format!("server: {}\n", mcpd.url()), &more).await;
     manager.hears("READY=1").await;
-    assert!(agent.end().success());
+    assert!(agent.stop().success());
     manager.hears("STOPPING=1").await;
     assert!(!manager.heard.contains("WATCHDOG"), "{}", manager.heard);
 }

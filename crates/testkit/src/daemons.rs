@@ -171,11 +171,11 @@ pub struct Mcpd {
 impl Mcpd {
     /// With SQLite, everything at one address.
     pub async fn start() -> Self {
-        Self::with(McpdOptions::default()).await
+        Self::start_with(McpdOptions::default()).await
     }
 
     /// As told.
-    pub async fn with(options: McpdOptions) -> Self {
+    pub async fn start_with(options: McpdOptions) -> Self {
         let dir = tempfile::Builder::new().prefix("mcpd-").tempdir().expect("a temporary directory");
         let listen = options.listen.unwrap_or("127.0.0.1:0");
         let daemon = Self::spawn(dir.path(), &options, listen, "127.0.0.1:0");
@@ -321,7 +321,7 @@ impl Mcpd {
     }
 
     /// A user `name` with a role and a binding of its own that allow just these rules, and a token.
-    pub async fn person(&self, name: &str, rules: Value) -> String {
+    pub async fn user_with_rules(&self, name: &str, rules: Value) -> String {
         let (role, subject) = (format!("{name}-role"), json!({"kind": "User", "name": name}));
         self.apply(json!([
             {"kind": "Role", "name": role, "rules": rules},
@@ -452,7 +452,7 @@ impl Mcplocal {
     }
 
     /// SIGTERM, and waits until it has ended.
-    pub fn end(&mut self) -> ExitStatus {
+    pub fn stop(&mut self) -> ExitStatus {
         self.terminate();
         self.wait()
     }

@@ -16,7 +16,7 @@ const MAX_READ: usize = 4 << 20;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ConnectionEnd {
     /// The server closed it.
     Closed,
     /// The server reset it.
@@ -31,7 +31,7 @@ pub struct Exchange {
     /// All bytes received.
     pub received: Vec<u8>,
     /// How the connection ended.
-    pub end: End,
+    pub end: ConnectionEnd,
 }
 
 impl Exchange {
@@ -76,10 +76,10 @@ pub async fn read_to_end(stream: &mut TcpStream) -> Exchange {
     let mut buffer = vec![0; 64 << 10];
     let end = loop {
         match timeout(SILENCE, stream.read(&mut buffer)).await {
-            Ok(Ok(0)) => break End::Closed,
+            Ok(Ok(0)) => break ConnectionEnd::Closed,
             Ok(Ok(count)) => received.extend_from_slice(&buffer[..count]),
-            Ok(Err(_)) => break End::Reset,
-            Err(_) => break End::Silent,
+            Ok(Err(_)) => break ConnectionEnd::Reset,
+            Err(_) => break ConnectionEnd::Silent,
         }
         assert!(received.len() < MAX_READ, "the server sends without end");
     };

@@ -18,7 +18,7 @@ use http::{HeaderMap, Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::{net::TcpSocket, sync::watch, task::JoinHandle};
 
-pub use self::reply::{Event, Gate, Pause, Reply};
+pub use self::reply::{Fault, Gate, Pause, Reply};
 use self::wire::Route;
 
 /// How long the waiting methods wait before they fail the test.
@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
-pub struct Recorded {
+pub struct RecordedRequest {
     /// The method.
     pub method: Method,
     /// The path, with the query where there is one.
@@ -37,7 +37,7 @@ pub struct Recorded {
     pub body: Bytes,
 }
 
-impl Recorded {
+impl RecordedRequest {
     /// The body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).expect("the recorded body is JSON")
@@ -63,7 +63,7 @@ pub struct ModelServer {
 struct Shared {
     script: Mutex<Script>,
     counts: watch::Sender<Counts>,
-    requests: Mutex<Vec<Recorded>>,
+    requests: Mutex<Vec<RecordedRequest>>,
 }
 
 #[derive(Debug)]
@@ -153,12 +153,12 @@ impl ModelServer {
     }
 
     /// Every request so far, in order of arrival, those for health and models included.
-    pub fn requests(&self) -> Vec<Recorded> {
+    pub fn requests(&self) -> Vec<RecordedRequest> {
         self.shared.requests.lock().unwrap().clone()
     }
 
     /// The requests for inference so far.
-    pub fn inferences(&self) -> Vec<Recorded> {
+    pub fn inferences(&self) -> Vec<RecordedRequest> {
         self.requests().into_iter().filter(|request| route_of(&request.path).is_some()).collect()
     }
 

@@ -17,10 +17,10 @@ use std::{
 use nix::unistd::{Uid, geteuid, setfsuid};
 
 /// The user that is played.
-pub const NOBODY: u32 = 65534;
+pub const OTHER_UID: u32 = 65534;
 
 /// Whether this process may play another user.
-pub fn can_be_played() -> bool {
+pub fn may_act_as_other_user() -> bool {
     let root = geteuid().is_root();
     if !root {
         eprintln!("skipped: only root can play another user");
@@ -37,7 +37,7 @@ pub struct Squatter {
 }
 
 impl Squatter {
-    /// Listens there, with this JSON as the body of every answer. Only where [`can_be_played`] says yes.
+    /// Listens there, with this JSON as the body of every answer. Only where [`may_act_as_other_user`] says yes.
     pub fn start(address: &str, body: &'static str) -> Self {
         let (address, ended) = (address.to_owned(), Arc::new(AtomicBool::new(false)));
         let received = Arc::new(Mutex::new(Vec::new()));
@@ -45,7 +45,7 @@ impl Squatter {
         let (kept, end) = (Arc::clone(&received), Arc::clone(&ended));
         let thread = std::thread::spawn(move || {
             // Of this thread alone.
-            setfsuid(Uid::from_raw(NOBODY));
+            setfsuid(Uid::from_raw(OTHER_UID));
             let listener = TcpListener::bind(&address).expect("the address");
             told.send(listener.local_addr().expect("the address")).expect("the test");
             for stream in listener.incoming() {

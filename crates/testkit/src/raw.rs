@@ -16,18 +16,18 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A TCP connection to a daemon.
 #[derive(Debug)]
-pub struct Raw {
+pub struct RawConnection {
     stream: TcpStream,
     received: Vec<u8>,
 }
 
-impl Raw {
+impl RawConnection {
     /// Connects to `http://ADDRESS:PORT`.
     pub async fn connect(url: &str) -> Self {
         Self::try_connect(url).await.expect("a connection")
     }
 
-    /// As [`Raw::connect`]; `None` where the daemon does not answer in time.
+    /// As [`RawConnection::connect`]; `None` where the daemon does not answer in time.
     pub async fn try_connect(url: &str) -> Option<Self> {
         let address = url.trim_start_matches("http://").parse().expect("an address");
         let socket = TcpSocket::new_v4().expect("a socket");

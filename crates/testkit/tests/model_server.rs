@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures::StreamExt;
-use mcpctl_testkit::model_server::{Event, Gate, ModelServer, Pause, Reply};
+use mcpctl_testkit::model_server::{Fault, Gate, ModelServer, Pause, Reply};
 use serde_json::{Value, json};
 
 fn client() -> reqwest::Client {
@@ -137,7 +137,7 @@ async fn a_reset_gives_no_response_and_a_cut_gives_exactly_what_came_before() {
 #[tokio::test]
 async fn a_stream_can_end_too_early_err_in_band_and_carry_garbage_and_padding() {
     let server = ModelServer::start().await;
-    server.queue(Reply::text("a b").after(1, Event::End));
+    server.queue(Reply::text("a b").after(1, Fault::End));
     let (text, complete) = drain(post(&server, streamed()).await.unwrap()).await;
     assert!(complete && !text.contains("[DONE]"));
 

@@ -10,7 +10,7 @@ use std::{
 use mcpctl_testkit::{
     daemons::{Mcpd, Mcplocal},
     model_server::{ModelServer, Reply},
-    other_user::{NOBODY, Squatter, can_be_played},
+    other_user::{OTHER_UID, Squatter, may_act_as_other_user},
 };
 use reqwest::{Method, StatusCode};
 
@@ -20,7 +20,7 @@ const STATUS: &str = r#"{"server":"http://127.0.0.1:1","signedInAs":"mallory","p
 
 #[tokio::test]
 async fn another_user_on_the_agents_port_gets_nothing() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let mcpd = Mcpd::start().await;
@@ -29,7 +29,7 @@ async fn another_user_on_the_agents_port_gets_nothing() {
     let mut agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
     let mut shell = beside(&agent);
     shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.good();
-    agent.end();
+    agent.stop();
     let squatter = Squatter::start("127.0.0.1:0", STATUS);
     shell.more.push(("MCPLOCAL_ADDRESS", squatter.url()));
 
@@ -60,7 +60,7 @@ async fn another_user_on_the_agents_port_gets_nothing() {
 
 #[tokio::test]
 async fn another_users_mcpd_gets_neither_password_nor_token() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let squatter = Squatter::start("127.0.0.1:0", "{}");
@@ -82,7 +82,7 @@ async fn another_users_mcpd_gets_neither_password_nor_token() {
 
 #[tokio::test]
 async fn a_token_is_not_sent_to_who_took_over_mcpds_port() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let mut mcpd = Mcpd::start().await;
@@ -110,7 +110,7 @@ async fn the_user_of_a_context_is_remembered() {
 
 #[tokio::test]
 async fn a_planted_socket_is_not_trusted() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let shell = Shell::new();
@@ -124,8 +124,8 @@ async fn a_planted_socket_is_not_trusted() {
     let mut planted = Command::new("python3")
         .args(["-c", script])
         .arg(state.join("agent.sock"))
-        .uid(NOBODY)
-        .gid(NOBODY)
+        .uid(OTHER_UID)
+        .gid(OTHER_UID)
         .current_dir("/")
         .stdout(Stdio::piped())
         .spawn()
@@ -162,7 +162,7 @@ async fn rotated_key_replaces_the_old_one_at_once() {
     let env = shell.run(&["local", "env"]).await.good();
     assert!(env.contains(&format!("OPENAI_API_KEY={new}\n")) && !env.contains(&old), "{env}");
 
-    agent.end();
+    agent.stop();
     let said = shell.run(&["local", "rotate-key"]).await;
     assert!(
         said.err.starts_with("there is a new key; mcplocal refuses the old one when it runs\n"),

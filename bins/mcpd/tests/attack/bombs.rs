@@ -94,7 +94,7 @@ async fn bombs_in_inference_bodies_cost_little() {
     }
     let grown = process::resident_bytes(world.mcpd.pid()).saturating_sub(before);
     assert!(grown < MAX_GROWTH, "the daemon grew by {} MiB", grown >> 20);
-    let closed = |seen: &mcpctl_testkit::model_server::Recorded| {
+    let closed = |seen: &mcpctl_testkit::model_server::RecordedRequest| {
         String::from_utf8_lossy(&seen.body).contains(CLOSED_MODEL)
     };
     assert!(!world.provider.inferences().iter().any(closed));

@@ -2,13 +2,13 @@
 
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions},
-    raw::Raw,
+    raw::RawConnection,
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 async fn status_of(mcpd: &Mcpd, path: &str, host: &str) -> Option<u16> {
-    let mut client = Raw::connect(mcpd.url()).await;
+    let mut client = RawConnection::connect(mcpd.url()).await;
     let bearer = mcpd.admin();
     client
         .send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nauthorization: Bearer {bearer}\r\n\r\n"))
@@ -32,7 +32,7 @@ async fn a_loopback_listener_refuses_foreign_hosts() {
     for host in ["localhost", "127.0.0.1:3100", "[::1]:3100"] {
         assert_eq!(status_of(&mcpd, "/v1/models", host).await, Some(200), "{host}");
     }
-    let mut client = Raw::connect(mcpd.url()).await;
+    let mut client = RawConnection::connect(mcpd.url()).await;
     client
         .send("GET http://evil.example/healthz HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .await;
@@ -43,16 +43,16 @@ async fn a_loopback_listener_refuses_foreign_hosts() {
 #[tokio::test]
 async fn a_public_host_is_known_and_others_are_refused() {
     let config = |text: &str| McpdOptions { config: Some(text.to_owned()), ..McpdOptions::default() };
-    let behind_proxy = Mcpd::with(config("publicHost: mcpd.example.com\n")).await;
+    let behind_proxy = Mcpd::start_with(config("publicHost: mcpd.example.com\n")).await;
     assert_eq!(status_of(&behind_proxy, "/v1/models", "mcpd.example.com").await, Some(200));
     assert_eq!(status_of(&behind_proxy, "/v1/models", "localhost").await, Some(200));
     assert_eq!(status_of(&behind_proxy, "/v1/models", "evil.example").await, Some(403));
 
     let everywhere = McpdOptions { listen: Some("0.0.0.0:0"), ..McpdOptions::default() };
-    let unnamed = Mcpd::with(everywhere.clone()).await;
+    let unnamed = Mcpd::start_with(everywhere.clone()).await;
     assert_eq!(status_of(&unnamed, "/v1/models", "any.example").await, Some(200));
     let env = vec![("MCPD_PUBLIC_HOST", "mcpd.example.com".to_owned())];
-    let named = Mcpd::with(McpdOptions { env, ..everywhere }).await;
+    let named = Mcpd::start_with(McpdOptions { env, ..everywhere }).await;
     assert_eq!(status_of(&named, "/v1/models", "mcpd.example.com:443").await, Some(200));
     assert_eq!(status_of(&named, "/v1/models", "evil.example").await, Some(403));
     assert_eq!(
@@ -65,7 +65,7 @@ async fn a_public_host_is_known_and_others_are_refused() {
 #[tokio::test]
 async fn a_foreign_origin_is_refused_unless_it_is_listed() {
     let config = Some("allowedOrigins: [https://console.example.com]\n".to_owned());
-    let mcpd = Mcpd::with(McpdOptions { config, ..McpdOptions::default() }).await;
+    let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
     let status = async |origins: &[&str]| {
         let mut request = mcpd.request(Method::GET, "/v1/models", &mcpd.admin());
         for origin in origins {
@@ -105,7 +105,7 @@ async fn a_login_is_json_alone() {
 #[tokio::test]
 async fn listening_for_other_machines_warns_that_there_is_no_tls() {
     let everywhere = McpdOptions { listen: Some("0.0.0.0:0"), ..McpdOptions::default() };
-    let log = Mcpd::with(everywhere).await.log();
+    let log = Mcpd::start_with(everywhere).await.log();
     assert!(log.contains("WARN") && log.contains("no TLS") && log.contains("0.0.0.0:0"), "{log}");
     let log = Mcpd::start().await.log();
     assert!(!log.contains("TLS"), "{log}");

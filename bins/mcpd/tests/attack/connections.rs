@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions, OpenFiles, eventually},
     model_server::{ModelServer, Reply},
-    raw::{HTTP2_PREFACE, Raw},
+    raw::{HTTP2_PREFACE, RawConnection},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
 async fn mcpd_with(limits: &str) -> Mcpd {
     let config = Some(format!("limits: {{http: {limits}}}\n"));
-    Mcpd::with(McpdOptions { config, ..McpdOptions::default() }).await
+    Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await
 }
 
 async fn is_healthy(mcpd: &Mcpd) -> bool {
-    let Some(mut client) = Raw::try_connect(mcpd.url()).await else { return false };
+    let Some(mut client) = RawConnection::try_connect(mcpd.url()).await else { return false };
     client.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     client.status().await == Some(200)
 }
@@ -28,8 +28,8 @@ fn request(path: &str, token: &str, more: &str) -> String {
 #[tokio::test]
 async fn silent_connections_do_not_lock_out_others() {
     let open_files = Some(OpenFiles::Hard(256));
-    let mcpd = Mcpd::with(McpdOptions { open_files, ..McpdOptions::default() }).await;
-    let mut watcher = Raw::connect(mcpd.url()).await;
+    let mcpd = Mcpd::start_with(McpdOptions { open_files, ..McpdOptions::default() }).await;
+    let mut watcher = RawConnection::connect(mcpd.url()).await;
     let watch = format!(
         "GET /api/v1/watch HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {}\r\n\r\n",
         mcpd.admin()
@@ -40,7 +40,9 @@ async fn silent_connections_do_not_lock_out_others() {
     let mut silent = Vec::new();
     for wave in 0..6 {
         for kind in 0..100 {
-            let Some(mut client) = Raw::try_connect(mcpd.url()).await else { panic!("no connection") };
+            let Some(mut client) = RawConnection::try_connect(mcpd.url()).await else {
+                panic!("no connection")
+            };
             match kind % 4 {
                 0 => {}
                 1 => drop(client.send("GET /healthz HTTP/1.1\r\nhost: local").await),
@@ -60,7 +62,7 @@ async fn silent_connections_do_not_lock_out_others() {
 #[tokio::test]
 async fn the_soft_limit_of_open_files_is_raised() {
     let open_files = Some(OpenFiles::Soft(200));
-    let mcpd = Mcpd::with(McpdOptions { open_files, ..McpdOptions::default() }).await;
+    let mcpd = Mcpd::start_with(McpdOptions { open_files, ..McpdOptions::default() }).await;
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", mcpd.pid())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let numbers: Vec<_> = line.split_whitespace().filter(|word| word.parse::<u64>().is_ok()).collect();
@@ -74,15 +76,15 @@ async fn connections_without_a_request_are_closed() {
     let first_bytes: [&[u8]; 4] =
         [b"", b"GET /healthz HTTP/1.1\r\nhost: local", b"PRI * HTTP/2.0\r\n", HTTP2_PREFACE];
     for bytes in first_bytes {
-        let mut client = Raw::connect(mcpd.url()).await;
+        let mut client = RawConnection::connect(mcpd.url()).await;
         client.send(bytes).await;
         client.until_closed().await;
     }
-    let mut trickle = Raw::connect(mcpd.url()).await;
+    let mut trickle = RawConnection::connect(mcpd.url()).await;
     trickle.send("GET /healthz HTTP/1.1\r\nx: ").await;
     trickle.trickle(b"x", Duration::from_millis(50)).await;
 
-    let mut idle = Raw::connect(mcpd.url()).await;
+    let mut idle = RawConnection::connect(mcpd.url()).await;
     idle.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert!(idle.until_closed().await.ends_with("ok\n"));
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
@@ -94,17 +96,17 @@ async fn no_byte_of_a_strangers_body_is_asked_for() {
     let unknown = format!("mcpd_{}", "a".repeat(43));
     for path in ["/v1/chat/completions", "/api/v1/apply", "/api/v1/llms", "/api/v1/llms/x/infer"] {
         for token in ["", unknown.as_str()] {
-            let mut client = Raw::connect(mcpd.url()).await;
+            let mut client = RawConnection::connect(mcpd.url()).await;
             client.send(request(path, token, "expect: 100-continue\r\ncontent-length: 1000000")).await;
             assert_eq!(client.status().await, Some(401), "{path}");
         }
     }
     // The login is for strangers, so that its body is small.
     let json = "content-type: application/json\r\nexpect: 100-continue\r\n";
-    let mut client = Raw::connect(mcpd.url()).await;
+    let mut client = RawConnection::connect(mcpd.url()).await;
     client.send(request("/api/v1/auth/login", "", &format!("{json}content-length: 8193"))).await;
     assert_eq!(client.status().await, Some(413));
-    let mut client = Raw::connect(mcpd.url()).await;
+    let mut client = RawConnection::connect(mcpd.url()).await;
     client.send(request("/api/v1/auth/login", "", &format!("{json}content-length: 8192"))).await;
     assert_eq!(client.status().await, Some(100));
 }
@@ -113,7 +115,7 @@ async fn no_byte_of_a_strangers_body_is_asked_for() {
 async fn a_body_that_is_too_long_is_refused_by_its_declared_length() {
     let mcpd = Mcpd::start().await;
     for (path, length) in [("/v1/chat/completions", (32 << 20) + 1), ("/api/v1/apply", (4 << 20) + 1)] {
-        let mut client = Raw::connect(mcpd.url()).await;
+        let mut client = RawConnection::connect(mcpd.url()).await;
         let declared = format!("content-length: {length}");
         client.send(request(path, &mcpd.admin(), &declared)).await;
         assert_eq!(client.status().await, Some(413), "{path}");
@@ -134,7 +136,7 @@ async fn bodies_that_arrive_too_slowly_are_given_up() {
         ("/api/v1/apply", "content-length: 2", "[".to_owned()),
         ("/api/v1/auth/login", "content-type: application/json\r\ncontent-length: 8000", "{".to_owned()),
     ] {
-        let mut client = Raw::connect(mcpd.url()).await;
+        let mut client = RawConnection::connect(mcpd.url()).await;
         client.send(request(path, &mcpd.admin(), more)).await;
         client.send(part).await;
         assert!(client.until_closed().await.starts_with("HTTP/1.1 408 "), "{path}");
@@ -143,7 +145,7 @@ async fn bodies_that_arrive_too_slowly_are_given_up() {
 
     for (what, piece) in [("below the least rate", 1), ("above it, and for too long", 40)] {
         let begun = Instant::now();
-        let mut client = Raw::connect(mcpd.url()).await;
+        let mut client = RawConnection::connect(mcpd.url()).await;
         client.send(request("/v1/chat/completions", &mcpd.admin(), "content-length: 30000000")).await;
         let answer = client.trickle(&vec![b'x'; piece], Duration::from_millis(20)).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{what}: {answer}");
@@ -160,7 +162,7 @@ async fn body_bytes_in_flight_are_bounded() {
     // so a held one is sent again until it was the first.
     let refused_beside_held = async |holder: &str, other: &str, status: StatusCode| {
         eventually("a body is refused beside a held one", async || {
-            let mut held = Raw::connect(mcpd.url()).await;
+            let mut held = RawConnection::connect(mcpd.url()).await;
             held.send(request("/api/v1/apply", holder, "content-length: 1000000")).await;
             held.send(body()).await;
             for _ in 0..20 {
@@ -207,7 +209,7 @@ async fn callers_that_do_not_read_release_their_provider() {
     let text = body.to_string();
     let mut held = Vec::new();
     for _ in 0..2 {
-        let mut client = Raw::connect(mcpd.url()).await;
+        let mut client = RawConnection::connect(mcpd.url()).await;
         let more = format!("content-length: {}\r\n\r\n{text}", text.len());
         client.send(request("/v1/chat/completions", &mcpd.admin(), &more)).await;
         held.push(client);
@@ -241,7 +243,7 @@ async fn readers_of_a_stream_that_trickles_are_not_cut() {
 #[tokio::test]
 async fn a_large_answer_that_is_read_slowly_arrives_whole() {
     let mcpd = mcpd_with("{stall: 500ms, idle: 300ms}").await;
-    let mut client = Raw::connect(mcpd.url()).await;
+    let mut client = RawConnection::connect(mcpd.url()).await;
     client.send("GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(30)).await;
     let (mut read, mut pace) = (0, tokio::time::interval(Duration::from_millis(50)));
     while client.until("\"openapi\":").await.is_some() {

@@ -51,7 +51,7 @@ fn hr_rules(verbs: Value) -> Value {
 async fn a_credential_for_another_account_takes_grant_on_it() {
     let mcpd = Mcpd::start().await;
     mcpd.apply(json!([user("newhire")])).await;
-    let hr = mcpd.person("hr", hr_rules(json!(["view", "create", "edit"]))).await;
+    let hr = mcpd.user_with_rules("hr", hr_rules(json!(["view", "create", "edit"]))).await;
     assert_eq!(issue(&mcpd, &hr, "t", user("newhire")).await, Err(StatusCode::FORBIDDEN));
     assert_eq!(
         issue(&mcpd, &hr, "t", user("not-there")).await,
@@ -68,7 +68,7 @@ async fn a_credential_for_another_account_takes_grant_on_it() {
 async fn a_credential_does_not_rise_with_its_subject() {
     let mcpd = Mcpd::start().await;
     mcpd.apply(json!([user("newhire")])).await;
-    let hr = mcpd.person("hr", hr_rules(json!(["view", "create", "edit", "grant"]))).await;
+    let hr = mcpd.user_with_rules("hr", hr_rules(json!(["view", "create", "edit", "grant"]))).await;
     let early = issue(&mcpd, &hr, "early", user("newhire")).await.unwrap();
     let password = json!({"password": "correct horse battery"});
     let set = mcpd.request(Method::PATCH, "/api/v1/users/newhire", &hr).json(&password).send().await.unwrap();
@@ -123,7 +123,7 @@ async fn a_rename_does_not_hide_whose_password_is_set() {
     let mcpd = Mcpd::start().await;
     mcpd.user("boss", Some("admin")).await;
     let rules = hr_rules(json!(["view", "create", "edit", "delete"]));
-    let hr = mcpd.person("hr", rules).await;
+    let hr = mcpd.user_with_rules("hr", rules).await;
     // The right to make credentials for the new name is not the right to make them for the old one.
     let granting = json!({"rules": [
         {"kinds": ["users"], "verbs": ["view", "create", "edit", "delete"], "names": ["*"]},
@@ -175,8 +175,9 @@ async fn a_new_password_ends_sessions_and_can_be_removed() {
 #[tokio::test]
 async fn passwords_are_hashed_only_for_who_may_set_them() {
     let mcpd = Mcpd::start().await;
-    let mallory =
-        mcpd.person("mallory", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["x"]}])).await;
+    let mallory = mcpd
+        .user_with_rules("mallory", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["x"]}]))
+        .await;
     let people: Vec<Value> = (0..1000)
         .map(|n| json!({"kind": "User", "name": format!("p{n}"), "password": "correct horse battery"}))
         .collect();

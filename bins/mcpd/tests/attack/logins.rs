@@ -18,7 +18,7 @@ const PASSWORD: &str = "correct horse battery";
 
 async fn start(config: &str) -> Mcpd {
     let options = McpdOptions { config: Some(config.to_owned()), ..McpdOptions::default() };
-    let mcpd = Mcpd::with(options).await;
+    let mcpd = Mcpd::start_with(options).await;
     set_password(&mcpd, "carol", PASSWORD).await;
     mcpd
 }
@@ -264,7 +264,7 @@ async fn a_new_password_lifts_the_throttle_on_every_replica() {
     mcpctl_secret::master_key_file::load_or_create(&file, mcpctl_secret::master_key_file::IfMissing::Create)
         .unwrap();
     let options = McpdOptions { master_key_file: Some(file), ..options };
-    let (one, other) = (Mcpd::with(options.clone()).await, Mcpd::with(options).await);
+    let (one, other) = (Mcpd::start_with(options.clone()).await, Mcpd::start_with(options).await);
     set_password(&one, "carol", PASSWORD).await;
     let http = client("127.0.0.1");
     for _ in 0..8 {

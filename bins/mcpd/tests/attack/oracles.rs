@@ -41,7 +41,7 @@ async fn refusals_do_not_show_what_exists() {
         {"kinds": ["*"], "verbs": every_verb, "names": ["mine-*"]},
         {"kinds": ["rolebindings", "llms", "tokens"], "verbs": ["create"], "names": ["mine"]},
     ]);
-    let mallory = mcpd.person("mallory", rules).await;
+    let mallory = mcpd.user_with_rules("mallory", rules).await;
     let llm =
         json!({"kind": "Llm", "name": "NAME", "type": "openai", "url": "http://127.0.0.1:1", "model": "m"});
     let documents = [
@@ -116,7 +116,7 @@ async fn a_write_shows_only_what_its_writer_may_view() {
     }]))
     .await;
     let edits = json!([{"kinds": ["llms"], "verbs": ["edit"], "names": ["*"]}]);
-    let mallory = mcpd.person("mallory", edits).await;
+    let mallory = mcpd.user_with_rules("mallory", edits).await;
     for (method, body) in [
         (Method::PATCH, json!({"labels": {"a": "b"}})),
         (Method::PATCH, json!({})),
@@ -142,9 +142,9 @@ async fn refused_steps_do_not_show_members_or_rights() {
     ]))
     .await;
     let deletes = json!([{"kinds": ["groups", "rolebindings"], "verbs": ["delete"], "names": ["ops"]}]);
-    let mallory = mcpd.person("mallory", deletes).await;
+    let mallory = mcpd.user_with_rules("mallory", deletes).await;
     let resets = json!([{"kinds": ["users"], "verbs": ["edit", "grant"], "names": ["carol"]}]);
-    let hr = mcpd.person("hr", resets).await;
+    let hr = mcpd.user_with_rules("hr", resets).await;
     let password = json!({"password": "correct horse battery"});
     for (token, method, path, body, hidden) in [
         (&mallory, Method::DELETE, "/api/v1/groups/ops", Value::Null, "carol"),

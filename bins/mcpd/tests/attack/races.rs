@@ -40,8 +40,8 @@ impl Replicas {
             master_key_file: Some(key),
             ..McpdOptions::default()
         };
-        let one = Mcpd::with(options.clone()).await;
-        let two = Mcpd::with(options).await;
+        let one = Mcpd::start_with(options.clone()).await;
+        let two = Mcpd::start_with(options).await;
         let provider = ModelServer::start().await;
         one.llm("claude", &provider.base_url()).await;
         let admin = one.admin();

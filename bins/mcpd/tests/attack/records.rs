@@ -17,7 +17,7 @@ use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 async fn start(config: &str) -> Mcpd {
-    Mcpd::with(McpdOptions { config: Some(config.to_owned()), ..McpdOptions::default() }).await
+    Mcpd::start_with(McpdOptions { config: Some(config.to_owned()), ..McpdOptions::default() }).await
 }
 
 /// What the daemon put on record, read from its own database.
@@ -257,7 +257,7 @@ async fn the_database_password_does_not_show_in_arguments() {
     let file = dir.path().join("database-url");
     std::fs::write(&file, &with_password).unwrap();
     std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let mcpd = Mcpd::with(McpdOptions {
+    let mcpd = Mcpd::start_with(McpdOptions {
         config: Some(format!("databaseUrlFile: {}", file.display())),
         master_key_file: Some(key),
         ..McpdOptions::default()

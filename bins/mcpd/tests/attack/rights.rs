@@ -37,7 +37,7 @@ async fn membership_cannot_be_planted_for_later_accounts() {
         {"kinds": ["groups", "rolebindings"], "verbs": ["view", "edit", "create"], "names": ["*"]},
         {"kinds": ["users", "serviceaccounts"], "verbs": ["edit"], "names": ["leaver", "bot"]},
     ]);
-    let mallory = mcpd.person("mallory", rules).await;
+    let mallory = mcpd.user_with_rules("mallory", rules).await;
     let future = [
         user("contractor"),
         user("leaver"),
@@ -98,7 +98,7 @@ async fn rights_are_not_taken_from_who_holds_more() {
         "kinds": ["users", "groups", "roles", "rolebindings"],
         "verbs": ["view", "edit", "create", "delete"], "names": ["*"],
     }]);
-    let hr = mcpd.person("hr", all).await;
+    let hr = mcpd.user_with_rules("hr", all).await;
     let take_away = [
         (Method::DELETE, "/api/v1/users/boss", Value::Null),
         (Method::PATCH, "/api/v1/users/boss", json!({"disabled": true})),
@@ -179,7 +179,10 @@ async fn tokens_of_mightier_accounts_are_not_deleted() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     let janitor = mcpd
-        .person("janitor", json!([{"kinds": ["tokens"], "verbs": ["view", "delete"], "names": ["*"]}]))
+        .user_with_rules(
+            "janitor",
+            json!([{"kinds": ["tokens"], "verbs": ["view", "delete"], "names": ["*"]}]),
+        )
         .await;
     mcpd.user("eve", None).await;
     let list = mcpd.get("/api/v1/tokens", &admin).await.json::<Value>().await.unwrap();

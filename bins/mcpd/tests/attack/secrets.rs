@@ -63,7 +63,7 @@ async fn a_secret_is_referred_to_only_with_use() {
         {"kinds": ["llms"], "verbs": ["view", "create", "edit", "delete", "run"], "names": ["*"]},
         {"kinds": ["secrets"], "verbs": ["view", "create", "edit", "delete"], "names": ["*"]},
     ]);
-    let mallory = world.mcpd.person("mallory", rules).await;
+    let mallory = world.mcpd.user_with_rules("mallory", rules).await;
     let evil = llm("mine", &world.evil, Some("prod"));
     let ways = [
         (Method::POST, "/api/v1/llms", evil.clone()),
@@ -132,7 +132,7 @@ async fn use_is_needed_when_the_key_is_sent() {
         {"kinds": ["llms"], "verbs": ["create", "edit"], "names": ["mine"]},
         {"kinds": ["secrets"], "verbs": ["use"], "names": ["prod"]},
     ]);
-    let mallory = world.mcpd.person("mallory", rules).await;
+    let mallory = world.mcpd.user_with_rules("mallory", rules).await;
     let mine = llm("mine", &world.evil, Some("prod"));
     assert_eq!(world.write(&mallory, Method::POST, "/api/v1/llms", &mine).await.0, StatusCode::CREATED);
     assert_eq!(world.chat("mine").await, StatusCode::OK);
@@ -158,7 +158,7 @@ async fn a_void_reference_does_not_come_back_by_the_way() {
         {"kinds": ["llms"], "verbs": ["create"], "names": ["mine"]},
         {"kinds": ["secrets"], "verbs": ["use"], "names": ["prod"]},
     ]);
-    let mallory = world.mcpd.person("mallory", rules).await;
+    let mallory = world.mcpd.user_with_rules("mallory", rules).await;
     let mine = llm("mine", &world.evil, Some("prod"));
     assert_eq!(world.write(&mallory, Method::POST, "/api/v1/llms", &mine).await.0, StatusCode::CREATED);
     let stored = world.mcpd.get("/api/v1/llms/mine", &admin).await.json::<Value>().await.unwrap();

@@ -33,7 +33,7 @@ impl World {
     }
 
     pub async fn with(options: McpdOptions) -> Self {
-        let mcpd = Mcpd::with(options).await;
+        let mcpd = Mcpd::start_with(options).await;
         let provider = ModelServer::start().await;
         let url = provider.base_url();
         mcpd.apply(json!([

@@ -2,7 +2,7 @@
 
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions},
-    model_server::{Event as Fault, ModelServer, Reply},
+    model_server::{Fault, ModelServer, Reply},
 };
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const KEY: &str = "sk-0123456789-abcdefghijklmnop";
 
 async fn with_config(config: &str) -> Mcpd {
-    Mcpd::with(McpdOptions { config: Some(config.to_owned()), ..McpdOptions::default() }).await
+    Mcpd::start_with(McpdOptions { config: Some(config.to_owned()), ..McpdOptions::default() }).await
 }
 
 /// Points an Llm `probe` at an address; no attempt is repeated.
@@ -97,7 +97,7 @@ async fn private_addresses_are_refused_where_configured() {
 #[tokio::test]
 async fn own_listeners_are_refused_like_closed_ports() {
     let options = McpdOptions { inference_listener: true, ..McpdOptions::default() };
-    let mcpd = Mcpd::with(options).await;
+    let mcpd = Mcpd::start_with(options).await;
     // Those who may edit an Llm learn of a closed port that it is closed, and of a refused address nothing.
     let alice = mcpd.user("alice", Some("llm-user")).await;
     let closed = {

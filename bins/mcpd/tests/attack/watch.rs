@@ -88,7 +88,7 @@ async fn a_stalled_watch_ends_with_its_token() {
 #[tokio::test]
 async fn watches_are_bounded_per_principal_and_in_all() {
     let config = "limits:\n  watches:\n    perPrincipal: 2\n    total: 3\n".to_owned();
-    let mcpd = Mcpd::with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
+    let mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
     let (alice, bob) = (mcpd.user("alice", Some("llm-user")).await, mcpd.user("bob", None).await);
     let watch = async |bearer: &str| mcpd.get("/api/v1/watch", bearer).await;
     let first = watch(&alice).await;

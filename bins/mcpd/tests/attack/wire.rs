@@ -1,6 +1,6 @@
 //! Requests that are malformed, ambiguous or oversized on the wire.
 
-use mcpctl_testkit::exchange::End;
+use mcpctl_testkit::exchange::ConnectionEnd;
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -275,7 +275,7 @@ async fn oversized_heads_are_refused() {
     for_each(&rows, async |(what, row)| {
         let answer = world.send(row).await;
         assert!(!answer.succeeded(), "{what}: {:.200}", answer.text());
-        assert_ne!(answer.end, End::Silent, "{what}: the connection stays open");
+        assert_ne!(answer.end, ConnectionEnd::Silent, "{what}: the connection stays open");
     })
     .await;
     assert!(world.send(world.request("GET /healthz HTTP/1.1", &many(50), "")).await.succeeded());

@@ -27,8 +27,9 @@ async fn revocations_among_writers(daemons: &[&Mcpd]) {
     let spec = |model: &str| json!({"type": "openai", "url": "http://127.0.0.1:1/v1", "model": model});
     let made = first.request(Method::PUT, "/api/v1/llms/mine", &admin).json(&spec("m")).send().await.unwrap();
     assert_eq!(made.status(), StatusCode::OK);
-    let mallory =
-        first.person("mallory", json!([{"kinds": ["llms"], "verbs": ["edit"], "names": ["mine"]}])).await;
+    let mallory = first
+        .user_with_rules("mallory", json!([{"kinds": ["llms"], "verbs": ["edit"], "names": ["mine"]}]))
+        .await;
     let bindings: Vec<Value> = (0..REVOCATIONS)
         .map(|n| {
             json!({"kind": "RoleBinding", "name": format!("rb{n}"), "role": "viewer",
@@ -77,7 +78,7 @@ async fn revocations_among_writers(daemons: &[&Mcpd]) {
 async fn revocations_go_through_among_64_writers() {
     // A rate that a single principal never spends here: the turns alone must do.
     let config = "limits: {writes: {perSecond: 100000, burst: 100000, inProgress: 1000}}".to_owned();
-    let mcpd = Mcpd::with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
+    let mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
     revocations_among_writers(&[&mcpd]).await;
 }
 
@@ -94,17 +95,18 @@ async fn revocations_go_through_on_another_replica() {
         config: Some(config.to_owned()),
         ..McpdOptions::default()
     };
-    let first = Mcpd::with(options()).await;
-    let second = Mcpd::with(options()).await;
+    let first = Mcpd::start_with(options()).await;
+    let second = Mcpd::start_with(options()).await;
     revocations_among_writers(&[&first, &second]).await;
 }
 
 #[tokio::test]
 async fn one_account_writes_no_more_than_its_rate() {
     let config = "limits: {writes: {perSecond: 1, burst: 5, inProgress: 4}}".to_owned();
-    let mcpd = Mcpd::with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
-    let mallory =
-        mcpd.person("mallory", json!([{"kinds": ["llms"], "verbs": ["edit"], "names": ["mine"]}])).await;
+    let mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
+    let mallory = mcpd
+        .user_with_rules("mallory", json!([{"kinds": ["llms"], "verbs": ["edit"], "names": ["mine"]}]))
+        .await;
     let mut refused = None;
     for _ in 0..20 {
         let answer = mcpd.delete("/api/v1/llms/mine", &mallory).await;

@@ -113,7 +113,7 @@ async fn a_wrong_method_is_answered_with_those_that_are_taken() {
 
 #[tokio::test]
 async fn inference_at_a_listener_of_its_own_is_named_by_the_other() {
-    let mcpd = Mcpd::with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
+    let mcpd = Mcpd::start_with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
     let answer = mcpd.post("/v1/chat/completions", &mcpd.admin(), &json!({})).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
     assert!(error_of(answer).await["hint"].as_str().unwrap().contains("another listener"));
@@ -125,7 +125,7 @@ async fn one_model_is_shown_to_those_who_may_run_it() {
     mcpd.llm("gpt", "http://127.0.0.1:1").await;
     mcpd.llm("other", "http://127.0.0.1:1").await;
     let rules = json!([{"kinds": ["llms"], "verbs": ["run"], "names": ["gpt"]}]);
-    let alice = mcpd.person("alice", rules).await;
+    let alice = mcpd.user_with_rules("alice", rules).await;
     let listed: Value = mcpd.get("/v1/models", &alice).await.json().await.unwrap();
     let llm: Value = mcpd.get("/api/v1/llms/gpt", &mcpd.admin()).await.json().await.unwrap();
     for target in ["gpt", llm["id"].as_str().unwrap()] {

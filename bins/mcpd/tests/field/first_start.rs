@@ -70,7 +70,7 @@ async fn settled(daemons: Vec<(PathBuf, Child)>) -> Vec<bool> {
 async fn empty_postgres_and_empty_directory_make_an_installation() {
     let postgres = Postgres::start();
     let mut mcpd =
-        Mcpd::with(McpdOptions { database_url: Some(postgres.url()), ..McpdOptions::default() }).await;
+        Mcpd::start_with(McpdOptions { database_url: Some(postgres.url()), ..McpdOptions::default() }).await;
     let key = mcpd.data_dir().join("master-key");
     assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(mcpd.log().contains("keep a copy"), "{}", mcpd.log());

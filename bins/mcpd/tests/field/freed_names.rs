@@ -161,7 +161,7 @@ async fn a_deletion_obeys_the_rules_for_taking_rights_away() {
         {"kind": "Group", "name": "guests", "members": [{"kind": "User", "name": "guest"}]},
     ]))
     .await;
-    let mallory = mcpd.person("mallory", manage).await;
+    let mallory = mcpd.user_with_rules("mallory", manage).await;
     for path in ["users/boss", "groups/ops", "roles/all"] {
         assert_eq!(delete(&mcpd, &mallory, path).await.0, StatusCode::FORBIDDEN, "{path}");
     }
@@ -170,7 +170,7 @@ async fn a_deletion_obeys_the_rules_for_taking_rights_away() {
     let rename = mcpd.request(Method::PATCH, "/api/v1/users/boss", &mcpd.admin());
     assert_eq!(rename.json(&json!({"name": "chief"})).send().await.unwrap().status(), StatusCode::OK);
     let tokens = json!([{"kinds": ["tokens"], "verbs": ["view", "delete"], "names": ["*"]}]);
-    let eve = mcpd.person("eve", tokens).await;
+    let eve = mcpd.user_with_rules("eve", tokens).await;
     assert_eq!(delete(&mcpd, &eve, "tokens/boss").await.0, StatusCode::FORBIDDEN);
 
     // The names of bindings are for those who may view them.
@@ -180,7 +180,7 @@ async fn a_deletion_obeys_the_rules_for_taking_rights_away() {
         {"kinds": ["users"], "verbs": ["view", "delete", "grant"], "names": ["guest"]},
         {"kinds": ["groups"], "verbs": ["view"], "names": ["guests"]},
     ]);
-    let hr = mcpd.person("hr", rights).await;
+    let hr = mcpd.user_with_rules("hr", rights).await;
     let (status, warning) = delete(&mcpd, &hr, "users/guest").await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert!(warning.contains("Group `guests` no longer names User guest"), "{warning}");

@@ -24,7 +24,7 @@ impl World {
         mcpd.llm("cheap", &provider.base_url()).await;
         mcpd.llm("dear", &provider.base_url()).await;
         let rules = json!([{"kinds": ["llms"], "verbs": ["view", "run"], "names": ["cheap"]}]);
-        let alice = mcpd.person("alice", rules).await;
+        let alice = mcpd.user_with_rules("alice", rules).await;
         Self { mcpd, provider, alice }
     }
 

@@ -24,7 +24,7 @@ impl World {
     pub async fn with(options: McpdOptions) -> Self {
         let config =
             "limits: {writes: {perSecond: 1000, burst: 1000}}\nupstreamAddresses: {loopback: true}\n";
-        let mcpd = Mcpd::with(McpdOptions { config: Some(config.to_owned()), ..options }).await;
+        let mcpd = Mcpd::start_with(McpdOptions { config: Some(config.to_owned()), ..options }).await;
         let provider = ModelServer::start().await;
         mcpd.llm("m1", &provider.base_url()).await;
         let admin = mcpd.admin();

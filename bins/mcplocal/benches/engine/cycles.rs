@@ -83,7 +83,7 @@ pub async fn figures() -> Vec<Figure> {
             assert!(stopped.is_ok_and(|answer| answer.is_ok()), "seed {seed}: stop got no answer");
         }
     }
-    assert!(agent.end().success(), "seed {seed}: the agent did not end well");
+    assert!(agent.stop().success(), "seed {seed}: the agent did not end well");
     eventually("no process is left", async || processes(&model).is_empty().then_some(())).await;
     let Tally { served, refused, cut, lost, engines_killed, guardians_killed, agents_killed } = tally;
     vec![Figure {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions, Mcplocal, OpenFiles, eventually},
     model_server::{ModelServer, Reply},
-    raw::{HTTP2_PREFACE, Raw},
+    raw::{HTTP2_PREFACE, RawConnection},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
@@ -14,7 +14,7 @@ use serde_json::json;
 const NOWHERE: &str = "server: http://127.0.0.1:9\n";
 
 async fn is_healthy(agent: &Mcplocal) -> bool {
-    let Some(mut client) = Raw::try_connect(agent.url()).await else { return false };
+    let Some(mut client) = RawConnection::try_connect(agent.url()).await else { return false };
     client.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     client.status().await == Some(200)
 }
@@ -31,7 +31,9 @@ async fn silent_connections_do_not_lock_out_others() {
     let mut silent = Vec::new();
     for wave in 0..6 {
         for kind in 0..100 {
-            let Some(mut client) = Raw::try_connect(agent.url()).await else { panic!("no connection") };
+            let Some(mut client) = RawConnection::try_connect(agent.url()).await else {
+                panic!("no connection")
+            };
             match kind % 3 {
                 0 => {}
                 1 => drop(client.send(HTTP2_PREFACE).await),
@@ -50,11 +52,11 @@ async fn connections_without_a_request_are_closed() {
         Mcplocal::start(&format!("{NOWHERE}limits: {{http: {{requestHead: 500ms, idle: 500ms}}}}")).await;
     let first_bytes: [&[u8]; 3] = [b"", b"GET /healthz HTTP/1.1\r\nhost: local", HTTP2_PREFACE];
     for bytes in first_bytes {
-        let mut client = Raw::connect(agent.url()).await;
+        let mut client = RawConnection::connect(agent.url()).await;
         client.send(bytes).await;
         client.until_closed().await;
     }
-    let mut idle = Raw::connect(agent.url()).await;
+    let mut idle = RawConnection::connect(agent.url()).await;
     idle.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert!(idle.until_closed().await.ends_with("ok\n"));
 }
@@ -64,7 +66,7 @@ async fn no_byte_of_a_strangers_body_is_asked_for() {
     let agent = Mcplocal::start(NOWHERE).await;
     let body = "expect: 100-continue\r\ncontent-length: 31000000";
     for token in ["", "sk-something", "mcpd_short"] {
-        let mut client = Raw::connect(agent.url()).await;
+        let mut client = RawConnection::connect(agent.url()).await;
         client.send(post(token, body)).await;
         assert_eq!(client.status().await, Some(401), "{token}");
     }
@@ -74,11 +76,11 @@ async fn no_byte_of_a_strangers_body_is_asked_for() {
         ("origin: https://evil.example\r\nexpect: 100-continue\r\ncontent-length: 5", 403),
         ("host: evil.example\r\nexpect: 100-continue\r\ncontent-length: 5", 403),
     ] {
-        let mut client = Raw::connect(agent.url()).await;
+        let mut client = RawConnection::connect(agent.url()).await;
         client.send(post(&key, more)).await;
         assert_eq!(client.status().await, Some(expected), "{more}");
     }
-    let mut client = Raw::connect(agent.url()).await;
+    let mut client = RawConnection::connect(agent.url()).await;
     client.send(post(&mcpd.admin(), &format!("content-length: {}", (32 << 20) + 1))).await;
     assert_eq!(client.status().await, Some(413));
 }
@@ -92,12 +94,12 @@ async fn slow_bodies_are_given_up() {
         ("content-length: 31000000", "x".repeat(1_000_000)),
         ("transfer-encoding: chunked", "5\r\n{\"mod\r\n".to_owned()),
     ] {
-        let mut client = Raw::connect(agent.url()).await;
+        let mut client = RawConnection::connect(agent.url()).await;
         client.send(post(&mcpd.admin(), more)).await;
         client.send(part).await;
         assert!(client.until_closed().await.starts_with("HTTP/1.1 408 "), "{more}");
     }
-    let mut client = Raw::connect(agent.url()).await;
+    let mut client = RawConnection::connect(agent.url()).await;
     client.send(post(&mcpd.admin(), "content-length: 1000")).await;
     assert!(client.trickle(b"x", Duration::from_millis(50)).await.starts_with("HTTP/1.1 408 "));
 }
@@ -108,7 +110,7 @@ async fn callers_that_only_mcpd_can_judge_share_half_of_the_body_bytes() {
     let limits = "limits: {http: {bodyBytes: 2MiB, stall: 60s}}";
     let agent = Mcplocal::start(&format!("server: {}\n{limits}", mcpd.url())).await;
     agent.sign_in(&mcpd, "admin", &mcpd.admin());
-    let mut held = Raw::connect(agent.url()).await;
+    let mut held = RawConnection::connect(agent.url()).await;
     held.send(post(&mcpd.admin(), "content-length: 1000000")).await;
     held.send(vec![b' '; 900_000]).await;
     let status = async |token: &str| {
@@ -127,7 +129,7 @@ async fn callers_that_only_mcpd_can_judge_share_half_of_the_body_bytes() {
 async fn callers_that_do_not_read_release_the_provider_of_the_centre() {
     // mcpd is patient, so that it is the agent that gives up.
     let config = Some("limits: {http: {stall: 60s}}\n".to_owned());
-    let mcpd = Mcpd::with(McpdOptions { config, ..McpdOptions::default() }).await;
+    let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
     let text = format!("{} ", "y".repeat(32 * 1024)).repeat(800);
     let provider = ModelServer::with_default(Reply::text(&text)).await;
     let patience = json!({"response": "20s", "firstToken": "20s", "idle": "20s"});
@@ -136,7 +138,7 @@ async fn callers_that_do_not_read_release_the_provider_of_the_centre() {
     mcpd.apply(json!([llm])).await;
     let agent = Mcplocal::start(&format!("server: {}\nlimits: {{http: {{stall: 1s}}}}", mcpd.url())).await;
     let body = json!({"model": "claude", "stream": true, "messages": [{"role": "user", "content": "Hi"}]});
-    let mut client = Raw::connect(agent.url()).await;
+    let mut client = RawConnection::connect(agent.url()).await;
     let text = body.to_string();
     client.send(post(&mcpd.admin(), &format!("content-length: {}\r\n\r\n{text}", text.len()))).await;
     provider.wait_for_disconnects(1).await;

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_testkit::{daemons::program, other_user::can_be_played};
+use mcpctl_testkit::{daemons::program, other_user::may_act_as_other_user};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 use tokio::{
@@ -264,7 +264,7 @@ async fn long_state_directories_have_their_socket_elsewhere() {
 
 #[tokio::test]
 async fn what_belongs_to_another_user_is_refused() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let home = Home::new();

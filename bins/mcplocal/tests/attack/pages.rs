@@ -1,13 +1,13 @@
 //! What a web page may do: foreign hosts and origins.
 
-use mcpctl_testkit::{daemons::Mcplocal, raw::Raw};
+use mcpctl_testkit::{daemons::Mcplocal, raw::RawConnection};
 
 #[tokio::test]
 async fn foreign_hosts_and_origins_are_refused_unless_listed() {
     let config = "server: http://127.0.0.1:9\nallowedOrigins: [http://localhost:5173]\n";
     let agent = Mcplocal::start(config).await;
     let status = async |path: &str, fields: &str| {
-        let mut client = Raw::connect(agent.url()).await;
+        let mut client = RawConnection::connect(agent.url()).await;
         let bearer = agent.local_key();
         client
             .send(format!("GET {path} HTTP/1.1\r\nauthorization: Bearer {bearer}\r\n{fields}\r\n\r\n"))

@@ -12,7 +12,7 @@ use std::{
 use mcpctl_testkit::{
     daemons::{Mcpd, Mcplocal, program},
     model_server::{ModelServer, Reply},
-    other_user::{NOBODY, Squatter, can_be_played},
+    other_user::{OTHER_UID, Squatter, may_act_as_other_user},
 };
 use reqwest::{Method, StatusCode};
 use tokio::{
@@ -41,7 +41,7 @@ async fn agent_of(server: &str, desk: &ModelServer, more: &str) -> Mcplocal {
 
 #[tokio::test]
 async fn another_users_mcpd_gets_no_bearer_and_no_prompt() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let desk = ModelServer::with_default(Reply::text("from the desk")).await;
@@ -63,12 +63,12 @@ async fn another_users_mcpd_gets_no_bearer_and_no_prompt() {
 
 #[tokio::test]
 async fn a_named_system_user_may_run_mcpd() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let desk = ModelServer::start().await;
     let squatter = Squatter::start("127.0.0.1:0", LLM);
-    for user in [NOBODY.to_string(), "'*'".to_owned()] {
+    for user in [OTHER_UID.to_string(), "'*'".to_owned()] {
         let agent = agent_of(&squatter.url(), &desk, &format!("serverUser: {user}\n")).await;
         let answer = agent.chat("claude", &agent.local_key(), false).await;
         assert_eq!(answer.status(), StatusCode::OK);
@@ -93,13 +93,13 @@ fn refused_start(home: &Path, listen: &str) -> String {
 
 #[tokio::test]
 async fn key_is_renewed_after_another_user_held_the_port() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let config = "server: https://mcpd.example.com\n";
     let mut agent = Mcplocal::start(config).await;
     let old = agent.local_key();
-    agent.end();
+    agent.stop();
     let home = agent.kill();
     let squatter = Squatter::start("127.0.0.1:0", LLM);
     let said = refused_start(home.path(), &squatter.address().to_string());
@@ -130,7 +130,7 @@ async fn own_program_on_the_port_is_named() {
 
 #[tokio::test]
 async fn another_user_at_the_other_loopback_address_is_reported() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let squatter = Squatter::start("[::1]:0", LLM);
@@ -206,7 +206,7 @@ async fn own_socket_is_private_and_needs_no_key() {
 
 #[tokio::test]
 async fn another_user_is_turned_away_at_the_own_socket() {
-    if !can_be_played() {
+    if !may_act_as_other_user() {
         return;
     }
     let agent = Mcplocal::start("server: https://mcpd.example.com\n").await;
@@ -220,8 +220,8 @@ async fn another_user_is_turned_away_at_the_own_socket() {
     let output = Command::new("python3")
         .args(["-c", script])
         .arg(&socket)
-        .uid(NOBODY)
-        .gid(NOBODY)
+        .uid(OTHER_UID)
+        .gid(OTHER_UID)
         .current_dir("/")
         .output()
         .unwrap();

@@ -1,6 +1,6 @@
 //! Requests that are malformed, ambiguous or oversized on the wire.
 
-use mcpctl_testkit::exchange::End;
+use mcpctl_testkit::exchange::ConnectionEnd;
 
 use super::support::{CHAT, World, bearer, chat_headers, for_each};
 
@@ -222,7 +222,7 @@ async fn oversized_heads_are_refused() {
     for_each(&rows, async |(what, row)| {
         let answer = world.send(row).await;
         assert!(!answer.succeeded(), "{what}: {:.200}", answer.text());
-        assert_ne!(answer.end, End::Silent, "{what}: the connection stays open");
+        assert_ne!(answer.end, ConnectionEnd::Silent, "{what}: the connection stays open");
     })
     .await;
     assert!(world.send(world.request("GET /healthz HTTP/1.1", "", "")).await.succeeded());

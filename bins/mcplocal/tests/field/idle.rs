@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use mcpctl_testkit::{daemons::Mcplocal, raw::Raw};
+use mcpctl_testkit::{daemons::Mcplocal, raw::RawConnection};
 
 /// The one test here that waits for real: the pause is what it is about.
 #[tokio::test]
 async fn answer_fifteen_seconds_and_another_answer() {
     let agent = Mcplocal::start("server: http://127.0.0.1:9\n").await;
     let key = agent.local_key();
-    let mut client = Raw::connect(agent.url()).await;
+    let mut client = RawConnection::connect(agent.url()).await;
     for turn in 0..2 {
         client
             .send(format!("GET /status HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\r\n"))

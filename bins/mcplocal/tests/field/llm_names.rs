@@ -39,7 +39,7 @@ async fn misspelt_name_is_reported_with_the_one_that_was_meant() {
         {"kinds": ["llms"], "verbs": ["view", "run"], "names": ["gpt"]},
         {"kinds": ["llms"], "verbs": ["run"], "names": ["hidden"]},
     ]);
-    let alice = mcpd.person("alice", rules).await;
+    let alice = mcpd.user_with_rules("alice", rules).await;
     let first = Mcplocal::start(&config(&mcpd, "[gtp, hiden]")).await;
     assert_eq!(first.status().await["unknownLlms"], json!([]), "no user is signed in");
     assert!(!outcome(&first, "--check").1.contains("there is no Llm"));

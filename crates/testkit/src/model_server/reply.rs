@@ -47,7 +47,7 @@ pub enum Pause {
 
 /// What happens at some point of a stream.
 #[derive(Debug, Clone)]
-pub enum Event {
+pub enum Fault {
     /// Nothing is sent meanwhile.
     Pause(Pause),
     /// These bytes are sent as they are.
@@ -74,7 +74,7 @@ pub struct Reply {
     pub(super) reset: bool,
     pub(super) start_up: Vec<Bytes>,
     /// Events by the number of content chunks sent before them.
-    pub(super) events: Vec<(usize, Event)>,
+    pub(super) events: Vec<(usize, Fault)>,
 }
 
 impl Default for Reply {
@@ -189,7 +189,7 @@ impl Reply {
     /// Does this after `chunks` content chunks: 0 is before the first token. In an answer that is not
     /// streamed it happens in the middle of the body, whatever the number.
     #[must_use]
-    pub fn after(mut self, chunks: usize, event: Event) -> Self {
+    pub fn after(mut self, chunks: usize, event: Fault) -> Self {
         self.events.push((chunks, event));
         self
     }
@@ -197,13 +197,13 @@ impl Reply {
     /// Goes silent after `chunks` content chunks and keeps the connection.
     #[must_use]
     pub fn stall_after(self, chunks: usize) -> Self {
-        self.after(chunks, Event::Pause(Pause::Forever))
+        self.after(chunks, Fault::Pause(Pause::Forever))
     }
 
     /// Closes the connection after `chunks` content chunks.
     #[must_use]
     pub fn cut_after(self, chunks: usize) -> Self {
-        self.after(chunks, Event::Cut)
+        self.after(chunks, Fault::Cut)
     }
 
     /// Reports an error inside the stream after `chunks` content chunks, and ends it.
@@ -211,18 +211,18 @@ impl Reply {
     pub fn error_after(self, chunks: usize, message: &str) -> Self {
         let error =
             serde_json::json!({ "error": { "message": message, "type": "server_error", "code": 500 } });
-        self.after(chunks, Event::Bytes(format!("data: {error}\n\n").into())).after(chunks, Event::End)
+        self.after(chunks, Fault::Bytes(format!("data: {error}\n\n").into())).after(chunks, Fault::End)
     }
 
     /// Sends what is no chunk after `chunks` content chunks, and goes on.
     #[must_use]
     pub fn garbage_after(self, chunks: usize) -> Self {
-        self.after(chunks, Event::Bytes(Bytes::from_static(b"data: {\"choices\":[{\"del\xFF\xFE\n\n")))
+        self.after(chunks, Fault::Bytes(Bytes::from_static(b"data: {\"choices\":[{\"del\xFF\xFE\n\n")))
     }
 
     /// Waits at `gate` after `chunks` content chunks.
     #[must_use]
     pub fn gate_after(self, chunks: usize, gate: &Gate) -> Self {
-        self.after(chunks, Event::Pause(Pause::Gate(gate.clone())))
+        self.after(chunks, Fault::Pause(Pause::Gate(gate.clone())))
     }
 }

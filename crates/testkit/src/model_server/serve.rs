@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    Recorded, Shared,
+    RecordedRequest, Shared,
     reply::Pause,
     route_of,
     wire::{self, Asked, Step},
@@ -65,7 +65,7 @@ async fn answer(
     let (head, body) = request.into_parts();
     let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
     let path = head.uri.to_string();
-    let recorded = Recorded {
+    let recorded = RecordedRequest {
         method: head.method.clone(),
         path: path.clone(),
         headers: head.headers.clone(),

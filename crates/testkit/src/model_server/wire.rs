@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::reply::{Event, Pause, Reply};
+use super::reply::{Fault, Pause, Reply};
 
 /// One step of sending a body.
 #[derive(Debug, Clone)]
@@ -209,13 +209,13 @@ pub(super) fn whole(asked: &Asked, reply: &Reply) -> (usize, Vec<Step>) {
 fn push_events(steps: &mut Vec<Step>, reply: &Reply, now: impl Fn(usize) -> bool) -> bool {
     for (_, event) in reply.events.iter().filter(|(at, _)| now(*at)) {
         match event {
-            Event::Pause(pause) => steps.push(Step::Pause(pause.clone())),
-            Event::Bytes(bytes) => steps.push(Step::Send(bytes.clone())),
-            Event::Cut => {
+            Fault::Pause(pause) => steps.push(Step::Pause(pause.clone())),
+            Fault::Bytes(bytes) => steps.push(Step::Send(bytes.clone())),
+            Fault::Cut => {
                 steps.push(Step::Cut);
                 return false;
             }
-            Event::End => return false,
+            Fault::End => return false,
         }
     }
     true

@@ -1,7 +1,7 @@
 //! Answers, whole and streamed, and what of a request and an answer passes.
 
 use mcpctl_dialect::openai::chunk::Kind;
-use mcpctl_testkit::model_server::{Event as Fault, Reply};
+use mcpctl_testkit::model_server::{Fault, Reply};
 use mcpctl_upstream::Held;
 
 use super::*;

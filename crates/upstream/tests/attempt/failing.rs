@@ -4,7 +4,7 @@ use std::{error::Error, net::Ipv4Addr};
 
 use http::StatusCode;
 use mcpctl_failover::FailureClass::{self, *};
-use mcpctl_testkit::model_server::{Event as Fault, Pause, Reply};
+use mcpctl_testkit::model_server::{Fault, Pause, Reply};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpSocket, TcpStream},

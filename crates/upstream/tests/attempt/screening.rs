@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mcpctl_failover::FailureClass::{Connect, Rejected, ServerError};
-use mcpctl_testkit::model_server::{Event as Fault, Reply};
+use mcpctl_testkit::model_server::{Fault, Reply};
 use mcpctl_upstream::{AddressPolicy, ClientConfig, hops};
 
 use super::*;
