@@ -30,7 +30,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
     command
 }
 
-/// Runs cargo with its output shown; an error says which command failed.
+/// Runs cargo with its output shown; an error names the command that failed.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
     let status = command(args).status().context("cargo cannot be started")?;
     if !status.success() {

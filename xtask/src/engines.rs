@@ -43,7 +43,7 @@ fn named(first: &str, second: &str) -> Option<(PathBuf, PathBuf)> {
     Some((env::var_os(first)?.into(), env::var_os(second)?.into()))
 }
 
-/// Fills a directory of the cache once, with nobody else at it; `wanted` says of what. One that was left half done, or
+/// Fills a directory of the cache once, under a lock; `wanted` describes its content. One that was left half done, or
 /// that something else was wanted of, is made anew.
 fn once(dir: &Path, wanted: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     let parent = dir.parent().context("the cache directory")?;
@@ -62,7 +62,7 @@ fn once(dir: &Path, wanted: &str, fill: impl FnOnce(&Path) -> Result<()>) -> Res
     Ok(fs::write(done, wanted)?)
 }
 
-/// Runs a program quietly; what it says last is the error.
+/// Runs a program quietly; its last line is the error.
 fn run(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let output = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).output();
@@ -73,6 +73,6 @@ fn run(command: &mut Command) -> Result<()> {
     bail!("`{program}`: {}", last_line(&String::from_utf8_lossy(&output.stderr)))
 }
 
-fn last_line(said: &str) -> &str {
-    said.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing")
+fn last_line(output: &str) -> &str {
+    output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it wrote nothing")
 }

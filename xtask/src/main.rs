@@ -7,7 +7,7 @@ mod demo;
 mod engines;
 mod figures;
 mod model;
-mod say;
+mod printer;
 mod test;
 
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ struct Cli {
 enum Task {
     /// Formatting, lints, levels, file sizes, licences, generated documents
     Check(check::Args),
-    /// See it work: real daemons, a real model, the story told step by step
+    /// See it work: real daemons, a real model, the story step by step
     Demo(demo::Args),
     /// What is promised in numbers, measured
     Figures(figures::Args),

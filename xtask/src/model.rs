@@ -6,13 +6,13 @@ use anyhow::Result;
 
 use crate::{
     engines::llama_server::{self, LlamaServer},
-    say::Say,
+    printer::Printer,
 };
 
 /// Fetches both once; stdout has nothing but the lines of the provider.
 pub(crate) fn run() -> Result<()> {
-    let say = Say::new(!std::io::stderr().is_terminal());
-    let LlamaServer { program, weights } = llama_server::fetch(&say)?;
+    let printer = Printer::new(!std::io::stderr().is_terminal());
+    let LlamaServer { program, weights } = llama_server::fetch(&printer)?;
     anstream::println!(
         "providers:\n  - name: desk\n    type: llama-server-managed\n    command: {}\n    model: {}\n    failoverFor: gpt",
         program.display(),

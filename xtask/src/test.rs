@@ -17,7 +17,7 @@ use crate::{
         llama_server::{self, LlamaServer},
         vllm::{self, Vllm},
     },
-    say::Say,
+    printer::Printer,
 };
 
 /// Tests of real model servers.
@@ -47,7 +47,7 @@ const OF_LLAMA_SERVER: &str = "llama_server::";
 pub(crate) fn run(args: &Args) -> Result<()> {
     // First and once: tests of whole daemons start the programs that this puts into the target folder.
     cargo::build_programs()?;
-    // Tests of engines start examples; a runner that is told which targets to test does not build them as programs.
+    // Tests of engines start examples; a runner with a list of targets does not build them as programs.
     cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
     let engines = Engines::find(args.suite)?;
     let nextest = cargo::command(&["nextest", "--version"])
@@ -86,7 +86,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let mut total = Tally::default();
     let mut broken = Vec::new();
     for (mut words, closing) in runs {
-        // Before the two hyphens, behind which stands what test programs themselves are told.
+        // Before the two hyphens, which precede the arguments of the test programs themselves.
         let end = words.iter().position(|word| *word == "--").unwrap_or(words.len());
         words.splice(end..end, ["--locked", "--no-fail-fast"]);
         words.extend(args.filter.as_deref());
@@ -114,25 +114,25 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 #[derive(Default)]
 struct Engines {
     variables: Vec<(&'static str, PathBuf)>,
-    /// The machine cannot run what is fetched, and nobody named another.
+    /// The machine cannot run what is fetched, and the environment names no other.
     without_llama_server: bool,
 }
 
 impl Engines {
     fn find(suite: Option<Suite>) -> Result<Self> {
-        let say = Say::new(!std::io::stderr().is_terminal());
+        let printer = Printer::new(!std::io::stderr().is_terminal());
         if suite.is_none() && !llama_server::is_named() && engines::check_processor().is_err() {
-            say.note(&format!(
+            printer.note(&format!(
                 "without tests of a real llama-server, which is prebuilt for x86-64 Linux: name your own in {} and {}",
                 llama_server::PROGRAM,
                 llama_server::MODEL
             ));
             return Ok(Self { without_llama_server: true, ..Self::default() });
         }
-        let LlamaServer { program, weights } = llama_server::fetch(&say)?;
+        let LlamaServer { program, weights } = llama_server::fetch(&printer)?;
         let mut variables = vec![(llama_server::PROGRAM, program), (llama_server::MODEL, weights.clone())];
         if suite == Some(Suite::Engines) {
-            let Vllm { venv, model } = vllm::fetch(&say, &weights)?;
+            let Vllm { venv, model } = vllm::fetch(&printer, &weights)?;
             variables.extend([(vllm::VENV, venv), (vllm::MODEL, model)]);
         }
         Ok(Self { variables, without_llama_server: false })
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_does_not_hide_a_closing_line_and_other_lines_do_not_count() {
+    fn closing_line_is_read_through_colour() {
         let text = "test a ... ok\n\x1b[32;1m     Summary\x1b[0m [ 1s] \x1b[1m2\x1b[0m tests run: \x1b[1m2\x1b[0m passed, 0 skipped\n";
         let shown = std::sync::Mutex::new(Vec::new());
         let counted =
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_run_with_tests_and_without_failures_is_a_success() {
+    fn run_without_tests_is_no_success() {
         assert!(verdict(tally(3, 0, 1), &[], None).is_ok());
         assert!(verdict(tally(3, 1, 0), &["`cargo test`".to_owned()], None).is_err());
         // Nothing compiled, so nothing was counted.

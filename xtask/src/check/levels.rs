@@ -1,4 +1,4 @@
-//! The levels of DESIGN.md: a crate uses crates of a lower level only, the two lowest levels know no server, no
+//! The levels of ARCHITECTURE.md: a crate uses crates of a lower level only, the two lowest levels know no server, no
 //! client, no database and no runtime, and the test kit never gets into a program.
 
 use std::collections::{HashMap, VecDeque};
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pure_crate_that_reaches_the_runtime_is_found_with_the_way_there() {
+    fn pure_crate_that_reaches_the_runtime_is_found() {
         let edges = [
             ("mcpctl-api", "a", None),
             ("a", "b", None),

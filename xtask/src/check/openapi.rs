@@ -10,7 +10,7 @@ use crate::cargo;
 /// Where the generated document is committed.
 const COMMITTED: &str = "bins/mcpd/openapi.json";
 
-/// Says so where the committed document is not the generated one.
+/// A finding where the committed document is not the generated one.
 pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
     cargo::build_programs()?;
     let program = metadata.target_directory.join("debug/mcpd");
@@ -20,8 +20,8 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
         .output()
         .with_context(|| format!("`{}` cannot be started", program.display()))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`mcpd openapi` failed ({}): {}", output.status, said.trim());
+        let error = String::from_utf8_lossy(&output.stderr);
+        bail!("`mcpd openapi` failed ({}): {}", output.status, error.trim());
     }
     let generated = String::from_utf8(output.stdout).context("`mcpd openapi` did not write text")?;
     let committed = fs::read_to_string(cargo::root().join(COMMITTED)).context(COMMITTED)?;
@@ -45,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_current_document_passes_and_an_old_or_empty_one_is_found() {
+    fn old_or_empty_document_is_found() {
         let current = "{\n  \"openapi\": \"3.1.0\"\n}\n";
         assert_eq!(difference(current, current), None);
         let old = difference("{\n  \"openapi\": \"3.0.0\"\n}\n", current).unwrap();

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 /// Most lines of code in a file.
-const MOST: usize = 400;
+const MAX_LINES: usize = 400;
 /// Exceptions: one `path: reason` per line; lines that start with `#` are comments.
 const EXCEPTIONS: &str = "xtask/large-files.txt";
 
@@ -35,14 +35,14 @@ pub(crate) fn findings(root: &Path) -> Result<Vec<String>> {
     for file in files {
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         let lines = code_lines(&text);
-        if lines <= MOST {
+        if lines <= MAX_LINES {
             continue;
         }
         let path = file.strip_prefix(root)?.display().to_string();
         let before = unused.len();
         unused.retain(|excepted| *excepted != path);
         if unused.len() == before {
-            findings.push(format!("{path}: {lines} lines of code, at most {MOST}: split it"));
+            findings.push(format!("{path}: {lines} lines of code, at most {MAX_LINES}: split it"));
         }
     }
     findings

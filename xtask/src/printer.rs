@@ -5,12 +5,12 @@ use std::io::Write as _;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
-pub(crate) struct Say {
+pub(crate) struct Printer {
     plain: bool,
     step: std::cell::Cell<u32>,
 }
 
-impl Say {
+impl Printer {
     pub(crate) fn new(plain: bool) -> Self {
         Self { plain, step: std::cell::Cell::new(0) }
     }
