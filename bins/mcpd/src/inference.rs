@@ -134,8 +134,8 @@ pub fn route(permit: Permit, snapshot: &Snapshot, store: &Store) -> Result<Route
         model: Some(llm.model.clone()),
         credential,
         timeouts: limits(&llm.timeouts),
-        peer: match llm.provider {
-            ProviderType::Openai => upstream::Peer::Provider,
+        kind: match llm.provider {
+            ProviderType::Openai => upstream::UpstreamKind::Provider,
         },
     };
     Ok(Route { permit, target, llm })
@@ -169,8 +169,8 @@ pub(crate) fn credential<'a>(
     in_force.then_some(stored)
 }
 
-fn limits(timeouts: &Timeouts) -> upstream::Timeouts {
-    upstream::Timeouts {
+fn limits(timeouts: &Timeouts) -> upstream::AttemptTimeouts {
+    upstream::AttemptTimeouts {
         connect: timeouts.connect.0,
         response: timeouts.response.0,
         answer: timeouts.answer.0,

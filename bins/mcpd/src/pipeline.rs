@@ -14,7 +14,7 @@ use mcpctl_access::Permit;
 use mcpctl_api::{ErrorKind, Kind, Name, Spec, Verb};
 use mcpctl_dialect::openai::{
     error::{self, UpstreamError},
-    request::{self, Fields},
+    request::{self, RequestFields},
 };
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
@@ -60,7 +60,7 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     hops::check(&call.headers, app.inference.client.instance()).map_err(in_a_circle)?;
 
     // Read before authorize, because the body names the Llm. Nothing of it is believed beyond that.
-    let fields = Fields::read(&call.body).map_err(|error| malformed(&error))?;
+    let fields = RequestFields::read(&call.body).map_err(|error| malformed(&error))?;
     let named = match &call.llm {
         Some(llm) => llm.clone(),
         None => fields.require_model().map_err(|error| malformed(&error))?.to_owned(),
@@ -128,7 +128,7 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
 async fn relay(
     app: &App,
     route: &Route,
-    fields: &Fields,
+    fields: &RequestFields,
     call: &Call,
     arrived: Instant,
 ) -> Result<retry::Sent, HttpError> {
@@ -231,9 +231,11 @@ fn malformed(error: &request::RequestError) -> HttpError {
 
 /// Only the Llm that was authorized answers: fields by which its provider would choose another model are refused, unless
 /// the Llm names them. After the permit, so that only those who may run the Llm learn what it allows.
-fn check_choice(fields: &Fields, permit: &Permit) -> Result<(), HttpError> {
+fn check_choice(fields: &RequestFields, permit: &Permit) -> Result<(), HttpError> {
     let Spec::Llm(llm) = &permit.resource().resource.spec else { return Ok(()) };
-    let Some(key) = fields.choosing.iter().find(|key| !llm.allow_fields.contains(key)) else { return Ok(()) };
+    let Some(key) = fields.routing_keys.iter().find(|key| !llm.allow_fields.contains(key)) else {
+        return Ok(());
+    };
     let name = permit.resource().name();
     let message = format!("`{key}` would let the provider choose the model or the place by itself");
     Err(HttpError::invalid(key, message)

@@ -12,7 +12,7 @@ use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{AccessProbe, BreakerPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
-use mcpctl_upstream::{self as upstream, Peer, Timeouts};
+use mcpctl_upstream::{self as upstream, AttemptTimeouts, UpstreamKind};
 use reqwest::redirect::Policy;
 use tokio::sync::watch;
 use url::Url;
@@ -107,14 +107,14 @@ impl Runtime {
             socket: None,
             model: None,
             credential: Some(bearer),
-            timeouts: Timeouts {
+            timeouts: AttemptTimeouts {
                 connect: timeouts.connect.0,
                 response: timeouts.response.0,
                 answer: timeouts.answer.0,
                 first_token: timeouts.first_token().0,
                 idle: timeouts.idle.0,
             },
-            peer: Peer::Mcpd,
+            kind: UpstreamKind::Mcpd,
         }
     }
 }

@@ -4,7 +4,7 @@
 mod ask;
 mod known;
 
-use mcpctl_dialect::openai::request::Fields;
+use mcpctl_dialect::openai::request::RequestFields;
 use mcpctl_upstream::Operation;
 use serde::{Deserialize, Serialize};
 
@@ -104,7 +104,7 @@ pub struct Needs {
 
 impl Needs {
     /// What a request with this body needs.
-    pub fn of(operation: Operation, fields: &Fields) -> Self {
+    pub fn of(operation: Operation, fields: &RequestFields) -> Self {
         Self {
             tools: fields.has_tools,
             vision: fields.has_images,
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     fn needs(operation: Operation, body: &str) -> Needs {
-        Needs::of(operation, &Fields::read(body.as_bytes()).unwrap())
+        Needs::of(operation, &RequestFields::read(body.as_bytes()).unwrap())
     }
 
     #[test]

@@ -18,7 +18,7 @@ use axum::{
 use bytes::Bytes;
 use jiff::Timestamp;
 use mcpctl_api::{ErrorKind, visible::short};
-use mcpctl_dialect::openai::request::{self, Fields, RequestError};
+use mcpctl_dialect::openai::request::{self, RequestError, RequestFields};
 use mcpctl_engine::{Engine, EngineGuard};
 use mcpctl_failover::{
     Call as FailoverCall, FailureClass, Local, LocalCause, LocalError, Run, Served, machine::AccessGrant,
@@ -79,7 +79,7 @@ struct Incoming {
     include_usage: bool,
     needs: Needs,
     /// Keys by which a server may choose the model by itself.
-    choosing: Vec<String>,
+    routing_keys: Vec<String>,
     /// Told when an engine is being started for it.
     cold: watch::Sender<Option<Cold>>,
 }
@@ -88,7 +88,7 @@ impl Incoming {
     /// The first key by which the provider's server might choose the model by itself, and that its list does not name.
     fn not_allowed(&self, running: &Running) -> Option<&str> {
         let allowed = &running.provider.allow_fields;
-        self.choosing.iter().find(|key| !allowed.contains(key)).map(String::as_str)
+        self.routing_keys.iter().find(|key| !allowed.contains(key)).map(String::as_str)
     }
 }
 
@@ -108,7 +108,7 @@ pub async fn run(
         Some(llm) => request::with_model(&body, llm).map_err(|error| malformed(&error))?,
         None => body,
     };
-    let fields = Fields::read(&body).map_err(|error| malformed(&error))?;
+    let fields = RequestFields::read(&body).map_err(|error| malformed(&error))?;
     let llm = fields.require_model().map_err(|error| malformed(&error))?;
     if llm.len() > MAX_MODEL {
         // Before it is copied, repeated or looked up.
@@ -124,7 +124,7 @@ pub async fn run(
         request: Request { operation, body, stream: fields.stream, choices: fields.n, headers },
         include_usage: fields.include_usage,
         needs,
-        choosing: fields.choosing,
+        routing_keys: fields.routing_keys,
         cold,
     };
     let streams = fields.stream && operation != Operation::Embeddings;

@@ -18,7 +18,7 @@ use mcpctl_engine::{
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_telemetry::{Configured, McplocalMetrics};
-use mcpctl_upstream::{Peer, Target, Timeouts};
+use mcpctl_upstream::{AttemptTimeouts, Target, UpstreamKind};
 use tokio::time::Instant;
 
 use crate::{
@@ -32,7 +32,7 @@ use crate::{
 const VLLM_SHARE: f64 = 0.9;
 
 /// Patience with a model on this machine: it may be slow, but it is never far.
-const LOCAL: Timeouts = Timeouts {
+const LOCAL: AttemptTimeouts = AttemptTimeouts {
     connect: Duration::from_secs(2),
     response: Duration::from_secs(120),
     answer: Duration::from_secs(600),
@@ -218,14 +218,21 @@ impl Running {
 pub fn target(provider: &Provider) -> Option<Target> {
     let ProviderKind::Openai { url, model } = &provider.kind else { return None };
     let (base_url, model) = (url.clone(), model.clone());
-    Some(Target { base_url, socket: None, model, credential: None, timeouts: LOCAL, peer: Peer::Provider })
+    Some(Target {
+        base_url,
+        socket: None,
+        model,
+        credential: None,
+        timeouts: LOCAL,
+        kind: UpstreamKind::Provider,
+    })
 }
 
 fn managed_target(endpoint: &Endpoint) -> Target {
     let Endpoint { base_url, socket, api_key, model, .. } = endpoint.clone();
     let (model, credential) = (Some(model), Some(api_key));
     let socket = socket.map(|socket| socket.path().to_owned());
-    Target { base_url, socket, model, credential, timeouts: LOCAL, peer: Peer::Provider }
+    Target { base_url, socket, model, credential, timeouts: LOCAL, kind: UpstreamKind::Provider }
 }
 
 /// What the arguments say of a server that the agent starts, and that it does not tell when it is asked. Of a script that

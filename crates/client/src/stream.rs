@@ -3,7 +3,7 @@
 use futures::{StreamExt as _, stream::BoxStream};
 use mcpctl_dialect::{
     lenient,
-    openai::chunk::{Chunk, Kind, Usage},
+    openai::chunk::{Chunk, ChunkKind, Usage},
     sse::Decoder,
 };
 use reqwest::{Response, header::HeaderMap};
@@ -64,17 +64,21 @@ impl ChatStream {
                     let chunk = Chunk::read(&frame);
                     self.finished |= chunk.finished_choices > 0;
                     match chunk.kind {
-                        Kind::Done => {
+                        ChunkKind::Done => {
                             self.decoder = None;
                             return None;
                         }
-                        Kind::Error(error) => {
+                        ChunkKind::Error(error) => {
                             let message = error.message.unwrap_or_else(|| "the answer broke off".to_owned());
                             return self.broken(one_line(&message));
                         }
                         // Passing it over would leave a hole in the answer that nobody sees.
-                        Kind::Unreadable => return self.broken("the answer is not readable".to_owned()),
-                        Kind::Silent | Kind::StartUp | Kind::Content | Kind::UsageOnly | Kind::Foreign => {}
+                        ChunkKind::Unreadable => return self.broken("the answer is not readable".to_owned()),
+                        ChunkKind::Silent
+                        | ChunkKind::StartUp
+                        | ChunkKind::Content
+                        | ChunkKind::UsageOnly
+                        | ChunkKind::Foreign => {}
                     }
                     if let Some(text) = frame.data.as_deref().and_then(text_of) {
                         return Some(Delta::Text(text));

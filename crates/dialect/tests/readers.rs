@@ -1,7 +1,7 @@
 //! Whatever body is accepted, other readers find the model in it that the decision was made by.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use mcpctl_dialect::openai::request::{Fields, with_model};
+use mcpctl_dialect::openai::request::{RequestFields, with_model};
 use proptest::prelude::*;
 
 /// Keys, as JSON text, among which many are read as `model` or `stream` by some reader.
@@ -99,7 +99,7 @@ proptest! {
 
     #[test]
     fn all_readers_agree_on_a_body_that_is_accepted(body in body()) {
-        let Ok(fields) = Fields::read(body.as_bytes()) else { return Ok(()) };
+        let Ok(fields) = RequestFields::read(body.as_bytes()) else { return Ok(()) };
         let decided = fields.model.clone().map(serde_json::Value::from);
         for reader in [go, python, c] {
             let read = reader(body.as_bytes(), "model").filter(|value| !value.is_null());

@@ -1,7 +1,7 @@
 //! A spliced body means what the original meant, but for the one value that was asked for.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use mcpctl_dialect::openai::request::{Fields, with_include_usage, with_model};
+use mcpctl_dialect::openai::request::{RequestFields, with_include_usage, with_model};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -56,7 +56,7 @@ proptest! {
         let old = expected["model"].as_str().unwrap().to_owned();
         expected["model"] = model.clone().into();
         prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
-        prop_assert_eq!(Fields::read(&spliced).unwrap().model, Some(model));
+        prop_assert_eq!(RequestFields::read(&spliced).unwrap().model, Some(model));
         // Put back, it is the same text to the byte (the generated model is written in its plain form).
         let back = with_model(&spliced, &old).unwrap();
         prop_assert_eq!(back.as_ref(), body.as_bytes());
@@ -71,12 +71,12 @@ proptest! {
         }
         expected["stream_options"]["include_usage"] = true.into();
         prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
-        prop_assert!(Fields::read(&spliced).unwrap().include_usage);
+        prop_assert!(RequestFields::read(&spliced).unwrap().include_usage);
     }
 
     #[test]
     fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..64)) {
-        let _ = Fields::read(&body);
+        let _ = RequestFields::read(&body);
         let _ = with_model(&body, "m");
     }
 }

@@ -10,12 +10,12 @@ use bytes::Bytes;
 use futures::Stream;
 use mcpctl_api::HumanDuration;
 use mcpctl_dialect::openai::{
-    chunk::{Kind, Usage},
+    chunk::{ChunkKind, Usage},
     error::{UpstreamError, error_event},
-    meaning::Meaning,
+    meaning::ErrorMeaning,
 };
 use mcpctl_failover::class::FailureClass;
-use mcpctl_upstream::{Event, Events, Failure, StreamAnswer};
+use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};
 
 /// How a stream ended, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,8 +41,8 @@ pub enum Outcome {
 
 /// A stream of events on its way to the caller. Dropping it cancels the provider's work.
 pub struct StreamBody {
-    held: std::vec::IntoIter<Event>,
-    rest: Events,
+    held: std::vec::IntoIter<StreamEvent>,
+    rest: StreamEvents,
     hide_usage: bool,
     done: bool,
     usage: Option<Usage>,
@@ -100,7 +100,7 @@ impl Stream for StreamBody {
                 Some(event) => Some(Ok(event)),
                 None => std::task::ready!(Pin::new(&mut this.rest).poll_next(context)),
             };
-            let Event { frame, chunk } = match next {
+            let StreamEvent { frame, chunk } = match next {
                 None => {
                     this.end(Outcome::Completed);
                     return Poll::Ready(None);
@@ -119,15 +119,15 @@ impl Stream for StreamBody {
             if this.model.is_none() {
                 this.model = chunk.model;
             }
-            if this.hide_usage && chunk.kind == Kind::UsageOnly {
+            if this.hide_usage && chunk.kind == ChunkKind::UsageOnly {
                 continue;
             }
-            if chunk.kind == Kind::Content
+            if chunk.kind == ChunkKind::Content
                 && let Some(told) = &mut this.on_content
             {
                 told();
             }
-            if chunk.kind == Kind::Done {
+            if chunk.kind == ChunkKind::Done {
                 this.end(Outcome::Completed);
             }
             return Poll::Ready(Some(Ok(frame.raw)));
@@ -139,12 +139,12 @@ impl Stream for StreamBody {
 fn last_event(failure: &Failure) -> Bytes {
     let error = UpstreamError::read(&failure.body);
     // What it says about our key or account is not for callers.
-    let about_us = matches!(error.meaning, Some(Meaning::Credentials | Meaning::QuotaUsedUp));
+    let about_us = matches!(error.meaning, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp));
     let UpstreamError { message, kind, code, .. } = if about_us { UpstreamError::default() } else { error };
     let message = message.unwrap_or_else(|| {
         let mut message = "the model's answer broke off before its end".to_owned();
-        if let Some(bound) = &failure.bound {
-            let (key, time) = (bound.step.key(), HumanDuration(bound.time));
+        if let Some(timeout) = &failure.timeout {
+            let (key, time) = (timeout.kind.key(), HumanDuration(timeout.duration));
             let _ = write!(message, ": nothing of it came within `timeouts.{key}` ({time})");
         }
         message

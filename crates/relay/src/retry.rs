@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use mcpctl_failover::class::{FailureClass, RetryRule};
-use mcpctl_upstream::{Answer, Bound, Client, Failure, Request, Step, Target, send as attempt};
+use mcpctl_upstream::{
+    Answer, AttemptTimeout, Client, Failure, Request, Target, TimeoutKind, send as attempt,
+};
 
 use crate::RetryBudget;
 
@@ -50,8 +52,8 @@ pub async fn send(
         let result = match tokio::time::timeout_at(policy.deadline.into(), sent).await {
             Ok(result) => result,
             Err(_) => {
-                let bound = Bound { step: Step::Answer, time: target.timeouts.answer };
-                Err(Failure::timed_out(FailureClass::NoResponse, "no answer", bound))
+                let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: target.timeouts.answer };
+                Err(Failure::timed_out(FailureClass::NoResponse, "no answer", timeout))
             }
         };
         let failure = match result {

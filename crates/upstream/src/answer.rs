@@ -55,9 +55,9 @@ pub struct StreamAnswer {
     /// Why the holding ended.
     pub held_until: Held,
     /// Everything up to then, in order, that event included.
-    pub held: Vec<Event>,
+    pub held: Vec<StreamEvent>,
     /// What follows.
-    pub rest: Events,
+    pub rest: StreamEvents,
 }
 
 /// What ended the holding of a stream's start-up events.
@@ -74,7 +74,7 @@ pub enum Held {
 
 /// An event of a stream: its bytes, and what they mean.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Event {
+pub struct StreamEvent {
     /// The bytes to forward.
     pub frame: Frame,
     /// What they carry.
@@ -83,18 +83,18 @@ pub struct Event {
 
 /// The events after the held ones. It ends after `[DONE]`, or after a [`Failure`] of class `broken_stream`;
 /// dropping it cancels the request at the upstream.
-pub struct Events(pub(crate) BoxStream<'static, Result<Event, Failure>>);
+pub struct StreamEvents(pub(crate) BoxStream<'static, Result<StreamEvent, Failure>>);
 
-impl Stream for Events {
-    type Item = Result<Event, Failure>;
+impl Stream for StreamEvents {
+    type Item = Result<StreamEvent, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.as_mut().poll_next(context)
     }
 }
 
-impl fmt::Debug for Events {
+impl fmt::Debug for StreamEvents {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Events").finish_non_exhaustive()
+        formatter.debug_struct("StreamEvents").finish_non_exhaustive()
     }
 }

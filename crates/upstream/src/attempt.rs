@@ -11,9 +11,9 @@ use http::{
 };
 use mcpctl_api::visible;
 use mcpctl_dialect::openai::{
-    chunk::{Kind, Whole},
+    chunk::{AnswerBody, ChunkKind},
     error::UpstreamError,
-    meaning::Meaning,
+    meaning::ErrorMeaning,
     request::with_model,
 };
 use mcpctl_failover::FailureClass;
@@ -21,8 +21,8 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, Bound, Client, Event, Events, Failure, Held, Operation, Peer, RefusedAddress, Request, Step,
-    StreamAnswer, Target, WholeAnswer,
+    Answer, AttemptTimeout, Client, Failure, Held, Operation, RefusedAddress, Request, StreamAnswer,
+    StreamEvent, StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     client::Lease,
     connect_error::{Place, find, reason},
@@ -58,11 +58,11 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     let begun = Instant::now();
 
     let (pool, outgoing) = prepare(client, target, &request)?;
-    let head_bound = match streams {
-        true => Bound { step: Step::Response, time: timeouts.response },
-        false => Bound { step: Step::Answer, time: timeouts.answer },
+    let head_timeout = match streams {
+        true => AttemptTimeout { kind: TimeoutKind::Response, duration: timeouts.response },
+        false => AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer },
     };
-    let sending = timeout_at(after(begun, head_bound.time), outgoing.send());
+    let sending = timeout_at(after(begun, head_timeout.duration), outgoing.send());
     let response = match reuse::watch(sending).await {
         (Ok(Ok(response)), _) => response,
         (Ok(Err(error)), connection) => {
@@ -80,7 +80,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
                 // It may have gone deaf, and with HTTP/2 the next request would get the same one.
                 client.retire(&pool);
             }
-            return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_bound));
+            return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_timeout));
         }
     };
     let screen = Screen::of(target);
@@ -88,7 +88,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(not_an_answer(target, &request, &response, &screen));
     }
-    let headers = incoming(response.headers(), target.peer, &screen);
+    let headers = incoming(response.headers(), target.kind, &screen);
 
     if !status.is_success() {
         return Err(refused(target, response, headers, &screen).await);
@@ -102,9 +102,9 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     let (start, is_stream) = match streams {
         true if is_event_stream(&headers) => (Bytes::new(), true),
         true => {
-            let bound = Bound { step: Step::FirstToken, time: timeouts.first_token };
-            let until = after(Instant::now(), bound.time).min(whole_until);
-            let late = || no_content(bound).with_head(status, &headers);
+            let timeout = AttemptTimeout { kind: TimeoutKind::FirstToken, duration: timeouts.first_token };
+            let until = after(Instant::now(), timeout.duration).min(whole_until);
+            let late = || no_content(timeout).with_head(status, &headers);
             peek(&mut response, until).await.ok_or_else(late)?
         }
         false => (Bytes::new(), false),
@@ -130,7 +130,7 @@ fn prepare(
             .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?,
         None => request.body.clone(),
     };
-    let mut headers = outgoing(request, target.peer, client.instance());
+    let mut headers = outgoing(request, target.kind, client.instance());
     // After the caller's headers, so that nothing of theirs can stand beside it.
     if let Some(credential) = &target.credential {
         // A key that was read from a file ends with the file's line end, which is no part of it. What is inside is sent as it
@@ -154,9 +154,9 @@ fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
     }
     let place = Place(target);
     if error.is_connect() && error.is_timeout() {
-        let bound = Bound { step: Step::Connect, time: target.timeouts.connect };
+        let timeout = AttemptTimeout { kind: TimeoutKind::Connect, duration: target.timeouts.connect };
         let waited_for = format!("no connection to {place}");
-        return Failure::timed_out(FailureClass::Connect, &waited_for, bound).caused_by(error);
+        return Failure::timed_out(FailureClass::Connect, &waited_for, timeout).caused_by(error);
     }
     let reason = reason(&error);
     let (class, detail) = if error.is_builder() {
@@ -208,7 +208,7 @@ async fn refused(
     let until = after(Instant::now(), target.timeouts.idle.min(target.timeouts.response));
     let (body, _) = read_body(response, Bytes::new(), Failure::MAX_BODY, until).await;
     let error = UpstreamError::read(&body);
-    let class = classify(target.peer, status, &headers, &error);
+    let class = classify(target.kind, status, &headers, &error);
     let words = body.clone();
     let body = screen.error_body(body, status, &mut headers);
     let mut failure = Failure::new(class, "the upstream answered with an error")
@@ -237,8 +237,8 @@ async fn whole(
             return Err(fail(FailureClass::ServerError, "the answer was cut").caused_by(error));
         }
         BodyEnd::TooLate => {
-            let bound = Bound { step: Step::Answer, time: target.timeouts.answer };
-            let failure = Failure::timed_out(FailureClass::NoResponse, "no whole answer", bound);
+            let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: target.timeouts.answer };
+            let failure = Failure::timed_out(FailureClass::NoResponse, "no whole answer", timeout);
             return Err(failure.with_head(status, &headers));
         }
         BodyEnd::TooLarge => {
@@ -247,17 +247,19 @@ async fn whole(
         }
     }
     let body = screen.text(body);
-    match Whole::read(&body) {
-        Some(Whole { error: Some(error), .. }) => {
-            let class = classify_in_band(target.peer, &error);
+    match AnswerBody::read(&body) {
+        Some(AnswerBody { error: Some(error), .. }) => {
+            let class = classify_in_band(target.kind, &error);
             Err(fail(class, "the upstream reported an error inside the answer")
                 .with_body(bounded(body))
                 .meaning(error.meaning))
         }
-        Some(Whole { model, usage, error: None }) => Ok(WholeAnswer { status, headers, body, usage, model }),
+        Some(AnswerBody { model, usage, error: None }) => {
+            Ok(WholeAnswer { status, headers, body, usage, model })
+        }
         None => {
             // No answer and no error of a known shape; what it says may still be a refusal.
-            let class = unknown_shape(target.peer, &UpstreamError::read(&body));
+            let class = unknown_shape(target.kind, &UpstreamError::read(&body));
             let failure = fail(class, "the answer cannot be read");
             Err(if class == FailureClass::ServerError { failure } else { failure.with_body(bounded(body)) })
         }
@@ -280,24 +282,25 @@ async fn hold(
             Some(Ok(Some(event))) => event,
             // Only `[DONE]` or a finish reason completes a stream, and both have ended the loop.
             Some(Ok(None)) => break Held::Done,
-            Some(Err(Break::Stalled(time))) => {
-                return Err(no_content(Bound { step: Step::FirstToken, time }).with_head(status, &headers));
+            Some(Err(Break::Stalled(duration))) => {
+                return Err(no_content(AttemptTimeout { kind: TimeoutKind::FirstToken, duration })
+                    .with_head(status, &headers));
             }
             Some(Err(broken)) => {
-                return Err(before_content(target.peer, broken).with_head(status, &headers));
+                return Err(before_content(target.kind, broken).with_head(status, &headers));
             }
             None => {
-                let bound = Bound { step: Step::Answer, time: timeouts.answer };
-                return Err(no_content(bound).with_head(status, &headers));
+                let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer };
+                return Err(no_content(timeout).with_head(status, &headers));
             }
         };
         let kind = event.chunk.kind.clone();
         bytes = bytes.saturating_add(event.frame.raw.len());
-        events = events.saturating_add(usize::from(kind != Kind::Silent));
+        events = events.saturating_add(usize::from(kind != ChunkKind::Silent));
         held.push(event);
         match kind {
-            Kind::Content => break Held::Content,
-            Kind::Done => break Held::Done,
+            ChunkKind::Content => break Held::Content,
+            ChunkKind::Done => break Held::Done,
             _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES => {
                 break Held::Overflow;
             }
@@ -312,25 +315,25 @@ async fn hold(
         let until = after(begun.content_at, timeouts.answer).min(last);
         let failure = match next_by(&mut begun.reader, timeouts.idle, until).await {
             Some(Ok(Some(event))) => {
-                if event.chunk.kind == Kind::Content {
+                if event.chunk.kind == ChunkKind::Content {
                     begun.content_at = Instant::now();
                 }
                 return Some((Ok(event), Some(begun)));
             }
             Some(Ok(None)) => return None,
-            Some(Err(Break::Stalled(time))) => {
-                let bound = Bound { step: Step::Idle, time };
-                Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", bound)
+            Some(Err(Break::Stalled(duration))) => {
+                let timeout = AttemptTimeout { kind: TimeoutKind::Idle, duration };
+                Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", timeout)
             }
             Some(Err(broken)) => after_content(broken),
             None => {
-                let bound = Bound { step: Step::Answer, time: timeouts.answer };
-                Failure::timed_out(FailureClass::BrokenStream, "no more content", bound)
+                let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer };
+                Failure::timed_out(FailureClass::BrokenStream, "no more content", timeout)
             }
         };
         Some((Err(failure.with_head(status, &begun.headers)), None))
     });
-    Ok(StreamAnswer { status, headers, held_until, held, rest: Events(rest.boxed()) })
+    Ok(StreamAnswer { status, headers, held_until, held, rest: StreamEvents(rest.boxed()) })
 }
 
 /// The next event; none once `until` has passed, however fast events come: a timer alone is asked only where none is there.
@@ -338,7 +341,7 @@ async fn next_by(
     reader: &mut Reader,
     idle: Duration,
     until: Instant,
-) -> Option<Result<Option<Event>, Break>> {
+) -> Option<Result<Option<StreamEvent>, Break>> {
     if Instant::now() >= until {
         return None;
     }
@@ -354,24 +357,24 @@ struct Begun {
     content_at: Instant,
 }
 
-fn no_content(bound: Bound) -> Failure {
-    Failure::timed_out(FailureClass::NoFirstToken, "no content", bound)
+fn no_content(timeout: AttemptTimeout) -> Failure {
+    Failure::timed_out(FailureClass::NoFirstToken, "no content", timeout)
 }
 
 /// The class of what is under status 200 and has no known shape.
-fn unknown_shape(peer: Peer, error: &UpstreamError) -> FailureClass {
+fn unknown_shape(kind: UpstreamKind, error: &UpstreamError) -> FailureClass {
     match error.meaning {
-        Some(Meaning::Content | Meaning::Unsupported | Meaning::ContextLength) => {
-            classify_in_band(peer, error)
+        Some(ErrorMeaning::Content | ErrorMeaning::Unsupported | ErrorMeaning::ContextLength) => {
+            classify_in_band(kind, error)
         }
         _ => FailureClass::ServerError,
     }
 }
 
-fn before_content(peer: Peer, broken: Break) -> Failure {
+fn before_content(kind: UpstreamKind, broken: Break) -> Failure {
     let class = match &broken {
-        Break::Unreadable(data) => unknown_shape(peer, &UpstreamError::read(data)),
-        Break::InBand(error, _) => classify_in_band(peer, error),
+        Break::Unreadable(data) => unknown_shape(kind, &UpstreamError::read(data)),
+        Break::InBand(error, _) => classify_in_band(kind, error),
         _ => FailureClass::ServerError,
     };
     broken_as(class, broken)
@@ -424,8 +427,8 @@ async fn read_body(
 }
 
 /// An instant later than the clock can say is a year away: a bound, still.
-fn after(begun: Instant, bound: Duration) -> Instant {
-    begun.checked_add(bound).unwrap_or_else(|| begun + Duration::from_secs(365 * 24 * 60 * 60))
+fn after(begun: Instant, duration: Duration) -> Instant {
+    begun.checked_add(duration).unwrap_or_else(|| begun + Duration::from_secs(365 * 24 * 60 * 60))
 }
 
 fn bounded(mut body: Bytes) -> Bytes {

@@ -6,11 +6,11 @@ use std::time::{Duration, SystemTime};
 use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
 use mcpctl_dialect::openai::{
     error::UpstreamError,
-    meaning::{Meaning, is_about_account},
+    meaning::{ErrorMeaning, is_about_account},
 };
 use mcpctl_failover::FailureClass;
 
-use crate::Peer;
+use crate::UpstreamKind;
 
 /// The header by which `mcpd` names the class of a failure.
 pub const FAILURE_HEADER: &str = "mcpctl-failure";
@@ -18,10 +18,15 @@ pub const FAILURE_HEADER: &str = "mcpctl-failure";
 pub const ERROR_SOURCE_HEADER: &str = "mcpctl-error-source";
 
 /// The class of an answer whose status is no success.
-pub fn classify(peer: Peer, status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> FailureClass {
-    match peer {
-        Peer::Provider => by_status(status, error),
-        Peer::Mcpd => from_mcpd(status, headers, error),
+pub fn classify(
+    kind: UpstreamKind,
+    status: StatusCode,
+    headers: &HeaderMap,
+    error: &UpstreamError,
+) -> FailureClass {
+    match kind {
+        UpstreamKind::Provider => by_status(status, error),
+        UpstreamKind::Mcpd => from_mcpd(status, headers, error),
     }
 }
 
@@ -49,15 +54,17 @@ fn from_mcpd(status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> 
 /// never fails over, under whatever status it comes.
 fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
     match (status.as_u16(), error.meaning) {
-        (_, Some(Meaning::Content)) | (451, _) => FailureClass::Rejected,
+        (_, Some(ErrorMeaning::Content)) | (451, _) => FailureClass::Rejected,
         // 402: our account has no credit (OpenRouter, DeepSeek); like a refused key it is not the caller's doing.
         (401 | 402, _) => FailureClass::UpstreamCredentials,
         (429, _) => FailureClass::RateLimited,
         // llama.cpp reports an overflow, and what its model cannot process, as 500.
-        (400 | 413 | 422 | 500 | 502 | 503, Some(Meaning::ContextLength)) => FailureClass::ContextLength,
-        (400..=501, Some(Meaning::Unsupported)) => FailureClass::Rejected,
-        (400..=500, Some(Meaning::ModelUnavailable)) => FailureClass::ModelUnavailable,
-        (400..=499, Some(Meaning::Credentials | Meaning::QuotaUsedUp)) => FailureClass::UpstreamCredentials,
+        (400 | 413 | 422 | 500 | 502 | 503, Some(ErrorMeaning::ContextLength)) => FailureClass::ContextLength,
+        (400..=501, Some(ErrorMeaning::Unsupported)) => FailureClass::Rejected,
+        (400..=500, Some(ErrorMeaning::ModelUnavailable)) => FailureClass::ModelUnavailable,
+        (400..=499, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp)) => {
+            FailureClass::UpstreamCredentials
+        }
         // Where it is not about our key or account, a rule may refuse the prompt; then no other model may answer it.
         (403, _) if error.message.as_deref().is_some_and(is_about_account) => {
             FailureClass::UpstreamCredentials
@@ -74,18 +81,18 @@ fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
 /// The class of an error that arrives inside an answer whose status said 200, before any content did.
 ///
 /// Servers repeat the status in `code` (vLLM, llama.cpp, OpenRouter) or use OpenAI's types.
-pub fn classify_in_band(peer: Peer, error: &UpstreamError) -> FailureClass {
+pub fn classify_in_band(kind: UpstreamKind, error: &UpstreamError) -> FailureClass {
     let code = error.code.as_deref().unwrap_or_default();
-    if let (Peer::Mcpd, Ok(class)) = (peer, code.parse()) {
+    if let (UpstreamKind::Mcpd, Ok(class)) = (kind, code.parse()) {
         return class;
     }
-    let as_status = |status| classify(peer, status, &HeaderMap::new(), error);
+    let as_status = |status| classify(kind, status, &HeaderMap::new(), error);
     match error.meaning {
-        Some(Meaning::Content | Meaning::Unsupported) => return FailureClass::Rejected,
-        Some(Meaning::ContextLength) => return FailureClass::ContextLength,
-        Some(Meaning::ModelUnavailable) => return FailureClass::ModelUnavailable,
-        Some(Meaning::QuotaUsedUp) => return as_status(StatusCode::TOO_MANY_REQUESTS),
-        Some(Meaning::Credentials) => return as_status(StatusCode::UNAUTHORIZED),
+        Some(ErrorMeaning::Content | ErrorMeaning::Unsupported) => return FailureClass::Rejected,
+        Some(ErrorMeaning::ContextLength) => return FailureClass::ContextLength,
+        Some(ErrorMeaning::ModelUnavailable) => return FailureClass::ModelUnavailable,
+        Some(ErrorMeaning::QuotaUsedUp) => return as_status(StatusCode::TOO_MANY_REQUESTS),
+        Some(ErrorMeaning::Credentials) => return as_status(StatusCode::UNAUTHORIZED),
         None => {}
     }
     if let Some(status) = code.parse().ok().filter(|code| (400..600).contains(code)) {
@@ -208,7 +215,11 @@ mod tests {
         ] {
             let error = UpstreamError::read(body.as_bytes());
             for headers in [headers(&[]), headers(&[(FAILURE, "connect"), (SOURCE, "mcpd")])] {
-                assert_eq!(classify(Peer::Provider, status(code), &headers, &error), class, "{code} {body}");
+                assert_eq!(
+                    classify(UpstreamKind::Provider, status(code), &headers, &error),
+                    class,
+                    "{code} {body}"
+                );
             }
         }
     }
@@ -241,7 +252,7 @@ mod tests {
         ] {
             let error = UpstreamError::read(PLAIN.as_bytes());
             assert_eq!(
-                classify(Peer::Mcpd, status(code), &headers(pairs), &error),
+                classify(UpstreamKind::Mcpd, status(code), &headers(pairs), &error),
                 class,
                 "{code} {pairs:?}"
             );
@@ -250,40 +261,40 @@ mod tests {
 
     #[test]
     fn errors_in_band_go_by_code_and_type() {
-        for (peer, body, class) in [
-            (Peer::Provider, r#"{"error":{"message":"x"}}"#, ServerError),
-            (Peer::Provider, r#"{"error":"x"}"#, ServerError),
-            (Peer::Provider, r#"{"error":{"code":503}}"#, ServerError),
-            (Peer::Provider, r#"{"error":{"code":429}}"#, RateLimited),
-            (Peer::Provider, r#"{"error":{"code":400,"type":"BadRequestError"}}"#, Rejected),
-            (Peer::Provider, r#"{"error":{"code":"401"}}"#, UpstreamCredentials),
-            (Peer::Provider, r#"{"error":{"code":7}}"#, ServerError),
-            (Peer::Provider, r#"{"error":{"type":"invalid_request_error"}}"#, Rejected),
-            (Peer::Provider, r#"{"error":{"type":"authentication_error"}}"#, UpstreamCredentials),
-            (Peer::Provider, r#"{"error":{"type":"rate_limit_error"}}"#, RateLimited),
-            (Peer::Provider, r#"{"error":{"type":"overloaded_error"}}"#, ServerError),
-            (Peer::Provider, r#"{"error":{"code":"context_length_exceeded"}}"#, ContextLength),
-            (Peer::Provider, FLAGGED, Rejected),
-            (Peer::Provider, BAD_KEY, UpstreamCredentials),
-            (Peer::Provider, GONE, ModelUnavailable),
-            (Peer::Provider, USED_UP, RateLimited),
-            (Peer::Provider, IMAGES, Rejected),
-            (Peer::Mcpd, GONE, ModelUnavailable),
+        for (kind, body, class) in [
+            (UpstreamKind::Provider, r#"{"error":{"message":"x"}}"#, ServerError),
+            (UpstreamKind::Provider, r#"{"error":"x"}"#, ServerError),
+            (UpstreamKind::Provider, r#"{"error":{"code":503}}"#, ServerError),
+            (UpstreamKind::Provider, r#"{"error":{"code":429}}"#, RateLimited),
+            (UpstreamKind::Provider, r#"{"error":{"code":400,"type":"BadRequestError"}}"#, Rejected),
+            (UpstreamKind::Provider, r#"{"error":{"code":"401"}}"#, UpstreamCredentials),
+            (UpstreamKind::Provider, r#"{"error":{"code":7}}"#, ServerError),
+            (UpstreamKind::Provider, r#"{"error":{"type":"invalid_request_error"}}"#, Rejected),
+            (UpstreamKind::Provider, r#"{"error":{"type":"authentication_error"}}"#, UpstreamCredentials),
+            (UpstreamKind::Provider, r#"{"error":{"type":"rate_limit_error"}}"#, RateLimited),
+            (UpstreamKind::Provider, r#"{"error":{"type":"overloaded_error"}}"#, ServerError),
+            (UpstreamKind::Provider, r#"{"error":{"code":"context_length_exceeded"}}"#, ContextLength),
+            (UpstreamKind::Provider, FLAGGED, Rejected),
+            (UpstreamKind::Provider, BAD_KEY, UpstreamCredentials),
+            (UpstreamKind::Provider, GONE, ModelUnavailable),
+            (UpstreamKind::Provider, USED_UP, RateLimited),
+            (UpstreamKind::Provider, IMAGES, Rejected),
+            (UpstreamKind::Mcpd, GONE, ModelUnavailable),
             (
-                Peer::Mcpd,
+                UpstreamKind::Mcpd,
                 r#"{"error":{"message":"your prompt was flagged","code":"server_error"}}"#,
                 ServerError,
             ),
-            (Peer::Provider, r#"{"error":{"code":"quota"}}"#, ServerError),
-            (Peer::Mcpd, r#"{"error":{"code":"quota"}}"#, Quota),
-            (Peer::Mcpd, r#"{"error":{"code":"403"}}"#, Denied),
-            (Peer::Mcpd, r#"{"error":{"type":"permission_error"}}"#, Denied),
-            (Peer::Mcpd, r#"{"error":{"code":"broken_stream"}}"#, BrokenStream),
+            (UpstreamKind::Provider, r#"{"error":{"code":"quota"}}"#, ServerError),
+            (UpstreamKind::Mcpd, r#"{"error":{"code":"quota"}}"#, Quota),
+            (UpstreamKind::Mcpd, r#"{"error":{"code":"403"}}"#, Denied),
+            (UpstreamKind::Mcpd, r#"{"error":{"type":"permission_error"}}"#, Denied),
+            (UpstreamKind::Mcpd, r#"{"error":{"code":"broken_stream"}}"#, BrokenStream),
         ] {
             assert_eq!(
-                classify_in_band(peer, &UpstreamError::read(body.as_bytes())),
+                classify_in_band(kind, &UpstreamError::read(body.as_bytes())),
                 class,
-                "{peer:?} {body}"
+                "{kind:?} {body}"
             );
         }
     }

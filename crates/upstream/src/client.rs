@@ -16,8 +16,8 @@ use std::{
 use url::{Origin, Url};
 
 use crate::{
-    AddressPolicy, Failure, Peer, Target, addresses::Resolver, hops::InstanceId, lookup::EveryAddress,
-    reuse::NoteConnects, tls,
+    AddressPolicy, Failure, Target, UpstreamKind, addresses::Resolver, hops::InstanceId,
+    lookup::EveryAddress, reuse::NoteConnects, tls,
 };
 
 /// The most pools; the one that was not used for longest makes room. Requests under way keep theirs.
@@ -63,7 +63,7 @@ struct Key {
 }
 
 /// Adds to what connects, e.g. a check of who answers.
-pub type Prepare = Box<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
+pub type PrepareConnector = Box<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
 
 /// Shared by all attempts; cheap to clone.
 #[derive(Debug, Clone, Default)]
@@ -75,7 +75,7 @@ pub struct Client {
 #[derive(Default)]
 struct Pools {
     /// Applied to plain HTTP connections to mcpd.
-    plain_mcpd: Option<Prepare>,
+    plain_mcpd: Option<PrepareConnector>,
     ready: HashMap<Key, Pool>,
     /// Of the pool that is made next.
     generation: u64,
@@ -112,7 +112,7 @@ impl Client {
     }
 
     /// Prepares plain HTTP connections to mcpd like this from now on; those that stand are not used again.
-    pub fn prepare_plain_mcpd(&self, prepare: Prepare) {
+    pub fn prepare_plain_mcpd(&self, prepare: PrepareConnector) {
         let mut pools = self.lock();
         pools.ready.retain(|key, _| !key.plain_mcpd);
         pools.plain_mcpd = Some(prepare);
@@ -124,7 +124,7 @@ impl Client {
         if let Some(policy) = policy {
             policy.check_url(&target.base_url).map_err(Failure::refused_address)?;
         }
-        let plain_mcpd = target.peer == Peer::Mcpd && target.base_url.scheme() != "https";
+        let plain_mcpd = target.kind == UpstreamKind::Mcpd && target.base_url.scheme() != "https";
         let key = Key {
             origin: target.base_url.origin(),
             connect: target.timeouts.connect,
@@ -218,11 +218,18 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
-    use crate::Timeouts;
+    use crate::AttemptTimeouts;
 
-    fn target(base_url: &str, peer: Peer) -> Target {
+    fn target(base_url: &str, kind: UpstreamKind) -> Target {
         let base_url = base_url.parse().unwrap();
-        Target { base_url, socket: None, model: None, credential: None, timeouts: Timeouts::default(), peer }
+        Target {
+            base_url,
+            socket: None,
+            model: None,
+            credential: None,
+            timeouts: AttemptTimeouts::default(),
+            kind,
+        }
     }
 
     #[tokio::test]
@@ -236,24 +243,24 @@ mod tests {
             })
         };
         client.prepare_plain_mcpd(prepare());
-        for (base_url, peer, expected) in [
-            ("http://127.0.0.1:1", Peer::Provider, 0),
-            ("https://127.0.0.1:1", Peer::Mcpd, 0),
-            ("http://127.0.0.1:1", Peer::Mcpd, 1),
-            ("http://127.0.0.1:1", Peer::Mcpd, 1),
+        for (base_url, kind, expected) in [
+            ("http://127.0.0.1:1", UpstreamKind::Provider, 0),
+            ("https://127.0.0.1:1", UpstreamKind::Mcpd, 0),
+            ("http://127.0.0.1:1", UpstreamKind::Mcpd, 1),
+            ("http://127.0.0.1:1", UpstreamKind::Mcpd, 1),
         ] {
-            client.pool(&target(base_url, peer)).unwrap();
+            client.pool(&target(base_url, kind)).unwrap();
             assert_eq!(prepared.load(Ordering::Relaxed), expected, "{base_url}");
         }
         client.prepare_plain_mcpd(prepare());
-        client.pool(&target("http://127.0.0.1:1", Peer::Mcpd)).unwrap();
+        client.pool(&target("http://127.0.0.1:1", UpstreamKind::Mcpd)).unwrap();
         assert_eq!(prepared.load(Ordering::Relaxed), 2, "those of before are not used again");
     }
 
     #[tokio::test]
     async fn pools_are_shared_by_server_and_timeout_and_bounded() {
         let client = Client::default();
-        let mut target = target("http://127.0.0.1:1", Peer::Provider);
+        let mut target = target("http://127.0.0.1:1", UpstreamKind::Provider);
         let first = client.pool(&target).unwrap();
         assert_eq!(client.clone().pool(&target).unwrap().generation, first.generation);
         target.base_url = "http://127.0.0.1:1/another/path".parse().unwrap();
@@ -267,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn retired_pool_is_replaced_once() {
-        let (client, target) = (Client::default(), target("http://127.0.0.1:1", Peer::Provider));
+        let (client, target) = (Client::default(), target("http://127.0.0.1:1", UpstreamKind::Provider));
         let (first, same) = (client.pool(&target).unwrap(), client.pool(&target).unwrap());
         client.retire(&first);
         let second = client.pool(&target).unwrap();

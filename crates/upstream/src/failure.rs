@@ -4,10 +4,10 @@ use std::{error::Error, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use mcpctl_dialect::openai::meaning::Meaning;
+use mcpctl_dialect::openai::meaning::ErrorMeaning;
 use mcpctl_failover::FailureClass;
 
-use crate::{Bound, RefusedAddress};
+use crate::{AttemptTimeout, RefusedAddress};
 
 /// A failed attempt, or a stream that broke.
 ///
@@ -27,7 +27,7 @@ pub struct Failure {
     /// Whether the account's quota is used up, so that asking again is of no use.
     pub quota_used_up: bool,
     /// The bound that passed, where it was one.
-    pub bound: Option<Box<Bound>>,
+    pub timeout: Option<Box<AttemptTimeout>>,
     /// Where the upstream sends its callers, without query and credentials; requests never go there.
     pub redirect: Option<Box<str>>,
     stale: bool,
@@ -50,7 +50,7 @@ impl Failure {
             body: Bytes::new(),
             retry_after: None,
             quota_used_up: false,
-            bound: None,
+            timeout: None,
             redirect: None,
             stale: false,
             for_logs_alone: false,
@@ -78,15 +78,15 @@ impl Failure {
         self
     }
 
-    pub(crate) fn meaning(mut self, meaning: Option<Meaning>) -> Self {
-        self.quota_used_up = meaning == Some(Meaning::QuotaUsedUp);
+    pub(crate) fn meaning(mut self, meaning: Option<ErrorMeaning>) -> Self {
+        self.quota_used_up = meaning == Some(ErrorMeaning::QuotaUsedUp);
         self
     }
 
     /// A bound passed while nothing came: `waited_for` says what of.
-    pub fn timed_out(class: FailureClass, waited_for: &str, bound: Bound) -> Self {
-        let mut failure = Self::new(class, format!("{waited_for} within {bound}"));
-        failure.bound = Some(Box::new(bound));
+    pub fn timed_out(class: FailureClass, waited_for: &str, timeout: AttemptTimeout) -> Self {
+        let mut failure = Self::new(class, format!("{waited_for} within {timeout}"));
+        failure.timeout = Some(Box::new(timeout));
         failure
     }
 

@@ -6,11 +6,11 @@ use http::{
 };
 use mcpctl_failover::FailureClass;
 
-use crate::{Failure, Peer, screen::Screen};
+use crate::{Failure, UpstreamKind, screen::Screen};
 
 /// The upstream's headers that may be handed on: not those of its connection (RFC 9110, section 7.6.1), not the
 /// length, which the server in front writes itself, and of a provider neither cookies nor words that are ours.
-pub(crate) fn incoming(headers: &HeaderMap, peer: Peer, screen: &Screen) -> HeaderMap {
+pub(crate) fn incoming(headers: &HeaderMap, kind: UpstreamKind, screen: &Screen) -> HeaderMap {
     let named_by_connection: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -34,7 +34,8 @@ pub(crate) fn incoming(headers: &HeaderMap, peer: Peer, screen: &Screen) -> Head
         ) || named_by_connection.contains(name)
     };
     let not_theirs = |name: &HeaderName| {
-        peer == Peer::Provider && (name.as_str().starts_with("mcpctl-") || *name == header::SET_COOKIE)
+        kind == UpstreamKind::Provider
+            && (name.as_str().starts_with("mcpctl-") || *name == header::SET_COOKIE)
     };
     headers
         .iter()

@@ -23,10 +23,10 @@ mod tls;
 
 pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
-    answer::{Answer, Event, Events, Held, StreamAnswer, WholeAnswer},
+    answer::{Answer, Held, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
     attempt::send,
-    client::{Client, ClientConfig, Prepare},
+    client::{Client, ClientConfig, PrepareConnector},
     failure::Failure,
     request::{Operation, Request},
-    target::{Bound, Peer, Step, Target, Timeouts},
+    target::{AttemptTimeout, AttemptTimeouts, Target, TimeoutKind, UpstreamKind},
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mcpctl_dialect::{
     openai::{
-        chunk::{Chunk, Kind},
+        chunk::{Chunk, ChunkKind},
         error::UpstreamError,
     },
     sse::{Decoder, EventTooLarge, Frame},
@@ -14,7 +14,7 @@ use mcpctl_dialect::{
 use tokio::time::timeout;
 
 use crate::{
-    Event,
+    StreamEvent,
     screen::{Screen, SpeltOut},
 };
 
@@ -108,7 +108,7 @@ impl Reader {
     }
 
     /// The next event; nothing after the stream has completed. Without `idle` it waits as long as it takes.
-    pub(crate) async fn next(&mut self, idle: Option<Duration>) -> Result<Option<Event>, Break> {
+    pub(crate) async fn next(&mut self, idle: Option<Duration>) -> Result<Option<StreamEvent>, Break> {
         if self.done {
             self.linger().await;
             return Ok(None);
@@ -138,7 +138,7 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, frame: Frame) -> Result<Event, Break> {
+    fn take(&mut self, frame: Frame) -> Result<StreamEvent, Break> {
         if let Some(body) = unframed_error(&frame) {
             let body = self.screen.text(body);
             return Err(Break::InBand(UpstreamError::read(&body), body));
@@ -147,28 +147,28 @@ impl Reader {
         let mut chunk = Chunk::read(&frame);
         match chunk.kind {
             // Nothing says that it holds no content, so it counts as content and goes on as it is.
-            Kind::Unreadable if self.recognized => chunk.kind = Kind::Content,
+            ChunkKind::Unreadable if self.recognized => chunk.kind = ChunkKind::Content,
             // Another service's words are not for callers, and clients read none of them.
-            Kind::Foreign if self.recognized => {
-                return Ok(Event {
+            ChunkKind::Foreign if self.recognized => {
+                return Ok(StreamEvent {
                     frame: frame.without_data(),
-                    chunk: Chunk { kind: Kind::Silent, ..chunk },
+                    chunk: Chunk { kind: ChunkKind::Silent, ..chunk },
                 });
             }
-            Kind::Foreign | Kind::Unreadable => {
+            ChunkKind::Foreign | ChunkKind::Unreadable => {
                 return Err(Break::Unreadable(frame.data.unwrap_or_default()));
             }
-            Kind::Error(error) => return Err(Break::InBand(error, frame.data.unwrap_or_default())),
-            Kind::Done => self.done = true,
-            Kind::StartUp | Kind::Content | Kind::UsageOnly => {
+            ChunkKind::Error(error) => return Err(Break::InBand(error, frame.data.unwrap_or_default())),
+            ChunkKind::Done => self.done = true,
+            ChunkKind::StartUp | ChunkKind::Content | ChunkKind::UsageOnly => {
                 self.recognized = true;
                 self.unframed = None;
             }
-            Kind::Silent => {}
+            ChunkKind::Silent => {}
         }
         let finished = u64::try_from(chunk.finished_choices).unwrap_or(u64::MAX);
         self.unfinished = self.unfinished.saturating_sub(finished);
-        Ok(Event { frame, chunk })
+        Ok(StreamEvent { frame, chunk })
     }
 
     /// Nothing after `[DONE]` is part of the answer, and no fault there takes anything from it.

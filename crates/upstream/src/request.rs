@@ -8,7 +8,7 @@ use http::{
 };
 
 use crate::{
-    Peer,
+    UpstreamKind,
     hops::{self, HOPS_HEADER, InstanceId},
 };
 
@@ -53,10 +53,10 @@ pub struct Request {
 /// INVARIANT 10: neither the caller's bearer nor its cookies are among them; the target's credential is added
 /// by the one who sends. `openai-organization` and `openai-project` say who pays, and with a key of ours that is
 /// not the caller's to choose.
-pub(crate) fn outgoing(request: &Request, peer: Peer, instance: &InstanceId) -> HeaderMap {
+pub(crate) fn outgoing(request: &Request, kind: UpstreamKind, instance: &InstanceId) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in &request.headers {
-        if passes(name, peer) {
+        if passes(name, kind) {
             headers.append(name, value.clone());
         }
     }
@@ -73,11 +73,11 @@ pub(crate) fn outgoing(request: &Request, peer: Peer, instance: &InstanceId) -> 
     headers
 }
 
-fn passes(name: &HeaderName, peer: Peer) -> bool {
+fn passes(name: &HeaderName, kind: UpstreamKind) -> bool {
     match name.as_str() {
         "traceparent" | "tracestate" | "accept" => true,
         "openai-organization" | "openai-project" => false,
-        other => other.starts_with("openai-") || (peer == Peer::Mcpd && other.starts_with("mcpctl-")),
+        other => other.starts_with("openai-") || (kind == UpstreamKind::Mcpd && other.starts_with("mcpctl-")),
     }
 }
 
@@ -112,8 +112,8 @@ mod tests {
         headers.insert(HOPS_HEADER, HeaderValue::from_static("0123456789abcdef"));
         let mut request =
             Request { operation: Operation::Chat, body: Bytes::new(), stream: true, choices: 1, headers };
-        let theirs = |request: &Request, peer| {
-            let sent = outgoing(request, peer, &InstanceId::default());
+        let theirs = |request: &Request, kind| {
+            let sent = outgoing(request, kind, &InstanceId::default());
             let mut names: Vec<_> = sent
                 .iter()
                 .filter(|(_, value)| *value == "theirs")
@@ -122,13 +122,16 @@ mod tests {
             names.sort();
             names
         };
-        assert_eq!(theirs(&request, Peer::Provider), ["accept", "openai-beta", "traceparent", "tracestate"]);
         assert_eq!(
-            theirs(&request, Peer::Mcpd),
+            theirs(&request, UpstreamKind::Provider),
+            ["accept", "openai-beta", "traceparent", "tracestate"]
+        );
+        assert_eq!(
+            theirs(&request, UpstreamKind::Mcpd),
             ["accept", "mcpctl-agent", "openai-beta", "traceparent", "tracestate"]
         );
         request.headers.clear();
-        let ours = outgoing(&request, Peer::Provider, &InstanceId::default());
+        let ours = outgoing(&request, UpstreamKind::Provider, &InstanceId::default());
         assert_eq!(
             (&ours[ACCEPT], &ours[CONTENT_TYPE]),
             (&"text/event-stream".parse().unwrap(), &"application/json".parse().unwrap())

@@ -13,15 +13,15 @@ use http::{
 use mcpctl_dialect::{
     openai::{
         chunk::added_texts,
-        error::{error_body, presentable},
+        error::{error_body, presentable_error},
     },
     sse::Frame,
 };
 
-use crate::{Peer, Target, redact::Redactor};
+use crate::{Target, UpstreamKind, redact::Redactor};
 
 pub(crate) struct Screen {
-    peer: Peer,
+    kind: UpstreamKind,
     redactor: Option<Redactor>,
     /// The end of each choice's text, in which the next event may complete a piece of the credential.
     tails: HashMap<u64, Vec<u8>>,
@@ -36,9 +36,9 @@ pub(crate) struct SpeltOut;
 
 impl Screen {
     pub(crate) fn of(target: &Target) -> Self {
-        let peer = target.peer;
-        let credential = target.credential.as_ref().filter(|_| peer == Peer::Provider);
-        Self { peer, redactor: credential.and_then(Redactor::of), tails: HashMap::new() }
+        let kind = target.kind;
+        let credential = target.credential.as_ref().filter(|_| kind == UpstreamKind::Provider);
+        Self { kind, redactor: credential.and_then(Redactor::of), tails: HashMap::new() }
     }
 
     /// A text without the credential.
@@ -51,7 +51,7 @@ impl Screen {
 
     /// An error body that may be shown, and the headers that describe it. What is no error of a known shape is replaced.
     pub(crate) fn error_body(&self, body: Bytes, status: StatusCode, headers: &mut HeaderMap) -> Bytes {
-        if self.peer != Peer::Provider {
+        if self.kind != UpstreamKind::Provider {
             return body;
         }
         // Its own words for JSON stay; a page of another service is none any more.
@@ -60,7 +60,7 @@ impl Screen {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         headers.remove(CONTENT_ENCODING);
-        presentable(&self.text(body)).unwrap_or_else(|| {
+        presentable_error(&self.text(body)).unwrap_or_else(|| {
             let message =
                 format!("the provider answered {} without an error that can be shown", status.as_u16());
             error_body(&message, Some("upstream_error"), None)
@@ -72,7 +72,7 @@ impl Screen {
     /// # Errors
     /// When it goes on with a piece of the credential that earlier events began; those have been sent.
     pub(crate) fn frame(&mut self, frame: Frame) -> Result<Frame, SpeltOut> {
-        if self.peer != Peer::Provider {
+        if self.kind != UpstreamKind::Provider {
             return Ok(frame);
         }
         // `event: error` means something, so it is looked at before it is left out.

@@ -11,7 +11,7 @@ use crate::Operation;
 
 /// Who answers at the other end, and with it whose headers are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Peer {
+pub enum UpstreamKind {
     /// A model provider: its `mcpctl-` headers are ignored and removed, its 401 and 403 concern our key.
     Provider,
     /// `mcpd`, asked by an agent: its `mcpctl-failure` and `mcpctl-error-source` are believed, its 401 and 403
@@ -21,7 +21,7 @@ pub enum Peer {
 
 /// The bounds of one attempt (CONTRACT.md, "What fails over"). Zero is no time at all, never "forever".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Timeouts {
+pub struct AttemptTimeouts {
     /// DNS, TCP and TLS together.
     pub connect: Duration,
     /// From sending until the response head of a streamed request, connecting included.
@@ -38,7 +38,7 @@ pub struct Timeouts {
 
 /// A step of an attempt that has a bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum TimeoutKind {
     /// `connect`
     Connect,
     /// `response`
@@ -51,7 +51,7 @@ pub enum Step {
     Idle,
 }
 
-impl Step {
+impl TimeoutKind {
     /// The key that sets its bound, below `timeouts`.
     pub const fn key(self) -> &'static str {
         match self {
@@ -66,20 +66,20 @@ impl Step {
 
 /// A bound that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Bound {
+pub struct AttemptTimeout {
     /// Of which step.
-    pub step: Step,
+    pub kind: TimeoutKind,
     /// How long it was.
-    pub time: Duration,
+    pub duration: Duration,
 }
 
-impl fmt::Display for Bound {
+impl fmt::Display for AttemptTimeout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({})", HumanDuration(self.time), self.step.key())
+        write!(f, "{} ({})", HumanDuration(self.duration), self.kind.key())
     }
 }
 
-impl Default for Timeouts {
+impl Default for AttemptTimeouts {
     fn default() -> Self {
         Self {
             connect: Duration::from_secs(3),
@@ -100,12 +100,12 @@ pub struct Target {
     pub socket: Option<PathBuf>,
     /// The model to ask for instead of the one in the body.
     pub model: Option<String>,
-    /// Sent as the bearer; for [`Peer::Mcpd`] it is the caller's own.
+    /// Sent as the bearer; for [`UpstreamKind::Mcpd`] it is the caller's own.
     pub credential: Option<SecretString>,
     /// How long the attempt may take.
-    pub timeouts: Timeouts,
+    pub timeouts: AttemptTimeouts,
     /// Who answers.
-    pub peer: Peer,
+    pub kind: UpstreamKind,
 }
 
 impl Target {
@@ -115,9 +115,9 @@ impl Target {
     /// stays, and a user name or password in the URL is left out: credentials are sent as the bearer only.
     pub fn endpoint(&self, operation: Operation) -> Url {
         let mut url = self.base_url.clone();
-        let base = match self.peer {
-            Peer::Provider => base_path(&url),
-            Peer::Mcpd => {
+        let base = match self.kind {
+            UpstreamKind::Provider => base_path(&url),
+            UpstreamKind::Mcpd => {
                 let prefix = url.path().trim_end_matches('/');
                 format!("{}/v1", prefix.strip_suffix("/v1").unwrap_or(prefix))
             }
@@ -137,27 +137,59 @@ mod tests {
 
     #[test]
     fn endpoints_follow_the_base_with_and_without_a_path() {
-        for (peer, base, expected) in [
-            (Peer::Provider, "https://api.openai.com/v1", "https://api.openai.com/v1/chat/completions"),
-            (Peer::Provider, "https://api.openai.com/v1/", "https://api.openai.com/v1/chat/completions"),
-            (Peer::Provider, "https://api.anthropic.com", "https://api.anthropic.com/v1/chat/completions"),
-            (Peer::Provider, "http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1/chat/completions"),
-            (Peer::Provider, "https://gw.example/openai", "https://gw.example/openai/chat/completions"),
-            (Peer::Provider, "http://127.0.0.1:8000//v1//", "http://127.0.0.1:8000/v1/chat/completions"),
-            (Peer::Provider, "https://openrouter.ai/api", "https://openrouter.ai/api/v1/chat/completions"),
-            (Peer::Provider, "https://api.perplexity.ai", "https://api.perplexity.ai/chat/completions"),
-            (Peer::Provider, "https://u:p@gw.example/a?v=1#x", "https://gw.example/a/chat/completions?v=1"),
-            (Peer::Mcpd, "https://mcpd.example.com", "https://mcpd.example.com/v1/chat/completions"),
-            (Peer::Mcpd, "https://example.com/llm/", "https://example.com/llm/v1/chat/completions"),
-            (Peer::Mcpd, "https://example.com/llm/v1", "https://example.com/llm/v1/chat/completions"),
+        for (kind, base, expected) in [
+            (
+                UpstreamKind::Provider,
+                "https://api.openai.com/v1",
+                "https://api.openai.com/v1/chat/completions",
+            ),
+            (
+                UpstreamKind::Provider,
+                "https://api.openai.com/v1/",
+                "https://api.openai.com/v1/chat/completions",
+            ),
+            (
+                UpstreamKind::Provider,
+                "https://api.anthropic.com",
+                "https://api.anthropic.com/v1/chat/completions",
+            ),
+            (UpstreamKind::Provider, "http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1/chat/completions"),
+            (
+                UpstreamKind::Provider,
+                "https://gw.example/openai",
+                "https://gw.example/openai/chat/completions",
+            ),
+            (
+                UpstreamKind::Provider,
+                "http://127.0.0.1:8000//v1//",
+                "http://127.0.0.1:8000/v1/chat/completions",
+            ),
+            (
+                UpstreamKind::Provider,
+                "https://openrouter.ai/api",
+                "https://openrouter.ai/api/v1/chat/completions",
+            ),
+            (
+                UpstreamKind::Provider,
+                "https://api.perplexity.ai",
+                "https://api.perplexity.ai/chat/completions",
+            ),
+            (
+                UpstreamKind::Provider,
+                "https://u:p@gw.example/a?v=1#x",
+                "https://gw.example/a/chat/completions?v=1",
+            ),
+            (UpstreamKind::Mcpd, "https://mcpd.example.com", "https://mcpd.example.com/v1/chat/completions"),
+            (UpstreamKind::Mcpd, "https://example.com/llm/", "https://example.com/llm/v1/chat/completions"),
+            (UpstreamKind::Mcpd, "https://example.com/llm/v1", "https://example.com/llm/v1/chat/completions"),
         ] {
             let target = Target {
                 base_url: base.parse().unwrap(),
                 socket: None,
                 model: None,
                 credential: None,
-                timeouts: Timeouts::default(),
-                peer,
+                timeouts: AttemptTimeouts::default(),
+                kind,
             };
             assert_eq!(target.endpoint(Operation::Chat).as_str(), expected, "{base}");
         }

@@ -30,9 +30,9 @@ pub(super) fn error(failure: &Failure, llm: &Name, may_edit: bool) -> HttpError 
             "where that is the right address, an administrator can write it as the `url` of the Llm `{llm}`"
         ));
     }
-    match (failure.class, &failure.bound) {
-        (FailureClass::NoResponse | FailureClass::NoFirstToken, Some(bound)) => {
-            let (key, time) = (bound.step.key(), mcpctl_api::HumanDuration(bound.time));
+    match (failure.class, &failure.timeout) {
+        (FailureClass::NoResponse | FailureClass::NoFirstToken, Some(timeout)) => {
+            let (key, time) = (timeout.kind.key(), mcpctl_api::HumanDuration(timeout.duration));
             let message =
                 format!("the provider did not answer in time: `timeouts.{key}` ({time}) of the Llm `{llm}`");
             own(StatusCode::GATEWAY_TIMEOUT, failure.class.as_str(), message)

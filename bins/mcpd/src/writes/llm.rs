@@ -121,7 +121,7 @@ impl Planner<'_> {
 /// A field that is never refused need not be allowed: it is a typing error.
 pub(super) fn check_allowed_fields(llm: &LlmSpec) -> Result<(), Refusal> {
     let Some((at, field)) =
-        llm.allow_fields.iter().enumerate().find(|(_, field)| !keys::chooses_upstream(field))
+        llm.allow_fields.iter().enumerate().find(|(_, field)| !keys::is_routing_key(field))
     else {
         return Ok(());
     };

@@ -135,8 +135,8 @@ fn no_answer(failure: &Failure) -> Response {
     let class = failure.class;
     let (status, message) = match class {
         FailureClass::NoResponse | FailureClass::NoFirstToken => {
-            let passed = failure.bound.as_ref().map(|bound| {
-                let (key, time) = (bound.step.key(), HumanDuration(bound.time));
+            let passed = failure.timeout.as_ref().map(|timeout| {
+                let (key, time) = (timeout.kind.key(), HumanDuration(timeout.duration));
                 format!(": `primary.timeouts.{key}` ({time}) in mcplocal.yaml")
             });
             let message = format!("mcpd did not answer in time{}", passed.unwrap_or_default());

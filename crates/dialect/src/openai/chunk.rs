@@ -23,7 +23,7 @@ pub struct Usage {
 
 /// What an event of a stream means for the one who relays it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum ChunkKind {
     /// No data at all: a comment (servers send them as a sign of life) or a blank line.
     Silent,
     /// A chunk without content: the role, an empty delta, Azure's filter results.
@@ -46,7 +46,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
     /// What the event means.
-    pub kind: Kind,
+    pub kind: ChunkKind,
     /// The model that answers, as the chunk names it.
     pub model: Option<String>,
     /// Usage, on the chunks that carry it; the last one counts.
@@ -58,41 +58,41 @@ pub struct Chunk {
 impl Chunk {
     /// Classifies a frame of a chat completions or completions stream.
     pub fn read(frame: &Frame) -> Self {
-        let Some(data) = frame.data.as_deref() else { return Self::bare(Kind::Silent) };
+        let Some(data) = frame.data.as_deref() else { return Self::bare(ChunkKind::Silent) };
         let text = data.trim_ascii();
         if text == b"[DONE]" {
-            return Self::bare(Kind::Done);
+            return Self::bare(ChunkKind::Done);
         }
         if text.is_empty() {
-            return Self::bare(Kind::Silent);
+            return Self::bare(ChunkKind::Silent);
         }
-        let Some(wire) = lenient::object::<WireChunk>(text) else { return Self::bare(Kind::Unreadable) };
+        let Some(wire) = lenient::object::<WireChunk>(text) else { return Self::bare(ChunkKind::Unreadable) };
         if wire.error.0 || wire.object.as_deref() == Some("error") || frame.event.as_deref() == Some(b"error")
         {
-            return Self::bare(Kind::Error(UpstreamError::read(text)));
+            return Self::bare(ChunkKind::Error(UpstreamError::read(text)));
         }
         let usage = read_usage(wire.usage);
         let is_chunk = wire.object.as_deref().is_some_and(|object| CHUNKS.contains(&object));
         if wire.choices.is_none() && usage.is_none() && !is_chunk {
-            return Self::bare(Kind::Foreign);
+            return Self::bare(ChunkKind::Foreign);
         }
         let choices = wire.choices.flatten().unwrap_or_default();
         // OpenRouter has errors of one choice in that choice.
         if choices.iter().any(|choice| choice.error.0) {
-            return Self::bare(Kind::Error(UpstreamError::read(text)));
+            return Self::bare(ChunkKind::Error(UpstreamError::read(text)));
         }
         let finished_choices = choices.iter().filter(|choice| choice.finish_reason.0).count();
         let kind = if finished_choices > 0 || choices.iter().any(WireChoice::has_content) {
-            Kind::Content
+            ChunkKind::Content
         } else if choices.is_empty() && usage.is_some() {
-            Kind::UsageOnly
+            ChunkKind::UsageOnly
         } else {
-            Kind::StartUp
+            ChunkKind::StartUp
         };
         Self { kind, model: wire.model, usage, finished_choices }
     }
 
-    fn bare(kind: Kind) -> Self {
+    fn bare(kind: ChunkKind) -> Self {
         Self { kind, model: None, usage: None, finished_choices: 0 }
     }
 }
@@ -144,7 +144,7 @@ const CHUNKS: [&str; 4] =
 
 /// A whole (not streamed) answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Whole {
+pub struct AnswerBody {
     /// The model that answered.
     pub model: Option<String>,
     /// What it counted.
@@ -153,11 +153,11 @@ pub struct Whole {
     pub error: Option<UpstreamError>,
 }
 
-impl Whole {
+impl AnswerBody {
     /// Reads a whole answer; nothing where it is neither a completion nor embeddings nor an error. What merely is JSON may be
     /// another service's answer, which is not for callers.
     pub fn read(body: &[u8]) -> Option<Self> {
-        let wire: WireWhole = lenient::object(body)?;
+        let wire: WireAnswer = lenient::object(body)?;
         let of_choice =
             wire.choices.as_ref().is_some_and(|choices| choices.iter().any(|choice| choice.error.0));
         let error = wire.error.0 || of_choice || wire.object.as_deref() == Some("error");
@@ -205,7 +205,7 @@ where
 }
 
 #[derive(Deserialize)]
-struct WireWhole {
+struct WireAnswer {
     #[serde(default, deserialize_with = "text")]
     object: Option<String>,
     #[serde(default, deserialize_with = "text")]
@@ -346,7 +346,7 @@ mod tests {
             r#"{"choices":[{"delta":{}}],"error":{}}"#,
             r#"{"choices":[{"delta":{"content":""}}],"error":""}"#,
         ] {
-            assert_eq!(chunk(data).kind, Kind::StartUp, "{data}");
+            assert_eq!(chunk(data).kind, ChunkKind::StartUp, "{data}");
         }
     }
 
@@ -374,7 +374,7 @@ mod tests {
             let chunk = chunk(data);
             assert_eq!(
                 (chunk.kind, chunk.finished_choices),
-                (Kind::Content, usize::from(finished)),
+                (ChunkKind::Content, usize::from(finished)),
                 "{data}"
             );
         }
@@ -387,17 +387,17 @@ mod tests {
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
         );
         let usage = Usage { input_tokens: 7, output_tokens: 3, cached_input_tokens: 4, reasoning_tokens: 2 };
-        assert_eq!(alone.kind, Kind::UsageOnly);
+        assert_eq!(alone.kind, ChunkKind::UsageOnly);
         assert_eq!((alone.usage, alone.model.as_deref()), (Some(usage), Some("m-1")));
 
         let beside = chunk(
             r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":7,"prompt_tokens_details":null}}"#,
         );
-        assert_eq!(beside.kind, Kind::Content);
+        assert_eq!(beside.kind, ChunkKind::Content);
         assert_eq!(beside.usage, Some(Usage { input_tokens: 7, ..Usage::default() }));
 
         let wrong = chunk(r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":-1}}"#);
-        assert_eq!((wrong.kind, wrong.usage), (Kind::Content, None));
+        assert_eq!((wrong.kind, wrong.usage), (ChunkKind::Content, None));
     }
 
     #[test]
@@ -413,24 +413,24 @@ mod tests {
 
     #[test]
     fn done_silence_and_what_cannot_be_read() {
-        assert_eq!(chunk("[DONE]").kind, Kind::Done);
-        assert_eq!(chunk(" [DONE] ").kind, Kind::Done);
-        assert_eq!(chunk("").kind, Kind::Silent);
-        assert_eq!(Chunk::read(&Frame { data: None, ..frame("") }).kind, Kind::Silent);
+        assert_eq!(chunk("[DONE]").kind, ChunkKind::Done);
+        assert_eq!(chunk(" [DONE] ").kind, ChunkKind::Done);
+        assert_eq!(chunk("").kind, ChunkKind::Silent);
+        assert_eq!(Chunk::read(&Frame { data: None, ..frame("") }).kind, ChunkKind::Silent);
         for data in ["nonsense", "[]", "7", r#"{"choices":[{"delta""#, r#"{"choices":{}}"#, "<html>"] {
-            assert_eq!(chunk(data).kind, Kind::Unreadable, "{data}");
+            assert_eq!(chunk(data).kind, ChunkKind::Unreadable, "{data}");
         }
         for data in
             ["{}", r#"{"AccessKeyId":"AKIA"}"#, r#"{"object":"list","data":[]}"#, r#"{"type":"ping"}"#]
         {
-            assert_eq!(chunk(data).kind, Kind::Foreign, "{data}");
+            assert_eq!(chunk(data).kind, ChunkKind::Foreign, "{data}");
         }
     }
 
     #[test]
     fn errors_in_band_are_told_by_field_object_or_event_name() {
         let message = |chunk: Chunk| match chunk.kind {
-            Kind::Error(error) => error.message,
+            ChunkKind::Error(error) => error.message,
             other => panic!("{other:?}"),
         };
         assert_eq!(message(chunk(r#"{"error":{"message":"boom"}}"#)).as_deref(), Some("boom"));
@@ -444,14 +444,14 @@ mod tests {
 
     #[test]
     fn a_whole_answer_gives_model_usage_and_a_hidden_error() {
-        let whole = Whole::read(br#"{"model":"m","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+        let whole = AnswerBody::read(br#"{"model":"m","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
         let whole = whole.unwrap();
         assert_eq!(whole.model.as_deref(), Some("m"));
         assert_eq!(whole.usage.unwrap().output_tokens, 2);
         assert_eq!(whole.error, None);
-        assert!(Whole::read(br#"{"error":{"message":"x"}}"#).unwrap().error.is_some());
-        assert_eq!(Whole::read(b"<html>"), None);
-        assert_eq!(Whole::read(b"[1]"), None);
+        assert!(AnswerBody::read(br#"{"error":{"message":"x"}}"#).unwrap().error.is_some());
+        assert_eq!(AnswerBody::read(b"<html>"), None);
+        assert_eq!(AnswerBody::read(b"[1]"), None);
     }
 
     #[test]
@@ -465,7 +465,7 @@ mod tests {
             r#"{"choices":null}"#,
             r#"{"message":"no such path"}"#,
         ] {
-            assert_eq!(Whole::read(body.as_bytes()), None, "{body}");
+            assert_eq!(AnswerBody::read(body.as_bytes()), None, "{body}");
         }
         for body in [
             r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"m"}"#,
@@ -473,7 +473,7 @@ mod tests {
             r#"{"choices":[{"text":"x"}]}"#,
             r#"{"choices":[]}"#,
         ] {
-            assert!(Whole::read(body.as_bytes()).is_some_and(|whole| whole.error.is_none()), "{body}");
+            assert!(AnswerBody::read(body.as_bytes()).is_some_and(|whole| whole.error.is_none()), "{body}");
         }
     }
 }

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::meaning::{self, Meaning};
+use super::meaning::{self, ErrorMeaning};
 use crate::lenient;
 
 /// What an upstream's error body says.
@@ -19,7 +19,7 @@ pub struct UpstreamError {
     /// `error.code`, numbers as text.
     pub code: Option<String>,
     /// What it means, where codes or words show it.
-    pub meaning: Option<Meaning>,
+    pub meaning: Option<ErrorMeaning>,
 }
 
 /// Codes, types and reasons of one error that are compared, and the most bytes of each.
@@ -53,7 +53,7 @@ const BESIDE: [&str; 13] = [
 
 /// What may be shown of an error body: the body as it came where it is an error in a shape that this crate knows and
 /// nothing else, the error alone where more stands beside it, and nothing of what is no such error.
-pub fn presentable(body: &Bytes) -> Option<Bytes> {
+pub fn presentable_error(body: &Bytes) -> Option<Bytes> {
     let strict = serde_json::from_slice(body).ok();
     let readable = strict.is_some();
     let value: Value = strict.or_else(|| lenient::value(body))?;
@@ -175,7 +175,7 @@ fn collect_marks(object: &Map<String, Value>, marks: &mut Vec<String>) {
 }
 
 /// What a provider's error means that a router (OpenRouter) repeats as text in `error.metadata.raw`.
-fn routed(value: &Value) -> Option<Meaning> {
+fn routed(value: &Value) -> Option<ErrorMeaning> {
     let raw = value.get("error")?.get("metadata")?.get("raw")?.as_str()?;
     let mut error = UpstreamError { message: Some(raw.to_owned()), ..UpstreamError::default() };
     let mut marks = Vec::new();
@@ -252,7 +252,7 @@ fn one_line(message: &str) -> Cow<'_, str> {
 mod tests {
     use super::*;
     use crate::{
-        openai::chunk::{Chunk, Kind},
+        openai::chunk::{Chunk, ChunkKind},
         sse::Decoder,
     };
 
@@ -287,15 +287,15 @@ mod tests {
             r#"[{"error":{"code":400,"message":"boom"}}]"#,
         ] {
             let body = Bytes::from(body);
-            assert_eq!(presentable(&body), Some(body));
+            assert_eq!(presentable_error(&body), Some(body));
         }
         let mixed = Bytes::from(r#"{"message":"boom","code":7,"password":"p"}"#);
-        let shown = presentable(&mixed).unwrap();
+        let shown = presentable_error(&mixed).unwrap();
         assert_eq!(shown, r#"{"error":{"message":"boom","type":null,"code":"7","param":null}}"#);
         for body in
             ["", "internal: user=root", "<html>", "{}", "[]", r#"{"a":"b"}"#, r#""boom""#, r#"["boom"]"#]
         {
-            assert_eq!(presentable(&Bytes::from(body)), None, "{body}");
+            assert_eq!(presentable_error(&Bytes::from(body)), None, "{body}");
         }
     }
 
@@ -315,7 +315,7 @@ mod tests {
         decoder.push(&event);
         let frame = decoder.next_frame().unwrap().unwrap();
         assert_eq!(decoder.finish(), Ok(None));
-        let Kind::Error(error) = Chunk::read(&frame).kind else { panic!("{frame:?}") };
+        let ChunkKind::Error(error) = Chunk::read(&frame).kind else { panic!("{frame:?}") };
         assert_eq!(error.message.as_deref(), Some("the \"model\" server went away"));
         assert_eq!(error.code.as_deref(), Some("broken_stream"));
         assert!(!event.windows(6).any(|six| six == b"[DONE]"));

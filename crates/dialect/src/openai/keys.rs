@@ -128,7 +128,7 @@ pub(super) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<
 /// refused unless an Llm's `allowFields` names them.
 ///
 /// A list of what is known, by necessity: what the model server itself reads decides in the end.
-pub fn chooses_upstream(key: &str) -> bool {
+pub fn is_routing_key(key: &str) -> bool {
     chooses(&folded(key))
 }
 
@@ -137,8 +137,8 @@ fn chooses(folded: &str) -> bool {
     folded != "model" && listed()
 }
 
-/// Those keys of an object that [`chooses_upstream`] names and that ask for something: `null` does not.
-pub(super) fn choosing(members: &[Member<'_>]) -> Vec<String> {
+/// Those keys of an object that [`is_routing_key`] names and that ask for something: `null` does not.
+pub(super) fn routing_keys(members: &[Member<'_>]) -> Vec<String> {
     let mut key = String::with_capacity(MAX_KEY);
     let chooses = |member: &&Member<'_>| {
         fold(&member.name, &mut key);
@@ -195,7 +195,7 @@ mod tests {
             "lora_path",
             "adapters",
         ] {
-            assert!(chooses_upstream(key), "{key}");
+            assert!(is_routing_key(key), "{key}");
         }
         for key in [
             "model",
@@ -221,7 +221,7 @@ mod tests {
             "dimensions",
             "encoding_format",
         ] {
-            assert!(!chooses_upstream(key), "{key}");
+            assert!(!is_routing_key(key), "{key}");
         }
     }
 }

@@ -15,7 +15,7 @@ use words::{
 
 /// What caused an error, as far as its body shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Meaning {
+pub enum ErrorMeaning {
     /// The prompt or the answer was refused for what it says: moderation, safety, policy.
     Content,
     /// The model cannot process a request of this form, such as images sent to a text model.
@@ -37,7 +37,7 @@ const MAX_CODE: usize = 96;
 const MAX_SEARCHED: usize = 2048;
 
 /// The meaning of an error with these marks (its codes, types and reasons, in lower case) and texts (all of its body's).
-pub(super) fn of(error: &UpstreamError, marks: &[String], texts: &[String]) -> Option<Meaning> {
+pub(super) fn of(error: &UpstreamError, marks: &[String], texts: &[String]) -> Option<ErrorMeaning> {
     let is = |names: &[&str]| marks.iter().any(|mark| names.contains(&mark.as_str()));
     let holds = |parts: &[&str]| marks.iter().any(|mark| parts.iter().any(|part| mark.contains(part)));
     // In the whole body and in quotations too: words of the caller can only keep a request from failing over here.
@@ -48,25 +48,25 @@ pub(super) fn of(error: &UpstreamError, marks: &[String], texts: &[String]) -> O
             || CONTENT_NAMES.contains(&text.as_str())
     };
     if holds(CONTENT_MARKS) || is(CONTENT_NAMES) || texts.iter().any(refuses) {
-        return Some(Meaning::Content);
+        return Some(ErrorMeaning::Content);
     }
     let message = error.message.as_deref().map(searched).unwrap_or_default();
     let by_mark = [
-        (Meaning::ContextLength, CONTEXT_MARKS),
-        (Meaning::QuotaUsedUp, QUOTA_MARKS),
-        (Meaning::Credentials, CREDENTIAL_MARKS),
-        (Meaning::ModelUnavailable, MODEL_MARKS),
+        (ErrorMeaning::ContextLength, CONTEXT_MARKS),
+        (ErrorMeaning::QuotaUsedUp, QUOTA_MARKS),
+        (ErrorMeaning::Credentials, CREDENTIAL_MARKS),
+        (ErrorMeaning::ModelUnavailable, MODEL_MARKS),
     ];
     let by_mark = by_mark.into_iter().find_map(|(meaning, names)| is(names).then_some(meaning));
     let contains = |patterns: &[&str]| patterns.iter().any(|pattern| contains(&message, pattern));
     let begins = |patterns: &[&str]| patterns.iter().any(|pattern| begins(&message, pattern));
     by_mark.or_else(|| {
         [
-            (Meaning::ContextLength, contains(CONTEXT_WORDS)),
-            (Meaning::Unsupported, contains(UNSUPPORTED_WORDS)),
-            (Meaning::QuotaUsedUp, begins(QUOTA_WORDS)),
-            (Meaning::Credentials, begins(CREDENTIAL_WORDS)),
-            (Meaning::ModelUnavailable, begins(MODEL_WORDS)),
+            (ErrorMeaning::ContextLength, contains(CONTEXT_WORDS)),
+            (ErrorMeaning::Unsupported, contains(UNSUPPORTED_WORDS)),
+            (ErrorMeaning::QuotaUsedUp, begins(QUOTA_WORDS)),
+            (ErrorMeaning::Credentials, begins(CREDENTIAL_WORDS)),
+            (ErrorMeaning::ModelUnavailable, begins(MODEL_WORDS)),
         ]
         .into_iter()
         .find_map(|(meaning, found)| found.then_some(meaning))
@@ -74,8 +74,8 @@ pub(super) fn of(error: &UpstreamError, marks: &[String], texts: &[String]) -> O
 }
 
 /// The meaning of a body that is no JSON: a refusal of content, or none that can be known.
-pub(super) fn of_text(text: &str) -> Option<Meaning> {
-    has_phrase(&text.to_lowercase()).then_some(Meaning::Content)
+pub(super) fn of_text(text: &str) -> Option<ErrorMeaning> {
+    has_phrase(&text.to_lowercase()).then_some(ErrorMeaning::Content)
 }
 
 /// Whether a refusal is about our key or account. What is about neither may be a rule that the prompt broke.

@@ -11,7 +11,7 @@ use crate::members::{self, Member};
 
 /// The fields of a chat completion, completion or embeddings request that decisions are made by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fields {
+pub struct RequestFields {
     /// The `model` asked for; absent is allowed here because a route may name the model in its path.
     pub model: Option<String>,
     /// Whether the answer is to be streamed.
@@ -33,8 +33,8 @@ pub struct Fields {
     /// prompt. What is no text, such as sound, counts for nothing.
     pub text_bytes: usize,
     /// Keys by which an upstream may choose the model, or where the request goes, by itself
-    /// ([`keys::chooses_upstream`]), as the body spells them.
-    pub choosing: Vec<String>,
+    /// ([`keys::is_routing_key`]), as the body spells them.
+    pub routing_keys: Vec<String>,
 }
 
 /// Why a body cannot be read as a request.
@@ -102,7 +102,7 @@ impl RequestError {
     }
 }
 
-impl Fields {
+impl RequestFields {
     /// Reads the fields of `body`.
     ///
     /// # Errors
@@ -140,7 +140,7 @@ impl Fields {
             has_images: parts.iter().any(Part::is_image),
             has_prefill: messages.is_some_and(|messages| ends_with_assistant(messages.value)),
             text_bytes: parts.iter().map(Part::text_bytes).sum::<usize>() + object.prompt_bytes()?,
-            choosing: keys::choosing(&object.members),
+            routing_keys: keys::routing_keys(&object.members),
         })
     }
 
@@ -156,7 +156,7 @@ impl Fields {
 /// The body with `model` set to `model` and every other byte as it was.
 ///
 /// # Errors
-/// [`RequestError`] for a body whose model [`Fields::read`] would refuse.
+/// [`RequestError`] for a body whose model [`RequestFields::read`] would refuse.
 pub fn with_model(body: &[u8], model: &str) -> Result<Bytes, RequestError> {
     let object = Object::read(body)?;
     object.model()?;
@@ -166,7 +166,7 @@ pub fn with_model(body: &[u8], model: &str) -> Result<Bytes, RequestError> {
 /// The body with `stream_options.include_usage` set to true and every other byte as it was.
 ///
 /// # Errors
-/// [`RequestError`] for a body whose `stream_options` [`Fields::read`] would refuse.
+/// [`RequestError`] for a body whose `stream_options` [`RequestFields::read`] would refuse.
 pub fn with_include_usage(body: &[u8]) -> Result<Bytes, RequestError> {
     let object = Object::read(body)?;
     let options = match object.stream_options()? {
@@ -360,15 +360,15 @@ fn ends_with_assistant(messages: &str) -> bool {
 mod tests {
     use super::*;
 
-    fn read(body: &str) -> Fields {
-        Fields::read(body.as_bytes()).unwrap()
+    fn read(body: &str) -> RequestFields {
+        RequestFields::read(body.as_bytes()).unwrap()
     }
 
     #[test]
     fn the_defaults_are_openais() {
         assert_eq!(
             read(r#"{"model":"claude","messages":[]}"#),
-            Fields {
+            RequestFields {
                 model: Some("claude".into()),
                 stream: false,
                 include_usage: false,
@@ -378,7 +378,7 @@ mod tests {
                 has_images: false,
                 has_prefill: false,
                 text_bytes: 0,
-                choosing: Vec::new(),
+                routing_keys: Vec::new(),
             }
         );
     }
@@ -415,7 +415,7 @@ mod tests {
             {"type":"image_url","image_url":{"url":"data:"}}]}] }"#;
         assert_eq!(
             read(body),
-            Fields {
+            RequestFields {
                 model: Some("m\"x".into()),
                 stream: true,
                 include_usage: true,
@@ -425,7 +425,7 @@ mod tests {
                 has_images: true,
                 has_prefill: false,
                 text_bytes: 4 + 3,
-                choosing: Vec::new(),
+                routing_keys: Vec::new(),
             }
         );
     }
@@ -487,10 +487,10 @@ mod tests {
             ),
             (r#"{"n":0}"#, Some("n"), "`n` must be a whole number of at least 1"),
         ] {
-            let error = Fields::read(body.as_bytes()).unwrap_err();
+            let error = RequestFields::read(body.as_bytes()).unwrap_err();
             assert_eq!((error.param(), error.to_string().as_str()), (param, message), "{body}");
         }
-        assert!(matches!(Fields::read(b"{\"model\":\"\xFF\"}"), Err(RequestError::NotJson(_))));
+        assert!(matches!(RequestFields::read(b"{\"model\":\"\xFF\"}"), Err(RequestError::NotJson(_))));
     }
 
     #[test]
@@ -518,7 +518,7 @@ mod tests {
                 format!(r#"{{"{written}":null}}"#),
             ] {
                 for error in [
-                    Fields::read(body.as_bytes()).unwrap_err(),
+                    RequestFields::read(body.as_bytes()).unwrap_err(),
                     with_model(body.as_bytes(), "m").unwrap_err(),
                     with_include_usage(body.as_bytes()).unwrap_err(),
                 ] {
@@ -532,15 +532,15 @@ mod tests {
             }
         }
         let nested = br#"{"model":"a","stream_options":{"Include_Usage":true}}"#;
-        assert_eq!(Fields::read(nested).unwrap_err().param(), Some("Include_Usage"));
+        assert_eq!(RequestFields::read(nested).unwrap_err().param(), Some("Include_Usage"));
         let elsewhere = br#"{"model":"a","metadata":{"Model":"b"},"messages":[{"role":"user","Model":"c"}]}"#;
-        assert_eq!(Fields::read(elsewhere).unwrap().model.as_deref(), Some("a"));
+        assert_eq!(RequestFields::read(elsewhere).unwrap().model.as_deref(), Some("a"));
     }
 
     #[test]
     fn keys_by_which_an_upstream_chooses_are_named_where_they_ask_for_something() {
         let fields = read(r#"{"model":"a","models":["b"],"Route":"fallback","fallbacks":null,"user":"u"}"#);
-        assert_eq!(fields.choosing, ["models", "Route"]);
+        assert_eq!(fields.routing_keys, ["models", "Route"]);
     }
 
     #[test]

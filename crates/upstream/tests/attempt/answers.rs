@@ -1,6 +1,6 @@
 //! Answers, whole and streamed, and what of a request and an answer passes.
 
-use mcpctl_dialect::openai::chunk::Kind;
+use mcpctl_dialect::openai::chunk::ChunkKind;
 use mcpctl_testkit::model_server::{Fault, Reply};
 use mcpctl_upstream::Held;
 
@@ -30,11 +30,11 @@ async fn a_stream_is_held_until_content_and_then_goes_on_byte_for_byte() {
     let answer = stream(&target(&server)).await.unwrap();
     assert_eq!(answer.held_until, Held::Content);
     let kinds: Vec<_> = answer.held.iter().map(|event| event.chunk.kind.clone()).collect();
-    assert_eq!(kinds, [Kind::StartUp, Kind::StartUp, Kind::StartUp, Kind::Content]);
+    assert_eq!(kinds, [ChunkKind::StartUp, ChunkKind::StartUp, ChunkKind::StartUp, ChunkKind::Content]);
     let (events, end) = drain(answer).await;
     end.unwrap();
     assert_eq!(raw(&events), expected);
-    assert_eq!(events.last().unwrap().chunk.kind, Kind::Done);
+    assert_eq!(events.last().unwrap().chunk.kind, ChunkKind::Done);
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn a_providers_words_in_our_name_and_its_cookies_are_removed_and_mcpds_are
     let mut names: Vec<_> = provider.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "date", "x-kept"]);
-    let mcpd = whole(&Target { peer: Peer::Mcpd, ..target(&server) }).await.unwrap().headers;
+    let mcpd = whole(&Target { kind: UpstreamKind::Mcpd, ..target(&server) }).await.unwrap().headers;
     assert_eq!(mcpd["mcpctl-served-by"], "me");
 }
 

@@ -195,7 +195,7 @@ async fn error_answers_keep_status_headers_and_body_and_say_when_to_come_back() 
 async fn an_error_body_that_is_huge_is_bounded_and_one_that_never_ends_does_not_hold_up() {
     let server = ModelServer::start().await;
     server.queue(Reply::status(503, vec![b'x'; 3 * 1024 * 1024]));
-    let mcpd = Target { peer: Peer::Mcpd, ..target(&server) };
+    let mcpd = Target { kind: UpstreamKind::Mcpd, ..target(&server) };
     let failure = whole(&mcpd).await.unwrap_err();
     assert_eq!((failure.class, failure.body.len()), (ServerError, Failure::MAX_BODY));
 
@@ -319,7 +319,7 @@ async fn redirects_are_not_followed_and_do_not_fail_over() {
 async fn mcpd_is_believed_about_the_class_and_the_callers_bearer_goes_to_it() {
     let server = ModelServer::start().await;
     let target = Target {
-        peer: Peer::Mcpd,
+        kind: UpstreamKind::Mcpd,
         credential: Some("callers-bearer".into()),
         ..target_of(&format!("http://{}", server.address()))
     };

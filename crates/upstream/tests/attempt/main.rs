@@ -14,8 +14,8 @@ use futures::StreamExt;
 use http::HeaderMap;
 use mcpctl_testkit::model_server::ModelServer;
 use mcpctl_upstream::{
-    Answer, Client, Event, Failure, Operation, Peer, Request, StreamAnswer, Target, Timeouts, WholeAnswer,
-    send,
+    Answer, AttemptTimeouts, Client, Failure, Operation, Request, StreamAnswer, StreamEvent, Target,
+    UpstreamKind, WholeAnswer, send,
 };
 use serde_json::json;
 
@@ -24,8 +24,8 @@ use serde_json::json;
 const LONG: Duration = Duration::from_secs(20);
 const SHORT: Duration = Duration::from_millis(400);
 
-const GENEROUS: Timeouts =
-    Timeouts { connect: LONG, response: LONG, answer: LONG, first_token: LONG, idle: LONG };
+const GENEROUS: AttemptTimeouts =
+    AttemptTimeouts { connect: LONG, response: LONG, answer: LONG, first_token: LONG, idle: LONG };
 
 fn target(server: &ModelServer) -> Target {
     target_of(&server.base_url())
@@ -38,7 +38,7 @@ fn target_of(url: &str) -> Target {
         model: None,
         credential: None,
         timeouts: GENEROUS,
-        peer: Peer::Provider,
+        kind: UpstreamKind::Provider,
     }
 }
 
@@ -69,7 +69,7 @@ async fn stream(target: &Target) -> Result<StreamAnswer, Failure> {
 }
 
 /// Everything that a stream gives, and how it ended.
-async fn drain(mut stream: StreamAnswer) -> (Vec<Event>, Result<(), Failure>) {
+async fn drain(mut stream: StreamAnswer) -> (Vec<StreamEvent>, Result<(), Failure>) {
     let mut events = stream.held;
     while let Some(event) = tokio::time::timeout(LONG, stream.rest.next()).await.expect("the stream goes on")
     {
@@ -84,6 +84,6 @@ async fn drain(mut stream: StreamAnswer) -> (Vec<Event>, Result<(), Failure>) {
     (events, Ok(()))
 }
 
-fn raw(events: &[Event]) -> String {
+fn raw(events: &[StreamEvent]) -> String {
     events.iter().map(|event| String::from_utf8_lossy(&event.frame.raw).into_owned()).collect()
 }

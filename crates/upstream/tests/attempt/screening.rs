@@ -122,10 +122,10 @@ async fn a_key_spelt_over_several_events_breaks_the_stream() {
 async fn every_request_says_which_daemons_it_passed() {
     let server = ModelServer::start().await;
     let client = Client::default();
-    for peer in [Peer::Provider, Peer::Mcpd] {
+    for kind in [UpstreamKind::Provider, UpstreamKind::Mcpd] {
         let mut asked = request(false);
         asked.headers.insert(hops::HOPS_HEADER, "0123456789abcdef".parse().unwrap());
-        send(&client, &Target { peer, ..target(&server) }, asked).await.unwrap();
+        send(&client, &Target { kind, ..target(&server) }, asked).await.unwrap();
         let seen = server.inferences().pop().unwrap();
         let expected = format!("0123456789abcdef,{}", client.instance());
         assert_eq!(seen.header("mcpctl-hops"), Some(expected.as_str()));

@@ -213,7 +213,7 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
 /// A field that is never refused need not be allowed: it is a typing error.
 fn allow_fields(listed: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, YamlError> {
     let Some(listed) = listed else { return Ok(Vec::new()) };
-    match listed.value.iter().find(|field| !keys::chooses_upstream(field)) {
+    match listed.value.iter().find(|field| !keys::is_routing_key(field)) {
         None => Ok(listed.value.clone()),
         Some(field) => Err(wrong(
             listed,

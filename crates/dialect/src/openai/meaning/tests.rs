@@ -1,8 +1,8 @@
 use serde_json::json;
 
-use super::{Meaning::*, *};
+use super::{ErrorMeaning::*, *};
 
-fn meaning(body: &str) -> Option<Meaning> {
+fn meaning(body: &str) -> Option<ErrorMeaning> {
     UpstreamError::read(body.as_bytes()).meaning
 }
 
