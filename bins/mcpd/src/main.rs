@@ -52,7 +52,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon until SIGTERM or SIGINT
-    Serve(ServeArgs),
+    Serve {
+        #[command(flatten)]
+        args: ServeArgs,
+        /// Check the configuration and end
+        #[arg(long)]
+        check: bool,
+    },
     /// Write a new token for the user `admin`, when all others are lost
     BootstrapToken(ServeArgs),
     /// Make the key that encrypts secrets at rest, ahead of the first start
@@ -65,7 +71,8 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve(args) => serve(args).await,
+        Command::Serve { args, check: true } => args.resolve().map(drop),
+        Command::Serve { args, check: false } => serve(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
         Command::MasterKey(command) => master_key::run(command).await,
         Command::Openapi => print_openapi(),

@@ -1,0 +1,22 @@
+//! `mcpd serve --check` judges a configuration and starts nothing.
+
+use std::{os::unix::fs::PermissionsExt as _, process::Command};
+
+#[test]
+fn check_accepts_a_good_file_and_names_the_place_of_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+    let (file, data) = (dir.path().join("mcpd.yaml"), dir.path().join("data"));
+    let check = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let mut mcpd = Command::new(env!("CARGO_BIN_EXE_mcpd"));
+        mcpd.args(["serve", "--check", "--config"]).arg(&file).arg("--data-dir").arg(&data);
+        let output = mcpd.output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    assert_eq!(check("listen: 127.0.0.1:0\n"), (Some(0), String::new()));
+    let (code, error) = check("listen: 127.0.0.1:0\nlisten-on: x\n");
+    assert_eq!(code, Some(1));
+    assert!(error.contains("mcpd.yaml:2:1: unknown field `listen-on`"), "{error}");
+    assert!(!data.exists(), "a check makes no data directory");
+}
