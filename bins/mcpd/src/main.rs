@@ -238,7 +238,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             servers.spawn(listener.serve(routes, connections, draining, DRAIN));
         }
     }
-    mcpctl_server::asked_to_end().await?;
+    mcpctl_server::shutdown_signal().await?;
     tracing::info!("asked to end: taking no new connections, letting running requests finish");
     drain.send_replace(true);
     while let Some(ended) = servers.join_next().await {

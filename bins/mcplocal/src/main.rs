@@ -226,7 +226,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let routes = own_socket::routes(Arc::clone(&app));
     let own_server = tokio::spawn(own_socket.serve(routes, connections, draining, App::DRAIN));
     service::ready(&app);
-    mcpctl_server::asked_to_end().await?;
+    mcpctl_server::shutdown_signal().await?;
     service::stopping();
     tracing::info!(
         "asked to end: letting running requests finish, then stopping engines; ask again to end at once"
@@ -247,7 +247,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         ended = ended => ended?,
         // The guardians see the pipes close, and end the engines.
-        asked = mcpctl_server::asked_to_end() => {
+        asked = mcpctl_server::shutdown_signal() => {
             asked?;
             let _ = AgentRecord::remove(&state_dir);
             tracing::warn!("asked again: ending at once");

@@ -148,7 +148,7 @@ fn spawn(served: impl Future<Output = ()> + Send + 'static, open: &mpsc::Sender<
 ///
 /// # Errors
 /// When signals cannot be listened to.
-pub async fn asked_to_end() -> io::Result<()> {
+pub async fn shutdown_signal() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;

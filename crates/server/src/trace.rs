@@ -25,7 +25,7 @@ pub fn request_id() -> String {
 
 /// Lets a future belong to the request that is being served, wherever it is polled later: a body is polled when the
 /// request's own future has ended.
-pub fn belonging<F: Future>(future: F) -> impl Future<Output = F::Output> {
+pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let id = CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
     CURRENT.scope(id, future.in_current_span())
 }

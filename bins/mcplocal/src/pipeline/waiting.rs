@@ -47,7 +47,7 @@ pub(super) async fn with_comments(
     work: impl Future<Output = Answered> + Send + 'static,
     cold: watch::Receiver<Option<Cold>>,
 ) -> Answered {
-    let mut work: Work = Box::pin(mcpctl_server::belonging(work));
+    let mut work: Work = Box::pin(mcpctl_server::in_request_scope(work));
     let cold = tokio::select! {
         biased;
         answered = &mut work => return answered,
