@@ -186,7 +186,7 @@ impl App {
         }
         self.runtime.store(Arc::clone(&after));
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
-        retired.retain(|engine| !engine.is_over());
+        retired.retain(|engine| !engine.is_shut_down());
         for engine in providers::dropped(&before.registry, &after.registry) {
             retired.push(engine.clone());
             tokio::spawn(async move { engine.retire().await });

@@ -114,13 +114,13 @@ fn probe(server: &Url) -> Finding {
 async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {
     let what = format!("provider {}", provider.name);
     let Some((spec, options)) = providers::spec(provider) else { return vec![server(what, provider).await] };
-    if let Err(error) = spec.look(&options).await {
+    if let Err(error) = spec.check_available(&options).await {
         let mut said = error.to_string();
         if let SpecError::NoProgram { .. } = error
             && spec.command.is_none()
             && spec.venv.is_none()
         {
-            let places = spec.kind.places();
+            let places = spec.kind.search_paths();
             let places: Vec<_> = places.iter().filter_map(|place| place.parent()?.to_str()).collect();
             said = format!("{said}; looked for it in {}", places.join(", "));
         }

@@ -306,7 +306,7 @@ async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> 
             // What is well answers, or says what is wrong with the request. This one may hang, or another server may
             // stand there, or one that serves another model now.
             if !failure.status.is_some_and(|status| status.is_client_error()) {
-                guard.into_iter().for_each(EngineGuard::suspect);
+                guard.into_iter().for_each(EngineGuard::release_suspect);
             }
             running.known.forget();
             Err(failure)

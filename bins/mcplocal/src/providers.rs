@@ -303,7 +303,7 @@ fn same_engine(a: &Provider, b: &Provider) -> bool {
 pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for provider in &config.providers {
         let Some((spec, options)) = spec(provider) else { continue };
-        if let Err(error) = spec.check_words().and_then(|()| options.check()) {
+        if let Err(error) = spec.validate().and_then(|()| options.check()) {
             return Err(placed(provider, path, &error));
         }
     }
@@ -329,7 +329,7 @@ pub async fn warn_of_missing(config: &Config, path: &Path) {
 /// What keeps a provider's engine from being started now.
 pub async fn lacking(provider: &Provider) -> Option<SpecError> {
     let (spec, options) = spec(provider)?;
-    spec.look(&options).await.err()
+    spec.check_available(&options).await.err()
 }
 
 fn placed(provider: &Provider, path: &Path, error: &SpecError) -> ConfigError {

@@ -95,7 +95,7 @@ impl Actor {
             suspended: Duration::ZERO,
         };
         let mut held = true;
-        while !actor.machine.is_over() {
+        while !actor.machine.is_shut_down() {
             let deadline = actor.machine.deadline();
             let tick = async {
                 match deadline {

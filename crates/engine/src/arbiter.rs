@@ -157,7 +157,7 @@ impl Lease {
 
 impl Arbiter {
     /// One that asks this program where it would ask `nvidia-smi`: for a driver that is played.
-    pub fn asking(nvidia_smi: PathBuf) -> Self {
+    pub fn with_nvidia_smi(nvidia_smi: PathBuf) -> Self {
         Self { drivers: Drivers { nvidia_smi, ..Drivers::default() }, ..Self::default() }
     }
 

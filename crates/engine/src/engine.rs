@@ -153,7 +153,7 @@ impl Engine {
     }
 
     /// Whether it was stopped for good, and is.
-    pub fn is_over(&self) -> bool {
+    pub fn is_shut_down(&self) -> bool {
         self.commands.is_closed()
     }
 

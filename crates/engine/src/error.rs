@@ -16,24 +16,24 @@ pub enum EngineError {
         source: SpecError,
     },
     /// It ended before it was ready, or while it was.
-    #[error("engine `{name}` ended by itself ({how}){}", colon(said))]
+    #[error("engine `{name}` ended by itself ({how}){}", colon(diagnosis))]
     Exited {
         /// The engine.
         name: String,
         /// With which code or signal.
         how: String,
         /// What it complained of, or said last.
-        said: String,
+        diagnosis: String,
     },
     /// It was not ready in time.
-    #[error("engine `{name}` was not ready within {} s{}", limit.as_secs(), colon(said))]
+    #[error("engine `{name}` was not ready within {} s{}", limit.as_secs(), colon(diagnosis))]
     StartTimeout {
         /// The engine.
         name: String,
         /// The time that it had.
         limit: Duration,
         /// What it complained of, or said last.
-        said: String,
+        diagnosis: String,
     },
     /// Whoever asked could not wait longer; the start goes on for others.
     #[error("engine `{name}` is not ready yet")]

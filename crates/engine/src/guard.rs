@@ -39,7 +39,7 @@ impl EngineGuard {
 
     /// Lets go of the engine, and says that it did not answer as one does that is well. It gets no new request until it has
     /// answered again, and is ended where it does not.
-    pub fn suspect(mut self) {
+    pub fn release_suspect(mut self) {
         self.suspect = true;
     }
 

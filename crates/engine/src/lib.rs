@@ -52,5 +52,5 @@ pub use options::{EngineEnv, EngineOptions};
 pub use places::in_hub_cache;
 pub use record::{Swept, sweep};
 pub use spec::{EngineKind, EngineSpec, SpecError};
-pub use status::{EngineState, EngineStatus, Phase};
+pub use status::{EngineState, EngineStatus, StartPhase};
 pub use suspend::SuspendClock;

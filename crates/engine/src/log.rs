@@ -13,7 +13,7 @@ use std::{
 use nix::fcntl::OFlag;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{cause, progress, status::Phase};
+use crate::{cause, progress, status::StartPhase};
 
 /// Bytes of a file; then it becomes the older part, and the older part before it goes. Engines can be very talkative.
 const FILE_MAX: u64 = 8 << 20;
@@ -32,7 +32,7 @@ pub(crate) struct EngineLog {
     previous: PathBuf,
     inner: Mutex<Inner>,
     /// How far the start is, by the last line that told.
-    told: watch::Sender<Option<(Phase, Option<u8>)>>,
+    told: watch::Sender<Option<(StartPhase, Option<u8>)>>,
 }
 
 #[derive(Default)]
@@ -88,7 +88,7 @@ impl EngineLog {
     }
 
     /// Hears how far the start is, by what the engine writes.
-    pub(crate) fn told(&self) -> watch::Receiver<Option<(Phase, Option<u8>)>> {
+    pub(crate) fn told(&self) -> watch::Receiver<Option<(StartPhase, Option<u8>)>> {
         self.told.subscribe()
     }
 

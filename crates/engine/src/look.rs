@@ -17,7 +17,7 @@ impl EngineSpec {
     ///
     /// # Errors
     /// What is wrong, else what is missing.
-    pub async fn look(&self, options: &EngineOptions) -> Result<(), SpecError> {
+    pub async fn check_available(&self, options: &EngineOptions) -> Result<(), SpecError> {
         let (spec, options) = (self.clone(), options.clone());
         let looked = async move {
             let permit = LOOKS.acquire().await.ok();
@@ -31,9 +31,9 @@ impl EngineSpec {
         timeout(LOOK_TIMEOUT, looked).await.unwrap_or(Err(SpecError::Silent))
     }
 
-    /// As [`Self::look`], where waiting for a disk does no harm.
+    /// As [`Self::check_available`], where waiting for a disk does no harm.
     pub(crate) fn check_start(&self, options: &EngineOptions) -> Result<(), SpecError> {
-        self.check_words()?;
+        self.validate()?;
         options.check()?;
         self.check()?;
         options.check_files()

@@ -39,16 +39,16 @@ impl EngineKind {
     }
 
     /// Every place where the program is looked for, in order.
-    pub fn places(self) -> Vec<PathBuf> {
+    pub fn search_paths(self) -> Vec<PathBuf> {
         let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty());
-        self.places_of(
+        self.search_paths_in(
             var("PATH").as_deref(),
             var("VIRTUAL_ENV").map(PathBuf::from),
             var("HOME").map(PathBuf::from),
         )
     }
 
-    fn places_of(
+    fn search_paths_in(
         self,
         path: Option<&std::ffi::OsStr>,
         active: Option<PathBuf>,
@@ -83,7 +83,7 @@ impl EngineKind {
 
     /// The first place that has it.
     pub(crate) fn find(self) -> Option<PathBuf> {
-        self.places().into_iter().find(|place| is_executable(place))
+        self.search_paths().into_iter().find(|place| is_executable(place))
     }
 }
 
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn the_active_venv_comes_first_then_path_then_the_usual_places() {
-        let places = EngineKind::Vllm.places_of(
+        let places = EngineKind::Vllm.search_paths_in(
             Some("/a:relative:/b".as_ref()),
             Some("/venv".into()),
             Some("/home/u".into()),
@@ -112,14 +112,17 @@ mod tests {
         assert_eq!(places.iter().take(4).map(|place| place.to_str().unwrap()).collect::<Vec<_>>(), expected);
         assert!(places.contains(&"/home/u/.local/share/uv/tools/vllm/bin/vllm".into()));
         // A venv is Python's, and llama.cpp is none.
-        let places = EngineKind::LlamaServer.places_of(None, Some("/venv".into()), None);
+        let places = EngineKind::LlamaServer.search_paths_in(None, Some("/venv".into()), None);
         assert_eq!(places.first().unwrap(), Path::new("/usr/local/bin/llama-server"));
     }
 
     #[test]
     fn no_place_is_looked_at_twice() {
-        let places =
-            EngineKind::LlamaServer.places_of(Some("/usr/local/bin:/usr/local/bin".as_ref()), None, None);
+        let places = EngineKind::LlamaServer.search_paths_in(
+            Some("/usr/local/bin:/usr/local/bin".as_ref()),
+            None,
+            None,
+        );
         assert_eq!(places.iter().filter(|place| place.starts_with("/usr/local/bin")).count(), 1);
     }
 }

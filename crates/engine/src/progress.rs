@@ -1,15 +1,15 @@
 //! How far a start is, by what the engine itself writes. Words of its log are a hint for people, and decide nothing.
 
-use crate::status::Phase;
+use crate::status::StartPhase;
 
 /// What a line of an engine's log tells of its start; nothing where it is about something else.
-pub(crate) fn told_by(line: &str) -> Option<(Phase, Option<u8>)> {
+pub(crate) fn told_by(line: &str) -> Option<(StartPhase, Option<u8>)> {
     let lower = line.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let phase = if says(&["loading weights", "checkpoint shards", "starting to load model", "load_tensors"]) {
-        Phase::Loading
+        StartPhase::Loading
     } else if says(&["torch.compile", "compiling", "cuda graph", "graph capturing", "dynamo bytecode"]) {
-        Phase::Compiling
+        StartPhase::Compiling
     } else {
         return None;
     };
@@ -33,25 +33,25 @@ mod tests {
         let told = |line| told_by(line);
         assert_eq!(
             told("Loading safetensors checkpoint shards:  50% Completed | 2/4 [00:01<00:01,  1.52it/s]"),
-            Some((Phase::Loading, Some(50)))
+            Some((StartPhase::Loading, Some(50)))
         );
         assert_eq!(
             told("INFO [gpu_model_runner.py:2653] Starting to load model Qwen..."),
-            Some((Phase::Loading, None))
+            Some((StartPhase::Loading, None))
         );
         assert_eq!(
             told("load_tensors: loading model tensors, this can take a while"),
-            Some((Phase::Loading, None))
+            Some((StartPhase::Loading, None))
         );
         assert_eq!(
             told("INFO [monitor.py:34] torch.compile takes 21.04 s in total"),
-            Some((Phase::Compiling, None))
+            Some((StartPhase::Compiling, None))
         );
         assert_eq!(
             told("Capturing CUDA graphs (decode): 100%|####| 35/35"),
-            Some((Phase::Compiling, Some(100)))
+            Some((StartPhase::Compiling, Some(100)))
         );
         assert_eq!(told("GET /health 200"), None);
-        assert_eq!(told("Loading weights took 250% longer"), Some((Phase::Loading, None)));
+        assert_eq!(told("Loading weights took 250% longer"), Some((StartPhase::Loading, None)));
     }
 }

@@ -109,7 +109,7 @@ impl EngineSpec {
     /// # Errors
     /// What is wrong, else what is missing.
     pub fn check(&self) -> Result<(), SpecError> {
-        self.check_words()?;
+        self.validate()?;
         self.program()?;
         self.model_path().map(drop)
     }
@@ -118,7 +118,7 @@ impl EngineSpec {
     ///
     /// # Errors
     /// What is wrong; never what may pass.
-    pub fn check_words(&self) -> Result<(), SpecError> {
+    pub fn validate(&self) -> Result<(), SpecError> {
         // It becomes part of file names.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.bytes().all(plain) {

@@ -18,7 +18,7 @@ use crate::{
     process::Process,
     random, secrets,
     spec::EngineSpec,
-    status::Phase,
+    status::StartPhase,
 };
 
 /// An engine with its process, and with a lease for what it holds of the GPU's memory, which is little while it sleeps.
@@ -86,7 +86,7 @@ impl Place {
 /// How far a start is.
 #[derive(Debug, Clone)]
 pub(crate) struct Told {
-    pub(crate) phase: Phase,
+    pub(crate) phase: StartPhase,
     pub(crate) percent: Option<u8>,
     /// Once it is known.
     pub(crate) at: Option<Place>,
@@ -106,7 +106,7 @@ impl Starter {
         F: Fn(Told) + Send + Sync,
     {
         // Before room is made: no other engine gives way to one that cannot be started.
-        let looked = self.spec.look(&self.options).await;
+        let looked = self.spec.check_available(&self.options).await;
         looked.map_err(|source| EngineError::Spec { name: self.spec.name.clone(), source })?;
         let mut lease = self.room(party, None, &line).await?;
         let limit = Instant::now() + self.spec.start_timeout;
@@ -143,7 +143,7 @@ impl Starter {
         F: Fn(Told) + Send + Sync,
     {
         let claim = Claim::of(&self.options);
-        (line.tell)(Told { phase: Phase::WaitingForRoom, percent: None, at: None });
+        (line.tell)(Told { phase: StartPhase::WaitingForRoom, percent: None, at: None });
         let mut cancelled = line.cancelled.clone();
         tokio::select! {
             lease = self.host.arbiter.lease(&claim, party, asleep) => lease,
@@ -160,7 +160,7 @@ impl Starter {
         if *line.cancelled.borrow() {
             return Err(self.stopped().into());
         }
-        (line.tell)(Told { phase: Phase::Spawning, percent: None, at: None });
+        (line.tell)(Told { phase: StartPhase::Spawning, percent: None, at: None });
         let place = Listen::choose(self.spec.kind, &self.host.state_dir)
             .map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
@@ -183,7 +183,7 @@ impl Starter {
         let endpoint = Arc::new(Endpoint { base_url, socket, api_key, model, http });
         let at = Some(Place::of(process.pid, &endpoint));
 
-        (line.tell)(Told { phase: Phase::Loading, percent: None, at: at.clone() });
+        (line.tell)(Told { phase: StartPhase::Loading, percent: None, at: at.clone() });
         let listen = async {
             while told.changed().await.is_ok() {
                 let said = *told.borrow_and_update();
@@ -205,7 +205,7 @@ impl Starter {
             if let Some(port) = place.port().filter(|port| group::listens(pid, *port) == Some(false)) {
                 return Err(EngineError::PortTaken { name: name(), port });
             }
-            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at: at.clone() });
+            (line.tell)(Told { phase: StartPhase::WarmingUp, percent: None, at: at.clone() });
             self.until_it_answers(&endpoint).await
         };
         let done = self.watched(&process, limit, line, ready).await;
@@ -242,7 +242,7 @@ impl Starter {
             how = process.ended() => Err(self.exited(how)),
             () = tokio::time::sleep_until(limit) => {
                 let limit = self.spec.start_timeout;
-                Err(EngineError::StartTimeout { name: name(), limit, said: self.log.cause() })
+                Err(EngineError::StartTimeout { name: name(), limit, diagnosis: self.log.cause() })
             }
             _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
         }
@@ -270,11 +270,11 @@ impl Starter {
             Err(error) => return Err(Failed { error, left: Some(running) }),
         }
         let at = Some(Place::of(running.process.pid, &endpoint));
-        (line.tell)(Told { phase: Phase::Waking, percent: None, at: at.clone() });
+        (line.tell)(Told { phase: StartPhase::Waking, percent: None, at: at.clone() });
         let limit = Instant::now() + self.spec.start_timeout;
         let step = async {
             self.control(&endpoint, "wake", "/wake_up").await?;
-            (line.tell)(Told { phase: Phase::WarmingUp, percent: None, at: at.clone() });
+            (line.tell)(Told { phase: StartPhase::WarmingUp, percent: None, at: at.clone() });
             self.until_it_answers(&endpoint).await
         };
         match self.watched(&running.process, limit, &line, step).await {
@@ -343,7 +343,7 @@ impl Starter {
     }
 
     pub(crate) fn exited(&self, how: String) -> EngineError {
-        EngineError::Exited { name: self.spec.name.clone(), how, said: self.log.cause() }
+        EngineError::Exited { name: self.spec.name.clone(), how, diagnosis: self.log.cause() }
     }
 
     pub(crate) fn standby(&self, what: &'static str, reason: &str) -> EngineError {

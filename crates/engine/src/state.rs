@@ -216,7 +216,7 @@ impl Machine {
     }
 
     /// Whether nothing will ever happen again.
-    pub(crate) fn is_over(&self) -> bool {
+    pub(crate) fn is_shut_down(&self) -> bool {
         self.ending && self.state == State::Stopped
     }
 

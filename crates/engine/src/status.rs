@@ -28,7 +28,7 @@ pub enum EngineState {
 /// How far a start is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Phase {
+pub enum StartPhase {
     /// Other engines hold the memory that it needs, and are giving way.
     WaitingForRoom,
     /// The process is being made.
@@ -43,7 +43,7 @@ pub enum Phase {
     WarmingUp,
 }
 
-impl Phase {
+impl StartPhase {
     /// In words, for people who wait.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ pub struct EngineStatus {
     /// Where it is in its life.
     pub state: EngineState,
     /// How far its start is, while it starts.
-    pub phase: Option<Phase>,
+    pub phase: Option<StartPhase>,
     /// Percent of that phase, where the engine tells.
     pub percent: Option<u8>,
     /// Since when it is in this state.

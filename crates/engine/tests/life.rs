@@ -16,7 +16,7 @@ use std::{
 
 use mcpctl_engine::{
     Arbiter, Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Need,
-    Phase, Placement, SuspendClock, sweep,
+    Placement, StartPhase, SuspendClock, sweep,
 };
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -427,7 +427,7 @@ async fn progress_tells_how_far_a_start_is() {
     });
     drop(engine.ensure_ready(soon()).await.unwrap());
     let seen = watched.await.unwrap();
-    assert!(seen.contains(&(EngineState::Starting, Some(Phase::Loading), true)), "{seen:?}");
+    assert!(seen.contains(&(EngineState::Starting, Some(StartPhase::Loading), true)), "{seen:?}");
     assert_eq!(seen.last(), Some(&(EngineState::Ready, None, true)));
     engine.stop().await;
 }
@@ -823,7 +823,7 @@ async fn engines_of_one_group_take_turns_and_no_request_is_cut_short() {
         async move { second.ensure_ready(soon()).await }
     });
     until("the first gives way", || first.status().state == EngineState::Draining).await;
-    assert_eq!(second.status().phase, Some(Phase::WaitingForRoom));
+    assert_eq!(second.status().phase, Some(StartPhase::WaitingForRoom));
     let pid = one.starts()[0];
     // Somebody wants the first again meanwhile: it has its turn after the second.
     let again = tokio::spawn({
@@ -865,7 +865,7 @@ fn with_driver(world: &World, script: &str) -> EngineHost {
     let lines = format!("#!/bin/sh\n{script}\necho \"0, GPU-aa, RTX, 24576, $free\"\n");
     std::fs::write(&program, lines).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
-    EngineHost { arbiter: Arc::new(Arbiter::asking(program)), ..world.host() }
+    EngineHost { arbiter: Arc::new(Arbiter::with_nvidia_smi(program)), ..world.host() }
 }
 
 fn needing(need: Need) -> EngineOptions {
@@ -887,10 +887,10 @@ async fn engines_that_fit_beside_each_other_start_one_after_the_other() {
         tokio::spawn(async move { engine.ensure_ready(soon()).await })
     };
     let one_ready = starting(&first);
-    until("the first loads", || first.status().phase == Some(Phase::Loading)).await;
+    until("the first loads", || first.status().phase == Some(StartPhase::Loading)).await;
     let two_ready = starting(&second);
-    until("the second waits", || second.status().phase == Some(Phase::WaitingForRoom)).await;
-    assert_eq!((first.status().phase, two.starts().len()), (Some(Phase::Loading), 0));
+    until("the second waits", || second.status().phase == Some(StartPhase::WaitingForRoom)).await;
+    assert_eq!((first.status().phase, two.starts().len()), (Some(StartPhase::Loading), 0));
     std::fs::remove_file(hold).unwrap();
     let guards = (one_ready.await.unwrap().unwrap(), two_ready.await.unwrap().unwrap());
     drop(guards);
@@ -960,7 +960,7 @@ async fn an_engine_that_is_healthy_and_completes_nothing_is_ended_when_somebody_
     let guard = engine.ensure_ready(soon()).await.unwrap();
     let deaf = format!("{}.deaf", world.spec.model);
     std::fs::write(&deaf, "").unwrap();
-    guard.suspect();
+    guard.release_suspect();
     let next = tokio::spawn({
         let engine = engine.clone();
         async move { engine.ensure_ready(soon()).await }
@@ -997,6 +997,6 @@ async fn a_retired_engine_lets_what_runs_end_and_takes_nobody_new() {
     .unwrap_err();
     drop(guard);
     retired.await.unwrap();
-    until("it is over", || engine.is_over()).await;
+    until("it is over", || engine.is_shut_down()).await;
     assert_eq!(group(pid), 0);
 }

@@ -74,7 +74,7 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
     let written = measured.clone();
     let ended = move |ending: Ending| {
         match ending.outcome {
-            Outcome::Broken(_) => guard.into_iter().for_each(EngineGuard::suspect),
+            Outcome::Broken(_) => guard.into_iter().for_each(EngineGuard::release_suspect),
             Outcome::Completed | Outcome::Cancelled => drop(guard),
         }
         let usage = ending.usage.unwrap_or_default();

@@ -36,7 +36,7 @@ fn released_in_doubt(start: u32) -> Event {
 }
 
 fn exited() -> EngineError {
-    EngineError::Exited { name: "e".to_owned(), how: "exit code 0".to_owned(), said: String::new() }
+    EngineError::Exited { name: "e".to_owned(), how: "exit code 0".to_owned(), diagnosis: String::new() }
 }
 
 /// A machine with its clock.
@@ -220,9 +220,9 @@ fn after_the_end_nothing_starts() {
     let over = EngineError::ShuttingDown { name: "e".to_owned() };
     assert_eq!(story.on(Event::Ask(2)), [Effect::Refuse(2, over.clone())]);
     story.on(released(1));
-    assert!(!story.machine.is_over());
+    assert!(!story.machine.is_shut_down());
     story.on(Event::Ended);
-    assert!(story.machine.is_over());
+    assert!(story.machine.is_shut_down());
     assert_eq!(story.on(Event::Ask(3)), [Effect::Refuse(3, over)]);
 }
 
@@ -327,7 +327,7 @@ fn a_stop_does_not_wait_until_it_sleeps() {
     assert_eq!(story.on(Event::SleepFailed { error: exited() }), [Effect::EndProcess]);
     assert_eq!(story.machine.last_error(), None, "that was no failure");
     story.on(Event::Ended);
-    assert!(story.machine.is_over());
+    assert!(story.machine.is_shut_down());
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn what_another_configuration_has_no_use_for_lets_what_runs_take_its_time() {
     assert_eq!(story.machine.deadline(), Some(story.now + story.machine.policy.drain));
     assert_eq!(story.on(released(1)), [Effect::EndProcess]);
     story.on(Event::Ended);
-    assert!(story.machine.is_over());
+    assert!(story.machine.is_shut_down());
 }
 
 #[test]
