@@ -1,4 +1,4 @@
-//! What every request works with, made once at start.
+//! The state that all requests share, made once at start.
 
 use std::sync::Arc;
 
@@ -15,50 +15,50 @@ use crate::{
     watchers::Watchers, writers::Writers, writes::Vault,
 };
 
-/// Shared by all requests.
+/// The state that all requests share.
 pub struct App {
-    /// Where resources are kept.
+    /// The database.
     pub store: Store,
-    /// What decisions are made in.
+    /// The snapshot that decisions are made in.
     pub replica: Arc<Replica>,
-    /// Takes audit and usage.
+    /// Stores rows of audit and usage.
     pub recorder: Recorder,
-    /// Counts.
+    /// The metrics of this process.
     pub metrics: McpdMetrics,
-    /// Sends to providers.
+    /// The client to providers, and the retry budgets.
     pub inference: Inference,
-    /// Slows password guessing down.
+    /// Verifies passwords, and limits guessing.
     pub logins: Logins,
-    /// Sums what is refused again and again.
+    /// Sums repeated audit rows.
     pub ledger: Ledger,
-    /// Shares the checks of readiness.
+    /// Shares readiness checks among requests.
     pub readiness: Readiness,
-    /// Gives turns to writers.
+    /// Gives writers their turns.
     pub writers: Writers,
-    /// Reads the bodies of requests.
+    /// Reads request bodies within their limits.
     pub bodies: RequestBodies,
-    /// Who watches resources.
+    /// The watches that are open.
     pub watchers: Watchers,
-    /// How many may.
+    /// How many watches may be open.
     pub watch_limits: WatchLimits,
-    /// True from the moment the daemon is asked to end.
+    /// True once the shutdown has begun.
     pub draining: watch::Receiver<bool>,
 }
 
 impl App {
     /// A snapshot at least as new as the store was when this was called.
     ///
-    /// INVARIANT 8: where that cannot be had, there is no decision.
+    /// INVARIANT 8: without a fresh snapshot there is no decision.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not respond.
     pub async fn fresh(&self) -> Result<Arc<Snapshot>, mcpctl_store::StoreError> {
         let snapshot = self.replica.fresh().await?;
         self.metrics.revision(snapshot.revision().0);
         Ok(snapshot)
     }
 
-    /// The time by which expiry is judged, in whole milliseconds: people read it.
+    /// The current time in whole milliseconds, as people read it in resources.
     pub fn now(&self) -> Timestamp {
         let now = Timestamp::now();
         now.round(jiff::Unit::Millisecond).unwrap_or(now)

@@ -20,7 +20,7 @@ use crate::{
 };
 
 pub use ledger::Ledger;
-use ledger::Party;
+use ledger::Tenant;
 
 /// How often sums are looked at.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub async fn decision(
                 // An inference has a row, however many there are.
                 return Ok(app.recorder.audit(vec![row]).await?);
             }
-            enter(app, Party::Principal(caller.principal.id.clone()), row).await
+            enter(app, Tenant::Principal(caller.principal.id.clone()), row).await
         }
         Err(reason) => denied(app, caller, verb, kind, target, &reason.to_string()).await,
     }
@@ -74,7 +74,7 @@ pub async fn denied(
     row.resource_name = shown(target);
     row.decision = Decision::Denied;
     row.reason = shown(reason);
-    enter(app, Party::Principal(caller.principal.id.clone()), row).await
+    enter(app, Tenant::Principal(caller.principal.id.clone()), row).await
 }
 
 /// Records a refused login. A text that is no name is not stored: it may be a password that was typed into the wrong
@@ -96,12 +96,12 @@ pub async fn refused_login(
     row.resource_name = name.to_owned();
     row.decision = Decision::Denied;
     row.reason = format!("{reason}, from {network}");
-    enter(app, Party::Network(network), row).await
+    enter(app, Tenant::Network(network), row).await
 }
 
 /// Stores a row, or counts it.
-async fn enter(app: &App, party: Party, row: AuditRow) -> Result<(), HttpError> {
-    match app.ledger.enter(party, row) {
+async fn enter(app: &App, tenant: Tenant, row: AuditRow) -> Result<(), HttpError> {
+    match app.ledger.enter(tenant, row) {
         Some(row) => Ok(app.recorder.audit(vec![row]).await?),
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! What `mcpd` is told at start: flags over environment over file, parsed once.
+//! The configuration of `mcpd`: flags over environment over file over defaults, parsed once at start.
 
 mod database_url;
 mod limits;
@@ -24,7 +24,7 @@ pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimi
 pub use public_host::PublicHost;
 pub use upstream::UpstreamAddresses;
 
-/// `mcpd serve` as typed. What is left out comes from the file, then from the defaults.
+/// The arguments of `mcpd serve`. The file, then the defaults, fill in what is left out.
 #[derive(Debug, Default, Args)]
 pub struct ServeArgs {
     /// Directory of the database, the master key and the bootstrap token
@@ -60,7 +60,7 @@ pub struct ServeArgs {
     config: Option<PathBuf>,
 }
 
-/// The same in a file.
+/// The configuration file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 struct File {
@@ -79,20 +79,20 @@ struct File {
     limits: Limits,
 }
 
-/// What `mcpd serve` works with.
+/// The configuration, complete.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Holds the SQLite file, the master key and the bootstrap token; exists.
+    /// Directory of the SQLite file, the master key and the bootstrap token.
     pub data_dir: PathBuf,
-    /// Everything, or everything but inference.
+    /// Address of all routes, or of all but inference.
     pub listen: SocketAddr,
-    /// Inference, where it has an address of its own.
+    /// Address of the inference routes, if it is a separate one.
     pub inference_listen: Option<SocketAddr>,
-    /// The host name that clients call mcpd by.
+    /// The host name by which clients reach mcpd.
     pub public_host: Option<PublicHost>,
     /// Web pages that may call mcpd.
     pub allowed_origins: Vec<Origin>,
-    /// Where resources are kept.
+    /// Where the database is.
     pub database: mcpctl_store::Location,
     /// Whether replicas share the database, so that they must share the master key too.
     pub shared: bool,
@@ -106,16 +106,16 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Where Llms may point.
     pub upstream_addresses: UpstreamAddresses,
-    /// What bounds the work that callers can cause.
+    /// Limits of the work that callers can cause.
     pub limits: Limits,
 }
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3100";
-/// Most bytes of the file.
-const MAX_FILE: u64 = 1 << 20;
+/// Maximum size of the file, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 impl ServeArgs {
-    /// Puts flags, environment, file and defaults together.
+    /// Merges flags, environment, file and defaults.
     ///
     /// # Errors
     /// A file that cannot be read or does not parse, with its place; no home directory to take a default from.
@@ -171,7 +171,7 @@ impl ServeArgs {
 }
 
 fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
-    let bytes = file::read_named(path, Content::Open, MAX_FILE).map_err(|error| {
+    let bytes = file::read_named(path, Content::Open, MAX_FILE_BYTES).map_err(|error| {
         let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
         anyhow::anyhow!("the configuration file cannot be read: {error}{hint}")
     })?;
@@ -182,13 +182,13 @@ fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
     })
 }
 
-/// `$XDG_DATA_HOME/mcpctl/mcpd`, which is `~/.local/share/mcpctl/mcpd` where nothing else is said.
+/// `$XDG_DATA_HOME/mcpctl/mcpd`, by default `~/.local/share/mcpctl/mcpd`.
 fn default_data_dir() -> anyhow::Result<PathBuf> {
     let from = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let base = from("XDG_DATA_HOME").or_else(|| Some(from("HOME")?.join(".local/share")));
     match base {
         Some(base) => Ok(base.join("mcpctl/mcpd")),
-        None => bail!("no data directory is given and HOME is not set\nhint: say --data-dir DIR"),
+        None => bail!("no data directory is given and HOME is not set\nhint: give one with --data-dir DIR"),
     }
 }
 
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_go_over_the_file() {
+    fn flags_override_the_file() {
         let (_dir, path) = file("listen: 127.0.0.1:1\ndataDir: /data\ninferenceListen: 127.0.0.1:2\n");
         let args = ServeArgs {
             config: Some(path),
@@ -221,8 +221,8 @@ mod tests {
     fn an_unknown_key_is_an_error_with_its_place() {
         let (_dir, path) = file("listen: 127.0.0.1:1\nlisten-inference: x\n");
         let args = ServeArgs { config: Some(path), ..ServeArgs::default() };
-        let told = args.resolve().unwrap_err().to_string();
-        assert!(told.contains("mcpd.yaml:2:1: unknown field `listen-inference`"), "{told}");
+        let error = args.resolve().unwrap_err().to_string();
+        assert!(error.contains("mcpd.yaml:2:1: unknown field `listen-inference`"), "{error}");
     }
 
     #[test]
@@ -243,15 +243,15 @@ mod tests {
     }
 
     #[test]
-    fn a_database_url_of_another_kind_is_refused_without_repeating_it() {
+    fn another_kind_of_database_url_is_refused_and_not_shown() {
         let args = ServeArgs { database_url: Some("mysql://secret@h/d".to_owned()), ..ServeArgs::default() };
         let args = ServeArgs { data_dir: Some("/data".into()), ..args };
-        let told = args.resolve().unwrap_err().to_string();
-        assert!(told.contains("PostgreSQL") && !told.contains("secret"), "{told}");
+        let error = args.resolve().unwrap_err().to_string();
+        assert!(error.contains("PostgreSQL") && !error.contains("secret"), "{error}");
     }
 
     #[test]
-    fn limits_are_read_and_absurd_ones_are_errors_with_their_place() {
+    fn limits_are_read_and_checked() {
         let resolve = |text: &str| {
             let (_dir, path) = file(text);
             ServeArgs { config: Some(path), data_dir: Some("/data".into()), ..ServeArgs::default() }.resolve()
@@ -263,7 +263,7 @@ mod tests {
         assert_eq!((limits.logins.hashers, limits.logins.per_name), (3, Rate::new(9, 60)));
         assert_eq!(limits.logins.waiting, LoginLimits::default().waiting);
         assert_eq!(limits.records.audit.to_string(), "30d");
-        for (text, said) in [
+        for (text, expected) in [
             ("limits:\n  logins:\n    hashers: 0\n", "mcpd.yaml:3:14: `0` is not between 1 and 64"),
             ("limits: {logins: {waiting: -1}}", "`-1` is not between"),
             ("limits: {logins: {perName: {burst: 0, every: 1s}}}", "`0` is not between"),
@@ -276,7 +276,7 @@ mod tests {
             ("trustedProxies: [proxy]", "`proxy` is not a network"),
         ] {
             let error = resolve(text).unwrap_err().to_string();
-            assert!(error.contains(said) && error.contains("mcpd.yaml:"), "{text}: {error}");
+            assert!(error.contains(expected) && error.contains("mcpd.yaml:"), "{text}: {error}");
         }
     }
 }

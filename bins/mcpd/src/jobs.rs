@@ -1,4 +1,4 @@
-//! What `mcpd` does without being asked: forgets what has expired.
+//! Background jobs: they delete expired tokens, old changes, and old rows of audit and usage.
 
 mod expired_tokens;
 mod old_changes;
@@ -8,8 +8,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{app::App, audit};
 
-/// How often the jobs look.
-const EVERY: Duration = Duration::from_secs(600);
+/// How often the jobs run.
+const JOB_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Starts the jobs; they end with the daemon.
 pub fn start(app: &Arc<App>) {
@@ -22,13 +22,13 @@ pub fn start(app: &Arc<App>) {
                 tracing::warn!(error = %format!("{error:#}"), "expired tokens could not be removed");
             }
             if let Err(error) = old_changes::run(&app).await {
-                tracing::warn!(error = %format!("{error:#}"), "old changes could not be forgotten");
+                tracing::warn!(error = %format!("{error:#}"), "old changes could not be removed");
             }
             if let Err(error) = old_records::run(&app).await {
                 tracing::warn!(error = %format!("{error:#}"), "old records could not be removed");
             }
             tokio::select! {
-                () = tokio::time::sleep(EVERY) => {}
+                () = tokio::time::sleep(JOB_INTERVAL) => {}
                 _ = draining.wait_for(|draining| *draining) => return,
             }
         }

@@ -1,15 +1,15 @@
-//! Signing in: how often it may be tried, and what hashing passwords may cost.
+//! Password verification: bounds how often it may be tried, and how many passwords are hashed at once.
 //!
-//! An attempt is counted by its network first, then by name and network. Beyond a rate it is slowed, and refused only
-//! where another caller in the same network keeps guessing; guesses of others never refuse a person. What callers see does not
-//! depend on whether a user exists. Counts are shared by replicas through the store.
+//! An attempt is counted by its network first, then by name and network. Beyond a rate it is slowed, and rejected only if
+//! another caller in the same network keeps guessing; guesses from other networks never reject a user. What callers see
+//! does not depend on whether a user exists. Replicas share the counters through the store.
 
 mod admission;
 mod counters;
+mod fair_queue;
 mod hashers;
-mod line;
 mod network;
-mod shared;
+mod shared_counters;
 
 use std::{
     collections::HashMap,
@@ -27,33 +27,33 @@ use tokio::time::Instant;
 use crate::config::LoginLimits;
 use admission::{Admission, Keys};
 use hashers::Hashers;
-use shared::Shared;
+use shared_counters::SharedCounters;
 
 pub use hashers::Busy;
 pub use network::{Network, TrustedProxies};
 
-/// When an attempt beyond its network's rate is answered, verified or not. Long enough that a verification is done by
-/// then.
-const UNSEEN_ANSWER: Duration = Duration::from_secs(2);
-/// Attempts that are held at once, of all networks and of each; more are refused at once.
+/// How long an attempt beyond its network's rate waits for its response, verified or not. Longer than a verification
+/// takes.
+const UNSEEN_RESPONSE_TIME: Duration = Duration::from_secs(2);
+/// Maximum of attempts held at once, of all networks and of each; further ones are rejected.
 const MAX_HELD: u32 = 4096;
 const MAX_HELD_PER_NETWORK: u32 = 1024;
-/// When to come again where all places are taken.
-const BUSY_RETRY: Duration = Duration::from_secs(1);
+/// `Retry-After` when all places are taken.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// One attempt to sign in.
-pub struct Attempt<'a> {
-    /// Whose name; of the shape of a name.
+/// One login attempt.
+pub struct LoginAttempt<'a> {
+    /// The user's name; it has the shape of a name.
     pub name: &'a str,
-    /// From where.
+    /// The network that the attempt comes from.
     pub network: Network,
-    /// The password that was sent.
+    /// The password of the request.
     pub password: SecretString,
-    /// The hash of the user's password, where there is such a user who may sign in.
+    /// The hash of the user's password, if the user exists and may sign in.
     pub stored: Option<&'a str>,
 }
 
-/// Why an attempt was not answered with yes or no.
+/// Why an attempt was not verified.
 #[derive(Debug, thiserror::Error)]
 pub enum NotChecked {
     /// Too many attempts at this name from this network.
@@ -65,22 +65,22 @@ pub enum NotChecked {
     /// Too many passwords wait to be hashed.
     #[error("too many attempts to sign in at once")]
     Busy(Duration),
-    /// Attempts could not be counted, so none is allowed (INVARIANT 8).
+    /// The attempt could not be counted, so it is denied (INVARIANT 8).
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// Counts attempts to sign in and hashes passwords.
+/// Counts login attempts and verifies passwords.
 pub struct Logins {
     limits: LoginLimits,
     trusted_proxies: TrustedProxies,
     hashers: Hashers<CounterKey>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedCounters>,
     held: Mutex<HashMap<CounterKey, u32>>,
 }
 
 impl Logins {
-    /// Starts the hashers, and to share counts with other replicas.
+    /// Starts the hashers, and the tasks that share counters with other replicas.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -90,7 +90,7 @@ impl Logins {
         trusted_proxies: TrustedProxies,
     ) -> std::io::Result<Self> {
         let hashers = Hashers::start(limits.hashers, limits.waiting)?;
-        let shared = Shared::start(store);
+        let shared = SharedCounters::start(store);
         Ok(Self { limits, trusted_proxies, hashers, shared, held: Mutex::default() })
     }
 
@@ -99,28 +99,28 @@ impl Logins {
         Network::of(peer, headers, &self.trusted_proxies)
     }
 
-    /// Sessions that one user may have.
+    /// Maximum of sessions of one user.
     pub fn max_sessions(&self) -> usize {
         usize::try_from(self.limits.sessions).unwrap_or(usize::MAX)
     }
 
-    /// Whether the password is the user's, as soon as the attempt may be verified.
+    /// Waits until the attempt may be verified, then returns whether the password is the user's.
     ///
     /// # Errors
-    /// When it may not be verified now.
-    pub async fn check(&self, attempt: Attempt<'_>) -> Result<bool, NotChecked> {
+    /// When the attempt may not be verified now.
+    pub async fn check(&self, attempt: LoginAttempt<'_>) -> Result<bool, NotChecked> {
         let begun = Instant::now();
         let keys = Keys::new(attempt.network, attempt.name, attempt.stored);
         let exists = attempt.stored.is_some();
-        let now = shared::now();
-        // A network that is beyond its rate stays so without a question to the store.
+        let now = shared_counters::now();
+        // A network that is beyond its rate here needs no read of the store.
         let beyond = self.shared.with(|c| admission::is_beyond_rate(c, &self.limits, &keys, now));
         if beyond && exists {
             self.shared.read(&keys.unseen()).await?;
         } else if !beyond {
             self.shared.read(&keys.seen()).await?;
         }
-        let now = shared::now();
+        let now = shared_counters::now();
         let admission = self.shared.with(|c| admission::admit(c, &self.limits, &keys, exists, now));
         let stored = attempt.stored.map(str::to_owned);
         let good = match admission {
@@ -131,12 +131,12 @@ impl Logins {
                     tokio::time::sleep(wait).await;
                 }
                 let verified = self.hashers.verify(keys.network, attempt.password, stored).await;
-                verified.map_err(|Busy| NotChecked::Busy(BUSY_RETRY))?
+                verified.map_err(|Busy| NotChecked::Busy(BUSY_RETRY_AFTER))?
             }
             Admission::Unseen { verify, retry_after } => {
-                let retry_after = retry_after.max(BUSY_RETRY);
+                let retry_after = retry_after.max(BUSY_RETRY_AFTER);
                 let _held = self.hold(keys.network).ok_or(NotChecked::Network(retry_after))?;
-                let answer_at = begun + UNSEEN_ANSWER;
+                let answer_at = begun + UNSEEN_RESPONSE_TIME;
                 let verified = async {
                     verify && self.hashers.verify(keys.network, attempt.password, stored).await == Ok(true)
                 };
@@ -148,7 +148,7 @@ impl Logins {
             }
         };
         if good {
-            let now = shared::now();
+            let now = shared_counters::now();
             self.shared.with(|c| admission::succeeded(c, &self.limits, &keys, admission, now));
         }
         Ok(good)
@@ -157,21 +157,21 @@ impl Logins {
     /// Hashes a new password.
     ///
     /// # Errors
-    /// When its length is not allowed, or with [`Busy`] where too many passwords wait to be hashed.
+    /// When its length is not allowed; [`Busy`] if too many passwords wait to be hashed.
     pub async fn hash(&self, password: String) -> anyhow::Result<String> {
         let password = SecretString::from(password);
-        // Before it waits for a hasher.
+        // Checked before it waits for a hasher.
         password::check_length(password.expose_secret())?;
         Ok(self.hashers.hash(password).await??)
     }
 
-    /// Stores what was counted last, before the daemon ends.
+    /// Stores the last counts, before the daemon ends.
     pub async fn finish(&self) {
         self.shared.write_group().await;
     }
 
-    /// Holds an attempt; nothing where too many are held.
-    fn hold(&self, network: CounterKey) -> Option<Hold<'_>> {
+    /// Counts a held attempt; `None` if too many are held.
+    fn hold(&self, network: CounterKey) -> Option<HeldAttempt<'_>> {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let in_all: u32 = held.values().sum();
         let own = held.entry(network).or_default();
@@ -182,17 +182,17 @@ impl Logins {
             return None;
         }
         *own += 1;
-        Some(Hold { logins: self, network })
+        Some(HeldAttempt { logins: self, network })
     }
 }
 
-/// An attempt that is held; ends when dropped.
-struct Hold<'a> {
+/// An attempt that is held until this is dropped.
+struct HeldAttempt<'a> {
     logins: &'a Logins,
     network: CounterKey,
 }
 
-impl Drop for Hold<'_> {
+impl Drop for HeldAttempt<'_> {
     fn drop(&mut self) {
         let mut held = self.logins.held.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(own) = held.get_mut(&self.network) {

@@ -38,8 +38,8 @@ use crate::{
     master_key::MasterKey,
 };
 
-/// How long running requests may take to end once the daemon is asked to.
-const DRAIN: Duration = Duration::from_secs(30);
+/// How long running requests may take to end once the shutdown begins.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The central daemon of mcpctl: named Llms, secrets, people, RBAC, inference proxy
 #[derive(Parser)]
@@ -80,18 +80,18 @@ async fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            complain(&error);
+            print_error(&error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// One line, and the next step where there is one.
-fn complain(error: &anyhow::Error) {
+/// Prints an error in one line, and its hint in another.
+fn print_error(error: &anyhow::Error) {
     let text = format!("{error:#}");
     match text.split_once("\nhint: ") {
         Some((message, hint)) => {
-            // A cause that anyhow put behind the hint belongs to the message.
+            // anyhow appends the cause behind the hint; it belongs to the message.
             let (hint, cause) = hint.split_once(": ").unwrap_or((hint, ""));
             let separator = if cause.is_empty() { "" } else { ": " };
             output::note(format_args!("error: {message}{separator}{cause}\nhint: {hint}"));
@@ -153,8 +153,8 @@ fn with_hint(message: String, hint: Option<impl std::fmt::Display>) -> anyhow::E
     }
 }
 
-/// Makes the data directory, and checks that it and the database in it are this user's alone. SQLite follows links and
-/// makes its files as readable as the database.
+/// Creates the data directory, and checks that only this user can read it and the database in it. SQLite follows links,
+/// and gives its other files the permissions of the database.
 fn private_files(config: &Config) -> anyhow::Result<()> {
     let refused =
         |error: PathError| with_hint(format!("the data directory is refused: {error}"), error.hint());
@@ -182,7 +182,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     for address in std::iter::once(config.listen).chain(config.inference_listen) {
         warn_if_exposed(address);
     }
-    // Bind before anything is written, so that a second start on the same port changes nothing.
+    // Bind before anything is written, so that a second mcpd on the same port changes nothing.
     let listener = bind(config.listen).await?;
     let inference_listener = match config.inference_listen {
         Some(address) => Some((address, bind(address).await?)),
@@ -228,25 +228,25 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
                 routes,
                 Arc::clone(&connections),
                 draining.clone(),
-                DRAIN,
+                DRAIN_TIMEOUT,
             ));
             let routes = http::serve(management, Arc::clone(&app), guarded);
-            servers.spawn(listener.serve(routes, connections, draining, DRAIN));
+            servers.spawn(listener.serve(routes, connections, draining, DRAIN_TIMEOUT));
         }
         None => {
             let routes = http::serve(management.merge(http::inference()), Arc::clone(&app), guarded);
-            servers.spawn(listener.serve(routes, connections, draining, DRAIN));
+            servers.spawn(listener.serve(routes, connections, draining, DRAIN_TIMEOUT));
         }
     }
     mcpctl_server::shutdown_signal().await?;
-    tracing::info!("asked to end: taking no new connections, letting running requests finish");
+    tracing::info!("shutdown: accepting no new connections, waiting for running requests");
     drain.send_replace(true);
     while let Some(ended) = servers.join_next().await {
         ended?;
     }
     app.logins.finish().await;
     audit::finish(&app).await;
-    // What was answered is on record before the process ends.
+    // Rows of responses that were sent are on disk before the process ends.
     app.recorder.close().await;
     tracing::info!("ended");
     Ok(())
@@ -255,7 +255,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     let opened = |error: OpenError| with_hint(error.to_string(), error.hint());
-    // What was mistyped must not become an empty installation with a token of its own.
+    // A mistyped directory must not become an empty installation with its own token.
     if !Store::has_master_key(&config.database).await.map_err(opened)? {
         return Err(match &config.database {
             Location::Sqlite(path) if !path.exists() => with_hint(

@@ -1,5 +1,5 @@
-//! `mcpd master-key`: the key that encrypts secrets at rest, made ahead of the first start, for example to hand it to several
-//! replicas.
+//! `mcpd master-key`: creates the key that encrypts secrets at rest before the first start, for example to give it to
+//! several replicas.
 
 use std::path::PathBuf;
 
@@ -10,14 +10,14 @@ use mcpctl_store::{OpenError, Store};
 
 use crate::{config::ServeArgs, print, with_hint};
 
-/// What to do with the key.
+/// The subcommands of `mcpd master-key`.
 #[derive(Subcommand)]
 pub enum MasterKey {
     /// Make a new key and print the path of its file; for an installation that was never started
     New(NewArgs),
 }
 
-/// Where to put it.
+/// The arguments of `mcpd master-key new`.
 #[derive(Args)]
 pub struct NewArgs {
     /// File to make [default: the one that `mcpd serve` reads with the same options]
@@ -27,19 +27,19 @@ pub struct NewArgs {
     serve: ServeArgs,
 }
 
-/// Does it.
+/// Runs the command.
 ///
 /// # Errors
-/// When there is a file already, the store was set up with another key, or the key cannot be written.
+/// When the file exists, the store was set up with another key, or the file cannot be written.
 pub async fn run(command: MasterKey) -> anyhow::Result<()> {
     let MasterKey::New(args) = command;
     let config = args.serve.resolve()?;
     let path = match args.file {
-        // For another machine, perhaps, so nothing that this one has is asked.
+        // The key may be for another machine, so this machine's store is not checked.
         Some(file) if file != config.master_key_file => file,
         _ => {
             let opened = |error: OpenError| with_hint(error.to_string(), error.hint());
-            // Never a second key: it could not open what the first one sealed.
+            // Never a second key: it could not open secrets that the first one sealed.
             if Store::has_master_key(&config.database).await.map_err(opened)?
                 && !config.master_key_file.exists()
             {

@@ -138,7 +138,7 @@ async fn relay(
         && !fields.include_usage
         && call.operation != Operation::Embeddings
         && route.llm.stream_usage
-        && !stream_usage.is_refused(llm, arrived);
+        && !stream_usage.is_rejected(llm, arrived);
     let body = if asks_for_usage {
         request::with_include_usage(&call.body).map_err(|error| malformed(&error))?
     } else {
@@ -176,7 +176,7 @@ async fn relay(
             let again = send(&Request { body: call.body.clone(), ..request }).await;
             if again.result.is_ok() {
                 tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
-                stream_usage.refused(llm, Instant::now());
+                stream_usage.rejected(llm, Instant::now());
             }
             Ok(retry::Sent { result: again.result, attempts: sent.attempts + again.attempts })
         }

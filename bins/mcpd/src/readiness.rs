@@ -1,5 +1,5 @@
-//! Whether requests can be served, for load balancers and operators: the store gives a fresh snapshot and takes rows. A
-//! decision has to be on record before a request gets its answer, so a full disk is a reason not to be ready.
+//! Readiness, for load balancers and operators: the store returns a fresh snapshot and stores rows. A decision must be on
+//! record before its response is sent, so mcpd is not ready while the disk is full.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -12,66 +12,69 @@ use futures::{
 };
 use jiff::Timestamp;
 use mcpctl_api::{Kind, Revision};
-use mcpctl_store::{AuditRow, Decision, Store, StoreError, Trouble};
+use mcpctl_store::{AuditRow, Decision, Store, StoreError, StoreFault};
 
 use crate::app::App;
 
-/// How long the outcome of a write is good for. The route is open to strangers, and each write waits for the disk.
-const KEPT: Duration = Duration::from_secs(1);
+/// How long the result of a trial write is reused. The route needs no credential, and each write waits for the disk.
+const TRIAL_MAX_AGE: Duration = Duration::from_secs(1);
 
-type Outcome = (Instant, Result<(), Trouble>);
+/// When a trial write ended, and its result.
+type TrialResult = (Instant, Result<(), StoreFault>);
 
-/// Shares one trial write among all who ask at about the same time.
+/// Shares one trial write among all requests of about the same time.
 #[derive(Default)]
 pub struct Readiness {
-    latest: Mutex<Option<Shared<BoxFuture<'static, Outcome>>>>,
+    latest: Mutex<Option<Shared<BoxFuture<'static, TrialResult>>>>,
 }
 
-/// Whether requests can be served now.
+/// Checks whether requests can be served now.
 ///
 /// # Errors
-/// When the store cannot be read or takes no rows.
-pub async fn check(app: &App) -> Result<(), Trouble> {
+/// When the store cannot be read or stores no rows.
+pub async fn check(app: &App) -> Result<(), StoreFault> {
     app.fresh().await.map_err(|error| logged(&error))?;
     app.readiness.recordable(&app.store).await
 }
 
 impl Readiness {
-    async fn recordable(&self, store: &Store) -> Result<(), Trouble> {
+    async fn recordable(&self, store: &Store) -> Result<(), StoreFault> {
         loop {
             let (ended, outcome) = self.latest(store).await;
-            // Old where those who asked for it had left before it came.
-            if ended.elapsed() < KEPT {
+            // A trial whose requests were all cancelled may have ended long ago.
+            if ended.elapsed() < TRIAL_MAX_AGE {
                 return outcome;
             }
         }
     }
 
-    fn latest(&self, store: &Store) -> Shared<BoxFuture<'static, Outcome>> {
+    fn latest(&self, store: &Store) -> Shared<BoxFuture<'static, TrialResult>> {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
         match &*latest {
-            Some(trial) if trial.peek().is_none_or(|(ended, _)| ended.elapsed() < KEPT) => trial.clone(),
+            Some(trial) if trial.peek().is_none_or(|(ended, _)| ended.elapsed() < TRIAL_MAX_AGE) => {
+                trial.clone()
+            }
             _ => {
-                // A task of its own, so that a caller who leaves does not cut the write off.
+                // A separate task, so that a cancelled request does not interrupt the write.
                 let trial = tokio::spawn(trial(store.clone()));
-                let trial = trial.map(|outcome| outcome.unwrap_or((Instant::now(), Err(Trouble::Other))));
+                let trial = trial.map(|outcome| outcome.unwrap_or((Instant::now(), Err(StoreFault::Other))));
                 latest.insert(trial.boxed().shared()).clone()
             }
         }
     }
 }
 
-async fn trial(store: Store) -> Outcome {
+async fn trial(store: Store) -> TrialResult {
     let outcome = store.check_recordable(&row()).await.map_err(|error| logged(&error));
     (Instant::now(), outcome)
 }
 
-fn logged(error: &StoreError) -> Trouble {
+fn logged(error: &StoreError) -> StoreFault {
     tracing::warn!(error = error as &dyn std::error::Error, "not ready");
-    error.trouble()
+    error.fault()
 }
 
-/// Never seen: it is removed in the transaction that stores it.
+/// The row of a trial write; the transaction that inserts it also deletes it.
 fn row() -> AuditRow {
     AuditRow {
         id: uuid::Uuid::now_v7(),

@@ -1,5 +1,5 @@
-//! Which Llms have providers that refuse `stream_options`, so that each is asked only once whether it takes it. What is
-//! not remembered costs one more refusal.
+//! Remembers the Llms whose providers reject `stream_options`, so that mcpd tries it once for each. A forgotten Llm costs one
+//! more rejected attempt.
 
 use std::{
     collections::HashMap,
@@ -10,45 +10,46 @@ use std::{
 use mcpctl_access::Stored;
 use mcpctl_api::{Id, Revision};
 
-/// The most Llms that are remembered.
+/// Maximum of Llms that are remembered.
 const MAX_LLMS: usize = 4096;
-/// How long: a provider may be taught it by its next version.
-const REMEMBERED_FOR: Duration = Duration::from_secs(60 * 60);
+/// How long a rejection is remembered: the provider's next version may accept the field.
+const REJECTION_MAX_AGE: Duration = Duration::from_secs(60 * 60);
 
-/// The refusals of this process.
+/// The rejections that this process has seen.
 #[derive(Debug, Default)]
-pub struct StreamUsage(Mutex<HashMap<Id, Refusal>>);
+pub struct StreamUsage(Mutex<HashMap<Id, Rejection>>);
 
 #[derive(Debug)]
-struct Refusal {
-    /// Of the Llm: one that was changed may have another provider.
+struct Rejection {
+    /// The Llm's revision: a changed Llm may have another provider.
     revision: Revision,
     at: Instant,
 }
 
 impl StreamUsage {
-    /// Whether the provider of this Llm refused it lately.
-    pub fn is_refused(&self, llm: &Stored, now: Instant) -> bool {
-        let refusals = self.refusals();
-        let refusal = refusals.get(llm.id());
-        refusal.is_some_and(|refusal| {
-            refusal.revision == llm.resource.revision && now.duration_since(refusal.at) < REMEMBERED_FOR
+    /// Whether the provider of this Llm rejected `stream_options` lately.
+    pub fn is_rejected(&self, llm: &Stored, now: Instant) -> bool {
+        let rejections = self.rejections();
+        let rejection = rejections.get(llm.id());
+        rejection.is_some_and(|rejection| {
+            rejection.revision == llm.resource.revision
+                && now.duration_since(rejection.at) < REJECTION_MAX_AGE
         })
     }
 
-    /// The provider refused it, and answered without it.
-    pub fn refused(&self, llm: &Stored, now: Instant) {
-        let mut refusals = self.refusals();
-        if refusals.len() >= MAX_LLMS {
-            refusals.retain(|_, refusal| now.duration_since(refusal.at) < REMEMBERED_FOR);
+    /// Records that the provider rejected `stream_options`, and accepted the request without it.
+    pub fn rejected(&self, llm: &Stored, now: Instant) {
+        let mut rejections = self.rejections();
+        if rejections.len() >= MAX_LLMS {
+            rejections.retain(|_, rejection| now.duration_since(rejection.at) < REJECTION_MAX_AGE);
         }
-        if refusals.len() >= MAX_LLMS {
-            refusals.clear();
+        if rejections.len() >= MAX_LLMS {
+            rejections.clear();
         }
-        refusals.insert(llm.id().clone(), Refusal { revision: llm.resource.revision, at: now });
+        rejections.insert(llm.id().clone(), Rejection { revision: llm.resource.revision, at: now });
     }
 
-    fn refusals(&self) -> MutexGuard<'_, HashMap<Id, Refusal>> {
+    fn rejections(&self) -> MutexGuard<'_, HashMap<Id, Rejection>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

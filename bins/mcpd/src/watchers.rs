@@ -1,4 +1,4 @@
-//! How many watch: each watcher reads the store twice a second and holds a connection, so their number is bounded.
+//! Bounds the number of watches: each holds a connection and polls the store twice a second.
 
 use std::{
     collections::HashMap,
@@ -12,50 +12,50 @@ use mcpctl_api::{ErrorKind, Id};
 
 use crate::{config::WatchLimits, http::error::HttpError};
 
-/// When to come again: a watcher ends whenever its program does.
+/// `Retry-After` of a rejected watch.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Everybody who watches now.
+/// The number of open watches of each principal.
 #[derive(Debug, Clone, Default)]
 pub struct Watchers(Arc<Mutex<HashMap<Id, u32>>>);
 
-/// A place among them, given up when it is dropped.
+/// The permit of one open watch; released when it is dropped.
 #[derive(Debug)]
-pub struct WatcherPlace {
+pub struct WatchPermit {
     watchers: Watchers,
     principal: Id,
 }
 
 impl Watchers {
-    /// Takes a place for a principal.
+    /// Admits a watch of a principal.
     ///
     /// # Errors
-    /// 429 where that principal, or all together, have as many as they may.
-    pub fn admit(&self, principal: &Id, limits: WatchLimits) -> Result<WatcherPlace, HttpError> {
-        let mut places = self.places();
-        let all: u32 = places.values().sum();
-        let own = places.get(principal).copied().unwrap_or_default();
+    /// When the principal, or all together, have as many watches as they may.
+    pub fn admit(&self, principal: &Id, limits: WatchLimits) -> Result<WatchPermit, HttpError> {
+        let mut open = self.open();
+        let all: u32 = open.values().sum();
+        let own = open.get(principal).copied().unwrap_or_default();
         if own >= limits.per_principal.get() {
             return Err(too_many(format!("{own} watches of yours are open, which is the most")));
         }
         if all >= limits.total.get() {
             return Err(too_many(format!("{all} watches are open, which is the most")));
         }
-        places.insert(principal.clone(), own.saturating_add(1));
-        Ok(WatcherPlace { watchers: self.clone(), principal: principal.clone() })
+        open.insert(principal.clone(), own.saturating_add(1));
+        Ok(WatchPermit { watchers: self.clone(), principal: principal.clone() })
     }
 
-    fn places(&self) -> MutexGuard<'_, HashMap<Id, u32>> {
+    fn open(&self) -> MutexGuard<'_, HashMap<Id, u32>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for WatcherPlace {
+impl Drop for WatchPermit {
     fn drop(&mut self) {
-        let mut places = self.watchers.places();
-        match places.get_mut(&self.principal) {
+        let mut open = self.watchers.open();
+        match open.get_mut(&self.principal) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(places.remove(&self.principal)),
+            _ => drop(open.remove(&self.principal)),
         }
     }
 }
@@ -66,9 +66,9 @@ fn too_many(message: String) -> HttpError {
         .retry_after(RETRY_AFTER)
 }
 
-/// Few programs of one person watch at once.
+/// Default maximum of watches of one principal: few programs of one person watch at once.
 pub const PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
-/// Each takes a descriptor and a look at the revision twice a second.
+/// Default maximum of all watches: each takes a descriptor, and polls the revision twice a second.
 pub const TOTAL: NonZeroU32 = NonZeroU32::new(256).unwrap();
 
 #[cfg(test)]
@@ -76,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_for_one_and_for_all() {
+    fn watches_are_bounded_per_principal_and_in_total() {
         let limits =
             WatchLimits { per_principal: NonZeroU32::new(2).unwrap(), total: NonZeroU32::new(3).unwrap() };
         let (watchers, [a, b]) = (Watchers::default(), [Id::mint(), Id::mint()]);
@@ -87,16 +87,16 @@ mod tests {
         assert!(watchers.admit(&b, limits).is_err(), "three of all");
         drop(first);
         let _again = watchers.admit(&b, limits).unwrap();
-        assert!(watchers.places().values().sum::<u32>() == 3);
+        assert!(watchers.open().values().sum::<u32>() == 3);
     }
 
     #[test]
-    fn nothing_is_kept_of_who_watched() {
+    fn closed_watches_leave_no_entry() {
         let watchers = Watchers::default();
         let limits = WatchLimits::default();
         for _ in 0..100 {
             drop(watchers.admit(&Id::mint(), limits).unwrap());
         }
-        assert!(watchers.places().is_empty());
+        assert!(watchers.open().is_empty());
     }
 }

@@ -1,8 +1,8 @@
-//! Fairness among writers: every commit takes its turn, deletions and administrators wait for at most one ordinary
-//! writer, and no principal takes more than its share.
+//! Fairness among writers: commits take turns, deletions and administrators wait for at most one ordinary writer, and no
+//! principal exceeds its share.
 //!
-//! Commits are optimistic: the state that a write was planned on must be the latest. Without turns, many writers who
-//! start over again and again keep one who starts as often from ever being the first.
+//! Commits are optimistic: a plan commits only on the snapshot that it was made on. Without turns, many writers that retry
+//! can starve one another.
 
 use std::{
     collections::HashMap,
@@ -15,35 +15,35 @@ use tokio::sync::{MutexGuard, Semaphore, SemaphorePermit};
 
 use crate::config::WriteLimits;
 
-/// Principals that are remembered before those that have all their writes left are forgotten.
+/// Maximum of principals that are remembered; then those with a full share are forgotten.
 const MAX_PRINCIPALS: usize = 10_000;
 
-/// Which line a writer waits in.
+/// The queue that a writer waits in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lane {
-    /// Deletions, and whatever an administrator writes: what takes rights away must not wait behind others.
+    /// Deletions, and writes of administrators: a revocation must not wait behind other writes.
     Urgent,
-    /// Everything else.
+    /// All other writes.
     Ordinary,
 }
 
-/// Gives turns to writers.
+/// Gives writers their turns.
 pub struct Writers {
     limits: WriteLimits,
     turn: tokio::sync::Mutex<()>,
-    /// One ordinary writer at a time waits for the turn; the others wait here, in order.
+    /// One ordinary writer at a time waits for the turn; the others wait here, in order of arrival.
     ordinary: Semaphore,
     principals: Mutex<HashMap<Id, Share>>,
 }
 
-/// What a principal has left.
+/// The writes that a principal has left.
 struct Share {
     tokens: f64,
     at: Instant,
     in_progress: usize,
 }
 
-/// The right to commit; the next writer's turn begins when it is dropped.
+/// The permit to commit; the next writer gets it when this is dropped.
 pub struct Turn<'a> {
     _turn: MutexGuard<'a, ()>,
     _ordinary: Option<SemaphorePermit<'a>>,
@@ -56,7 +56,7 @@ pub struct Admission<'a> {
 }
 
 impl Writers {
-    /// No writer yet.
+    /// Without writers.
     pub fn new(limits: WriteLimits) -> Self {
         Self {
             limits,
@@ -66,10 +66,10 @@ impl Writers {
         }
     }
 
-    /// Counts a write of this principal.
+    /// Admits a write of this principal.
     ///
     /// # Errors
-    /// When to come again, for a principal who has too many writes in progress or spent its rate.
+    /// How long to wait, if the principal has too many writes in progress or is beyond its rate.
     pub fn admit(&self, principal: &Id, now: Instant) -> Result<Admission<'_>, Duration> {
         let (rate, burst) = (f64::from(self.limits.per_second), f64::from(self.limits.burst));
         let mut principals = self.principals.lock().unwrap_or_else(PoisonError::into_inner);
@@ -93,11 +93,11 @@ impl Writers {
         Ok(Admission { writers: self, principal: principal.clone() })
     }
 
-    /// Waits for the turn. Turns are given in the order in which writers of a lane asked.
+    /// Waits for the turn; writers of a lane get it in order of arrival.
     pub async fn turn(&self, lane: Lane) -> Turn<'_> {
         let ordinary = match lane {
             Lane::Urgent => None,
-            // Never closed.
+            // The semaphore is never closed.
             Lane::Ordinary => self.ordinary.acquire().await.ok(),
         };
         Turn { _turn: self.turn.lock().await, _ordinary: ordinary }
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_urgent_writer_waits_for_one_ordinary_writer_at_most() {
+    async fn urgent_writers_wait_for_one_ordinary_writer_at_most() {
         let writers = Arc::new(Writers::new(limits()));
         let order = Arc::new(Mutex::new(Vec::new()));
         let running = writers.turn(Lane::Ordinary).await;

@@ -1,6 +1,6 @@
-//! A write hands out no right that the writer does not hold, and takes none away from a subject who holds more than the
-//! writer. Compares what every subject may do before and after, so that roles, bindings, groups, new accounts under a
-//! bound name, renamed and re-enabled ones are all one case.
+//! Checks that a write grants no right that its writer lacks, and takes none away from a subject that holds more than
+//! the writer. It compares what every subject may do before and after the write, so that roles, bindings, groups, new
+//! accounts under a bound name, renamed and re-enabled accounts are all one case.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -53,14 +53,14 @@ pub enum Escalation {
     HiddenLoss,
 }
 
-/// How long a credential of the last administrator has to be good for: one that is about to end is none.
-const LASTING: SignedDuration = SignedDuration::from_hours(24);
+/// A credential of the last administrator counts only if it is valid for at least this long.
+const MIN_ADMINISTRATOR_VALIDITY: SignedDuration = SignedDuration::from_hours(24);
 
 /// The rules of the actor, and those of each maker of its credential: all of them must cover a right.
 struct Holders<'a>(Vec<Vec<&'a CompiledRule>>);
 
 impl Holders<'_> {
-    /// Whether each of them holds or may grant this right.
+    /// Whether the actor and each maker hold or may grant this right.
     fn cover(&self, (kind, verb, names): (Kind, Verb, &str)) -> bool {
         let covers =
             |rule: &&CompiledRule| rule.covers(verb, kind, names) || rule.covers(Verb::Grant, kind, names);
@@ -143,7 +143,7 @@ impl Snapshot {
         self.check_gain(actor, subject, &[], &self.rights_of(subject))
     }
 
-    /// Whether `actor` may end a credential of the account: its own always, else as [`Self::check_step`] has it for rights.
+    /// Whether `actor` may revoke a credential of the account: its own always, another's by the rule of [`Self::check_step`].
     ///
     /// # Errors
     /// When the account holds more than the actor, who may not `grant` on it.
@@ -161,7 +161,7 @@ impl Snapshot {
 
     /// Whether an active account remains that may do everything and can sign in at `now`, and for a day.
     pub fn has_administrator(&self, now: Timestamp) -> bool {
-        let until = now.checked_add(LASTING).unwrap_or(Timestamp::MAX);
+        let until = now.checked_add(MIN_ADMINISTRATOR_VALIDITY).unwrap_or(Timestamp::MAX);
         let full: HashSet<Id> = self
             .accounts()
             .filter(|subject| self.subject_holds_everything(subject))
@@ -187,7 +187,7 @@ impl Snapshot {
         self.index.held_by(subject).flat_map(|(grant, _)| grant.rules.iter()).collect()
     }
 
-    /// Nothing where a maker is gone or disabled.
+    /// Empty, and so covering no right, if a maker is deleted or disabled.
     fn holders(&self, actor: &Principal) -> Holders<'_> {
         let makers = actor.makers.iter().map(|maker| self.active_subject(maker));
         let Some(makers) = makers.collect::<Option<Vec<_>>>() else { return Holders(Vec::new()) };
@@ -244,7 +244,7 @@ impl Snapshot {
         }
     }
 
-    /// Accounts may give up rights of their own.
+    /// Always allowed for the actor's own rights.
     fn check_loss(
         &self,
         actor: &Principal,

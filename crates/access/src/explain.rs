@@ -1,11 +1,12 @@
-//! Questions about rights: can I, and who can.
+//! Explains decisions: why a principal may do something, and which accounts may.
 
 use mcpctl_api::{Kind, Name, Verb, question::Grantee, spec::Subject};
 
 use crate::{Principal, Reason, Snapshot, rules::Names};
 
 impl Snapshot {
-    /// Why this subject may do this: to the resource of that name, or to any at all where no name is given.
+    /// The grant by which the principal may do this to the resource of that name, or, without a name, to at least one
+    /// resource of the kind.
     pub fn reason(
         &self,
         principal: &Principal,
@@ -16,7 +17,7 @@ impl Snapshot {
         self.allows(principal, verb, kind, name.map_or(Names::Some, Names::One))
     }
 
-    /// Everybody who may do this to the resource of that name, and why; disabled accounts left out.
+    /// All active accounts that may do this to the resource of that name, each with the grant that allows it.
     pub fn who_can(&self, verb: Verb, kind: Kind, name: &str) -> Vec<Grantee> {
         let mut found: Vec<Grantee> = self
             .accounts()

@@ -1,4 +1,4 @@
-//! From a bearer to somebody who calls.
+//! Authentication: from the hash of a bearer token to a [`Principal`].
 
 use jiff::Timestamp;
 use mcpctl_api::{
@@ -15,48 +15,48 @@ pub struct Principal {
     pub subject: Subject,
     /// The subject's id.
     pub id: Id,
-    /// The token that was presented.
+    /// Id of the token that the caller presented.
     pub token: Id,
-    /// When that token ends.
+    /// When that token expires.
     pub expires_at: Timestamp,
-    /// Whether a login made that token.
+    /// Whether that token is a login's session.
     pub session: bool,
     /// Ids of other accounts that made the credential for the subject; they cap what it allows.
     pub makers: Vec<Id>,
 }
 
-/// Why a credential is refused. The caller learns only that it is.
+/// Why a credential is rejected. Except for [`Rejected::Expired`], the response does not show which one it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Rejected {
     /// No token has this hash.
     #[error("the credential is not known")]
     Unknown,
-    /// The token ended.
+    /// The token has expired.
     #[error("the credential has expired")]
     Expired,
-    /// The subject is gone, or another one has its name now.
+    /// The subject was deleted; another one may have its name now.
     #[error("the credential's owner no longer exists")]
     Orphaned,
     /// The subject is disabled.
     #[error("the credential's owner is disabled")]
     Disabled,
-    /// An account that made the credential for the subject is gone or disabled, so nothing is left of its cap.
+    /// An account that made the credential for the subject is deleted or disabled, so the credential allows nothing.
     #[error("an account that made the credential is gone or disabled")]
     MakerGone,
 }
 
 impl Snapshot {
-    /// Who presents the token of this hash.
+    /// The principal that the token of this hash stands for.
     ///
     /// # Errors
-    /// When the token is unknown or expired, or its owner gone or disabled.
+    /// When the token is unknown or expired, or its owner or a maker is deleted or disabled.
     pub fn authenticate(&self, token_hash: &[u8; 32], now: Timestamp) -> Result<Principal, Rejected> {
         let stored = self.token(token_hash).ok_or(Rejected::Unknown)?;
         let Spec::Token(token) = &stored.resource.spec else { return Err(Rejected::Unknown) };
         if now >= token.expires_at {
             return Err(Rejected::Expired);
         }
-        // By id, so that a token never passes to a namesake made later.
+        // By id, so that a token never passes to a later account of the same name.
         let owner = self.by_id(&token.subject_id).ok_or(Rejected::Orphaned)?;
         if owner.kind() != token.subject.kind.kind() {
             return Err(Rejected::Orphaned);

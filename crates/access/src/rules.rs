@@ -1,4 +1,4 @@
-//! The index of who holds which rules, built once per snapshot in which roles, bindings or groups changed.
+//! The index of which subject holds which rules, rebuilt whenever a role, a binding or a group changed.
 
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
@@ -12,18 +12,18 @@ use mcpctl_api::{
 
 use crate::{Snapshot, builtin};
 
-/// Which resources of a kind a question is about.
+/// The resources of a kind that a decision is about.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Names<'a> {
-    /// The one of this name.
+    /// The resource of this name.
     One(&'a str),
-    /// Every one there is or will be.
+    /// Every resource that exists or will exist.
     Every,
-    /// At least one.
+    /// At least one resource.
     Some,
 }
 
-/// A rule in a form in which a decision costs the same for one name as for a thousand.
+/// A rule whose exact names are a set, so that a decision costs about the same for one name as for a thousand.
 #[derive(Debug)]
 pub(crate) struct CompiledRule {
     kinds: Vec<Kind>,
@@ -90,28 +90,28 @@ fn listed<T: PartialEq>(list: &[Allowed<T>], value: &T) -> bool {
 /// A role at a revision; equal states have equal rules.
 type RoleState = (Id, Revision);
 
-/// A role that a binding gives.
+/// A role that a binding grants.
 #[derive(Debug, Clone)]
 pub(crate) struct Grant {
     pub(crate) binding: Name,
     pub(crate) role: Name,
-    /// The state of the role from which the rules are.
+    /// The state of the role that `rules` were compiled from.
     pub(crate) state: RoleState,
     pub(crate) rules: Arc<[CompiledRule]>,
 }
 
-/// Why something is allowed: this binding gives this role.
+/// Why a principal may do something: this binding grants this role.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reason {
     /// The binding.
     pub binding: Name,
-    /// The role that the binding gives.
+    /// The role that the binding grants.
     pub role: Name,
-    /// The group by which the caller has the binding.
+    /// The group through which the subject has the binding; `None` if the binding names the subject itself.
     pub via_group: Option<Name>,
 }
 
-/// Which subject holds which grants, and is in which groups.
+/// The grants and the groups of every subject.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     grants: HashMap<Subject, Vec<Grant>>,
@@ -119,7 +119,7 @@ pub(crate) struct Index {
 }
 
 impl Index {
-    /// Whether a change of such a resource can change the index.
+    /// Whether a change of a resource of this kind can change the index.
     pub(crate) fn depends_on(kind: Kind) -> bool {
         matches!(kind, Kind::Role | Kind::RoleBinding | Kind::Group)
     }
@@ -130,7 +130,7 @@ impl Index {
             .all(Kind::Role)
             .filter_map(|stored| match &stored.resource.spec {
                 Spec::Role(role) => {
-                    // The program decides what a built-in role allows, whatever the store holds.
+                    // A built-in role allows what this program defines, whatever the store contains.
                     let builtin = builtin::rules(stored.name().as_str());
                     let rules = builtin.as_deref().unwrap_or(&role.rules);
                     let compiled: Arc<[_]> = rules.iter().map(CompiledRule::new).collect();
@@ -141,7 +141,7 @@ impl Index {
             .collect();
         for stored in snapshot.all(Kind::RoleBinding) {
             let Spec::RoleBinding(binding) = &stored.resource.spec else { continue };
-            // A binding to a role that is gone gives nothing.
+            // A binding to a deleted role grants nothing.
             let Some((state, rules)) = roles.get(&binding.role) else { continue };
             for subject in binding.subjects.iter().collect::<HashSet<_>>() {
                 index.grants.entry(subject.clone()).or_default().push(Grant {
@@ -165,7 +165,7 @@ impl Index {
         self.groups.get(subject).map_or(&[], Vec::as_slice)
     }
 
-    /// What bindings give to exactly this subject, its groups left out.
+    /// What bindings grant to the subject itself, without its groups.
     fn direct(&self, subject: &Subject) -> &[Grant] {
         self.grants.get(subject).map_or(&[], Vec::as_slice)
     }
@@ -175,7 +175,7 @@ impl Index {
         self.grants.keys().chain(self.groups.keys())
     }
 
-    /// Every grant of a subject, with the group by which it has it.
+    /// Every grant of a subject, each with the group through which the subject has it.
     pub(crate) fn held_by<'a>(
         &'a self,
         subject: &Subject,

@@ -1,4 +1,4 @@
-//! Every resource at one revision, immutable. A change makes a new snapshot; readers keep the one they have.
+//! Every resource at one revision, immutable. A change makes a new snapshot; readers keep the one that they hold.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,16 +9,16 @@ use mcpctl_api::{Id, Kind, Name, Resource, Revision, Spec};
 
 use crate::rules::Index;
 
-/// A resource, with what no answer ever shows.
+/// A resource with its confidential part.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stored {
-    /// What may be shown to those who may view it.
+    /// What a caller with the verb `view` may see.
     pub resource: Resource,
-    /// What may not.
+    /// What no response contains.
     pub confidential: Option<Confidential>,
 }
 
-/// The part of a resource that stays inside; never printed.
+/// The part of a resource that never leaves the daemon; `Debug` hides it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Confidential {
     /// SHA-256 of a token's text.
@@ -55,15 +55,15 @@ impl Stored {
 /// One change of the store.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Change {
-    /// Made or changed; the resource carries the change's revision.
+    /// A resource was created or changed; it carries the change's revision.
     Put(Arc<Stored>),
-    /// Removed.
+    /// A resource was deleted.
     Delete {
-        /// The removed resource's kind.
+        /// Kind of the deleted resource.
         kind: Kind,
-        /// The removed resource's id.
+        /// Id of the deleted resource.
         id: Id,
-        /// The removed resource's last name.
+        /// Last name of the deleted resource.
         name: Name,
         /// The change's revision.
         revision: Revision,
@@ -149,7 +149,7 @@ impl Snapshot {
     }
 
     fn put(&mut self, stored: Arc<Stored>) {
-        // A rename leaves the old name behind unless the old state goes first.
+        // Removed first, so that a rename frees the old name.
         self.remove(stored.id());
         if let (Spec::Token(_), Some(Confidential::TokenHash(hash))) =
             (&stored.resource.spec, &stored.confidential)
@@ -162,7 +162,7 @@ impl Snapshot {
 
     fn remove(&mut self, id: &Id) {
         let Some(old) = self.by_id.remove(id) else { return };
-        // Only its own entry: another resource may have taken the name since.
+        // Only if the name is still its own: the feed may report another resource of that name first.
         if let Some(names) = self.by_name.get_mut(&old.kind())
             && names.get(old.name().as_str()).is_some_and(|named| named.id() == id)
         {
@@ -173,26 +173,26 @@ impl Snapshot {
         }
     }
 
-    /// The revision that this shows.
+    /// The revision of this snapshot.
     pub fn revision(&self) -> Revision {
         self.revision
     }
 
     /// The resource of that id, of any kind.
     ///
-    /// For the server's own use: what callers see goes through [`Snapshot::authorize`].
+    /// Not authorized: a handler that shows a resource to a caller uses [`Snapshot::authorize`].
     pub fn by_id(&self, id: &Id) -> Option<&Arc<Stored>> {
         self.by_id.get(id)
     }
 
     /// The resource of that name.
     ///
-    /// For the server's own use: what callers see goes through [`Snapshot::authorize`].
+    /// Not authorized: a handler that shows a resource to a caller uses [`Snapshot::authorize`].
     pub fn by_name(&self, kind: Kind, name: &str) -> Option<&Arc<Stored>> {
         self.by_name.get(&kind)?.get(name)
     }
 
-    /// The resource that a path segment means: an id where it has an id's shape, else a name.
+    /// The resource of a path segment, which is read as an id if it has the shape of one, else as a name.
     pub fn resolve(&self, kind: Kind, id_or_name: &str) -> Option<&Arc<Stored>> {
         match id_or_name.parse::<Id>() {
             Ok(id) => self.by_id.get(&id).filter(|stored| stored.kind() == kind),

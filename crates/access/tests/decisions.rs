@@ -136,7 +136,7 @@ fn credentials_end_with_their_time_and_their_owner() {
     assert_eq!(with.authenticate(&hash("t1"), later), Err(Rejected::Expired));
     assert_eq!(with.authenticate(&hash("t2"), now), Err(Rejected::Unknown));
 
-    // Somebody new under the same name is somebody else.
+    // A new account of the same name does not get the token.
     let alice = with.by_name(Kind::User, "alice").unwrap();
     let gone = Change::Delete {
         kind: Kind::User,
@@ -160,7 +160,7 @@ fn a_disabled_user_is_refused() {
 #[test]
 fn who_can_names_the_binding_and_the_group() {
     let world = world(TEAM);
-    let told: Vec<String> = world
+    let shown: Vec<String> = world
         .who_can(Verb::View, Kind::Llm, "claude")
         .iter()
         .map(|g| {
@@ -168,10 +168,10 @@ fn who_can_names_the_binding_and_the_group() {
             format!("{} {} {}{via}", g.subject, g.role, g.binding)
         })
         .collect();
-    assert_eq!(told, ["User alice reader team-a-reads via team-a", "User root admin admins"]);
+    assert_eq!(shown, ["User alice reader team-a-reads via team-a", "User root admin admins"]);
 }
 
-/// Straight from the words of CONTRACT.md, without an index.
+/// A naive implementation of the rules of `docs/contract.md`, without an index.
 fn oracle(world: &Snapshot, who: &str, verb: Verb, kind: Kind, name: &str) -> bool {
     let subject = user(who);
     let mut subjects = vec![subject.clone()];

@@ -1,4 +1,4 @@
-//! INVARIANT 12: nobody grants what they do not hold, by whatever way.
+//! INVARIANT 12: no write grants a right that its writer does not hold, whichever resource it goes through.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 #[path = "support/world.rs"]
@@ -10,7 +10,7 @@ use mcpctl_access::{Change, Snapshot, Stored};
 use mcpctl_api::{Kind, Revision, yaml};
 use world::{principal, user, world};
 
-/// `lead` may write people and rules, and view `claude`; nothing more.
+/// `lead` may write accounts and roles, and view `claude`; nothing more.
 const BASE: &str = r#"
 kind: User
 name: lead
@@ -88,8 +88,8 @@ fn inv_12_own_rights_may_be_handed_out() {
 
 #[test]
 fn inv_12_a_new_binding_cannot_hand_out_more() {
-    let told = refused("kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: User, name: lead}]\n");
-    assert!(told.unwrap().contains("would let User lead view secrets `*`"));
+    let error = refused("kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: User, name: lead}]\n");
+    assert!(error.unwrap().contains("would let User lead view secrets `*`"));
 }
 
 #[test]
@@ -101,28 +101,28 @@ fn inv_12_a_wider_pattern_is_more() {
 
 #[test]
 fn inv_12_a_bound_role_cannot_be_widened() {
-    let told = refused(
+    let error = refused(
         "kind: Role\nname: people-writer\nrules: [{kinds: [llms], verbs: [view, run], names: ['claude']}]\n",
     );
-    assert!(told.unwrap().contains("run llms `claude`"));
+    assert!(error.unwrap().contains("run llms `claude`"));
 }
 
 #[test]
 fn inv_12_a_group_cannot_carry_its_members_higher() {
-    let told = refused("kind: Group\nname: admins\nmembers: [{kind: User, name: lead}]\n");
-    assert!(told.is_some());
+    let error = refused("kind: Group\nname: admins\nmembers: [{kind: User, name: lead}]\n");
+    assert!(error.is_some());
 }
 
 #[test]
 fn inv_12_a_binding_to_an_empty_group_is_judged_when_it_is_made() {
-    let told = refused("kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: Group, name: empty}]\n");
-    assert!(told.is_some());
+    let error = refused("kind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: Group, name: empty}]\n");
+    assert!(error.is_some());
 }
 
 #[test]
 fn inv_12_an_account_under_a_bound_name_cannot_be_made() {
     assert!(refused("kind: User\nname: ghost\n").is_some());
-    assert_eq!(refused("kind: User\nname: nobody-special\n"), None);
+    assert_eq!(refused("kind: User\nname: plain\n"), None);
 }
 
 #[test]
@@ -149,7 +149,7 @@ fn inv_12_the_grant_verb_hands_out_what_one_does_not_hold() {
 }
 
 #[test]
-fn inv_12_nobody_acts_as_somebody_mightier() {
+fn inv_12_no_credential_for_a_mightier_account() {
     let before = world(BASE);
     let lead = principal(&before, "lead");
     assert!(before.check_credential(&lead, &user("boss")).is_err());

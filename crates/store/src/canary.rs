@@ -1,5 +1,5 @@
-//! Which master key a store was set up with: a known text, sealed with that key, tells whether another key is the right
-//! one. On an empty store it is sealed first, and by one replica alone.
+//! The canary: a known text, sealed with the master key that a store was set up with. A key that cannot open it is the
+//! wrong one. On an empty store, one replica seals it at the first start.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use mcpctl_secret::{
 };
 
 use crate::{
-    database::{Database, read, write},
+    database::{Database, read_connection, write_transaction},
     error::StoreError,
 };
 
@@ -32,7 +32,7 @@ impl From<sqlx::Error> for UnlockError {
     }
 }
 
-/// The sealed text, where the store has it.
+/// Reads the sealed text, if the store has one.
 macro_rules! canary {
     ($connection:expr) => {
         sqlx::query_scalar::<_, Vec<u8>>("SELECT value FROM settings WHERE key = $1")
@@ -42,17 +42,17 @@ macro_rules! canary {
     };
 }
 
-/// The keys of a store, as `keys` finds them or, on an empty store, makes them.
+/// The keys of a store. `keys` loads them; on an empty store it may create them.
 pub(crate) async fn unlock(
     database: &Database,
     keys: impl FnOnce(IfMissing) -> Result<Arc<Keyring>, MasterKeyFileError>,
 ) -> Result<Arc<Keyring>, UnlockError> {
-    if let Some(sealed) = read!(database, connection => canary!(&mut *connection)) {
+    if let Some(sealed) = read_connection!(database, connection => canary!(&mut *connection)) {
         return opened(keys(IfMissing::Fail)?, &sealed);
     }
-    write!(database, transaction => {
-        // The lock of all writers: of replicas that start at the same moment, one makes the key, and the others wait here.
-        // The key is on disk before it is relied on, so those who share the file find it.
+    write_transaction!(database, transaction => {
+        // Takes the lock of all writers: of replicas that start at the same moment, one creates the key and the others
+        // wait here. The key is on disk before the canary is committed, so replicas that share the file find it.
         sqlx::query("UPDATE revision SET current = current").execute(&mut *transaction).await?;
         let canary = canary!(&mut *transaction);
         let secrets: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM resources WHERE confidential IS NOT NULL AND kind = $1")
@@ -79,12 +79,11 @@ pub(crate) async fn unlock(
                 sealed
             }
         };
-        transaction.commit().await?;
         opened(keys, &sealed)
     })
 }
 
-/// Whether a store, of this version or another, or a database without tables, has a master key.
+/// Whether the database has a canary. Works on a store of any version, and on a database without tables.
 pub(crate) async fn is_there(database: &Database) -> Result<bool, StoreError> {
     let tables = match database {
         Database::Sqlite { .. } => "SELECT COUNT(*) FROM sqlite_master WHERE name = 'settings'",
@@ -93,7 +92,7 @@ pub(crate) async fn is_there(database: &Database) -> Result<bool, StoreError> {
              WHERE table_name = 'settings' AND table_schema = ANY (current_schemas(false))"
         }
     };
-    Ok(read!(database, connection => {
+    Ok(read_connection!(database, connection => {
         let tables: i64 = sqlx::query_scalar(tables).fetch_one(&mut *connection).await?;
         tables > 0 && canary!(&mut *connection).is_some()
     }))

@@ -1,4 +1,4 @@
-//! Writing: all changes of a commit or none, each with the next revision, only on the state that they were decided on.
+//! Commits changes: all or none, each with the next revision, and only on the state that they were decided on.
 
 use jiff::Timestamp;
 use mcpctl_access::{Change, Confidential};
@@ -6,22 +6,22 @@ use mcpctl_api::{Kind, Name, Revision};
 
 use crate::{
     connection::{Connection, Transaction},
-    database::{Database, Store, write},
+    database::{Database, Store, write_transaction},
     error::StoreError,
     resources::signed,
     rows::{AuditRow, insert_audit},
 };
 
-/// Why a commit did not happen. Nothing of it is left behind.
+/// Why a commit failed; then it changed nothing.
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// Somebody else committed first; decide again on the newer state.
+    /// Another writer committed first: plan again on the newer state.
     #[error("the store is at revision {current} already")]
     Moved {
-        /// Where the store is.
+        /// The store's revision.
         current: Revision,
     },
-    /// Another resource of the kind has the name.
+    /// Another resource of the kind has this name.
     #[error("there is another {kind} `{name}`")]
     NameTaken {
         /// The kind.
@@ -40,10 +40,10 @@ impl From<sqlx::Error> for CommitError {
     }
 }
 
-/// The statements of a commit, in a transaction of either database.
+/// Runs the statements of a commit in a transaction of either database. It rolls back and returns if it cannot commit.
 macro_rules! commit_in {
     ($transaction:ident, $commit:ident) => {{
-        // The update comes first: it locks the row, so that commits queue here and revisions stay gap-free.
+        // The update comes first: it locks the row, so that commits wait here and revisions stay gap-free.
         let moved = sqlx::query("UPDATE revision SET current = $1 WHERE current = $2")
             .bind(signed($commit.last))
             .bind(signed($commit.base))
@@ -107,11 +107,10 @@ macro_rules! commit_in {
         for row in $commit.audit {
             insert_audit!(row, $transaction)?;
         }
-        $transaction.commit().await?;
     }};
 }
 
-/// A commit whose changes are checked and turned into columns.
+/// A commit whose changes are checked and converted to columns.
 struct Checked<'a> {
     base: Revision,
     last: Revision,
@@ -142,8 +141,8 @@ impl<'a> Checked<'a> {
     }
 }
 
-/// The lock that every commit of a shared database takes, held while its writer still plans. It ends with the commit,
-/// when it is dropped, or when the database gives up on it (`idle_in_transaction_session_timeout`, 10 s).
+/// The lock that every commit to a shared database takes, held while its writer still plans. It is released by the
+/// commit, by a drop, or by the database after 10 s (`idle_in_transaction_session_timeout`).
 pub struct WriteLock(Option<Transaction<sqlx::Postgres>>);
 
 impl Store {
@@ -160,15 +159,15 @@ impl Store {
         audit: Vec<AuditRow>,
     ) -> Result<Revision, CommitError> {
         let commit = Checked::new(base, actor, &changes, &audit)?;
-        write!(&self.database, transaction => commit_in!(transaction, commit));
+        write_transaction!(&self.database, transaction => commit_in!(transaction, commit));
         Ok(commit.last)
     }
 
-    /// Waits until no other replica commits, and keeps the others waiting. For writers who lost to others; everything
-    /// that is planned on a snapshot read from now on can be committed. On SQLite, which has one process, a no-op.
+    /// Waits until no other replica commits, then blocks the commits of others. For a writer that lost to others: what it
+    /// plans on a snapshot read from now on can be committed. A no-op on SQLite, which has one process.
     ///
     /// # Errors
-    /// When the database does not answer or the lock cannot be had in time.
+    /// When the database does not respond, or the lock is not free in time.
     pub async fn lock_writes(&self) -> Result<WriteLock, StoreError> {
         let Database::Postgres(pool) = &self.database else { return Ok(WriteLock(None)) };
         let mut transaction =
@@ -192,11 +191,12 @@ impl Store {
         let Some(mut transaction) = lock.0 else { return self.commit(base, actor, changes, audit).await };
         let commit = Checked::new(base, actor, &changes, &audit)?;
         commit_in!(transaction, commit);
+        transaction.commit().await?;
         Ok(commit.last)
     }
 }
 
-/// A change as columns.
+/// A change, converted to columns.
 struct Prepared {
     id: String,
     kind: Kind,

@@ -1,6 +1,6 @@
-//! Connections taken out of a pool, and transactions on them. A connection returns to its pool only after everything on
-//! it ended cleanly. After an error, a cancelled request or a panic it is closed: its state is unknown. SQLite, for
-//! example, rolls back by itself when the disk is full, while the pool counts the transaction as open for ever after.
+//! Pooled connections, and transactions on them. A connection returns to its pool only after a clean end. After an error,
+//! a cancelled request or a panic it is closed, because its state is unknown. SQLite, for example, rolls back by itself
+//! when the disk is full, while the pool counts the transaction as open for ever after.
 
 use std::ops::{Deref, DerefMut};
 
@@ -48,7 +48,7 @@ impl<DB: sqlx::Database> DerefMut for Connection<DB> {
 /// A transaction that ends with its connection, unless it is committed or rolled back.
 pub(crate) struct Transaction<DB: sqlx::Database>(Connection<DB>);
 
-// Plain statements instead of those of the library, whose nesting count is part of what can go wrong.
+// Plain statements instead of sqlx's transactions: their nesting count is wrong once SQLite has rolled back by itself.
 macro_rules! transactions {
     ($($database:ty)*) => { $(
         impl Transaction<$database> {

@@ -1,38 +1,38 @@
-//! Counters of attempts that replicas share: of each, when it is refilled. What is counted, and how many attempts a
-//! counter allows, is decided elsewhere.
+//! Counters of login attempts that replicas share. A counter is the time at which it is refilled. The caller decides what
+//! a counter counts, and how many attempts it allows.
 
 use sqlx::Row as _;
 
 use crate::{
-    database::{Store, read, write},
+    database::{Store, read_connection, write_transaction},
     error::StoreError,
 };
 
 /// A digest of what is counted.
 pub type CounterKey = [u8; 16];
 
-/// Counters that one read looks up at the most.
+/// Maximum of counters that one read looks up.
 pub const MAX_LOOKUP: usize = 4;
 
-/// What becomes of a counter.
+/// How a counter changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CounterChange {
-    /// It is refilled so many microseconds later, or earlier; from now on where it was full.
+    /// Adds microseconds, which may be negative, to the time at which it is refilled; to now if it was full.
     Add(i64),
-    /// It is full, and then the microseconds are added.
+    /// Sets it to full, then adds the microseconds.
     Reset(i64),
 }
 
 impl Store {
-    /// When each of at most [`MAX_LOOKUP`] counters is refilled, in microseconds since 1970; those that are full may be
-    /// left out.
+    /// When each of at most [`MAX_LOOKUP`] counters is refilled, in microseconds since 1970. The result may omit full
+    /// counters.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn counters(&self, keys: &[CounterKey]) -> Result<Vec<(CounterKey, i64)>, StoreError> {
         let Some(any) = keys.first() else { return Ok(Vec::new()) };
         let key = |at: usize| keys.get(at).unwrap_or(any).to_vec();
-        read!(&self.database, connection => {
+        read_connection!(&self.database, connection => {
             let rows = sqlx::query("SELECT key, refilled_at FROM login_counters WHERE key IN ($1, $2, $3, $4)")
                 .bind(key(0))
                 .bind(key(1))
@@ -51,7 +51,7 @@ impl Store {
         })
     }
 
-    /// Changes counters in one transaction, and answers when each is refilled now.
+    /// Changes counters in one transaction and returns when each is refilled, in microseconds since 1970.
     ///
     /// # Errors
     /// When the database does not answer; then nothing was changed.
@@ -60,10 +60,10 @@ impl Store {
         now: i64,
         mut changes: Vec<(CounterKey, CounterChange)>,
     ) -> Result<Vec<(CounterKey, i64)>, StoreError> {
-        // In one order on all replicas, so that they never wait for each other in a circle.
+        // All replicas lock rows in the same order, so that they never deadlock.
         changes.sort_unstable_by_key(|(key, _)| *key);
         let mut changed = Vec::with_capacity(changes.len());
-        write!(&self.database, transaction => {
+        write_transaction!(&self.database, transaction => {
             for (key, change) in &changes {
                 let (added, from_zero) = match change {
                     CounterChange::Add(added) => (*added, 0_i64),
@@ -83,18 +83,17 @@ impl Store {
                 .await?;
                 changed.push((*key, refilled_at));
             }
-            transaction.commit().await?;
         });
         Ok(changed)
     }
 
-    /// Removes counters that were full before this moment, at most `limit`; answers how many.
+    /// Deletes at most `limit` counters that were full before this time, and returns how many.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn prune_counters(&self, before: i64, limit: u32) -> Result<u64, StoreError> {
-        Ok(write!(&self.database, transaction => {
-            let removed = sqlx::query(
+        Ok(write_transaction!(&self.database, transaction => {
+            sqlx::query(
                 "DELETE FROM login_counters WHERE key IN \
                  (SELECT key FROM login_counters WHERE refilled_at < $1 ORDER BY refilled_at LIMIT $2)",
             )
@@ -102,9 +101,7 @@ impl Store {
             .bind(i64::from(limit))
             .execute(&mut *transaction)
             .await?
-            .rows_affected();
-            transaction.commit().await?;
-            removed
+            .rows_affected()
         }))
     }
 }

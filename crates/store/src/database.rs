@@ -1,4 +1,4 @@
-//! The two databases behind one face: opening, migrating, and the pools.
+//! Opens SQLite or PostgreSQL, migrates the schema, and holds the connection pools.
 
 use std::{
     fs::{File, Metadata, OpenOptions},
@@ -28,16 +28,16 @@ use crate::{
     error::StoreError,
 };
 
-/// Where resources are kept.
+/// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
-    /// A file of this machine; its directory exists.
+    /// A file on this machine; its directory exists.
     Sqlite(PathBuf),
     /// A server that replicas share, as `postgres://user:password@host/database`.
     Postgres(String),
 }
 
-/// Resources at gap-free revisions. Clones share the connections.
+/// The database of resources at gap-free revisions. Clones share the connections.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) database: Database,
@@ -47,7 +47,7 @@ pub struct Store {
 #[derive(Clone)]
 pub(crate) enum Database {
     Sqlite {
-        /// One connection, because SQLite has one writer; waiting for it is fairer here than in the file's lock.
+        /// One connection, because SQLite has one writer; the pool's queue is fairer than the file's lock.
         write: SqlitePool,
         read: SqlitePool,
         file: Arc<DatabaseFile>,
@@ -55,8 +55,8 @@ pub(crate) enum Database {
     Postgres(PgPool),
 }
 
-/// Runs the same query on a connection for reading of whichever database there is.
-macro_rules! read {
+/// Runs a query on a connection for reading, of either database.
+macro_rules! read_connection {
     ($database:expr, $connection:ident => $query:expr) => {
         match $database {
             $crate::database::Database::Sqlite { read, file, .. } => {
@@ -75,8 +75,8 @@ macro_rules! read {
     };
 }
 
-/// Runs the same queries in a transaction that sees one state of the store.
-macro_rules! snapshot {
+/// Runs queries in a transaction that sees one state of the store, of either database. It does not commit.
+macro_rules! read_transaction {
     ($database:expr, $transaction:ident => $body:expr) => {
         match $database {
             $crate::database::Database::Sqlite { read, file, .. } => {
@@ -96,8 +96,9 @@ macro_rules! snapshot {
     };
 }
 
-/// Runs the same statements in a transaction that holds the one write lock of the store from its beginning.
-macro_rules! write {
+/// Runs statements in a write transaction of either database, then commits it. On SQLite it takes the write lock at its
+/// beginning. A body that returns early rolls back.
+macro_rules! write_transaction {
     ($database:expr, $transaction:ident => $body:expr) => {
         match $database {
             $crate::database::Database::Sqlite { write, file, .. } => {
@@ -105,41 +106,45 @@ macro_rules! write {
                 let mut $transaction =
                     $crate::connection::Transaction::<sqlx::Sqlite>::begin(connection, "BEGIN IMMEDIATE")
                         .await?;
-                $body
+                let value = $body;
+                $transaction.commit().await?;
+                value
             }
             $crate::database::Database::Postgres(pool) => {
                 let connection = $crate::connection::Connection::acquire(pool).await?;
                 let mut $transaction =
                     $crate::connection::Transaction::<sqlx::Postgres>::begin(connection, "BEGIN").await?;
-                $body
+                let value = $body;
+                $transaction.commit().await?;
+                value
             }
         }
     };
 }
 
-pub(crate) use {read, snapshot, write};
+pub(crate) use {read_connection, read_transaction, write_transaction};
 
-/// Why a store cannot be opened. One line; [`OpenError::hint`] has the next step.
+/// Why a store cannot be opened. The message is one line; [`OpenError::hint`] has the next step.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The database does not answer or refuses.
+    /// The database does not respond, or rejects the connection.
     #[error("the database {place} cannot be opened: {reason}")]
     Unavailable {
         /// The file, or the server without its password.
         place: String,
-        /// What the database said.
+        /// The database's message.
         reason: String,
     },
-    /// A newer version of the program wrote it.
+    /// A newer version of mcpd wrote it.
     #[error("the database {place} was written by a newer version of mcpd")]
     Newer {
         /// The file, or the server without its password.
         place: String,
     },
-    /// There is no master key for it, or it cannot be read.
+    /// The master key is missing or cannot be read.
     #[error(transparent)]
     MasterKey(#[from] MasterKeyFileError),
-    /// Its secrets are sealed with another key.
+    /// The database's secrets are sealed with another key.
     #[error("the master key is not the one that the database {place} was made with")]
     WrongMasterKey {
         /// The file, or the server without its password.
@@ -148,7 +153,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What to do about it.
+    /// The next step, if there is one.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::MasterKey(error) => return error.hint(),
@@ -166,10 +171,10 @@ impl OpenError {
 }
 
 /// How long a statement waits for a connection or a lock.
-const PATIENCE: Duration = Duration::from_secs(3);
+const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 impl Store {
-    /// Opens a database and brings it to this version's schema.
+    /// Opens a database and migrates it to this version's schema.
     ///
     /// # Errors
     /// When it cannot be opened, is newer than this program, or was made with another master key.
@@ -177,10 +182,10 @@ impl Store {
         Self::open_with(location, |_| Ok(keys)).await
     }
 
-    /// As [`Store::open`], with the master key of a file. The key is made where there is none and the store is empty.
+    /// As [`Store::open`], with the master key from a file. On an empty store a missing key is created.
     ///
     /// # Errors
-    /// As [`Store::open`], and when there is no key for a store that is not empty.
+    /// As [`Store::open`], and when the key of a store that is not empty is missing.
     pub async fn open_with_key_file(location: &Location, path: &Path) -> Result<Self, OpenError> {
         let keys = |if_missing| {
             master_key_file::load_or_create(path, if_missing).map(|key| Arc::new(Keyring::new(key)))
@@ -214,7 +219,7 @@ impl Store {
         }
     }
 
-    /// Whether a store was set up with a master key already; makes and changes nothing.
+    /// Whether the store was set up with a master key before. Creates and changes nothing.
     ///
     /// # Errors
     /// When the database cannot be opened.
@@ -228,7 +233,7 @@ impl Store {
         canary::is_there(&database).await.map_err(|error| unavailable(error.to_string()))
     }
 
-    /// Whether the database answers.
+    /// Checks that the database responds.
     ///
     /// # Errors
     /// When it does not.
@@ -236,7 +241,7 @@ impl Store {
         self.current_revision().await.map(drop)
     }
 
-    /// Closes the connections; whatever is asked afterwards fails.
+    /// Closes the connections; later operations fail.
     pub async fn close(&self) {
         match &self.database {
             Database::Sqlite { write, read, .. } => {
@@ -248,8 +253,8 @@ impl Store {
     }
 }
 
-/// The file of an SQLite database, as it was when it was opened. SQLite goes on reading and writing a file that was deleted
-/// or replaced, and everything that it acknowledges is gone with the next start.
+/// The identity of an SQLite file when it was opened. SQLite continues to read and write a file that was deleted or
+/// replaced, and everything that it acknowledged is lost at the next start.
 pub(crate) struct DatabaseFile {
     path: PathBuf,
     identity: (u64, u64),
@@ -260,10 +265,10 @@ impl DatabaseFile {
         Ok(Self { path: path.to_owned(), identity: identity(&file.metadata()?) })
     }
 
-    /// A connection to this very file.
+    /// A connection, after checking that the file is still at its path.
     pub(crate) async fn acquire(&self, pool: &SqlitePool) -> Result<Connection<Sqlite>, StoreError> {
         let connection = Connection::acquire(pool).await;
-        // Looked at after the connection was made; where it fails, the connection is closed.
+        // Checked after the connection was made; if the check fails, the connection is closed.
         match std::fs::metadata(&self.path) {
             Ok(there) if identity(&there) == self.identity => Ok(connection?),
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(sqlx::Error::Io(error).into()),
@@ -286,17 +291,18 @@ impl Database {
 }
 
 async fn open_sqlite(path: &Path) -> Result<Database, String> {
-    // Made here and not by SQLite, so that it is never readable by others, not even for a moment.
+    // Created here and not by SQLite, so that other users can never read it, not even for a moment.
     let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     let file = made.and_then(|made| DatabaseFile::of(path, &made)).map_err(|error| error.to_string())?;
     let options = SqliteConnectOptions::new()
         .filename(path)
         .journal_mode(SqliteJournalMode::Wal)
-        // A revocation that was acknowledged survives a power cut too.
+        // An acknowledged revocation survives a power cut.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(PATIENCE);
-    let pool =
-        |connections: u32| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(PATIENCE);
+        .busy_timeout(ACQUIRE_TIMEOUT);
+    let pool = |connections: u32| {
+        SqlitePoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT)
+    };
     let write = pool(1).connect_with(options.clone()).await.map_err(|error| error.to_string())?;
     let read = pool(4).connect_with(options.read_only(true)).await.map_err(|error| error.to_string())?;
     Ok(Database::Sqlite { write, read, file: Arc::new(file) })
@@ -309,14 +315,14 @@ async fn open_postgres(url: &str) -> Result<Database, String> {
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "10s"),
     ]);
-    let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(PATIENCE);
+    let pool = PgPoolOptions::new().max_connections(10).acquire_timeout(ACQUIRE_TIMEOUT);
     pool.connect_with(options).await.map(Database::Postgres).map_err(|error| match error {
         sqlx::Error::PoolTimedOut => "no connection within 3 s".to_owned(),
         error => error.to_string(),
     })
 }
 
-/// The place for messages, without credentials.
+/// The location for messages, without credentials.
 fn describe(location: &Location) -> String {
     match location {
         Location::Sqlite(path) => format!("`{}`", path.display()),

@@ -1,36 +1,36 @@
-//! Why the store did not do what it was asked, and what an operator can do about it.
+//! The errors of the store, and what an operator can do about each.
 
 use std::sync::Arc;
 
-/// The store did not do what it was asked.
+/// Why an operation of the store failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The database did not answer or refused.
+    /// The database did not respond, or rejected the statement.
     #[error("the database failed")]
     Database(#[from] sqlx::Error),
-    /// The file that was opened is no longer at its path, so what is written to it would be lost.
+    /// The file that was opened is no longer at its path, so that a write to it would be lost.
     #[error("the database file was deleted or replaced while mcpd ran")]
     FileMoved,
-    /// There was no answer in time.
+    /// The database did not respond within this time, in seconds.
     #[error("the database did not answer within {0} s")]
     NoAnswer(u64),
-    /// A row does not hold what it should.
+    /// A row is malformed.
     #[error("{kind} `{id}` in the database cannot be read: {reason}")]
     Unreadable {
-        /// Its kind.
+        /// Kind of the resource.
         kind: String,
-        /// Its id.
+        /// Id of the resource.
         id: String,
         /// What is wrong.
         reason: String,
     },
-    /// The task that answers has ended.
+    /// The background task that performs the operation has ended.
     #[error("the {0} has ended")]
     Ended(&'static str),
-    /// A fresh snapshot could not be had; all who waited for it share the cause.
+    /// No fresh snapshot could be loaded; all waiters share the cause.
     #[error("no fresh snapshot: {}", detail(.0))]
     NotFresh(Arc<StoreError>),
-    /// Rows could not be put on record; all whose rows went together share the cause.
+    /// Rows could not be stored; all requests whose rows shared the transaction share the cause.
     #[error("not on record: {}", detail(.0))]
     NotRecorded(Arc<StoreError>),
     /// A secret could not be sealed or opened.
@@ -45,24 +45,24 @@ fn detail(error: &StoreError) -> String {
     }
 }
 
-/// What kind of trouble the database is in, in words that name no address, user or path.
+/// What is wrong with the database, for callers: without addresses, users or paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trouble {
-    /// There is no room for another row.
+pub enum StoreFault {
+    /// The disk is full.
     Full,
-    /// It can be read and not written.
+    /// The database is read-only.
     ReadOnly,
-    /// Another program holds its lock.
+    /// Another program holds the lock.
     Locked,
-    /// Its file was deleted or replaced.
+    /// The file was deleted or replaced.
     FileMoved,
-    /// Its disk reports errors.
+    /// The disk reports errors.
     Disk,
-    /// It does not answer, or anything else.
+    /// The database does not respond, or fails in another way.
     Other,
 }
 
-impl Trouble {
+impl StoreFault {
     /// One line for callers.
     pub fn message(self) -> &'static str {
         match self {
@@ -88,39 +88,41 @@ impl Trouble {
 }
 
 impl StoreError {
-    /// What kind of trouble this comes from.
-    pub fn trouble(&self) -> Trouble {
+    /// What is wrong with the database.
+    pub fn fault(&self) -> StoreFault {
         match self {
-            Self::Database(error) => database_trouble(error),
-            Self::FileMoved => Trouble::FileMoved,
-            Self::NotFresh(cause) | Self::NotRecorded(cause) => cause.trouble(),
-            Self::NoAnswer(_) | Self::Unreadable { .. } | Self::Ended(_) | Self::Vault(_) => Trouble::Other,
+            Self::Database(error) => database_fault(error),
+            Self::FileMoved => StoreFault::FileMoved,
+            Self::NotFresh(cause) | Self::NotRecorded(cause) => cause.fault(),
+            Self::NoAnswer(_) | Self::Unreadable { .. } | Self::Ended(_) | Self::Vault(_) => {
+                StoreFault::Other
+            }
         }
     }
 }
 
-fn database_trouble(error: &sqlx::Error) -> Trouble {
-    let sqlx::Error::Database(error) = error else { return Trouble::Other };
+fn database_fault(error: &sqlx::Error) -> StoreFault {
+    let sqlx::Error::Database(error) = error else { return StoreFault::Other };
     let code = error.code().unwrap_or_default();
     if error.try_downcast_ref::<sqlx::sqlite::SqliteError>().is_some() {
         // https://www.sqlite.org/rescode.html: the low byte of an extended code is the primary one.
         return match code.parse::<u32>().unwrap_or_default() {
-            1032 => Trouble::FileMoved,
+            1032 => StoreFault::FileMoved,
             extended => match extended & 0xff {
-                5 | 6 => Trouble::Locked,
-                8 => Trouble::ReadOnly,
-                10 => Trouble::Disk,
-                13 => Trouble::Full,
-                _ => Trouble::Other,
+                5 | 6 => StoreFault::Locked,
+                8 => StoreFault::ReadOnly,
+                10 => StoreFault::Disk,
+                13 => StoreFault::Full,
+                _ => StoreFault::Other,
             },
         };
     }
     // https://www.postgresql.org/docs/current/errcodes-appendix.html
     match &*code {
-        "53100" => Trouble::Full,
-        "25006" => Trouble::ReadOnly,
-        "55P03" => Trouble::Locked,
-        "58030" => Trouble::Disk,
-        _ => Trouble::Other,
+        "53100" => StoreFault::Full,
+        "25006" => StoreFault::ReadOnly,
+        "55P03" => StoreFault::Locked,
+        "58030" => StoreFault::Disk,
+        _ => StoreFault::Other,
     }
 }

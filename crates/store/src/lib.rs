@@ -1,8 +1,8 @@
-//! Resources at gap-free revisions, over SQLite or PostgreSQL, and what follows them.
+//! Resources at gap-free revisions, in SQLite or PostgreSQL.
 //!
-//! [`Store`] keeps them and takes all changes of a commit or none. [`Replica`] holds the snapshot that decisions are
-//! made in, and knows when it is fresh enough. [`Recorder`] takes rows of audit and usage. What may be written, and by
-//! whom, is decided before anything gets here.
+//! [`Store`] applies all changes of a commit or none. [`Replica`] holds the snapshot that decisions are made in, and
+//! keeps it fresh. [`Recorder`] stores rows of audit and usage. This crate does not decide what may be written, nor by
+//! whom.
 
 mod canary;
 mod commit;
@@ -20,7 +20,7 @@ mod vault;
 pub use commit::{CommitError, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
 pub use database::{Location, OpenError, Store};
-pub use error::{StoreError, Trouble};
+pub use error::{StoreError, StoreFault};
 pub use recorder::Recorder;
 pub use replica::Replica;
 pub use resources::Feed;

@@ -1,22 +1,22 @@
-//! Durable rows by group commit: whoever records at the same moment shares a transaction, and is answered when it is
-//! stored.
+//! Stores rows of audit and usage by group commit: requests that record at the same time share a transaction, and each
+//! call returns once its rows are on disk.
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    database::{Store, write},
+    database::{Store, write_transaction},
     error::StoreError,
     rows::{AuditRow, UsageRow, insert_audit, insert_usage},
 };
 
-/// Requests that wait to be recorded before others wait for a place in the queue.
-const QUEUE: usize = 1024;
-/// Requests that share a transaction at the most.
-const GROUP: usize = 256;
+/// Requests in the queue; further ones wait for a place in it.
+const MAX_QUEUED: usize = 1024;
+/// Requests that share a transaction.
+const MAX_GROUP: usize = 256;
 
-/// Takes rows of audit and usage. Clones share the queue.
+/// Stores rows of audit and usage. Clones share the queue.
 #[derive(Clone)]
 pub struct Recorder {
     queue: mpsc::Sender<Message>,
@@ -28,25 +28,25 @@ enum Message {
 }
 
 impl Recorder {
-    /// Starts taking rows.
+    /// Starts the task that stores the rows.
     pub fn start(store: Store) -> Self {
-        let (queue, messages) = mpsc::channel(QUEUE);
+        let (queue, messages) = mpsc::channel(MAX_QUEUED);
         tokio::spawn(write_groups(store, messages));
         Self { queue }
     }
 
-    /// Stores decisions; returns when they are stored.
+    /// Stores audit rows, and returns once they are on disk.
     ///
     /// # Errors
-    /// When they are not.
+    /// When they cannot be stored.
     pub async fn audit(&self, rows: Vec<AuditRow>) -> Result<(), StoreError> {
         self.record(rows, Vec::new()).await
     }
 
-    /// Stores usage; returns when it is stored.
+    /// Stores usage rows, and returns once they are on disk.
     ///
     /// # Errors
-    /// When it is not.
+    /// When they cannot be stored.
     pub async fn usage(&self, rows: Vec<UsageRow>) -> Result<(), StoreError> {
         self.record(Vec::new(), rows).await
     }
@@ -58,7 +58,7 @@ impl Recorder {
         stored.await.map_err(|_| closed())?.map_err(StoreError::NotRecorded)
     }
 
-    /// Stores what was handed over so far, and takes nothing more.
+    /// Stores the rows that are in the queue, then accepts no more.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
         if self.queue.send(Message::Close(done)).await.is_ok() {
@@ -68,8 +68,8 @@ impl Recorder {
 }
 
 async fn write_groups(store: Store, mut messages: mpsc::Receiver<Message>) {
-    let mut group = Vec::with_capacity(GROUP);
-    while messages.recv_many(&mut group, GROUP).await > 0 {
+    let mut group = Vec::with_capacity(MAX_GROUP);
+    while messages.recv_many(&mut group, MAX_GROUP).await > 0 {
         let (mut audit, mut usage, mut waiting, mut closing) = (Vec::new(), Vec::new(), Vec::new(), None);
         for message in group.drain(..) {
             match message {
@@ -83,7 +83,7 @@ async fn write_groups(store: Store, mut messages: mpsc::Receiver<Message>) {
         }
         let stored = store.insert(&audit, &usage).await.map_err(Arc::new);
         for done in waiting {
-            // Whoever stopped waiting has its rows stored all the same.
+            // A caller that stopped waiting has its rows stored all the same.
             let _ = done.send(stored.clone());
         }
         if let Some(done) = closing {
@@ -94,17 +94,16 @@ async fn write_groups(store: Store, mut messages: mpsc::Receiver<Message>) {
 }
 
 impl Store {
-    /// Whether a row can be put on record now: stores this one and removes it again, in one transaction. That takes the
-    /// same lock, the same pages and the same disk as a row that stays.
+    /// Checks whether rows can be stored now: inserts this one and deletes it again in one transaction, which takes the same
+    /// lock, pages and disk as a row that stays.
     ///
     /// # Errors
-    /// When it cannot.
+    /// When the row cannot be stored.
     pub async fn check_recordable(&self, row: &AuditRow) -> Result<(), StoreError> {
-        write!(&self.database, transaction => {
+        write_transaction!(&self.database, transaction => {
             insert_audit!(row, transaction)?;
             let removal = sqlx::query("DELETE FROM audit WHERE id = $1").bind(row.id.to_string());
             removal.execute(&mut *transaction).await?;
-            transaction.commit().await?;
         });
         Ok(())
     }
@@ -113,14 +112,13 @@ impl Store {
         if audit.is_empty() && usage.is_empty() {
             return Ok(());
         }
-        write!(&self.database, transaction => {
+        write_transaction!(&self.database, transaction => {
             for row in audit {
                 insert_audit!(row, transaction)?;
             }
             for row in usage {
                 insert_usage!(row, transaction)?;
             }
-            transaction.commit().await?;
         });
         Ok(())
     }

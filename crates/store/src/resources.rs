@@ -1,4 +1,4 @@
-//! Reading: the whole at one revision, and what changed since another.
+//! Reads all resources at one revision, and the changes since a revision.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,21 +8,21 @@ use mcpctl_api::{Kind, Resource, Revision};
 use sqlx::Row as _;
 
 use crate::{
-    database::{Store, parse_kind, read, snapshot, write},
+    database::{Store, parse_kind, read_connection, read_transaction, write_transaction},
     error::StoreError,
 };
 
-/// What changed since a revision.
+/// The result of reading changes since a revision.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Feed {
     /// The changes, in order.
     Changes {
-        /// The revision that they lead to.
+        /// The revision after these changes.
         up_to: Revision,
-        /// At most as many as were asked for.
+        /// At most the requested number, in order of revision.
         changes: Vec<Change>,
     },
-    /// The feed does not reach back so far.
+    /// The changes are no longer kept: load all resources instead.
     Compacted,
 }
 
@@ -60,12 +60,12 @@ fn confidential(kind: Kind, bytes: Vec<u8>) -> Option<Confidential> {
 }
 
 impl Store {
-    /// The number of the last change; one small read.
+    /// The revision of the last change; one small read.
     ///
     /// # Errors
     /// When the database does not answer.
     pub async fn current_revision(&self) -> Result<Revision, StoreError> {
-        let current: i64 = read!(&self.database, connection => {
+        let current: i64 = read_connection!(&self.database, connection => {
             sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *connection).await?
         });
         Ok(Revision(current.unsigned_abs()))
@@ -101,13 +101,13 @@ impl Store {
             };
         }
         // One transaction, so that revision and rows belong together.
-        let (current, rows) = snapshot!(&self.database, transaction => load!(transaction));
+        let (current, rows) = read_transaction!(&self.database, transaction => load!(transaction));
         let stored = rows.into_iter().map(StoredRow::read).collect::<Result<Vec<_>, _>>()?;
         Ok(Snapshot::new(Revision(current.unsigned_abs()), stored))
     }
 
-    /// The changes after a revision, at most `limit` of them. A resource that changed again later is reported as it is
-    /// now, once, at its last change.
+    /// The changes after a revision, at most `limit`. A resource that changed several times is reported once, at its last
+    /// change.
     ///
     /// # Errors
     /// When the database does not answer or a row cannot be read.
@@ -146,7 +146,7 @@ impl Store {
                 (current, oldest, rows)
             }};
         }
-        let (current, oldest, rows) = snapshot!(&self.database, transaction => changes!(transaction));
+        let (current, oldest, rows) = read_transaction!(&self.database, transaction => changes!(transaction));
         let next = signed(since) + 1;
         let reaches_back = next > current || oldest.is_some_and(|oldest| oldest <= next);
         if !reaches_back {
@@ -165,23 +165,21 @@ impl Store {
         Ok(Feed::Changes { up_to, changes })
     }
 
-    /// Forgets changes older than this; the latest one always stays.
+    /// Deletes changes older than `retention`, except the latest one, and returns how many. The resources stay.
     ///
     /// # Errors
     /// When the database does not answer.
-    pub async fn compact(&self, keep: Duration) -> Result<u64, StoreError> {
-        let keep = i64::try_from(keep.as_micros()).unwrap_or(i64::MAX);
-        let before = Timestamp::now().as_microsecond().saturating_sub(keep);
-        Ok(write!(&self.database, transaction => {
-            let deleted = sqlx::query(
+    pub async fn compact(&self, retention: Duration) -> Result<u64, StoreError> {
+        let retention = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
+        let before = Timestamp::now().as_microsecond().saturating_sub(retention);
+        Ok(write_transaction!(&self.database, transaction => {
+            sqlx::query(
                 "DELETE FROM changes WHERE at < $1 AND revision < (SELECT current FROM revision)",
             )
             .bind(before)
             .execute(&mut *transaction)
             .await?
-            .rows_affected();
-            transaction.commit().await?;
-            deleted
+            .rows_affected()
         }))
     }
 }
@@ -214,7 +212,7 @@ impl ChangeRow {
                 let row = StoredRow { id: self.id, kind: self.kind, body, confidential: self.confidential };
                 row.read().map(|stored| Some(Change::Put(stored)))
             }
-            // A later change of the same resource says what it is now, or that it is gone.
+            // A later change reports the resource, or its deletion.
             _ => Ok(None),
         }
     }

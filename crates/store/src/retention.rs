@@ -1,18 +1,18 @@
-//! Removing records that are older than they are kept, a batch at a time, so that no transaction holds the store's
-//! writer for long.
+//! Deletes rows of audit and usage whose retention has passed, in batches, so that no transaction holds the write lock
+//! for long.
 
 use jiff::Timestamp;
 
 use crate::{
-    database::{Store, write},
+    database::{Store, write_transaction},
     error::StoreError,
 };
 
-/// Removes the oldest rows of a table that has the columns `id` and `at`.
+/// Deletes the oldest rows of a table that has the columns `id` and `at`.
 macro_rules! prune {
     ($store:expr, $table:literal, $before:expr, $limit:expr) => {
-        Ok(write!(&$store.database, transaction => {
-            let removed = sqlx::query(concat!(
+        Ok(write_transaction!(&$store.database, transaction => {
+            sqlx::query(concat!(
                 "DELETE FROM ", $table, " WHERE id IN (SELECT id FROM ", $table,
                 " WHERE at < $1 ORDER BY at LIMIT $2)",
             ))
@@ -20,15 +20,13 @@ macro_rules! prune {
             .bind(i64::from($limit))
             .execute(&mut *transaction)
             .await?
-            .rows_affected();
-            transaction.commit().await?;
-            removed
+            .rows_affected()
         }))
     };
 }
 
 impl Store {
-    /// Removes audit rows from before this moment, at most `limit`, the oldest first; answers how many.
+    /// Deletes at most `limit` audit rows from before this time, the oldest first, and returns how many.
     ///
     /// # Errors
     /// When the database does not answer.
@@ -36,7 +34,7 @@ impl Store {
         prune!(self, "audit", before, limit)
     }
 
-    /// Removes usage rows from before this moment, at most `limit`, the oldest first; answers how many.
+    /// Deletes at most `limit` usage rows from before this time, the oldest first, and returns how many.
     ///
     /// # Errors
     /// When the database does not answer.

@@ -1,7 +1,7 @@
-//! What goes on record: decisions and usage, and reading them back, newest first.
+//! Rows of audit and usage: inserts them, and reads them newest first.
 //!
-//! Texts may come from callers and providers, so each is cut to its column's bound where it is stored: no route can
-//! forget to.
+//! Texts may come from callers and providers, so each is cut to its column's bound where it is inserted: no route can
+//! forget it.
 
 use jiff::Timestamp;
 use mcpctl_api::{Id, Kind, Revision, visible};
@@ -10,17 +10,17 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::{
-    database::{Store, parse_kind, read},
+    database::{Store, parse_kind, read_connection},
     error::StoreError,
 };
 
-/// Which way a decision went.
+/// The outcome of a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Decision {
-    /// It was allowed, and where it changed something, it was done.
+    /// Allowed; a change was committed too.
     Allowed,
-    /// It was not.
+    /// Denied.
     Denied,
 }
 
@@ -33,106 +33,106 @@ impl Decision {
     }
 }
 
-/// A decision about somebody.
+/// A decision about a principal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditRow {
-    /// Of this row; version 7, so in order of time.
+    /// Id of this row; version 7, so in order of time.
     pub id: Uuid,
-    /// When.
+    /// When the decision was made.
     pub at: Timestamp,
-    /// Who, e.g. `User alice`.
+    /// The principal, e.g. `User alice`.
     pub principal: String,
-    /// Who, by id, where it is known: a name may pass to somebody else.
+    /// Id of the principal, if known: a name may pass to another account.
     pub principal_id: Option<Id>,
-    /// With which token, or the token that a login made.
+    /// Id of the token that the caller presented, or that a login created.
     pub token_id: Option<Id>,
     /// The verb, or `login`.
     pub action: String,
-    /// Of which kind the resource is.
+    /// Kind of the resource.
     pub kind: Kind,
-    /// The resource, where it is known.
+    /// Id of the resource, if known.
     pub resource_id: Option<Id>,
-    /// The resource's name, or what was asked for.
+    /// The resource's name, or what the request named.
     pub resource_name: String,
-    /// Which way it went.
+    /// The outcome.
     pub decision: Decision,
-    /// Why, where it was denied.
+    /// Why it was denied; empty if it was allowed.
     pub reason: String,
-    /// The revision in which it was decided, or that the change made.
+    /// The revision of the snapshot that the decision was made in, or of the change.
     pub revision: Revision,
-    /// The request.
+    /// Id of the request.
     pub request_id: String,
 }
 
-/// What one inference used.
+/// The usage of one inference.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UsageRow {
-    /// Of this row; version 7, so in order of time.
+    /// Id of this row; version 7, so in order of time.
     pub id: Uuid,
-    /// When it arrived.
+    /// When the request arrived.
     pub at: Timestamp,
-    /// Who, e.g. `User alice`.
+    /// The principal, e.g. `User alice`.
     pub principal: String,
-    /// With which token.
+    /// Id of the token that the caller presented.
     pub token_id: Id,
-    /// Which Llm, by id.
+    /// Id of the Llm.
     pub llm_id: Id,
-    /// Which Llm, by the name it had.
+    /// Name of the Llm at that time.
     pub llm_name: String,
-    /// The model that answered, as it calls itself.
+    /// The model, as the provider's response names it.
     pub model: String,
-    /// Tokens read.
+    /// Number of input tokens.
     pub input_tokens: u64,
-    /// Tokens written.
+    /// Number of output tokens.
     pub output_tokens: u64,
-    /// Whether the answer was streamed.
+    /// Whether the caller asked for a stream.
     pub stream: bool,
-    /// `ok`, or the class of failure.
+    /// `ok`, or the failure class.
     pub outcome: String,
-    /// The provider's HTTP status; 0 where there was none.
+    /// The provider's HTTP status; 0 if there was no response.
     pub status: u16,
-    /// Attempts at the provider.
+    /// Number of attempts at the provider.
     pub attempts: u32,
-    /// From arrival to the end, in milliseconds.
+    /// Time from arrival to the end of the response, in milliseconds.
     pub duration_ms: u64,
-    /// The request.
+    /// Id of the request.
     pub request_id: String,
 }
 
-/// Which audit rows.
+/// Selects audit rows.
 #[derive(Debug, Clone, Default)]
 pub struct AuditFilter {
-    /// Of this principal alone.
+    /// Only rows of this principal.
     pub principal: Option<String>,
-    /// At most so many.
+    /// Maximum of rows.
     pub limit: u32,
 }
 
-/// Which usage rows.
+/// Selects usage rows.
 #[derive(Debug, Clone, Default)]
 pub struct UsageFilter {
-    /// Of this principal alone.
+    /// Only rows of this principal.
     pub principal: Option<String>,
-    /// Of this Llm alone.
+    /// Only rows of this Llm.
     pub llm_id: Option<Id>,
-    /// At most so many.
+    /// Maximum of rows.
     pub limit: u32,
 }
 
-/// Most bytes of a principal (`ServiceAccount` and a name) or of a resource's name.
-pub(crate) const NAME: usize = 128;
-/// Most bytes of an action, an outcome or a request's id.
-pub(crate) const WORD: usize = 64;
-/// Most bytes of the name that a provider gives its model.
-pub(crate) const MODEL: usize = 200;
-/// Most bytes of a reason.
-pub(crate) const REASON: usize = 512;
+/// Maximum bytes of a principal (`ServiceAccount` and a name) or of a resource's name.
+pub(crate) const MAX_NAME_BYTES: usize = 128;
+/// Maximum bytes of an action, an outcome or a request's id.
+pub(crate) const MAX_WORD_BYTES: usize = 64;
+/// Maximum bytes of the name that a provider gives its model.
+pub(crate) const MAX_MODEL_BYTES: usize = 200;
+/// Maximum bytes of a reason.
+pub(crate) const MAX_REASON_BYTES: usize = 512;
 
-/// A text of at most so many bytes, with nothing in it that a terminal or a line-based reader takes for an instruction.
-pub(crate) fn bounded(text: &str, most: usize) -> String {
-    visible::short(text, most)
+/// Cuts a text to `max_bytes`, and escapes what a terminal or a line-based reader would take for an instruction.
+pub(crate) fn bounded(text: &str, max_bytes: usize) -> String {
+    visible::short(text, max_bytes)
 }
 
 /// Inserts an audit row in a transaction of either database.
@@ -145,15 +145,15 @@ macro_rules! insert_audit {
         )
         .bind($row.id.to_string())
         .bind($row.at.as_microsecond())
-        .bind($crate::rows::bounded(&$row.principal, $crate::rows::NAME))
-        .bind($crate::rows::bounded(&$row.action, $crate::rows::WORD))
+        .bind($crate::rows::bounded(&$row.principal, $crate::rows::MAX_NAME_BYTES))
+        .bind($crate::rows::bounded(&$row.action, $crate::rows::MAX_WORD_BYTES))
         .bind($row.kind.singular())
         .bind($row.resource_id.as_ref().map(|id| id.to_string()))
-        .bind($crate::rows::bounded(&$row.resource_name, $crate::rows::NAME))
+        .bind($crate::rows::bounded(&$row.resource_name, $crate::rows::MAX_NAME_BYTES))
         .bind($row.decision.as_str())
-        .bind($crate::rows::bounded(&$row.reason, $crate::rows::REASON))
+        .bind($crate::rows::bounded(&$row.reason, $crate::rows::MAX_REASON_BYTES))
         .bind($crate::resources::signed($row.revision))
-        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::WORD))
+        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::MAX_WORD_BYTES))
         .bind($row.principal_id.as_ref().map(|id| id.to_string()))
         .bind($row.token_id.as_ref().map(|id| id.to_string()))
         .execute(&mut *$transaction)
@@ -171,19 +171,19 @@ macro_rules! insert_usage {
         )
         .bind($row.id.to_string())
         .bind($row.at.as_microsecond())
-        .bind($crate::rows::bounded(&$row.principal, $crate::rows::NAME))
+        .bind($crate::rows::bounded(&$row.principal, $crate::rows::MAX_NAME_BYTES))
         .bind($row.token_id.as_str())
         .bind($row.llm_id.as_str())
-        .bind($crate::rows::bounded(&$row.llm_name, $crate::rows::NAME))
-        .bind($crate::rows::bounded(&$row.model, $crate::rows::MODEL))
+        .bind($crate::rows::bounded(&$row.llm_name, $crate::rows::MAX_NAME_BYTES))
+        .bind($crate::rows::bounded(&$row.model, $crate::rows::MAX_MODEL_BYTES))
         .bind(i64::try_from($row.input_tokens).unwrap_or(i64::MAX))
         .bind(i64::try_from($row.output_tokens).unwrap_or(i64::MAX))
         .bind(i64::from($row.stream))
-        .bind($crate::rows::bounded(&$row.outcome, $crate::rows::WORD))
+        .bind($crate::rows::bounded(&$row.outcome, $crate::rows::MAX_WORD_BYTES))
         .bind(i64::from($row.status))
         .bind(i64::from($row.attempts))
         .bind(i64::try_from($row.duration_ms).unwrap_or(i64::MAX))
-        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::WORD))
+        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::MAX_WORD_BYTES))
         .execute(&mut *$transaction)
         .await
     };
@@ -196,12 +196,12 @@ fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError
 }
 
 impl Store {
-    /// Decisions, newest first.
+    /// Audit rows, newest first.
     ///
     /// # Errors
     /// When the database does not answer or a row cannot be read.
     pub async fn audit(&self, filter: &AuditFilter) -> Result<Vec<AuditRow>, StoreError> {
-        read!(&self.database, connection => {
+        read_connection!(&self.database, connection => {
             let rows = sqlx::query(
                 "SELECT * FROM audit WHERE ($1 = '' OR principal = $1) ORDER BY at DESC, id DESC LIMIT $2",
             )
@@ -239,12 +239,12 @@ impl Store {
         })
     }
 
-    /// Usage, newest first.
+    /// Usage rows, newest first.
     ///
     /// # Errors
     /// When the database does not answer or a row cannot be read.
     pub async fn usage(&self, filter: &UsageFilter) -> Result<Vec<UsageRow>, StoreError> {
-        read!(&self.database, connection => {
+        read_connection!(&self.database, connection => {
             let rows = sqlx::query(
                 "SELECT * FROM usage WHERE ($1 = '' OR principal = $1) AND ($2 = '' OR llm_id = $2) \
                  ORDER BY at DESC, id DESC LIMIT $3",

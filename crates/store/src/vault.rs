@@ -1,4 +1,4 @@
-//! Secrets under envelope encryption, bound to the id of their resource.
+//! Seals and opens the data of secrets by envelope encryption, bound to the id of their resource.
 
 use mcpctl_access::{Confidential, Stored};
 use mcpctl_api::Id;
@@ -10,7 +10,7 @@ impl Store {
     /// Encrypts the data of the secret of this id.
     ///
     /// # Errors
-    /// When no randomness can be had.
+    /// When the system has no randomness.
     pub fn seal(&self, id: &Id, plaintext: &[u8]) -> Result<Vec<u8>, StoreError> {
         envelope::seal(self.keys.current(), id.as_str().as_bytes(), plaintext)
             .map(envelope::Sealed::into_bytes)
@@ -20,7 +20,7 @@ impl Store {
     /// Decrypts the data of a stored secret.
     ///
     /// # Errors
-    /// When it is no secret, was tampered with, or is sealed with a key that is not here.
+    /// When the resource is no secret, its data was tampered with, or it is sealed with an unknown key.
     pub fn unseal(&self, stored: &Stored) -> Result<Vec<u8>, StoreError> {
         let Some(Confidential::Sealed(sealed)) = &stored.confidential else {
             return Err(StoreError::Vault("nothing is sealed here".to_owned()));

@@ -1,4 +1,4 @@
-//! What the store promises, each promise on both databases.
+//! Conformance of the store: every case runs on SQLite and on PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +18,7 @@ use mcpctl_testkit::postgres::Postgres;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-/// A database of one kind, and how to get at it.
+/// A database of one kind, its key and its files.
 struct Database {
     location: Location,
     key: String,
@@ -48,7 +48,7 @@ impl Database {
     }
 }
 
-/// Every case, on both.
+/// Declares every case as a test of both databases.
 macro_rules! on_both {
     ($($case:ident)*) => {
         mod sqlite { $( #[tokio::test] async fn $case() { super::$case(super::Database::sqlite()).await } )* }
@@ -61,7 +61,7 @@ on_both! {
     a_commit_is_all_or_nothing
     a_commit_on_an_old_state_is_refused
     the_feed_is_in_order_and_resumable
-    a_compacted_feed_says_so
+    a_compacted_feed_is_reported
     names_are_unique_per_kind_and_free_again_after_a_delete
     confidential_parts_stay_out_of_what_is_shown
     another_master_key_is_refused
@@ -137,7 +137,7 @@ async fn revisions_are_gap_free_under_many_writers(database: Database) {
     let mut revisions: Vec<u64> = ended.iter().map(|(revision, _)| revision.0).collect();
     revisions.sort_unstable();
     assert_eq!(revisions, (1..=50).collect::<Vec<_>>());
-    assert!(ended.iter().any(|(_, lost)| *lost > 0), "nobody lost, so nothing was tried");
+    assert!(ended.iter().any(|(_, lost)| *lost > 0), "no writer lost, so the race was not tested");
     assert_eq!(store.current_revision().await.unwrap(), Revision(50));
     assert_eq!(store.load().await.unwrap().len(), 50);
 }
@@ -194,7 +194,7 @@ async fn the_feed_is_in_order_and_resumable(database: Database) {
     assert_eq!(all(&replica), all(&store.load().await.unwrap()));
 }
 
-async fn a_compacted_feed_says_so(database: Database) {
+async fn a_compacted_feed_is_reported(database: Database) {
     let store = database.open().await;
     commit(&store, 0, vec![put("a", 1), put("b", 2), put("c", 3)]).await.unwrap();
     assert_eq!(store.compact(Duration::from_secs(3600)).await.unwrap(), 0);
@@ -379,7 +379,7 @@ async fn recorded_rows_are_there_when_it_returns(database: Database) {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_said_in_one_line_with_a_hint() {
+async fn open_errors_are_one_line_with_a_hint() {
     let database = Database::sqlite();
     let file = database.dir.path().join("text");
     std::fs::write(&file, "this is no database but a text of more than a hundred bytes, so that it is read as a page of one, which it is not").unwrap();
@@ -389,13 +389,13 @@ async fn what_cannot_be_opened_is_said_in_one_line_with_a_hint() {
         Location::Sqlite(missing),
         Location::Postgres("postgres://u:p4ss@127.0.0.1:1/db".to_owned()),
     ] {
-        let said = Store::open(&location, database.keys()).await.err().unwrap();
-        let text = said.to_string();
+        let error = Store::open(&location, database.keys()).await.err().unwrap();
+        let text = error.to_string();
         assert!(
             text.contains("cannot be opened") && !text.contains('\n') && !text.contains("p4ss"),
             "{text}"
         );
-        assert!(said.hint().is_some());
+        assert!(error.hint().is_some());
     }
 }
 

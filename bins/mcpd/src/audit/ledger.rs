@@ -1,8 +1,8 @@
-//! What gets a row of its own, and what is summed: a credential or a network that is refused again and again would fill
-//! the disk otherwise. Without I/O.
+//! Bounds the audit rows of each tenant: rows within its rate are stored, further ones are summed, so that a credential
+//! or a network that is denied again and again does not fill the disk. No I/O.
 //!
-//! The first row beyond the rate is stored and announces the sum; what follows is counted until the window ends, and
-//! then one more row has the number. So a kill in between loses a number and not the fact.
+//! The first row beyond the rate is stored and announces the sum. Rows after it are counted until the window ends; then
+//! one more row has their number. So a kill in between loses the number, not the fact.
 
 use std::{
     collections::HashMap,
@@ -19,40 +19,40 @@ use crate::{
     login::Network,
 };
 
-/// Parties whose rows are counted at once, of principals and of networks each.
-const MAX_PARTIES: usize = 10_000;
-/// Sums at once; beyond that, denials of all parties share theirs.
+/// Maximum of principals, and of networks, whose rows are counted at once.
+const MAX_TENANTS: usize = 10_000;
+/// Maximum of sums at once; beyond it, denials of all tenants share sums.
 const MAX_SUMS: usize = 4096;
-/// Rows of their own that callers without a credential cause, all together.
-const STRANGERS: Rate = Rate::new(1000, 5);
+/// Rate of rows that all callers without a credential cause together.
+const UNAUTHENTICATED_RATE: Rate = Rate::new(1000, 5);
 
-/// Whose rows are counted together.
+/// A unit whose rows are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Party {
+pub enum Tenant {
     /// A principal, by id, whatever tokens it uses.
     Principal(Id),
-    /// Callers without a credential.
+    /// All callers of a network that have no credential.
     Network(Network),
 }
 
 /// Counts rows and sums them.
 pub struct Ledger {
     limits: RecordLimits,
-    state: Mutex<State>,
+    state: Mutex<LedgerState>,
 }
 
 #[derive(Default)]
-struct State {
+struct LedgerState {
     principals: HashMap<Id, Timestamp>,
     networks: HashMap<Network, Timestamp>,
-    strangers: HashMap<(), Timestamp>,
-    sums: HashMap<Key, Sum>,
+    unauthenticated: HashMap<(), Timestamp>,
+    sums: HashMap<SumKey, Sum>,
 }
 
-/// What is summed together. An allowed decision is never summed with one about another resource.
+/// Rows of one key share a sum. An allowed decision is never summed with one about another resource.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    party: Option<Party>,
+struct SumKey {
+    tenant: Option<Tenant>,
     action: String,
     kind: Kind,
     decision: Decision,
@@ -71,25 +71,25 @@ impl Ledger {
         Self { limits, state: Mutex::default() }
     }
 
-    /// How much is kept.
+    /// The limits of this ledger.
     pub fn limits(&self) -> &RecordLimits {
         &self.limits
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LedgerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The row to store before the answer goes out; nothing where it was counted in a sum.
-    pub fn enter(&self, party: Party, mut row: AuditRow) -> Option<AuditRow> {
+    /// Counts a row. Returns the row to store before the response is sent, or `None` if it was added to a sum.
+    pub fn enter(&self, tenant: Tenant, mut row: AuditRow) -> Option<AuditRow> {
         let now = row.at;
         let mut state = self.lock();
-        if state.in_time(&party, self.limits.rows, now) {
+        if state.is_within_rate(&tenant, self.limits.rows, now) {
             return Some(row);
         }
         let allowed = row.decision == Decision::Allowed;
-        let mut key = Key {
-            party: Some(party),
+        let mut key = SumKey {
+            tenant: Some(tenant),
             action: row.action.clone(),
             kind: row.kind,
             decision: row.decision,
@@ -99,7 +99,7 @@ impl Ledger {
             if allowed {
                 return Some(row);
             }
-            key.party = None;
+            key.tenant = None;
         }
         if let Some(sum) = state.sums.get_mut(&key) {
             sum.count(&row);
@@ -114,7 +114,7 @@ impl Ledger {
         Some(row)
     }
 
-    /// The rows of the sums whose window has ended, or of all.
+    /// Removes the sums whose window has ended, or all, and returns their rows.
     pub fn ended(&self, now: Timestamp, all: bool) -> Vec<AuditRow> {
         let mut state = self.lock();
         let ended = state.sums.extract_if(|_, sum| all || sum.until <= now);
@@ -122,42 +122,47 @@ impl Ledger {
     }
 }
 
-impl State {
-    fn in_time(&mut self, party: &Party, rate: Rate, now: Timestamp) -> bool {
-        match party {
-            Party::Principal(id) => in_time(&mut self.principals, id.clone(), rate, now),
-            Party::Network(network) => {
-                in_time(&mut self.networks, *network, rate, now)
-                    && in_time(&mut self.strangers, (), STRANGERS, now)
+impl LedgerState {
+    fn is_within_rate(&mut self, tenant: &Tenant, rate: Rate, now: Timestamp) -> bool {
+        match tenant {
+            Tenant::Principal(id) => take_slot(&mut self.principals, id.clone(), rate, now),
+            Tenant::Network(network) => {
+                take_slot(&mut self.networks, *network, rate, now)
+                    && take_slot(&mut self.unauthenticated, (), UNAUTHENTICATED_RATE, now)
             }
         }
     }
 }
 
-/// Counts a row of this party, if there is room for it: a leaky bucket kept as the moment at which it is empty (GCRA).
-fn in_time<K: Hash + Eq>(parties: &mut HashMap<K, Timestamp>, party: K, rate: Rate, now: Timestamp) -> bool {
-    if parties.len() >= MAX_PARTIES && !parties.contains_key(&party) {
-        parties.retain(|_, empty_at| *empty_at > now);
-        if parties.len() >= MAX_PARTIES {
+/// Counts a row of a tenant if it is within the rate: a leaky bucket, stored as the time at which it is empty (GCRA).
+fn take_slot<K: Hash + Eq>(
+    tenants: &mut HashMap<K, Timestamp>,
+    tenant: K,
+    rate: Rate,
+    now: Timestamp,
+) -> bool {
+    if tenants.len() >= MAX_TENANTS && !tenants.contains_key(&tenant) {
+        tenants.retain(|_, empty_at| *empty_at > now);
+        if tenants.len() >= MAX_TENANTS {
             return false;
         }
     }
     let HumanDuration(every) = rate.every;
-    let empty_at = parties.entry(party).or_insert(now);
+    let empty_at = tenants.entry(tenant).or_insert(now);
     let next = (*empty_at).max(now).saturating_add(every).unwrap_or(now);
-    let in_time =
+    let within_rate =
         next.duration_since(now) <= SignedDuration::try_from(every * rate.burst).unwrap_or_default();
-    if in_time {
+    if within_rate {
         *empty_at = next;
     }
-    in_time
+    within_rate
 }
 
 impl Sum {
     fn count(&mut self, row: &AuditRow) {
         self.more += 1;
         let first = &mut self.first;
-        // What differs is left out, so that the row says nothing that does not hold for all.
+        // Clears fields that differ, so that every field of the row holds for all.
         if first.principal_id != row.principal_id || first.principal != row.principal {
             first.principal_id = None;
             first.principal.clear();
@@ -183,7 +188,7 @@ impl Sum {
     }
 }
 
-/// The note comes first, so that it is not what a bound cuts off.
+/// Puts the note first, so that the bound of the column cannot cut it off.
 fn joined(reason: &str, note: &str) -> String {
     if reason.is_empty() { note.to_owned() } else { format!("{note}: {reason}") }
 }
@@ -221,9 +226,9 @@ mod tests {
     }
 
     #[test]
-    fn denials_beyond_the_rate_are_summed_and_none_is_lost() {
+    fn denials_beyond_the_rate_are_summed_without_loss() {
         let (ledger, alice) = (ledger(), Id::mint());
-        let enter = |n: i64| ledger.enter(Party::Principal(alice.clone()), row(&alice, &format!("l{n}"), 0));
+        let enter = |n: i64| ledger.enter(Tenant::Principal(alice.clone()), row(&alice, &format!("l{n}"), 0));
         let stored: Vec<AuditRow> = (0..100).filter_map(enter).collect();
         assert_eq!(stored.len(), 4);
         assert!(
@@ -237,17 +242,17 @@ mod tests {
         assert!(summed[0].reason.starts_with("and 96 more of this kind"), "{}", summed[0].reason);
         assert_eq!((summed[0].resource_name.as_str(), &summed[0].principal_id), ("", &Some(alice.clone())));
         assert!(ledger.ended(at(999), true).is_empty());
-        let later = ledger.enter(Party::Principal(alice.clone()), row(&alice, "l", 400)).unwrap();
-        assert_eq!(later.reason, "no rule", "the rate is earned again");
+        let later = ledger.enter(Tenant::Principal(alice.clone()), row(&alice, "l", 400)).unwrap();
+        assert_eq!(later.reason, "no rule", "the rate refills");
     }
 
     #[test]
-    fn one_principal_does_not_sum_those_of_another() {
+    fn principals_have_rates_of_their_own() {
         let (ledger, alice, bob) = (ledger(), Id::mint(), Id::mint());
         for _ in 0..10 {
-            ledger.enter(Party::Principal(alice.clone()), row(&alice, "l", 0));
+            ledger.enter(Tenant::Principal(alice.clone()), row(&alice, "l", 0));
         }
-        assert!(ledger.enter(Party::Principal(bob.clone()), row(&bob, "l", 0)).is_some());
+        assert!(ledger.enter(Tenant::Principal(bob.clone()), row(&bob, "l", 0)).is_some());
     }
 
     #[test]
@@ -257,7 +262,7 @@ mod tests {
         for n in 0..40 {
             let llm = Some(llms[n % 2].clone());
             let row = AuditRow { decision: Decision::Allowed, resource_id: llm, ..row(&alice, "l", 0) };
-            ledger.enter(Party::Principal(alice.clone()), row);
+            ledger.enter(Tenant::Principal(alice.clone()), row);
         }
         let summed = ledger.ended(at(300), true);
         assert_eq!(summed.len(), 2);
@@ -265,17 +270,18 @@ mod tests {
     }
 
     #[test]
-    fn sums_and_parties_are_bounded() {
+    fn sums_and_tenants_are_bounded() {
         let ledger = Ledger::new(RecordLimits { rows: Rate::new(1, 3600), ..RecordLimits::default() });
         let mut stored = 0;
         for _ in 0..30_000 {
             let id = Id::mint();
             for _ in 0..3 {
-                stored += usize::from(ledger.enter(Party::Principal(id.clone()), row(&id, "l", 0)).is_some());
+                stored +=
+                    usize::from(ledger.enter(Tenant::Principal(id.clone()), row(&id, "l", 0)).is_some());
             }
         }
         let state = ledger.lock();
-        assert!(state.sums.len() <= MAX_SUMS + 1 && state.principals.len() <= MAX_PARTIES);
-        assert!(stored <= MAX_PARTIES + MAX_SUMS + 1, "{stored}");
+        assert!(state.sums.len() <= MAX_SUMS + 1 && state.principals.len() <= MAX_TENANTS);
+        assert!(stored <= MAX_TENANTS + MAX_SUMS + 1, "{stored}");
     }
 }

@@ -1,5 +1,5 @@
-//! The address of the database. It may hold a password, so it does not belong into the arguments of a process, which
-//! every user of the machine can read; and it is never repeated in a message.
+//! The URL of the database. It may contain a password, so it does not belong into the arguments of a process, which every
+//! user of the machine can read, and no message repeats it.
 
 use std::{
     io::Read as _,
@@ -10,10 +10,10 @@ use std::{
 use anyhow::{Context as _, bail};
 use url::Url;
 
-/// Most bytes of a file with a URL.
-const MAX_BYTES: u64 = 8192;
+/// Maximum size of a file with a URL, in bytes.
+const MAX_FILE_BYTES: u64 = 8192;
 
-/// Where a URL may come from, the strongest first.
+/// The sources of the URL, in order of precedence.
 #[derive(Debug, Default)]
 pub struct Sources {
     /// `--database-url`
@@ -30,16 +30,16 @@ pub struct Sources {
 
 const VARIABLE: &str = "MCPD_DATABASE_URL";
 
-/// The variable's value: other users cannot read a process's environment.
+/// The value of the variable. Other users cannot read a process's environment.
 ///
 /// # Errors
-/// When it is no text.
+/// When the value is not UTF-8.
 pub fn from_environment() -> anyhow::Result<Option<String>> {
     let value = std::env::var_os(VARIABLE).map(|value| value.into_string());
     value.transpose().map_err(|_| anyhow::anyhow!("the variable {VARIABLE} is not text in UTF-8"))
 }
 
-/// The URL of a PostgreSQL, or nothing for SQLite.
+/// The URL of a PostgreSQL server, or `None` for SQLite.
 ///
 /// # Errors
 /// A URL of another kind, a password in the arguments, a file that cannot be read or that others can read.
@@ -94,7 +94,7 @@ fn read(path: &Path) -> anyhow::Result<String> {
         );
     }
     let mut text = String::new();
-    file.take(MAX_BYTES).read_to_string(&mut text).with_context(failed)?;
+    file.take(MAX_FILE_BYTES).read_to_string(&mut text).with_context(failed)?;
     Ok(text.trim().to_owned())
 }
 

@@ -1,8 +1,9 @@
-//! What bounds the work that callers can cause: the key `limits` of the configuration file, one group per concern.
+//! Limits of the work that callers can cause: the key `limits` of the configuration file, one group per concern.
 
 mod bounds;
 mod logins;
 mod records;
+
 use std::num::NonZeroU32;
 
 use mcpctl_server::Limits as HttpLimits;
@@ -14,7 +15,7 @@ pub use bounds::Rate;
 pub use logins::LoginLimits;
 pub use records::RecordLimits;
 
-/// Every limit; what is left out has its safe default.
+/// All limits; each has a safe default.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -22,7 +23,7 @@ pub struct Limits {
     pub http: HttpLimits,
     /// Attempts to sign in.
     pub logins: LoginLimits,
-    /// How long audit and usage are kept.
+    /// Rate and retention of audit and usage.
     pub records: RecordLimits,
     /// Watches of resources.
     pub watches: WatchLimits,
@@ -67,7 +68,7 @@ impl Default for WriteLimits {
     }
 }
 
-/// INVARIANT 15: zero is neither "none" nor "no limit".
+/// INVARIANT 15: zero means neither "none" nor "no limit".
 fn more_than_zero<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     match u32::deserialize(deserializer)? {
         0 => Err(serde::de::Error::custom("a limit is at least 1")),

@@ -1,23 +1,23 @@
-//! The host name by which clients call mcpd.
+//! The host name by which clients reach mcpd.
 
 use std::str::FromStr;
 
 use axum::http::uri::Authority;
 use serde::Deserialize;
 
-/// `mcpd.example.com`, on any port, or `mcpd.example.com:8443`, on that one alone.
+/// A host name: `mcpd.example.com` matches any port, `mcpd.example.com:8443` that port alone.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct PublicHost(Authority);
 
-/// A text that is no host name.
+/// The text is not a host name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a host name; write e.g. `mcpd.example.com`, without scheme and path")]
 pub struct NotAHost(String);
 
 impl PublicHost {
-    /// Whether a request that names `host` is meant for it.
-    pub fn is(&self, host: &Authority) -> bool {
+    /// Whether `host`, as a request names it, is this host.
+    pub fn matches(&self, host: &Authority) -> bool {
         let port = self.0.port_u16();
         self.0.host().eq_ignore_ascii_case(host.host()) && (port.is_none() || port == host.port_u16())
     }
@@ -29,7 +29,7 @@ impl FromStr for PublicHost {
     fn from_str(text: &str) -> Result<Self, NotAHost> {
         let authority = text.parse::<Authority>().map_err(|_| NotAHost(text.to_owned()))?;
         let plain = |c: char| c.is_ascii_alphanumeric() || "-.[]:".contains(c);
-        // A port that does not parse is one that would never match.
+        // A port that does not parse would never match.
         let has_port = authority.as_str().len() > authority.host().len();
         if !text.chars().all(plain) || (has_port && authority.port_u16().is_none()) {
             return Err(NotAHost(text.to_owned()));
@@ -52,8 +52,8 @@ mod tests {
 
     #[test]
     fn a_port_is_compared_where_it_is_configured() {
-        let is = |known: &str, host: &str| {
-            known.parse::<PublicHost>().unwrap().is(&host.parse::<Authority>().unwrap())
+        let is = |configured: &str, host: &str| {
+            configured.parse::<PublicHost>().unwrap().matches(&host.parse::<Authority>().unwrap())
         };
         assert!(
             is("mcpd.example.com", "MCPD.example.com") && is("mcpd.example.com", "mcpd.example.com:8443")

@@ -1,4 +1,4 @@
-//! Where Llms may point: the key `upstreamAddresses` of the configuration file.
+//! Which addresses Llms may have: the key `upstreamAddresses` of the configuration file.
 
 use std::net::SocketAddr;
 
@@ -6,15 +6,15 @@ use ipnet::IpNet;
 use mcpctl_upstream::AddressPolicy;
 use serde::Deserialize;
 
-/// Which addresses providers may have, as the file says it.
+/// The key `upstreamAddresses`.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UpstreamAddresses {
-    /// Whether this machine's own may be used; by default where the database is this machine's too.
+    /// Whether loopback addresses are allowed; by default if the database is on this machine too.
     loopback: Option<bool>,
-    /// Whether those of private networks may be used, where many companies' model servers are.
+    /// Whether addresses of private networks are allowed: many companies have their model servers there.
     private: bool,
-    /// Networks that may be used although the two above say no, such as `10.20.0.0/16`.
+    /// Networks that are allowed although the two fields above exclude them, such as `10.20.0.0/16`.
     networks: Vec<IpNet>,
 }
 
@@ -25,7 +25,7 @@ impl Default for UpstreamAddresses {
 }
 
 impl UpstreamAddresses {
-    /// What connections are judged by; `own` is where this process listens.
+    /// The policy for connections; `own` are the addresses that this process listens on.
     pub fn policy(&self, shared_database: bool, own: Vec<SocketAddr>) -> AddressPolicy {
         AddressPolicy {
             loopback: self.loopback.unwrap_or(!shared_database),
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn a_network_that_is_none_is_said_with_its_place() {
+    fn a_malformed_network_is_an_error_with_its_place() {
         let error = yaml::from_str::<UpstreamAddresses>("networks:\n  - 10.0.0/8\n").unwrap_err();
         assert_eq!((error.line, error.column), (2, 5), "{error}");
         assert!(yaml::from_str::<UpstreamAddresses>("lookback: true").is_err());

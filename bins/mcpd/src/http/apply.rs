@@ -11,15 +11,15 @@ use utoipa::OpenApi;
 use super::{caller::Caller, commit::commit, error::HttpError, query::Query};
 use crate::{app::App, writes::Intent};
 
-/// What the OpenAPI document says of this route.
+/// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(apply))]
 pub struct Docs;
 
-/// The most documents of one apply; bounds what one request can ask for.
-const MOST: usize = 1000;
+/// Maximum of documents of one apply; bounds the work of one request.
+const MAX_DOCUMENTS: usize = 1000;
 
-/// What an apply can be asked for.
+/// The query of an apply.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ApplyQuery {
@@ -43,8 +43,8 @@ pub async fn apply(
 ) -> Result<Json<ApplyReport>, HttpError> {
     let documents: Vec<&RawValue> = serde_json::from_slice(&body)
         .map_err(|error| HttpError::invalid("", format!("the body is not an array of documents: {error}")))?;
-    if documents.len() > MOST {
-        return Err(HttpError::invalid("", format!("at most {MOST} documents at once")));
+    if documents.len() > MAX_DOCUMENTS {
+        return Err(HttpError::invalid("", format!("at most {MAX_DOCUMENTS} documents at once")));
     }
     let mut intents = Vec::with_capacity(documents.len());
     for (at, raw) in documents.iter().enumerate() {

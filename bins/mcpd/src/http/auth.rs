@@ -36,11 +36,11 @@ use crate::{
     app::App,
     audit,
     http::resources,
-    login::{Attempt, Network, NotChecked},
+    login::{LoginAttempt, Network, NotChecked},
     writers::Lane,
 };
 
-/// What the OpenAPI document says of these routes.
+/// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(login, logout, whoami, can_i, who_can))]
 pub struct Docs;
@@ -140,7 +140,7 @@ struct Verified {
 async fn verify(app: &App, name: &Name, network: Network, password: &str) -> Result<Verified, HttpError> {
     let snapshot = app.fresh().await?;
     let user = who_may_sign_in(&snapshot, name);
-    let attempt = Attempt {
+    let attempt = LoginAttempt {
         name: name.as_str(),
         network,
         password: SecretString::from(password),

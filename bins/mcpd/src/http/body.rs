@@ -1,4 +1,5 @@
-//! The layer that reads request bodies: inside the one that authenticates, so that no byte of a stranger's body is read.
+//! The layer that reads request bodies. It runs after authentication, so that no byte of an unauthenticated request's body
+//! is read.
 
 use std::sync::Arc;
 
@@ -17,25 +18,26 @@ use super::{caller::Caller, error::HttpError};
 use crate::app::App;
 
 const LOGIN: &str = "/api/v1/auth/login";
-/// A name and a password.
-const LOGIN_BODY: ByteSize = ByteSize::kib(8);
-/// A question about rights.
-const QUESTION_BODY: ByteSize = ByteSize::kib(64);
-const RESOURCE_BODY: ByteSize = ByteSize::mib(4);
-/// Room for images.
-const INFERENCE_BODY: ByteSize = ByteSize::mib(32);
+/// A login has a name and a password.
+const MAX_LOGIN_BODY: ByteSize = ByteSize::kib(8);
+/// `can-i` has a question.
+const MAX_QUESTION_BODY: ByteSize = ByteSize::kib(64);
+/// Documents.
+const MAX_RESOURCE_BODY: ByteSize = ByteSize::mib(4);
+/// Prompts may contain images.
+const MAX_INFERENCE_BODY: ByteSize = ByteSize::mib(32);
 
-fn largest(route: &str) -> ByteSize {
+fn max_body(route: &str) -> ByteSize {
     match route {
-        LOGIN => LOGIN_BODY,
-        "/api/v1/auth/logout" | "/api/v1/auth/can-i" => QUESTION_BODY,
-        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => INFERENCE_BODY,
-        "/api/v1/{kind}/{idOrName}/infer" => INFERENCE_BODY,
-        _ => RESOURCE_BODY,
+        LOGIN => MAX_LOGIN_BODY,
+        "/api/v1/auth/logout" | "/api/v1/auth/can-i" => MAX_QUESTION_BODY,
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => MAX_INFERENCE_BODY,
+        "/api/v1/{kind}/{idOrName}/infer" => MAX_INFERENCE_BODY,
+        _ => MAX_RESOURCE_BODY,
     }
 }
 
-/// Reads the body within the limits, for routes that take one.
+/// Reads the body within the limits of its route.
 pub async fn read(
     State(app): State<Arc<App>>,
     route: Option<MatchedPath>,
@@ -47,11 +49,11 @@ pub async fn read(
     let caller = request.extensions().get::<Caller>().map(|caller| caller.principal.subject.to_string());
     let owner = match &caller {
         Some(name) => BodyOwner::Caller(name),
-        // Of what strangers may ask for, only a login has a body.
+        // Of the public routes, only the login has a body.
         None if route.as_str() != LOGIN => return next.run(request).await,
         None => BodyOwner::Stranger(request.extensions().get::<Peer>().and_then(|peer| peer.ip())),
     };
-    match app.bodies.read(request, largest(route.as_str()), owner).await {
+    match app.bodies.read(request, max_body(route.as_str()), owner).await {
         Ok(request) => next.run(request).await,
         Err(error) => HttpError::from(error).into_response(),
     }

@@ -9,19 +9,19 @@ use axum::{
 use mcpctl_access::{Denied, Escalation, Rejected};
 use mcpctl_api::{ApiError, DocumentError, ErrorKind, visible};
 use mcpctl_failover::FailureClass;
-use mcpctl_store::{StoreError, Trouble};
+use mcpctl_store::{StoreError, StoreFault};
 
 use crate::writes::Refusal;
 
-/// Says whether an error is ours or the provider's.
+/// Header of an error response: whether the error is mcpd's or the provider's.
 pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
-/// Names the failure class of an error answer, so that an agent need not guess it.
+/// Header of an error response: its failure class, so that mcplocal need not infer it.
 pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
 
-/// Longest message of an error answer, bytes.
-const MESSAGE_MAX: usize = 1024;
+/// Maximum length of a message, in bytes.
+const MAX_MESSAGE_BYTES: usize = 1024;
 
-/// An error answer of ours.
+/// An error response of mcpd.
 #[derive(Debug)]
 pub struct HttpError {
     status: StatusCode,
@@ -32,15 +32,15 @@ pub struct HttpError {
 }
 
 impl HttpError {
-    /// An error answer with a status, a family, a stable code and a message.
+    /// An error with its status, its family, a stable code and a message.
     pub fn new(status: StatusCode, kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
-        // Messages repeat what was asked for, which a caller can make as long as a body.
-        let message = visible::short(&message.into(), MESSAGE_MAX);
+        // Messages repeat texts of the request, which can be as long as a body.
+        let message = visible::short(&message.into(), MAX_MESSAGE_BYTES);
         let body = Box::new(ApiError::new(kind, code, message));
         Self { status, body, class: None, retry_after: None, accept_encoding: None }
     }
 
-    /// 400 with the field that is wrong.
+    /// 400 with the field that is wrong; an empty `param` names none.
     pub fn invalid(param: &str, message: impl Into<String>) -> Self {
         let error =
             Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequestError, "invalid_request", message);
@@ -54,14 +54,14 @@ impl HttpError {
             .class(FailureClass::Denied)
     }
 
-    /// 503 for as long as we cannot decide or are going down.
+    /// 503 while mcpd cannot decide, or shuts down.
     pub fn unavailable(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::ServerError, "unavailable", message)
             .class(FailureClass::ServerError)
             .retry_after(Duration::from_secs(1))
     }
 
-    /// 500 without details, which are in the log.
+    /// 500 without details; the log has them.
     pub fn internal() -> Self {
         let message = "something went wrong inside mcpd; its log says what";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
@@ -74,21 +74,21 @@ impl HttpError {
         self.map_body(|body| body.with_hint(hint))
     }
 
-    /// Names the failure class for agents.
+    /// Sets the failure class, for mcplocal.
     #[must_use]
     pub fn class(mut self, class: FailureClass) -> Self {
         self.class = Some(class);
         self
     }
 
-    /// When to come again.
+    /// Sets `Retry-After`, rounded up to whole seconds.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// In which codings a body is taken (RFC 7694).
+    /// Sets the codings in which mcpd reads a body (RFC 7694).
     #[must_use]
     pub fn accept_encoding(mut self, codings: &'static str) -> Self {
         self.accept_encoding = Some(codings);
@@ -128,7 +128,7 @@ impl IntoResponse for HttpError {
             headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(codings));
         }
         if let Some(wait) = self.retry_after {
-            // Whole seconds, rounded up, so that who obeys does not come too early.
+            // Rounded up, so that a client that obeys does not retry too early.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
         }
         response
@@ -152,7 +152,7 @@ impl From<Denied> for HttpError {
 
 impl From<Rejected> for HttpError {
     fn from(rejected: Rejected) -> Self {
-        // Who holds an expired token may know that; all else looks alike.
+        // The holder of an expired token may know that it expired; all other reasons look alike.
         match rejected {
             Rejected::Expired => Self::unauthenticated("the credential has expired"),
             Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled | Rejected::MakerGone => {
@@ -165,13 +165,13 @@ impl From<Rejected> for HttpError {
 impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the store did not answer");
-        error.trouble().into()
+        error.fault().into()
     }
 }
 
-impl From<Trouble> for HttpError {
-    fn from(trouble: Trouble) -> Self {
-        Self::unavailable(&format!("{}, so nothing can be decided", trouble.message())).hint(trouble.hint())
+impl From<StoreFault> for HttpError {
+    fn from(fault: StoreFault) -> Self {
+        Self::unavailable(&format!("{}, so nothing can be decided", fault.message())).hint(fault.hint())
     }
 }
 

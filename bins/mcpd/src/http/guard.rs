@@ -1,5 +1,5 @@
-//! What keeps web pages out: a page that a browser shows can send requests to addresses that only the browser's machine
-//! reaches, and by DNS rebinding under a host name of its own.
+//! Rejects requests of foreign web pages: a page in a browser can send requests to addresses that only the browser's
+//! machine reaches, and by DNS rebinding under its own host name.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,10 +16,10 @@ use mcpctl_server::{Origin, is_loopback, origin_is_allowed, requested_host};
 use super::error::HttpError;
 use crate::config::PublicHost;
 
-/// Routes of health checks, which come by address where mcpd has a public name.
+/// Routes of health checks, which call mcpd by address even if it has a public name.
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
-/// By which names a listener is called, and by which web pages.
+/// The host names and web origins that may call a listener.
 #[derive(Debug, Clone)]
 pub struct Guard {
     loopback: bool,
@@ -28,7 +28,7 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// The guard of the listener at an address.
+    /// The guard of the listener at this address.
     pub fn new(listen: SocketAddr, public_host: Option<PublicHost>, allowed_origins: &[Origin]) -> Self {
         Self { loopback: listen.ip().is_loopback(), public_host, allowed_origins: allowed_origins.into() }
     }
@@ -41,7 +41,7 @@ impl Guard {
                 .class(FailureClass::Denied)
         };
         let host = requested_host(request.uri(), request.headers());
-        if !self.knows(host.as_ref(), request.uri().path()) {
+        if !self.is_own_host(host.as_ref(), request.uri().path()) {
             return Err(refused(
                 "foreign_host",
                 "mcpd is called by a host name that is not its own",
@@ -58,11 +58,11 @@ impl Guard {
         Ok(())
     }
 
-    fn knows(&self, host: Option<&Authority>, path: &str) -> bool {
-        let public = |known: &PublicHost| host.is_some_and(|host| known.is(host));
+    fn is_own_host(&self, host: Option<&Authority>, path: &str) -> bool {
+        let is_public = |public: &PublicHost| host.is_some_and(|host| public.matches(host));
         match &self.public_host {
-            Some(known) if public(known) => true,
-            // Only this machine reaches the address, so that another name is a page's.
+            Some(public) if is_public(public) => true,
+            // Only this machine reaches the address, so that a foreign name comes from a web page.
             _ if self.loopback => host.is_some_and(is_loopback),
             Some(_) => HEALTH.contains(&path),
             None => true,
@@ -70,7 +70,7 @@ impl Guard {
     }
 }
 
-/// The layer: refuses requests of foreign web pages before anything else looks at them.
+/// The layer that rejects requests of foreign web pages before any other work.
 pub async fn refuse_pages(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     match guard.check(&request) {
         Ok(()) => next.run(request).await,
@@ -78,7 +78,7 @@ pub async fn refuse_pages(State(guard): State<Guard>, request: Request, next: Ne
     }
 }
 
-/// The layer of the login: a web page can send forms and plain text to any address without being asked, but not JSON.
+/// The layer of the login: a web page can send forms and plain text to any address without a preflight, but not JSON.
 pub async fn json_only(request: Request, next: Next) -> Response {
     if is_json(request.headers()) {
         return next.run(request).await;
@@ -115,14 +115,14 @@ mod tests {
     }
 
     #[test]
-    fn loopback_listeners_know_their_own_names_alone() {
+    fn loopback_listeners_accept_loopback_names_only() {
         let guard = guard("127.0.0.1:3100", None);
         assert!(allows(&guard, "localhost:3100", "/v1/models") && allows(&guard, "[::1]:3100", "/healthz"));
         assert!(!allows(&guard, "evil.example", "/v1/models") && !allows(&guard, "evil.example", "/healthz"));
     }
 
     #[test]
-    fn a_public_host_is_known_and_others_are_not() {
+    fn only_the_public_host_is_accepted() {
         for listen in ["127.0.0.1:3100", "0.0.0.0:3100"] {
             let guard = guard(listen, Some("mcpd.example.com"));
             assert!(allows(&guard, "MCPD.example.com:8443", "/v1/models"), "{listen}");
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_public_host_others_are_not_judged_by_name() {
+    fn without_a_public_host_any_name_is_accepted() {
         assert!(allows(&guard("0.0.0.0:3100", None), "mcpd.example.com", "/v1/models"));
     }
 

@@ -16,7 +16,7 @@ use crate::{
     pipeline::{self, Call},
 };
 
-/// What the OpenAPI document says of these routes.
+/// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(models, model, chat, completions, embeddings, infer))]
 pub struct Docs;

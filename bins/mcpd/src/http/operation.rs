@@ -1,4 +1,4 @@
-//! For those who run `mcpd`: is it alive, is it ready, what does it count, what does it speak.
+//! Routes for operators: liveness, readiness, metrics, and the OpenAPI document.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,7 +15,7 @@ use utoipa::OpenApi;
 use super::{caller::Caller, error::HttpError};
 use crate::{app::App, readiness};
 
-/// What the OpenAPI document says of these routes and of the whole.
+/// These routes and the general part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
     info(title = "mcpd", description = "Central daemon of mcpctl: named Llms, secrets, people, RBAC, inference proxy.",
@@ -48,7 +48,7 @@ pub async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Can it serve: the store answers and takes records, and nobody asked mcpd to end
+/// Can it serve: the store answers and takes records, and mcpd does not shut down
 #[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, description = "`ok`"), (status = 503, body = mcpctl_api::ApiError)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpError> {
@@ -75,7 +75,7 @@ pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Resp
 #[utoipa::path(get, path = "/openapi.json", tag = "operation", security(()),
     responses((status = 200, description = "OpenAPI 3.1")))]
 pub async fn openapi() -> Response {
-    // Made once: it is for strangers too, and they may ask often.
+    // Rendered once: the route needs no credential.
     static DOCUMENT: LazyLock<Bytes> =
         LazyLock::new(|| serde_json::to_vec(&super::openapi()).unwrap_or_default().into());
     ([(header::CONTENT_TYPE, "application/json")], DOCUMENT.clone()).into_response()

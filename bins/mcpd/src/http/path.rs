@@ -1,4 +1,4 @@
-//! The variable parts of an address; what cannot be decoded is an error in the shape of all others.
+//! Reads the variable parts of a path; one that cannot be decoded is an error like all others.
 
 use axum::{
     extract::{FromRequestParts, Path as AxumPath},
@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::error::HttpError;
 
-/// The variable parts of a path read into a type.
+/// The variable parts of a path, parsed.
 pub struct Path<T>(pub T);
 
 impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {

@@ -1,4 +1,4 @@
-//! Query strings: unknown or malformed parameters are errors, and labels can be selected.
+//! Reads query strings: unknown or malformed parameters are errors. And the label selector of lists.
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 use mcpctl_api::selector::{Selector, SelectorError};
@@ -6,7 +6,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::HttpError;
 
-/// A query string read into a type.
+/// A query string, parsed.
 pub struct Query<T>(pub T);
 
 impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
@@ -27,7 +27,7 @@ fn root_cause(error: &dyn std::error::Error) -> String {
     cause.to_string()
 }
 
-/// What a list can be asked for.
+/// The query of a list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ListQuery {
@@ -35,10 +35,10 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
-    /// The selector that was asked for; everything is selected where none was.
+    /// The label selector; without one, everything is selected.
     ///
     /// # Errors
-    /// What is not understood, with its place.
+    /// A selector that does not parse, with its place.
     pub fn selector(&self) -> Result<Selector, HttpError> {
         self.label_selector.as_deref().unwrap_or_default().parse().map_err(|error: SelectorError| {
             HttpError::invalid("labelSelector", error.to_string()).hint(SelectorError::HINT)

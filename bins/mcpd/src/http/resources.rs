@@ -17,12 +17,12 @@ use utoipa::OpenApi;
 use super::{caller::Caller, commit::commit, error::HttpError, path::Path, query::Query, tokens};
 use crate::{app::App, audit, writes::Intent};
 
-/// What the OpenAPI document says of these routes.
+/// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(list, create, get, put, patch, delete))]
 pub struct Docs;
 
-/// Names the kind of a path, or there is no such route.
+/// The kind of a path segment; 404 if there is none.
 pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
     let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == segment);
     kind.ok_or_else(|| HttpError::no_route(&format!("/api/v1/{segment}")))
@@ -69,7 +69,7 @@ pub async fn get(
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
     let decision = caller.snapshot.authorize(&caller.principal, Verb::View, kind, &target);
-    // A probe lets an agent run a model of its own, so its answer is on record, like a denial.
+    // A probe lets mcplocal use a local provider, so its decision is recorded, like a denial.
     if decision.is_err() || (method == Method::HEAD && kind == Kind::Llm) {
         audit::decision(&app, &caller, Verb::View, kind, &target, &decision).await?;
     }
@@ -147,7 +147,7 @@ pub async fn patch(
     let patch: serde_json::Value = serde_json::from_slice(&body)
         .map_err(|error| HttpError::invalid("", format!("the patch is not JSON: {error}")))?;
     let mut merged = serde_json::to_value(&permit.resource().resource).map_err(|_| HttpError::internal())?;
-    // In a merge patch `null` removes a field, and a password that a document leaves out stays.
+    // In a merge patch `null` removes a field, whereas a document without a password keeps it.
     let removes_password =
         kind == Kind::User && patch.get("password").is_some_and(serde_json::Value::is_null);
     merge(&mut merged, patch);
@@ -157,12 +157,12 @@ pub async fn patch(
     let document =
         Document::from_json_as(kind, &serde_json::to_vec(&merged).map_err(|_| HttpError::internal())?)?;
     let write = document.into();
-    // What was merged into must still be there, whatever the patch says of the revision.
+    // The patch applies to the revision that it was merged with, whatever revision the patch contains.
     let expected = Some(if_match(&headers)?.unwrap_or(permit.resource().resource.revision));
     one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
 }
 
-/// What a deletion can be asked for.
+/// The query of a deletion.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct DeleteQuery {
@@ -198,22 +198,22 @@ async fn one(app: &App, caller: Caller, intent: Intent, status: StatusCode) -> R
     let principal = caller.principal.clone();
     let plan = commit(app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
     let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
-    // The answer of a write shows what the writer may view; the right to change is not the right to read.
+    // The right to write is not the right to view, so the response shows only what the writer may view.
     let may_view = plan.after.authorize(&principal, Verb::View, stored.kind(), stored.id().as_str()).is_ok();
     let mut response = if may_view { show(status, stored) } else { show_name(status, stored) };
     warn(&mut response, &plan.warnings);
     Ok(response)
 }
 
-/// Longest value of the header of warnings, bytes: proxies drop answers with longer ones.
-const WARNINGS_MAX: usize = 4096;
+/// Maximum length of the warnings header, in bytes: proxies reject responses with longer headers.
+const MAX_WARNINGS_BYTES: usize = 4096;
 
-/// All warnings in one header; those that do not fit are counted.
+/// Puts all warnings into one header; those that do not fit are counted.
 fn warn(response: &mut Response, warnings: &[String]) {
     let mut text = String::new();
     for (at, warning) in warnings.iter().enumerate() {
         let separator = if at == 0 { "" } else { "; " };
-        if text.len() + separator.len() + warning.len() > WARNINGS_MAX {
+        if text.len() + separator.len() + warning.len() > MAX_WARNINGS_BYTES {
             text.push_str(&format!("{separator}and {} more", warnings.len() - at));
             break;
         }
@@ -227,7 +227,7 @@ fn warn(response: &mut Response, warnings: &[String]) {
     }
 }
 
-/// Which resource was written, for a writer who may not view it.
+/// The response to a writer that may not view the resource: which one was written.
 fn show_name(status: StatusCode, stored: &Stored) -> Response {
     let body = serde_json::json!({
         "kind": stored.kind(), "name": stored.name(), "revision": stored.resource.revision,
@@ -260,7 +260,7 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, HttpError> {
     }
 }
 
-/// RFC 7396.
+/// Applies a JSON merge patch (RFC 7396).
 fn merge(target: &mut serde_json::Value, patch: serde_json::Value) {
     use serde_json::{Map, Value};
     let Value::Object(patch) = patch else {

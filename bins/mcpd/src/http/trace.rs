@@ -1,4 +1,5 @@
-//! The outermost layer: what is common to both daemons is in `mcpctl_server::trace`; here are our routes and counts.
+//! The outermost layer: traces and counts each request. What both daemons share is in `mcpctl_server::trace`; the routes
+//! and metrics of mcpd are here.
 
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use axum::{
 use super::error::HttpError;
 use crate::app::App;
 
-/// Routes that logs and counts may name.
+/// The routes that logs and metrics name.
 pub(super) const ROUTES: [&str; 19] = [
     "/api/v1/apply",
     "/api/v1/watch",
@@ -34,7 +35,7 @@ pub(super) const ROUTES: [&str; 19] = [
     "/openapi.json",
 ];
 
-/// Runs a request, and counts it.
+/// Runs a request in a span, and counts it.
 pub async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let _in_flight = app.metrics.traffic.in_flight();
     let panicked = || HttpError::internal().into_response();

@@ -1,11 +1,11 @@
 //! `GET /api/v1/watch`: changes of the resources that the caller may view, as server-sent events.
 //!
-//! A watcher looks at the revision twice a second; all that look at the same moment share one read of the store, and a
-//! change made by another replica is seen just as soon. Every look authenticates again, so a watch ends with the right
-//! to it.
+//! Each watch polls the revision twice a second; polls of the same time share one read of the store, and a change by
+//! another replica is seen just as soon. Every poll authenticates the caller again, so that a watch ends with its
+//! credential.
 //!
-//! An event is made when the connection takes it, and judged then: what was revoked while a caller did not read is not sent
-//! when it reads on.
+//! An event is authorized when the connection is ready to send it, so that a right that was revoked while the client did
+//! not read holds when it reads on.
 
 use std::{
     convert::Infallible,
@@ -27,21 +27,21 @@ use serde_json::json;
 use utoipa::OpenApi;
 
 use super::{caller::Caller, error::HttpError, query::Query};
-use crate::{app::App, watchers::WatcherPlace};
+use crate::{app::App, watchers::WatchPermit};
 
-/// What the OpenAPI document says of this route.
+/// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(watch))]
 pub struct Docs;
 
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-const KEEP_ALIVE: Duration = Duration::from_secs(15);
-/// Changes read at once.
-const BATCH: usize = 500;
-/// For so long after the caller was authenticated, events are judged in the same snapshot.
-const JUDGED_FOR: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(500);
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Maximum of changes that one read fetches.
+const MAX_BATCH: usize = 500;
+/// How long events are authorized in the same snapshot.
+const SNAPSHOT_MAX_AGE: Duration = Duration::from_millis(20);
 
-/// What a watch can be asked for.
+/// The query of a watch.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct WatchQuery {
@@ -72,7 +72,7 @@ pub async fn watch(
             .collect::<Result<_, _>>()?,
     };
     let since = query.0.since.map_or(caller.snapshot.revision(), Revision);
-    // A feed that does not reach back so far is said before the stream begins.
+    // Reported before the stream begins, while there is a status.
     if let Feed::Compacted = app.store.changes_since(since, 1).await? {
         return Err(HttpError::new(
             StatusCode::GONE,
@@ -82,42 +82,43 @@ pub async fn watch(
         )
         .hint("list the resources again and watch from the list's revision"));
     }
-    let place = app.watchers.admit(&caller.principal.id, app.watch_limits)?;
-    let feed = Watch::new(app, caller, kinds, since, place);
+    let permit = app.watchers.admit(&caller.principal.id, app.watch_limits)?;
+    let feed = Watch::new(app, caller, kinds, since, permit);
     let stream = futures::stream::unfold(feed, async |mut feed| {
         let event = feed.next().await?;
         Some((Ok(event), feed))
     });
     // Boxed, so that the stream may be moved while it waits.
-    Ok(Sse::new(stream.boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)))
+    Ok(Sse::new(stream.boxed()).keep_alive(KeepAlive::new().interval(KEEP_ALIVE_INTERVAL)))
 }
 
-/// One caller's changes, in order. It ends with the right to them, with the daemon, and when they are no longer kept.
+/// The changes that one caller may view, in order. It ends when the credential does, at a shutdown, and when changes are no
+/// longer kept.
 struct Watch {
     app: Arc<App>,
     caller: Caller,
-    /// When the caller was authenticated in its snapshot.
-    judged: Instant,
+    /// When the caller was authenticated.
+    authenticated_at: Instant,
     kinds: Vec<Kind>,
     since: Revision,
     batch: std::vec::IntoIter<Change>,
-    /// The revision that the batch leads to.
+    /// The revision after the batch.
     up_to: Revision,
-    _place: WatcherPlace,
+    _permit: WatchPermit,
 }
 
 impl Watch {
-    fn new(app: Arc<App>, caller: Caller, kinds: Vec<Kind>, since: Revision, place: WatcherPlace) -> Self {
-        let (judged, batch) = (Instant::now(), Vec::new().into_iter());
-        Self { app, caller, judged, kinds, since, batch, up_to: since, _place: place }
+    fn new(app: Arc<App>, caller: Caller, kinds: Vec<Kind>, since: Revision, permit: WatchPermit) -> Self {
+        let (authenticated_at, batch) = (Instant::now(), Vec::new().into_iter());
+        Self { app, caller, authenticated_at, kinds, since, batch, up_to: since, _permit: permit }
     }
 
-    /// The next event that the caller may view, once there is one.
+    /// Waits for the next event that the caller may view.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            // The connection may have taken the event before long ago.
-            if self.judged.elapsed() > JUDGED_FOR {
-                self.judge_again().await?;
+            // The client may have read the last event long ago.
+            if self.authenticated_at.elapsed() > SNAPSHOT_MAX_AGE {
+                self.authenticate_again().await?;
             }
             if let Some(change) = self.batch.next() {
                 if let Some(event) = event(&self.caller, &self.kinds, &change) {
@@ -130,25 +131,26 @@ impl Watch {
                 self.read_batch().await?;
             } else {
                 self.wait().await?;
-                self.judge_again().await?;
+                self.authenticate_again().await?;
             }
         }
     }
 
     async fn read_batch(&mut self) -> Option<()> {
-        let feed = self.app.store.changes_since(self.since, BATCH).await;
+        let feed = self.app.store.changes_since(self.since, MAX_BATCH).await;
         let Ok(Feed::Changes { up_to, changes }) = feed else { return None };
         self.batch = changes.into_iter();
         self.up_to = up_to;
-        // A change is judged in a snapshot that knows it: the right to view it may have been taken away before it was made.
+        // A change is authorized in a snapshot that contains it: the right to view it may have been revoked before it was
+        // made.
         if self.caller.snapshot.revision() < up_to {
-            self.judge_again().await?;
+            self.authenticate_again().await?;
         }
         Some(())
     }
 
-    async fn judge_again(&mut self) -> Option<()> {
-        self.judged = Instant::now();
+    async fn authenticate_again(&mut self) -> Option<()> {
+        self.authenticated_at = Instant::now();
         self.caller = self.caller.again(&self.app).await.ok()?;
         Some(())
     }
@@ -156,13 +158,13 @@ impl Watch {
     async fn wait(&self) -> Option<()> {
         let mut draining = self.app.draining.clone();
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => Some(()),
+            () = tokio::time::sleep(POLL_INTERVAL) => Some(()),
             _ = draining.wait_for(|draining| *draining) => None,
         }
     }
 }
 
-/// The event of a change that the caller asked for and may view as things are now.
+/// The event of a change, if the caller asked for its kind and may view it in its snapshot.
 fn event(caller: &Caller, kinds: &[Kind], change: &Change) -> Option<Event> {
     let kind = change.kind();
     if !kinds.contains(&kind) {

@@ -1,4 +1,4 @@
-//! Removes audit and usage that are older than they are kept.
+//! Deletes rows of audit and usage whose retention has passed.
 
 use std::time::Duration;
 
@@ -7,23 +7,26 @@ use mcpctl_api::HumanDuration;
 
 use crate::app::App;
 
-/// Rows that one transaction removes.
-const BATCH: u32 = 1000;
-/// Between two batches, so that writers get their turn.
-const PAUSE: Duration = Duration::from_millis(20);
+/// Maximum of rows that one transaction deletes.
+const MAX_BATCH: u32 = 1000;
+/// Pause between two batches, so that writers get their turn.
+const BATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     let limits = app.ledger.limits();
     let (audit, usage) = (before(app, limits.audit)?, before(app, limits.usage)?);
     let mut removed = 0;
     loop {
-        let batch =
-            app.store.prune_audit(audit, BATCH).await?.max(app.store.prune_usage(usage, BATCH).await?);
+        let batch = app
+            .store
+            .prune_audit(audit, MAX_BATCH)
+            .await?
+            .max(app.store.prune_usage(usage, MAX_BATCH).await?);
         removed += batch;
-        if batch < u64::from(BATCH) || *app.draining.borrow() {
+        if batch < u64::from(MAX_BATCH) || *app.draining.borrow() {
             break;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(BATCH_INTERVAL).await;
     }
     if removed > 0 {
         tracing::info!(removed, "old records removed");
@@ -31,6 +34,6 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn before(app: &App, kept: HumanDuration) -> anyhow::Result<Timestamp> {
-    Ok(app.now().checked_sub(SignedDuration::try_from(kept.0)?)?)
+fn before(app: &App, retention: HumanDuration) -> anyhow::Result<Timestamp> {
+    Ok(app.now().checked_sub(SignedDuration::try_from(retention.0)?)?)
 }

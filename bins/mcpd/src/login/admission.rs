@@ -1,7 +1,7 @@
-//! Whether an attempt to sign in is verified now, later, or not. Plain functions over counters and a moment.
+//! Decides whether a login attempt is verified now, later, or not. Pure functions of counters and a time.
 //!
-//! Counted are the attempts of each network, those at each name from each network, and those at each name. Nothing here
-//! depends on whether a user exists, with one exception that no answer shows: see [`Admission::Unseen`].
+//! Attempts are counted by network, by network and name, and by name. No decision depends on whether the user exists, with
+//! one exception that no response shows: see [`Admission::Unseen`].
 
 use std::time::Duration;
 
@@ -11,33 +11,33 @@ use sha2::{Digest as _, Sha256};
 use super::{counters::Counters, network::Network};
 use crate::config::{LoginLimits, Rate};
 
-/// How long an attempt is held until its turn; one that would wait longer is refused with the time to wait.
+/// How long an attempt is held until it is within the rate; one that would wait longer is rejected with `Retry-After`.
 pub const MAX_HOLD: Duration = Duration::from_secs(10);
-/// Failures at one name from everywhere after which its guessers are slowed: 100 in an hour (NIST SP 800-63B, 5.2.2).
+/// Failures at one name from all networks after which guesses at it are slowed: 100 in an hour (NIST SP 800-63B, 5.2.2).
 /// The first attempt from each network is verified all the same.
 const MANY_GUESSES: Rate = Rate::new(100, 36);
-/// Attempts at such a name from one network.
+/// Rate of attempts at such a name from one network.
 const CAUTIOUS: Rate = Rate::new(1, 60);
-/// Attempts at one existing name beyond the network's rate.
+/// Rate of attempts at one existing name beyond the network's rate.
 const UNSEEN_PER_NAME: Rate = Rate::new(3, 30);
 
-/// What an attempt is counted by. Digests, so that a long name takes no more room than a short one.
+/// The counters of an attempt. Digests, so that a long name takes no more memory than a short one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Keys {
-    /// Attempts of this network.
+    /// Attempts from this network.
     pub network: CounterKey,
     /// Attempts at this name from this network.
     pub pair: CounterKey,
     /// Attempts at this name.
     pub name: CounterKey,
-    /// Attempts beyond the network's rate.
+    /// Attempts from this network beyond its rate.
     unseen: CounterKey,
-    /// Those at this name.
+    /// Attempts at this name from this network beyond its rate.
     unseen_pair: CounterKey,
 }
 
 impl Keys {
-    /// `stored` is the hash of the user's password: a new password begins with full counters, on each replica.
+    /// `stored` is the hash of the user's password: a new password begins with full counters on every replica.
     pub fn new(network: Network, name: &str, stored: Option<&str>) -> Self {
         let (network, stored) = (network.to_string(), stored.unwrap_or_default());
         Self {
@@ -49,12 +49,12 @@ impl Keys {
         }
     }
 
-    /// What [`admit`] looks at first.
+    /// The counters that [`admit`] checks if the network is within its rate.
     pub fn seen(&self) -> [CounterKey; 3] {
         [self.network, self.pair, self.name]
     }
 
-    /// What it looks at where the network is beyond its rate.
+    /// The counters that [`admit`] checks if the network is beyond its rate.
     pub fn unseen(&self) -> [CounterKey; 2] {
         [self.unseen, self.unseen_pair]
     }
@@ -72,14 +72,14 @@ fn digest(what: &str, parts: &[&str]) -> CounterKey {
     key
 }
 
-/// What becomes of an attempt.
+/// The decision about an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
-    /// It is verified after this time, and the caller gets the outcome.
+    /// It is verified after this time, and the caller gets the result.
     Open(Duration),
-    /// The network is beyond its rate, and the answer is 429 with `Retry-After`. A good password is accepted all the same
-    /// where `verify` says so, which is where the user exists and few tried lately. A bad one gets the answer, at the
-    /// time, that an attempt which is not verified gets, so the caller cannot tell.
+    /// The network is beyond its rate: 429 with `Retry-After`. If `verify` is set, which needs an existing user and few
+    /// recent attempts, a right password is accepted all the same. A wrong one gets the same response, at the same time,
+    /// as an attempt that is not verified, so that the caller cannot distinguish them.
     Unseen {
         /// Whether the password is verified.
         verify: bool,
@@ -95,7 +95,7 @@ pub fn is_beyond_rate(counters: &Counters, limits: &LoginLimits, keys: &Keys, no
     !counters.wait(&keys.network, limits.per_network, now).is_zero()
 }
 
-/// Decides about an attempt and counts it where it is verified, so that what is not verified takes no room.
+/// Decides about an attempt, and counts it if it is verified, so that others take no memory.
 pub fn admit(
     counters: &mut Counters,
     limits: &LoginLimits,
@@ -109,7 +109,7 @@ pub fn admit(
         return Admission::Unseen { verify, retry_after };
     }
     let many_guesses = !counters.wait(&keys.name, MANY_GUESSES, now).is_zero();
-    // A configuration that is stricter already stays so.
+    // A configuration that is stricter stays in force.
     let cautious = many_guesses && limits.per_name.every < CAUTIOUS.every;
     let per_name = if cautious { CAUTIOUS } else { limits.per_name };
     let wait = counters.wait(&keys.pair, per_name, now);
@@ -118,7 +118,7 @@ pub fn admit(
     }
     counters.charge(keys.network, limits.per_network, now);
     counters.charge(keys.pair, per_name, now);
-    // Not further than to its rate, so that caution ends soon after the guesses do.
+    // Not charged beyond its rate, so that caution ends soon after the guesses end.
     if !many_guesses {
         counters.charge(keys.name, MANY_GUESSES, now);
     }
@@ -136,8 +136,8 @@ fn admit_unseen(counters: &mut Counters, limits: &LoginLimits, keys: &Keys, now:
     in_time
 }
 
-/// Gives attempts back after a success. Those of the network are given back one by one, so that who has one password
-/// does not get to guess others.
+/// Refunds attempts after a success. The network gets back one attempt only, so that a caller with one password cannot
+/// buy guesses at others.
 pub fn succeeded(counters: &mut Counters, limits: &LoginLimits, keys: &Keys, admission: Admission, now: i64) {
     match admission {
         Admission::Open(_) => {
@@ -151,7 +151,7 @@ pub fn succeeded(counters: &mut Counters, limits: &LoginLimits, keys: &Keys, adm
     counters.reset(keys.unseen_pair, now);
 }
 
-/// Half of what the network has besides, at half the rate.
+/// The network's rate for unseen attempts: half its burst, at half its rate.
 fn unseen_per_network(limits: &LoginLimits) -> Rate {
     let Rate { burst, every } = limits.per_network;
     Rate { burst: (burst / 2).max(1), every: mcpctl_api::HumanDuration(every.0 * 2) }
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn guesses_at_a_name_are_slowed_and_nobody_else_is() {
+    fn guesses_at_a_name_slow_only_their_network() {
         let mut world = World::new();
         for _ in 0..5 {
             assert_eq!(world.attempt(1, "carol", true), Admission::Open(Duration::ZERO));
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn made_up_names_of_one_network_refuse_nobody() {
+    fn made_up_names_refuse_no_other_attempt() {
         let mut world = World::new();
         let mut open = 0;
         for number in 0..10_000 {
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(verified, 30, "a burst of 20, and 10 more unseen");
     }
 
-    /// Whether a user exists changes nothing that a caller sees.
+    /// Whether the user exists changes nothing that a caller sees.
     #[test]
     fn existing_and_made_up_names_get_the_same_answers() {
         let (mut one, mut other) = (World::new(), World::new());
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn guessers_of_one_name_in_many_networks_are_slowed_and_its_user_is_not_refused() {
+    fn guesses_from_many_networks_are_slowed_and_the_user_is_not() {
         let mut world = World::new();
         for network in 0..200 {
             world.attempt(network, "carol", true);
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_success_gives_back_the_names_attempts_and_one_of_the_networks() {
+    fn a_success_refunds_the_name_and_one_of_the_network() {
         let mut world = World::new();
         for _ in 0..4 {
             world.attempt(1, "carol", true);

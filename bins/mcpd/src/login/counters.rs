@@ -1,8 +1,8 @@
-//! Counters of attempts in this process: digests of what is counted, when each is refilled, and what the store does not
-//! know yet. Bounded in bytes; without I/O.
+//! The counters of login attempts in this process, and the changes that are not in the store yet. Bounded in bytes; no
+//! I/O.
 //!
-//! A counter is a leaky bucket kept as one moment (GCRA): each attempt moves the moment at which the counter is refilled
-//! by `every`, and an attempt is in time while that moment is less than `burst` attempts away.
+//! A counter is a leaky bucket, stored as the time at which it is refilled (GCRA). Each attempt moves that time by `every`,
+//! and an attempt is within the rate while that time is less than `burst` attempts away.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,18 +13,18 @@ use mcpctl_store::{CounterChange, CounterKey};
 
 use crate::config::Rate;
 
-/// Counters held at once, some 100 bytes each.
+/// Maximum of counters, about 100 bytes each.
 const MAX_COUNTERS: usize = 32_768;
-/// How long what the store said of a counter is good, microseconds.
-const FRESH: i64 = 250_000;
-/// No counter is refilled later than this from now, whatever the store says, microseconds.
-const FARTHEST: i64 = 24 * 3600 * 1_000_000;
+/// How long a counter that was read from the store is fresh, in microseconds.
+const FRESH_MICROS: i64 = 250_000;
+/// A counter from the store is refilled at most this far from now, in microseconds.
+const MAX_REFILL_MICROS: i64 = 24 * 3600 * 1_000_000;
 
-/// Moments are microseconds since 1970, because replicas share them.
+/// The counters of this process. Times are microseconds since 1970, because replicas share them.
 #[derive(Default)]
 pub struct Counters {
     counters: HashMap<CounterKey, Counter>,
-    /// What the store does not know yet; each key once.
+    /// Keys of the counters that have changes for the store; each key once.
     unsent: VecDeque<CounterKey>,
 }
 
@@ -35,12 +35,12 @@ struct Counter {
     added: i64,
     reset: bool,
     unsent: bool,
-    /// What is on its way to the store.
+    /// The change that is being written to the store.
     sending: Option<CounterChange>,
 }
 
 impl Counters {
-    /// How long an attempt has to wait to be in time.
+    /// How long an attempt must wait to be within the rate.
     pub fn wait(&self, key: &CounterKey, rate: Rate, now: i64) -> Duration {
         let refilled_at = self.counters.get(key).map_or(0, |counter| counter.refilled_at);
         let allowed = micros(rate.every.0).saturating_mul(i64::from(rate.burst.saturating_sub(1)));
@@ -57,7 +57,7 @@ impl Counters {
         });
     }
 
-    /// Takes an attempt back.
+    /// Refunds an attempt.
     pub fn refund(&mut self, key: CounterKey, rate: Rate, now: i64) {
         let every = micros(rate.every.0);
         self.change(key, now, |counter| {
@@ -66,7 +66,7 @@ impl Counters {
         });
     }
 
-    /// Takes all attempts back.
+    /// Refunds all attempts.
     pub fn reset(&mut self, key: CounterKey, now: i64) {
         self.change(key, now, |counter| {
             counter.refilled_at = now;
@@ -84,20 +84,20 @@ impl Counters {
         }
     }
 
-    /// Which of these have to be read from the store before they count for anything.
+    /// Those of `keys` that must be read from the store before a decision.
     pub fn unread(&self, keys: &[CounterKey], now: i64) -> Vec<CounterKey> {
-        let old = |key: &&CounterKey| self.counters.get(*key).is_none_or(|c| now - c.read_at > FRESH);
+        let old = |key: &&CounterKey| self.counters.get(*key).is_none_or(|c| now - c.read_at > FRESH_MICROS);
         keys.iter().filter(old).copied().collect()
     }
 
-    /// Takes over what the store said of `keys`; what it does not list is full.
+    /// Merges counters that were read from the store. Those of `keys` that `found` does not list are full.
     pub fn read(&mut self, keys: &[CounterKey], found: &[(CounterKey, i64)], now: i64) {
         self.make_room(now);
         for key in keys {
             let stored = found.iter().find(|(other, _)| other == key).map_or(0, |(_, at)| *at);
             let counter = self.counters.entry(*key).or_default();
-            let stored = stored.min(now.saturating_add(FARTHEST));
-            // What this process changed meanwhile may not be in the store yet.
+            let stored = stored.min(now.saturating_add(MAX_REFILL_MICROS));
+            // A change of this process may not be in the store yet.
             let resetting = counter.reset || matches!(counter.sending, Some(CounterChange::Reset(_)));
             if !resetting {
                 let changing = counter.unsent || counter.sending.is_some();
@@ -107,15 +107,15 @@ impl Counters {
         }
     }
 
-    /// Whether there is anything that the store does not know.
+    /// Whether a counter has changes for the store.
     pub fn has_unsent(&self) -> bool {
         !self.unsent.is_empty()
     }
 
-    /// At most so many changes for the store.
-    pub fn take_unsent(&mut self, most: usize) -> Vec<(CounterKey, CounterChange)> {
+    /// Takes at most `max` changes for the store.
+    pub fn take_unsent(&mut self, max: usize) -> Vec<(CounterKey, CounterChange)> {
         let mut changes = Vec::new();
-        while changes.len() < most
+        while changes.len() < max
             && let Some(key) = self.unsent.pop_front()
         {
             if let Some(counter) = self.counters.get_mut(&key) {
@@ -130,20 +130,20 @@ impl Counters {
         changes
     }
 
-    /// Takes over what the store made of the changes that it was sent.
+    /// Merges the result of a write to the store.
     pub fn sent(&mut self, stored: &[(CounterKey, i64)], now: i64) {
         for (key, refilled_at) in stored {
             let Some(counter) = self.counters.get_mut(key) else { continue };
             counter.sending = None;
             if !counter.reset {
                 counter.refilled_at =
-                    refilled_at.saturating_add(counter.added).min(now.saturating_add(FARTHEST));
+                    refilled_at.saturating_add(counter.added).min(now.saturating_add(MAX_REFILL_MICROS));
                 counter.read_at = now;
             }
         }
     }
 
-    /// Keeps changes for later that the store did not take.
+    /// Keeps changes for the next write, after a write failed.
     pub fn not_sent(&mut self, changes: Vec<(CounterKey, CounterChange)>) {
         for (key, change) in changes {
             let Some(counter) = self.counters.get_mut(&key) else { continue };
@@ -162,7 +162,7 @@ impl Counters {
         }
     }
 
-    /// Forgets what is full first, then what is nearest to it: the attempts that are forgotten are the fewest.
+    /// Removes full counters, then those nearest to full, so that the fewest attempts are forgotten.
     fn make_room(&mut self, now: i64) {
         if self.counters.len() < MAX_COUNTERS {
             return;
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_run_out_and_are_earned_again() {
+    fn attempts_run_out_and_refill() {
         let (mut counters, key) = (Counters::default(), [1; 16]);
         for _ in 0..5 {
             assert_eq!(seconds(&counters, key, NOW), 0);
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_store_is_sent_sums_and_its_answer_counts() {
+    fn sums_are_sent_and_the_result_counts() {
         let (mut counters, key) = (Counters::default(), [1; 16]);
         assert_eq!(counters.unread(&[key], NOW), [key]);
         counters.read(&[key], &[], NOW);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_on_its_way_is_not_undone_by_a_read() {
+    fn a_read_does_not_undo_a_reset_in_flight() {
         let (mut counters, key) = (Counters::default(), [1; 16]);
         counters.charge(key, RATE, NOW);
         counters.reset(key, NOW);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_store_did_not_take_is_sent_again() {
+    fn changes_of_a_failed_write_are_sent_again() {
         let (mut counters, key) = (Counters::default(), [1; 16]);
         counters.charge(key, RATE, NOW);
         let changes = counters.take_unsent(10);
@@ -261,14 +261,14 @@ mod tests {
     }
 
     #[test]
-    fn a_store_with_a_broken_clock_locks_out_for_a_day_at_most() {
+    fn a_broken_clock_locks_out_for_a_day_at_most() {
         let mut counters = Counters::default();
         counters.read(&[[1; 16]], &[([1; 16], i64::MAX)], NOW);
         assert!(seconds(&counters, [1; 16], NOW) <= 24 * 3600);
     }
 
     #[test]
-    fn the_table_is_bounded_and_keeps_who_tried_most() {
+    fn the_table_is_bounded_and_keeps_the_busiest() {
         let mut counters = Counters::default();
         for _ in 0..10 {
             counters.charge([0xff; 16], RATE, NOW);

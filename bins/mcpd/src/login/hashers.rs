@@ -1,7 +1,7 @@
-//! A fixed few threads that hash passwords, each with memory of its own that it keeps.
+//! A fixed number of threads that hash passwords, each with its own memory.
 //!
-//! The bound belongs to the work and not to who waits for it: a caller who goes away frees nothing, because the thread
-//! is busy until the hash is done. Work that has not begun when its caller goes away is skipped.
+//! The bound is on running hashes, not on waiters: a caller that goes away frees no thread, because its hash runs to the
+//! end. A task that has not begun when its caller goes away is skipped.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -12,31 +12,31 @@ use mcpctl_secret::password::{HashError, Hasher};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::oneshot;
 
-use super::line::Line;
+use super::fair_queue::FairQueue;
 
-/// New passwords that wait to be hashed for authorized writers.
-const MAX_WAITING_WRITES: usize = 256;
+/// Maximum of new passwords in the queue; their writers are authorized.
+const MAX_QUEUED_WRITES: usize = 256;
 
-/// All places to wait are taken; nothing was computed.
+/// The queue is full; nothing was hashed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("too many passwords wait to be hashed; try again in a second")]
 pub struct Busy;
 
-/// Threads that hash passwords; they end when this is dropped.
-pub struct Hashers<P> {
-    shared: Arc<Shared<P>>,
+/// Threads that hash passwords; they end when this is dropped. `K` is a tenant of the queue.
+pub struct Hashers<K> {
+    pool: Arc<HasherPool<K>>,
 }
 
-struct Shared<P> {
-    state: Mutex<State<P>>,
+struct HasherPool<K> {
+    queues: Mutex<HasherQueues<K>>,
     work: Condvar,
 }
 
-struct State<P> {
-    logins: Line<P, Verification>,
-    /// One party: writers are bounded elsewhere, each with one password at a time.
-    writes: Line<(), NewHash>,
-    /// Which of the two is next, so that neither waits for all of the other.
+struct HasherQueues<K> {
+    logins: FairQueue<K, Verification>,
+    /// One tenant for all writers: each has one password at a time, and `limits.writes` bounds them.
+    writes: FairQueue<(), NewHash>,
+    /// The queues take turns, so that neither waits for all of the other.
     writes_first: bool,
     ended: bool,
 }
@@ -57,90 +57,89 @@ enum Task {
     Hash(NewHash),
 }
 
-impl<P: PartialEq + Send + 'static> Hashers<P> {
-    /// Starts so many threads, before which so many attempts can wait.
+impl<K: PartialEq + Send + 'static> Hashers<K> {
+    /// Starts `threads` threads; at most `waiting` login attempts wait for them.
     ///
     /// # Errors
     /// When a thread cannot be started.
     pub fn start(threads: u32, waiting: u32) -> std::io::Result<Self> {
-        let state = State {
-            logins: Line::new(usize::try_from(waiting).unwrap_or(usize::MAX)),
-            writes: Line::new(MAX_WAITING_WRITES),
+        let queues = HasherQueues {
+            logins: FairQueue::new(usize::try_from(waiting).unwrap_or(usize::MAX)),
+            writes: FairQueue::new(MAX_QUEUED_WRITES),
             writes_first: false,
             ended: false,
         };
-        let shared = Arc::new(Shared { state: Mutex::new(state), work: Condvar::new() });
-        let hashers = Self { shared };
+        let pool = Arc::new(HasherPool { queues: Mutex::new(queues), work: Condvar::new() });
+        let hashers = Self { pool };
         for number in 1..=threads {
-            let shared = Arc::clone(&hashers.shared);
-            std::thread::Builder::new().name(format!("hasher-{number}")).spawn(move || work(&shared))?;
+            let pool = Arc::clone(&hashers.pool);
+            std::thread::Builder::new().name(format!("hasher-{number}")).spawn(move || run_thread(&pool))?;
         }
         Ok(hashers)
     }
 
-    /// Compares a password with what is stored for a user; nothing is stored for users who do not exist, and that takes
-    /// as long.
+    /// Compares a password with the user's stored hash. `None`, for a user that does not exist, takes as long.
     ///
     /// # Errors
-    /// When no place to wait is left for this party.
+    /// When the queue has no place for this tenant.
     pub async fn verify(
         &self,
-        party: P,
+        tenant: K,
         password: SecretString,
         stored: Option<String>,
     ) -> Result<bool, Busy> {
         let (done, verified) = oneshot::channel();
         let verification = Verification { password, stored, done };
-        let gone = |waiting: &Verification| waiting.done.is_closed();
-        self.shared.lock().logins.push(party, verification, gone).map_err(|_| Busy)?;
-        self.shared.work.notify_one();
-        // Dropped unanswered: another party needed the place.
+        let is_abandoned = |waiting: &Verification| waiting.done.is_closed();
+        self.pool.lock().logins.push(tenant, verification, is_abandoned).map_err(|_| Busy)?;
+        self.pool.work.notify_one();
+        // Dropped by the queue to make room for another tenant.
         verified.await.map_err(|_| Busy)
     }
 
     /// Hashes a new password.
     ///
     /// # Errors
-    /// When no place to wait is left, or the password cannot be hashed.
+    /// When the queue is full, or the password cannot be hashed.
     pub async fn hash(&self, password: SecretString) -> Result<Result<String, HashError>, Busy> {
         let (done, hashed) = oneshot::channel();
-        let gone = |waiting: &NewHash| waiting.done.is_closed();
-        self.shared.lock().writes.push((), NewHash { password, done }, gone).map_err(|_| Busy)?;
-        self.shared.work.notify_one();
+        let is_abandoned = |waiting: &NewHash| waiting.done.is_closed();
+        self.pool.lock().writes.push((), NewHash { password, done }, is_abandoned).map_err(|_| Busy)?;
+        self.pool.work.notify_one();
         hashed.await.map_err(|_| Busy)
     }
 }
 
-impl<P> Drop for Hashers<P> {
+impl<K> Drop for Hashers<K> {
     fn drop(&mut self) {
-        self.shared.lock().ended = true;
-        self.shared.work.notify_all();
+        self.pool.lock().ended = true;
+        self.pool.work.notify_all();
     }
 }
 
-impl<P> Shared<P> {
-    fn lock(&self) -> MutexGuard<'_, State<P>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl<K> HasherPool<K> {
+    fn lock(&self) -> MutexGuard<'_, HasherQueues<K>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<P: PartialEq> Shared<P> {
-    /// Waits for the next task; nothing when the hashers end.
+impl<K: PartialEq> HasherPool<K> {
+    /// Waits for the next task; `None` when the hashers are dropped.
     fn next(&self) -> Option<Task> {
-        let mut state = self.lock();
+        let mut queues = self.lock();
         loop {
-            if state.ended {
+            if queues.ended {
                 return None;
             }
-            if let Some(task) = state.next() {
+            if let Some(task) = queues.next() {
                 return Some(task);
             }
-            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+            queues = self.work.wait(queues).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }
 
-impl<P: PartialEq> State<P> {
+impl<K: PartialEq> HasherQueues<K> {
     fn next(&mut self) -> Option<Task> {
         self.writes_first = !self.writes_first;
         if self.writes_first {
@@ -159,10 +158,10 @@ impl<P: PartialEq> State<P> {
     }
 }
 
-fn work<P: PartialEq>(shared: &Shared<P>) {
+fn run_thread<K: PartialEq>(pool: &HasherPool<K>) {
     let mut hasher = Hasher::default();
-    while let Some(task) = shared.next() {
-        // INVARIANT 8: a panic answers nothing, which is a denial; the thread goes on with fresh memory.
+    while let Some(task) = pool.next() {
+        // INVARIANT 8: a panic drops the sender, which denies the login. The thread continues with fresh memory.
         if catch_unwind(AssertUnwindSafe(|| perform(&mut hasher, task))).is_err() {
             hasher = Hasher::default();
         }
@@ -176,7 +175,7 @@ fn perform(hasher: &mut Hasher, task: Task) {
             if verified == Err(mcpctl_secret::password::VerifyError::Unreadable) {
                 tracing::error!("a stored password hash cannot be read, so its user cannot sign in");
             }
-            // A caller who went away needs no answer.
+            // The caller may have gone away.
             let _ = done.send(verified.is_ok());
         }
         Task::Hash(NewHash { password, done }) => {
@@ -208,7 +207,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn attempts_beyond_the_waiting_line_are_refused() {
+    async fn attempts_beyond_the_queue_are_refused() {
         let hashers = Hashers::start(1, 2).unwrap();
         let attempts = (0..20).map(|_| hashers.verify('a', secret("correct horse"), None));
         let answered = join_all(attempts).await;
@@ -217,11 +216,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_of_callers_who_went_away_is_skipped() {
+    async fn abandoned_tasks_are_skipped() {
         let hashers = Hashers::start(1, 1000).unwrap();
         for _ in 0..500 {
             let attempt = hashers.verify('a', secret("correct horse"), None);
-            // Polled once, then dropped: the attempt is in the line and has no waiter.
+            // Polled once, then dropped: the attempt is in the queue and has no waiter.
             assert!(tokio::time::timeout(Duration::ZERO, attempt).await.is_err());
         }
         let waited =

@@ -1,4 +1,4 @@
-//! Where an attempt comes from: the network of the peer, or of the client that a trusted proxy names.
+//! The network that a login attempt comes from: that of the peer, or of the client that a trusted proxy names.
 
 use std::{
     fmt,
@@ -12,29 +12,29 @@ use mcpctl_server::Peer;
 use serde::Deserialize;
 
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-/// Proxies that a request may have passed; what a client wrote before them is not read.
+/// Maximum of proxies that are read from the header; a client can write more.
 const MAX_HOPS: usize = 32;
-/// Of IPv4 each address counts: neighbours are other customers, or one office behind one address.
+/// Each IPv4 address is a network: its neighbours are other customers.
 const IPV4_PREFIX: u8 = 32;
-/// Of IPv6 what one site usually gets (RFC 6177): a /56 holds 256 networks of 2^64 addresses each.
+/// The IPv6 prefix that one site usually gets (RFC 6177); it has 256 networks of 2^64 addresses each.
 const IPV6_PREFIX: u8 = 56;
 
-/// What attempts are counted by.
+/// The network that attempts are counted by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Network {
-    /// The network that holds an address.
+    /// A network of IP addresses.
     Ip(IpNet),
-    /// A Unix socket of this machine.
+    /// A Unix socket on this machine.
     Local,
 }
 
 impl Network {
-    /// The network of the address nearest to us that is not a trusted proxy's.
+    /// The network of the nearest address that is not a trusted proxy.
     pub fn of(peer: Peer, headers: &HeaderMap, trusted: &TrustedProxies) -> Self {
         let Some(mut address) = peer.ip() else { return Self::Local };
         let fields: Vec<&str> =
             headers.get_all(FORWARDED_FOR).iter().filter_map(|v| v.to_str().ok()).collect();
-        // Each proxy adds the address that it saw at the end, so the list is read from there.
+        // Each proxy appends the address of its peer, so the list is read from the end.
         let mut hops = fields.iter().rev().flat_map(|field| field.rsplit(',')).take(MAX_HOPS);
         while trusted.contains(address) {
             match hops.next().and_then(parse) {
@@ -61,7 +61,7 @@ impl fmt::Display for Network {
     }
 }
 
-/// An address as proxies write it: alone, or with a port.
+/// Parses an address as proxies write it: alone, or with a port.
 fn parse(hop: &str) -> Option<IpAddr> {
     let hop = hop.trim();
     let address =
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_untrusted_hop_counts_whatever_the_client_wrote() {
+    fn the_last_untrusted_hop_counts() {
         let trusted = ["192.0.2.1", "10.0.0.0/8"];
         assert_eq!(of("192.0.2.1", &["1.1.1.1, 203.0.113.7, 10.0.0.3"], &trusted), "203.0.113.7");
         assert_eq!(of("192.0.2.1", &["1.1.1.1", "203.0.113.7:5555", "10.0.0.3"], &trusted), "203.0.113.7");

@@ -1,4 +1,4 @@
-//! The snapshot with what is planned so far laid over it, so that the documents of one batch see each other.
+//! The snapshot with the planned changes applied, so that the documents of one batch see each other.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -8,7 +8,7 @@ use mcpctl_api::{Id, Kind, Name, Revision};
 pub(super) struct Batch<'a> {
     before: &'a Snapshot,
     changes: Vec<Change>,
-    /// What became of names and ids that the batch touched; `None` is gone.
+    /// The names and ids that the batch changed; `None` if it deleted the resource.
     names: HashMap<(Kind, Name), Option<Arc<Stored>>>,
     ids: HashMap<Id, Option<Arc<Stored>>>,
 }
@@ -19,9 +19,9 @@ impl<'a> Batch<'a> {
     }
 
     pub(super) fn by_name(&self, kind: Kind, name: &str) -> Option<Arc<Stored>> {
-        let touched = name.parse::<Name>().ok().and_then(|name| self.names.get(&(kind, name)));
-        match touched {
-            Some(now) => now.clone(),
+        let planned = name.parse::<Name>().ok().and_then(|name| self.names.get(&(kind, name)));
+        match planned {
+            Some(planned) => planned.clone(),
             None => self.before.by_name(kind, name).cloned(),
         }
     }
@@ -30,20 +30,21 @@ impl<'a> Batch<'a> {
     pub(super) fn resolve(&self, kind: Kind, id_or_name: &str) -> Option<Arc<Stored>> {
         let Ok(id) = id_or_name.parse::<Id>() else { return self.by_name(kind, id_or_name) };
         match self.ids.get(&id) {
-            Some(now) => now.clone(),
+            Some(planned) => planned.clone(),
             None => self.before.resolve(kind, id_or_name).cloned(),
         }
     }
 
-    /// Every resource of a kind as it is now, in the order of names for those that were there before.
+    /// Every resource of a kind after the planned changes; existing ones are ordered by name.
     pub(super) fn all(&self, kind: Kind) -> Vec<Arc<Stored>> {
         let untouched = self.before.all(kind).filter_map(|stored| match self.ids.get(stored.id()) {
-            Some(now) => now.clone(),
+            Some(planned) => planned.clone(),
             None => Some(Arc::clone(stored)),
         });
-        let made = self.ids.iter().filter(|(id, _)| self.before.by_id(id).is_none());
-        let made = made.filter_map(|(_, now)| now.clone()).filter(|stored| stored.kind() == kind);
-        untouched.chain(made).collect()
+        let created = self.ids.iter().filter(|(id, _)| self.before.by_id(id).is_none());
+        let created =
+            created.filter_map(|(_, planned)| planned.clone()).filter(|stored| stored.kind() == kind);
+        untouched.chain(created).collect()
     }
 
     pub(super) fn next_revision(&self) -> Revision {

@@ -1,5 +1,5 @@
-//! Making, changing and removing one resource: which rights that takes, and which answer shows nothing to those who have
-//! none.
+//! Plans to create, change or delete one resource: the rights that this takes, and refusals that show nothing to a writer
+//! without them.
 
 use std::sync::Arc;
 
@@ -10,12 +10,13 @@ use mcpctl_api::{
 
 use super::{Planner, Refusal, Write, invalid, invalid_hint, shown};
 
-type Done = Result<(Arc<Stored>, ApplyOutcome), Refusal>;
+/// The resource that an intent left, and how it changed.
+type Written = Result<(Arc<Stored>, ApplyOutcome), Refusal>;
 
 impl Planner<'_> {
-    pub(super) fn create(&mut self, write: Write) -> Done {
+    pub(super) fn create(&mut self, write: Write) -> Written {
         let (kind, name) = (write.document.kind(), required_name(&write.document)?);
-        // Whether there is one already is shown only to those who may make one.
+        // Only a writer that may create the resource learns whether it exists.
         self.before.authorize_create(self.actor, kind, &name)?;
         if self.batch.by_name(kind, name.as_str()).is_some() {
             return Err(Refusal::Exists { kind, name });
@@ -34,7 +35,7 @@ impl Planner<'_> {
         self.put(None, name, write)
     }
 
-    pub(super) fn apply(&mut self, write: Write) -> Done {
+    pub(super) fn apply(&mut self, write: Write) -> Written {
         let (kind, name) = (write.document.kind(), required_name(&write.document)?);
         match self.batch.by_name(kind, name.as_str()) {
             Some(existing) => self.change(&existing, name.as_str(), write, None),
@@ -45,12 +46,12 @@ impl Planner<'_> {
         }
     }
 
-    pub(super) fn replace(&mut self, target: &str, mut write: Write, expected: Option<Revision>) -> Done {
+    pub(super) fn replace(&mut self, target: &str, mut write: Write, expected: Option<Revision>) -> Written {
         let kind = write.document.kind();
         if let Some(existing) = self.batch.resolve(kind, target) {
             return self.change(&existing, target, write, expected);
         }
-        // PUT to a free name makes it; an id or an expected revision means one that is there.
+        // PUT to a free name creates the resource; an id or an expected revision means an existing one.
         if expected.is_some() || Id::has_shape(target) {
             return Err(match self.before.authorize(self.actor, Verb::Edit, kind, target) {
                 Err(denied) => denied.into(),
@@ -74,7 +75,7 @@ impl Planner<'_> {
         target: &str,
         write: Write,
         expected: Option<Revision>,
-    ) -> Done {
+    ) -> Written {
         let kind = existing.kind();
         self.may_edit(existing, target)?;
         for expected in [expected, write.document.revision].into_iter().flatten() {
@@ -109,7 +110,7 @@ impl Planner<'_> {
         if let Spec::Token(token) = &existing.resource.spec
             && token.expires_at > self.now
         {
-            // By id: the owner may have been renamed since.
+            // By id, because the owner may have been renamed.
             let owner = self.before.by_id(&token.subject_id).map(|owner| owner.name().clone());
             let subject =
                 Subject { name: owner.unwrap_or_else(|| token.subject.name.clone()), ..token.subject };
@@ -127,7 +128,7 @@ impl Planner<'_> {
         Ok(())
     }
 
-    fn put(&mut self, existing: Option<&Arc<Stored>>, name: Name, write: Write) -> Done {
+    fn put(&mut self, existing: Option<&Arc<Stored>>, name: Name, write: Write) -> Written {
         let Write { document, password_hash } = write;
         let kind = document.kind();
         refuse_builtin(kind, &name)?;
@@ -187,22 +188,23 @@ impl Planner<'_> {
         Ok((stored, outcome))
     }
 
-    /// Judged in the snapshot before the batch, so that a batch cannot give itself rights. What an earlier document of
-    /// the same batch made is its maker's to change.
+    /// Decided in the snapshot before the batch, so that a batch cannot grant itself rights. The writer may change what an
+    /// earlier document of the same batch created.
     fn may_edit(&self, stored: &Stored, target: &str) -> Result<(), Refusal> {
         if self.before.by_id(stored.id()).is_none() {
             return Ok(());
         }
         let (kind, name) = (stored.kind(), stored.name().as_str());
-        // The name decides, and the refusal names what was asked for: an id must not lead to a name, nor the reverse.
+        // Decided by name; the denial repeats the target of the request, so that an id does not reveal a name, nor the
+        // reverse.
         match self.before.authorize_name(self.actor, Verb::Edit, kind, name) {
             Ok(()) => Ok(()),
             Err(_) => Err(self.before.forbidden(self.actor, Verb::Edit, kind, target).into()),
         }
     }
 
-    /// The right to make what is not there. With neither `edit` nor `create` the answer is the one for a resource that
-    /// is there.
+    /// Authorizes the creation of a resource that does not exist. A writer with neither `edit` nor `create` gets the denial
+    /// of an existing resource.
     fn authorize_new(&self, kind: Kind, target: &str) -> Result<(), Refusal> {
         let may = |verb| self.before.authorize_name(self.actor, verb, kind, target).is_ok();
         let verb = match (may(Verb::Create), may(Verb::Edit)) {
@@ -213,8 +215,8 @@ impl Planner<'_> {
         Err(self.before.forbidden(self.actor, verb, kind, target).into())
     }
 
-    /// A rename removes one resource and makes another, and what the resource holds comes under the rules of the new
-    /// name: so it takes the rights to do each by itself, and for a secret or an Llm's key the right to use the value.
+    /// A rename deletes one resource and creates another, and brings its content under the rules of the new name. So it
+    /// takes the rights to do both, and to `use` the secret, or the secret of an Llm's key.
     fn authorize_rename(&self, existing: &Stored, name: &Name) -> Result<(), Refusal> {
         let (kind, old) = (existing.kind(), existing.name().as_str());
         self.before.authorize_create(self.actor, kind, name)?;

@@ -1,8 +1,8 @@
-//! Names that become free by a deletion or a rename: whatever goes by such a name goes or follows in the same commit, so
-//! that the next resource of that name inherits nothing.
+//! Names that a deletion or a rename frees: references by such a name are removed or renamed in the same commit, so that
+//! the next resource of that name inherits nothing.
 //!
 //! Bindings and groups name subjects, bindings name a role, and a token shows its owner's name. References to secrets are
-//! bound to an id and need nothing here.
+//! bound to an id, so they need no change.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use mcpctl_api::{
 
 use super::Planner;
 
-/// What became of one resource that went by a freed name.
+/// What happened to a resource that referred to a freed name.
 enum Effect {
     Deleted,
     Changed,
 }
 
 impl Planner<'_> {
-    /// Removes what goes by the name of a deleted account, group or role.
+    /// Removes references to a deleted account, group or role.
     pub(super) fn name_freed(&mut self, deleted: &Stored) {
         match subject_kind(deleted.kind()) {
             Some(kind) => self.replace_subject(&subject(kind, deleted.name()), None),
@@ -30,7 +30,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Lets what goes by the old name of a renamed account, group or role follow to its new name.
+    /// Renames references to a renamed account, group or role.
     pub(super) fn name_changed(&mut self, old: &Stored, new: &Name) {
         if old.name() == new {
             return;
@@ -53,7 +53,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Puts `new` into the place of `old` in every binding and group, or takes `old` out.
+    /// Replaces `old` by `new` in every binding and group, or removes it.
     fn replace_subject(&mut self, old: &Subject, new: Option<&Subject>) {
         let mut hidden = 0;
         for stored in self.batch.all(Kind::RoleBinding).into_iter().chain(self.batch.all(Kind::Group)) {
@@ -114,7 +114,7 @@ impl Planner<'_> {
         bindings
     }
 
-    /// Warns the writer of a name that is bound already: bindings and groups may be written before the account is there.
+    /// Warns that a binding or group names the new account already: they may be written before the account exists.
     pub(super) fn warn_of_awaited(&mut self, made: &Stored) {
         let Some(kind) = subject_kind(made.kind()) else { return };
         let subject = subject(kind, made.name());
@@ -124,7 +124,7 @@ impl Planner<'_> {
                 Spec::Group(group) => group.members.contains(&subject),
                 _ => false,
             };
-            // What the same batch makes is no surprise.
+            // No warning for a binding or group of the same batch.
             if lists && self.before.by_id(stored.id()).is_some() && self.may_view(&stored) {
                 let (kind, name) = (stored.kind(), stored.name());
                 self.warnings.push(format!("{subject} is named by {kind} `{name}` already"));
@@ -146,7 +146,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether the writer may view it.
+    /// Whether the writer may view this resource.
     pub(super) fn may_view(&self, stored: &Stored) -> bool {
         self.before.authorize_name(self.actor, Verb::View, stored.kind(), stored.name().as_str()).is_ok()
     }
@@ -162,7 +162,7 @@ fn subject_kind(kind: Kind) -> Option<SubjectKind> {
         .find(|subject| subject.kind() == kind)
 }
 
-/// The list with `new` in the place of `old`, and nothing twice by that.
+/// The list with `old` replaced by `new`, without duplicates.
 fn replaced(list: &[Subject], old: &Subject, new: Option<&Subject>) -> Vec<Subject> {
     let mut new = new.filter(|new| !list.contains(new)).cloned();
     list.iter().filter_map(|one| if one == old { new.take() } else { Some(one.clone()) }).collect()

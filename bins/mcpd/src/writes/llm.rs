@@ -1,4 +1,4 @@
-//! What is special about writing an Llm: it sends a credential to an address.
+//! Rules for writing an Llm: it sends a credential to an address.
 
 use std::sync::Arc;
 
@@ -27,14 +27,14 @@ impl Planner<'_> {
             _ => None,
         });
         let old_key = old.and_then(|old| old.api_key.as_ref()).filter(|old| old.same_key(&key));
-        let same_place = old.is_some_and(|old| old.url == llm.url && old.provider == llm.provider);
+        let same_address = old.is_some_and(|old| old.url == llm.url && old.provider == llm.provider);
         let secret = key.secret.as_str();
         let current = self.batch.by_name(Kind::Secret, secret).map(|stored| stored.id().clone());
         let may_use = self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret);
-        if let Some(old_key) = old_key.filter(|_| same_place) {
+        if let Some(old_key) = old_key.filter(|_| same_address) {
             let intact = old_key.secret_id == current && self.attached_in_force(old_key);
-            // A reference that is void is attached anew only by a document that a person wrote: with the server's own
-            // `secretId` in it, as in every edit of another field, it stays as it is.
+            // A void reference is attached again only if the document leaves out the server's `secretId`. With it, as in an
+            // edit of another field, the reference stays as it is.
             let as_stored = key.secret_id.is_some();
             if intact || as_stored || may_use.is_err() {
                 llm.api_key = Some(old_key.clone());
@@ -89,7 +89,7 @@ impl Planner<'_> {
 
     pub(super) fn check_key_exists(&self, llm: &LlmSpec) -> Result<(), Refusal> {
         let Some(key) = &llm.api_key else { return Ok(()) };
-        // Nothing about secrets is shown to a writer who left the key as it was and may not use it.
+        // A writer that may not use the secret, and left the key as it was, learns nothing about the secret.
         let secret = key.secret.as_str();
         if self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret).is_err() {
             return Ok(());
@@ -118,7 +118,7 @@ impl Planner<'_> {
     }
 }
 
-/// A field that is never refused need not be allowed: it is a typing error.
+/// Rejects a name in `allowFields` that is never rejected in a request: it is a typing error.
 pub(super) fn check_allowed_fields(llm: &LlmSpec) -> Result<(), Refusal> {
     let Some((at, field)) =
         llm.allow_fields.iter().enumerate().find(|(_, field)| !keys::is_routing_key(field))

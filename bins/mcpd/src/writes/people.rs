@@ -1,4 +1,4 @@
-//! What is special about accounts: passwords, and credentials that end with what they came from.
+//! Rules for writing accounts: passwords, and credentials that end with the account or password that they came from.
 
 use std::sync::Arc;
 
@@ -10,12 +10,12 @@ use mcpctl_api::{
 
 use super::{Planner, Refusal, shown};
 
-/// The hash of a plan that only decides whether a write is allowed; it verifies nothing.
+/// The hash in a plan that only decides whether a write is allowed; no password matches it.
 const NOT_HASHED: &str = "";
 
 impl Planner<'_> {
-    /// Sets or removes the password, or leaves it. The right to do so is judged for the account under its old and its
-    /// new name; the account that sets it for another is recorded as its maker.
+    /// Sets, removes or keeps the password. The writer needs the right for the account under its old and its new name. An
+    /// account that sets the password of another is recorded as its maker.
     pub(super) fn set_password(
         &self,
         existing: Option<&Arc<Stored>>,
@@ -49,7 +49,7 @@ impl Planner<'_> {
         Ok(Some(Confidential::PasswordHash(hash.unwrap_or_else(|| NOT_HASHED.to_owned()))))
     }
 
-    /// Sessions end with the password that they began with, all of them: one of them may be the reason for the change.
+    /// Ends all sessions of a user whose password changed: one of them may be the reason for the change.
     pub(super) fn account_changed(&mut self, old: &Stored, new: &Stored) {
         if old.kind() == Kind::User && old.confidential != new.confidential {
             for token in self.tokens(|token| token.subject_id == *old.id() && token.session) {
@@ -66,7 +66,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A credential does not outlive its owner.
+    /// Deletes the credentials of a deleted account.
     pub(super) fn account_deleted(&mut self, account: &Stored) {
         let tokens = self.tokens(|token| token.subject_id == *account.id());
         for token in &tokens {
@@ -80,8 +80,8 @@ impl Planner<'_> {
         self.warn_of_dependents(account, "is deleted");
     }
 
-    /// An administrator may delete the account that made the credential in use: no longer capped by that account, the
-    /// credential allows what it allowed a moment ago.
+    /// Lets an administrator delete the account that made the credential in use: the credential loses that maker, so that
+    /// it still allows what it allowed before.
     fn keep_own_credential(&mut self, deleted: &Id) {
         if !self.actor.makers.contains(deleted) || !self.before.holds_everything(self.actor) {
             return;
@@ -116,7 +116,7 @@ impl Planner<'_> {
         self.batch.put(Arc::new(Stored { resource, confidential: stored.confidential.clone() }));
     }
 
-    /// Credentials that the account made for others, and keys that it attached, are good only while it is active.
+    /// Warns of credentials that the account made for others and of keys that it attached: both need an active account.
     fn warn_of_dependents(&mut self, account: &Stored, event: &str) {
         let id = account.id();
         let capped = self
@@ -162,7 +162,7 @@ impl Planner<'_> {
         }
     }
 
-    /// Names of those that the writer may view.
+    /// The names of the resources that the writer may view.
     pub(super) fn shown(&self, resources: Vec<Arc<Stored>>) -> Vec<Name> {
         resources
             .into_iter()
@@ -171,9 +171,9 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn tokens(&self, wanted: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {
+    fn tokens(&self, matches: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {
         let fits = |stored: &&Arc<Stored>| match &stored.resource.spec {
-            Spec::Token(token) => wanted(token),
+            Spec::Token(token) => matches(token),
             _ => false,
         };
         self.before.all(Kind::Token).filter(fits).cloned().collect()

@@ -1,12 +1,12 @@
-//! References by name: to roles, to subjects, to secrets. Whether what they name exists is shown only to those who may
-//! view it.
+//! Checks references by name to roles, subjects and secrets. Only a writer that may view the referenced resource learns
+//! whether it exists.
 
 use mcpctl_access::{Escalation, Principal, Snapshot, Stored, builtin};
 use mcpctl_api::{Kind, Spec, Verb, spec::Subject};
 
 use super::{Planner, Refusal, invalid_hint, llm::check_allowed_fields};
 
-/// The refusal with its details for writers who may view rights, without them for all others.
+/// Hides the details of an escalation from a writer that may not view rights.
 pub fn shown(snapshot: &Snapshot, actor: &Principal, escalation: Escalation) -> Escalation {
     let views_all = |kind| snapshot.authorize_name(actor, Verb::View, kind, "*").is_ok();
     match escalation {
@@ -33,7 +33,7 @@ impl Planner<'_> {
             }
             Spec::RoleBinding(binding) => {
                 let role = binding.role.as_str();
-                // A role without rights is no secret, but whether a name is taken may be one.
+                // Whether a role of this name exists may be confidential.
                 if !builtin::is_builtin(role) && !self.is_new(Kind::Role, role) {
                     self.before.authorize_name(self.actor, Verb::View, Kind::Role, role)?;
                 }
@@ -55,17 +55,17 @@ impl Planner<'_> {
         }
     }
 
-    /// Whether this batch makes it.
+    /// Whether this batch creates it.
     fn is_new(&self, kind: Kind, name: &str) -> bool {
         self.batch.by_name(kind, name).is_some_and(|stored| self.before.by_id(stored.id()).is_none())
     }
 
-    /// Subjects may come later, but a typing error should be seen.
+    /// Warns of missing subjects: they may be created later, but a typing error should be seen.
     fn warn_of_missing(&mut self, stored: &Stored, subjects: &[Subject]) {
         for subject in subjects {
             let (kind, name) = (subject.kind.kind(), subject.name.as_str());
-            let may_know = self.before.authorize_name(self.actor, Verb::View, kind, name).is_ok();
-            if may_know && self.batch.by_name(kind, name).is_none() {
+            let may_view = self.before.authorize_name(self.actor, Verb::View, kind, name).is_ok();
+            if may_view && self.batch.by_name(kind, name).is_none() {
                 self.warnings.push(format!(
                     "{} `{}` names {subject}, which does not exist yet",
                     stored.kind(),

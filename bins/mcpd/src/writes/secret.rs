@@ -1,4 +1,4 @@
-//! What is special about writing a Secret: values go in and never come out.
+//! Rules for writing a Secret: its values are sealed, and no response contains them.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,13 +10,13 @@ use mcpctl_api::{
 
 use super::{Planner, Refusal, Vault, invalid_hint, llm};
 
-/// The data of a stored secret.
+/// Opens the data of a stored secret.
 pub(crate) fn open(vault: &dyn Vault, stored: &Stored) -> anyhow::Result<BTreeMap<String, SecretValue>> {
     Ok(serde_json::from_slice(&vault.open(stored)?)?)
 }
 
 impl Planner<'_> {
-    /// Takes the values out of `secret`, leaving `null`, and seals them; a `null` keeps the value that is stored.
+    /// Moves the values out of `secret`, which keeps `null`, and seals them. A `null` keeps the stored value.
     pub(super) fn seal_secret(
         &mut self,
         id: &Id,
@@ -62,7 +62,7 @@ impl Planner<'_> {
                 self.show_destinations(stored, secret, &old);
             }
         }
-        // Sealing afresh would look like a change.
+        // Sealing again would look like a change.
         if let Some(sealed) = existing.filter(|_| data == old).and_then(|stored| stored.confidential.clone())
         {
             return Ok(sealed);
@@ -71,7 +71,7 @@ impl Planner<'_> {
         self.vault.seal(id, &plain).map(Confidential::Sealed).map_err(Refusal::Vault)
     }
 
-    /// Warns the writer of a value of the addresses that it is sent to.
+    /// Warns the writer of a value which addresses it is sent to.
     fn show_destinations(&mut self, secret: &Stored, spec: &SecretSpec, old: &BTreeMap<String, SecretValue>) {
         let (mut shown, mut hidden, mut keyless) = (Vec::new(), 0_usize, 0_usize);
         for stored in self.referring(secret) {
@@ -111,7 +111,7 @@ impl Planner<'_> {
         }
     }
 
-    /// A secret that is deleted or renamed is no longer what Llms refer to.
+    /// Warns of the Llms whose reference to a deleted or renamed secret is void.
     pub(super) fn secret_unbound(&mut self, secret: &Stored) {
         let referring = self.referring(secret);
         let all = referring.len();

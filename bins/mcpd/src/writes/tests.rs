@@ -1,4 +1,4 @@
-//! Sequences of writes by several principals, each step compared with a naive reading of what rights are.
+//! Sequences of writes by several principals; each step is compared with a naive implementation of rights.
 //!
 //! INVARIANT 11, INVARIANT 12: no subject, existing or not, active or not, ever gains by a step what its writer neither
 //! holds nor may grant; no credential allows more than each of its makers; no secret is sent where its writer may not
@@ -21,9 +21,9 @@ use proptest::prelude::*;
 use super::{Intent, Vault, plan};
 use crate::inference;
 
-/// Names that everything is called; `boss` may do everything, and so may `late`, who is no account at first.
+/// The names of all resources; `boss` may do everything, and so may `late`, which is no account at first.
 const NAMES: [&str; 6] = ["boss", "mallory", "hr", "late", "ops", "x"];
-/// Kinds that rights are compared on; enough to tell every rule of the generated roles apart.
+/// The kinds that rights are compared on; enough to distinguish the rules of the generated roles.
 const KINDS: [Kind; 4] = [Kind::Llm, Kind::Secret, Kind::User, Kind::Group];
 
 const BEGINNING: &str = r#"

@@ -19,7 +19,7 @@ use mcpctl_api::{
     yaml,
 };
 
-/// Built-in roles and whatever the YAML says, one revision each.
+/// A snapshot of the built-in roles and the documents of the YAML, one revision each.
 pub fn world(yaml: &str) -> Snapshot {
     let mut specs: Vec<(String, Spec)> =
         builtin::specs().map(|(name, spec)| (name.to_owned(), Spec::Role(spec))).collect();
@@ -63,7 +63,7 @@ pub fn user(name: &str) -> Subject {
     Subject { kind: SubjectKind::User, name: name.parse().unwrap() }
 }
 
-/// A principal as a token of that user would give it.
+/// The principal that a token of that user authenticates.
 pub fn principal(world: &Snapshot, name: &str) -> Principal {
     Principal {
         subject: user(name),

@@ -1,10 +1,10 @@
-//! What attempts to sign in may cost.
+//! Limits of login attempts.
 
 use serde::{Deserialize, Deserializer};
 
 use super::bounds::{Rate, number};
 
-/// Attempts to sign in.
+/// Limits of login attempts.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct LoginLimits {

@@ -1,4 +1,4 @@
-//! How much of what happened is kept, and for how long.
+//! Rate and retention of audit and usage.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use super::bounds::{Rate, duration};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Audit and usage.
+/// Rate and retention of audit and usage.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordLimits {
-    /// How long audit rows are kept.
+    /// Retention of audit rows.
     #[serde(deserialize_with = "retention")]
     pub audit: HumanDuration,
-    /// How long usage rows are kept.
+    /// Retention of usage rows.
     #[serde(deserialize_with = "retention")]
     pub usage: HumanDuration,
-    /// Denials and probes of one credential, and refused logins of one network, that have a row of their own; more are
+    /// Rate at which denials and probes of one principal, and denied logins of one network, get a row each; more are
     /// summed.
     pub rows: Rate,
-    /// How long what is summed is counted before its row is stored.
+    /// How long a sum is counted before its row is stored.
     #[serde(deserialize_with = "window")]
     pub window: HumanDuration,
 }

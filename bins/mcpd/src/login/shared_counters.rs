@@ -1,5 +1,5 @@
-//! Sharing counters with other replicas through the store: read at the first attempt and when they are old, written in
-//! groups, so that attempts cause few transactions however many there are.
+//! Shares counters with other replicas through the store. It reads a counter at its first attempt and when it is old, and
+//! writes changes in groups, so that any number of attempts causes few transactions.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -12,24 +12,25 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::counters::Counters;
 
-/// What is counted in this time shares a transaction.
+/// Changes of this time share a transaction.
 const GROUP_INTERVAL: Duration = Duration::from_millis(50);
-/// Counters that share a transaction at the most.
-const GROUP: usize = 512;
-/// Reads at once, so that attempts do not take the connections that every other request needs.
-const READS: usize = 2;
-/// How often full counters are removed from the store, and how many at once.
+/// Maximum of counters that share a transaction.
+const MAX_GROUP: usize = 512;
+/// Maximum of reads at once, so that attempts do not take the connections that other requests need.
+const MAX_READS: usize = 2;
+/// How often full counters are deleted from the store.
 const PRUNE_INTERVAL: Duration = Duration::from_secs(60);
-const PRUNE: u32 = 10_000;
-/// How long to wait after the store failed.
-const RETRY: Duration = Duration::from_secs(1);
+/// Maximum of counters that one transaction deletes.
+const MAX_PRUNED: u32 = 10_000;
+/// How long the writer waits after the store failed.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Counters of this process, and the store that knows those of all.
-pub struct Shared {
+/// The counters of this process, and the store that has those of all replicas.
+pub struct SharedCounters {
     counters: Mutex<Counters>,
     store: Store,
     reads: Semaphore,
-    /// Held while a group is written, so that the end of the daemon waits for it.
+    /// Held while a group is written, so that the shutdown waits for it.
     writing: tokio::sync::Mutex<()>,
     changed: Notify,
 }
@@ -39,13 +40,13 @@ pub fn now() -> i64 {
     Timestamp::now().as_microsecond()
 }
 
-impl Shared {
-    /// Starts to write what is counted; ends with the daemon.
+impl SharedCounters {
+    /// Starts the tasks that write and prune counters; they end with the daemon.
     pub fn start(store: Store) -> Arc<Self> {
         let shared = Arc::new(Self {
             counters: Mutex::default(),
             store,
-            reads: Semaphore::new(READS),
+            reads: Semaphore::new(MAX_READS),
             writing: tokio::sync::Mutex::default(),
             changed: Notify::new(),
         });
@@ -54,7 +55,7 @@ impl Shared {
         shared
     }
 
-    /// Works with the counters; what it changes is written soon.
+    /// Runs `work` on the counters, and schedules the write of its changes.
     pub fn with<T>(&self, work: impl FnOnce(&mut Counters) -> T) -> T {
         let mut counters = self.counters.lock().unwrap_or_else(PoisonError::into_inner);
         let done = work(&mut counters);
@@ -64,16 +65,16 @@ impl Shared {
         done
     }
 
-    /// Makes sure that what other replicas counted is known here.
+    /// Loads the counts of other replicas, unless they were loaded lately.
     ///
     /// # Errors
-    /// When the store does not answer.
+    /// When the store does not respond.
     pub async fn read(&self, keys: &[CounterKey]) -> Result<(), StoreError> {
         if self.with(|counters| counters.unread(keys, now())).is_empty() {
             return Ok(());
         }
         let _turn = self.reads.acquire().await;
-        // Read by another attempt meanwhile, perhaps.
+        // Another attempt may have read them meanwhile.
         let unread = self.with(|counters| counters.unread(keys, now()));
         if !unread.is_empty() {
             let found = self.store.counters(&unread).await?;
@@ -82,10 +83,10 @@ impl Shared {
         Ok(())
     }
 
-    /// Writes a group of what the store does not know; whether that went well.
+    /// Writes one group of changes to the store; returns whether that succeeded.
     pub async fn write_group(&self) -> bool {
         let _turn = self.writing.lock().await;
-        let changes = self.with(|counters| counters.take_unsent(GROUP));
+        let changes = self.with(|counters| counters.take_unsent(MAX_GROUP));
         if changes.is_empty() {
             return true;
         }
@@ -93,7 +94,7 @@ impl Shared {
             Ok(stored) => self.with(|counters| counters.sent(&stored, now())),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "attempts to sign in could not be counted for other replicas");
+                tracing::warn!(error, "login attempts could not be shared with other replicas");
                 self.with(|counters| counters.not_sent(changes));
                 return false;
             }
@@ -102,25 +103,25 @@ impl Shared {
     }
 }
 
-async fn write(shared: Arc<Shared>) {
+async fn write(shared: Arc<SharedCounters>) {
     loop {
         shared.changed.notified().await;
         tokio::time::sleep(GROUP_INTERVAL).await;
         if !shared.write_group().await {
-            tokio::time::sleep(RETRY).await;
+            tokio::time::sleep(RETRY_INTERVAL).await;
         }
     }
 }
 
-async fn prune(shared: Arc<Shared>) {
+async fn prune(shared: Arc<SharedCounters>) {
     let mut ticks = tokio::time::interval(PRUNE_INTERVAL);
     loop {
         ticks.tick().await;
-        match shared.store.prune_counters(now(), PRUNE).await {
+        match shared.store.prune_counters(now(), MAX_PRUNED).await {
             Ok(removed) => tracing::debug!(removed, "full counters removed"),
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "full counters of attempts could not be removed");
+                tracing::warn!(error, "full counters of login attempts could not be removed");
             }
         }
     }
