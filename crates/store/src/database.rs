@@ -158,7 +158,7 @@ impl OpenError {
         Some(match self {
             Self::MasterKey(error) => return error.hint(),
             Self::Unavailable { place, .. } if place.starts_with('`') => {
-                "check that the directory exists and that this user may write there, and that the file is a database of mcpd"
+                "check that the disk has room, that the directory exists, that this user may write there, and that the file is a database of mcpd"
                     .to_owned()
             }
             Self::Unavailable { .. } => "check address, user and password, and that the server runs".to_owned(),

@@ -39,6 +39,14 @@ impl SmallDisk {
         while filler.write_all(&[0; 4096]).is_ok() {}
     }
 
+    /// Leaves what SQLite needs to open a database: its shared memory, 32 KiB.
+    fn fill_but_for_a_start(&self) {
+        let reserve = self.0.path().join("reserve");
+        fs::write(&reserve, [0; 64 * 1024]).unwrap();
+        self.fill();
+        fs::remove_file(reserve).unwrap();
+    }
+
     fn make_room(&self) {
         fs::remove_file(self.filler()).unwrap();
     }
@@ -85,8 +93,8 @@ async fn full_disk_denies_and_heals() {
     }
     world.mcpd.terminate();
     world.mcpd.wait();
-    disk.fill();
-    // A start on a full disk can decide nothing, and tells so, until there is room.
+    disk.fill_but_for_a_start();
+    // A start on a full disk can decide nothing, and reports it, until there is room.
     world.mcpd.restart().await;
     until_refused(&world).await;
     disk.make_room();
