@@ -6,8 +6,8 @@ use std::process::Command;
 use insta::assert_snapshot;
 use mcpctl_testkit::daemons::program;
 
-/// What `mcplocal` says of a configuration, and with which exit code.
-fn told(config: &str) -> String {
+/// A configuration, followed by the exit code and the errors of `mcplocal` with it.
+fn rejection(config: &str) -> String {
     outcome(config, &[])
 }
 
@@ -27,13 +27,13 @@ fn outcome(config: &str, arguments: &[&str]) -> String {
         .env_remove("VIRTUAL_ENV")
         .output()
         .unwrap();
-    assert!(!state.exists(), "something was made");
-    let said = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", dir.path().display()), "");
-    format!("{config}\n=> exit {}\n{said}", output.status.code().unwrap())
+    assert!(!state.exists(), "something was created");
+    let errors = String::from_utf8(output.stderr).unwrap().replace(&format!("{}/", dir.path().display()), "");
+    format!("{config}\n=> exit {}\n{errors}", output.status.code().unwrap())
 }
 
 #[test]
-fn what_is_wrong_is_said_with_its_place() {
+fn mistakes_are_reported_with_their_place() {
     let server = "server: https://mcpd.example.com\n";
     let two = "providers:\n  - {name: a, type: openai, url: 'http://127.0.0.1:1/v1', model: m, failoverFor: claude}\n";
     let cases = [
@@ -58,11 +58,11 @@ fn what_is_wrong_is_said_with_its_place() {
         format!("{server}primary: {{timeouts: {{idle: 0s}}}}\n"),
         format!("{server}primary: {{breaker: {{failures: 0}}}}\n"),
     ];
-    assert_snapshot!(cases.map(|case| told(&case)).join("\n"));
+    assert_snapshot!(cases.map(|case| rejection(&case)).join("\n"));
 }
 
 #[test]
-fn what_is_wrong_with_an_engine_is_said_with_its_place() {
+fn mistakes_in_an_engine_are_reported_with_their_place() {
     let vllm = |keys: &str| {
         format!(
             "server: https://mcpd.example.com\nproviders:\n  - name: a\n    type: vllm-managed\n    model: org/model\n    {keys}\n"
@@ -89,11 +89,11 @@ fn what_is_wrong_with_an_engine_is_said_with_its_place() {
         vllm("command: /bin/sh\n    extraArgs: [--host, 0.0.0.0]"),
         vllm("command: /bin/sh\n    venv: /opt/vllm"),
     ];
-    assert_snapshot!(cases.map(|case| told(&case)).join("\n"));
+    assert_snapshot!(cases.map(|case| rejection(&case)).join("\n"));
 }
 
 #[test]
-fn what_may_come_back_is_a_warning_with_its_place() {
+fn missing_files_are_warnings_with_their_place() {
     let provider =
         |keys: &str| format!("server: https://mcpd.example.com\nproviders:\n  - {{name: a, {keys}}}\n");
     let cases = [
@@ -105,7 +105,7 @@ fn what_may_come_back_is_a_warning_with_its_place() {
 }
 
 #[test]
-fn a_missing_file_says_what_to_write() {
+fn missing_configuration_has_a_hint() {
     let output = Command::new(program("mcplocal")).args(["--config", "/no/such/file.yaml"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert_snapshot!(String::from_utf8(output.stderr).unwrap());

@@ -5,83 +5,69 @@
 use std::path::Path;
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, Mcplocal, program},
-    model_server::{ModelServer, Reply},
+    daemons::{Mcplocal, closed_address},
+    deployment::{Deployment, openai_item},
+    model_server::Reply,
     python,
 };
 use serde_json::{Value, json};
 use tokio::process::Command;
 
 #[tokio::test]
-async fn the_official_client_chats_through_success_failover_and_revocation() {
-    let mcpd = Mcpd::start().await;
-    let mut provider = ModelServer::with_default(Reply::text("from the centre").model("central-model")).await;
-    let desk = ModelServer::with_default(Reply::text("from the desk").model("desk-model")).await;
-    mcpd.llm("claude", &provider.base_url()).await;
-    let alice = mcpd.user("alice", Some("llm-user")).await;
-    // Inference goes by a path of its own, so that it can fail while the centre still answers questions.
-    let nowhere = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let config = |inference: &str| {
-        format!(
-            "server: {}\ninference: {inference}\nproviders:\n  - name: desk\n    type: openai\n    url: {}\n    model: m\n    failoverFor: claude\n",
-            mcpd.url(),
-            desk.base_url()
-        )
-    };
-    let agent = Mcplocal::start(&config(mcpd.url())).await;
-    let cut = Mcplocal::start(&config(&format!("http://{nowhere}"))).await;
-
-    let ask = async |agent: &Mcplocal, mode: &str| ask(agent, &alice, &[mode, "claude"]).await;
+async fn official_client_sees_success_failover_and_revocation() {
+    // Requests for inference go to a separate address, which can fail while the probe works.
+    let mut deployment = Deployment::start().await;
+    deployment.provider.set_default(Reply::text("from the primary").model("primary-model"));
+    deployment.desk.set_default(Reply::text("from the desk").model("desk-model"));
+    let config = format!(
+        "server: {}\ninference: http://{}\nproviders:\n{}",
+        deployment.mcpd.url(),
+        closed_address(),
+        openai_item("desk", &deployment.desk.base_url(), &["failoverFor: claude"])
+    );
+    let cut_off = Mcplocal::start(&config).await;
 
     for mode in ["whole", "stream"] {
-        let told = ask(&agent, mode).await;
-        let expected = json!({"text": "from the centre", "model": "central-model", "finished": true, "models": ["claude"]});
-        assert_eq!(told, expected, "{mode}");
+        let output = chat(&deployment.agent, &deployment.alice, &[mode, "claude"]).await;
+        let expected = json!({"text": "from the primary", "model": "primary-model", "finished": true, "models": ["claude"]});
+        assert_eq!(output, expected, "{mode}");
     }
-    provider.refuse().await;
+    deployment.provider.refuse().await;
     for mode in ["whole", "stream"] {
-        let told = ask(&agent, mode).await;
+        let output = chat(&deployment.agent, &deployment.alice, &[mode, "claude"]).await;
         assert_eq!(
-            (&told["text"], &told["model"]),
+            (&output["text"], &output["model"]),
             (&json!("from the desk"), &json!("desk-model")),
             "{mode}"
         );
     }
-    provider.listen();
-    mcpd.delete("/api/v1/rolebindings/alice-llm-user", &mcpd.admin()).await;
-    let calls = desk.requests().len();
+    deployment.provider.listen();
+    deployment.revoke().await;
+    let calls = deployment.desk.requests().len();
     for mode in ["whole", "stream"] {
-        // The centre answers, and says no.
-        let told = ask(&agent, mode).await;
-        assert_eq!((&told["status"], &told["error"]["code"]), (&json!(403), &json!("forbidden")), "{mode}");
-        // The path is cut and the probe says no: the primary's own error.
-        let told = ask(&cut, mode).await;
-        assert_eq!((&told["status"], &told["error"]["code"]), (&json!(502), &json!("connect")), "{mode}");
+        // mcpd denies the request.
+        let output = chat(&deployment.agent, &deployment.alice, &[mode, "claude"]).await;
+        let expected = (&json!(403), &json!("forbidden"));
+        assert_eq!((&output["status"], &output["error"]["code"]), expected, "{mode}");
+        // mcpd cannot be reached for inference, and the probe denies: the primary's own error.
+        let output = chat(&cut_off, &deployment.alice, &[mode, "claude"]).await;
+        assert_eq!((&output["status"], &output["error"]["code"]), (&json!(502), &json!("connect")), "{mode}");
     }
-    assert_eq!(desk.requests().len(), calls, "the local model was called for somebody who may not");
+    assert_eq!(deployment.desk.requests().len(), calls, "the local model was called for a revoked caller");
 }
 
+/// The client waits at most seven seconds between two chunks, and the engine takes thirteen seconds to start.
 #[tokio::test]
-async fn a_client_that_waits_no_longer_than_seven_seconds_for_a_sign_waits_out_a_cold_start_of_thirteen() {
-    let mcpd = Mcpd::start().await;
-    mcpd.llm("claude", "http://127.0.0.1:9/v1").await;
-    let alice = mcpd.user("alice", Some("llm-user")).await;
-    let models = tempfile::tempdir().unwrap();
-    let model = models.path().join("model");
-    std::fs::write(&model, "load 13000").unwrap();
-    let agent = Mcplocal::start(&format!(
-        "server: {}\nproviders:\n  - name: desk\n    type: llama-server-managed\n    command: {}\n    model: {}\n    failoverFor: claude\n",
-        mcpd.url(),
-        program("examples/fake_engine").display(),
-        model.display(),
-    ))
-    .await;
-    let told = ask(&agent, &alice, &["stream", "claude", "7"]).await;
-    assert_eq!((&told["text"], &told["finished"]), (&json!("from the engine"), &json!(true)), "{told}");
+async fn client_with_a_short_timeout_survives_a_cold_start() {
+    let deployment =
+        Deployment::builder().engine("desk", "load 13000", &["failoverFor: claude"]).start().await;
+    deployment.overload_provider();
+    let output = chat(&deployment.agent, &deployment.alice, &["stream", "claude", "7"]).await;
+    assert_eq!((&output["text"], &output["finished"]), (&json!("from the engine"), &json!(true)), "{output}");
 }
 
-/// What the client prints.
-async fn ask(agent: &Mcplocal, key: &str, arguments: &[&str]) -> Value {
+/// Runs the client and returns what it prints.
+async fn chat(agent: &Mcplocal, key: &str, arguments: &[&str]) -> Value {
     let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openai");
     let packages = python::packages(&here.join("requirements.txt"));
     let output = Command::new("python3")

@@ -1,107 +1,117 @@
-//! The agent under a service manager, which is played by the socket that it would listen on.
+//! The agent under a service manager, whose notification socket belongs to the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::time::{Duration, Instant};
+use std::{
+    ffi::OsString,
+    time::{Duration, Instant},
+};
 
-use mcpctl_testkit::daemons::{Mcpd, Mcplocal, eventually, program};
-use tokio::net::UnixDatagram;
+use mcpctl_testkit::{
+    daemons::{Mcplocal, McplocalOptions, eventually, program},
+    deployment::Deployment,
+};
+use tempfile::TempDir;
+use tokio::{net::UnixDatagram, time::timeout};
 
-/// What the manager hears.
-struct Manager {
+/// A service manager and the notifications that it has received.
+struct ServiceManager {
+    dir: TempDir,
     socket: UnixDatagram,
-    heard: String,
+    received: String,
 }
 
-impl Manager {
-    /// Waits for a word, and gives the time that it took.
-    async fn hears(&mut self, word: &str) -> Duration {
-        let begun = Instant::now();
+impl ServiceManager {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(dir.path().join("notify")).unwrap();
+        Self { dir, socket, received: String::new() }
+    }
+
+    fn socket(&self) -> OsString {
+        self.dir.path().join("notify").into()
+    }
+
+    /// Waits for a notification and returns how long it took.
+    async fn receives(&mut self, notification: &str) -> Duration {
+        let start = Instant::now();
         let mut buffer = [0; 4096];
-        while !self.heard.contains(word) {
-            let heard = tokio::time::timeout(Duration::from_secs(30), self.socket.recv(&mut buffer)).await;
-            let length =
-                heard.unwrap_or_else(|_| panic!("`{word}` was not heard, only: {}", self.heard)).unwrap();
-            self.heard += &String::from_utf8_lossy(&buffer[..length]);
-            self.heard.push('\n');
+        while !self.received.contains(notification) {
+            let receiving = self.socket.recv(&mut buffer);
+            let length = timeout(Duration::from_secs(60), receiving)
+                .await
+                .unwrap_or_else(|_| panic!("no `{notification}`, only: {}", self.received))
+                .unwrap();
+            self.received += &String::from_utf8_lossy(&buffer[..length]);
+            self.received.push('\n');
         }
-        begun.elapsed()
+        start.elapsed()
     }
 }
 
 #[tokio::test]
-async fn the_manager_hears_that_it_is_ready_that_it_lives_and_that_it_ends() {
-    let mcpd = Mcpd::start().await;
-    let alice = mcpd.user("alice", Some("llm-user")).await;
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("notify");
-    let mut manager = Manager { socket: UnixDatagram::bind(&path).unwrap(), heard: String::new() };
-    let model = home.path().join("model");
-    std::fs::write(&model, "").unwrap();
-    let config = format!(
-        "server: {}\nproviders:\n  - name: desk\n    type: llama-server-managed\n    command: {}\n    model: {}\n",
-        mcpd.url(),
-        program("examples/fake_engine").display(),
-        model.display(),
-    );
-    let more = [("NOTIFY_SOCKET", path.as_os_str()), ("WATCHDOG_USEC", "4000000".as_ref())];
-    let mut agent = Mcplocal::start_with(home, &config, &more).await;
-    manager.hears("READY=1").await;
-    manager.hears("STATUS=listening on 127.0.0.1:").await;
-    manager.hears("WATCHDOG=1").await;
-    manager.heard.clear();
-    let between = manager.hears("WATCHDOG=1").await;
-    assert!(between < Duration::from_secs(4), "the manager would have ended it: {between:?}");
+async fn agent_reports_ready_watchdog_and_stopping() {
+    let mut manager = ServiceManager::new();
+    let watchdog = Duration::from_secs(10);
+    let env =
+        vec![("NOTIFY_SOCKET", manager.socket()), ("WATCHDOG_USEC", watchdog.as_micros().to_string().into())];
+    let mut deployment = Deployment::builder()
+        .options(McplocalOptions { env, ..McplocalOptions::default() })
+        .engine("desk", "", &[])
+        .signed_in()
+        .start()
+        .await;
+    manager.receives("READY=1").await;
+    manager.receives("STATUS=listening on 127.0.0.1:").await;
+    manager.receives("WATCHDOG=1").await;
+    manager.received.clear();
+    let between = manager.receives("WATCHDOG=1").await;
+    assert!(between < watchdog, "the service manager would have killed it: {between:?}");
 
-    // What is for the manager is the agent's to say, and not its engines'.
-    agent.sign_in(&mcpd, "alice", &alice);
-    assert!(agent.chat("local/desk", &agent.local_key(), false).await.status().is_success());
-    let pid = agent.status().await["providers"][0]["engine"]["pid"].as_u64().unwrap();
+    // Only the agent notifies the service manager; its engines do not inherit the variables.
+    assert!(deployment.chat_locally("desk").await.status().is_success());
+    let pid = deployment.engine("desk").await["pid"].as_u64().unwrap();
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap();
     let environment = String::from_utf8_lossy(&environment);
     assert!(environment.contains("LLAMA_API_KEY="), "{environment}");
     assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG"), "{environment}");
 
-    assert!(agent.stop().success());
-    manager.hears("STOPPING=1").await;
-    eventually("the engine is gone", async || {
+    assert!(deployment.agent.stop().success());
+    manager.receives("STOPPING=1").await;
+    eventually("the engine has ended", async || {
         (!std::path::Path::new(&format!("/proc/{pid}")).exists()).then_some(())
     })
     .await;
 }
 
 #[tokio::test]
-async fn a_manager_that_does_not_watch_hears_nothing_more() {
-    let mcpd = Mcpd::start().await;
-    let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("notify");
-    let mut manager = Manager { socket: UnixDatagram::bind(&path).unwrap(), heard: String::new() };
-    // A watchdog of another process is not ours.
-    let more = [
-        ("NOTIFY_SOCKET", path.as_os_str()),
-        ("WATCHDOG_USEC", "1000".as_ref()),
-        ("WATCHDOG_PID", "1".as_ref()),
+async fn watchdog_of_another_process_gets_no_notifications() {
+    let mut manager = ServiceManager::new();
+    let env = vec![
+        ("NOTIFY_SOCKET", manager.socket()),
+        ("WATCHDOG_USEC", "1000".into()),
+        ("WATCHDOG_PID", "1".into()),
     ];
-    let mut agent = Mcplocal::start_with(home, &format!("server: {}\n", mcpd.url()), &more).await;
-    manager.hears("READY=1").await;
+    let options = McplocalOptions { env, ..McplocalOptions::default() };
+    let mut agent = Mcplocal::start_with("server: https://mcpd.example.com\n", options).await;
+    manager.receives("READY=1").await;
     assert!(agent.stop().success());
-    manager.hears("STOPPING=1").await;
-    assert!(!manager.heard.contains("WATCHDOG"), "{}", manager.heard);
+    manager.receives("STOPPING=1").await;
+    assert!(!manager.received.contains("WATCHDOG"), "{}", manager.received);
 }
 
 #[tokio::test]
-async fn an_agent_that_cannot_start_does_not_say_that_it_is_ready() {
+async fn agent_that_cannot_start_does_not_report_ready() {
+    let manager = ServiceManager::new();
     let home = tempfile::tempdir().unwrap();
-    let path = home.path().join("notify");
-    let socket = UnixDatagram::bind(&path).unwrap();
     let config = home.path().join("mcplocal.yaml");
     std::fs::write(&config, "server: https://mcpd.example.com\nlisten: 127.0.0.1:0\n").unwrap();
-    // It finds out after it has bound its port.
+    // A directory in the place of a file: the agent fails after it has bound its port.
     let state = home.path().join("state");
     std::fs::create_dir_all(state.join("local-key")).unwrap();
     let mut agent = tokio::process::Command::new(program("mcplocal"));
-    agent.arg("--config").arg(&config).arg("--state-dir").arg(&state).env("NOTIFY_SOCKET", &path);
+    agent.arg("--config").arg(&config).arg("--state-dir").arg(&state).env("NOTIFY_SOCKET", manager.socket());
     let output = agent.env("XDG_CONFIG_HOME", home.path()).output().await.unwrap();
     assert!(!output.status.success());
-    let heard = socket.try_recv(&mut [0; 4096]);
-    assert_eq!(heard.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
+    let received = manager.socket.try_recv(&mut [0; 4096]);
+    assert_eq!(received.unwrap_err().kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -1,6 +1,6 @@
 //! An engine for tests: speaks just enough of llama-server and vLLM, and does what the lines of its model file say.
 //!
-//! `load MS` stays at 503 for so long, `hold` as long as there is a file `MODEL.hold`, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
+//! `load MS` stays at 503 for so long, `hold` as long as there is a file `MODEL.hold`, `busy` completes no chat while there is a file `MODEL.busy`, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
 //! and computes embeddings, `crash` ends
 //! with code 0 at the first chat, `child` starts a process that ignores SIGTERM, `stray` one in a session of its own, `shares` one that
 //! does so too and has shared memory,
@@ -116,6 +116,7 @@ fn main() {
     let engine = Arc::new(Engine {
         ready: begun + load,
         hold: says("hold").map(|_| format!("{model}.hold").into()),
+        busy: says("busy").map(|_| format!("{model}.busy").into()),
         asleep: AtomicBool::new(false),
         hangs: says("hang").map(|_| format!("{model}.hang").into()),
         deaf: says("deaf").map(|_| format!("{model}.deaf").into()),
@@ -139,6 +140,7 @@ fn main() {
 struct Engine {
     ready: Instant,
     hold: Option<PathBuf>,
+    busy: Option<PathBuf>,
     asleep: AtomicBool,
     hangs: Option<PathBuf>,
     deaf: Option<PathBuf>,
@@ -189,6 +191,9 @@ impl Engine {
         let (status, answer) = self.answer(&head);
         if chat && status == "200 OK" {
             thread::park_timeout(self.slow);
+            while exists(&self.busy) {
+                thread::park_timeout(Duration::from_millis(10));
+            }
             if String::from_utf8_lossy(&body).contains(r#""stream":true"#) {
                 return say(&mut stream);
             }

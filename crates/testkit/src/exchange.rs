@@ -1,5 +1,5 @@
-//! One exchange over TCP: all bytes of a request, then all bytes of the answer, for tables of requests that no HTTP
-//! client sends. A conversation is the matter of `raw`.
+//! One exchange over TCP: all bytes of a request, then all bytes of the response, for tables of requests that no HTTP
+//! client sends. For more than one exchange on a connection there is `raw`.
 
 use std::time::Duration;
 
@@ -9,10 +9,12 @@ use tokio::{
     time::timeout,
 };
 
+use crate::TIMEOUT;
+
 /// How long an exchange waits for the next byte of a server that keeps the connection open.
-const SILENCE: Duration = Duration::from_millis(1500);
-/// The most bytes read of one connection.
-const MAX_READ: usize = 4 << 20;
+const SILENCE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The most bytes read from one connection.
+const MAX_READ_BYTES: usize = 4 << 20;
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,7 +23,7 @@ pub enum ConnectionEnd {
     Closed,
     /// The server reset it.
     Reset,
-    /// The server neither sent nor closed for a while.
+    /// The server neither sent a byte nor closed it in time.
     Silent,
 }
 
@@ -57,9 +59,16 @@ impl Exchange {
 /// Sends `request` on a new connection to `address` (`host:port`, or a URL of it) and reads until the connection ends.
 pub async fn send(address: &str, request: impl AsRef<[u8]>) -> Exchange {
     let mut stream = connect(address).await;
-    // A server may refuse before it has read everything.
-    let _ = timeout(SILENCE, stream.write_all(request.as_ref())).await;
+    // A server may reject a request before it has read everything.
+    let _ = timeout(SILENCE_TIMEOUT, stream.write_all(request.as_ref())).await;
     read_to_end(&mut stream).await
+}
+
+/// As [`send`], and reads on until that many responses have begun, or the connection ends, however slow the server is.
+pub async fn send_and_wait(address: &str, request: impl AsRef<[u8]>, responses: usize) -> Exchange {
+    let mut stream = connect(address).await;
+    let _ = timeout(TIMEOUT, stream.write_all(request.as_ref())).await;
+    read_until(&mut stream, TIMEOUT, |exchange| exchange.statuses().len() >= responses).await
 }
 
 /// A new connection to `address` (`host:port`, or a URL of it).
@@ -72,16 +81,24 @@ pub async fn connect(address: &str) -> TcpStream {
 
 /// Reads until the connection ends or the server is silent.
 pub async fn read_to_end(stream: &mut TcpStream) -> Exchange {
-    let mut received = Vec::new();
+    read_until(stream, SILENCE_TIMEOUT, |_| false).await
+}
+
+async fn read_until(stream: &mut TcpStream, silence: Duration, done: impl Fn(&Exchange) -> bool) -> Exchange {
+    let mut exchange = Exchange { received: Vec::new(), end: ConnectionEnd::Silent };
     let mut buffer = vec![0; 64 << 10];
-    let end = loop {
-        match timeout(SILENCE, stream.read(&mut buffer)).await {
-            Ok(Ok(0)) => break ConnectionEnd::Closed,
-            Ok(Ok(count)) => received.extend_from_slice(&buffer[..count]),
-            Ok(Err(_)) => break ConnectionEnd::Reset,
-            Err(_) => break ConnectionEnd::Silent,
+    while !done(&exchange) {
+        match timeout(silence, stream.read(&mut buffer)).await {
+            Ok(Ok(0)) => exchange.end = ConnectionEnd::Closed,
+            Ok(Ok(count)) => {
+                exchange.received.extend_from_slice(&buffer[..count]);
+                assert!(exchange.received.len() < MAX_READ_BYTES, "the server sends without end");
+                continue;
+            }
+            Ok(Err(_)) => exchange.end = ConnectionEnd::Reset,
+            Err(_) => {}
         }
-        assert!(received.len() < MAX_READ, "the server sends without end");
-    };
-    Exchange { received, end }
+        break;
+    }
+    exchange
 }

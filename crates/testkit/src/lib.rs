@@ -1,4 +1,4 @@
-//! What tests run against: real servers that do as they are told. A dev-dependency and nothing else.
+//! What tests run against: the real daemons, and servers that follow a script. Only a dev-dependency.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -9,6 +9,7 @@
 )]
 
 pub mod daemons;
+pub mod deployment;
 pub mod exchange;
 pub mod link;
 pub mod model_server;
@@ -18,3 +19,7 @@ pub mod postgres;
 pub mod process;
 pub mod python;
 pub mod raw;
+pub mod response;
+
+/// How long a test waits for something that has to happen, before it fails: long enough for two loaded cores.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

@@ -1,5 +1,5 @@
-//! A way between two programs whose connections can be made to fail: as when a load balancer or a NAT has forgotten them,
-//! which is noticed only when they are used.
+//! A TCP proxy whose connections a test can break, as a load balancer or a NAT does that forgets them: neither end notices
+//! before it next sends something.
 
 use std::{
     net::SocketAddr,
@@ -15,7 +15,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-/// Forwards every connection to one server; it stops when dropped.
+/// A proxy in front of one server; it stops when dropped.
 #[derive(Debug)]
 pub struct Link {
     address: SocketAddr,
@@ -26,15 +26,15 @@ pub struct Link {
 #[derive(Debug, Default)]
 struct Shared {
     connections: AtomicU64,
-    /// Connections up to this one are reset when the client next sends something.
-    dead: AtomicU64,
-    /// Connections up to this one are never read again.
-    deaf: AtomicU64,
-    met: AtomicUsize,
+    /// The proxy resets connections up to this number when the client next sends something.
+    reset_up_to: AtomicU64,
+    /// The proxy never reads again from connections up to this number.
+    stalled_up_to: AtomicU64,
+    broken_uses: AtomicUsize,
 }
 
 impl Link {
-    /// A way to `http://ADDRESS:PORT` or `ADDRESS:PORT`, whatever path follows.
+    /// Starts a proxy in front of `http://ADDRESS:PORT` or `ADDRESS:PORT`; a path after it is ignored.
     pub async fn to(server: &str) -> Self {
         let server = server.trim_start_matches("http://");
         let server = server.split('/').next().unwrap().parse().expect("an address");
@@ -44,29 +44,29 @@ impl Link {
         Self { address, shared, accepting }
     }
 
-    /// `http://ADDRESS:PORT` of this end.
+    /// `http://ADDRESS:PORT` of the proxy.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The connections that were made so far.
+    /// The number of connections so far.
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
     }
 
-    /// Those that were used after they had failed.
-    pub fn met_failed(&self) -> usize {
-        self.shared.met.load(Ordering::SeqCst)
+    /// The number of broken connections that a client used.
+    pub fn broken_uses(&self) -> usize {
+        self.shared.broken_uses.load(Ordering::SeqCst)
     }
 
-    /// Lets every connection so far be reset when it is next used.
-    pub fn kill(&self) {
-        self.shared.dead.store(self.connections(), Ordering::SeqCst);
+    /// Breaks every connection so far: it is reset when it is next used.
+    pub fn reset_all(&self) {
+        self.shared.reset_up_to.store(self.connections(), Ordering::SeqCst);
     }
 
-    /// Lets nothing be read of any connection so far.
-    pub fn deafen(&self) {
-        self.shared.deaf.store(self.connections(), Ordering::SeqCst);
+    /// Breaks every connection so far: nothing is read from it any more.
+    pub fn stall_all(&self) {
+        self.shared.stalled_up_to.store(self.connections(), Ordering::SeqCst);
     }
 }
 
@@ -85,33 +85,33 @@ async fn accept(listener: TcpListener, server: SocketAddr, shared: Arc<Shared>) 
 
 async fn forward(mut client: TcpStream, server: SocketAddr, number: u64, shared: Arc<Shared>) {
     let Ok(mut upstream) = TcpStream::connect(server).await else { return };
-    let (mut there, mut back) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
+    let (mut sent, mut received) = (vec![0; 64 * 1024], vec![0; 64 * 1024]);
     loop {
         tokio::select! {
             readable = client.readable() => {
                 if readable.is_err() {
                     return;
                 }
-                if number <= shared.deaf.load(Ordering::SeqCst) {
-                    shared.met.fetch_add(1, Ordering::SeqCst);
+                if number <= shared.stalled_up_to.load(Ordering::SeqCst) {
+                    shared.broken_uses.fetch_add(1, Ordering::SeqCst);
                     std::future::pending::<()>().await;
                 }
-                let count = match client.try_read(&mut there) {
+                let count = match client.try_read(&mut sent) {
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => continue,
                     Ok(0) | Err(_) => return,
                     Ok(count) => count,
                 };
-                if number <= shared.dead.load(Ordering::SeqCst) {
-                    shared.met.fetch_add(1, Ordering::SeqCst);
+                if number <= shared.reset_up_to.load(Ordering::SeqCst) {
+                    shared.broken_uses.fetch_add(1, Ordering::SeqCst);
                     let _ = client.set_zero_linger();
                     return;
                 }
-                if upstream.write_all(&there[..count]).await.is_err() {
+                if upstream.write_all(&sent[..count]).await.is_err() {
                     return;
                 }
             }
-            read = upstream.read(&mut back) => match read {
-                Ok(count @ 1..) if client.write_all(&back[..count]).await.is_ok() => {}
+            read = upstream.read(&mut received) => match read {
+                Ok(count @ 1..) if client.write_all(&received[..count]).await.is_ok() => {}
                 _ => return,
             },
         }

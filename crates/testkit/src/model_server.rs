@@ -1,6 +1,5 @@
-//! A model server that speaks OpenAI's routes on a free loopback port, does what a test's script says, fault
-//! for fault, and remembers what it was asked. It is a real HTTP server: what a client sees of a reset or of a
-//! cut body is what it would see of a real one. There is no model in it.
+//! A model server with OpenAI's routes on a free loopback port. It follows a test's script, faults included, and records
+//! every request. It is a real HTTP server: a client sees a reset or a cut body as it would from a real one. It has no model.
 
 mod reply;
 mod serve;
@@ -10,7 +9,6 @@ use std::{
     collections::VecDeque,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,9 +18,7 @@ use tokio::{net::TcpSocket, sync::watch, task::JoinHandle};
 
 pub use self::reply::{Fault, Gate, Pause, Reply};
 use self::wire::Route;
-
-/// How long the waiting methods wait before they fail the test.
-const PATIENCE: Duration = Duration::from_secs(10);
+use crate::TIMEOUT;
 
 /// A request as it arrived.
 #[derive(Debug, Clone)]
@@ -53,7 +49,7 @@ impl RecordedRequest {
 #[derive(Debug)]
 pub struct ModelServer {
     address: SocketAddr,
-    /// Bound and never listening, so that nobody else gets the port while the server refuses connections.
+    /// Bound and never listening: keeps the port while the server refuses connections.
     _reserved: TcpSocket,
     shared: Arc<Shared>,
     accepting: Option<JoinHandle<()>>,
@@ -81,17 +77,17 @@ struct Counts {
     requests: usize,
     disconnects: usize,
     completed: usize,
-    /// Set while connections are closed by the server itself.
+    /// Set while the server itself closes connections.
     stopping: bool,
 }
 
 impl ModelServer {
-    /// Starts a server that answers every request well.
+    /// Starts a server that answers every request.
     pub async fn start() -> Self {
         Self::with_default(Reply::default()).await
     }
 
-    /// Starts a server with another default behaviour.
+    /// Starts a server with another default reply.
     pub async fn with_default(default: Reply) -> Self {
         let reserved = TcpSocket::new_v4().unwrap();
         reserved.set_reuseaddr(true).unwrap();
@@ -117,27 +113,27 @@ impl ModelServer {
         server
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Its OpenAI base, `http://127.0.0.1:PORT/v1`.
+    /// Its base URL for OpenAI clients, `http://127.0.0.1:PORT/v1`.
     pub fn base_url(&self) -> String {
         format!("http://{}/v1", self.address)
     }
 
-    /// Queues the reply to the next inference request that has none yet.
+    /// Queues the reply to the next request for inference that has none yet.
     pub fn queue(&self, reply: Reply) {
         self.shared.script.lock().unwrap().queue.push_back(reply);
     }
 
-    /// Sets what it does when the queue is empty.
+    /// Sets the reply for requests that find the queue empty.
     pub fn set_default(&self, reply: Reply) {
         self.shared.script.lock().unwrap().default = reply;
     }
 
-    /// Refuses inference without this bearer, as vLLM does.
+    /// Rejects requests for inference without this bearer, as vLLM does.
     pub fn require_key(&self, key: &str) {
         self.shared.script.lock().unwrap().key = Some(key.to_owned());
     }
@@ -147,7 +143,7 @@ impl ModelServer {
         self.shared.script.lock().unwrap().health = StatusCode::from_u16(status).unwrap();
     }
 
-    /// Sets what `/v1/models` lists.
+    /// Sets the models that `/v1/models` lists.
     pub fn set_models(&self, models: &[&str]) {
         self.shared.script.lock().unwrap().models = models.iter().map(|&model| model.to_owned()).collect();
     }
@@ -162,17 +158,17 @@ impl ModelServer {
         self.requests().into_iter().filter(|request| route_of(&request.path).is_some()).collect()
     }
 
-    /// How many connections it accepted.
+    /// The number of accepted connections.
     pub fn connections(&self) -> usize {
         self.shared.counts.borrow().connections
     }
 
-    /// How many requests the client left before the reply was sent in full.
+    /// The number of requests whose client left before the reply was complete.
     pub fn disconnects(&self) -> usize {
         self.shared.counts.borrow().disconnects
     }
 
-    /// How many replies were sent in full.
+    /// The number of complete replies.
     pub fn completed(&self) -> usize {
         self.shared.counts.borrow().completed
     }
@@ -182,15 +178,15 @@ impl ModelServer {
         self.wait_for("requests", |counts| counts.requests >= count).await;
     }
 
-    /// Waits until the client left that many requests in all.
+    /// Waits until that many clients have left in all.
     pub async fn wait_for_disconnects(&self, count: usize) {
         self.wait_for("disconnects", |counts| counts.disconnects >= count).await;
     }
 
     async fn wait_for(&self, what: &str, reached: impl Fn(&Counts) -> bool) {
         let mut counts = self.shared.counts.subscribe();
-        let reached = tokio::time::timeout(PATIENCE, counts.wait_for(reached)).await;
-        assert!(reached.is_ok(), "{what} not seen in {PATIENCE:?}: {:?}", self.shared.counts.borrow());
+        let reached = tokio::time::timeout(TIMEOUT, counts.wait_for(reached)).await;
+        assert!(reached.is_ok(), "{what} not seen in {TIMEOUT:?}: {:?}", self.shared.counts.borrow());
     }
 
     /// Closes every connection and refuses new ones, until [`ModelServer::listen`].
@@ -230,13 +226,13 @@ impl Script {
         self.queue.pop_front().unwrap_or_else(|| self.default.clone())
     }
 
-    fn refusal(&self, headers: &HeaderMap) -> Option<Bytes> {
+    fn rejection(&self, headers: &HeaderMap) -> Option<Bytes> {
         let expected = format!("Bearer {}", self.key.as_ref()?);
         let given = headers.get("authorization").map(|value| value.as_bytes());
         (given != Some(expected.as_bytes())).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
     }
 
-    fn beside_inference(&self, method: &Method, path: &str) -> (StatusCode, Bytes) {
+    fn other_route(&self, method: &Method, path: &str) -> (StatusCode, Bytes) {
         match (method, path) {
             (&Method::GET, "/health") => (self.health, Bytes::from_static(br#"{"status":"ok"}"#)),
             (&Method::GET, "/v1/models") => {
@@ -252,7 +248,7 @@ impl Script {
     }
 }
 
-/// With and without `/v1`: the test sees in the recorded path which one the client chose.
+/// The route of a path, with or without `/v1`: the recorded path shows which one the client chose.
 fn route_of(path: &str) -> Option<Route> {
     let path = path.split('?').next().unwrap_or(path);
     match path.strip_prefix("/v1").unwrap_or(path) {

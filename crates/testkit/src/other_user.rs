@@ -1,7 +1,7 @@
 //! Another user of this machine, who listens where one of our programs is expected.
 //!
-//! A thread takes `nobody` as the user of the files and sockets that it makes, which only root may do: the kernel shows its
-//! sockets as that user's, as it would those of a process of theirs.
+//! A thread changes the user of the files and sockets that it creates, which only root may do. The kernel shows these sockets
+//! as that user's, as it does for a process of that user.
 
 use std::{
     io::{Read as _, Write as _},
@@ -16,19 +16,19 @@ use std::{
 
 use nix::unistd::{Uid, geteuid, setfsuid};
 
-/// The user that is played.
+/// The other user: `nobody` on Debian and Fedora.
 pub const OTHER_UID: u32 = 65534;
 
-/// Whether this process may play another user.
+/// Whether this process may act as another user.
 pub fn may_act_as_other_user() -> bool {
     let root = geteuid().is_root();
     if !root {
-        eprintln!("skipped: only root can play another user");
+        eprintln!("skipped: only root can act as another user");
     }
     root
 }
 
-/// A program of another user that answers every request with status 200 and keeps what it was sent.
+/// A program of another user that answers every request with status 200 and records what it receives.
 pub struct Squatter {
     address: SocketAddr,
     received: Arc<Mutex<Vec<u8>>>,
@@ -37,17 +37,17 @@ pub struct Squatter {
 }
 
 impl Squatter {
-    /// Listens there, with this JSON as the body of every answer. Only where [`may_act_as_other_user`] says yes.
+    /// Listens at `address` and answers with the JSON `body`. Requires [`may_act_as_other_user`].
     pub fn start(address: &str, body: &'static str) -> Self {
         let (address, ended) = (address.to_owned(), Arc::new(AtomicBool::new(false)));
         let received = Arc::new(Mutex::new(Vec::new()));
-        let (told, bound) = std::sync::mpsc::channel();
+        let (sender, bound) = std::sync::mpsc::channel();
         let (kept, end) = (Arc::clone(&received), Arc::clone(&ended));
         let thread = std::thread::spawn(move || {
-            // Of this thread alone.
+            // Changes this thread alone.
             setfsuid(Uid::from_raw(OTHER_UID));
             let listener = TcpListener::bind(&address).expect("the address");
-            told.send(listener.local_addr().expect("the address")).expect("the test");
+            sender.send(listener.local_addr().expect("the address")).expect("the test");
             for stream in listener.incoming() {
                 if end.load(Ordering::Acquire) {
                     return;
@@ -59,17 +59,17 @@ impl Squatter {
         Self { address, received, ended, thread: Some(thread) }
     }
 
-    /// Where it listens.
+    /// The address that it listens on.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// As a server's address.
+    /// Its base URL.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// All that it was sent.
+    /// All bytes that it received.
     pub fn received(&self) -> String {
         String::from_utf8_lossy(&self.received.lock().expect("not poisoned")).into_owned()
     }

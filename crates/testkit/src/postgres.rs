@@ -1,5 +1,5 @@
-//! A real PostgreSQL on a free loopback port, from the machine's binaries, gone when it is dropped. Never the default
-//! port, never a server that anybody else uses.
+//! A real PostgreSQL on a free loopback port, from the machine's own binaries, stopped and removed when dropped. It never
+//! uses the default port or a server that runs already.
 
 use std::{
     net::TcpListener,
@@ -15,9 +15,9 @@ use nix::{
 };
 use tempfile::TempDir;
 
-/// How long a start or an end may take.
-const PATIENCE: Duration = Duration::from_secs(60);
-const LOOK: Duration = Duration::from_millis(20);
+use crate::TIMEOUT;
+
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A server with one empty database, `test`.
 pub struct Postgres {
@@ -29,7 +29,7 @@ pub struct Postgres {
 }
 
 impl Postgres {
-    /// Makes a cluster and starts it.
+    /// Creates a cluster and starts it.
     pub fn start() -> Self {
         let binaries = binaries();
         let dir = tempfile::Builder::new().prefix("pg-").tempdir().expect("a temporary directory");
@@ -62,7 +62,7 @@ impl Postgres {
         postgres
     }
 
-    /// Where it is.
+    /// Its URL.
     pub fn url(&self) -> String {
         format!("postgres://test@127.0.0.1:{}/test", self.port)
     }
@@ -85,12 +85,12 @@ impl Postgres {
         let begun = Instant::now();
         while !self.is_ready() {
             let ended = self.server.as_mut().and_then(|server| server.try_wait().ok().flatten());
-            assert!(ended.is_none() && begun.elapsed() < PATIENCE, "postgres did not start: {}", self.log());
-            std::thread::park_timeout(LOOK);
+            assert!(ended.is_none() && begun.elapsed() < TIMEOUT, "postgres did not start: {}", self.log());
+            std::thread::park_timeout(POLL_INTERVAL);
         }
     }
 
-    /// Ends it at once, as a crash of the machine's database service would.
+    /// Stops it at once, as a crash of the database service does.
     pub fn stop(&mut self) {
         if let Some(mut server) = self.server.take() {
             signal(&server, Signal::SIGQUIT);
@@ -99,13 +99,13 @@ impl Postgres {
     }
 
     fn is_ready(&self) -> bool {
-        let asked = self
+        let status = self
             .command("pg_isready")
             .args(["-h", "127.0.0.1", "-U", "test", "-p", &self.port.to_string()])
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .status();
-        asked.is_ok_and(|status| status.success())
+        status.is_ok_and(|status| status.success())
     }
 
     fn data(&self) -> PathBuf {
@@ -118,7 +118,7 @@ impl Postgres {
 
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.binaries.join(program));
-        // Its parent's folder may not be open to that user.
+        // The test's own folder may be closed to that user.
         command.current_dir(self.dir.path());
         if let Some(user) = &self.user {
             command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
@@ -139,8 +139,8 @@ fn signal(child: &Child, signal: Signal) {
     }
 }
 
-/// The folder of PostgreSQL's programs. The newest of Debian's comes first: what is on `PATH` may be a wrapper that
-/// wants to be run by its owner.
+/// The folder of PostgreSQL's programs. The newest of Debian's comes first: a program on `PATH` may be a wrapper that only
+/// its owner can run.
 fn binaries() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut found: Vec<(u32, PathBuf)> = versions

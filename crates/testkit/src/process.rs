@@ -1,4 +1,4 @@
-//! What the system knows of a process, read from `/proc`.
+//! Facts about a process, read from `/proc`.
 
 use std::{fs, path::PathBuf};
 
@@ -7,7 +7,7 @@ pub fn resident_bytes(pid: u32) -> u64 {
     status_kib(pid, "VmRSS:") << 10
 }
 
-/// The most resident memory that a process ever had, bytes.
+/// Peak of the resident memory of a process, bytes.
 pub fn peak_resident_bytes(pid: u32) -> u64 {
     status_kib(pid, "VmHWM:") << 10
 }

@@ -8,16 +8,16 @@ use std::{
 
 /// The folder with the packages of a requirements file, for `PYTHONPATH`.
 pub fn packages(requirements: &Path) -> PathBuf {
-    let wanted = fs::read_to_string(requirements).expect("the requirements");
+    let required = fs::read_to_string(requirements).expect("the requirements");
     let tests = std::env::current_exe().expect("the test's own path");
     let target = tests.ancestors().find(|dir| dir.ends_with("target")).expect("the target folder").to_owned();
     let dir = target.join("python").join(requirements.parent().and_then(Path::file_name).expect("a name"));
     fs::create_dir_all(&dir).expect("a folder");
-    // Tests are processes of their own, and only one may fetch.
+    // Each test is a process of its own, and only one may fetch.
     let lock = File::create(dir.join("lock")).expect("the lock");
     lock.lock().expect("the lock");
     let (site, done) = (dir.join("site"), dir.join("fetched"));
-    if fs::read_to_string(&done).is_ok_and(|fetched| fetched == wanted) {
+    if fs::read_to_string(&done).is_ok_and(|fetched| fetched == required) {
         return site;
     }
     let _ = fs::remove_dir_all(&site);
@@ -30,6 +30,6 @@ pub fn packages(requirements: &Path) -> PathBuf {
         .output()
         .expect("python3 with pip");
     assert!(output.status.success(), "pip: {}", String::from_utf8_lossy(&output.stderr));
-    fs::write(&done, wanted).expect("a note that it is done");
+    fs::write(&done, required).expect("the marker file");
     site
 }

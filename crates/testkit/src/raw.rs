@@ -8,11 +8,10 @@ use tokio::{
     time::timeout,
 };
 
-/// What an HTTP/2 client sends first: the preface and an empty SETTINGS frame.
-pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+use crate::TIMEOUT;
 
-/// How long the waiting methods wait before they fail the test.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// The first bytes of an HTTP/2 client: the preface and an empty SETTINGS frame.
+pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
 /// A TCP connection to a daemon.
 #[derive(Debug)]
@@ -27,40 +26,40 @@ impl RawConnection {
         Self::try_connect(url).await.expect("a connection")
     }
 
-    /// As [`RawConnection::connect`]; `None` where the daemon does not answer in time.
+    /// As [`RawConnection::connect`]; `None` where the daemon does not accept the connection in time.
     pub async fn try_connect(url: &str) -> Option<Self> {
         let address = url.trim_start_matches("http://").parse().expect("an address");
         let socket = TcpSocket::new_v4().expect("a socket");
-        // Small, so that a test that reads nothing is seen to read nothing soon.
+        // Small, so that a daemon soon notices a test that does not read.
         socket.set_recv_buffer_size(16 * 1024).expect("a socket");
-        let stream = timeout(PATIENCE, socket.connect(address)).await.ok()?.ok()?;
+        let stream = timeout(TIMEOUT, socket.connect(address)).await.ok()?.ok()?;
         Some(Self { stream, received: Vec::new() })
     }
 
-    /// Sends bytes; whether the other side still takes them.
+    /// Sends bytes; false where the connection is closed.
     pub async fn send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).await.is_ok()
     }
 
-    /// Everything until the other side closes the connection, which has to happen in time.
+    /// Reads everything until the daemon closes the connection, which has to happen in time.
     pub async fn until_closed(&mut self) -> String {
         let read = async {
             let mut buffer = [0; 4096];
-            // A reset is an end too.
+            // A reset closes it too.
             while let Ok(count @ 1..) = self.stream.read(&mut buffer).await {
                 self.received.extend_from_slice(&buffer[..count]);
             }
         };
-        timeout(PATIENCE, read).await.expect("the daemon closes the connection");
+        timeout(TIMEOUT, read).await.expect("the daemon closes the connection");
         String::from_utf8_lossy(&std::mem::take(&mut self.received)).into_owned()
     }
 
-    /// Sends a piece at each interval until the other side closes the connection, which has to happen in time; everything
+    /// Sends a piece at each interval until the daemon closes the connection, which has to happen in time; returns everything
     /// that was received.
-    pub async fn trickle(&mut self, piece: &[u8], every: Duration) -> String {
+    pub async fn trickle(&mut self, piece: &[u8], interval: Duration) -> String {
         let (mut reader, mut writer) = self.stream.split();
         let write = async {
-            let mut ticks = tokio::time::interval(every);
+            let mut ticks = tokio::time::interval(interval);
             while writer.write_all(piece).await.is_ok() {
                 ticks.tick().await;
             }
@@ -79,12 +78,12 @@ impl RawConnection {
                 () = write => String::new(),
             }
         };
-        timeout(PATIENCE, read_or_write).await.expect("the daemon closes the connection")
+        timeout(TIMEOUT, read_or_write).await.expect("the daemon closes the connection")
     }
 
-    /// What came until the text contains `end`; `None` where the connection closes or nothing comes before that.
+    /// Reads until the text contains `end`; `None` where the connection closes or the time is over before that.
     pub async fn until(&mut self, end: &str) -> Option<String> {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
+        let deadline = tokio::time::Instant::now() + TIMEOUT;
         let mut buffer = [0; 4096];
         loop {
             let text = String::from_utf8_lossy(&self.received);
@@ -100,7 +99,7 @@ impl RawConnection {
         }
     }
 
-    /// Passes over so many bytes; fails the test where they do not come.
+    /// Reads and drops that many bytes; fails the test where they do not arrive.
     pub async fn skip(&mut self, count: usize) {
         let read = async {
             let mut buffer = [0; 4096];
@@ -112,10 +111,10 @@ impl RawConnection {
             }
             self.received.drain(..count);
         };
-        timeout(PATIENCE, read).await.expect("so many bytes");
+        timeout(TIMEOUT, read).await.expect("that many bytes");
     }
 
-    /// The status of the next response, whose head is read.
+    /// Reads the head of the next response and returns its status.
     pub async fn status(&mut self) -> Option<u16> {
         let head = self.until("\r\n\r\n").await?;
         head.split(' ').nth(1)?.parse().ok()

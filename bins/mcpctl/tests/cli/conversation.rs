@@ -51,7 +51,7 @@ async fn turn_after_a_pause_meets_no_connection_that_ended_meanwhile() {
         })
         .await;
         // What a pause does: whatever stood is gone, and is seen to be when it is used.
-        link.kill();
+        link.reset_all();
     }
     keyboard.write_all(b"\x04").unwrap();
     assert!(child.wait().await.unwrap().success());

@@ -54,7 +54,7 @@ async fn another_user_on_the_agents_port_gets_nothing() {
     // Clients that are not ours may have given the key away meanwhile.
     drop(squatter);
     let old = agent.local_key();
-    let agent = Mcplocal::start_in(agent.kill(), &format!("server: {}\n", mcpd.url())).await;
+    agent.restart().await;
     assert_ne!(agent.local_key(), old);
 }
 

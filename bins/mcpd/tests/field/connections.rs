@@ -53,16 +53,16 @@ async fn one_dead_connection_teaches_about_all_beside_it() {
         fill(&mcpd, &provider, &name, count).await;
         assert!(link.connections() >= count as u64);
         let asked = provider.inferences().len();
-        link.kill();
+        link.reset_all();
         for stream in [false, true] {
             let answer = ask(&mcpd, &admin, &name, &json!({"stream": stream})).await;
             assert_eq!(answer.status(), StatusCode::OK, "{count} dead, stream {stream}");
         }
-        assert_eq!((link.met_failed(), provider.inferences().len()), (1, asked + 2), "{count}");
+        assert_eq!((link.broken_uses(), provider.inferences().len()), (1, asked + 2), "{count}");
 
         // Many at once, each with a dead connection of its own: all are answered.
         fill(&mcpd, &provider, &name, count).await;
-        link.kill();
+        link.reset_all();
         let none = json!({});
         let answers = join_all((0..count).map(|_| ask(&mcpd, &admin, &name, &none))).await;
         assert!(answers.iter().all(|answer| answer.status() == StatusCode::OK), "{count} at once");
@@ -88,7 +88,7 @@ async fn connection_that_went_deaf_costs_less_than_the_limit_of_an_answer() {
     let timeouts = json!({"timeouts": {"response": "5m", "answer": "5m"}});
     llm(&mcpd, "deaf", &format!("{}/v1", link.url()), timeouts).await;
     fill(&mcpd, &provider, "deaf", 2).await;
-    link.deafen();
+    link.stall_all();
     // More than the kernels of both ends keep, so that it is seen not to be taken.
     let more = json!({"user": "x".repeat(20 << 20)});
     let answer = ask(&mcpd, &mcpd.admin(), "deaf", &more).await;

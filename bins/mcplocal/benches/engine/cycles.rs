@@ -71,8 +71,8 @@ pub async fn figures() -> Vec<Figure> {
             };
             tally.cut += cut;
             tally.agents_killed += 1;
-            let home = agent.kill();
-            agent = Mcplocal::start_in(home, &config).await;
+            agent.kill();
+            agent.restart().await;
         } else {
             let (answers, (engines, guardians)) = futures::join!(requests, trouble);
             tally.engines_killed += engines;

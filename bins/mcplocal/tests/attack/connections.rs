@@ -1,16 +1,16 @@
-//! Connections that are silent, slow, or never read.
+//! Clients whose connections are silent, slow, or never read.
 
 use std::time::Duration;
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, McpdOptions, Mcplocal, OpenFiles, eventually},
+    daemons::{Mcpd, McpdOptions, Mcplocal, McplocalOptions, OpenFiles, eventually},
     model_server::{ModelServer, Reply},
     raw::{HTTP2_PREFACE, RawConnection},
 };
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
-/// An address where nothing listens, which no test here needs to reach.
+/// A configuration of an mcpd that no test here needs to reach.
 const NOWHERE: &str = "server: http://127.0.0.1:9\n";
 
 async fn is_healthy(agent: &Mcplocal) -> bool {
@@ -27,7 +27,8 @@ fn post(token: &str, more: &str) -> String {
 
 #[tokio::test]
 async fn silent_connections_do_not_lock_out_others() {
-    let agent = Mcplocal::start_limited(NOWHERE, OpenFiles::Hard(256)).await;
+    let options = McplocalOptions { open_files: Some(OpenFiles::Hard(256)), ..McplocalOptions::default() };
+    let agent = Mcplocal::start_with(NOWHERE, options).await;
     let mut silent = Vec::new();
     for wave in 0..6 {
         for kind in 0..100 {
@@ -62,7 +63,7 @@ async fn connections_without_a_request_are_closed() {
 }
 
 #[tokio::test]
-async fn no_byte_of_a_strangers_body_is_asked_for() {
+async fn body_without_a_credential_is_not_requested() {
     let agent = Mcplocal::start(NOWHERE).await;
     let body = "expect: 100-continue\r\ncontent-length: 31000000";
     for token in ["", "sk-something", "mcpd_short"] {
@@ -86,7 +87,7 @@ async fn no_byte_of_a_strangers_body_is_asked_for() {
 }
 
 #[tokio::test]
-async fn slow_bodies_are_given_up() {
+async fn slow_bodies_time_out() {
     let mcpd = Mcpd::start().await;
     let limits = "limits: {http: {stall: 500ms}}";
     let agent = Mcplocal::start(&format!("server: {}\n{limits}", mcpd.url())).await;
@@ -105,7 +106,7 @@ async fn slow_bodies_are_given_up() {
 }
 
 #[tokio::test]
-async fn callers_that_only_mcpd_can_judge_share_half_of_the_body_bytes() {
+async fn unverified_callers_share_half_of_the_body_bytes() {
     let mcpd = Mcpd::start().await;
     let limits = "limits: {http: {bodyBytes: 2MiB, stall: 60s}}";
     let agent = Mcplocal::start(&format!("server: {}\n{limits}", mcpd.url())).await;
@@ -118,7 +119,7 @@ async fn callers_that_only_mcpd_can_judge_share_half_of_the_body_bytes() {
         request.send().await.unwrap().status()
     };
     let stranger = mcpd.user("stranger", None).await;
-    eventually("the bytes count", async || {
+    eventually("the held bytes count", async || {
         (status(&stranger).await == StatusCode::TOO_MANY_REQUESTS).then_some(())
     })
     .await;
@@ -126,15 +127,15 @@ async fn callers_that_only_mcpd_can_judge_share_half_of_the_body_bytes() {
 }
 
 #[tokio::test]
-async fn callers_that_do_not_read_release_the_provider_of_the_centre() {
-    // mcpd is patient, so that it is the agent that gives up.
+async fn caller_that_does_not_read_releases_the_provider() {
+    // mcpd waits longer, so that the agent is the one that closes the connection.
     let config = Some("limits: {http: {stall: 60s}}\n".to_owned());
     let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
     let text = format!("{} ", "y".repeat(32 * 1024)).repeat(800);
     let provider = ModelServer::with_default(Reply::text(&text)).await;
-    let patience = json!({"response": "20s", "firstToken": "20s", "idle": "20s"});
+    let timeouts = json!({"response": "20s", "firstToken": "20s", "idle": "20s"});
     let llm = json!({"kind": "Llm", "name": "claude", "type": "openai", "url": provider.base_url(), "model": "m",
-                     "timeouts": patience});
+                     "timeouts": timeouts});
     mcpd.apply(json!([llm])).await;
     let agent = Mcplocal::start(&format!("server: {}\nlimits: {{http: {{stall: 1s}}}}", mcpd.url())).await;
     let body = json!({"model": "claude", "stream": true, "messages": [{"role": "user", "content": "Hi"}]});

@@ -1,4 +1,4 @@
-//! Engines: what they inherit, what a configuration may have them load, and who reaches them.
+//! Engines: what they inherit, what a configuration can make them load, and who reaches them.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -6,17 +6,16 @@ use std::{
     process::{Command, Stdio},
 };
 
-use mcpctl_testkit::daemons::{Mcpd, Mcplocal, eventually, program};
+use mcpctl_testkit::{
+    daemons::{Mcpd, Mcplocal, McplocalOptions, eventually, program},
+    deployment::engine_item,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 use tempfile::TempDir;
 
 fn config(kind: &str, model: &Path, more: &str) -> String {
-    format!(
-        "server: http://127.0.0.1:9\nproviders:\n  - name: desk\n    type: {kind}\n    command: {}\n    model: {}\n{more}",
-        program("examples/fake_engine").display(),
-        model.display(),
-    )
+    format!("server: http://127.0.0.1:9\nproviders:\n{}{more}", engine_item(kind, "desk", model, &[]))
 }
 
 fn model() -> (TempDir, std::path::PathBuf) {
@@ -33,33 +32,25 @@ async fn start(agent: &Mcplocal) -> Value {
     answer.json().await.unwrap()
 }
 
-/// Why the agent does not start with this configuration.
-fn refusal(text: &str) -> String {
+/// The error with which the agent rejects this configuration.
+fn rejection(text: &str) -> String {
     let home = tempfile::tempdir().unwrap();
     let path = home.path().join("mcplocal.yaml");
     std::fs::write(&path, format!("{text}\nlisten: 127.0.0.1:0\n")).unwrap();
-    let mut command = Command::new(program("mcplocal"));
-    command.arg("--config").arg(&path).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    // The timeout ends an agent that starts.
+    let mut command = Command::new("timeout");
+    command.arg("60").arg(program("mcplocal")).arg("--config").arg(&path).stdin(Stdio::null());
     command.env("XDG_STATE_HOME", home.path()).env("XDG_CONFIG_HOME", home.path());
-    let mut child = command.spawn().unwrap();
-    let begun = std::time::Instant::now();
-    while child.try_wait().unwrap().is_none() {
-        if begun.elapsed().as_secs() > 5 {
-            child.kill().unwrap();
-            child.wait().unwrap();
-            return "it started".to_owned();
-        }
-        std::thread::yield_now();
-    }
-    String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap()
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "the agent started");
+    String::from_utf8(output.stderr).unwrap()
 }
 
 #[tokio::test]
 async fn engines_do_not_inherit_the_agents_secrets() {
     let (_dir, model) = model();
     let config = config("llama-server-managed", &model, "    env: {CUDA_CACHE_PATH: /named}\n");
-    let home = tempfile::Builder::new().prefix("mcplocal-").tempdir().unwrap();
-    let secret = std::ffi::OsStr::new("top-secret-value");
+    let secret = "top-secret-value";
     let names = [
         "MCPCTL_TOKEN",
         "MCPLOCAL_LOCAL_KEY",
@@ -69,7 +60,6 @@ async fn engines_do_not_inherit_the_agents_secrets() {
         "AWS_SESSION_TOKEN",
         "GITHUB_TOKEN",
         "SOMETHING",
-        "LD_AUDIT",
         "PYTHONPATH",
         "PYTHONSTARTUP",
         "LLAMA_ARG_TOOLS",
@@ -80,10 +70,9 @@ async fn engines_do_not_inherit_the_agents_secrets() {
         "SSH_AUTH_SOCK",
         "DATABASE_URL",
     ];
-    let mut more: Vec<_> =
-        names.iter().filter(|name| **name != "LD_AUDIT").map(|name| (*name, secret)).collect();
-    more.push(("CUDA_VISIBLE_DEVICES", std::ffi::OsStr::new("7")));
-    let agent = Mcplocal::start_with(home, &config, &more).await;
+    let mut env: Vec<_> = names.iter().map(|name| (*name, secret.into())).collect();
+    env.push(("CUDA_VISIBLE_DEVICES", "7".into()));
+    let agent = Mcplocal::start_with(&config, McplocalOptions { env, ..McplocalOptions::default() }).await;
     let engine = start(&agent).await;
     let environment = std::fs::read(format!("/proc/{}/environ", engine["pid"])).unwrap();
     let environment = String::from_utf8_lossy(&environment);
@@ -95,7 +84,7 @@ async fn engines_do_not_inherit_the_agents_secrets() {
 }
 
 #[tokio::test]
-async fn arguments_that_load_code_or_open_an_engine_are_refused() {
+async fn arguments_that_load_code_or_open_an_engine_are_rejected() {
     let (_dir, model) = model();
     for (kind, more) in [
         ("vllm-managed", "    extraArgs: [--trust-remote-code]\n"),
@@ -115,12 +104,12 @@ async fn arguments_that_load_code_or_open_an_engine_are_refused() {
         ("llama-server-managed", "    env: {LLAMA_ARG_TOOLS: all}\n"),
         ("llama-server-managed", "    env: {MCPCTL_TOKEN: x}\n"),
     ] {
-        let said = refusal(&config(kind, &model, more));
-        assert!(said.contains("cannot be among the extra arguments or the environment"), "{more}: {said}");
+        let error = rejection(&config(kind, &model, more));
+        assert!(error.contains("cannot be among the extra arguments or the environment"), "{more}: {error}");
     }
     for name in ["--trust-remote-code", "-m"] {
-        let said = refusal(&config("vllm-managed", Path::new(name), ""));
-        assert!(said.contains("begins with a hyphen"), "{name}: {said}");
+        let error = rejection(&config("vllm-managed", Path::new(name), ""));
+        assert!(error.contains("begins with a hyphen"), "{name}: {error}");
     }
 }
 
@@ -135,14 +124,14 @@ async fn other_users_and_pages_do_not_reach_llama_server() {
     assert!(engine["port"].is_null(), "{engine}");
     let socket = Path::new(engine["socket"].as_str().unwrap());
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
-    assert_eq!(mode(socket.parent().unwrap()), 0o700, "nobody else gets to it");
+    assert_eq!(mode(socket.parent().unwrap()), 0o700, "other users reach it");
     let records = std::fs::read_dir(agent.state_dir().join("engines")).unwrap().flatten();
     let records: Vec<_> = records.map(|file| file.path()).filter(|path| path.is_file()).collect();
     assert!(!records.is_empty() && records.iter().all(|record| mode(record) == 0o600), "{records:?}");
 
     let answer = agent.chat("local/desk", &agent.local_key(), true).await;
     assert_eq!(answer.status(), StatusCode::OK);
-    assert!(answer.text().await.unwrap().contains("[DONE]"), "the agent does");
+    assert!(answer.text().await.unwrap().contains("[DONE]"), "the agent does not reach it");
     let socket = socket.to_owned();
     drop(agent);
     eventually("the socket is gone with the agent", async || (!socket.exists()).then_some(())).await;

@@ -1,5 +1,5 @@
-//! Directories and files of the agent: nothing is used that another user could have made or could change, and nothing is
-//! made that another user can read.
+//! Directories and files of the agent: it uses nothing that another user could have created or could change, and it creates
+//! nothing that another user can read.
 
 use std::{
     fs::{self, Permissions},
@@ -12,7 +12,10 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_testkit::{daemons::program, other_user::may_act_as_other_user};
+use mcpctl_testkit::{
+    daemons::program,
+    other_user::{OTHER_UID, may_act_as_other_user},
+};
 use nix::{sys::stat::Mode, unistd::mkfifo};
 use tempfile::TempDir;
 use tokio::{
@@ -21,8 +24,8 @@ use tokio::{
     time::timeout,
 };
 
-/// Far longer than a start takes; an agent that waits for a pipe would take for ever.
-const START: Duration = Duration::from_secs(30);
+/// Far more than a start takes; an agent that reads a pipe would wait for ever.
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The directories of a user of the agent.
 struct Home {
@@ -56,9 +59,9 @@ impl Home {
         self.path("state/mcpctl/mcplocal")
     }
 
-    /// Starts the agent until it is ready or has ended, and ends it; answers whether it was ready, and what it wrote.
+    /// Starts the agent, waits until it is ready or has ended, and kills it; returns whether it was ready, and its log.
     async fn start(&self) -> (bool, String) {
-        // What a careless login shell may have set.
+        // A umask that a careless login shell may have set.
         let mut child = Command::new("sh")
             .args(["-c", "umask 0; exec \"$@\"", "sh"])
             .arg(program("mcplocal"))
@@ -73,26 +76,27 @@ impl Home {
             .spawn()
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut said = String::new();
+        let mut log = String::new();
         let reading = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                said += &line;
-                said.push('\n');
+                log += &line;
+                log.push('\n');
                 if line.contains("mcplocal is ready") {
                     return true;
                 }
             }
             false
         };
-        let ready = timeout(START, reading).await.expect("neither ready nor ended");
+        let ready = timeout(START_TIMEOUT, reading).await.expect("neither ready nor ended");
         child.kill().await.unwrap();
-        (ready, said)
+        (ready, log)
     }
 
-    async fn refused(&self) -> String {
-        let (ready, said) = self.start().await;
-        assert!(!ready && said.starts_with("error: "), "{said}");
-        said
+    /// The error with which the agent does not start.
+    async fn start_error(&self) -> String {
+        let (ready, log) = self.start().await;
+        assert!(!ready && log.starts_with("error: "), "{log}");
+        log
     }
 }
 
@@ -105,7 +109,7 @@ fn mode(path: &Path) -> u32 {
 }
 
 #[tokio::test]
-async fn everything_it_makes_is_for_its_user_alone() {
+async fn everything_it_creates_is_for_its_user_alone() {
     let home = Home::new();
     assert!(home.start().await.0);
     let mut names = Vec::new();
@@ -124,15 +128,15 @@ async fn everything_it_makes_is_for_its_user_alone() {
 }
 
 #[tokio::test]
-async fn state_directory_that_others_write_to_is_refused() {
+async fn writable_state_directory_is_rejected() {
     let home = Home::new();
     fs::create_dir_all(home.state()).unwrap();
     for (dir, open) in [(home.state(), 0o777), (home.state(), 0o770), (home.path("state/mcpctl"), 0o777)] {
         chmod(&dir, open);
-        let said = home.refused().await;
+        let error = home.start_error().await;
         assert!(
-            said.contains(&format!("its mode is {open:04o}\nhint: chmod go-w {}", dir.display())),
-            "{said}"
+            error.contains(&format!("its mode is {open:04o}\nhint: chmod go-w {}", dir.display())),
+            "{error}"
         );
         chmod(&dir, 0o700);
     }
@@ -140,13 +144,13 @@ async fn state_directory_that_others_write_to_is_refused() {
     assert!(home.start().await.0);
     for dir in ["engines", "logs"] {
         chmod(&home.state().join(dir), 0o777);
-        assert!(home.refused().await.contains("its mode is 0777"), "{dir}");
+        assert!(home.start_error().await.contains("its mode is 0777"), "{dir}");
         chmod(&home.state().join(dir), 0o700);
     }
 }
 
 #[tokio::test]
-async fn planted_links_and_pipes_are_refused() {
+async fn planted_links_and_pipes_are_rejected() {
     let home = Home::new();
     fs::create_dir_all(home.state()).unwrap();
     let victim = home.path("victim");
@@ -155,16 +159,16 @@ async fn planted_links_and_pipes_are_refused() {
     for name in ["lock", "local-key"] {
         let path = home.state().join(name);
         symlink(&victim, &path).unwrap();
-        assert!(home.refused().await.contains("is a symbolic link"), "{name}");
+        assert!(home.start_error().await.contains("is a symbolic link"), "{name}");
         fs::remove_file(&path).unwrap();
         fs::hard_link(&victim, &path).unwrap();
-        assert!(home.refused().await.contains("has a second name"), "{name}");
+        assert!(home.start_error().await.contains("has a second name"), "{name}");
         fs::remove_file(&path).unwrap();
         mkfifo(&path, Mode::S_IRWXU).unwrap();
-        assert!(home.refused().await.contains("is not a regular file"), "{name}");
+        assert!(home.start_error().await.contains("is not a regular file"), "{name}");
         fs::remove_file(&path).unwrap();
     }
-    // A record of a process that is none is left, and waited for never.
+    // The agent ignores a record of an engine that is a pipe, and does not wait for it.
     fs::create_dir_all(home.state().join("engines")).unwrap();
     mkfifo(&home.state().join("engines/desk-1.json"), Mode::S_IRWXU).unwrap();
     assert!(home.start().await.0);
@@ -172,51 +176,51 @@ async fn planted_links_and_pipes_are_refused() {
 }
 
 #[tokio::test]
-async fn configuration_that_others_write_to_is_refused() {
+async fn writable_configuration_is_rejected() {
     let home = Home::new();
     for open in [0o666, 0o664, 0o646] {
         chmod(&home.config(), open);
-        let said = home.refused().await;
+        let error = home.start_error().await;
         assert!(
-            said.contains(&format!("its mode is {open:04o}")) && said.contains("hint: chmod go-w"),
-            "{said}"
+            error.contains(&format!("its mode is {open:04o}")) && error.contains("hint: chmod go-w"),
+            "{error}"
         );
     }
     chmod(&home.config(), 0o644);
     chmod(home.dir.path(), 0o777);
-    assert!(home.refused().await.contains("can be written to by other users"));
+    assert!(home.start_error().await.contains("can be written to by other users"));
     chmod(home.dir.path(), 0o700);
     fs::remove_file(home.config()).unwrap();
     mkfifo(&home.config(), Mode::S_IRWXU).unwrap();
-    assert!(home.refused().await.contains("is not a regular file"));
+    assert!(home.start_error().await.contains("is not a regular file"));
 }
 
 #[tokio::test]
-async fn only_sockets_are_removed_where_it_listens() {
+async fn only_dead_sockets_are_replaced() {
     let mut home = Home::new();
     let path = home.path("listen");
     home.listen = format!("unix:{}", path.display());
     home.configure();
     fs::write(&path, "precious").unwrap();
-    assert!(home.refused().await.contains("what is there is not a socket\nhint: remove what is there"));
+    assert!(home.start_error().await.contains("what is there is not a socket\nhint: remove what is there"));
     assert_eq!(fs::read(&path).unwrap(), b"precious");
     fs::remove_file(&path).unwrap();
     symlink(home.path("nowhere"), &path).unwrap();
-    assert!(home.refused().await.contains("what is there is not a socket"));
+    assert!(home.start_error().await.contains("what is there is not a socket"));
     fs::remove_file(&path).unwrap();
     let live = UnixListener::bind(&path).unwrap();
-    assert!(home.refused().await.contains("another program listens there"));
+    assert!(home.start_error().await.contains("another program listens there"));
     assert!(fs::symlink_metadata(&path).unwrap().file_type().is_socket());
     drop(live);
     assert!(home.start().await.0, "a dead socket is replaced");
-    // The agent's own socket is none that others may take away.
+    // The same holds for the agent's own socket.
     fs::remove_file(home.state().join("agent.sock")).unwrap();
     fs::create_dir(home.state().join("agent.sock")).unwrap();
-    assert!(home.refused().await.contains("what is there is not a socket"));
+    assert!(home.start_error().await.contains("what is there is not a socket"));
 }
 
 #[tokio::test]
-async fn long_state_directories_have_their_socket_elsewhere() {
+async fn long_state_directory_has_its_socket_elsewhere() {
     let home = Home::new();
     let long = home.path(&"x".repeat(120));
     let start = |runtime: &'static str| {
@@ -243,7 +247,7 @@ async fn long_state_directories_have_their_socket_elsewhere() {
         }
         panic!("it ended");
     };
-    timeout(START, ready).await.unwrap();
+    timeout(START_TIMEOUT, ready).await.unwrap();
     let sockets: Vec<_> = fs::read_dir(home.path("run/mcpctl")).unwrap().collect();
     assert_eq!((sockets.len(), mode(&home.path("run/mcpctl"))), (1, 0o700));
     let status = Command::new(program("mcpctl"))
@@ -257,25 +261,25 @@ async fn long_state_directories_have_their_socket_elsewhere() {
 
     fs::create_dir(home.path("open")).unwrap();
     chmod(&home.path("open"), 0o777);
-    let refused = timeout(START, start("open").wait_with_output()).await.unwrap().unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("can be written to by other users"), "{said}");
+    let output = timeout(START_TIMEOUT, start("open").wait_with_output()).await.unwrap().unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && error.contains("can be written to by other users"), "{error}");
 }
 
 #[tokio::test]
-async fn what_belongs_to_another_user_is_refused() {
+async fn files_of_another_user_are_rejected() {
     if !may_act_as_other_user() {
         return;
     }
     let home = Home::new();
     fs::create_dir_all(home.state()).unwrap();
     for path in [home.state(), home.path("state"), home.config()] {
-        chown(&path, Some(65534), None).unwrap();
-        assert!(home.refused().await.contains("belongs to user `nobody`"), "{}", path.display());
+        chown(&path, Some(OTHER_UID), None).unwrap();
+        assert!(home.start_error().await.contains("belongs to user `nobody`"), "{}", path.display());
         chown(&path, Some(0), None).unwrap();
     }
     fs::write(home.state().join("local-key"), "mcpl_known").unwrap();
     chmod(&home.state().join("local-key"), 0o600);
-    chown(home.state().join("local-key"), Some(65534), None).unwrap();
-    assert!(home.refused().await.contains("belongs to user `nobody`"));
+    chown(home.state().join("local-key"), Some(OTHER_UID), None).unwrap();
+    assert!(home.start_error().await.contains("belongs to user `nobody`"));
 }

@@ -1,18 +1,24 @@
-//! Requests of web pages and of other machines: `Host`, `Origin`, preflights, forms, upgrades.
+//! Requests from web pages and from other machines: `Host`, `Origin`, preflights, forms, upgrades.
 
-use super::support::{CHAT, World, bearer, chat_headers, for_each};
+use mcpctl_testkit::deployment::Deployment;
 
-/// A request with a good credential under another `Host`.
-fn with_host(world: &World, line: &str, host_lines: &str) -> String {
+use super::support::{CHAT, bearer, chat_headers, for_each};
+
+/// A request with a valid credential and other `Host` lines.
+fn with_host(deployment: &Deployment, line: &str, host_lines: &str) -> String {
     let body = if line.starts_with("POST") { CHAT } else { "" };
-    let headers = if body.is_empty() { bearer(&world.key) } else { chat_headers(&bearer(&world.key)) };
+    let headers = if body.is_empty() {
+        bearer(&deployment.agent.local_key())
+    } else {
+        chat_headers(&bearer(&deployment.agent.local_key()))
+    };
     format!("{line}\r\n{host_lines}Connection: close\r\n{headers}\r\n{body}")
 }
 
 #[tokio::test]
 async fn foreign_hosts_reach_no_route() {
-    let world = World::new().await;
-    let port = world.address().rsplit(':').next().unwrap().to_owned();
+    let deployment = Deployment::builder().signed_in().start().await;
+    let port = deployment.address().rsplit(':').next().unwrap().to_owned();
     let hosts = [
         "evil.example".to_owned(),
         format!("evil.example:{port}"),
@@ -54,33 +60,46 @@ async fn foreign_hosts_reach_no_route() {
     ];
     let mut rows: Vec<_> = hosts
         .iter()
-        .flat_map(|host| lines.map(|line| with_host(&world, line, &format!("Host: {host}\r\n"))))
+        .flat_map(|host| lines.map(|line| with_host(&deployment, line, &format!("Host: {host}\r\n"))))
         .collect();
     for line in lines {
-        let good = format!("Host: {}\r\n", world.address());
+        let good = format!("Host: {}\r\n", deployment.address());
         let evil = format!("Host: evil.example:{port}\r\n");
-        rows.push(with_host(&world, line, ""));
-        rows.push(with_host(&world, line, &format!("{good}{evil}")));
-        rows.push(with_host(&world, line, &format!("{evil}{good}")));
-        rows.push(with_host(&world, line, &format!("{evil}X-Forwarded-Host: {}\r\n", world.address())));
-        rows.push(with_host(&world, line, &format!("Host : {}\r\n", world.address())));
-        rows.push(with_host(&world, &line.replace(" /", &format!(" http://evil.example:{port}/")), &good));
-        rows.push(with_host(&world, &line.replace(" /", &format!(" http://x@{}/", world.address())), &good));
+        rows.push(with_host(&deployment, line, ""));
+        rows.push(with_host(&deployment, line, &format!("{good}{evil}")));
+        rows.push(with_host(&deployment, line, &format!("{evil}{good}")));
+        rows.push(with_host(
+            &deployment,
+            line,
+            &format!("{evil}X-Forwarded-Host: {}\r\n", deployment.address()),
+        ));
+        rows.push(with_host(&deployment, line, &format!("Host : {}\r\n", deployment.address())));
+        rows.push(with_host(
+            &deployment,
+            &line.replace(" /", &format!(" http://evil.example:{port}/")),
+            &good,
+        ));
+        rows.push(with_host(
+            &deployment,
+            &line.replace(" /", &format!(" http://x@{}/", deployment.address())),
+            &good,
+        ));
     }
     for_each(&rows, async |row| {
-        let answer = world.send(row).await;
+        let answer = deployment.send_raw(row).await;
         assert!(!answer.succeeded(), "{row:?}: {}", answer.text());
     })
     .await;
-    assert_eq!(world.inferences(), 0);
+    assert_eq!(deployment.inferences(), 0);
     for host in [
-        world.address().to_owned(),
+        deployment.address().to_owned(),
         format!("localhost:{port}"),
         format!("LocalHost:{port}"),
         format!("[::1]:{port}"),
     ] {
         for line in lines {
-            let answer = world.send(with_host(&world, line, &format!("Host: {host}\r\n"))).await;
+            let answer =
+                deployment.send_raw(with_host(&deployment, line, &format!("Host: {host}\r\n"))).await;
             assert!(answer.succeeded(), "{host}: {line}: {}", answer.text());
         }
     }
@@ -88,8 +107,9 @@ async fn foreign_hosts_reach_no_route() {
 
 #[tokio::test]
 async fn web_pages_reach_no_route() {
-    let world = World::with("allowedOrigins: ['http://localhost:5173']").await;
-    let port = world.address().rsplit(':').next().unwrap().to_owned();
+    let origins = "allowedOrigins: ['http://localhost:5173']";
+    let deployment = Deployment::builder().config(origins).signed_in().start().await;
+    let port = deployment.address().rsplit(':').next().unwrap().to_owned();
     let origins = [
         "https://evil.example".to_owned(),
         "null".to_owned(),
@@ -111,7 +131,7 @@ async fn web_pages_reach_no_route() {
         "https://evil.example\r\nOrigin: http://localhost:5173".to_owned(),
         String::new(),
     ];
-    // What a browser adds is no leave to call.
+    // Headers that a browser adds give no access.
     let fetch = "Sec-Fetch-Site: same-origin\r\nSec-Fetch-Mode: cors\r\nSec-Fetch-Dest: empty\r\n";
     let rows = origins.iter().flat_map(|origin| {
         [
@@ -124,8 +144,8 @@ async fn web_pages_reach_no_route() {
         .map(|line| (format!("{line} HTTP/1.1"), format!("Origin: {origin}\r\n{fetch}")))
     });
     for_each(rows, async |(line, headers)| {
-        let headers = format!("{}{headers}", chat_headers(&bearer(&world.key)));
-        let answer = world.send(world.request(&line, &headers, CHAT)).await;
+        let headers = format!("{}{headers}", chat_headers(&bearer(&deployment.agent.local_key())));
+        let answer = deployment.send_raw(deployment.raw_request(&line, &headers, CHAT)).await;
         assert!(!answer.succeeded(), "{line} {headers:?}: {}", answer.text());
         assert!(
             !answer.text().to_lowercase().contains("access-control-"),
@@ -134,15 +154,18 @@ async fn web_pages_reach_no_route() {
         );
     })
     .await;
-    assert_eq!(world.inferences(), 0);
-    let headers = format!("{}Origin: http://localhost:5173\r\n", chat_headers(&bearer(&world.key)));
-    let listed = world.send(world.request("POST /v1/chat/completions HTTP/1.1", &headers, CHAT)).await;
+    assert_eq!(deployment.inferences(), 0);
+    let headers =
+        format!("{}Origin: http://localhost:5173\r\n", chat_headers(&bearer(&deployment.agent.local_key())));
+    let listed = deployment
+        .send_raw(deployment.raw_request("POST /v1/chat/completions HTTP/1.1", &headers, CHAT))
+        .await;
     assert!(listed.succeeded(), "the listed origin may call: {}", listed.text());
 }
 
 #[tokio::test]
-async fn preflights_forms_and_upgrades_of_pages_do_nothing() {
-    let world = World::new().await;
+async fn preflights_forms_and_upgrades_have_no_effect() {
+    let deployment = Deployment::builder().signed_in().start().await;
     let paths = ["/v1/chat/completions", "/v1/models", "/status", "/api/v1/engines/desk/start", "/healthz"];
     let requested = "Access-Control-Request-Method: POST\r\nAccess-Control-Request-Headers: authorization,content-type\r\nAccess-Control-Request-Private-Network: true\r\n";
     let upgrade =
@@ -152,13 +175,17 @@ async fn preflights_forms_and_upgrades_of_pages_do_nothing() {
     for path in paths {
         for origin in ["", "Origin: https://evil.example\r\n", "Origin: null\r\n"] {
             rows.push((
-                world.request(&format!("OPTIONS {path} HTTP/1.1"), &format!("{origin}{requested}"), ""),
+                deployment.raw_request(
+                    &format!("OPTIONS {path} HTTP/1.1"),
+                    &format!("{origin}{requested}"),
+                    "",
+                ),
                 "preflight",
             ));
             for upgrade in [upgrade, h2c] {
-                let row = world.request(
+                let row = deployment.raw_request(
                     &format!("GET {path} HTTP/1.1"),
-                    &format!("{origin}{upgrade}{}", bearer(&world.key)),
+                    &format!("{origin}{upgrade}{}", bearer(&deployment.agent.local_key())),
                     "",
                 );
                 rows.push((
@@ -166,7 +193,7 @@ async fn preflights_forms_and_upgrades_of_pages_do_nothing() {
                     "upgrade",
                 ));
             }
-            // Sent by a form or an image of a page: no preflight, and no credential.
+            // As a form or an image of a page sends them: without a preflight and without a credential.
             for kind in [
                 "text/plain",
                 "application/x-www-form-urlencoded",
@@ -176,14 +203,14 @@ async fn preflights_forms_and_upgrades_of_pages_do_nothing() {
                 let headers = format!(
                     "{origin}Content-Type: {kind}\r\nContent-Length: {}\r\nSec-Fetch-Mode: no-cors\r\nCookie: local-key={}\r\n",
                     CHAT.len(),
-                    world.key
+                    deployment.agent.local_key()
                 );
-                rows.push((world.request(&format!("POST {path} HTTP/1.1"), &headers, CHAT), "form"));
+                rows.push((deployment.raw_request(&format!("POST {path} HTTP/1.1"), &headers, CHAT), "form"));
             }
         }
     }
     for_each(&rows, async |(row, what)| {
-        let answer = world.send(row).await;
+        let answer = deployment.send_raw(row).await;
         let statuses = answer.statuses();
         assert!(!statuses.contains(&101), "{what}: {row:?}: {}", answer.text());
         assert!(
@@ -194,5 +221,5 @@ async fn preflights_forms_and_upgrades_of_pages_do_nothing() {
         assert!(*what == "upgrade" || !answer.succeeded(), "{what}: {row:?}: {}", answer.text());
     })
     .await;
-    assert_eq!(world.inferences(), 0);
+    assert_eq!(deployment.inferences(), 0);
 }

@@ -1,24 +1,28 @@
-//! What the journal records, and what happens when it cannot.
+//! What the journal records; and that nothing runs locally while it cannot be written.
 
 use std::{
     fs::{self, File},
     io::Write as _,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
     process::Command,
 };
 
+use futures::future::join_all;
 use mcpctl_testkit::{
-    daemons::{Mcplocal, eventually},
+    daemons::eventually,
+    deployment::Deployment,
     model_server::Reply,
+    response::{content, header},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::centre::{World, header, made_up, question, text};
+use crate::fake_mcpd::{question, unknown_bearer};
 
-fn path(agent: &Mcplocal) -> PathBuf {
-    agent.state_dir().join("journal.jsonl")
+/// A deployment whose primary always fails, with lines of the agent's configuration.
+async fn start(config: &str) -> Deployment {
+    Deployment::builder().unreachable_inference().config(config).start().await
 }
 
 fn lines(file: &Path) -> Vec<Value> {
@@ -27,19 +31,18 @@ fn lines(file: &Path) -> Vec<Value> {
 }
 
 #[tokio::test]
-async fn line_is_written_before_the_prompt_leaves() {
-    let world = World::cut("").await;
-    world.desk.set_default(Reply::hang());
-    let url = format!("{}/v1/chat/completions", world.agent.url());
+async fn line_is_written_before_the_prompt_is_sent() {
+    let mut deployment = start("").await;
+    deployment.desk.set_default(Reply::hang());
+    let url = format!("{}/v1/chat/completions", deployment.agent.url());
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let asked = http.post(url).bearer_auth(&world.alice).json(&question());
-    let asking = tokio::spawn(asked.send());
-    eventually("the prompt", async || (!world.desk.inferences().is_empty()).then_some(())).await;
+    let request = http.post(url).bearer_auth(&deployment.alice).json(&question());
+    let chat = tokio::spawn(request.send());
+    eventually("the prompt arrives", async || (!deployment.desk.inferences().is_empty()).then_some(())).await;
 
-    // The model has not answered yet; the agent is killed, and the line is there.
-    let file = path(&world.agent);
-    let home = world.agent.kill();
-    let file = home.path().join(file.strip_prefix(file.ancestors().nth(4).unwrap()).unwrap());
+    // The agent is killed before the model has answered.
+    let file = deployment.agent.journal_file();
+    deployment.agent.kill();
     let lines = lines(&file);
     assert_eq!(lines.len(), 1, "{lines:?}");
     let line = &lines[0];
@@ -51,41 +54,42 @@ async fn line_is_written_before_the_prompt_leaves() {
         (&line["outcome"], &line["access"], &line["class"]),
         (&json!("served"), &json!(["allowed"]), &json!("connect"))
     );
-    // INVARIANT 10: who, and never the bearer.
+    // INVARIANT 10: the caller is recorded, the bearer is not.
     assert!(line["who"].as_str().unwrap().starts_with("bearer:"), "{line}");
-    assert!(!line.to_string().contains(&world.alice[5..20]), "{line}");
-    let _ = asking.await;
+    assert!(!line.to_string().contains(&deployment.alice[5..20]), "{line}");
+    let _ = chat.await;
 }
 
 #[tokio::test]
-async fn callers_are_told_apart_and_users_named() {
-    let world = World::cut("").await;
-    let bob = world.mcpd.user("bob", Some("llm-user")).await;
-    world.agent.sign_in(&world.mcpd, "alice", &world.alice);
-    let key = world.agent.local_key();
-    for bearer in [&world.alice, &bob, &world.alice, &key] {
-        assert_eq!(text(world.agent.chat("claude", bearer, false).await).await, "from the desk");
+async fn callers_are_distinguished_and_users_are_named() {
+    let deployment = start("").await;
+    let bob = deployment.mcpd.user("bob", Some("llm-user")).await;
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    let key = deployment.agent.local_key();
+    for bearer in [&deployment.alice, &bob, &deployment.alice, &key] {
+        assert_eq!(content(deployment.agent.chat("claude", bearer, false).await).await, "from the desk");
     }
-    assert_eq!(text(world.agent.chat("local/desk", &key, false).await).await, "from the desk");
-    let journal = world.agent.journal();
-    let begun: Vec<&Value> = journal.iter().filter(|line| line["event"] != "ended").collect();
-    let who: Vec<&str> = begun.iter().map(|line| line["who"].as_str().unwrap()).collect();
+    assert_eq!(content(deployment.agent.chat("local/desk", &key, false).await).await, "from the desk");
+    let journal = deployment.agent.journal();
+    let entries: Vec<&Value> = journal.iter().filter(|line| line["event"] != "ended").collect();
+    let who: Vec<&str> = entries.iter().map(|line| line["who"].as_str().unwrap()).collect();
     assert!(who[0] == who[2] && who[0] != who[1], "{who:?}");
     assert_eq!(who[3..], ["alice", "alice"]);
-    assert_eq!((&begun[4]["event"], &begun[4]["provider"]), (&json!("own"), &json!("desk")));
-    let text = fs::read_to_string(path(&world.agent)).unwrap();
-    assert!([&world.alice, &bob, &key].iter().all(|secret| !text.contains(&secret[5..20])), "{text}");
+    assert_eq!((&entries[4]["event"], &entries[4]["provider"]), (&json!("own"), &json!("desk")));
+    let text = fs::read_to_string(deployment.agent.journal_file()).unwrap();
+    assert!([&deployment.alice, &bob, &key].iter().all(|secret| !text.contains(&secret[5..20])), "{text}");
 }
 
-/// Changes the journal under a running agent: nothing runs locally, and the caller gets the primary's own error.
+/// Fails unless a change of the journal under a running agent keeps everything from running locally: the caller gets the
+/// primary's own error.
 async fn denies(why: &str, change: impl Fn(&Path)) {
-    let world = World::cut("").await;
-    world.agent.sign_in(&world.mcpd, "alice", &world.alice);
-    assert_eq!(text(world.chat().await).await, "from the desk", "{why}: the control");
-    let before = world.desk.inferences().len();
-    change(&path(&world.agent));
+    let deployment = start("").await;
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    assert_eq!(content(deployment.chat().await).await, "from the desk", "{why}: the control");
+    let before = deployment.desk.inferences().len();
+    change(&deployment.agent.journal_file());
     for stream in [false, true] {
-        let answer = world.agent.chat("claude", &world.alice, stream).await;
+        let answer = deployment.agent.chat("claude", &deployment.alice, stream).await;
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY, "{why}");
         assert_eq!(header(&answer, "mcpctl-failure"), Some("connect"), "{why}");
         assert_eq!(header(&answer, "mcpctl-no-failover"), Some("no_journal"), "{why}");
@@ -93,11 +97,11 @@ async fn denies(why: &str, change: impl Fn(&Path)) {
         let body: Value = answer.json().await.unwrap();
         assert_eq!(body["error"]["code"], "connect", "{why}");
     }
-    let own = world.agent.chat("local/desk", &world.agent.local_key(), false).await;
-    assert_eq!(own.status(), StatusCode::INTERNAL_SERVER_ERROR, "{why}");
-    assert_eq!(own.json::<Value>().await.unwrap()["error"]["code"], "no_journal", "{why}");
-    assert_eq!(world.desk.inferences().len(), before, "{why}: the local model was called");
-    assert_eq!(world.agent.status().await["lastFailover"]["outcome"], "failed", "{why}");
+    let local = deployment.chat_locally("desk").await;
+    assert_eq!(local.status(), StatusCode::INTERNAL_SERVER_ERROR, "{why}");
+    assert_eq!(local.json::<Value>().await.unwrap()["error"]["code"], "no_journal", "{why}");
+    assert_eq!(deployment.desk.inferences().len(), before, "{why}: the local model was called");
+    assert_eq!(deployment.agent.status().await["lastFailover"]["outcome"], "failed", "{why}");
 }
 
 #[tokio::test]
@@ -138,112 +142,114 @@ async fn read_only_or_emptied_journal_denies() {
 
 #[tokio::test]
 async fn full_disk_denies_and_leaves_whole_lines() {
-    let world = World::cut("").await;
-    let file = path(&world.agent);
-    // Larger than the log, which the limit bounds too.
+    let mut deployment = start("").await;
+    let file = deployment.agent.journal_file();
+    // Larger than the log, to which the limit applies too.
     let filler = format!("{}\n", json!({"event": "ended", "model": "x".repeat(900)}));
-    let home = world.agent.kill();
-    let file = home.path().join(file.strip_prefix(file.ancestors().nth(4).unwrap()).unwrap());
+    deployment.agent.kill();
     fs::write(&file, filler.repeat(1000)).unwrap();
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    let agent = Mcplocal::start_in(home, &World::config(&world.mcpd, &world.desk, "")).await;
+    deployment.agent.restart().await;
 
-    // A limit on file sizes stands for the full disk: the next line fits by half.
+    // A limit of file sizes has the effect of a full disk: half of the next line fits.
     let room = fs::metadata(&file).unwrap().len() + 100;
     let limit = format!("--fsize={room}:");
-    let limited = Command::new("prlimit").args(["--pid", &agent.pid().to_string(), &limit]).status();
+    let limited =
+        Command::new("prlimit").args(["--pid", &deployment.agent.pid().to_string(), &limit]).status();
     assert!(limited.unwrap().success());
     for _ in 0..2 {
-        let answer = agent.chat("claude", &world.alice, false).await;
+        let answer = deployment.chat().await;
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
         assert_eq!(header(&answer, "mcpctl-no-failover"), Some("no_journal"));
     }
-    assert!(world.desk.inferences().is_empty(), "the local model was called");
+    assert!(deployment.desk.inferences().is_empty(), "the local model was called");
     assert_eq!(lines(&file).len(), 1000, "half a line was left");
 
-    // With room again, it goes on.
-    let unlimited =
-        Command::new("prlimit").args(["--pid", &agent.pid().to_string(), "--fsize=unlimited:"]).status();
+    // Once there is room, local providers serve again.
+    let unlimited = Command::new("prlimit")
+        .args(["--pid", &deployment.agent.pid().to_string(), "--fsize=unlimited:"])
+        .status();
     assert!(unlimited.unwrap().success());
-    assert_eq!(text(agent.chat("claude", &world.alice, false).await).await, "from the desk");
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
     assert_eq!(lines(&file).len(), 1002);
 }
 
 #[tokio::test]
-async fn torn_line_is_cut_off_before_the_next() {
-    let world = World::cut("").await;
-    let file = path(&world.agent);
+async fn torn_line_is_removed_before_the_next_one() {
+    let mut deployment = start("").await;
+    let file = deployment.agent.journal_file();
     let tear = |file: &Path| {
         File::options().append(true).open(file).unwrap().write_all(b"{\"event\":\"failover\",\"at").unwrap();
     };
     tear(&file);
-    world.chat().await;
-    assert_eq!(lines(&file).len(), 2, "while it runs");
-    let home = world.agent.kill();
-    let file = home.path().join(file.strip_prefix(file.ancestors().nth(4).unwrap()).unwrap());
+    deployment.chat().await;
+    assert_eq!(lines(&file).len(), 2, "while the agent runs");
+    deployment.agent.kill();
     tear(&file);
-    let agent = Mcplocal::start_in(home, &World::config(&world.mcpd, &world.desk, "")).await;
+    deployment.agent.restart().await;
     assert_eq!(lines(&file).len(), 2, "at the start");
-    agent.chat("claude", &world.alice, false).await;
+    deployment.chat().await;
     assert_eq!(lines(&file).len(), 4);
 }
 
 #[tokio::test]
 async fn caller_who_leaves_before_the_answer_is_recorded() {
-    let world = World::cut("").await;
-    world.desk.set_default(Reply::hang());
+    let deployment = start("").await;
+    deployment.desk.set_default(Reply::hang());
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let url = format!("{}/v1/chat/completions", world.agent.url());
-    let asking = tokio::spawn(http.post(url).bearer_auth(&world.alice).json(&question()).send());
-    eventually("the prompt", async || (!world.desk.inferences().is_empty()).then_some(())).await;
-    asking.abort();
-    let journal = eventually("the end on record", async || {
-        let journal = world.agent.journal();
+    let url = format!("{}/v1/chat/completions", deployment.agent.url());
+    let chat = tokio::spawn(http.post(url).bearer_auth(&deployment.alice).json(&question()).send());
+    eventually("the prompt arrives", async || (!deployment.desk.inferences().is_empty()).then_some(())).await;
+    chat.abort();
+    let journal = eventually("the end is recorded", async || {
+        let journal = deployment.agent.journal();
         (journal.len() == 2).then_some(journal)
     })
     .await;
     assert_eq!((&journal[1]["event"], &journal[1]["outcome"]), (&json!("ended"), &json!("cancelled")));
     assert_eq!(journal[1]["request"], journal[0]["request"]);
-    world.desk.wait_for_disconnects(1).await;
+    deployment.desk.wait_for_disconnects(1).await;
 }
 
 #[tokio::test]
 async fn refusals_of_strangers_cannot_push_lines_out() {
-    let world = World::cut("limits: {journal: {refusalsPerMinute: 5}}").await;
-    assert_eq!(text(world.chat().await).await, "from the desk");
-    for _ in 0..40 {
-        let answer = world.agent.chat("claude", &made_up(), false).await;
+    let deployment = start("limits: {journal: {refusalsPerMinute: 5}}").await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    // At once, so that they are over within the minute.
+    let bearers: Vec<_> = (0..40).map(|_| unknown_bearer()).collect();
+    let chats = bearers.iter().map(|bearer| deployment.agent.chat("claude", bearer, false));
+    for answer in join_all(chats).await {
         assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
     }
-    let journal = world.agent.journal();
+    let journal = deployment.agent.journal();
     let refused = journal.iter().filter(|line| line["outcome"] == "refused").count();
     assert_eq!((journal.len(), refused), (7, 5));
-    assert_eq!(text(world.chat().await).await, "from the desk");
-    assert_eq!(world.agent.journal().len(), 9, "what runs is always on record");
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    assert_eq!(deployment.agent.journal().len(), 9, "what runs is always recorded");
 }
 
 #[tokio::test]
-async fn journal_has_a_bound_in_all() {
-    let world = World::cut("limits: {journal: {maxSize: 64KiB}}").await;
+async fn journal_has_a_bound_in_total() {
+    let deployment = start("limits: {journal: {maxSize: 64KiB}}").await;
     let total = || -> u64 {
-        let entries = fs::read_dir(world.agent.state_dir()).unwrap().map(|entry| entry.unwrap());
+        let entries = fs::read_dir(deployment.agent.state_dir()).unwrap().map(|entry| entry.unwrap());
         let journal = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with("journal"));
         journal.map(|entry| entry.metadata().unwrap().len()).sum()
     };
     for _ in 0..200 {
-        assert_eq!(world.chat().await.status(), StatusCode::OK);
+        assert_eq!(deployment.chat().await.status(), StatusCode::OK);
         assert!(total() <= 64 << 10);
     }
-    assert!(total() > 32 << 10, "the file before is kept");
-    assert!(!lines(&path(&world.agent)).is_empty());
+    assert!(total() > 32 << 10, "the previous file is kept");
+    assert!(!lines(&deployment.agent.journal_file()).is_empty());
 }
 
 #[tokio::test]
 async fn texts_of_a_model_are_bounded_and_readable() {
-    let world = World::cut("").await;
+    let deployment = start("").await;
     let evil = format!("\u{1b}[2J\u{202e}{}", "m".repeat(100_000));
-    world.desk.set_default(Reply::text("x").model(&evil));
-    assert_eq!(world.chat().await.status(), StatusCode::OK);
-    let file = fs::read_to_string(path(&world.agent)).unwrap();
+    deployment.desk.set_default(Reply::text("x").model(&evil));
+    assert_eq!(deployment.chat().await.status(), StatusCode::OK);
+    let file = fs::read_to_string(deployment.agent.journal_file()).unwrap();
     assert!(file.len() < 2048 && !file.contains(['\u{1b}', '\u{202e}']), "{} bytes", file.len());
 }

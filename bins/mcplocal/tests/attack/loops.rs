@@ -1,16 +1,19 @@
-//! Agents whose `server` is an agent: a request that comes back ends there.
+//! Agents whose `server` is an agent: a request that returns to its agent ends there.
 
 use mcpctl_secret::token::{self, Prefix};
-use mcpctl_testkit::daemons::{Mcplocal, eventually};
+use mcpctl_testkit::{
+    daemons::{Mcplocal, eventually},
+    process,
+};
 use reqwest::{Method, StatusCode};
 
-fn descriptors(pid: u32) -> usize {
-    std::fs::read_dir(format!("/proc/{pid}/fd")).map_or(0, Iterator::count)
+fn descriptors(agent: &Mcplocal) -> usize {
+    process::descriptors(agent.pid()).len()
 }
 
-/// Gives the agent another `server`, and waits until it asks that one.
+/// Changes the agent's `server`, and waits until the agent uses it.
 async fn point_at(agent: &Mcplocal, server: &str) {
-    std::fs::write(agent.config_file(), format!("server: {server}\nlisten: 127.0.0.1:0\n")).unwrap();
+    agent.change_config(|_| format!("server: {server}\nlisten: 127.0.0.1:0\n"));
     eventually("the new configuration", async || {
         let shown = agent.status().await.to_string();
         shown.contains(server).then_some(())
@@ -18,29 +21,29 @@ async fn point_at(agent: &Mcplocal, server: &str) {
     .await;
 }
 
-async fn nowhere() -> Mcplocal {
+async fn agent() -> Mcplocal {
     Mcplocal::start("server: http://127.0.0.1:9").await
 }
 
 #[tokio::test]
-async fn an_agent_that_is_its_own_server_refuses_at_once() {
-    let agent = nowhere().await;
+async fn agent_that_is_its_own_server_rejects_at_once() {
+    let agent = agent().await;
     point_at(&agent, agent.url()).await;
     let bearer = token::mint(Prefix::Mcpd).unwrap();
-    let before = descriptors(agent.pid());
+    let before = descriptors(&agent);
     for stream in [false, true] {
         let answer = agent.chat("claude", bearer.expose(), stream).await;
         assert_eq!(answer.status(), StatusCode::LOOP_DETECTED, "{}", answer.text().await.unwrap());
     }
     let models = agent.request(Method::GET, "/v1/models", bearer.expose()).send().await.unwrap();
     assert_eq!(models.status(), StatusCode::LOOP_DETECTED);
-    assert!(descriptors(agent.pid()) < before + 20, "{} of {before}", descriptors(agent.pid()));
+    assert!(descriptors(&agent) < before + 20, "{} of {before}", descriptors(&agent));
     assert!(agent.log().matches("/v1/").count() < 20, "{}", agent.log());
 }
 
 #[tokio::test]
-async fn two_agents_in_a_circle_refuse_at_once() {
-    let (one, two) = (nowhere().await, nowhere().await);
+async fn two_agents_in_a_circle_reject_at_once() {
+    let (one, two) = (agent().await, agent().await);
     point_at(&one, two.url()).await;
     point_at(&two, one.url()).await;
     let bearer = token::mint(Prefix::Mcpd).unwrap();

@@ -1,10 +1,10 @@
-//! Attacks on whole daemons: one test per finding, and one per line of what holds. Each file is one family of attacks.
+//! Attacks on whole daemons: one test per finding and one per property that holds. Each file is one family of attacks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod answers;
-mod centre;
 mod connections;
 mod engines;
+mod fake_mcpd;
 mod files;
 mod hosts;
 mod journal;

@@ -1,9 +1,9 @@
-//! What a web page may do: foreign hosts and origins.
+//! Web pages: requests with a foreign host or origin.
 
 use mcpctl_testkit::{daemons::Mcplocal, raw::RawConnection};
 
 #[tokio::test]
-async fn foreign_hosts_and_origins_are_refused_unless_listed() {
+async fn foreign_hosts_and_origins_need_to_be_listed() {
     let config = "server: http://127.0.0.1:9\nallowedOrigins: [http://localhost:5173]\n";
     let agent = Mcplocal::start(config).await;
     let status = async |path: &str, fields: &str| {

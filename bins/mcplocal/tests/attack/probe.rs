@@ -1,22 +1,24 @@
-//! What may pass for the centre's answer to the probe.
+//! Responses to the probe that are not mcpd's, and addresses to which no probe may go.
 
 use mcpctl_testkit::{
-    daemons::Mcplocal,
+    daemons::{eventually, program},
+    deployment::Deployment,
     model_server::{ModelServer, Reply},
+    response::{content, header},
 };
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::centre::{ALLOWED, Centre, OVERLOADED, World, agent_of, header, made_up, text};
+use crate::fake_mcpd::{ALLOWED, FakeMcpd, OVERLOADED, agent_of, unknown_bearer};
 
 #[tokio::test]
-async fn malformed_answers_do_not_allow() {
+async fn malformed_responses_do_not_allow() {
     let desk = ModelServer::with_default(Reply::text("from the desk")).await;
-    let centre = Centre::answering(ALLOWED, OVERLOADED).await;
-    let agent = agent_of(&centre, &desk).await;
-    let bearer = made_up();
+    let mcpd = FakeMcpd::responding(ALLOWED, OVERLOADED).await;
+    let agent = agent_of(&mcpd, &desk).await;
+    let bearer = unknown_bearer();
     let answer = agent.chat("claude", &bearer, false).await;
-    assert_eq!(text(answer).await, "from the desk", "the control");
+    assert_eq!(content(answer).await, "from the desk", "the control");
     let before = desk.inferences().len();
 
     let with = |more: &str| ALLOWED.replace("content-length: 300\r\n", more);
@@ -24,7 +26,7 @@ async fn malformed_answers_do_not_allow() {
         ("two lengths", with("content-length: 300\r\ncontent-length: 0\r\n")),
         ("length and coding", with("content-length: 300\r\ntransfer-encoding: chunked\r\n")),
         ("HTTP/1.0", ALLOWED.replace("HTTP/1.1", "HTTP/1.0")),
-        ("an interim answer", format!("HTTP/1.1 103 Early Hints\r\n\r\n{ALLOWED}")),
+        ("an interim response", format!("HTTP/1.1 103 Early Hints\r\n\r\n{ALLOWED}")),
         ("a body", format!("{ALLOWED}<html>")),
         ("an absurd length", with("content-length: 99999999999999999999999\r\n")),
         ("HTTP/0.9", "<html>".to_owned()),
@@ -36,7 +38,7 @@ async fn malformed_answers_do_not_allow() {
         ),
         ("nothing", String::new()),
     ] {
-        centre.set(&probe, OVERLOADED);
+        mcpd.set(&probe, OVERLOADED);
         let answer = agent.chat("claude", &bearer, false).await;
         assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "{what}");
         assert_eq!(header(&answer, "mcpctl-failover"), None, "{what}");
@@ -51,17 +53,17 @@ async fn malformed_answers_do_not_allow() {
 }
 
 #[tokio::test]
-async fn portal_that_answers_200_to_everything_allows_nothing() {
+async fn portal_that_answers_200_does_not_allow() {
     let desk = ModelServer::with_default(Reply::text("from the desk")).await;
     let page = "<html><body>Please log in to the WiFi</body></html>";
     let head =
         format!("HTTP/1.1 200 OK\r\ncontent-type: text/html\r\ncontent-length: {}\r\n\r\n", page.len());
     let json = head.replace("text/html", "application/json");
     for portal in [&head, &json] {
-        let centre = Centre::answering(portal, &format!("{portal}{page}")).await;
-        let agent = agent_of(&centre, &desk).await;
+        let mcpd = FakeMcpd::responding(portal, &format!("{portal}{page}")).await;
+        let agent = agent_of(&mcpd, &desk).await;
         for stream in [false, true] {
-            let answer = agent.chat("claude", &made_up(), stream).await;
+            let answer = agent.chat("claude", &unknown_bearer(), stream).await;
             assert_eq!(header(&answer, "mcpctl-failover"), None, "{portal} {stream}");
         }
     }
@@ -69,22 +71,26 @@ async fn portal_that_answers_200_to_everything_allows_nothing() {
 }
 
 #[tokio::test]
-async fn made_up_bearers_do_not_open_a_breaker() {
-    let world = World::cut("primary: {breaker: {failures: 2, open: 1h}}").await;
+async fn unknown_bearers_do_not_open_a_breaker() {
+    let breaker = "primary: {breaker: {failures: 2, open: 1h}}";
+    let deployment = Deployment::builder().unreachable_inference().config(breaker).start().await;
     for _ in 0..10 {
-        assert_eq!(world.agent.chat("claude", &made_up(), false).await.status(), StatusCode::BAD_GATEWAY);
+        assert_eq!(
+            deployment.agent.chat("claude", &unknown_bearer(), false).await.status(),
+            StatusCode::BAD_GATEWAY
+        );
     }
-    assert_eq!(world.agent.status().await["breakers"], json!([]));
-    // Those whom the centre accepts do.
+    assert_eq!(deployment.agent.status().await["breakers"], json!([]));
+    // Callers whom mcpd knows do.
     for _ in 0..2 {
-        assert_eq!(text(world.chat().await).await, "from the desk");
+        assert_eq!(content(deployment.chat().await).await, "from the desk");
     }
-    assert_eq!(world.agent.status().await["breakers"][0]["llm"], "claude");
+    assert_eq!(deployment.agent.status().await["breakers"][0]["llm"], "claude");
 }
 
 #[tokio::test]
-async fn an_unencrypted_centre_off_loopback_is_refused() {
-    let refused = |address: &str| {
+async fn unencrypted_mcpd_off_loopback_is_rejected() {
+    let rejected = |address: &str| {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("mcplocal.yaml");
         std::fs::write(&file, format!("server: {address}\n")).unwrap();
@@ -111,9 +117,9 @@ async fn an_unencrypted_centre_off_loopback_is_refused() {
         "ftp://127.0.0.1",
         "https://a:b@mcpd.example.com",
     ] {
-        assert!(refused(address), "{address}");
+        assert!(rejected(address), "{address}");
     }
-    // What the parser reads as loopback is loopback, whatever it looks like.
+    // Other spellings that the parser reads as loopback addresses.
     for address in [
         "http://127.0.0.1:3100",
         "http://127.1:3100",
@@ -123,34 +129,37 @@ async fn an_unencrypted_centre_off_loopback_is_refused() {
         "http://[::1]:3100",
         "https://mcpd.example.com",
     ] {
-        assert!(!refused(address), "{address}");
+        assert!(!rejected(address), "{address}");
     }
 }
 
+/// Whether the agent accepts a configuration.
 fn check(file: &std::path::Path) -> bool {
-    let program = mcpctl_testkit::daemons::program("mcplocal");
-    let output =
-        std::process::Command::new(program).arg("--check").arg("--config").arg(file).output().unwrap();
+    let output = std::process::Command::new(program("mcplocal"))
+        .arg("--check")
+        .arg("--config")
+        .arg(file)
+        .output()
+        .unwrap();
     output.status.success()
 }
 
 #[tokio::test]
-async fn a_reload_does_not_take_an_unencrypted_centre() {
-    let world = World::cut("").await;
-    let file = world.agent.config_file();
+async fn reload_does_not_accept_an_unencrypted_mcpd() {
+    let deployment = Deployment::builder().unreachable_inference().start().await;
+    let file = deployment.agent.config_file();
     let good = std::fs::read_to_string(&file).unwrap();
     for line in ["server", "inference"] {
         let value = good.lines().find_map(|text| text.strip_prefix(&format!("{line}: "))).unwrap();
         let bad = good.replace(&format!("{line}: {value}"), &format!("{line}: http://10.255.255.1"));
         std::fs::write(&file, bad).unwrap();
-        let complaint = "`http://10.255.255.1/` is not encrypted";
-        let complaints = world.agent.log().matches(complaint).count();
-        mcpctl_testkit::daemons::eventually("the complaint", async || {
-            (world.agent.log().matches(complaint).count() > complaints).then_some(())
+        let error = "`http://10.255.255.1/` is not encrypted";
+        let errors = deployment.agent.log().matches(error).count();
+        eventually("the error is logged", async || {
+            (deployment.agent.log().matches(error).count() > errors).then_some(())
         })
         .await;
-        assert_eq!(text(world.chat().await).await, "from the desk", "the old one stays");
+        assert_eq!(content(deployment.chat().await).await, "from the desk", "the old address is kept");
         std::fs::write(&file, &good).unwrap();
     }
-    drop::<Mcplocal>(world.agent);
 }

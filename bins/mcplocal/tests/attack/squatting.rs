@@ -1,16 +1,17 @@
-//! Another user of the machine listens where the agent or its mcpd is expected, or connects where only this user may.
+//! Another user of the machine listens at the address of the agent or of its mcpd, or connects to the agent's own socket.
 
 use std::{
     fs::{self, Permissions},
     net::TcpListener,
     os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     time::Duration,
 };
 
 use mcpctl_testkit::{
     daemons::{Mcpd, Mcplocal, program},
+    deployment::openai_item,
     model_server::{ModelServer, Reply},
     other_user::{OTHER_UID, Squatter, may_act_as_other_user},
 };
@@ -22,11 +23,11 @@ use tokio::{
 
 const LLM: &str = r#"{"kind":"Llm","name":"claude","object":"list","data":[]}"#;
 
-/// An agent whose mcpd would be at `server`, with a signed-in user `alice` there.
+/// An agent whose mcpd is at `server`, where the user `alice` is signed in.
 async fn agent_of(server: &str, desk: &ModelServer, more: &str) -> Mcplocal {
     let agent = Mcplocal::start(&format!(
-        "server: {server}\nproviders:\n  - {{name: desk, type: openai, url: '{}', model: m, failoverFor: claude}}\n{more}",
-        desk.base_url()
+        "server: {server}\nproviders:\n{}{more}",
+        openai_item("desk", &desk.base_url(), &["failoverFor: claude"])
     ))
     .await;
     let contexts = agent.state_dir().ancestors().nth(3).unwrap().join("config/mcpctl/config.yaml");
@@ -56,13 +57,13 @@ async fn another_users_mcpd_gets_no_bearer_and_no_prompt() {
         }
         let _ = agent.request(Method::GET, "/v1/models", &key).send().await.unwrap();
         assert_eq!(squatter.received(), "", "{address}");
-        assert!(desk.inferences().is_empty(), "a probe that is answered by another user allows nothing");
+        assert!(desk.inferences().is_empty(), "the probe was answered by another user");
         assert!(agent.log().contains("belongs to user"), "{}", agent.log());
     }
 }
 
 #[tokio::test]
-async fn a_named_system_user_may_run_mcpd() {
+async fn configured_system_user_may_run_mcpd() {
     if !may_act_as_other_user() {
         return;
     }
@@ -76,14 +77,15 @@ async fn a_named_system_user_may_run_mcpd() {
     assert!(squatter.received().contains("mcpd_alices"));
 }
 
-/// The agent, with a port of its own; it is expected not to start.
-fn refused_start(home: &Path, listen: &str) -> String {
-    let config = home.join("refused.yaml");
+/// The error with which an agent with these directories does not start at an address.
+fn start_error(homes: [(&'static str, PathBuf); 2], listen: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("mcplocal.yaml");
     fs::write(&config, format!("server: https://mcpd.example.com\nlisten: {listen}\n")).unwrap();
     let output = Command::new(program("mcplocal"))
         .arg("--config")
         .arg(&config)
-        .envs([("XDG_CONFIG_HOME", home.join("config")), ("XDG_STATE_HOME", home.join("state"))])
+        .envs(homes)
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -100,31 +102,34 @@ async fn key_is_renewed_after_another_user_held_the_port() {
     let mut agent = Mcplocal::start(config).await;
     let old = agent.local_key();
     agent.stop();
-    let home = agent.kill();
     let squatter = Squatter::start("127.0.0.1:0", LLM);
-    let said = refused_start(home.path(), &squatter.address().to_string());
-    assert!(said.contains("a program of user `nobody` (uid 65534) listens there"), "{said}");
-    assert!(said.contains("hint: choose another address with `listen`; clients may have given"), "{said}");
+    let error = start_error(agent.homes(), &squatter.address().to_string());
+    assert!(error.contains("a program of user `nobody` (uid 65534) listens there"), "{error}");
+    assert!(error.contains("hint: choose another address with `listen`; clients may have given"), "{error}");
     drop(squatter);
 
-    let agent = Mcplocal::start_in(home, config).await;
+    agent.restart().await;
     assert_ne!(agent.local_key(), old);
     assert!(agent.log().contains("the local key was renewed"), "{}", agent.log());
     let status = |key: String| agent.request(Method::GET, "/status", &key).send();
     assert_eq!(status(old).await.unwrap().status(), StatusCode::UNAUTHORIZED);
     assert_eq!(status(agent.local_key()).await.unwrap().status(), StatusCode::OK);
-    let (renewed, home) = (agent.local_key(), agent.kill());
-    assert_eq!(Mcplocal::start_in(home, config).await.local_key(), renewed, "once");
+    let renewed = agent.local_key();
+    agent.kill();
+    agent.restart().await;
+    assert_eq!(agent.local_key(), renewed, "the key was renewed twice");
 }
 
 #[tokio::test]
-async fn own_program_on_the_port_is_named() {
+async fn program_of_the_same_user_on_the_port_is_named() {
     let home = tempfile::tempdir().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let said = refused_start(home.path(), &listener.local_addr().unwrap().to_string());
+    let homes =
+        [("XDG_CONFIG_HOME", home.path().join("config")), ("XDG_STATE_HOME", home.path().join("state"))];
+    let error = start_error(homes, &listener.local_addr().unwrap().to_string());
     assert!(
-        said.contains("your program `") && said.contains(&format!("(pid {})", std::process::id())),
-        "{said}"
+        error.contains("your program `") && error.contains(&format!("(pid {})", std::process::id())),
+        "{error}"
     );
 }
 
@@ -159,7 +164,7 @@ async fn another_user_at_the_other_loopback_address_is_reported() {
         }
         panic!("mcplocal ended")
     };
-    let warning = tokio::time::timeout(Duration::from_secs(20), warning).await.unwrap();
+    let warning = tokio::time::timeout(Duration::from_secs(60), warning).await.unwrap();
     assert!(warning.contains(&format!("[::1]:{}", squatter.address().port())), "{warning}");
 }
 
@@ -192,7 +197,7 @@ async fn own_socket_is_private_and_needs_no_key() {
     assert_eq!(at_port(Method::GET, "/status", &old).await.unwrap().status(), StatusCode::UNAUTHORIZED);
     assert_eq!(at_port(Method::GET, "/status", &new).await.unwrap().status(), StatusCode::OK);
     let rotating = at_port(Method::POST, "/api/v1/local-key/rotate", &new).await.unwrap();
-    assert_eq!(rotating.status(), StatusCode::NOT_FOUND, "who has the key cannot lock its owner out");
+    assert_eq!(rotating.status(), StatusCode::NOT_FOUND, "the holder of the key can lock the user out");
     let anonymous = reqwest::Client::builder()
         .no_proxy()
         .build()
@@ -205,13 +210,13 @@ async fn own_socket_is_private_and_needs_no_key() {
 }
 
 #[tokio::test]
-async fn another_user_is_turned_away_at_the_own_socket() {
+async fn another_user_is_rejected_at_the_own_socket() {
     if !may_act_as_other_user() {
         return;
     }
     let agent = Mcplocal::start("server: https://mcpd.example.com\n").await;
     let socket = agent.state_dir().join("agent.sock");
-    // As open as its owner could make it by mistake.
+    // Modes that its owner could set by mistake.
     for dir in socket.ancestors().take(5) {
         fs::set_permissions(dir, Permissions::from_mode(0o777)).unwrap();
     }
@@ -225,9 +230,9 @@ async fn another_user_is_turned_away_at_the_own_socket() {
         .current_dir("/")
         .output()
         .unwrap();
-    let said =
+    let text =
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-    let refused = ["got b''", "ConnectionResetError", "BrokenPipeError"];
-    assert!(refused.iter().any(|refused| said.contains(refused)), "{said}");
+    let rejections = ["got b''", "ConnectionResetError", "BrokenPipeError"];
+    assert!(rejections.iter().any(|rejection| text.contains(rejection)), "{text}");
     assert!(agent.log().contains("another user connected to the socket"), "{}", agent.log());
 }

@@ -1,13 +1,16 @@
 //! Requests that are malformed, ambiguous or oversized on the wire.
 
-use mcpctl_testkit::exchange::ConnectionEnd;
+use mcpctl_testkit::{
+    deployment::Deployment,
+    exchange::{self, ConnectionEnd},
+};
 
-use super::support::{CHAT, World, bearer, chat_headers, for_each};
+use super::support::{CHAT, bearer, chat_headers, for_each};
 
 #[tokio::test]
-async fn credentials_of_the_agent_count_in_one_place() {
-    let world = World::new().await;
-    let (key, alice) = (&world.key, &world.alice);
+async fn credentials_are_accepted_in_one_header_only() {
+    let deployment = Deployment::builder().signed_in().start().await;
+    let (key, alice) = (&deployment.agent.local_key(), &deployment.alice);
     let other_shapes = [
         key.replace("mcpl_", "mcpd_"),
         alice.replace("mcpd_", "mcpl_"),
@@ -43,25 +46,33 @@ async fn credentials_of_the_agent_count_in_one_place() {
     ];
     let rows = headers.iter().flat_map(|header| lines.map(|line| (line, header)));
     for_each(rows, async |(line, header)| {
-        let answer = world.send(world.request(line, &chat_headers(&format!("{header}\r\n")), CHAT)).await;
+        let answer = deployment
+            .send_raw(deployment.raw_request(line, &chat_headers(&format!("{header}\r\n")), CHAT))
+            .await;
         assert!(!answer.succeeded(), "{line} {header:?}: {}", answer.text());
     })
     .await;
-    // A bearer of mcpd is good for inference alone.
+    // A bearer of mcpd is valid for inference only.
     for line in &lines[..5] {
-        let answer = world.send(world.request(line, &chat_headers(&bearer(alice)), CHAT)).await;
+        let answer =
+            deployment.send_raw(deployment.raw_request(line, &chat_headers(&bearer(alice)), CHAT)).await;
         assert!(!answer.succeeded(), "{line} with a bearer of mcpd: {}", answer.text());
     }
-    assert_eq!(world.inferences(), 0);
+    assert_eq!(deployment.inferences(), 0);
     for line in ["GET /status HTTP/1.1", "GET /v1/models HTTP/1.1"] {
-        assert!(world.send(world.request(line, &bearer(key), "")).await.succeeded(), "{line}");
+        assert!(
+            deployment.send_raw(deployment.raw_request(line, &bearer(key), "")).await.succeeded(),
+            "{line}"
+        );
     }
-    assert!(!world.agent.log().contains(key.as_str()) && !world.agent.log().contains(alice.as_str()));
+    assert!(
+        !deployment.agent.log().contains(key.as_str()) && !deployment.agent.log().contains(alice.as_str())
+    );
 }
 
 #[tokio::test]
-async fn unusual_paths_reach_no_route_of_the_user() {
-    let world = World::new().await;
+async fn unusual_paths_reach_no_route() {
+    let deployment = Deployment::builder().signed_in().start().await;
     let paths = [
         "//status",
         "/status/",
@@ -91,9 +102,10 @@ async fn unusual_paths_reach_no_route_of_the_user() {
         .iter()
         .flat_map(|path| ["GET", "POST", "HEAD", "PUT"].map(|method| format!("{method} {path} HTTP/1.1")));
     for_each(rows, async |line| {
-        for credential in ["", &bearer(&world.alice)] {
-            let answer =
-                world.send(world.request(&line, &format!("{credential}Content-Length: 0\r\n"), "")).await;
+        for credential in ["", &bearer(&deployment.alice)] {
+            let answer = deployment
+                .send_raw(deployment.raw_request(&line, &format!("{credential}Content-Length: 0\r\n"), ""))
+                .await;
             assert!(!answer.succeeded(), "{line}: {}", answer.text());
         }
     })
@@ -102,18 +114,18 @@ async fn unusual_paths_reach_no_route_of_the_user() {
 
 #[tokio::test]
 async fn ambiguous_framing_hides_no_second_request() {
-    let world = World::new().await;
-    let address = world.address();
+    let deployment = Deployment::builder().signed_in().start().await;
+    let address = deployment.address();
     let inner = r#"{"model":"claude","messages":[{"role":"user","content":"hidden"}]}"#;
     let hidden = format!(
         "POST /v1/chat/completions HTTP/1.1\r\nHost: {address}\r\n{}Content-Length: {}\r\n\r\n{inner}",
-        bearer(&world.key),
+        bearer(&deployment.agent.local_key()),
         inner.len()
     );
     let outer = |headers: &str, body: &str| {
         format!(
             "POST /api/v1/engines/none/stop HTTP/1.1\r\nHost: {address}\r\n{}{headers}\r\n{body}",
-            bearer(&world.key)
+            bearer(&deployment.agent.local_key())
         )
     };
     let last_chunk = format!("0\r\n\r\n{hidden}");
@@ -164,19 +176,20 @@ async fn ambiguous_framing_hides_no_second_request() {
     rows.push(outer(&format!("Content-Length: {all}\r\n"), &hidden));
     rows.push(outer("Transfer-Encoding: chunked\r\n", &format!("{all:x}\r\n{hidden}\r\n0\r\n\r\n")));
     for_each(&rows, async |row| {
-        let answer = world.send(row).await;
+        let answer = deployment.send_raw(row).await;
         assert!(answer.statuses().len() <= 1, "a hidden request was answered: {row:?}: {}", answer.text());
     })
     .await;
-    assert!(world.provider.inferences().is_empty(), "a hidden request was executed");
+    assert!(deployment.provider.inferences().is_empty(), "a hidden request was executed");
     let honest = format!("{}{hidden}", outer("Content-Length: 0\r\n", ""));
-    assert_eq!(world.send(honest).await.statuses(), [404, 200], "an honest second request is executed");
+    let answer = exchange::send_and_wait(deployment.agent.url(), honest, 2).await;
+    assert_eq!(answer.statuses(), [404, 200], "an honest second request is executed");
 }
 
 #[tokio::test]
-async fn forwarded_requests_keep_to_their_path() {
-    let world = World::new().await;
-    let before = world.mcpd.log();
+async fn forwarded_requests_keep_their_path() {
+    let deployment = Deployment::builder().signed_in().start().await;
+    let before = deployment.mcpd.log();
     let names = [
         "..%2f..%2fusers",
         "%2e%2e",
@@ -194,36 +207,50 @@ async fn forwarded_requests_keep_to_their_path() {
     ];
     for_each(names, async |name| {
         let line = format!("POST /api/v1/llms/{name}/infer HTTP/1.1");
-        let answer = world.send(world.request(&line, &chat_headers(&bearer(&world.key)), CHAT)).await;
+        let answer = deployment
+            .send_raw(deployment.raw_request(
+                &line,
+                &chat_headers(&bearer(&deployment.agent.local_key())),
+                CHAT,
+            ))
+            .await;
         assert!(!answer.succeeded(), "{name}: {}", answer.text());
     })
     .await;
-    assert_eq!(world.inferences(), 0);
-    let log = world.mcpd.log();
+    assert_eq!(deployment.inferences(), 0);
+    let log = deployment.mcpd.log();
+    let mut lists = 0;
     for line in log[before.len()..].lines().filter(|line| line.contains("answered")) {
         let inference = line.contains("route=\"/v1/chat/completions\"");
         let probe = line.contains("method=HEAD") && line.contains("route=\"/api/v1/{kind}/{idOrName}\"");
-        assert!(inference || probe, "the agent asked for something else: {line}");
+        // At its start, the agent compares the names in `failoverFor` with mcpd's Llms.
+        let list = line.contains("method=GET") && line.contains("route=\"/api/v1/{kind}\"");
+        lists += usize::from(list);
+        assert!(inference || probe || list, "the agent sent another request: {line}");
     }
+    assert!(lists <= 1, "the agent listed Llms more than once: {log}");
 }
 
 #[tokio::test]
-async fn oversized_heads_are_refused() {
-    let world = World::new().await;
+async fn oversized_heads_are_rejected() {
+    let deployment = Deployment::builder().signed_in().start().await;
     let long = "a".repeat(1 << 20);
     let rows = [
-        ("1,000 headers", world.request("GET /healthz HTTP/1.1", &"X: a\r\n".repeat(1000), "")),
-        ("a header of 1 MiB", world.request("GET /healthz HTTP/1.1", &format!("X: {long}\r\n"), "")),
-        ("an address of 1 MiB", world.request(&format!("GET /healthz?{long} HTTP/1.1"), "", "")),
-        ("a method of 1 MiB", world.request(&format!("{long} /healthz HTTP/1.1"), "", "")),
+        ("1,000 headers", deployment.raw_request("GET /healthz HTTP/1.1", &"X: a\r\n".repeat(1000), "")),
+        ("a header of 1 MiB", deployment.raw_request("GET /healthz HTTP/1.1", &format!("X: {long}\r\n"), "")),
+        ("an address of 1 MiB", deployment.raw_request(&format!("GET /healthz?{long} HTTP/1.1"), "", "")),
+        ("a method of 1 MiB", deployment.raw_request(&format!("{long} /healthz HTTP/1.1"), "", "")),
         ("no version", "GET /healthz\r\n\r\n".to_owned()),
-        ("HTTP/2 in a request line", world.request("GET /status HTTP/2.0", &bearer(&world.key), "")),
+        (
+            "HTTP/2 in a request line",
+            deployment.raw_request("GET /status HTTP/2.0", &bearer(&deployment.agent.local_key()), ""),
+        ),
     ];
     for_each(&rows, async |(what, row)| {
-        let answer = world.send(row).await;
+        let answer = exchange::send_and_wait(deployment.agent.url(), row, usize::MAX).await;
         assert!(!answer.succeeded(), "{what}: {:.200}", answer.text());
         assert_ne!(answer.end, ConnectionEnd::Silent, "{what}: the connection stays open");
     })
     .await;
-    assert!(world.send(world.request("GET /healthz HTTP/1.1", "", "")).await.succeeded());
+    assert!(deployment.send_raw(deployment.raw_request("GET /healthz HTTP/1.1", "", "")).await.succeeded());
 }

@@ -1,39 +1,14 @@
-//! Addresses as clients write them, of the agent, and as people write them in its file.
+//! Addresses as clients write those of the agent, and as people write them in its configuration file.
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, Mcplocal, program},
-    model_server::{ModelServer, Reply},
+    daemons::program,
+    deployment::{Deployment, openai_item},
 };
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-struct World {
-    mcpd: Mcpd,
-    desk: ModelServer,
-    agent: Mcplocal,
-    alice: String,
-}
-
-impl World {
-    /// The server's and the provider's addresses end in these.
-    async fn new(server: &str, provider: &str) -> Self {
-        let mcpd = Mcpd::start().await;
-        let desk = ModelServer::with_default(Reply::text("from the desk")).await;
-        mcpd.llm("gpt", &desk.base_url()).await;
-        let alice = mcpd.user("alice", Some("llm-user")).await;
-        let desk_root = desk.base_url().trim_end_matches('/').trim_end_matches("/v1").to_owned();
-        let agent = Mcplocal::start(&format!(
-            "server: {}{server}\nproviders:\n  - name: desk\n    type: openai\n    url: {desk_root}{provider}\n    model: m\n",
-            mcpd.url(),
-        ))
-        .await;
-        agent.sign_in(&mcpd, "alice", &alice);
-        Self { mcpd, desk, agent, alice }
-    }
-
-    async fn send(&self, method: Method, path: &str, bearer: &str) -> Response {
-        self.agent.request(method, path, bearer).send().await.unwrap()
-    }
+async fn send(deployment: &Deployment, method: Method, path: &str, bearer: &str) -> Response {
+    deployment.agent.request(method, path, bearer).send().await.unwrap()
 }
 
 async fn error_of(answer: Response) -> Value {
@@ -44,8 +19,8 @@ async fn error_of(answer: Response) -> Value {
 }
 
 #[tokio::test]
-async fn a_wrong_address_or_method_is_answered_with_the_right_one() {
-    let world = World::new("", "").await;
+async fn wrong_path_or_method_is_answered_with_the_right_one() {
+    let deployment = Deployment::builder().signed_in().start().await;
     for (written, right) in [
         ("/v1/chat/completions/", "/v1/chat/completions"),
         ("/v1//chat/completions", "/v1/chat/completions"),
@@ -56,15 +31,15 @@ async fn a_wrong_address_or_method_is_answered_with_the_right_one() {
         ("/v1/responses", "/v1/chat/completions"),
         ("/models", "/v1/models"),
         ("/v1/models/", "/v1/models"),
-        ("/models/gpt", "/v1/models/{model}"),
+        ("/models/claude", "/v1/models/{model}"),
         ("/status/", "/status"),
     ] {
-        let answer = world.send(Method::POST, written, &world.alice).await;
+        let answer = send(&deployment, Method::POST, written, &deployment.alice).await;
         assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{written}");
         let error = error_of(answer).await;
         assert!(error["hint"].as_str().unwrap().contains(&format!("`{right}`")), "{written}: {error}");
     }
-    let key = world.agent.local_key();
+    let key = deployment.agent.local_key();
     for (method, path, allow) in [
         (Method::GET, "/v1/chat/completions", "POST"),
         (Method::OPTIONS, "/v1/embeddings", "POST"),
@@ -74,7 +49,7 @@ async fn a_wrong_address_or_method_is_answered_with_the_right_one() {
         (Method::PUT, "/api/v1/engines/desk/logs", "GET,HEAD"),
         (Method::POST, "/healthz", "GET,HEAD"),
     ] {
-        let answer = world.send(method.clone(), path, &key).await;
+        let answer = send(&deployment, method.clone(), path, &key).await;
         assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
         assert_eq!(answer.headers()["allow"], allow, "{method} {path}");
         let message = error_of(answer).await["message"].as_str().unwrap().to_owned();
@@ -87,24 +62,24 @@ async fn a_wrong_address_or_method_is_answered_with_the_right_one() {
         (Method::GET, "/api/v1/engines/desk/logs?unknown=1"),
         (Method::GET, "/api/v1/engines/desk/logs?follow=maybe"),
     ] {
-        let answer = world.send(method, path, &key).await;
+        let answer = send(&deployment, method, path, &key).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{path}");
         error_of(answer).await;
     }
 }
 
 #[tokio::test]
-async fn one_model_is_shown_as_the_list_shows_it() {
-    let world = World::new("", "").await;
-    let key = world.agent.local_key();
-    let listed: Value = world.send(Method::GET, "/v1/models", &key).await.json().await.unwrap();
+async fn one_model_is_shown_as_in_the_list() {
+    let deployment = Deployment::builder().signed_in().start().await;
+    let key = deployment.agent.local_key();
+    let listed: Value = send(&deployment, Method::GET, "/v1/models", &key).await.json().await.unwrap();
     assert_eq!(listed["data"].as_array().unwrap().len(), 2, "{listed}");
     for (model, path) in [
-        ("gpt", "/v1/models/gpt"),
+        ("claude", "/v1/models/claude"),
         ("local/desk", "/v1/models/local/desk"),
         ("local/desk", "/v1/models/local%2Fdesk"),
     ] {
-        let answer = world.send(Method::GET, path, &key).await;
+        let answer = send(&deployment, Method::GET, path, &key).await;
         assert_eq!(answer.status(), StatusCode::OK, "{path}");
         let shown: Value = answer.json().await.unwrap();
         assert!(listed["data"].as_array().unwrap().contains(&shown) && shown["id"] == model, "{shown}");
@@ -112,33 +87,45 @@ async fn one_model_is_shown_as_the_list_shows_it() {
     for (bearer, path, status) in [
         (&key, "/v1/models/local/none", StatusCode::NOT_FOUND),
         (&key, "/v1/models/none", StatusCode::NOT_FOUND),
-        (&key, "/v1/models/gpt/", StatusCode::NOT_FOUND),
-        (&world.alice, "/v1/models/local/desk", StatusCode::FORBIDDEN),
-        (&world.mcpd.user("bob", None).await, "/v1/models/gpt", StatusCode::FORBIDDEN),
+        (&key, "/v1/models/claude/", StatusCode::NOT_FOUND),
+        (&deployment.alice, "/v1/models/local/desk", StatusCode::FORBIDDEN),
+        (&deployment.mcpd.user("bob", None).await, "/v1/models/claude", StatusCode::FORBIDDEN),
     ] {
-        let answer = world.send(Method::GET, path, bearer).await;
+        let answer = send(&deployment, Method::GET, path, bearer).await;
         assert_eq!(answer.status(), status, "{path}");
         error_of(answer).await;
     }
 }
 
 #[tokio::test]
-async fn addresses_in_the_file_work_in_both_forms() {
+async fn base_urls_work_with_and_without_v1() {
+    let mut deployment = Deployment::builder().signed_in().start().await;
+    let (mcpd, desk) = (deployment.mcpd.url().to_owned(), format!("http://{}", deployment.desk.address()));
     for (server, provider) in [("/v1", "/v1"), ("//", "//v1//"), ("/v1/", "/")] {
-        let world = World::new(server, provider).await;
-        for (model, bearer) in [("gpt", &world.alice), ("local/desk", &world.agent.local_key())] {
-            let answer = world.agent.chat(model, bearer, false).await;
+        let config = format!(
+            "server: {mcpd}{server}\nlisten: 127.0.0.1:0\nproviders:\n{}",
+            openai_item("desk", &format!("{desk}{provider}"), &[])
+        );
+        deployment.agent.stop();
+        deployment.agent.change_config(|_| config);
+        deployment.agent.restart().await;
+        let key = deployment.agent.local_key();
+        for (model, bearer, upstream) in
+            [("claude", &deployment.alice, &deployment.provider), ("local/desk", &key, &deployment.desk)]
+        {
+            let answer = deployment.agent.chat(model, bearer, false).await;
             assert_eq!(answer.status(), StatusCode::OK, "{server} {provider} {model}");
-            let sent = world.desk.inferences().pop().unwrap();
+            let sent = upstream.inferences().pop().unwrap();
             assert_eq!(sent.path, "/v1/chat/completions", "{server} {provider} {model}");
         }
-        let listed: Value = world.send(Method::GET, "/v1/models", &world.alice).await.json().await.unwrap();
-        assert_eq!(listed["data"][0]["id"], json!("gpt"));
+        let listed = send(&deployment, Method::GET, "/v1/models", &deployment.alice).await;
+        let listed: Value = listed.json().await.unwrap();
+        assert_eq!(listed["data"][0]["id"], json!("claude"));
     }
 }
 
 #[tokio::test]
-async fn an_address_that_is_no_base_is_refused_with_its_place() {
+async fn url_that_is_no_base_is_rejected_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("mcplocal.yaml");
     let provider = |url: &str| {
@@ -154,14 +141,14 @@ async fn an_address_that_is_no_base_is_refused_with_its_place() {
         ("server: http://127.0.0.1:1/v1/chat/completions\n".to_owned(), "1:9", "http://127.0.0.1:1/v1"),
     ] {
         std::fs::write(&path, &config).unwrap();
-        let ended = std::process::Command::new(program("mcplocal"))
+        let output = std::process::Command::new(program("mcplocal"))
             .args(["--check", "--config"])
             .arg(&path)
             .env("XDG_STATE_HOME", dir.path())
             .output()
             .unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(!ended.status.success(), "{config}");
-        assert!(said.contains(place) && said.contains(&format!("write `{base}`")), "{config}: {said}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success(), "{config}");
+        assert!(error.contains(place) && error.contains(&format!("write `{base}`")), "{config}: {error}");
     }
 }

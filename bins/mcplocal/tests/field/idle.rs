@@ -1,12 +1,12 @@
-//! How long the agent keeps a connection without a request.
+//! The idle timeout of client connections.
 
 use std::time::Duration;
 
 use mcpctl_testkit::{daemons::Mcplocal, raw::RawConnection};
 
-/// The one test here that waits for real: the pause is what it is about.
+/// Sleeps, because clients pause that long between two requests on a connection.
 #[tokio::test]
-async fn answer_fifteen_seconds_and_another_answer() {
+async fn connection_survives_fifteen_idle_seconds() {
     let agent = Mcplocal::start("server: http://127.0.0.1:9\n").await;
     let key = agent.local_key();
     let mut client = RawConnection::connect(agent.url()).await;

@@ -1,4 +1,4 @@
-//! Names in `failoverFor` that no Llm has are noticed before the primary fails.
+//! Names in `failoverFor` that no Llm has: the agent reports them before the primary fails.
 
 use std::process::Command;
 
@@ -12,7 +12,7 @@ fn config(mcpd: &Mcpd, names: &str) -> String {
     )
 }
 
-/// The agent's own program, in its surroundings.
+/// The output of the agent's program with a flag, in the directories of a running agent.
 fn outcome(agent: &Mcplocal, flag: &str) -> (String, String) {
     let mut command = Command::new(program("mcplocal"));
     command.arg(flag).arg("--config").arg(agent.config_file()).envs(agent.homes());
@@ -22,7 +22,7 @@ fn outcome(agent: &Mcplocal, flag: &str) -> (String, String) {
 }
 
 async fn unknown(agent: &Mcplocal, count: usize) -> Value {
-    eventually("the names were compared", async || {
+    eventually("the agent compares the names", async || {
         let unknown = agent.status().await["unknownLlms"].clone();
         (unknown.as_array().unwrap().len() == count).then_some(unknown)
     })
@@ -30,7 +30,7 @@ async fn unknown(agent: &Mcplocal, count: usize) -> Value {
 }
 
 #[tokio::test]
-async fn misspelt_name_is_reported_with_the_one_that_was_meant() {
+async fn misspelt_llm_is_reported_with_a_similar_name() {
     let mcpd = Mcpd::start().await;
     mcpd.llm("gpt", "http://127.0.0.1:9/v1").await;
     mcpd.llm("hidden", "http://127.0.0.1:9/v1").await;
@@ -40,37 +40,39 @@ async fn misspelt_name_is_reported_with_the_one_that_was_meant() {
         {"kinds": ["llms"], "verbs": ["run"], "names": ["hidden"]},
     ]);
     let alice = mcpd.user_with_rules("alice", rules).await;
-    let first = Mcplocal::start(&config(&mcpd, "[gtp, hiden]")).await;
-    assert_eq!(first.status().await["unknownLlms"], json!([]), "no user is signed in");
-    assert!(!outcome(&first, "--check").1.contains("there is no Llm"));
-    first.sign_in(&mcpd, "alice", &alice);
+    let mut agent = Mcplocal::start(&config(&mcpd, "[gtp, hiden]")).await;
+    assert_eq!(agent.status().await["unknownLlms"], json!([]), "no user is signed in");
+    assert!(!outcome(&agent, "--check").1.contains("there is no Llm"));
+    agent.sign_in(&mcpd, "alice", &alice);
 
-    let agent = Mcplocal::start_in(first.kill(), &config(&mcpd, "[gtp, hiden]")).await;
+    agent.kill();
+    agent.restart().await;
     let unknown_llms = unknown(&agent, 2).await;
     let meant = "there is no Llm `gtp` that you may see; did you mean `gpt`?";
     assert_eq!(unknown_llms[0]["reason"], meant, "{unknown_llms}");
     assert_eq!(unknown_llms[0]["provider"], "desk");
     assert_eq!(unknown_llms[1]["reason"], "there is no Llm `hiden` that you may see", "{unknown_llms}");
 
-    let (_, said) = outcome(&agent, "--check");
-    assert!(said.contains(&format!("mcplocal.yaml:3:1: provider `desk`: {meant}\nhint: ")), "{said}");
+    let (_, warnings) = outcome(&agent, "--check");
+    let expected = format!("mcplocal.yaml:3:1: provider `desk`: {meant}\nhint: ");
+    assert!(warnings.contains(&expected), "{warnings}");
     let findings: Value = serde_json::from_str(&outcome(&agent, "--doctor").0).unwrap();
     let finding = findings.as_array().unwrap().iter().find(|finding| finding["said"] == meant).unwrap();
     assert_eq!((&finding["what"], &finding["state"]), (&json!("provider desk"), &json!("warning")));
 
-    // Corrected, it is compared anew.
+    // A corrected name is compared again.
     std::fs::write(agent.config_file(), config(&mcpd, "gpt")).unwrap();
     unknown(&agent, 0).await;
 }
 
 #[tokio::test]
-async fn without_mcpd_nothing_is_reported_and_nothing_waits() {
+async fn unreachable_mcpd_reports_no_names() {
     let mut mcpd = Mcpd::start().await;
     let alice = mcpd.user("alice", Some("llm-user")).await;
     let agent = Mcplocal::start(&config(&mcpd, "gtp")).await;
     agent.sign_in(&mcpd, "alice", &alice);
     mcpd.kill();
-    let (_, said) = outcome(&agent, "--check");
-    assert!(!said.contains("there is no Llm"), "{said}");
+    let (_, warnings) = outcome(&agent, "--check");
+    assert!(!warnings.contains("there is no Llm"), "{warnings}");
     assert_eq!(agent.status().await["unknownLlms"], json!([]));
 }

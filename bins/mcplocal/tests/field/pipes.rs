@@ -1,14 +1,13 @@
-//! Readers that leave: a closed pipe ends what prints and ends, and the agent goes on without its log.
+//! Readers that leave: a closed pipe ends a command quietly, and the agent continues without its log.
 
 use std::{
     io::pipe,
-    net::TcpListener,
     process::{Command, Output, Stdio},
 };
 
-use mcpctl_testkit::daemons::{eventually, program};
+use mcpctl_testkit::daemons::{closed_address, eventually, program};
 
-/// A pipe whose reader has gone already, so that the first byte written fails.
+/// A pipe whose reader has left, so that the first write fails.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
@@ -36,8 +35,8 @@ fn closed_pipe_ends_every_command_quietly() {
         &["--doctor", "--config", config],
     ] {
         let Output { status, stderr, .. } = mcplocal(home.path(), args).stdout(closed()).output().unwrap();
-        let said = String::from_utf8(stderr).unwrap();
-        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{args:?}");
+        let errors = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), errors.as_str()), (Some(0), ""), "{args:?}");
     }
     for (args, code) in
         [(&["--config", "/nowhere"][..], 1), (&["--check", "--config", "/nowhere"], 1), (&["-x"], 2)]
@@ -48,9 +47,9 @@ fn closed_pipe_ends_every_command_quietly() {
 }
 
 #[tokio::test]
-async fn agent_goes_on_when_the_reader_of_its_log_leaves() {
+async fn agent_continues_when_the_reader_of_its_log_leaves() {
     let home = tempfile::tempdir().unwrap();
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let address = closed_address();
     let config = home.path().join("mcplocal.yaml");
     std::fs::write(&config, format!("server: http://127.0.0.1:1\nlisten: {address}\n")).unwrap();
     let mut agent = mcplocal(home.path(), &["--config", config.to_str().unwrap()]);

@@ -1,69 +1,36 @@
-//! What providers' errors lead to, through both daemons: whether a local provider answers, and what the caller reads.
+//! Providers' errors through both daemons: which of them fail over, and what the caller reads.
 
-use mcpctl_testkit::{
-    daemons::{Mcpd, Mcplocal},
-    model_server::{ModelServer, Reply},
-};
-use reqwest::{Method, Response, StatusCode};
+use mcpctl_testkit::{deployment::Deployment, model_server::Reply, response::header};
+use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-struct World {
-    mcpd: Mcpd,
-    provider: ModelServer,
-    desk: ModelServer,
-    agent: Mcplocal,
-    alice: String,
+/// A deployment with `claude`'s breaker closed throughout, and a class more that fails over.
+async fn without_breaker() -> Deployment {
+    let config = "failover: {on: [context_length]}\nprimary: {breaker: {failures: 1000}}";
+    Deployment::builder().config(config).start().await
 }
 
-impl World {
-    async fn new(more: &str) -> Self {
-        let mcpd = Mcpd::start().await;
-        let provider = ModelServer::with_default(Reply::text("from the centre")).await;
-        let desk = ModelServer::with_default(Reply::text("from the desk")).await;
-        mcpd.llm("claude", &provider.base_url()).await;
-        let alice = mcpd.user("alice", Some("llm-user")).await;
-        let agent = Mcplocal::start(&format!(
-            "server: {}\n{more}\nproviders:\n  - name: desk\n    type: openai\n    url: {}\n    model: m\n    failoverFor: claude\n",
-            mcpd.url(),
-            desk.base_url(),
-        ))
-        .await;
-        Self { mcpd, provider, desk, agent, alice }
-    }
-
-    /// An agent whose breaker does not open in between.
-    async fn without_breaker() -> Self {
-        Self::new("failover: {on: [context_length]}\nprimary: {breaker: {failures: 1000}}").await
-    }
-
-    async fn chat(&self, more: Value) -> Response {
-        let mut body = json!({"model": "claude", "messages": [{"role": "user", "content": "hi"}]});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let request = self.agent.request(Method::POST, "/v1/chat/completions", &self.alice).json(&body);
-        request.send().await.unwrap()
-    }
-
-    async fn ask_mcpd(&self) -> Response {
-        let body = json!({"model": "claude", "messages": [{"role": "user", "content": "hi"}]});
-        self.mcpd.post("/v1/chat/completions", &self.alice, &body).await
-    }
-
-    async fn ask_mcpd_streamed(&self) -> Response {
-        let body =
-            json!({"model": "claude", "stream": true, "messages": [{"role": "user", "content": "hi"}]});
-        self.mcpd.post("/v1/chat/completions", &self.alice, &body).await
-    }
-
-    /// The status, class and body that mcpd itself answers with.
-    async fn central(&self) -> (StatusCode, String, String) {
-        let answer = self.ask_mcpd().await;
-        let class = header(&answer, "mcpctl-failure").unwrap_or_default().to_owned();
-        (answer.status(), class, answer.text().await.unwrap())
-    }
+fn question(more: Value) -> Value {
+    let mut body = json!({"model": "claude", "messages": [{"role": "user", "content": "hi"}]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    body
 }
 
-fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
-    answer.headers().get(name).map(|value| value.to_str().unwrap())
+/// Sends a chat through the agent, with more keys of the body.
+async fn chat(deployment: &Deployment, more: Value) -> Response {
+    deployment.send(&question(more)).await
+}
+
+/// Sends a chat to mcpd itself, with more keys of the body.
+async fn chat_with_mcpd(deployment: &Deployment, more: Value) -> Response {
+    deployment.mcpd.post("/v1/chat/completions", &deployment.alice, &question(more)).await
+}
+
+/// The status, failure class and body of mcpd's own response.
+async fn failure_of_mcpd(deployment: &Deployment) -> (StatusCode, String, String) {
+    let answer = chat_with_mcpd(deployment, json!({})).await;
+    let class = header(&answer, "mcpctl-failure").unwrap_or_default().to_owned();
+    (answer.status(), class, answer.text().await.unwrap())
 }
 
 fn raw(status: u16, content_type: &str, body: &str) -> Reply {
@@ -76,23 +43,23 @@ fn json_reply(status: u16, body: &Value) -> Reply {
 
 #[tokio::test]
 async fn refused_content_never_reaches_a_local_model() {
-    let world = World::without_breaker().await;
+    let deployment = without_breaker().await;
     let flagged = json!({"error": {"code": 403, "message": "Your input was flagged by moderation", "metadata": {"reasons": ["violence"]}}});
     let xai = json!({"code": "permission-denied", "error": "Content violates usage guidelines. Failed check: SAFETY_CHECK_TYPE"});
     let azure = json!({"error": {"message": "no", "code": "content_filter", "innererror": {"code": "ResponsibleAIPolicyViolation"}}});
     for (status, body) in
         [(403, &flagged), (403, &xai), (400, &azure), (500, &azure), (429, &flagged), (200, &flagged)]
     {
-        world.provider.set_default(json_reply(status, body));
-        let (_, class, text) = world.central().await;
+        deployment.provider.set_default(json_reply(status, body));
+        let (_, class, text) = failure_of_mcpd(&deployment).await;
         assert_eq!(class, "rejected", "{status} {body}");
         let words = body["error"]["message"].as_str().or(body["error"].as_str()).unwrap();
         assert!(text.contains(words) && !text.contains("credential"), "{text}");
-        let answer = world.chat(json!({})).await;
+        let answer = chat(&deployment, json!({})).await;
         assert_eq!(header(&answer, "mcpctl-failover"), None, "{status} {body}");
         assert!(answer.text().await.unwrap().contains(words));
     }
-    // In other shapes, and under 200 in none that an error has.
+    // Refusals in other shapes, also with status 200.
     let nest =
         json!({"statusCode": 403, "error": "Forbidden", "message": "Your input was flagged by moderation"});
     let wrapped =
@@ -103,40 +70,40 @@ async fn refused_content_never_reaches_a_local_model() {
     for (status, body) in
         [(403, &nest), (503, &nest), (403, &wrapped), (200, &alibaba), (200, &nest), (403, &topic)]
     {
-        world.provider.set_default(json_reply(status, body));
-        let (_, class, _) = world.central().await;
+        deployment.provider.set_default(json_reply(status, body));
+        let (_, class, _) = failure_of_mcpd(&deployment).await;
         assert_eq!(class, "rejected", "{status} {body}");
-        let answer = world.chat(json!({})).await;
+        let answer = chat(&deployment, json!({})).await;
         assert_eq!(header(&answer, "mcpctl-failover"), None, "{status} {body}");
         let event = raw(200, "text/event-stream", &format!("data: {body}\n\n"));
         if status == 200 {
-            world.provider.set_default(event);
-            let answer = world.chat(json!({"stream": true})).await;
+            deployment.provider.set_default(event);
+            let answer = chat(&deployment, json!({"stream": true})).await;
             assert_eq!(header(&answer, "mcpctl-failover"), None, "{body}");
         }
     }
     // The same as the first event of a stream.
-    world.provider.set_default(raw(200, "text/event-stream", &format!("data: {flagged}\n\n")));
-    let answer = world.chat(json!({"stream": true})).await;
+    deployment.provider.set_default(raw(200, "text/event-stream", &format!("data: {flagged}\n\n")));
+    let answer = chat(&deployment, json!({"stream": true})).await;
     assert_eq!(
         (header(&answer, "mcpctl-failover"), header(&answer, "mcpctl-failure")),
         (None, Some("rejected"))
     );
-    // And 451 or an unreadable 403, which may be a firewall's.
+    // And 451, or an unreadable 403, which may come from a firewall.
     for reply in [Reply::error(451, "no", "x"), raw(403, "text/html", "<html>blocked</html>")] {
-        world.provider.set_default(reply);
-        let answer = world.chat(json!({})).await;
+        deployment.provider.set_default(reply);
+        let answer = chat(&deployment, json!({})).await;
         assert_eq!(
             (header(&answer, "mcpctl-failover"), header(&answer, "mcpctl-failure")),
             (None, Some("rejected"))
         );
     }
-    assert_eq!(world.desk.inferences().len(), 0);
+    assert_eq!(deployment.desk.inferences().len(), 0);
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_provider_or_its_account_fails_over() {
-    let world = World::without_breaker().await;
+async fn fault_of_the_provider_or_its_account_fails_over() {
+    let deployment = without_breaker().await;
     let key = json!([{"error": {"code": 400, "message": "API key not valid.", "details": [{"reason": "API_KEY_INVALID"}]}}]);
     let inactive = json!({"error": {"message": "Your account is not active", "code": "account_deactivated"}});
     for (status, body, expected) in [
@@ -165,13 +132,13 @@ async fn what_is_wrong_with_the_provider_or_its_account_fails_over() {
             "context_length",
         ),
     ] {
-        world.provider.set_default(json_reply(status, &body));
-        let answer = world.chat(json!({})).await;
+        deployment.provider.set_default(json_reply(status, &body));
+        let answer = chat(&deployment, json!({})).await;
         assert_eq!(header(&answer, "mcpctl-failover"), Some(expected), "{status} {body}");
         assert!(answer.text().await.unwrap().contains("from the desk"));
     }
-    world.provider.set_default(Reply::error(404, "The model `m` does not exist.", "model_not_found"));
-    let (status, class, text) = world.central().await;
+    deployment.provider.set_default(Reply::error(404, "The model `m` does not exist.", "model_not_found"));
+    let (status, class, text) = failure_of_mcpd(&deployment).await;
     assert_eq!((status, class.as_str()), (StatusCode::BAD_GATEWAY, "model_unavailable"));
     assert!(
         text.contains("the provider does not have the model of this Llm: The model `m` does not exist."),
@@ -180,55 +147,59 @@ async fn what_is_wrong_with_the_provider_or_its_account_fails_over() {
 }
 
 #[tokio::test]
-async fn a_used_up_quota_is_asked_for_once_and_fails_over() {
-    let world = World::without_breaker().await;
+async fn used_up_quota_fails_over_without_a_retry() {
+    let deployment = without_breaker().await;
     let body = json!({"error": {"message": "You exceeded your current quota, please check your plan and billing details.", "code": "insufficient_quota"}});
-    world.provider.set_default(json_reply(429, &body));
-    let (status, class, _) = world.central().await;
+    deployment.provider.set_default(json_reply(429, &body));
+    let (status, class, _) = failure_of_mcpd(&deployment).await;
     assert_eq!((status.as_u16(), class.as_str()), (429, "rate_limited"));
-    assert_eq!(world.provider.inferences().len(), 1);
-    assert_eq!(header(&world.chat(json!({})).await, "mcpctl-failover"), Some("rate_limited"));
+    assert_eq!(deployment.provider.inferences().len(), 1);
+    assert_eq!(header(&chat(&deployment, json!({})).await, "mcpctl-failover"), Some("rate_limited"));
 }
 
 #[tokio::test]
 async fn retry_after_of_a_503_is_respected() {
-    let world = World::without_breaker().await;
-    world.provider.set_default(Reply::error(503, "busy", "x").header("retry-after", "30"));
-    let answer = world.ask_mcpd().await;
+    let deployment = without_breaker().await;
+    deployment.provider.set_default(Reply::error(503, "busy", "x").header("retry-after", "30"));
+    let answer = chat_with_mcpd(&deployment, json!({})).await;
     assert_eq!((answer.status().as_u16(), header(&answer, "retry-after")), (503, Some("30")));
-    assert_eq!(world.provider.inferences().len(), 1);
+    assert_eq!(deployment.provider.inferences().len(), 1);
 }
 
 #[tokio::test]
-async fn images_at_a_text_model_open_the_breaker_of_no_other_request() {
-    let world = World::new("").await;
+async fn images_open_no_breaker_of_other_requests() {
+    let deployment = Deployment::start().await;
     let image = json!({"messages": [{"role": "user", "content": [
         {"type": "text", "text": "what is this?"},
         {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}},
     ]}]});
-    // The words of a known server: the caller's request, which no other model answers.
-    world.provider.set_default(Reply::error(500, "image input is not supported - hint: mmproj", "x"));
+    // The words of a known server: the caller's request is at fault, and no other model can answer it.
+    deployment.provider.set_default(Reply::error(500, "image input is not supported - hint: mmproj", "x"));
     for _ in 0..6 {
-        let answer = world.chat(image.clone()).await;
+        let answer = chat(&deployment, image.clone()).await;
         assert_eq!((answer.status().as_u16(), header(&answer, "mcpctl-failure")), (500, Some("rejected")));
     }
-    // Unknown words: it fails over, and only requests with images skip the primary.
-    world.provider.set_default(Reply::error(500, "assertion failed in clip.cpp", "x"));
+    // Unknown words: requests fail over, and only those with images skip the primary.
+    deployment.provider.set_default(Reply::error(500, "assertion failed in clip.cpp", "x"));
     for _ in 0..6 {
-        assert_eq!(header(&world.chat(image.clone()).await, "mcpctl-failover"), Some("server_error"));
+        assert_eq!(header(&chat(&deployment, image.clone()).await, "mcpctl-failover"), Some("server_error"));
     }
-    let before = world.provider.inferences().len();
-    world.chat(image.clone()).await;
-    assert_eq!(world.provider.inferences().len(), before, "requests with images do not skip the primary");
-    world.provider.set_default(Reply::text("from the centre"));
-    let answer = world.chat(json!({})).await;
+    let before = deployment.provider.inferences().len();
+    chat(&deployment, image.clone()).await;
+    assert_eq!(
+        deployment.provider.inferences().len(),
+        before,
+        "requests with images do not skip the primary"
+    );
+    deployment.provider.set_default(Reply::text("from the primary"));
+    let answer = chat(&deployment, json!({})).await;
     assert_eq!(header(&answer, "mcpctl-failover"), None);
-    assert!(answer.text().await.unwrap().contains("from the centre"));
+    assert!(answer.text().await.unwrap().contains("from the primary"));
 }
 
 #[tokio::test]
 async fn errors_inside_a_stream_keep_the_providers_words() {
-    let world = World::without_breaker().await;
+    let deployment = without_breaker().await;
     let delta = json!({"object": "chat.completion.chunk", "model": "m", "choices": [{"index": 0, "delta": {"content": "hel"}}]});
     for (error, words, code) in [
         (
@@ -240,8 +211,11 @@ async fn errors_inside_a_stream_keep_the_providers_words() {
         ("event: error\ndata: {\"message\":\"quota of the tenant\"}", "quota of the tenant", "broken_stream"),
     ] {
         let body = format!("data: {delta}\n\n{error}\n\ndata: [DONE]\n\n");
-        world.provider.set_default(raw(200, "text/event-stream", &body));
-        for answer in [world.ask_mcpd_streamed().await, world.chat(json!({"stream": true})).await] {
+        deployment.provider.set_default(raw(200, "text/event-stream", &body));
+        for answer in [
+            chat_with_mcpd(&deployment, json!({"stream": true})).await,
+            chat(&deployment, json!({"stream": true})).await,
+        ] {
             let text = answer.text().await.unwrap();
             let last = text.trim_end().rsplit("data: ").next().unwrap();
             let event: Value = serde_json::from_str(last).unwrap();

@@ -1,4 +1,4 @@
-"""Asks one question with the official OpenAI client, which knows a base URL and a key and nothing else of us.
+"""Sends one chat with the official OpenAI client, which has a base URL, a key and nothing else of ours.
 
 Prints one JSON object: the text and the model, or the status and the error.
 """
@@ -9,9 +9,9 @@ import sys
 import openai
 
 mode, llm = sys.argv[1:3]
-# Between two signs of life, seconds.
-patience = float(sys.argv[3]) if len(sys.argv) > 3 else None
-client = openai.OpenAI(max_retries=0, timeout=patience or openai.NOT_GIVEN)
+# The longest pause between two chunks, seconds.
+timeout = float(sys.argv[3]) if len(sys.argv) > 3 else None
+client = openai.OpenAI(max_retries=0, timeout=timeout or openai.NOT_GIVEN)
 messages = [{"role": "user", "content": "Hi"}]
 try:
     if mode == "stream":

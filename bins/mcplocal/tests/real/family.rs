@@ -1,4 +1,4 @@
-//! The processes of one start of an engine: all that carry its mark in their environment, as the kernel tells it.
+//! The processes of one start of an engine: all that have its mark in their environment, by `/proc`.
 
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -10,12 +10,12 @@ use nix::{
 /// All processes of one start.
 pub struct Family {
     mark: Vec<u8>,
-    /// What opens the engine, by the variable in which it was given it.
+    /// The engine's key, from its environment.
     pub key: String,
 }
 
 impl Family {
-    /// Of the engine with this process.
+    /// The family of a process of the engine.
     pub fn of(pid: u32) -> Self {
         let environment = environment(pid);
         let value = |name: &[u8]| environment.iter().find_map(|entry| entry.strip_prefix(name));
@@ -26,14 +26,14 @@ impl Family {
         Self { mark: mark.clone(), key }
     }
 
-    /// Those that are there.
+    /// The living members.
     pub fn members(&self) -> Vec<u32> {
         let all = fs::read_dir("/proc").unwrap().flatten();
         let pids = all.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
         pids.filter(|pid| environment(*pid).contains(&self.mark)).collect()
     }
 
-    /// Files of memory that they share.
+    /// The files of their shared memory.
     pub fn shared_memory(&self) -> BTreeSet<PathBuf> {
         let maps = |pid| fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         let maps = self.members().into_iter().map(maps).collect::<String>();
@@ -41,12 +41,12 @@ impl Family {
         files.filter(|file| file.starts_with("/dev/shm/psm_")).map(PathBuf::from).collect()
     }
 
-    /// They hear and do nothing any more.
-    pub fn halt(&self) {
+    /// Freezes all members, so that they react to nothing but SIGKILL.
+    pub fn freeze(&self) {
         self.members().into_iter().for_each(|pid| send(pid, Signal::SIGSTOP));
     }
 
-    /// What each is called: its command line, and the name that it gave itself.
+    /// The command line of each member, and the name that it gave itself.
     pub fn names(&self) -> Vec<(u32, String)> {
         let read =
             |pid: u32, file| fs::read(PathBuf::from(format!("/proc/{pid}/{file}"))).unwrap_or_default();
@@ -56,7 +56,7 @@ impl Family {
     }
 }
 
-pub fn end(pid: u32) {
+pub fn kill_process(pid: u32) {
     send(pid, Signal::SIGKILL);
 }
 
@@ -64,7 +64,7 @@ fn send(pid: u32, signal: Signal) {
     kill(Pid::from_raw(i32::try_from(pid).unwrap()), signal).unwrap();
 }
 
-/// Of the living; the dead have none.
+/// The environment of a process; empty where it has ended.
 fn environment(pid: u32) -> Vec<Vec<u8>> {
     let entries = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
     entries.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect()

@@ -6,164 +6,167 @@ use mcpctl_testkit::daemons::within;
 use reqwest::StatusCode;
 
 use crate::{
-    family, stories,
-    world::{Real, World, gone, path},
+    family,
+    setup::{Real, Setup, gone, path},
+    stories,
 };
 
 fn real() -> Real {
     with_environment("")
 }
 
-/// With more variables, each with a comma before it.
+/// As [`real`], with more variables, each after a comma.
 fn with_environment(more: &str) -> Real {
-    // Without the first, it would take most of the machine's memory for itself.
+    // Without the variable, vLLM takes most of the machine's memory.
     let keys = format!(
         "maxModelLen: 2048\n    env: {{VLLM_CPU_KVCACHE_SPACE: \"1\"{more}}}\n    extraArgs: [--enforce-eager]"
     );
     Real {
         kind: "vllm-managed",
         program: path("MCPCTL_VLLM_VENV"),
-        named_by: "venv",
+        program_key: "venv",
         model: path("MCPCTL_VLLM_MODEL"),
         keys,
         gauge: "vllm:num_requests_running{",
-        patience: Duration::from_secs(240),
+        start_timeout: Duration::from_secs(240),
     }
 }
 
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn it_starts_streams_is_freed_and_rests() {
-    stories::a_day(&real()).await;
+async fn starts_streams_cancels_and_stops_when_idle() {
+    stories::starts_serves_and_idles(&real()).await;
 }
 
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn inv_16_it_goes_with_an_agent_that_is_killed() {
+async fn inv_16_ends_with_a_killed_agent() {
     stories::the_agent_is_killed(&real()).await;
 }
 
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn inv_16_it_goes_while_it_loads_with_an_agent_that_is_killed() {
+async fn inv_16_ends_with_an_agent_killed_during_the_start() {
     let real = real();
-    let world = World::new(&real, "").await;
+    let mut setup = Setup::new(&real, "").await;
     let family = {
-        // In its core, which imports for seconds and is deaf to SIGTERM meanwhile.
+        // The core process imports modules for seconds and ignores SIGTERM meanwhile.
         let importing = async {
-            let family = world.family().await;
-            within(real.patience, "it has a core", async || (family.members().len() >= 3).then_some(()))
-                .await;
+            let family = setup.family().await;
+            within(real.start_timeout, "the core process runs", async || {
+                (family.members().len() >= 3).then_some(())
+            })
+            .await;
             family
         };
-        let start = world.control("start");
+        let start = setup.control("start");
         tokio::pin!(start);
         tokio::select! {
             family = importing => family,
             answer = &mut start => panic!("ready before it could be killed: {}", answer.status()),
         }
     };
-    drop(world.agent.kill());
+    setup.deployment.agent.kill();
     gone(&family).await;
 }
 
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn it_ends_its_stream_when_the_agent_ends() {
-    stories::the_agent_ends_in_good_order(&real()).await;
+async fn finishes_its_stream_when_the_agent_stops() {
+    stories::the_agent_stops(&real()).await;
 }
 
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn a_port_that_somebody_took_is_left_to_them() {
+async fn taken_port_is_replaced_by_another() {
     stories::the_port_is_taken(&real()).await;
 }
 
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn a_directory_that_is_no_model_is_said_to_be_none() {
+async fn directory_that_is_no_model_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("config.json"), "{}").unwrap();
-    stories::the_model_is_none(&real(), dir.path(), "model_type").await;
+    stories::the_model_is_broken(&real(), dir.path(), "model_type").await;
 }
 
-/// When its core dies, the server ends too, and with code 0.
+/// When its core process dies, vLLM ends with exit code 0.
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn a_core_that_was_killed_is_a_failure_and_the_next_request_starts_another() {
+async fn killed_core_is_a_failure_and_a_request_restarts() {
     let real = real();
-    let world = World::new(&real, "").await;
-    let family = world.start().await;
+    let setup = Setup::new(&real, "").await;
+    let family = setup.start().await;
     let names = family.names();
     let (core, _) = names.iter().find(|(_, name)| name.contains("VLLM::EngineCor")).expect("its core");
-    family::end(*core);
-    within(Duration::from_secs(60), "it is noticed", async || {
-        (world.engine().await["state"] == "failed").then_some(())
+    family::kill_process(*core);
+    within(Duration::from_secs(60), "the agent notices", async || {
+        (setup.engine().await["state"] == "failed").then_some(())
     })
     .await;
     gone(&family).await;
-    let said = world.engine().await["lastError"].as_str().unwrap().to_owned();
-    assert!(said.contains("ended by itself (exit code 0)"), "{said}");
-    assert_eq!(world.ask(false, 4).await.status(), StatusCode::OK);
-    assert_eq!(world.engine().await["starts"], 2);
+    let error = setup.engine().await["lastError"].as_str().unwrap().to_owned();
+    assert!(error.contains("ended by itself (exit code 0)"), "{error}");
+    assert_eq!(setup.chat(false, 4).await.status(), StatusCode::OK);
+    assert_eq!(setup.engine().await["starts"], 2);
 }
 
-/// One that hears nothing any more is killed, and what its processes shared is given back.
+/// The agent kills an engine that does not react, and removes its shared memory.
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn inv_16_one_that_hangs_is_killed_and_leaves_no_memory() {
+async fn inv_16_frozen_engine_is_killed_without_leftovers() {
     let real = real();
-    let world = World::new(&real, "").await;
-    let family = world.start().await;
+    let setup = Setup::new(&real, "").await;
+    let family = setup.start().await;
     let shared = family.shared_memory();
-    assert!(!shared.is_empty(), "it shares none");
-    family.halt();
-    assert_eq!(world.control("stop").await.status(), StatusCode::OK);
+    assert!(!shared.is_empty(), "the engine has no shared memory");
+    family.freeze();
+    assert_eq!(setup.control("stop").await.status(), StatusCode::OK);
     assert!(family.members().is_empty(), "{:?}", family.names());
     assert!(shared.iter().all(|file| !file.exists()), "{shared:?}");
 }
 
-/// Sleeping wants a GPU, and vLLM says so.
+/// Sleeping needs a GPU, by vLLM's own error.
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn without_a_gpu_it_cannot_stand_by_and_says_so() {
+async fn standby_without_a_gpu_is_reported() {
     let real = real();
-    let world = World::new(&real, "swap: standby").await;
-    let answer = world.control("start").await;
+    let setup = Setup::new(&real, "swap: standby").await;
+    let answer = setup.control("start").await;
     assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
-    let said = answer.text().await.unwrap();
-    assert!(said.contains("Sleep mode is not supported"), "{said}");
+    let error = answer.text().await.unwrap();
+    assert!(error.contains("Sleep mode is not supported"), "{error}");
 }
 
-/// The processor has no memory to give back, so vLLM refuses to sleep there; a plugin, which is vLLM's own way to be
-/// changed, says that it may. All else of it is as it is: its routes, its core that pauses and resumes.
+/// vLLM does not sleep on a processor, which has no memory to free. A plugin, vLLM's own extension point, allows it; the routes
+/// and the core that pauses and resumes are vLLM's own.
 #[tokio::test]
 #[ignore = "real vLLM: cargo xtask test engines"]
-async fn it_sleeps_when_idle_and_is_woken_by_a_request() {
+async fn sleeps_when_idle_and_wakes_for_a_request() {
     let plugins = tempfile::tempdir().unwrap();
     plugin(plugins.path());
     let real = with_environment(&format!(", PYTHONPATH: {}", plugins.path().display()));
-    let world = World::new(&real, "swap: standby\n    idleTimeout: 2s").await;
-    let family = world.start().await;
-    let pid = world.engine().await["pid"].clone();
+    let setup = Setup::new(&real, "swap: standby\n    idleTimeout: 2s").await;
+    let family = setup.start().await;
+    let pid = setup.engine().await["pid"].clone();
     assert!(pid.is_u64());
-    // Its development routes come with sleeping, and call any method of its workers: nobody without the key gets there.
+    // Sleeping enables vLLM's development routes, which can call any method of its workers: they need the key.
     for path in ["/sleep", "/collective_rpc", "/metrics"] {
-        assert_eq!(world.knock(path, None).await, StatusCode::UNAUTHORIZED, "{path}");
+        assert_eq!(setup.post_to_engine(path, None).await, StatusCode::UNAUTHORIZED, "{path}");
     }
-    assert_eq!(world.knock("/metrics", Some(&family.key)).await, StatusCode::OK);
+    assert_eq!(setup.post_to_engine("/metrics", Some(&family.key)).await, StatusCode::OK);
     for _ in 0..2 {
-        world.until("sleeping").await;
+        setup.engine_is("sleeping").await;
         assert!(!family.members().is_empty());
-        let answer = world.ask(false, 4).await;
+        let answer = setup.chat(false, 4).await;
         assert_eq!(answer.status(), StatusCode::OK);
     }
-    let engine = world.engine().await;
+    let engine = setup.engine().await;
     assert_eq!((&engine["pid"], &engine["starts"]), (&pid, &serde_json::json!(1)), "{engine}");
-    let log = world.log().await;
+    let log = setup.log().await;
     assert_eq!(log.matches("POST /wake_up").count(), 2, "{log}");
-    world.until("sleeping").await;
-    assert_eq!(world.control("stop").await.status(), StatusCode::OK);
+    setup.engine_is("sleeping").await;
+    assert_eq!(setup.control("stop").await.status(), StatusCode::OK);
     gone(&family).await;
 }
 

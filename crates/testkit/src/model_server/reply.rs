@@ -1,5 +1,5 @@
-//! What the model server does with a request: an answer, and what goes wrong on the way. A value that a test
-//! builds and queues; it does nothing by itself.
+//! How the model server replies to a request: a completion or an error, and the faults on the way. A test builds a reply and
+//! queues it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -29,7 +29,7 @@ impl Gate {
     }
 
     pub(super) async fn wait(&self) {
-        // Nobody ever adds a permit: the wait ends when the semaphore is closed.
+        // No permit is ever added: the wait ends when the semaphore is closed.
         let _ = self.0.acquire().await;
     }
 }
@@ -45,25 +45,25 @@ pub enum Pause {
     Gate(Gate),
 }
 
-/// What happens at some point of a stream.
+/// A fault at some point of a body.
 #[derive(Debug, Clone)]
 pub enum Fault {
-    /// Nothing is sent meanwhile.
+    /// Sends nothing for a while.
     Pause(Pause),
-    /// These bytes are sent as they are.
+    /// Sends these bytes as they are.
     Bytes(Bytes),
-    /// The connection is closed in the middle of the body.
+    /// Closes the connection in the middle of the body.
     Cut,
-    /// The body ends in good order, but with nothing more in it: no finish reason, no `[DONE]`.
+    /// Ends the body properly, without a finish reason and without `[DONE]`.
     End,
 }
 
-/// One scripted reply. Built from a constructor, bent by the methods; by default it answers well.
+/// One scripted reply, from a constructor and changed by the methods; a complete answer by default.
 #[derive(Debug, Clone)]
 pub struct Reply {
     pub(super) status: StatusCode,
     pub(super) headers: Vec<(String, String)>,
-    /// Sent instead of a completion.
+    /// The body that is sent instead of a completion.
     pub(super) body: Option<Bytes>,
     pub(super) words: Vec<String>,
     pub(super) reasoning: Vec<String>,
@@ -73,8 +73,8 @@ pub struct Reply {
     pub(super) before_head: Option<Pause>,
     pub(super) reset: bool,
     pub(super) start_up: Vec<Bytes>,
-    /// Events by the number of content chunks sent before them.
-    pub(super) events: Vec<(usize, Fault)>,
+    /// Faults by the number of content chunks sent before them.
+    pub(super) faults: Vec<(usize, Fault)>,
 }
 
 impl Default for Reply {
@@ -84,7 +84,7 @@ impl Default for Reply {
 }
 
 impl Reply {
-    /// Answers with `text`, streamed word by word where a stream is asked for.
+    /// Answers with `text`, word by word where a stream is requested.
     pub fn text(text: &str) -> Self {
         Self {
             status: StatusCode::OK,
@@ -98,7 +98,7 @@ impl Reply {
             before_head: None,
             reset: false,
             start_up: Vec::new(),
-            events: Vec::new(),
+            faults: Vec::new(),
         }
     }
 
@@ -107,7 +107,7 @@ impl Reply {
         Self { tool_call: Some((name.to_owned(), arguments.to_owned())), ..Self::text("") }
     }
 
-    /// Answers with this status and body and nothing else.
+    /// Answers with this status and this body.
     pub fn status(status: u16, body: impl Into<Bytes>) -> Self {
         Self { status: StatusCode::from_u16(status).unwrap(), body: Some(body.into()), ..Self::default() }
     }
@@ -125,7 +125,7 @@ impl Reply {
         Self::error(429, "rate limit reached", "rate_limit_exceeded").header("retry-after", retry_after)
     }
 
-    /// 400 because the prompt is too long, as OpenAI says it.
+    /// 400 because the prompt is too long, in OpenAI's words.
     pub fn context_length() -> Self {
         Self::error(400, "this model's maximum context length is 8 tokens", "context_length_exceeded")
     }
@@ -147,7 +147,7 @@ impl Reply {
         self
     }
 
-    /// Names another model than the one that was asked for.
+    /// Names another model than the request.
     #[must_use]
     pub fn model(mut self, model: &str) -> Self {
         self.model = Some(model.to_owned());
@@ -186,15 +186,15 @@ impl Reply {
         self
     }
 
-    /// Does this after `chunks` content chunks: 0 is before the first token. In an answer that is not
-    /// streamed it happens in the middle of the body, whatever the number.
+    /// Adds a fault after `chunks` content chunks: 0 is before the first token. A body that is not streamed has it in the
+    /// middle, whatever the number.
     #[must_use]
-    pub fn after(mut self, chunks: usize, event: Fault) -> Self {
-        self.events.push((chunks, event));
+    pub fn after(mut self, chunks: usize, fault: Fault) -> Self {
+        self.faults.push((chunks, fault));
         self
     }
 
-    /// Goes silent after `chunks` content chunks and keeps the connection.
+    /// Sends nothing more after `chunks` content chunks, and keeps the connection.
     #[must_use]
     pub fn stall_after(self, chunks: usize) -> Self {
         self.after(chunks, Fault::Pause(Pause::Forever))
@@ -214,7 +214,7 @@ impl Reply {
         self.after(chunks, Fault::Bytes(format!("data: {error}\n\n").into())).after(chunks, Fault::End)
     }
 
-    /// Sends what is no chunk after `chunks` content chunks, and goes on.
+    /// Sends bytes that are no chunk after `chunks` content chunks, and continues.
     #[must_use]
     pub fn garbage_after(self, chunks: usize) -> Self {
         self.after(chunks, Fault::Bytes(Bytes::from_static(b"data: {\"choices\":[{\"del\xFF\xFE\n\n")))

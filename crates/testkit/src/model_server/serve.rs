@@ -1,5 +1,5 @@
-//! Connections and responses: parses requests with hyper, then sends the steps of the scripted reply, resets
-//! and cuts included, and counts the clients that leave early.
+//! Connections and responses: parses requests with hyper, sends the steps of the scripted reply, resets and cuts included, and
+//! counts the clients that leave early.
 
 use std::{io, sync::Arc};
 
@@ -21,12 +21,12 @@ use super::{
     RecordedRequest, Shared,
     reply::Pause,
     route_of,
-    wire::{self, Asked, Step},
+    wire::{self, InferenceRequest, SendStep},
 };
 
 type Body = StreamBody<BoxStream<'static, io::Result<Frame<Bytes>>>>;
 
-/// Owns the connections: they end with it.
+/// Accepts connections and owns them: they end with this task.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let mut connections = JoinSet::new();
     loop {
@@ -43,7 +43,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 async fn serve(stream: TcpStream, shared: Arc<Shared>) {
     let _ = stream.set_nodelay(true);
-    // A second handle on the same socket, to make its close a reset.
+    // A second handle on the same socket, which can turn its close into a reset.
     let stream = stream.into_std().unwrap();
     let handle = Arc::new(TcpStream::from_std(stream.try_clone().unwrap()).unwrap());
     let stream = TcpStream::from_std(stream).unwrap();
@@ -51,11 +51,11 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) {
         let (shared, handle) = (Arc::clone(&shared), Arc::clone(&handle));
         async move { answer(&shared, &handle, request).await }
     });
-    // An error is a fault of the script or a client that left; both are counted where they happen.
+    // An error is a scripted fault or a client that left; both are counted where they happen.
     let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
-/// An error closes the connection without a response.
+/// Responds to a request; an error closes the connection without a response.
 async fn answer(
     shared: &Arc<Shared>,
     handle: &TcpStream,
@@ -75,11 +75,11 @@ async fn answer(
     shared.counts.send_modify(|counts| counts.requests += 1);
 
     let Some(route) = route_of(&path).filter(|_| head.method == Method::POST) else {
-        let (status, body) = shared.script.lock().unwrap().beside_inference(&head.method, &path);
-        return Ok(respond(status, &[json_type()], Some(body.len()), vec![Step::Send(body)], in_flight));
+        let (status, body) = shared.script.lock().unwrap().other_route(&head.method, &path);
+        return Ok(respond(status, &[json_type()], Some(body.len()), vec![SendStep::Send(body)], in_flight));
     };
-    if let Some(refusal) = shared.script.lock().unwrap().refusal(&head.headers) {
-        let steps = vec![Step::Send(refusal)];
+    if let Some(rejection) = shared.script.lock().unwrap().rejection(&head.headers) {
+        let steps = vec![SendStep::Send(rejection)];
         return Ok(respond(StatusCode::UNAUTHORIZED, &[json_type()], None, steps, in_flight));
     }
     let reply = shared.script.lock().unwrap().next();
@@ -97,11 +97,11 @@ async fn answer(
             reply.status,
             &reply.headers,
             Some(body.len()),
-            vec![Step::Send(body.clone())],
+            vec![SendStep::Send(body.clone())],
             in_flight,
         ));
     }
-    let Some(asked) = Asked::read(route, &body) else {
+    let Some(request) = InferenceRequest::read(route, &body) else {
         let body =
             Bytes::from_static(br#"{"error":{"message":"not a request","type":"invalid_request_error"}}"#);
         let length = Some(body.len());
@@ -109,14 +109,14 @@ async fn answer(
             StatusCode::BAD_REQUEST,
             &[json_type()],
             length,
-            vec![Step::Send(body)],
+            vec![SendStep::Send(body)],
             in_flight,
         ));
     };
-    let (kind, length, steps) = if asked.stream {
-        ("text/event-stream", None, wire::stream(&asked, &reply))
+    let (kind, length, steps) = if request.stream {
+        ("text/event-stream", None, wire::stream(&request, &reply))
     } else {
-        let (length, steps) = wire::whole(&asked, &reply);
+        let (length, steps) = wire::whole(&request, &reply);
         ("application/json", Some(length), steps)
     };
     let headers: Vec<_> =
@@ -128,23 +128,23 @@ fn respond(
     status: StatusCode,
     headers: &[(String, String)],
     length: Option<usize>,
-    steps: Vec<Step>,
+    steps: Vec<SendStep>,
     in_flight: InFlight,
 ) -> Response<Body> {
     let body = stream::unfold((steps.into_iter(), in_flight), |(mut steps, mut in_flight)| async move {
         loop {
             match steps.next() {
-                Some(Step::Send(bytes)) => {
-                    // The last step is the end: the client may leave as soon as it has all of a known length.
+                Some(SendStep::Send(bytes)) => {
+                    // The client may leave as soon as it has all bytes of a known length.
                     if steps.len() == 0 {
                         in_flight.complete();
                     }
                     return Some((Ok(Frame::data(bytes)), (steps, in_flight)));
                 }
-                Some(Step::Pause(pause)) => wait(&pause).await,
-                Some(Step::Cut) => {
+                Some(SendStep::Pause(pause)) => wait(&pause).await,
+                Some(SendStep::Cut) => {
                     in_flight.over = true;
-                    // Returning once to the connection makes it flush what was sent before.
+                    // Yielding lets the connection flush what was sent before.
                     tokio::task::yield_now().await;
                     return Some((Err(io::ErrorKind::ConnectionAborted.into()), (steps, in_flight)));
                 }
@@ -173,7 +173,7 @@ async fn wait(pause: &Pause) {
     }
 }
 
-/// Dropped before the reply is over, it counts a client that left.
+/// Counts a client that left, where it is dropped before the reply is over.
 struct InFlight {
     shared: Arc<Shared>,
     over: bool,

@@ -1,5 +1,5 @@
-//! The bytes of well-formed answers in OpenAI's shapes, as a list of steps to send. Written apart from
-//! `dialect`, so that a mistake there is not repeated here.
+//! The bytes of well-formed completions in OpenAI's shapes, as a list of steps to send. Independent of `dialect`, so that a
+//! mistake there is not repeated here.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -8,14 +8,14 @@ use super::reply::{Fault, Pause, Reply};
 
 /// One step of sending a body.
 #[derive(Debug, Clone)]
-pub(super) enum Step {
+pub(super) enum SendStep {
     Send(Bytes),
     Pause(Pause),
     Cut,
 }
 
-/// What a request asks for, as far as the server minds.
-pub(super) struct Asked {
+/// The parts of a request that decide the reply.
+pub(super) struct InferenceRequest {
     route: Route,
     pub(super) stream: bool,
     include_usage: bool,
@@ -30,8 +30,8 @@ pub(super) enum Route {
     Embeddings,
 }
 
-impl Asked {
-    /// Nothing where the body is no request.
+impl InferenceRequest {
+    /// `None` where the body is no request.
     pub(super) fn read(route: Route, body: &[u8]) -> Option<Self> {
         let body: Value = serde_json::from_slice(body).ok()?;
         Some(Self {
@@ -43,7 +43,7 @@ impl Asked {
         })
     }
 
-    /// The tool that the request insists on, called without arguments.
+    /// The tool that the request requires, called without arguments.
     fn forced_tool(&self) -> Option<(String, String)> {
         let choice = &self.body["tool_choice"];
         let name = match choice["function"]["name"].as_str() {
@@ -55,32 +55,32 @@ impl Asked {
     }
 }
 
-/// The tokens of a reply, one a content chunk.
-struct Answer<'a> {
-    asked: &'a Asked,
+/// A reply to a request, of one token per content chunk.
+struct Completion<'a> {
+    request: &'a InferenceRequest,
     reply: &'a Reply,
     model: &'a str,
     tool_call: Option<(String, String)>,
 }
 
-impl<'a> Answer<'a> {
-    fn new(asked: &'a Asked, reply: &'a Reply) -> Self {
-        let tool_call = reply.tool_call.clone().or_else(|| asked.forced_tool());
-        Self { asked, reply, model: reply.model.as_deref().unwrap_or(&asked.model), tool_call }
+impl<'a> Completion<'a> {
+    fn new(request: &'a InferenceRequest, reply: &'a Reply) -> Self {
+        let tool_call = reply.tool_call.clone().or_else(|| request.forced_tool());
+        Self { request, reply, model: reply.model.as_deref().unwrap_or(&request.model), tool_call }
     }
 
     fn finish_reason(&self) -> &'static str {
         if self.tool_call.is_some() { "tool_calls" } else { "stop" }
     }
 
-    /// Counted in words, both ways.
+    /// Counts words as tokens, of the prompt and of the reply.
     fn usage(&self) -> Value {
         let prompt = ["messages", "prompt", "input"]
             .iter()
-            .map(|name| self.asked.body[*name].to_string().split_whitespace().count())
+            .map(|name| self.request.body[*name].to_string().split_whitespace().count())
             .max()
             .unwrap_or(1);
-        if self.asked.route == Route::Embeddings {
+        if self.request.route == Route::Embeddings {
             return json!({ "prompt_tokens": prompt, "total_tokens": prompt });
         }
         let completion = self.reply.words.len() + self.reply.reasoning.len();
@@ -91,7 +91,7 @@ impl<'a> Answer<'a> {
     }
 
     fn chunk(&self, choices: Value, usage: Option<Value>) -> Bytes {
-        let object = match self.asked.route {
+        let object = match self.request.route {
             Route::Chat => "chat.completion.chunk",
             _ => "text_completion",
         };
@@ -109,7 +109,7 @@ impl<'a> Answer<'a> {
     }
 
     fn content(&self) -> Vec<Bytes> {
-        if self.asked.route == Route::Completions {
+        if self.request.route == Route::Completions {
             let text = |word| self.chunk(json!([{ "index": 0, "text": word, "finish_reason": null }]), None);
             return self.reply.words.iter().map(text).collect();
         }
@@ -128,23 +128,23 @@ impl<'a> Answer<'a> {
     fn start(&self) -> Option<Bytes> {
         // llama.cpp's first delta has a content of null.
         let delta = json!({ "role": "assistant", "content": null });
-        (self.asked.route == Route::Chat).then(|| self.delta(delta, Value::Null))
+        (self.request.route == Route::Chat).then(|| self.delta(delta, Value::Null))
     }
 
     fn end(&self) -> Vec<Bytes> {
-        let finish = match self.asked.route {
+        let finish = match self.request.route {
             Route::Chat => self.delta(json!({}), self.finish_reason().into()),
             _ => self.chunk(json!([{ "index": 0, "text": "", "finish_reason": "stop" }]), None),
         };
-        let usage = self.asked.include_usage.then(|| self.chunk(json!([]), Some(self.usage())));
+        let usage = self.request.include_usage.then(|| self.chunk(json!([]), Some(self.usage())));
         [Some(finish), usage, Some(Bytes::from_static(b"data: [DONE]\n\n"))].into_iter().flatten().collect()
     }
 
     fn whole(&self) -> Value {
         let text = self.reply.words.concat();
-        let (object, choices) = match self.asked.route {
+        let (object, choices) = match self.request.route {
             Route::Embeddings => {
-                let inputs = self.asked.body["input"].as_array().map_or(1, Vec::len);
+                let inputs = self.request.body["input"].as_array().map_or(1, Vec::len);
                 let data: Vec<_> = (0..inputs)
                     .map(|index| json!({ "object": "embedding", "index": index, "embedding": [0.25, -0.5, index] }))
                     .collect();
@@ -174,45 +174,45 @@ impl<'a> Answer<'a> {
     }
 }
 
-/// The steps of a streamed answer.
-pub(super) fn stream(asked: &Asked, reply: &Reply) -> Vec<Step> {
-    let answer = Answer::new(asked, reply);
-    let mut steps: Vec<Step> = answer.start().into_iter().map(Step::Send).collect();
-    steps.extend(reply.start_up.iter().cloned().map(Step::Send));
-    let content = answer.content();
+/// The steps that send a streamed completion.
+pub(super) fn stream(request: &InferenceRequest, reply: &Reply) -> Vec<SendStep> {
+    let completion = Completion::new(request, reply);
+    let mut steps: Vec<SendStep> = completion.start().into_iter().map(SendStep::Send).collect();
+    steps.extend(reply.start_up.iter().cloned().map(SendStep::Send));
+    let content = completion.content();
     let count = content.len();
     for (sent, chunk) in content.into_iter().enumerate() {
-        if !push_events(&mut steps, reply, |at| at == sent) {
+        if !push_faults(&mut steps, reply, |at| at == sent) {
             return steps;
         }
-        steps.extend(reply.pace.map(|pace| Step::Pause(Pause::For(pace))));
-        steps.push(Step::Send(chunk));
+        steps.extend(reply.pace.map(|pace| SendStep::Pause(Pause::For(pace))));
+        steps.push(SendStep::Send(chunk));
     }
-    if push_events(&mut steps, reply, |at| at >= count) {
-        steps.extend(answer.end().into_iter().map(Step::Send));
+    if push_faults(&mut steps, reply, |at| at >= count) {
+        steps.extend(completion.end().into_iter().map(SendStep::Send));
     }
     steps
 }
 
-/// A whole body and the steps that send it.
-pub(super) fn whole(asked: &Asked, reply: &Reply) -> (usize, Vec<Step>) {
-    let body = Bytes::from(Answer::new(asked, reply).whole().to_string());
+/// The length of a whole body, and the steps that send it.
+pub(super) fn whole(request: &InferenceRequest, reply: &Reply) -> (usize, Vec<SendStep>) {
+    let body = Bytes::from(Completion::new(request, reply).whole().to_string());
     let length = body.len();
-    let mut steps = vec![Step::Send(body.slice(..length / 2))];
-    if push_events(&mut steps, reply, |_| true) {
-        steps.push(Step::Send(body.slice(length / 2..)));
+    let mut steps = vec![SendStep::Send(body.slice(..length / 2))];
+    if push_faults(&mut steps, reply, |_| true) {
+        steps.push(SendStep::Send(body.slice(length / 2..)));
     }
     (length, steps)
 }
 
-/// False where an event ends the body.
-fn push_events(steps: &mut Vec<Step>, reply: &Reply, now: impl Fn(usize) -> bool) -> bool {
-    for (_, event) in reply.events.iter().filter(|(at, _)| now(*at)) {
-        match event {
-            Fault::Pause(pause) => steps.push(Step::Pause(pause.clone())),
-            Fault::Bytes(bytes) => steps.push(Step::Send(bytes.clone())),
+/// Adds the steps of the faults at this point; false where a fault ends the body.
+fn push_faults(steps: &mut Vec<SendStep>, reply: &Reply, now: impl Fn(usize) -> bool) -> bool {
+    for (_, fault) in reply.faults.iter().filter(|(at, _)| now(*at)) {
+        match fault {
+            Fault::Pause(pause) => steps.push(SendStep::Pause(pause.clone())),
+            Fault::Bytes(bytes) => steps.push(SendStep::Send(bytes.clone())),
             Fault::Cut => {
-                steps.push(Step::Cut);
+                steps.push(SendStep::Cut);
                 return false;
             }
             Fault::End => return false,

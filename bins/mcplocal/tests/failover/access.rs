@@ -1,0 +1,79 @@
+//! Who may fall back to a local provider: only a caller whom mcpd allows at that moment.
+
+use mcpctl_testkit::{
+    deployment::Deployment,
+    response::{content, header},
+};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn inv_02_denial_by_mcpd_never_fails_over() {
+    let deployment = Deployment::start().await;
+    deployment.revoke().await;
+    let answer = deployment.chat().await;
+    assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    assert_eq!(header(&answer, "mcpctl-error-source"), Some("mcpd"));
+    let unknown = deployment.agent.chat("claude", "mcpd_not-a-token", false).await;
+    assert_eq!(unknown.status(), StatusCode::UNAUTHORIZED);
+    assert!(deployment.desk.inferences().is_empty());
+    assert_eq!(deployment.probes(), 0);
+}
+
+#[tokio::test]
+async fn inv_03_forbidden_probe_returns_the_primarys_error() {
+    let deployment = Deployment::builder().unreachable_inference().start().await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    let before = deployment.desk.inferences().len();
+    deployment.revoke().await;
+    let answer = deployment.chat().await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(header(&answer, "mcpctl-failure"), Some("connect"));
+    assert_eq!(header(&answer, "mcpctl-failover"), None);
+    let body: Value = answer.json().await.unwrap();
+    assert_eq!(body["error"]["code"], "connect");
+    assert_eq!(deployment.desk.inferences().len(), before, "the local model was called");
+    let last = deployment.agent.journal().pop().unwrap();
+    assert_eq!((&last["outcome"], &last["access"]), (&json!("refused"), &json!(["forbidden"])));
+}
+
+#[tokio::test]
+async fn inv_03_unreachable_mcpd_returns_the_primarys_error() {
+    let mut deployment = Deployment::builder().separate_inference().start().await;
+    deployment.mcpd.kill();
+    let answer = deployment.chat().await;
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY);
+    assert!(deployment.desk.inferences().is_empty());
+    let last = deployment.agent.journal().pop().unwrap();
+    assert_eq!((&last["outcome"], &last["access"]), (&json!("refused"), &json!(["unreachable"])));
+}
+
+#[tokio::test]
+async fn inv_10_callers_bearer_reaches_only_mcpd() {
+    let mut deployment = Deployment::builder().separate_inference().start().await;
+    deployment.chat().await;
+    deployment.provider.refuse().await;
+    deployment.chat().await;
+    let Deployment { mcpd, provider, desk, agent, alice, .. } = &deployment;
+    for request in provider.requests().iter().chain(&desk.requests()) {
+        assert!(!format!("{request:?}").contains(alice));
+    }
+    assert!(!agent.log().contains(alice));
+    assert!(!mcpd.log().contains(alice));
+    assert!(!agent.journal().iter().any(|line| line.to_string().contains(alice)));
+}
+
+#[tokio::test]
+async fn local_provider_needs_the_local_key_and_not_mcpd() {
+    let mut deployment = Deployment::start().await;
+    let denied = deployment.agent.chat("local/desk", &deployment.alice, false).await;
+    assert_eq!(denied.status(), StatusCode::FORBIDDEN);
+    deployment.mcpd.kill();
+    // The key stands for the user who is signed in.
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    assert_eq!(content(deployment.chat_locally("desk").await).await, "from the desk");
+    let agent = &deployment.agent;
+    let models = agent.request(reqwest::Method::GET, "/v1/models", &agent.local_key()).send().await.unwrap();
+    let models: Value = models.json().await.unwrap();
+    assert_eq!(models["data"][0]["id"], "local/desk");
+}

@@ -1,0 +1,9 @@
+//! The behaviours that started the project, on whole daemons over HTTP: real `mcpd`, real `mcplocal`, scripted models.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod access;
+mod breaker;
+mod primary;
+mod reload;
+mod requests;
+mod streams;
