@@ -182,12 +182,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     );
     private(&host.state_dir)?;
     private(&host.log_dir)?;
-    for swept in mcpctl_engine::sweep(&host.state_dir).await {
-        if swept.gone {
-            tracing::warn!(?swept, "an engine was left over from an agent that was killed; ended it");
+    for leftover in mcpctl_engine::sweep(&host.state_dir).await {
+        if leftover.gone {
+            tracing::warn!(?leftover, "an engine was left over from an agent that was killed; ended it");
         } else {
             tracing::error!(
-                ?swept,
+                ?leftover,
                 "an engine was left over from an agent that was killed, and does not end"
             );
         }

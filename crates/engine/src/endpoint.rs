@@ -1,4 +1,4 @@
-//! What an engine is given by the agent, and what it gives to those who ask it.
+//! What an engine needs from the agent, and how a ready engine is reached.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -10,36 +10,36 @@ use crate::{Arbiter, EngineSocket, suspend::SuspendClock};
 /// What engines need of the agent that starts them.
 #[derive(Debug, Clone)]
 pub struct EngineHost {
-    /// Run with `engine-guardian` as its first argument, it calls [`crate::guardian::run`].
+    /// An executable that calls [`crate::guardian::run`] when `engine-guardian` is its first argument.
     pub guardian: PathBuf,
-    /// For records of what was started.
+    /// The directory for records of started engines and for their sockets.
     pub state_dir: PathBuf,
-    /// For logs.
+    /// The directory for logs.
     pub log_dir: PathBuf,
-    /// Who may hold memory.
+    /// Decides which engines may hold memory.
     pub arbiter: Arc<Arbiter>,
     /// How long the machine was suspended.
     pub suspended: SuspendClock,
 }
 
 impl EngineHost {
-    /// For an agent whose engines share nothing with another's.
+    /// For an agent with an arbiter and a suspend clock of its own.
     pub fn new(guardian: PathBuf, state_dir: PathBuf, log_dir: PathBuf) -> Self {
         Self { guardian, state_dir, log_dir, arbiter: Arc::default(), suspended: SuspendClock::default() }
     }
 }
 
-/// Where a ready engine is asked.
+/// How requests reach a ready engine.
 #[derive(Debug, Clone)]
 pub struct Endpoint {
-    /// OpenAI's base address, `http://127.0.0.1:PORT/v1`; of a socket the host says nothing.
+    /// The base address of the OpenAI API, `http://127.0.0.1:PORT/v1`; its host is not used where there is a socket.
     pub base_url: Url,
-    /// The Unix socket that it listens on, where it is not a port.
+    /// The Unix socket that it listens on, if not on a port.
     pub socket: Option<EngineSocket>,
-    /// Good for this start alone.
+    /// Valid for this start alone.
     pub api_key: SecretString,
     /// The model's name in requests.
     pub model: String,
-    /// Connections to this start of the engine alone.
+    /// A client for this start alone.
     pub http: reqwest::Client,
 }

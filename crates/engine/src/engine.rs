@@ -9,6 +9,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use mcpctl_supervisor::process_group;
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::Instant,
@@ -19,7 +20,6 @@ use crate::{
     arbiter::Claim,
     endpoint::EngineHost,
     error::EngineError,
-    group,
     guard::{Command, EngineGuard},
     log::EngineLog,
     options::EngineOptions,
@@ -160,7 +160,7 @@ impl Engine {
     /// What it is doing at this moment.
     pub fn status(&self) -> EngineStatus {
         let mut status = self.status.borrow().clone();
-        status.resident_bytes = status.pid.and_then(group::resident_bytes);
+        status.resident_bytes = status.pid.and_then(process_group::resident_bytes);
         status
     }
 
@@ -171,16 +171,16 @@ impl Engine {
 
     /// The log of the current or last start.
     pub fn log_file(&self) -> PathBuf {
-        self.log.path().to_owned()
+        self.log.output().path().to_owned()
     }
 
     /// The older part of a log that has grown too large for one file; not there while it has not.
     pub fn older_log_file(&self) -> PathBuf {
-        self.log.older().to_owned()
+        self.log.output().older().to_owned()
     }
 
     /// The log of the start before.
     pub fn previous_log_file(&self) -> PathBuf {
-        self.log.previous().to_owned()
+        self.log.output().previous().to_owned()
     }
 }

@@ -3,7 +3,9 @@
 
 use std::ffi::OsString;
 
-use crate::{arguments, secrets};
+use mcpctl_supervisor::redaction;
+
+use crate::arguments;
 
 const NAMES: [&str; 36] = [
     "PATH",
@@ -119,7 +121,7 @@ fn is_inherited(name: &str) -> bool {
     let withheld = WITHHELD.contains(&name)
         || name.starts_with("LLAMA_ARG_")
         || arguments::is_refused_variable(name)
-        || secrets::is_telling(name);
+        || redaction::names_secret(name);
     !withheld && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 

@@ -1,7 +1,8 @@
-//! Where an engine listens: a Unix socket in a directory of this user's alone, where the server can, else a loopback port.
+//! Where an engine listens: on a Unix socket in a directory that only this user can enter, where the server can do that,
+//! else on a loopback port.
 //!
-//! Every program of the machine and every web page can reach a port, and llama-server lists its models to all of them,
-//! key or no key.
+//! Every program of the machine and every web page can reach a port, and llama-server lists its models even to requests
+//! without the key.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -12,15 +13,16 @@ use std::{
     sync::Arc,
 };
 
+use mcpctl_supervisor::random;
 use nix::unistd::geteuid;
 
-use crate::{EngineKind, random};
+use crate::EngineKind;
 
-/// A socket's path is shorter than 104 bytes (macOS; Linux has 108).
-const MAX_PATH: usize = 100;
-/// Below the directory of records.
+/// A socket's path must be shorter than 104 bytes (macOS; 108 on Linux).
+const MAX_PATH_BYTES: usize = 100;
+/// Below the state directory.
 const DIRECTORY: &str = "run";
-/// llama-server tells a socket from a host name by this.
+/// llama-server recognizes a socket by this ending of its `--host`.
 const SUFFIX: &str = "sock";
 
 /// Where one start of an engine listens.
@@ -32,19 +34,19 @@ pub(crate) enum Listen {
     Socket(EngineSocket),
 }
 
-/// A Unix socket of an engine, removed with the last clone of this.
+/// A Unix socket of an engine; its file is removed with the last clone.
 #[derive(Debug, Clone)]
 pub struct EngineSocket(Arc<SocketFile>);
 
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    /// A directory that was made for it alone.
+    /// The directory, where one was created for this socket alone.
     directory: Option<PathBuf>,
 }
 
 impl EngineSocket {
-    /// Where it is.
+    /// The socket's file.
     pub fn path(&self) -> &Path {
         &self.0.path
     }
@@ -60,11 +62,14 @@ impl Drop for SocketFile {
 }
 
 impl Listen {
-    /// Chooses a place that nothing listens at.
+    /// Chooses a socket or port that nothing listens on.
+    ///
+    /// # Errors
+    /// When no directory can be created for the socket, or no port is free.
     pub(crate) fn choose(kind: EngineKind, state_dir: &Path) -> io::Result<Self> {
         match kind {
             EngineKind::LlamaServer => socket(state_dir).map(Self::Socket),
-            // Its own programs find it by a port, and its key guards all that tells of models.
+            // Its own programs find it by a port, and its key protects every route that names models.
             EngineKind::Vllm => Ok(Self::Port(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())),
         }
     }
@@ -78,8 +83,9 @@ impl Listen {
         }
     }
 
-    /// For this engine alone: prompts go to no proxy, and a redirect would carry the key elsewhere. Each request has a
-    /// connection of its own, so that none meets one that the engine has just closed.
+    /// A client for this engine alone. It uses no proxy, because prompts must not leave the machine, and follows no
+    /// redirect, which would carry the key elsewhere. Each request has a connection of its own, so that none is sent on
+    /// one that the engine has just closed.
     pub(crate) fn client(&self) -> reqwest::Result<reqwest::Client> {
         let builder = reqwest::Client::builder()
             .no_proxy()
@@ -111,15 +117,15 @@ fn socket(state_dir: &Path) -> io::Result<EngineSocket> {
     let name = name.get(..16).unwrap_or(&name);
     let directory = state_dir.join(DIRECTORY);
     let path = directory.join(name).with_extension(SUFFIX);
-    if path.as_os_str().len() <= MAX_PATH {
+    if path.as_os_str().len() <= MAX_PATH_BYTES {
         make_private(&directory)?;
         return Ok(EngineSocket(Arc::new(SocketFile { path, directory: None })));
     }
-    // The state directory lies too deep: a directory of its own, which nobody can have made before.
+    // The path of the state directory is too long: a new directory instead, whose name no other user can have guessed.
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let directory = runtime.unwrap_or_else(std::env::temp_dir).join(format!("mcpctl-{name}"));
     let path = directory.join(format!("e.{SUFFIX}"));
-    if path.as_os_str().len() > MAX_PATH {
+    if path.as_os_str().len() > MAX_PATH_BYTES {
         let message = format!("`{}` is too long for a socket; set XDG_RUNTIME_DIR or TMPDIR", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
@@ -127,27 +133,27 @@ fn socket(state_dir: &Path) -> io::Result<EngineSocket> {
     Ok(EngineSocket(Arc::new(SocketFile { path, directory: Some(directory) })))
 }
 
-/// A directory that this user alone can enter.
+/// Creates a directory that only this user can enter, or makes an existing one private.
 fn make_private(directory: &Path) -> io::Result<()> {
     match DirBuilder::new().mode(0o700).create(directory) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    let there = fs::symlink_metadata(directory)?;
-    if !there.is_dir() || there.uid() != geteuid().as_raw() {
+    let found = fs::symlink_metadata(directory)?;
+    if !found.is_dir() || found.uid() != geteuid().as_raw() {
         let message = format!("`{}` is not a directory of this user's", directory.display());
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
     }
-    if there.mode() & 0o077 != 0 {
+    if found.mode() & 0o077 != 0 {
         fs::set_permissions(directory, Permissions::from_mode(0o700))?;
     }
     Ok(())
 }
 
-/// Removes the sockets that an agent left, whose engines have been ended.
-pub(crate) fn remove_left(state_dir: &Path) {
-    let left = fs::read_dir(state_dir.join(DIRECTORY)).into_iter().flatten().flatten();
-    for path in left.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == SUFFIX)) {
+/// Removes the sockets that a killed agent left. Call it when its engines have ended.
+pub(crate) fn remove_leftover_sockets(state_dir: &Path) {
+    let files = fs::read_dir(state_dir.join(DIRECTORY)).into_iter().flatten().flatten();
+    for path in files.map(|file| file.path()).filter(|path| path.extension().is_some_and(|e| e == SUFFIX)) {
         let _ = fs::remove_file(path);
     }
 }
@@ -163,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_lies_where_only_its_user_gets() {
+    fn socket_is_in_a_private_directory_of_its_user() {
         let state = tempfile::tempdir().unwrap();
         let directory = state.path().join(DIRECTORY);
         fs::create_dir(&directory).unwrap();
@@ -175,7 +181,7 @@ mod tests {
         assert_ne!(other.socket().unwrap().path(), path);
         let _server = UnixListener::bind(&path).unwrap();
         drop(listen);
-        assert!(!path.exists(), "it goes with the engine");
+        assert!(!path.exists(), "it is removed with the engine");
 
         fs::remove_dir_all(&directory).unwrap();
         std::os::unix::fs::symlink(state.path(), &directory).unwrap();
@@ -183,9 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn a_deep_state_directory_has_its_sockets_elsewhere() {
+    fn long_state_directory_has_sockets_elsewhere() {
         let state = tempfile::tempdir().unwrap();
-        let deep = state.path().join("x".repeat(MAX_PATH));
+        let deep = state.path().join("x".repeat(MAX_PATH_BYTES));
         fs::create_dir(&deep).unwrap();
         let listen = Listen::choose(EngineKind::LlamaServer, &deep).unwrap();
         let path = listen.socket().unwrap().path().to_owned();
@@ -196,12 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn sockets_of_an_agent_that_was_killed_are_removed() {
+    fn sockets_of_a_killed_agent_are_removed() {
         let state = tempfile::tempdir().unwrap();
         let listen = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
         let path = listen.socket().unwrap().path().to_owned();
         drop(UnixListener::bind(&path).unwrap());
-        remove_left(state.path());
+        remove_leftover_sockets(state.path());
         assert!(!path.exists());
     }
 }

@@ -72,7 +72,7 @@ impl fmt::Debug for EngineEnv {
 
 /// What the agent sets itself.
 const RESERVED_ENV: [&str; 4] =
-    ["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", crate::record::MARK];
+    ["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", mcpctl_supervisor::MARK_VARIABLE];
 
 impl EngineOptions {
     /// Whether they leave alone what the agent decides.

@@ -1,5 +1,5 @@
-//! What a killed engine leaves in memory: vLLM's processes share it by files of /dev/shm, which stay until somebody removes
-//! them. Who ends by itself removes its own; for those that are killed it is done here.
+//! The shared memory that a killed vLLM leaves behind. Its processes share memory through files of /dev/shm. A process
+//! that ends by itself removes its own files; those of a killed process stay until they are removed here.
 
 use std::{
     collections::BTreeSet,
@@ -7,32 +7,32 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Python's `multiprocessing.shared_memory` names them so, with random characters behind it.
+use mcpctl_supervisor::Residue;
+
+/// Python's `multiprocessing.shared_memory` names the files like this, followed by random characters.
 const PREFIX: &str = "/dev/shm/psm_";
 
-/// Shared memory of some processes.
+/// The shared memory of an engine's processes.
 #[derive(Debug, Default)]
 pub(crate) struct SharedMemory(BTreeSet<PathBuf>);
 
-impl SharedMemory {
-    /// Adds what these processes have at this moment.
-    pub(crate) fn see(&mut self, pids: &[u32]) {
+impl Residue for SharedMemory {
+    fn record(&mut self, pids: &[u32]) {
         self.0.extend(pids.iter().flat_map(|pid| mapped_by(*pid)));
     }
 
-    /// Removes what nobody has any more.
-    pub(crate) fn remove(self) {
+    fn remove(self) {
         if self.0.is_empty() {
             return;
         }
-        let held: BTreeSet<PathBuf> = pids().flat_map(mapped_by).collect();
-        for file in self.0.difference(&held) {
+        let mapped: BTreeSet<PathBuf> = pids().flat_map(mapped_by).collect();
+        for file in self.0.difference(&mapped) {
             let _ = fs::remove_file(file);
         }
     }
 }
 
-/// proc(5): the path is the last column of a mapping. Empty where that cannot be seen.
+/// proc(5): the path is the last column of a mapping. Empty where /proc does not show it.
 fn mapped_by(pid: u32) -> BTreeSet<PathBuf> {
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
     let paths = maps.lines().filter_map(|line| line.find(PREFIX).and_then(|at| line.get(at..)));

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use mcpctl_supervisor::{process_group, random};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::json;
 use tokio::{sync::watch, time::Instant};
@@ -11,12 +12,11 @@ use crate::{
     dev_routes,
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
-    group,
     listen::Listen,
     log::EngineLog,
     options::EngineOptions,
-    process::Process,
-    random, secrets,
+    process::{self, Process},
+    secrets,
     spec::EngineSpec,
     status::StartPhase,
 };
@@ -176,12 +176,12 @@ impl Starter {
         let http = place.client().map_err(|error| spawn_error(error.to_string()))?;
         let base_url = place.base_url().parse().map_err(|_| spawn_error("its address".to_owned()))?;
         self.log.begin(secrets::of(&self.options, &api_key));
-        let mut told = self.log.told();
+        let mut told = self.log.progress();
         let EngineHost { guardian, state_dir, .. } = &self.host;
-        let process = Process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?;
+        let process = process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?;
         let (model, socket) = (self.spec.served_name(), place.socket().cloned());
         let endpoint = Arc::new(Endpoint { base_url, socket, api_key, model, http });
-        let at = Some(Place::of(process.pid, &endpoint));
+        let at = Some(Place::of(process.pid(), &endpoint));
 
         (line.tell)(Told { phase: StartPhase::Loading, percent: None, at: at.clone() });
         let listen = async {
@@ -193,7 +193,7 @@ impl Starter {
             }
             std::future::pending::<()>().await;
         };
-        let pid = process.pid;
+        let pid = process.pid();
         let ready = async {
             tokio::select! {
                 () = until_healthy(&endpoint) => {}
@@ -202,7 +202,8 @@ impl Starter {
             // Health is open to everybody, and so is a port that we only think is the engine's: a prompt for a
             // stranger's ears would be the wrong way to find out.
             // At a socket only this user's programs listen.
-            if let Some(port) = place.port().filter(|port| group::listens(pid, *port) == Some(false)) {
+            if let Some(port) = place.port().filter(|port| process_group::listens(pid, *port) == Some(false))
+            {
                 return Err(EngineError::PortTaken { name: name(), port });
             }
             (line.tell)(Told { phase: StartPhase::WarmingUp, percent: None, at: at.clone() });
@@ -219,7 +220,7 @@ impl Starter {
     /// By our own look, or by the last words of an engine that found out itself.
     fn port_was_taken(&self, error: &EngineError) -> bool {
         const WORDS: [&str; 3] = ["address already in use", "couldn't bind", "could not bind"];
-        let last_words = || self.log.tail(LAST_WORDS).to_ascii_lowercase();
+        let last_words = || self.log.output().tail(LAST_WORDS).to_ascii_lowercase();
         match error {
             EngineError::PortTaken { .. } => true,
             EngineError::Exited { .. } => WORDS.iter().any(|words| last_words().contains(words)),
@@ -242,7 +243,7 @@ impl Starter {
             how = process.ended() => Err(self.exited(how)),
             () = tokio::time::sleep_until(limit) => {
                 let limit = self.spec.start_timeout;
-                Err(EngineError::StartTimeout { name: name(), limit, diagnosis: self.log.cause() })
+                Err(EngineError::StartTimeout { name: name(), limit, diagnosis: self.log.diagnosis() })
             }
             _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
         }
@@ -269,7 +270,7 @@ impl Starter {
             Ok(lease) => running.lease = Some(lease),
             Err(error) => return Err(Failed { error, left: Some(running) }),
         }
-        let at = Some(Place::of(running.process.pid, &endpoint));
+        let at = Some(Place::of(running.process.pid(), &endpoint));
         (line.tell)(Told { phase: StartPhase::Waking, percent: None, at: at.clone() });
         let limit = Instant::now() + self.spec.start_timeout;
         let step = async {
@@ -343,7 +344,7 @@ impl Starter {
     }
 
     pub(crate) fn exited(&self, how: String) -> EngineError {
-        EngineError::Exited { name: self.spec.name.clone(), how, diagnosis: self.log.cause() }
+        EngineError::Exited { name: self.spec.name.clone(), how, diagnosis: self.log.diagnosis() }
     }
 
     pub(crate) fn standby(&self, what: &'static str, reason: &str) -> EngineError {

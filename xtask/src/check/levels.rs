@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 14] = [
+const LEVELS: [(&str, u8); 15] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
@@ -17,10 +17,11 @@ const LEVELS: [(&str, u8); 14] = [
     ("mcpctl-secret", 1),
     ("mcpctl-store", 2),
     ("mcpctl-upstream", 2),
-    ("mcpctl-engine", 2),
+    ("mcpctl-supervisor", 2),
     ("mcpctl-client", 2),
     ("mcpctl-server", 2),
     ("mcpctl-telemetry", 2),
+    ("mcpctl-engine", 3),
     ("mcpctl-relay", 3),
     ("mcpctl-testkit", 3),
 ];

@@ -2,10 +2,11 @@
 
 use std::{collections::VecDeque, mem, time::Duration};
 
+use mcpctl_supervisor::restart_delay;
 use tokio::time::Instant;
 
 use super::{Effect, Machine, Rest, State, WaiterId};
-use crate::{backoff, error::EngineError};
+use crate::error::EngineError;
 
 impl Machine {
     pub(super) fn start(&mut self, waiters: VecDeque<WaiterId>, effects: &mut Vec<Effect>) {
@@ -230,7 +231,7 @@ impl Machine {
             return;
         }
         let costly = failed && self.last_error.as_ref().is_some_and(EngineError::is_costly);
-        let rest = if costly { backoff::rest(self.failures) } else { Duration::ZERO };
+        let rest = if costly { restart_delay(self.failures) } else { Duration::ZERO };
         if !rest.is_zero() {
             self.refuse(waiters, &self.resting(rest), effects);
             self.state = State::BackingOff { until: now + rest };

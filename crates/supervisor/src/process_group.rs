@@ -1,4 +1,4 @@
-//! Process groups: signals to all of one, who is left of it, and whether a process is the one that was meant.
+//! Process groups: signals to all members, the members that are left, and the identity of a process.
 
 use std::process::{Command, Stdio};
 
@@ -10,13 +10,13 @@ use nix::{
 
 /// Sends a signal to every process of a group; a group that is gone is no error.
 pub(crate) fn signal(group: u32, signal: Signal) {
-    // 0 and 1 would mean our own group and everybody.
+    // 0 and 1 would mean our own group and every process.
     if let Ok(group @ 2..) = i32::try_from(group) {
         let _ = killpg(Pid::from_raw(group), signal);
     }
 }
 
-/// Whether any process of the group is left. The dead that nobody has buried yet hold no memory and do not count.
+/// Whether a process of the group is alive. Zombies hold no memory and do not count.
 pub(crate) fn is_alive(group: u32) -> bool {
     match members(group) {
         Some(members) => !members.is_empty(),
@@ -27,8 +27,8 @@ pub(crate) fn is_alive(group: u32) -> bool {
     }
 }
 
-/// Bytes of memory that the group holds, where that can be seen.
-pub(crate) fn resident_bytes(group: u32) -> Option<u64> {
+/// Resident memory of the group in bytes; `None` where there is no /proc.
+pub fn resident_bytes(group: u32) -> Option<u64> {
     let resident = |stat: &Stat| {
         let status = std::fs::read_to_string(format!("/proc/{}/status", stat.pid)).ok()?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -38,40 +38,40 @@ pub(crate) fn resident_bytes(group: u32) -> Option<u64> {
     Some(members(group)?.iter().filter_map(resident).sum())
 }
 
-/// When a process was started, in words that are the same only for the same process: ids are reused, and after a
-/// reboot the kernel counts its time from the beginning again, so the boot belongs to it.
+/// A text that is the same only for the same process: its start time, because ids are reused, and the boot, because
+/// the kernel counts start times from each boot. `None` for a process that does not exist.
 pub(crate) fn identity(pid: u32) -> Option<String> {
     match std::fs::read_to_string("/proc/sys/kernel/random/boot_id") {
         Ok(boot) => Some(format!("{}/{}", boot.trim(), stat(pid)?.start_time)),
-        Err(_) => started_by_ps(pid),
+        Err(_) => start_time_by_ps(pid),
     }
 }
 
-/// Whether some living member of the group has this entry in its environment, which children inherit. Nothing where
-/// that cannot be seen.
+/// Whether a living member of the group has this entry in its environment, which children inherit. `None` where there
+/// is no /proc.
 pub(crate) fn carries(group: u32, entry: &str) -> Option<bool> {
     Some(members(group)?.iter().any(|member| carries_entry(member.pid, entry)))
 }
 
 fn carries_entry(pid: u32, entry: &str) -> bool {
     let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    environment.split(|byte| *byte == 0).any(|one| one == entry.as_bytes())
+    environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
 }
 
-/// Living processes outside the group that have this entry in their environment: what it started and what left it for
-/// a group or session of its own. Empty where that cannot be seen.
+/// Living processes outside the group that have this entry in their environment: a member started them, and they left
+/// for a group or session of their own. Empty where there is no /proc.
 pub(crate) fn strays(group: u32, entry: &str) -> Vec<u32> {
     let outside = |stat: &Stat| stat.group != group && !stat.dead && carries_entry(stat.pid, entry);
     processes().into_iter().flatten().filter(outside).map(|stat| stat.pid).collect()
 }
 
-/// A group and what left it, wherever that can be seen.
-pub(crate) fn family(group: u32, entry: &str) -> Vec<u32> {
+/// The members of a group and the processes that left it. Empty where there is no /proc.
+pub(crate) fn members_and_strays(group: u32, entry: &str) -> Vec<u32> {
     let members = members(group).unwrap_or_default();
     members.iter().map(|stat| stat.pid).chain(strays(group, entry)).collect()
 }
 
-/// Sends a signal to processes, each by itself; one that is gone is no error.
+/// Sends a signal to each process; one that is gone is no error.
 pub(crate) fn signal_each(pids: &[u32], signal: Signal) {
     for pid in pids {
         if let Ok(pid @ 2..) = i32::try_from(*pid) {
@@ -80,8 +80,8 @@ pub(crate) fn signal_each(pids: &[u32], signal: Signal) {
     }
 }
 
-/// Whether a member of the group listens on this port. Nothing where that cannot be seen.
-pub(crate) fn listens(group: u32, port: u16) -> Option<bool> {
+/// Whether a member of the group listens on this TCP port. `None` where /proc does not show it.
+pub fn listens(group: u32, port: u16) -> Option<bool> {
     let mut sockets = listeners(&std::fs::read_to_string("/proc/net/tcp").ok()?, port);
     sockets.extend(listeners(&std::fs::read_to_string("/proc/net/tcp6").unwrap_or_default(), port));
     let mut all_seen = true;
@@ -98,7 +98,7 @@ pub(crate) fn listens(group: u32, port: u16) -> Option<bool> {
     all_seen.then_some(false)
 }
 
-/// The sockets of /proc/net/tcp that listen on a port, as the links of /proc/PID/fd name them (proc(5)).
+/// The sockets of /proc/net/tcp that listen on a port, named like the links of /proc/PID/fd (proc(5)).
 fn listeners(table: &str, port: u16) -> Vec<String> {
     const LISTEN: &str = "0A";
     let socket = |line: &str| {
@@ -110,21 +110,22 @@ fn listeners(table: &str, port: u16) -> Vec<String> {
     table.lines().skip(1).filter_map(socket).collect()
 }
 
-/// Where there is no /proc, as on macOS.
-fn started_by_ps(pid: u32) -> Option<String> {
+/// For systems without /proc, such as macOS.
+fn start_time_by_ps(pid: u32) -> Option<String> {
     let output = Command::new("ps")
         .args(["-o", "lstart=", "-p", &pid.to_string()])
         .env("LC_ALL", "C")
-        // In local time it would be another one after a journey.
+        // Local time would change with the machine's time zone.
         .env("TZ", "UTC")
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    let said = String::from_utf8(output.stdout).ok()?.trim().to_owned();
-    (output.status.success() && !said.is_empty()).then_some(said)
+    let start_time = String::from_utf8(output.stdout).ok()?.trim().to_owned();
+    (output.status.success() && !start_time.is_empty()).then_some(start_time)
 }
 
+/// Fields of /proc/PID/stat.
 struct Stat {
     pid: u32,
     group: u32,
@@ -132,7 +133,7 @@ struct Stat {
     start_time: u64,
 }
 
-/// The living members of a group; nothing where there is no /proc.
+/// The living members of a group; `None` where there is no /proc.
 fn members(group: u32) -> Option<Vec<Stat>> {
     Some(processes()?.filter(|stat| stat.group == group && !stat.dead).collect())
 }
@@ -143,7 +144,7 @@ fn processes() -> Option<impl Iterator<Item = Stat>> {
     Some(pids.filter_map(stat))
 }
 
-/// proc(5): the name is in parentheses and may hold anything, so fields are counted from the last one.
+/// proc(5): the name is in parentheses and may hold any character, so fields are counted from the last parenthesis.
 fn stat(pid: u32) -> Option<Stat> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, rest) = text.rsplit_once(')')?;
@@ -179,34 +180,34 @@ mod tests {
     }
 
     #[test]
-    fn a_process_is_itself_and_nobody_else() {
+    fn identity_is_of_one_process() {
         let one = Sleeper::start();
         let pid = one.0.id();
-        let known = identity(pid);
-        assert!(known.is_some() && known == identity(pid));
+        let first = identity(pid);
+        assert!(first.is_some() && first == identity(pid));
         // The machine's first process was not started in the same hundredth of a second.
-        assert_ne!(known, identity(1));
+        assert_ne!(first, identity(1));
         drop(one);
         assert_eq!(identity(pid), None);
     }
 
     #[test]
-    fn ps_tells_when_a_process_was_started_and_nothing_of_one_that_is_not_there() {
+    fn ps_gives_start_time_of_existing_process_only() {
         let mut sleeper = Sleeper::start();
         let pid = sleeper.0.id();
-        assert!(started_by_ps(pid).is_some_and(|said| said.contains(':')));
+        assert!(start_time_by_ps(pid).is_some_and(|time| time.contains(':')));
         sleeper.0.kill().unwrap();
         sleeper.0.wait().unwrap();
-        assert_eq!(started_by_ps(pid), None);
+        assert_eq!(start_time_by_ps(pid), None);
     }
 
     #[test]
-    fn the_dead_do_not_count_as_alive() {
+    fn zombie_does_not_count_as_alive() {
         let mut sleeper = Sleeper::start();
         let group = sleeper.0.id();
         assert!(is_alive(group));
         signal(group, Signal::SIGKILL);
-        // Unburied until we wait for it.
+        // A zombie until we wait for it.
         while is_alive(group) {
             std::thread::yield_now();
         }
@@ -216,7 +217,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn only_an_inherited_entry_counts() {
+    fn only_whole_environment_entry_counts() {
         let sleeper = Sleeper::start();
         let group = sleeper.0.id();
         // Until exec, the child shows its parent's environment.
@@ -230,7 +231,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[test]
-    fn the_listener_on_a_port_is_told_from_a_stranger() {
+    fn listener_of_another_group_does_not_count() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let ours = stat(std::process::id()).unwrap().group;
