@@ -1,4 +1,4 @@
-//! mcpd, mcplocal and the model servers behind both, connected as most tests need them. A test says only what differs.
+//! mcpd, mcplocal and the model servers behind both, connected as most tests need them. A test sets only what differs.
 
 use std::{
     fs::{self, File},

@@ -5,7 +5,7 @@
     clippy::panic,
     clippy::indexing_slicing,
     clippy::print_stderr,
-    reason = "only tests use this crate; a broken fixture fails the test where it stands"
+    reason = "only tests use this crate; a broken fixture fails the test that uses it"
 )]
 
 pub mod daemons;

@@ -82,10 +82,10 @@ impl Postgres {
             .spawn()
             .expect("postgres");
         self.server = Some(server);
-        let begun = Instant::now();
+        let start = Instant::now();
         while !self.is_ready() {
             let ended = self.server.as_mut().and_then(|server| server.try_wait().ok().flatten());
-            assert!(ended.is_none() && begun.elapsed() < TIMEOUT, "postgres did not start: {}", self.log());
+            assert!(ended.is_none() && start.elapsed() < TIMEOUT, "postgres did not start: {}", self.log());
             std::thread::park_timeout(POLL_INTERVAL);
         }
     }

@@ -1,4 +1,4 @@
-//! The model server does what its script says, seen by an ordinary HTTP client.
+//! The model server follows its script, as an ordinary HTTP client sees it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::time::Duration;
@@ -31,7 +31,7 @@ fn chunks(text: &str) -> (Vec<Value>, bool) {
     (data.into_iter().map(|data| serde_json::from_str(data).unwrap()).collect(), done)
 }
 
-/// What arrives of a body, and whether it arrived in full.
+/// The received part of a body, and whether it is complete.
 async fn drain(response: reqwest::Response) -> (String, bool) {
     let mut body = response.bytes_stream();
     let mut text = String::new();
@@ -45,7 +45,7 @@ async fn drain(response: reqwest::Response) -> (String, bool) {
 }
 
 #[tokio::test]
-async fn it_answers_and_remembers_what_it_was_asked() {
+async fn default_reply_answers_and_requests_are_recorded() {
     let server = ModelServer::with_default(Reply::text("one two three").reasoning("hm ").model("m-1")).await;
     let answer: Value =
         serde_json::from_str(&post(&server, whole()).await.unwrap().text().await.unwrap()).unwrap();
@@ -63,16 +63,16 @@ async fn it_answers_and_remembers_what_it_was_asked() {
     assert_eq!(chunks[6]["usage"]["completion_tokens"], 4);
     assert_eq!(chunks.len(), 7);
 
-    let asked = server.inferences();
+    let requests = server.inferences();
     assert_eq!(
-        (asked.len(), asked[1].path.as_str(), asked[1].json()),
+        (requests.len(), requests[1].path.as_str(), requests[1].json()),
         (2, "/v1/chat/completions", streamed())
     );
     assert_eq!((server.completed(), server.disconnects()), (2, 0));
 }
 
 #[tokio::test]
-async fn it_serves_the_other_routes_calls_tools_and_checks_keys() {
+async fn other_routes_tool_calls_and_keys_work() {
     let server = ModelServer::start().await;
     let client = client();
     let base = server.base_url();
@@ -116,7 +116,7 @@ async fn queued_replies_come_first_and_in_order() {
 }
 
 #[tokio::test]
-async fn a_reset_gives_no_response_and_a_cut_gives_exactly_what_came_before() {
+async fn reset_has_no_response_and_cut_has_what_was_sent() {
     let server = ModelServer::start().await;
     server.queue(Reply::reset());
     let error = post(&server, whole()).await.unwrap_err();
@@ -131,11 +131,11 @@ async fn a_reset_gives_no_response_and_a_cut_gives_exactly_what_came_before() {
     server.queue(Reply::default().cut_after(0));
     let (text, complete) = drain(post(&server, whole()).await.unwrap()).await;
     assert!(!text.is_empty() && !complete);
-    assert_eq!(server.disconnects(), 0, "the server's own faults are no disconnects");
+    assert_eq!(server.disconnects(), 0, "a scripted fault counted as a disconnect");
 }
 
 #[tokio::test]
-async fn a_stream_can_end_too_early_err_in_band_and_carry_garbage_and_padding() {
+async fn stream_can_end_early_or_carry_errors_and_garbage() {
     let server = ModelServer::start().await;
     server.queue(Reply::text("a b").after(1, Fault::End));
     let (text, complete) = drain(post(&server, streamed()).await.unwrap()).await;
@@ -152,7 +152,7 @@ async fn a_stream_can_end_too_early_err_in_band_and_carry_garbage_and_padding() 
 }
 
 #[tokio::test]
-async fn clients_that_leave_are_counted_before_the_head_and_in_the_middle() {
+async fn clients_that_leave_are_counted() {
     let server = ModelServer::start().await;
     server.queue(Reply::hang());
     let waiting = tokio::spawn({
@@ -173,7 +173,7 @@ async fn clients_that_leave_are_counted_before_the_head_and_in_the_middle() {
 }
 
 #[tokio::test]
-async fn a_gate_holds_the_reply_until_the_test_opens_it() {
+async fn gate_holds_the_reply_until_it_is_opened() {
     let server = ModelServer::start().await;
     let gate = Gate::new();
     server.queue(Reply::default().before_head(Pause::Gate(gate.clone())).pace(Duration::from_millis(1)));
@@ -187,7 +187,7 @@ async fn a_gate_holds_the_reply_until_the_test_opens_it() {
 }
 
 #[tokio::test]
-async fn it_refuses_connections_and_comes_back_on_the_same_port() {
+async fn server_listens_again_on_the_same_port() {
     let mut server = ModelServer::start().await;
     for _ in 0..3 {
         assert_eq!(post(&server, whole()).await.unwrap().status(), 200);

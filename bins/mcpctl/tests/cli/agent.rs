@@ -1,81 +1,74 @@
-//! Through the agent of this machine: who is asked, with which key, and what is said of it.
+//! Commands through the agent of this machine: which server gets the request, with which key, and what is shown of the agent.
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, Mcplocal},
+    daemons::Mcpd,
+    deployment::Deployment,
     model_server::{ModelServer, Reply},
 };
 
 use crate::shell::{Shell, beside};
 
-async fn agent_of(mcpd: &Mcpd, desk: &ModelServer) -> Mcplocal {
-    Mcplocal::start(&format!(
-        "server: {}\nproviders:\n  - {{name: desk, type: openai, url: '{}', model: m, failoverFor: claude}}\n",
-        mcpd.url(),
-        desk.base_url()
-    ))
-    .await
-}
-
 #[tokio::test]
-async fn the_key_of_this_machine_is_used_where_it_stands_for_the_same_person() {
-    let mcpd = Mcpd::start().await;
-    let provider = ModelServer::with_default(Reply::text("from the centre")).await;
-    let desk = ModelServer::with_default(Reply::text("from the desk")).await;
-    mcpd.llm("claude", &provider.base_url()).await;
-    let agent = agent_of(&mcpd, &desk).await;
-    let mut shell = beside(&agent);
+async fn local_key_is_used_where_it_stands_for_the_same_user() {
+    let deployment = Deployment::start().await;
+    let mcpd = &deployment.mcpd;
+    let mut shell = beside(&deployment.agent);
 
-    // The key stands for nobody yet.
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
-    assert!(said.contains("nobody is signed in at") && said.contains("hint: mcpctl login"), "{said}");
+    // The local key stands for no user yet.
+    let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
+    assert!(error.contains("nobody is signed in at") && error.contains("hint: mcpctl login"), "{error}");
 
-    let alice = mcpd.user("alice", Some("llm-user")).await;
-    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &alice).await.good();
-    // `local/…` is for the key alone; a bearer of mcpd's does not open it.
-    assert_eq!(shell.run(&["chat", "local/desk", "-p", "Hi", "--local"]).await.good(), "from the desk\n");
-    assert_eq!(shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.good(), "from the centre\n");
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &deployment.alice).await.succeeded();
+    // `local/…` needs the local key; no bearer of mcpd is accepted.
+    assert_eq!(
+        shell.run(&["chat", "local/desk", "-p", "Hi", "--local"]).await.succeeded(),
+        "from the desk\n"
+    );
+    assert_eq!(shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.succeeded(), "from the primary\n");
 
-    // A token of the environment is another person, and counts as such.
+    // A token in the environment is another user's.
     let bob = mcpd.user("bob", None).await;
-    shell.more.push(("MCPCTL_TOKEN", bob));
-    shell.more.push(("MCPCTL_SERVER", mcpd.url().to_owned()));
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
-    assert!(said.contains("`User bob` may not run"), "{said}");
+    shell.env.push(("MCPCTL_TOKEN", bob));
+    shell.env.push(("MCPCTL_SERVER", mcpd.url().to_owned()));
+    let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
+    assert!(error.contains("`User bob` may not run"), "{error}");
 }
 
 #[tokio::test]
-async fn inv_10_a_token_is_not_given_to_an_agent_that_speaks_for_another_server() {
-    let (ours, theirs) = (Mcpd::start().await, Mcpd::start().await);
+async fn inv_10_agent_of_another_server_gets_no_token() {
+    let (ours, theirs) = (Mcpd::start().await, Deployment::start().await);
     let provider = ModelServer::with_default(Reply::text("from ours")).await;
-    let other = ModelServer::with_default(Reply::text("from theirs")).await;
     ours.llm("claude", &provider.base_url()).await;
-    theirs.llm("claude", &other.base_url()).await;
-    let agent = agent_of(&theirs, &other).await;
-    let shell = beside(&agent);
-    shell.run_with(&["login", ours.url(), "--token-stdin"], &ours.admin()).await.good();
+    let shell = beside(&theirs.agent);
+    shell.run_with(&["login", ours.url(), "--token-stdin"], &ours.admin()).await.succeeded();
 
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
-    assert_eq!((said.code, said.out.as_str()), (0, "from ours\n"), "{}", said.err);
-    assert!(said.err.contains(&format!("mcplocal speaks for {}", theirs.url())), "{}", said.err);
-    let said = shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1);
-    assert!(said.contains("mcplocal speaks for") && said.contains("hint: "), "{said}");
-    assert!(other.inferences().is_empty());
-    assert!(!agent.log().contains("/v1/chat/completions"), "the agent was not asked: {}", agent.log());
+    let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (0, "from ours\n"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains(&format!("mcplocal speaks for {}", theirs.mcpd.url())),
+        "{}",
+        output.stderr
+    );
+    let error = shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1);
+    assert!(error.contains("mcplocal speaks for") && error.contains("hint: "), "{error}");
+    assert_eq!(theirs.inferences(), 0);
+    let agent = &theirs.agent;
+    assert!(!agent.log().contains("/v1/chat/completions"), "the agent got the request: {}", agent.log());
 }
 
 #[tokio::test]
-async fn without_an_agent_one_goes_straight_and_is_told_so_where_one_insists() {
+async fn chat_without_an_agent_goes_straight_to_mcpd() {
     let mcpd = Mcpd::start().await;
-    let provider = ModelServer::with_default(Reply::text("from the centre")).await;
+    let provider = ModelServer::with_default(Reply::text("from the primary")).await;
     mcpd.llm("claude", &provider.base_url()).await;
     let mut shell = Shell::signed_in(&mcpd).await;
-    // Something else listens where the agent would be.
-    shell.more.push(("MCPLOCAL_ADDRESS", provider.base_url().trim_end_matches("/v1").to_owned()));
+    // Another program listens at the agent's address.
+    shell.env.push(("MCPLOCAL_ADDRESS", provider.base_url().trim_end_matches("/v1").to_owned()));
     std::fs::create_dir_all(shell.path("state/mcpctl/mcplocal")).unwrap();
     let key = shell.file("state/mcpctl/mcplocal/local-key", "mcpl_key\n");
     std::fs::set_permissions(key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "from the centre\n", ""));
+    let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "from the primary\n", ""));
     assert!(shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1).contains("hint: "));
     assert!(
         provider
@@ -84,59 +77,58 @@ async fn without_an_agent_one_goes_straight_and_is_told_so_where_one_insists() {
             .all(|request| request.header("authorization") != Some(&format!("Bearer {}", mcpd.admin())))
     );
 
-    shell.more.push(("MCPLOCAL_ADDRESS", "https://agent.example.com".to_owned()));
-    let said = shell.run(&["local", "env"]).await.failed(1);
-    assert!(said.contains("is not on this machine"), "{said}");
-    shell.more.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
-    let said = shell.run(&["local", "status"]).await.failed(1);
+    shell.env.push(("MCPLOCAL_ADDRESS", "https://agent.example.com".to_owned()));
+    let error = shell.run(&["local", "env"]).await.failed(1);
+    assert!(error.contains("is not on this machine"), "{error}");
+    shell.env.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
+    let error = shell.run(&["local", "status"]).await.failed(1);
     assert!(
-        said.starts_with("error: mcplocal does not answer at `")
-            && said.contains("/agent.sock`: it is not there\nhint: start it with `mcpctl local up`"),
-        "{said}"
+        error.starts_with("error: mcplocal does not answer at `")
+            && error.contains("/agent.sock`: it is not there\nhint: start it with `mcpctl local up`"),
+        "{error}"
     );
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_no_success() {
+async fn incomplete_answer_is_a_failure() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::with_default(Reply::text("one two three").cut_after(2)).await;
     mcpd.llm("claude", &provider.base_url()).await;
     let shell = Shell::signed_in(&mcpd).await;
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
-    assert_eq!(said.code, 1, "{}{}", said.out, said.err);
+    let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!(output.code, 1, "{}{}", output.stdout, output.stderr);
     assert!(
-        "one two three\n".starts_with(said.out.trim_end()) && said.out != "one two three\n",
+        "one two three\n".starts_with(output.stdout.trim_end()) && output.stdout != "one two three\n",
         "{}",
-        said.out
+        output.stdout
     );
-    assert!(said.err.starts_with("error: the answer is not complete: "), "{}", said.err);
+    assert!(output.stderr.starts_with("error: the answer is not complete: "), "{}", output.stderr);
 }
 
 #[tokio::test]
-async fn the_agent_is_shown_for_people_and_for_programs() {
-    let mcpd = Mcpd::start().await;
-    let desk = ModelServer::start().await;
-    let agent = agent_of(&mcpd, &desk).await;
-    let shell = beside(&agent);
-    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.good();
-    let status = shell.run(&["local", "status", "-o", "json"]).await.good();
+async fn agent_is_shown_for_people_and_for_programs() {
+    let deployment = Deployment::start().await;
+    let mcpd = &deployment.mcpd;
+    let shell = beside(&deployment.agent);
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
+    let status = shell.run(&["local", "status", "-o", "json"]).await.succeeded();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!((&status["signedInAs"], &status["providers"][0]["name"]), (&"admin".into(), &"desk".into()));
-    assert!(shell.run(&["local", "status", "-o", "yaml"]).await.good().contains("signedInAs: admin\n"));
-    let said = shell.run(&["local", "logs"]).await.failed(1);
-    assert!(said.contains("the agent starts no model server itself"), "{said}");
+    assert!(shell.run(&["local", "status", "-o", "yaml"]).await.succeeded().contains("signedInAs: admin\n"));
+    let error = shell.run(&["local", "logs"]).await.failed(1);
+    assert!(error.contains("the agent starts no model server itself"), "{error}");
     let env = shell.run(&["local", "env"]).await;
-    assert_eq!(env.err, "", "nothing but what to export, where it is not for a person");
+    assert_eq!(env.stderr, "", "only what to export, where the output is not a terminal");
     let report = shell.run(&["doctor"]).await;
-    assert_eq!(report.code, 0, "{}", report.out);
+    assert_eq!(report.code, 0, "{}", report.stdout);
     let expected = format!("ok   mcplocal: speaks for {}, local providers: 1", mcpd.url());
     assert!(
-        report.out.contains("ok   signed in: User admin\n") && report.out.contains(&expected),
+        report.stdout.contains("ok   signed in: User admin\n") && report.stdout.contains(&expected),
         "{}",
-        report.out
+        report.stdout
     );
     let expected = format!("ok   probe: as trustworthy as the program that listens at {}: ", mcpd.url());
-    assert!(report.out.contains(&expected), "{}", report.out);
-    let versions = shell.run(&["version"]).await.good();
+    assert!(report.stdout.contains(&expected), "{}", report.stdout);
+    let versions = shell.run(&["version"]).await.succeeded();
     assert_eq!(versions.lines().count(), 3, "{versions}");
 }

@@ -16,14 +16,14 @@ use nix::{
 };
 use tokio::net::TcpStream;
 
-use crate::shell::{Said, Shell, beside};
+use crate::shell::{CommandOutput, Shell, beside};
 
 const CONFIG: &str = "server: https://mcpd.example.com\nlisten: 127.0.0.1:0\n";
 
-/// A person whose agent is configured, and follows no variable. An agent that is left in the background is killed.
-struct Person(Shell);
+/// A shell whose agent is configured and not named by a variable. Dropping it kills an agent that still runs.
+struct ConfiguredShell(Shell);
 
-impl Deref for Person {
+impl Deref for ConfiguredShell {
     type Target = Shell;
 
     fn deref(&self) -> &Shell {
@@ -31,7 +31,7 @@ impl Deref for Person {
     }
 }
 
-impl Drop for Person {
+impl Drop for ConfiguredShell {
     fn drop(&mut self) {
         if let Some(pid) = recorded(self) {
             let _ = kill(pid, Signal::SIGKILL);
@@ -39,21 +39,21 @@ impl Drop for Person {
     }
 }
 
-fn configured() -> Person {
+fn configured() -> ConfiguredShell {
     let mut shell = Shell::new();
-    shell.more.clear();
+    shell.env.clear();
     fs::create_dir_all(shell.path("config/mcpctl")).unwrap();
     shell.file("config/mcpctl/mcplocal.yaml", CONFIG);
-    Person(shell)
+    ConfiguredShell(shell)
 }
 
 fn without_address(agent: &Mcplocal) -> Shell {
     let mut shell = beside(agent);
-    shell.more.retain(|(name, _)| *name != "MCPLOCAL_ADDRESS");
+    shell.env.retain(|(name, _)| *name != "MCPLOCAL_ADDRESS");
     shell
 }
 
-/// The address of `export OPENAI_BASE_URL=http://…/v1`.
+/// The address in `export OPENAI_BASE_URL=http://…/v1`.
 fn address(env: &str) -> String {
     let line = env.lines().next().unwrap();
     line.trim_start_matches("export OPENAI_BASE_URL=http://").trim_end_matches("/v1").to_owned()
@@ -72,15 +72,15 @@ fn pid(shell: &Shell) -> Pid {
 #[tokio::test]
 async fn up_starts_one_agent_and_down_stops_it() {
     let shell = configured();
-    let Said { code, out, err } = shell.run(&["local", "up"]).await;
+    let CommandOutput { code, stdout: out, stderr: err } = shell.run(&["local", "up"]).await;
     assert_eq!(code, 0, "{err}");
     assert!(out.starts_with("mcplocal listens on 127.0.0.1:") && err.contains("mcplocal.log"), "{out}{err}");
     let listen = out.trim().trim_start_matches("mcplocal listens on ").to_owned();
     assert_eq!(
-        shell.run(&["local", "up"]).await.good(),
+        shell.run(&["local", "up"]).await.succeeded(),
         format!("mcplocal runs already in the background, on {listen}\n")
     );
-    let env = shell.run(&["local", "env"]).await.good();
+    let env = shell.run(&["local", "env"]).await.succeeded();
     assert_eq!(address(&env), listen);
     assert!(env.contains(&format!("\nexport OPENAI_API_BASE=http://{listen}/v1\n")), "{env}");
     TcpStream::connect(&listen).await.unwrap();
@@ -88,58 +88,58 @@ async fn up_starts_one_agent_and_down_stops_it() {
     assert!(log.contains("mcplocal is ready") && !log.contains("WARN"), "{log}");
 
     let process = pid(&shell);
-    assert_eq!(nix::unistd::getsid(Some(process)), Ok(process), "it has left the terminal's session");
-    assert_eq!(shell.run(&["local", "down"]).await.good(), "mcplocal is stopped\n");
+    assert_eq!(nix::unistd::getsid(Some(process)), Ok(process), "the agent is in the terminal's session");
+    assert_eq!(shell.run(&["local", "down"]).await.succeeded(), "mcplocal is stopped\n");
     assert!(TcpStream::connect(&listen).await.is_err());
     assert!(!shell.path("state/mcpctl/mcplocal/agent.json").exists());
-    assert_eq!(shell.run(&["local", "down"]).await.good(), "mcplocal does not run\n");
+    assert_eq!(shell.run(&["local", "down"]).await.succeeded(), "mcplocal does not run\n");
 }
 
 #[tokio::test]
 async fn up_reports_why_the_agent_could_not_start() {
     let shell = configured();
     shell.file("config/mcpctl/mcplocal.yaml", "server: https://mcpd.example.com\nlisten: 0.0.0.0:1\n");
-    let said = shell.run(&["local", "up"]).await.failed(1);
-    assert!(said.contains("mcplocal.yaml:2:9: `0.0.0.0:1` is not a loopback address"), "{said}");
-    assert!(said.contains("\nhint: write e.g. `127.0.0.1:3200`\n"), "{said}");
+    let error = shell.run(&["local", "up"]).await.failed(1);
+    assert!(error.contains("mcplocal.yaml:2:9: `0.0.0.0:1` is not a loopback address"), "{error}");
+    assert!(error.contains("\nhint: write e.g. `127.0.0.1:3200`\n"), "{error}");
 }
 
 #[tokio::test]
 async fn down_leaves_an_agent_that_up_did_not_start() {
     let agent = Mcplocal::start("server: https://mcpd.example.com\n").await;
     let shell = without_address(&agent);
-    let said = shell.run(&["local", "down"]).await.failed(1);
+    let error = shell.run(&["local", "down"]).await.failed(1);
     let expected =
         format!("error: mcplocal (pid {}) was not started by `mcpctl local up`\nhint: ", agent.pid());
-    assert!(said.starts_with(&expected), "{said}");
-    let said = shell.run(&["local", "up"]).await.good();
-    assert!(said.starts_with("mcplocal runs already, on 127.0.0.1:"), "{said}");
+    assert!(error.starts_with(&expected), "{error}");
+    let output = shell.run(&["local", "up"]).await.succeeded();
+    assert!(output.starts_with("mcplocal runs already, on 127.0.0.1:"), "{output}");
 }
 
 #[tokio::test]
 async fn env_prints_no_address_where_no_agent_listens() {
     let mut shell = configured();
-    let nothing = |said: Said| {
-        assert_eq!((said.code, said.out.as_str()), (1, ""), "{}", said.err);
-        said.err
+    let nothing = |output: CommandOutput| {
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{}", output.stderr);
+        output.stderr
     };
-    let said = nothing(shell.run(&["local", "env"]).await);
-    assert!(said.contains("hint: start it with `mcpctl local up`"), "{said}");
+    let output = nothing(shell.run(&["local", "env"]).await);
+    assert!(output.contains("hint: start it with `mcpctl local up`"), "{output}");
 
-    // A killed agent leaves its record and its key.
-    shell.run(&["local", "up"]).await.good();
-    let listen = address(&shell.run(&["local", "env"]).await.good());
+    // A killed agent leaves its record and its key behind.
+    shell.run(&["local", "up"]).await.succeeded();
+    let listen = address(&shell.run(&["local", "env"]).await.succeeded());
     kill(pid(&shell), Signal::SIGKILL).unwrap();
-    eventually("the agent is gone", async || TcpStream::connect(&listen).await.err()).await;
+    eventually("the agent has ended", async || TcpStream::connect(&listen).await.err()).await;
     nothing(shell.run(&["local", "env"]).await);
-    // Nor does it name another program of this user that took the port.
+    // Another program of this user that has taken the port is not the agent.
     let _taken = std::net::TcpListener::bind(&listen).unwrap();
     nothing(shell.run(&["local", "env"]).await);
 
-    shell.0.more.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
-    let said = nothing(shell.run(&["local", "env"]).await);
-    assert!(said.contains("MCPLOCAL_ADDRESS: nothing listens at http://127.0.0.1:1"), "{said}");
-    // Its process may have another one's number by now.
+    shell.0.env.push(("MCPLOCAL_ADDRESS", "http://127.0.0.1:1".to_owned()));
+    let output = nothing(shell.run(&["local", "env"]).await);
+    assert!(output.contains("MCPLOCAL_ADDRESS: nothing listens at http://127.0.0.1:1"), "{output}");
+    // Another process may have the id of the killed agent by now.
     fs::remove_file(shell.path("state/mcpctl/mcplocal/agent.json")).unwrap();
 }
 
@@ -148,9 +148,9 @@ async fn env_finds_an_agent_whose_socket_was_removed() {
     let agent = Mcplocal::start("server: https://mcpd.example.com\n").await;
     let shell = without_address(&agent);
     fs::remove_file(agent.state_dir().join("agent.sock")).unwrap();
-    let env = shell.run(&["local", "env", "--shell", "fish"]).await.good();
+    let env = shell.run(&["local", "env", "--shell", "fish"]).await.succeeded();
     assert!(env.starts_with(&format!("set -gx OPENAI_BASE_URL {}/v1\n", agent.url())), "{env}");
-    let env = shell.run(&["local", "env", "--shell", "powershell"]).await.good();
+    let env = shell.run(&["local", "env", "--shell", "powershell"]).await.succeeded();
     assert!(env.contains(&format!("\n$Env:OPENAI_API_BASE = '{}/v1'\n", agent.url())), "{env}");
 }
 
@@ -160,15 +160,15 @@ async fn env_names_no_url_for_an_agent_at_a_unix_socket() {
     let socket = shell.path("agent");
     let config = format!("server: https://mcpd.example.com\nlisten: unix:{}\n", socket.display());
     shell.file("config/mcpctl/mcplocal.yaml", &config);
-    let said = shell.run(&["local", "up"]).await.good();
-    assert_eq!(said, format!("mcplocal listens on unix:{}\n", socket.display()));
-    let Said { code, out, err } = shell.run(&["local", "env"]).await;
+    let output = shell.run(&["local", "up"]).await.succeeded();
+    assert_eq!(output, format!("mcplocal listens on unix:{}\n", socket.display()));
+    let CommandOutput { code, stdout: out, stderr: err } = shell.run(&["local", "env"]).await;
     assert_eq!((code, out.as_str()), (1, ""), "{err}");
     assert!(err.contains("which has no URL\nhint: set `listen: 127.0.0.1:3200`"), "{err}");
-    shell.run(&["local", "down"]).await.good();
+    shell.run(&["local", "down"]).await.succeeded();
 }
 
-/// Starts `mcplocal` on a terminal, and gives it with what the terminal shows.
+/// Starts `mcplocal` on a terminal; returns it with the text that the terminal shows.
 fn on_a_terminal(shell: &Shell, args: &[&str]) -> (Child, Arc<Mutex<String>>) {
     let pty = nix::pty::openpty(None, None).unwrap();
     let mut command = Command::new(program("mcplocal"));
@@ -199,7 +199,7 @@ async fn agent_on_a_terminal_shows_one_line_and_no_requests() {
     let (mut agent, shown) = on_a_terminal(&shell, &["serve"]);
     let shown = || shown.lock().unwrap().clone();
     eventually("the line", async || shown().contains("mcplocal listens on 127.0.0.1:").then_some(())).await;
-    shell.run(&["local", "status"]).await.good();
+    shell.run(&["local", "status"]).await.succeeded();
     assert_eq!(shown().lines().count(), 1, "{}", shown());
     kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGINT).unwrap();
     assert!(agent.wait().unwrap().success());
@@ -207,8 +207,8 @@ async fn agent_on_a_terminal_shows_one_line_and_no_requests() {
     let (mut agent, shown) = on_a_terminal(&shell, &["-v"]);
     let shown = || shown.lock().unwrap().clone();
     eventually("the log", async || shown().contains("mcplocal is ready").then_some(())).await;
-    // It takes signals once it serves.
-    shell.run(&["local", "status"]).await.good();
+    // The agent handles signals once it serves.
+    shell.run(&["local", "status"]).await.succeeded();
     kill(Pid::from_raw(agent.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
     assert!(agent.wait().unwrap().success());
     eventually("the end", async || shown().contains("asked to end").then_some(())).await;

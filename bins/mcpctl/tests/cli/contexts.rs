@@ -1,4 +1,4 @@
-//! Who is signed in where, and where tokens go: to their own server, and nowhere else.
+//! Contexts: who is signed in at which server, and that a token goes to its own server only.
 
 use std::{
     fs::{self, Permissions},
@@ -13,19 +13,22 @@ use crate::shell::Shell;
 async fn contexts_are_listed_switched_and_forgotten() {
     let (one, two) = (Mcpd::start().await, Mcpd::start().await);
     let shell = Shell::new();
-    shell.run_with(&["login", one.url(), "--token-stdin", "--context", "one"], &one.admin()).await.good();
-    shell.run_with(&["login", two.url(), "--token-stdin"], &two.admin()).await.good();
+    shell
+        .run_with(&["login", one.url(), "--token-stdin", "--context", "one"], &one.admin())
+        .await
+        .succeeded();
+    shell.run_with(&["login", two.url(), "--token-stdin"], &two.admin()).await.succeeded();
     let mode = fs::metadata(shell.contexts()).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
 
     let host = two.url().trim_start_matches("http://").to_owned();
     assert_eq!(
-        shell.run(&["config", "current-context"]).await.good(),
+        shell.run(&["config", "current-context"]).await.succeeded(),
         format!("{host}\n"),
-        "by host and port"
+        "a context is named by host and port"
     );
-    shell.run(&["config", "use-context", "one"]).await.good();
-    let listed = shell.run(&["config", "get-contexts"]).await.good();
+    shell.run(&["config", "use-context", "one"]).await.succeeded();
+    let listed = shell.run(&["config", "get-contexts"]).await.succeeded();
     let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
     let address = |mcpd: &Mcpd| format!("{}/", mcpd.url());
     assert_eq!(rows[0], ["CURRENT", "NAME", "SERVER", "USER"]);
@@ -33,50 +36,50 @@ async fn contexts_are_listed_switched_and_forgotten() {
     assert_eq!(rows[2], [&host, &address(&two), "admin"]);
 
     let whoami = |args: &'static [&'static str]| shell.run(args);
-    assert!(whoami(&["whoami"]).await.good().contains(one.url()));
-    let other = shell.run(&["whoami", "--context", &host]).await.good();
+    assert!(whoami(&["whoami"]).await.succeeded().contains(one.url()));
+    let other = shell.run(&["whoami", "--context", &host]).await.succeeded();
     assert!(other.contains(two.url()), "{other}");
     let unknown = shell.run(&["whoami", "--context", "nope"]).await.failed(1);
     assert_eq!(unknown, "error: there is no context `nope`\nhint: mcpctl config get-contexts\n");
-    shell.run(&["config", "delete-context", "one"]).await.good();
+    shell.run(&["config", "delete-context", "one"]).await.succeeded();
     assert!(
         shell.run(&["config", "current-context"]).await.failed(1).contains("there is no current context")
     );
 }
 
 #[tokio::test]
-async fn a_token_goes_to_its_own_server_only() {
+async fn token_goes_to_its_own_server_only() {
     let mcpd = Mcpd::start().await;
     let stranger = ModelServer::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     let other = stranger.base_url();
     let other = other.trim_end_matches("/v1");
-    let said = shell.run(&["get", "llms", "--server", other]).await.failed(1);
-    assert_eq!(said, format!("error: nobody is signed in at {other}\nhint: mcpctl login {other}\n"));
-    let said = shell.run(&["get", "llms", "--server", "http://mcpd.example.com"]).await.failed(1);
-    assert!(said.contains("is not encrypted, and your token would travel to it"), "{said}");
+    let error = shell.run(&["get", "llms", "--server", other]).await.failed(1);
+    assert_eq!(error, format!("error: nobody is signed in at {other}\nhint: mcpctl login {other}\n"));
+    let error = shell.run(&["get", "llms", "--server", "http://mcpd.example.com"]).await.failed(1);
+    assert!(error.contains("is not encrypted, and your token would travel to it"), "{error}");
     assert!(stranger.requests().is_empty(), "{:?}", stranger.requests());
 }
 
 #[tokio::test]
-async fn variables_override_the_file_and_empty_ones_do_not() {
+async fn variables_override_the_file_unless_they_are_empty() {
     let mcpd = Mcpd::start().await;
     let alice = mcpd.user("alice", None).await;
     let mut shell = Shell::signed_in(&mcpd).await;
-    shell.more.push(("MCPCTL_TOKEN", alice));
-    assert!(shell.run(&["whoami"]).await.good().starts_with("User alice at "));
-    shell.more.push(("MCPCTL_SERVER", "http://127.0.0.1:1".to_owned()));
-    let said = shell.run(&["whoami"]).await.failed(1);
+    shell.env.push(("MCPCTL_TOKEN", alice));
+    assert!(shell.run(&["whoami"]).await.succeeded().starts_with("User alice at "));
+    shell.env.push(("MCPCTL_SERVER", "http://127.0.0.1:1".to_owned()));
+    let error = shell.run(&["whoami"]).await.failed(1);
     let expected = "error: http://127.0.0.1:1 cannot be reached: connection refused\nhint: check the address, and that mcpd runs there\n";
-    assert_eq!(said, expected);
+    assert_eq!(error, expected);
     for name in ["MCPCTL_TOKEN", "MCPCTL_SERVER", "MCPCTL_CONTEXT"] {
-        shell.more.push((name, String::new()));
+        shell.env.push((name, String::new()));
     }
-    assert!(shell.run(&["whoami"]).await.good().starts_with("User admin at "));
+    assert!(shell.run(&["whoami"]).await.succeeded().starts_with("User admin at "));
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_trusted_is_not_used() {
+async fn untrusted_contexts_file_is_not_used() {
     let shell = Shell::new();
     fs::create_dir_all(shell.path("config/mcpctl")).unwrap();
     let put = |text: &str, mode: u32| {
@@ -85,51 +88,51 @@ async fn a_file_that_cannot_be_trusted_is_not_used() {
     };
     let shown = shell.contexts().display().to_string();
     put("contexts: []\n", 0o644);
-    let said = shell.run(&["whoami"]).await.failed(1);
+    let error = shell.run(&["whoami"]).await.failed(1);
     assert_eq!(
-        said,
+        error,
         format!("error: `{shown}` can be read by others, and it holds tokens\nhint: chmod 600 {shown}\n")
     );
     put("contexts:\n- name: a\n  servr: https://a\n  token: mcpd_hunter2\n", 0o600);
-    let said = shell.run(&["whoami"]).await.failed(1);
-    assert!(said.starts_with(&format!("error: {shown}:3:3: unknown field `servr`")), "{said}");
-    assert!(!said.contains("hunter2"), "{said}");
+    let error = shell.run(&["whoami"]).await.failed(1);
+    assert!(error.starts_with(&format!("error: {shown}:3:3: unknown field `servr`")), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
     let report = shell.run(&["doctor"]).await;
-    assert_eq!((report.code, report.err.as_str()), (1, ""));
-    assert!(report.out.starts_with(&format!("FAIL contexts: {shown}:3:3: ")), "{}", report.out);
+    assert_eq!((report.code, report.stderr.as_str()), (1, ""));
+    assert!(report.stdout.starts_with(&format!("FAIL contexts: {shown}:3:3: ")), "{}", report.stdout);
 }
 
 #[tokio::test]
-async fn logging_out_says_what_became_of_the_token() {
+async fn logout_reports_whether_the_token_is_still_valid() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
-    // The bootstrap token is nobody's session.
-    let said = shell.run(&["logout"]).await;
-    assert_eq!(said.code, 0);
+    // The bootstrap token belongs to no session.
+    let output = shell.run(&["logout"]).await;
+    assert_eq!(output.code, 0);
     assert!(
-        said.err.starts_with("note: the token is forgotten here, but it is still good: "),
+        output.stderr.starts_with("note: the token is forgotten here, but it is still good: "),
         "{}",
-        said.err
+        output.stderr
     );
     assert!(!fs::read_to_string(shell.contexts()).unwrap().contains("mcpd_"));
 
-    // One that was revoked meanwhile is not good any more, and nothing need be said of it.
+    // A revoked token is no longer valid, so the logout does not mention it.
     let token = mcpd.user("alice", None).await;
-    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &token).await.good();
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &token).await.succeeded();
     mcpd.delete("/api/v1/tokens/alice-token", &mcpd.admin()).await;
     assert!(shell.run(&["whoami"]).await.failed(1).contains("the credential is not valid"));
-    let said = shell.run(&["logout"]).await;
-    assert_eq!((said.code, said.err), (0, format!("signed out at {}\n", mcpd.url())));
+    let output = shell.run(&["logout"]).await;
+    assert_eq!((output.code, output.stderr), (0, format!("signed out at {}\n", mcpd.url())));
     assert!(shell.run(&["logout"]).await.failed(1).contains("nobody is signed in"));
 }
 
 #[tokio::test]
-async fn a_server_that_is_gone_keeps_nobody_signed_in() {
+async fn logout_works_while_the_server_is_down() {
     let mut mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     mcpd.kill();
-    let said = shell.run(&["logout"]).await;
-    assert_eq!(said.code, 0);
-    assert!(said.err.contains("cannot be reached"), "{}", said.err);
+    let output = shell.run(&["logout"]).await;
+    assert_eq!(output.code, 0);
+    assert!(output.stderr.contains("cannot be reached"), "{}", output.stderr);
     assert!(!fs::read_to_string(shell.contexts()).unwrap().contains("mcpd_"), "the token is forgotten");
 }

@@ -16,13 +16,13 @@ use mcpctl_testkit::{
 use crate::shell::Shell;
 
 #[tokio::test]
-async fn turn_after_a_pause_meets_no_connection_that_ended_meanwhile() {
+async fn turn_after_a_pause_uses_no_broken_connection() {
     let (mcpd, provider) = (Mcpd::start().await, ModelServer::start().await);
     mcpd.llm("claude", &provider.base_url()).await;
     let link = Link::to(mcpd.url()).await;
     let shell = Shell::new();
     let url = link.url();
-    shell.run_with(&["login", &url, "--token-stdin", "--context", "c"], &mcpd.admin()).await.good();
+    shell.run_with(&["login", &url, "--token-stdin", "--context", "c"], &mcpd.admin()).await.succeeded();
 
     let pty = nix::pty::openpty(None, None).unwrap();
     let mut command = shell.command(&["chat", "claude"]);
@@ -44,13 +44,13 @@ async fn turn_after_a_pause_meets_no_connection_that_ended_meanwhile() {
     for turn in ["first", "second", "third"] {
         provider.queue(Reply::text(&format!("the {turn} answer")));
         keyboard.write_all(format!("{turn}\r").as_bytes()).unwrap();
-        eventually("the answer is shown, or why there is none", async || {
+        eventually("the answer is shown", async || {
             let shown = shown.lock().unwrap();
             assert!(!shown.contains("error"), "{shown}");
             shown.contains(&format!("the {turn} answer")).then_some(())
         })
         .await;
-        // What a pause does: whatever stood is gone, and is seen to be when it is used.
+        // A long pause has this effect: every connection is broken, which shows when it is used.
         link.reset_all();
     }
     keyboard.write_all(b"\x04").unwrap();

@@ -1,11 +1,11 @@
-//! Keys and tokens as they come out of files, variables and clipboards.
+//! Keys and tokens as files, variables and clipboards contain them.
 
 use mcpctl_testkit::daemons::Mcpd;
 
 use crate::shell::Shell;
 
 #[tokio::test]
-async fn a_key_from_a_file_is_sent_as_written_or_refused() {
+async fn key_from_a_file_is_sent_as_written_or_rejected() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     for (name, bytes) in [
@@ -14,11 +14,11 @@ async fn a_key_from_a_file_is_sent_as_written_or_refused() {
         ("powershell", "\u{feff}sk-good\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect()),
     ] {
         std::fs::write(shell.path("key"), bytes).unwrap();
-        let said = shell.run(&["create", "secret", name, "--from-file", "token=key"]).await;
-        assert_eq!(said.code, 0, "{name}: {}", said.err);
+        let output = shell.run(&["create", "secret", name, "--from-file", "token=key"]).await;
+        assert_eq!(output.code, 0, "{name}: {}", output.stderr);
         let expected =
             format!("warning: the line end after `data.token` of Secret `{name}` is left out of the value\n");
-        assert_eq!(said.err, expected);
+        assert_eq!(output.stderr, expected);
     }
     for (bytes, why) in [
         (&b"sk-hunter2\nsk-b"[..], "it has a line end inside"),
@@ -26,29 +26,29 @@ async fn a_key_from_a_file_is_sent_as_written_or_refused() {
         (b"sk-hunter2\x07", "its character 11 (U+0007) is none that a header can carry"),
     ] {
         std::fs::write(shell.path("key"), bytes).unwrap();
-        let said = shell.run(&["create", "secret", "k", "--from-file", "token=key"]).await;
-        assert_eq!(said.code, 2, "{}", said.err);
-        assert!(said.err.starts_with(&format!("error: data.token: {why}\nhint: ")), "{}", said.err);
-        assert!(!said.err.contains("hunter2"), "{}", said.err);
+        let output = shell.run(&["create", "secret", "k", "--from-file", "token=key"]).await;
+        assert_eq!(output.code, 2, "{}", output.stderr);
+        assert!(output.stderr.starts_with(&format!("error: data.token: {why}\nhint: ")), "{}", output.stderr);
+        assert!(!output.stderr.contains("hunter2"), "{}", output.stderr);
     }
     std::fs::write(shell.path("key"), b"sk-\xff").unwrap();
-    let said = shell.run(&["create", "secret", "k", "--from-file", "token=key"]).await;
+    let output = shell.run(&["create", "secret", "k", "--from-file", "token=key"]).await;
     assert_eq!(
-        said.err,
+        output.stderr,
         "error: key:1:4: the byte 0xFF is not text in UTF-8\nhint: save the file as UTF-8\n"
     );
-    // In a document, with the place.
+    // In a document, the error has the place.
     shell.file("f.yaml", "kind: Secret\nname: k\ndata:\n  token: \"sk-\\nhunter2\"\n");
-    let said = shell.run(&["apply", "-f", "f.yaml"]).await;
+    let output = shell.run(&["apply", "-f", "f.yaml"]).await;
     assert!(
-        said.err.starts_with("error: f.yaml:3:1: data.token: it has a line end inside\nhint: "),
+        output.stderr.starts_with("error: f.yaml:3:1: data.token: it has a line end inside\nhint: "),
         "{}",
-        said.err
+        output.stderr
     );
 }
 
 #[tokio::test]
-async fn a_pasted_token_works_or_its_error_says_what_is_wrong() {
+async fn pasted_token_works_or_its_mistake_is_reported() {
     let mcpd = Mcpd::start().await;
     let mut shell = Shell::signed_in(&mcpd).await;
     let token = mcpd.admin();
@@ -64,21 +64,23 @@ async fn a_pasted_token_works_or_its_error_says_what_is_wrong() {
     ] {
         std::fs::write(shell.path("token"), &pasted).unwrap();
         let login = shell.run(&["login", mcpd.url(), "--token-file", "token"]).await;
-        shell.more.push(("MCPCTL_TOKEN", pasted.clone()));
+        shell.env.push(("MCPCTL_TOKEN", pasted.clone()));
         let variable = shell.run(&["whoami"]).await;
-        shell.more.pop();
-        for said in [login, variable] {
+        shell.env.pop();
+        for output in [login, variable] {
             match why {
-                None => assert_eq!(said.code, 0, "{pasted:?}: {}", said.err),
-                Some(why) => assert!(said.code == 1 && said.err.contains(why), "{pasted:?}: {}", said.err),
+                None => assert_eq!(output.code, 0, "{pasted:?}: {}", output.stderr),
+                Some(why) => {
+                    assert!(output.code == 1 && output.stderr.contains(why), "{pasted:?}: {}", output.stderr)
+                }
             }
-            assert!(!said.err.contains(rest), "{}", said.err);
+            assert!(!output.stderr.contains(rest), "{}", output.stderr);
         }
     }
 }
 
 #[tokio::test]
-async fn a_deleted_secret_is_reported_with_the_llms_that_used_it() {
+async fn deletion_warns_of_what_it_changes_elsewhere() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     shell.file(
@@ -87,15 +89,18 @@ async fn a_deleted_secret_is_reported_with_the_llms_that_used_it() {
          model: m\napiKey: {secret: prod, key: k}\n---\nkind: User\nname: bob\n---\nkind: RoleBinding\nname: b\n\
          role: llm-user\nsubjects: [{kind: User, name: bob}]\n---\nkind: Group\nname: g\nmembers: [{kind: User, name: bob}]\n",
     );
-    shell.run(&["apply", "-f", "f.yaml"]).await.good();
+    shell.run(&["apply", "-f", "f.yaml"]).await.succeeded();
     let warning = "warning: Llm `gpt` has no key any more: it referred to Secret `prod`\n";
-    let said = shell.run(&["delete", "secret", "prod", "--dry-run"]).await;
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("secrets/prod deleted (dry run)\n", warning));
-    let said = shell.run(&["delete", "secret", "prod"]).await;
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("secrets/prod deleted\n", warning));
-    // And what goes along with an account, each on its line.
-    let said = shell.run(&["delete", "user", "bob"]).await;
+    let output = shell.run(&["delete", "secret", "prod", "--dry-run"]).await;
+    assert_eq!(
+        (output.stdout.as_str(), output.stderr.as_str()),
+        ("secrets/prod deleted (dry run)\n", warning)
+    );
+    let output = shell.run(&["delete", "secret", "prod"]).await;
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("secrets/prod deleted\n", warning));
+    // The deletion of an account has one warning per changed resource.
+    let output = shell.run(&["delete", "user", "bob"]).await;
     let expected = "warning: RoleBinding `b` is deleted too: it named nothing but User bob\n\
                     warning: Group `g` no longer names User bob\n";
-    assert_eq!((said.out.as_str(), said.err.as_str()), ("users/bob deleted\n", expected));
+    assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("users/bob deleted\n", expected));
 }

@@ -18,27 +18,27 @@ fn encodings(text: &str) -> [(&'static str, Vec<u8>); 5] {
 }
 
 #[tokio::test]
-async fn documents_and_contexts_are_read_in_every_encoding_of_the_field() {
+async fn documents_and_contexts_are_read_in_common_encodings() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     for (name, bytes) in
         encodings("%YAML 1.1\n--- # made by a tool\nkind: User\nname: a\nlabels: {of: NAME}\n")
     {
         std::fs::write(shell.path("f.yaml"), bytes).unwrap();
-        let said = shell.run(&["apply", "-f", "f.yaml"]).await;
-        assert_eq!(said.code, 0, "{name}: {}", said.err);
-        shell.run(&["delete", "user", "a"]).await.good();
+        let output = shell.run(&["apply", "-f", "f.yaml"]).await;
+        assert_eq!(output.code, 0, "{name}: {}", output.stderr);
+        shell.run(&["delete", "user", "a"]).await.succeeded();
     }
     let contexts = std::fs::read_to_string(shell.contexts()).unwrap();
     for (name, bytes) in encodings(&contexts) {
         std::fs::write(shell.contexts(), bytes).unwrap();
-        let said = shell.run(&["whoami"]).await;
-        assert_eq!(said.code, 0, "{name}: {}", said.err);
+        let output = shell.run(&["whoami"]).await;
+        assert_eq!(output.code, 0, "{name}: {}", output.stderr);
     }
     std::fs::write(shell.path("f.yaml"), b"kind: User\nname: caf\xe9\n").unwrap();
-    let said = shell.run(&["apply", "-f", "f.yaml"]).await.failed(1);
+    let error = shell.run(&["apply", "-f", "f.yaml"]).await.failed(1);
     assert_eq!(
-        said,
+        error,
         "error: f.yaml:2:10: the byte 0xE9 is not text in UTF-8\nhint: save the file as UTF-8\n"
     );
 }

@@ -3,13 +3,13 @@
 
 mod agent;
 mod background;
-mod centre_down;
 mod contexts;
 mod conversation;
 mod credentials;
 mod editing;
 mod encodings;
 mod local;
+mod mcpd_down;
 mod pipes;
 mod resources;
 mod selectors;

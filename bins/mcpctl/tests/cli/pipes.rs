@@ -1,4 +1,4 @@
-//! Readers that leave: a closed pipe ends every command quietly, whatever it prints, and also while it waits for more.
+//! Readers that leave: a closed pipe ends every command quietly, also one that waits for more.
 
 use std::{
     io::pipe,
@@ -14,26 +14,26 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 use crate::shell::{Shell, beside};
 
-/// How long any command may take.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a command may take.
+const COMMAND_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A pipe whose reader has gone already, so that the first byte written fails.
+/// A pipe whose reader has left, so that the first write fails.
 fn closed() -> Stdio {
     let (reader, writer) = pipe().unwrap();
     drop(reader);
     writer.into()
 }
 
-/// What a command says on stderr to a reader of its data that has gone.
-async fn quiet(shell: &Shell, args: &[&str]) {
-    // Not `output()`, which puts a pipe of its own in place of this one.
+/// Runs a command whose reader has left; fails unless it succeeds without an error.
+async fn ends_quietly(shell: &Shell, args: &[&str]) {
+    // Not `output()`, which replaces this pipe by its own.
     let child = shell.command(args).stdin(Stdio::null()).stdout(closed()).spawn().unwrap();
-    let ended = tokio::time::timeout(PATIENCE, child.wait_with_output()).await;
+    let ended = tokio::time::timeout(COMMAND_TIMEOUT, child.wait_with_output()).await;
     let Output { status, stderr, .. } = ended.unwrap_or_else(|_| panic!("{args:?} does not end")).unwrap();
-    let said = String::from_utf8(stderr).unwrap();
-    assert_eq!(status.code(), Some(0), "{args:?}: {said}");
-    assert!(!said.contains("panicked") && !said.contains("error:"), "{args:?}: {said}");
-    // And where nothing reads the errors either; a second change may be refused.
+    let output = String::from_utf8(stderr).unwrap();
+    assert_eq!(status.code(), Some(0), "{args:?}: {output}");
+    assert!(!output.contains("panicked") && !output.contains("error:"), "{args:?}: {output}");
+    // The same with a closed stderr; a change may be rejected the second time.
     let status = shell.command(args).stdin(Stdio::null()).stdout(closed()).stderr(closed()).status();
     let code = status.await.unwrap().code().expect("an exit code");
     assert!(code != 101, "{args:?} panicked");
@@ -46,7 +46,7 @@ async fn closed_pipe_ends_every_command_quietly() {
     mcpd.llm("m", &provider.base_url()).await;
     let agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
     let shell = beside(&agent);
-    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.good();
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
     let user = shell.file("user.yaml", "kind: User\nname: bob\n");
     let changed = shell.file("changed.yaml", "kind: User\nname: bob\ndisplayName: Bob\n");
     let (user, changed) = (user.display().to_string(), changed.display().to_string());
@@ -86,10 +86,10 @@ async fn closed_pipe_ends_every_command_quietly() {
         &["local", "env"],
     ];
     for args in commands {
-        quiet(&shell, args).await;
+        ends_quietly(&shell, args).await;
     }
     let untested = ["login", "logout", "edit", "help"];
-    let help = shell.run(&["--help"]).await.good();
+    let help = shell.run(&["--help"]).await.succeeded();
     let listed = help.lines().filter_map(|line| line.strip_prefix("  "));
     for command in listed.filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase())) {
         let command = command.split_whitespace().next().unwrap();
@@ -98,7 +98,7 @@ async fn closed_pipe_ends_every_command_quietly() {
     }
 }
 
-/// Starts a command, reads its first line, leaves, and expects it to end though nothing more comes.
+/// Starts a command, closes the pipe after the first `m`, and expects the command to end although it has nothing more to print.
 async fn ends_when_its_reader_leaves(shell: &Shell, args: &[&str]) {
     let mut child = shell.command(args).stdin(Stdio::null()).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());

@@ -1,4 +1,4 @@
-//! Making, showing, comparing and watching resources.
+//! Creating, showing, comparing and watching resources.
 
 use std::time::Duration;
 
@@ -10,89 +10,97 @@ use crate::shell::Shell;
 const LLM: &str = "kind: Llm\nname: claude\ntype: openai\nurl: http://127.0.0.1:1/v1\nmodel: m\n";
 
 #[tokio::test]
-async fn a_diff_shows_what_would_change_and_never_a_secret() {
+async fn diff_shows_changes_and_never_a_secret() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     let secret = |values: &str| format!("kind: Secret\nname: s\ndata: {{{values}}}\n");
     shell.file("f.yaml", &format!("{LLM}---\n{}", secret("token: hunter2")));
     let diff = ["diff", "-f", "f.yaml"];
-    let said = shell.run(&diff).await;
-    assert_eq!(said.code, 1, "{}", said.err);
-    assert!(said.out.contains("+ model: m\n") && said.out.contains("+ name: s\n"), "{}", said.out);
-    assert!(!said.out.contains("hunter2"), "{}", said.out);
-    assert_eq!(shell.run(&["get", "llms", "-o", "name"]).await.good(), "", "a diff stores nothing");
+    let output = shell.run(&diff).await;
+    assert_eq!(output.code, 1, "{}", output.stderr);
+    assert!(
+        output.stdout.contains("+ model: m\n") && output.stdout.contains("+ name: s\n"),
+        "{}",
+        output.stdout
+    );
+    assert!(!output.stdout.contains("hunter2"), "{}", output.stdout);
+    assert_eq!(shell.run(&["get", "llms", "-o", "name"]).await.succeeded(), "", "a diff stores nothing");
 
-    shell.run(&["apply", "-f", "f.yaml"]).await.good();
-    assert_eq!(shell.run(&diff).await.good(), "", "the server knows that the value is the same");
+    shell.run(&["apply", "-f", "f.yaml"]).await.succeeded();
+    assert_eq!(shell.run(&diff).await.succeeded(), "", "the server compares the values");
 
     shell.file(
         "f.yaml",
         &format!("{}---\n{}", LLM.replace("model: m", "model: new"), secret("token: hunter3")),
     );
-    let said = shell.run(&diff).await;
-    assert_eq!(said.code, 1);
-    assert!(!said.out.contains("hunter"), "{}", said.out);
-    let changed: Vec<&str> = said.out.lines().filter(|line| line.starts_with(['-', '+'])).collect();
+    let output = shell.run(&diff).await;
+    assert_eq!(output.code, 1);
+    assert!(!output.stdout.contains("hunter"), "{}", output.stdout);
+    let changed: Vec<&str> = output.stdout.lines().filter(|line| line.starts_with(['-', '+'])).collect();
     let hidden = ["-   token: \"*** (as stored)\"", "+   token: \"*** (as given)\""];
     assert_eq!(changed, ["- model: m", "+ model: new", hidden[0], hidden[1]]);
 
     shell.file("f.yaml", "kind: User\nname: alice\npassword: hunter2 hunter2\n");
-    let said = shell.run(&diff).await;
-    assert!(said.code == 1 && !said.out.contains("hunter2"), "{}", said.out);
+    let output = shell.run(&diff).await;
+    assert!(output.code == 1 && !output.stdout.contains("hunter2"), "{}", output.stdout);
 }
 
 #[tokio::test]
-async fn what_is_there_is_shown_and_what_is_not_is_said() {
+async fn existing_resources_are_shown_and_missing_ones_reported() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     shell.file("f.yaml", &format!("{LLM}labels: {{team: a}}\n"));
-    shell.run(&["apply", "-f", "f.yaml"]).await.good();
-    let said = shell.run(&["get", "llms/claude", "llms/nope", "users/admin", "-o", "name"]).await;
-    assert_eq!((said.code, said.out.as_str()), (1, "llms/claude\nusers/admin\n"));
-    assert_eq!(said.err, "error: there is no Llm `nope`\n");
+    shell.run(&["apply", "-f", "f.yaml"]).await.succeeded();
+    let output = shell.run(&["get", "llms/claude", "llms/nope", "users/admin", "-o", "name"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (1, "llms/claude\nusers/admin\n"));
+    assert_eq!(output.stderr, "error: there is no Llm `nope`\n");
 
-    let wide = shell.run(&["get", "llms", "-o", "wide"]).await.good();
+    let wide = shell.run(&["get", "llms", "-o", "wide"]).await.succeeded();
     let rows: Vec<Vec<&str>> = wide.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "TYPE", "MODEL", "URL", "AGE", "ID", "REVISION", "LABELS"]);
     assert_eq!((rows[1][0], rows[1][2], rows[1][7]), ("claude", "m", "team=a"));
     let id = rows[1][5];
-    assert_eq!(shell.run(&["get", "llm", id, "-o", "jsonpath={.name}"]).await.good(), "claude\n", "by id");
+    assert_eq!(
+        shell.run(&["get", "llm", id, "-o", "jsonpath={.name}"]).await.succeeded(),
+        "claude\n",
+        "by id"
+    );
     for (selector, expected) in [("team=a", "llms/claude\n"), ("team!=a", ""), ("team", "llms/claude\n")] {
         assert_eq!(
-            shell.run(&["get", "llms", "-l", selector, "-o", "name"]).await.good(),
+            shell.run(&["get", "llms", "-l", selector, "-o", "name"]).await.succeeded(),
             expected,
             "{selector}"
         );
     }
     let json: serde_json::Value =
-        serde_json::from_str(&shell.run(&["get", "llms", "-o", "json"]).await.good()).unwrap();
+        serde_json::from_str(&shell.run(&["get", "llms", "-o", "json"]).await.succeeded()).unwrap();
     assert_eq!(json["items"][0]["labels"]["team"], "a");
-    let described = shell.run(&["describe", "llm/claude"]).await.good();
+    let described = shell.run(&["describe", "llm/claude"]).await.succeeded();
     assert!(described.contains("# may be run by:\n#   User admin (role admin)\n"), "{described}");
     let empty = shell.run(&["get", "groups"]).await;
-    assert_eq!((empty.code, empty.out.as_str(), empty.err.as_str()), (0, "", "nothing found\n"));
+    assert_eq!((empty.code, empty.stdout.as_str(), empty.stderr.as_str()), (0, "", "nothing found\n"));
 }
 
 #[tokio::test]
-async fn text_that_commands_a_terminal_is_refused() {
+async fn text_with_terminal_commands_is_rejected() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
-    let refused =
+    let error =
         shell.run(&["create", "user", "mallory", "--display-name", "\x1b[2J\x07gone"]).await.failed(1);
-    assert!(refused.contains("displayName: U+001B") && !refused.contains('\x1b'), "{refused:?}");
-    // What a text may hold takes one line of a table.
-    shell.run(&["create", "user", "mallory", "--display-name", "gone\nroot"]).await.good();
-    let table = shell.run(&["get", "users"]).await.good();
+    assert!(error.contains("displayName: U+001B") && !error.contains('\x1b'), "{error:?}");
+    // A text with a line end takes one line of a table.
+    shell.run(&["create", "user", "mallory", "--display-name", "gone\nroot"]).await.succeeded();
+    let table = shell.run(&["get", "users"]).await.succeeded();
     assert_eq!(table.lines().count(), 3, "{table}");
     assert!(table.contains("gone root"), "{table:?}");
 }
 
 #[tokio::test]
-async fn secrets_come_from_files_variables_and_the_command_line_and_do_not_come_back() {
+async fn secrets_are_read_from_every_source_and_never_shown() {
     let mcpd = Mcpd::start().await;
     let mut shell = Shell::signed_in(&mcpd).await;
     shell.file("key.txt", "hunter-file\n");
-    shell.more.push(("PROVIDER_KEY", "hunter-env".to_owned()));
+    shell.env.push(("PROVIDER_KEY", "hunter-env".to_owned()));
     let args = [
         "create",
         "secret",
@@ -104,42 +112,42 @@ async fn secrets_come_from_files_variables_and_the_command_line_and_do_not_come_
         "--from-literal",
         "l=hunter-l=it",
     ];
-    let said = shell.run(&args).await;
-    assert_eq!((said.code, said.out.as_str()), (0, "secrets/s created\n"), "{}", said.err);
+    let output = shell.run(&args).await;
+    assert_eq!((output.code, output.stdout.as_str()), (0, "secrets/s created\n"), "{}", output.stderr);
     assert!(
-        said.err.starts_with("note: a value on the command line stays in the shell's history"),
+        output.stderr.starts_with("note: a value on the command line stays in the shell's history"),
         "{}",
-        said.err
+        output.stderr
     );
     for format in ["table", "wide", "json", "yaml"] {
-        let shown = shell.run(&["get", "secret", "s", "-o", format]).await.good();
+        let shown = shell.run(&["get", "secret", "s", "-o", format]).await.succeeded();
         assert!(!shown.contains("hunter"), "{shown}");
     }
-    assert!(shell.run(&["get", "secrets"]).await.good().contains("s      e, f, l"));
+    assert!(shell.run(&["get", "secrets"]).await.succeeded().contains("s      e, f, l"));
     for (args, expected) in [
         (["--from-env", "k=NOT_SET"], "error: the variable `NOT_SET` is not set"),
         (["--from-file", "k=none"], "error: `none` cannot be read: there is no such file"),
     ] {
-        let said = shell.run(&["create", "secret", "t", args[0], args[1]]).await.failed(1);
-        assert!(said.starts_with(expected), "{said}");
+        let error = shell.run(&["create", "secret", "t", args[0], args[1]]).await.failed(1);
+        assert!(error.starts_with(expected), "{error}");
     }
 }
 
 #[tokio::test]
-async fn what_is_made_from_files_names_the_place_of_what_is_refused() {
+async fn rejected_document_is_reported_with_its_place() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     shell.file("f.yaml", &format!("kind: Group\nname: g\n---\n{LLM}apiKey: {{secret: nope, key: k}}\n"));
-    let said = shell.run(&["create", "-f", "f.yaml"]).await;
-    assert_eq!((said.code, said.out.as_str()), (1, "groups/g created\n"));
-    assert!(said.err.starts_with("error: f.yaml:9: apiKey.secret: "), "{}", said.err);
-    let said = shell.run(&["create", "-f", "f.yaml"]).await.failed(1);
-    assert!(said.starts_with("error: f.yaml:1: ") && said.contains("already"), "{said}");
-    // An apply is all or nothing, and says it of the same place.
+    let output = shell.run(&["create", "-f", "f.yaml"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (1, "groups/g created\n"));
+    assert!(output.stderr.starts_with("error: f.yaml:9: apiKey.secret: "), "{}", output.stderr);
+    let error = shell.run(&["create", "-f", "f.yaml"]).await.failed(1);
+    assert!(error.starts_with("error: f.yaml:1: ") && error.contains("already"), "{error}");
+    // An apply is all or nothing, and its error has the same place.
     shell.file("g.yaml", &format!("kind: Group\nname: h\n---\n{LLM}apiKey: {{secret: nope, key: k}}\n"));
-    let said = shell.run(&["apply", "-f", "g.yaml"]).await.failed(1);
-    assert!(said.starts_with("error: g.yaml:9: apiKey.secret: "), "{said}");
-    assert_eq!(shell.run(&["get", "groups", "-o", "name"]).await.good(), "groups/g\n");
+    let error = shell.run(&["apply", "-f", "g.yaml"]).await.failed(1);
+    assert!(error.starts_with("error: g.yaml:9: apiKey.secret: "), "{error}");
+    assert_eq!(shell.run(&["get", "groups", "-o", "name"]).await.succeeded(), "groups/g\n");
 }
 
 #[tokio::test]
@@ -156,38 +164,38 @@ async fn files_are_applied_by_directory_and_deleted_last_first() {
         r#"{"kind":"RoleBinding","name":"b","role":"llm-user","subjects":[{"kind":"Group","name":"team"}]}"#,
     );
     shell.file("team/readme.txt", "not a document");
-    let made = shell.run(&["apply", "-f", "team", "--dry-run"]).await.good();
+    let made = shell.run(&["apply", "-f", "team", "--dry-run"]).await.succeeded();
     assert_eq!(
         made,
         "users/alice created (dry run)\ngroups/team created (dry run)\nrolebindings/b created (dry run)\n"
     );
-    shell.run(&["apply", "-f", "team"]).await.good();
-    let who = shell.run(&["auth", "who-can", "run", "llms/any"]).await.good();
+    shell.run(&["apply", "-f", "team"]).await.succeeded();
+    let who = shell.run(&["auth", "who-can", "run", "llms/any"]).await.succeeded();
     assert!(who.contains("User alice   llm-user   b         team"), "{who}");
-    let gone = shell.run(&["delete", "-f", "team"]).await.good();
+    let gone = shell.run(&["delete", "-f", "team"]).await.succeeded();
     assert_eq!(gone, "rolebindings/b deleted\ngroups/team deleted\nusers/alice deleted\n");
 }
 
 #[tokio::test]
-async fn a_watch_shows_what_there_is_and_then_every_change_under_one_header() {
+async fn watch_shows_resources_and_changes_under_one_header() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
-    shell.run(&["create", "group", "first"]).await.good();
+    shell.run(&["create", "group", "first"]).await.succeeded();
     let mut child = shell.command(&["get", "groups", "-w"]).spawn().unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut err = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut next = async || {
-        let line = tokio::time::timeout(Duration::from_secs(20), out.next_line()).await.expect("in time");
-        let line = line.unwrap().expect("the watch goes on");
+        let line = tokio::time::timeout(Duration::from_secs(60), out.next_line()).await.expect("in time");
+        let line = line.unwrap().expect("the watch continues");
         line.split_whitespace().next().unwrap().to_owned()
     };
     assert_eq!((next().await, next().await), ("NAME".to_owned(), "first".to_owned()));
-    shell.run(&["create", "group", "second"]).await.good();
+    shell.run(&["create", "group", "second"]).await.succeeded();
     assert_eq!(next().await, "second");
-    shell.run(&["patch", "group", "first", "-p", r#"{"description": "x"}"#]).await.good();
+    shell.run(&["patch", "group", "first", "-p", r#"{"description": "x"}"#]).await.succeeded();
     assert_eq!(next().await, "first");
-    shell.run(&["delete", "groups/second"]).await.good();
-    let gone = tokio::time::timeout(Duration::from_secs(20), err.next_line()).await.expect("in time");
+    shell.run(&["delete", "groups/second"]).await.succeeded();
+    let gone = tokio::time::timeout(Duration::from_secs(60), err.next_line()).await.expect("in time");
     assert_eq!(gone.unwrap().as_deref(), Some("groups/second deleted"));
     child.kill().await.unwrap();
 }

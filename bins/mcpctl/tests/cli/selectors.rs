@@ -1,4 +1,4 @@
-//! `-l` of every command that takes it.
+//! `-l` of every command that has it.
 
 use mcpctl_testkit::daemons::Mcpd;
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -11,7 +11,7 @@ const USERS: &str = "kind: User\nname: a1\nlabels: {team: a}\n---\nkind: User\nn
 async fn shell_with_users(mcpd: &Mcpd) -> Shell {
     let shell = Shell::signed_in(mcpd).await;
     shell.file("f.yaml", USERS);
-    shell.run(&["apply", "-f", "f.yaml"]).await.good();
+    shell.run(&["apply", "-f", "f.yaml"]).await.succeeded();
     shell
 }
 
@@ -24,33 +24,33 @@ async fn selectors_select_in_get_describe_and_delete() {
         ("team in (a,b),team!=b", "users/a1\n"),
         ("team notin (a)", "users/admin\nusers/b1\nusers/none\n"),
     ] {
-        assert_eq!(shell.run(&["get", "users", "-o", "name", "-l", selector]).await.good(), expected);
+        assert_eq!(shell.run(&["get", "users", "-o", "name", "-l", selector]).await.succeeded(), expected);
     }
-    let described = shell.run(&["describe", "users", "-l", "team"]).await.good();
+    let described = shell.run(&["describe", "users", "-l", "team"]).await.succeeded();
     assert!(described.contains("name: a1\n") && described.contains("name: b1\n"), "{described}");
     assert!(!described.contains("name: none\n"), "{described}");
 
     for wrong in ["team in (a", "team>1", "'!team'"] {
         for command in ["get", "describe", "delete"] {
-            let said = shell.run(&[command, "users", "-l", wrong]).await.failed(2);
-            assert!(said.contains("is not understood at character"), "{said}");
-            assert!(said.contains("\nhint: ") && said.contains("'!team'"), "{said}");
+            let error = shell.run(&[command, "users", "-l", wrong]).await.failed(2);
+            assert!(error.contains("is not understood at character"), "{error}");
+            assert!(error.contains("\nhint: ") && error.contains("'!team'"), "{error}");
         }
     }
-    let said = shell.run(&["delete", "users", "-l", ""]).await.failed(2);
-    assert!(said.starts_with("error: an empty selector means all users\nhint: "), "{said}");
-    let said = shell.run(&["delete", "user", "a1", "-l", "team=a"]).await.failed(2);
-    assert!(said.contains("either names or a selector"), "{said}");
+    let error = shell.run(&["delete", "users", "-l", ""]).await.failed(2);
+    assert!(error.starts_with("error: an empty selector means all users\nhint: "), "{error}");
+    let error = shell.run(&["delete", "user", "a1", "-l", "team=a"]).await.failed(2);
+    assert!(error.contains("either names or a selector"), "{error}");
 
-    let gone = shell.run(&["delete", "users", "-l", "team in (a)", "--dry-run"]).await.good();
+    let gone = shell.run(&["delete", "users", "-l", "team in (a)", "--dry-run"]).await.succeeded();
     assert_eq!(gone, "users/a1 deleted (dry run)\n");
-    assert_eq!(shell.run(&["delete", "users", "-l", "team in (a)"]).await.good(), "users/a1 deleted\n");
-    let left = shell.run(&["get", "users", "-o", "name"]).await.good();
+    assert_eq!(shell.run(&["delete", "users", "-l", "team in (a)"]).await.succeeded(), "users/a1 deleted\n");
+    let left = shell.run(&["get", "users", "-o", "name"]).await.succeeded();
     assert_eq!(left, "users/admin\nusers/b1\nusers/none\n");
 }
 
 #[tokio::test]
-async fn a_watch_shows_what_is_selected() {
+async fn watch_shows_selected_resources_only() {
     let mcpd = Mcpd::start().await;
     let shell = shell_with_users(&mcpd).await;
     let mut watch = shell.command(&["get", "users", "-w", "-l", "team=a", "-o", "name"]).spawn().unwrap();
@@ -61,11 +61,11 @@ async fn a_watch_shows_what_is_selected() {
         "g.yaml",
         "kind: User\nname: b2\nlabels: {team: b}\n---\nkind: User\nname: a2\nlabels: {team: a}\n",
     );
-    shell.run(&["apply", "-f", "g.yaml"]).await.good();
+    shell.run(&["apply", "-f", "g.yaml"]).await.succeeded();
     assert_eq!(out.next_line().await.unwrap().unwrap(), "users/a2");
-    shell.run(&["patch", "user", "a1", "-p", r#"{"labels": {"team": "b"}}"#]).await.good();
+    shell.run(&["patch", "user", "a1", "-p", r#"{"labels": {"team": "b"}}"#]).await.succeeded();
     assert_eq!(err.next_line().await.unwrap().unwrap(), "users/a1 is no longer selected");
-    shell.run(&["delete", "user", "b2"]).await.good();
-    shell.run(&["delete", "user", "a2"]).await.good();
+    shell.run(&["delete", "user", "b2"]).await.succeeded();
+    shell.run(&["delete", "user", "a2"]).await.succeeded();
     assert_eq!(err.next_line().await.unwrap().unwrap(), "users/a2 deleted");
 }

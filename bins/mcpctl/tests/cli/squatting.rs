@@ -1,4 +1,4 @@
-//! Another user of the machine listens where mcpctl expects the agent or mcpd: they get nothing.
+//! Another user of the machine listens at the address of the agent or of mcpd, and receives nothing.
 
 use std::{
     fs::{self, Permissions},
@@ -24,14 +24,14 @@ async fn another_user_on_the_agents_port_gets_nothing() {
         return;
     }
     let mcpd = Mcpd::start().await;
-    let provider = ModelServer::with_default(Reply::text("from the centre")).await;
+    let provider = ModelServer::with_default(Reply::text("from the primary")).await;
     mcpd.llm("claude", &provider.base_url()).await;
     let mut agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
     let mut shell = beside(&agent);
-    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.good();
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
     agent.stop();
     let squatter = Squatter::start("127.0.0.1:0", STATUS);
-    shell.more.push(("MCPLOCAL_ADDRESS", squatter.url()));
+    shell.env.push(("MCPLOCAL_ADDRESS", squatter.url()));
 
     for args in [
         &["local", "status"][..],
@@ -42,16 +42,19 @@ async fn another_user_on_the_agents_port_gets_nothing() {
         &["local", "env"],
         &["chat", "claude", "--local", "-p", "my private prompt"],
     ] {
-        let said = shell.run(args).await;
-        assert_eq!(said.code, 1, "{args:?}: {}{}", said.out, said.err);
-        assert!((said.out + &said.err).contains("`nobody` (uid 65534)"), "{args:?} names the other user");
+        let output = shell.run(args).await;
+        assert_eq!(output.code, 1, "{args:?}: {}{}", output.stdout, output.stderr);
+        assert!(
+            (output.stdout + &output.stderr).contains("`nobody` (uid 65534)"),
+            "{args:?} names the other user"
+        );
     }
-    shell.run(&["version"]).await.good();
-    let said = shell.run(&["chat", "claude", "-p", "my private prompt"]).await.good();
-    assert_eq!(said, "from the centre\n");
+    shell.run(&["version"]).await.succeeded();
+    let output = shell.run(&["chat", "claude", "-p", "my private prompt"]).await.succeeded();
+    assert_eq!(output, "from the primary\n");
     assert_eq!(squatter.received(), "");
 
-    // Clients that are not ours may have given the key away meanwhile.
+    // Other clients may have sent the key to that user meanwhile.
     drop(squatter);
     let old = agent.local_key();
     agent.restart().await;
@@ -67,21 +70,21 @@ async fn another_users_mcpd_gets_neither_password_nor_token() {
     let shell = Shell::new();
     let url = squatter.url();
     let password = ["login", &url, "--user", "alice", "--password-stdin"];
-    let said = shell.run_with(&password, "hunter2\n").await.failed(1);
+    let error = shell.run_with(&password, "hunter2\n").await.failed(1);
     assert!(
-        said.contains("is not trusted: the program that listens there belongs to user `nobody`"),
-        "{said}"
+        error.contains("is not trusted: the program that listens there belongs to user `nobody`"),
+        "{error}"
     );
-    assert!(said.contains("hint: nothing was sent; if that is the user that mcpd runs as"), "{said}");
+    assert!(error.contains("hint: nothing was sent; if that is the user that mcpd runs as"), "{error}");
     shell.run_with(&["login", &url, "--token-stdin"], "mcpd_token\n").await.failed(1);
     assert_eq!(squatter.received(), "");
     let named = [&password[..], &["--server-user", "nobody"]].concat();
     shell.run_with(&named, "hunter2\n").await.failed(1);
-    assert!(squatter.received().contains("hunter2"), "where it was named it is trusted");
+    assert!(squatter.received().contains("hunter2"), "a named user is trusted");
 }
 
 #[tokio::test]
-async fn a_token_is_not_sent_to_who_took_over_mcpds_port() {
+async fn another_user_on_mcpds_port_gets_no_token() {
     if !may_act_as_other_user() {
         return;
     }
@@ -97,19 +100,19 @@ async fn a_token_is_not_sent_to_who_took_over_mcpds_port() {
 }
 
 #[tokio::test]
-async fn the_user_of_a_context_is_remembered() {
+async fn server_user_of_a_context_is_stored() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::new();
     let login = ["login", mcpd.url(), "--token-stdin", "--server-user", "root"];
-    shell.run_with(&login, &mcpd.admin()).await.good();
+    shell.run_with(&login, &mcpd.admin()).await.succeeded();
     assert!(fs::read_to_string(shell.contexts()).unwrap().contains("serverUser: root\n"));
-    shell.run(&["whoami"]).await.good();
-    let said = shell.run(&["whoami", "--server-user", "no-such-user"]).await.failed(1);
-    assert!(said.starts_with("error: there is no user `no-such-user` on this machine\nhint: "), "{said}");
+    shell.run(&["whoami"]).await.succeeded();
+    let error = shell.run(&["whoami", "--server-user", "no-such-user"]).await.failed(1);
+    assert!(error.starts_with("error: there is no user `no-such-user` on this machine\nhint: "), "{error}");
 }
 
 #[tokio::test]
-async fn a_planted_socket_is_not_trusted() {
+async fn planted_socket_is_not_trusted() {
     if !may_act_as_other_user() {
         return;
     }
@@ -132,13 +135,13 @@ async fn a_planted_socket_is_not_trusted() {
         .unwrap();
     let mut lines = BufReader::new(planted.stdout.take().unwrap()).lines();
     assert_eq!(lines.next().unwrap().unwrap(), "listening");
-    let said = shell.run(&["local", "status"]).await.failed(1);
-    assert!(said.contains("can be written to by other users"), "{said}");
+    let error = shell.run(&["local", "status"]).await.failed(1);
+    assert!(error.contains("can be written to by other users"), "{error}");
     for dir in state.ancestors().take(4) {
         fs::set_permissions(dir, Permissions::from_mode(0o755)).unwrap();
     }
-    let said = shell.run(&["local", "status"]).await.failed(1);
-    assert!(said.contains("it belongs to user `nobody` (uid 65534)"), "{said}");
+    let error = shell.run(&["local", "status"]).await.failed(1);
+    assert!(error.contains("it belongs to user `nobody` (uid 65534)"), "{error}");
     planted.kill().unwrap();
     planted.wait().unwrap();
     for line in lines.map_while(Result::ok) {
@@ -151,23 +154,27 @@ async fn rotated_key_replaces_the_old_one_at_once() {
     let mut agent = Mcplocal::start("server: https://mcpd.example.com\n").await;
     let shell = beside(&agent);
     let old = agent.local_key();
-    let said = shell.run(&["local", "rotate-key"]).await;
-    assert_eq!((said.code, said.out.as_str()), (0, ""), "{}", said.err);
-    assert!(said.err.starts_with("mcplocal has a new key and refuses the old one\n"), "{}", said.err);
+    let output = shell.run(&["local", "rotate-key"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (0, ""), "{}", output.stderr);
+    assert!(
+        output.stderr.starts_with("mcplocal has a new key and refuses the old one\n"),
+        "{}",
+        output.stderr
+    );
     let new = agent.local_key();
     assert_ne!(new, old);
     for (key, expected) in [(&old, StatusCode::UNAUTHORIZED), (&new, StatusCode::OK)] {
         assert_eq!(agent.request(Method::GET, "/status", key).send().await.unwrap().status(), expected);
     }
-    let env = shell.run(&["local", "env"]).await.good();
+    let env = shell.run(&["local", "env"]).await.succeeded();
     assert!(env.contains(&format!("OPENAI_API_KEY={new}\n")) && !env.contains(&old), "{env}");
 
     agent.stop();
-    let said = shell.run(&["local", "rotate-key"]).await;
+    let output = shell.run(&["local", "rotate-key"]).await;
     assert!(
-        said.err.starts_with("there is a new key; mcplocal refuses the old one when it runs\n"),
+        output.stderr.starts_with("there is a new key; mcplocal refuses the old one when it runs\n"),
         "{}",
-        said.err
+        output.stderr
     );
     assert_ne!(agent.local_key(), new);
 }
@@ -176,26 +183,26 @@ async fn rotated_key_replaces_the_old_one_at_once() {
 async fn local_env_prints_where_the_agent_listens() {
     let agent = Mcplocal::start("server: https://mcpd.example.com\n").await;
     let mut shell = beside(&agent);
-    shell.more.retain(|(name, _)| *name != "MCPLOCAL_ADDRESS");
-    shell.more.push(("MCPLOCAL_ADDRESS", String::new()));
-    let env = shell.run(&["local", "env"]).await.good();
+    shell.env.retain(|(name, _)| *name != "MCPLOCAL_ADDRESS");
+    shell.env.push(("MCPLOCAL_ADDRESS", String::new()));
+    let env = shell.run(&["local", "env"]).await.succeeded();
     assert!(env.starts_with(&format!("export OPENAI_BASE_URL={}/v1\n", agent.url())), "{env}");
 }
 
 #[tokio::test]
-async fn bearer_of_another_person_is_not_given_to_the_agent() {
+async fn agent_of_another_user_gets_no_bearer() {
     let mcpd = Mcpd::start().await;
-    let provider = ModelServer::with_default(Reply::text("from the centre")).await;
+    let provider = ModelServer::with_default(Reply::text("from the primary")).await;
     mcpd.llm("claude", &provider.base_url()).await;
     let agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
     let mut shell = beside(&agent);
-    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.good();
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
     let bob = mcpd.user("bob", Some("llm-user")).await;
-    shell.more.push(("MCPCTL_TOKEN", bob));
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
-    assert_eq!((said.code, said.out.as_str()), (0, "from the centre\n"), "{}", said.err);
-    assert!(said.err.contains("so this goes straight to mcpd"), "{}", said.err);
-    let said = shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1);
-    assert!(said.contains("hint: unset MCPCTL_TOKEN"), "{said}");
+    shell.env.push(("MCPCTL_TOKEN", bob));
+    let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (0, "from the primary\n"), "{}", output.stderr);
+    assert!(output.stderr.contains("so this goes straight to mcpd"), "{}", output.stderr);
+    let error = shell.run(&["chat", "claude", "-p", "Hi", "--local"]).await.failed(1);
+    assert!(error.contains("hint: unset MCPCTL_TOKEN"), "{error}");
     assert!(!agent.log().contains("/v1/chat/completions"), "{}", agent.log());
 }

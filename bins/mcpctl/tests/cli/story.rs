@@ -1,4 +1,4 @@
-//! From the first login to the last logout, in the order in which people go.
+//! From the first login to the last logout, in the order in which people work.
 
 use mcpctl_testkit::{
     daemons::{Mcpd, Mcplocal},
@@ -8,41 +8,41 @@ use mcpctl_testkit::{
 use crate::shell::Shell;
 
 #[tokio::test]
-async fn an_administrator_sets_things_up_and_asks_who_may_what() {
+async fn administrator_creates_resources_and_checks_access() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
-    assert!(shell.run(&["whoami"]).await.good().contains("User admin"));
+    assert!(shell.run(&["whoami"]).await.succeeded().contains("User admin"));
     shell.file(
         "team.yaml",
         "kind: Llm\nname: claude\ntype: openai\nurl: http://127.0.0.1:1/v1\nmodel: m\n---\nkind: User\nname: alice\n",
     );
     let args = ["apply", "-f", "team.yaml"];
-    assert_eq!(shell.run(&args).await.good(), "llms/claude created\nusers/alice created\n");
-    assert_eq!(shell.run(&args).await.good(), "llms/claude unchanged\nusers/alice unchanged\n");
-    assert_eq!(shell.run(&["diff", "-f", "team.yaml"]).await.good(), "");
-    let yaml = shell.run(&["get", "llm", "claude", "-o", "yaml"]).await.good();
-    assert_eq!(shell.run_with(&["apply", "-f", "-"], &yaml).await.good(), "llms/claude unchanged\n");
-    assert_eq!(shell.run(&["get", "llms", "-o", "name"]).await.good(), "llms/claude\n");
-    assert_eq!(shell.run(&["get", "llms", "-o", "jsonpath={.items[*].model}"]).await.good(), "m\n");
+    assert_eq!(shell.run(&args).await.succeeded(), "llms/claude created\nusers/alice created\n");
+    assert_eq!(shell.run(&args).await.succeeded(), "llms/claude unchanged\nusers/alice unchanged\n");
+    assert_eq!(shell.run(&["diff", "-f", "team.yaml"]).await.succeeded(), "");
+    let yaml = shell.run(&["get", "llm", "claude", "-o", "yaml"]).await.succeeded();
+    assert_eq!(shell.run_with(&["apply", "-f", "-"], &yaml).await.succeeded(), "llms/claude unchanged\n");
+    assert_eq!(shell.run(&["get", "llms", "-o", "name"]).await.succeeded(), "llms/claude\n");
+    assert_eq!(shell.run(&["get", "llms", "-o", "jsonpath={.items[*].model}"]).await.succeeded(), "m\n");
 
-    shell.run(&["create", "rolebinding", "b", "--role", "llm-user", "--user", "alice"]).await.good();
-    let who = shell.run(&["auth", "who-can", "run", "llm", "claude"]).await.good();
+    shell.run(&["create", "rolebinding", "b", "--role", "llm-user", "--user", "alice"]).await.succeeded();
+    let who = shell.run(&["auth", "who-can", "run", "llm", "claude"]).await.succeeded();
     assert!(who.contains("User alice   llm-user   b"), "{who}");
-    let token = shell.run(&["create", "token", "t", "--for", "User/alice"]).await.good();
+    let token = shell.run(&["create", "token", "t", "--for", "User/alice"]).await.succeeded();
     assert!(token.starts_with("mcpd_") && token.lines().count() == 1, "the token alone");
 
     let mut alice = Shell::new();
-    alice.more.extend([("MCPCTL_SERVER", mcpd.url().to_owned()), ("MCPCTL_TOKEN", token.trim().to_owned())]);
-    assert!(alice.run(&["auth", "can-i", "run", "llms", "claude"]).await.good().starts_with("yes: "));
+    alice.env.extend([("MCPCTL_SERVER", mcpd.url().to_owned()), ("MCPCTL_TOKEN", token.trim().to_owned())]);
+    assert!(alice.run(&["auth", "can-i", "run", "llms", "claude"]).await.succeeded().starts_with("yes: "));
     assert!(alice.run(&["auth", "can-i", "delete", "llms", "claude"]).await.failed(1).is_empty());
-    shell.run(&["delete", "rolebinding", "b"]).await.good();
-    assert_eq!(alice.run(&["get", "llms"]).await.good(), "");
+    shell.run(&["delete", "rolebinding", "b"]).await.succeeded();
+    assert_eq!(alice.run(&["get", "llms"]).await.succeeded(), "");
     let refused = alice.run(&["get", "llm", "claude"]).await.failed(1);
     assert_eq!(refused, "error: `User alice` may not view llms `claude`\n");
 }
 
 #[tokio::test]
-async fn mistakes_get_one_line_a_place_and_a_hint() {
+async fn mistakes_get_one_error_with_a_place_and_a_hint() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     let cases = [
@@ -62,49 +62,57 @@ async fn mistakes_get_one_line_a_place_and_a_hint() {
     ];
     for (text, expected) in cases {
         shell.file("f.yaml", text);
-        let said = shell.run(&["apply", "-f", "f.yaml"]).await.failed(1);
-        assert!(said.contains(expected), "{said}");
-        assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1);
+        let error = shell.run(&["apply", "-f", "f.yaml"]).await.failed(1);
+        assert!(error.contains(expected), "{error}");
+        assert_eq!(error.lines().filter(|line| line.starts_with("error: ")).count(), 1);
     }
-    assert!(shell.run(&["get", "users", "-o", "name"]).await.good() == "users/admin\n", "nothing was stored");
+    assert!(
+        shell.run(&["get", "users", "-o", "name"]).await.succeeded() == "users/admin\n",
+        "nothing was stored"
+    );
     assert!(shell.run(&["get", "lmls"]).await.failed(2).contains("is not a kind of resource"));
     assert!(shell.run(&["frobnicate"]).await.failed(2).contains("unrecognized"));
     assert!(shell.run(&["chat"]).await.failed(2).contains("hint: "));
 
     let stranger = Shell::new();
     assert!(stranger.run(&["get", "llms"]).await.failed(1).contains("hint: mcpctl login"));
-    let said = stranger.run_with(&["login", "http://127.0.0.1:1", "--token-stdin"], "mcpd_x").await.failed(1);
-    assert!(said.contains("cannot be reached") && said.contains("hint: "), "{said}");
-    let said = stranger.run_with(&["login", mcpd.url(), "--token-stdin"], "mcpd_x").await.failed(1);
-    assert!(said.contains("the credential is not valid"), "{said}");
-    assert!(!stranger.home.path().join("config").exists(), "a login that failed leaves nothing");
+    let error =
+        stranger.run_with(&["login", "http://127.0.0.1:1", "--token-stdin"], "mcpd_x").await.failed(1);
+    assert!(error.contains("cannot be reached") && error.contains("hint: "), "{error}");
+    let error = stranger.run_with(&["login", mcpd.url(), "--token-stdin"], "mcpd_x").await.failed(1);
+    assert!(error.contains("the credential is not valid"), "{error}");
+    assert!(!stranger.home.path().join("config").exists(), "a failed login left something");
 }
 
 #[tokio::test]
-async fn a_password_signs_in_and_a_logout_ends_it_everywhere() {
+async fn password_signs_in_and_logout_ends_the_session() {
     let mcpd = Mcpd::start().await;
     let admin = Shell::signed_in(&mcpd).await;
     let password = "a password of some length";
-    admin.run_with(&["create", "user", "alice", "--password-stdin"], password).await.good();
+    admin.run_with(&["create", "user", "alice", "--password-stdin"], password).await.succeeded();
     let alice = Shell::new();
-    alice.run_with(&["login", mcpd.url(), "--user", "alice", "--password-stdin"], password).await.good();
-    assert!(alice.run(&["whoami"]).await.good().contains("User alice"));
-    let view = alice.run(&["config", "view"]).await.good();
+    alice.run_with(&["login", mcpd.url(), "--user", "alice", "--password-stdin"], password).await.succeeded();
+    assert!(alice.run(&["whoami"]).await.succeeded().contains("User alice"));
+    let view = alice.run(&["config", "view"]).await.succeeded();
     assert!(view.contains("REDACTED") && !view.contains("mcpd_"), "{view}");
-    alice.run(&["logout"]).await.good();
+    alice.run(&["logout"]).await.succeeded();
     assert!(alice.run(&["whoami"]).await.failed(1).contains("nobody is signed in"));
 }
 
 #[tokio::test]
-async fn chat_goes_straight_to_mcpd_or_through_the_agent_and_says_who_answered() {
+async fn chat_works_directly_and_through_the_agent() {
     let mcpd = Mcpd::start().await;
-    let mut provider = ModelServer::with_default(Reply::text("from the centre")).await;
+    let mut provider = ModelServer::with_default(Reply::text("from the primary")).await;
     let desk = ModelServer::with_default(Reply::text("from the desk")).await;
     mcpd.llm("claude", &provider.base_url()).await;
     let mut shell = Shell::signed_in(&mcpd).await;
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
-    assert_eq!((said.code, said.out.as_str(), said.err.as_str()), (0, "from the centre\n", ""));
-    assert_eq!(shell.run_with(&["chat", "-p", "-"], "Hi").await.good(), "from the centre\n", "the only Llm");
+    let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((output.code, output.stdout.as_str(), output.stderr.as_str()), (0, "from the primary\n", ""));
+    assert_eq!(
+        shell.run_with(&["chat", "-p", "-"], "Hi").await.succeeded(),
+        "from the primary\n",
+        "the only Llm"
+    );
 
     let agent = Mcplocal::start(&format!(
         "server: {}\nproviders:\n  - {{name: desk, type: openai, url: '{}', model: m, failoverFor: claude}}\n",
@@ -112,21 +120,21 @@ async fn chat_goes_straight_to_mcpd_or_through_the_agent_and_says_who_answered()
         desk.base_url()
     ))
     .await;
-    // The agent acts for who is signed in on its machine.
+    // The agent acts for the user who is signed in on its machine.
     agent.sign_in(&mcpd, "admin", &mcpd.admin());
-    shell.more = vec![("MCPLOCAL_ADDRESS", agent.url().to_owned())];
+    shell.env = vec![("MCPLOCAL_ADDRESS", agent.url().to_owned())];
     let [_, (_, state)] = agent.homes();
-    shell.more.push(("XDG_STATE_HOME", state.display().to_string()));
+    shell.env.push(("XDG_STATE_HOME", state.display().to_string()));
     provider.refuse().await;
-    let said = shell.run(&["chat", "claude", "-p", "Hi"]).await;
-    assert_eq!((said.code, said.out.as_str()), (0, "from the desk\n"));
-    assert!(said.err.contains("answered by the local provider `desk`"), "{}", said.err);
+    let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
+    assert_eq!((output.code, output.stdout.as_str()), (0, "from the desk\n"));
+    assert!(output.stderr.contains("answered by the local provider `desk`"), "{}", output.stderr);
     let direct = shell.run(&["chat", "claude", "-p", "Hi", "--direct"]).await.failed(1);
     assert!(direct.contains("the provider cannot be reached"), "{direct}");
 
-    let status = shell.run(&["local", "status"]).await.good();
+    let status = shell.run(&["local", "status"]).await.succeeded();
     assert!(status.contains("desk") && status.contains("last failover"), "{status}");
-    let env = shell.run(&["local", "env"]).await.good();
+    let env = shell.run(&["local", "env"]).await.succeeded();
     assert!(
         env.contains(&format!("OPENAI_BASE_URL={}/v1", agent.url())) && env.contains("OPENAI_API_KEY=mcpl_")
     );
@@ -136,7 +144,7 @@ async fn chat_goes_straight_to_mcpd_or_through_the_agent_and_says_who_answered()
 #[tokio::test]
 async fn completion_and_version_need_no_server() {
     let shell = Shell::new();
-    assert!(shell.run(&["completion", "bash"]).await.good().contains("_mcpctl"));
-    assert!(shell.run(&["version"]).await.good().starts_with("mcpctl "));
-    assert!(shell.run(&["--help"]).await.good().contains("Talk to a model"));
+    assert!(shell.run(&["completion", "bash"]).await.succeeded().contains("_mcpctl"));
+    assert!(shell.run(&["version"]).await.succeeded().starts_with("mcpctl "));
+    assert!(shell.run(&["--help"]).await.succeeded().contains("Talk to a model"));
 }

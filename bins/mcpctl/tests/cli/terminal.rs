@@ -1,4 +1,4 @@
-//! Text of other parties on a terminal: shown, and not obeyed. Programs get every byte of it.
+//! Text from other parties on a terminal: it is shown and has no effect. Programs get every byte of it.
 
 use std::{fs::File, io::Read as _, os::unix::fs::PermissionsExt as _, process::Stdio, sync::Arc};
 
@@ -16,7 +16,7 @@ use crate::shell::{Shell, beside};
 const EVIL: &str = "\u{1b}[2J\u{1b}]0;owned\u{7}\u{9b}31m\u{202e}txt\u{200b}\u{2066}\rx";
 
 impl Shell {
-    /// What a terminal shows of a command, and its exit code.
+    /// Runs a command on a terminal; returns its exit code and the text that the terminal shows.
     async fn on_a_terminal(&self, args: &[&str]) -> (i32, String) {
         let pty = nix::pty::openpty(None, None).unwrap();
         let mut command = self.command(args);
@@ -38,15 +38,15 @@ impl Shell {
     }
 }
 
-/// That nothing in it is a command to a terminal or unseen, and that the evil text is there to be seen.
+/// Fails unless the evil text is visible, without terminal commands or hidden characters.
 fn assert_shown(what: &str, shown: &str) {
     let hidden = shown.chars().find(|c| is_hidden(*c) && !matches!(c, '\n' | '\t'));
     assert_eq!(hidden, None, "{what}: {shown:?}");
     assert!(shown.contains("[2J") && shown.contains("\\u202e"), "{what}: {shown:?}");
 }
 
-/// A server in mcpd's place that answers as `answer` says: status, headers, body.
-async fn played(answer: impl Fn(&str) -> (u16, String, String) + Send + Sync + 'static) -> String {
+/// A server in mcpd's place; `answer` returns status, headers and body for a request line.
+async fn fake_mcpd(answer: impl Fn(&str) -> (u16, String, String) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let answer = Arc::new(answer);
@@ -71,7 +71,7 @@ async fn serve(mut connection: TcpStream, answer: &(dyn Fn(&str) -> (u16, String
     let (status, headers, body) = answer(text.lines().next().unwrap());
     let head = format!("HTTP/1.1 {status} X\r\n{headers}connection: close\r\n\r\n");
     let _ = connection.write_all(head.as_bytes()).await;
-    // In pieces, so that escapes are split.
+    // In pieces, which split escapes.
     for piece in body.as_bytes().chunks(7) {
         let _ = connection.write_all(piece).await;
         let _ = connection.flush().await;
@@ -79,7 +79,7 @@ async fn serve(mut connection: TcpStream, answer: &(dyn Fn(&str) -> (u16, String
     let _ = connection.shutdown().await;
 }
 
-/// A user as mcpd shows it, with a text that it would not take.
+/// A user as mcpd shows it, with a text that mcpd rejects.
 async fn user() -> Value {
     let mcpd = Mcpd::start().await;
     mcpd.apply(json!([{"kind": "User", "name": "mallory", "displayName": "x"}])).await;
@@ -92,7 +92,7 @@ fn event(name: &str, data: &Value) -> String {
     format!("event: {name}\nid: 9\ndata: {data}\n\n")
 }
 
-async fn evil_centre() -> String {
+async fn evil_mcpd() -> String {
     let user = user().await;
     let json = "content-type: application/json\r\n".to_owned();
     let stream = "content-type: text/event-stream\r\n".to_owned();
@@ -100,7 +100,7 @@ async fn evil_centre() -> String {
         let choice = json!({"index": 0, "delta": {"content": text}, "finish_reason": null});
         format!("data: {}\n\n", json!({"id": "x", "model": "m", "choices": [choice]}))
     };
-    played(move |request| {
+    fake_mcpd(move |request| {
         let words: Vec<&str> = request.split(' ').collect();
         match (words[0], words[1].split('?').next().unwrap()) {
             ("GET", "/api/v1/users") => (200, json.clone(), json!({"revision": 5, "items": [user]}).to_string()),
@@ -134,18 +134,18 @@ async fn evil_centre() -> String {
 
 async fn shell_of(server: &str) -> Shell {
     let mut shell = Shell::new();
-    shell.more.push(("MCPCTL_SERVER", server.to_owned()));
-    shell.more.push(("MCPCTL_TOKEN", "mcpd_token".to_owned()));
-    shell.more.push(("NO_COLOR", "1".to_owned()));
-    shell.more.push(("TERM", "xterm-256color".to_owned()));
+    shell.env.push(("MCPCTL_SERVER", server.to_owned()));
+    shell.env.push(("MCPCTL_TOKEN", "mcpd_token".to_owned()));
+    shell.env.push(("NO_COLOR", "1".to_owned()));
+    shell.env.push(("TERM", "xterm-256color".to_owned()));
     let document = json!({"kind": "User", "name": "mallory", "displayName": "before"});
     shell.file("f.yaml", &document.to_string());
     shell
 }
 
 #[tokio::test]
-async fn every_format_is_shown_and_not_obeyed() {
-    let shell = shell_of(&evil_centre().await).await;
+async fn every_format_hides_terminal_commands() {
+    let shell = shell_of(&evil_mcpd().await).await;
     for args in [
         &["get", "users"][..],
         &["get", "users", "-o", "wide"],
@@ -172,8 +172,8 @@ async fn every_format_is_shown_and_not_obeyed() {
 }
 
 #[tokio::test]
-async fn errors_and_hints_of_servers_command_no_terminal() {
-    let shell = shell_of(&evil_centre().await).await;
+async fn errors_and_hints_hide_terminal_commands() {
+    let shell = shell_of(&evil_mcpd().await).await;
     for args in
         [&["get", "llms"][..], &["delete", "llm", "x"], &["whoami"], &["auth", "can-i", "run", "llms"]]
     {
@@ -182,13 +182,13 @@ async fn errors_and_hints_of_servers_command_no_terminal() {
         assert_shown(&format!("{args:?}"), &shown);
         assert_eq!(shown.lines().count(), 2, "{shown}");
         let piped = shell.run(args).await;
-        assert!(!piped.err.contains(|c| is_hidden(c) && c != '\n'), "{:?}", piped.err);
+        assert!(!piped.stderr.contains(|c| is_hidden(c) && c != '\n'), "{:?}", piped.stderr);
     }
 }
 
 #[tokio::test]
-async fn json_on_a_terminal_means_the_same() {
-    let shell = shell_of(&evil_centre().await).await;
+async fn json_on_a_terminal_keeps_its_meaning() {
+    let shell = shell_of(&evil_mcpd().await).await;
     let (_, shown) = shell.on_a_terminal(&["get", "user", "mallory", "-o", "json"]).await;
     let value: Value = serde_json::from_str(&shown).unwrap();
     assert_eq!(value["displayName"], EVIL);
@@ -196,24 +196,24 @@ async fn json_on_a_terminal_means_the_same() {
 
 #[tokio::test]
 async fn programs_get_every_byte() {
-    let shell = shell_of(&evil_centre().await).await;
-    let told = shell.run(&["get", "user", "mallory", "-o", "jsonpath={.displayName}"]).await.good();
-    assert_eq!(told, format!("{EVIL}\n"));
-    let told = shell.run(&["get", "user", "mallory", "-o", "json"]).await.good();
-    assert_eq!(serde_json::from_str::<Value>(&told).unwrap()["displayName"], EVIL);
-    let told = shell.run(&["get", "user", "mallory", "-o", "yaml"]).await.good();
-    assert_eq!(serde_saphyr::from_str::<Value>(&told).unwrap()["displayName"], EVIL);
-    let told = shell.run(&["chat", "claude", "-p", "Hi", "--direct"]).await.good();
-    assert_eq!(told, format!("{EVIL}\n\tend\n"));
-    // A table is for people, wherever it goes.
-    let told = shell.run(&["get", "users"]).await.good();
-    assert!(!told.contains(|c| is_hidden(c) && c != '\n'), "{told:?}");
+    let shell = shell_of(&evil_mcpd().await).await;
+    let output = shell.run(&["get", "user", "mallory", "-o", "jsonpath={.displayName}"]).await.succeeded();
+    assert_eq!(output, format!("{EVIL}\n"));
+    let output = shell.run(&["get", "user", "mallory", "-o", "json"]).await.succeeded();
+    assert_eq!(serde_json::from_str::<Value>(&output).unwrap()["displayName"], EVIL);
+    let output = shell.run(&["get", "user", "mallory", "-o", "yaml"]).await.succeeded();
+    assert_eq!(serde_saphyr::from_str::<Value>(&output).unwrap()["displayName"], EVIL);
+    let output = shell.run(&["chat", "claude", "-p", "Hi", "--direct"]).await.succeeded();
+    assert_eq!(output, format!("{EVIL}\n\tend\n"));
+    // A table is for people, also in a pipe.
+    let output = shell.run(&["get", "users"]).await.succeeded();
+    assert!(!output.contains(|c| is_hidden(c) && c != '\n'), "{output:?}");
 }
 
 #[tokio::test]
-async fn our_own_colours_stay() {
-    let mut shell = shell_of(&evil_centre().await).await;
-    shell.more.retain(|(name, _)| *name != "NO_COLOR");
+async fn own_colours_are_kept() {
+    let mut shell = shell_of(&evil_mcpd().await).await;
+    shell.env.retain(|(name, _)| *name != "NO_COLOR");
     let (_, shown) = shell.on_a_terminal(&["diff", "-f", "f.yaml"]).await;
     for own in
         ["\u{1b}[33mwarning:", "\u{1b}[1musers/mallory", "\u{1b}[31m- displayName", "\u{1b}[32m+ displayName"]
@@ -222,17 +222,16 @@ async fn our_own_colours_stay() {
     }
     assert!(!shown.contains("\u{1b}[2J") && !shown.contains(['\u{9b}', '\u{202e}', '\u{7}']), "{shown:?}");
     let piped = shell.run(&["diff", "-f", "f.yaml"]).await;
-    assert!(!piped.err.contains('\u{1b}') && !piped.out.contains("\u{1b}[3"), "{:?}", piped.out);
+    assert!(!piped.stderr.contains('\u{1b}') && !piped.stdout.contains("\u{1b}[3"), "{:?}", piped.stdout);
 }
 
 #[tokio::test]
-async fn logs_and_states_of_engines_command_no_terminal() {
+async fn engine_logs_and_states_hide_terminal_commands() {
     let mcpd = Mcpd::start().await;
     let dir = tempfile::tempdir().unwrap();
     let program = dir.path().join("llama-server");
-    std::fs::write(dir.path().join("said"), format!("{EVIL}\nerror: {EVIL}\n")).unwrap();
-    std::fs::write(&program, format!("#!/bin/sh\ncat '{}/said' >&2\nexit 3\n", dir.path().display()))
-        .unwrap();
+    std::fs::write(dir.path().join("log"), format!("{EVIL}\nerror: {EVIL}\n")).unwrap();
+    std::fs::write(&program, format!("#!/bin/sh\ncat '{}/log' >&2\nexit 3\n", dir.path().display())).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o700)).unwrap();
     std::fs::write(dir.path().join("m.gguf"), "x").unwrap();
     let agent = Mcplocal::start(&format!(
@@ -243,11 +242,11 @@ async fn logs_and_states_of_engines_command_no_terminal() {
     ))
     .await;
     let mut shell = beside(&agent);
-    shell.more.push(("NO_COLOR", "1".to_owned()));
+    shell.env.push(("NO_COLOR", "1".to_owned()));
     let (code, shown) = shell.on_a_terminal(&["local", "start", "desk"]).await;
     assert_eq!(code, 1, "{shown}");
     assert!(!shown.contains(|c| is_hidden(c) && c != '\n'), "{shown:?}");
-    eventually("the failure", async || {
+    eventually("the failure is reported", async || {
         let status = agent.status().await;
         status["providers"][0]["engine"]["lastError"].is_string().then_some(())
     })
@@ -259,7 +258,7 @@ async fn logs_and_states_of_engines_command_no_terminal() {
     }
     let (_, shown) = shell.on_a_terminal(&["local", "logs", "desk"]).await;
     assert_shown("the log", &shown);
-    let log = shell.run(&["local", "logs", "desk"]).await.good();
-    // The agent keeps what was written over as a line of its own.
+    let log = shell.run(&["local", "logs", "desk"]).await.succeeded();
+    // The agent keeps overwritten text as a line of its own.
     assert!(log.contains(&EVIL.replace('\r', "\n")), "{log:?}");
 }

@@ -1,11 +1,11 @@
-//! What is wrong on this side of the wire: exit code 2 and one line, or 1 where it is a file's fault. No server runs.
+//! Mistakes that mcpctl finds itself: one error with exit code 2, or 1 where a file is at fault. No server runs.
 
 use std::process::Stdio;
 
 use crate::shell::Shell;
 
 #[tokio::test]
-async fn wrong_usage_is_told_from_failure_before_any_server_is_asked() {
+async fn wrong_usage_is_exit_code_2_without_a_server() {
     let shell = Shell::new();
     for (args, expected) in [
         (&["get"][..], "required arguments were not provided"),
@@ -50,28 +50,32 @@ async fn wrong_usage_is_told_from_failure_before_any_server_is_asked() {
         (&["--server", "https://u:p@h", "get", "llms"], "it has credentials in it"),
         (&["completion", "tcsh"], "possible values"),
     ] {
-        let said = shell.run(args).await;
-        assert_eq!(said.code, 2, "{args:?}: {}{}", said.out, said.err);
-        assert!(said.err.contains(expected), "{args:?}: {}", said.err);
-        assert_eq!(said.out, "", "{args:?}: errors are on stderr");
-        assert!(!said.err.contains('\x1b') && !said.err.contains("u:p@"), "{args:?}: {}", said.err);
+        let output = shell.run(args).await;
+        assert_eq!(output.code, 2, "{args:?}: {}{}", output.stdout, output.stderr);
+        assert!(output.stderr.contains(expected), "{args:?}: {}", output.stderr);
+        assert_eq!(output.stdout, "", "{args:?}: errors are on stderr");
+        assert!(
+            !output.stderr.contains('\x1b') && !output.stderr.contains("u:p@"),
+            "{args:?}: {}",
+            output.stderr
+        );
     }
     assert!(!shell.path("config").exists(), "nothing was written");
 }
 
 #[tokio::test]
-async fn a_value_on_the_command_line_is_not_repeated() {
+async fn value_on_the_command_line_is_not_repeated() {
     for wrong in ["hunter2", "=hunter2"] {
-        let said = Shell::new().run(&["create", "secret", "s", "--from-literal", wrong]).await.failed(2);
+        let error = Shell::new().run(&["create", "secret", "s", "--from-literal", wrong]).await.failed(2);
         assert!(
-            said.ends_with("error: --from-literal: write KEY=…\n") && !said.contains("hunter2"),
-            "{said}"
+            error.ends_with("error: --from-literal: write KEY=…\n") && !error.contains("hunter2"),
+            "{error}"
         );
     }
 }
 
 #[tokio::test]
-async fn a_wrong_file_is_told_with_its_place_though_no_server_is_known() {
+async fn wrong_file_is_reported_with_its_place_without_a_server() {
     let shell = Shell::new();
     shell.file("bad.yaml", "kind: Llm\nname: a\nmodle: m\n");
     shell.file("empty.yaml", "# nothing\n---\n");
@@ -86,15 +90,15 @@ async fn a_wrong_file_is_told_with_its_place_though_no_server_is_known() {
         (["apply", "-f", "dir"], "error: there is no document in what was given"),
         (["apply", "-f", "none.yaml"], "error: `none.yaml` cannot be read: there is no such file"),
     ] {
-        let said = shell.run(&args).await.failed(1);
-        assert!(said.starts_with(expected), "{args:?}: {said}");
+        let error = shell.run(&args).await.failed(1);
+        assert!(error.starts_with(expected), "{args:?}: {error}");
     }
-    let said = shell.run_with(&["apply", "-f", "-"], "kind: Lmm\nname: a\n").await.failed(1);
-    assert!(said.starts_with("error: stdin:1:1: `Lmm` is not a kind\nhint: kinds are "), "{said}");
+    let error = shell.run_with(&["apply", "-f", "-"], "kind: Lmm\nname: a\n").await.failed(1);
+    assert!(error.starts_with("error: stdin:1:1: `Lmm` is not a kind\nhint: kinds are "), "{error}");
 }
 
 #[tokio::test]
-async fn a_reader_that_went_away_ends_the_command_quietly() {
+async fn reader_that_leaves_ends_the_command_quietly() {
     for args in
         [&["api-resources"][..], &["completion", "bash"], &["config", "view"], &["version"], &["--help"]]
     {
@@ -102,8 +106,8 @@ async fn a_reader_that_went_away_ends_the_command_quietly() {
         drop(reader);
         let child = Shell::new().command(args).stdout(Stdio::from(writer)).spawn().unwrap();
         let output = child.wait_with_output().await.unwrap();
-        let said = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success() && said.is_empty(), "{args:?}: {} {said}", output.status);
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && errors.is_empty(), "{args:?}: {} {errors}", output.status);
     }
 }
 
@@ -111,7 +115,7 @@ async fn a_reader_that_went_away_ends_the_command_quietly() {
 async fn every_shell_has_its_completion() {
     let shell = Shell::new();
     for name in ["bash", "zsh", "fish", "elvish", "powershell"] {
-        let script = shell.run(&["completion", name]).await.good();
+        let script = shell.run(&["completion", name]).await.succeeded();
         assert!(script.contains("rolebinding") && script.contains("can-i"), "{name}");
     }
 }
