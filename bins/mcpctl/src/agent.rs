@@ -10,7 +10,7 @@ use std::{
 };
 
 use mcpctl_client::{
-    AgentRecord, Client, ClientError, Options, agent_port,
+    AgentRecord, Client, ClientError, ClientOptions, agent_port,
     config::{self, LOCAL_KEY_FILE},
     is_loopback,
 };
@@ -130,10 +130,10 @@ pub fn local_key() -> Result<SecretString, Failure> {
 
 /// A client of it, as this machine's user.
 pub fn client() -> Result<Client, Failure> {
-    connect(&Options::default())
+    connect(&ClientOptions::default())
 }
 
-fn connect(options: &Options) -> Result<Client, Failure> {
+fn connect(options: &ClientOptions) -> Result<Client, Failure> {
     Ok(Client::of_agent(config::agent_socket(&state_dir()?)?, options)?)
 }
 
@@ -165,8 +165,11 @@ impl Agent {
 
 /// Finds it, quickly either way.
 pub async fn find() -> Result<Agent, Failure> {
-    let quick =
-        Options { connect: Duration::from_millis(300), total: Duration::from_secs(1), ..Options::default() };
+    let quick = ClientOptions {
+        connect_timeout: Duration::from_millis(300),
+        timeout: Duration::from_secs(1),
+        ..ClientOptions::default()
+    };
     let status = connect(&quick)?.local_status().await.map_err(not_running)?;
     Ok(Agent { client: client()?, status })
 }

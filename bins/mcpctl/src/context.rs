@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mcpctl_api::credential;
 use mcpctl_client::{
-    Client, Options, PLAIN_MCPD, TrustedUsers, check_address,
+    Client, ClientOptions, PLAIN_MCPD, TrustedUsers, check_address,
     config::{Config, Context, same_server},
     is_loopback,
 };
@@ -129,8 +129,8 @@ impl Identity {
     }
 
     /// How its server is reached.
-    pub fn options(&self) -> Options {
-        Options { trusted: self.trusted, ..Options::default() }
+    pub fn options(&self) -> ClientOptions {
+        ClientOptions { trusted: self.trusted, ..ClientOptions::default() }
     }
 }
 

@@ -171,7 +171,7 @@ impl ServeArgs {
 }
 
 fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
-    let bytes = file::read_named(path, Content::Open, MAX_FILE_BYTES).map_err(|error| {
+    let bytes = file::read_named(path, Content::Public, MAX_FILE_BYTES).map_err(|error| {
         let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
         anyhow::anyhow!("the configuration file cannot be read: {error}{hint}")
     })?;

@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 use jiff::Timestamp;
 use mcpctl_owner::{
     PathError, dir,
-    file::{self, Open},
+    file::{self, OpenMode},
 };
 use mcpctl_server::{Address, Connections, Listener, RequestBodies};
 use mcpctl_store::{Location, OpenError, Recorder, Replica, Store};
@@ -158,15 +158,15 @@ fn with_hint(message: String, hint: Option<impl std::fmt::Display>) -> anyhow::E
 fn private_files(config: &Config) -> anyhow::Result<()> {
     let refused =
         |error: PathError| with_hint(format!("the data directory is refused: {error}"), error.hint());
-    dir::private(&config.data_dir).map_err(refused)?;
+    dir::ensure_private(&config.data_dir).map_err(refused)?;
     let Location::Sqlite(database) = &config.database else { return Ok(()) };
-    file::open_own(database, Open::Claim).map_err(refused)?;
+    file::open_own(database, OpenMode::ReadWrite).map_err(refused)?;
     for suffix in ["-wal", "-shm", "-journal"] {
         let mut beside = database.clone().into_os_string();
         beside.push(suffix);
         let beside = PathBuf::from(beside);
         if beside.symlink_metadata().is_ok() {
-            file::open_own(&beside, Open::Claim).map_err(refused)?;
+            file::open_own(&beside, OpenMode::ReadWrite).map_err(refused)?;
         }
     }
     Ok(())

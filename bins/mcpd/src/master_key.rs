@@ -46,7 +46,8 @@ pub async fn run(command: MasterKey) -> anyhow::Result<()> {
                 let missing = MasterKeyFileError::Missing { path: config.master_key_file };
                 return Err(with_hint(missing.to_string(), missing.hint()));
             }
-            dir::private(&config.data_dir).map_err(|error| with_hint(error.to_string(), error.hint()))?;
+            dir::ensure_private(&config.data_dir)
+                .map_err(|error| with_hint(error.to_string(), error.hint()))?;
             config.master_key_file
         }
     };

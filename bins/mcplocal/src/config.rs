@@ -14,7 +14,7 @@ use mcpctl_api::{HumanDuration, Name, base_url::check_base, encoding, yaml::Yaml
 use mcpctl_client::TrustedUsers;
 use mcpctl_failover::FailureClass;
 use mcpctl_owner::{
-    PathError, Problem,
+    PathError, PathProblem,
     file::{self, Content},
 };
 use mcpctl_server::{Address, Origin};
@@ -186,10 +186,11 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = file::read_named(path, Content::Open, MAX_FILE).map_err(|error| match error.problem {
-            Problem::Io(source) => ConfigError::Unreadable { path: path.to_owned(), source },
-            _ => ConfigError::Untrusted(error),
-        })?;
+        let bytes =
+            file::read_named(path, Content::Public, MAX_FILE).map_err(|error| match error.problem {
+                PathProblem::Io(source) => ConfigError::Unreadable { path: path.to_owned(), source },
+                _ => ConfigError::Untrusted(error),
+            })?;
         let text = encoding::decode(&bytes).map_err(YamlError::from);
         text.and_then(|text| Self::parse(&text))
             .map_err(|error| ConfigError::Wrong { path: path.to_owned(), error })

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use bytesize::ByteSize;
-use mcpctl_client::{Client, ClientError, Options, TrustedUsers, config as user};
+use mcpctl_client::{Client, ClientError, ClientOptions, TrustedUsers, config as user};
 use mcpctl_engine::{EngineKind, EngineOptions, EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
@@ -80,7 +80,7 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
 /// Whether an address of mcpd answers. Whoever refuses is there.
 async fn centre(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
     let at = server.as_str().trim_end_matches('/').to_owned();
-    let options = Options { trusted, ..Options::default() };
+    let options = ClientOptions { trusted, ..ClientOptions::default() };
     let asked = async { Client::new(server.clone(), None, &options)?.models().await };
     match asked.await {
         Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, State::Ok, at),

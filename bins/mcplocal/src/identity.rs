@@ -14,7 +14,7 @@ use axum::http::{HeaderMap, HeaderValue, header};
 use mcpctl_api::credential;
 use mcpctl_client::{agent_port, config};
 use mcpctl_failover::Bearer;
-use mcpctl_owner::{PathError, Problem, file, user_name};
+use mcpctl_owner::{PathError, PathProblem, file, user_name};
 use mcpctl_secret::token::{self, Prefix, TokenHash};
 use url::Url;
 
@@ -77,7 +77,7 @@ impl Identity {
     pub fn load(state_dir: &Path, contexts: PathBuf) -> anyhow::Result<Self> {
         let key_file = state_dir.join(config::LOCAL_KEY_FILE);
         let known = file::read_own(&key_file, MAX_KEY).map_err(|error| unreadable(&error))?;
-        let key = match (known, agent_port::noted(state_dir)) {
+        let key = match (known, agent_port::read_note(state_dir)) {
             (Some(text), None) => {
                 let text = String::from_utf8_lossy(&text);
                 token::parse(Prefix::Local, text.trim()).map_err(|error| {
@@ -87,7 +87,7 @@ impl Identity {
             (None, None) => new_key(&key_file)?,
             (_, Some(holder)) => {
                 let key = new_key(&key_file)?;
-                agent_port::forget(state_dir).context("the note of another user's hold of the port")?;
+                agent_port::remove_note(state_dir).context("the note of another user's hold of the port")?;
                 let holder = holder.map_or_else(|| "another user".to_owned(), user_name);
                 tracing::warn!(
                     holder,
@@ -186,7 +186,7 @@ fn new_key(path: &Path) -> anyhow::Result<TokenHash> {
 
 fn unreadable(error: &PathError) -> anyhow::Error {
     match error.problem {
-        Problem::ReadableByOthers(_) => {
+        PathProblem::ReadableByOthers(_) => {
             anyhow::anyhow!("{error}, and it stands for you\nhint: remove it; a new one is made")
         }
         _ => crate::with_hint(error, error.hint()),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mcpctl_api::{Kind, visible::short};
-use mcpctl_client::{Client, Options, config as user};
+use mcpctl_client::{Client, ClientOptions, config as user};
 use secrecy::SecretString;
 use serde::Serialize;
 use tokio::time::Instant;
@@ -65,7 +65,8 @@ pub async fn unknown(config: &Config, contexts: &Path) -> Option<Vec<UnknownLlm>
     }
     let contexts = user::Config::load(contexts).ok()?;
     let token = SecretString::from(contexts.signed_in_at(&config.server)?.token.as_ref()?.expose());
-    let options = Options { connect: LIST_TIMEOUT, total: LIST_TIMEOUT, trusted: config.trusted };
+    let options =
+        ClientOptions { connect_timeout: LIST_TIMEOUT, timeout: LIST_TIMEOUT, trusted: config.trusted };
     // Those that the user may view: that is what the probe decides by.
     let client = Client::new(config.server.clone(), Some(token), &options).ok()?;
     let llms = client.list(Kind::Llm, None).await.ok()?;

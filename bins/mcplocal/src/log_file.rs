@@ -9,7 +9,7 @@ use std::{
 
 use mcpctl_owner::{
     PathError,
-    file::{self, Open},
+    file::{self, OpenMode},
 };
 
 /// Most bytes of the file; twice as many lie on the disk.
@@ -43,7 +43,7 @@ impl LogFile {
     }
 
     fn with_limit(path: &Path, max_bytes: u64) -> Result<Self, PathError> {
-        let file = file::open_own(path, Open::Append)?;
+        let file = file::open_own(path, OpenMode::Append)?;
         let bytes = file.metadata().map_or(0, |metadata| metadata.len());
         Ok(Self { path: path.to_owned(), max_bytes, open: Mutex::new(Opened { file, bytes }) })
     }
@@ -56,7 +56,7 @@ impl LogFile {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             renamed => renamed?,
         }
-        let file = file::open_own(&self.path, Open::Append).map_err(io::Error::other)?;
+        let file = file::open_own(&self.path, OpenMode::Append).map_err(io::Error::other)?;
         Ok(Opened { file, bytes: 0 })
     }
 }

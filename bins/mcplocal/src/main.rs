@@ -34,7 +34,7 @@ use mcpctl_client::{AgentRecord, config as user};
 use mcpctl_engine::{EngineHost, guardian};
 use mcpctl_owner::{
     dir,
-    file::{self, Open},
+    file::{self, OpenMode},
 };
 use mcpctl_server::Connections;
 use mcpctl_telemetry::{LogFormat, output};
@@ -289,12 +289,12 @@ fn state_dir(said: Option<PathBuf>) -> anyhow::Result<PathBuf> {
 }
 
 fn private(path: &Path) -> anyhow::Result<PathBuf> {
-    dir::private(path).map_err(|error| with_hint(&error, error.hint()))
+    dir::ensure_private(path).map_err(|error| with_hint(&error, error.hint()))
 }
 
 fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let path = state_dir.join("lock");
-    let file = file::open_own(&path, Open::Claim).map_err(|error| with_hint(&error, error.hint()))?;
+    let file = file::open_own(&path, OpenMode::ReadWrite).map_err(|error| with_hint(&error, error.hint()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => bail!(

@@ -26,7 +26,7 @@ use crate::{
 pub async fn bind(state_dir: &Path) -> anyhow::Result<Listener> {
     let path = config::agent_socket(state_dir).map_err(|error| with_hint(&error, error.hint()))?;
     if let Some(parent) = path.parent() {
-        dir::private(parent).map_err(|error| with_hint(&error, error.hint()))?;
+        dir::ensure_private(parent).map_err(|error| with_hint(&error, error.hint()))?;
     }
     Listener::bind(Address::Unix(path)).await.map_err(|error| with_hint(&error, Some(error.hint())))
 }

@@ -38,7 +38,7 @@ pub fn note_foreign(state_dir: &Path, uid: u32) -> Result<(), PathError> {
 }
 
 /// The user of the note, where there is one. A note that cannot be read is one too.
-pub fn noted(state_dir: &Path) -> Option<Option<u32>> {
+pub fn read_note(state_dir: &Path) -> Option<Option<u32>> {
     match file::read_own(&state_dir.join(NOTE), 32) {
         Ok(None) => None,
         Ok(Some(text)) => Some(std::str::from_utf8(&text).ok().and_then(|text| text.parse().ok())),
@@ -50,7 +50,7 @@ pub fn noted(state_dir: &Path) -> Option<Option<u32>> {
 ///
 /// # Errors
 /// When it is there and cannot be removed.
-pub fn forget(state_dir: &Path) -> std::io::Result<()> {
+pub fn remove_note(state_dir: &Path) -> std::io::Result<()> {
     match std::fs::remove_file(state_dir.join(NOTE)) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),

@@ -21,7 +21,7 @@ use url::Url;
 
 use crate::{
     agent_socket::AgentSocket,
-    error::{ClientError, Refusal, check_address, one_line, reason, shown},
+    error::{ClientError, ErrorResponse, check_address, one_line, reason, shown},
     guard::Guard,
     stream::ChatStream,
 };
@@ -41,20 +41,20 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How a client behaves.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub struct ClientOptions {
     /// Until the connection stands.
-    pub connect: Duration,
+    pub connect_timeout: Duration,
     /// For everything but chat, in all.
-    pub total: Duration,
+    pub timeout: Duration,
     /// Whose program may answer where the address is plain http.
     pub trusted: TrustedUsers,
 }
 
-impl Default for Options {
+impl Default for ClientOptions {
     fn default() -> Self {
         Self {
-            connect: Duration::from_secs(3),
-            total: Duration::from_secs(30),
+            connect_timeout: Duration::from_secs(3),
+            timeout: Duration::from_secs(30),
             trusted: TrustedUsers::default(),
         }
     }
@@ -67,12 +67,12 @@ pub struct Client {
     http: reqwest::Client,
     /// Where requests go instead of to `server`.
     agent: Option<AgentSocket>,
-    total: Duration,
+    timeout: Duration,
 }
 
 /// A request to a model.
 #[derive(Debug, Clone, Serialize)]
-pub struct Chat {
+pub struct ChatRequest {
     /// The Llm's name.
     pub model: String,
     /// `{role, content}` each.
@@ -87,7 +87,11 @@ impl Client {
     ///
     /// # Errors
     /// When the address or the token is none, or TLS cannot be set up.
-    pub fn new(server: Url, bearer: Option<SecretString>, options: &Options) -> Result<Self, ClientError> {
+    pub fn new(
+        server: Url,
+        bearer: Option<SecretString>,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
         check_address(&server)?;
         let mut headers = HeaderMap::new();
         if let Some(bearer) = bearer {
@@ -102,7 +106,7 @@ impl Client {
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
-            .connect_timeout(options.connect)
+            .connect_timeout(options.connect_timeout)
             // A person thinks between two requests for longer than any server keeps a connection, and nothing of this
             // program runs meanwhile that would notice its end. So each request has a connection of its own.
             .pool_max_idle_per_host(0)
@@ -114,16 +118,16 @@ impl Client {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
         let http = builder.build().map_err(|error| ClientError::setup(&error))?;
-        Ok(Self { server, http, agent: None, total: options.total })
+        Ok(Self { server, http, agent: None, timeout: options.timeout })
     }
 
     /// A client of this user's agent by its socket, where the user of both ends is known and no credential is needed.
     ///
     /// # Errors
     /// When HTTP cannot be set up.
-    pub fn of_agent(socket: PathBuf, options: &Options) -> Result<Self, ClientError> {
+    pub fn of_agent(socket: PathBuf, options: &ClientOptions) -> Result<Self, ClientError> {
         let server = Url::parse("http://localhost").map_err(|error| ClientError::Setup(error.to_string()))?;
-        let agent = Some(AgentSocket::new(socket, options.connect));
+        let agent = Some(AgentSocket::new(socket, options.connect_timeout));
         Ok(Self { agent, ..Self::new(server, None, options)? })
     }
 
@@ -286,11 +290,11 @@ impl Client {
     }
 
     /// Asks a model; the answer streams.
-    pub async fn chat(&self, chat: &Chat) -> Result<ChatStream, ClientError> {
+    pub async fn chat(&self, chat: &ChatRequest) -> Result<ChatStream, ClientError> {
         #[derive(Serialize)]
         struct Streamed<'a> {
             #[serde(flatten)]
-            chat: &'a Chat,
+            chat: &'a ChatRequest,
             stream: bool,
             stream_options: Value,
         }
@@ -300,7 +304,7 @@ impl Client {
     }
 
     fn request(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
-        Ok(self.untimed(method, path)?.timeout(self.total))
+        Ok(self.untimed(method, path)?.timeout(self.timeout))
     }
 
     fn untimed(&self, method: Method, path: &[&str]) -> Result<RequestBuilder, ClientError> {
@@ -341,7 +345,7 @@ impl Client {
         let headers = answer.headers().clone();
         // An error whose words are cut off is still an error with a status.
         let body = self.body(answer, MAX_ERROR).await.unwrap_or_default();
-        match Refusal::read(status, &headers, &body) {
+        match ErrorResponse::read(status, &headers, &body) {
             Some(error) => Err(ClientError::Refused { status, error: Box::new(error) }),
             None => Err(self.unreadable(format!("status {status}"))),
         }
@@ -367,7 +371,7 @@ impl Client {
     }
 
     async fn json<T: DeserializeOwned>(&self, answer: Response) -> Result<T, ClientError> {
-        let body = tokio::time::timeout(self.total, self.body(answer, MAX_ANSWER)).await;
+        let body = tokio::time::timeout(self.timeout, self.body(answer, MAX_ANSWER)).await;
         let body = body.map_err(|_| self.unreadable("it does not end".to_owned()))??;
         serde_json::from_slice(&body).map_err(|error| self.unreadable(one_line(&error.to_string())))
     }

@@ -10,7 +10,7 @@ use std::{
 use jiff::Timestamp;
 use mcpctl_api::{credential, encoding, spec::SecretValue, yaml};
 use mcpctl_owner::{
-    PathError, Problem, TrustedUsers, UserNameError, dir,
+    PathError, PathProblem, TrustedUsers, UserNameError, dir,
     file::{self, Content},
 };
 use serde::{Deserialize, Serialize};
@@ -268,7 +268,7 @@ pub fn same_server(a: &Url, b: &Url) -> bool {
 /// When it cannot be written, or its directory could be another user's.
 pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
     let written = match path.parent() {
-        Some(parent) => dir::private(parent).and_then(|_| file::replace(path, bytes)),
+        Some(parent) => dir::ensure_private(parent).and_then(|_| file::replace(path, bytes)),
         None => file::replace(path, bytes),
     };
     written.map_err(|error| refused(path, error))
@@ -276,8 +276,8 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
 
 fn refused(file: &Path, error: PathError) -> ConfigError {
     match error.problem {
-        Problem::ReadableByOthers(_) => ConfigError::Exposed { path: file.to_owned() },
-        Problem::Io(source) => ConfigError::Io { path: error.path, source },
+        PathProblem::ReadableByOthers(_) => ConfigError::Exposed { path: file.to_owned() },
+        PathProblem::Io(source) => ConfigError::Io { path: error.path, source },
         _ => ConfigError::Untrusted(error),
     }
 }

@@ -57,7 +57,7 @@ pub enum ClientError {
         /// With this status.
         status: StatusCode,
         /// And these words.
-        error: Box<Refusal>,
+        error: Box<ErrorResponse>,
     },
     /// The server says to go elsewhere, which is never done: the token is for this address.
     #[error("{server} redirects to {location}")]
@@ -83,7 +83,7 @@ pub enum ClientError {
 /// An error in the words of whoever refused, and the headers that say whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{body}")]
-pub struct Refusal {
+pub struct ErrorResponse {
     body: ApiError,
     /// `mcpctl-error-source`: `mcpd`, `mcplocal` or `upstream`.
     pub source_name: Option<String>,
@@ -93,7 +93,7 @@ pub struct Refusal {
     pub attempts: Option<u32>,
 }
 
-impl Deref for Refusal {
+impl Deref for ErrorResponse {
     type Target = ApiError;
 
     fn deref(&self) -> &ApiError {
@@ -101,7 +101,7 @@ impl Deref for Refusal {
     }
 }
 
-impl Refusal {
+impl ErrorResponse {
     /// Reads an error answer of mcpd's or mcplocal's; nothing where it is neither's. A provider's error comes through as
     /// the provider wrote it, so its shape is anybody's guess; the header tells that it came through mcpd.
     pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {

@@ -13,8 +13,8 @@ mod probe;
 mod stream;
 
 pub use agent_record::AgentRecord;
-pub use client::{Changed, Chat, Client, Options};
-pub use error::{ClientError, PLAIN_MCPD, Refusal, check_address, is_loopback};
+pub use client::{Changed, ChatRequest, Client, ClientOptions};
+pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
 pub use guard::{ForeignPeer, Guard};
 pub use mcpctl_owner::TrustedUsers;
 pub use probe::Probe;

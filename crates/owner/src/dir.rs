@@ -14,7 +14,7 @@ use std::{
 };
 
 use crate::{
-    error::{PathError, Problem},
+    error::{PathError, PathProblem},
     user::{ROOT, is_private_group, own_uid},
 };
 
@@ -29,14 +29,14 @@ const OTHERS_WRITE: u32 = 0o002;
 ///
 /// # Errors
 /// When it cannot be made, or it or a directory above it could be somebody else's.
-pub fn private(dir: &Path) -> Result<PathBuf, PathError> {
+pub fn ensure_private(dir: &Path) -> Result<PathBuf, PathError> {
     let absolute = absolute(dir)?;
     let walked = walk(&absolute, Missing::Make)?;
     check_own(&walked)?;
     Ok(absolute)
 }
 
-/// As [`private`], without making anything; `None` where it does not exist.
+/// As [`ensure_private`], without making anything; `None` where it does not exist.
 ///
 /// # Errors
 /// When it, or a directory above it, could be somebody else's.
@@ -58,7 +58,7 @@ pub fn check_parents(of: &Path) -> Result<(), PathError> {
     let parent = absolute.parent().unwrap_or(Path::new("/"));
     let walked = walk(parent, Missing::Fail)?;
     if !walked.metadata.is_dir() {
-        return Err(PathError::new(&walked.real, Problem::NotADirectory));
+        return Err(PathError::new(&walked.real, PathProblem::NotADirectory));
     }
     check_ancestor(&walked.real, &walked.metadata)
 }
@@ -95,7 +95,7 @@ pub(crate) fn walk(path: &Path, missing: Missing) -> Result<Walked, PathError> {
             continue;
         }
         if !metadata.is_dir() {
-            return Err(PathError::new(&real, Problem::NotADirectory));
+            return Err(PathError::new(&real, PathProblem::NotADirectory));
         }
         check_ancestor(&real, &metadata)?;
         let next = real.join(&part);
@@ -154,7 +154,7 @@ fn check_ancestor(path: &Path, metadata: &Metadata) -> Result<(), PathError> {
     let mode = metadata.mode();
     let group_writes = mode & GROUP_WRITE != 0 && !is_private_group(metadata.gid());
     if (group_writes || mode & OTHERS_WRITE != 0) && mode & STICKY == 0 {
-        return Err(PathError::new(path, Problem::WritableByOthers(mode & 0o7777)));
+        return Err(PathError::new(path, PathProblem::WritableByOthers(mode & 0o7777)));
     }
     Ok(())
 }
@@ -162,7 +162,7 @@ fn check_ancestor(path: &Path, metadata: &Metadata) -> Result<(), PathError> {
 pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), PathError> {
     match metadata.uid() {
         uid if uid == own_uid() || uid == ROOT => Ok(()),
-        uid => Err(PathError::new(path, Problem::ForeignOwner(uid))),
+        uid => Err(PathError::new(path, PathProblem::ForeignOwner(uid))),
     }
 }
 
@@ -170,10 +170,10 @@ pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), PathEr
 fn check_own(walked: &Walked) -> Result<(), PathError> {
     let Walked { real, metadata } = walked;
     if !metadata.is_dir() {
-        return Err(PathError::new(real, Problem::NotADirectory));
+        return Err(PathError::new(real, PathProblem::NotADirectory));
     }
     if metadata.uid() != own_uid() {
-        return Err(PathError::new(real, Problem::ForeignOwner(metadata.uid())));
+        return Err(PathError::new(real, PathProblem::ForeignOwner(metadata.uid())));
     }
     check_not_writable(real, metadata)
 }
@@ -181,7 +181,7 @@ fn check_own(walked: &Walked) -> Result<(), PathError> {
 pub(crate) fn check_not_writable(path: &Path, metadata: &Metadata) -> Result<(), PathError> {
     match metadata.mode() & 0o7777 {
         mode if mode & (GROUP_WRITE | OTHERS_WRITE) == 0 => Ok(()),
-        mode => Err(PathError::new(path, Problem::WritableByOthers(mode))),
+        mode => Err(PathError::new(path, PathProblem::WritableByOthers(mode))),
     }
 }
 
@@ -204,12 +204,12 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("a/b/c");
         assert!(check_private(&dir).unwrap().is_none());
-        assert_eq!(private(&dir).unwrap(), dir);
+        assert_eq!(ensure_private(&dir).unwrap(), dir);
         for made in ["a", "a/b", "a/b/c"] {
             assert_eq!(mode(&home.path().join(made)), 0o700, "{made}");
         }
         chmod(&dir, 0o755);
-        assert_eq!(private(&dir).unwrap(), dir, "others may look at names");
+        assert_eq!(ensure_private(&dir).unwrap(), dir, "others may look at names");
         assert_eq!(check_private(&dir).unwrap(), Some(dir));
     }
 
@@ -217,11 +217,11 @@ mod tests {
     fn a_directory_that_others_write_to_is_refused() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("state");
-        private(&dir).unwrap();
+        ensure_private(&dir).unwrap();
         for open in [0o770, 0o777, 0o702, 0o720, 0o1777] {
             chmod(&dir, open);
-            let error = private(&dir).unwrap_err();
-            assert!(matches!(error.problem, Problem::WritableByOthers(mode) if mode == open), "{error}");
+            let error = ensure_private(&dir).unwrap_err();
+            assert!(matches!(error.problem, PathProblem::WritableByOthers(mode) if mode == open), "{error}");
             assert_eq!(error.hint().unwrap(), format!("chmod go-w {}", dir.display()));
         }
     }
@@ -231,32 +231,32 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let parent = home.path().join("shared");
         let dir = parent.join("x/state");
-        private(&dir).unwrap();
+        ensure_private(&dir).unwrap();
         chmod(&parent, 0o777);
-        for check in [private(&dir).map(Some), check_private(&dir)] {
+        for check in [ensure_private(&dir).map(Some), check_private(&dir)] {
             let error = check.unwrap_err();
             assert!(
-                error.path == parent && matches!(error.problem, Problem::WritableByOthers(0o777)),
+                error.path == parent && matches!(error.problem, PathProblem::WritableByOthers(0o777)),
                 "{error}"
             );
         }
         chmod(&parent, 0o1777);
-        private(&dir).unwrap();
+        ensure_private(&dir).unwrap();
     }
 
     #[test]
     fn own_links_lead_on_and_their_targets_are_checked() {
         let home = tempfile::tempdir().unwrap();
         let disk = home.path().join("disk");
-        private(&disk).unwrap();
+        ensure_private(&disk).unwrap();
         symlink("disk", home.path().join("link")).unwrap();
-        private(&home.path().join("link/state")).unwrap();
+        ensure_private(&home.path().join("link/state")).unwrap();
         assert!(disk.join("state").is_dir());
-        private(&home.path().join("link/../disk/./state")).unwrap();
+        ensure_private(&home.path().join("link/../disk/./state")).unwrap();
         chmod(&disk, 0o777);
-        assert!(private(&home.path().join("link/state")).is_err());
+        assert!(ensure_private(&home.path().join("link/state")).is_err());
         symlink("loop", home.path().join("loop")).unwrap();
-        assert!(private(&home.path().join("loop/state")).is_err());
+        assert!(ensure_private(&home.path().join("loop/state")).is_err());
     }
 
     #[test]
@@ -266,18 +266,21 @@ mod tests {
             return;
         }
         let home = tempfile::tempdir().unwrap();
-        private(&home.path().join("real")).unwrap();
+        ensure_private(&home.path().join("real")).unwrap();
         let link = home.path().join("planted");
         symlink("real", &link).unwrap();
         std::os::unix::fs::lchown(&link, Some(65534), None).unwrap();
-        let error = private(&link.join("state")).unwrap_err();
-        assert!(error.path == link && matches!(error.problem, Problem::ForeignOwner(65534)), "{error}");
+        let error = ensure_private(&link.join("state")).unwrap_err();
+        assert!(error.path == link && matches!(error.problem, PathProblem::ForeignOwner(65534)), "{error}");
         let dir = home.path().join("real/theirs");
-        private(&dir).unwrap();
+        ensure_private(&dir).unwrap();
         std::os::unix::fs::chown(&dir, Some(65534), None).unwrap();
         for path in [dir.clone(), dir.join("below")] {
-            let error = private(&path).unwrap_err();
-            assert!(error.path == dir && matches!(error.problem, Problem::ForeignOwner(65534)), "{error}");
+            let error = ensure_private(&path).unwrap_err();
+            assert!(
+                error.path == dir && matches!(error.problem, PathProblem::ForeignOwner(65534)),
+                "{error}"
+            );
         }
     }
 
@@ -287,8 +290,8 @@ mod tests {
         let file = home.path().join("file");
         fs::write(&file, "").unwrap();
         for path in [file.clone(), file.join("below")] {
-            let error = private(&path).unwrap_err();
-            assert!(matches!(error.problem, Problem::NotADirectory), "{error}");
+            let error = ensure_private(&path).unwrap_err();
+            assert!(matches!(error.problem, PathProblem::NotADirectory), "{error}");
         }
     }
 

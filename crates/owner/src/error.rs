@@ -14,12 +14,12 @@ pub struct PathError {
     /// The directory, file or link that is wrong.
     pub path: PathBuf,
     /// What is wrong with it.
-    pub problem: Problem,
+    pub problem: PathProblem,
 }
 
 /// What is wrong with a path.
 #[derive(Debug, thiserror::Error)]
-pub enum Problem {
+pub enum PathProblem {
     /// The system refused.
     #[error("cannot be used: {0}")]
     Io(io::Error),
@@ -50,39 +50,39 @@ pub enum Problem {
 }
 
 impl PathError {
-    pub(crate) fn new(path: &Path, problem: Problem) -> Self {
+    pub(crate) fn new(path: &Path, problem: PathProblem) -> Self {
         Self { path: path.to_owned(), problem }
     }
 
     pub(crate) fn io(path: &Path, error: io::Error) -> Self {
-        Self::new(path, Problem::Io(error))
+        Self::new(path, PathProblem::Io(error))
     }
 
     /// Whether there is nothing at the path.
     pub fn is_not_found(&self) -> bool {
-        matches!(&self.problem, Problem::Io(error) if error.kind() == io::ErrorKind::NotFound)
+        matches!(&self.problem, PathProblem::Io(error) if error.kind() == io::ErrorKind::NotFound)
     }
 
     /// The next step.
     pub fn hint(&self) -> Option<String> {
         let path = self.path.display();
         Some(match &self.problem {
-            Problem::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            PathProblem::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 "run as the user whose it is, or name another".to_owned()
             }
-            Problem::Io(_) => return None,
-            Problem::ForeignOwner(_) => {
+            PathProblem::Io(_) => return None,
+            PathProblem::ForeignOwner(_) => {
                 "run as that user, or name a path that belongs to you and whose directories only you and root can \
                  write to"
                     .to_owned()
             }
-            Problem::WritableByOthers(_) => format!("chmod go-w {path}"),
-            Problem::ReadableByOthers(_) => format!("chmod 600 {path}"),
-            Problem::NotADirectory | Problem::NotAFile | Problem::Link => {
+            PathProblem::WritableByOthers(_) => format!("chmod go-w {path}"),
+            PathProblem::ReadableByOthers(_) => format!("chmod 600 {path}"),
+            PathProblem::NotADirectory | PathProblem::NotAFile | PathProblem::Link => {
                 "move it away, or name another path".to_owned()
             }
-            Problem::HardLink => format!("replace it by a copy: cp {path} {path}.new && mv {path}.new {path}"),
-            Problem::TooLong(_) => "is it the right file?".to_owned(),
+            PathProblem::HardLink => format!("replace it by a copy: cp {path} {path}.new && mv {path}.new {path}"),
+            PathProblem::TooLong(_) => "is it the right file?".to_owned(),
         })
     }
 }

@@ -11,7 +11,7 @@ use nix::fcntl::OFlag;
 
 use crate::{
     dir::{Missing, absolute, check_not_writable, check_owner, walk},
-    error::{PathError, Problem},
+    error::{PathError, PathProblem},
     user::own_uid,
 };
 
@@ -20,11 +20,11 @@ const FOR_OTHERS: u32 = 0o077;
 
 /// How one of our own files is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Open {
+pub enum OpenMode {
     /// To add lines at its end.
     Append,
     /// To lock it, or to let a library use it under its name.
-    Claim,
+    ReadWrite,
 }
 
 /// Who may read a file that the user names.
@@ -33,7 +33,7 @@ pub enum Content {
     /// It holds a secret, so others have no rights to it.
     Secret,
     /// Others may read it.
-    Open,
+    Public,
 }
 
 /// Opens a file in one of this user's private directories, made where it is not there. Rights that others have are taken
@@ -41,11 +41,11 @@ pub enum Content {
 ///
 /// # Errors
 /// When it is a link, has a second name, is no regular file, belongs to another user or cannot be opened.
-pub fn open_own(path: &Path, how: Open) -> Result<File, PathError> {
+pub fn open_own(path: &Path, how: OpenMode) -> Result<File, PathError> {
     let mut options = OpenOptions::new();
     match how {
-        Open::Append => options.append(true),
-        Open::Claim => options.read(true).write(true),
+        OpenMode::Append => options.append(true),
+        OpenMode::ReadWrite => options.read(true).write(true),
     };
     let file = options
         .create(true)
@@ -72,7 +72,7 @@ pub fn read_own(path: &Path, max: u64) -> Result<Option<Vec<u8>>, PathError> {
     };
     let mode = check_own(path, &file)?;
     if mode & FOR_OTHERS != 0 {
-        return Err(PathError::new(path, Problem::ReadableByOthers(mode)));
+        return Err(PathError::new(path, PathProblem::ReadableByOthers(mode)));
     }
     read_to_end(path, file, max).map(Some)
 }
@@ -98,12 +98,12 @@ pub fn open_named(path: &Path, content: Content) -> Result<File, PathError> {
     let file = options.map_err(|error| refused(&real, error))?;
     let metadata = file.metadata().map_err(|error| PathError::io(path, error))?;
     if !metadata.is_file() {
-        return Err(PathError::new(path, Problem::NotAFile));
+        return Err(PathError::new(path, PathProblem::NotAFile));
     }
     check_owner(path, &metadata)?;
     let mode = metadata.mode() & 0o7777;
     if content == Content::Secret && mode & FOR_OTHERS != 0 {
-        return Err(PathError::new(path, Problem::ReadableByOthers(mode)));
+        return Err(PathError::new(path, PathProblem::ReadableByOthers(mode)));
     }
     check_not_writable(path, &metadata)?;
     Ok(file)
@@ -166,9 +166,9 @@ fn flags() -> i32 {
 fn refused(path: &Path, error: io::Error) -> PathError {
     let there = fs::symlink_metadata(path).ok();
     let problem = match there {
-        Some(there) if there.is_symlink() => Problem::Link,
-        Some(there) if !there.is_file() => Problem::NotAFile,
-        _ => Problem::Io(error),
+        Some(there) if there.is_symlink() => PathProblem::Link,
+        Some(there) if !there.is_file() => PathProblem::NotAFile,
+        _ => PathProblem::Io(error),
     };
     PathError::new(path, problem)
 }
@@ -177,11 +177,11 @@ fn refused(path: &Path, error: io::Error) -> PathError {
 fn check_own(path: &Path, file: &File) -> Result<u32, PathError> {
     let metadata = file.metadata().map_err(|error| PathError::io(path, error))?;
     let problem = if !metadata.is_file() {
-        Problem::NotAFile
+        PathProblem::NotAFile
     } else if metadata.uid() != own_uid() {
-        Problem::ForeignOwner(metadata.uid())
+        PathProblem::ForeignOwner(metadata.uid())
     } else if metadata.nlink() > 1 {
-        Problem::HardLink
+        PathProblem::HardLink
     } else {
         return Ok(metadata.mode() & 0o7777);
     };
@@ -195,7 +195,7 @@ fn read_to_end(path: &Path, file: File, max: u64) -> Result<Vec<u8>, PathError> 
     if u64::try_from(read).is_ok_and(|read| read <= max) {
         return Ok(bytes);
     }
-    Err(PathError::new(path, Problem::TooLong(max)))
+    Err(PathError::new(path, PathProblem::TooLong(max)))
 }
 
 #[cfg(test)]
@@ -217,22 +217,22 @@ mod tests {
         fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
     }
 
-    fn problem<T>(result: Result<T, PathError>) -> Problem {
+    fn problem<T>(result: Result<T, PathError>) -> PathProblem {
         result.err().expect("an error").problem
     }
 
     #[test]
     fn own_files_are_made_private_and_tightened() {
         let (_dir, path) = dir();
-        for how in [Open::Append, Open::Claim] {
+        for how in [OpenMode::Append, OpenMode::ReadWrite] {
             open_own(&path, how).unwrap();
             assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
             chmod(&path, 0o666);
         }
-        assert!(matches!(problem(read_own(&path, 9)), Problem::ReadableByOthers(0o666)));
+        assert!(matches!(problem(read_own(&path, 9)), PathProblem::ReadableByOthers(0o666)));
         replace(&path, b"new").unwrap();
         assert_eq!(read_own(&path, 3).unwrap().unwrap(), b"new");
-        assert!(matches!(problem(read_own(&path, 2)), Problem::TooLong(2)));
+        assert!(matches!(problem(read_own(&path, 2)), PathProblem::TooLong(2)));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
     }
 
@@ -241,8 +241,8 @@ mod tests {
         let (home, path) = dir();
         let open_all = |path: &Path| {
             [
-                problem(open_own(path, Open::Append)),
-                problem(open_own(path, Open::Claim)),
+                problem(open_own(path, OpenMode::Append)),
+                problem(open_own(path, OpenMode::ReadWrite)),
                 problem(read_own(path, 9)),
             ]
         };
@@ -250,20 +250,20 @@ mod tests {
         fs::write(&victim, "x").unwrap();
         chmod(&victim, 0o600);
         symlink(&victim, &path).unwrap();
-        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::Link)));
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, PathProblem::Link)));
         fs::remove_file(&path).unwrap();
         symlink(home.path().join("nowhere"), &path).unwrap();
-        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::Link)));
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, PathProblem::Link)));
         assert!(!home.path().join("nowhere").exists());
         fs::remove_file(&path).unwrap();
         fs::hard_link(&victim, &path).unwrap();
-        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::HardLink)));
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, PathProblem::HardLink)));
         fs::remove_file(&path).unwrap();
         mkfifo(&path, Mode::S_IRWXU).unwrap();
-        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::NotAFile)));
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, PathProblem::NotAFile)));
         fs::remove_file(&path).unwrap();
         fs::create_dir(&path).unwrap();
-        assert!(open_all(&path).iter().all(|problem| matches!(problem, Problem::NotAFile)));
+        assert!(open_all(&path).iter().all(|problem| matches!(problem, PathProblem::NotAFile)));
     }
 
     #[test]
@@ -285,22 +285,28 @@ mod tests {
         let link = home.path().join("link");
         symlink("file", &link).unwrap();
         for path in [&path, &link] {
-            assert_eq!(read_named(path, Content::Open, 4).unwrap(), b"text");
+            assert_eq!(read_named(path, Content::Public, 4).unwrap(), b"text");
             assert!(matches!(
                 problem(read_named(path, Content::Secret, 4)),
-                Problem::ReadableByOthers(0o644)
+                PathProblem::ReadableByOthers(0o644)
             ));
-            assert!(matches!(problem(read_named(path, Content::Open, 3)), Problem::TooLong(3)));
+            assert!(matches!(problem(read_named(path, Content::Public, 3)), PathProblem::TooLong(3)));
         }
         chmod(&path, 0o666);
-        assert!(matches!(problem(read_named(&path, Content::Open, 4)), Problem::WritableByOthers(0o666)));
+        assert!(matches!(
+            problem(read_named(&path, Content::Public, 4)),
+            PathProblem::WritableByOthers(0o666)
+        ));
         chmod(&path, 0o644);
         chmod(home.path(), 0o777);
-        assert!(matches!(problem(read_named(&path, Content::Open, 4)), Problem::WritableByOthers(0o777)));
+        assert!(matches!(
+            problem(read_named(&path, Content::Public, 4)),
+            PathProblem::WritableByOthers(0o777)
+        ));
         chmod(home.path(), 0o700);
         fs::remove_file(&path).unwrap();
-        assert!(read_named(&link, Content::Open, 4).unwrap_err().is_not_found());
+        assert!(read_named(&link, Content::Public, 4).unwrap_err().is_not_found());
         mkfifo(&path, Mode::S_IRWXU).unwrap();
-        assert!(matches!(problem(read_named(&path, Content::Open, 4)), Problem::NotAFile));
+        assert!(matches!(problem(read_named(&path, Content::Public, 4)), PathProblem::NotAFile));
     }
 }

@@ -10,6 +10,6 @@ pub mod file;
 mod trust;
 mod user;
 
-pub use error::{PathError, Problem};
+pub use error::{PathError, PathProblem};
 pub use trust::TrustedUsers;
 pub use user::{UserNameError, own_uid, user_name};

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mcpctl_owner::{
-    PathError, Problem, dir,
+    PathError, PathProblem, dir,
     file::{self, Content},
 };
 use zeroize::Zeroizing;
@@ -163,9 +163,9 @@ fn load(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
     }
     // The opened file is judged, not the path, so that it cannot be swapped in between.
     let file = file::open_named(path, Content::Secret).map_err(|error| match error.problem {
-        Problem::ReadableByOthers(mode) => MasterKeyFileError::Exposed { path: path.to_owned(), mode },
-        Problem::NotAFile => MasterKeyFileError::NotAFile { path: path.to_owned() },
-        Problem::Io(source) => read_error(source),
+        PathProblem::ReadableByOthers(mode) => MasterKeyFileError::Exposed { path: path.to_owned(), mode },
+        PathProblem::NotAFile => MasterKeyFileError::NotAFile { path: path.to_owned() },
+        PathProblem::Io(source) => read_error(source),
         _ => MasterKeyFileError::Untrusted(error),
     })?;
     let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_BYTES as usize));

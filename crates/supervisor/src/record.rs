@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use mcpctl_owner::file::{self, Open};
+use mcpctl_owner::file::{self, OpenMode};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
@@ -44,7 +44,7 @@ impl Record {
 
     /// Reads a record; `None` for a file of another user or of other content.
     pub(crate) fn read(path: &Path) -> Option<Self> {
-        let file = file::open_own(path, Open::Claim)
+        let file = file::open_own(path, OpenMode::ReadWrite)
             .inspect_err(|error| tracing::warn!(%error, "not a record"))
             .ok()?;
         let mut text = Vec::new();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use mcpctl_client::{Chat, Client, ClientError, Delta, ServedBy};
+use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy};
 use serde_json::json;
 
 use super::world::LLM;
@@ -25,7 +25,7 @@ pub(crate) enum Reply {
 pub(crate) async fn ask(printer: &Printer, client: &Client, status: &Client) -> Result<Reply> {
     let messages = vec![json!({"role": "user", "content": QUESTION})];
     // Small models sometimes do not find an end.
-    let chat = Chat { model: LLM.to_owned(), messages, max_tokens: Some(60) };
+    let chat = ChatRequest { model: LLM.to_owned(), messages, max_tokens: Some(60) };
     let answer = client.chat(&chat);
     tokio::pin!(answer);
     let mut shown = String::new();

@@ -68,7 +68,7 @@ impl Program {
     /// Waits until something answers there.
     pub(crate) async fn answers(&mut self, url: &str) -> Result<()> {
         let address: url::Url = url.parse()?;
-        let client = mcpctl_client::Client::new(address, None, &mcpctl_client::Options::default())?;
+        let client = mcpctl_client::Client::new(address, None, &mcpctl_client::ClientOptions::default())?;
         let begun = Instant::now();
         while client.models().await.is_err() {
             self.check_alive("")?;

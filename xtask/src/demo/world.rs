@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
-use mcpctl_client::{Client, Options, Probe};
+use mcpctl_client::{Client, ClientOptions, Probe};
 use mcpctl_failover::{Access, AccessProbe as _, ProbeRequest};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
@@ -227,7 +227,7 @@ impl World {
     }
 
     fn agent(&self) -> Result<Client> {
-        Ok(Client::new(self.agent_url.parse()?, Some(self.local_key.clone()), &Options::default())?)
+        Ok(Client::new(self.agent_url.parse()?, Some(self.local_key.clone()), &ClientOptions::default())?)
     }
 
     /// Whether mcpd lets the user view the Llm, by the same probe that the agent sends.

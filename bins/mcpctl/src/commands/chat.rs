@@ -7,7 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_client::{Chat, Client, ClientError, Delta, ServedBy, config::same_server};
+use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy, config::same_server};
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
 
@@ -63,7 +63,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Some(llm) => llm,
         None => only_llm(&through.client).await?,
     };
-    let mut chat = Chat { model: llm, messages: Vec::new(), max_tokens: None };
+    let mut chat = ChatRequest { model: llm, messages: Vec::new(), max_tokens: None };
     match prompt {
         Some(prompt) => ask(&through, &mut chat, &prompt).await?,
         None => converse(&through, &mut chat).await?,
@@ -140,7 +140,7 @@ async fn only_llm(client: &Client) -> Result<String, Failure> {
     }
 }
 
-async fn converse(through: &Through, chat: &mut Chat) -> Result<(), Failure> {
+async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failure> {
     let mut editor = DefaultEditor::new().map_err(Failure::new)?;
     let way = if through.agent.is_some() { "through mcplocal" } else { "straight at mcpd" };
     note!("talking to `{}` {way}; Ctrl-D ends", chat.model);
@@ -171,7 +171,7 @@ async fn converse(through: &Through, chat: &mut Chat) -> Result<(), Failure> {
 }
 
 /// Asks; where nobody answers, says too why no local model stood in.
-async fn ask(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Failure> {
+async fn ask(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
     let begun = Timestamp::now();
     let answered = converse_once(through, chat, prompt).await;
     if let (Err(_), Some(agent)) = (&answered, &through.agent) {
@@ -221,7 +221,7 @@ fn why_nobody(status: &Value, llm: &str, since: Timestamp) -> Option<String> {
 }
 
 /// Asks, prints the answer as it comes, and keeps both in the conversation.
-async fn converse_once(through: &Through, chat: &mut Chat, prompt: &str) -> Result<(), Failure> {
+async fn converse_once(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
     chat.messages.push(json!({"role": "user", "content": prompt}));
     let mut progress = Progress::new(through.agent.as_ref());
     let mut stream = progress.beside(through.client.chat(chat)).await.map_err(explain)?;

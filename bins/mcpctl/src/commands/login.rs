@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use mcpctl_api::{credential, question::LoginRequest, spec::SecretValue};
-use mcpctl_client::{Client, Options, config::Context};
+use mcpctl_client::{Client, ClientOptions, config::Context};
 use secrecy::SecretString;
 use url::Url;
 
@@ -39,7 +39,7 @@ pub struct Args {
 /// Signs in, and remembers it only once the server has said who it is.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
-    let options = Options { trusted: global.trusted(None)?, ..Options::default() };
+    let options = ClientOptions { trusted: global.trusted(None)?, ..ClientOptions::default() };
     let token = match (&args.token_file, args.token_stdin) {
         (Some(path), _) => files::read_file(path)?,
         (None, true) if std::io::stdin().is_terminal() => {
@@ -79,7 +79,7 @@ fn default_name(server: &Url) -> String {
     server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-async fn with_password(args: &Args, options: &Options) -> Result<String, Failure> {
+async fn with_password(args: &Args, options: &ClientOptions) -> Result<String, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let user = match &args.user {
         Some(user) => user.clone(),
@@ -123,7 +123,8 @@ pub async fn logout(global: &Global) -> Outcome {
         return Err(Failure::new("nobody is signed in"));
     };
     let server = context.server.clone();
-    let options = global.trusted(Some(context)).map(|trusted| Options { trusted, ..Options::default() });
+    let options =
+        global.trusted(Some(context)).map(|trusted| ClientOptions { trusted, ..ClientOptions::default() });
     // A server that is gone does not keep anybody signed in here.
     config.save(&path)?;
     let ended = async {

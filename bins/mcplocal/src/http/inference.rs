@@ -10,7 +10,7 @@ use axum::{
     response::Response,
 };
 use mcpctl_api::ErrorKind;
-use mcpctl_client::{Client, ClientError, Options};
+use mcpctl_client::{Client, ClientError, ClientOptions};
 use mcpctl_upstream::{
     Operation,
     hops::{self, HopError},
@@ -113,7 +113,7 @@ pub async fn model(
 /// mcpd's inference routes, for this caller.
 fn centre(caller: &Caller) -> Result<Client, ClientError> {
     let bearer = SecretString::from(caller.identity.bearer.expose());
-    let options = Options { trusted: caller.runtime.config.trusted, ..Options::default() };
+    let options = ClientOptions { trusted: caller.runtime.config.trusted, ..ClientOptions::default() };
     Client::new(caller.runtime.config.inference.clone(), Some(bearer), &options)
 }
 

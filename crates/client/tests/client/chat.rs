@@ -1,6 +1,6 @@
 //! Streamed answers of a scripted model server: whole, broken in every way, and who gave them.
 
-use mcpctl_client::{Chat, Client, ClientError, Delta, Options, ServedBy};
+use mcpctl_client::{ChatRequest, Client, ClientError, ClientOptions, Delta, ServedBy};
 use mcpctl_testkit::model_server::{ModelServer, Reply};
 use secrecy::SecretString;
 use serde_json::json;
@@ -8,9 +8,10 @@ use serde_json::json;
 async fn ask(server: &ModelServer) -> Result<(ServedBy, Vec<Delta>), ClientError> {
     let bearer = Some(SecretString::from("mcpd_alice"));
     let address = server.base_url().trim_end_matches("/v1").parse().unwrap();
-    let client = Client::new(address, bearer, &Options::default()).unwrap();
+    let client = Client::new(address, bearer, &ClientOptions::default()).unwrap();
     let messages = vec![json!({"role": "user", "content": "Hi"})];
-    let mut stream = client.chat(&Chat { model: "claude".to_owned(), messages, max_tokens: None }).await?;
+    let mut stream =
+        client.chat(&ChatRequest { model: "claude".to_owned(), messages, max_tokens: None }).await?;
     let mut deltas = Vec::new();
     while let Some(delta) = stream.next().await {
         deltas.push(delta);

@@ -1,7 +1,7 @@
 //! Requests as they go out, and what comes of every kind of answer.
 
 use mcpctl_api::{Document, Kind, Revision};
-use mcpctl_client::{Client, ClientError, Options};
+use mcpctl_client::{Client, ClientError, ClientOptions};
 use secrecy::SecretString;
 use serde_json::json;
 use url::Url;
@@ -11,7 +11,7 @@ use super::server::{Server, nobody};
 const TOKEN: &str = "mcpd_hunter2";
 
 fn client(server: Url) -> Client {
-    Client::new(server, Some(SecretString::from(TOKEN)), &Options::default()).unwrap()
+    Client::new(server, Some(SecretString::from(TOKEN)), &ClientOptions::default()).unwrap()
 }
 
 fn secret() -> Document {
@@ -146,7 +146,8 @@ async fn nobody_there_names_the_address() {
 #[tokio::test]
 async fn a_server_that_hangs_is_given_up() {
     let server = Server::hanging().await;
-    let options = Options { total: std::time::Duration::from_millis(200), ..Options::default() };
+    let options =
+        ClientOptions { timeout: std::time::Duration::from_millis(200), ..ClientOptions::default() };
     let error = Client::new(server.url(), None, &options).unwrap().whoami().await.unwrap_err();
     assert!(told(&error).0.ends_with("cannot be reached: no answer in time"), "{error}");
     assert!(!server.requests()[0].contains("authorization"), "no token, no header");
@@ -192,7 +193,7 @@ async fn a_name_never_reaches_into_another_path() {
 #[test]
 fn what_is_no_address_or_no_token_is_refused_before_anything_is_sent() {
     let new = |address: &str, token: &str| {
-        Client::new(address.parse().unwrap(), Some(SecretString::from(token)), &Options::default())
+        Client::new(address.parse().unwrap(), Some(SecretString::from(token)), &ClientOptions::default())
             .unwrap_err()
     };
     let (message, hint) = told(&new("https://me:hunter2@host/?token=hunter2", TOKEN));

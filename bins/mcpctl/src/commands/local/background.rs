@@ -10,7 +10,7 @@ use std::{
 
 use mcpctl_owner::{
     dir,
-    file::{self, Open},
+    file::{self, OpenMode},
 };
 use nix::{
     sys::signal::{Signal, kill},
@@ -54,10 +54,10 @@ pub async fn up(args: Args) -> Outcome {
         return Err(Failure::new("mcplocal is installed as a service, which is not running")
             .hint("start it with `mcpctl local install`, or remove it with `mcpctl local uninstall`"));
     }
-    let state_dir = dir::private(&agent::state_dir()?)?;
+    let state_dir = dir::ensure_private(&agent::state_dir()?)?;
     let log = state_dir.join(LOG);
     // What ends the agent before it has a log of its own is written there too.
-    let errors = file::open_own(&log, Open::Append)?;
+    let errors = file::open_own(&log, OpenMode::Append)?;
     let before = errors.metadata()?.len();
     let mut command = Command::new(agent::program()?);
     command.arg("serve").arg("--state-dir").arg(&state_dir).arg("--background").arg(&log);
@@ -176,7 +176,7 @@ fn is_held(state_dir: &Path) -> Result<bool, Failure> {
     if dir::check_private(state_dir)?.is_none() {
         return Ok(false);
     }
-    match file::open_own(&state_dir.join("lock"), Open::Claim)?.try_lock() {
+    match file::open_own(&state_dir.join("lock"), OpenMode::ReadWrite)?.try_lock() {
         Ok(()) => Ok(false),
         Err(TryLockError::WouldBlock) => Ok(true),
         Err(TryLockError::Error(error)) => Err(error.into()),

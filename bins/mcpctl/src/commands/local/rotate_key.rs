@@ -6,7 +6,7 @@ use std::{fs::TryLockError, process::ExitCode};
 use mcpctl_client::{ClientError, agent_port, config::LOCAL_KEY_FILE};
 use mcpctl_owner::{
     dir,
-    file::{self, Open},
+    file::{self, OpenMode},
 };
 use mcpctl_secret::token::{self, Prefix};
 
@@ -27,9 +27,9 @@ pub async fn run() -> Outcome {
 }
 
 fn without_agent(unreachable: ClientError) -> Result<(), Failure> {
-    let dir = dir::private(&agent::state_dir()?)?;
+    let dir = dir::ensure_private(&agent::state_dir()?)?;
     // An agent that runs holds the lock; it would go on with the old key.
-    let lock = file::open_own(&dir.join("lock"), Open::Claim)?;
+    let lock = file::open_own(&dir.join("lock"), OpenMode::ReadWrite)?;
     match lock.try_lock() {
         Ok(()) => {}
         Err(TryLockError::WouldBlock) => return Err(agent::not_running(unreachable)),
@@ -37,6 +37,6 @@ fn without_agent(unreachable: ClientError) -> Result<(), Failure> {
     }
     let key = token::mint(Prefix::Local).map_err(Failure::new)?;
     file::replace(&dir.join(LOCAL_KEY_FILE), format!("{}\n", key.expose()).as_bytes())?;
-    agent_port::forget(&dir)?;
+    agent_port::remove_note(&dir)?;
     Ok(())
 }
