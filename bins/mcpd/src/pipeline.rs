@@ -6,12 +6,15 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 use bytes::Bytes;
 use mcpctl_access::Permit;
-use mcpctl_api::{ErrorKind, Kind, Name, Spec, Verb};
+use mcpctl_api::{
+    ErrorKind, Kind, Name, Spec, Verb,
+    header::{ATTEMPTS, ERROR_SOURCE, FAILURE, SERVED_BY},
+};
 use mcpctl_dialect::openai::{
     error::{self, UpstreamError},
     request::{self, RequestFields},
@@ -27,16 +30,10 @@ use mcpctl_upstream::{
 use crate::{
     app::App,
     audit,
-    http::{
-        caller::Caller,
-        error::{ERROR_SOURCE, FAILURE, HttpError},
-    },
+    http::{caller::Caller, error::HttpError},
     inference::{self, Misconfigured, Route},
     usage::Account,
 };
-
-const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-by");
-const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
 
 /// What a caller wants of a model.
 pub struct Call {

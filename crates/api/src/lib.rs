@@ -10,6 +10,7 @@ pub mod document;
 pub mod duration;
 pub mod encoding;
 pub mod error;
+pub mod header;
 pub mod id;
 pub mod kind;
 pub mod name;

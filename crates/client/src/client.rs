@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use mcpctl_api::{
-    Document, Kind, Name, Resource, Revision,
+    Document, Kind, Name, Resource, Revision, header,
     question::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
     },
@@ -403,7 +403,7 @@ impl Client {
 }
 
 fn warnings(answer: &Response) -> Vec<String> {
-    let warnings = answer.headers().get_all("mcpctl-warning").iter();
+    let warnings = answer.headers().get_all(header::WARNING).iter();
     // mcpd puts all of them into one header.
     let texts = warnings.filter_map(|warning| warning.to_str().ok());
     texts.flat_map(|text| text.split("; ")).map(str::to_owned).collect()

@@ -3,9 +3,12 @@
 
 use std::{error::Error, io, ops::Deref};
 
-use mcpctl_api::{ApiError, ErrorKind, visible};
+use mcpctl_api::{ApiError, ErrorKind, header, visible};
 use mcpctl_dialect::openai::error::UpstreamError;
-use reqwest::{StatusCode, header::HeaderMap};
+use reqwest::{
+    StatusCode,
+    header::{HeaderMap, HeaderName},
+};
 use url::Url;
 
 use crate::guard::ForeignPeer;
@@ -105,7 +108,7 @@ impl ErrorResponse {
     /// Reads an error answer of mcpd's or mcplocal's; nothing where it is neither's. A provider's error comes through as
     /// the provider wrote it, so its shape is anybody's guess; the header tells that it came through mcpd.
     pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
-        let source_name = text(headers, "mcpctl-error-source");
+        let source_name = text(headers, &header::ERROR_SOURCE);
         let mut body = match serde_json::from_slice::<ApiError>(body) {
             Ok(error) => error,
             Err(_) => {
@@ -122,8 +125,8 @@ impl ErrorResponse {
         body.error.hint = body.error.hint.map(|hint| one_line(&hint));
         body.error.code = body.error.code.map(|code| one_line(&code));
         body.error.param = body.error.param.map(|param| one_line(&param));
-        let attempts = text(headers, "mcpctl-attempts").and_then(|attempts| attempts.parse().ok());
-        Some(Self { body, source_name, failure: text(headers, "mcpctl-failure"), attempts })
+        let attempts = text(headers, &header::ATTEMPTS).and_then(|attempts| attempts.parse().ok());
+        Some(Self { body, source_name, failure: text(headers, &header::FAILURE), attempts })
     }
 }
 
@@ -240,7 +243,7 @@ pub(crate) fn one_line(text: &str) -> String {
     visible::one_line(&parts.join(" ")).into_owned()
 }
 
-fn text(headers: &HeaderMap, name: &str) -> Option<String> {
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 

@@ -1,12 +1,16 @@
 //! A streamed chat answer, read piece by piece.
 
 use futures::{StreamExt as _, stream::BoxStream};
+use mcpctl_api::header;
 use mcpctl_dialect::{
     lenient,
     openai::chunk::{Chunk, ChunkKind, Usage},
     sse::Decoder,
 };
-use reqwest::{Response, header::HeaderMap};
+use reqwest::{
+    Response,
+    header::{HeaderMap, HeaderName},
+};
 
 use crate::error::one_line;
 
@@ -109,11 +113,11 @@ impl ChatStream {
 }
 
 fn served_by(headers: &HeaderMap) -> ServedBy {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     ServedBy {
-        name: text("mcpctl-served-by"),
-        failover: text("mcpctl-failover"),
-        attempts: text("mcpctl-attempts").and_then(|attempts| attempts.parse().ok()),
+        name: text(&header::SERVED_BY),
+        failover: text(&header::FAILOVER),
+        attempts: text(&header::ATTEMPTS).and_then(|attempts| attempts.parse().ok()),
     }
 }
 

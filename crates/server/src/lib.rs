@@ -29,4 +29,4 @@ pub use nearest::nearest;
 pub use origin::{NotAnOrigin, Origin, is_loopback, origin_is_allowed, requested_host};
 pub use peer::Peer;
 pub use process_limits::{handle_size_limit, raise_descriptor_limit};
-pub use trace::{REQUEST_ID, in_request_scope, request_id, trace};
+pub use trace::{in_request_scope, request_id, trace};

@@ -4,15 +4,13 @@ use std::{sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::HeaderValue,
     middleware::Next,
     response::Response,
 };
 use futures::FutureExt as _;
+use mcpctl_api::header::REQUEST_ID;
 use tracing::Instrument as _;
-
-/// Names a request in answers, logs and records.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("mcpctl-request-id");
 
 tokio::task_local! {
     static CURRENT: Arc<str>;

@@ -3,7 +3,8 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::{HeaderMap, StatusCode, header::RETRY_AFTER};
+use http::{HeaderMap, HeaderName, StatusCode, header::RETRY_AFTER};
+use mcpctl_api::header::{ERROR_SOURCE, FAILURE};
 use mcpctl_dialect::openai::{
     error::UpstreamError,
     meaning::{ErrorMeaning, is_about_account},
@@ -11,11 +12,6 @@ use mcpctl_dialect::openai::{
 use mcpctl_failover::FailureClass;
 
 use crate::UpstreamKind;
-
-/// The header by which `mcpd` names the class of a failure.
-pub const FAILURE_HEADER: &str = "mcpctl-failure";
-/// The header by which `mcpd` says whose error it is: `mcpd` or `upstream`.
-pub const ERROR_SOURCE_HEADER: &str = "mcpctl-error-source";
 
 /// The class of an answer whose status is no success.
 pub fn classify(
@@ -33,16 +29,16 @@ pub fn classify(
 /// `mcpd` names the class itself; where it does not (an earlier version, a proxy in between), the status tells,
 /// read as `mcpd`'s own refusal when that is in doubt.
 fn from_mcpd(status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> FailureClass {
-    let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
+    let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // INVARIANT 2: no header makes a refusal of the caller into something that fails over. (A provider's refusal
     // of our key is shown as 502, so these are always about the caller.)
     if matches!(status.as_u16(), 401 | 403) {
         return FailureClass::Denied;
     }
-    if let Some(class) = text(FAILURE_HEADER).and_then(|class| class.parse().ok()) {
+    if let Some(class) = text(&FAILURE).and_then(|class| class.parse().ok()) {
         return class;
     }
-    let of_upstream = text(ERROR_SOURCE_HEADER) == Some("upstream");
+    let of_upstream = text(&ERROR_SOURCE) == Some("upstream");
     match status.as_u16() {
         404 if !of_upstream => FailureClass::Denied,
         429 if !of_upstream => FailureClass::Quota,
@@ -133,16 +129,18 @@ mod tests {
     use super::*;
     use FailureClass::*;
 
-    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
-        pairs.iter().map(|(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect()
+    fn headers<N>(pairs: &[(N, &'static str)]) -> HeaderMap
+    where
+        N: Clone + TryInto<HeaderName, Error: std::fmt::Debug>,
+    {
+        let pair = |(name, value): &(N, &str)| (name.clone().try_into().unwrap(), value.parse().unwrap());
+        pairs.iter().map(pair).collect()
     }
 
     fn status(code: u16) -> StatusCode {
         StatusCode::from_u16(code).unwrap()
     }
 
-    const SOURCE: &str = ERROR_SOURCE_HEADER;
-    const FAILURE: &str = FAILURE_HEADER;
     const PLAIN: &str = r#"{"error":{"message":"no"}}"#;
     const TOO_LONG: &str = r#"{"error":{"message":"no","code":"context_length_exceeded"}}"#;
 
@@ -214,7 +212,7 @@ mod tests {
             (599, PLAIN, ServerError),
         ] {
             let error = UpstreamError::read(body.as_bytes());
-            for headers in [headers(&[]), headers(&[(FAILURE, "connect"), (SOURCE, "mcpd")])] {
+            for headers in [HeaderMap::new(), headers(&[(FAILURE, "connect"), (ERROR_SOURCE, "mcpd")])] {
                 assert_eq!(
                     classify(UpstreamKind::Provider, status(code), &headers, &error),
                     class,
@@ -231,18 +229,18 @@ mod tests {
             (403, &[], Denied),
             (404, &[], Denied),
             (429, &[], Quota),
-            (401, &[(SOURCE, "mcpd")], Denied),
-            (429, &[(SOURCE, "mcpd")], Quota),
+            (401, &[(ERROR_SOURCE, "mcpd")], Denied),
+            (429, &[(ERROR_SOURCE, "mcpd")], Quota),
             (403, &[(FAILURE, "server_error")], Denied),
-            (401, &[(FAILURE, "connect"), (SOURCE, "upstream")], Denied),
+            (401, &[(FAILURE, "connect"), (ERROR_SOURCE, "upstream")], Denied),
             (502, &[(FAILURE, "upstream_credentials")], UpstreamCredentials),
-            (502, &[(FAILURE, "connect"), (SOURCE, "upstream")], Connect),
+            (502, &[(FAILURE, "connect"), (ERROR_SOURCE, "upstream")], Connect),
             (504, &[(FAILURE, "no_first_token")], NoFirstToken),
             (400, &[(FAILURE, "context_length")], ContextLength),
             (429, &[(FAILURE, "rate_limited")], RateLimited),
             (429, &[(FAILURE, "quota")], Quota),
-            (429, &[(SOURCE, "upstream")], RateLimited),
-            (404, &[(SOURCE, "upstream")], Rejected),
+            (429, &[(ERROR_SOURCE, "upstream")], RateLimited),
+            (404, &[(ERROR_SOURCE, "upstream")], Rejected),
             (404, &[(FAILURE, "denied")], Denied),
             (503, &[(FAILURE, "nonsense")], ServerError),
             (502, &[], ServerError),

@@ -5,10 +5,9 @@
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderValue};
+use mcpctl_api::header::HOPS;
 
-/// The header: ids separated by commas, in the order in which the request passed.
-pub const HOPS_HEADER: HeaderName = HeaderName::from_static("mcpctl-hops");
 /// The most daemons that a request may have passed: an agent, a daemon, and some gateways of the same kind.
 pub const MAX_HOPS: usize = 8;
 /// Hexadecimal digits of an id.
@@ -68,7 +67,7 @@ pub fn onward(headers: &HeaderMap, own: &InstanceId) -> HeaderValue {
 fn read(headers: &HeaderMap) -> Result<Vec<&str>, HopError> {
     let is_id = |id: &str| id.len() == DIGITS && id.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     let mut hops = Vec::new();
-    for value in headers.get_all(HOPS_HEADER) {
+    for value in headers.get_all(HOPS) {
         for id in value.to_str().map_err(|_| HopError::Malformed)?.split(',').map(str::trim) {
             if !is_id(id) {
                 return Err(HopError::Malformed);
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     fn headers(values: &[&str]) -> HeaderMap {
-        values.iter().map(|value| (HOPS_HEADER, value.parse().unwrap())).collect()
+        values.iter().map(|value| (HOPS, value.parse().unwrap())).collect()
     }
 
     #[test]
@@ -100,7 +99,7 @@ mod tests {
             if count > 0 {
                 assert_eq!(check(&passed, &ids[0]), Err(HopError::Loop));
             }
-            passed = HeaderMap::from_iter([(HOPS_HEADER, onward(&passed, id))]);
+            passed = HeaderMap::from_iter([(HOPS, onward(&passed, id))]);
         }
     }
 

@@ -6,10 +6,11 @@ use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
+use mcpctl_api::header::HOPS;
 
 use crate::{
     UpstreamKind,
-    hops::{self, HOPS_HEADER, InstanceId},
+    hops::{self, InstanceId},
 };
 
 /// What is asked of the model server.
@@ -65,7 +66,7 @@ pub(crate) fn outgoing(request: &Request, kind: UpstreamKind, instance: &Instanc
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
     }
     // A provider may be another of our daemons, or lead back to this one.
-    headers.insert(HOPS_HEADER, hops::onward(&request.headers, instance));
+    headers.insert(HOPS, hops::onward(&request.headers, instance));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     // Compression costs more time than it saves, and holds events back. What is compressed all the same is decoded.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
@@ -109,7 +110,7 @@ mod tests {
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("theirs"));
         }
-        headers.insert(HOPS_HEADER, HeaderValue::from_static("0123456789abcdef"));
+        headers.insert(HOPS, HeaderValue::from_static("0123456789abcdef"));
         let mut request =
             Request { operation: Operation::Chat, body: Bytes::new(), stream: true, choices: 1, headers };
         let theirs = |request: &Request, kind| {

@@ -3,20 +3,19 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use mcpctl_access::{Denied, Escalation, Rejected};
-use mcpctl_api::{ApiError, DocumentError, ErrorKind, visible};
+use mcpctl_api::{
+    ApiError, DocumentError, ErrorKind,
+    header::{ERROR_SOURCE, FAILURE},
+    visible,
+};
 use mcpctl_failover::FailureClass;
 use mcpctl_store::{StoreError, StoreFault};
 
 use crate::writes::Refusal;
-
-/// Header of an error response: whether the error is mcpd's or the provider's.
-pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
-/// Header of an error response: its failure class, so that mcplocal need not infer it.
-pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
 
 /// Maximum length of a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1024;

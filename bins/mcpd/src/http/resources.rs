@@ -223,7 +223,7 @@ fn warn(response: &mut Response, warnings: &[String]) {
     if let Ok(value) = HeaderValue::from_str(&text)
         && !text.is_empty()
     {
-        response.headers_mut().insert("mcpctl-warning", value);
+        response.headers_mut().insert(mcpctl_api::header::WARNING, value);
     }
 }
 

@@ -1,19 +1,14 @@
 //! The agent's own errors as answers. What the centre says is never changed into one of these.
 
 use axum::{
-    http::{HeaderName, HeaderValue, StatusCode, Uri, header},
+    http::{HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use mcpctl_api::{ApiError, ErrorKind};
+use mcpctl_api::{ApiError, ErrorKind, header::ERROR_SOURCE};
 use mcpctl_secret::query;
 use mcpctl_server::BodyError;
 
 use crate::identity::Unknown;
-
-/// Says whose error it is.
-pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
-/// Names the failure class.
-pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
 
 /// An error answer of the agent's own.
 #[derive(Debug)]

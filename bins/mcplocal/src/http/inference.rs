@@ -118,7 +118,7 @@ fn centre(caller: &Caller) -> Result<Client, ClientError> {
 }
 
 fn onward(app: &App, headers: &HeaderMap) -> HeaderMap {
-    HeaderMap::from_iter([(hops::HOPS_HEADER, hops::onward(headers, app.client.instance()))])
+    HeaderMap::from_iter([(mcpctl_api::header::HOPS, hops::onward(headers, app.client.instance()))])
 }
 
 fn own_model(app: &App, provider: &str) -> Value {

@@ -4,11 +4,14 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::RETRY_AFTER},
+    http::{HeaderMap, HeaderValue, StatusCode, header::RETRY_AFTER},
     response::{IntoResponse as _, Response},
 };
 use jiff::Timestamp;
-use mcpctl_api::{ErrorKind, HumanDuration};
+use mcpctl_api::{
+    ErrorKind, HumanDuration,
+    header::{ATTEMPTS, ERROR_SOURCE, FAILOVER, FAILURE, NO_FAILOVER, SERVED_BY},
+};
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, LocalCause, LocalError};
 use mcpctl_relay::{Ending, Outcome, body::StreamBody};
@@ -18,18 +21,7 @@ use super::{
     Reply,
     passed::{is_answer, passed},
 };
-use crate::{
-    app::App,
-    http::error::{ERROR_SOURCE, FAILURE, LocalHttpError},
-    journal::Entry,
-    prewarm::Trouble,
-};
-
-pub(super) const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-by");
-const FAILOVER: HeaderName = HeaderName::from_static("mcpctl-failover");
-const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
-/// Why nobody stood in, though the caller was allowed.
-pub(super) const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");
+use crate::{app::App, http::error::LocalHttpError, journal::Entry, prewarm::Trouble};
 
 /// What the centre answered, as it came. A stream that breaks is trouble too: it cannot fail over any more.
 pub(super) fn forwarded(reply: Reply, trouble: Option<Trouble>) -> Response {
@@ -249,7 +241,7 @@ fn with_headers(mut response: Response, headers: &HeaderMap) -> Response {
 fn content(mut response: Response, headers: &HeaderMap) -> Response {
     for name in ["content-type", "cache-control"] {
         if let Some(value) = headers.get(name) {
-            response.headers_mut().insert(HeaderName::from_static(name), value.clone());
+            response.headers_mut().insert(axum::http::HeaderName::from_static(name), value.clone());
         }
     }
     response

@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use futures::{StreamExt as _, stream};
+use mcpctl_api::header::{NO_FAILOVER, SERVED_BY};
 use mcpctl_dialect::openai::error::error_event;
 use mcpctl_engine::EngineStatus;
 use mcpctl_failover::FailureClass;
@@ -18,7 +19,7 @@ use tokio::{
     time::{Interval, interval},
 };
 
-use super::answer::{self, NO_FAILOVER, SERVED_BY};
+use super::answer;
 use crate::http::error::LocalHttpError;
 
 /// How long it may take before the first comment, and between two: clients give up after 10 s at the earliest.

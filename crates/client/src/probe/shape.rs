@@ -6,12 +6,11 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, ETAG, TRANSFER_ENCODING},
     response::Parts as Head,
 };
+use mcpctl_api::header::REQUEST_ID;
 use mcpctl_failover::ProbeError;
 
 use super::Probe;
 
-/// Every answer of mcpd's carries it.
-const REQUEST_ID: HeaderName = HeaderName::from_static("mcpctl-request-id");
 /// More bytes than any Llm's JSON has; mcpd takes no document above 4 MiB.
 const MAX_LENGTH: u64 = 16 << 20;
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mcpctl_failover::FailureClass::{Connect, Rejected, ServerError};
 use mcpctl_testkit::model_server::{Fault, Reply};
-use mcpctl_upstream::{AddressPolicy, ClientConfig, hops};
+use mcpctl_upstream::{AddressPolicy, ClientConfig};
 
 use super::*;
 
@@ -124,7 +124,7 @@ async fn every_request_says_which_daemons_it_passed() {
     let client = Client::default();
     for kind in [UpstreamKind::Provider, UpstreamKind::Mcpd] {
         let mut asked = request(false);
-        asked.headers.insert(hops::HOPS_HEADER, "0123456789abcdef".parse().unwrap());
+        asked.headers.insert(mcpctl_api::header::HOPS, "0123456789abcdef".parse().unwrap());
         send(&client, &Target { kind, ..target(&server) }, asked).await.unwrap();
         let seen = server.inferences().pop().unwrap();
         let expected = format!("0123456789abcdef,{}", client.instance());

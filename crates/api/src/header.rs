@@ -1,0 +1,22 @@
+//! The names of the product's own HTTP headers. Every program and test takes them from here.
+
+use http::HeaderName;
+
+/// The id that the daemon that answers gave to the request; every answer of mcpd and mcplocal carries it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("mcpctl-request-id");
+/// Who wrote an error: `mcpd`, `mcplocal` or `upstream`.
+pub const ERROR_SOURCE: HeaderName = HeaderName::from_static("mcpctl-error-source");
+/// The failure class of an error.
+pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
+/// The Llm or the local provider that answered.
+pub const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-by");
+/// How many attempts a request took, the failed ones included.
+pub const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
+/// The failure class of the primary, on an answer of a local provider.
+pub const FAILOVER: HeaderName = HeaderName::from_static("mcpctl-failover");
+/// Why no local provider answered a caller who was allowed to use one, on the primary's own error.
+pub const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");
+/// What the writer of a change should know, separated by `; `.
+pub const WARNING: HeaderName = HeaderName::from_static("mcpctl-warning");
+/// The ids of the daemons that a request has passed, so that a loop ends.
+pub const HOPS: HeaderName = HeaderName::from_static("mcpctl-hops");
