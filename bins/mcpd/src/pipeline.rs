@@ -89,7 +89,7 @@ pub async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response,
     let (sent, recorded) = tokio::join!(relay(app, &route, &fields, &call, arrived), recorded);
     recorded?;
 
-    let retry::Sent { result, attempts } = sent?;
+    let retry::RetryOutcome { result, attempts } = sent?;
     let mut response = match result {
         Ok(Answer::Whole(whole)) => {
             account.close_whole(&whole, attempts).await?;
@@ -128,7 +128,7 @@ async fn relay(
     fields: &RequestFields,
     call: &Call,
     arrived: Instant,
-) -> Result<retry::Sent, HttpError> {
+) -> Result<retry::RetryOutcome, HttpError> {
     let llm = route.permit.resource();
     let stream_usage = &app.inference.stream_usage;
     let asks_for_usage = fields.stream
@@ -175,7 +175,7 @@ async fn relay(
                 tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
                 stream_usage.rejected(llm, Instant::now());
             }
-            Ok(retry::Sent { result: again.result, attempts: sent.attempts + again.attempts })
+            Ok(retry::RetryOutcome { result: again.result, attempts: sent.attempts + again.attempts })
         }
         _ => Ok(sent),
     }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use mcpctl_access::Permit;
 use mcpctl_dialect::openai::chunk::Usage;
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{Ending, Outcome};
+use mcpctl_relay::{StreamEnd, StreamOutcome};
 use mcpctl_store::UsageRow;
 use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, Operation, WholeAnswer};
@@ -85,12 +85,12 @@ impl Account {
     }
 
     /// What to do when a stream ends.
-    pub fn on_end(mut self, attempts: u32) -> impl FnOnce(Ending) + Send + 'static {
+    pub fn on_end(mut self, attempts: u32) -> impl FnOnce(StreamEnd) + Send + 'static {
         move |ending| {
             let outcome = match ending.outcome {
-                Outcome::Completed => "ok",
-                Outcome::Broken(class) => class.as_str(),
-                Outcome::Cancelled => FailureClass::Cancelled.as_str(),
+                StreamOutcome::Completed => "ok",
+                StreamOutcome::Broken(class) => class.as_str(),
+                StreamOutcome::Cancelled => FailureClass::Cancelled.as_str(),
             };
             let row = self.close(200, attempts, outcome, ending.model.as_deref(), ending.usage.as_ref());
             self.record_later(row);

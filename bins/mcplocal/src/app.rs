@@ -19,11 +19,11 @@ use url::Url;
 
 use crate::{
     breakers::Breakers,
-    config::{Breaker, Config},
+    config::{BreakerConfig, Config},
     identity::Identity,
-    journal::{Entry, Journal, JournalError},
-    llm_names::Remembered,
-    providers::{self, Running},
+    journal::{Journal, JournalEntry, JournalError},
+    llm_names::LlmNameCache,
+    providers::{self, LocalProvider},
 };
 
 /// Shared by all requests.
@@ -39,7 +39,7 @@ pub struct App {
     /// What was done in the centre's place.
     pub journal: Journal,
     /// Which names in `failoverFor` no Llm has.
-    pub llm_names: Remembered,
+    pub llm_names: LlmNameCache,
     /// Counts.
     pub metrics: McplocalMetrics,
     /// How engines are started.
@@ -52,7 +52,7 @@ pub struct App {
     pub started_at: Timestamp,
     /// Told when the agent is to end: what would go on for ever ends then.
     pub drain: watch::Sender<bool>,
-    last: Mutex<Option<Entry>>,
+    last: Mutex<Option<JournalEntry>>,
     /// Engines of earlier configurations, on which requests may still run.
     retired: Mutex<Vec<Engine>>,
 }
@@ -62,7 +62,7 @@ pub struct Runtime {
     /// The configuration itself.
     pub config: Config,
     /// Local providers, and what they stand in for.
-    pub registry: Arc<ProviderRegistry<Running>>,
+    pub registry: Arc<ProviderRegistry<LocalProvider>>,
     /// Asks the centre.
     pub probe: Probe,
     /// Whether the centre is skipped.
@@ -83,7 +83,7 @@ impl Runtime {
         let probe = Probe::trusting(config.server.clone(), config.trusted)?;
         // After everything that can fail, because it begins what begins with the agent.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
-        let Breaker { failures, open } = config.primary.breaker;
+        let BreakerConfig { failures, open } = config.primary.breaker;
         let policy = BreakerPolicy { failures, open: open.0 };
         // What was learned of the centre stays, unless it is another one or the rules changed by which it was learned.
         let same = |before: &&Self| {
@@ -161,7 +161,7 @@ impl App {
             http,
             identity,
             journal,
-            llm_names: Remembered::default(),
+            llm_names: LlmNameCache::default(),
             metrics: McplocalMetrics::new(),
             host,
             listen,
@@ -198,21 +198,21 @@ impl App {
     ///
     /// # Errors
     /// When the journal cannot be written; then nothing local may run.
-    pub fn record(&self, entry: Entry) -> Result<(), JournalError> {
+    pub fn record(&self, entry: JournalEntry) -> Result<(), JournalError> {
         let entry = entry.bounded();
         let recorded = self.journal.record(&entry).inspect_err(|error| {
             let hint = "make room, or restart mcplocal to begin a new journal";
             tracing::error!(%error, hint, "the journal cannot be written, so nothing runs locally");
         });
         // What was to be served and is not on record was not served.
-        if matches!(entry, Entry::Failover { .. }) && (recorded.is_ok() || entry.nothing_ran()) {
+        if matches!(entry, JournalEntry::Failover { .. }) && (recorded.is_ok() || entry.nothing_ran()) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
         }
         recorded
     }
 
     /// The last failover, for the status.
-    pub fn last_failover(&self) -> Option<Entry> {
+    pub fn last_failover(&self) -> Option<JournalEntry> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

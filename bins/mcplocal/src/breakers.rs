@@ -41,7 +41,7 @@ struct Tracked {
 }
 
 /// One request's place at the primary. Dropped unsettled, nothing was learned.
-pub struct Place {
+pub struct BreakerPermit {
     breakers: Arc<Breakers>,
     llm: String,
     form: Form,
@@ -66,7 +66,7 @@ impl Breakers {
 
     /// Asks for a place at the primary for a request of this form to this Llm. Only for Llms that have a local provider: the
     /// configuration bounds them, and for all others there is nothing to skip to.
-    pub fn admit(self: &Arc<Self>, llm: &str, form: Form, bearer: &Bearer, now: Instant) -> Place {
+    pub fn admit(self: &Arc<Self>, llm: &str, form: Form, bearer: &Bearer, now: Instant) -> BreakerPermit {
         let caller = token::hash(bearer.expose());
         let mut state = self.lock();
         let known = state.known.contains(&caller);
@@ -90,7 +90,7 @@ impl Breakers {
         }
         let admissions = asked.map(|(form, _, admission)| (form, admission));
         let (breakers, llm) = (Arc::clone(self), llm.to_owned());
-        Place { breakers, llm, form, caller, admissions, pending: None, settled: false }
+        BreakerPermit { breakers, llm, form, caller, admissions, pending: None, settled: false }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
@@ -109,7 +109,7 @@ impl Breakers {
     }
 }
 
-impl Place {
+impl BreakerPermit {
     /// Whether the primary is to be skipped.
     pub fn is_open(&self) -> bool {
         self.admissions.iter().any(|(_, admission)| *admission == Admission::Open)
@@ -191,7 +191,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for BreakerPermit {
     fn drop(&mut self) {
         self.record(Verdict::Nothing, None, Instant::now());
     }

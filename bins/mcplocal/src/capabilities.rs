@@ -1,15 +1,15 @@
 //! What a local model can do, and whether that is enough for a request. What is known comes from the configuration, else
-//! from the server itself (`ask`); what nobody said is left to the server to refuse.
+//! from the server itself (`model_probe`); what nobody said is left to the server to refuse.
 
-mod ask;
-mod known;
+mod model_cache;
+mod model_probe;
 
 use mcpctl_dialect::openai::request::RequestFields;
 use mcpctl_upstream::Operation;
 use serde::{Deserialize, Serialize};
 
-pub use ask::{Asked, Found};
-pub use known::Known;
+pub use model_cache::ModelCache;
+pub use model_probe::{ModelInfo, ModelProbe};
 
 /// Bytes of a text for one token, at the most: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
 const BYTES_PER_TOKEN: u64 = 6;

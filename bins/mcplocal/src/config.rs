@@ -23,7 +23,7 @@ use serde_saphyr::Spanned;
 use url::Url;
 
 pub use limits::{JournalLimits, Limits};
-pub use provider::{ManagedKind, Prewarm, Provider, ProviderKind, Swap};
+pub use provider::{ManagedKind, Prewarm, ProviderConfig, ProviderKind, Swap};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
 /// Most bytes of the file: far more than a hundred providers.
@@ -39,11 +39,11 @@ pub struct Config {
     /// Where to listen: loopback, or a Unix socket.
     pub listen: Address,
     /// In the order of the file.
-    pub providers: Vec<Provider>,
+    pub providers: Vec<ProviderConfig>,
     /// Patience with the centre.
-    pub primary: Primary,
+    pub primary: PrimaryConfig,
     /// What fails over beyond the defaults.
-    pub failover: Failover,
+    pub failover: FailoverConfig,
     /// Web pages that may call the agent, as `Origin` says them.
     pub allowed_origins: Vec<Origin>,
     /// Whose program may answer where `server` or `inference` is plain http.
@@ -55,11 +55,11 @@ pub struct Config {
 /// Patience with the centre: longer than the centre's own, which has its retries to go through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Primary {
+pub struct PrimaryConfig {
     /// How long each step may take.
     pub timeouts: PrimaryTimeouts,
     /// When the centre is skipped for a while.
-    pub breaker: Breaker,
+    pub breaker: BreakerConfig,
 }
 
 /// How long each step of a request to the centre may take.
@@ -101,14 +101,14 @@ impl Default for PrimaryTimeouts {
 /// When the centre is skipped for a while.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Breaker {
+pub struct BreakerConfig {
     /// So many failures in a row open it.
     pub failures: u32,
     /// For how long it stays open.
     pub open: HumanDuration,
 }
 
-impl Default for Breaker {
+impl Default for BreakerConfig {
     fn default() -> Self {
         Self { failures: 3, open: HumanDuration::from_secs(10) }
     }
@@ -117,7 +117,7 @@ impl Default for Breaker {
 /// What fails over beyond the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct Failover {
+pub struct FailoverConfig {
     /// Classes that do not fail over by default, such as `context_length`.
     pub on: Vec<FailureClass>,
 }
@@ -125,16 +125,16 @@ pub struct Failover {
 /// As the file says it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct File {
+struct ConfigFile {
     server: Spanned<Url>,
     inference: Option<Spanned<Url>>,
     server_user: Option<Spanned<String>>,
     listen: Option<Spanned<String>>,
-    providers: Option<Vec<Spanned<provider::Entry>>>,
+    providers: Option<Vec<Spanned<provider::ProviderEntry>>>,
     #[serde(default)]
     groups: provider::Groups,
-    primary: Option<Spanned<Primary>>,
-    failover: Option<Spanned<Failover>>,
+    primary: Option<Spanned<PrimaryConfig>>,
+    failover: Option<Spanned<FailoverConfig>>,
     #[serde(default)]
     allowed_origins: Vec<Origin>,
     #[serde(default)]
@@ -201,7 +201,7 @@ impl Config {
     /// # Errors
     /// The first thing that is wrong, with its place.
     pub fn parse(text: &str) -> Result<Self, YamlError> {
-        let file: File = mcpctl_api::yaml::from_str(text)?;
+        let file: ConfigFile = mcpctl_api::yaml::from_str(text)?;
         check_server(&file.server)?;
         if let Some(inference) = &file.inference {
             check_server(inference)?;
@@ -306,7 +306,7 @@ fn prefix(mut address: Url) -> Url {
     address
 }
 
-fn trusted(file: &File) -> Result<TrustedUsers, YamlError> {
+fn trusted(file: &ConfigFile) -> Result<TrustedUsers, YamlError> {
     let Some(user) = &file.server_user else { return Ok(TrustedUsers::default()) };
     let mut urls = [Some(&file.server), file.inference.as_ref()].into_iter().flatten();
     if !urls.any(|url| url.value.scheme() == "http") {
@@ -346,7 +346,7 @@ fn listen(said: Option<&Spanned<String>>) -> Result<Address, YamlError> {
 }
 
 /// The longest of every length of time in the file.
-pub(crate) const LONGEST: HumanDuration = HumanDuration::from_secs(30 * 24 * 60 * 60);
+pub(crate) const MAX_DURATION: HumanDuration = HumanDuration::from_secs(30 * 24 * 60 * 60);
 
 /// INVARIANT 15: a zero limit is never "forever", and one beyond any use is a mistake, so both are refused where they are
 /// written.
@@ -354,11 +354,11 @@ pub(crate) fn check_duration(name: &str, time: HumanDuration) -> Result<(), Stri
     if time.is_zero() {
         return Err(format!("`{name}` is more than zero"));
     }
-    if time > LONGEST { Err(format!("`{name}` is at most {LONGEST}")) } else { Ok(()) }
+    if time > MAX_DURATION { Err(format!("`{name}` is at most {MAX_DURATION}")) } else { Ok(()) }
 }
 
-fn check_primary(primary: &Spanned<Primary>) -> Result<(), YamlError> {
-    let Primary { timeouts, breaker } = &primary.value;
+fn check_primary(primary: &Spanned<PrimaryConfig>) -> Result<(), YamlError> {
+    let PrimaryConfig { timeouts, breaker } = &primary.value;
     let limits = [
         ("primary.timeouts.connect", timeouts.connect),
         ("primary.timeouts.response", timeouts.response),
@@ -377,7 +377,7 @@ fn check_primary(primary: &Spanned<Primary>) -> Result<(), YamlError> {
 }
 
 /// INVARIANT 2: what the caller caused never fails over, so it cannot be listed.
-fn check_failover(failover: &Spanned<Failover>) -> Result<(), YamlError> {
+fn check_failover(failover: &Spanned<FailoverConfig>) -> Result<(), YamlError> {
     match failover.value.on.iter().find(|class| !class.may_fail_over(&[**class])) {
         Some(class) => Err(wrong(failover, format!("`{class}` never fails over"))),
         None => Ok(()),

@@ -12,20 +12,20 @@ use serde::Serialize;
 use url::Url;
 
 use crate::{
-    capabilities::Asked,
-    config::{Config, Provider},
+    capabilities::ModelProbe,
+    config::{Config, ProviderConfig},
     llm_names::{self, UnknownLlm},
     providers,
 };
 
 /// Logs and the journal of a busy day.
-const LITTLE_SPACE: u64 = 1 << 30;
+const MIN_FREE_SPACE: u64 = 1 << 30;
 
 /// One thing that was looked at.
 #[derive(Debug, Serialize)]
 pub struct Finding {
     what: String,
-    state: State,
+    state: FindingState,
     said: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<String>,
@@ -33,14 +33,14 @@ pub struct Finding {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum State {
+enum FindingState {
     Ok,
     Warning,
     Failed,
 }
 
 impl Finding {
-    fn new(what: impl Into<String>, state: State, said: impl Into<String>) -> Self {
+    fn new(what: impl Into<String>, state: FindingState, said: impl Into<String>) -> Self {
         Self { what: what.into(), state, said: said.into(), hint: None }
     }
 
@@ -56,11 +56,13 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
     let mut findings = Vec::new();
     match Config::read(config) {
         Err(error) => {
-            findings.push(Finding::new("configuration", State::Failed, error.to_string()).hint(error.hint()));
+            findings.push(
+                Finding::new("configuration", FindingState::Failed, error.to_string()).hint(error.hint()),
+            );
         }
         Ok(read) => {
             let said = format!("{}, local providers: {}", config.display(), read.providers.len());
-            findings.push(Finding::new("configuration", State::Ok, said));
+            findings.push(Finding::new("configuration", FindingState::Ok, said));
             findings.push(centre("centre", &read.server, read.trusted).await);
             if read.inference != read.server {
                 findings.push(centre("inference", &read.inference, read.trusted).await);
@@ -83,8 +85,8 @@ async fn centre(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
     let options = ClientOptions { trusted, ..ClientOptions::default() };
     let asked = async { Client::new(server.clone(), None, &options)?.models().await };
     match asked.await {
-        Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, State::Ok, at),
-        Err(error) => Finding::new(what, State::Failed, error.to_string()).hint(error.hint()),
+        Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, FindingState::Ok, at),
+        Err(error) => Finding::new(what, FindingState::Failed, error.to_string()).hint(error.hint()),
     }
 }
 
@@ -94,7 +96,7 @@ async fn unknown_llms(config: &Config) -> Vec<Finding> {
     let unknown = llm_names::unknown(config, &contexts).await.unwrap_or_default();
     let finding = |unknown: UnknownLlm| {
         let what = format!("provider {}", unknown.provider);
-        Finding::new(what, State::Warning, unknown.to_string()).hint(Some(unknown.hint()))
+        Finding::new(what, FindingState::Warning, unknown.to_string()).hint(Some(unknown.hint()))
     };
     unknown.into_iter().map(finding).collect()
 }
@@ -104,14 +106,14 @@ fn probe(server: &Url) -> Finding {
     let at = server.as_str().trim_end_matches('/');
     if server.scheme() == "https" {
         let said = format!("as trustworthy as the TLS to {at}: mcpd's answers are not signed");
-        return Finding::new("probe", State::Ok, said);
+        return Finding::new("probe", FindingState::Ok, said);
     }
     let said = format!("as trustworthy as the program that listens at {at}: mcpd's answers are not signed");
-    Finding::new("probe", State::Warning, said)
+    Finding::new("probe", FindingState::Warning, said)
         .hint(Some("use https where other users of this machine could listen there".to_owned()))
 }
 
-async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {
+async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
     let what = format!("provider {}", provider.name);
     let Some((spec, options)) = providers::spec(provider) else { return vec![server(what, provider).await] };
     if let Err(error) = spec.check_available(&options).await {
@@ -124,10 +126,10 @@ async fn look_at(provider: &Provider, gpus: &[Gpu]) -> Vec<Finding> {
             let places: Vec<_> = places.iter().filter_map(|place| place.parent()?.to_str()).collect();
             said = format!("{said}; looked for it in {}", places.join(", "));
         }
-        return vec![Finding::new(what, State::Failed, said).hint(error.hint())];
+        return vec![Finding::new(what, FindingState::Failed, said).hint(error.hint())];
     }
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
-    let mut findings = vec![Finding::new(&what, State::Ok, program), model(&what, &spec)];
+    let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, &spec)];
     findings.extend(room(&what, options.placement.need, gpus));
     if gpus.is_empty() && spec.kind == EngineKind::Vllm {
         findings.extend(on_the_processor(&what, &options));
@@ -141,15 +143,16 @@ fn on_the_processor(what: &str, options: &EngineOptions) -> Vec<Finding> {
     let mut findings = Vec::new();
     if options.standby {
         let said = "without a GPU vLLM does not sleep, and ends when it is to be able to";
-        findings
-            .push(Finding::new(what, State::Failed, said).hint(Some("leave out `swap: standby`".to_owned())));
+        findings.push(
+            Finding::new(what, FindingState::Failed, said).hint(Some("leave out `swap: standby`".to_owned())),
+        );
     }
     let set = options.env.iter().any(|(name, _)| name == SPACE) || std::env::var_os(SPACE).is_some();
     if !set {
         let said =
             "without a GPU vLLM takes a share of the machine's own memory, nine tenths where nothing is said";
         findings.push(
-            Finding::new(what, State::Warning, said)
+            Finding::new(what, FindingState::Warning, said)
                 .hint(Some(format!("say how many GiB its cache may have: `env: {{{SPACE}: \"4\"}}`"))),
         );
     }
@@ -161,18 +164,18 @@ fn model(what: &str, spec: &EngineSpec) -> Finding {
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() => {
             let said = format!("model {}, {}", path.display(), bytes(file.len()));
-            Finding::new(what, State::Ok, said)
+            Finding::new(what, FindingState::Ok, said)
         }
-        Ok(_) => Finding::new(what, State::Ok, format!("model {}", path.display())),
+        Ok(_) => Finding::new(what, FindingState::Ok, format!("model {}", path.display())),
         Err(_) if spec.kind == EngineKind::Vllm => match mcpctl_engine::in_hub_cache(&spec.model) {
-            Some(cached) => Finding::new(what, State::Ok, format!("model {}", cached.display())),
-            None => Finding::new(what, State::Warning, format!("the model `{}` is not downloaded yet", spec.model))
+            Some(cached) => Finding::new(what, FindingState::Ok, format!("model {}", cached.display())),
+            None => Finding::new(what, FindingState::Warning, format!("the model `{}` is not downloaded yet", spec.model))
                 .hint(Some(format!(
                     "its first start downloads it, which may take longer than `startTimeout`; before it: hf download {}",
                     spec.model
                 ))),
         },
-        Err(error) => Finding::new(what, State::Failed, format!("model {}: {error}", path.display())),
+        Err(error) => Finding::new(what, FindingState::Failed, format!("model {}: {error}", path.display())),
     }
 }
 
@@ -183,43 +186,44 @@ fn room(what: &str, need: Need, gpus: &[Gpu]) -> Option<Finding> {
     let all: u64 = gpus.iter().map(|gpu| gpu.total).sum();
     Some(if need > all {
         let said = format!("it needs {}, and the machine has {}", bytes(need), bytes(all));
-        Finding::new(what, State::Failed, said)
+        Finding::new(what, FindingState::Failed, said)
             .hint(Some("choose a smaller model, or a stronger quantization".to_owned()))
     } else if need > largest {
         let said = format!("it needs {}, and the largest GPU has {}", bytes(need), bytes(largest));
-        Finding::new(what, State::Warning, said).hint(Some("spread it: `tensorParallelSize`".to_owned()))
+        Finding::new(what, FindingState::Warning, said)
+            .hint(Some("spread it: `tensorParallelSize`".to_owned()))
     } else {
-        Finding::new(what, State::Ok, format!("needs {}", bytes(need)))
+        Finding::new(what, FindingState::Ok, format!("needs {}", bytes(need)))
     })
 }
 
 /// A server that runs anyway.
-async fn server(what: String, provider: &Provider) -> Finding {
+async fn server(what: String, provider: &ProviderConfig) -> Finding {
     let Some(target) = providers::target(provider) else {
-        return Finding::new(what, State::Failed, "nobody knows how to ask it");
+        return Finding::new(what, FindingState::Failed, "nobody knows how to ask it");
     };
     let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build();
     let found = match http {
-        Ok(http) => Asked::new(&http, &target).ask().await,
+        Ok(http) => ModelProbe::new(&http, &target).ask().await,
         Err(error) => Err(error.to_string()),
     };
     let at = target.base_url.as_str().trim_end_matches('/').to_owned();
     let found = match found {
         Ok(found) => found,
         Err(reason) => {
-            return Finding::new(what, State::Failed, format!("{at}: {reason}"))
+            return Finding::new(what, FindingState::Failed, format!("{at}: {reason}"))
                 .hint(Some("start the server, or correct `url`".to_owned()));
         }
     };
     let listed = found.models.join(", ");
     match &found.model {
-        None => Finding::new(what, State::Failed, format!("{at} serves several models: {listed}"))
+        None => Finding::new(what, FindingState::Failed, format!("{at} serves several models: {listed}"))
             .hint(Some("name one in `model`".to_owned())),
         Some(model) if !found.models.contains(model) => {
-            Finding::new(what, State::Warning, format!("{at} does not list `{model}`, only: {listed}"))
+            Finding::new(what, FindingState::Warning, format!("{at} does not list `{model}`, only: {listed}"))
                 .hint(Some("correct `model`, or load it there".to_owned()))
         }
-        Some(model) => Finding::new(what, State::Ok, format!("{at} serves `{model}`")),
+        Some(model) => Finding::new(what, FindingState::Ok, format!("{at} serves `{model}`")),
     }
 }
 
@@ -230,24 +234,24 @@ fn memory(gpus: &[Gpu]) -> Finding {
         .collect();
     if each.is_empty() {
         let said = "no driver tells of a GPU: engines run on the processor, and their memory is not counted";
-        return Finding::new("gpu", State::Warning, said);
+        return Finding::new("gpu", FindingState::Warning, said);
     }
-    Finding::new("gpu", State::Ok, each.join("; "))
+    Finding::new("gpu", FindingState::Ok, each.join("; "))
 }
 
 fn disk(state_dir: &Path) -> Finding {
     // It is made by the first start; until then its nearest parent says the same.
     let there = state_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(state_dir);
     match statvfs(there) {
-        Err(error) => Finding::new("disk", State::Failed, format!("{}: {error}", there.display())),
+        Err(error) => Finding::new("disk", FindingState::Failed, format!("{}: {error}", there.display())),
         Ok(disk) => {
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
             let said = format!("{} free at {}", bytes(free), state_dir.display());
-            if free < LITTLE_SPACE {
-                Finding::new("disk", State::Warning, said)
+            if free < MIN_FREE_SPACE {
+                Finding::new("disk", FindingState::Warning, said)
                     .hint(Some("without a journal nothing runs locally: make room".to_owned()))
             } else {
-                Finding::new("disk", State::Ok, said)
+                Finding::new("disk", FindingState::Ok, said)
             }
         }
     }

@@ -34,7 +34,7 @@ pub struct Caller {
 
 /// Why there is no caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Unknown {
+pub enum CallerError {
     /// Nothing was presented.
     #[error("no credential was sent")]
     Missing,
@@ -46,7 +46,7 @@ pub enum Unknown {
     SignedOut(String),
 }
 
-impl Unknown {
+impl CallerError {
     /// What to do about it.
     pub fn hint(&self) -> String {
         match self {
@@ -128,11 +128,11 @@ impl Identity {
     ///
     /// # Errors
     /// When nobody does.
-    pub fn caller(&self, headers: &HeaderMap, server: &Url) -> Result<Caller, Unknown> {
+    pub fn caller(&self, headers: &HeaderMap, server: &Url) -> Result<Caller, CallerError> {
         let presented = presented(headers)?;
         if presented.starts_with(Prefix::Mcpd.as_str()) {
             // Only mcpd can tell whether it is known; the checksum is all that can be told here.
-            token::verify_shape(Prefix::Mcpd, presented).map_err(|_| Unknown::Invalid)?;
+            token::verify_shape(Prefix::Mcpd, presented).map_err(|_| CallerError::Invalid)?;
             return Ok(Caller { bearer: Bearer::new(presented), local: false, user: None });
         }
         self.check_local(presented)?;
@@ -143,7 +143,7 @@ impl Identity {
     ///
     /// # Errors
     /// When they do not.
-    pub fn local(&self, headers: &HeaderMap) -> Result<(), Unknown> {
+    pub fn local(&self, headers: &HeaderMap) -> Result<(), CallerError> {
         self.check_local(presented(headers)?)
     }
 
@@ -154,15 +154,15 @@ impl Identity {
         Some(context.user.clone().unwrap_or_else(|| context.name.clone()))
     }
 
-    fn check_local(&self, presented: &str) -> Result<(), Unknown> {
-        let hash = token::parse(Prefix::Local, presented).map_err(|_| Unknown::Invalid)?;
+    fn check_local(&self, presented: &str) -> Result<(), CallerError> {
+        let hash = token::parse(Prefix::Local, presented).map_err(|_| CallerError::Invalid)?;
         // Hashes compare in constant time.
-        if hash == **self.key.load() || hash == self.socket_key { Ok(()) } else { Err(Unknown::Invalid) }
+        if hash == **self.key.load() || hash == self.socket_key { Ok(()) } else { Err(CallerError::Invalid) }
     }
 
     /// Read at every request, so that a logout holds at once.
-    fn signed_in(&self, server: &Url) -> Result<Caller, Unknown> {
-        let signed_out = || Unknown::SignedOut(server.as_str().trim_end_matches('/').to_owned());
+    fn signed_in(&self, server: &Url) -> Result<Caller, CallerError> {
+        let signed_out = || CallerError::SignedOut(server.as_str().trim_end_matches('/').to_owned());
         let contexts = config::Config::load(&self.contexts).map_err(|error| {
             tracing::warn!(%error, "the signed-in user cannot be read");
             signed_out()
@@ -193,16 +193,17 @@ fn unreadable(error: &PathError) -> anyhow::Error {
     }
 }
 
-fn presented(headers: &HeaderMap) -> Result<&str, Unknown> {
+fn presented(headers: &HeaderMap) -> Result<&str, CallerError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
         (Some(value), None) => value,
-        (None, _) => return Err(Unknown::Missing),
-        (Some(_), Some(_)) => return Err(Unknown::Invalid),
+        (None, _) => return Err(CallerError::Missing),
+        (Some(_), Some(_)) => return Err(CallerError::Invalid),
     };
-    let (scheme, credential) = value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or(Unknown::Invalid)?;
+    let (scheme, credential) =
+        value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or(CallerError::Invalid)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(Unknown::Invalid);
+        return Err(CallerError::Invalid);
     }
     Ok(credential.trim())
 }
@@ -235,7 +236,7 @@ mod tests {
     fn the_local_key_stands_for_whoever_is_signed_in_now() {
         let (dir, identity, key) = identity();
         let signed_out = identity.caller(&bearer(&key), &server()).unwrap_err();
-        assert_eq!(signed_out, Unknown::SignedOut("https://mcpd.example.com".to_owned()));
+        assert_eq!(signed_out, CallerError::SignedOut("https://mcpd.example.com".to_owned()));
 
         let mut contexts = Config::default();
         let token = Some(SecretValue::new("alice's own"));
@@ -269,11 +270,11 @@ mod tests {
         let (_dir, identity, key) = identity();
         let other = token::mint(Prefix::Local).unwrap();
         for (headers, expected) in [
-            (HeaderMap::new(), Unknown::Missing),
-            (bearer("sk-whatever"), Unknown::Invalid),
-            (bearer("mcpd_short"), Unknown::Invalid),
-            (bearer(other.expose()), Unknown::Invalid),
-            (bearer(&key[..key.len() - 1]), Unknown::Invalid),
+            (HeaderMap::new(), CallerError::Missing),
+            (bearer("sk-whatever"), CallerError::Invalid),
+            (bearer("mcpd_short"), CallerError::Invalid),
+            (bearer(other.expose()), CallerError::Invalid),
+            (bearer(&key[..key.len() - 1]), CallerError::Invalid),
         ] {
             assert_eq!(identity.caller(&headers, &server()).unwrap_err(), expected);
         }
@@ -286,7 +287,7 @@ mod tests {
         identity.rotate().unwrap();
         let new = std::fs::read_to_string(dir.path().join(config::LOCAL_KEY_FILE)).unwrap();
         assert!(identity.local(&bearer(new.trim())).is_ok());
-        assert_eq!(identity.local(&bearer(&old)), Err(Unknown::Invalid));
+        assert_eq!(identity.local(&bearer(&old)), Err(CallerError::Invalid));
         let mut headers = HeaderMap::new();
         headers.insert(header::AUTHORIZATION, identity.socket_credential());
         assert!(identity.local(&headers).is_ok(), "the socket has a credential of its own");

@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 
-pub use entry::{Entry, MAX_REASON, Outcome, who};
+pub use entry::{FailoverOutcome, JournalEntry, MAX_REASON, who};
 use file::JournalFile;
 
 use crate::config::JournalLimits;
@@ -52,10 +52,10 @@ pub enum JournalError {
 pub struct Journal {
     path: PathBuf,
     limits: JournalLimits,
-    state: Mutex<State>,
+    state: Mutex<JournalState>,
 }
 
-struct State {
+struct JournalState {
     /// None as long as it could not be opened: nothing was written to it, so nothing can be missing from it later.
     file: Option<JournalFile>,
     refusals: Refusals,
@@ -81,7 +81,7 @@ impl Journal {
             })
             .ok();
         let refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
-        Self { path, limits, state: Mutex::new(State { file, refusals }) }
+        Self { path, limits, state: Mutex::new(JournalState { file, refusals }) }
     }
 
     /// Why nothing can be recorded now, where that is known without writing.
@@ -102,13 +102,13 @@ impl Journal {
     ///
     /// # Errors
     /// When it cannot be written; then nothing local may run.
-    pub fn record(&self, entry: &Entry) -> Result<(), JournalError> {
+    pub fn record(&self, entry: &JournalEntry) -> Result<(), JournalError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let State { file, refusals } = &mut *state;
+        let JournalState { file, refusals } = &mut *state;
         let file = self.opened(file)?;
         if refusals.since.elapsed() >= REFUSAL_INTERVAL {
             if refusals.omitted > 0 {
-                file.append(&Entry::Omitted { at: Timestamp::now(), refusals: refusals.omitted })?;
+                file.append(&JournalEntry::Omitted { at: Timestamp::now(), refusals: refusals.omitted })?;
             }
             *refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
         }
@@ -127,8 +127,8 @@ impl Journal {
 mod tests {
     use super::*;
 
-    fn refusal(number: usize) -> Entry {
-        Entry::Failover {
+    fn refusal(number: usize) -> JournalEntry {
+        JournalEntry::Failover {
             at: Timestamp::now(),
             request: number.to_string(),
             who: "bearer:1".to_owned(),
@@ -136,7 +136,7 @@ mod tests {
             provider: "desk".to_owned(),
             class: None,
             access: vec!["forbidden"],
-            outcome: Outcome::Refused,
+            outcome: FailoverOutcome::Refused,
             reason: None,
         }
     }

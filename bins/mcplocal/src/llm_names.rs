@@ -18,7 +18,7 @@ use crate::{app::App, config::Config};
 /// How long mcpd may take to list its Llms.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 /// Before mcpd is asked again, whoever looks at the status.
-const FRESH: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_secs(60);
 /// How alike two names are at least, from 0 to 1, for one to be a misspelling of the other.
 const ALIKE: f64 = 0.6;
 /// Bytes of a name that is printed.
@@ -100,16 +100,16 @@ fn most_similar<'a>(name: &str, names: &[&'a str]) -> Option<&'a str> {
 
 /// What mcpd answered last, so that a status is as quick as ever.
 #[derive(Clone, Default)]
-pub struct Remembered(Arc<Mutex<Memory>>);
+pub struct LlmNameCache(Arc<Mutex<UnknownLlms>>);
 
 #[derive(Default)]
-struct Memory {
+struct UnknownLlms {
     /// When mcpd was asked last, for which configuration.
     asked: Option<(Instant, Vec<(String, u64)>)>,
     unknown: Vec<UnknownLlm>,
 }
 
-impl Remembered {
+impl LlmNameCache {
     /// What is known. Has mcpd asked anew where that is old, or the configuration another one.
     pub fn get(&self, app: &Arc<App>) -> Vec<UnknownLlm> {
         let config = app.runtime.load().config.clone();
@@ -125,7 +125,7 @@ impl Remembered {
         if asked_at.is_none() {
             memory.unknown.clear();
         }
-        if asked_at.is_none_or(|at| at.elapsed() >= FRESH) {
+        if asked_at.is_none_or(|at| at.elapsed() >= MAX_AGE) {
             memory.asked = Some((Instant::now(), asked.clone()));
             let (this, contexts) = (self.clone(), app.identity.contexts().to_owned());
             tokio::spawn(async move {
@@ -139,7 +139,7 @@ impl Remembered {
         memory.unknown.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Memory> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, UnknownLlms> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -214,7 +214,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
 
     port::watch(listener.address());
-    // Asked now, so that the first status knows it.
+    // ModelProbe now, so that the first status knows it.
     app.llm_names.get(&app);
     let (config, named) = (app.runtime.load().config.clone(), path.clone());
     tokio::spawn(async move { providers::warn_of_missing(&config, &named).await });

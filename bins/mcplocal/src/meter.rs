@@ -10,16 +10,16 @@ use std::{
 /// Answers that ended longer ago do not count any more.
 const WINDOW: Duration = Duration::from_secs(300);
 /// Nor do more of them than this.
-const ANSWERS: usize = 32;
+const MAX_ANSWERS: usize = 32;
 
 /// Measures one provider. Clones share it.
 #[derive(Clone, Default)]
-pub struct Meter(Arc<Mutex<State>>);
+pub struct Meter(Arc<Mutex<MeterState>>);
 
 #[derive(Default)]
-struct State {
+struct MeterState {
     ended: VecDeque<Ended>,
-    running: HashMap<u64, Running>,
+    running: HashMap<u64, RunningAnswer>,
     next: u64,
 }
 
@@ -29,14 +29,14 @@ struct Ended {
     took: Duration,
 }
 
-struct Running {
+struct RunningAnswer {
     begun: Instant,
     /// When its first piece came: reading the prompt is no writing.
     first: Option<Instant>,
     pieces: u64,
 }
 
-impl Running {
+impl RunningAnswer {
     /// How long it has been writing. One that came in one piece was written before.
     fn took(&self) -> Duration {
         self.first.filter(|_| self.pieces > 1).unwrap_or(self.begun).elapsed()
@@ -44,19 +44,19 @@ impl Running {
 }
 
 /// One answer that is being written. Dropped without an end, it does not count.
-pub struct Measured {
+pub struct AnswerMeter {
     meter: Meter,
     id: u64,
 }
 
 impl Meter {
     /// An answer begins.
-    pub fn begin(&self) -> Measured {
+    pub fn begin(&self) -> AnswerMeter {
         let mut state = self.lock();
         let id = state.next;
         state.next += 1;
-        state.running.insert(id, Running { begun: Instant::now(), first: None, pieces: 0 });
-        Measured { meter: self.clone(), id }
+        state.running.insert(id, RunningAnswer { begun: Instant::now(), first: None, pieces: 0 });
+        AnswerMeter { meter: self.clone(), id }
     }
 
     /// The mean speed of the last answers and of those that run; nothing where there are none.
@@ -76,12 +76,12 @@ impl Meter {
         (tokens > 0 && rate.is_finite()).then_some(rate)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, MeterState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Measured {
+impl AnswerMeter {
     /// A piece of the answer came: about a token.
     pub fn piece(&self) {
         if let Some(running) = self.meter.lock().running.get_mut(&self.id) {
@@ -96,13 +96,13 @@ impl Measured {
         let Some(running) = state.running.remove(&self.id) else { return };
         let tokens = if tokens > 0 { tokens } else { running.pieces };
         state.ended.push_back(Ended { at: Instant::now(), tokens, took: running.took() });
-        while state.ended.len() > ANSWERS {
+        while state.ended.len() > MAX_ANSWERS {
             state.ended.pop_front();
         }
     }
 }
 
-impl Drop for Measured {
+impl Drop for AnswerMeter {
     fn drop(&mut self) {
         self.meter.lock().running.remove(&self.id);
     }
@@ -147,6 +147,6 @@ mod tests {
         for _ in 0..100 {
             meter.begin().ended(1);
         }
-        assert_eq!(meter.lock().ended.len(), ANSWERS);
+        assert_eq!(meter.lock().ended.len(), MAX_ANSWERS);
     }
 }

@@ -21,7 +21,7 @@ use mcpctl_api::{ErrorKind, visible::short};
 use mcpctl_dialect::openai::request::{self, RequestError, RequestFields};
 use mcpctl_engine::{Engine, EngineGuard};
 use mcpctl_failover::{
-    Call as FailoverCall, FailureClass, Local, LocalCause, LocalError, Run, Served, machine::AccessGrant,
+    FailoverRequest, FailureClass, LocalAttempt, LocalCause, LocalError, Routed, Served, machine::AccessGrant,
 };
 use mcpctl_relay::retry;
 use mcpctl_upstream::{self as upstream, Answer, Failure, Operation, Request, Target};
@@ -33,13 +33,13 @@ use crate::{
     capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH, Needs},
     http::error::LocalHttpError,
     identity::Caller,
-    journal::{Entry, Outcome, who},
-    meter::Measured,
-    prewarm::{self, Trouble},
-    providers::{NotReady, Ready, Running},
+    journal::{FailoverOutcome, JournalEntry, who},
+    meter::AnswerMeter,
+    prewarm::{self, PrewarmTrigger},
+    providers::{LocalProvider, NotReady, ReadyProvider},
 };
 use account::Recorded;
-use waiting::Cold;
+use waiting::ColdStart;
 use witness::{Witness, WitnessedProbe};
 
 /// Before a provider's name, it asks for that provider itself, without the centre.
@@ -53,7 +53,7 @@ const MAX_MODEL: usize = 256;
 const SLOW: u32 = 4;
 
 /// What a caller wants of a model.
-pub struct Call {
+pub struct InferenceCall {
     /// Which operation.
     pub operation: Operation,
     /// The Llm, where the path says it.
@@ -68,7 +68,7 @@ pub struct Call {
 struct Reply {
     answer: Answer,
     guard: Option<EngineGuard>,
-    measured: Option<Measured>,
+    measured: Option<AnswerMeter>,
 }
 
 /// A request as it came, and the configuration that it began with.
@@ -81,12 +81,12 @@ struct Incoming {
     /// Keys by which a server may choose the model by itself.
     routing_keys: Vec<String>,
     /// Told when an engine is being started for it.
-    cold: watch::Sender<Option<Cold>>,
+    cold: watch::Sender<Option<ColdStart>>,
 }
 
 impl Incoming {
     /// The first key by which the provider's server might choose the model by itself, and that its list does not name.
-    fn not_allowed(&self, running: &Running) -> Option<&str> {
+    fn not_allowed(&self, running: &LocalProvider) -> Option<&str> {
         let allowed = &running.provider.allow_fields;
         self.routing_keys.iter().find(|key| !allowed.contains(key)).map(String::as_str)
     }
@@ -100,9 +100,9 @@ pub async fn run(
     app: &Arc<App>,
     runtime: Arc<Runtime>,
     caller: Caller,
-    call: Call,
+    call: InferenceCall,
 ) -> Result<Response, LocalHttpError> {
-    let Call { operation, llm, headers, body } = call;
+    let InferenceCall { operation, llm, headers, body } = call;
     // An Llm that the path names goes into the body, so that one route of mcpd serves both.
     let body = match &llm {
         Some(llm) => request::with_model(&body, llm).map_err(|error| malformed(&error))?,
@@ -145,8 +145,8 @@ async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Respo
     let witness = Witness::new(place);
     let (breaker_open, skipped) = (witness.breaker_open(), witness.last_failure());
     let target = runtime.primary(SecretString::from(caller.bearer.expose()));
-    let trouble = Trouble::watch(app, runtime, llm, &caller.bearer);
-    let failover = FailoverCall { llm: llm.to_owned(), bearer: caller.bearer, breaker_open };
+    let trouble = PrewarmTrigger::watch(app, runtime, llm, &caller.bearer);
+    let failover = FailoverRequest { llm: llm.to_owned(), bearer: caller.bearer, breaker_open };
     let failed = OnceLock::new();
     let (target, trouble_seen, failure, seen) = (&target, trouble.as_ref(), &failed, &witness);
     let primary = move || async move {
@@ -164,7 +164,7 @@ async fn central(incoming: &Incoming, caller: Caller, llm: &str) -> Result<Respo
     };
     let local = LocalRun { incoming, llm, who: &who, failed: &failed, skipped, witness: &witness };
     let router = runtime.router(WitnessedProbe { probe: &runtime.probe, witness: &witness });
-    let Run { result, trail } = router.run(&runtime.registry, &failover, primary, &local).await;
+    let Routed { result, trail } = router.run(&runtime.registry, &failover, primary, &local).await;
 
     let class = trail.primary.or(skipped);
     account::account(app, llm, &who, &trail, class, &result);
@@ -187,7 +187,7 @@ async fn ask_primary(
     client: &upstream::Client,
     target: &Target,
     request: &Request,
-    trouble: Option<&Trouble>,
+    trouble: Option<&PrewarmTrigger>,
 ) -> Result<Reply, Failure> {
     let reply = |answer| Reply { answer, guard: None, measured: None };
     let shown = |how| trouble.iter().for_each(|trouble| trouble.shown(how));
@@ -226,10 +226,10 @@ struct LocalRun<'a> {
     witness: &'a Witness,
 }
 
-impl Local<Running, Reply> for LocalRun<'_> {
-    type Ready = Ready;
+impl LocalAttempt<LocalProvider, Reply> for LocalRun<'_> {
+    type Ready = ReadyProvider;
 
-    async fn prepare(&self, running: &Running) -> Result<Ready, LocalError> {
+    async fn prepare(&self, running: &LocalProvider) -> Result<ReadyProvider, LocalError> {
         // mcpd decides what its Llm allows; a local provider is another one, with a list of its own.
         if let Some(key) = self.incoming.not_allowed(running) {
             let reason = format!("`{key}` is not in its `allowFields`");
@@ -244,11 +244,16 @@ impl Local<Running, Reply> for LocalRun<'_> {
         prepare(self.incoming, running, self.failed.get().copied(), now).await
     }
 
-    async fn run(&self, _: &Running, ready: Ready, _grant: AccessGrant) -> Result<Reply, LocalError> {
+    async fn run(
+        &self,
+        _: &LocalProvider,
+        ready: ReadyProvider,
+        _grant: AccessGrant,
+    ) -> Result<Reply, LocalError> {
         let provider = ready.running.provider.name.clone();
         tracing::info!(llm = self.llm, %provider, "allowed: a local provider stands in");
         let request = mcpctl_server::request_id();
-        let entry = Entry::Failover {
+        let entry = JournalEntry::Failover {
             at: Timestamp::now(),
             request: request.clone(),
             who: self.who.to_owned(),
@@ -256,7 +261,7 @@ impl Local<Running, Reply> for LocalRun<'_> {
             provider: provider.to_string(),
             class: self.failed.get().copied().or(self.skipped).map(FailureClass::as_str),
             access: self.witness.access(),
-            outcome: Outcome::Served,
+            outcome: FailoverOutcome::Served,
             reason: None,
         };
         // INVARIANT 14: on record before the prompt goes there, or not at all.
@@ -273,14 +278,14 @@ impl Local<Running, Reply> for LocalRun<'_> {
 /// Makes a provider ready. Where the configuration changed meanwhile, `now` finds the provider in what is in force.
 async fn prepare(
     incoming: &Incoming,
-    running: &Running,
+    running: &LocalProvider,
     failed: Option<FailureClass>,
-    now: impl Fn(&Runtime) -> Option<Running>,
-) -> Result<Ready, LocalError> {
+    now: impl Fn(&Runtime) -> Option<LocalProvider>,
+) -> Result<ReadyProvider, LocalError> {
     let Incoming { app, needs, cold, .. } = incoming;
-    let tell = |running: &Running| {
+    let tell = |running: &LocalProvider| {
         let progress = running.engine.as_ref().map(Engine::progress);
-        cold.send_replace(Some(Cold { provider: running.provider.name.to_string(), failed, progress }));
+        cold.send_replace(Some(ColdStart { provider: running.provider.name.to_string(), failed, progress }));
     };
     tell(running);
     let mut running = running.clone();
@@ -297,8 +302,8 @@ async fn prepare(
     })
 }
 
-async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> {
-    let Ready { running, target, guard } = ready;
+async fn ask_local(incoming: &Incoming, ready: ReadyProvider) -> Result<Reply, Failure> {
+    let ReadyProvider { running, target, guard } = ready;
     let measured = Some(running.meter.begin());
     match send_local(incoming, &running, &target).await {
         Ok(answer) => Ok(Reply { answer, guard, measured }),
@@ -315,7 +320,11 @@ async fn ask_local(incoming: &Incoming, ready: Ready) -> Result<Reply, Failure> 
 }
 
 /// Asks for usage too, which is kept from callers who did not; a server that refuses that is asked without it, from now on.
-async fn send_local(incoming: &Incoming, running: &Running, target: &Target) -> Result<Answer, Failure> {
+async fn send_local(
+    incoming: &Incoming,
+    running: &LocalProvider,
+    target: &Target,
+) -> Result<Answer, Failure> {
     let Incoming { app, request, include_usage, .. } = incoming;
     let asks_for_usage = request.stream
         && !include_usage
@@ -355,7 +364,7 @@ pub fn own_provider<'a>(
     runtime: &'a Runtime,
     caller: &Caller,
     provider: &str,
-) -> Result<&'a Running, LocalHttpError> {
+) -> Result<&'a LocalProvider, LocalHttpError> {
     // A bearer of mcpd's cannot be judged here, and the centre is not asked about what is not the centre's.
     if !caller.local {
         return Err(LocalHttpError::new(
@@ -393,7 +402,7 @@ async fn own(incoming: &Incoming, caller: &Caller, provider: &str) -> Result<Res
         Err(error) => return Ok(answer::own_error(provider, &error)),
     };
     let request = mcpctl_server::request_id();
-    let entry = Entry::Own {
+    let entry = JournalEntry::Own {
         at: Timestamp::now(),
         request: request.clone(),
         who: who(caller.user.as_deref(), &caller.bearer),

@@ -14,7 +14,7 @@ use tokio::time::MissedTickBehavior;
 use crate::with_hint;
 
 /// Between two looks at who else listens on the port.
-const LOOK_INTERVAL: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Takes an address. Where a port is taken, the error names who holds it; another user's hold is noted, so that the next
 /// start makes a new local key.
@@ -70,7 +70,7 @@ pub fn watch(address: &Address) {
     let mut known = BTreeSet::new();
     warn_of_new(port, &mut known);
     tokio::spawn(async move {
-        let mut ticks = tokio::time::interval(LOOK_INTERVAL);
+        let mut ticks = tokio::time::interval(POLL_INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;

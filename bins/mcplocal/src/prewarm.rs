@@ -16,28 +16,28 @@ use tokio::time::Instant;
 use crate::{
     app::{App, Runtime},
     config::Prewarm,
-    providers::Running,
+    providers::LocalProvider,
 };
 
 /// Before an engine that could not be started is tried again, where it does not say itself how long it rests.
-const TRY_AGAIN: Duration = Duration::from_secs(30);
+const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long a start that nobody else waits for may take; it ends by itself before that.
-const PATIENCE: Duration = Duration::from_secs(3600);
+const START_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Questions to the centre that go on at a time for one provider: any caller can cause one, and it outlives the request.
 const MAX_CHECKS: usize = 8;
 
 /// What a request knows of the primary, kept for the moment in which that shows trouble.
 #[derive(Clone)]
-pub struct Trouble {
+pub struct PrewarmTrigger {
     app: Arc<App>,
     runtime: Arc<Runtime>,
     llm: String,
     bearer: Bearer,
 }
 
-impl Trouble {
+impl PrewarmTrigger {
     /// For one request; nothing where no trouble would start anything.
     pub fn watch(app: &Arc<App>, runtime: &Arc<Runtime>, llm: &str, bearer: &Bearer) -> Option<Self> {
         let (_, running) = runtime.registry.failover_for(llm)?;
@@ -81,7 +81,7 @@ impl Trouble {
 }
 
 /// For a caller whom the centre has just allowed: the start goes on even if that caller does not wait for its end.
-pub fn go_on_without(running: &Running) {
+pub fn go_on_without(running: &LocalProvider) {
     if running.provider.prewarm() == Prewarm::OnTrouble
         && let Some(begun) = running.warming.begin(running)
     {
@@ -89,19 +89,19 @@ pub fn go_on_without(running: &Running) {
     }
 }
 
-async fn make_ready(_begun: Begun, running: Running) {
+async fn make_ready(_begun: PrewarmStart, running: LocalProvider) {
     let Some(engine) = &running.engine else { return };
-    if let Err(error) = engine.warm_up(Instant::now() + running.patience()).await {
+    if let Err(error) = engine.warm_up(Instant::now() + running.wait_timeout()).await {
         tracing::warn!(provider = %running.provider.name, %error, "the stand-in could not be made ready");
     }
 }
 
 /// At most one start ahead of need at a time, for each provider.
 #[derive(Clone, Default)]
-pub struct Warming(Arc<WarmingState>);
+pub struct PrewarmState(Arc<PrewarmCounts>);
 
 #[derive(Default)]
-struct WarmingState {
+struct PrewarmCounts {
     /// Whether a start goes on.
     begun: AtomicBool,
     /// How many questions to the centre go on.
@@ -109,38 +109,38 @@ struct WarmingState {
 }
 
 /// Held while a start goes on.
-struct Begun(Arc<WarmingState>);
+struct PrewarmStart(Arc<PrewarmCounts>);
 
 /// Held while the centre is asked.
-struct Check(Arc<WarmingState>);
+struct PrewarmCheck(Arc<PrewarmCounts>);
 
-impl Warming {
+impl PrewarmState {
     /// A ready engine is left alone, so that nobody's place in its queue is taken for nothing.
-    fn begin(&self, running: &Running) -> Option<Begun> {
+    fn begin(&self, running: &LocalProvider) -> Option<PrewarmStart> {
         let needed = self.is_needed(running) && !self.0.begun.swap(true, Ordering::AcqRel);
-        needed.then(|| Begun(Arc::clone(&self.0)))
+        needed.then(|| PrewarmStart(Arc::clone(&self.0)))
     }
 
-    fn is_needed(&self, running: &Running) -> bool {
+    fn is_needed(&self, running: &LocalProvider) -> bool {
         let ready = |engine: &Engine| engine.progress().borrow().state == EngineState::Ready;
         let stopped = running.engine.as_ref().is_some_and(|engine| !ready(engine));
         stopped && !self.0.begun.load(Ordering::Acquire)
     }
 
-    fn check(&self) -> Option<Check> {
-        let check = Check(Arc::clone(&self.0));
+    fn check(&self) -> Option<PrewarmCheck> {
+        let check = PrewarmCheck(Arc::clone(&self.0));
         // Dropped where there is no room, it takes itself off again.
         (self.0.checks.fetch_add(1, Ordering::AcqRel) < MAX_CHECKS).then_some(check)
     }
 }
 
-impl Drop for Begun {
+impl Drop for PrewarmStart {
     fn drop(&mut self) {
         self.0.begun.store(false, Ordering::Release);
     }
 }
 
-impl Drop for Check {
+impl Drop for PrewarmCheck {
     fn drop(&mut self) {
         self.0.checks.fetch_sub(1, Ordering::AcqRel);
     }
@@ -159,7 +159,7 @@ pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
                 return;
             }
         }
-        match engine.warm_up(Instant::now() + PATIENCE).await {
+        match engine.warm_up(Instant::now() + START_TIMEOUT).await {
             Ok(()) => reported = None,
             Err(EngineError::ShuttingDown { .. }) => return,
             Err(EngineError::BackingOff { wait, .. }) => tokio::time::sleep(wait).await,
@@ -169,7 +169,7 @@ pub async fn keep(engine: Engine, by_hand: Arc<AtomicBool>) {
                     tracing::warn!(%error, "an engine that is to be kept ready is not");
                 }
                 reported = Some(error);
-                tokio::time::sleep(TRY_AGAIN).await;
+                tokio::time::sleep(RETRY_INTERVAL).await;
             }
         }
         let wanted = |status: &EngineStatus| {
@@ -189,7 +189,7 @@ mod tests {
 
     #[test]
     fn questions_to_the_centre_have_a_bound() {
-        let warming = Warming::default();
+        let warming = PrewarmState::default();
         let held: Vec<_> = (0..MAX_CHECKS * 2).map(|_| warming.check()).collect();
         assert_eq!(held.iter().flatten().count(), MAX_CHECKS);
         assert!(warming.check().is_none());

@@ -22,17 +22,17 @@ use mcpctl_upstream::{AttemptTimeouts, Target, UpstreamKind};
 use tokio::time::Instant;
 
 use crate::{
-    capabilities::{Asked, Capabilities, Found, Known, Needs},
-    config::{Config, ConfigError, ManagedKind, Prewarm, Provider, ProviderKind, Swap},
+    capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs},
+    config::{Config, ConfigError, ManagedKind, Prewarm, ProviderConfig, ProviderKind, Swap},
     meter::Meter,
-    prewarm::{self, Warming},
+    prewarm::{self, PrewarmState},
 };
 
 /// What vLLM takes of a GPU's memory where nothing is said (its documentation of `--gpu-memory-utilization`).
 const VLLM_SHARE: f64 = 0.9;
 
 /// Patience with a model on this machine: it may be slow, but it is never far.
-const LOCAL: AttemptTimeouts = AttemptTimeouts {
+const LOCAL_TIMEOUTS: AttemptTimeouts = AttemptTimeouts {
     connect: Duration::from_secs(2),
     response: Duration::from_secs(120),
     answer: Duration::from_secs(600),
@@ -42,17 +42,17 @@ const LOCAL: AttemptTimeouts = AttemptTimeouts {
 
 /// A provider that can be asked. Clones are the same one.
 #[derive(Clone)]
-pub struct Running {
+pub struct LocalProvider {
     /// What the configuration says.
-    pub provider: Provider,
+    pub provider: ProviderConfig,
     /// Its engine, where the agent starts it.
     pub engine: Option<Engine>,
     /// What its server says of itself.
-    pub known: Known,
+    pub known: ModelCache,
     /// How fast it is.
     pub meter: Meter,
     /// Whether it is being made ready ahead of need.
-    pub warming: Warming,
+    pub warming: PrewarmState,
     /// Whether somebody stopped it by hand.
     pub by_hand: Arc<AtomicBool>,
     /// Whether its server refused `stream_options`.
@@ -62,9 +62,9 @@ pub struct Running {
 }
 
 /// A provider that is ready, for as long as this is held.
-pub struct Ready {
+pub struct ReadyProvider {
     /// Which.
-    pub running: Running,
+    pub running: LocalProvider,
     /// Where the request goes.
     pub target: Target,
     /// Keeps the engine from being stopped.
@@ -97,22 +97,22 @@ impl From<EngineError> for NotReady {
     }
 }
 
-impl Running {
+impl LocalProvider {
     /// Of a provider that nothing is known of yet; begins what is to begin with the agent.
-    fn new(provider: &Provider, host: &EngineHost, http: &reqwest::Client) -> Self {
+    fn new(provider: &ProviderConfig, host: &EngineHost, http: &reqwest::Client) -> Self {
         let engine = spec(provider).map(|(spec, options)| Engine::with_options(spec, options, host.clone()));
         let running = Self {
             provider: provider.clone(),
             engine,
-            known: Known::default(),
+            known: ModelCache::default(),
             meter: Meter::default(),
-            warming: Warming::default(),
+            warming: PrewarmState::default(),
             by_hand: Arc::default(),
             refuses_usage: Arc::default(),
             counted: Arc::default(),
         };
         if let Some(target) = target(&running.provider) {
-            running.known.refresh(&Asked::new(http, &target));
+            running.known.refresh(&ModelProbe::new(http, &target));
         }
         if let (Some(engine), Prewarm::Always) = (&running.engine, provider.prewarm()) {
             tokio::spawn(prewarm::keep(engine.clone(), Arc::clone(&running.by_hand)));
@@ -132,10 +132,10 @@ impl Running {
 
     /// How long a request waits for its turn. A start ends by itself before that, and tells why it failed; but it may
     /// have to wait for room first, and others may be first at a ready engine.
-    pub fn patience(&self) -> Duration {
+    pub fn wait_timeout(&self) -> Duration {
         match &self.provider.kind {
             ProviderKind::Managed(managed) => {
-                managed.start_timeout.0.saturating_mul(2).saturating_add(LOCAL.answer)
+                managed.start_timeout.0.saturating_mul(2).saturating_add(LOCAL_TIMEOUTS.answer)
             }
             ProviderKind::Openai { .. } => Duration::ZERO,
         }
@@ -155,7 +155,7 @@ impl Running {
         self.capabilities_with(self.known.last().as_deref())
     }
 
-    fn capabilities_with(&self, found: Option<&Found>) -> Capabilities {
+    fn capabilities_with(&self, found: Option<&ModelInfo>) -> Capabilities {
         let found = found.map(|found| found.capabilities).unwrap_or_default();
         self.provider.declared.or(by_arguments(&self.provider)).or(found)
     }
@@ -164,21 +164,21 @@ impl Running {
     ///
     /// # Errors
     /// Why it cannot be, or what its model lacks.
-    pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<Ready, NotReady> {
+    pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<ReadyProvider, NotReady> {
         // Before an engine is started for nothing.
         self.suffices(needs, self.known.fresh().as_deref())?;
         let (mut target, guard) = match (target(&self.provider), &self.engine) {
             (Some(target), _) => (target, None),
             (None, Some(engine)) => {
                 self.by_hand.store(false, Ordering::Release);
-                let guard = engine.ensure_ready(Instant::now() + self.patience()).await?;
+                let guard = engine.ensure_ready(Instant::now() + self.wait_timeout()).await?;
                 (managed_target(guard.endpoint()), Some(guard))
             }
             (None, None) => return Err(LocalError::failed("the provider has no engine").into()),
         };
         // An engine's own connections lead to its socket, if it has one.
         let http = guard.as_ref().map_or(http, |guard| &guard.endpoint().http);
-        let asked = Asked::new(http, &target);
+        let asked = ModelProbe::new(http, &target);
         let mut found = self.known.get(&asked).await;
         // What it said a while ago, it may say no more.
         if found.as_deref().is_ok_and(|found| self.suffices(needs, Some(found)).is_err()) {
@@ -200,10 +200,10 @@ impl Running {
             let reason = "it serves not exactly one model, and the configuration names none";
             return Err(LocalError::failed(reason).into());
         }
-        Ok(Ready { running: self.clone(), target, guard })
+        Ok(ReadyProvider { running: self.clone(), target, guard })
     }
 
-    fn suffices(&self, needs: Needs, found: Option<&Found>) -> Result<(), LocalError> {
+    fn suffices(&self, needs: Needs, found: Option<&ModelInfo>) -> Result<(), LocalError> {
         match self.capabilities_with(found).lacks(needs) {
             None => Ok(()),
             Some(word) => Err(LocalError {
@@ -215,7 +215,7 @@ impl Running {
 }
 
 /// Where a server that runs anyway is asked.
-pub fn target(provider: &Provider) -> Option<Target> {
+pub fn target(provider: &ProviderConfig) -> Option<Target> {
     let ProviderKind::Openai { url, model } = &provider.kind else { return None };
     let (base_url, model) = (url.clone(), model.clone());
     Some(Target {
@@ -223,7 +223,7 @@ pub fn target(provider: &Provider) -> Option<Target> {
         socket: None,
         model,
         credential: None,
-        timeouts: LOCAL,
+        timeouts: LOCAL_TIMEOUTS,
         kind: UpstreamKind::Provider,
     })
 }
@@ -232,12 +232,12 @@ fn managed_target(endpoint: &Endpoint) -> Target {
     let Endpoint { base_url, socket, api_key, model, .. } = endpoint.clone();
     let (model, credential) = (Some(model), Some(api_key));
     let socket = socket.map(|socket| socket.path().to_owned());
-    Target { base_url, socket, model, credential, timeouts: LOCAL, kind: UpstreamKind::Provider }
+    Target { base_url, socket, model, credential, timeouts: LOCAL_TIMEOUTS, kind: UpstreamKind::Provider }
 }
 
 /// What the arguments say of a server that the agent starts, and that it does not tell when it is asked. Of a script that
 /// starts one, they do not say all.
-fn by_arguments(provider: &Provider) -> Capabilities {
+fn by_arguments(provider: &ProviderConfig) -> Capabilities {
     let ProviderKind::Managed(managed) = &provider.kind else { return Capabilities::default() };
     let kind = engine_kind(managed.kind);
     let known = managed.command.as_ref().is_none_or(|command| command.ends_with(kind.program()));
@@ -265,17 +265,17 @@ pub fn registry(
     config: &Config,
     host: &EngineHost,
     http: &reqwest::Client,
-    before: Option<&ProviderRegistry<Running>>,
-) -> Arc<ProviderRegistry<Running>> {
+    before: Option<&ProviderRegistry<LocalProvider>>,
+) -> Arc<ProviderRegistry<LocalProvider>> {
     let mut registry = ProviderRegistry::default();
     for provider in &config.providers {
         let name = provider.name.as_str();
         let kept = before
             .and_then(|before| before.provider(name))
             .filter(|running| same_engine(&running.provider, provider))
-            .map(|running| Running { provider: provider.clone(), ..running.clone() });
+            .map(|running| LocalProvider { provider: provider.clone(), ..running.clone() });
         // Names and stand-ins were checked when the file was read, so neither can be refused here.
-        let _ = registry.register(name, kept.unwrap_or_else(|| Running::new(provider, host, http)));
+        let _ = registry.register(name, kept.unwrap_or_else(|| LocalProvider::new(provider, host, http)));
         for central in &provider.failover_for {
             let _ = registry.register_failover(central.as_str(), name);
         }
@@ -284,15 +284,18 @@ pub fn registry(
 }
 
 /// The engines of `before` that `after` has no more use for.
-pub fn dropped(before: &ProviderRegistry<Running>, after: &ProviderRegistry<Running>) -> Vec<Engine> {
-    let gone = |(name, running): (&str, &Running)| match after.provider(name) {
+pub fn dropped(
+    before: &ProviderRegistry<LocalProvider>,
+    after: &ProviderRegistry<LocalProvider>,
+) -> Vec<Engine> {
+    let gone = |(name, running): (&str, &LocalProvider)| match after.provider(name) {
         Some(now) if same_engine(&running.provider, &now.provider) => None,
         _ => running.engine.clone(),
     };
     before.providers().filter_map(gone).collect()
 }
 
-fn same_engine(a: &Provider, b: &Provider) -> bool {
+fn same_engine(a: &ProviderConfig, b: &ProviderConfig) -> bool {
     a.kind == b.kind
 }
 
@@ -327,12 +330,12 @@ pub async fn warn_of_missing(config: &Config, path: &Path) {
 }
 
 /// What keeps a provider's engine from being started now.
-pub async fn lacking(provider: &Provider) -> Option<SpecError> {
+pub async fn lacking(provider: &ProviderConfig) -> Option<SpecError> {
     let (spec, options) = spec(provider)?;
     spec.check_available(&options).await.err()
 }
 
-fn placed(provider: &Provider, path: &Path, error: &SpecError) -> ConfigError {
+fn placed(provider: &ProviderConfig, path: &Path, error: &SpecError) -> ConfigError {
     let message = format!("provider `{}`: {error}", provider.name);
     let mut hint = error.hint();
     if let (SpecError::NoProgram { .. }, ProviderKind::Managed(managed), Some(hint)) =
@@ -354,7 +357,7 @@ const fn engine_kind(kind: ManagedKind) -> EngineKind {
 }
 
 /// How a managed provider is started.
-pub fn spec(provider: &Provider) -> Option<(EngineSpec, EngineOptions)> {
+pub fn spec(provider: &ProviderConfig) -> Option<(EngineSpec, EngineOptions)> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
     let spec = EngineSpec {
         name: provider.name.to_string(),

@@ -45,11 +45,11 @@ pub enum Verdict {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
     policy: BreakerPolicy,
-    state: State,
+    state: BreakerState,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum BreakerState {
     Closed {
         failures: u32,
     },
@@ -64,19 +64,19 @@ enum State {
 impl Breaker {
     /// A closed breaker.
     pub const fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: State::Closed { failures: 0 } }
+        Self { policy, state: BreakerState::Closed { failures: 0 } }
     }
 
     /// Asks for one request. Every admission but [`Admission::Open`] is answered by one [`Breaker::record`].
     pub fn admit(&mut self, now: Instant) -> Admission {
         match self.state {
-            State::Closed { .. } => Admission::Closed,
-            State::Open { since } if self.is_resting(since, now) => Admission::Open,
-            State::Open { .. } | State::Due => {
-                self.state = State::Trying;
+            BreakerState::Closed { .. } => Admission::Closed,
+            BreakerState::Open { since } if self.is_resting(since, now) => Admission::Open,
+            BreakerState::Open { .. } | BreakerState::Due => {
+                self.state = BreakerState::Trying;
                 Admission::Trial
             }
-            State::Trying => Admission::Open,
+            BreakerState::Trying => Admission::Open,
         }
     }
 
@@ -85,16 +85,18 @@ impl Breaker {
         self.state = match (self.state, admission, verdict) {
             (_, Admission::Open, _) => return,
             // A trial of which nothing was learned frees the place for the next.
-            (State::Trying, Admission::Trial, Verdict::Nothing) => State::Due,
-            (State::Trying, Admission::Trial, Verdict::Success) => State::Closed { failures: 0 },
-            (State::Trying, Admission::Trial, Verdict::Failure) => State::Open { since: now },
-            (State::Closed { .. }, _, Verdict::Success) => State::Closed { failures: 0 },
-            (State::Closed { failures }, _, Verdict::Failure) => {
+            (BreakerState::Trying, Admission::Trial, Verdict::Nothing) => BreakerState::Due,
+            (BreakerState::Trying, Admission::Trial, Verdict::Success) => {
+                BreakerState::Closed { failures: 0 }
+            }
+            (BreakerState::Trying, Admission::Trial, Verdict::Failure) => BreakerState::Open { since: now },
+            (BreakerState::Closed { .. }, _, Verdict::Success) => BreakerState::Closed { failures: 0 },
+            (BreakerState::Closed { failures }, _, Verdict::Failure) => {
                 let failures = failures.saturating_add(1);
                 if failures >= self.policy.failures {
-                    State::Open { since: now }
+                    BreakerState::Open { since: now }
                 } else {
-                    State::Closed { failures }
+                    BreakerState::Closed { failures }
                 }
             }
             // What was sent before the breaker opened says nothing new.
@@ -105,9 +107,9 @@ impl Breaker {
     /// Whether it lets the target rest at this moment.
     pub fn is_open(&self, now: Instant) -> bool {
         match self.state {
-            State::Closed { .. } | State::Due => false,
-            State::Open { since } => self.is_resting(since, now),
-            State::Trying => true,
+            BreakerState::Closed { .. } | BreakerState::Due => false,
+            BreakerState::Open { since } => self.is_resting(since, now),
+            BreakerState::Trying => true,
         }
     }
 

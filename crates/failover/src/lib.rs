@@ -12,5 +12,6 @@ pub use breaker::{Admission, Breaker, BreakerPolicy, Verdict};
 pub use class::{FailureClass, RetryRule};
 pub use registry::{ProviderRegistry, RegistryError};
 pub use router::{
-    AsyncPrimary, Call, Classified, FailoverRouter, Local, LocalCause, LocalError, Run, Served, Trail,
+    Classified, FailoverRequest, FailoverRouter, LocalAttempt, LocalCause, LocalError, PrimaryAttempt,
+    Routed, Served, Trail,
 };

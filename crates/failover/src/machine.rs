@@ -1,4 +1,4 @@
-//! The failover of one request as a state machine: `(State, Event, now) -> (State, Action)`. It opens no socket and
+//! The failover of one request as a state machine: `(FailoverState, Event, now) -> (FailoverState, Action)`. It opens no socket and
 //! reads no clock; a driver performs the actions and reports what came of them.
 //!
 //! ```text
@@ -34,14 +34,14 @@ pub struct Setup {
 
 /// Where a request is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct State {
-    phase: Phase,
+pub struct FailoverState {
+    phase: FailoverPhase,
     /// How the primary failed; `None` where it did not, or was not asked.
     failed: Option<FailureClass>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum FailoverPhase {
     Start,
     Primary { last: bool },
     Probing { prepared: bool },
@@ -107,10 +107,10 @@ pub enum Action {
 #[derive(Debug, PartialEq, Eq)]
 pub struct AccessGrant(());
 
-impl State {
+impl FailoverState {
     /// A request that has not begun.
     pub const fn start() -> Self {
-        Self { phase: Phase::Start, failed: None }
+        Self { phase: FailoverPhase::Start, failed: None }
     }
 
     /// How the primary failed; `None` where it did not, or the breaker skipped it.
@@ -120,7 +120,7 @@ impl State {
 
     /// Whether there is nothing more to do.
     pub fn is_done(&self) -> bool {
-        self.phase == Phase::Done
+        self.phase == FailoverPhase::Done
     }
 
     /// The step. An event that does not belong to the state ends the request with the primary's word.
@@ -129,45 +129,51 @@ impl State {
         let Self { phase, failed } = self;
         let to = |phase, failed, action| (Self { phase, failed }, action);
         match (phase, event) {
-            (Phase::Start, Event::Begin) if setup.breaker_open && setup.has_local => {
-                to(Phase::Probing { prepared: false }, None, Action::Probe)
+            (FailoverPhase::Start, Event::Begin) if setup.breaker_open && setup.has_local => {
+                to(FailoverPhase::Probing { prepared: false }, None, Action::Probe)
             }
-            (Phase::Start, Event::Begin) => to(Phase::Primary { last: false }, None, Action::CallPrimary),
+            (FailoverPhase::Start, Event::Begin) => {
+                to(FailoverPhase::Primary { last: false }, None, Action::CallPrimary)
+            }
 
-            (Phase::Primary { .. }, Event::PrimaryOk) => to(Phase::Done, failed, Action::ReturnPrimary),
+            (FailoverPhase::Primary { .. }, Event::PrimaryOk) => {
+                to(FailoverPhase::Done, failed, Action::ReturnPrimary)
+            }
             // INVARIANT 2: what the caller caused, or the centre decided, never gets this far.
-            (Phase::Primary { last: false }, Event::PrimaryFailed(class))
+            (FailoverPhase::Primary { last: false }, Event::PrimaryFailed(class))
                 if setup.has_local && class.may_fail_over(&setup.also_on) =>
             {
-                to(Phase::Probing { prepared: false }, Some(class), Action::Probe)
+                to(FailoverPhase::Probing { prepared: false }, Some(class), Action::Probe)
             }
-            (Phase::Primary { .. }, Event::PrimaryFailed(class)) => {
-                to(Phase::Done, Some(class), Action::ReturnPrimary)
+            (FailoverPhase::Primary { .. }, Event::PrimaryFailed(class)) => {
+                to(FailoverPhase::Done, Some(class), Action::ReturnPrimary)
             }
 
             // INVARIANT 1, 8: one answer leads on, all others lead back.
-            (Phase::Probing { prepared: false }, Event::Probed(Access::Allowed)) => {
-                to(Phase::Preparing { since: now }, failed, Action::Prepare)
+            (FailoverPhase::Probing { prepared: false }, Event::Probed(Access::Allowed)) => {
+                to(FailoverPhase::Preparing { since: now }, failed, Action::Prepare)
             }
-            (Phase::Probing { prepared: true }, Event::Probed(Access::Allowed)) => {
-                to(Phase::Running, failed, Action::RunLocal(AccessGrant(())))
+            (FailoverPhase::Probing { prepared: true }, Event::Probed(Access::Allowed)) => {
+                to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant(())))
             }
-            (Phase::Preparing { since }, Event::Prepared) => {
+            (FailoverPhase::Preparing { since }, Event::Prepared) => {
                 // The answer was about the moment when it was given: after a cold start it is asked for again.
                 if now.saturating_duration_since(since) > setup.reprobe_after {
-                    to(Phase::Probing { prepared: true }, failed, Action::Probe)
+                    to(FailoverPhase::Probing { prepared: true }, failed, Action::Probe)
                 } else {
-                    to(Phase::Running, failed, Action::RunLocal(AccessGrant(())))
+                    to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant(())))
                 }
             }
-            (Phase::Running, Event::LocalOk) => to(Phase::Done, failed, Action::ReturnLocal),
+            (FailoverPhase::Running, Event::LocalOk) => to(FailoverPhase::Done, failed, Action::ReturnLocal),
 
             // INVARIANT 3: whatever else happens, the primary has the last word.
-            (Phase::Probing { .. } | Phase::Preparing { .. } | Phase::Running, _) if failed.is_none() => {
-                to(Phase::Primary { last: true }, None, Action::CallPrimary)
+            (FailoverPhase::Probing { .. } | FailoverPhase::Preparing { .. } | FailoverPhase::Running, _)
+                if failed.is_none() =>
+            {
+                to(FailoverPhase::Primary { last: true }, None, Action::CallPrimary)
             }
-            (Phase::Start, _) => to(Phase::Primary { last: true }, None, Action::CallPrimary),
-            (_, _) => to(Phase::Done, failed, Action::ReturnPrimary),
+            (FailoverPhase::Start, _) => to(FailoverPhase::Primary { last: true }, None, Action::CallPrimary),
+            (_, _) => to(FailoverPhase::Done, failed, Action::ReturnPrimary),
         }
     }
 }

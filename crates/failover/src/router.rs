@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     Access, AccessProbe, Bearer, FailureClass, ProbeError, ProbeRequest, ProviderRegistry,
-    machine::{AccessGrant, Action, Event, Setup, State},
+    machine::{AccessGrant, Action, Event, FailoverState, Setup},
 };
 
 /// An error of the primary that knows its class.
@@ -19,7 +19,7 @@ pub trait Classified {
 }
 
 /// How local providers of type `P` are asked for a `T`.
-pub trait Local<P, T> {
+pub trait LocalAttempt<P, T> {
     /// What keeps a prepared provider ready until the request has run.
     type Ready: Send;
 
@@ -73,7 +73,7 @@ impl LocalError {
 
 /// What a request is about.
 #[derive(Debug, Clone)]
-pub struct Call {
+pub struct FailoverRequest {
     /// Name or id of the central Llm.
     pub llm: String,
     /// The caller's own credential.
@@ -112,7 +112,7 @@ pub struct Trail {
 
 /// The end of a request.
 #[derive(Debug)]
-pub struct Run<T, E> {
+pub struct Routed<T, E> {
     /// The answer, or the primary's own error.
     pub result: Result<Served<T>, E>,
     /// What happened on the way.
@@ -190,14 +190,14 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
     pub async fn run<P, T, E, L>(
         &self,
         registry: &ProviderRegistry<P>,
-        call: &Call,
-        mut primary: impl AsyncPrimary<T, E>,
+        call: &FailoverRequest,
+        mut primary: impl PrimaryAttempt<T, E>,
         local: &L,
-    ) -> Run<T, E>
+    ) -> Routed<T, E>
     where
         P: Sync,
         E: Classified,
-        L: Local<P, T> + Sync,
+        L: LocalAttempt<P, T> + Sync,
     {
         let stand_in = registry.failover_for(&call.llm);
         let setup = Setup {
@@ -208,7 +208,7 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
         };
         let mut trail = Trail::default();
         let (mut answer, mut ready) = (None, None);
-        let (mut state, mut action) = State::start().on(Event::Begin, &setup, (self.clock.0)());
+        let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, (self.clock.0)());
         loop {
             let event = match (action, stand_in) {
                 (Action::CallPrimary, _) => {
@@ -257,12 +257,12 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                 (Action::Probe, None) => Event::Probed(Access::Unreachable),
                 (Action::Prepare | Action::RunLocal(_), None) => Event::LocalFailed,
                 (Action::ReturnPrimary | Action::ReturnLocal, _) => match answer {
-                    Some(result) => return Run { result, trail },
+                    Some(result) => return Routed { result, trail },
                     // The machine returns only what was called; if that were ever wrong, the primary decides.
                     None => {
                         let result = primary.call().await;
                         let result = result.map(|value| Served { value, failover: false, via: None });
-                        return Run { result, trail };
+                        return Routed { result, trail };
                     }
                 },
             };
@@ -272,12 +272,12 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
 }
 
 /// How the primary is asked.
-pub trait AsyncPrimary<T, E>: Send {
+pub trait PrimaryAttempt<T, E>: Send {
     /// Sends the request to the primary.
     fn call(&mut self) -> impl Future<Output = Result<T, E>> + Send;
 }
 
-impl<T, E, F, Fut> AsyncPrimary<T, E> for F
+impl<T, E, F, Fut> PrimaryAttempt<T, E> for F
 where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = Result<T, E>> + Send,

@@ -8,8 +8,8 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use mcpctl_failover::{
-    Access, AccessProbe, Bearer, Call, Classified, FailoverRouter, FailureClass, Local, LocalError,
-    ProbeError, ProbeRequest, ProviderRegistry, RegistryError, Run, machine::AccessGrant,
+    Access, AccessProbe, Bearer, Classified, FailoverRequest, FailoverRouter, FailureClass, LocalAttempt,
+    LocalError, ProbeError, ProbeRequest, ProviderRegistry, RegistryError, Routed, machine::AccessGrant,
 };
 
 /// Answers the scripted statuses in turn, the last one for ever; remembers what it was asked.
@@ -49,7 +49,7 @@ struct Desk {
     fail: Option<&'static str>,
 }
 
-impl Local<&'static str, String> for Desk {
+impl LocalAttempt<&'static str, String> for Desk {
     type Ready = ();
 
     async fn prepare(&self, _: &&'static str) -> Result<(), LocalError> {
@@ -73,15 +73,15 @@ fn registry() -> ProviderRegistry<&'static str> {
     registry
 }
 
-fn call() -> Call {
-    Call { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), breaker_open: false }
+fn call() -> FailoverRequest {
+    FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), breaker_open: false }
 }
 
 async fn run(
     centre: &Centre,
     desk: &Desk,
     primary: Result<&'static str, FailureClass>,
-) -> Run<String, PrimaryError> {
+) -> Routed<String, PrimaryError> {
     let primary = || async move { primary.map(str::to_owned).map_err(PrimaryError) };
     FailoverRouter::new(centre).run(&registry(), &call(), primary, desk).await
 }
@@ -157,7 +157,7 @@ async fn the_primary_fails_and_the_probe_allows_the_local_result_with_its_name()
 async fn the_primary_fails_and_no_local_failover_is_registered_the_primarys_error() {
     let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
     let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
-    let other = Call { llm: "gpt".to_owned(), ..call() };
+    let other = FailoverRequest { llm: "gpt".to_owned(), ..call() };
     let run = FailoverRouter::new(&centre).run(&registry(), &other, primary, &desk).await;
     assert_eq!(run.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
     assert!(centre.asked.lock().unwrap().is_empty());
@@ -259,7 +259,7 @@ async fn inv_01_after_a_long_start_the_centre_is_asked_again() {
 
 #[tokio::test]
 async fn an_open_breaker_skips_the_primary_but_never_the_probe() {
-    let open = Call { breaker_open: true, ..call() };
+    let open = FailoverRequest { breaker_open: true, ..call() };
     let calls = AtomicUsize::new(0);
     let primary = || {
         calls.fetch_add(1, Ordering::SeqCst);

@@ -10,8 +10,8 @@ use std::{
 };
 
 use mcpctl_failover::{
-    Access, AccessProbe, Bearer, Call, Classified, FailoverRouter, FailureClass, Local, LocalError,
-    ProbeError, ProbeRequest, ProviderRegistry, Run, Served, Trail, machine::AccessGrant,
+    Access, AccessProbe, Bearer, Classified, FailoverRequest, FailoverRouter, FailureClass, LocalAttempt,
+    LocalError, ProbeError, ProbeRequest, ProviderRegistry, Routed, Served, Trail, machine::AccessGrant,
 };
 
 /// What happened, in its order.
@@ -86,7 +86,7 @@ impl Drop for Held {
     }
 }
 
-impl Local<(), String> for Engine {
+impl LocalAttempt<(), String> for Engine {
     type Ready = Held;
 
     async fn prepare(&self, (): &()) -> Result<Held, LocalError> {
@@ -127,7 +127,7 @@ struct Scene {
     router: FailoverRouter<Centre>,
     engine: Engine,
     registry: ProviderRegistry<()>,
-    call: Call,
+    call: FailoverRequest,
     log: Log,
 }
 
@@ -142,7 +142,11 @@ fn scene(answers: &[Answer]) -> Scene {
         router: FailoverRouter::new(centre).with_clock(move || *clock.0.lock().unwrap()),
         engine: Engine { start: Ok(Duration::ZERO), run: Some(Ok("local")), time, log: log.clone() },
         registry,
-        call: Call { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), breaker_open: false },
+        call: FailoverRequest {
+            llm: "claude".to_owned(),
+            bearer: Bearer::new("alice's own"),
+            breaker_open: false,
+        },
         log,
     }
 }
@@ -153,7 +157,7 @@ impl Scene {
         self
     }
 
-    fn run(&self, primary: Primary) -> impl Future<Output = Run<String, PrimaryError>> + Send {
+    fn run(&self, primary: Primary) -> impl Future<Output = Routed<String, PrimaryError>> + Send {
         let log = &self.log;
         let call = move || async move {
             log.add("primary");

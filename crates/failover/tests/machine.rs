@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mcpctl_failover::{
     Access, FailureClass,
-    machine::{Action, Event, Setup, State},
+    machine::{Action, Event, FailoverState, Setup},
 };
 use proptest::prelude::*;
 
@@ -106,7 +106,7 @@ impl Watcher {
 }
 
 /// Walks every sequence of events; answers how many steps were taken.
-fn walk(state: State, watcher: &Watcher, setup: &Setup, now: Instant, depth: usize) -> usize {
+fn walk(state: FailoverState, watcher: &Watcher, setup: &Setup, now: Instant, depth: usize) -> usize {
     if depth == 0 || state.is_done() {
         return 0;
     }
@@ -130,7 +130,7 @@ fn inv_01_02_03_hold_for_every_order_of_events() {
     for (breaker_open, has_local) in [(false, false), (false, true), (true, false), (true, true)] {
         for also_on in [vec![], vec![FailureClass::ContextLength]] {
             let setup = Setup { breaker_open, has_local, also_on, reprobe_after: REPROBE };
-            steps += walk(State::start(), &Watcher::default(), &setup, now, 7);
+            steps += walk(FailoverState::start(), &Watcher::default(), &setup, now, 7);
         }
     }
     assert!(steps > 10_000, "the walk must not be empty: {steps}");
@@ -141,7 +141,7 @@ fn every_request_ends() {
     // Whatever happens, five events after the beginning there is nothing more to do: the longest way is the primary,
     // the centre, a long start, the centre again, the local run; or all that but the primary first, and the primary
     // after all.
-    fn longest(state: &State, setup: &Setup, now: Instant) -> usize {
+    fn longest(state: &FailoverState, setup: &Setup, now: Instant) -> usize {
         if state.is_done() {
             return 0;
         }
@@ -156,7 +156,7 @@ fn every_request_ends() {
         [(false, false, 1), (true, false, 1), (false, true, 5), (true, true, 5)]
     {
         let setup = Setup { breaker_open, has_local, also_on: vec![], reprobe_after: REPROBE };
-        let (state, _) = State::start().on(Event::Begin, &setup, now);
+        let (state, _) = FailoverState::start().on(Event::Begin, &setup, now);
         assert_eq!(longest(&state, &setup, now), expected, "breaker {breaker_open}, local {has_local}");
     }
 }
@@ -165,7 +165,7 @@ fn every_request_ends() {
 fn inv_01_only_a_start_that_took_longer_than_the_limit_is_asked_about_again() {
     let setup = Setup { breaker_open: true, has_local: true, also_on: vec![], reprobe_after: REPROBE };
     let now = Instant::now();
-    let (state, action) = State::start().on(Event::Begin, &setup, now);
+    let (state, action) = FailoverState::start().on(Event::Begin, &setup, now);
     assert_eq!(action, Action::Probe);
     let (state, action) = state.on(Event::Probed(Access::Allowed), &setup, now);
     assert_eq!(action, Action::Prepare);
@@ -208,7 +208,7 @@ proptest! {
         let setup = Setup { breaker_open, has_local, also_on, reprobe_after };
         let mut now = Instant::now();
         let mut watcher = Watcher::default();
-        let (mut state, mut action) = State::start().on(Event::Begin, &setup, now);
+        let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, now);
         watcher.step(Event::Begin, &action, &setup, now);
         for (fitting, pick, later) in picks {
             if state.is_done() { break; }

@@ -19,9 +19,9 @@ use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};
 
 /// How a stream ended, told once.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ending {
+pub struct StreamEnd {
     /// In which way.
-    pub outcome: Outcome,
+    pub outcome: StreamOutcome,
     /// What the model counted; nothing where it did not say.
     pub usage: Option<Usage>,
     /// The model that answered, as it calls itself.
@@ -30,7 +30,7 @@ pub struct Ending {
 
 /// In which way a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub enum StreamOutcome {
     /// To its proper end.
     Completed,
     /// The provider broke it off; the caller was told in-band.
@@ -52,11 +52,15 @@ pub struct StreamBody {
 }
 
 type OnContent = Box<dyn FnMut() + Send>;
-type OnEnd = Box<dyn FnOnce(Ending) + Send>;
+type OnEnd = Box<dyn FnOnce(StreamEnd) + Send>;
 
 impl StreamBody {
     /// Forwards `answer`. With `hide_usage` the event that only counts is kept back, for callers who did not ask for it.
-    pub fn new(answer: StreamAnswer, hide_usage: bool, on_end: impl FnOnce(Ending) + Send + 'static) -> Self {
+    pub fn new(
+        answer: StreamAnswer,
+        hide_usage: bool,
+        on_end: impl FnOnce(StreamEnd) + Send + 'static,
+    ) -> Self {
         let on_end: OnEnd = Box::new(on_end);
         let StreamAnswer { held, rest, .. } = answer;
         let held = held.into_iter();
@@ -79,10 +83,10 @@ impl StreamBody {
         self
     }
 
-    fn end(&mut self, outcome: Outcome) {
+    fn end(&mut self, outcome: StreamOutcome) {
         self.done = true;
         if let Some(on_end) = self.on_end.take() {
-            on_end(Ending { outcome, usage: self.usage.take(), model: self.model.take() });
+            on_end(StreamEnd { outcome, usage: self.usage.take(), model: self.model.take() });
         }
     }
 }
@@ -102,14 +106,14 @@ impl Stream for StreamBody {
             };
             let StreamEvent { frame, chunk } = match next {
                 None => {
-                    this.end(Outcome::Completed);
+                    this.end(StreamOutcome::Completed);
                     return Poll::Ready(None);
                 }
                 Some(Ok(event)) => event,
                 Some(Err(failure)) => {
                     // INVARIANT 13: an error event, and nothing that looks like an end.
                     let class = failure.class;
-                    this.end(Outcome::Broken(class));
+                    this.end(StreamOutcome::Broken(class));
                     return Poll::Ready(Some(Ok(last_event(&failure))));
                 }
             };
@@ -128,7 +132,7 @@ impl Stream for StreamBody {
                 told();
             }
             if chunk.kind == ChunkKind::Done {
-                this.end(Outcome::Completed);
+                this.end(StreamOutcome::Completed);
             }
             return Poll::Ready(Some(Ok(frame.raw)));
         }
@@ -155,6 +159,6 @@ fn last_event(failure: &Failure) -> Bytes {
 
 impl Drop for StreamBody {
     fn drop(&mut self) {
-        self.end(Outcome::Cancelled);
+        self.end(StreamOutcome::Cancelled);
     }
 }

@@ -23,7 +23,7 @@ impl RetryBudget {
     /// The time that is looked back on.
     pub const WINDOW: Duration = Duration::from_secs(10);
     /// Repetitions that are always allowed.
-    const ALWAYS: usize = 2;
+    const MIN_RETRIES: usize = 2;
     /// One repetition for so many requests: 20 %.
     const REQUESTS_PER_RETRY: usize = 5;
 
@@ -36,7 +36,7 @@ impl RetryBudget {
     /// Takes one repetition, if there is one.
     pub fn take(&self, now: Instant) -> bool {
         let mut recent = self.recent(now);
-        let allowed = Self::ALWAYS.max(recent.requests.len() / Self::REQUESTS_PER_RETRY);
+        let allowed = Self::MIN_RETRIES.max(recent.requests.len() / Self::REQUESTS_PER_RETRY);
         if recent.retries.len() >= allowed {
             return false;
         }

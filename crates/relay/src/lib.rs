@@ -5,6 +5,6 @@ pub mod body;
 pub mod budget;
 pub mod retry;
 
-pub use body::{Ending, Outcome};
+pub use body::{StreamEnd, StreamOutcome};
 pub use budget::RetryBudget;
-pub use retry::{RetryPolicy, Sent};
+pub use retry::{RetryOutcome, RetryPolicy};

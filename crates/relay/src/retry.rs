@@ -10,11 +10,11 @@ use mcpctl_upstream::{
 use crate::RetryBudget;
 
 /// First wait between attempts, before jitter.
-const BASE: Duration = Duration::from_millis(250);
+const FIRST_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest wait between attempts, before jitter.
-const CAP: Duration = Duration::from_secs(4);
+const MAX_BACKOFF: Duration = Duration::from_secs(4);
 /// A provider that wants more patience than this gets another try only from the caller.
-const LONGEST_HINT: Duration = Duration::from_secs(5);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How often an attempt is repeated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,7 +27,7 @@ pub struct RetryPolicy {
 
 /// What came of it.
 #[derive(Debug)]
-pub struct Sent {
+pub struct RetryOutcome {
     /// The answer, or the last failure.
     pub result: Result<Answer, Failure>,
     /// How many attempts were made, at least one.
@@ -42,7 +42,7 @@ pub async fn send(
     policy: RetryPolicy,
     budget: &RetryBudget,
     mut on_retry: impl FnMut(FailureClass) + Send,
-) -> Sent {
+) -> RetryOutcome {
     budget.request(Instant::now());
     let mut attempts = 1;
     // How many of the attempts only found out that a connection was stale.
@@ -57,7 +57,7 @@ pub async fn send(
             }
         };
         let failure = match result {
-            Ok(answer) => return Sent { result: Ok(answer), attempts },
+            Ok(answer) => return RetryOutcome { result: Ok(answer), attempts },
             Err(failure) => failure,
         };
         let wait = if failure.is_stale_connection() && stale == 0 {
@@ -67,7 +67,7 @@ pub async fn send(
         } else {
             wait_before_next(&failure, attempts - stale, policy, budget, rand::random())
         };
-        let Some(wait) = wait else { return Sent { result: Err(failure), attempts } };
+        let Some(wait) = wait else { return RetryOutcome { result: Err(failure), attempts } };
         on_retry(failure.class);
         tokio::time::sleep(wait).await;
         attempts += 1;
@@ -97,14 +97,15 @@ fn wait_before_next(
     if repeated >= policy.max {
         return None;
     }
-    let backoff = BASE.saturating_mul(1 << repeated.min(8)).min(CAP).mul_f64(jitter.clamp(0.0, 1.0));
+    let backoff =
+        FIRST_BACKOFF.saturating_mul(1 << repeated.min(8)).min(MAX_BACKOFF).mul_f64(jitter.clamp(0.0, 1.0));
     let wait = match failure.class.retry() {
         RetryRule::Never => return None,
         RetryRule::Once if repeated >= 1 => return None,
         RetryRule::Once => Duration::ZERO,
         RetryRule::WithinBudget if failure.quota_used_up => return None,
         RetryRule::WithinBudget => match failure.retry_after {
-            Some(hint) if hint > LONGEST_HINT => return None,
+            Some(hint) if hint > MAX_RETRY_AFTER => return None,
             Some(hint) => hint.max(backoff),
             None => backoff,
         },

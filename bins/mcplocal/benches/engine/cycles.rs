@@ -18,7 +18,7 @@ use crate::Figure;
 
 const CYCLES: usize = 1000;
 /// No answer after so long is none.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]
 struct Tally {
@@ -79,7 +79,7 @@ pub async fn figures() -> Vec<Figure> {
             tally.guardians_killed += guardians;
             answers.iter().for_each(|answer| count(&mut tally, *answer));
             let stop = agent.request(Method::POST, "/api/v1/engines/desk/stop", &agent.local_key());
-            let stopped = tokio::time::timeout(PATIENCE, stop.send()).await;
+            let stopped = tokio::time::timeout(REQUEST_TIMEOUT, stop.send()).await;
             assert!(stopped.is_ok_and(|answer| answer.is_ok()), "seed {seed}: stop got no answer");
         }
     }
@@ -103,7 +103,7 @@ pub async fn figures() -> Vec<Figure> {
 async fn ask(agent: &Mcplocal, key: &str) -> Option<bool> {
     let body = serde_json::json!({"model": "local/desk", "messages": [{"role": "user", "content": "Hi"}]});
     let request = agent.request(Method::POST, "/v1/chat/completions", key).json(&body).send();
-    let answer = tokio::time::timeout(PATIENCE, request).await.ok()?.ok()?;
+    let answer = tokio::time::timeout(REQUEST_TIMEOUT, request).await.ok()?.ok()?;
     Some(answer.status().is_success())
 }
 

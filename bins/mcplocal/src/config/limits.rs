@@ -3,12 +3,12 @@
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
-use super::provider::Memory;
+use super::provider::MemorySize;
 
 /// Smallest bound of the journal: room for a few hundred lines.
-const MIN_JOURNAL: Memory = Memory(64 << 10);
+const MIN_JOURNAL: MemorySize = MemorySize(64 << 10);
 /// Largest bound of the journal.
-const MAX_JOURNAL: Memory = Memory(64 << 30);
+const MAX_JOURNAL: MemorySize = MemorySize(64 << 30);
 /// Most refusals a minute that may have lines of their own.
 const MAX_REFUSALS: u32 = 10_000;
 
@@ -28,7 +28,7 @@ pub struct Limits {
 pub struct JournalLimits {
     /// Bytes of both files together; beyond it the oldest lines are dropped.
     #[serde(deserialize_with = "max_size")]
-    pub max_size: Memory,
+    pub max_size: MemorySize,
     /// Refusals with a line of their own, per minute; the others are summed in one line.
     #[serde(deserialize_with = "refusals")]
     pub refusals_per_minute: u32,
@@ -36,13 +36,13 @@ pub struct JournalLimits {
 
 impl Default for JournalLimits {
     fn default() -> Self {
-        Self { max_size: Memory(32 << 20), refusals_per_minute: 60 }
+        Self { max_size: MemorySize(32 << 20), refusals_per_minute: 60 }
     }
 }
 
 /// INVARIANT 15: no limit is zero or absurd.
-fn max_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Memory, D::Error> {
-    let size = Memory::deserialize(deserializer)?;
+fn max_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<MemorySize, D::Error> {
+    let size = MemorySize::deserialize(deserializer)?;
     match (MIN_JOURNAL..=MAX_JOURNAL).contains(&size) {
         true => Ok(size),
         false => Err(D::Error::custom(format!("`{size}` is not between {MIN_JOURNAL} and {MAX_JOURNAL}"))),

@@ -13,11 +13,11 @@ use url::Url;
 
 use crate::capabilities::Capabilities;
 
-pub(super) use entry::{Entry, Groups, check};
+pub(super) use entry::{Groups, ProviderEntry, check};
 
 /// A provider, checked.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Provider {
+pub struct ProviderConfig {
     /// Unique in the file.
     pub name: Name,
     /// What it is.
@@ -78,7 +78,7 @@ pub struct Managed {
     /// How long a start may take.
     pub start_timeout: HumanDuration,
     /// When a start that nobody waits for is broken off.
-    pub abandon_after: Abandon,
+    pub abandon_after: AbandonAfter,
     /// Requests at once.
     pub concurrency: NonZeroU32,
     /// Requests that may wait while so many run.
@@ -92,9 +92,9 @@ pub struct Managed {
     /// Engines of one group share a GPU's memory.
     pub group: String,
     /// How much memory it needs.
-    pub memory: Option<Memory>,
+    pub memory: Option<MemorySize>,
     /// How much there is for its group.
-    pub group_memory: Option<Memory>,
+    pub group_memory: Option<MemorySize>,
 }
 
 /// A server that the agent can start.
@@ -133,15 +133,15 @@ pub enum Swap {
 /// When a start that nobody waits for is broken off: `10s`, or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Abandon(pub Option<HumanDuration>);
+pub struct AbandonAfter(pub Option<HumanDuration>);
 
-impl Default for Abandon {
+impl Default for AbandonAfter {
     fn default() -> Self {
         Self(Some(HumanDuration::from_secs(10)))
     }
 }
 
-impl TryFrom<String> for Abandon {
+impl TryFrom<String> for AbandonAfter {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -157,9 +157,9 @@ impl TryFrom<String> for Abandon {
 /// An amount of memory, bytes: `18GiB`, `500MB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Memory(pub u64);
+pub struct MemorySize(pub u64);
 
-impl TryFrom<String> for Memory {
+impl TryFrom<String> for MemorySize {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
@@ -173,13 +173,13 @@ impl TryFrom<String> for Memory {
     }
 }
 
-impl fmt::Display for Memory {
+impl fmt::Display for MemorySize {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", ByteSize::b(self.0).display().iec())
     }
 }
 
-impl Provider {
+impl ProviderConfig {
     /// The model, as the configuration says it.
     pub fn model(&self) -> Option<&str> {
         match &self.kind {

@@ -20,7 +20,7 @@ use super::Config;
 use crate::{app::App, providers};
 
 /// Without a word of the system.
-const LOOK_EVERY: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// An editor may write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 
@@ -43,7 +43,7 @@ pub async fn follow(app: Arc<App>, path: PathBuf) {
         }
         tokio::select! {
             () = changed.notified() => tokio::time::sleep(SETTLE).await,
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
         }
     }
 }

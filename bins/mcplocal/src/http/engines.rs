@@ -26,13 +26,13 @@ use super::{
     error::LocalHttpError,
     parts::{Path, Query},
 };
-use crate::{app::App, providers::Running};
+use crate::{app::App, providers::LocalProvider};
 
 /// How often a log that is followed is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const CHUNK: usize = 64 * 1024;
 
-fn engine(app: &App, name: &str) -> Result<(Engine, Running), LocalHttpError> {
+fn engine(app: &App, name: &str) -> Result<(Engine, LocalProvider), LocalHttpError> {
     let runtime = app.runtime.load();
     let running = runtime.registry.provider(name);
     running.and_then(|running| Some((running.engine.clone()?, running.clone()))).ok_or_else(|| {
@@ -59,7 +59,7 @@ pub async fn start(
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
     let (engine, running) = engine(&app, &name)?;
     running.by_hand.store(false, Ordering::Release);
-    let ready = engine.warm_up(Instant::now() + running.patience()).await;
+    let ready = engine.warm_up(Instant::now() + running.wait_timeout()).await;
     running.count_start(&app.metrics, ready.is_ok());
     match ready {
         Ok(()) => Ok(Json(engine.status())),
@@ -159,7 +159,7 @@ fn read(
             if is_another(&path, file.as_ref()).await {
                 file = open(&path).await.ok();
             } else {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         }
     })

@@ -8,7 +8,7 @@ use mcpctl_api::{ApiError, ErrorKind, header::ERROR_SOURCE};
 use mcpctl_secret::query;
 use mcpctl_server::BodyError;
 
-use crate::identity::Unknown;
+use crate::identity::CallerError;
 
 /// An error answer of the agent's own.
 #[derive(Debug)]
@@ -104,11 +104,11 @@ impl IntoResponse for LocalHttpError {
     }
 }
 
-impl From<Unknown> for LocalHttpError {
-    fn from(unknown: Unknown) -> Self {
+impl From<CallerError> for LocalHttpError {
+    fn from(unknown: CallerError) -> Self {
         let code = match unknown {
-            Unknown::SignedOut(_) => "signed_out",
-            Unknown::Missing | Unknown::Invalid => "unauthenticated",
+            CallerError::SignedOut(_) => "signed_out",
+            CallerError::Missing | CallerError::Invalid => "unauthenticated",
         };
         Self::new(StatusCode::UNAUTHORIZED, ErrorKind::AuthenticationError, code, unknown.to_string())
             .hint(unknown.hint())

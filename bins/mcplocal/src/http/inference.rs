@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use super::{error::LocalHttpError, guard::Caller, parts::Path};
 use crate::{
     app::App,
-    pipeline::{self, Call, OWN},
+    pipeline::{self, InferenceCall, OWN},
 };
 
 /// Chat completions; `model` is a central Llm, or `local/<provider>`.
@@ -31,7 +31,7 @@ pub async fn chat(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, Call { operation: Operation::Chat, llm: None, headers, body }).await
+    run(&app, caller.0, InferenceCall { operation: Operation::Chat, llm: None, headers, body }).await
 }
 
 /// Completions.
@@ -41,7 +41,7 @@ pub async fn completions(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, Call { operation: Operation::Completions, llm: None, headers, body }).await
+    run(&app, caller.0, InferenceCall { operation: Operation::Completions, llm: None, headers, body }).await
 }
 
 /// Embeddings.
@@ -51,7 +51,7 @@ pub async fn embeddings(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, Call { operation: Operation::Embeddings, llm: None, headers, body }).await
+    run(&app, caller.0, InferenceCall { operation: Operation::Embeddings, llm: None, headers, body }).await
 }
 
 /// As chat completions, the Llm named by the path.
@@ -62,10 +62,10 @@ pub async fn infer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, Call { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+    run(&app, caller.0, InferenceCall { operation: Operation::Chat, llm: Some(llm), headers, body }).await
 }
 
-async fn run(app: &Arc<App>, caller: Caller, call: Call) -> Result<Response, LocalHttpError> {
+async fn run(app: &Arc<App>, caller: Caller, call: InferenceCall) -> Result<Response, LocalHttpError> {
     hops::check(&call.headers, app.client.instance()).map_err(in_a_circle)?;
     pipeline::run(app, caller.runtime, caller.identity, call).await
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-use crate::{app::App, providers::Running};
+use crate::{app::App, providers::LocalProvider};
 
 /// Everything at a glance.
 pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
@@ -55,7 +55,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
     }))
 }
 
-async fn provider(running: &Running) -> Value {
+async fn provider(running: &LocalProvider) -> Value {
     let provider = &running.provider;
     let unavailable = running.unavailable().await;
     json!({

@@ -16,7 +16,7 @@ const DIGEST_LENGTH: usize = 12;
 /// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
-pub enum Entry {
+pub enum JournalEntry {
     /// A primary failed, and a local provider was to take over.
     #[serde(rename_all = "camelCase")]
     Failover {
@@ -35,7 +35,7 @@ pub enum Entry {
         /// What the centre said, in order.
         access: Vec<&'static str>,
         /// What came of it.
-        outcome: Outcome,
+        outcome: FailoverOutcome,
         /// Why it failed, where it did.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
@@ -81,7 +81,7 @@ pub enum Entry {
 /// What came of a failover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Outcome {
+pub enum FailoverOutcome {
     /// The request was given to the local provider. Written before it is; how it ended is in another line.
     Served,
     /// The centre did not allow it.
@@ -90,7 +90,7 @@ pub enum Outcome {
     Failed,
 }
 
-impl Outcome {
+impl FailoverOutcome {
     /// The word of logs and the journal.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -101,7 +101,7 @@ impl Outcome {
     }
 }
 
-impl Entry {
+impl JournalEntry {
     /// The same with every text bounded, and its hidden characters written out.
     #[must_use]
     pub fn bounded(mut self) -> Self {
@@ -126,12 +126,12 @@ impl Entry {
 
     /// Whether it tells of a failover in which no local provider answered.
     pub const fn nothing_ran(&self) -> bool {
-        matches!(self, Self::Failover { outcome: Outcome::Refused | Outcome::Failed, .. })
+        matches!(self, Self::Failover { outcome: FailoverOutcome::Refused | FailoverOutcome::Failed, .. })
     }
 
     /// Whether nothing ran, because the centre did not allow it.
     pub const fn is_refusal(&self) -> bool {
-        matches!(self, Self::Failover { outcome: Outcome::Refused, .. })
+        matches!(self, Self::Failover { outcome: FailoverOutcome::Refused, .. })
     }
 }
 
@@ -159,7 +159,7 @@ mod tests {
         let access = vec!["allowed", "forbidden"];
         let (at, request, provider) = (Timestamp::now(), evil.clone(), evil.clone());
         for entry in [
-            Entry::Failover {
+            JournalEntry::Failover {
                 at,
                 request: request.clone(),
                 who: who.clone(),
@@ -167,11 +167,11 @@ mod tests {
                 provider: provider.clone(),
                 class: Some("connect"),
                 access,
-                outcome: Outcome::Failed,
+                outcome: FailoverOutcome::Failed,
                 reason: Some(evil.clone()),
             },
-            Entry::Own { at, request: request.clone(), who, provider },
-            Entry::Ended {
+            JournalEntry::Own { at, request: request.clone(), who, provider },
+            JournalEntry::Ended {
                 at,
                 request,
                 outcome: "ok",

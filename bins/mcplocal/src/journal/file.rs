@@ -9,7 +9,7 @@ use std::{
 
 use nix::{fcntl::OFlag, unistd::geteuid};
 
-use super::{Entry, JournalError};
+use super::{JournalEntry, JournalError};
 
 /// How much is read at once while the end of the last whole line is looked for.
 const CHUNK: u64 = 64 << 10;
@@ -39,7 +39,7 @@ impl JournalFile {
     }
 
     /// Appends a whole line, or none.
-    pub(super) fn append(&mut self, entry: &Entry) -> Result<(), JournalError> {
+    pub(super) fn append(&mut self, entry: &JournalEntry) -> Result<(), JournalError> {
         let mut line = serde_json::to_vec(entry).map_err(io::Error::from)?;
         line.push(b'\n');
         self.check()?;
@@ -149,9 +149,14 @@ mod tests {
 
     use super::*;
 
-    fn entry(request: &str) -> Entry {
+    fn entry(request: &str) -> JournalEntry {
         let at = jiff::Timestamp::now();
-        Entry::Own { at, request: request.to_owned(), who: "alice".to_owned(), provider: "desk".to_owned() }
+        JournalEntry::Own {
+            at,
+            request: request.to_owned(),
+            who: "alice".to_owned(),
+            provider: "desk".to_owned(),
+        }
     }
 
     fn opened() -> (tempfile::TempDir, PathBuf, JournalFile) {

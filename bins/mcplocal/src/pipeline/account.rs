@@ -11,7 +11,7 @@ use mcpctl_upstream::Failure;
 use super::Reply;
 use crate::{
     app::App,
-    journal::{Entry, JournalError, MAX_REASON, Outcome},
+    journal::{FailoverOutcome, JournalEntry, JournalError, MAX_REASON},
 };
 
 /// A request whose entry is in the journal, and which a local provider answers now. Dropped before it has, the caller went
@@ -27,7 +27,7 @@ impl Recorded {
     ///
     /// # Errors
     /// When the journal cannot be written; then nothing local may run.
-    pub(super) fn before(app: &Arc<App>, request: String, entry: Entry) -> Result<Self, JournalError> {
+    pub(super) fn before(app: &Arc<App>, request: String, entry: JournalEntry) -> Result<Self, JournalError> {
         app.record(entry)?;
         Ok(Self { app: Arc::clone(app), request, answered: false })
     }
@@ -43,7 +43,7 @@ impl Drop for Recorded {
         if !self.answered {
             let outcome = FailureClass::Cancelled.as_str();
             // Where it cannot be written, the log says so, and the entry that it belongs to stays.
-            let _ = self.app.record(Entry::Ended {
+            let _ = self.app.record(JournalEntry::Ended {
                 at: Timestamp::now(),
                 request: std::mem::take(&mut self.request),
                 outcome,
@@ -72,9 +72,9 @@ pub(super) fn account(
     let access = trail.probes.iter().map(|access| access.as_str()).collect::<Vec<_>>();
     // Forbidden and unreachable stay apart for those who watch.
     let (outcome, counted) = match (served, &trail.local_error) {
-        (true, _) => (Outcome::Served, "served"),
-        (false, Some(_)) => (Outcome::Failed, "failed"),
-        (false, None) => (Outcome::Refused, access.last().copied().unwrap_or("refused")),
+        (true, _) => (FailoverOutcome::Served, "served"),
+        (false, Some(_)) => (FailoverOutcome::Failed, "failed"),
+        (false, None) => (FailoverOutcome::Refused, access.last().copied().unwrap_or("refused")),
     };
     let class = class.map(FailureClass::as_str);
     let local_error = trail.local_error.as_ref().map(ToString::to_string);
@@ -100,7 +100,7 @@ pub(super) fn account(
     // What was served is on record since before the prompt went out.
     if !served {
         // Nothing ran, so the answer does not depend on it; that it failed is in the log.
-        let _ = app.record(Entry::Failover {
+        let _ = app.record(JournalEntry::Failover {
             at: Timestamp::now(),
             request: mcpctl_server::request_id(),
             who: who.to_owned(),

@@ -14,17 +14,17 @@ use mcpctl_api::{
 };
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, LocalCause, LocalError};
-use mcpctl_relay::{Ending, Outcome, body::StreamBody};
+use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
 use mcpctl_upstream::{Answer, Failure};
 
 use super::{
     Reply,
     passed::{is_answer, passed},
 };
-use crate::{app::App, http::error::LocalHttpError, journal::Entry, prewarm::Trouble};
+use crate::{app::App, http::error::LocalHttpError, journal::JournalEntry, prewarm::PrewarmTrigger};
 
 /// What the centre answered, as it came. A stream that breaks is trouble too: it cannot fail over any more.
-pub(super) fn forwarded(reply: Reply, trouble: Option<Trouble>) -> Response {
+pub(super) fn forwarded(reply: Reply, trouble: Option<PrewarmTrigger>) -> Response {
     match reply.answer {
         Answer::Whole(whole) => {
             with_headers((whole.status, whole.body).into_response(), &passed(&whole.headers))
@@ -32,7 +32,7 @@ pub(super) fn forwarded(reply: Reply, trouble: Option<Trouble>) -> Response {
         Answer::Stream(stream) => {
             let (status, headers) = (stream.status, passed(&stream.headers));
             let body = StreamBody::new(stream, false, move |ending| {
-                if let (Outcome::Broken(_), Some(trouble)) = (ending.outcome, trouble) {
+                if let (StreamOutcome::Broken(_), Some(trouble)) = (ending.outcome, trouble) {
                     trouble.shown("its stream broke");
                 }
             });
@@ -64,22 +64,22 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
     let app = Arc::clone(app);
     let measured = measured.map(Arc::new);
     let written = measured.clone();
-    let ended = move |ending: Ending| {
+    let ended = move |ending: StreamEnd| {
         match ending.outcome {
-            Outcome::Broken(_) => guard.into_iter().for_each(EngineGuard::release_suspect),
-            Outcome::Completed | Outcome::Cancelled => drop(guard),
+            StreamOutcome::Broken(_) => guard.into_iter().for_each(EngineGuard::release_suspect),
+            StreamOutcome::Completed | StreamOutcome::Cancelled => drop(guard),
         }
         let usage = ending.usage.unwrap_or_default();
-        if let (Outcome::Completed, Some(measured)) = (ending.outcome, &measured) {
+        if let (StreamOutcome::Completed, Some(measured)) = (ending.outcome, &measured) {
             measured.ended(usage.output_tokens);
         }
         let outcome = match ending.outcome {
-            Outcome::Completed => "ok",
-            Outcome::Broken(class) => class.as_str(),
-            Outcome::Cancelled => FailureClass::Cancelled.as_str(),
+            StreamOutcome::Completed => "ok",
+            StreamOutcome::Broken(class) => class.as_str(),
+            StreamOutcome::Cancelled => FailureClass::Cancelled.as_str(),
         };
         // That it ran is on record; where its end cannot be, the log says so.
-        let _ = app.record(Entry::Ended {
+        let _ = app.record(JournalEntry::Ended {
             at: Timestamp::now(),
             request,
             outcome,
@@ -90,7 +90,7 @@ pub(super) fn served_locally(app: &Arc<App>, reply: Reply, provider: &str, hide_
     };
     let response = match answer {
         Answer::Whole(whole) => {
-            ended(Ending { outcome: Outcome::Completed, usage: whole.usage, model: whole.model });
+            ended(StreamEnd { outcome: StreamOutcome::Completed, usage: whole.usage, model: whole.model });
             content((whole.status, whole.body).into_response(), &whole.headers)
         }
         Answer::Stream(stream) => {

@@ -23,13 +23,13 @@ use super::answer;
 use crate::http::error::LocalHttpError;
 
 /// How long it may take before the first comment, and between two: clients give up after 10 s at the earliest.
-const EVERY: Duration = Duration::from_secs(5);
+const COMMENT_INTERVAL: Duration = Duration::from_secs(5);
 /// Of an error that becomes an event, bytes that are read.
 const MAX_ERROR: usize = 1 << 20;
 
 /// A local provider that a request waits for.
 #[derive(Clone)]
-pub(super) struct Cold {
+pub(super) struct ColdStart {
     pub(super) provider: String,
     /// Why the primary did not answer; nothing where it may yet be asked.
     pub(super) failed: Option<FailureClass>,
@@ -46,7 +46,7 @@ type Work = Pin<Box<dyn Future<Output = Answered> + Send>>;
 /// As `work`, as long as no comment was sent.
 pub(super) async fn with_comments(
     work: impl Future<Output = Answered> + Send + 'static,
-    cold: watch::Receiver<Option<Cold>>,
+    cold: watch::Receiver<Option<ColdStart>>,
 ) -> Answered {
     let mut work: Work = Box::pin(mcpctl_server::in_request_scope(work));
     let cold = tokio::select! {
@@ -56,7 +56,7 @@ pub(super) async fn with_comments(
     };
     let failed = cold.failed;
     let provider = cold.provider.clone();
-    let state = State::Waiting { work, every: interval(EVERY), cold };
+    let state = State::Waiting { work, every: interval(COMMENT_INTERVAL), cold };
     let mut response = Body::from_stream(stream::unfold(state, next)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -68,11 +68,11 @@ pub(super) async fn with_comments(
     })
 }
 
-async fn for_long(mut cold: watch::Receiver<Option<Cold>>) -> Cold {
+async fn for_long(mut cold: watch::Receiver<Option<ColdStart>>) -> ColdStart {
     loop {
         match cold.wait_for(Option::is_some).await.map(|cold| cold.clone()) {
             Ok(Some(cold)) => {
-                tokio::time::sleep(EVERY).await;
+                tokio::time::sleep(COMMENT_INTERVAL).await;
                 return cold;
             }
             Ok(None) => {}
@@ -82,7 +82,7 @@ async fn for_long(mut cold: watch::Receiver<Option<Cold>>) -> Cold {
 }
 
 enum State {
-    Waiting { work: Work, every: Interval, cold: Cold },
+    Waiting { work: Work, every: Interval, cold: ColdStart },
     Answering(BodyDataStream),
     Ended,
 }
@@ -105,7 +105,7 @@ async fn next(state: State) -> Option<(Result<Bytes, axum::Error>, State)> {
     }
 }
 
-fn comment(cold: &Cold) -> Bytes {
+fn comment(cold: &ColdStart) -> Bytes {
     let status = cold.progress.as_ref().map(|progress| progress.borrow().clone());
     let what = match status.and_then(|status| Some((status.phase?, status.percent))) {
         Some((phase, Some(percent))) => format!("is starting ({}, {percent} %)", phase.as_str()),

@@ -8,30 +8,30 @@ use std::{
 use mcpctl_client::Probe;
 use mcpctl_failover::{Access, AccessProbe, FailureClass, ProbeError, ProbeRequest};
 
-use crate::breakers::Place;
+use crate::breakers::BreakerPermit;
 
 /// Sees one request's answers of the centre.
 pub(super) struct Witness(Mutex<Seen>);
 
 struct Seen {
     access: Vec<Access>,
-    place: Option<Place>,
+    place: Option<BreakerPermit>,
 }
 
 impl Witness {
     /// For a request with this place at the primary; none where nothing stands in for its Llm.
-    pub(super) fn new(place: Option<Place>) -> Self {
+    pub(super) fn new(place: Option<BreakerPermit>) -> Self {
         Self(Mutex::new(Seen { access: Vec::new(), place }))
     }
 
     /// Whether the breaker skips the primary.
     pub(super) fn breaker_open(&self) -> bool {
-        self.lock().place.as_ref().is_some_and(Place::is_open)
+        self.lock().place.as_ref().is_some_and(BreakerPermit::is_open)
     }
 
     /// Why the primary last failed.
     pub(super) fn last_failure(&self) -> Option<FailureClass> {
-        self.lock().place.as_ref().and_then(Place::last)
+        self.lock().place.as_ref().and_then(BreakerPermit::last)
     }
 
     /// The primary answered, or failed in this way.

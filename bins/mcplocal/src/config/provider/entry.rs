@@ -19,18 +19,18 @@ use url::Url;
 use crate::capabilities::{Capabilities, Capability};
 
 use super::{
-    super::{LONGEST, check_duration, is_loopback, place, wrong},
-    Abandon, Managed, ManagedKind, Memory, Prewarm, Provider, ProviderKind, Swap,
+    super::{MAX_DURATION, check_duration, is_loopback, place, wrong},
+    AbandonAfter, Managed, ManagedKind, MemorySize, Prewarm, ProviderConfig, ProviderKind, Swap,
 };
 
 /// `groups`: what engines that share a GPU may hold together.
-pub type Groups = HashMap<Name, Spanned<Group>>;
+pub type Groups = HashMap<Name, Spanned<GroupEntry>>;
 
 /// One of them.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Group {
-    memory: Memory,
+pub struct GroupEntry {
+    memory: MemorySize,
 }
 
 /// Where nothing is said, engines exclude each other.
@@ -48,10 +48,10 @@ const DEFAULT_STANDBY: HumanDuration = HumanDuration::from_secs(4 * 60 * 60);
 /// As the file says it.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Entry {
+pub struct ProviderEntry {
     name: Name,
     #[serde(rename = "type")]
-    kind: Spanned<Type>,
+    kind: Spanned<ProviderType>,
     model: Option<Spanned<String>>,
     failover_for: Option<Spanned<OneOrMany>>,
     allow_fields: Option<Spanned<Vec<String>>>,
@@ -70,25 +70,25 @@ pub struct Entry {
     extra_args: Option<Spanned<Vec<String>>>,
     idle_timeout: Option<Spanned<HumanDuration>>,
     start_timeout: Option<Spanned<HumanDuration>>,
-    abandon_after: Option<Spanned<Abandon>>,
+    abandon_after: Option<Spanned<AbandonAfter>>,
     concurrency: Option<Spanned<NonZeroU32>>,
     queue: Option<Spanned<u32>>,
     swap: Option<Spanned<Swap>>,
     standby_timeout: Option<Spanned<HumanDuration>>,
     prewarm: Option<Spanned<Prewarm>>,
     group: Option<Spanned<Name>>,
-    memory: Option<Spanned<Memory>>,
+    memory: Option<Spanned<MemorySize>>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-enum Type {
+enum ProviderType {
     Openai,
     VllmManaged,
     LlamaServerManaged,
 }
 
-impl Type {
+impl ProviderType {
     fn as_str(self) -> &'static str {
         match self {
             Self::Openai => "openai",
@@ -99,9 +99,9 @@ impl Type {
 }
 
 /// A key that not every type takes: its name, the types that take it, and where it stands.
-type SpecialKey = (&'static str, &'static [Type], Option<(u64, u64)>);
+type SpecialKey = (&'static str, &'static [ProviderType], Option<(u64, u64)>);
 
-impl Entry {
+impl ProviderEntry {
     /// Where `failoverFor` stands, if it does.
     pub fn failover_place(&self) -> Option<(u64, u64)> {
         self.failover_for.as_ref().map(place)
@@ -117,10 +117,10 @@ impl Entry {
         fn at<T>(value: Option<&Spanned<T>>) -> Option<(u64, u64)> {
             value.map(place)
         }
-        const OPENAI: &[Type] = &[Type::Openai];
-        const VLLM: &[Type] = &[Type::VllmManaged];
-        const NOT_VLLM: &[Type] = &[Type::Openai, Type::LlamaServerManaged];
-        const MANAGED: &[Type] = &[Type::VllmManaged, Type::LlamaServerManaged];
+        const OPENAI: &[ProviderType] = &[ProviderType::Openai];
+        const VLLM: &[ProviderType] = &[ProviderType::VllmManaged];
+        const NOT_VLLM: &[ProviderType] = &[ProviderType::Openai, ProviderType::LlamaServerManaged];
+        const MANAGED: &[ProviderType] = &[ProviderType::VllmManaged, ProviderType::LlamaServerManaged];
         [
             ("url", OPENAI, at(self.url.as_ref())),
             ("command", MANAGED, at(self.command.as_ref())),
@@ -178,7 +178,7 @@ impl Entry {
     }
 }
 
-pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlError> {
+pub fn check(entry: Spanned<ProviderEntry>, groups: &Groups) -> Result<ProviderConfig, YamlError> {
     let (line, _) = place(&entry);
     let entry = entry.value;
     let name = entry.name.clone();
@@ -194,20 +194,22 @@ pub fn check(entry: Spanned<Entry>, groups: &Groups) -> Result<Provider, YamlErr
         Capabilities::declared(entry.capabilities.as_deref(), context.map(|context| context.value));
     let failover_for = entry.failover_for.as_ref().map(|list| list.value.0.clone()).unwrap_or_default();
     let kind = match (entry.kind.value, &entry.url) {
-        (Type::Openai, Some(url)) => {
+        (ProviderType::Openai, Some(url)) => {
             check_url(url)?;
             ProviderKind::Openai { url: url.value.clone(), model: entry.model.map(|model| model.value) }
         }
-        (Type::Openai, None) => {
+        (ProviderType::Openai, None) => {
             let message = format!("provider `{name}` of type `openai` needs a `url`");
             return Err(wrong(&entry.kind, message));
         }
-        (Type::VllmManaged, _) => ProviderKind::Managed(Box::new(managed(ManagedKind::Vllm, entry, groups)?)),
-        (Type::LlamaServerManaged, _) => {
+        (ProviderType::VllmManaged, _) => {
+            ProviderKind::Managed(Box::new(managed(ManagedKind::Vllm, entry, groups)?))
+        }
+        (ProviderType::LlamaServerManaged, _) => {
             ProviderKind::Managed(Box::new(managed(ManagedKind::LlamaServer, entry, groups)?))
         }
     };
-    Ok(Provider { name, kind, failover_for, allow_fields, stream_usage, declared, line })
+    Ok(ProviderConfig { name, kind, failover_for, allow_fields, stream_usage, declared, line })
 }
 
 /// A field that is never refused need not be allowed: it is a typing error.
@@ -222,7 +224,7 @@ fn allow_fields(listed: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, Ya
     }
 }
 
-fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, YamlError> {
+fn managed(kind: ManagedKind, entry: ProviderEntry, groups: &Groups) -> Result<Managed, YamlError> {
     let Some(model) = entry.model.clone() else {
         let message =
             format!("provider `{}` of type `{}` needs a `model`", entry.name, entry.kind.value.as_str());
@@ -271,7 +273,7 @@ fn managed(kind: ManagedKind, entry: Entry, groups: &Groups) -> Result<Managed, 
 }
 
 /// INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
-fn check_limits(entry: &Entry) -> Result<(), YamlError> {
+fn check_limits(entry: &ProviderEntry) -> Result<(), YamlError> {
     let bounded = |key: &str, time: &Option<Spanned<HumanDuration>>| match time {
         Some(time) => check_duration(key, time.value).map_err(|message| wrong(time, message)),
         None => Ok(()),
@@ -279,11 +281,11 @@ fn check_limits(entry: &Entry) -> Result<(), YamlError> {
     bounded("idleTimeout", &entry.idle_timeout)?;
     bounded("startTimeout", &entry.start_timeout)?;
     bounded("standbyTimeout", &entry.standby_timeout)?;
-    if let Some(Abandon(Some(time))) = entry.abandon_after.as_ref().map(|time| time.value)
+    if let Some(AbandonAfter(Some(time))) = entry.abandon_after.as_ref().map(|time| time.value)
         && let Some(at) = &entry.abandon_after
-        && time > LONGEST
+        && time > MAX_DURATION
     {
-        return Err(wrong(at, format!("`abandonAfter` is at most {LONGEST}, or `never`")));
+        return Err(wrong(at, format!("`abandonAfter` is at most {MAX_DURATION}, or `never`")));
     }
     if let Some(share) = entry.gpu_memory_utilization.as_ref().filter(|s| !(s.value > 0.0 && s.value <= 1.0))
     {

@@ -14,20 +14,20 @@ use url::Url;
 use super::Capabilities;
 
 /// How long each question may take; the server is on this machine.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Bytes of an answer that are read: LM Studio and Ollama list every model that is installed.
 const MAX_BODY: usize = 4 << 20;
 
 /// Whom to ask, about which model.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ModelProbe {
     http: reqwest::Client,
     target: Target,
 }
 
 /// What a server said.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct ModelInfo {
     /// What it serves, as it lists them.
     pub models: Vec<String>,
     /// The model that was asked for, or the only one.
@@ -36,7 +36,7 @@ pub struct Found {
     pub capabilities: Capabilities,
 }
 
-impl Asked {
+impl ModelProbe {
     /// A server, and the model in requests to it where one is named.
     pub fn new(http: &reqwest::Client, target: &Target) -> Self {
         Self { http: http.clone(), target: target.clone() }
@@ -46,7 +46,7 @@ impl Asked {
     ///
     /// # Errors
     /// Why the server does not list its models, in words.
-    pub async fn ask(&self) -> Result<Found, String> {
+    pub async fn ask(&self) -> Result<ModelInfo, String> {
         let base = base(&self.target.base_url);
         let listed = self.json(Method::GET, &format!("{base}/models"), None).await?;
         let data = listed.get("data").and_then(Value::as_array);
@@ -58,7 +58,7 @@ impl Asked {
             (None, _) => None,
         };
         let Some(name) = &model else {
-            return Ok(Found { models, model, capabilities: Capabilities::default() });
+            return Ok(ModelInfo { models, model, capabilities: Capabilities::default() });
         };
         let entry = data.iter().find(|entry| text(entry, "id").as_ref() == Some(name)).or(data.first());
         let capabilities = match entry.and_then(|entry| text(entry, "owned_by")).as_deref() {
@@ -68,7 +68,7 @@ impl Asked {
             },
             _ => self.capabilities(base.strip_suffix("/v1").unwrap_or(&base), name).await,
         };
-        Ok(Found { models, model, capabilities })
+        Ok(ModelInfo { models, model, capabilities })
     }
 
     /// Whoever knows one of the three questions answers it.
@@ -92,7 +92,7 @@ impl Asked {
     }
 
     async fn json(&self, method: Method, url: &str, body: Option<Value>) -> Result<Value, String> {
-        let mut request: RequestBuilder = self.http.request(method, url).timeout(PATIENCE);
+        let mut request: RequestBuilder = self.http.request(method, url).timeout(PROBE_TIMEOUT);
         if let Some(key) = &self.target.credential {
             request = request.bearer_auth(key.expose_secret());
         }
@@ -116,7 +116,7 @@ fn said(error: &reqwest::Error) -> String {
     match error.status() {
         Some(status) => format!("it answers {}", status.as_u16()),
         None if error.is_connect() => "it cannot be reached".to_owned(),
-        None if error.is_timeout() => format!("it does not answer within {} s", PATIENCE.as_secs()),
+        None if error.is_timeout() => format!("it does not answer within {} s", PROBE_TIMEOUT.as_secs()),
         None => error.to_string(),
     }
 }

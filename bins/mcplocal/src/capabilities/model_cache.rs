@@ -8,38 +8,38 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{Asked, Found};
+use super::{ModelInfo, ModelProbe};
 
 /// After so long the server is asked again: its user may have loaded another model.
-const FRESH: Duration = Duration::from_secs(60);
+const MAX_AGE: Duration = Duration::from_secs(60);
 
 /// The memory of one server. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Known(Arc<Inner>);
+pub struct ModelCache(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    found: Mutex<Option<(Instant, Arc<Found>)>>,
+    found: Mutex<Option<(Instant, Arc<ModelInfo>)>>,
     asking: tokio::sync::Mutex<()>,
 }
 
-impl Known {
+impl ModelCache {
     /// What was said last.
-    pub fn last(&self) -> Option<Arc<Found>> {
+    pub fn last(&self) -> Option<Arc<ModelInfo>> {
         self.lock().as_ref().map(|(_, found)| Arc::clone(found))
     }
 
     /// What was said a short while ago, so that it may well be true still.
-    pub fn fresh(&self) -> Option<Arc<Found>> {
+    pub fn fresh(&self) -> Option<Arc<ModelInfo>> {
         let known = self.lock();
-        known.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, found)| Arc::clone(found))
+        known.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE).map(|(_, found)| Arc::clone(found))
     }
 
     /// What the server says now, or said while this waited for somebody else who asked.
     ///
     /// # Errors
     /// Why it does not tell.
-    pub async fn anew(&self, asked: &Asked) -> Result<Arc<Found>, String> {
+    pub async fn anew(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, String> {
         let _asking = self.0.asking.lock().await;
         match self.fresh() {
             Some(found) => Ok(found),
@@ -51,10 +51,10 @@ impl Known {
     ///
     /// # Errors
     /// Why it does not tell.
-    pub async fn get(&self, asked: &Asked) -> Result<Arc<Found>, String> {
+    pub async fn get(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, String> {
         let known = self.lock().clone();
         match known {
-            Some((at, found)) if at.elapsed() < FRESH => Ok(found),
+            Some((at, found)) if at.elapsed() < MAX_AGE => Ok(found),
             Some((_, found)) => {
                 self.refresh(asked);
                 Ok(found)
@@ -64,7 +64,7 @@ impl Known {
     }
 
     /// Asks beside whatever goes on, unless somebody does already.
-    pub fn refresh(&self, asked: &Asked) {
+    pub fn refresh(&self, asked: &ModelProbe) {
         let (known, asked) = (self.clone(), asked.clone());
         tokio::spawn(async move {
             if let Ok(_asking) = known.0.asking.try_lock() {
@@ -81,13 +81,13 @@ impl Known {
         *self.lock() = None;
     }
 
-    fn remember(&self, found: Found) -> Arc<Found> {
+    fn remember(&self, found: ModelInfo) -> Arc<ModelInfo> {
         let found = Arc::new(found);
         *self.lock() = Some((Instant::now(), Arc::clone(&found)));
         found
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<Found>)>> {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<(Instant, Arc<ModelInfo>)>> {
         self.0.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -99,9 +99,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_said_long_ago_is_known_and_not_fresh() {
-        let known = Known::default();
-        known.remember(Found { models: Vec::new(), model: None, capabilities: Capabilities::default() });
-        tokio::time::advance(FRESH - Duration::from_millis(1)).await;
+        let known = ModelCache::default();
+        known.remember(ModelInfo { models: Vec::new(), model: None, capabilities: Capabilities::default() });
+        tokio::time::advance(MAX_AGE - Duration::from_millis(1)).await;
         assert!(known.fresh().is_some());
         tokio::time::advance(Duration::from_millis(1)).await;
         assert!(known.fresh().is_none() && known.last().is_some());
