@@ -1,4 +1,4 @@
-//! Addresses to listen on, and why one cannot be had.
+//! Addresses to listen on, and why one cannot be bound.
 
 use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
 
@@ -7,7 +7,7 @@ use std::{fmt, io, net::SocketAddr, path::PathBuf, str::FromStr};
 pub enum Address {
     /// An IP address and a port; port 0 takes a free one.
     Tcp(SocketAddr),
-    /// A socket file, for this user alone.
+    /// A socket file that only this user may connect to.
     Unix(PathBuf),
 }
 
@@ -39,7 +39,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// An address that could not be had.
+/// An address could not be bound.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on `{address}`: {source}")]
 pub struct BindError {
@@ -48,7 +48,7 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// Whether something listens there already.
+    /// Whether another program listens there.
     pub fn is_in_use(&self) -> bool {
         self.source.kind() == io::ErrorKind::AddrInUse
     }
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_read_and_print() {
+    fn addresses_parse_and_print() {
         for text in ["127.0.0.1:3100", "[::1]:0", "unix:/tmp/s"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }

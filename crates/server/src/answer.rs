@@ -1,4 +1,4 @@
-//! The answers of a connection while they last: what a peer does not take is given up, so that what feeds the answer (a
+//! The unfinished responses of a connection. A response that the peer does not take is dropped, so that its source (a
 //! provider's connection, a watch) is released.
 
 use std::{
@@ -16,19 +16,19 @@ use tokio::time::Instant;
 
 use crate::progress::{LeastRate, Progress};
 
-/// Largest piece that is handed to the connection at once, so that a peer who takes a large answer slowly is seen to
-/// take it.
-const PIECE: usize = 16 * 1024;
+/// The largest piece that is handed to the connection at once, so that progress shows even while a peer takes a large
+/// response slowly.
+const MAX_PIECE_BYTES: usize = 16 * 1024;
 
-/// The requests of one connection that are not answered whole yet.
+/// The requests of one connection whose responses are unfinished.
 #[derive(Debug, Clone)]
-pub(crate) struct Answers(Arc<Mutex<Running>>);
+pub(crate) struct Answers(Arc<Mutex<InFlightRequests>>);
 
 #[derive(Debug)]
-struct Running {
+struct InFlightRequests {
     next: u64,
     requests: usize,
-    /// Requests that ever came.
+    /// All requests of the connection so far.
     seen: u64,
     quiet_since: Instant,
     bodies: HashMap<u64, Arc<Mutex<Slot>>>,
@@ -36,13 +36,18 @@ struct Running {
 
 impl Default for Answers {
     fn default() -> Self {
-        let running =
-            Running { next: 0, requests: 0, seen: 0, quiet_since: Instant::now(), bodies: HashMap::new() };
+        let running = InFlightRequests {
+            next: 0,
+            requests: 0,
+            seen: 0,
+            quiet_since: Instant::now(),
+            bodies: HashMap::new(),
+        };
         Self(Arc::new(Mutex::new(running)))
     }
 }
 
-/// A request, from the end of its head to the end of its answer.
+/// A request, from the end of its head to the end of its response.
 #[derive(Debug)]
 pub(crate) struct InFlight(Answers);
 
@@ -55,7 +60,7 @@ impl Drop for InFlight {
 }
 
 impl Answers {
-    fn running(&self) -> MutexGuard<'_, Running> {
+    fn running(&self) -> MutexGuard<'_, InFlightRequests> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,7 +72,7 @@ impl Answers {
         InFlight(self.clone())
     }
 
-    /// Since when there is no request; `None` while there is one.
+    /// Since when there is no request in flight; `None` while there is one.
     pub(crate) fn quiet_since(&self) -> Option<Instant> {
         let running = self.running();
         (running.requests == 0).then_some(running.quiet_since)
@@ -78,7 +83,7 @@ impl Answers {
         self.running().seen > 0
     }
 
-    /// Watches the body of an answer.
+    /// Wraps the body of a response, so that it is dropped when it stalls.
     pub(crate) fn watch(&self, body: Body, request: InFlight, least: LeastRate) -> AnswerBody {
         let slot = Slot {
             body: Some((body, request)),
@@ -95,7 +100,7 @@ impl Answers {
         AnswerBody { slot, least, id, answers: self.clone() }
     }
 
-    /// Gives up the answers that the peer does not take; how many.
+    /// Drops the responses that the peer does not take, and returns their number.
     pub(crate) fn cut_stalled(&self, now: Instant, least: LeastRate) -> usize {
         let bodies: Vec<_> = self.running().bodies.values().map(Arc::clone).collect();
         bodies.iter().filter(|slot| cut_if_stalled(slot, now, least)).count()
@@ -111,7 +116,7 @@ fn cut_if_stalled(slot: &Mutex<Slot>, now: Instant, least: LeastRate) -> bool {
         slot.rest = Bytes::new();
         (slot.body.take(), slot.waker.take())
     };
-    // Outside the lock: dropping a body runs the code of whatever feeds it.
+    // Outside the lock, because dropping a body runs the code of its source.
     drop(body);
     if let Some(waker) = waker {
         waker.wake();
@@ -119,11 +124,11 @@ fn cut_if_stalled(slot: &Mutex<Slot>, now: Instant, least: LeastRate) -> bool {
     true
 }
 
-/// What is left of an answer.
+/// The unsent part of a response.
 struct Slot {
     body: Option<(Body, InFlight)>,
     rest: Bytes,
-    /// Bytes of the last piece, taken by the connection when it asks for another one.
+    /// Bytes of the last piece. The connection has taken them when it polls again.
     handed_out: usize,
     progress: Progress,
     waker: Option<Waker>,
@@ -135,7 +140,7 @@ impl fmt::Debug for Slot {
     }
 }
 
-/// The body of an answer, watched.
+/// The body of a response, dropped when it stalls.
 #[derive(Debug)]
 pub(crate) struct AnswerBody {
     slot: Arc<Mutex<Slot>>,
@@ -153,7 +158,7 @@ impl AnswerBody {
 impl Drop for AnswerBody {
     fn drop(&mut self) {
         let removed = self.answers.running().bodies.remove(&self.id);
-        // Not while the lock is held: the last part of a request takes it too.
+        // After the lock is released, because dropping the request takes it too.
         drop(removed);
     }
 }
@@ -180,7 +185,7 @@ impl hyper::body::Body for AnswerBody {
         if rest.is_empty() {
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
-                    // The peer took everything; what comes next is the upstream's matter.
+                    // The peer took everything; from here on the delay is the upstream's.
                     progress.done();
                     *waker = Some(cx.waker().clone());
                     return Poll::Pending;
@@ -192,7 +197,7 @@ impl hyper::body::Body for AnswerBody {
                 Poll::Ready(end) => return Poll::Ready(end),
             }
         }
-        let piece = rest.split_to(rest.len().min(PIECE));
+        let piece = rest.split_to(rest.len().min(MAX_PIECE_BYTES));
         *handed_out = piece.len();
         progress.waiting(Instant::now());
         *waker = Some(cx.waker().clone());

@@ -1,5 +1,5 @@
-//! The bodies of requests: read whole and decoded by a layer, after the caller is known, within bounds of size, time, rate
-//! and memory.
+//! Request bodies: read whole and decoded by a layer, after the caller is known, within bounds of size, time, rate and
+//! memory.
 
 use std::{
     collections::HashMap,
@@ -26,18 +26,18 @@ use crate::{
 };
 
 /// First allocation for a body whose length is not declared.
-const FIRST: u64 = 16 * 1024;
-/// A stranger's body, which is a login, arrives within this time.
-const STRANGER_BODY_TIME: Duration = Duration::from_secs(10);
-/// Bytes that are decoded between two looks at other requests.
-const PIECE: usize = 4 * 1024;
-/// When to come again where the memory for bodies is used up.
+const MIN_ALLOCATION_BYTES: u64 = 16 * 1024;
+/// The body of a caller without a credential, which is a login, must arrive within this time.
+const STRANGER_BODY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Bytes that are decoded before other tasks get their turn.
+const DECODE_STEP_BYTES: usize = 4 * 1024;
+/// When to retry if the memory for bodies is used up.
 const RETRY_AFTER: Duration = Duration::from_secs(2);
 
 /// Why a body was not read.
 #[derive(Debug, thiserror::Error)]
 pub enum BodyError {
-    /// Longer than the route takes.
+    /// Longer than the route allows.
     #[error("the body is longer than {}", max.display().iec())]
     TooLarge {
         /// The route's limit.
@@ -49,13 +49,13 @@ pub enum BodyError {
     /// The caller has as much memory in use for bodies as one caller may have.
     #[error("this caller has too many request bodies in flight")]
     CallerBusy {
-        /// When to come again.
+        /// When to retry.
         retry_after: Duration,
     },
     /// All memory for bodies is in use.
     #[error("too many request bodies are in flight")]
     Busy {
-        /// When to come again.
+        /// When to retry.
         retry_after: Duration,
     },
     /// The connection broke, or the body is malformed.
@@ -66,10 +66,10 @@ pub enum BodyError {
     Encoding {
         /// The coding, as the request names it.
         encoding: String,
-        /// What is taken instead, as `Accept-Encoding` says it.
+        /// The accepted codings, as in `Accept-Encoding`.
         accepted: &'static str,
     },
-    /// The body is not what its content coding says, or not all of it.
+    /// The body is not valid in its content coding, or incomplete.
     #[error("the body is not valid {encoding}")]
     Undecodable {
         /// The coding.
@@ -78,7 +78,7 @@ pub enum BodyError {
 }
 
 impl BodyError {
-    /// When to come again, where that helps.
+    /// When to retry, if that helps.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::CallerBusy { retry_after } | Self::Busy { retry_after } => Some(*retry_after),
@@ -90,7 +90,7 @@ impl BodyError {
         }
     }
 
-    /// What to send instead, where that is known.
+    /// What to send instead, if that is known.
     pub fn hint(&self) -> Option<String> {
         let accepted = self.accept_encoding()?;
         Some(match accepted {
@@ -99,7 +99,7 @@ impl BodyError {
         })
     }
 
-    /// What the answer's `Accept-Encoding` says, where the body's coding was refused.
+    /// The `Accept-Encoding` of the response, if the body's coding was rejected.
     pub fn accept_encoding(&self) -> Option<&'static str> {
         match self {
             Self::Encoding { accepted, .. } => Some(accepted),
@@ -119,9 +119,9 @@ pub struct RequestBodies {
 /// The caller whose body is read.
 #[derive(Debug, Clone, Copy)]
 pub enum BodyOwner<'a> {
-    /// A caller who presented a credential, by name; at most half of the memory for bodies.
+    /// A caller with a credential, by name; may use half of the memory for bodies.
     Caller(&'a str),
-    /// A caller who did not, by network address; little memory and time.
+    /// A caller without one, by network address; may use little memory and time.
     Stranger(Option<IpAddr>),
 }
 
@@ -129,7 +129,7 @@ impl BodyOwner<'_> {
     fn name(self) -> Arc<str> {
         match self {
             Self::Caller(name) => name.into(),
-            // No name of a caller has a blank in front.
+            // No caller's name begins with a blank.
             Self::Stranger(Some(ip)) => format!(" {ip}").into(),
             Self::Stranger(None) => " ".into(),
         }
@@ -137,14 +137,14 @@ impl BodyOwner<'_> {
 }
 
 impl RequestBodies {
-    /// Bounded as `limits` say.
+    /// Reads bodies within `limits`.
     pub fn new(limits: &Limits) -> Self {
         let memory = Memory { max: limits.body_bytes.as_u64(), used: Mutex::default() };
         Self { least: limits.least_rate(), time: limits.body_time.0, memory: Arc::new(memory) }
     }
 
-    /// Reads the body of a request of at most `max` bytes, as they are sent and as they are decoded. The memory is released
-    /// with the last clone of the body.
+    /// Reads the body of a request, at most `max` bytes both as sent and as decoded. The memory is released with the last
+    /// clone of the body.
     ///
     /// # Errors
     /// When the body is too large, too slow, broken or in an unknown coding, or when there is no memory for it.
@@ -155,7 +155,7 @@ impl RequestBodies {
         owner: BodyOwner<'_>,
     ) -> Result<Request, BodyError> {
         let (mut parts, body) = request.into_parts();
-        // A body that could never be read must not be promised.
+        // A body above the owner's share of the memory could never be read.
         let max = max.as_u64().min(self.memory.max_of(owner));
         let too_large = || BodyError::TooLarge { max: ByteSize::b(max) };
         let declared = body.size_hint().exact();
@@ -170,13 +170,13 @@ impl RequestBodies {
             (encoding, _) => encoding,
         };
         let encoding = encoding.map_err(|encoding| {
-            // Nothing is decoded for a stranger: it would cost more than the bytes that were sent.
+            // Nothing is decoded for a stranger, because decoding costs more than sending.
             let stranger = matches!(owner, BodyOwner::Stranger(_));
             BodyError::Encoding { encoding, accepted: if stranger { "identity" } else { ACCEPTED } }
         })?;
         let time = match owner {
             BodyOwner::Caller(_) => self.time,
-            BodyOwner::Stranger(_) => self.time.min(STRANGER_BODY_TIME),
+            BodyOwner::Stranger(_) => self.time.min(STRANGER_BODY_TIMEOUT),
         };
         let begun = Instant::now();
         let mut progress = Progress::default();
@@ -209,7 +209,7 @@ impl RequestBodies {
                 decoder.push(&frame).map_err(failed)?;
                 continue;
             }
-            for piece in frame.chunks(PIECE) {
+            for piece in frame.chunks(DECODE_STEP_BYTES) {
                 decoder.push(piece).map_err(failed)?;
                 // A few bytes may have become megabytes.
                 tokio::task::yield_now().await;
@@ -217,7 +217,7 @@ impl RequestBodies {
         }
         let Collected { bytes, lease, .. } = decoder.finish().map_err(failed)?;
         if encoding.is_some() {
-            // They describe what was sent, and what goes on is decoded.
+            // They describe the body as it was sent, and it is passed on decoded.
             parts.headers.remove(header::CONTENT_ENCODING);
             parts.headers.remove(header::CONTENT_LENGTH);
         }
@@ -236,14 +236,14 @@ fn of_decoder(error: io::Error, encoding: Option<Encoding>) -> BodyError {
     }
 }
 
-/// A body as it grows.
+/// A body while it is read.
 struct Collected {
     bytes: BytesMut,
     lease: Lease,
-    /// What the decoder takes besides.
+    /// The decoder's own memory.
     decoder: Lease,
     max: u64,
-    /// Bytes that are made room for at the most, unless more arrive.
+    /// No more than this is allocated ahead.
     expected: u64,
 }
 
@@ -254,8 +254,9 @@ impl Write for Collected {
             return Err(io::Error::other(BodyError::TooLarge { max: ByteSize::b(self.max) }));
         }
         if needed > self.lease.bytes {
-            // Memory is taken as bytes arrive, not as they are declared: a promise costs the caller nothing.
-            let room = needed.max(self.lease.bytes.saturating_mul(2)).max(FIRST).min(self.expected);
+            // Memory is leased as bytes arrive, not as they are declared: a declaration costs the caller nothing.
+            let room =
+                needed.max(self.lease.bytes.saturating_mul(2)).max(MIN_ALLOCATION_BYTES).min(self.expected);
             self.lease.grow_to(room.max(needed)).map_err(io::Error::other)?;
             self.bytes.reserve(usize::try_from(self.lease.bytes).unwrap_or(usize::MAX) - self.bytes.len());
         }
@@ -281,7 +282,7 @@ fn length(bytes: &[u8]) -> u64 {
     u64::try_from(bytes.len()).unwrap_or(u64::MAX)
 }
 
-/// A body, with its share of the memory.
+/// A body with its lease of memory.
 struct Leased {
     bytes: BytesMut,
     _lease: Lease,
@@ -303,7 +304,7 @@ struct Memory {
 #[derive(Debug, Default)]
 struct Used {
     total: u64,
-    /// Of all strangers together.
+    /// The share of all strangers together.
     strangers: u64,
     owners: HashMap<Arc<str>, u64>,
 }
@@ -316,7 +317,7 @@ impl Memory {
         }
     }
 
-    /// Apart from the half of each caller, so that strangers take nothing away from callers who are known.
+    /// A quarter, beside the half that one caller may use, so that strangers do not displace known callers.
     fn max_of_strangers(&self) -> u64 {
         self.max / 4
     }
@@ -336,12 +337,12 @@ impl Memory {
     }
 }
 
-/// A share of the memory; released when dropped.
+/// A lease of memory, released when dropped.
 #[derive(Debug)]
 struct Lease {
     memory: Arc<Memory>,
     owner: Arc<str>,
-    /// Bytes that this owner may have in all.
+    /// Bytes that this owner may lease in all.
     max: u64,
     stranger: bool,
     bytes: u64,
@@ -420,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn strangers_take_nothing_from_callers() {
+    async fn strangers_do_not_displace_callers() {
         let bodies = bodies();
         let stranger = |ip: &str| BodyOwner::Stranger(Some(ip.parse().unwrap()));
         let read = |owner| bodies.read(chunks(vec![200_000], Duration::ZERO), ByteSize::mib(4), owner);
@@ -434,7 +435,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_is_shared_and_released_with_the_last_clone() {
+    async fn memory_is_released_with_the_last_clone() {
         let bodies = bodies();
         let request = || chunks(vec![300_000; 3], Duration::ZERO);
         let alice = read(&bodies, request(), "alice").await.unwrap();
@@ -444,7 +445,7 @@ mod tests {
         assert!(matches!(read(&bodies, request(), "carol").await, Err(BodyError::Busy { .. })));
         let part = alice.slice(..1);
         drop(alice);
-        assert!(read(&bodies, request(), "alice").await.is_err(), "a part holds the whole");
+        assert!(read(&bodies, request(), "alice").await.is_err(), "a slice keeps the whole body");
         drop(part);
         assert!(read(&bodies, request(), "alice").await.is_ok());
         drop(bob);
@@ -453,7 +454,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_longer_than_allowed_is_refused_by_its_declaration() {
+    async fn too_long_body_is_rejected_by_its_declared_length() {
         let declared = Request::new(Body::from(vec![0; 5000]));
         let refused = bodies().read(declared, ByteSize::kib(4), BodyOwner::Caller("alice")).await;
         assert!(matches!(refused, Err(BodyError::TooLarge { .. })));
@@ -463,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn slow_bodies_end_in_an_error() {
+    async fn slow_body_is_rejected() {
         let bodies = bodies();
         let second = Duration::from_secs(1);
         let silent = read(&bodies, chunks(vec![1], Duration::from_secs(3600)), "alice").await;

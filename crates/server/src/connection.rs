@@ -38,21 +38,21 @@ use crate::{
     socket::Socket,
 };
 
-/// RFC 2068, section 19.7.1.1; what clients read of it is `timeout`, in seconds.
+/// RFC 2068, section 19.7.1.1. Clients read its `timeout`, in seconds.
 const KEEP_ALIVE_HEADER: HeaderName = HeaderName::from_static("keep-alive");
-/// How often an HTTP/2 connection is asked whether it still lives.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// How much of request bodies that no handler reads an HTTP/2 connection may send ahead.
+/// How often an HTTP/2 connection is pinged.
+const PING_INTERVAL: Duration = Duration::from_secs(30);
+/// Bytes of request bodies that an HTTP/2 peer may send before a handler reads them.
 const HTTP2_WINDOW: u32 = 256 * 1024;
 const HTTP2_STREAM_WINDOW: u32 = 128 * 1024;
-/// How much longer than announced an idle connection is kept: a request that was sent in time may still be on its way.
+/// An idle connection is kept this much longer than announced: a request that was sent in time may still be on its way.
 const IDLE_GRACE: Duration = Duration::from_secs(1);
-/// How long a connection that is idle may take to end properly.
-const GOODBYE: Duration = Duration::from_secs(1);
-/// Checks in the time of the shortest limit.
-const CHECKS: u32 = 4;
+/// How long an idle connection may take for a graceful shutdown.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
+/// Checks per shortest limit.
+const CHECKS_PER_LIMIT: u32 = 4;
 
-/// Serves one connection until it ends, is idle or stalled for too long, or has to make room.
+/// Serves one connection until it ends, is idle or stalled for too long, or is closed to make room.
 pub(crate) async fn serve<S>(
     stream: S,
     peer: Peer,
@@ -104,13 +104,13 @@ pub(crate) async fn serve<S>(
                     return;
                 }
                 match checks.verdict(now) {
-                    Verdict::Goes => {}
+                    Verdict::Continue => {}
                     Verdict::Idle => {
                         // HTTP/2 peers learn which requests were not seen; an HTTP/1 connection ends at once.
                         served.as_mut().graceful_shutdown();
-                        ending.get_or_insert(now + GOODBYE);
+                        ending.get_or_insert(now + SHUTDOWN_TIMEOUT);
                     }
-                    Verdict::Over(reason) => {
+                    Verdict::Close(reason) => {
                         tracing::debug!(reason, "a connection was closed");
                         return;
                     }
@@ -123,14 +123,14 @@ pub(crate) async fn serve<S>(
 fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     let head_bytes = limits.head_bytes.as_u64();
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    // Heads have their deadline in `Checks`, which knows of both protocols and of connections without a first byte.
+    // `Checks` bounds the time for a head, in both protocols and also for a connection without a first byte.
     let http1 = usize::try_from(head_bytes).unwrap_or(usize::MAX);
     builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(http1);
     let http2 = u32::try_from(head_bytes).unwrap_or(u32::MAX);
     builder
         .http2()
         .timer(TokioTimer::new())
-        .keep_alive_interval(Some(KEEP_ALIVE))
+        .keep_alive_interval(Some(PING_INTERVAL))
         .max_concurrent_streams(limits.streams)
         .max_header_list_size(http2)
         .initial_connection_window_size(HTTP2_WINDOW)
@@ -139,7 +139,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// What a connection is judged by.
+/// The limits of a connection, and its state.
 struct Checks<'a> {
     limits: &'a Limits,
     least: LeastRate,
@@ -149,19 +149,19 @@ struct Checks<'a> {
 }
 
 enum Verdict {
-    Goes,
+    Continue,
     Idle,
-    Over(&'static str),
+    Close(&'static str),
 }
 
 impl Checks<'_> {
-    /// When to look again: at the deadline of a connection without a request, and often enough to see one that stalls.
+    /// When to check again: at the deadline of a connection without a request, and often enough to notice a stalled one.
     fn next(&self, now: Instant) -> Instant {
         let shortest = self.least.window.min(self.limits.idle.0).min(self.limits.request_head.0);
-        let look = now + shortest / CHECKS;
+        let check = now + shortest / CHECKS_PER_LIMIT;
         match self.quiet_deadline() {
-            Some(deadline) if deadline > now => deadline.min(look),
-            _ => look,
+            Some(deadline) if deadline > now => deadline.min(check),
+            _ => check,
         }
     }
 
@@ -176,28 +176,29 @@ impl Checks<'_> {
     fn verdict(&self, now: Instant) -> Verdict {
         let cut = self.answers.cut_stalled(now, self.least);
         if cut > 0 {
-            tracing::debug!(cut, "answers that the peer does not take were given up");
-            // One connection of a reverse proxy has the requests of many; a stranger's is not worth keeping.
+            tracing::debug!(cut, "dropped responses that the peer does not take");
+            // A reverse proxy sends the requests of many callers on one connection. One without an authenticated request
+            // is closed.
             if !self.connection.is_authenticated() {
-                return Verdict::Over("the peer does not take its answers");
+                return Verdict::Close("the peer does not take its answers");
             }
         }
         let written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         if written.is_stalled(now, self.least) {
-            return Verdict::Over("the peer does not take what is written");
+            return Verdict::Close("the peer does not take what is written");
         }
         match self.quiet_deadline() {
-            // The end of an answer may still be on its way.
+            // The end of a response may still be in the buffer.
             Some(deadline) if now >= deadline && !written.is_waiting() => match self.answers.any_request() {
                 true => Verdict::Idle,
-                false => Verdict::Over("no request arrived in time"),
+                false => Verdict::Close("no request arrived in time"),
             },
-            _ => Verdict::Goes,
+            _ => Verdict::Continue,
         }
     }
 }
 
-/// The routes, with what a request has to know of its connection.
+/// The routes, and the facts about the connection that requests need.
 struct Service {
     routes: TowerToHyperService<Router>,
     peer: Peer,
@@ -218,17 +219,17 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         request.extensions_mut().insert(self.connection.clone());
         let (answers, least) = (self.answers.clone(), self.least);
         let http1 = request.version() < Version::HTTP_2;
-        let stays = request.version() == Version::HTTP_11 && !asks_to_close(request.headers());
+        let stays = request.version() == Version::HTTP_11 && !requests_close(request.headers());
         let (connection, draining) = (self.connection.clone(), self.draining.clone());
         let read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let request = request.map(|inner| RequestBody { inner, read: Arc::clone(&read) });
         let answer = hyper::service::Service::call(&self.routes, request);
         let watched = move |mut response: Response<_>| {
-            // hyper closes such a connection; a client that does not know may send its next request on it.
+            // hyper closes a connection with an unread body. Without the header a client may send its next request on it.
             if http1 && !read.load(Ordering::Relaxed) {
                 response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
             } else if stays && !*draining.borrow() {
-                announce(&connection, response.headers_mut());
+                announce_idle_timeout(&connection, response.headers_mut());
             }
             response.map(|body| answers.watch(body, in_flight, least))
         };
@@ -236,13 +237,13 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     }
 }
 
-fn asks_to_close(headers: &HeaderMap) -> bool {
+fn requests_close(headers: &HeaderMap) -> bool {
     let values = headers.get_all(header::CONNECTION).iter().filter_map(|value| value.to_str().ok());
     values.flat_map(|value| value.split(',')).any(|option| option.trim().eq_ignore_ascii_case("close"))
 }
 
-/// Tells the client how long it may keep the connection without a request, so that its pool gives it up first.
-fn announce(connection: &Connection, headers: &mut HeaderMap) {
+/// Announces how long the connection may be idle, so that the client's pool closes it first.
+fn announce_idle_timeout(connection: &Connection, headers: &mut HeaderMap) {
     let idle = connection.limits().idle_of(connection.is_authenticated()).as_secs();
     if idle == 0 || headers.contains_key(header::CONNECTION) {
         return;
@@ -252,7 +253,7 @@ fn announce(connection: &Connection, headers: &mut HeaderMap) {
     }
 }
 
-/// The body of a request, with a note of whether it was read to its end.
+/// The body of a request, with a record of whether it was read to its end.
 struct RequestBody {
     inner: Incoming,
     read: Arc<AtomicBool>,

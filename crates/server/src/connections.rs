@@ -1,5 +1,5 @@
-//! Every open connection of the process, so that there is room for a new one: connections that have not yet sent an
-//! authenticated request are closed first, the oldest of the peer that has most of them.
+//! The table of all open connections of the process. When it is full, one is closed to make room for a new one:
+//! connections without an authenticated request first, the oldest of the peer that has most of them.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -12,15 +12,15 @@ use tokio::{sync::Notify, time::Instant};
 
 use crate::{Limits, Peer, answer::Answers};
 
-/// Descriptors that no connection may use: the store's, logs, listeners, engines' pipes, and connections that are closing.
+/// Descriptors for the store, logs, listeners, pipes of engines, and closing connections.
 const RESERVED_DESCRIPTORS: u64 = 192;
-/// Descriptors of a connection with a request: its own, and one to a provider.
+/// Descriptors of a connection with a request: its own, and one for the upstream.
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
-/// Connections that may be closing at once before new ones have to wait.
+/// While more connections are closing, new ones wait.
 const MAX_CLOSING: usize = 64;
-/// How long to wait for one of them.
+/// How long a new connection waits for one of them before it checks again.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// How often a full table is logged at most.
+/// A full table is logged at most this often.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// The open connections of all listeners of a process.
@@ -52,14 +52,14 @@ struct PeerConnections {
     closing: usize,
 }
 
-/// What counts as one peer: an IPv6 network of one subscriber is a /64.
+/// Identifies a peer. Of an IPv6 address only the /64 counts, which is the network of one subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum PeerKey {
     Ip(IpAddr),
     Unix,
 }
 
-/// What a connection is doing, shared between its task, its requests and the table.
+/// The state of a connection, shared between its task, its requests and the table.
 #[derive(Debug)]
 pub(crate) struct Activity {
     pub(crate) close: Notify,
@@ -96,7 +96,7 @@ impl Connection {
     }
 }
 
-/// A place in the table; given up when dropped.
+/// An entry of the table, removed when dropped.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) connection: Connection,
@@ -111,8 +111,8 @@ impl Drop for Admitted {
     }
 }
 
-/// Whether there is room.
-enum Room {
+/// The result of an attempt to admit a connection.
+enum Admission {
     Free(Admitted),
     Closing,
     None,
@@ -141,38 +141,37 @@ impl Connections {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes room for a connection, closing another one where that is needed; `None` where all others are in use by
-    /// authenticated callers.
+    /// Admits a connection, and closes another one if the table is full. `None` if authenticated callers use all others.
     pub(crate) async fn admit(self: &Arc<Self>, peer: Peer) -> Option<Admitted> {
         loop {
-            // Before the look at the table, so that a connection that leaves in between is not missed.
+            // Before the table is read, so that a connection that leaves in between is not missed.
             let left = self.left.notified();
             match self.try_admit(peer) {
-                Room::Free(admitted) => return Some(admitted),
-                Room::None => return None,
-                Room::Closing => {}
+                Admission::Free(admitted) => return Some(admitted),
+                Admission::None => return None,
+                Admission::Closing => {}
             }
             // Their descriptors are free only when they have ended.
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, left).await;
         }
     }
 
-    /// Closes one connection, where descriptors ran out in spite of the reserve.
+    /// Closes one connection when descriptors ran out in spite of the reserve.
     pub(crate) fn relieve(&self) {
         self.table().close_one(None);
     }
 
-    fn try_admit(self: &Arc<Self>, peer: Peer) -> Room {
+    fn try_admit(self: &Arc<Self>, peer: Peer) -> Admission {
         let key = PeerKey::of(peer);
         let mut table = self.table();
         if table.closing > MAX_CLOSING.min(self.max / 16) {
-            return Room::Closing;
+            return Admission::Closing;
         }
-        let crowded = table.peers.get(&key).is_some_and(|peer| peer.open() >= self.max_per_peer);
-        if crowded || table.open >= self.max {
+        let peer_is_full = table.peers.get(&key).is_some_and(|peer| peer.open() >= self.max_per_peer);
+        if peer_is_full || table.open >= self.max {
             table.warn_full(self.max, self.max_per_peer);
-            if !table.close_one(crowded.then_some(key)) {
-                return Room::None;
+            if !table.close_one(peer_is_full.then_some(key)) {
+                return Admission::None;
             }
         }
         let id = table.next;
@@ -180,7 +179,10 @@ impl Connections {
         table.open += 1;
         let activity = Arc::new(Activity { close: Notify::new(), answers: Answers::default() });
         table.peers.entry(key).or_default().unauthenticated.insert(id, Arc::clone(&activity));
-        Room::Free(Admitted { connection: Connection { connections: Arc::clone(self), key, id }, activity })
+        Admission::Free(Admitted {
+            connection: Connection { connections: Arc::clone(self), key, id },
+            activity,
+        })
     }
 }
 
@@ -198,9 +200,8 @@ impl Table {
         }
     }
 
-    /// Asks one connection to close: the oldest that sent no authenticated request, of the peer that has most of them;
-    /// else the one that has been without a request for longest. `of` limits the choice to one peer. Whether there was
-    /// one.
+    /// Closes the oldest connection without an authenticated request, of the peer that has most of them; else the one that
+    /// has been without a request for longest. `of` limits the choice to one peer. Returns whether one was closed.
     fn close_one(&mut self, of: Option<PeerKey>) -> bool {
         let candidates = || self.peers.iter().filter(move |(key, _)| of.is_none_or(|of| of == **key));
         let crowd = candidates().max_by_key(|(_, peer)| peer.unauthenticated.len());
@@ -270,11 +271,11 @@ mod tests {
         Peer::Tcp(text.parse().unwrap())
     }
 
-    fn free(room: Room) -> Admitted {
+    fn free(room: Admission) -> Admitted {
         match room {
-            Room::Free(admitted) => admitted,
-            Room::Closing => panic!("another one closes"),
-            Room::None => panic!("no room"),
+            Admission::Free(admitted) => admitted,
+            Admission::Closing => panic!("another connection is closing"),
+            Admission::None => panic!("no room"),
         }
     }
 
@@ -283,21 +284,21 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_without_an_authenticated_request_gives_way() {
+    fn oldest_connection_without_authentication_is_closed_first() {
         let table = table(4, Some(4));
         let here = peer("10.0.0.1:1");
         let all: Vec<_> = (0..4).map(|_| free(table.try_admit(here))).collect();
         all[0].connection.authenticated();
         let newest = free(table.try_admit(here));
         assert_eq!(all.iter().map(is_closing).collect::<Vec<_>>(), [false, true, false, false]);
-        assert!(matches!(table.try_admit(here), Room::Closing), "descriptors are still in use");
+        assert!(matches!(table.try_admit(here), Admission::Closing), "descriptors are still in use");
         drop((all, newest));
         free(table.try_admit(here));
-        assert!(table.table().peers.is_empty(), "nothing is kept of peers that left");
+        assert!(table.table().peers.is_empty(), "no entry is left of a peer without connections");
     }
 
     #[test]
-    fn busy_authenticated_connections_stay_and_idle_ones_give_way_last() {
+    fn authenticated_connections_are_closed_last_and_only_idle() {
         let table = table(3, Some(3));
         let here = peer("10.0.0.1:1");
         let mut all: Vec<_> = (0..3).map(|_| free(table.try_admit(here))).collect();
@@ -308,12 +309,12 @@ mod tests {
         newest.connection.authenticated();
         let busy_too = newest.activity.answers.begin();
         drop(all.remove(1));
-        assert!(matches!(table.try_admit(here), Room::None), "the others are in use");
+        assert!(matches!(table.try_admit(here), Admission::None), "the others are in use");
         drop((busy, busy_too));
     }
 
     #[test]
-    fn a_crowd_of_one_peer_does_not_close_connections_of_others() {
+    fn one_peer_does_not_displace_connections_of_others() {
         let table = table(8, Some(6));
         let victim = free(table.try_admit(peer("[2001:db8:0:1::5]:1")));
         let mut crowd: Vec<_> =
@@ -325,11 +326,11 @@ mod tests {
         let another = free(table.try_admit(peer("10.0.0.2:1")));
         assert_eq!([&victim, &other, &another].map(is_closing), [false; 3]);
         let closing = crowd.iter().filter(|admitted| is_closing(admitted)).count();
-        assert_eq!(closing, 1, "all in all");
+        assert_eq!(closing, 1, "no other was closed");
     }
 
     #[test]
-    fn descriptors_bound_the_connections() {
+    fn descriptors_bound_connections() {
         let table = Connections::new(Limits::default(), 1024);
         assert_eq!((table.max, table.max_per_peer), (416, 208));
         let table = Connections::new(Limits::default(), 1_000_000);
@@ -337,7 +338,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn admission_waits_until_closing_connections_have_ended() {
+    async fn admission_waits_for_closing_connections() {
         let table = table(8, Some(1));
         let here = peer("10.0.0.1:1");
         let first = table.admit(here).await.unwrap();

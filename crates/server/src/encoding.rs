@@ -1,5 +1,4 @@
-//! Content codings of request bodies (RFC 9110, 8.4.1): which are decoded, and how, a piece at a time. What is decoded goes
-//! to a sink, which bounds it.
+//! Content codings of request bodies (RFC 9110, 8.4.1). A body is decoded piece by piece into a sink, which bounds it.
 
 use std::io::{self, Write};
 
@@ -7,18 +6,18 @@ use axum::http::{HeaderMap, header};
 use flate2::write::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use zstd::zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, get_error_name};
 
-/// What is decoded, for the `Accept-Encoding` of a 415 (RFC 7694). Brotli is not: no client is known to send it, and its
-/// window takes 16 MiB.
+/// The accepted codings, for the `Accept-Encoding` of a 415 (RFC 7694). Brotli is not among them: no client is known to
+/// send it, and its window takes 16 MiB.
 pub(crate) const ACCEPTED: &str = "gzip, deflate, zstd";
 
 /// The largest window of zstd: 8 MiB, the most that HTTP's coding may ask for (RFC 9659).
 const ZSTD_WINDOW_LOG: u32 = 23;
-/// Output of one step, bytes.
-const STEP: usize = 32 * 1024;
-/// Memory of an inflater with its window and buffer, bytes.
-const INFLATER_MEMORY: u64 = 96 * 1024;
-/// Bytes of a coding's name that an error repeats.
-const MAX_NAME: usize = 64;
+/// The largest output of one step of zstd.
+const MAX_OUTPUT_BYTES: usize = 32 * 1024;
+/// Memory of an inflater with its window and buffer.
+const INFLATER_BYTES: u64 = 96 * 1024;
+/// Characters of a coding's name that an error repeats.
+const MAX_NAME_CHARS: usize = 64;
 
 /// A content coding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,16 +28,17 @@ pub(crate) enum Encoding {
 }
 
 impl Encoding {
-    /// The coding of a body; none where it is `identity`.
+    /// The coding of a body; `None` for `identity`.
     ///
     /// # Errors
-    /// What the headers name, where it is not decoded here. More than one coding never is: each could multiply the last.
+    /// The names in the headers, if they are not accepted. More than one coding is not, because each could multiply the
+    /// size of the other.
     pub(crate) fn of(headers: &HeaderMap) -> Result<Option<Self>, String> {
         let mut found = None;
         let values = headers.get_all(header::CONTENT_ENCODING);
         let named = || {
             let all = values.iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
-            all.collect::<Vec<_>>().join(", ").chars().take(MAX_NAME).collect::<String>()
+            all.collect::<Vec<_>>().join(", ").chars().take(MAX_NAME_CHARS).collect::<String>()
         };
         for value in &values {
             for coding in value.to_str().map_err(|_| named())?.split(',') {
@@ -57,7 +57,7 @@ impl Encoding {
         Ok(found)
     }
 
-    /// Its name.
+    /// The name in headers.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::Gzip => "gzip",
@@ -67,17 +67,17 @@ impl Encoding {
     }
 }
 
-/// Where decoded bytes go.
+/// Receives decoded bytes.
 pub(crate) trait Sink: Write + Send {
-    /// Accounts for the decoder's own memory, bytes.
+    /// Accounts for the decoder's own memory in bytes.
     fn decoder_takes(&mut self, bytes: u64) -> io::Result<()>;
 }
 
-/// Decodes a body into its sink. Errors of the sink come through as they are.
+/// Decodes a body into its sink. Errors of the sink are returned unchanged.
 pub(crate) trait Decode<S>: Send {
-    /// Takes the next piece.
+    /// Decodes the next piece.
     fn push(&mut self, piece: &[u8]) -> io::Result<()>;
-    /// Gives the sink back, where the body was complete.
+    /// Returns the sink; an error if the body is incomplete.
     fn finish(self: Box<Self>) -> io::Result<S>;
 }
 
@@ -89,11 +89,11 @@ pub(crate) fn decoder<S: Sink + 'static>(
     Ok(match encoding {
         None => Box::new(Plain(sink)),
         Some(Encoding::Gzip) => {
-            sink.decoder_takes(INFLATER_MEMORY)?;
+            sink.decoder_takes(INFLATER_BYTES)?;
             Box::new(GzDecoder::new(sink))
         }
         Some(Encoding::Deflate) => {
-            sink.decoder_takes(INFLATER_MEMORY)?;
+            sink.decoder_takes(INFLATER_BYTES)?;
             Box::new(Deflate::Unknown(sink))
         }
         Some(Encoding::Zstd) => Box::new(Zstd::new(sink)?),
@@ -112,7 +112,7 @@ impl<S: Sink> Decode<S> for Plain<S> {
     }
 }
 
-/// One member alone: each costs far more than its bytes, and clients send one.
+/// Decodes one member only: each costs far more than its bytes, and clients send one.
 impl<S: Sink> Decode<S> for GzDecoder<S> {
     fn push(&mut self, piece: &[u8]) -> io::Result<()> {
         self.write_all(piece)
@@ -123,7 +123,7 @@ impl<S: Sink> Decode<S> for GzDecoder<S> {
     }
 }
 
-/// By the standard in zlib's frame; some clients leave that out, which the first byte shows.
+/// The standard requires zlib's frame. Some clients leave it out, which the first byte shows.
 enum Deflate<S: Write> {
     Unknown(S),
     Zlib(ZlibDecoder<S>),
@@ -168,7 +168,7 @@ impl<S: Sink> Zstd<S> {
     fn new(sink: S) -> io::Result<Self> {
         let mut context = DCtx::try_create().ok_or(io::ErrorKind::OutOfMemory)?;
         context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG)).map_err(of_zstd)?;
-        Ok(Self { context, sink, output: vec![0; STEP], complete: false })
+        Ok(Self { context, sink, output: vec![0; MAX_OUTPUT_BYTES], complete: false })
     }
 }
 
@@ -180,10 +180,11 @@ impl<S: Sink> Decode<S> for Zstd<S> {
             let left = self.context.decompress_stream(&mut output, &mut input).map_err(of_zstd)?;
             self.complete = left == 0;
             let written = output.pos();
-            // Its window is as large as a frame's head asks for.
-            self.sink.decoder_takes(u64::try_from(self.context.sizeof() + STEP).unwrap_or(u64::MAX))?;
+            // The window is as large as the head of the frame requires.
+            self.sink
+                .decoder_takes(u64::try_from(self.context.sizeof() + MAX_OUTPUT_BYTES).unwrap_or(u64::MAX))?;
             self.sink.write_all(self.output.get(..written).unwrap_or_default())?;
-            if input.pos() == piece.len() && written < STEP {
+            if input.pos() == piece.len() && written < MAX_OUTPUT_BYTES {
                 break;
             }
         }
@@ -212,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn one_known_coding_is_taken_and_nothing_else() {
+    fn only_a_single_known_coding_is_accepted() {
         for (values, expected) in [
             (&[][..], None),
             (&[""], None),
@@ -233,6 +234,6 @@ mod tests {
         ] {
             assert_eq!(of(values), Err(named.to_owned()), "{values:?}");
         }
-        assert_eq!(of(&["x".repeat(1000).as_str()]).unwrap_err().len(), MAX_NAME);
+        assert_eq!(of(&["x".repeat(1000).as_str()]).unwrap_err().len(), MAX_NAME_CHARS);
     }
 }

@@ -1,5 +1,5 @@
-//! Listening, the same in both daemons: connections and bodies within limits, and an end that lets running requests
-//! finish. What is served is not decided here.
+//! The HTTP server of both daemons: bounded connections and request bodies, graceful shutdown, and the layer around every
+//! request. It knows no routes.
 //!
 //! `axum::serve` has no limits, so connections are served through hyper-util.
 

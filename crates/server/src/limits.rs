@@ -1,4 +1,4 @@
-//! What bounds connections and bodies, the same in both daemons.
+//! The limits of connections and request bodies in both daemons.
 
 use std::{fmt::Display, ops::RangeInclusive, str::FromStr, time::Duration};
 
@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::progress::LeastRate;
 
-/// Bounds of connections and bodies; what is left out has its safe default.
+/// Limits of connections and request bodies. A field that is left out has a safe default.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
@@ -78,7 +78,7 @@ impl Limits {
     }
 }
 
-// INVARIANT 15: zero is never "unlimited", and what is out of all proportion is a typing error.
+// INVARIANT 15: zero never means "unlimited", and an absurd value is a typing error.
 
 fn connections<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
     number(from, 8..=1_000_000)
@@ -121,7 +121,7 @@ fn body_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> 
 }
 
 fn number<'de, D: Deserializer<'de>>(from: D, range: RangeInclusive<u32>) -> Result<u32, D::Error> {
-    // Wider than the range, so that the error names what was typed.
+    // Wider than the range, so that the error names the typed value.
     let count = i64::deserialize(from)?;
     match u32::try_from(count) {
         Ok(count) if range.contains(&count) => Ok(count),
@@ -129,12 +129,12 @@ fn number<'de, D: Deserializer<'de>>(from: D, range: RangeInclusive<u32>) -> Res
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(from: D, most_seconds: u64) -> Result<HumanDuration, D::Error> {
+fn duration<'de, D: Deserializer<'de>>(from: D, max_seconds: u64) -> Result<HumanDuration, D::Error> {
     let duration = HumanDuration::deserialize(from)?;
-    let (least, most) = (HumanDuration(Duration::from_millis(100)), HumanDuration::from_secs(most_seconds));
-    match (least.0..=most.0).contains(&duration.0) {
+    let (min, max) = (HumanDuration(Duration::from_millis(100)), HumanDuration::from_secs(max_seconds));
+    match (min.0..=max.0).contains(&duration.0) {
         true => Ok(duration),
-        false => Err(outside(duration, least, most)),
+        false => Err(outside(duration, min, max)),
     }
 }
 
@@ -148,8 +148,8 @@ fn size<'de, D: Deserializer<'de>>(from: D, range: RangeInclusive<ByteSize>) -> 
     }
 }
 
-fn outside<E: serde::de::Error>(value: impl Display, least: impl Display, most: impl Display) -> E {
-    E::custom(format!("`{value}` is not between {least} and {most}"))
+fn outside<E: serde::de::Error>(value: impl Display, min: impl Display, max: impl Display) -> E {
+    E::custom(format!("`{value}` is not between {min} and {max}"))
 }
 
 #[cfg(test)]
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_out_has_its_default() {
+    fn omitted_fields_have_defaults() {
         assert_eq!(parse("{}").unwrap(), Limits::default());
         let some = parse("connections: 100\nstall: 5s\nbodyBytes: 64MiB\n").unwrap();
         let expected = Limits {
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_and_absurd_values_are_errors_with_their_place() {
+    fn zero_and_absurd_values_are_errors_with_a_position() {
         for (bad, typed) in [
             ("connections: 0", "`0`"),
             ("connections: -1", "`-1`"),
@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_judged_over_the_time_of_a_stall() {
+    fn rate_is_measured_over_the_stall_time() {
         let limits = parse("stall: 500ms\nrate: 10KiB\n").unwrap();
         assert_eq!(limits.least_rate(), LeastRate { window: Duration::from_millis(500), bytes: 5120 });
     }

@@ -1,4 +1,4 @@
-//! Takes connections at an address.
+//! Accepts connections at an address.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -10,32 +10,32 @@ use tokio::{
 
 use crate::{Address, BindError, Connections, Peer, connection, socket_file};
 
-/// Connections that the kernel keeps until they are accepted: as many as may arrive while others are closed.
+/// Connections that the kernel holds until they are accepted: enough for those that arrive while others are closed.
 const BACKLOG: u32 = 4096;
-/// What the kernel keeps of an answer that the peer has not taken: enough for a long way at full speed, little enough to
-/// notice soon that nothing is taken.
-const SEND_BUFFER: u32 = 128 * 1024;
-/// How long to wait where a connection cannot be accepted.
+/// Bytes of a response that the kernel buffers: enough for full speed over a long distance, and few enough to notice soon
+/// that the peer takes nothing.
+const SEND_BUFFER_BYTES: u32 = 128 * 1024;
+/// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Something that takes connections.
+/// A bound address.
 #[derive(Debug)]
 pub struct Listener {
-    socket: Socket,
+    socket: ListeningSocket,
     address: Address,
 }
 
 #[derive(Debug)]
-enum Socket {
+enum ListeningSocket {
     Tcp(TcpListener),
     Unix(UnixListener),
 }
 
 impl Listener {
-    /// Takes an address. A socket file that nobody answers at any more is replaced.
+    /// Binds an address. A socket file that no program listens on any more is replaced.
     ///
     /// # Errors
-    /// When the address is taken or may not be used.
+    /// When another program listens there, or this user may not.
     pub async fn bind(address: Address) -> Result<Self, BindError> {
         let failed = |source| BindError { address: address.clone(), source };
         match &address {
@@ -44,31 +44,31 @@ impl Listener {
                 let listening = socket.and_then(|socket| {
                     socket.set_reuseaddr(true)?;
                     // Accepted sockets inherit it.
-                    socket.set_send_buffer_size(SEND_BUFFER)?;
+                    socket.set_send_buffer_size(SEND_BUFFER_BYTES)?;
                     socket.bind(*wanted)?;
                     socket.listen(BACKLOG)
                 });
                 let socket = listening.map_err(failed)?;
                 let address = Address::Tcp(socket.local_addr().map_err(failed)?);
-                Ok(Self { socket: Socket::Tcp(socket), address })
+                Ok(Self { socket: ListeningSocket::Tcp(socket), address })
             }
             Address::Unix(path) => {
-                socket_file::make_way(path).await.map_err(failed)?;
+                socket_file::remove_dead_socket(path).await.map_err(failed)?;
                 let socket = UnixListener::bind(path).map_err(failed)?;
                 let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
                 std::fs::set_permissions(path, private).map_err(failed)?;
-                Ok(Self { socket: Socket::Unix(socket), address })
+                Ok(Self { socket: ListeningSocket::Unix(socket), address })
             }
         }
     }
 
-    /// Where it listens, with the port that was taken.
+    /// The bound address, with the actual port.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Serves until `draining` turns true, then lets running requests end for at most `drain`. `connections` is one
-    /// table for all listeners of the process.
+    /// Serves until `draining` turns true, then waits at most `drain` for requests in flight. `connections` is one table
+    /// for all listeners of the process.
     pub async fn serve(
         self,
         routes: Router,
@@ -78,11 +78,11 @@ impl Listener {
     ) {
         // Every connection holds a sender, so that the channel closes when all have ended.
         let (open, mut ended) = mpsc::channel::<()>(1);
-        let mut asked = draining.clone();
+        let mut shutdown = draining.clone();
         loop {
             let accepted = tokio::select! {
                 accepted = self.accept(&routes, &connections, &draining, &open) => accepted,
-                _ = asked.wait_for(|draining| *draining) => break,
+                _ = shutdown.wait_for(|draining| *draining) => break,
             };
             if let Err(error) = accepted {
                 // Out of file descriptors, most likely.
@@ -98,7 +98,7 @@ impl Listener {
         tokio::select! {
             _ = ended.recv() => {}
             () = tokio::time::sleep(drain) => {
-                tracing::warn!("requests still ran when the time to drain was over");
+                tracing::warn!("requests were still in flight at the end of the drain time");
             }
         }
     }
@@ -111,17 +111,17 @@ impl Listener {
         open: &mpsc::Sender<()>,
     ) -> io::Result<()> {
         match &self.socket {
-            Socket::Tcp(socket) => {
+            ListeningSocket::Tcp(socket) => {
                 let (stream, address) = socket.accept().await?;
                 let peer = Peer::Tcp(address);
-                // A stream that is dropped is a refusal: all others are in use by authenticated callers.
+                // Drops the connection if authenticated callers use all others.
                 let Some(admitted) = connections.admit(peer).await else { return Ok(()) };
-                // Tokens are small and late ones are felt; a socket that refuses is served all the same.
+                // Tokens are small, and a delay is noticeable. A socket without the option is served too.
                 let _ = stream.set_nodelay(true);
                 let served = connection::serve(stream, peer, admitted, routes.clone(), draining.clone());
                 spawn(served, open);
             }
-            Socket::Unix(socket) => {
+            ListeningSocket::Unix(socket) => {
                 let (stream, _) = socket.accept().await?;
                 if !socket_file::is_own_user(&stream) {
                     return Ok(());
@@ -147,7 +147,7 @@ fn spawn(served: impl Future<Output = ()> + Send + 'static, open: &mpsc::Sender<
 /// Waits for SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When signals cannot be listened to.
+/// When the signals cannot be handled.
 pub async fn shutdown_signal() -> io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
@@ -177,7 +177,7 @@ mod tests {
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
     #[tokio::test]
-    async fn a_taken_port_is_said_with_a_hint() {
+    async fn port_in_use_is_reported_with_a_hint() {
         let first = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let error = Listener::bind(first.address().clone()).await.unwrap_err();
         assert!(error.to_string().starts_with("cannot listen on `127.0.0.1:"), "{error}");
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_running_request_ends_before_the_server_does() {
+    async fn request_in_flight_ends_before_the_server() {
         let (started, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let routes = {
             let (started, release) = (Arc::clone(&started), Arc::clone(&release));
@@ -205,7 +205,7 @@ mod tests {
         client.write_all(REQUEST).await.unwrap();
         started.notified().await;
         drain.send_replace(true);
-        // No new ones from now on; the old one still gets its answer.
+        // New connections are refused from now on; the request in flight still gets its response.
         while TcpStream::connect(address).await.is_ok() {
             tokio::task::yield_now().await;
         }
@@ -218,13 +218,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_socket_file_serves_and_a_dead_one_is_replaced() {
+    async fn socket_file_is_served_and_a_dead_one_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s");
         drop(UnixListener::bind(&path).unwrap());
         let listener = Listener::bind(Address::Unix(path.clone())).await.unwrap();
         let taken = Listener::bind(Address::Unix(path.clone())).await;
-        assert!(taken.is_err(), "a live socket is not taken over");
+        assert!(taken.is_err(), "a live socket is not replaced");
 
         let routes = Router::new().route("/", axum::routing::get(|| async { "hello" }));
         let (drain, draining) = watch::channel(false);
@@ -234,7 +234,7 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("hello"), "{answer}");
-        // Silence is bounded here as it is on TCP.
+        // A silent connection is closed, as on TCP.
         let mut silent = UnixStream::connect(&path).await.unwrap();
         assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed");
         drain.send_replace(true);

@@ -1,20 +1,20 @@
-//! The address that was probably meant, for the hint of a 404. Clients join base addresses and paths in every way: with a
-//! slash too many, `/v1` twice or not at all, or another service's prefix.
+//! Suggests the route that was probably meant, for the hint of a 404. Clients join base addresses and paths in every way:
+//! with a slash too many, `/v1` twice or not at all, or another service's prefix.
 
-/// Ends of addresses at other services, and what they are here.
-const ELSEWHERE: [(&[&str], &str); 3] = [
+/// Last segments of other services' paths, and the corresponding route here.
+const FOREIGN_SEGMENTS: [(&[&str], &str); 3] = [
     (&["chat", "responses", "messages", "generate"], "/v1/chat/completions"),
     (&["embed"], "/v1/embeddings"),
     (&["tags"], "/v1/models"),
 ];
-/// Letters that may be wrong.
-const MOST_WRONG: usize = 2;
-/// Bytes of a path that is looked at.
-const MAX_PATH: usize = 256;
+/// Letters that may differ.
+const MAX_DISTANCE: usize = 2;
+/// Longer paths get no suggestion.
+const MAX_PATH_BYTES: usize = 256;
 
-/// The one of `addresses` that a path was probably meant to be; they may have parts in braces, which stand for any one.
+/// The one of `addresses` that a path was probably meant to be. A segment of an address in braces matches any segment.
 pub fn nearest<'a>(path: &str, addresses: &[&'a str]) -> Option<&'a str> {
-    if path.len() > MAX_PATH {
+    if path.len() > MAX_PATH_BYTES {
         return None;
     }
     let path = path.to_ascii_lowercase();
@@ -33,13 +33,13 @@ pub fn nearest<'a>(path: &str, addresses: &[&'a str]) -> Option<&'a str> {
         }
     }
     let last = segments.last()?;
-    let elsewhere = ELSEWHERE.iter().find(|(ends, _)| ends.contains(last)).map(|(_, here)| *here);
+    let elsewhere = FOREIGN_SEGMENTS.iter().find(|(ends, _)| ends.contains(last)).map(|(_, here)| *here);
     if let Some(found) = plain.iter().find(|address| Some(**address) == elsewhere) {
         return Some(found);
     }
     let joined = format!("/{}", segments.join("/"));
     let near = plain.iter().map(|address| (distance(&joined, address), *address));
-    near.filter(|(wrong, _)| *wrong <= MOST_WRONG).min().map(|(_, address)| address)
+    near.filter(|(wrong, _)| *wrong <= MAX_DISTANCE).min().map(|(_, address)| address)
 }
 
 fn matches(address: &str, segments: &[&str]) -> bool {
@@ -49,7 +49,7 @@ fn matches(address: &str, segments: &[&str]) -> bool {
     all && parts.next().is_none()
 }
 
-/// How many letters are added, missing or another one (Levenshtein).
+/// The number of letters that are added, missing or different (Levenshtein).
 fn distance(a: &str, b: &str) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (at, from) in a.bytes().enumerate() {
@@ -83,7 +83,7 @@ mod tests {
     ];
 
     #[test]
-    fn addresses_as_clients_write_them_lead_to_the_one_that_is_meant() {
+    fn common_mistakes_lead_to_the_intended_route() {
         for (written, meant) in [
             ("/v1/chat/completions/", "/v1/chat/completions"),
             ("/v1//chat/completions", "/v1/chat/completions"),
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_counted_in_letters() {
+    fn distance_counts_letters() {
         for (a, b, wrong) in
             [("", "", 0), ("abc", "abc", 0), ("abc", "abd", 1), ("abc", "ab", 1), ("", "xy", 2)]
         {

@@ -1,7 +1,7 @@
-//! What a web page gives away of itself: the host by which it calls, and the origin that it comes from.
+//! The host and the origin of a request, by which requests of web pages are recognized.
 //!
-//! A page that a browser shows can send requests to addresses that only the browser's machine reaches, and by DNS
-//! rebinding under a host name of its own.
+//! A page in a browser can send requests to addresses that only the browser's machine reaches, and by DNS rebinding
+//! under a host name of its own.
 
 use std::{fmt, net::IpAddr, str::FromStr};
 
@@ -48,16 +48,16 @@ impl fmt::Display for Origin {
     }
 }
 
-/// Whether a request comes from no web page, or from one that is allowed.
+/// Whether a request has no origin, or an allowed one.
 pub fn origin_is_allowed(headers: &HeaderMap, allowed: &[Origin]) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     origins.all(|origin| allowed.iter().any(|known| known.0.as_bytes() == origin.as_bytes()))
 }
 
-/// The host that a request names; `None` where it names none, or more than one.
+/// The host of a request; `None` if it names none or more than one.
 pub fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     let mut hosts = headers.get_all(header::HOST).iter();
-    // HTTP/2 says the host in the address.
+    // HTTP/2 has the host in the address.
     let host = match (uri.authority(), hosts.next(), hosts.next()) {
         (Some(authority), None, None) => authority.as_str(),
         (None, Some(host), None) => host.to_str().ok()?,
@@ -69,7 +69,7 @@ pub fn requested_host(uri: &Uri, headers: &HeaderMap) -> Option<Authority> {
     host.parse().ok().filter(|authority: &Authority| !authority.as_str().contains('@'))
 }
 
-/// Whether a host is a name or address of the machine itself.
+/// Whether a host is a loopback name or address.
 pub fn is_loopback(host: &Authority) -> bool {
     let name = host.host();
     let ip = name.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_names_exactly_one_host() {
+    fn request_must_name_exactly_one_host() {
         assert!(!is_local("/", &[]));
         assert!(!is_local("/", &["localhost", "evil.example"]));
         assert!(!is_local("http://evil.example/", &["localhost"]));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn origins_are_refused_unless_listed() {
+    fn origins_are_denied_unless_listed() {
         let allowed = ["http://localhost:5173".parse().unwrap()];
         assert!(origin_is_allowed(&HeaderMap::new(), &[]));
         assert!(origin_is_allowed(&headers(header::ORIGIN, &["http://localhost:5173"]), &allowed));
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_browser_sends_cannot_be_listed() {
+    fn only_origins_that_browsers_send_can_be_listed() {
         for good in ["https://a.example", "http://[::1]:1", "vscode-webview://abc", "tauri://localhost"] {
             assert!(good.parse::<Origin>().is_ok(), "{good}");
         }

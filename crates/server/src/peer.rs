@@ -1,4 +1,4 @@
-//! Which connection a request arrived by.
+//! The peer that a request came from.
 
 use std::{
     convert::Infallible,
@@ -7,12 +7,12 @@ use std::{
 
 use axum::{extract::FromRequestParts, http::request::Parts};
 
-/// The other end of the connection that a request arrived by; an extension of every request.
+/// The other end of a request's connection; an extension of every request.
 ///
 /// Behind a reverse proxy this is the proxy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Peer {
-    /// A TCP connection and the address that it came from.
+    /// A TCP connection, with the peer's address.
     Tcp(SocketAddr),
     /// A Unix socket of this machine.
     Unix,
@@ -31,7 +31,7 @@ impl Peer {
 impl<S: Sync> FromRequestParts<S> for Peer {
     type Rejection = Infallible;
 
-    /// A request that no listener delivered, as in a unit test of a route, has no network address.
+    /// A request without a listener, as in a unit test of a route, has no network address.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         Ok(parts.extensions.get::<Self>().copied().unwrap_or(Self::Unix))
     }

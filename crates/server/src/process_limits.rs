@@ -1,4 +1,4 @@
-//! Limits that the system sets this process: open files, and the size of a file.
+//! The system's limits of this process: open files, and the size of a file.
 
 use std::io;
 
@@ -21,7 +21,7 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
     Ok(hard)
 }
 
-/// Makes a write beyond a limit on file sizes an error of that write: by default it ends the process.
+/// Makes a write beyond the limit on file sizes fail. Without a handler for SIGXFSZ it would end the process.
 ///
 /// # Errors
 /// When the signal cannot be handled.

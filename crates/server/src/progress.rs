@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least that has to move while one side waits for the other.
+/// The least number of bytes that must move in a time while one side waits for the other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct LeastRate {
     /// The time in which `bytes` have to move.
@@ -13,7 +13,7 @@ pub(crate) struct LeastRate {
     pub bytes: u64,
 }
 
-/// What has moved since the wait for the other side began. Time in which nothing is waiting does not count.
+/// Bytes moved since one side began to wait for the other. Time without a wait does not count.
 #[derive(Debug, Default)]
 pub(crate) struct Progress {
     since: Option<Instant>,
@@ -26,7 +26,7 @@ impl Progress {
         self.since.get_or_insert(now);
     }
 
-    /// So many bytes moved; a new window begins when that is enough for this one.
+    /// Bytes moved. When they are enough for this window, a new one begins.
     pub(crate) fn moved(&mut self, bytes: u64, now: Instant, least: LeastRate) {
         if self.since.is_none() {
             return;
@@ -37,17 +37,17 @@ impl Progress {
         }
     }
 
-    /// Nothing is waiting any more.
+    /// No data is waiting any more.
     pub(crate) fn done(&mut self) {
         (self.since, self.moved) = (None, 0);
     }
 
-    /// Whether anything is waiting.
+    /// Whether data is waiting.
     pub(crate) fn is_waiting(&self) -> bool {
         self.since.is_some()
     }
 
-    /// When the window ends that runs now.
+    /// The end of the current window.
     pub(crate) fn deadline(&self, least: LeastRate) -> Option<Instant> {
         self.since.map(|since| since + least.window)
     }
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_while_data_waits_is_a_stall() {
+    fn waiting_data_without_movement_is_a_stall() {
         let (mut progress, start) = (Progress::default(), Instant::now());
         assert!(!progress.is_stalled(start + seconds(1000), LEAST), "nothing waits");
         progress.waiting(start);
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trickle_below_the_rate_is_a_stall() {
+    fn movement_below_the_rate_is_a_stall() {
         let (mut progress, start) = (Progress::default(), Instant::now());
         progress.waiting(start);
         for second in 0..10 {
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_at_the_rate_goes_on() {
+    fn movement_at_the_rate_is_no_stall() {
         let (mut progress, start) = (Progress::default(), Instant::now());
         progress.waiting(start);
         for second in 1..1000 {

@@ -1,4 +1,4 @@
-//! The socket of a connection, with a record of whether the peer takes what is written to it.
+//! The socket of a connection, with a record of whether the peer takes the written data.
 
 use std::{
     io,
@@ -15,12 +15,12 @@ use tokio::{
 
 use crate::progress::{LeastRate, Progress};
 
-/// How long what a peer still sends is read and dropped before the socket is closed. Closing a socket with unread bytes
-/// resets the connection, and a reset can overtake the answer that explains why the rest was not read.
-const LINGER: Duration = Duration::from_secs(1);
-const DISCARD_BYTES: usize = 16 * 1024;
+/// How long the peer's data is read and dropped before the socket is closed. Closing a socket with unread bytes resets the
+/// connection, and a reset can overtake the response that explains why the rest was not read.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(1);
+const DISCARD_BUFFER_BYTES: usize = 16 * 1024;
 
-/// A socket whose writes are watched.
+/// A socket that records the progress of its writes.
 pub(crate) struct Socket<S> {
     inner: S,
     written: Arc<Mutex<Progress>>,
@@ -29,7 +29,7 @@ pub(crate) struct Socket<S> {
 }
 
 impl<S> Socket<S> {
-    /// Watches a socket; `written` is shared with the connection's own checks.
+    /// Wraps a socket. `written` is shared with the checks of the connection.
     pub(crate) fn new(inner: S, written: Arc<Mutex<Progress>>, least: LeastRate) -> Self {
         Self { inner, written, least, linger: None }
     }
@@ -78,7 +78,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
         self.inner.is_write_vectored()
     }
 
-    /// hyper and h2 flush the socket when all of their own buffers are written, so that nothing is waiting then.
+    /// hyper and h2 flush the socket when all of their own buffers are written, so no data is waiting then.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).done();
         Pin::new(&mut self.inner).poll_flush(cx)
@@ -90,10 +90,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             Some(linger) => linger,
             None => {
                 ready!(Pin::new(&mut *inner).poll_shutdown(cx))?;
-                linger.insert(Box::pin(sleep(LINGER)))
+                linger.insert(Box::pin(sleep(LINGER_TIMEOUT)))
             }
         };
-        let mut discarded = [0; DISCARD_BYTES];
+        let mut discarded = [0; DISCARD_BUFFER_BYTES];
         loop {
             if linger.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
@@ -101,7 +101,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Socket<S> {
             let mut buffer = ReadBuf::new(&mut discarded);
             match ready!(Pin::new(&mut *inner).poll_read(cx, &mut buffer)) {
                 Ok(()) if !buffer.filled().is_empty() => {}
-                // The end, or a reset: there is nothing that a reset of ours could overtake.
+                // The peer has closed or reset the connection, so that a reset of ours can overtake nothing.
                 Ok(()) | Err(_) => return Poll::Ready(Ok(())),
             }
         }

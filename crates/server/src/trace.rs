@@ -1,4 +1,4 @@
-//! Around every request: an id, a span, one log line, and panics turned into answers.
+//! The layer around every request: an id, a span, one log line, and a response for panics.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,20 +16,20 @@ tokio::task_local! {
     static CURRENT: Arc<str>;
 }
 
-/// The id of the request that is being served; empty outside of one.
+/// The id of the current request; empty outside of one.
 pub fn request_id() -> String {
     CURRENT.try_with(|id| id.to_string()).unwrap_or_default()
 }
 
-/// Lets a future belong to the request that is being served, wherever it is polled later: a body is polled when the
-/// request's own future has ended.
+/// Keeps the current request's id and span for a future that is polled elsewhere: a body is polled when the request's own
+/// future has ended.
 pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let id = CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
     CURRENT.scope(id, future.in_current_span())
 }
 
-/// Runs a request. `routes` are the patterns that may be named in logs and counts, so that their number is settled when
-/// the program is built; `panicked` is the answer to a request that panicked; `count` is told route and status.
+/// Runs a request. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
+/// program is built. `panicked` makes the response to a request that panicked. `count` gets route and status.
 pub async fn trace(
     request: Request,
     next: Next,
@@ -40,7 +40,7 @@ pub async fn trace(
     let started = Instant::now();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
     let method = request.method().clone();
-    // The pattern, not the address: addresses hold what callers type.
+    // The pattern and not the path, because paths contain what callers type.
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let route = routes.iter().copied().find(|route| *route == matched).unwrap_or("other");
     let span = tracing::info_span!("request", id = %id, %method, route, principal = tracing::field::Empty);
@@ -56,7 +56,7 @@ pub async fn trace(
     let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
     tracing::info!(parent: &span, status, took_ms, "answered");
     if let Ok(value) = HeaderValue::from_str(&id) {
-        // What was forwarded has the id of whoever answered it, and keeps it.
+        // A forwarded response keeps the id that its server gave it.
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }
     response

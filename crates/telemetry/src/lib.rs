@@ -1,7 +1,7 @@
-//! What the programs tell their operators: logs on stderr, metrics, and the trace context they hand on.
+//! Logs on stderr, metrics, and the trace context of requests.
 //!
-//! This crate says how things are written and what they are called, never when: the daemons decide what is
-//! worth a line. It keeps no request, body, token or prompt.
+//! This crate defines how logs and metrics are written and what they are called. The daemons decide what is logged and
+//! counted. No request body, token or prompt gets in here.
 
 pub mod log;
 pub mod metrics;

@@ -1,5 +1,5 @@
-//! Logs on stderr: one line per event, for people or as JSON. Set up once, at the start of a program; the data
-//! that a program was asked for goes to stdout and has nothing to do with this.
+//! Logs on stderr: one line per event, for people or as JSON, set up once at the start of a program. A program's output
+//! goes to stdout and not through here.
 
 use std::{
     fmt::{self, Write as _},
@@ -31,7 +31,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// A log format has another name.
+/// The name of a log format is unknown.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown log format `{0}`: it is `text` or `json`")]
 pub struct LogFormatError(String);
@@ -63,18 +63,18 @@ pub enum InitError {
     /// The filter cannot be read.
     #[error("the log filter `{filter}` is invalid: {source}")]
     Filter {
-        /// What was given.
+        /// The filter.
         filter: String,
-        /// What is wrong with it.
+        /// Why it cannot be parsed.
         source: tracing_subscriber::filter::ParseError,
     },
-    /// Something in this process writes logs already.
+    /// Logging was set up before in this process.
     #[error("logging is set up already")]
     AlreadySet,
 }
 
 impl InitError {
-    /// What the operator can do about it, where there is something.
+    /// What the operator can do about it; `None` for a mistake of the program.
     pub fn hint(&self) -> Option<&'static str> {
         match self {
             Self::Filter { .. } => Some("for example `info`, `debug`, or `info,mcpctl_engine=trace`"),
@@ -111,7 +111,7 @@ where
     let filter = EnvFilter::builder()
         .parse(filter)
         .map_err(|source| InitError::Filter { filter: filter.to_owned(), source })?;
-    // Where a log cannot be written, that cannot be said there either; saying it on stderr would panic.
+    // A log that cannot be written cannot report that either, and reporting it on stderr would panic.
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match format {
         LogFormat::Text => {
@@ -159,7 +159,7 @@ where
         };
         SystemTime.format_time(&mut writer)?;
         write!(writer, " {start}{:>5}{end} {} ", event.metadata().level(), self.service)?;
-        // Values come from callers and upstreams too: nobody may start a new line or recolour the terminal.
+        // Values come from callers and upstreams too: they must not start a new line or recolour the terminal.
         for character in line.chars() {
             if visible::is_hidden(character) {
                 write!(writer, "{}", character.escape_default())?;
@@ -190,7 +190,7 @@ where
     ) -> fmt::Result {
         let mut line = String::new();
         self.inner.format_event(context, Writer::new(&mut line), event)?;
-        // JSON leaves all but C0 as it is; the line break is ours.
+        // JSON escapes control characters of C0 only; the line break at the end is not a value's.
         let line = visible::escape(&line);
         let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
         write!(writer, "{{\"service\":\"{}\",{rest}", self.service)
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn text_is_one_line_with_message_first() {
+    fn text_is_one_line_with_the_message_first() {
         let text = capture(LogFormat::Text, "info", false, || {
             let request = tracing::info_span!("request", id = "c1");
             let _entered = request.enter();
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_cannot_forge_a_second_line_or_paint_the_terminal() {
+    fn value_cannot_forge_a_line_or_recolour_the_terminal() {
         let evil = "x\n2026-01-01T00:00:00Z  INFO mcpd access allowed \x1b[2J\u{9b}2J\u{202e}\u{200b}";
         for color in [false, true] {
             let text =
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn color_only_where_asked_for() {
+    fn lines_have_colors_only_if_requested() {
         let plain = capture(LogFormat::Text, "info", false, || tracing::error!("no"));
         assert!(!plain.contains('\x1b'), "{plain:?}");
         let color = capture(LogFormat::Text, "info", true, || tracing::error!("no"));
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn json_is_one_object_with_the_service() {
+    fn json_is_one_object_with_the_service_name() {
         let json = capture(LogFormat::Json, "info", false, || {
             let request = tracing::info_span!("request", id = "c1");
             let _entered = request.enter();
@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn filter_is_applied_and_a_bad_one_is_named() {
+    fn filter_is_applied_and_an_invalid_one_is_named() {
         let text = capture(LogFormat::Text, "warn", false, || {
             tracing::info!("quiet");
             tracing::warn!("loud");
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_have_names() {
+    fn format_names_parse_and_print() {
         for format in [LogFormat::Text, LogFormat::Json] {
             assert_eq!(format.to_string().parse(), Ok(format));
         }

@@ -1,6 +1,6 @@
-//! The metrics of `mcpd` and of `mcplocal`, and their text for scrapers. A label's value is either a literal of
-//! the program (`&'static str`) or a name that an operator configured ([`Configured`]), never what a caller
-//! sent, so nobody outside can grow the number of series; the number of names is capped besides.
+//! The metrics of `mcpd` and of `mcplocal`, and their text for scrapers. The value of a label is either a literal of the
+//! program (`&'static str`) or a name that an operator configured ([`Configured`]), never a value from a request, so
+//! that callers cannot grow the number of series. The number of names is bounded besides.
 
 use std::{
     collections::HashSet,
@@ -16,20 +16,20 @@ use prometheus_client::{
 
 use crate::names;
 
-/// The `Content-Type` of what `render` writes.
+/// The `Content-Type` of the text that `render` returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Most names that have series of their own; whatever comes after is counted under [`OVERFLOW`].
+/// Names that have series of their own; further names are counted under [`OVERFLOW`].
 const MAX_NAMES: usize = 1000;
-/// The name that stands for all names beyond the cap; no resource can have it.
+/// The label of all names beyond [`MAX_NAMES`]; no resource can have this name.
 pub const OVERFLOW: &str = "_other";
 
-/// A name that an operator configured and that was resolved: an Llm's, a provider's or an engine's.
+/// The name of an Llm, a provider or an engine that an operator configured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Configured<'a>(&'a str);
 
 impl<'a> Configured<'a> {
-    /// Vouches that `name` was looked up in the resources or the configuration, not taken from a request.
+    /// Wraps a name that was looked up in the resources or the configuration, never one taken from a request.
     pub const fn resolved(name: &'a str) -> Self {
         Self(name)
     }
@@ -40,7 +40,7 @@ impl<'a> Configured<'a> {
 struct SeenNames(RwLock<HashSet<String>>);
 
 impl SeenNames {
-    /// The label's value for `name`: itself, or the one that all names beyond the cap share.
+    /// The label for `name`: the name itself, or [`OVERFLOW`].
     fn label(&self, name: Configured<'_>) -> String {
         if !self.0.read().unwrap_or_else(PoisonError::into_inner).contains(name.0) {
             let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
@@ -53,8 +53,8 @@ impl SeenNames {
     }
 }
 
-/// The three answers that a probe can have, so that each is shown from the start.
-const PROBE_ANSWERS: [&str; 3] = ["allowed", "forbidden", "unreachable"];
+/// The possible results of a probe. Each has a series from the start.
+const PROBE_RESULTS: [&str; 3] = ["allowed", "forbidden", "unreachable"];
 
 /// Whether tokens were read or written by a model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,14 +106,14 @@ struct VerbKind {
     kind: &'static str,
 }
 
-/// One operation of a model, with the attributes that the conventions require.
+/// One operation of a model, with the attributes that OpenTelemetry's conventions require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation<'a> {
     /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`.
     pub name: &'static str,
-    /// `gen_ai.provider.name`: the dialect of the server that answered, `openai` or `anthropic`.
+    /// `gen_ai.provider.name`: the dialect of the upstream, `openai` or `anthropic`.
     pub provider: &'static str,
-    /// `gen_ai.request.model`: the Llm, which is the model that callers ask for.
+    /// `gen_ai.request.model`: the Llm, which callers name as the model.
     pub llm: Configured<'a>,
 }
 
@@ -124,7 +124,7 @@ struct OperationLabels {
     gen_ai_request_model: String,
 }
 
-/// `error_type` is `""`, which scrapers take as absent, where the operation succeeded.
+/// `error_type` is `""` after a success; scrapers treat an empty label as absent.
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct DurationLabels {
     gen_ai_operation_name: &'static str,
@@ -143,7 +143,7 @@ struct TokenLabels {
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
-/// What both daemons count about the inference that passes through them.
+/// The metrics that both daemons have.
 #[derive(Debug)]
 pub struct Traffic {
     names: SeenNames,
@@ -181,12 +181,12 @@ impl Traffic {
         traffic
     }
 
-    /// Counts an answered request; `route` is the route's template, never the path that was asked for.
+    /// Counts an answered request; `route` is the route's template, never the requested path.
     pub fn request(&self, route: &'static str, status: u16) {
         self.requests.get_or_create(&RouteStatus { route, status }).inc();
     }
 
-    /// Counts a request as being answered until the guard is dropped, which is after the stream's last byte.
+    /// Counts a request as in flight until the guard is dropped, which happens after the last byte of the response.
     #[must_use]
     pub fn in_flight(&self) -> InFlight {
         self.inflight.inc();
@@ -245,7 +245,7 @@ impl Traffic {
     }
 }
 
-/// A request that is being answered; dropping it ends that.
+/// A request that is in flight until this is dropped.
 #[derive(Debug)]
 pub struct InFlight(Gauge);
 
@@ -276,7 +276,7 @@ impl McpdMetrics {
         Self { registry, traffic, revision, denied }
     }
 
-    /// Tells the revision of the snapshot that was swapped in.
+    /// Sets the revision of the current snapshot.
     pub fn revision(&self, revision: u64) {
         self.revision.set(revision);
     }
@@ -315,7 +315,7 @@ impl McplocalMetrics {
         let mut registry = Registry::default();
         let traffic = Traffic::register(&mut registry);
         let (probes, engine_starts) = (Family::<Access, Counter>::default(), Family::default());
-        for access in PROBE_ANSWERS {
+        for access in PROBE_RESULTS {
             drop(probes.get_or_create(&Access { access }));
         }
         register(&mut registry, names::PROBES, "Access probes by answer", &probes);
@@ -368,14 +368,14 @@ mod tests {
         Configured::resolved("claude")
     }
 
-    /// A line of the text, without which the test shows everything.
+    /// Asserts that the text has a line.
     #[track_caller]
     fn has(text: &str, line: &str) {
         assert!(text.lines().any(|found| found == line), "`{line}` is not in\n{text}");
     }
 
     #[test]
-    fn mcpd_counts_what_its_names_say() {
+    fn mcpd_metrics_are_rendered_by_name() {
         let metrics = McpdMetrics::new();
         metrics.revision(42);
         metrics.denied("run", "llms");
@@ -416,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn mcplocal_counts_what_its_names_say() {
+    fn mcplocal_metrics_are_rendered_by_name() {
         let metrics = McplocalMetrics::new();
         has(&metrics.render(), r#"mcpctl_probe_total{access="unreachable"} 0"#);
         metrics.probe("forbidden");
@@ -442,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_capped_and_no_count_is_lost() {
+    fn names_are_bounded_and_no_count_is_lost() {
         let metrics = McpdMetrics::new();
         for number in 0..MAX_NAMES + 500 {
             metrics.traffic.retry(Configured::resolved(&format!("llm-{number}")));

@@ -1,20 +1,20 @@
 //! Every metric's name, its help and its buckets, as scrapers see them. Where OpenTelemetry's semantic conventions
-//! for generative AI have a name it is used, in Prometheus spelling; the rest starts with `mcpctl_`. Names are
-//! part of what operators build on: changing one is a decision.
+//! for generative AI define a name, it is used in Prometheus spelling; the others start with `mcpctl_`. Dashboards and
+//! alerts depend on the names, so a change of one breaks them.
 
 /// Requests answered, by route template and status.
 pub const REQUESTS: &str = "mcpctl_requests_total";
-/// Requests being answered at this moment, streams included.
+/// Requests in flight, streams included.
 pub const INFLIGHT: &str = "mcpctl_inflight_requests";
-/// Attempts at a target, by Llm and outcome: `ok` or a failure class.
+/// Attempts at an upstream, by Llm and outcome: `ok` or a failure class.
 pub const ATTEMPTS: &str = "mcpctl_attempts_total";
-/// Attempts that repeated an earlier one on the same target, by Llm.
+/// Attempts that repeated an earlier one at the same upstream, by Llm.
 pub const RETRIES: &str = "mcpctl_retries_total";
-/// Failovers considered, by Llm, the primary's failure class and what came of it.
+/// Failovers considered, by Llm, the primary's failure class and the outcome.
 pub const FAILOVERS: &str = "mcpctl_failover_total";
-/// Access probes, by answer: `allowed`, `forbidden` or `unreachable`.
+/// Access probes, by result: `allowed`, `forbidden` or `unreachable`.
 pub const PROBES: &str = "mcpctl_probe_total";
-/// The revision of the snapshot that decisions are made on.
+/// The revision of the snapshot by which requests are decided.
 pub const REVISION: &str = "mcpctl_revision";
 /// Requests that authorization denied, by verb and kind.
 pub const DENIED: &str = "mcpctl_denied_total";
@@ -27,14 +27,14 @@ pub const TOKEN_USAGE: &str = "gen_ai_client_token_usage";
 /// OpenTelemetry `gen_ai.server.time_to_first_token`, in seconds: from request to the first content.
 pub const TIME_TO_FIRST_TOKEN: &str = "gen_ai_server_time_to_first_token_seconds";
 
-/// The boundaries that the conventions advise for `gen_ai.client.operation.duration`, in seconds.
+/// The bucket boundaries that the conventions advise for `gen_ai.client.operation.duration`, in seconds.
 pub const OPERATION_DURATION_BUCKETS: [f64; 14] =
     [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92];
-/// The boundaries that the conventions advise for `gen_ai.client.token.usage`, in tokens.
+/// The bucket boundaries that the conventions advise for `gen_ai.client.token.usage`, in tokens.
 pub const TOKEN_USAGE_BUCKETS: [f64; 14] = [
     1.0, 4.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 4194304.0,
     16777216.0, 67108864.0,
 ];
-/// The boundaries that the conventions advise for `gen_ai.server.time_to_first_token`, in seconds.
+/// The bucket boundaries that the conventions advise for `gen_ai.server.time_to_first_token`, in seconds.
 pub const TIME_TO_FIRST_TOKEN_BUCKETS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];

@@ -1,5 +1,5 @@
-//! What a program prints besides its log: on stdout what it was asked for, on stderr why it cannot do that. A reader that
-//! has gone is no failure of ours, so a closed pipe ends a program quietly; `println!` would panic.
+//! A program's output besides its log: data on stdout, notes for people on stderr. A closed pipe is no error, because
+//! its reader had enough; `println!` would panic.
 
 use std::{
     fmt::Display,
@@ -18,7 +18,7 @@ pub fn data(text: impl Display) -> io::Result<()> {
     }
 }
 
-/// Prints lines for people on stderr. What cannot be written there cannot be reported anywhere.
+/// Prints lines for people on stderr. An error is ignored, because there is no other place to report it.
 pub fn note(text: impl Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
 }

@@ -1,9 +1,9 @@
-//! W3C Trace Context's `traceparent` header (Recommendation of 2021-11-23): read strictly, made, and handed on.
-//! `tracestate` needs no reading: it goes through as it came while the `traceparent` beside it is valid.
+//! The `traceparent` header of W3C Trace Context (Recommendation of 2021-11-23): parsed strictly, created, and passed on.
+//! `tracestate` is not parsed: it is passed on unchanged while the `traceparent` beside it is valid.
 
 use std::{fmt, str::FromStr};
 
-/// Where a request stands in its trace.
+/// The position of a request in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traceparent {
     trace_id: u128,
@@ -11,7 +11,7 @@ pub struct Traceparent {
     sampled: bool,
 }
 
-/// A header is no valid `traceparent`; the standard wants it dropped and a new trace begun.
+/// A header is no valid `traceparent`. The standard requires a new trace then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the `traceparent` header is malformed")]
 pub struct TraceparentError;
@@ -23,13 +23,13 @@ impl Traceparent {
         Self { trace_id: rand::random::<u128>().max(1), parent_id: new_parent_id(), sampled }
     }
 
-    /// The same trace one hop further: what to send upstream.
+    /// The same trace one hop further, to be sent to the next server.
     #[must_use]
     pub fn child(self) -> Self {
         Self { parent_id: new_parent_id(), ..self }
     }
 
-    /// Goes on with the trace of a request's header, or begins one where it has none or a malformed one.
+    /// Continues the trace of a request's header, or begins a new one if there is none or a malformed one.
     pub fn child_of(header: Option<&str>) -> Self {
         match header.map(Self::from_str) {
             Some(Ok(parent)) => parent.child(),
@@ -37,12 +37,12 @@ impl Traceparent {
         }
     }
 
-    /// The trace's id, as logs should show it: 32 hex digits.
+    /// The id of the trace for logs, 32 hex digits.
     pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace_id)
     }
 
-    /// Whether the caller may have recorded the trace.
+    /// Whether the caller may record the trace.
     pub fn sampled(&self) -> bool {
         self.sampled
     }
@@ -75,7 +75,7 @@ impl FromStr for Traceparent {
     }
 }
 
-/// Exactly so many lower-case hex digits: the standard refuses upper case.
+/// Exactly this many lower-case hex digits: the standard forbids upper case.
 fn hex(text: &str, digits: usize) -> Option<u128> {
     let strict = text.len() == digits && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
     strict.then(|| u128::from_str_radix(text, 16).ok()).flatten()
@@ -89,7 +89,7 @@ mod tests {
     const VALID: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
     #[test]
-    fn valid_reads_and_writes_back() {
+    fn valid_header_is_parsed_and_printed() {
         let parsed: Traceparent = VALID.parse().unwrap();
         assert_eq!(parsed.to_string(), VALID);
         assert!(parsed.sampled());
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_is_refused() {
+    fn malformed_header_is_rejected() {
         let wrong = [
             "",
             "00",
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_version_is_read_by_its_first_four_parts() {
+    fn later_version_is_parsed_by_its_first_four_parts() {
         let later = format!("{}-what-comes", VALID.replacen("00-", "cc-", 1));
         assert_eq!(later.parse::<Traceparent>().unwrap().to_string(), VALID);
         let glued = format!("{}more", VALID.replacen("00-", "cc-", 1));
@@ -126,13 +126,13 @@ mod tests {
     }
 
     #[test]
-    fn unknown_flags_are_not_handed_on() {
+    fn unknown_flags_are_not_passed_on() {
         let flagged = VALID.replace("-01", "-ff");
         assert_eq!(flagged.parse::<Traceparent>().unwrap().child().to_string().split_off(53), "01");
     }
 
     #[test]
-    fn a_child_stays_in_its_trace_and_a_broken_header_begins_one() {
+    fn child_keeps_its_trace_and_malformed_header_begins_one() {
         let parent: Traceparent = VALID.parse().unwrap();
         let child = Traceparent::child_of(Some(VALID));
         assert_eq!((child.trace_id, child.sampled), (parent.trace_id, true));
@@ -146,7 +146,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_text_is_read_without_panic(text in "[0-9a-f-]{0,60}|\\PC*") {
+        fn any_text_is_parsed_without_panic(text in "[0-9a-f-]{0,60}|\\PC*") {
             if let Ok(parsed) = text.parse::<Traceparent>() {
                 prop_assert_eq!(parsed.to_string().parse(), Ok(parsed));
             }

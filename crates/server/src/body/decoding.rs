@@ -1,4 +1,4 @@
-//! Bodies with a content coding: what is decoded, and what a bomb costs.
+//! Bodies with a content coding: which are decoded, and what a decompression bomb costs.
 
 use std::{io::Write as _, time::Duration};
 
@@ -61,7 +61,7 @@ fn nothing_is_held(bodies: &RequestBodies) -> bool {
 }
 
 #[tokio::test]
-async fn every_coding_is_decoded_however_it_is_cut() {
+async fn every_coding_is_decoded_in_pieces_of_any_size() {
     let bodies = bodies(ByteSize::mib(256));
     let text: Vec<u8> = (0..50_000_u32).flat_map(|number| (number % 251).to_le_bytes()).collect();
     let two_frames = [zstd(&text[..1000], 20), zstd(&text[1000..], 20)].concat();
@@ -85,7 +85,7 @@ async fn every_coding_is_decoded_however_it_is_cut() {
 }
 
 #[tokio::test]
-async fn a_bomb_ends_at_the_limit_of_what_is_decoded() {
+async fn decompression_bomb_ends_at_the_decoded_limit() {
     let bodies = bodies(ByteSize::mib(256));
     let zeros = vec![0; 64 << 20];
     for (coding, bomb) in [("gzip", gzip(&zeros)), ("deflate", zlib(&zeros)), ("zstd", zstd(&zeros, 20))] {
@@ -97,7 +97,7 @@ async fn a_bomb_ends_at_the_limit_of_what_is_decoded() {
 }
 
 #[tokio::test]
-async fn what_is_decoded_and_the_decoder_itself_are_accounted_for() {
+async fn memory_of_body_and_decoder_is_accounted_for() {
     // Alice may have 512 KiB.
     let bodies = bodies(ByteSize::mib(1));
     let request = read(&bodies, "gzip", &gzip(&vec![b'x'; 100_000]), 100_000).await.unwrap();
@@ -112,7 +112,7 @@ async fn what_is_decoded_and_the_decoder_itself_are_accounted_for() {
 }
 
 #[tokio::test]
-async fn a_window_larger_than_http_allows_is_refused() {
+async fn window_larger_than_http_allows_is_rejected() {
     let bodies = bodies(ByteSize::gib(1));
     for (log, decoded) in [(23, true), (24, false)] {
         let refused = read(&bodies, "zstd", &zstd(b"hello", log), 100).await;
@@ -121,7 +121,7 @@ async fn a_window_larger_than_http_allows_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_cut_or_followed_by_something_is_refused() {
+async fn truncated_body_or_trailing_data_is_rejected() {
     let bodies = bodies(ByteSize::mib(256));
     let text = b"a text that is long enough to be cut somewhere".repeat(20);
     for (coding, encoded) in [
@@ -154,7 +154,7 @@ async fn nothing_is_decoded_for_strangers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_compressed_body_may_not_trickle_either() {
+async fn slow_compressed_body_is_rejected() {
     let bodies = bodies(ByteSize::mib(256));
     let encoded: Vec<_> = gzip(b"hello").into_iter().map(|byte| Ok::<_, io::Error>(vec![byte])).collect();
     let slow = stream::iter(encoded).then(async |byte| {
