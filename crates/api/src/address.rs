@@ -1,7 +1,7 @@
-//! What kind of place an address of a model server is: public, private, this machine, or one that no model server has.
+//! The class of a model server's address: public, private, this machine, or one that no model server has.
 //!
-//! Pure: names are not resolved here. The client asks again for each address that a name resolves to, because
-//! what a name resolves to can change after it was written.
+//! Pure: names are not resolved here. The HTTP client classifies each address that a name resolves to, because what a
+//! name resolves to can change after the name was written.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
 
 use url::{Host, Url};
 
-/// The kind of place that an IP address belongs to.
+/// The network that an IP address belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddressClass {
     /// Reachable from everywhere.
@@ -86,7 +86,7 @@ impl AddressClass {
     }
 }
 
-/// Why the host of an address is never that of a model server, as far as the text tells.
+/// Why the host of a URL is never that of a model server, judged by the text alone.
 pub fn forbidden_host(url: &Url) -> Option<Forbidden> {
     let address = match url.host()? {
         Host::Domain(name) => return forbidden_name(name),
@@ -99,7 +99,7 @@ pub fn forbidden_host(url: &Url) -> Option<Forbidden> {
     }
 }
 
-/// Why a host name is never that of a model server: it is a metadata service's, whatever it resolves to.
+/// Why a host name is never that of a model server: it belongs to a metadata service, whatever it resolves to.
 pub fn forbidden_name(name: &str) -> Option<Forbidden> {
     let name = name.trim_end_matches('.').to_ascii_lowercase();
     let of_metadata = |known: &str| {
@@ -158,7 +158,7 @@ fn embedded(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
         // `::` and `::1` are addresses of their own.
         [0, 0, 0, 0, 0, 0, 0, 0 | 1] => [None, None],
         [0, 0, 0, 0, 0, 0 | 0xffff, g, h] | [0, 0, 0, 0, 0xffff, 0, g, h] => [v4(g, h), None],
-        // Where the address stands after 64:ff9b:1::/48 depends on the network's own prefix: the two usual places.
+        // After 64:ff9b:1::/48 the position depends on the network's own prefix: the two usual ones.
         [0x64, 0xff9b, 1, d, e, f, g, h] => [v4(g, h), v4(d, (e << 8) | (f >> 8))],
         [0x64, 0xff9b, .., g, h] => [v4(g, h), None],
         [0x2002, b, c, ..] => [v4(b, c), None],
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_told_by_their_network() {
+    fn addresses_are_classed_by_their_network() {
         use AddressClass::{Loopback, Private, Public};
         for (text, expected) in [
             ("1.1.1.1", Public),

@@ -1,5 +1,5 @@
 //! The base address of a model server, as people write it: with or without `/v1`, with a slash too many, or copied from an
-//! example together with the operation. What an operation is asked at is decided here, for Llms and local providers alike.
+//! example together with the operation. The path of an operation is decided here, for Llms and local providers alike.
 
 use url::Url;
 
@@ -19,8 +19,8 @@ const OPERATIONS: [&[&str]; 10] = [
     &["api", "embed"],
 ];
 
-/// What comes before `/chat/completions` at providers whose documentation names more than one base, or none with a path: the
-/// host or, with a dot in front, its end; the paths that are written; the path that works.
+/// Providers whose documentation names more than one base, or a base without a path: the host (with a leading dot, its end),
+/// the paths that people write, and the path that comes before `/chat/completions`.
 const PROVIDERS: [(&str, &[&str], &str); 11] = [
     ("openrouter.ai", &["", "/api", "/v1"], "/api/v1"),
     ("api.groq.com", &["", "/openai", "/v1"], "/openai/v1"),
@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_forms_of_documented_bases_lead_to_the_same_place() {
+    fn both_forms_of_a_documented_base_give_one_path() {
         for (written, expected) in [
             (
                 &["https://api.openai.com", "https://api.openai.com/v1", "https://api.openai.com//v1//"][..],
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_base_is_refused_with_the_base() {
+    fn operation_address_is_rejected_with_its_base() {
         for (written, base) in [
             ("https://api.openai.com/v1/chat/completions", "https://api.openai.com/v1"),
             ("https://api.openai.com//v1//chat//completions/", "https://api.openai.com/v1"),

@@ -1,5 +1,5 @@
 //! Whether a text can be sent as a bearer: a header carries visible ASCII and blanks between, and nothing else. Checked where
-//! a key or a token is given, because at the provider it would look like a wrong key.
+//! a key or a token is given, because a provider would report it as a wrong key.
 
 /// What is wrong with a text that cannot be sent as a bearer. Prints without the text itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_header_carries_is_refused_by_its_reason() {
+    fn unsendable_text_is_rejected_with_its_reason() {
         use Unsendable::{Blank, ByteOrderMark, Character, Empty, LineEnd, Scheme};
         for (text, why) in [
             ("", Empty),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn one_line_end_is_no_part_of_a_value() {
+    fn one_trailing_line_end_is_removed() {
         for text in ["k", "k\n", "k\r\n", "k\r"] {
             assert_eq!(without_line_end(text), "k", "{text:?}");
         }
@@ -128,7 +128,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_passes_is_printable_ascii_without_outer_blanks(text in any::<String>()) {
+        fn accepted_text_is_ascii_without_outer_blanks(text in any::<String>()) {
             let fits = !text.is_empty()
                 && text.bytes().all(|b| (b' '..=b'~').contains(&b))
                 && text.trim() == text

@@ -13,21 +13,21 @@ use serde::{
 
 use crate::{
     Id, Kind, Name, Revision, Spec,
+    diagnosis::{self, Diagnosis},
     resource::Labels,
     spec::{
         FieldError, GroupSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec, TokenSpec,
         UserSpec,
     },
     text,
-    words::{self, Words},
 };
 
 /// A resource to be made or changed.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document {
-    /// Given when an existing resource is meant; must then be its id.
+    /// Of an existing resource, where the document changes one.
     pub id: Option<Id>,
-    /// Given in documents; in a PUT the path may say it instead.
+    /// Given in documents; in a PUT the path may give it instead.
     pub name: Option<Name>,
     /// For selecting.
     pub labels: Labels,
@@ -81,7 +81,7 @@ impl Document {
         Ok(document)
     }
 
-    /// The same without a check of what it says: what is stored was checked when it was written, by the rules of then.
+    /// As [`Document::from_json`], without validation: a stored document was validated by the rules of the time it was written.
     pub(crate) fn read_json(json: &[u8]) -> Result<Self, DocumentError> {
         let first = json.iter().find(|b| !b.is_ascii_whitespace());
         if first != Some(&b'{') {
@@ -101,7 +101,7 @@ impl Document {
         self.spec.validate()
     }
 
-    /// Reads and validates a JSON document whose kind the path says; a `kind` in the body must agree.
+    /// Reads and validates a JSON document whose kind the path gives; a `kind` in the body must agree.
     ///
     /// # Errors
     /// As [`Document::from_json`].
@@ -119,7 +119,7 @@ impl Document {
         let document = document.map_err(|error| {
             let path = track.path().to_string();
             let param = if path == "." { String::new() } else { path };
-            let Words { message, hint, .. } = words::of_json(&without_place(&error));
+            let Diagnosis { message, hint, .. } = diagnosis::of_json(&without_place(&error));
             DocumentError { message, param, hint }
         })?;
         deserializer.end().map_err(DocumentError::from_json)?;
@@ -136,7 +136,7 @@ fn without_place(error: &serde_json::Error) -> String {
     }
 }
 
-/// The first look at a document: which type is to read it.
+/// The keys that decide which type reads a document.
 #[derive(Deserialize)]
 pub(crate) struct Head {
     kind: Option<String>,
@@ -154,7 +154,7 @@ impl Head {
         let Some(kind) = &self.kind else {
             return Err(DocumentError { hint, ..DocumentError::missing("kind") });
         };
-        // Documents say the exact word, so that a file reads the same everywhere.
+        // Only the exact word is accepted, so that a file reads the same everywhere.
         Kind::ALL.into_iter().find(|k| k.singular() == kind).ok_or_else(|| DocumentError {
             message: format!("`{kind}` is not a kind"),
             param: "kind".to_owned(),
@@ -254,9 +254,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
                 Some(Key::Rest(value)) => return Ok(Some(value)),
                 Some(Key::Common(key)) => match key {
                     "kind" => {
-                        let said: String = self.map.next_value()?;
-                        if said != self.kind.singular() {
-                            let message = format!("kind `{said}` where `{}` is expected", self.kind);
+                        let found: String = self.map.next_value()?;
+                        if found != self.kind.singular() {
+                            let message = format!("kind `{found}` where `{}` is expected", self.kind);
                             return Err(A::Error::custom(message));
                         }
                     }
@@ -264,7 +264,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
                     "name" => self.common.name = self.map.next_value()?,
                     "labels" => self.common.labels = self.map.next_value()?,
                     "revision" => self.common.revision = self.map.next_value()?,
-                    // Stamps are the server's; what `get -o yaml` printed is taken back without them.
+                    // Timestamps are set by the server, so those that `get -o yaml` printed are ignored.
                     _ => {
                         self.map.next_value::<IgnoredAny>()?;
                     }

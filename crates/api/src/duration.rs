@@ -23,8 +23,7 @@ pub enum NotADuration {
 }
 
 impl HumanDuration {
-    /// The longest one, ten years: beyond it a mistake is likelier than a wish, and clocks overflow. What a field holds may
-    /// be bounded further.
+    /// Ten years: a longer one is more likely a mistake than intended, and clocks overflow. A field may have a lower bound.
     pub const MAX: Self = Self::from_secs(3_650 * 24 * 60 * 60);
 
     /// So many seconds.
@@ -44,7 +43,7 @@ impl FromStr for HumanDuration {
     type Err = NotADuration;
 
     fn from_str(text: &str) -> Result<Self, NotADuration> {
-        // What is quoted in the error is bounded, because the text may be the caller's.
+        // The quotation is bounded, because the text may come from a caller.
         let quoted = || text.chars().take(32).collect();
         let bad = || NotADuration::Unreadable(quoted());
         let too_long = || NotADuration::TooLong(quoted());

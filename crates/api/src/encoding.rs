@@ -35,7 +35,7 @@ pub fn decode(bytes: &[u8]) -> Result<String, NotText> {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => Err(whole("the file is text in UTF-32")),
         [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
         [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        // Every file of ours begins with ASCII, so a zero tells UTF-16 that has no mark (YAML 1.2.2, section 5.2).
+        // Every file of ours begins with ASCII, so a zero byte means UTF-16 without a mark (YAML 1.2.2, section 5.2).
         [0, b, ..] if *b != 0 => utf16(bytes, u16::from_be_bytes),
         [b, 0, ..] if *b != 0 => utf16(bytes, u16::from_le_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => utf8(rest),
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_that_are_no_text_have_a_place() {
+    fn invalid_bytes_are_reported_with_their_position() {
         let error = decode(b"kind: Llm\nname: caf\xe9\n").unwrap_err();
         assert_eq!(error.to_string(), "2:10: the byte 0xE9 is not text in UTF-8");
         assert!(decode(b"\xff\xfek").unwrap_err().message.contains("UTF-16"));

@@ -48,9 +48,9 @@ pub enum ErrorKind {
     AuthenticationError,
     /// 403: the caller may not do this.
     PermissionError,
-    /// 404: there is no such thing, and the caller may know that.
+    /// 404: there is no such resource, and the caller may know that.
     NotFoundError,
-    /// 409, 412: the resource is not in the state that the request expects.
+    /// 409, 412: the resource is not at the revision or in the state that the request expects.
     ConflictError,
     /// 429: too many requests or too much used.
     RateLimitError,

@@ -1,4 +1,4 @@
-//! Server-made identifiers. An id is never reused, so whatever is bound to one dies with its resource.
+//! Server-made identifiers. An id is never reused, so a reference to one ends with its resource.
 
 use std::{fmt, str::FromStr};
 

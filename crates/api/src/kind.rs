@@ -5,12 +5,12 @@ use std::{fmt, str::FromStr};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A kind of resource; documents say it in the singular (`Llm`), paths and rules in the plural (`llms`).
+/// A kind of resource; documents name it in the singular (`Llm`), paths and rules in the plural (`llms`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum Kind {
     /// A named language model behind an upstream provider.
     Llm,
-    /// Keys and values that nobody can read back.
+    /// Keys and values that cannot be read back.
     Secret,
     /// A person.
     User,

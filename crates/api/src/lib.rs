@@ -1,4 +1,4 @@
-//! The words of mcpctl: resources, ids, names and errors as they travel between the programs.
+//! Everything that travels between the programs: resources, ids, names, errors, headers and the agent's status.
 //!
 //! Nothing here decides, stores or sends. Every type reads and writes the JSON of the HTTP API and the YAML
 //! that people keep in files; a reader for both that keeps line and column is in [`document`].
@@ -6,6 +6,7 @@
 pub mod address;
 pub mod base_url;
 pub mod credential;
+mod diagnosis;
 pub mod document;
 pub mod duration;
 pub mod encoding;
@@ -20,7 +21,6 @@ pub mod selector;
 pub mod spec;
 pub mod text;
 pub mod visible;
-mod words;
 pub mod yaml;
 
 pub use document::{Document, DocumentError};

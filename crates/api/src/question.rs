@@ -30,7 +30,7 @@ pub struct TokenRequest {
     pub name: Name,
     /// A user or a service account.
     pub subject: Subject,
-    /// How long it is good for; 30 days where nothing is said, at most 366 days.
+    /// How long it is valid; 30 days by default, at most 366 days.
     #[serde(default)]
     pub expires_in: Option<HumanDuration>,
 }
@@ -45,9 +45,9 @@ pub struct IssuedToken {
     /// The token's name.
     #[schema(value_type = String)]
     pub name: Name,
-    /// Whom it stands for.
+    /// The account that it belongs to.
     pub subject: Subject,
-    /// From then on it is refused.
+    /// The time from which it is rejected.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// The bearer itself.
@@ -96,7 +96,7 @@ pub struct CanIAnswer {
     pub allowed: bool,
     /// In words: which role and binding allow it, or that none does.
     pub reason: String,
-    /// The state of the world in which this was decided.
+    /// The revision at which this was decided.
     pub revision: Revision,
 }
 
@@ -104,17 +104,17 @@ pub struct CanIAnswer {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WhoCan {
-    /// Everybody who may, and why.
+    /// Each subject that may, with the binding that allows it.
     pub subjects: Vec<Grantee>,
-    /// The state of the world in which this was decided.
+    /// The revision at which this was decided.
     pub revision: Revision,
 }
 
-/// Somebody who may, and why.
+/// A subject that may, and the binding that allows it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Grantee {
-    /// Who.
+    /// The user, group or service account.
     pub subject: Subject,
     /// The role that allows it.
     #[schema(value_type = String)]
@@ -138,7 +138,7 @@ pub struct List<T> {
     pub items: Vec<T>,
 }
 
-/// What became of one document of an apply.
+/// The result of an apply for one document.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Applied {
@@ -157,9 +157,9 @@ pub struct Applied {
 pub enum ApplyOutcome {
     /// There was none of that name.
     Created,
-    /// It said something else.
+    /// There was one with other content.
     Configured,
-    /// It said just that.
+    /// There was one with the same content.
     Unchanged,
 }
 

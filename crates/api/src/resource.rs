@@ -47,7 +47,7 @@ pub struct Resource {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
-    /// What it is.
+    /// The fields of its kind.
     pub spec: Spec,
 }
 
@@ -94,7 +94,7 @@ impl Resource {
     }
 }
 
-/// Flat, one map: `kind`, `id`, `name`, `labels`, `revision`, `createdAt`, `updatedAt`, then what the spec says.
+/// Flat, one map: `kind`, `id`, `name`, `labels`, `revision`, `createdAt`, `updatedAt`, then the fields of the spec.
 impl Serialize for Resource {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut map = serializer.serialize_map(None)?;

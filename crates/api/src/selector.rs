@@ -55,7 +55,7 @@ impl Selector {
         self.0.is_empty()
     }
 
-    /// Whether all requirements hold. Those of `!=` and `notin` hold for what has not got the key, as in Kubernetes.
+    /// Whether all requirements hold. `!=` and `notin` also hold for a resource without the key, as in Kubernetes.
     pub fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|Requirement { key, operator }| {
             let value = labels.get(key);
@@ -178,14 +178,14 @@ enum Token<'a> {
     Not,
     Equals,
     Differs,
-    /// A sign of which none of ours is made.
+    /// A character that no token begins with.
     Other(char),
     End,
 }
 
 struct Tokens<'a> {
     text: &'a str,
-    /// What is not read yet.
+    /// The part that is not read yet.
     rest: &'a str,
 }
 
@@ -223,9 +223,9 @@ impl<'a> Tokens<'a> {
 }
 
 /// Longest name in a key, and longest value, characters (Kubernetes, "Labels and Selectors").
-const NAME_MAX: usize = 63;
+const MAX_NAME_CHARS: usize = 63;
 /// Longest prefix of a key, a DNS subdomain.
-const PREFIX_MAX: usize = 253;
+const MAX_PREFIX_CHARS: usize = 253;
 
 /// Whether a text is a label's key: `name` or `example.com/name`.
 ///
@@ -266,7 +266,10 @@ fn is_name(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
     let bytes = text.as_bytes();
     let edge = |b: Option<&u8>| b.is_some_and(u8::is_ascii_alphanumeric);
-    text.len() <= NAME_MAX && bytes.iter().all(|b| inner(*b)) && edge(bytes.first()) && edge(bytes.last())
+    text.len() <= MAX_NAME_CHARS
+        && bytes.iter().all(|b| inner(*b))
+        && edge(bytes.first())
+        && edge(bytes.last())
 }
 
 fn is_domain(text: &str) -> bool {
@@ -274,7 +277,7 @@ fn is_domain(text: &str) -> bool {
         let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
         part.bytes().all(inner) && is_name(part)
     };
-    text.len() <= PREFIX_MAX && text.split('.').all(part)
+    text.len() <= MAX_PREFIX_CHARS && text.split('.').all(part)
 }
 
 #[cfg(test)]
@@ -288,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn selectors_mean_what_they_mean_in_kubernetes() {
+    fn selectors_match_as_in_kubernetes() {
         let with = labels(&[("team", "a"), ("example.com/tier", "")]);
         for yes in [
             "",
@@ -336,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused_with_its_place() {
+    fn wrong_selector_is_rejected_with_its_position() {
         for (text, at, why) in [
             ("=a", 1, "`=` stands where a label's key"),
             (",team", 1, "`,` stands where a label's key"),
@@ -367,7 +370,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_and_values_are_those_of_kubernetes() {
+    fn keys_and_values_follow_kubernetes() {
         let long = "a".repeat(63);
         for good in ["a", "A.b_c-d", "example.com/a", &long, &format!("{}/{long}", "a".repeat(63))] {
             assert_eq!(check_key(good), Ok(()), "{good}");

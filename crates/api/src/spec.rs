@@ -1,4 +1,4 @@
-//! What each kind of resource says, as people write it. Fields that only the server sets are in
+//! The fields of each kind of resource, as people write them. Fields that only the server sets are in
 //! [`Resource`](crate::Resource).
 
 mod llm;
@@ -15,13 +15,13 @@ pub use secret::{HostPattern, NotAHost, SecretSpec, SecretValue};
 
 use crate::Kind;
 
-/// What a resource of one kind says.
+/// The fields of a resource of one kind.
 #[derive(Debug, Clone, PartialEq)]
 #[expect(clippy::large_enum_variant, reason = "specs live behind an Arc, and Llms are the common ones")]
 pub enum Spec {
     /// A named language model.
     Llm(LlmSpec),
-    /// Keys and values that nobody can read back.
+    /// Keys and values that cannot be read back.
     Secret(SecretSpec),
     /// A person.
     User(UserSpec),
@@ -61,7 +61,7 @@ impl FieldError {
 }
 
 impl Spec {
-    /// The kind that this says something of.
+    /// The kind that these are the fields of.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Llm(_) => Kind::Llm,

@@ -1,4 +1,4 @@
-//! Which characters a document's texts may hold. What a terminal obeys or an eye does not see is refused: it would make one
+//! The characters that a document's texts may hold. Control and invisible characters are rejected: they would make one
 //! resource look like another, or a line of output like something that the program wrote.
 
 use serde_json::Value;
@@ -8,23 +8,23 @@ use crate::{Spec, resource::Labels, selector, spec::FieldError, visible::is_hidd
 /// Texts of several lines, for people.
 const FREE: [&str; 2] = ["description", "displayName"];
 /// Bytes of a text for people.
-const FREE_MAX: usize = 64 * 1024;
+const MAX_FREE_BYTES: usize = 64 * 1024;
 /// Bytes of every other text: an address, a model's name.
-const TEXT_MAX: usize = 4 * 1024;
+const MAX_TEXT_BYTES: usize = 4 * 1024;
 /// Labels of one resource.
-const LABELS_MAX: usize = 64;
+const MAX_LABELS: usize = 64;
 /// Bytes of a label's key and of its value that are looked at.
-const LABEL_MAX: usize = 512;
+const MAX_LABEL_BYTES: usize = 512;
 
 /// Checks every text of a document but secret values and passwords, which are never shown.
 pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
-    if labels.len() > LABELS_MAX {
-        return Err(FieldError::new("labels", format!("a resource has at most {LABELS_MAX} labels")));
+    if labels.len() > MAX_LABELS {
+        return Err(FieldError::new("labels", format!("a resource has at most {MAX_LABELS} labels")));
     }
     for (key, value) in labels {
         let param = format!("labels.{}", visible(key));
         for text in [key, value] {
-            check_text(&param, text, false, LABEL_MAX)?;
+            check_text(&param, text, false, MAX_LABEL_BYTES)?;
         }
         selector::check_key(key)
             .and_then(|()| selector::check_value(value))
@@ -42,14 +42,16 @@ pub(crate) fn check(labels: &Labels, spec: &Spec) -> Result<(), FieldError> {
 
 fn check_value(param: &str, value: &Value, free: bool) -> Result<(), FieldError> {
     match value {
-        Value::String(text) => check_text(param, text, free, if free { FREE_MAX } else { TEXT_MAX }),
+        Value::String(text) => {
+            check_text(param, text, free, if free { MAX_FREE_BYTES } else { MAX_TEXT_BYTES })
+        }
         Value::Array(list) => list
             .iter()
             .enumerate()
             .try_for_each(|(at, value)| check_value(&format!("{param}[{at}]"), value, free)),
         Value::Object(members) => members.iter().try_for_each(|(key, value)| {
             let param = format!("{param}.{}", visible(key));
-            check_text(&param, key, false, TEXT_MAX)?;
+            check_text(&param, key, false, MAX_TEXT_BYTES)?;
             check_value(&param, value, free)
         }),
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
@@ -74,7 +76,7 @@ fn check_text(param: &str, text: &str, free: bool, max: usize) -> Result<(), Fie
     }
 }
 
-/// Refuses what an editor or a web page puts in the place of the signs of ASCII.
+/// Rejects the characters by which editors and web pages replace ASCII quotes and blanks.
 fn check_look(param: &str, text: &str) -> Result<(), FieldError> {
     if let Some(quote) =
         text.chars().next().filter(|c| matches!(c, '\u{201c}'..='\u{201f}' | '\u{2018}'..='\u{201b}'))
@@ -91,12 +93,12 @@ fn check_look(param: &str, text: &str) -> Result<(), FieldError> {
     }
 }
 
-/// What is part of writing: line ends and tabs, and the joiners of Persian, of Indian scripts and of emoji.
+/// Characters that are part of writing: line ends and tabs, and the joiners of Persian, of Indian scripts and of emoji.
 fn is_of_free_text(c: char) -> bool {
     matches!(c, '\n' | '\t' | '\u{200c}' | '\u{200d}')
 }
 
-/// A text that is shown although it is refused.
+/// A rejected text as an error may quote it.
 fn visible(text: &str) -> String {
     let shown = text
         .chars()
@@ -159,10 +161,10 @@ mod tests {
 
     #[test]
     fn texts_and_labels_are_bounded() {
-        assert!(llm("description", &"x".repeat(FREE_MAX)).is_ok());
-        assert_eq!(llm("description", &"x".repeat(FREE_MAX + 1)).unwrap_err().param, "description");
-        assert_eq!(llm("model", &"x".repeat(TEXT_MAX + 1)).unwrap_err().param, "model");
-        assert_eq!(llm("labels.a", &"x".repeat(LABEL_MAX + 1)).unwrap_err().param, "labels.a");
+        assert!(llm("description", &"x".repeat(MAX_FREE_BYTES)).is_ok());
+        assert_eq!(llm("description", &"x".repeat(MAX_FREE_BYTES + 1)).unwrap_err().param, "description");
+        assert_eq!(llm("model", &"x".repeat(MAX_TEXT_BYTES + 1)).unwrap_err().param, "model");
+        assert_eq!(llm("labels.a", &"x".repeat(MAX_LABEL_BYTES + 1)).unwrap_err().param, "labels.a");
     }
 
     proptest! {

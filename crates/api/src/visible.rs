@@ -1,5 +1,5 @@
-//! Text of other parties as one may show it: characters that a terminal obeys, or that change how a line reads without
-//! being seen, are written out. It refuses nothing and knows no terminal; callers decide where it applies.
+//! Makes text of other parties safe to show: characters that a terminal obeys, or that invisibly change how a line reads,
+//! are escaped. It rejects nothing and knows no terminal; callers decide where it applies.
 
 use std::borrow::Cow;
 
@@ -11,7 +11,7 @@ use icu_properties::{
 /// Selects between a character's text form and its emoji form: harmless, and frequent in what models write.
 const VARIATION_SELECTORS: [char; 2] = ['\u{fe0e}', '\u{fe0f}'];
 
-/// What stands for the rest of a text that was cut.
+/// Replaces the rest of a text that was cut.
 const CUT: char = '…';
 
 /// Whether a character is a command to a terminal or is not seen: control characters (C0, DEL, C1), line and paragraph
@@ -101,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn commands_and_unseen_characters_are_written_out() {
+    fn control_and_invisible_characters_are_escaped() {
         for (text, shown) in [
             ("\x1b[2J\x07", "\\u001b[2J\\u0007"),
             ("\x1b]0;title\x1b\\", "\\u001b]0;title\\u001b\\"),
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn what_people_write_stays_as_it_is() {
+    fn ordinary_text_is_unchanged() {
         for text in ["lines\n\tand tabs", "Umläute, 你好, العربية, 🦀, ❤\u{fe0f}", "\\u001b", ""]
         {
             assert!(matches!(escape(text), Cow::Borrowed(same) if same == text), "{text:?}");

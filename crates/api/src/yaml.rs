@@ -1,13 +1,14 @@
-//! Reads files of YAML documents, with the line and column of whatever is wrong.
+//! Reads files of YAML documents; errors have a line and a column.
 
 use std::fmt;
 
 use serde::Deserialize;
 
 use crate::{
-    Document, document,
+    Document,
+    diagnosis::{self, Diagnosis},
+    document,
     encoding::NotText,
-    words::{self, Words},
 };
 
 /// A document and where it begins.
@@ -49,9 +50,9 @@ impl From<NotText> for YamlError {
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// The largest text that is read, bytes: four times what mcpd takes in one request.
+/// Maximum length of a text, in bytes: four times what mcpd accepts in one request.
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
-/// The most documents of one text.
+/// Maximum number of documents of one text.
 pub const MAX_DOCUMENTS: usize = 10_000;
 
 /// Reads every document of a file, JSON included; empty documents are passed over.
@@ -122,7 +123,8 @@ fn check_size(text: &str) -> Result<(), YamlError> {
     Err(YamlError { line: 1, column: 1, message, hint: None })
 }
 
-/// What one document may cost: none of ours nests by more than a few levels, and aliases save typing, not megabytes.
+/// Bounds the work that one document can cause: none of ours nests by more than a few levels, and aliases save typing, not
+/// megabytes.
 fn options() -> serde_saphyr::Options {
     serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -146,7 +148,7 @@ fn options() -> serde_saphyr::Options {
 
 fn located(error: &serde_saphyr::Error, text: &str) -> YamlError {
     let found = error.location().map_or((1, 1), |place| (place.line(), place.column()));
-    let Words { message, hint, place } = words::of_yaml(error, text);
+    let Diagnosis { message, hint, place } = diagnosis::of_yaml(error, text);
     let (line, column) = place.unwrap_or(found);
     YamlError { line, column, message, hint }
 }
@@ -202,7 +204,7 @@ fn check_directive(directive: &str, line: u64) -> Result<(), YamlError> {
     Err(YamlError { line, column: 1, message: message.to_owned(), hint: Some(hint.to_owned()) })
 }
 
-/// One document of a file. It begins with what stands beside its marker.
+/// One document of a file. It begins with the text beside its marker.
 struct Part {
     text: String,
     /// Lines of the file before it.
@@ -236,7 +238,7 @@ impl Part {
 /// document, block texts included, so lines are enough.
 struct Parts<'a> {
     lines: std::iter::Enumerate<std::str::Lines<'a>>,
-    /// The marker that began the next part: its line, and what stands beside it.
+    /// The marker that began the next part: its line, and the text beside it.
     marker: Option<(usize, &'a str)>,
     ended: bool,
 }
@@ -292,7 +294,7 @@ mod tests {
     const SECRET: &str = "kind: Secret\nname: a\ndata: {k: v}\n";
 
     #[test]
-    fn many_markers_cost_what_they_weigh() {
+    fn many_markers_cost_linear_time() {
         // Quadratic, these were 2 GB.
         assert_eq!(read_documents(&"---\n".repeat(60_000)), Ok(Vec::new()));
         assert_eq!(Parts::of(&"---\n".repeat(1000)).map(|part| part.text.len()).sum::<usize>(), 4000);
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn places_count_from_the_start_of_the_file() {
+    fn positions_count_from_the_start_of_the_file() {
         let text = format!(
             "# a\n\n--- # b\n{SECRET}---\n{SECRET}---\nkind: Secret\nname: a\ndata: {{k: v}}\nx: 1\n"
         );
@@ -313,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn bombs_are_refused_early() {
+    fn yaml_bombs_are_rejected_early() {
         let mut laughs = "a: &a [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
         for (this, last) in ('b'..='i').zip('a'..='h') {
             let list = vec![format!("*{last}"); 10].join(", ");
@@ -331,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn directives_are_read_or_refused_with_their_line() {
+    fn directives_are_read_or_rejected_with_their_line() {
         for good in [
             format!("%YAML 1.1\n---\n{SECRET}"),
             format!("# a\r\n%YAML 1.2 # b\r\n# c\r\n--- # d\r\n{SECRET}"),

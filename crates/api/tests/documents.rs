@@ -1,4 +1,4 @@
-//! Documents as people write them: what reads, what is refused, and with which words at which place.
+//! Documents as people write them: which are read, which are rejected, and the message and position of each rejection.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use insta::assert_snapshot;
@@ -73,8 +73,8 @@ fn refusals_name_line_and_column() {
         "kind: Llm\nname: a\ntype: openai\nurl: http://x\nmodel: m\ntimeouts: {idle: 5}\n",
         "kind: Llm\nname: a\ntype: openai\nurl: not a url\nmodel: m\n",
     ];
-    let told: Vec<_> = cases.iter().map(|case| format!("{case}=> {}\n", refusal(case))).collect();
-    assert_snapshot!(told.join("\n"));
+    let reported: Vec<_> = cases.iter().map(|case| format!("{case}=> {}\n", refusal(case))).collect();
+    assert_snapshot!(reported.join("\n"));
 }
 
 #[test]
@@ -88,11 +88,11 @@ fn json_refusals_name_the_field() {
         "[]",
         "",
     ];
-    let told = cases.map(|case| {
+    let reported = cases.map(|case| {
         let error = Document::from_json(case.as_bytes()).unwrap_err();
         format!("{case}\n=> {} [{}]\n", error.message, error.param)
     });
-    assert_snapshot!(told.join("\n"));
+    assert_snapshot!(reported.join("\n"));
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_resource_survives_json_and_comes_back_as_a_document() {
 }
 
 #[test]
-fn lists_that_would_slow_every_decision_are_refused() {
+fn lists_that_would_slow_decisions_are_rejected() {
     let names = vec!["\"n\""; 1001].join(",");
     let rules = vec![r#"{"kinds":["llms"],"verbs":["view"],"names":["n"]}"#; 257].join(",");
     let subjects = vec![r#"{"kind":"User","name":"u"}"#; 5001].join(",");
@@ -136,9 +136,9 @@ fn lists_that_would_slow_every_decision_are_refused() {
     }
 }
 
-/// Inputs of the field, and what is printed of them: place, words and hint.
+/// Mistakes that people made, and what is printed: position, message and hint.
 #[test]
-fn what_is_wrong_is_in_words_for_people() {
+fn messages_are_in_plain_words() {
     const LLM: &str = "kind: Llm\nname: a\ntype: openai\nurl: http://x/v1\nmodel: m\n";
     let with = |from: &str, to: &str| LLM.replace(from, to);
     let user = |line: &str| format!("kind: User\nname: a\n{line}\n");

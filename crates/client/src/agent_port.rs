@@ -1,5 +1,6 @@
-//! The agent's TCP port in another user's hands. Other clients than our own send the local key there, so that key is not
-//! secret any more: the program of ours that sees it leaves a note, and the agent makes a new key when it starts next.
+//! Detects that another user's program listens on the agent's TCP port. Clients other than our own send the local key there,
+//! so the key is no longer secret: the program of ours that detects it leaves a note, and the agent makes a new key when it
+//! starts next.
 
 use std::{net::IpAddr, path::Path};
 
@@ -11,8 +12,8 @@ use mcpctl_owner::{
 
 const NOTE: &str = "port-was-foreign";
 
-/// What other users than this one and root have listening on a port at loopback or at every address; nothing where the
-/// system does not tell.
+/// Sockets of users other than this one and root that listen on a port, at loopback or at every address. Empty where the
+/// system does not list sockets.
 pub fn foreign_holders(port: u16) -> Vec<Socket> {
     let mut sockets = listeners(port).unwrap_or_default();
     sockets.retain(|socket| {
@@ -26,7 +27,7 @@ fn is_every_address(ip: IpAddr) -> bool {
     ip.is_unspecified()
 }
 
-/// Leaves a note that clients may have given the local key to this user. Without a key there was nothing to give.
+/// Leaves a note that clients may have sent the local key to this user. No-op where there is no key.
 ///
 /// # Errors
 /// When it cannot be written.
@@ -37,7 +38,7 @@ pub fn note_foreign(state_dir: &Path, uid: u32) -> Result<(), PathError> {
     Ok(())
 }
 
-/// The user of the note, where there is one. A note that cannot be read is one too.
+/// The user of the note; `None` where there is no note, `Some(None)` where it cannot be read.
 pub fn read_note(state_dir: &Path) -> Option<Option<u32>> {
     match file::read_own(&state_dir.join(NOTE), 32) {
         Ok(None) => None,
@@ -46,7 +47,7 @@ pub fn read_note(state_dir: &Path) -> Option<Option<u32>> {
     }
 }
 
-/// Removes the note, once the key is another.
+/// Removes the note, after the key was replaced.
 ///
 /// # Errors
 /// When it is there and cannot be removed.

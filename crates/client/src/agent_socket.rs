@@ -1,5 +1,5 @@
-//! The agent's socket, by which our own programs reach the agent of their own user: a path that only this user can make,
-//! and an other end that the kernel says to be this user's. No secret is needed there, and none is sent.
+//! The agent's Unix socket, by which our own programs reach the agent of their own user: only this user can create the path,
+//! and the kernel reports which user listens there. No secret is needed, and none is sent.
 
 use std::{
     io,
@@ -27,7 +27,7 @@ pub(crate) struct AgentSocket {
     connect: Duration,
 }
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SocketError {
     #[error("it is not there")]
@@ -55,7 +55,7 @@ impl AgentSocket {
         &self.path
     }
 
-    /// Sends a request on a connection of its own, which ends with the answer.
+    /// Sends a request on a connection of its own, which is closed after the response.
     pub(crate) async fn send(&self, request: reqwest::Request) -> Result<Response, SocketError> {
         let limit = request.timeout().copied();
         let sending = self.send_unlimited(request);
@@ -69,7 +69,7 @@ impl AgentSocket {
         let stream = timeout(self.connect, self.connect()).await.map_err(|_| SocketError::Late)??;
         let handshake = http1::handshake::<_, Body>(TokioIo::new(stream)).await;
         let (mut sender, connection) = handshake.map_err(SocketError::Http)?;
-        // Ends with the answer, or when the answer is dropped.
+        // Ends with the response, or when the response is dropped.
         tokio::spawn(connection);
         let request =
             Request::<Body>::try_from(request).map_err(|error| SocketError::Request(error.to_string()))?;
@@ -87,7 +87,7 @@ impl AgentSocket {
             io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => SocketError::Missing,
             _ => SocketError::Io(error),
         })?;
-        // What answers is told by the kernel: on Linux and macOS who called `listen`.
+        // The credentials are those of the process that called `listen`, on Linux and macOS.
         match stream.peer_cred().map_err(SocketError::Io)?.uid() {
             uid if uid == own_uid() => Ok(stream),
             uid => Err(SocketError::Foreign(uid)),
@@ -95,7 +95,7 @@ impl AgentSocket {
     }
 }
 
-/// A connection of its own has neither host nor scheme; a server wants a host all the same.
+/// A Unix socket has neither host nor scheme, but HTTP/1.1 requires a `Host` header (RFC 9112, section 3.2).
 fn to_this_machine(mut request: Request<Body>) -> Request<Body> {
     let path = request.uri().path_and_query().cloned();
     *request.uri_mut() = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));

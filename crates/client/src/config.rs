@@ -1,4 +1,5 @@
-//! `$XDG_CONFIG_HOME/mcpctl/config.yaml`: who is signed in where. Like a kubeconfig, for this user's eyes alone.
+//! `$XDG_CONFIG_HOME/mcpctl/config.yaml`: the servers that this user is signed in at, like a kubeconfig. Only this user can
+//! read it.
 
 use std::{
     fmt::Write as _,
@@ -19,10 +20,10 @@ use url::Url;
 
 use crate::agent_socket::MAX_PATH;
 
-/// Most bytes of the file: far more than a thousand contexts.
-const MAX_FILE: u64 = 1 << 20;
+/// Maximum length of the file, in bytes: far more than a thousand contexts.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Who is signed in where.
+/// The content of the file.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Config {
@@ -33,11 +34,11 @@ pub struct Config {
     pub contexts: Vec<Context>,
 }
 
-/// A server, and who one is there.
+/// A server, and the account that is signed in there.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Context {
-    /// What it is called.
+    /// Its name.
     pub name: String,
     /// The address of mcpd.
     pub server: Url,
@@ -51,16 +52,16 @@ pub struct Context {
     /// `*` is every user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_user: Option<String>,
-    /// From when mcpd refuses the bearer.
+    /// The time from which mcpd rejects the bearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Whether the bearer is a session of some hours, made with a password, and no token of its own.
+    /// Whether the bearer is a session of some hours that a login with a password made, rather than a token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,
 }
 
 impl Context {
-    /// Whose program may answer at `server`, where that is plain http.
+    /// The users whose programs may answer at `server`, where that is plain http.
     ///
     /// # Errors
     /// When `server_user` is no user of this machine.
@@ -72,7 +73,7 @@ impl Context {
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no home to keep it in.
+    /// There is no home directory to keep it in.
     #[error("neither {0} nor HOME is set")]
     NoHome(&'static str),
     /// It cannot be read or written.
@@ -86,7 +87,7 @@ pub enum ConfigError {
     /// It, or a directory above it, could be another user's.
     #[error(transparent)]
     Untrusted(PathError),
-    /// There is no room for the path of a socket.
+    /// The path of the socket is longer than the system allows.
     #[error("the path of the agent's socket is too long: `{}`", path.display())]
     SocketPath {
         /// Where it would be.
@@ -98,7 +99,7 @@ pub enum ConfigError {
         /// The file.
         path: PathBuf,
     },
-    /// A name stands for one context.
+    /// Two contexts have one name.
     #[error("`{}`: there are two contexts `{name}`", path.display())]
     Twice {
         /// The file.
@@ -127,7 +128,7 @@ impl ConfigError {
             Self::Exposed { path } => Some(format!("chmod 600 {}", path.display())),
             Self::NoHome(_) => Some("set HOME".to_owned()),
             Self::Twice { .. } => Some("remove one of them".to_owned()),
-            Self::Wrong { .. } => Some("mend it, or remove it and sign in again".to_owned()),
+            Self::Wrong { .. } => Some("fix it, or remove it and sign in again".to_owned()),
             Self::Io { .. } => None,
         }
     }
@@ -181,7 +182,7 @@ pub fn agent_socket(state_dir: &Path) -> Result<PathBuf, ConfigError> {
     short.filter(fits).ok_or(ConfigError::SocketPath { path: beside })
 }
 
-/// The file with the key that stands for the logged-in user of this machine, in the agent's state directory.
+/// Name of the file in the agent's state directory that holds the local key, the credential of this machine's user.
 pub const LOCAL_KEY_FILE: &str = "local-key";
 
 impl Config {
@@ -198,10 +199,10 @@ impl Config {
     /// # Errors
     /// When it cannot be read, others may read it, it does not parse, or two contexts have one name.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = match file::read_named(path, Content::Secret, MAX_FILE) {
+        let bytes = match file::read_named(path, Content::Secret, MAX_FILE_BYTES) {
             Ok(bytes) => bytes,
             Err(error) if error.is_not_found() => return Ok(Self::default()),
-            Err(error) => return Err(refused(path, error)),
+            Err(error) => return Err(to_config_error(path, error)),
         };
         let wrong = |error| ConfigError::Wrong { path: path.to_owned(), error };
         let text = encoding::decode(&bytes).map_err(|error| wrong(error.into()))?;
@@ -209,7 +210,7 @@ impl Config {
             return Ok(Self::default());
         }
         let mut config: Self = yaml::from_str(&text).map_err(wrong)?;
-        // A token that a person pasted; one that cannot be sent all the same is reported where it is used.
+        // A token that a person pasted may have blanks around it. One that still cannot be sent is reported where it is used.
         for token in config.contexts.iter_mut().filter_map(|context| context.token.as_mut()) {
             if let Ok(trimmed) = credential::trimmed(token.expose()) {
                 *token = SecretValue::new(trimmed);
@@ -241,7 +242,7 @@ impl Config {
         self.contexts.iter().find(|context| context.name == name)
     }
 
-    /// Whoever is signed in at this server: by the current context where that is one of it, else by the first.
+    /// The context that is signed in at this server: the current one where it is of this server, else the first.
     pub fn signed_in_at(&self, server: &Url) -> Option<&Context> {
         let there = |context: &&Context| same_server(&context.server, server) && context.token.is_some();
         self.context(None).filter(there).or_else(|| self.contexts.iter().find(there))
@@ -271,10 +272,10 @@ pub fn write_private(path: &Path, bytes: &[u8]) -> Result<(), ConfigError> {
         Some(parent) => dir::ensure_private(parent).and_then(|_| file::replace(path, bytes)),
         None => file::replace(path, bytes),
     };
-    written.map_err(|error| refused(path, error))
+    written.map_err(|error| to_config_error(path, error))
 }
 
-fn refused(file: &Path, error: PathError) -> ConfigError {
+fn to_config_error(file: &Path, error: PathError) -> ConfigError {
     match error.problem {
         PathProblem::ReadableByOthers(_) => ConfigError::Exposed { path: file.to_owned() },
         PathProblem::Io(source) => ConfigError::Io { path: error.path, source },

@@ -1,5 +1,4 @@
-//! Why a request to mcpd came to nothing, in words for the person who made it. No address here carries a password, and
-//! no message a token.
+//! The errors of a request to mcpd, with messages for the person who made it. No message holds a password or a token.
 
 use std::{error::Error, io, ops::Deref};
 
@@ -13,10 +12,10 @@ use url::Url;
 
 use crate::guard::ForeignPeer;
 
-/// Why an answer was not what was asked for. Each prints as one line.
+/// Why a request failed. Each prints as one line.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ClientError {
-    /// What was given is no address of a server.
+    /// The text is not the address of a server.
     #[error("`{server}` is not the address of a server: {reason}")]
     Address {
         /// The address, without its credentials.
@@ -27,10 +26,10 @@ pub enum ClientError {
     /// The token has characters that no token has.
     #[error("the token cannot be sent: it holds characters that no token has")]
     Token,
-    /// What was given as a name or an id is a path.
+    /// The text is neither a name nor an id, but a path.
     #[error("`{0}` is neither a name nor an id")]
     Segment(String),
-    /// Nobody answers there.
+    /// Nothing responds at the address.
     #[error("{server} cannot be reached: {reason}")]
     Unreachable {
         /// The address.
@@ -38,15 +37,15 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
-    /// Another user's program answers there, or it is not known whose.
+    /// The program at the address belongs to another user, or its user is not known.
     #[error("{server} is not trusted: {peer}")]
     Foreign {
         /// The address.
         server: String,
-        /// Who it is.
+        /// The other end of the connection.
         peer: ForeignPeer,
     },
-    /// Somebody answers there, but not as whom the certificate must name.
+    /// TLS failed: the certificate does not prove that the server is the named one.
     #[error("{server} cannot be trusted: {reason}")]
     Tls {
         /// The address.
@@ -54,23 +53,23 @@ pub enum ClientError {
         /// Why.
         reason: String,
     },
-    /// The server refused.
+    /// The server responded with an error.
     #[error("{error}")]
     Refused {
-        /// With this status.
+        /// Its status.
         status: StatusCode,
-        /// And these words.
+        /// Its body and headers.
         error: Box<ErrorResponse>,
     },
-    /// The server says to go elsewhere, which is never done: the token is for this address.
+    /// The server redirects, which the client never follows: the token is for this address.
     #[error("{server} redirects to {location}")]
     Redirected {
         /// The address.
         server: String,
-        /// Where it says to go.
+        /// Where it redirects to.
         location: String,
     },
-    /// The answer is none of mcpd's.
+    /// The response is not mcpd's.
     #[error("{server} gave an answer that is not mcpd's: {reason}")]
     Unreadable {
         /// The address.
@@ -83,7 +82,7 @@ pub enum ClientError {
     Setup(String),
 }
 
-/// An error in the words of whoever refused, and the headers that say whose it is.
+/// An error response: its body, and the headers that name its source.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{body}")]
 pub struct ErrorResponse {
@@ -92,7 +91,7 @@ pub struct ErrorResponse {
     pub source_name: Option<String>,
     /// `mcpctl-failure`: the class of the failure.
     pub failure: Option<String>,
-    /// `mcpctl-attempts`: how often a provider was asked.
+    /// `mcpctl-attempts`: how many attempts mcpd made at the provider.
     pub attempts: Option<u32>,
 }
 
@@ -105,8 +104,8 @@ impl Deref for ErrorResponse {
 }
 
 impl ErrorResponse {
-    /// Reads an error answer of mcpd's or mcplocal's; nothing where it is neither's. A provider's error comes through as
-    /// the provider wrote it, so its shape is anybody's guess; the header tells that it came through mcpd.
+    /// Reads an error response of mcpd or mcplocal; `None` where it is neither's. mcpd passes a provider's error on as the
+    /// provider wrote it, so its shape is not known; the header proves that it came through mcpd.
     pub(crate) fn read(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> Option<Self> {
         let source_name = text(headers, &header::ERROR_SOURCE);
         let mut body = match serde_json::from_slice::<ApiError>(body) {
@@ -120,7 +119,7 @@ impl ErrorResponse {
                 error
             }
         };
-        // What a provider wrote goes to a terminal, where control characters are commands.
+        // A provider's text may be printed on a terminal, where control characters are commands.
         body.error.message = one_line(&body.error.message);
         body.error.hint = body.error.hint.map(|hint| one_line(&hint));
         body.error.code = body.error.code.map(|code| one_line(&code));
@@ -135,7 +134,7 @@ impl ClientError {
         Self::Setup(reason(error))
     }
 
-    /// Sorts what kept a request from being answered.
+    /// Classifies the error of a request that got no response.
     pub(crate) fn unanswered(server: String, error: &reqwest::Error) -> Self {
         if let Some(tls) = tls_problem(error) {
             return Self::Tls { server, reason: tls };
@@ -157,7 +156,7 @@ impl ClientError {
             Self::Token => "copy it again, whole and without line breaks",
             Self::Unreachable { .. } => "check the address, and that mcpd runs there",
             Self::Foreign { peer, .. } => return Some(peer.hint()),
-            // Plain http is refused to other machines, so it is no advice there.
+            // The client does not send tokens over plain http to other machines, so the hint does not suggest it.
             Self::Tls { reason, server } if reason == NOT_TLS => match server.parse::<Url>() {
                 Ok(url) if is_loopback(&url) => "mcpd itself speaks no TLS: write http:// here",
                 _ => PLAIN_MCPD,
@@ -173,7 +172,7 @@ impl ClientError {
         Some(text.to_owned())
     }
 
-    /// The status of a refusal.
+    /// The status of an error response.
     pub fn status(&self) -> Option<StatusCode> {
         match self {
             Self::Refused { status, .. } => Some(*status),
@@ -181,7 +180,7 @@ impl ClientError {
         }
     }
 
-    /// The field that the server found wrong.
+    /// The field that the server rejected.
     pub fn param(&self) -> Option<&str> {
         match self {
             Self::Refused { error, .. } => error.body.error.param.as_deref(),
@@ -190,7 +189,7 @@ impl ClientError {
     }
 }
 
-/// The next step where an mcpd on another machine is to be reached and speaks plain http.
+/// Hint for a server on another machine that speaks plain http.
 pub const PLAIN_MCPD: &str = "mcpd itself speaks no TLS: use the https address of the reverse proxy in front of it, or a tunnel \
                               (ssh -N -L 3100:127.0.0.1:3100 HOST) and http://127.0.0.1:3100";
 
@@ -206,8 +205,8 @@ pub fn is_loopback(server: &Url) -> bool {
 
 /// The address of a server: http or https, and nothing in it but host, port and path.
 ///
-/// What else an address can carry would end up where it does not belong: credentials in messages, and a query between
-/// the address and the path that is put behind it, so that a question about one resource would ask for the root.
+/// Credentials would end up in messages. A query would come between the address and the path that the client appends, so that
+/// a request for one resource would ask for the root.
 ///
 /// # Errors
 /// Another scheme, no host, credentials, a query or a fragment.
@@ -226,7 +225,7 @@ pub fn check_address(server: &Url) -> Result<(), ClientError> {
     Err(ClientError::Address { server: shown(server), reason })
 }
 
-/// An address as messages show it.
+/// A server's address for messages, without credentials, query and fragment.
 pub(crate) fn shown(server: &Url) -> String {
     let mut server = server.clone();
     // These fail for addresses that cannot have credentials, which then have none.
@@ -237,7 +236,7 @@ pub(crate) fn shown(server: &Url) -> String {
     server.as_str().trim_end_matches('/').to_owned()
 }
 
-/// A text without line breaks and other control characters; what else is hidden is written out.
+/// A text without line breaks and other control characters; other invisible characters are escaped.
 pub(crate) fn one_line(text: &str) -> String {
     let parts = text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>();
     visible::one_line(&parts.join(" ")).into_owned()
@@ -247,7 +246,7 @@ fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
     headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
 }
 
-/// The innermost cause, which is the one that says something.
+/// The innermost cause, which is the most specific one.
 pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     let late = |cause: &(dyn Error + 'static)| {
         cause.downcast_ref().is_some_and(reqwest::Error::is_timeout)
@@ -258,7 +257,7 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     }
     if let Some(io) = innermost::<io::Error>(error).filter(|io| io.get_ref().is_none()) {
         let kind = io.kind().to_string();
-        // The kinds are lower case and without numbers; where there is none, the system's own words are better.
+        // `ErrorKind` prints lower case and without numbers; an uncategorized error needs the system's own message.
         return if kind.contains("uncategorized") { io.to_string() } else { kind };
     }
     one_line(&chain(error).last().map_or_else(|| error.to_string(), ToString::to_string))
@@ -278,7 +277,8 @@ fn innermost<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option
     chain(error).filter_map(|cause| cause.downcast_ref()).last()
 }
 
-/// The causes from the outside in. An I/O error that was made of another error shows that one's source and not itself.
+/// The causes from the outside in. `source` of an I/O error that wraps another error skips the wrapped one, so it is taken from
+/// `get_ref`.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| match cause.downcast_ref().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),

@@ -1,8 +1,8 @@
-//! Looks at who holds the other end of a plain HTTP connection, once it stands and before the first byte goes out.
+//! Checks which user holds the other end of a plain HTTP connection, after it is established and before the first byte is sent.
 //!
-//! Plain HTTP is for this machine, where any user can listen on any port: the address alone is no identity. The owner of
-//! the very connection is looked up and not of what listens, so that nothing can change in between. Over TLS the
-//! certificate says who answers, and nothing is looked at here.
+//! Plain HTTP is for this machine, where any user can listen on any port: the address alone is no identity. The check looks up
+//! the owner of this connection and not of the listening socket, so that nothing can change in between. Over TLS the
+//! certificate identifies the server, and there is no check.
 
 use std::{
     future::Future,
@@ -26,11 +26,11 @@ use url::Url;
 
 /// How long a server may take to accept a connection; until then the owner of the program is unknown.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(1);
-/// Between two looks, doubled each time.
-const FIRST_WAIT: Duration = Duration::from_millis(1);
-const MAX_WAIT: Duration = Duration::from_millis(50);
+/// Between two lookups; doubled each time, up to [`MAX_POLL_INTERVAL`].
+const FIRST_POLL_INTERVAL: Duration = Duration::from_millis(1);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Why nothing is sent to what answers at an address.
+/// Why the client sends nothing to the program at an address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ForeignPeer {
     /// It is another machine.
@@ -39,10 +39,10 @@ pub enum ForeignPeer {
     /// It is another user's program.
     #[error("the program that listens there belongs to user {}", user_name(*.0))]
     User(u32),
-    /// It is not known yet, because nothing accepts the connection.
+    /// Its user is not known yet, because no program has accepted the connection.
     #[error("the program that listens there does not accept connections")]
     NotAccepted,
-    /// It cannot be found out.
+    /// Its user cannot be found out.
     #[error("whose program listens there cannot be found out: {0}")]
     Unknown(String),
 }
@@ -65,7 +65,7 @@ impl ForeignPeer {
     }
 }
 
-/// The check, as a layer around whatever connects.
+/// The check, as a layer around a connector.
 #[derive(Debug, Clone, Copy)]
 pub struct Guard {
     trusted: TrustedUsers,
@@ -94,10 +94,10 @@ impl Guard {
         }
     }
 
-    /// Checks a connection that stands; nothing may have been sent on it.
+    /// Checks an established connection; nothing may have been sent on it.
     ///
     /// # Errors
-    /// When the other end is not on this machine, or of a user that is not trusted.
+    /// When the other end is not on this machine, or belongs to a user that is not trusted.
     pub async fn check(self, connection: &impl Connection) -> Result<(), ForeignPeer> {
         let mut extras = Extensions::new();
         connection.connected().get_extras(&mut extras);
@@ -114,20 +114,22 @@ impl Guard {
             return Ok(());
         }
         let mut found = PeerOwner::NotHere;
-        let looking = async {
-            let mut wait = FIRST_WAIT;
+        let lookup = async {
+            let mut wait = FIRST_POLL_INTERVAL;
             loop {
-                found = look(local, remote).await.map_err(|error| ForeignPeer::Unknown(error.to_string()))?;
+                found = owner_of_peer(local, remote)
+                    .await
+                    .map_err(|error| ForeignPeer::Unknown(error.to_string()))?;
                 match found {
                     PeerOwner::User(uid) if self.trusted.contains(uid) => return Ok(()),
                     PeerOwner::User(uid) => return Err(ForeignPeer::User(uid)),
-                    // The table is not read at one instant, so that a socket can be missed.
+                    // The kernel does not write the table at one instant, so that a socket can be missing.
                     PeerOwner::NotAccepted | PeerOwner::NotHere => tokio::time::sleep(wait).await,
                 }
-                wait = (wait * 2).min(MAX_WAIT);
+                wait = (wait * 2).min(MAX_POLL_INTERVAL);
             }
         };
-        match tokio::time::timeout(ACCEPT_TIMEOUT, looking).await {
+        match tokio::time::timeout(ACCEPT_TIMEOUT, lookup).await {
             Ok(checked) => checked,
             Err(_) if found == PeerOwner::NotHere => {
                 Err(ForeignPeer::Unknown("no program of this machine holds the connection".to_owned()))
@@ -137,8 +139,9 @@ impl Guard {
     }
 }
 
-/// The kernel writes the whole table of sockets, which takes a while where there are many.
-async fn look(local: SocketAddr, remote: SocketAddr) -> io::Result<PeerOwner> {
+/// Looks up the owner on a blocking thread: the kernel writes its whole table of sockets, which takes a while where there are
+/// many.
+async fn owner_of_peer(local: SocketAddr, remote: SocketAddr) -> io::Result<PeerOwner> {
     let looked = tokio::task::spawn_blocking(move || peer_owner(local, remote)).await;
     looked.map_err(io::Error::other)?
 }
@@ -151,7 +154,7 @@ impl<S> Layer<S> for Guard {
     }
 }
 
-/// What connects, and checks.
+/// A connector that checks its connections.
 #[derive(Debug, Clone)]
 pub struct Guarded<S> {
     guard: Guard,
@@ -211,7 +214,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_accepts_nothing_is_not_trusted() {
+    async fn connection_that_is_not_accepted_is_not_trusted() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let stream = connected(&listener).await;
         assert_eq!(check(TrustedUsers::OwnAndRoot, &stream).await, Err(ForeignPeer::NotAccepted));

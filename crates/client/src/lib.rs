@@ -1,6 +1,6 @@
-//! A typed client of mcpd's API, the probe, and the file that remembers who is signed in where.
+//! A typed client of mcpd's and mcplocal's API, the probe, and the file of contexts.
 //!
-//! It carries questions and answers; what an answer means is decided by those who ask.
+//! It sends requests and parses responses; its callers decide what a response means.
 
 pub mod agent_port;
 mod agent_record;

@@ -1,10 +1,10 @@
 //! The probe: may this caller see this Llm now? One HEAD request with the caller's own bearer.
 //!
-//! Bounds of CONTRACT.md, "The Llm probe": no redirects, no proxies of the environment, 300 ms to connect, 1 s in all, never
-//! cached, an answer's head of at most 16 KiB. Each probe has a connection of its own, which ends with it, so that all that
-//! the other side sends is seen: an answer that is malformed, or that mcpd would not give, is no answer ([`shape`]). That
-//! keeps portals and mistaken addresses from passing for mcpd. It proves nothing: who can answer in mcpd's place can imitate
-//! it, and is kept from that by TLS alone.
+//! Bounds of docs/contract.md: no redirects, no proxies of the environment, 300 ms to connect, 1 s in all, never cached, a
+//! response head of at most 16 KiB. Each probe has a connection of its own, which is closed after it, so that the probe sees
+//! all that the server sends: a response that is malformed, or that mcpd would not send, is an error ([`shape`]). That keeps
+//! portals and wrong addresses from passing for mcpd. It proves nothing: a program at mcpd's address can imitate mcpd; only
+//! TLS prevents that.
 
 mod resolver;
 mod shape;
@@ -44,25 +44,25 @@ use crate::{
     guard::Guard,
 };
 
-/// How long the other side may take to close the connection after its answer, and whether it sends a body meanwhile.
+/// How long the probe waits after the response for the server to close the connection, or to send a body that HEAD forbids.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Asks one mcpd.
+/// Asks one mcpd whether a caller may view an Llm.
 #[derive(Debug, Clone)]
 pub struct Probe {
     server: Url,
     connector: HttpsConnector<HttpConnector<Resolver>>,
-    /// Looks at who holds a plain connection.
+    /// Checks who holds a plain connection.
     guard: Option<Guard>,
 }
 
 impl Probe {
-    /// Until the connection stands.
-    pub const CONNECT: Duration = Duration::from_millis(300);
-    /// In all.
-    pub const TOTAL: Duration = Duration::from_secs(1);
-    /// Bytes of an answer's head.
-    pub const MAX_HEAD: usize = 16 * 1024;
+    /// Until the connection is established.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_millis(300);
+    /// Until the response is complete.
+    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    /// Maximum length of a response head, in bytes.
+    pub const MAX_HEAD_BYTES: usize = 16 * 1024;
 
     /// A probe of the mcpd at this address.
     ///
@@ -72,17 +72,18 @@ impl Probe {
         Self::trusting(server, TrustedUsers::default())
     }
 
-    /// As [`Probe::new`]; over plain http, of a program of one of these users.
+    /// As [`Probe::new`]; over plain http the server must be a program of one of these users.
     ///
     /// # Errors
     /// As [`Probe::new`].
     pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
-        // A query in it would swallow the path of the probe, and the root of a server answers 200 to anybody.
+        // With a query in the address the probe's path would become part of the query, and the root of a server answers 200 to
+        // every caller.
         check_address(&server)?;
         let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(Self::CONNECT));
+        tcp.set_connect_timeout(Some(Self::CONNECT_TIMEOUT));
         let tls = HttpsConnectorBuilder::new()
             .with_provider_and_platform_verifier(aws_lc_rs::default_provider())
             .map_err(|error| ClientError::Setup(error.to_string()))?;
@@ -119,24 +120,24 @@ impl Probe {
         let seen = Arc::clone(&interim);
         hyper::ext::on_informational(&mut request, move |_| seen.store(true, Ordering::Release));
 
-        let connecting = timeout(Self::CONNECT, self.connector.clone().call(uri));
-        let stream = connecting.await.map_err(|_| late())?.map_err(|error| unanswered(&*error))?;
-        // Before the first byte: over plain http the connection must be held by a user who is trusted.
+        let connecting = timeout(Self::CONNECT_TIMEOUT, self.connector.clone().call(uri));
+        let stream = connecting.await.map_err(|_| late())?.map_err(|error| no_response(&*error))?;
+        // Before the first byte: over plain http a trusted user must hold the other end.
         if let Some(guard) = self.guard {
             guard.check(&stream).await.map_err(|error| ProbeError(error.to_string()))?;
         }
         let mut builder = Builder::new();
-        let handshake = builder.max_buf_size(Self::MAX_HEAD).handshake(stream);
-        let (mut sender, connection) = handshake.await.map_err(|error| unanswered(&error))?;
+        let handshake = builder.max_buf_size(Self::MAX_HEAD_BYTES).handshake(stream);
+        let (mut sender, connection) = handshake.await.map_err(|error| no_response(&error))?;
         let answering = async move { sender.send_request(request).await };
         let (answer, ended) = tokio::join!(answering, connection.without_shutdown());
-        let head = answer.map_err(|error| unanswered(&error))?.into_parts().0;
+        let head = answer.map_err(|error| no_response(&error))?.into_parts().0;
 
         if interim.load(Ordering::Acquire) {
             return Err(shape::not_mcpd("an interim answer came first"));
         }
         shape::check(&head)?;
-        // What failed after the head was read is judged by what was left of the connection, which is then nothing.
+        // A connection that failed after the head was read has nothing left to check.
         if let Ok(Parts { io, read_buf, .. }) = ended {
             nothing_follows(&head, &read_buf, TokioIo::new(io)).await?;
         }
@@ -146,7 +147,7 @@ impl Probe {
 
 impl AccessProbe for Probe {
     async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
-        timeout(Self::TOTAL, self.ask(request)).await.unwrap_or_else(|_| Err(late()))
+        timeout(Self::TIMEOUT, self.ask(request)).await.unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -154,18 +155,18 @@ fn late() -> ProbeError {
     ProbeError("no answer in time".to_owned())
 }
 
-fn unanswered(error: &(dyn std::error::Error + 'static)) -> ProbeError {
+fn no_response(error: &(dyn std::error::Error + 'static)) -> ProbeError {
     ProbeError(one_line(&reason(error)))
 }
 
-/// An answer to HEAD has no body (RFC 9110, section 9.3.2), and after `connection: close` nothing else comes.
+/// A response to HEAD has no body (RFC 9110, section 9.3.2), and after `connection: close` no other response follows.
 async fn nothing_follows(
     head: &Head,
     already: &[u8],
     mut connection: impl AsyncRead + Unpin,
 ) -> Result<(), ProbeError> {
     let more = if already.is_empty() {
-        // A connection that is reset, or kept open and silent, has nothing more to say either.
+        // Nothing follows on a connection that is reset, or open and silent, either.
         matches!(timeout(CLOSE_TIMEOUT, connection.read(&mut [0])).await, Ok(Ok(1..)))
     } else {
         true

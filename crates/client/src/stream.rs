@@ -1,4 +1,4 @@
-//! A streamed chat answer, read piece by piece.
+//! A streamed chat response, parsed event by event.
 
 use futures::{StreamExt as _, stream::BoxStream};
 use mcpctl_api::header;
@@ -14,39 +14,39 @@ use reqwest::{
 
 use crate::error::one_line;
 
-/// Who answered, from the answer's headers.
+/// The model that answered, from the response's headers.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ServedBy {
-    /// The Llm, or the local provider.
+    /// The name of the Llm or the local provider.
     pub name: Option<String>,
-    /// Why a local provider answered instead of the Llm; nothing where the Llm did.
+    /// The failure class of the primary, where a local provider answered; `None` where the Llm did.
     pub failover: Option<String>,
-    /// How often a model was asked, the failed attempts included.
+    /// How many attempts the request took, the failed ones included.
     pub attempts: Option<u32>,
 }
 
-/// A piece of an answer.
+/// A part of a streamed response.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Delta {
     /// Text of the answer.
     Text(String),
-    /// What was used; comes last, where it comes.
+    /// Token usage; comes last, if at all.
     Usage(Usage),
-    /// The answer broke off, with the server's words.
+    /// The stream broke off, with the server's message.
     Broken(String),
 }
 
-/// An answer that is still coming.
+/// A response that streams.
 pub struct ChatStream {
-    /// Who answers.
+    /// The model that answers.
     pub served_by: ServedBy,
     bytes: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     decoder: Option<Decoder>,
     finished: bool,
 }
 
-/// Longest event, bytes.
-const MAX_EVENT: usize = 1 << 20;
+/// Maximum length of an event, in bytes.
+const MAX_EVENT_BYTES: usize = 1 << 20;
 
 impl ChatStream {
     pub(crate) fn new(answer: Response) -> Self {
@@ -54,12 +54,12 @@ impl ChatStream {
         Self {
             served_by,
             bytes: answer.bytes_stream().boxed(),
-            decoder: Some(Decoder::new(MAX_EVENT)),
+            decoder: Some(Decoder::new(MAX_EVENT_BYTES)),
             finished: false,
         }
     }
 
-    /// The next piece; nothing once the answer is complete.
+    /// The next part; `None` after the last one.
     pub async fn next(&mut self) -> Option<Delta> {
         loop {
             let decoder = self.decoder.as_mut()?;
@@ -76,7 +76,7 @@ impl ChatStream {
                             let message = error.message.unwrap_or_else(|| "the answer broke off".to_owned());
                             return self.broken(one_line(&message));
                         }
-                        // Passing it over would leave a hole in the answer that nobody sees.
+                        // Skipping it would leave an invisible hole in the answer.
                         ChunkKind::Unreadable => return self.broken("the answer is not readable".to_owned()),
                         ChunkKind::Silent
                         | ChunkKind::StartUp
@@ -94,7 +94,7 @@ impl ChatStream {
                 Ok(None) => match self.bytes.next().await {
                     Some(Ok(bytes)) => decoder.push(&bytes),
                     Some(Err(_)) => return self.broken("the connection was cut".to_owned()),
-                    // A stream that ends without a word about its end did not complete.
+                    // A stream that ends with neither `[DONE]` nor a finish reason did not complete.
                     None if self.finished => {
                         self.decoder = None;
                         return None;

@@ -1,5 +1,5 @@
-//! The owner of the other end of a loopback connection, and of what listens on a port, as Linux lists them in
-//! `/proc/net/tcp`. Other systems answer [`io::ErrorKind::Unsupported`].
+//! The owner of the other end of a loopback connection, and of the sockets that listen on a port, as Linux lists them in
+//! `/proc/net/tcp`. On other systems each lookup is [`io::ErrorKind::Unsupported`].
 
 use std::{
     io,
@@ -23,12 +23,12 @@ pub struct Socket {
 const ESTABLISHED: u8 = 0x01;
 const LISTEN: u8 = 0x0A;
 
-/// Who holds the other end of a connection.
+/// The owner of the other end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PeerOwner {
     /// A process of this user.
     User(u32),
-    /// No process has accepted the connection yet, so that nothing is known: the kernel shows no owner, or root, for it.
+    /// Not known, as no process has accepted the connection yet: until then the kernel shows no owner, or root.
     NotAccepted,
     /// No socket of this machine's network is the other end.
     NotHere,
@@ -37,7 +37,7 @@ pub enum PeerOwner {
 /// The owner of the other end of an established connection from `local` to `remote`.
 ///
 /// # Errors
-/// When the system does not tell.
+/// When the system does not list its sockets.
 pub fn peer_owner(local: SocketAddr, remote: SocketAddr) -> io::Result<PeerOwner> {
     Ok(owner_among(&sockets()?, local, remote))
 }
@@ -55,7 +55,7 @@ fn owner_among(sockets: &[Socket], local: SocketAddr, remote: SocketAddr) -> Pee
 /// Every socket that listens on a port, whatever its address.
 ///
 /// # Errors
-/// When the system does not tell.
+/// When the system does not list its sockets.
 pub fn listeners(port: u16) -> io::Result<Vec<Socket>> {
     let mut sockets = sockets()?;
     sockets.retain(|socket| socket.state == LISTEN && socket.local.port() == port);
@@ -90,7 +90,7 @@ impl Socket {
 #[cfg(target_os = "linux")]
 fn sockets() -> io::Result<Vec<Socket>> {
     let mut sockets = parse(&std::fs::read_to_string("/proc/thread-self/net/tcp")?);
-    // Not there where IPv6 is switched off.
+    // Missing where IPv6 is switched off.
     match std::fs::read_to_string("/proc/thread-self/net/tcp6") {
         Ok(text) => sockets.extend(parse(&text)),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -104,7 +104,7 @@ fn sockets() -> io::Result<Vec<Socket>> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Lines that are no sockets, such as the heading, are left out.
+/// Skips lines that are no sockets, such as the heading.
 fn parse(text: &str) -> Vec<Socket> {
     text.lines().filter_map(line).collect()
 }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_is_not_accepted_is_not_taken_for_roots() {
+    fn unaccepted_connection_is_not_attributed_to_root() {
         assert_eq!(owner("127.0.0.1:43920", "127.0.0.1:3200"), PeerOwner::NotAccepted);
         assert_eq!(owner("127.0.0.1:1", "127.0.0.1:3200"), PeerOwner::NotHere);
         assert_eq!(owner("127.0.0.1:43922", "127.0.0.1:3200"), PeerOwner::NotHere, "it was closed");
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_real_connection_belongs_to_this_user_once_accepted() {
+    fn real_connection_belongs_to_this_user_once_accepted() {
         for (listen, connect) in [
             ("127.0.0.1:0", "127.0.0.1"),
             ("0.0.0.0:0", "127.0.0.1"),

@@ -1,7 +1,7 @@
 //! Directories that belong to this user, reached by a path that no other user can redirect.
 //!
 //! A path is walked from the root. Every directory on it must belong to this user or root and be writable by no other
-//! user, or have the sticky bit as `/tmp` has; every link must belong to this user or root. Then nobody else can change
+//! user, or have the sticky bit as `/tmp` has; every link must belong to this user or root. Then no other user can change
 //! where the path leads between this check and a later use.
 
 use std::{
@@ -18,17 +18,17 @@ use crate::{
     user::{ROOT, is_private_group, own_uid},
 };
 
-/// Links followed on one path; as many as Linux follows.
+/// Maximum number of links on one path; as many as Linux follows.
 const MAX_LINKS: usize = 40;
 const STICKY: u32 = 0o1000;
 const GROUP_WRITE: u32 = 0o020;
 const OTHERS_WRITE: u32 = 0o002;
 
-/// Makes a directory for this user alone where there is none, with its missing parents, and checks that it belongs to
+/// Creates a directory for this user alone where there is none, with its missing parents, and checks that it belongs to
 /// this user and that no other user can write to it or replace it. Returns its absolute path.
 ///
 /// # Errors
-/// When it cannot be made, or it or a directory above it could be somebody else's.
+/// When it cannot be made, or it or a directory above it could be another user's.
 pub fn ensure_private(dir: &Path) -> Result<PathBuf, PathError> {
     let absolute = absolute(dir)?;
     let walked = walk(&absolute, Missing::Make)?;
@@ -36,10 +36,10 @@ pub fn ensure_private(dir: &Path) -> Result<PathBuf, PathError> {
     Ok(absolute)
 }
 
-/// As [`ensure_private`], without making anything; `None` where it does not exist.
+/// As [`ensure_private`], without creating anything; `None` where it does not exist.
 ///
 /// # Errors
-/// When it, or a directory above it, could be somebody else's.
+/// When it, or a directory above it, could be another user's.
 pub fn check_private(dir: &Path) -> Result<Option<PathBuf>, PathError> {
     let absolute = absolute(dir)?;
     match walk(&absolute, Missing::Fail) {
@@ -49,10 +49,10 @@ pub fn check_private(dir: &Path) -> Result<Option<PathBuf>, PathError> {
     }
 }
 
-/// Checks that no other user can replace what lies in this directory.
+/// Checks that no other user can replace this path: the directory that holds it, and all above.
 ///
 /// # Errors
-/// When it does not exist, or it or a directory above it could be somebody else's.
+/// When it does not exist, or it or a directory above it could be another user's.
 pub fn check_parents(of: &Path) -> Result<(), PathError> {
     let absolute = absolute(of)?;
     let parent = absolute.parent().unwrap_or(Path::new("/"));
@@ -63,7 +63,7 @@ pub fn check_parents(of: &Path) -> Result<(), PathError> {
     check_ancestor(&walked.real, &walked.metadata)
 }
 
-/// Where a path really leads, checked on the way.
+/// The target of a path whose directories and links were checked.
 pub(crate) struct Walked {
     /// Without links.
     pub(crate) real: PathBuf,
@@ -81,7 +81,7 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, PathError> {
     std::path::absolute(path).map_err(|error| PathError::io(path, error))
 }
 
-/// Follows an absolute path, see the top of this file. What it leads to is not checked itself.
+/// Follows an absolute path, see the top of this file. The target itself is not checked.
 pub(crate) fn walk(path: &Path, missing: Missing) -> Result<Walked, PathError> {
     let mut real = PathBuf::from("/");
     let mut metadata = look(&real)?;
@@ -89,7 +89,7 @@ pub(crate) fn walk(path: &Path, missing: Missing) -> Result<Walked, PathError> {
     let mut links = 0;
     while let Some(part) = rest.pop_front() {
         if part == ".." {
-            // Of the real path: what is above is checked already.
+            // The parent of the real path was checked on the way down.
             real.pop();
             metadata = look(&real)?;
             continue;
@@ -142,13 +142,13 @@ fn look(path: &Path) -> Result<Metadata, PathError> {
 
 fn make(path: &Path) -> Result<(), PathError> {
     match DirBuilder::new().mode(0o700).create(path) {
-        // Two of our programs started at once; whose it is is checked next.
+        // Another of our programs created it at the same time; the caller checks its owner next.
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         made => made.map_err(|error| PathError::io(path, error)),
     }
 }
 
-/// Nobody but this user and root decides what lies in it under which name.
+/// Checks that only this user and root can rename, replace or delete entries of a directory.
 fn check_ancestor(path: &Path, metadata: &Metadata) -> Result<(), PathError> {
     check_owner(path, metadata)?;
     let mode = metadata.mode();
@@ -166,7 +166,7 @@ pub(crate) fn check_owner(path: &Path, metadata: &Metadata) -> Result<(), PathEr
     }
 }
 
-/// This user's own directory; for root, root's.
+/// Checks that a directory belongs to this user and that no other user can write to it.
 fn check_own(walked: &Walked) -> Result<(), PathError> {
     let Walked { real, metadata } = walked;
     if !metadata.is_dir() {
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_directories_are_made_for_this_user_alone() {
+    fn missing_directories_are_created_private() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("a/b/c");
         assert!(check_private(&dir).unwrap().is_none());
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_others_write_to_is_refused() {
+    fn directory_writable_by_others_is_rejected() {
         let home = tempfile::tempdir().unwrap();
         let dir = home.path().join("state");
         ensure_private(&dir).unwrap();
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn a_parent_that_others_write_to_is_refused_unless_sticky() {
+    fn parent_writable_by_others_is_rejected_unless_sticky() {
         let home = tempfile::tempdir().unwrap();
         let parent = home.path().join("shared");
         let dir = parent.join("x/state");
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn own_links_lead_on_and_their_targets_are_checked() {
+    fn own_links_are_followed_and_their_targets_checked() {
         let home = tempfile::tempdir().unwrap();
         let disk = home.path().join("disk");
         ensure_private(&disk).unwrap();
@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_or_directory_of_another_user_is_refused() {
+    fn link_or_directory_of_another_user_is_rejected() {
         if own_uid() != ROOT {
             // Only root can make something that belongs to another user.
             return;

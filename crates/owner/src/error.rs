@@ -1,4 +1,4 @@
-//! Why a path is not used.
+//! Why a path cannot be trusted or used.
 
 use std::{
     io,
@@ -7,7 +7,7 @@ use std::{
 
 use crate::user::user_name;
 
-/// A path that is not used, and why. Prints as one line.
+/// A path that cannot be trusted or used. Prints as one line.
 #[derive(Debug, thiserror::Error)]
 #[error("`{}` {problem}", path.display())]
 pub struct PathError {
@@ -23,7 +23,7 @@ pub enum PathProblem {
     /// The system refused.
     #[error("cannot be used: {0}")]
     Io(io::Error),
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     #[error("belongs to user {}", user_name(*.0))]
     ForeignOwner(u32),
     /// Others can write to it, or replace what is in it.
@@ -32,19 +32,19 @@ pub enum PathProblem {
     /// Others can read it, and it holds a secret.
     #[error("can be read by other users: its mode is {0:04o}")]
     ReadableByOthers(u32),
-    /// A file stands where a directory should.
+    /// There is a file instead of a directory.
     #[error("is not a directory")]
     NotADirectory,
-    /// A directory, pipe, socket or device stands where a file should.
+    /// There is a directory, pipe, socket or device instead of a file.
     #[error("is not a regular file")]
     NotAFile,
-    /// A link stands where our own file should.
+    /// There is a link instead of our own file.
     #[error("is a symbolic link")]
     Link,
     /// The same file has a second name.
     #[error("has a second name (a hard link)")]
     HardLink,
-    /// It is larger than what it should be.
+    /// It is longer than the limit.
     #[error("is longer than {0} bytes")]
     TooLong(u64),
 }

@@ -1,4 +1,5 @@
-//! Files of this user: opened without following links or waiting for pipes, made for this user alone.
+//! Files of this user: opened without following links or waiting for pipes, created for this user alone. Every crate opens
+//! private files through here.
 
 use std::{
     fs::{self, File, OpenOptions, Permissions},
@@ -16,28 +17,27 @@ use crate::{
 };
 
 const PRIVATE: u32 = 0o600;
-const FOR_OTHERS: u32 = 0o077;
+const OTHERS: u32 = 0o077;
 
-/// How one of our own files is opened.
+/// How [`open_own`] opens a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenMode {
-    /// To add lines at its end.
+    /// To append to it.
     Append,
-    /// To lock it, or to let a library use it under its name.
+    /// To lock it, or before a library opens it by its name.
     ReadWrite,
 }
 
 /// Who may read a file that the user names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// It holds a secret, so others have no rights to it.
+    /// It holds a secret, so others may have no rights to it.
     Secret,
     /// Others may read it.
     Public,
 }
 
-/// Opens a file in one of this user's private directories, made where it is not there. Rights that others have are taken
-/// away.
+/// Opens a file in one of this user's private directories, or creates it. Removes the rights that others have to it.
 ///
 /// # Errors
 /// When it is a link, has a second name, is no regular file, belongs to another user or cannot be opened.
@@ -52,9 +52,9 @@ pub fn open_own(path: &Path, how: OpenMode) -> Result<File, PathError> {
         .mode(PRIVATE)
         .custom_flags(flags())
         .open(path)
-        .map_err(|error| refused(path, error))?;
+        .map_err(|error| open_error(path, error))?;
     let mode = check_own(path, &file)?;
-    if mode & FOR_OTHERS != 0 {
+    if mode & OTHERS != 0 {
         file.set_permissions(Permissions::from_mode(PRIVATE)).map_err(|error| PathError::io(path, error))?;
     }
     Ok(file)
@@ -68,17 +68,17 @@ pub fn read_own(path: &Path, max: u64) -> Result<Option<Vec<u8>>, PathError> {
     let file = match OpenOptions::new().read(true).custom_flags(flags()).open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(refused(path, error)),
+        Err(error) => return Err(open_error(path, error)),
     };
     let mode = check_own(path, &file)?;
-    if mode & FOR_OTHERS != 0 {
+    if mode & OTHERS != 0 {
         return Err(PathError::new(path, PathProblem::ReadableByOthers(mode)));
     }
     read_to_end(path, file, max).map(Some)
 }
 
-/// Reads a file that the user or an administrator names, such as a configuration. Its directories are checked as
-/// [`crate::dir`] says; a link of this user or root is followed.
+/// Reads a file that the user or an administrator names, such as a configuration. Checks its directories as
+/// [`crate::dir`] describes; follows links of this user and root.
 ///
 /// # Errors
 /// When it is not there, is no regular file, belongs to another user than this one or root, others can write to it, or to
@@ -88,35 +88,35 @@ pub fn read_named(path: &Path, content: Content, max: u64) -> Result<Vec<u8>, Pa
     read_to_end(path, file, max)
 }
 
-/// As [`read_named`], for a reader of its own.
+/// As [`read_named`], but only opens it.
 ///
 /// # Errors
 /// As [`read_named`].
 pub fn open_named(path: &Path, content: Content) -> Result<File, PathError> {
     let real = walk(&absolute(path)?, Missing::Fail)?.real;
     let options = OpenOptions::new().read(true).custom_flags(flags()).open(&real);
-    let file = options.map_err(|error| refused(&real, error))?;
+    let file = options.map_err(|error| open_error(&real, error))?;
     let metadata = file.metadata().map_err(|error| PathError::io(path, error))?;
     if !metadata.is_file() {
         return Err(PathError::new(path, PathProblem::NotAFile));
     }
     check_owner(path, &metadata)?;
     let mode = metadata.mode() & 0o7777;
-    if content == Content::Secret && mode & FOR_OTHERS != 0 {
+    if content == Content::Secret && mode & OTHERS != 0 {
         return Err(PathError::new(path, PathProblem::ReadableByOthers(mode)));
     }
     check_not_writable(path, &metadata)?;
     Ok(file)
 }
 
-/// Makes a file that only this user can read, or replaces it: whole or not at all.
+/// Writes a file that only this user can read, or replaces it: completely or not at all.
 ///
 /// # Errors
 /// When it cannot be written.
 pub fn replace(path: &Path, bytes: &[u8]) -> Result<(), PathError> {
     let draft = draft(path);
     let write = || -> io::Result<()> {
-        // One that a killed process left could be open to others.
+        // A draft that a killed process left could be open to others.
         match fs::remove_file(&draft) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -134,7 +134,7 @@ fn draft(path: &Path) -> PathBuf {
     path.with_extension(format!("{}.draft", std::process::id()))
 }
 
-/// Makes a file that only this user can read; fails where something is there already, be it a link.
+/// Creates a file that only this user can read; fails where there is a file or a link already.
 ///
 /// # Errors
 /// When it cannot be made.
@@ -143,7 +143,7 @@ pub fn create_new(path: &Path) -> io::Result<OwnFile> {
     Ok(OwnFile(file))
 }
 
-/// A file that was just made.
+/// A file that [`create_new`] created.
 #[derive(Debug)]
 pub struct OwnFile(File);
 
@@ -158,12 +158,12 @@ impl OwnFile {
     }
 }
 
-/// A link is not followed, and a pipe that nobody writes to is not waited for.
+/// Flags of each open: no links, and no wait for the writer of a pipe.
 fn flags() -> i32 {
     (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()
 }
 
-fn refused(path: &Path, error: io::Error) -> PathError {
+fn open_error(path: &Path, error: io::Error) -> PathError {
     let there = fs::symlink_metadata(path).ok();
     let problem = match there {
         Some(there) if there.is_symlink() => PathProblem::Link,
@@ -173,7 +173,7 @@ fn refused(path: &Path, error: io::Error) -> PathError {
     PathError::new(path, problem)
 }
 
-/// That an open file is this user's own under this one name. Returns its mode.
+/// Checks that an open file belongs to this user and has this one name. Returns its mode.
 fn check_own(path: &Path, file: &File) -> Result<u32, PathError> {
     let metadata = file.metadata().map_err(|error| PathError::io(path, error))?;
     let problem = if !metadata.is_file() {
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn own_files_are_made_private_and_tightened() {
+    fn own_files_are_created_private_and_tightened() {
         let (_dir, path) = dir();
         for how in [OpenMode::Append, OpenMode::ReadWrite] {
             open_own(&path, how).unwrap();
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn links_pipes_and_directories_are_no_own_files() {
+    fn links_pipes_and_directories_are_rejected() {
         let (home, path) = dir();
         let open_all = |path: &Path| {
             [
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_is_replaced_and_not_written_through() {
+    fn link_is_replaced_and_not_followed() {
         let (home, path) = dir();
         let victim = home.path().join("victim");
         fs::write(&victim, "x").unwrap();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_file_is_read_through_own_links_only_where_none_else_can_write() {
+    fn named_file_is_read_only_if_no_other_user_can_write() {
         let (home, path) = dir();
         fs::write(&path, "text").unwrap();
         chmod(&path, 0o644);

@@ -1,7 +1,8 @@
-//! Who owns what on this machine: directories, files, and the other end of loopback connections.
+//! Ownership on this machine: of directories, files, and the other end of loopback connections.
 //!
 //! An address on loopback or a path is no identity: another user of the machine can listen there first, or plant a file
-//! or a link. What our programs trust with a secret must belong to this user, or to root, who can read everything anyway.
+//! or a link. A program or file that our programs trust with a secret must belong to this user, or to root, who can read
+//! everything anyway.
 
 pub mod connection;
 pub mod dir;

@@ -10,9 +10,9 @@ pub enum TrustedUsers {
     /// This user and root.
     #[default]
     OwnAndRoot,
-    /// A third one too, e.g. the system user that mcpd runs as.
+    /// This user, root and one other, e.g. the system user that mcpd runs as.
     Also(u32),
-    /// Every user; written `*`. For systems that cannot tell who holds a connection, and for forwarded ports.
+    /// Every user; written `*`. For systems that do not report who holds a connection, and for forwarded ports.
     Any,
 }
 

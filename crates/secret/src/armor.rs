@@ -1,5 +1,5 @@
 //! The text form of 32 secret bytes: a prefix, 43 base64url characters, 6 characters of checksum. The prefix
-//! lets secret scanners find a leaked value; the checksum lets everybody refuse a mistyped or cut one before
+//! lets secret scanners find a leaked value; by the checksum every reader can reject a mistyped or cut one before
 //! any lookup. The checksum protects against accidents, not against forgers: it is no signature.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,7 +11,7 @@ const BODY_CHARS: usize = 43;
 /// Characters that 4 bytes take in base64url without padding.
 const CHECKSUM_CHARS: usize = 6;
 
-/// Why a text is not one of ours; none of the variants repeats the text, which may be a secret.
+/// Why a text is not of this form; no variant repeats the text, which may be a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum ShapeError {
     /// It does not start with the expected prefix.
@@ -55,7 +55,7 @@ pub(crate) fn decode(prefix: &'static str, text: &str) -> Result<Zeroizing<[u8; 
     }
     let (body, given) = rest.split_at_checked(BODY_CHARS).ok_or(ShapeError::Alphabet)?;
     let covered = text.get(..prefix.len() + BODY_CHARS).ok_or(ShapeError::Alphabet)?;
-    // One byte of room beyond the 32: the decoder wants space for whole groups of four characters.
+    // One byte more than 32: the decoder needs space for whole groups of four characters.
     let mut decoded = Zeroizing::new([0_u8; 33]);
     match URL_SAFE_NO_PAD.decode_slice(body, decoded.as_mut_slice()) {
         Ok(32) => {}
@@ -92,7 +92,7 @@ mod tests {
 
         /// Any one character changed, in prefix, body or checksum, is noticed.
         #[test]
-        fn one_changed_character_is_refused(bytes: [u8; 32], at in 0_usize..54, to in "[ -~]") {
+        fn one_changed_character_is_rejected(bytes: [u8; 32], at in 0_usize..54, to in "[ -~]") {
             let text = encode("mcpd_", &bytes);
             let mut changed = text.to_string();
             changed.replace_range(at..=at, &to);
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn multibyte_characters_across_the_seam_are_refused() {
+    fn multibyte_character_across_the_split_is_rejected() {
         // `é` is two bytes: bytes 42 and 43 of the body, so that the split would fall inside it.
         let text = format!("mcpd_{}é{}", "A".repeat(42), "A".repeat(5));
         assert_eq!(text.len(), 54);
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn each_way_to_be_wrong_is_told_apart() {
+    fn each_kind_of_error_is_distinguished() {
         let text = encode("mcpd_", &[7; 32]);
         assert_eq!(decode("mcpl_", &text), Err(ShapeError::Prefix { expected: "mcpl_" }));
         assert_eq!(decode("mcpd_", &text[..53]), Err(ShapeError::Length { expected: 54, actual: 53 }));

@@ -1,6 +1,6 @@
 //! Encryption of rows at rest. Each row has a data key of its own; the master key only wraps data keys and is
-//! named by its id in every row, so that it can be changed row by row. What this file does not do: keep the
-//! master key (`master_key_file`), or choose the associated data, which is the row's id and the caller's to give.
+//! named by its id in every row, so that it can be changed row by row. This file neither keeps the master key
+//! (`master_key_file`) nor chooses the associated data: callers pass the row's id.
 //!
 //! A sealed row, version 1, is the concatenation of
 //! `version (1) | key id (8) | nonce (24) | wrapped data key (32 + 16) | nonce (24) | ciphertext (n + 16)`,
@@ -24,7 +24,7 @@ const KEY: usize = 32;
 const TAG: usize = 16;
 const KEY_TEXT_PREFIX: &str = "mcpk_";
 
-/// What the two layers bind besides the row, so that neither can stand in for the other.
+/// Labels that the two layers bind besides the row, so that the ciphertext of one layer never opens as the other.
 const WRAPPED_KEY: &[u8] = b"mcpctl wrapped key\0";
 const ROW: &[u8] = b"mcpctl sealed row.\0";
 
@@ -163,7 +163,7 @@ pub enum OpenError {
     Malformed,
 }
 
-/// Which master key a sealed row needs, without opening it; for finding rows that still want an earlier key.
+/// Which master key a sealed row needs, without opening it; for finding rows that still need an earlier key.
 pub fn key_id(sealed: &[u8]) -> Result<KeyId, OpenError> {
     Parts::read(sealed).map(|parts| parts.key_id)
 }
@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_value_never_looks_the_same() {
+    fn same_value_is_sealed_differently_each_time() {
         let (a, b) = (seal(&key(1), b"", b"v").unwrap(), seal(&key(1), b"", b"v").unwrap());
         let (a, b) = (Parts::read(a.as_bytes()).unwrap(), Parts::read(b.as_bytes()).unwrap());
         assert_ne!(a.key_nonce, b.key_nonce);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_named_and_an_earlier_one_opens() {
+    fn unknown_key_is_named_and_earlier_key_opens() {
         let sealed = seal(&key(1), b"row", b"value").unwrap();
         let unknown = open(&ring(2), b"row", sealed.as_bytes()).unwrap_err();
         assert_eq!(unknown, OpenError::UnknownKey { id: key(1).id() });
@@ -343,13 +343,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_generator_seals_nothing() {
+    fn failing_generator_seals_nothing() {
         let source: random::Source = |_| Err(getrandom::Error::UNSUPPORTED);
         assert!(matches!(seal_from(source, &key(1), b"", b""), Err(SealError::Random(_))));
     }
 
     #[test]
-    fn key_text_reads_back_and_a_typo_does_not_make_another_key() {
+    fn key_text_reads_back_and_a_typo_is_rejected() {
         let made = MasterKey::generate().unwrap();
         let text = made.to_text();
         assert_eq!(MasterKey::from_text(&format!("{}\n", *text)).unwrap().id(), made.id());

@@ -1,5 +1,5 @@
-//! The file that holds the master key: read strictly, or made once. It appears under its name complete or not
-//! at all, readable by its owner only, so that a crash or two daemons starting at once never leave half a key.
+//! The file that holds the master key: read strictly, or created once. It appears under its name complete or not at all,
+//! readable by its owner only, so that a crash or two daemons that start at once never leave half a key.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -18,7 +18,7 @@ use crate::armor::ShapeError;
 use crate::envelope::MasterKey;
 use crate::random::{self, RandomError};
 
-/// Most bytes read: a key file has 54 and a line end.
+/// Maximum length of the file, in bytes: a key has 54, and a line end.
 const MAX_BYTES: u64 = 1024;
 
 /// What to do where there is no key file.
@@ -75,7 +75,7 @@ pub enum MasterKeyFileError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// It could not be made.
@@ -83,7 +83,7 @@ pub enum MasterKeyFileError {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
     /// There were no random bytes to make one from.
@@ -92,7 +92,7 @@ pub enum MasterKeyFileError {
 }
 
 impl MasterKeyFileError {
-    /// What the operator can do about it, where there is something.
+    /// The next step for the operator, where there is one.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Missing { path } => Some(format!(
@@ -121,7 +121,7 @@ impl MasterKeyFileError {
     }
 }
 
-/// Reads the master key at `path`; where there is none, makes one or fails, as `if_missing` says.
+/// Reads the master key at `path`; where there is none, creates one or fails, according to `if_missing`.
 pub fn load_or_create(path: &Path, if_missing: IfMissing) -> Result<MasterKey, MasterKeyFileError> {
     if let Some(key) = load(path)? {
         return Ok(key);
@@ -131,7 +131,7 @@ pub fn load_or_create(path: &Path, if_missing: IfMissing) -> Result<MasterKey, M
         IfMissing::Fail => Err(missing()),
         IfMissing::Create => {
             match create(path) {
-                // Another daemon was first, and then its key is the one.
+                // Another daemon created one first: its key is used.
                 Err(MasterKeyFileError::Exists { .. }) => {}
                 made => made?,
             }
@@ -155,13 +155,13 @@ fn load(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
             return Err(MasterKeyFileError::NotAFile { path: path.to_owned() });
         }
         Ok(_) => {}
-        // A link that leads nowhere is not a missing key: making one there would hide the real one.
+        // A dangling link is not a missing key: creating one there would hide the real one.
         Err(error) if error.kind() == ErrorKind::NotFound && fs::symlink_metadata(path).is_err() => {
             return Ok(None);
         }
         Err(error) => return Err(read_error(error)),
     }
-    // The opened file is judged, not the path, so that it cannot be swapped in between.
+    // The check is of the open file, not of the path, so that the file cannot be swapped in between.
     let file = file::open_named(path, Content::Secret).map_err(|error| match error.problem {
         PathProblem::ReadableByOthers(mode) => MasterKeyFileError::Exposed { path: path.to_owned(), mode },
         PathProblem::NotAFile => MasterKeyFileError::NotAFile { path: path.to_owned() },
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn made_once_for_its_owner_and_read_from_then_on() {
+    fn key_is_created_once_and_read_from_then_on() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master-key");
         let made = load_or_create(&path, IfMissing::Create).unwrap();
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_15_a_missing_key_is_not_made_where_one_must_exist() {
+    fn inv_15_missing_key_is_not_created_where_one_must_exist() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master-key");
         let error = load_or_create(&path, IfMissing::Fail).unwrap_err();
@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_that_leads_nowhere_is_no_reason_to_make_a_key() {
+    fn dangling_link_is_no_missing_key() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master-key");
         symlink(dir.path().join("unmounted"), &path).unwrap();
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_others_can_read_is_refused_with_the_command_that_helps() {
+    fn key_readable_by_others_is_rejected_with_a_fix() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master-key");
         load_or_create(&path, IfMissing::Create).unwrap();
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_08_a_broken_key_is_neither_used_nor_replaced() {
+    fn inv_08_broken_key_is_neither_used_nor_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("master-key");
         let good = MasterKey::generate().unwrap().to_text();
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_and_a_missing_directory_are_told_apart() {
+    fn directory_and_missing_directory_are_distinguished() {
         let dir = tempfile::tempdir().unwrap();
         let error = load_or_create(dir.path(), IfMissing::Create).unwrap_err();
         assert!(matches!(error, MasterKeyFileError::NotAFile { .. }), "{error}");

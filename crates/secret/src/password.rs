@@ -1,7 +1,7 @@
 //! Passwords: argon2id, and a comparison that takes as long for a user who does not exist.
 //!
 //! A [`Hasher`] works for some tens of milliseconds on one core, with 19 MiB of memory that it keeps for the next
-//! password. How many hashers work at once, who waits for them, and how often a caller may try is decided elsewhere.
+//! password. How many hashers work at once, and how often a caller may try, is decided elsewhere.
 
 use argon2::{
     ARGON2ID_IDENT, Algorithm, Argon2, Block, Params, Version,
@@ -26,7 +26,7 @@ const MEMORY_KIB: u32 = 19 * 1024;
 const PASSES: u32 = 2;
 const LANES: u32 = 1;
 
-/// Most that a stored hash may ask for: a damaged or planted row must not cost the server its memory.
+/// Highest costs of a stored hash that are accepted: a damaged or planted row must not exhaust the server's memory.
 const MAX_MEMORY_KIB: u32 = 64 * 1024;
 const MAX_PASSES: u32 = 16;
 const MAX_LANES: u32 = 16;
@@ -51,7 +51,7 @@ pub enum HashError {
 /// Why a password was not accepted; every variant is a deny.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum VerifyError {
-    /// The password is wrong, or there is no such user: callers cannot tell, and should not.
+    /// The password is wrong, or there is no such user: callers cannot distinguish the two, and should not.
     #[error("wrong name or password")]
     Mismatch,
     /// What is stored is no argon2id hash that this version accepts: worth a line in the log.
@@ -60,9 +60,9 @@ pub enum VerifyError {
 }
 
 /// Bytes of the output of a new hash.
-const OUTPUT: usize = 32;
+const OUTPUT_BYTES: usize = 32;
 
-/// Refuses what cannot be a password by its length, before anything is spent on it.
+/// Rejects a password by its length, before any work is spent on it.
 ///
 /// # Errors
 /// [`HashError::TooShort`] or [`HashError::TooLong`].
@@ -98,7 +98,7 @@ impl Hasher {
 
     fn phc(&mut self, password: &str, salt: &[u8]) -> password_hash::Result<phc::PasswordHash> {
         let argon2 = argon2()?;
-        let mut output = Zeroizing::new([0_u8; OUTPUT]);
+        let mut output = Zeroizing::new([0_u8; OUTPUT_BYTES]);
         self.derive(&argon2, password, salt, output.as_mut_slice())?;
         Ok(phc::PasswordHash {
             algorithm: ARGON2ID_IDENT,
@@ -114,25 +114,25 @@ impl Hasher {
     /// # Errors
     /// When it is not the password; see [`VerifyError`].
     pub fn verify(&mut self, password: &str, stored: Option<&str>) -> Result<(), VerifyError> {
-        // Before the user is looked at, so that the answer's time says nothing about whether there is one.
+        // Before the stored hash is read, so that the response time does not show whether the user exists.
         if password.len() > MAX_BYTES {
             return Err(VerifyError::Mismatch);
         }
         let Some(stored) = stored else {
-            self.spend_the_time(password);
+            self.verify_against_nothing(password);
             return Err(VerifyError::Mismatch);
         };
         // INVARIANT 8: a hash of another algorithm, without an output or with absurd costs is a deny.
-        let (argon2, salt, expected) = readable(stored).ok_or(VerifyError::Unreadable)?;
+        let (argon2, salt, expected) = parse(stored).ok_or(VerifyError::Unreadable)?;
         let mut output = Zeroizing::new(vec![0_u8; expected.len()]);
         self.derive(&argon2, password, salt.as_ref(), &mut output).map_err(|_| VerifyError::Mismatch)?;
         let same: bool = output.as_slice().ct_eq(expected.as_bytes()).into();
         if same { Ok(()) } else { Err(VerifyError::Mismatch) }
     }
 
-    /// Does the work of a verification and throws the result away.
-    fn spend_the_time(&mut self, password: &str) {
-        let mut output = Zeroizing::new([0_u8; OUTPUT]);
+    /// Does the work of a verification and discards the result.
+    fn verify_against_nothing(&mut self, password: &str) {
+        let mut output = Zeroizing::new([0_u8; OUTPUT_BYTES]);
         if let Ok(argon2) = argon2() {
             let done = self.derive(&argon2, password, b"there is no user", output.as_mut_slice());
             std::hint::black_box((done.is_ok(), &output));
@@ -152,7 +152,7 @@ impl Hasher {
             self.blocks.resize(needed, Block::new());
         }
         let done = argon2.hash_password_into_with_memory(password.as_bytes(), salt, output, &mut self.blocks);
-        // A stored hash with higher costs borrows its memory; what new hashes need is kept.
+        // Frees the extra memory that a stored hash with higher costs needed; the memory of new hashes is kept.
         if self.blocks.len() > MEMORY_KIB as usize {
             self.blocks.truncate(MEMORY_KIB as usize);
             self.blocks.shrink_to_fit();
@@ -166,9 +166,8 @@ fn argon2() -> password_hash::Result<Argon2<'static>> {
     Ok(Argon2::new(Algorithm::Argon2id, Version::V0x13, params))
 }
 
-/// What a stored hash says: how it was made, its salt and its output. Nothing where it cannot be read or asks for too
-/// much.
-fn readable(stored: &str) -> Option<(Argon2<'static>, Salt, Output)> {
+/// Parses a stored hash into its parameters, salt and output. `None` where it cannot be parsed or its costs are too high.
+fn parse(stored: &str) -> Option<(Argon2<'static>, Salt, Output)> {
     let stored = phc::PasswordHash::new(stored).ok()?;
     let params = Params::try_from(&stored).ok()?;
     let version = match stored.version {
@@ -198,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hasher_reuses_its_memory_and_returns_what_is_more() {
+    fn hasher_reuses_its_memory_and_frees_the_excess() {
         let mut hasher = Hasher::default();
         let stored = hasher.hash("correct horse").unwrap();
         let place = hasher.blocks.as_ptr();
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_08_a_stored_hash_that_cannot_be_read_is_a_deny() {
+    fn inv_08_unreadable_stored_hash_denies() {
         let good = hash("correct horse").unwrap();
         let no_output = good.rsplit_once('$').unwrap().0;
         let unreadable = [
@@ -263,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn inv_15_absent_hash_is_nobody_and_an_empty_password_does_not_open_it() {
+    fn inv_15_absent_or_empty_hash_accepts_no_password() {
         assert_eq!(verify("", None), Err(VerifyError::Mismatch));
         assert_eq!(verify("", Some("")), Err(VerifyError::Unreadable));
     }
 
     /// Without the dummy work the ratio is beyond a thousand; the generous factor leaves room for a busy machine.
     #[test]
-    fn an_unknown_user_takes_as_long_as_a_known_one() {
+    fn unknown_user_takes_as_long_as_a_known_one() {
         let stored = hash("correct horse").unwrap();
         let mut hasher = Hasher::default();
         let mut time = |stored: Option<&str>| {

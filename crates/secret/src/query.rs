@@ -1,4 +1,4 @@
-//! Credentials in the query of an address: they end up in logs and histories, so both daemons refuse them, good or not.
+//! Credentials in the query of an address: they end up in logs and histories, so both daemons reject them, valid or not.
 
 use std::borrow::Cow;
 
@@ -19,13 +19,13 @@ const KEYS: [&str; 11] = [
     "bearer",
 ];
 
-/// How often a text is decoded at most; what was encoded more often is nothing that a client sends by mistake.
+/// Maximum number of times that a text is decoded; clients do not encode a credential more often by mistake.
 const MAX_ROUNDS: usize = 3;
 
 /// Whether a query holds a credential by the name of a key, or by the beginning of a token anywhere in a key or a value.
-/// Percent-encoded text counts as what it stands for, encoded twice too.
+/// Percent-encoded text is decoded first, also when it was encoded twice.
 pub fn carries_credential(query: &str) -> bool {
-    // Some programs take `;` between pairs.
+    // Some programs separate pairs by `;`.
     query.split(['&', ';']).any(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (key, value) = (decoded(key), decoded(value));
@@ -40,7 +40,7 @@ fn decoded(text: &str) -> Cow<'_, str> {
         if !text.contains(['%', '+']) {
             break;
         }
-        // As one key without a value.
+        // Parsed as one key without a value.
         let whole = text.replace('&', "%26").replace('=', "%3D");
         let next = form_urlencoded::parse(whole.as_bytes()).next().map(|(key, _)| key.into_owned());
         text = Cow::Owned(next.unwrap_or_default());
@@ -48,7 +48,7 @@ fn decoded(text: &str) -> Cow<'_, str> {
     text
 }
 
-/// A prefix at the beginning of a word; labels and names that only contain one are none.
+/// Whether a word begins with the prefix of a token; labels and names that contain it elsewhere do not count.
 fn holds_token(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
     [Prefix::Mcpd, Prefix::Local].into_iter().any(|prefix| {
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn credentials_in_addresses_are_seen() {
+    fn credentials_in_addresses_are_detected() {
         for query in [
             "token=x",
             "a=1&access_token=x",
@@ -110,7 +110,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_token_is_seen_however_it_is_encoded(mask in any::<u64>(), rounds in 0_usize..3) {
+        fn encoded_token_is_detected(mask in any::<u64>(), rounds in 0_usize..3) {
             let encode = |text: &str, mask: u64| -> String {
                 text.bytes().enumerate().map(|(at, byte)| match mask >> (at % 64) & 1 {
                     0 if byte != b'%' => char::from(byte).to_string(),

@@ -1,5 +1,5 @@
-//! Random bytes from the operating system, and from nowhere else. There is no fallback: where the system has
-//! none to give, minting and sealing fail rather than go on with something weaker.
+//! Random bytes from the operating system. There is no fallback: where the system returns none, minting and sealing fail
+//! rather than continue with something weaker.
 
 /// The operating system gave no random bytes, so nothing secret was made.
 #[derive(Debug, thiserror::Error)]

@@ -11,12 +11,12 @@ use zeroize::Zeroizing;
 use crate::armor::{self, ShapeError};
 use crate::random::{self, RandomError};
 
-/// Which kind of credential a token is; its first five characters say so.
+/// Which kind of credential a token is, by its first five characters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Prefix {
     /// `mcpd_`: a bearer that `mcpd` knows.
     Mcpd,
-    /// `mcpl_`: the key of the local agent, which stands for the logged-in user of one machine.
+    /// `mcpl_`: the local key of an agent, the credential of one machine's user.
     Local,
 }
 
@@ -64,12 +64,12 @@ fn mint_from(source: random::Source, prefix: Prefix) -> Result<MintedToken, Rand
     Ok(MintedToken { text: armor::encode(prefix.as_str(), &bytes) })
 }
 
-/// Checks prefix, length, alphabet and checksum of a presented token; says nothing about whether it is known.
+/// Checks prefix, length, alphabet and checksum of a presented token, but not whether it is known.
 pub fn verify_shape(prefix: Prefix, text: &str) -> Result<(), ShapeError> {
     armor::decode(prefix.as_str(), text).map(drop)
 }
 
-/// Checks a presented token's shape and gives the hash to look it up by.
+/// Checks a presented token's shape and returns the hash to look it up by.
 pub fn parse(prefix: Prefix, text: &str) -> Result<TokenHash, ShapeError> {
     verify_shape(prefix, text)?;
     Ok(hash(text))
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_local_key_is_no_bearer_of_mcpd_and_the_other_way_round() {
+    fn local_key_and_bearer_of_mcpd_are_not_interchangeable() {
         let local = mint(Prefix::Local).unwrap();
         let central = mint(Prefix::Mcpd).unwrap();
         assert!(parse(Prefix::Mcpd, local.expose()).is_err());
@@ -199,13 +199,13 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_generator_is_an_error_and_never_a_weak_token() {
+    fn failing_generator_is_an_error_and_no_weak_token() {
         let source: random::Source = |_| Err(getrandom::Error::UNSUPPORTED);
         assert!(mint_from(source, Prefix::Mcpd).is_err());
     }
 
     #[test]
-    fn inv_08_a_mistyped_token_is_refused_before_any_lookup() {
+    fn inv_08_mistyped_token_is_rejected_before_any_lookup() {
         let token = mint(Prefix::Mcpd).unwrap();
         for wrong in ["", "mcpd_", "Bearer", &token.expose()[..53], &format!("{} ", token.expose())] {
             assert!(parse(Prefix::Mcpd, wrong).is_err(), "{wrong:?}");

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::FieldError;
 use crate::{HumanDuration, Id, Name, address::forbidden_host, base_url::check_base};
 
-/// What an `Llm` says.
+/// The fields of an `Llm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct LlmSpec {
@@ -22,15 +22,15 @@ pub struct LlmSpec {
     /// The provider's key, kept in a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretKeyRef>,
-    /// Fields of requests by which the provider may choose the model, or where a request goes, by itself (`models`,
-    /// `fallbacks`, `route`, `provider`, …); all of them are refused unless they are named here.
+    /// Fields of requests by which the provider itself chooses the model or the route (`models`, `fallbacks`, `route`,
+    /// `provider`, …); a request with such a field is rejected unless the field is named here.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(example = json!(["models"]))]
     pub allow_fields: Vec<String>,
-    /// Whether usage is asked for in streams (`stream_options.include_usage`) of callers who do not ask themselves. A
-    /// provider that refuses it is noticed without this; with `false` it is not asked at all, and usage is what the stream
-    /// says by itself.
-    #[serde(default = "asks_for_usage", skip_serializing_if = "is_asked_for")]
+    /// Whether mcpd requests usage in streams (`stream_options.include_usage`) of callers who do not request it themselves.
+    /// A provider that rejects the option is detected without this; with `false` mcpd never requests it, and counts what the
+    /// stream reports by itself.
+    #[serde(default = "requests_usage", skip_serializing_if = "is_requested")]
     #[schema(default = true)]
     pub stream_usage: bool,
     /// For people.
@@ -44,12 +44,12 @@ pub struct LlmSpec {
     pub retries: Retries,
 }
 
-const fn asks_for_usage() -> bool {
+const fn requests_usage() -> bool {
     true
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]
-const fn is_asked_for(stream_usage: &bool) -> bool {
+const fn is_requested(stream_usage: &bool) -> bool {
     *stream_usage
 }
 
@@ -74,8 +74,8 @@ pub struct SecretKeyRef {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, read_only)]
     pub secret_id: Option<Id>,
-    /// Ids of the accounts that answer for the reference, set by the server: the value is sent only while each of them
-    /// may `use` the secret.
+    /// Ids of the accounts that made the reference, set by the server: the value is sent only while each of them may `use`
+    /// the secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, read_only)]
     pub attached_by: Vec<Id>,
@@ -92,25 +92,25 @@ impl SecretKeyRef {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Timeouts {
-    /// Until the connection stands, TLS included.
+    /// Until the connection is established, TLS included.
     pub connect: HumanDuration,
     /// Until the response head of a streamed request.
     pub response: HumanDuration,
     /// Until the whole answer of a request that is not streamed, or the first content of a stream, all attempts together;
     /// and between two events with content of a stream.
     pub answer: HumanDuration,
-    /// Silence of a stream before its first content; comments, empty deltas and reasoning are no silence.
+    /// Silence of a stream before its first content; comments, empty deltas and reasoning end a silence.
     pub first_token: HumanDuration,
     /// Silence of a stream after that.
     pub idle: HumanDuration,
 }
 
 impl Timeouts {
-    /// The longest that any step may be given: a connection and a place among the requests in flight are held meanwhile.
-    pub const LONGEST: HumanDuration = HumanDuration::from_secs(24 * 60 * 60);
+    /// The longest timeout of any step: a request holds a connection and counts as in-flight meanwhile.
+    pub const MAX: HumanDuration = HumanDuration::from_secs(24 * 60 * 60);
 }
 
-/// The defaults of CONTRACT.md.
+/// The defaults of docs/contract.md.
 impl Default for Timeouts {
     fn default() -> Self {
         Self {
@@ -123,23 +123,23 @@ impl Default for Timeouts {
     }
 }
 
-/// How often a failed attempt is repeated on the same target.
+/// How often a failed attempt is repeated at the same upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Retries {
-    /// At most so many besides the first attempt; 0 to 2.
+    /// Maximum number of attempts after the first; 0 to 2.
     pub max: u8,
 }
 
 impl Default for Retries {
     fn default() -> Self {
-        Self { max: Self::MOST }
+        Self { max: Self::MAX }
     }
 }
 
 impl Retries {
-    /// The most repetitions that may be asked for.
-    pub const MOST: u8 = 2;
+    /// The highest `max`.
+    pub const MAX: u8 = 2;
 }
 
 impl LlmSpec {
@@ -167,7 +167,7 @@ impl LlmSpec {
             let message = format!("at most {} fields may be named", Self::MAX_ALLOW_FIELDS);
             return Err(FieldError::new("allowFields", message));
         }
-        // INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
+        // INVARIANT 15: a zero limit never means "for ever", so it is rejected where it is written.
         let t = &self.timeouts;
         for (name, value) in [
             ("connect", t.connect),
@@ -179,17 +179,17 @@ impl LlmSpec {
             if value.is_zero() {
                 return Err(FieldError::new(format!("timeouts.{name}"), "a timeout is more than zero"));
             }
-            if value > Timeouts::LONGEST {
+            if value > Timeouts::MAX {
                 return Err(FieldError::new(
                     format!("timeouts.{name}"),
-                    format!("a timeout is at most {}, `{value}` asked for", Timeouts::LONGEST),
+                    format!("a timeout is at most {}, `{value}` asked for", Timeouts::MAX),
                 ));
             }
         }
-        if self.retries.max > Retries::MOST {
+        if self.retries.max > Retries::MAX {
             return Err(FieldError::new(
                 "retries.max",
-                format!("at most {} repetitions, {} asked for", Retries::MOST, self.retries.max),
+                format!("at most {} repetitions, {} asked for", Retries::MAX, self.retries.max),
             ));
         }
         Ok(())

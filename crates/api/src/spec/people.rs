@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::{FieldError, SecretValue};
 use crate::{Id, Name};
 
-/// What a `User` says.
+/// The fields of a `User`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct UserSpec {
@@ -20,7 +20,7 @@ pub struct UserSpec {
     /// A disabled user's credentials are refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
-    /// For `mcpctl login`; write-only, kept as a hash. Left out, the password that is there stays; `null` removes it.
+    /// For `mcpctl login`; write-only, kept as a hash. Left out, the stored password stays; `null` removes it.
     #[serde(skip_serializing_if = "NewPassword::is_keep")]
     #[schema(write_only, value_type = Option<String>)]
     pub password: NewPassword,
@@ -31,20 +31,20 @@ pub struct UserSpec {
     pub password_set_by: Vec<Id>,
 }
 
-/// What a document says about a password.
+/// The password of a document.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum NewPassword {
-    /// Nothing: the one that is there stays.
+    /// Left out: the stored one stays.
     #[default]
     Keep,
-    /// There is to be none.
+    /// `null`: the stored one is removed.
     Remove,
-    /// This one.
+    /// This one is stored, as a hash.
     Set(SecretValue),
 }
 
 impl NewPassword {
-    /// Whether the document says nothing about it.
+    /// Whether the document leaves the password out.
     pub fn is_keep(&self) -> bool {
         *self == Self::Keep
     }
@@ -68,9 +68,9 @@ impl<'de> Deserialize<'de> for NewPassword {
 impl UserSpec {
     /// Fewest characters of a password (NIST SP 800-63B, section 3.1.1.2, for one that stands alone: 15; we ask for
     /// 12 because logins are rate-limited).
-    pub const PASSWORD_MIN: usize = 12;
+    pub const MIN_PASSWORD_CHARS: usize = 12;
     /// Most characters of a password; bounds the work that a login can ask for.
-    pub const PASSWORD_MAX: usize = 256;
+    pub const MAX_PASSWORD_CHARS: usize = 256;
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
         let length = match &self.password {
@@ -78,16 +78,22 @@ impl UserSpec {
             NewPassword::Keep | NewPassword::Remove => None,
         };
         match length {
-            Some(n) if !(Self::PASSWORD_MIN..=Self::PASSWORD_MAX).contains(&n) => Err(FieldError::new(
-                "password",
-                format!("a password has {} to {} characters", Self::PASSWORD_MIN, Self::PASSWORD_MAX),
-            )),
+            Some(n) if !(Self::MIN_PASSWORD_CHARS..=Self::MAX_PASSWORD_CHARS).contains(&n) => {
+                Err(FieldError::new(
+                    "password",
+                    format!(
+                        "a password has {} to {} characters",
+                        Self::MIN_PASSWORD_CHARS,
+                        Self::MAX_PASSWORD_CHARS
+                    ),
+                ))
+            }
             _ => Ok(()),
         }
     }
 }
 
-/// What a `ServiceAccount` says.
+/// The fields of a `ServiceAccount`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ServiceAccountSpec {
@@ -99,7 +105,7 @@ pub struct ServiceAccountSpec {
     pub disabled: bool,
 }
 
-/// What a `Group` says.
+/// The fields of a `Group`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupSpec {
@@ -113,12 +119,12 @@ pub struct GroupSpec {
 
 impl Subject {
     /// Most subjects of one group or binding; bounds the work of a change of rights.
-    pub const LISTED_MAX: usize = 5000;
+    pub const MAX_LISTED: usize = 5000;
 
-    /// Refuses a list that is too long.
+    /// Rejects a list that is too long.
     pub(super) fn check_list(param: &str, subjects: &[Self]) -> Result<(), FieldError> {
-        if subjects.len() > Self::LISTED_MAX {
-            let message = format!("at most {} entries, this list has {}", Self::LISTED_MAX, subjects.len());
+        if subjects.len() > Self::MAX_LISTED {
+            let message = format!("at most {} entries, this list has {}", Self::MAX_LISTED, subjects.len());
             return Err(FieldError::new(param, message).hint("split it into several groups or bindings"));
         }
         Ok(())
@@ -136,7 +142,7 @@ impl GroupSpec {
     }
 }
 
-/// Somebody whom a binding, a group or a token names.
+/// An account or group that a binding, a group or a token names.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Subject {
@@ -147,7 +153,7 @@ pub struct Subject {
     pub name: Name,
 }
 
-/// The kinds that a rule can be given to.
+/// The kinds that a role can be bound to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum SubjectKind {
     /// A person.
@@ -181,16 +187,16 @@ impl std::fmt::Display for Subject {
     }
 }
 
-/// What a `Token` says; made by `POST /api/v1/tokens` and by login, never by `apply`.
+/// The fields of a `Token`; made by `POST /api/v1/tokens` and by login, never by `apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct TokenSpec {
-    /// Whom it stands for: a user or a service account.
+    /// The user or service account that it belongs to.
     pub subject: Subject,
     /// The subject's id: a token never passes to a namesake made later.
     #[schema(value_type = String)]
     pub subject_id: Id,
-    /// From then on it is refused.
+    /// The time from which it is rejected.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
     /// Whether a login made it; such a token ends with `logout`.

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::{FieldError, Subject};
 use crate::{Kind, Name, Verb};
 
-/// What a `Role` says.
+/// The fields of a `Role`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleSpec {
@@ -29,7 +29,7 @@ pub struct Rule {
     /// Verbs such as `view`, or `*`.
     #[schema(value_type = Vec<String>)]
     pub verbs: Vec<Allowed<Verb>>,
-    /// Names, in which `*` stands for any characters. Never left out: `["*"]` says all.
+    /// Names, in which `*` stands for any characters. Never left out: `["*"]` means all.
     #[schema(value_type = Vec<String>)]
     pub names: Vec<NamePattern>,
 }
@@ -106,13 +106,13 @@ impl NamePattern {
         glob(self.0.as_bytes(), name.as_bytes())
     }
 
-    /// Whether all that `other` matches, this matches too. A `*` of `other` is met by a `*` of ours only, so the
-    /// answer errs towards no.
+    /// Whether this matches every name that `other` matches. A `*` of `other` is matched by a `*` of this pattern only, so
+    /// the result errs towards no.
     pub fn covers(&self, other: &Self) -> bool {
         self.covers_text(other.as_str())
     }
 
-    /// As [`Self::covers`], for a name or pattern that was taken apart.
+    /// As [`Self::covers`], for a name or pattern as text.
     pub fn covers_text(&self, other: &str) -> bool {
         glob(self.0.as_bytes(), other.as_bytes())
     }
@@ -181,33 +181,33 @@ impl fmt::Debug for NamePattern {
     }
 }
 
-/// What a `RoleBinding` says.
+/// The fields of a `RoleBinding`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct RoleBindingSpec {
     /// The role's name.
     #[schema(value_type = String)]
     pub role: Name,
-    /// Who gets it.
+    /// The subjects that get the role.
     pub subjects: Vec<Subject>,
 }
 
 impl RoleSpec {
-    /// Most rules of one role.
-    pub const RULES_MAX: usize = 256;
-    /// Most names of one rule; with the rules, it bounds the work of a decision.
-    pub const NAMES_MAX: usize = 1000;
+    /// Maximum number of rules of one role.
+    pub const MAX_RULES: usize = 256;
+    /// Maximum number of names of one rule; with [`Self::MAX_RULES`] it bounds the work of a decision.
+    pub const MAX_NAMES: usize = 1000;
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
-        if self.rules.len() > Self::RULES_MAX {
+        if self.rules.len() > Self::MAX_RULES {
             let message =
-                format!("a role has at most {} rules, this one {}", Self::RULES_MAX, self.rules.len());
+                format!("a role has at most {} rules, this one {}", Self::MAX_RULES, self.rules.len());
             return Err(FieldError::new("rules", message).hint("split it into several roles"));
         }
         for (at, rule) in self.rules.iter().enumerate() {
-            if rule.names.len() > Self::NAMES_MAX {
+            if rule.names.len() > Self::MAX_NAMES {
                 let message =
-                    format!("a rule has at most {} names, this one {}", Self::NAMES_MAX, rule.names.len());
+                    format!("a rule has at most {} names, this one {}", Self::MAX_NAMES, rule.names.len());
                 return Err(FieldError::new(format!("rules[{at}].names"), message)
                     .hint("use a pattern such as `team-a-*`, or split the rule"));
             }
@@ -219,7 +219,7 @@ impl RoleSpec {
                 ));
             }
         }
-        // INVARIANT 15: an empty list allows nothing; writing one is a mistake worth saying.
+        // INVARIANT 15: an empty list allows nothing; one that is written is a mistake, and rejected.
         for (at, rule) in self.rules.iter().enumerate() {
             let empty = [
                 ("kinds", rule.kinds.is_empty()),
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn covering_is_not_fooled_by_stars() {
+    fn a_star_is_covered_by_a_star_only() {
         assert!(pattern("*").covers(&pattern("team-*")));
         assert!(pattern("team-*").covers(&pattern("team-a-*")));
         assert!(pattern("team-*").covers(&pattern("team-a")));
@@ -278,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn inv_12_what_a_covered_pattern_matches_the_covering_one_matches(
+        fn inv_12_covering_pattern_matches_what_the_covered_one_does(
             outer in "[ab*]{1,5}", inner in "[ab*]{1,5}", name in "[ab]{1,6}"
         ) {
             let (outer, inner) = (pattern(&outer), pattern(&inner));

@@ -1,4 +1,4 @@
-//! Values that go in and never come out.
+//! Secrets: values that can be written and never read.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use super::FieldError;
 use crate::credential;
 
-/// What a `Secret` says. When it is read, every value is `null`; a `null` that is written keeps the stored value. Values are
-/// keys of providers, so each has to be able to travel in a header; one line end after it is left out.
+/// The fields of a `Secret`. A read shows every value as `null`; a `null` that is written keeps the stored value. Values are
+/// keys of providers, so a header must be able to carry each of them; one line end after a value is removed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct SecretSpec {
@@ -62,8 +62,8 @@ impl TryFrom<String> for HostPattern {
             Some(rest) => ("*.", rest),
             None => ("", text.as_str()),
         };
-        // The parser of addresses brings both sides into the same form: lower case, IDNA, IPv6 in brackets. The scheme
-        // has no default port, so that a port that was written is seen.
+        // The URL parser normalizes both sides: lower case, IDNA, IPv6 in brackets. The port is read from the text, because
+        // the parser drops the default port of the scheme.
         let parsed = Url::parse(&format!("https://{rest}/")).ok();
         let host = parsed.as_ref().and_then(Url::host_str).filter(|host| !host.contains('*'));
         let clean = !rest.contains(['/', '?', '#', '@', '\\']) && !rest.ends_with(':') && !rest.is_empty();
@@ -96,12 +96,12 @@ impl From<HostPattern> for String {
 }
 
 impl SecretSpec {
-    /// The most bytes of one value.
-    pub const VALUE_MAX: usize = 64 * 1024;
-    /// The most keys of one secret.
-    pub const KEYS_MAX: usize = 64;
-    /// Most hosts of one secret.
-    pub const HOSTS_MAX: usize = 64;
+    /// Maximum length of one value, in bytes.
+    pub const MAX_VALUE_BYTES: usize = 64 * 1024;
+    /// Maximum number of keys of one secret.
+    pub const MAX_KEYS: usize = 64;
+    /// Maximum number of hosts of one secret.
+    pub const MAX_HOSTS: usize = 64;
 
     /// Whether the values may be sent to this address.
     pub fn may_go_to(&self, url: &Url) -> bool {
@@ -109,11 +109,11 @@ impl SecretSpec {
     }
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
-        if self.data.len() > Self::KEYS_MAX {
-            return Err(FieldError::new("data", format!("a secret has at most {} keys", Self::KEYS_MAX)));
+        if self.data.len() > Self::MAX_KEYS {
+            return Err(FieldError::new("data", format!("a secret has at most {} keys", Self::MAX_KEYS)));
         }
-        if self.hosts.len() > Self::HOSTS_MAX {
-            return Err(FieldError::new("hosts", format!("a secret has at most {} hosts", Self::HOSTS_MAX)));
+        if self.hosts.len() > Self::MAX_HOSTS {
+            return Err(FieldError::new("hosts", format!("a secret has at most {} hosts", Self::MAX_HOSTS)));
         }
         for (key, value) in &self.data {
             let param = || format!("data.{key}");
@@ -122,10 +122,10 @@ impl SecretSpec {
                 return Err(FieldError::new(param(), "a key has 1 to 63 letters, digits, `.`, `_` and `-`"));
             }
             match value {
-                Some(value) if value.expose().len() > Self::VALUE_MAX => {
+                Some(value) if value.expose().len() > Self::MAX_VALUE_BYTES => {
                     return Err(FieldError::new(
                         param(),
-                        format!("a value has at most {} bytes", Self::VALUE_MAX),
+                        format!("a value has at most {} bytes", Self::MAX_VALUE_BYTES),
                     ));
                 }
                 Some(value) => {
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn invalid_hosts_are_rejected() {
         for bad in [
             "", "*", "*.", "a b", "http://x", "x/y", "x?y", "user@x", "x:", "x:0", "x:99999", "a.*.com",
             "x#y",

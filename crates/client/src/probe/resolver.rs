@@ -1,5 +1,5 @@
-//! Finds the addresses of mcpd's name. A lookup blocks a thread and cannot be broken off, so the bound on lookups is held by
-//! the lookup itself, and not by the request that may be gone before it ends.
+//! Resolves mcpd's name. A lookup blocks a thread and cannot be cancelled, so the lookup itself holds the permit that bounds
+//! their number, and not the probe that may be cancelled before the lookup ends.
 
 use std::{
     io,
@@ -14,10 +14,10 @@ use hyper_util::client::legacy::connect::dns::Name;
 use tokio::{sync::Semaphore, task::spawn_blocking};
 use tower_service::Service;
 
-/// Lookups that go on at a time.
+/// Maximum number of lookups at a time.
 const MAX_LOOKUPS: usize = 8;
 
-/// Asks the system's resolver. Clones share the bound.
+/// The system's resolver. Clones share the bound.
 #[derive(Debug, Clone)]
 pub(super) struct Resolver(Arc<Semaphore>);
 
@@ -26,7 +26,7 @@ impl Resolver {
         Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
     }
 
-    /// Runs blocking work; waits first where as much goes on as may.
+    /// Runs blocking work; waits for a permit first.
     async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
         let permit = self.0.acquire_owned().await.map_err(io::Error::other)?;
         let running = spawn_blocking(move || {
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn abandoned_lookups_keep_their_places() {
+    async fn cancelled_callers_leave_the_permits_to_their_lookups() {
         let (resolver, begun) = (Resolver::new(), Arc::new(AtomicUsize::new(0)));
         let (open, gate) = mpsc::channel::<()>();
         let gate = Arc::new(Mutex::new(gate));
@@ -80,7 +80,7 @@ mod tests {
         while begun.load(Ordering::Acquire) < MAX_LOOKUPS {
             tokio::task::yield_now().await;
         }
-        // All callers leave; what was begun goes on, and nothing else begins.
+        // All callers are cancelled: lookups that were begun go on, and no other begins.
         callers.iter().for_each(tokio::task::JoinHandle::abort);
         futures::future::join_all(callers).await;
         assert_eq!(resolver.0.available_permits(), 0);

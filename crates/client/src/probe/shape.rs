@@ -1,5 +1,5 @@
-//! What an answer to the probe looks like. What is malformed or ambiguous, and an *allowed* that mcpd would not have written,
-//! is no answer (INVARIANT 8). The shape is no proof of who answers.
+//! Checks that a response to the probe looks like mcpd's. A response that is malformed or ambiguous, and an *allowed* that mcpd
+//! would not have sent, is an error (INVARIANT 8). The check is no proof that mcpd responded.
 
 use http::{
     HeaderMap, HeaderName, StatusCode, Version,
@@ -11,12 +11,12 @@ use mcpctl_failover::ProbeError;
 
 use super::Probe;
 
-/// More bytes than any Llm's JSON has; mcpd takes no document above 4 MiB.
+/// Maximum `content-length`: more bytes than any Llm's JSON has, as mcpd accepts no document above 4 MiB.
 const MAX_LENGTH: u64 = 16 << 20;
 
-/// Checks the framing of any answer, and of a success that it looks like mcpd's.
+/// Checks the framing of any response, and the marks of a success.
 pub(super) fn check(head: &Head) -> Result<(), ProbeError> {
-    if head_bytes(&head.headers) > Probe::MAX_HEAD {
+    if head_bytes(&head.headers) > Probe::MAX_HEAD_BYTES {
         return Err(ProbeError("the head of the answer is too long".to_owned()));
     }
     if head.version != Version::HTTP_11 {
@@ -30,12 +30,12 @@ pub(super) fn check(head: &Head) -> Result<(), ProbeError> {
     }
 }
 
-/// That something else than mcpd answers.
+/// The error for a response that is not mcpd's.
 pub(super) fn not_mcpd(why: &str) -> ProbeError {
     ProbeError(format!("the answer is not mcpd's: {why}"))
 }
 
-/// One length or one coding, and not both (RFC 9112, section 6.3): what reads differently to two readers tells nothing.
+/// One length or one coding, and not both (RFC 9112, section 6.3): two parsers would read such a response differently.
 fn framing(headers: &HeaderMap) -> Result<(), ProbeError> {
     let length = one(headers, &CONTENT_LENGTH)?;
     let coding = one(headers, &TRANSFER_ENCODING)?;
@@ -62,10 +62,10 @@ fn content(headers: &HeaderMap) -> Result<(), ProbeError> {
     }
 }
 
-/// The revision of the Llm and the id of the request.
+/// Every success of mcpd has the revision of the Llm and the id of the request.
 fn marks(headers: &HeaderMap) -> Result<(), ProbeError> {
     let etag = one(headers, &ETAG)?.unwrap_or_default();
-    // A proxy that recodes what passes makes it a weak one.
+    // A proxy that recodes responses weakens the `ETag`.
     let revision = etag.strip_prefix("W/").unwrap_or(etag);
     let revision = revision.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
     let is_number =

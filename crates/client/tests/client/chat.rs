@@ -36,7 +36,7 @@ fn broken(deltas: &[Delta]) -> &str {
 }
 
 #[tokio::test]
-async fn a_whole_answer_comes_piece_by_piece_with_its_usage() {
+async fn answer_comes_in_parts_and_ends_with_usage() {
     let server = ModelServer::with_default(Reply::text("one two three").reasoning("let me think")).await;
     let (served_by, deltas) = ask(&server).await.unwrap();
     assert_eq!(text(&deltas), "one two three", "the answer, without the reasoning");
@@ -53,7 +53,7 @@ async fn a_whole_answer_comes_piece_by_piece_with_its_usage() {
 }
 
 #[tokio::test]
-async fn headers_say_who_answered_and_why() {
+async fn headers_name_who_answered_and_why() {
     let reply = Reply::text("hello")
         .header("mcpctl-served-by", "vllm-local")
         .header("mcpctl-failover", "server_error")
@@ -67,7 +67,7 @@ async fn headers_say_who_answered_and_why() {
 }
 
 #[tokio::test]
-async fn inv_13_an_answer_that_broke_off_never_looks_complete() {
+async fn inv_13_broken_stream_never_looks_complete() {
     for (reply, why) in [
         (Reply::text("one two three").cut_after(2), "the connection was cut"),
         (Reply::text("one two three").error_after(2, "out of\nmemory"), "out of memory"),
@@ -83,7 +83,7 @@ async fn inv_13_an_answer_that_broke_off_never_looks_complete() {
 }
 
 #[tokio::test]
-async fn inv_13_a_stream_that_ends_without_a_word_about_its_end_is_broken() {
+async fn inv_13_stream_without_an_end_marker_is_broken() {
     let event = r#"data: {"choices":[{"index":0,"delta":{"content":"one"}}]}"#;
     let ending = |more: &str| format!("{event}\n\n{more}");
     for (body, whole) in [
@@ -99,7 +99,7 @@ async fn inv_13_a_stream_that_ends_without_a_word_about_its_end_is_broken() {
 }
 
 #[tokio::test]
-async fn a_refusal_comes_before_any_piece() {
+async fn error_response_comes_before_any_part() {
     let server =
         ModelServer::with_default(Reply::error(403, "`alice` may not run `claude`", "forbidden")).await;
     let error = ask(&server).await.unwrap_err();

@@ -36,7 +36,7 @@ fn write(path: &Path, text: &str, mode: u32) {
 }
 
 #[test]
-fn what_is_saved_is_private_and_reads_back() {
+fn saved_file_is_private_and_reads_back() {
     let (_dir, path) = file();
     assert_eq!(Config::load(&path).unwrap(), Config::default(), "no file is an empty one");
     let mut config = Config::default();
@@ -51,7 +51,7 @@ fn what_is_saved_is_private_and_reads_back() {
 }
 
 #[test]
-fn a_file_that_others_can_read_is_refused_with_the_way_out() {
+fn file_readable_by_others_is_rejected_with_a_fix() {
     let (_dir, path) = file();
     for mode in [0o644, 0o640, 0o604, 0o660] {
         write(&path, "contexts: []\n", mode);
@@ -63,7 +63,7 @@ fn a_file_that_others_can_read_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn a_draft_that_a_killed_process_left_open_to_all_is_not_used() {
+fn left_over_draft_of_a_killed_process_is_not_used() {
     let (_dir, path) = file();
     write(&path.with_extension(format!("{}.draft", std::process::id())), "", 0o666);
     write_private(&path, b"x").unwrap();
@@ -71,7 +71,7 @@ fn a_draft_that_a_killed_process_left_open_to_all_is_not_used() {
 }
 
 #[test]
-fn what_is_wrong_is_named_with_its_place_and_without_tokens() {
+fn errors_have_a_position_and_no_token() {
     let (_dir, path) = file();
     for (text, expected) in [
         ("contexts:\n  - name: a\n    sever: https://a\n", ":3:5: unknown field `sever`"),
@@ -83,7 +83,7 @@ fn what_is_wrong_is_named_with_its_place_and_without_tokens() {
         let text = error.to_string();
         assert!(text.starts_with(&format!("{}{expected}", path.display())), "{text}");
         assert!(!text.contains("hunter2") && !text.contains('\n'), "{text}");
-        assert_eq!(error.hint().as_deref(), Some("mend it, or remove it and sign in again"));
+        assert_eq!(error.hint().as_deref(), Some("fix it, or remove it and sign in again"));
     }
     write(&path, "contexts:\n- {name: a, server: https://a}\n- {name: a, server: https://b}\n", 0o600);
     let error = Config::load(&path).unwrap_err();
@@ -91,7 +91,7 @@ fn what_is_wrong_is_named_with_its_place_and_without_tokens() {
 }
 
 #[test]
-fn signing_in_makes_the_context_the_current_one_and_replaces_its_namesake() {
+fn put_replaces_a_namesake_and_becomes_current() {
     let mut config = Config::default();
     config.put(context("a", "https://a.example.com", Some("one")));
     config.put(context("b", "https://b.example.com", Some("two")));
@@ -103,7 +103,7 @@ fn signing_in_makes_the_context_the_current_one_and_replaces_its_namesake() {
 }
 
 #[test]
-fn the_user_of_a_server_is_the_current_one_where_that_is_of_it() {
+fn current_context_is_preferred_at_its_server() {
     let mut config = Config::default();
     config.put(context("first", "https://a.example.com", Some("one")));
     config.put(context("second", "https://a.example.com/", Some("two")));
@@ -115,7 +115,11 @@ fn the_user_of_a_server_is_the_current_one_where_that_is_of_it() {
     config.current_context = Some("second".to_owned());
     assert_eq!(at(&config, "https://a.example.com").as_deref(), Some("second"));
     config.contexts[1].token = None;
-    assert_eq!(at(&config, "https://a.example.com").as_deref(), Some("first"), "who signed out is nobody");
+    assert_eq!(
+        at(&config, "https://a.example.com").as_deref(),
+        Some("first"),
+        "a context without a token is not signed in"
+    );
     assert_eq!(at(&config, "https://c.example.com"), None);
     assert_eq!(
         at(&config, "http://a.example.com"),
@@ -125,7 +129,7 @@ fn the_user_of_a_server_is_the_current_one_where_that_is_of_it() {
 }
 
 #[test]
-fn a_server_is_its_origin_and_its_path() {
+fn servers_are_equal_by_origin_and_path() {
     let same = |a: &str, b: &str| same_server(&a.parse().unwrap(), &b.parse().unwrap());
     assert!(
         same("https://h", "https://h/")

@@ -1,5 +1,5 @@
-//! The probe carries one question and reports one status; everything that is no clear answer is an error or a status
-//! that the library takes for `unreachable`.
+//! The probe sends one request and reports one status; a response that is not clearly mcpd's is an error, or a status that
+//! `Access` reads as `unreachable`.
 
 use std::time::Instant;
 
@@ -8,7 +8,7 @@ use mcpctl_failover::{Access, AccessProbe as _, Bearer, ProbeError, ProbeRequest
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 
-use super::server::{Server, nobody};
+use super::server::{Server, closed_port};
 
 /// What mcpd's answers have, beside the status and the length.
 const MARKS: &str = "content-type: application/json\r\netag: \"7\"\r\nmcpctl-request-id: 0197\r\n";
@@ -43,7 +43,7 @@ async fn statuses_are_reported_as_they_are() {
         ("404 Not Found", Access::Unreachable),
         ("500 Internal Server Error", Access::Unreachable),
     ] {
-        let server = Server::saying(format!("HTTP/1.1 {status}\r\n{MARKS}connection: close\r\n\r\n")).await;
+        let server = Server::sending(format!("HTTP/1.1 {status}\r\n{MARKS}connection: close\r\n\r\n")).await;
         let answer = ask(server.url(), "claude").await.unwrap();
         assert_eq!(answer.to_string(), status[..3]);
         assert_eq!(Access::from_status(answer), access, "{status}");
@@ -70,32 +70,32 @@ async fn redirects_are_not_followed() {
         assert_eq!(answer.to_string(), status[..3]);
         assert_eq!(Access::from_status(answer), Access::Unreachable);
     }
-    assert!(elsewhere.requests().is_empty(), "the bearer went to somebody else");
+    assert!(elsewhere.requests().is_empty(), "the bearer went to another server");
 }
 
 #[tokio::test]
-async fn a_server_that_says_nothing_is_given_up_after_a_second() {
+async fn silent_server_is_given_up_after_the_timeout() {
     let server = Server::hanging().await;
     let begun = Instant::now();
     let error = ask(server.url(), "claude").await.unwrap_err();
     assert_eq!(error.to_string(), "no answer in time");
     let took = begun.elapsed();
-    assert!(took >= Probe::TOTAL && took < 3 * Probe::TOTAL, "{took:?}");
+    assert!(took >= Probe::TIMEOUT && took < 3 * Probe::TIMEOUT, "{took:?}");
 }
 
 #[tokio::test]
-async fn nobody_there_is_an_error() {
-    assert_eq!(ask(nobody(), "claude").await.unwrap_err().to_string(), "connection refused");
+async fn closed_port_is_an_error() {
+    assert_eq!(ask(closed_port(), "claude").await.unwrap_err().to_string(), "connection refused");
 }
 
 #[tokio::test]
-async fn a_head_that_is_too_long_is_no_answer_though_it_says_200() {
+async fn head_that_is_too_long_is_an_error() {
     let head = |size: usize| format!("{MARKS}x-padding: {}\r\n", "a".repeat(size));
-    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD - 400), "").await;
+    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD_BYTES - 400), "").await;
     assert_eq!(ask(server.url(), "claude").await, Ok(200), "up to the bound it is fine");
-    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD), "").await;
+    let server = Server::answering("200 OK", &head(Probe::MAX_HEAD_BYTES), "").await;
     ask(server.url(), "claude").await.unwrap_err();
-    // What does not end is not read to the end.
+    // A head that does not end is not read to its end.
     let server = Server::answering("200 OK", &head(1 << 20), "").await;
     ask(server.url(), "claude").await.unwrap_err();
     let server = Server::answering("200 OK", &format!("{MARKS}{}", "x-many: a\r\n".repeat(500)), "").await;
@@ -103,17 +103,17 @@ async fn a_head_that_is_too_long_is_no_answer_though_it_says_200() {
 }
 
 #[tokio::test]
-async fn what_is_not_http_is_an_error() {
+async fn response_that_is_not_http_is_an_error() {
     for nonsense in ["SSH-2.0-OpenSSH_9.6\r\n", "HTTP/1.1 abc\r\n\r\n", "\r\n\r\n"] {
-        let server = Server::saying(nonsense).await;
+        let server = Server::sending(nonsense).await;
         ask(server.url(), "claude").await.unwrap_err();
     }
 }
 
 #[tokio::test]
-async fn malformed_answers_that_say_200_are_errors() {
+async fn malformed_response_with_status_200_is_an_error() {
     let good = format!("HTTP/1.1 200 OK\r\n{MARKS}content-length: 2\r\n\r\n");
-    assert_eq!(ask(Server::saying(good.clone()).await.url(), "claude").await, Ok(200), "the control");
+    assert_eq!(ask(Server::sending(good.clone()).await.url(), "claude").await, Ok(200), "the control");
     let with = |more: &str| good.replace("content-length: 2\r\n", more);
     for (what, answer) in [
         ("two lengths", with("content-length: 2\r\ncontent-length: 3\r\n")),
@@ -144,14 +144,14 @@ async fn malformed_answers_that_say_200_are_errors() {
         ("a status of four digits", good.replace("200 OK", "2000 OK")),
         ("a signed status", good.replace("200 OK", "+200 OK")),
     ] {
-        let server = Server::saying(answer.clone()).await;
+        let server = Server::sending(answer.clone()).await;
         let answered = ask(server.url(), "claude").await;
         assert!(answered.is_err(), "{what}: {answered:?}\n{answer}");
     }
 }
 
 #[tokio::test]
-async fn a_success_that_does_not_look_like_mcpds_is_an_error() {
+async fn success_without_marks_of_mcpd_is_an_error() {
     let json = "content-type: application/json\r\n";
     let (etag, id) = ("etag: \"7\"\r\n", "mcpctl-request-id: 0197\r\n");
     for good in [
@@ -186,13 +186,13 @@ async fn a_success_that_does_not_look_like_mcpds_is_an_error() {
             assert!(answered.is_err(), "{status} {bad}: {answered:?}");
         }
     }
-    // A denial has no such marks to be believed.
+    // A denial needs no marks: believing it is safe.
     let server = Server::answering("403 Forbidden", "", "").await;
     assert_eq!(ask(server.url(), "claude").await, Ok(403));
 }
 
 #[tokio::test]
-async fn a_body_that_comes_later_is_seen() {
+async fn late_body_is_detected() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url: Url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
     let server = tokio::spawn(async move {
@@ -209,7 +209,7 @@ async fn a_body_that_comes_later_is_seen() {
 }
 
 #[tokio::test]
-async fn a_name_never_reaches_into_another_path() {
+async fn name_never_reaches_into_another_path() {
     let server = Server::answering("403 Forbidden", "", "").await;
     for name in ["a/b", "..", ".", "../users/alice", "a?b", "a#b", "%2e%2e", "a\\b", "a b", ""] {
         ask(server.url(), name).await.unwrap();
@@ -233,8 +233,8 @@ async fn a_base_path_is_kept() {
 }
 
 #[test]
-fn an_address_that_would_swallow_the_path_is_refused() {
-    // `https://host/?x/api/v1/llms/claude` asks for the root, which answers 200 to anybody.
+fn address_with_a_query_is_rejected() {
+    // `https://host/?x/api/v1/llms/claude` asks for the root, which answers 200 to every caller.
     for bad in ["https://host/?x", "https://host/#x", "https://a:b@host", "ftp://host", "unix:/run/mcpd.sock"]
     {
         let error = Probe::new(bad.parse().unwrap()).unwrap_err();
@@ -243,7 +243,7 @@ fn an_address_that_would_swallow_the_path_is_refused() {
 }
 
 #[tokio::test]
-async fn a_bearer_that_cannot_be_sent_is_an_error_without_the_bearer() {
+async fn unsendable_bearer_is_an_error_that_hides_it() {
     let server = Server::answering("200 OK", MARKS, "").await;
     let request = ProbeRequest { llm: "claude".to_owned(), bearer: Bearer::new("hunter2\r\nx: y") };
     let error = Probe::new(server.url()).unwrap().head(&request).await.unwrap_err();

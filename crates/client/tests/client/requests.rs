@@ -1,4 +1,4 @@
-//! Requests as they go out, and what comes of every kind of answer.
+//! Requests as they are sent, and the result of every kind of response.
 
 use mcpctl_api::{Document, Kind, Revision};
 use mcpctl_client::{Client, ClientError, ClientOptions};
@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde_json::json;
 use url::Url;
 
-use super::server::{Server, nobody};
+use super::server::{Server, closed_port};
 
 const TOKEN: &str = "mcpd_hunter2";
 
@@ -22,16 +22,16 @@ const RESOURCE: &str = r#"{"kind":"Secret","name":"s","id":"cabcdefghijklmnopqrs
     "createdAt":"2026-01-01T00:00:00Z","updatedAt":"2026-01-01T00:00:00Z","data":{"token":null}}"#;
 
 /// Message and hint, as they are printed; neither ever holds a token or a secret.
-fn told(error: &ClientError) -> (String, Option<String>) {
-    let told = (error.to_string(), error.hint());
-    let all = format!("{told:?} {error:?}");
+fn printed(error: &ClientError) -> (String, Option<String>) {
+    let printed = (error.to_string(), error.hint());
+    let all = format!("{printed:?} {error:?}");
     assert!(!all.contains("hunter"), "{all}");
-    assert!(!told.0.contains(char::is_control), "{told:?}");
-    told
+    assert!(!printed.0.contains(char::is_control), "{printed:?}");
+    printed
 }
 
 #[tokio::test]
-async fn a_change_carries_the_revision_that_the_writer_saw() {
+async fn change_carries_the_expected_revision() {
     let server = Server::answering("200 OK", "mcpctl-warning: a credential was detached\r\n", RESOURCE).await;
     let changed = client(server.url()).put("s", &secret(), Some(Revision(6))).await.unwrap();
     assert_eq!((changed.revision, changed.name.as_str()), (Revision(7), "s"));
@@ -46,11 +46,11 @@ async fn a_change_carries_the_revision_that_the_writer_saw() {
 }
 
 #[tokio::test]
-async fn lists_deletes_and_questions_have_their_addresses() {
+async fn lists_deletes_and_questions_have_their_paths() {
     let list = Server::answering("200 OK", "", &format!(r#"{{"revision":9,"items":[{RESOURCE}]}}"#)).await;
     let found = client(list.url()).list(Kind::Secret, Some("team=a,tier!=dev")).await.unwrap();
     assert_eq!((found.revision, found.items.len()), (Revision(9), 1));
-    let delete = Server::saying("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
+    let delete = Server::sending("HTTP/1.1 204 No Content\r\nconnection: close\r\n\r\n").await;
     client(delete.url()).delete(Kind::RoleBinding, "b", false).await.unwrap();
     let who = Server::answering("200 OK", "", r#"{"subjects":[],"revision":1}"#).await;
     client(who.url()).who_can("run", "llms", "a b&c").await.unwrap();
@@ -61,12 +61,12 @@ async fn lists_deletes_and_questions_have_their_addresses() {
 }
 
 #[tokio::test]
-async fn a_refusal_keeps_the_servers_words() {
+async fn error_response_keeps_message_hint_and_param() {
     let body = r#"{"error":{"message":"there is no secret `x`","type":"invalid_request_error","code":"invalid_request",
         "param":"[2].apiKey.secret","hint":"make it first"}}"#;
     let server = Server::answering("400 Bad Request", "mcpctl-error-source: mcpd\r\n", body).await;
     let error = client(server.url()).apply(&[&secret()], true).await.unwrap_err();
-    assert_eq!(told(&error), ("there is no secret `x`".to_owned(), Some("make it first".to_owned())));
+    assert_eq!(printed(&error), ("there is no secret `x`".to_owned(), Some("make it first".to_owned())));
     assert_eq!(error.param(), Some("[2].apiKey.secret"));
     assert_eq!(error.status().unwrap().as_u16(), 400);
     assert!(server.requests()[0].starts_with("POST /api/v1/apply?dryRun=true HTTP/1.1\r\n"));
@@ -78,7 +78,7 @@ async fn a_refusal_keeps_the_servers_words() {
 }
 
 #[tokio::test]
-async fn a_providers_error_is_read_whatever_its_shape_when_mcpd_passed_it_on() {
+async fn provider_error_of_any_shape_is_read_when_mcpd_passed_it() {
     let headers = "mcpctl-error-source: upstream\r\nmcpctl-failure: server_error\r\nmcpctl-attempts: 3\r\n";
     for (body, message) in [
         (r#"{"error":{"message":"Loading model","type":"unavailable_error","code":503}}"#, "Loading model"),
@@ -87,7 +87,7 @@ async fn a_providers_error_is_read_whatever_its_shape_when_mcpd_passed_it_on() {
     ] {
         let server = Server::answering("503 Service Unavailable", headers, body).await;
         let error = client(server.url()).models().await.unwrap_err();
-        assert_eq!(told(&error).0, message);
+        assert_eq!(printed(&error).0, message);
         let ClientError::Refused { error, .. } = error else { panic!("{error:?}") };
         assert_eq!(error.failure.as_deref(), Some("server_error"));
         assert_eq!(error.attempts, Some(3));
@@ -95,7 +95,7 @@ async fn a_providers_error_is_read_whatever_its_shape_when_mcpd_passed_it_on() {
 }
 
 #[tokio::test]
-async fn somebody_elses_answer_is_not_taken_for_mcpds() {
+async fn response_of_another_server_is_not_taken_for_mcpds() {
     let asked = "check the address: is it mcpd that answers there?";
     for (status, body, reason) in [
         ("200 OK", "<html>", "expected value at line 1 column 1"),
@@ -104,57 +104,57 @@ async fn somebody_elses_answer_is_not_taken_for_mcpds() {
         ("404 Not Found", r#"{"message":"no Route matched"}"#, "status 404 Not Found"),
     ] {
         let server = Server::answering(status, "", body).await;
-        let (message, hint) = told(&client(server.url()).whoami().await.unwrap_err());
+        let (message, hint) = printed(&client(server.url()).whoami().await.unwrap_err());
         let at = server.url().to_string();
         let expected = format!("{} gave an answer that is not mcpd's: {reason}", at.trim_end_matches('/'));
         assert_eq!((message, hint.as_deref()), (expected, Some(asked)), "{status} {body}");
     }
-    let ssh = Server::saying("SSH-2.0-OpenSSH_9.6\r\n").await;
-    let (message, hint) = told(&client(ssh.url()).whoami().await.unwrap_err());
+    let ssh = Server::sending("SSH-2.0-OpenSSH_9.6\r\n").await;
+    let (message, hint) = printed(&client(ssh.url()).whoami().await.unwrap_err());
     assert!(message.contains("gave an answer that is not mcpd's"), "{message}");
     assert_eq!(hint.as_deref(), Some(asked));
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_unreadable() {
-    let server = Server::saying("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"subject\"").await;
+async fn cut_response_is_unreadable() {
+    let server = Server::sending("HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n{\"subject\"").await;
     let error = client(server.url()).whoami().await.unwrap_err();
     assert!(matches!(error, ClientError::Unreadable { .. }), "{error:?}");
-    told(&error);
+    printed(&error);
 }
 
 #[tokio::test]
-async fn a_redirect_is_told_and_not_followed() {
+async fn redirect_is_reported_and_not_followed() {
     let elsewhere = Server::answering("200 OK", "", RESOURCE).await;
     let server = Server::answering("302 Found", &format!("location: {}\r\n", elsewhere.url()), "").await;
     let error = client(server.url()).get(Kind::Secret, "s").await.unwrap_err();
-    let (message, hint) = told(&error);
+    let (message, hint) = printed(&error);
     assert!(message.ends_with(&format!("redirects to {}", elsewhere.url())), "{message}");
     assert_eq!(hint.as_deref(), Some("use that address, where you trust it"));
-    assert!(elsewhere.requests().is_empty(), "the token went to somebody else");
+    assert!(elsewhere.requests().is_empty(), "the token went to another server");
 }
 
 #[tokio::test]
-async fn nobody_there_names_the_address() {
-    let server = nobody();
-    let (message, hint) = told(&client(server.clone()).whoami().await.unwrap_err());
+async fn closed_port_is_reported_with_the_address() {
+    let server = closed_port();
+    let (message, hint) = printed(&client(server.clone()).whoami().await.unwrap_err());
     let address = server.as_str().trim_end_matches('/');
     assert_eq!(message, format!("{address} cannot be reached: connection refused"));
     assert_eq!(hint.as_deref(), Some("check the address, and that mcpd runs there"));
 }
 
 #[tokio::test]
-async fn a_server_that_hangs_is_given_up() {
+async fn silent_server_is_given_up_after_the_timeout() {
     let server = Server::hanging().await;
     let options =
         ClientOptions { timeout: std::time::Duration::from_millis(200), ..ClientOptions::default() };
     let error = Client::new(server.url(), None, &options).unwrap().whoami().await.unwrap_err();
-    assert!(told(&error).0.ends_with("cannot be reached: no answer in time"), "{error}");
+    assert!(printed(&error).0.ends_with("cannot be reached: no answer in time"), "{error}");
     assert!(!server.requests()[0].contains("authorization"), "no token, no header");
 }
 
 #[tokio::test]
-async fn https_to_a_server_without_a_certificate_says_so() {
+async fn https_to_a_plain_server_is_reported_with_a_hint() {
     // Answered with HTTP, whatever the first bytes were.
     let plain = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = plain.local_addr().unwrap();
@@ -165,18 +165,18 @@ async fn https_to_a_server_without_a_certificate_says_so() {
         std::future::pending::<()>().await;
     });
     let error = client(format!("https://{address}").parse().unwrap()).whoami().await.unwrap_err();
-    let (message, hint) = told(&error);
+    let (message, hint) = printed(&error);
     assert_eq!(message, format!("https://{address} cannot be trusted: it does not speak TLS"));
     assert_eq!(hint.as_deref(), Some("mcpd itself speaks no TLS: write http:// here"));
 }
 
 #[tokio::test]
-async fn a_name_never_reaches_into_another_path() {
+async fn name_never_reaches_into_another_path() {
     let server = Server::answering("200 OK", "", RESOURCE).await;
     let client = client(server.url());
     for path in ["", ".", ".."] {
         let error = client.delete(Kind::Secret, path, false).await.unwrap_err();
-        assert_eq!(told(&error).0, format!("`{path}` is neither a name nor an id"));
+        assert_eq!(printed(&error).0, format!("`{path}` is neither a name nor an id"));
     }
     assert!(server.requests().is_empty());
     for name in ["../users/alice", "a?b#c", "%2e%2e"] {
@@ -191,14 +191,14 @@ async fn a_name_never_reaches_into_another_path() {
 }
 
 #[test]
-fn what_is_no_address_or_no_token_is_refused_before_anything_is_sent() {
+fn invalid_address_or_token_is_rejected_before_sending() {
     let new = |address: &str, token: &str| {
         Client::new(address.parse().unwrap(), Some(SecretString::from(token)), &ClientOptions::default())
             .unwrap_err()
     };
-    let (message, hint) = told(&new("https://me:hunter2@host/?token=hunter2", TOKEN));
+    let (message, hint) = printed(&new("https://me:hunter2@host/?token=hunter2", TOKEN));
     assert_eq!(message, "`https://host` is not the address of a server: it has credentials in it");
     assert_eq!(hint.as_deref(), Some("write it like https://mcpd.example.com"));
-    let (message, _) = told(&new("https://host", "hunter2\nhunter3"));
+    let (message, _) = printed(&new("https://host", "hunter2\nhunter3"));
     assert_eq!(message, "the token cannot be sent: it holds characters that no token has");
 }

@@ -1,4 +1,4 @@
-//! A server that answers every request with the very bytes it is told, and remembers what it was sent.
+//! A server that responds to every request with the given bytes, and records the requests.
 
 use std::sync::{Arc, Mutex};
 
@@ -16,8 +16,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Sends these bytes and closes the connection; with none, never says anything.
-    pub async fn saying(answer: impl Into<Vec<u8>>) -> Self {
+    /// Sends these bytes and closes the connection; without any it stays silent.
+    pub async fn sending(answer: impl Into<Vec<u8>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -33,7 +33,7 @@ impl Server {
     /// An answer with a status, headers (each ending with CRLF) and a body.
     pub async fn answering(status: &str, headers: &str, body: &str) -> Self {
         let length = body.len();
-        Self::saying(format!(
+        Self::sending(format!(
             "HTTP/1.1 {status}\r\n{headers}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
         ))
         .await
@@ -41,7 +41,7 @@ impl Server {
 
     /// Accepts, reads, and is silent.
     pub async fn hanging() -> Self {
-        Self::saying(Vec::new()).await
+        Self::sending(Vec::new()).await
     }
 
     pub fn url(&self) -> Url {
@@ -87,8 +87,8 @@ fn is_whole(request: &[u8]) -> bool {
     body.len() >= length.unwrap_or(0)
 }
 
-/// An address that nobody listens at.
-pub fn nobody() -> Url {
+/// An address at which nothing listens.
+pub fn closed_port() -> Url {
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     format!("http://{free}").parse().unwrap()
 }

@@ -1,19 +1,19 @@
-//! What the readers of YAML and JSON found wrong, in words for the people who wrote the text. Values are not repeated: they
-//! may be secrets.
+//! Turns the errors of the YAML and JSON readers into messages for the people who wrote the text. Messages do not repeat
+//! values, which may be secrets.
 
 use serde_saphyr::Error;
 
 use crate::visible::is_hidden;
 
-/// What is wrong, and what to write instead.
-pub(crate) struct Words {
+/// A message for people, and what to write instead.
+pub(crate) struct Diagnosis {
     pub(crate) message: String,
     pub(crate) hint: Option<String>,
-    /// Line and column, from 1, where the cause stands elsewhere than the reader found.
+    /// Line and column, from 1, where the cause is not where the reader found the error.
     pub(crate) place: Option<(u64, u64)>,
 }
 
-impl Words {
+impl Diagnosis {
     fn new(message: impl Into<String>) -> Self {
         Self { message: message.into(), hint: None, place: None }
     }
@@ -23,52 +23,54 @@ impl Words {
     }
 }
 
-/// The words for an error of the YAML reader in this text.
-pub(crate) fn of_yaml(error: &Error, text: &str) -> Words {
+/// The diagnosis of an error of the YAML reader in this text.
+pub(crate) fn of_yaml(error: &Error, text: &str) -> Diagnosis {
     let place = error.location().map_or((1, 1), |place| (place.line(), place.column()));
-    if let Some(words) = deceptive(text, place) {
-        return words;
+    if let Some(diagnosis) = deceptive(text, place) {
+        return diagnosis;
     }
-    let here = Here::at(text, place);
+    let here = Place::at(text, place);
     match error {
         Error::AliasError { error, .. } | Error::WithSnippet { error, .. } => of_yaml(error, text),
-        Error::NullIntoString { .. } | Error::InvalidCharNull { .. } => here.wants(TEXT, Some("nothing")),
-        Error::Unexpected { expected: "mapping start", .. } => here.wants(MAP, None),
-        Error::Unexpected { expected: "sequence start", .. } => here.wants(LIST, None),
+        Error::NullIntoString { .. } | Error::InvalidCharNull { .. } => here.expects(TEXT, Some("nothing")),
+        Error::Unexpected { expected: "mapping start", .. } => here.expects(MAP, None),
+        Error::Unexpected { expected: "sequence start", .. } => here.expects(LIST, None),
         Error::Unexpected { expected: "string scalar", .. }
-        | Error::TaggedScalarCannotDeserializeIntoString { .. } => here.wants(TEXT, None),
+        | Error::TaggedScalarCannotDeserializeIntoString { .. } => here.expects(TEXT, None),
         Error::InvalidScalar { ty: "boolean", .. } | Error::InvalidBooleanStrict { .. } => {
-            here.wants("`true` or `false`", None)
+            here.expects("`true` or `false`", None)
         }
-        Error::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => here.wants(number(ty), None),
-        Error::InvalidScalar { .. } => here.wants("a number", None),
+        Error::InvalidScalar { ty, .. } if ty.starts_with(['u', 'i']) => here.expects(number(ty), None),
+        Error::InvalidScalar { .. } => here.expects("a number", None),
         Error::SerdeInvalidType { unexpected, expected, .. }
         | Error::SerdeInvalidValue { unexpected, expected, .. } => {
-            here.wants(&thing(expected), Some(&thing(unexpected)))
+            here.expects(&thing(expected), Some(&thing(unexpected)))
         }
         Error::SerdeUnknownVariant { variant, expected, .. } => unknown_variant(variant, expected),
         Error::DuplicateMappingKey { key, .. } => {
             let key = key.as_ref().map_or_else(String::new, |key| format!(" `{key}`"));
-            Words::new(format!("the key{key} stands here twice")).hint("keep one of them")
+            Diagnosis::new(format!("the key{key} stands here twice")).hint("keep one of them")
         }
-        Error::UnknownAnchor { .. } => Words::new("`*` refers to something that no `&` names").hint(QUOTE),
+        Error::UnknownAnchor { .. } => {
+            Diagnosis::new("`*` refers to something that no `&` names").hint(QUOTE)
+        }
         Error::MergeValueNotMapOrSeqOfMaps { .. } => {
-            Words::new("`<<` takes keys from a map, and this is none").hint("refer to one with `*name`")
+            Diagnosis::new("`<<` takes keys from a map, and this is none").hint("refer to one with `*name`")
         }
-        Error::UnsupportedTag { .. } => Words::new("a tag (`!…`) is not read here").hint("leave it out"),
-        Error::Eof { .. } => Words::new("the text ends too early").hint("write the rest of the document"),
+        Error::UnsupportedTag { .. } => Diagnosis::new("a tag (`!…`) is not read here").hint("leave it out"),
+        Error::Eof { .. } => Diagnosis::new("the text ends too early").hint("write the rest of the document"),
         Error::ExternalMessage { msg, .. } => syntax(msg),
         Error::Message { msg, .. } => custom(msg),
-        other => Words::new(plain(&other.without_snippet().to_string())),
+        other => Diagnosis::new(plain(&other.without_snippet().to_string())),
     }
 }
 
-/// The words for an error text of serde, as JSON's reader prints it.
-pub(crate) fn of_json(text: &str) -> Words {
+/// The diagnosis of an error text of serde, as the JSON reader prints it.
+pub(crate) fn of_json(text: &str) -> Diagnosis {
     let kind = text.strip_prefix("invalid type: ").or_else(|| text.strip_prefix("invalid value: "));
     match kind.and_then(|rest| rest.rsplit_once(", expected ")) {
         Some((unexpected, expected)) => {
-            Words::new(format!("{} belongs here, not {}", thing(expected), thing(unexpected)))
+            Diagnosis::new(format!("{} belongs here, not {}", thing(expected), thing(unexpected)))
         }
         None => custom(text),
     }
@@ -79,13 +81,13 @@ const MAP: &str = "a map of keys and values";
 const LIST: &str = "a list";
 const QUOTE: &str = "put a text that begins with a sign in quotes";
 
-/// Where an error is: the key before it, and what stands there.
-struct Here<'a> {
+/// The place of an error: the key before it, and the value there.
+struct Place<'a> {
     key: Option<&'a str>,
     value: &'a str,
 }
 
-impl<'a> Here<'a> {
+impl<'a> Place<'a> {
     fn at(text: &'a str, (line, column): (u64, u64)) -> Self {
         let index = |n: u64| usize::try_from(n).unwrap_or(usize::MAX).saturating_sub(1);
         let line = text.lines().nth(index(line)).unwrap_or_default();
@@ -110,7 +112,7 @@ impl<'a> Here<'a> {
         }
     }
 
-    fn wants(&self, expected: &str, found: Option<&str>) -> Words {
+    fn expects(&self, expected: &str, found: Option<&str>) -> Diagnosis {
         let found = found.unwrap_or_else(|| self.found());
         let message = match (self.key, found) {
             (Some(key), "nothing") => format!("`{key}` is empty, where {expected} belongs"),
@@ -131,9 +133,9 @@ impl<'a> Here<'a> {
             (TEXT, _) => "put a text that begins with `{` or `[` in quotes",
             (MAP, _) => "write `key: value`, one a line and indented, or `{key: value}`",
             (LIST, _) => "write one a line after `- `, or `[a, b]`",
-            _ => return Words::new(message),
+            _ => return Diagnosis::new(message),
         };
-        Words::new(message).hint(hint)
+        Diagnosis::new(message).hint(hint)
     }
 }
 
@@ -146,16 +148,16 @@ fn number(ty: &str) -> &'static str {
     }
 }
 
-fn unknown_variant(variant: &str, expected: &[&str]) -> Words {
+fn unknown_variant(variant: &str, expected: &[&str]) -> Diagnosis {
     let known = expected.join(", ");
     if matches!(variant, "~" | "null" | "") {
-        return Words::new("a value is missing here").hint(format!("write one of: {known}"));
+        return Diagnosis::new("a value is missing here").hint(format!("write one of: {known}"));
     }
-    Words::new(format!("`{variant}` is not known here, expected one of {known}"))
+    Diagnosis::new(format!("`{variant}` is not known here, expected one of {known}"))
 }
 
-/// The parser's own words, of which there are few in practice.
-fn syntax(message: &str) -> Words {
+/// Translates the messages of the YAML parser, of which there are few in practice.
+fn syntax(message: &str) -> Diagnosis {
     let known = [
         ("tabs disallowed", "a tab stands in the indentation", "indent with blanks"),
         (
@@ -187,24 +189,26 @@ fn syntax(message: &str) -> Words {
         ),
     ];
     if let Some((_, text, hint)) = known.into_iter().find(|(part, ..)| message.contains(part)) {
-        return Words::new(text).hint(hint);
+        return Diagnosis::new(text).hint(hint);
     }
     match message.strip_prefix("unexpected character: `").and_then(|rest| rest.chars().next()) {
         Some(sign) if !is_hidden(sign) && sign != '\\' => {
-            Words::new(format!("a text cannot begin with `{sign}`")).hint(QUOTE)
+            Diagnosis::new(format!("a text cannot begin with `{sign}`")).hint(QUOTE)
         }
-        Some(_) => Words::new("a control character stands here, which no text may hold").hint("leave it out"),
-        None => Words::new(plain(message)),
+        Some(_) => {
+            Diagnosis::new("a control character stands here, which no text may hold").hint("leave it out")
+        }
+        None => Diagnosis::new(plain(message)),
     }
 }
 
-/// Words of our own types, and those of a few others.
-fn custom(message: &str) -> Words {
+/// Messages of our own types, and of a few others.
+fn custom(message: &str) -> Diagnosis {
     if message.starts_with("relative URL without a base") {
-        return Words::new("this is not an address")
+        return Diagnosis::new("this is not an address")
             .hint("write it with its scheme, e.g. https://api.openai.com/v1");
     }
-    Words::new(plain(message))
+    Diagnosis::new(plain(message))
 }
 
 /// The first line, without the advice of a library to the programmers who call it.
@@ -217,7 +221,7 @@ fn plain(message: &str) -> String {
     }
 }
 
-/// What serde calls a value or a type.
+/// The name of a value or a type for people, from serde's name of it.
 fn thing(name: &str) -> String {
     let first = name.split([' ', '`']).next().unwrap_or_default();
     let known = match (first, name) {
@@ -238,38 +242,41 @@ fn thing(name: &str) -> String {
     known.to_owned()
 }
 
-/// Characters that look like others are the usual cause of an error in a line that looks right.
-fn deceptive(text: &str, (line, _): (u64, u64)) -> Option<Words> {
+/// Finds characters that look like others: the usual cause of an error in a line that looks right.
+fn deceptive(text: &str, (line, _): (u64, u64)) -> Option<Diagnosis> {
     let near = text.lines().zip(1_u64..).filter(|(_, at)| (line.saturating_sub(1)..=line + 1).contains(at));
     for (content, at) in near {
         let indent = content.len() - content.trim_start_matches([' ', '\t']).len();
         if content.get(..indent).is_some_and(|indent| indent.contains('\t')) {
-            let words = Words::new("a tab stands in the indentation").hint("indent with blanks");
-            return Some(Words { place: Some((at, 1)), ..words });
+            let diagnosis = Diagnosis::new("a tab stands in the indentation").hint("indent with blanks");
+            return Some(Diagnosis { place: Some((at, 1)), ..diagnosis });
         }
         for mark in ["<<<<<<<", "=======", ">>>>>>>"] {
             if content.starts_with(mark) {
-                let words = Words::new(format!("`{mark}` is what a merge leaves in a conflict"));
-                return Some(Words { place: Some((at, 1)), ..words.hint("resolve the conflict first") });
+                let diagnosis = Diagnosis::new(format!("`{mark}` is what a merge leaves in a conflict"));
+                return Some(Diagnosis {
+                    place: Some((at, 1)),
+                    ..diagnosis.hint("resolve the conflict first")
+                });
             }
         }
         let mut before = None;
         for (c, column) in content.chars().zip(1_u64..) {
             let starts = before.is_none_or(|before| matches!(before, ' ' | '{' | '[' | ','));
-            let words = match c {
+            let diagnosis = match c {
                 '\u{201c}' | '\u{201d}' | '\u{201e}' | '\u{2018}' | '\u{2019}' if starts && at == line => {
-                    Words::new(format!("`{c}` is a typographic quote")).hint("write \" or '")
+                    Diagnosis::new(format!("`{c}` is a typographic quote")).hint("write \" or '")
                 }
                 '\t' => {
                     before = Some(' ');
                     continue;
                 }
                 _ if !c.is_ascii() && c.is_whitespace() => {
-                    Words::new(format!("U+{:04X} looks like a blank and is none", u32::from(c)))
+                    Diagnosis::new(format!("U+{:04X} looks like a blank and is none", u32::from(c)))
                         .hint("write an ordinary blank")
                 }
                 _ if !c.is_ascii() && is_hidden(c) => {
-                    Words::new(format!("U+{:04X} is a character that is not seen", u32::from(c)))
+                    Diagnosis::new(format!("U+{:04X} is a character that is not seen", u32::from(c)))
                         .hint("leave it out")
                 }
                 _ => {
@@ -277,7 +284,7 @@ fn deceptive(text: &str, (line, _): (u64, u64)) -> Option<Words> {
                     continue;
                 }
             };
-            return Some(Words { place: Some((at, column)), ..words });
+            return Some(Diagnosis { place: Some((at, column)), ..diagnosis });
         }
     }
     None
