@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytesize::ByteSize;
 use mcpctl_client::{Client, ClientError, ClientOptions, TrustedUsers, config as user};
-use mcpctl_engine::{EngineKind, EngineOptions, EngineSpec, Gpu, Need, SpecError};
+use mcpctl_engine::{EngineOptions, EngineSpec, Gpu, Need, ServerKind, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
 use serde::Serialize;
@@ -122,7 +122,7 @@ async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
             && spec.command.is_none()
             && spec.venv.is_none()
         {
-            let places = spec.kind.search_paths();
+            let places = spec.server.search_paths();
             let places: Vec<_> = places.iter().filter_map(|place| place.parent()?.to_str()).collect();
             said = format!("{said}; looked for it in {}", places.join(", "));
         }
@@ -131,7 +131,7 @@ async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
     let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, &spec)];
     findings.extend(room(&what, options.placement.need, gpus));
-    if gpus.is_empty() && spec.kind == EngineKind::Vllm {
+    if gpus.is_empty() && spec.server == ServerKind::VLLM {
         findings.extend(on_the_processor(&what, &options));
     }
     findings
@@ -167,7 +167,7 @@ fn model(what: &str, spec: &EngineSpec) -> Finding {
             Finding::new(what, FindingState::Ok, said)
         }
         Ok(_) => Finding::new(what, FindingState::Ok, format!("model {}", path.display())),
-        Err(_) if spec.kind == EngineKind::Vllm => match mcpctl_engine::in_hub_cache(&spec.model) {
+        Err(_) if spec.server == ServerKind::VLLM => match spec.server.downloaded_model(&spec.model) {
             Some(cached) => Finding::new(what, FindingState::Ok, format!("model {}", cached.display())),
             None => Finding::new(what, FindingState::Warning, format!("the model `{}` is not downloaded yet", spec.model))
                 .hint(Some(format!(

@@ -1,7 +1,6 @@
 //! The local providers as they run: servers that are there anyway, and engines that the agent starts.
 
 use std::{
-    num::NonZeroU32,
     path::Path,
     sync::{
         Arc,
@@ -13,8 +12,8 @@ use std::{
 use mcpctl_api::yaml::YamlError;
 
 use mcpctl_engine::{
-    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineKind, EngineOptions, EngineSpec,
-    EngineState, Need, Placement, SpecError,
+    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineOptions, EngineSpec, EngineState, Need,
+    Placement, ServerKind, SpecError,
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_telemetry::{Configured, McplocalMetrics};
@@ -27,9 +26,6 @@ use crate::{
     meter::Meter,
     prewarm::{self, PrewarmState},
 };
-
-/// What vLLM takes of a GPU's memory where nothing is said (its documentation of `--gpu-memory-utilization`).
-const VLLM_SHARE: f64 = 0.9;
 
 /// Patience with a model on this machine: it may be slow, but it is never far.
 const LOCAL_TIMEOUTS: AttemptTimeouts = AttemptTimeouts {
@@ -239,7 +235,7 @@ fn managed_target(endpoint: &Endpoint) -> Target {
 /// starts one, they do not say all.
 fn by_arguments(provider: &ProviderConfig) -> Capabilities {
     let ProviderKind::Managed(managed) = &provider.kind else { return Capabilities::default() };
-    let kind = engine_kind(managed.kind);
+    let kind = server_kind(managed.kind);
     let known = managed.command.as_ref().is_none_or(|command| command.ends_with(kind.program()));
     let in_environment = |name: &str| managed.env.iter().any(|(known, _)| known == name);
     let has = |flags: &[&str]| {
@@ -349,10 +345,10 @@ fn placed(provider: &ProviderConfig, path: &Path, error: &SpecError) -> ConfigEr
     ConfigError::Wrong { path: path.to_owned(), error }
 }
 
-const fn engine_kind(kind: ManagedKind) -> EngineKind {
+const fn server_kind(kind: ManagedKind) -> ServerKind {
     match kind {
-        ManagedKind::Vllm => EngineKind::Vllm,
-        ManagedKind::LlamaServer => EngineKind::LlamaServer,
+        ManagedKind::Vllm => ServerKind::VLLM,
+        ManagedKind::LlamaServer => ServerKind::LLAMA_SERVER,
     }
 }
 
@@ -361,7 +357,7 @@ pub fn spec(provider: &ProviderConfig) -> Option<(EngineSpec, EngineOptions)> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
     let spec = EngineSpec {
         name: provider.name.to_string(),
-        kind: engine_kind(managed.kind),
+        server: server_kind(managed.kind),
         model: managed.model.clone(),
         command: managed.command.clone(),
         venv: managed.venv.clone(),
@@ -373,18 +369,11 @@ pub fn spec(provider: &ProviderConfig) -> Option<(EngineSpec, EngineOptions)> {
         idle_timeout: managed.idle_timeout.0,
         start_timeout: managed.start_timeout.0,
     };
-    let need = match (managed.memory, managed.kind) {
-        (Some(memory), _) => Need::Bytes(memory.0),
-        (None, ManagedKind::Vllm) => Need::Share {
-            of: managed.gpu_memory_utilization.unwrap_or(VLLM_SHARE),
-            gpus: managed.tensor_parallel_size.map_or(1, NonZeroU32::get),
-        },
-        (None, ManagedKind::LlamaServer) => Need::Unknown,
-    };
+    let need = managed.memory.map_or_else(|| spec.server.memory_need(&spec), |memory| Need::Bytes(memory.0));
     let options = EngineOptions {
         extra_args: managed.extra_args.clone(),
         env: managed.env.clone(),
-        concurrency: Some(managed.concurrency),
+        concurrency: managed.concurrency.or(Some(spec.server.default_concurrency())),
         queue: Some(managed.queue),
         placement: Placement {
             group: managed.group.clone(),

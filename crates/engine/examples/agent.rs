@@ -11,7 +11,7 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use mcpctl_engine::{Engine, EngineHost, EngineKind, EngineSpec, guardian};
+use mcpctl_engine::{Engine, EngineHost, EngineSpec, ServerKind, guardian};
 use tokio::time::Instant;
 
 fn main() -> ExitCode {
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     let host = EngineHost::new(std::env::current_exe().unwrap(), dir.clone(), dir);
     let spec = EngineSpec {
         name: "owned".to_owned(),
-        kind: EngineKind::LlamaServer,
+        server: ServerKind::LLAMA_SERVER,
         model: args[1].clone(),
         command: Some(args[0].clone().into()),
         venv: None,

@@ -65,7 +65,7 @@ impl Engine {
     /// As [`Engine::new`], with what is seldom said.
     pub fn with_options(spec: EngineSpec, options: EngineOptions, host: EngineHost) -> Self {
         let name = spec.name.clone();
-        let log = Arc::new(EngineLog::new(&host.log_dir, &name));
+        let log = Arc::new(EngineLog::new(spec.server, &host.log_dir, &name));
         let (commands, received) = mpsc::unbounded_channel();
         let (told, status) = watch::channel(EngineStatus {
             name: name.clone(),

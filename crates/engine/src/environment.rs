@@ -1,11 +1,11 @@
-//! What an engine inherits of the agent's environment: what GPUs, libraries and downloads need, by name. Everything else
-//! stays with the agent, because nobody can list the secrets that an environment may hold.
+//! The variables that an engine inherits from the agent: those that GPUs, libraries and downloads need, by name. No
+//! others, because the secrets that an environment may hold cannot be listed.
 
 use std::ffi::OsString;
 
 use mcpctl_supervisor::redaction;
 
-use crate::arguments;
+use crate::server::{self, ModelServer};
 
 const NAMES: [&str; 36] = [
     "PATH",
@@ -21,7 +21,7 @@ const NAMES: [&str; 36] = [
     "LD_LIBRARY_PATH",
     "CONDA_PREFIX",
     "TOKENIZERS_PARALLELISM",
-    // Models are downloaded through the company's proxy and with its certificates.
+    // Downloads of models go through the company's proxy and trust its certificates.
     "HTTP_PROXY",
     "HTTPS_PROXY",
     "ALL_PROXY",
@@ -34,7 +34,7 @@ const NAMES: [&str; 36] = [
     "SSL_CERT_DIR",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
-    // The hub's credential is the engine's own; whatever else looks like one is not.
+    // The credential for the hub is meant for engines; no other variable that may hold a credential is.
     "HF_TOKEN",
     "HF_TOKEN_PATH",
     "HUGGING_FACE_HUB_TOKEN",
@@ -48,7 +48,7 @@ const NAMES: [&str; 36] = [
     "MAX_JOBS",
     "VECLIB_MAXIMUM_THREADS",
 ];
-const PREFIXES: [&str; 30] = [
+const PREFIXES: [&str; 26] = [
     "LC_",
     "CUDA",
     "NVIDIA_",
@@ -66,13 +66,9 @@ const PREFIXES: [&str; 30] = [
     "HUGGINGFACE_",
     "HUGGING_FACE_",
     "TRANSFORMERS_",
-    "VLLM_",
-    "FLASHINFER_",
     "TORCH",
     "PYTORCH_",
     "TRITON_",
-    "LLAMA_",
-    "GGML_",
     "OMP_",
     "GOMP_",
     "KMP_",
@@ -80,29 +76,12 @@ const PREFIXES: [&str; 30] = [
     "OPENBLAS_",
     "NUMEXPR_",
 ];
-/// What an environment must not decide for an engine: they open it, load code or write what is asked of it to files.
-const WITHHELD: [&str; 16] = [
-    "VLLM_SERVER_DEV_MODE",
-    "VLLM_PLUGINS",
-    "VLLM_ALLOW_INSECURE_SERIALIZATION",
-    "VLLM_ALLOW_RUNTIME_LORA_UPDATING",
-    "VLLM_LORA_RESOLVER_CACHE_DIR",
-    "VLLM_USE_MODELSCOPE",
-    "VLLM_LOGGING_CONFIG_PATH",
-    "VLLM_DEBUG_LOG_API_SERVER_RESPONSE",
-    "VLLM_TRACE_FUNCTION",
-    "VLLM_TORCH_PROFILER_DIR",
-    "VLLM_RPC_BASE_PATH",
-    "VLLM_HOST_IP",
-    "VLLM_PORT",
-    "HF_ENDPOINT",
-    "GGML_BACKEND_PATH",
-    "CUDA_INJECTION64_PATH",
-];
-/// The agent's own; not even the configuration gives them to an engine.
+/// Variables of libraries that load code or models from elsewhere. Those of one model server are in its file.
+const WITHHELD: [&str; 2] = ["HF_ENDPOINT", "CUDA_INJECTION64_PATH"];
+/// Variables of the agent itself; the configuration cannot give them to an engine either.
 const OWN: [&str; 3] = ["MCPCTL_", "MCPD_", "MCPLOCAL_"];
 
-/// What an engine inherits.
+/// The variables that an engine inherits.
 pub(crate) fn inherited() -> impl Iterator<Item = (String, OsString)> {
     std::env::vars_os()
         .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
@@ -119,10 +98,11 @@ fn is_inherited(name: &str) -> bool {
         return true;
     }
     let withheld = WITHHELD.contains(&name)
-        || name.starts_with("LLAMA_ARG_")
-        || arguments::is_refused_variable(name)
+        || server::all(ModelServer::withheld_variables).any(|withheld| withheld == name)
+        || server::stands_for_argument(name)
         || redaction::names_secret(name);
-    !withheld && PREFIXES.iter().any(|prefix| name.starts_with(prefix))
+    let mut prefixes = PREFIXES.into_iter().chain(server::all(ModelServer::inherited_prefixes));
+    !withheld && prefixes.any(|prefix| name.starts_with(prefix))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::{ffi::OsString, process::ExitCode};
 
 use mcpctl_supervisor::guardian;
 
-use crate::shared_memory::SharedMemory;
+use crate::server::SharedMemory;
 
 /// Runs an engine until it has ended, the agent stops it, or the agent is gone. `arguments` are those that follow
 /// `engine-guardian` on the command line; a binary's `main` calls this first.

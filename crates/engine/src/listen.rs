@@ -16,7 +16,7 @@ use std::{
 use mcpctl_supervisor::random;
 use nix::unistd::geteuid;
 
-use crate::EngineKind;
+use crate::ServerKind;
 
 /// A socket's path must be shorter than 104 bytes (macOS; 108 on Linux).
 const MAX_PATH_BYTES: usize = 100;
@@ -66,12 +66,11 @@ impl Listen {
     ///
     /// # Errors
     /// When no directory can be created for the socket, or no port is free.
-    pub(crate) fn choose(kind: EngineKind, state_dir: &Path) -> io::Result<Self> {
-        match kind {
-            EngineKind::LlamaServer => socket(state_dir).map(Self::Socket),
-            // Its own programs find it by a port, and its key protects every route that names models.
-            EngineKind::Vllm => Ok(Self::Port(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())),
+    pub(crate) fn choose(server: ServerKind, state_dir: &Path) -> io::Result<Self> {
+        if server.server().listens_on_socket() {
+            return socket(state_dir).map(Self::Socket);
         }
+        Ok(Self::Port(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port()))
     }
 
     /// OpenAI's base address.
@@ -174,10 +173,10 @@ mod tests {
         let directory = state.path().join(DIRECTORY);
         fs::create_dir(&directory).unwrap();
         fs::set_permissions(&directory, Permissions::from_mode(0o777)).unwrap();
-        let listen = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
+        let listen = Listen::choose(ServerKind::LLAMA_SERVER, state.path()).unwrap();
         assert_eq!(mode(&directory), 0o700);
         let path = listen.socket().unwrap().path().to_owned();
-        let other = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
+        let other = Listen::choose(ServerKind::LLAMA_SERVER, state.path()).unwrap();
         assert_ne!(other.socket().unwrap().path(), path);
         let _server = UnixListener::bind(&path).unwrap();
         drop(listen);
@@ -185,7 +184,7 @@ mod tests {
 
         fs::remove_dir_all(&directory).unwrap();
         std::os::unix::fs::symlink(state.path(), &directory).unwrap();
-        assert!(Listen::choose(EngineKind::LlamaServer, state.path()).is_err(), "no link is followed");
+        assert!(Listen::choose(ServerKind::LLAMA_SERVER, state.path()).is_err(), "no link is followed");
     }
 
     #[test]
@@ -193,7 +192,7 @@ mod tests {
         let state = tempfile::tempdir().unwrap();
         let deep = state.path().join("x".repeat(MAX_PATH_BYTES));
         fs::create_dir(&deep).unwrap();
-        let listen = Listen::choose(EngineKind::LlamaServer, &deep).unwrap();
+        let listen = Listen::choose(ServerKind::LLAMA_SERVER, &deep).unwrap();
         let path = listen.socket().unwrap().path().to_owned();
         assert_eq!(mode(path.parent().unwrap()), 0o700);
         let _server = UnixListener::bind(&path).unwrap();
@@ -204,7 +203,7 @@ mod tests {
     #[test]
     fn sockets_of_a_killed_agent_are_removed() {
         let state = tempfile::tempdir().unwrap();
-        let listen = Listen::choose(EngineKind::LlamaServer, state.path()).unwrap();
+        let listen = Listen::choose(ServerKind::LLAMA_SERVER, state.path()).unwrap();
         let path = listen.socket().unwrap().path().to_owned();
         drop(UnixListener::bind(&path).unwrap());
         remove_leftover_sockets(state.path());

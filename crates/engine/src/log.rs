@@ -9,7 +9,11 @@ use std::{
 use mcpctl_supervisor::OutputLog;
 use tokio::{sync::watch, time::Instant};
 
-use crate::{cause, progress, status::StartPhase};
+use crate::{
+    ServerKind,
+    server::{self, ModelServer},
+    status::StartPhase,
+};
 
 /// The part of a line that an error repeats.
 const MAX_DIAGNOSIS_CHARS: usize = 300;
@@ -17,6 +21,7 @@ const MAX_DIAGNOSIS_CHARS: usize = 300;
 const COMPLAINT_RETENTION: Duration = Duration::from_secs(60);
 
 pub(crate) struct EngineLog {
+    server: ServerKind,
     output: OutputLog,
     complaints: Mutex<Complaints>,
     /// How far the start is, by the last line that shows it.
@@ -33,13 +38,13 @@ struct Complaints {
 
 impl Complaints {
     /// Keeps the first complaint until it is too old to be why the engine ends.
-    fn read(&mut self, line: &str) {
+    fn read(&mut self, server: &dyn ModelServer, line: &str) {
         if let (true, Some((_, complaint))) = (self.is_open, &mut self.first)
-            && let Some(explanation) = cause::explanation(complaint, line)
+            && let Some(explanation) = server.explanation(complaint, line)
         {
             *complaint = explanation.to_owned();
         }
-        let complaint = cause::complaint(line).filter(|_| self.recent().is_none());
+        let complaint = server.complaint(line).filter(|_| self.recent().is_none());
         self.is_open = complaint.is_some();
         if let Some(complaint) = complaint {
             self.first = Some((Instant::now(), complaint.to_owned()));
@@ -53,9 +58,9 @@ impl Complaints {
 }
 
 impl EngineLog {
-    pub(crate) fn new(directory: &Path, name: &str) -> Self {
+    pub(crate) fn new(server: ServerKind, directory: &Path, name: &str) -> Self {
         let (output, progress) = (OutputLog::new(directory, name), watch::Sender::new(None));
-        Self { output, complaints: Mutex::default(), progress }
+        Self { server, output, complaints: Mutex::default(), progress }
     }
 
     pub(crate) fn output(&self) -> &OutputLog {
@@ -76,11 +81,11 @@ impl EngineLog {
 
     /// Adds a line, and returns it as it was added: without secrets.
     pub(crate) fn line(&self, line: &str) -> String {
-        if let Some(progress) = progress::told_by(line) {
+        if let Some(progress) = server::start_progress(self.server.server(), line) {
             self.progress.send_replace(Some(progress));
         }
         let line = self.output.line(line);
-        self.complaints().read(&line);
+        self.complaints().read(self.server.server(), &line);
         line
     }
 
@@ -103,7 +108,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn diagnosis_is_first_recent_complaint_or_last_line() {
         let dir = tempfile::tempdir().unwrap();
-        let log = EngineLog::new(dir.path(), "e");
+        let log = EngineLog::new(ServerKind::VLLM, dir.path(), "e");
         log.begin(vec!["s3cr3t-key".to_owned()]);
         assert_eq!(log.diagnosis(), "");
         log.line("all is well");

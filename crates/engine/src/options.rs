@@ -1,32 +1,36 @@
-//! What is seldom said about an engine: the defaults fit most. What it needs to be started at all is its `EngineSpec`.
+//! The options of an engine, whose defaults fit most. What a start cannot do without is in `EngineSpec`.
 
 use std::{collections::BTreeMap, fmt, num::NonZeroU32, path::Path, time::Duration};
 
-use crate::{Placement, arguments, environment, spec::SpecError};
+use crate::{
+    Placement, environment,
+    server::{self, ModelServer},
+    spec::SpecError,
+};
 
-/// What is seldom said about an engine.
+/// The options of an engine.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineOptions {
-    /// Arguments after those that the agent gives.
+    /// Arguments after the agent's own.
     pub extra_args: Vec<String>,
-    /// Variables for the engine, besides those that it inherits.
+    /// Variables besides those that are inherited.
     pub env: EngineEnv,
-    /// Requests at once; by default as many as come.
+    /// Maximum of requests at once; unbounded by default.
     pub concurrency: Option<NonZeroU32>,
-    /// Requests that may wait while so many run; more are refused. By default as many as come.
+    /// Maximum of requests that wait while `concurrency` run; more are rejected. Unbounded by default.
     pub queue: Option<u32>,
-    /// Where its memory is, and how much it needs.
+    /// Which memory it uses, and how much.
     pub placement: Placement,
-    /// Whether it sleeps where it would be stopped, and keeps its weights in the machine's memory: vLLM's sleep mode.
+    /// Whether it sleeps instead of stopping, with its weights in main memory. Not every model server can.
     pub standby: bool,
-    /// How long it sleeps until it is stopped.
+    /// A sleeping engine is stopped after this time.
     pub standby_timeout: Duration,
-    /// Whether it is kept although nobody uses it.
+    /// Whether it keeps running without requests.
     pub keep: bool,
-    /// How long running requests may go on once the engine is to stop.
+    /// How long running requests may take once the engine is to stop.
     pub drain_timeout: Duration,
-    /// A start that nobody waits for is broken off after so long, or never. Some time is left by default, so that a
-    /// client that lost patience with a slow start and comes again finds it further on, and not at its beginning.
+    /// A start without waiters is abandoned after this time; never if `None`. The default lets a client whose request timed
+    /// out send it again, and find the start further on.
     pub abandon_after: Option<Duration>,
 }
 
@@ -47,12 +51,12 @@ impl Default for EngineOptions {
     }
 }
 
-/// Variables of an engine's environment. Their values may be secrets and are not shown.
+/// Variables of an engine's environment. `Debug` shows no values, because they may be secrets.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct EngineEnv(BTreeMap<String, String>);
 
 impl EngineEnv {
-    /// Name and value of each.
+    /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
@@ -70,25 +74,23 @@ impl fmt::Debug for EngineEnv {
     }
 }
 
-/// What the agent sets itself.
-const RESERVED_ENV: [&str; 4] =
-    ["LLAMA_API_KEY", "VLLM_API_KEY", "VLLM_SERVER_DEV_MODE", mcpctl_supervisor::MARK_VARIABLE];
-
 impl EngineOptions {
-    /// Whether they leave alone what the agent decides.
+    /// Checks that no argument or variable overrides a decision of the agent.
     ///
     /// # Errors
-    /// Names what does not.
+    /// The first that does.
     pub fn check(&self) -> Result<(), SpecError> {
-        if let Some(refused) = self.extra_args.iter().find_map(|argument| arguments::refused(argument)) {
+        if let Some(refused) = self.extra_args.iter().find_map(|argument| server::reserved_argument(argument))
+        {
             return Err(SpecError::Reserved(refused));
         }
         let odd = |name: &str| {
             name.is_empty()
                 || name.contains(['=', '\0'])
-                || RESERVED_ENV.contains(&name)
+                || name == mcpctl_supervisor::MARK_VARIABLE
+                || server::all(ModelServer::reserved_variables).any(|reserved| reserved == name)
                 || environment::is_own(name)
-                || arguments::is_refused_variable(name)
+                || server::is_reserved_variable(name)
         };
         match self.env.iter().find(|(name, value)| odd(name) || value.contains('\0')) {
             Some((name, _)) => Err(SpecError::Reserved(name.to_owned())),
@@ -96,23 +98,21 @@ impl EngineOptions {
         }
     }
 
-    /// Whether the files are there that extra arguments name. A server says only after it was spawned that one is not.
+    /// Checks that the files exist that extra arguments name; a server reports a missing one only after it was spawned.
     ///
     /// # Errors
-    /// Names the first that is missing.
+    /// The first that is missing.
     pub fn check_files(&self) -> Result<(), SpecError> {
         let following = self.extra_args.iter().skip(1);
         for (argument, path) in self.extra_args.iter().zip(following) {
-            if FILE_ARGUMENTS.contains(&argument.as_str()) && !Path::new(path).exists() {
+            let names_file = server::all(ModelServer::file_arguments).any(|flag| flag == argument);
+            if names_file && !Path::new(path).exists() {
                 return Err(SpecError::NoFile { argument: argument.clone(), path: path.clone() });
             }
         }
         Ok(())
     }
 }
-
-/// Arguments of llama.cpp that are followed by a file (its `common/arg.cpp`). vLLM has none that is no model.
-const FILE_ARGUMENTS: [&str; 4] = ["--mmproj", "-mm", "--chat-template-file", "--grammar-file"];
 
 #[cfg(test)]
 mod tests {
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_agent_decides_cannot_be_undone() {
+    fn decisions_of_the_agent_cannot_be_overridden() {
         for arg in
             ["--host", "--hos=0.0.0.0", "--port", "--api-key=x", "--api_key", "--served_model_name=x", "-m"]
         {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_the_environment_are_not_shown() {
+    fn debug_shows_no_values_of_the_environment() {
         let shown = format!("{:?}", with(&[], &[("HF_TOKEN", "hf_secret")]));
         assert!(shown.contains("HF_TOKEN") && !shown.contains("hf_secret"), "{shown}");
     }

@@ -4,9 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use mcpctl_supervisor::{ChildCommand, Leftover, SupervisedChild};
 
-use crate::{
-    environment, error::EngineError, launch::Launch, listen, log::EngineLog, shared_memory::SharedMemory,
-};
+use crate::{environment, error::EngineError, launch::Launch, listen, log::EngineLog, server::SharedMemory};
 
 /// A running engine. Dropping it ends the engine.
 pub(crate) type Process = SupervisedChild<SharedMemory>;

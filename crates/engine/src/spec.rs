@@ -1,67 +1,61 @@
-//! What an engine is started with, checked before anything is spawned.
+//! The specification of an engine, checked before anything is spawned.
 
 use std::{
+    env,
     num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-/// Which model server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EngineKind {
-    /// llama.cpp's `llama-server`.
-    LlamaServer,
-    /// `vllm serve`.
-    Vllm,
-}
+use crate::{ServerKind, server::is_executable};
 
-/// What an engine is started with.
+/// The specification of an engine. Keys that the configuration can leave out are `EngineOptions`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct EngineSpec {
     /// The provider's name.
     pub name: String,
-    /// Which model server.
-    pub kind: EngineKind,
-    /// A file, a directory, or for vLLM a name on the hub. `~` stands for the home directory.
+    /// The model server.
+    pub server: ServerKind,
+    /// A file, a directory, or a name on the hub, as the server takes it. `~` is the home directory.
     pub model: String,
-    /// The program, where it is not found by itself.
+    /// The program; where left out, it is searched.
     pub command: Option<PathBuf>,
-    /// Where `vllm` is installed.
+    /// The Python venv of the program.
     pub venv: Option<PathBuf>,
-    /// Most tokens of prompt and answer together.
+    /// Maximum of tokens of prompt and answer together.
     pub context_length: Option<u32>,
     /// Share of the GPU's memory, more than 0 and at most 1.
     pub gpu_memory_utilization: Option<f64>,
-    /// GPUs that vLLM spreads the model over.
+    /// Number of GPUs that share the model.
     pub tensor_parallel_size: Option<NonZeroU32>,
-    /// vLLM's type of numbers, such as `bfloat16`.
+    /// The type of numbers, such as `bfloat16`.
     pub dtype: Option<String>,
-    /// vLLM's kind of quantization, such as `awq`.
+    /// The kind of quantization, such as `awq`.
     pub quantization: Option<String>,
-    /// After so long without a request it is stopped, counted from the end of the last one.
+    /// An engine without a request for this long, counted from the end of the last one, is stopped.
     pub idle_timeout: Duration,
-    /// How long a start may take.
+    /// The timeout of a start.
     pub start_timeout: Duration,
 }
 
-/// Why an engine cannot be started at all.
+/// Why an engine cannot be started.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SpecError {
-    /// The program is not there.
+    /// The program is missing, or not executable.
     #[error("`{program}` is not there or cannot be run")]
     NoProgram {
-        /// Where it was looked for.
+        /// The path that was expected.
         program: String,
-        /// What to do.
+        /// The next step.
         hint: String,
     },
-    /// The model is not there.
+    /// The model is missing.
     #[error("the model `{0}` does not exist")]
     NoModel(String),
     /// The model is a directory, where a file is needed.
     #[error("the model `{0}` is not a file")]
     NotAFile(String),
-    /// A file that an extra argument names is not there.
+    /// A file that an extra argument names is missing.
     #[error("the file `{path}` of `{argument}` does not exist")]
     NoFile {
         /// The argument.
@@ -69,25 +63,25 @@ pub enum SpecError {
         /// The file.
         path: String,
     },
-    /// What it needs is on a disk that does not answer.
+    /// The program or model is on a disk that does not respond.
     #[error("the disk of its program or model does not answer")]
     Silent,
-    /// The name would lead out of the directory of logs and records.
+    /// The name is not safe as part of a file name.
     #[error("`{0}` is no name for an engine")]
     Name(String),
-    /// An extra argument or variable that would undo what the agent decides.
+    /// An extra argument or variable would override a decision of the agent.
     #[error("`{0}` is decided by the agent and cannot be among the extra arguments or the environment")]
     Reserved(String),
-    /// The model's name would be read as an option.
+    /// The model would be parsed as an option.
     #[error("the model `{0}` begins with a hyphen, so it would be read as an option")]
     OptionLike(String),
-    /// There is no home for `~` to stand for.
+    /// `~` cannot be expanded.
     #[error("`{0}` begins with `~`, but HOME is not set")]
     NoHome(String),
 }
 
 impl SpecError {
-    /// What to do about it.
+    /// The next step.
     pub fn hint(&self) -> Option<String> {
         Some(match self {
             Self::NoProgram { hint, .. } => hint.clone(),
@@ -104,7 +98,7 @@ impl SpecError {
 }
 
 impl EngineSpec {
-    /// Whether everything is there that a start needs.
+    /// Checks the specification, and that program and model are there.
     ///
     /// # Errors
     /// What is wrong, else what is missing.
@@ -114,10 +108,10 @@ impl EngineSpec {
         self.model_path().map(drop)
     }
 
-    /// Whether the configuration can be right at all, whatever the machine has. Reads no file.
+    /// Checks the specification alone, and reads no file.
     ///
     /// # Errors
-    /// What is wrong; never what may pass.
+    /// What is wrong on every machine.
     pub fn validate(&self) -> Result<(), SpecError> {
         // It becomes part of file names.
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
@@ -130,10 +124,10 @@ impl EngineSpec {
         Ok(())
     }
 
-    /// The program, wherever it was found.
+    /// The program: by `command`, by a key of the server's own, or searched.
     ///
     /// # Errors
-    /// When it is nowhere, or not where it is said to be.
+    /// When it is not where the configuration has it, or in no usual place.
     pub fn program(&self) -> Result<PathBuf, SpecError> {
         let missing = |program: &Path, hint: &str| SpecError::NoProgram {
             program: program.display().to_string(),
@@ -147,53 +141,30 @@ impl EngineSpec {
                 .filter(|found| is_executable(found))
                 .ok_or_else(|| missing(&program, "check the path in `command`"));
         }
-        match (self.kind, &self.venv) {
-            (EngineKind::Vllm, Some(venv)) => {
-                let program = expand(venv)?.join("bin/vllm");
-                if is_executable(&program) {
-                    return Ok(program);
-                }
-                Err(missing(
-                    &program,
-                    "install it there: `pip install vllm` in that venv, or name another `venv`",
-                ))
-            }
-            (kind, _) => kind.find().ok_or_else(|| missing(Path::new(kind.program()), not_found(kind))),
+        let server = self.server.server();
+        if let Some((program, hint)) = server.configured_program(self)? {
+            return if is_executable(&program) { Ok(program) } else { Err(missing(&program, hint)) };
         }
+        let program = self.server.program();
+        self.server.find().ok_or_else(|| missing(Path::new(program), server.install_hint()))
     }
 
-    /// The model, which for vLLM may be a name on the hub instead of a path: `OWNER/MODEL` or `MODEL`.
+    /// The model with `~` expanded.
     ///
     /// # Errors
-    /// When it is a path, and nothing or no file is there.
+    /// A model that is missing, or not what the server loads.
     pub fn model_path(&self) -> Result<PathBuf, SpecError> {
         let path = expand(Path::new(&self.model))?;
-        let looks_like_a_path = self.kind == EngineKind::LlamaServer
-            || self.model.starts_with(['/', '.', '~'])
-            || self.model.ends_with(".gguf")
-            || self.model.matches('/').count() > 1
-            || path.exists();
-        if looks_like_a_path && !path.exists() {
-            return Err(SpecError::NoModel(self.model.clone()));
-        }
-        if self.kind == EngineKind::LlamaServer && !path.is_file() {
-            return Err(SpecError::NotAFile(self.model.clone()));
-        }
+        self.server.server().check_model(&self.model, &path)?;
         Ok(path)
     }
 }
 
-const fn not_found(kind: EngineKind) -> &'static str {
-    match kind {
-        EngineKind::Vllm => "install it, e.g. with `uv tool install vllm`, or name its `venv` or `command`",
-        EngineKind::LlamaServer => "install llama.cpp, or name the program in `command`",
-    }
-}
-
+/// Replaces a leading `~` by the home directory.
 pub(crate) fn expand(path: &Path) -> Result<PathBuf, SpecError> {
     match path.strip_prefix("~") {
         Err(_) => Ok(path.to_owned()),
-        Ok(rest) => match std::env::var_os("HOME") {
+        Ok(rest) => match env::var_os("HOME") {
             Some(home) => Ok(Path::new(&home).join(rest)),
             None => Err(SpecError::NoHome(path.display().to_string())),
         },
@@ -201,25 +172,20 @@ pub(crate) fn expand(path: &Path) -> Result<PathBuf, SpecError> {
 }
 
 fn on_path(program: &Path) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
-}
-
-pub(crate) fn is_executable(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt as _;
-    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    let path = env::var_os("PATH")?;
+    env::split_paths(&path).map(|dir| dir.join(program)).find(|candidate| is_executable(candidate))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn spec(kind: EngineKind, model: &str) -> EngineSpec {
+    fn spec(server: ServerKind, model: &str) -> EngineSpec {
         EngineSpec {
             name: "desk".to_owned(),
-            kind,
+            server,
             model: model.to_owned(),
-            command: Some(std::env::current_exe().unwrap()),
+            command: Some(env::current_exe().unwrap()),
             venv: None,
             context_length: None,
             gpu_memory_utilization: None,
@@ -232,67 +198,70 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_to_be_there_and_a_name_on_the_hub_does_not() {
+    fn path_must_exist_and_name_on_the_hub_need_not() {
         for path in ["/no/model", "./no-model", "~/no-model-of-that-name", "a/b/c", "model.gguf"] {
-            let error = spec(EngineKind::Vllm, path).check().unwrap_err();
+            let error = spec(ServerKind::VLLM, path).check().unwrap_err();
             assert_eq!(error, SpecError::NoModel(path.to_owned()));
         }
         for name in ["Qwen/Qwen2.5-7B", "gpt2"] {
-            assert_eq!(spec(EngineKind::Vllm, name).check(), Ok(()));
-            assert_eq!(spec(EngineKind::LlamaServer, name).check(), Err(SpecError::NoModel(name.to_owned())));
+            assert_eq!(spec(ServerKind::VLLM, name).check(), Ok(()));
+            assert_eq!(
+                spec(ServerKind::LLAMA_SERVER, name).check(),
+                Err(SpecError::NoModel(name.to_owned()))
+            );
         }
         let dir = tempfile::tempdir().unwrap();
         let model = dir.path().display().to_string();
-        assert_eq!(spec(EngineKind::Vllm, &model).check(), Ok(()));
-        assert_eq!(spec(EngineKind::LlamaServer, &model).check(), Err(SpecError::NotAFile(model)));
+        assert_eq!(spec(ServerKind::VLLM, &model).check(), Ok(()));
+        assert_eq!(spec(ServerKind::LLAMA_SERVER, &model).check(), Err(SpecError::NotAFile(model)));
     }
 
     #[test]
-    fn a_model_that_would_be_read_as_an_option_is_refused() {
+    fn model_that_looks_like_an_option_is_rejected() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("--config=x");
         std::fs::write(&path, "").unwrap();
         let path = path.display().to_string();
         for model in ["-m", "--trust-remote-code", path.as_str()] {
-            for kind in [EngineKind::Vllm, EngineKind::LlamaServer] {
+            for kind in ServerKind::ALL {
                 assert_eq!(spec(kind, model).check(), Err(SpecError::OptionLike(model.to_owned())));
             }
         }
     }
 
     #[test]
-    fn a_missing_program_is_named_with_what_to_do() {
+    fn missing_program_is_reported_with_a_hint() {
         let missing = |change: fn(&mut EngineSpec)| {
-            let mut spec = spec(EngineKind::Vllm, "gpt2");
+            let mut spec = spec(ServerKind::VLLM, "gpt2");
             spec.command = None;
             change(&mut spec);
             let error = spec.check().unwrap_err();
             format!("{error}\nhint: {}", error.hint().unwrap())
         };
-        let said = missing(|spec| spec.venv = Some("/no/venv".into()));
+        let error = missing(|spec| spec.venv = Some("/no/venv".into()));
         assert!(
-            said.starts_with("`/no/venv/bin/vllm` is not there") && said.contains("pip install vllm"),
-            "{said}"
+            error.starts_with("`/no/venv/bin/vllm` is not there") && error.contains("pip install vllm"),
+            "{error}"
         );
-        let said = missing(|spec| spec.command = Some("no-such-vllm".into()));
-        assert!(said.starts_with("`no-such-vllm` is not there") && said.contains("`command`"), "{said}");
+        let error = missing(|spec| spec.command = Some("no-such-vllm".into()));
+        assert!(error.starts_with("`no-such-vllm` is not there") && error.contains("`command`"), "{error}");
         // A directory has the executable bit too.
-        let said = missing(|spec| spec.command = Some("/tmp".into()));
-        assert!(said.starts_with("`/tmp` is not there or cannot be run"), "{said}");
+        let error = missing(|spec| spec.command = Some("/tmp".into()));
+        assert!(error.starts_with("`/tmp` is not there or cannot be run"), "{error}");
     }
 
     #[test]
-    fn a_name_that_leads_elsewhere_is_refused() {
+    fn name_that_is_not_safe_in_paths_is_rejected() {
         for name in ["", "..", "../x", "a/b", "a b", ".hidden"] {
-            let mut spec = spec(EngineKind::Vllm, "gpt2");
+            let mut spec = spec(ServerKind::VLLM, "gpt2");
             spec.name = name.to_owned();
             assert_eq!(spec.check(), Err(SpecError::Name(name.to_owned())));
         }
     }
 
     #[test]
-    fn the_tilde_is_the_home_directory_and_only_at_the_beginning() {
-        let home = std::env::var("HOME").unwrap();
+    fn only_a_leading_tilde_is_the_home_directory() {
+        let home = env::var("HOME").unwrap();
         assert_eq!(expand(Path::new("~/x")).unwrap(), Path::new(&home).join("x"));
         assert_eq!(expand(Path::new("~x")).unwrap(), Path::new("~x"));
         assert_eq!(expand(Path::new("/a/~/b")).unwrap(), Path::new("/a/~/b"));

@@ -9,7 +9,6 @@ use tokio::{sync::watch, time::Instant};
 
 use crate::{
     arbiter::{Claim, Lease, Party},
-    dev_routes,
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
     listen::Listen,
@@ -17,6 +16,7 @@ use crate::{
     options::EngineOptions,
     process::{self, Process},
     secrets,
+    server::StandbyRoutes,
     spec::EngineSpec,
     status::StartPhase,
 };
@@ -161,14 +161,12 @@ impl Starter {
             return Err(self.stopped().into());
         }
         (line.tell)(Told { phase: StartPhase::Spawning, percent: None, at: None });
-        let place = Listen::choose(self.spec.kind, &self.host.state_dir)
+        let place = Listen::choose(self.spec.server, &self.host.state_dir)
             .map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
         let modules = self.host.state_dir.join("python");
-        if self.options.standby {
-            dev_routes::write(&modules)
-                .map_err(|error| spawn_error(format!("`{}`: {error}", modules.display())))?;
-        }
+        let prepared = self.spec.server.server().prepare(&self.options, &modules);
+        prepared.map_err(|error| spawn_error(format!("`{}`: {error}", modules.display())))?;
         let launch = self
             .spec
             .launch(&self.options, &place, api_key.expose_secret(), &modules)
@@ -274,7 +272,7 @@ impl Starter {
         (line.tell)(Told { phase: StartPhase::Waking, percent: None, at: at.clone() });
         let limit = Instant::now() + self.spec.start_timeout;
         let step = async {
-            self.control(&endpoint, "wake", "/wake_up").await?;
+            self.control(&endpoint, "wake", |routes| routes.wake).await?;
             (line.tell)(Told { phase: StartPhase::WarmingUp, percent: None, at: at.clone() });
             self.until_it_answers(&endpoint).await
         };
@@ -293,7 +291,7 @@ impl Starter {
         running: &mut Running,
         mut cancelled: watch::Receiver<bool>,
     ) -> Result<(), EngineError> {
-        let told = self.control(&running.endpoint, "sleep", "/sleep?level=1");
+        let told = self.control(&running.endpoint, "sleep", |routes| routes.sleep);
         let ended = running.process.ended();
         let falls_asleep = async {
             tokio::select! {
@@ -308,7 +306,14 @@ impl Starter {
         }
     }
 
-    async fn control(&self, endpoint: &Endpoint, what: &'static str, path: &str) -> Result<(), EngineError> {
+    async fn control(
+        &self,
+        endpoint: &Endpoint,
+        what: &'static str,
+        route: fn(StandbyRoutes) -> &'static str,
+    ) -> Result<(), EngineError> {
+        let routes = self.spec.server.server().standby_routes();
+        let path = routes.map(route).ok_or_else(|| self.standby(what, "it has no sleep mode"))?;
         let url = endpoint.base_url.join(path).map_err(|error| self.standby(what, &error.to_string()))?;
         let request = endpoint.http.post(url).bearer_auth(endpoint.api_key.expose_secret()).timeout(STANDBY);
         match request.send().await {

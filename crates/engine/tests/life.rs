@@ -15,8 +15,8 @@ use std::{
 };
 
 use mcpctl_engine::{
-    Arbiter, Engine, EngineError, EngineHost, EngineKind, EngineOptions, EngineSpec, EngineState, Need,
-    Placement, StartPhase, SuspendClock, sweep,
+    Arbiter, Engine, EngineError, EngineHost, EngineOptions, EngineSpec, EngineState, Need, Placement,
+    ServerKind, StartPhase, SuspendClock, sweep,
 };
 use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
@@ -63,7 +63,7 @@ impl World {
         std::fs::write(&model, script).unwrap();
         let spec = EngineSpec {
             name: "fake".to_owned(),
-            kind: EngineKind::LlamaServer,
+            server: ServerKind::LLAMA_SERVER,
             model: model.display().to_string(),
             command: Some(example("fake_engine")),
             venv: None,
@@ -94,7 +94,7 @@ impl World {
     /// As vLLM, which can sleep.
     fn vllm(script: &str) -> Self {
         let mut world = Self::new(script);
-        world.spec.kind = EngineKind::Vllm;
+        world.spec.server = ServerKind::VLLM;
         world
     }
 
@@ -728,7 +728,7 @@ async fn what_is_missing_is_said_before_anything_is_spawned() {
     );
     assert!(
         told(|spec| {
-            spec.kind = EngineKind::Vllm;
+            spec.server = ServerKind::VLLM;
             spec.command = None;
             spec.venv = Some("/no/such/venv".into());
         })

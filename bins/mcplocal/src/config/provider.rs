@@ -80,7 +80,7 @@ pub struct Managed {
     /// When a start that nobody waits for is broken off.
     pub abandon_after: AbandonAfter,
     /// Requests at once.
-    pub concurrency: NonZeroU32,
+    pub concurrency: Option<NonZeroU32>,
     /// Requests that may wait while so many run.
     pub queue: u32,
     /// What it does when its memory is wanted, or nobody uses it.

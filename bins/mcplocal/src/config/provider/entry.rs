@@ -38,9 +38,6 @@ const DEFAULT_GROUP: &str = "default";
 const DEFAULT_IDLE: HumanDuration = HumanDuration::from_secs(15 * 60);
 /// vLLM downloads nothing in that time, but loads and compiles.
 const DEFAULT_START: HumanDuration = HumanDuration::from_secs(300);
-/// vLLM runs many requests together almost as fast as one; llama-server shares its context among them.
-const VLLM_CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
-const LLAMA_CONCURRENCY: NonZeroU32 = NonZeroU32::MIN;
 const DEFAULT_QUEUE: u32 = 32;
 /// A working day's pause; until then its weights are in the machine's memory.
 const DEFAULT_STANDBY: HumanDuration = HumanDuration::from_secs(4 * 60 * 60);
@@ -242,10 +239,6 @@ fn managed(kind: ManagedKind, entry: ProviderEntry, groups: &Groups) -> Result<M
     fn said<T>(value: Option<Spanned<T>>) -> Option<T> {
         value.map(|value| value.value)
     }
-    let concurrency = match kind {
-        ManagedKind::Vllm => VLLM_CONCURRENCY,
-        ManagedKind::LlamaServer => LLAMA_CONCURRENCY,
-    };
     Ok(Managed {
         kind,
         model: model.value,
@@ -261,7 +254,7 @@ fn managed(kind: ManagedKind, entry: ProviderEntry, groups: &Groups) -> Result<M
         idle_timeout: said(entry.idle_timeout).unwrap_or(DEFAULT_IDLE),
         start_timeout: said(entry.start_timeout).unwrap_or(DEFAULT_START),
         abandon_after: said(entry.abandon_after).unwrap_or_default(),
-        concurrency: said(entry.concurrency).unwrap_or(concurrency),
+        concurrency: said(entry.concurrency),
         queue: said(entry.queue).unwrap_or(DEFAULT_QUEUE),
         swap: said(entry.swap).unwrap_or_default(),
         standby_timeout: said(entry.standby_timeout).unwrap_or(DEFAULT_STANDBY),
