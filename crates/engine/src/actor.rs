@@ -1,6 +1,6 @@
-//! The one owner of an engine: performs what `state` decides, and tells it what happened. Everybody else sends it
-//! commands, so nobody acts on a look at a state that has changed since: an idle stop and a new request cannot cross,
-//! because both are this task's next step.
+//! The one owner of an engine: passes events to the lifecycle of `state`, and performs its effects. All others send commands
+//! to this task, so that no decision rests on a state that has changed since: an idle stop and a new request cannot cross,
+//! because each is a step of this task.
 
 use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -11,58 +11,58 @@ use tokio::{
 };
 
 use crate::{
-    arbiter::Party,
+    arbiter::Tenant,
     error::EngineError,
-    guard::{Answer, Command, EngineGuard},
+    guard::{Command, EngineGuard, GuardSender},
     process::Process,
-    start::{Failed, Line, Place, Running, Starter, Told},
-    state::{Effect, Event, Machine, Policy, Rest, State, WaiterId},
+    start::{EngineProcess, ProcessAddress, StartControl, StartFailure, StartProgress, Starter},
+    state::{Effect, Event, Lifecycle, Policy, Rest, Stage, StopCause, WaiterId},
     status::{EngineState, EngineStatus},
 };
 
-/// After so long in the state ready, an engine that ends by itself is not in a crash loop.
-const PROVEN: Duration = Duration::from_secs(60);
-/// A machine that was suspended for less was not suspended: its clocks are read one after the other.
-const SUSPENDED: Duration = Duration::from_secs(1);
+/// After so long in the stage ready, an engine that exits by itself is not in a crash loop.
+const PROVEN_AFTER: Duration = Duration::from_secs(60);
+/// A shorter suspension is none: the clocks are read one after the other.
+const MIN_SUSPENSION: Duration = Duration::from_secs(1);
 
 /// What the actor's own tasks report.
-enum Report {
+enum TaskReport {
     Progress {
         start: u32,
-        told: Told,
+        progress: StartProgress,
     },
-    Start(Result<Running, Failed>),
-    /// With what fell asleep, or did not, unless that was lost.
-    Slept(Option<Running>, Result<(), EngineError>),
-    Checked {
+    Start(Result<EngineProcess, StartFailure>),
+    /// With the process that fell asleep, or did not; without one if that task panicked.
+    Slept(Option<EngineProcess>, Result<(), EngineError>),
+    HealthChecked {
         start: u32,
-        sound: Result<(), EngineError>,
+        result: Result<(), EngineError>,
     },
     Exited {
         start: u32,
         how: String,
     },
-    Ended,
+    ProcessEnded,
 }
 
 pub(crate) struct Actor {
     starter: Arc<Starter>,
-    machine: Machine,
+    lifecycle: Lifecycle,
     status: watch::Sender<EngineStatus>,
-    /// Weak, so that the actor ends when nobody holds the engine any more.
+    /// Weak, so that the actor ends when the last handle and guard are dropped.
     commands: mpsc::WeakUnboundedSender<Command>,
-    report: mpsc::UnboundedSender<Report>,
-    answers: HashMap<WaiterId, Answer>,
+    reports: mpsc::UnboundedSender<TaskReport>,
+    waiters: HashMap<WaiterId, GuardSender>,
     stops: Vec<oneshot::Sender<()>>,
     cancel: watch::Sender<bool>,
-    /// The process there is: at most one. A task that wakes it or puts it to sleep has it meanwhile.
-    running: Option<Running>,
-    /// How long the machine had been suspended when the engine was last known to answer.
+    /// At most one. A task that wakes it or puts it to sleep owns it meanwhile.
+    process: Option<EngineProcess>,
+    /// How long the computer had been suspended when the engine last responded.
     suspended: Duration,
 }
 
 impl Actor {
-    /// Runs until the engine is stopped for good, or nobody holds it any more. The status is kept in `status`.
+    /// Runs until the engine is shut down, or its last handle and guard are dropped. Publishes to `status`.
     pub(crate) async fn run(
         starter: Starter,
         status: watch::Sender<EngineStatus>,
@@ -70,33 +70,33 @@ impl Actor {
         mut received: mpsc::UnboundedReceiver<Command>,
     ) {
         let options = &starter.options;
-        let as_many_as_come = |limit: Option<u32>| limit.map_or(usize::MAX, |limit| limit as usize);
+        let unlimited = |limit: Option<u32>| limit.map_or(usize::MAX, |limit| limit as usize);
         let policy = Policy {
-            idle: (!options.keep).then_some(starter.spec.idle_timeout),
-            drain: options.drain_timeout,
-            unwanted: options.abandon_after,
-            asleep: options.standby_timeout,
-            proven: PROVEN,
-            concurrency: as_many_as_come(options.concurrency.map(NonZeroU32::get)),
-            queue: as_many_as_come(options.queue),
+            idle_timeout: (!options.keep).then_some(starter.spec.idle_timeout),
+            drain_timeout: options.drain_timeout,
+            abandon_after: options.abandon_after,
+            standby_timeout: options.standby_timeout,
+            proven_after: PROVEN_AFTER,
+            concurrency: unlimited(options.concurrency.map(NonZeroU32::get)),
+            queue: unlimited(options.queue),
             rest: if options.standby { Rest::Sleep } else { Rest::Stop },
         };
-        let (report, mut reports) = mpsc::unbounded_channel();
+        let (reports, mut reported) = mpsc::unbounded_channel();
         let mut actor = Self {
-            machine: Machine::new(starter.spec.name.clone(), policy),
+            lifecycle: Lifecycle::new(starter.spec.name.clone(), policy),
             starter: Arc::new(starter),
             status,
             commands,
-            report,
-            answers: HashMap::new(),
+            reports,
+            waiters: HashMap::new(),
             stops: Vec::new(),
             cancel: watch::Sender::new(false),
-            running: None,
+            process: None,
             suspended: Duration::ZERO,
         };
         let mut held = true;
-        while !actor.machine.is_shut_down() {
-            let deadline = actor.machine.deadline();
+        while !actor.lifecycle.is_shut_down() {
+            let deadline = actor.lifecycle.deadline();
             let tick = async {
                 match deadline {
                     Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -104,17 +104,17 @@ impl Actor {
                 }
             };
             let event = tokio::select! {
-                // A request that is there goes before the timer, so that the engine is not stopped in its face.
+                // Commands before the timer, so that a request that has come is served and not met by an idle stop.
                 biased;
-                Some(report) = reports.recv() => actor.heard(report),
+                Some(report) = reported.recv() => actor.report_event(report),
                 command = received.recv(), if held => match command {
                     Some(command) => {
-                        actor.look_for_suspension();
-                        Some(actor.asked(command))
+                        actor.detect_suspension();
+                        Some(actor.command_event(command))
                     }
                     None => {
                         held = false;
-                        Some(Event::Stop { for_good: true })
+                        Some(Event::Stop(StopCause::Shutdown))
                     }
                 },
                 () = tick => Some(Event::Tick),
@@ -125,109 +125,105 @@ impl Actor {
         }
     }
 
-    fn asked(&mut self, command: Command) -> Event {
+    fn command_event(&mut self, command: Command) -> Event {
         match command {
-            Command::Ask { id, warms, answer } => {
-                self.answers.insert(id, answer);
-                if warms { Event::Warm(id) } else { Event::Ask(id) }
+            Command::Wait { id, is_request, guard } => {
+                self.waiters.insert(id, guard);
+                if is_request { Event::Request(id) } else { Event::UserStart(id) }
             }
-            Command::Left { id } => {
-                self.answers.remove(&id);
-                Event::Left(id)
+            Command::WaiterLeft { id } => {
+                self.waiters.remove(&id);
+                Event::WaiterLeft(id)
             }
             Command::Released { start, since, suspect } => {
                 self.status.send_modify(|status| status.last_used = Some(Timestamp::now()));
                 Event::Released { start, held: since.elapsed(), suspect }
             }
-            Command::Yield { start } => Event::Yield { start },
-            Command::Stop { done, for_good } => {
+            Command::Preempt { start } => Event::Preempted { start },
+            Command::Stop { cause, done } => {
                 self.stops.push(done);
-                Event::Stop { for_good }
-            }
-            Command::Retire { done } => {
-                self.stops.push(done);
-                Event::Retire
+                Event::Stop(cause)
             }
         }
     }
 
-    fn heard(&mut self, report: Report) -> Option<Event> {
+    fn report_event(&mut self, report: TaskReport) -> Option<Event> {
         let name = || self.starter.spec.name.clone();
         match report {
-            Report::Progress { start, told: Told { phase, percent, at } } => {
-                let current = start == self.machine.starts();
-                if current && matches!(self.machine.state(), State::Starting { .. }) {
+            TaskReport::Progress { start, progress: StartProgress { phase, percent, address } } => {
+                let current = start == self.lifecycle.starts();
+                if current && matches!(self.lifecycle.stage(), Stage::Starting { .. }) {
                     self.status.send_modify(|status| {
                         (status.phase, status.percent) = (Some(phase), percent);
-                        if let Some(Place { pid, port, socket }) = at {
+                        if let Some(ProcessAddress { pid, port, socket }) = address {
                             (status.pid, status.port, status.socket) = (Some(pid), port, socket);
                         }
                     });
                 }
                 None
             }
-            Report::Start(Ok(running)) => {
-                // What was woken is watched already.
-                if !matches!(self.machine.state(), State::Starting { waking: true, .. }) {
-                    self.watch(&running.process);
+            TaskReport::Start(Ok(process)) => {
+                // A process that was woken is watched already.
+                if !matches!(self.lifecycle.stage(), Stage::Starting { waking: true, .. }) {
+                    self.watch(&process.process);
                 }
-                self.running = Some(running);
+                self.process = Some(process);
                 self.suspended = self.starter.host.suspended.suspended();
                 Some(Event::Started)
             }
-            Report::Start(Err(Failed { error, left })) => {
-                if matches!(self.machine.state(), State::Starting { .. }) {
+            TaskReport::Start(Err(StartFailure { error, process })) => {
+                if matches!(self.lifecycle.stage(), Stage::Starting { .. }) {
                     tracing::warn!(engine = name(), %error, "the engine did not start");
                 }
-                let event = Event::StartFailed { error, left: left.is_some() };
-                self.running = left;
+                let event = Event::StartFailed { error, process_left: process.is_some() };
+                self.process = process;
                 Some(event)
             }
-            Report::Slept(running, slept) => {
-                self.running = running;
+            TaskReport::Slept(process, slept) => {
+                self.process = process;
                 Some(match slept {
-                    Ok(()) => Event::Slept,
+                    Ok(()) => Event::FellAsleep,
                     Err(error) => {
                         tracing::warn!(engine = name(), %error, "stopping it instead");
                         Event::SleepFailed { error }
                     }
                 })
             }
-            Report::Checked { start, sound } => {
+            TaskReport::HealthChecked { start, result } => {
                 self.suspended = self.starter.host.suspended.suspended();
-                Some(match sound {
-                    Ok(()) => Event::Sound { start },
+                Some(match result {
+                    Ok(()) => Event::HealthCheckPassed { start },
                     Err(error) => {
                         tracing::warn!(engine = name(), %error, "ending it");
-                        Event::Broken { start, error }
+                        Event::HealthCheckFailed { start, error }
                     }
                 })
             }
-            Report::Exited { start, how } => {
+            TaskReport::Exited { start, how } => {
                 let error = self.starter.exited(how);
-                let awake = matches!(self.machine.state(), State::Ready { .. } | State::Sleeping { .. });
-                if awake && start == self.machine.starts() {
+                let awake = matches!(self.lifecycle.stage(), Stage::Ready { .. } | Stage::Sleeping { .. });
+                if awake && start == self.lifecycle.starts() {
                     tracing::warn!(engine = name(), %error, "the engine ended by itself");
                 }
                 Some(Event::Exited { start, error })
             }
-            Report::Ended => Some(Event::Ended),
+            TaskReport::ProcessEnded => Some(Event::ProcessEnded),
         }
     }
 
     fn step(&mut self, event: Event) {
-        let idle = event == Event::Tick && matches!(self.machine.state(), State::Ready { .. });
-        let unwanted = event == Event::Tick && matches!(self.machine.state(), State::Starting { .. });
-        let (machine, effects) = self.machine.clone().step(event, Instant::now());
-        self.machine = machine;
-        // Before anybody is answered, so that whoever looks then sees what the answer follows from.
+        let idle = event == Event::Tick && matches!(self.lifecycle.stage(), Stage::Ready { .. });
+        let abandoned = event == Event::Tick && matches!(self.lifecycle.stage(), Stage::Starting { .. });
+        let (lifecycle, effects) = self.lifecycle.clone().step(event, Instant::now());
+        self.lifecycle = lifecycle;
+        // Before any waiter is answered, so that it then finds the status that its answer follows from.
         self.publish();
         let engine = &self.starter.spec.name;
         if !effects.is_empty() && idle {
-            tracing::info!(engine, "idle for long enough");
+            tracing::info!(engine, "the idle timeout has passed");
         }
-        if !effects.is_empty() && unwanted {
-            tracing::info!(engine, "nobody waits for the start any more, breaking it off");
+        if !effects.is_empty() && abandoned {
+            tracing::info!(engine, "no request waits for the start any more, cancelling it");
         }
         for effect in effects {
             self.perform(effect);
@@ -238,27 +234,27 @@ impl Actor {
         match effect {
             Effect::Start => self.start(None),
             Effect::Wake => {
-                let sleeping = self.running.take();
+                let sleeping = self.process.take();
                 self.start(sleeping);
             }
             Effect::Sleep => self.sleep(),
-            Effect::Check => self.check(),
+            Effect::CheckHealth => self.check_health(),
             Effect::Cancel => drop(self.cancel.send_replace(true)),
             Effect::EndProcess => self.end_process(),
             Effect::Grant(id) => {
-                let endpoint = self.running.as_ref().map(|running| Arc::clone(&running.endpoint));
-                let start = self.machine.starts();
-                // Counted by the machine already: a guard that nobody takes comes back as a release.
+                let endpoint = self.process.as_ref().map(|process| Arc::clone(&process.endpoint));
+                let start = self.lifecycle.starts();
+                // The lifecycle has counted it already: a guard that its waiter does not take comes back as a release.
                 match endpoint.zip(self.commands.upgrade()) {
                     Some((endpoint, commands)) => {
                         let guard = EngineGuard::new(endpoint, start, commands);
                         self.answer(id, Ok(guard));
                     }
-                    None => drop(self.answers.remove(&id)),
+                    None => drop(self.waiters.remove(&id)),
                 }
             }
-            Effect::Refuse(id, error) => self.answer(id, Err(error)),
-            Effect::StopsDone => {
+            Effect::Reject(id, error) => self.answer(id, Err(error)),
+            Effect::ReportStopped => {
                 for done in self.stops.drain(..) {
                     let _ = done.send(());
                 }
@@ -267,120 +263,123 @@ impl Actor {
     }
 
     fn answer(&mut self, id: WaiterId, result: Result<EngineGuard, EngineError>) {
-        if let Some(answer) = self.answers.remove(&id) {
-            let _ = answer.send(result);
+        if let Some(guard) = self.waiters.remove(&id) {
+            let _ = guard.send(result);
         }
     }
 
-    /// Reports what comes of a task, or that it `broke`.
-    fn report_of(&self, task: impl Future<Output = Report> + Send + 'static, broke: Report) {
-        let (report, task) = (self.report.clone(), tokio::spawn(task));
+    /// Runs a task and reports its result, or `panicked` if it panics.
+    fn spawn_task(&self, task: impl Future<Output = TaskReport> + Send + 'static, panicked: TaskReport) {
+        let (reports, task) = (self.reports.clone(), tokio::spawn(task));
         tokio::spawn(async move {
-            let told = task.await.unwrap_or(broke);
-            let _ = report.send(told);
+            let report = task.await.unwrap_or(panicked);
+            let _ = reports.send(report);
         });
     }
 
-    /// What the actor has in hand can be broken off.
-    fn cancelled_by(&mut self) -> watch::Receiver<bool> {
+    /// A signal for the next task, which `Effect::Cancel` sends.
+    fn cancel_signal(&mut self) -> watch::Receiver<bool> {
         self.cancel = watch::Sender::new(false);
         self.cancel.subscribe()
     }
 
-    /// A start, or the waking of what sleeps.
-    fn start(&mut self, sleeping: Option<Running>) {
-        let (starter, start) = (Arc::clone(&self.starter), self.machine.starts());
-        let (cancelled, progress) = (self.cancelled_by(), self.report.clone());
-        let tell = move |told| {
-            let _ = progress.send(Report::Progress { start, told });
+    /// Starts the engine, or wakes its sleeping process.
+    fn start(&mut self, sleeping: Option<EngineProcess>) {
+        let (starter, start) = (Arc::clone(&self.starter), self.lifecycle.starts());
+        let (cancelled, reports) = (self.cancel_signal(), self.reports.clone());
+        let report = move |progress| {
+            let _ = reports.send(TaskReport::Progress { start, progress });
         };
         let name = self.starter.spec.name.clone();
-        let party = Party {
+        let tenant = Tenant {
             name: name.clone(),
             start,
             commands: self.commands.clone(),
             status: self.status.subscribe(),
         };
         let task = async move {
-            let line = Line { cancelled, tell };
-            Report::Start(match sleeping {
-                Some(running) => starter.wake(party, running, line).await,
-                None => starter.start(party, line).await,
+            let control = StartControl { cancelled, report };
+            TaskReport::Start(match sleeping {
+                Some(process) => starter.wake(tenant, process, control).await,
+                None => starter.start(tenant, control).await,
             })
         };
-        // A start that panics has let go of its process, which ends it.
-        let broke = EngineError::Spawn { name, reason: "its start broke".to_owned() };
-        self.report_of(task, Report::Start(Err(broke.into())));
+        // A start that panics has dropped its process, which ends it.
+        let panicked = EngineError::Spawn { name, reason: "its start broke".to_owned() };
+        self.spawn_task(task, TaskReport::Start(Err(panicked.into())));
     }
 
     fn sleep(&mut self) {
-        let Some(mut running) = self.running.take() else { return };
-        let (starter, cancelled) = (Arc::clone(&self.starter), self.cancelled_by());
+        let Some(mut process) = self.process.take() else { return };
+        let (starter, cancelled) = (Arc::clone(&self.starter), self.cancel_signal());
         let task = async move {
-            let slept = starter.sleep(&mut running, cancelled).await;
-            Report::Slept(Some(running), slept)
+            let slept = starter.sleep(&mut process, cancelled).await;
+            TaskReport::Slept(Some(process), slept)
         };
-        let broke = self.starter.standby("sleep", "that broke");
-        self.report_of(task, Report::Slept(None, Err(broke)));
+        let panicked = self.starter.standby("sleep", "that broke");
+        self.spawn_task(task, TaskReport::Slept(None, Err(panicked)));
     }
 
-    fn check(&self) {
-        let (starter, start) = (Arc::clone(&self.starter), self.machine.starts());
-        let has_place = self.machine.has_place();
-        let Some(endpoint) = self.running.as_ref().map(|running| Arc::clone(&running.endpoint)) else {
+    fn check_health(&self) {
+        let (starter, start) = (Arc::clone(&self.starter), self.lifecycle.starts());
+        let has_place = self.lifecycle.has_place();
+        let Some(endpoint) = self.process.as_ref().map(|process| Arc::clone(&process.endpoint)) else {
             return;
         };
-        let task = async move { Report::Checked { start, sound: starter.check(&endpoint, has_place).await } };
-        let broke =
-            EngineError::Hung { name: self.starter.spec.name.clone(), reason: "asking it broke".to_owned() };
-        self.report_of(task, Report::Checked { start, sound: Err(broke) });
+        let task = async move {
+            let result = starter.check_health(&endpoint, has_place).await;
+            TaskReport::HealthChecked { start, result }
+        };
+        let name = self.starter.spec.name.clone();
+        let panicked = EngineError::Hung { name, reason: "asking it broke".to_owned() };
+        self.spawn_task(task, TaskReport::HealthChecked { start, result: Err(panicked) });
     }
 
-    /// A GPU does not always survive what the machine slept through, so the engine has to answer again first.
-    fn look_for_suspension(&mut self) {
-        let ready = matches!(self.machine.state(), State::Ready { checking: false, .. });
-        if ready && self.starter.host.suspended.suspended() > self.suspended + SUSPENDED {
+    /// A GPU does not always survive a suspension of the computer, so a ready engine has its health checked after one.
+    fn detect_suspension(&mut self) {
+        let ready = matches!(self.lifecycle.stage(), Stage::Ready { checking: false, .. });
+        if ready && self.starter.host.suspended.suspended() > self.suspended + MIN_SUSPENSION {
             tracing::info!(
                 engine = self.starter.spec.name,
-                "the machine was suspended: seeing whether it answers"
+                "the computer was suspended: checking its health"
             );
-            self.step(Event::Suspect { start: self.machine.starts() });
+            self.step(Event::HealthCheckRequested { start: self.lifecycle.starts() });
         }
     }
 
     fn watch(&self, process: &Process) {
-        let (ended, report, start) = (process.ended(), self.report.clone(), self.machine.starts());
+        let (ended, reports, start) = (process.ended(), self.reports.clone(), self.lifecycle.starts());
         tokio::spawn(async move {
             let how = ended.await;
-            let _ = report.send(Report::Exited { start, how });
+            let _ = reports.send(TaskReport::Exited { start, how });
         });
     }
 
     fn end_process(&mut self) {
-        let running = self.running.take();
+        let process = self.process.take();
         let task = async move {
-            if let Some(Running { process, lease, .. }) = running {
+            if let Some(EngineProcess { process, lease, .. }) = process {
                 process.stop().await;
-                // Only now: until it was gone it held what it had.
+                // Only now: it held its memory until it was gone.
                 drop(lease);
             }
-            Report::Ended
+            TaskReport::ProcessEnded
         };
-        self.report_of(task, Report::Ended);
+        self.spawn_task(task, TaskReport::ProcessEnded);
     }
 
     fn publish(&self) {
         self.status.send_modify(|status| {
-            let state = match self.machine.state() {
-                State::Stopped => EngineState::Stopped,
-                State::Starting { .. } => EngineState::Starting,
-                State::Ready { .. } => EngineState::Ready,
-                State::Draining { .. } | State::Dozing { .. } | State::Stopping { .. } => {
+            let state = match self.lifecycle.stage() {
+                Stage::Stopped => EngineState::Stopped,
+                Stage::Starting { .. } => EngineState::Starting,
+                Stage::Ready { .. } => EngineState::Ready,
+                Stage::Draining { .. } | Stage::FallingAsleep { .. } | Stage::Stopping { .. } => {
                     EngineState::Draining
                 }
-                State::Sleeping { .. } => EngineState::Sleeping,
-                State::BackingOff { .. } => EngineState::BackingOff,
-                State::Failed => EngineState::Failed,
+                Stage::Sleeping { .. } => EngineState::Sleeping,
+                Stage::BackingOff { .. } => EngineState::BackingOff,
+                Stage::Failed => EngineState::Failed,
             };
             if status.state != state {
                 status.since = Timestamp::now();
@@ -388,15 +387,15 @@ impl Actor {
             if state != EngineState::Starting {
                 (status.phase, status.percent) = (None, None);
             }
-            // A process is there until it is known to be gone.
+            // The process is shown until it is known to be gone.
             if matches!(state, EngineState::Stopped | EngineState::BackingOff | EngineState::Failed)
-                || status.starts != self.machine.starts()
+                || status.starts != self.lifecycle.starts()
             {
                 (status.pid, status.port, status.socket) = (None, None, None);
             }
-            (status.state, status.starts) = (state, self.machine.starts());
-            (status.in_flight, status.queued) = (self.machine.in_flight(), self.machine.waiting());
-            status.last_error = self.machine.last_error().map(ToString::to_string);
+            (status.state, status.starts) = (state, self.lifecycle.starts());
+            (status.in_flight, status.queued) = (self.lifecycle.in_flight(), self.lifecycle.waiting());
+            status.last_error = self.lifecycle.last_error().map(ToString::to_string);
         });
     }
 }

@@ -104,7 +104,7 @@ impl Default for Arbiter {
 
 /// An engine that wants room, and how it is told to give it back.
 #[derive(Debug, Clone)]
-pub(crate) struct Party {
+pub(crate) struct Tenant {
     pub(crate) name: String,
     pub(crate) start: u32,
     pub(crate) commands: mpsc::WeakUnboundedSender<Command>,
@@ -127,7 +127,7 @@ impl Drop for Lease {
 
 impl Lease {
     /// Says that the start came to a ready engine: what it holds shows in the driver's readings now, so the next may start.
-    pub(crate) fn settled(&mut self) {
+    pub(crate) fn settle(&mut self) {
         self.arbiter.book().leave_queue(self.ticket);
         self.arbiter.changed.send_replace(());
     }
@@ -173,7 +173,7 @@ impl Arbiter {
     pub(crate) async fn lease(
         self: &Arc<Self>,
         claim: &Claim,
-        party: Party,
+        tenant: Tenant,
         asleep: Option<&Lease>,
     ) -> Result<Lease, EngineError> {
         let mut changed = self.changed.subscribe();
@@ -183,12 +183,12 @@ impl Arbiter {
         let mut lease = Lease { arbiter: Arc::clone(self), ticket };
         let demand = self.demand(claim).await.map_err(|never| {
             let (reason, hint) = never.told();
-            no_room(&party.name, reason, hint)
+            no_room(&tenant.name, reason, hint)
         })?;
         let mut made_room = false;
         loop {
             changed.borrow_and_update();
-            match self.book().try_enter(Asker { ticket, group, demand: &demand }, &party) {
+            match self.book().try_enter(Asker { ticket, group, demand: &demand }, &tenant) {
                 Entry::Entered => break,
                 Entry::Waits { crowded } => made_room |= crowded,
             }
@@ -199,12 +199,12 @@ impl Arbiter {
         self.changed.send_replace(());
         if demand.parts.is_empty() {
             // No driver shows what the next one would have to wait for, and it may fit beside this one.
-            lease.settled();
+            lease.settle();
         } else if demand.need.is_some() {
             let asleep = asleep.map(|lease| lease.ticket);
             let released = asleep.and_then(|ticket| self.book().released(ticket));
             let demand = released.map_or_else(|| demand.clone(), |released| demand.to_wake(&released));
-            self.until_free(Asker { ticket, group, demand: &demand }, asleep, &party.name).await?;
+            self.until_free(Asker { ticket, group, demand: &demand }, asleep, &tenant.name).await?;
         } else if made_room {
             self.until_steady(&demand).await;
         }

@@ -1,4 +1,4 @@
-//! The handle by which an engine is used: ask for it to be ready, hold the guard while the request runs.
+//! The handle of an engine: wait until it is ready, and hold the guard while the request runs.
 
 use std::{
     path::PathBuf,
@@ -25,7 +25,7 @@ use crate::{
     options::EngineOptions,
     spec::EngineSpec,
     start::Starter,
-    state::WaiterId,
+    state::{StopCause, WaiterId},
     status::{EngineState, EngineStatus},
 };
 
@@ -41,17 +41,17 @@ pub struct Engine {
     next_waiter: Arc<AtomicU64>,
 }
 
-/// Says that somebody does not wait any more, unless there was an answer.
-struct Waiting<'a> {
+/// Reports a waiter that left before it was answered.
+struct WaiterDrop<'a> {
     id: WaiterId,
     commands: &'a mpsc::UnboundedSender<Command>,
     answered: bool,
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaiterDrop<'_> {
     fn drop(&mut self) {
         if !self.answered {
-            let _ = self.commands.send(Command::Left { id: self.id });
+            let _ = self.commands.send(Command::WaiterLeft { id: self.id });
         }
     }
 }
@@ -62,12 +62,12 @@ impl Engine {
         Self::with_options(spec, EngineOptions::default(), host)
     }
 
-    /// As [`Engine::new`], with what is seldom said.
+    /// As [`Engine::new`], with options.
     pub fn with_options(spec: EngineSpec, options: EngineOptions, host: EngineHost) -> Self {
         let name = spec.name.clone();
         let log = Arc::new(EngineLog::new(spec.server, &host.log_dir, &name));
         let (commands, received) = mpsc::unbounded_channel();
-        let (told, status) = watch::channel(EngineStatus {
+        let (publisher, status) = watch::channel(EngineStatus {
             name: name.clone(),
             state: EngineState::Stopped,
             phase: None,
@@ -87,84 +87,84 @@ impl Engine {
         let claim = Claim::of(&options);
         let kept = host.clone();
         let starter = Starter { spec, options, host, log: Arc::clone(&log) };
-        tokio::spawn(Actor::run(starter, told, commands.downgrade(), received));
+        tokio::spawn(Actor::run(starter, publisher, commands.downgrade(), received));
         Self { name, commands, status, host: kept, claim, log, next_waiter: Arc::default() }
     }
 
-    /// Waits until the engine is ready, starting it if need be; everybody who waits shares one start. Whoever lets go
-    /// of the wait does not disturb the others.
+    /// Waits until the engine is ready, and starts it where it is not running. All waiters share one start; dropping one
+    /// wait does not disturb the others.
     ///
     /// # Errors
     /// When it does not become ready, or not before the deadline.
     pub async fn ensure_ready(&self, deadline: Instant) -> Result<EngineGuard, EngineError> {
-        self.ask(deadline, false).await
+        self.wait(deadline, true).await
     }
 
-    /// As [`Engine::ensure_ready`], ahead of need: who asks so takes none of the places of those who have a request.
+    /// As [`Engine::ensure_ready`], without a request: takes no place of one.
     ///
     /// # Errors
     /// As [`Engine::ensure_ready`].
     pub async fn warm_up(&self, deadline: Instant) -> Result<(), EngineError> {
-        self.ask(deadline, true).await.map(drop)
+        self.wait(deadline, false).await.map(drop)
     }
 
-    async fn ask(&self, deadline: Instant, warms: bool) -> Result<EngineGuard, EngineError> {
+    async fn wait(&self, deadline: Instant, is_request: bool) -> Result<EngineGuard, EngineError> {
         let ended = || EngineError::ShuttingDown { name: self.name.clone() };
         let id = self.next_waiter.fetch_add(1, Ordering::Relaxed);
-        let (answer, mut ready) = oneshot::channel();
-        self.commands.send(Command::Ask { id, warms, answer }).map_err(|_| ended())?;
-        let mut waiting = Waiting { id, commands: &self.commands, answered: false };
+        let (guard, mut ready) = oneshot::channel();
+        self.commands.send(Command::Wait { id, is_request, guard }).map_err(|_| ended())?;
+        let mut waiter = WaiterDrop { id, commands: &self.commands, answered: false };
         match tokio::time::timeout_at(deadline, &mut ready).await {
             Ok(answered) => {
-                waiting.answered = true;
+                waiter.answered = true;
                 answered.map_err(|_| ended())?
             }
             Err(_) => Err(EngineError::Deadline { name: self.name.clone() }),
         }
     }
 
-    /// Waits until a start would make no other engine give way.
+    /// Waits until a start would preempt no other engine.
     pub async fn until_vacant(&self) {
         self.host.arbiter.until_vacant(&self.claim).await;
     }
 
-    /// Lets running requests end, then stops the engine; the next request starts it again.
+    /// Stops the engine for a user, once running requests have ended or the drain timeout has passed. The next request
+    /// starts it again.
     pub async fn stop(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.commands.send(Command::Stop { done, for_good: false }).is_ok() {
-            let _ = stopped.await;
-        }
+        self.stop_for(StopCause::User).await;
     }
 
-    /// As [`Engine::stop`], and for good.
+    /// As [`Engine::stop`], because the agent ends: the engine is never started again.
     pub async fn shutdown(&self) {
-        let (done, stopped) = oneshot::channel();
-        if self.commands.send(Command::Stop { done, for_good: true }).is_ok() {
-            let _ = stopped.await;
-        }
+        self.stop_for(StopCause::Shutdown).await;
     }
 
-    /// As [`Engine::shutdown`], and lets what runs on it take as long as it takes: another configuration has no use for it.
+    /// As [`Engine::shutdown`], because the configuration has no more use for it: running requests may take as long as
+    /// they take.
     pub async fn retire(&self) {
+        self.stop_for(StopCause::Retirement).await;
+    }
+
+    async fn stop_for(&self, cause: StopCause) {
         let (done, stopped) = oneshot::channel();
-        if self.commands.send(Command::Retire { done }).is_ok() {
+        if self.commands.send(Command::Stop { cause, done }).is_ok() {
             let _ = stopped.await;
         }
     }
 
-    /// Whether it was stopped for good, and is.
+    /// Whether it has stopped and is never started again.
     pub fn is_shut_down(&self) -> bool {
         self.commands.is_closed()
     }
 
-    /// What it is doing at this moment.
+    /// Its status now.
     pub fn status(&self) -> EngineStatus {
         let mut status = self.status.borrow().clone();
         status.resident_bytes = status.pid.and_then(process_group::resident_bytes);
         status
     }
 
-    /// Tells of every change of what it is doing.
+    /// Its status at each change.
     pub fn progress(&self) -> watch::Receiver<EngineStatus> {
         self.status.clone()
     }
@@ -174,7 +174,7 @@ impl Engine {
         self.log.output().path().to_owned()
     }
 
-    /// The older part of a log that has grown too large for one file; not there while it has not.
+    /// The older part of a log that has grown too large for one file; does not exist before that.
     pub fn older_log_file(&self) -> PathBuf {
         self.log.output().older().to_owned()
     }

@@ -1,10 +1,10 @@
-//! Why an engine did not become ready; the same words for everybody who waited for the same start.
+//! Why an engine did not become ready; all waiters of one start get the same error.
 
 use std::time::Duration;
 
 use crate::SpecError;
 
-/// Why an engine is not ready. One line; what the engine itself said is in its log.
+/// Why an engine is not ready. One line; the engine's own output is in its log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
     /// Something that a start needs is missing.
@@ -15,14 +15,14 @@ pub enum EngineError {
         /// What is missing.
         source: SpecError,
     },
-    /// It ended before it was ready, or while it was.
+    /// It exited before it was ready, or while it was.
     #[error("engine `{name}` ended by itself ({how}){}", colon(diagnosis))]
     Exited {
         /// The engine.
         name: String,
         /// With which code or signal.
         how: String,
-        /// What it complained of, or said last.
+        /// Its first complaint, or the last line of its log.
         diagnosis: String,
     },
     /// It was not ready in time.
@@ -32,23 +32,23 @@ pub enum EngineError {
         name: String,
         /// The time that it had.
         limit: Duration,
-        /// What it complained of, or said last.
+        /// Its first complaint, or the last line of its log.
         diagnosis: String,
     },
-    /// Whoever asked could not wait longer; the start goes on for others.
+    /// The waiter's deadline has passed; the start goes on for others.
     #[error("engine `{name}` is not ready yet")]
     Deadline {
         /// The engine.
         name: String,
     },
-    /// It failed so often that it rests before the next start.
+    /// It failed so often that no start is tried before the backoff has passed.
     #[error("engine `{name}` rests for {} s after {failures} failed starts: {last}", wait.as_secs().max(1))]
     BackingOff {
         /// The engine.
         name: String,
         /// How many starts failed in a row.
         failures: u32,
-        /// How long it still rests.
+        /// How long that still takes.
         wait: Duration,
         /// Why the last one failed.
         last: String,
@@ -61,7 +61,7 @@ pub enum EngineError {
         /// Why.
         reason: String,
     },
-    /// Another process is at its port.
+    /// Another process listens on its port.
     #[error("engine `{name}`: another process is at port {port}, which was chosen for it")]
     PortTaken {
         /// The engine.
@@ -69,15 +69,15 @@ pub enum EngineError {
         /// The port.
         port: u16,
     },
-    /// It says that it is healthy, but refuses to complete or embed anything.
+    /// It reports that it is healthy, but rejects completions and embeddings.
     #[error("engine `{name}` is healthy but refuses its first request ({refusal})")]
     WarmUp {
         /// The engine.
         name: String,
-        /// The status, and what it said.
+        /// The status, and the beginning of the body.
         refusal: String,
     },
-    /// As many requests run on it and wait for it as may.
+    /// As many requests run on it and wait for it as are allowed.
     #[error("engine `{name}` has no room: {waiting} requests wait already")]
     Busy {
         /// The engine.
@@ -104,18 +104,18 @@ pub enum EngineError {
         name: String,
         /// `sleep` or `wake`.
         what: &'static str,
-        /// What it said.
+        /// Why not.
         reason: String,
     },
-    /// It runs and does not answer any more.
+    /// It runs and does not respond any more.
     #[error("engine `{name}` does not answer any more: {reason}")]
     Hung {
         /// The engine.
         name: String,
-        /// What happened when it was asked.
+        /// How its health check failed.
         reason: String,
     },
-    /// Somebody stopped it while it was waited for.
+    /// A user stopped it meanwhile.
     #[error("engine `{name}` was stopped")]
     Stopped {
         /// The engine.
@@ -154,14 +154,14 @@ impl EngineError {
 }
 
 impl EngineError {
-    /// Whether the engine ran for it. What is missing or has no room is looked for anew by every request, which costs
-    /// nothing: only what ran and failed rests before it is tried again.
+    /// Whether the engine ran and then failed, so that trying again is costly and needs a backoff. Looking again for a missing
+    /// file or for memory costs nothing.
     pub(crate) fn is_costly(&self) -> bool {
         !matches!(self, Self::Spec { .. } | Self::NoRoom { .. })
     }
 }
 
-/// What the engine said, as part of one line.
-fn colon(said: &str) -> String {
-    if said.is_empty() { String::new() } else { format!(": {said}") }
+/// The engine's own words, as the end of one line.
+fn colon(words: &str) -> String {
+    if words.is_empty() { String::new() } else { format!(": {words}") }
 }

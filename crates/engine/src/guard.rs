@@ -1,5 +1,5 @@
-//! What an engine's owner is asked for, and the guard that is the answer: it keeps the engine from being stopped while a
-//! request runs on it.
+//! The commands of handles and guards to an engine's actor, and the guard itself: while a request holds it, the engine does
+//! not stop.
 
 use std::sync::Arc;
 
@@ -8,18 +8,21 @@ use tokio::{
     time::Instant,
 };
 
-use crate::{endpoint::Endpoint, error::EngineError, state::WaiterId};
+use crate::{
+    endpoint::Endpoint,
+    error::EngineError,
+    state::{StopCause, WaiterId},
+};
 
-pub(crate) type Answer = oneshot::Sender<Result<EngineGuard, EngineError>>;
+pub(crate) type GuardSender = oneshot::Sender<Result<EngineGuard, EngineError>>;
 
-/// What handles and guards want.
+/// What the actor is asked to do, or has to know.
 pub(crate) enum Command {
-    Ask { id: WaiterId, warms: bool, answer: Answer },
-    Left { id: WaiterId },
+    Wait { id: WaiterId, is_request: bool, guard: GuardSender },
+    WaiterLeft { id: WaiterId },
     Released { start: u32, since: Instant, suspect: bool },
-    Yield { start: u32 },
-    Stop { done: oneshot::Sender<()>, for_good: bool },
-    Retire { done: oneshot::Sender<()> },
+    Preempt { start: u32 },
+    Stop { cause: StopCause, done: oneshot::Sender<()> },
 }
 
 /// Keeps an engine from being stopped while a request runs on it.
@@ -37,13 +40,13 @@ impl EngineGuard {
         Self { endpoint, start, since: Instant::now(), suspect: false, commands }
     }
 
-    /// Lets go of the engine, and says that it did not answer as one does that is well. It gets no new request until it has
-    /// answered again, and is ended where it does not.
+    /// Releases an engine that did not respond as a healthy one does. It gets no new request until a health check has
+    /// passed, and is ended if the check fails.
     pub fn release_suspect(mut self) {
         self.suspect = true;
     }
 
-    /// Where the engine is asked.
+    /// Where requests to the engine go.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

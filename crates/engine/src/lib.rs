@@ -1,16 +1,17 @@
-//! A managed local model server: started by the first request that needs it, ready when it has proved so, stopped when
-//! nobody has needed it for a while, and never left behind.
+//! A managed local model server: started by the first request that needs it, ready when it has completed a request, stopped
+//! after its idle timeout, and never left behind.
 //!
 //! ```text
 //! agent ──stdin──▶ guardian ──▶ engine (own process group, children included)
-//!   │                 │ the pipe closes, however the agent ended: ends the group
+//!   │                 │ ends the group when the pipe closes, however the agent ended
 //!   └ actor: stopped → starting → ready → draining → stopped; failed, backing off
 //! ```
 //!
-//! Which requests an engine gets is not decided here.
+//! Which requests go to an engine is not decided here.
 
 mod actor;
 mod arbiter;
+mod availability;
 mod endpoint;
 mod engine;
 mod environment;
@@ -18,10 +19,10 @@ mod error;
 mod gpu;
 mod guard;
 pub mod guardian;
+mod health;
 mod launch;
 mod listen;
 mod log;
-mod look;
 mod options;
 mod process;
 mod secrets;

@@ -1,16 +1,16 @@
-//! One start of an engine, from a place to listen at to the first request.
+//! One start of an engine, from the choice of its address to its first request, and its sleep and waking.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use mcpctl_supervisor::{process_group, random};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde_json::json;
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    arbiter::{Claim, Lease, Party},
+    arbiter::{Claim, Lease, Tenant},
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
+    health::until_healthy,
     listen::Listen,
     log::EngineLog,
     options::EngineOptions,
@@ -21,44 +21,30 @@ use crate::{
     status::StartPhase,
 };
 
-/// An engine with its process, and with a lease for what it holds of the GPU's memory, which is little while it sleeps.
-pub(crate) struct Running {
+/// The process of an engine, with the lease of the GPU memory that it holds, which is little while it sleeps.
+pub(crate) struct EngineProcess {
     pub(crate) process: Process,
-    /// Where it is asked, once it is ready.
+    /// Where requests go, once it is ready.
     pub(crate) endpoint: Arc<Endpoint>,
     pub(crate) lease: Option<Lease>,
 }
 
-/// A start that came to nothing, and what has to be ended still.
-pub(crate) struct Failed {
+/// A failed start, with the process that still has to be ended.
+pub(crate) struct StartFailure {
     pub(crate) error: EngineError,
-    pub(crate) left: Option<Running>,
+    pub(crate) process: Option<EngineProcess>,
 }
 
-impl From<EngineError> for Failed {
+impl From<EngineError> for StartFailure {
     fn from(error: EngineError) -> Self {
-        Self { error, left: None }
+        Self { error, process: None }
     }
 }
 
-/// Looks at health: often at first, because small models load in no time, and seldom after `OFTEN` looks.
-const LOOK_OFTEN: Duration = Duration::from_millis(20);
-const LOOK_SELDOM: Duration = Duration::from_millis(250);
-const OFTEN: u32 = 100;
-/// Patience with one look.
-const HEALTH: Duration = Duration::from_secs(2);
-/// Patience with the first request, which may compile kernels.
-const WARM_UP: Duration = Duration::from_secs(120);
-/// Patience with a question to an engine that may have broken.
-const CHECK: Duration = Duration::from_secs(15);
-/// Patience with falling asleep and waking, which copy all weights.
-const STANDBY: Duration = Duration::from_secs(120);
-/// How often a first request may be refused before the engine counts as broken.
-const REFUSALS: u32 = 5;
-/// Before what the agent itself has to say in the engine's log.
-const FIRST: &str = "mcplocal: the first request: ";
-/// Lines of the log in which an engine says that it cannot have its port.
-const LAST_WORDS: usize = 30;
+/// Falling asleep and waking copy all weights.
+const STANDBY_TIMEOUT: Duration = Duration::from_secs(120);
+/// An engine that could not bind its port reports that in one of its last lines.
+const LAST_LINES: usize = 30;
 
 /// What a start needs.
 pub(crate) struct Starter {
@@ -68,15 +54,15 @@ pub(crate) struct Starter {
     pub(crate) log: Arc<EngineLog>,
 }
 
-/// Which process a start has, and where that listens.
+/// The process of a start, and where it listens.
 #[derive(Debug, Clone)]
-pub(crate) struct Place {
+pub(crate) struct ProcessAddress {
     pub(crate) pid: u32,
     pub(crate) port: Option<u16>,
     pub(crate) socket: Option<PathBuf>,
 }
 
-impl Place {
+impl ProcessAddress {
     fn of(pid: u32, endpoint: &Endpoint) -> Self {
         let socket = endpoint.socket.as_ref().map(|socket| socket.path().to_owned());
         Self { pid, port: endpoint.base_url.port(), socket }
@@ -85,82 +71,91 @@ impl Place {
 
 /// How far a start is.
 #[derive(Debug, Clone)]
-pub(crate) struct Told {
+pub(crate) struct StartProgress {
     pub(crate) phase: StartPhase,
     pub(crate) percent: Option<u8>,
-    /// Once it is known.
-    pub(crate) at: Option<Place>,
+    /// Known once the process runs.
+    pub(crate) address: Option<ProcessAddress>,
 }
 
-/// Breaks a start off, and hears how far it is.
-pub(crate) struct Line<F> {
+/// How the actor cancels a start, and learns how far it is.
+pub(crate) struct StartControl<F> {
     pub(crate) cancelled: watch::Receiver<bool>,
-    pub(crate) tell: F,
+    pub(crate) report: F,
 }
 
 impl Starter {
-    /// Waits for room and starts the engine. Whatever fails, nothing is ended here but a first attempt that the second
-    /// follows.
-    pub(crate) async fn start<F>(&self, party: Party, line: Line<F>) -> Result<Running, Failed>
+    /// Waits for memory and starts the engine. The process of a failed start is returned and not ended, unless a second
+    /// attempt follows.
+    pub(crate) async fn start<F>(
+        &self,
+        tenant: Tenant,
+        control: StartControl<F>,
+    ) -> Result<EngineProcess, StartFailure>
     where
-        F: Fn(Told) + Send + Sync,
+        F: Fn(StartProgress) + Send + Sync,
     {
-        // Before room is made: no other engine gives way to one that cannot be started.
-        let looked = self.spec.check_available(&self.options).await;
-        looked.map_err(|source| EngineError::Spec { name: self.spec.name.clone(), source })?;
-        let mut lease = self.room(party, None, &line).await?;
-        let limit = Instant::now() + self.spec.start_timeout;
-        let result = match self.once(limit, &line).await {
-            // Somebody took the port between our look and the engine's bind: once more on another.
-            Err(Failed { error, left }) if self.port_was_taken(&error) => {
+        // Before the lease: an engine that cannot be started must not preempt another.
+        let available = self.spec.check_available(&self.options).await;
+        available.map_err(|source| EngineError::Spec { name: self.spec.name.clone(), source })?;
+        let mut lease = self.lease(tenant, None, &control).await?;
+        let deadline = Instant::now() + self.spec.start_timeout;
+        let result = match self.attempt(deadline, &control).await {
+            // Another program took the port before the engine bound it: once more on another.
+            Err(StartFailure { error, process }) if self.port_was_taken(&error) => {
                 tracing::info!(engine = self.spec.name, %error, "once more on another port");
-                if let Some(running) = left {
-                    running.process.stop().await;
+                if let Some(EngineProcess { process, .. }) = process {
+                    process.stop().await;
                 }
-                self.once(limit, &line).await
+                self.attempt(deadline, &control).await
             }
             result => result,
         };
-        // What is left of a failed start holds memory until it is gone.
+        // The process of a failed start holds memory until it is gone.
         match result {
-            Ok(running) => {
-                lease.settled();
-                Ok(Running { lease: Some(lease), ..running })
+            Ok(process) => {
+                lease.settle();
+                Ok(EngineProcess { lease: Some(lease), ..process })
             }
-            Err(Failed { error, left }) => {
-                Err(Failed { error, left: left.map(|running| Running { lease: Some(lease), ..running }) })
+            Err(StartFailure { error, process }) => {
+                let process = process.map(|process| EngineProcess { lease: Some(lease), ..process });
+                Err(StartFailure { error, process })
             }
         }
     }
 
-    async fn room<F>(
+    async fn lease<F>(
         &self,
-        party: Party,
+        tenant: Tenant,
         asleep: Option<&Lease>,
-        line: &Line<F>,
+        control: &StartControl<F>,
     ) -> Result<Lease, EngineError>
     where
-        F: Fn(Told) + Send + Sync,
+        F: Fn(StartProgress) + Send + Sync,
     {
         let claim = Claim::of(&self.options);
-        (line.tell)(Told { phase: StartPhase::WaitingForRoom, percent: None, at: None });
-        let mut cancelled = line.cancelled.clone();
+        (control.report)(StartProgress { phase: StartPhase::WaitingForRoom, percent: None, address: None });
+        let mut cancelled = control.cancelled.clone();
         tokio::select! {
-            lease = self.host.arbiter.lease(&claim, party, asleep) => lease,
+            lease = self.host.arbiter.lease(&claim, tenant, asleep) => lease,
             _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
         }
     }
 
-    async fn once<F>(&self, limit: Instant, line: &Line<F>) -> Result<Running, Failed>
+    async fn attempt<F>(
+        &self,
+        deadline: Instant,
+        control: &StartControl<F>,
+    ) -> Result<EngineProcess, StartFailure>
     where
-        F: Fn(Told) + Send + Sync,
+        F: Fn(StartProgress) + Send + Sync,
     {
         let name = || self.spec.name.clone();
         let spawn_error = |reason: String| EngineError::Spawn { name: name(), reason };
-        if *line.cancelled.borrow() {
+        if *control.cancelled.borrow() {
             return Err(self.stopped().into());
         }
-        (line.tell)(Told { phase: StartPhase::Spawning, percent: None, at: None });
+        (control.report)(StartProgress { phase: StartPhase::Spawning, percent: None, address: None });
         let place = Listen::choose(self.spec.server, &self.host.state_dir)
             .map_err(|error| spawn_error(error.to_string()))?;
         let api_key = SecretString::from(random::hex().map_err(|error| spawn_error(error.to_string()))?);
@@ -174,19 +169,23 @@ impl Starter {
         let http = place.client().map_err(|error| spawn_error(error.to_string()))?;
         let base_url = place.base_url().parse().map_err(|_| spawn_error("its address".to_owned()))?;
         self.log.begin(secrets::of(&self.options, &api_key));
-        let mut told = self.log.progress();
+        let mut progress = self.log.progress();
         let EngineHost { guardian, state_dir, .. } = &self.host;
         let process = process::spawn(&self.spec.name, &launch, guardian, state_dir, &self.log).await?;
         let (model, socket) = (self.spec.served_name(), place.socket().cloned());
         let endpoint = Arc::new(Endpoint { base_url, socket, api_key, model, http });
-        let at = Some(Place::of(process.pid(), &endpoint));
+        let address = Some(ProcessAddress::of(process.pid(), &endpoint));
 
-        (line.tell)(Told { phase: StartPhase::Loading, percent: None, at: at.clone() });
-        let listen = async {
-            while told.changed().await.is_ok() {
-                let said = *told.borrow_and_update();
-                if let Some((phase, percent)) = said {
-                    (line.tell)(Told { phase, percent, at: at.clone() });
+        (control.report)(StartProgress {
+            phase: StartPhase::Loading,
+            percent: None,
+            address: address.clone(),
+        });
+        let report_progress = async {
+            while progress.changed().await.is_ok() {
+                let latest = *progress.borrow_and_update();
+                if let Some((phase, percent)) = latest {
+                    (control.report)(StartProgress { phase, percent, address: address.clone() });
                 }
             }
             std::future::pending::<()>().await;
@@ -195,51 +194,54 @@ impl Starter {
         let ready = async {
             tokio::select! {
                 () = until_healthy(&endpoint) => {}
-                () = listen => {}
+                () = report_progress => {}
             }
-            // Health is open to everybody, and so is a port that we only think is the engine's: a prompt for a
-            // stranger's ears would be the wrong way to find out.
-            // At a socket only this user's programs listen.
+            // The health route needs no key, so another program may have taken the port and responded. That must be known
+            // before a prompt and the key go there. Only this user's programs can listen on the socket.
             if let Some(port) = place.port().filter(|port| process_group::listens(pid, *port) == Some(false))
             {
                 return Err(EngineError::PortTaken { name: name(), port });
             }
-            (line.tell)(Told { phase: StartPhase::WarmingUp, percent: None, at: at.clone() });
-            self.until_it_answers(&endpoint).await
+            (control.report)(StartProgress {
+                phase: StartPhase::WarmingUp,
+                percent: None,
+                address: address.clone(),
+            });
+            self.complete_first_request(&endpoint).await
         };
-        let done = self.watched(&process, limit, line, ready).await;
-        let running = Running { process, endpoint, lease: None };
+        let done = self.watched(&process, deadline, control, ready).await;
+        let process = EngineProcess { process, endpoint, lease: None };
         match done {
-            Ok(()) => Ok(running),
-            Err(error) => Err(Failed { error, left: Some(running) }),
+            Ok(()) => Ok(process),
+            Err(error) => Err(StartFailure { error, process: Some(process) }),
         }
     }
 
-    /// By our own look, or by the last words of an engine that found out itself.
+    /// By our own check, or by the last lines of an engine that could not bind it.
     fn port_was_taken(&self, error: &EngineError) -> bool {
         const WORDS: [&str; 3] = ["address already in use", "couldn't bind", "could not bind"];
-        let last_words = || self.log.output().tail(LAST_WORDS).to_ascii_lowercase();
+        let last_lines = || self.log.output().tail(LAST_LINES).to_ascii_lowercase();
         match error {
             EngineError::PortTaken { .. } => true,
-            EngineError::Exited { .. } => WORDS.iter().any(|words| last_words().contains(words)),
+            EngineError::Exited { .. } => WORDS.iter().any(|words| last_lines().contains(words)),
             _ => false,
         }
     }
 
-    /// Lets something happen to a process unless it ends, takes too long, or is broken off.
+    /// Runs a step of a process until it is done, the process has ended, the deadline has passed, or it is cancelled.
     async fn watched<F>(
         &self,
         process: &Process,
-        limit: Instant,
-        line: &Line<F>,
+        deadline: Instant,
+        control: &StartControl<F>,
         step: impl Future<Output = Result<(), EngineError>>,
     ) -> Result<(), EngineError> {
         let name = || self.spec.name.clone();
-        let mut cancelled = line.cancelled.clone();
+        let mut cancelled = control.cancelled.clone();
         tokio::select! {
             done = step => done,
             how = process.ended() => Err(self.exited(how)),
-            () = tokio::time::sleep_until(limit) => {
+            () = tokio::time::sleep_until(deadline) => {
                 let limit = self.spec.start_timeout;
                 Err(EngineError::StartTimeout { name: name(), limit, diagnosis: self.log.diagnosis() })
             }
@@ -247,66 +249,74 @@ impl Starter {
         }
     }
 
-    /// Waits for room and wakes the engine.
+    /// Waits for memory and wakes the engine.
     pub(crate) async fn wake<F>(
         &self,
-        party: Party,
-        mut running: Running,
-        line: Line<F>,
-    ) -> Result<Running, Failed>
+        tenant: Tenant,
+        mut process: EngineProcess,
+        control: StartControl<F>,
+    ) -> Result<EngineProcess, StartFailure>
     where
-        F: Fn(Told) + Send + Sync,
+        F: Fn(StartProgress) + Send + Sync,
     {
-        let endpoint = Arc::clone(&running.endpoint);
-        let room = self.room(party, running.lease.as_ref(), &line);
+        let endpoint = Arc::clone(&process.endpoint);
+        let lease = self.lease(tenant, process.lease.as_ref(), &control);
         let lease = tokio::select! {
-            lease = room => lease,
-            // Others need not give way for what is gone.
-            how = running.process.ended() => Err(self.exited(how)),
+            lease = lease => lease,
+            // A process that is gone must not preempt another engine.
+            how = process.process.ended() => Err(self.exited(how)),
         };
         match lease {
-            Ok(lease) => running.lease = Some(lease),
-            Err(error) => return Err(Failed { error, left: Some(running) }),
+            Ok(lease) => process.lease = Some(lease),
+            Err(error) => return Err(StartFailure { error, process: Some(process) }),
         }
-        let at = Some(Place::of(running.process.pid(), &endpoint));
-        (line.tell)(Told { phase: StartPhase::Waking, percent: None, at: at.clone() });
-        let limit = Instant::now() + self.spec.start_timeout;
+        let address = Some(ProcessAddress::of(process.process.pid(), &endpoint));
+        (control.report)(StartProgress {
+            phase: StartPhase::Waking,
+            percent: None,
+            address: address.clone(),
+        });
+        let deadline = Instant::now() + self.spec.start_timeout;
         let step = async {
-            self.control(&endpoint, "wake", |routes| routes.wake).await?;
-            (line.tell)(Told { phase: StartPhase::WarmingUp, percent: None, at: at.clone() });
-            self.until_it_answers(&endpoint).await
+            self.post(&endpoint, "wake", |routes| routes.wake).await?;
+            (control.report)(StartProgress {
+                phase: StartPhase::WarmingUp,
+                percent: None,
+                address: address.clone(),
+            });
+            self.complete_first_request(&endpoint).await
         };
-        match self.watched(&running.process, limit, &line, step).await {
+        match self.watched(&process.process, deadline, &control, step).await {
             Ok(()) => {
-                running.lease.iter_mut().for_each(Lease::settled);
-                Ok(running)
+                process.lease.iter_mut().for_each(Lease::settle);
+                Ok(process)
             }
-            Err(error) => Err(Failed { error, left: Some(running) }),
+            Err(error) => Err(StartFailure { error, process: Some(process) }),
         }
     }
 
-    /// Has the engine give its GPU memory back and keep its weights in the machine's: vLLM's sleep, level 1.
+    /// Has the engine give its GPU memory back and keep its weights in the computer's: vLLM's sleep, level 1.
     pub(crate) async fn sleep(
         &self,
-        running: &mut Running,
+        process: &mut EngineProcess,
         mut cancelled: watch::Receiver<bool>,
     ) -> Result<(), EngineError> {
-        let told = self.control(&running.endpoint, "sleep", |routes| routes.sleep);
-        let ended = running.process.ended();
+        let slept = self.post(&process.endpoint, "sleep", |routes| routes.sleep);
+        let ended = process.process.ended();
         let falls_asleep = async {
             tokio::select! {
-                told = told => told,
+                slept = slept => slept,
                 how = ended => Err(self.exited(how)),
                 _ = cancelled.wait_for(|cancelled| *cancelled) => Err(self.stopped()),
             }
         };
-        match &mut running.lease {
+        match &mut process.lease {
             Some(lease) => lease.sleep(falls_asleep).await,
             None => falls_asleep.await,
         }
     }
 
-    async fn control(
+    async fn post(
         &self,
         endpoint: &Endpoint,
         what: &'static str,
@@ -315,33 +325,13 @@ impl Starter {
         let routes = self.spec.server.server().standby_routes();
         let path = routes.map(route).ok_or_else(|| self.standby(what, "it has no sleep mode"))?;
         let url = endpoint.base_url.join(path).map_err(|error| self.standby(what, &error.to_string()))?;
-        let request = endpoint.http.post(url).bearer_auth(endpoint.api_key.expose_secret()).timeout(STANDBY);
+        let request =
+            endpoint.http.post(url).bearer_auth(endpoint.api_key.expose_secret()).timeout(STANDBY_TIMEOUT);
         match request.send().await {
-            Ok(answer) if answer.status().is_success() => Ok(()),
-            Ok(answer) => Err(self.standby(what, &format!("it answers {}", answer.status()))),
+            Ok(response) if response.status().is_success() => Ok(()),
+            Ok(response) => Err(self.standby(what, &format!("it answers {}", response.status()))),
             Err(error) => Err(self.standby(what, &error.without_url().to_string())),
         }
-    }
-
-    /// Whether it still answers. Where requests have all its places it is only asked for its health: a completion would wait
-    /// for them.
-    pub(crate) async fn check(&self, endpoint: &Endpoint, has_place: bool) -> Result<(), EngineError> {
-        let hung = |reason: String| EngineError::Hung { name: self.spec.name.clone(), reason };
-        let health = endpoint.base_url.join("/health").map_err(|error| hung(error.to_string()))?;
-        let healthy = endpoint
-            .http
-            .get(health)
-            .timeout(HEALTH)
-            .send()
-            .await
-            .and_then(reqwest::Response::error_for_status);
-        healthy.map_err(|error| hung(error.without_url().to_string()))?;
-        if !has_place {
-            return Ok(());
-        }
-        tokio::time::timeout(CHECK, self.until_it_answers(endpoint))
-            .await
-            .unwrap_or_else(|_| Err(hung(format!("no completion within {} s", CHECK.as_secs()))))
     }
 
     fn stopped(&self) -> EngineError {
@@ -354,68 +344,5 @@ impl Starter {
 
     pub(crate) fn standby(&self, what: &'static str, reason: &str) -> EngineError {
         EngineError::Standby { name: self.spec.name.clone(), what, reason: reason.to_owned() }
-    }
-
-    /// Health alone proves little: a server can be healthy and fail its first request. What was started for embeddings
-    /// completes nothing, and is asked for one.
-    async fn until_it_answers(&self, endpoint: &Endpoint) -> Result<(), EngineError> {
-        let model = &endpoint.model;
-        let questions = [
-            ("completions", json!({"model": model, "prompt": "Hi", "max_tokens": 1})),
-            ("embeddings", json!({"model": model, "input": "Hi"})),
-        ];
-        let mut refusals = 0_u32;
-        loop {
-            let mut refused = None;
-            for (path, body) in &questions {
-                let url = format!("{}/{path}", endpoint.base_url);
-                let request =
-                    endpoint.http.post(&url).bearer_auth(endpoint.api_key.expose_secret()).json(body);
-                match request.timeout(WARM_UP).send().await {
-                    Ok(answer) if answer.status().is_success() => return Ok(()),
-                    Ok(answer) => {
-                        let (status, said) = said(answer).await;
-                        let refusal = self.log.line(&format!("{FIRST}{status}: {said}"));
-                        refused.get_or_insert((status, refusal));
-                    }
-                    // It is ending, and that is seen elsewhere, or the start's own time ends this.
-                    Err(error) => {
-                        self.log.line(&format!("{FIRST}{}", error.without_url()));
-                        break;
-                    }
-                }
-            }
-            if let Some((status, refusal)) = refused {
-                refusals += 1;
-                // 503 is what a server says that still loads.
-                if refusals >= REFUSALS && status != reqwest::StatusCode::SERVICE_UNAVAILABLE {
-                    let refusal = refusal.strip_prefix(FIRST).unwrap_or(&refusal).trim_end().to_owned();
-                    return Err(EngineError::WarmUp { name: self.spec.name.clone(), refusal });
-                }
-            }
-            tokio::time::sleep(LOOK_SELDOM).await;
-        }
-    }
-}
-
-/// How a server refused, and the beginning of its words.
-async fn said(mut answer: reqwest::Response) -> (reqwest::StatusCode, String) {
-    let status = answer.status();
-    let bytes = answer.chunk().await.ok().flatten().unwrap_or_default();
-    (status, String::from_utf8_lossy(&bytes).chars().take(200).collect())
-}
-
-/// Refused connections and 503 both mean loading: vLLM does the one, llama-server the other.
-async fn until_healthy(endpoint: &Endpoint) {
-    let mut url = endpoint.base_url.clone();
-    url.set_path("/health");
-    let mut looks = 0_u32;
-    loop {
-        let answer = endpoint.http.get(url.clone()).timeout(HEALTH).send().await;
-        if answer.is_ok_and(|answer| answer.status().is_success()) {
-            return;
-        }
-        tokio::time::sleep(if looks < OFTEN { LOOK_OFTEN } else { LOOK_SELDOM }).await;
-        looks = looks.saturating_add(1);
     }
 }

@@ -1,47 +1,43 @@
-//! What an engine does next: `(Machine, Event, now) -> (Machine, Effects)`, without processes, sockets or clocks, so
-//! that every order of events is a test. The actor performs the effects; which process runs is not known here.
+//! What an engine does next: `(Lifecycle, Event, now) -> (Lifecycle, Effects)`, without processes, sockets or clocks, so
+//! that every order of events can be a test. The actor performs the effects. Which process runs is not known here.
 //!
 //! ```text
 //! stopped ──▶ starting ──▶ ready ──▶ draining ──▶ stopping ──▶ stopped, failed, backing off
-//!                ▲ waking    └─ idle, or its room is wanted ─▶ dozing ──▶ sleeping
+//!                ▲ waking    └─ idle, or preempted ─▶ falling asleep ──▶ sleeping
 //! ```
 //!
-//! At most one process exists at a time: `Start` is only asked for in a state that has none, and a state that has one
-//! is left only through `Stopping`, which waits for `Event::Ended`. What requests do to it is in `requests`, what
-//! becomes of its process in `life`.
+//! At most one process exists at a time: `Effect::Start` is emitted only in a stage that has none, and a stage that has
+//! one is left only through `Stage::Stopping`, which waits for `Event::ProcessEnded`. `requests` holds what requests do to
+//! an engine, `process` what becomes of its process.
 
-mod life;
+mod process;
 mod requests;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    mem,
-    time::Duration,
-};
+use std::{collections::VecDeque, time::Duration};
 
 use tokio::time::Instant;
 
 use crate::error::EngineError;
 
-/// Somebody who waits for the engine.
+/// Identifies one caller that waits for the engine.
 pub(crate) type WaiterId = u64;
 
-/// What an engine is allowed and expected to do; the same for its whole life.
+/// The limits and habits of an engine; the same for its whole life.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Policy {
-    /// Without a request, until it rests; none: never for that reason.
-    pub(crate) idle: Option<Duration>,
-    /// With running requests, once it is to stop.
-    pub(crate) drain: Duration,
-    /// With a start that nobody waits for; none: it goes on to the end.
-    pub(crate) unwanted: Option<Duration>,
-    /// Asleep, until it is stopped: its weights are in the machine's memory all the while.
-    pub(crate) asleep: Duration,
-    /// After so long in the state ready an exit is a new misfortune and no crash loop.
-    pub(crate) proven: Duration,
-    /// Requests at once; at least one.
+    /// How long a ready engine goes without a request before it rests; none: it never rests for that reason.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// How long running requests may go on after a stop.
+    pub(crate) drain_timeout: Duration,
+    /// How long a start goes on without a waiter; none: to its end.
+    pub(crate) abandon_after: Option<Duration>,
+    /// How long it sleeps before it is stopped: its weights take up the computer's memory all the while.
+    pub(crate) standby_timeout: Duration,
+    /// After so long in `Stage::Ready`, an exit is a new failure and not part of a crash loop.
+    pub(crate) proven_after: Duration,
+    /// How many requests run at a time; at least one.
     pub(crate) concurrency: usize,
-    /// Requests that may wait for one of those to end.
+    /// How many requests may wait for one of those to end.
     pub(crate) queue: usize,
     /// What it does when it is not needed.
     pub(crate) rest: Rest,
@@ -52,51 +48,49 @@ pub(crate) struct Policy {
 pub(crate) enum Rest {
     /// It stops.
     Stop,
-    /// It gives its GPU memory back and stays, to be awake again soon.
+    /// It gives its GPU memory back and keeps its process, from which it wakes quickly.
     Sleep,
 }
 
-/// Where an engine is in its life, with what belongs to that.
+/// Where an engine is in its life, with what only that stage needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum Stage {
     Stopped,
-    /// `waking`: there is a process, which slept. `yields`: somebody wants its room as soon as it has served.
     Starting {
-        waiters: VecDeque<WaiterId>,
-        unwanted_since: Option<Instant>,
+        /// Since when no waiter waits for the start.
+        abandoned_since: Option<Instant>,
+        /// The process is there, and slept.
         waking: bool,
-        yields: bool,
+        /// Another engine needs its memory as soon as it has served its waiters.
+        preempted: bool,
     },
-    /// `checking`: it may have broken unnoticed, so nobody new gets it until it has answered.
     Ready {
-        in_flight: usize,
-        queue: VecDeque<WaiterId>,
         since: Instant,
         idle_since: Instant,
+        /// It may have broken unnoticed: it gets no new request until its health check has passed.
         checking: bool,
     },
-    /// Takes nobody new; whoever comes waits for the next start. Without `until` it serves to the end.
+    /// Takes no new request; waiters wait for the next start.
     Draining {
-        in_flight: usize,
+        /// When requests that still run are cut short; none: never.
         until: Option<Instant>,
-        waiters: VecDeque<WaiterId>,
         rest: Rest,
     },
-    /// Told to sleep, and not asleep yet. `stop`: once that is known, it is to stop, or has ended meanwhile.
-    Dozing {
-        waiters: VecDeque<WaiterId>,
+    /// Was asked to sleep, and does not sleep yet.
+    FallingAsleep {
+        /// It stops as soon as that has ended, or its process has ended meanwhile.
         stop: bool,
     },
     /// Its process is there and holds no GPU memory.
     Sleeping {
         since: Instant,
     },
-    /// Told to end, and not gone yet. `failed`: it was its own end, or a start that failed.
+    /// Its process was asked to end, and is not gone yet.
     Stopping {
-        waiters: VecDeque<WaiterId>,
+        /// It ended by itself, or its start failed.
         failed: bool,
     },
-    /// Failed more than once, and rests.
+    /// Failed more than once: no start before then.
     BackingOff {
         until: Instant,
     },
@@ -104,106 +98,126 @@ pub(crate) enum State {
     Failed,
 }
 
+/// Who or what stops an engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum StopCause {
+    /// A user: the next request starts it again.
+    User,
+    /// The agent ends: the engine is never started again.
+    Shutdown,
+    /// The configuration has no more use for it: it is never started again, and running requests may take as long as they
+    /// take.
+    Retirement,
+}
+
 /// What happened.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// Somebody wants it ready.
-    Ask(WaiterId),
-    /// Somebody wants it ready ahead of need, and takes nobody's place for that.
-    Warm(WaiterId),
-    /// A waiter went away.
-    Left(WaiterId),
-    /// A guard of this start was dropped, after so long; `suspect`: the engine did not answer as one that is well.
+    /// A request waits for the engine.
+    Request(WaiterId),
+    /// A user starts the engine and waits until it is ready. Takes no place of a request.
+    UserStart(WaiterId),
+    /// A waiter does not wait any more.
+    WaiterLeft(WaiterId),
+    /// A guard of this start was dropped. `suspect`: the engine did not respond as a healthy one does.
     Released { start: u32, held: Duration, suspect: bool },
     /// The ready engine of this start may have broken unnoticed.
-    Suspect { start: u32 },
-    /// What was suspected of this start is untrue.
-    Sound { start: u32 },
-    /// It is true: the engine does not answer.
-    Broken { start: u32, error: EngineError },
-    /// Another engine wants the room that this start has.
-    Yield { start: u32 },
-    /// It is to drain and stop; for good where the agent ends.
-    Stop { for_good: bool },
-    /// Another configuration has no use for it: it stops for good when what runs has ended, however long that takes.
-    Retire,
-    /// The start, or the waking, came to a ready engine.
+    HealthCheckRequested { start: u32 },
+    /// The engine of this start responds.
+    HealthCheckPassed { start: u32 },
+    /// The engine of this start does not respond.
+    HealthCheckFailed { start: u32, error: EngineError },
+    /// Another engine needs the memory that this start holds.
+    Preempted { start: u32 },
+    /// It has to drain and stop.
+    Stop(StopCause),
+    /// The start, or the waking, led to a ready engine.
     Started,
-    /// It failed; `left`: there is a process that has to be ended.
-    StartFailed { error: EngineError, left: bool },
+    /// The start, or the waking, failed. `process_left`: there is a process that has to be ended.
+    StartFailed { error: EngineError, process_left: bool },
     /// The engine fell asleep.
-    Slept,
-    /// It did not.
+    FellAsleep,
+    /// The engine did not fall asleep.
     SleepFailed { error: EngineError },
-    /// The engine of this start ended by itself.
+    /// The process of this start ended by itself.
     Exited { start: u32, error: EngineError },
-    /// The process that was told to end is gone, and all it had started.
-    Ended,
+    /// The process that was asked to end is gone, with everything that it started.
+    ProcessEnded,
     /// A deadline may have passed.
     Tick,
 }
 
-/// What is to be done.
+/// What the actor has to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Begin a start.
     Start,
-    /// Wake what sleeps; reports as a start does.
+    /// Wake the sleeping process; it is reported as a start is.
     Wake,
-    /// Break the start, the waking or the falling asleep off; it reports how it ended all the same.
+    /// Cancel the start, the waking or the falling asleep; its result is reported all the same.
     Cancel,
-    /// Let it fall asleep.
+    /// Put the engine to sleep.
     Sleep,
-    /// See whether it still answers.
-    Check,
+    /// Check whether it still responds.
+    CheckHealth,
     /// End the process, and report when it is gone.
     EndProcess,
-    /// Give a guard.
+    /// Give a waiter its guard.
     Grant(WaiterId),
-    /// Let a waiter down.
-    Refuse(WaiterId, EngineError),
-    /// Whoever asked for a stop has got it.
-    StopsDone,
+    /// Give a waiter the reason why it gets none.
+    Reject(WaiterId, EngineError),
+    /// Answer everyone who stopped the engine.
+    ReportStopped,
 }
 
-/// How long a request takes, as long as none has ended.
-const FIRST_GUESS: Duration = Duration::from_secs(5);
+/// How long a request is taken to last before one has ended.
+const FIRST_ESTIMATE: Duration = Duration::from_secs(5);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Waiter {
+    id: WaiterId,
+    /// It takes a place of those that `Policy::concurrency` and `Policy::queue` count.
+    is_request: bool,
+}
 
 /// An engine's life so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Machine {
+pub(crate) struct Lifecycle {
     name: String,
     policy: Policy,
-    state: State,
-    /// In a row.
+    stage: Stage,
+    /// Those that wait for it, or for a place on it, in their order. Empty where it does nothing that would end a wait.
+    waiters: VecDeque<Waiter>,
+    /// Guards of the current start; none once its process has to end.
+    in_flight: usize,
+    /// Failed starts in a row.
     failures: u32,
     starts: u32,
     last_error: Option<EngineError>,
-    /// Stopped for good: nothing is started any more.
+    /// It is never started again.
     ending: bool,
-    /// How long requests have been taking of late.
+    /// A moving average of how long requests last.
     typical: Duration,
-    /// Of those who wait, who does so ahead of need.
-    warming: BTreeSet<WaiterId>,
 }
 
-impl Machine {
+impl Lifecycle {
     pub(crate) fn new(name: String, policy: Policy) -> Self {
         Self {
             name,
             policy,
-            state: State::Stopped,
+            stage: Stage::Stopped,
+            waiters: VecDeque::new(),
+            in_flight: 0,
             failures: 0,
             starts: 0,
             last_error: None,
             ending: false,
-            typical: FIRST_GUESS,
-            warming: BTreeSet::new(),
+            typical: FIRST_ESTIMATE,
         }
     }
 
-    pub(crate) fn state(&self) -> &State {
-        &self.state
+    pub(crate) fn stage(&self) -> &Stage {
+        &self.stage
     }
 
     /// The number of the current or last start, from 1.
@@ -215,110 +229,89 @@ impl Machine {
         self.last_error.as_ref()
     }
 
-    /// Whether nothing will ever happen again.
+    /// Whether it has stopped and is never started again.
     pub(crate) fn is_shut_down(&self) -> bool {
-        self.ending && self.state == State::Stopped
+        self.ending && self.stage == Stage::Stopped
     }
 
     /// When a `Tick` is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        match &self.state {
-            // What is being woken is there soon, and broken off it would be lost.
-            State::Starting { unwanted_since, waking: false, .. } => {
-                unwanted_since.zip(self.policy.unwanted).map(|(since, limit)| since + limit)
+        match &self.stage {
+            // A waking ends soon, and to cancel it would lose the process.
+            Stage::Starting { abandoned_since, waking: false, .. } => {
+                abandoned_since.zip(self.policy.abandon_after).map(|(since, limit)| since + limit)
             }
-            State::Ready { in_flight: 0, idle_since, checking: false, .. } => {
-                self.policy.idle.map(|idle| *idle_since + idle)
+            Stage::Ready { idle_since, checking: false, .. } if self.in_flight == 0 => {
+                self.policy.idle_timeout.map(|idle| *idle_since + idle)
             }
-            State::Draining { until, .. } => *until,
-            State::Sleeping { since } => Some(*since + self.policy.asleep),
-            State::BackingOff { until } => Some(*until),
-            State::Stopped
-            | State::Starting { .. }
-            | State::Ready { .. }
-            | State::Dozing { .. }
-            | State::Stopping { .. }
-            | State::Failed => None,
+            Stage::Draining { until, .. } => *until,
+            Stage::Sleeping { since } => Some(*since + self.policy.standby_timeout),
+            Stage::BackingOff { until } => Some(*until),
+            Stage::Stopped
+            | Stage::Starting { .. }
+            | Stage::Ready { .. }
+            | Stage::FallingAsleep { .. }
+            | Stage::Stopping { .. }
+            | Stage::Failed => None,
         }
     }
 
-    /// Who waits for it, or for a place on it.
+    /// How many wait for it, or for a place on it.
     pub(crate) fn waiting(&self) -> usize {
-        self.waiters().map_or(0, VecDeque::len)
+        self.waiters.len()
     }
 
-    fn waiters(&self) -> Option<&VecDeque<WaiterId>> {
-        match &self.state {
-            State::Ready { queue: waiters, .. }
-            | State::Starting { waiters, .. }
-            | State::Draining { waiters, .. }
-            | State::Dozing { waiters, .. }
-            | State::Stopping { waiters, .. } => Some(waiters),
-            State::Stopped | State::Sleeping { .. } | State::BackingOff { .. } | State::Failed => None,
-        }
-    }
-
-    /// Requests that run on it.
+    /// How many requests run on it.
     pub(crate) fn in_flight(&self) -> usize {
-        match self.state {
-            State::Ready { in_flight, .. } | State::Draining { in_flight, .. } => in_flight,
-            _ => 0,
-        }
+        self.in_flight
     }
 
     /// Whether it could take one more request.
     pub(crate) fn has_place(&self) -> bool {
-        self.in_flight() < self.policy.concurrency
+        self.in_flight < self.policy.concurrency
     }
 
-    /// The next state, and what is to be done.
+    /// The lifecycle after an event, and what has to be done.
     pub(crate) fn step(mut self, event: Event, now: Instant) -> (Self, Vec<Effect>) {
         let mut effects = Vec::new();
         let out = &mut effects;
         match event {
-            Event::Ask(waiter) => self.ask(waiter, false, now, out),
-            Event::Warm(waiter) => {
-                self.ask(waiter, true, now, out);
-                self.warming.insert(waiter);
-            }
-            Event::Left(waiter) => self.left(waiter, now, out),
-            Event::Stop { for_good } => self.stop(for_good, Some(now + self.policy.drain), out),
-            Event::Retire => self.stop(true, None, out),
+            Event::Request(id) => self.wait(Waiter { id, is_request: true }, now, out),
+            Event::UserStart(id) => self.wait(Waiter { id, is_request: false }, now, out),
+            Event::WaiterLeft(id) => self.waiter_left(id, now, out),
+            Event::Stop(cause) => self.stop(cause, now, out),
             Event::Started => self.started(now, out),
-            Event::StartFailed { error, left } => self.start_failed(error, left, now, out),
-            Event::Slept => self.slept(now, out),
+            Event::StartFailed { error, process_left } => self.start_failed(error, process_left, now, out),
+            Event::FellAsleep => self.fell_asleep(now, out),
             Event::SleepFailed { error } => self.sleep_failed(error, out),
-            Event::Ended => self.ended(now, out),
+            Event::ProcessEnded => self.process_ended(now, out),
             Event::Tick => self.tick(now, out),
-            // What is told of a start that is long over says nothing about this one.
+            // An event of an earlier start does not concern this one.
             Event::Released { start, held, suspect } if start == self.starts => {
                 if suspect {
-                    self.suspect(out);
+                    self.request_health_check(out);
                 }
                 self.released(held, now, out);
             }
-            Event::Suspect { start } if start == self.starts => self.suspect(out),
-            Event::Sound { start } if start == self.starts => self.sound(now, out),
-            Event::Broken { start, error } if start == self.starts => self.broken(error, now, out),
-            Event::Yield { start } if start == self.starts => self.yield_room(out),
+            Event::HealthCheckRequested { start } if start == self.starts => self.request_health_check(out),
+            Event::HealthCheckPassed { start } if start == self.starts => self.health_check_passed(now, out),
+            Event::HealthCheckFailed { start, error } if start == self.starts => {
+                self.health_check_failed(error, now, out);
+            }
+            Event::Preempted { start } if start == self.starts => self.preempt(out),
             Event::Exited { start, error } if start == self.starts => self.exited(error, now, out),
             Event::Released { .. }
-            | Event::Suspect { .. }
-            | Event::Sound { .. }
-            | Event::Broken { .. }
-            | Event::Yield { .. }
+            | Event::HealthCheckRequested { .. }
+            | Event::HealthCheckPassed { .. }
+            | Event::HealthCheckFailed { .. }
+            | Event::Preempted { .. }
             | Event::Exited { .. } => {}
-        }
-        if !self.warming.is_empty() {
-            let mut warming = mem::take(&mut self.warming);
-            warming.retain(|waiter| self.waiters().is_some_and(|waiters| waiters.contains(waiter)));
-            self.warming = warming;
         }
         (self, effects)
     }
 
-    fn refuse(&self, waiters: VecDeque<WaiterId>, error: &EngineError, effects: &mut Vec<Effect>) {
-        effects.extend(waiters.into_iter().map(|waiter| Effect::Refuse(waiter, error.clone())));
+    fn reject_waiters(&mut self, error: &EngineError, effects: &mut Vec<Effect>) {
+        effects.extend(self.waiters.drain(..).map(|waiter| Effect::Reject(waiter.id, error.clone())));
     }
 }
 

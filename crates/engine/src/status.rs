@@ -1,4 +1,4 @@
-//! What an engine is doing, for people and programs.
+//! The status of an engine, for people and programs.
 
 use std::path::PathBuf;
 
@@ -15,11 +15,11 @@ pub enum EngineState {
     Starting,
     /// Takes requests.
     Ready,
-    /// Its process is there, its GPU memory is free; awake again soon.
+    /// Its process is there, its GPU memory is free; the next request wakes it.
     Sleeping,
-    /// Takes no new requests, ends when the running ones have, or is ending.
+    /// Takes no new requests; ends when the running ones have, or is ending.
     Draining,
-    /// Failed more than once, and rests before the next start.
+    /// Failed more than once: no start before the backoff has passed.
     BackingOff,
     /// Failed; the next request tries again.
     Failed,
@@ -29,22 +29,22 @@ pub enum EngineState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum StartPhase {
-    /// Other engines hold the memory that it needs, and are giving way.
+    /// Other engines hold the memory that it needs, and are being preempted.
     WaitingForRoom,
-    /// The process is being made.
+    /// The process is being created.
     Spawning,
     /// It runs and loads the model.
     Loading,
     /// It compiles its kernels, or records them.
     Compiling,
-    /// It slept and is being woken.
+    /// It is being woken from sleep.
     Waking,
-    /// It says that it is healthy and answers its first request.
+    /// It reports that it is healthy, and its first request runs.
     WarmingUp,
 }
 
 impl StartPhase {
-    /// In words, for people who wait.
+    /// In words, for people that wait.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::WaitingForRoom => "waiting for memory",
@@ -57,7 +57,7 @@ impl StartPhase {
     }
 }
 
-/// What an engine is doing.
+/// The status of an engine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct EngineStatus {
@@ -67,7 +67,7 @@ pub struct EngineStatus {
     pub state: EngineState,
     /// How far its start is, while it starts.
     pub phase: Option<StartPhase>,
-    /// Percent of that phase, where the engine tells.
+    /// Percent of that phase, where the engine reports it.
     pub percent: Option<u8>,
     /// Since when it is in this state.
     pub since: Timestamp,
@@ -87,7 +87,7 @@ pub struct EngineStatus {
     pub last_used: Option<Timestamp>,
     /// Memory of its whole process group, bytes.
     pub resident_bytes: Option<u64>,
-    /// How often it was started since the agent was.
+    /// Starts since the agent started.
     pub starts: u32,
     /// Why it last failed.
     pub last_error: Option<String>,

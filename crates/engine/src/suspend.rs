@@ -1,13 +1,13 @@
-//! How long this machine was suspended: after that, an engine that was ready may have lost its GPU.
+//! How long this computer has been suspended: after that, an engine that was ready may have lost its GPU.
 
 use std::{fmt, sync::Arc, time::Duration};
 
-/// Tells how long the machine was suspended since it was started.
+/// Reads how long the computer has been suspended since it booted.
 #[derive(Clone)]
 pub struct SuspendClock(Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl SuspendClock {
-    /// A clock that is played.
+    /// A clock of this function, for tests.
     pub fn new(suspended: impl Fn() -> Duration + Send + Sync + 'static) -> Self {
         Self(Arc::new(suspended))
     }
@@ -18,9 +18,9 @@ impl SuspendClock {
 }
 
 impl Default for SuspendClock {
-    /// The machine's own.
+    /// The computer's own clock.
     fn default() -> Self {
-        Self::new(of_this_machine)
+        Self::new(suspended_since_boot)
     }
 }
 
@@ -30,18 +30,18 @@ impl fmt::Debug for SuspendClock {
     }
 }
 
-/// clock_gettime(2): of two clocks that count from the start of the machine, one goes on while it is suspended.
+/// clock_gettime(2): both clocks count from boot, and only `CLOCK_BOOTTIME` goes on while the computer is suspended.
 #[cfg(target_os = "linux")]
-fn of_this_machine() -> Duration {
+fn suspended_since_boot() -> Duration {
     use nix::time::{ClockId, clock_gettime};
     let read = |clock| clock_gettime(clock).map(Duration::from).unwrap_or_default();
     let awake = read(ClockId::CLOCK_MONOTONIC);
     read(ClockId::CLOCK_BOOTTIME).saturating_sub(awake)
 }
 
-/// Elsewhere it is not known: an engine that broke meanwhile is noticed by its first request.
+/// Not known elsewhere: the first request notices an engine that broke meanwhile.
 #[cfg(not(target_os = "linux"))]
-fn of_this_machine() -> Duration {
+fn suspended_since_boot() -> Duration {
     Duration::ZERO
 }
 
@@ -50,10 +50,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_machine_that_stays_awake_was_suspended_no_longer_than_before() {
+    fn suspended_time_does_not_grow_while_awake() {
         let clock = SuspendClock::default();
         let before = clock.suspended();
-        // Two clocks are read one after the other, so they differ by that.
+        // The two clocks are read one after the other and differ by that moment.
         assert!(clock.suspended().abs_diff(before) < Duration::from_millis(500));
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::VecDeque, time::Duration};
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::{Party, demand::Demand};
+use super::{Tenant, demand::Demand};
 use crate::{guard::Command, status::EngineState};
 
 /// How long a sleeper that was asked to go may take: its process is ended as any other's, by SIGKILL in the end.
@@ -20,16 +20,16 @@ pub(super) struct Book {
     next: Ticket,
     /// Who waits for room, in the order of asking. Where a driver can be asked, who has room and still starts is here too.
     queue: VecDeque<(Ticket, String)>,
-    tenants: Vec<Tenant>,
+    tenants: Vec<Holder>,
     sleepers: Vec<Sleeper>,
 }
 
 #[derive(Debug)]
-struct Tenant {
+struct Holder {
     ticket: Ticket,
     group: String,
     demand: Demand,
-    party: Party,
+    tenant: Tenant,
     yielding: bool,
 }
 
@@ -39,7 +39,7 @@ struct Sleeper {
     ticket: Ticket,
     group: String,
     demand: Demand,
-    party: Party,
+    tenant: Tenant,
     /// Bytes that came free of each GPU when it fell asleep, where the driver told.
     released: Option<Vec<(u32, u64)>>,
     asked: Option<Instant>,
@@ -85,7 +85,7 @@ impl Book {
 
     /// Takes the room if there is some and nobody asked before; else tells others to give way. The place in the queue
     /// stays: others have their turn when it is left.
-    pub(super) fn try_enter(&mut self, asker: Asker<'_>, party: &Party) -> Entry {
+    pub(super) fn try_enter(&mut self, asker: Asker<'_>, tenant: &Tenant) -> Entry {
         let line = self.queue.iter().filter(|(_, group)| group == asker.group).map(|(ticket, _)| *ticket);
         let mut ahead = line.take_while(|ticket| *ticket != asker.ticket);
         let (first, second) = (ahead.next(), ahead.next());
@@ -93,11 +93,11 @@ impl Book {
         let crowded = !leaving.is_empty();
         match first {
             None if !crowded => {
-                self.tenants.push(Tenant {
+                self.tenants.push(Holder {
                     ticket: asker.ticket,
                     group: asker.group.to_owned(),
                     demand: asker.demand.clone(),
-                    party: party.clone(),
+                    tenant: tenant.clone(),
                     yielding: false,
                 });
                 return Entry::Entered;
@@ -132,7 +132,7 @@ impl Book {
     pub(super) fn somebody_leaves(&self, asker: Asker<'_>, asleep: Option<Ticket>, now: Instant) -> bool {
         let leaves = |sleeper: &Sleeper| {
             let on_its_way =
-                matches!(sleeper.party.status.borrow().state, EngineState::Sleeping | EngineState::Draining);
+                matches!(sleeper.tenant.status.borrow().state, EngineState::Sleeping | EngineState::Draining);
             on_its_way && sleeper.asked.is_some_and(|asked| now.duration_since(asked) < GONE_WITHIN)
         };
         self.tenants.iter().any(|tenant| tenant.yielding && tenant.is_beside(asker))
@@ -157,21 +157,21 @@ impl Book {
         let hears = |sleeper: &&mut Sleeper| {
             sleeper.asked.is_none()
                 && sleeper.is_beside(asker, asleep)
-                && sleeper.party.status.borrow().state == EngineState::Sleeping
+                && sleeper.tenant.status.borrow().state == EngineState::Sleeping
         };
         let sleepers = self.sleepers.iter_mut().filter(hears);
-        let Some(oldest) = sleepers.min_by_key(|sleeper| sleeper.party.status.borrow().last_used) else {
+        let Some(oldest) = sleepers.min_by_key(|sleeper| sleeper.tenant.status.borrow().last_used) else {
             return false;
         };
         oldest.asked = Some(now);
-        oldest.party.ask_to_yield();
+        oldest.tenant.ask_to_yield();
         true
     }
 
     fn ask_to_yield(&mut self, tickets: &[Ticket]) {
         for tenant in self.tenants.iter_mut().filter(|tenant| tickets.contains(&tenant.ticket)) {
             if !std::mem::replace(&mut tenant.yielding, true) {
-                tenant.party.ask_to_yield();
+                tenant.tenant.ask_to_yield();
             }
         }
     }
@@ -184,8 +184,8 @@ impl Book {
     /// Makes a sleeper of a tenant.
     pub(super) fn fell_asleep(&mut self, ticket: Ticket, released: Option<Vec<(u32, u64)>>) {
         let Some(at) = self.tenants.iter().position(|tenant| tenant.ticket == ticket) else { return };
-        let Tenant { ticket, group, demand, party, .. } = self.tenants.remove(at);
-        self.sleepers.push(Sleeper { ticket, group, demand, party, released, asked: None });
+        let Holder { ticket, group, demand, tenant, .. } = self.tenants.remove(at);
+        self.sleepers.push(Sleeper { ticket, group, demand, tenant, released, asked: None });
     }
 
     /// What came free when this sleeper fell asleep, where that is known.
@@ -194,7 +194,7 @@ impl Book {
     }
 }
 
-impl Tenant {
+impl Holder {
     fn is_beside(&self, asker: Asker<'_>) -> bool {
         self.ticket != asker.ticket && self.group == asker.group && asker.demand.shares_gpus(&self.demand)
     }
@@ -206,10 +206,10 @@ impl Sleeper {
     }
 }
 
-impl Party {
+impl Tenant {
     fn ask_to_yield(&self) {
         if let Some(commands) = self.commands.upgrade() {
-            let _ = commands.send(Command::Yield { start: self.start });
+            let _ = commands.send(Command::Preempt { start: self.start });
         }
     }
 }
@@ -225,8 +225,8 @@ pub(super) struct Resident {
 }
 
 impl Resident {
-    fn of(tenant: &Tenant) -> Self {
-        let status = tenant.party.status.borrow();
+    fn of(tenant: &Holder) -> Self {
+        let status = tenant.tenant.status.borrow();
         Self {
             ticket: tenant.ticket,
             demand: tenant.demand.clone(),

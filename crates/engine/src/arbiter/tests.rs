@@ -16,7 +16,7 @@ const LONG: Duration = Duration::from_secs(600);
 
 /// An engine that is played, and hears when it is to give way.
 struct Played {
-    party: Party,
+    tenant: Tenant,
     received: mpsc::UnboundedReceiver<Command>,
     _commands: mpsc::UnboundedSender<Command>,
     status: watch::Sender<EngineStatus>,
@@ -29,7 +29,7 @@ impl Played {
 
     /// Whether it was asked to give way since this was last asked.
     fn was_asked(&mut self) -> bool {
-        matches!(self.received.try_recv(), Ok(Command::Yield { start: 1 }))
+        matches!(self.received.try_recv(), Ok(Command::Preempt { start: 1 }))
     }
 }
 
@@ -52,8 +52,8 @@ fn played(name: &str) -> Played {
         starts: 1,
         last_error: None,
     });
-    let party = Party { name: name.to_owned(), start: 1, commands: commands.downgrade(), status };
-    Played { party, received, _commands: commands, status: told }
+    let tenant = Tenant { name: name.to_owned(), start: 1, commands: commands.downgrade(), status };
+    Played { tenant, received, _commands: commands, status: told }
 }
 
 fn claim(group: &str, need: Need, capacity: Option<u64>) -> Claim {
@@ -122,8 +122,8 @@ fn with_driver(dir: &std::path::Path, script: &str) -> Arc<Arbiter> {
 
 /// An engine that asks for room.
 fn asks(arbiter: &Arc<Arbiter>, claim: &Claim, engine: &Played) -> Pin<Box<dyn Future<Output = Asked>>> {
-    let (arbiter, claim, party) = (Arc::clone(arbiter), claim.clone(), engine.party.clone());
-    Box::pin(async move { arbiter.lease(&claim, party, None).await })
+    let (arbiter, claim, tenant) = (Arc::clone(arbiter), claim.clone(), engine.tenant.clone());
+    Box::pin(async move { arbiter.lease(&claim, tenant, None).await })
 }
 
 type Asked = Result<Lease, EngineError>;
@@ -131,7 +131,7 @@ type Asked = Result<Lease, EngineError>;
 /// An engine that is ready and has its room.
 async fn ready(arbiter: &Arc<Arbiter>, claim: &Claim, engine: &Played) -> Lease {
     let mut lease = timeout(LONG, asks(arbiter, claim, engine)).await.unwrap().unwrap();
-    lease.settled();
+    lease.settle();
     lease
 }
 
@@ -140,12 +140,13 @@ async fn one_group_takes_turns_in_the_order_of_asking_and_another_is_not_disturb
     let arbiter = without_driver();
     let (mut one, two, three, other) = (played("one"), played("two"), played("three"), played("other"));
     let alone = claim("gpu", Need::Unknown, None);
-    let first = arbiter.lease(&alone, one.party.clone(), None).await.unwrap();
-    let _beside = arbiter.lease(&claim("cpu", Need::Unknown, None), other.party.clone(), None).await.unwrap();
+    let first = arbiter.lease(&alone, one.tenant.clone(), None).await.unwrap();
+    let _beside =
+        arbiter.lease(&claim("cpu", Need::Unknown, None), other.tenant.clone(), None).await.unwrap();
     let mut second = asks(&arbiter, &alone, &two);
     let mut third = asks(&arbiter, &alone, &three);
     assert!(futures_now(&mut second).await.is_none() && futures_now(&mut third).await.is_none());
-    assert!(matches!(one.received.try_recv(), Ok(Command::Yield { start: 1 })));
+    assert!(matches!(one.received.try_recv(), Ok(Command::Preempt { start: 1 })));
     assert!(one.received.try_recv().is_err(), "it is asked once");
     drop(first);
     let second = second.await.unwrap();
@@ -159,7 +160,7 @@ async fn who_stops_waiting_gives_its_place_in_the_queue_back() {
     let arbiter = without_driver();
     let (one, two, three) = (played("one"), played("two"), played("three"));
     let alone = Claim::default();
-    let first = arbiter.lease(&alone, one.party.clone(), None).await.unwrap();
+    let first = arbiter.lease(&alone, one.tenant.clone(), None).await.unwrap();
     let mut second = asks(&arbiter, &alone, &two);
     let mut third = asks(&arbiter, &alone, &three);
     assert!(futures_now(&mut second).await.is_none() && futures_now(&mut third).await.is_none());
@@ -173,7 +174,7 @@ async fn who_stops_waiting_gives_its_place_in_the_queue_back() {
 async fn what_can_never_fit_is_refused_with_both_figures() {
     let arbiter = without_driver();
     let big = claim("gpu", Need::Bytes(30 * GB), Some(24 * GB));
-    let error = arbiter.lease(&big, played("big").party.clone(), None).await.unwrap_err();
+    let error = arbiter.lease(&big, played("big").tenant.clone(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "engine `big` needs 30.0 GiB, and there are 24.0 GiB in all");
     arbiter.until_vacant(&big).await;
 }
@@ -183,8 +184,8 @@ async fn engines_that_are_known_to_fit_share_the_memory() {
     let arbiter = without_driver();
     let half = claim("gpu", Need::Bytes(10 * GB), Some(24 * GB));
     let (mut one, mut two, three) = (played("one"), played("two"), played("three"));
-    let _first = arbiter.lease(&half, one.party.clone(), None).await.unwrap();
-    let _second = arbiter.lease(&half, two.party.clone(), None).await.unwrap();
+    let _first = arbiter.lease(&half, one.tenant.clone(), None).await.unwrap();
+    let _second = arbiter.lease(&half, two.tenant.clone(), None).await.unwrap();
     let mut third = asks(&arbiter, &half, &three);
     assert!(futures_now(&mut third).await.is_none());
     let asked = [one.received.try_recv().is_ok(), two.received.try_recv().is_ok()];
@@ -195,13 +196,13 @@ async fn engines_that_are_known_to_fit_share_the_memory() {
 async fn the_driver_has_the_last_word_on_what_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let arbiter = with_driver(dir.path(), "echo '0, GPU-aa, RTX, 24576, 8192'");
-    let error = arbiter.lease(&share(0.75, 1), played("vllm").party.clone(), None).await.unwrap_err();
+    let error = arbiter.lease(&share(0.75, 1), played("vllm").tenant.clone(), None).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "engine `vllm` needs 18.0 GiB of GPU memory, and 8.0 GiB of 24.0 GiB are free; other programs hold the rest"
     );
-    arbiter.lease(&share(0.3, 1), played("small").party.clone(), None).await.unwrap();
-    let error = arbiter.lease(&share(0.3, 2), played("wide").party.clone(), None).await.unwrap_err();
+    arbiter.lease(&share(0.3, 1), played("small").tenant.clone(), None).await.unwrap();
+    let error = arbiter.lease(&share(0.3, 2), played("wide").tenant.clone(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "engine `wide` wants 2 GPUs, and sees 1");
 }
 
@@ -214,7 +215,7 @@ async fn the_next_start_waits_until_memory_is_seen_to_be_free() {
         dir.path().display()
     );
     let arbiter = with_driver(dir.path(), &script);
-    arbiter.lease(&share(0.9, 1), played("next").party.clone(), None).await.unwrap();
+    arbiter.lease(&share(0.9, 1), played("next").tenant.clone(), None).await.unwrap();
     assert_eq!(looks(dir.path()), 5);
 }
 
@@ -229,8 +230,8 @@ async fn starts_do_not_wait_for_each_other_where_another_program_holds_the_memor
     let (mut one, mut two, ten) = (played("one"), played("two"), bytes(10));
     let both = async {
         tokio::join!(
-            arbiter.lease(&ten, one.party.clone(), None),
-            arbiter.lease(&ten, two.party.clone(), None)
+            arbiter.lease(&ten, one.tenant.clone(), None),
+            arbiter.lease(&ten, two.tenant.clone(), None)
         )
     };
     let (first, second) = timeout(LONG, both).await.expect("both are told that there is no room");
@@ -245,12 +246,12 @@ async fn where_a_driver_can_be_asked_one_of_a_group_starts_at_a_time() {
     let cards = Cards::new(&[(24, 24)]);
     let (arbiter, ten) = (cards.arbiter(), bytes(10));
     let (one, two, three, other) = (played("one"), played("two"), played("three"), played("other"));
-    let mut first = arbiter.lease(&ten, one.party.clone(), None).await.unwrap();
+    let mut first = arbiter.lease(&ten, one.tenant.clone(), None).await.unwrap();
     let mut second = asks(&arbiter, &ten, &two);
     assert!(timeout(LONG, &mut second).await.is_err(), "the first has not taken its memory yet");
     let elsewhere = claim("other", Need::Bytes(GB), None);
-    arbiter.lease(&elsewhere, other.party.clone(), None).await.unwrap();
-    first.settled();
+    arbiter.lease(&elsewhere, other.tenant.clone(), None).await.unwrap();
+    first.settle();
     let second = timeout(LONG, second).await.unwrap().unwrap();
     let mut third = asks(&arbiter, &bytes(4), &three);
     assert!(timeout(LONG, &mut third).await.is_err());
@@ -263,7 +264,7 @@ async fn the_next_in_line_asks_who_still_starts_to_give_way_and_nobody_behind_it
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
     let (mut one, mut two, mut three) = (played("one"), played("two"), played("three"));
-    let first = arbiter.lease(&bytes(20), one.party.clone(), None).await.unwrap();
+    let first = arbiter.lease(&bytes(20), one.tenant.clone(), None).await.unwrap();
     let mut fits = asks(&arbiter, &bytes(4), &two);
     assert!(timeout(LONG, &mut fits).await.is_err());
     let mut third = asks(&arbiter, &bytes(20), &three);
@@ -295,10 +296,10 @@ async fn waking_needs_what_came_free_when_it_fell_asleep() {
     lease.sleep(falls_asleep).await.unwrap();
     engine.is(EngineState::Sleeping);
     // All that is used is its own: 4 GiB of the 22 that it had.
-    let awake = arbiter.lease(&vllm, engine.party.clone(), Some(&lease)).await.unwrap();
+    let awake = arbiter.lease(&vllm, engine.tenant.clone(), Some(&lease)).await.unwrap();
     drop(awake);
     cards.tell(&[(24, 17)]);
-    let error = arbiter.lease(&vllm, engine.party.clone(), Some(&lease)).await.unwrap_err();
+    let error = arbiter.lease(&vllm, engine.tenant.clone(), Some(&lease)).await.unwrap_err();
     assert!(error.to_string().contains("needs 18.0 GiB of GPU memory, and 17.0 GiB of 24.0"), "{error}");
 }
 
@@ -373,7 +374,7 @@ async fn who_is_to_be_woken_has_others_go_and_not_itself() {
     cards.tell(&[(24, 24)]);
     let (mut two, _second) = sleeper(&cards, &arbiter).await;
     cards.tell(&[(24, 10)]);
-    arbiter.lease(&share(0.9, 1), one.party.clone(), Some(&first)).await.unwrap_err();
+    arbiter.lease(&share(0.9, 1), one.tenant.clone(), Some(&first)).await.unwrap_err();
     assert!(!one.was_asked() && two.was_asked());
 }
 
@@ -405,7 +406,7 @@ async fn a_refusal_names_the_gpus_that_it_is_about() {
     let cards = Cards::new(&[(24, 24), (24, 3)]);
     let arbiter = cards.arbiter();
     let refused = async |claim: Claim| {
-        arbiter.lease(&claim, played("vllm").party.clone(), None).await.unwrap_err().to_string()
+        arbiter.lease(&claim, played("vllm").tenant.clone(), None).await.unwrap_err().to_string()
     };
     assert_eq!(
         refused(seeing("1,0", share(0.75, 1))).await,
@@ -427,10 +428,10 @@ async fn whoever_is_kept_comes_back_beside_an_engine_that_it_fits_with() {
     let first = ready(&arbiter, &ten, &one).await;
     timeout(LONG, arbiter.until_vacant(&ten)).await.expect("there is room beside the other");
     assert!(timeout(LONG, arbiter.until_vacant(&bytes(20))).await.is_err());
-    let mut starting = arbiter.lease(&bytes(2), two.party.clone(), None).await.unwrap();
+    let mut starting = arbiter.lease(&bytes(2), two.tenant.clone(), None).await.unwrap();
     let mut vacant = Box::pin(arbiter.until_vacant(&ten));
     assert!(timeout(LONG, &mut vacant).await.is_err(), "somebody starts");
-    starting.settled();
+    starting.settle();
     timeout(LONG, vacant).await.unwrap();
     drop((first, starting));
     let waiting = Lease { arbiter: Arc::clone(&arbiter), ticket: arbiter.book().enqueue("gpu") };
@@ -521,7 +522,7 @@ async fn a_share_of_what_a_group_was_said_to_have_is_known_without_a_driver() {
     let arbiter = without_driver();
     let vllm = |of| claim("gpu", Need::Share { of, gpus: 1 }, Some(24 * GB));
     let (mut one, two, three) = (played("one"), played("two"), played("three"));
-    let _first = arbiter.lease(&vllm(0.5), one.party.clone(), None).await.unwrap();
+    let _first = arbiter.lease(&vllm(0.5), one.tenant.clone(), None).await.unwrap();
     let beside = vllm(0.4);
     let second = asks(&arbiter, &beside, &two);
     let _second = timeout(LONG, second).await.unwrap().unwrap();

@@ -1,153 +1,140 @@
-//! What requests do to an engine: they ask, wait for their turn, hold it, let go of it, and doubt it.
+//! What requests do to an engine: they wait for their turn, run on it, release it, and have its health checked.
 
-use std::{collections::VecDeque, time::Duration};
+use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Effect, Machine, State, WaiterId};
+use super::{Effect, Lifecycle, Stage, Waiter, WaiterId};
 use crate::error::EngineError;
 
-/// The share of the newest request in what requests typically take: one in so many.
-const NEWEST: u32 = 4;
-/// Bounds of what a caller is told to wait when there is no room.
-const RETRY_SOONEST: Duration = Duration::from_secs(1);
-const RETRY_LATEST: Duration = Duration::from_secs(60);
+/// The newest request weighs one part in so many in `Lifecycle::typical`.
+const NEWEST_WEIGHT: u32 = 4;
+/// Bounds of what a caller is asked to wait when there is no room.
+const MIN_RETRY_AFTER: Duration = Duration::from_secs(1);
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-impl Machine {
-    /// `warms`: ahead of need, which takes nobody's place and has room wherever others have none.
-    pub(super) fn ask(&mut self, waiter: WaiterId, warms: bool, now: Instant, effects: &mut Vec<Effect>) {
+impl Lifecycle {
+    pub(super) fn wait(&mut self, waiter: Waiter, now: Instant, effects: &mut Vec<Effect>) {
         if self.ending {
-            effects.push(Effect::Refuse(waiter, self.shutting_down()));
+            effects.push(Effect::Reject(waiter.id, self.shutting_down()));
             return;
         }
-        let concurrency = self.policy.concurrency;
-        let bound = concurrency.saturating_add(self.policy.queue);
-        // What still runs on a start that drains is not in the way of those who wait for the next one.
-        let running = if matches!(self.state, State::Ready { .. }) { self.in_flight() } else { 0 };
-        let has_room = warms || running + self.waiting().saturating_sub(self.warming.len()) < bound;
-        let queue = match &mut self.state {
-            State::Ready { in_flight, checking: false, .. } if *in_flight < concurrency => {
-                *in_flight += 1;
-                effects.push(Effect::Grant(waiter));
-                return;
+        let has_room = !waiter.is_request || self.has_room();
+        let has_place = self.has_place();
+        match &mut self.stage {
+            Stage::Ready { checking: false, .. } if has_place => {
+                self.in_flight += 1;
+                effects.push(Effect::Grant(waiter.id));
             }
-            State::Starting { waiters, unwanted_since, .. } if has_room => {
-                *unwanted_since = None;
-                waiters
-            }
-            State::Ready { queue: waiters, .. }
-            | State::Draining { waiters, .. }
-            | State::Stopping { waiters, .. }
-            | State::Dozing { waiters, .. }
-                if has_room =>
-            {
-                waiters
-            }
-            State::Ready { .. }
-            | State::Starting { .. }
-            | State::Draining { .. }
-            | State::Stopping { .. }
-            | State::Dozing { .. } => {
-                effects.push(Effect::Refuse(waiter, self.busy()));
-                return;
-            }
-            State::BackingOff { until } if now < *until => {
+            Stage::BackingOff { until } if now < *until => {
                 let wait = until.duration_since(now);
-                effects.push(Effect::Refuse(waiter, self.resting(wait)));
-                return;
+                effects.push(Effect::Reject(waiter.id, self.backing_off(wait)));
             }
-            State::Sleeping { .. } => {
-                self.wake(VecDeque::from([waiter]), effects);
-                return;
+            Stage::Sleeping { .. } => {
+                self.waiters.push_back(waiter);
+                self.wake(effects);
             }
-            State::Stopped | State::BackingOff { .. } | State::Failed => {
-                self.start(VecDeque::from([waiter]), effects);
-                return;
+            Stage::Stopped | Stage::BackingOff { .. } | Stage::Failed => {
+                self.waiters.push_back(waiter);
+                self.start(effects);
             }
-        };
-        queue.push_back(waiter);
+            _ if !has_room => effects.push(Effect::Reject(waiter.id, self.busy())),
+            Stage::Starting { abandoned_since, .. } => {
+                *abandoned_since = None;
+                self.waiters.push_back(waiter);
+            }
+            Stage::Ready { .. }
+            | Stage::Draining { .. }
+            | Stage::Stopping { .. }
+            | Stage::FallingAsleep { .. } => self.waiters.push_back(waiter),
+        }
     }
 
-    pub(super) fn left(&mut self, waiter: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
-        match &mut self.state {
-            State::Starting { waiters, unwanted_since, waking, yields } => {
-                waiters.retain(|other| *other != waiter);
-                if !waiters.is_empty() {
-                    return;
-                }
-                unwanted_since.get_or_insert(now);
-                // Somebody else waits for its room, and nobody for it.
-                if *yields && !*waking {
-                    effects.push(Effect::Cancel);
-                    self.broken_off();
-                }
+    /// Whether one more request may wait.
+    fn has_room(&self) -> bool {
+        // Requests that run on a draining engine are not ahead of those that wait for its next start.
+        let running = if matches!(self.stage, Stage::Ready { .. }) { self.in_flight } else { 0 };
+        let requests = self.waiters.iter().filter(|waiter| waiter.is_request).count();
+        running + requests < self.policy.concurrency.saturating_add(self.policy.queue)
+    }
+
+    /// No-op for a waiter that was answered meanwhile: a guard that no caller took comes back as a release.
+    pub(super) fn waiter_left(&mut self, id: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
+        self.waiters.retain(|waiter| waiter.id != id);
+        if !self.waiters.is_empty() {
+            return;
+        }
+        if let Stage::Starting { abandoned_since, waking, preempted } = &mut self.stage {
+            abandoned_since.get_or_insert(now);
+            // Another engine waits for its memory, and no waiter for it.
+            if *preempted && !*waking {
+                self.cancel_start(effects);
             }
-            State::Ready { queue: waiters, .. }
-            | State::Draining { waiters, .. }
-            | State::Stopping { waiters, .. }
-            | State::Dozing { waiters, .. } => waiters.retain(|other| *other != waiter),
-            // Answered meanwhile: a guard that nobody took comes back as a release.
-            State::Stopped | State::Sleeping { .. } | State::BackingOff { .. } | State::Failed => {}
         }
     }
 
     pub(super) fn released(&mut self, held: Duration, now: Instant, effects: &mut Vec<Effect>) {
-        self.typical = (self.typical * (NEWEST - 1) + held) / NEWEST;
-        match &mut self.state {
-            State::Ready { in_flight, idle_since, .. } => {
-                *in_flight = in_flight.saturating_sub(1);
+        self.typical = (self.typical * (NEWEST_WEIGHT - 1) + held) / NEWEST_WEIGHT;
+        self.in_flight = self.in_flight.saturating_sub(1);
+        match &mut self.stage {
+            Stage::Ready { idle_since, .. } => {
                 *idle_since = now;
-                self.serve_queue(effects);
+                self.serve_waiters(effects);
             }
-            State::Draining { in_flight, .. } => {
-                *in_flight = in_flight.saturating_sub(1);
-                if *in_flight == 0 {
-                    self.drained(effects);
-                }
+            Stage::Draining { rest, .. } if self.in_flight == 0 => {
+                let rest = *rest;
+                self.rest(rest, effects);
             }
             _ => {}
         }
     }
 
-    /// Gives free places to those who wait, in the order in which they came.
-    pub(super) fn serve_queue(&mut self, effects: &mut Vec<Effect>) {
-        let State::Ready { in_flight, queue, checking: false, .. } = &mut self.state else { return };
-        while *in_flight < self.policy.concurrency
-            && let Some(waiter) = queue.pop_front()
+    /// Gives free places to waiters, in their order.
+    fn serve_waiters(&mut self, effects: &mut Vec<Effect>) {
+        if !matches!(self.stage, Stage::Ready { checking: false, .. }) {
+            return;
+        }
+        while self.has_place()
+            && let Some(waiter) = self.waiters.pop_front()
         {
-            *in_flight += 1;
-            effects.push(Effect::Grant(waiter));
+            self.in_flight += 1;
+            effects.push(Effect::Grant(waiter.id));
         }
     }
 
-    pub(super) fn suspect(&mut self, effects: &mut Vec<Effect>) {
-        match &mut self.state {
-            State::Ready { checking: checking @ false, .. } => {
+    pub(super) fn request_health_check(&mut self, effects: &mut Vec<Effect>) {
+        match &mut self.stage {
+            Stage::Ready { checking: checking @ false, .. } => {
                 *checking = true;
-                effects.push(Effect::Check);
+                effects.push(Effect::CheckHealth);
             }
-            // Whoever waits for the others that run on it may wait for nothing.
-            State::Draining { in_flight: 2.., .. } => effects.push(Effect::Check),
+            // The stop waits for the other requests that run on it, perhaps in vain.
+            Stage::Draining { .. } if self.in_flight >= 2 => effects.push(Effect::CheckHealth),
             _ => {}
         }
     }
 
-    pub(super) fn sound(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if let State::Ready { checking: checking @ true, idle_since, .. } = &mut self.state {
+    pub(super) fn health_check_passed(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        if let Stage::Ready { checking: checking @ true, idle_since, .. } = &mut self.stage {
             *checking = false;
             *idle_since = (*idle_since).max(now);
-            self.serve_queue(effects);
+            self.serve_waiters(effects);
         }
     }
 
-    /// It does not answer: as bad as if it had ended.
-    pub(super) fn broken(&mut self, error: EngineError, now: Instant, effects: &mut Vec<Effect>) {
+    /// An engine that does not respond is as lost as one that has ended.
+    pub(super) fn health_check_failed(
+        &mut self,
+        error: EngineError,
+        now: Instant,
+        effects: &mut Vec<Effect>,
+    ) {
         let checked = matches!(
-            self.state,
-            State::Ready { checking: true, .. } | State::Draining { .. } | State::Dozing { .. }
+            self.stage,
+            Stage::Ready { checking: true, .. } | Stage::Draining { .. } | Stage::FallingAsleep { .. }
         );
         if checked {
-            self.fell(error, now, effects);
+            self.lost(error, now, effects);
         }
     }
 
@@ -158,11 +145,11 @@ impl Machine {
         EngineError::Busy {
             name: self.name.clone(),
             waiting,
-            retry_after: retry_after.clamp(RETRY_SOONEST, RETRY_LATEST),
+            retry_after: retry_after.clamp(MIN_RETRY_AFTER, MAX_RETRY_AFTER),
         }
     }
 
-    pub(super) fn shutting_down(&self) -> EngineError {
+    fn shutting_down(&self) -> EngineError {
         EngineError::ShuttingDown { name: self.name.clone() }
     }
 
@@ -170,7 +157,7 @@ impl Machine {
         if self.ending { self.shutting_down() } else { EngineError::Stopped { name: self.name.clone() } }
     }
 
-    pub(super) fn resting(&self, wait: Duration) -> EngineError {
+    pub(super) fn backing_off(&self, wait: Duration) -> EngineError {
         EngineError::BackingOff {
             name: self.name.clone(),
             failures: self.failures,

@@ -1,5 +1,5 @@
-//! Whether everything is there that a start needs. File systems may hang for as long as a server does, so they are looked at
-//! beside everything else, and a bounded number of times at once.
+//! Checks that everything is there that a start needs. A file system may hang for as long as its server does, so the check
+//! runs on a thread of its own, and a bounded number of them at a time.
 
 use std::time::Duration;
 
@@ -8,27 +8,27 @@ use tokio::{sync::Semaphore, task::spawn_blocking, time::timeout};
 use crate::{EngineOptions, EngineSpec, SpecError};
 
 /// A disk that spins up needs a few seconds.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Looks at once, those that hang included.
-static LOOKS: Semaphore = Semaphore::const_new(16);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Checks at a time, those that hang included.
+static CHECKS: Semaphore = Semaphore::const_new(16);
 
 impl EngineSpec {
-    /// Whether the engine could be started now.
+    /// Checks that the engine could be started now.
     ///
     /// # Errors
     /// What is wrong, else what is missing.
     pub async fn check_available(&self, options: &EngineOptions) -> Result<(), SpecError> {
         let (spec, options) = (self.clone(), options.clone());
-        let looked = async move {
-            let permit = LOOKS.acquire().await.ok();
-            let looked = spawn_blocking(move || {
-                // Held until the look has ended, and not until its caller lost patience.
+        let checked = async move {
+            let permit = CHECKS.acquire().await.ok();
+            let checked = spawn_blocking(move || {
+                // Held until the check has ended, which may be after its timeout.
                 let _permit = permit;
                 spec.check_start(&options)
             });
-            looked.await.unwrap_or(Err(SpecError::Silent))
+            checked.await.unwrap_or(Err(SpecError::Silent))
         };
-        timeout(LOOK_TIMEOUT, looked).await.unwrap_or(Err(SpecError::Silent))
+        timeout(CHECK_TIMEOUT, checked).await.unwrap_or(Err(SpecError::Silent))
     }
 
     /// As [`Self::check_available`], where waiting for a disk does no harm.
