@@ -24,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 use crate::{Outcome, context::Global};
 
-/// Central rules for language models, and local models that stand in for central ones while the centre allows it
+/// Central rules for language models, and local models that replace central ones while mcpd allows it
 #[derive(Parser)]
 #[command(name = "mcpctl", version, max_term_width = 100, arg_required_else_help = true)]
 pub struct Cli {
@@ -40,7 +40,7 @@ enum Command {
     Login(login::Args),
     /// End the session and forget its token
     Logout,
-    /// Say who is signed in
+    /// Print who is signed in
     Whoami(auth::WhoamiArgs),
     /// Contexts: which servers are known, and which one is used
     Config(config::Args),
@@ -77,7 +77,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Whether the command only prints what comes, as long as it is read.
+    /// Whether the command prints until its reader closes the pipe.
     pub fn follows(&self) -> bool {
         match &self.command {
             Command::Get(args) => args.follows(),
@@ -119,7 +119,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     #[test]
-    fn the_command_line_does_not_contradict_itself() {
+    fn command_line_is_consistent() {
         super::Cli::command().debug_assert();
     }
 }

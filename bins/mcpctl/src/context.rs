@@ -1,4 +1,4 @@
-//! Which server, and as whom: flags over environment over the file of contexts.
+//! The server and the credential of a command: from flags, else the environment, else the file of contexts.
 
 use std::path::PathBuf;
 
@@ -31,13 +31,13 @@ pub struct Global {
 pub struct Identity {
     /// The address of mcpd.
     pub server: Url,
-    /// What to present there.
+    /// The credential.
     pub bearer: Option<SecretString>,
-    /// Whose program may answer there, where it is plain http.
+    /// The users whose programs may respond there, where it is plain http.
     pub trusted: TrustedUsers,
-    /// Who that is, where the bearer is the file's; whose another bearer is only the server knows.
+    /// The user of the bearer, where it is the file's; only the server knows the user of another bearer.
     pub user: Option<String>,
-    /// The context that the bearer is of.
+    /// The context that the bearer is from.
     pub context: Option<Context>,
 }
 
@@ -54,7 +54,7 @@ impl Global {
         self.context.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Whether nobody says which server: no flag, no variable, no current context in a file that reads well.
+    /// Whether no server is chosen: no flag, no variable, no current context in a file that can be read.
     pub fn chooses_nothing(&self) -> bool {
         let named =
             self.named_context().is_some() || self.server.as_deref().is_some_and(|text| !text.is_empty());
@@ -66,7 +66,7 @@ impl Global {
         self.server_user.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// Whose program may answer where a server is plain http: what was said now, else what its context says.
+    /// The users whose programs may respond over plain http: from `--server-user`, else from the context.
     pub fn trusted(&self, context: Option<&Context>) -> Result<TrustedUsers, Failure> {
         let named = match (self.server_user(), context) {
             (Some(name), _) => name.parse(),
@@ -95,7 +95,7 @@ impl Global {
             }
         };
         check_server(&server)?;
-        // What a context holds is for that context's server and for no other, whatever `--server` says.
+        // The token of a context is for that context's server and for no other, whatever `--server` is.
         let own = context.filter(|context| same_server(&context.server, &server));
         let trusted = self.trusted(own)?;
         if let Some(token) = token {
@@ -122,7 +122,7 @@ impl Identity {
     /// A client of mcpd, which needs a bearer.
     pub fn client(self) -> Result<Client, Failure> {
         if self.bearer.is_none() {
-            return Err(nobody_at(&self.server));
+            return Err(not_signed_in(&self.server));
         }
         let options = self.options();
         Ok(Client::new(self.server, self.bearer, &options)?)
@@ -134,13 +134,13 @@ impl Identity {
     }
 }
 
-/// That a bearer is needed and there is none.
-pub fn nobody_at(server: &Url) -> Failure {
+/// The failure of a command that needs a bearer where there is none.
+pub fn not_signed_in(server: &Url) -> Failure {
     let server = server.as_str().trim_end_matches('/');
     Failure::new(format!("nobody is signed in at {server}")).hint(format!("mcpctl login {server}"))
 }
 
-/// A token as people paste it, without what stands around it; `what` names it in the error.
+/// A token as people paste it, without the blanks around it; `what` names it in the error.
 pub fn bearer<'a>(what: &str, text: &'a str) -> Result<&'a str, Failure> {
     let token = credential::trimmed(text)
         .map_err(|error| Failure::new(format!("{what} cannot be sent: {error}")).hint(error.hint()))?;
@@ -151,7 +151,7 @@ pub fn bearer<'a>(what: &str, text: &'a str) -> Result<&'a str, Failure> {
     Ok(token)
 }
 
-/// Reads the address of a server, and says what to write where the scheme was left out.
+/// Parses the address of a server; where the scheme was left out, the error gives the address to write.
 pub fn parse_server(text: &str) -> Result<Url, String> {
     if !text.contains("://") {
         let host = text.split([':', '/']).next().unwrap_or_default();
@@ -163,7 +163,7 @@ pub fn parse_server(text: &str) -> Result<Url, String> {
     Ok(url)
 }
 
-/// Tokens do not travel where they can be read on the way.
+/// Rejects a server to which tokens would travel unencrypted.
 pub fn check_server(server: &Url) -> Result<(), Failure> {
     check_address(server)?;
     if server.scheme() == "http" && !is_loopback(server) {
@@ -178,13 +178,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scheme_that_was_left_out_is_named() {
-        let said = |text: &str| parse_server(text).unwrap_err();
-        assert_eq!(said("mcpd.example.com"), "write it with its scheme: https://mcpd.example.com");
-        assert_eq!(said("localhost:3100"), "write it with its scheme: http://localhost:3100");
-        assert_eq!(said("127.0.0.1:3100"), "write it with its scheme: http://127.0.0.1:3100");
+    fn missing_scheme_is_named() {
+        let error = |text: &str| parse_server(text).unwrap_err();
+        assert_eq!(error("mcpd.example.com"), "write it with its scheme: https://mcpd.example.com");
+        assert_eq!(error("localhost:3100"), "write it with its scheme: http://localhost:3100");
+        assert_eq!(error("127.0.0.1:3100"), "write it with its scheme: http://127.0.0.1:3100");
         for wrong in ["ftp://host", "https://a:b@host", "https://host?token=x", "https://"] {
-            assert!(!said(wrong).contains("token=x") && !said(wrong).contains("a:b"), "{wrong}");
+            assert!(!error(wrong).contains("token=x") && !error(wrong).contains("a:b"), "{wrong}");
         }
     }
 

@@ -10,7 +10,7 @@ const TOKEN_NOTICE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// As [`TOKEN_NOTICE`], of a session: it lasts half a day.
 const SESSION_NOTICE: SignedDuration = SignedDuration::from_mins(30);
 
-/// What to tell the user of a context whose bearer ends soon or has ended, with the command that renews it.
+/// The warning for a context whose bearer ends soon or has ended, with the command that renews it.
 pub fn warning(context: &Context) -> Option<String> {
     context.token.as_ref()?;
     warning_of(context, context.expires_at?)
@@ -28,7 +28,7 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<String> {
     let when = if left.is_negative() { "has ended".to_owned() } else { format!("ends {}", until(end)) };
     let renewal = match (context.session, &context.user) {
         (true, Some(user)) => format!("mcpctl login {server} --user {user}"),
-        // A token that has ended makes no other one.
+        // A token that has ended cannot create another one.
         (false, Some(user)) if !left.is_negative() => {
             let create = format!("mcpctl create token NAME --for User/{user}");
             format!("{create} | mcpctl login {server} --token-stdin (an administrator can create it for you)")
@@ -60,11 +60,14 @@ mod tests {
     fn warning_comes_seven_days_before_the_end_of_a_token() {
         let days = |days: i64| SignedDuration::from_hours(24 * days);
         assert_eq!(warning(&context(false, days(7) + SignedDuration::from_secs(60))), None);
-        let said = warning(&context(false, days(7) - SignedDuration::from_secs(60))).unwrap();
-        assert!(said.starts_with("your token at https://mcpd.example.com ends in 6d"), "{said}");
-        assert!(said.contains("mcpctl create token NAME --for User/alice | mcpctl login https://"), "{said}");
-        let said = warning(&context(false, days(-1))).unwrap();
-        assert!(said.ends_with("has ended; renew it: mcpctl login https://mcpd.example.com"), "{said}");
+        let warned = warning(&context(false, days(7) - SignedDuration::from_secs(60))).unwrap();
+        assert!(warned.starts_with("your token at https://mcpd.example.com ends in 6d"), "{warned}");
+        assert!(
+            warned.contains("mcpctl create token NAME --for User/alice | mcpctl login https://"),
+            "{warned}"
+        );
+        let warned = warning(&context(false, days(-1))).unwrap();
+        assert!(warned.ends_with("has ended; renew it: mcpctl login https://mcpd.example.com"), "{warned}");
         assert_eq!(warning(&Context { token: None, ..context(false, days(1)) }), None);
         assert_eq!(warning(&Context { expires_at: None, ..context(false, days(1)) }), None);
     }
@@ -72,7 +75,7 @@ mod tests {
     #[test]
     fn session_of_half_a_day_is_not_warned_of_at_once() {
         assert_eq!(warning(&context(true, SignedDuration::from_hours(11))), None);
-        let said = warning(&context(true, SignedDuration::from_mins(20))).unwrap();
-        assert!(said.ends_with("renew it: mcpctl login https://mcpd.example.com --user alice"), "{said}");
+        let warned = warning(&context(true, SignedDuration::from_mins(20))).unwrap();
+        assert!(warned.ends_with("renew it: mcpctl login https://mcpd.example.com --user alice"), "{warned}");
     }
 }

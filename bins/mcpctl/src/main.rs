@@ -20,7 +20,7 @@ async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // The parser repeats what was typed, and a name that was passed on may hold commands to the terminal.
+            // The parser repeats the arguments, which may hold control characters of another party.
             note!("{}", error.render().to_string().trim_end());
             return ExitCode::from(2);
         }
@@ -31,7 +31,7 @@ async fn main() -> ExitCode {
     let done = tokio::select! {
         biased;
         done = commands::run(cli) => done,
-        // A command that waits for the next line would not notice before it.
+        // A command that waits for the next line would notice the closed pipe only when it writes.
         () = output::terminal::reader_left(), if follows => Ok(ExitCode::SUCCESS),
     };
     match done {
@@ -40,5 +40,5 @@ async fn main() -> ExitCode {
     }
 }
 
-/// What a command comes to.
+/// The result of a command.
 type Outcome = Result<ExitCode, Failure>;

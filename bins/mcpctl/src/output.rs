@@ -72,7 +72,7 @@ impl FromStr for Format {
     }
 }
 
-/// What the server wants the writer to know.
+/// Prints the warnings of the server.
 pub fn warnings(warnings: &[String]) {
     for warning in warnings {
         note!(Tone::Warning, "warning:"; " {warning}");
@@ -91,7 +91,7 @@ pub enum Shape {
 }
 
 impl Shape {
-    /// Prints a value for programs; answers whether it was one for programs that was asked for.
+    /// Prints a value for programs; `false` where the table for people was requested.
     pub fn print(self, value: &impl Serialize) -> Result<bool, Failure> {
         match self {
             Self::Table => return Ok(false),
@@ -138,14 +138,14 @@ pub fn resources(items: &[Resource], format: &Format, single: bool) -> Result<()
     }
 }
 
-/// Prints resources one at a time, as they come by, under one header.
+/// Prints resources one at a time under one header.
 pub struct Feed<'a> {
     format: &'a Format,
     begun: bool,
 }
 
 impl<'a> Feed<'a> {
-    /// A feed; `begun` is whether something of it is printed already.
+    /// A feed; `begun` is whether its header is printed already.
     pub fn new(format: &'a Format, begun: bool) -> Self {
         Self { format, begun }
     }

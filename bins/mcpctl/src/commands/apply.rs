@@ -68,7 +68,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
 
 /// Shows line by line what an apply would change. Exit code 0 where nothing, 1 where something would.
 ///
-/// Whether something would change is the server's to say, which alone knows secret values; they are never shown.
+/// The server decides whether something would change, because only the server knows secret values; they are never shown.
 pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
     let found = files::read(&args.files)?;
     let client = global.client()?;
@@ -80,7 +80,7 @@ pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
             ApplyOutcome::Created => String::new(),
             ApplyOutcome::Configured => {
                 let resource = client.get(applied.kind, applied.name.as_str()).await?;
-                // What only the server sets is no difference.
+                // Fields that only the server sets are no difference.
                 let (id, revision) = (document.id.clone(), document.revision);
                 shown(Document { id, revision, ..resource.to_document() })?
             }
@@ -98,7 +98,7 @@ pub async fn diff(global: &Global, args: &DiffArgs) -> Outcome {
     Ok(if differs { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-/// A document as YAML. A terminal's scrollback, a CI log and a review are no places for what only goes in.
+/// A document as YAML, without secret values and passwords: it ends up in scrollbacks, CI logs and reviews.
 fn shown(mut document: Document) -> Result<String, Failure> {
     let hide = |value: &mut Option<SecretValue>, if_kept: Option<&str>| {
         let text = if value.is_some() { Some("*** (as given)") } else { if_kept };
@@ -108,7 +108,7 @@ fn shown(mut document: Document) -> Result<String, Failure> {
         Spec::Secret(secret) => {
             secret.data.values_mut().for_each(|value| hide(value, Some("*** (as stored)")))
         }
-        // What the server adds to a reference is no difference.
+        // Fields that the server adds to a reference are no difference.
         Spec::Llm(llm) => {
             if let Some(key) = &mut llm.api_key {
                 (key.secret_id, key.attached_by) = (None, Vec::new());

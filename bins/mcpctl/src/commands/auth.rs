@@ -53,7 +53,7 @@ enum Question {
     },
 }
 
-/// Says who is signed in.
+/// Prints who is signed in.
 pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     let client = global.client()?;
     let me = client.whoami().await?;

@@ -16,7 +16,7 @@ pub struct Args {
 
 /// Prints the script.
 pub fn run(args: &Args) -> Outcome {
-    // By way of memory, because the generator takes a closed pipe for a bug.
+    // Buffered, because the generator panics on a closed pipe.
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "mcpctl", &mut script);
     let mut out = std::io::stdout().lock();

@@ -1,4 +1,4 @@
-//! `mcpctl create`: from files, or by what is most often made by hand.
+//! `mcpctl create`: from files, or from options for the common cases.
 
 mod credentials;
 mod people;
@@ -37,9 +37,9 @@ enum What {
     /// A program that calls in its own right
     #[command(alias = "sa")]
     Serviceaccount(people::ServiceAccount),
-    /// A credential for somebody; printed once, on standard output
+    /// A credential for a user or service account; printed once, on standard output
     Token(credentials::Token),
-    /// Keys and values that nobody can read back
+    /// Keys and values that cannot be read back
     Secret(credentials::Secret),
     /// A rule
     Role(rights::Role),
@@ -71,7 +71,7 @@ struct Llm {
 /// Makes resources.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     let Some(what) = args.what else { return from_files(global, &args.files).await };
-    // What is wrong on this side is said before anything is asked of a server.
+    // Mistakes on the command line are reported before any request is sent.
     let document = match what {
         What::Token(token) => return token.issue(&global.client()?).await,
         What::User(user) => user.document()?,
@@ -89,7 +89,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     created(&global.client()?.create(&document).await?)
 }
 
-/// A provider may be on the same network, so http is fine here; what else is wrong with it the server says.
+/// A provider may be on the same network, so http is accepted; the server checks the rest.
 fn provider_url(text: &str) -> Result<Url, String> {
     text.parse().map_err(|error| format!("{error}; write e.g. https://api.openai.com/v1"))
 }

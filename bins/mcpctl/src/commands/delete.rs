@@ -38,7 +38,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     } else if args.files.is_empty() {
         Targets::some(&args.what)?
     } else {
-        // Last first, so that what refers goes before what is referred to.
+        // In reverse order, so that a resource is removed before those that it refers to.
         let found = files::read(&args.files)?;
         found
             .iter()
@@ -55,7 +55,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Everything of a kind that is selected. A selector that selects everything is most often an empty variable.
+/// The selected resources of a kind. An empty selector is an error: it is most often an empty variable.
 async fn selected(
     global: &Global,
     what: &[String],

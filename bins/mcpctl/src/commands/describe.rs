@@ -24,7 +24,7 @@ pub struct Args {
     selector: Option<String>,
 }
 
-/// Describes a resource; for an Llm also who may run it, as far as the caller may know.
+/// Describes a resource; for an Llm also who may run it, where the caller may view that.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
     let Some(selector) = LabelSelector::parse(args.selector.as_deref())? else {
         let (kind, name) = Targets::one(&args.what)?;
@@ -53,7 +53,7 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
     data!("{}", output::yaml(resource)?.trim_end())?;
     data!("# made {} ago, changed {} ago", age(resource.created_at), age(resource.updated_at))?;
     if kind == Kind::Llm {
-        // Who may not view people gets the Llm without this.
+        // Left out for a caller who may not view accounts.
         if let Ok(answer) = client.who_can(Verb::Run.as_str(), kind.plural(), resource.name.as_str()).await {
             data!("# may be run by:")?;
             for grantee in answer.subjects {

@@ -1,4 +1,4 @@
-//! `mcpctl edit`: in `$VISUAL` or `$EDITOR`, refused where somebody else changed it meanwhile.
+//! `mcpctl edit`: in `$VISUAL` or `$EDITOR`, rejected where the resource was changed meanwhile.
 
 use std::{
     io::Write as _,
@@ -25,7 +25,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
     let client = global.client()?;
     let resource = client.get(kind, &name).await?;
     let before = output::yaml(&resource.to_document())?;
-    // Made private from the start, and removed at the end unless it holds what could not be stored.
+    // Private from the start, and removed at the end unless the server rejected its content.
     let mut file = tempfile::Builder::new().prefix("mcpctl-edit-").suffix(".yaml").tempfile()?;
     file.write_all(before.as_bytes())?;
     file.flush()?;

@@ -1,4 +1,4 @@
-//! Documents from files, directories and standard input, and errors of the server brought back to their place.
+//! Documents from files, directories and standard input; errors of the server get the file and line of their document.
 
 use std::{
     io::Read as _,
@@ -124,9 +124,9 @@ impl FromFile {
         found.map_or(self.line, |(_, at)| at)
     }
 
-    /// What the server says of this document, with file, line and field.
+    /// An error of the server about this document, with file, line and field.
     pub fn place(&self, field: &str, error: ClientError) -> Failure {
-        // What is not about the document is not the file's fault.
+        // An error without a status is not about the document.
         if error.status().is_none() {
             return error.into();
         }
@@ -139,7 +139,8 @@ impl FromFile {
     }
 }
 
-/// The server names a document by its place in the batch, `[2].apiKey.secret`; people look for a file and a line.
+/// An error of the server about a batch: the server names the document by its index, `[2].apiKey.secret`, and people look for a
+/// file and a line.
 pub fn place(error: ClientError, documents: &[FromFile]) -> Failure {
     let found = error.param().and_then(|param| {
         let (index, field) = param.strip_prefix('[')?.split_once(']')?;

@@ -58,7 +58,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         }
         Targets::These(targets) => targets,
     };
-    // What is there is shown, and then what is not is said.
+    // Prints the resources that exist, then an error for each that does not.
     let (mut found, mut failures) = (Vec::new(), Vec::<ClientError>::new());
     for (kind, name) in &targets {
         match client.get(*kind, name).await {

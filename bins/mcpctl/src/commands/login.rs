@@ -36,7 +36,7 @@ pub struct Args {
     token_stdin: bool,
 }
 
-/// Signs in, and remembers it only once the server has said who it is.
+/// Signs in, and saves the context after the server has confirmed the account.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
     let options = ClientOptions { trusted: global.trusted(None)?, ..ClientOptions::default() };
@@ -125,12 +125,12 @@ pub async fn logout(global: &Global) -> Outcome {
     let server = context.server.clone();
     let options =
         global.trusted(Some(context)).map(|trusted| ClientOptions { trusted, ..ClientOptions::default() });
-    // A server that is gone does not keep anybody signed in here.
+    // Saved first, so that an unreachable server does not prevent the sign-out.
     config.save(&path)?;
     let ended = async {
         let client = Client::new(server.clone(), Some(token), &options?)?;
         match client.logout().await {
-            // It was no longer good anyway.
+            // The token was no longer valid.
             Err(error) if error.status().is_some_and(|status| status.as_u16() == 401) => Ok(()),
             ended => ended.map_err(Failure::from),
         }

@@ -1,4 +1,4 @@
-//! What a command is about, as it is written on the command line: `KIND NAME…` or `KIND/NAME…`, as kubectl has it.
+//! The resources that a command names: `KIND NAME…` or `KIND/NAME…`, as in kubectl.
 
 use mcpctl_api::{
     Id, Kind, Name,
@@ -7,7 +7,7 @@ use mcpctl_api::{
 
 use crate::failure::Failure;
 
-/// What was written.
+/// The named resources.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Targets {
     /// A kind alone.
@@ -17,7 +17,7 @@ pub enum Targets {
 }
 
 impl Targets {
-    /// Reads the words; a wrong one is wrong usage, found before anything is asked of a server.
+    /// Parses the arguments; a wrong one is a usage error, reported before any request is sent.
     pub fn parse(words: &[String]) -> Result<Self, Failure> {
         let Some((first, rest)) = words.split_first() else {
             return Err(Failure::usage("nothing is named").hint("say KIND NAME or KIND/NAME"));
@@ -55,12 +55,12 @@ impl Targets {
 pub struct LabelSelector {
     /// For the server.
     pub text: String,
-    /// For what is looked at here.
+    /// For filtering watched changes.
     pub parsed: Selector,
 }
 
 impl LabelSelector {
-    /// Reads what was given with `-l`; nothing where it was not given.
+    /// Parses `-l`; `None` where it was not given.
     pub fn parse(text: Option<&str>) -> Result<Option<Self>, Failure> {
         let Some(text) = text else { return Ok(None) };
         let parsed =
@@ -81,7 +81,7 @@ fn slashed(word: &str) -> Result<(Kind, String), Failure> {
     Ok((kind(kind_text).map_err(Failure::usage)?, name(name_text)?))
 }
 
-/// A name or an id; what is neither cannot be the name of anything.
+/// Checks that a text is a name or an id.
 fn name(word: &str) -> Result<String, Failure> {
     if word.parse::<Id>().is_ok() {
         return Ok(word.to_owned());
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_of_writing_mean_the_same() {
+    fn both_forms_name_the_same_resources() {
         let these = |targets: &[(Kind, &str)]| {
             Ok(Targets::These(targets.iter().map(|(kind, name)| (*kind, (*name).to_owned())).collect()))
         };
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_name_is_refused_here() {
+    fn invalid_names_are_rejected_locally() {
         for wrong in
             ["llms ..", "llms/..", "llms/", "llms a/b", "llms/a b", "llms Claude", "lms", "lms/a", "llms a?b"]
         {

@@ -10,7 +10,8 @@ use serde::Deserialize;
 
 use crate::{failure::Failure, output::Feed};
 
-const MAX_EVENT: usize = 4 << 20;
+/// Maximum length of an event, in bytes.
+const MAX_EVENT_BYTES: usize = 4 << 20;
 
 #[derive(Deserialize)]
 struct Gone {
@@ -18,7 +19,7 @@ struct Gone {
     id: Id,
 }
 
-/// A selector, and what it has shown so far: a deletion names no labels.
+/// A selector, and the resources that it has shown: a deletion has no labels to match.
 pub struct Selected<'a> {
     /// What is shown.
     pub selector: &'a Selector,
@@ -36,7 +37,7 @@ pub async fn follow(
     mut feed: Feed<'_>,
 ) -> Result<(), Failure> {
     let mut bytes = client.watch(&[kind], Some(since)).await?.bytes_stream();
-    let mut decoder = Decoder::new(MAX_EVENT);
+    let mut decoder = Decoder::new(MAX_EVENT_BYTES);
     while let Some(chunk) = bytes.next().await {
         decoder.push(&chunk.map_err(|_| Failure::new("the connection was cut").hint("run it again"))?);
         while let Some(frame) = decoder.next_frame().map_err(Failure::new)? {

@@ -1,4 +1,4 @@
-//! Two texts line by line: what goes, what comes, what stays, in order.
+//! Compares two texts line by line.
 
 /// A line of a comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_stands_before_what_comes() {
+    fn removed_lines_come_before_added_ones() {
         assert_eq!(shown("a\nb\nc", "a\nx\nc"), " a,-b,+x, c");
         assert_eq!(shown("", "a\nb"), "+a,+b");
         assert_eq!(shown("a\nb", ""), "-a,-b");
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_that_occur_often_and_lines_that_moved_are_seen() {
+    fn repeated_and_moved_lines_are_compared() {
         // A comparison of sets of lines would call all of these equal.
         assert_eq!(shown("a\nb", "b\na"), "-a, b,+a");
         assert_eq!(shown("x\nx", "x"), " x,-x");

@@ -81,7 +81,7 @@ fn steps(path: &str) -> Result<Vec<Step>, String> {
 }
 
 impl JsonPath {
-    /// The template filled in; several values are set apart by blanks, and what is not there is nothing.
+    /// Fills in the template; several values are separated by blanks, and a missing value is empty.
     pub fn render(&self, value: &Value) -> String {
         let mut text = String::new();
         for part in &self.0 {

@@ -26,11 +26,11 @@ impl Table {
     /// Adds a row.
     pub fn row<T: ToString>(&mut self, cells: impl IntoIterator<Item = T>) {
         self.rows += 1;
-        // Wherever it is shown: a row is a line, and its columns are as wide as what is seen of them.
+        // Also where stdout is no terminal: a row is one line, and its columns are as wide as their visible text.
         self.table.add_row(cells.into_iter().map(|cell| one_line(&cell.to_string())));
     }
 
-    /// Prints it; where there is nothing to show, says so on stderr.
+    /// Prints it; where there is no row, prints `nothing found` on stderr.
     pub fn print(mut self) -> Result<(), Failure> {
         if self.rows == 0 {
             note!("nothing found");

@@ -1,12 +1,12 @@
-//! The one place through which text reaches a terminal. Names, documents, answers of models, logs and messages come from
-//! other parties; a terminal obeys control characters, and hides what reorders or widens a line. Here they are written out,
-//! as JSON writes them: `\u001b`. Our own colours are added afterwards.
+//! The one place that writes to a terminal. Names, documents, answers of models, logs and messages come from other parties; a
+//! terminal obeys control characters, and does not show characters that reorder a line. This file escapes them as JSON does,
+//! `\u001b`, and adds our own colours afterwards.
 //!
 //! | what | on a terminal | elsewhere |
 //! |---|---|---|
-//! | data (`-o json`, `yaml`, `name`, `jsonpath=`, answers of models, logs) | written out | byte for byte |
-//! | cells of tables, findings of a doctor | written out, one line each | the same |
-//! | messages on standard error | written out, one line each | the same |
+//! | data (`-o json`, `yaml`, `name`, `jsonpath=`, answers of models, logs) | escaped | byte for byte |
+//! | cells of tables, findings of a doctor | escaped, one line each | the same |
+//! | messages on standard error | escaped, one line each | the same |
 
 use std::{
     fmt::Arguments,
@@ -74,17 +74,16 @@ pub fn line(tone: Tone, head: &str, rest: Arguments<'_>) -> Result<(), Failure> 
     Ok(writeln!(out, "{}{rest}", tone.paint(head, choice))?)
 }
 
-/// Prints a line for people on standard error. What cannot be said there cannot be said at all.
+/// Prints a line for people on standard error. Errors are ignored: there is nowhere left to report them.
 pub fn aside(tone: Tone, head: &str, rest: Arguments<'_>) {
     let mut err = io::stderr().lock();
     let head = tone.paint(&one_line(head), AutoStream::choice(&err));
     let _ = writeln!(err, "{head}{}", one_line(&rest.to_string()));
 }
 
-/// Waits until the reader of standard output has gone; for ever where there is no pipe.
+/// Waits until the reader of standard output closes the pipe; for ever where stdout is no pipe.
 pub async fn reader_left() {
-    // Waited for alone: what is printed is written as everywhere, so the pipe stays as blocking as it was. Files cannot be
-    // waited for.
+    // The duplicate is only polled and the pipe stays blocking, as printing expects. Files cannot be polled.
     let pipe = io::stdout().as_fd().try_clone_to_owned().and_then(Sender::from_owned_fd_unchecked);
     if let Ok(pipe) = pipe
         && pipe.ready(Interest::ERROR).await.is_ok()
@@ -130,7 +129,7 @@ impl<W: Write> TextStream<W> {
                 self.begun = rest.to_vec();
                 return Ok(());
             }
-            // A byte that is no text is a command to some terminals.
+            // Some terminals obey bytes that are no UTF-8.
             self.out.write_all(char::REPLACEMENT_CHARACTER.encode_utf8(&mut [0; 4]).as_bytes())?;
             bytes = rest;
         }
@@ -165,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn text_in_pieces_is_shown_and_not_obeyed() {
+    fn control_characters_in_pieces_are_escaped() {
         let text = |pieces: &[&[u8]]| String::from_utf8(shown(pieces, true)).unwrap();
         assert_eq!(text(&[b"a\x1b", b"[2Jb\n\tc"]), "a\\u001b[2Jb\n\tc");
         // One character in two pieces: CSI as C1, a right-to-left override, a letter.
@@ -177,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_terminal_gets_every_byte() {
+    fn pipe_gets_every_byte() {
         let bytes: Vec<u8> = (0..=255).collect();
         assert_eq!(
             shown(&[&bytes, b"\x1b[2J\xc2", b"\x9b"], false),
@@ -186,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tone_is_around_what_was_written_out() {
+    fn tone_is_added_after_escaping() {
         let painted = Tone::Bad.paint(&visible::escape("\x1b[0mx"), ColorChoice::Always);
         assert_eq!(painted, "\x1b[31m\\u001b[0mx\x1b[39m");
         assert_eq!(Tone::Bad.paint("x", ColorChoice::Never), "x");

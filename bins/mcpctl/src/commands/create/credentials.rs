@@ -12,12 +12,12 @@ use mcpctl_client::Client;
 use super::{document, people::subject};
 use crate::{Outcome, commands::files::read_file, failure::Failure, output::table::until};
 
-/// A credential for somebody.
+/// A credential for a user or service account.
 #[derive(clap::Args)]
 pub(super) struct Token {
     /// What it is called
     name: Name,
-    /// Whom it stands for, e.g. User/alice or ServiceAccount/ci
+    /// Whom it is for, e.g. User/alice or ServiceAccount/ci
     #[arg(long = "for", value_name = "KIND/NAME", value_parser = subject)]
     subject: Subject,
     /// How long it is good for, e.g. 12h or 90d
@@ -42,14 +42,14 @@ impl Token {
     }
 }
 
-/// Keys and values that nobody can read back.
+/// Keys and values that cannot be read back.
 #[derive(clap::Args)]
 #[group(id = "values", multiple = true)]
 pub(super) struct Secret {
     /// What it is called
     name: Name,
     /// A value as it is; it stays in the shell's history
-    // Taken apart by us: the parser of the command line repeats a wrong value, and this one may be the secret itself.
+    // Parsed here: the parser of the command line repeats a wrong value, and this one may be the secret itself.
     #[arg(long, value_name = "KEY=VALUE")]
     from_literal: Vec<String>,
     /// A value from a file

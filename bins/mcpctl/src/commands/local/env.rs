@@ -1,4 +1,4 @@
-//! `mcpctl local env`: what to export so that OpenAI clients use the agent, in the words of a shell.
+//! `mcpctl local env`: the variables by which OpenAI clients use the agent, in the syntax of a shell.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -56,7 +56,8 @@ impl Shell {
     }
 }
 
-/// Prints it; nothing where no agent listens, so that no key is exported beside an address that anybody could take.
+/// Prints the variables. An error where no agent listens, so that no key is exported with an address that another user could
+/// take.
 pub async fn run(args: Args) -> Outcome {
     let (address, key) = (agent::address().await?, agent::local_key()?);
     let base = format!("{}/v1", address.as_str().trim_end_matches('/'));

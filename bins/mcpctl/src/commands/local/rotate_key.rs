@@ -1,5 +1,5 @@
-//! `mcpctl local rotate-key`: a new key for this machine. The agent that runs makes it and takes it over at once; where none
-//! runs, it is made here, for the next one.
+//! `mcpctl local rotate-key`: a new local key. A running agent makes the key and uses it at once; where none runs, mcpctl makes
+//! it for the next one.
 
 use std::{fs::TryLockError, process::ExitCode};
 
@@ -28,7 +28,7 @@ pub async fn run() -> Outcome {
 
 fn without_agent(unreachable: ClientError) -> Result<(), Failure> {
     let dir = dir::ensure_private(&agent::state_dir()?)?;
-    // An agent that runs holds the lock; it would go on with the old key.
+    // A running agent holds the lock, and would keep the old key.
     let lock = file::open_own(&dir.join("lock"), OpenMode::ReadWrite)?;
     match lock.try_lock() {
         Ok(()) => {}

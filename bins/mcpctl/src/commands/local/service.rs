@@ -1,5 +1,5 @@
 //! `mcpctl local install` and `uninstall`: the agent as a service of this user, by systemd or launchd. Nothing is written
-//! before the agent itself has said that its configuration is good, and what cannot be finished is taken back.
+//! before the agent itself has checked its configuration, and an installation that fails is rolled back.
 
 mod launchd;
 mod systemd;
@@ -34,7 +34,7 @@ pub struct InstallArgs {
     force: bool,
 }
 
-/// How to take it back.
+/// How to uninstall.
 #[derive(clap::Args)]
 pub struct UninstallArgs {
     /// Remove a file that was changed by hand
@@ -47,13 +47,13 @@ pub struct UninstallArgs {
 struct Service {
     program: PathBuf,
     config: PathBuf,
-    /// Where programs are found, and the agent's directories where they are not the usual ones.
+    /// The search path, and the agent's directories where they are not the usual ones.
     environment: Vec<(String, String)>,
     /// Where launchd puts what it writes; systemd has a journal.
     log: PathBuf,
 }
 
-/// Who runs it.
+/// The service manager of this system.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Manager {
     Systemd,
@@ -79,16 +79,16 @@ impl Manager {
         }
     }
 
-    /// From the next login on.
+    /// Starts the service at each login from the next one on.
     async fn enable(self, file: &Path) -> Result<(), Failure> {
         match self {
             Self::Systemd => systemd::enable(file).await,
-            // What lies in its directory is loaded with every login.
+            // launchd loads the files of its directory at each login.
             Self::Launchd => Ok(()),
         }
     }
 
-    /// Now; anew where its file `changed`. It answers when this returns.
+    /// Starts it now, or restarts it where its file `changed`. Returns when the agent responds.
     async fn start(self, file: &Path, changed: bool) -> Result<(), Failure> {
         match self {
             Self::Systemd => systemd::start(changed).await,
@@ -96,15 +96,15 @@ impl Manager {
         }
     }
 
-    async fn let_go(self) -> Result<(), Failure> {
+    async fn stop(self) -> Result<(), Failure> {
         match self {
-            Self::Systemd => systemd::let_go().await,
-            Self::Launchd => launchd::let_go().await,
+            Self::Systemd => systemd::stop().await,
+            Self::Launchd => launchd::stop().await,
         }
     }
 
-    /// A file that was removed is not kept in mind either.
-    async fn forget(self) {
+    /// Makes the manager read its files again, after one was removed.
+    async fn reload(self) {
         if self == Self::Systemd {
             let _ = systemd::reload().await;
         }
@@ -136,7 +136,7 @@ pub async fn install(args: InstallArgs) -> Outcome {
     let before = read(&file)?;
     let changed = before.as_deref() != Some(text.as_str());
     if changed && !args.force {
-        refuse_by_hand(&file, before.as_deref())?;
+        check_unchanged(&file, before.as_deref())?;
     }
     if !args.no_start && before.is_none() && agent::find().await.is_ok() {
         return Err(Failure::new("mcplocal runs already, and not as a service")
@@ -150,7 +150,7 @@ pub async fn install(args: InstallArgs) -> Outcome {
         if args.no_start { Ok(()) } else { manager.start(&file, changed).await }
     };
     if let Err(failure) = up.await {
-        take_back(manager, &file, before.as_deref(), changed).await?;
+        roll_back(manager, &file, before.as_deref(), changed).await?;
         return Err(failure);
     }
     data!("{} {}", file.display(), if changed { "written" } else { "unchanged" })?;
@@ -163,14 +163,14 @@ pub async fn install(args: InstallArgs) -> Outcome {
         note!("hint: `loginctl enable-linger` lets it run without a login too");
     }
     if let Err(failure) = agent::find().await {
-        // It said that it is ready, so it is only elsewhere.
+        // The service manager reports that it is ready, so it has another state directory.
         note!("note: mcpctl does not find it: {}", failure.in_one_line());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the service manager did not take is not left lying about, and what ran before runs again.
-async fn take_back(
+/// Restores the file and the service of before, after the service manager failed.
+async fn roll_back(
     manager: Manager,
     file: &Path,
     before: Option<&str>,
@@ -179,20 +179,20 @@ async fn take_back(
     match before {
         Some(before) if changed => {
             write(file, before)?;
-            manager.forget().await;
+            manager.reload().await;
             let _ = manager.start(file, true).await;
         }
         Some(_) => {}
         None => {
-            let _ = manager.let_go().await;
+            let _ = manager.stop().await;
             std::fs::remove_file(file)?;
-            manager.forget().await;
+            manager.reload().await;
         }
     }
     Ok(())
 }
 
-fn refuse_by_hand(file: &Path, text: Option<&str>) -> Result<(), Failure> {
+fn check_unchanged(file: &Path, text: Option<&str>) -> Result<(), Failure> {
     match text {
         Some(text) if !is_ours(text) => {
             Err(Failure::new(format!("`{}` was changed by hand", file.display()))
@@ -212,18 +212,18 @@ pub async fn uninstall(args: UninstallArgs) -> Outcome {
         return Ok(ExitCode::SUCCESS);
     }
     if !args.force {
-        refuse_by_hand(&file, text.as_deref())?;
+        check_unchanged(&file, text.as_deref())?;
     }
-    manager.let_go().await?;
+    manager.stop().await?;
     std::fs::remove_file(&file)?;
-    manager.forget().await;
+    manager.reload().await;
     data!("{} removed", file.display())?;
     let (config, state) = (config::config_dir()?, agent::state_dir()?);
     note!("kept: configuration in {}, key, journal and logs in {}", config.display(), state.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Whether it runs as a service; nothing where it is not installed.
+/// Whether the agent runs as a service; `None` where no service is installed.
 pub async fn runs() -> Option<bool> {
     let manager = Manager::here();
     manager.file().ok().filter(|file| file.is_file())?;
@@ -235,9 +235,9 @@ fn service(config: Option<PathBuf>) -> Result<Service, Failure> {
         Some(config) => config,
         None => config::config_dir()?.join("mcplocal.yaml"),
     };
-    // The manager runs it elsewhere.
+    // The manager runs it in another directory.
     let config = std::path::absolute(&config)?;
-    // A service has hardly a PATH of its own, and finds programs where they are found now.
+    // A service manager sets a minimal PATH; the service finds programs where this shell finds them.
     let environment = ["PATH", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "MCPLOCAL_STATE_DIR"]
         .into_iter()
         .filter_map(|name| {
@@ -248,7 +248,7 @@ fn service(config: Option<PathBuf>) -> Result<Service, Failure> {
     Ok(Service { program: std::path::absolute(agent::program()?)?, config, environment, log })
 }
 
-/// The agent's own word on its configuration, in the surroundings that it will have.
+/// Makes the agent check its configuration, in the environment that the service will have.
 async fn check(service: &Service) -> Result<(), Failure> {
     let mut command = Command::new(&service.program);
     command.arg("--check").arg("--config").arg(&service.config).env_clear().env("HOME", home()?);
@@ -263,7 +263,7 @@ async fn check(service: &Service) -> Result<(), Failure> {
     Err(Failure::new(message.trim_start_matches("error: ")).hint(hint))
 }
 
-/// The first line says of what the rest was when it was written, so that a change by hand is told from an older version.
+/// Puts a digest of the text into its first line, by which a change by hand is distinguished from an older version.
 fn marked(text: &str) -> String {
     let (first, rest) = text.split_once("MARK\n").unwrap_or(("", text));
     format!("{first}{} {}\n{rest}", MARK, digest(first, rest))
@@ -273,7 +273,7 @@ const MARK: &str = "Written by `mcpctl local install`, for a change to be seen:"
 
 fn is_ours(text: &str) -> bool {
     let Some((first, rest)) = text.split_once(MARK) else { return false };
-    rest.trim_start().split_once('\n').is_some_and(|(said, rest)| said == digest(first, rest))
+    rest.trim_start().split_once('\n').is_some_and(|(marked, rest)| marked == digest(first, rest))
 }
 
 fn digest(first: &str, rest: &str) -> String {
@@ -289,12 +289,12 @@ fn read(file: &Path) -> Result<Option<String>, Failure> {
     }
 }
 
-/// All of it or nothing.
+/// Writes the file completely or not at all.
 fn write(file: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: io::Error| Failure::new(format!("`{}` cannot be written: {error}", file.display()));
     let parent = file.parent().unwrap_or(Path::new("/"));
     std::fs::create_dir_all(parent).map_err(failed)?;
-    // What lies there runs with every login.
+    // Files there run at each login, so no other user may be able to replace them.
     dir::check_parents(file)?;
     let mut draft = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
     draft.write_all(text.as_bytes()).map_err(failed)?;
@@ -307,14 +307,14 @@ fn home() -> Result<PathBuf, Failure> {
     home.ok_or_else(|| Failure::new("HOME is not set"))
 }
 
-/// Text that goes into a file of lines: a line's end in a path would begin another.
+/// A path for a file of lines: a line end in it would begin another line.
 fn one_line(path: &Path) -> Result<&str, Failure> {
     path.to_str()
         .filter(|text| !text.contains(char::is_control))
         .ok_or_else(|| Failure::new(format!("`{}` cannot stand in a service's file", path.display())))
 }
 
-/// Runs a program of the service manager; what it says against it is the error.
+/// Runs a program of the service manager; its standard error becomes the message.
 async fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
     let shown = format!("{program} {}", args.join(" "));
     let output = Command::new(program).args(args).output().await;
@@ -322,8 +322,8 @@ async fn run(program: &str, args: &[&str]) -> Result<(), Failure> {
     if output.status.success() {
         return Ok(());
     }
-    let said = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("`{shown}` failed: {}", said.trim())))
+    let error = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("`{shown}` failed: {}", error.trim())))
 }
 
 #[cfg(test)]
@@ -340,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_by_hand_is_told_from_another_version() {
+    fn change_by_hand_is_distinguished_from_another_version() {
         for manager in [Manager::Systemd, Manager::Launchd] {
             let text = marked(&manager.render(&service()).unwrap());
             assert!(is_ours(&text), "{text}");
@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_with_a_line_end_is_refused() {
+    fn path_with_a_line_end_is_rejected() {
         let evil = "/a\nExecStartPre=/bin/evil".to_owned();
         let program = Service { program: evil.clone().into(), ..service() };
         let variable = Service { environment: vec![("PATH".to_owned(), evil)], ..service() };
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn the_property_list_says_what_is_to_be_run() {
+    fn property_list_names_program_and_environment() {
         let text = marked(&Manager::Launchd.render(&service()).unwrap());
         for part in [
             "<string>/home/a b/bin/mcplocal</string>",

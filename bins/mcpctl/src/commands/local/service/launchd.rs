@@ -1,4 +1,4 @@
-//! macOS's launchd: the property list, and the commands that take it up.
+//! macOS's launchd: the property list, and the commands that load it.
 
 use std::{
     path::{Path, PathBuf},
@@ -8,11 +8,11 @@ use std::{
 use super::{Service, home, one_line, run};
 use crate::{agent, failure::Failure};
 
-/// How long the agent may take to answer; launchd does not say when it does.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long the agent may take to respond; launchd does not report when a service is ready.
+const START_TIMEOUT: Duration = Duration::from_secs(15);
 const LABEL: &str = "io.mcpctl.mcplocal";
 
-/// Where agents of this user lie.
+/// The path of the property list.
 pub fn file() -> Result<PathBuf, Failure> {
     Ok(home()?.join("Library/LaunchAgents").join(format!("{LABEL}.plist")))
 }
@@ -64,10 +64,10 @@ fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// Loads it, which starts it, and waits until it answers; one that changed is unloaded first.
+/// Loads the service, which starts it, and waits until the agent responds. Unloads it first where its file `changed`.
 pub async fn start(file: &Path, changed: bool) -> Result<(), Failure> {
     if changed {
-        let_go().await?;
+        stop().await?;
     }
     if !runs().await {
         run("launchctl", &["bootstrap", &domain(), one_line(file)?]).await?;
@@ -76,7 +76,7 @@ pub async fn start(file: &Path, changed: bool) -> Result<(), Failure> {
     loop {
         match agent::find().await {
             Ok(_) => return Ok(()),
-            Err(failure) if begun.elapsed() > PATIENCE => {
+            Err(failure) if begun.elapsed() > START_TIMEOUT => {
                 return Err(failure.hint("~/Library/Logs/mcplocal.log says why"));
             }
             Err(_) => tokio::time::sleep(Duration::from_millis(200)).await,
@@ -84,15 +84,15 @@ pub async fn start(file: &Path, changed: bool) -> Result<(), Failure> {
     }
 }
 
-/// Unloads it, which stops it.
-pub async fn let_go() -> Result<(), Failure> {
+/// Unloads the service, which stops it.
+pub async fn stop() -> Result<(), Failure> {
     if !runs().await {
         return Ok(());
     }
     run("launchctl", &["bootout", &format!("{}/{LABEL}", domain())]).await
 }
 
-/// Whether it is loaded.
+/// Whether the service is loaded.
 pub async fn runs() -> bool {
     run("launchctl", &["print", &format!("{}/{LABEL}", domain())]).await.is_ok()
 }

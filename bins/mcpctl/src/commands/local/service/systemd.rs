@@ -1,4 +1,4 @@
-//! systemd's user manager: the unit, and the commands that take it up.
+//! systemd's user manager: the unit, and the commands that enable it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use crate::failure::Failure;
 const UNIT: &str = "mcplocal.service";
 const NO_MANAGER: &str = "where systemd runs no manager for this user, `loginctl enable-linger` starts one; or run `mcplocal` by hand";
 
-/// Where units of this user lie.
+/// The path of the unit.
 pub fn file() -> Result<PathBuf, Failure> {
     let config = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|dir| dir.is_absolute());
     let config = match config {
@@ -57,8 +57,7 @@ WantedBy=default.target
     ))
 }
 
-/// The program of a command line: of quotes, backslashes and dollars systemd makes something else, however they are
-/// written.
+/// The program of a command line. systemd interprets quotes, backslashes and dollars in it, however they are escaped.
 fn program(path: &Path) -> Result<String, Failure> {
     let text = one_line(path)?;
     if text.contains(['"', '\'', '\\', '$']) {
@@ -73,34 +72,34 @@ fn argument(text: &str) -> String {
     quoted(text).replace('$', "$$")
 }
 
-/// As one word, with nothing in it that systemd would read otherwise.
+/// A text as one word, with everything escaped that systemd would interpret.
 fn quoted(text: &str) -> String {
     let escaped = text.replace('\\', "\\\\").replace('"', "\\\"").replace('%', "%%");
     format!("\"{escaped}\"")
 }
 
-/// Has it start with every login. By its path, because the manager may look for units elsewhere: a shell can have another
-/// XDG_CONFIG_HOME than the login had.
+/// Starts the unit at each login. Enabled by its path, because the manager may look for units elsewhere: a shell can have
+/// another XDG_CONFIG_HOME than the login had.
 pub async fn enable(file: &Path) -> Result<(), Failure> {
     reload().await?;
     systemctl(&["enable", one_line(file)?]).await
 }
 
-/// Starts it; it answers when it is ready, or has failed.
+/// Starts the unit, and returns when it is ready or has failed.
 pub async fn start(changed: bool) -> Result<(), Failure> {
-    // One that failed too often would not be tried again.
+    // systemd does not start a unit that failed too often.
     let _ = systemctl(&["reset-failed", UNIT]).await;
     let action = if changed { "restart" } else { "start" };
     let started = systemctl(&[action, UNIT]).await;
     started.map_err(|failure| failure.hint("journalctl --user -u mcplocal -n 20 says why"))
 }
 
-/// Stops it for good.
-pub async fn let_go() -> Result<(), Failure> {
+/// Stops the unit, and disables it.
+pub async fn stop() -> Result<(), Failure> {
     systemctl(&["disable", "--now", UNIT]).await.map_err(|failure| failure.hint(NO_MANAGER))
 }
 
-/// Whether it is up.
+/// Whether the unit is active.
 pub async fn runs() -> bool {
     systemctl(&["is-active", "--quiet", UNIT]).await.is_ok()
 }
@@ -119,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_stays_one_word_whatever_is_in_it() {
+    fn path_stays_one_word_whatever_is_in_it() {
         assert_eq!(argument(r#"/a b/50%/$x/"q"\n"#), r#""/a b/50%%/$$x/\"q\"\\n""#);
         assert_eq!(program(Path::new("/a b/50%/mcplocal")).unwrap(), r#""/a b/50%%/mcplocal""#);
         for path in ["/a\"b", "/a'b", "/a\\b", "/$a"] {
