@@ -12,6 +12,7 @@ mod world;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
+use mcpctl_api::agent::{EngineState, FailoverOutcome};
 use mcpctl_failover::Access;
 
 use crate::{
@@ -56,7 +57,10 @@ async fn run_story(printer: &Printer, model: LlamaServer, keep: bool) -> Result<
     printer.step("a central answer");
     printer.text("mcplocal forwards to mcpd, mcpd to the provider. Nothing local runs.");
     expect_central(&world.chat(printer).await?)?;
-    ensure!(world.engine().await?.state == "stopped", "the local engine ran although no request needed it");
+    ensure!(
+        world.engine().await?.state == EngineState::Stopped,
+        "the local engine ran although no request needed it"
+    );
 
     printer.step("the provider dies, the local model takes over");
     world.kill_provider(printer);
@@ -87,7 +91,8 @@ async fn run_story(printer: &Printer, model: LlamaServer, keep: bool) -> Result<
     ensure!(world.engine_completions(&before) == 0, "the local engine answered although it may not");
     printer.seen("the local engine stayed idle");
     let last = world.last_failover().await?;
-    ensure!(last.outcome == "refused", "the journal has `{}` instead of `refused`", last.outcome);
+    let outcome = last.outcome.as_str();
+    ensure!(last.outcome == FailoverOutcome::Refused, "the journal has `{outcome}` instead of `refused`");
     ensure!(last.access == ["forbidden"], "the journal has {:?} instead of forbidden", last.access);
     printer.seen("the journal has: refused, forbidden");
 

@@ -1,7 +1,7 @@
-//! The agent of this machine's user, mcplocal: how it is reached, and whether it is there.
+//! The agent of this machine's user, mcplocal: how mcpctl connects to it, and whether it runs.
 //!
-//! It is reached by its socket in the state directory, where both ends know each other's user, and never by its TCP port:
-//! any user of the machine can listen there. The port and the local key are for other programs.
+//! mcpctl uses the agent's socket in the state directory, where both ends know each other's user, and never its TCP port: any
+//! user of the machine can listen there. The port and the local key are for other programs.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use mcpctl_api::agent::{AgentStatus, EngineStatus};
 use mcpctl_client::{
     AgentRecord, Client, ClientError, ClientOptions, agent_port,
     config::{self, LOCAL_KEY_FILE},
@@ -16,7 +17,6 @@ use mcpctl_client::{
 };
 use mcpctl_owner::{PathError, connection, file, user_name};
 use secrecy::SecretString;
-use serde_json::Value;
 use url::Url;
 
 use crate::{context::parse_server, failure::Failure};
@@ -24,28 +24,28 @@ use crate::{context::parse_server, failure::Failure};
 const DEFAULT: &str = "http://127.0.0.1:3200";
 const ADDRESS: &str = "MCPLOCAL_ADDRESS";
 const STATE_DIR: &str = "MCPLOCAL_STATE_DIR";
-/// Most bytes of the file of the local key: it has one line.
-const MAX_KEY: u64 = 1024;
+/// Maximum length of the file of the local key, in bytes: it has one line.
+const MAX_KEY_BYTES: u64 = 1024;
 
-/// Where other programs reach the agent, where `MCPLOCAL_ADDRESS` says it.
-fn said_address() -> Result<Option<Url>, Failure> {
+/// The address in `MCPLOCAL_ADDRESS`, where the variable is set.
+fn address_from_environment() -> Result<Option<Url>, Failure> {
     let Some(text) = std::env::var(ADDRESS).ok().filter(|text| !text.is_empty()) else { return Ok(None) };
     let address =
         parse_server(&text).map_err(|error| Failure::new(format!("{ADDRESS}: `{text}`: {error}")))?;
     if !is_loopback(&address) {
-        // Its key is good on this machine alone and never leaves it.
+        // The local key is valid on this machine alone and never leaves it.
         return Err(Failure::new(format!("{ADDRESS}: `{address}` is not on this machine"))
             .hint("mcplocal listens on a loopback address, e.g. http://127.0.0.1:3200"));
     }
     Ok(Some(address))
 }
 
-/// Where other programs reach the agent: by `MCPLOCAL_ADDRESS`, else where the running agent listens.
+/// The address by which other programs connect to the agent: `MCPLOCAL_ADDRESS`, else where the running agent listens.
 ///
 /// # Errors
 /// When nothing listens there, or another user's program does.
 pub async fn address() -> Result<Url, Failure> {
-    let address = match said_address()? {
+    let address = match address_from_environment()? {
         Some(address) => address,
         None => listening().await?,
     };
@@ -60,11 +60,11 @@ pub async fn address() -> Result<Url, Failure> {
     Ok(address)
 }
 
-/// Where the agent listens: by its own account at its socket, else by its record, where its process holds that address.
+/// Where the agent listens: from its status, else from its record, where the process of the record holds that address.
 async fn listening() -> Result<Url, Failure> {
     let unreachable = match find().await {
         Ok(agent) => {
-            let listen = agent.status.get("listen").and_then(Value::as_str).unwrap_or_default();
+            let listen = &agent.status.listen;
             return match listen.parse::<SocketAddr>() {
                 Ok(listen) => url_of(listen),
                 Err(_) => Err(Failure::new(format!("mcplocal listens at `{listen}`, which has no URL"))
@@ -94,7 +94,7 @@ fn is_free(address: &Url) -> bool {
     !holders.iter().any(|holder| ip.is_none_or(|ip| holder.serves(ip)))
 }
 
-/// The other user whose program a client of this address could reach. A note of it is left for the agent's next start.
+/// The other user whose program a client of this address could connect to. Leaves a note of it for the agent's next start.
 fn foreign_holder(address: &Url) -> Option<u32> {
     let holders = agent_port::foreign_holders(address.port_or_known_default()?);
     let ip = match address.host()? {
@@ -104,13 +104,13 @@ fn foreign_holder(address: &Url) -> Option<u32> {
     };
     let uid = holders.iter().find(|holder| ip.is_none_or(|ip| holder.serves(ip)))?.uid;
     if let Ok(state_dir) = state_dir() {
-        // Where it cannot be written there is no agent to read it.
+        // Without a state directory there is no agent that would read the note.
         let _ = agent_port::note_foreign(&state_dir, uid);
     }
     Some(uid)
 }
 
-/// The state directory of the agent: the one that it is started with.
+/// The state directory that the agent is started with.
 pub fn state_dir() -> Result<PathBuf, Failure> {
     match std::env::var_os(STATE_DIR).filter(|dir| !dir.is_empty()) {
         Some(dir) => Ok(std::path::absolute(PathBuf::from(dir))?),
@@ -118,17 +118,17 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
     }
 }
 
-/// The key that stands for this machine's user, for programs that are not ours.
+/// The local key, for programs other than ours.
 pub fn local_key() -> Result<SecretString, Failure> {
     let path = state_dir()?.join(LOCAL_KEY_FILE);
-    match file::read_own(&path, MAX_KEY)? {
+    match file::read_own(&path, MAX_KEY_BYTES)? {
         Some(key) => Ok(SecretString::from(String::from_utf8_lossy(&key).trim())),
         None => Err(Failure::new(format!("there is no key for this machine yet at `{}`", path.display()))
             .hint("mcplocal makes it when it starts; start mcplocal")),
     }
 }
 
-/// A client of it, as this machine's user.
+/// A client of the agent, as this machine's user.
 pub fn client() -> Result<Client, Failure> {
     connect(&ClientOptions::default())
 }
@@ -137,33 +137,22 @@ fn connect(options: &ClientOptions) -> Result<Client, Failure> {
     Ok(Client::of_agent(config::agent_socket(&state_dir()?)?, options)?)
 }
 
-/// An agent that answered.
+/// An agent that responded.
 pub struct Agent {
     /// As this machine's user.
     pub client: Client,
-    /// What it says of itself.
-    pub status: Value,
+    /// Its status.
+    pub status: AgentStatus,
 }
 
 impl Agent {
-    /// The mcpd that it speaks for.
-    pub fn server(&self) -> Option<Url> {
-        self.status.get("server")?.as_str()?.parse().ok()
-    }
-
-    /// Its record in the state directory; `None` where that is of another process.
+    /// Its record in the state directory; `None` where the record is of another process.
     pub fn record(&self) -> Option<AgentRecord> {
-        let pid = self.status.get("pid").and_then(Value::as_u64)?;
-        AgentRecord::read(&state_dir().ok()?).filter(|record| u64::from(record.pid) == pid)
-    }
-
-    /// The user who is signed in at that mcpd on this machine.
-    pub fn user(&self) -> Option<&str> {
-        self.status.get("signedInAs")?.as_str()
+        AgentRecord::read(&state_dir().ok()?).filter(|record| record.pid == self.status.pid)
     }
 }
 
-/// Finds it, quickly either way.
+/// Finds the running agent, within about a second.
 pub async fn find() -> Result<Agent, Failure> {
     let quick = ClientOptions {
         connect_timeout: Duration::from_millis(300),
@@ -174,11 +163,11 @@ pub async fn find() -> Result<Agent, Failure> {
     Ok(Agent { client: client()?, status })
 }
 
-/// The program: beside this one, as they are installed together, else on the PATH.
+/// The path of mcplocal: beside mcpctl, as they are installed together, else on the PATH.
 pub fn program() -> Result<PathBuf, Failure> {
     let beside = std::env::current_exe().ok().and_then(|this| Some(this.parent()?.join(PROGRAM)));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    // What a relative entry finds depends on the directory that one happens to be in.
+    // Relative entries are skipped: what they find depends on the current directory.
     let on_path = std::env::split_paths(&path).filter(|dir| dir.is_absolute()).map(|dir| dir.join(PROGRAM));
     let found = beside.into_iter().chain(on_path).find(|candidate| candidate.is_file());
     found.ok_or_else(|| {
@@ -189,23 +178,13 @@ pub fn program() -> Result<PathBuf, Failure> {
 
 const PROGRAM: &str = "mcplocal";
 
-/// The state of one of its engines, in words.
-pub fn state_of(engine: &Value) -> String {
-    let text = |key: &str| engine.get(key).and_then(Value::as_str);
-    let state = text("state").unwrap_or_default();
-    let Some(phase) = text("phase") else { return state.to_owned() };
-    let phase = match phase {
-        "waiting-for-room" => "waiting for memory",
-        "spawning" => "starting its process",
-        "loading" => "loading weights",
-        "compiling" => "compiling",
-        "waking" => "waking up",
-        "warming-up" => "answering its first request",
-        other => other,
-    };
-    match engine.get("percent").and_then(Value::as_u64) {
-        Some(percent) => format!("{state}: {phase}, {percent} %"),
-        None => format!("{state}: {phase}"),
+/// The state of an engine for people, e.g. `starting: loading weights, 40 %`.
+pub fn engine_state(engine: &EngineStatus) -> String {
+    let state = engine.state.as_str();
+    match (engine.phase, engine.percent) {
+        (None, _) => state.to_owned(),
+        (Some(phase), None) => format!("{state}: {}", phase.as_str()),
+        (Some(phase), Some(percent)) => format!("{state}: {}, {percent} %", phase.as_str()),
     }
 }
 
@@ -219,19 +198,19 @@ impl From<PathError> for Failure {
     }
 }
 
-/// Where a killed agent listened last, else the default: clients may still send their key there.
+/// The address of the last agent, also of a killed one, else the default: clients may still send their key there.
 fn last_address() -> Option<Url> {
     let record = state_dir().ok().and_then(|dir| AgentRecord::read(&dir));
     let listen = record.and_then(|record| record.listen.parse().ok());
     listen.and_then(|listen| url_of(listen).ok()).or_else(|| DEFAULT.parse().ok())
 }
 
-/// What it means that the agent could not be asked.
+/// The failure of a request to the agent, with the likely reason and the next step.
 pub fn not_running(error: ClientError) -> Failure {
     match error {
         ClientError::Unreachable { server, reason } => {
             let failure = Failure::new(format!("mcplocal does not answer at {server}: {reason}"));
-            let address = said_address().ok().flatten().or_else(last_address);
+            let address = address_from_environment().ok().flatten().or_else(last_address);
             match address.and_then(|address| Some((foreign_holder(&address)?, address))) {
                 Some((uid, address)) => failure.hint(format!(
                     "a program of user {} listens at {address}; clients that were set up with `mcpctl local env` give \

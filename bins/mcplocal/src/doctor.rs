@@ -4,11 +4,11 @@
 use std::path::Path;
 
 use bytesize::ByteSize;
+use mcpctl_api::agent::{Finding, FindingState};
 use mcpctl_client::{Client, ClientError, ClientOptions, TrustedUsers, config as user};
 use mcpctl_engine::{EngineOptions, EngineSpec, Gpu, Need, ServerKind, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
-use serde::Serialize;
 use url::Url;
 
 use crate::{
@@ -20,35 +20,6 @@ use crate::{
 
 /// Logs and the journal of a busy day.
 const MIN_FREE_SPACE: u64 = 1 << 30;
-
-/// One thing that was looked at.
-#[derive(Debug, Serialize)]
-pub struct Finding {
-    what: String,
-    state: FindingState,
-    said: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-enum FindingState {
-    Ok,
-    Warning,
-    Failed,
-}
-
-impl Finding {
-    fn new(what: impl Into<String>, state: FindingState, said: impl Into<String>) -> Self {
-        Self { what: what.into(), state, said: said.into(), hint: None }
-    }
-
-    fn hint(mut self, hint: Option<String>) -> Self {
-        self.hint = hint;
-        self
-    }
-}
 
 /// Looks at everything; a configuration that cannot be read leaves only the machine to be looked at.
 pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {

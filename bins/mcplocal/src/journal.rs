@@ -14,8 +14,9 @@ use std::{
 
 use jiff::Timestamp;
 
-pub use entry::{FailoverOutcome, JournalEntry, MAX_REASON, who};
+pub use entry::{JournalEntry, MAX_REASON, who};
 use file::JournalFile;
+pub use mcpctl_api::agent::FailoverOutcome;
 
 use crate::config::JournalLimits;
 

@@ -4,6 +4,7 @@
 //! that people keep in files; a reader for both that keeps line and column is in [`document`].
 
 pub mod address;
+pub mod agent;
 pub mod base_url;
 pub mod credential;
 mod diagnosis;

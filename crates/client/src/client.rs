@@ -3,7 +3,9 @@
 use std::{path::PathBuf, time::Duration};
 
 use mcpctl_api::{
-    Document, Kind, Name, Resource, Revision, header,
+    Document, Kind, Name, Resource, Revision,
+    agent::{AgentStatus, EngineStatus},
+    header,
     question::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
     },
@@ -249,7 +251,7 @@ impl Client {
     }
 
     /// What `GET /status` of an mcplocal says.
-    pub async fn local_status(&self) -> Result<Value, ClientError> {
+    pub async fn local_status(&self) -> Result<AgentStatus, ClientError> {
         self.read(self.request(Method::GET, &["status"])?).await
     }
 
@@ -265,7 +267,7 @@ impl Client {
     }
 
     /// Starts or stops an engine of an mcplocal; `action` is `start` or `stop`.
-    pub async fn engine_action(&self, engine: &str, action: &str) -> Result<Value, ClientError> {
+    pub async fn engine_action(&self, engine: &str, action: &str) -> Result<EngineStatus, ClientError> {
         self.read(self.untimed(Method::POST, &["api", "v1", "engines", engine, action])?).await
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Result;
+use mcpctl_api::agent::{EngineState, StartPhase};
 use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy};
 use serde_json::json;
 
@@ -79,13 +80,13 @@ pub(crate) async fn ask(printer: &Printer, client: &Client, status: &Client) -> 
 /// What the local engine is at, while it starts.
 async fn progress(status: &Client) -> Option<String> {
     let status = status.local_status().await.ok()?;
-    let engine = status.pointer("/providers/0/engine")?;
-    if engine.get("state")?.as_str()? != "starting" {
+    let engine = status.providers.into_iter().next()?.engine?;
+    if engine.state != EngineState::Starting {
         return None;
     }
-    Some(match engine.get("phase")?.as_str()? {
-        "spawning" => "the local engine is started".to_owned(),
-        "loading" => "it loads the weights".to_owned(),
+    Some(match engine.phase? {
+        StartPhase::Spawning => "the local engine is started".to_owned(),
+        StartPhase::Loading => "it loads the weights".to_owned(),
         _ => "it answers its first request".to_owned(),
     })
 }

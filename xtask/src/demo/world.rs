@@ -8,10 +8,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
+use mcpctl_api::agent::{EngineState, FailoverRecord};
 use mcpctl_client::{Client, ClientOptions, Probe};
 use mcpctl_failover::{Access, AccessProbe as _, ProbeRequest};
 use secrecy::{ExposeSecret as _, SecretString};
-use serde::Deserialize;
 
 use super::{
     chat::{self, Reply},
@@ -43,21 +43,12 @@ pub(crate) struct World {
 }
 
 /// The engine's state in `/status`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone)]
 pub(crate) struct EngineSeen {
-    pub(crate) state: String,
+    pub(crate) state: EngineState,
     pub(crate) in_flight: usize,
     /// Lines of its log about finished completions.
-    #[serde(skip)]
     pub(crate) completions: usize,
-}
-
-/// The last failover in `/status`.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct FailoverSeen {
-    pub(crate) outcome: String,
-    pub(crate) access: Vec<String>,
 }
 
 impl World {
@@ -240,16 +231,14 @@ impl World {
 
     pub(crate) async fn engine(&self) -> Result<EngineSeen> {
         let status = self.agent()?.local_status().await?;
-        let engine = status.pointer("/providers/0/engine").context("the engine's status")?;
-        let mut seen: EngineSeen = serde_json::from_value(engine.clone())?;
-        seen.completions = self.completions();
-        Ok(seen)
+        let provider = status.providers.into_iter().next();
+        let engine = provider.and_then(|provider| provider.engine).context("the engine's status")?;
+        Ok(EngineSeen { state: engine.state, in_flight: engine.in_flight, completions: self.completions() })
     }
 
-    pub(crate) async fn last_failover(&self) -> Result<FailoverSeen> {
+    pub(crate) async fn last_failover(&self) -> Result<FailoverRecord> {
         let status = self.agent()?.local_status().await?;
-        let last = status.get("lastFailover").context("the last failover")?;
-        Ok(serde_json::from_value(last.clone())?)
+        status.last_failover.context("the last failover")
     }
 
     /// Completions that the engine answered since, by its own log.

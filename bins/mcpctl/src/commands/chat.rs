@@ -7,6 +7,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use mcpctl_api::agent::{AgentStatus, EngineState, FailoverOutcome};
 use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy, config::same_server};
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::{Value, json};
@@ -19,10 +20,10 @@ use crate::{
     output::{self, Tone},
 };
 
-/// Whom to talk to.
+/// The Llm, and the way to it.
 #[derive(clap::Args)]
 pub struct Args {
-    /// The Llm; where there is only one, it need not be said
+    /// The Llm; may be left out where there is only one
     llm: Option<String>,
     /// Ask this and end; - reads it from standard input
     #[arg(long, short, value_name = "PROMPT")]
@@ -37,7 +38,7 @@ pub struct Args {
 
 /// Chats.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    // What is wrong on this side is said before anything is asked of a server.
+    // Mistakes on the command line are reported before any request is sent.
     let prompt = match args.prompt.as_deref() {
         Some("-") => {
             let mut text = String::new();
@@ -74,13 +75,13 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
 /// The way to the model.
 struct Through {
     client: Client,
-    /// The agent that it leads through, as this machine's user.
+    /// The agent, where the way leads through it, as this machine's user.
     agent: Option<Client>,
-    /// That the bearer ends soon.
+    /// A warning that the bearer ends soon.
     expiry: Option<String>,
 }
 
-/// Through the agent where it runs and speaks for the server that was chosen; else straight there.
+/// The way through the agent where it runs and forwards to the chosen server; else straight to mcpd.
 async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
     let identity = global.identity();
     let agent = if args.direct { None } else { Some(agent::find().await) };
@@ -91,10 +92,8 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
     };
     match identity {
         Ok(identity) => {
-            let theirs = agent.server();
-            if !theirs.as_ref().is_some_and(|theirs| same_server(theirs, &identity.server)) {
-                // Another server would answer.
-                let theirs = theirs.map_or_else(|| "another server".to_owned(), |url| url.to_string());
+            let theirs = &agent.status.server;
+            if !same_server(theirs, &identity.server) {
                 let message = format!("mcplocal speaks for {theirs}, not for {}", identity.server);
                 if args.local {
                     return Err(Failure::new(message).hint("choose the context of its server with --context"));
@@ -102,9 +101,9 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
                 note!("note: {message}, so this goes straight there");
                 return straight(identity);
             }
-            // The agent acts for who is signed in on this machine. A bearer of another person is not given to it.
-            let same_person = identity.user.is_some() && identity.user.as_deref() == agent.user();
-            if identity.bearer.is_some() && !same_person {
+            // The agent uses the credential of this machine's user, so a bearer of another user does not go through it.
+            let same_user = identity.user.is_some() && identity.user == agent.status.signed_in_as;
+            if identity.bearer.is_some() && !same_user {
                 let message = "the chosen token is not that of mcplocal's signed-in user";
                 if args.local {
                     return Err(Failure::new(message).hint("unset MCPCTL_TOKEN, or leave out --local"));
@@ -115,7 +114,7 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
             let expiry = identity.context.as_ref().and_then(expiry::warning);
             Ok(Through { client: agent.client.clone(), agent: Some(agent.client), expiry })
         }
-        // With no server chosen, the agent's own is the one that is meant.
+        // Without a chosen server the agent's own is used.
         Err(_) if global.chooses_nothing() => {
             Ok(Through { client: agent.client.clone(), agent: Some(agent.client), expiry: None })
         }
@@ -149,8 +148,8 @@ async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failu
             Ok(line) if line.trim().is_empty() => {}
             Ok(line) => {
                 let _ = editor.add_history_entry(&line);
-                let said = chat.messages.len();
-                // Ctrl-C ends the answer and not the conversation; what is dropped is cancelled up to the model.
+                let before = chat.messages.len();
+                // Ctrl-C ends the answer and not the conversation; dropping the request cancels it up to the model.
                 let ended = tokio::select! {
                     ended = ask(through, chat, &line) => ended,
                     _ = tokio::signal::ctrl_c() => {
@@ -159,8 +158,8 @@ async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failu
                     }
                 };
                 if let Err(failure) = ended {
-                    // The conversation goes on without what was not answered.
-                    chat.messages.truncate(said);
+                    // The conversation continues without the message that was not answered.
+                    chat.messages.truncate(before);
                     failure.report();
                 }
             }
@@ -170,68 +169,64 @@ async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failu
     }
 }
 
-/// Asks; where nobody answers, says too why no local model stood in.
+/// Sends a message and prints the answer; after a failure prints why no local provider answered.
 async fn ask(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
     let begun = Timestamp::now();
-    let answered = converse_once(through, chat, prompt).await;
+    let answered = exchange(through, chat, prompt).await;
     if let (Err(_), Some(agent)) = (&answered, &through.agent) {
-        say_why_nobody(agent, &chat.model, begun).await;
+        explain_no_failover(agent, &chat.model, begun).await;
     }
     answered
 }
 
-/// The centre's own error says nothing of what happened on this machine.
-async fn say_why_nobody(agent: &Client, llm: &str, since: Timestamp) {
+/// Prints why no local provider answered; the primary's own error does not contain it.
+async fn explain_no_failover(agent: &Client, llm: &str, since: Timestamp) {
     let Ok(status) = agent.local_status().await else { return };
-    if let Some(why) = why_nobody(&status, llm, since) {
+    if let Some(why) = why_no_failover(&status, llm, since) {
         note!(Tone::Warning, &format!("[{}]", output::one_line(&why)); "");
     }
 }
 
-/// Why no local provider answered in the centre's place, where one was asked for since then.
-fn why_nobody(status: &Value, llm: &str, since: Timestamp) -> Option<String> {
-    let last = status.get("lastFailover").filter(|last| {
-        let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
-        text("llm") == llm && text("at").parse().is_ok_and(|at: Timestamp| at >= since)
-    });
-    let server = status.get("server").and_then(Value::as_str).unwrap_or("mcpd").trim_end_matches('/');
+/// Why no local provider answered in place of the primary since then; `None` where that is not known.
+fn why_no_failover(status: &AgentStatus, llm: &str, since: Timestamp) -> Option<String> {
+    let last = status.last_failover.as_ref().filter(|last| last.llm == llm && last.at >= since);
     let Some(last) = last else {
-        let failovers = status.get("failovers").and_then(Value::as_array).into_iter().flatten();
-        let covered = failovers.filter_map(|pair| pair.get("llm")?.as_str()).any(|name| name == llm);
+        let covered = status.failovers.iter().any(|route| route.llm == llm);
         return (!covered && !llm.contains('/'))
             .then(|| format!("no local provider falls back for `{llm}`: none has it in `failoverFor`"));
     };
-    let text = |key: &str| last.get(key).and_then(Value::as_str).unwrap_or_default();
-    let (name, reason) = (text("provider"), text("reason"));
-    let access = last.get("access").and_then(Value::as_array).and_then(|all| all.last()?.as_str());
-    match (text("outcome"), access) {
-        ("failed", _) => Some(format!("the local provider `{name}` could not be used: {reason}")),
-        ("refused", Some("unreachable")) => {
+    let server = status.server.as_str().trim_end_matches('/');
+    let (name, reason) = (&last.provider, last.reason.as_deref().unwrap_or_default());
+    match (last.outcome, last.access.last().map(String::as_str)) {
+        (FailoverOutcome::Failed, _) => {
+            Some(format!("the local provider `{name}` could not be used: {reason}"))
+        }
+        (FailoverOutcome::Refused, Some("unreachable")) => {
             let reason = if reason.is_empty() { "no answer of mcpd" } else { reason };
             Some(format!(
                 "mcpd at {server} cannot be asked ({reason}), and the local provider `{name}` may be used in place of \
                  `{llm}` only while mcpd allows it; for its own sake it can be: mcpctl chat local/{name}"
             ))
         }
-        ("refused", Some("forbidden")) => Some(format!(
+        (FailoverOutcome::Refused, Some("forbidden")) => Some(format!(
             "mcpd at {server} does not allow you `{llm}`, so the local provider `{name}` may not be used in its place"
         )),
         _ => None,
     }
 }
 
-/// Asks, prints the answer as it comes, and keeps both in the conversation.
-async fn converse_once(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
+/// Sends a message, prints the answer as it streams, and adds both to the conversation.
+async fn exchange(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
     chat.messages.push(json!({"role": "user", "content": prompt}));
     let mut progress = Progress::new(through.agent.as_ref());
-    let mut stream = progress.beside(through.client.chat(chat)).await.map_err(explain)?;
-    // A cold start says that it is one in comments, long before the first word.
-    let mut next = progress.beside(stream.next()).await;
+    let mut stream = progress.show_while(through.client.chat(chat)).await.map_err(explain)?;
+    // During a cold start the response begins with comments, long before the first token.
+    let mut next = progress.show_while(stream.next()).await;
     if !matches!(next, Some(Delta::Broken(_))) {
-        say_who(&stream.served_by);
+        note_failover(&stream.served_by);
     }
     let mut text = String::new();
-    // A model's words are shown by a terminal, and never obeyed.
+    // Escapes control characters of the model on a terminal.
     let mut out = output::terminal::stream();
     while let Some(delta) = next {
         match delta {
@@ -254,7 +249,8 @@ async fn converse_once(through: &Through, chat: &mut ChatRequest, prompt: &str) 
     Ok(())
 }
 
-fn say_who(served_by: &ServedBy) {
+/// Prints that a local provider answered, and why.
+fn note_failover(served_by: &ServedBy) {
     let Some(class) = &served_by.failover else { return };
     let why = match class.as_str() {
         "connect" => "the centre or its provider cannot be reached",
@@ -285,7 +281,7 @@ fn explain(error: ClientError) -> Failure {
     }
 }
 
-/// A line that says what a cold start is at, on terminals only.
+/// A line with the progress of a cold start, on terminals only.
 struct Progress<'a> {
     agent: Option<&'a Client>,
     shown: bool,
@@ -296,8 +292,8 @@ impl<'a> Progress<'a> {
         Self { agent: agent.filter(|_| std::io::stderr().is_terminal()), shown: false }
     }
 
-    /// Waits for something, and shows the line while it takes long.
-    async fn beside<T>(&mut self, waited_for: impl Future<Output = T>) -> T {
+    /// Waits for a future, and shows the line meanwhile.
+    async fn show_while<T>(&mut self, waited_for: impl Future<Output = T>) -> T {
         tokio::pin!(waited_for);
         loop {
             tokio::select! {
@@ -315,15 +311,11 @@ impl<'a> Progress<'a> {
     async fn show(&mut self) {
         let Some(agent) = self.agent else { return };
         let Ok(status) = agent.local_status().await else { return };
-        let engines = status.get("providers").and_then(Value::as_array).into_iter().flatten();
-        let starting = engines
-            .filter_map(|provider| provider.get("engine"))
-            .find(|engine| engine.get("state").and_then(Value::as_str) == Some("starting"));
-        if let Some(engine) = starting {
+        let mut engines = status.providers.iter().filter_map(|provider| provider.engine.as_ref());
+        if let Some(engine) = engines.find(|engine| engine.state == EngineState::Starting) {
             self.shown = true;
-            let name = engine.get("name").and_then(Value::as_str).unwrap_or_default();
-            let said = output::one_line(&format!("local model `{name}` is {}…", agent::state_of(engine)));
-            let _ = write!(anstream::stderr(), "\r\x1b[2K{said}");
+            let line = format!("local model `{}` is {}…", engine.name, agent::engine_state(engine));
+            let _ = write!(anstream::stderr(), "\r\x1b[2K{}", output::one_line(&line));
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `mcpctl doctor`: what works on this machine, and what to do about what does not.
+//! `mcpctl doctor`: checks this machine's set-up, and gives the next step for each failure.
 
 use std::process::ExitCode;
 
@@ -16,26 +16,26 @@ use crate::{
     output::{Tone, one_line},
 };
 
-/// Looks at everything in turn; exit code 1 where something does not work.
+/// Runs all checks; exit code 1 where one failed.
 pub async fn run(global: &Global) -> Outcome {
     let mut report = Report { well: true };
     let contexts =
         global.config().map(|(path, config)| format!("{} in {}", config.contexts.len(), path.display()));
     let readable = contexts.is_ok();
-    report.say("contexts", contexts)?;
-    // Without the file nobody knows where the server is, and saying so again helps nobody.
+    report.print("contexts", contexts)?;
+    // Without the file no server is known, and further checks would repeat the same failure.
     if readable {
         match global.identity() {
-            Err(failure) => report.say("server", Err(failure))?,
+            Err(failure) => report.print("server", Err(failure))?,
             Ok(identity) => {
                 let context = identity.context.clone();
                 let at = identity.server.as_str().trim_end_matches('/').to_owned();
                 let client = Client::new(identity.server.clone(), None, &identity.options())?;
-                report.say("server", client.openapi().await.map(|_| at).map_err(Failure::from))?;
+                report.print("server", client.openapi().await.map(|_| at).map_err(Failure::from))?;
                 let me = async { Ok::<_, Failure>(identity.client()?.whoami().await?) };
                 let me = me.await;
                 let end = me.as_ref().ok().map(|me| me.expires_at);
-                report.say("signed in", me.map(|me| me.subject.to_string()))?;
+                report.print("signed in", me.map(|me| me.subject.to_string()))?;
                 if let Some(warning) =
                     context.zip(end).and_then(|(context, end)| expiry::warning_of(&context, end))
                 {
@@ -45,23 +45,21 @@ pub async fn run(global: &Global) -> Outcome {
         }
     }
     let found = agent::find().await.map(|agent| {
-        let providers = agent.status.get("providers").and_then(|list| list.as_array()).map_or(0, Vec::len);
-        let server =
-            agent.server().map_or_else(String::new, |url| url.as_str().trim_end_matches('/').to_owned());
-        let said = format!("speaks for {server}, local providers: {providers}");
-        (said, server)
+        let server = agent.status.server.as_str().trim_end_matches('/').to_owned();
+        let text = format!("speaks for {server}, local providers: {}", agent.status.providers.len());
+        (text, server)
     });
     let server = found.as_ref().ok().map(|(_, server)| server.clone());
-    report.say("mcplocal", found.map(|(said, _)| said))?;
+    report.print("mcplocal", found.map(|(text, _)| text))?;
     if let Some(server) = server {
-        report.say("probe", Ok(trust_in_probe(&server)))?;
+        report.print("probe", Ok(trust_in_probe(&server)))?;
         Report::compare(global, &server)?;
     }
     report.configuration().await?;
     Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What it rests on that a local model runs only while mcpd allows it: nothing in mcpd's answer proves who gave it.
+/// How far the probe can be trusted: nothing in mcpd's response proves who sent it.
 fn trust_in_probe(server: &str) -> String {
     let on = if server.starts_with("https://") { "the TLS to" } else { "the program that listens at" };
     format!("as trustworthy as {on} {server}: mcpd's answers are not signed")
@@ -72,7 +70,7 @@ struct Report {
 }
 
 impl Report {
-    /// The agent forwards to its own server, whatever context is chosen here.
+    /// Warns where the agent forwards to another server than that of the chosen context.
     fn compare(global: &Global, theirs: &str) -> Result<(), Failure> {
         let (Ok(identity), Ok(agents)) = (global.identity(), theirs.parse()) else { return Ok(()) };
         if same_server(&identity.server, &agents) {
@@ -85,7 +83,7 @@ impl Report {
         Self::warn("context", &text)
     }
 
-    /// What is wrong with mcplocal.yaml and the model servers that it names, where there is one.
+    /// Reports the failures of mcplocal.yaml and of the model servers that it names, where there is one.
     async fn configuration(&mut self) -> Result<(), Failure> {
         let file = config::config_dir()?.join("mcplocal.yaml");
         let Ok(program) = agent::program() else { return Ok(()) };
@@ -94,19 +92,19 @@ impl Report {
         }
         match local::doctor::failures(&program).await {
             Ok(failures) => {
-                failures.into_iter().try_for_each(|(what, failure)| self.say(&what, Err(failure)))
+                failures.into_iter().try_for_each(|(what, failure)| self.print(&what, Err(failure)))
             }
-            Err(failure) => self.say("mcplocal.yaml", Err(failure)),
+            Err(failure) => self.print("mcplocal.yaml", Err(failure)),
         }
     }
 
-    /// Something that works, and soon may not.
+    /// Reports something that works, but may not for long.
     fn warn(what: &str, text: &str) -> Result<(), Failure> {
         data!(Tone::Warning, "warn"; " {what}: {}", one_line(text))
     }
 
-    /// The report is what was asked for, so what is wrong stands in it too, on stdout.
-    fn say(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
+    /// Prints the result of a check. The report is the output of the command, so failures go to stdout too.
+    fn print(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
         match found {
             Ok(text) => data!(Tone::Good, "ok  "; " {what}: {}", one_line(&text)),
             Err(failure) => {

@@ -12,7 +12,6 @@ use std::{io::Write as _, process::ExitCode};
 use clap::Subcommand;
 use futures::StreamExt as _;
 use mcpctl_client::Client;
-use serde_json::Value;
 
 use crate::{
     Outcome, agent,
@@ -54,7 +53,7 @@ enum Command {
     RotateKey,
     /// Print the log of a local model server
     Logs {
-        /// The provider; where only one is started by the agent, it need not be said
+        /// The provider; may be left out where the agent starts only one
         name: Option<String>,
         /// Go on as it grows
         #[arg(long, short)]
@@ -65,12 +64,12 @@ enum Command {
     },
     /// Start a local model server now
     Start {
-        /// The provider; where only one is started by the agent, it need not be said
+        /// The provider; may be left out where the agent starts only one
         name: Option<String>,
     },
     /// Let its requests end, then stop a local model server
     Stop {
-        /// The provider; where only one is started by the agent, it need not be said
+        /// The provider; may be left out where the agent starts only one
         name: Option<String>,
         /// Every one
         #[arg(long, conflicts_with = "name")]
@@ -137,7 +136,7 @@ async fn stop(name: Option<String>, all: bool) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The engine that was named, or the only one.
+/// The named engine, or the only one.
 async fn chosen(agent: &Client, name: Option<String>, verb: &str) -> Result<String, Failure> {
     let Some(name) = name else {
         let names = engines(agent).await?;
@@ -156,7 +155,6 @@ async fn chosen(agent: &Client, name: Option<String>, verb: &str) -> Result<Stri
 /// The model servers that the agent starts.
 async fn engines(agent: &Client) -> Result<Vec<String>, Failure> {
     let status = agent.local_status().await.map_err(agent::not_running)?;
-    let providers = status.get("providers").and_then(Value::as_array).into_iter().flatten();
-    let managed = providers.filter(|provider| provider.get("engine").is_some_and(|engine| !engine.is_null()));
-    Ok(managed.filter_map(|provider| provider.get("name")?.as_str().map(str::to_owned)).collect())
+    let managed = status.providers.into_iter().filter(|provider| provider.engine.is_some());
+    Ok(managed.map(|provider| provider.name).collect())
 }

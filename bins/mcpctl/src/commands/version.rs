@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::{Outcome, agent, context::Global, output::one_line};
 
-/// Prints the versions of client, server and agent, as far as they answer.
+/// Prints the versions of client, server and agent, as far as they respond.
 pub async fn run(global: &Global) -> Outcome {
     data!("mcpctl    {}", env!("CARGO_PKG_VERSION"))?;
     if let Ok(identity) = global.identity() {
         let server = &identity.server;
         let client = Client::new(server.clone(), None, &identity.options())?;
-        let version = client.openapi().await.ok().and_then(|document| text(&document, "/info/version"));
+        let version = client.openapi().await.ok().and_then(|document| info_version(&document));
         data!(
             "mcpd      {} ({})",
             one_line(version.as_deref().unwrap_or("does not answer")),
@@ -21,12 +21,12 @@ pub async fn run(global: &Global) -> Outcome {
         )?;
     }
     if agent::local_key().is_ok() {
-        let version = agent::find().await.ok().and_then(|agent| text(&agent.status, "/version"));
+        let version = agent::find().await.ok().map(|agent| agent.status.version);
         data!("mcplocal  {}", one_line(version.as_deref().unwrap_or("does not run")))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(value: &Value, pointer: &str) -> Option<String> {
-    value.pointer(pointer)?.as_str().map(str::to_owned)
+fn info_version(openapi: &Value) -> Option<String> {
+    openapi.pointer("/info/version")?.as_str().map(str::to_owned)
 }

@@ -8,66 +8,80 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use serde_json::{Value, json};
+use mcpctl_api::agent::{
+    AgentStatus, BreakerState, BreakerStatus, Capabilities, FailoverRecord, FailoverRoute, ProviderStatus,
+    Unavailable, UnknownName,
+};
 
-use crate::{app::App, providers::LocalProvider};
+use crate::{app::App, journal::JournalEntry, providers::LocalProvider};
 
 /// Everything at a glance.
-pub async fn status(State(app): State<Arc<App>>) -> Json<Value> {
+pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     let runtime = app.runtime.load_full();
     let config = &runtime.config;
-    let failovers: Vec<Value> = runtime
-        .registry
-        .failovers()
-        .map(|(llm, provider)| json!({"llm": llm, "provider": provider}))
-        .collect();
-    let breakers: Vec<Value> = runtime
-        .breakers
-        .open(Instant::now())
-        .into_iter()
-        .map(|llm| json!({"llm": llm, "state": "open"}))
-        .collect();
+    let failovers = runtime.registry.failovers();
+    let breakers = runtime.breakers.open(Instant::now()).into_iter();
     let providers = runtime.registry.providers().map(|(_, running)| provider(running));
-    let providers = futures::future::join_all(providers).await;
-    let unknown_llms = app.llm_names.get(&app).into_iter().map(|unknown| {
-        json!({
-            "llm": unknown.llm,
-            "provider": unknown.provider,
-            "reason": unknown.to_string(),
-            "hint": unknown.hint(),
-        })
-    });
-    let unknown_llms: Vec<Value> = unknown_llms.collect();
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "server": config.server,
-        "inference": config.inference,
-        "pid": std::process::id(),
-        "listen": app.listen.to_string(),
-        "startedAt": app.started_at,
-        "signedInAs": app.identity.user(&config.server),
-        "providers": providers,
-        "failovers": failovers,
-        "breakers": breakers,
-        "unknownLlms": unknown_llms,
-        "journal": app.journal.problem().map(|error| error.to_string()),
-        "lastFailover": app.last_failover(),
-    }))
+    let unknown_llms = app.llm_names.get(&app).into_iter();
+    Json(AgentStatus {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        server: config.server.clone(),
+        inference: config.inference.clone(),
+        pid: std::process::id(),
+        listen: app.listen.to_string(),
+        started_at: app.started_at,
+        signed_in_as: app.identity.user(&config.server),
+        providers: futures::future::join_all(providers).await,
+        failovers: failovers
+            .map(|(llm, provider)| FailoverRoute { llm: llm.to_string(), provider: provider.to_string() })
+            .collect(),
+        breakers: breakers
+            .map(|llm| BreakerStatus { llm: llm.to_string(), state: BreakerState::Open })
+            .collect(),
+        unknown_llms: unknown_llms
+            .map(|unknown| UnknownName {
+                reason: unknown.to_string(),
+                hint: unknown.hint(),
+                llm: unknown.llm,
+                provider: unknown.provider,
+            })
+            .collect(),
+        journal: app.journal.problem().map(|error| error.to_string()),
+        last_failover: app.last_failover().and_then(failover),
+    })
 }
 
-async fn provider(running: &LocalProvider) -> Value {
+async fn provider(running: &LocalProvider) -> ProviderStatus {
     let provider = &running.provider;
     let unavailable = running.unavailable().await;
-    json!({
-        "name": provider.name,
-        "type": provider.type_word(),
-        "model": provider.model().map(str::to_owned).or_else(|| running.known.last()?.model.clone()),
-        "capabilities": running.capabilities(),
-        "tokensPerSecond": running.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
-        "failoverFor": provider.failover_for,
-        "unavailable": unavailable.map(|error| json!({"reason": error.to_string(), "hint": error.hint()})),
-        "engine": running.engine.as_ref().map(|engine| engine.status()),
-    })
+    let capabilities = running.capabilities();
+    ProviderStatus {
+        name: provider.name.to_string(),
+        kind: provider.type_word().to_owned(),
+        model: provider.model().map(str::to_owned).or_else(|| running.known.last()?.model.clone()),
+        capabilities: Capabilities {
+            tools: capabilities.tools,
+            vision: capabilities.vision,
+            prefill: capabilities.prefill,
+            embeddings: capabilities.embeddings,
+            context_length: capabilities.context_length,
+        },
+        tokens_per_second: running.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
+        failover_for: provider.failover_for.clone(),
+        unavailable: unavailable.map(|error| Unavailable { reason: error.to_string(), hint: error.hint() }),
+        engine: running.engine.as_ref().map(|engine| engine.status()),
+    }
+}
+
+/// A failover as the status shows it; `None` for other entries of the journal.
+fn failover(entry: JournalEntry) -> Option<FailoverRecord> {
+    let JournalEntry::Failover { at, request, who, llm, provider, class, access, outcome, reason } = entry
+    else {
+        return None;
+    };
+    let class = class.map(str::to_owned);
+    let access = access.into_iter().map(str::to_owned).collect();
+    Some(FailoverRecord { at, request, who, llm, provider, class, access, outcome, reason })
 }
 
 /// Counts, in the OpenMetrics format.

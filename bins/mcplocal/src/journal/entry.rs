@@ -1,7 +1,7 @@
 //! The lines of the journal. Every text in one has a bound and no hidden character.
 
 use jiff::Timestamp;
-use mcpctl_api::visible::short;
+use mcpctl_api::{agent::FailoverOutcome, visible::short};
 use mcpctl_failover::Bearer;
 use mcpctl_secret::token;
 use serde::Serialize;
@@ -76,29 +76,6 @@ pub enum JournalEntry {
         /// How many.
         refusals: u64,
     },
-}
-
-/// What came of a failover.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum FailoverOutcome {
-    /// The request was given to the local provider. Written before it is; how it ended is in another line.
-    Served,
-    /// The centre did not allow it.
-    Refused,
-    /// The local provider did not answer.
-    Failed,
-}
-
-impl FailoverOutcome {
-    /// The word of logs and the journal.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Served => "served",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-        }
-    }
 }
 
 impl JournalEntry {

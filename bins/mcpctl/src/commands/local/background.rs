@@ -1,4 +1,4 @@
-//! `mcpctl local up` and `down`: the agent in the background, without a service manager. Both can be repeated.
+//! `mcpctl local up` and `down`: the agent in the background, without a service manager. Both are idempotent.
 
 use std::{
     fs::TryLockError,
@@ -28,13 +28,13 @@ use crate::{
 
 /// Name of the log in the agent's state directory.
 const LOG: &str = "mcplocal.log";
-/// How long the agent may take to answer: it starts no model server before it does.
+/// How long the agent may take to respond; it starts no model server before.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the agent may take to end: half a minute for running requests, then its model servers.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-/// Most bytes of what the agent wrote before it ended.
-const MAX_WORDS: u64 = 4096;
+/// Maximum length of the agent's output that is read after it ended, in bytes.
+const MAX_OUTPUT_BYTES: u64 = 4096;
 
 /// How to start it.
 #[derive(clap::Args)]
@@ -47,7 +47,7 @@ pub struct Args {
 /// Starts the agent where none runs.
 pub async fn up(args: Args) -> Outcome {
     if let Ok(agent) = agent::find().await {
-        data!("mcplocal runs already{}, on {}", by_whom(&agent).await, listen(&agent))?;
+        data!("mcplocal runs already{}, on {}", started_by(&agent).await, listen(&agent))?;
         return Ok(ExitCode::SUCCESS);
     }
     if service::runs().await.is_some() {
@@ -56,7 +56,7 @@ pub async fn up(args: Args) -> Outcome {
     }
     let state_dir = dir::ensure_private(&agent::state_dir()?)?;
     let log = state_dir.join(LOG);
-    // What ends the agent before it has a log of its own is written there too.
+    // An error before the agent opens its log is written there too.
     let errors = file::open_own(&log, OpenMode::Append)?;
     let before = errors.metadata()?.len();
     let mut command = Command::new(agent::program()?);
@@ -66,23 +66,23 @@ pub async fn up(args: Args) -> Outcome {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
     let mut child = command.spawn()?;
-    let agent = answering(&mut child, &log, before).await?;
+    let agent = wait_until_running(&mut child, &log, before).await?;
     data!("mcplocal listens on {}", listen(&agent))?;
     note!("its log: {}", log.display());
     note!("clients: eval \"$(mcpctl local env)\"; stop it with `mcpctl local down`");
     Ok(ExitCode::SUCCESS)
 }
 
-/// The agent that this process became.
-async fn answering(child: &mut Child, log: &Path, before: u64) -> Result<Agent, Failure> {
+/// Waits until the agent responds.
+async fn wait_until_running(child: &mut Child, log: &Path, before: u64) -> Result<Agent, Failure> {
     let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
-            // Two at a time: the other one came first.
+            // Another one was started at the same time, and was first.
             if let Ok(agent) = agent::find().await {
                 return Ok(agent);
             }
-            return Err(ended(log, before, status));
+            return Err(startup_error(log, before, status));
         }
         if let Ok(agent) = agent::find().await {
             return Ok(agent);
@@ -96,8 +96,8 @@ async fn answering(child: &mut Child, log: &Path, before: u64) -> Result<Agent, 
     }
 }
 
-/// The agent's own error, which is the last that it wrote.
-fn ended(log: &Path, before: u64, status: std::process::ExitStatus) -> Failure {
+/// The agent's own error, which is the last line of its output.
+fn startup_error(log: &Path, before: u64, status: std::process::ExitStatus) -> Failure {
     let text = written_since(log, before).unwrap_or_default();
     let Some((_, error)) = text.rsplit_once("error: ") else {
         return Failure::new(format!("mcplocal ended as it started ({status})"))
@@ -111,17 +111,17 @@ fn ended(log: &Path, before: u64, status: std::process::ExitStatus) -> Failure {
 fn written_since(log: &Path, before: u64) -> std::io::Result<String> {
     let mut file = std::fs::File::open(log)?;
     let length = file.metadata()?.len();
-    file.seek(SeekFrom::Start(before.max(length.saturating_sub(MAX_WORDS))))?;
+    file.seek(SeekFrom::Start(before.max(length.saturating_sub(MAX_OUTPUT_BYTES))))?;
     let mut bytes = Vec::new();
-    file.take(MAX_WORDS).read_to_end(&mut bytes)?;
+    file.take(MAX_OUTPUT_BYTES).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn listen(agent: &Agent) -> String {
-    one_line(agent.status.get("listen").and_then(|listen| listen.as_str()).unwrap_or_default())
+    one_line(&agent.status.listen)
 }
 
-async fn by_whom(agent: &Agent) -> &'static str {
+async fn started_by(agent: &Agent) -> &'static str {
     match (service::runs().await, agent.record()) {
         (Some(true), _) => " as a service",
         (_, Some(record)) if record.background => " in the background",
@@ -134,7 +134,7 @@ pub async fn down() -> Outcome {
     let agent = match agent::find().await {
         Ok(agent) => agent,
         Err(failure) => {
-            // One that hangs, or is ending, is not one that does not run.
+            // An agent that hangs or is ending still runs.
             if is_held(&agent::state_dir()?)? {
                 return Err(failure.hint("a process holds its lock: it is ending, or hangs"));
             }

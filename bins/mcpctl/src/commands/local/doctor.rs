@@ -1,12 +1,12 @@
-//! `mcpctl local doctor`: what the agent finds when it looks at itself, and whether it runs. It looks even where it cannot
-//! start, so it is the program that is asked, and not the daemon.
+//! `mcpctl local doctor`: the checks of the agent, and whether it runs. The program `mcplocal --doctor` does the checks and not
+//! the daemon, so that they work where the daemon cannot start.
 
 use std::{
     path::{Path, PathBuf},
     process::{ExitCode, Stdio},
 };
 
-use serde::{Deserialize, Serialize};
+use mcpctl_api::agent::{Finding, FindingState};
 use tokio::process::Command;
 
 use super::service;
@@ -16,7 +16,7 @@ use crate::{
     output::{Shape, Tone, one_line},
 };
 
-/// What to look at.
+/// What to check, and how to show it.
 #[derive(clap::Args)]
 pub struct Args {
     /// Configuration of the agent [default: $XDG_CONFIG_HOME/mcpctl/mcplocal.yaml]
@@ -27,83 +27,68 @@ pub struct Args {
     output: Shape,
 }
 
-/// One thing that was looked at.
-#[derive(Debug, Serialize, Deserialize)]
-struct Finding {
-    what: String,
-    state: State,
-    said: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum State {
-    Ok,
-    Warning,
-    Failed,
-}
-
-/// Looks; exit code 1 where something does not work.
+/// Runs all checks; exit code 1 where one failed.
 pub async fn run(args: Args) -> Outcome {
     let mut findings = vec![agent_runs().await, as_a_service().await];
-    findings.extend(ask(&agent::program()?, args.config.as_deref()).await?);
-    let well = findings.iter().all(|finding| finding.state != State::Failed);
+    findings.extend(check(&agent::program()?, args.config.as_deref()).await?);
+    let well = findings.iter().all(|finding| finding.state != FindingState::Failed);
     if !args.output.print(&findings)? {
-        findings.iter().try_for_each(say)?;
+        findings.iter().try_for_each(print)?;
     }
     Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn say(finding: &Finding) -> Result<(), Failure> {
+fn print(finding: &Finding) -> Result<(), Failure> {
     let (tone, word) = match finding.state {
-        State::Ok => (Tone::Good, "ok  "),
-        State::Warning => (Tone::Warning, "warn"),
-        State::Failed => (Tone::Bad, "FAIL"),
+        FindingState::Ok => (Tone::Good, "ok  "),
+        FindingState::Warning => (Tone::Warning, "warn"),
+        FindingState::Failed => (Tone::Bad, "FAIL"),
     };
-    data!(tone, word; " {}: {}", one_line(&finding.what), one_line(&finding.said))?;
+    data!(tone, word; " {}: {}", one_line(&finding.what), one_line(&finding.message))?;
     match &finding.hint {
         Some(hint) => data!(Tone::Hint, "     hint:"; " {}", one_line(hint)),
         None => Ok(()),
     }
 }
 
-/// What the agent finds wrong with itself: what, and why.
+/// The failed checks of the agent: what was checked, and the failure.
 pub async fn failures(program: &Path) -> Result<Vec<(String, Failure)>, Failure> {
-    let findings = ask(program, None).await?.into_iter().filter(|finding| finding.state == State::Failed);
+    let findings =
+        check(program, None).await?.into_iter().filter(|finding| finding.state == FindingState::Failed);
     let failure = |finding: Finding| {
-        let failure = Failure::new(&finding.said);
-        (finding.what, finding.hint.map_or(Failure::new(&finding.said), |hint| failure.hint(hint)))
+        let failure = Failure::new(&finding.message);
+        let failure = match finding.hint {
+            Some(hint) => failure.hint(hint),
+            None => failure,
+        };
+        (finding.what, failure)
     };
     Ok(findings.map(failure).collect())
 }
 
-/// An agent that does not run is no fault of what is looked at here.
+/// Whether the agent runs; only a warning where it does not.
 async fn agent_runs() -> Finding {
-    let what = "mcplocal".to_owned();
+    let what = "mcplocal";
     match agent::find().await {
-        Ok(agent) => {
-            let version =
-                agent.status.get("version").and_then(|version| version.as_str()).unwrap_or_default();
-            Finding { what, state: State::Ok, said: format!("{version} runs"), hint: None }
-        }
-        Err(failure) => Finding { what, state: State::Warning, said: failure.in_one_line(), hint: None },
+        Ok(agent) => Finding::new(what, FindingState::Ok, format!("{} runs", agent.status.version)),
+        Err(failure) => Finding::new(what, FindingState::Warning, failure.in_one_line()),
     }
 }
 
 async fn as_a_service() -> Finding {
-    let (state, said, hint) = match service::runs().await {
-        Some(true) => (State::Ok, "installed, and runs", None),
-        Some(false) => (State::Warning, "installed, and does not run", Some("mcpctl local install")),
-        None => {
-            (State::Ok, "not installed", Some("`mcpctl local install` lets mcplocal start with every login"))
-        }
+    let (state, message, hint) = match service::runs().await {
+        Some(true) => (FindingState::Ok, "installed, and runs", None),
+        Some(false) => (FindingState::Warning, "installed, and does not run", Some("mcpctl local install")),
+        None => (
+            FindingState::Ok,
+            "not installed",
+            Some("`mcpctl local install` lets mcplocal start with every login"),
+        ),
     };
-    Finding { what: "service".to_owned(), state, said: said.to_owned(), hint: hint.map(str::to_owned) }
+    Finding::new("service", state, message).hint(hint.map(str::to_owned))
 }
 
-async fn ask(program: &Path, config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
+async fn check(program: &Path, config: Option<&Path>) -> Result<Vec<Finding>, Failure> {
     let mut command = Command::new(program);
     command.arg("--doctor").stdin(Stdio::null());
     if let Some(config) = config {
@@ -112,8 +97,8 @@ async fn ask(program: &Path, config: Option<&Path>) -> Result<Vec<Finding>, Fail
     let shown = program.display();
     let output = command.output().await.map_err(|error| Failure::new(format!("`{shown}`: {error}")))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(Failure::new(format!("`{shown} --doctor` failed: {}", said.trim())));
+        let error = String::from_utf8_lossy(&output.stderr);
+        return Err(Failure::new(format!("`{shown} --doctor` failed: {}", error.trim())));
     }
     serde_json::from_slice(&output.stdout).map_err(|_| {
         Failure::new(format!("`{shown}` is of another version")).hint("install mcplocal and mcpctl together")

@@ -1,4 +1,4 @@
-//! `mcpctl local status`: what the agent and its model servers are doing, once or as it goes on.
+//! `mcpctl local status`: what the agent and its model servers are doing, once or every second.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
+use mcpctl_api::agent::{AgentStatus, ProviderStatus};
 use mcpctl_client::config::Config;
-use serde_json::Value;
 
 use crate::{
     Outcome, agent, expiry,
@@ -18,15 +18,15 @@ use crate::{
     },
 };
 
-const EVERY: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Shows it; with `watch` until it is ended.
+/// Prints the status; with `watch` again every second.
 pub async fn run(output: Shape, watch: bool) -> Outcome {
     let agent = agent::client()?;
     loop {
         let status = agent.local_status().await.map_err(agent::not_running)?;
         if watch && std::io::stdout().is_terminal() {
-            // Home, and everything below away.
+            // Moves the cursor home and clears the screen.
             write!(std::io::stdout(), "\x1b[H\x1b[2J")?;
         }
         if !output.print(&status)? {
@@ -38,17 +38,16 @@ pub async fn run(output: Shape, watch: bool) -> Outcome {
         if !std::io::stdout().is_terminal() {
             data!("")?;
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }
 
-fn table(status: &Value) -> Result<(), Failure> {
-    let text = |pointer: &str| one_line(status.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
-    data!("mcplocal {} on {}", text("/version"), text("/listen"))?;
-    data!("server:    {}", text("/server"))?;
-    let user = status.get("signedInAs").and_then(Value::as_str);
+fn table(status: &AgentStatus) -> Result<(), Failure> {
+    data!("mcplocal {} on {}", one_line(&status.version), one_line(&status.listen))?;
+    data!("server:    {}", one_line(status.server.as_str()))?;
+    let user = status.signed_in_as.as_deref();
     data!("signed in: {}", one_line(user.unwrap_or("nobody (mcpctl login)")))?;
-    if let Some(warning) = expires(status) {
+    if let Some(warning) = expiry_warning(status) {
         data!(Tone::Warning, "warning:"; " {}", one_line(&warning))?;
     }
     data!("")?;
@@ -64,78 +63,78 @@ fn table(status: &Value) -> Result<(), Failure> {
         "TOKENS/S",
         "SINCE",
     ]);
-    let providers = || status.get("providers").and_then(Value::as_array).into_iter().flatten();
-    providers().for_each(|provider| table.row(row(provider)));
+    status.providers.iter().for_each(|provider| table.row(row(provider)));
     table.print()?;
-    for provider in providers().filter(|provider| provider.pointer("/unavailable/reason").is_some()) {
-        let text =
-            |pointer: &str| one_line(provider.pointer(pointer).and_then(Value::as_str).unwrap_or_default());
-        data!("\n`{}` is unavailable: {}", text("/name"), text("/unavailable/reason"))?;
-        data!("hint: {}; no restart is needed", text("/unavailable/hint"))?;
-    }
-    for unknown in status.get("unknownLlms").and_then(Value::as_array).into_iter().flatten() {
-        let text = |key: &str| one_line(unknown.get(key).and_then(Value::as_str).unwrap_or_default());
-        data!("\n`{}`: {}\nhint: {}", text("provider"), text("reason"), text("hint"))?;
-    }
-    if let Some(problem) = status.get("journal").and_then(Value::as_str) {
-        data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))?;
-    }
-    // Too long for a column, and the beginning says little.
-    for error in providers().filter_map(|provider| provider.pointer("/engine/lastError")?.as_str()) {
+    problems(status)?;
+    // Too long for a column, whose beginning would not show the cause.
+    let engines = status.providers.iter().filter_map(|provider| provider.engine.as_ref());
+    for error in engines.filter_map(|engine| engine.last_error.as_ref()) {
         data!("\nlast error: {}", one_line(error))?;
     }
-    for breaker in status.get("breakers").and_then(Value::as_array).into_iter().flatten() {
-        let llm = one_line(breaker.get("llm").and_then(Value::as_str).unwrap_or_default());
-        data!("\nthe centre rests for `{llm}`: it failed several times in a row")?;
+    for breaker in &status.breakers {
+        data!("\nthe centre rests for `{}`: it failed several times in a row", one_line(&breaker.llm))?;
     }
-    if let Some(last) = status.get("lastFailover").filter(|last| !last.is_null()) {
-        let text = |key: &str| one_line(last.get(key).and_then(Value::as_str).unwrap_or("unknown"));
-        let when = text("at").parse().map_or_else(|_| String::new(), |at| format!("{} ago", age(at)));
+    if let Some(last) = &status.last_failover {
         data!(
-            "\nlast failover: {when}, `{}` by `{}`: {} (primary: {})",
-            text("llm"),
-            text("provider"),
-            text("outcome"),
-            text("class")
+            "\nlast failover: {} ago, `{}` by `{}`: {} (primary: {})",
+            age(last.at),
+            one_line(&last.llm),
+            one_line(&last.provider),
+            last.outcome.as_str(),
+            one_line(last.class.as_deref().unwrap_or("unknown"))
         )?;
     }
     Ok(())
 }
 
-/// That the token of the signed-in user ends soon: the agent presents it.
-fn expires(status: &Value) -> Option<String> {
-    let server = status.get("server")?.as_str()?.parse().ok()?;
-    let contexts = Config::load(&Config::default_path().ok()?).ok()?;
-    expiry::warning(contexts.signed_in_at(&server)?)
+/// What keeps local providers from answering, with the next step.
+fn problems(status: &AgentStatus) -> Result<(), Failure> {
+    for provider in &status.providers {
+        if let Some(unavailable) = &provider.unavailable {
+            let hint = one_line(unavailable.hint.as_deref().unwrap_or_default());
+            data!("\n`{}` is unavailable: {}", one_line(&provider.name), one_line(&unavailable.reason))?;
+            data!("hint: {hint}; no restart is needed")?;
+        }
+    }
+    for unknown in &status.unknown_llms {
+        data!("\n`{}`: {}", one_line(&unknown.provider), one_line(&unknown.reason))?;
+        data!("hint: {}", one_line(&unknown.hint))?;
+    }
+    match &status.journal {
+        Some(problem) => {
+            data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))
+        }
+        None => Ok(()),
+    }
 }
 
-fn row(provider: &Value) -> Vec<String> {
-    let text =
-        |pointer: &str| provider.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let number = |pointer: &str| provider.pointer(pointer).and_then(Value::as_u64);
-    let count = |pointer: &str| number(pointer).map_or_else(String::new, |count| count.to_string());
-    let names = provider.get("failoverFor").and_then(Value::as_array).into_iter().flatten();
-    let stands_in = names.filter_map(Value::as_str).collect::<Vec<_>>().join(", ");
-    let engine = provider.get("engine").filter(|engine| !engine.is_null());
-    // A path is told by its end.
-    let model = text("/model").rsplit('/').next().unwrap_or_default().to_owned();
+/// The warning that the token of the signed-in user ends soon; the agent sends that token.
+fn expiry_warning(status: &AgentStatus) -> Option<String> {
+    let contexts = Config::load(&Config::default_path().ok()?).ok()?;
+    expiry::warning(contexts.signed_in_at(&status.server)?)
+}
+
+fn row(provider: &ProviderStatus) -> Vec<String> {
+    let engine = provider.engine.as_ref();
+    let failover_for: Vec<&str> = provider.failover_for.iter().map(|llm| llm.as_str()).collect();
+    // Of a path the last segment is the most specific.
+    let model = provider.model.as_deref().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let count = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
+    let resident = engine.and_then(|engine| engine.resident_bytes);
     vec![
-        text("/name"),
-        text("/type"),
-        model,
-        stands_in,
-        match (provider.get("unavailable").is_some_and(|reason| !reason.is_null()), engine) {
-            (true, _) => "unavailable".to_owned(),
-            (false, Some(engine)) => agent::state_of(engine),
-            (false, None) => "external".to_owned(),
+        provider.name.clone(),
+        provider.kind.clone(),
+        model.to_owned(),
+        failover_for.join(", "),
+        match (&provider.unavailable, engine) {
+            (Some(_), _) => "unavailable".to_owned(),
+            (None, Some(engine)) => agent::engine_state(engine),
+            (None, None) => "external".to_owned(),
         },
-        number("/engine/residentBytes").map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
-        count("/engine/inFlight"),
-        count("/engine/queued"),
-        provider
-            .get("tokensPerSecond")
-            .filter(|rate| rate.is_number())
-            .map_or_else(String::new, Value::to_string),
-        text("/engine/since").parse().map_or_else(|_| String::new(), age),
+        resident.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
+        count(engine.map(|engine| engine.in_flight)),
+        count(engine.map(|engine| engine.queued)),
+        provider.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:?}")),
+        engine.map_or_else(String::new, |engine| age(engine.since)),
     ]
 }

@@ -1,0 +1,364 @@
+//! The agent's account of itself as it travels: `GET /status`, its engines, and the findings of `mcplocal --doctor`.
+//! mcplocal serializes these types; mcpctl and the demo read them.
+
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use crate::Name;
+
+/// `GET /status`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct AgentStatus {
+    /// The version of mcplocal.
+    pub version: String,
+    /// The mcpd that it forwards to.
+    pub server: Url,
+    /// The address of mcpd's inference routes, where it differs from `server`.
+    pub inference: Url,
+    /// The agent's process.
+    pub pid: u32,
+    /// `127.0.0.1:3200`, or `unix:/path`.
+    pub listen: String,
+    /// When the agent was started.
+    pub started_at: Timestamp,
+    /// The user who is signed in at `server` on this machine.
+    pub signed_in_as: Option<String>,
+    /// The local providers, in the order of the configuration.
+    pub providers: Vec<ProviderStatus>,
+    /// Which local provider may answer in place of which Llm.
+    pub failovers: Vec<FailoverRoute>,
+    /// The Llms whose breaker is open.
+    pub breakers: Vec<BreakerStatus>,
+    /// Names in `failoverFor` that mcpd does not list.
+    pub unknown_llms: Vec<UnknownName>,
+    /// Why the journal cannot be written; while it cannot, no local provider answers.
+    pub journal: Option<String>,
+    /// The last failover.
+    pub last_failover: Option<FailoverRecord>,
+}
+
+/// A local provider.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProviderStatus {
+    /// Its name.
+    pub name: String,
+    /// Its `type` in the configuration.
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// The model that it serves, where that is known.
+    pub model: Option<String>,
+    /// What the model can do.
+    pub capabilities: Capabilities,
+    /// Tokens that it writes in a second, as last measured.
+    pub tokens_per_second: Option<f64>,
+    /// The Llms that it may answer in place of.
+    pub failover_for: Vec<Name>,
+    /// Why it cannot be used now.
+    pub unavailable: Option<Unavailable>,
+    /// Its engine, where the agent starts one.
+    pub engine: Option<EngineStatus>,
+}
+
+/// What a model can do; `None` where it is not known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Capabilities {
+    /// It calls tools.
+    pub tools: Option<bool>,
+    /// It reads images.
+    pub vision: Option<bool>,
+    /// It continues a beginning of its answer.
+    pub prefill: Option<bool>,
+    /// It computes embeddings.
+    pub embeddings: Option<bool>,
+    /// Maximum number of tokens of prompt and answer together.
+    pub context_length: Option<u32>,
+}
+
+/// Why a local provider cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unavailable {
+    /// One line.
+    pub reason: String,
+    /// The next step.
+    pub hint: Option<String>,
+}
+
+/// A local provider that may answer in place of an Llm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FailoverRoute {
+    /// The Llm.
+    pub llm: String,
+    /// The local provider.
+    pub provider: String,
+}
+
+/// The breaker of an Llm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BreakerStatus {
+    /// The Llm.
+    pub llm: String,
+    /// Its state.
+    pub state: BreakerState,
+}
+
+/// The state of a listed breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BreakerState {
+    /// It skips the primary, after consecutive failures.
+    Open,
+}
+
+/// A name in `failoverFor` that mcpd does not list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnknownName {
+    /// The name.
+    pub llm: String,
+    /// The provider that has it in `failoverFor`.
+    pub provider: String,
+    /// One line.
+    pub reason: String,
+    /// The next step.
+    pub hint: String,
+}
+
+/// A failover, as the journal has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", tag = "event", rename = "failover")]
+pub struct FailoverRecord {
+    /// When.
+    pub at: Timestamp,
+    /// The id of the request.
+    pub request: String,
+    /// The caller, as the journal names them.
+    pub who: String,
+    /// The Llm.
+    pub llm: String,
+    /// The local provider.
+    pub provider: String,
+    /// The failure class of the primary.
+    pub class: Option<String>,
+    /// What the probes returned, in order.
+    pub access: Vec<String>,
+    /// Whether the local provider answered.
+    pub outcome: FailoverOutcome,
+    /// Why it did not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// The outcome of a failover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FailoverOutcome {
+    /// The request went to the local provider. Recorded before it goes there; another line records how it ended.
+    Served,
+    /// mcpd did not allow it.
+    Refused,
+    /// The local provider did not answer.
+    Failed,
+}
+
+impl FailoverOutcome {
+    /// The word of logs and the journal.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// The state of an engine in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EngineState {
+    /// Not running; the next request starts it.
+    Stopped,
+    /// On its way to ready.
+    Starting,
+    /// Takes requests.
+    Ready,
+    /// Its process runs, its GPU memory is free; it can be woken.
+    Sleeping,
+    /// Takes no new requests, ends when the running ones have, or is ending.
+    Draining,
+    /// Failed more than once, and waits before the next start.
+    BackingOff,
+    /// Failed; the next request tries again.
+    Failed,
+}
+
+impl EngineState {
+    /// The word of status and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Stopped => "stopped",
+            Self::Starting => "starting",
+            Self::Ready => "ready",
+            Self::Sleeping => "sleeping",
+            Self::Draining => "draining",
+            Self::BackingOff => "backing-off",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+/// How far a start is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StartPhase {
+    /// Other engines hold the memory that it needs, and are being preempted.
+    WaitingForRoom,
+    /// The process is being created.
+    Spawning,
+    /// It runs and loads the model.
+    Loading,
+    /// It compiles its kernels, or records them.
+    Compiling,
+    /// It slept and is being woken.
+    Waking,
+    /// It reports that it is healthy and answers its first request.
+    WarmingUp,
+}
+
+impl StartPhase {
+    /// For people who wait.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::WaitingForRoom => "waiting for memory",
+            Self::Spawning => "starting its process",
+            Self::Loading => "loading weights",
+            Self::Compiling => "compiling",
+            Self::Waking => "waking up",
+            Self::WarmingUp => "answering its first request",
+        }
+    }
+}
+
+/// What an engine is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EngineStatus {
+    /// The provider's name.
+    pub name: String,
+    /// Its state.
+    pub state: EngineState,
+    /// How far its start is, while it starts.
+    pub phase: Option<StartPhase>,
+    /// Percent of that phase, where the engine reports it.
+    pub percent: Option<u8>,
+    /// Since when it is in this state.
+    pub since: Timestamp,
+    /// The engine's process, the leader of its group.
+    pub pid: Option<u32>,
+    /// The loopback port that it listens on.
+    pub port: Option<u16>,
+    /// The Unix socket that it listens on, where it is not a port.
+    pub socket: Option<PathBuf>,
+    /// The model that it runs.
+    pub model: String,
+    /// Requests that run on it.
+    pub in_flight: usize,
+    /// Requests that wait for it to have room, or to be ready.
+    pub queued: usize,
+    /// When a request last ended on it.
+    pub last_used: Option<Timestamp>,
+    /// Memory of its whole process group, bytes.
+    pub resident_bytes: Option<u64>,
+    /// How often it was started since the agent was.
+    pub starts: u32,
+    /// Why it last failed.
+    pub last_error: Option<String>,
+}
+
+/// One check of a doctor: `mcplocal --doctor` prints a list of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finding {
+    /// What was checked.
+    pub what: String,
+    /// The result.
+    pub state: FindingState,
+    /// The result in one line.
+    #[serde(rename = "said")]
+    pub message: String,
+    /// The next step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+/// The result of a check.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FindingState {
+    /// It works.
+    Ok,
+    /// It works, and may not for long or not as expected.
+    Warning,
+    /// It does not work.
+    Failed,
+}
+
+impl Finding {
+    /// A finding without a hint.
+    pub fn new(what: impl Into<String>, state: FindingState, message: impl Into<String>) -> Self {
+        Self { what: what.into(), state, message: message.into(), hint: None }
+    }
+
+    /// Sets the next step.
+    #[must_use]
+    pub fn hint(mut self, hint: Option<String>) -> Self {
+        self.hint = hint;
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn engine_words_are_those_of_json() {
+        for state in [
+            EngineState::Stopped,
+            EngineState::Starting,
+            EngineState::Ready,
+            EngineState::Sleeping,
+            EngineState::Draining,
+            EngineState::BackingOff,
+            EngineState::Failed,
+        ] {
+            assert_eq!(json!(state), state.as_str());
+        }
+        for outcome in [FailoverOutcome::Served, FailoverOutcome::Refused, FailoverOutcome::Failed] {
+            assert_eq!(json!(outcome), outcome.as_str());
+        }
+    }
+
+    /// The keys, their order and what is `null` are a contract with programs that read `mcpctl local status -o json`.
+    #[test]
+    fn status_reads_and_writes_the_same_json() {
+        let engine = r#"{"name":"desk","state":"starting","phase":"waiting-for-room","percent":null,"since":"2026-01-02T03:04:05.678Z","pid":7,"port":null,"socket":"/run/s","model":"m","inFlight":0,"queued":1,"lastUsed":null,"residentBytes":1048576,"starts":2,"lastError":null}"#;
+        let provider = format!(
+            r#"{{"name":"desk","type":"vllm-managed","model":null,"capabilities":{{"tools":true,"vision":null,"prefill":null,"embeddings":false,"contextLength":4096}},"tokensPerSecond":12.3,"failoverFor":["claude"],"unavailable":{{"reason":"r","hint":null}},"engine":{engine}}}"#
+        );
+        let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
+        let status = format!(
+            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open"}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
+        );
+        let read: AgentStatus = serde_json::from_str(&status).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), status);
+        let findings = r#"[{"what":"disk","state":"warning","said":"1 GiB free","hint":"make room"},{"what":"gpu","state":"ok","said":"none"}]"#;
+        let read: Vec<Finding> = serde_json::from_str(findings).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), findings);
+    }
+}
