@@ -1,0 +1,65 @@
+//! Why a request body is rejected, with the field at fault.
+
+/// Why a body is rejected.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RequestError {
+    /// The body is not JSON at all.
+    #[error("the request body is not valid JSON: {0}")]
+    NotJson(String),
+    /// The body is JSON, but not an object.
+    #[error("the request body must be a JSON object")]
+    NotAnObject,
+    /// A required field is absent or null.
+    #[error("`{0}` is missing")]
+    Missing(&'static str),
+    /// A field is an empty string.
+    #[error("`{0}` is empty")]
+    Empty(&'static str),
+    /// A field has another type, or is out of range.
+    #[error("`{param}` must be {expected}")]
+    Wrong {
+        /// The field, dotted where it is nested.
+        param: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A field occurs twice, which parsers resolve differently: the upstream must read the model that was authorized.
+    #[error("`{0}` is given twice")]
+    Duplicate(&'static str),
+    /// A key is written with escapes (`mod\u0065l`), which a parser that compares bytes does not recognize.
+    #[error("`{0}` is written with escapes, which not every server resolves in a key")]
+    Escaped(&'static str),
+    /// A key is another spelling of a field that a decision depends on, and some parsers accept it as that field.
+    #[error("`{written}` is another spelling of `{name}`, which some servers take for it")]
+    Spelling {
+        /// The key as the body spells it, shortened and printable.
+        written: String,
+        /// The field's name.
+        name: &'static str,
+    },
+}
+
+impl RequestError {
+    /// The field at fault, for `error.param`.
+    pub fn param(&self) -> Option<&str> {
+        match self {
+            Self::NotJson(_) | Self::NotAnObject => None,
+            Self::Spelling { written, .. } => Some(written),
+            Self::Missing(param)
+            | Self::Empty(param)
+            | Self::Duplicate(param)
+            | Self::Escaped(param)
+            | Self::Wrong { param, .. } => Some(param),
+        }
+    }
+
+    /// What to write instead, where the message does not contain it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Escaped(name) | Self::Spelling { name, .. } => {
+                Some(format!("write `{name}` as it stands here, letter by letter"))
+            }
+            _ => None,
+        }
+    }
+}
