@@ -1,16 +1,16 @@
-//! Reads JSON as tolerantly as the clients of model servers do. Servers send half an emoji in one event, the same key twice,
-//! `NaN`, a byte order mark or a byte that is no UTF-8; an answer is not thrown away for that. Only for reading: what is
-//! forwarded are the bytes as they came.
+//! Parses JSON as tolerantly as the clients of model servers do. Servers send half a surrogate pair in one event, the same key
+//! twice, `NaN`, a byte order mark or a byte that is not UTF-8, and no answer is rejected for that. The result is only read:
+//! the bytes that are forwarded stay as they came.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// Longest text that is read tolerantly, bytes: its value takes many times the memory.
+/// Longest text that [`value`] parses, in bytes. The parsed value takes many times as much memory.
 const MAX_TEXT: usize = 8 * 1024 * 1024;
 
-/// The value of a text, of which only the last of equal keys counts; nothing where it is not JSON with all tolerance.
+/// Parses a text. Of equal keys, the last one counts. `None` for a text that is not JSON even after cleaning.
 pub fn value(text: &[u8]) -> Option<Value> {
     if text.len() > MAX_TEXT {
         return None;
@@ -18,7 +18,7 @@ pub fn value(text: &[u8]) -> Option<Value> {
     serde_json::from_slice(text).ok().or_else(|| serde_json::from_slice(&cleaned(text)).ok())
 }
 
-/// An object of this type, other JSON excluded: serde alone would take an array as a struct too.
+/// Parses a JSON object into `T`. Any other JSON is `None`, because serde alone would accept an array as a struct.
 pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     let start = text.strip_prefix(BOM).unwrap_or(text).trim_ascii_start();
     if !start.starts_with(b"{") {
@@ -27,8 +27,8 @@ pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     serde_json::from_slice(text).ok().or_else(|| serde_json::from_value(value(text)?).ok())
 }
 
-/// The text with what strict JSON does not have replaced: surrogates that stand alone, control characters in strings, bytes
-/// that are no UTF-8, and numbers that JSON cannot write.
+/// Replaces what strict JSON does not allow: lone surrogates, control characters in strings, bytes that are not UTF-8, and
+/// numbers that JSON cannot express.
 fn cleaned(text: &[u8]) -> Vec<u8> {
     let text = String::from_utf8_lossy(text.strip_prefix(BOM).unwrap_or(text));
     let mut clean = Vec::with_capacity(text.len());
@@ -37,7 +37,7 @@ fn cleaned(text: &[u8]) -> Vec<u8> {
         let taken = match first {
             '"' => string(rest, &mut clean),
             _ if first.is_ascii_alphanumeric() || matches!(first, '-' | '+' | '.') => word(rest, &mut clean),
-            // Between values nothing else than punctuation and blanks means anything.
+            // Between values, only punctuation and white space have a meaning; anything else is dropped.
             '{' | '}' | '[' | ']' | ':' | ',' | ' ' | '\n' | '\r' | '\t' => {
                 clean.extend_from_slice(first.encode_utf8(&mut [0; 4]).as_bytes());
                 1
@@ -49,7 +49,7 @@ fn cleaned(text: &[u8]) -> Vec<u8> {
     clean
 }
 
-/// Copies the string that `text` begins with; gives its length as written.
+/// Copies the string at the start of `text`; returns how many bytes of `text` it takes.
 fn string(text: &str, clean: &mut Vec<u8>) -> usize {
     clean.push(b'"');
     let mut at = 1;
@@ -75,7 +75,7 @@ fn string(text: &str, clean: &mut Vec<u8>) -> usize {
     at
 }
 
-/// Copies the escape that `text` begins with, a whole pair of surrogates at a time; gives its length as written.
+/// Copies the escape at the start of `text`, a surrogate pair as one; returns how many bytes of `text` it takes.
 fn escape(text: &str, clean: &mut Vec<u8>) -> usize {
     let code = |from: usize| {
         let digits = text.get(from..)?.strip_prefix("\\u")?.get(..4)?;
@@ -100,7 +100,8 @@ fn escape(text: &str, clean: &mut Vec<u8>) -> usize {
     length
 }
 
-/// Copies the number or name that `text` begins with, `null` for one that JSON does not have; gives its length as written.
+/// Copies the number or name at the start of `text`, or writes `null` for one that JSON does not have; returns how many
+/// bytes of `text` it takes.
 fn word(text: &str, clean: &mut Vec<u8>) -> usize {
     let is_part = |part: char| part.is_ascii_alphanumeric() || matches!(part, '-' | '+' | '.' | '_');
     let length = text.find(|part| !is_part(part)).unwrap_or(text.len());
@@ -118,7 +119,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_other_readers_accept_is_read() {
+    fn malformed_json_that_other_parsers_accept_is_read() {
         for (text, expected) in [
             (&br#"{"a":"party \ud83c"}"#[..], json!({"a": "party \u{fffd}"})),
             (br#"{"a":"\udf89!"}"#, json!({"a": "\u{fffd}!"})),
@@ -139,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_is_not_read() {
+    fn text_that_is_not_json_is_not_read() {
         for text in ["", "nonsense", "<html>", "{", r#"{"a":"#, r#"{"a":"x"#, r#"{"a" 1}"#, "{} {}"] {
             assert!(object::<Value>(text.as_bytes()).is_none(), "{text}");
         }
@@ -158,7 +159,7 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_are_read_or_not_without_a_fault(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+        fn arbitrary_bytes_do_not_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = value(&bytes);
         }
     }

@@ -1,6 +1,6 @@
-//! The wire languages of model servers: what a request asks for, what an answer and each event of a
-//! stream carry, and the framing of those events. It reads the few fields the product decides by and
-//! leaves every other byte as it came; it opens no connection and decides nothing.
+//! Parses the wire formats of model servers: requests, answers, stream events, and the framing of those events.
+//! It reads only the fields that decisions depend on and leaves every other byte unchanged. It opens no connection
+//! and makes no decision.
 
 pub mod lenient;
 pub mod openai;

@@ -1,4 +1,4 @@
-//! The members of a JSON object with the place of each value in the text, duplicates kept, so that one
+//! Lists the members of a JSON object, duplicates included, with the position of each value in the text, so that one
 //! value can be read or replaced while every other byte stays. Not a parser: serde_json reads the text.
 
 use std::{borrow::Cow, fmt, ops::Range};
@@ -6,18 +6,18 @@ use std::{borrow::Cow, fmt, ops::Range};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// One member: its name with escapes resolved, its value as written.
+/// A member: its name with escapes resolved, its value as written.
 #[derive(Debug)]
 pub(crate) struct Member<'a> {
     pub(crate) name: Cow<'a, str>,
-    /// Whether the name is written with escapes, which a reader that compares bytes does not resolve.
+    /// Whether the name is written with escapes, which a parser that compares bytes does not resolve.
     pub(crate) escaped: bool,
     pub(crate) value: &'a str,
-    /// Where the value stands in the text that was read.
+    /// The byte range of the value in the text.
     pub(crate) span: Range<usize>,
 }
 
-/// Reads the members of the object that `text` is.
+/// Reads the members of `text`, which must be one JSON object.
 pub(crate) fn read(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> {
     let Members(members) = serde_json::from_str(text)?;
     Ok(members
@@ -34,7 +34,7 @@ pub(crate) fn read(text: &str) -> Result<Vec<Member<'_>>, serde_json::Error> {
 
 struct Members<'a>(Vec<(Key<'a>, &'a RawValue)>);
 
-/// A name, borrowed where the text has it as it is.
+/// A name, borrowed where the text has it without escapes.
 struct Key<'a>(Cow<'a, str>);
 
 impl<'de> Deserialize<'de> for Key<'de> {

@@ -1,5 +1,5 @@
-//! OpenAI's chat completions, completions and embeddings, as OpenAI itself and the servers that call
-//! themselves compatible speak them (vLLM, llama.cpp, Ollama, LM Studio).
+//! OpenAI's chat completions, completions and embeddings, as OpenAI and compatible servers (vLLM, llama.cpp, Ollama,
+//! LM Studio) write them.
 
 pub mod chunk;
 pub mod error;

@@ -1,31 +1,30 @@
-//! Server-sent events as frames: bytes go in however the network cut them, whole frames come out, each
-//! with the exact bytes it was made of, so that forwarding a frame is forwarding bytes. It knows the
-//! framing (WHATWG HTML, "Server-sent events") and nothing of what the data means.
+//! Cuts a stream of server-sent events into frames. Each frame keeps the exact bytes that it was read from, so that forwarding
+//! a frame forwards those bytes, wherever the network cut the stream. It implements the framing (WHATWG HTML, "Server-sent
+//! events") and does not interpret the data.
 
 use bytes::{Bytes, BytesMut};
 
-/// The largest event read by default, in bytes: far above any text delta, with room for one whole image
-/// or audio part in base64.
+/// The default limit of one event, in bytes: far above any text delta, with room for one image or audio part in base64.
 pub const DEFAULT_MAX_EVENT: usize = 8 * 1024 * 1024;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// One block of a stream, up to and including the blank line that ends it.
+/// A block of a stream, up to and including the blank line that ends it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frame {
-    /// The bytes as they came, line ends and blank line included; all frames together are the stream.
+    /// The bytes as they came, line ends and blank line included. The frames of a stream, concatenated, are the stream.
     pub raw: Bytes,
-    /// The `data` lines joined with line feeds; absent where there is none (a comment, a lone blank line).
+    /// The `data` lines joined with line feeds; `None` where there is none (a comment, a lone blank line).
     pub data: Option<Bytes>,
-    /// The last `event` line, where there is one.
+    /// The value of the last `event` line.
     pub event: Option<Bytes>,
-    /// Whether the block holds a comment line, which servers use as a sign of life.
+    /// Whether the block has a comment line, which servers send as a keep-alive.
     pub comment: bool,
 }
 
 impl Frame {
-    /// The frame with its data alone: comments and other fields are left out, because anything may stand in them. A frame
-    /// that is nothing else keeps its bytes; one without data stays a sign of life.
+    /// Removes comments and all fields but `data`, because a server may write anything in them. A frame that has nothing else
+    /// keeps its bytes; a frame without data becomes a keep-alive comment.
     #[must_use]
     pub fn data_only(self) -> Self {
         if lines(&self.raw).all(|line| line.is_empty() || line == b"data" || line.starts_with(b"data:")) {
@@ -38,13 +37,13 @@ impl Frame {
         Self { raw, event: None, ..self }
     }
 
-    /// A sign of life in place of the frame.
+    /// Replaces the frame by a keep-alive comment.
     #[must_use]
     pub fn without_data(self) -> Self {
         Self { raw: Bytes::from_static(b":\n\n"), data: None, event: None, comment: true }
     }
 
-    /// The frame with other data in place of its own.
+    /// Replaces the data.
     #[must_use]
     pub fn with_data(self, data: Bytes) -> Self {
         Self { raw: written(&data), data: Some(data), event: self.event, comment: false }
@@ -62,24 +61,24 @@ fn written(data: &[u8]) -> Bytes {
     raw.freeze()
 }
 
-/// An event was larger than the decoder accepts.
+/// An event is larger than the decoder accepts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a stream event is larger than {max} bytes")]
 pub struct EventTooLarge {
-    /// The bound that was exceeded, in bytes.
+    /// The limit that it exceeds, in bytes.
     pub max: usize,
 }
 
 /// Cuts a byte stream into [`Frame`]s.
 ///
-/// A carriage return that is the last byte so far is held back until the next byte tells whether a line
-/// feed belongs to it, so that the frames do not depend on where the network cut the stream.
+/// A carriage return at the end of the bytes so far is held back until the next byte shows whether a line feed belongs to it,
+/// so that the frames do not depend on where the network cut the stream.
 #[derive(Debug)]
 pub struct Decoder {
     pending: BytesMut,
-    /// Where the line that is being read begins, in `pending`.
+    /// Where the current line begins in `pending`.
     line_start: usize,
-    /// Up to where `pending` was searched for the end of that line.
+    /// Up to where `pending` has been searched for the end of that line.
     scanned: usize,
     at_start: bool,
     max_event: usize,
@@ -93,22 +92,22 @@ impl Default for Decoder {
 }
 
 impl Decoder {
-    /// A decoder that refuses events of more than `max_event` bytes.
+    /// Creates a decoder that rejects events of more than `max_event` bytes.
     pub fn new(max_event: usize) -> Self {
         Self { pending: BytesMut::new(), line_start: 0, scanned: 0, at_start: true, max_event, failed: false }
     }
 
-    /// Takes in the next bytes of the stream; [`Decoder::next_frame`] gives what they complete.
+    /// Adds the next bytes of the stream; [`Decoder::next_frame`] returns the frames that they complete.
     pub fn push(&mut self, bytes: &[u8]) {
         if !self.failed {
             self.pending.extend_from_slice(bytes);
         }
     }
 
-    /// The next complete frame, or nothing until more bytes are pushed.
+    /// The next complete frame; `None` until more bytes are pushed.
     ///
     /// # Errors
-    /// [`EventTooLarge`], now and ever after, once an event exceeds the bound.
+    /// [`EventTooLarge`] once an event exceeds the limit, and on every later call.
     pub fn next_frame(&mut self) -> Result<Option<Frame>, EventTooLarge> {
         if self.failed {
             return Err(EventTooLarge { max: self.max_event });
@@ -128,13 +127,13 @@ impl Decoder {
         Ok(None)
     }
 
-    /// What was left when the stream ended: an event whose blank line never came.
+    /// The last frame of a stream that ended without a blank line.
     ///
-    /// Browsers drop such an event; whoever forwards needs its bytes, and servers exist that end with
-    /// `data: [DONE]` and nothing after it, so it is read like any other.
+    /// Browsers drop such an event. It is returned here because a relay forwards every byte, and because some servers end with
+    /// `data: [DONE]` and no blank line.
     ///
     /// # Errors
-    /// [`EventTooLarge`] where the stream had failed before.
+    /// [`EventTooLarge`] where this event or an earlier one exceeds the limit.
     pub fn finish(mut self) -> Result<Option<Frame>, EventTooLarge> {
         if self.failed || self.pending.len() > self.max_event {
             return Err(EventTooLarge { max: self.max_event });
@@ -210,7 +209,7 @@ fn parse(raw: Bytes, body_start: usize) -> Frame {
     Frame { data: data.map(Data::into_bytes), event, comment, raw }
 }
 
-/// One data line is a view into the frame; only several are copied together.
+/// The data of a frame. A single `data` line is a slice of the frame; several lines are copied.
 enum Data {
     One(Bytes),
     Many(BytesMut),
@@ -287,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_blank_lines_and_foreign_fields_carry_no_data_but_keep_their_bytes() {
+    fn frames_without_data_keep_their_bytes() {
         let all = frames(b": ping\n\n\nid: 7\nretry: 3\n\nevent: error\ndata: x\n\n");
         assert_eq!(all.len(), 4);
         assert!(all[0].comment && all[0].data.is_none());
@@ -298,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped_at_the_start_only() {
+    fn byte_order_mark_is_skipped_at_the_start_only() {
         let all = frames(b"\xEF\xBB\xBFdata: a\n\n\xEF\xBB\xBFdata: b\n\n");
         assert_eq!(all[0].data.as_deref(), Some(b"a".as_slice()));
         assert_eq!(all[0].raw.as_ref(), b"\xEF\xBB\xBFdata: a\n\n");
@@ -306,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_given_as_soon_as_its_blank_line_is_there() {
+    fn event_is_complete_with_its_blank_line() {
         let mut decoder = Decoder::default();
         decoder.push(b"data: a\n");
         assert_eq!(decoder.next_frame(), Ok(None));
@@ -315,12 +314,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_left_at_the_end_is_read_too() {
+    fn unterminated_last_event_is_read() {
         assert_eq!(data(b"data: a\n\ndata: [DONE]"), [Some("a".into()), Some("[DONE]".into())]);
     }
 
     #[test]
-    fn data_only_keeps_nothing_else() {
+    fn data_only_removes_all_other_fields() {
         for (input, expected) in [
             ("data: a\n\n", "data: a\n\n"),
             ("data:a\ndata:b\r\n\r\n", "data:a\ndata:b\r\n\r\n"),
@@ -340,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_over_the_bound_fails_whole_or_in_pieces_and_for_good() {
+    fn too_large_event_fails_the_decoder_for_good() {
         let event = b"data: 123456789\n\n";
         for pieces in [event.len(), 1] {
             let mut decoder = Decoder::new(event.len() - 1);

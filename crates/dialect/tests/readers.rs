@@ -1,10 +1,10 @@
-//! Whatever body is accepted, other readers find the model in it that the decision was made by.
+//! Every body that this crate accepts names the same model to other JSON parsers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use mcpctl_dialect::openai::request::{RequestFields, with_model};
 use proptest::prelude::*;
 
-/// Keys, as JSON text, among which many are read as `model` or `stream` by some reader.
+/// Keys, as JSON text, many of which some parser reads as `model` or `stream`.
 fn key() -> impl Strategy<Value = String> {
     let spelled = |name: &'static str| {
         proptest::collection::vec((0_u8..5, any::<bool>()), name.len()).prop_map(move |ways| {
@@ -44,7 +44,7 @@ fn body() -> impl Strategy<Value = String> {
     })
 }
 
-/// The members in their order, names with escapes resolved.
+/// The members in order, with escapes in names resolved.
 fn members(body: &[u8]) -> Vec<(String, serde_json::Value)> {
     struct Members(Vec<(String, serde_json::Value)>);
     impl<'de> serde::Deserialize<'de> for Members {
@@ -69,7 +69,7 @@ fn members(body: &[u8]) -> Vec<(String, serde_json::Value)> {
     serde_json::from_slice::<Members>(body).unwrap().0
 }
 
-/// Go's `encoding/json`: names match by simple folding, and the last one wins; `null` changes nothing.
+/// Go's `encoding/json`: names match by simple folding, the last one wins, and `null` changes nothing.
 fn go(body: &[u8], name: &str) -> Option<serde_json::Value> {
     let fold = |text: &str| {
         let simple = |letter| match letter {
@@ -83,12 +83,12 @@ fn go(body: &[u8], name: &str) -> Option<serde_json::Value> {
     found.next_back().map(|(_, value)| value)
 }
 
-/// Python's `json`: exact names, and the last one wins.
+/// Python's `json`: names match exactly, and the last one wins.
 fn python(body: &[u8], name: &str) -> Option<serde_json::Value> {
     members(body).into_iter().rfind(|(key, _)| key == name).map(|(_, value)| value)
 }
 
-/// C with strings that end at a NUL: exact names, and the first one wins.
+/// A parser in C whose strings end at a NUL: names match exactly, and the first one wins.
 fn c(body: &[u8], name: &str) -> Option<serde_json::Value> {
     let read = |key: &str| key.split('\0').next().unwrap_or_default().to_owned();
     members(body).into_iter().find(|(key, _)| read(key) == name).map(|(_, value)| value)
@@ -98,7 +98,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(4_000))]
 
     #[test]
-    fn all_readers_agree_on_a_body_that_is_accepted(body in body()) {
+    fn all_parsers_agree_on_an_accepted_body(body in body()) {
         let Ok(fields) = RequestFields::read(body.as_bytes()) else { return Ok(()) };
         let decided = fields.model.clone().map(serde_json::Value::from);
         for reader in [go, python, c] {

@@ -1,4 +1,4 @@
-//! A spliced body means what the original meant, but for the one value that was asked for.
+//! A rewritten body differs from the original in the one value that was to be replaced.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use mcpctl_dialect::openai::request::{RequestFields, with_include_usage, with_model};
@@ -22,7 +22,7 @@ fn json() -> impl Strategy<Value = Value> {
     })
 }
 
-/// A body with any other members, written out compactly or spread over lines.
+/// A body with arbitrary other members, compact or pretty-printed.
 fn body() -> impl Strategy<Value = String> {
     let members = proptest::collection::hash_map("[a-z \"\\\\{}:,]{1,6}", json(), 0..5);
     let options = prop_oneof![
@@ -33,7 +33,7 @@ fn body() -> impl Strategy<Value = String> {
         Just(Some(json!({"x": "}"}))),
     ];
     (members, "\\PC{1,6}", options, any::<bool>()).prop_map(|(members, model, options, pretty)| {
-        // What is read as `n` is refused, with whatever beside it.
+        // Any spelling of `n` with a value that is not a number would be rejected.
         let is_n = |name: &str| name.chars().filter(|c| c.is_alphanumeric()).eq(['n']);
         let mut map: Map<String, Value> = members.into_iter().filter(|(name, _)| !is_n(name)).collect();
         map.insert("model".into(), model.into());
@@ -57,13 +57,13 @@ proptest! {
         expected["model"] = model.clone().into();
         prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
         prop_assert_eq!(RequestFields::read(&spliced).unwrap().model, Some(model));
-        // Put back, it is the same text to the byte (the generated model is written in its plain form).
+        // Restoring the model restores every byte (the generated model is written without escapes).
         let back = with_model(&spliced, &old).unwrap();
         prop_assert_eq!(back.as_ref(), body.as_bytes());
     }
 
     #[test]
-    fn only_usage_is_asked_for(body in body()) {
+    fn only_include_usage_changes(body in body()) {
         let spliced = with_include_usage(body.as_bytes()).unwrap();
         let mut expected: Value = serde_json::from_str(&body).unwrap();
         if !expected["stream_options"].is_object() {
@@ -75,7 +75,7 @@ proptest! {
     }
 
     #[test]
-    fn no_body_makes_the_reader_panic(body in proptest::collection::vec(any::<u8>(), 0..64)) {
+    fn arbitrary_bytes_do_not_panic(body in proptest::collection::vec(any::<u8>(), 0..64)) {
         let _ = RequestFields::read(&body);
         let _ = with_model(&body, "m");
     }

@@ -1,4 +1,4 @@
-//! Where the network cuts a stream must not matter, and no byte may be lost or made up.
+//! The frames of a stream do not depend on where the network cuts it, and no byte is lost or added.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use mcpctl_dialect::sse::{Decoder, EventTooLarge, Frame};
@@ -26,7 +26,7 @@ fn decode(pieces: &[&[u8]]) -> (Vec<Frame>, Result<(), EventTooLarge>) {
     (frames, Ok(()))
 }
 
-/// Streams made of the pieces in which framing goes wrong, joined with any bytes.
+/// Streams of arbitrary bytes and the tokens that framing is sensitive to.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let token = prop_oneof![
         4 => Just(b"\n".to_vec()),

@@ -1,6 +1,6 @@
-//! What an event of a stream, or a whole answer, carries: whether content has begun, which model answered,
-//! what was used, how it ended. It reads chat completions, completions and embeddings, tolerant of what
-//! compatible servers add or leave out; it keeps no text.
+//! Classifies the events of a stream and reads whole answers: whether there is content, which model answered, how many tokens
+//! it used, how the answer ended. It reads chat completions, completions and embeddings, tolerates what compatible servers
+//! add or leave out, and keeps no text.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -15,43 +15,43 @@ pub struct Usage {
     pub input_tokens: u64,
     /// Tokens generated, reasoning included.
     pub output_tokens: u64,
-    /// Of the input, the tokens that a prompt cache saved; 0 where the server does not say.
+    /// Of the input, the tokens that a prompt cache saved; 0 where the server does not report them.
     pub cached_input_tokens: u64,
-    /// Of the output, the tokens spent on reasoning; 0 where the server does not say.
+    /// Of the output, the tokens spent on reasoning; 0 where the server does not report them.
     pub reasoning_tokens: u64,
 }
 
-/// What an event of a stream means for the one who relays it.
+/// What an event of a stream means for its relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ChunkKind {
-    /// No data at all: a comment (servers send them as a sign of life) or a blank line.
+    /// No data: a keep-alive comment or a blank line.
     Silent,
     /// A chunk without content: the role, an empty delta, Azure's filter results.
     StartUp,
     /// Text, reasoning, a tool call, a refusal, audio, or a finish reason.
     Content,
-    /// No choices, usage only: what `stream_options.include_usage` asks for.
+    /// No choices, only usage: the event that `stream_options.include_usage` requests.
     UsageOnly,
     /// `[DONE]`: the stream is complete.
     Done,
-    /// The server reports an error inside a stream whose status said 200.
+    /// An error that the server reports inside a stream with status 200.
     Error(UpstreamError),
-    /// A JSON object that is none of a completion: without choices, usage and the name of a chunk.
+    /// A JSON object that is not a completion's: it has no choices, no usage and no known `object`.
     Foreign,
-    /// Not a JSON object, or one whose known fields are of other types.
+    /// Not a JSON object, or one whose known fields have other types.
     Unreadable,
 }
 
 /// One classified event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Chunk {
-    /// What the event means.
+    /// What the event is.
     pub kind: ChunkKind,
-    /// The model that answers, as the chunk names it.
+    /// The model that answers, as the server names it.
     pub model: Option<String>,
-    /// Usage, on the chunks that carry it; the last one counts.
+    /// Usage, where the chunk carries it; the last one of a stream counts.
     pub usage: Option<Usage>,
-    /// How many choices finish here (`finish_reason`); the stream is complete when all `n` have.
+    /// How many choices finish with this chunk (`finish_reason`); the stream is complete when all `n` have.
     pub finished_choices: usize,
 }
 
@@ -77,7 +77,7 @@ impl Chunk {
             return Self::bare(ChunkKind::Foreign);
         }
         let choices = wire.choices.flatten().unwrap_or_default();
-        // OpenRouter has errors of one choice in that choice.
+        // OpenRouter reports an error of one choice in that choice.
         if choices.iter().any(|choice| choice.error.0) {
             return Self::bare(ChunkKind::Error(UpstreamError::read(text)));
         }
@@ -97,7 +97,8 @@ impl Chunk {
     }
 }
 
-/// What an event adds to the text of each choice: every text of its delta, one after another. Empty for what is no chunk.
+/// The text that an event adds to each choice, by the choice's index: all strings of its delta, concatenated. Empty for data
+/// that is not a chunk.
 pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
     #[derive(Deserialize)]
     struct Added {
@@ -119,7 +120,7 @@ pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
         match value {
             Value::String(text) => into.push_str(text),
             Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
-            // The role is said once more with each piece by some servers.
+            // Some servers repeat the role with each piece.
             Value::Object(object) => object
                 .iter()
                 .filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "id"))
@@ -138,24 +139,24 @@ pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
     texts.collect()
 }
 
-/// What the events of a stream call themselves.
+/// The values of `object` that mark an event as a completion's.
 const CHUNKS: [&str; 4] =
     ["chat.completion.chunk", "text_completion", "text_completion.chunk", "chat.completion"];
 
-/// A whole (not streamed) answer.
+/// What a whole (not streamed) answer reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AnswerBody {
     /// The model that answered.
     pub model: Option<String>,
-    /// What it counted.
+    /// The tokens that it counted.
     pub usage: Option<Usage>,
     /// The error that some gateways report under status 200.
     pub error: Option<UpstreamError>,
 }
 
 impl AnswerBody {
-    /// Reads a whole answer; nothing where it is neither a completion nor embeddings nor an error. What merely is JSON may be
-    /// another service's answer, which is not for callers.
+    /// Reads a whole answer. `None` for a body that is neither a completion nor embeddings nor an error: other JSON may be
+    /// another service's answer, which callers must not see.
     pub fn read(body: &[u8]) -> Option<Self> {
         let wire: WireAnswer = lenient::object(body)?;
         let of_choice =
@@ -179,7 +180,7 @@ struct WireChunk {
     object: Option<String>,
     #[serde(default, deserialize_with = "text")]
     model: Option<String>,
-    /// `null` is there too.
+    /// `Some(None)` for `null`, `None` for an absent field.
     #[serde(default, deserialize_with = "present")]
     choices: Option<Option<Vec<WireChoice>>>,
     #[serde(default)]
@@ -188,7 +189,7 @@ struct WireChunk {
     error: Presence,
 }
 
-/// A name that is no text is none.
+/// Reads a string; a value of another type counts as absent.
 fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
@@ -230,7 +231,7 @@ struct WireEmbedding {
 struct WireChoice {
     #[serde(default)]
     delta: Option<WireDelta>,
-    /// Completions, the older route.
+    /// Of the older route, `/completions`.
     #[serde(default)]
     text: Presence,
     #[serde(default)]
@@ -281,7 +282,7 @@ impl WireDelta {
     }
 }
 
-/// Usage that cannot be read is no usage: an answer is not thrown away for its bookkeeping.
+/// Reads usage; `None` for usage in an unknown form, because no answer is rejected for its token counts.
 fn read_usage(value: Option<Value>) -> Option<Usage> {
     #[derive(Deserialize)]
     struct WireUsage {
@@ -330,16 +331,16 @@ mod tests {
     }
 
     #[test]
-    fn start_up_chunks_carry_no_content_however_servers_write_it() {
+    fn start_up_chunks_of_all_servers_carry_no_content() {
         for data in [
             r#"{"choices":[{"delta":{"role":"assistant"}}]}"#,
             r#"{"choices":[{"delta":{"role":"assistant","content":""},"finish_reason":null}]}"#,
-            // llama.cpp's first delta
+            // The first delta of llama.cpp.
             r#"{"choices":[{"delta":{"role":"assistant","content":null}}],"model":"m"}"#,
             r#"{"choices":[{"delta":{}}]}"#,
             r#"{"choices":[{"delta":{"tool_calls":[],"reasoning":"","refusal":null}}]}"#,
             r#"{"choices":[{"text":"","finish_reason":""}]}"#,
-            // Azure's
+            // Azure's prompt filter results.
             r#"{"choices":[],"prompt_filter_results":[{"prompt_index":0}],"usage":null}"#,
             r#"{"choices":null,"error":null}"#,
             r#"{"choices":[{"delta":{"role":"assistant"}}],"error":false}"#,
@@ -351,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn content_is_text_reasoning_a_tool_call_a_refusal_or_the_end() {
+    fn text_reasoning_tool_calls_refusals_and_ends_are_content() {
         for (data, finished) in [
             (r#"{"choices":[{"delta":{"content":"a"}}]}"#, false),
             (r#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"}]}}]}"#, false),
@@ -381,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn usage_is_read_alone_beside_content_and_not_at_all_when_it_is_wrong() {
+    fn usage_is_read_alone_and_beside_content() {
         let alone = chunk(
             r#"{"choices":[],"model":"m-1","usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn the_texts_that_an_event_adds_are_told_by_choice() {
+    fn added_texts_are_listed_by_choice() {
         let texts = added_texts(
             br#"{"choices":[{"delta":{"role":"assistant","content":"a"}},
             {"index":1,"delta":{"tool_calls":[{"id":"x","type":"function","function":{"arguments":"b"}}]}},
@@ -412,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn done_silence_and_what_cannot_be_read() {
+    fn done_silent_unreadable_and_foreign_events_are_recognized() {
         assert_eq!(chunk("[DONE]").kind, ChunkKind::Done);
         assert_eq!(chunk(" [DONE] ").kind, ChunkKind::Done);
         assert_eq!(chunk("").kind, ChunkKind::Silent);
@@ -428,7 +429,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_in_band_are_told_by_field_object_or_event_name() {
+    fn in_band_errors_are_recognized_by_field_object_or_event() {
         let message = |chunk: Chunk| match chunk.kind {
             ChunkKind::Error(error) => error.message,
             other => panic!("{other:?}"),
@@ -443,7 +444,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_answer_gives_model_usage_and_a_hidden_error() {
+    fn whole_answer_has_model_usage_and_in_band_error() {
         let whole = AnswerBody::read(br#"{"model":"m","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
         let whole = whole.unwrap();
         assert_eq!(whole.model.as_deref(), Some("m"));
@@ -455,7 +456,7 @@ mod tests {
     }
 
     #[test]
-    fn json_of_another_service_is_no_answer() {
+    fn json_of_another_service_is_not_an_answer() {
         for body in [
             "{}",
             r#"{"AccessKeyId":"AKIA","SecretAccessKey":"s"}"#,

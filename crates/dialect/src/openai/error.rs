@@ -1,5 +1,5 @@
-//! Errors as model servers write them, read tolerantly, and the one that we write: the event that ends a
-//! broken stream. Which class a failure belongs to is decided elsewhere; this tells what the body says.
+//! Reads the errors of model servers, tolerantly, and writes the error event that ends a broken stream. It reports what a body
+//! contains; `mcpctl_upstream::classify` decides on the class of the failure.
 
 use std::borrow::Cow;
 
@@ -9,32 +9,32 @@ use serde_json::{Map, Value};
 use super::meaning::{self, ErrorMeaning};
 use crate::lenient;
 
-/// What an upstream's error body says.
+/// The error in an upstream's body.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct UpstreamError {
-    /// Its message. It may quote the prompt, so it is for the caller and never for a log.
+    /// The message. It may quote the prompt, so it goes to the caller and never to a log.
     pub message: Option<String>,
-    /// `error.type`, or what stands in its place.
+    /// `error.type`, or what a server writes instead.
     pub kind: Option<String>,
     /// `error.code`, numbers as text.
     pub code: Option<String>,
-    /// What it means, where codes or words show it.
+    /// What the error means, where its codes or words show it.
     pub meaning: Option<ErrorMeaning>,
 }
 
-/// Codes, types and reasons of one error that are compared, and the most bytes of each.
-const MAX_MARKS: usize = 24;
-const MAX_MARK: usize = 96;
+/// How many codes, types and reasons of one error are compared, and the bytes of the longest.
+const MAX_CODES: usize = 24;
+const MAX_CODE_BYTES: usize = 96;
 
-/// Texts of one error that are searched for a refusal of content, their bytes, and how deep they are looked for.
+/// How many strings of one error are searched for a refusal of content, their bytes together, and how deep they may be nested.
 const MAX_TEXTS: usize = 1024;
 const MAX_TEXTS_BYTES: usize = 256 * 1024;
 const MAX_TEXTS_DEPTH: u8 = 16;
 
-/// How deep shapes nest: list, detail, error, object, and a provider's own error inside a router's.
+/// How deep an error may be nested: list, detail, error, object, and a provider's own error inside a router's.
 const MAX_DEPTH: u8 = 6;
 
-/// Members beside which an error stands; an object with others may hold what is not for callers.
+/// The members that may accompany an error. An object with other members may hold data that callers must not see.
 const BESIDE: [&str; 13] = [
     "error",
     "object",
@@ -51,13 +51,13 @@ const BESIDE: [&str; 13] = [
     "user_id",
 ];
 
-/// What may be shown of an error body: the body as it came where it is an error in a shape that this crate knows and
-/// nothing else, the error alone where more stands beside it, and nothing of what is no such error.
+/// The part of an error body that a caller may see: the unchanged body where it is an error in a known shape and nothing
+/// else, only the error where the body has other members, and `None` for a body that is not such an error.
 pub fn presentable_error(body: &Bytes) -> Option<Bytes> {
     let strict = serde_json::from_slice(body).ok();
     let readable = strict.is_some();
     let value: Value = strict.or_else(|| lenient::value(body))?;
-    // A text alone says something, but nothing says that it is an error.
+    // A bare string may be anything, not only an error.
     let objects = match &value {
         Value::Array(list) => list.first().is_some_and(Value::is_object),
         value => value.is_object(),
@@ -78,21 +78,23 @@ pub fn presentable_error(body: &Bytes) -> Option<Bytes> {
     })
 }
 
-/// An error as OpenAI writes it.
+/// Writes an error in OpenAI's shape.
 pub fn error_body(message: &str, kind: Option<&str>, code: Option<&str>) -> Bytes {
     let error = serde_json::json!({ "message": message, "type": kind, "code": code, "param": null });
     Bytes::from(serde_json::json!({ "error": error }).to_string())
 }
 
 impl UpstreamError {
-    /// Reads the shapes that are seen in the field:
+    /// Reads an error in any of these shapes:
     ///
     /// - `{"error": {"message", "type", "code", "param"}}`: OpenAI, vLLM, llama.cpp (its `code` is the status);
     /// - `{"error": "…"}`: Ollama, vLLM's 401;
     /// - `{"object": "error", "message", "type", "code"}`: vLLM before 0.10, Mistral;
     /// - `{"detail": "…" | [{"msg"}] | {"error": …}}`: FastAPI;
     /// - `[{"error": {…}}]`: Gemini's compatible route;
-    /// - `{"message": "…"}`: proxies. Anything else says nothing.
+    /// - `{"message": "…"}`: proxies.
+    ///
+    /// Any other body gives an error without message, kind and code.
     pub fn read(body: &[u8]) -> Self {
         match lenient::value(body) {
             Some(value) => Self::of(&value),
@@ -105,14 +107,14 @@ impl UpstreamError {
     }
 
     fn of(value: &Value) -> Self {
-        let (mut error, mut marks, mut texts) = (Self::default(), Vec::new(), Texts::default());
-        error.take(value, &mut marks, 0);
+        let (mut error, mut codes, mut texts) = (Self::default(), Vec::new(), Texts::default());
+        error.take(value, &mut codes, 0);
         texts.collect(value, 0);
-        error.meaning = meaning::of(&error, &marks, &texts.list).or_else(|| routed(value));
+        error.meaning = meaning::of(&error, &codes, &texts.list).or_else(|| routed(value));
         error
     }
 
-    fn take(&mut self, value: &Value, marks: &mut Vec<String>, depth: u8) {
+    fn take(&mut self, value: &Value, codes: &mut Vec<String>, depth: u8) {
         if depth > MAX_DEPTH {
             return;
         }
@@ -120,18 +122,18 @@ impl UpstreamError {
             Value::String(message) => self.message = Some(message.clone()),
             Value::Array(list) => {
                 if let Some(first) = list.first() {
-                    self.take(first, marks, depth.saturating_add(1));
+                    self.take(first, codes, depth.saturating_add(1));
                 }
             }
             Value::Object(object) => {
-                collect_marks(object, marks);
+                collect_codes(object, codes);
                 let choices = || object.get("choices").and_then(Value::as_array).into_iter().flatten();
                 let of_choice = || choices().find_map(|choice| present(choice.get("error")));
                 let inner = ["error", "detail"].iter().find_map(|name| present(object.get(*name)));
                 let inner = inner.or_else(of_choice);
                 if let Some(inner) = inner {
-                    self.take(inner, marks, depth.saturating_add(1));
-                    // xAI has the text in `error` and its code beside it.
+                    self.take(inner, codes, depth.saturating_add(1));
+                    // xAI writes the message as `error` and the code beside it.
                     if !inner.is_string() {
                         return;
                     }
@@ -146,12 +148,12 @@ impl UpstreamError {
     }
 }
 
-/// The codes, types and reasons of an object: its own, Azure's `innererror.code`, Google's `details[].reason`, and the names in
-/// OpenRouter's `metadata`, of which `flagged_input` shows a refusal of content.
-fn collect_marks(object: &Map<String, Value>, marks: &mut Vec<String>) {
+/// Collects the codes, types and reasons of an object: its own, Azure's `innererror.code`, Google's `details[].reason`, and the
+/// names in OpenRouter's `metadata`, of which `flagged_input` shows a refusal of content.
+fn collect_codes(object: &Map<String, Value>, codes: &mut Vec<String>) {
     let mut add = |text: &str| {
-        if marks.len() < MAX_MARKS && text.len() <= MAX_MARK {
-            marks.push(text.to_lowercase());
+        if codes.len() < MAX_CODES && text.len() <= MAX_CODE_BYTES {
+            codes.push(text.to_lowercase());
         }
     };
     for name in ["code", "type", "status", "reason"] {
@@ -174,18 +176,18 @@ fn collect_marks(object: &Map<String, Value>, marks: &mut Vec<String>) {
     }
 }
 
-/// What a provider's error means that a router (OpenRouter) repeats as text in `error.metadata.raw`.
+/// The meaning of a provider's error that a router (OpenRouter) repeats as text in `error.metadata.raw`.
 fn routed(value: &Value) -> Option<ErrorMeaning> {
     let raw = value.get("error")?.get("metadata")?.get("raw")?.as_str()?;
     let mut error = UpstreamError { message: Some(raw.to_owned()), ..UpstreamError::default() };
-    let mut marks = Vec::new();
+    let mut codes = Vec::new();
     if let Some(inner) = lenient::value(raw.as_bytes()) {
-        error.take(&inner, &mut marks, 0);
+        error.take(&inner, &mut codes, 0);
     }
-    meaning::of(&error, &marks, &[])
+    meaning::of(&error, &codes, &[])
 }
 
-/// Every text of an error's body, in lower case, within bounds.
+/// The strings of an error body, in lower case, within bounds.
 #[derive(Default)]
 struct Texts {
     list: Vec<String>,
@@ -224,11 +226,11 @@ fn text(value: Option<&Value>) -> Option<String> {
     }
 }
 
-/// The event that ends a stream which broke after content was delivered, in the shape OpenAI's clients raise
-/// as an error.
+/// Writes the event that ends a stream which broke after content was delivered, in the shape that OpenAI's clients raise as
+/// an error.
 ///
-/// INVARIANT 13: it is the last event. No `[DONE]` follows, and no finish reason is invented, so that a
-/// stream that did not complete does not look complete.
+/// INVARIANT 13: this is the last event. No `[DONE]` and no finish reason follows, so that an incomplete stream does not look
+/// complete.
 pub fn error_event(message: &str, kind: &str, code: &str) -> Bytes {
     let body = serde_json::json!({
         "error": { "message": one_line(message), "type": kind, "code": code, "param": null }
@@ -236,8 +238,7 @@ pub fn error_event(message: &str, kind: &str, code: &str) -> Bytes {
     Bytes::from(format!("data: {body}\n\n"))
 }
 
-/// JSON escapes control characters, so the event stays one line whatever the message holds; a readable one
-/// is nicer than one full of `\n`.
+/// Replaces control characters by spaces. JSON would escape them, but a message without `\n` is easier to read.
 fn one_line(message: &str) -> Cow<'_, str> {
     if message.contains(char::is_control) {
         Cow::Owned(
@@ -257,7 +258,7 @@ mod tests {
     };
 
     #[test]
-    fn every_shape_gives_its_message() {
+    fn every_known_shape_gives_its_message() {
         for body in [
             r#"{"error":{"message":"boom","type":"server_error","code":500}}"#,
             r#"{"error":"boom"}"#,
@@ -278,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn of_an_error_body_only_an_error_is_shown() {
+    fn only_the_error_of_a_body_is_presentable() {
         for body in [
             r#"{"error":{"message":"boom","type":"server_error","n_ctx":8}}"#,
             r#"{"error":"boom"}"#,
@@ -300,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn nesting_without_end_is_left_alone() {
+    fn too_deeply_nested_errors_are_not_read() {
         let mut body = r#""boom""#.to_owned();
         for _ in 0..20 {
             body = format!(r#"{{"error":{body}}}"#);
@@ -309,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_13_the_error_event_is_one_readable_event_and_not_the_end_of_a_complete_stream() {
+    fn inv_13_error_event_does_not_complete_a_stream() {
         let event = error_event("the \"model\" server\n\nwent away", "upstream_error", "broken_stream");
         let mut decoder = Decoder::default();
         decoder.push(&event);

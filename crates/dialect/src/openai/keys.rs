@@ -1,13 +1,14 @@
-//! How the keys of a request are spelled, and which of them let an upstream choose the model by itself.
+//! Checks how the keys of a request are spelled, and finds routing keys: those by which an upstream chooses the model, or where
+//! the request goes, by itself.
 //!
-//! Two readers of one text must not differ. Go's `encoding/json` matches keys by Unicode simple folding and the last
-//! match wins; Python keeps the last of two equal keys; others stop at a NUL, or accept camel case. So a key that a
-//! decision is made by stands in a request once, spelled as in OpenAI's documentation, or the request is refused.
+//! The upstream must read the same model as this crate. Go's `encoding/json` matches keys by Unicode simple folding and the
+//! last match wins; Python keeps the last of two equal keys; others stop at a NUL, or accept camel case. So a request is
+//! rejected unless each key that a decision depends on occurs once at most, spelled as in OpenAI's documentation.
 
 use super::request::RequestError;
 use crate::members::Member;
 
-/// The keys that decisions are made by.
+/// The keys that decisions depend on.
 pub(super) const DECIDED: [&str; 12] = [
     "model",
     "stream",
@@ -23,20 +24,20 @@ pub(super) const DECIDED: [&str; 12] = [
     "function_call",
 ];
 
-/// The same of `stream_options`.
+/// The same, of `stream_options`.
 pub(super) const DECIDED_OF_STREAM: [&str; 1] = ["include_usage"];
 
-/// Folded keys by which an upstream chooses the model, its variant, or where a request goes, besides those that name a
-/// model or a fallback.
-const CHOOSING: [&str; 33] = [
-    // OpenRouter and what is compatible with it.
+/// Routing keys, folded, besides those that [`ROUTING_KEY_PARTS`] finds: they choose the model, its variant, or where the
+/// request goes.
+const ROUTING_KEYS: [&str; 33] = [
+    // OpenRouter and compatible gateways.
     "route",
     "router",
     "provider",
     "providers",
     "preset",
     "plugins",
-    // LiteLLM's proxy; `engine` and `deployment_id` are OpenAI's and Azure's older names of a model.
+    // LiteLLM's proxy. `engine` and `deployment_id` are OpenAI's and Azure's older names of a model.
     "apibase",
     "apikey",
     "apitype",
@@ -57,7 +58,7 @@ const CHOOSING: [&str; 33] = [
     "vertexproject",
     "vertexlocation",
     "vertexcredentials",
-    // Where vLLM fetches a cache from.
+    // The server from which vLLM fetches a cache.
     "kvtransferparams",
     // Vercel's and orq.ai's gateways; LocalAI.
     "provideroptions",
@@ -68,22 +69,22 @@ const CHOOSING: [&str; 33] = [
     "lorapath",
     "adapterid",
 ];
-/// Parts of folded keys that choose: `models`, `fallbacks`, `draft_model`, `context_window_fallbacks`, `adapters`, and
-/// what comes next year.
-const CHOOSING_PARTS: [&str; 3] = ["model", "fallback", "adapters"];
+/// A folded key that contains one of these is a routing key: `models`, `fallbacks`, `draft_model`,
+/// `context_window_fallbacks`, `adapters`, and names that do not exist yet.
+const ROUTING_KEY_PARTS: [&str; 3] = ["model", "fallback", "adapters"];
 
-/// Characters of a key that are looked at: more than any key has that a server knows.
+/// How many characters of a key are compared: more than any known key has.
 const MAX_KEY: usize = 64;
 
-/// The key as the most lenient reader takes it: up to a NUL, without regard to case in any script, to marks, blanks,
-/// hyphens and underscores.
+/// The key as the most lenient parser reads it: up to a NUL, ignoring case in any script, marks, white space, hyphens and
+/// underscores.
 fn folded(key: &str) -> String {
     let mut folded = String::with_capacity(MAX_KEY);
     fold(key, &mut folded);
     folded
 }
 
-/// As [`folded`], in a buffer that is used again: a body may have a million keys.
+/// As [`folded`], into a buffer that the caller reuses, because a body may have a million keys.
 fn fold(key: &str, folded: &mut String) {
     folded.clear();
     if key.is_ascii() {
@@ -92,17 +93,17 @@ fn fold(key: &str, folded: &mut String) {
         return;
     }
     let read = key.chars().take_while(|character| *character != '\0');
-    // Upper case first: `ſ` becomes S and `ı` becomes I by that way only, `K` (Kelvin) becomes k by the other only.
+    // First upper, then lower case: `ſ` and `ı` have an ASCII upper case only, `K` (Kelvin) an ASCII lower case only.
     let cased = read.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
     folded.extend(cased.filter(|character| character.is_alphanumeric()).take(MAX_KEY));
 }
 
-/// The key as an error may repeat it: bounded, and without characters that are not seen.
+/// The key as an error message repeats it: bounded, with invisible characters escaped.
 fn shown(key: &str) -> String {
     key.chars().take(MAX_KEY).flat_map(char::escape_debug).collect()
 }
 
-/// Refuses a key that is given twice, or spelled in another way than a key of `decided`.
+/// Rejects a key of `decided` that occurs twice or in another spelling.
 pub(super) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<(), RequestError> {
     let names: Vec<(String, &'static str)> = decided.iter().map(|name| (folded(name), *name)).collect();
     let mut seen: Vec<&str> = Vec::with_capacity(names.len());
@@ -124,27 +125,28 @@ pub(super) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<
     Ok(())
 }
 
-/// Whether a key of a request lets an upstream choose the model, or where the request goes, by itself. Such keys are
-/// refused unless an Llm's `allowFields` names them.
+/// Whether a key lets an upstream choose the model, or where the request goes, by itself. A request with such a key is denied
+/// unless the Llm's `allowFields` names the key.
 ///
-/// A list of what is known, by necessity: what the model server itself reads decides in the end.
+/// The list covers known servers only: what a model server does with other keys is not known here.
 pub fn is_routing_key(key: &str) -> bool {
-    chooses(&folded(key))
+    is_folded_routing_key(&folded(key))
 }
 
-fn chooses(folded: &str) -> bool {
-    let listed = || CHOOSING.contains(&folded) || CHOOSING_PARTS.iter().any(|part| folded.contains(part));
+fn is_folded_routing_key(folded: &str) -> bool {
+    let listed =
+        || ROUTING_KEYS.contains(&folded) || ROUTING_KEY_PARTS.iter().any(|part| folded.contains(part));
     folded != "model" && listed()
 }
 
-/// Those keys of an object that [`is_routing_key`] names and that ask for something: `null` does not.
+/// The routing keys of an object, as the body spells them. A key whose value is `null` does not count.
 pub(super) fn routing_keys(members: &[Member<'_>]) -> Vec<String> {
     let mut key = String::with_capacity(MAX_KEY);
-    let chooses = |member: &&Member<'_>| {
+    let has_effect = |member: &&Member<'_>| {
         fold(&member.name, &mut key);
-        member.value != "null" && chooses(&key)
+        member.value != "null" && is_folded_routing_key(&key)
     };
-    members.iter().filter(chooses).map(|member| shown(&member.name)).collect()
+    members.iter().filter(has_effect).map(|member| shown(&member.name)).collect()
 }
 
 #[cfg(test)]
@@ -152,7 +154,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_fold_as_the_most_lenient_reader_folds_them() {
+    fn keys_fold_as_the_most_lenient_parser_does() {
         for key in [
             "stream_options",
             "STREAM_OPTIONS",
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_that_choose_are_known_in_every_spelling() {
+    fn routing_keys_are_found_in_every_spelling() {
         for key in [
             "models",
             "Models",

@@ -1,11 +1,11 @@
-//! Whether a JSON value says anything at all: `null`, `false`, `""`, `[]` and `{}` do not. Servers differ in which of
-//! these they write for "nothing", and telling them apart needs no copy of the value.
+//! Whether a JSON value is present: `null`, `false`, `""`, `[]` and `{}` count as absent. Servers differ in which of these
+//! they write for "nothing", and the check needs no copy of the value.
 
 use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-/// True for a value that is neither null nor false nor empty; absent fields default to false.
+/// True for a value that is not null, false or empty; absent fields default to false.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Presence(pub(super) bool);
 

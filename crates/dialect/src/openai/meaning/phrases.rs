@@ -1,9 +1,9 @@
-//! The codes and phrases by which model servers name what went wrong, in lower case. `*` in a phrase stands for any text.
+//! The codes and phrases by which model servers name the cause of an error, in lower case. `*` in a phrase matches any text.
 
 /// Parts of codes by which providers refuse content: OpenAI (`content_policy_violation`, `moderation_blocked`), Azure
 /// (`content_filter`, `ResponsibleAIPolicyViolation`), Gemini (`PROHIBITED_CONTENT`), Bedrock (guardrails), Alibaba
 /// (`data_inspection_failed`), and OpenRouter's `flagged_input`.
-pub(super) const CONTENT_MARKS: &[&str] = &[
+pub(super) const CONTENT_CODE_PARTS: &[&str] = &[
     "content_filter",
     "contentfilter",
     "content_policy",
@@ -27,10 +27,10 @@ pub(super) const CONTENT_MARKS: &[&str] = &[
     "contentblocked",
 ];
 
-/// Whole codes of the same: OpenAI (`invalid_prompt`), Gemini.
-pub(super) const CONTENT_NAMES: &[&str] = &["invalid_prompt", "safety", "recitation", "blocklist"];
+/// Whole codes by which providers refuse content: OpenAI (`invalid_prompt`), Gemini.
+pub(super) const CONTENT_CODES: &[&str] = &["invalid_prompt", "safety", "recitation", "blocklist"];
 
-/// Phrases that only a refusal of content has.
+/// Phrases that occur only in a refusal of content.
 pub(super) const CONTENT_PHRASES: &[&str] = &[
     "moderation",
     "content policy",
@@ -96,10 +96,10 @@ pub(super) const CONTENT_PHRASES: &[&str] = &[
     "violating our",
 ];
 
-/// What is refused, and how, where one message has both.
-pub(super) const CONTENT_SUBJECTS: &[&str] =
+/// A message with a phrase of each of the next two lists is a refusal of content: what is refused, and how.
+pub(super) const CONTENT_SUBJECT_PHRASES: &[&str] =
     &["content", "prompt", "input", "message", "output", "request", "response", "text", "query"];
-pub(super) const CONTENT_REFUSALS: &[&str] = &[
+pub(super) const CONTENT_REFUSAL_PHRASES: &[&str] = &[
     "flagged",
     "sensitive",
     "moderated",
@@ -115,12 +115,12 @@ pub(super) const CONTENT_REFUSALS: &[&str] = &[
     "prohibited",
     "not permitted by policy",
 ];
-/// A refusal of many requests is about their number.
-pub(super) const ABOUT_LOAD: &[&str] =
+/// Unless it has one of these: then it is about the number of requests.
+pub(super) const LOAD_PHRASES: &[&str] =
     &["rate limit", "rate-limit", "too many requests", "quota", "overloaded", "capacity"];
 
 /// OpenAI and Groq; llama.cpp (ggml-org/llama.cpp pull request 15780); Gemini's compatible route at third parties.
-pub(super) const CONTEXT_MARKS: &[&str] = &[
+pub(super) const CONTEXT_LENGTH_CODES: &[&str] = &[
     "context_length_exceeded",
     "exceed_context_size_error",
     "context_window_exceeded",
@@ -145,7 +145,7 @@ pub(super) const CONTEXT_MARKS: &[&str] = &[
 /// - Bedrock: "Input is too long for requested model.", "too many input tokens"; Cohere: "too many tokens: total number of
 ///   tokens in the prompt cannot exceed …"; xAI: "This model's maximum prompt length is …"; Fireworks: "The prompt is too
 ///   long: …"; Alibaba: "Range of input length should be [1, …]".
-pub(super) const CONTEXT_WORDS: &[&str] = &[
+pub(super) const CONTEXT_LENGTH_PHRASES: &[&str] = &[
     "maximum context length",
     "maximum prompt length",
     "max context length",
@@ -184,7 +184,7 @@ pub(super) const CONTEXT_WORDS: &[&str] = &[
 /// - SGLang: "… does not support image input"; Ollama: "registry.ollama.ai/… does not support tools", "this model is missing
 ///   data required for image input", "invalid image", "does not support thinking".
 /// - OpenRouter: "No endpoints found that support image input", "… that can handle the requested parameters".
-pub(super) const UNSUPPORTED_WORDS: &[&str] = &[
+pub(super) const UNSUPPORTED_PHRASES: &[&str] = &[
     "image input is not supported",
     "audio input is not supported",
     "video input is not supported",
@@ -228,7 +228,7 @@ pub(super) const UNSUPPORTED_WORDS: &[&str] = &[
 ];
 
 /// OpenAI and Azure.
-pub(super) const QUOTA_MARKS: &[&str] = &[
+pub(super) const QUOTA_CODES: &[&str] = &[
     "insufficient_quota",
     "billing_hard_limit_reached",
     "insufficient_user_quota",
@@ -237,7 +237,7 @@ pub(super) const QUOTA_MARKS: &[&str] = &[
 ];
 
 /// OpenAI: "You exceeded your current quota, please check your plan and billing details."
-pub(super) const QUOTA_WORDS: &[&str] = &[
+pub(super) const QUOTA_PHRASES: &[&str] = &[
     "you exceeded your current quota, please check your plan and billing",
     "you have exceeded your current quota, please check your plan and billing",
     "billing hard limit has been reached",
@@ -245,7 +245,7 @@ pub(super) const QUOTA_WORDS: &[&str] = &[
 ];
 
 /// OpenAI, Azure, Anthropic, Google (`details[].reason`), Alibaba (`Arrearage`).
-pub(super) const CREDENTIAL_MARKS: &[&str] = &[
+pub(super) const CREDENTIAL_CODES: &[&str] = &[
     "invalid_api_key",
     "incorrect_api_key",
     "authentication_error",
@@ -270,7 +270,7 @@ pub(super) const CREDENTIAL_MARKS: &[&str] = &[
 
 /// Google: "API key not valid. Please pass a valid API key."; xAI: "Incorrect API key provided: …" (both with 400); Anthropic:
 /// "Your credit balance is too low to access the Anthropic API"; DeepSeek: "Insufficient Balance".
-pub(super) const CREDENTIAL_WORDS: &[&str] = &[
+pub(super) const CREDENTIAL_PHRASES: &[&str] = &[
     "api key not valid",
     "api key expired",
     "api key not found",
@@ -286,7 +286,7 @@ pub(super) const CREDENTIAL_WORDS: &[&str] = &[
 ];
 
 /// OpenAI (`model_not_found`, 404 and 403), Groq (`model_decommissioned`), Azure (`DeploymentNotFound`), Alibaba.
-pub(super) const MODEL_MARKS: &[&str] = &[
+pub(super) const MODEL_CODES: &[&str] = &[
     "model_not_found",
     "modelnotfound",
     "model_decommissioned",
@@ -305,7 +305,7 @@ pub(super) const MODEL_MARKS: &[&str] = &[
 /// - Gemini: "models/m is not found for API version v1main"; Vertex: "Publisher Model … was not found"; Anthropic: "model: m".
 /// - Together: "Unable to access model m"; Bedrock: "This model version has reached the end of its life."; LM Studio: "No models
 ///   loaded"; Hugging Face: "The requested model 'm' does not exist".
-pub(super) const MODEL_WORDS: &[&str] = &[
+pub(super) const MODEL_PHRASES: &[&str] = &[
     "the model * does not exist",
     "the model* does not exist",
     "the model* has been deprecated",
@@ -336,8 +336,8 @@ pub(super) const MODEL_WORDS: &[&str] = &[
     "model: *$",
 ];
 
-/// What a refusal of our key or account speaks of.
-pub(super) const ACCOUNT_WORDS: &[&str] = &[
+/// Phrases of a refusal that is about our key or account.
+pub(super) const ACCOUNT_PHRASES: &[&str] = &[
     "api key",
     "api-key",
     "apikey",

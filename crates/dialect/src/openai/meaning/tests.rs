@@ -41,7 +41,7 @@ fn errors_of_known_servers_have_their_meaning() {
             Content,
             r#"{"error":{"message":"Provider returned error","code":400,"metadata":{"raw":"{\"error\":{\"code\":\"content_filter\",\"message\":\"x\"}}"}}}"#,
         ),
-        // A prompt that is too long.
+        // Too long a prompt.
         (ContextLength, r#"{"error":{"message":"x","code":"context_length_exceeded"}}"#),
         (
             ContextLength,
@@ -130,7 +130,7 @@ fn errors_of_known_servers_have_their_meaning() {
             Unsupported,
             r#"{"error":{"message":"Conversation roles must alternate user/assistant/user/assistant/..."}}"#,
         ),
-        // What is wrong with our account.
+        // Our quota, key or account.
         (
             QuotaUsedUp,
             r#"{"error":{"message":"You exceeded your current quota, please check your plan and billing details.","type":"insufficient_quota","code":"insufficient_quota"}}"#,
@@ -151,7 +151,7 @@ fn errors_of_known_servers_have_their_meaning() {
             Credentials,
             r#"{"error":{"message":"Your account is not active","type":"permission_error","code":"account_deactivated"}}"#,
         ),
-        // A model that is gone.
+        // A model that the server does not have.
         (
             ModelUnavailable,
             r#"{"error":{"message":"The model `m` has been deprecated, learn more here","type":"invalid_request_error","code":"model_not_found"}}"#,
@@ -188,7 +188,7 @@ fn errors_of_known_servers_have_their_meaning() {
 }
 
 #[test]
-fn other_errors_have_none() {
+fn other_errors_have_no_meaning() {
     for body in [
         "",
         "<html>",
@@ -205,7 +205,7 @@ fn other_errors_have_none() {
 }
 
 #[test]
-fn quoted_words_of_a_prompt_decide_nothing() {
+fn quotations_of_a_prompt_have_no_meaning() {
     for words in [
         "the model `m` does not exist",
         "prompt is too long: 3 tokens > 2 maximum",
@@ -226,21 +226,21 @@ fn quoted_words_of_a_prompt_decide_nothing() {
 }
 
 #[test]
-fn a_refusal_of_content_wins_over_words_that_would_let_it_fail_over() {
+fn refusal_of_content_wins_over_other_meanings() {
     for body in [
         r#"{"error":{"message":"The model `m` does not exist. Your prompt was flagged.","code":"model_not_found"}}"#,
         r#"{"error":{"message":"Incorrect API key provided","code":"content_filter"}}"#,
     ] {
         assert_eq!(meaning(body), Some(Content), "{body}");
     }
-    // Words that let a request fail over count at the beginning only.
+    // Phrases that let a request fail over count only at the beginning of a message.
     let late = r#"{"error":{"message":"messages[0] holds the model x does not exist"}}"#;
     assert_eq!(meaning(late), None);
 }
 
-/// Refusals of content, wherever a provider or what stands before it writes them.
+/// Providers and gateways write refusals of content in different members and under different statuses.
 #[test]
-fn a_refusal_of_content_is_found_in_every_shape() {
+fn refusal_of_content_is_found_in_every_shape() {
     let long = format!("{} Your input was flagged by moderation", "x".repeat(5000));
     for words in [
         "Your input was flagged by moderation",
@@ -282,7 +282,7 @@ fn a_refusal_of_content_is_found_in_every_shape() {
 }
 
 #[test]
-fn a_model_that_is_gone_is_told_by_one_name_alone() {
+fn unavailable_model_is_recognized_by_one_name_only() {
     for message in [
         "The requested model is not permitted to answer this question about weapons",
         "The model is unable to process this: image x not found",
