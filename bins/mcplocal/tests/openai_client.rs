@@ -56,13 +56,13 @@ async fn official_client_sees_success_failover_and_revocation() {
     assert_eq!(deployment.desk.requests().len(), calls, "the local model was called for a revoked caller");
 }
 
-/// The client waits at most seven seconds between two chunks, and the engine takes thirteen seconds to start.
+/// The client waits at most nine seconds between two chunks, and the engine takes thirteen seconds to start.
 #[tokio::test]
 async fn client_with_a_short_timeout_survives_a_cold_start() {
     let deployment =
         Deployment::builder().engine("desk", "load 13000", &["failoverFor: claude"]).start().await;
     deployment.overload_provider();
-    let output = chat(&deployment.agent, &deployment.alice, &["stream", "claude", "7"]).await;
+    let output = chat(&deployment.agent, &deployment.alice, &["stream", "claude", "9"]).await;
     assert_eq!((&output["text"], &output["finished"]), (&json!("from the engine"), &json!(true)), "{output}");
 }
 

@@ -5,7 +5,7 @@ mod mcplocal;
 
 use std::{
     fs::File,
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -15,6 +15,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use tokio::net::TcpSocket;
 
 pub use self::{
     mcpd::{Mcpd, McpdOptions},
@@ -35,10 +36,14 @@ pub fn program(name: &str) -> PathBuf {
     })
 }
 
-/// A loopback address at which nothing listens.
+/// A loopback address that refuses connections. It stays bound until the test's process ends, so that no other program gets
+/// the port meanwhile.
 pub fn closed_address() -> SocketAddr {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("an address")
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.bind((Ipv4Addr::LOCALHOST, 0).into()).expect("a free port");
+    let address = socket.local_addr().expect("an address");
+    std::mem::forget(socket);
+    address
 }
 
 /// Polls `condition` until it returns a value; fails the test after [`TIMEOUT`].

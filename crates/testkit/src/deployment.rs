@@ -333,7 +333,12 @@ impl Deployment {
         format!("{line}\r\nHost: {}\r\nConnection: close\r\n{headers}\r\n{body}", self.address())
     }
 
-    /// Sends bytes to the agent on a new connection.
+    /// Sends bytes to the agent on a new connection, and waits for one response, however slow the agent is.
+    pub async fn send_raw_and_wait(&self, request: impl AsRef<[u8]>) -> Exchange {
+        exchange::send_and_wait(self.agent.url(), request, 1).await
+    }
+
+    /// Sends bytes to the agent on a new connection, and reads until the agent closes it or is silent.
     pub async fn send_raw(&self, request: impl AsRef<[u8]>) -> Exchange {
         exchange::send(self.agent.url(), request).await
     }

@@ -98,8 +98,9 @@ async fn foreign_hosts_reach_no_route() {
         format!("[::1]:{port}"),
     ] {
         for line in lines {
-            let answer =
-                deployment.send_raw(with_host(&deployment, line, &format!("Host: {host}\r\n"))).await;
+            let answer = deployment
+                .send_raw_and_wait(with_host(&deployment, line, &format!("Host: {host}\r\n")))
+                .await;
             assert!(answer.succeeded(), "{host}: {line}: {}", answer.text());
         }
     }
@@ -158,7 +159,7 @@ async fn web_pages_reach_no_route() {
     let headers =
         format!("{}Origin: http://localhost:5173\r\n", chat_headers(&bearer(&deployment.agent.local_key())));
     let listed = deployment
-        .send_raw(deployment.raw_request("POST /v1/chat/completions HTTP/1.1", &headers, CHAT))
+        .send_raw_and_wait(deployment.raw_request("POST /v1/chat/completions HTTP/1.1", &headers, CHAT))
         .await;
     assert!(listed.succeeded(), "the listed origin may call: {}", listed.text());
 }

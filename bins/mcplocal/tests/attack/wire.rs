@@ -61,7 +61,7 @@ async fn credentials_are_accepted_in_one_header_only() {
     assert_eq!(deployment.inferences(), 0);
     for line in ["GET /status HTTP/1.1", "GET /v1/models HTTP/1.1"] {
         assert!(
-            deployment.send_raw(deployment.raw_request(line, &bearer(key), "")).await.succeeded(),
+            deployment.send_raw_and_wait(deployment.raw_request(line, &bearer(key), "")).await.succeeded(),
             "{line}"
         );
     }
@@ -252,5 +252,6 @@ async fn oversized_heads_are_rejected() {
         assert_ne!(answer.end, ConnectionEnd::Silent, "{what}: the connection stays open");
     })
     .await;
-    assert!(deployment.send_raw(deployment.raw_request("GET /healthz HTTP/1.1", "", "")).await.succeeded());
+    let healthy = deployment.send_raw_and_wait(deployment.raw_request("GET /healthz HTTP/1.1", "", "")).await;
+    assert!(healthy.succeeded(), "{}", healthy.text());
 }

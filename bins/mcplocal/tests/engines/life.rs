@@ -8,7 +8,7 @@ use serde_json::json;
 
 #[tokio::test]
 async fn idle_engine_sleeps_then_stops() {
-    let keys = ["idleTimeout: 1s", "swap: standby", "standbyTimeout: 1s"];
+    let keys = ["idleTimeout: 1s", "swap: standby", "standbyTimeout: 4s"];
     let deployment = Deployment::builder().vllm_engine("desk", "", &keys).start().await;
     deployment.start_engine("desk").await;
     for state in ["sleeping", "stopped"] {

@@ -49,7 +49,7 @@ async fn broken_stream_prewarms_for_an_allowed_caller_only() {
 /// The trigger is a quarter of the primary's response timeout; the primary may still answer after it.
 #[tokio::test]
 async fn slow_primary_prewarms_and_may_still_answer() {
-    let deployment = on_trouble("primary: {timeouts: {response: 8s}}").await;
+    let deployment = on_trouble("primary: {timeouts: {response: 16s}}").await;
     // mcpd waits longer than the agent.
     let slow = json!({
         "kind": "Llm", "name": "claude", "type": "openai", "url": deployment.provider.base_url(), "model": "m",

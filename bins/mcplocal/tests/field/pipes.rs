@@ -5,7 +5,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use mcpctl_testkit::daemons::{closed_address, eventually, program};
+use mcpctl_testkit::daemons::{eventually, program};
+use serde_json::Value;
 
 /// A pipe whose reader has left, so that the first write fails.
 fn closed() -> Stdio {
@@ -49,17 +50,22 @@ fn closed_pipe_ends_every_command_quietly() {
 #[tokio::test]
 async fn agent_continues_when_the_reader_of_its_log_leaves() {
     let home = tempfile::tempdir().unwrap();
-    let address = closed_address();
     let config = home.path().join("mcplocal.yaml");
-    std::fs::write(&config, format!("server: http://127.0.0.1:1\nlisten: {address}\n")).unwrap();
+    std::fs::write(&config, "server: http://127.0.0.1:1\nlisten: 127.0.0.1:0\n").unwrap();
     let mut agent = mcplocal(home.path(), &["--config", config.to_str().unwrap()]);
     let mut agent = agent.stdout(closed()).stderr(closed()).spawn().unwrap();
+    let record = home.path().join("state/mcpctl/mcplocal/agent.json");
+    let address = eventually("the agent records its address", async || {
+        let record: Value = serde_json::from_slice(&std::fs::read(&record).ok()?).ok()?;
+        record["listen"].as_str().map(str::to_owned)
+    })
+    .await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     for _ in 0..3 {
         eventually("an answer", async || http.get(format!("http://{address}/v1/models")).send().await.ok())
             .await;
     }
-    assert!(agent.try_wait().unwrap().is_none(), "it ended");
+    assert!(agent.try_wait().unwrap().is_none(), "the agent ended");
     agent.kill().unwrap();
     agent.wait().unwrap();
 }
