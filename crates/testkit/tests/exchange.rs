@@ -23,6 +23,10 @@ async fn exchange_ends_with_the_expected_responses() {
         for status in ["404", "200"] {
             stream.read_exact(&mut byte).await.unwrap();
             stream.write_all(format!("HTTP/1.1 {status} X\r\n\r\n").as_bytes()).await.unwrap();
+            // The client runs on this thread too, and reads one response at a time.
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
         }
         // Ends when the client closes the connection.
         let _ = stream.read(&mut byte).await;
