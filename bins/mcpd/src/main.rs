@@ -26,7 +26,7 @@ use mcpctl_owner::{
     PathError, dir,
     file::{self, OpenMode},
 };
-use mcpctl_server::{Address, Connections, Listener, RequestBodies};
+use mcpctl_server::{Address, Connections, Listener, RequestBodies, ShutdownSignal};
 use mcpctl_store::{Location, OpenError, Recorder, Replica, Store};
 use mcpctl_telemetry::output;
 use tokio::sync::watch;
@@ -214,6 +214,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         store,
     });
     jobs::start(&app);
+    // Before mcpd reports ready, so that its service manager can stop it from then on.
+    let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");
 
     let guard = |address| Guard::new(address, config.public_host.clone(), &config.allowed_origins);
@@ -238,7 +240,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             servers.spawn(listener.serve(routes, connections, draining, DRAIN_TIMEOUT));
         }
     }
-    mcpctl_server::shutdown_signal().await?;
+    shutdown.recv().await;
     tracing::info!("shutdown: accepting no new connections, waiting for running requests");
     drain.send_replace(true);
     while let Some(ended) = servers.join_next().await {

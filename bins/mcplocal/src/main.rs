@@ -36,7 +36,7 @@ use mcpctl_owner::{
     dir,
     file::{self, OpenMode},
 };
-use mcpctl_server::Connections;
+use mcpctl_server::{Connections, ShutdownSignal};
 use mcpctl_telemetry::{LogFormat, output};
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal, log_file::LogFile};
@@ -198,6 +198,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     mcpctl_server::handle_size_limit()?;
     let journal = Journal::open(&state_dir, config.limits.journal);
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
+    // Before the agent reports ready, so that its service manager can stop it from then on.
+    let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
     let record = AgentRecord { pid: std::process::id(), listen: listener.address().to_string(), background };
@@ -226,7 +228,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let routes = own_socket::routes(Arc::clone(&app));
     let own_server = tokio::spawn(own_socket.serve(routes, connections, draining, App::DRAIN));
     service::ready(&app);
-    mcpctl_server::shutdown_signal().await?;
+    shutdown.recv().await;
     service::stopping();
     tracing::info!(
         "asked to end: letting running requests finish, then stopping engines; ask again to end at once"
@@ -247,8 +249,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::select! {
         ended = ended => ended?,
         // The guardians see the pipes close, and end the engines.
-        asked = mcpctl_server::shutdown_signal() => {
-            asked?;
+        () = shutdown.recv() => {
             let _ = AgentRecord::remove(&state_dir);
             tracing::warn!("asked again: ending at once");
             return Ok(());

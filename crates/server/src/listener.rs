@@ -144,21 +144,6 @@ fn spawn(served: impl Future<Output = ()> + Send + 'static, open: &mpsc::Sender<
     });
 }
 
-/// Waits for SIGTERM or SIGINT.
-///
-/// # Errors
-/// When the signals cannot be handled.
-pub async fn shutdown_signal() -> io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use tokio::{
