@@ -10,7 +10,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use mcpctl_api::{
-    encoding,
+    HintedError, encoding,
     yaml::{self, YamlError},
 };
 use mcpctl_owner::file::{self, Content};
@@ -172,14 +172,11 @@ impl ServeArgs {
 
 fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
     let bytes = file::read_named(path, Content::Public, MAX_FILE_BYTES).map_err(|error| {
-        let hint = error.hint().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
-        anyhow::anyhow!("the configuration file cannot be read: {error}{hint}")
+        HintedError::new(format_args!("the configuration file cannot be read: {error}"), error.hint())
     })?;
     let read = encoding::decode(&bytes).map_err(YamlError::from).and_then(|text| yaml::from_str(&text));
-    read.map_err(|error| {
-        let hint = error.hint.as_ref().map_or_else(String::new, |hint| format!("\nhint: {hint}"));
-        anyhow::anyhow!("{}:{error}{hint}", path.display())
-    })
+    Ok(read
+        .map_err(|error| HintedError::new(format_args!("{}:{error}", path.display()), error.hint.as_ref()))?)
 }
 
 /// `$XDG_DATA_HOME/mcpctl/mcpd`, by default `~/.local/share/mcpctl/mcpd`.
@@ -188,7 +185,10 @@ fn default_data_dir() -> anyhow::Result<PathBuf> {
     let base = from("XDG_DATA_HOME").or_else(|| Some(from("HOME")?.join(".local/share")));
     match base {
         Some(base) => Ok(base.join("mcpctl/mcpd")),
-        None => bail!("no data directory is given and HOME is not set\nhint: give one with --data-dir DIR"),
+        None => bail!(HintedError::with(
+            "no data directory is given and HOME is not set",
+            "give one with --data-dir DIR"
+        )),
     }
 }
 

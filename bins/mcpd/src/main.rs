@@ -22,6 +22,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
+use mcpctl_api::HintedError;
 use mcpctl_owner::{
     PathError, dir,
     file::{self, OpenMode},
@@ -88,16 +89,8 @@ async fn main() -> ExitCode {
 
 /// Prints an error in one line, and its hint in another.
 fn print_error(error: &anyhow::Error) {
-    let text = format!("{error:#}");
-    match text.split_once("\nhint: ") {
-        Some((message, hint)) => {
-            // anyhow appends the cause behind the hint; it belongs to the message.
-            let (hint, cause) = hint.split_once(": ").unwrap_or((hint, ""));
-            let separator = if cause.is_empty() { "" } else { ": " };
-            output::note(format_args!("error: {message}{separator}{cause}\nhint: {hint}"));
-        }
-        None => output::note(format_args!("error: {text}")),
-    }
+    let hint = error.downcast_ref::<HintedError>().and_then(|hinted| hinted.hint.as_ref());
+    output::note(format_args!("error: {}", HintedError::new(format_args!("{error:#}"), hint).lines()));
 }
 
 fn print_openapi() -> anyhow::Result<()> {
@@ -146,11 +139,8 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
-fn with_hint(message: String, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
-    match hint {
-        Some(hint) => anyhow::anyhow!("{message}\nhint: {hint}"),
-        None => anyhow::anyhow!(message),
-    }
+fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
+    HintedError::new(message, hint).into()
 }
 
 /// Creates the data directory, and checks that only this user can read it and the database in it. SQLite follows links,

@@ -11,13 +11,14 @@ use std::{
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue, header};
-use mcpctl_api::credential;
+use mcpctl_api::{HintedError, credential};
 use mcpctl_client::{agent_port, config};
 use mcpctl_failover::Bearer;
 use mcpctl_owner::{PathError, PathProblem, file, user_name};
 use mcpctl_secret::token::{self, Prefix, TokenHash};
 use url::Url;
 
+const NEW_KEY_HINT: &str = "remove it; a new one is made";
 /// Most bytes of the file of the local key: it has one line.
 const MAX_KEY: u64 = 1024;
 
@@ -81,7 +82,7 @@ impl Identity {
             (Some(text), None) => {
                 let text = String::from_utf8_lossy(&text);
                 token::parse(Prefix::Local, text.trim()).map_err(|error| {
-                    anyhow::anyhow!("`{}`: {error}\nhint: remove it; a new one is made", key_file.display())
+                    HintedError::with(format_args!("`{}`: {error}", key_file.display()), NEW_KEY_HINT)
                 })?
             }
             (None, None) => new_key(&key_file)?,
@@ -187,7 +188,7 @@ fn new_key(path: &Path) -> anyhow::Result<TokenHash> {
 fn unreadable(error: &PathError) -> anyhow::Error {
     match error.problem {
         PathProblem::ReadableByOthers(_) => {
-            anyhow::anyhow!("{error}, and it stands for you\nhint: remove it; a new one is made")
+            HintedError::with(format_args!("{error}, and it stands for you"), NEW_KEY_HINT).into()
         }
         _ => crate::with_hint(error, error.hint()),
     }

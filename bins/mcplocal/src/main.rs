@@ -30,6 +30,7 @@ use std::{
 use anyhow::{Context as _, bail};
 use axum::Router;
 use clap::{Parser, Subcommand};
+use mcpctl_api::HintedError;
 use mcpctl_client::{AgentRecord, config as user};
 use mcpctl_engine::{EngineHost, guardian};
 use mcpctl_owner::{
@@ -139,15 +140,13 @@ fn main() -> ExitCode {
 const GUARDIAN: &str = "engine-guardian";
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    output::note(format_args!("error: {error:#}"));
+    let hint = error.downcast_ref::<HintedError>().and_then(|hinted| hinted.hint.as_ref());
+    output::note(format_args!("error: {}", HintedError::new(format_args!("{error:#}"), hint).lines()));
     ExitCode::FAILURE
 }
 
 fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
-    match hint {
-        Some(hint) => anyhow::anyhow!("{message}\nhint: {hint}"),
-        None => anyhow::anyhow!("{message}"),
-    }
+    HintedError::new(message, hint).into()
 }
 
 async fn run(args: Args) -> anyhow::Result<()> {
@@ -264,14 +263,14 @@ async fn run(args: Args) -> anyhow::Result<()> {
 /// Prints what keeps a provider from being used, but no agent from starting.
 async fn warn_of(config: &Config, path: &Path) -> anyhow::Result<()> {
     for error in providers::missing(config, path).await {
-        output::note(format_args!("warning: {:#}", with_hint(&error, error.hint())));
+        output::note(format_args!("warning: {}", HintedError::new(&error, error.hint()).lines()));
     }
     // Offline there is nothing to compare with, and nothing is wrong.
     if let Ok(contexts) = user::Config::default_path() {
         for unknown in llm_names::unknown(config, &contexts).await.unwrap_or_default() {
             let place = format!("{}:{}:1", path.display(), unknown.line);
             let message = format!("{place}: provider `{}`: {unknown}", unknown.provider);
-            output::note(format_args!("warning: {:#}", with_hint(message, Some(unknown.hint()))));
+            output::note(format_args!("warning: {}", HintedError::with(message, unknown.hint()).lines()));
         }
     }
     Ok(())
@@ -298,10 +297,10 @@ fn lock(state_dir: &Path) -> anyhow::Result<File> {
     let file = file::open_own(&path, OpenMode::ReadWrite).map_err(|error| with_hint(&error, error.hint()))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => bail!(
-            "another mcplocal runs with the state directory `{}`\nhint: end it, or give this one another --state-dir",
-            state_dir.display()
-        ),
+        Err(TryLockError::WouldBlock) => bail!(HintedError::with(
+            format_args!("another mcplocal runs with the state directory `{}`", state_dir.display()),
+            "end it, or give this one another --state-dir"
+        )),
         Err(TryLockError::Error(error)) => {
             Err(error).with_context(|| format!("`{}` cannot be locked", path.display()))
         }

@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
+use mcpctl_api::HintedError;
 use url::Url;
 
 /// Maximum size of a file with a URL, in bytes.
@@ -39,6 +40,8 @@ pub fn from_environment() -> anyhow::Result<Option<String>> {
     value.transpose().map_err(|_| anyhow::anyhow!("the variable {VARIABLE} is not text in UTF-8"))
 }
 
+const TWICE: &str = "the database url is given twice";
+
 /// The URL of a PostgreSQL server, or `None` for SQLite.
 ///
 /// # Errors
@@ -46,16 +49,17 @@ pub fn from_environment() -> anyhow::Result<Option<String>> {
 pub fn resolve(sources: Sources) -> anyhow::Result<Option<String>> {
     let Sources { argument, file_argument, environment, config, config_file } = sources;
     if argument.as_deref().is_some_and(may_hold_password) {
-        bail!(
-            "`--database-url` holds a password, and every user of this machine can read the arguments of a process\nhint: change the password, and write the url into a file for --database-url-file or into the variable MCPD_DATABASE_URL"
-        );
+        bail!(HintedError::with(
+            "`--database-url` holds a password, and every user of this machine can read the arguments of a process",
+            "change the password, and write the url into a file for --database-url-file or into the variable MCPD_DATABASE_URL"
+        ));
     }
     let url = match (argument, file_argument, environment, config, config_file) {
         (Some(_), Some(_), ..) => {
-            bail!("the database url is given twice\nhint: leave out --database-url or --database-url-file")
+            bail!(HintedError::with(TWICE, "leave out --database-url or --database-url-file"))
         }
         (None, None, None, Some(_), Some(_)) => {
-            bail!("the database url is given twice\nhint: leave out `databaseUrl` or `databaseUrlFile`")
+            bail!(HintedError::with(TWICE, "leave out `databaseUrl` or `databaseUrlFile`"))
         }
         (Some(url), ..) => url,
         (_, Some(path), ..) => read(&path)?,
@@ -64,9 +68,10 @@ pub fn resolve(sources: Sources) -> anyhow::Result<Option<String>> {
         (None, None, None, None, None) => return Ok(None),
     };
     if !is_postgres(&url) {
-        bail!(
-            "the database url is not one of PostgreSQL\nhint: write postgres://USER:PASSWORD@HOST/DATABASE, or leave it out for SQLite"
-        );
+        bail!(HintedError::with(
+            "the database url is not one of PostgreSQL",
+            "write postgres://USER:PASSWORD@HOST/DATABASE, or leave it out for SQLite"
+        ));
     }
     Ok(Some(url))
 }
@@ -89,9 +94,10 @@ fn read(path: &Path) -> anyhow::Result<String> {
     let mode = file.metadata().with_context(failed)?.mode() & 0o7777;
     if mode & 0o077 != 0 {
         let path = path.display();
-        bail!(
-            "the file of the database url `{path}` is open to others: its mode is {mode:04o}\nhint: chmod 600 {path}"
-        );
+        bail!(HintedError::with(
+            format_args!("the file of the database url `{path}` is open to others: its mode is {mode:04o}"),
+            format_args!("chmod 600 {path}")
+        ));
     }
     let mut text = String::new();
     file.take(MAX_FILE_BYTES).read_to_string(&mut text).with_context(failed)?;

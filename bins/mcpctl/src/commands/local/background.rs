@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use mcpctl_api::HintedError;
 use mcpctl_owner::{
     dir,
     file::{self, OpenMode},
@@ -103,9 +104,9 @@ fn startup_error(log: &Path, before: u64, status: std::process::ExitStatus) -> F
         return Failure::new(format!("mcplocal ended as it started ({status})"))
             .hint(format!("its log is `{}`", log.display()));
     };
-    let (message, hint) =
-        error.trim().split_once("\nhint: ").unwrap_or((error.trim(), "mcpctl local doctor"));
-    Failure::new(one_line(message)).hint(one_line(hint))
+    let HintedError { message, hint } = HintedError::parse(error);
+    let hint = hint.as_deref().unwrap_or("mcpctl local doctor");
+    Failure::new(one_line(&message)).hint(one_line(hint))
 }
 
 fn written_since(log: &Path, before: u64) -> std::io::Result<String> {

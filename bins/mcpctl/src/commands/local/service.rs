@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
 use crate::{Outcome, agent, failure::Failure};
+use mcpctl_api::HintedError;
 use mcpctl_client::config;
 use mcpctl_owner::dir;
 
@@ -252,14 +253,15 @@ fn service(config: Option<PathBuf>) -> Result<Service, Failure> {
 async fn check(service: &Service) -> Result<(), Failure> {
     let mut command = Command::new(&service.program);
     command.arg("--check").arg("--config").arg(&service.config).env_clear().env("HOME", home()?);
-    let output = command.envs(service.environment.iter().cloned()).output().await?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() {
-        // Providers that are unavailable for now.
-        said.lines().for_each(|line| note!("{}", crate::output::one_line(line)));
+    let checked = command.envs(service.environment.iter().cloned()).output().await?;
+    let output = String::from_utf8_lossy(&checked.stderr);
+    if checked.status.success() {
+        // Warnings of providers that are unavailable for now.
+        output.lines().for_each(|line| note!("{}", crate::output::one_line(line)));
         return Ok(());
     }
-    let (message, hint) = said.trim().split_once("\nhint: ").unwrap_or((said.trim(), "mcpctl local doctor"));
+    let HintedError { message, hint } = HintedError::parse(&output);
+    let hint = hint.as_deref().unwrap_or("mcpctl local doctor");
     Err(Failure::new(message.trim_start_matches("error: ")).hint(hint))
 }
 
