@@ -23,7 +23,7 @@ use serde_saphyr::Spanned;
 use url::Url;
 
 pub use limits::{JournalLimits, Limits};
-pub use provider::{ManagedKind, Prewarm, ProviderConfig, ProviderKind, Swap};
+pub use provider::{ManagedEngine, Prewarm, ProviderConfig, ProviderKind};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
 /// Most bytes of the file: far more than a hundred providers.

@@ -6,7 +6,7 @@ use std::path::Path;
 use bytesize::ByteSize;
 use mcpctl_api::agent::{Finding, FindingState};
 use mcpctl_client::{Client, ClientError, ClientOptions, TrustedUsers, config as user};
-use mcpctl_engine::{EngineOptions, EngineSpec, Gpu, Need, ServerKind, SpecError};
+use mcpctl_engine::{EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
 use url::Url;
@@ -86,8 +86,10 @@ fn probe(server: &Url) -> Finding {
 
 async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
     let what = format!("provider {}", provider.name);
-    let Some((spec, options)) = providers::spec(provider) else { return vec![server(what, provider).await] };
-    if let Err(error) = spec.check_available(&options).await {
+    let Some((spec, options)) = providers::engine_config(provider) else {
+        return vec![server(what, provider).await];
+    };
+    if let Err(error) = spec.check_available(options).await {
         let mut said = error.to_string();
         if let SpecError::NoProgram { .. } = error
             && spec.command.is_none()
@@ -100,32 +102,13 @@ async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
         return vec![Finding::new(what, FindingState::Failed, said).hint(error.hint())];
     }
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
-    let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, &spec)];
+    let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, spec)];
     findings.extend(room(&what, options.placement.need, gpus));
-    if gpus.is_empty() && spec.server == ServerKind::VLLM {
-        findings.extend(on_the_processor(&what, &options));
-    }
-    findings
-}
-
-/// What vLLM does otherwise where it has no GPU (its documentation of the CPU backend).
-fn on_the_processor(what: &str, options: &EngineOptions) -> Vec<Finding> {
-    const SPACE: &str = "VLLM_CPU_KVCACHE_SPACE";
-    let mut findings = Vec::new();
-    if options.standby {
-        let said = "without a GPU vLLM does not sleep, and ends when it is to be able to";
-        findings.push(
-            Finding::new(what, FindingState::Failed, said).hint(Some("leave out `swap: standby`".to_owned())),
-        );
-    }
-    let set = options.env.iter().any(|(name, _)| name == SPACE) || std::env::var_os(SPACE).is_some();
-    if !set {
-        let said =
-            "without a GPU vLLM takes a share of the machine's own memory, nine tenths where nothing is said";
-        findings.push(
-            Finding::new(what, FindingState::Warning, said)
-                .hint(Some(format!("say how many GiB its cache may have: `env: {{{SPACE}: \"4\"}}`"))),
-        );
+    if gpus.is_empty() {
+        findings.extend(spec.server.cpu_notices(options).into_iter().map(|notice| {
+            let state = if notice.is_fatal { FindingState::Failed } else { FindingState::Warning };
+            Finding::new(&what, state, notice.message).hint(Some(notice.hint))
+        }));
     }
     findings
 }
@@ -138,7 +121,7 @@ fn model(what: &str, spec: &EngineSpec) -> Finding {
             Finding::new(what, FindingState::Ok, said)
         }
         Ok(_) => Finding::new(what, FindingState::Ok, format!("model {}", path.display())),
-        Err(_) if spec.server == ServerKind::VLLM => match spec.server.downloaded_model(&spec.model) {
+        Err(_) if spec.server.downloads_models() => match spec.server.downloaded_model(&spec.model) {
             Some(cached) => Finding::new(what, FindingState::Ok, format!("model {}", cached.display())),
             None => Finding::new(what, FindingState::Warning, format!("the model `{}` is not downloaded yet", spec.model))
                 .hint(Some(format!(

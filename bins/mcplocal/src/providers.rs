@@ -12,8 +12,7 @@ use std::{
 use mcpctl_api::yaml::YamlError;
 
 use mcpctl_engine::{
-    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineOptions, EngineSpec, EngineState, Need,
-    Placement, ServerKind, SpecError,
+    Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineOptions, EngineSpec, EngineState, SpecError,
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_telemetry::{Configured, McplocalMetrics};
@@ -22,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::{
     capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs},
-    config::{Config, ConfigError, ManagedKind, Prewarm, ProviderConfig, ProviderKind, Swap},
+    config::{Config, ConfigError, ManagedEngine, Prewarm, ProviderConfig, ProviderKind},
     meter::Meter,
     prewarm::{self, PrewarmState},
 };
@@ -96,7 +95,8 @@ impl From<EngineError> for NotReady {
 impl LocalProvider {
     /// Of a provider that nothing is known of yet; begins what is to begin with the agent.
     fn new(provider: &ProviderConfig, host: &EngineHost, http: &reqwest::Client) -> Self {
-        let engine = spec(provider).map(|(spec, options)| Engine::with_options(spec, options, host.clone()));
+        let engine = engine_config(provider)
+            .map(|(spec, options)| Engine::with_options(spec.clone(), options.clone(), host.clone()));
         let running = Self {
             provider: provider.clone(),
             engine,
@@ -131,7 +131,7 @@ impl LocalProvider {
     pub fn wait_timeout(&self) -> Duration {
         match &self.provider.kind {
             ProviderKind::Managed(managed) => {
-                managed.start_timeout.0.saturating_mul(2).saturating_add(LOCAL_TIMEOUTS.answer)
+                managed.spec.start_timeout.saturating_mul(2).saturating_add(LOCAL_TIMEOUTS.answer)
             }
             ProviderKind::Openai { .. } => Duration::ZERO,
         }
@@ -231,29 +231,23 @@ fn managed_target(endpoint: &Endpoint) -> Target {
     Target { base_url, socket, model, credential, timeouts: LOCAL_TIMEOUTS, kind: UpstreamKind::Provider }
 }
 
-/// What the arguments say of a server that the agent starts, and that it does not tell when it is asked. Of a script that
-/// starts one, they do not say all.
+/// Capabilities that depend on the arguments of an engine, and that a running server does not report. Unknown where a script
+/// starts the server, because its own arguments are hidden.
 fn by_arguments(provider: &ProviderConfig) -> Capabilities {
     let ProviderKind::Managed(managed) = &provider.kind else { return Capabilities::default() };
-    let kind = server_kind(managed.kind);
-    let known = managed.command.as_ref().is_none_or(|command| command.ends_with(kind.program()));
-    let in_environment = |name: &str| managed.env.iter().any(|(known, _)| known == name);
-    let has = |flags: &[&str]| {
-        // vLLM takes underscores for hyphens.
-        let mut given = managed.extra_args.iter().map(|argument| argument.replace('_', "-"));
-        let has = given.any(|argument| flags.contains(&argument.as_str()));
-        (has || known).then_some(has)
+    let ManagedEngine { spec, options, .. } = managed.as_ref();
+    let flags = spec.server.capability_flags();
+    let is_script = spec.command.as_ref().is_some_and(|command| !command.ends_with(spec.server.program()));
+    let shown = |flags: &[&str]| {
+        if flags.is_empty() || options.env.iter().any(|(name, _)| spec.server.has_variable_for(name, flags)) {
+            return None;
+        }
+        // Python's argparse accepts underscores for hyphens.
+        let mut given = options.extra_args.iter().map(|argument| argument.replace('_', "-"));
+        let is_given = given.any(|argument| flags.contains(&argument.as_str()));
+        (is_given || !is_script).then_some(is_given)
     };
-    match managed.kind {
-        ManagedKind::LlamaServer if in_environment("LLAMA_ARG_EMBEDDINGS") => Capabilities::default(),
-        ManagedKind::LlamaServer => {
-            let embeddings = has(&["--embedding", "--embeddings"]);
-            Capabilities { embeddings, ..Capabilities::default() }
-        }
-        ManagedKind::Vllm => {
-            Capabilities { tools: has(&["--enable-auto-tool-choice"]), ..Capabilities::default() }
-        }
-    }
+    Capabilities { tools: shown(flags.tools), embeddings: shown(flags.embeddings), ..Capabilities::default() }
 }
 
 /// Builds the registry of a configuration. Engines whose configuration is the same as in `before` go on as they are.
@@ -301,7 +295,7 @@ fn same_engine(a: &ProviderConfig, b: &ProviderConfig) -> bool {
 /// The first thing that is wrong, with its place in the file.
 pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for provider in &config.providers {
-        let Some((spec, options)) = spec(provider) else { continue };
+        let Some((spec, options)) = engine_config(provider) else { continue };
         if let Err(error) = spec.validate().and_then(|()| options.check()) {
             return Err(placed(provider, path, &error));
         }
@@ -327,8 +321,8 @@ pub async fn warn_of_missing(config: &Config, path: &Path) {
 
 /// What keeps a provider's engine from being started now.
 pub async fn lacking(provider: &ProviderConfig) -> Option<SpecError> {
-    let (spec, options) = spec(provider)?;
-    spec.check_available(&options).await.err()
+    let (spec, options) = engine_config(provider)?;
+    spec.check_available(options).await.err()
 }
 
 fn placed(provider: &ProviderConfig, path: &Path, error: &SpecError) -> ConfigError {
@@ -336,8 +330,8 @@ fn placed(provider: &ProviderConfig, path: &Path, error: &SpecError) -> ConfigEr
     let mut hint = error.hint();
     if let (SpecError::NoProgram { .. }, ProviderKind::Managed(managed), Some(hint)) =
         (error, &provider.kind, &mut hint)
-        && managed.command.is_none()
-        && managed.venv.is_none()
+        && managed.spec.command.is_none()
+        && managed.spec.venv.is_none()
     {
         hint.push_str("; `mcpctl local doctor` shows where it was looked for");
     }
@@ -345,46 +339,8 @@ fn placed(provider: &ProviderConfig, path: &Path, error: &SpecError) -> ConfigEr
     ConfigError::Wrong { path: path.to_owned(), error }
 }
 
-const fn server_kind(kind: ManagedKind) -> ServerKind {
-    match kind {
-        ManagedKind::Vllm => ServerKind::VLLM,
-        ManagedKind::LlamaServer => ServerKind::LLAMA_SERVER,
-    }
-}
-
-/// How a managed provider is started.
-pub fn spec(provider: &ProviderConfig) -> Option<(EngineSpec, EngineOptions)> {
+/// The specification and the options of a provider's engine.
+pub fn engine_config(provider: &ProviderConfig) -> Option<(&EngineSpec, &EngineOptions)> {
     let ProviderKind::Managed(managed) = &provider.kind else { return None };
-    let spec = EngineSpec {
-        name: provider.name.to_string(),
-        server: server_kind(managed.kind),
-        model: managed.model.clone(),
-        command: managed.command.clone(),
-        venv: managed.venv.clone(),
-        context_length: managed.context_length,
-        gpu_memory_utilization: managed.gpu_memory_utilization,
-        tensor_parallel_size: managed.tensor_parallel_size,
-        dtype: managed.dtype.clone(),
-        quantization: managed.quantization.clone(),
-        idle_timeout: managed.idle_timeout.0,
-        start_timeout: managed.start_timeout.0,
-    };
-    let need = managed.memory.map_or_else(|| spec.server.memory_need(&spec), |memory| Need::Bytes(memory.0));
-    let options = EngineOptions {
-        extra_args: managed.extra_args.clone(),
-        env: managed.env.clone(),
-        concurrency: managed.concurrency.or(Some(spec.server.default_concurrency())),
-        queue: Some(managed.queue),
-        placement: Placement {
-            group: managed.group.clone(),
-            need,
-            capacity: managed.group_memory.map(|memory| memory.0),
-        },
-        standby: managed.swap == Swap::Standby,
-        standby_timeout: managed.standby_timeout.0,
-        keep: managed.prewarm == Prewarm::Always,
-        abandon_after: managed.abandon_after.0.map(|time| time.0),
-        ..EngineOptions::default()
-    };
-    Some((spec, options))
+    Some((&managed.spec, &managed.options))
 }

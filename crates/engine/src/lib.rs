@@ -42,7 +42,7 @@ pub use guard::EngineGuard;
 pub use listen::EngineSocket;
 pub use options::{EngineEnv, EngineOptions};
 pub use process::sweep;
-pub use server::ServerKind;
+pub use server::{CapabilityFlags, Notice, ServerKind};
 pub use spec::{EngineSpec, SpecError};
 pub use status::{EngineState, EngineStatus, StartPhase};
 pub use suspend::SuspendClock;

@@ -52,9 +52,25 @@ pub(crate) trait ModelServer: Sync {
     /// The last part of the model's path, as its name in requests and responses; `None` where the model is no path.
     fn name_in_path(&self, model: &str) -> Option<OsString>;
 
+    /// Whether a model may be a name that it downloads.
+    fn downloads_models(&self) -> bool {
+        false
+    }
+
     /// Where a model that is no path was downloaded to; `None` where there is nothing.
     fn downloaded_model(&self, _model: &str) -> Option<PathBuf> {
         None
+    }
+
+    /// Keys of its providers in `mcplocal.yaml` besides those of all engines.
+    fn provider_keys(&self) -> &'static [&'static str];
+
+    /// Arguments without which its model lacks a capability.
+    fn capability_flags(&self) -> CapabilityFlags;
+
+    /// What its user has to know where there is no GPU.
+    fn cpu_notices(&self, _options: &EngineOptions) -> Vec<Notice> {
+        Vec::new()
     }
 
     /// Whether it can listen on a Unix socket.
@@ -145,6 +161,26 @@ pub(crate) struct StandbyRoutes {
     pub(crate) wake: &'static str,
 }
 
+/// Arguments that give a model a capability; none where arguments don't decide it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CapabilityFlags {
+    /// For calling tools.
+    pub tools: &'static [&'static str],
+    /// For computing embeddings.
+    pub embeddings: &'static [&'static str],
+}
+
+/// Something that the user of an engine has to know about the machine.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Whether the engine cannot run.
+    pub is_fatal: bool,
+    /// One line.
+    pub message: String,
+    /// The next step.
+    pub hint: String,
+}
+
 /// One of the model servers.
 #[derive(Clone, Copy)]
 pub struct ServerKind(&'static dyn ModelServer);
@@ -156,7 +192,7 @@ impl ServerKind {
     pub const VLLM: Self = Self(&vllm::Vllm);
 
     /// All that the agent can start.
-    pub const ALL: [Self; 2] = [Self::LLAMA_SERVER, Self::VLLM];
+    pub const ALL: [Self; 2] = [Self::VLLM, Self::LLAMA_SERVER];
 
     /// The server whose program has this name.
     pub fn named(program: &str) -> Option<Self> {
@@ -178,9 +214,34 @@ impl ServerKind {
         self.0.memory_need(spec)
     }
 
-    /// Where a model that is no path was downloaded to; `None` where it was not, or the server downloads none.
+    /// Whether a model may be a name that it downloads.
+    pub fn downloads_models(self) -> bool {
+        self.0.downloads_models()
+    }
+
+    /// Where a model that is no path was downloaded to; `None` where there is nothing.
     pub fn downloaded_model(self, model: &str) -> Option<PathBuf> {
         self.0.downloaded_model(model)
+    }
+
+    /// Keys of its providers in `mcplocal.yaml` besides those of all engines.
+    pub fn provider_keys(self) -> &'static [&'static str] {
+        self.0.provider_keys()
+    }
+
+    /// Arguments without which its model lacks a capability.
+    pub fn capability_flags(self) -> CapabilityFlags {
+        self.0.capability_flags()
+    }
+
+    /// Whether a variable stands for one of these arguments.
+    pub fn has_variable_for(self, variable: &str, arguments: &[&str]) -> bool {
+        self.0.argument_of(variable).is_some_and(|argument| arguments.contains(&argument.as_str()))
+    }
+
+    /// What its user has to know where there is no GPU.
+    pub fn cpu_notices(self, options: &EngineOptions) -> Vec<Notice> {
+        self.0.cpu_notices(options)
     }
 
     pub(crate) fn server(self) -> &'static dyn ModelServer {

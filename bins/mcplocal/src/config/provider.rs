@@ -3,16 +3,17 @@
 
 mod entry;
 
-use std::{fmt, num::NonZeroU32, path::PathBuf, str::FromStr};
+use std::{fmt, str::FromStr};
 
 use bytesize::ByteSize;
 use mcpctl_api::{HumanDuration, Name};
-use mcpctl_engine::EngineEnv;
+use mcpctl_engine::{EngineOptions, EngineSpec};
 use serde::Deserialize;
 use url::Url;
 
 use crate::capabilities::Capabilities;
 
+use entry::ProviderType;
 pub(super) use entry::{Groups, ProviderEntry, check};
 
 /// A provider, checked.
@@ -45,65 +46,18 @@ pub enum ProviderKind {
         model: Option<String>,
     },
     /// Started by the agent.
-    Managed(Box<Managed>),
+    Managed(Box<ManagedEngine>),
 }
 
-/// What a server is started with.
+/// An engine that the agent starts.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Managed {
-    /// Which server.
-    pub kind: ManagedKind,
-    /// A file, a directory, or for vLLM a name on the hub.
-    pub model: String,
-    /// The program, where it is not found by itself.
-    pub command: Option<PathBuf>,
-    /// Where `vllm` is installed.
-    pub venv: Option<PathBuf>,
-    /// Most tokens of prompt and answer together.
-    pub context_length: Option<u32>,
-    /// Share of the GPU's memory, 0 to 1.
-    pub gpu_memory_utilization: Option<f64>,
-    /// GPUs that vLLM spreads the model over.
-    pub tensor_parallel_size: Option<NonZeroU32>,
-    /// vLLM's type of numbers.
-    pub dtype: Option<String>,
-    /// vLLM's kind of quantization.
-    pub quantization: Option<String>,
-    /// Variables besides those that are inherited.
-    pub env: EngineEnv,
-    /// Arguments after the agent's own.
-    pub extra_args: Vec<String>,
-    /// After so long without a request it rests.
-    pub idle_timeout: HumanDuration,
-    /// How long a start may take.
-    pub start_timeout: HumanDuration,
-    /// When a start that nobody waits for is broken off.
-    pub abandon_after: AbandonAfter,
-    /// Requests at once.
-    pub concurrency: Option<NonZeroU32>,
-    /// Requests that may wait while so many run.
-    pub queue: u32,
-    /// What it does when its memory is wanted, or nobody uses it.
-    pub swap: Swap,
-    /// How long it sleeps until it is stopped.
-    pub standby_timeout: HumanDuration,
-    /// When it is started before it is needed.
+pub struct ManagedEngine {
+    /// What a start cannot do without.
+    pub spec: EngineSpec,
+    /// What has a default.
+    pub options: EngineOptions,
+    /// When it is started before a request needs it.
     pub prewarm: Prewarm,
-    /// Engines of one group share a GPU's memory.
-    pub group: String,
-    /// How much memory it needs.
-    pub memory: Option<MemorySize>,
-    /// How much there is for its group.
-    pub group_memory: Option<MemorySize>,
-}
-
-/// A server that the agent can start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ManagedKind {
-    /// `vllm serve`.
-    Vllm,
-    /// llama.cpp's `llama-server`.
-    LlamaServer,
 }
 
 /// When an engine is started before it is needed.
@@ -184,7 +138,7 @@ impl ProviderConfig {
     pub fn model(&self) -> Option<&str> {
         match &self.kind {
             ProviderKind::Openai { model, .. } => model.as_deref(),
-            ProviderKind::Managed(managed) => Some(&managed.model),
+            ProviderKind::Managed(managed) => Some(&managed.spec.model),
         }
     }
 
@@ -197,13 +151,10 @@ impl ProviderConfig {
     }
 
     /// Its type, as the configuration says it.
-    pub fn type_word(&self) -> &'static str {
+    pub fn type_word(&self) -> String {
         match &self.kind {
-            ProviderKind::Openai { .. } => "openai",
-            ProviderKind::Managed(managed) => match managed.kind {
-                ManagedKind::Vllm => "vllm-managed",
-                ManagedKind::LlamaServer => "llama-server-managed",
-            },
+            ProviderKind::Openai { .. } => ProviderType::Openai.to_string(),
+            ProviderKind::Managed(managed) => ProviderType::Managed(managed.spec.server).to_string(),
         }
     }
 }

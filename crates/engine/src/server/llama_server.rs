@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ModelServer, Places};
+use super::{CapabilityFlags, ModelServer, Places};
 use crate::{
     EngineSpec, Need, SpecError,
     launch::{Launch, LaunchContext},
@@ -52,6 +52,14 @@ impl ModelServer for LlamaServer {
 
     fn name_in_path(&self, model: &str) -> Option<OsString> {
         Path::new(model).file_stem().map(ToOwned::to_owned)
+    }
+
+    fn provider_keys(&self) -> &'static [&'static str] {
+        &["contextLength"]
+    }
+
+    fn capability_flags(&self) -> CapabilityFlags {
+        CapabilityFlags { embeddings: &["--embedding", "--embeddings"], ..CapabilityFlags::default() }
     }
 
     fn listens_on_socket(&self) -> bool {

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{ModelServer, Places, StandbyRoutes};
+use super::{CapabilityFlags, ModelServer, Notice, Places, StandbyRoutes};
 use crate::{
     EngineOptions, EngineSpec, Need, SpecError,
     launch::{Launch, LaunchContext},
@@ -36,6 +36,8 @@ const OF_THE_SYSTEM: [&str; 2] = ["/opt/vllm", "/usr/local"];
 const CONCURRENCY: NonZeroU32 = NonZeroU32::new(16).unwrap();
 /// The default of `--gpu-memory-utilization`.
 const DEFAULT_SHARE: f64 = 0.9;
+/// GiB of main memory for the cache where there is no GPU.
+const CPU_CACHE: &str = "VLLM_CPU_KVCACHE_SPACE";
 const PYTHON_PATH: &str = "PYTHONPATH";
 
 pub(super) struct Vllm;
@@ -79,6 +81,10 @@ impl ModelServer for Vllm {
         path.file_name().filter(|_| is_path).map(ToOwned::to_owned)
     }
 
+    fn downloads_models(&self) -> bool {
+        true
+    }
+
     /// Where the hub's library keeps models.
     fn downloaded_model(&self, model: &str) -> Option<PathBuf> {
         let var = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -87,6 +93,46 @@ impl ModelServer for Vllm {
             .or_else(|| Some(var("XDG_CACHE_HOME")?.join("huggingface/hub")))
             .or_else(|| Some(var("HOME")?.join(".cache/huggingface/hub")))?;
         Some(hub.join(format!("models--{}", model.replace('/', "--")))).filter(|path| path.is_dir())
+    }
+
+    fn provider_keys(&self) -> &'static [&'static str] {
+        &[
+            "venv",
+            "maxModelLen",
+            "gpuMemoryUtilization",
+            "tensorParallelSize",
+            "dtype",
+            "quantization",
+            "swap",
+            "standbyTimeout",
+        ]
+    }
+
+    fn capability_flags(&self) -> CapabilityFlags {
+        CapabilityFlags { tools: &["--enable-auto-tool-choice"], ..CapabilityFlags::default() }
+    }
+
+    /// By its documentation of the CPU backend.
+    fn cpu_notices(&self, options: &EngineOptions) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        if options.standby {
+            notices.push(Notice {
+                is_fatal: true,
+                message: "without a GPU vLLM cannot sleep, and ends at its start with `swap: standby`"
+                    .to_owned(),
+                hint: "leave out `swap: standby`".to_owned(),
+            });
+        }
+        let is_set =
+            options.env.iter().any(|(name, _)| name == CPU_CACHE) || env::var_os(CPU_CACHE).is_some();
+        if !is_set {
+            notices.push(Notice {
+                is_fatal: false,
+                message: "without a GPU vLLM takes a share of main memory, nine tenths by default".to_owned(),
+                hint: format!("set the GiB of its cache: `env: {{{CPU_CACHE}: \"4\"}}`"),
+            });
+        }
+        notices
     }
 
     /// Its own processes find it by a port, and its key protects every route that names models.

@@ -1,4 +1,4 @@
-//! An entry of `providers` as the file says it: every key of every type; which go together is checked here.
+//! An entry of `providers` as it is written: every key of every type, and which of them go together.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -9,9 +9,10 @@ use std::{
 
 use mcpctl_api::{HumanDuration, Name, base_url::check_base, yaml::YamlError};
 use mcpctl_dialect::openai::keys;
+use mcpctl_engine::{EngineOptions, EngineSpec, Need, Placement, ServerKind};
 use serde::{
     Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
+    de::{Error as _, SeqAccess, Visitor},
 };
 use serde_saphyr::Spanned;
 use url::Url;
@@ -20,29 +21,29 @@ use crate::capabilities::{Capabilities, Capability};
 
 use super::{
     super::{MAX_DURATION, check_duration, is_loopback, place, wrong},
-    AbandonAfter, Managed, ManagedKind, MemorySize, Prewarm, ProviderConfig, ProviderKind, Swap,
+    AbandonAfter, ManagedEngine, MemorySize, Prewarm, ProviderConfig, ProviderKind, Swap,
 };
 
-/// `groups`: what engines that share a GPU may hold together.
+/// `groups`: the memory of GPUs that engines share, by name.
 pub type Groups = HashMap<Name, Spanned<GroupEntry>>;
 
-/// One of them.
+/// One group.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct GroupEntry {
     memory: MemorySize,
 }
 
-/// Where nothing is said, engines exclude each other.
+/// The group of engines without `group`: their memory is unknown, so they exclude each other.
 const DEFAULT_GROUP: &str = "default";
-const DEFAULT_IDLE: HumanDuration = HumanDuration::from_secs(15 * 60);
-/// vLLM downloads nothing in that time, but loads and compiles.
-const DEFAULT_START: HumanDuration = HumanDuration::from_secs(300);
+const DEFAULT_IDLE_TIMEOUT: HumanDuration = HumanDuration::from_secs(15 * 60);
+/// Enough to load a model and compile kernels, not to download it.
+const DEFAULT_START_TIMEOUT: HumanDuration = HumanDuration::from_secs(300);
 const DEFAULT_QUEUE: u32 = 32;
-/// A working day's pause; until then its weights are in the machine's memory.
-const DEFAULT_STANDBY: HumanDuration = HumanDuration::from_secs(4 * 60 * 60);
+/// Longer than a break in a working day; a sleeping engine's weights stay in main memory.
+const DEFAULT_STANDBY_TIMEOUT: HumanDuration = HumanDuration::from_secs(4 * 60 * 60);
 
-/// As the file says it.
+/// An entry with every key of every type.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ProviderEntry {
@@ -77,80 +78,113 @@ pub struct ProviderEntry {
     memory: Option<Spanned<MemorySize>>,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum ProviderType {
+/// `type`: `openai`, or the name of a model server and `-managed`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProviderType {
     Openai,
-    VllmManaged,
-    LlamaServerManaged,
+    Managed(ServerKind),
 }
 
 impl ProviderType {
-    fn as_str(self) -> &'static str {
+    fn all() -> impl Iterator<Item = Self> {
+        let managed = ServerKind::ALL.into_iter().map(Self::Managed);
+        std::iter::once(Self::Openai).chain(managed)
+    }
+
+    /// Whether its providers take a key that is not for all types.
+    fn takes(self, key: &str) -> bool {
         match self {
-            Self::Openai => "openai",
-            Self::VllmManaged => "vllm-managed",
-            Self::LlamaServerManaged => "llama-server-managed",
+            Self::Openai => OPENAI_KEYS.contains(&key),
+            Self::Managed(server) => ENGINE_KEYS.contains(&key) || server.provider_keys().contains(&key),
         }
     }
 }
 
-/// A key that not every type takes: its name, the types that take it, and where it stands.
-type SpecialKey = (&'static str, &'static [ProviderType], Option<(u64, u64)>);
+impl fmt::Display for ProviderType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Openai => f.write_str("openai"),
+            Self::Managed(server) => write!(f, "{}-managed", server.program()),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ProviderType {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::all().find(|known| known.to_string() == text).ok_or_else(|| {
+            let known: Vec<String> = Self::all().map(|known| known.to_string()).collect();
+            D::Error::custom(format!("`{text}` is not known here, expected one of {}", known.join(", ")))
+        })
+    }
+}
+
+/// Keys of `openai` providers that not all types take.
+const OPENAI_KEYS: [&str; 2] = ["url", "contextLength"];
+/// Keys of all engines that `openai` providers do not take. Those of one model server alone are `provider_keys`.
+const ENGINE_KEYS: [&str; 11] = [
+    "command",
+    "env",
+    "extraArgs",
+    "idleTimeout",
+    "startTimeout",
+    "abandonAfter",
+    "concurrency",
+    "queue",
+    "prewarm",
+    "group",
+    "memory",
+];
 
 impl ProviderEntry {
-    /// Where `failoverFor` stands, if it does.
+    /// Line and column of `failoverFor`.
     pub fn failover_place(&self) -> Option<(u64, u64)> {
         self.failover_for.as_ref().map(place)
     }
 
-    /// Where its group is named, and as what.
+    /// The name of its group.
     pub fn group(&self) -> &str {
         self.group.as_ref().map_or(DEFAULT_GROUP, |group| group.value.as_str())
     }
 
-    /// Every key that some type does not take: which types take it, and where it stands.
-    fn special_keys(&self) -> [SpecialKey; 21] {
+    /// Every key that not all types take, and where it is.
+    fn special_keys(&self) -> [(&'static str, Option<(u64, u64)>); 21] {
         fn at<T>(value: Option<&Spanned<T>>) -> Option<(u64, u64)> {
             value.map(place)
         }
-        const OPENAI: &[ProviderType] = &[ProviderType::Openai];
-        const VLLM: &[ProviderType] = &[ProviderType::VllmManaged];
-        const NOT_VLLM: &[ProviderType] = &[ProviderType::Openai, ProviderType::LlamaServerManaged];
-        const MANAGED: &[ProviderType] = &[ProviderType::VllmManaged, ProviderType::LlamaServerManaged];
         [
-            ("url", OPENAI, at(self.url.as_ref())),
-            ("command", MANAGED, at(self.command.as_ref())),
-            ("venv", VLLM, at(self.venv.as_ref())),
-            ("maxModelLen", VLLM, at(self.max_model_len.as_ref())),
-            ("contextLength", NOT_VLLM, at(self.context_length.as_ref())),
-            ("gpuMemoryUtilization", VLLM, at(self.gpu_memory_utilization.as_ref())),
-            ("tensorParallelSize", VLLM, at(self.tensor_parallel_size.as_ref())),
-            ("dtype", VLLM, at(self.dtype.as_ref())),
-            ("quantization", VLLM, at(self.quantization.as_ref())),
-            ("env", MANAGED, at(self.env.as_ref())),
-            ("extraArgs", MANAGED, at(self.extra_args.as_ref())),
-            ("idleTimeout", MANAGED, at(self.idle_timeout.as_ref())),
-            ("startTimeout", MANAGED, at(self.start_timeout.as_ref())),
-            ("abandonAfter", MANAGED, at(self.abandon_after.as_ref())),
-            ("concurrency", MANAGED, at(self.concurrency.as_ref())),
-            ("queue", MANAGED, at(self.queue.as_ref())),
-            ("swap", VLLM, at(self.swap.as_ref())),
-            ("standbyTimeout", VLLM, at(self.standby_timeout.as_ref())),
-            ("prewarm", MANAGED, at(self.prewarm.as_ref())),
-            ("group", MANAGED, at(self.group.as_ref())),
-            ("memory", MANAGED, at(self.memory.as_ref())),
+            ("url", at(self.url.as_ref())),
+            ("command", at(self.command.as_ref())),
+            ("venv", at(self.venv.as_ref())),
+            ("maxModelLen", at(self.max_model_len.as_ref())),
+            ("contextLength", at(self.context_length.as_ref())),
+            ("gpuMemoryUtilization", at(self.gpu_memory_utilization.as_ref())),
+            ("tensorParallelSize", at(self.tensor_parallel_size.as_ref())),
+            ("dtype", at(self.dtype.as_ref())),
+            ("quantization", at(self.quantization.as_ref())),
+            ("env", at(self.env.as_ref())),
+            ("extraArgs", at(self.extra_args.as_ref())),
+            ("idleTimeout", at(self.idle_timeout.as_ref())),
+            ("startTimeout", at(self.start_timeout.as_ref())),
+            ("abandonAfter", at(self.abandon_after.as_ref())),
+            ("concurrency", at(self.concurrency.as_ref())),
+            ("queue", at(self.queue.as_ref())),
+            ("swap", at(self.swap.as_ref())),
+            ("standbyTimeout", at(self.standby_timeout.as_ref())),
+            ("prewarm", at(self.prewarm.as_ref())),
+            ("group", at(self.group.as_ref())),
+            ("memory", at(self.memory.as_ref())),
         ]
     }
 
     fn check_keys(&self) -> Result<(), YamlError> {
         let kind = self.kind.value;
         let foreign = |key: &str, (line, column)| {
-            let message = format!("`{key}` does not go with `type: {}`", kind.as_str());
+            let message = format!("`{key}` does not go with `type: {kind}`");
             Err(YamlError { line, column, message, hint: None })
         };
-        for (key, types, at) in self.special_keys() {
-            if let Some(at) = at.filter(|_| !types.contains(&kind)) {
+        for (key, at) in self.special_keys() {
+            if let Some(at) = at.filter(|_| !kind.takes(key)) {
                 return foreign(key, at);
             }
         }
@@ -199,17 +233,14 @@ pub fn check(entry: Spanned<ProviderEntry>, groups: &Groups) -> Result<ProviderC
             let message = format!("provider `{name}` of type `openai` needs a `url`");
             return Err(wrong(&entry.kind, message));
         }
-        (ProviderType::VllmManaged, _) => {
-            ProviderKind::Managed(Box::new(managed(ManagedKind::Vllm, entry, groups)?))
-        }
-        (ProviderType::LlamaServerManaged, _) => {
-            ProviderKind::Managed(Box::new(managed(ManagedKind::LlamaServer, entry, groups)?))
+        (ProviderType::Managed(server), _) => {
+            ProviderKind::Managed(Box::new(managed(server, entry, groups)?))
         }
     };
     Ok(ProviderConfig { name, kind, failover_for, allow_fields, stream_usage, declared, line })
 }
 
-/// A field that is never refused need not be allowed: it is a typing error.
+/// Rejects a field that is allowed anyway: it is a typing error.
 fn allow_fields(listed: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, YamlError> {
     let Some(listed) = listed else { return Ok(Vec::new()) };
     match listed.value.iter().find(|field| !keys::is_routing_key(field)) {
@@ -221,48 +252,52 @@ fn allow_fields(listed: Option<&Spanned<Vec<String>>>) -> Result<Vec<String>, Ya
     }
 }
 
-fn managed(kind: ManagedKind, entry: ProviderEntry, groups: &Groups) -> Result<Managed, YamlError> {
+fn managed(server: ServerKind, entry: ProviderEntry, groups: &Groups) -> Result<ManagedEngine, YamlError> {
     let Some(model) = entry.model.clone() else {
-        let message =
-            format!("provider `{}` of type `{}` needs a `model`", entry.name, entry.kind.value.as_str());
+        let message = format!("provider `{}` of type `{}` needs a `model`", entry.name, entry.kind.value);
         return Err(wrong(&entry.kind, message));
     };
     let group = entry.group().to_owned();
-    let declared =
+    let capacity =
         groups.iter().find(|(name, _)| name.as_str() == group).map(|(_, group)| group.value.memory);
-    if let (Some(need), Some(all)) = (&entry.memory, declared)
+    if let (Some(need), Some(all)) = (&entry.memory, capacity)
         && need.value > all
     {
         let message = format!("it needs {}, and its group `{group}` has {all}", need.value);
         return Err(wrong(need, message));
     }
-    fn said<T>(value: Option<Spanned<T>>) -> Option<T> {
+    fn value<T>(value: Option<Spanned<T>>) -> Option<T> {
         value.map(|value| value.value)
     }
-    Ok(Managed {
-        kind,
+    let prewarm = value(entry.prewarm).unwrap_or_default();
+    let spec = EngineSpec {
+        name: entry.name.to_string(),
+        server,
         model: model.value,
-        command: said(entry.command),
-        venv: said(entry.venv),
-        context_length: said(entry.max_model_len).or(said(entry.context_length)),
-        gpu_memory_utilization: said(entry.gpu_memory_utilization),
-        tensor_parallel_size: said(entry.tensor_parallel_size),
-        dtype: said(entry.dtype),
-        quantization: said(entry.quantization),
-        env: said(entry.env).unwrap_or_default().into_iter().collect(),
-        extra_args: said(entry.extra_args).unwrap_or_default(),
-        idle_timeout: said(entry.idle_timeout).unwrap_or(DEFAULT_IDLE),
-        start_timeout: said(entry.start_timeout).unwrap_or(DEFAULT_START),
-        abandon_after: said(entry.abandon_after).unwrap_or_default(),
-        concurrency: said(entry.concurrency),
-        queue: said(entry.queue).unwrap_or(DEFAULT_QUEUE),
-        swap: said(entry.swap).unwrap_or_default(),
-        standby_timeout: said(entry.standby_timeout).unwrap_or(DEFAULT_STANDBY),
-        prewarm: said(entry.prewarm).unwrap_or_default(),
-        group,
-        memory: said(entry.memory),
-        group_memory: declared,
-    })
+        command: value(entry.command),
+        venv: value(entry.venv),
+        context_length: value(entry.max_model_len).or(value(entry.context_length)),
+        gpu_memory_utilization: value(entry.gpu_memory_utilization),
+        tensor_parallel_size: value(entry.tensor_parallel_size),
+        dtype: value(entry.dtype),
+        quantization: value(entry.quantization),
+        idle_timeout: value(entry.idle_timeout).unwrap_or(DEFAULT_IDLE_TIMEOUT).0,
+        start_timeout: value(entry.start_timeout).unwrap_or(DEFAULT_START_TIMEOUT).0,
+    };
+    let need = value(entry.memory).map_or_else(|| server.memory_need(&spec), |memory| Need::Bytes(memory.0));
+    let options = EngineOptions {
+        extra_args: value(entry.extra_args).unwrap_or_default(),
+        env: value(entry.env).unwrap_or_default().into_iter().collect(),
+        concurrency: value(entry.concurrency).or(Some(server.default_concurrency())),
+        queue: Some(value(entry.queue).unwrap_or(DEFAULT_QUEUE)),
+        placement: Placement { group, need, capacity: capacity.map(|memory| memory.0) },
+        standby: value(entry.swap).unwrap_or_default() == Swap::Standby,
+        standby_timeout: value(entry.standby_timeout).unwrap_or(DEFAULT_STANDBY_TIMEOUT).0,
+        keep: prewarm == Prewarm::Always,
+        abandon_after: value(entry.abandon_after).unwrap_or_default().0.map(|time| time.0),
+        ..EngineOptions::default()
+    };
+    Ok(ManagedEngine { spec, options, prewarm })
 }
 
 /// INVARIANT 15: a zero limit is never "forever", so it is refused where it is written.
@@ -290,7 +325,7 @@ fn check_limits(entry: &ProviderEntry) -> Result<(), YamlError> {
         }
     }
     for word in entry.dtype.iter().chain(&entry.quantization) {
-        // It follows its flag as an argument of its own, and must not become another.
+        // It becomes an argument after its flag, and must not be parsed as another flag.
         if word.value.is_empty() || word.value.starts_with('-') {
             return Err(wrong(word, format!("`{}` is no word for vLLM", word.value)));
         }
@@ -298,7 +333,7 @@ fn check_limits(entry: &ProviderEntry) -> Result<(), YamlError> {
     Ok(())
 }
 
-/// A stand-in is local: prompts that were meant for the centre go to no third party because of a typing error.
+/// A local provider has a loopback address: a typing error must not send prompts that were meant for mcpd to a third party.
 fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
     let address = &url.value;
     if !matches!(address.scheme(), "http" | "https") {
