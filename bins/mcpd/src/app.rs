@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use mcpctl_access::{Snapshot, Stored};
 use mcpctl_api::Id;
 use mcpctl_server::RequestBodies;
@@ -11,7 +10,7 @@ use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
 use crate::{
-    audit::Ledger, config::WatchLimits, inference::Inference, login::Logins, readiness::Readiness,
+    audit::Audit, config::WatchLimits, inference::Inference, login::Logins, readiness::Readiness,
     watchers::Watchers, writers::Writers, writes::Vault,
 };
 
@@ -24,13 +23,13 @@ pub struct App {
     /// Stores rows of audit and usage.
     pub recorder: Recorder,
     /// The metrics of this process.
-    pub metrics: McpdMetrics,
+    pub metrics: Arc<McpdMetrics>,
     /// The client to providers, and the retry budgets.
     pub inference: Inference,
     /// Verifies passwords, and limits guessing.
     pub logins: Logins,
-    /// Sums repeated audit rows.
-    pub ledger: Ledger,
+    /// Records decisions.
+    pub audit: Arc<Audit>,
     /// Shares readiness checks among requests.
     pub readiness: Readiness,
     /// Gives writers their turns.
@@ -56,12 +55,6 @@ impl App {
         let snapshot = self.replica.fresh().await?;
         self.metrics.revision(snapshot.revision().0);
         Ok(snapshot)
-    }
-
-    /// The current time in whole milliseconds, as people read it in resources.
-    pub fn now(&self) -> Timestamp {
-        let now = Timestamp::now();
-        now.round(jiff::Unit::Millisecond).unwrap_or(now)
     }
 }
 

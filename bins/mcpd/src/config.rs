@@ -3,6 +3,7 @@
 mod database_url;
 mod limits;
 mod public_host;
+mod trusted_proxies;
 mod upstream;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -18,10 +19,9 @@ use mcpctl_server::Origin;
 use mcpctl_telemetry::LogFormat;
 use serde::Deserialize;
 
-use crate::login::TrustedProxies;
-
 pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimits};
 pub use public_host::PublicHost;
+pub use trusted_proxies::TrustedProxies;
 pub use upstream::UpstreamAddresses;
 
 /// The arguments of `mcpd serve`. The file, then the defaults, fill in what is left out.

@@ -2,14 +2,15 @@
 
 mod apply;
 mod auth;
+mod authentication;
 mod body;
-pub mod caller;
-pub mod commit;
+mod domain_errors;
 pub mod error;
 pub mod guard;
 mod inference;
 mod operation;
 mod path;
+mod provider_failure;
 mod query;
 mod resources;
 mod tokens;
@@ -73,7 +74,7 @@ pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Ro
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), body::read))
         // Inside the trace, so that refusals are logged and counted like every other answer.
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), caller::require))
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), authentication::require))
         .layer(middleware::from_fn_with_state(guard, guard::refuse_pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), trace::trace))
         .with_state(app)

@@ -1,19 +1,19 @@
 //! Background jobs: they delete expired tokens, old changes, and old rows of audit and usage.
 
+mod deleted_llms;
 mod expired_tokens;
 mod old_changes;
 mod old_records;
 
 use std::{sync::Arc, time::Duration};
 
-use crate::{app::App, audit};
+use crate::app::App;
 
 /// How often the jobs run.
 const JOB_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Starts the jobs; they end with the daemon.
 pub fn start(app: &Arc<App>) {
-    audit::start(app);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         let mut draining = app.draining.clone();
@@ -23,6 +23,9 @@ pub fn start(app: &Arc<App>) {
             }
             if let Err(error) = old_changes::run(&app).await {
                 tracing::warn!(error = %format!("{error:#}"), "old changes could not be removed");
+            }
+            if let Err(error) = deleted_llms::run(&app).await {
+                tracing::warn!(error = %format!("{error:#}"), "retry budgets of deleted Llms could not be removed");
             }
             if let Err(error) = old_records::run(&app).await {
                 tracing::warn!(error = %format!("{error:#}"), "old records could not be removed");

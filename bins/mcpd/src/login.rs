@@ -17,20 +17,20 @@ use std::{
     time::Duration,
 };
 
-use axum::http::HeaderMap;
+use http::HeaderMap;
 use mcpctl_secret::password;
 use mcpctl_server::Peer;
 use mcpctl_store::{CounterKey, Store, StoreError};
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::time::Instant;
 
-use crate::config::LoginLimits;
+use crate::config::{LoginLimits, TrustedProxies};
 use admission::{Admission, Keys};
 use hashers::Hashers;
 use shared_counters::SharedCounters;
 
 pub use hashers::Busy;
-pub use network::{Network, TrustedProxies};
+pub use network::Network;
 
 /// How long an attempt beyond its network's rate waits for its response, verified or not. Longer than a verification
 /// takes.

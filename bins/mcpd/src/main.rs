@@ -3,16 +3,17 @@
 mod app;
 mod audit;
 mod bootstrap;
+mod caller;
+mod clock;
+mod commit;
 mod config;
 mod http;
 mod inference;
 mod jobs;
 mod login;
 mod master_key;
-mod pipeline;
 mod readiness;
-mod stream_usage;
-mod usage;
+mod sessions;
 mod watchers;
 mod writers;
 mod writes;
@@ -188,13 +189,15 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .collect();
     let addresses = config.upstream_addresses.policy(config.shared, own);
     let (drain, draining) = watch::channel(false);
+    let recorder = Recorder::start(store.clone());
+    let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
     let app = Arc::new(App {
         replica: Replica::start(store.clone()).await?,
-        recorder: Recorder::start(store.clone()),
-        metrics: mcpctl_telemetry::McpdMetrics::new(),
+        audit: audit::Audit::start(recorder.clone(), config.limits.records, Arc::clone(&metrics)),
+        recorder,
+        metrics,
         inference: inference::Inference::new(addresses),
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
-        ledger: audit::Ledger::new(config.limits.records),
         readiness: readiness::Readiness::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
@@ -237,7 +240,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         ended?;
     }
     app.logins.finish().await;
-    audit::finish(&app).await;
+    app.audit.finish().await;
     // Rows of responses that were sent are on disk before the process ends.
     app.recorder.close().await;
     tracing::info!("ended");

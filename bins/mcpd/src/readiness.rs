@@ -2,7 +2,7 @@
 //! record before its response is sent, so mcpd is not ready while the disk is full.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,10 +11,9 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use jiff::Timestamp;
+use mcpctl_access::Snapshot;
 use mcpctl_api::{Kind, Revision};
 use mcpctl_store::{AuditRow, Decision, Store, StoreError, StoreFault};
-
-use crate::app::App;
 
 /// How long the result of a trial write is reused. The route needs no credential, and each write waits for the disk.
 const TRIAL_MAX_AGE: Duration = Duration::from_secs(1);
@@ -28,16 +27,20 @@ pub struct Readiness {
     latest: Mutex<Option<Shared<BoxFuture<'static, TrialResult>>>>,
 }
 
-/// Checks whether requests can be served now.
-///
-/// # Errors
-/// When the store cannot be read or stores no rows.
-pub async fn check(app: &App) -> Result<(), StoreFault> {
-    app.fresh().await.map_err(|error| logged(&error))?;
-    app.readiness.recordable(&app.store).await
-}
-
 impl Readiness {
+    /// Checks whether requests can be served now: whether a fresh snapshot can be loaded, and a row stored.
+    ///
+    /// # Errors
+    /// When the store cannot be read or stores no rows.
+    pub async fn check(
+        &self,
+        fresh: impl Future<Output = Result<Arc<Snapshot>, StoreError>>,
+        store: &Store,
+    ) -> Result<(), StoreFault> {
+        fresh.await.map_err(|error| logged(&error))?;
+        self.recordable(store).await
+    }
+
     async fn recordable(&self, store: &Store) -> Result<(), StoreFault> {
         loop {
             let (ended, outcome) = self.latest(store).await;

@@ -2,18 +2,23 @@
 
 use std::{
     collections::HashMap,
-    num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
-use axum::http::StatusCode;
-use mcpctl_api::{ErrorKind, Id};
+use mcpctl_api::Id;
 
-use crate::{config::WatchLimits, http::error::HttpError};
+use crate::config::WatchLimits;
 
-/// `Retry-After` of a rejected watch.
-const RETRY_AFTER: Duration = Duration::from_secs(5);
+/// Why a watch is rejected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TooManyWatches {
+    /// The principal has this many watches, the maximum.
+    #[error("{0} watches of yours are open, which is the most")]
+    Principal(u32),
+    /// All principals together have this many watches, the maximum.
+    #[error("{0} watches are open, which is the most")]
+    Total(u32),
+}
 
 /// The number of open watches of each principal.
 #[derive(Debug, Clone, Default)]
@@ -31,15 +36,15 @@ impl Watchers {
     ///
     /// # Errors
     /// When the principal, or all together, have as many watches as they may.
-    pub fn admit(&self, principal: &Id, limits: WatchLimits) -> Result<WatchPermit, HttpError> {
+    pub fn admit(&self, principal: &Id, limits: WatchLimits) -> Result<WatchPermit, TooManyWatches> {
         let mut open = self.open();
         let all: u32 = open.values().sum();
         let own = open.get(principal).copied().unwrap_or_default();
         if own >= limits.per_principal.get() {
-            return Err(too_many(format!("{own} watches of yours are open, which is the most")));
+            return Err(TooManyWatches::Principal(own));
         }
         if all >= limits.total.get() {
-            return Err(too_many(format!("{all} watches are open, which is the most")));
+            return Err(TooManyWatches::Total(all));
         }
         open.insert(principal.clone(), own.saturating_add(1));
         Ok(WatchPermit { watchers: self.clone(), principal: principal.clone() })
@@ -60,19 +65,10 @@ impl Drop for WatchPermit {
     }
 }
 
-fn too_many(message: String) -> HttpError {
-    HttpError::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, "too_many_watches", message)
-        .hint("end another one, or have an administrator raise `limits.watches`")
-        .retry_after(RETRY_AFTER)
-}
-
-/// Default maximum of watches of one principal: few programs of one person watch at once.
-pub const PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
-/// Default maximum of all watches: each takes a descriptor, and polls the revision twice a second.
-pub const TOTAL: NonZeroU32 = NonZeroU32::new(256).unwrap();
-
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU32;
+
     use super::*;
 
     #[test]

@@ -1,17 +1,22 @@
-//! Planning of writes: a pure step from one snapshot to a list of changes, or a refusal.
+//! Plans writes: a pure step from a snapshot to a list of changes, or a refusal.
 //!
-//! Every rule about what may be stored is here, whichever route the write comes by. Nothing is stored here: the
-//! caller commits the plan against the snapshot that it was made for, and plans again when that is no longer the latest.
+//! Every rule about what may be stored is here, whoever writes: callers ([`plan`]), a login ([`session`]), and mcpd itself
+//! ([`first_start`], [`expired_tokens`]). Nothing is stored here; `crate::commit` commits a plan on the snapshot that it was
+//! made on, and plans again if another writer was first.
 
 mod batch;
 mod change;
+pub mod expired_tokens;
+pub mod first_start;
 mod freed_names;
 mod llm;
 mod people;
 mod references;
 pub mod secret;
+pub mod session;
 #[cfg(test)]
 mod tests;
+pub mod token;
 
 use std::sync::Arc;
 
@@ -25,50 +30,55 @@ use mcpctl_api::{
 pub use references::shown;
 
 use batch::Batch;
+use token::NewToken;
 
 /// Seals secrets and opens them again, so that planning needs neither keys nor database.
 pub trait Vault {
     /// Encrypts the data of the secret of this id.
     ///
     /// # Errors
-    /// When no randomness can be had.
+    /// When the system has no randomness.
     fn seal(&self, id: &Id, plaintext: &[u8]) -> anyhow::Result<Vec<u8>>;
     /// Decrypts the data of a stored secret.
     ///
     /// # Errors
-    /// When the data was tampered with or is sealed by a key that is not here.
+    /// When the data was tampered with, or is sealed with an unknown key.
     fn open(&self, stored: &Stored) -> anyhow::Result<Vec<u8>>;
 }
 
-/// One thing that somebody wants done.
+/// A write that a caller asks for.
 #[derive(Debug, Clone)]
 pub enum Intent {
-    /// Make it; there must be none of that name.
+    /// Create a resource; none of that name may exist.
     Create(Write),
-    /// Make it or change it, whichever fits.
+    /// Create the resource, or change it if it exists.
     Apply(Write),
-    /// Change what this id or name means.
+    /// Change the resource of this id or name.
     Replace {
         /// Id or name from the path.
         target: String,
-        /// What it is to be.
+        /// The new document.
         write: Write,
-        /// The revision that it must still have.
+        /// The revision that the resource must still have.
         expected: Option<Revision>,
     },
-    /// Remove it.
+    /// Delete the resource of this id or name.
     Delete {
-        /// Its kind.
+        /// The resource's kind.
         kind: Kind,
         /// Id or name from the path.
         target: String,
-        /// The revision that it must still have.
+        /// The revision that the resource must still have.
         expected: Option<Revision>,
     },
+    /// Create a token.
+    IssueToken(NewToken),
+    /// Delete the session that the caller presents.
+    EndSession,
 }
 
 impl Intent {
-    /// Verb, kind and target, for the record.
+    /// Verb, kind and target, for the audit of a denial.
     pub fn describe(&self) -> (Verb, Kind, String) {
         let name = |write: &Write| {
             write.document.name.as_ref().map_or_else(String::new, |name| name.as_str().to_owned())
@@ -78,17 +88,19 @@ impl Intent {
             Self::Apply(write) => (Verb::Edit, write.document.kind(), name(write)),
             Self::Replace { target, write, .. } => (Verb::Edit, write.document.kind(), target.clone()),
             Self::Delete { kind, target, .. } => (Verb::Delete, *kind, target.clone()),
+            Self::IssueToken(token) => (Verb::Create, Kind::Token, token.name.to_string()),
+            Self::EndSession => (Verb::Delete, Kind::Token, String::new()),
         }
     }
 }
 
-/// A document, and the hash of its password where one was computed.
+/// A document, and the hash of its new password once it is computed.
 #[derive(Debug, Clone)]
 pub struct Write {
-    /// As the person wrote it.
+    /// The document as the caller wrote it.
     pub document: Document,
-    /// PHC string of the new password. Hashing is the most expensive step, so a first plan without it decides whether
-    /// the write is allowed at all; a plan with a password and without its hash must not be committed.
+    /// PHC string of the new password. Hashing is the most expensive step, so a first plan without it decides whether the
+    /// write is allowed. A plan with a password and without its hash must not be committed.
     pub password_hash: Option<String>,
 }
 
@@ -98,19 +110,37 @@ impl From<Document> for Write {
     }
 }
 
-/// What is to be committed.
-#[derive(Debug, Default)]
+/// The changes of a write, ready to be committed.
+#[derive(Debug)]
 pub struct Plan {
-    /// In order of revision, the first right after the snapshot's.
+    /// The revision of the snapshot that the plan was made on.
+    pub base: Revision,
+    /// In order of revision; the first one follows `base`.
     pub changes: Vec<Change>,
-    /// In the order of the intents; deletions left out.
+    /// The result of each intent but deletions, in order.
     pub results: Vec<Applied>,
-    /// The resources that the intents left, in their order; deletions left out.
+    /// The resource of each intent but deletions, in order.
     pub resources: Vec<Arc<Stored>>,
-    /// What the writer should know.
+    /// Side effects that the writer should know.
     pub warnings: Vec<String>,
-    /// The state that the plan leads to.
+    /// The snapshot after the changes.
     pub after: Snapshot,
+}
+
+impl Plan {
+    /// The plan of a batch that creates at most one `resource`.
+    fn of(before: &Snapshot, batch: Batch<'_>, resource: Option<Arc<Stored>>) -> Self {
+        let changes = batch.into_changes();
+        let revision = changes.last().map_or(before.revision(), Change::revision);
+        Self {
+            base: before.revision(),
+            after: before.after(revision, changes.clone()),
+            changes,
+            results: Vec::new(),
+            resources: resource.into_iter().collect(),
+            warnings: Vec::new(),
+        }
+    }
 }
 
 /// Why a write is refused.
@@ -122,20 +152,20 @@ pub enum Refusal {
     /// It would hand out or take away rights that the writer does not hold.
     #[error(transparent)]
     Escalation(#[from] Escalation),
-    /// It would leave no way to administer the installation.
+    /// No active administrator who can sign in would remain.
     #[error("no active administrator who can sign in would be left")]
     LastAdministrator,
-    /// It breaks a rule.
+    /// A field breaks a rule.
     #[error("{message}")]
     Invalid {
-        /// Which field.
+        /// The field.
         param: String,
         /// What is wrong.
         message: String,
         /// What to do instead.
         hint: Option<String>,
     },
-    /// There is one of that name already.
+    /// A resource of that name exists.
     #[error("there is a {kind} `{name}` already")]
     Exists {
         /// Its kind.
@@ -143,19 +173,19 @@ pub enum Refusal {
         /// Its name.
         name: Name,
     },
-    /// It changed since the writer read it.
+    /// The resource changed since the writer read it.
     #[error("{kind} `{name}` is at revision {actual}, not at {expected}")]
     Stale {
         /// Its kind.
         kind: Kind,
         /// Its name.
         name: Name,
-        /// What the writer saw.
+        /// The revision that the writer expects.
         expected: Revision,
-        /// What it is.
+        /// The resource's revision.
         actual: Revision,
     },
-    /// Sealing or opening failed.
+    /// A secret could not be sealed or opened.
     #[error("a secret could not be processed")]
     Vault(#[source] anyhow::Error),
 }
@@ -168,7 +198,7 @@ fn invalid_hint(param: &str, message: impl Into<String>, hint: impl Into<String>
     Refusal::Invalid { param: param.to_owned(), message: message.into(), hint: Some(hint.into()) }
 }
 
-/// Everything that planning looks at.
+/// The state of planning the intents of a caller.
 pub struct Planner<'a> {
     before: &'a Snapshot,
     actor: &'a Principal,
@@ -178,13 +208,13 @@ pub struct Planner<'a> {
     warnings: Vec<String>,
 }
 
-/// What became of one intent: the resource that it left and how it changed; `None` for a deletion.
+/// The result of one intent: its resource and how it changed; `None` for a deletion.
 type Planned = Option<(Arc<Stored>, ApplyOutcome)>;
 
-/// Plans all intents or refuses them all; the number is that of the intent that is refused, from 0.
+/// Plans all intents of a caller, or refuses all.
 ///
 /// # Errors
-/// The first refusal.
+/// The first refusal, with the index of its intent.
 pub fn plan(
     before: &Snapshot,
     actor: &Principal,
@@ -194,7 +224,7 @@ pub fn plan(
 ) -> Result<Plan, (usize, Refusal)> {
     let mut planner = Planner { before, actor, now, vault, batch: Batch::new(before), warnings: Vec::new() };
     let mut planned: Vec<(usize, Planned)> = Vec::with_capacity(intents.len());
-    // Secrets first, whatever their place in a file, so that references find the ids that this batch gives them.
+    // Secrets first, wherever they stand in a file, so that references get the ids of this batch.
     let (secrets, others): (Vec<_>, Vec<_>) =
         intents.into_iter().enumerate().partition(|(_, intent)| intent.describe().1 == Kind::Secret);
     for (at, intent) in secrets.into_iter().chain(others) {
@@ -207,11 +237,13 @@ pub fn plan(
             Intent::Delete { kind, target, expected } => {
                 planner.delete(kind, &target, expected).map(|()| None)
             }
+            Intent::IssueToken(token) => planner.issue_token(token).map(Some),
+            Intent::EndSession => planner.end_session().map(|()| None),
         };
         planned.push((at, done.map_err(|refusal| (at, refusal))?));
     }
     planned.sort_by_key(|(at, _)| *at);
-    // References are judged in the end, so that the order of documents in a file does not matter.
+    // References are checked last, so that the order of documents in a file does not matter.
     for (at, done) in &planned {
         if let Some((stored, _)) = done {
             planner.check_references(stored).map_err(|refusal| (*at, refusal))?;
@@ -228,10 +260,10 @@ pub fn plan(
         results.push(Applied { kind: stored.kind(), name: stored.name().clone(), outcome });
         resources.push(stored);
     }
-    Ok(Plan { changes, results, resources, warnings, after })
+    Ok(Plan { base: before.revision(), changes, results, resources, warnings, after })
 }
 
-/// What only the whole step shows: rights that it hands out or takes away, and the last administrator.
+/// Checks the whole step: rights that it grants or takes away, and that an administrator remains.
 fn check_outcome(
     before: &Snapshot,
     after: &Snapshot,

@@ -1,39 +1,39 @@
-//! The one authorization function, and the permit that it gives.
+//! Authorization: the decision whether a principal may do something, and the permit that it yields.
 
-use std::sync::Arc;
+use std::{marker::PhantomData, sync::Arc};
 
 use mcpctl_api::{Id, Kind, Name, Revision, Verb};
 
-use crate::{Principal, Reason, Snapshot, Stored, rules::Names};
+use crate::{Principal, Reason, Snapshot, Stored, rules::Names, verb::VerbType};
 
-/// Proof that a principal may do this to this resource, as decided in one snapshot.
+/// Proof that one snapshot allowed a principal the verb `V` on one resource.
 ///
-/// Only this module makes one, and the stages that touch a resource take one.
-#[derive(Debug, Clone)]
-pub struct Permit {
-    principal: Principal,
-    verb: Verb,
+/// Only [`Snapshot::authorize`] and [`Snapshot::permitted`] make permits. A function that acts on a resource takes the
+/// permit for its verb by value; a permit is not `Clone`, so that one decision allows one action.
+#[derive(Debug)]
+pub struct Permit<V> {
     resource: Arc<Stored>,
     revision: Revision,
+    verb: PhantomData<fn() -> V>,
 }
 
-impl Permit {
-    /// Who may.
-    pub fn principal(&self) -> &Principal {
-        &self.principal
-    }
-
-    /// Do what.
+impl<V: VerbType> Permit<V> {
+    /// The verb that is allowed.
     pub fn verb(&self) -> Verb {
-        self.verb
+        V::VERB
     }
 
-    /// To which resource, as it was when this was decided.
+    /// The resource, as it was when this was decided.
     pub fn resource(&self) -> &Arc<Stored> {
         &self.resource
     }
 
-    /// The revision in which this was decided.
+    /// Spends the permit on the resource itself.
+    pub fn into_resource(self) -> Arc<Stored> {
+        self.resource
+    }
+
+    /// The revision of the snapshot that allowed it.
     pub fn revision(&self) -> Revision {
         self.revision
     }
@@ -42,70 +42,80 @@ impl Permit {
 /// Why there is no permit.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
-    /// No rule allows it. Says nothing about whether the resource exists.
+    /// No rule allows it. Does not show whether the resource exists.
     #[error("`{subject}` may not {verb} {plural} `{target}`", plural = kind.plural())]
     Forbidden {
-        /// Who asked.
+        /// The principal.
         subject: String,
-        /// What was asked.
+        /// The verb.
         verb: Verb,
-        /// Of which kind.
+        /// The kind of the resource.
         kind: Kind,
-        /// Name or id as asked.
+        /// Name or id, as the request has it.
         target: String,
     },
-    /// There is none, and the caller may do this to all of the kind, so may know.
+    /// The resource does not exist; the principal may do this to every resource of the kind, so may know.
     #[error("there is no {kind} `{target}`")]
     NotFound {
-        /// Of which kind.
+        /// The kind of the resource.
         kind: Kind,
-        /// Name or id as asked.
+        /// Name or id, as the request has it.
         target: String,
     },
 }
 
 impl Snapshot {
-    /// May this principal do this to that resource, named by id or by name?
+    /// Authorizes the verb `V` on the resource of this id or name.
     ///
-    /// INVARIANT 9: every route that touches a resource asks here. The resource is resolved first and the rules judge
-    /// its name, so a rule scoped to a name holds by id too.
+    /// INVARIANT 9: every route that acts on a resource is authorized here. The resource is resolved first and the rules
+    /// match its name, so that a rule for a name holds by id too.
     ///
     /// # Errors
-    /// [`Denied::NotFound`] only to those who may do this to every resource of the kind; else
-    /// [`Denied::Forbidden`], whether or not it exists.
-    pub fn authorize(
+    /// [`Denied::NotFound`] only if the principal may do this to every resource of the kind; else [`Denied::Forbidden`],
+    /// whether or not the resource exists.
+    pub fn authorize<V: VerbType>(
         &self,
         principal: &Principal,
-        verb: Verb,
         kind: Kind,
         id_or_name: &str,
-    ) -> Result<Permit, Denied> {
+    ) -> Result<Permit<V>, Denied> {
         if let Some(stored) = self.resolve(kind, id_or_name)
-            && self.allows(principal, verb, kind, Names::One(stored.name().as_str())).is_some()
+            && self.allows(principal, V::VERB, kind, Names::One(stored.name().as_str())).is_some()
         {
-            return Ok(self.permit(principal, verb, stored));
+            return Ok(self.permit(stored));
         }
-        let knows_all = self.allows(principal, verb, kind, Names::Every).is_some();
-        Err(if knows_all {
+        let may_know = self.allows(principal, V::VERB, kind, Names::Every).is_some();
+        Err(if may_know {
             Denied::NotFound { kind, target: id_or_name.to_owned() }
         } else {
-            self.forbidden(principal, verb, kind, id_or_name)
+            self.forbidden(principal, V::VERB, kind, id_or_name)
         })
     }
 
-    /// May this principal make a resource of this name?
+    /// Authorizes the verb on every resource of the kind, existing or not.
     ///
     /// # Errors
-    /// [`Denied::Forbidden`] where no rule allows it.
+    /// [`Denied::Forbidden`] if no single rule allows it on all names.
+    pub fn authorize_all(&self, principal: &Principal, verb: Verb, kind: Kind) -> Result<(), Denied> {
+        match self.allows(principal, verb, kind, Names::Every) {
+            Some(_) => Ok(()),
+            None => Err(self.forbidden(principal, verb, kind, "*")),
+        }
+    }
+
+    /// Authorizes the creation of a resource of this name.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`] if no rule allows it.
     pub fn authorize_create(&self, principal: &Principal, kind: Kind, name: &Name) -> Result<(), Denied> {
         self.authorize_name(principal, Verb::Create, kind, name.as_str())
     }
 
-    /// May this principal do this to whatever has this name, now or later? For references and names that are judged
-    /// before it is known whether there is such a resource.
+    /// Authorizes the verb on the resource of this name, which need not exist: for references, and for names that are
+    /// checked before the resource is resolved.
     ///
     /// # Errors
-    /// [`Denied::Forbidden`] where no rule allows it.
+    /// [`Denied::Forbidden`] if no rule allows it.
     pub fn authorize_name(
         &self,
         principal: &Principal,
@@ -119,14 +129,14 @@ impl Snapshot {
         }
     }
 
-    /// Whether the account of this id is active and may do this to whatever has this name.
+    /// Whether the account of this id is active and may do this to the resource of this name.
     pub fn account_may(&self, account: &Id, verb: Verb, kind: Kind, name: &str) -> bool {
         self.active_subject(account)
             .is_some_and(|subject| self.index.find(&subject, verb, kind, Names::One(name)).is_some())
     }
 
-    /// The grant by which this is allowed. A credential that others made for its subject allows what the subject may do
-    /// and each of its makers may do or grant.
+    /// The grant that allows this. A credential that other accounts made for its subject allows only what the subject may
+    /// do and each maker may do or grant.
     pub(crate) fn allows(
         &self,
         principal: &Principal,
@@ -144,19 +154,21 @@ impl Snapshot {
         principal.makers.iter().all(holds).then_some(reason)
     }
 
-    /// Permits for every resource of a kind on which the principal may do this, ordered by name.
-    pub fn permitted(&self, principal: &Principal, verb: Verb, kind: Kind) -> Vec<Permit> {
+    /// Permits for all resources of a kind on which the principal may do `V`, ordered by name.
+    pub fn permitted<V: VerbType>(&self, principal: &Principal, kind: Kind) -> Vec<Permit<V>> {
         self.all(kind)
-            .filter(|stored| self.allows(principal, verb, kind, Names::One(stored.name().as_str())).is_some())
-            .map(|stored| self.permit(principal, verb, stored))
+            .filter(|stored| {
+                self.allows(principal, V::VERB, kind, Names::One(stored.name().as_str())).is_some()
+            })
+            .map(|stored| self.permit(stored))
             .collect()
     }
 
-    fn permit(&self, principal: &Principal, verb: Verb, stored: &Arc<Stored>) -> Permit {
-        Permit { principal: principal.clone(), verb, resource: Arc::clone(stored), revision: self.revision() }
+    fn permit<V>(&self, stored: &Arc<Stored>) -> Permit<V> {
+        Permit { resource: Arc::clone(stored), revision: self.revision(), verb: PhantomData }
     }
 
-    /// The refusal that shows nothing but what was asked.
+    /// The denial, which shows nothing but the request.
     pub fn forbidden(&self, principal: &Principal, verb: Verb, kind: Kind, target: &str) -> Denied {
         Denied::Forbidden { subject: principal.subject.to_string(), verb, kind, target: target.to_owned() }
     }

@@ -1,21 +1,37 @@
-//! Who may do what: a pure function of a [`Snapshot`].
+//! Decides who may do what, as a pure function of a [`Snapshot`].
 //!
-//! A [`Snapshot`] is every resource at one revision. [`Snapshot::authenticate`] turns a bearer's hash into a
-//! [`Principal`]; [`Snapshot::authorize`] turns principal, verb and resource into a [`Permit`], which nothing else can
-//! make and which the next stage consumes. Nothing here reads a clock, a file or a socket, and whatever goes wrong is
-//! a denial.
+//! A [`Snapshot`] is every resource at one revision. [`Snapshot::authenticate`] turns the hash of a bearer into a
+//! [`Principal`]; [`Snapshot::authorize`] turns a principal, a verb and a resource into a [`Permit`], which the next stage
+//! consumes. Nothing here reads a clock, a file or a socket, and every failure denies.
 //!
-//! A permit cannot be forged, so code that skips authorization does not compile:
+//! Code that skips authorization does not compile, because no other code can make a permit:
 //!
 //! ```compile_fail,E0451
-//! # fn forge(resource: std::sync::Arc<mcpctl_access::Stored>, principal: mcpctl_access::Principal) {
-//! let permit = mcpctl_access::Permit {
-//!     principal,
-//!     verb: mcpctl_api::Verb::Run,
-//!     resource,
-//!     revision: mcpctl_api::Revision(1),
-//! };
-//! # }
+//! # use mcpctl_access::{Permit, Stored, verb::Run};
+//! fn forge(resource: std::sync::Arc<Stored>) -> Permit<Run> {
+//!     Permit { resource, revision: mcpctl_api::Revision(1), verb: std::marker::PhantomData }
+//! }
+//! ```
+//!
+//! A permit to view an Llm does not send inference through it:
+//!
+//! ```compile_fail,E0308
+//! # use mcpctl_access::{Permit, verb::{Run, View}};
+//! fn route(permit: Permit<Run>) {}
+//! fn handler(permit: Permit<View>) {
+//!     route(permit);
+//! }
+//! ```
+//!
+//! And a permit is spent once:
+//!
+//! ```compile_fail,E0382
+//! # use mcpctl_access::{Permit, verb::Run};
+//! fn route(permit: Permit<Run>) {}
+//! fn handler(permit: Permit<Run>) {
+//!     route(permit);
+//!     route(permit);
+//! }
 //! ```
 
 pub mod builtin;
@@ -24,7 +40,9 @@ mod escalation;
 mod explain;
 mod principal;
 mod rules;
+mod secret_in_force;
 mod snapshot;
+pub mod verb;
 
 pub use decide::{Denied, Permit};
 pub use escalation::Escalation;

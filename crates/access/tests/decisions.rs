@@ -6,10 +6,13 @@ mod world;
 
 use insta::assert_snapshot;
 use jiff::Timestamp;
-use mcpctl_access::{Change, Denied, Rejected, Snapshot, builtin};
+use mcpctl_access::{
+    Change, Denied, Permit, Rejected, Snapshot, builtin,
+    verb::{Delete, Edit, Run, VerbType, View},
+};
 use mcpctl_api::{Kind, Revision, Spec, Verb, spec::Rule};
 use proptest::prelude::*;
-use world::{hash, principal, stored, token_for, user, world};
+use world::{authorize, hash, principal, stored, token_for, user, world};
 
 const TEAM: &str = r#"
 kind: Llm
@@ -59,7 +62,7 @@ fn every_role_verb_and_kind() {
         let caller = principal(&world, "u");
         table.push_str(&format!("{role}\n"));
         for kind in Kind::ALL {
-            let verbs = Verb::ALL.map(|verb| match world.authorize(&caller, verb, kind, "thing") {
+            let verbs = Verb::ALL.map(|verb| match authorize(&world, &caller, verb, kind, "thing") {
                 Err(Denied::NotFound { .. }) => verb.as_str(),
                 _ => "-",
             });
@@ -75,9 +78,9 @@ fn inv_09_a_rule_by_name_holds_by_id_too() {
     let alice = principal(&world, "alice");
     let id = world.by_name(Kind::Llm, "claude").unwrap().id().to_string();
     for path in ["claude", &id] {
-        let permit = world.authorize(&alice, Verb::View, Kind::Llm, path).unwrap();
+        let permit = world.authorize::<View>(&alice, Kind::Llm, path).unwrap();
         assert_eq!(permit.resource().name().as_str(), "claude");
-        assert!(world.authorize(&alice, Verb::Run, Kind::Llm, path).is_err());
+        assert!(world.authorize::<Run>(&alice, Kind::Llm, path).is_err());
     }
 }
 
@@ -87,7 +90,7 @@ fn without_view_existing_and_missing_look_the_same() {
     let alice = principal(&world, "alice");
     let hidden = world.by_name(Kind::Llm, "secret-model").unwrap().id().to_string();
     for path in ["secret-model", &hidden, "no-such", "cabcdefghijklmnopqrstuvwx"] {
-        let denied = world.authorize(&alice, Verb::View, Kind::Llm, path).unwrap_err();
+        let denied = world.authorize::<View>(&alice, Kind::Llm, path).unwrap_err();
         assert!(matches!(denied, Denied::Forbidden { .. }), "{path}: {denied}");
     }
 }
@@ -95,15 +98,24 @@ fn without_view_existing_and_missing_look_the_same() {
 #[test]
 fn only_who_may_view_all_learns_that_there_is_none() {
     let world = world(TEAM);
-    let denied = world.authorize(&principal(&world, "root"), Verb::View, Kind::Llm, "no-such").unwrap_err();
+    let denied = world.authorize::<View>(&principal(&world, "root"), Kind::Llm, "no-such").unwrap_err();
     assert!(matches!(denied, Denied::NotFound { .. }), "{denied}");
+}
+
+#[test]
+fn authorize_all_needs_a_rule_for_every_name() {
+    let world = world(TEAM);
+    let (alice, root) = (principal(&world, "alice"), principal(&world, "root"));
+    assert_eq!(world.authorize_all(&root, Verb::View, Kind::Llm), Ok(()));
+    let denied = world.authorize_all(&alice, Verb::View, Kind::Llm).unwrap_err();
+    assert_eq!(denied.to_string(), "`User alice` may not view llms `*`");
 }
 
 #[test]
 fn an_id_of_another_kind_finds_nothing() {
     let world = world(TEAM);
     let id = world.by_name(Kind::User, "alice").unwrap().id().to_string();
-    let denied = world.authorize(&principal(&world, "root"), Verb::View, Kind::Llm, &id).unwrap_err();
+    let denied = world.authorize::<View>(&principal(&world, "root"), Kind::Llm, &id).unwrap_err();
     assert!(matches!(denied, Denied::NotFound { .. }), "{denied}");
 }
 
@@ -111,7 +123,7 @@ fn an_id_of_another_kind_finds_nothing() {
 fn a_revoked_binding_holds_in_the_next_snapshot() {
     let before = world(TEAM);
     let alice = principal(&before, "alice");
-    assert!(before.authorize(&alice, Verb::View, Kind::Llm, "claude").is_ok());
+    assert!(before.authorize::<View>(&alice, Kind::Llm, "claude").is_ok());
     let binding = before.by_name(Kind::RoleBinding, "team-a-reads").unwrap();
     let next = before.revision().next();
     let gone = Change::Delete {
@@ -121,8 +133,8 @@ fn a_revoked_binding_holds_in_the_next_snapshot() {
         revision: next,
     };
     let after = before.after(next, [gone]);
-    assert!(after.authorize(&alice, Verb::View, Kind::Llm, "claude").is_err());
-    assert!(before.authorize(&alice, Verb::View, Kind::Llm, "claude").is_ok(), "snapshots do not change");
+    assert!(after.authorize::<View>(&alice, Kind::Llm, "claude").is_err());
+    assert!(before.authorize::<View>(&alice, Kind::Llm, "claude").is_ok(), "snapshots do not change");
 }
 
 #[test]
@@ -197,6 +209,10 @@ fn oracle(world: &Snapshot, who: &str, verb: Verb, kind: Kind, name: &str) -> bo
     })
 }
 
+fn names<V: VerbType>(permits: Vec<Permit<V>>) -> Vec<String> {
+    permits.iter().map(|permit| permit.resource().name().to_string()).collect()
+}
+
 fn any_world() -> impl Strategy<Value = String> {
     let names = prop::sample::subsequence(vec!["a", "ab", "a*", "*", "b"], 1..3);
     let verbs = prop::sample::subsequence(Verb::ALL.to_vec(), 1..3);
@@ -244,10 +260,16 @@ proptest! {
             let caller = principal(&world, who);
             for verb in Verb::ALL {
                 for name in ["a", "ab", "b"] {
-                    let decided = world.authorize(&caller, verb, Kind::Llm, name).is_ok();
+                    let decided = authorize(&world, &caller, verb, Kind::Llm, name).is_ok();
                     prop_assert_eq!(decided, oracle(&world, who, verb, Kind::Llm, name), "{} {} {}", who, verb, name);
-                    let listed = world.permitted(&caller, verb, Kind::Llm);
-                    prop_assert_eq!(listed.iter().any(|p| p.resource().name().as_str() == name), decided);
+                    let listed = match verb {
+                        Verb::View => names(world.permitted::<View>(&caller, Kind::Llm)),
+                        Verb::Run => names(world.permitted::<Run>(&caller, Kind::Llm)),
+                        Verb::Edit => names(world.permitted::<Edit>(&caller, Kind::Llm)),
+                        Verb::Delete => names(world.permitted::<Delete>(&caller, Kind::Llm)),
+                        Verb::Use | Verb::Create | Verb::Grant => continue,
+                    };
+                    prop_assert_eq!(listed.iter().any(|listed| listed == name), decided);
                 }
             }
         }

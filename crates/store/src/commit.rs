@@ -2,15 +2,72 @@
 
 use jiff::Timestamp;
 use mcpctl_access::{Change, Confidential};
-use mcpctl_api::{Kind, Name, Revision};
+use mcpctl_api::{Id, Kind, Name, Revision, Verb};
+use uuid::Uuid;
 
 use crate::{
     connection::{Connection, Transaction},
     database::{Database, Store, write_transaction},
     error::StoreError,
     resources::signed,
-    rows::{AuditRow, insert_audit},
+    rows::{AuditRow, Decision, insert_audit},
 };
+
+/// Who makes a commit, for its audit rows.
+#[derive(Debug, Clone, Default)]
+pub struct Author {
+    /// The principal, e.g. `User alice`, or the part of mcpd that writes by itself.
+    pub principal: String,
+    /// Id of the principal, if it is an account.
+    pub principal_id: Option<Id>,
+    /// Id of the token that the caller presented, or that a login created.
+    pub token_id: Option<Id>,
+    /// Id of the request; empty if there is none.
+    pub request_id: String,
+}
+
+/// Changes with the audit rows that record them, one for each change. A commit takes nothing else, so that no change is
+/// stored without its row.
+#[derive(Debug)]
+pub struct RecordedChanges {
+    base: Revision,
+    actor: String,
+    changes: Vec<Change>,
+    audit: Vec<AuditRow>,
+}
+
+impl RecordedChanges {
+    /// The changes by `author`, planned on the snapshot of revision `base`. The i-th change has revision `base + 1 + i`.
+    pub fn new(base: Revision, author: Author, at: Timestamp, changes: Vec<Change>) -> Self {
+        let audit = changes.iter().map(|change| audit_row(&author, at, change)).collect();
+        Self { base, actor: author.principal, changes, audit }
+    }
+}
+
+fn audit_row(author: &Author, at: Timestamp, change: &Change) -> AuditRow {
+    let (action, name) = match change {
+        Change::Put(stored) if stored.resource.created_at == stored.resource.updated_at => {
+            (Verb::Create, stored.name())
+        }
+        Change::Put(stored) => (Verb::Edit, stored.name()),
+        Change::Delete { name, .. } => (Verb::Delete, name),
+    };
+    AuditRow {
+        id: Uuid::now_v7(),
+        at,
+        principal: author.principal.clone(),
+        principal_id: author.principal_id.clone(),
+        token_id: author.token_id.clone(),
+        action: action.as_str().to_owned(),
+        kind: change.kind(),
+        resource_id: Some(change.id().clone()),
+        resource_name: name.to_string(),
+        decision: Decision::Allowed,
+        reason: String::new(),
+        revision: change.revision(),
+        request_id: author.request_id.clone(),
+    }
+}
 
 /// Why a commit failed; then it changed nothing.
 #[derive(Debug, thiserror::Error)]
@@ -121,13 +178,9 @@ struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    fn new(
-        base: Revision,
-        actor: &'a str,
-        changes: &[Change],
-        audit: &'a [AuditRow],
-    ) -> Result<Self, StoreError> {
-        let mut last = base;
+    fn new(commit: &'a RecordedChanges) -> Result<Self, StoreError> {
+        let RecordedChanges { base, actor, changes, audit } = commit;
+        let mut last = *base;
         for change in changes {
             last = last.next();
             if change.revision() != last {
@@ -137,7 +190,7 @@ impl<'a> Checked<'a> {
             }
         }
         let prepared = changes.iter().map(Prepared::new).collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { base, last, actor, prepared, audit, now: Timestamp::now().as_microsecond() })
+        Ok(Self { base: *base, last, actor, prepared, audit, now: Timestamp::now().as_microsecond() })
     }
 }
 
@@ -146,19 +199,12 @@ impl<'a> Checked<'a> {
 pub struct WriteLock(Option<Transaction<sqlx::Postgres>>);
 
 impl Store {
-    /// Applies all changes, or none, if the store still is at `base`. The i-th change carries revision `base + 1 + i`.
-    /// Audit rows go into the same transaction.
+    /// Applies all changes and their audit rows, or none, if the store is still at the revision that they were planned on.
     ///
     /// # Errors
     /// When the store moved on, a name is taken, or the database fails.
-    pub async fn commit(
-        &self,
-        base: Revision,
-        actor: &str,
-        changes: Vec<Change>,
-        audit: Vec<AuditRow>,
-    ) -> Result<Revision, CommitError> {
-        let commit = Checked::new(base, actor, &changes, &audit)?;
+    pub async fn commit(&self, changes: RecordedChanges) -> Result<Revision, CommitError> {
+        let commit = Checked::new(&changes)?;
         write_transaction!(&self.database, transaction => commit_in!(transaction, commit));
         Ok(commit.last)
     }
@@ -183,13 +229,10 @@ impl Store {
     pub async fn commit_locked(
         &self,
         lock: WriteLock,
-        base: Revision,
-        actor: &str,
-        changes: Vec<Change>,
-        audit: Vec<AuditRow>,
+        changes: RecordedChanges,
     ) -> Result<Revision, CommitError> {
-        let Some(mut transaction) = lock.0 else { return self.commit(base, actor, changes, audit).await };
-        let commit = Checked::new(base, actor, &changes, &audit)?;
+        let Some(mut transaction) = lock.0 else { return self.commit(changes).await };
+        let commit = Checked::new(&changes)?;
         commit_in!(transaction, commit);
         transaction.commit().await?;
         Ok(commit.last)

@@ -1,6 +1,6 @@
 //! Resources at gap-free revisions, in SQLite or PostgreSQL.
 //!
-//! [`Store`] applies all changes of a commit or none. [`Replica`] holds the snapshot that decisions are made in, and
+//! [`Store`] applies all [`RecordedChanges`] of a commit or none. [`Replica`] holds the snapshot that decisions are made in, and
 //! keeps it fresh. [`Recorder`] stores rows of audit and usage. This crate does not decide what may be written, nor by
 //! whom.
 
@@ -17,7 +17,7 @@ mod retention;
 mod rows;
 mod vault;
 
-pub use commit::{CommitError, WriteLock};
+pub use commit::{Author, CommitError, RecordedChanges, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
 pub use database::{Location, OpenError, Store};
 pub use error::{StoreError, StoreFault};

@@ -11,8 +11,8 @@ use mcpctl_api::{
 };
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
-    AuditFilter, AuditRow, CommitError, CounterChange, Decision, Feed, Location, OpenError, Recorder,
-    Replica, Store,
+    AuditFilter, AuditRow, Author, CommitError, CounterChange, Decision, Feed, Location, OpenError,
+    RecordedChanges, Recorder, Replica, Store,
 };
 use mcpctl_testkit::postgres::Postgres;
 use proptest::prelude::*;
@@ -60,6 +60,7 @@ on_both! {
     revisions_are_gap_free_under_many_writers
     a_commit_is_all_or_nothing
     a_commit_on_an_old_state_is_refused
+    every_change_has_an_audit_row
     the_feed_is_in_order_and_resumable
     a_compacted_feed_is_reported
     names_are_unique_per_kind_and_free_again_after_a_delete
@@ -107,7 +108,8 @@ fn delete(stored: &Stored, revision: u64) -> Change {
 }
 
 async fn commit(store: &Store, base: u64, changes: Vec<Change>) -> Result<Revision, CommitError> {
-    store.commit(Revision(base), "tester", changes, Vec::new()).await
+    let author = Author { principal: "tester".to_owned(), ..Author::default() };
+    store.commit(RecordedChanges::new(Revision(base), author, Timestamp::UNIX_EPOCH, changes)).await
 }
 
 fn all(snapshot: &Snapshot) -> Vec<Arc<Stored>> {
@@ -161,6 +163,24 @@ async fn a_commit_on_an_old_state_is_refused(database: Database) {
     assert!(matches!(late, CommitError::Moved { current: Revision(1) }), "{late}");
     let early = commit(&store, 7, vec![put("b", 8)]).await.unwrap_err();
     assert!(matches!(early, CommitError::Moved { current: Revision(1) }), "{early}");
+}
+
+async fn every_change_has_an_audit_row(database: Database) {
+    let store = database.open().await;
+    let a = user("a", 1);
+    commit(&store, 0, vec![Change::Put(Arc::clone(&a)), put("b", 2)]).await.unwrap();
+    commit(&store, 2, vec![delete(&a, 3)]).await.unwrap();
+    commit(&store, 2, vec![put("late", 3)]).await.unwrap_err();
+    let rows = store.audit(&AuditFilter { limit: 10, ..AuditFilter::default() }).await.unwrap();
+    let mut rows: Vec<_> = rows
+        .iter()
+        .map(|row| (row.revision.0, row.action.as_str(), row.resource_name.as_str(), row.principal.as_str()))
+        .collect();
+    rows.sort_unstable();
+    assert_eq!(
+        rows,
+        [(1, "create", "a", "tester"), (2, "create", "b", "tester"), (3, "delete", "a", "tester")]
+    );
 }
 
 async fn the_feed_is_in_order_and_resumable(database: Database) {

@@ -9,8 +9,6 @@ use std::num::NonZeroU32;
 use mcpctl_server::Limits as HttpLimits;
 use serde::Deserialize;
 
-use crate::watchers;
-
 pub use bounds::Rate;
 pub use logins::LoginLimits;
 pub use records::RecordLimits;
@@ -31,6 +29,11 @@ pub struct Limits {
     pub writes: WriteLimits,
 }
 
+/// Default maximum of watches of one principal: few programs of one person watch at once.
+const WATCHES_PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
+/// Default maximum of all watches: each takes a descriptor, and polls the revision twice a second.
+const WATCHES: NonZeroU32 = NonZeroU32::new(256).unwrap();
+
 /// Watches of resources that are open at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -43,7 +46,7 @@ pub struct WatchLimits {
 
 impl Default for WatchLimits {
     fn default() -> Self {
-        Self { per_principal: watchers::PER_PRINCIPAL, total: watchers::TOTAL }
+        Self { per_principal: WATCHES_PER_PRINCIPAL, total: WATCHES }
     }
 }
 

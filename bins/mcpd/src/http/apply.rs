@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::OpenApi;
 
-use super::{caller::Caller, commit::commit, error::HttpError, query::Query};
-use crate::{app::App, writes::Intent};
+use super::{error::HttpError, query::Query};
+use crate::{app::App, caller::Caller, commit::commit, writes::Intent};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -53,6 +53,8 @@ pub async fn apply(
         intents.push(Intent::Apply(document.into()));
     }
     let dry_run = query.0.dry_run;
-    let plan = commit(&app, caller, intents, dry_run).await.map_err(|(at, error)| error.in_document(at))?;
+    let plan = commit(&app, caller, intents, dry_run)
+        .await
+        .map_err(|error| HttpError::from(error.cause).in_document(error.intent))?;
     Ok(Json(ApplyReport { results: plan.results, dry_run, warnings: plan.warnings }))
 }

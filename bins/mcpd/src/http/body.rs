@@ -5,17 +5,15 @@ use std::sync::Arc;
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{Method, StatusCode},
+    http::Method,
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use bytesize::ByteSize;
-use mcpctl_api::ErrorKind;
-use mcpctl_failover::FailureClass;
-use mcpctl_server::{BodyError, BodyOwner, Peer};
+use mcpctl_server::{BodyOwner, Peer};
 
-use super::{caller::Caller, error::HttpError};
-use crate::app::App;
+use super::error::HttpError;
+use crate::{app::App, caller::Caller};
 
 const LOGIN: &str = "/api/v1/auth/login";
 /// A login has a name and a password.
@@ -56,34 +54,5 @@ pub async fn read(
     match app.bodies.read(request, max_body(route.as_str()), owner).await {
         Ok(request) => next.run(request).await,
         Err(error) => HttpError::from(error).into_response(),
-    }
-}
-
-impl From<BodyError> for HttpError {
-    fn from(error: BodyError) -> Self {
-        let (message, hint, accept) = (error.to_string(), error.hint(), error.accept_encoding());
-        let invalid = |status, code| Self::new(status, ErrorKind::InvalidRequestError, code, message.clone());
-        match error {
-            BodyError::TooLarge { .. } => {
-                invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").class(FailureClass::Rejected)
-            }
-            BodyError::TooSlow => {
-                invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow").class(FailureClass::Rejected)
-            }
-            BodyError::Broken(_) | BodyError::Undecodable { .. } => {
-                invalid(StatusCode::BAD_REQUEST, "body_unreadable").class(FailureClass::Rejected)
-            }
-            BodyError::Encoding { .. } => invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
-                .class(FailureClass::Rejected)
-                .hint(hint.unwrap_or_default())
-                .accept_encoding(accept.unwrap_or_default()),
-            BodyError::CallerBusy { retry_after } => {
-                let status = StatusCode::TOO_MANY_REQUESTS;
-                Self::new(status, ErrorKind::RateLimitError, "bodies_in_flight", message)
-                    .class(FailureClass::Quota)
-                    .retry_after(retry_after)
-            }
-            BodyError::Busy { retry_after } => Self::unavailable(&message).retry_after(retry_after),
-        }
     }
 }

@@ -1,4 +1,4 @@
-//! The one place where errors become statuses, headers and bodies.
+//! An error response of mcpd: status, body and headers. [`super::domain_errors`] maps domain errors to it.
 
 use std::time::Duration;
 
@@ -6,16 +6,12 @@ use axum::{
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use mcpctl_access::{Denied, Escalation, Rejected};
 use mcpctl_api::{
-    ApiError, DocumentError, ErrorKind,
+    ApiError, ErrorKind,
     header::{ERROR_SOURCE, FAILURE},
     visible,
 };
 use mcpctl_failover::FailureClass;
-use mcpctl_store::{StoreError, StoreFault};
-
-use crate::writes::Refusal;
 
 /// Maximum length of a message, in bytes.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -131,103 +127,5 @@ impl IntoResponse for HttpError {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
         }
         response
-    }
-}
-
-impl From<Denied> for HttpError {
-    fn from(denied: Denied) -> Self {
-        let message = denied.to_string();
-        match denied {
-            Denied::Forbidden { .. } => {
-                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
-            }
-            Denied::NotFound { .. } => {
-                Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFoundError, "not_found", message)
-            }
-        }
-        .class(FailureClass::Denied)
-    }
-}
-
-impl From<Rejected> for HttpError {
-    fn from(rejected: Rejected) -> Self {
-        // The holder of an expired token may know that it expired; all other reasons look alike.
-        match rejected {
-            Rejected::Expired => Self::unauthenticated("the credential has expired"),
-            Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled | Rejected::MakerGone => {
-                Self::unauthenticated("the credential is not valid")
-            }
-        }
-    }
-}
-
-impl From<StoreError> for HttpError {
-    fn from(error: StoreError) -> Self {
-        tracing::error!(error = &error as &dyn std::error::Error, "the store did not answer");
-        error.fault().into()
-    }
-}
-
-impl From<StoreFault> for HttpError {
-    fn from(fault: StoreFault) -> Self {
-        Self::unavailable(&format!("{}, so nothing can be decided", fault.message())).hint(fault.hint())
-    }
-}
-
-impl From<DocumentError> for HttpError {
-    fn from(error: DocumentError) -> Self {
-        let http = Self::invalid(&error.param, error.message);
-        match error.hint {
-            Some(hint) => http.hint(hint),
-            None => http,
-        }
-    }
-}
-
-impl From<Refusal> for HttpError {
-    fn from(refusal: Refusal) -> Self {
-        let message = refusal.to_string();
-        match refusal {
-            Refusal::Denied(denied) => denied.into(),
-            Refusal::Escalation(escalation) => {
-                let hint = match escalation {
-                    Escalation::Gain { .. } | Escalation::HiddenGain => {
-                        "an account that holds these rights, or the verb `grant` on them, can do it"
-                            .to_owned()
-                    }
-                    Escalation::HiddenLoss => "it takes the verb `grant` on that account".to_owned(),
-                    Escalation::Loss { subject } | Escalation::Credential { subject } => {
-                        let kind = subject.kind.kind().plural();
-                        format!("it takes the verb `grant` on {kind} `{}`", subject.name)
-                    }
-                };
-                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "escalation", message).hint(hint)
-            }
-            Refusal::LastAdministrator => {
-                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "last_administrator", message)
-                    .hint("give another account the role `admin` and a credential of its own making first")
-            }
-            Refusal::Invalid { param, message, hint } => {
-                let http = Self::invalid(&param, message);
-                match hint {
-                    Some(hint) => http.hint(hint),
-                    None => http,
-                }
-            }
-            Refusal::Exists { .. } => {
-                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "already_exists", message)
-            }
-            Refusal::Stale { .. } => Self::new(
-                StatusCode::PRECONDITION_FAILED,
-                ErrorKind::ConflictError,
-                "stale_revision",
-                message,
-            )
-            .hint("read it again and repeat the change"),
-            Refusal::Vault(source) => {
-                tracing::error!(error = %format!("{source:#}"), "a secret could not be processed");
-                Self::internal()
-            }
-        }
     }
 }

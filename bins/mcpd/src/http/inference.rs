@@ -1,19 +1,28 @@
-//! The inference routes: thin doors to the pipeline.
+//! The inference routes: they run the pipeline and render its result.
 
 use std::sync::Arc;
 
-use axum::{Json, body::Bytes, extract::State, http::HeaderMap, response::Response};
-use mcpctl_access::Permit;
-use mcpctl_api::{Kind, Verb};
+use axum::{
+    Json,
+    body::{Body, Bytes},
+    extract::State,
+    http::{HeaderMap, HeaderValue},
+    response::{IntoResponse as _, Response},
+};
+use mcpctl_access::{Permit, verb::Run};
+use mcpctl_api::{
+    Kind,
+    header::{ATTEMPTS, SERVED_BY},
+};
 use mcpctl_upstream::Operation;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::{caller::Caller, error::HttpError, path::Path, resources};
+use super::{error::HttpError, path::Path, provider_failure, resources};
 use crate::{
     app::App,
-    audit,
-    pipeline::{self, Call},
+    caller::Caller,
+    inference::pipeline::{self, InferenceOutcome, InferenceRequest, InferenceResponse},
 };
 
 /// These routes' part of the OpenAPI document.
@@ -28,7 +37,7 @@ pub struct Docs;
               (status = 401, body = mcpctl_api::ApiError)),
 )]
 pub async fn models(caller: Caller) -> Json<Value> {
-    let permits = caller.snapshot.permitted(&caller.principal, Verb::Run, Kind::Llm);
+    let permits = caller.snapshot.permitted::<Run>(&caller.principal, Kind::Llm);
     let data: Vec<Value> = permits.iter().map(as_model).collect();
     Json(json!({"object": "list", "data": data}))
 }
@@ -47,14 +56,16 @@ pub async fn model(
     caller: Caller,
     Path(llm): Path<String>,
 ) -> Result<Json<Value>, HttpError> {
-    let decision = caller.snapshot.authorize(&caller.principal, Verb::Run, Kind::Llm, &llm);
+    let Caller { principal, snapshot, .. } = &caller;
+    let decision = snapshot.authorize::<Run>(principal, Kind::Llm, &llm);
     if decision.is_err() {
-        audit::decision(&app, &caller, Verb::Run, Kind::Llm, &llm, &decision).await?;
+        let entry = app.audit.decision(principal, Kind::Llm, &llm, snapshot.revision(), &decision);
+        app.audit.record(entry).await?;
     }
     Ok(Json(as_model(&decision?)))
 }
 
-fn as_model(permit: &Permit) -> Value {
+fn as_model(permit: &Permit<Run>) -> Value {
     let resource = &permit.resource().resource;
     json!({
         "id": resource.name,
@@ -79,7 +90,7 @@ pub async fn chat(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    pipeline::run(&app, caller, Call { operation: Operation::Chat, llm: None, headers, body }).await
+    run(&app, caller, InferenceRequest { operation: Operation::Chat, llm: None, headers, body }).await
 }
 
 /// OpenAI's completions
@@ -95,7 +106,7 @@ pub async fn completions(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    pipeline::run(&app, caller, Call { operation: Operation::Completions, llm: None, headers, body }).await
+    run(&app, caller, InferenceRequest { operation: Operation::Completions, llm: None, headers, body }).await
 }
 
 /// OpenAI's embeddings
@@ -111,7 +122,7 @@ pub async fn embeddings(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    pipeline::run(&app, caller, Call { operation: Operation::Embeddings, llm: None, headers, body }).await
+    run(&app, caller, InferenceRequest { operation: Operation::Embeddings, llm: None, headers, body }).await
 }
 
 /// As chat completions, the Llm named by the path
@@ -132,5 +143,28 @@ pub async fn infer(
     if resources::kind(&segment)? != Kind::Llm {
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{llm}/infer")));
     }
-    pipeline::run(&app, caller, Call { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+    run(&app, caller, InferenceRequest { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+}
+
+async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {
+    let InferenceResponse { llm, attempts, outcome } = pipeline::run(app, caller, request).await?;
+    let mut response = match outcome {
+        InferenceOutcome::Whole(whole) => {
+            let mut response = (whole.status, whole.body).into_response();
+            provider_failure::copy_headers(&whole.headers, &mut response);
+            response
+        }
+        InferenceOutcome::Stream { status, headers, body } => {
+            let mut response = (status, Body::from_stream(body)).into_response();
+            provider_failure::copy_headers(&headers, &mut response);
+            response
+        }
+        InferenceOutcome::Failed { failure, may_edit } => provider_failure::render(&failure, &llm, may_edit),
+    };
+    let headers = response.headers_mut();
+    headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    if let Ok(name) = HeaderValue::from_str(llm.as_str()) {
+        headers.insert(SERVED_BY, name);
+    }
+    Ok(response)
 }

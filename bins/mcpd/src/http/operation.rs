@@ -8,12 +8,11 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use mcpctl_access::Denied;
 use mcpctl_api::{Kind, Verb};
 use utoipa::OpenApi;
 
-use super::{caller::Caller, error::HttpError};
-use crate::{app::App, readiness};
+use super::error::HttpError;
+use crate::{app::App, caller::Caller};
 
 /// These routes and the general part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -55,7 +54,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpErr
     if *app.draining.borrow() {
         return Err(HttpError::unavailable("this replica is going down"));
     }
-    readiness::check(&app).await?;
+    app.readiness.check(app.fresh(), &app.store).await?;
     Ok("ok\n")
 }
 
@@ -64,11 +63,9 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpErr
     responses((status = 200, description = "OpenMetrics text"), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError)))]
 pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, HttpError> {
-    match caller.snapshot.authorize(&caller.principal, Verb::View, Kind::Llm, "*") {
-        Err(denied @ Denied::Forbidden { .. }) => Err(denied.into()),
-        _ => Ok(([(header::CONTENT_TYPE, mcpctl_telemetry::metrics::CONTENT_TYPE)], app.metrics.render())
-            .into_response()),
-    }
+    caller.snapshot.authorize_all(&caller.principal, Verb::View, Kind::Llm)?;
+    let content_type = [(header::CONTENT_TYPE, mcpctl_telemetry::metrics::CONTENT_TYPE)];
+    Ok((content_type, app.metrics.render()).into_response())
 }
 
 /// This document

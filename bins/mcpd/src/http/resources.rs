@@ -9,13 +9,16 @@ use axum::{
     http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
-use mcpctl_access::Stored;
+use mcpctl_access::{
+    Stored,
+    verb::{Edit, View},
+};
 use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
 use serde::Deserialize;
 use utoipa::OpenApi;
 
-use super::{caller::Caller, commit::commit, error::HttpError, path::Path, query::Query, tokens};
-use crate::{app::App, audit, writes::Intent};
+use super::{error::HttpError, path::Path, query::Query, tokens};
+use crate::{app::App, caller::Caller, commit::commit, writes::Intent};
 
 /// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -42,7 +45,7 @@ pub async fn list(
 ) -> Result<Json<List<Resource>>, HttpError> {
     let kind = kind(&segment)?;
     let selector = query.0.selector()?;
-    let permits = caller.snapshot.permitted(&caller.principal, Verb::View, kind);
+    let permits = caller.snapshot.permitted::<View>(&caller.principal, kind);
     let items = permits
         .iter()
         .map(|permit| &permit.resource().resource)
@@ -68,12 +71,14 @@ pub async fn get(
     Path((segment, target)): Path<(String, String)>,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
-    let decision = caller.snapshot.authorize(&caller.principal, Verb::View, kind, &target);
+    let Caller { principal, snapshot, .. } = &caller;
+    let decision = snapshot.authorize::<View>(principal, kind, &target);
     // A probe lets mcplocal use a local provider, so its decision is recorded, like a denial.
     if decision.is_err() || (method == Method::HEAD && kind == Kind::Llm) {
-        audit::decision(&app, &caller, Verb::View, kind, &target, &decision).await?;
+        let entry = app.audit.decision(principal, kind, &target, snapshot.revision(), &decision);
+        app.audit.record(entry).await?;
     }
-    Ok(show(StatusCode::OK, decision?.resource()))
+    Ok(show(StatusCode::OK, &decision?.into_resource()))
 }
 
 /// Makes a resource
@@ -139,14 +144,16 @@ pub async fn patch(
     body: Bytes,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
-    let decision = caller.snapshot.authorize(&caller.principal, Verb::Edit, kind, &target);
+    let Caller { principal, snapshot, .. } = &caller;
+    let decision = snapshot.authorize::<Edit>(principal, kind, &target);
     if decision.is_err() {
-        audit::decision(&app, &caller, Verb::Edit, kind, &target, &decision).await?;
+        let entry = app.audit.decision(principal, kind, &target, snapshot.revision(), &decision);
+        app.audit.record(entry).await?;
     }
-    let permit = decision?;
+    let current = decision?.into_resource();
     let patch: serde_json::Value = serde_json::from_slice(&body)
         .map_err(|error| HttpError::invalid("", format!("the patch is not JSON: {error}")))?;
-    let mut merged = serde_json::to_value(&permit.resource().resource).map_err(|_| HttpError::internal())?;
+    let mut merged = serde_json::to_value(&current.resource).map_err(|_| HttpError::internal())?;
     // In a merge patch `null` removes a field, whereas a document without a password keeps it.
     let removes_password =
         kind == Kind::User && patch.get("password").is_some_and(serde_json::Value::is_null);
@@ -158,7 +165,7 @@ pub async fn patch(
         Document::from_json_as(kind, &serde_json::to_vec(&merged).map_err(|_| HttpError::internal())?)?;
     let write = document.into();
     // The patch applies to the revision that it was merged with, whatever revision the patch contains.
-    let expected = Some(if_match(&headers)?.unwrap_or(permit.resource().resource.revision));
+    let expected = Some(if_match(&headers)?.unwrap_or(current.resource.revision));
     one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
 }
 
@@ -188,7 +195,7 @@ pub async fn delete(
     let kind = kind(&segment)?;
     let expected = if_match(&headers)?;
     let intent = Intent::Delete { kind, target, expected };
-    let plan = commit(&app, caller, vec![intent], query.0.dry_run).await.map_err(|(_, error)| error)?;
+    let plan = commit(&app, caller, vec![intent], query.0.dry_run).await.map_err(|error| error.cause)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     warn(&mut response, &plan.warnings);
     Ok(response)
@@ -196,10 +203,11 @@ pub async fn delete(
 
 async fn one(app: &App, caller: Caller, intent: Intent, status: StatusCode) -> Result<Response, HttpError> {
     let principal = caller.principal.clone();
-    let plan = commit(app, caller, vec![intent], false).await.map_err(|(_, error)| error)?;
+    let plan = commit(app, caller, vec![intent], false).await.map_err(|error| error.cause)?;
     let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
     // The right to write is not the right to view, so the response shows only what the writer may view.
-    let may_view = plan.after.authorize(&principal, Verb::View, stored.kind(), stored.id().as_str()).is_ok();
+    let may_view =
+        plan.after.authorize_name(&principal, Verb::View, stored.kind(), stored.name().as_str()).is_ok();
     let mut response = if may_view { show(status, stored) } else { show_name(status, stored) };
     warn(&mut response, &plan.warnings);
     Ok(response)

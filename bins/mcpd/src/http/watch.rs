@@ -26,8 +26,8 @@ use serde::Deserialize;
 use serde_json::json;
 use utoipa::OpenApi;
 
-use super::{caller::Caller, error::HttpError, query::Query};
-use crate::{app::App, watchers::WatchPermit};
+use super::{error::HttpError, query::Query};
+use crate::{app::App, caller::Caller, watchers::WatchPermit};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]

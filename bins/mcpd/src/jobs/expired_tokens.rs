@@ -1,11 +1,15 @@
 //! Deletes tokens some time after they expired. Authentication rejects them from the moment they expire; this frees room.
 
-use jiff::SignedDuration;
-use mcpctl_access::Change;
-use mcpctl_api::{Kind, Spec};
-use mcpctl_store::CommitError;
+use jiff::{SignedDuration, Timestamp};
+use mcpctl_store::Author;
 
-use crate::{app::App, writers::Lane};
+use crate::{
+    app::App,
+    clock,
+    commit::{self, Locking, Proposal},
+    writers::Lane,
+    writes::{Plan, expired_tokens},
+};
 
 /// How long an expired token stays listed, so that its owner can see that it expired.
 const EXPIRED_TOKEN_RETENTION: SignedDuration = SignedDuration::from_hours(24);
@@ -16,31 +20,29 @@ const MAX_BATCH: usize = 500;
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     loop {
         let _turn = app.writers.turn(Lane::Ordinary).await;
-        let snapshot = app.fresh().await?;
-        let before = app.now().checked_sub(EXPIRED_TOKEN_RETENTION)?;
-        let mut revision = snapshot.revision();
-        let expired = snapshot.all(Kind::Token).filter(
-            |stored| matches!(&stored.resource.spec, Spec::Token(token) if token.expires_at < before),
-        );
-        let mut changes = Vec::new();
-        for stored in expired.take(MAX_BATCH) {
-            revision = revision.next();
-            let (id, name) = (stored.id().clone(), stored.name().clone());
-            changes.push(Change::Delete { kind: Kind::Token, id, name, revision });
+        let expired_before = clock::now().checked_sub(EXPIRED_TOKEN_RETENTION)?;
+        let deletion = Deletion { app, expired_before };
+        let plan = commit::run(&app.store, Locking::AfterLosses, deletion).await?;
+        let count = plan.changes.len();
+        if count > 0 {
+            tracing::info!(count, "expired tokens removed");
         }
-        if changes.is_empty() {
+        if count < MAX_BATCH {
             return Ok(());
         }
-        let count = changes.len();
-        match app.store.commit(snapshot.revision(), "mcpd", changes, Vec::new()).await {
-            Ok(_) => {
-                tracing::info!(count, "expired tokens removed");
-                if count < MAX_BATCH {
-                    return Ok(());
-                }
-            }
-            Err(CommitError::Moved { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+    }
+}
+
+struct Deletion<'a> {
+    app: &'a App,
+    expired_before: Timestamp,
+}
+
+impl Proposal for Deletion<'_> {
+    type Error = anyhow::Error;
+
+    async fn plan(&mut self) -> anyhow::Result<(Plan, Author)> {
+        let plan = expired_tokens::delete(&*self.app.fresh().await?, self.expired_before, MAX_BATCH);
+        Ok((plan, Author { principal: "mcpd".to_owned(), ..Author::default() }))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::HumanDuration;
 
-use crate::app::App;
+use crate::{app::App, clock};
 
 /// Maximum of rows that one transaction deletes.
 const MAX_BATCH: u32 = 1000;
@@ -13,8 +13,8 @@ const MAX_BATCH: u32 = 1000;
 const BATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
-    let limits = app.ledger.limits();
-    let (audit, usage) = (before(app, limits.audit)?, before(app, limits.usage)?);
+    let limits = app.audit.limits();
+    let (audit, usage) = (before(limits.audit)?, before(limits.usage)?);
     let mut removed = 0;
     loop {
         let batch = app
@@ -34,6 +34,6 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn before(app: &App, retention: HumanDuration) -> anyhow::Result<Timestamp> {
-    Ok(app.now().checked_sub(SignedDuration::try_from(retention.0)?)?)
+fn before(retention: HumanDuration) -> anyhow::Result<Timestamp> {
+    Ok(clock::now().checked_sub(SignedDuration::try_from(retention.0)?)?)
 }

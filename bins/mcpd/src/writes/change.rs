@@ -3,7 +3,10 @@
 
 use std::sync::Arc;
 
-use mcpctl_access::{Denied, Stored, builtin};
+use mcpctl_access::{
+    Denied, Stored, builtin,
+    verb::{Delete, Edit},
+};
 use mcpctl_api::{
     Document, Id, Kind, Name, Resource, Revision, Spec, Verb, question::ApplyOutcome, spec::Subject,
 };
@@ -53,7 +56,7 @@ impl Planner<'_> {
         }
         // PUT to a free name creates the resource; an id or an expected revision means an existing one.
         if expected.is_some() || Id::has_shape(target) {
-            return Err(match self.before.authorize(self.actor, Verb::Edit, kind, target) {
+            return Err(match self.before.authorize::<Edit>(self.actor, kind, target) {
                 Err(denied) => denied.into(),
                 Ok(_) => Refusal::Denied(Denied::NotFound { kind, target: target.to_owned() }),
             });
@@ -101,8 +104,7 @@ impl Planner<'_> {
         target: &str,
         expected: Option<Revision>,
     ) -> Result<(), Refusal> {
-        let permit = self.before.authorize(self.actor, Verb::Delete, kind, target)?;
-        let existing = Arc::clone(permit.resource());
+        let existing = self.before.authorize::<Delete>(self.actor, kind, target)?.into_resource();
         if let Some(expected) = expected {
             check_revision(&existing, expected)?;
         }

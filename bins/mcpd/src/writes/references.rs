@@ -8,7 +8,7 @@ use super::{Planner, Refusal, invalid_hint, llm::check_allowed_fields};
 
 /// Hides the details of an escalation from a writer that may not view rights.
 pub fn shown(snapshot: &Snapshot, actor: &Principal, escalation: Escalation) -> Escalation {
-    let views_all = |kind| snapshot.authorize_name(actor, Verb::View, kind, "*").is_ok();
+    let views_all = |kind| snapshot.authorize_all(actor, Verb::View, kind).is_ok();
     match escalation {
         Escalation::Gain { .. } if ![Kind::Role, Kind::RoleBinding].into_iter().all(views_all) => {
             Escalation::HiddenGain

@@ -19,7 +19,6 @@ use mcpctl_api::{
 use proptest::prelude::*;
 
 use super::{Intent, Vault, plan};
-use crate::inference;
 
 /// The names of all resources; `boss` may do everything, and so may `late`, which is no account at first.
 const NAMES: [&str; 6] = ["boss", "mallory", "hr", "late", "ops", "x"];
@@ -286,7 +285,7 @@ fn sent(world: &Snapshot) -> BTreeSet<(Id, String)> {
     for llm in world.all(Kind::Llm) {
         let Spec::Llm(spec) = &llm.resource.spec else { continue };
         if let Some(key) = &spec.api_key
-            && let Some(secret) = inference::credential(world, spec, key)
+            && let Some(secret) = world.secret_in_force(spec, key)
         {
             found.insert((secret.id().clone(), spec.url.to_string()));
         }

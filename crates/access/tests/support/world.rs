@@ -12,9 +12,12 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use mcpctl_access::{Confidential, Principal, Snapshot, Stored, builtin};
+use mcpctl_access::{
+    Confidential, Denied, Principal, Snapshot, Stored, builtin,
+    verb::{Delete, Edit, Run, View},
+};
 use mcpctl_api::{
-    Id, Kind, Resource, Revision, Spec,
+    Id, Kind, Resource, Revision, Spec, Verb,
     spec::{Subject, SubjectKind, TokenSpec},
     yaml,
 };
@@ -61,6 +64,32 @@ pub fn hash(name: &str) -> [u8; 32] {
 
 pub fn user(name: &str) -> Subject {
     Subject { kind: SubjectKind::User, name: name.parse().unwrap() }
+}
+
+/// Authorizes a verb that is chosen at run time. The verbs without permits are decided by name.
+pub fn authorize(
+    world: &Snapshot,
+    caller: &Principal,
+    verb: Verb,
+    kind: Kind,
+    target: &str,
+) -> Result<Arc<Stored>, Denied> {
+    match verb {
+        Verb::View => world.authorize::<View>(caller, kind, target).map(|permit| permit.into_resource()),
+        Verb::Run => world.authorize::<Run>(caller, kind, target).map(|permit| permit.into_resource()),
+        Verb::Edit => world.authorize::<Edit>(caller, kind, target).map(|permit| permit.into_resource()),
+        Verb::Delete => world.authorize::<Delete>(caller, kind, target).map(|permit| permit.into_resource()),
+        Verb::Use | Verb::Create | Verb::Grant => {
+            let missing = || Denied::NotFound { kind, target: target.to_owned() };
+            match world.resolve(kind, target) {
+                Some(stored) => {
+                    world.authorize_name(caller, verb, kind, stored.name().as_str())?;
+                    Ok(Arc::clone(stored))
+                }
+                None => world.authorize_all(caller, verb, kind).and_then(|()| Err(missing())),
+            }
+        }
+    }
 }
 
 /// The principal that a token of that user authenticates.

@@ -1,4 +1,4 @@
-//! Who calls: every route but a few is authenticated before its handler runs.
+//! The layer that authenticates every request, except on the public routes.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use mcpctl_access::{Principal, Snapshot};
 use mcpctl_secret::{
     query,
     token::{self, Prefix, TokenHash},
@@ -16,37 +15,17 @@ use mcpctl_secret::{
 use mcpctl_server::Connection;
 
 use super::error::HttpError;
-use crate::app::App;
+use crate::{app::App, caller::Caller};
 
-/// Routes that nobody needs to sign in for; every other one is authenticated. They tell nothing about resources.
+/// Routes that need no credential; they show nothing about resources. Every other route is authenticated.
 pub const PUBLIC: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login"];
 
-/// An authenticated caller, and the snapshot in which it was authenticated.
-#[derive(Clone)]
-pub struct Caller {
-    /// Who.
-    pub principal: Principal,
-    /// At least as new as the store was when the request arrived.
-    pub snapshot: Arc<Snapshot>,
-    bearer: TokenHash,
-}
-
-impl Caller {
-    /// The same caller in a newer snapshot, for a decision that is made again.
-    ///
-    /// # Errors
-    /// When the credential is no longer good.
-    pub async fn again(&self, app: &App) -> Result<Self, HttpError> {
-        authenticate(app, self.bearer).await
-    }
-}
-
-/// The layer: freshen, authenticate, then the handler.
+/// The layer: authenticates the caller, then runs the handler.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if let Some(query) = request.uri().query()
         && query::carries_credential(query)
     {
-        // It would end up in logs and histories, so it is refused even where it is good.
+        // A credential in an address ends up in logs and histories, so it is rejected even if it is valid.
         return HttpError::invalid("", "a credential does not belong into the address")
             .hint("send it as `Authorization: Bearer …`, and replace it: addresses are logged")
             .into_response();
@@ -55,7 +34,7 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
         return next.run(request).await;
     }
     let caller = match bearer(request.headers()) {
-        Ok(hash) => authenticate(&app, hash).await,
+        Ok(hash) => Caller::authenticate(&app, hash).await.map_err(HttpError::from),
         Err(error) => Err(error),
     };
     match caller {
@@ -71,14 +50,7 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
     }
 }
 
-async fn authenticate(app: &App, bearer: TokenHash) -> Result<Caller, HttpError> {
-    // Freshen before authenticating, so that a token that was deleted anywhere is refused here too (INVARIANT 5).
-    let snapshot = app.fresh().await?;
-    let principal = snapshot.authenticate(bearer.as_bytes(), app.now())?;
-    Ok(Caller { principal, snapshot, bearer })
-}
-
-/// The hash of the bearer; the checksum in a token's text is verified first, so that noise costs no read of the store.
+/// The hash of the bearer. The checksum in the token is verified first, so that noise costs no read of the store.
 fn bearer(headers: &HeaderMap) -> Result<TokenHash, HttpError> {
     let mut values = headers.get_all(header::AUTHORIZATION).iter();
     let value = match (values.next(), values.next()) {
@@ -98,7 +70,7 @@ impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
-        // INVARIANT 8: a handler that asks for a caller on a route without the layer denies.
+        // INVARIANT 8: without the layer, a handler that needs a caller denies.
         parts
             .extensions
             .get::<Self>()

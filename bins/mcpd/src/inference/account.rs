@@ -1,24 +1,21 @@
-//! One row of usage per inference, whichever way it ended.
+//! Accounts for an inference: one row of usage, however the request ends.
 
 use std::{sync::Arc, time::Instant};
 
-use mcpctl_access::Permit;
+use mcpctl_access::{Principal, Stored};
 use mcpctl_dialect::openai::chunk::Usage;
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome};
-use mcpctl_store::UsageRow;
+use mcpctl_store::{StoreError, UsageRow};
 use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, Operation, WholeAnswer};
 
-use crate::{
-    app::App,
-    http::{caller::Caller, error::HttpError},
-};
+use crate::{app::App, clock};
 
-/// A request that is being accounted for. Closed exactly once; dropped unclosed, the caller went away.
+/// The account of a running request. It is closed once; a drop without a close means that the caller went away.
 pub struct Account {
     app: Arc<App>,
-    /// Taken when it is closed.
+    /// `None` once the account is closed.
     row: Option<UsageRow>,
     operation: &'static str,
     arrived: Instant,
@@ -34,21 +31,20 @@ fn word(operation: Operation) -> &'static str {
 }
 
 impl Account {
-    /// Begins, once it is known who runs what.
+    /// Opens the account of a permitted request.
     pub fn open(
         app: &Arc<App>,
-        caller: &Caller,
-        permit: &Permit,
+        principal: &Principal,
+        llm: &Stored,
         operation: Operation,
         stream: bool,
         arrived: Instant,
     ) -> Self {
-        let llm = permit.resource();
         let row = UsageRow {
             id: uuid::Uuid::now_v7(),
-            at: app.now(),
-            principal: caller.principal.subject.to_string(),
-            token_id: caller.principal.token.clone(),
+            at: clock::now(),
+            principal: principal.subject.to_string(),
+            token_id: principal.token.clone(),
             llm_id: llm.id().clone(),
             llm_name: llm.name().to_string(),
             model: String::new(),
@@ -64,27 +60,27 @@ impl Account {
         Self { app: Arc::clone(app), row: Some(row), operation: word(operation), arrived }
     }
 
-    /// Ends with a whole answer; the row is stored before the answer goes out.
+    /// Closes with a whole response; the row is stored before the response is sent.
     ///
     /// # Errors
     /// When the row cannot be stored.
-    pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), HttpError> {
+    pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), StoreError> {
         let status = whole.status.as_u16();
         let row = self.close(status, attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());
-        Ok(self.app.recorder.usage(row).await?)
+        self.app.recorder.usage(row).await
     }
 
-    /// Ends with a failure; the row is stored before the answer goes out.
+    /// Closes with a failure; the row is stored before the response is sent.
     ///
     /// # Errors
     /// When the row cannot be stored.
-    pub async fn close_failed(mut self, failure: &Failure, attempts: u32) -> Result<(), HttpError> {
+    pub async fn close_failed(mut self, failure: &Failure, attempts: u32) -> Result<(), StoreError> {
         let status = failure.status.map_or(0, |status| status.as_u16());
         let row = self.close(status, attempts, failure.class.as_str(), None, None);
-        Ok(self.app.recorder.usage(row).await?)
+        self.app.recorder.usage(row).await
     }
 
-    /// What to do when a stream ends.
+    /// The function that closes the account when the stream ends.
     pub fn on_end(mut self, attempts: u32) -> impl FnOnce(StreamEnd) + Send + 'static {
         move |ending| {
             let outcome = match ending.outcome {
@@ -97,7 +93,7 @@ impl Account {
         }
     }
 
-    /// For ends that cannot wait; the recorder is drained before the daemon ends.
+    /// Stores the row in a task, where the end cannot wait. The recorder is drained before the daemon ends.
     fn record_later(&self, row: Vec<UsageRow>) {
         let app = Arc::clone(&self.app);
         tokio::spawn(async move {
@@ -107,7 +103,7 @@ impl Account {
         });
     }
 
-    /// The finished row, once.
+    /// Completes the row; empty if the account was closed before.
     fn close(
         &mut self,
         status: u16,

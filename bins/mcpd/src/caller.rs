@@ -1,0 +1,51 @@
+//! The authenticated caller of a request.
+
+use std::sync::Arc;
+
+use mcpctl_access::{Principal, Rejected, Snapshot};
+use mcpctl_secret::token::TokenHash;
+use mcpctl_store::StoreError;
+
+use crate::{app::App, clock};
+
+/// An authenticated caller, and the snapshot in which it was authenticated.
+#[derive(Clone)]
+pub struct Caller {
+    /// The account and the credential.
+    pub principal: Principal,
+    /// At least as new as the store was when the request arrived.
+    pub snapshot: Arc<Snapshot>,
+    bearer: TokenHash,
+}
+
+/// Why a caller is not authenticated.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthenticationError {
+    /// The credential is not valid.
+    #[error(transparent)]
+    Rejected(#[from] Rejected),
+    /// No fresh snapshot could be loaded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Caller {
+    /// Authenticates the bearer in a fresh snapshot.
+    ///
+    /// # Errors
+    /// When the credential is not valid, or no fresh snapshot can be loaded.
+    pub async fn authenticate(app: &App, bearer: TokenHash) -> Result<Self, AuthenticationError> {
+        // Freshen before authenticating, so that a token that any replica deleted is rejected here too (INVARIANT 5).
+        let snapshot = app.fresh().await?;
+        let principal = snapshot.authenticate(bearer.as_bytes(), clock::now())?;
+        Ok(Self { principal, snapshot, bearer })
+    }
+
+    /// Authenticates the same credential in a newer snapshot, for a decision that is made again.
+    ///
+    /// # Errors
+    /// As [`Caller::authenticate`].
+    pub async fn again(&self, app: &App) -> Result<Self, AuthenticationError> {
+        Self::authenticate(app, self.bearer).await
+    }
+}

@@ -1,0 +1,9 @@
+//! The current time, as resources and records show it.
+
+use jiff::Timestamp;
+
+/// The current time in whole milliseconds, because people read it.
+pub fn now() -> Timestamp {
+    let now = Timestamp::now();
+    now.round(jiff::Unit::Millisecond).unwrap_or(now)
+}

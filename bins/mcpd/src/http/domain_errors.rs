@@ -1,0 +1,287 @@
+//! Maps the errors of the domain to error responses. No other file decides which status a domain error has.
+
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use mcpctl_access::{Denied, Escalation, Rejected};
+use mcpctl_api::{DocumentError, ErrorKind};
+use mcpctl_dialect::openai::request::RequestError;
+use mcpctl_failover::FailureClass;
+use mcpctl_server::BodyError;
+use mcpctl_store::{StoreError, StoreFault};
+use mcpctl_upstream::hops::HopError;
+
+use super::error::HttpError;
+use crate::{
+    caller::AuthenticationError,
+    commit::{TooManyWriters, WriteFailure},
+    inference::{pipeline::InferenceError, route::Misconfigured},
+    login::NotChecked,
+    sessions::LoginError,
+    watchers::TooManyWatches,
+    writes::Refusal,
+};
+
+/// `Retry-After` of a rejected watch: a watch ends whenever its program does.
+const WATCH_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl From<Denied> for HttpError {
+    fn from(denied: Denied) -> Self {
+        let message = denied.to_string();
+        match denied {
+            Denied::Forbidden { .. } => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
+            }
+            Denied::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFoundError, "not_found", message)
+            }
+        }
+        .class(FailureClass::Denied)
+    }
+}
+
+impl From<Rejected> for HttpError {
+    fn from(rejected: Rejected) -> Self {
+        // The holder of an expired token may know that it expired; all other reasons look alike.
+        match rejected {
+            Rejected::Expired => Self::unauthenticated("the credential has expired"),
+            Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled | Rejected::MakerGone => {
+                Self::unauthenticated("the credential is not valid")
+            }
+        }
+    }
+}
+
+impl From<StoreError> for HttpError {
+    fn from(error: StoreError) -> Self {
+        tracing::error!(error = &error as &dyn std::error::Error, "the store did not answer");
+        error.fault().into()
+    }
+}
+
+impl From<StoreFault> for HttpError {
+    fn from(fault: StoreFault) -> Self {
+        Self::unavailable(&format!("{}, so nothing can be decided", fault.message())).hint(fault.hint())
+    }
+}
+
+impl From<DocumentError> for HttpError {
+    fn from(error: DocumentError) -> Self {
+        let http = Self::invalid(&error.param, error.message);
+        match error.hint {
+            Some(hint) => http.hint(hint),
+            None => http,
+        }
+    }
+}
+
+impl From<Refusal> for HttpError {
+    fn from(refusal: Refusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            Refusal::Denied(denied) => denied.into(),
+            Refusal::Escalation(escalation) => {
+                let hint = match escalation {
+                    Escalation::Gain { .. } | Escalation::HiddenGain => {
+                        "an account that holds these rights, or the verb `grant` on them, can do it"
+                            .to_owned()
+                    }
+                    Escalation::HiddenLoss => "it takes the verb `grant` on that account".to_owned(),
+                    Escalation::Loss { subject } | Escalation::Credential { subject } => {
+                        let kind = subject.kind.kind().plural();
+                        format!("it takes the verb `grant` on {kind} `{}`", subject.name)
+                    }
+                };
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "escalation", message).hint(hint)
+            }
+            Refusal::LastAdministrator => {
+                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "last_administrator", message)
+                    .hint("give another account the role `admin` and a credential of its own making first")
+            }
+            Refusal::Invalid { param, message, hint } => {
+                let http = Self::invalid(&param, message);
+                match hint {
+                    Some(hint) => http.hint(hint),
+                    None => http,
+                }
+            }
+            Refusal::Exists { .. } => {
+                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "already_exists", message)
+            }
+            Refusal::Stale { .. } => Self::new(
+                StatusCode::PRECONDITION_FAILED,
+                ErrorKind::ConflictError,
+                "stale_revision",
+                message,
+            )
+            .hint("read it again and repeat the change"),
+            Refusal::Vault(source) => {
+                tracing::error!(error = %format!("{source:#}"), "a secret could not be processed");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl From<BodyError> for HttpError {
+    fn from(error: BodyError) -> Self {
+        let (message, hint, accept) = (error.to_string(), error.hint(), error.accept_encoding());
+        let invalid = |status, code| Self::new(status, ErrorKind::InvalidRequestError, code, message.clone());
+        match error {
+            BodyError::TooLarge { .. } => {
+                invalid(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large").class(FailureClass::Rejected)
+            }
+            BodyError::TooSlow => {
+                invalid(StatusCode::REQUEST_TIMEOUT, "body_too_slow").class(FailureClass::Rejected)
+            }
+            BodyError::Broken(_) | BodyError::Undecodable { .. } => {
+                invalid(StatusCode::BAD_REQUEST, "body_unreadable").class(FailureClass::Rejected)
+            }
+            BodyError::Encoding { .. } => invalid(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_encoding")
+                .class(FailureClass::Rejected)
+                .hint(hint.unwrap_or_default())
+                .accept_encoding(accept.unwrap_or_default()),
+            BodyError::CallerBusy { retry_after } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, ErrorKind::RateLimitError, "bodies_in_flight", message)
+                    .class(FailureClass::Quota)
+                    .retry_after(retry_after)
+            }
+            BodyError::Busy { retry_after } => Self::unavailable(&message).retry_after(retry_after),
+        }
+    }
+}
+
+impl From<AuthenticationError> for HttpError {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::Rejected(rejected) => rejected.into(),
+            AuthenticationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<TooManyWriters> for HttpError {
+    fn from(error: TooManyWriters) -> Self {
+        Self::unavailable(&error.to_string())
+    }
+}
+
+impl From<WriteFailure> for HttpError {
+    fn from(failure: WriteFailure) -> Self {
+        match failure {
+            WriteFailure::Refused(refusal) => refusal.into(),
+            WriteFailure::Authentication(error) => error.into(),
+            WriteFailure::TooManyWrites { retry_after } => {
+                let seconds = retry_after.as_secs_f64().ceil().max(1.0);
+                let message = format!("too many changes by one account; try again in {seconds} s");
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                Self::new(status, ErrorKind::RateLimitError, "too_many_writes", message)
+                    .retry_after(retry_after)
+                    .hint("put many documents into one `mcpctl apply`, or raise `limits.writes`")
+            }
+            WriteFailure::Busy(busy) => Self::unavailable(&busy.to_string()),
+            WriteFailure::Password(error) => Self::invalid("password", error.to_string()),
+            WriteFailure::Store(error) => error.into(),
+            WriteFailure::TooManyWriters(error) => error.into(),
+        }
+    }
+}
+
+impl From<LoginError> for HttpError {
+    fn from(error: LoginError) -> Self {
+        match error {
+            LoginError::WrongCredentials => {
+                Self::unauthenticated(&error.to_string()).hint("try again, or ask an administrator")
+            }
+            // Only the owner of the password gets here, so the message may give the reason.
+            LoginError::VoidPassword => {
+                let message = error.to_string();
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "void_password", message)
+                    .hint("ask an administrator to set it again")
+            }
+            LoginError::NotChecked(not_checked) => not_checked.into(),
+            LoginError::Token => Self::internal(),
+            LoginError::Store(error) => error.into(),
+            LoginError::TooManyWriters(error) => error.into(),
+        }
+    }
+}
+
+impl From<NotChecked> for HttpError {
+    fn from(not_checked: NotChecked) -> Self {
+        let message = not_checked.to_string();
+        let wait = match not_checked {
+            NotChecked::Name(wait) | NotChecked::Network(wait) | NotChecked::Busy(wait) => wait,
+            NotChecked::Store(error) => return error.into(),
+        };
+        let message = format!("{message}; try again in {} s", wait.as_millis().div_ceil(1000).max(1));
+        Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, "login_throttled", message)
+            .hint(
+                "wait; if you forgot the password, an administrator can set a new one, which may be used at once",
+            )
+            .retry_after(wait)
+    }
+}
+
+impl From<TooManyWatches> for HttpError {
+    fn from(error: TooManyWatches) -> Self {
+        let (status, message) = (StatusCode::TOO_MANY_REQUESTS, error.to_string());
+        Self::new(status, ErrorKind::RateLimitError, "too_many_watches", message)
+            .hint("end another one, or have an administrator raise `limits.watches`")
+            .retry_after(WATCH_RETRY_AFTER)
+    }
+}
+
+impl From<InferenceError> for HttpError {
+    fn from(error: InferenceError) -> Self {
+        let message = error.to_string();
+        match error {
+            // It never fails over: another upstream would be in the loop too.
+            InferenceError::Hops(HopError::Malformed) => {
+                Self::invalid("", message).class(FailureClass::Rejected)
+            }
+            InferenceError::Hops(HopError::Loop | HopError::TooMany) => {
+                Self::new(StatusCode::LOOP_DETECTED, ErrorKind::UpstreamError, "loop_detected", message)
+                    .hint("an administrator can correct the `url` of the Llms on the way")
+                    .class(FailureClass::Rejected)
+            }
+            InferenceError::Malformed(error) => error.into(),
+            InferenceError::Denied(denied) => denied.into(),
+            InferenceError::ChoosesUpstream { field, llm } => Self::invalid(&field, message)
+                .hint(format!("leave it out, or have `{field}` listed in `allowFields` of the Llm `{llm}`"))
+                .class(FailureClass::Rejected),
+            // mcpd's fault, not the provider's. Only those who may correct it learn where the credential is kept.
+            InferenceError::Misconfigured { error, llm, may_edit } => {
+                tracing::error!(error = &error as &dyn std::error::Error, "a permitted Llm cannot be asked");
+                let (message, hint) = match (may_edit, error) {
+                    (true, Misconfigured::Unsendable { .. }) => {
+                        (message, "write the value of the secret again")
+                    }
+                    (true, _) => {
+                        (message, "an account that may use the secret can write the Llm's `apiKey` again")
+                    }
+                    (false, _) => (
+                        format!("the Llm `{llm}` has no credential that can be used"),
+                        "ask an administrator of mcpd to correct the Llm",
+                    ),
+                };
+                Self::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "misconfigured", message)
+                    .hint(hint)
+                    .class(FailureClass::UpstreamCredentials)
+            }
+            InferenceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<RequestError> for HttpError {
+    fn from(error: RequestError) -> Self {
+        let http = Self::invalid(error.param().unwrap_or_default(), error.to_string());
+        match error.hint() {
+            Some(hint) => http.hint(hint),
+            None => http,
+        }
+        .class(FailureClass::Rejected)
+    }
+}

@@ -1,0 +1,253 @@
+//! The steps of an inference request, from top to bottom. The caller is authenticated before; the result is rendered
+//! after.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use mcpctl_access::{Denied, Stored};
+use mcpctl_api::{Kind, Name, Spec, Verb};
+use mcpctl_dialect::openai::request::{self, RequestError, RequestFields};
+use mcpctl_failover::FailureClass;
+use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
+use mcpctl_store::StoreError;
+use mcpctl_telemetry::Configured;
+use mcpctl_upstream::{
+    Answer, Failure, Operation, Request, WholeAnswer,
+    hops::{self, HopError},
+};
+
+use super::{
+    account::Account,
+    route::{Misconfigured, Route, route},
+};
+use crate::{app::App, caller::Caller};
+
+/// A request for inference.
+pub struct InferenceRequest {
+    /// The operation.
+    pub operation: Operation,
+    /// Name or id of the Llm from the path; the body's `model` names it otherwise.
+    pub llm: Option<String>,
+    /// Headers as they came.
+    pub headers: HeaderMap,
+    /// The body as it came.
+    pub body: Bytes,
+}
+
+/// The result of attempts at a provider.
+pub struct InferenceResponse {
+    /// The Llm's name.
+    pub llm: Name,
+    /// How many attempts were made.
+    pub attempts: u32,
+    /// What the provider returned.
+    pub outcome: InferenceOutcome,
+}
+
+/// What the provider returned.
+pub enum InferenceOutcome {
+    /// A whole response.
+    Whole(WholeAnswer),
+    /// A stream that has begun.
+    Stream {
+        /// The provider's status.
+        status: StatusCode,
+        /// The provider's headers.
+        headers: HeaderMap,
+        /// The events. They account for themselves when they end.
+        body: StreamBody,
+    },
+    /// The failure of the last attempt.
+    Failed {
+        /// The failure.
+        failure: Failure,
+        /// Whether the caller may view and edit the Llm, and so learn where it points.
+        may_edit: bool,
+    },
+}
+
+/// Why no attempt was made.
+#[derive(Debug, thiserror::Error)]
+pub enum InferenceError {
+    /// The request has passed this process before, or too many daemons.
+    #[error(transparent)]
+    Hops(#[from] HopError),
+    /// The body cannot be read.
+    #[error(transparent)]
+    Malformed(#[from] RequestError),
+    /// The caller may not run the Llm.
+    #[error(transparent)]
+    Denied(#[from] Denied),
+    /// A field by which the provider would choose another model, and that the Llm does not allow.
+    #[error("`{field}` would let the provider choose the model or the place by itself")]
+    ChoosesUpstream {
+        /// The field.
+        field: String,
+        /// The Llm.
+        llm: Name,
+    },
+    /// The Llm's credential cannot be used.
+    #[error("{error}")]
+    Misconfigured {
+        /// The cause.
+        #[source]
+        error: Misconfigured,
+        /// The Llm.
+        llm: Name,
+        /// Whether the caller may view and edit the Llm.
+        may_edit: bool,
+    },
+    /// The decision or the usage could not be recorded.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Authorizes, routes, relays and accounts for a request.
+///
+/// # Errors
+/// When no attempt was made, or a row could not be recorded. A failure of the provider is no error.
+pub async fn run(
+    app: &Arc<App>,
+    caller: Caller,
+    request: InferenceRequest,
+) -> Result<InferenceResponse, InferenceError> {
+    let arrived = Instant::now();
+    let Caller { principal, snapshot, .. } = &caller;
+    // Before any lookup or record, so that a request in a loop costs as little as possible.
+    hops::check(&request.headers, app.inference.client.instance())?;
+
+    // Read before authorize, because the body names the Llm. Nothing else in it is trusted.
+    let fields = RequestFields::read(&request.body)?;
+    let named = match &request.llm {
+        Some(llm) => llm.clone(),
+        None => fields.require_model()?.to_owned(),
+    };
+
+    // Authorize in the snapshot that the caller was authenticated in, which is as new as the store was on arrival.
+    let decision = snapshot.authorize(principal, Kind::Llm, &named);
+    let entry = app.audit.decision(principal, Kind::Llm, &named, snapshot.revision(), &decision);
+    let permit = match decision {
+        Ok(permit) => permit,
+        Err(denied) => {
+            app.audit.record(entry).await?;
+            return Err(denied.into());
+        }
+    };
+    let llm = Arc::clone(permit.resource());
+    tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
+    let may_edit = may_view_and_edit(&caller, &llm);
+
+    // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
+    // the credential is opened only now.
+    let routed = check_choice(&fields, &llm).and_then(|()| {
+        let misconfigured =
+            |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
+        route(permit, snapshot, &app.store).map_err(misconfigured)
+    });
+    let route = match routed {
+        Ok(route) => route,
+        Err(error) => {
+            app.audit.record(entry).await?;
+            return Err(error);
+        }
+    };
+    let account = Account::open(app, principal, &llm, request.operation, fields.stream, arrived);
+
+    // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
+    let relayed = relay(app, &llm, &route, &fields, &request, arrived);
+    let (sent, recorded) = tokio::join!(relayed, app.audit.record(entry));
+    recorded?;
+
+    let retry::RetryOutcome { result, attempts } = sent?;
+    let outcome = match result {
+        Ok(Answer::Whole(whole)) => {
+            account.close_whole(&whole, attempts).await?;
+            InferenceOutcome::Whole(whole)
+        }
+        Ok(Answer::Stream(stream)) => {
+            let (status, headers) = (stream.status, stream.headers.clone());
+            // mcpd always asks for usage, and hides it from callers that did not.
+            let body = StreamBody::new(stream, !fields.include_usage, account.on_end(attempts));
+            InferenceOutcome::Stream { status, headers, body }
+        }
+        Err(failure) => {
+            account.close_failed(&failure, attempts).await?;
+            InferenceOutcome::Failed { failure, may_edit }
+        }
+    };
+    Ok(InferenceResponse { llm: llm.name().clone(), attempts, outcome })
+}
+
+/// Whether the caller may learn where the Llm points and where its credential is kept.
+fn may_view_and_edit(caller: &Caller, llm: &Stored) -> bool {
+    let Caller { principal, snapshot, .. } = caller;
+    let may = |verb| snapshot.authorize_name(principal, verb, Kind::Llm, llm.name().as_str()).is_ok();
+    may(Verb::View) && may(Verb::Edit)
+}
+
+/// Only the authorized Llm may answer: rejects fields by which its provider would choose another model, unless the Llm
+/// allows them.
+fn check_choice(fields: &RequestFields, llm: &Stored) -> Result<(), InferenceError> {
+    let Spec::Llm(spec) = &llm.resource.spec else { return Ok(()) };
+    match fields.routing_keys.iter().find(|field| !spec.allow_fields.contains(field)) {
+        None => Ok(()),
+        Some(field) => Err(InferenceError::ChoosesUpstream { field: field.clone(), llm: llm.name().clone() }),
+    }
+}
+
+async fn relay(
+    app: &App,
+    llm: &Stored,
+    route: &Route,
+    fields: &RequestFields,
+    incoming: &InferenceRequest,
+    arrived: Instant,
+) -> Result<retry::RetryOutcome, InferenceError> {
+    let stream_usage = &app.inference.stream_usage;
+    let asks_for_usage = fields.stream
+        && !fields.include_usage
+        && incoming.operation != Operation::Embeddings
+        && route.llm.stream_usage
+        && !stream_usage.is_rejected(llm, arrived);
+    let body =
+        if asks_for_usage { request::with_include_usage(&incoming.body)? } else { incoming.body.clone() };
+    let request = Request {
+        operation: incoming.operation,
+        stream: fields.stream,
+        choices: fields.n,
+        headers: incoming.headers.clone(),
+        body,
+    };
+    let policy = RetryPolicy {
+        max: route.llm.retries.max.into(),
+        // One deadline over all attempts, waits included.
+        deadline: arrived + route.llm.timeouts.answer.0,
+    };
+    let name = Configured::resolved(llm.name().as_str());
+    let budget = app.inference.budgets.of(llm.id());
+    let send = async |request: &Request| {
+        let on_retry = |class: FailureClass| {
+            app.metrics.traffic.attempt(name, class.as_str());
+            app.metrics.traffic.retry(name);
+        };
+        let (client, target) = (&app.inference.client, &route.target);
+        let sent = retry::send(client, target, request, policy, &budget, on_retry).await;
+        let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
+        app.metrics.traffic.attempt(name, outcome);
+        sent
+    };
+    let sent = send(&request).await;
+    match &sent.result {
+        // mcpd added the field, so its rejection must not fail the request.
+        Err(failure) if asks_for_usage && failure.refuses_stream_options() => {
+            let again = send(&Request { body: incoming.body.clone(), ..request }).await;
+            if again.result.is_ok() {
+                tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
+                stream_usage.rejected(llm, Instant::now());
+            }
+            Ok(retry::RetryOutcome { result: again.result, attempts: sent.attempts + again.attempts })
+        }
+        _ => Ok(sent),
+    }
+}

@@ -1,0 +1,149 @@
+//! Where a permitted inference request goes: the address and the credential of its Llm.
+
+use mcpctl_access::{Permit, Snapshot, verb::Run};
+use mcpctl_api::{
+    Spec, credential,
+    spec::{LlmSpec, ProviderType, SecretKeyRef, SecretValue, Timeouts},
+};
+use mcpctl_store::Store;
+use mcpctl_upstream as upstream;
+use secrecy::SecretString;
+
+use crate::writes::secret;
+
+/// Why no request can be sent to a permitted Llm.
+#[derive(Debug, thiserror::Error)]
+pub enum Misconfigured {
+    /// The permit is for another kind of resource. Cannot happen, and denies if it does.
+    #[error("the permit is not for running an Llm")]
+    NotAnLlm,
+    /// The reference to the secret is no longer in force, or the secret has no such key.
+    #[error(
+        "the Llm `{llm}` has no credential: key `{key}` of secret `{secret}` is gone or may not be used any more"
+    )]
+    NoCredential {
+        /// The Llm.
+        llm: String,
+        /// The secret's name.
+        secret: String,
+        /// The key in it.
+        key: String,
+    },
+    /// The value was stored before values were checked.
+    // Does not name the character: those who may edit the Llm may not read the value.
+    #[error(
+        "the credential of the Llm `{llm}` cannot be sent: key `{key}` of secret `{secret}` does not fit into a header"
+    )]
+    Unsendable {
+        /// The Llm.
+        llm: String,
+        /// The secret's name.
+        secret: String,
+        /// The key in it.
+        key: String,
+    },
+    /// The secret cannot be decrypted.
+    #[error("the credential of the Llm `{llm}` cannot be opened")]
+    Sealed {
+        /// The Llm.
+        llm: String,
+        /// The cause.
+        #[source]
+        source: anyhow::Error,
+    },
+}
+
+/// The upstream of a permitted request.
+pub struct Route {
+    /// Address, credential and timeouts.
+    pub target: upstream::Target,
+    /// The Llm's specification.
+    pub llm: LlmSpec,
+}
+
+/// Spends a permit to run an Llm on the route to its provider. Only a permit for `run` is accepted, so that no request is
+/// sent without one.
+///
+/// # Errors
+/// When the Llm's credential cannot be used.
+pub fn route(permit: Permit<Run>, snapshot: &Snapshot, store: &Store) -> Result<Route, Misconfigured> {
+    let resource = permit.into_resource();
+    let name = resource.name().to_string();
+    let Spec::Llm(llm) = resource.resource.spec.clone() else { return Err(Misconfigured::NotAnLlm) };
+    let credential = match &llm.api_key {
+        None => None,
+        Some(key) => {
+            let missing = || Misconfigured::NoCredential {
+                llm: name.clone(),
+                secret: key.secret.to_string(),
+                key: key.key.clone(),
+            };
+            let stored = snapshot.secret_in_force(&llm, key).ok_or_else(missing)?;
+            let mut data = secret::open(store, stored)
+                .map_err(|source| Misconfigured::Sealed { llm: name.clone(), source })?;
+            let value = data.remove(&key.key).ok_or_else(missing)?;
+            Some(sendable(&name, key, &value)?)
+        }
+    };
+    let target = upstream::Target {
+        base_url: llm.url.clone(),
+        socket: None,
+        model: Some(llm.model.clone()),
+        credential,
+        timeouts: timeouts(&llm.timeouts),
+        kind: match llm.provider {
+            ProviderType::Openai => upstream::UpstreamKind::Provider,
+        },
+    };
+    Ok(Route { target, llm })
+}
+
+/// The value as it is sent. A value that was stored before values were checked may be unsendable.
+fn sendable(llm: &str, key: &SecretKeyRef, value: &SecretValue) -> Result<SecretString, Misconfigured> {
+    let text = credential::without_line_end(value.expose());
+    let unsendable = |_| Misconfigured::Unsendable {
+        llm: llm.to_owned(),
+        secret: key.secret.to_string(),
+        key: key.key.clone(),
+    };
+    credential::check(text).map(|()| SecretString::from(text)).map_err(unsendable)
+}
+
+fn timeouts(timeouts: &Timeouts) -> upstream::AttemptTimeouts {
+    upstream::AttemptTimeouts {
+        connect: timeouts.connect.0,
+        response: timeouts.response.0,
+        answer: timeouts.answer.0,
+        first_token: timeouts.first_token.0,
+        idle: timeouts.idle.0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::ExposeSecret as _;
+
+    use super::*;
+
+    #[test]
+    fn an_unsendable_value_is_named_and_not_shown() {
+        let key = SecretKeyRef {
+            secret: "prod".parse().unwrap(),
+            key: "token".to_owned(),
+            secret_id: None,
+            attached_by: Vec::new(),
+        };
+        let sendable = |text: &str| sendable("gpt", &key, &SecretValue::new(text));
+        for text in ["sk-a", "sk-a\n", "sk-a\r\n"] {
+            assert_eq!(sendable(text).unwrap().expose_secret(), "sk-a", "{text:?}");
+        }
+        for text in ["sk-\na", "\u{feff}sk-a", " sk-a", "sk-\u{43e}", "Bearer sk-a"] {
+            let error = sendable(text).unwrap_err().to_string();
+            assert!(
+                error.contains("`gpt`") && error.contains("`token`") && error.contains("`prod`"),
+                "{error}"
+            );
+            assert!(!error.contains("sk-"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Plans the session of a login: a token for a user whose password was right.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mcpctl_access::{Confidential, Snapshot, Stored};
+use mcpctl_api::{
+    HumanDuration, Id, Kind, Name, Spec,
+    spec::{Subject, SubjectKind, TokenSpec, UserSpec},
+};
+use mcpctl_secret::token::TokenHash;
+
+use super::{
+    Batch, Plan,
+    token::{TokenDraft, expiry},
+};
+
+/// How long a session lasts: a working day and some.
+const SESSION_VALIDITY: HumanDuration = HumanDuration::from_secs(12 * 3600);
+
+/// A user whose password was verified, and the session to begin.
+pub struct NewSession<'a> {
+    /// The user's name.
+    pub name: &'a Name,
+    /// The user's id.
+    pub user: &'a Id,
+    /// The hash that the password was verified with.
+    pub password_hash: &'a str,
+    /// The session's name.
+    pub session: Name,
+    /// The hash of the session's token.
+    pub hash: TokenHash,
+    /// Maximum of sessions of one user.
+    pub max_sessions: usize,
+}
+
+/// Why a user with the right password gets no session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SessionRefusal {
+    /// The user was deleted or disabled, or its password changed, since the password was verified.
+    #[error("user or password is wrong")]
+    WrongCredentials,
+    /// The account that set the password is deleted or disabled.
+    #[error("the account that set this password is gone or disabled, so it is void")]
+    VoidPassword,
+}
+
+/// The user of this name and the hash of its password, if the user may sign in.
+pub fn login_user<'a>(snapshot: &'a Snapshot, name: &Name) -> Option<(&'a Stored, &'a UserSpec, &'a str)> {
+    let user = snapshot.by_name(Kind::User, name.as_str())?;
+    match (&user.resource.spec, &user.confidential) {
+        (Spec::User(spec), Some(Confidential::PasswordHash(hash))) if !spec.disabled => {
+            Some((user, spec, hash))
+        }
+        _ => None,
+    }
+}
+
+/// Begins a session, and ends the oldest ones of the user beyond the maximum.
+///
+/// # Errors
+/// When the user may no longer sign in with this password.
+pub fn begin(before: &Snapshot, login: &NewSession<'_>, now: Timestamp) -> Result<Plan, SessionRefusal> {
+    let (user, spec, hash) = login_user(before, login.name).ok_or(SessionRefusal::WrongCredentials)?;
+    if user.id() != login.user || hash != login.password_hash {
+        return Err(SessionRefusal::WrongCredentials);
+    }
+    if !before.are_active(&spec.password_set_by) {
+        return Err(SessionRefusal::VoidPassword);
+    }
+    let mut batch = Batch::new(before);
+    let spec = TokenSpec {
+        subject: Subject { kind: SubjectKind::User, name: user.name().clone() },
+        subject_id: user.id().clone(),
+        expires_at: expiry(now, SESSION_VALIDITY),
+        session: true,
+        issued_by: spec.password_set_by.clone(),
+    };
+    let draft = TokenDraft { name: login.session.clone(), spec, hash: login.hash };
+    let session = draft.into_stored(batch.next_revision(), now);
+    batch.put(Arc::clone(&session));
+    for oldest in sessions_to_end(before, user.id(), login.max_sessions) {
+        batch.remove(oldest);
+    }
+    Ok(Plan::of(before, batch, Some(session)))
+}
+
+/// The oldest sessions of a user that make room for a new one, so that repeated logins do not fill the store.
+fn sessions_to_end<'a>(before: &'a Snapshot, user: &Id, max: usize) -> impl Iterator<Item = &'a Arc<Stored>> {
+    let is_session = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session && token.subject_id == *user);
+    let mut sessions: Vec<&Arc<Stored>> = before.all(Kind::Token).filter(is_session).collect();
+    sessions.sort_by_key(|stored| stored.resource.revision);
+    let count = (sessions.len() + 1).saturating_sub(max);
+    sessions.into_iter().take(count)
+}
