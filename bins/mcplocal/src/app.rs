@@ -1,4 +1,4 @@
-//! What every request works with. What the configuration decides is one value, swapped whole when the file changes.
+//! The state that all requests share. What depends on the configuration is one value, replaced whole when the file changes.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mcpctl_client::{Guard, Probe, TrustedUsers};
 use mcpctl_engine::{Engine, EngineHost};
-use mcpctl_failover::{AccessProbe, BreakerPolicy, FailoverRouter, ProviderRegistry};
+use mcpctl_failover::{BreakerPolicy, Breakers, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, AttemptTimeouts, UpstreamKind};
@@ -18,7 +18,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::{
-    breakers::Breakers,
+    capabilities::Form,
     config::{BreakerConfig, Config},
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
@@ -28,49 +28,47 @@ use crate::{
 
 /// Shared by all requests.
 pub struct App {
-    /// What the configuration decides.
+    /// What depends on the configuration.
     pub runtime: ArcSwap<Runtime>,
     /// Who calls.
     pub identity: Identity,
     /// Connections to mcpd and to local providers, for inference.
     pub client: upstream::Client,
-    /// Connections to local providers, for what they say of themselves.
+    /// Connections to local providers, to ask about their models.
     pub http: reqwest::Client,
-    /// What was done in the centre's place.
+    /// The record of what ran locally.
     pub journal: Journal,
-    /// Which names in `failoverFor` no Llm has.
+    /// Names in `failoverFor` that no Llm has.
     pub llm_names: LlmNameCache,
     /// Counts.
-    pub metrics: McplocalMetrics,
+    pub metrics: Arc<McplocalMetrics>,
     /// How engines are started.
     pub host: EngineHost,
     /// Reads the bodies of requests.
     pub bodies: RequestBodies,
     /// Where the agent listens, with the port that it got.
     pub listen: Address,
-    /// Since when the agent runs.
+    /// When the agent was started.
     pub started_at: Timestamp,
-    /// Told when the agent is to end: what would go on for ever ends then.
+    /// True from the shutdown on; ends responses that have no end of their own.
     pub drain: watch::Sender<bool>,
     last: Mutex<Option<JournalEntry>>,
     /// Engines of earlier configurations, on which requests may still run.
     retired: Mutex<Vec<Engine>>,
 }
 
-/// What the configuration decides.
+/// What depends on the configuration.
 pub struct Runtime {
     /// The configuration itself.
     pub config: Config,
-    /// Local providers, and what they stand in for.
+    /// Local providers, and the Llms that fall back to them.
     pub registry: Arc<ProviderRegistry<LocalProvider>>,
-    /// Asks the centre.
-    pub probe: Probe,
-    /// Whether the centre is skipped.
-    pub breakers: Arc<Breakers>,
+    /// Decides between the primary and a local provider; holds the probe and the primary's breakers.
+    pub router: Arc<FailoverRouter<Probe, Form>>,
 }
 
 impl Runtime {
-    /// Builds what a configuration decides; engines of `before` that it does not change go on.
+    /// Builds what a configuration decides. Engines and breakers of `before` that it does not change are kept.
     ///
     /// # Errors
     /// When the probe cannot be set up.
@@ -81,25 +79,22 @@ impl Runtime {
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
         let probe = Probe::trusting(config.server.clone(), config.trusted)?;
-        // After everything that can fail, because it begins what begins with the agent.
+        // After everything that can fail, because it starts engines.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let BreakerConfig { failures, open } = config.primary.breaker;
         let policy = BreakerPolicy { failures, open: open.0 };
-        // What was learned of the centre stays, unless it is another one or the rules changed by which it was learned.
-        let same = |before: &&Self| {
-            before.breakers.policy() == policy && before.config.inference == config.inference
-        };
-        let kept = before.filter(same).map(|before| &before.breakers);
+        // The breakers stay, unless their policy or the primary's address changed.
+        let kept = before
+            .filter(|before| before.config.inference == config.inference)
+            .map(|before| before.router.breakers())
+            .filter(|breakers| breakers.policy() == policy);
         let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
-        Ok(Self { config, registry, probe, breakers })
+        let router =
+            FailoverRouter::new(probe).with_breakers(breakers).also_on(config.failover.on.iter().copied());
+        Ok(Self { config, registry, router: Arc::new(router) })
     }
 
-    /// Lets providers stand in, for one request, which asks the centre in its own way.
-    pub fn router<A: AccessProbe + Sync>(&self, probe: A) -> FailoverRouter<A> {
-        FailoverRouter::new(probe).also_on(self.config.failover.on.iter().copied())
-    }
-
-    /// Where requests to the centre go.
+    /// The target of requests to the primary.
     pub fn primary(&self, bearer: secrecy::SecretString) -> upstream::Target {
         let timeouts = self.config.primary.timeouts;
         upstream::Target {
@@ -128,13 +123,13 @@ fn with_v1(url: &Url) -> Url {
     base
 }
 
-/// A prompt and its bearer go to a program of these users only, where the centre is reached over plain HTTP.
+/// Where mcpd is reached over plain HTTP, connects only to programs of these users: prompts and bearers go there.
 fn guard_mcpd(client: &upstream::Client, trusted: TrustedUsers) {
     client.prepare_plain_mcpd(Box::new(move |builder| builder.connector_layer(Guard::new(trusted))));
 }
 
 impl App {
-    /// Everything but what the configuration decides is made here once.
+    /// The state of an agent with this configuration.
     ///
     /// # Errors
     /// When the probe cannot be set up.
@@ -145,7 +140,7 @@ impl App {
         identity: Identity,
         journal: Journal,
     ) -> anyhow::Result<Self> {
-        // Questions are few, and one on a connection that the server has closed meanwhile would fail.
+        // No idle connections: requests are few, and one on a connection that the server has closed meanwhile would fail.
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(Policy::none())
@@ -162,7 +157,7 @@ impl App {
             identity,
             journal,
             llm_names: LlmNameCache::default(),
-            metrics: McplocalMetrics::new(),
+            metrics: Arc::new(McplocalMetrics::new()),
             host,
             listen,
             started_at: Timestamp::now(),
@@ -172,8 +167,8 @@ impl App {
         })
     }
 
-    /// Takes another configuration; requests that run go on with the one they began with, and those that wait for an
-    /// engine that it changes get the new one.
+    /// Replaces the configuration. Running requests continue with the one they began with; requests that wait for an engine
+    /// that changes get the new engine.
     ///
     /// # Errors
     /// When the probe cannot be set up; the old configuration stays.
@@ -194,17 +189,17 @@ impl App {
         Ok(())
     }
 
-    /// Puts an entry on record.
+    /// Writes an entry to the journal.
     ///
     /// # Errors
-    /// When the journal cannot be written; then nothing local may run.
+    /// When the journal cannot be written; then nothing may run locally.
     pub fn record(&self, entry: JournalEntry) -> Result<(), JournalError> {
         let entry = entry.bounded();
         let recorded = self.journal.record(&entry).inspect_err(|error| {
             let hint = "make room, or restart mcplocal to begin a new journal";
             tracing::error!(%error, hint, "the journal cannot be written, so nothing runs locally");
         });
-        // What was to be served and is not on record was not served.
+        // A request whose entry was not written was not served.
         if matches!(entry, JournalEntry::Failover { .. }) && (recorded.is_ok() || entry.nothing_ran()) {
             *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(entry);
         }
@@ -216,15 +211,15 @@ impl App {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Stops every engine and waits until none is left. Nothing may reload any more.
+    /// Stops every engine and waits until none is left. Call it after the last [`App::reload`].
     pub async fn stop_engines(&self) {
         let retired = std::mem::take(&mut *self.retired.lock().unwrap_or_else(PoisonError::into_inner));
         let runtime = self.runtime.load_full();
-        let engines = runtime.registry.providers().filter_map(|(_, running)| running.engine.clone());
+        let engines = runtime.registry.providers().filter_map(|(_, provider)| provider.engine.clone());
         let stops = engines.chain(retired).map(|engine| async move { engine.shutdown().await });
         futures::future::join_all(stops).await;
     }
 
-    /// How long running requests may take to end once the agent is asked to.
-    pub const DRAIN: Duration = Duration::from_secs(30);
+    /// How long running requests may take to end after the shutdown began.
+    pub const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 }

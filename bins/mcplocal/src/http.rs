@@ -1,10 +1,14 @@
-//! The HTTP face of the agent: the inference routes of mcpd, and what is the agent's own.
+//! The HTTP face of the agent: mcpd's inference routes, and the agent's own routes.
 
 mod engines;
-pub mod error;
+mod error;
 mod guard;
 mod inference;
+mod keep_alive;
+pub mod own_socket;
 mod parts;
+mod passed;
+mod render;
 mod status;
 
 use std::sync::Arc;
@@ -22,7 +26,7 @@ use mcpctl_api::ErrorKind;
 use crate::app::App;
 use error::LocalHttpError;
 
-/// Routes that logs and counts may name.
+/// Routes that logs and metrics may name.
 const ROUTES: [&str; 14] = [
     "/v1/models",
     "/v1/models/{*model}",
@@ -42,7 +46,7 @@ const ROUTES: [&str; 14] = [
 
 /// All routes, with the layers that every request passes; `more` are for this machine's user.
 pub fn routes(app: Arc<App>, more: Router) -> Router {
-    // The agent's own routes are for this machine's user; for inference a bearer of mcpd's is as good as the local key.
+    // The agent's own routes are for this machine's user; inference accepts a bearer of mcpd's too.
     let own = Router::new()
         .route("/status", get(status::status))
         .route("/metrics", get(status::metrics))
@@ -110,7 +114,7 @@ async fn wrong_method(route: Option<MatchedPath>) -> LocalHttpError {
     )
 }
 
-/// What a route takes.
+/// The methods of a route.
 fn methods(route: &str) -> &'static str {
     match route {
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => "POST",

@@ -14,7 +14,7 @@ use std::{
 
 use jiff::Timestamp;
 
-pub use entry::{JournalEntry, MAX_REASON, who};
+pub use entry::{JournalEntry, MAX_REASON, caller_name};
 use file::JournalFile;
 pub use mcpctl_api::agent::FailoverOutcome;
 

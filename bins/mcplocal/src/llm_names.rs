@@ -13,11 +13,11 @@ use secrecy::SecretString;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use crate::{app::App, config::Config};
+use crate::config::Config;
 
 /// How long mcpd may take to list its Llms.
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
-/// Before mcpd is asked again, whoever looks at the status.
+/// How old the list may be before mcpd is asked again.
 const MAX_AGE: Duration = Duration::from_secs(60);
 /// How alike two names are at least, from 0 to 1, for one to be a misspelling of the other.
 const ALIKE: f64 = 0.6;
@@ -111,15 +111,14 @@ struct UnknownLlms {
 
 impl LlmNameCache {
     /// What is known. Has mcpd asked anew where that is old, or the configuration another one.
-    pub fn get(&self, app: &Arc<App>) -> Vec<UnknownLlm> {
-        let config = app.runtime.load().config.clone();
+    pub fn get(&self, config: &Config, contexts: &Path) -> Vec<UnknownLlm> {
         let names = |config: &Config| {
             let names = config.providers.iter().flat_map(|provider| {
                 provider.failover_for.iter().map(move |llm| (llm.to_string(), provider.line))
             });
             names.collect::<Vec<_>>()
         };
-        let asked = names(&config);
+        let asked = names(config);
         let mut memory = self.lock();
         let asked_at = memory.asked.as_ref().filter(|(_, before)| *before == asked).map(|(at, _)| *at);
         if asked_at.is_none() {
@@ -127,7 +126,7 @@ impl LlmNameCache {
         }
         if asked_at.is_none_or(|at| at.elapsed() >= MAX_AGE) {
             memory.asked = Some((Instant::now(), asked.clone()));
-            let (this, contexts) = (self.clone(), app.identity.contexts().to_owned());
+            let (this, config, contexts) = (self.clone(), config.clone(), contexts.to_owned());
             tokio::spawn(async move {
                 let unknown = unknown(&config, &contexts).await;
                 let mut memory = this.lock();

@@ -1,8 +1,7 @@
-//! `mcplocal`: the agent on a workstation. Speaks the same inference API as `mcpd`, forwards to it, and fails over to a
-//! local provider as far as the centre allows.
+//! `mcplocal`: the agent on a workstation. Serves the same inference API as `mcpd`, forwards to it, and fails over to a local
+//! provider as far as mcpd allows.
 
 mod app;
-mod breakers;
 mod capabilities;
 mod config;
 mod doctor;
@@ -12,7 +11,6 @@ mod journal;
 mod llm_names;
 mod log_file;
 mod meter;
-mod own_socket;
 mod pipeline;
 mod port;
 mod prewarm;
@@ -114,14 +112,14 @@ impl Args {
 }
 
 fn main() -> ExitCode {
-    // Engines run below a guardian, which is this program under another name: it ends them when the agent ends, however
-    // that happens. It comes first, because it must not become an agent.
+    // A guardian is this program with another first argument: it ends its engine when the agent ends, however that happens.
+    // First, because it must not become an agent.
     let mut words = std::env::args_os().skip(1);
     if words.next().is_some_and(|word| word == GUARDIAN) {
         return guardian::run(words);
     }
     let args = Args::parse();
-    // Before there are threads.
+    // Before threads are started, because it concerns the whole process.
     if args.background.is_some()
         && let Err(error) = nix::unistd::setsid()
     {
@@ -158,7 +156,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return examine(&path, args.state_dir).await;
     }
     let config = Config::read(&path).map_err(|error| with_hint(&error, error.hint()))?;
-    // At the start and not only in the moment of need.
+    // At the start, and not only when a request needs a provider.
     providers::check(&config, &path).map_err(|error| with_hint(&error, error.hint()))?;
     if args.check {
         return warn_of(&config, &path).await;
@@ -167,12 +165,12 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let quiet = args.is_quiet();
     let background = args.background.is_some();
     let state_dir = private(&state_dir(args.state_dir)?)?;
-    // Held as long as the agent runs: two agents would sweep each other's engines away.
+    // Held until the agent ends: two agents would end each other's engines.
     let _lock = lock(&state_dir)?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
     let listener = port::bind(config.listen.clone(), &state_dir).await?;
-    let own_socket = own_socket::bind(&state_dir).await?;
+    let own_socket = http::own_socket::bind(&state_dir).await?;
 
     let host = EngineHost::new(
         std::env::current_exe().context("this program's own path")?,
@@ -202,7 +200,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");
 
     let record = AgentRecord { pid: std::process::id(), listen: listener.address().to_string(), background };
-    // The agent's socket answers too, so a full disk does not stop the way to mcpd.
+    // No error: `mcpctl` can use the agent's socket too, and a full disk must not keep the agent from forwarding.
     if let Err(error) = record.write(&state_dir) {
         tracing::warn!(%error, "the address of this agent is not recorded");
     }
@@ -215,17 +213,18 @@ async fn run(args: Args) -> anyhow::Result<()> {
     }
 
     port::watch(listener.address());
-    // ModelProbe now, so that the first status knows it.
-    app.llm_names.get(&app);
+    // Before the first status, so that it has the result.
+    app.llm_names.get(&app.runtime.load().config, app.identity.contexts());
     let (config, named) = (app.runtime.load().config.clone(), path.clone());
     tokio::spawn(async move { providers::warn_of_missing(&config, &named).await });
 
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     let draining = app.drain.subscribe();
     let routes = http::routes(Arc::clone(&app), Router::new());
-    let server = tokio::spawn(listener.serve(routes, Arc::clone(&connections), draining.clone(), App::DRAIN));
-    let routes = own_socket::routes(Arc::clone(&app));
-    let own_server = tokio::spawn(own_socket.serve(routes, connections, draining, App::DRAIN));
+    let server =
+        tokio::spawn(listener.serve(routes, Arc::clone(&connections), draining.clone(), App::DRAIN_TIMEOUT));
+    let routes = http::own_socket::routes(Arc::clone(&app));
+    let own_server = tokio::spawn(own_socket.serve(routes, connections, draining, App::DRAIN_TIMEOUT));
     service::ready(&app);
     shutdown.recv().await;
     service::stopping();
@@ -235,7 +234,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if quiet {
         output::note("letting requests end, then stopping engines; Ctrl-C again ends at once");
     }
-    // What it read would start engines that nobody ends.
+    // Before the drain, because a new configuration would start engines after `stop_engines`.
     follow.abort();
     app.drain.send_replace(true);
     let ended = async {
@@ -254,18 +253,18 @@ async fn run(args: Args) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    // One that stays is recognised as stale: its process does not listen there.
+    // A record that stays is recognised as stale: its process does not listen there.
     let _ = AgentRecord::remove(&state_dir);
     tracing::info!("ended");
     Ok(())
 }
 
-/// Prints what keeps a provider from being used, but no agent from starting.
+/// Prints what keeps a provider from being used but not the agent from starting.
 async fn warn_of(config: &Config, path: &Path) -> anyhow::Result<()> {
     for error in providers::missing(config, path).await {
         output::note(format_args!("warning: {}", HintedError::new(&error, error.hint()).lines()));
     }
-    // Offline there is nothing to compare with, and nothing is wrong.
+    // Offline there are no names to compare with, which is no error.
     if let Ok(contexts) = user::Config::default_path() {
         for unknown in llm_names::unknown(config, &contexts).await.unwrap_or_default() {
             let place = format!("{}:{}:1", path.display(), unknown.line);
@@ -276,13 +275,13 @@ async fn warn_of(config: &Config, path: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn examine(config: &Path, said: Option<PathBuf>) -> anyhow::Result<()> {
-    let findings = doctor::examine(config, &state_dir(said)?).await;
+async fn examine(config: &Path, chosen: Option<PathBuf>) -> anyhow::Result<()> {
+    let findings = doctor::examine(config, &state_dir(chosen)?).await;
     output::data(serde_json::to_string_pretty(&findings)?).context("standard output cannot be written")
 }
 
-fn state_dir(said: Option<PathBuf>) -> anyhow::Result<PathBuf> {
-    match said {
+fn state_dir(chosen: Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    match chosen {
         Some(dir) => Ok(dir),
         None => user::agent_state_dir().map_err(|e| with_hint(&e, e.hint())),
     }

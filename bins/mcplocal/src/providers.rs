@@ -1,4 +1,6 @@
-//! The local providers as they run: servers that are there anyway, and engines that the agent starts.
+//! The local providers as they run: servers that run anyway, and engines that the agent starts.
+
+mod keep_warm;
 
 use std::{
     path::Path,
@@ -19,14 +21,15 @@ use mcpctl_telemetry::{Configured, McplocalMetrics};
 use mcpctl_upstream::{AttemptTimeouts, Target, UpstreamKind};
 use tokio::time::Instant;
 
+pub use keep_warm::Prewarming;
+
 use crate::{
     capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs},
     config::{Config, ConfigError, ManagedEngine, Prewarm, ProviderConfig, ProviderKind},
     meter::Meter,
-    prewarm::{self, PrewarmState},
 };
 
-/// Patience with a model on this machine: it may be slow, but it is never far.
+/// Timeouts of a model on this machine: it may be slow, but the connection is short.
 const LOCAL_TIMEOUTS: AttemptTimeouts = AttemptTimeouts {
     connect: Duration::from_secs(2),
     response: Duration::from_secs(120),
@@ -35,22 +38,22 @@ const LOCAL_TIMEOUTS: AttemptTimeouts = AttemptTimeouts {
     idle: Duration::from_secs(60),
 };
 
-/// A provider that can be asked. Clones are the same one.
+/// A local provider as it runs. Clones are the same one.
 #[derive(Clone)]
 pub struct LocalProvider {
-    /// What the configuration says.
-    pub provider: ProviderConfig,
+    /// Its entry in the configuration.
+    pub config: ProviderConfig,
     /// Its engine, where the agent starts it.
     pub engine: Option<Engine>,
-    /// What its server says of itself.
-    pub known: ModelCache,
+    /// What its server reports about its models.
+    pub models: ModelCache,
     /// How fast it is.
     pub meter: Meter,
-    /// Whether it is being made ready ahead of need.
-    pub warming: PrewarmState,
-    /// Whether somebody stopped it by hand.
-    pub by_hand: Arc<AtomicBool>,
-    /// Whether its server refused `stream_options`.
+    /// Bounds its prewarming.
+    pub prewarming: Prewarming,
+    /// Whether the user stopped its engine.
+    pub stopped_by_user: Arc<AtomicBool>,
+    /// Whether its server rejected `stream_options`.
     pub refuses_usage: Arc<AtomicBool>,
     /// The last start that was counted.
     counted: Arc<AtomicU32>,
@@ -58,8 +61,8 @@ pub struct LocalProvider {
 
 /// A provider that is ready, for as long as this is held.
 pub struct ReadyProvider {
-    /// Which.
-    pub running: LocalProvider,
+    /// The provider.
+    pub provider: LocalProvider,
     /// Where the request goes.
     pub target: Target,
     /// Keeps the engine from being stopped.
@@ -68,9 +71,9 @@ pub struct ReadyProvider {
 
 /// Why a provider is not ready.
 pub enum NotReady {
-    /// Another configuration has no use for its engine.
+    /// The configuration changed, and the new one does not have its engine.
     Retired,
-    /// It cannot be, or lacks what the request needs.
+    /// It did not become ready, or its model lacks what the request needs.
     Local(LocalError),
 }
 
@@ -93,43 +96,58 @@ impl From<EngineError> for NotReady {
 }
 
 impl LocalProvider {
-    /// Of a provider that nothing is known of yet; begins what is to begin with the agent.
-    fn new(provider: &ProviderConfig, host: &EngineHost, http: &reqwest::Client) -> Self {
-        let engine = engine_config(provider)
+    /// A provider that did not exist before. Starts the tasks that belong to it.
+    fn new(config: &ProviderConfig, host: &EngineHost, http: &reqwest::Client) -> Self {
+        let engine = engine_config(config)
             .map(|(spec, options)| Engine::with_options(spec.clone(), options.clone(), host.clone()));
-        let running = Self {
-            provider: provider.clone(),
+        let provider = Self {
+            config: config.clone(),
             engine,
-            known: ModelCache::default(),
+            models: ModelCache::default(),
             meter: Meter::default(),
-            warming: PrewarmState::default(),
-            by_hand: Arc::default(),
+            prewarming: Prewarming::default(),
+            stopped_by_user: Arc::default(),
             refuses_usage: Arc::default(),
             counted: Arc::default(),
         };
-        if let Some(target) = target(&running.provider) {
-            running.known.refresh(&ModelProbe::new(http, &target));
+        if let Some(target) = target(config) {
+            provider.models.refresh(&ModelProbe::new(http, &target));
         }
-        if let (Some(engine), Prewarm::Always) = (&running.engine, provider.prewarm()) {
-            tokio::spawn(prewarm::keep(engine.clone(), Arc::clone(&running.by_hand)));
+        if let (Some(engine), Prewarm::Always) = (&provider.engine, config.prewarm()) {
+            tokio::spawn(keep_warm::keep(engine.clone(), Arc::clone(&provider.stopped_by_user)));
         }
-        running
+        provider
     }
 
-    /// Counts its engine's start, unless somebody else who waited for it has.
+    /// Whether a prewarm would start its engine. A ready one is left alone, because a prewarm takes a place in its queue.
+    pub fn needs_prewarm(&self) -> bool {
+        let ready = |engine: &Engine| engine.progress().borrow().state == EngineState::Ready;
+        self.engine.as_ref().is_some_and(|engine| !ready(engine)) && !self.prewarming.is_starting()
+    }
+
+    /// Starts its engine without a request that waits for it. A no-op where one prewarm is under way.
+    pub async fn prewarm(&self) {
+        let Some(engine) = self.engine.as_ref().filter(|_| self.needs_prewarm()) else { return };
+        let Some(_start) = self.prewarming.begin_start() else { return };
+        if let Err(error) = engine.warm_up(Instant::now() + self.wait_timeout()).await {
+            tracing::warn!(provider = %self.config.name, %error, "the local provider could not be prewarmed");
+        }
+    }
+
+    /// Counts its engine's start, once for all its waiters.
     pub fn count_start(&self, metrics: &McplocalMetrics, ready: bool) {
         let Some(engine) = &self.engine else { return };
         let starts = engine.status().starts;
         if self.counted.fetch_max(starts, Ordering::AcqRel) < starts {
-            let name = Configured::resolved(self.provider.name.as_str());
+            let name = Configured::resolved(self.config.name.as_str());
             metrics.engine_start(name, if ready { "ready" } else { "failed" });
         }
     }
 
-    /// How long a request waits for its turn. A start ends by itself before that, and tells why it failed; but it may
-    /// have to wait for room first, and others may be first at a ready engine.
+    /// How long a request waits for the provider. A start ends earlier, with the reason of its failure; but it may have to
+    /// wait for memory first, and a ready engine may have a queue.
     pub fn wait_timeout(&self) -> Duration {
-        match &self.provider.kind {
+        match &self.config.kind {
             ProviderKind::Managed(managed) => {
                 managed.spec.start_timeout.saturating_mul(2).saturating_add(LOCAL_TIMEOUTS.answer)
             }
@@ -137,70 +155,71 @@ impl LocalProvider {
         }
     }
 
-    /// What keeps its engine from being started now; an engine that runs needs nothing more.
+    /// What its engine lacks to be started now; `None` for an engine that runs.
     pub async fn unavailable(&self) -> Option<SpecError> {
         let down = [EngineState::Stopped, EngineState::BackingOff, EngineState::Failed];
         match down.contains(&self.engine.as_ref()?.status().state) {
-            true => lacking(&self.provider).await,
+            true => lacking(&self.config).await,
             false => None,
         }
     }
 
-    /// What its model can do, as far as anybody said.
+    /// What its model can do, as far as it is known.
     pub fn capabilities(&self) -> Capabilities {
-        self.capabilities_with(self.known.last().as_deref())
+        self.capabilities_with(self.models.last().as_deref())
     }
 
-    fn capabilities_with(&self, found: Option<&ModelInfo>) -> Capabilities {
-        let found = found.map(|found| found.capabilities).unwrap_or_default();
-        self.provider.declared.or(by_arguments(&self.provider)).or(found)
+    fn capabilities_with(&self, info: Option<&ModelInfo>) -> Capabilities {
+        let reported = info.map(|info| info.capabilities).unwrap_or_default();
+        self.config.declared.or(by_arguments(&self.config)).or(reported)
     }
 
-    /// Makes the provider ready for a request that needs this; starts its engine where need be.
+    /// Makes the provider ready for a request with these needs; starts its engine where it is not running.
     ///
     /// # Errors
-    /// Why it cannot be, or what its model lacks.
+    /// Why it is not ready, or what its model lacks.
     pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<ReadyProvider, NotReady> {
-        // Before an engine is started for nothing.
-        self.suffices(needs, self.known.fresh().as_deref())?;
-        let (mut target, guard) = match (target(&self.provider), &self.engine) {
+        // Before the start, so that no engine is started for a request that it cannot serve.
+        self.suffices(needs, self.models.fresh().as_deref())?;
+        let (mut target, guard) = match (target(&self.config), &self.engine) {
             (Some(target), _) => (target, None),
             (None, Some(engine)) => {
-                self.by_hand.store(false, Ordering::Release);
+                // Before the start, so that `prewarm: always` keeps the engine from now on.
+                self.stopped_by_user.store(false, Ordering::Release);
                 let guard = engine.ensure_ready(Instant::now() + self.wait_timeout()).await?;
                 (managed_target(guard.endpoint()), Some(guard))
             }
             (None, None) => return Err(LocalError::failed("the provider has no engine").into()),
         };
-        // An engine's own connections lead to its socket, if it has one.
+        // The engine's own client connects to its socket, if it has one.
         let http = guard.as_ref().map_or(http, |guard| &guard.endpoint().http);
-        let asked = ModelProbe::new(http, &target);
-        let mut found = self.known.get(&asked).await;
-        // What it said a while ago, it may say no more.
-        if found.as_deref().is_ok_and(|found| self.suffices(needs, Some(found)).is_err()) {
-            found = self.known.anew(&asked).await;
+        let probe = ModelProbe::new(http, &target);
+        let mut info = self.models.get(&probe).await;
+        // Cached information may be out of date: ask again before the request is refused.
+        if info.as_deref().is_ok_and(|info| self.suffices(needs, Some(info)).is_err()) {
+            info = self.models.anew(&probe).await;
         }
-        match found {
-            Ok(found) => {
-                self.suffices(needs, Some(&found))?;
-                target.model = target.model.or_else(|| found.model.clone());
+        match info {
+            Ok(info) => {
+                self.suffices(needs, Some(&info))?;
+                target.model = target.model.or_else(|| info.model.clone());
             }
-            // One that does not tell may answer all the same.
+            // A server that does not list its models may answer all the same.
             Err(_) if target.model.is_some() => {}
             Err(reason) => {
                 return Err(LocalError::failed(format!("its models cannot be listed: {reason}")).into());
             }
         }
         if target.model.is_none() {
-            self.known.forget();
+            self.models.forget();
             let reason = "it serves not exactly one model, and the configuration names none";
             return Err(LocalError::failed(reason).into());
         }
-        Ok(ReadyProvider { running: self.clone(), target, guard })
+        Ok(ReadyProvider { provider: self.clone(), target, guard })
     }
 
-    fn suffices(&self, needs: Needs, found: Option<&ModelInfo>) -> Result<(), LocalError> {
-        match self.capabilities_with(found).lacks(needs) {
+    fn suffices(&self, needs: Needs, info: Option<&ModelInfo>) -> Result<(), LocalError> {
+        match self.capabilities_with(info).lacks(needs) {
             None => Ok(()),
             Some(word) => Err(LocalError {
                 cause: LocalCause::Lacks(word),
@@ -210,7 +229,7 @@ impl LocalProvider {
     }
 }
 
-/// Where a server that runs anyway is asked.
+/// The target of requests to a server that runs anyway.
 pub fn target(provider: &ProviderConfig) -> Option<Target> {
     let ProviderKind::Openai { url, model } = &provider.kind else { return None };
     let (base_url, model) = (url.clone(), model.clone());
@@ -258,29 +277,29 @@ pub fn registry(
     before: Option<&ProviderRegistry<LocalProvider>>,
 ) -> Arc<ProviderRegistry<LocalProvider>> {
     let mut registry = ProviderRegistry::default();
-    for provider in &config.providers {
-        let name = provider.name.as_str();
+    for config in &config.providers {
+        let name = config.name.as_str();
         let kept = before
             .and_then(|before| before.provider(name))
-            .filter(|running| same_engine(&running.provider, provider))
-            .map(|running| LocalProvider { provider: provider.clone(), ..running.clone() });
-        // Names and stand-ins were checked when the file was read, so neither can be refused here.
-        let _ = registry.register(name, kept.unwrap_or_else(|| LocalProvider::new(provider, host, http)));
-        for central in &provider.failover_for {
+            .filter(|before| same_engine(&before.config, config))
+            .map(|before| LocalProvider { config: config.clone(), ..before.clone() });
+        // Names and failovers were checked when the file was read, so neither can be refused here.
+        let _ = registry.register(name, kept.unwrap_or_else(|| LocalProvider::new(config, host, http)));
+        for central in &config.failover_for {
             let _ = registry.register_failover(central.as_str(), name);
         }
     }
     Arc::new(registry)
 }
 
-/// The engines of `before` that `after` has no more use for.
+/// The engines of `before` that `after` does not have.
 pub fn dropped(
     before: &ProviderRegistry<LocalProvider>,
     after: &ProviderRegistry<LocalProvider>,
 ) -> Vec<Engine> {
-    let gone = |(name, running): (&str, &LocalProvider)| match after.provider(name) {
-        Some(now) if same_engine(&running.provider, &now.provider) => None,
-        _ => running.engine.clone(),
+    let gone = |(name, provider): (&str, &LocalProvider)| match after.provider(name) {
+        Some(now) if same_engine(&provider.config, &now.config) => None,
+        _ => provider.engine.clone(),
     };
     before.providers().filter_map(gone).collect()
 }
@@ -289,7 +308,7 @@ fn same_engine(a: &ProviderConfig, b: &ProviderConfig) -> bool {
     a.kind == b.kind
 }
 
-/// Whether what the file writes of engines can be right, whatever the machine has.
+/// Checks the engines of a configuration, as far as that does not depend on the machine.
 ///
 /// # Errors
 /// The first thing that is wrong, with its place in the file.
@@ -303,7 +322,7 @@ pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     Ok(())
 }
 
-/// What engines lack that may come back: programs, models, disks. Each with its place in the file.
+/// What engines lack on this machine now: programs, models, disks. Each with its place in the file.
 pub async fn missing(config: &Config, path: &Path) -> Vec<ConfigError> {
     let missing = config.providers.iter().map(|provider| async move {
         let error = lacking(provider).await?;
@@ -312,14 +331,14 @@ pub async fn missing(config: &Config, path: &Path) -> Vec<ConfigError> {
     futures::future::join_all(missing).await.into_iter().flatten().collect()
 }
 
-/// Logs what engines lack; the agent forwards without them, and looks again when they are needed.
+/// Logs what engines lack. The agent forwards without them, and checks again when a request needs them.
 pub async fn warn_of_missing(config: &Config, path: &Path) {
     for error in missing(config, path).await {
         tracing::warn!(%error, hint = error.hint(), "a local provider is unavailable until that is there");
     }
 }
 
-/// What keeps a provider's engine from being started now.
+/// What a provider's engine lacks to be started now.
 pub async fn lacking(provider: &ProviderConfig) -> Option<SpecError> {
     let (spec, options) = engine_config(provider)?;
     spec.check_available(options).await.err()

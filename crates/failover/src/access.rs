@@ -1,20 +1,20 @@
-//! What the centre says about a caller and an Llm, and how it is asked.
+//! Whether mcpd allows a caller to use an Llm, and the probe that asks.
 
 use std::{fmt, future::Future};
 
-/// The answer of the centre. Only [`Access::Allowed`] lets a local provider run.
+/// The result of a probe. Only [`Access::Allowed`] lets a local provider run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// The caller may see the Llm now.
+    /// The caller may view the Llm now.
     Allowed,
     /// The caller may not, or is not known.
     Forbidden,
-    /// Nobody could say. Treated like forbidden, reported apart.
+    /// mcpd did not decide. Treated like forbidden, reported separately.
     Unreachable,
 }
 
 impl Access {
-    /// What a probe's status means: 200 and 204 allow, 401 and 403 forbid, and everything else says nothing.
+    /// What a probe's status means: 200 and 204 allow, 401 and 403 forbid, and everything else decides nothing.
     pub const fn from_status(status: u16) -> Self {
         match status {
             200 | 204 => Self::Allowed,
@@ -39,7 +39,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// A caller's own credential, on its way to the centre and nowhere else; never printed.
+/// A caller's own credential, sent to mcpd and nowhere else; never printed.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Bearer(String);
 
@@ -49,7 +49,7 @@ impl Bearer {
         Self(text.into())
     }
 
-    /// INVARIANT 10: for the request to the centre alone.
+    /// INVARIANT 10: for the request to mcpd alone.
     pub fn expose(&self) -> &str {
         &self.0
     }
@@ -61,7 +61,7 @@ impl fmt::Debug for Bearer {
     }
 }
 
-/// The one question that a probe asks: may this caller see this Llm now?
+/// The question of a probe: may this caller view this Llm now?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeRequest {
     /// Name or id of the central Llm.
@@ -74,8 +74,8 @@ impl ProbeRequest {
     /// The method of the request.
     pub const METHOD: &'static str = "HEAD";
 
-    /// The path of the request. Whatever is not a letter, a digit, `.`, `_` or `-` is percent-encoded, so that a name
-    /// never reaches into another path.
+    /// The path of the request. Everything but letters, digits, `.`, `_` and `-` is percent-encoded, so that a
+    /// name never leads to another path.
     pub fn path(&self) -> String {
         let mut path = String::from("/api/v1/llms/");
         for byte in self.llm.bytes() {
@@ -93,13 +93,13 @@ impl ProbeRequest {
     }
 }
 
-/// The centre could not be asked, or its answer could not be read.
+/// mcpd could not be asked, or its response could not be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProbeError(pub String);
 
-/// Asks the centre. Implementations carry the request and report the status; what it means is decided here.
+/// Asks mcpd. Implementations send the request and return the status; [`Access::from_status`] interprets it.
 pub trait AccessProbe {
-    /// Sends the request and answers the status.
+    /// Sends the request and returns the response's status.
     fn head(&self, request: &ProbeRequest) -> impl Future<Output = Result<u16, ProbeError>> + Send;
 }

@@ -1,15 +1,15 @@
-//! A breaker of consecutive failures: lets a target that keeps failing rest, then tries it with one request.
+//! A breaker of consecutive failures: skips an upstream that keeps failing, then tries it with one request.
 //!
-//! Plain functions over a state and a time. One breaker is for one target and one Llm, never for a host.
+//! Plain functions over a state and a time. One breaker is for one upstream and one Llm, never for a host.
 
 use std::time::{Duration, Instant};
 
 /// When a breaker opens, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BreakerPolicy {
-    /// So many failures in a row open it; 0 means the same as 1, the strictest.
+    /// The number of consecutive failures that open it; 0 means the same as 1, the strictest.
     pub failures: u32,
-    /// For how long it stays open; it does not grow. Zero is no rest at all, but still one trial at a time.
+    /// How long it stays open; the time does not grow. Zero skips no time, but still allows one trial at a time.
     pub open: Duration,
 }
 
@@ -19,25 +19,25 @@ impl Default for BreakerPolicy {
     }
 }
 
-/// Whether a request may go to the target.
+/// Whether a request may go to the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Admission {
     /// It may.
     Closed,
-    /// It may, and is the one by which the target is tried.
+    /// It may, as the one that tries the upstream.
     Trial,
     /// It may not.
     Open,
 }
 
-/// What came of an admitted request.
+/// How an admitted request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The target works.
+    /// The upstream works.
     Success,
-    /// It failed in a way that speaks against it.
+    /// It failed, and the caller did not cause that.
     Failure,
-    /// Nothing was learned: the caller went away, or was to blame.
+    /// Nothing was learned: the caller went away, or caused the failure.
     Nothing,
 }
 
@@ -56,7 +56,7 @@ enum BreakerState {
     Open {
         since: Instant,
     },
-    /// It has rested; the next request is the trial.
+    /// The open time has passed; the next request is the trial.
     Due,
     Trying,
 }
@@ -67,11 +67,11 @@ impl Breaker {
         Self { policy, state: BreakerState::Closed { failures: 0 } }
     }
 
-    /// Asks for one request. Every admission but [`Admission::Open`] is answered by one [`Breaker::record`].
+    /// Admits one request, or not. Every admission but [`Admission::Open`] is followed by one [`Breaker::record`].
     pub fn admit(&mut self, now: Instant) -> Admission {
         match self.state {
             BreakerState::Closed { .. } => Admission::Closed,
-            BreakerState::Open { since } if self.is_resting(since, now) => Admission::Open,
+            BreakerState::Open { since } if self.is_waiting(since, now) => Admission::Open,
             BreakerState::Open { .. } | BreakerState::Due => {
                 self.state = BreakerState::Trying;
                 Admission::Trial
@@ -80,11 +80,11 @@ impl Breaker {
         }
     }
 
-    /// Tells what came of a request that was admitted so.
+    /// Records how a request with this admission ended.
     pub fn record(&mut self, admission: Admission, verdict: Verdict, now: Instant) {
         self.state = match (self.state, admission, verdict) {
             (_, Admission::Open, _) => return,
-            // A trial of which nothing was learned frees the place for the next.
+            // A trial that taught nothing lets the next request be the trial.
             (BreakerState::Trying, Admission::Trial, Verdict::Nothing) => BreakerState::Due,
             (BreakerState::Trying, Admission::Trial, Verdict::Success) => {
                 BreakerState::Closed { failures: 0 }
@@ -99,22 +99,22 @@ impl Breaker {
                     BreakerState::Closed { failures }
                 }
             }
-            // What was sent before the breaker opened says nothing new.
+            // A request from before the breaker opened teaches nothing new.
             (state, _, _) => state,
         };
     }
 
-    /// Whether it lets the target rest at this moment.
+    /// Whether requests skip the upstream now.
     pub fn is_open(&self, now: Instant) -> bool {
         match self.state {
             BreakerState::Closed { .. } | BreakerState::Due => false,
-            BreakerState::Open { since } => self.is_resting(since, now),
+            BreakerState::Open { since } => self.is_waiting(since, now),
             BreakerState::Trying => true,
         }
     }
 
     /// Compared as a span, because a sum of time and window could overflow.
-    fn is_resting(&self, since: Instant, now: Instant) -> bool {
+    fn is_waiting(&self, since: Instant, now: Instant) -> bool {
         now.saturating_duration_since(since) < self.policy.open
     }
 }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn three_failures_in_a_row_open_it_and_a_success_between_does_not() {
+    fn consecutive_failures_open_it() {
         let now = Instant::now();
         assert!(opened(now).is_open(now));
         let mut breaker = Breaker::new(POLICY);
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn after_ten_seconds_exactly_one_is_let_through() {
+    fn one_trial_is_admitted_after_the_open_time() {
         let now = Instant::now();
         let mut breaker = opened(now);
         assert_eq!(breaker.admit(now + Duration::from_millis(9_999)), Admission::Open);
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_trial_opens_for_the_same_time_again() {
+    fn failed_trial_opens_for_the_same_time() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let later = now + Duration::from_secs(10);
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cancelled_trial_frees_its_place() {
+    fn cancelled_trial_admits_the_next() {
         let now = Instant::now();
         let mut breaker = opened(now);
         let later = now + Duration::from_secs(10);
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn late_answers_do_not_close_an_open_breaker() {
+    fn late_success_does_not_close_an_open_breaker() {
         let now = Instant::now();
         let mut breaker = opened(now);
         breaker.record(Admission::Closed, Verdict::Success, now);
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_15_zero_failures_open_it_as_one_does() {
+    fn inv_15_zero_failures_means_one() {
         let now = Instant::now();
         let mut breaker = Breaker::new(BreakerPolicy { failures: 0, ..POLICY });
         let admission = breaker.admit(now);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_15_a_window_of_zero_still_tries_with_one_request_at_a_time() {
+    fn inv_15_zero_open_time_still_admits_one_trial_at_a_time() {
         let now = Instant::now();
         let mut breaker = Breaker::new(BreakerPolicy { failures: 1, open: Duration::ZERO });
         breaker.record(Admission::Closed, Verdict::Failure, now);
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_window_there_is_does_not_overflow() {
+    fn longest_open_time_does_not_overflow() {
         let now = Instant::now();
         let mut breaker = Breaker::new(BreakerPolicy { failures: 1, open: Duration::MAX });
         breaker.record(Admission::Closed, Verdict::Failure, now);
@@ -221,14 +221,14 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_steps_back_does_not_end_the_rest() {
+    fn clock_that_steps_back_does_not_close_it() {
         let now = Instant::now() + Duration::from_secs(60);
         let mut breaker = opened(now);
         assert_eq!(breaker.admit(now - Duration::from_secs(30)), Admission::Open);
     }
 
     #[test]
-    fn while_one_tries_the_others_are_told_to_wait_and_their_late_answers_decide_nothing() {
+    fn late_results_decide_nothing_during_a_trial() {
         let now = Instant::now();
         let later = now + Duration::from_secs(10);
         for verdict in [Verdict::Success, Verdict::Failure, Verdict::Nothing] {
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_was_not_admitted_counts_for_nothing() {
+    fn refused_requests_do_not_count() {
         let now = Instant::now();
         let mut breaker = Breaker::new(POLICY);
         for _ in 0..5 {
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_the_contracts() {
+    fn defaults_match_the_contract() {
         assert_eq!(BreakerPolicy::default(), POLICY);
     }
 }

@@ -1,5 +1,5 @@
-//! Classes of failure, and what each allows: trying again, and letting a local provider stand in. The table is
-//! CONTRACT.md's, "What fails over".
+//! Failure classes, and what each allows: retries, and failover to a local provider. The table is that of
+//! `docs/contract.md`, "Failure classes".
 
 use std::{fmt, str::FromStr};
 
@@ -19,7 +19,7 @@ pub enum FailureClass {
     ServerError,
     /// 429 from the upstream.
     RateLimited,
-    /// The provider refused our key.
+    /// The provider rejected mcpd's key.
     UpstreamCredentials,
     /// The provider does not have the model that the Llm names.
     ModelUnavailable,
@@ -37,7 +37,7 @@ pub enum FailureClass {
     BrokenStream,
 }
 
-/// How a failed attempt may be tried again on the same target.
+/// How a failed attempt may be retried on the same upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RetryRule {
     /// Not at all.
@@ -85,8 +85,8 @@ impl FailureClass {
         }
     }
 
-    /// INVARIANT 2: whether a substitute may be asked. `also_on` adds classes that do not by default; what the caller
-    /// caused, or the centre decided, never does, whatever is listed.
+    /// INVARIANT 2: whether a request may fall back. `also_on` adds classes that do not by default; what the caller caused,
+    /// or mcpd decided, never does, whatever is listed.
     pub fn may_fail_over(self, also_on: &[Self]) -> bool {
         match self {
             Self::Connect
@@ -101,12 +101,12 @@ impl FailureClass {
         }
     }
 
-    /// Whether it speaks against the target, so that a breaker counts it.
+    /// Whether a breaker counts it: the upstream failed, not the caller.
     pub fn trips_breaker(self) -> bool {
         self.may_fail_over(&[])
     }
 
-    /// How it may be tried again on the same target.
+    /// How it may be retried on the same upstream.
     pub fn retry(self) -> RetryRule {
         match self {
             Self::Connect => RetryRule::Once,
@@ -125,7 +125,7 @@ impl FailureClass {
     }
 }
 
-/// A word that is no class of failure.
+/// A word that is no failure class.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{0}` is not a class of failure")]
 pub struct UnknownClass(String);
@@ -151,7 +151,7 @@ impl fmt::Display for FailureClass {
 mod tests {
     use super::*;
 
-    /// CONTRACT.md, "What fails over", line by line: the word, tried again, fails over by default, and where named.
+    /// `docs/contract.md`, "Failure classes", line by line: the word, retries, fails over by default, and where named.
     const TABLE: [(FailureClass, &str, RetryRule, bool, bool); 13] = [
         (FailureClass::Connect, "connect", RetryRule::Once, true, true),
         (FailureClass::NoResponse, "no_response", RetryRule::Never, true, true),
@@ -169,7 +169,7 @@ mod tests {
     ];
 
     #[test]
-    fn inv_02_the_table_is_the_contracts() {
+    fn inv_02_table_matches_the_contract() {
         assert_eq!(TABLE.map(|(class, ..)| class), FailureClass::ALL);
         for (class, _, retry, by_default, where_named) in TABLE {
             assert_eq!(class.retry(), retry, "{class}");
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_02_naming_one_class_lets_no_other_fail_over() {
+    fn inv_02_naming_a_class_affects_no_other() {
         for named in FailureClass::ALL {
             let failing_over = FailureClass::ContextLength.may_fail_over(&[named]);
             assert_eq!(failing_over, named == FailureClass::ContextLength, "{named}");
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn every_class_has_one_word_in_headers_and_documents() {
+    fn every_class_has_one_word() {
         for (class, word, ..) in TABLE {
             let quoted = format!("\"{word}\"");
             assert_eq!((class.as_str(), class.to_string().as_str()), (word, word));

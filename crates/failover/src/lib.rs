@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod breaker;
+pub mod breakers;
 pub mod class;
 pub mod machine;
 pub mod registry;
@@ -9,6 +10,7 @@ pub mod router;
 
 pub use access::{Access, AccessProbe, Bearer, ProbeError, ProbeRequest};
 pub use breaker::{Admission, Breaker, BreakerPolicy, Verdict};
+pub use breakers::{BreakerPermit, Breakers, RequestForm};
 pub use class::{FailureClass, RetryRule};
 pub use registry::{ProviderRegistry, RegistryError};
 pub use router::{

@@ -1,10 +1,10 @@
 //! The failover of one request as a state machine: `(FailoverState, Event, now) -> (FailoverState, Action)`. It opens no socket and
-//! reads no clock; a driver performs the actions and reports what came of them.
+//! reads no clock; a driver performs the actions and reports their results.
 //!
 //! ```text
 //!            primary ok ──────────────────────────────▶ Return primary
 //! CallPrimary ─ failed ─┬─ may not fail over ─────────▶ Return primary's error
-//!                       ├─ nothing stands in ─────────▶ Return primary's error
+//!                       ├─ no local provider ────────▶ Return primary's error
 //!                       └─▶ Probe ─┬─ not allowed ────▶ Return primary's error
 //!                             ▲    └─▶ Prepare ─┬─ failed ──────────▶ Return primary's error
 //!                             └── took a while ─┤
@@ -13,30 +13,30 @@
 //! ```
 //!
 //! With an open breaker it begins at `Probe`; wherever that path would return the primary's error there is none yet, so
-//! the primary is called after all and whatever it says is returned.
+//! the primary is called after all and its result is returned.
 
 use std::time::{Duration, Instant};
 
 use crate::{Access, FailureClass};
 
-/// What the machine is told at the beginning.
+/// What is known when the request begins.
 #[derive(Debug, Clone)]
 pub struct Setup {
-    /// Whether the breaker lets the primary rest.
+    /// Whether the breaker skips the primary.
     pub breaker_open: bool,
-    /// Whether a provider stands in for this Llm.
+    /// Whether this Llm has a local provider.
     pub has_local: bool,
     /// Classes that fail over beyond the defaults.
     pub also_on: Vec<FailureClass>,
-    /// When preparing took longer than this, the centre is asked again before anything runs.
+    /// When preparing took longer than this, mcpd is asked again before anything runs.
     pub reprobe_after: Duration,
 }
 
-/// Where a request is.
+/// How far a request has got.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailoverState {
     phase: FailoverPhase,
-    /// How the primary failed; `None` where it did not, or was not asked.
+    /// How the primary failed; `None` where it did not, or was not called.
     failed: Option<FailureClass>,
 }
 
@@ -53,17 +53,17 @@ enum FailoverPhase {
 /// What happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The request is here.
+    /// The request arrived.
     Begin,
     /// The primary answered.
     PrimaryOk,
     /// The primary failed.
     PrimaryFailed(FailureClass),
-    /// The centre said this about caller and Llm.
+    /// The probe returned this for caller and Llm.
     Probed(Access),
-    /// The local provider can take the request.
+    /// The local provider is ready.
     Prepared,
-    /// It cannot.
+    /// It did not become ready.
     PrepareFailed,
     /// The local provider answered.
     LocalOk,
@@ -74,21 +74,21 @@ pub enum Event {
 /// What the driver does next.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Ask the primary.
+    /// Call the primary.
     CallPrimary,
-    /// Ask the centre about this caller and this Llm.
+    /// Ask mcpd about this caller and this Llm.
     Probe,
     /// Make the local provider ready. Nothing of the caller's reaches it yet.
     Prepare,
-    /// Run the request locally; only with the grant that comes along.
+    /// Run the request locally; only with this grant.
     RunLocal(AccessGrant),
-    /// Answer what the primary answered, or its error.
+    /// Return the primary's answer, or its error.
     ReturnPrimary,
-    /// Answer what the local provider answered.
+    /// Return the local provider's answer.
     ReturnLocal,
 }
 
-/// Proof that the centre allowed this request a moment ago. Only the machine makes one, and it serves for one run.
+/// Proof that mcpd allowed this request a moment ago. Only the machine makes one, and it permits one run.
 ///
 /// ```compile_fail,E0603
 /// let forged = mcpctl_failover::machine::AccessGrant(());
@@ -123,7 +123,7 @@ impl FailoverState {
         self.phase == FailoverPhase::Done
     }
 
-    /// The step. An event that does not belong to the state ends the request with the primary's word.
+    /// One step. An event that does not belong to the state ends the request with the primary's result.
     #[must_use]
     pub fn on(self, event: Event, setup: &Setup, now: Instant) -> (Self, Action) {
         let Self { phase, failed } = self;
@@ -139,7 +139,7 @@ impl FailoverState {
             (FailoverPhase::Primary { .. }, Event::PrimaryOk) => {
                 to(FailoverPhase::Done, failed, Action::ReturnPrimary)
             }
-            // INVARIANT 2: what the caller caused, or the centre decided, never gets this far.
+            // INVARIANT 2: what the caller caused, or mcpd decided, never gets this far.
             (FailoverPhase::Primary { last: false }, Event::PrimaryFailed(class))
                 if setup.has_local && class.may_fail_over(&setup.also_on) =>
             {
@@ -149,7 +149,7 @@ impl FailoverState {
                 to(FailoverPhase::Done, Some(class), Action::ReturnPrimary)
             }
 
-            // INVARIANT 1, 8: one answer leads on, all others lead back.
+            // INVARIANT 1, 8: only *allowed* leads on, every other result leads back.
             (FailoverPhase::Probing { prepared: false }, Event::Probed(Access::Allowed)) => {
                 to(FailoverPhase::Preparing { since: now }, failed, Action::Prepare)
             }
@@ -157,7 +157,7 @@ impl FailoverState {
                 to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant(())))
             }
             (FailoverPhase::Preparing { since }, Event::Prepared) => {
-                // The answer was about the moment when it was given: after a cold start it is asked for again.
+                // The probe's result held at its moment: after a cold start mcpd is asked again.
                 if now.saturating_duration_since(since) > setup.reprobe_after {
                     to(FailoverPhase::Probing { prepared: true }, failed, Action::Probe)
                 } else {
@@ -166,7 +166,7 @@ impl FailoverState {
             }
             (FailoverPhase::Running, Event::LocalOk) => to(FailoverPhase::Done, failed, Action::ReturnLocal),
 
-            // INVARIANT 3: whatever else happens, the primary has the last word.
+            // INVARIANT 3: whatever else happens, the primary's result is returned.
             (FailoverPhase::Probing { .. } | FailoverPhase::Preparing { .. } | FailoverPhase::Running, _)
                 if failed.is_none() =>
             {

@@ -1,8 +1,8 @@
-//! Which local provider stands in for which central Llm.
+//! Which local provider each central Llm falls back to.
 
 use thiserror::Error;
 
-/// Local providers by name, and the central Llms that they stand in for. Lists are short, so they are searched.
+/// Local providers by name, and the central Llms that fall back to them. Lists are short, so they are searched.
 #[derive(Debug, Clone)]
 pub struct ProviderRegistry<P> {
     providers: Vec<(String, P)>,
@@ -12,20 +12,20 @@ pub struct ProviderRegistry<P> {
 /// Why a provider or a failover cannot be registered.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum RegistryError {
-    /// The stand-in does not exist.
+    /// The provider does not exist.
     #[error("provider `{0}` is not registered")]
     NotRegistered(String),
     /// The name is taken.
     #[error("provider `{0}` is registered already")]
     Taken(String),
-    /// Another provider stands in already, and there is no telling which is meant.
+    /// The Llm has another local provider already; it would be ambiguous which is meant.
     #[error("`{central}` has a stand-in already: `{existing}`; `{refused}` cannot be another")]
     AlreadyMapped {
         /// The central Llm.
         central: String,
-        /// Who stands in for it.
+        /// Its local provider.
         existing: String,
-        /// Who was to.
+        /// The other one.
         refused: String,
     },
 }
@@ -57,10 +57,10 @@ impl<P> ProviderRegistry<P> {
         Some(self.providers.remove(at).1)
     }
 
-    /// Lets a provider stand in for a central Llm.
+    /// Maps a central Llm to the provider that it falls back to.
     ///
     /// # Errors
-    /// When the provider is not registered, or another one stands in for that Llm.
+    /// When the provider is not registered, or the Llm has another one.
     pub fn register_failover(
         &mut self,
         central: impl Into<String>,
@@ -94,7 +94,7 @@ impl<P> ProviderRegistry<P> {
         self.providers.iter().map(|(name, provider)| (name.as_str(), provider))
     }
 
-    /// The provider that stands in for a central Llm, with its name.
+    /// The provider that a central Llm falls back to, with its name.
     pub fn failover_for(&self, central: &str) -> Option<(&str, &P)> {
         let (_, name) = self.failovers.iter().find(|(known, _)| known == central)?;
         Some((name, self.provider(name)?))

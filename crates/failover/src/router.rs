@@ -1,4 +1,5 @@
-//! Drives the [machine](crate::machine) for one request: calls the primary, asks the centre, calls the local provider.
+//! Drives the [machine](crate::machine) for one request: attempts the primary, asks mcpd, attempts the local provider. The
+//! router holds the primary's breakers: it admits each request, and settles it as soon as the primary's attempt has ended.
 
 use std::{
     fmt,
@@ -8,81 +9,87 @@ use std::{
 };
 
 use crate::{
-    Access, AccessProbe, Bearer, FailureClass, ProbeError, ProbeRequest, ProviderRegistry,
+    Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeError,
+    ProbeRequest, ProviderRegistry, RequestForm,
     machine::{AccessGrant, Action, Event, FailoverState, Setup},
 };
 
-/// An error of the primary that knows its class.
+/// An error of the primary that has a failure class.
 pub trait Classified {
     /// What went wrong.
     fn class(&self) -> FailureClass;
 }
 
-/// How local providers of type `P` are asked for a `T`.
+/// One attempt at a local provider of type `P`, for an answer of type `T`.
 pub trait LocalAttempt<P, T> {
-    /// What keeps a prepared provider ready until the request has run.
+    /// Keeps a prepared provider ready until the request has run.
     type Ready: Send;
 
-    /// Makes the provider ready; may take as long as an engine's start.
-    fn prepare(&self, provider: &P) -> impl Future<Output = Result<Self::Ready, LocalError>> + Send;
+    /// Makes the provider ready; may take as long as an engine's start. `trail` is what happened so far.
+    fn prepare(
+        &self,
+        provider: &P,
+        trail: &Trail,
+    ) -> impl Future<Output = Result<Self::Ready, LocalError>> + Send;
 
-    /// Runs the request. The grant says that the centre allowed it a moment ago.
+    /// Runs the request. The grant proves that mcpd allowed it a moment ago.
     fn run(
         &self,
         provider: &P,
         ready: Self::Ready,
         grant: AccessGrant,
+        trail: &Trail,
     ) -> impl Future<Output = Result<T, LocalError>> + Send;
 }
 
-/// Why a local provider could not take over. The words are for logs and the journal, never for a caller of the centre;
-/// the cause may be told.
+/// Why a local provider did not answer. The reason is for logs and the journal, never for a caller of the primary; the cause
+/// may be shown to callers.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct LocalError {
-    /// What kind of thing it is.
+    /// The kind of error.
     pub cause: LocalCause,
     /// What happened.
     pub reason: String,
 }
 
-/// What kept a local provider from taking over.
+/// What kept a local provider from answering.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LocalCause {
-    /// It could not be made ready, or did not answer.
+    /// It did not become ready, or failed the request.
     Failed,
-    /// Its program or a file that it needs is not there now.
+    /// Its program or a file that it needs is missing now.
     Unavailable,
-    /// As many requests run on it and wait for it as may.
+    /// Its queue is full.
     Busy {
         /// When there may be room.
         retry_after: Duration,
     },
-    /// What it does could not be recorded, so it was not asked.
+    /// The journal could not be written, so the request was not sent.
     NotRecorded,
     /// The request needs something that its model cannot do, in one word, such as `tools`.
     Lacks(&'static str),
 }
 
 impl LocalError {
-    /// It could not be made ready, or did not answer.
+    /// It did not become ready, or failed the request.
     pub fn failed(reason: impl fmt::Display) -> Self {
         Self { cause: LocalCause::Failed, reason: reason.to_string() }
     }
 }
 
-/// What a request is about.
+/// What the router has to know of a request.
 #[derive(Debug, Clone)]
-pub struct FailoverRequest {
+pub struct FailoverRequest<F = ()> {
     /// Name or id of the central Llm.
     pub llm: String,
     /// The caller's own credential.
     pub bearer: Bearer,
-    /// Whether the breaker lets the primary rest.
-    pub breaker_open: bool,
+    /// Selects the breaker.
+    pub form: F,
 }
 
-/// An answer, and who gave it.
+/// An answer, and which upstream gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served<T> {
     /// The answer.
@@ -96,21 +103,30 @@ pub struct Served<T> {
 /// What happened on the way, for logs, metrics and the journal.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Trail {
-    /// Why the primary did not answer; `None` where it did, or was skipped by the breaker.
+    /// How the primary failed; `None` where it answered, or was skipped by the breaker.
     pub primary: Option<FailureClass>,
-    /// Whether the primary was called.
+    /// How the primary failed before, where the breaker skipped it.
+    pub skipped: Option<FailureClass>,
+    /// Whether the primary was attempted.
     pub primary_called: bool,
-    /// The local provider that was to take over.
+    /// The local provider to fall back to.
     pub provider: Option<String>,
-    /// What the centre said, in the order in which it was asked.
+    /// The results of the probes, in order.
     pub probes: Vec<Access>,
-    /// Why the centre could not be asked, where it could not.
+    /// Why the last probe had no result, where it had none.
     pub probe_error: Option<String>,
-    /// Why the local provider did not answer, where it was let.
+    /// Why the local provider did not answer, where the caller was allowed.
     pub local_error: Option<LocalError>,
 }
 
-/// The end of a request.
+impl Trail {
+    /// Why the request fell back: how the primary failed, now or before the breaker skipped it.
+    pub fn class(&self) -> Option<FailureClass> {
+        self.primary.or(self.skipped)
+    }
+}
+
+/// How a request ended.
 #[derive(Debug)]
 pub struct Routed<T, E> {
     /// The answer, or the primary's own error.
@@ -119,16 +135,17 @@ pub struct Routed<T, E> {
     pub trail: Trail,
 }
 
-/// Lets local providers stand in for central Llms, as far as the centre allows.
+/// Falls back from central Llms to local providers, as far as mcpd allows.
 #[derive(Debug, Clone)]
-pub struct FailoverRouter<A> {
+pub struct FailoverRouter<A, F = ()> {
     probe: A,
+    breakers: Arc<Breakers<F>>,
     also_on: Vec<FailureClass>,
     reprobe_after: Duration,
     clock: Clock,
 }
 
-/// Where the router takes the time from.
+/// The router's source of time.
 #[derive(Clone)]
 struct Clock(Arc<dyn Fn() -> Instant + Send + Sync>);
 
@@ -138,14 +155,33 @@ impl fmt::Debug for Clock {
     }
 }
 
-impl<A: AccessProbe + Sync> FailoverRouter<A> {
-    /// How long a local start may take before the centre is asked again.
+impl<A> FailoverRouter<A> {
+    /// How long a local start may take before mcpd is asked again.
     pub const REPROBE_AFTER: Duration = Duration::from_secs(1);
 
-    /// A router that asks the centre through `probe`.
+    /// A router that asks mcpd through `probe`, with breakers of the default policy.
     pub fn new(probe: A) -> Self {
-        let clock = Clock(Arc::new(Instant::now));
-        Self { probe, also_on: Vec::new(), reprobe_after: Self::REPROBE_AFTER, clock }
+        Self {
+            probe,
+            breakers: Arc::new(Breakers::new(BreakerPolicy::default())),
+            also_on: Vec::new(),
+            reprobe_after: Self::REPROBE_AFTER,
+            clock: Clock(Arc::new(Instant::now)),
+        }
+    }
+}
+
+impl<A, F> FailoverRouter<A, F> {
+    /// Replaces the breakers, for example by those of an earlier router.
+    #[must_use]
+    pub fn with_breakers<G>(self, breakers: Arc<Breakers<G>>) -> FailoverRouter<A, G> {
+        let Self { probe, also_on, reprobe_after, clock, .. } = self;
+        FailoverRouter { probe, breakers, also_on, reprobe_after, clock }
+    }
+
+    /// The primary's breakers.
+    pub fn breakers(&self) -> &Arc<Breakers<F>> {
+        &self.breakers
     }
 
     /// Adds classes that do not fail over by default.
@@ -155,26 +191,32 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
         self
     }
 
-    /// Sets how long a local start may take before the centre is asked again.
+    /// Sets how long a local start may take before mcpd is asked again.
     #[must_use]
     pub fn reprobe_after(mut self, limit: Duration) -> Self {
         self.reprobe_after = limit;
         self
     }
 
-    /// Takes the time from elsewhere than [`Instant::now`].
+    /// Replaces the clock, [`Instant::now`].
     #[must_use]
     pub fn with_clock(mut self, clock: impl Fn() -> Instant + Send + Sync + 'static) -> Self {
         self.clock = Clock(Arc::new(clock));
         self
     }
 
-    /// Asks the centre whether this caller may see this Llm now.
+    fn now(&self) -> Instant {
+        (self.clock.0)()
+    }
+}
+
+impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
+    /// Asks mcpd whether this caller may view this Llm now.
     pub async fn check_access(&self, llm: &str, bearer: &Bearer) -> Access {
-        self.ask(llm, bearer).await.0
+        self.probe(llm, bearer).await.0
     }
 
-    async fn ask(&self, llm: &str, bearer: &Bearer) -> (Access, Option<String>) {
+    async fn probe(&self, llm: &str, bearer: &Bearer) -> (Access, Option<String>) {
         let request = ProbeRequest { llm: llm.to_owned(), bearer: bearer.clone() };
         match self.probe.head(&request).await {
             Ok(status) => (Access::from_status(status), None),
@@ -183,14 +225,14 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
         }
     }
 
-    /// Runs a request: the primary first, a local stand-in if need be and if the centre allows it, else the primary's
-    /// own error.
+    /// Runs a request: the primary first, a local provider if need be and if mcpd allows it, else returns the primary's own
+    /// error.
     ///
-    /// `primary` is called once, or not at all where the breaker is open and the stand-in answers.
+    /// `primary` is called once, or not at all where its breaker is open and the local provider answers.
     pub async fn run<P, T, E, L>(
         &self,
         registry: &ProviderRegistry<P>,
-        call: &FailoverRequest,
+        request: &FailoverRequest<F>,
         mut primary: impl PrimaryAttempt<T, E>,
         local: &L,
     ) -> Routed<T, E>
@@ -199,21 +241,25 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
         E: Classified,
         L: LocalAttempt<P, T> + Sync,
     {
-        let stand_in = registry.failover_for(&call.llm);
+        let FailoverRequest { llm, bearer, form } = request;
+        let fallback = registry.failover_for(llm);
+        let mut permit = fallback.map(|_| self.breakers.admit(llm, *form, bearer, self.now()));
+        let breaker_open = permit.as_ref().is_some_and(BreakerPermit::is_open);
         let setup = Setup {
-            breaker_open: call.breaker_open,
-            has_local: stand_in.is_some(),
+            breaker_open,
+            has_local: fallback.is_some(),
             also_on: self.also_on.clone(),
             reprobe_after: self.reprobe_after,
         };
-        let mut trail = Trail::default();
+        let skipped = permit.as_ref().filter(|_| breaker_open).and_then(BreakerPermit::last_failure);
+        let mut trail = Trail { skipped, ..Trail::default() };
         let (mut answer, mut ready) = (None, None);
-        let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, (self.clock.0)());
+        let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, self.now());
         loop {
-            let event = match (action, stand_in) {
+            let event = match (action, fallback) {
                 (Action::CallPrimary, _) => {
                     trail.primary_called = true;
-                    // Asked after all, it may take minutes: the local provider is not held ready meanwhile.
+                    // Before the primary's attempt, which may take minutes: the local provider is released meanwhile.
                     ready = None;
                     let result = primary.call().await;
                     let event = match &result {
@@ -221,17 +267,24 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                         Err(error) => Event::PrimaryFailed(error.class()),
                     };
                     trail.primary = result.as_ref().err().map(Classified::class);
+                    // Before the local provider answers, which may take minutes: other requests use what was learned.
+                    if let Some(permit) = &mut permit {
+                        permit.settle(trail.primary, self.now());
+                    }
                     answer = Some(result.map(|value| Served { value, failover: false, via: None }));
                     event
                 }
                 (Action::Probe, Some((name, _))) => {
                     trail.provider = Some(name.to_owned());
-                    let (access, reason) = self.ask(&call.llm, &call.bearer).await;
+                    let (access, reason) = self.probe(llm, bearer).await;
                     trail.probes.push(access);
                     trail.probe_error = reason;
+                    if let (Access::Allowed, Some(permit)) = (access, &mut permit) {
+                        permit.accept_caller(self.now());
+                    }
                     Event::Probed(access)
                 }
-                (Action::Prepare, Some((_, provider))) => match local.prepare(provider).await {
+                (Action::Prepare, Some((_, provider))) => match local.prepare(provider, &trail).await {
                     Ok(prepared) => {
                         ready = Some(prepared);
                         Event::Prepared
@@ -243,7 +296,7 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                 },
                 (Action::RunLocal(grant), Some((name, provider))) => match ready.take() {
                     None => Event::LocalFailed,
-                    Some(prepared) => match local.run(provider, prepared, grant).await {
+                    Some(prepared) => match local.run(provider, prepared, grant, &trail).await {
                         Ok(value) => {
                             answer = Some(Ok(Served { value, failover: true, via: Some(name.to_owned()) }));
                             Event::LocalOk
@@ -258,7 +311,7 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                 (Action::Prepare | Action::RunLocal(_), None) => Event::LocalFailed,
                 (Action::ReturnPrimary | Action::ReturnLocal, _) => match answer {
                     Some(result) => return Routed { result, trail },
-                    // The machine returns only what was called; if that were ever wrong, the primary decides.
+                    // The machine returns only what was attempted; if that were ever wrong, the primary decides.
                     None => {
                         let result = primary.call().await;
                         let result = result.map(|value| Served { value, failover: false, via: None });
@@ -266,12 +319,12 @@ impl<A: AccessProbe + Sync> FailoverRouter<A> {
                     }
                 },
             };
-            (state, action) = state.on(event, &setup, (self.clock.0)());
+            (state, action) = state.on(event, &setup, self.now());
         }
     }
 }
 
-/// How the primary is asked.
+/// One attempt at the primary.
 pub trait PrimaryAttempt<T, E>: Send {
     /// Sends the request to the primary.
     fn call(&mut self) -> impl Future<Output = Result<T, E>> + Send;

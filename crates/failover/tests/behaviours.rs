@@ -1,30 +1,31 @@
-//! The behaviours that started the project, each by its name, and the rest of what the router promises.
+//! The registry and the router, from outside.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::sync::{
-    Mutex,
+    Arc, Mutex,
     atomic::{AtomicUsize, Ordering},
 };
 use std::time::{Duration, Instant};
 
 use mcpctl_failover::{
-    Access, AccessProbe, Bearer, Classified, FailoverRequest, FailoverRouter, FailureClass, LocalAttempt,
-    LocalError, ProbeError, ProbeRequest, ProviderRegistry, RegistryError, Routed, machine::AccessGrant,
+    Access, AccessProbe, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest, FailoverRouter,
+    FailureClass, LocalAttempt, LocalError, ProbeError, ProbeRequest, ProviderRegistry, RegistryError,
+    Routed, Trail, machine::AccessGrant,
 };
 
-/// Answers the scripted statuses in turn, the last one for ever; remembers what it was asked.
-struct Centre {
+/// Returns the scripted statuses in turn, the last one for ever; records the probes.
+struct Mcpd {
     statuses: Vec<Option<u16>>,
     asked: Mutex<Vec<ProbeRequest>>,
 }
 
-impl Centre {
+impl Mcpd {
     fn new(statuses: &[Option<u16>]) -> Self {
         Self { statuses: statuses.to_vec(), asked: Mutex::default() }
     }
 }
 
-impl AccessProbe for &Centre {
+impl AccessProbe for &Mcpd {
     async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
         let mut asked = self.asked.lock().unwrap();
         let at = asked.len().min(self.statuses.len() - 1);
@@ -52,12 +53,18 @@ struct Desk {
 impl LocalAttempt<&'static str, String> for Desk {
     type Ready = ();
 
-    async fn prepare(&self, _: &&'static str) -> Result<(), LocalError> {
+    async fn prepare(&self, _: &&'static str, _: &Trail) -> Result<(), LocalError> {
         self.prepares.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
-    async fn run(&self, provider: &&'static str, (): (), _: AccessGrant) -> Result<String, LocalError> {
+    async fn run(
+        &self,
+        provider: &&'static str,
+        (): (),
+        _: AccessGrant,
+        _: &Trail,
+    ) -> Result<String, LocalError> {
         self.runs.fetch_add(1, Ordering::SeqCst);
         match self.fail {
             Some(reason) => Err(LocalError::failed(reason)),
@@ -74,37 +81,48 @@ fn registry() -> ProviderRegistry<&'static str> {
 }
 
 fn call() -> FailoverRequest {
-    FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), breaker_open: false }
+    FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), form: () }
+}
+
+/// The breakers of a primary that failed for Alice just now, open for a day.
+fn opened_breakers() -> Arc<Breakers> {
+    let policy = BreakerPolicy { failures: 1, open: Duration::from_secs(86_400) };
+    let (breakers, now) = (Arc::new(Breakers::new(policy)), Instant::now());
+    let mut permit = breakers.admit("claude", (), &Bearer::new("alice's own"), now);
+    permit.settle(Some(FailureClass::ServerError), now);
+    permit.accept_caller(now);
+    drop(permit);
+    breakers
 }
 
 async fn run(
-    centre: &Centre,
+    mcpd: &Mcpd,
     desk: &Desk,
     primary: Result<&'static str, FailureClass>,
 ) -> Routed<String, PrimaryError> {
     let primary = || async move { primary.map(str::to_owned).map_err(PrimaryError) };
-    FailoverRouter::new(centre).run(&registry(), &call(), primary, desk).await
+    FailoverRouter::new(mcpd).run(&registry(), &call(), primary, desk).await
 }
 
 #[test]
-fn registering_a_failover_maps_a_central_name_to_a_provider_and_looking_it_up_finds_it() {
+fn registered_failover_is_found() {
     assert_eq!(registry().failover_for("claude"), Some(("vllm-local", &"the desk")));
 }
 
 #[test]
-fn looking_up_a_name_with_no_mapping_finds_nothing() {
+fn unmapped_llm_has_no_provider() {
     assert_eq!(registry().failover_for("gpt"), None);
 }
 
 #[test]
-fn registering_a_failover_for_an_unregistered_provider_is_an_error_saying_not_registered() {
-    let error = registry().register_failover("claude2", "nobody").unwrap_err();
-    assert_eq!(error, RegistryError::NotRegistered("nobody".to_owned()));
+fn failover_to_an_unregistered_provider_is_an_error() {
+    let error = registry().register_failover("claude2", "missing").unwrap_err();
+    assert_eq!(error, RegistryError::NotRegistered("missing".to_owned()));
     assert!(error.to_string().contains("not registered"));
 }
 
 #[test]
-fn unregistering_a_provider_removes_the_failovers_that_pointed_at_it() {
+fn unregistered_provider_loses_its_failovers() {
     let mut registry = registry();
     registry.register_failover("gpt", "vllm-local").unwrap();
     assert_eq!(registry.unregister("vllm-local"), Some("the desk"));
@@ -114,7 +132,7 @@ fn unregistering_a_provider_removes_the_failovers_that_pointed_at_it() {
 }
 
 #[test]
-fn the_list_reports_every_pair_in_order_of_registration() {
+fn failovers_are_listed_in_order_of_registration() {
     let mut registry = registry();
     registry.register("ollama", "the other").unwrap();
     registry.register_failover("zeta", "ollama").unwrap();
@@ -124,58 +142,62 @@ fn the_list_reports_every_pair_in_order_of_registration() {
 }
 
 #[test]
-fn one_central_llm_has_one_stand_in() {
+fn central_llm_has_one_local_provider() {
     let mut registry = registry();
     registry.register("ollama", "the other").unwrap();
     let error = registry.register_failover("claude", "ollama").unwrap_err().to_string();
     assert!(error.contains("`vllm-local`") && error.contains("`ollama`"), "{error}");
-    assert_eq!(registry.register_failover("claude", "vllm-local"), Ok(()), "saying it twice changes nothing");
+    assert_eq!(
+        registry.register_failover("claude", "vllm-local"),
+        Ok(()),
+        "registering it twice changes nothing"
+    );
     assert_eq!(registry.register("ollama", "again").unwrap_err(), RegistryError::Taken("ollama".to_owned()));
 }
 
 #[tokio::test]
-async fn the_primary_succeeds_no_failover_and_no_probe() {
-    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
-    let served = run(&centre, &desk, Ok("central")).await.result.unwrap();
+async fn working_primary_causes_no_probe() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
+    let served = run(&mcpd, &desk, Ok("central")).await.result.unwrap();
     assert_eq!((served.value.as_str(), served.failover, served.via), ("central", false, None));
-    assert!(centre.asked.lock().unwrap().is_empty());
+    assert!(mcpd.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn the_primary_fails_and_the_probe_allows_the_local_result_with_its_name() {
-    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
-    let served = run(&centre, &desk, Err(FailureClass::ServerError)).await.result.unwrap();
+async fn allowed_failover_returns_the_local_answer() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
+    let served = run(&mcpd, &desk, Err(FailureClass::ServerError)).await.result.unwrap();
     assert_eq!((served.value.as_str(), served.failover), ("from the desk", true));
     assert_eq!(served.via.as_deref(), Some("vllm-local"));
-    let asked = centre.asked.lock().unwrap();
+    let asked = mcpd.asked.lock().unwrap();
     assert_eq!(asked.len(), 1);
     assert_eq!((ProbeRequest::METHOD, asked[0].path().as_str()), ("HEAD", "/api/v1/llms/claude"));
     assert_eq!(asked[0].bearer.expose(), "alice's own");
 }
 
 #[tokio::test]
-async fn the_primary_fails_and_no_local_failover_is_registered_the_primarys_error() {
-    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
+async fn without_a_local_provider_the_primarys_error_returns() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
     let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
     let other = FailoverRequest { llm: "gpt".to_owned(), ..call() };
-    let run = FailoverRouter::new(&centre).run(&registry(), &other, primary, &desk).await;
+    let run = FailoverRouter::new(&mcpd).run(&registry(), &other, primary, &desk).await;
     assert_eq!(run.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
-    assert!(centre.asked.lock().unwrap().is_empty());
+    assert!(mcpd.asked.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn inv_03_the_primary_fails_and_the_probe_forbids_the_primarys_error_and_no_local_call() {
-    let (centre, desk) = (Centre::new(&[Some(403)]), Desk::default());
-    let ended = run(&centre, &desk, Err(FailureClass::Connect)).await;
+async fn inv_03_forbidden_returns_the_primarys_error() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(403)]), Desk::default());
+    let ended = run(&mcpd, &desk, Err(FailureClass::Connect)).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::Connect));
     assert_eq!(ended.trail.probes, [Access::Forbidden]);
     assert_eq!((desk.prepares.load(Ordering::SeqCst), desk.runs.load(Ordering::SeqCst)), (0, 0));
 }
 
 #[tokio::test]
-async fn inv_03_the_primary_fails_and_the_centre_is_unreachable_the_primarys_error_and_no_local_call() {
-    let (centre, desk) = (Centre::new(&[None]), Desk::default());
-    let ended = run(&centre, &desk, Err(FailureClass::Connect)).await;
+async fn inv_03_unreachable_mcpd_returns_the_primarys_error() {
+    let (mcpd, desk) = (Mcpd::new(&[None]), Desk::default());
+    let ended = run(&mcpd, &desk, Err(FailureClass::Connect)).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::Connect));
     assert_eq!(ended.trail.probes, [Access::Unreachable]);
     assert_eq!(ended.trail.probe_error.as_deref(), Some("connection refused"));
@@ -183,27 +205,27 @@ async fn inv_03_the_primary_fails_and_the_centre_is_unreachable_the_primarys_err
 }
 
 #[tokio::test]
-async fn access_mapping_200_204_allowed_401_403_forbidden_404_500_unreachable() {
+async fn each_probe_status_has_its_meaning() {
     for status in 100..600_u16 {
         let expected = match status {
             200 | 204 => Access::Allowed,
             401 | 403 => Access::Forbidden,
             _ => Access::Unreachable,
         };
-        let centre = Centre::new(&[Some(status)]);
-        let said = FailoverRouter::new(&centre).check_access("claude", &Bearer::new("b")).await;
-        assert_eq!(said, expected, "{status}");
+        let mcpd = Mcpd::new(&[Some(status)]);
+        let access = FailoverRouter::new(&mcpd).check_access("claude", &Bearer::new("b")).await;
+        assert_eq!(access, expected, "{status}");
     }
-    let centre = Centre::new(&[None]);
-    let said = FailoverRouter::new(&centre).check_access("claude", &Bearer::new("b")).await;
-    assert_eq!(said, Access::Unreachable);
+    let mcpd = Mcpd::new(&[None]);
+    let access = FailoverRouter::new(&mcpd).check_access("claude", &Bearer::new("b")).await;
+    assert_eq!(access, Access::Unreachable);
 }
 
 #[tokio::test]
 async fn inv_02_only_the_listed_classes_fail_over() {
     for class in FailureClass::ALL {
-        let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
-        let failed_over = run(&centre, &desk, Err(class)).await.result.is_ok();
+        let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
+        let failed_over = run(&mcpd, &desk, Err(class)).await.result.is_ok();
         let listed = [
             FailureClass::Connect,
             FailureClass::NoResponse,
@@ -214,14 +236,14 @@ async fn inv_02_only_the_listed_classes_fail_over() {
             FailureClass::ModelUnavailable,
         ];
         assert_eq!(failed_over, listed.contains(&class), "{class}");
-        assert_eq!(!centre.asked.lock().unwrap().is_empty(), failed_over, "{class}");
+        assert_eq!(!mcpd.asked.lock().unwrap().is_empty(), failed_over, "{class}");
     }
 }
 
 #[tokio::test]
-async fn inv_02_context_length_fails_over_only_where_it_is_named_and_denials_not_even_then() {
-    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
-    let router = FailoverRouter::new(&centre).also_on(FailureClass::ALL);
+async fn inv_02_only_context_length_can_be_added() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
+    let router = FailoverRouter::new(&mcpd).also_on(FailureClass::ALL);
     for (class, expected) in [
         (FailureClass::ContextLength, true),
         (FailureClass::Denied, false),
@@ -236,20 +258,20 @@ async fn inv_02_context_length_fails_over_only_where_it_is_named_and_denials_not
 }
 
 #[tokio::test]
-async fn a_local_failure_gives_back_the_primarys_error() {
-    let (centre, desk) = (Centre::new(&[Some(200)]), Desk { fail: Some("out of memory"), ..Desk::default() });
-    let ended = run(&centre, &desk, Err(FailureClass::ServerError)).await;
+async fn local_failure_returns_the_primarys_error() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk { fail: Some("out of memory"), ..Desk::default() });
+    let ended = run(&mcpd, &desk, Err(FailureClass::ServerError)).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
     assert_eq!(ended.trail.local_error, Some(LocalError::failed("out of memory")));
 }
 
 #[tokio::test]
-async fn inv_01_after_a_long_start_the_centre_is_asked_again() {
-    let (centre, desk) = (Centre::new(&[Some(200), Some(403)]), Desk::default());
-    // A clock that goes on by an hour each time it is looked at.
+async fn inv_01_long_start_is_probed_again() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200), Some(403)]), Desk::default());
+    // A clock that advances by an hour with each reading.
     let (start, looks) = (Instant::now(), AtomicUsize::new(0));
     let hours_apart = move || start + Duration::from_secs(3600) * looks.fetch_add(1, Ordering::SeqCst) as u32;
-    let router = FailoverRouter::new(&centre).with_clock(hours_apart);
+    let router = FailoverRouter::new(&mcpd).with_clock(hours_apart);
     let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
     let ended = router.run(&registry(), &call(), primary, &desk).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
@@ -258,24 +280,25 @@ async fn inv_01_after_a_long_start_the_centre_is_asked_again() {
 }
 
 #[tokio::test]
-async fn an_open_breaker_skips_the_primary_but_never_the_probe() {
-    let open = FailoverRequest { breaker_open: true, ..call() };
+async fn open_breaker_skips_the_primary_but_not_the_probe() {
+    let open = call();
     let calls = AtomicUsize::new(0);
     let primary = || {
         calls.fetch_add(1, Ordering::SeqCst);
         async { Err::<String, _>(PrimaryError(FailureClass::Connect)) }
     };
 
-    let (centre, desk) = (Centre::new(&[Some(200)]), Desk::default());
-    let ended = FailoverRouter::new(&centre).run(&registry(), &open, primary, &desk).await;
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
+    let opened = |mcpd| FailoverRouter::new(mcpd).with_breakers(opened_breakers());
+    let ended = opened(&mcpd).run(&registry(), &open, primary, &desk).await;
     assert!(ended.result.unwrap().failover);
-    assert_eq!((calls.load(Ordering::SeqCst), centre.asked.lock().unwrap().len()), (0, 1));
+    assert_eq!((calls.load(Ordering::SeqCst), mcpd.asked.lock().unwrap().len()), (0, 1));
 
-    // Not allowed: there is no error to give back yet, so the primary is asked for its own.
-    let centre = Centre::new(&[Some(403)]);
-    let ended = FailoverRouter::new(&centre).run(&registry(), &open, primary, &desk).await;
+    // Not allowed: there is no error to return yet, so the primary is called after all.
+    let mcpd = Mcpd::new(&[Some(403)]);
+    let ended = opened(&mcpd).run(&registry(), &open, primary, &desk).await;
     assert_eq!(ended.result.unwrap_err(), PrimaryError(FailureClass::Connect));
-    assert_eq!((calls.load(Ordering::SeqCst), centre.asked.lock().unwrap().len()), (1, 1));
+    assert_eq!((calls.load(Ordering::SeqCst), mcpd.asked.lock().unwrap().len()), (1, 1));
 }
 
 #[test]
@@ -285,7 +308,7 @@ fn probe_paths_stay_below_llms() {
     assert_eq!(path("../users/admin"), "/api/v1/llms/..%2Fusers%2Fadmin");
     assert_eq!(path("a?b#c d"), "/api/v1/llms/a%3Fb%23c%20d");
     assert_eq!(path(".."), "/api/v1/llms/%20..");
-    assert_eq!(path(""), "/api/v1/llms/%20", "never the list of all Llms");
+    assert_eq!(path(""), "/api/v1/llms/%20", "not the list of all Llms");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The driver around the machine: what it does in which order, what it tells afterwards, and what it holds meanwhile.
+//! The driver around the machine: the order of its actions, the trail that it returns, and what it holds meanwhile.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::{
@@ -10,8 +10,9 @@ use std::{
 };
 
 use mcpctl_failover::{
-    Access, AccessProbe, Bearer, Classified, FailoverRequest, FailoverRouter, FailureClass, LocalAttempt,
-    LocalError, ProbeError, ProbeRequest, ProviderRegistry, Routed, Served, Trail, machine::AccessGrant,
+    Access, AccessProbe, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest, FailoverRouter,
+    FailureClass, LocalAttempt, LocalError, ProbeError, ProbeRequest, ProviderRegistry, Routed, Served,
+    Trail, machine::AccessGrant,
 };
 
 /// What happened, in its order.
@@ -28,7 +29,7 @@ impl Log {
     }
 }
 
-/// A clock that goes on only when it is told to.
+/// A clock that a test advances.
 #[derive(Clone)]
 struct Time(Arc<Mutex<Instant>>);
 
@@ -50,13 +51,13 @@ enum Answer {
     Never,
 }
 
-/// Answers in turn, the last one for ever.
-struct Centre {
+/// Returns its answers in turn, the last one for ever.
+struct Mcpd {
     answers: Vec<Answer>,
     log: Log,
 }
 
-impl AccessProbe for Centre {
+impl AccessProbe for Mcpd {
     async fn head(&self, _: &ProbeRequest) -> Result<u16, ProbeError> {
         let before = self.log.words().iter().filter(|word| **word == "probe").count();
         self.log.add("probe");
@@ -82,14 +83,14 @@ struct Held(Log);
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.0.add("let go");
+        self.0.add("release");
     }
 }
 
 impl LocalAttempt<(), String> for Engine {
     type Ready = Held;
 
-    async fn prepare(&self, (): &()) -> Result<Held, LocalError> {
+    async fn prepare(&self, (): &(), _: &Trail) -> Result<Held, LocalError> {
         self.log.add("prepare");
         self.time.pass(self.start.unwrap_or(Duration::from_secs(30)));
         match self.start {
@@ -98,7 +99,7 @@ impl LocalAttempt<(), String> for Engine {
         }
     }
 
-    async fn run(&self, (): &(), _held: Held, _: AccessGrant) -> Result<String, LocalError> {
+    async fn run(&self, (): &(), _held: Held, _: AccessGrant, _: &Trail) -> Result<String, LocalError> {
         self.log.add("run");
         match self.run {
             Some(result) => result.map(str::to_owned).map_err(LocalError::failed),
@@ -107,7 +108,7 @@ impl LocalAttempt<(), String> for Engine {
     }
 }
 
-/// As untouchable as it gets: neither clone nor default, compared by what is in it.
+/// Neither clone nor default, so that only the original can be returned.
 #[derive(Debug, PartialEq)]
 struct PrimaryError {
     class: FailureClass,
@@ -124,7 +125,7 @@ type Primary = Result<&'static str, FailureClass>;
 
 /// One request's surroundings.
 struct Scene {
-    router: FailoverRouter<Centre>,
+    router: FailoverRouter<Mcpd>,
     engine: Engine,
     registry: ProviderRegistry<()>,
     call: FailoverRequest,
@@ -137,23 +138,26 @@ fn scene(answers: &[Answer]) -> Scene {
     registry.register("desk", ()).unwrap();
     registry.register_failover("claude", "desk").unwrap();
     let clock = time.clone();
-    let centre = Centre { answers: answers.to_vec(), log: log.clone() };
+    let centre = Mcpd { answers: answers.to_vec(), log: log.clone() };
     Scene {
         router: FailoverRouter::new(centre).with_clock(move || *clock.0.lock().unwrap()),
         engine: Engine { start: Ok(Duration::ZERO), run: Some(Ok("local")), time, log: log.clone() },
         registry,
-        call: FailoverRequest {
-            llm: "claude".to_owned(),
-            bearer: Bearer::new("alice's own"),
-            breaker_open: false,
-        },
+        call: FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), form: () },
         log,
     }
 }
 
 impl Scene {
+    /// The primary failed for Alice just now, and its breaker is open for a day.
     fn with_open_breaker(mut self) -> Self {
-        self.call.breaker_open = true;
+        let policy = BreakerPolicy { failures: 1, open: Duration::from_secs(86_400) };
+        let (breakers, now) = (Arc::new(Breakers::new(policy)), Instant::now());
+        let mut permit = breakers.admit("claude", (), &self.call.bearer, now);
+        permit.settle(Some(FailureClass::ServerError), now);
+        permit.accept_caller(now);
+        drop(permit);
+        self.router = self.router.with_breakers(breakers);
         self
     }
 
@@ -174,7 +178,7 @@ fn down() -> Result<Served<String>, PrimaryError> {
 const DOWN: Primary = Err(FailureClass::Connect);
 
 #[tokio::test]
-async fn a_primary_that_answers_leaves_a_short_trail() {
+async fn working_primary_leaves_a_short_trail() {
     let scene = scene(&[Answer::Status(200)]);
     let ended = scene.run(Ok("central")).await;
     assert_eq!(ended.result.unwrap().value, "central");
@@ -183,7 +187,7 @@ async fn a_primary_that_answers_leaves_a_short_trail() {
 }
 
 #[tokio::test]
-async fn a_failover_tells_why_through_whom_and_what_the_centre_said() {
+async fn trail_has_class_provider_and_probes() {
     let scene = scene(&[Answer::Status(204)]);
     let ended = scene.run(DOWN).await;
     let served = ended.result.unwrap();
@@ -196,11 +200,11 @@ async fn a_failover_tells_why_through_whom_and_what_the_centre_said() {
         ..Trail::default()
     };
     assert_eq!(ended.trail, trail);
-    assert_eq!(scene.log.words(), ["primary", "probe", "prepare", "run", "let go"]);
+    assert_eq!(scene.log.words(), ["primary", "probe", "prepare", "run", "release"]);
 }
 
 #[tokio::test]
-async fn inv_03_forbidden_and_unreachable_are_told_apart_and_both_give_the_primarys_error() {
+async fn inv_03_forbidden_and_unreachable_differ_in_the_trail_only() {
     for (answer, access, reason) in [
         (Answer::Status(403), Access::Forbidden, None),
         (Answer::Status(401), Access::Forbidden, None),
@@ -218,6 +222,7 @@ async fn inv_03_forbidden_and_unreachable_are_told_apart_and_both_give_the_prima
             probes: vec![access],
             probe_error: reason.map(str::to_owned),
             local_error: None,
+            ..Trail::default()
         };
         assert_eq!(ended.trail, trail);
         assert_eq!(scene.log.words(), ["primary", "probe"]);
@@ -237,7 +242,7 @@ async fn inv_03_a_local_start_that_fails_gives_the_primarys_error_and_tells_why(
 }
 
 #[tokio::test]
-async fn inv_01_a_start_of_more_than_a_second_is_asked_about_again() {
+async fn inv_01_start_longer_than_the_limit_is_probed_again() {
     for (limit, took, probes) in [
         (None, Duration::from_secs(1), 1),
         (None, Duration::from_millis(1001), 2),
@@ -257,7 +262,7 @@ async fn inv_01_a_start_of_more_than_a_second_is_asked_about_again() {
 }
 
 #[tokio::test]
-async fn inv_01_access_that_ends_during_a_start_ends_the_failover() {
+async fn inv_01_access_revoked_during_a_start_ends_the_failover() {
     for (answer, access, reason) in [
         (Answer::Status(403), Access::Forbidden, None),
         (Answer::Down, Access::Unreachable, Some("connection refused")),
@@ -268,12 +273,12 @@ async fn inv_01_access_that_ends_during_a_start_ends_the_failover() {
         assert_eq!(ended.result, down());
         assert_eq!(ended.trail.probes, [Access::Allowed, access]);
         assert_eq!(ended.trail.probe_error.as_deref(), reason);
-        assert_eq!(scene.log.words(), ["primary", "probe", "prepare", "probe", "let go"]);
+        assert_eq!(scene.log.words(), ["primary", "probe", "prepare", "probe", "release"]);
     }
 }
 
 #[tokio::test]
-async fn an_open_breaker_with_nothing_to_stand_in_still_asks_the_primary() {
+async fn open_breaker_without_a_provider_calls_the_primary() {
     let mut scene = scene(&[Answer::Status(200)]).with_open_breaker();
     scene.registry.unregister("desk");
     let ended = scene.run(DOWN).await;
@@ -282,9 +287,9 @@ async fn an_open_breaker_with_nothing_to_stand_in_still_asks_the_primary() {
 }
 
 #[tokio::test]
-async fn behind_an_open_breaker_the_primary_has_the_last_word_whatever_it_is() {
+async fn open_breaker_falls_back_to_the_primarys_result() {
     for primary in [Ok("central"), DOWN] {
-        // The centre does not allow it.
+        // mcpd does not allow it.
         let refused = scene(&[Answer::Status(403)]).with_open_breaker();
         let ended = refused.run(primary).await;
         assert_eq!(ended.result.map(|served| (served.value, served.failover)), central(primary));
@@ -304,7 +309,7 @@ async fn behind_an_open_breaker_the_primary_has_the_last_word_whatever_it_is() {
         let ended = failing.run(primary).await;
         assert_eq!(ended.result.map(|served| (served.value, served.failover)), central(primary));
         assert_eq!(ended.trail.local_error, Some(LocalError::failed("out of memory")));
-        assert_eq!(failing.log.words(), ["probe", "prepare", "run", "let go", "primary"]);
+        assert_eq!(failing.log.words(), ["probe", "prepare", "run", "release", "primary"]);
     }
 }
 
@@ -316,19 +321,21 @@ fn central(primary: Primary) -> Result<(String, bool), PrimaryError> {
 }
 
 #[tokio::test]
-async fn an_engine_is_let_go_before_the_primary_is_asked_after_all() {
+async fn engine_is_released_before_the_primary_is_called() {
     let mut scene = scene(&[Answer::Status(200), Answer::Status(403)]).with_open_breaker();
     scene.engine.start = Ok(Duration::from_secs(30));
     let ended = scene.run(Ok("central")).await;
     assert_eq!(ended.result.unwrap().value, "central");
-    assert_eq!(scene.log.words(), ["probe", "prepare", "probe", "let go", "primary"]);
+    assert_eq!(scene.log.words(), ["probe", "prepare", "probe", "release", "primary"]);
 }
 
 #[tokio::test]
-async fn inv_08_a_probe_that_panics_ends_the_request_without_a_local_byte() {
+async fn inv_08_panic_in_the_probe_runs_nothing() {
     for breaker_open in [false, true] {
         let mut scene = scene(&[Answer::Panic]);
-        scene.call.breaker_open = breaker_open;
+        if breaker_open {
+            scene = scene.with_open_breaker();
+        }
         let log = scene.log.clone();
         let ended = tokio::spawn(async move { scene.run(DOWN).await.result.is_ok() }).await;
         assert!(ended.unwrap_err().is_panic());
@@ -338,17 +345,17 @@ async fn inv_08_a_probe_that_panics_ends_the_request_without_a_local_byte() {
 }
 
 #[tokio::test]
-async fn inv_08_a_panic_in_the_second_probe_runs_nothing_either() {
+async fn inv_08_panic_in_the_second_probe_runs_nothing() {
     let mut scene = scene(&[Answer::Status(200), Answer::Panic]);
     scene.engine.start = Ok(Duration::from_secs(30));
     let log = scene.log.clone();
     let ended = tokio::spawn(async move { scene.run(DOWN).await.result.is_ok() }).await;
     assert!(ended.unwrap_err().is_panic());
-    assert_eq!(log.words(), ["primary", "probe", "prepare", "probe", "let go"]);
+    assert_eq!(log.words(), ["primary", "probe", "prepare", "probe", "release"]);
 }
 
 #[test]
-fn a_caller_that_goes_away_stops_everything_where_it_is() {
+fn dropped_request_stops_at_once() {
     let waiting = |scene: &Scene| {
         let mut run = pin!(scene.run(DOWN));
         let polled = run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
@@ -362,5 +369,5 @@ fn a_caller_that_goes_away_stops_everything_where_it_is() {
     let mut during_the_run = scene(&[Answer::Status(200)]);
     during_the_run.engine.run = None;
     waiting(&during_the_run);
-    assert_eq!(during_the_run.log.words(), ["primary", "probe", "prepare", "run", "let go"]);
+    assert_eq!(during_the_run.log.words(), ["primary", "probe", "prepare", "run", "release"]);
 }

@@ -25,11 +25,11 @@ fn events() -> Vec<Event> {
     events
 }
 
-/// What has to hold, told step by step. An event counts only as the answer to the action before it: whatever else
-/// arrives is noise, and noise must not help anybody to a local answer.
+/// Checks what has to hold at each step. An event counts only as the result of the action before it: any other event is
+/// noise, and noise must not lead to a local answer.
 #[derive(Clone, Default)]
 struct Watcher {
-    /// The last answer of the centre was yes, and no long preparation came after it.
+    /// The last probe returned *allowed*, and no long preparation came after it.
     allowed: bool,
     pending: Option<Pending>,
     failed: Option<FailureClass>,
@@ -40,7 +40,7 @@ struct Watcher {
     noise: bool,
 }
 
-/// What the driver was told to do last.
+/// The driver's last action.
 #[derive(Clone, Copy, PartialEq)]
 enum Pending {
     Primary,
@@ -95,17 +95,17 @@ impl Watcher {
                 );
             }
             Action::Probe => {
-                assert!(setup.has_local, "asked although nothing stands in");
+                assert!(setup.has_local, "probed without a local provider");
                 self.probes += 1;
                 self.pending = Some(Pending::Probe);
             }
         }
-        assert!(self.primary_calls <= 1, "the primary is asked once");
-        assert!(self.probes <= 2, "one long preparation is asked about once");
+        assert!(self.primary_calls <= 1, "the primary is called once");
+        assert!(self.probes <= 2, "one long preparation is probed once");
     }
 }
 
-/// Walks every sequence of events; answers how many steps were taken.
+/// Walks every sequence of events; returns the number of steps.
 fn walk(state: FailoverState, watcher: &Watcher, setup: &Setup, now: Instant, depth: usize) -> usize {
     if depth == 0 || state.is_done() {
         return 0;
@@ -116,7 +116,7 @@ fn walk(state: FailoverState, watcher: &Watcher, setup: &Setup, now: Instant, de
             let (mut watcher, now) = (watcher.clone(), now + later);
             let (next, action) = state.clone().on(event, setup, now);
             watcher.step(event, &action, setup, now);
-            assert_eq!(next.failed(), watcher.failed, "the machine tells how the primary failed");
+            assert_eq!(next.failed(), watcher.failed, "the machine reports how the primary failed");
             steps += 1 + walk(next, &watcher, setup, now, depth - 1);
         }
     }
@@ -139,7 +139,7 @@ fn inv_01_02_03_hold_for_every_order_of_events() {
 #[test]
 fn every_request_ends() {
     // Whatever happens, five events after the beginning there is nothing more to do: the longest way is the primary,
-    // the centre, a long start, the centre again, the local run; or all that but the primary first, and the primary
+    // the probe, a long start, the probe again, the local run; or all that but the primary first, and the primary
     // after all.
     fn longest(state: &FailoverState, setup: &Setup, now: Instant) -> usize {
         if state.is_done() {
@@ -162,7 +162,7 @@ fn every_request_ends() {
 }
 
 #[test]
-fn inv_01_only_a_start_that_took_longer_than_the_limit_is_asked_about_again() {
+fn inv_01_only_a_start_longer_than_the_limit_is_probed_again() {
     let setup = Setup { breaker_open: true, has_local: true, also_on: vec![], reprobe_after: REPROBE };
     let now = Instant::now();
     let (state, action) = FailoverState::start().on(Event::Begin, &setup, now);

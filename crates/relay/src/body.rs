@@ -1,4 +1,5 @@
-//! The body that the caller gets: events as they came, counted on the way, with an honest end.
+//! The body that the caller receives: the upstream's events unchanged, usage counted on the way. A broken stream ends with an
+//! error event.
 
 use std::{
     fmt::Write as _,
@@ -17,23 +18,23 @@ use mcpctl_dialect::openai::{
 use mcpctl_failover::class::FailureClass;
 use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};
 
-/// How a stream ended, told once.
+/// How a stream ended; reported once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEnd {
-    /// In which way.
+    /// The way in which it ended.
     pub outcome: StreamOutcome,
-    /// What the model counted; nothing where it did not say.
+    /// The model's own count; `None` where it sent none.
     pub usage: Option<Usage>,
     /// The model that answered, as it calls itself.
     pub model: Option<String>,
 }
 
-/// In which way a stream ended.
+/// The way in which a stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamOutcome {
-    /// To its proper end.
+    /// With its proper end.
     Completed,
-    /// The provider broke it off; the caller was told in-band.
+    /// The upstream broke it off; the caller received an error event.
     Broken(FailureClass),
     /// The caller went away.
     Cancelled,
@@ -55,7 +56,7 @@ type OnContent = Box<dyn FnMut() + Send>;
 type OnEnd = Box<dyn FnOnce(StreamEnd) + Send>;
 
 impl StreamBody {
-    /// Forwards `answer`. With `hide_usage` the event that only counts is kept back, for callers who did not ask for it.
+    /// Forwards `answer`. With `hide_usage` the event that holds only usage is removed, for callers who did not ask for it.
     pub fn new(
         answer: StreamAnswer,
         hide_usage: bool,
@@ -76,10 +77,10 @@ impl StreamBody {
         }
     }
 
-    /// Tells of every event with content as it goes out.
+    /// Calls `on_content` for every event with content as it goes out.
     #[must_use]
-    pub fn on_content(mut self, told: impl FnMut() + Send + 'static) -> Self {
-        self.on_content = Some(Box::new(told));
+    pub fn on_content(mut self, on_content: impl FnMut() + Send + 'static) -> Self {
+        self.on_content = Some(Box::new(on_content));
         self
     }
 
@@ -127,9 +128,9 @@ impl Stream for StreamBody {
                 continue;
             }
             if chunk.kind == ChunkKind::Content
-                && let Some(told) = &mut this.on_content
+                && let Some(on_content) = &mut this.on_content
             {
-                told();
+                on_content();
             }
             if chunk.kind == ChunkKind::Done {
                 this.end(StreamOutcome::Completed);
@@ -139,10 +140,10 @@ impl Stream for StreamBody {
     }
 }
 
-/// The error that ends a broken stream: the upstream's own words where it sent any.
+/// The error event that ends a broken stream: the upstream's own message where it sent one.
 fn last_event(failure: &Failure) -> Bytes {
     let error = UpstreamError::read(&failure.body);
-    // What it says about our key or account is not for callers.
+    // Errors about mcpd's key or account are not for callers.
     let about_us = matches!(error.meaning, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp));
     let UpstreamError { message, kind, code, .. } = if about_us { UpstreamError::default() } else { error };
     let message = message.unwrap_or_else(|| {

@@ -1,4 +1,4 @@
-//! How much extra load repetitions may make, so that a provider in trouble is not pushed further under.
+//! Bounds the extra load of retries, so that they do not overload an upstream that already fails.
 
 use std::{
     collections::VecDeque,
@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Requests and repetitions of the last [`RetryBudget::WINDOW`], for one Llm.
+/// Requests and retries of the last [`RetryBudget::WINDOW`], for one Llm.
 ///
-/// Repetitions may be at most a fifth of the requests; two are always allowed, so that a quiet Llm has some
-/// (CONTRACT.md).
+/// Retries may be at most a fifth of the requests; two are always allowed, so that a quiet Llm has some
+/// (`docs/contract.md`).
 #[derive(Debug, Default)]
 pub struct RetryBudget(Mutex<Recent>);
 
@@ -20,11 +20,11 @@ struct Recent {
 }
 
 impl RetryBudget {
-    /// The time that is looked back on.
+    /// The time over which requests and retries are counted.
     pub const WINDOW: Duration = Duration::from_secs(10);
-    /// Repetitions that are always allowed.
+    /// Retries that are always allowed.
     const MIN_RETRIES: usize = 2;
-    /// One repetition for so many requests: 20 %.
+    /// The number of requests that allow one retry: 20 %.
     const REQUESTS_PER_RETRY: usize = 5;
 
     /// Counts a request; call once per request, before its first attempt.
@@ -33,7 +33,7 @@ impl RetryBudget {
         recent.requests.push_back(now);
     }
 
-    /// Takes one repetition, if there is one.
+    /// Takes one retry, if the budget has one.
     pub fn take(&self, now: Instant) -> bool {
         let mut recent = self.recent(now);
         let allowed = Self::MIN_RETRIES.max(recent.requests.len() / Self::REQUESTS_PER_RETRY);
@@ -64,14 +64,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quiet_llm_has_two() {
+    fn quiet_llm_has_two_retries() {
         let (budget, now) = (RetryBudget::default(), Instant::now());
         budget.request(now);
         assert_eq!([budget.take(now), budget.take(now), budget.take(now)], [true, true, false]);
     }
 
     #[test]
-    fn a_busy_one_has_a_fifth() {
+    fn busy_llm_has_a_fifth() {
         let (budget, now) = (RetryBudget::default(), Instant::now());
         for _ in 0..100 {
             budget.request(now);
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ten_seconds_old_no_longer_counts() {
+    fn entries_expire_after_the_window() {
         let (budget, now) = (RetryBudget::default(), Instant::now());
         assert!(budget.take(now) && budget.take(now) && !budget.take(now));
         assert!(!budget.take(now + RetryBudget::WINDOW - Duration::from_millis(1)));
@@ -90,7 +90,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn never_more_than_a_fifth_or_two(steps in prop::collection::vec((0_u64..3000, any::<bool>()), 1..200)) {
+        fn retries_are_at_most_a_fifth_or_two(steps in prop::collection::vec((0_u64..3000, any::<bool>()), 1..200)) {
             let (budget, mut now) = (RetryBudget::default(), Instant::now());
             let (mut requests, mut retries) = (Vec::new(), Vec::new());
             for (pause, retry) in steps {

@@ -1,5 +1,5 @@
-//! From attempts to answers: repeats attempts within a budget, and turns what came into a body for the caller while
-//! it is counted. Which target is asked, and whether it may be, is decided elsewhere.
+//! From attempts to answers: retries attempts within a budget, and turns an answer into a body for the caller while it is
+//! counted. Which upstream is attempted, and whether that is allowed, is decided elsewhere.
 
 pub mod body;
 pub mod budget;

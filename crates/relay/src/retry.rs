@@ -1,4 +1,4 @@
-//! Repeats an attempt on the same target, as the table of CONTRACT.md allows it for each class of failure.
+//! Retries an attempt on the same upstream, as the table of `docs/contract.md` allows for each failure class.
 
 use std::time::{Duration, Instant};
 
@@ -9,23 +9,23 @@ use mcpctl_upstream::{
 
 use crate::RetryBudget;
 
-/// First wait between attempts, before jitter.
+/// First backoff, before jitter.
 const FIRST_BACKOFF: Duration = Duration::from_millis(250);
-/// Longest wait between attempts, before jitter.
+/// Longest backoff, before jitter.
 const MAX_BACKOFF: Duration = Duration::from_secs(4);
-/// A provider that wants more patience than this gets another try only from the caller.
+/// Longest `Retry-After` that is waited for; beyond it the caller decides.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How often an attempt is repeated.
+/// How often an attempt is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// At most so many besides the first.
+    /// Most attempts besides the first.
     pub max: u32,
-    /// Until when all attempts, waits included, must have had their answer's beginning.
+    /// When the answer must have begun, all attempts and waits included.
     pub deadline: Instant,
 }
 
-/// What came of it.
+/// The result of all attempts.
 #[derive(Debug)]
 pub struct RetryOutcome {
     /// The answer, or the last failure.
@@ -34,7 +34,7 @@ pub struct RetryOutcome {
     pub attempts: u32,
 }
 
-/// Sends a request until it is answered, fails for good, or patience ends. `on_retry` is told of every repetition.
+/// Sends a request until it is answered, may not be retried, or the deadline passes. Calls `on_retry` before each retry.
 pub async fn send(
     client: &Client,
     target: &Target,
@@ -45,7 +45,7 @@ pub async fn send(
 ) -> RetryOutcome {
     budget.request(Instant::now());
     let mut attempts = 1;
-    // How many of the attempts only found out that a connection was stale.
+    // How many of the attempts failed because their connection was stale.
     let mut stale = 0;
     loop {
         let sent = attempt(client, target, request.clone());
@@ -61,7 +61,7 @@ pub async fn send(
             Err(failure) => failure,
         };
         let wait = if failure.is_stale_connection() && stale == 0 {
-            // The server is as well as it was: no load of its own, no wait, no budget. The next connection is a new one.
+            // The server did not fail: no wait, no budget. The next connection is a new one.
             stale += 1;
             Some(Duration::ZERO)
         } else {
@@ -74,7 +74,7 @@ pub async fn send(
     }
 }
 
-/// Sends a request once, and once more where a stale connection kept it from the server: for what is not retried.
+/// Sends a request once, and once more where its connection was stale: for what is not retried.
 ///
 /// # Errors
 /// The failure of the last attempt.
@@ -85,7 +85,7 @@ pub async fn once(client: &Client, target: &Target, request: &Request) -> Result
     }
 }
 
-/// How long to wait before the next attempt; `None` where there is to be none. `jitter` is from 0 to 1.
+/// How long to wait before the next attempt; `None` for no further attempt. `jitter` is from 0 to 1.
 fn wait_before_next(
     failure: &Failure,
     attempts: u32,
@@ -93,15 +93,15 @@ fn wait_before_next(
     budget: &RetryBudget,
     jitter: f64,
 ) -> Option<Duration> {
-    let repeated = attempts - 1;
-    if repeated >= policy.max {
+    let retried = attempts - 1;
+    if retried >= policy.max {
         return None;
     }
     let backoff =
-        FIRST_BACKOFF.saturating_mul(1 << repeated.min(8)).min(MAX_BACKOFF).mul_f64(jitter.clamp(0.0, 1.0));
+        FIRST_BACKOFF.saturating_mul(1 << retried.min(8)).min(MAX_BACKOFF).mul_f64(jitter.clamp(0.0, 1.0));
     let wait = match failure.class.retry() {
         RetryRule::Never => return None,
-        RetryRule::Once if repeated >= 1 => return None,
+        RetryRule::Once if retried >= 1 => return None,
         RetryRule::Once => Duration::ZERO,
         RetryRule::WithinBudget if failure.quota_used_up => return None,
         RetryRule::WithinBudget => match failure.retry_after {
@@ -111,7 +111,7 @@ fn wait_before_next(
         },
     };
     let now = Instant::now();
-    // The budget is asked last: a repetition that does not happen costs nothing.
+    // The budget comes last: a retry that does not happen costs nothing.
     (now + wait < policy.deadline && budget.take(now)).then_some(wait)
 }
 
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn each_class_is_repeated_as_the_contract_says() {
+    fn each_class_is_retried_as_in_the_contract() {
         let seconds = Duration::from_secs;
         assert_eq!(wait(FailureClass::Connect, 1, None), Some(Duration::ZERO));
         assert_eq!(wait(FailureClass::Connect, 2, None), None, "once");
@@ -154,13 +154,13 @@ mod tests {
         let policy = RetryPolicy { max: 2, deadline: Instant::now() + seconds(60) };
         assert_eq!(wait_before_next(&used_up, 1, policy, &RetryBudget::default(), 1.0), None);
         for class in FailureClass::ALL {
-            let repeated = [FailureClass::Connect, FailureClass::ServerError, FailureClass::RateLimited];
-            assert_eq!(wait(class, 1, None).is_some(), repeated.contains(&class), "{class}");
+            let retried = [FailureClass::Connect, FailureClass::ServerError, FailureClass::RateLimited];
+            assert_eq!(wait(class, 1, None).is_some(), retried.contains(&class), "{class}");
         }
     }
 
     #[test]
-    fn inv_15_no_wait_goes_beyond_the_deadline_or_the_budget() {
+    fn inv_15_waits_respect_deadline_and_budget() {
         let budget = RetryBudget::default();
         let busy = failure(FailureClass::ServerError, None);
         let late = RetryPolicy { max: 2, deadline: Instant::now() + Duration::from_millis(100) };

@@ -28,15 +28,15 @@ use super::{
 };
 use crate::{app::App, providers::LocalProvider};
 
-/// How often a log that is followed is looked at.
+/// How often a log that is followed is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 const CHUNK: usize = 64 * 1024;
 
 fn engine(app: &App, name: &str) -> Result<(Engine, LocalProvider), LocalHttpError> {
     let runtime = app.runtime.load();
-    let running = runtime.registry.provider(name);
-    running.and_then(|running| Some((running.engine.clone()?, running.clone()))).ok_or_else(|| {
-        let message = match running {
+    let provider = runtime.registry.provider(name);
+    provider.and_then(|provider| Some((provider.engine.clone()?, provider.clone()))).ok_or_else(|| {
+        let message = match provider {
             Some(_) => format!("`{name}` is not started by the agent"),
             None => format!("there is no local provider `{name}`"),
         };
@@ -48,7 +48,7 @@ fn engine(app: &App, name: &str) -> Result<(Engine, LocalProvider), LocalHttpErr
 /// Every engine and its state.
 pub async fn list(State(app): State<Arc<App>>) -> Json<Vec<EngineStatus>> {
     let runtime = app.runtime.load();
-    let engines = runtime.registry.providers().filter_map(|(_, running)| running.engine.as_ref());
+    let engines = runtime.registry.providers().filter_map(|(_, provider)| provider.engine.as_ref());
     Json(engines.map(Engine::status).collect())
 }
 
@@ -57,10 +57,10 @@ pub async fn start(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
-    let (engine, running) = engine(&app, &name)?;
-    running.by_hand.store(false, Ordering::Release);
-    let ready = engine.warm_up(Instant::now() + running.wait_timeout()).await;
-    running.count_start(&app.metrics, ready.is_ok());
+    let (engine, provider) = engine(&app, &name)?;
+    provider.stopped_by_user.store(false, Ordering::Release);
+    let ready = engine.warm_up(Instant::now() + provider.wait_timeout()).await;
+    provider.count_start(&app.metrics, ready.is_ok());
     match ready {
         Ok(()) => Ok(Json(engine.status())),
         Err(error) => {
@@ -78,19 +78,19 @@ pub async fn start(
     }
 }
 
-/// Lets running requests end, then stops an engine.
+/// Stops an engine after its running requests have ended.
 pub async fn stop(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
-    let (engine, running) = engine(&app, &name)?;
-    // Before it stops, so that nobody starts it again at once.
-    running.by_hand.store(true, Ordering::Release);
+    let (engine, provider) = engine(&app, &name)?;
+    // Before it stops, so that `prewarm: always` does not start it again.
+    provider.stopped_by_user.store(true, Ordering::Release);
     engine.stop().await;
     Ok(Json(engine.status()))
 }
 
-/// Which log, and whether to go on.
+/// Which log, and whether to follow it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogQuery {
@@ -106,7 +106,7 @@ pub async fn logs(
 ) -> Result<Response, LocalHttpError> {
     let (engine, _) = engine(&app, &name)?;
     let path = if query.previous { engine.previous_log_file() } else { engine.log_file() };
-    // What a long start has written is in two files.
+    // A long start's output is in two files.
     let older = match query.previous {
         false => open(&engine.older_log_file()).await.ok(),
         true => None,
@@ -125,7 +125,7 @@ pub async fn logs(
             ));
         }
     };
-    // A log that is followed has no end of its own, and the agent lets its answers end before it does.
+    // A log that is followed has no end of its own, and the shutdown waits for responses to end.
     let mut draining = app.drain.subscribe();
     let drained = async move {
         match query.follow {
@@ -138,8 +138,8 @@ pub async fn logs(
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], body).into_response())
 }
 
-/// The bytes of a file, and with `follow` those that are added. A file that was begun anew is read from its beginning, when
-/// the one before has been read to its end.
+/// The bytes of a file, and with `follow` those that are added. After a rotation the new file is read from its beginning, once
+/// the old one has been read to its end.
 fn read(
     path: PathBuf,
     file: Option<File>,
@@ -165,13 +165,13 @@ fn read(
     })
 }
 
-/// Neither through a link nor waiting for the writer of a pipe.
+/// Opens a file; follows no link, and does not wait for the writer of a pipe.
 async fn open(path: &std::path::Path) -> std::io::Result<File> {
     let flags = OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     File::options().read(true).custom_flags(flags.bits()).open(path).await
 }
 
-/// Whether there is a file at the path, and not this one.
+/// Whether another file than this one is at the path.
 async fn is_another(path: &std::path::Path, file: Option<&File>) -> bool {
     let Ok(there) = tokio::fs::metadata(path).await else { return false };
     let Some(file) = file else { return true };

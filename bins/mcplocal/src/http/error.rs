@@ -1,16 +1,19 @@
-//! The agent's own errors as answers. What the centre says is never changed into one of these.
+//! The agent's own errors as responses. A response of mcpd's never becomes one of these.
 
 use axum::{
-    http::{HeaderValue, StatusCode, Uri, header},
+    http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use mcpctl_api::{ApiError, ErrorKind, header::ERROR_SOURCE};
+use mcpctl_api::{ApiError, ErrorKind, header::ERROR_SOURCE, visible::short};
 use mcpctl_secret::query;
 use mcpctl_server::BodyError;
 
-use crate::identity::CallerError;
+use crate::{
+    identity::CallerError,
+    pipeline::{CallError, Content, ContentBody, MAX_MODEL, OWN},
+};
 
-/// An error answer of the agent's own.
+/// An error response of the agent's own.
 #[derive(Debug)]
 pub struct LocalHttpError {
     status: StatusCode,
@@ -18,7 +21,7 @@ pub struct LocalHttpError {
 }
 
 impl LocalHttpError {
-    /// An error answer with a status, a family, a stable code and a message.
+    /// An error response with a status, a family, a stable code and a message.
     pub fn new(status: StatusCode, kind: ErrorKind, code: &str, message: impl Into<String>) -> Self {
         Self { status, body: Box::new(ApiError::new(kind, code, message)) }
     }
@@ -33,8 +36,8 @@ impl LocalHttpError {
         error
     }
 
-    /// 400 where an address carries a credential: it would end up in logs and histories, so it is refused even where it is
-    /// good, as mcpd does.
+    /// 400 where an address carries a credential: addresses end up in logs and histories, so even a valid one is refused, as
+    /// mcpd does.
     pub fn credential_in_address(address: &Uri) -> Option<Self> {
         let message = "a credential does not belong into the address";
         address.query().is_some_and(query::carries_credential).then(|| {
@@ -43,7 +46,7 @@ impl LocalHttpError {
         })
     }
 
-    /// 500 where a local answer could not be put on record.
+    /// 500 where the journal cannot be written.
     pub fn no_journal() -> Self {
         let message = "the agent's journal cannot be written, so nothing may run locally";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "no_journal", message)
@@ -59,7 +62,7 @@ impl LocalHttpError {
 }
 
 impl LocalHttpError {
-    /// The answer to a request whose body was not read.
+    /// The response to a request whose body was not read.
     pub fn body(error: &BodyError) -> Response {
         let invalid = ErrorKind::InvalidRequestError;
         let (status, kind, code) = match error {
@@ -93,14 +96,65 @@ impl LocalHttpError {
     }
 }
 
+impl LocalHttpError {
+    /// The error as the content of a response.
+    pub fn into_content(self) -> Content {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.insert(ERROR_SOURCE, HeaderValue::from_static("mcplocal"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // Strings and numbers always serialize.
+        let body = serde_json::to_vec(&self.body).unwrap_or_default();
+        Content { status: self.status, headers, body: ContentBody::Whole(body.into()) }
+    }
+}
+
 impl IntoResponse for LocalHttpError {
     fn into_response(self) -> Response {
-        let mut response = (self.status, axum::Json(self.body)).into_response();
-        response.headers_mut().insert(ERROR_SOURCE, HeaderValue::from_static("mcplocal"));
-        if self.status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        self.into_content().into_response()
+    }
+}
+
+impl From<CallError> for LocalHttpError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Malformed(error) => {
+                let http = Self::invalid(error.param().unwrap_or_default(), error.to_string());
+                match error.hint() {
+                    Some(hint) => http.hint(hint),
+                    None => http,
+                }
+            }
+            CallError::ModelTooLong { bytes } => {
+                let message =
+                    format!("`model` has {bytes} bytes, and no Llm's name has more than {MAX_MODEL}");
+                Self::invalid("model", message)
+            }
+            CallError::LocalKeyNeeded { provider } => Self::new(
+                StatusCode::FORBIDDEN,
+                ErrorKind::PermissionError,
+                "local_key_needed",
+                format!("`{OWN}{}` is for this machine's user", short(&provider, MAX_MODEL)),
+            )
+            .hint("use the key that `mcpctl local env` prints"),
+            CallError::NoSuchProvider { provider } => Self::new(
+                StatusCode::NOT_FOUND,
+                ErrorKind::NotFoundError,
+                "no_such_provider",
+                format!("there is no local provider `{}`", short(&provider, MAX_MODEL)),
+            )
+            .hint("`mcpctl local status` lists them"),
+            CallError::FieldNotAllowed { provider, key } => {
+                let message = format!("`{key}` would let the server choose the model or the place by itself");
+                let hint = format!(
+                    "leave it out, or list `{key}` in `allowFields` of the provider `{provider}` in mcplocal.yaml"
+                );
+                Self::invalid(&key, message).hint(hint)
+            }
+            CallError::NoJournal => Self::no_journal(),
         }
-        response
     }
 }
 

@@ -1,4 +1,4 @@
-//! The inference routes: thin doors to the pipeline.
+//! The inference routes, which hand requests to the pipeline, and the lists of models.
 
 use std::sync::Arc;
 
@@ -7,7 +7,7 @@ use axum::{
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode},
-    response::Response,
+    response::{IntoResponse as _, Response},
 };
 use mcpctl_api::ErrorKind;
 use mcpctl_client::{Client, ClientError, ClientOptions};
@@ -18,10 +18,10 @@ use mcpctl_upstream::{
 use secrecy::SecretString;
 use serde_json::{Value, json};
 
-use super::{error::LocalHttpError, guard::Caller, parts::Path};
+use super::{error::LocalHttpError, guard::Caller, keep_alive, parts::Path, render::render};
 use crate::{
     app::App,
-    pipeline::{self, InferenceCall, OWN},
+    pipeline::{self, InferenceCall, ModelRequest, OWN},
 };
 
 /// Chat completions; `model` is a central Llm, or `local/<provider>`.
@@ -66,19 +66,24 @@ pub async fn infer(
 }
 
 async fn run(app: &Arc<App>, caller: Caller, call: InferenceCall) -> Result<Response, LocalHttpError> {
-    hops::check(&call.headers, app.client.instance()).map_err(in_a_circle)?;
-    pipeline::run(app, caller.runtime, caller.identity, call).await
+    hops::check(&call.headers, app.client.instance()).map_err(loop_error)?;
+    let request = ModelRequest::read(app, caller.runtime, caller.identity, call)?;
+    let (streams, wait) = (request.streams(), request.wait());
+    let work = pipeline::run(request);
+    Ok(match streams {
+        true => keep_alive::with_comments(work, wait).await,
+        false => render(work.await).into_response(),
+    })
 }
 
-/// The Llms that the caller may run, and for this machine's user the local providers too, which are there even when the
-/// centre is not.
+/// The Llms that the caller may run, and for this machine's user the local providers too, even while mcpd is unreachable.
 pub async fn models(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
-    hops::check(&headers, app.client.instance()).map_err(in_a_circle)?;
-    let central = async { centre(&caller)?.models_with(onward(&app, &headers)).await }.await;
+    hops::check(&headers, app.client.instance()).map_err(loop_error)?;
+    let central = async { mcpd(&caller)?.models_with(onward(&app, &headers)).await }.await;
     let Caller { runtime, identity: caller } = caller.0;
     let mut list = match central {
         Ok(list) => list,
@@ -101,17 +106,17 @@ pub async fn model(
     Path(model): Path<String>,
     headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
-    hops::check(&headers, app.client.instance()).map_err(in_a_circle)?;
+    hops::check(&headers, app.client.instance()).map_err(loop_error)?;
     if let Some(provider) = model.strip_prefix(OWN) {
-        let running = pipeline::own_provider(&caller.runtime, &caller.identity, provider)?;
-        return Ok(Json(own_model(&app, running.provider.name.as_str())));
+        let provider = pipeline::own_provider(&caller.runtime, &caller.identity, provider)?;
+        return Ok(Json(own_model(&app, provider.config.name.as_str())));
     }
-    let central = async { centre(&caller)?.model_with(&model, onward(&app, &headers)).await };
+    let central = async { mcpd(&caller)?.model_with(&model, onward(&app, &headers)).await };
     central.await.map(Json).map_err(|error| refused(&error))
 }
 
 /// mcpd's inference routes, for this caller.
-fn centre(caller: &Caller) -> Result<Client, ClientError> {
+fn mcpd(caller: &Caller) -> Result<Client, ClientError> {
     let bearer = SecretString::from(caller.identity.bearer.expose());
     let options = ClientOptions { trusted: caller.runtime.config.trusted, ..ClientOptions::default() };
     Client::new(caller.runtime.config.inference.clone(), Some(bearer), &options)
@@ -127,7 +132,7 @@ fn own_model(app: &App, provider: &str) -> Value {
 }
 
 /// 508 for what came back to the agent, whose `server` is itself or leads to it.
-fn in_a_circle(error: HopError) -> LocalHttpError {
+fn loop_error(error: HopError) -> LocalHttpError {
     match error {
         HopError::Malformed => LocalHttpError::invalid("", error.to_string()),
         HopError::Loop | HopError::TooMany => LocalHttpError::new(

@@ -1,4 +1,4 @@
-//! What the agent is doing, for its user and for monitoring.
+//! The agent's status, for its user and for monitoring.
 
 use std::{sync::Arc, time::Instant};
 
@@ -15,14 +15,14 @@ use mcpctl_api::agent::{
 
 use crate::{app::App, journal::JournalEntry, providers::LocalProvider};
 
-/// Everything at a glance.
+/// The whole status.
 pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     let runtime = app.runtime.load_full();
     let config = &runtime.config;
     let failovers = runtime.registry.failovers();
-    let breakers = runtime.breakers.open(Instant::now()).into_iter();
-    let providers = runtime.registry.providers().map(|(_, running)| provider(running));
-    let unknown_llms = app.llm_names.get(&app).into_iter();
+    let breakers = runtime.router.breakers().open(Instant::now()).into_iter();
+    let providers = runtime.registry.providers().map(|(_, local)| provider(local));
+    let unknown_llms = app.llm_names.get(config, app.identity.contexts()).into_iter();
     Json(AgentStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         server: config.server.clone(),
@@ -51,14 +51,14 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     })
 }
 
-async fn provider(running: &LocalProvider) -> ProviderStatus {
-    let provider = &running.provider;
-    let unavailable = running.unavailable().await;
-    let capabilities = running.capabilities();
+async fn provider(local: &LocalProvider) -> ProviderStatus {
+    let provider = &local.config;
+    let unavailable = local.unavailable().await;
+    let capabilities = local.capabilities();
     ProviderStatus {
         name: provider.name.to_string(),
         kind: provider.type_word().to_owned(),
-        model: provider.model().map(str::to_owned).or_else(|| running.known.last()?.model.clone()),
+        model: provider.model().map(str::to_owned).or_else(|| local.models.last()?.model.clone()),
         capabilities: Capabilities {
             tools: capabilities.tools,
             vision: capabilities.vision,
@@ -66,10 +66,10 @@ async fn provider(running: &LocalProvider) -> ProviderStatus {
             embeddings: capabilities.embeddings,
             context_length: capabilities.context_length,
         },
-        tokens_per_second: running.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
+        tokens_per_second: local.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         failover_for: provider.failover_for.clone(),
         unavailable: unavailable.map(|error| Unavailable { reason: error.to_string(), hint: error.hint() }),
-        engine: running.engine.as_ref().map(|engine| engine.status()),
+        engine: local.engine.as_ref().map(|engine| engine.status()),
     }
 }
 

@@ -24,7 +24,7 @@ pub enum JournalEntry {
         at: Timestamp,
         /// The request.
         request: String,
-        /// The caller, see [`who`].
+        /// The caller, see [`caller_name`].
         who: String,
         /// The central Llm.
         llm: String,
@@ -47,7 +47,7 @@ pub enum JournalEntry {
         at: Timestamp,
         /// The request.
         request: String,
-        /// The caller, see [`who`].
+        /// The caller, see [`caller_name`].
         who: String,
         /// The local provider.
         provider: String,
@@ -115,7 +115,7 @@ impl JournalEntry {
 /// Names a caller: the user that the local key stands for, or else the beginning of the bearer's SHA-256.
 ///
 /// INVARIANT 10: never the bearer itself.
-pub fn who(user: Option<&str>, bearer: &Bearer) -> String {
+pub fn caller_name(user: Option<&str>, bearer: &Bearer) -> String {
     match user {
         Some(user) => short(user, MAX_NAME),
         None => {
@@ -132,7 +132,7 @@ mod tests {
     #[test]
     fn a_line_has_a_bound_and_no_hidden_character() {
         let evil = "\x1b[2J\u{202e}\n\"".repeat(100_000);
-        let who = who(Some(&evil), &Bearer::new("b"));
+        let who = caller_name(Some(&evil), &Bearer::new("b"));
         let access = vec!["allowed", "forbidden"];
         let (at, request, provider) = (Timestamp::now(), evil.clone(), evil.clone());
         for entry in [
@@ -165,9 +165,9 @@ mod tests {
     #[test]
     fn inv_10_a_caller_is_named_by_user_or_digest() {
         let (one, other) = (Bearer::new("mcpd_one"), Bearer::new("mcpd_other"));
-        assert_eq!(who(Some("alice"), &one), "alice");
-        assert_ne!(who(None, &one), who(None, &other));
-        assert_eq!(who(None, &one), who(None, &one));
-        assert!(!who(None, &one).contains("mcpd_"));
+        assert_eq!(caller_name(Some("alice"), &one), "alice");
+        assert_ne!(caller_name(None, &one), caller_name(None, &other));
+        assert_eq!(caller_name(None, &one), caller_name(None, &one));
+        assert!(!caller_name(None, &one).contains("mcpd_"));
     }
 }

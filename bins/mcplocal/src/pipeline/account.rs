@@ -1,48 +1,51 @@
-//! What a failover leaves behind: a log line, counts, and entries of the journal.
+//! What a request that fell back leaves behind: a log line, counts, and entries of the journal.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use mcpctl_api::visible::short;
-use mcpctl_failover::{FailureClass, Served, Trail};
+use mcpctl_engine::EngineGuard;
+use mcpctl_failover::{FailureClass, Routed};
+use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
 use mcpctl_telemetry::Configured;
-use mcpctl_upstream::Failure;
+use mcpctl_upstream::{Answer, Failure};
 
-use super::Reply;
+use super::{Content, ContentBody};
 use crate::{
     app::App,
     journal::{FailoverOutcome, JournalEntry, JournalError, MAX_REASON},
+    meter::AnswerMeter,
 };
 
-/// A request whose entry is in the journal, and which a local provider answers now. Dropped before it has, the caller went
-/// away, and the journal says so.
+/// A request whose entry is in the journal, and which a local provider has not responded to yet. Dropped before that, the
+/// caller has left, and the journal gets the end `cancelled`.
 pub(super) struct Recorded {
     app: Arc<App>,
     request: String,
-    answered: bool,
+    responded: bool,
 }
 
 impl Recorded {
-    /// Puts the entry on record, before the prompt goes to the local provider.
+    /// Writes the entry to the journal, before the prompt goes to the local provider.
     ///
     /// # Errors
-    /// When the journal cannot be written; then nothing local may run.
+    /// When the journal cannot be written; then nothing may run locally.
     pub(super) fn before(app: &Arc<App>, request: String, entry: JournalEntry) -> Result<Self, JournalError> {
         app.record(entry)?;
-        Ok(Self { app: Arc::clone(app), request, answered: false })
+        Ok(Self { app: Arc::clone(app), request, responded: false })
     }
 
-    /// The provider answered or failed; how that ends is recorded elsewhere.
-    pub(super) fn answered(mut self) {
-        self.answered = true;
+    /// The provider responded or failed; [`accounted`] or [`failover`] records the end.
+    pub(super) fn responded(mut self) {
+        self.responded = true;
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if !self.answered {
+        if !self.responded {
             let outcome = FailureClass::Cancelled.as_str();
-            // Where it cannot be written, the log says so, and the entry that it belongs to stays.
+            // Where it cannot be written, the log has that, and the entry that it belongs to stays.
             let _ = self.app.record(JournalEntry::Ended {
                 at: Timestamp::now(),
                 request: std::mem::take(&mut self.request),
@@ -55,35 +58,78 @@ impl Drop for Recorded {
     }
 }
 
-/// Log and count what happened, and put on record what is not yet; before the first byte goes out.
-pub(super) fn account(
-    app: &App,
-    llm: &str,
-    who: &str,
-    trail: &Trail,
-    class: Option<FailureClass>,
-    result: &Result<Served<Reply>, Failure>,
-) {
+/// A local provider's answer, whose end goes to the journal and the meter. The engine's guard is held until then.
+pub(super) fn accounted(
+    app: &Arc<App>,
+    answer: Answer,
+    guard: Option<EngineGuard>,
+    meter: AnswerMeter,
+    hide_usage: bool,
+) -> Content {
+    let request = mcpctl_server::request_id();
+    let (app, meter) = (Arc::clone(app), Arc::new(meter));
+    let pieces = Arc::clone(&meter);
+    let on_end = move |end: StreamEnd| {
+        let outcome = match end.outcome {
+            StreamOutcome::Completed => "ok",
+            StreamOutcome::Broken(class) => class.as_str(),
+            StreamOutcome::Cancelled => FailureClass::Cancelled.as_str(),
+        };
+        match end.outcome {
+            StreamOutcome::Broken(_) => guard.into_iter().for_each(EngineGuard::release_suspect),
+            StreamOutcome::Completed | StreamOutcome::Cancelled => drop(guard),
+        }
+        let usage = end.usage.unwrap_or_default();
+        if end.outcome == StreamOutcome::Completed {
+            meter.ended(usage.output_tokens);
+        }
+        // The entry that it ran is written; where its end cannot be, the log has that.
+        let _ = app.record(JournalEntry::Ended {
+            at: Timestamp::now(),
+            request,
+            outcome,
+            model: end.model,
+            input_tokens: usage.input_tokens,
+            output_tokens: usage.output_tokens,
+        });
+    };
+    match answer {
+        Answer::Whole(whole) => {
+            on_end(StreamEnd { outcome: StreamOutcome::Completed, usage: whole.usage, model: whole.model });
+            Content { status: whole.status, headers: whole.headers, body: ContentBody::Whole(whole.body) }
+        }
+        Answer::Stream(stream) => {
+            let (status, headers) = (stream.status, stream.headers.clone());
+            let body = StreamBody::new(stream, hide_usage, on_end).on_content(move || pieces.piece());
+            Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
+        }
+    }
+}
+
+/// Logs and counts a failover, and writes its entry to the journal where none is there yet. A no-op for requests that did not
+/// have to fall back.
+pub(super) fn failover(app: &App, llm: &str, who: &str, routed: &Routed<Content, Failure>) {
+    let Routed { result, trail } = routed;
     let Some(provider) = &trail.provider else { return };
     for access in &trail.probes {
         app.metrics.probe(access.as_str());
     }
     let served = result.as_ref().is_ok_and(|served| served.failover);
     let access = trail.probes.iter().map(|access| access.as_str()).collect::<Vec<_>>();
-    // Forbidden and unreachable stay apart for those who watch.
+    // The metric distinguishes forbidden from unreachable.
     let (outcome, counted) = match (served, &trail.local_error) {
         (true, _) => (FailoverOutcome::Served, "served"),
         (false, Some(_)) => (FailoverOutcome::Failed, "failed"),
         (false, None) => (FailoverOutcome::Refused, access.last().copied().unwrap_or("refused")),
     };
-    let class = class.map(FailureClass::as_str);
+    let class = trail.class().map(FailureClass::as_str);
     let local_error = trail.local_error.as_ref().map(ToString::to_string);
     let reason = local_error.or_else(|| trail.probe_error.clone());
     let reason = reason.map(|reason| short(&reason, MAX_REASON));
     app.metrics.traffic.failover(Configured::resolved(llm), class.unwrap_or("connect"), counted);
     let primary = match (result, trail.primary_called) {
-        (_, false) => "rests",
-        (Ok(served), true) if !served.failover => "answered after all",
+        (_, false) => "skipped",
+        (Ok(served), true) if !served.failover => "answered",
         _ => "failed",
     };
     tracing::warn!(
@@ -95,11 +141,11 @@ pub(super) fn account(
         ?access,
         outcome = outcome.as_str(),
         reason,
-        "a local provider was to stand in"
+        "failover to a local provider"
     );
-    // What was served is on record since before the prompt went out.
+    // The entry of a served request was written before the prompt went out.
     if !served {
-        // Nothing ran, so the answer does not depend on it; that it failed is in the log.
+        // Nothing ran, so the response does not depend on the entry; the log has it where it cannot be written.
         let _ = app.record(JournalEntry::Failover {
             at: Timestamp::now(),
             request: mcpctl_server::request_id(),

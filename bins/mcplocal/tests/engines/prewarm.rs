@@ -80,7 +80,7 @@ async fn broken_stream_of_a_revoked_caller_prewarms_nothing() {
     gate.release();
     stream.text().await.unwrap();
     eventually("the agent probes mcpd", async || {
-        deployment.agent.log().contains("the primary shows trouble").then_some(())
+        deployment.agent.log().contains("prewarm triggered by the primary").then_some(())
     })
     .await;
     let log = deployment.agent.log();

@@ -1,5 +1,5 @@
-//! The socket by which `mcpctl` of the same user reaches the agent. The kernel tells each end whose the other one is, so no
-//! credential is needed, and none can be given to a program of another user.
+//! The socket by which `mcpctl` of the same user reaches the agent. The kernel identifies the user of each end, so no
+//! credential is needed, and none can reach a program of another user.
 
 use std::{path::Path, sync::Arc};
 
@@ -16,13 +16,10 @@ use mcpctl_client::config;
 use mcpctl_owner::dir;
 use mcpctl_server::{Address, Listener};
 
-use crate::{
-    app::App,
-    http::{self, error::LocalHttpError},
-    with_hint,
-};
+use super::error::LocalHttpError;
+use crate::{app::App, with_hint};
 
-/// Takes the socket of this state directory; a dead one of an earlier agent is replaced.
+/// Binds the socket of this state directory; replaces a dead one of an earlier agent.
 pub async fn bind(state_dir: &Path) -> anyhow::Result<Listener> {
     let path = config::agent_socket(state_dir).map_err(|error| with_hint(&error, error.hint()))?;
     if let Some(parent) = path.parent() {
@@ -31,14 +28,14 @@ pub async fn bind(state_dir: &Path) -> anyhow::Result<Listener> {
     Listener::bind(Address::Unix(path)).await.map_err(|error| with_hint(&error, Some(error.hint())))
 }
 
-/// All routes of the agent, for this machine's user, and what only our own programs may ask for.
+/// All routes of the agent, for this machine's user, and those for `mcpctl` alone.
 pub fn routes(app: Arc<App>) -> Router {
     let own =
         Router::new().route("/api/v1/local-key/rotate", post(rotate_local_key)).with_state(Arc::clone(&app));
-    http::routes(Arc::clone(&app), own).layer(middleware::from_fn_with_state(app, as_own_user))
+    super::routes(Arc::clone(&app), own).layer(middleware::from_fn_with_state(app, as_own_user))
 }
 
-/// Who connects here and presents nothing is this machine's user.
+/// A connection without a credential is this machine's user's.
 async fn as_own_user(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     if !request.headers().contains_key(header::AUTHORIZATION) {
         request.headers_mut().insert(header::AUTHORIZATION, app.identity.socket_credential());

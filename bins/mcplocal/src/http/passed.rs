@@ -1,5 +1,5 @@
-//! Which headers of an answer from the centre's address reach the client. The list names what passes, so that what answers
-//! there instead of mcpd, such as a portal, can neither redirect the client nor set its cookies.
+//! Which headers of a response from mcpd's address reach the client. Only listed headers pass, so that another program that
+//! responds there, such as a portal, can neither redirect the client nor set its cookies.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 
@@ -11,12 +11,12 @@ const PASSED: [HeaderName; 5] = [
     header::CACHE_CONTROL,
     header::RETRY_AFTER,
 ];
-/// As [`PASSED`], of names that are not registered.
+/// Further ones, whose names are not registered.
 const ALSO_PASSED: [&str; 4] = ["retry-after-ms", "x-should-retry", "x-request-id", "request-id"];
-/// Families of headers: rate limits, and what mcpd says of an answer.
+/// Prefixes of headers: rate limits, and mcpd's own.
 const FAMILIES: [&str; 5] = ["x-ratelimit-", "ratelimit", "anthropic-ratelimit-", "openai-", "mcpctl-"];
 
-/// The headers that are passed on, all values of each, as they came.
+/// The headers that pass, all values of each, unchanged.
 pub(super) fn passed(headers: &HeaderMap) -> HeaderMap {
     let mut passed = HeaderMap::new();
     for (name, value) in headers {
@@ -35,14 +35,13 @@ fn may_pass(name: &HeaderName, value: &HeaderValue) -> bool {
         || (*name == header::WWW_AUTHENTICATE && asks_for_bearer(value))
 }
 
-/// Any other scheme would have a browser or a client ask for a password.
+/// Any other scheme would make a browser or a client ask for a password.
 fn asks_for_bearer(value: &HeaderValue) -> bool {
     let scheme = value.as_bytes().split(|byte| matches!(byte, b' ' | b',')).next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"bearer") && !value.as_bytes().contains(&b',')
 }
 
-/// Whether an answer with this status may reach the client: mcpd answers with a success or an error, and never sends a
-/// client elsewhere.
+/// Whether a response with this status may reach the client: mcpd responds with a success or an error, and never redirects.
 pub(super) fn is_answer(status: StatusCode) -> bool {
     status.is_success() || status.is_client_error() || status.is_server_error()
 }
@@ -59,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_use_passes_and_nothing_else() {
+    fn only_listed_headers_pass() {
         let good = headers(&[
             ("content-type", "application/json; v=1"),
             ("retry-after", "3"),
@@ -98,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn every_value_of_a_header_passes() {
+    fn all_values_of_a_header_pass() {
         let two = headers(&[("mcpctl-warning", "one"), ("mcpctl-warning", "two")]);
         assert_eq!(passed(&two), two);
     }

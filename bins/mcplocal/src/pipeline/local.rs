@@ -1,0 +1,231 @@
+//! One request to a local provider: as a fallback that mcpd allowed, or to the user's own provider by its name.
+
+use std::sync::atomic::Ordering;
+
+use jiff::Timestamp;
+use mcpctl_dialect::openai::request;
+use mcpctl_engine::{Engine, EngineGuard, EngineStatus};
+use mcpctl_failover::{FailureClass, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant};
+use mcpctl_relay::retry;
+use mcpctl_upstream::{Answer, Failure, Operation, Request, Target};
+use tokio::sync::watch;
+
+use super::{CallError, Content, ModelRequest, Outcome, account};
+use crate::{
+    app::Runtime,
+    capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH},
+    identity::Caller,
+    journal::{FailoverOutcome, JournalEntry, caller_name},
+    prewarm,
+    providers::{LocalProvider, NotReady, ReadyProvider},
+};
+use account::Recorded;
+
+/// A local provider that a request waits for, to start or to answer.
+#[derive(Clone)]
+pub struct LocalWait {
+    /// Its name.
+    pub provider: String,
+    /// How the primary failed; `None` where it may still be called.
+    pub failed: Option<FailureClass>,
+    /// The status of its engine, where the agent starts it.
+    pub progress: Option<watch::Receiver<EngineStatus>>,
+}
+
+/// The fallback of one request to the Llm's local provider.
+pub(super) struct FailoverAttempt<'a> {
+    pub(super) request: &'a ModelRequest,
+    pub(super) llm: &'a str,
+    pub(super) who: &'a str,
+}
+
+impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
+    type Ready = ReadyProvider;
+
+    async fn prepare(&self, provider: &LocalProvider, trail: &Trail) -> Result<ReadyProvider, LocalError> {
+        // The Llm's `allowFields` are mcpd's to check; a local provider is another server, with a list of its own.
+        if let Some(key) = self.request.field_not_allowed(provider) {
+            let reason = format!("`{key}` is not in its `allowFields`");
+            return Err(LocalError { cause: LocalCause::Lacks(ALLOW_FIELDS), reason });
+        }
+        // After the probe and before the wait: the start continues if this caller leaves.
+        prewarm::start_detached(provider);
+        let successor = |runtime: &Runtime| {
+            let (_, now) = runtime.registry.failover_for(self.llm)?;
+            (now.config.name == provider.config.name).then(|| now.clone())
+        };
+        prepare(self.request, provider, trail.primary, successor).await
+    }
+
+    async fn run(
+        &self,
+        _: &LocalProvider,
+        ready: ReadyProvider,
+        _grant: AccessGrant,
+        trail: &Trail,
+    ) -> Result<Content, LocalError> {
+        let provider = ready.provider.config.name.clone();
+        tracing::info!(llm = self.llm, %provider, "mcpd allowed the failover to a local provider");
+        let request = mcpctl_server::request_id();
+        let entry = JournalEntry::Failover {
+            at: Timestamp::now(),
+            request: request.clone(),
+            who: self.who.to_owned(),
+            llm: self.llm.to_owned(),
+            provider: provider.to_string(),
+            class: trail.class().map(FailureClass::as_str),
+            access: trail.probes.iter().map(|access| access.as_str()).collect(),
+            outcome: FailoverOutcome::Served,
+            reason: None,
+        };
+        // INVARIANT 14: recorded before the prompt goes to the provider, or it does not go.
+        let recorded = Recorded::before(&self.request.app, request, entry).map_err(|error| LocalError {
+            cause: LocalCause::NotRecorded,
+            reason: format!("the journal cannot be written: {error}"),
+        })?;
+        attempt(self.request, ready, recorded).await.map_err(|failure| local_error(&failure))
+    }
+}
+
+/// A request to the user's own provider, without mcpd.
+pub(super) async fn run_own(request: &ModelRequest, name: &str) -> Outcome {
+    let ModelRequest { app, runtime, caller, .. } = request;
+    let provider = match own_provider(runtime, caller, name) {
+        Ok(provider) => provider,
+        Err(error) => return Outcome::Rejected(error),
+    };
+    if let Some(key) = request.field_not_allowed(provider) {
+        return Outcome::Rejected(CallError::FieldNotAllowed {
+            provider: name.to_owned(),
+            key: key.to_owned(),
+        });
+    }
+    let successor = |runtime: &Runtime| runtime.registry.provider(name).cloned();
+    let ready = match prepare(request, provider, None, successor).await {
+        Ok(ready) => ready,
+        Err(error) => return Outcome::LocalFailed { provider: name.to_owned(), error },
+    };
+    let id = mcpctl_server::request_id();
+    let entry = JournalEntry::Own {
+        at: Timestamp::now(),
+        request: id.clone(),
+        who: caller_name(caller.user.as_deref(), &caller.bearer),
+        provider: name.to_owned(),
+    };
+    // INVARIANT 14, as for a failover.
+    let Ok(recorded) = Recorded::before(app, id, entry) else {
+        return Outcome::Rejected(CallError::NoJournal);
+    };
+    let provider = name.to_owned();
+    match attempt(request, ready, recorded).await {
+        Ok(content) => Outcome::Local { provider, failover: None, content },
+        Err(failure) if is_client_error(&failure) => Outcome::LocalRejected { provider, failure },
+        Err(failure) => Outcome::LocalFailed { provider, error: local_error(&failure) },
+    }
+}
+
+/// The local provider of that name, for this machine's user alone.
+///
+/// # Errors
+/// When another caller asks, or there is no such provider.
+pub fn own_provider<'a>(
+    runtime: &'a Runtime,
+    caller: &Caller,
+    name: &str,
+) -> Result<&'a LocalProvider, CallError> {
+    // The agent cannot judge a bearer of mcpd's, and mcpd is not asked about providers that are not its own.
+    if !caller.local {
+        return Err(CallError::LocalKeyNeeded { provider: name.to_owned() });
+    }
+    let provider = runtime.registry.provider(name);
+    provider.ok_or_else(|| CallError::NoSuchProvider { provider: name.to_owned() })
+}
+
+/// Makes a provider ready. Where the configuration changed meanwhile, `successor` finds the provider in the new one.
+async fn prepare(
+    request: &ModelRequest,
+    provider: &LocalProvider,
+    failed: Option<FailureClass>,
+    successor: impl Fn(&Runtime) -> Option<LocalProvider>,
+) -> Result<ReadyProvider, LocalError> {
+    let ModelRequest { app, needs, wait, .. } = request;
+    let announce = |provider: &LocalProvider| {
+        let progress = provider.engine.as_ref().map(Engine::progress);
+        wait.send_replace(Some(LocalWait { provider: provider.config.name.to_string(), failed, progress }));
+    };
+    announce(provider);
+    let mut provider = provider.clone();
+    let mut ready = provider.ready(&app.http, *needs).await;
+    if let (Err(NotReady::Retired), Some(now)) = (&ready, successor(&app.runtime.load())) {
+        provider = now;
+        announce(&provider);
+        ready = provider.ready(&app.http, *needs).await;
+    }
+    provider.count_start(&app.metrics, ready.is_ok());
+    ready.map_err(|error| match error {
+        NotReady::Local(error) => error,
+        NotReady::Retired => LocalError::failed("the new configuration does not have its engine"),
+    })
+}
+
+/// Sends the request to a ready provider; its journal entry is written already.
+async fn attempt(
+    request: &ModelRequest,
+    ready: ReadyProvider,
+    recorded: Recorded,
+) -> Result<Content, Failure> {
+    let ReadyProvider { provider, target, guard } = ready;
+    let meter = provider.meter.begin();
+    let sent = send(request, &provider, &target).await;
+    recorded.responded();
+    match sent {
+        Ok(answer) => Ok(account::accounted(&request.app, answer, guard, meter, !request.include_usage)),
+        Err(failure) => {
+            // A healthy server answers, or rejects the request. This one may hang, or another server or another model may
+            // have taken its place.
+            if !is_client_error(&failure) {
+                guard.into_iter().for_each(EngineGuard::release_suspect);
+            }
+            provider.models.forget();
+            Err(failure)
+        }
+    }
+}
+
+/// Asks for usage too, which is removed for callers who did not. A server that rejects that is sent requests without it from
+/// then on.
+async fn send(request: &ModelRequest, provider: &LocalProvider, target: &Target) -> Result<Answer, Failure> {
+    let ModelRequest { app, request, include_usage, .. } = request;
+    let asks_for_usage = request.stream
+        && !include_usage
+        && request.operation != Operation::Embeddings
+        && provider.config.stream_usage
+        && !provider.refuses_usage.load(Ordering::Relaxed);
+    if !asks_for_usage {
+        return retry::once(&app.client, target, request).await;
+    }
+    let body = request::with_include_usage(&request.body)
+        .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?;
+    match retry::once(&app.client, target, &Request { body, ..request.clone() }).await {
+        Err(failure) if failure.refuses_stream_options() => {
+            let again = retry::once(&app.client, target, request).await;
+            if again.is_ok() {
+                provider.refuses_usage.store(true, Ordering::Relaxed);
+            }
+            again
+        }
+        result => result,
+    }
+}
+
+fn is_client_error(failure: &Failure) -> bool {
+    failure.status.is_some_and(|status| status.is_client_error())
+}
+
+fn local_error(failure: &Failure) -> LocalError {
+    let cause = match failure.class {
+        FailureClass::ContextLength => LocalCause::Lacks(CONTEXT_LENGTH),
+        _ => LocalCause::Failed,
+    };
+    LocalError { cause, reason: failure.to_string() }
+}

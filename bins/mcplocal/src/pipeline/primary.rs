@@ -1,0 +1,68 @@
+//! One request to the primary: the attempt, a second one after a failed connection, and the prewarm trigger beside both.
+
+use mcpctl_failover::FailureClass;
+use mcpctl_relay::{StreamOutcome, body::StreamBody};
+use mcpctl_upstream::{Answer, Client, Failure, Request, Target, send};
+
+use super::{Content, ContentBody};
+use crate::prewarm::PrewarmTrigger;
+
+/// The primary is slow when it has not answered within its timeout divided by this. The local provider has the rest of the
+/// time to become ready.
+const SLOW_DIVISOR: u32 = 4;
+
+/// Attempts the primary.
+///
+/// # Errors
+/// The primary's failure.
+pub(super) async fn attempt(
+    client: &Client,
+    target: &Target,
+    request: &Request,
+    llm: &str,
+    trigger: Option<&PrewarmTrigger>,
+) -> Result<Content, Failure> {
+    let prewarm = |reason| trigger.iter().for_each(|trigger| trigger.fire(reason));
+    let attempts = async {
+        match send(client, target, request.clone()).await {
+            // Only without a status: with one, mcpd reports that its own provider could not be connected to, after retries.
+            Err(failure) if failure.class == FailureClass::Connect && failure.status.is_none() => {
+                // A stale connection is no sign that mcpd fails.
+                if !failure.is_stale_connection() {
+                    prewarm("the first connection failed");
+                }
+                send(client, target, request.clone()).await
+            }
+            result => result,
+        }
+    };
+    tokio::pin!(attempts);
+    let timeout = if request.stream { target.timeouts.response } else { target.timeouts.answer };
+    let result = tokio::select! {
+        result = &mut attempts => result,
+        () = tokio::time::sleep(timeout / SLOW_DIVISOR), if trigger.is_some() => {
+            prewarm("it is slow to answer");
+            attempts.await
+        }
+    };
+    let result = result.map(|answer| content(answer, trigger.cloned()));
+    result.inspect_err(|failure| tracing::warn!(llm, error = %failure, "the primary failed"))
+}
+
+/// The answer as it came. A stream that breaks cannot fail over any more, but the next request may have to.
+fn content(answer: Answer, trigger: Option<PrewarmTrigger>) -> Content {
+    match answer {
+        Answer::Whole(whole) => {
+            Content { status: whole.status, headers: whole.headers, body: ContentBody::Whole(whole.body) }
+        }
+        Answer::Stream(stream) => {
+            let (status, headers) = (stream.status, stream.headers.clone());
+            let body = StreamBody::new(stream, false, move |end| {
+                if let (StreamOutcome::Broken(_), Some(trigger)) = (end.outcome, trigger) {
+                    trigger.fire("its stream broke");
+                }
+            });
+            Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
+        }
+    }
+}

@@ -1,0 +1,352 @@
+//! The breakers of the primary, shared by all requests: one for each central Llm, and one for each form of request that is
+//! not plain. A `server_error` opens the breaker of the request's form and no other, because images, tools or a long prompt
+//! may have caused it; every other failure opens the Llm's.
+//!
+//! Breakers learn only from callers whom mcpd accepts: a caller with a made-up bearer can neither open a breaker, nor close
+//! it, nor use up the trial request.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    hash::Hash,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
+};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::{Admission, Bearer, Breaker, BreakerPolicy, FailureClass, Verdict};
+
+/// Accepted callers that are remembered, the latest ones.
+const MAX_ACCEPTED: usize = 256;
+
+/// What requests have in common that an upstream may fail at while it answers others. The default is a plain request.
+pub trait RequestForm: Copy + Eq + Hash + Default + Send {}
+
+impl<F: Copy + Eq + Hash + Default + Send> RequestForm for F {}
+
+/// The breakers of one primary.
+pub struct Breakers<F = ()> {
+    policy: BreakerPolicy,
+    state: Mutex<BreakersState<F>>,
+}
+
+struct BreakersState<F> {
+    /// By Llm and form; the plain form's is the Llm's own. Bounded by the Llms that have a local provider and the number of
+    /// forms.
+    tracked: HashMap<String, HashMap<F, Tracked>>,
+    /// Digests of bearers that mcpd has accepted.
+    accepted: VecDeque<CallerDigest>,
+}
+
+struct Tracked {
+    breaker: Breaker,
+    /// The class of its last failure, reported while the primary is skipped.
+    last_failure: Option<FailureClass>,
+}
+
+/// SHA-256 of a bearer, so that none is kept.
+type CallerDigest = [u8; 32];
+
+/// One request's admission to the primary, or its refusal. Dropped unsettled, it teaches the breakers nothing and frees
+/// the trial.
+pub struct BreakerPermit<F: RequestForm = ()> {
+    breakers: Arc<Breakers<F>>,
+    llm: String,
+    form: F,
+    caller: CallerDigest,
+    /// Of the Llm's breaker, and of the form's; they are one for a plain request.
+    admissions: [(F, Admission); 2],
+    /// A failure that counts once mcpd has accepted the caller.
+    pending: Option<FailureClass>,
+    settled: bool,
+}
+
+impl<F> fmt::Debug for Breakers<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Breakers").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl<F: RequestForm> Breakers<F> {
+    /// Closed breakers.
+    pub fn new(policy: BreakerPolicy) -> Self {
+        let state = BreakersState { tracked: HashMap::new(), accepted: VecDeque::new() };
+        Self { policy, state: Mutex::new(state) }
+    }
+
+    /// When they open, and for how long.
+    pub fn policy(&self) -> BreakerPolicy {
+        self.policy
+    }
+
+    /// Admits a request of this form to the primary of an Llm, or refuses it. Call it only for Llms that have a local
+    /// provider: the others have nothing to fall back to, and the configuration bounds those that have.
+    pub fn admit(self: &Arc<Self>, llm: &str, form: F, bearer: &Bearer, now: Instant) -> BreakerPermit<F> {
+        let caller = digest(bearer);
+        let mut state = self.lock();
+        let accepted = state.accepted.contains(&caller);
+        let forms = state.tracked.entry(llm.to_owned()).or_default();
+        let mut tried = [F::default(), form].map(|form| {
+            let new = || Tracked { breaker: Breaker::new(self.policy), last_failure: None };
+            let mut breaker = forms.entry(form).or_insert_with(new).breaker.clone();
+            let admission = breaker.admit(now);
+            (form, breaker, admission)
+        });
+        // The trial of a caller whom mcpd does not know teaches nothing, and would keep others from theirs.
+        let refused =
+            |admission| admission == Admission::Open || (admission == Admission::Trial && !accepted);
+        if tried.iter().any(|(_, _, admission)| refused(*admission)) {
+            tried.iter_mut().for_each(|(_, _, admission)| *admission = Admission::Open);
+        } else {
+            for (form, breaker, _) in &tried {
+                if let Some(tracked) = forms.get_mut(form) {
+                    tracked.breaker = breaker.clone();
+                }
+            }
+        }
+        let admissions = tried.map(|(form, _, admission)| (form, admission));
+        let (breakers, llm) = (Arc::clone(self), llm.to_owned());
+        BreakerPermit { breakers, llm, form, caller, admissions, pending: None, settled: false }
+    }
+
+    /// Llms whose primary is skipped for some form of request, sorted by name.
+    pub fn open(&self, now: Instant) -> Vec<String> {
+        let state = self.lock();
+        let is_open =
+            |forms: &HashMap<F, Tracked>| forms.values().any(|tracked| tracked.breaker.is_open(now));
+        let mut open: Vec<_> =
+            state.tracked.iter().filter(|(_, forms)| is_open(forms)).map(|(llm, _)| llm.clone()).collect();
+        open.sort();
+        open
+    }
+}
+
+impl<F> Breakers<F> {
+    fn lock(&self) -> MutexGuard<'_, BreakersState<F>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn digest(bearer: &Bearer) -> CallerDigest {
+    Sha256::digest(bearer.expose().as_bytes()).into()
+}
+
+impl<F: RequestForm> BreakerPermit<F> {
+    /// Whether the request skips the primary.
+    pub fn is_open(&self) -> bool {
+        self.admissions.iter().any(|(_, admission)| *admission == Admission::Open)
+    }
+
+    /// The class of the primary's last failure.
+    pub fn last_failure(&self) -> Option<FailureClass> {
+        let state = self.breakers.lock();
+        let forms = state.tracked.get(&self.llm)?;
+        [F::default(), self.form].iter().find_map(|form| forms.get(form)?.last_failure)
+    }
+
+    /// Records how the primary's attempt ended; `None` is success. The failure of a caller who is not known to be accepted
+    /// counts once mcpd accepts that caller ([`BreakerPermit::accept_caller`]).
+    pub fn settle(&mut self, failure: Option<FailureClass>, now: Instant) {
+        let accepted = self.breakers.lock().accepted.contains(&self.caller);
+        match failure {
+            None => {
+                self.remember_caller();
+                self.record(Verdict::Success, None, now);
+            }
+            Some(class) if class.trips_breaker() && accepted => self.record(Verdict::Failure, failure, now),
+            Some(class) if class.trips_breaker() => self.pending = Some(class),
+            Some(FailureClass::Denied) => {
+                self.forget_caller();
+                self.record(Verdict::Nothing, None, now);
+            }
+            Some(FailureClass::Cancelled | FailureClass::Quota) => self.record(Verdict::Nothing, None, now),
+            // The primary works; the caller caused the failure.
+            Some(_) => {
+                let verdict = if accepted { Verdict::Success } else { Verdict::Nothing };
+                self.record(verdict, None, now);
+            }
+        }
+    }
+
+    /// Records that mcpd accepts the caller.
+    pub fn accept_caller(&mut self, now: Instant) {
+        self.remember_caller();
+        if let Some(class) = self.pending.take() {
+            self.record(Verdict::Failure, Some(class), now);
+        }
+    }
+
+    fn remember_caller(&self) {
+        let mut state = self.breakers.lock();
+        if !state.accepted.contains(&self.caller) {
+            state.accepted.push_back(self.caller);
+            let surplus = state.accepted.len().saturating_sub(MAX_ACCEPTED);
+            state.accepted.drain(..surplus);
+        }
+    }
+
+    fn forget_caller(&self) {
+        self.breakers.lock().accepted.retain(|accepted| *accepted != self.caller);
+    }
+
+    fn record(&mut self, verdict: Verdict, failure: Option<FailureClass>, now: Instant) {
+        if std::mem::replace(&mut self.settled, true) {
+            return;
+        }
+        let mut state = self.breakers.lock();
+        let Some(forms) = state.tracked.get_mut(&self.llm) else { return };
+        let by_form = failure == Some(FailureClass::ServerError);
+        let blamed = if by_form { self.form } else { F::default() };
+        let [of_llm, of_form] = self.admissions;
+        let is_plain = self.form == F::default();
+        for (form, admission) in [Some(of_llm), (!is_plain).then_some(of_form)].into_iter().flatten() {
+            let Some(tracked) = forms.get_mut(&form) else { continue };
+            let verdict =
+                if verdict == Verdict::Failure && form != blamed { Verdict::Nothing } else { verdict };
+            tracked.breaker.record(admission, verdict, now);
+            tracked.last_failure = match verdict {
+                Verdict::Failure => failure,
+                Verdict::Success => None,
+                Verdict::Nothing => tracked.last_failure,
+            };
+        }
+    }
+}
+
+impl<F: RequestForm> Drop for BreakerPermit<F> {
+    fn drop(&mut self) {
+        self.record(Verdict::Nothing, None, Instant::now());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const POLICY: BreakerPolicy = BreakerPolicy { failures: 2, open: Duration::from_secs(10) };
+    const DOWN: Option<FailureClass> = Some(FailureClass::Connect);
+
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+    enum Form {
+        #[default]
+        Plain,
+        Images,
+        Tools,
+    }
+    use Form::{Images, Plain, Tools};
+
+    fn alice() -> Bearer {
+        Bearer::new("alice's")
+    }
+
+    fn opened(llm: &str, now: Instant) -> Arc<Breakers<Form>> {
+        let breakers = Arc::new(Breakers::new(POLICY));
+        for _ in 0..2 {
+            let mut permit = breakers.admit(llm, Plain, &alice(), now);
+            permit.settle(DOWN, now);
+            permit.accept_caller(now);
+        }
+        breakers
+    }
+
+    #[test]
+    fn each_llm_has_its_own_breaker() {
+        let now = Instant::now();
+        let breakers = opened("claude", now);
+        let permit = breakers.admit("claude", Plain, &alice(), now);
+        assert!(permit.is_open());
+        assert_eq!(permit.last_failure(), Some(FailureClass::Connect));
+        assert!(!breakers.admit("gpt", Plain, &alice(), now).is_open());
+        assert_eq!(breakers.open(now), ["claude"]);
+    }
+
+    #[test]
+    fn dropped_trial_lets_the_next_request_try() {
+        let now = Instant::now();
+        let breakers = opened("claude", now);
+        let later = now + Duration::from_secs(11);
+        let trial = breakers.admit("claude", Plain, &alice(), later);
+        assert!(!trial.is_open());
+        assert!(breakers.admit("claude", Plain, &alice(), later).is_open(), "one trial at a time");
+        drop(trial);
+        let again = breakers.admit("claude", Plain, &alice(), Instant::now() + Duration::from_secs(20));
+        assert!(!again.is_open());
+    }
+
+    #[test]
+    fn denials_do_not_open_a_breaker() {
+        let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
+        for _ in 0..5 {
+            breakers.admit("claude", Plain, &alice(), now).settle(Some(FailureClass::Denied), now);
+        }
+        assert!(!breakers.admit("claude", Plain, &alice(), now).is_open());
+    }
+
+    #[test]
+    fn unknown_callers_neither_open_nor_close_nor_try() {
+        let now = Instant::now();
+        let breakers = Arc::new(Breakers::new(POLICY));
+        let stranger = |number: usize| Bearer::new(format!("made up {number}"));
+        for number in 0..1000 {
+            breakers.admit("claude", Plain, &stranger(number), now).settle(DOWN, now);
+        }
+        assert!(!breakers.admit("claude", Plain, &alice(), now).is_open(), "strangers opened it");
+        assert!(breakers.lock().accepted.is_empty() && breakers.lock().tracked.len() == 1);
+
+        let breakers = opened("claude", now);
+        let later = now + Duration::from_secs(11);
+        let mut held = breakers.admit("claude", Plain, &stranger(0), later);
+        assert!(held.is_open(), "a stranger took the trial");
+        assert!(!breakers.admit("claude", Plain, &alice(), later).is_open(), "the trial is there for others");
+        for class in [FailureClass::Denied, FailureClass::Rejected, FailureClass::Quota] {
+            held.settle(Some(class), later);
+        }
+        drop(held);
+        let trial = breakers.admit("claude", Plain, &alice(), later);
+        assert!(breakers.admit("claude", Plain, &alice(), later).is_open(), "strangers closed it");
+        drop(trial);
+    }
+
+    #[test]
+    fn only_the_latest_callers_are_remembered() {
+        let (breakers, now) = (Arc::new(Breakers::new(POLICY)), Instant::now());
+        for number in 0..MAX_ACCEPTED + 10 {
+            breakers.admit("claude", Plain, &Bearer::new(number.to_string()), now).settle(None, now);
+        }
+        assert_eq!(breakers.lock().accepted.len(), MAX_ACCEPTED);
+    }
+
+    #[test]
+    fn server_errors_of_one_form_skip_no_other_form() {
+        let now = Instant::now();
+        let breakers = opened("other", now);
+        let fail = |form, class| {
+            let mut permit = breakers.admit("claude", form, &alice(), now);
+            assert!(!permit.is_open());
+            permit.settle(Some(class), now);
+            permit.accept_caller(now);
+        };
+        let is_open = |form| breakers.admit("claude", form, &alice(), now).is_open();
+        (0..2).for_each(|_| fail(Images, FailureClass::ServerError));
+        assert!(is_open(Images) && !is_open(Plain));
+        assert!(!is_open(Tools));
+        let last = breakers.admit("claude", Images, &alice(), now).last_failure();
+        assert_eq!(last, Some(FailureClass::ServerError));
+        assert_eq!(breakers.open(now), ["claude", "other"]);
+
+        // What no request can cause counts for all.
+        (0..2).for_each(|_| fail(Tools, FailureClass::Connect));
+        assert!(is_open(Plain) && is_open(Images) && is_open(Tools));
+
+        // One trial for all forms, and a success closes both.
+        let later = now + Duration::from_secs(11);
+        let mut trial = breakers.admit("claude", Images, &alice(), later);
+        assert!(!trial.is_open() && breakers.admit("claude", Plain, &alice(), later).is_open());
+        trial.settle(None, later);
+        assert!(!breakers.admit("claude", Plain, &alice(), later).is_open());
+        assert!(!breakers.admit("claude", Images, &alice(), later).is_open());
+    }
+}
