@@ -222,6 +222,57 @@ async fn sigterm_lets_a_running_stream_end() {
     assert!(world.mcpd.wait().success());
 }
 
+/// Every metric that mcpd registers has a value once its event has happened.
+#[tokio::test]
+async fn metrics_have_values_after_their_events() {
+    let world = World::new().await;
+    let metrics = async || world.mcpd.get("/metrics", &world.mcpd.admin()).await.text().await.unwrap();
+    world.provider.queue(Reply::error(503, "busy", "busy"));
+    world.chat(json!({})).await;
+    let labels =
+        r#"{gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="claude"}"#;
+    let first_tokens = |count| format!("gen_ai_server_time_to_first_token_seconds_count{labels} {count}");
+    assert!(!metrics().await.contains(&first_tokens(1)), "a whole answer has no first token");
+    world.mcpd.get("/metrics", &world.alice).await;
+
+    let gate = Gate::new();
+    world.provider.queue(Reply::text("one two").gate_after(1, &gate));
+    let mut stream = world.chat(json!({"stream": true})).await;
+    stream.chunk().await.unwrap();
+    eventually("the first content is observed", async || {
+        metrics().await.contains(&first_tokens(1)).then_some(())
+    })
+    .await;
+    // This request for the metrics, and the stream.
+    assert!(metrics().await.lines().any(|line| line == "mcpctl_inflight_requests 2"));
+    gate.release();
+    while stream.chunk().await.unwrap().is_some() {}
+    eventually("the stream is no longer in flight", async || {
+        metrics().await.lines().any(|line| line == "mcpctl_inflight_requests 1").then_some(())
+    })
+    .await;
+
+    let text = metrics().await;
+    assert!(text.contains(&first_tokens(1)), "once per stream: {text}");
+    // A metric without a value is left out of the page.
+    let names: Vec<&str> =
+        text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert_eq!(
+        names,
+        [
+            "mcpctl_requests",
+            "mcpctl_inflight_requests",
+            "mcpctl_attempts",
+            "mcpctl_retries",
+            "gen_ai_client_operation_duration_seconds",
+            "gen_ai_server_time_to_first_token_seconds",
+            "gen_ai_client_token_usage",
+            "mcpctl_revision",
+            "mcpctl_denied",
+        ]
+    );
+}
+
 #[tokio::test]
 async fn metrics_are_for_those_who_may_view_all_llms() {
     let world = World::new().await;

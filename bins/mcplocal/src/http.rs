@@ -79,14 +79,14 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
 }
 
 async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let _in_flight = app.metrics.traffic.in_flight();
+    let in_flight = app.metrics.http.in_flight();
     let panicked = || {
         let message = "something went wrong inside mcplocal; its log says what";
         LocalHttpError::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
             .into_response()
     };
-    let count = |route, status| app.metrics.traffic.request(route, status);
-    mcpctl_server::trace(request, next, &ROUTES, panicked, count).await
+    let count = |route, status| app.metrics.http.request(route, status);
+    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight).await
 }
 
 async fn no_route(address: Uri) -> LocalHttpError {

@@ -20,6 +20,8 @@ mod shutdown_signal;
 mod socket;
 mod socket_file;
 mod trace;
+mod traced_body;
+mod traceparent;
 
 pub use address::{Address, BindError, NotAnAddress};
 pub use body::{BodyError, BodyOwner, RequestBodies};

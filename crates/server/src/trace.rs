@@ -1,8 +1,9 @@
-//! The layer around every request: an id, a span, one log line, and a response for panics.
+//! The layer around every request: an id, a trace, a span, one log line, and a response for panics.
 
 use std::{sync::Arc, time::Instant};
 
 use axum::{
+    body::Body,
     extract::{MatchedPath, Request},
     http::HeaderValue,
     middleware::Next,
@@ -10,7 +11,9 @@ use axum::{
 };
 use futures::FutureExt as _;
 use mcpctl_api::header::REQUEST_ID;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
+
+use crate::{traced_body::TracedBody, traceparent::Traceparent};
 
 tokio::task_local! {
     static CURRENT: Arc<str>;
@@ -28,14 +31,24 @@ pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output>
     CURRENT.scope(id, future.in_current_span())
 }
 
+/// Runs a function as a part of a request.
+pub(crate) fn within_request<T>(id: &Arc<str>, span: &Span, run: impl FnOnce() -> T) -> T {
+    span.in_scope(|| CURRENT.sync_scope(Arc::clone(id), run))
+}
+
 /// Runs a request. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
 /// program is built. `panicked` makes the response to a request that panicked. `count` gets route and status.
-pub async fn trace(
-    request: Request,
+/// `in_flight` is held until the end of the response's body.
+///
+/// The request continues the caller's trace, or begins one: its headers hold the `traceparent` for the next server, and
+/// the span has the id of the trace.
+pub async fn trace<G: Send + Unpin + 'static>(
+    mut request: Request,
     next: Next,
     routes: &'static [&'static str],
     panicked: fn() -> Response,
     count: impl FnOnce(&'static str, u16),
+    in_flight: G,
 ) -> Response {
     let started = Instant::now();
     let id: Arc<str> = uuid::Uuid::now_v7().to_string().into();
@@ -43,7 +56,10 @@ pub async fn trace(
     // The pattern and not the path, because paths contain what callers type.
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let route = routes.iter().copied().find(|route| *route == matched).unwrap_or("other");
-    let span = tracing::info_span!("request", id = %id, %method, route, principal = tracing::field::Empty);
+    let trace_id = Traceparent::continue_in(request.headers_mut()).trace_id();
+    let span = tracing::info_span!(
+        "request", id = %id, %trace_id, %method, route, principal = tracing::field::Empty
+    );
     let answer = CURRENT.scope(Arc::clone(&id), next.run(request));
     let caught = std::panic::AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
     let mut response = caught.unwrap_or_else(|_| {
@@ -59,5 +75,5 @@ pub async fn trace(
         // A forwarded response keeps the id that its server gave it.
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }
-    response
+    response.map(|body| Body::new(TracedBody::new(body, id, span, in_flight)))
 }

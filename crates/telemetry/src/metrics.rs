@@ -2,19 +2,23 @@
 //! program (`&'static str`) or a name that an operator configured ([`Configured`]), never a value from a request, so
 //! that callers cannot grow the number of series. The number of names is bounded besides.
 
+mod http;
+mod inference;
+
 use std::{
     collections::HashSet,
     sync::{PoisonError, RwLock, atomic::AtomicU64},
-    time::Duration,
 };
 
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::{Metric, Registry},
 };
 
 use crate::names;
+pub use http::{HttpMetrics, InFlight};
+pub use inference::{InferenceMetrics, Operation, TokenType};
 
 /// The `Content-Type` of the text that `render` returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -56,32 +60,6 @@ impl SeenNames {
 /// The possible results of a probe. Each has a series from the start.
 const PROBE_RESULTS: [&str; 3] = ["allowed", "forbidden", "unreachable"];
 
-/// Whether tokens were read or written by a model.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TokenType {
-    /// Tokens of the prompt.
-    Input,
-    /// Tokens of the answer.
-    Output,
-}
-
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct RouteStatus {
-    route: &'static str,
-    status: u16,
-}
-
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct Llm {
-    llm: String,
-}
-
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct LlmOutcome {
-    llm: String,
-    outcome: &'static str,
-}
-
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LlmClassOutcome {
     llm: String,
@@ -106,161 +84,14 @@ struct VerbKind {
     kind: &'static str,
 }
 
-/// One operation of a model, with the attributes that OpenTelemetry's conventions require.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Operation<'a> {
-    /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`.
-    pub name: &'static str,
-    /// `gen_ai.provider.name`: the dialect of the upstream, `openai` or `anthropic`.
-    pub provider: &'static str,
-    /// `gen_ai.request.model`: the Llm, which callers name as the model.
-    pub llm: Configured<'a>,
-}
-
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct OperationLabels {
-    gen_ai_operation_name: &'static str,
-    gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
-}
-
-/// `error_type` is `""` after a success; scrapers treat an empty label as absent.
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct DurationLabels {
-    gen_ai_operation_name: &'static str,
-    gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
-    error_type: &'static str,
-}
-
-#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct TokenLabels {
-    gen_ai_operation_name: &'static str,
-    gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
-    gen_ai_token_type: &'static str,
-}
-
-type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
-
-/// The metrics that both daemons have.
-#[derive(Debug)]
-pub struct Traffic {
-    names: SeenNames,
-    requests: Family<RouteStatus, Counter>,
-    inflight: Gauge,
-    attempts: Family<LlmOutcome, Counter>,
-    retries: Family<Llm, Counter>,
-    failovers: Family<LlmClassOutcome, Counter>,
-    durations: Histograms<DurationLabels>,
-    first_tokens: Histograms<OperationLabels>,
-    tokens: Histograms<TokenLabels>,
-}
-
-impl Traffic {
-    fn register(registry: &mut Registry) -> Self {
-        let traffic = Self {
-            names: SeenNames::default(),
-            requests: Family::default(),
-            inflight: Gauge::default(),
-            attempts: Family::default(),
-            retries: Family::default(),
-            failovers: Family::default(),
-            durations: Family::new_with_constructor(|| Histogram::new(names::OPERATION_DURATION_BUCKETS)),
-            first_tokens: Family::new_with_constructor(|| Histogram::new(names::TIME_TO_FIRST_TOKEN_BUCKETS)),
-            tokens: Family::new_with_constructor(|| Histogram::new(names::TOKEN_USAGE_BUCKETS)),
-        };
-        register(registry, names::REQUESTS, "Requests answered", &traffic.requests);
-        register(registry, names::INFLIGHT, "Requests being answered now", &traffic.inflight);
-        register(registry, names::ATTEMPTS, "Attempts at a target", &traffic.attempts);
-        register(registry, names::RETRIES, "Attempts that repeated an earlier one", &traffic.retries);
-        register(registry, names::FAILOVERS, "Failovers considered", &traffic.failovers);
-        register(registry, names::OPERATION_DURATION, "Seconds to the last byte", &traffic.durations);
-        register(registry, names::TIME_TO_FIRST_TOKEN, "Seconds to the first content", &traffic.first_tokens);
-        register(registry, names::TOKEN_USAGE, "Tokens read and written by models", &traffic.tokens);
-        traffic
-    }
-
-    /// Counts an answered request; `route` is the route's template, never the requested path.
-    pub fn request(&self, route: &'static str, status: u16) {
-        self.requests.get_or_create(&RouteStatus { route, status }).inc();
-    }
-
-    /// Counts a request as in flight until the guard is dropped, which happens after the last byte of the response.
-    #[must_use]
-    pub fn in_flight(&self) -> InFlight {
-        self.inflight.inc();
-        InFlight(self.inflight.clone())
-    }
-
-    /// Counts an attempt at a target; `outcome` is `ok` or a failure class.
-    pub fn attempt(&self, llm: Configured<'_>, outcome: &'static str) {
-        self.attempts.get_or_create(&LlmOutcome { llm: self.names.label(llm), outcome }).inc();
-    }
-
-    /// Counts a retry on the same target.
-    pub fn retry(&self, llm: Configured<'_>) {
-        self.retries.get_or_create(&Llm { llm: self.names.label(llm) }).inc();
-    }
-
-    /// Counts a failover: the failure class that asked for it, and what came of it (`served`, `forbidden`, …).
-    pub fn failover(&self, llm: Configured<'_>, class: &'static str, outcome: &'static str) {
-        let labels = LlmClassOutcome { llm: self.names.label(llm), class, outcome };
-        self.failovers.get_or_create(&labels).inc();
-    }
-
-    /// Records how long an operation took, to its last byte; `error` is the failure class where it failed.
-    pub fn operation(&self, operation: Operation<'_>, error: Option<&'static str>, took: Duration) {
-        let labels = DurationLabels {
-            gen_ai_operation_name: operation.name,
-            gen_ai_provider_name: operation.provider,
-            gen_ai_request_model: self.names.label(operation.llm),
-            error_type: error.unwrap_or_default(),
-        };
-        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// Records how long the first content took.
-    pub fn first_token(&self, operation: Operation<'_>, took: Duration) {
-        let labels = OperationLabels {
-            gen_ai_operation_name: operation.name,
-            gen_ai_provider_name: operation.provider,
-            gen_ai_request_model: self.names.label(operation.llm),
-        };
-        self.first_tokens.get_or_create(&labels).observe(took.as_secs_f64());
-    }
-
-    /// Records the tokens that one operation read or wrote.
-    pub fn token_usage(&self, operation: Operation<'_>, kind: TokenType, tokens: u64) {
-        let labels = TokenLabels {
-            gen_ai_operation_name: operation.name,
-            gen_ai_provider_name: operation.provider,
-            gen_ai_request_model: self.names.label(operation.llm),
-            gen_ai_token_type: match kind {
-                TokenType::Input => "input",
-                TokenType::Output => "output",
-            },
-        };
-        self.tokens.get_or_create(&labels).observe(tokens as f64);
-    }
-}
-
-/// A request that is in flight until this is dropped.
-#[derive(Debug)]
-pub struct InFlight(Gauge);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 /// The metrics of `mcpd`.
 #[derive(Debug)]
 pub struct McpdMetrics {
     registry: Registry,
-    /// What both daemons count.
-    pub traffic: Traffic,
+    /// The requests.
+    pub http: HttpMetrics,
+    /// The inference at providers.
+    pub inference: InferenceMetrics,
     revision: Gauge<u64, AtomicU64>,
     denied: Family<VerbKind, Counter>,
 }
@@ -269,11 +100,12 @@ impl McpdMetrics {
     /// Registers the metrics; all are zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let traffic = Traffic::register(&mut registry);
+        let http = HttpMetrics::register(&mut registry);
+        let inference = InferenceMetrics::register(&mut registry);
         let (revision, denied) = (Gauge::default(), Family::default());
         register(&mut registry, names::REVISION, "Revision that decisions are made on", &revision);
         register(&mut registry, names::DENIED, "Requests that authorization denied", &denied);
-        Self { registry, traffic, revision, denied }
+        Self { registry, http, inference, revision, denied }
     }
 
     /// Sets the revision of the current snapshot.
@@ -302,9 +134,11 @@ impl Default for McpdMetrics {
 #[derive(Debug)]
 pub struct McplocalMetrics {
     registry: Registry,
+    /// The requests.
+    pub http: HttpMetrics,
+    llms: SeenNames,
+    failovers: Family<LlmClassOutcome, Counter>,
     engines: SeenNames,
-    /// What both daemons count.
-    pub traffic: Traffic,
     probes: Family<Access, Counter>,
     engine_starts: Family<EngineOutcome, Counter>,
 }
@@ -313,14 +147,23 @@ impl McplocalMetrics {
     /// Registers the metrics; all are zero.
     pub fn new() -> Self {
         let mut registry = Registry::default();
-        let traffic = Traffic::register(&mut registry);
-        let (probes, engine_starts) = (Family::<Access, Counter>::default(), Family::default());
+        let http = HttpMetrics::register(&mut registry);
+        let (failovers, engine_starts) = (Family::default(), Family::default());
+        let probes = Family::<Access, Counter>::default();
         for access in PROBE_RESULTS {
             drop(probes.get_or_create(&Access { access }));
         }
+        register(&mut registry, names::FAILOVERS, "Failovers considered", &failovers);
         register(&mut registry, names::PROBES, "Access probes by answer", &probes);
         register(&mut registry, names::ENGINE_STARTS, "Starts of managed engines", &engine_starts);
-        Self { registry, engines: SeenNames::default(), traffic, probes, engine_starts }
+        let (llms, engines) = (SeenNames::default(), SeenNames::default());
+        Self { registry, http, llms, failovers, engines, probes, engine_starts }
+    }
+
+    /// Counts a failover: the failure class that asked for it, and what came of it (`served`, `forbidden`, …).
+    pub fn failover(&self, llm: Configured<'_>, class: &'static str, outcome: &'static str) {
+        let labels = LlmClassOutcome { llm: self.llms.label(llm), class, outcome };
+        self.failovers.get_or_create(&labels).inc();
     }
 
     /// Counts a probe; `access` is `allowed`, `forbidden` or `unreachable`.
@@ -362,6 +205,8 @@ fn render(registry: &Registry) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn claude() -> Configured<'static> {
@@ -379,15 +224,15 @@ mod tests {
         let metrics = McpdMetrics::new();
         metrics.revision(42);
         metrics.denied("run", "llms");
-        metrics.traffic.request("/v1/chat/completions", 200);
-        metrics.traffic.attempt(claude(), "ok");
-        metrics.traffic.attempt(claude(), "server_error");
-        metrics.traffic.retry(claude());
+        metrics.http.request("/v1/chat/completions", 200);
+        metrics.inference.attempt(claude(), "ok");
+        metrics.inference.attempt(claude(), "server_error");
+        metrics.inference.retry(claude());
         let chat = Operation { name: "chat", provider: "anthropic", llm: claude() };
-        metrics.traffic.operation(chat, None, Duration::from_millis(30));
-        metrics.traffic.operation(chat, Some("broken_stream"), Duration::from_millis(30));
-        metrics.traffic.first_token(chat, Duration::from_millis(3));
-        metrics.traffic.token_usage(chat, TokenType::Input, 12);
+        metrics.inference.operation(chat, None, Duration::from_millis(30));
+        metrics.inference.operation(chat, Some("broken_stream"), Duration::from_millis(30));
+        metrics.inference.first_token(chat, Duration::from_millis(3));
+        metrics.inference.token_usage(chat, TokenType::Input, 12);
         let text = metrics.render();
         has(&text, "mcpctl_revision 42");
         has(&text, r#"mcpctl_denied_total{verb="run",kind="llms"} 1"#);
@@ -420,7 +265,7 @@ mod tests {
         let metrics = McplocalMetrics::new();
         has(&metrics.render(), r#"mcpctl_probe_total{access="unreachable"} 0"#);
         metrics.probe("forbidden");
-        metrics.traffic.failover(claude(), "connect", "forbidden");
+        metrics.failover(claude(), "connect", "forbidden");
         metrics.engine_start(Configured::resolved("small"), "ready");
         let text = metrics.render();
         has(&text, r#"mcpctl_probe_total{access="forbidden"} 1"#);
@@ -432,8 +277,8 @@ mod tests {
     #[test]
     fn in_flight_ends_with_its_guard() {
         let metrics = McpdMetrics::new();
-        let first = metrics.traffic.in_flight();
-        let second = metrics.traffic.in_flight();
+        let first = metrics.http.in_flight();
+        let second = metrics.http.in_flight();
         has(&metrics.render(), "mcpctl_inflight_requests 2");
         drop(first);
         has(&metrics.render(), "mcpctl_inflight_requests 1");
@@ -445,9 +290,9 @@ mod tests {
     fn names_are_bounded_and_no_count_is_lost() {
         let metrics = McpdMetrics::new();
         for number in 0..MAX_NAMES + 500 {
-            metrics.traffic.retry(Configured::resolved(&format!("llm-{number}")));
+            metrics.inference.retry(Configured::resolved(&format!("llm-{number}")));
         }
-        metrics.traffic.retry(Configured::resolved("llm-0"));
+        metrics.inference.retry(Configured::resolved("llm-0"));
         let text = metrics.render();
         let series = text.lines().filter(|line| line.starts_with("mcpctl_retries_total{")).count();
         assert_eq!(series, MAX_NAMES + 1);

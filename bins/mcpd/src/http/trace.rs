@@ -37,8 +37,8 @@ pub(super) const ROUTES: [&str; 19] = [
 
 /// Runs a request in a span, and counts it.
 pub async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    let _in_flight = app.metrics.traffic.in_flight();
+    let in_flight = app.metrics.http.in_flight();
     let panicked = || HttpError::internal().into_response();
-    let count = |route, status| app.metrics.traffic.request(route, status);
-    mcpctl_server::trace(request, next, &ROUTES, panicked, count).await
+    let count = |route, status| app.metrics.http.request(route, status);
+    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight).await
 }

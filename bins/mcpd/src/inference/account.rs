@@ -9,6 +9,7 @@ use mcpctl_relay::{StreamEnd, StreamOutcome};
 use mcpctl_store::{StoreError, UsageRow};
 use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, Operation, WholeAnswer};
+use tracing::Instrument as _;
 
 use crate::{app::App, clock};
 
@@ -28,6 +29,11 @@ fn word(operation: Operation) -> &'static str {
         Operation::Completions => "text_completion",
         Operation::Embeddings => "embeddings",
     }
+}
+
+/// The metrics' labels of an operation of an Llm.
+fn labels<'a>(name: &'static str, llm: &'a str) -> metrics::Operation<'a> {
+    metrics::Operation { name, provider: "openai", llm: Configured::resolved(llm) }
 }
 
 impl Account {
@@ -58,6 +64,17 @@ impl Account {
             request_id: mcpctl_server::request_id(),
         };
         Self { app: Arc::clone(app), row: Some(row), operation: word(operation), arrived }
+    }
+
+    /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.
+    pub fn on_content(&self) -> impl FnMut() + Send + 'static {
+        let (app, operation, arrived) = (Arc::clone(&self.app), self.operation, self.arrived);
+        let mut llm = self.row.as_ref().map(|row| row.llm_name.clone());
+        move || {
+            if let Some(llm) = llm.take() {
+                app.metrics.inference.first_token(labels(operation, &llm), arrived.elapsed());
+            }
+        }
     }
 
     /// Closes with a whole response; the row is stored before the response is sent.
@@ -96,11 +113,12 @@ impl Account {
     /// Stores the row in a task, where the end cannot wait. The recorder is drained before the daemon ends.
     fn record_later(&self, row: Vec<UsageRow>) {
         let app = Arc::clone(&self.app);
-        tokio::spawn(async move {
+        let record = async move {
             if let Err(error) = app.recorder.usage(row).await {
                 tracing::error!(error = &error as &dyn std::error::Error, "usage could not be stored");
             }
-        });
+        };
+        tokio::spawn(record.in_current_span());
     }
 
     /// Completes the row; empty if the account was closed before.
@@ -119,18 +137,14 @@ impl Account {
         row.outcome = outcome.to_owned();
         row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         row.model = model.unwrap_or_default().chars().take(200).collect();
-        let operation = metrics::Operation {
-            name: self.operation,
-            provider: "openai",
-            llm: Configured::resolved(&row.llm_name),
-        };
-        let traffic = &self.app.metrics.traffic;
-        traffic.operation(operation, (outcome != "ok").then_some(outcome), took);
+        let operation = labels(self.operation, &row.llm_name);
+        let inference = &self.app.metrics.inference;
+        inference.operation(operation, (outcome != "ok").then_some(outcome), took);
         if let Some(usage) = usage {
             row.input_tokens = usage.input_tokens;
             row.output_tokens = usage.output_tokens;
-            traffic.token_usage(operation, TokenType::Input, usage.input_tokens);
-            traffic.token_usage(operation, TokenType::Output, usage.output_tokens);
+            inference.token_usage(operation, TokenType::Input, usage.input_tokens);
+            inference.token_usage(operation, TokenType::Output, usage.output_tokens);
         }
         vec![row]
     }

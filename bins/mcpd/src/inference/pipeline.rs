@@ -168,7 +168,9 @@ pub async fn run(
         Ok(Answer::Stream(stream)) => {
             let (status, headers) = (stream.status, stream.headers.clone());
             // mcpd always asks for usage, and hides it from callers that did not.
-            let body = StreamBody::new(stream, !fields.include_usage, account.on_end(attempts));
+            let on_content = account.on_content();
+            let body = StreamBody::new(stream, !fields.include_usage, account.on_end(attempts))
+                .on_content(on_content);
             InferenceOutcome::Stream { status, headers, body }
         }
         Err(failure) => {
@@ -228,13 +230,13 @@ async fn relay(
     let budget = app.inference.budgets.of(llm.id());
     let send = async |request: &Request| {
         let on_retry = |class: FailureClass| {
-            app.metrics.traffic.attempt(name, class.as_str());
-            app.metrics.traffic.retry(name);
+            app.metrics.inference.attempt(name, class.as_str());
+            app.metrics.inference.retry(name);
         };
         let (client, target) = (&app.inference.client, &route.target);
         let sent = retry::send(client, target, request, policy, &budget, on_retry).await;
         let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
-        app.metrics.traffic.attempt(name, outcome);
+        app.metrics.inference.attempt(name, outcome);
         sent
     };
     let sent = send(&request).await;

@@ -16,3 +16,4 @@ mod selectors;
 mod sqlite_in_trouble;
 mod store_trouble;
 mod stream_options;
+mod traces;

@@ -126,7 +126,7 @@ pub(super) fn failover(app: &App, llm: &str, who: &str, routed: &Routed<Content,
     let local_error = trail.local_error.as_ref().map(ToString::to_string);
     let reason = local_error.or_else(|| trail.probe_error.clone());
     let reason = reason.map(|reason| short(&reason, MAX_REASON));
-    app.metrics.traffic.failover(Configured::resolved(llm), class.unwrap_or("connect"), counted);
+    app.metrics.failover(Configured::resolved(llm), class.unwrap_or("connect"), counted);
     let primary = match (result, trail.primary_called) {
         (_, false) => "skipped",
         (Ok(served), true) if !served.failover => "answered",

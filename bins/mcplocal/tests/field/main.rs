@@ -11,3 +11,4 @@ mod llm_names;
 mod missing;
 mod pipes;
 mod refusals;
+mod traces;

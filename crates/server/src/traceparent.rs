@@ -3,9 +3,14 @@
 
 use std::{fmt, str::FromStr};
 
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
+
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
 /// The position of a request in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Traceparent {
+pub(crate) struct Traceparent {
     trace_id: u128,
     parent_id: u64,
     sampled: bool,
@@ -14,37 +19,50 @@ pub struct Traceparent {
 /// A header is no valid `traceparent`. The standard requires a new trace then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the `traceparent` header is malformed")]
-pub struct TraceparentError;
+pub(crate) struct TraceparentError;
 
 impl Traceparent {
-    /// Begins a new trace.
-    pub fn mint(sampled: bool) -> Self {
-        // Zero is the one invalid id.
-        Self { trace_id: rand::random::<u128>().max(1), parent_id: new_parent_id(), sampled }
+    /// Continues the trace of a request, or begins one if it has none, and writes the `traceparent` for the next server
+    /// into the headers, which are passed on from there. After a malformed header `tracestate` is removed, because it may
+    /// belong to another trace (section 4.3 of the standard).
+    pub(crate) fn continue_in(headers: &mut HeaderMap) -> Self {
+        let position = match Self::of(headers) {
+            Some(parent) => parent.child(),
+            None => {
+                headers.remove(TRACESTATE);
+                Self::begin()
+            }
+        };
+        match HeaderValue::try_from(position.to_string()) {
+            Ok(value) => drop(headers.insert(TRACEPARENT, value)),
+            Err(_) => drop(headers.remove(TRACEPARENT)),
+        }
+        position
     }
 
-    /// The same trace one hop further, to be sent to the next server.
-    #[must_use]
-    pub fn child(self) -> Self {
-        Self { parent_id: new_parent_id(), ..self }
-    }
-
-    /// Continues the trace of a request's header, or begins a new one if there is none or a malformed one.
-    pub fn child_of(header: Option<&str>) -> Self {
-        match header.map(Self::from_str) {
-            Some(Ok(parent)) => parent.child(),
-            Some(Err(TraceparentError)) | None => Self::mint(false),
+    /// The position that a request's only valid header names.
+    fn of(headers: &HeaderMap) -> Option<Self> {
+        let mut values = headers.get_all(TRACEPARENT).iter();
+        match (values.next(), values.next()) {
+            (Some(value), None) => value.to_str().ok()?.parse().ok(),
+            _ => None,
         }
     }
 
-    /// The id of the trace for logs, 32 hex digits.
-    pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace_id)
+    /// Begins a trace. It is not sampled: only a caller decides that a trace is recorded.
+    fn begin() -> Self {
+        // Zero is the one invalid id.
+        Self { trace_id: rand::random::<u128>().max(1), parent_id: new_parent_id(), sampled: false }
     }
 
-    /// Whether the caller may record the trace.
-    pub fn sampled(&self) -> bool {
-        self.sampled
+    /// The same trace one hop further.
+    fn child(self) -> Self {
+        Self { parent_id: new_parent_id(), ..self }
+    }
+
+    /// The id of the trace for logs, 32 hex digits.
+    pub(crate) fn trace_id(&self) -> String {
+        format!("{:032x}", self.trace_id)
     }
 }
 
@@ -92,7 +110,7 @@ mod tests {
     fn valid_header_is_parsed_and_printed() {
         let parsed: Traceparent = VALID.parse().unwrap();
         assert_eq!(parsed.to_string(), VALID);
-        assert!(parsed.sampled());
+        assert!(parsed.sampled);
         assert_eq!(parsed.trace_id(), "4bf92f3577b34da6a3ce929d0e0e4736");
     }
 
@@ -131,16 +149,34 @@ mod tests {
         assert_eq!(flagged.parse::<Traceparent>().unwrap().child().to_string().split_off(53), "01");
     }
 
+    fn headers(traceparents: &[&str]) -> HeaderMap {
+        let mut headers: HeaderMap =
+            traceparents.iter().map(|value| (TRACEPARENT, value.parse().unwrap())).collect();
+        headers.insert(TRACESTATE, HeaderValue::from_static("vendor=1"));
+        headers
+    }
+
     #[test]
-    fn child_keeps_its_trace_and_malformed_header_begins_one() {
+    fn valid_header_is_continued_with_its_tracestate() {
         let parent: Traceparent = VALID.parse().unwrap();
-        let child = Traceparent::child_of(Some(VALID));
+        let mut headers = headers(&[VALID]);
+        let child = Traceparent::continue_in(&mut headers);
         assert_eq!((child.trace_id, child.sampled), (parent.trace_id, true));
         assert_ne!(child.parent_id, parent.parent_id);
-        for header in [None, Some("broken")] {
-            let begun = Traceparent::child_of(header);
-            assert_ne!(begun.trace_id, parent.trace_id);
-            assert_eq!(begun.to_string().parse(), Ok(begun));
+        assert_eq!(
+            (headers[TRACEPARENT].to_str().unwrap(), headers[TRACESTATE].to_str().unwrap()),
+            (&*child.to_string(), "vendor=1")
+        );
+    }
+
+    #[test]
+    fn missing_malformed_or_repeated_header_begins_a_trace() {
+        for values in [&[][..], &["broken"], &[VALID, VALID]] {
+            let mut headers = headers(values);
+            let begun = Traceparent::continue_in(&mut headers);
+            assert_ne!(begun.trace_id(), VALID[3..35], "{values:?}");
+            assert_eq!(Traceparent::of(&headers), Some(begun), "{values:?}");
+            assert!(!headers.contains_key(TRACESTATE), "{values:?}");
         }
     }
 

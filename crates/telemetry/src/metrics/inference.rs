@@ -1,0 +1,144 @@
+//! The metrics of inference at upstreams.
+
+use std::time::Duration;
+
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    registry::Registry,
+};
+
+use super::{Configured, SeenNames, register};
+use crate::names;
+
+/// Whether tokens were read or written by a model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenType {
+    /// Tokens of the prompt.
+    Input,
+    /// Tokens of the answer.
+    Output,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct Llm {
+    llm: String,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct LlmOutcome {
+    llm: String,
+    outcome: &'static str,
+}
+
+/// One operation of a model, with the attributes that OpenTelemetry's conventions require.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Operation<'a> {
+    /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`.
+    pub name: &'static str,
+    /// `gen_ai.provider.name`: the dialect of the upstream, `openai` or `anthropic`.
+    pub provider: &'static str,
+    /// `gen_ai.request.model`: the Llm, which callers name as the model.
+    pub llm: Configured<'a>,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct OperationLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+}
+
+/// `error_type` is `""` after a success; scrapers treat an empty label as absent.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct DurationLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    error_type: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TokenLabels {
+    gen_ai_operation_name: &'static str,
+    gen_ai_provider_name: &'static str,
+    gen_ai_request_model: String,
+    gen_ai_token_type: &'static str,
+}
+
+type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
+
+/// Attempts at upstreams, and operations of models.
+#[derive(Debug)]
+pub struct InferenceMetrics {
+    names: SeenNames,
+    attempts: Family<LlmOutcome, Counter>,
+    retries: Family<Llm, Counter>,
+    durations: Histograms<DurationLabels>,
+    first_tokens: Histograms<OperationLabels>,
+    tokens: Histograms<TokenLabels>,
+}
+
+impl InferenceMetrics {
+    pub(super) fn register(registry: &mut Registry) -> Self {
+        let metrics = Self {
+            names: SeenNames::default(),
+            attempts: Family::default(),
+            retries: Family::default(),
+            durations: Family::new_with_constructor(|| Histogram::new(names::OPERATION_DURATION_BUCKETS)),
+            first_tokens: Family::new_with_constructor(|| Histogram::new(names::TIME_TO_FIRST_TOKEN_BUCKETS)),
+            tokens: Family::new_with_constructor(|| Histogram::new(names::TOKEN_USAGE_BUCKETS)),
+        };
+        register(registry, names::ATTEMPTS, "Attempts at a target", &metrics.attempts);
+        register(registry, names::RETRIES, "Attempts that repeated an earlier one", &metrics.retries);
+        register(registry, names::OPERATION_DURATION, "Seconds to the last byte", &metrics.durations);
+        register(registry, names::TIME_TO_FIRST_TOKEN, "Seconds to the first content", &metrics.first_tokens);
+        register(registry, names::TOKEN_USAGE, "Tokens read and written by models", &metrics.tokens);
+        metrics
+    }
+
+    /// Counts an attempt at a target; `outcome` is `ok` or a failure class.
+    pub fn attempt(&self, llm: Configured<'_>, outcome: &'static str) {
+        self.attempts.get_or_create(&LlmOutcome { llm: self.names.label(llm), outcome }).inc();
+    }
+
+    /// Counts a retry on the same target.
+    pub fn retry(&self, llm: Configured<'_>) {
+        self.retries.get_or_create(&Llm { llm: self.names.label(llm) }).inc();
+    }
+
+    /// Records how long an operation took, to its last byte; `error` is the failure class where it failed.
+    pub fn operation(&self, operation: Operation<'_>, error: Option<&'static str>, took: Duration) {
+        let labels = DurationLabels {
+            gen_ai_operation_name: operation.name,
+            gen_ai_provider_name: operation.provider,
+            gen_ai_request_model: self.names.label(operation.llm),
+            error_type: error.unwrap_or_default(),
+        };
+        self.durations.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Records how long the first content took.
+    pub fn first_token(&self, operation: Operation<'_>, took: Duration) {
+        let labels = OperationLabels {
+            gen_ai_operation_name: operation.name,
+            gen_ai_provider_name: operation.provider,
+            gen_ai_request_model: self.names.label(operation.llm),
+        };
+        self.first_tokens.get_or_create(&labels).observe(took.as_secs_f64());
+    }
+
+    /// Records the tokens that one operation read or wrote.
+    pub fn token_usage(&self, operation: Operation<'_>, kind: TokenType, tokens: u64) {
+        let labels = TokenLabels {
+            gen_ai_operation_name: operation.name,
+            gen_ai_provider_name: operation.provider,
+            gen_ai_request_model: self.names.label(operation.llm),
+            gen_ai_token_type: match kind {
+                TokenType::Input => "input",
+                TokenType::Output => "output",
+            },
+        };
+        self.tokens.get_or_create(&labels).observe(tokens as f64);
+    }
+}
