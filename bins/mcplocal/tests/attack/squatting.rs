@@ -234,5 +234,5 @@ async fn another_user_is_rejected_at_the_own_socket() {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let rejections = ["got b''", "ConnectionResetError", "BrokenPipeError"];
     assert!(rejections.iter().any(|rejection| text.contains(rejection)), "{text}");
-    assert!(agent.log().contains("another user connected to the socket"), "{}", agent.log());
+    assert!(agent.log().contains("rejected a connection of another user to the socket"), "{}", agent.log());
 }
