@@ -3,7 +3,6 @@
 
 pub mod chunk;
 pub mod error;
-pub mod keys;
 pub mod meaning;
 pub mod request;
 

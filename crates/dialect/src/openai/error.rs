@@ -110,7 +110,7 @@ impl UpstreamError {
         let (mut error, mut codes, mut texts) = (Self::default(), Vec::new(), Texts::default());
         error.take(value, &mut codes, 0);
         texts.collect(value, 0);
-        error.meaning = meaning::of(&error, &codes, &texts.list).or_else(|| routed(value));
+        error.meaning = meaning::of(error.message.as_deref(), &codes, &texts.list).or_else(|| routed(value));
         error
     }
 
@@ -184,7 +184,7 @@ fn routed(value: &Value) -> Option<ErrorMeaning> {
     if let Some(inner) = lenient::value(raw.as_bytes()) {
         error.take(&inner, &mut codes, 0);
     }
-    meaning::of(&error, &codes, &[])
+    meaning::of(error.message.as_deref(), &codes, &[])
 }
 
 /// The strings of an error body, in lower case, within bounds.

@@ -6,7 +6,6 @@
 
 mod phrases;
 
-use super::error::UpstreamError;
 use phrases::{
     ACCOUNT_PHRASES, CONTENT_CODE_PARTS, CONTENT_CODES, CONTENT_PHRASES, CONTENT_REFUSAL_PHRASES,
     CONTENT_SUBJECT_PHRASES, CONTEXT_LENGTH_CODES, CONTEXT_LENGTH_PHRASES, CREDENTIAL_CODES,
@@ -37,8 +36,8 @@ const MAX_CODE_BYTES: usize = 96;
 /// How many bytes of a message are searched.
 const MAX_SEARCHED_BYTES: usize = 2048;
 
-/// The meaning of an error. `codes` are its codes, types and reasons, and `texts` all strings of its body, both in lower case.
-pub(super) fn of(error: &UpstreamError, codes: &[String], texts: &[String]) -> Option<ErrorMeaning> {
+/// The meaning of an error with this message. `codes` are its codes, types and reasons, and `texts` all strings of its body, both in lower case.
+pub(super) fn of(message: Option<&str>, codes: &[String], texts: &[String]) -> Option<ErrorMeaning> {
     let is = |names: &[&str]| codes.iter().any(|code| names.contains(&code.as_str()));
     let holds = |parts: &[&str]| codes.iter().any(|code| parts.iter().any(|part| code.contains(part)));
     // The whole body, quotations included: here, words of the caller can only keep a request from failing over.
@@ -51,7 +50,7 @@ pub(super) fn of(error: &UpstreamError, codes: &[String], texts: &[String]) -> O
     if holds(CONTENT_CODE_PARTS) || is(CONTENT_CODES) || texts.iter().any(refuses) {
         return Some(ErrorMeaning::Content);
     }
-    let message = error.message.as_deref().map(searched).unwrap_or_default();
+    let message = message.map(searched).unwrap_or_default();
     let by_code = [
         (ErrorMeaning::ContextLength, CONTEXT_LENGTH_CODES),
         (ErrorMeaning::QuotaUsedUp, QUOTA_CODES),

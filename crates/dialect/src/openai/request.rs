@@ -2,6 +2,7 @@
 //! [`with_include_usage`]. Nothing here validates what only the model server can judge: messages, tools, sampling.
 
 mod error;
+pub mod keys;
 mod messages;
 mod object;
 mod rewrite;
@@ -12,7 +13,6 @@ pub use self::{
 };
 
 use self::{messages::ContentPart, object::Object};
-use super::keys;
 
 /// The fields of a chat completion, completion or embeddings request that decisions depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]

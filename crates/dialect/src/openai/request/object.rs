@@ -2,10 +2,10 @@
 
 use serde_json::value::RawValue;
 
-use super::RequestError;
+use super::{error::RequestError, keys};
 use crate::{
     members::{self, Member},
-    openai::{keys, presence::Presence},
+    openai::presence::Presence,
 };
 
 /// The text of a JSON object, and its members with their positions in the text.

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use super::{RequestError, object::Object};
+use super::{error::RequestError, object::Object};
 
 /// Sets `model`. Every other byte stays as it was.
 ///

@@ -5,7 +5,7 @@
 //! last match wins; Python keeps the last of two equal keys; others stop at a NUL, or accept camel case. So a request is
 //! rejected unless each key that a decision depends on occurs once at most, spelled as in OpenAI's documentation.
 
-use super::request::RequestError;
+use super::error::RequestError;
 use crate::members::Member;
 
 /// The keys that decisions depend on.
