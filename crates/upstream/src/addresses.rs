@@ -1,5 +1,5 @@
-//! Where connections to providers may go. Judged when a connection is made, for each address that a name resolves to, so
-//! that a name that resolves to another address later leads nowhere else.
+//! Decides which addresses connections to providers may go to. Each address that a name resolves to is checked when a connection
+//! is made, so that a name that later resolves to another address does not bypass the check.
 
 use std::{
     error::Error,
@@ -22,7 +22,7 @@ pub struct AddressPolicy {
     pub loopback: bool,
     /// Whether those of private networks may.
     pub private: bool,
-    /// Networks that may although the two above say no.
+    /// Networks that are allowed although the two settings above deny them.
     pub networks: Vec<IpNet>,
     /// Where this process itself listens.
     pub own: Vec<SocketAddr>,
@@ -50,7 +50,7 @@ impl fmt::Display for RefusedAddress {
 impl Error for RefusedAddress {}
 
 impl AddressPolicy {
-    /// Judges an address as far as its text tells; a name is judged again when it is resolved.
+    /// Checks the address of a URL as written. The addresses of a name are checked when it is resolved.
     ///
     /// # Errors
     /// When no connection to it would be made.
@@ -90,18 +90,18 @@ impl AddressPolicy {
         }
     }
 
-    /// The port of a URL, where this process listens on one of that number.
+    /// The port of a URL, where this process listens on a port of the same number.
     pub(crate) fn own_port(&self, url: &Url) -> Option<u16> {
         url.port_or_known_default().filter(|port| self.own.iter().any(|own| own.port() == *port))
     }
 }
 
-/// Only an address of this machine can be bound.
+/// Whether the address belongs to this machine: only such an address can be bound.
 fn is_this_machines(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Resolves names to those of their addresses that may be connected to.
+/// Resolves names to those of their addresses that the policy allows.
 pub(crate) struct Resolver {
     pub(crate) policy: Arc<AddressPolicy>,
     /// The port that the connections of one pool go to, where it is one that this process listens on.
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_decides_on_private_and_loopback_addresses() {
+    fn policy_decides_on_private_and_loopback_addresses() {
         for url in ["http://1.1.1.1", "http://127.0.0.1:8000", "http://10.1.2.3", "http://[::ffff:10.1.2.3]"]
         {
             assert_eq!(refusal(url), None, "{url}");
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_name_is_judged_by_what_it_resolves_to() {
+    async fn names_are_checked_by_their_addresses() {
         let resolve = async |policy: AddressPolicy, port| {
             let resolver = Resolver { policy: Arc::new(policy), port };
             resolver.resolve("localhost".parse().unwrap()).await.map(Iterator::count)

@@ -1,4 +1,4 @@
-//! What a successful attempt gives: a whole answer, or a stream whose first event has arrived.
+//! The result of a successful attempt: a whole answer, or a stream whose first event has arrived.
 
 use std::{
     fmt,
@@ -16,16 +16,16 @@ use mcpctl_dialect::{
 
 use crate::Failure;
 
-/// An answer to one attempt.
+/// The answer to one attempt.
 #[derive(Debug)]
 pub enum Answer {
-    /// All of it.
+    /// An answer that arrived in full.
     Whole(WholeAnswer),
-    /// As it comes.
+    /// An answer that streams.
     Stream(StreamAnswer),
 }
 
-/// An answer that arrived in full. A request for a stream gets one too where the server does not stream.
+/// An answer that arrived in full. A request for a stream also gets one where the server does not stream.
 #[derive(Debug)]
 pub struct WholeAnswer {
     /// The upstream's status, a success.
@@ -34,14 +34,14 @@ pub struct WholeAnswer {
     pub headers: HeaderMap,
     /// The body as it came; at most [`WholeAnswer::MAX_BODY`] bytes.
     pub body: Bytes,
-    /// What the model counted.
+    /// The tokens that the model counted.
     pub usage: Option<Usage>,
     /// The model that answered.
     pub model: Option<String>,
 }
 
 impl WholeAnswer {
-    /// The bound of a whole answer, in bytes: room for 1,000 embeddings of 3,072 numbers written out.
+    /// The limit of a whole answer, in bytes: room for 1,000 embeddings of 3,072 numbers as text.
     pub const MAX_BODY: usize = 64 * 1024 * 1024;
 }
 
@@ -52,37 +52,24 @@ pub struct StreamAnswer {
     pub status: StatusCode,
     /// The upstream's headers, without those that concern only its connection.
     pub headers: HeaderMap,
-    /// Why the holding ended.
-    pub held_until: Held,
-    /// Everything up to then, in order, that event included.
+    /// The events that were held until the first one with content, that one included, in order. A stream that is complete
+    /// without content, or that exceeds the limits of what is held, has none with content here.
     pub held: Vec<StreamEvent>,
-    /// What follows.
+    /// The events after the held ones.
     pub rest: StreamEvents,
 }
 
-/// What ended the holding of a stream's start-up events.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// The first event with content.
-    Content,
-    /// The stream was complete without any content.
-    Done,
-    /// There were more start-up events than may be held. They are released: the stream counts as begun, and
-    /// its failures from here on are `broken_stream`.
-    Overflow,
-}
-
-/// An event of a stream: its bytes, and what they mean.
+/// An event of a stream: its bytes and their classification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StreamEvent {
     /// The bytes to forward.
     pub frame: Frame,
-    /// What they carry.
+    /// What the event carries.
     pub chunk: Chunk,
 }
 
-/// The events after the held ones. It ends after `[DONE]`, or after a [`Failure`] of class `broken_stream`;
-/// dropping it cancels the request at the upstream.
+/// The events after the held ones. The stream ends after `[DONE]`, or after a [`Failure`] of class `broken_stream`. Dropping it
+/// cancels the request at the upstream.
 pub struct StreamEvents(pub(crate) BoxStream<'static, Result<StreamEvent, Failure>>);
 
 impl Stream for StreamEvents {

@@ -1,5 +1,5 @@
-//! The attempt itself, read from top to bottom: prepare, send, head, then either the whole body or the events
-//! up to the first one with content.
+//! One attempt, from top to bottom: prepare, send, read the head, then read either the whole body or the events up to the
+//! first one with content.
 
 use std::time::{Duration, SystemTime};
 
@@ -21,37 +21,37 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, AttemptTimeout, Client, Failure, Held, Operation, RefusedAddress, Request, StreamAnswer,
-    StreamEvent, StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
+    Answer, AttemptTimeout, Client, Failure, Operation, RefusedAddress, Request, StreamAnswer, StreamEvent,
+    StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     client::Lease,
-    connect_error::{Place, find, reason},
+    connect_error::{HostPort, find, reason},
     head::{encoded, incoming, is_event_stream},
     peek::peek,
-    reader::{Break, Reader},
+    reader::{Reader, StreamError},
     request::outgoing,
     reuse::{self, Connection},
     screen::Screen,
 };
 
-/// How many start-up events are held (CONTRACT.md, "First event"). Comments are no events.
+/// How many start-up events are held at most (`docs/contract.md`). Comments are not events.
 const MAX_HELD_EVENTS: usize = 64;
-/// How many events are held, comments and blank lines included.
+/// How many events are held at most, comments and blank lines included.
 const MAX_HELD_FRAMES: usize = 4096;
-/// How many bytes are held, comments included.
+/// How many bytes are held at most, comments included.
 const MAX_HELD_BYTES: usize = 256 * 1024;
-/// The longest that a stream goes on, though content keeps coming: as long as the longest time limit of an Llm.
-const LONGEST_STREAM: Duration = Duration::from_secs(24 * 60 * 60);
-/// Longest address of a redirect that is named, bytes.
-const MAX_REDIRECT: usize = 300;
+/// How long a stream may last while content keeps coming: the longest timeout that an Llm can have.
+const MAX_STREAM_DURATION: Duration = Duration::from_secs(24 * 60 * 60);
+/// Longest address of a redirect that an error message names, in bytes.
+const MAX_REDIRECT_BYTES: usize = 300;
 
 /// Makes one attempt. Dropping the future, or later the answer, cancels the request at the upstream at once.
 ///
 /// # Errors
-/// A [`Failure`] of the class that CONTRACT.md's table gives. Where the table leaves room: after the response head,
-/// a body or stream that is cut, ends early or cannot be read before its first content is `server_error`, for
-/// nothing was delivered and the server was there; a whole answer that exceeds its bound is `rejected`, for
-/// asking again would give the same.
+/// A [`Failure`] of the class that the table of `docs/contract.md` gives. Where the table leaves room: a body or stream that is
+/// cut, ends early or cannot be read after the response head and before its first content is `server_error`, because nothing was
+/// delivered and the server was reachable; a whole answer that exceeds its limit is `rejected`, because a retry would give the
+/// same.
 pub async fn send(client: &Client, target: &Target, request: Request) -> Result<Answer, Failure> {
     let streams = request.stream && request.operation != Operation::Embeddings;
     let timeouts = target.timeouts;
@@ -68,7 +68,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
         (Ok(Err(error)), connection) => {
             let was_reused = connection == Connection::Reused && !error.is_connect();
             let failure = not_sent(error, target);
-            // Bytes that are no HTTP are an answer.
+            // A server that sent bytes, even if they are not HTTP, is reachable: then the connection was not stale.
             if !was_reused || failure.class != FailureClass::Connect {
                 return Err(failure);
             }
@@ -77,7 +77,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
         }
         (Err(_), connection) => {
             if connection == Connection::Reused {
-                // It may have gone deaf, and with HTTP/2 the next request would get the same one.
+                // The connection may be dead, and with HTTP/2 the next request would use it again.
                 client.retire(&pool);
             }
             return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_timeout));
@@ -91,13 +91,13 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     let headers = incoming(response.headers(), target.kind, &screen);
 
     if !status.is_success() {
-        return Err(refused(target, response, headers, &screen).await);
+        return Err(error_answer(target, response, headers, &screen).await);
     }
     if let Some(failure) = encoded(status, &headers) {
         return Err(failure);
     }
     let whole_until = after(begun, timeouts.answer);
-    // A server that ignores `stream` answers with JSON, and one that does not may say so: the content shows which it is.
+    // A server may ignore `stream` and answer with JSON, or stream under another content type: the first bytes show which.
     let (mut response, mut headers) = (response, headers);
     let (start, is_stream) = match streams {
         true if is_event_stream(&headers) => (Bytes::new(), true),
@@ -115,7 +115,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
             .await
             .map(Answer::Stream)
     } else {
-        // A stream's wish gave the head `timeouts.response`; the body has what `timeouts.answer` leaves.
+        // `timeouts.response` applied to the head; the body has what is left of `timeouts.answer`.
         whole(target, response, start, headers, whole_until, &screen).await.map(Answer::Whole)
     }
 }
@@ -131,10 +131,10 @@ fn prepare(
         None => request.body.clone(),
     };
     let mut headers = outgoing(request, target.kind, client.instance());
-    // After the caller's headers, so that nothing of theirs can stand beside it.
+    // After the caller's headers, so that it replaces any of theirs.
     if let Some(credential) = &target.credential {
-        // A key that was read from a file ends with the file's line end, which is no part of it. What is inside is sent as it
-        // is or not at all, so that no key adds a header.
+        // A key that was read from a file may end with a line end, which is not part of it. A line end inside is an error, so
+        // that no key adds a header.
         let key = credential.expose_secret().trim_end_matches(['\r', '\n']);
         let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
             Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
@@ -152,7 +152,7 @@ fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
     if let Some(refused) = find::<RefusedAddress>(&error) {
         return Failure::refused_address(refused.clone());
     }
-    let place = Place(target);
+    let place = HostPort(target);
     if error.is_connect() && error.is_timeout() {
         let timeout = AttemptTimeout { kind: TimeoutKind::Connect, duration: target.timeouts.connect };
         let waited_for = format!("no connection to {place}");
@@ -164,7 +164,7 @@ fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
     } else if error.is_connect() {
         (FailureClass::Connect, format!("cannot connect to {place}: {reason}"))
     } else if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
-        // Bytes came that are no HTTP: the server answered, so it is not `connect`.
+        // The server answered, though not in HTTP, so the class is not `connect`.
         (FailureClass::ServerError, format!("the response head of {place} cannot be read: {reason}"))
     } else {
         (FailureClass::Connect, format!("the connection to {place} failed before a response: {reason}"))
@@ -172,9 +172,9 @@ fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
     Failure::new(class, detail).caused_by(error)
 }
 
-/// A status that is neither a success nor an error. A redirect is never followed: the prompt and our key are for the
-/// target's address alone. `rejected`, for as long as the address is the wrong one no other attempt does better, and a
-/// local model that answers instead would hide it.
+/// The failure for a status that is neither a success nor an error. A redirect is never followed, because the prompt and our
+/// key are for the target's address only. The class is `rejected`: while the address is wrong, no other attempt succeeds, and a
+/// local model that answers instead would hide the mistake.
 fn not_an_answer(
     target: &Target,
     request: &Request,
@@ -186,19 +186,19 @@ fn not_an_answer(
     let redirect = location.and_then(|location| {
         let wanted = target.endpoint(request.operation).join(location.to_str().ok()?).ok()?;
         let shown = format!("{}{}", wanted.origin().ascii_serialization(), wanted.path());
-        // The path may repeat our key.
+        // The path may contain our key.
         let shown = screen.text(Bytes::from(shown));
-        Some(visible::short(std::str::from_utf8(&shown).ok()?, MAX_REDIRECT))
+        Some(visible::short(std::str::from_utf8(&shown).ok()?, MAX_REDIRECT_BYTES))
     });
     let to = redirect.as_ref().map(|to| format!(" and redirects to `{to}`")).unwrap_or_default();
-    let detail = format!("{} answers with status {}{to}", Place(target), status.as_u16());
+    let detail = format!("{} answers with status {}{to}", HostPort(target), status.as_u16());
     let mut failure = Failure::new(FailureClass::Rejected, detail).with_head(status, &HeaderMap::new());
     failure.redirect = redirect.map(Into::into);
     failure
 }
 
-/// An error answer, whole as far as it comes in time: its status is what counts.
-async fn refused(
+/// The failure for an error answer. A body that is late or too long is cut: the class follows from the status first.
+async fn error_answer(
     target: &Target,
     response: reqwest::Response,
     mut headers: HeaderMap,
@@ -209,11 +209,11 @@ async fn refused(
     let (body, _) = read_body(response, Bytes::new(), Failure::MAX_BODY, until).await;
     let error = UpstreamError::read(&body);
     let class = classify(target.kind, status, &headers, &error);
-    let words = body.clone();
+    let original = body.clone();
     let body = screen.error_body(body, status, &mut headers);
     let mut failure = Failure::new(class, "the upstream answered with an error")
         .with_head(status, &headers)
-        .in_words(&words)
+        .with_original_body(&original)
         .with_body(body)
         .meaning(error.meaning);
     failure.retry_after = retry_after(&headers, SystemTime::now());
@@ -258,7 +258,7 @@ async fn whole(
             Ok(WholeAnswer { status, headers, body, usage, model })
         }
         None => {
-            // No answer and no error of a known shape; what it says may still be a refusal.
+            // Neither an answer nor an error in a known shape, but its text may still be a refusal of content.
             let class = unknown_shape(target.kind, &UpstreamError::read(&body));
             let failure = fail(class, "the answer cannot be read");
             Err(if class == FailureClass::ServerError { failure } else { failure.with_body(bounded(body)) })
@@ -266,7 +266,8 @@ async fn whole(
     }
 }
 
-/// Reads events up to the first one with content, so that failing over until then is silent.
+/// Reads events up to the first one with content. Until then the caller has received nothing, so that a failover is invisible.
+/// A stream with more start-up events than may be held counts as begun: its failures from here on are `broken_stream`.
 async fn hold(
     target: &Target,
     mut reader: Reader,
@@ -276,13 +277,13 @@ async fn hold(
 ) -> Result<StreamAnswer, Failure> {
     let timeouts = target.timeouts;
     let (mut held, mut events, mut bytes) = (Vec::new(), 0_usize, 0_usize);
-    let held_until = loop {
+    loop {
         let until = after(begun, timeouts.answer);
         let event = match next_by(&mut reader, timeouts.first_token, until).await {
             Some(Ok(Some(event))) => event,
             // Only `[DONE]` or a finish reason completes a stream, and both have ended the loop.
-            Some(Ok(None)) => break Held::Done,
-            Some(Err(Break::Stalled(duration))) => {
+            Some(Ok(None)) => break,
+            Some(Err(StreamError::Stalled(duration))) => {
                 return Err(no_content(AttemptTimeout { kind: TimeoutKind::FirstToken, duration })
                     .with_head(status, &headers));
             }
@@ -299,29 +300,26 @@ async fn hold(
         events = events.saturating_add(usize::from(kind != ChunkKind::Silent));
         held.push(event);
         match kind {
-            ChunkKind::Content => break Held::Content,
-            ChunkKind::Done => break Held::Done,
-            _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES => {
-                break Held::Overflow;
-            }
+            ChunkKind::Content | ChunkKind::Done => break,
+            _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES => break,
             _ => {}
         }
-    };
-    let last = after(begun, LONGEST_STREAM);
-    let begun = Begun { reader, headers: headers.clone(), content_at: Instant::now() };
-    let rest = stream::unfold(Some(begun), move |begun| async move {
-        let mut begun = begun?;
-        // Comments and empty deltas keep a stream alive, but not for ever.
-        let until = after(begun.content_at, timeouts.answer).min(last);
-        let failure = match next_by(&mut begun.reader, timeouts.idle, until).await {
+    }
+    let last = after(begun, MAX_STREAM_DURATION);
+    let open = OpenStream { reader, headers: headers.clone(), content_at: Instant::now() };
+    let rest = stream::unfold(Some(open), move |open| async move {
+        let mut open = open?;
+        // Comments and empty deltas keep a stream alive only for so long.
+        let until = after(open.content_at, timeouts.answer).min(last);
+        let failure = match next_by(&mut open.reader, timeouts.idle, until).await {
             Some(Ok(Some(event))) => {
                 if event.chunk.kind == ChunkKind::Content {
-                    begun.content_at = Instant::now();
+                    open.content_at = Instant::now();
                 }
-                return Some((Ok(event), Some(begun)));
+                return Some((Ok(event), Some(open)));
             }
             Some(Ok(None)) => return None,
-            Some(Err(Break::Stalled(duration))) => {
+            Some(Err(StreamError::Stalled(duration))) => {
                 let timeout = AttemptTimeout { kind: TimeoutKind::Idle, duration };
                 Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", timeout)
             }
@@ -331,29 +329,30 @@ async fn hold(
                 Failure::timed_out(FailureClass::BrokenStream, "no more content", timeout)
             }
         };
-        Some((Err(failure.with_head(status, &begun.headers)), None))
+        Some((Err(failure.with_head(status, &open.headers)), None))
     });
-    Ok(StreamAnswer { status, headers, held_until, held, rest: StreamEvents(rest.boxed()) })
+    Ok(StreamAnswer { status, headers, held, rest: StreamEvents(rest.boxed()) })
 }
 
-/// The next event; none once `until` has passed, however fast events come: a timer alone is asked only where none is there.
+/// The next event; `None` once `until` has passed. The explicit check is needed because `timeout_at` polls the event first and
+/// would never expire while events keep coming.
 async fn next_by(
     reader: &mut Reader,
     idle: Duration,
     until: Instant,
-) -> Option<Result<Option<StreamEvent>, Break>> {
+) -> Option<Result<Option<StreamEvent>, StreamError>> {
     if Instant::now() >= until {
         return None;
     }
     timeout_at(until, reader.next(Some(idle))).await.ok()
 }
 
-/// A stream whose first content arrived.
-struct Begun {
+/// A stream whose held events were handed on.
+struct OpenStream {
     reader: Reader,
-    /// Of its response, for what breaks it.
+    /// The headers of the response, for a later failure.
     headers: HeaderMap,
-    /// When content last came.
+    /// When the last content arrived.
     content_at: Instant,
 }
 
@@ -361,7 +360,7 @@ fn no_content(timeout: AttemptTimeout) -> Failure {
     Failure::timed_out(FailureClass::NoFirstToken, "no content", timeout)
 }
 
-/// The class of what is under status 200 and has no known shape.
+/// The class of a body with status 200 in an unknown shape.
 fn unknown_shape(kind: UpstreamKind, error: &UpstreamError) -> FailureClass {
     match error.meaning {
         Some(ErrorMeaning::Content | ErrorMeaning::Unsupported | ErrorMeaning::ContextLength) => {
@@ -371,26 +370,28 @@ fn unknown_shape(kind: UpstreamKind, error: &UpstreamError) -> FailureClass {
     }
 }
 
-fn before_content(kind: UpstreamKind, broken: Break) -> Failure {
+fn before_content(kind: UpstreamKind, broken: StreamError) -> Failure {
     let class = match &broken {
-        Break::Unreadable(data) => unknown_shape(kind, &UpstreamError::read(data)),
-        Break::InBand(error, _) => classify_in_band(kind, error),
+        StreamError::Unreadable(data) => unknown_shape(kind, &UpstreamError::read(data)),
+        StreamError::InBand(error, _) => classify_in_band(kind, error),
         _ => FailureClass::ServerError,
     };
     broken_as(class, broken)
 }
 
-/// INVARIANT 13: what broke after content had begun is said to be broken, whatever the reason.
-fn after_content(broken: Break) -> Failure {
+/// INVARIANT 13: a stream that breaks after its first content is reported as broken, for any reason.
+fn after_content(broken: StreamError) -> Failure {
     broken_as(FailureClass::BrokenStream, broken)
 }
 
-fn broken_as(class: FailureClass, broken: Break) -> Failure {
+fn broken_as(class: FailureClass, broken: StreamError) -> Failure {
     let failure = Failure::new(class, broken.detail());
     match broken {
-        Break::Cut(error) => failure.caused_by(error),
-        Break::Unreadable(data) if class != FailureClass::ServerError => failure.with_body(bounded(data)),
-        Break::InBand(error, data) => failure.with_body(bounded(data)).meaning(error.meaning),
+        StreamError::Cut(error) => failure.caused_by(error),
+        StreamError::Unreadable(data) if class != FailureClass::ServerError => {
+            failure.with_body(bounded(data))
+        }
+        StreamError::InBand(error, data) => failure.with_body(bounded(data)).meaning(error.meaning),
         _ => failure,
     }
 }
@@ -402,7 +403,7 @@ enum BodyEnd {
     TooLarge,
 }
 
-/// What arrives of a body until a bound of size or time, and how it ended; `start` came already.
+/// Reads a body, of which `start` was read already, until its end, `max` bytes or `until`; returns what arrived, and how it ended.
 async fn read_body(
     mut response: reqwest::Response,
     start: Bytes,
@@ -426,7 +427,7 @@ async fn read_body(
     }
 }
 
-/// An instant later than the clock can say is a year away: a bound, still.
+/// `begun + duration`. Where the clock cannot represent that, one year after `begun`, so that there is still a deadline.
 fn after(begun: Instant, duration: Duration) -> Instant {
     begun.checked_add(duration).unwrap_or_else(|| begun + Duration::from_secs(365 * 24 * 60 * 60))
 }

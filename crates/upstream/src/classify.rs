@@ -1,5 +1,5 @@
-//! Which class an error answer belongs to: CONTRACT.md's table as a pure function. What no row names is
-//! `rejected`, which never fails over.
+//! Classifies error answers: the table of `docs/contract.md` as a pure function. An answer that no row names is `rejected`, which
+//! never fails over.
 
 use std::time::{Duration, SystemTime};
 
@@ -13,7 +13,7 @@ use mcpctl_failover::FailureClass;
 
 use crate::UpstreamKind;
 
-/// The class of an answer whose status is no success.
+/// The class of an answer whose status is not a success.
 pub fn classify(
     kind: UpstreamKind,
     status: StatusCode,
@@ -26,8 +26,8 @@ pub fn classify(
     }
 }
 
-/// `mcpd` names the class itself; where it does not (an earlier version, a proxy in between), the status tells,
-/// read as `mcpd`'s own refusal when that is in doubt.
+/// `mcpd` names the class itself. Where it does not (an earlier version, a proxy in between), the status decides; in doubt, `mcpd`
+/// itself denied the request.
 fn from_mcpd(status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> FailureClass {
     let text = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
     // INVARIANT 2: no header makes a refusal of the caller into something that fails over. (A provider's refusal
@@ -46,8 +46,8 @@ fn from_mcpd(status: StatusCode, headers: &HeaderMap, error: &UpstreamError) -> 
     }
 }
 
-/// The body is read before the status decides: several statuses have several meanings. What refuses the content of a request
-/// never fails over, under whatever status it comes.
+/// The body is read before the status decides, because a status may have several causes. A refusal of content never fails over,
+/// whatever its status.
 fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
     match (status.as_u16(), error.meaning) {
         (_, Some(ErrorMeaning::Content)) | (451, _) => FailureClass::Rejected,
@@ -61,12 +61,12 @@ fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
         (400..=499, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp)) => {
             FailureClass::UpstreamCredentials
         }
-        // Where it is not about our key or account, a rule may refuse the prompt; then no other model may answer it.
+        // A 403 that is not about our key or account may be a refusal of the prompt, which no other model may answer.
         (403, _) if error.message.as_deref().is_some_and(is_about_account) => {
             FailureClass::UpstreamCredentials
         }
         (403, _) => FailureClass::Rejected,
-        // A request in a circle goes in a circle again.
+        // A retry would run into the same loop.
         (508, _) => FailureClass::Rejected,
         (408 | 425, _) => FailureClass::ServerError,
         _ if status.is_server_error() => FailureClass::ServerError,
@@ -74,9 +74,9 @@ fn by_status(status: StatusCode, error: &UpstreamError) -> FailureClass {
     }
 }
 
-/// The class of an error that arrives inside an answer whose status said 200, before any content did.
+/// The class of an error inside an answer with status 200, before any content.
 ///
-/// Servers repeat the status in `code` (vLLM, llama.cpp, OpenRouter) or use OpenAI's types.
+/// Servers write a status as `code` (vLLM, llama.cpp, OpenRouter) or use OpenAI's types.
 pub fn classify_in_band(kind: UpstreamKind, error: &UpstreamError) -> FailureClass {
     let code = error.code.as_deref().unwrap_or_default();
     if let (UpstreamKind::Mcpd, Ok(class)) = (kind, code.parse()) {
@@ -105,13 +105,13 @@ pub fn classify_in_band(kind: UpstreamKind, error: &UpstreamError) -> FailureCla
     }
 }
 
-/// How long the upstream asks to wait: `retry-after-ms` (OpenAI, Azure), or `Retry-After` in seconds or as a date
-/// (RFC 9110, section 10.2.3). None for zero and for a date in the past: then the caller's own backoff decides.
+/// How long the upstream requests to wait: `retry-after-ms` (OpenAI, Azure), or `Retry-After` in seconds or as a date (RFC 9110,
+/// section 10.2.3). `None` for zero and for a date in the past, so that the backoff decides.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    asked_wait(headers, now).filter(|wait| !wait.is_zero())
+    requested_wait(headers, now).filter(|wait| !wait.is_zero())
 }
 
-fn asked_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+fn requested_wait(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let millis = headers.get("retry-after-ms").and_then(|value| value.to_str().ok()?.trim().parse().ok());
     if let Some(millis) = millis {
         return Some(Duration::from_millis(millis));
@@ -153,7 +153,7 @@ mod tests {
     const IMAGES: &str = r#"{"error":{"message":"image input is not supported","code":500}}"#;
 
     #[test]
-    fn a_providers_status_and_body_give_the_class_and_its_headers_never_do() {
+    fn provider_is_classified_by_status_and_body_not_by_headers() {
         for (code, body, class) in [
             (500, PLAIN, ServerError),
             (502, PLAIN, ServerError),
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn inv_02_what_mcpd_says_is_believed_but_a_refusal_stays_a_refusal() {
+    fn inv_02_mcpd_names_the_class_but_denied_stays_denied() {
         for (code, pairs, class) in [
             (401, &[][..], Denied),
             (403, &[], Denied),
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_in_band_go_by_code_and_type() {
+    fn in_band_errors_are_classified_by_code_and_type() {
         for (kind, body, class) in [
             (UpstreamKind::Provider, r#"{"error":{"message":"x"}}"#, ServerError),
             (UpstreamKind::Provider, r#"{"error":"x"}"#, ServerError),
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_read_in_all_its_forms() {
+    fn retry_after_is_read_in_all_forms() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         for (pairs, expected) in [
             (&[][..], None),

@@ -1,9 +1,8 @@
-//! The connections to model servers: one pool for each server and connect timeout in use. It follows no redirect, reads no
-//! proxy from the environment and tries nothing twice.
+//! The connections to model servers: one pool for each server and connect timeout. It follows no redirect, reads no proxy from
+//! the environment and never retries.
 //!
-//! A pool whose connection failed under a request that reused it is retired: its other idle connections are most likely as
-//! dead, so that the next request gets a new pool and with it a new connection. Requests under way keep the old one, which
-//! closes with the last of them.
+//! A pool is retired when a reused connection of it fails: its other idle connections are most likely dead too. The next request
+//! gets a new pool and a new connection. In-flight requests keep the old pool, which closes after the last of them.
 
 use std::{
     collections::HashMap,
@@ -17,35 +16,36 @@ use url::{Origin, Url};
 
 use crate::{
     AddressPolicy, Failure, Target, UpstreamKind, addresses::Resolver, hops::InstanceId,
-    lookup::EveryAddress, reuse::NoteConnects, tls,
+    lookup::EveryAddress, reuse::RecordConnects, tls,
 };
 
-/// The most pools; the one that was not used for longest makes room. Requests under way keep theirs.
+/// How many pools exist at most. The least recently used one is dropped for a new one; in-flight requests keep theirs.
 const MAX_POOLS: usize = 512;
 
-/// How long an unused connection is kept: shorter than mcpd and most proxies keep theirs (60 s and more). A server that
-/// closes earlier (uvicorn, under vLLM: 5 s) is noticed while the connection is idle.
+/// How long an idle connection is kept: shorter than mcpd and most proxies keep theirs (60 s and more). When a server closes
+/// earlier (uvicorn, under vLLM: 5 s), the client notices while the connection is idle.
 const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-/// How long sent data may stay unacknowledged until the connection is given up: a machine or a NAT in between that has
-/// forgotten it answers nothing at all. Well below `timeouts.response`, so that there is time for another connection.
+/// How long sent data may stay unacknowledged before the connection is closed: a machine or a NAT that has lost the connection
+/// does not respond at all. Well below `timeouts.response`, so that there is time for another connection.
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
-/// When a silent connection is first asked whether it lives, how often then, and after how many questions it is dead.
+/// TCP keep-alive: the silence before the first probe, the interval between probes, and how many go unanswered before the
+/// connection counts as dead.
 const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
 const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 const TCP_KEEPALIVE_RETRIES: u32 = 3;
-/// The same for HTTP/2, where requests share a connection that may go through proxies.
+/// Pings on HTTP/2, whose connections are shared by requests and may go through proxies.
 const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(15);
 const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What a [`Client`] is configured with.
+/// The configuration of a [`Client`].
 #[derive(Debug, Clone, Default)]
 pub struct ClientConfig {
     /// A proxy for every request; the environment's proxies are never used.
     pub proxy: Option<Url>,
-    /// Where connections may go; without one, everywhere.
+    /// Where connections may go; `None` allows every address.
     pub addresses: Option<Arc<AddressPolicy>>,
-    /// This process, among those that a request passes.
+    /// The id of this process in the list of hops.
     pub instance: InstanceId,
 }
 
@@ -55,17 +55,17 @@ struct Key {
     /// Scheme, host and port.
     origin: Origin,
     connect: Duration,
-    /// The port they go to, where it is one that this process listens on itself.
+    /// The port that they go to, where this process listens on a port of the same number.
     own_port: Option<u16>,
     socket: Option<PathBuf>,
-    /// Whether they are plain HTTP to mcpd.
+    /// Whether they speak plain HTTP to mcpd.
     plain_mcpd: bool,
 }
 
-/// Adds to what connects, e.g. a check of who answers.
+/// Adds a layer to the connector, e.g. a check of which user the server runs as.
 pub type PrepareConnector = Box<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
 
-/// Shared by all attempts; cheap to clone.
+/// The pools, shared by all attempts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Client {
     config: Arc<ClientConfig>,
@@ -77,7 +77,7 @@ struct Pools {
     /// Applied to plain HTTP connections to mcpd.
     plain_mcpd: Option<PrepareConnector>,
     ready: HashMap<Key, Pool>,
-    /// Of the pool that is made next.
+    /// The generation of the newest pool.
     generation: u64,
 }
 
@@ -87,7 +87,7 @@ struct Pool {
     used: Instant,
 }
 
-/// A pool, for one request.
+/// A pool in use by one request.
 pub(crate) struct Lease {
     pub(crate) http: reqwest::Client,
     key: Key,
@@ -106,19 +106,19 @@ impl Client {
         Self { config: Arc::new(config), pools: Arc::default() }
     }
 
-    /// This process, among those that a request passes.
+    /// The id of this process in the list of hops.
     pub fn instance(&self) -> &InstanceId {
         &self.config.instance
     }
 
-    /// Prepares plain HTTP connections to mcpd like this from now on; those that stand are not used again.
+    /// Applies `prepare` to plain HTTP connections to mcpd from now on. Existing ones are not reused.
     pub fn prepare_plain_mcpd(&self, prepare: PrepareConnector) {
         let mut pools = self.lock();
         pools.ready.retain(|key, _| !key.plain_mcpd);
         pools.plain_mcpd = Some(prepare);
     }
 
-    /// The pool for a target, whose address is judged: here as it is written, and in the pool as it is resolved.
+    /// The pool for a target. Its address is checked here as written, and in the pool as resolved.
     pub(crate) fn pool(&self, target: &Target) -> Result<Lease, Failure> {
         let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());
         if let Some(policy) = policy {
@@ -145,7 +145,7 @@ impl Client {
         Ok(pools.insert(key, http))
     }
 
-    /// Drops the idle connections of a pool, unless that happened since the lease was taken.
+    /// Drops the idle connections of a pool, unless it was replaced since the lease was taken.
     pub(crate) fn retire(&self, lease: &Lease) {
         let mut pools = self.lock();
         if pools.ready.get(&lease.key).is_some_and(|pool| pool.generation == lease.generation) {
@@ -153,7 +153,7 @@ impl Client {
         }
     }
 
-    /// A panic cannot leave the map half-written, so a poisoned lock is as good as any.
+    /// A panic cannot leave the map half-written, so a poisoned lock is used like any other.
     fn lock(&self) -> MutexGuard<'_, Pools> {
         self.pools.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -185,7 +185,7 @@ fn build(
         .retry(reqwest::retry::never())
         .referer(false)
         .connect_timeout(key.connect)
-        .connector_layer(NoteConnects)
+        .connector_layer(RecordConnects)
         .tcp_nodelay(true)
         .tcp_keepalive(TCP_KEEPALIVE)
         .tcp_keepalive_interval(TCP_KEEPALIVE_INTERVAL)

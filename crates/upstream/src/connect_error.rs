@@ -1,5 +1,5 @@
-//! Why a request got no response head, in words for the person who can change the address: the host, and whether it was
-//! DNS, the connection, TLS, time, or a connection that was closed.
+//! Describes why a request got no response head, for the person who can change the address: the host, and whether the cause was
+//! DNS, the connection, TLS, a timeout, or a connection that was closed.
 
 use std::{error::Error, fmt, io};
 
@@ -7,18 +7,18 @@ use mcpctl_api::visible;
 
 use crate::Target;
 
-/// Longest reason, bytes: TLS errors repeat what the other side sent.
-const MAX_REASON: usize = 200;
+/// Longest reason, in bytes. TLS errors repeat what the other side sent.
+const MAX_REASON_BYTES: usize = 200;
 
 /// A name that could not be looked up.
 #[derive(Debug, thiserror::Error)]
 #[error("DNS lookup failed: {0}")]
 pub(crate) struct LookupError(#[from] pub(crate) io::Error);
 
-/// Where a target is reached: `host:port`, or the path of a socket.
-pub(crate) struct Place<'a>(pub(crate) &'a Target);
+/// Displays where a target listens: `host:port`, or the path of a socket.
+pub(crate) struct HostPort<'a>(pub(crate) &'a Target);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for HostPort<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Target { base_url, socket, .. } = self.0;
         if let Some(socket) = socket {
@@ -32,7 +32,7 @@ impl fmt::Display for Place<'_> {
     }
 }
 
-/// What went wrong, without the host.
+/// The cause, without the host.
 pub(crate) fn reason(error: &reqwest::Error) -> String {
     let reason = if let Some(lookup) = find::<LookupError>(error) {
         lookup.to_string()
@@ -48,17 +48,17 @@ pub(crate) fn reason(error: &reqwest::Error) -> String {
     } else {
         chain(error).last().map_or_else(|| error.to_string(), ToString::to_string)
     };
-    visible::short(&reason, MAX_REASON)
+    visible::short(&reason, MAX_REASON_BYTES)
 }
 
-/// The system's own errors; those that only carry another one say nothing.
+/// An error of the operating system. An I/O error that only wraps another error is skipped.
 fn as_system_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     error.downcast_ref::<io::Error>().filter(|io| io.get_ref().is_none())
 }
 
 fn words(error: &io::Error) -> String {
     let kind = error.kind().to_string();
-    // The kinds are lower case and without numbers; where there is none, the system's own words are better.
+    // The names of kinds are lower case and without numbers. For an error without a kind, the system's message is better.
     if kind.contains("uncategorized") { error.to_string() } else { kind }
 }
 
@@ -66,7 +66,8 @@ pub(crate) fn find<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 
-/// The causes from the outside in. An I/O error that was made of another error shows that one's source and not itself.
+/// The causes, outermost first. The source of an I/O error that wraps another error is that error's source, so the wrapped
+/// error is taken from `get_ref`.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(error.source(), |&cause| match cause.downcast_ref().and_then(io::Error::get_ref) {
         Some(inner) => Some(inner),

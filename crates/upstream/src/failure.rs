@@ -1,4 +1,4 @@
-//! Why an attempt gave no answer: its class, and everything the caller may have to be shown unchanged.
+//! Why an attempt gave no answer: the class of the failure, and what the caller gets of the upstream's error.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -11,24 +11,23 @@ use crate::{AttemptTimeout, RefusedAddress};
 
 /// A failed attempt, or a stream that broke.
 ///
-/// Its `Display` and `Debug` are for logs: class, status, host and what happened, never a body, a key or a whole URL.
+/// Its `Display` and `Debug` are for logs: they contain class, status, host and cause, never a body, a key or a whole URL.
 pub struct Failure {
-    /// What may be done about it.
+    /// The class, which decides on retries and failover.
     pub class: FailureClass,
     /// The upstream's status, where a response head arrived.
     pub status: Option<StatusCode>,
     /// The upstream's headers, without those that concern only its connection.
     pub headers: Box<HeaderMap>,
-    /// The upstream's error body, or the data of the error event inside a stream; at most
-    /// [`Failure::MAX_BODY`] bytes of it.
+    /// The first [`Failure::MAX_BODY`] bytes of the upstream's error body, or of the data of an error event.
     pub body: Bytes,
-    /// How long the upstream asks to wait.
+    /// How long to wait before the next attempt, as the upstream requests.
     pub retry_after: Option<Duration>,
-    /// Whether the account's quota is used up, so that asking again is of no use.
+    /// Whether the account's quota is used up, so that a retry is of no use.
     pub quota_used_up: bool,
-    /// The bound that passed, where it was one.
+    /// The timeout that expired, if one did.
     pub timeout: Option<Box<AttemptTimeout>>,
-    /// Where the upstream sends its callers, without query and credentials; requests never go there.
+    /// Where the upstream redirects to, without query and credentials. Requests are never sent there.
     pub redirect: Option<Box<str>>,
     stale: bool,
     for_logs_alone: bool,
@@ -38,10 +37,10 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The bound of an error body, in bytes: a primary's error is handed on whole, and real ones have a few KiB.
+    /// The limit of an error body, in bytes. A primary's error is passed on whole, and real ones have a few KiB.
     pub const MAX_BODY: usize = 1024 * 1024;
 
-    /// A failure without a response; `detail` is for logs, so it holds nothing of request or answer.
+    /// A failure without a response. `detail` is for logs, so it must contain nothing of the request or the answer.
     pub fn new(class: FailureClass, detail: impl Into<Box<str>>) -> Self {
         Self {
             class,
@@ -60,7 +59,7 @@ impl Failure {
         }
     }
 
-    /// Adds the cause; the client's errors show their URL unless it is taken from them.
+    /// Adds the cause, without its URL.
     pub(crate) fn caused_by(mut self, error: reqwest::Error) -> Self {
         self.source = Some(Box::new(error.without_url()));
         self
@@ -73,7 +72,7 @@ impl Failure {
     }
 
     pub(crate) fn with_body(mut self, body: Bytes) -> Self {
-        self = self.in_words(&body);
+        self = self.with_original_body(&body);
         self.body = body;
         self
     }
@@ -83,20 +82,20 @@ impl Failure {
         self
     }
 
-    /// A bound passed while nothing came: `waited_for` says what of.
+    /// A failure because a timeout expired; `waited_for` names what did not arrive.
     pub fn timed_out(class: FailureClass, waited_for: &str, timeout: AttemptTimeout) -> Self {
         let mut failure = Self::new(class, format!("{waited_for} within {timeout}"));
         failure.timeout = Some(Box::new(timeout));
         failure
     }
 
-    /// What the upstream wrote, before anything is hidden of it.
-    pub(crate) fn in_words(mut self, words: &[u8]) -> Self {
-        self.names_stream_options |= names_stream_options(words);
+    /// Notes what the unredacted error body contains.
+    pub(crate) fn with_original_body(mut self, body: &[u8]) -> Self {
+        self.names_stream_options |= names_stream_options(body);
         self
     }
 
-    /// Whether the upstream may have refused the request for its `stream_options`: many servers check requests strictly.
+    /// Whether the upstream may have rejected the request for its `stream_options`, which servers that check fields strictly do.
     pub fn refuses_stream_options(&self) -> bool {
         self.names_stream_options && matches!(self.class, FailureClass::Rejected | FailureClass::ServerError)
     }
@@ -106,8 +105,8 @@ impl Failure {
         self
     }
 
-    /// Whether a connection that had been used before failed without a byte of an answer: servers close idle ones, so that
-    /// this says nothing about the server. The next attempt gets a new connection.
+    /// Whether a reused connection failed before the first byte of an answer. Servers close idle connections, so this is no sign
+    /// of a failing server. The next attempt gets a new connection.
     pub fn is_stale_connection(&self) -> bool {
         self.stale
     }
@@ -116,25 +115,25 @@ impl Failure {
         Self::new(FailureClass::Connect, "the HTTP client cannot be built").caused_by(error)
     }
 
-    /// Of the same class as a closed port, so that a caller learns nothing of what is behind an address.
+    /// A failure of the same class as a closed port, so that a caller cannot find out what is behind an address.
     pub(crate) fn refused_address(error: RefusedAddress) -> Self {
         let mut failure = Self::new(FailureClass::Connect, error.to_string());
         failure.for_logs_alone = true;
         failure
     }
 
-    /// Whether what happened is for logs alone: which addresses are refused is not for those who choose them.
+    /// Whether [`Failure::detail`] is for logs only: people who choose addresses must not learn which ones are denied.
     pub fn is_for_logs_alone(&self) -> bool {
         self.for_logs_alone
     }
 
-    /// What happened, in a few words without anything of the request or the answer; it may name the host.
+    /// A short description that contains nothing of the request or the answer; it may name the host.
     pub fn detail(&self) -> &str {
         &self.detail
     }
 }
 
-/// In whatever way it is spelt: `stream_options`, `streamOptions`, `StreamOptions`, or by the field inside.
+/// Whether a text names `stream_options` in any spelling (`streamOptions`, `StreamOptions`), or the field inside it.
 fn names_stream_options(words: &[u8]) -> bool {
     let letters: Vec<u8> =
         words.iter().filter(|byte| byte.is_ascii_alphabetic()).map(u8::to_ascii_lowercase).collect();

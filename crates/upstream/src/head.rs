@@ -1,4 +1,4 @@
-//! The head of an answer: which of its headers may be handed on, and what they say of the body.
+//! Reads the head of an answer: which of its headers may be passed on, and the form of the body.
 
 use http::{
     HeaderMap, HeaderName, StatusCode,
@@ -8,8 +8,8 @@ use mcpctl_failover::FailureClass;
 
 use crate::{Failure, UpstreamKind, screen::Screen};
 
-/// The upstream's headers that may be handed on: not those of its connection (RFC 9110, section 7.6.1), not the
-/// length, which the server in front writes itself, and of a provider neither cookies nor words that are ours.
+/// The upstream's headers that may be passed on: not those of its connection (RFC 9110, section 7.6.1), not the length, which
+/// our own server writes, and of a provider neither cookies nor `mcpctl-` headers.
 pub(crate) fn incoming(headers: &HeaderMap, kind: UpstreamKind, screen: &Screen) -> HeaderMap {
     let named_by_connection: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
@@ -33,18 +33,18 @@ pub(crate) fn incoming(headers: &HeaderMap, kind: UpstreamKind, screen: &Screen)
                 | "content-length"
         ) || named_by_connection.contains(name)
     };
-    let not_theirs = |name: &HeaderName| {
+    let is_reserved = |name: &HeaderName| {
         kind == UpstreamKind::Provider
             && (name.as_str().starts_with("mcpctl-") || *name == header::SET_COOKIE)
     };
     headers
         .iter()
-        .filter(|(name, value)| !hop_by_hop(name) && !not_theirs(name) && screen.may_pass(value))
+        .filter(|(name, value)| !hop_by_hop(name) && !is_reserved(name) && screen.may_pass(value))
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
 }
 
-/// A failure where the body is compressed in a way that the client does not undo.
+/// The failure for a body in a content coding that the client does not decode.
 pub(crate) fn encoded(status: StatusCode, headers: &HeaderMap) -> Option<Failure> {
     let encoding = headers.get(header::CONTENT_ENCODING)?.as_bytes();
     if encoding.is_empty() || encoding.eq_ignore_ascii_case(b"identity") {

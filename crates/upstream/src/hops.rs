@@ -1,19 +1,19 @@
-//! Which daemons a request has passed, in the header `mcpctl-hops`, so that a request that comes back to one of them ends
-//! there. Ids are random and mean nothing outside the process that has them.
+//! Detects loops. The header `mcpctl-hops` lists the daemons that a request has passed, and a daemon rejects a request that has
+//! passed it before. The ids are random and have no meaning outside their process.
 //!
-//! The header only ever refuses: a caller who writes one can have its own request refused and nothing else.
+//! The header can only cause a rejection: a caller who sends one gains nothing.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderValue};
 use mcpctl_api::header::HOPS;
 
-/// The most daemons that a request may have passed: an agent, a daemon, and some gateways of the same kind.
+/// How many daemons a request may pass: an agent, a daemon, and some gateways of the same kind.
 pub const MAX_HOPS: usize = 8;
 /// Hexadecimal digits of an id.
 const DIGITS: usize = 16;
 
-/// Names one process, from its start to its end.
+/// The random id of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstanceId(String);
 
@@ -30,24 +30,24 @@ impl fmt::Display for InstanceId {
     }
 }
 
-/// Why a request goes no further.
+/// Why a request is not forwarded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HopError {
-    /// The header is none of ours.
+    /// The header is malformed.
     #[error("`mcpctl-hops` is not a list of ids")]
     Malformed,
-    /// It was here before.
+    /// The request has passed this process before.
     #[error("the request came back to where it had been: the addresses of Llms and servers lead in a circle")]
     Loop,
-    /// It passed too many.
+    /// The request has passed too many daemons.
     #[error("the request passed {MAX_HOPS} daemons, which is the most")]
     TooMany,
 }
 
-/// Whether a request that came with these headers may be sent on by this process.
+/// Checks that this process may forward a request with these headers.
 ///
 /// # Errors
-/// When it was here before, or passed too many daemons, or says so in a way that cannot be read.
+/// [`HopError`] when it may not.
 pub fn check(headers: &HeaderMap, own: &InstanceId) -> Result<(), HopError> {
     let hops = read(headers)?;
     if hops.contains(&own.0.as_str()) {
@@ -56,9 +56,9 @@ pub fn check(headers: &HeaderMap, own: &InstanceId) -> Result<(), HopError> {
     if hops.len() >= MAX_HOPS { Err(HopError::TooMany) } else { Ok(()) }
 }
 
-/// The header for the next daemon: what came, and this process.
+/// The header for the next daemon: the received ids and this process's.
 pub fn onward(headers: &HeaderMap, own: &InstanceId) -> HeaderValue {
-    // What cannot be read was refused on arrival.
+    // A malformed header was rejected on arrival.
     let mut hops = read(headers).unwrap_or_default();
     hops.push(&own.0);
     HeaderValue::try_from(hops.join(",")).unwrap_or_else(|_| HeaderValue::from_static(""))

@@ -1,6 +1,5 @@
-//! One attempt at one model server: send the request, tell an answer from a failure, hand on the stream. The
-//! failure has a class from `CONTRACT.md`, "What fails over". Retries, failing over and accounting are decided
-//! elsewhere; nothing here tries twice.
+//! One attempt at one model server: sends the request, classifies a failure, forwards the stream. The classes of failures are
+//! those of `docs/contract.md`. Retries, failover and accounting are decided elsewhere; nothing here tries twice.
 
 mod addresses;
 mod answer;
@@ -23,7 +22,7 @@ mod tls;
 
 pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
-    answer::{Answer, Held, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
+    answer::{Answer, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
     attempt::send,
     client::{Client, ClientConfig, PrepareConnector},
     failure::Failure,

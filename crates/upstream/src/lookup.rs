@@ -1,5 +1,5 @@
-//! Looks names up. A lookup blocks a thread and cannot be broken off, so the bounds are held by the lookup itself, and not by
-//! the request that may be gone before it ends.
+//! Resolves names. A lookup blocks a thread and cannot be cancelled, so the lookup itself holds its permit, and not the request,
+//! which may be cancelled before the lookup ends.
 
 use std::{
     collections::HashMap,
@@ -13,28 +13,28 @@ use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::connect_error::LookupError;
 
-/// Lookups that go on at a time, of all clients of this process; the others wait.
+/// How many lookups run at a time, of all clients of this process; others wait.
 const MAX_LOOKUPS: usize = 64;
-/// Lookups of one name; more are refused, so that a name whose server is silent takes no more places.
+/// How many lookups of one name run at a time; more fail, so that a name whose DNS server does not respond takes no more permits.
 const MAX_LOOKUPS_OF_ONE_NAME: usize = 8;
 
 static LOOKUPS: LazyLock<Lookups> =
-    LazyLock::new(|| Lookups { places: Arc::new(Semaphore::new(MAX_LOOKUPS)), names: Arc::default() });
+    LazyLock::new(|| Lookups { permits: Arc::new(Semaphore::new(MAX_LOOKUPS)), names: Arc::default() });
 
 struct Lookups {
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     names: Arc<Mutex<HashMap<String, usize>>>,
 }
 
 /// The addresses of a name, with port 0.
 ///
 /// # Errors
-/// When there are none, or too many lookups of the name go on.
+/// When the name has none, or too many lookups of the name are running.
 pub(crate) async fn lookup(name: &str) -> Result<Vec<SocketAddr>, LookupError> {
     Ok(LOOKUPS.run(name, |name| Ok((name, 0).to_socket_addrs()?.collect())).await?)
 }
 
-/// Resolves names to all of their addresses, for clients whose addresses nothing judges.
+/// Resolves names to all of their addresses, for clients without an address policy.
 pub(crate) struct EveryAddress;
 
 impl Resolve for EveryAddress {
@@ -49,23 +49,23 @@ impl Lookups {
         name: &str,
         work: impl FnOnce(&str) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        let counted = Counted::new(&self.names, name)?;
-        let place = Arc::clone(&self.places).acquire_owned().await.map_err(io::Error::other)?;
+        let counted = RunningLookup::new(&self.names, name)?;
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(io::Error::other)?;
         let running = spawn_blocking(move || {
-            let _place = place;
+            let _permit = permit;
             work(&counted.name)
         });
         running.await.map_err(io::Error::other)?
     }
 }
 
-/// One of the lookups of a name, until it is dropped.
-struct Counted {
+/// Counts as a running lookup of its name until it is dropped.
+struct RunningLookup {
     names: Arc<Mutex<HashMap<String, usize>>>,
     name: String,
 }
 
-impl Counted {
+impl RunningLookup {
     fn new(names: &Arc<Mutex<HashMap<String, usize>>>, name: &str) -> io::Result<Self> {
         let mut counts = names.lock().unwrap_or_else(PoisonError::into_inner);
         let count = counts.entry(name.to_owned()).or_default();
@@ -77,7 +77,7 @@ impl Counted {
     }
 }
 
-impl Drop for Counted {
+impl Drop for RunningLookup {
     fn drop(&mut self) {
         let mut counts = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = counts.get_mut(&self.name) {
@@ -96,9 +96,9 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn bounds_are_held_by_lookups_whose_callers_are_gone() {
+    async fn lookups_of_cancelled_callers_keep_their_permits() {
         let lookups =
-            Arc::new(Lookups { places: Arc::new(Semaphore::new(MAX_LOOKUPS)), names: Arc::default() });
+            Arc::new(Lookups { permits: Arc::new(Semaphore::new(MAX_LOOKUPS)), names: Arc::default() });
         let (release, blocked) = mpsc::channel::<()>();
         let blocked = Arc::new(Mutex::new(blocked));
         let (begun, mut running) = tokio::sync::mpsc::unbounded_channel();

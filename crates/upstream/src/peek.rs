@@ -1,17 +1,17 @@
-//! Looks at the first bytes of an answer to a request for a stream: servers and proxies send streams under other content types
-//! than `text/event-stream`, or under none.
+//! Finds out from the first bytes of an answer whether it is an event stream: servers and proxies also send streams under other
+//! content types than `text/event-stream`, or under none.
 
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
-/// Most blanks before the first byte that shows what follows.
-const MAX_PEEKED: usize = 16 * 1024;
+/// How many bytes are read at most before the decision.
+const MAX_PEEKED_BYTES: usize = 16 * 1024;
 /// How a line of an event stream begins (WHATWG HTML, "Server-sent events").
 const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
-/// What came until it shows whether it is an event stream, and whether it is one. A connection that fails meanwhile fails
-/// again for the reader. None where nothing that shows it came in time.
+/// Reads until the bytes show whether they begin an event stream; returns the bytes, and whether they do. `None` where that is
+/// still open at `until`. A connection that fails meanwhile fails again for the reader.
 pub(crate) async fn peek(response: &mut reqwest::Response, until: Instant) -> Option<(Bytes, bool)> {
     let mut start = BytesMut::new();
     loop {
@@ -26,14 +26,14 @@ pub(crate) async fn peek(response: &mut reqwest::Response, until: Instant) -> Op
     }
 }
 
-/// Whether these bytes begin an event stream; nothing where more are needed.
+/// Whether these bytes begin an event stream; `None` where more are needed.
 fn begins_stream(start: &[u8]) -> Option<bool> {
     let text = start.strip_prefix(BOM).unwrap_or(start).trim_ascii_start();
     if FIELDS.iter().any(|field| text.starts_with(field)) {
         return Some(true);
     }
     let undecided = BOM.starts_with(text) || FIELDS.iter().any(|field| field.starts_with(text));
-    if undecided && start.len() <= MAX_PEEKED { None } else { Some(false) }
+    if undecided && start.len() <= MAX_PEEKED_BYTES { None } else { Some(false) }
 }
 
 #[cfg(test)]
@@ -41,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_bytes_show_an_event_stream() {
+    fn first_bytes_show_an_event_stream() {
         for (start, expected) in [
             (&b"data: {}"[..], Some(true)),
             (b"\r\n: ping", Some(true)),
@@ -58,6 +58,6 @@ mod tests {
         ] {
             assert_eq!(begins_stream(start), expected, "{start:?}");
         }
-        assert_eq!(begins_stream(&vec![b' '; MAX_PEEKED + 1]), Some(false));
+        assert_eq!(begins_stream(&vec![b' '; MAX_PEEKED_BYTES + 1]), Some(false));
     }
 }

@@ -1,5 +1,5 @@
-//! Reads the body of a streamed response as classified events, and knows whether the stream has completed.
-//! What a broken one means depends on how far it got, and is said by the one who reads.
+//! Reads the body of a streamed response as classified events, and decides whether the stream is complete. The class of a failure
+//! depends on how far the stream got; `attempt` decides on it.
 
 use std::time::Duration;
 
@@ -15,50 +15,50 @@ use tokio::time::timeout;
 
 use crate::{
     StreamEvent,
-    screen::{Screen, SpeltOut},
+    screen::{CredentialSpelledOut, Screen},
 };
 
-/// After `[DONE]`, how long to wait for the body's own end, which lets the connection be used again.
-const LINGER: Duration = Duration::from_millis(500);
+/// How long to wait, after `[DONE]`, for the end of the body, after which the connection can be reused.
+const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Most bytes of a body without framing that may be an error.
+/// Longest body that is kept as a possible error without a stream's framing, in bytes.
 const MAX_UNFRAMED: usize = 64 * 1024;
 
 pub(crate) struct Reader {
     response: reqwest::Response,
     decoder: Decoder,
-    /// What the body began with, while it may be an error without a stream's framing.
+    /// The body so far, while it may be an error without a stream's framing.
     unframed: Option<BytesMut>,
-    /// Whether any event was one of a completion: then an unreadable one among them is the caller's to judge.
+    /// Whether any event so far was a completion's. Then unreadable events are forwarded.
     recognized: bool,
-    /// How many choices have yet to finish.
+    /// How many choices have not finished yet.
     unfinished: u64,
     done: bool,
     ended: bool,
-    /// What may pass of an event.
+    /// Removes from events what must not be forwarded.
     screen: Screen,
 }
 
-/// Why a stream cannot be read on.
+/// Why a stream cannot be continued.
 #[derive(Debug)]
-pub(crate) enum Break {
+pub(crate) enum StreamError {
     /// The connection failed.
     Cut(reqwest::Error),
     /// The body ended, but the answer in it had not.
     Incomplete,
-    /// No bytes for too long.
+    /// No bytes arrived for this long.
     Stalled(Duration),
-    /// The server reports an error in the stream.
+    /// The server reported an error in the stream.
     InBand(UpstreamError, Bytes),
-    /// What came is no chunk.
+    /// An event is not a chunk.
     Unreadable(Bytes),
-    /// It spells our credential out.
+    /// The stream spells out our credential.
     Credential,
-    /// An event is larger than is accepted.
+    /// An event exceeds the limit.
     TooLarge(EventTooLarge),
 }
 
-impl Break {
+impl StreamError {
     pub(crate) fn detail(&self) -> String {
         match self {
             Self::Cut(_) => "the stream was cut".into(),
@@ -73,7 +73,7 @@ impl Break {
 }
 
 impl Reader {
-    /// Reads a response of which `start` was read already.
+    /// Reads a response, of which `start` was read already.
     pub(crate) fn new(response: reqwest::Response, start: &[u8], choices: u64, screen: Screen) -> Self {
         let mut reader = Self {
             response,
@@ -100,21 +100,21 @@ impl Reader {
         }
     }
 
-    /// Why a stream ended before its answer did: with an error that the server wrote without framing, perhaps.
-    fn incomplete(&mut self) -> Break {
+    /// Why a stream ended before it was complete: an error that the server wrote without framing, or an unknown cause.
+    fn incomplete(&mut self) -> StreamError {
         let body = self.unframed.take().map(|start| self.screen.text(start.freeze())).unwrap_or_default();
         let error = UpstreamError::read(&body);
-        if error.message.is_some() { Break::InBand(error, body) } else { Break::Incomplete }
+        if error.message.is_some() { StreamError::InBand(error, body) } else { StreamError::Incomplete }
     }
 
-    /// The next event; nothing after the stream has completed. Without `idle` it waits as long as it takes.
-    pub(crate) async fn next(&mut self, idle: Option<Duration>) -> Result<Option<StreamEvent>, Break> {
+    /// The next event; `None` after the stream is complete. Without `idle` there is no timeout.
+    pub(crate) async fn next(&mut self, idle: Option<Duration>) -> Result<Option<StreamEvent>, StreamError> {
         if self.done {
             self.linger().await;
             return Ok(None);
         }
         loop {
-            if let Some(frame) = self.decoder.next_frame().map_err(Break::TooLarge)? {
+            if let Some(frame) = self.decoder.next_frame().map_err(StreamError::TooLarge)? {
                 return self.take(frame).map(Some);
             }
             if self.ended {
@@ -122,15 +122,17 @@ impl Reader {
                 return if self.unfinished == 0 { Ok(None) } else { Err(self.incomplete()) };
             }
             let arrived = match idle {
-                Some(idle) => timeout(idle, self.response.chunk()).await.map_err(|_| Break::Stalled(idle))?,
+                Some(idle) => {
+                    timeout(idle, self.response.chunk()).await.map_err(|_| StreamError::Stalled(idle))?
+                }
                 None => self.response.chunk().await,
             };
-            match arrived.map_err(Break::Cut)? {
+            match arrived.map_err(StreamError::Cut)? {
                 Some(bytes) => self.push(&bytes),
                 None => {
                     self.ended = true;
                     let decoder = std::mem::take(&mut self.decoder);
-                    if let Some(frame) = decoder.finish().map_err(Break::TooLarge)? {
+                    if let Some(frame) = decoder.finish().map_err(StreamError::TooLarge)? {
                         return self.take(frame).map(Some);
                     }
                 }
@@ -138,17 +140,17 @@ impl Reader {
         }
     }
 
-    fn take(&mut self, frame: Frame) -> Result<StreamEvent, Break> {
+    fn take(&mut self, frame: Frame) -> Result<StreamEvent, StreamError> {
         if let Some(body) = unframed_error(&frame) {
             let body = self.screen.text(body);
-            return Err(Break::InBand(UpstreamError::read(&body), body));
+            return Err(StreamError::InBand(UpstreamError::read(&body), body));
         }
-        let frame = self.screen.frame(frame).map_err(|SpeltOut| Break::Credential)?;
+        let frame = self.screen.frame(frame).map_err(|CredentialSpelledOut| StreamError::Credential)?;
         let mut chunk = Chunk::read(&frame);
         match chunk.kind {
-            // Nothing says that it holds no content, so it counts as content and goes on as it is.
+            // It may have content, so it counts as content and is forwarded unchanged.
             ChunkKind::Unreadable if self.recognized => chunk.kind = ChunkKind::Content,
-            // Another service's words are not for callers, and clients read none of them.
+            // It may come from another service, which callers must not read, and clients ignore such events.
             ChunkKind::Foreign if self.recognized => {
                 return Ok(StreamEvent {
                     frame: frame.without_data(),
@@ -156,9 +158,11 @@ impl Reader {
                 });
             }
             ChunkKind::Foreign | ChunkKind::Unreadable => {
-                return Err(Break::Unreadable(frame.data.unwrap_or_default()));
+                return Err(StreamError::Unreadable(frame.data.unwrap_or_default()));
             }
-            ChunkKind::Error(error) => return Err(Break::InBand(error, frame.data.unwrap_or_default())),
+            ChunkKind::Error(error) => {
+                return Err(StreamError::InBand(error, frame.data.unwrap_or_default()));
+            }
             ChunkKind::Done => self.done = true,
             ChunkKind::StartUp | ChunkKind::Content | ChunkKind::UsageOnly => {
                 self.recognized = true;
@@ -171,17 +175,17 @@ impl Reader {
         Ok(StreamEvent { frame, chunk })
     }
 
-    /// Nothing after `[DONE]` is part of the answer, and no fault there takes anything from it.
+    /// Reads to the end of the body. Nothing after `[DONE]` is part of the answer, so errors are ignored.
     async fn linger(&mut self) {
         if !self.ended {
             self.ended = true;
             let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
-            let _ = timeout(LINGER, rest).await;
+            let _ = timeout(LINGER_TIMEOUT, rest).await;
         }
     }
 }
 
-/// The error of a line `error: {…}`, which earlier versions of llama.cpp write where others write `data:`.
+/// The error in a line `error: {…}`, which earlier versions of llama.cpp write instead of `data: {…}`.
 fn unframed_error(frame: &Frame) -> Option<Bytes> {
     let body = frame.raw.strip_prefix(b"error:").filter(|_| frame.data.is_none())?.trim_ascii();
     body.starts_with(b"{").then(|| frame.raw.slice_ref(body))

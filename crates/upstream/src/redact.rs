@@ -1,8 +1,8 @@
-//! Keeps a credential out of what its provider answers. A provider that quotes the request back, whole or in part, must not
-//! hand our key to callers, logs or usage.
+//! Removes a credential from its provider's answers. A provider that quotes the request back, whole or in part, must not reveal
+//! our key to callers, logs or usage.
 //!
-//! What is looked for are pieces of the credential as it is, in base64 and in hexadecimal, behind the escapes of JSON and of
-//! URLs. It is no defence against a provider who wants to give the key away: that one knows it.
+//! It searches for pieces of the credential in plain text, base64 and hexadecimal, behind the escapes of JSON and URLs. It is no
+//! defence against a provider that reveals the key on purpose.
 
 use std::{collections::HashSet, ops::Range};
 
@@ -13,47 +13,47 @@ use base64::{
 use bytes::{Bytes, BytesMut};
 use secrecy::{ExposeSecret as _, SecretString};
 
-/// Shorter credentials are no secrets (`EMPTY`, `ollama`), and would be found in every text.
-const SHORTEST: usize = 8;
-/// So much of a credential counts as all of it. Public prefixes such as `sk-ant-api03-` are shorter.
-const PIECE: usize = 16;
-/// Of a longer credential only this much is looked for.
-const LONGEST: usize = 4096;
+/// Shorter credentials, in bytes, are no secrets (`EMPTY`, `ollama`), and would be found in every text.
+const MIN_SECRET_BYTES: usize = 8;
+/// The length of a piece, in bytes. Public prefixes such as `sk-ant-api03-` are shorter.
+const PIECE_BYTES: usize = 16;
+/// How many bytes of a credential are searched for.
+const MAX_SECRET_BYTES: usize = 4096;
 const REPLACEMENT: &[u8] = b"[redacted]";
 
 /// Finds pieces of one credential.
 pub(crate) struct Redactor {
     piece: usize,
     pieces: HashSet<Box<[u8]>>,
-    /// Which pairs of bytes end a piece: what rules out most places at once.
+    /// The last two bytes of each piece, a quick check that excludes most positions.
     endings: HashSet<[u8; 2]>,
 }
 
 impl Redactor {
-    /// Bytes of a piece as written, each escaped.
-    pub(crate) const LONGEST_PIECE: usize = PIECE * 6;
+    /// Longest piece as written, in bytes: each byte takes up to six when escaped.
+    pub(crate) const MAX_PIECE_BYTES: usize = PIECE_BYTES * 6;
 
-    /// Of a credential; nothing of one that is no secret.
+    /// Finds pieces of `credential`; `None` for one that is too short to be a secret.
     pub(crate) fn of(credential: &SecretString) -> Option<Self> {
         let secret = credential.expose_secret().trim().as_bytes();
-        let secret = secret.get(..secret.len().min(LONGEST)).unwrap_or_default();
-        if secret.len() < SHORTEST {
+        let secret = secret.get(..secret.len().min(MAX_SECRET_BYTES)).unwrap_or_default();
+        if secret.len() < MIN_SECRET_BYTES {
             return None;
         }
-        let piece = PIECE.min(secret.len());
+        let piece = PIECE_BYTES.min(secret.len());
         let mut redactor = Self { piece, pieces: HashSet::new(), endings: HashSet::new() };
         redactor.learn(secret);
-        if secret.len() < PIECE {
-            // Encoded, a piece of it would be too short to be told from other text.
+        if secret.len() < PIECE_BYTES {
+            // Its encoded pieces would be too short to differ from other text.
             return Some(redactor);
         }
         redactor.learn(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>().as_bytes());
-        // In a longer text the credential may begin at any of the three places of a group of base64.
+        // In a longer encoded text, the credential may begin at any of the three positions of a base64 group.
         for shift in 0..3_usize {
             let mut shifted = vec![0; shift];
             shifted.extend_from_slice(secret);
             for encoded in [STANDARD_NO_PAD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
-                // The first and the last letters depend on what stands beside it.
+                // The first and last letters depend on the adjacent bytes.
                 let letters = encoded.as_bytes();
                 let from = if shift == 0 { 0 } else { shift.saturating_add(1) };
                 redactor.learn(letters.get(from..letters.len().saturating_sub(1)).unwrap_or_default());
@@ -71,7 +71,7 @@ impl Redactor {
         }
     }
 
-    /// The text without pieces of the credential; unchanged, and not copied, where there are none.
+    /// Replaces pieces of the credential. A text without any is returned without a copy.
     pub(crate) fn redact(&self, text: Bytes) -> Bytes {
         let found = self.find(&text);
         if found.is_empty() {
@@ -87,15 +87,15 @@ impl Redactor {
         redacted.freeze()
     }
 
-    /// Whether a piece of the credential is in the text.
+    /// Whether the text contains a piece of the credential.
     pub(crate) fn is_in(&self, text: &[u8]) -> bool {
         !self.find(text).is_empty()
     }
 
-    /// Where pieces are, as written, in order and apart.
+    /// The ranges of pieces in the text as written, in order, overlapping ones merged.
     fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = Vec::new();
-        // The last bytes, escapes resolved, and where each begins as written.
+        // The last bytes with escapes resolved, and where each begins in the text as written.
         let (mut window, mut starts) = (Vec::new(), Vec::new());
         let keep = self.piece.saturating_mul(64);
         let mut at = 0;
@@ -124,7 +124,7 @@ impl Redactor {
     }
 }
 
-/// The first byte of a text with the escapes of JSON and URLs resolved, and how many bytes it takes as written.
+/// The first byte of a text with the escapes of JSON and URLs resolved, and how many bytes of the text it takes.
 fn unescaped(text: &[u8]) -> Option<(u8, usize)> {
     let hex = |digits: Option<&[u8]>| {
         let digits = std::str::from_utf8(digits?).ok()?;
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_found_in_every_spelling() {
+    fn key_is_found_in_every_encoding() {
         let escaped: String = KEY.bytes().map(|b| format!("\\u{:04x}", u32::from(b))).collect();
         let url: String = KEY.bytes().map(|b| format!("%{b:02X}")).collect();
         let hex: String = KEY.bytes().map(|b| format!("{b:02x}")).collect();
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn pieces_of_a_key_are_found_and_its_public_prefix_is_not() {
+    fn pieces_of_a_key_are_found_but_not_its_public_prefix() {
         assert_eq!(redact(KEY, &format!("<{}…>", &KEY[..20])), "<[redacted]…>");
         assert_eq!(redact(KEY, &format!("<…{}>", &KEY[10..])), "<…[redacted]>");
         assert_eq!(redact(KEY, "keys begin with sk-proj/Abc"), "keys begin with sk-proj/Abc");
@@ -192,7 +192,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_key_is_left_and_everything_else_stays(
+        fn only_the_key_is_removed(
             key in "[!-~&&[^\"\\\\%]]{8,60}", before in "[α-ω ]{0,80}", after in "[α-ω ]{0,80}", times in 1_usize..4
         ) {
             let text = format!("{before}{key}{after}").repeat(times);
@@ -202,7 +202,7 @@ mod tests {
         }
 
         #[test]
-        fn text_without_the_key_is_not_touched(text in "\\PC{0,300}") {
+        fn text_without_the_key_is_unchanged(text in "\\PC{0,300}") {
             prop_assert_eq!(redact(KEY, &text), text);
         }
     }

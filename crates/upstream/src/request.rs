@@ -1,5 +1,5 @@
-//! What is sent: the operation, the caller's body, and those of the caller's headers that may leave. The list
-//! names what passes, so that a header nobody thought of stays here.
+//! A request to a model server: the operation, the caller's body, and the caller's headers that may be forwarded. An allowlist
+//! names those, so that an unknown header is not forwarded.
 
 use bytes::Bytes;
 use http::{
@@ -13,7 +13,7 @@ use crate::{
     hops::{self, InstanceId},
 };
 
-/// What is asked of the model server.
+/// The route of the model server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// `/chat/completions`
@@ -37,27 +37,26 @@ impl Operation {
 /// One request, as the caller sent it.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// What is asked.
+    /// The route.
     pub operation: Operation,
-    /// The body; only its model is ever replaced, by the target's.
+    /// The body. An attempt replaces at most its model, by the target's.
     pub body: Bytes,
-    /// Whether the body asks for a stream.
+    /// Whether the body requests a stream.
     pub stream: bool,
-    /// How many choices the body asks for (`n`): a stream without `[DONE]` is complete when all have finished.
+    /// How many choices the body requests (`n`): a stream without `[DONE]` is complete when all have finished.
     pub choices: u64,
-    /// The caller's headers; those that may not leave are dropped.
+    /// The caller's headers. Those that may not be forwarded are dropped.
     pub headers: HeaderMap,
 }
 
 /// The headers to send.
 ///
-/// INVARIANT 10: neither the caller's bearer nor its cookies are among them; the target's credential is added
-/// by the one who sends. `openai-organization` and `openai-project` say who pays, and with a key of ours that is
-/// not the caller's to choose.
+/// INVARIANT 10: neither the caller's bearer nor its cookies are among them; `send` adds the target's credential.
+/// `openai-organization` and `openai-project` decide who pays, which is not the caller's choice with a key of ours.
 pub(crate) fn outgoing(request: &Request, kind: UpstreamKind, instance: &InstanceId) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in &request.headers {
-        if passes(name, kind) {
+        if is_forwarded(name, kind) {
             headers.append(name, value.clone());
         }
     }
@@ -65,16 +64,16 @@ pub(crate) fn outgoing(request: &Request, kind: UpstreamKind, instance: &Instanc
         let accept = if request.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
     }
-    // A provider may be another of our daemons, or lead back to this one.
+    // A provider may be another mcpd or mcplocal, or lead back to this process.
     headers.insert(HOPS, hops::onward(&request.headers, instance));
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    // Compression costs more time than it saves, and holds events back. What is compressed all the same is decoded.
+    // Compression costs more time than it saves, and delays events. A compressed answer is decoded nevertheless.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
     headers
 }
 
-fn passes(name: &HeaderName, kind: UpstreamKind) -> bool {
+fn is_forwarded(name: &HeaderName, kind: UpstreamKind) -> bool {
     match name.as_str() {
         "traceparent" | "tracestate" | "accept" => true,
         "openai-organization" | "openai-project" => false,
@@ -87,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inv_10_only_listed_headers_leave() {
+    fn inv_10_only_listed_headers_are_forwarded() {
         let mut headers = HeaderMap::new();
         for name in [
             "authorization",

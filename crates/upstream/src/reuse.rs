@@ -1,5 +1,5 @@
-//! Whether a request got a connection of its own or one that was used before: a server may have closed the latter
-//! without the client knowing, so that a request that fails on it says nothing about the server.
+//! Detects whether a request was sent on a new or a reused connection. The server may have closed a reused one without the
+//! client having noticed, so that a failure on it is no sign of a failing server.
 
 use std::{
     cell::Cell,
@@ -12,21 +12,21 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 tokio::task_local! {
-    /// Whether the request that runs in this task has connected. Connecting is polled by the request that asked for it;
-    /// once another connection was free first, it goes on in a task of its own and is no longer this request's.
+    /// Whether the request that runs in this task has connected. The request polls its own connecting; when another
+    /// connection becomes free first, connecting continues in a task of its own and no longer belongs to the request.
     static CONNECTED: Cell<bool>;
 }
 
 /// Which connection a request was sent on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Connection {
-    /// One that was made for it, or none at all.
+    /// One that was made for it, or none.
     Own,
     /// One of the pool.
     Reused,
 }
 
-/// Sends, and tells which connection it went out on.
+/// Sends a request, and returns which connection it was sent on.
 pub(crate) async fn watch<F: Future>(sending: F) -> (F::Output, Connection) {
     let watched = async {
         let sent = sending.await;
@@ -36,24 +36,24 @@ pub(crate) async fn watch<F: Future>(sending: F) -> (F::Output, Connection) {
     CONNECTED.scope(Cell::new(false), watched).await
 }
 
-/// Notes that a connection stands, as a layer around whatever connects.
+/// A layer around the connector that records that a connection was made.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct NoteConnects;
+pub(crate) struct RecordConnects;
 
-impl<S> Layer<S> for NoteConnects {
-    type Service = Noting<S>;
+impl<S> Layer<S> for RecordConnects {
+    type Service = RecordingConnector<S>;
 
-    fn layer(&self, inner: S) -> Noting<S> {
-        Noting(inner)
+    fn layer(&self, inner: S) -> RecordingConnector<S> {
+        RecordingConnector(inner)
     }
 }
 
 #[derive(Debug, Clone)]
-pub(crate) struct Noting<S>(S);
+pub(crate) struct RecordingConnector<S>(S);
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-impl<S, R> Service<R> for Noting<S>
+impl<S, R> Service<R> for RecordingConnector<S>
 where
     S: Service<R>,
     S::Response: Send,
@@ -72,7 +72,7 @@ where
         let connecting = self.0.call(request);
         Box::pin(async move {
             let connection = connecting.await.map_err(Into::into)?;
-            // No request waits for it any more where there is no such value.
+            // Without the value, this is a task of its own: no request waits for the connection.
             let _ = CONNECTED.try_with(|connected| connected.set(true));
             Ok(connection)
         })

@@ -1,7 +1,7 @@
-//! What may pass of a provider's answer: an answer or an error in a shape that model servers have, without our credential.
-//! Whoever sets an Llm's address would otherwise read through it what any internal service answers.
+//! Filters a provider's answer: only an answer or an error in a shape of a model server passes, without our credential.
+//! Otherwise the person who sets an Llm's address could read the answers of any internal service through it.
 //!
-//! What `mcpd` answers to an agent passes as it came: `mcpd` has looked at it, and the credential is the caller's own.
+//! An answer of `mcpd` to an agent passes unchanged: `mcpd` has filtered it, and the credential is the caller's own.
 
 use std::collections::HashMap;
 
@@ -23,16 +23,16 @@ use crate::{Target, UpstreamKind, redact::Redactor};
 pub(crate) struct Screen {
     kind: UpstreamKind,
     redactor: Option<Redactor>,
-    /// The end of each choice's text, in which the next event may complete a piece of the credential.
+    /// The end of each choice's text so far, in which the next event may complete a piece of the credential.
     tails: HashMap<u64, Vec<u8>>,
 }
 
-/// The most choices whose texts are followed from event to event; requests for more are not made.
+/// How many choices are tracked from event to event at most; a stream with more is broken off.
 const MAX_CHOICES: usize = 128;
 
 /// A stream spells the credential out over several events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct SpeltOut;
+pub(crate) struct CredentialSpelledOut;
 
 impl Screen {
     pub(crate) fn of(target: &Target) -> Self {
@@ -41,7 +41,7 @@ impl Screen {
         Self { kind, redactor: credential.and_then(Redactor::of), tails: HashMap::new() }
     }
 
-    /// A text without the credential.
+    /// Removes the credential from a text.
     pub(crate) fn text(&self, text: Bytes) -> Bytes {
         match &self.redactor {
             Some(redactor) => redactor.redact(text),
@@ -49,12 +49,13 @@ impl Screen {
         }
     }
 
-    /// An error body that may be shown, and the headers that describe it. What is no error of a known shape is replaced.
+    /// Turns an error body, and the headers that describe it, into what a caller may see. A body that is not an error in a known
+    /// shape is replaced.
     pub(crate) fn error_body(&self, body: Bytes, status: StatusCode, headers: &mut HeaderMap) -> Bytes {
         if self.kind != UpstreamKind::Provider {
             return body;
         }
-        // Its own words for JSON stay; a page of another service is none any more.
+        // Any content type of JSON stays; that of another service's page is replaced.
         let is_json = |kind: &HeaderValue| kind.as_bytes().starts_with(b"application/json");
         if !headers.get(CONTENT_TYPE).is_some_and(is_json) {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -67,35 +68,35 @@ impl Screen {
         })
     }
 
-    /// An event as it may be sent on; whether it is one of a completion is seen by whoever reads its data.
+    /// Turns an event into what may be forwarded. The caller checks whether it is a completion's.
     ///
     /// # Errors
-    /// When it goes on with a piece of the credential that earlier events began; those have been sent.
-    pub(crate) fn frame(&mut self, frame: Frame) -> Result<Frame, SpeltOut> {
+    /// When the event completes a piece of the credential that earlier events, which were forwarded, began.
+    pub(crate) fn frame(&mut self, frame: Frame) -> Result<Frame, CredentialSpelledOut> {
         if self.kind != UpstreamKind::Provider {
             return Ok(frame);
         }
-        // `event: error` means something, so it is looked at before it is left out.
+        // The reader still needs `event: error`, although the field is not forwarded.
         let event = frame.event.clone();
         let frame = Frame { event, ..frame.data_only() };
         let (Some(redactor), Some(data)) = (&self.redactor, frame.data.clone()) else { return Ok(frame) };
         let frame = if redactor.is_in(&data) { frame.with_data(redactor.redact(data)) } else { frame };
         for (choice, text) in added_texts(frame.data.as_deref().unwrap_or_default()) {
             if !self.tails.contains_key(&choice) && self.tails.len() >= MAX_CHOICES {
-                return Err(SpeltOut);
+                return Err(CredentialSpelledOut);
             }
             let tail = self.tails.entry(choice).or_default();
             tail.extend_from_slice(text.as_bytes());
             if redactor.is_in(tail) {
-                return Err(SpeltOut);
+                return Err(CredentialSpelledOut);
             }
-            // What is longer than a piece holds no beginning of one that is still open.
-            tail.drain(..tail.len().saturating_sub(Redactor::LONGEST_PIECE));
+            // An incomplete piece is shorter than a whole one, so no more of the text is needed.
+            tail.drain(..tail.len().saturating_sub(Redactor::MAX_PIECE_BYTES));
         }
         Ok(frame)
     }
 
-    /// Whether a header's value may be handed on.
+    /// Whether a header's value may be passed on.
     pub(crate) fn may_pass(&self, value: &HeaderValue) -> bool {
         self.redactor.as_ref().is_none_or(|redactor| !redactor.is_in(value.as_bytes()))
     }

@@ -1,5 +1,5 @@
-//! Where an attempt goes and how long it may take. A value that the caller resolves from an Llm or from a local
-//! provider; it knows no resource.
+//! Where an attempt goes and how long it may take. The caller builds a [`Target`] from an Llm or a local provider; this crate
+//! depends on neither.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -9,17 +9,17 @@ use url::Url;
 
 use crate::Operation;
 
-/// Who answers at the other end, and with it whose headers are believed.
+/// What is at the other end. It decides which headers of an answer are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum UpstreamKind {
-    /// A model provider: its `mcpctl-` headers are ignored and removed, its 401 and 403 concern our key.
+    /// A model provider: its `mcpctl-` headers are ignored and removed, its 401 and 403 are about our key.
     Provider,
-    /// `mcpd`, asked by an agent: its `mcpctl-failure` and `mcpctl-error-source` are believed, its 401 and 403
-    /// concern the caller.
+    /// `mcpd`, as an agent's upstream: its `mcpctl-failure` and `mcpctl-error-source` are trusted, its 401 and 403 are about the
+    /// caller.
     Mcpd,
 }
 
-/// The bounds of one attempt (CONTRACT.md, "What fails over"). Zero is no time at all, never "forever".
+/// The timeouts of one attempt (`docs/contract.md`). Zero expires at once; it never means "no timeout".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptTimeouts {
     /// DNS, TCP and TLS together.
@@ -29,14 +29,14 @@ pub struct AttemptTimeouts {
     /// From sending until the last byte of an answer that is not streamed, or the first content of a stream, and between
     /// two events with content after that.
     pub answer: Duration,
-    /// Silence after the response head, until the first event with content: comments, empty deltas and reasoning are
-    /// signs of life, for a model may think for minutes.
+    /// Silence after the response head, until the first event with content. Comments, empty deltas and reasoning restart it,
+    /// because a model may think for minutes.
     pub first_token: Duration,
-    /// Silence once content has begun; comments count here too.
+    /// Silence once content has begun. Comments restart it too.
     pub idle: Duration,
 }
 
-/// A step of an attempt that has a bound.
+/// Which of [`AttemptTimeouts`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TimeoutKind {
     /// `connect`
@@ -52,7 +52,7 @@ pub enum TimeoutKind {
 }
 
 impl TimeoutKind {
-    /// The key that sets its bound, below `timeouts`.
+    /// The configuration key, below `timeouts`.
     pub const fn key(self) -> &'static str {
         match self {
             Self::Connect => "connect",
@@ -64,12 +64,12 @@ impl TimeoutKind {
     }
 }
 
-/// A bound that passed.
+/// One timeout of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AttemptTimeout {
-    /// Of which step.
+    /// Which one.
     pub kind: TimeoutKind,
-    /// How long it was.
+    /// Its duration.
     pub duration: Duration,
 }
 
@@ -96,15 +96,15 @@ impl Default for AttemptTimeouts {
 pub struct Target {
     /// The base of an OpenAI API, with or without `/v1`.
     pub base_url: Url,
-    /// The Unix socket that the server listens on, where it is not the address's host and port.
+    /// The Unix socket that the server listens on, instead of the URL's host and port.
     pub socket: Option<PathBuf>,
-    /// The model to ask for instead of the one in the body.
+    /// The model that replaces the one in the body.
     pub model: Option<String>,
     /// Sent as the bearer; for [`UpstreamKind::Mcpd`] it is the caller's own.
     pub credential: Option<SecretString>,
     /// How long the attempt may take.
     pub timeouts: AttemptTimeouts,
-    /// Who answers.
+    /// What answers.
     pub kind: UpstreamKind,
 }
 
@@ -124,7 +124,7 @@ impl Target {
         };
         url.set_path(&format!("{base}{}", operation.path()));
         url.set_fragment(None);
-        // These fail for URLs that cannot have either, which is as good.
+        // These fail only for URLs that cannot have a user name or password.
         let _ = url.set_username("");
         let _ = url.set_password(None);
         url
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn endpoints_follow_the_base_with_and_without_a_path() {
+    fn endpoint_follows_the_base_with_and_without_a_path() {
         for (kind, base, expected) in [
             (
                 UpstreamKind::Provider,

@@ -1,5 +1,4 @@
-//! The TLS configuration that all pools share. Without it each new pool would read the certificates that this machine
-//! trusts anew.
+//! The TLS configuration that all pools share, so that a new pool does not load this machine's trusted certificates again.
 
 use std::sync::{Arc, OnceLock};
 

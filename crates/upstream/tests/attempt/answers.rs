@@ -1,13 +1,17 @@
-//! Answers, whole and streamed, and what of a request and an answer passes.
+//! Answers, whole and streamed, and which parts of requests and answers are forwarded.
 
 use mcpctl_dialect::openai::chunk::ChunkKind;
 use mcpctl_testkit::model_server::{Fault, Reply};
-use mcpctl_upstream::Held;
 
 use super::*;
 
+/// The kind of the event that ended the holding: start-up where the limits of what is held were exceeded.
+fn last_held(answer: &StreamAnswer) -> ChunkKind {
+    answer.held.last().unwrap().chunk.kind.clone()
+}
+
 #[tokio::test]
-async fn a_whole_answer_keeps_its_bytes_and_tells_model_and_usage() {
+async fn whole_answer_keeps_its_bytes_and_has_model_and_usage() {
     let body = r#"{ "model":"m-1", "choices":[], "usage":{"prompt_tokens":3,"completion_tokens":4} }"#;
     let server = ModelServer::start().await;
     server.queue(Reply::status(200, body).header("x-request-id", "r-1"));
@@ -21,14 +25,13 @@ async fn a_whole_answer_keeps_its_bytes_and_tells_model_and_usage() {
 }
 
 #[tokio::test]
-async fn a_stream_is_held_until_content_and_then_goes_on_byte_for_byte() {
+async fn stream_is_held_until_content_and_forwarded_byte_for_byte() {
     let server = ModelServer::with_default(Reply::text("one two three").start_up(2, 100)).await;
     let expected = reqwest::Client::builder().no_proxy().build().unwrap();
     let expected = expected.post(format!("{}/chat/completions", server.base_url())).body(request(true).body);
     let expected = expected.send().await.unwrap().text().await.unwrap();
 
     let answer = stream(&target(&server)).await.unwrap();
-    assert_eq!(answer.held_until, Held::Content);
     let kinds: Vec<_> = answer.held.iter().map(|event| event.chunk.kind.clone()).collect();
     assert_eq!(kinds, [ChunkKind::StartUp, ChunkKind::StartUp, ChunkKind::StartUp, ChunkKind::Content]);
     let (events, end) = drain(answer).await;
@@ -38,7 +41,7 @@ async fn a_stream_is_held_until_content_and_then_goes_on_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn reasoning_tool_calls_and_an_immediate_end_are_content_too() {
+async fn reasoning_tool_calls_and_an_immediate_end_are_content() {
     let server = ModelServer::start().await;
     server.queue(Reply::text("b").reasoning("a"));
     assert!(raw(&stream(&target(&server)).await.unwrap().held).contains("reasoning_content"));
@@ -46,12 +49,15 @@ async fn reasoning_tool_calls_and_an_immediate_end_are_content_too() {
     assert!(raw(&stream(&target(&server)).await.unwrap().held).contains("tool_calls"));
     server.queue(Reply::text(""));
     let empty = stream(&target(&server)).await.unwrap();
-    assert_eq!((empty.held_until, empty.held.last().unwrap().chunk.finished_choices), (Held::Content, 1));
+    assert_eq!(
+        (last_held(&empty), empty.held.last().unwrap().chunk.finished_choices),
+        (ChunkKind::Content, 1)
+    );
     drain(empty).await.1.unwrap();
     // Complete without as much as a finish reason.
     server.queue(Reply::text("").after(0, Fault::Bytes("data: [DONE]\n\n".into())).after(0, Fault::End));
     let done = stream(&target(&server)).await.unwrap();
-    assert_eq!(done.held_until, Held::Done);
+    assert_eq!(last_held(&done), ChunkKind::Done);
     drain(done).await.1.unwrap();
 }
 
@@ -61,7 +67,7 @@ async fn completions_and_embeddings_go_to_their_routes() {
     for (operation, stream, body, path) in [
         (Operation::Completions, true, r#"{"model":"m","prompt":"x","stream":true}"#, "/v1/completions"),
         (Operation::Completions, false, r#"{"model":"m","prompt":"x"}"#, "/v1/completions"),
-        // Embeddings do not stream, whatever a body says.
+        // Embeddings do not stream, whatever the body requests.
         (Operation::Embeddings, true, r#"{"model":"m","input":["x"],"stream":true}"#, "/v1/embeddings"),
     ] {
         let request = Request { operation, stream, body: body.into(), ..request(stream) };
@@ -77,7 +83,7 @@ async fn completions_and_embeddings_go_to_their_routes() {
 }
 
 #[tokio::test]
-async fn the_model_is_rewritten_and_nothing_else_of_the_body() {
+async fn only_the_model_of_a_body_is_rewritten() {
     let server = ModelServer::start().await;
     let target = Target { model: Some("real-name".into()), ..target(&server) };
     let answer = whole(&target).await.unwrap();
@@ -87,7 +93,7 @@ async fn the_model_is_rewritten_and_nothing_else_of_the_body() {
 }
 
 #[tokio::test]
-async fn inv_10_the_callers_credentials_do_not_reach_a_provider_and_ours_does() {
+async fn inv_10_provider_gets_our_key_and_not_the_callers_credentials() {
     let server = ModelServer::start().await;
     server.require_key("sk-ours");
     let mut asked = request(false);
@@ -116,7 +122,7 @@ async fn inv_10_the_callers_credentials_do_not_reach_a_provider_and_ours_does() 
 }
 
 #[tokio::test]
-async fn a_providers_words_in_our_name_and_its_cookies_are_removed_and_mcpds_are_kept() {
+async fn mcpctl_headers_and_cookies_pass_from_mcpd_only() {
     let server = ModelServer::with_default(
         Reply::default()
             .header("mcpctl-served-by", "me")
@@ -134,7 +140,7 @@ async fn a_providers_words_in_our_name_and_its_cookies_are_removed_and_mcpds_are
 }
 
 #[tokio::test]
-async fn connections_are_used_again_after_answers_and_after_streams() {
+async fn connections_are_reused_after_answers_and_streams() {
     let server = ModelServer::start().await;
     let client = Client::default();
     for round in 0..6 {
@@ -147,7 +153,7 @@ async fn connections_are_used_again_after_answers_and_after_streams() {
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_the_wish_to_stream_gives_a_whole_answer() {
+async fn server_that_does_not_stream_gives_a_whole_answer() {
     let server = ModelServer::start().await;
     server.queue(
         Reply::status(200, r#"{"model":"m","choices":[]}"#).header("content-type", "application/json"),
@@ -157,18 +163,18 @@ async fn a_server_that_ignores_the_wish_to_stream_gives_a_whole_answer() {
 }
 
 #[tokio::test]
-async fn start_up_events_beyond_the_bound_are_released() {
+async fn start_up_events_beyond_the_limit_are_released() {
     let server = ModelServer::start().await;
     // One start-up event is the server's own.
-    for (count, size, held_until, held) in [
-        (63, 100, Held::Content, 65),
-        (64, 100, Held::Overflow, 65),
-        (100, 100, Held::Overflow, 65),
-        (6, 50 * 1024, Held::Overflow, 7),
+    for (count, size, last, held) in [
+        (63, 100, ChunkKind::Content, 65),
+        (64, 100, ChunkKind::StartUp, 65),
+        (100, 100, ChunkKind::StartUp, 65),
+        (6, 50 * 1024, ChunkKind::StartUp, 7),
     ] {
         server.queue(Reply::text("word").start_up(count, size));
         let answer = stream(&target(&server)).await.unwrap();
-        assert_eq!((answer.held_until, answer.held.len()), (held_until, held), "{count} of {size}");
+        assert_eq!((last_held(&answer), answer.held.len()), (last, held), "{count} of {size}");
         let (events, end) = drain(answer).await;
         end.unwrap();
         assert_eq!(events.len(), 1 + count + 3);
@@ -183,11 +189,11 @@ async fn start_up_events_beyond_the_bound_are_released() {
         patient = patient.after(0, Fault::Bytes(": ping\n\n".into()));
     }
     server.queue(patient);
-    assert_eq!(stream(&target(&server)).await.unwrap().held_until, Held::Content);
+    assert_eq!(last_held(&stream(&target(&server)).await.unwrap()), ChunkKind::Content);
 }
 
 #[tokio::test]
-async fn a_finish_reason_for_every_choice_completes_a_stream_without_done() {
+async fn finish_reasons_complete_a_stream_without_done() {
     let server = ModelServer::start().await;
     let finish = r#"data: {"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#;
     let unterminated = Reply::text("a").after(1, Fault::Bytes(finish.into())).after(1, Fault::End);

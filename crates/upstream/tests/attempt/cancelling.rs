@@ -1,11 +1,11 @@
-//! Whoever drops the attempt or its answer cancels the request, and the upstream notices.
+//! Dropping the attempt or its answer cancels the request, and the upstream notices.
 
 use mcpctl_testkit::model_server::{Gate, Pause, Reply};
 
 use super::*;
 
 #[tokio::test]
-async fn dropping_the_attempt_before_the_head_cancels_it() {
+async fn dropped_attempt_is_cancelled_before_the_head() {
     for streamed in [false, true] {
         let server = ModelServer::with_default(Reply::hang()).await;
         let target = target(&server);
@@ -18,7 +18,7 @@ async fn dropping_the_attempt_before_the_head_cancels_it() {
 }
 
 #[tokio::test]
-async fn dropping_the_attempt_before_the_first_token_or_in_a_whole_body_cancels_it() {
+async fn dropped_attempt_is_cancelled_after_the_head() {
     for streamed in [false, true] {
         let server = ModelServer::with_default(Reply::default().stall_after(0)).await;
         let target = target(&server);
@@ -30,7 +30,7 @@ async fn dropping_the_attempt_before_the_first_token_or_in_a_whole_body_cancels_
 }
 
 #[tokio::test]
-async fn dropping_a_stream_cancels_it_whether_or_not_it_was_read() {
+async fn dropped_stream_is_cancelled_whether_read_or_not() {
     let server = ModelServer::with_default(Reply::text("a b c").stall_after(2)).await;
     let client = Client::default();
     let answer = send(&client, &target(&server), request(true)).await.unwrap();
@@ -48,7 +48,7 @@ async fn dropping_a_stream_cancels_it_whether_or_not_it_was_read() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_runs_out_of_time_lets_go_of_the_upstream() {
+async fn attempt_that_times_out_is_cancelled() {
     let server = ModelServer::with_default(Reply::hang()).await;
     let mut hurried = target(&server);
     hurried.timeouts.response = SHORT;
@@ -68,7 +68,7 @@ async fn an_attempt_that_runs_out_of_time_lets_go_of_the_upstream() {
 }
 
 #[tokio::test]
-async fn other_requests_of_the_same_client_go_on() {
+async fn cancellation_leaves_other_requests_alone() {
     let server = ModelServer::start().await;
     let (client, gate) = (Client::default(), Gate::new());
     server.queue(Reply::default().before_head(Pause::Gate(gate.clone())));

@@ -1,4 +1,4 @@
-//! Every fault that the contract's table names, and the class it gets.
+//! Each fault in the table of `docs/contract.md`, and its class.
 
 use std::{error::Error, net::Ipv4Addr};
 
@@ -23,7 +23,7 @@ async fn class_of(reply: Reply, bend: impl FnOnce(&mut Target)) -> FailureClass 
 }
 
 #[tokio::test]
-async fn a_server_that_cannot_be_reached_or_resets_is_connect() {
+async fn unreachable_or_resetting_server_is_connect() {
     let mut server = ModelServer::start().await;
     let target = target(&server);
     server.queue(Reply::reset());
@@ -42,7 +42,7 @@ async fn a_server_that_cannot_be_reached_or_resets_is_connect() {
 }
 
 #[tokio::test]
-async fn a_server_that_accepts_nobody_is_connect_within_its_own_bound() {
+async fn server_that_does_not_accept_is_connect_after_its_timeout() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
     let listener = socket.listen(1).unwrap();
@@ -60,7 +60,7 @@ async fn a_server_that_accepts_nobody_is_connect_within_its_own_bound() {
 }
 
 #[tokio::test]
-async fn a_head_that_does_not_come_is_no_response_by_the_bound_of_its_kind() {
+async fn missing_head_is_no_response_after_the_timeout_of_its_kind() {
     let response = |target: &mut Target| target.timeouts.response = SHORT;
     assert_eq!(class_of(Reply::hang(), response).await, NoResponse);
 
@@ -78,7 +78,7 @@ async fn a_head_that_does_not_come_is_no_response_by_the_bound_of_its_kind() {
 }
 
 #[tokio::test]
-async fn a_head_of_nonsense_is_server_error() {
+async fn head_that_is_not_http_is_server_error() {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let target = target_of(&format!("http://{}", listener.local_addr().unwrap()));
     let server = tokio::spawn(async move {
@@ -93,7 +93,7 @@ async fn a_head_of_nonsense_is_server_error() {
 }
 
 #[tokio::test]
-async fn silence_before_content_is_no_first_token_and_signs_of_life_help_until_answer() {
+async fn silence_before_content_is_no_first_token() {
     let first_token = |target: &mut Target| target.timeouts.first_token = SHORT * 2;
     assert_eq!(class_of(Reply::default().stall_after(0), first_token).await, NoFirstToken);
     let empty = r#"data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}"#;
@@ -120,7 +120,7 @@ async fn silence_before_content_is_no_first_token_and_signs_of_life_help_until_a
 }
 
 #[tokio::test]
-async fn signs_of_life_alone_do_not_keep_a_begun_stream_for_ever() {
+async fn keep_alives_alone_do_not_keep_a_stream_open() {
     let mut dripping = Reply::text("a b");
     for _ in 0..60 {
         dripping = dripping
@@ -143,7 +143,7 @@ async fn signs_of_life_alone_do_not_keep_a_begun_stream_for_ever() {
 }
 
 #[tokio::test]
-async fn redirects_are_not_followed_and_named_without_secrets() {
+async fn redirects_are_named_without_secrets() {
     let server = ModelServer::start().await;
     let mut target = target(&server);
     target.credential = Some("sk-the-key-of-a-provider".into());
@@ -168,7 +168,7 @@ async fn redirects_are_not_followed_and_named_without_secrets() {
 }
 
 #[tokio::test]
-async fn error_answers_keep_status_headers_and_body_and_say_when_to_come_back() {
+async fn error_answers_keep_status_headers_body_and_retry_after() {
     let server = ModelServer::start().await;
     for (reply, class, status) in [
         (Reply::error(500, "x", "y"), ServerError, 500),
@@ -192,7 +192,7 @@ async fn error_answers_keep_status_headers_and_body_and_say_when_to_come_back() 
 }
 
 #[tokio::test]
-async fn an_error_body_that_is_huge_is_bounded_and_one_that_never_ends_does_not_hold_up() {
+async fn huge_and_endless_error_bodies_are_cut() {
     let server = ModelServer::start().await;
     server.queue(Reply::status(503, vec![b'x'; 3 * 1024 * 1024]));
     let mcpd = Target { kind: UpstreamKind::Mcpd, ..target(&server) };
@@ -215,7 +215,7 @@ async fn an_error_body_that_is_huge_is_bounded_and_one_that_never_ends_does_not_
 }
 
 #[tokio::test]
-async fn a_stream_that_breaks_before_content_can_still_fail_over() {
+async fn stream_that_breaks_before_content_can_fail_over() {
     let any = |_: &mut Target| {};
     assert_eq!(class_of(Reply::default().cut_after(0), any).await, ServerError);
     assert_eq!(class_of(Reply::default().after(0, Fault::End), any).await, ServerError);
@@ -234,7 +234,7 @@ async fn a_stream_that_breaks_before_content_can_still_fail_over() {
 }
 
 #[tokio::test]
-async fn inv_13_a_stream_that_breaks_after_content_is_broken_after_what_came() {
+async fn inv_13_stream_that_breaks_after_content_is_broken() {
     for (reply, detail) in [
         (Reply::text("a b c").cut_after(2), "the stream was cut"),
         (Reply::text("a b c").after(2, Fault::End), "the stream ended before it was complete"),
@@ -264,7 +264,7 @@ async fn inv_13_a_stream_that_breaks_after_content_is_broken_after_what_came() {
 }
 
 #[tokio::test]
-async fn slow_tokens_are_fine_and_signs_of_life_keep_a_begun_stream() {
+async fn slow_tokens_and_keep_alives_keep_a_stream_open() {
     let mut thinking = Reply::text("a b");
     for _ in 0..12 {
         thinking = thinking
@@ -283,7 +283,7 @@ async fn slow_tokens_are_fine_and_signs_of_life_keep_a_begun_stream() {
 }
 
 #[tokio::test]
-async fn a_whole_answer_that_is_cut_late_or_no_answer_at_all() {
+async fn whole_answers_that_are_cut_late_or_unreadable_fail() {
     let server = ModelServer::start().await;
     server.queue(Reply::default().cut_after(0));
     assert_eq!(whole(&target(&server)).await.unwrap_err().class, ServerError);
@@ -316,7 +316,7 @@ async fn redirects_are_not_followed_and_do_not_fail_over() {
 }
 
 #[tokio::test]
-async fn mcpd_is_believed_about_the_class_and_the_callers_bearer_goes_to_it() {
+async fn mcpd_names_the_class_and_gets_the_callers_bearer() {
     let server = ModelServer::start().await;
     let target = Target {
         kind: UpstreamKind::Mcpd,
@@ -342,7 +342,7 @@ async fn mcpd_is_believed_about_the_class_and_the_callers_bearer_goes_to_it() {
 }
 
 #[tokio::test]
-async fn what_is_logged_of_a_failure_holds_no_body_key_or_url() {
+async fn logged_failure_has_no_body_key_or_url() {
     let server = ModelServer::start().await;
     server.queue(Reply::error(400, "you asked: secret-prompt", "y").header("x-secret", "secret-header"));
     server.queue(Reply::reset());
@@ -366,7 +366,7 @@ async fn what_is_logged_of_a_failure_holds_no_body_key_or_url() {
 }
 
 #[tokio::test]
-async fn a_credential_that_is_no_header_is_not_sent() {
+async fn credential_that_is_not_a_header_value_is_not_sent() {
     let server = ModelServer::start().await;
     for key in ["line\nbreak", "a\r\nx-injected: 1", "nul\0", "bell\u{7}"] {
         let target = Target { credential: Some(key.into()), ..target(&server) };

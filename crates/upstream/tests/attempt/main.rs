@@ -1,5 +1,5 @@
-//! One attempt against a real HTTP server that does what each test's script says. Bounds are short, and every
-//! assertion waits for what it asserts.
+//! One attempt against a real HTTP server with a script for each test. Timeouts are short, and every assertion
+//! waits for its condition.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 mod answers;

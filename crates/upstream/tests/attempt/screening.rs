@@ -1,4 +1,4 @@
-//! What does not pass: addresses that are refused, answers of other services, and our own key.
+//! Refused addresses, answers of other services, and our own key never reach a caller.
 
 use std::sync::Arc;
 
@@ -78,7 +78,7 @@ async fn answers_of_other_services_do_not_pass() {
 }
 
 #[tokio::test]
-async fn an_echoed_key_never_passes() {
+async fn echoed_key_never_passes() {
     let server = ModelServer::start().await;
     server.queue(Reply::error(400, &format!("bad key {KEY}!"), "x").header("x-echo", KEY));
     let failure = whole(&with_key(&server)).await.unwrap_err();
@@ -100,7 +100,7 @@ async fn an_echoed_key_never_passes() {
 }
 
 #[tokio::test]
-async fn a_key_spelt_over_several_events_breaks_the_stream() {
+async fn key_spelled_out_over_several_events_breaks_the_stream() {
     let server = ModelServer::start().await;
     let spelt: String = KEY.chars().map(|c| format!("{c} ")).collect();
     server.queue(Reply::text(&spelt));
@@ -119,7 +119,7 @@ async fn a_key_spelt_over_several_events_breaks_the_stream() {
 }
 
 #[tokio::test]
-async fn every_request_says_which_daemons_it_passed() {
+async fn every_request_lists_the_daemons_it_passed() {
     let server = ModelServer::start().await;
     let client = Client::default();
     for kind in [UpstreamKind::Provider, UpstreamKind::Mcpd] {
