@@ -2,7 +2,15 @@
 //! to this task, so that no decision rests on a state that has changed since: an idle stop and a new request cannot cross,
 //! because each is a step of this task.
 
-use std::{collections::HashMap, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::{
@@ -11,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    arbiter::Tenant,
+    arbiter::{Claim, Tenant},
     error::EngineError,
     guard::{Command, EngineGuard, GuardSender},
     process::Process,
@@ -43,12 +51,14 @@ enum TaskReport {
         how: String,
     },
     ProcessEnded,
+    MemoryAvailable,
 }
 
 pub(crate) struct Actor {
     starter: Arc<Starter>,
     lifecycle: Lifecycle,
     status: watch::Sender<EngineStatus>,
+    prewarmed: Arc<AtomicBool>,
     /// Weak, so that the actor ends when the last handle and guard are dropped.
     commands: mpsc::WeakUnboundedSender<Command>,
     reports: mpsc::UnboundedSender<TaskReport>,
@@ -66,6 +76,7 @@ impl Actor {
     pub(crate) async fn run(
         starter: Starter,
         status: watch::Sender<EngineStatus>,
+        prewarmed: Arc<AtomicBool>,
         commands: mpsc::WeakUnboundedSender<Command>,
         mut received: mpsc::UnboundedReceiver<Command>,
     ) {
@@ -79,6 +90,7 @@ impl Actor {
             proven_after: PROVEN_AFTER,
             concurrency: unlimited(options.concurrency.map(NonZeroU32::get)),
             queue: unlimited(options.queue),
+            keep: options.keep,
             rest: if options.standby { Rest::Sleep } else { Rest::Stop },
         };
         let (reports, mut reported) = mpsc::unbounded_channel();
@@ -86,6 +98,7 @@ impl Actor {
             lifecycle: Lifecycle::new(starter.spec.name.clone(), policy),
             starter: Arc::new(starter),
             status,
+            prewarmed,
             commands,
             reports,
             waiters: HashMap::new(),
@@ -94,6 +107,8 @@ impl Actor {
             process: None,
             suspended: Duration::ZERO,
         };
+        // An engine that is kept ready starts with the agent.
+        actor.step(Event::Tick);
         let mut held = true;
         while !actor.lifecycle.is_shut_down() {
             let deadline = actor.lifecycle.deadline();
@@ -131,6 +146,7 @@ impl Actor {
                 self.waiters.insert(id, guard);
                 if is_request { Event::Request(id) } else { Event::UserStart(id) }
             }
+            Command::Prewarm => Event::Prewarm,
             Command::WaiterLeft { id } => {
                 self.waiters.remove(&id);
                 Event::WaiterLeft(id)
@@ -172,7 +188,9 @@ impl Actor {
                 Some(Event::Started)
             }
             TaskReport::Start(Err(StartFailure { error, process })) => {
-                if matches!(self.lifecycle.stage(), Stage::Starting { .. }) {
+                // An engine that is kept ready may lack the same file for days.
+                let repeated = self.starter.options.keep && self.lifecycle.last_error() == Some(&error);
+                if matches!(self.lifecycle.stage(), Stage::Starting { .. }) && !repeated {
                     tracing::warn!(engine = name(), %error, "the engine did not start");
                 }
                 let event = Event::StartFailed { error, process_left: process.is_some() };
@@ -207,6 +225,7 @@ impl Actor {
                 }
                 Some(Event::Exited { start, error })
             }
+            TaskReport::MemoryAvailable => Some(Event::MemoryAvailable),
             TaskReport::ProcessEnded => Some(Event::ProcessEnded),
         }
     }
@@ -241,6 +260,7 @@ impl Actor {
             Effect::CheckHealth => self.check_health(),
             Effect::Cancel => drop(self.cancel.send_replace(true)),
             Effect::EndProcess => self.end_process(),
+            Effect::AwaitMemory => self.await_memory(),
             Effect::Grant(id) => {
                 let endpoint = self.process.as_ref().map(|process| Arc::clone(&process.endpoint));
                 let start = self.lifecycle.starts();
@@ -355,6 +375,19 @@ impl Actor {
         });
     }
 
+    fn await_memory(&self) {
+        let (starter, reports) = (Arc::clone(&self.starter), self.reports.clone());
+        tokio::spawn(async move {
+            let claim = Claim::of(&starter.options);
+            tokio::select! {
+                () = starter.host.arbiter.until_vacant(&claim) => {
+                    let _ = reports.send(TaskReport::MemoryAvailable);
+                }
+                () = reports.closed() => {}
+            }
+        });
+    }
+
     fn end_process(&mut self) {
         let process = self.process.take();
         let task = async move {
@@ -369,6 +402,7 @@ impl Actor {
     }
 
     fn publish(&self) {
+        self.prewarmed.store(self.lifecycle.is_prewarmed(), Ordering::Release);
         self.status.send_modify(|status| {
             let state = match self.lifecycle.stage() {
                 Stage::Stopped => EngineState::Stopped,

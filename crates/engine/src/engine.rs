@@ -4,7 +4,7 @@ use std::{
     path::PathBuf,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -35,6 +35,8 @@ pub struct Engine {
     name: String,
     commands: mpsc::UnboundedSender<Command>,
     status: watch::Receiver<EngineStatus>,
+    /// Published by the actor.
+    prewarmed: Arc<AtomicBool>,
     host: EngineHost,
     claim: Claim,
     log: Arc<EngineLog>,
@@ -87,8 +89,10 @@ impl Engine {
         let claim = Claim::of(&options);
         let kept = host.clone();
         let starter = Starter { spec, options, host, log: Arc::clone(&log) };
-        tokio::spawn(Actor::run(starter, publisher, commands.downgrade(), received));
-        Self { name, commands, status, host: kept, claim, log, next_waiter: Arc::default() }
+        let prewarmed = Arc::default();
+        let actor = Actor::run(starter, publisher, Arc::clone(&prewarmed), commands.downgrade(), received);
+        tokio::spawn(actor);
+        Self { name, commands, status, prewarmed, host: kept, claim, log, next_waiter: Arc::default() }
     }
 
     /// Waits until the engine is ready, and starts it where it is not running. All waiters share one start; dropping one
@@ -100,12 +104,23 @@ impl Engine {
         self.wait(deadline, true).await
     }
 
-    /// As [`Engine::ensure_ready`], without a request: takes no place of one.
+    /// Starts the engine for a user, and waits as [`Engine::ensure_ready`] does; takes no place of a request.
     ///
     /// # Errors
     /// As [`Engine::ensure_ready`].
     pub async fn warm_up(&self, deadline: Instant) -> Result<(), EngineError> {
         self.wait(deadline, false).await.map(drop)
+    }
+
+    /// Has the engine made ready because it is likely to be needed soon. Takes no place of a request and does not wait; the
+    /// start goes on although no request waits for it. Idempotent.
+    pub fn prewarm(&self) {
+        let _ = self.commands.send(Command::Prewarm);
+    }
+
+    /// Whether [`Engine::prewarm`] would change nothing at this moment: the engine is ready, or a prewarm is pending.
+    pub fn is_prewarmed(&self) -> bool {
+        self.prewarmed.load(Ordering::Acquire)
     }
 
     async fn wait(&self, deadline: Instant, is_request: bool) -> Result<EngineGuard, EngineError> {

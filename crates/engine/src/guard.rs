@@ -20,6 +20,7 @@ pub(crate) type GuardSender = oneshot::Sender<Result<EngineGuard, EngineError>>;
 pub(crate) enum Command {
     Wait { id: WaiterId, is_request: bool, guard: GuardSender },
     WaiterLeft { id: WaiterId },
+    Prewarm,
     Released { start: u32, since: Instant, suspect: bool },
     Preempt { start: u32 },
     Stop { cause: StopCause, done: oneshot::Sender<()> },

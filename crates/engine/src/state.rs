@@ -8,8 +8,9 @@
 //!
 //! At most one process exists at a time: `Effect::Start` is emitted only in a stage that has none, and a stage that has
 //! one is left only through `Stage::Stopping`, which waits for `Event::ProcessEnded`. `requests` holds what requests do to
-//! an engine, `process` what becomes of its process.
+//! an engine, `prewarm` what starts it without one, `process` what becomes of its process.
 
+mod prewarm;
 mod process;
 mod requests;
 
@@ -41,6 +42,9 @@ pub(crate) struct Policy {
     pub(crate) queue: usize,
     /// What it does when it is not needed.
     pub(crate) rest: Rest,
+    /// It is ready for as long as the agent runs: it starts with the agent, again after it ended by itself, and again once
+    /// the engine that preempted it has gone. After a user has stopped it, it starts for a user or a request only.
+    pub(crate) keep: bool,
 }
 
 /// What an engine does when it is not needed.
@@ -101,7 +105,7 @@ pub(crate) enum Stage {
 /// Who or what stops an engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum StopCause {
-    /// A user: the next request starts it again.
+    /// A user: it starts again for the next request, and for nothing else that is not a user.
     User,
     /// The agent ends: the engine is never started again.
     Shutdown,
@@ -117,6 +121,10 @@ pub(crate) enum Event {
     Request(WaiterId),
     /// A user starts the engine and waits until it is ready. Takes no place of a request.
     UserStart(WaiterId),
+    /// It is likely to be needed soon. Any number of these count as one.
+    Prewarm,
+    /// There is memory for it beside the other engines.
+    MemoryAvailable,
     /// A waiter does not wait any more.
     WaiterLeft(WaiterId),
     /// A guard of this start was dropped. `suspect`: the engine did not respond as a healthy one does.
@@ -166,6 +174,8 @@ pub(crate) enum Effect {
     Grant(WaiterId),
     /// Give a waiter the reason why it gets none.
     Reject(WaiterId, EngineError),
+    /// Report `Event::MemoryAvailable` once a start would preempt no other engine.
+    AwaitMemory,
     /// Answer everyone who stopped the engine.
     ReportStopped,
 }
@@ -196,6 +206,14 @@ pub(crate) struct Lifecycle {
     last_error: Option<EngineError>,
     /// It is never started again.
     ending: bool,
+    /// A user was the last to stop it, and neither a user nor a request has come since.
+    stopped_by_user: bool,
+    /// It has to become ready although no request waits.
+    prewarming: bool,
+    /// `Effect::AwaitMemory` is not answered yet.
+    awaiting_memory: bool,
+    /// After a failed start of an engine that is kept ready.
+    retry_at: Option<Instant>,
     /// A moving average of how long requests last.
     typical: Duration,
 }
@@ -212,6 +230,10 @@ impl Lifecycle {
             starts: 0,
             last_error: None,
             ending: false,
+            stopped_by_user: false,
+            prewarming: false,
+            awaiting_memory: false,
+            retry_at: None,
             typical: FIRST_ESTIMATE,
         }
     }
@@ -236,6 +258,15 @@ impl Lifecycle {
 
     /// When a `Tick` is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.stage_deadline().into_iter().chain(self.retry_deadline()).min()
+    }
+
+    /// Whether a prewarm would change nothing: it is ready, or one is pending.
+    pub(crate) fn is_prewarmed(&self) -> bool {
+        self.prewarming || matches!(self.stage, Stage::Ready { .. })
+    }
+
+    fn stage_deadline(&self) -> Option<Instant> {
         match &self.stage {
             // A waking ends soon, and to cancel it would lose the process.
             Stage::Starting { abandoned_since, waking: false, .. } => {
@@ -278,6 +309,8 @@ impl Lifecycle {
         match event {
             Event::Request(id) => self.wait(Waiter { id, is_request: true }, now, out),
             Event::UserStart(id) => self.wait(Waiter { id, is_request: false }, now, out),
+            Event::Prewarm => self.prewarm(now, out),
+            Event::MemoryAvailable => self.memory_available(now, out),
             Event::WaiterLeft(id) => self.waiter_left(id, now, out),
             Event::Stop(cause) => self.stop(cause, now, out),
             Event::Started => self.started(now, out),
@@ -307,10 +340,13 @@ impl Lifecycle {
             | Event::Preempted { .. }
             | Event::Exited { .. } => {}
         }
+        self.keep_ready(now, &mut effects);
         (self, effects)
     }
 
+    /// Ends a prewarm too.
     fn reject_waiters(&mut self, error: &EngineError, effects: &mut Vec<Effect>) {
+        self.prewarming = false;
         effects.extend(self.waiters.drain(..).map(|waiter| Effect::Reject(waiter.id, error.clone())));
     }
 }

@@ -1000,3 +1000,20 @@ async fn a_retired_engine_lets_what_runs_end_and_takes_nobody_new() {
     until("it is over", || engine.is_shut_down()).await;
     assert_eq!(group(pid), 0);
 }
+
+#[tokio::test]
+async fn kept_engine_runs_until_a_user_stops_it() {
+    let world = World::new("");
+    let engine = world.engine_with(EngineOptions { keep: true, ..EngineOptions::default() });
+    let is = |state| move |engine: &Engine| engine.status().state == state;
+    let (ready, stopped) = (is(EngineState::Ready), is(EngineState::Stopped));
+    until("it starts with the agent", || ready(&engine)).await;
+    kill(world.starts()[0]);
+    until("it starts again after it was killed", || world.starts().len() == 2 && ready(&engine)).await;
+    engine.stop().await;
+    assert!(stopped(&engine));
+    engine.prewarm();
+    until("a prewarm starts it", || world.starts().len() == 3 && ready(&engine)).await;
+    assert!(engine.is_prewarmed());
+    engine.shutdown().await;
+}

@@ -22,6 +22,7 @@ impl Lifecycle {
     /// Rejects all waiters, because they came before the stop. Running requests may go on for a while.
     pub(super) fn stop(&mut self, cause: StopCause, now: Instant, effects: &mut Vec<Effect>) {
         self.ending |= cause != StopCause::User;
+        self.stopped_by_user |= cause == StopCause::User;
         let until = (cause != StopCause::Retirement).then(|| now + self.policy.drain_timeout);
         let error = self.stopped();
         self.reject_waiters(&error, effects);
@@ -46,7 +47,7 @@ impl Lifecycle {
 
     /// Another engine needs its memory. Running requests may end, and waiters get a later start.
     pub(super) fn preempt(&mut self, effects: &mut Vec<Effect>) {
-        let (rest, abandoned) = (self.policy.rest, self.waiters.is_empty());
+        let (rest, abandoned) = (self.policy.rest, self.is_abandoned());
         match &mut self.stage {
             Stage::Starting { waking: false, .. } if abandoned => self.cancel_start(effects),
             Stage::Starting { preempted, .. } => *preempted = true,
@@ -62,6 +63,8 @@ impl Lifecycle {
         match self.stage {
             Stage::Starting { preempted, .. } => {
                 self.last_error = None;
+                self.prewarming = false;
+                self.retry_at = None;
                 let served = self.waiters.len().min(self.policy.concurrency);
                 effects.extend(self.waiters.drain(..served).map(|waiter| Effect::Grant(waiter.id)));
                 self.in_flight = served;
@@ -93,6 +96,7 @@ impl Lifecycle {
                 self.reject_waiters(&error, effects);
                 self.last_error = Some(error);
                 self.stage = Stage::Sleeping { since: now };
+                self.retry_later(now);
                 return;
             }
             // A process that cannot be woken is replaced, for those that wait.
@@ -105,6 +109,7 @@ impl Lifecycle {
                 self.reject_waiters(&error, effects);
                 self.failed(error);
                 self.stage = Stage::Stopping { failed: true };
+                self.retry_later(now);
             }
             _ => {}
         }
@@ -118,7 +123,7 @@ impl Lifecycle {
     pub(super) fn fell_asleep(&mut self, now: Instant, effects: &mut Vec<Effect>) {
         match self.stage {
             Stage::FallingAsleep { stop: true } => self.end_proven(effects),
-            Stage::FallingAsleep { .. } if self.waiters.is_empty() => {
+            Stage::FallingAsleep { .. } if self.is_abandoned() => {
                 self.failures = 0;
                 self.stage = Stage::Sleeping { since: now };
             }
@@ -180,7 +185,7 @@ impl Lifecycle {
             let error = self.backing_off(wait);
             self.reject_waiters(&error, effects);
             self.stage = Stage::BackingOff { until: now + wait };
-        } else if !self.waiters.is_empty() {
+        } else if !self.is_abandoned() {
             self.start(effects);
         } else if failed {
             self.stage = Stage::Failed;
@@ -188,7 +193,7 @@ impl Lifecycle {
     }
 
     pub(super) fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.deadline().is_none_or(|deadline| now < deadline) {
+        if self.stage_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
         match self.stage {

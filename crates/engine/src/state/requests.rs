@@ -19,6 +19,7 @@ impl Lifecycle {
             effects.push(Effect::Reject(waiter.id, self.shutting_down()));
             return;
         }
+        self.stopped_by_user = false;
         let has_room = !waiter.is_request || self.has_room();
         let has_place = self.has_place();
         match &mut self.stage {
@@ -61,7 +62,7 @@ impl Lifecycle {
     /// No-op for a waiter that was answered meanwhile: a guard that no caller took comes back as a release.
     pub(super) fn waiter_left(&mut self, id: WaiterId, now: Instant, effects: &mut Vec<Effect>) {
         self.waiters.retain(|waiter| waiter.id != id);
-        if !self.waiters.is_empty() {
+        if !self.is_abandoned() {
             return;
         }
         if let Stage::Starting { abandoned_since, waking, preempted } = &mut self.stage {

@@ -18,12 +18,18 @@ fn policy() -> Policy {
         concurrency: usize::MAX,
         queue: usize::MAX,
         rest: Rest::Stop,
+        keep: false,
     }
 }
 
 /// One request at once, one that waits, and sleep instead of stops.
 fn narrow() -> Policy {
     Policy { concurrency: 1, queue: 1, rest: Rest::Sleep, ..policy() }
+}
+
+/// Ready for as long as the agent runs.
+fn kept() -> Policy {
+    Policy { keep: true, idle_timeout: None, ..policy() }
 }
 
 fn released(start: u32) -> Event {
@@ -467,6 +473,99 @@ fn engine_without_idle_timeout_never_rests() {
     assert_eq!(story.lifecycle.deadline(), None);
 }
 
+#[test]
+fn prewarms_count_as_one_and_no_request_need_wait() {
+    let mut story = Story::new();
+    assert_eq!(story.on(Event::Prewarm), [Effect::Start]);
+    assert!(story.lifecycle.is_prewarmed());
+    assert_eq!(story.on(Event::Prewarm), []);
+    assert_eq!((story.lifecycle.deadline(), story.lifecycle.waiting()), (None, 0), "it is not abandoned");
+    assert_eq!(story.on(Event::Started), []);
+    assert_eq!(story.on(Event::Prewarm), []);
+    assert_eq!(story.after(IDLE_TIMEOUT, Event::Tick), [Effect::EndProcess]);
+    assert!(!story.lifecycle.is_prewarmed());
+}
+
+#[test]
+fn prewarm_keeps_a_start_that_its_request_has_left() {
+    let mut story = Story::new();
+    story.on(Event::Request(1));
+    story.on(Event::Prewarm);
+    assert_eq!(story.on(Event::WaiterLeft(1)), []);
+    assert_eq!(story.lifecycle.deadline(), None);
+    // Its failure is no reason to try again.
+    story.on(Event::StartFailed { error: exited(), process_left: false });
+    assert_eq!((story.lifecycle.stage(), story.lifecycle.deadline()), (&Stage::Failed, None));
+}
+
+#[test]
+fn prewarm_while_it_stops_leads_to_the_next_start() {
+    let mut story = Story::ready();
+    story.on(Event::Preempted { start: 1 });
+    assert_eq!(story.on(Event::Prewarm), []);
+    assert_eq!(story.on(released(1)), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::ProcessEnded), [Effect::ReportStopped, Effect::Start]);
+    assert_eq!(story.on(Event::Stop(StopCause::User)), [Effect::Cancel]);
+    story.on(Event::StartFailed { error: exited(), process_left: true });
+    assert_eq!(story.on(Event::ProcessEnded), [Effect::ReportStopped], "a stop ends a prewarm");
+}
+
+#[test]
+fn kept_engine_starts_whenever_there_is_memory() {
+    let mut story = Story::of(kept());
+    assert_eq!(story.on(Event::Tick), [Effect::AwaitMemory]);
+    assert_eq!(story.on(Event::Tick), [], "once is enough");
+    assert_eq!(story.on(Event::MemoryAvailable), [Effect::Start]);
+    story.on(Event::Started);
+    // It ended by itself.
+    story.on(Event::Exited { start: 1, error: exited() });
+    assert_eq!(story.on(Event::ProcessEnded), [Effect::ReportStopped, Effect::AwaitMemory]);
+    assert_eq!(story.on(Event::MemoryAvailable), [Effect::Start]);
+    story.on(Event::Started);
+    // Another engine needs its memory.
+    assert_eq!(story.on(Event::Preempted { start: 2 }), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::ProcessEnded), [Effect::ReportStopped, Effect::AwaitMemory]);
+    // A request was first: the news of memory is out of date.
+    assert_eq!(story.on(Event::Request(1)), [Effect::Start]);
+    assert_eq!(story.on(Event::MemoryAvailable), []);
+}
+
+#[test]
+fn kept_engine_is_tried_again_after_the_retry_interval() {
+    let mut story = Story::of(kept());
+    for _ in 0..8 {
+        assert_eq!(story.on(Event::Tick), [Effect::AwaitMemory]);
+        assert_eq!(story.on(Event::MemoryAvailable), [Effect::Start]);
+        assert_eq!(
+            story.on(Event::StartFailed { error: no_room(), process_left: false }),
+            [Effect::ReportStopped]
+        );
+        assert_eq!(story.after(Duration::from_secs(29), Event::Tick), []);
+        story.now += Duration::from_secs(1);
+        assert_eq!(story.lifecycle.deadline(), Some(story.now));
+    }
+}
+
+#[test]
+fn kept_engine_stays_stopped_until_a_user_or_a_request_comes() {
+    let mut story = Story::of(kept());
+    story.on(Event::Tick);
+    story.on(Event::MemoryAvailable);
+    story.on(Event::Started);
+    assert_eq!(story.on(Event::Stop(StopCause::User)), [Effect::EndProcess]);
+    assert_eq!(story.on(Event::ProcessEnded), [Effect::ReportStopped]);
+    assert_eq!((story.on(Event::Tick), story.lifecycle.deadline()), (vec![], None));
+    assert_eq!(story.on(Event::UserStart(1)), [Effect::Start]);
+    assert_eq!(story.on(Event::Started), [Effect::Grant(1)]);
+    story.on(released(2));
+    story.on(Event::Preempted { start: 2 });
+    assert_eq!(story.on(Event::ProcessEnded), [Effect::ReportStopped, Effect::AwaitMemory]);
+    // Stopped while it waits for memory.
+    assert_eq!(story.on(Event::Stop(StopCause::User)), [Effect::ReportStopped]);
+    assert_eq!(story.on(Event::MemoryAvailable), []);
+    assert_eq!(story.on(Event::Request(2)), [Effect::Start]);
+}
+
 /// What the actor and the operating system know, kept apart from the lifecycle.
 #[derive(Debug, Clone)]
 struct World {
@@ -479,6 +578,10 @@ struct World {
     waiting: BTreeSet<WaiterId>,
     /// The last identifier that was given to a waiter.
     newest: WaiterId,
+    /// A task waits for memory.
+    awaiting_memory: bool,
+    /// A user stopped it, and neither a user nor a request has come since.
+    stopped_by_user: bool,
     /// Guards that are held may be cut short: their time is over, or the engine does not respond.
     cut: bool,
 }
@@ -497,6 +600,8 @@ enum Process {
 enum Move {
     Request,
     UserStart,
+    Prewarm,
+    MemoryAvailable,
     Leave,
     ReleaseNewest,
     ReleaseOldest,
@@ -519,9 +624,11 @@ enum Move {
     SleepFails,
 }
 
-const MOVES: [Move; 22] = [
+const MOVES: [Move; 24] = [
     Move::Request,
     Move::UserStart,
+    Move::Prewarm,
+    Move::MemoryAvailable,
     Move::Leave,
     Move::ReleaseNewest,
     Move::ReleaseOldest,
@@ -558,6 +665,11 @@ impl World {
                 world.newest += 1;
                 world.waiting.insert(world.newest);
                 Event::UserStart(world.newest)
+            }
+            Move::Prewarm => Event::Prewarm,
+            Move::MemoryAvailable => {
+                std::mem::take(&mut world.awaiting_memory).then_some(())?;
+                Event::MemoryAvailable
             }
             Move::Leave => Event::WaiterLeft(world.waiting.pop_first()?),
             Move::ReleaseNewest => released(world.guards.pop()?),
@@ -625,15 +737,27 @@ impl World {
                 Event::SleepFailed { error: exited() }
             }
         };
-        let draining = matches!(world.lifecycle.stage(), Stage::Draining { .. });
-        world.cut = (draining && event == Event::Tick) || matches!(event, Event::HealthCheckFailed { .. });
-        let (lifecycle, effects) = world.lifecycle.clone().step(event, world.now);
-        world.lifecycle = lifecycle;
-        for effect in effects {
-            world.perform(effect);
+        Some(world.stepped(event))
+    }
+
+    fn stepped(mut self, event: Event) -> Self {
+        match event {
+            Event::Request(_) | Event::UserStart(_) => self.stopped_by_user = false,
+            Event::Stop(StopCause::User) => self.stopped_by_user = true,
+            _ => {}
         }
-        world.check();
-        Some(world)
+        let stays_stopped = self.stopped_by_user && event == Event::MemoryAvailable;
+        let draining = matches!(self.lifecycle.stage(), Stage::Draining { .. });
+        self.cut = (draining && event == Event::Tick) || matches!(event, Event::HealthCheckFailed { .. });
+        let (lifecycle, effects) = self.lifecycle.clone().step(event, self.now);
+        self.lifecycle = lifecycle;
+        for effect in effects {
+            let starts = matches!(effect, Effect::Start | Effect::Wake);
+            assert!(!(starts && stays_stopped), "a user has stopped it");
+            self.perform(effect);
+        }
+        self.check();
+        self
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -673,6 +797,10 @@ impl World {
             Effect::Reject(waiter, _) => {
                 assert!(self.waiting.remove(&waiter), "answered twice, or never waited")
             }
+            Effect::AwaitMemory => {
+                assert!(!std::mem::replace(&mut self.awaiting_memory, true), "it is awaited already");
+                assert!(self.lifecycle.policy.keep && !self.starting);
+            }
             Effect::ReportStopped => {}
         }
     }
@@ -684,7 +812,7 @@ impl World {
             Stage::Starting { abandoned_since, waking, .. } => {
                 assert!(self.starting);
                 assert_eq!(*waking, self.process != Process::None);
-                assert_eq!(self.lifecycle.waiters.is_empty(), abandoned_since.is_some());
+                assert_eq!(self.lifecycle.is_abandoned(), abandoned_since.is_some());
             }
             Stage::Ready { checking, .. } => {
                 assert_eq!((self.process, in_flight), (Process::Alive, current));
@@ -712,6 +840,17 @@ impl World {
             || matches!(self.lifecycle.stage(), Stage::Ready { checking: true, .. });
         let pending = self.starting || comes || current > 0 || self.lifecycle.deadline().is_some();
         assert!(self.waiting.is_empty() || pending, "a waiter waits for nothing");
+        assert!(
+            !self.lifecycle.prewarming || self.starting || comes || current > 0,
+            "a prewarm waits for nothing"
+        );
+        let rests = matches!(self.lifecycle.stage(), Stage::Stopped | Stage::Sleeping { .. } | Stage::Failed);
+        if self.lifecycle.policy.keep && rests && !self.stopped_by_user && !self.lifecycle.ending {
+            assert!(
+                self.awaiting_memory || self.lifecycle.deadline().is_some(),
+                "it is kept and never starts"
+            );
+        }
     }
 }
 
@@ -720,6 +859,8 @@ impl World {
 fn no_order_of_events_breaks_the_lifecycle() {
     search(policy(), 9);
     search(narrow(), 11);
+    search(kept(), 7);
+    search(Policy { keep: true, idle_timeout: None, ..narrow() }, 8);
 }
 
 fn search(policy: Policy, depth: usize) {
@@ -731,8 +872,11 @@ fn search(policy: Policy, depth: usize) {
         guards: Vec::new(),
         waiting: BTreeSet::new(),
         newest: 0,
+        awaiting_memory: false,
+        stopped_by_user: false,
         cut: false,
     };
+    let start = start.stepped(Event::Tick);
     let mut frontier = vec![start];
     let mut seen = HashSet::new();
     for _ in 0..depth {
