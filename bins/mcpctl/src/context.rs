@@ -137,7 +137,7 @@ impl Identity {
 /// The failure of a command that needs a bearer where there is none.
 pub fn not_signed_in(server: &Url) -> Failure {
     let server = server.as_str().trim_end_matches('/');
-    Failure::new(format!("nobody is signed in at {server}")).hint(format!("mcpctl login {server}"))
+    Failure::new(format!("not signed in at {server}")).hint(format!("mcpctl login {server}"))
 }
 
 /// A token as people paste it, without the blanks around it; `what` names it in the error.

@@ -1,5 +1,5 @@
-//! What a local model can do, and whether that is enough for a request. What is known comes from the configuration, else
-//! from the server itself (`model_probe`); what nobody said is left to the server to refuse.
+//! What a local model can do, and whether that is enough for a request. Capabilities come from the configuration, else
+//! from the server itself (`model_probe`). Where one is unknown, the server decides.
 
 mod model_cache;
 mod model_probe;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 pub use model_cache::ModelCache;
 pub use model_probe::{ModelInfo, ModelProbe};
 
-/// Bytes of a text for one token, at the most: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
+/// Maximum of bytes of a text for one token: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
 const BYTES_PER_TOKEN: u64 = 6;
 
-/// What a configuration may declare.
+/// A capability that the configuration may declare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Capability {
@@ -22,13 +22,13 @@ pub enum Capability {
     Tools,
     /// It reads images.
     Vision,
-    /// It goes on with a beginning of its answer.
+    /// It continues an answer that has begun.
     Prefill,
     /// It computes embeddings.
     Embeddings,
 }
 
-/// What a model can do; `None` where nobody said.
+/// What a model can do; `None` where it is unknown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
@@ -36,16 +36,16 @@ pub struct Capabilities {
     pub tools: Option<bool>,
     /// It reads images.
     pub vision: Option<bool>,
-    /// It goes on with a beginning of its answer.
+    /// It continues an answer that has begun.
     pub prefill: Option<bool>,
     /// It computes embeddings.
     pub embeddings: Option<bool>,
-    /// Most tokens of prompt and answer together.
+    /// Maximum of tokens of prompt and answer together.
     pub context_length: Option<u32>,
 }
 
 impl Capabilities {
-    /// What a configuration says. A list is the whole list: what is not on it, the model cannot do.
+    /// The declared capabilities. A list is complete: the model lacks what is not on it.
     pub fn declared(list: Option<&[Capability]>, context_length: Option<u32>) -> Self {
         let has = |capability| list.map(|list| list.contains(&capability));
         Self {
@@ -57,7 +57,7 @@ impl Capabilities {
         }
     }
 
-    /// What is said here, and what is said there where nothing is said here.
+    /// These capabilities, and those of `other` where these are unknown.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Capabilities {
         }
     }
 
-    /// The first thing that a request needs and the model is known not to have, in one word.
+    /// The first capability that a request needs and the model lacks, as a word.
     pub fn lacks(&self, needs: Needs) -> Option<&'static str> {
         let no = |needed: bool, has: Option<bool>| needed && has == Some(false);
         let too_long = self.context_length.is_some_and(|length| needs.tokens > u64::from(length));
@@ -91,19 +91,19 @@ pub const CONTEXT_LENGTH: &str = "context_length";
 /// The word for a request with a field that the provider's `allowFields` does not name.
 pub const ALLOW_FIELDS: &str = "allow_fields";
 
-/// What a request needs of a model.
+/// The capabilities that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Needs {
     tools: bool,
     vision: bool,
     prefill: bool,
     embeddings: bool,
-    /// Tokens of its prompt, at the least.
+    /// Minimum of tokens of its prompt.
     tokens: u64,
 }
 
 impl Needs {
-    /// What a request with this body needs.
+    /// The capabilities that a request with this body needs.
     pub fn of(operation: Operation, fields: &RequestFields) -> Self {
         Self {
             tools: fields.has_tools,
@@ -122,18 +122,18 @@ impl Needs {
     }
 }
 
-/// Tokens from which on the length of a prompt is a part of its form.
+/// Tokens from which the length of a prompt is part of its form.
 const LONG_PROMPT: u64 = 4096;
 
-/// What requests have in common that a server may fail at while it answers others: images at a text model, tools without a
-/// parser, a prompt that needs more memory than there is. The default is a plain request, which every server answers.
+/// A form of requests that a server may fail at while it answers others: images for a text model, tools without a parser, a
+/// prompt that needs more memory than there is. The default is a plain request, which every server answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Form {
     /// It has tools.
     pub tools: bool,
     /// It has images.
     pub vision: bool,
-    /// It has the beginning of an answer.
+    /// Its answer has begun.
     pub prefill: bool,
     /// It is for embeddings.
     pub embeddings: bool,
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_that_cannot_fit_is_told_and_one_that_may_is_not() {
+    fn only_a_prompt_that_cannot_fit_is_found() {
         let long =
             format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(2000));
         let needs = needs(Operation::Chat, &long);
@@ -172,10 +172,10 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_says_goes_before_what_the_server_says() {
-        let said = Capabilities { tools: Some(true), ..Capabilities::default() };
+    fn declared_capabilities_come_before_the_servers() {
+        let declared = Capabilities { tools: Some(true), ..Capabilities::default() };
         let found = Capabilities { tools: Some(false), vision: Some(false), ..Capabilities::default() };
-        let both = said.or(found);
+        let both = declared.or(found);
         assert_eq!((both.tools, both.vision, both.prefill), (Some(true), Some(false), None));
     }
 }

@@ -1,4 +1,4 @@
-//! `mcplocal.yaml`: what the agent talks to and what it may fall back to. Unknown keys are errors with their place.
+//! `mcplocal.yaml`: the addresses of mcpd, and the local providers. Unknown keys are errors with their place.
 
 mod limits;
 mod provider;
@@ -26,47 +26,47 @@ pub use limits::{JournalLimits, Limits};
 pub use provider::{ManagedEngine, Prewarm, ProviderConfig, ProviderKind};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
-/// Most bytes of the file: far more than a hundred providers.
+/// Maximum size of the file, bytes: far more than a hundred providers.
 const MAX_FILE: u64 = 1 << 20;
 
 /// The agent's configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
-    /// Resources and probe.
+    /// mcpd's address for resources and the probe.
     pub server: Url,
-    /// Inference, where it has an address of its own; else the same as `server`.
+    /// mcpd's address for inference; `server` where it has none of its own.
     pub inference: Url,
-    /// Where to listen: loopback, or a Unix socket.
+    /// The agent's address: loopback, or a Unix socket.
     pub listen: Address,
     /// In the order of the file.
     pub providers: Vec<ProviderConfig>,
-    /// Patience with the centre.
+    /// Timeouts and breaker of the primary.
     pub primary: PrimaryConfig,
-    /// What fails over beyond the defaults.
+    /// Classes that fail over besides the defaults.
     pub failover: FailoverConfig,
-    /// Web pages that may call the agent, as `Origin` says them.
+    /// Web pages that may call the agent, as in the header `Origin`.
     pub allowed_origins: Vec<Origin>,
-    /// Whose program may answer where `server` or `inference` is plain http.
+    /// Users whose programs may listen at `server` or `inference` where that is plain HTTP.
     pub trusted: TrustedUsers,
-    /// What bounds the work that callers can cause.
+    /// Bounds of the work that callers can cause.
     pub limits: Limits,
 }
 
-/// Patience with the centre: longer than the centre's own, which has its retries to go through.
+/// Timeouts and breaker of the primary. The timeouts are longer than mcpd's own, because mcpd retries within its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PrimaryConfig {
-    /// How long each step may take.
+    /// The timeout of each step.
     pub timeouts: PrimaryTimeouts,
-    /// When the centre is skipped for a while.
+    /// When the primary is skipped.
     pub breaker: BreakerConfig,
 }
 
-/// How long each step of a request to the centre may take.
+/// The timeout of each step of a request to mcpd.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct PrimaryTimeouts {
-    /// Until the connection stands.
+    /// Until the connection is established.
     pub connect: HumanDuration,
     /// Until the response head of a streamed request.
     pub response: HumanDuration,
@@ -85,7 +85,7 @@ impl PrimaryTimeouts {
     }
 }
 
-/// The defaults of CONTRACT.md.
+/// The defaults of docs/contract.md.
 impl Default for PrimaryTimeouts {
     fn default() -> Self {
         Self {
@@ -98,13 +98,13 @@ impl Default for PrimaryTimeouts {
     }
 }
 
-/// When the centre is skipped for a while.
+/// When the primary is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct BreakerConfig {
-    /// So many failures in a row open it.
+    /// Consecutive failures that open it.
     pub failures: u32,
-    /// For how long it stays open.
+    /// How long it stays open.
     pub open: HumanDuration,
 }
 
@@ -114,7 +114,7 @@ impl Default for BreakerConfig {
     }
 }
 
-/// What fails over beyond the defaults.
+/// Classes that fail over besides the defaults.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct FailoverConfig {
@@ -122,7 +122,7 @@ pub struct FailoverConfig {
     pub on: Vec<FailureClass>,
 }
 
-/// As the file says it.
+/// The file as it is written.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct ConfigFile {
@@ -149,24 +149,24 @@ pub enum ConfigError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The system's error.
         source: io::Error,
     },
-    /// It, or a directory above it, could be another user's.
+    /// Another user could change it, or a directory above it.
     #[error("the configuration {0}")]
     Untrusted(PathError),
-    /// The file says something wrong.
+    /// The content is wrong.
     #[error("{}:{error}", path.display())]
     Wrong {
         /// The file.
         path: PathBuf,
-        /// What, and where.
+        /// The error and its place.
         error: YamlError,
     },
 }
 
 impl ConfigError {
-    /// What to do about it.
+    /// The next step.
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => Some(
@@ -184,7 +184,7 @@ impl Config {
     /// Reads and checks a file.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place.
+    /// The first error, with its place.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
         let bytes =
             file::read_named(path, Content::Public, MAX_FILE).map_err(|error| match error.problem {
@@ -199,7 +199,7 @@ impl Config {
     /// Checks the text of a file.
     ///
     /// # Errors
-    /// The first thing that is wrong, with its place.
+    /// The first error, with its place.
     pub fn parse(text: &str) -> Result<Self, YamlError> {
         let file: ConfigFile = mcpctl_api::yaml::from_str(text)?;
         check_server(&file.server)?;
@@ -282,7 +282,7 @@ fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
     if !matches!(address.scheme(), "http" | "https") {
         return Err(wrong(url, format!("`{address}` is neither http nor https")));
     }
-    // Bearers travel to it, so they must not be readable on the way.
+    // Bearers are sent to it, so the network must not be able to read them.
     if address.scheme() == "http" && !is_loopback(address) {
         let mut error = wrong(url, format!("`{address}` is not encrypted, and callers' tokens travel to it"));
         error.hint = Some("use https, or http with a loopback address".to_owned());
@@ -297,7 +297,7 @@ fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
     Ok(())
 }
 
-/// What mcpd's own paths follow: each slash once, and without the `/v1` that clients of OpenAI's are given.
+/// The base of mcpd's own paths: without repeated slashes, and without the `/v1` that OpenAI clients are configured with.
 fn prefix(mut address: Url) -> Url {
     let mut segments: Vec<&str> = address.path().split('/').filter(|segment| !segment.is_empty()).collect();
     segments.pop_if(|last| *last == "v1");
@@ -311,7 +311,7 @@ fn trusted(file: &ConfigFile) -> Result<TrustedUsers, YamlError> {
     let mut urls = [Some(&file.server), file.inference.as_ref()].into_iter().flatten();
     if !urls.any(|url| url.value.scheme() == "http") {
         let mut error = wrong(user, "`serverUser` is for an mcpd that is reached over plain http");
-        error.hint = Some("leave it out: over https the certificate says who answers".to_owned());
+        error.hint = Some("leave it out: over https the certificate identifies the server".to_owned());
         return Err(error);
     }
     user.value.parse().map_err(|error| {
@@ -330,10 +330,10 @@ pub(crate) fn is_loopback(url: &Url) -> bool {
     }
 }
 
-fn listen(said: Option<&Spanned<String>>) -> Result<Address, YamlError> {
-    let text = said.map_or(DEFAULT_LISTEN, |said| said.value.as_str());
+fn listen(configured: Option<&Spanned<String>>) -> Result<Address, YamlError> {
+    let text = configured.map_or(DEFAULT_LISTEN, |text| text.value.as_str());
     let here = |message: String| {
-        let (line, column) = said.map_or((1, 1), place);
+        let (line, column) = configured.map_or((1, 1), place);
         YamlError { line, column, message, hint: Some("write e.g. `127.0.0.1:3200`".to_owned()) }
     };
     let address: Address = text.parse().map_err(|error| here(format!("{error}")))?;
@@ -345,7 +345,7 @@ fn listen(said: Option<&Spanned<String>>) -> Result<Address, YamlError> {
     }
 }
 
-/// The longest of every length of time in the file.
+/// Maximum of every duration in the file.
 pub(crate) const MAX_DURATION: HumanDuration = HumanDuration::from_secs(30 * 24 * 60 * 60);
 
 /// INVARIANT 15: a zero limit is never "forever", and one beyond any use is a mistake, so both are refused where they are
@@ -401,7 +401,7 @@ mod tests {
     }
 
     #[test]
-    fn absurd_lengths_of_time_are_refused_with_their_place() {
+    fn absurd_durations_are_rejected_with_their_place() {
         let engine = "providers:\n  - name: a\n    type: vllm-managed\n    model: m\n    ";
         for (text, place) in [
             ("primary: {timeouts: {answer: 31d}}".to_owned(), (2, 10)),

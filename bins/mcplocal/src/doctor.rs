@@ -1,5 +1,5 @@
-//! `mcplocal --doctor`: looks at everything that the agent needs, whether it runs or not, and says what to do about what is
-//! wrong. `mcpctl local doctor` shows it.
+//! `mcplocal --doctor`: checks everything that the agent needs, whether it runs or not, with a hint for each finding.
+//! `mcpctl local doctor` shows it.
 
 use std::path::Path;
 
@@ -18,10 +18,10 @@ use crate::{
     providers,
 };
 
-/// Logs and the journal of a busy day.
+/// Bytes of free disk below which there is a warning: logs and journal of a busy day.
 const MIN_FREE_SPACE: u64 = 1 << 30;
 
-/// Looks at everything; a configuration that cannot be read leaves only the machine to be looked at.
+/// Checks everything; only the machine where the configuration cannot be read.
 pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
     let gpus = mcpctl_engine::gpus().await;
     let mut findings = Vec::new();
@@ -32,11 +32,11 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
             );
         }
         Ok(read) => {
-            let said = format!("{}, local providers: {}", config.display(), read.providers.len());
-            findings.push(Finding::new("configuration", FindingState::Ok, said));
-            findings.push(centre("centre", &read.server, read.trusted).await);
+            let message = format!("{}, local providers: {}", config.display(), read.providers.len());
+            findings.push(Finding::new("configuration", FindingState::Ok, message));
+            findings.push(mcpd("centre", &read.server, read.trusted).await);
             if read.inference != read.server {
-                findings.push(centre("inference", &read.inference, read.trusted).await);
+                findings.push(mcpd("inference", &read.inference, read.trusted).await);
             }
             findings.push(probe(&read.server));
             for provider in &read.providers {
@@ -50,8 +50,8 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
     findings
 }
 
-/// Whether an address of mcpd answers. Whoever refuses is there.
-async fn centre(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
+/// Whether mcpd responds at an address. An error response is one too.
+async fn mcpd(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
     let at = server.as_str().trim_end_matches('/').to_owned();
     let options = ClientOptions { trusted, ..ClientOptions::default() };
     let asked = async { Client::new(server.clone(), None, &options)?.models().await };
@@ -61,7 +61,7 @@ async fn centre(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
     }
 }
 
-/// Names in `failoverFor` that mcpd's list for the signed-in user lacks; nothing where it cannot be asked.
+/// Names in `failoverFor` that mcpd does not list for the signed-in user; none where mcpd cannot be asked.
 async fn unknown_llms(config: &Config) -> Vec<Finding> {
     let Ok(contexts) = user::Config::default_path() else { return Vec::new() };
     let unknown = llm_names::unknown(config, &contexts).await.unwrap_or_default();
@@ -72,15 +72,16 @@ async fn unknown_llms(config: &Config) -> Vec<Finding> {
     unknown.into_iter().map(finding).collect()
 }
 
-/// What an *allowed* of the centre is worth. Its answers are not signed, so who can answer in its place can allow.
+/// How trustworthy an *allowed* of the probe is: it is not signed, so a program that answers in mcpd's place can allow.
 fn probe(server: &Url) -> Finding {
     let at = server.as_str().trim_end_matches('/');
     if server.scheme() == "https" {
-        let said = format!("as trustworthy as the TLS to {at}: mcpd's answers are not signed");
-        return Finding::new("probe", FindingState::Ok, said);
+        let message = format!("as trustworthy as the TLS to {at}: mcpd's answers are not signed");
+        return Finding::new("probe", FindingState::Ok, message);
     }
-    let said = format!("as trustworthy as the program that listens at {at}: mcpd's answers are not signed");
-    Finding::new("probe", FindingState::Warning, said)
+    let message =
+        format!("as trustworthy as the program that listens at {at}: mcpd's answers are not signed");
+    Finding::new("probe", FindingState::Warning, message)
         .hint(Some("use https where other users of this machine could listen there".to_owned()))
 }
 
@@ -90,16 +91,16 @@ async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
         return vec![server(what, provider).await];
     };
     if let Err(error) = spec.check_available(options).await {
-        let mut said = error.to_string();
+        let mut message = error.to_string();
         if let SpecError::NoProgram { .. } = error
             && spec.command.is_none()
             && spec.venv.is_none()
         {
             let places = spec.server.search_paths();
             let places: Vec<_> = places.iter().filter_map(|place| place.parent()?.to_str()).collect();
-            said = format!("{said}; looked for it in {}", places.join(", "));
+            message = format!("{message}; looked for it in {}", places.join(", "));
         }
-        return vec![Finding::new(what, FindingState::Failed, said).hint(error.hint())];
+        return vec![Finding::new(what, FindingState::Failed, message).hint(error.hint())];
     }
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
     let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, spec)];
@@ -117,8 +118,8 @@ fn model(what: &str, spec: &EngineSpec) -> Finding {
     let path = spec.model_path().unwrap_or_default();
     match std::fs::metadata(&path) {
         Ok(file) if file.is_file() => {
-            let said = format!("model {}, {}", path.display(), bytes(file.len()));
-            Finding::new(what, FindingState::Ok, said)
+            let message = format!("model {}, {}", path.display(), bytes(file.len()));
+            Finding::new(what, FindingState::Ok, message)
         }
         Ok(_) => Finding::new(what, FindingState::Ok, format!("model {}", path.display())),
         Err(_) if spec.server.downloads_models() => match spec.server.downloaded_model(&spec.model) {
@@ -133,28 +134,28 @@ fn model(what: &str, spec: &EngineSpec) -> Finding {
     }
 }
 
-/// Whether it can ever fit into what the driver says there is.
+/// Whether the engine can ever fit into the GPUs' memory.
 fn room(what: &str, need: Need, gpus: &[Gpu]) -> Option<Finding> {
     let largest = gpus.iter().map(|gpu| gpu.total).max()?;
     let Need::Bytes(need) = need else { return None };
     let all: u64 = gpus.iter().map(|gpu| gpu.total).sum();
     Some(if need > all {
-        let said = format!("it needs {}, and the machine has {}", bytes(need), bytes(all));
-        Finding::new(what, FindingState::Failed, said)
+        let message = format!("it needs {}, and the machine has {}", bytes(need), bytes(all));
+        Finding::new(what, FindingState::Failed, message)
             .hint(Some("choose a smaller model, or a stronger quantization".to_owned()))
     } else if need > largest {
-        let said = format!("it needs {}, and the largest GPU has {}", bytes(need), bytes(largest));
-        Finding::new(what, FindingState::Warning, said)
+        let message = format!("it needs {}, and the largest GPU has {}", bytes(need), bytes(largest));
+        Finding::new(what, FindingState::Warning, message)
             .hint(Some("spread it: `tensorParallelSize`".to_owned()))
     } else {
         Finding::new(what, FindingState::Ok, format!("needs {}", bytes(need)))
     })
 }
 
-/// A server that runs anyway.
+/// A server that the agent does not start.
 async fn server(what: String, provider: &ProviderConfig) -> Finding {
     let Some(target) = providers::target(provider) else {
-        return Finding::new(what, FindingState::Failed, "nobody knows how to ask it");
+        return Finding::new(what, FindingState::Failed, "it has no address");
     };
     let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build();
     let found = match http {
@@ -187,25 +188,25 @@ fn memory(gpus: &[Gpu]) -> Finding {
         .map(|gpu| format!("{}: {} free of {}", gpu.name, bytes(gpu.free), bytes(gpu.total)))
         .collect();
     if each.is_empty() {
-        let said = "no driver tells of a GPU: engines run on the processor, and their memory is not counted";
-        return Finding::new("gpu", FindingState::Warning, said);
+        let message = "no driver reports a GPU: engines run on the CPU, and their memory is not counted";
+        return Finding::new("gpu", FindingState::Warning, message);
     }
     Finding::new("gpu", FindingState::Ok, each.join("; "))
 }
 
 fn disk(state_dir: &Path) -> Finding {
-    // It is made by the first start; until then its nearest parent says the same.
+    // The first start creates it; until then its nearest parent is on the same disk.
     let there = state_dir.ancestors().find(|dir| dir.is_dir()).unwrap_or(state_dir);
     match statvfs(there) {
         Err(error) => Finding::new("disk", FindingState::Failed, format!("{}: {error}", there.display())),
         Ok(disk) => {
             let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-            let said = format!("{} free at {}", bytes(free), state_dir.display());
+            let message = format!("{} free at {}", bytes(free), state_dir.display());
             if free < MIN_FREE_SPACE {
-                Finding::new("disk", FindingState::Warning, said)
+                Finding::new("disk", FindingState::Warning, message)
                     .hint(Some("without a journal nothing runs locally: make room".to_owned()))
             } else {
-                Finding::new("disk", FindingState::Ok, said)
+                Finding::new("disk", FindingState::Ok, message)
             }
         }
     }

@@ -1,7 +1,7 @@
-//! Who calls the agent: somebody with a bearer of mcpd's, or this machine's user with the local key.
+//! The caller of a request to the agent: a client with a bearer of mcpd, or this machine's user with the local key.
 //!
-//! The local key stands for whoever is signed in with `mcpctl login`. It is good on this machine alone and never leaves
-//! it; what goes to mcpd is that user's own bearer.
+//! The local key acts for the user who is signed in with `mcpctl login`. It is valid on this machine alone and never leaves
+//! it; mcpd gets that user's own bearer.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,36 +19,36 @@ use mcpctl_secret::token::{self, Prefix, TokenHash};
 use url::Url;
 
 const NEW_KEY_HINT: &str = "remove it; a new one is made";
-/// Most bytes of the file of the local key: it has one line.
+/// Maximum size of the local key's file, bytes: it has one line.
 const MAX_KEY: u64 = 1024;
 
-/// A caller with something to present to mcpd.
+/// A caller with a bearer for mcpd.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// Goes to mcpd and nowhere else.
+    /// Sent to mcpd and nowhere else.
     pub bearer: Bearer,
-    /// Whether it is this machine's user, who may use its own providers without the centre.
+    /// Whether it is this machine's user, who may use its own providers without mcpd.
     pub local: bool,
-    /// The name of that user, or of the context where no user is known.
+    /// The name of that user, or of the context where the user is unknown.
     pub user: Option<String>,
 }
 
 /// Why there is no caller.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CallerError {
-    /// Nothing was presented.
+    /// There is no credential.
     #[error("no credential was sent")]
     Missing,
-    /// What was presented is neither a bearer of mcpd's nor the local key.
+    /// The credential is neither a bearer of mcpd nor the local key.
     #[error("the credential is not valid")]
     Invalid,
-    /// The local key is right, but nobody is signed in.
-    #[error("nobody is signed in at {0}")]
+    /// The local key is right, but no user is signed in.
+    #[error("not signed in at {0}")]
     SignedOut(String),
 }
 
 impl CallerError {
-    /// What to do about it.
+    /// The next step.
     pub fn hint(&self) -> String {
         match self {
             Self::Missing | Self::Invalid => {
@@ -59,22 +59,22 @@ impl CallerError {
     }
 }
 
-/// Knows the local key and where signed-in users are remembered.
+/// The local key, and the file of contexts with signed-in users.
 pub struct Identity {
     key: ArcSwap<TokenHash>,
     key_file: PathBuf,
-    /// As good as the local key, known to this process alone: who comes by the agent's socket presents it.
+    /// Equivalent to the local key and known to this process alone: given to requests that arrive on the agent's socket.
     socket_key: TokenHash,
     socket_credential: HeaderValue,
     contexts: PathBuf,
 }
 
 impl Identity {
-    /// Reads the local key of this state directory. One is made where there is none, and where clients may have given it to
-    /// another user's program that held the agent's port.
+    /// Reads the local key of this state directory. Creates one where there is none, and where clients may have sent it to
+    /// another user's program that listened on the agent's port.
     ///
     /// # Errors
-    /// When it cannot be read or made, or when others may read it.
+    /// When it cannot be read or created, or when other users may read it.
     pub fn load(state_dir: &Path, contexts: PathBuf) -> anyhow::Result<Self> {
         let key_file = state_dir.join(config::LOCAL_KEY_FILE);
         let known = file::read_own(&key_file, MAX_KEY).map_err(|error| unreadable(&error))?;
@@ -105,7 +105,7 @@ impl Identity {
         Ok(Self { key, key_file, socket_key, socket_credential, contexts })
     }
 
-    /// Makes a new local key, and refuses the old one from now on.
+    /// Creates a new local key, and refuses the old one from now on.
     ///
     /// # Errors
     /// When it cannot be written; the old one stays.
@@ -115,24 +115,24 @@ impl Identity {
         Ok(())
     }
 
-    /// Where signed-in users are remembered.
+    /// The file of contexts with signed-in users.
     pub fn contexts(&self) -> &Path {
         &self.contexts
     }
 
-    /// What a request that came by the agent's socket presents, where it presents nothing itself.
+    /// The credential of a request that arrived on the agent's socket without one.
     pub fn socket_credential(&self) -> HeaderValue {
         self.socket_credential.clone()
     }
 
-    /// Who presents these headers.
+    /// The caller that these headers identify.
     ///
     /// # Errors
-    /// When nobody does.
+    /// When they identify none.
     pub fn caller(&self, headers: &HeaderMap, server: &Url) -> Result<Caller, CallerError> {
         let presented = presented(headers)?;
         if presented.starts_with(Prefix::Mcpd.as_str()) {
-            // Only mcpd can tell whether it is known; the checksum is all that can be told here.
+            // Only mcpd knows whether it is valid; its checksum is all that can be checked here.
             token::verify_shape(Prefix::Mcpd, presented).map_err(|_| CallerError::Invalid)?;
             return Ok(Caller { bearer: Bearer::new(presented), local: false, user: None });
         }
@@ -140,7 +140,7 @@ impl Identity {
         self.signed_in(server)
     }
 
-    /// Whether these headers present the local key.
+    /// Checks that these headers have the local key.
     ///
     /// # Errors
     /// When they do not.
@@ -148,7 +148,7 @@ impl Identity {
         self.check_local(presented(headers)?)
     }
 
-    /// The name of the user that the local key stands for now.
+    /// The name of the user for whom the local key acts now.
     pub fn user(&self, server: &Url) -> Option<String> {
         let contexts = config::Config::load(&self.contexts).ok()?;
         let context = contexts.signed_in_at(server)?;
@@ -161,7 +161,7 @@ impl Identity {
         if hash == **self.key.load() || hash == self.socket_key { Ok(()) } else { Err(CallerError::Invalid) }
     }
 
-    /// Read at every request, so that a logout holds at once.
+    /// Read at every request, so that a logout takes effect at once.
     fn signed_in(&self, server: &Url) -> Result<Caller, CallerError> {
         let signed_out = || CallerError::SignedOut(server.as_str().trim_end_matches('/').to_owned());
         let contexts = config::Config::load(&self.contexts).map_err(|error| {
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_local_key_stands_for_whoever_is_signed_in_now() {
+    fn local_key_acts_for_the_user_signed_in_now() {
         let (dir, identity, key) = identity();
         let signed_out = identity.caller(&bearer(&key), &server()).unwrap_err();
         assert_eq!(signed_out, CallerError::SignedOut("https://mcpd.example.com".to_owned()));
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rotated_key_is_good_at_once_and_the_old_one_is_not() {
+    fn rotated_key_replaces_the_old_one_at_once() {
         let (dir, identity, old) = identity();
         identity.rotate().unwrap();
         let new = std::fs::read_to_string(dir.path().join(config::LOCAL_KEY_FILE)).unwrap();
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_another_user_may_know_is_renewed_once() {
+    fn key_that_another_user_may_know_is_renewed_once() {
         let (dir, _, old) = identity();
         let load = || {
             Identity::load(dir.path(), dir.path().join("config.yaml")).unwrap();

@@ -1,4 +1,4 @@
-//! What the agent did in the centre's place, one JSON object per line. A line is written before the prompt goes to a local
+//! The record of local answers, one JSON object per line. A line is written before the prompt goes to a local
 //! model, so that the record survives whatever happens next (INVARIANT 14). Where no line can be written, nothing runs
 //! locally: a journal that was deleted, replaced, shortened or made read-only denies until the agent starts again.
 
@@ -23,16 +23,16 @@ use crate::config::JournalLimits;
 /// The interval over which refusals are counted.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Why nothing can be recorded.
+/// Why no entry can be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
-    /// There is no file at its path any more.
+    /// The file at its path is gone.
     #[error("it was deleted while the agent ran")]
     Deleted,
     /// Another file is at its path.
     #[error("another file was put in its place while the agent ran")]
     Replaced,
-    /// It holds less than was written.
+    /// It is shorter than what was written.
     #[error("lines were removed from it while the agent ran")]
     Shortened,
     /// Its mode forbids writing.
@@ -44,7 +44,7 @@ pub enum JournalError {
     /// It is no regular file.
     #[error("it is not a regular file")]
     NotRegular,
-    /// The file system refused.
+    /// The file system returned an error.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -57,12 +57,12 @@ pub struct Journal {
 }
 
 struct JournalState {
-    /// None as long as it could not be opened: nothing was written to it, so nothing can be missing from it later.
+    /// `None` until it could be opened: nothing was written before, so nothing can be missing.
     file: Option<JournalFile>,
     refusals: Refusals,
 }
 
-/// Counts refusals, which any caller with a made-up bearer can cause: unbounded, they would push the lines of what did run
+/// Counts refusals, which any caller with a made-up bearer can cause: unbounded, they would push the lines of local answers
 /// out of the journal.
 struct Refusals {
     since: Instant,
@@ -71,21 +71,21 @@ struct Refusals {
 }
 
 impl Journal {
-    /// Opens the journal of a state directory, and removes a last line that was not written in full. One that cannot be
-    /// opened keeps the agent from no request to the centre: it is opened when an entry is to be written.
+    /// Opens the journal of a state directory, and removes a last line that was not written in full. If it cannot be opened,
+    /// requests are forwarded to mcpd all the same, and the next entry tries again.
     pub fn open(state_dir: &Path, limits: JournalLimits) -> Self {
         let path = state_dir.join("journal.jsonl");
         let file = JournalFile::open(&path, limits.max_size.0 / 2)
             .inspect_err(|error| {
                 let journal = path.display();
-                tracing::error!(%error, %journal, "the journal cannot be opened, so nothing runs locally until it can");
+                tracing::error!(%error, %journal, "the journal cannot be opened: no local answers until it can");
             })
             .ok();
         let refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
         Self { path, limits, state: Mutex::new(JournalState { file, refusals }) }
     }
 
-    /// Why nothing can be recorded now, where that is known without writing.
+    /// Why no entry can be recorded now, as far as that shows without writing.
     pub fn problem(&self) -> Option<JournalError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         self.opened(&mut state.file).and_then(JournalFile::check).err()
@@ -98,11 +98,11 @@ impl Journal {
         }
     }
 
-    /// Appends an entry; when this returns, the end of the agent does not undo it. Refusals beyond the limit are counted
+    /// Appends an entry. When this returns, it survives the end of the agent. Refusals beyond the limit are counted
     /// instead, and the count is written once their minute is over.
     ///
     /// # Errors
-    /// When it cannot be written; then nothing local may run.
+    /// When it cannot be written; then no local provider may be used.
     pub fn record(&self, entry: &JournalEntry) -> Result<(), JournalError> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let JournalState { file, refusals } = &mut *state;

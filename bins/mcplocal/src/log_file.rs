@@ -12,7 +12,7 @@ use mcpctl_owner::{
     file::{self, OpenMode},
 };
 
-/// Most bytes of the file; twice as many lie on the disk.
+/// Maximum size of the file, bytes; both files together have twice as many.
 const MAX_BYTES: u64 = 8 << 20;
 
 /// A log file for this user alone. At its limit it is renamed to `….1` and begun anew.
@@ -34,10 +34,10 @@ struct Opened {
 }
 
 impl LogFile {
-    /// Opens the file, or makes it.
+    /// Opens or creates the file.
     ///
     /// # Errors
-    /// When it cannot be written, or could be another user's.
+    /// When it cannot be written, or another user could change it.
     pub fn open(path: &Path) -> Result<Self, PathError> {
         Self::with_limit(path, MAX_BYTES)
     }

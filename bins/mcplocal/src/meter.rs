@@ -1,5 +1,5 @@
-//! How fast a local provider writes: tokens per second, as its callers see it. Nothing is counted over time that no
-//! request runs in, so an idle provider needs no clock.
+//! The speed of a local provider in tokens per second, as its callers see it. Time without requests does not count, so an
+//! idle provider needs no clock.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -7,9 +7,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Answers that ended longer ago do not count any more.
+/// Answers that ended longer ago no longer count.
 const WINDOW: Duration = Duration::from_secs(300);
-/// Nor do more of them than this.
+/// Maximum of answers that count.
 const MAX_ANSWERS: usize = 32;
 
 /// Measures one provider. Clones share it.
@@ -31,19 +31,19 @@ struct Ended {
 
 struct RunningAnswer {
     begun: Instant,
-    /// When its first piece came: reading the prompt is no writing.
+    /// When its first piece arrived: the prompt's processing does not count.
     first: Option<Instant>,
     pieces: u64,
 }
 
 impl RunningAnswer {
-    /// How long it has been writing. One that came in one piece was written before.
+    /// The time since its first piece. An answer in one piece was written before it arrived.
     fn took(&self) -> Duration {
         self.first.filter(|_| self.pieces > 1).unwrap_or(self.begun).elapsed()
     }
 }
 
-/// One answer that is being written. Dropped without an end, it does not count.
+/// One answer that is being written. If it is dropped without an end, it does not count.
 pub struct AnswerMeter {
     meter: Meter,
     id: u64,
@@ -59,7 +59,7 @@ impl Meter {
         AnswerMeter { meter: self.clone(), id }
     }
 
-    /// The mean speed of the last answers and of those that run; nothing where there are none.
+    /// The mean speed of the last answers and of those in progress; `None` where there are none.
     pub fn tokens_per_second(&self) -> Option<f64> {
         let state = self.lock();
         let ended = state.ended.iter().filter(|ended| ended.at.elapsed() < WINDOW);
@@ -68,7 +68,7 @@ impl Meter {
             .map(|ended| (ended.tokens, ended.took))
             .chain(running.map(|running| (running.pieces, running.took())));
         let (tokens, took) = all.fold((0, Duration::ZERO), |(tokens, took), (more, longer)| {
-            // What a server counts may be anything.
+            // A server may report any number.
             (u64::saturating_add(tokens, more), took.saturating_add(longer))
         });
         #[expect(clippy::cast_precision_loss, reason = "no answer has 2^52 tokens")]
@@ -82,7 +82,7 @@ impl Meter {
 }
 
 impl AnswerMeter {
-    /// A piece of the answer came: about a token.
+    /// Counts a piece of the answer, about a token.
     pub fn piece(&self) {
         if let Some(running) = self.meter.lock().running.get_mut(&self.id) {
             running.first.get_or_insert_with(Instant::now);
@@ -90,7 +90,7 @@ impl AnswerMeter {
         }
     }
 
-    /// The answer ended; `tokens` is what the model counted, 0 where it did not.
+    /// Ends the answer; `tokens` is the model's own count, or 0 where it has none.
     pub fn ended(&self, tokens: u64) {
         let mut state = self.meter.lock();
         let Some(running) = state.running.remove(&self.id) else { return };
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_in_one_piece_was_written_before_it_came() {
+    fn answer_in_one_piece_was_written_before_it_arrived() {
         let meter = Meter::default();
         let whole = meter.begin();
         while whole.meter.lock().running.values().all(|running| running.took() < Duration::from_millis(20)) {

@@ -13,11 +13,11 @@ use tokio::time::MissedTickBehavior;
 
 use crate::with_hint;
 
-/// Between two looks at who else listens on the port.
+/// How often other users' programs on the port are looked for.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 
-/// Takes an address. Where a port is taken, the error names who holds it; another user's hold is noted, so that the next
-/// start makes a new local key.
+/// Listens on an address. If the port is taken, the error names the program that has it; if that is another user's, a note
+/// makes the next start create a new local key.
 pub async fn bind(address: Address, state_dir: &Path) -> anyhow::Result<Listener> {
     let wanted = address.clone();
     Listener::bind(address).await.map_err(|error| {
@@ -32,7 +32,7 @@ pub async fn bind(address: Address, state_dir: &Path) -> anyhow::Result<Listener
     })
 }
 
-/// What listens there: another user's program before one of this user's.
+/// The program that listens there: another user's before one of this user's.
 fn holder(wanted: SocketAddr) -> Option<Socket> {
     let mut holders = listeners(wanted.port()).ok()?;
     holders.retain(|holder| holder.serves(wanted.ip()) || wanted.ip().is_unspecified());
@@ -62,8 +62,8 @@ fn taken(error: &BindError, holder: &Socket, state_dir: &Path) -> anyhow::Error 
     with_hint(message, Some(hint))
 }
 
-/// Warns of other users' programs that listen on the agent's port at another address, once for each, for as long as the
-/// agent runs. The first look is done when this returns.
+/// Warns of other users' programs that listen on the agent's port at another address, once for each, as long as the
+/// agent runs. The first check is done when this returns.
 pub fn watch(address: &Address) {
     let Address::Tcp(own) = address else { return };
     let port = own.port();

@@ -120,7 +120,7 @@ pub async fn logout(global: &Global) -> Outcome {
         context.expires_at = None;
         Some((context, SecretString::from(token.expose())))
     }) else {
-        return Err(Failure::new("nobody is signed in"));
+        return Err(Failure::new("not signed in"));
     };
     let server = context.server.clone();
     let options =

@@ -16,7 +16,7 @@ async fn local_key_is_used_where_it_stands_for_the_same_user() {
 
     // The local key stands for no user yet.
     let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
-    assert!(error.contains("nobody is signed in at") && error.contains("hint: mcpctl login"), "{error}");
+    assert!(error.contains("not signed in at") && error.contains("hint: mcpctl login"), "{error}");
 
     shell.run_with(&["login", mcpd.url(), "--token-stdin"], &deployment.alice).await.succeeded();
     // `local/…` needs the local key; no bearer of mcpd is accepted.

@@ -55,7 +55,7 @@ async fn token_goes_to_its_own_server_only() {
     let other = stranger.base_url();
     let other = other.trim_end_matches("/v1");
     let error = shell.run(&["get", "llms", "--server", other]).await.failed(1);
-    assert_eq!(error, format!("error: nobody is signed in at {other}\nhint: mcpctl login {other}\n"));
+    assert_eq!(error, format!("error: not signed in at {other}\nhint: mcpctl login {other}\n"));
     let error = shell.run(&["get", "llms", "--server", "http://mcpd.example.com"]).await.failed(1);
     assert!(error.contains("is not encrypted, and your token would travel to it"), "{error}");
     assert!(stranger.requests().is_empty(), "{:?}", stranger.requests());
@@ -123,7 +123,7 @@ async fn logout_reports_whether_the_token_is_still_valid() {
     assert!(shell.run(&["whoami"]).await.failed(1).contains("the credential is not valid"));
     let output = shell.run(&["logout"]).await;
     assert_eq!((output.code, output.stderr), (0, format!("signed out at {}\n", mcpd.url())));
-    assert!(shell.run(&["logout"]).await.failed(1).contains("nobody is signed in"));
+    assert!(shell.run(&["logout"]).await.failed(1).contains("not signed in"));
 }
 
 #[tokio::test]

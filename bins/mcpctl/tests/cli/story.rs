@@ -96,7 +96,7 @@ async fn password_signs_in_and_logout_ends_the_session() {
     let view = alice.run(&["config", "view"]).await.succeeded();
     assert!(view.contains("REDACTED") && !view.contains("mcpd_"), "{view}");
     alice.run(&["logout"]).await.succeeded();
-    assert!(alice.run(&["whoami"]).await.failed(1).contains("nobody is signed in"));
+    assert!(alice.run(&["whoami"]).await.failed(1).contains("not signed in"));
 }
 
 #[tokio::test]

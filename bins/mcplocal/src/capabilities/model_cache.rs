@@ -1,5 +1,5 @@
-//! What a server said of itself, kept for a while. It is asked by need and never on a timer; what is known already is
-//! used at once and refreshed beside.
+//! Caches what a server reports about its model. The server is asked when a request needs it, never on a timer; a cached
+//! report is used at once and refreshed in the background.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::{ModelInfo, ModelProbe};
 
-/// After so long the server is asked again: its user may have loaded another model.
+/// A report is refreshed after this time, because the server's user may have loaded another model.
 const MAX_AGE: Duration = Duration::from_secs(60);
 
-/// The memory of one server. Clones share it.
+/// The cache of one server. Clones share it.
 #[derive(Debug, Clone, Default)]
 pub struct ModelCache(Arc<Inner>);
 
@@ -24,21 +24,21 @@ struct Inner {
 }
 
 impl ModelCache {
-    /// What was said last.
+    /// The last report.
     pub fn last(&self) -> Option<Arc<ModelInfo>> {
         self.lock().as_ref().map(|(_, found)| Arc::clone(found))
     }
 
-    /// What was said a short while ago, so that it may well be true still.
+    /// The last report, if it is fresh.
     pub fn fresh(&self) -> Option<Arc<ModelInfo>> {
         let known = self.lock();
         known.as_ref().filter(|(at, _)| at.elapsed() < MAX_AGE).map(|(_, found)| Arc::clone(found))
     }
 
-    /// What the server says now, or said while this waited for somebody else who asked.
+    /// A new report, or the one that another caller got while this one waited.
     ///
     /// # Errors
-    /// Why it does not tell.
+    /// Why the server gives none.
     pub async fn anew(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, String> {
         let _asking = self.0.asking.lock().await;
         match self.fresh() {
@@ -47,10 +47,10 @@ impl ModelCache {
         }
     }
 
-    /// What is known; where nothing is, the server is asked.
+    /// The last report; asks the server where there is none.
     ///
     /// # Errors
-    /// Why it does not tell.
+    /// Why the server gives none.
     pub async fn get(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, String> {
         let known = self.lock().clone();
         match known {
@@ -63,7 +63,7 @@ impl ModelCache {
         }
     }
 
-    /// Asks beside whatever goes on, unless somebody does already.
+    /// Refreshes the report in the background, unless that is in progress.
     pub fn refresh(&self, asked: &ModelProbe) {
         let (known, asked) = (self.clone(), asked.clone());
         tokio::spawn(async move {
@@ -76,7 +76,7 @@ impl ModelCache {
         });
     }
 
-    /// The server failed: what it said may not be true any more.
+    /// Makes the report stale, because the server failed.
     pub fn forget(&self) {
         *self.lock() = None;
     }

@@ -1,4 +1,4 @@
-//! Asks a model server which models it serves and what they can do, in the ways of those that tell: llama.cpp's `/props`,
+//! Asks a model server which models it serves and what they can do, by the routes that report it: llama.cpp's `/props`,
 //! LM Studio's `/api/v0/models`, Ollama's `/api/show` and `/api/ps`, and `max_model_len` of vLLM's `/v1/models`.
 
 use std::time::Duration;
@@ -13,39 +13,39 @@ use url::Url;
 
 use super::Capabilities;
 
-/// How long each question may take; the server is on this machine.
+/// The timeout of each question; the server is on this machine.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// Bytes of an answer that are read: LM Studio and Ollama list every model that is installed.
+/// Maximum size of a response, bytes: LM Studio and Ollama list every model that is installed.
 const MAX_BODY: usize = 4 << 20;
 
-/// Whom to ask, about which model.
+/// The server to ask, and the model.
 #[derive(Debug, Clone)]
 pub struct ModelProbe {
     http: reqwest::Client,
     target: Target,
 }
 
-/// What a server said.
+/// What a server reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ModelInfo {
-    /// What it serves, as it lists them.
+    /// The models that it lists.
     pub models: Vec<String>,
-    /// The model that was asked for, or the only one.
+    /// The model in question, or the only one.
     pub model: Option<String>,
-    /// What that model can do.
+    /// Its capabilities.
     pub capabilities: Capabilities,
 }
 
 impl ModelProbe {
-    /// A server, and the model in requests to it where one is named.
+    /// The server of a target, and its model where one is named.
     pub fn new(http: &reqwest::Client, target: &Target) -> Self {
         Self { http: http.clone(), target: target.clone() }
     }
 
-    /// Asks.
+    /// Asks the server.
     ///
     /// # Errors
-    /// Why the server does not list its models, in words.
+    /// Why the server does not list its models, as text.
     pub async fn ask(&self) -> Result<ModelInfo, String> {
         let base = base(&self.target.base_url);
         let listed = self.json(Method::GET, &format!("{base}/models"), None).await?;
@@ -71,7 +71,7 @@ impl ModelProbe {
         Ok(ModelInfo { models, model, capabilities })
     }
 
-    /// Whoever knows one of the three questions answers it.
+    /// Each server knows one of the three routes.
     async fn capabilities(&self, root: &str, model: &str) -> Capabilities {
         let (props, studio) = (format!("{root}/props"), format!("{root}/api/v0/models"));
         let (show, running) = (format!("{root}/api/show"), format!("{root}/api/ps"));
@@ -82,7 +82,7 @@ impl ModelProbe {
             self.json(Method::GET, &running, None),
         );
         let props = props.map(|props| of_llama(&props)).unwrap_or_default();
-        // It also answers Ollama's question, with less than it knows.
+        // LM Studio also answers Ollama's route, with less detail.
         if props.context_length.is_some() {
             return props;
         }
@@ -100,9 +100,9 @@ impl ModelProbe {
             request = request.json(&body);
         }
         let sent = request.send().await.and_then(reqwest::Response::error_for_status);
-        let mut answer = sent.map_err(|error| said(&error.without_url()))?;
+        let mut answer = sent.map_err(|error| reason(&error.without_url()))?;
         let mut bytes = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| said(&error.without_url()))? {
+        while let Some(chunk) = answer.chunk().await.map_err(|error| reason(&error.without_url()))? {
             bytes.extend_from_slice(&chunk);
             if bytes.len() > MAX_BODY {
                 return Err(format!("its answer has more than {MAX_BODY} bytes"));
@@ -112,7 +112,7 @@ impl ModelProbe {
     }
 }
 
-fn said(error: &reqwest::Error) -> String {
+fn reason(error: &reqwest::Error) -> String {
     match error.status() {
         Some(status) => format!("it answers {}", status.as_u16()),
         None if error.is_connect() => "it cannot be reached".to_owned(),
@@ -121,7 +121,7 @@ fn said(error: &reqwest::Error) -> String {
     }
 }
 
-/// An OpenAI base, as requests for inference go.
+/// The base address of inference requests.
 fn base(url: &Url) -> String {
     let mut base = url.clone();
     base.set_path(&base_path(url));
@@ -134,7 +134,7 @@ fn of_llama(props: &Value) -> Capabilities {
     Capabilities {
         tools: flag("/chat_template_caps/supports_tools"),
         vision: flag("/modalities/vision"),
-        // It goes on with an assistant's message wherever it has a template at all.
+        // It continues an assistant's message whenever it has a template.
         prefill: context.map(|_| true),
         embeddings: None,
         context_length: context,
@@ -158,8 +158,8 @@ fn of_lm_studio(list: &Value, model: &str) -> Capabilities {
     }
 }
 
-/// Ollama cuts prompts that are longer than the context it loaded the model with, without a word; so that counts, once
-/// the model is loaded, and what the model could have only as a bound.
+/// Ollama silently cuts prompts that are longer than the context with which it loaded the model. So that context counts once
+/// the model is loaded; before that, the model's own maximum.
 fn of_ollama(show: &Value, running: Option<&Value>, model: &str) -> Capabilities {
     let Some(listed) = show.get("capabilities").and_then(Value::as_array) else {
         return Capabilities::default();

@@ -1,15 +1,15 @@
-//! What bounds the work that callers can cause: the key `limits`, one group per concern as in mcpd's configuration. What is
-//! left out has its safe default.
+//! The key `limits`: bounds of the work that callers can cause, one group per concern, as in mcpd's configuration. Every
+//! limit has a safe default.
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::provider::MemorySize;
 
-/// Smallest bound of the journal: room for a few hundred lines.
+/// Minimum size of the journal, bytes: a few hundred lines.
 const MIN_JOURNAL: MemorySize = MemorySize(64 << 10);
-/// Largest bound of the journal.
+/// Maximum size of the journal, bytes.
 const MAX_JOURNAL: MemorySize = MemorySize(64 << 30);
-/// Most refusals a minute that may have lines of their own.
+/// Maximum of refusals per minute with a line of their own.
 const MAX_REFUSALS: u32 = 10_000;
 
 /// Every limit.
@@ -18,11 +18,11 @@ const MAX_REFUSALS: u32 = 10_000;
 pub struct Limits {
     /// Connections and bodies.
     pub http: mcpctl_server::Limits,
-    /// The record of what ran locally.
+    /// The journal.
     pub journal: JournalLimits,
 }
 
-/// How much the journal holds. Taken at the start of the agent.
+/// The size of the journal. Takes effect at the start of the agent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct JournalLimits {
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn wrong_limits_of_the_journal_are_errors_with_their_place() {
-        for (limits, said) in [
+        for (limits, expected) in [
             ("{maxSize: 1KiB}", "2:29: `1.0 KiB` is not between 64.0 KiB and 64.0 GiB"),
             ("{maxSize: 0}", "2:29: "),
             ("{refusalsPerMinute: 0}", "2:39: `0` is not between 1 and 10000"),
@@ -72,7 +72,7 @@ mod tests {
         ] {
             let text = format!("server: https://mcpd.example.com\nlimits: {{journal: {limits}}}\n");
             let error = Config::parse(&text).unwrap_err().to_string();
-            assert!(error.starts_with(said), "{error}");
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 }

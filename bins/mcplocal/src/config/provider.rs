@@ -1,5 +1,4 @@
-//! One entry of `providers`, checked: a local model server, started by the agent or running already. How it is written is
-//! in `entry`.
+//! One provider, checked: a local model server that the agent starts, or that is already running. `entry` reads it.
 
 mod entry;
 
@@ -21,28 +20,28 @@ pub(super) use entry::{Groups, ProviderEntry, check};
 pub struct ProviderConfig {
     /// Unique in the file.
     pub name: Name,
-    /// What it is.
+    /// Whether the agent starts it.
     pub kind: ProviderKind,
-    /// Central Llms that it can stand in for.
+    /// Central Llms from which requests may fall back to it.
     pub failover_for: Vec<Name>,
-    /// Fields of requests that choose a model by themselves, and may go to it all the same.
+    /// Fields of requests that choose a model by themselves, and are allowed.
     pub allow_fields: Vec<String>,
-    /// Whether usage is asked for in streams.
+    /// Whether streams are asked to count usage.
     pub stream_usage: bool,
-    /// What its model can do, where the file says it.
+    /// The capabilities of its model that the file declares.
     pub declared: Capabilities,
-    /// Where it stands in the file.
+    /// Its line in the file, from 1.
     pub line: u64,
 }
 
-/// What a provider is.
+/// Whether the agent starts a provider.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProviderKind {
-    /// Runs already, and speaks OpenAI's API.
+    /// A server that is already running, with OpenAI's API.
     Openai {
         /// Its base address.
         url: Url,
-        /// The model's name in requests to it; where it is not said, the only one that it serves.
+        /// The model's name in requests to it; `None` for the only one that it serves.
         model: Option<String>,
     },
     /// Started by the agent.
@@ -52,7 +51,7 @@ pub enum ProviderKind {
 /// An engine that the agent starts.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ManagedEngine {
-    /// What a start cannot do without.
+    /// What a start needs.
     pub spec: EngineSpec,
     /// What has a default.
     pub options: EngineOptions,
@@ -60,31 +59,31 @@ pub struct ManagedEngine {
     pub prewarm: Prewarm,
 }
 
-/// When an engine is started before it is needed.
+/// When an engine is started before a request needs it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Prewarm {
-    /// By the first request that may use it.
+    /// Never: the first request that needs it starts it.
     #[default]
     Never,
-    /// When the primary shows trouble, and a caller may use it.
+    /// When the primary is slow or fails, and the caller may use it.
     OnTrouble,
-    /// With the agent, and it is kept.
+    /// With the agent, and it keeps running.
     Always,
 }
 
-/// What an engine does when its memory is wanted, or nobody uses it.
+/// What an engine does when it is idle or preempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Swap {
     /// It stops.
     #[default]
     Stop,
-    /// It sleeps: weights go to the machine's memory, and it is back soon.
+    /// It sleeps: its weights go to main memory, from which it wakes quickly.
     Standby,
 }
 
-/// When a start that nobody waits for is broken off: `10s`, or `never`.
+/// When a start without waiters is abandoned: `10s`, or `never`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct AbandonAfter(pub Option<HumanDuration>);
@@ -118,7 +117,7 @@ impl TryFrom<String> for MemorySize {
 
     fn try_from(text: String) -> Result<Self, String> {
         let bytes = ByteSize::from_str(&text).ok().filter(|bytes| bytes.as_u64() > 0);
-        // A number alone would be bytes, which nobody means.
+        // A number alone would be bytes, which is never meant.
         let has_unit = text.ends_with(|c: char| c.is_ascii_alphabetic());
         match bytes.filter(|_| has_unit) {
             Some(bytes) => Ok(Self(bytes.as_u64())),
@@ -134,7 +133,7 @@ impl fmt::Display for MemorySize {
 }
 
 impl ProviderConfig {
-    /// The model, as the configuration says it.
+    /// The configured model.
     pub fn model(&self) -> Option<&str> {
         match &self.kind {
             ProviderKind::Openai { model, .. } => model.as_deref(),
@@ -142,7 +141,7 @@ impl ProviderConfig {
         }
     }
 
-    /// When it is started before it is needed.
+    /// When it is started before a request needs it.
     pub fn prewarm(&self) -> Prewarm {
         match &self.kind {
             ProviderKind::Openai { .. } => Prewarm::Never,
@@ -150,7 +149,7 @@ impl ProviderConfig {
         }
     }
 
-    /// Its type, as the configuration says it.
+    /// Its `type` in the configuration.
     pub fn type_word(&self) -> String {
         match &self.kind {
             ProviderKind::Openai { .. } => ProviderType::Openai.to_string(),

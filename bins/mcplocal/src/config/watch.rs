@@ -1,7 +1,7 @@
-//! Notices that the configuration file changed, and takes it over. A broken file keeps the old one running.
+//! Reads the configuration file again when it has changed. A broken file keeps the old configuration running.
 //!
-//! The system tells of changes in the file's directory, because editors replace files rather than write into them, and in
-//! the directory of what it links to. Some file systems tell nothing, so it is also looked at now and then.
+//! Watches the file's directory, because editors replace files rather than write into them, and the directory of the file
+//! that it links to. Some file systems report no changes, so the file is also polled.
 
 use std::{
     os::unix::fs::MetadataExt as _,
@@ -19,23 +19,25 @@ use tokio::sync::Notify;
 use super::Config;
 use crate::{app::App, providers};
 
-/// Without a word of the system.
+/// How often the file is polled, where no change is reported.
 const POLL_INTERVAL: Duration = Duration::from_secs(30);
 /// An editor may write in several steps.
 const SETTLE: Duration = Duration::from_millis(100);
 
-/// Follows the file for as long as the agent runs.
+/// Follows the file as long as the agent runs.
 pub async fn follow(app: Arc<App>, path: PathBuf) {
     let changed = Arc::new(Notify::new());
     let mut watcher = watcher(&path, &changed)
-        .inspect_err(|error| tracing::warn!(%error, "the configuration is only looked at every 30 s"))
+        .inspect_err(
+            |error| tracing::warn!(%error, "changes of the configuration are noticed within 30 s only"),
+        )
         .ok();
     let mut seen = None;
     loop {
         let now = Stamp::of(&path);
         if seen != Some(now) {
             seen = Some(now);
-            // Anew, because a directory may have been replaced too; watching one twice is watching it once.
+            // Again, because a directory may have been replaced too; watching one twice has no effect.
             if let Some(watcher) = &mut watcher {
                 watch(watcher, &path);
             }
@@ -48,7 +50,7 @@ pub async fn follow(app: Arc<App>, path: PathBuf) {
     }
 }
 
-/// By what a change is noticed without reading: time, size and identity of the file, and what its directories are.
+/// What shows a change without reading the file: its time, size and identity, and its directories.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Stamp {
     file: Option<(SystemTime, u64, u64)>,
@@ -64,7 +66,7 @@ impl Stamp {
     }
 }
 
-/// Where a file lies; one may be named without its directory.
+/// The directory of a file; a name alone is in the current one.
 fn directory(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
@@ -79,7 +81,7 @@ fn watcher(path: &Path, changed: &Arc<Notify>) -> notify::Result<RecommendedWatc
     })
 }
 
-/// Whether an event may be about the file. Reading it is no change: it is what follows one.
+/// Whether an event may be a change of the file. Reading is none: the agent itself reads after a change.
 fn concerns(event: &Event, path: &Path) -> bool {
     if matches!(event.kind, EventKind::Access(access) if access != AccessKind::Close(AccessMode::Write)) {
         return false;
@@ -94,7 +96,7 @@ fn watch(watcher: &mut RecommendedWatcher, path: &Path) {
     let target = path.canonicalize().ok();
     for directory in [Some(path), target.as_deref()].into_iter().flatten().map(directory) {
         if let Err(error) = watcher.watch(directory, RecursiveMode::NonRecursive) {
-            tracing::debug!(%error, directory = %directory.display(), "it cannot be watched");
+            tracing::debug!(%error, directory = %directory.display(), "a directory cannot be watched");
         }
     }
 }
@@ -112,10 +114,10 @@ async fn take_over(app: &App, path: &Path) {
         return;
     }
     if config.listen != app.runtime.load().config.listen {
-        tracing::warn!(listen = %config.listen, "another address to listen on is taken at the next start");
+        tracing::warn!(listen = %config.listen, "the new address to listen on takes effect at the next start");
     }
     if config.limits != app.runtime.load().config.limits {
-        tracing::warn!("other limits are taken at the next start");
+        tracing::warn!("the new limits take effect at the next start");
     }
     match app.reload(config) {
         Ok(()) => {

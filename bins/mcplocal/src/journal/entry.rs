@@ -6,23 +6,23 @@ use mcpctl_failover::Bearer;
 use mcpctl_secret::token;
 use serde::Serialize;
 
-/// Bytes of a name: an Llm's, a provider's, a user's, a model's.
+/// Maximum of bytes of a name: an Llm's, a provider's, a user's, a model's.
 const MAX_NAME: usize = 128;
-/// Bytes of a reason.
+/// Maximum of bytes of a reason.
 pub const MAX_REASON: usize = 512;
-/// Characters of a bearer's digest: enough to tell callers apart, of no use to call.
+/// Characters of a bearer's digest: enough to distinguish callers, useless as a credential.
 const DIGEST_LENGTH: usize = 12;
 
 /// A line of the journal.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
 pub enum JournalEntry {
-    /// A primary failed, and a local provider was to take over.
+    /// The primary failed, and a local provider was to answer.
     #[serde(rename_all = "camelCase")]
     Failover {
-        /// When.
+        /// The time.
         at: Timestamp,
-        /// The request.
+        /// The request's id.
         request: String,
         /// The caller, see [`caller_name`].
         who: String,
@@ -30,22 +30,22 @@ pub enum JournalEntry {
         llm: String,
         /// The local provider.
         provider: String,
-        /// Why the primary did not answer.
+        /// The class of the primary's failure.
         class: Option<&'static str>,
-        /// What the centre said, in order.
+        /// The results of the probes, in order.
         access: Vec<&'static str>,
-        /// What came of it.
+        /// The result.
         outcome: FailoverOutcome,
-        /// Why it failed, where it did.
+        /// Why no local provider answered.
         #[serde(skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
-    /// The user asked a local provider itself, without the centre.
+    /// The user requested a local provider by name, without mcpd.
     #[serde(rename_all = "camelCase")]
     Own {
-        /// When.
+        /// The time.
         at: Timestamp,
-        /// The request.
+        /// The request's id.
         request: String,
         /// The caller, see [`caller_name`].
         who: String,
@@ -55,31 +55,31 @@ pub enum JournalEntry {
     /// A local answer ended.
     #[serde(rename_all = "camelCase")]
     Ended {
-        /// When.
+        /// The time.
         at: Timestamp,
-        /// The request.
+        /// The request's id.
         request: String,
         /// `ok`, or the class of failure.
         outcome: &'static str,
-        /// The model that answered, as it calls itself.
+        /// The model's own name.
         model: Option<String>,
-        /// Tokens read.
+        /// Tokens of the prompt.
         input_tokens: u64,
-        /// Tokens written.
+        /// Tokens of the answer.
         output_tokens: u64,
     },
-    /// Refusals beyond the limit, which have no lines of their own.
+    /// The number of refusals beyond the limit, which have no lines of their own.
     #[serde(rename_all = "camelCase")]
     Omitted {
-        /// When.
+        /// The time.
         at: Timestamp,
-        /// How many.
+        /// Their number.
         refusals: u64,
     },
 }
 
 impl JournalEntry {
-    /// The same with every text bounded, and its hidden characters written out.
+    /// This entry with every text bounded, and its invisible characters escaped.
     #[must_use]
     pub fn bounded(mut self) -> Self {
         let (names, reason) = match &mut self {
@@ -101,18 +101,18 @@ impl JournalEntry {
         self
     }
 
-    /// Whether it tells of a failover in which no local provider answered.
+    /// Whether it is a failover in which no local provider answered.
     pub const fn nothing_ran(&self) -> bool {
         matches!(self, Self::Failover { outcome: FailoverOutcome::Refused | FailoverOutcome::Failed, .. })
     }
 
-    /// Whether nothing ran, because the centre did not allow it.
+    /// Whether the probe did not allow it.
     pub const fn is_refusal(&self) -> bool {
         matches!(self, Self::Failover { outcome: FailoverOutcome::Refused, .. })
     }
 }
 
-/// Names a caller: the user that the local key stands for, or else the beginning of the bearer's SHA-256.
+/// The name of a caller: the user for whom the local key acts, or else the beginning of the bearer's SHA-256.
 ///
 /// INVARIANT 10: never the bearer itself.
 pub fn caller_name(user: Option<&str>, bearer: &Bearer) -> String {

@@ -11,10 +11,10 @@ use nix::{fcntl::OFlag, unistd::geteuid};
 
 use super::{JournalEntry, JournalError};
 
-/// How much is read at once while the end of the last whole line is looked for.
+/// Bytes read at once in the search for the end of the last whole line.
 const CHUNK: u64 = 64 << 10;
 
-/// The file that is written, and the one before it, `journal.jsonl.1`.
+/// The current file, and the one before it, `journal.jsonl.1`.
 pub(super) struct JournalFile {
     path: PathBuf,
     max: u64,
@@ -24,7 +24,7 @@ pub(super) struct JournalFile {
 }
 
 impl JournalFile {
-    /// Opens or makes the file; `max` bytes are the bound of each of the two.
+    /// Opens or creates the file; each of the two has at most `max` bytes.
     pub(super) fn open(path: &Path, max: u64) -> Result<Self, JournalError> {
         let mut file = OpenOptions::new()
             .create(true)
@@ -53,14 +53,14 @@ impl JournalFile {
                 Ok(())
             }
             Err(error) => {
-                // Where this fails too, the half line is cut off before the next write, or at the next start.
+                // If this fails too, the partial line is cut off before the next write, or at the next start.
                 let _ = self.file.set_len(self.length);
                 Err(error.into())
             }
         }
     }
 
-    /// That the file at the path is the open one, and holds what was written to it.
+    /// Checks that the file at the path is the open one, and has all that was written to it.
     pub(super) fn check(&mut self) -> Result<(), JournalError> {
         let there = match fs::symlink_metadata(&self.path) {
             Ok(there) => there,
@@ -81,19 +81,18 @@ impl JournalFile {
         Ok(())
     }
 
-    /// Begins a new file. It is made under another name first, so that where any step fails, the old one is still in its
-    /// place.
+    /// Begins a new file. Creates it under another name first, so that the old one stays in place if any step fails.
     fn rotate(&mut self) -> io::Result<()> {
         let (fresh, older) = (self.path.with_extension("jsonl.new"), self.path.with_extension("jsonl.1"));
         remove(&fresh)?;
         let file = OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&fresh)?;
-        // A link in the old file's place keeps it when the new one takes its name: at no moment is there none. The link too
-        // is made under another name first, so that a full disk costs no line of the file before.
+        // A second link keeps the old file when the new one replaces its name, so that there is always a file. The link too
+        // is created under another name first, so that a full disk loses no line of the older file.
         let linked = self.path.with_extension("jsonl.link");
         remove(&linked)?;
         fs::hard_link(&self.path, &linked)?;
         fs::rename(&linked, &older)?;
-        // It is still there where both were one file already, after a step below had failed.
+        // It still exists where both names were one file, because a step below had failed.
         remove(&linked)?;
         fs::rename(&fresh, &self.path)?;
         self.file = file;
@@ -122,7 +121,7 @@ fn check_mode(file: &Metadata) -> Result<(), JournalError> {
     Ok(())
 }
 
-/// Cuts off what follows the last line break, as a write on a full disk leaves it; answers the length then.
+/// Cuts off what follows the last line break, which a write on a full disk leaves, and returns the new length.
 fn cut_torn_line(file: &mut File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut end = length;
@@ -234,7 +233,7 @@ mod tests {
     fn rotation_that_failed_goes_on_the_next_time() {
         let (dir, path, mut file) = opened();
         file.max = 1;
-        // The new file cannot take its name: the older one is a link to this one by then.
+        // The new file cannot replace the name: by then the older one is a link to this one.
         fs::create_dir(path.with_extension("jsonl.new")).unwrap();
         file.append(&entry("second")).unwrap_err();
         fs::hard_link(&path, path.with_extension("jsonl.1")).unwrap();
@@ -246,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn both_files_together_have_a_bound_and_lose_no_newer_line() {
+    fn both_files_together_are_bounded_and_lose_the_oldest() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
         let mut file = JournalFile::open(&path, 1000).unwrap();
