@@ -233,7 +233,8 @@ async fn metrics_have_values_after_their_events() {
         r#"{gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="claude"}"#;
     let first_tokens = |count| format!("gen_ai_server_time_to_first_token_seconds_count{labels} {count}");
     assert!(!metrics().await.contains(&first_tokens(1)), "a whole answer has no first token");
-    world.mcpd.get("/metrics", &world.alice).await;
+    let guest = world.mcpd.user("guest", None).await;
+    world.mcpd.post("/v1/chat/completions", &guest, &json!({"model": "claude", "messages": []})).await;
 
     let gate = Gate::new();
     world.provider.queue(Reply::text("one two").gate_after(1, &gate));
