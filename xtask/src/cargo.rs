@@ -9,13 +9,13 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// The workspace's root.
-pub(crate) fn root() -> PathBuf {
+pub fn root() -> PathBuf {
     // This crate is one folder below it.
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
 }
 
 /// `cargo` with these arguments, not started yet.
-pub(crate) fn command(args: &[&str]) -> Command {
+pub fn command(args: &[&str]) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.args(args).current_dir(root());
     // `cargo run` describes this package in the environment. Build scripts that watch such variables would run
@@ -31,7 +31,7 @@ pub(crate) fn command(args: &[&str]) -> Command {
 }
 
 /// Runs cargo with its output shown; an error names the command that failed.
-pub(crate) fn run(args: &[&str]) -> Result<()> {
+pub fn run(args: &[&str]) -> Result<()> {
     let status = command(args).status().context("cargo cannot be started")?;
     if !status.success() {
         bail!("`cargo {}` failed ({status})", args.join(" "));
@@ -41,12 +41,12 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
 
 /// Builds all programs into the target folder. Every task builds them by this one command, so that they share
 /// what is built: cargo picks features by the packages it is asked for.
-pub(crate) fn build_programs() -> Result<()> {
+pub fn build_programs() -> Result<()> {
     run(&["build", "--workspace", "--bins", "--locked"])
 }
 
 /// Runs cargo and gives what it wrote to stdout; stderr is shown.
-pub(crate) fn output(args: &[&str]) -> Result<Vec<u8>> {
+pub fn output(args: &[&str]) -> Result<Vec<u8>> {
     let output =
         command(args).stderr(std::process::Stdio::inherit()).output().context("cargo cannot be started")?;
     if !output.status.success() {

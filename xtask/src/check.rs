@@ -10,8 +10,8 @@ mod sizes;
 use anyhow::{Result, bail};
 use owo_colors::OwoColorize as _;
 
-use crate::cargo;
 use metadata::Metadata;
+use xtask::cargo;
 
 /// What `cargo xtask check` takes.
 #[derive(clap::Args)]

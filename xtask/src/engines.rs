@@ -1,8 +1,8 @@
 //! Real model servers and a real small model, fetched once into a cache directory; nothing is installed for the user or
 //! the machine. The demo shows them and the tests run on them.
 
-pub(crate) mod llama_server;
-pub(crate) mod vllm;
+pub mod llama_server;
+pub mod vllm;
 
 use std::{
     env,
@@ -25,7 +25,7 @@ fn cache_dir() -> Result<PathBuf> {
 ///
 /// # Errors
 /// Where it cannot, with what to do instead.
-pub(crate) fn check_processor() -> Result<()> {
+pub fn check_processor() -> Result<()> {
     let features = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     if env::consts::ARCH == "x86_64" && features.contains("avx2") {
         return Ok(());

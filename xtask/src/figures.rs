@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use crate::cargo;
+use xtask::cargo;
 
 /// What `cargo xtask figures` takes.
 #[derive(clap::Args)]

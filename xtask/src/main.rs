@@ -1,13 +1,10 @@
 //! The project's tasks, run as `cargo xtask TASK`: what CI checks beyond tests, and the tests themselves. Each
 //! task is a file of its own; nothing here is part of the product.
 
-mod cargo;
 mod check;
 mod demo;
-mod engines;
 mod figures;
 mod model;
-mod printer;
 mod test;
 
 use std::process::ExitCode;

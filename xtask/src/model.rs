@@ -4,7 +4,7 @@ use std::io::IsTerminal as _;
 
 use anyhow::Result;
 
-use crate::{
+use xtask::{
     engines::llama_server::{self, LlamaServer},
     printer::Printer,
 };

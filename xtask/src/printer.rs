@@ -1,25 +1,30 @@
-//! How tasks speak that take long: in colour and with bars on a terminal, plainly in logs.
+//! Output of tasks that take long: in colour and with bars on a terminal, plainly in logs.
 
 use std::io::Write as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use owo_colors::OwoColorize as _;
 
-pub(crate) struct Printer {
+/// Prints to stdout.
+#[derive(Debug)]
+pub struct Printer {
     plain: bool,
     step: std::cell::Cell<u32>,
 }
 
 impl Printer {
-    pub(crate) fn new(plain: bool) -> Self {
+    /// A printer; `plain` is without colours and bars.
+    pub fn new(plain: bool) -> Self {
         Self { plain, step: std::cell::Cell::new(0) }
     }
 
-    pub(crate) fn title(&self, text: &str) {
+    /// The title of a task.
+    pub fn title(&self, text: &str) {
         if self.plain { anstream::println!("{text}") } else { anstream::println!("\n{}", text.bold()) }
     }
 
-    pub(crate) fn step(&self, text: &str) {
+    /// The heading of the next step, with its number.
+    pub fn step(&self, text: &str) {
         self.step.set(self.step.get() + 1);
         let text = format!("{}. {text}", self.step.get());
         if self.plain {
@@ -29,17 +34,18 @@ impl Printer {
         }
     }
 
-    pub(crate) fn text(&self, text: &str) {
+    /// An explanation.
+    pub fn text(&self, text: &str) {
         if self.plain { anstream::println!("   {text}") } else { anstream::println!("   {}", text.dimmed()) }
     }
 
     /// What is done next.
-    pub(crate) fn note(&self, text: &str) {
+    pub fn note(&self, text: &str) {
         anstream::println!("   … {text}");
     }
 
     /// A command that the demo runs, as a person would type it.
-    pub(crate) fn command(&self, text: &str) {
+    pub fn command(&self, text: &str) {
         if self.plain {
             anstream::println!("   $ {text}")
         } else {
@@ -48,7 +54,7 @@ impl Printer {
     }
 
     /// What was seen, and is as it should be.
-    pub(crate) fn seen(&self, text: &str) {
+    pub fn seen(&self, text: &str) {
         if self.plain {
             anstream::println!("   ok: {text}")
         } else {
@@ -56,7 +62,8 @@ impl Printer {
         }
     }
 
-    pub(crate) fn good(&self, text: &str) {
+    /// The final success.
+    pub fn good(&self, text: &str) {
         if self.plain {
             anstream::println!("\nok: {text}")
         } else {
@@ -65,7 +72,7 @@ impl Printer {
     }
 
     /// A piece of an answer, as it comes.
-    pub(crate) fn piece(&self, text: &str) {
+    pub fn piece(&self, text: &str) {
         let text = text.replace('\n', "\n     ");
         if self.plain {
             anstream::print!("{text}")
@@ -75,12 +82,13 @@ impl Printer {
         let _ = std::io::stdout().flush();
     }
 
-    pub(crate) fn line_end(&self) {
+    /// Ends a line of pieces.
+    pub fn line_end(&self) {
         anstream::println!();
     }
 
     /// A bar for so many bytes; silent where there is no terminal.
-    pub(crate) fn bar(&self, bytes: u64, what: &str) -> ProgressBar {
+    pub fn bar(&self, bytes: u64, what: &str) -> ProgressBar {
         let bar = ProgressBar::new(bytes);
         if self.plain {
             bar.set_draw_target(ProgressDrawTarget::hidden());

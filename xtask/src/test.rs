@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
-use crate::{
+use xtask::{
     cargo,
     engines::{
         self,

@@ -28,6 +28,8 @@ const LEVELS: [(&str, u8); 15] = [
 /// Programs and tasks, which may use every crate.
 const PROGRAMS: [&str; 4] = ["mcpd", "mcplocal", "mcpctl", "xtask"];
 const PROGRAM_LEVEL: u8 = 4;
+/// The demo, which uses what the tasks share.
+const DEMO: (&str, u8) = ("demo", 5);
 
 /// The highest level that decides and does nothing.
 const PURE: u8 = 1;
@@ -65,7 +67,8 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
 
 fn level(name: &str) -> Option<u8> {
     let program = PROGRAMS.contains(&name).then_some(PROGRAM_LEVEL);
-    program.or_else(|| LEVELS.iter().find(|(known, _)| *known == name).map(|(_, level)| *level))
+    program
+        .or_else(|| LEVELS.iter().chain([&DEMO]).find(|(known, _)| *known == name).map(|(_, level)| *level))
 }
 
 /// The first forbidden package that `from` reaches, and one of the shortest ways there.

@@ -5,7 +5,7 @@ use std::{collections::HashMap, path::PathBuf, process::Command};
 use anyhow::{Context as _, Result};
 use serde::Deserialize;
 
-use crate::cargo;
+use xtask::cargo;
 
 /// `cargo metadata --format-version 1`.
 #[derive(Deserialize)]

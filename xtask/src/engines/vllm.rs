@@ -14,9 +14,9 @@ use super::{cache_dir, check_processor, named, once, run};
 use crate::printer::Printer;
 
 /// The variables that name one's own instead, and by which tests learn where they are.
-pub(crate) const VENV: &str = "MCPCTL_VLLM_VENV";
+pub const VENV: &str = "MCPCTL_VLLM_VENV";
 /// As `VENV`, of the model's directory.
-pub(crate) const MODEL: &str = "MCPCTL_VLLM_MODEL";
+pub const MODEL: &str = "MCPCTL_VLLM_MODEL";
 
 const PACKAGES: &str = include_str!("vllm.txt");
 const CONVERT: &str = include_str!("convert.py");
@@ -25,13 +25,15 @@ const INSTALLER: &str = "uv==0.13.9";
 
 /// A vLLM and a model for it.
 #[derive(Debug, Clone)]
-pub(crate) struct Vllm {
-    pub(crate) venv: PathBuf,
-    pub(crate) model: PathBuf,
+pub struct Vllm {
+    /// The virtual environment.
+    pub venv: PathBuf,
+    /// The directory of the model.
+    pub model: PathBuf,
 }
 
 /// Finds both in the cache, or fetches them: 2 GB of packages, 6 GB on disk. `weights` is the model as a GGUF file.
-pub(crate) fn fetch(printer: &Printer, weights: &Path) -> Result<Vllm> {
+pub fn fetch(printer: &Printer, weights: &Path) -> Result<Vllm> {
     if let Some((venv, model)) = named(VENV, MODEL) {
         return Ok(Vllm { venv, model });
     }

@@ -7,8 +7,9 @@ use mcpctl_api::agent::{EngineState, StartPhase};
 use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy};
 use serde_json::json;
 
-use super::world::LLM;
-use crate::printer::Printer;
+use xtask::printer::Printer;
+
+use crate::world::LLM;
 
 /// What the demo asks. Small models answer it at some length, so that streaming can be seen.
 const QUESTION: &str = "Write a greeting and something nice about rivers, in two sentences.";

@@ -13,12 +13,13 @@ use mcpctl_client::{Client, ClientOptions, Probe};
 use mcpctl_failover::{Access, AccessProbe as _, ProbeRequest};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use super::{
+use xtask::{engines::llama_server::LlamaServer, printer::Printer};
+
+use crate::{
     chat::{self, Reply},
     programs::{Program, free_port, ours},
     relay::Relay,
 };
-use crate::{engines::llama_server::LlamaServer, printer::Printer};
 
 /// The central Llm.
 pub(crate) const LLM: &str = "claude";

@@ -1,0 +1,5 @@
+//! What the tasks of this repository share with its demo: cargo as a child process, output for people, and real model servers.
+
+pub mod cargo;
+pub mod engines;
+pub mod printer;
