@@ -156,8 +156,9 @@ mod tests {
         std::fs::write(&path, "postgres://u:s3cret@h/d\n").unwrap();
         let resolve = || resolve(Sources { file_argument: Some(path.clone()), ..Sources::default() });
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
-        let error = resolve().unwrap_err().to_string();
-        assert!(error.contains("0644") && error.contains("chmod 600"), "{error}");
+        let error = resolve().unwrap_err().downcast::<HintedError>().unwrap();
+        assert!(error.message.contains("0644"), "{error}");
+        assert!(error.hint.unwrap().starts_with("chmod 600"));
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
         assert_eq!(resolve().unwrap().as_deref(), Some("postgres://u:s3cret@h/d"));
         let twice = Sources { file_argument: Some(path.clone()), ..argument("postgres://u@h/d") };
