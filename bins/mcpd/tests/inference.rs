@@ -49,7 +49,7 @@ fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn an_answer_comes_through_with_the_providers_model_name_and_is_on_record() {
+async fn answer_is_forwarded_and_recorded() {
     let world = World::new().await;
     let answer = world.chat(json!({})).await;
     assert_eq!(answer.status(), StatusCode::OK);
@@ -75,7 +75,7 @@ async fn an_answer_comes_through_with_the_providers_model_name_and_is_on_record(
 }
 
 #[tokio::test]
-async fn a_stream_comes_through_and_hides_the_usage_that_was_not_asked_for() {
+async fn stream_hides_usage_that_was_not_requested() {
     let world = World::new().await;
     let hidden = world.chat(json!({"stream": true})).await.text().await.unwrap();
     assert!(hidden.trim_end().ends_with("data: [DONE]") && !hidden.contains("\"usage\""), "{hidden}");
@@ -92,7 +92,7 @@ async fn a_stream_comes_through_and_hides_the_usage_that_was_not_asked_for() {
 }
 
 #[tokio::test]
-async fn infer_names_the_llm_by_path_by_id_and_by_name() {
+async fn infer_finds_the_llm_by_id_and_by_name() {
     let world = World::new().await;
     let llm: Value = world.mcpd.get("/api/v1/llms/claude", &world.alice).await.json().await.unwrap();
     for target in ["claude", llm["id"].as_str().unwrap()] {
@@ -104,7 +104,7 @@ async fn infer_names_the_llm_by_path_by_id_and_by_name() {
 }
 
 #[tokio::test]
-async fn server_errors_are_retried_and_others_are_not() {
+async fn only_server_errors_are_retried() {
     let world = World::new().await;
     world.provider.queue(Reply::error(503, "busy", "busy"));
     let answer = world.chat(json!({})).await;
@@ -153,7 +153,7 @@ async fn the_providers_key_is_sent_and_never_shown() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_cancels_the_providers_work() {
+async fn disconnected_caller_cancels_the_provider() {
     let world = World::new().await;
     let gate = Gate::new();
     world.provider.queue(Reply::text("one two three").gate_after(1, &gate));
@@ -171,7 +171,7 @@ async fn a_caller_that_goes_away_cancels_the_providers_work() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_before_the_answer_is_on_record_too() {
+async fn disconnected_caller_is_recorded_before_an_answer() {
     let world = World::new().await;
     world.provider.queue(Reply::hang());
     let asked = tokio::time::timeout(std::time::Duration::from_millis(300), world.chat(json!({}))).await;
@@ -280,6 +280,6 @@ async fn metrics_are_for_those_who_may_view_all_llms() {
     world.chat(json!({})).await;
     let text = world.mcpd.get("/metrics", &world.mcpd.admin()).await.text().await.unwrap();
     assert!(text.contains("gen_ai_client_token_usage") && text.contains("claude"), "{text}");
-    let nobody = world.mcpd.user("nobody", None).await;
-    assert_eq!(world.mcpd.get("/metrics", &nobody).await.status(), StatusCode::FORBIDDEN);
+    let outsider = world.mcpd.user("nobody", None).await;
+    assert_eq!(world.mcpd.get("/metrics", &outsider).await.status(), StatusCode::FORBIDDEN);
 }

@@ -12,7 +12,7 @@ async fn json_of(answer: reqwest::Response) -> Value {
 }
 
 #[tokio::test]
-async fn the_first_start_leaves_a_private_token_and_never_prints_it() {
+async fn first_start_writes_a_private_token_and_never_prints_it() {
     let mcpd = Mcpd::start().await;
     for file in ["bootstrap-token", "master-key", "mcpd.sqlite"] {
         let mode = std::fs::metadata(mcpd.data_dir().join(file)).unwrap().permissions().mode();
@@ -45,12 +45,12 @@ async fn inv_09_get_and_head_of_an_llm_by_id_and_by_name() {
     assert_eq!(mcpd.head("/api/v1/llms/missing", &admin).await.status(), StatusCode::NOT_FOUND);
 
     // Without `view`: the same answer by id and by name, GET and HEAD, existing or not.
-    let nobody = mcpd.user("nobody", None).await;
+    let outsider = mcpd.user("nobody", None).await;
     let absent = "cabcdefghijklmnopqrstuvwx";
     for target in ["claude", id, "missing", absent] {
         let path = format!("/api/v1/llms/{target}");
-        assert_eq!(mcpd.get(&path, &nobody).await.status(), StatusCode::FORBIDDEN, "GET {target}");
-        assert_eq!(mcpd.head(&path, &nobody).await.status(), StatusCode::FORBIDDEN, "HEAD {target}");
+        assert_eq!(mcpd.get(&path, &outsider).await.status(), StatusCode::FORBIDDEN, "GET {target}");
+        assert_eq!(mcpd.head(&path, &outsider).await.status(), StatusCode::FORBIDDEN, "HEAD {target}");
     }
 }
 
@@ -75,9 +75,9 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
 }
 
 #[tokio::test]
-async fn every_route_refuses_who_is_unknown_and_who_has_no_rights() {
+async fn every_route_denies_unknown_and_unauthorized_callers() {
     let mcpd = Mcpd::start().await;
-    let nobody = mcpd.user("nobody", None).await;
+    let outsider = mcpd.user("nobody", None).await;
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let document: Value =
         http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
@@ -107,7 +107,7 @@ async fn every_route_refuses_who_is_unknown_and_who_has_no_rights() {
             }
             let is_list = method == "get" && path == "/api/v1/{kind}";
             if !known.contains(&path.as_str()) && !is_list {
-                assert_eq!(send(&nobody).await.status(), StatusCode::FORBIDDEN, "{method} {path}");
+                assert_eq!(send(&outsider).await.status(), StatusCode::FORBIDDEN, "{method} {path}");
             }
             seen += 1;
         }
@@ -118,7 +118,7 @@ async fn every_route_refuses_who_is_unknown_and_who_has_no_rights() {
 }
 
 #[tokio::test]
-async fn every_kind_is_made_read_changed_and_removed_with_its_revision_guarded() {
+async fn every_kind_has_create_read_update_delete_with_revisions() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     let documents = [
@@ -152,7 +152,7 @@ async fn every_kind_is_made_read_changed_and_removed_with_its_revision_guarded()
 }
 
 #[tokio::test]
-async fn an_apply_is_all_or_nothing_and_says_which_document_is_wrong() {
+async fn apply_is_atomic_and_names_the_wrong_document() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     let good = json!({"kind": "User", "name": "good"});
@@ -182,7 +182,7 @@ async fn an_apply_is_all_or_nothing_and_says_which_document_is_wrong() {
 }
 
 #[tokio::test]
-async fn inv_11_and_12_secrets_stay_inside_and_rights_are_not_grown() {
+async fn inv_11_and_12_secrets_stay_inside_and_rights_do_not_grow() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     mcpd.apply(json!([
@@ -224,7 +224,7 @@ async fn inv_11_and_12_secrets_stay_inside_and_rights_are_not_grown() {
 }
 
 #[tokio::test]
-async fn tokens_end_when_they_expire_are_deleted_or_their_owner_goes() {
+async fn tokens_end_by_expiry_deletion_and_with_their_owner() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     let alice = mcpd.user("alice", Some("viewer")).await;
@@ -233,12 +233,12 @@ async fn tokens_end_when_they_expire_are_deleted_or_their_owner_goes() {
     let short = json_of(mcpd.post("/api/v1/tokens", &admin, &short).await).await;
     let short = short["token"].as_str().unwrap().to_owned();
     assert_eq!(mcpd.get("/api/v1/auth/whoami", &short).await.status(), StatusCode::OK);
-    let told = eventually("the token expires", async || {
+    let expired = eventually("the token expires", async || {
         let answer = mcpd.get("/api/v1/auth/whoami", &short).await;
         (answer.status() == StatusCode::UNAUTHORIZED).then_some(answer)
     })
     .await;
-    assert!(told.text().await.unwrap().contains("expired"));
+    assert!(expired.text().await.unwrap().contains("expired"));
 
     let second = json!({"name": "second", "subject": subject});
     let second = json_of(mcpd.post("/api/v1/tokens", &admin, &second).await).await["token"].clone();
@@ -258,7 +258,7 @@ async fn tokens_end_when_they_expire_are_deleted_or_their_owner_goes() {
 }
 
 #[tokio::test]
-async fn login_logout_and_guessing() {
+async fn login_logout_and_wrong_passwords() {
     let mcpd = Mcpd::start().await;
     mcpd.apply(json!([{"kind": "User", "name": "alice", "password": "correct horse battery"}])).await;
     let stored = mcpd.get("/api/v1/users/alice", &mcpd.admin()).await.text().await.unwrap();
@@ -282,7 +282,7 @@ async fn login_logout_and_guessing() {
 }
 
 #[tokio::test]
-async fn can_i_and_who_can_say_why() {
+async fn can_i_and_who_can_give_reasons() {
     let mcpd = Mcpd::start().await;
     mcpd.llm("claude", "http://127.0.0.1:1").await;
     let alice = mcpd.user("alice", Some("llm-user")).await;
@@ -297,9 +297,13 @@ async fn can_i_and_who_can_say_why() {
     );
     assert_eq!(ask("edit").await["allowed"], false);
     let who = "/api/v1/auth/who-can?verb=run&kind=llms&name=claude";
-    let told = json_of(mcpd.get(who, &mcpd.admin()).await).await;
-    let names: Vec<_> =
-        told["subjects"].as_array().unwrap().iter().map(|s| s["subject"]["name"].as_str().unwrap()).collect();
+    let subjects = json_of(mcpd.get(who, &mcpd.admin()).await).await;
+    let names: Vec<_> = subjects["subjects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| s["subject"]["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["admin", "alice"]);
     assert_eq!(
         mcpd.get(who, &alice).await.status(),
@@ -309,7 +313,7 @@ async fn can_i_and_who_can_say_why() {
 }
 
 #[tokio::test]
-async fn a_watch_tells_of_changes_that_the_caller_may_view() {
+async fn watch_shows_changes_that_the_caller_may_view() {
     let mcpd = Mcpd::start().await;
     let alice = mcpd.user("alice", Some("llm-user")).await;
     let mut events = mcpd.get("/api/v1/watch", &alice).await;
@@ -324,7 +328,7 @@ async fn a_watch_tells_of_changes_that_the_caller_may_view() {
 }
 
 #[tokio::test]
-async fn inv_05_a_revocation_on_one_replica_holds_on_the_other_in_the_next_request() {
+async fn inv_05_revocation_holds_on_other_replicas_at_once() {
     let postgres = mcpctl_testkit::postgres::Postgres::start();
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("master-key");
@@ -358,7 +362,7 @@ async fn inv_05_a_revocation_on_one_replica_holds_on_the_other_in_the_next_reque
 }
 
 #[tokio::test]
-async fn inv_14_what_was_acknowledged_survives_a_kill() {
+async fn inv_14_acknowledged_writes_survive_a_kill() {
     let mut mcpd = Mcpd::start().await;
     let alice = mcpd.user("alice", Some("viewer")).await;
     assert_eq!(
@@ -372,7 +376,7 @@ async fn inv_14_what_was_acknowledged_survives_a_kill() {
 }
 
 #[tokio::test]
-async fn wrong_starts_say_one_line_and_change_nothing() {
+async fn failed_starts_print_one_error_and_change_nothing() {
     let mcpd = Mcpd::start().await;
     let dir = tempfile::tempdir().unwrap();
     let fresh = dir.path().join("fresh");
@@ -381,24 +385,27 @@ async fn wrong_starts_say_one_line_and_change_nothing() {
         let output = std::process::Command::new(program("mcpd")).arg("serve").args(args).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    let (code, said) = start(&["--data-dir", fresh.to_str().unwrap(), "--listen", &listen]);
+    let (code, stderr) = start(&["--data-dir", fresh.to_str().unwrap(), "--listen", &listen]);
     assert_eq!(code, Some(1));
-    assert!(said.contains(&format!("cannot listen on `{listen}`")) && said.contains("\nhint: "), "{said}");
+    assert!(
+        stderr.contains(&format!("cannot listen on `{listen}`")) && stderr.contains("\nhint: "),
+        "{stderr}"
+    );
     assert!(!fresh.exists(), "nothing was made");
 
     let broken = dir.path().join("broken");
     std::fs::create_dir(&broken).unwrap();
     std::fs::write(broken.join("mcpd.sqlite"), "this is no database, but it is long enough to look like one")
         .unwrap();
-    let (code, said) = start(&["--data-dir", broken.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("cannot be opened") && said.contains("hint: "), "{said}");
+    let (code, stderr) = start(&["--data-dir", broken.to_str().unwrap(), "--listen", "127.0.0.1:0"]);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("cannot be opened") && stderr.contains("hint: "), "{stderr}");
 
     let url = "postgres://u:p4ssword@127.0.0.1:1/db";
     let args = ["--data-dir", fresh.to_str().unwrap(), "--listen", "127.0.0.1:0", "--database-url", url];
-    let (code, said) = start(&args);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("hint: ") && !said.contains("p4ssword"), "{said}");
+    let (code, stderr) = start(&args);
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("hint: ") && !stderr.contains("p4ssword"), "{stderr}");
     let (code, _) = start(&["--no-such-flag"]);
     assert_eq!(code, Some(2));
 }

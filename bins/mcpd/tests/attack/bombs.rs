@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use super::support::{CLOSED_MODEL, World};
 
 /// How long one of these requests may take, on a slow machine too.
-const PATIENCE: Duration = Duration::from_secs(5);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How much the daemon may grow while it is sent bodies of some MiB, one after the other.
 const MAX_GROWTH: u64 = 160 << 20;
 
-/// Texts that are no JSON, or JSON that costs more than it says.
+/// Texts that are not JSON, or JSON that costs more than its length suggests.
 fn bombs() -> Vec<(&'static str, Vec<u8>)> {
     let nested = |open: &str, inner: &str, close: &str, depth: usize| {
         [open.repeat(depth), inner.to_owned(), close.repeat(depth)].concat().into_bytes()
@@ -73,7 +73,7 @@ async fn send(
     let request =
         world.mcpd.request(method, path, token).header("content-type", "application/json").body(body);
     let begun = Instant::now();
-    let answer = request.timeout(PATIENCE).send().await;
+    let answer = request.timeout(RESPONSE_TIMEOUT).send().await;
     let answer =
         answer.unwrap_or_else(|error| panic!("{what} at {path}: {error} after {:?}", begun.elapsed()));
     assert!(!answer.status().is_server_error(), "{what} at {path}: {}", answer.status());
@@ -161,7 +161,7 @@ async fn duplicate_keys_do_not_name_a_second_llm() {
             assert!(!status.is_server_error(), "{body} at {path}: {status}");
         }
     }
-    // In documents a duplicate could say one thing to who reads it and another to who stores it.
+    // A duplicate key in a document could be read differently by a reviewer and by the store.
     let rules =
         |names: &str| format!("[{{\"kinds\":[\"llms\"],\"verbs\":[\"view\"],\"names\":[\"{names}\"]}}]");
     let role = format!("{{\"name\":\"doubled\",\"rules\":{},\"rules\":{}}}", rules("open"), rules("*"));
@@ -182,7 +182,7 @@ const GZIPPED: [&[u8]; 2] = [
 ];
 
 #[tokio::test]
-async fn bodies_that_are_not_in_their_coding_are_refused() {
+async fn bodies_that_do_not_match_their_coding_are_refused() {
     let world = World::new().await;
     for coding in ["deflate", "br", "zstd", "compress", "gzip, gzip", "gzip, identity, zstd"] {
         for body in GZIPPED {
@@ -237,9 +237,9 @@ async fn yaml_bombs_end_the_command_soon() {
         })
         .await
         .unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr);
-        assert!(matches!(ended.status.code(), Some(1 | 2)), "{what}: {:?}: {said:.300}", ended.status);
-        assert!(said.starts_with("error: "), "{what}: {said:.300}");
+        let stderr = String::from_utf8_lossy(&ended.stderr);
+        assert!(matches!(ended.status.code(), Some(1 | 2)), "{what}: {:?}: {stderr:.300}", ended.status);
+        assert!(stderr.starts_with("error: "), "{what}: {stderr:.300}");
     }
     assert_eq!(world.mcpd.get("/api/v1/users/bomb", &world.admin).await.status(), StatusCode::NOT_FOUND);
 }

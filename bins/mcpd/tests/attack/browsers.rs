@@ -41,7 +41,7 @@ async fn a_loopback_listener_refuses_foreign_hosts() {
 }
 
 #[tokio::test]
-async fn a_public_host_is_known_and_others_are_refused() {
+async fn only_public_hosts_are_accepted() {
     let config = |text: &str| McpdOptions { config: Some(text.to_owned()), ..McpdOptions::default() };
     let behind_proxy = Mcpd::start_with(config("publicHost: mcpd.example.com\n")).await;
     assert_eq!(status_of(&behind_proxy, "/v1/models", "mcpd.example.com").await, Some(200));
@@ -63,7 +63,7 @@ async fn a_public_host_is_known_and_others_are_refused() {
 }
 
 #[tokio::test]
-async fn a_foreign_origin_is_refused_unless_it_is_listed() {
+async fn foreign_origins_are_refused_unless_listed() {
     let config = Some("allowedOrigins: [https://console.example.com]\n".to_owned());
     let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
     let status = async |origins: &[&str]| {
@@ -103,7 +103,7 @@ async fn a_login_is_json_alone() {
 }
 
 #[tokio::test]
-async fn listening_for_other_machines_warns_that_there_is_no_tls() {
+async fn listening_for_other_machines_warns_of_missing_tls() {
     let everywhere = McpdOptions { listen: Some("0.0.0.0:0"), ..McpdOptions::default() };
     let log = Mcpd::start_with(everywhere).await.log();
     assert!(log.contains("WARN") && log.contains("no TLS") && log.contains("0.0.0.0:0"), "{log}");

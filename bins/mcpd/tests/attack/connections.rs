@@ -112,7 +112,7 @@ async fn no_byte_of_a_strangers_body_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_body_that_is_too_long_is_refused_by_its_declared_length() {
+async fn too_long_body_is_refused_by_its_declared_length() {
     let mcpd = Mcpd::start().await;
     for (path, length) in [("/v1/chat/completions", (32 << 20) + 1), ("/api/v1/apply", (4 << 20) + 1)] {
         let mut client = RawConnection::connect(mcpd.url()).await;
@@ -201,9 +201,9 @@ fn endless() -> Reply {
 async fn callers_that_do_not_read_release_their_provider() {
     let mcpd = mcpd_with("{stall: 1s}").await;
     let provider = ModelServer::with_default(endless()).await;
-    let patience = json!({"response": "20s", "firstToken": "20s", "idle": "20s"});
+    let timeouts = json!({"response": "20s", "firstToken": "20s", "idle": "20s"});
     let llm = json!({"kind": "Llm", "name": "claude", "type": "openai", "url": provider.base_url(), "model": "m",
-                     "timeouts": patience});
+                     "timeouts": timeouts});
     mcpd.apply(json!([llm])).await;
     let body = json!({"model": "claude", "stream": true, "messages": [{"role": "user", "content": "Hi"}]});
     let text = body.to_string();
@@ -241,7 +241,7 @@ async fn readers_of_a_stream_that_trickles_are_not_cut() {
 }
 
 #[tokio::test]
-async fn a_large_answer_that_is_read_slowly_arrives_whole() {
+async fn slowly_read_large_answer_arrives_whole() {
     let mcpd = mcpd_with("{stall: 500ms, idle: 300ms}").await;
     let mut client = RawConnection::connect(mcpd.url()).await;
     client.send("GET /openapi.json HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(30)).await;

@@ -48,7 +48,7 @@ fn hr_rules(verbs: Value) -> Value {
 }
 
 #[tokio::test]
-async fn a_credential_for_another_account_takes_grant_on_it() {
+async fn credential_for_another_account_needs_grant_on_it() {
     let mcpd = Mcpd::start().await;
     mcpd.apply(json!([user("newhire")])).await;
     let hr = mcpd.user_with_rules("hr", hr_rules(json!(["view", "create", "edit"]))).await;
@@ -107,7 +107,7 @@ async fn a_credential_does_not_rise_with_its_subject() {
 }
 
 #[tokio::test]
-async fn a_demoted_maker_keeps_nothing_through_others() {
+async fn demoted_maker_keeps_no_rights_through_others() {
     let mcpd = Mcpd::start().await;
     mcpd.user("alice", Some("admin")).await;
     let bob = mcpd.user("bob", Some("admin")).await;
@@ -119,7 +119,7 @@ async fn a_demoted_maker_keeps_nothing_through_others() {
 }
 
 #[tokio::test]
-async fn a_rename_does_not_hide_whose_password_is_set() {
+async fn rename_does_not_hide_whose_password_is_set() {
     let mcpd = Mcpd::start().await;
     mcpd.user("boss", Some("admin")).await;
     let rules = hr_rules(json!(["view", "create", "edit", "delete"]));
@@ -148,7 +148,7 @@ async fn a_rename_does_not_hide_whose_password_is_set() {
 }
 
 #[tokio::test]
-async fn a_new_password_ends_sessions_and_can_be_removed() {
+async fn new_password_ends_sessions_and_can_be_removed() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     mcpd.apply(json!([{"kind": "User", "name": "carol", "password": "correct horse battery"}])).await;
@@ -173,7 +173,7 @@ async fn a_new_password_ends_sessions_and_can_be_removed() {
 }
 
 #[tokio::test]
-async fn passwords_are_hashed_only_for_who_may_set_them() {
+async fn passwords_are_hashed_only_for_permitted_callers() {
     let mcpd = Mcpd::start().await;
     let mallory = mcpd
         .user_with_rules("mallory", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["x"]}]))

@@ -44,11 +44,11 @@ fn command(data: &Path) -> Command {
 async fn start(mut command: Command) -> (bool, String) {
     let mut child = command.spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut said = String::new();
+    let mut stderr = String::new();
     let reading = async {
         while let Some(line) = lines.next_line().await.unwrap() {
-            said += &line;
-            said.push('\n');
+            stderr += &line;
+            stderr.push('\n');
             if line.contains("mcpd is ready") {
                 return true;
             }
@@ -57,13 +57,13 @@ async fn start(mut command: Command) -> (bool, String) {
     };
     let ready = timeout(START, reading).await.expect("neither ready nor ended");
     child.kill().await.unwrap();
-    (ready, said)
+    (ready, stderr)
 }
 
 async fn refused(data: &Path) -> String {
-    let (ready, said) = start(command(data)).await;
-    assert!(!ready && said.starts_with("error: ") && said.contains("\nhint: "), "{said}");
-    said
+    let (ready, stderr) = start(command(data)).await;
+    assert!(!ready && stderr.starts_with("error: ") && stderr.contains("\nhint: "), "{stderr}");
+    stderr
 }
 
 #[tokio::test]
@@ -88,8 +88,8 @@ async fn data_directory_that_others_write_to_is_refused() {
     fs::create_dir(&data).unwrap();
     for mode in [0o777, 0o775, 0o722, 0o1777] {
         chmod(&data, mode);
-        let said = refused(&data).await;
-        assert!(said.contains(&format!("its mode is {mode:04o}")), "{said}");
+        let stderr = refused(&data).await;
+        assert!(stderr.contains(&format!("its mode is {mode:04o}")), "{stderr}");
         assert_eq!(fs::read_dir(&data).unwrap().count(), 0, "nothing is written there");
     }
     chmod(&data, 0o700);
@@ -108,13 +108,13 @@ async fn relative_paths_are_checked_like_others() {
         command
     };
     chmod(home.path(), 0o777);
-    let (ready, said) = start(relative()).await;
-    assert!(!ready && said.contains("can be written to by other users"), "{said}");
+    let (ready, stderr) = start(relative()).await;
+    assert!(!ready && stderr.contains("can be written to by other users"), "{stderr}");
     chmod(home.path(), 0o755);
     assert!(start(relative()).await.0);
     assert!(home.path().join("data/mcpd.sqlite").is_file());
-    let (ready, said) = start(command(Path::new(""))).await;
-    assert!(!ready && said.starts_with("error: "), "{said}");
+    let (ready, stderr) = start(command(Path::new(""))).await;
+    assert!(!ready && stderr.starts_with("error: "), "{stderr}");
 }
 
 #[tokio::test]
@@ -141,14 +141,14 @@ async fn planted_links_and_pipes_are_refused() {
     fs::remove_dir_all(&data).unwrap();
     fs::create_dir(&data).unwrap();
     mkfifo(&data.join("master-key"), Mode::S_IRWXU).unwrap();
-    let said = refused_in_any_words(command(&data)).await;
-    assert!(said.contains("master key") && said.contains("no regular file"), "{said}");
+    let stderr = refused_in_any_words(command(&data)).await;
+    assert!(stderr.contains("master key") && stderr.contains("no regular file"), "{stderr}");
 }
 
 async fn refused_in_any_words(command: Command) -> String {
-    let (ready, said) = start(command).await;
-    assert!(!ready, "{said}");
-    said
+    let (ready, stderr) = start(command).await;
+    assert!(!ready, "{stderr}");
+    stderr
 }
 
 #[tokio::test]
@@ -163,10 +163,10 @@ async fn configuration_that_others_write_to_is_refused() {
     fs::write(&config, "log: info\n").unwrap();
     for mode in [0o666, 0o664, 0o602] {
         chmod(&config, mode);
-        let said = refused_in_any_words(with_config()).await;
+        let stderr = refused_in_any_words(with_config()).await;
         assert!(
-            said.contains(&format!("its mode is {mode:04o}")) && said.contains("hint: chmod go-w"),
-            "{said}"
+            stderr.contains(&format!("its mode is {mode:04o}")) && stderr.contains("hint: chmod go-w"),
+            "{stderr}"
         );
     }
     chmod(&config, 0o644);

@@ -20,7 +20,7 @@ const MAX_SENT: usize = 8 << 20;
 /// Connections of a flood.
 const CONNECTIONS: usize = 3;
 /// How long another caller may wait meanwhile, on a slow machine too.
-const PATIENCE: Duration = Duration::from_secs(3);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How much the daemon may grow, over all floods: allocators keep some of what was freed.
 const MAX_GROWTH: u64 = 96 << 20;
 
@@ -151,14 +151,14 @@ async fn attack(address: &str, flood: &Flood) -> bool {
             while connection.read(Duration::from_micros(200)).await {}
         }
     }
-    !flood.ends || connection.is_closed(PATIENCE).await
+    !flood.ends || connection.is_closed(RESPONSE_TIMEOUT).await
 }
 
 /// Fails where another caller is kept waiting.
 async fn assert_responsive(world: &World, name: &str) {
     for path in ["/healthz", "/api/v1/llms/open"] {
         let begun = Instant::now();
-        let asked = tokio::time::timeout(PATIENCE, world.mcpd.get(path, &world.alice)).await;
+        let asked = tokio::time::timeout(RESPONSE_TIMEOUT, world.mcpd.get(path, &world.alice)).await;
         let status = asked.unwrap_or_else(|_| panic!("{name}: {path} has no answer")).status();
         assert_eq!(status, StatusCode::OK, "{name}: {path} after {:?}", begun.elapsed());
     }
@@ -267,7 +267,7 @@ async fn malformed_http2_requests_get_no_answer() {
 /// Whether a request of this header block is answered with 200.
 async fn succeeds(address: &str, block: &[u8]) -> bool {
     let mut connection = Connection::open(address).await;
-    assert!(connection.write(&frame(HEADERS, WHOLE, 1, block), PATIENCE).await);
+    assert!(connection.write(&frame(HEADERS, WHOLE, 1, block), RESPONSE_TIMEOUT).await);
     while !connection.has_success() && connection.read(Duration::from_millis(400)).await {}
     connection.has_success()
 }

@@ -83,15 +83,15 @@ impl Connection {
         Self { stream, received: Vec::new() }
     }
 
-    /// Writes all of it; false where the server has closed, or reads no more for `patience`.
-    pub async fn write(&mut self, bytes: &[u8], patience: Duration) -> bool {
-        matches!(timeout(patience, self.stream.write_all(bytes)).await, Ok(Ok(())))
+    /// Writes all of it; false where the server has closed, or reads no more for `limit`.
+    pub async fn write(&mut self, bytes: &[u8], limit: Duration) -> bool {
+        matches!(timeout(limit, self.stream.write_all(bytes)).await, Ok(Ok(())))
     }
 
-    /// Reads what there is; false where the server has closed, or sends nothing for `patience`.
-    pub async fn read(&mut self, patience: Duration) -> bool {
+    /// Reads what there is; false where the server has closed, or sends nothing for `limit`.
+    pub async fn read(&mut self, limit: Duration) -> bool {
         let mut buffer = vec![0; 64 << 10];
-        match timeout(patience, self.stream.read(&mut buffer)).await {
+        match timeout(limit, self.stream.read(&mut buffer)).await {
             Ok(Ok(count @ 1..)) => {
                 self.received.extend_from_slice(&buffer[..count]);
                 true
@@ -100,13 +100,13 @@ impl Connection {
         }
     }
 
-    /// Whether the server closes the connection within `patience`.
-    pub async fn is_closed(&mut self, patience: Duration) -> bool {
+    /// Whether the server closes the connection within `limit`.
+    pub async fn is_closed(&mut self, limit: Duration) -> bool {
         let closes = async {
             let mut buffer = vec![0; 64 << 10];
             while matches!(self.stream.read(&mut buffer).await, Ok(1..)) {}
         };
-        timeout(patience, closes).await.is_ok()
+        timeout(limit, closes).await.is_ok()
     }
 
     /// Whether a response of 200 was received on any stream.

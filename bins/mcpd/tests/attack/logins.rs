@@ -102,7 +102,7 @@ async fn logins_that_hang_up_cost_a_few_hashes() {
 }
 
 #[tokio::test]
-async fn attempts_beyond_the_waiting_line_are_told_to_come_again() {
+async fn attempts_beyond_the_queue_get_a_retry_after() {
     let limits = "limits: {logins: {hashers: 1, waiting: 2, perNetwork: {burst: 1000, every: 1s}}}";
     let mcpd = start(limits).await;
     let http = client("127.0.0.1");
@@ -113,7 +113,7 @@ async fn attempts_beyond_the_waiting_line_are_told_to_come_again() {
         answers.iter().filter(|answer| answer.status() == StatusCode::TOO_MANY_REQUESTS).collect();
     assert!(!busy.is_empty() && busy.len() < 40, "{} of 40", busy.len());
     assert!(busy.iter().all(|answer| answer.headers()[RETRY_AFTER] == "1"));
-    // Another network has its turn in the line, whoever fills it.
+    // Another network still gets a turn when one network fills the queue.
     let flood = async { join_all(names.iter().map(|name| login(&http, &mcpd, name, "wrong wrong"))).await };
     let other = client("127.0.0.2");
     let (_, carol) = tokio::join!(flood, login(&other, &mcpd, "carol", PASSWORD));
@@ -121,7 +121,7 @@ async fn attempts_beyond_the_waiting_line_are_told_to_come_again() {
 }
 
 #[tokio::test]
-async fn what_is_too_long_is_refused_before_it_costs_anything() {
+async fn too_long_passwords_are_refused_before_hashing() {
     let mcpd = start("").await;
     let http = client("127.0.0.1");
     login(&http, &mcpd, "nobody", "wrong wrong").await;
@@ -148,7 +148,7 @@ async fn what_is_too_long_is_refused_before_it_costs_anything() {
 }
 
 #[tokio::test]
-async fn made_up_names_refuse_nobody_who_has_the_password() {
+async fn invented_names_do_not_block_the_right_password() {
     let mcpd = start("").await;
     let http = client("127.0.0.1");
     let made_up = names("made-up", 200);
@@ -184,7 +184,7 @@ async fn wrong_guesses_do_not_lock_a_person_out() {
 }
 
 #[tokio::test]
-async fn guesses_at_once_are_refused_with_the_time_to_wait() {
+async fn concurrent_guesses_are_refused_with_a_retry_after() {
     let mcpd = start("limits: {logins: {perName: {burst: 2, every: 30s}}}").await;
     let http = client("127.0.0.1");
     for _ in 0..2 {
@@ -217,7 +217,7 @@ async fn spraying_one_guess_over_many_names_is_slowed() {
     assert_eq!(elsewhere.status(), StatusCode::CREATED);
 }
 
-/// Answers and times say nothing about whether a user exists, whatever was tried before.
+/// Neither answers nor times reveal whether a user exists, whatever was tried before.
 #[tokio::test]
 async fn existing_and_made_up_names_look_the_same() {
     let mcpd =
@@ -331,7 +331,7 @@ async fn only_a_trusted_proxy_names_the_network() {
 }
 
 #[tokio::test]
-async fn a_login_beyond_the_most_sessions_ends_the_oldest() {
+async fn login_beyond_the_session_limit_ends_the_oldest() {
     let mcpd = start("limits: {logins: {sessions: 3}}").await;
     let http = client("127.0.0.1");
     let mut sessions = Vec::new();

@@ -83,7 +83,7 @@ async fn files_are_private_whatever_the_umask() {
 }
 
 #[tokio::test]
-async fn a_master_key_that_others_may_read_stops_the_start() {
+async fn readable_master_key_stops_the_start() {
     let mcpd = Mcpd::start().await;
     let dir = tempfile::tempdir().unwrap();
     let key = dir.path().join("master-key");
@@ -96,14 +96,14 @@ async fn a_master_key_that_others_may_read_stops_the_start() {
         let mut limited = Command::new("timeout");
         limited.arg("5").arg(start.get_program()).args(start.get_args()).arg("--master-key-file").arg(&key);
         let ended = limited.output().unwrap();
-        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
-        assert_eq!(ended.status.code(), Some(1), "mode {mode:o}: {said}");
-        assert!(said.contains("hint: "), "mode {mode:o}: {said}");
+        let stderr = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(1), "mode {mode:o}: {stderr}");
+        assert!(stderr.contains("hint: "), "mode {mode:o}: {stderr}");
     }
 }
 
 #[tokio::test]
-async fn nothing_secret_shows_outside_the_files_for_it() {
+async fn secrets_stay_in_the_files_for_them() {
     let mcpd = Mcpd::start().await;
     let (password, value) = ("correct horse battery staple", "value-of-the-secret-itself");
     mcpd.apply(json!([

@@ -162,7 +162,7 @@ async fn refused_steps_do_not_show_members_or_rights() {
 }
 
 #[tokio::test]
-async fn a_patch_never_overwrites_what_it_was_not_merged_into() {
+async fn patch_never_overwrites_a_newer_revision() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     mcpd.llm("shared", "http://127.0.0.1:1").await;

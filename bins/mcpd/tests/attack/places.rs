@@ -137,7 +137,7 @@ async fn credentials_that_are_not_exact_do_not_count() {
     assert_eq!(world.mcpd.get(WHOAMI, admin).await.status(), StatusCode::OK);
 }
 
-/// Every way in which a credential of somebody with rights ends.
+/// Every way in which the credential of an authorized account ends.
 #[tokio::test]
 async fn ended_credentials_are_refused_on_every_route() {
     let world = World::new().await;
@@ -215,7 +215,7 @@ async fn ended_credentials_are_refused_on_every_route() {
 }
 
 #[tokio::test]
-async fn a_callers_credentials_never_reach_a_provider() {
+async fn callers_credentials_never_reach_a_provider() {
     let world = World::new().await;
     let (mcpd, alice) = (&world.mcpd, &world.alice);
     let url = world.provider.base_url();

@@ -42,7 +42,7 @@ fn size(dir: &Path) -> u64 {
 }
 
 #[tokio::test]
-async fn refusals_store_little_whatever_was_asked_for() {
+async fn denials_store_little_for_any_request() {
     let mcpd = start("").await;
     let bob = mcpd.user("bob", None).await;
     let before = size(&mcpd.data_dir());
@@ -79,7 +79,7 @@ async fn denials_beyond_a_rate_are_summed() {
     let store = store(&mcpd).await;
     let rows = audit(&store).await;
     assert_eq!(of(&rows, "User bob").len(), 11, "ten, and the announcement of a sum");
-    assert_eq!(of(&rows, "User carol").len(), 1, "whoever else is refused has rows of their own");
+    assert_eq!(of(&rows, "User carol").len(), 1, "other denied principals have rows of their own");
 
     // The number is stored when the daemon ends, or the window does.
     mcpd.terminate();
@@ -128,7 +128,7 @@ async fn allowed_probes_are_summed_by_llm_and_inference_is_not() {
 }
 
 #[tokio::test]
-async fn refused_logins_are_on_record_with_name_and_network() {
+async fn refused_logins_are_recorded_with_name_and_network() {
     let mut mcpd = start("limits: {records: {rows: {burst: 4, every: 1h}}}").await;
     mcpd.apply(json!([{"kind": "User", "name": "carol", "password": "correct horse battery"}])).await;
     let login = async |user: &str, password: &str| {
@@ -187,7 +187,7 @@ async fn namesakes_are_told_apart() {
 }
 
 #[tokio::test]
-async fn records_are_kept_for_their_time_and_no_longer() {
+async fn records_are_deleted_after_their_retention() {
     let mut mcpd = start("limits: {records: {audit: 30d, usage: 10d}}").await;
     let store = store(&mcpd).await;
     let recorder = Recorder::start(store.clone());
@@ -241,16 +241,19 @@ async fn records_are_kept_for_their_time_and_no_longer() {
 }
 
 #[tokio::test]
-async fn the_database_password_does_not_show_in_arguments() {
+async fn database_password_does_not_show_in_arguments() {
     let postgres = Postgres::start();
     let dir = tempfile::tempdir().unwrap();
     let with_password = postgres.url().replace("test@", "test:s3cret-word@");
     let mut command = Command::new(program("mcpd"));
     command.args(["serve", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir.path());
     let refused = command.args(["--database-url", &with_password]).output().unwrap();
-    let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && !said.contains("s3cret"), "{said}");
-    assert!(said.contains("error: `--database-url` holds a password") && said.contains("hint: "), "{said}");
+    let stderr = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && !stderr.contains("s3cret"), "{stderr}");
+    assert!(
+        stderr.contains("error: `--database-url` holds a password") && stderr.contains("hint: "),
+        "{stderr}"
+    );
 
     let key = dir.path().join("master-key");
     master_key_file::load_or_create(&key, IfMissing::Create).unwrap();

@@ -123,7 +123,7 @@ async fn rights_are_not_taken_from_who_holds_more() {
         let binding = mcpd.get("/api/v1/rolebindings/runs", &admin).await.json::<Value>().await.unwrap();
         assert_eq!(binding["role"], to);
     }
-    // What takes nothing away from anybody is theirs to do, and with `grant` on an account the rest is too.
+    // Changes that take no rights away are allowed, and with `grant` on an account the others are too.
     assert_eq!(mcpd.delete("/api/v1/groups/ops", &hr).await.status(), StatusCode::NO_CONTENT);
     let grant = json!({"rules": [{
         "kinds": ["users", "rolebindings"], "verbs": ["view", "edit", "delete", "grant"], "names": ["eve", "runs"],

@@ -95,7 +95,7 @@ async fn a_secret_is_referred_to_only_with_use() {
 }
 
 #[tokio::test]
-async fn a_reference_is_to_the_secret_and_not_to_its_name() {
+async fn reference_is_to_the_secret_and_not_to_its_name() {
     let world = World::new().await;
     let admin = world.mcpd.admin();
     assert_eq!(world.chat("gpt").await, StatusCode::OK);
@@ -151,7 +151,7 @@ async fn use_is_needed_when_the_key_is_sent() {
 }
 
 #[tokio::test]
-async fn a_void_reference_does_not_come_back_by_the_way() {
+async fn void_reference_is_not_restored_by_another_write() {
     let world = World::new().await;
     let admin = world.mcpd.admin();
     let rules = json!([

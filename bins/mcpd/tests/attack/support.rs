@@ -1,4 +1,4 @@
-//! What several families of attacks share: a daemon with two Llms and three callers, and requests as raw bytes.
+//! Shared by the attacks: an mcpd with two Llms and three callers, and requests as raw bytes.
 
 use futures::{StreamExt as _, stream};
 use mcpctl_testkit::{
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 /// Connections that a test holds at once: fewer than a daemon grants one peer.
 const CONNECTIONS_AT_ONCE: usize = 8;
 
-/// Model of the Llm `closed` at its provider; shown by `view` alone, sent by `run` alone.
+/// The model of the Llm `closed` at its provider. Only `view` shows it, and only `run` sends it.
 pub const CLOSED_MODEL: &str = "closed-model-marker";
 
 /// A daemon whose provider serves the Llms `open` and `closed`.

@@ -161,7 +161,7 @@ async fn other_services_cannot_be_read_through_an_llm() {
 }
 
 #[tokio::test]
-async fn an_echoed_key_reaches_no_caller_log_or_record() {
+async fn echoed_key_reaches_no_caller_log_or_record() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::start().await;
     let escaped: String = KEY.bytes().map(|b| format!("\\u{:04x}", u32::from(b))).collect();
@@ -199,7 +199,7 @@ async fn an_echoed_key_reaches_no_caller_log_or_record() {
 }
 
 #[tokio::test]
-async fn requests_in_a_circle_end_at_the_second_sight() {
+async fn looping_requests_end_at_the_second_pass() {
     let (one, two) = (Mcpd::start().await, Mcpd::start().await);
     for (from, to) in [(&one, &two), (&two, &one)] {
         from.apply(json!([
@@ -221,7 +221,7 @@ async fn requests_in_a_circle_end_at_the_second_sight() {
 }
 
 #[tokio::test]
-async fn the_hop_header_can_only_refuse_its_own_request() {
+async fn hops_header_can_only_reject_its_own_request() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::start().await;
     point_at(&mcpd, &provider.base_url()).await;

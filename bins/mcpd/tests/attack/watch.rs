@@ -60,7 +60,7 @@ async fn rest(mut stream: TcpStream) -> String {
 }
 
 #[tokio::test]
-async fn a_stalled_watch_shows_nothing_made_after_revocation() {
+async fn stalled_watch_shows_nothing_made_after_revocation() {
     let (mcpd, bob) = with_history().await;
     let stream = stalled(&mcpd, &bob).await;
     let gone = mcpd.delete("/api/v1/rolebindings/bob-llm-user", &mcpd.admin()).await;
@@ -86,7 +86,7 @@ async fn a_stalled_watch_ends_with_its_token() {
 }
 
 #[tokio::test]
-async fn watches_are_bounded_per_principal_and_in_all() {
+async fn watches_are_bounded_per_principal_and_in_total() {
     let config = "limits:\n  watches:\n    perPrincipal: 2\n    total: 3\n".to_owned();
     let mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
     let (alice, bob) = (mcpd.user("alice", Some("llm-user")).await, mcpd.user("bob", None).await);

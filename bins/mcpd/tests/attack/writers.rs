@@ -125,7 +125,7 @@ async fn one_account_writes_no_more_than_its_rate() {
         let file = dir.path().join("mcpd.yaml");
         std::fs::write(&file, format!("limits:\n  writes:\n    burst: {bad}\n")).unwrap();
         let done = command.args(["serve", "--config"]).arg(&file).output().unwrap();
-        let told = String::from_utf8_lossy(&done.stderr).into_owned();
-        assert!(!done.status.success() && told.contains("mcpd.yaml:3:"), "{told}");
+        let stderr = String::from_utf8_lossy(&done.stderr).into_owned();
+        assert!(!done.status.success() && stderr.contains("mcpd.yaml:3:"), "{stderr}");
     }
 }

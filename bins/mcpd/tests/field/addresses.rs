@@ -17,7 +17,7 @@ async fn error_of(answer: Response) -> Value {
 }
 
 #[tokio::test]
-async fn a_wrong_address_is_answered_with_the_right_one() {
+async fn wrong_path_is_answered_with_the_right_one() {
     let mcpd = Mcpd::start().await;
     for (method, written, right) in [
         (Method::POST, "/v1/chat/completions/", "/v1/chat/completions"),
@@ -49,7 +49,7 @@ async fn a_wrong_address_is_answered_with_the_right_one() {
 }
 
 #[tokio::test]
-async fn every_refusal_of_a_request_has_the_shape_of_an_error() {
+async fn every_rejection_has_the_shape_of_an_error() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     for (method, path, status) in [
@@ -86,7 +86,7 @@ async fn every_refusal_of_a_request_has_the_shape_of_an_error() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_answered_with_those_that_are_taken() {
+async fn wrong_method_is_answered_with_the_allowed_ones() {
     let mcpd = Mcpd::start().await;
     let document: Value = mcpd.get("/openapi.json", "").await.json().await.unwrap();
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -96,14 +96,14 @@ async fn a_wrong_method_is_answered_with_those_that_are_taken() {
             assert_eq!(answer.status(), StatusCode::METHOD_NOT_ALLOWED, "{method} {path}");
             let allow = answer.headers()["allow"].to_str().unwrap().to_owned();
             let message = error_of(answer).await["message"].as_str().unwrap().to_owned();
-            let said =
+            let allowed =
                 message.trim_start_matches("this address takes ").replace(" and ", ",").replace(", ", ",");
             let sorted = |list: &str| {
                 let mut methods: Vec<_> = list.split(',').map(str::to_owned).collect();
                 methods.sort();
                 methods
             };
-            assert_eq!(sorted(&said), sorted(&allow), "{path}");
+            assert_eq!(sorted(&allowed), sorted(&allow), "{path}");
             for method in item.as_object().unwrap().keys() {
                 assert!(allow.contains(&method.to_uppercase()), "{method} {path}: {allow}");
             }
@@ -112,7 +112,7 @@ async fn a_wrong_method_is_answered_with_those_that_are_taken() {
 }
 
 #[tokio::test]
-async fn inference_at_a_listener_of_its_own_is_named_by_the_other() {
+async fn main_listener_names_the_separate_inference_listener() {
     let mcpd = Mcpd::start_with(McpdOptions { inference_listener: true, ..McpdOptions::default() }).await;
     let answer = mcpd.post("/v1/chat/completions", &mcpd.admin(), &json!({})).await;
     assert_eq!(answer.status(), StatusCode::NOT_FOUND);
@@ -142,7 +142,7 @@ async fn one_model_is_shown_to_those_who_may_run_it() {
 }
 
 #[tokio::test]
-async fn a_providers_address_works_in_both_forms_or_is_refused_with_the_right_one() {
+async fn provider_url_works_with_and_without_v1_or_gets_a_hint() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::with_default(Reply::text("hello")).await;
     let base = provider.base_url();

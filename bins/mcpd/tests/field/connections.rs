@@ -42,7 +42,7 @@ async fn llm(mcpd: &Mcpd, name: &str, url: &str, more: Value) {
 }
 
 #[tokio::test]
-async fn one_dead_connection_teaches_about_all_beside_it() {
+async fn one_dead_connection_retires_its_pool() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     for count in [1, 2, 8, 64] {
@@ -70,7 +70,7 @@ async fn one_dead_connection_teaches_about_all_beside_it() {
 }
 
 #[tokio::test]
-async fn new_connections_that_are_reset_are_retried_within_the_budget_only() {
+async fn reset_connections_are_retried_within_the_budget() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::with_default(Reply::reset()).await;
     llm(&mcpd, "resets", &provider.base_url(), json!({"retries": {"max": 0}})).await;
@@ -81,7 +81,7 @@ async fn new_connections_that_are_reset_are_retried_within_the_budget_only() {
 /// The one test of a real wait here: a connection that takes no data is given up after `TCP_USER_TIMEOUT`, 15 s.
 #[tokio::test]
 #[cfg(target_os = "linux")]
-async fn connection_that_went_deaf_costs_less_than_the_limit_of_an_answer() {
+async fn unresponsive_connection_is_dropped_before_the_answer_timeout() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::start().await;
     let link = Link::to(&provider.base_url()).await;
@@ -97,7 +97,7 @@ async fn connection_that_went_deaf_costs_less_than_the_limit_of_an_answer() {
 }
 
 #[tokio::test]
-async fn redirect_names_where_it_points_and_what_to_change() {
+async fn redirect_error_names_the_target_and_a_hint() {
     let mcpd = Mcpd::start().await;
     let (provider, elsewhere) = (ModelServer::start().await, ModelServer::start().await);
     mcpd.llm("moved", &provider.base_url()).await;

@@ -1,5 +1,4 @@
-//! Keys of providers: what cannot travel in a header is refused where it is written, and what callers read of a key that is
-//! gone.
+//! Keys of providers: a value that no header can carry cannot be written, and a missing key is reported without its secret's name.
 
 use mcpctl_testkit::{daemons::Mcpd, model_server::ModelServer, model_server::Reply};
 use reqwest::{Method, StatusCode};
@@ -42,7 +41,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn a_key_that_cannot_travel_is_refused_where_it_is_written() {
+async fn key_that_is_not_a_header_value_cannot_be_written() {
     let world = World::new().await;
     for value in [
         "sk-\nhunter2",
@@ -77,7 +76,7 @@ async fn a_key_that_cannot_travel_is_refused_where_it_is_written() {
 }
 
 #[tokio::test]
-async fn one_line_end_after_a_key_is_left_out_with_a_warning() {
+async fn line_end_after_a_key_is_removed_with_a_warning() {
     let world = World::new().await;
     for (value, sent) in [("sk-a\n", "sk-a"), ("sk-b\r\n", "sk-b")] {
         let data = json!({"data": {"token": value, "spare": null}});
@@ -93,7 +92,7 @@ async fn one_line_end_after_a_key_is_left_out_with_a_warning() {
 }
 
 #[tokio::test]
-async fn callers_read_no_secrets_name_and_editors_read_which_it_is() {
+async fn only_editors_read_the_name_of_a_missing_secret() {
     let world = World::new().await;
     let alice = world.mcpd.user("alice", Some("llm-user")).await;
     let removed = json!({"data": {"spare": null}});

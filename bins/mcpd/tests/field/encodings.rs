@@ -14,7 +14,7 @@ use mcpctl_testkit::{
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
-/// A body of an inference request is at most so long.
+/// The limit of an inference request's body, in bytes.
 const LIMIT: usize = 32 << 20;
 
 struct World {
@@ -59,7 +59,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn the_provider_gets_what_a_compressed_request_says() {
+async fn provider_gets_the_content_of_a_compressed_request() {
     let world = World::new().await;
     let body = json!({"model": "gpt", "messages": [{"role": "user", "content": "hi ".repeat(1000)}]});
     let text = body.to_string().into_bytes();
@@ -104,7 +104,7 @@ async fn a_coding_that_is_not_decoded_is_named() {
 }
 
 #[tokio::test]
-async fn bombs_are_refused_with_the_limit_and_cost_no_more_than_it() {
+async fn bombs_are_refused_and_cost_no_more_than_the_limit() {
     let world = World::new().await;
     let zeros = vec![b' '; 256 << 20];
     let bombs = [("gzip", gzip(&zeros)), ("zstd", zstd(&zeros))];
@@ -124,7 +124,7 @@ async fn bombs_are_refused_with_the_limit_and_cost_no_more_than_it() {
 }
 
 #[tokio::test]
-async fn nothing_is_decoded_before_it_is_known_who_calls() {
+async fn nothing_is_decoded_before_authentication() {
     let world = World::new().await;
     let answer = world.send("/v1/chat/completions", "no-token", "gzip", b"no gzip".to_vec()).await;
     assert_eq!(answer.status(), StatusCode::UNAUTHORIZED);

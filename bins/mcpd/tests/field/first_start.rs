@@ -83,9 +83,9 @@ async fn empty_postgres_and_empty_directory_make_an_installation() {
     let kept = data_dir.join("kept");
     fs::rename(&key, &kept).unwrap();
     for words in [&["serve", "--listen", "127.0.0.1:0"][..], &["master-key", "new"], &["bootstrap-token"]] {
-        let (done, said) = output(words, &data_dir, Some(&url));
-        assert!(!done && said.contains("the store was set up with one"), "{words:?}: {said}");
-        assert!(said.contains("copy it to"), "{words:?}: {said}");
+        let (done, stderr) = output(words, &data_dir, Some(&url));
+        assert!(!done && stderr.contains("the store was set up with one"), "{words:?}: {stderr}");
+        assert!(stderr.contains("copy it to"), "{words:?}: {stderr}");
         assert!(!key.exists(), "{words:?} made a second key");
     }
     fs::rename(&kept, &key).unwrap();
@@ -121,7 +121,7 @@ async fn replicas_that_share_a_directory_agree_on_one_key() {
 }
 
 #[tokio::test]
-async fn replicas_with_own_directories_are_told_what_to_copy() {
+async fn replicas_with_own_directories_name_the_key_to_copy() {
     let postgres = Postgres::start();
     let home = home();
     let dirs: Vec<PathBuf> = (0..3).map(|n| home.path().join(format!("data-{n}"))).collect();
@@ -130,9 +130,9 @@ async fn replicas_with_own_directories_are_told_what_to_copy() {
     assert_eq!(ready.iter().filter(|ready| **ready).count(), 1, "{ready:?}");
     let winner = ready.iter().position(|ready| *ready).unwrap();
     for (n, dir) in dirs.iter().enumerate().filter(|(n, _)| *n != winner) {
-        let said = log(dir);
+        let stderr = log(dir);
         let key = dir.join("master-key");
-        assert!(said.contains(&format!("copy it to `{}`", key.display())), "{n}: {said}");
+        assert!(stderr.contains(&format!("copy it to `{}`", key.display())), "{n}: {stderr}");
         assert!(!key.exists(), "{n} made a second key");
         fs::copy(dirs[winner].join("master-key"), &key).unwrap();
         assert_eq!(settled(vec![(dir.clone(), serve(dir, &postgres.url()))]).await, [true], "{}", log(dir));
@@ -147,8 +147,8 @@ async fn lost_key_of_sqlite_is_not_replaced() {
     let key = mcpd.data_dir().join("master-key");
     fs::rename(&key, key.with_extension("kept")).unwrap();
     for words in [&["serve", "--listen", "127.0.0.1:0"][..], &["master-key", "new"], &["bootstrap-token"]] {
-        let (done, said) = output(words, &mcpd.data_dir(), None);
-        assert!(!done && said.contains("the store was set up with one"), "{words:?}: {said}");
+        let (done, stderr) = output(words, &mcpd.data_dir(), None);
+        assert!(!done && stderr.contains("the store was set up with one"), "{words:?}: {stderr}");
         assert!(!key.exists(), "{words:?} made a second key");
     }
 }
@@ -158,29 +158,29 @@ async fn key_made_ahead_is_the_one_that_is_used() {
     let postgres = Postgres::start();
     let home = home();
     let data_dir = home.path().join("data");
-    let (done, said) = output(&["master-key", "new"], &data_dir, Some(&postgres.url()));
+    let (done, stderr) = output(&["master-key", "new"], &data_dir, Some(&postgres.url()));
     let key = data_dir.join("master-key");
-    assert!(done && said.trim() == key.display().to_string(), "{said}");
+    assert!(done && stderr.trim() == key.display().to_string(), "{stderr}");
     let made = fs::read(&key).unwrap();
-    let (done, said) = output(&["master-key", "new"], &data_dir, Some(&postgres.url()));
-    assert!(!done && said.contains("already"), "{said}");
+    let (done, stderr) = output(&["master-key", "new"], &data_dir, Some(&postgres.url()));
+    assert!(!done && stderr.contains("already"), "{stderr}");
     let named = home.path().join("named-key");
-    let (done, said) = output(&["master-key", "new", "--file", named.to_str().unwrap()], &data_dir, None);
-    assert!(done && named.is_file(), "{said}");
+    let (done, stderr) = output(&["master-key", "new", "--file", named.to_str().unwrap()], &data_dir, None);
+    assert!(done && named.is_file(), "{stderr}");
     assert_ne!(fs::read(&named).unwrap(), made);
     assert_eq!(settled(vec![(data_dir.clone(), serve(&data_dir, &postgres.url()))]).await, [true]);
     assert_eq!(fs::read(&key).unwrap(), made);
 
     let other = home.path().join("other");
-    let (done, said) = output(&["bootstrap-token"], &other, None);
-    assert!(!done && said.contains("there is no database"), "{said}");
+    let (done, stderr) = output(&["bootstrap-token"], &other, None);
+    assert!(!done && stderr.contains("there is no database"), "{stderr}");
 }
 
 #[tokio::test]
 async fn bootstrap_token_makes_no_installation() {
     let postgres = Postgres::start();
     let home = home();
-    let (done, said) = output(&["bootstrap-token"], &home.path().join("data"), Some(&postgres.url()));
-    assert!(!done && said.contains("never started"), "{said}");
+    let (done, stderr) = output(&["bootstrap-token"], &home.path().join("data"), Some(&postgres.url()));
+    assert!(!done && stderr.contains("never started"), "{stderr}");
     assert!(!home.path().join("data/master-key").exists());
 }

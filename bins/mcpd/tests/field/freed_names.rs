@@ -44,7 +44,7 @@ async fn may_view_llms(mcpd: &Mcpd, token: &str) -> bool {
 }
 
 #[tokio::test]
-async fn an_account_made_again_has_nothing_of_the_old_one() {
+async fn account_created_again_has_no_rights_of_the_old_one() {
     let mcpd = Mcpd::start().await;
     for (kind, path) in [("User", "users"), ("ServiceAccount", "serviceaccounts")] {
         let bob = json!({"kind": kind, "name": "bob"});
@@ -61,7 +61,7 @@ async fn an_account_made_again_has_nothing_of_the_old_one() {
         let old = token(&mcpd, &format!("old-{path}"), &bob).await;
         assert!(may_view_llms(&mcpd, &old).await);
 
-        // The dry run says the same and changes nothing.
+        // The dry run returns the same and changes nothing.
         let (status, dry) = delete(&mcpd, &mcpd.admin(), &format!("{path}/bob?dryRun=true")).await;
         assert_eq!(status, StatusCode::NO_CONTENT);
         assert!(may_view_llms(&mcpd, &old).await);
@@ -147,7 +147,7 @@ async fn rights_follow_a_rename_and_the_old_name_keeps_none() {
 }
 
 #[tokio::test]
-async fn a_deletion_obeys_the_rules_for_taking_rights_away() {
+async fn deletion_obeys_the_rules_for_taking_rights_away() {
     let mcpd = Mcpd::start().await;
     let everything = json!([{"kinds": ["*"], "verbs": ["*"], "names": ["*"]}]);
     let manage = json!([{"kinds": ["users", "groups", "roles"], "verbs": ["view", "create", "edit", "delete"], "names": ["*"]}]);
@@ -189,7 +189,7 @@ async fn a_deletion_obeys_the_rules_for_taking_rights_away() {
 }
 
 #[tokio::test]
-async fn each_change_that_follows_is_on_record_and_watched() {
+async fn each_implied_change_is_recorded_and_watched() {
     let mcpd = Mcpd::start().await;
     let bob = json!({"kind": "User", "name": "bob"});
     mcpd.apply(json!([

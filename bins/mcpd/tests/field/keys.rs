@@ -1,4 +1,4 @@
-//! A provider reads no other model, nor anything else that was decided by, than mcpd did.
+//! A provider reads the same model as mcpd, and the same values of all other keys that decisions depend on.
 
 use mcpctl_testkit::{
     daemons::Mcpd,
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const ROUTES: [&str; 4] =
     ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/v1/llms/cheap/infer"];
 
-/// Two Llms, and alice, who may run `cheap` alone.
+/// Two Llms, and alice, who may run only `cheap`.
 struct World {
     mcpd: Mcpd,
     provider: ModelServer,
@@ -36,7 +36,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn another_spelling_of_a_key_is_refused_on_every_route() {
+async fn other_spellings_of_a_key_are_rejected_on_every_route() {
     let world = World::new().await;
     for route in ROUTES {
         for (written, name) in [
@@ -71,7 +71,7 @@ async fn another_spelling_of_a_key_is_refused_on_every_route() {
 }
 
 #[tokio::test]
-async fn fields_that_choose_a_model_are_refused_unless_the_llm_allows_them() {
+async fn routing_keys_are_rejected_unless_the_llm_allows_them() {
     let world = World::new().await;
     let asked =
         |field: &str| format!(r#"{{"model":"cheap","messages":[],"input":"x","{field}":["dear-model"]}}"#);
@@ -104,7 +104,7 @@ async fn fields_that_choose_a_model_are_refused_unless_the_llm_allows_them() {
 }
 
 #[tokio::test]
-async fn an_allowed_field_that_is_never_refused_is_a_typing_error() {
+async fn allow_fields_accepts_only_routing_keys() {
     let world = World::new().await;
     for field in ["temperature", "model", "", "modles"] {
         let request = world.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &world.mcpd.admin());

@@ -40,8 +40,8 @@ async fn closed_pipe_ends_every_command_quietly() {
         &["master-key", "new", "--file", key],
     ] {
         let Output { status, stderr, .. } = mcpd(args).stdout(closed()).output().unwrap();
-        let said = String::from_utf8(stderr).unwrap();
-        assert_eq!((status.code(), said.as_str()), (Some(0), ""), "{args:?}");
+        let stderr = String::from_utf8(stderr).unwrap();
+        assert_eq!((status.code(), stderr.as_str()), (Some(0), ""), "{args:?}");
     }
     assert!(Path::new(key).is_file());
 }
@@ -60,13 +60,13 @@ fn closed_pipe_of_errors_keeps_the_exit_code() {
 fn output_that_cannot_be_written_is_an_error() {
     let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let Output { status, stderr, .. } = mcpd(&["openapi"]).stdout(full).output().unwrap();
-    let said = String::from_utf8(stderr).unwrap();
+    let stderr = String::from_utf8(stderr).unwrap();
     assert_eq!(status.code(), Some(1));
-    assert!(said.starts_with("error: standard output cannot be written"), "{said}");
+    assert!(stderr.starts_with("error: standard output cannot be written"), "{stderr}");
 }
 
 #[tokio::test]
-async fn daemon_goes_on_when_the_reader_of_its_log_leaves() {
+async fn closed_log_pipe_does_not_end_the_daemon() {
     let home = tempfile::tempdir().unwrap();
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let mut daemon = mcpd(&["serve", "--listen", &address, "--data-dir"]);

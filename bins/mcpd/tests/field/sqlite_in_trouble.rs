@@ -141,7 +141,7 @@ async fn lock_of_another_program_denies_and_heals() {
 }
 
 #[tokio::test]
-async fn deleted_or_replaced_file_denies_until_it_is_back() {
+async fn deleted_or_replaced_database_denies_until_restored() {
     let mut world = World::with(McpdOptions::default()).await;
     let file = database(&world.mcpd.data_dir());
     let away = file.with_extension("away");
@@ -152,7 +152,7 @@ async fn deleted_or_replaced_file_denies_until_it_is_back() {
         if replaced {
             fs::copy(&away, &file).unwrap();
         }
-        // Acknowledged and lost would be worse than refused; so would be decisions on a state that nobody changes.
+        // A write that is acknowledged and lost would be worse than a refused one; so would be decisions on a state that no longer changes.
         world.records_nothing("away", gone).await;
         let read = world.mcpd.get("/api/v1/llms/m1", &world.admin).await.status();
         assert_eq!(read, StatusCode::SERVICE_UNAVAILABLE);

@@ -1,4 +1,4 @@
-//! A daemon with one Llm, and the story that every trouble of a store has to follow.
+//! An mcpd with one Llm, and what has to hold while its store fails and afterwards.
 
 use std::time::Duration;
 
@@ -37,7 +37,7 @@ impl World {
         self.send(Method::POST, "/v1/chat/completions", &body).await.0
     }
 
-    /// The status of a write, and the name that it wanted to make.
+    /// Creates a user; returns the status and the user's name.
     pub async fn write(&mut self) -> (StatusCode, String) {
         self.users += 1;
         let name = format!("user-{}", self.users);
@@ -57,7 +57,7 @@ impl World {
         (answer.status(), answer.json().await.unwrap_or_default())
     }
 
-    /// Everything works, and at once: not one request fails.
+    /// Waits for `/readyz`; from then on no request may fail.
     pub async fn is_well(&mut self, when: &str) {
         eventually("readiness", async || (self.readiness().await.0 == StatusCode::OK).then_some(())).await;
         for _ in 0..4 {
@@ -70,17 +70,17 @@ impl World {
         }
     }
 
-    /// Nothing can be put on record: everything is refused with 503, and `/readyz` gives the reason.
+    /// While nothing can be recorded, every request is refused with 503, and `/readyz` gives the reason.
     pub async fn records_nothing(&mut self, when: &str, reason: &str) {
         let (status, name) = self.write().await;
         assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{when}: a write");
         assert_eq!(self.chat().await, StatusCode::SERVICE_UNAVAILABLE, "{when}: inference");
-        let told = eventually("a reason", async || {
-            let (status, told) = self.readiness().await;
-            (status == StatusCode::SERVICE_UNAVAILABLE).then_some(told)
+        let reason_given = eventually("a reason", async || {
+            let (status, reason_given) = self.readiness().await;
+            (status == StatusCode::SERVICE_UNAVAILABLE).then_some(reason_given)
         })
         .await;
-        assert!(told.contains(reason), "{when}: {told}");
+        assert!(reason_given.contains(reason), "{when}: {reason_given}");
         self.refused.push(name);
     }
 }

@@ -29,7 +29,7 @@ fn refusals() -> [Reply; 5] {
 }
 
 #[tokio::test]
-async fn provider_that_refuses_it_streams_without_it_and_is_remembered() {
+async fn refusal_of_stream_options_is_retried_and_remembered() {
     for refusal in refusals() {
         let mcpd = Mcpd::start().await;
         let provider = ModelServer::start().await;
@@ -65,7 +65,7 @@ async fn provider_that_refuses_it_streams_without_it_and_is_remembered() {
 }
 
 #[tokio::test]
-async fn refusal_that_stays_is_passed_on_and_not_remembered() {
+async fn other_refusal_is_passed_on_and_not_remembered() {
     let mcpd = Mcpd::start().await;
     let provider = ModelServer::start().await;
     mcpd.llm("strict", &provider.base_url()).await;
