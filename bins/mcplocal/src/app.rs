@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use mcpctl_client::{Guard, Probe, TrustedUsers};
+use mcpctl_client::{Client, ClientOptions, Guard, Probe, TrustedUsers};
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{BreakerPolicy, Breakers, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
@@ -65,13 +65,15 @@ pub struct Runtime {
     pub registry: Arc<ProviderRegistry<LocalProvider>>,
     /// Decides between the primary and a local provider; holds the probe and the primary's breakers.
     pub router: Arc<FailoverRouter<Probe, Form>>,
+    /// Lists mcpd's models; each request adds its caller's bearer ([`Client::with_bearer`]).
+    pub models: Client,
 }
 
 impl Runtime {
     /// Builds what a configuration decides. Engines and breakers of `before` that it does not change are kept.
     ///
     /// # Errors
-    /// When the probe cannot be set up.
+    /// When the probe or the client of mcpd cannot be set up.
     pub fn new(
         config: Config,
         host: &EngineHost,
@@ -79,6 +81,8 @@ impl Runtime {
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
         let probe = Probe::trusting(config.server.clone(), config.trusted)?;
+        let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
+        let models = Client::new(config.inference.clone(), None, &options)?;
         // After everything that can fail, because it starts engines.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let BreakerConfig { failures, open } = config.primary.breaker;
@@ -91,7 +95,7 @@ impl Runtime {
         let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
         let router =
             FailoverRouter::new(probe).with_breakers(breakers).also_on(config.failover.on.iter().copied());
-        Ok(Self { config, registry, router: Arc::new(router) })
+        Ok(Self { config, registry, router: Arc::new(router), models })
     }
 
     /// The target of requests to the primary.

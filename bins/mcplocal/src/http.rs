@@ -73,7 +73,7 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
-        // Before everything else, so that a web page learns nothing from how it is refused.
+        // Before everything else, so that a web page learns nothing from the kind of error.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::from_this_machine))
         .layer(middleware::from_fn_with_state(app, trace))
 }

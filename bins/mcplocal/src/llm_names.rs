@@ -34,7 +34,7 @@ pub struct UnknownLlm {
     pub llm: String,
     /// The most similar name of an Llm that there is.
     pub similar: Option<String>,
-    /// Where the provider stands in the file.
+    /// The provider's line in the file.
     pub line: u64,
 }
 

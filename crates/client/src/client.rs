@@ -67,6 +67,8 @@ impl Default for ClientOptions {
 pub struct Client {
     server: Url,
     http: reqwest::Client,
+    /// The `Authorization` of every request.
+    authorization: Option<HeaderValue>,
     /// Where requests go instead of to `server`.
     agent: Option<AgentSocket>,
     timeout: Duration,
@@ -95,16 +97,9 @@ impl Client {
         options: &ClientOptions,
     ) -> Result<Self, ClientError> {
         check_address(&server)?;
-        let mut headers = HeaderMap::new();
-        if let Some(bearer) = bearer {
-            let value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret()));
-            let mut value = value.map_err(|_| ClientError::Token)?;
-            value.set_sensitive(true);
-            headers.insert(AUTHORIZATION, value);
-        }
+        let authorization = bearer.as_ref().map(authorization).transpose()?;
         let builder = Guard::around(&server, options.trusted, reqwest::Client::builder());
         let builder = builder
-            .default_headers(headers)
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)
@@ -120,7 +115,7 @@ impl Client {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
         let http = builder.build().map_err(|error| ClientError::setup(&error))?;
-        Ok(Self { server, http, agent: None, timeout: options.timeout })
+        Ok(Self { server, http, authorization, agent: None, timeout: options.timeout })
     }
 
     /// A client of this user's agent by its socket, where the user of both ends is known and no credential is needed.
@@ -131,6 +126,14 @@ impl Client {
         let server = Url::parse("http://localhost").map_err(|error| ClientError::Setup(error.to_string()))?;
         let agent = Some(AgentSocket::new(socket, options.connect_timeout));
         Ok(Self { agent, ..Self::new(server, None, options)? })
+    }
+
+    /// The same client with another bearer. The TLS set-up is shared; connections are not, because none is kept.
+    ///
+    /// # Errors
+    /// When the bearer is none.
+    pub fn with_bearer(&self, bearer: &SecretString) -> Result<Self, ClientError> {
+        Ok(Self { authorization: Some(authorization(bearer)?), ..self.clone() })
     }
 
     /// The address of the server.
@@ -318,7 +321,11 @@ impl Client {
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().extend(path);
         }
-        Ok(self.http.request(method, url))
+        let request = self.http.request(method, url);
+        Ok(match &self.authorization {
+            Some(value) => request.header(AUTHORIZATION, value),
+            None => request,
+        })
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ClientError> {
@@ -422,6 +429,13 @@ pub struct Changed {
     pub revision: Revision,
     /// E.g. that a credential was detached.
     pub warnings: Vec<String>,
+}
+
+fn authorization(bearer: &SecretString) -> Result<HeaderValue, ClientError> {
+    let value = HeaderValue::from_str(&format!("Bearer {}", bearer.expose_secret()));
+    let mut value = value.map_err(|_| ClientError::Token)?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 fn if_match(request: RequestBuilder, expected: Option<Revision>) -> RequestBuilder {

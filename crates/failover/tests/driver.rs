@@ -138,9 +138,9 @@ fn scene(answers: &[Answer]) -> Scene {
     registry.register("desk", ()).unwrap();
     registry.register_failover("claude", "desk").unwrap();
     let clock = time.clone();
-    let centre = Mcpd { answers: answers.to_vec(), log: log.clone() };
+    let mcpd = Mcpd { answers: answers.to_vec(), log: log.clone() };
     Scene {
-        router: FailoverRouter::new(centre).with_clock(move || *clock.0.lock().unwrap()),
+        router: FailoverRouter::new(mcpd).with_clock(move || *clock.0.lock().unwrap()),
         engine: Engine { start: Ok(Duration::ZERO), run: Some(Ok("local")), time, log: log.clone() },
         registry,
         call: FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), form: () },
@@ -232,7 +232,7 @@ async fn inv_03_forbidden_and_unreachable_differ_in_the_trail_only() {
 }
 
 #[tokio::test]
-async fn inv_03_a_local_start_that_fails_gives_the_primarys_error_and_tells_why() {
+async fn inv_03_failed_local_start_returns_the_primarys_error() {
     let mut scene = scene(&[Answer::Status(200)]);
     scene.engine.start = Err("the model is missing");
     let ended = scene.run(DOWN).await;

@@ -1,4 +1,4 @@
-//! From the moment when a caller goes to the moment when the model server sees its request gone.
+//! The time from a caller's disconnect to the moment when the model server sees its request closed.
 
 use std::time::{Duration, Instant};
 
@@ -46,7 +46,7 @@ pub async fn figures() -> Vec<Figure> {
             while desk.inferences().len() == asked {
                 let _ = tokio::time::timeout(Duration::from_millis(1), &mut request).await;
             }
-            // Left at the end of this block, without a word of an answer.
+            // Dropped at the end of this block, before the answer began.
         }
         let left = Instant::now();
         desk.wait_for_disconnects(round).await;

@@ -17,7 +17,7 @@ use reqwest::Method;
 use crate::Figure;
 
 const CYCLES: usize = 1000;
-/// No answer after so long is none.
+/// Bound of a request; later answers count as lost.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! From the primary's failure to the first local byte, the engine ready.
 //!
-//! Three requests by turns: one that fails over, one to an Llm without a stand-in that fails in the same way, and the probe
+//! Three requests by turns: one that fails over, one to an Llm without a local provider that fails in the same way, and the probe
 //! by itself. What the first takes longer than the second is the time from the failure to the first local byte; of that,
 //! the third is the probe's round trip.
 
@@ -23,7 +23,7 @@ pub async fn figures() -> Vec<Figure> {
     mcpd.llm("claude", "http://127.0.0.1:9/v1").await;
     mcpd.llm("plain", "http://127.0.0.1:9/v1").await;
     let alice = mcpd.user("alice", Some("llm-user")).await;
-    // The primary as the agent sees it: a scripted server that says what mcpd says of a provider that failed.
+    // The primary as the agent sees it: a scripted server that responds as mcpd does when a provider failed.
     let failing = Reply::error(503, "overloaded", "overloaded")
         .header("mcpctl-error-source", "upstream")
         .header("mcpctl-failure", "server_error");

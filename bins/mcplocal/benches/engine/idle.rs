@@ -1,4 +1,4 @@
-//! What an agent costs that nobody uses, after it has served a request: memory, and how often its threads wake up.
+//! The cost of an idle agent that has served a request: memory, and how often its threads wake up.
 //!
 //! Timers that are left, by name: the look at the configuration every 30 s (`config/watch.rs`), and 60 s after the last
 //! request the end of connections that are kept.

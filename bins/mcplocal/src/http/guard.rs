@@ -1,5 +1,5 @@
-//! What keeps web pages, other machines and callers without a credential out, before a byte of a body is read: the agent
-//! is for programs of this machine.
+//! Denies web pages, other machines and callers without a credential, before a byte of a body is read: the agent is for
+//! programs of this machine.
 //!
 //! A page that a browser shows can send requests to loopback addresses, and by DNS rebinding under a name of its own. So
 //! a foreign `Host` and any `Origin` that is not allow-listed are refused before routing.
@@ -24,20 +24,20 @@ use crate::{
 
 /// Largest body of an inference request; the same as mcpd's.
 const BODY: ByteSize = ByteSize::mib(32);
-/// Whose the memory for bodies is: this machine's user's, and everybody's whose bearer only mcpd can judge.
+/// Owners of the memory for bodies: this machine's user, and together all callers whose bearer only mcpd can judge.
 const LOCAL: &str = "local";
 const BEARER: &str = "bearer";
 
 /// A caller of the inference routes, and the configuration that it was identified with.
 #[derive(Clone)]
 pub struct Caller {
-    /// INVARIANT 10: one configuration for both, so that a bearer of one server's never goes to another.
+    /// INVARIANT 10: the configuration that identified the caller, so that a bearer of one server never goes to another.
     pub runtime: Arc<Runtime>,
-    /// Who.
+    /// The caller.
     pub identity: identity::Caller,
 }
 
-/// Refuses what does not come from a program of this machine.
+/// Denies requests that do not come from a program of this machine.
 pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let allowed = &app.runtime.load().config.allowed_origins;
     let refused = |code: &str, message: &str| {
@@ -56,7 +56,7 @@ pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, ne
     next.run(request).await
 }
 
-/// Lets through who has the local key.
+/// Admits callers with the local key.
 pub async fn local_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     match app.identity.local(request.headers()) {
         Ok(()) => {
@@ -67,7 +67,7 @@ pub async fn local_key(State(app): State<Arc<App>>, request: Request, next: Next
     }
 }
 
-/// Lets through who has the local key or a bearer of mcpd's, with the body read within the limits.
+/// Admits callers with the local key or a bearer of mcpd's, and reads the body within the limits.
 pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let runtime = app.runtime.load_full();
     let identity = match app.identity.caller(request.headers(), &runtime.config.server) {
@@ -87,7 +87,7 @@ pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Nex
         };
     }
     let response = next.run(request).await;
-    // Anybody can make up a bearer; mcpd accepted this one.
+    // Only after a success, because only mcpd can judge a bearer.
     if let (false, true, Some(connection)) = (local, response.status().is_success(), connection) {
         connection.authenticated();
     }

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use mcpctl_api::ErrorKind;
-use mcpctl_client::{Client, ClientError, ClientOptions};
+use mcpctl_client::{Client, ClientError};
 use mcpctl_upstream::{
     Operation,
     hops::{self, HopError},
@@ -83,7 +83,7 @@ pub async fn models(
     headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
     hops::check(&headers, app.client.instance()).map_err(loop_error)?;
-    let central = async { mcpd(&caller)?.models_with(onward(&app, &headers)).await }.await;
+    let central = async { models_client(&caller)?.models_with(onward(&app, &headers)).await }.await;
     let Caller { runtime, identity: caller } = caller.0;
     let mut list = match central {
         Ok(list) => list,
@@ -111,15 +111,13 @@ pub async fn model(
         let provider = pipeline::own_provider(&caller.runtime, &caller.identity, provider)?;
         return Ok(Json(own_model(&app, provider.config.name.as_str())));
     }
-    let central = async { mcpd(&caller)?.model_with(&model, onward(&app, &headers)).await };
+    let central = async { models_client(&caller)?.model_with(&model, onward(&app, &headers)).await };
     central.await.map(Json).map_err(|error| refused(&error))
 }
 
-/// mcpd's inference routes, for this caller.
-fn mcpd(caller: &Caller) -> Result<Client, ClientError> {
-    let bearer = SecretString::from(caller.identity.bearer.expose());
-    let options = ClientOptions { trusted: caller.runtime.config.trusted, ..ClientOptions::default() };
-    Client::new(caller.runtime.config.inference.clone(), Some(bearer), &options)
+/// A client of mcpd's lists of models with this caller's bearer.
+fn models_client(caller: &Caller) -> Result<Client, ClientError> {
+    caller.runtime.models.with_bearer(&SecretString::from(caller.identity.bearer.expose()))
 }
 
 fn onward(app: &App, headers: &HeaderMap) -> HeaderMap {
