@@ -1,6 +1,6 @@
 //! Plans writes: a pure step from a snapshot to a list of changes, or a refusal.
 //!
-//! Every rule about what may be stored is here, whoever writes: callers ([`plan`]), a login ([`session`]), and mcpd itself
+//! Every rule about what may be stored is here: for callers ([`plan`]), for a login ([`session`]), and for mcpd itself
 //! ([`first_start`], [`expired_tokens`]). Nothing is stored here; `crate::commit` commits a plan on the snapshot that it was
 //! made on, and plans again if another writer was first.
 

@@ -10,6 +10,7 @@ mod connection;
 mod counters;
 mod database;
 mod error;
+mod open;
 mod recorder;
 mod replica;
 mod resources;
@@ -19,8 +20,9 @@ mod vault;
 
 pub use commit::{Author, CommitError, RecordedChanges, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
-pub use database::{Location, OpenError, Store};
+pub use database::{Location, Store};
 pub use error::{StoreError, StoreFault};
+pub use open::OpenError;
 pub use recorder::Recorder;
 pub use replica::Replica;
 pub use resources::Feed;

@@ -18,7 +18,7 @@ use mcpctl_api::{
 };
 use proptest::prelude::*;
 
-use super::{Intent, Vault, plan};
+use super::{Intent, Vault, plan, token::NewToken};
 
 /// The names of all resources; `boss` may do everything, and so may `late`, which is no account at first.
 const NAMES: [&str; 6] = ["boss", "mallory", "hr", "late", "ops", "x"];
@@ -113,8 +113,7 @@ fn user(name: &str) -> Subject {
 /// A token for an account, put without asking for rights.
 fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapshot, [u8; 32]) {
     let id = Id::mint();
-    let mut hash = [0; 32];
-    hash[..25].copy_from_slice(id.as_str().as_bytes());
+    let hash = new_hash(&id);
     let account = world.by_name(owner.kind.kind(), owner.name.as_str()).unwrap();
     let spec = TokenSpec {
         subject: owner.clone(),
@@ -136,6 +135,12 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
     let confidential = Some(Confidential::TokenHash(hash));
     let put = Change::Put(Arc::new(Stored { resource, confidential }));
     (world.after(revision, [put]), hash)
+}
+
+fn new_hash(id: &Id) -> [u8; 32] {
+    let mut hash = [0; 32];
+    hash[..25].copy_from_slice(id.as_str().as_bytes());
+    hash
 }
 
 /// A token, and the account that made it for another.
@@ -516,16 +521,17 @@ proptest! {
             let Ok(actor) = world.authenticate(&presented, now()) else { continue };
             if let Step::Token(name) = step {
                 let subject = user(name);
-                let exists = world.by_name(Kind::User, name).is_some();
-                let may_make = world.authorize_name(&actor, Verb::Create, Kind::Token, "t").is_ok()
-                    && world.check_credential(&actor, &subject).is_ok();
-                if exists && may_make {
-                    let makers = world.makers(&actor, &subject);
-                    let (next, hash) = with_token(&world, &subject, makers);
-                    world = next;
-                    let maker = (actor.subject != subject).then(|| actor.id.clone());
+                let hash = new_hash(&Id::mint());
+                let maker = (actor.subject != subject).then(|| actor.id.clone());
+                let name = format!("t-{}", Id::mint()).parse().unwrap();
+                let token = NewToken { name, subject, expires_in: None, hash: hash.into() };
+                let intents = vec![Intent::IssueToken(token)];
+                if let Ok(planned) = plan(&world, &actor, now(), &Plain, intents) {
+                    check_step(&world, &planned.after, &actor)?;
+                    world = planned.after;
                     credentials.push((hash, maker));
                 }
+                check_credentials(&world, &credentials)?;
                 continue;
             }
             let Some(intents) = intents(&world, &step) else { continue };

@@ -1,0 +1,139 @@
+//! Opens a store: connects, migrates the schema, and unlocks it with the master key.
+
+use std::{path::Path, str::FromStr as _, sync::Arc};
+
+use mcpctl_secret::{
+    envelope::Keyring,
+    master_key_file::{self, IfMissing, MasterKeyFileError},
+};
+use sqlx::{migrate::MigrateError, postgres::PgConnectOptions};
+
+use crate::{
+    canary::{self, UnlockError},
+    database::{Database, Location, Store},
+};
+
+/// Why a store cannot be opened. The message is one line; [`OpenError::hint`] has the next step.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The database does not respond, or rejects the connection.
+    #[error("the database {place} cannot be opened: {reason}")]
+    Unavailable {
+        /// The file, or the server without its password.
+        place: String,
+        /// The database's message.
+        reason: String,
+    },
+    /// A newer version of mcpd wrote it.
+    #[error("the database {place} was written by a newer version of mcpd")]
+    Newer {
+        /// The file, or the server without its password.
+        place: String,
+    },
+    /// The master key is missing or cannot be read.
+    #[error(transparent)]
+    MasterKey(#[from] MasterKeyFileError),
+    /// The database's secrets are sealed with another key.
+    #[error("the master key is not the one that the database {place} was made with")]
+    WrongMasterKey {
+        /// The file, or the server without its password.
+        place: String,
+    },
+}
+
+impl OpenError {
+    /// The next step, if there is one.
+    pub fn hint(&self) -> Option<String> {
+        Some(match self {
+            Self::MasterKey(error) => return error.hint(),
+            Self::Unavailable { place, .. } if place.starts_with('`') => {
+                "check that the disk has room, that the directory exists, that this user may write there, and that the file is a database of mcpd"
+                    .to_owned()
+            }
+            Self::Unavailable { .. } => "check address, user and password, and that the server runs".to_owned(),
+            Self::Newer { .. } => "use at least the version of mcpd that wrote it".to_owned(),
+            Self::WrongMasterKey { .. } => {
+                "give the right key with --master-key-file; without it the secrets are lost".to_owned()
+            }
+        })
+    }
+}
+
+impl Store {
+    /// Opens a database and migrates it to this version's schema.
+    ///
+    /// # Errors
+    /// When it cannot be opened, is newer than this program, or was made with another master key.
+    pub async fn open(location: &Location, keys: Arc<Keyring>) -> Result<Self, OpenError> {
+        Self::open_with(location, |_| Ok(keys)).await
+    }
+
+    /// As [`Store::open`], with the master key from a file. On an empty store a missing key is created.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and when the key of a store that is not empty is missing.
+    pub async fn open_with_key_file(location: &Location, path: &Path) -> Result<Self, OpenError> {
+        let keys = |if_missing| {
+            master_key_file::load_or_create(path, if_missing).map(|key| Arc::new(Keyring::new(key)))
+        };
+        Self::open_with(location, keys).await
+    }
+
+    async fn open_with(
+        location: &Location,
+        keys: impl FnOnce(IfMissing) -> Result<Arc<Keyring>, MasterKeyFileError>,
+    ) -> Result<Self, OpenError> {
+        let place = describe(location);
+        let unavailable =
+            |reason: String| OpenError::Unavailable { place: place.clone(), reason: one_line(&reason) };
+        let database = Database::connect(location).await.map_err(unavailable)?;
+        let migrated = match &database {
+            Database::Sqlite { write, .. } => sqlx::migrate!("migrations/sqlite").run(write).await,
+            Database::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
+        };
+        migrated.map_err(|error| match error {
+            MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
+                OpenError::Newer { place: place.clone() }
+            }
+            error => unavailable(error.to_string()),
+        })?;
+        match canary::unlock(&database, keys).await {
+            Ok(keys) => Ok(Self { database, keys }),
+            Err(UnlockError::MasterKey(error)) => Err(error.into()),
+            Err(UnlockError::WrongMasterKey) => Err(OpenError::WrongMasterKey { place }),
+            Err(UnlockError::Store(error)) => Err(unavailable(error.to_string())),
+        }
+    }
+
+    /// Whether the store was set up with a master key before. Creates and changes nothing.
+    ///
+    /// # Errors
+    /// When the database cannot be opened.
+    pub async fn has_master_key(location: &Location) -> Result<bool, OpenError> {
+        if matches!(location, Location::Sqlite(path) if !path.exists()) {
+            return Ok(false);
+        }
+        let unavailable =
+            |reason: String| OpenError::Unavailable { place: describe(location), reason: one_line(&reason) };
+        let database = Database::connect(location).await.map_err(unavailable)?;
+        canary::is_there(&database).await.map_err(|error| unavailable(error.to_string()))
+    }
+}
+
+/// The location for messages, without credentials.
+fn describe(location: &Location) -> String {
+    match location {
+        Location::Sqlite(path) => format!("`{}`", path.display()),
+        Location::Postgres(url) => match PgConnectOptions::from_str(url) {
+            Ok(options) => {
+                let database = options.get_database().unwrap_or_default();
+                format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
+            }
+            Err(_) => "at the given url".to_owned(),
+        },
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+}
