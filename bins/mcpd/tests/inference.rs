@@ -9,39 +9,25 @@ use mcpctl_secret::{
 };
 use mcpctl_store::{AuditFilter, Location, Store, UsageFilter};
 use mcpctl_testkit::{
-    daemons::{Mcpd, eventually},
-    model_server::{Gate, ModelServer, Reply},
+    central::Central,
+    daemons::eventually,
+    model_server::{Gate, Reply},
 };
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
 
-struct World {
-    mcpd: Mcpd,
-    provider: ModelServer,
-    alice: String,
+/// Sends a short chat to `claude` as `alice`, with more fields.
+async fn chat(central: &Central, more: Value) -> Response {
+    let mut body = json!({"model": "claude", "messages": [{"role": "user", "content": "Hi"}]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    central.mcpd.post("/v1/chat/completions", &central.alice, &body).await
 }
 
-impl World {
-    async fn new() -> Self {
-        let mcpd = Mcpd::start().await;
-        let provider = ModelServer::with_default(Reply::text("hello there")).await;
-        mcpd.llm("claude", &provider.base_url()).await;
-        let alice = mcpd.user("alice", Some("llm-user")).await;
-        Self { mcpd, provider, alice }
-    }
-
-    async fn chat(&self, more: Value) -> Response {
-        let mut body = json!({"model": "claude", "messages": [{"role": "user", "content": "Hi"}]});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        self.mcpd.post("/v1/chat/completions", &self.alice, &body).await
-    }
-
-    /// What the daemon put on record, read from its own database.
-    async fn store(&self) -> Store {
-        let dir = self.mcpd.data_dir();
-        let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
-        Store::open(&Location::Sqlite(dir.join("mcpd.sqlite")), Arc::new(Keyring::new(key))).await.unwrap()
-    }
+/// What the daemon recorded, read from its own database.
+async fn store(central: &Central) -> Store {
+    let dir = central.mcpd.data_dir();
+    let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
+    Store::open(&Location::Sqlite(dir.join("mcpd.sqlite")), Arc::new(Keyring::new(key))).await.unwrap()
 }
 
 fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
@@ -50,8 +36,8 @@ fn header<'a>(answer: &'a Response, name: &str) -> Option<&'a str> {
 
 #[tokio::test]
 async fn answer_is_forwarded_and_recorded() {
-    let world = World::new().await;
-    let answer = world.chat(json!({})).await;
+    let central = Central::start(&["claude"]).await;
+    let answer = chat(&central, json!({})).await;
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(
         (header(&answer, "mcpctl-attempts"), header(&answer, "mcpctl-served-by")),
@@ -59,10 +45,10 @@ async fn answer_is_forwarded_and_recorded() {
     );
     let body: Value = answer.json().await.unwrap();
     assert_eq!(body["choices"][0]["message"]["content"], "hello there");
-    let sent = &world.provider.inferences()[0];
+    let sent = &central.provider.inferences()[0];
     assert_eq!(sent.json()["model"], "upstream-model");
 
-    let store = world.store().await;
+    let store = store(&central).await;
     let usage = store.usage(&UsageFilter { limit: 10, ..UsageFilter::default() }).await.unwrap();
     assert_eq!(
         (usage.len(), usage[0].principal.as_str(), usage[0].outcome.as_str()),
@@ -76,13 +62,13 @@ async fn answer_is_forwarded_and_recorded() {
 
 #[tokio::test]
 async fn stream_hides_usage_that_was_not_requested() {
-    let world = World::new().await;
-    let hidden = world.chat(json!({"stream": true})).await.text().await.unwrap();
+    let central = Central::start(&["claude"]).await;
+    let hidden = chat(&central, json!({"stream": true})).await.text().await.unwrap();
     assert!(hidden.trim_end().ends_with("data: [DONE]") && !hidden.contains("\"usage\""), "{hidden}");
     let asked = json!({"stream": true, "stream_options": {"include_usage": true}});
-    let shown = world.chat(asked).await.text().await.unwrap();
+    let shown = chat(&central, asked).await.text().await.unwrap();
     assert!(shown.contains("\"usage\""), "{shown}");
-    let store = world.store().await;
+    let store = store(&central).await;
     let rows = eventually("both streams are on record", async || {
         let rows = store.usage(&UsageFilter { limit: 10, ..UsageFilter::default() }).await.unwrap();
         (rows.len() == 2).then_some(rows)
@@ -93,21 +79,21 @@ async fn stream_hides_usage_that_was_not_requested() {
 
 #[tokio::test]
 async fn infer_finds_the_llm_by_id_and_by_name() {
-    let world = World::new().await;
-    let llm: Value = world.mcpd.get("/api/v1/llms/claude", &world.alice).await.json().await.unwrap();
+    let central = Central::start(&["claude"]).await;
+    let llm: Value = central.mcpd.get("/api/v1/llms/claude", &central.alice).await.json().await.unwrap();
     for target in ["claude", llm["id"].as_str().unwrap()] {
         let path = format!("/api/v1/llms/{target}/infer");
-        let answer = world.mcpd.post(&path, &world.alice, &json!({"messages": []})).await;
+        let answer = central.mcpd.post(&path, &central.alice, &json!({"messages": []})).await;
         assert_eq!(answer.status(), StatusCode::OK, "{target}");
     }
-    assert!(world.provider.inferences().iter().all(|request| request.json()["model"] == "upstream-model"));
+    assert!(central.provider.inferences().iter().all(|request| request.json()["model"] == "upstream-model"));
 }
 
 #[tokio::test]
 async fn only_server_errors_are_retried() {
-    let world = World::new().await;
-    world.provider.queue(Reply::error(503, "busy", "busy"));
-    let answer = world.chat(json!({})).await;
+    let central = Central::start(&["claude"]).await;
+    central.provider.queue(Reply::error(503, "busy", "busy"));
+    let answer = chat(&central, json!({})).await;
     assert_eq!((answer.status(), header(&answer, "mcpctl-attempts")), (StatusCode::OK, Some("2")));
 
     for (reply, status, class) in [
@@ -116,18 +102,18 @@ async fn only_server_errors_are_retried() {
         (Reply::error(401, "who are you, sk-our-key", "invalid_api_key"), 502, "upstream_credentials"),
         (Reply::hang(), 504, "no_response"),
     ] {
-        let before = world.provider.inferences().len();
-        world.provider.queue(reply);
-        let answer = world.chat(json!({"stream": true})).await;
+        let before = central.provider.inferences().len();
+        central.provider.queue(reply);
+        let answer = chat(&central, json!({"stream": true})).await;
         assert_eq!(answer.status().as_u16(), status, "{class}");
         assert_eq!(header(&answer, "mcpctl-failure"), Some(class));
         assert_eq!(header(&answer, "mcpctl-error-source"), Some("upstream"));
-        assert_eq!(world.provider.inferences().len(), before + 1, "{class}: no second attempt");
+        assert_eq!(central.provider.inferences().len(), before + 1, "{class}: no second attempt");
         assert!(!answer.text().await.unwrap().contains("sk-our-key"), "{class}");
     }
-    let denied = world
+    let denied = central
         .mcpd
-        .post("/v1/chat/completions", &world.mcpd.user("bob", None).await, &json!({"model": "claude"}))
+        .post("/v1/chat/completions", &central.mcpd.user("bob", None).await, &json!({"model": "claude"}))
         .await;
     assert_eq!(
         (header(&denied, "mcpctl-failure"), header(&denied, "mcpctl-error-source")),
@@ -137,32 +123,32 @@ async fn only_server_errors_are_retried() {
 
 #[tokio::test]
 async fn the_providers_key_is_sent_and_never_shown() {
-    let world = World::new().await;
-    world.provider.require_key("pr0vider-key");
-    world.mcpd.apply(json!([
+    let central = Central::start(&["claude"]).await;
+    central.provider.require_key("pr0vider-key");
+    central.mcpd.apply(json!([
         {"kind": "Secret", "name": "provider", "data": {"token": "pr0vider-key"}},
-        {"kind": "Llm", "name": "claude", "type": "openai", "url": world.provider.base_url(), "model": "m",
+        {"kind": "Llm", "name": "claude", "type": "openai", "url": central.provider.base_url(), "model": "m",
          "apiKey": {"secret": "provider", "key": "token"}},
     ])).await;
-    assert_eq!(world.chat(json!({})).await.status(), StatusCode::OK);
-    let sent = world.provider.inferences().pop().unwrap();
+    assert_eq!(chat(&central, json!({})).await.status(), StatusCode::OK);
+    let sent = central.provider.inferences().pop().unwrap();
     assert_eq!(sent.header("authorization"), Some("Bearer pr0vider-key"));
-    assert!(!world.mcpd.log().contains("pr0vider-key"));
-    let database = std::fs::read(world.mcpd.data_dir().join("mcpd.sqlite-wal")).unwrap();
+    assert!(!central.mcpd.log().contains("pr0vider-key"));
+    let database = std::fs::read(central.mcpd.data_dir().join("mcpd.sqlite-wal")).unwrap();
     assert!(!database.windows(12).any(|bytes| bytes == b"pr0vider-key"), "encrypted at rest");
 }
 
 #[tokio::test]
 async fn disconnected_caller_cancels_the_provider() {
-    let world = World::new().await;
+    let central = Central::start(&["claude"]).await;
     let gate = Gate::new();
-    world.provider.queue(Reply::text("one two three").gate_after(1, &gate));
-    let mut answer = world.chat(json!({"stream": true})).await;
+    central.provider.queue(Reply::text("one two three").gate_after(1, &gate));
+    let mut answer = chat(&central, json!({"stream": true})).await;
     assert!(answer.chunk().await.unwrap().is_some());
     drop(answer);
-    world.provider.wait_for_disconnects(1).await;
+    central.provider.wait_for_disconnects(1).await;
     gate.release();
-    let store = world.store().await;
+    let store = store(&central).await;
     eventually("the record", async || {
         let rows = store.usage(&UsageFilter { limit: 1, ..UsageFilter::default() }).await.unwrap();
         rows.first().filter(|row| row.outcome == "cancelled").map(|_| ())
@@ -172,12 +158,12 @@ async fn disconnected_caller_cancels_the_provider() {
 
 #[tokio::test]
 async fn disconnected_caller_is_recorded_before_an_answer() {
-    let world = World::new().await;
-    world.provider.queue(Reply::hang());
-    let asked = tokio::time::timeout(std::time::Duration::from_millis(300), world.chat(json!({}))).await;
+    let central = Central::start(&["claude"]).await;
+    central.provider.queue(Reply::hang());
+    let asked = tokio::time::timeout(std::time::Duration::from_millis(300), chat(&central, json!({}))).await;
     assert!(asked.is_err(), "the provider should hang");
-    world.provider.wait_for_disconnects(1).await;
-    let store = world.store().await;
+    central.provider.wait_for_disconnects(1).await;
+    let store = store(&central).await;
     eventually("the record", async || {
         let rows = store.usage(&UsageFilter { limit: 1, ..UsageFilter::default() }).await.unwrap();
         rows.first().filter(|row| row.outcome == "cancelled" && row.attempts == 0).map(|_| ())
@@ -187,27 +173,27 @@ async fn disconnected_caller_is_recorded_before_an_answer() {
 
 #[tokio::test]
 async fn inv_13_a_cut_stream_never_looks_complete() {
-    let world = World::new().await;
-    world.provider.queue(Reply::text("one two three four").cut_after(2));
-    let body = world.chat(json!({"stream": true})).await.text().await.unwrap();
+    let central = Central::start(&["claude"]).await;
+    central.provider.queue(Reply::text("one two three four").cut_after(2));
+    let body = chat(&central, json!({"stream": true})).await.text().await.unwrap();
     assert!(body.contains("\"error\"") && body.contains("broken_stream"), "{body}");
     assert!(!body.contains("[DONE]") && !body.contains("\"finish_reason\":\"stop\""), "{body}");
 }
 
 #[tokio::test]
 async fn sigterm_lets_a_running_stream_end() {
-    let mut world = World::new().await;
+    let mut central = Central::start(&["claude"]).await;
     let gate = Gate::new();
-    world.provider.queue(Reply::text("one two three").gate_after(1, &gate));
-    let mut answer = world.chat(json!({"stream": true})).await;
+    central.provider.queue(Reply::text("one two three").gate_after(1, &gate));
+    let mut answer = chat(&central, json!({"stream": true})).await;
     let mut text = String::from_utf8(answer.chunk().await.unwrap().unwrap().to_vec()).unwrap();
-    world.mcpd.terminate();
+    central.mcpd.terminate();
     eventually("it takes no new connections", async || {
         reqwest::Client::builder()
             .no_proxy()
             .build()
             .unwrap()
-            .get(world.mcpd.url())
+            .get(central.mcpd.url())
             .send()
             .await
             .is_err()
@@ -219,26 +205,26 @@ async fn sigterm_lets_a_running_stream_end() {
         text.push_str(std::str::from_utf8(&chunk).unwrap());
     }
     assert!(text.trim_end().ends_with("data: [DONE]"), "{text}");
-    assert!(world.mcpd.wait().success());
+    assert!(central.mcpd.wait().success());
 }
 
 /// Every metric that mcpd registers has a value once its event has happened.
 #[tokio::test]
 async fn metrics_have_values_after_their_events() {
-    let world = World::new().await;
-    let metrics = async || world.mcpd.get("/metrics", &world.mcpd.admin()).await.text().await.unwrap();
-    world.provider.queue(Reply::error(503, "busy", "busy"));
-    world.chat(json!({})).await;
+    let central = Central::start(&["claude"]).await;
+    let metrics = async || central.mcpd.get("/metrics", &central.mcpd.admin()).await.text().await.unwrap();
+    central.provider.queue(Reply::error(503, "busy", "busy"));
+    chat(&central, json!({})).await;
     let labels =
         r#"{gen_ai_operation_name="chat",gen_ai_provider_name="openai",gen_ai_request_model="claude"}"#;
     let first_tokens = |count| format!("gen_ai_server_time_to_first_token_seconds_count{labels} {count}");
     assert!(!metrics().await.contains(&first_tokens(1)), "a whole answer has no first token");
-    let guest = world.mcpd.user("guest", None).await;
-    world.mcpd.post("/v1/chat/completions", &guest, &json!({"model": "claude", "messages": []})).await;
+    let guest = central.mcpd.user("guest", None).await;
+    central.mcpd.post("/v1/chat/completions", &guest, &json!({"model": "claude", "messages": []})).await;
 
     let gate = Gate::new();
-    world.provider.queue(Reply::text("one two").gate_after(1, &gate));
-    let mut stream = world.chat(json!({"stream": true})).await;
+    central.provider.queue(Reply::text("one two").gate_after(1, &gate));
+    let mut stream = chat(&central, json!({"stream": true})).await;
     stream.chunk().await.unwrap();
     eventually("the first content is observed", async || {
         metrics().await.contains(&first_tokens(1)).then_some(())
@@ -276,10 +262,10 @@ async fn metrics_have_values_after_their_events() {
 
 #[tokio::test]
 async fn metrics_are_for_those_who_may_view_all_llms() {
-    let world = World::new().await;
-    world.chat(json!({})).await;
-    let text = world.mcpd.get("/metrics", &world.mcpd.admin()).await.text().await.unwrap();
+    let central = Central::start(&["claude"]).await;
+    chat(&central, json!({})).await;
+    let text = central.mcpd.get("/metrics", &central.mcpd.admin()).await.text().await.unwrap();
     assert!(text.contains("gen_ai_client_token_usage") && text.contains("claude"), "{text}");
-    let outsider = world.mcpd.user("nobody", None).await;
-    assert_eq!(world.mcpd.get("/metrics", &outsider).await.status(), StatusCode::FORBIDDEN);
+    let outsider = central.mcpd.user("nobody", None).await;
+    assert_eq!(central.mcpd.get("/metrics", &outsider).await.status(), StatusCode::FORBIDDEN);
 }

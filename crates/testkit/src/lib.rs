@@ -8,6 +8,7 @@
     reason = "only tests use this crate; a broken fixture fails the test that uses it"
 )]
 
+pub mod central;
 pub mod daemons;
 pub mod deployment;
 pub mod exchange;

@@ -1,9 +1,6 @@
 //! A provider reads the same model as mcpd, and the same values of all other keys that decisions depend on.
 
-use mcpctl_testkit::{
-    daemons::Mcpd,
-    model_server::{ModelServer, Reply},
-};
+use mcpctl_testkit::central::Central;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -11,33 +8,20 @@ const ROUTES: [&str; 4] =
     ["/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/api/v1/llms/cheap/infer"];
 
 /// Two Llms, and alice, who may run only `cheap`.
-struct World {
-    mcpd: Mcpd,
-    provider: ModelServer,
-    alice: String,
+async fn start() -> Central {
+    let rules = json!([{"kinds": ["llms"], "verbs": ["view", "run"], "names": ["cheap"]}]);
+    Central::start_with_rules(&["cheap", "dear"], rules).await
 }
 
-impl World {
-    async fn new() -> Self {
-        let mcpd = Mcpd::start().await;
-        let provider = ModelServer::with_default(Reply::text("hello")).await;
-        mcpd.llm("cheap", &provider.base_url()).await;
-        mcpd.llm("dear", &provider.base_url()).await;
-        let rules = json!([{"kinds": ["llms"], "verbs": ["view", "run"], "names": ["cheap"]}]);
-        let alice = mcpd.user_with_rules("alice", rules).await;
-        Self { mcpd, provider, alice }
-    }
-
-    async fn send(&self, route: &str, body: String) -> (StatusCode, Value) {
-        let request = self.mcpd.request(Method::POST, route, &self.alice);
-        let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
-        (answer.status(), answer.json().await.unwrap_or_default())
-    }
+async fn send(central: &Central, route: &str, body: String) -> (StatusCode, Value) {
+    let request = central.mcpd.request(Method::POST, route, &central.alice);
+    let answer = request.header("content-type", "application/json").body(body).send().await.unwrap();
+    (answer.status(), answer.json().await.unwrap_or_default())
 }
 
 #[tokio::test]
 async fn other_spellings_of_a_key_are_rejected_on_every_route() {
-    let world = World::new().await;
+    let central = start().await;
     for route in ROUTES {
         for (written, name) in [
             ("Model", "model"),
@@ -55,7 +39,7 @@ async fn other_spellings_of_a_key_are_rejected_on_every_route() {
                 format!(r#"{{"{written}":"dear","model":"cheap","messages":[],"input":"x"}}"#),
                 format!(r#"{{"{written}":"dear"}}"#),
             ] {
-                let (status, answer) = world.send(route, body.clone()).await;
+                let (status, answer) = send(&central, route, body.clone()).await;
                 assert_eq!(status, StatusCode::BAD_REQUEST, "{route} {body}: {answer}");
                 assert!(answer["error"]["param"].is_string(), "{body}: {answer}");
                 let message = answer["error"]["message"].as_str().unwrap();
@@ -63,21 +47,21 @@ async fn other_spellings_of_a_key_are_rejected_on_every_route() {
             }
         }
         let twice = r#"{"model":"cheap","model":"dear","messages":[],"input":"x"}"#.to_owned();
-        assert_eq!(world.send(route, twice).await.0, StatusCode::BAD_REQUEST, "{route}");
+        assert_eq!(send(&central, route, twice).await.0, StatusCode::BAD_REQUEST, "{route}");
         let nested = r#"{"model":"cheap","messages":[],"input":"x","stream":true,"stream_options":{"Include_usage":true}}"#;
-        assert_eq!(world.send(route, nested.to_owned()).await.0, StatusCode::BAD_REQUEST, "{route}");
+        assert_eq!(send(&central, route, nested.to_owned()).await.0, StatusCode::BAD_REQUEST, "{route}");
     }
-    assert!(world.provider.inferences().is_empty());
+    assert!(central.provider.inferences().is_empty());
 }
 
 #[tokio::test]
 async fn routing_keys_are_rejected_unless_the_llm_allows_them() {
-    let world = World::new().await;
+    let central = start().await;
     let asked =
         |field: &str| format!(r#"{{"model":"cheap","messages":[],"input":"x","{field}":["dear-model"]}}"#);
     for route in ROUTES {
         for field in ["models", "Models", "fallbacks", "route", "provider", "api_base", "extra_body"] {
-            let (status, answer) = world.send(route, asked(field)).await;
+            let (status, answer) = send(&central, route, asked(field)).await;
             assert_eq!(
                 (status, &answer["error"]["param"]),
                 (StatusCode::BAD_REQUEST, &json!(field)),
@@ -86,28 +70,28 @@ async fn routing_keys_are_rejected_unless_the_llm_allows_them() {
             assert!(answer["error"]["hint"].as_str().unwrap().contains("allowFields"), "{answer}");
         }
     }
-    assert!(world.provider.inferences().is_empty());
+    assert!(central.provider.inferences().is_empty());
 
     let patch = json!({"allowFields": ["models"]});
-    let request = world.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &world.mcpd.admin());
+    let request = central.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &central.mcpd.admin());
     let answer = request.json(&patch).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert_eq!(answer.json::<Value>().await.unwrap()["allowFields"], json!(["models"]));
-    assert_eq!(world.send(ROUTES[0], asked("models")).await.0, StatusCode::OK);
-    assert_eq!(world.provider.inferences()[0].json()["models"], json!(["dear-model"]));
+    assert_eq!(send(&central, ROUTES[0], asked("models")).await.0, StatusCode::OK);
+    assert_eq!(central.provider.inferences()[0].json()["models"], json!(["dear-model"]));
     for other in ["Models", "fallbacks"] {
-        assert_eq!(world.send(ROUTES[0], asked(other)).await.0, StatusCode::BAD_REQUEST, "{other}");
+        assert_eq!(send(&central, ROUTES[0], asked(other)).await.0, StatusCode::BAD_REQUEST, "{other}");
     }
     // Whether an Llm allows a field is for those who may run it.
     let dear = r#"{"model":"dear","models":["x"],"messages":[]}"#.to_owned();
-    assert_eq!(world.send(ROUTES[0], dear).await.0, StatusCode::FORBIDDEN);
+    assert_eq!(send(&central, ROUTES[0], dear).await.0, StatusCode::FORBIDDEN);
 }
 
 #[tokio::test]
 async fn allow_fields_accepts_only_routing_keys() {
-    let world = World::new().await;
+    let central = start().await;
     for field in ["temperature", "model", "", "modles"] {
-        let request = world.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &world.mcpd.admin());
+        let request = central.mcpd.request(Method::PATCH, "/api/v1/llms/cheap", &central.mcpd.admin());
         let answer = request.json(&json!({"allowFields": ["models", field]})).send().await.unwrap();
         let status = answer.status();
         let body: Value = answer.json().await.unwrap();
