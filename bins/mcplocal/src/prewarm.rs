@@ -44,7 +44,7 @@ impl PrewarmTrigger {
         if !self.provider.needs_prewarm() {
             return;
         }
-        let Some(probing) = self.provider.prewarming.begin_probe() else { return };
+        let Some(probing) = self.provider.prewarm_probes.begin() else { return };
         let this = self.clone();
         tokio::spawn(async move {
             let Self { metrics, router, provider, llm, bearer } = this;
@@ -60,7 +60,7 @@ impl PrewarmTrigger {
             drop(probing);
             // Only after the probe: a denied caller must not keep an allowed one from starting the engine.
             if access == Access::Allowed {
-                provider.prewarm().await;
+                provider.prewarm();
             }
         });
     }
@@ -69,8 +69,7 @@ impl PrewarmTrigger {
 /// Starts the engine of a provider with `prewarm: onTrouble` for a caller whom the probe has just allowed; the start continues
 /// if that caller leaves.
 pub fn start_detached(provider: &LocalProvider) {
-    if provider.config.prewarm() == Prewarm::OnTrouble && provider.needs_prewarm() {
-        let provider = provider.clone();
-        tokio::spawn(async move { provider.prewarm().await });
+    if provider.config.prewarm() == Prewarm::OnTrouble {
+        provider.prewarm();
     }
 }

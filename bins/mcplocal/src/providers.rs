@@ -1,6 +1,6 @@
 //! The local providers as they run: servers that run anyway, and engines that the agent starts.
 
-mod keep_warm;
+mod prewarm_probes;
 
 use std::{
     path::Path,
@@ -21,11 +21,11 @@ use mcpctl_telemetry::{Configured, McplocalMetrics};
 use mcpctl_upstream::{AttemptTimeouts, Target, UpstreamKind};
 use tokio::time::Instant;
 
-pub use keep_warm::Prewarming;
+pub use prewarm_probes::PrewarmProbes;
 
 use crate::{
     capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs},
-    config::{Config, ConfigError, ManagedEngine, Prewarm, ProviderConfig, ProviderKind},
+    config::{Config, ConfigError, ManagedEngine, ProviderConfig, ProviderKind},
     meter::Meter,
 };
 
@@ -49,10 +49,8 @@ pub struct LocalProvider {
     pub models: ModelCache,
     /// How fast it is.
     pub meter: Meter,
-    /// Bounds its prewarming.
-    pub prewarming: Prewarming,
-    /// Whether the user stopped its engine.
-    pub stopped_by_user: Arc<AtomicBool>,
+    /// Bounds the probes of its prewarm trigger.
+    pub prewarm_probes: PrewarmProbes,
     /// Whether its server rejected `stream_options`.
     pub refuses_usage: Arc<AtomicBool>,
     /// The last start that was counted.
@@ -105,33 +103,24 @@ impl LocalProvider {
             engine,
             models: ModelCache::default(),
             meter: Meter::default(),
-            prewarming: Prewarming::default(),
-            stopped_by_user: Arc::default(),
+            prewarm_probes: PrewarmProbes::default(),
             refuses_usage: Arc::default(),
             counted: Arc::default(),
         };
         if let Some(target) = target(config) {
             provider.models.refresh(&ModelProbe::new(http, &target));
         }
-        if let (Some(engine), Prewarm::Always) = (&provider.engine, config.prewarm()) {
-            tokio::spawn(keep_warm::keep(engine.clone(), Arc::clone(&provider.stopped_by_user)));
-        }
         provider
     }
 
-    /// Whether a prewarm would start its engine. A ready one is left alone, because a prewarm takes a place in its queue.
+    /// Whether a prewarm would change anything; saves a probe where it would not.
     pub fn needs_prewarm(&self) -> bool {
-        let ready = |engine: &Engine| engine.progress().borrow().state == EngineState::Ready;
-        self.engine.as_ref().is_some_and(|engine| !ready(engine)) && !self.prewarming.is_starting()
+        self.engine.as_ref().is_some_and(|engine| !engine.is_prewarmed())
     }
 
-    /// Starts its engine without a request that waits for it. A no-op where one prewarm is under way.
-    pub async fn prewarm(&self) {
-        let Some(engine) = self.engine.as_ref().filter(|_| self.needs_prewarm()) else { return };
-        let Some(_start) = self.prewarming.begin_start() else { return };
-        if let Err(error) = engine.warm_up(Instant::now() + self.wait_timeout()).await {
-            tracing::warn!(provider = %self.config.name, %error, "the local provider could not be prewarmed");
-        }
+    /// Starts its engine without a request that waits for it.
+    pub fn prewarm(&self) {
+        self.engine.iter().for_each(Engine::prewarm);
     }
 
     /// Counts its engine's start, once for all its waiters.
@@ -184,8 +173,6 @@ impl LocalProvider {
         let (mut target, guard) = match (target(&self.config), &self.engine) {
             (Some(target), _) => (target, None),
             (None, Some(engine)) => {
-                // Before the start, so that `prewarm: always` keeps the engine from now on.
-                self.stopped_by_user.store(false, Ordering::Release);
                 let guard = engine.ensure_ready(Instant::now() + self.wait_timeout()).await?;
                 (managed_target(guard.endpoint()), Some(guard))
             }

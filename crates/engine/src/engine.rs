@@ -17,7 +17,6 @@ use tokio::{
 
 use crate::{
     actor::Actor,
-    arbiter::Claim,
     endpoint::EngineHost,
     error::EngineError,
     guard::{Command, EngineGuard},
@@ -37,8 +36,6 @@ pub struct Engine {
     status: watch::Receiver<EngineStatus>,
     /// Published by the actor.
     prewarmed: Arc<AtomicBool>,
-    host: EngineHost,
-    claim: Claim,
     log: Arc<EngineLog>,
     next_waiter: Arc<AtomicU64>,
 }
@@ -86,13 +83,11 @@ impl Engine {
             starts: 0,
             last_error: None,
         });
-        let claim = Claim::of(&options);
-        let kept = host.clone();
         let starter = Starter { spec, options, host, log: Arc::clone(&log) };
         let prewarmed = Arc::default();
         let actor = Actor::run(starter, publisher, Arc::clone(&prewarmed), commands.downgrade(), received);
         tokio::spawn(actor);
-        Self { name, commands, status, prewarmed, host: kept, claim, log, next_waiter: Arc::default() }
+        Self { name, commands, status, prewarmed, log, next_waiter: Arc::default() }
     }
 
     /// Waits until the engine is ready, and starts it where it is not running. All waiters share one start; dropping one
@@ -108,7 +103,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`Engine::ensure_ready`].
-    pub async fn warm_up(&self, deadline: Instant) -> Result<(), EngineError> {
+    pub async fn start(&self, deadline: Instant) -> Result<(), EngineError> {
         self.wait(deadline, false).await.map(drop)
     }
 
@@ -136,11 +131,6 @@ impl Engine {
             }
             Err(_) => Err(EngineError::Deadline { name: self.name.clone() }),
         }
-    }
-
-    /// Waits until a start would preempt no other engine.
-    pub async fn until_vacant(&self) {
-        self.host.arbiter.until_vacant(&self.claim).await;
     }
 
     /// Stops the engine for a user, once running requests have ended or the drain timeout has passed. The next request

@@ -1,11 +1,6 @@
 //! Control of the engines: list, start, stop, logs.
 
-use std::{
-    os::unix::fs::MetadataExt as _,
-    path::PathBuf,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{os::unix::fs::MetadataExt as _, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Json,
@@ -58,8 +53,7 @@ pub async fn start(
     Path(name): Path<String>,
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
     let (engine, provider) = engine(&app, &name)?;
-    provider.stopped_by_user.store(false, Ordering::Release);
-    let ready = engine.warm_up(Instant::now() + provider.wait_timeout()).await;
+    let ready = engine.start(Instant::now() + provider.wait_timeout()).await;
     provider.count_start(&app.metrics, ready.is_ok());
     match ready {
         Ok(()) => Ok(Json(engine.status())),
@@ -83,9 +77,7 @@ pub async fn stop(
     State(app): State<Arc<App>>,
     Path(name): Path<String>,
 ) -> Result<Json<EngineStatus>, LocalHttpError> {
-    let (engine, provider) = engine(&app, &name)?;
-    // Before it stops, so that `prewarm: always` does not start it again.
-    provider.stopped_by_user.store(true, Ordering::Release);
+    let (engine, _) = engine(&app, &name)?;
     engine.stop().await;
     Ok(Json(engine.status()))
 }
