@@ -2,9 +2,8 @@
 //! readable by its owner only, so that a crash or two daemons that start at once never leave half a key.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, ErrorKind, Read as _, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File},
+    io::{self, ErrorKind, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -199,9 +198,7 @@ fn create(path: &Path) -> Result<(), MasterKeyFileError> {
 }
 
 fn write_draft(draft: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(draft)?;
-    file.write_all(content)?;
-    file.sync_all()
+    file::create_new(draft)?.write_all_and_sync(content)
 }
 
 #[cfg(test)]
