@@ -1,10 +1,9 @@
-//! How a command says that it failed: one line, and the next step where there is one.
+//! Why a command failed: a message of one line, and the next step where there is one.
 
 use std::{fmt, io, process::ExitCode};
 
+use mcpctl_api::visible::one_line;
 use mcpctl_client::{ClientError, config::ConfigError};
-
-use crate::output::{Tone, one_line};
 
 /// Why a command failed.
 #[derive(Debug)]
@@ -18,9 +17,9 @@ pub struct Failure {
 enum Cause {
     /// It could not be done.
     Failed,
-    /// It was asked for in a way that makes no sense; nothing was sent.
+    /// The command line was wrong; nothing was sent.
     Usage,
-    /// Whoever read our output went away; that is nobody's fault.
+    /// The reader of our output closed the pipe, which is no failure.
     BrokenPipe,
 }
 
@@ -30,7 +29,7 @@ impl Failure {
         Self { message: message.to_string(), hint: None, cause: Cause::Failed }
     }
 
-    /// Wrong usage that only we can tell, not the parser of the command line.
+    /// Wrong usage that the parser of the command line cannot detect.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { cause: Cause::Usage, ..Self::new(message) }
     }
@@ -45,21 +44,23 @@ impl Failure {
     /// Message and hint as part of a line.
     pub fn in_one_line(&self) -> String {
         match &self.hint {
-            Some(hint) => one_line(&format!("{} ({hint})", self.message)),
-            None => one_line(&self.message),
+            Some(hint) => one_line(&format!("{} ({hint})", self.message)).into_owned(),
+            None => one_line(&self.message).into_owned(),
         }
     }
 
-    /// Prints it on stderr, and gives the exit code.
-    pub fn report(self) -> ExitCode {
-        if self.cause == Cause::BrokenPipe {
-            return ExitCode::SUCCESS;
+    /// The message and the next step.
+    pub fn parts(&self) -> (&str, Option<&str>) {
+        (&self.message, self.hint.as_deref())
+    }
+
+    /// The exit code; `None` where the reader of stdout has closed the pipe, which is no failure.
+    pub fn exit_code(&self) -> Option<ExitCode> {
+        match self.cause {
+            Cause::Failed => Some(ExitCode::FAILURE),
+            Cause::Usage => Some(ExitCode::from(2)),
+            Cause::BrokenPipe => None,
         }
-        note!(Tone::Error, "error:"; " {}", self.message);
-        if let Some(hint) = &self.hint {
-            note!(Tone::Hint, "hint:"; " {hint}");
-        }
-        if self.cause == Cause::Usage { ExitCode::from(2) } else { ExitCode::FAILURE }
     }
 }
 

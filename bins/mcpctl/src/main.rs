@@ -36,7 +36,7 @@ async fn main() -> ExitCode {
     };
     match done {
         Ok(code) => code,
-        Err(failure) => failure.report(),
+        Err(failure) => output::report(&failure),
     }
 }
 

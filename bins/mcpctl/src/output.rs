@@ -26,7 +26,7 @@ pub mod jsonpath;
 pub mod table;
 pub mod terminal;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{Kind, Resource, Spec, resource::Labels};
 use serde::Serialize;
@@ -70,6 +70,17 @@ impl FromStr for Format {
             },
         }
     }
+}
+
+/// Prints a failure on stderr, and returns the exit code.
+pub fn report(failure: &Failure) -> ExitCode {
+    let Some(code) = failure.exit_code() else { return ExitCode::SUCCESS };
+    let (message, hint) = failure.parts();
+    note!(Tone::Error, "error:"; " {message}");
+    if let Some(hint) = hint {
+        note!(Tone::Hint, "hint:"; " {hint}");
+    }
+    code
 }
 
 /// Prints the warnings of the server.

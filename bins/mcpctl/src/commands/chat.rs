@@ -160,7 +160,7 @@ async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failu
                 if let Err(failure) = ended {
                     // The conversation continues without the message that was not answered.
                     chat.messages.truncate(before);
-                    failure.report();
+                    output::report(&failure);
                 }
             }
             Err(ReadlineError::Eof | ReadlineError::Interrupted) => return Ok(()),

@@ -74,7 +74,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         None => Ok(ExitCode::SUCCESS),
         Some(last) => {
             for failure in failures {
-                Failure::from(failure).report();
+                output::report(&Failure::from(failure));
             }
             Err(last.into())
         }
