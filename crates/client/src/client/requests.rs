@@ -1,0 +1,241 @@
+//! The requests of the API, each with the type of its response.
+
+use mcpctl_api::{
+    Document, Kind, Name, Resource, Revision,
+    agent::{AgentStatus, EngineStatus},
+    header,
+    question::{
+        ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
+    },
+};
+use reqwest::{
+    Method, RequestBuilder, Response,
+    header::{HeaderMap, IF_MATCH},
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Client;
+use crate::{error::ClientError, stream::ChatStream};
+
+/// A request to a model.
+#[derive(Debug, Clone, Serialize)]
+pub struct ChatRequest {
+    /// The Llm's name.
+    pub model: String,
+    /// `{role, content}` each.
+    pub messages: Vec<Value>,
+    /// Maximum number of tokens of the answer; the model's own limit by default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_tokens: Option<u32>,
+}
+
+impl Client {
+    /// Every resource of a kind that the caller may view.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; so for all the requests below.
+    pub async fn list(&self, kind: Kind, selector: Option<&str>) -> Result<List<Resource>, ClientError> {
+        let mut request = self.request(Method::GET, &["api", "v1", kind.plural()])?;
+        if let Some(selector) = selector {
+            request = request.query(&[("labelSelector", selector)]);
+        }
+        self.read(request).await
+    }
+
+    /// One resource, by id or name.
+    pub async fn get(&self, kind: Kind, id_or_name: &str) -> Result<Resource, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", kind.plural(), id_or_name])?).await
+    }
+
+    /// Makes a resource.
+    pub async fn create(&self, document: &Document) -> Result<Changed, ClientError> {
+        let request = self.request(Method::POST, &["api", "v1", document.kind().plural()])?;
+        self.changed(request.json(document)).await
+    }
+
+    /// Replaces a resource, where `expected` is given only at that revision.
+    pub async fn put(
+        &self,
+        id_or_name: &str,
+        document: &Document,
+        expected: Option<Revision>,
+    ) -> Result<Changed, ClientError> {
+        let request = self.request(Method::PUT, &["api", "v1", document.kind().plural(), id_or_name])?;
+        self.changed(if_match(request, expected).json(document)).await
+    }
+
+    /// Changes fields of a resource (RFC 7396).
+    pub async fn patch(
+        &self,
+        kind: Kind,
+        id_or_name: &str,
+        patch: &Value,
+        expected: Option<Revision>,
+    ) -> Result<Changed, ClientError> {
+        let request = self.request(Method::PATCH, &["api", "v1", kind.plural(), id_or_name])?;
+        self.changed(if_match(request, expected).json(patch)).await
+    }
+
+    /// Removes a resource; answers what the writer should know.
+    pub async fn delete(
+        &self,
+        kind: Kind,
+        id_or_name: &str,
+        dry_run: bool,
+    ) -> Result<Vec<String>, ClientError> {
+        let mut request = self.request(Method::DELETE, &["api", "v1", kind.plural(), id_or_name])?;
+        if dry_run {
+            request = request.query(&[("dryRun", true)]);
+        }
+        self.send(request).await.map(|answer| warnings(&answer))
+    }
+
+    /// Makes or changes all documents, or none.
+    pub async fn apply(&self, documents: &[&Document], dry_run: bool) -> Result<ApplyReport, ClientError> {
+        let request = self.request(Method::POST, &["api", "v1", "apply"])?;
+        self.read(request.query(&[("dryRun", dry_run)]).json(&documents)).await
+    }
+
+    /// Makes a token; the answer is the only one that holds it.
+    pub async fn create_token(&self, wanted: &TokenRequest) -> Result<IssuedToken, ClientError> {
+        self.read(self.request(Method::POST, &["api", "v1", "tokens"])?.json(wanted)).await
+    }
+
+    /// Exchanges a password for a token.
+    pub async fn login(&self, login: &LoginRequest) -> Result<IssuedToken, ClientError> {
+        self.read(self.request(Method::POST, &["api", "v1", "auth", "login"])?.json(login)).await
+    }
+
+    /// Ends the session of this client's token.
+    pub async fn logout(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::POST, &["api", "v1", "auth", "logout"])?).await.map(drop)
+    }
+
+    /// Who is calling.
+    pub async fn whoami(&self) -> Result<WhoAmI, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", "auth", "whoami"])?).await
+    }
+
+    /// Whether the caller may do something, and why.
+    pub async fn can_i(&self, question: &CanI) -> Result<CanIAnswer, ClientError> {
+        self.read(self.request(Method::POST, &["api", "v1", "auth", "can-i"])?.json(question)).await
+    }
+
+    /// Who may do something, and why.
+    pub async fn who_can(&self, verb: &str, kind: &str, name: &str) -> Result<WhoCan, ClientError> {
+        let request = self.request(Method::GET, &["api", "v1", "auth", "who-can"])?;
+        self.read(request.query(&[("verb", verb), ("kind", kind), ("name", name)])).await
+    }
+
+    /// The models that the caller may run, as OpenAI lists them.
+    pub async fn models(&self) -> Result<Value, ClientError> {
+        self.models_with(HeaderMap::new()).await
+    }
+
+    /// The same with more headers, for a program that asks for its own caller.
+    pub async fn models_with(&self, headers: HeaderMap) -> Result<Value, ClientError> {
+        self.read(self.request(Method::GET, &["v1", "models"])?.headers(headers)).await
+    }
+
+    /// One of them, by name or id.
+    pub async fn model_with(&self, model: &str, headers: HeaderMap) -> Result<Value, ClientError> {
+        self.read(self.request(Method::GET, &["v1", "models", model])?.headers(headers)).await
+    }
+
+    /// The status of an mcplocal.
+    pub async fn local_status(&self) -> Result<AgentStatus, ClientError> {
+        self.read(self.request(Method::GET, &["status"])?).await
+    }
+
+    /// The log of an engine of an mcplocal, as it comes.
+    pub async fn engine_logs(
+        &self,
+        engine: &str,
+        previous: bool,
+        follow: bool,
+    ) -> Result<Response, ClientError> {
+        let request = self.untimed(Method::GET, &["api", "v1", "engines", engine, "logs"])?;
+        self.send(request.query(&[("previous", previous), ("follow", follow)])).await
+    }
+
+    /// Starts or stops an engine of an mcplocal; `action` is `start` or `stop`.
+    pub async fn engine_action(&self, engine: &str, action: &str) -> Result<EngineStatus, ClientError> {
+        self.read(self.untimed(Method::POST, &["api", "v1", "engines", engine, action])?).await
+    }
+
+    /// Makes a new local key for an mcplocal; the old one is refused from then on.
+    pub async fn rotate_local_key(&self) -> Result<(), ClientError> {
+        self.send(self.request(Method::POST, &["api", "v1", "local-key", "rotate"])?).await.map(drop)
+    }
+
+    /// Changes as server-sent events; resumable by the revision of the last event.
+    pub async fn watch(&self, kinds: &[Kind], since: Option<Revision>) -> Result<Response, ClientError> {
+        let kinds = kinds.iter().map(|kind| kind.plural()).collect::<Vec<_>>().join(",");
+        let mut request = self.untimed(Method::GET, &["api", "v1", "watch"])?.query(&[("kinds", kinds)]);
+        if let Some(Revision(since)) = since {
+            request = request.query(&[("since", since)]);
+        }
+        self.send(request).await
+    }
+
+    /// The OpenAPI document.
+    pub async fn openapi(&self) -> Result<Value, ClientError> {
+        self.read(self.request(Method::GET, &["openapi.json"])?).await
+    }
+
+    /// Asks a model; the answer streams.
+    pub async fn chat(&self, chat: &ChatRequest) -> Result<ChatStream, ClientError> {
+        #[derive(Serialize)]
+        struct Streamed<'a> {
+            #[serde(flatten)]
+            chat: &'a ChatRequest,
+            stream: bool,
+            stream_options: Value,
+        }
+        let body = Streamed { chat, stream: true, stream_options: json!({"include_usage": true}) };
+        let request = self.untimed(Method::POST, &["v1", "chat", "completions"])?.json(&body);
+        self.send(request).await.map(ChatStream::new)
+    }
+
+    async fn changed(&self, request: RequestBuilder) -> Result<Changed, ClientError> {
+        /// What is shown to a writer who may not view the resource, and more where they may.
+        #[derive(serde::Deserialize)]
+        struct Written {
+            kind: Kind,
+            name: Name,
+            revision: Revision,
+        }
+        let answer = self.send(request).await?;
+        let warnings = warnings(&answer);
+        let Written { kind, name, revision } = self.json(answer).await?;
+        Ok(Changed { kind, name, revision, warnings })
+    }
+}
+
+fn warnings(answer: &Response) -> Vec<String> {
+    let warnings = answer.headers().get_all(header::WARNING).iter();
+    // mcpd puts all of them into one header.
+    let texts = warnings.filter_map(|warning| warning.to_str().ok());
+    texts.flat_map(|text| text.split("; ")).map(str::to_owned).collect()
+}
+
+/// Which resource a change left, and what the writer should know.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Changed {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its name.
+    pub name: Name,
+    /// The revision of the change.
+    pub revision: Revision,
+    /// E.g. that a credential was detached.
+    pub warnings: Vec<String>,
+}
+
+fn if_match(request: RequestBuilder, expected: Option<Revision>) -> RequestBuilder {
+    match expected {
+        Some(revision) => request.header(IF_MATCH, format!("\"{revision}\"")),
+        None => request,
+    }
+}
