@@ -1,13 +1,13 @@
-//! Who may hold memory when several engines share a GPU. Engines of one group exclude each other, unless it is known how
-//! much each needs and how much there is, and they fit together. Whoever needs room gets it in the order of asking;
-//! engines that rest longest give way first, and no running request is cut short for another engine.
+//! Which engines may hold memory when several share a GPU. Engines of one group exclude each other, unless it is known how
+//! much each needs and how much there is, and they fit together. Engines get memory in the order in which they asked for it.
+//! The engine that was idle for longest is preempted first, and no running request is cut short for another engine.
 //!
-//! Books alone do not say what is free, so where a driver can be asked it has the last word, and one engine of a group
+//! The ledger alone cannot show what is free, so a GPU driver has the last word where there is one, and one engine of a group
 //! starts at a time: what a start will take shows in no reading before it is ready. What a start does with its room is
 //! not decided here.
 
-mod book;
 mod demand;
+mod ledger;
 
 use std::{
     path::PathBuf,
@@ -27,8 +27,8 @@ use crate::{
     options::EngineOptions,
     status::EngineStatus,
 };
-use book::{Asker, Book, Entry, Ticket};
-use demand::{Demand, Never, gib};
+use demand::{Demand, Unsatisfiable, gib};
+use ledger::{Asker, Entry, Ledger, Ticket};
 
 /// Where an engine's memory is, and how much it needs.
 #[derive(Debug, Clone, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Placement {
 /// How much memory an engine needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Need {
-    /// Nobody said: it is alone in its group.
+    /// Not configured: it is alone in its group.
     Unknown,
     /// So many bytes, of whichever GPUs it sees.
     Bytes(u64),
@@ -80,24 +80,24 @@ impl Claim {
 #[derive(Debug)]
 pub struct Arbiter {
     drivers: Drivers,
-    book: Mutex<Book>,
+    ledger: Mutex<Ledger>,
     changed: watch::Sender<()>,
     /// How long memory that somebody held a moment ago may take to be free, before another has to give way.
     grace: Duration,
     /// How long it may take before there is none.
-    freed_within: Duration,
-    look_every: Duration,
+    free_timeout: Duration,
+    poll_interval: Duration,
 }
 
 impl Default for Arbiter {
     fn default() -> Self {
         Self {
             drivers: Drivers::default(),
-            book: Mutex::default(),
+            ledger: Mutex::default(),
             changed: watch::Sender::default(),
             grace: Duration::from_secs(2),
-            freed_within: Duration::from_secs(15),
-            look_every: Duration::from_millis(500),
+            free_timeout: Duration::from_secs(15),
+            poll_interval: Duration::from_millis(500),
         }
     }
 }
@@ -120,7 +120,7 @@ pub(crate) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.arbiter.book().forget(self.ticket);
+        self.arbiter.ledger().forget(self.ticket);
         self.arbiter.changed.send_replace(());
     }
 }
@@ -128,7 +128,7 @@ impl Drop for Lease {
 impl Lease {
     /// Says that the start came to a ready engine: what it holds shows in the driver's readings now, so the next may start.
     pub(crate) fn settle(&mut self) {
-        self.arbiter.book().leave_queue(self.ticket);
+        self.arbiter.ledger().leave_queue(self.ticket);
         self.arbiter.changed.send_replace(());
     }
 
@@ -140,7 +140,7 @@ impl Lease {
         &mut self,
         falls_asleep: impl Future<Output = Result<(), EngineError>>,
     ) -> Result<(), EngineError> {
-        let demand = self.arbiter.book().demand(self.ticket).filter(|demand| !demand.parts.is_empty());
+        let demand = self.arbiter.ledger().demand(self.ticket).filter(|demand| !demand.parts.is_empty());
         let released = match demand {
             Some(demand) => {
                 let before = self.arbiter.drivers.gpus().await;
@@ -149,7 +149,7 @@ impl Lease {
             }
             None => falls_asleep.await.map(|()| None)?,
         };
-        self.arbiter.book().fell_asleep(self.ticket, released);
+        self.arbiter.ledger().fell_asleep(self.ticket, released);
         self.arbiter.changed.send_replace(());
         Ok(())
     }
@@ -161,8 +161,8 @@ impl Arbiter {
         Self { drivers: Drivers { nvidia_smi, ..Drivers::default() }, ..Self::default() }
     }
 
-    fn book(&self) -> MutexGuard<'_, Book> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for room, and has others give way. `asleep` is what the engine left when it fell asleep, where it is to be
@@ -179,18 +179,18 @@ impl Arbiter {
         let mut changed = self.changed.subscribe();
         let group = &claim.place.group;
         // Before the driver is asked, so that the order is that of asking.
-        let ticket = self.book().enqueue(group);
+        let ticket = self.ledger().enqueue(group);
         let mut lease = Lease { arbiter: Arc::clone(self), ticket };
-        let demand = self.demand(claim).await.map_err(|never| {
-            let (reason, hint) = never.told();
+        let demand = self.demand(claim).await.map_err(|unsatisfiable| {
+            let (reason, hint) = unsatisfiable.told();
             no_room(&tenant.name, reason, hint)
         })?;
         let mut made_room = false;
         loop {
             changed.borrow_and_update();
-            match self.book().try_enter(Asker { ticket, group, demand: &demand }, &tenant) {
+            match self.ledger().try_enter(Asker { ticket, group, demand: &demand }, &tenant) {
                 Entry::Entered => break,
-                Entry::Waits { crowded } => made_room |= crowded,
+                Entry::Waits { must_preempt } => made_room |= must_preempt,
             }
             // The sender lives as long as the arbiter does.
             let _ = changed.changed().await;
@@ -202,7 +202,7 @@ impl Arbiter {
             lease.settle();
         } else if demand.need.is_some() {
             let asleep = asleep.map(|lease| lease.ticket);
-            let released = asleep.and_then(|ticket| self.book().released(ticket));
+            let released = asleep.and_then(|ticket| self.ledger().released(ticket));
             let demand = released.map_or_else(|| demand.clone(), |released| demand.to_wake(&released));
             self.until_free(Asker { ticket, group, demand: &demand }, asleep, &tenant.name).await?;
         } else if made_room {
@@ -226,19 +226,19 @@ impl Arbiter {
     async fn is_vacant(&self, claim: &Claim) -> bool {
         let group = &claim.place.group;
         let (queue, tenants) = {
-            let book = self.book();
-            (book.has_queue(group), book.has_tenants(group))
+            let ledger = self.ledger();
+            (ledger.has_queue(group), ledger.has_tenants(group))
         };
         if queue || !tenants {
             return !queue;
         }
         // What can never fit makes nobody give way; its start says why.
         let Ok(demand) = self.demand(claim).await else { return true };
-        let book = self.book();
-        !book.has_queue(group) && book.who_leaves(group, &demand).is_empty()
+        let ledger = self.ledger();
+        !ledger.has_queue(group) && ledger.must_leave(group, &demand).is_empty()
     }
 
-    async fn demand(&self, claim: &Claim) -> Result<Demand, Never> {
+    async fn demand(&self, claim: &Claim) -> Result<Demand, Unsatisfiable> {
         let gpus = self.drivers.gpus().await;
         Demand::of(&claim.place, &claim.sees.among(&gpus))
     }
@@ -258,14 +258,14 @@ impl Arbiter {
                 return Ok(());
             }
             let now = Instant::now();
-            let gives_way = {
-                let mut book = self.book();
-                book.somebody_leaves(asker, asleep, now)
-                    || now >= since + self.grace && book.oldest_gives_way(asker, asleep, now)
+            let preempts = {
+                let mut ledger = self.ledger();
+                ledger.is_anyone_leaving(asker, asleep, now)
+                    || now >= since + self.grace && ledger.preempt_oldest(asker, asleep, now)
             };
-            if gives_way {
+            if preempts {
                 since = now;
-            } else if now >= since + self.freed_within {
+            } else if now >= since + self.free_timeout {
                 let need = gib(asker.demand.need.unwrap_or(0));
                 let told = asker.demand.told(&gpus);
                 let reason = format!("needs {need} of GPU memory, and {told}; other programs hold the rest");
@@ -275,13 +275,13 @@ impl Arbiter {
                     "end what else uses the GPU, or give the engine less memory",
                 ));
             }
-            tokio::time::sleep(self.look_every).await;
+            tokio::time::sleep(self.poll_interval).await;
         }
     }
 
     /// Nobody knows how much is needed, so what those held who gave way has to be free: until no more comes free.
     async fn until_steady(&self, demand: &Demand) {
-        let until = Instant::now() + self.freed_within;
+        let until = Instant::now() + self.free_timeout;
         let mut before = None;
         loop {
             let free = demand.free(&self.drivers.gpus().await);
@@ -289,7 +289,7 @@ impl Arbiter {
                 return;
             }
             before = Some(free);
-            tokio::time::sleep(self.look_every).await;
+            tokio::time::sleep(self.poll_interval).await;
         }
     }
 }

@@ -33,11 +33,11 @@ pub(crate) enum Maker {
 }
 
 /// How long a driver may take to answer; a GPU that sleeps wakes for the question.
-const PATIENCE: Duration = Duration::from_secs(10);
+const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
 /// What a processor's own graphics set aside of the machine's memory is at most 2 GiB by default, and no model goes there:
 /// if it counted as a GPU, a server that runs on the processor would be told that it has no room. Cards have more.
-const SMALLEST_CARD: u64 = 3 << 30;
+const MIN_CARD_BYTES: u64 = 3 << 30;
 
 /// Where drivers are asked.
 #[derive(Debug, Clone)]
@@ -68,7 +68,7 @@ impl Drivers {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .output();
-        match tokio::time::timeout(PATIENCE, asked).await {
+        match tokio::time::timeout(DRIVER_TIMEOUT, asked).await {
             Ok(Ok(output)) if output.status.success() => {
                 String::from_utf8_lossy(&output.stdout).lines().filter_map(nvidia_line).collect()
             }
@@ -101,7 +101,7 @@ impl Drivers {
         found.sort_by_key(|(number, _)| *number);
         // The numbers of ROCm count all that there are, and no other driver's cards.
         let numbered = (0..).zip(found).map(|(index, (_, gpu))| Gpu { index, ..gpu });
-        numbered.filter(|gpu| gpu.total >= SMALLEST_CARD).collect()
+        numbered.filter(|gpu| gpu.total >= MIN_CARD_BYTES).collect()
     }
 }
 

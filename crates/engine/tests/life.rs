@@ -22,7 +22,7 @@ use secrecy::ExposeSecret as _;
 use tempfile::TempDir;
 use tokio::time::Instant;
 
-const PATIENCE: Duration = Duration::from_secs(40);
+const TEST_TIMEOUT: Duration = Duration::from_secs(40);
 
 /// A program of this crate's examples. Where tests are run with `--all-targets`, cargo builds examples as tests and not as
 /// programs: then they are built here, once for all.
@@ -130,13 +130,13 @@ fn kill(pid: u32) {
 async fn until(what: &str, condition: impl Fn() -> bool) {
     let begun = Instant::now();
     while !condition() {
-        assert!(begun.elapsed() < PATIENCE, "{what}");
+        assert!(begun.elapsed() < TEST_TIMEOUT, "{what}");
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
 }
 
 fn soon() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + TEST_TIMEOUT
 }
 
 #[tokio::test]

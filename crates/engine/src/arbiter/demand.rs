@@ -27,7 +27,7 @@ pub(super) struct Part {
 
 /// Why there can never be room.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Never {
+pub(super) enum Unsatisfiable {
     GpusMissing { wanted: u32, seen: usize },
     TooBig { need: u64, capacity: u64 },
 }
@@ -37,7 +37,7 @@ impl Demand {
     ///
     /// # Errors
     /// When there can never be room for it.
-    pub(super) fn of(place: &Placement, seen: &[Gpu]) -> Result<Self, Never> {
+    pub(super) fn of(place: &Placement, seen: &[Gpu]) -> Result<Self, Unsatisfiable> {
         let declared = place.capacity;
         let all: u64 = sum(seen.iter().map(|gpu| gpu.total));
         let part = |gpu: &Gpu, bytes| Part { gpu: gpu.index, total: gpu.total, bytes };
@@ -57,7 +57,7 @@ impl Demand {
                 Self { need, declared, parts: Vec::new(), pooled: false }
             }
             Need::Share { gpus: wanted, .. } if wanted as usize > seen.len() => {
-                return Err(Never::GpusMissing { wanted, seen: seen.len() });
+                return Err(Unsatisfiable::GpusMissing { wanted, seen: seen.len() });
             }
             Need::Share { of, gpus } => {
                 let first = seen.iter().take(gpus as usize);
@@ -67,7 +67,7 @@ impl Demand {
             }
         };
         match demand.need.zip(demand.capacity()) {
-            Some((need, capacity)) if need > capacity => Err(Never::TooBig { need, capacity }),
+            Some((need, capacity)) if need > capacity => Err(Unsatisfiable::TooBig { need, capacity }),
             _ => Ok(demand),
         }
     }
@@ -175,7 +175,7 @@ impl Demand {
     }
 }
 
-impl Never {
+impl Unsatisfiable {
     /// Why, and what to do.
     pub(super) fn told(&self) -> (String, &'static str) {
         match self {

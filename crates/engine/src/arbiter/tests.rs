@@ -114,8 +114,8 @@ fn with_driver(dir: &std::path::Path, script: &str) -> Arc<Arbiter> {
     Arc::new(Arbiter {
         drivers: Drivers { nvidia_smi, drm: dir.join("drm") },
         grace: Duration::from_millis(50),
-        freed_within: Duration::from_millis(300),
-        look_every: Duration::from_millis(5),
+        free_timeout: Duration::from_millis(300),
+        poll_interval: Duration::from_millis(5),
         ..Arbiter::default()
     })
 }
@@ -434,7 +434,7 @@ async fn whoever_is_kept_comes_back_beside_an_engine_that_it_fits_with() {
     starting.settle();
     timeout(LONG, vacant).await.unwrap();
     drop((first, starting));
-    let waiting = Lease { arbiter: Arc::clone(&arbiter), ticket: arbiter.book().enqueue("gpu") };
+    let waiting = Lease { arbiter: Arc::clone(&arbiter), ticket: arbiter.ledger().enqueue("gpu") };
     assert!(timeout(LONG, arbiter.until_vacant(&ten)).await.is_err(), "somebody asked before");
     drop(waiting);
     timeout(LONG, arbiter.until_vacant(&ten)).await.unwrap();

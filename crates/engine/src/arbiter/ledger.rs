@@ -1,5 +1,5 @@
-//! Who is in line for memory, who has it, and who sleeps and left some behind: the arbiter's book-keeping, which asks
-//! nobody but the engines themselves, to give way.
+//! Which engines wait for memory, which hold some, and which sleep and have kept some: the arbiter's accounting. It preempts
+//! engines and asks no driver.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,13 +10,13 @@ use super::{Tenant, demand::Demand};
 use crate::{guard::Command, status::EngineState};
 
 /// How long a sleeper that was asked to go may take: its process is ended as any other's, by SIGKILL in the end.
-const GONE_WITHIN: Duration = Duration::from_secs(30);
+const SLEEPER_STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Numbers of places in the book; none is given twice.
+/// Identifies one claim; no number is used twice.
 pub(super) type Ticket = u64;
 
 #[derive(Debug, Default)]
-pub(super) struct Book {
+pub(super) struct Ledger {
     next: Ticket,
     /// Who waits for room, in the order of asking. Where a driver can be asked, who has room and still starts is here too.
     queue: VecDeque<(Ticket, String)>,
@@ -30,7 +30,7 @@ struct Holder {
     group: String,
     demand: Demand,
     tenant: Tenant,
-    yielding: bool,
+    preempted: bool,
 }
 
 /// It has given its memory back, but not all of it: vLLM keeps its CUDA context, its graphs, and what libraries hold.
@@ -57,13 +57,13 @@ pub(super) struct Asker<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Entry {
     Entered,
-    /// `crowded`: and somebody who is there has to leave first.
+    /// `must_preempt`: and somebody who is there has to leave first.
     Waits {
-        crowded: bool,
+        must_preempt: bool,
     },
 }
 
-impl Book {
+impl Ledger {
     pub(super) fn enqueue(&mut self, group: &str) -> Ticket {
         let ticket = self.next;
         self.next += 1;
@@ -89,34 +89,32 @@ impl Book {
         let line = self.queue.iter().filter(|(_, group)| group == asker.group).map(|(ticket, _)| *ticket);
         let mut ahead = line.take_while(|ticket| *ticket != asker.ticket);
         let (first, second) = (ahead.next(), ahead.next());
-        let leaving = self.who_leaves(asker.group, asker.demand);
-        let crowded = !leaving.is_empty();
+        let leaving = self.must_leave(asker.group, asker.demand);
+        let must_preempt = !leaving.is_empty();
         match first {
-            None if !crowded => {
+            None if !must_preempt => {
                 self.tenants.push(Holder {
                     ticket: asker.ticket,
                     group: asker.group.to_owned(),
                     demand: asker.demand.clone(),
                     tenant: tenant.clone(),
-                    yielding: false,
+                    preempted: false,
                 });
                 return Entry::Entered;
             }
-            None => self.ask_to_yield(&leaving),
+            None => self.preempt(&leaving),
             // The next in line need not wait for a start that nobody wants any more.
-            Some(starting) if second.is_none() && leaving.contains(&starting) => {
-                self.ask_to_yield(&[starting])
-            }
+            Some(starting) if second.is_none() && leaving.contains(&starting) => self.preempt(&[starting]),
             Some(_) => {}
         }
-        Entry::Waits { crowded }
+        Entry::Waits { must_preempt }
     }
 
     /// The tickets of those who have to leave before an engine may enter.
-    pub(super) fn who_leaves(&self, group: &str, demand: &Demand) -> Vec<Ticket> {
+    pub(super) fn must_leave(&self, group: &str, demand: &Demand) -> Vec<Ticket> {
         let others =
             self.tenants.iter().filter(|tenant| tenant.group == group && demand.touches(&tenant.demand));
-        who_leaves(demand, others.map(Resident::of).collect())
+        must_leave(demand, others.map(Resident::of).collect())
     }
 
     pub(super) fn has_queue(&self, group: &str) -> bool {
@@ -129,28 +127,23 @@ impl Book {
 
     /// Whether somebody gives way already whose memory the asker may get. `asleep` is the asker itself, where it is to be
     /// woken.
-    pub(super) fn somebody_leaves(&self, asker: Asker<'_>, asleep: Option<Ticket>, now: Instant) -> bool {
+    pub(super) fn is_anyone_leaving(&self, asker: Asker<'_>, asleep: Option<Ticket>, now: Instant) -> bool {
         let leaves = |sleeper: &Sleeper| {
             let on_its_way =
                 matches!(sleeper.tenant.status.borrow().state, EngineState::Sleeping | EngineState::Draining);
-            on_its_way && sleeper.asked.is_some_and(|asked| now.duration_since(asked) < GONE_WITHIN)
+            on_its_way && sleeper.asked.is_some_and(|asked| now.duration_since(asked) < SLEEPER_STOP_TIMEOUT)
         };
-        self.tenants.iter().any(|tenant| tenant.yielding && tenant.is_beside(asker))
+        self.tenants.iter().any(|tenant| tenant.preempted && tenant.is_beside(asker))
             || self.sleepers.iter().any(|sleeper| leaves(sleeper) && sleeper.is_beside(asker, asleep))
     }
 
     /// Has one give way whose memory the asker may get: the tenant that rested longest, and where there is none, the
     /// sleeper that did. False where nobody is left to be asked.
-    pub(super) fn oldest_gives_way(
-        &mut self,
-        asker: Asker<'_>,
-        asleep: Option<Ticket>,
-        now: Instant,
-    ) -> bool {
+    pub(super) fn preempt_oldest(&mut self, asker: Asker<'_>, asleep: Option<Ticket>, now: Instant) -> bool {
         let tenants = self.tenants.iter().filter(|tenant| tenant.is_beside(asker));
         if let Some(oldest) = tenants.map(Resident::of).min_by_key(Resident::order) {
             let oldest = oldest.ticket;
-            self.ask_to_yield(&[oldest]);
+            self.preempt(&[oldest]);
             return true;
         }
         // One that falls asleep or wakes at this moment would not hear it.
@@ -164,14 +157,14 @@ impl Book {
             return false;
         };
         oldest.asked = Some(now);
-        oldest.tenant.ask_to_yield();
+        oldest.tenant.preempt();
         true
     }
 
-    fn ask_to_yield(&mut self, tickets: &[Ticket]) {
+    fn preempt(&mut self, tickets: &[Ticket]) {
         for tenant in self.tenants.iter_mut().filter(|tenant| tickets.contains(&tenant.ticket)) {
-            if !std::mem::replace(&mut tenant.yielding, true) {
-                tenant.tenant.ask_to_yield();
+            if !std::mem::replace(&mut tenant.preempted, true) {
+                tenant.tenant.preempt();
             }
         }
     }
@@ -207,7 +200,7 @@ impl Sleeper {
 }
 
 impl Tenant {
-    fn ask_to_yield(&self) {
+    fn preempt(&self) {
         if let Some(commands) = self.commands.upgrade() {
             let _ = commands.send(Command::Preempt { start: self.start });
         }
@@ -219,7 +212,7 @@ impl Tenant {
 pub(super) struct Resident {
     pub(super) ticket: Ticket,
     pub(super) demand: Demand,
-    pub(super) yielding: bool,
+    pub(super) preempted: bool,
     pub(super) idle: bool,
     pub(super) last_used: Option<Timestamp>,
 }
@@ -230,7 +223,7 @@ impl Resident {
         Self {
             ticket: tenant.ticket,
             demand: tenant.demand.clone(),
-            yielding: tenant.yielding,
+            preempted: tenant.preempted,
             idle: status.in_flight + status.queued == 0,
             last_used: status.last_used,
         }
@@ -238,12 +231,12 @@ impl Resident {
 
     /// Who leaves first: who is leaving already, then who is idle, then who was used longest ago.
     fn order(&self) -> (bool, bool, Option<Timestamp>) {
-        (!self.yielding, !self.idle, self.last_used)
+        (!self.preempted, !self.idle, self.last_used)
     }
 }
 
 /// The tickets of those who have to leave before an engine may enter; empty where it fits.
-pub(super) fn who_leaves(demand: &Demand, mut others: Vec<Resident>) -> Vec<Ticket> {
+pub(super) fn must_leave(demand: &Demand, mut others: Vec<Resident>) -> Vec<Ticket> {
     others.sort_by_key(Resident::order);
     let fits = |staying: &[Resident]| demand.fits_beside(staying.iter().map(|other| &other.demand));
     let leaving = (0..=others.len()).find(|&leaving| fits(others.get(leaving..).unwrap_or_default()));
@@ -261,7 +254,7 @@ mod tests {
 
     fn resident(ticket: Ticket, need: Option<u64>, idle: bool, used: i64) -> Resident {
         let last_used = Timestamp::from_second(used).ok();
-        Resident { ticket, demand: demand(need, None), yielding: false, idle, last_used }
+        Resident { ticket, demand: demand(need, None), preempted: false, idle, last_used }
     }
 
     #[test]
@@ -273,7 +266,7 @@ mod tests {
                 resident(3, Some(4), false, 0),
             ]
         };
-        let leaves = |need, capacity| who_leaves(&demand(need, capacity), three());
+        let leaves = |need, capacity| must_leave(&demand(need, capacity), three());
         assert_eq!(leaves(Some(4), Some(16)), [0; 0], "it fits beside all");
         assert_eq!(leaves(Some(8), Some(16)), [2], "idle, and used before the other");
         assert_eq!(leaves(Some(9), Some(16)), [2, 1], "who runs a request leaves last");
@@ -287,12 +280,12 @@ mod tests {
         let mut four = three();
         four.push(resident(4, None, true, 99));
         assert_eq!(
-            who_leaves(&demand(Some(1), Some(99)), four),
+            must_leave(&demand(Some(1), Some(99)), four),
             [2, 1, 4],
             "beside it nothing else has room"
         );
-        let leaving = Resident { yielding: true, ..resident(5, Some(4), false, 99) };
+        let leaving = Resident { preempted: true, ..resident(5, Some(4), false, 99) };
         let all = [three(), vec![leaving]].concat();
-        assert_eq!(who_leaves(&demand(Some(8), Some(16)), all), [5, 2]);
+        assert_eq!(must_leave(&demand(Some(8), Some(16)), all), [5, 2]);
     }
 }
