@@ -347,7 +347,7 @@ impl Actor {
             return;
         };
         let task = async move {
-            let result = starter.check_health(&endpoint, has_place).await;
+            let result = starter.health_check(&endpoint).run(has_place).await;
             TaskReport::HealthChecked { start, result }
         };
         let name = self.starter.spec.name.clone();

@@ -7,7 +7,7 @@ use reqwest::{Response, StatusCode};
 use secrecy::ExposeSecret as _;
 use serde_json::json;
 
-use crate::{endpoint::Endpoint, error::EngineError, start::Starter};
+use crate::{endpoint::Endpoint, error::EngineError, log::EngineLog};
 
 /// The health route is polled quickly at first, because small models load in no time, and slowly after so many polls.
 const FAST_POLLS: u32 = 100;
@@ -24,25 +24,36 @@ const MAX_REJECTIONS: u32 = 5;
 /// Precedes the agent's own lines in the engine's log.
 const LOG_PREFIX: &str = "mcplocal: the first request: ";
 
-impl Starter {
+/// Sends an engine the requests that show whether it serves.
+pub(crate) struct HealthCheck<'a> {
+    /// The engine's name.
+    pub(crate) name: &'a str,
+    pub(crate) endpoint: &'a Endpoint,
+    /// Gets the responses of rejected requests.
+    pub(crate) log: &'a EngineLog,
+}
+
+impl HealthCheck<'_> {
     /// Checks that the engine still responds. Without a free place only the health route is asked: a completion would wait for
     /// the requests that have the places.
-    pub(crate) async fn check_health(&self, endpoint: &Endpoint, has_place: bool) -> Result<(), EngineError> {
-        let hung = |reason: String| EngineError::Hung { name: self.spec.name.clone(), reason };
+    pub(crate) async fn run(&self, has_place: bool) -> Result<(), EngineError> {
+        let endpoint = self.endpoint;
+        let hung = |reason: String| EngineError::Hung { name: self.name.to_owned(), reason };
         let url = endpoint.base_url.join("/health").map_err(|error| hung(error.to_string()))?;
         let health = endpoint.http.get(url).timeout(HEALTH_TIMEOUT).send().await;
         health.and_then(Response::error_for_status).map_err(|error| hung(error.without_url().to_string()))?;
         if !has_place {
             return Ok(());
         }
-        tokio::time::timeout(CHECK_TIMEOUT, self.complete_first_request(endpoint))
+        tokio::time::timeout(CHECK_TIMEOUT, self.complete_first_request())
             .await
             .unwrap_or_else(|_| Err(hung(format!("no completion within {} s", CHECK_TIMEOUT.as_secs()))))
     }
 
     /// A health route proves little: a server can report health and fail its first request. A server for embeddings rejects
     /// completions, and is asked for an embedding.
-    pub(crate) async fn complete_first_request(&self, endpoint: &Endpoint) -> Result<(), EngineError> {
+    pub(crate) async fn complete_first_request(&self) -> Result<(), EngineError> {
+        let endpoint = self.endpoint;
         let model = &endpoint.model;
         let requests = [
             ("completions", json!({"model": model, "prompt": "Hi", "max_tokens": 1})),
@@ -75,7 +86,7 @@ impl Starter {
                 // A server that still loads responds with 503.
                 if rejections >= MAX_REJECTIONS && status != StatusCode::SERVICE_UNAVAILABLE {
                     let refusal = line.strip_prefix(LOG_PREFIX).unwrap_or(&line).trim_end().to_owned();
-                    return Err(EngineError::WarmUp { name: self.spec.name.clone(), refusal });
+                    return Err(EngineError::WarmUp { name: self.name.to_owned(), refusal });
                 }
             }
             tokio::time::sleep(SLOW_POLL_INTERVAL).await;

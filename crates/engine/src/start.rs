@@ -10,7 +10,7 @@ use crate::{
     arbiter::{Claim, Lease, Tenant},
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
-    health::until_healthy,
+    health::{HealthCheck, until_healthy},
     listen::Listen,
     log::EngineLog,
     options::EngineOptions,
@@ -207,7 +207,7 @@ impl Starter {
                 percent: None,
                 address: address.clone(),
             });
-            self.complete_first_request(&endpoint).await
+            self.health_check(&endpoint).complete_first_request().await
         };
         let done = self.watched(&process, deadline, control, ready).await;
         let process = EngineProcess { process, endpoint, lease: None };
@@ -284,7 +284,7 @@ impl Starter {
                 percent: None,
                 address: address.clone(),
             });
-            self.complete_first_request(&endpoint).await
+            self.health_check(&endpoint).complete_first_request().await
         };
         match self.watched(&process.process, deadline, &control, step).await {
             Ok(()) => {
@@ -336,6 +336,10 @@ impl Starter {
 
     fn stopped(&self) -> EngineError {
         EngineError::Stopped { name: self.spec.name.clone() }
+    }
+
+    pub(crate) fn health_check<'a>(&'a self, endpoint: &'a Endpoint) -> HealthCheck<'a> {
+        HealthCheck { name: &self.spec.name, endpoint, log: &self.log }
     }
 
     pub(crate) fn exited(&self, how: String) -> EngineError {

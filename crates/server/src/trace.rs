@@ -11,30 +11,9 @@ use axum::{
 };
 use futures::FutureExt as _;
 use mcpctl_api::header::REQUEST_ID;
-use tracing::{Instrument as _, Span};
+use tracing::Instrument as _;
 
-use crate::{traced_body::TracedBody, traceparent::Traceparent};
-
-tokio::task_local! {
-    static CURRENT: Arc<str>;
-}
-
-/// The id of the current request; empty outside of one.
-pub fn request_id() -> String {
-    CURRENT.try_with(|id| id.to_string()).unwrap_or_default()
-}
-
-/// Keeps the current request's id and span for a future that is polled elsewhere: a body is polled when the request's own
-/// future has ended.
-pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let id = CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Arc::from(""));
-    CURRENT.scope(id, future.in_current_span())
-}
-
-/// Runs a function as a part of a request.
-pub(crate) fn within_request<T>(id: &Arc<str>, span: &Span, run: impl FnOnce() -> T) -> T {
-    span.in_scope(|| CURRENT.sync_scope(Arc::clone(id), run))
-}
+use crate::{request_scope::with_id, traced_body::TracedBody, traceparent::Traceparent};
 
 /// Runs a request. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
 /// program is built. `panicked` makes the response to a request that panicked. `count` gets route and status.
@@ -60,7 +39,7 @@ pub async fn trace<G: Send + Unpin + 'static>(
     let span = tracing::info_span!(
         "request", id = %id, %trace_id, %method, route, principal = tracing::field::Empty
     );
-    let answer = CURRENT.scope(Arc::clone(&id), next.run(request));
+    let answer = with_id(Arc::clone(&id), next.run(request));
     let caught = std::panic::AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
     let mut response = caught.unwrap_or_else(|_| {
         // INVARIANT 8: a panic is a denial; its message is on stderr already.

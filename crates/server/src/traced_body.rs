@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use tracing::Span;
 
-use crate::trace::within_request;
+use crate::request_scope::within_request;
 
 /// A body that is polled and dropped with its request's id and span, so that lines that are logged meanwhile carry both.
 /// Holds `in_flight` until its end.

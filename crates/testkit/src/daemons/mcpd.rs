@@ -10,7 +10,7 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Daemon, OpenFiles, command, http_client};
+use super::process::{Daemon, OpenFiles, command, http_client};
 
 /// How an `mcpd` is started; the default is SQLite, with everything at one address.
 #[derive(Debug, Clone, Default)]

@@ -13,7 +13,10 @@ use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Daemon, Mcpd, OpenFiles, command, eventually, http_client};
+use super::{
+    mcpd::Mcpd,
+    process::{Daemon, OpenFiles, command, eventually, http_client},
+};
 
 /// A log message of the agent's, when it uses a changed configuration.
 const RELOADED: &str = "the configuration changed and is in force";
