@@ -1,6 +1,8 @@
 //! `cargo xtask check`: everything CI holds the code to that is no test. All rules run, the quick ones first, and
-//! all findings are shown, so that one run tells everything there is to mend.
+//! all findings are shown, so that one run lists everything there is to fix.
 
+mod circles;
+mod docs;
 mod levels;
 mod licences;
 mod metadata;
@@ -22,7 +24,7 @@ pub(crate) struct Args {
 }
 
 /// The rules' names, in the order in which they run.
-const RULES: [&str; 6] = ["levels", "licences", "sizes", "format", "clippy", "openapi"];
+const RULES: [&str; 8] = ["levels", "circles", "licences", "sizes", "format", "clippy", "openapi", "docs"];
 
 /// Runs the rules; an error names those that found something.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -30,11 +32,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"];
     let checks: [&dyn Fn() -> Result<Vec<String>>; RULES.len()] = [
         &|| levels::findings(&metadata),
+        &|| circles::findings(),
         &|| Ok(licences::findings(&metadata)),
         &|| sizes::findings(&cargo::root()),
         &|| finding(&["fmt", "--all", "--check"]),
         &|| finding(&clippy),
         &|| openapi::findings(&metadata),
+        &|| docs::findings(&metadata),
     ];
     let wanted = |rule: &str| args.only.is_empty() || args.only.iter().any(|only| only == rule);
     let mut failed = Vec::new();
