@@ -16,15 +16,17 @@ use tokio::{
 };
 
 use crate::{
-    actor::Actor,
     endpoint::EngineHost,
     error::EngineError,
     guard::{Command, EngineGuard},
+    lifecycle::{
+        actor::Actor,
+        start::Starter,
+        state::{StopCause, WaiterId},
+    },
     log::EngineLog,
     options::EngineOptions,
     spec::EngineSpec,
-    start::Starter,
-    state::{StopCause, WaiterId},
     status::{EngineState, EngineStatus},
 };
 

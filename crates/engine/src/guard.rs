@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     endpoint::Endpoint,
     error::EngineError,
-    state::{StopCause, WaiterId},
+    lifecycle::state::{StopCause, WaiterId},
 };
 
 pub(crate) type GuardSender = oneshot::Sender<Result<EngineGuard, EngineError>>;

@@ -9,37 +9,32 @@
 //!
 //! Which requests go to an engine is not decided here.
 
-mod actor;
-mod arbiter;
 mod availability;
 mod endpoint;
 mod engine;
 mod environment;
 mod error;
-mod gpu;
 mod guard;
 pub mod guardian;
-mod health;
 mod launch;
+mod lifecycle;
 mod listen;
 mod log;
+mod memory;
 mod options;
 mod process;
 mod secrets;
 mod server;
 mod spec;
-mod start;
-mod state;
 mod status;
 mod suspend;
 
-pub use arbiter::{Arbiter, Need, Placement};
 pub use endpoint::{Endpoint, EngineHost};
 pub use engine::Engine;
 pub use error::EngineError;
-pub use gpu::{Gpu, gpus};
 pub use guard::EngineGuard;
 pub use listen::EngineSocket;
+pub use memory::{Arbiter, Gpu, Need, Placement, gpus};
 pub use options::{EngineEnv, EngineOptions};
 pub use process::sweep;
 pub use server::{CapabilityFlags, Notice, ServerKind};

@@ -1,9 +1,9 @@
-//! Which of the machine's GPUs an engine sees, and in which order: what its environment says, as CUDA and ROCm read it.
+//! Which of the machine's GPUs an engine sees, and in which order: by its environment, as CUDA and ROCm read it.
 
 use super::{Gpu, Maker};
 use crate::options::EngineEnv;
 
-/// The variables that say which GPUs an engine sees; one that is not set hides none.
+/// The variables that choose the GPUs that an engine sees; one that is not set hides none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Visible {
     cuda: Option<String>,
@@ -12,7 +12,7 @@ pub(crate) struct Visible {
 }
 
 impl Visible {
-    /// For an engine with these variables of its own, and the agent's besides.
+    /// For an engine with these variables, and those that it inherits.
     pub(crate) fn to(env: &EngineEnv) -> Self {
         let value = |name: &str| {
             let own = env.iter().find(|(other, _)| *other == name).map(|(_, value)| value.to_owned());
@@ -35,8 +35,8 @@ impl Visible {
         match gpus.first().map(|gpu| gpu.maker) {
             None => Vec::new(),
             Some(Maker::Nvidia) => chosen(self.cuda.as_deref(), all()),
-            // HIP numbers what ROCr left it, and takes CUDA's variable for its own where that is not set (ROCm's
-            // documentation of GPU isolation).
+            // HIP numbers the GPUs that ROCr left, and uses CUDA's variable where its own is not set (ROCm's documentation
+            // of GPU isolation).
             Some(Maker::Amd) => {
                 let left = chosen(self.rocr.as_deref(), all());
                 let numbered = if self.rocr.is_some() {
@@ -50,8 +50,8 @@ impl Visible {
     }
 }
 
-/// What such a list chooses of GPUs and their numbers. As CUDA has it, the list ends before the first word that names
-/// none of them, as `-1` does, or one that was named already; beginnings of UUIDs are as good as the whole.
+/// The GPUs that such a list chooses. As in CUDA, the list ends before the first word that names no GPU, as `-1` does, or one
+/// that was named before; the beginning of a UUID is enough.
 fn chosen(list: Option<&str>, mut from: Vec<(u32, Gpu)>) -> Vec<Gpu> {
     let Some(list) = list else { return from.into_iter().map(|(_, gpu)| gpu).collect() };
     let mut chosen = Vec::new();

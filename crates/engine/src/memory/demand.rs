@@ -1,23 +1,25 @@
-//! What an engine takes of the memory of its group: how much, of which GPUs, and whether that fits and is free. Pure: what
-//! drivers tell is given.
+//! The memory that an engine takes of its group: how much, of which GPUs, and whether that fits and is free. Pure: the
+//! drivers' readings are arguments.
 
-use super::{Need, Placement};
-use crate::gpu::Gpu;
+use super::{
+    gpu::Gpu,
+    placement::{Need, Placement},
+};
 
-/// What an engine takes.
+/// The memory that an engine takes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Demand {
-    /// Bytes in all; none: it is alone in its group.
+    /// Bytes in all; `None` where unknown: then it is alone in its group.
     pub(super) need: Option<u64>,
-    /// Bytes that the group was said to have.
+    /// Bytes that the group has by its configuration.
     pub(super) declared: Option<u64>,
-    /// The GPUs that it takes them of; empty where no driver tells of any that it sees.
+    /// The GPUs that it takes them from; empty where no driver reports any that it sees.
     pub(super) parts: Vec<Part>,
-    /// Whether it takes them wherever there are some, and not just as much of each GPU as `parts` say.
+    /// Whether it takes them wherever memory is free, not exactly as `parts` has it.
     pub(super) pooled: bool,
 }
 
-/// What it takes of one GPU, bytes.
+/// The memory of one GPU that it takes, bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Part {
     pub(super) gpu: u32,
@@ -25,7 +27,7 @@ pub(super) struct Part {
     pub(super) bytes: u64,
 }
 
-/// Why there can never be room.
+/// Why a claim can never be satisfied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Unsatisfiable {
     GpusMissing { wanted: u32, seen: usize },
@@ -33,10 +35,10 @@ pub(super) enum Unsatisfiable {
 }
 
 impl Demand {
-    /// Of an engine that sees these GPUs.
+    /// For an engine that sees these GPUs.
     ///
     /// # Errors
-    /// When there can never be room for it.
+    /// When there can never be enough memory for it.
     pub(super) fn of(place: &Placement, seen: &[Gpu]) -> Result<Self, Unsatisfiable> {
         let declared = place.capacity;
         let all: u64 = sum(seen.iter().map(|gpu| gpu.total));
@@ -46,12 +48,12 @@ impl Demand {
                 let parts = seen.iter().map(|gpu| part(gpu, 0)).collect();
                 Self { need: None, declared, parts, pooled: true }
             }
-            // Layers are spread by how large the GPUs are.
+            // Layers are distributed in proportion to the GPUs' memory.
             Need::Bytes(bytes) => {
                 let parts = seen.iter().map(|gpu| part(gpu, portion(bytes, gpu.total, all))).collect();
                 Self { need: Some(bytes), declared, parts, pooled: true }
             }
-            // Without a driver only what the group was said to have can be shared.
+            // Without a driver, only the configured memory of the group can be shared.
             Need::Share { of, .. } if seen.is_empty() => {
                 let need = declared.map(|capacity| share(capacity, of));
                 Self { need, declared, parts: Vec::new(), pooled: false }
@@ -72,35 +74,34 @@ impl Demand {
         }
     }
 
-    /// What waking needs of the driver, by what came free of each GPU when it fell asleep.
+    /// The memory that waking takes, by what each GPU had more of when the engine fell asleep.
     pub(super) fn to_wake(&self, released: &[(u32, u64)]) -> Self {
-        // More than it had came from somebody else.
-        let most = |part: &Part| if self.pooled { self.need.unwrap_or(part.total) } else { part.bytes };
+        // Memory beyond its own was another process's.
+        let own = |part: &Part| if self.pooled { self.need.unwrap_or(part.total) } else { part.bytes };
         let came_free = |gpu| released.iter().find(|(other, _)| *other == gpu).map_or(0, |(_, bytes)| *bytes);
         let parts: Vec<_> = self
             .parts
             .iter()
-            .map(|part| Part { bytes: came_free(part.gpu).min(most(part)), ..part.clone() })
+            .map(|part| Part { bytes: came_free(part.gpu).min(own(part)), ..part.clone() })
             .collect();
         let need = Some(sum(parts.iter().map(|part| part.bytes)));
         Self { need, declared: self.declared, parts, pooled: false }
     }
 
-    /// All there is for it, where that is known.
+    /// All memory for it, where that is known.
     fn capacity(&self) -> Option<u64> {
         self.declared
             .or_else(|| (!self.parts.is_empty()).then(|| sum(self.parts.iter().map(|part| part.total))))
     }
 
-    /// Whether both may take memory of the same GPU; where no driver told of which, they may.
+    /// Whether both may take memory of the same GPU; true where no driver reports their GPUs.
     pub(super) fn shares_gpus(&self, other: &Self) -> bool {
         self.parts.is_empty()
             || other.parts.is_empty()
             || self.parts.iter().any(|part| other.parts.iter().any(|theirs| theirs.gpu == part.gpu))
     }
 
-    /// Whether the other counts where there has to be room for this one: not where both are known to take what they need
-    /// of different GPUs.
+    /// Whether the other's memory counts against this one's: not where both are known to take theirs from different GPUs.
     pub(super) fn touches(&self, other: &Self) -> bool {
         let known = self.declared.is_none() && self.need.is_some() && other.need.is_some();
         !known || self.shares_gpus(other)
@@ -132,13 +133,13 @@ impl Demand {
 
     fn takes_of(&self, gpu: u32) -> u64 {
         if self.parts.is_empty() {
-            // No driver told of which.
+            // Its GPUs are unknown.
             return self.need.unwrap_or(u64::MAX);
         }
         self.parts.iter().find(|part| part.gpu == gpu).map_or(0, |part| part.bytes)
     }
 
-    /// Whether a driver's reading says that it is free. A driver that stopped answering knows no more than none.
+    /// Whether it is free by a driver's reading. A driver that stopped responding counts as none.
     pub(super) fn is_free(&self, read: &[Gpu]) -> bool {
         if self.pooled {
             self.ours(read).next().is_none() || self.free(read) >= self.need.unwrap_or(0)
@@ -154,15 +155,15 @@ impl Demand {
         sum(self.ours(read).map(|gpu| gpu.free))
     }
 
-    /// What there is and what is free, for people; of GPUs that are not all, with their numbers.
-    pub(super) fn told(&self, read: &[Gpu]) -> String {
+    /// Its memory and the free part of it, as text; with the numbers of its GPUs where it does not see all.
+    pub(super) fn describe(&self, read: &[Gpu]) -> String {
         let total = sum(self.ours(read).map(|gpu| gpu.total));
-        let said = format!("{} of {} are free", gib(self.free(read)), gib(total));
+        let free = format!("{} of {} are free", gib(self.free(read)), gib(total));
         let ours: Vec<_> = self.ours(read).map(|gpu| gpu.index.to_string()).collect();
-        if ours.len() == read.len() { said } else { format!("{said} on GPU {}", ours.join(", ")) }
+        if ours.len() == read.len() { free } else { format!("{free} on GPU {}", ours.join(", ")) }
     }
 
-    /// How much more each of its GPUs has free at the second reading; nothing where one of them cannot be read.
+    /// How much more each of its GPUs has free in the second reading; `None` where one of them cannot be read.
     pub(super) fn came_free(&self, before: &[Gpu], after: &[Gpu]) -> Option<Vec<(u32, u64)>> {
         let free =
             |read: &[Gpu], part: &Part| read.iter().find(|gpu| gpu.index == part.gpu).map(|gpu| gpu.free);
@@ -176,16 +177,15 @@ impl Demand {
 }
 
 impl Unsatisfiable {
-    /// Why, and what to do.
-    pub(super) fn told(&self) -> (String, &'static str) {
+    /// The reason, and the next step.
+    pub(super) fn describe(&self) -> (String, &'static str) {
         match self {
             Self::GpusMissing { wanted, seen } => {
-                let said = format!("wants {wanted} GPUs, and sees {seen}");
-                (said, "lower `tensorParallelSize`")
+                (format!("wants {wanted} GPUs, and sees {seen}"), "lower `tensorParallelSize`")
             }
             Self::TooBig { need, capacity } => {
-                let said = format!("needs {}, and there are {} in all", gib(*need), gib(*capacity));
-                (said, "choose a smaller model, or give it less memory")
+                let reason = format!("needs {}, and there are {} in all", gib(*need), gib(*capacity));
+                (reason, "choose a smaller model, or give it less memory")
             }
         }
     }
@@ -201,7 +201,7 @@ fn share(total: u64, of: f64) -> u64 {
     (total as f64 * of) as u64
 }
 
-/// Of some bytes, what belongs to a part of the whole.
+/// The part of `bytes` that is proportional to `part` of `whole`.
 fn portion(bytes: u64, part: u64, whole: u64) -> u64 {
     let portion = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
     u64::try_from(portion).unwrap_or(u64::MAX)
@@ -219,7 +219,7 @@ pub(super) fn gib(bytes: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::Maker;
+    use crate::memory::gpu::Maker;
 
     const GB: u64 = 1 << 30;
 

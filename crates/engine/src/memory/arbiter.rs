@@ -1,13 +1,9 @@
-//! Which engines may hold memory when several share a GPU. Engines of one group exclude each other, unless it is known how
-//! much each needs and how much there is, and they fit together. Engines get memory in the order in which they asked for it.
-//! The engine that was idle for longest is preempted first, and no running request is cut short for another engine.
+//! Decides which engines may hold memory when several share a GPU. Engines of one group exclude each other, unless it is
+//! known how much each needs and how much there is, and they fit together. Engines get memory in the order in which they
+//! claimed it. The engine that was idle for longest is preempted first, and no running request is cut short for another engine.
 //!
-//! The ledger alone cannot show what is free, so a GPU driver has the last word where there is one, and one engine of a group
-//! starts at a time: what a start will take shows in no reading before it is ready. What a start does with its room is
-//! not decided here.
-
-mod demand;
-mod ledger;
+//! The ledger alone cannot show what is free, so a GPU driver decides where there is one, and one engine of a group
+//! starts at a time: no reading shows what a start will take before it is ready.
 
 use std::{
     path::PathBuf,
@@ -15,55 +11,18 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::watch, time::Instant};
 
-use crate::{
-    error::EngineError,
+use super::{
+    demand::{Demand, Unsatisfiable, gib},
     gpu::{Drivers, Visible},
-    guard::Command,
-    options::EngineOptions,
-    status::EngineStatus,
+    ledger::{Admission, Claimant, Ledger, Ticket},
+    placement::Placement,
+    tenant::Tenant,
 };
-use demand::{Demand, Unsatisfiable, gib};
-use ledger::{Asker, Entry, Ledger, Ticket};
+use crate::{error::EngineError, options::EngineOptions};
 
-/// Where an engine's memory is, and how much it needs.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Placement {
-    /// Engines of one group share the same memory.
-    pub group: String,
-    /// How much it needs.
-    pub need: Need,
-    /// How much there is for the group, bytes; by default what the GPU drivers tell.
-    pub capacity: Option<u64>,
-}
-
-/// How much memory an engine needs.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Need {
-    /// Not configured: it is alone in its group.
-    Unknown,
-    /// So many bytes, of whichever GPUs it sees.
-    Bytes(u64),
-    /// A share of each of some GPUs, the first that it sees, as vLLM takes it.
-    Share {
-        /// More than 0, at most 1.
-        of: f64,
-        /// On how many GPUs.
-        gpus: u32,
-    },
-}
-
-impl Default for Placement {
-    fn default() -> Self {
-        Self { group: "default".to_owned(), need: Need::Unknown, capacity: None }
-    }
-}
-
-/// What an engine asks for, and which GPUs it sees.
+/// The memory that an engine claims, and the GPUs that it sees.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Claim {
     place: Placement,
@@ -76,15 +35,15 @@ impl Claim {
     }
 }
 
-/// Shared by all engines of an agent.
+/// Decides for all engines of an agent.
 #[derive(Debug)]
 pub struct Arbiter {
     drivers: Drivers,
     ledger: Mutex<Ledger>,
     changed: watch::Sender<()>,
-    /// How long memory that somebody held a moment ago may take to be free, before another has to give way.
+    /// How long memory that was just released may take to be free, before another engine is preempted.
     grace: Duration,
-    /// How long it may take before there is none.
+    /// The timeout until the claim counts as unsatisfiable.
     free_timeout: Duration,
     poll_interval: Duration,
 }
@@ -102,16 +61,7 @@ impl Default for Arbiter {
     }
 }
 
-/// An engine that wants room, and how it is told to give it back.
-#[derive(Debug, Clone)]
-pub(crate) struct Tenant {
-    pub(crate) name: String,
-    pub(crate) start: u32,
-    pub(crate) commands: mpsc::WeakUnboundedSender<Command>,
-    pub(crate) status: watch::Receiver<EngineStatus>,
-}
-
-/// Room for one engine, or what it left of it when it fell asleep; given back when it is dropped.
+/// The right of one engine to its memory, or to the part that it keeps asleep. Released when dropped.
 #[derive(Debug)]
 pub(crate) struct Lease {
     arbiter: Arc<Arbiter>,
@@ -120,22 +70,22 @@ pub(crate) struct Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.arbiter.ledger().forget(self.ticket);
+        self.arbiter.ledger().remove(self.ticket);
         self.arbiter.changed.send_replace(());
     }
 }
 
 impl Lease {
-    /// Says that the start came to a ready engine: what it holds shows in the driver's readings now, so the next may start.
+    /// Lets the next engine start, because this one is ready: the driver's readings show what it holds.
     pub(crate) fn settle(&mut self) {
-        self.arbiter.ledger().leave_queue(self.ticket);
+        self.arbiter.ledger().end_turn(self.ticket);
         self.arbiter.changed.send_replace(());
     }
 
-    /// Gives the room back once the engine has fallen asleep, and keeps in mind how much came free by that: not all does.
+    /// Releases the memory once the engine has fallen asleep, and records how much became free, which is not all.
     ///
     /// # Errors
-    /// When it does not fall asleep; then it keeps its room.
+    /// When it does not fall asleep; then it keeps its memory.
     pub(crate) async fn sleep(
         &mut self,
         falls_asleep: impl Future<Output = Result<(), EngineError>>,
@@ -156,7 +106,7 @@ impl Lease {
 }
 
 impl Arbiter {
-    /// One that asks this program where it would ask `nvidia-smi`: for a driver that is played.
+    /// Asks this program instead of `nvidia-smi`, for tests with a scripted driver.
     pub fn with_nvidia_smi(nvidia_smi: PathBuf) -> Self {
         Self { drivers: Drivers { nvidia_smi, ..Drivers::default() }, ..Self::default() }
     }
@@ -165,11 +115,11 @@ impl Arbiter {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for room, and has others give way. `asleep` is what the engine left when it fell asleep, where it is to be
-    /// woken. Dropping the future gives the place in the queue back.
+    /// Waits for memory, and preempts others for it. `asleep` is the lease of an engine that is to be woken. Dropping the
+    /// future withdraws the claim.
     ///
     /// # Errors
-    /// When there can be none: it needs more than there is, or other programs hold it.
+    /// When the claim cannot be satisfied: it needs more than there is, or other programs hold it.
     pub(crate) async fn lease(
         self: &Arc<Self>,
         claim: &Claim,
@@ -178,40 +128,40 @@ impl Arbiter {
     ) -> Result<Lease, EngineError> {
         let mut changed = self.changed.subscribe();
         let group = &claim.place.group;
-        // Before the driver is asked, so that the order is that of asking.
+        // Before the driver is asked, so that claims are served in order.
         let ticket = self.ledger().enqueue(group);
         let mut lease = Lease { arbiter: Arc::clone(self), ticket };
         let demand = self.demand(claim).await.map_err(|unsatisfiable| {
-            let (reason, hint) = unsatisfiable.told();
+            let (reason, hint) = unsatisfiable.describe();
             no_room(&tenant.name, reason, hint)
         })?;
         let mut made_room = false;
         loop {
             changed.borrow_and_update();
-            match self.ledger().try_enter(Asker { ticket, group, demand: &demand }, &tenant) {
-                Entry::Entered => break,
-                Entry::Waits { must_preempt } => made_room |= must_preempt,
+            match self.ledger().admit(Claimant { ticket, group, demand: &demand }, &tenant) {
+                Admission::Granted => break,
+                Admission::Waits { must_preempt } => made_room |= must_preempt,
             }
             // The sender lives as long as the arbiter does.
             let _ = changed.changed().await;
         }
-        // Whoever is next may have it give way, or fit beside it.
+        // The next one may preempt this one, or fit beside it.
         self.changed.send_replace(());
         if demand.parts.is_empty() {
-            // No driver shows what the next one would have to wait for, and it may fit beside this one.
+            // Without a driver there is no reading to wait for, and the next one may fit beside this one.
             lease.settle();
         } else if demand.need.is_some() {
             let asleep = asleep.map(|lease| lease.ticket);
             let released = asleep.and_then(|ticket| self.ledger().released(ticket));
             let demand = released.map_or_else(|| demand.clone(), |released| demand.to_wake(&released));
-            self.until_free(Asker { ticket, group, demand: &demand }, asleep, &tenant.name).await?;
+            self.until_free(Claimant { ticket, group, demand: &demand }, asleep, &tenant.name).await?;
         } else if made_room {
             self.until_steady(&demand).await;
         }
         Ok(lease)
     }
 
-    /// Waits until an engine could start without anybody giving way. The driver is asked only after something changed.
+    /// Waits until an engine could start without preempting another. The driver is asked only after a change.
     pub(crate) async fn until_vacant(&self, claim: &Claim) {
         let mut changed = self.changed.subscribe();
         loop {
@@ -225,14 +175,14 @@ impl Arbiter {
 
     async fn is_vacant(&self, claim: &Claim) -> bool {
         let group = &claim.place.group;
-        let (queue, tenants) = {
+        let (queue, holders) = {
             let ledger = self.ledger();
-            (ledger.has_queue(group), ledger.has_tenants(group))
+            (ledger.has_queue(group), ledger.has_holders(group))
         };
-        if queue || !tenants {
+        if queue || !holders {
             return !queue;
         }
-        // What can never fit makes nobody give way; its start says why.
+        // An unsatisfiable claim preempts no engine; its start reports why.
         let Ok(demand) = self.demand(claim).await else { return true };
         let ledger = self.ledger();
         !ledger.has_queue(group) && ledger.must_leave(group, &demand).is_empty()
@@ -243,32 +193,32 @@ impl Arbiter {
         Demand::of(&claim.place, &claim.sees.among(&gpus))
     }
 
-    /// Books say that it fits; the driver has the last word. What a process held may take a moment to be free, and what
-    /// others hold that are not ours never will be.
+    /// Waits until the driver reports the memory as free that the ledger has granted. Memory of a process that ended may take a
+    /// moment to be free, and memory of other programs may never be.
     async fn until_free(
         &self,
-        asker: Asker<'_>,
+        claimant: Claimant<'_>,
         asleep: Option<Ticket>,
         name: &str,
     ) -> Result<(), EngineError> {
         let mut since = Instant::now();
         loop {
             let gpus = self.drivers.gpus().await;
-            if asker.demand.is_free(&gpus) {
+            if claimant.demand.is_free(&gpus) {
                 return Ok(());
             }
             let now = Instant::now();
             let preempts = {
                 let mut ledger = self.ledger();
-                ledger.is_anyone_leaving(asker, asleep, now)
-                    || now >= since + self.grace && ledger.preempt_oldest(asker, asleep, now)
+                ledger.is_any_leaving(claimant, asleep, now)
+                    || now >= since + self.grace && ledger.preempt_oldest(claimant, asleep, now)
             };
             if preempts {
                 since = now;
             } else if now >= since + self.free_timeout {
-                let need = gib(asker.demand.need.unwrap_or(0));
-                let told = asker.demand.told(&gpus);
-                let reason = format!("needs {need} of GPU memory, and {told}; other programs hold the rest");
+                let need = gib(claimant.demand.need.unwrap_or(0));
+                let free = claimant.demand.describe(&gpus);
+                let reason = format!("needs {need} of GPU memory, and {free}; other programs hold the rest");
                 return Err(no_room(
                     name,
                     reason,
@@ -279,7 +229,7 @@ impl Arbiter {
         }
     }
 
-    /// Nobody knows how much is needed, so what those held who gave way has to be free: until no more comes free.
+    /// Waits until no more memory becomes free: the demand is unknown, so all memory of the preempted engines counts.
     async fn until_steady(&self, demand: &Demand) {
         let until = Instant::now() + self.free_timeout;
         let mut before = None;
@@ -299,4 +249,5 @@ fn no_room(name: &str, reason: String, hint: &str) -> EngineError {
 }
 
 #[cfg(test)]
+#[path = "tests.rs"]
 mod tests;

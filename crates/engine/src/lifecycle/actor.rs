@@ -19,12 +19,14 @@ use tokio::{
 };
 
 use crate::{
-    arbiter::{Claim, Tenant},
     error::EngineError,
     guard::{Command, EngineGuard, GuardSender},
+    lifecycle::{
+        start::{EngineProcess, ProcessAddress, StartControl, StartFailure, StartProgress, Starter},
+        state::{Effect, Event, Lifecycle, Policy, Rest, Stage, StopCause, WaiterId},
+    },
+    memory::{Claim, Preempt, Tenant},
     process::Process,
-    start::{EngineProcess, ProcessAddress, StartControl, StartFailure, StartProgress, Starter},
-    state::{Effect, Event, Lifecycle, Policy, Rest, Stage, StopCause, WaiterId},
     status::{EngineState, EngineStatus},
 };
 
@@ -311,11 +313,15 @@ impl Actor {
             let _ = reports.send(TaskReport::Progress { start, progress });
         };
         let name = self.starter.spec.name.clone();
+        let commands = self.commands.clone();
         let tenant = Tenant {
             name: name.clone(),
-            start,
-            commands: self.commands.clone(),
             status: self.status.subscribe(),
+            preempt: Preempt::new(move || {
+                if let Some(commands) = commands.upgrade() {
+                    let _ = commands.send(Command::Preempt { start });
+                }
+            }),
         };
         let task = async move {
             let control = StartControl { cancelled, report };

@@ -1,41 +1,45 @@
-//! Who enters, who gives way and what the driver says, with engines that are played by channels and cards by files. The
-//! clock is paused where time matters.
+//! Which claims are granted and which engines are preempted, with fake engines and cards that are files. The clock is paused
+//! where time matters.
 
 use std::{os::unix::fs::PermissionsExt as _, pin::Pin};
 
 use tempfile::TempDir;
 use tokio::time::timeout;
 
-use super::*;
-use crate::status::EngineState;
 use jiff::Timestamp;
+use tokio::sync::mpsc;
+
+use super::*;
+use crate::{
+    memory::{placement::Need, tenant::Preempt},
+    status::{EngineState, EngineStatus},
+};
 
 const GB: u64 = 1 << 30;
-/// Longer than anything takes.
+/// Longer than any step takes.
 const LONG: Duration = Duration::from_secs(600);
 
-/// An engine that is played, and hears when it is to give way.
-struct Played {
+/// An engine without a process, which records that it is preempted.
+struct FakeEngine {
     tenant: Tenant,
-    received: mpsc::UnboundedReceiver<Command>,
-    _commands: mpsc::UnboundedSender<Command>,
+    preempted: mpsc::UnboundedReceiver<()>,
     status: watch::Sender<EngineStatus>,
 }
 
-impl Played {
+impl FakeEngine {
     fn is(&self, state: EngineState) {
         self.status.send_modify(|status| status.state = state);
     }
 
-    /// Whether it was asked to give way since this was last asked.
-    fn was_asked(&mut self) -> bool {
-        matches!(self.received.try_recv(), Ok(Command::Preempt { start: 1 }))
+    /// Whether it was preempted since the last call.
+    fn was_preempted(&mut self) -> bool {
+        self.preempted.try_recv().is_ok()
     }
 }
 
-fn played(name: &str) -> Played {
-    let (commands, received) = mpsc::unbounded_channel();
-    let (told, status) = watch::channel(EngineStatus {
+fn fake(name: &str) -> FakeEngine {
+    let (preempt, preempted) = mpsc::unbounded_channel();
+    let (changes, status) = watch::channel(EngineStatus {
         name: name.to_owned(),
         state: EngineState::Ready,
         phase: None,
@@ -52,8 +56,9 @@ fn played(name: &str) -> Played {
         starts: 1,
         last_error: None,
     });
-    let tenant = Tenant { name: name.to_owned(), start: 1, commands: commands.downgrade(), status };
-    Played { tenant, received, _commands: commands, status: told }
+    let preempt = Preempt::new(move || preempt.send(()).unwrap_or_default());
+    let tenant = Tenant { name: name.to_owned(), status, preempt };
+    FakeEngine { tenant, preempted, status: changes }
 }
 
 fn claim(group: &str, need: Need, capacity: Option<u64>) -> Claim {
@@ -86,12 +91,12 @@ struct Cards(TempDir);
 impl Cards {
     fn new(cards: &[(u64, u64)]) -> Self {
         let this = Self(tempfile::tempdir().unwrap());
-        this.tell(cards);
+        this.set(cards);
         this
     }
 
     /// Total and free, GiB.
-    fn tell(&self, cards: &[(u64, u64)]) {
+    fn set(&self, cards: &[(u64, u64)]) {
         for (number, (total, free)) in cards.iter().enumerate() {
             let device = self.0.path().join(format!("card{number}/device"));
             std::fs::create_dir_all(&device).unwrap();
@@ -120,50 +125,54 @@ fn with_driver(dir: &std::path::Path, script: &str) -> Arc<Arbiter> {
     })
 }
 
-/// An engine that asks for room.
-fn asks(arbiter: &Arc<Arbiter>, claim: &Claim, engine: &Played) -> Pin<Box<dyn Future<Output = Asked>>> {
+/// The claim of an engine, to be polled.
+fn claims(
+    arbiter: &Arc<Arbiter>,
+    claim: &Claim,
+    engine: &FakeEngine,
+) -> Pin<Box<dyn Future<Output = LeaseResult>>> {
     let (arbiter, claim, tenant) = (Arc::clone(arbiter), claim.clone(), engine.tenant.clone());
     Box::pin(async move { arbiter.lease(&claim, tenant, None).await })
 }
 
-type Asked = Result<Lease, EngineError>;
+type LeaseResult = Result<Lease, EngineError>;
 
-/// An engine that is ready and has its room.
-async fn ready(arbiter: &Arc<Arbiter>, claim: &Claim, engine: &Played) -> Lease {
-    let mut lease = timeout(LONG, asks(arbiter, claim, engine)).await.unwrap().unwrap();
+/// A lease of an engine that is ready.
+async fn ready(arbiter: &Arc<Arbiter>, claim: &Claim, engine: &FakeEngine) -> Lease {
+    let mut lease = timeout(LONG, claims(arbiter, claim, engine)).await.unwrap().unwrap();
     lease.settle();
     lease
 }
 
 #[tokio::test]
-async fn one_group_takes_turns_in_the_order_of_asking_and_another_is_not_disturbed() {
+async fn claims_of_one_group_are_served_in_order() {
     let arbiter = without_driver();
-    let (mut one, two, three, other) = (played("one"), played("two"), played("three"), played("other"));
+    let (mut one, two, three, other) = (fake("one"), fake("two"), fake("three"), fake("other"));
     let alone = claim("gpu", Need::Unknown, None);
     let first = arbiter.lease(&alone, one.tenant.clone(), None).await.unwrap();
     let _beside =
         arbiter.lease(&claim("cpu", Need::Unknown, None), other.tenant.clone(), None).await.unwrap();
-    let mut second = asks(&arbiter, &alone, &two);
-    let mut third = asks(&arbiter, &alone, &three);
-    assert!(futures_now(&mut second).await.is_none() && futures_now(&mut third).await.is_none());
-    assert!(matches!(one.received.try_recv(), Ok(Command::Preempt { start: 1 })));
-    assert!(one.received.try_recv().is_err(), "it is asked once");
+    let mut second = claims(&arbiter, &alone, &two);
+    let mut third = claims(&arbiter, &alone, &three);
+    assert!(poll_now(&mut second).await.is_none() && poll_now(&mut third).await.is_none());
+    assert!(one.was_preempted());
+    assert!(!one.was_preempted(), "it is preempted once");
     drop(first);
     let second = second.await.unwrap();
-    assert!(futures_now(&mut third).await.is_none());
+    assert!(poll_now(&mut third).await.is_none());
     drop(second);
     third.await.unwrap();
 }
 
 #[tokio::test]
-async fn who_stops_waiting_gives_its_place_in_the_queue_back() {
+async fn dropped_claim_leaves_the_queue() {
     let arbiter = without_driver();
-    let (one, two, three) = (played("one"), played("two"), played("three"));
+    let (one, two, three) = (fake("one"), fake("two"), fake("three"));
     let alone = Claim::default();
     let first = arbiter.lease(&alone, one.tenant.clone(), None).await.unwrap();
-    let mut second = asks(&arbiter, &alone, &two);
-    let mut third = asks(&arbiter, &alone, &three);
-    assert!(futures_now(&mut second).await.is_none() && futures_now(&mut third).await.is_none());
+    let mut second = claims(&arbiter, &alone, &two);
+    let mut third = claims(&arbiter, &alone, &three);
+    assert!(poll_now(&mut second).await.is_none() && poll_now(&mut third).await.is_none());
     drop(second);
     drop(first);
     drop(third.await.unwrap());
@@ -174,7 +183,7 @@ async fn who_stops_waiting_gives_its_place_in_the_queue_back() {
 async fn what_can_never_fit_is_refused_with_both_figures() {
     let arbiter = without_driver();
     let big = claim("gpu", Need::Bytes(30 * GB), Some(24 * GB));
-    let error = arbiter.lease(&big, played("big").tenant.clone(), None).await.unwrap_err();
+    let error = arbiter.lease(&big, fake("big").tenant.clone(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "engine `big` needs 30.0 GiB, and there are 24.0 GiB in all");
     arbiter.until_vacant(&big).await;
 }
@@ -183,31 +192,31 @@ async fn what_can_never_fit_is_refused_with_both_figures() {
 async fn engines_that_are_known_to_fit_share_the_memory() {
     let arbiter = without_driver();
     let half = claim("gpu", Need::Bytes(10 * GB), Some(24 * GB));
-    let (mut one, mut two, three) = (played("one"), played("two"), played("three"));
+    let (mut one, mut two, three) = (fake("one"), fake("two"), fake("three"));
     let _first = arbiter.lease(&half, one.tenant.clone(), None).await.unwrap();
     let _second = arbiter.lease(&half, two.tenant.clone(), None).await.unwrap();
-    let mut third = asks(&arbiter, &half, &three);
-    assert!(futures_now(&mut third).await.is_none());
-    let asked = [one.received.try_recv().is_ok(), two.received.try_recv().is_ok()];
-    assert_eq!(asked.iter().filter(|asked| **asked).count(), 1, "one that leaves is enough");
+    let mut third = claims(&arbiter, &half, &three);
+    assert!(poll_now(&mut third).await.is_none());
+    let preempted = [one.was_preempted(), two.was_preempted()];
+    assert_eq!(preempted.iter().filter(|preempted| **preempted).count(), 1, "one that leaves is enough");
 }
 
 #[tokio::test]
 async fn the_driver_has_the_last_word_on_what_is_free() {
     let dir = tempfile::tempdir().unwrap();
     let arbiter = with_driver(dir.path(), "echo '0, GPU-aa, RTX, 24576, 8192'");
-    let error = arbiter.lease(&share(0.75, 1), played("vllm").tenant.clone(), None).await.unwrap_err();
+    let error = arbiter.lease(&share(0.75, 1), fake("vllm").tenant.clone(), None).await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "engine `vllm` needs 18.0 GiB of GPU memory, and 8.0 GiB of 24.0 GiB are free; other programs hold the rest"
     );
-    arbiter.lease(&share(0.3, 1), played("small").tenant.clone(), None).await.unwrap();
-    let error = arbiter.lease(&share(0.3, 2), played("wide").tenant.clone(), None).await.unwrap_err();
+    arbiter.lease(&share(0.3, 1), fake("small").tenant.clone(), None).await.unwrap();
+    let error = arbiter.lease(&share(0.3, 2), fake("wide").tenant.clone(), None).await.unwrap_err();
     assert_eq!(error.to_string(), "engine `wide` wants 2 GPUs, and sees 1");
 }
 
 #[tokio::test]
-async fn the_next_start_waits_until_memory_is_seen_to_be_free() {
+async fn next_start_waits_until_the_driver_reports_free_memory() {
     let dir = tempfile::tempdir().unwrap();
     // The driver frees it a few looks after the process is gone.
     let script = format!(
@@ -215,7 +224,7 @@ async fn the_next_start_waits_until_memory_is_seen_to_be_free() {
         dir.path().display()
     );
     let arbiter = with_driver(dir.path(), &script);
-    arbiter.lease(&share(0.9, 1), played("next").tenant.clone(), None).await.unwrap();
+    arbiter.lease(&share(0.9, 1), fake("next").tenant.clone(), None).await.unwrap();
     assert_eq!(looks(dir.path()), 5);
 }
 
@@ -224,73 +233,73 @@ fn looks(dir: &std::path::Path) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn starts_do_not_wait_for_each_other_where_another_program_holds_the_memory() {
+async fn starts_do_not_wait_for_each_other_beside_another_program() {
     let cards = Cards::new(&[(24, 4)]);
     let arbiter = cards.arbiter();
-    let (mut one, mut two, ten) = (played("one"), played("two"), bytes(10));
+    let (mut one, mut two, ten) = (fake("one"), fake("two"), bytes(10));
     let both = async {
         tokio::join!(
             arbiter.lease(&ten, one.tenant.clone(), None),
             arbiter.lease(&ten, two.tenant.clone(), None)
         )
     };
-    let (first, second) = timeout(LONG, both).await.expect("both are told that there is no room");
+    let (first, second) = timeout(LONG, both).await.expect("both are refused");
     for error in [first.unwrap_err(), second.unwrap_err()] {
         assert!(error.to_string().contains("4.0 GiB of 24.0 GiB are free"), "{error}");
     }
-    assert!(!one.was_asked() && !two.was_asked(), "neither has anything to give");
+    assert!(!one.was_preempted() && !two.was_preempted(), "neither has anything to give");
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_a_driver_can_be_asked_one_of_a_group_starts_at_a_time() {
+async fn with_a_driver_one_engine_of_a_group_starts_at_a_time() {
     let cards = Cards::new(&[(24, 24)]);
     let (arbiter, ten) = (cards.arbiter(), bytes(10));
-    let (one, two, three, other) = (played("one"), played("two"), played("three"), played("other"));
+    let (one, two, three, other) = (fake("one"), fake("two"), fake("three"), fake("other"));
     let mut first = arbiter.lease(&ten, one.tenant.clone(), None).await.unwrap();
-    let mut second = asks(&arbiter, &ten, &two);
+    let mut second = claims(&arbiter, &ten, &two);
     assert!(timeout(LONG, &mut second).await.is_err(), "the first has not taken its memory yet");
     let elsewhere = claim("other", Need::Bytes(GB), None);
     arbiter.lease(&elsewhere, other.tenant.clone(), None).await.unwrap();
     first.settle();
     let second = timeout(LONG, second).await.unwrap().unwrap();
-    let mut third = asks(&arbiter, &bytes(4), &three);
+    let mut third = claims(&arbiter, &bytes(4), &three);
     assert!(timeout(LONG, &mut third).await.is_err());
     drop(second);
     timeout(LONG, third).await.expect("a start that failed is over too").unwrap();
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_next_in_line_asks_who_still_starts_to_give_way_and_nobody_behind_it_does() {
+async fn only_the_next_claim_preempts_a_start() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
-    let (mut one, mut two, mut three) = (played("one"), played("two"), played("three"));
+    let (mut one, mut two, mut three) = (fake("one"), fake("two"), fake("three"));
     let first = arbiter.lease(&bytes(20), one.tenant.clone(), None).await.unwrap();
-    let mut fits = asks(&arbiter, &bytes(4), &two);
+    let mut fits = claims(&arbiter, &bytes(4), &two);
     assert!(timeout(LONG, &mut fits).await.is_err());
-    let mut third = asks(&arbiter, &bytes(20), &three);
+    let mut third = claims(&arbiter, &bytes(20), &three);
     assert!(timeout(LONG, &mut third).await.is_err());
-    assert!(!one.was_asked(), "who is next fits beside it, and the other is not next");
+    assert!(!one.was_preempted(), "who is next fits beside it, and the other is not next");
     drop(fits);
     assert!(timeout(LONG, &mut third).await.is_err());
-    assert!(one.was_asked() && !two.was_asked());
-    let mut fourth = asks(&arbiter, &bytes(20), &two);
+    assert!(one.was_preempted() && !two.was_preempted());
+    let mut fourth = claims(&arbiter, &bytes(20), &two);
     assert!(timeout(LONG, &mut fourth).await.is_err());
     drop(first);
     assert!(timeout(LONG, &mut fourth).await.is_err(), "it looks before the third does");
     let _third = timeout(LONG, third).await.unwrap().unwrap();
     assert!(timeout(LONG, &mut fourth).await.is_err());
-    assert!(three.was_asked(), "as soon as it has begun");
+    assert!(three.was_preempted(), "as soon as it has begun");
 }
 
 #[tokio::test(start_paused = true)]
 async fn waking_needs_what_came_free_when_it_fell_asleep() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
-    let (engine, vllm) = (played("vllm"), share(0.9, 1));
+    let (engine, vllm) = (fake("vllm"), share(0.9, 1));
     let mut lease = ready(&arbiter, &vllm, &engine).await;
-    cards.tell(&[(24, 2)]);
+    cards.set(&[(24, 2)]);
     let falls_asleep = async {
-        cards.tell(&[(24, 20)]);
+        cards.set(&[(24, 20)]);
         Ok(())
     };
     lease.sleep(falls_asleep).await.unwrap();
@@ -298,7 +307,7 @@ async fn waking_needs_what_came_free_when_it_fell_asleep() {
     // All that is used is its own: 4 GiB of the 22 that it had.
     let awake = arbiter.lease(&vllm, engine.tenant.clone(), Some(&lease)).await.unwrap();
     drop(awake);
-    cards.tell(&[(24, 17)]);
+    cards.set(&[(24, 17)]);
     let error = arbiter.lease(&vllm, engine.tenant.clone(), Some(&lease)).await.unwrap_err();
     assert!(error.to_string().contains("needs 18.0 GiB of GPU memory, and 17.0 GiB of 24.0"), "{error}");
 }
@@ -307,23 +316,23 @@ async fn waking_needs_what_came_free_when_it_fell_asleep() {
 async fn what_does_not_fall_asleep_keeps_its_room() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
-    let (engine, other, vllm) = (played("vllm"), played("other"), share(0.9, 1));
+    let (engine, other, vllm) = (fake("vllm"), fake("other"), share(0.9, 1));
     let mut lease = ready(&arbiter, &vllm, &engine).await;
     let error = EngineError::Stopped { name: "vllm".to_owned() };
     assert_eq!(lease.sleep(std::future::ready(Err(error.clone()))).await, Err(error));
-    let mut next = asks(&arbiter, &vllm, &other);
+    let mut next = claims(&arbiter, &vllm, &other);
     assert!(timeout(LONG, &mut next).await.is_err());
     lease.sleep(std::future::ready(Ok(()))).await.unwrap();
     timeout(LONG, next).await.unwrap().unwrap();
 }
 
 /// A sleeper that left 2 GiB of a card of 24 behind.
-async fn sleeper(cards: &Cards, arbiter: &Arc<Arbiter>) -> (Played, Lease) {
-    let engine = played("sleeper");
+async fn sleeper(cards: &Cards, arbiter: &Arc<Arbiter>) -> (FakeEngine, Lease) {
+    let engine = fake("sleeper");
     let mut lease = ready(arbiter, &share(0.9, 1), &engine).await;
-    cards.tell(&[(24, 2)]);
+    cards.set(&[(24, 2)]);
     let falls_asleep = async {
-        cards.tell(&[(24, 22)]);
+        cards.set(&[(24, 22)]);
         Ok(())
     };
     lease.sleep(falls_asleep).await.unwrap();
@@ -332,24 +341,24 @@ async fn sleeper(cards: &Cards, arbiter: &Arc<Arbiter>) -> (Played, Lease) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sleeper_goes_last_where_what_it_left_behind_is_in_the_way() {
+async fn sleeper_is_preempted_last() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
     let (mut asleep, left) = sleeper(&cards, &arbiter).await;
-    let (mut tenant, next) = (played("tenant"), played("next"));
+    let (mut tenant, next) = (fake("tenant"), fake("next"));
     let small = ready(&arbiter, &bytes(1), &tenant).await;
-    cards.tell(&[(24, 21)]);
+    cards.set(&[(24, 21)]);
     let big = bytes(23);
-    let mut start = asks(&arbiter, &big, &next);
+    let mut start = claims(&arbiter, &big, &next);
     assert!(timeout(LONG, &mut start).await.is_err());
-    assert!(tenant.was_asked() && !asleep.was_asked());
+    assert!(tenant.was_preempted() && !asleep.was_preempted());
     drop(small);
-    cards.tell(&[(24, 22)]);
+    cards.set(&[(24, 22)]);
     assert!(timeout(Duration::from_secs(5), &mut start).await.is_err());
-    assert!(asleep.was_asked(), "there was nobody else");
+    assert!(asleep.was_preempted(), "there was no other engine");
     asleep.is(EngineState::Draining);
     drop(left);
-    cards.tell(&[(24, 24)]);
+    cards.set(&[(24, 24)]);
     timeout(LONG, start).await.unwrap().unwrap();
 }
 
@@ -359,10 +368,10 @@ async fn a_sleeper_that_stays_is_not_waited_for_for_ever() {
     let arbiter = cards.arbiter();
     let (mut asleep, _left) = sleeper(&cards, &arbiter).await;
     let begun = Instant::now();
-    let start = asks(&arbiter, &bytes(23), &played("next"));
-    let error = timeout(LONG, start).await.expect("it is told that there is no room").unwrap_err();
+    let start = claims(&arbiter, &bytes(23), &fake("next"));
+    let error = timeout(LONG, start).await.expect("it is refused").unwrap_err();
     assert!(error.to_string().contains("22.0 GiB of 24.0 GiB are free"), "{error}");
-    assert!(asleep.was_asked() && !asleep.was_asked(), "it is asked once");
+    assert!(asleep.was_preempted() && !asleep.was_preempted(), "it is preempted once");
     assert!(begun.elapsed() < Duration::from_secs(60));
 }
 
@@ -371,33 +380,33 @@ async fn who_is_to_be_woken_has_others_go_and_not_itself() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
     let (mut one, first) = sleeper(&cards, &arbiter).await;
-    cards.tell(&[(24, 24)]);
+    cards.set(&[(24, 24)]);
     let (mut two, _second) = sleeper(&cards, &arbiter).await;
-    cards.tell(&[(24, 10)]);
+    cards.set(&[(24, 10)]);
     arbiter.lease(&share(0.9, 1), one.tenant.clone(), Some(&first)).await.unwrap_err();
-    assert!(!one.was_asked() && two.was_asked());
+    assert!(!one.was_preempted() && two.was_preempted());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_share_is_of_the_first_gpus_that_an_engine_sees() {
     let cards = Cards::new(&[(24, 24), (24, 24)]);
     let arbiter = cards.arbiter();
-    let (mut one, mut two) = (played("one"), played("two"));
+    let (mut one, mut two) = (fake("one"), fake("two"));
     let first = ready(&arbiter, &share(0.9, 1), &one).await;
-    let mut same = asks(&arbiter, &share(0.9, 1), &played("same"));
+    let mut same = claims(&arbiter, &share(0.9, 1), &fake("same"));
     assert!(timeout(LONG, &mut same).await.is_err());
-    assert!(one.was_asked(), "both would take the first GPU");
+    assert!(one.was_preempted(), "both would take the first GPU");
     drop(same);
     let second = ready(&arbiter, &seeing("1", share(0.9, 1)), &two).await;
-    assert!(!one.was_asked() && !two.was_asked(), "neither is in the other's way");
+    assert!(!one.was_preempted() && !two.was_preempted(), "neither is in the other's way");
     let third = seeing("1", share(0.9, 1));
-    assert!(timeout(LONG, asks(&arbiter, &third, &played("third"))).await.is_err());
-    assert!(!one.was_asked() && two.was_asked(), "who has another GPU need not go");
+    assert!(timeout(LONG, claims(&arbiter, &third, &fake("third"))).await.is_err());
+    assert!(!one.was_preempted() && two.was_preempted(), "who has another GPU need not go");
     // Of both there are 4.8 GiB left by the books.
-    let mut wide = asks(&arbiter, &bytes(5), &played("wide"));
+    let mut wide = claims(&arbiter, &bytes(5), &fake("wide"));
     assert!(timeout(LONG, &mut wide).await.is_err());
     drop((first, second));
-    cards.tell(&[(24, 2), (24, 4)]);
+    cards.set(&[(24, 2), (24, 4)]);
     timeout(LONG, wide).await.expect("it may take what is free of both").unwrap();
 }
 
@@ -406,7 +415,7 @@ async fn a_refusal_names_the_gpus_that_it_is_about() {
     let cards = Cards::new(&[(24, 24), (24, 3)]);
     let arbiter = cards.arbiter();
     let refused = async |claim: Claim| {
-        arbiter.lease(&claim, played("vllm").tenant.clone(), None).await.unwrap_err().to_string()
+        arbiter.lease(&claim, fake("vllm").tenant.clone(), None).await.unwrap_err().to_string()
     };
     assert_eq!(
         refused(seeing("1,0", share(0.75, 1))).await,
@@ -421,32 +430,32 @@ async fn a_refusal_names_the_gpus_that_it_is_about() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn whoever_is_kept_comes_back_beside_an_engine_that_it_fits_with() {
+async fn vacancy_counts_engines_that_fit_beside() {
     let cards = Cards::new(&[(24, 24)]);
     let (arbiter, ten) = (cards.arbiter(), bytes(10));
-    let (one, two) = (played("one"), played("two"));
+    let (one, two) = (fake("one"), fake("two"));
     let first = ready(&arbiter, &ten, &one).await;
     timeout(LONG, arbiter.until_vacant(&ten)).await.expect("there is room beside the other");
     assert!(timeout(LONG, arbiter.until_vacant(&bytes(20))).await.is_err());
     let mut starting = arbiter.lease(&bytes(2), two.tenant.clone(), None).await.unwrap();
     let mut vacant = Box::pin(arbiter.until_vacant(&ten));
-    assert!(timeout(LONG, &mut vacant).await.is_err(), "somebody starts");
+    assert!(timeout(LONG, &mut vacant).await.is_err(), "an engine starts");
     starting.settle();
     timeout(LONG, vacant).await.unwrap();
     drop((first, starting));
     let waiting = Lease { arbiter: Arc::clone(&arbiter), ticket: arbiter.ledger().enqueue("gpu") };
-    assert!(timeout(LONG, arbiter.until_vacant(&ten)).await.is_err(), "somebody asked before");
+    assert!(timeout(LONG, arbiter.until_vacant(&ten)).await.is_err(), "an earlier claim waits");
     drop(waiting);
     timeout(LONG, arbiter.until_vacant(&ten)).await.unwrap();
 }
 
 #[tokio::test]
-async fn who_waits_for_room_asks_the_driver_only_when_something_changed() {
+async fn vacancy_asks_the_driver_only_after_a_change() {
     let dir = tempfile::tempdir().unwrap();
     let script =
         format!("cd {} && echo x >> looks; echo '0, GPU-aa, RTX, 24576, 24000'", dir.path().display());
     let arbiter = with_driver(dir.path(), &script);
-    let (one, other) = (played("one"), played("other"));
+    let (one, other) = (fake("one"), fake("other"));
     let lease = ready(&arbiter, &bytes(20), &one).await;
     let elsewhere = ready(&arbiter, &claim("other", Need::Bytes(GB), None), &other).await;
     let (before, beside) = (looks(dir.path()), bytes(10));
@@ -471,46 +480,46 @@ async fn who_waits_for_room_asks_the_driver_only_when_something_changed() {
     }
     drop(lease);
     vacant.await;
-    assert_eq!(looks(dir.path()), before + 2, "and not to see that nobody is there");
+    assert_eq!(looks(dir.path()), before + 2, "and not to see that the group is empty");
 }
 
 #[tokio::test(start_paused = true)]
-async fn memory_has_a_moment_to_be_free_before_anybody_has_to_give_way() {
+async fn memory_has_a_moment_to_be_free_before_a_preemption() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
-    let (mut one, mut two, next) = (played("one"), played("two"), played("next"));
+    let (mut one, mut two, next) = (fake("one"), fake("two"), fake("next"));
     let first = ready(&arbiter, &bytes(4), &one).await;
     let _second = ready(&arbiter, &bytes(4), &two).await;
-    cards.tell(&[(24, 2)]);
+    cards.set(&[(24, 2)]);
     let twelve = bytes(12);
-    let mut start = asks(&arbiter, &twelve, &next);
+    let mut start = claims(&arbiter, &twelve, &next);
     assert!(timeout(Duration::from_millis(1900), &mut start).await.is_err());
-    assert!(!one.was_asked() && !two.was_asked());
+    assert!(!one.was_preempted() && !two.was_preempted());
     assert!(timeout(Duration::from_millis(1100), &mut start).await.is_err());
-    let asked = (one.was_asked(), two.was_asked());
-    assert_eq!(asked, (true, false), "one after the other");
+    let preempted = (one.was_preempted(), two.was_preempted());
+    assert_eq!(preempted, (true, false), "one after the other");
     drop(first);
     assert!(timeout(Duration::from_millis(1400), &mut start).await.is_err());
-    assert!(!two.was_asked(), "what the first held has a moment too");
-    cards.tell(&[(24, 13)]);
+    assert!(!two.was_preempted(), "what the first held has a moment too");
+    cards.set(&[(24, 13)]);
     timeout(LONG, start).await.unwrap().unwrap();
-    assert!(!two.was_asked());
+    assert!(!two.was_preempted());
 }
 
 #[tokio::test(start_paused = true)]
-async fn where_nobody_knows_the_need_the_next_start_waits_until_no_more_comes_free() {
+async fn unknown_need_waits_until_no_more_memory_becomes_free() {
     let cards = Cards::new(&[(24, 24)]);
     let arbiter = cards.arbiter();
-    let (mut one, next, unknown) = (played("one"), played("next"), claim("gpu", Need::Unknown, None));
+    let (mut one, next, unknown) = (fake("one"), fake("next"), claim("gpu", Need::Unknown, None));
     let first = ready(&arbiter, &unknown, &one).await;
-    cards.tell(&[(24, 1)]);
-    let mut start = asks(&arbiter, &unknown, &next);
+    cards.set(&[(24, 1)]);
+    let mut start = claims(&arbiter, &unknown, &next);
     assert!(timeout(LONG, &mut start).await.is_err());
-    assert!(one.was_asked());
+    assert!(one.was_preempted());
     drop(first);
     for free in [2, 10, 20] {
         assert!(timeout(Duration::from_millis(450), &mut start).await.is_err(), "{free}");
-        cards.tell(&[(24, free)]);
+        cards.set(&[(24, free)]);
     }
     let begun = Instant::now();
     timeout(LONG, start).await.unwrap().unwrap();
@@ -518,22 +527,22 @@ async fn where_nobody_knows_the_need_the_next_start_waits_until_no_more_comes_fr
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_share_of_what_a_group_was_said_to_have_is_known_without_a_driver() {
+async fn share_of_configured_memory_needs_no_driver() {
     let arbiter = without_driver();
     let vllm = |of| claim("gpu", Need::Share { of, gpus: 1 }, Some(24 * GB));
-    let (mut one, two, three) = (played("one"), played("two"), played("three"));
+    let (mut one, two, three) = (fake("one"), fake("two"), fake("three"));
     let _first = arbiter.lease(&vllm(0.5), one.tenant.clone(), None).await.unwrap();
     let beside = vllm(0.4);
-    let second = asks(&arbiter, &beside, &two);
+    let second = claims(&arbiter, &beside, &two);
     let _second = timeout(LONG, second).await.unwrap().unwrap();
     let more = vllm(0.2);
-    let mut third = asks(&arbiter, &more, &three);
-    assert!(futures_now(&mut third).await.is_none());
-    assert!(one.was_asked());
+    let mut third = claims(&arbiter, &more, &three);
+    assert!(poll_now(&mut third).await.is_none());
+    assert!(one.was_preempted());
 }
 
-/// What a future has to say at once, once every other task has had its turn.
-async fn futures_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+/// The output of a future that is ready at once, after every other task has run.
+async fn poll_now<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     tokio::select! {
         biased;
         output = future => Some(output),

@@ -7,12 +7,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::watch, time::Instant};
 
 use crate::{
-    arbiter::{Claim, Lease, Tenant},
     endpoint::{Endpoint, EngineHost},
     error::EngineError,
-    health::{HealthCheck, until_healthy},
+    lifecycle::health::{HealthCheck, until_healthy},
     listen::Listen,
     log::EngineLog,
+    memory::{Claim, Lease, Tenant},
     options::EngineOptions,
     process::{self, Process},
     secrets,

@@ -1,5 +1,4 @@
-//! The memory of this machine's GPUs, as their drivers tell it. Where there is no driver, nothing is known, and nobody
-//! guesses.
+//! The memory of this machine's GPUs, as their drivers report it. Unknown where there is no driver.
 
 mod visible;
 
@@ -14,37 +13,37 @@ pub(crate) use visible::Visible;
 pub struct Gpu {
     /// Its number among those of its driver.
     pub index: u32,
-    /// Its name in the whole world, `GPU-…`, where the driver tells.
+    /// Its globally unique name, `GPU-…`, where the driver reports one.
     pub uuid: Option<String>,
     pub(crate) maker: Maker,
-    /// What the driver calls it.
+    /// The driver's name for it.
     pub name: String,
-    /// All there is.
+    /// The whole memory.
     pub total: u64,
-    /// What nobody holds.
+    /// Memory that no process holds.
     pub free: u64,
 }
 
-/// Whose driver it is, which decides what variables say which GPUs an engine sees.
+/// The maker of the driver, which decides by which variables an engine sees a GPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Maker {
     Nvidia,
     Amd,
 }
 
-/// How long a driver may take to answer; a GPU that sleeps wakes for the question.
+/// The timeout of a driver; a sleeping GPU wakes to respond.
 const DRIVER_TIMEOUT: Duration = Duration::from_secs(10);
 const MIB: u64 = 1 << 20;
-/// What a processor's own graphics set aside of the machine's memory is at most 2 GiB by default, and no model goes there:
-/// if it counted as a GPU, a server that runs on the processor would be told that it has no room. Cards have more.
+/// Minimum memory of a card, bytes. Integrated graphics reserve at most 2 GiB of main memory by default, and hold no model:
+/// if they counted as a GPU, a server that runs on the CPU would get no memory.
 const MIN_CARD_BYTES: u64 = 3 << 30;
 
-/// Where drivers are asked.
+/// How drivers are asked.
 #[derive(Debug, Clone)]
 pub(crate) struct Drivers {
     /// NVIDIA's own program, which comes with the driver.
     pub(crate) nvidia_smi: PathBuf,
-    /// The kernel's directory of graphics cards, where amdgpu tells its memory.
+    /// The kernel's directory of graphics cards, where amdgpu reports its memory.
     pub(crate) drm: PathBuf,
 }
 
@@ -82,7 +81,7 @@ impl Drivers {
             .flatten()
             .filter_map(|card| {
                 let name = card.file_name().into_string().ok()?;
-                // Connectors lie beside the cards, as `card0-DP-1`.
+                // Connectors are beside the cards, as `card0-DP-1`.
                 let number = name.strip_prefix("card")?.parse().ok()?;
                 let text = |file: &str| std::fs::read_to_string(card.path().join("device").join(file)).ok();
                 let bytes = |file: &str| text(file)?.trim().parse::<u64>().ok();
@@ -99,13 +98,13 @@ impl Drivers {
             })
             .collect();
         found.sort_by_key(|(number, _)| *number);
-        // The numbers of ROCm count all that there are, and no other driver's cards.
+        // ROCm numbers all of its own cards, small ones included.
         let numbered = (0..).zip(found).map(|(index, (_, gpu))| Gpu { index, ..gpu });
         numbered.filter(|gpu| gpu.total >= MIN_CARD_BYTES).collect()
     }
 }
 
-/// `0, GPU-5f0c…, NVIDIA RTX 4090, 24564, 23012`: mebibytes. A card that cannot tell says `[N/A]`.
+/// `0, GPU-5f0c…, NVIDIA RTX 4090, 24564, 23012`: mebibytes. `[N/A]` where a card reports none.
 fn nvidia_line(line: &str) -> Option<Gpu> {
     let mut fields = line.splitn(3, ',').map(str::trim);
     let (index, uuid, rest) = (fields.next()?, fields.next()?, fields.next()?);
@@ -122,7 +121,7 @@ fn nvidia_line(line: &str) -> Option<Gpu> {
     })
 }
 
-/// What the drivers of this machine tell; for people who look for what is wrong.
+/// The GPUs that this machine's drivers report, for diagnosis.
 pub async fn gpus() -> Vec<Gpu> {
     Drivers::default().gpus().await
 }
@@ -133,7 +132,7 @@ mod tests {
 
     use super::*;
 
-    /// Drivers that are played by files.
+    /// Drivers that scripts and files imitate.
     fn drivers(dir: &std::path::Path, script: &str) -> Drivers {
         let nvidia_smi = dir.join("nvidia-smi");
         std::fs::write(&nvidia_smi, format!("#!/bin/sh\n{script}\n")).unwrap();
