@@ -34,7 +34,7 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
         Ok(read) => {
             let message = format!("{}, local providers: {}", config.display(), read.providers.len());
             findings.push(Finding::new("configuration", FindingState::Ok, message));
-            findings.push(mcpd("centre", &read.server, read.trusted).await);
+            findings.push(mcpd("mcpd", &read.server, read.trusted).await);
             if read.inference != read.server {
                 findings.push(mcpd("inference", &read.inference, read.trusted).await);
             }

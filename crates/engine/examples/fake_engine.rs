@@ -1,4 +1,4 @@
-//! An engine for tests: speaks just enough of llama-server and vLLM, and does what the lines of its model file say.
+//! An engine for tests: implements just enough of llama-server and vLLM, scripted by the lines of its model file.
 //!
 //! `load MS` stays at 503 for so long, `hold` as long as there is a file `MODEL.hold`, `busy` completes no chat while there is a file `MODEL.busy`, `exit CODE TEXT` ends at once, `unready` refuses every completion, `embeds` completes nothing
 //! and computes embeddings, `crash` ends
@@ -7,7 +7,7 @@
 //! `die CODE TEXT` ends after that, `taken` finds its port taken at the first start, `shy` never listens, `restless`
 //! cannot sleep, `hang` answers nothing any more once there is a file `MODEL.hang`, `deaf` only its health once there
 //! is a file `MODEL.deaf`, `slow MS` takes so long for each chat,
-//! `props JSON` is what it says of itself. It answers every chat with "from the engine", a stream in one piece per word.
+//! `props JSON` is its answer to `/props`. It answers every chat with "from the engine", a stream in one piece per word.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -52,27 +52,27 @@ fn main() {
         .and_then(|mut file| writeln!(file, "{}", std::process::id()))
         .unwrap();
     let starts = std::fs::read_to_string(format!("{model}.starts")).unwrap().lines().count();
-    let says = |word: &str| script.lines().find_map(|line| line.strip_prefix(word)).map(str::trim);
-    if let Some((code, text)) = says("exit").and_then(|rest| rest.split_once(' ')) {
+    let option = |word: &str| script.lines().find_map(|line| line.strip_prefix(word)).map(str::trim);
+    if let Some((code, text)) = option("exit").and_then(|rest| rest.split_once(' ')) {
         eprintln!("{text}");
         exit(code.parse().unwrap());
     }
-    if says("child").is_some() {
+    if option("child").is_some() {
         #[expect(clippy::zombie_processes, reason = "being left behind is what it is for")]
         let mut left_behind = Command::new("sh")
             .args(["-c", "trap '' TERM; echo deaf; exec sleep 600 >&-"])
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
-        BufReader::new(left_behind.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let mut line = String::new();
+        BufReader::new(left_behind.stdout.take().unwrap()).read_line(&mut line).unwrap();
     }
-    if says("stray").is_some() {
+    if option("stray").is_some() {
         #[expect(clippy::zombie_processes, reason = "being left behind is what it is for")]
         let stray = Command::new("setsid").args(["sh", "-c", "trap '' TERM; sleep 600"]).spawn().unwrap();
         std::fs::write(format!("{model}.stray"), stray.id().to_string()).unwrap();
     }
-    if says("shares").is_some() {
+    if option("shares").is_some() {
         let script = "import signal, sys, time\n\
                       from multiprocessing import resource_tracker, shared_memory\n\
                       signal.signal(signal.SIGTERM, signal.SIG_IGN)\n\
@@ -87,23 +87,23 @@ fn main() {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut said = String::new();
-        BufReader::new(sharing.stdout.take().unwrap()).read_line(&mut said).unwrap();
+        let mut line = String::new();
+        BufReader::new(sharing.stdout.take().unwrap()).read_line(&mut line).unwrap();
     }
-    if let Some((code, text)) = says("die").and_then(|rest| rest.split_once(' ')) {
+    if let Some((code, text)) = option("die").and_then(|rest| rest.split_once(' ')) {
         eprintln!("{text}");
         exit(code.parse().unwrap());
     }
-    if says("shy").is_some() {
+    if option("shy").is_some() {
         std::fs::write(format!("{model}.port"), &port).unwrap();
         loop {
             thread::park();
         }
     }
-    // Somebody was quicker, and what follows is the system's own complaint.
+    // Another program was quicker; the error that follows is the system's own.
     let quicker =
-        (says("taken").is_some() && starts == 1).then(|| TcpListener::bind(format!("127.0.0.1:{port}")));
-    let load = Duration::from_millis(says("load").map_or(0, |ms| ms.parse().unwrap()));
+        (option("taken").is_some() && starts == 1).then(|| TcpListener::bind(format!("127.0.0.1:{port}")));
+    let load = Duration::from_millis(option("load").map_or(0, |ms| ms.parse().unwrap()));
     let begun = Instant::now();
     let listener: Box<dyn Iterator<Item = OwnedFd>> = if port.ends_with(".sock") {
         let listener = UnixListener::bind(&port).unwrap();
@@ -115,16 +115,16 @@ fn main() {
     drop(quicker);
     let engine = Arc::new(Engine {
         ready: begun + load,
-        hold: says("hold").map(|_| format!("{model}.hold").into()),
-        busy: says("busy").map(|_| format!("{model}.busy").into()),
+        hold: option("hold").map(|_| format!("{model}.hold").into()),
+        busy: option("busy").map(|_| format!("{model}.busy").into()),
         asleep: AtomicBool::new(false),
-        hangs: says("hang").map(|_| format!("{model}.hang").into()),
-        deaf: says("deaf").map(|_| format!("{model}.deaf").into()),
-        crashes: says("crash").is_some(),
-        unready: says("unready").is_some(),
-        embeds: says("embeds").is_some(),
-        slow: Duration::from_millis(says("slow").map_or(0, |ms| ms.parse().unwrap())),
-        props: says("props").map(str::to_owned),
+        hangs: option("hang").map(|_| format!("{model}.hang").into()),
+        deaf: option("deaf").map(|_| format!("{model}.deaf").into()),
+        crashes: option("crash").is_some(),
+        unready: option("unready").is_some(),
+        embeds: option("embeds").is_some(),
+        slow: Duration::from_millis(option("slow").map_or(0, |ms| ms.parse().unwrap())),
+        props: option("props").map(str::to_owned),
         sleeps,
         model,
         key,
@@ -195,7 +195,7 @@ impl Engine {
                 thread::park_timeout(Duration::from_millis(10));
             }
             if String::from_utf8_lossy(&body).contains(r#""stream":true"#) {
-                return say(&mut stream);
+                return stream_answer(&mut stream);
             }
         }
         let _ = write!(
@@ -237,7 +237,7 @@ impl Engine {
     }
 }
 
-fn say(stream: &mut File) {
+fn stream_answer(stream: &mut File) {
     let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n");
     for word in ["from", " the", " engine"] {
         let _ = write!(stream, r#"data: {{"model":"fake","choices":[{{"delta":{{"content":"{word}"}}}}]}}"#);

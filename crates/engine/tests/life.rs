@@ -50,7 +50,7 @@ fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A directory with a model file that tells the engine what to do.
+/// A directory with a model file that scripts the engine.
 struct World {
     dir: TempDir,
     spec: EngineSpec,
@@ -140,7 +140,7 @@ fn soon() -> Instant {
 }
 
 #[tokio::test]
-async fn twenty_waiters_share_one_start_and_readiness_is_proved_by_a_completion() {
+async fn waiters_share_one_start_that_a_completion_proves_ready() {
     let world = World::new("load 300\n");
     let engine = world.engine();
     let waiters = (0..20).map(|_| {
@@ -167,7 +167,7 @@ async fn twenty_waiters_share_one_start_and_readiness_is_proved_by_a_completion(
 }
 
 #[tokio::test]
-async fn it_stops_when_idle_counted_from_the_last_release_and_starts_again() {
+async fn idle_engine_stops_and_starts_again() {
     let mut world = World::new("");
     world.spec.idle_timeout = Duration::from_millis(300);
     let engine = world.engine();
@@ -187,7 +187,7 @@ async fn it_stops_when_idle_counted_from_the_last_release_and_starts_again() {
 }
 
 #[tokio::test]
-async fn an_early_exit_is_told_at_once_to_everybody_with_its_last_words() {
+async fn early_exit_fails_all_waiters_at_once_with_the_reason() {
     for (script, how) in
         [("exit 3 out of memory\n", "exit code 3"), ("exit 0 nothing to do\n", "exit code 0")]
     {
@@ -195,9 +195,9 @@ async fn an_early_exit_is_told_at_once_to_everybody_with_its_last_words() {
         let engine = world.engine();
         let (one, two) = tokio::join!(engine.ensure_ready(soon()), engine.ensure_ready(soon()));
         for error in [one.unwrap_err(), two.unwrap_err()] {
-            let said = error.to_string();
-            assert!(said.contains(how), "{said}");
-            assert!(said.contains("out of memory") || said.contains("nothing to do"), "{said}");
+            let message = error.to_string();
+            assert!(message.contains(how), "{message}");
+            assert!(message.contains("out of memory") || message.contains("nothing to do"), "{message}");
             assert_eq!(error.hint().as_deref(), Some("mcpctl local logs fake"));
         }
         assert_eq!(world.starts().len(), 1, "one start for both");
@@ -206,7 +206,7 @@ async fn an_early_exit_is_told_at_once_to_everybody_with_its_last_words() {
 }
 
 #[tokio::test]
-async fn a_crash_loop_backs_off_and_says_so() {
+async fn crash_loop_backs_off_and_reports_it() {
     let world = World::new("exit 1 broken\n");
     let engine = world.engine();
     for _ in 0..2 {
@@ -220,7 +220,7 @@ async fn a_crash_loop_backs_off_and_says_so() {
 }
 
 #[tokio::test]
-async fn an_end_that_was_not_asked_for_is_a_failure_and_the_next_request_starts_it_again() {
+async fn unexpected_end_is_a_failure_and_the_next_request_starts_it() {
     let world = World::new("crash\n");
     let engine = world.engine();
     let guard = engine.ensure_ready(soon()).await.unwrap();
@@ -236,7 +236,7 @@ async fn an_end_that_was_not_asked_for_is_a_failure_and_the_next_request_starts_
 }
 
 #[tokio::test]
-async fn what_never_becomes_ready_is_stopped_when_its_time_is_over() {
+async fn engine_that_never_becomes_ready_is_stopped_at_the_timeout() {
     let mut world = World::new("unready\n");
     world.spec.start_timeout = Duration::from_millis(800);
     let engine = world.engine();
@@ -256,7 +256,7 @@ async fn a_port_that_is_taken_is_tried_once_on_another() {
 }
 
 #[tokio::test]
-async fn a_healthy_engine_that_refuses_to_complete_is_not_waited_for_until_its_time_is_over() {
+async fn healthy_engine_that_rejects_completions_fails_early() {
     let world = World::new("unready\n");
     let engine = world.engine();
     let begun = Instant::now();
@@ -268,7 +268,7 @@ async fn a_healthy_engine_that_refuses_to_complete_is_not_waited_for_until_its_t
 }
 
 #[tokio::test]
-async fn an_engine_for_embeddings_is_ready_when_it_computes_one() {
+async fn engine_for_embeddings_is_ready_when_it_computes_one() {
     let world = World::new("embeds\n");
     let engine = world.engine();
     drop(engine.ensure_ready(soon()).await.unwrap());
@@ -277,7 +277,7 @@ async fn an_engine_for_embeddings_is_ready_when_it_computes_one() {
 }
 
 #[tokio::test]
-async fn a_start_that_nobody_waits_for_any_more_is_abandoned() {
+async fn start_without_waiters_is_abandoned() {
     let world = World::new("load 60000\n");
     let options = EngineOptions { abandon_after: Some(Duration::ZERO), ..EngineOptions::default() };
     let engine = world.engine_with(options);
@@ -293,7 +293,7 @@ async fn a_start_that_nobody_waits_for_any_more_is_abandoned() {
 }
 
 #[tokio::test]
-async fn a_start_goes_on_for_somebody_who_comes_again_soon() {
+async fn start_goes_on_for_a_request_that_is_repeated_soon() {
     let world = World::new("load 600\n");
     let engine = world.engine();
     let error = engine.ensure_ready(Instant::now() + Duration::from_millis(100)).await.unwrap_err();
@@ -304,7 +304,7 @@ async fn a_start_goes_on_for_somebody_who_comes_again_soon() {
 }
 
 #[tokio::test]
-async fn an_early_exit_is_told_before_stubborn_children_are_gone_and_the_next_start_waits_for_that() {
+async fn early_exit_is_reported_before_stubborn_children_are_gone() {
     let world = World::new("child\ndie 7 no memory\n");
     let engine = world.engine();
     let error = engine.ensure_ready(soon()).await.unwrap_err();
@@ -318,7 +318,7 @@ async fn an_early_exit_is_told_before_stubborn_children_are_gone_and_the_next_st
 }
 
 #[tokio::test]
-async fn what_left_the_group_is_ended_too() {
+async fn process_outside_the_group_is_ended_too() {
     let world = World::new("stray\n");
     let engine = world.engine();
     let guard = engine.ensure_ready(soon()).await.unwrap();
@@ -337,7 +337,7 @@ async fn a_stranger_on_the_engines_port_gets_no_prompt() {
     world.spec.start_timeout = Duration::from_secs(20);
     let engine = world.engine();
     let heard = Arc::new(std::sync::Mutex::new(String::new()));
-    let (port_file, told) = (format!("{}.port", world.spec.model), Arc::clone(&heard));
+    let (port_file, received) = (format!("{}.port", world.spec.model), Arc::clone(&heard));
     let stranger = tokio::spawn(async move {
         let mut known = String::new();
         loop {
@@ -348,13 +348,13 @@ async fn a_stranger_on_the_engines_port_gets_no_prompt() {
             }
             known = port;
             let listener = tokio::net::TcpListener::bind(format!("127.0.0.1:{known}")).await.unwrap();
-            let told = Arc::clone(&told);
+            let received = Arc::clone(&received);
             tokio::spawn(async move {
                 while let Ok((mut stream, _)) = listener.accept().await {
                     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
                     let mut head = vec![0; 4096];
                     let length = stream.read(&mut head).await.unwrap_or(0);
-                    told.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..length]));
+                    received.lock().unwrap().push_str(&String::from_utf8_lossy(&head[..length]));
                     let _ = stream
                         .write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
                         .await;
@@ -371,7 +371,7 @@ async fn a_stranger_on_the_engines_port_gets_no_prompt() {
 }
 
 #[tokio::test]
-async fn an_engine_that_drains_and_its_successor_of_the_same_name_do_not_disturb_each_other() {
+async fn draining_engine_and_its_successor_do_not_interfere() {
     let world = World::new("");
     let (before, after) = (world.engine(), world.engine());
     let running = before.ensure_ready(soon()).await.unwrap();
@@ -389,7 +389,7 @@ async fn an_engine_that_drains_and_its_successor_of_the_same_name_do_not_disturb
 }
 
 #[tokio::test]
-async fn a_stop_lets_those_down_who_wait_for_the_start() {
+async fn stop_rejects_the_waiters_of_a_start() {
     let world = World::new("load 60000\n");
     let engine = world.engine();
     let waiter = tokio::spawn({
@@ -433,7 +433,7 @@ async fn progress_tells_how_far_a_start_is() {
 }
 
 #[tokio::test]
-async fn inv_16_when_nobody_holds_the_engine_any_more_it_goes() {
+async fn inv_16_engine_without_handles_ends() {
     let world = World::new("");
     let engine = world.engine();
     let guard = engine.ensure_ready(soon()).await.unwrap();
@@ -459,7 +459,7 @@ async fn a_waiter_that_goes_away_does_not_disturb_the_others() {
 }
 
 #[tokio::test]
-async fn stopping_waits_for_the_running_request_and_ends_stubborn_children_too() {
+async fn stop_waits_for_the_request_and_ends_stubborn_children() {
     let world = World::new("child\n");
     let engine = world.engine();
     let guard = engine.ensure_ready(soon()).await.unwrap();
@@ -503,7 +503,7 @@ fn start(mut command: Command) -> (std::process::Child, u32) {
 }
 
 #[tokio::test]
-async fn inv_16_when_the_agent_is_killed_its_engine_goes_even_a_stubborn_one() {
+async fn inv_16_killed_agent_leaves_no_stubborn_engine() {
     let mut world = World::new("child\n");
     stubborn(&mut world);
     let (mut agent, pid) = start_agent(&world);
@@ -514,7 +514,7 @@ async fn inv_16_when_the_agent_is_killed_its_engine_goes_even_a_stubborn_one() {
 }
 
 #[tokio::test]
-async fn inv_16_when_the_agent_is_killed_what_left_the_group_goes_too() {
+async fn inv_16_killed_agent_leaves_no_process_outside_the_group() {
     let world = World::new("stray\n");
     let (mut agent, pid) = start_agent(&world);
     let file = format!("{}.stray", world.spec.model);
@@ -542,7 +542,7 @@ fn shared(world: &World) -> PathBuf {
 }
 
 #[tokio::test]
-async fn inv_16_memory_that_what_was_killed_shared_is_given_back() {
+async fn inv_16_shared_memory_of_killed_processes_is_removed() {
     let world = World::new("shares\n");
     // By its guardian, when it is stopped.
     let engine = world.engine();
@@ -575,7 +575,7 @@ async fn inv_16_memory_that_what_was_killed_shared_is_given_back() {
 }
 
 #[tokio::test]
-async fn inv_16_when_agent_and_guardian_are_both_killed_the_next_start_sweeps() {
+async fn inv_16_next_start_sweeps_after_agent_and_guardian_were_killed() {
     let mut world = World::new("child\n");
     stubborn(&mut world);
     let (mut agent, pid) = start_agent(&world);
@@ -591,7 +591,7 @@ async fn inv_16_when_agent_and_guardian_are_both_killed_the_next_start_sweeps() 
 }
 
 #[tokio::test]
-async fn inv_16_when_only_children_are_left_over_they_are_swept() {
+async fn inv_16_children_that_are_left_over_are_swept() {
     let world = World::new("child\n");
     let (mut agent, pid) = start_agent(&world);
     let (guardian, agent_id) = (guardian_of(pid), agent.id().to_string());
@@ -605,7 +605,7 @@ async fn inv_16_when_only_children_are_left_over_they_are_swept() {
 }
 
 #[tokio::test]
-async fn inv_16_when_the_guardian_is_killed_the_agent_ends_the_engine() {
+async fn inv_16_agent_ends_the_engine_of_a_killed_guardian() {
     let mut world = World::new("child\n");
     stubborn(&mut world);
     let engine = world.engine();
@@ -619,7 +619,7 @@ async fn inv_16_when_the_guardian_is_killed_the_agent_ends_the_engine() {
 }
 
 #[tokio::test]
-async fn a_guardian_does_not_hear_what_is_meant_for_the_agent() {
+async fn guardian_ignores_signals_for_the_agent() {
     let world = World::new("");
     let engine = world.engine();
     let guard = engine.ensure_ready(soon()).await.unwrap();
@@ -687,7 +687,7 @@ async fn llama_server_is_reached_by_its_socket_alone() {
 }
 
 #[tokio::test]
-async fn a_record_of_another_process_ends_nobody() {
+async fn record_of_another_process_ends_no_process() {
     use std::os::unix::process::CommandExt as _;
     let world = World::new("");
     // A leader of the recorded number that was started at another time.
@@ -703,7 +703,7 @@ async fn a_record_of_another_process_ends_nobody() {
         std::fs::write(world.dir.path().join(format!("{name}-{pid}.json")), record).unwrap();
     }
     assert!(sweep(world.dir.path()).await.is_empty());
-    assert!(bystander.try_wait().unwrap().is_none(), "somebody else's process was ended");
+    assert!(bystander.try_wait().unwrap().is_none(), "another program's process was ended");
     assert_eq!((group(orphans), world.records()), (1, 0));
     bystander.kill().unwrap();
     bystander.wait().unwrap();
@@ -711,8 +711,8 @@ async fn a_record_of_another_process_ends_nobody() {
 }
 
 #[tokio::test]
-async fn what_is_missing_is_said_before_anything_is_spawned() {
-    let told = |change: fn(&mut EngineSpec)| {
+async fn missing_program_or_model_is_reported_before_the_spawn() {
+    let error_of = |change: fn(&mut EngineSpec)| {
         let mut world = World::new("");
         change(&mut world.spec);
         let error = world.spec.check().unwrap_err();
@@ -720,14 +720,15 @@ async fn what_is_missing_is_said_before_anything_is_spawned() {
         error.to_string()
     };
     assert!(
-        told(|spec| spec.model = "/no/such/model.gguf".to_owned())
+        error_of(|spec| spec.model = "/no/such/model.gguf".to_owned())
             .contains("the model `/no/such/model.gguf` does not exist")
     );
     assert!(
-        told(|spec| spec.command = Some("/no/such/engine".into())).contains("`/no/such/engine` is not there")
+        error_of(|spec| spec.command = Some("/no/such/engine".into()))
+            .contains("`/no/such/engine` is not there")
     );
     assert!(
-        told(|spec| {
+        error_of(|spec| {
             spec.server = ServerKind::VLLM;
             spec.command = None;
             spec.venv = Some("/no/such/venv".into());
@@ -742,7 +743,7 @@ async fn what_is_missing_is_said_before_anything_is_spawned() {
 }
 
 #[tokio::test]
-async fn places_are_bounded_and_whoever_waits_is_served_in_turn() {
+async fn concurrency_is_bounded_and_waiters_are_served_in_order() {
     let world = World::new("");
     let options =
         EngineOptions { concurrency: NonZeroU32::new(2), queue: Some(1), ..EngineOptions::default() };
@@ -768,7 +769,7 @@ async fn places_are_bounded_and_whoever_waits_is_served_in_turn() {
 }
 
 #[tokio::test]
-async fn what_sleeps_keeps_its_process_and_is_woken_by_a_request() {
+async fn sleeping_engine_keeps_its_process_and_is_woken_by_a_request() {
     let mut world = World::vllm("");
     world.spec.idle_timeout = Duration::from_millis(100);
     let engine = world.engine_with(EngineOptions { standby: true, ..EngineOptions::default() });
@@ -786,7 +787,7 @@ async fn what_sleeps_keeps_its_process_and_is_woken_by_a_request() {
 }
 
 #[tokio::test]
-async fn what_cannot_sleep_is_stopped_instead_and_says_why() {
+async fn engine_that_cannot_sleep_is_stopped_with_the_reason() {
     let mut world = World::vllm("restless\n");
     world.spec.idle_timeout = Duration::from_millis(100);
     let engine = world.engine_with(EngineOptions { standby: true, ..EngineOptions::default() });
@@ -811,7 +812,7 @@ async fn a_sleeper_that_was_killed_is_started_again() {
 }
 
 #[tokio::test]
-async fn engines_of_one_group_take_turns_and_no_request_is_cut_short() {
+async fn engines_of_one_group_take_turns_without_cutting_requests() {
     let (one, two) = (World::new(""), World::new(""));
     let host = one.host();
     let first = Engine::new(one.spec.clone(), host.clone());
@@ -822,10 +823,10 @@ async fn engines_of_one_group_take_turns_and_no_request_is_cut_short() {
         let second = second.clone();
         async move { second.ensure_ready(soon()).await }
     });
-    until("the first gives way", || first.status().state == EngineState::Draining).await;
+    until("the first is preempted", || first.status().state == EngineState::Draining).await;
     assert_eq!(second.status().phase, Some(StartPhase::WaitingForRoom));
     let pid = one.starts()[0];
-    // Somebody wants the first again meanwhile: it has its turn after the second.
+    // A request for the first arrives meanwhile: it has its turn after the second.
     let again = tokio::spawn({
         let first = first.clone();
         async move { first.ensure_ready(soon()).await }
@@ -874,7 +875,7 @@ fn needing(need: Need) -> EngineOptions {
 }
 
 #[tokio::test]
-async fn engines_that_fit_beside_each_other_start_one_after_the_other() {
+async fn engines_that_fit_together_start_one_after_the_other() {
     let (one, two) = (World::new("hold\n"), World::new(""));
     let hold = format!("{}.hold", one.spec.model);
     std::fs::write(&hold, "").unwrap();
@@ -900,7 +901,7 @@ async fn engines_that_fit_beside_each_other_start_one_after_the_other() {
 }
 
 #[tokio::test]
-async fn a_sleeper_that_left_something_behind_is_woken_all_the_same() {
+async fn sleeper_that_kept_memory_is_woken() {
     let (mut one, two) = (World::vllm(""), World::new(""));
     one.spec.idle_timeout = Duration::from_millis(100);
     // Asleep it keeps 4 of its 22 GiB.
@@ -926,7 +927,7 @@ async fn a_sleeper_that_left_something_behind_is_woken_all_the_same() {
 }
 
 #[tokio::test]
-async fn after_the_machine_was_suspended_an_engine_has_to_answer_before_it_gets_requests() {
+async fn suspended_machine_has_engines_checked_before_requests() {
     let world = World::new("hang\n");
     let slept = Arc::new(AtomicU64::new(0));
     let clock = Arc::clone(&slept);
@@ -938,7 +939,7 @@ async fn after_the_machine_was_suspended_an_engine_has_to_answer_before_it_gets_
     slept.store(3600, Ordering::SeqCst);
     drop(engine.ensure_ready(soon()).await.unwrap());
     assert_eq!(world.starts().len(), 1);
-    // It did not: whoever comes gets a new one.
+    // It did not: the next request gets a new one.
     std::fs::write(format!("{}.hang", world.spec.model), "").unwrap();
     slept.store(7200, Ordering::SeqCst);
     let asked = tokio::spawn({
@@ -953,7 +954,7 @@ async fn after_the_machine_was_suspended_an_engine_has_to_answer_before_it_gets_
 }
 
 #[tokio::test]
-async fn an_engine_that_is_healthy_and_completes_nothing_is_ended_when_somebody_doubts_it() {
+async fn suspect_engine_that_completes_nothing_is_ended() {
     let world = World::new("deaf\n");
     let engine =
         world.engine_with(EngineOptions { concurrency: NonZeroU32::new(1), ..EngineOptions::default() });
@@ -975,7 +976,7 @@ async fn an_engine_that_is_healthy_and_completes_nothing_is_ended_when_somebody_
 }
 
 #[tokio::test]
-async fn a_retired_engine_lets_what_runs_end_and_takes_nobody_new() {
+async fn retired_engine_finishes_requests_and_accepts_none() {
     let world = World::new("");
     let options = EngineOptions { drain_timeout: Duration::from_millis(1), ..EngineOptions::default() };
     let engine = world.engine_with(options);

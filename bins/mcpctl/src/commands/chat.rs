@@ -253,12 +253,12 @@ async fn exchange(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Re
 fn note_failover(served_by: &ServedBy) {
     let Some(class) = &served_by.failover else { return };
     let why = match class.as_str() {
-        "connect" => "the centre or its provider cannot be reached",
-        "no_response" => "the centre did not answer in time",
-        "no_first_token" => "the centre's model did not begin in time",
-        "server_error" => "the centre's provider is in trouble",
-        "rate_limited" => "the centre's provider has no room",
-        "upstream_credentials" => "the centre has no key that its provider accepts",
+        "connect" => "mcpd or its provider cannot be reached",
+        "no_response" => "mcpd did not answer in time",
+        "no_first_token" => "the central model did not begin in time",
+        "server_error" => "mcpd's provider is in trouble",
+        "rate_limited" => "mcpd's provider has no room",
+        "upstream_credentials" => "mcpd has no key that its provider accepts",
         "context_length" => "the prompt is too long for the central model",
         other => other,
     };

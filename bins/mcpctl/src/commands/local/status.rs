@@ -55,7 +55,7 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         "PROVIDER",
         "TYPE",
         "MODEL",
-        "STANDS IN FOR",
+        "FAILOVER FOR",
         "STATE",
         "MEMORY",
         "RUNNING",
@@ -72,7 +72,10 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         data!("\nlast error: {}", one_line(error))?;
     }
     for breaker in &status.breakers {
-        data!("\nthe centre rests for `{}`: it failed several times in a row", one_line(&breaker.llm))?;
+        data!(
+            "\nthe primary of `{}` is skipped for some seconds: it failed several times in a row",
+            one_line(&breaker.llm)
+        )?;
     }
     if let Some(last) = &status.last_failover {
         data!(
