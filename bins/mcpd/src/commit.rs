@@ -34,9 +34,13 @@ pub enum Locking {
 }
 
 /// All attempts lost to other writers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[error("too many writers at once")]
-pub struct TooManyWriters;
+pub struct TooManyWriters {
+    /// Why the store rejected the last attempt.
+    #[source]
+    last: Option<CommitError>,
+}
 
 /// A write that the loop plans, again after each loss.
 pub trait Proposal: Send {
@@ -52,6 +56,7 @@ pub trait Proposal: Send {
 /// # Errors
 /// An error of the proposal or of the store, or [`TooManyWriters`].
 pub async fn run<P: Proposal>(store: &Store, locking: Locking, mut proposal: P) -> Result<Plan, P::Error> {
+    let mut last = None;
     for attempt in 0..MAX_ATTEMPTS {
         // The lock before the plan: what is planned under it can be committed.
         let lock = match locking {
@@ -72,11 +77,11 @@ pub async fn run<P: Proposal>(store: &Store, locking: Locking, mut proposal: P) 
                 tracing::info!(%revision, changes = plan.changes.len(), "resources changed");
                 return Ok(plan);
             }
-            Err(CommitError::Moved { .. } | CommitError::NameTaken { .. }) => {}
+            Err(error @ (CommitError::Moved { .. } | CommitError::NameTaken { .. })) => last = Some(error),
             Err(CommitError::Store(error)) => return Err(error.into()),
         }
     }
-    Err(TooManyWriters.into())
+    Err(TooManyWriters { last }.into())
 }
 
 /// Why the intents of a caller were not committed.
