@@ -30,6 +30,8 @@ use crate::{
     status::{EngineState, EngineStatus},
 };
 
+/// How long a prewarm may wait for memory, besides twice the timeout of a start: as long as a local answer may take.
+const PREWARM_WAIT: Duration = Duration::from_secs(600);
 /// After so long in the stage ready, an engine that exits by itself is not in a crash loop.
 const PROVEN_AFTER: Duration = Duration::from_secs(60);
 /// A shorter suspension is none: the clocks are read one after the other.
@@ -88,6 +90,7 @@ impl Actor {
             idle_timeout: (!options.keep).then_some(starter.spec.idle_timeout),
             drain_timeout: options.drain_timeout,
             abandon_after: options.abandon_after,
+            prewarm_timeout: starter.spec.start_timeout.saturating_mul(2).saturating_add(PREWARM_WAIT),
             standby_timeout: options.standby_timeout,
             proven_after: PROVEN_AFTER,
             concurrency: unlimited(options.concurrency.map(NonZeroU32::get)),

@@ -32,6 +32,8 @@ pub(crate) struct Policy {
     pub(crate) drain_timeout: Duration,
     /// How long a start goes on without a waiter; none: to its end.
     pub(crate) abandon_after: Option<Duration>,
+    /// How long a prewarm may take; then a start that only it needs is abandoned.
+    pub(crate) prewarm_timeout: Duration,
     /// How long it sleeps before it is stopped: its weights take up the computer's memory all the while.
     pub(crate) standby_timeout: Duration,
     /// After so long in `Stage::Ready`, an exit is a new failure and not part of a crash loop.
@@ -208,8 +210,8 @@ pub(crate) struct Lifecycle {
     ending: bool,
     /// A user was the last to stop it, and neither a user nor a request has come since.
     stopped_by_user: bool,
-    /// It has to become ready although no request waits.
-    prewarming: bool,
+    /// It has to become ready although no request waits, until then.
+    prewarming: Option<Instant>,
     /// `Effect::AwaitMemory` is not answered yet.
     awaiting_memory: bool,
     /// After a failed start of an engine that is kept ready.
@@ -231,7 +233,7 @@ impl Lifecycle {
             last_error: None,
             ending: false,
             stopped_by_user: false,
-            prewarming: false,
+            prewarming: None,
             awaiting_memory: false,
             retry_at: None,
             typical: FIRST_ESTIMATE,
@@ -258,12 +260,12 @@ impl Lifecycle {
 
     /// When a `Tick` is due.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.stage_deadline().into_iter().chain(self.retry_deadline()).min()
+        self.stage_deadline().into_iter().chain(self.retry_deadline()).chain(self.prewarming).min()
     }
 
     /// Whether a prewarm would change nothing: it is ready, or one is pending.
     pub(crate) fn is_prewarmed(&self) -> bool {
-        self.prewarming || matches!(self.stage, Stage::Ready { .. })
+        self.prewarming.is_some() || matches!(self.stage, Stage::Ready { .. })
     }
 
     fn stage_deadline(&self) -> Option<Instant> {
@@ -346,7 +348,7 @@ impl Lifecycle {
 
     /// Ends a prewarm too.
     fn reject_waiters(&mut self, error: &EngineError, effects: &mut Vec<Effect>) {
-        self.prewarming = false;
+        self.prewarming = None;
         effects.extend(self.waiters.drain(..).map(|waiter| Effect::Reject(waiter.id, error.clone())));
     }
 }

@@ -11,9 +11,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(30);
 
 impl Lifecycle {
     /// Makes the engine ready although no request waits for it. No-op where it is ready, where a prewarm is pending already,
-    /// and while it backs off.
+    /// while it backs off, and after a user has stopped it.
     pub(super) fn prewarm(&mut self, now: Instant, effects: &mut Vec<Effect>) {
-        if self.ending {
+        if self.ending || self.stopped_by_user {
             return;
         }
         match &mut self.stage {
@@ -25,12 +25,23 @@ impl Lifecycle {
             // It starts again, or wakes, once that has ended.
             Stage::Draining { .. } | Stage::FallingAsleep { .. } | Stage::Stopping { .. } => {}
         }
-        self.prewarming = true;
+        self.prewarming.get_or_insert(now + self.policy.prewarm_timeout);
     }
 
     /// Whether a start would be in vain: neither a waiter nor a prewarm wants the engine.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.waiters.is_empty() && !self.prewarming
+        self.waiters.is_empty() && self.prewarming.is_none()
+    }
+
+    /// Ends a prewarm that has taken too long, such as one that waits for memory that a long stream holds.
+    pub(super) fn expire_prewarm(&mut self, now: Instant) {
+        if self.prewarming.is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.prewarming = None;
+        if let (true, Stage::Starting { abandoned_since, .. }) = (self.waiters.is_empty(), &mut self.stage) {
+            abandoned_since.get_or_insert(now);
+        }
     }
 
     /// Looks for memory for an engine that is kept ready and does not run, as often as it takes.

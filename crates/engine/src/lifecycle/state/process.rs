@@ -63,7 +63,7 @@ impl Lifecycle {
         match self.stage {
             Stage::Starting { preempted, .. } => {
                 self.last_error = None;
-                self.prewarming = false;
+                self.prewarming = None;
                 self.retry_at = None;
                 let served = self.waiters.len().min(self.policy.concurrency);
                 effects.extend(self.waiters.drain(..served).map(|waiter| Effect::Grant(waiter.id)));
@@ -193,6 +193,7 @@ impl Lifecycle {
     }
 
     pub(super) fn tick(&mut self, now: Instant, effects: &mut Vec<Effect>) {
+        self.expire_prewarm(now);
         if self.stage_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }

@@ -7,6 +7,7 @@ use super::*;
 
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 const STANDBY_TIMEOUT: Duration = Duration::from_secs(3600);
+const PREWARM_TIMEOUT: Duration = Duration::from_secs(1200);
 
 fn policy() -> Policy {
     Policy {
@@ -14,6 +15,7 @@ fn policy() -> Policy {
         drain_timeout: Duration::from_secs(30),
         abandon_after: Some(Duration::from_secs(10)),
         standby_timeout: STANDBY_TIMEOUT,
+        prewarm_timeout: PREWARM_TIMEOUT,
         proven_after: Duration::from_secs(60),
         concurrency: usize::MAX,
         queue: usize::MAX,
@@ -479,7 +481,11 @@ fn prewarms_count_as_one_and_no_request_need_wait() {
     assert_eq!(story.on(Event::Prewarm), [Effect::Start]);
     assert!(story.lifecycle.is_prewarmed());
     assert_eq!(story.on(Event::Prewarm), []);
-    assert_eq!((story.lifecycle.deadline(), story.lifecycle.waiting()), (None, 0), "it is not abandoned");
+    assert_eq!(
+        (story.lifecycle.stage_deadline(), story.lifecycle.waiting()),
+        (None, 0),
+        "it is not abandoned"
+    );
     assert_eq!(story.on(Event::Started), []);
     assert_eq!(story.on(Event::Prewarm), []);
     assert_eq!(story.after(IDLE_TIMEOUT, Event::Tick), [Effect::EndProcess]);
@@ -492,10 +498,27 @@ fn prewarm_keeps_a_start_that_its_request_has_left() {
     story.on(Event::Request(1));
     story.on(Event::Prewarm);
     assert_eq!(story.on(Event::WaiterLeft(1)), []);
-    assert_eq!(story.lifecycle.deadline(), None);
+    assert_eq!(story.lifecycle.stage_deadline(), None);
     // Its failure is no reason to try again.
     story.on(Event::StartFailed { error: exited(), process_left: false });
     assert_eq!((story.lifecycle.stage(), story.lifecycle.deadline()), (&Stage::Failed, None));
+}
+
+#[test]
+fn prewarm_does_not_undo_the_stop_of_a_user() {
+    let mut story = Story::of(policy());
+    story.on(Event::Stop(StopCause::User));
+    assert_eq!(story.on(Event::Prewarm), []);
+    assert_eq!(story.on(Event::Request(1)), [Effect::Start]);
+}
+
+#[test]
+fn prewarm_that_takes_too_long_is_abandoned() {
+    let mut story = Story::of(policy());
+    assert_eq!(story.on(Event::Prewarm), [Effect::Start]);
+    assert_eq!(story.after(PREWARM_TIMEOUT, Event::Tick), []);
+    assert!(!story.lifecycle.is_prewarmed());
+    assert_eq!(story.after(Duration::from_secs(10), Event::Tick), [Effect::Cancel]);
 }
 
 #[test]
@@ -746,7 +769,7 @@ impl World {
             Event::Stop(StopCause::User) => self.stopped_by_user = true,
             _ => {}
         }
-        let stays_stopped = self.stopped_by_user && event == Event::MemoryAvailable;
+        let stays_stopped = self.stopped_by_user && matches!(event, Event::MemoryAvailable | Event::Prewarm);
         let draining = matches!(self.lifecycle.stage(), Stage::Draining { .. });
         self.cut = (draining && event == Event::Tick) || matches!(event, Event::HealthCheckFailed { .. });
         let (lifecycle, effects) = self.lifecycle.clone().step(event, self.now);
@@ -841,7 +864,7 @@ impl World {
         let pending = self.starting || comes || current > 0 || self.lifecycle.deadline().is_some();
         assert!(self.waiting.is_empty() || pending, "a waiter waits for nothing");
         assert!(
-            !self.lifecycle.prewarming || self.starting || comes || current > 0,
+            self.lifecycle.prewarming.is_none() || self.starting || comes || current > 0,
             "a prewarm waits for nothing"
         );
         let rests = matches!(self.lifecycle.stage(), Stage::Stopped | Stage::Sleeping { .. } | Stage::Failed);
