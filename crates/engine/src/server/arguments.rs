@@ -199,6 +199,7 @@ mod tests {
             "SSL_KEY_FILE",
             "UI_MCP_PROXY",
             "SPEC_DRAFT_MODEL",
+            "HFD_REPO",
             "ALIAS",
         ] {
             assert!(is_reserved_variable(&format!("LLAMA_ARG_{name}")), "{name}");
@@ -206,6 +207,7 @@ mod tests {
         for name in ["EMBEDDINGS", "N_GPU_LAYERS", "FLASH_ATTN", "CTX_SIZE", "ENDPOINT_METRICS", "MMPROJ"] {
             assert!(!is_reserved_variable(&format!("LLAMA_ARG_{name}")), "{name}");
         }
+        assert!(is_reserved_variable("LLAMA_LOG_FILE"));
         assert!(!is_reserved_variable("HOST"));
     }
 }

@@ -22,8 +22,9 @@ const OF_THE_SYSTEM: [&str; 5] = [
     "/opt/homebrew/bin",
     "/home/linuxbrew/.linuxbrew/bin",
 ];
-/// Every argument has a variable with this beginning.
+/// Every argument has a variable with this beginning, but for those of the log.
 const ARGUMENT_VARIABLE: &str = "LLAMA_ARG_";
+const LOG_FILE_VARIABLE: &str = "LLAMA_LOG_FILE";
 
 pub(super) struct LlamaServer;
 
@@ -130,6 +131,9 @@ impl ModelServer for LlamaServer {
     }
 
     fn argument_of(&self, variable: &str) -> Option<String> {
+        if variable == LOG_FILE_VARIABLE {
+            return Some("--log-file".to_owned());
+        }
         let rest = variable.strip_prefix(ARGUMENT_VARIABLE)?;
         let word = if rest == "STATIC_PATH" {
             "path".to_owned()
@@ -146,7 +150,7 @@ impl ModelServer for LlamaServer {
     }
 }
 
-const RESERVED_ARGUMENTS: [&str; 67] = [
+const RESERVED_ARGUMENTS: [&str; 68] = [
     // Where it listens, and who may send it requests.
     "--host",
     "--port",
@@ -218,6 +222,7 @@ const RESERVED_ARGUMENTS: [&str; 67] = [
     // Every argument with this beginning or end: TLS, the hub, and presets that download their models.
     "--ssl*",
     "--hf-*",
+    "--hfd-*",
     "--fim-*",
     "--*-default",
 ];
