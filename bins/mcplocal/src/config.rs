@@ -216,7 +216,7 @@ impl Config {
         }
         let mut providers = Vec::new();
         let mut names: HashMap<Name, u64> = HashMap::new();
-        let mut stands_in: HashMap<Name, Name> = HashMap::new();
+        let mut provider_of: HashMap<Name, Name> = HashMap::new();
         let entries = file.providers.unwrap_or_default();
         for (name, group) in &file.groups {
             if !entries.iter().any(|entry| entry.value.group() == name.as_str()) {
@@ -240,11 +240,11 @@ impl Config {
                 });
             }
             for central in &provider.failover_for {
-                if let Some(other) = stands_in.insert(central.clone(), provider.name.clone()) {
+                if let Some(other) = provider_of.insert(central.clone(), provider.name.clone()) {
                     let message = if other == provider.name {
                         format!("`{central}` is named twice")
                     } else {
-                        format!("`{central}` has two stand-ins: `{other}` and `{}`", provider.name)
+                        format!("`{central}` has two providers: `{other}` and `{}`", provider.name)
                     };
                     let hint = Some("name it in one `failoverFor` only".to_owned());
                     let (line, column) = failover_for.unwrap_or((line, 1));

@@ -321,7 +321,7 @@ pub async fn missing(config: &Config, path: &Path) -> Vec<ConfigError> {
 /// Logs what engines lack. The agent forwards without them, and checks again when a request needs them.
 pub async fn warn_of_missing(config: &Config, path: &Path) {
     for error in missing(config, path).await {
-        tracing::warn!(%error, hint = error.hint(), "a local provider is unavailable until that is there");
+        tracing::warn!(%error, hint = error.hint(), "a local provider is unavailable until what is missing is there");
     }
 }
 

@@ -96,7 +96,7 @@ fn without_view_existing_and_missing_look_the_same() {
 }
 
 #[test]
-fn only_who_may_view_all_learns_that_there_is_none() {
+fn only_a_viewer_of_all_learns_that_there_is_none() {
     let world = world(TEAM);
     let denied = world.authorize::<View>(&principal(&world, "root"), Kind::Llm, "no-such").unwrap_err();
     assert!(matches!(denied, Denied::NotFound { .. }), "{denied}");

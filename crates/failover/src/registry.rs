@@ -19,7 +19,7 @@ pub enum RegistryError {
     #[error("provider `{0}` is registered already")]
     Taken(String),
     /// The Llm has another local provider already; it would be ambiguous which is meant.
-    #[error("`{central}` has a stand-in already: `{existing}`; `{refused}` cannot be another")]
+    #[error("`{central}` has a local provider already, `{existing}`; `{refused}` cannot be another")]
     AlreadyMapped {
         /// The central Llm.
         central: String,

@@ -163,7 +163,7 @@ async fn refused_logins_are_recorded_with_name_and_network() {
 }
 
 #[tokio::test]
-async fn namesakes_are_told_apart() {
+async fn namesakes_are_recorded_apart() {
     let mcpd = start("").await;
     let token = mcpd.user("alice", None).await;
     let denied = async |token: &str| {

@@ -82,7 +82,7 @@ async fn membership_cannot_be_planted_for_later_accounts() {
 }
 
 #[tokio::test]
-async fn rights_are_not_taken_from_who_holds_more() {
+async fn rights_are_not_taken_from_stronger_accounts() {
     let mcpd = Mcpd::start().await;
     let admin = mcpd.admin();
     mcpd.user("boss", Some("admin")).await;

@@ -98,7 +98,7 @@ mod tests {
     use crate::capabilities::Capabilities;
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_said_long_ago_is_known_and_not_fresh() {
+    async fn old_report_is_known_and_not_fresh() {
         let known = ModelCache::default();
         known.remember(ModelInfo { models: Vec::new(), model: None, capabilities: Capabilities::default() });
         tokio::time::advance(MAX_AGE - Duration::from_millis(1)).await;

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_theirs_says_nothing() {
+    fn other_answers_report_nothing() {
         for strange in [json!(null), json!([]), json!({"error": "no such route"}), json!("x")] {
             assert_eq!(of_llama(&strange), Capabilities::default());
             assert_eq!(of_lm_studio(&strange, "m"), Capabilities::default());

@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_not_the_same_any_more_denies() {
+    fn replaced_or_shortened_file_denies() {
         let denied = |change: &dyn Fn(&Path)| {
             let (_dir, path, mut file) = opened();
             change(&path);

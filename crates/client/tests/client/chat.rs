@@ -53,7 +53,7 @@ async fn answer_comes_in_parts_and_ends_with_usage() {
 }
 
 #[tokio::test]
-async fn headers_name_who_answered_and_why() {
+async fn headers_name_the_server_that_answered_and_why() {
     let reply = Reply::text("hello")
         .header("mcpctl-served-by", "vllm-local")
         .header("mcpctl-failover", "server_error")

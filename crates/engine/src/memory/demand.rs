@@ -277,16 +277,16 @@ mod tests {
     }
 
     #[test]
-    fn what_a_group_was_said_to_have_is_shared_by_all_of_it() {
-        let said = |seen: &[Gpu]| demand(Need::Share { of: 0.5, gpus: 1 }, Some(20 * GB), seen);
-        let (first, second) = (said(&gpus(TWO)), said(&gpus(TWO)[1..]));
+    fn configured_memory_is_shared_by_the_whole_group() {
+        let claimed = |seen: &[Gpu]| demand(Need::Share { of: 0.5, gpus: 1 }, Some(20 * GB), seen);
+        let (first, second) = (claimed(&gpus(TWO)), claimed(&gpus(TWO)[1..]));
         assert!(second.touches(&first) && !fit(&second, &first));
-        assert_eq!(said(&[]).need, Some(10 * GB), "without a driver it is a share of that");
+        assert_eq!(claimed(&[]).need, Some(10 * GB), "without a driver it is a share of that");
         assert_eq!(demand(Need::Share { of: 0.5, gpus: 1 }, None, &[]).need, None);
     }
 
     #[test]
-    fn waking_needs_no_more_than_there_was_however_much_came_free_meanwhile() {
+    fn waking_needs_at_most_what_the_engine_had() {
         let (before, after) = (gpus(&[(24, 2), (24, 24)]), gpus(&[(24, 22), (24, 24)]));
         let vllm = share(0.75, 1);
         assert_eq!(vllm.came_free(&before, &after), Some(vec![(0, 20 * GB)]));

@@ -143,9 +143,9 @@ mod tests {
     #[tokio::test]
     async fn nvidia_tells_mebibytes_and_what_it_cannot_tell_is_left_out() {
         let dir = tempfile::tempdir().unwrap();
-        let said = "case $1 in --query-gpu=index,uuid,name,memory.total,memory.free) ;; *) exit 2;; esac
+        let script = "case $1 in --query-gpu=index,uuid,name,memory.total,memory.free) ;; *) exit 2;; esac
             echo '0, GPU-aa-bb, NVIDIA GB10, [N/A], [N/A]'; echo '1, GPU-cc-dd, NVIDIA RTX 4090, 24564, 23012'";
-        let gpus = drivers(dir.path(), said).gpus().await;
+        let gpus = drivers(dir.path(), script).gpus().await;
         let card = Gpu {
             index: 1,
             uuid: Some("GPU-cc-dd".to_owned()),

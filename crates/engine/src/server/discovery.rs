@@ -10,7 +10,7 @@ use std::{
 
 use super::ServerKind;
 
-/// What the environment says about places.
+/// Places that the environment names.
 pub(crate) struct Places {
     path: Option<OsString>,
     /// The active Python venv.

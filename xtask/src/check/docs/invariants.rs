@@ -32,7 +32,7 @@ pub(super) fn findings(documents: &[Text], sources: &[Text]) -> Result<Vec<Strin
                 match listed.get(&number) {
                     None => findings.push(format!("{at}: invariant {number} is not in {LIST}")),
                     Some(row) if row.files.is_empty() => {
-                        findings.push(format!("{at}: invariant {number} is planned, says {LIST}"));
+                        findings.push(format!("{at}: invariant {number} is planned by {LIST}"));
                     }
                     Some(_) => {}
                 }
@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(
             findings(&documents, &bad).unwrap(),
             [
-                "a.rs:2: invariant 2 is planned, says docs/invariants.md",
+                "a.rs:2: invariant 2 is planned by docs/invariants.md",
                 "a.rs:3: invariant 3 is not in docs/invariants.md",
                 "docs/invariants.md: no test `inv_01_…` proves invariant 1",
                 "docs/invariants.md: `b.rs` has no mark `INVARIANT 1`",

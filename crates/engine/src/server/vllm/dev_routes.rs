@@ -11,7 +11,7 @@ const SOURCE: &str = include_str!("dev_routes.py");
 /// No other module has this name.
 const MODULE: &str = "mcpctl_dev_routes";
 
-/// What `--middleware` is told.
+/// The value of `--middleware`.
 pub(crate) fn middleware() -> String {
     format!("{MODULE}.WantsKey")
 }
