@@ -249,5 +249,4 @@ fn no_room(name: &str, reason: String, hint: &str) -> EngineError {
 }
 
 #[cfg(test)]
-#[path = "tests.rs"]
 mod tests;
