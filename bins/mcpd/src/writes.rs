@@ -224,7 +224,7 @@ pub fn plan(
 ) -> Result<Plan, (usize, Refusal)> {
     let mut planner = Planner { before, actor, now, vault, batch: Batch::new(before), warnings: Vec::new() };
     let mut planned: Vec<(usize, Planned)> = Vec::with_capacity(intents.len());
-    // Secrets first, wherever they stand in a file, so that references get the ids of this batch.
+    // Secrets first, whatever their order in a file, so that references get the ids of this batch.
     let (secrets, others): (Vec<_>, Vec<_>) =
         intents.into_iter().enumerate().partition(|(_, intent)| intent.describe().1 == Kind::Secret);
     for (at, intent) in secrets.into_iter().chain(others) {

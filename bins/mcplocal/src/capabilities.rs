@@ -6,8 +6,9 @@ mod model_probe;
 
 use mcpctl_dialect::openai::request::RequestFields;
 use mcpctl_upstream::Operation;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
+pub use mcpctl_api::agent::Capabilities;
 pub use model_cache::ModelCache;
 pub use model_probe::{ModelInfo, ModelProbe};
 
@@ -28,60 +29,15 @@ pub enum Capability {
     Embeddings,
 }
 
-/// What a model can do; `None` where it is unknown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Capabilities {
-    /// It calls tools.
-    pub tools: Option<bool>,
-    /// It reads images.
-    pub vision: Option<bool>,
-    /// It continues an answer that has begun.
-    pub prefill: Option<bool>,
-    /// It computes embeddings.
-    pub embeddings: Option<bool>,
-    /// Maximum of tokens of prompt and answer together.
-    pub context_length: Option<u32>,
-}
-
-impl Capabilities {
-    /// The declared capabilities. A list is complete: the model lacks what is not on it.
-    pub fn declared(list: Option<&[Capability]>, context_length: Option<u32>) -> Self {
-        let has = |capability| list.map(|list| list.contains(&capability));
-        Self {
-            tools: has(Capability::Tools),
-            vision: has(Capability::Vision),
-            prefill: has(Capability::Prefill),
-            embeddings: has(Capability::Embeddings),
-            context_length,
-        }
-    }
-
-    /// These capabilities, and those of `other` where these are unknown.
-    #[must_use]
-    pub fn or(self, other: Self) -> Self {
-        Self {
-            tools: self.tools.or(other.tools),
-            vision: self.vision.or(other.vision),
-            prefill: self.prefill.or(other.prefill),
-            embeddings: self.embeddings.or(other.embeddings),
-            context_length: self.context_length.or(other.context_length),
-        }
-    }
-
-    /// The first capability that a request needs and the model lacks, as a word.
-    pub fn lacks(&self, needs: Needs) -> Option<&'static str> {
-        let no = |needed: bool, has: Option<bool>| needed && has == Some(false);
-        let too_long = self.context_length.is_some_and(|length| needs.tokens > u64::from(length));
-        [
-            ("tools", no(needs.tools, self.tools)),
-            ("vision", no(needs.vision, self.vision)),
-            ("prefill", no(needs.prefill, self.prefill)),
-            ("embeddings", no(needs.embeddings, self.embeddings)),
-            (CONTEXT_LENGTH, too_long),
-        ]
-        .into_iter()
-        .find_map(|(word, lacking)| lacking.then_some(word))
+/// The declared capabilities. A list is complete: the model lacks what is not on it.
+pub fn declared(list: Option<&[Capability]>, context_length: Option<u32>) -> Capabilities {
+    let has = |capability| list.map(|list| list.contains(&capability));
+    Capabilities {
+        tools: has(Capability::Tools),
+        vision: has(Capability::Vision),
+        prefill: has(Capability::Prefill),
+        embeddings: has(Capability::Embeddings),
+        context_length,
     }
 }
 
@@ -103,6 +59,21 @@ pub struct Needs {
 }
 
 impl Needs {
+    /// The first capability that the request needs and a model lacks, as a word. Unknown ones are not lacking.
+    pub fn lacking_in(self, model: Capabilities) -> Option<&'static str> {
+        let no = |needed: bool, has: Option<bool>| needed && has == Some(false);
+        let too_long = model.context_length.is_some_and(|length| self.tokens > u64::from(length));
+        [
+            ("tools", no(self.tools, model.tools)),
+            ("vision", no(self.vision, model.vision)),
+            ("prefill", no(self.prefill, model.prefill)),
+            ("embeddings", no(self.embeddings, model.embeddings)),
+            (CONTEXT_LENGTH, too_long),
+        ]
+        .into_iter()
+        .find_map(|(word, lacking)| lacking.then_some(word))
+    }
+
     /// The capabilities that a request with this body needs.
     pub fn of(operation: Operation, fields: &RequestFields) -> Self {
         Self {
@@ -152,13 +123,13 @@ mod tests {
     #[test]
     fn only_what_is_known_to_be_lacking_is_lacking() {
         let tools = needs(Operation::Chat, r#"{"model":"m","tools":[{"type":"function"}]}"#);
-        assert_eq!(Capabilities::default().lacks(tools), None);
-        assert_eq!(Capabilities::declared(Some(&[Capability::Vision]), None).lacks(tools), Some("tools"));
-        assert_eq!(Capabilities::declared(Some(&[Capability::Tools]), None).lacks(tools), None);
+        assert_eq!(tools.lacking_in(Capabilities::default()), None);
+        assert_eq!(tools.lacking_in(declared(Some(&[Capability::Vision]), None)), Some("tools"));
+        assert_eq!(tools.lacking_in(declared(Some(&[Capability::Tools]), None)), None);
         let embeddings = needs(Operation::Embeddings, r#"{"model":"m","input":"x"}"#);
-        assert_eq!(Capabilities::declared(Some(&[]), None).lacks(embeddings), Some("embeddings"));
+        assert_eq!(embeddings.lacking_in(declared(Some(&[]), None)), Some("embeddings"));
         let plain = needs(Operation::Chat, r#"{"model":"m","messages":[]}"#);
-        assert_eq!(Capabilities::declared(Some(&[]), None).lacks(plain), None);
+        assert_eq!(plain.lacking_in(declared(Some(&[]), None)), None);
     }
 
     #[test]
@@ -167,8 +138,8 @@ mod tests {
             format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{}"}}]}}"#, "word ".repeat(2000));
         let needs = needs(Operation::Chat, &long);
         let with = |length| Capabilities { context_length: Some(length), ..Capabilities::default() };
-        assert_eq!(with(1024).lacks(needs), Some(CONTEXT_LENGTH));
-        assert_eq!(with(2048).lacks(needs), None, "it may fit: the server decides");
+        assert_eq!(needs.lacking_in(with(1024)), Some(CONTEXT_LENGTH));
+        assert_eq!(needs.lacking_in(with(2048)), None, "it may fit: the server decides");
     }
 
     #[test]

@@ -206,7 +206,7 @@ impl LocalProvider {
     }
 
     fn suffices(&self, needs: Needs, info: Option<&ModelInfo>) -> Result<(), LocalError> {
-        match self.capabilities_with(info).lacks(needs) {
+        match needs.lacking_in(self.capabilities_with(info)) {
             None => Ok(()),
             Some(word) => Err(LocalError {
                 cause: LocalCause::Lacks(word),

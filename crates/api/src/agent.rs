@@ -80,6 +80,20 @@ pub struct Capabilities {
     pub context_length: Option<u32>,
 }
 
+impl Capabilities {
+    /// These capabilities, and those of `other` where these are unknown.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            tools: self.tools.or(other.tools),
+            vision: self.vision.or(other.vision),
+            prefill: self.prefill.or(other.prefill),
+            embeddings: self.embeddings.or(other.embeddings),
+            context_length: self.context_length.or(other.context_length),
+        }
+    }
+}
+
 /// Why a local provider cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unavailable {

@@ -136,7 +136,7 @@ fn begin(content: Content) -> (Bytes, CommentStream) {
         None if status.is_success() => {
             error_event("the model did not stream its answer", "upstream_error", "server_error")
         }
-        None => error_event("nobody could answer", "upstream_error", "server_error"),
+        None => error_event("no model could answer", "upstream_error", "server_error"),
     };
     (event, CommentStream::Ended)
 }

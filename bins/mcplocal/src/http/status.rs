@@ -9,8 +9,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use mcpctl_api::agent::{
-    AgentStatus, BreakerState, BreakerStatus, Capabilities, FailoverRecord, FailoverRoute, ProviderStatus,
-    Unavailable, UnknownName,
+    AgentStatus, BreakerState, BreakerStatus, FailoverRecord, FailoverRoute, ProviderStatus, Unavailable,
+    UnknownName,
 };
 
 use crate::{app::App, journal::JournalEntry, providers::LocalProvider};
@@ -54,18 +54,11 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
 async fn provider(local: &LocalProvider) -> ProviderStatus {
     let provider = &local.config;
     let unavailable = local.unavailable().await;
-    let capabilities = local.capabilities();
     ProviderStatus {
         name: provider.name.to_string(),
         kind: provider.type_word().to_owned(),
         model: provider.model().map(str::to_owned).or_else(|| local.models.last()?.model.clone()),
-        capabilities: Capabilities {
-            tools: capabilities.tools,
-            vision: capabilities.vision,
-            prefill: capabilities.prefill,
-            embeddings: capabilities.embeddings,
-            context_length: capabilities.context_length,
-        },
+        capabilities: local.capabilities(),
         tokens_per_second: local.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         failover_for: provider.failover_for.clone(),
         unavailable: unavailable.map(|error| Unavailable { reason: error.to_string(), hint: error.hint() }),

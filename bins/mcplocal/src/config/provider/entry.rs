@@ -17,7 +17,7 @@ use serde::{
 use serde_saphyr::Spanned;
 use url::Url;
 
-use crate::capabilities::{Capabilities, Capability};
+use crate::capabilities::{self, Capability};
 
 use super::{
     super::{MAX_DURATION, check_duration, is_loopback, place, wrong},
@@ -222,7 +222,7 @@ pub fn check(entry: Spanned<ProviderEntry>, groups: &Groups) -> Result<ProviderC
     let allow_fields = allow_fields(entry.allow_fields.as_ref())?;
     let context = entry.max_model_len.as_ref().or(entry.context_length.as_ref());
     let declared =
-        Capabilities::declared(entry.capabilities.as_deref(), context.map(|context| context.value));
+        capabilities::declared(entry.capabilities.as_deref(), context.map(|context| context.value));
     let failover_for = entry.failover_for.as_ref().map(|list| list.value.0.clone()).unwrap_or_default();
     let kind = match (entry.kind.value, &entry.url) {
         (ProviderType::Openai, Some(url)) => {
