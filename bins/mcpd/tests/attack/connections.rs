@@ -157,16 +157,17 @@ async fn bodies_that_arrive_too_slowly_are_given_up() {
 async fn body_bytes_in_flight_are_bounded() {
     let mcpd = mcpd_with("{bodyBytes: 2MiB, stall: 60s}").await;
     let alice = mcpd.user("alice", None).await;
-    let body = || vec![b' '; 900_000];
+    let body = |length| vec![b' '; length];
     // A body that is held, and an answer of this status to another one. Of two that arrive together either may be refused,
-    // so a held one is sent again until it was the first.
+    // so a held one is sent again until it was the first. The other is so small that it is refused only when the held one
+    // has all its memory: were both large, each could be refused for the other's sake, and nothing would be held.
     let refused_beside_held = async |holder: &str, other: &str, status: StatusCode| {
         eventually("a body is refused beside a held one", async || {
             let mut held = RawConnection::connect(mcpd.url()).await;
             held.send(request("/api/v1/apply", holder, "content-length: 1000000")).await;
-            held.send(body()).await;
+            held.send(body(900_000)).await;
             for _ in 0..20 {
-                let request = mcpd.request(Method::POST, "/api/v1/apply", other).body(body());
+                let request = mcpd.request(Method::POST, "/api/v1/apply", other).body(body(100_000));
                 let answer = request.send().await.unwrap();
                 if answer.status() == status {
                     return Some((held, answer));
@@ -178,7 +179,8 @@ async fn body_bytes_in_flight_are_bounded() {
     };
     let (held, busy) = refused_beside_held(&mcpd.admin(), &mcpd.admin(), StatusCode::TOO_MANY_REQUESTS).await;
     assert!(busy.headers().contains_key("retry-after"));
-    let answer = mcpd.request(Method::POST, "/api/v1/apply", &alice).body(body()).send().await.unwrap();
+    let answer =
+        mcpd.request(Method::POST, "/api/v1/apply", &alice).body(body(900_000)).send().await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "another caller's body is read");
 
     let bob = mcpd.user("bob", None).await;
@@ -186,7 +188,8 @@ async fn body_bytes_in_flight_are_bounded() {
     assert!(full.headers().contains_key("retry-after"));
     drop((held, second));
     eventually("they are free again", async || {
-        let answer = mcpd.request(Method::POST, "/api/v1/apply", &bob).body(body()).send().await.unwrap();
+        let answer =
+            mcpd.request(Method::POST, "/api/v1/apply", &bob).body(body(900_000)).send().await.unwrap();
         (answer.status() == StatusCode::BAD_REQUEST).then_some(())
     })
     .await;
