@@ -4,8 +4,8 @@
 mod model_cache;
 mod model_probe;
 
+use mcpctl_dialect::Operation;
 use mcpctl_dialect::openai::request::RequestFields;
-use mcpctl_upstream::Operation;
 use serde::Deserialize;
 
 pub use mcpctl_api::agent::Capabilities;

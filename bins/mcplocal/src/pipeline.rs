@@ -9,9 +9,12 @@ mod primary;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mcpctl_dialect::openai::request::{self, RequestFields};
+use mcpctl_dialect::{
+    Operation,
+    openai::request::{self, RequestFields},
+};
 use mcpctl_failover::{FailoverRequest, FailureClass, LocalCause, Routed, Served};
-use mcpctl_upstream::{Operation, Request};
+use mcpctl_upstream::Request;
 use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use tokio::sync::watch;

@@ -4,8 +4,9 @@ use futures::{StreamExt as _, stream::BoxStream};
 use mcpctl_api::header;
 use mcpctl_dialect::{
     lenient,
-    openai::chunk::{Chunk, ChunkKind, Usage},
+    openai::chunk::{Chunk, ChunkKind},
     sse::Decoder,
+    usage::Usage,
 };
 use reqwest::{
     Response,

@@ -5,5 +5,10 @@
 pub mod lenient;
 pub mod openai;
 pub mod sse;
+pub mod translate;
+pub mod usage;
 
 mod members;
+mod operation;
+
+pub use operation::{Dialect, Operation};

@@ -10,10 +10,13 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 use mcpctl_api::HumanDuration;
-use mcpctl_dialect::openai::{
-    chunk::{ChunkKind, Usage},
-    error::{UpstreamError, error_event},
-    meaning::ErrorMeaning,
+use mcpctl_dialect::{
+    openai::{
+        chunk::ChunkKind,
+        error::{UpstreamError, error_event},
+        meaning::ErrorMeaning,
+    },
+    usage::Usage,
 };
 use mcpctl_failover::class::FailureClass;
 use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};

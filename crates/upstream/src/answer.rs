@@ -9,10 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
 use http::{HeaderMap, StatusCode};
-use mcpctl_dialect::{
-    openai::chunk::{Chunk, Usage},
-    sse::Frame,
-};
+use mcpctl_dialect::{openai::chunk::Chunk, sse::Frame, usage::Usage};
 
 use crate::Failure;
 

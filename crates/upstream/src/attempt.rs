@@ -10,18 +10,21 @@ use http::{
     header::{self, AUTHORIZATION, CONTENT_TYPE},
 };
 use mcpctl_api::visible;
-use mcpctl_dialect::openai::{
-    chunk::{AnswerBody, ChunkKind},
-    error::UpstreamError,
-    meaning::ErrorMeaning,
-    request::with_model,
+use mcpctl_dialect::{
+    Operation,
+    openai::{
+        chunk::{AnswerBody, ChunkKind},
+        error::UpstreamError,
+        meaning::ErrorMeaning,
+        request::with_model,
+    },
 };
 use mcpctl_failover::FailureClass;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, AttemptTimeout, Client, Failure, Operation, RefusedAddress, Request, StreamAnswer, StreamEvent,
+    Answer, AttemptTimeout, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
     StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     client::Lease,

@@ -26,6 +26,6 @@ pub use self::{
     attempt::send,
     client::{Client, ClientConfig, PrepareConnector},
     failure::Failure,
-    request::{Operation, Request},
+    request::Request,
     target::{AttemptTimeout, AttemptTimeouts, Target, TimeoutKind, UpstreamKind},
 };

@@ -7,32 +7,12 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 use mcpctl_api::header::HOPS;
+use mcpctl_dialect::Operation;
 
 use crate::{
     UpstreamKind,
     hops::{self, InstanceId},
 };
-
-/// The route of the model server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Operation {
-    /// `/chat/completions`
-    Chat,
-    /// `/completions`, the older route.
-    Completions,
-    /// `/embeddings`
-    Embeddings,
-}
-
-impl Operation {
-    pub(crate) const fn path(self) -> &'static str {
-        match self {
-            Self::Chat => "/chat/completions",
-            Self::Completions => "/completions",
-            Self::Embeddings => "/embeddings",
-        }
-    }
-}
 
 /// One request, as the caller sent it.
 #[derive(Debug, Clone)]

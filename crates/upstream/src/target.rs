@@ -7,7 +7,7 @@ use mcpctl_api::{HumanDuration, base_url::base_path};
 use secrecy::SecretString;
 use url::Url;
 
-use crate::Operation;
+use mcpctl_dialect::Operation;
 
 /// What is at the other end. It decides which headers of an answer are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use mcpctl_api::{
     Kind,
     header::{ATTEMPTS, SERVED_BY},
 };
-use mcpctl_upstream::Operation;
+use mcpctl_dialect::Operation;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 

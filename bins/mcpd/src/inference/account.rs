@@ -3,12 +3,12 @@
 use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::{Principal, Stored};
-use mcpctl_dialect::openai::chunk::Usage;
+use mcpctl_dialect::{Operation, usage::Usage};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome};
 use mcpctl_store::{StoreError, UsageRow};
 use mcpctl_telemetry::{Configured, TokenType, metrics};
-use mcpctl_upstream::{Failure, Operation, WholeAnswer};
+use mcpctl_upstream::{Failure, WholeAnswer};
 use tracing::Instrument as _;
 
 use crate::{app::App, clock};
@@ -25,9 +25,10 @@ pub struct Account {
 /// `gen_ai.operation.name` of OpenTelemetry's GenAI conventions.
 fn word(operation: Operation) -> &'static str {
     match operation {
-        Operation::Chat => "chat",
+        Operation::Chat | Operation::Responses | Operation::Messages => "chat",
         Operation::Completions => "text_completion",
         Operation::Embeddings => "embeddings",
+        Operation::CountTokens => "count_tokens",
     }
 }
 

@@ -7,13 +7,16 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mcpctl_access::{Denied, Stored};
 use mcpctl_api::{Kind, Name, Spec, Verb};
-use mcpctl_dialect::openai::request::{self, RequestError, RequestFields};
+use mcpctl_dialect::{
+    Operation,
+    openai::request::{self, RequestError, RequestFields},
+};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
 use mcpctl_store::StoreError;
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{
-    Answer, Failure, Operation, Request, WholeAnswer,
+    Answer, Failure, Request, WholeAnswer,
     hops::{self, HopError},
 };
 

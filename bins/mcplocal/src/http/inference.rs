@@ -11,10 +11,8 @@ use axum::{
 };
 use mcpctl_api::ErrorKind;
 use mcpctl_client::{Client, ClientError};
-use mcpctl_upstream::{
-    Operation,
-    hops::{self, HopError},
-};
+use mcpctl_dialect::Operation;
+use mcpctl_upstream::hops::{self, HopError};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 

@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use mcpctl_dialect::openai::request;
+use mcpctl_dialect::{Operation, openai::request};
 use mcpctl_engine::{Engine, EngineGuard, EngineStatus};
 use mcpctl_failover::{FailureClass, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant};
 use mcpctl_relay::retry;
-use mcpctl_upstream::{Answer, Failure, Operation, Request, Target};
+use mcpctl_upstream::{Answer, Failure, Request, Target};
 use tokio::sync::watch;
 
 use super::{CallError, Content, ModelRequest, Outcome, account};

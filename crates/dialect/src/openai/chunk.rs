@@ -6,20 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{error::UpstreamError, presence::Presence};
-use crate::{lenient, sse::Frame};
-
-/// Tokens as the answering model counted them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Tokens of the prompt, cached ones included.
-    pub input_tokens: u64,
-    /// Tokens generated, reasoning included.
-    pub output_tokens: u64,
-    /// Of the input, the tokens that a prompt cache saved; 0 where the server does not report them.
-    pub cached_input_tokens: u64,
-    /// Of the output, the tokens spent on reasoning; 0 where the server does not report them.
-    pub reasoning_tokens: u64,
-}
+use crate::{lenient, sse::Frame, usage::Usage};
 
 /// What an event of a stream means for its relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -312,6 +299,7 @@ fn read_usage(value: Option<Value>) -> Option<Usage> {
         input_tokens: usage.prompt_tokens,
         output_tokens: usage.completion_tokens.unwrap_or(0),
         cached_input_tokens: usage.prompt_tokens_details.and_then(|of| of.cached_tokens).unwrap_or(0),
+        cache_write_input_tokens: 0,
         reasoning_tokens: usage.completion_tokens_details.and_then(|of| of.reasoning_tokens).unwrap_or(0),
     })
 }
@@ -387,7 +375,13 @@ mod tests {
             r#"{"choices":[],"model":"m-1","usage":{"prompt_tokens":7,"completion_tokens":3,"total_tokens":10,
             "prompt_tokens_details":{"cached_tokens":4},"completion_tokens_details":{"reasoning_tokens":2}}}"#,
         );
-        let usage = Usage { input_tokens: 7, output_tokens: 3, cached_input_tokens: 4, reasoning_tokens: 2 };
+        let usage = Usage {
+            input_tokens: 7,
+            output_tokens: 3,
+            cached_input_tokens: 4,
+            reasoning_tokens: 2,
+            ..Usage::default()
+        };
         assert_eq!(alone.kind, ChunkKind::UsageOnly);
         assert_eq!((alone.usage, alone.model.as_deref()), (Some(usage), Some("m-1")));
 

@@ -12,10 +12,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 use http::HeaderMap;
+use mcpctl_dialect::Operation;
 use mcpctl_testkit::model_server::ModelServer;
 use mcpctl_upstream::{
-    Answer, AttemptTimeouts, Client, Failure, Operation, Request, StreamAnswer, StreamEvent, Target,
-    UpstreamKind, WholeAnswer, send,
+    Answer, AttemptTimeouts, Client, Failure, Request, StreamAnswer, StreamEvent, Target, UpstreamKind,
+    WholeAnswer, send,
 };
 use serde_json::json;
 

@@ -1,0 +1,6 @@
+//! Translates between dialects by way of forms that belong to none: a [`Conversation`](conversation::Conversation) for a
+//! request, a [`Reply`](reply::Reply) for a whole answer, [`Delta`](reply::Delta)s for a stream. Each dialect has readers into
+//! these forms and writers out of them, so that a new dialect needs no knowledge of the others.
+
+pub mod conversation;
+pub mod reply;

@@ -1,0 +1,127 @@
+//! An answer without a dialect, whole or in pieces.
+
+use serde_json::Value;
+
+use super::conversation::Part;
+use crate::usage::Usage;
+
+/// A whole answer.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Reply {
+    /// The provider's id of the answer.
+    pub id: Option<String>,
+    /// The model that answered, as it calls itself.
+    pub model: Option<String>,
+    /// When it was made, in seconds since 1970.
+    pub created: Option<u64>,
+    /// The choices, by index.
+    pub choices: Vec<Choice>,
+    /// What it cost.
+    pub usage: Option<Usage>,
+}
+
+/// One of the answers that were asked for.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Choice {
+    /// Its parts, in order.
+    pub parts: Vec<Part>,
+    /// Why it ended.
+    pub finish: Option<Finish>,
+    /// Probabilities of tokens, in OpenAI's form.
+    pub logprobs: Option<Value>,
+}
+
+/// Why a choice ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finish {
+    /// The model had no more to write.
+    Stop,
+    /// One of the texts in `stop` came; which one, where the dialect has that.
+    StopSequence(Option<String>),
+    /// The most tokens were reached.
+    Length,
+    /// It calls tools.
+    ToolCalls,
+    /// The provider or the model withheld the rest.
+    Refused,
+}
+
+/// A piece of a streamed answer, in the order of its arrival.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delta {
+    /// The answer begins. At most once, and before all others.
+    Start {
+        /// The provider's id of the answer.
+        id: Option<String>,
+        /// The model that answers.
+        model: Option<String>,
+        /// When it was made, in seconds since 1970.
+        created: Option<u64>,
+    },
+    /// More text.
+    Text {
+        /// The choice, from 0.
+        choice: u64,
+        /// The text to append.
+        text: String,
+        /// Probabilities of its tokens, in OpenAI's form.
+        logprobs: Option<Value>,
+    },
+    /// More reasoning.
+    Reasoning {
+        /// The choice, from 0.
+        choice: u64,
+        /// The text to append.
+        text: String,
+    },
+    /// The signature of the reasoning so far.
+    ReasoningSignature {
+        /// The choice, from 0.
+        choice: u64,
+        /// The signature.
+        signature: String,
+    },
+    /// A whole block of encrypted reasoning.
+    EncryptedReasoning {
+        /// The choice, from 0.
+        choice: u64,
+        /// The block.
+        data: String,
+    },
+    /// More of a refusal to answer.
+    Refusal {
+        /// The choice, from 0.
+        choice: u64,
+        /// The text to append.
+        text: String,
+    },
+    /// A call of a tool begins.
+    ToolCall {
+        /// The choice, from 0.
+        choice: u64,
+        /// Its place among the choice's calls, from 0.
+        call: u64,
+        /// Pairs the call with its result.
+        id: String,
+        /// The tool's name.
+        name: String,
+    },
+    /// More of a call's arguments.
+    ToolArguments {
+        /// The choice, from 0.
+        choice: u64,
+        /// The call's place among the choice's calls.
+        call: u64,
+        /// The text to append.
+        json: String,
+    },
+    /// A choice ends.
+    Finish {
+        /// The choice, from 0.
+        choice: u64,
+        /// Why.
+        finish: Finish,
+    },
+    /// The usage so far; the last one counts.
+    Usage(Usage),
+}
