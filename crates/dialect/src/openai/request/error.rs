@@ -23,6 +23,22 @@ pub enum RequestError {
         /// What it must be.
         expected: &'static str,
     },
+    /// A field has another type or value than the dialect allows.
+    #[error("`{param}` must be {expected}")]
+    Invalid {
+        /// The field with its path, for example `messages[2].content[0].type`.
+        param: String,
+        /// What it must be.
+        expected: &'static str,
+    },
+    /// A field that the provider's dialect cannot express.
+    #[error("`{param}` has no counterpart in {api}, which the provider of this model speaks")]
+    Unsupported {
+        /// The field with its path.
+        param: String,
+        /// The API, for example `Anthropic's messages`.
+        api: &'static str,
+    },
     /// A field occurs twice, which parsers resolve differently: the upstream must read the model that was authorized.
     #[error("`{0}` is given twice")]
     Duplicate(&'static str),
@@ -45,6 +61,7 @@ impl RequestError {
         match self {
             Self::NotJson(_) | Self::NotAnObject => None,
             Self::Spelling { written, .. } => Some(written),
+            Self::Invalid { param, .. } | Self::Unsupported { param, .. } => Some(param),
             Self::Missing(param)
             | Self::Empty(param)
             | Self::Duplicate(param)
