@@ -79,7 +79,7 @@ impl Chunk {
         Self { kind, model: wire.model, usage, finished_choices }
     }
 
-    fn bare(kind: ChunkKind) -> Self {
+    pub(super) fn bare(kind: ChunkKind) -> Self {
         Self { kind, model: None, usage: None, finished_choices: 0 }
     }
 }
@@ -177,7 +177,7 @@ struct WireChunk {
 }
 
 /// Reads a string; a value of another type counts as absent.
-fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
         _ => None,

@@ -106,7 +106,8 @@ impl UpstreamError {
         }
     }
 
-    fn of(value: &Value) -> Self {
+    /// Reads an error from JSON, in the shapes of [`UpstreamError::read`].
+    pub(super) fn of(value: &Value) -> Self {
         let (mut error, mut codes, mut texts) = (Self::default(), Vec::new(), Texts::default());
         error.take(value, &mut codes, 0);
         texts.collect(value, 0);

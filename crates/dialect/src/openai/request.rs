@@ -3,8 +3,8 @@
 
 mod error;
 pub mod keys;
-mod messages;
-mod object;
+pub(super) mod messages;
+pub(super) mod object;
 mod rewrite;
 
 pub use self::{

@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use crate::openai::presence::Presence;
 
 /// A part of a message's content.
-pub(super) enum ContentPart<'a> {
+pub(in crate::openai) enum ContentPart<'a> {
     /// Text, as written in the body.
     Text(&'a str),
     Image,
@@ -14,11 +14,11 @@ pub(super) enum ContentPart<'a> {
 }
 
 impl ContentPart<'_> {
-    pub(super) fn is_image(&self) -> bool {
+    pub(in crate::openai) fn is_image(&self) -> bool {
         matches!(self, Self::Image)
     }
 
-    pub(super) fn text_bytes(&self) -> usize {
+    pub(in crate::openai) fn text_bytes(&self) -> usize {
         match self {
             Self::Text(text) => text.len(),
             Self::Image | Self::Other => 0,
@@ -34,6 +34,13 @@ pub(super) fn parts<'a>(messages: &'a str) -> Vec<ContentPart<'a>> {
         content: Option<&'m RawValue>,
     }
 
+    let messages: Vec<Message<'a>> = serde_json::from_str(messages).unwrap_or_default();
+    let contents = messages.iter().filter_map(|message| message.content.map(RawValue::get));
+    contents.flat_map(of_content).collect()
+}
+
+/// The parts of one message's content: a string, or a list of parts.
+pub(in crate::openai) fn of_content(content: &str) -> Vec<ContentPart<'_>> {
     #[derive(Deserialize)]
     struct Written<'w> {
         #[serde(rename = "type", default)]
@@ -42,22 +49,17 @@ pub(super) fn parts<'a>(messages: &'a str) -> Vec<ContentPart<'a>> {
         text: Option<&'w RawValue>,
     }
 
-    let messages: Vec<Message<'a>> = serde_json::from_str(messages).unwrap_or_default();
-    let contents = messages.iter().filter_map(|message| message.content.map(RawValue::get));
-    let of_content = |content: &'a str| -> Vec<ContentPart<'a>> {
-        // Text is the common case and can be long, so it is recognized by its first byte.
-        if !content.starts_with('[') {
-            return vec![ContentPart::Text(content)];
-        }
-        let written: Vec<Written<'a>> = serde_json::from_str(content).unwrap_or_default();
-        let part = |written: Written<'a>| match (written.kind.as_str(), written.text) {
-            ("image_url" | "input_image" | "image", _) => ContentPart::Image,
-            (_, Some(text)) => ContentPart::Text(text.get()),
-            _ => ContentPart::Other,
-        };
-        written.into_iter().map(part).collect()
-    };
-    contents.flat_map(of_content).collect()
+    // Text is the common case and can be long, so it is recognized by its first byte.
+    if !content.starts_with('[') {
+        return vec![ContentPart::Text(content)];
+    }
+    let written: Vec<Written<'_>> = serde_json::from_str(content).unwrap_or_default();
+    let parts = written.into_iter().map(|written| match (written.kind.as_str(), written.text) {
+        ("image_url" | "input_image" | "image", _) => ContentPart::Image,
+        (_, Some(text)) => ContentPart::Text(text.get()),
+        _ => ContentPart::Other,
+    });
+    parts.collect()
 }
 
 /// Whether the last message is the assistant's, so that the model continues it. A message that calls tools is not continued.

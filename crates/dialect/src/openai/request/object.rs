@@ -9,16 +9,24 @@ use crate::{
 };
 
 /// The text of a JSON object, and its members with their positions in the text.
-pub(super) struct Object<'a> {
+pub(in crate::openai) struct Object<'a> {
     text: &'a str,
-    pub(super) members: Vec<Member<'a>>,
+    pub(in crate::openai) members: Vec<Member<'a>>,
 }
 
 impl<'a> Object<'a> {
     /// Reads a request body. Rejects it unless the keys that decisions depend on are spelled in the one right way.
     pub(super) fn read(body: &'a [u8]) -> Result<Self, RequestError> {
+        Self::read_deciding(body, &keys::DECIDED)
+    }
+
+    /// As [`Object::read`], for another route, whose decisions depend on the keys `decided`.
+    pub(in crate::openai) fn read_deciding(
+        body: &'a [u8],
+        decided: &[&'static str],
+    ) -> Result<Self, RequestError> {
         let object = Self::parse(body)?;
-        keys::check(&object.members, &keys::DECIDED)?;
+        keys::check(&object.members, decided)?;
         Ok(object)
     }
 
@@ -36,7 +44,7 @@ impl<'a> Object<'a> {
     }
 
     /// The member of that name; `null` counts as absent.
-    pub(super) fn get(&self, name: &'static str) -> Result<Option<&Member<'a>>, RequestError> {
+    pub(in crate::openai) fn get(&self, name: &'static str) -> Result<Option<&Member<'a>>, RequestError> {
         Ok(self.find(name)?.filter(|member| member.value != "null"))
     }
 
@@ -48,7 +56,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(super) fn model(&self) -> Result<Option<String>, RequestError> {
+    pub(in crate::openai) fn model(&self) -> Result<Option<String>, RequestError> {
         let Some(member) = self.get("model")? else { return Ok(None) };
         match serde_json::from_str::<String>(member.value) {
             Ok(model) if model.is_empty() => Err(RequestError::Empty("model")),
@@ -57,7 +65,11 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(super) fn bool(&self, name: &'static str, param: &'static str) -> Result<bool, RequestError> {
+    pub(in crate::openai) fn bool(
+        &self,
+        name: &'static str,
+        param: &'static str,
+    ) -> Result<bool, RequestError> {
         match self.get(name)?.map(|member| member.value) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -65,7 +77,10 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(super) fn number(&self, name: &'static str) -> Result<Option<serde_json::Number>, RequestError> {
+    pub(in crate::openai) fn number(
+        &self,
+        name: &'static str,
+    ) -> Result<Option<serde_json::Number>, RequestError> {
         let Some(member) = self.get(name)? else { return Ok(None) };
         let number = serde_json::from_str(member.value)
             .map_err(|_| RequestError::Wrong { param: name, expected: "a number" })?;
@@ -73,13 +88,13 @@ impl<'a> Object<'a> {
     }
 
     /// Whether the member has a value that is not null, false or empty.
-    pub(super) fn is_present(&self, name: &'static str) -> Result<bool, RequestError> {
+    pub(in crate::openai) fn is_present(&self, name: &'static str) -> Result<bool, RequestError> {
         let Some(member) = self.get(name)? else { return Ok(false) };
         Ok(serde_json::from_str(member.value).is_ok_and(|Presence(any)| any))
     }
 
     /// Whether the member is written exactly like this.
-    pub(super) fn is_exactly(&self, name: &'static str, json: &str) -> Result<bool, RequestError> {
+    pub(in crate::openai) fn is_exactly(&self, name: &'static str, json: &str) -> Result<bool, RequestError> {
         Ok(self.get(name)?.is_some_and(|member| member.value == json))
     }
 
