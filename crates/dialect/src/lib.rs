@@ -2,6 +2,7 @@
 //! It reads only the fields that decisions depend on and leaves every other byte unchanged. It opens no connection
 //! and makes no decision.
 
+pub mod anthropic;
 pub mod lenient;
 pub mod openai;
 pub mod sse;

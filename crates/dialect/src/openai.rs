@@ -7,4 +7,4 @@ pub mod meaning;
 pub mod request;
 pub mod responses;
 
-mod presence;
+pub(crate) mod presence;

@@ -43,6 +43,14 @@ impl Frame {
         Self { raw: Bytes::from_static(b":\n\n"), data: None, event: None, comment: true }
     }
 
+    /// An event with a name.
+    #[must_use]
+    pub fn named(event: &'static str, data: &[u8]) -> Self {
+        let raw = [b"event: ", event.as_bytes(), b"\n", &written(data)].concat().into();
+        let data = Some(Bytes::copy_from_slice(data));
+        Self { raw, data, event: Some(Bytes::from_static(event.as_bytes())), comment: false }
+    }
+
     /// Replaces the data.
     #[must_use]
     pub fn with_data(self, data: Bytes) -> Self {

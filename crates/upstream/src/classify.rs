@@ -99,7 +99,9 @@ pub fn classify_in_band(kind: UpstreamKind, error: &UpstreamError) -> FailureCla
         | (_, "rate_limit_error" | "rate_limit_exceeded" | "requests" | "tokens") => {
             by_status(StatusCode::TOO_MANY_REQUESTS, error)
         }
-        (_, "invalid_request_error" | "BadRequestError") => FailureClass::Rejected,
+        (_, "invalid_request_error" | "BadRequestError" | "request_too_large" | "not_found_error") => {
+            FailureClass::Rejected
+        }
         (_, "permission_error") => as_status(StatusCode::FORBIDDEN),
         _ => FailureClass::ServerError,
     }
@@ -271,6 +273,13 @@ mod tests {
             (UpstreamKind::Provider, r#"{"error":{"type":"authentication_error"}}"#, UpstreamCredentials),
             (UpstreamKind::Provider, r#"{"error":{"type":"rate_limit_error"}}"#, RateLimited),
             (UpstreamKind::Provider, r#"{"error":{"type":"overloaded_error"}}"#, ServerError),
+            (UpstreamKind::Provider, r#"{"type":"error","error":{"type":"api_error"}}"#, ServerError),
+            (
+                UpstreamKind::Provider,
+                r#"{"type":"error","error":{"type":"billing_error"}}"#,
+                UpstreamCredentials,
+            ),
+            (UpstreamKind::Provider, r#"{"type":"error","error":{"type":"request_too_large"}}"#, Rejected),
             (UpstreamKind::Provider, r#"{"error":{"code":"context_length_exceeded"}}"#, ContextLength),
             (UpstreamKind::Provider, FLAGGED, Rejected),
             (UpstreamKind::Provider, BAD_KEY, UpstreamCredentials),

@@ -240,7 +240,7 @@ pub fn error_event(message: &str, kind: &str, code: &str) -> Bytes {
 }
 
 /// Replaces control characters by spaces. JSON would escape them, but a message without `\n` is easier to read.
-fn one_line(message: &str) -> Cow<'_, str> {
+pub(crate) fn one_line(message: &str) -> Cow<'_, str> {
     if message.contains(char::is_control) {
         Cow::Owned(
             message.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" "),

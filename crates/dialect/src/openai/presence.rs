@@ -7,7 +7,7 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 
 /// True for a value that is not null, false or empty; absent fields default to false.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Presence(pub(super) bool);
+pub(crate) struct Presence(pub(crate) bool);
 
 impl<'de> Deserialize<'de> for Presence {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -4,7 +4,7 @@
 mod error;
 pub mod keys;
 pub(super) mod messages;
-pub(super) mod object;
+pub(crate) mod object;
 mod rewrite;
 
 pub use self::{

@@ -236,12 +236,14 @@ pub(super) const QUOTA_CODES: &[&str] = &[
     "credits_exhausted",
 ];
 
-/// OpenAI: "You exceeded your current quota, please check your plan and billing details."
+/// OpenAI: "You exceeded your current quota, please check your plan and billing details." Anthropic, with status 400: "You have
+/// reached your specified API usage limits. You will regain access on …".
 pub(super) const QUOTA_PHRASES: &[&str] = &[
     "you exceeded your current quota, please check your plan and billing",
     "you have exceeded your current quota, please check your plan and billing",
     "billing hard limit has been reached",
     "insufficient quota",
+    "you have reached your specified api usage limits",
 ];
 
 /// OpenAI, Azure, Anthropic, Google (`details[].reason`), Alibaba (`Arrearage`).
@@ -249,6 +251,7 @@ pub(super) const CREDENTIAL_CODES: &[&str] = &[
     "invalid_api_key",
     "incorrect_api_key",
     "authentication_error",
+    "billing_error",
     "invalid_authentication",
     "invalid_authentication_error",
     "unauthenticated",
@@ -269,7 +272,8 @@ pub(super) const CREDENTIAL_CODES: &[&str] = &[
 ];
 
 /// Google: "API key not valid. Please pass a valid API key."; xAI: "Incorrect API key provided: …" (both with 400); Anthropic:
-/// "Your credit balance is too low to access the Anthropic API"; DeepSeek: "Insufficient Balance".
+/// "Your credit balance is too low to access the Anthropic API", "This organization has been disabled." (400 too); DeepSeek:
+/// "Insufficient Balance".
 pub(super) const CREDENTIAL_PHRASES: &[&str] = &[
     "api key not valid",
     "api key expired",
@@ -279,6 +283,7 @@ pub(super) const CREDENTIAL_PHRASES: &[&str] = &[
     "invalid api key",
     "invalid x-api-key",
     "your credit balance is too low",
+    "this organization has been disabled",
     "insufficient balance",
     "insufficient credits",
     "your account is not active",

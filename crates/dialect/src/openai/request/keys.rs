@@ -140,7 +140,7 @@ fn is_folded_routing_key(folded: &str) -> bool {
 }
 
 /// The routing keys of an object, as the body spells them. A key whose value is `null` does not count.
-pub(in crate::openai) fn routing_keys(members: &[Member<'_>]) -> Vec<String> {
+pub(crate) fn routing_keys(members: &[Member<'_>]) -> Vec<String> {
     let mut key = String::with_capacity(MAX_KEY);
     let has_effect = |member: &&Member<'_>| {
         fold(&member.name, &mut key);

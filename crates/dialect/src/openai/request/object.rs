@@ -9,9 +9,9 @@ use crate::{
 };
 
 /// The text of a JSON object, and its members with their positions in the text.
-pub(in crate::openai) struct Object<'a> {
+pub(crate) struct Object<'a> {
     text: &'a str,
-    pub(in crate::openai) members: Vec<Member<'a>>,
+    pub(crate) members: Vec<Member<'a>>,
 }
 
 impl<'a> Object<'a> {
@@ -21,10 +21,7 @@ impl<'a> Object<'a> {
     }
 
     /// As [`Object::read`], for another route, whose decisions depend on the keys `decided`.
-    pub(in crate::openai) fn read_deciding(
-        body: &'a [u8],
-        decided: &[&'static str],
-    ) -> Result<Self, RequestError> {
+    pub(crate) fn read_deciding(body: &'a [u8], decided: &[&'static str]) -> Result<Self, RequestError> {
         let object = Self::parse(body)?;
         keys::check(&object.members, decided)?;
         Ok(object)
@@ -44,7 +41,7 @@ impl<'a> Object<'a> {
     }
 
     /// The member of that name; `null` counts as absent.
-    pub(in crate::openai) fn get(&self, name: &'static str) -> Result<Option<&Member<'a>>, RequestError> {
+    pub(crate) fn get(&self, name: &'static str) -> Result<Option<&Member<'a>>, RequestError> {
         Ok(self.find(name)?.filter(|member| member.value != "null"))
     }
 
@@ -56,7 +53,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(in crate::openai) fn model(&self) -> Result<Option<String>, RequestError> {
+    pub(crate) fn model(&self) -> Result<Option<String>, RequestError> {
         let Some(member) = self.get("model")? else { return Ok(None) };
         match serde_json::from_str::<String>(member.value) {
             Ok(model) if model.is_empty() => Err(RequestError::Empty("model")),
@@ -65,11 +62,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(in crate::openai) fn bool(
-        &self,
-        name: &'static str,
-        param: &'static str,
-    ) -> Result<bool, RequestError> {
+    pub(crate) fn bool(&self, name: &'static str, param: &'static str) -> Result<bool, RequestError> {
         match self.get(name)?.map(|member| member.value) {
             None | Some("false") => Ok(false),
             Some("true") => Ok(true),
@@ -77,10 +70,7 @@ impl<'a> Object<'a> {
         }
     }
 
-    pub(in crate::openai) fn number(
-        &self,
-        name: &'static str,
-    ) -> Result<Option<serde_json::Number>, RequestError> {
+    pub(crate) fn number(&self, name: &'static str) -> Result<Option<serde_json::Number>, RequestError> {
         let Some(member) = self.get(name)? else { return Ok(None) };
         let number = serde_json::from_str(member.value)
             .map_err(|_| RequestError::Wrong { param: name, expected: "a number" })?;
@@ -88,13 +78,13 @@ impl<'a> Object<'a> {
     }
 
     /// Whether the member has a value that is not null, false or empty.
-    pub(in crate::openai) fn is_present(&self, name: &'static str) -> Result<bool, RequestError> {
+    pub(crate) fn is_present(&self, name: &'static str) -> Result<bool, RequestError> {
         let Some(member) = self.get(name)? else { return Ok(false) };
         Ok(serde_json::from_str(member.value).is_ok_and(|Presence(any)| any))
     }
 
     /// Whether the member is written exactly like this.
-    pub(in crate::openai) fn is_exactly(&self, name: &'static str, json: &str) -> Result<bool, RequestError> {
+    pub(crate) fn is_exactly(&self, name: &'static str, json: &str) -> Result<bool, RequestError> {
         Ok(self.get(name)?.is_some_and(|member| member.value == json))
     }
 
@@ -114,7 +104,7 @@ impl<'a> Object<'a> {
     }
 
     /// The text with the member's value replaced, or with the member added in front where there is none.
-    pub(super) fn set(&self, name: &'static str, value: &str) -> Result<String, RequestError> {
+    pub(crate) fn set(&self, name: &'static str, value: &str) -> Result<String, RequestError> {
         let (before, written, after) = match self.find(name)? {
             Some(member) => (
                 self.text.get(..member.span.start).unwrap_or_default(),
