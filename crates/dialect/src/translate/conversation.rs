@@ -12,6 +12,8 @@ pub struct Conversation {
     pub turns: Vec<Turn>,
     /// The tools that the model may call.
     pub tools: Vec<Tool>,
+    /// The tools whose calls the caller reads in another form than a function's. Only the writer of its answer uses them.
+    pub call_forms: Vec<CallForm>,
     /// Which of the tools it must or must not call.
     pub tool_choice: Option<ToolChoice>,
     /// Whether it may call several tools at once.
@@ -38,6 +40,8 @@ pub struct Conversation {
     pub logprobs: Option<u64>,
     /// The form of the answer.
     pub format: OutputFormat,
+    /// How long the answer should be: `low`, `medium`, `high`. A writer whose dialect has no such key leaves it out.
+    pub verbosity: Option<String>,
     /// How the model should reason.
     pub reasoning: Option<ReasoningRequest>,
     /// An opaque name of the person, for the provider's abuse detection.
@@ -146,6 +150,30 @@ pub struct Tool {
     pub parameters: Option<Value>,
     /// Whether the arguments must follow the schema.
     pub strict: Option<bool>,
+}
+
+/// How the caller reads the calls of a tool that only its dialect has, and that is a function to the model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallForm {
+    /// The function's name to the model, one of [`Conversation::tools`].
+    pub function: String,
+    /// The tool's name to the caller.
+    pub name: String,
+    /// The namespace that the caller keeps the tool in.
+    pub namespace: Option<String>,
+    /// What kind of tool it is to the caller.
+    pub kind: CallKind,
+}
+
+/// A kind of tool of OpenAI's responses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallKind {
+    /// A function, with JSON arguments.
+    Function,
+    /// A custom tool, which takes free text: the function has one argument, `input`.
+    Custom,
+    /// The caller's own search for further tools.
+    ToolSearch,
 }
 
 /// Which tools the model calls.
