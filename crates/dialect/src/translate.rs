@@ -2,5 +2,15 @@
 //! request, a [`Reply`](reply::Reply) for a whole answer, [`Delta`](reply::Delta)s for a stream. Each dialect has readers into
 //! these forms and writers out of them, so that a new dialect needs no knowledge of the others.
 
+pub mod chat;
 pub mod conversation;
 pub mod reply;
+
+mod dialects;
+mod fields;
+mod translation;
+
+pub use translation::{
+    AnswerTranslation, StreamTranslation, TranslatedRequest, Translation, Untranslatable, error_body,
+    error_event,
+};

@@ -270,7 +270,8 @@ impl WireDelta {
 }
 
 /// Reads usage; `None` for usage in an unknown form, because no answer is rejected for its token counts.
-fn read_usage(value: Option<Value>) -> Option<Usage> {
+/// Reads `usage`; `None` where it is absent or malformed.
+pub(crate) fn read_usage(value: Option<Value>) -> Option<Usage> {
     #[derive(Deserialize)]
     struct WireUsage {
         prompt_tokens: u64,

@@ -48,6 +48,8 @@ pub struct Conversation {
     pub user: Option<String>,
     /// Whether the answer is streamed.
     pub stream: bool,
+    /// Whether the stream ends with usage, where the caller's dialect leaves that to the caller.
+    pub include_usage: bool,
 }
 
 /// What one side contributed.

@@ -2,8 +2,24 @@
 
 use serde_json::Value;
 
-use super::conversation::Part;
+use super::conversation::{Conversation, Part};
 use crate::usage::Usage;
+
+/// What the caller's request asks of the form of the answer, besides the conversation.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WriterOptions {
+    /// Whether a stream of chat completions ends with an event of usage (`stream_options.include_usage`).
+    pub include_usage: bool,
+    /// When the answer began, in seconds since 1970, where the provider does not report it.
+    pub now: u64,
+}
+
+impl WriterOptions {
+    /// The options of a request, whose answer begins `now`.
+    pub fn of(conversation: &Conversation, now: u64) -> Self {
+        Self { include_usage: conversation.include_usage, now }
+    }
+}
 
 /// A whole answer.
 #[derive(Debug, Clone, Default, PartialEq)]

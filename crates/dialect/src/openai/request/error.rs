@@ -31,6 +31,12 @@ pub enum RequestError {
         /// What it must be.
         expected: &'static str,
     },
+    /// A field that cannot be translated into any other dialect.
+    #[error("`{param}` cannot be translated into the API that the provider of this model speaks")]
+    Untranslatable {
+        /// The field with its path.
+        param: String,
+    },
     /// A field that the provider's dialect cannot express.
     #[error("`{param}` has no counterpart in {api}, which the provider of this model speaks")]
     Unsupported {
@@ -61,7 +67,9 @@ impl RequestError {
         match self {
             Self::NotJson(_) | Self::NotAnObject => None,
             Self::Spelling { written, .. } => Some(written),
-            Self::Invalid { param, .. } | Self::Unsupported { param, .. } => Some(param),
+            Self::Invalid { param, .. }
+            | Self::Untranslatable { param }
+            | Self::Unsupported { param, .. } => Some(param),
             Self::Missing(param)
             | Self::Empty(param)
             | Self::Duplicate(param)

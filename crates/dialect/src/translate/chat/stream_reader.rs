@@ -1,0 +1,246 @@
+//! Reads a stream of chat completion chunks.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    reasoning::{self, Detail},
+    wire,
+};
+use crate::{
+    lenient,
+    openai::chunk::read_usage,
+    sse::Frame,
+    translate::{conversation::Part, reply::Delta},
+};
+
+/// Reads the events of one stream. An event that is no chunk has no deltas.
+#[derive(Debug, Default)]
+pub struct StreamReader {
+    started: bool,
+    id: Option<String>,
+    choices: BTreeMap<u64, Calls>,
+}
+
+/// The calls of one choice.
+#[derive(Debug, Default)]
+struct Calls {
+    /// How many there are.
+    count: u64,
+    /// The last call at each index that the server uses. Some servers give all calls the index 0 and different ids.
+    by_index: BTreeMap<u64, Call>,
+    /// The index of the call that is read now.
+    current: Option<u64>,
+}
+
+#[derive(Debug)]
+struct Call {
+    number: u64,
+    id: Option<String>,
+    /// The name so far; it is complete when arguments come, or another call, or the end.
+    name: String,
+    announced: bool,
+}
+
+#[derive(Deserialize)]
+struct WireChunk {
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    model: Option<String>,
+    #[serde(default)]
+    created: Value,
+    #[serde(default)]
+    choices: Option<Vec<WireChoice>>,
+    #[serde(default)]
+    usage: Option<Value>,
+}
+
+#[derive(Deserialize)]
+struct WireChoice {
+    #[serde(default)]
+    index: u64,
+    #[serde(default)]
+    delta: Option<WireDelta>,
+    #[serde(default)]
+    finish_reason: Option<String>,
+    #[serde(default)]
+    stop_reason: Option<Value>,
+    #[serde(default)]
+    logprobs: Option<Value>,
+}
+
+#[derive(Default, Deserialize)]
+struct WireDelta {
+    #[serde(default)]
+    content: Value,
+    #[serde(default)]
+    refusal: Option<String>,
+    #[serde(default)]
+    reasoning_content: Option<String>,
+    #[serde(default)]
+    reasoning: Value,
+    #[serde(default)]
+    reasoning_details: Option<Value>,
+    #[serde(default)]
+    tool_calls: Option<Vec<WireCall>>,
+    #[serde(default)]
+    function_call: Option<WireFunction>,
+}
+
+#[derive(Deserialize)]
+struct WireCall {
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(default)]
+    id: Option<String>,
+    #[serde(default)]
+    function: WireFunction,
+}
+
+#[derive(Default, Deserialize)]
+struct WireFunction {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    arguments: Value,
+}
+
+impl StreamReader {
+    /// A reader at the start of a stream.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The deltas of the next event.
+    pub fn read(&mut self, frame: &Frame) -> Vec<Delta> {
+        let Some(data) = frame.data.as_deref() else { return Vec::new() };
+        let Some(chunk) = lenient::object::<WireChunk>(data) else { return Vec::new() };
+        let choices = chunk.choices.unwrap_or_default();
+        let usage = read_usage(chunk.usage);
+        let mut deltas = Vec::new();
+        // Azure's first event has filter results and no id yet.
+        if !(self.started || choices.is_empty() && usage.is_none()) {
+            self.started = true;
+            self.id = chunk.id.filter(|id| !id.is_empty());
+            deltas.push(Delta::Start {
+                id: self.id.clone(),
+                model: chunk.model.filter(|model| !model.is_empty()),
+                created: chunk.created.as_u64(),
+            });
+        }
+        for choice in choices {
+            self.read_choice(choice, &mut deltas);
+        }
+        deltas.extend(usage.map(Delta::Usage));
+        deltas
+    }
+
+    fn read_choice(&mut self, wire: WireChoice, deltas: &mut Vec<Delta>) {
+        let choice = wire.index;
+        let calls = self.choices.entry(choice).or_default();
+        let delta = wire.delta.unwrap_or_default();
+        let text = delta.reasoning_content.or_else(|| delta.reasoning.as_str().map(str::to_owned));
+        let text = text.filter(|text| !text.is_empty());
+        let has_text = text.is_some();
+        deltas.extend(text.map(|text| Delta::Reasoning { choice, text }));
+        for detail in reasoning::details(delta.reasoning_details) {
+            read_detail(choice, detail, has_text, deltas);
+        }
+        let mut logprobs = wire.logprobs.filter(|logprobs| !logprobs.is_null());
+        for part in reasoning::content_parts(&delta.content) {
+            match part {
+                Part::Text(text) => deltas.push(Delta::Text { choice, text, logprobs: logprobs.take() }),
+                Part::Reasoning(block) => deltas.push(Delta::Reasoning { choice, text: block.text }),
+                _ => {}
+            }
+        }
+        if logprobs.is_some() {
+            deltas.push(Delta::Text { choice, text: String::new(), logprobs });
+        }
+        let refusal = delta.refusal.filter(|text| !text.is_empty());
+        deltas.extend(refusal.map(|text| Delta::Refusal { choice, text }));
+        let older = delta.function_call.map(|function| WireCall { index: Some(0), id: None, function });
+        for call in delta.tool_calls.into_iter().flatten().chain(older) {
+            calls.read(choice, call, self.id.as_deref(), deltas);
+        }
+        if let Some(reason) = wire.finish_reason.filter(|reason| !reason.is_empty()) {
+            calls.announce_current(choice, self.id.as_deref(), deltas);
+            let finish = wire::read_finish(&reason, wire.stop_reason.as_ref(), calls.count > 0);
+            deltas.push(Delta::Finish { choice, finish });
+        }
+    }
+}
+
+fn read_detail(choice: u64, detail: Detail, has_text: bool, deltas: &mut Vec<Delta>) {
+    let block = detail.block();
+    if let Some(data) = block.encrypted {
+        deltas.push(Delta::EncryptedReasoning { choice, data });
+        return;
+    }
+    if !has_text && !block.text.is_empty() {
+        deltas.push(Delta::Reasoning { choice, text: block.text });
+    }
+    deltas.extend(block.signature.map(|signature| Delta::ReasoningSignature { choice, signature }));
+}
+
+impl Calls {
+    fn read(&mut self, choice: u64, wire: WireCall, answer: Option<&str>, deltas: &mut Vec<Delta>) {
+        let id = wire.id.filter(|id| !id.is_empty());
+        let name = wire.function.name.filter(|name| !name.is_empty());
+        let arguments = match wire.function.arguments {
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            value => value.to_string(),
+        };
+        // Without an index, a new id with a name begins a call, and everything else continues the last one.
+        let index = wire.index.or(self.current).unwrap_or(0);
+        let open = self.by_index.get(&index);
+        let begins =
+            open.is_none_or(|open| name.is_some() && id.is_some() && open.id.is_some() && open.id != id);
+        if begins || self.current != Some(index) {
+            self.announce_current(choice, answer, deltas);
+        }
+        self.current = Some(index);
+        if begins {
+            let call = Call { number: self.count, id: None, name: String::new(), announced: false };
+            self.count = self.count.saturating_add(1);
+            self.by_index.insert(index, call);
+        }
+        let Some(call) = self.by_index.get_mut(&index) else { return };
+        if call.id.is_none() {
+            call.id = id;
+        }
+        // Some servers repeat the whole name in each event.
+        if let Some(name) = name
+            && !call.announced
+            && call.name != name
+        {
+            call.name.push_str(&name);
+        }
+        if !arguments.is_empty() {
+            call.announce(choice, answer, deltas);
+            deltas.push(Delta::ToolArguments { choice, call: call.number, json: arguments });
+        }
+    }
+
+    fn announce_current(&mut self, choice: u64, answer: Option<&str>, deltas: &mut Vec<Delta>) {
+        if let Some(call) = self.current.and_then(|index| self.by_index.get_mut(&index)) {
+            call.announce(choice, answer, deltas);
+        }
+    }
+}
+
+impl Call {
+    fn announce(&mut self, choice: u64, answer: Option<&str>, deltas: &mut Vec<Delta>) {
+        if self.announced {
+            return;
+        }
+        self.announced = true;
+        let derived = || wire::derived_call_id(answer, choice, self.number);
+        let id = self.id.clone().unwrap_or_else(derived);
+        deltas.push(Delta::ToolCall { choice, call: self.number, id, name: self.name.clone() });
+    }
+}

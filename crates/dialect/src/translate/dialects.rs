@@ -1,0 +1,130 @@
+//! The operations that can be translated, and the functions of each.
+
+use bytes::Bytes;
+
+use super::{
+    chat,
+    conversation::Conversation,
+    reply::{Delta, Reply, WriterOptions},
+};
+use crate::{
+    Operation,
+    openai::{error::UpstreamError, request::RequestError},
+    sse::Frame,
+};
+
+/// What a caller may ask for where an upstream serves something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reads {
+    Chat,
+}
+
+impl Reads {
+    pub(super) const fn of(caller: Operation) -> Option<Self> {
+        match caller {
+            Operation::Chat => Some(Self::Chat),
+            _ => None,
+        }
+    }
+
+    pub(super) fn read_request(self, body: &[u8]) -> Result<Conversation, RequestError> {
+        match self {
+            Self::Chat => chat::read_request(body),
+        }
+    }
+
+    pub(super) fn write_reply(self, reply: &Reply, _: &WriterOptions) -> Bytes {
+        match self {
+            Self::Chat => chat::write_reply(reply),
+        }
+    }
+
+    pub(super) fn writer(self, options: &WriterOptions) -> DeltaWriter {
+        match self {
+            Self::Chat => DeltaWriter::Chat(chat::StreamWriter::new(options)),
+        }
+    }
+
+    pub(super) fn error_body(self, error: &UpstreamError, status: u16) -> Bytes {
+        match self {
+            Self::Chat => chat::error_body(error, status),
+        }
+    }
+
+    pub(super) fn error_event(self, message: &str, kind: &str, code: &str) -> Bytes {
+        match self {
+            Self::Chat => chat::error_event(message, kind, code),
+        }
+    }
+}
+
+/// What an upstream may serve where a caller asks for something else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Writes {
+    Chat,
+}
+
+impl Writes {
+    pub(super) const fn of(upstream: Operation) -> Option<Self> {
+        match upstream {
+            Operation::Chat => Some(Self::Chat),
+            _ => None,
+        }
+    }
+
+    pub(super) fn write_request(
+        self,
+        conversation: &Conversation,
+        model: &str,
+    ) -> Result<Bytes, RequestError> {
+        match self {
+            Self::Chat => chat::write_request(conversation, model),
+        }
+    }
+
+    pub(super) fn read_reply(self, body: &[u8]) -> Option<Reply> {
+        match self {
+            Self::Chat => chat::read_reply(body),
+        }
+    }
+
+    pub(super) fn reader(self) -> DeltaReader {
+        match self {
+            Self::Chat => DeltaReader::Chat(chat::StreamReader::new()),
+        }
+    }
+}
+
+/// Reads a stream of any operation that an upstream may serve.
+#[derive(Debug)]
+pub(super) enum DeltaReader {
+    Chat(chat::StreamReader),
+}
+
+impl DeltaReader {
+    pub(super) fn read(&mut self, frame: &Frame) -> Vec<Delta> {
+        match self {
+            Self::Chat(reader) => reader.read(frame),
+        }
+    }
+}
+
+/// Writes a stream of any operation that a caller may ask for.
+#[derive(Debug)]
+pub(super) enum DeltaWriter {
+    Chat(chat::StreamWriter),
+}
+
+impl DeltaWriter {
+    pub(super) fn write(&mut self, delta: &Delta) -> Bytes {
+        match self {
+            Self::Chat(writer) => writer.write(delta),
+        }
+    }
+
+    pub(super) fn finish(&mut self) -> Bytes {
+        match self {
+            Self::Chat(writer) => writer.finish(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Joins the readers of one dialect with the writers of another, for one request.
+//!
+//! A pair of the same operations needs no translation: such bodies and events are forwarded byte for byte.
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    dialects::{DeltaReader, DeltaWriter, Reads, Writes},
+    reply::WriterOptions,
+};
+use crate::{
+    Operation,
+    openai::{error::UpstreamError, request::RequestError},
+    sse::Frame,
+};
+
+/// The way from a caller's operation to another one of an upstream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Translation {
+    caller: Reads,
+    upstream: Writes,
+}
+
+/// No operation of the upstream can answer the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("`{}` has no counterpart at the provider of this model, which serves `{}`", caller.path(), upstream.path())]
+pub struct Untranslatable {
+    /// What the caller asks for.
+    pub caller: Operation,
+    /// What the upstream serves.
+    pub upstream: Operation,
+}
+
+/// A request for the upstream, and what turns its answer into the caller's dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TranslatedRequest {
+    /// The body for the upstream. It does not ask for usage in a stream of chat completions; see
+    /// [`with_include_usage`](crate::openai::request::with_include_usage).
+    pub body: Bytes,
+    /// For the answer.
+    pub answer: AnswerTranslation,
+}
+
+impl Translation {
+    /// The way from `caller` to `upstream`; `None` where they are the same.
+    ///
+    /// # Errors
+    /// [`Untranslatable`] where there is no way.
+    pub fn between(caller: Operation, upstream: Operation) -> Result<Option<Self>, Untranslatable> {
+        if caller == upstream {
+            return Ok(None);
+        }
+        match (Reads::of(caller), Writes::of(upstream)) {
+            (Some(caller), Some(upstream)) => Ok(Some(Self { caller, upstream })),
+            _ => Err(Untranslatable { caller, upstream }),
+        }
+    }
+
+    /// Translates a request for `model`. `now`, in seconds since 1970, dates an answer whose provider does not.
+    ///
+    /// # Errors
+    /// [`RequestError`] with the path of a field that is malformed or that the upstream's dialect cannot express.
+    pub fn request(self, body: &[u8], model: &str, now: u64) -> Result<TranslatedRequest, RequestError> {
+        let conversation = self.caller.read_request(body)?;
+        let body = self.upstream.write_request(&conversation, model)?;
+        let options = WriterOptions::of(&conversation, now);
+        let answer = AnswerTranslation { caller: self.caller, upstream: self.upstream, options };
+        Ok(TranslatedRequest { body, answer })
+    }
+}
+
+/// Turns an upstream's answer into the caller's dialect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AnswerTranslation {
+    caller: Reads,
+    upstream: Writes,
+    options: WriterOptions,
+}
+
+impl AnswerTranslation {
+    /// Translates a whole answer; `None` where the body is not one of the upstream's dialect.
+    pub fn whole(&self, body: &[u8]) -> Option<Bytes> {
+        let mut reply = self.upstream.read_reply(body)?;
+        reply.created = reply.created.or(Some(self.options.now));
+        Some(self.caller.write_reply(&reply, &self.options))
+    }
+
+    /// Translates a stream.
+    pub fn stream(&self) -> StreamTranslation {
+        let (reader, writer) = (self.upstream.reader(), self.caller.writer(&self.options));
+        StreamTranslation { reader, writer }
+    }
+}
+
+/// Translates the events of one stream.
+#[derive(Debug)]
+pub struct StreamTranslation {
+    reader: DeltaReader,
+    writer: DeltaWriter,
+}
+
+impl StreamTranslation {
+    /// The events for the caller that an event of the upstream becomes; empty where it becomes none.
+    pub fn push(&mut self, frame: &Frame) -> Bytes {
+        let mut out = BytesMut::new();
+        for delta in self.reader.read(frame) {
+            out.extend_from_slice(&self.writer.write(&delta));
+        }
+        out.freeze()
+    }
+
+    /// The proper end. It is written once the upstream's stream is complete, and never after a failure (INVARIANT 13).
+    pub fn finish(&mut self) -> Bytes {
+        self.writer.finish()
+    }
+}
+
+/// Writes a provider's error in the shape of the caller's dialect.
+pub fn error_body(caller: Operation, error: &UpstreamError, status: u16) -> Bytes {
+    Reads::of(caller).unwrap_or(Reads::Chat).error_body(error, status)
+}
+
+/// Writes the event that ends a broken stream of the caller's dialect.
+pub fn error_event(caller: Operation, message: &str, kind: &str, code: &str) -> Bytes {
+    Reads::of(caller).unwrap_or(Reads::Chat).error_event(message, kind, code)
+}
