@@ -10,12 +10,13 @@ use std::{
 
 use anyhow::Context as _;
 use arc_swap::ArcSwap;
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 use mcpctl_api::{HintedError, credential};
 use mcpctl_client::{agent_port, config};
 use mcpctl_failover::Bearer;
 use mcpctl_owner::{PathError, PathProblem, file, user_name};
 use mcpctl_secret::token::{self, Prefix, TokenHash};
+use mcpctl_server::{CredentialError, caller_dialect, presented};
 use url::Url;
 
 const NEW_KEY_HINT: &str = "remove it; a new one is made";
@@ -39,6 +40,9 @@ pub enum CallerError {
     /// There is no credential.
     #[error("no credential was sent")]
     Missing,
+    /// The two headers for a credential have different ones.
+    #[error("`Authorization` and `x-api-key` hold different credentials")]
+    Different,
     /// The credential is neither a bearer of mcpd nor the local key.
     #[error("the credential is not valid")]
     Invalid,
@@ -51,6 +55,9 @@ impl CallerError {
     /// The next step.
     pub fn hint(&self) -> String {
         match self {
+            Self::Different => {
+                "unset `ANTHROPIC_API_KEY` beside `ANTHROPIC_AUTH_TOKEN`, or send the same in both".to_owned()
+            }
             Self::Missing | Self::Invalid => {
                 "`mcpctl local env` prints a key for this machine; a token of mcpd works too".to_owned()
             }
@@ -130,7 +137,7 @@ impl Identity {
     /// # Errors
     /// When they identify none.
     pub fn caller(&self, headers: &HeaderMap, server: &Url) -> Result<Caller, CallerError> {
-        let presented = presented(headers)?;
+        let presented = credential_of(headers)?;
         if presented.starts_with(Prefix::Mcpd.as_str()) {
             // Only mcpd knows whether it is valid; its checksum is all that can be checked here.
             token::verify_shape(Prefix::Mcpd, presented).map_err(|_| CallerError::Invalid)?;
@@ -145,7 +152,7 @@ impl Identity {
     /// # Errors
     /// When they do not.
     pub fn local(&self, headers: &HeaderMap) -> Result<(), CallerError> {
-        self.check_local(presented(headers)?)
+        self.check_local(credential_of(headers)?)
     }
 
     /// The name of the user for whom the local key acts now.
@@ -194,23 +201,17 @@ fn unreadable(error: &PathError) -> anyhow::Error {
     }
 }
 
-fn presented(headers: &HeaderMap) -> Result<&str, CallerError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = match (values.next(), values.next()) {
-        (Some(value), None) => value,
-        (None, _) => return Err(CallerError::Missing),
-        (Some(_), Some(_)) => return Err(CallerError::Invalid),
-    };
-    let (scheme, credential) =
-        value.to_str().ok().and_then(|v| v.split_once(' ')).ok_or(CallerError::Invalid)?;
-    if !scheme.eq_ignore_ascii_case("bearer") {
-        return Err(CallerError::Invalid);
-    }
-    Ok(credential.trim())
+fn credential_of(headers: &HeaderMap) -> Result<&str, CallerError> {
+    presented(headers, caller_dialect()).map_err(|error| match error {
+        CredentialError::Missing => CallerError::Missing,
+        CredentialError::Different => CallerError::Different,
+        CredentialError::Several | CredentialError::NotBearer => CallerError::Invalid,
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
     use mcpctl_api::spec::SecretValue;
     use mcpctl_client::config::{Config, Context};
 

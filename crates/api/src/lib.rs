@@ -16,6 +16,7 @@ pub mod header;
 pub mod hint;
 pub mod id;
 pub mod kind;
+pub mod models;
 pub mod name;
 pub mod question;
 pub mod resource;

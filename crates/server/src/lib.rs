@@ -1,14 +1,17 @@
 //! The HTTP server of both daemons: bounded connections and request bodies, graceful shutdown, and the layer around every
-//! request. It knows no routes.
+//! request. Of routes it knows only which dialect their callers speak.
 //!
 //! `axum::serve` has no limits, so connections are served through hyper-util.
 
 mod address;
 mod answer;
 mod body;
+mod caller_dialect;
 mod connection;
 mod connections;
+mod credential;
 mod encoding;
+mod error_body;
 mod limits;
 mod listener;
 mod nearest;
@@ -26,13 +29,16 @@ mod traceparent;
 
 pub use address::{Address, BindError, NotAnAddress};
 pub use body::{BodyError, BodyOwner, RequestBodies};
+pub use caller_dialect::dialect_of;
 pub use connections::{Connection, Connections};
+pub use credential::{CredentialError, presented, presents_any};
+pub use error_body::error_body;
 pub use limits::Limits;
 pub use listener::Listener;
 pub use nearest::nearest;
 pub use origin::{NotAnOrigin, Origin, is_loopback, origin_is_allowed, requested_host};
 pub use peer::Peer;
 pub use process_limits::{handle_size_limit, raise_descriptor_limit};
-pub use request_scope::{in_request_scope, request_id};
+pub use request_scope::{caller_dialect, in_request_scope, request_id};
 pub use shutdown_signal::ShutdownSignal;
 pub use trace::trace;

@@ -2,7 +2,6 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -10,28 +9,28 @@ use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use tracing::Span;
 
-use crate::request_scope::within_request;
+use crate::request_scope::RequestScope;
 
-/// A body that is polled and dropped with its request's id and span, so that lines that are logged meanwhile carry both.
+/// A body that is polled and dropped as a part of its request, so that lines that are logged meanwhile carry its id and span.
 /// Holds `in_flight` until its end.
 pub(crate) struct TracedBody<G> {
     /// Taken when it is dropped.
     body: Option<Body>,
-    id: Arc<str>,
+    scope: RequestScope,
     span: Span,
     _in_flight: G,
 }
 
 impl<G> TracedBody<G> {
-    pub(crate) fn new(body: Body, id: Arc<str>, span: Span, in_flight: G) -> Self {
-        Self { body: Some(body), id, span, _in_flight: in_flight }
+    pub(crate) fn new(body: Body, scope: RequestScope, span: Span, in_flight: G) -> Self {
+        Self { body: Some(body), scope, span, _in_flight: in_flight }
     }
 }
 
 impl<G> Drop for TracedBody<G> {
     fn drop(&mut self) {
         let body = self.body.take();
-        within_request(&self.id, &self.span, || drop(body));
+        self.scope.within(&self.span, || drop(body));
     }
 }
 
@@ -43,9 +42,9 @@ impl<G: Unpin> hyper::body::Body for TracedBody<G> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { body, id, span, .. } = &mut *self;
+        let Self { body, scope, span, .. } = &mut *self;
         let Some(body) = body else { return Poll::Ready(None) };
-        within_request(id, span, || Pin::new(body).poll_frame(context))
+        scope.within(span, || Pin::new(body).poll_frame(context))
     }
 
     fn is_end_stream(&self) -> bool {

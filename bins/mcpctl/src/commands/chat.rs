@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use mcpctl_api::agent::{AgentStatus, EngineState, FailoverOutcome};
 use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy, config::same_server};
 use rustyline::{DefaultEditor, error::ReadlineError};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
     Outcome, agent,
@@ -129,9 +129,8 @@ fn straight(identity: Identity) -> Result<Through, Failure> {
 
 async fn only_llm(client: &Client) -> Result<String, Failure> {
     let models = client.models().await?;
-    let ids = models.pointer("/data").and_then(Value::as_array).into_iter().flatten();
-    let ids: Vec<&str> =
-        ids.filter_map(|model| model.get("id")?.as_str()).filter(|id| !id.contains('/')).collect();
+    let ids = models.iter().map(|model| model.id.as_str());
+    let ids: Vec<&str> = ids.filter(|id| !id.contains('/')).collect();
     match ids.as_slice() {
         [only] => Ok((*only).to_owned()),
         [] => Err(Failure::new("there is no Llm that you may run").hint("ask an administrator for access")),

@@ -138,6 +138,11 @@ async fn chat_works_directly_and_through_the_agent() {
     assert!(
         env.contains(&format!("OPENAI_BASE_URL={}/v1", agent.url())) && env.contains("OPENAI_API_KEY=mcpl_")
     );
+    assert!(
+        env.contains(&format!("ANTHROPIC_BASE_URL={}\n", agent.url()))
+            && env.contains("ANTHROPIC_AUTH_TOKEN=mcpl_"),
+        "{env}"
+    );
     assert!(shell.run(&["local", "logs", "desk"]).await.failed(1).contains("is not started by the agent"));
 }
 

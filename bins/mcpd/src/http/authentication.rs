@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, header, request::Parts},
+    http::{HeaderMap, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -12,7 +12,7 @@ use mcpctl_secret::{
     query,
     token::{self, Prefix, TokenHash},
 };
-use mcpctl_server::Connection;
+use mcpctl_server::{Connection, caller_dialect, presented};
 
 use super::error::HttpError;
 use crate::{app::App, caller::Caller};
@@ -52,17 +52,8 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
 
 /// The hash of the bearer. The checksum in the token is verified first, so that noise costs no read of the store.
 fn bearer(headers: &HeaderMap) -> Result<TokenHash, HttpError> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let value = match (values.next(), values.next()) {
-        (Some(value), None) => value,
-        (None, _) => return Err(HttpError::unauthenticated("no credential was sent")),
-        (Some(_), Some(_)) => return Err(HttpError::unauthenticated("more than one credential was sent")),
-    };
-    let text = value.to_str().ok().and_then(|text| {
-        let (scheme, credential) = text.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(credential.trim())
-    });
-    let text = text.ok_or_else(|| HttpError::unauthenticated("the credential is not a bearer token"))?;
+    let text = presented(headers, caller_dialect())
+        .map_err(|error| HttpError::unauthenticated(&error.to_string()))?;
     token::parse(Prefix::Mcpd, text).map_err(|_| HttpError::unauthenticated("the credential is not valid"))
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use mcpctl_access::{Denied, Escalation, Rejected};
-use mcpctl_api::{DocumentError, ErrorKind};
+use mcpctl_api::{DocumentError, ErrorKind, models::PageError};
 use mcpctl_dialect::openai::request::RequestError;
 use mcpctl_failover::FailureClass;
 use mcpctl_server::BodyError;
@@ -272,6 +272,12 @@ impl From<InferenceError> for HttpError {
             }
             InferenceError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<PageError> for HttpError {
+    fn from(error: PageError) -> Self {
+        Self::invalid(error.param(), error.to_string())
     }
 }
 

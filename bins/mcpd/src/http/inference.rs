@@ -6,19 +6,21 @@ use axum::{
     Json,
     body::{Body, Bytes},
     extract::State,
-    http::{HeaderMap, HeaderValue},
+    http::{HeaderMap, HeaderValue, Uri},
     response::{IntoResponse as _, Response},
 };
 use mcpctl_access::{Permit, verb::Run};
 use mcpctl_api::{
     Kind,
     header::{ATTEMPTS, SERVED_BY},
+    models::{self, Model, PageQuery},
 };
-use mcpctl_dialect::Operation;
-use serde_json::{Value, json};
+use mcpctl_dialect::{Dialect, Operation};
+use mcpctl_server::caller_dialect;
+use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, provider_failure, resources};
+use super::{error::HttpError, path::Path, provider_failure, query, resources};
 use crate::{
     app::App,
     caller::Caller,
@@ -30,23 +32,31 @@ use crate::{
 #[openapi(paths(models, model, chat, completions, embeddings, infer))]
 pub struct Docs;
 
-/// Lists the Llms that the caller may run, as OpenAI lists models
+/// Lists the Llms that the caller may run, as OpenAI lists models, or as Anthropic where `anthropic-version` is sent
 #[utoipa::path(
     get, path = "/v1/models", tag = "inference",
-    responses((status = 200, description = "`{object: \"list\", data: [{id, object, created, owned_by}]}`"),
+    params(("limit" = Option<usize>, Query, description = "Anthropic's lists: models of a page, 1 to 1000, 20 by default"),
+           ("after_id" = Option<String>, Query, description = "Anthropic's lists: the page after this model"),
+           ("before_id" = Option<String>, Query, description = "Anthropic's lists: the page before this model")),
+    responses((status = 200, description = "`{object: \"list\", data: [{id, object, created, owned_by}]}`, or \
+                `{data: [{type, id, display_name, created_at}], has_more, first_id, last_id}`"),
+              (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError)),
 )]
-pub async fn models(caller: Caller) -> Json<Value> {
+pub async fn models(caller: Caller, address: Uri) -> Result<Json<Value>, HttpError> {
     let permits = caller.snapshot.permitted::<Run>(&caller.principal, Kind::Llm);
-    let data: Vec<Value> = permits.iter().map(as_model).collect();
-    Json(json!({"object": "list", "data": data}))
+    let models: Vec<Model> = permits.iter().map(as_model).collect();
+    Ok(Json(match caller_dialect() {
+        Dialect::Openai => models::openai_list(&models),
+        Dialect::Anthropic => models::anthropic_page(&models, &query::read::<PageQuery>(&address)?)?,
+    }))
 }
 
-/// One Llm that the caller may run, as OpenAI shows a model
+/// One Llm that the caller may run, as OpenAI shows a model, or as Anthropic where `anthropic-version` is sent
 #[utoipa::path(
     get, path = "/v1/models/{idOrName}", tag = "inference",
     params(("idOrName" = String, Path)),
-    responses((status = 200, description = "`{id, object, created, owned_by}`"),
+    responses((status = 200, description = "`{id, object, created, owned_by}`, or `{type, id, display_name, created_at}`"),
               (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError, description = "may not run it, whether or not it exists"),
               (status = 404, body = mcpctl_api::ApiError, description = "may run all Llms, but there is none")),
@@ -62,17 +72,17 @@ pub async fn model(
         let entry = app.audit.decision(principal, Kind::Llm, &llm, snapshot.revision(), &decision);
         app.audit.record(entry).await?;
     }
-    Ok(Json(as_model(&decision?)))
+    let model = as_model(&decision?);
+    Ok(Json(match caller_dialect() {
+        Dialect::Openai => model.openai(),
+        Dialect::Anthropic => model.anthropic(),
+    }))
 }
 
-fn as_model(permit: &Permit<Run>) -> Value {
+fn as_model(permit: &Permit<Run>) -> Model {
     let resource = &permit.resource().resource;
-    json!({
-        "id": resource.name,
-        "object": "model",
-        "created": resource.created_at.as_second(),
-        "owned_by": "mcpctl",
-    })
+    let (id, created) = (resource.name.to_string(), resource.created_at.as_second());
+    Model { id, created, owned_by: "mcpctl".to_owned() }
 }
 
 /// OpenAI's chat completions; `model` is an Llm's name or id

@@ -1,6 +1,9 @@
 //! Reads query strings: unknown or malformed parameters are errors. And the label selector of lists.
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{Uri, request::Parts},
+};
 use mcpctl_api::selector::{Selector, SelectorError};
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -13,10 +16,18 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
-        axum::extract::Query::<T>::try_from_uri(&parts.uri)
-            .map(|query| Self(query.0))
-            .map_err(|error| HttpError::invalid("", format!("the query string: {}", root_cause(&error))))
+        read(&parts.uri).map(Self)
     }
+}
+
+/// The query of an address.
+///
+/// # Errors
+/// A parameter that is unknown or malformed.
+pub fn read<T: DeserializeOwned>(address: &Uri) -> Result<T, HttpError> {
+    axum::extract::Query::<T>::try_from_uri(address)
+        .map(|query| query.0)
+        .map_err(|error| HttpError::invalid("", format!("the query string: {}", root_cause(&error))))
 }
 
 fn root_cause(error: &dyn std::error::Error) -> String {

@@ -28,7 +28,6 @@ async fn wrong_path_is_answered_with_the_right_one() {
         (Method::POST, "/openai/v1/chat/completions", "/v1/chat/completions"),
         (Method::POST, "/api/v1/chat/completions", "/v1/chat/completions"),
         (Method::GET, "/api/v1/chat/completions", "/v1/chat/completions"),
-        (Method::POST, "/v1/messages", "/v1/chat/completions"),
         (Method::POST, "/v1/embedding", "/v1/embeddings"),
         (Method::GET, "/models", "/v1/models"),
         (Method::GET, "/v1/models/", "/v1/models"),

@@ -4,7 +4,7 @@ use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
-use mcpctl_api::{ApiError, ErrorKind, header::ERROR_SOURCE, visible::short};
+use mcpctl_api::{ApiError, ErrorKind, header::ERROR_SOURCE, models::PageError, visible::short};
 use mcpctl_secret::query;
 use mcpctl_server::BodyError;
 
@@ -105,9 +105,8 @@ impl LocalHttpError {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        // Strings and numbers always serialize.
-        let body = serde_json::to_vec(&self.body).unwrap_or_default();
-        Content { status: self.status, headers, body: ContentBody::Whole(body.into()) }
+        let body = mcpctl_server::error_body(&self.body, self.status);
+        Content { status: self.status, headers, body: ContentBody::Whole(body) }
     }
 }
 
@@ -158,11 +157,17 @@ impl From<CallError> for LocalHttpError {
     }
 }
 
+impl From<PageError> for LocalHttpError {
+    fn from(error: PageError) -> Self {
+        Self::invalid(error.param(), error.to_string())
+    }
+}
+
 impl From<CallerError> for LocalHttpError {
     fn from(unknown: CallerError) -> Self {
         let code = match unknown {
             CallerError::SignedOut(_) => "signed_out",
-            CallerError::Missing | CallerError::Invalid => "unauthenticated",
+            CallerError::Missing | CallerError::Different | CallerError::Invalid => "unauthenticated",
         };
         Self::new(StatusCode::UNAUTHORIZED, ErrorKind::AuthenticationError, code, unknown.to_string())
             .hint(unknown.hint())

@@ -6,17 +6,27 @@ use axum::{
     Extension, Json,
     body::Bytes,
     extract::State,
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse as _, Response},
 };
-use mcpctl_api::ErrorKind;
+use mcpctl_api::{
+    ErrorKind,
+    models::{self, Model, PageQuery},
+};
 use mcpctl_client::{Client, ClientError};
-use mcpctl_dialect::Operation;
+use mcpctl_dialect::{Dialect, Operation};
+use mcpctl_server::caller_dialect;
 use mcpctl_upstream::hops::{self, HopError};
 use secrecy::SecretString;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{error::LocalHttpError, guard::Caller, keep_alive, parts::Path, render::render};
+use super::{
+    error::LocalHttpError,
+    guard::Caller,
+    keep_alive,
+    parts::{Path, query},
+    render::render,
+};
 use crate::{
     app::App,
     pipeline::{self, InferenceCall, ModelRequest, OWN},
@@ -78,6 +88,7 @@ async fn run(app: &Arc<App>, caller: Caller, call: InferenceCall) -> Result<Resp
 pub async fn models(
     State(app): State<Arc<App>>,
     caller: Extension<Caller>,
+    address: Uri,
     headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
     hops::check(&headers, app.client.instance()).map_err(loop_error)?;
@@ -88,13 +99,16 @@ pub async fn models(
         Err(error) if !caller.local => return Err(refused(&error)),
         Err(error) => {
             tracing::warn!(%error, "the central Llms cannot be listed");
-            json!({"object": "list", "data": []})
+            Vec::new()
         }
     };
-    if let (true, Some(data)) = (caller.local, list.pointer_mut("/data").and_then(Value::as_array_mut)) {
-        data.extend(runtime.registry.providers().map(|(name, _)| own_model(&app, name)));
+    if caller.local {
+        list.extend(runtime.registry.providers().map(|(name, _)| own_model(&app, name)));
     }
-    Ok(Json(list))
+    Ok(Json(match caller_dialect() {
+        Dialect::Openai => models::openai_list(&list),
+        Dialect::Anthropic => models::anthropic_page(&list, &query::<PageQuery>(&address)?)?,
+    }))
 }
 
 /// One of those that [`models`] lists.
@@ -105,12 +119,20 @@ pub async fn model(
     headers: HeaderMap,
 ) -> Result<Json<Value>, LocalHttpError> {
     hops::check(&headers, app.client.instance()).map_err(loop_error)?;
-    if let Some(provider) = model.strip_prefix(OWN) {
-        let provider = pipeline::own_provider(&caller.runtime, &caller.identity, provider)?;
-        return Ok(Json(own_model(&app, provider.config.name.as_str())));
-    }
-    let central = async { models_client(&caller)?.model_with(&model, onward(&app, &headers)).await };
-    central.await.map(Json).map_err(|error| refused(&error))
+    let model = match model.strip_prefix(OWN) {
+        Some(provider) => {
+            let provider = pipeline::own_provider(&caller.runtime, &caller.identity, provider)?;
+            own_model(&app, provider.config.name.as_str())
+        }
+        None => {
+            let central = async { models_client(&caller)?.model_with(&model, onward(&app, &headers)).await };
+            central.await.map_err(|error| refused(&error))?
+        }
+    };
+    Ok(Json(match caller_dialect() {
+        Dialect::Openai => model.openai(),
+        Dialect::Anthropic => model.anthropic(),
+    }))
 }
 
 /// A client of mcpd's lists of models with this caller's bearer.
@@ -122,9 +144,9 @@ fn onward(app: &App, headers: &HeaderMap) -> HeaderMap {
     HeaderMap::from_iter([(mcpctl_api::header::HOPS, hops::onward(headers, app.client.instance()))])
 }
 
-fn own_model(app: &App, provider: &str) -> Value {
+fn own_model(app: &App, provider: &str) -> Model {
     let created = app.started_at.as_second();
-    json!({"id": format!("{OWN}{provider}"), "object": "model", "created": created, "owned_by": "local"})
+    Model { id: format!("{OWN}{provider}"), created, owned_by: "local".to_owned() }
 }
 
 /// 508 for what came back to the agent, whose `server` is itself or leads to it.

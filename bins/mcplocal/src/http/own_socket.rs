@@ -14,7 +14,7 @@ use axum::{
 use mcpctl_api::ErrorKind;
 use mcpctl_client::config;
 use mcpctl_owner::dir;
-use mcpctl_server::{Address, Listener};
+use mcpctl_server::{Address, Listener, dialect_of, presents_any};
 
 use super::error::LocalHttpError;
 use crate::{app::App, with_hint};
@@ -37,7 +37,9 @@ pub fn routes(app: Arc<App>) -> Router {
 
 /// A connection without a credential is this machine's user's.
 async fn as_own_user(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
-    if !request.headers().contains_key(header::AUTHORIZATION) {
+    // The layer that knows the dialect comes after this one.
+    let dialect = dialect_of(request.uri().path(), request.headers());
+    if !presents_any(request.headers(), dialect) {
         request.headers_mut().insert(header::AUTHORIZATION, app.identity.socket_credential());
     }
     next.run(request).await

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery},
-    http::request::Parts,
+    http::{Uri, request::Parts},
 };
 use mcpctl_api::visible::short;
 use serde::de::DeserializeOwned;
@@ -31,13 +31,20 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     type Rejection = LocalHttpError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, LocalHttpError> {
-        let read = AxumQuery::<T>::try_from_uri(&parts.uri);
-        read.map(|query| Self(query.0)).map_err(|error| {
-            let mut cause: &dyn std::error::Error = &error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            LocalHttpError::invalid("", format!("the query string: {}", short(&cause.to_string(), 256)))
-        })
+        query(&parts.uri).map(Self)
     }
+}
+
+/// The query of an address.
+///
+/// # Errors
+/// A parameter that is unknown or malformed.
+pub fn query<T: DeserializeOwned>(address: &Uri) -> Result<T, LocalHttpError> {
+    AxumQuery::<T>::try_from_uri(address).map(|query| query.0).map_err(|error| {
+        let mut cause: &dyn std::error::Error = &error;
+        while let Some(source) = cause.source() {
+            cause = source;
+        }
+        LocalHttpError::invalid("", format!("the query string: {}", short(&cause.to_string(), 256)))
+    })
 }

@@ -70,6 +70,49 @@ async fn credentials_are_accepted_in_one_header_only() {
     );
 }
 
+/// A header of Anthropic's, and what it comes with.
+const VERSION: &str = "anthropic-version: 2023-06-01\r\n";
+
+#[tokio::test]
+async fn inv_10_api_key_counts_on_anthropics_routes_alone() {
+    let deployment = Deployment::builder().signed_in().start().await;
+    let (key, alice) = (&deployment.agent.local_key(), &deployment.alice);
+    let send = async |line: &str, headers: &str| {
+        deployment.send_raw_and_wait(deployment.raw_request(line, headers, "")).await
+    };
+    let models = "GET /v1/models HTTP/1.1";
+    for accepted in [
+        format!("X-Api-Key: {key}\r\n"),
+        format!("X-Api-Key: {alice}\r\n"),
+        format!("X-Api-Key: {key}\r\n{}", bearer(key)),
+        format!("X-Api-Key: \r\n{}", bearer(key)),
+        format!("X-Api-Key: {key}\r\nAuthorization: Bearer \r\n"),
+    ] {
+        let answer = send(models, &format!("{VERSION}{accepted}")).await;
+        assert!(answer.succeeded(), "{accepted:?}: {}", answer.text());
+        assert!(answer.text().contains(r#""type":"model""#), "{}", answer.text());
+    }
+    for (line, headers, reason) in [
+        (models, format!("{VERSION}X-Api-Key: {key}\r\n{}", bearer(alice)), "hold different credentials"),
+        (models, format!("{VERSION}X-Api-Key: {key}\r\nX-Api-Key: {key}\r\n"), "is not valid"),
+        (models, format!("{VERSION}X-Api-Key: {key}\r\nAuthorization: Basic {key}\r\n"), "is not valid"),
+        (models, format!("{VERSION}X-Api-Key: {key}x\r\n"), "is not valid"),
+        (models, format!("{VERSION}X-Api-Key: \r\n"), "no credential"),
+        (models, format!("X-Api-Key: {key}\r\n"), "no credential"),
+        ("GET /status HTTP/1.1", format!("{VERSION}X-Api-Key: {key}\r\n"), "no credential"),
+        ("GET /api/v1/engines HTTP/1.1", format!("{VERSION}X-Api-Key: {key}\r\n"), "no credential"),
+    ] {
+        let answer = send(line, &headers).await;
+        assert_eq!(answer.statuses(), [401], "{line} {headers:?}: {}", answer.text());
+        assert!(answer.text().contains(reason), "{headers:?}: {}", answer.text());
+        let is_anthropic =
+            answer.text().contains(r#"{"type":"error","error":{"type":"authentication_error""#);
+        assert_eq!(is_anthropic, line == models && headers.contains(VERSION), "{}", answer.text());
+    }
+    let log = deployment.agent.log() + &deployment.mcpd.log();
+    assert!(!log.contains(key.as_str()) && !log.contains(alice.as_str()));
+}
+
 #[tokio::test]
 async fn unusual_paths_reach_no_route() {
     let deployment = Deployment::builder().signed_in().start().await;

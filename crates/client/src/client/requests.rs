@@ -4,6 +4,7 @@ use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
     agent::{AgentStatus, EngineStatus},
     header,
+    models::{Model, ModelList},
     question::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
     },
@@ -128,18 +129,20 @@ impl Client {
         self.read(request.query(&[("verb", verb), ("kind", kind), ("name", name)])).await
     }
 
-    /// The models that the caller may run, as OpenAI lists them.
-    pub async fn models(&self) -> Result<Value, ClientError> {
+    /// The models that the caller may run.
+    pub async fn models(&self) -> Result<Vec<Model>, ClientError> {
         self.models_with(HeaderMap::new()).await
     }
 
     /// The same with more headers, for a program that asks for its own caller.
-    pub async fn models_with(&self, headers: HeaderMap) -> Result<Value, ClientError> {
-        self.read(self.request(Method::GET, &["v1", "models"])?.headers(headers)).await
+    pub async fn models_with(&self, headers: HeaderMap) -> Result<Vec<Model>, ClientError> {
+        let list: ModelList =
+            self.read(self.request(Method::GET, &["v1", "models"])?.headers(headers)).await?;
+        Ok(list.data)
     }
 
     /// One of them, by name or id.
-    pub async fn model_with(&self, model: &str, headers: HeaderMap) -> Result<Value, ClientError> {
+    pub async fn model_with(&self, model: &str, headers: HeaderMap) -> Result<Model, ClientError> {
         self.read(self.request(Method::GET, &["v1", "models", model])?.headers(headers)).await
     }
 

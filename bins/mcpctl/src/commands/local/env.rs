@@ -1,4 +1,4 @@
-//! `mcpctl local env`: the variables by which OpenAI clients use the agent, in the syntax of a shell.
+//! `mcpctl local env`: the variables by which clients of OpenAI's and Anthropic's APIs use the agent, in the syntax of a shell.
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -60,12 +60,17 @@ impl Shell {
 /// take.
 pub async fn run(args: Args) -> Outcome {
     let (address, key) = (agent::address().await?, agent::local_key()?);
-    let base = format!("{}/v1", address.as_str().trim_end_matches('/'));
+    let root = address.as_str().trim_end_matches('/');
+    let base = format!("{root}/v1");
     let variables = [
         ("OPENAI_BASE_URL", base.as_str()),
         // Of older clients, such as LangChain's.
         ("OPENAI_API_BASE", base.as_str()),
         ("OPENAI_API_KEY", key.expose_secret()),
+        // Claude Code and Anthropic's SDKs append `/v1` themselves.
+        // Claude Code would ask before it uses an `ANTHROPIC_API_KEY`.
+        ("ANTHROPIC_BASE_URL", root),
+        ("ANTHROPIC_AUTH_TOKEN", key.expose_secret()),
     ];
     for (name, value) in variables {
         data!("{}", args.shell.export(name, value))?;
