@@ -5,6 +5,7 @@
 pub mod chat;
 pub mod conversation;
 pub mod reply;
+pub mod responses;
 
 mod dialects;
 mod fields;

@@ -6,6 +6,7 @@ use super::{
     chat,
     conversation::Conversation,
     reply::{Delta, Reply, WriterOptions},
+    responses,
 };
 use crate::{
     Operation,
@@ -17,12 +18,14 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reads {
     Chat,
+    Responses,
 }
 
 impl Reads {
     pub(super) const fn of(caller: Operation) -> Option<Self> {
         match caller {
             Operation::Chat => Some(Self::Chat),
+            Operation::Responses => Some(Self::Responses),
             _ => None,
         }
     }
@@ -30,30 +33,35 @@ impl Reads {
     pub(super) fn read_request(self, body: &[u8]) -> Result<Conversation, RequestError> {
         match self {
             Self::Chat => chat::read_request(body),
+            Self::Responses => responses::read_request(body),
         }
     }
 
-    pub(super) fn write_reply(self, reply: &Reply, _: &WriterOptions) -> Bytes {
+    pub(super) fn write_reply(self, reply: &Reply, options: &WriterOptions) -> Bytes {
         match self {
             Self::Chat => chat::write_reply(reply),
+            Self::Responses => responses::write_reply(reply, options),
         }
     }
 
     pub(super) fn writer(self, options: &WriterOptions) -> DeltaWriter {
         match self {
             Self::Chat => DeltaWriter::Chat(chat::StreamWriter::new(options)),
+            Self::Responses => DeltaWriter::Responses(responses::StreamWriter::new(options)),
         }
     }
 
     pub(super) fn error_body(self, error: &UpstreamError, status: u16) -> Bytes {
         match self {
             Self::Chat => chat::error_body(error, status),
+            Self::Responses => responses::error_body(error, status),
         }
     }
 
     pub(super) fn error_event(self, message: &str, kind: &str, code: &str) -> Bytes {
         match self {
             Self::Chat => chat::error_event(message, kind, code),
+            Self::Responses => responses::error_event(message, kind, code),
         }
     }
 }
@@ -113,18 +121,21 @@ impl DeltaReader {
 #[derive(Debug)]
 pub(super) enum DeltaWriter {
     Chat(chat::StreamWriter),
+    Responses(responses::StreamWriter),
 }
 
 impl DeltaWriter {
     pub(super) fn write(&mut self, delta: &Delta) -> Bytes {
         match self {
             Self::Chat(writer) => writer.write(delta),
+            Self::Responses(writer) => writer.write(delta),
         }
     }
 
     pub(super) fn finish(&mut self) -> Bytes {
         match self {
             Self::Chat(writer) => writer.finish(),
+            Self::Responses(writer) => writer.finish(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::conversation::{Conversation, Part};
+use super::conversation::{CallForm, Conversation, Part};
 use crate::usage::Usage;
 
 /// What the caller's request asks of the form of the answer, besides the conversation.
@@ -12,12 +12,15 @@ pub struct WriterOptions {
     pub include_usage: bool,
     /// When the answer began, in seconds since 1970, where the provider does not report it.
     pub now: u64,
+    /// The tools whose calls the caller reads in another form than a function's.
+    pub call_forms: Vec<CallForm>,
 }
 
 impl WriterOptions {
     /// The options of a request, whose answer begins `now`.
     pub fn of(conversation: &Conversation, now: u64) -> Self {
-        Self { include_usage: conversation.include_usage, now }
+        let call_forms = conversation.call_forms.clone();
+        Self { include_usage: conversation.include_usage, now, call_forms }
     }
 }
 

@@ -45,6 +45,8 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     conversation.choices = fields.count("n")?.unwrap_or(1);
     conversation.logprobs = logprobs(&mut fields)?;
     conversation.format = format(&mut fields)?;
+    // The default asks for nothing.
+    conversation.verbosity = fields.text("verbosity")?.filter(|verbosity| verbosity != "medium");
     conversation.reasoning = reasoning(&mut fields)?;
     let user = fields.text("user")?;
     conversation.user = fields.text("safety_identifier")?.or(user);
@@ -63,7 +65,6 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
 fn take_defaults(fields: &mut Fields) -> Result<(), RequestError> {
     for (name, default) in [
         ("store", Value::Bool(false)),
-        ("verbosity", Value::from("medium")),
         ("modalities", Value::from(vec!["text"])),
         ("logit_bias", Value::Object(serde_json::Map::new())),
         ("functions", Value::Array(Vec::new())),

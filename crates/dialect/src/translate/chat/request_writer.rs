@@ -42,6 +42,8 @@ pub fn write_request(conversation: &Conversation, model: &str) -> Result<Bytes, 
     set("response_format", format(&conversation.format));
     let reasoning = conversation.reasoning.as_ref();
     set("reasoning_effort", reasoning.and_then(|reasoning| reasoning.effort.clone()).map(Value::from));
+    // OpenAI's; compatible servers leave it out of consideration.
+    set("verbosity", conversation.verbosity.clone().map(Value::from));
     let user = conversation.user.as_ref().filter(|user| user.chars().count() <= MAX_USER);
     set("user", user.map(|user| user.as_str().into()));
     set("stream", conversation.stream.then(|| true.into()));
