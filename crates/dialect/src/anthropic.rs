@@ -5,4 +5,4 @@ pub mod error;
 pub mod event;
 pub mod request;
 
-mod count;
+pub(crate) mod count;

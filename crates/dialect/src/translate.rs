@@ -4,6 +4,7 @@
 
 pub mod chat;
 pub mod conversation;
+pub mod messages;
 pub mod reply;
 pub mod responses;
 

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use super::{
     chat,
     conversation::Conversation,
+    messages,
     reply::{Delta, Reply, WriterOptions},
     responses,
 };
@@ -19,6 +20,7 @@ use crate::{
 pub(super) enum Reads {
     Chat,
     Responses,
+    Messages,
 }
 
 impl Reads {
@@ -26,6 +28,7 @@ impl Reads {
         match caller {
             Operation::Chat => Some(Self::Chat),
             Operation::Responses => Some(Self::Responses),
+            Operation::Messages => Some(Self::Messages),
             _ => None,
         }
     }
@@ -34,6 +37,7 @@ impl Reads {
         match self {
             Self::Chat => chat::read_request(body),
             Self::Responses => responses::read_request(body),
+            Self::Messages => messages::read_request(body),
         }
     }
 
@@ -41,6 +45,7 @@ impl Reads {
         match self {
             Self::Chat => chat::write_reply(reply),
             Self::Responses => responses::write_reply(reply, options),
+            Self::Messages => messages::write_reply(reply),
         }
     }
 
@@ -48,6 +53,7 @@ impl Reads {
         match self {
             Self::Chat => DeltaWriter::Chat(chat::StreamWriter::new(options)),
             Self::Responses => DeltaWriter::Responses(responses::StreamWriter::new(options)),
+            Self::Messages => DeltaWriter::Messages(messages::StreamWriter::new(options)),
         }
     }
 
@@ -55,6 +61,7 @@ impl Reads {
         match self {
             Self::Chat => chat::error_body(error, status),
             Self::Responses => responses::error_body(error, status),
+            Self::Messages => messages::error_body(error, status),
         }
     }
 
@@ -62,6 +69,7 @@ impl Reads {
         match self {
             Self::Chat => chat::error_event(message, kind, code),
             Self::Responses => responses::error_event(message, kind, code),
+            Self::Messages => messages::error_event(message, kind, code),
         }
     }
 }
@@ -70,12 +78,14 @@ impl Reads {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Writes {
     Chat,
+    Messages,
 }
 
 impl Writes {
     pub(super) const fn of(upstream: Operation) -> Option<Self> {
         match upstream {
             Operation::Chat => Some(Self::Chat),
+            Operation::Messages => Some(Self::Messages),
             _ => None,
         }
     }
@@ -87,18 +97,21 @@ impl Writes {
     ) -> Result<Bytes, RequestError> {
         match self {
             Self::Chat => chat::write_request(conversation, model),
+            Self::Messages => messages::write_request(conversation, model),
         }
     }
 
     pub(super) fn read_reply(self, body: &[u8]) -> Option<Reply> {
         match self {
             Self::Chat => chat::read_reply(body),
+            Self::Messages => messages::read_reply(body),
         }
     }
 
     pub(super) fn reader(self) -> DeltaReader {
         match self {
             Self::Chat => DeltaReader::Chat(chat::StreamReader::new()),
+            Self::Messages => DeltaReader::Messages(messages::StreamReader::new()),
         }
     }
 }
@@ -107,12 +120,14 @@ impl Writes {
 #[derive(Debug)]
 pub(super) enum DeltaReader {
     Chat(chat::StreamReader),
+    Messages(messages::StreamReader),
 }
 
 impl DeltaReader {
     pub(super) fn read(&mut self, frame: &Frame) -> Vec<Delta> {
         match self {
             Self::Chat(reader) => reader.read(frame),
+            Self::Messages(reader) => reader.read(frame),
         }
     }
 }
@@ -122,6 +137,7 @@ impl DeltaReader {
 pub(super) enum DeltaWriter {
     Chat(chat::StreamWriter),
     Responses(responses::StreamWriter),
+    Messages(messages::StreamWriter),
 }
 
 impl DeltaWriter {
@@ -129,6 +145,7 @@ impl DeltaWriter {
         match self {
             Self::Chat(writer) => writer.write(delta),
             Self::Responses(writer) => writer.write(delta),
+            Self::Messages(writer) => writer.write(delta),
         }
     }
 
@@ -136,6 +153,7 @@ impl DeltaWriter {
         match self {
             Self::Chat(writer) => writer.finish(),
             Self::Responses(writer) => writer.finish(),
+            Self::Messages(writer) => writer.finish(),
         }
     }
 }
