@@ -12,4 +12,4 @@ pub mod usage;
 mod members;
 mod operation;
 
-pub use operation::{Dialect, Operation};
+pub use operation::{Dialect, ExtraOperations, Operation};

@@ -26,6 +26,15 @@ pub enum Operation {
     CountTokens,
 }
 
+/// What a server with OpenAI's API serves besides chat completions, completions and embeddings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExtraOperations {
+    /// [`Operation::Responses`].
+    pub responses: bool,
+    /// [`Operation::Messages`] and [`Operation::CountTokens`], as vLLM and llama.cpp do.
+    pub messages: bool,
+}
+
 impl Operation {
     /// The path below the base of an API.
     pub const fn path(self) -> &'static str {
@@ -47,8 +56,46 @@ impl Operation {
         }
     }
 
+    /// The operation by which a server answers this one: itself where the server has it, else the one that it can be translated
+    /// to, if it can. `server` is the server's own dialect, `extra` what it serves besides.
+    pub const fn at(self, server: Dialect, extra: ExtraOperations) -> Self {
+        match (server, self) {
+            (Dialect::Anthropic, Self::CountTokens) => self,
+            (Dialect::Anthropic, _) => Self::Messages,
+            (Dialect::Openai, Self::Chat | Self::Completions | Self::Embeddings) => self,
+            (Dialect::Openai, Self::Responses) if extra.responses => self,
+            (Dialect::Openai, Self::Messages | Self::CountTokens) if extra.messages => self,
+            (Dialect::Openai, _) => Self::Chat,
+        }
+    }
+
     /// Whether its answer can be a stream.
     pub const fn may_stream(self) -> bool {
         !matches!(self, Self::Embeddings | Self::CountTokens)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn server_answers_by_what_it_serves() {
+        use Operation::{Chat, Completions, CountTokens, Embeddings, Messages, Responses};
+        let none = ExtraOperations::default();
+        let all = ExtraOperations { responses: true, messages: true };
+        for (asked, openai, with_extras, anthropic) in [
+            (Chat, Chat, Chat, Messages),
+            (Completions, Completions, Completions, Messages),
+            (Embeddings, Embeddings, Embeddings, Messages),
+            (Responses, Chat, Responses, Messages),
+            (Messages, Chat, Messages, Messages),
+            (CountTokens, Chat, CountTokens, CountTokens),
+        ] {
+            let at = |dialect, extra| asked.at(dialect, extra);
+            assert_eq!(at(Dialect::Openai, none), openai, "{asked:?}");
+            assert_eq!(at(Dialect::Openai, all), with_extras, "{asked:?}");
+            assert_eq!(at(Dialect::Anthropic, all), anthropic, "{asked:?}");
+        }
     }
 }
