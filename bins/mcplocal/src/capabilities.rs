@@ -4,8 +4,7 @@
 mod model_cache;
 mod model_probe;
 
-use mcpctl_dialect::Operation;
-use mcpctl_dialect::openai::request::RequestFields;
+use mcpctl_dialect::{Operation, Request, Wants};
 use serde::Deserialize;
 
 pub use mcpctl_api::agent::Capabilities;
@@ -74,14 +73,15 @@ impl Needs {
         .find_map(|(word, lacking)| lacking.then_some(word))
     }
 
-    /// The capabilities that a request with this body needs.
-    pub fn of(operation: Operation, fields: &RequestFields) -> Self {
+    /// The capabilities that a request needs.
+    pub fn of(request: &Request) -> Self {
+        let Wants { tools, images, prefill, text_bytes } = request.wants();
         Self {
-            tools: fields.has_tools,
-            vision: fields.has_images,
-            prefill: fields.has_prefill,
-            embeddings: operation == Operation::Embeddings,
-            tokens: u64::try_from(fields.text_bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
+            tools,
+            vision: images,
+            prefill,
+            embeddings: request.operation == Operation::Embeddings,
+            tokens: u64::try_from(text_bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
         }
     }
 
@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     fn needs(operation: Operation, body: &str) -> Needs {
-        Needs::of(operation, &RequestFields::read(body.as_bytes()).unwrap())
+        Needs::of(&Request::read(operation, body.to_owned().into()).unwrap())
     }
 
     #[test]

@@ -9,12 +9,8 @@ mod primary;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mcpctl_dialect::{
-    Operation,
-    openai::request::{self, RequestFields},
-};
+use mcpctl_dialect::{Operation, Request};
 use mcpctl_failover::{FailoverRequest, FailureClass, LocalCause, Routed, Served};
-use mcpctl_upstream::Request;
 use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -57,11 +53,8 @@ pub struct ModelRequest {
     /// The central Llm, or [`OWN`] and a local provider.
     model: String,
     request: Request,
-    /// Whether the caller asked for usage in a stream.
-    include_usage: bool,
+    headers: HeaderMap,
     needs: Needs,
-    /// Keys by which a server may choose the model by itself.
-    routing_keys: Vec<String>,
     /// The local provider that the request waits for.
     wait: watch::Sender<Option<LocalWait>>,
 }
@@ -78,13 +71,12 @@ impl ModelRequest {
         call: InferenceCall,
     ) -> Result<Self, CallError> {
         let InferenceCall { operation, llm, headers, body } = call;
+        let mut request = Request::read(operation, body)?;
         // An Llm that the path names goes into the body, so that one route of mcpd serves both.
-        let body = match &llm {
-            Some(llm) => request::with_model(&body, llm)?,
-            None => body,
-        };
-        let fields = RequestFields::read(&body)?;
-        let model = fields.require_model()?;
+        if llm.is_some() {
+            request.model = llm;
+        }
+        let model = request.require_model()?;
         if model.len() > MAX_MODEL {
             // Before it is copied, repeated or looked up.
             return Err(CallError::ModelTooLong { bytes: model.len() });
@@ -94,17 +86,16 @@ impl ModelRequest {
             runtime,
             caller,
             model: model.to_owned(),
-            needs: Needs::of(operation, &fields),
-            request: Request { operation, body, stream: fields.stream, choices: fields.n, headers },
-            include_usage: fields.include_usage,
-            routing_keys: fields.routing_keys,
+            needs: Needs::of(&request),
+            request,
+            headers,
             wait: watch::Sender::new(None),
         })
     }
 
     /// Whether the caller expects a stream of events.
     pub fn streams(&self) -> bool {
-        self.request.stream && self.request.operation != Operation::Embeddings
+        self.request.stream
     }
 
     /// The local provider that the request waits for, once it waits for one.
@@ -115,7 +106,7 @@ impl ModelRequest {
     /// The first key by which the provider's server might choose the model by itself, and that `allowFields` does not list.
     fn field_not_allowed(&self, provider: &LocalProvider) -> Option<&str> {
         let allowed = &provider.config.allow_fields;
-        self.routing_keys.iter().find(|key| !allowed.contains(key)).map(String::as_str)
+        self.request.routing_keys.iter().find(|key| !allowed.contains(key)).map(String::as_str)
     }
 }
 
@@ -134,7 +125,9 @@ pub async fn run(request: ModelRequest) -> Outcome {
 
     // The order is the router's: the primary before the probe, unless its breaker is open; the probe before the local provider
     // is prepared; the journal's entry before the prompt goes there (`local::FailoverAttempt`).
-    let (client, target, upstream_request, trigger) = (&app.client, &target, &request.request, &trigger);
+    let upstream_request =
+        &mcpctl_upstream::Request::untouched(&request.request, &target, false, request.headers.clone());
+    let (client, target, trigger) = (&app.client, &target, &trigger);
     let primary = move || primary::attempt(client, target, upstream_request, llm, trigger.as_ref());
     let local = local::FailoverAttempt { request: &request, llm, who: &who };
     let routed = runtime.router.run(&runtime.registry, &failover, primary, &local).await;

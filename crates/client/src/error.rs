@@ -3,7 +3,7 @@
 use std::{error::Error, io, ops::Deref};
 
 use mcpctl_api::{ApiError, ErrorKind, header, visible};
-use mcpctl_dialect::openai::error::UpstreamError;
+use mcpctl_dialect::error::UpstreamError;
 use reqwest::{
     StatusCode,
     header::{HeaderMap, HeaderName},

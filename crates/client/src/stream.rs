@@ -2,12 +2,7 @@
 
 use futures::{StreamExt as _, stream::BoxStream};
 use mcpctl_api::header;
-use mcpctl_dialect::{
-    lenient,
-    openai::chunk::{Chunk, ChunkKind},
-    sse::Decoder,
-    usage::Usage,
-};
+use mcpctl_dialect::{EventMeaning, EventReader, Operation, lenient, sse::Decoder, usage::Usage};
 use reqwest::{
     Response,
     header::{HeaderMap, HeaderName},
@@ -43,6 +38,7 @@ pub struct ChatStream {
     pub served_by: ServedBy,
     bytes: BoxStream<'static, reqwest::Result<bytes::Bytes>>,
     decoder: Option<Decoder>,
+    events: EventReader,
     finished: bool,
 }
 
@@ -56,6 +52,7 @@ impl ChatStream {
             served_by,
             bytes: answer.bytes_stream().boxed(),
             decoder: Some(Decoder::new(MAX_EVENT_BYTES)),
+            events: EventReader::new(Operation::Chat),
             finished: false,
         }
     }
@@ -66,29 +63,31 @@ impl ChatStream {
             let decoder = self.decoder.as_mut()?;
             match decoder.next_frame() {
                 Ok(Some(frame)) => {
-                    let chunk = Chunk::read(&frame);
-                    self.finished |= chunk.finished_choices > 0;
-                    match chunk.kind {
-                        ChunkKind::Done => {
+                    let event = self.events.read(&frame);
+                    self.finished |= event.finished > 0;
+                    match event.meaning {
+                        EventMeaning::Done => {
                             self.decoder = None;
                             return None;
                         }
-                        ChunkKind::Error(error) => {
+                        EventMeaning::Error(error) => {
                             let message = error.message.unwrap_or_else(|| "the answer broke off".to_owned());
                             return self.broken(one_line(&message));
                         }
                         // Skipping it would leave an invisible hole in the answer.
-                        ChunkKind::Unreadable => return self.broken("the answer is not readable".to_owned()),
-                        ChunkKind::Silent
-                        | ChunkKind::StartUp
-                        | ChunkKind::Content
-                        | ChunkKind::UsageOnly
-                        | ChunkKind::Foreign => {}
+                        EventMeaning::Unreadable => {
+                            return self.broken("the answer is not readable".to_owned());
+                        }
+                        EventMeaning::Silent
+                        | EventMeaning::StartUp
+                        | EventMeaning::Content
+                        | EventMeaning::UsageOnly
+                        | EventMeaning::Foreign => {}
                     }
                     if let Some(text) = frame.data.as_deref().and_then(text_of) {
                         return Some(Delta::Text(text));
                     }
-                    if let Some(usage) = chunk.usage {
+                    if let Some(usage) = event.usage {
                         return Some(Delta::Usage(usage));
                     }
                 }

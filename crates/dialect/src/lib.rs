@@ -3,13 +3,29 @@
 //! and makes no decision.
 
 pub mod anthropic;
+pub mod error;
+pub mod keys;
 pub mod lenient;
+pub mod meaning;
 pub mod openai;
 pub mod sse;
 pub mod translate;
 pub mod usage;
 
+mod event;
+mod fields;
 mod members;
+mod object;
 mod operation;
+mod presence;
+mod read;
+mod request;
+mod request_error;
+mod wants;
 
+pub use event::{AnswerBody, Event, EventMeaning, added_texts};
 pub use operation::{Dialect, ExtraOperations, Operation};
+pub use read::{EventReader, data_only};
+pub use request::Request;
+pub use request_error::RequestError;
+pub use wants::Wants;

@@ -27,7 +27,7 @@ impl Frame {
     /// keeps its bytes; a frame without data becomes a keep-alive comment.
     #[must_use]
     pub fn data_only(self) -> Self {
-        if lines(&self.raw).all(|line| line.is_empty() || line == b"data" || line.starts_with(b"data:")) {
+        if lines(&self.raw).all(|line| line.is_empty() || is_field(line, b"data")) {
             return self;
         }
         let raw = match &self.data {
@@ -43,19 +43,43 @@ impl Frame {
         Self { raw: Bytes::from_static(b":\n\n"), data: None, event: None, comment: true }
     }
 
-    /// An event with a name.
+    /// As [`Frame::data_only`], but for the name of the event, which becomes `name`. A frame that has nothing else keeps its bytes.
     #[must_use]
-    pub fn named(event: &'static str, data: &[u8]) -> Self {
-        let raw = [b"event: ", event.as_bytes(), b"\n", &written(data)].concat().into();
-        let data = Some(Bytes::copy_from_slice(data));
-        Self { raw, data, event: Some(Bytes::from_static(event.as_bytes())), comment: false }
+    pub fn named_data_only(self, name: &str) -> Self {
+        let is_kept = |line: &[u8]| {
+            line.is_empty() || [&b"data"[..], b"event"].iter().any(|field| is_field(line, field))
+        };
+        if self.event.as_deref() == Some(name.as_bytes()) && lines(&self.raw).all(is_kept) {
+            return self;
+        }
+        match &self.data {
+            None => self.data_only(),
+            Some(data) => Self::named(name, data),
+        }
     }
 
-    /// Replaces the data.
+    /// An event with a name.
+    #[must_use]
+    pub fn named(event: &str, data: &[u8]) -> Self {
+        let raw = [b"event: ", event.as_bytes(), b"\n", &written(data)].concat().into();
+        let data = Some(Bytes::copy_from_slice(data));
+        Self { raw, data, event: Some(Bytes::copy_from_slice(event.as_bytes())), comment: false }
+    }
+
+    /// Replaces the data. The event keeps its name only where the frame has it.
     #[must_use]
     pub fn with_data(self, data: Bytes) -> Self {
-        Self { raw: written(&data), data: Some(data), event: self.event, comment: false }
+        let is_named = lines(&self.raw).any(|line| is_field(line, b"event"));
+        match self.event.as_deref().and_then(|name| std::str::from_utf8(name).ok()) {
+            Some(name) if is_named => Self::named(name, &data),
+            _ => Self { raw: written(&data), data: Some(data), event: self.event, comment: false },
+        }
     }
+}
+
+/// Whether a line is of this field.
+fn is_field(line: &[u8], name: &[u8]) -> bool {
+    line.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with(b":"))
 }
 
 fn written(data: &[u8]) -> Bytes {

@@ -2,9 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use mcpctl_dialect::{
-    Operation,
+    EventMeaning, Operation, RequestError,
     anthropic::event::EventReader,
-    openai::{chunk::ChunkKind, error::UpstreamError, request::RequestError},
+    error::UpstreamError,
     sse::{Decoder, Frame},
     translate::{
         Translation, chat,
@@ -588,7 +588,7 @@ fn errors_get_the_callers_shape() {
     );
     assert_eq!(value(&chat::error_body(&anthropic, 529))["error"]["type"], "overloaded_error");
     let frame = &frames(&messages::error_event("gone", "upstream_error", "broken_stream"))[0];
-    assert!(matches!(EventReader::default().read(frame).kind, ChunkKind::Error(_)));
+    assert!(matches!(EventReader::default().read(frame).meaning, EventMeaning::Error(_)));
 }
 
 /// What an accumulated stream consists of.

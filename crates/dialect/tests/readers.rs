@@ -1,7 +1,8 @@
 //! Every body that this crate accepts names the same model to other JSON parsers.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use mcpctl_dialect::openai::request::{RequestFields, with_model};
+use bytes::Bytes;
+use mcpctl_dialect::{Operation, Request};
 use proptest::prelude::*;
 
 /// Keys, as JSON text, many of which some parser reads as `model` or `stream`.
@@ -99,7 +100,7 @@ proptest! {
 
     #[test]
     fn all_parsers_agree_on_an_accepted_body(body in body()) {
-        let Ok(fields) = RequestFields::read(body.as_bytes()) else { return Ok(()) };
+        let Ok(fields) = Request::read(Operation::Chat, Bytes::copy_from_slice(body.as_bytes())) else { return Ok(()) };
         let decided = fields.model.clone().map(serde_json::Value::from);
         for reader in [go, python, c] {
             let read = reader(body.as_bytes(), "model").filter(|value| !value.is_null());
@@ -107,7 +108,7 @@ proptest! {
             let streams = reader(body.as_bytes(), "stream").is_some_and(|value| value == true);
             prop_assert_eq!(streams, fields.stream, "{}", body);
         }
-        let sent = with_model(body.as_bytes(), "upstream").unwrap();
+        let sent = fields.body_for("upstream", false);
         for reader in [go, python, c] {
             prop_assert_eq!(reader(&sent, "model"), Some("upstream".into()), "{}", body);
         }

@@ -1,9 +1,14 @@
 //! A rewritten body differs from the original in the one value that was to be replaced.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use mcpctl_dialect::openai::request::{RequestFields, with_include_usage, with_model};
+use bytes::Bytes;
+use mcpctl_dialect::{Operation, Request, RequestError};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
+
+fn read(body: &[u8]) -> Result<Request, RequestError> {
+    Request::read(Operation::Chat, Bytes::copy_from_slice(body))
+}
 
 fn json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -51,32 +56,36 @@ proptest! {
 
     #[test]
     fn only_the_model_changes(body in body(), model in "\\PC{1,12}") {
-        let spliced = with_model(body.as_bytes(), &model).unwrap();
+        let spliced = read(body.as_bytes()).unwrap().body_for(&model, false);
         let mut expected: Value = serde_json::from_str(&body).unwrap();
         let old = expected["model"].as_str().unwrap().to_owned();
         expected["model"] = model.clone().into();
         prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
-        prop_assert_eq!(RequestFields::read(&spliced).unwrap().model, Some(model));
+        prop_assert_eq!(read(&spliced).unwrap().model, Some(model));
         // Restoring the model restores every byte (the generated model is written without escapes).
-        let back = with_model(&spliced, &old).unwrap();
+        let back = read(&spliced).unwrap().body_for(&old, false);
         prop_assert_eq!(back.as_ref(), body.as_bytes());
     }
 
     #[test]
     fn only_include_usage_changes(body in body()) {
-        let spliced = with_include_usage(body.as_bytes()).unwrap();
+        let request = read(body.as_bytes()).unwrap();
+        let model = request.model.clone().unwrap();
+        let spliced = request.body_for(&model, true);
         let mut expected: Value = serde_json::from_str(&body).unwrap();
         if !expected["stream_options"].is_object() {
             expected["stream_options"] = json!({});
         }
         expected["stream_options"]["include_usage"] = true.into();
         prop_assert_eq!(serde_json::from_slice::<Value>(&spliced).unwrap(), expected);
-        prop_assert!(RequestFields::read(&spliced).unwrap().include_usage);
+        prop_assert!(read(&spliced).unwrap().include_usage);
     }
 
     #[test]
     fn arbitrary_bytes_do_not_panic(body in proptest::collection::vec(any::<u8>(), 0..64)) {
-        let _ = RequestFields::read(&body);
-        let _ = with_model(&body, "m");
+        if let Ok(request) = read(&body) {
+            request.wants();
+            request.body_for("m", true);
+        }
     }
 }

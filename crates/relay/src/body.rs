@@ -11,12 +11,7 @@ use bytes::Bytes;
 use futures::Stream;
 use mcpctl_api::HumanDuration;
 use mcpctl_dialect::{
-    openai::{
-        chunk::ChunkKind,
-        error::{UpstreamError, error_event},
-        meaning::ErrorMeaning,
-    },
-    usage::Usage,
+    EventMeaning, error::UpstreamError, meaning::ErrorMeaning, openai::error::error_event, usage::Usage,
 };
 use mcpctl_failover::class::FailureClass;
 use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};
@@ -108,7 +103,7 @@ impl Stream for StreamBody {
                 Some(event) => Some(Ok(event)),
                 None => std::task::ready!(Pin::new(&mut this.rest).poll_next(context)),
             };
-            let StreamEvent { frame, chunk } = match next {
+            let StreamEvent { frame, event } = match next {
                 None => {
                     this.end(StreamOutcome::Completed);
                     return Poll::Ready(None);
@@ -121,21 +116,21 @@ impl Stream for StreamBody {
                     return Poll::Ready(Some(Ok(last_event(&failure))));
                 }
             };
-            if chunk.usage.is_some() {
-                this.usage = chunk.usage;
+            if event.usage.is_some() {
+                this.usage = event.usage;
             }
             if this.model.is_none() {
-                this.model = chunk.model;
+                this.model = event.model;
             }
-            if this.hide_usage && chunk.kind == ChunkKind::UsageOnly {
+            if this.hide_usage && event.meaning == EventMeaning::UsageOnly {
                 continue;
             }
-            if chunk.kind == ChunkKind::Content
+            if event.meaning == EventMeaning::Content
                 && let Some(on_content) = &mut this.on_content
             {
                 on_content();
             }
-            if chunk.kind == ChunkKind::Done {
+            if event.meaning == EventMeaning::Done {
                 this.end(StreamOutcome::Completed);
             }
             return Poll::Ready(Some(Ok(frame.raw)));

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, stream::BoxStream};
 use http::{HeaderMap, StatusCode};
-use mcpctl_dialect::{openai::chunk::Chunk, sse::Frame, usage::Usage};
+use mcpctl_dialect::{Event, sse::Frame, usage::Usage};
 
 use crate::Failure;
 
@@ -62,7 +62,7 @@ pub struct StreamEvent {
     /// The bytes to forward.
     pub frame: Frame,
     /// What the event carries.
-    pub chunk: Chunk,
+    pub event: Event,
 }
 
 /// The events after the held ones. The stream ends after `[DONE]`, or after a [`Failure`] of class `broken_stream`. Dropping it

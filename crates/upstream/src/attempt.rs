@@ -10,15 +10,7 @@ use http::{
     header::{self, AUTHORIZATION, CONTENT_TYPE},
 };
 use mcpctl_api::visible;
-use mcpctl_dialect::{
-    Operation,
-    openai::{
-        chunk::{AnswerBody, ChunkKind},
-        error::UpstreamError,
-        meaning::ErrorMeaning,
-        request::with_model,
-    },
-};
+use mcpctl_dialect::{AnswerBody, EventMeaning, error::UpstreamError, meaning::ErrorMeaning};
 use mcpctl_failover::FailureClass;
 use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
@@ -56,7 +48,7 @@ const MAX_REDIRECT_BYTES: usize = 300;
 /// delivered and the server was reachable; a whole answer that exceeds its limit is `rejected`, because a retry would give the
 /// same.
 pub async fn send(client: &Client, target: &Target, request: Request) -> Result<Answer, Failure> {
-    let streams = request.stream && request.operation != Operation::Embeddings;
+    let streams = request.stream && request.operation.may_stream();
     let timeouts = target.timeouts;
     let begun = Instant::now();
 
@@ -86,7 +78,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
             return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_timeout));
         }
     };
-    let screen = Screen::of(target);
+    let screen = Screen::of(target, request.operation);
     let status = response.status();
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
         return Err(not_an_answer(target, &request, &response, &screen));
@@ -114,12 +106,12 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     };
     if is_stream {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        hold(target, Reader::new(response, &start, request.choices, screen), status, headers, begun)
+        hold(target, Reader::new(response, &start, &request, screen), status, headers, begun)
             .await
             .map(Answer::Stream)
     } else {
         // `timeouts.response` applied to the head; the body has what is left of `timeouts.answer`.
-        whole(target, response, start, headers, whole_until, &screen).await.map(Answer::Whole)
+        whole(target, &request, response, start, headers, whole_until, &screen).await.map(Answer::Whole)
     }
 }
 
@@ -128,11 +120,6 @@ fn prepare(
     target: &Target,
     request: &Request,
 ) -> Result<(Lease, reqwest::RequestBuilder), Failure> {
-    let body = match &target.model {
-        Some(model) => with_model(&request.body, model)
-            .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?,
-        None => request.body.clone(),
-    };
     let mut headers = outgoing(request, target.kind, client.instance());
     // After the caller's headers, so that it replaces any of theirs.
     if let Some(credential) = &target.credential {
@@ -146,7 +133,8 @@ fn prepare(
         headers.insert(AUTHORIZATION, bearer);
     }
     let pool = client.pool(target)?;
-    let outgoing = pool.http.post(target.endpoint(request.operation)).headers(headers).body(body);
+    let outgoing =
+        pool.http.post(target.endpoint(request.operation)).headers(headers).body(request.body.clone());
     Ok((pool, outgoing))
 }
 
@@ -225,6 +213,7 @@ async fn error_answer(
 
 async fn whole(
     target: &Target,
+    request: &Request,
     response: reqwest::Response,
     start: Bytes,
     headers: HeaderMap,
@@ -250,7 +239,7 @@ async fn whole(
         }
     }
     let body = screen.text(body);
-    match AnswerBody::read(&body) {
+    match AnswerBody::read(request.operation, &body) {
         Some(AnswerBody { error: Some(error), .. }) => {
             let class = classify_in_band(target.kind, &error);
             Err(fail(class, "the upstream reported an error inside the answer")
@@ -298,12 +287,12 @@ async fn hold(
                 return Err(no_content(timeout).with_head(status, &headers));
             }
         };
-        let kind = event.chunk.kind.clone();
+        let kind = event.event.meaning.clone();
         bytes = bytes.saturating_add(event.frame.raw.len());
-        events = events.saturating_add(usize::from(kind != ChunkKind::Silent));
+        events = events.saturating_add(usize::from(kind != EventMeaning::Silent));
         held.push(event);
         match kind {
-            ChunkKind::Content | ChunkKind::Done => break,
+            EventMeaning::Content | EventMeaning::Done => break,
             _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES => break,
             _ => {}
         }
@@ -316,7 +305,7 @@ async fn hold(
         let until = after(open.content_at, timeouts.answer).min(last);
         let failure = match next_by(&mut open.reader, timeouts.idle, until).await {
             Some(Ok(Some(event))) => {
-                if event.chunk.kind == ChunkKind::Content {
+                if event.event.meaning == EventMeaning::Content {
                     open.content_at = Instant::now();
                 }
                 return Some((Ok(event), Some(open)));

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, StatusCode, header::RETRY_AFTER};
 use mcpctl_api::header::{ERROR_SOURCE, FAILURE};
-use mcpctl_dialect::openai::{
+use mcpctl_dialect::{
     error::UpstreamError,
     meaning::{ErrorMeaning, is_about_account},
 };

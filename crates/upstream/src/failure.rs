@@ -4,7 +4,7 @@ use std::{error::Error, fmt, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use mcpctl_dialect::openai::meaning::ErrorMeaning;
+use mcpctl_dialect::meaning::ErrorMeaning;
 use mcpctl_failover::FailureClass;
 
 use crate::{AttemptTimeout, RefusedAddress};

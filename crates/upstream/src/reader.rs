@@ -5,16 +5,14 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use mcpctl_dialect::{
-    openai::{
-        chunk::{Chunk, ChunkKind},
-        error::UpstreamError,
-    },
+    Event, EventMeaning, EventReader,
+    error::UpstreamError,
     sse::{Decoder, EventTooLarge, Frame},
 };
 use tokio::time::timeout;
 
 use crate::{
-    StreamEvent,
+    Request, StreamEvent,
     screen::{CredentialSpelledOut, Screen},
 };
 
@@ -26,6 +24,7 @@ const MAX_UNFRAMED: usize = 64 * 1024;
 
 pub(crate) struct Reader {
     response: reqwest::Response,
+    events: EventReader,
     decoder: Decoder,
     /// The body so far, while it may be an error without a stream's framing.
     unframed: Option<BytesMut>,
@@ -50,7 +49,7 @@ pub(crate) enum StreamError {
     Stalled(Duration),
     /// The server reported an error in the stream.
     InBand(UpstreamError, Bytes),
-    /// An event is not a chunk.
+    /// An event is not one of an answer.
     Unreadable(Bytes),
     /// The stream spells out our credential.
     Credential,
@@ -74,13 +73,14 @@ impl StreamError {
 
 impl Reader {
     /// Reads a response, of which `start` was read already.
-    pub(crate) fn new(response: reqwest::Response, start: &[u8], choices: u64, screen: Screen) -> Self {
+    pub(crate) fn new(response: reqwest::Response, start: &[u8], request: &Request, screen: Screen) -> Self {
         let mut reader = Self {
             response,
+            events: EventReader::new(request.operation),
             decoder: Decoder::default(),
             unframed: Some(BytesMut::new()),
             recognized: false,
-            unfinished: choices.max(1),
+            unfinished: request.choices.max(1),
             done: false,
             ended: false,
             screen,
@@ -146,33 +146,33 @@ impl Reader {
             return Err(StreamError::InBand(UpstreamError::read(&body), body));
         }
         let frame = self.screen.frame(frame).map_err(|CredentialSpelledOut| StreamError::Credential)?;
-        let mut chunk = Chunk::read(&frame);
-        match chunk.kind {
+        let mut event = self.events.read(&frame);
+        match event.meaning {
             // It may have content, so it counts as content and is forwarded unchanged.
-            ChunkKind::Unreadable if self.recognized => chunk.kind = ChunkKind::Content,
+            EventMeaning::Unreadable if self.recognized => event.meaning = EventMeaning::Content,
             // It may come from another service, which callers must not read, and clients ignore such events.
-            ChunkKind::Foreign if self.recognized => {
+            EventMeaning::Foreign if self.recognized => {
                 return Ok(StreamEvent {
                     frame: frame.without_data(),
-                    chunk: Chunk { kind: ChunkKind::Silent, ..chunk },
+                    event: Event { meaning: EventMeaning::Silent, ..event },
                 });
             }
-            ChunkKind::Foreign | ChunkKind::Unreadable => {
+            EventMeaning::Foreign | EventMeaning::Unreadable => {
                 return Err(StreamError::Unreadable(frame.data.unwrap_or_default()));
             }
-            ChunkKind::Error(error) => {
+            EventMeaning::Error(error) => {
                 return Err(StreamError::InBand(error, frame.data.unwrap_or_default()));
             }
-            ChunkKind::Done => self.done = true,
-            ChunkKind::StartUp | ChunkKind::Content | ChunkKind::UsageOnly => {
+            EventMeaning::Done => self.done = true,
+            EventMeaning::StartUp | EventMeaning::Content | EventMeaning::UsageOnly => {
                 self.recognized = true;
                 self.unframed = None;
             }
-            ChunkKind::Silent => {}
+            EventMeaning::Silent => {}
         }
-        let finished = u64::try_from(chunk.finished_choices).unwrap_or(u64::MAX);
+        let finished = u64::try_from(event.finished).unwrap_or(u64::MAX);
         self.unfinished = self.unfinished.saturating_sub(finished);
-        Ok(StreamEvent { frame, chunk })
+        Ok(StreamEvent { frame, event })
     }
 
     /// Reads to the end of the body. Nothing after `[DONE]` is part of the answer, so errors are ignored.

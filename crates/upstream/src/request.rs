@@ -7,19 +7,19 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 use mcpctl_api::header::HOPS;
-use mcpctl_dialect::Operation;
+use mcpctl_dialect::{self as dialect, Operation};
 
 use crate::{
-    UpstreamKind,
+    Target, UpstreamKind,
     hops::{self, InstanceId},
 };
 
-/// One request, as the caller sent it.
+/// One request, as it is sent to one target.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// The route.
+    /// The route at the target.
     pub operation: Operation,
-    /// The body. An attempt replaces at most its model, by the target's.
+    /// The body, with the target's model.
     pub body: Bytes,
     /// Whether the body requests a stream.
     pub stream: bool,
@@ -27,6 +27,27 @@ pub struct Request {
     pub choices: u64,
     /// The caller's headers. Those that may not be forwarded are dropped.
     pub headers: HeaderMap,
+}
+
+impl Request {
+    /// The caller's request as it is sent to a target that has the same operation. Its body is the caller's but for the model, and
+    /// for the request for usage in the stream where `ask_for_usage` says so.
+    pub fn untouched(
+        request: &dialect::Request,
+        target: &Target,
+        ask_for_usage: bool,
+        headers: HeaderMap,
+    ) -> Self {
+        let model = target.model.as_deref().or(request.model.as_deref());
+        Self {
+            operation: request.operation,
+            body: model
+                .map_or_else(|| request.body().clone(), |model| request.body_for(model, ask_for_usage)),
+            stream: request.stream,
+            choices: request.choices,
+            headers,
+        }
+    }
 }
 
 /// The headers to send.

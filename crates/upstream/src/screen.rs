@@ -11,17 +11,14 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 use mcpctl_dialect::{
-    openai::{
-        chunk::added_texts,
-        error::{error_body, presentable_error},
-    },
-    sse::Frame,
+    Operation, added_texts, data_only, error::presentable_error, openai::error::error_body, sse::Frame,
 };
 
 use crate::{Target, UpstreamKind, redact::Redactor};
 
 pub(crate) struct Screen {
     kind: UpstreamKind,
+    operation: Operation,
     redactor: Option<Redactor>,
     /// The end of each choice's text so far, in which the next event may complete a piece of the credential.
     tails: HashMap<u64, Vec<u8>>,
@@ -35,10 +32,10 @@ const MAX_CHOICES: usize = 128;
 pub(crate) struct CredentialSpelledOut;
 
 impl Screen {
-    pub(crate) fn of(target: &Target) -> Self {
+    pub(crate) fn of(target: &Target, operation: Operation) -> Self {
         let kind = target.kind;
         let credential = target.credential.as_ref().filter(|_| kind == UpstreamKind::Provider);
-        Self { kind, redactor: credential.and_then(Redactor::of), tails: HashMap::new() }
+        Self { kind, operation, redactor: credential.and_then(Redactor::of), tails: HashMap::new() }
     }
 
     /// Removes the credential from a text.
@@ -78,7 +75,7 @@ impl Screen {
         }
         // The reader still needs `event: error`, although the field is not forwarded.
         let event = frame.event.clone();
-        let frame = Frame { event, ..frame.data_only() };
+        let frame = Frame { event, ..data_only(self.operation, frame) };
         let (Some(redactor), Some(data)) = (&self.redactor, frame.data.clone()) else { return Ok(frame) };
         let frame = if redactor.is_in(&data) { frame.with_data(redactor.redact(data)) } else { frame };
         for (choice, text) in added_texts(frame.data.as_deref().unwrap_or_default()) {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use mcpctl_access::{Denied, Escalation, Rejected};
 use mcpctl_api::{DocumentError, ErrorKind, models::PageError};
-use mcpctl_dialect::openai::request::RequestError;
+use mcpctl_dialect::RequestError;
 use mcpctl_failover::FailureClass;
 use mcpctl_server::BodyError;
 use mcpctl_store::{StoreError, StoreFault};

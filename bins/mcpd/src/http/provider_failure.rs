@@ -8,7 +8,7 @@ use mcpctl_api::{
     ErrorKind, Name,
     header::{ERROR_SOURCE, FAILURE},
 };
-use mcpctl_dialect::openai::error::{self, UpstreamError};
+use mcpctl_dialect::{error::UpstreamError, openai::error};
 use mcpctl_failover::FailureClass;
 use mcpctl_upstream::Failure;
 

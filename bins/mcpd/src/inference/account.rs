@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::{Principal, Stored};
-use mcpctl_dialect::{Operation, usage::Usage};
+use mcpctl_dialect::{Operation, Request, usage::Usage};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome};
 use mcpctl_store::{StoreError, UsageRow};
@@ -43,8 +43,7 @@ impl Account {
         app: &Arc<App>,
         principal: &Principal,
         llm: &Stored,
-        operation: Operation,
-        stream: bool,
+        request: &Request,
         arrived: Instant,
     ) -> Self {
         let row = UsageRow {
@@ -57,14 +56,14 @@ impl Account {
             model: String::new(),
             input_tokens: 0,
             output_tokens: 0,
-            stream,
+            stream: request.stream,
             outcome: String::new(),
             status: 0,
             attempts: 0,
             duration_ms: 0,
             request_id: mcpctl_server::request_id(),
         };
-        Self { app: Arc::clone(app), row: Some(row), operation: word(operation), arrived }
+        Self { app: Arc::clone(app), row: Some(row), operation: word(request.operation), arrived }
     }
 
     /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.

@@ -7,10 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mcpctl_access::{Denied, Stored};
 use mcpctl_api::{Kind, Name, Spec, Verb};
-use mcpctl_dialect::{
-    Operation,
-    openai::request::{self, RequestError, RequestFields},
-};
+use mcpctl_dialect::{self as dialect, Operation, RequestError};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
 use mcpctl_store::StoreError;
@@ -121,10 +118,10 @@ pub async fn run(
     hops::check(&request.headers, app.inference.client.instance())?;
 
     // Read before authorize, because the body names the Llm. Nothing else in it is trusted.
-    let fields = RequestFields::read(&request.body)?;
+    let asked = dialect::Request::read(request.operation, request.body)?;
     let named = match &request.llm {
         Some(llm) => llm.clone(),
-        None => fields.require_model()?.to_owned(),
+        None => asked.require_model()?.to_owned(),
     };
 
     // Authorize in the snapshot that the caller was authenticated in, which is as new as the store was on arrival.
@@ -143,7 +140,7 @@ pub async fn run(
 
     // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
     // the credential is opened only now.
-    let routed = check_choice(&fields, &llm).and_then(|()| {
+    let routed = check_choice(&asked, &llm).and_then(|()| {
         let misconfigured =
             |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
         route(permit, snapshot, &app.store).map_err(misconfigured)
@@ -155,14 +152,14 @@ pub async fn run(
             return Err(error);
         }
     };
-    let account = Account::open(app, principal, &llm, request.operation, fields.stream, arrived);
+    let account = Account::open(app, principal, &llm, &asked, arrived);
 
     // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
-    let relayed = relay(app, &llm, &route, &fields, &request, arrived);
+    let relayed = relay(app, &llm, &route, &asked, &request.headers, arrived);
     let (sent, recorded) = tokio::join!(relayed, app.audit.record(entry));
     recorded?;
 
-    let retry::RetryOutcome { result, attempts } = sent?;
+    let retry::RetryOutcome { result, attempts } = sent;
     let outcome = match result {
         Ok(Answer::Whole(whole)) => {
             account.close_whole(&whole, attempts).await?;
@@ -172,7 +169,7 @@ pub async fn run(
             let (status, headers) = (stream.status, stream.headers.clone());
             // mcpd always asks for usage, and hides it from callers that did not.
             let on_content = account.on_content();
-            let body = StreamBody::new(stream, !fields.include_usage, account.on_end(attempts))
+            let body = StreamBody::new(stream, !asked.include_usage, account.on_end(attempts))
                 .on_content(on_content);
             InferenceOutcome::Stream { status, headers, body }
         }
@@ -193,9 +190,9 @@ fn may_view_and_edit(caller: &Caller, llm: &Stored) -> bool {
 
 /// Only the authorized Llm may answer: rejects fields by which its provider would choose another model, unless the Llm
 /// allows them.
-fn check_choice(fields: &RequestFields, llm: &Stored) -> Result<(), InferenceError> {
+fn check_choice(asked: &dialect::Request, llm: &Stored) -> Result<(), InferenceError> {
     let Spec::Llm(spec) = &llm.resource.spec else { return Ok(()) };
-    match fields.routing_keys.iter().find(|field| !spec.allow_fields.contains(field)) {
+    match asked.routing_keys.iter().find(|field| !spec.allow_fields.contains(field)) {
         None => Ok(()),
         Some(field) => Err(InferenceError::ChoosesUpstream { field: field.clone(), llm: llm.name().clone() }),
     }
@@ -205,25 +202,14 @@ async fn relay(
     app: &App,
     llm: &Stored,
     route: &Route,
-    fields: &RequestFields,
-    incoming: &InferenceRequest,
+    asked: &dialect::Request,
+    headers: &HeaderMap,
     arrived: Instant,
-) -> Result<retry::RetryOutcome, InferenceError> {
+) -> retry::RetryOutcome {
     let stream_usage = &app.inference.stream_usage;
-    let asks_for_usage = fields.stream
-        && !fields.include_usage
-        && incoming.operation != Operation::Embeddings
-        && route.llm.stream_usage
-        && !stream_usage.is_rejected(llm, arrived);
-    let body =
-        if asks_for_usage { request::with_include_usage(&incoming.body)? } else { incoming.body.clone() };
-    let request = Request {
-        operation: incoming.operation,
-        stream: fields.stream,
-        choices: fields.n,
-        headers: incoming.headers.clone(),
-        body,
-    };
+    let asks_for_usage =
+        asked.lacks_usage() && route.llm.stream_usage && !stream_usage.is_rejected(llm, arrived);
+    let request = |with_usage| Request::untouched(asked, &route.target, with_usage, headers.clone());
     let policy = RetryPolicy {
         max: route.llm.retries.max.into(),
         // One deadline over all attempts, waits included.
@@ -242,17 +228,17 @@ async fn relay(
         app.metrics.inference.attempt(name, outcome);
         sent
     };
-    let sent = send(&request).await;
+    let sent = send(&request(asks_for_usage)).await;
     match &sent.result {
         // mcpd added the field, so its rejection must not fail the request.
         Err(failure) if asks_for_usage && failure.refuses_stream_options() => {
-            let again = send(&Request { body: incoming.body.clone(), ..request }).await;
+            let again = send(&request(false)).await;
             if again.result.is_ok() {
                 tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
                 stream_usage.rejected(llm, Instant::now());
             }
-            Ok(retry::RetryOutcome { result: again.result, attempts: sent.attempts + again.attempts })
+            retry::RetryOutcome { result: again.result, attempts: sent.attempts + again.attempts }
         }
-        _ => Ok(sent),
+        _ => sent,
     }
 }

@@ -7,7 +7,7 @@ use mcpctl_api::{
     Id, Kind, Name, Spec, Verb,
     spec::{LlmSpec, SecretKeyRef},
 };
-use mcpctl_dialect::openai::request::keys;
+use mcpctl_dialect::keys;
 
 use super::{Planner, Refusal, invalid, invalid_hint};
 

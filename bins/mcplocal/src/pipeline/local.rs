@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
-use mcpctl_dialect::{Operation, openai::request};
 use mcpctl_engine::{Engine, EngineGuard, EngineStatus};
 use mcpctl_failover::{FailureClass, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant};
 use mcpctl_relay::retry;
@@ -179,7 +178,9 @@ async fn attempt(
     let sent = send(request, &provider, &target).await;
     recorded.responded();
     match sent {
-        Ok(answer) => Ok(account::accounted(&request.app, answer, guard, meter, !request.include_usage)),
+        Ok(answer) => {
+            Ok(account::accounted(&request.app, answer, guard, meter, !request.request.include_usage))
+        }
         Err(failure) => {
             // A healthy server answers, or rejects the request. This one may hang, or another server or another model may
             // have taken its place.
@@ -195,20 +196,14 @@ async fn attempt(
 /// Asks for usage too, which is removed for callers who did not. A server that rejects that is sent requests without it from
 /// then on.
 async fn send(request: &ModelRequest, provider: &LocalProvider, target: &Target) -> Result<Answer, Failure> {
-    let ModelRequest { app, request, include_usage, .. } = request;
-    let asks_for_usage = request.stream
-        && !include_usage
-        && request.operation != Operation::Embeddings
+    let ModelRequest { app, request, headers, .. } = request;
+    let asks_for_usage = request.lacks_usage()
         && provider.config.stream_usage
         && !provider.refuses_usage.load(Ordering::Relaxed);
-    if !asks_for_usage {
-        return retry::once(&app.client, target, request).await;
-    }
-    let body = request::with_include_usage(&request.body)
-        .map_err(|_| Failure::new(FailureClass::Rejected, "the request body cannot be read"))?;
-    match retry::once(&app.client, target, &Request { body, ..request.clone() }).await {
-        Err(failure) if failure.refuses_stream_options() => {
-            let again = retry::once(&app.client, target, request).await;
+    let with = |usage| Request::untouched(request, target, usage, headers.clone());
+    match retry::once(&app.client, target, &with(asks_for_usage)).await {
+        Err(failure) if asks_for_usage && failure.refuses_stream_options() => {
+            let again = retry::once(&app.client, target, &with(false)).await;
             if again.is_ok() {
                 provider.refuses_usage.store(true, Ordering::Relaxed);
             }

@@ -1,7 +1,7 @@
 //! What comes of a request to a model, in domain types.
 
 use bytes::Bytes;
-use mcpctl_dialect::openai::request::RequestError;
+use mcpctl_dialect::RequestError;
 use mcpctl_failover::{FailureClass, LocalError};
 use mcpctl_relay::body::StreamBody;
 use mcpctl_upstream::Failure;

@@ -4,10 +4,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::count::Counts;
-use crate::{
-    lenient,
-    openai::{chunk::AnswerBody, error::UpstreamError, presence::Presence},
-};
+use crate::{error::UpstreamError, event::AnswerBody, lenient, presence::Presence};
 
 #[derive(Deserialize)]
 struct WireAnswer {

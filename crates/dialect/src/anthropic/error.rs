@@ -1,4 +1,4 @@
-//! Writes errors in Anthropic's shape. [`UpstreamError::read`](crate::openai::error::UpstreamError::read) reads them.
+//! Writes errors in Anthropic's shape. [`UpstreamError::read`](crate::error::UpstreamError::read) reads them.
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
@@ -72,8 +72,7 @@ pub fn error_event(message: &str, kind: &str, code: &str) -> Bytes {
 mod tests {
     use super::*;
     use crate::{
-        anthropic::event::EventReader,
-        openai::{chunk::ChunkKind, error::UpstreamError, meaning::ErrorMeaning},
+        anthropic::event::EventReader, error::UpstreamError, event::EventMeaning, meaning::ErrorMeaning,
         sse::Decoder,
     };
 
@@ -96,7 +95,9 @@ mod tests {
         decoder.push(&event);
         let frame = decoder.next_frame().unwrap().unwrap();
         assert_eq!(decoder.finish(), Ok(None));
-        let ChunkKind::Error(error) = EventReader::default().read(&frame).kind else { panic!("{frame:?}") };
+        let EventMeaning::Error(error) = EventReader::default().read(&frame).meaning else {
+            panic!("{frame:?}")
+        };
         assert_eq!(error.message.as_deref(), Some("the model server went away"));
         assert_eq!(
             (error.kind.as_deref(), error.code.as_deref()),

@@ -6,26 +6,12 @@ use serde_json::Value;
 
 use super::count::Counts;
 use crate::{
+    error::UpstreamError,
+    event::{Event, EventMeaning},
     lenient,
-    openai::{
-        chunk::{Chunk, ChunkKind},
-        error::UpstreamError,
-        presence::Presence,
-    },
+    presence::Presence,
     sse::Frame,
 };
-
-/// The events of a stream, which are named twice: in the `event` line and in the data's `type`.
-const NAMES: [&str; 8] = [
-    "message_start",
-    "content_block_start",
-    "content_block_delta",
-    "content_block_stop",
-    "message_delta",
-    "message_stop",
-    "ping",
-    "error",
-];
 
 /// Reads the events of one stream, whose usage arrives in two of them.
 #[derive(Debug, Clone, Default)]
@@ -34,70 +20,52 @@ pub struct EventReader {
 }
 
 impl EventReader {
-    /// Classifies a frame. An event of a type that is not known is [`ChunkKind::Foreign`].
-    pub fn read(&mut self, frame: &Frame) -> Chunk {
-        let Some(data) = frame.data.as_deref() else { return bare(ChunkKind::Silent) };
+    /// Classifies a frame. An event of a type that is not known is [`EventMeaning::Foreign`].
+    pub fn read(&mut self, frame: &Frame) -> Event {
+        let Some(data) = frame.data.as_deref() else { return bare(EventMeaning::Silent) };
         let text = data.trim_ascii();
         if text.is_empty() {
-            return bare(ChunkKind::Silent);
+            return bare(EventMeaning::Silent);
         }
-        let Some(wire) = lenient::object::<WireEvent>(text) else { return bare(ChunkKind::Unreadable) };
+        let Some(wire) = lenient::object::<WireEvent>(text) else { return bare(EventMeaning::Unreadable) };
         let kind = wire.kind.as_deref().unwrap_or_default();
         if wire.error.0 || kind == "error" || frame.event.as_deref() == Some(b"error") {
-            return bare(ChunkKind::Error(UpstreamError::read(text)));
+            return bare(EventMeaning::Error(UpstreamError::read(text)));
         }
         match kind {
             "message_start" => {
-                let Some(message) = wire.message else { return bare(ChunkKind::Unreadable) };
+                let Some(message) = wire.message else { return bare(EventMeaning::Unreadable) };
                 let usage = self.counts.take(message.usage);
-                Chunk { model: message.model, usage, ..bare(ChunkKind::StartUp) }
+                Event { model: message.model, usage, ..bare(EventMeaning::StartUp) }
             }
             "content_block_start" => {
                 bare(content_if(wire.content_block.is_some_and(|block| block.has_content())))
             }
             "content_block_delta" => bare(content_if(wire.delta.is_some_and(|delta| delta.has_content()))),
-            "content_block_stop" => bare(ChunkKind::StartUp),
+            "content_block_stop" => bare(EventMeaning::StartUp),
             "message_delta" => {
                 let usage = self.counts.take(wire.usage);
                 let finished = wire.delta.is_some_and(|delta| delta.stop_reason.0);
                 let kind = match usage {
-                    _ if finished => ChunkKind::Content,
-                    Some(_) => ChunkKind::UsageOnly,
-                    None => ChunkKind::StartUp,
+                    _ if finished => EventMeaning::Content,
+                    Some(_) => EventMeaning::UsageOnly,
+                    None => EventMeaning::StartUp,
                 };
-                Chunk { kind, model: None, usage, finished_choices: usize::from(finished) }
+                Event { meaning: kind, model: None, usage, finished: usize::from(finished) }
             }
-            "message_stop" => bare(ChunkKind::Done),
-            "ping" => bare(ChunkKind::Silent),
-            _ => bare(ChunkKind::Foreign),
+            "message_stop" => bare(EventMeaning::Done),
+            "ping" => bare(EventMeaning::Silent),
+            _ => bare(EventMeaning::Foreign),
         }
     }
 }
 
-/// Removes comments and all fields but `data`, and names the event after the type in its data: clients recognize an event
-/// by the `event` line, in which a server may write anything. A frame without data becomes a keep-alive comment.
-#[must_use]
-pub fn named_data_only(frame: Frame) -> Frame {
-    #[derive(Deserialize)]
-    struct Named {
-        #[serde(rename = "type", default)]
-        kind: Option<String>,
-    }
-
-    let name = frame.data.as_deref().and_then(lenient::object::<Named>).and_then(|named| named.kind);
-    let name = NAMES.into_iter().find(|known| name.as_deref() == Some(*known));
-    match (name, &frame.data) {
-        (Some(name), Some(data)) => Frame::named(name, data),
-        _ => frame.data_only(),
-    }
+const fn bare(meaning: EventMeaning) -> Event {
+    Event::bare(meaning)
 }
 
-fn bare(kind: ChunkKind) -> Chunk {
-    Chunk { kind, model: None, usage: None, finished_choices: 0 }
-}
-
-fn content_if(has_content: bool) -> ChunkKind {
-    if has_content { ChunkKind::Content } else { ChunkKind::StartUp }
+fn content_if(has_content: bool) -> EventMeaning {
+    if has_content { EventMeaning::Content } else { EventMeaning::StartUp }
 }
 
 #[derive(Deserialize)]
@@ -167,79 +135,79 @@ impl WireDelta {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{sse::Decoder, usage::Usage};
+    use crate::usage::Usage;
 
     fn frame(data: &str) -> Frame {
         Frame::named("x", data.as_bytes())
     }
 
-    fn kind(data: &str) -> ChunkKind {
-        EventReader::default().read(&frame(data)).kind
+    fn kind(data: &str) -> EventMeaning {
+        EventReader::default().read(&frame(data)).meaning
     }
 
     #[test]
     fn events_are_classified() {
         for (expected, data) in [
-            (ChunkKind::StartUp, r#"{"type":"message_start","message":{"id":"msg_1","content":[]}}"#),
+            (EventMeaning::StartUp, r#"{"type":"message_start","message":{"id":"msg_1","content":[]}}"#),
             (
-                ChunkKind::StartUp,
+                EventMeaning::StartUp,
                 r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":""}}"#,
             ),
             (
-                ChunkKind::StartUp,
+                EventMeaning::StartUp,
                 r#"{"type":"content_block_start","index":0,"content_block":{"type":"thinking","thinking":"","signature":""}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_start","index":0,"content_block":{"type":"text","text":"a"}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_start","index":0,"content_block":{"type":"redacted_thinking","data":"x"}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_start","index":1,"content_block":{"type":"tool_use","id":"t","name":"f","input":{}}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_start","index":1,"content_block":{"type":"server_tool_use","id":"t"}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"a"}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"thinking_delta","thinking":"a"}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"signature_delta","signature":"a"}}"#,
             ),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{"}}"#,
             ),
             (
-                ChunkKind::StartUp,
+                EventMeaning::StartUp,
                 r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":""}}"#,
             ),
-            (ChunkKind::StartUp, r#"{"type":"content_block_stop","index":0}"#),
+            (EventMeaning::StartUp, r#"{"type":"content_block_stop","index":0}"#),
             (
-                ChunkKind::Content,
+                EventMeaning::Content,
                 r#"{"type":"message_delta","delta":{"stop_reason":"end_turn"},"usage":{"output_tokens":3}}"#,
             ),
-            (ChunkKind::UsageOnly, r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":3}}"#),
-            (ChunkKind::Done, r#"{"type":"message_stop"}"#),
-            (ChunkKind::Silent, r#"{"type": "ping"}"#),
-            (ChunkKind::Silent, ""),
-            (ChunkKind::Foreign, r#"{"type":"message_continue"}"#),
-            (ChunkKind::Foreign, r#"{"AccessKeyId":"AKIA"}"#),
-            (ChunkKind::Foreign, r#"{"choices":[{"delta":{"content":"a"}}]}"#),
-            (ChunkKind::Unreadable, r#"{"type":"message_start"}"#),
-            (ChunkKind::Unreadable, "[DONE]"),
-            (ChunkKind::Unreadable, r#"{"type":"content_block_delta","delta":7}"#),
+            (EventMeaning::UsageOnly, r#"{"type":"message_delta","delta":{},"usage":{"output_tokens":3}}"#),
+            (EventMeaning::Done, r#"{"type":"message_stop"}"#),
+            (EventMeaning::Silent, r#"{"type": "ping"}"#),
+            (EventMeaning::Silent, ""),
+            (EventMeaning::Foreign, r#"{"type":"message_continue"}"#),
+            (EventMeaning::Foreign, r#"{"AccessKeyId":"AKIA"}"#),
+            (EventMeaning::Foreign, r#"{"choices":[{"delta":{"content":"a"}}]}"#),
+            (EventMeaning::Unreadable, r#"{"type":"message_start"}"#),
+            (EventMeaning::Unreadable, "[DONE]"),
+            (EventMeaning::Unreadable, r#"{"type":"content_block_delta","delta":7}"#),
         ] {
             assert_eq!(kind(data), expected, "{data}");
         }
@@ -255,7 +223,7 @@ mod tests {
             Usage { input_tokens: 100, cached_input_tokens: 90, output_tokens: 1, ..Usage::default() };
         assert_eq!((start.model.as_deref(), start.usage), (Some("claude-x"), Some(at_start)));
         let end = reader.read(&frame(r#"{"type":"message_delta","delta":{"stop_reason":"max_tokens","stop_sequence":null},"usage":{"output_tokens":42}}"#));
-        assert_eq!((end.usage, end.finished_choices), (Some(Usage { output_tokens: 42, ..at_start }), 1));
+        assert_eq!((end.usage, end.finished), (Some(Usage { output_tokens: 42, ..at_start }), 1));
         // vLLM counts the input at the end only.
         let late = reader.read(&frame(
             r#"{"type":"message_delta","delta":{},"usage":{"input_tokens":11,"output_tokens":43}}"#,
@@ -266,31 +234,10 @@ mod tests {
     #[test]
     fn in_band_errors_are_recognized() {
         let data = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-        let ChunkKind::Error(error) = kind(data) else { panic!("{data}") };
+        let EventMeaning::Error(error) = kind(data) else { panic!("{data}") };
         assert_eq!(
             (error.kind.as_deref(), error.message.as_deref()),
             (Some("overloaded_error"), Some("Overloaded"))
         );
-    }
-
-    #[test]
-    fn events_are_named_after_their_data() {
-        for (raw, expected) in [
-            (
-                ": secret\nevent: secret\nid: secret\ndata: {\"type\":\"message_stop\"}\n\n",
-                "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-            ),
-            (
-                "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-                "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n",
-            ),
-            ("event: secret\ndata: {\"type\":\"secret\"}\n\n", "data: {\"type\":\"secret\"}\n\n"),
-            (": secret\n\n", ":\n\n"),
-        ] {
-            let mut decoder = Decoder::default();
-            decoder.push(raw.as_bytes());
-            let frame = decoder.next_frame().unwrap().unwrap();
-            assert_eq!(named_data_only(frame).raw, expected);
-        }
     }
 }

@@ -1,61 +1,50 @@
-//! Reads the fields of a messages or token count request that decisions depend on, and sets the model. Nothing here validates
-//! what only the model server can judge: messages, tools, sampling.
+//! The fields of a messages or token count request that decisions depend on.
 
 mod content;
 
-use bytes::Bytes;
-
-use crate::openai::request::{RequestError, RequestFields, keys, object::Object};
+use crate::{fields::Fields, object::Object, presence::Presence, request_error::RequestError, wants::Wants};
 
 /// The keys that decisions depend on. `max_tokens` bounds the cost of an answer.
-const DECIDED: [&str; 7] = ["model", "stream", "max_tokens", "messages", "system", "tools", "tool_choice"];
+pub(crate) const DECIDED: [&str; 7] =
+    ["model", "stream", "max_tokens", "messages", "system", "tools", "tool_choice"];
 
-/// Reads the fields of `body`. A stream always reports usage, so `include_usage` is true.
-///
-/// # Errors
-/// [`RequestError`] for a body that is not a JSON object, and for a field that has a wrong type, occurs twice, or is spelled in
-/// another way.
-pub fn read(body: &[u8]) -> Result<RequestFields, RequestError> {
-    let object = Object::read_deciding(body, &DECIDED)?;
-    // Nothing is decided by its value, but a value of another type is rejected before any upstream gets the request.
-    object.number("max_tokens")?;
-    let value = |name| object.get(name).map(|member| member.map(|member| member.value));
-    let mut summary = content::Summary::default();
-    if let Some(system) = value("system")? {
-        summary.add_content(system);
-    }
-    if let Some(messages) = value("messages")? {
-        summary.add_messages(messages);
-    }
-    Ok(RequestFields {
-        model: object.model()?,
-        stream: object.bool("stream", "stream")?,
-        include_usage: true,
-        n: 1,
-        has_tools: object.is_present("tools")? && !value("tool_choice")?.is_some_and(content::forbids_tools),
-        has_images: summary.has_images,
-        has_prefill: summary.ends_with_assistant,
-        text_bytes: summary.text_bytes,
-        routing_keys: keys::routing_keys(&object.members),
-    })
+/// Rejects values of another type by which nothing is decided, before any upstream gets the request.
+pub(crate) fn check(object: &Object<'_>) -> Result<(), RequestError> {
+    object.number("max_tokens").map(drop)
 }
 
-/// Sets `model`. Every other byte stays as it was.
-///
-/// # Errors
-/// [`RequestError`] for a body that is not a JSON object, and for one whose `model` [`read`] rejects.
-pub fn with_model(body: &[u8], model: &str) -> Result<Bytes, RequestError> {
-    let object = Object::read_deciding(body, &DECIDED)?;
-    object.model()?;
-    Ok(object.set("model", &serde_json::Value::from(model).to_string())?.into())
+/// What the request needs of the model.
+pub(crate) fn wants(fields: &Fields) -> Wants {
+    let mut summary = content::Summary::default();
+    if let Some(system) = fields.get("system") {
+        summary.add_content(system);
+    }
+    if let Some(messages) = fields.get("messages") {
+        summary.add_messages(messages);
+    }
+    let Presence(has_tools) = fields.read("tools").unwrap_or_default();
+    Wants {
+        tools: has_tools && !fields.get("tool_choice").is_some_and(content::forbids_tools),
+        images: summary.has_images,
+        prefill: summary.ends_with_assistant,
+        text_bytes: summary.text_bytes,
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::{Operation, Request, RequestError, Wants};
 
-    fn fields(body: &str) -> RequestFields {
-        read(body.as_bytes()).unwrap()
+    fn read(body: &str) -> Result<Request, RequestError> {
+        Request::read(Operation::Messages, body.to_owned().into())
+    }
+
+    fn fields(body: &str) -> Request {
+        read(body).unwrap()
+    }
+
+    fn wants(body: &str) -> Wants {
+        fields(body).wants()
     }
 
     #[test]
@@ -66,29 +55,24 @@ mod tests {
               {"role":"assistant","content":[{"type":"tool_use","id":"a","name":"f","input":{}}]},
               {"role":"user","content":[{"type":"tool_result","tool_use_id":"a","content":[
                 {"type":"text","text":"x"},{"type":"image","source":{"type":"base64","data":"AAAA"}}]}]}] }"#;
+        let request = fields(body);
         assert_eq!(
-            fields(body),
-            RequestFields {
-                model: Some("claude".into()),
-                stream: true,
-                include_usage: true,
-                n: 1,
-                has_tools: true,
-                has_images: true,
-                has_prefill: false,
-                text_bytes: 5 + 4 + 3,
-                routing_keys: vec!["fallbacks".into()],
-            }
+            (request.model.as_deref(), request.stream, request.include_usage),
+            (Some("claude"), true, true)
+        );
+        assert_eq!((request.choices, &request.routing_keys[..]), (1, &["fallbacks".to_owned()][..]));
+        assert_eq!(
+            request.wants(),
+            Wants { tools: true, images: true, prefill: false, text_bytes: 5 + 4 + 3 }
         );
         let plain = fields(r#"{"model":null,"system":null,"messages":[],"tools":[]}"#);
-        assert_eq!((plain.model, plain.stream, plain.has_tools), (None, false, false));
-        assert!(!fields(r#"{"tools":[{"name":"f"}],"tool_choice":{"type":"none"}}"#).has_tools);
+        assert_eq!((plain.wants().tools, plain.model, plain.stream), (false, None, false));
+        assert!(!wants(r#"{"tools":[{"name":"f"}],"tool_choice":{"type":"none"}}"#).tools);
     }
 
     #[test]
     fn text_images_and_prefill_are_found_in_every_form() {
-        let with =
-            |last: &str| fields(&format!(r#"{{"messages":[{{"role":"user","content":"q"}},{last}]}}"#));
+        let with = |last: &str| wants(&format!(r#"{{"messages":[{{"role":"user","content":"q"}},{last}]}}"#));
         for (last, text_bytes, has_images, has_prefill) in [
             (r#"{"role":"assistant","content":"Once"}"#, 6, false, true),
             (r#"{"role":"assistant","content":[{"type":"text","text":"Once"}]}"#, 6, false, true),
@@ -145,13 +129,13 @@ mod tests {
         ] {
             let read = with(last);
             assert_eq!(
-                (read.text_bytes - 3, read.has_images, read.has_prefill),
+                (read.text_bytes - 3, read.images, read.prefill),
                 (text_bytes, has_images, has_prefill),
                 "{last}"
             );
         }
         let deep = format!("{}\"x\"{}", r#"[{"type":"tool_result","content":"#.repeat(200), "}]".repeat(200));
-        assert_eq!(fields(&format!(r#"{{"messages":{deep}}}"#)).text_bytes, 0, "bounded depth");
+        assert_eq!(wants(&format!(r#"{{"messages":{deep}}}"#)).text_bytes, 0, "bounded depth");
     }
 
     #[test]
@@ -166,14 +150,7 @@ mod tests {
             (r#"{"maxTokens":1}"#, Some("maxTokens")),
             (r#"{"syst\u0065m":"a"}"#, Some("system")),
         ] {
-            assert_eq!(read(body.as_bytes()).unwrap_err().param(), param, "{body}");
+            assert_eq!(read(body).unwrap_err().param(), param, "{body}");
         }
-    }
-
-    #[test]
-    fn only_the_model_is_replaced() {
-        let body = br#"{ "messages" :[], "model": "old","x":1.0 }"#;
-        assert_eq!(with_model(body, "new").unwrap(), r#"{ "messages" :[], "model": "new","x":1.0 }"#);
-        assert!(with_model(br#"{"MODEL":"a"}"#, "new").is_err());
     }
 }

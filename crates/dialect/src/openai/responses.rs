@@ -1,12 +1,7 @@
 //! Reads OpenAI's Responses API: of a request the fields that decisions depend on, of a stream what each event means, of a
 //! whole answer which model gave it and at what cost. It keeps no text; `translate/responses` is what reads all of it.
 
-mod answer;
-mod event;
-mod request;
+pub mod answer;
+pub mod event;
 
-pub use self::{
-    answer::{read_answer, read_usage},
-    event::read_event,
-    request::read_fields,
-};
+pub(crate) mod request;

@@ -21,7 +21,7 @@ pub use self::{
     stream_writer::StreamWriter,
 };
 
-use crate::openai::error::{self, UpstreamError};
+use crate::{error::UpstreamError, openai::error};
 
 /// The name of this API in errors.
 const API: &str = "OpenAI's chat completions";

@@ -9,11 +9,7 @@ use super::{
     reply::{Delta, Reply, WriterOptions},
     responses,
 };
-use crate::{
-    Operation,
-    openai::{error::UpstreamError, request::RequestError},
-    sse::Frame,
-};
+use crate::{Operation, error::UpstreamError, request_error::RequestError, sse::Frame};
 
 /// What a caller may ask for where an upstream serves something else.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Number, Value};
 
-use crate::openai::request::RequestError;
+use crate::request_error::RequestError;
 
 /// Most JSON values in a request that is translated. A parsed value takes up to a hundred bytes, however few it was written in.
 const MAX_VALUES: usize = 250_000;

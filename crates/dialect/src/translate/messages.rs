@@ -21,7 +21,7 @@ pub use self::{
     stream_writer::StreamWriter,
 };
 
-use crate::{anthropic::error, openai::error::UpstreamError};
+use crate::{anthropic::error, error::UpstreamError};
 
 /// Writes a provider's error in Anthropic's shape. Its status stays with the HTTP response.
 pub fn error_body(error: &UpstreamError, status: u16) -> Bytes {

@@ -8,11 +8,7 @@ use super::{
     dialects::{DeltaReader, DeltaWriter, Reads, Writes},
     reply::WriterOptions,
 };
-use crate::{
-    Operation,
-    openai::{error::UpstreamError, request::RequestError},
-    sse::Frame,
-};
+use crate::{Operation, error::UpstreamError, request_error::RequestError, sse::Frame};
 
 /// The way from a caller's operation to another one of an upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,8 +30,7 @@ pub struct Untranslatable {
 /// A request for the upstream, and what turns its answer into the caller's dialect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TranslatedRequest {
-    /// The body for the upstream. It does not ask for usage in a stream of chat completions; see
-    /// [`with_include_usage`](crate::openai::request::with_include_usage).
+    /// The body for the upstream. It does not ask for usage in a stream of chat completions.
     pub body: Bytes,
     /// For the answer.
     pub answer: AnswerTranslation,

@@ -1,13 +1,13 @@
 //! Answers, whole and streamed, and which parts of requests and answers are forwarded.
 
-use mcpctl_dialect::openai::chunk::ChunkKind;
+use mcpctl_dialect::EventMeaning;
 use mcpctl_testkit::model_server::{Fault, Reply};
 
 use super::*;
 
 /// The kind of the event that ended the holding: start-up where the limits of what is held were exceeded.
-fn last_held(answer: &StreamAnswer) -> ChunkKind {
-    answer.held.last().unwrap().chunk.kind.clone()
+fn last_held(answer: &StreamAnswer) -> EventMeaning {
+    answer.held.last().unwrap().event.meaning.clone()
 }
 
 #[tokio::test]
@@ -32,12 +32,15 @@ async fn stream_is_held_until_content_and_forwarded_byte_for_byte() {
     let expected = expected.send().await.unwrap().text().await.unwrap();
 
     let answer = stream(&target(&server)).await.unwrap();
-    let kinds: Vec<_> = answer.held.iter().map(|event| event.chunk.kind.clone()).collect();
-    assert_eq!(kinds, [ChunkKind::StartUp, ChunkKind::StartUp, ChunkKind::StartUp, ChunkKind::Content]);
+    let kinds: Vec<_> = answer.held.iter().map(|event| event.event.meaning.clone()).collect();
+    assert_eq!(
+        kinds,
+        [EventMeaning::StartUp, EventMeaning::StartUp, EventMeaning::StartUp, EventMeaning::Content]
+    );
     let (events, end) = drain(answer).await;
     end.unwrap();
     assert_eq!(raw(&events), expected);
-    assert_eq!(events.last().unwrap().chunk.kind, ChunkKind::Done);
+    assert_eq!(events.last().unwrap().event.meaning, EventMeaning::Done);
 }
 
 #[tokio::test]
@@ -49,15 +52,12 @@ async fn reasoning_tool_calls_and_an_immediate_end_are_content() {
     assert!(raw(&stream(&target(&server)).await.unwrap().held).contains("tool_calls"));
     server.queue(Reply::text(""));
     let empty = stream(&target(&server)).await.unwrap();
-    assert_eq!(
-        (last_held(&empty), empty.held.last().unwrap().chunk.finished_choices),
-        (ChunkKind::Content, 1)
-    );
+    assert_eq!((last_held(&empty), empty.held.last().unwrap().event.finished), (EventMeaning::Content, 1));
     drain(empty).await.1.unwrap();
     // Complete without as much as a finish reason.
     server.queue(Reply::text("").after(0, Fault::Bytes("data: [DONE]\n\n".into())).after(0, Fault::End));
     let done = stream(&target(&server)).await.unwrap();
-    assert_eq!(last_held(&done), ChunkKind::Done);
+    assert_eq!(last_held(&done), EventMeaning::Done);
     drain(done).await.1.unwrap();
 }
 
@@ -86,7 +86,9 @@ async fn completions_and_embeddings_go_to_their_routes() {
 async fn only_the_model_of_a_body_is_rewritten() {
     let server = ModelServer::start().await;
     let target = Target { model: Some("real-name".into()), ..target(&server) };
-    let answer = whole(&target).await.unwrap();
+    let asked = mcpctl_dialect::Request::read(Operation::Chat, request(false).body).unwrap();
+    let sent = Request::untouched(&asked, &target, false, HeaderMap::new());
+    let Answer::Whole(answer) = send(&Client::default(), &target, sent).await.unwrap() else { panic!() };
     let expected = String::from_utf8(request(false).body.to_vec()).unwrap().replace("asked-for", "real-name");
     assert_eq!(server.inferences()[0].body, expected);
     assert_eq!(answer.model.as_deref(), Some("real-name"));
@@ -167,10 +169,10 @@ async fn start_up_events_beyond_the_limit_are_released() {
     let server = ModelServer::start().await;
     // One start-up event is the server's own.
     for (count, size, last, held) in [
-        (63, 100, ChunkKind::Content, 65),
-        (64, 100, ChunkKind::StartUp, 65),
-        (100, 100, ChunkKind::StartUp, 65),
-        (6, 50 * 1024, ChunkKind::StartUp, 7),
+        (63, 100, EventMeaning::Content, 65),
+        (64, 100, EventMeaning::StartUp, 65),
+        (100, 100, EventMeaning::StartUp, 65),
+        (6, 50 * 1024, EventMeaning::StartUp, 7),
     ] {
         server.queue(Reply::text("word").start_up(count, size));
         let answer = stream(&target(&server)).await.unwrap();
@@ -189,7 +191,7 @@ async fn start_up_events_beyond_the_limit_are_released() {
         patient = patient.after(0, Fault::Bytes(": ping\n\n".into()));
     }
     server.queue(patient);
-    assert_eq!(last_held(&stream(&target(&server)).await.unwrap()), ChunkKind::Content);
+    assert_eq!(last_held(&stream(&target(&server)).await.unwrap()), EventMeaning::Content);
 }
 
 #[tokio::test]

@@ -96,7 +96,7 @@ async fn echoed_key_never_passes() {
     let (events, end) = drain(stream(&with_key(&server)).await.unwrap()).await;
     end.unwrap();
     assert!(!raw(&events).contains(KEY) && raw(&events).contains("[redacted]"), "{}", raw(&events));
-    assert!(events.iter().all(|event| event.chunk.model.as_deref() != Some(KEY)));
+    assert!(events.iter().all(|event| event.event.model.as_deref() != Some(KEY)));
 }
 
 #[tokio::test]

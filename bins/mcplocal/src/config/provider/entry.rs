@@ -8,7 +8,7 @@ use std::{
 };
 
 use mcpctl_api::{HumanDuration, Name, base_url::check_base, yaml::YamlError};
-use mcpctl_dialect::openai::request::keys;
+use mcpctl_dialect::keys;
 use mcpctl_engine::{EngineOptions, EngineSpec, Need, Placement, ServerKind};
 use serde::{
     Deserialize, Deserializer,

@@ -4,13 +4,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::{
-    lenient,
-    openai::{
-        chunk::{AnswerBody, text},
-        error::UpstreamError,
-        presence::Presence,
-    },
-    usage::Usage,
+    error::UpstreamError, event::AnswerBody, lenient, openai::event::text, presence::Presence, usage::Usage,
 };
 
 /// A response, as far as it is read: of a whole answer, and in the events that begin and end a stream.

@@ -5,42 +5,41 @@ use serde::Deserialize;
 
 use super::answer::WireResponse;
 use crate::{
+    error::UpstreamError,
+    event::{Event, EventMeaning},
     lenient,
-    openai::{
-        chunk::{Chunk, ChunkKind, text},
-        error::UpstreamError,
-        presence::Presence,
-    },
+    openai::event::text,
+    presence::Presence,
     sse::Frame,
 };
 
 /// Classifies a frame of a Responses stream.
-pub fn read_event(frame: &Frame) -> Chunk {
+pub fn read_event(frame: &Frame) -> Event {
     let data = frame.data.as_deref().map_or(&b""[..], |data| data.trim_ascii());
     if data.is_empty() {
-        return Chunk::bare(ChunkKind::Silent);
+        return Event::bare(EventMeaning::Silent);
     }
     // Not OpenAI's, but some compatible servers end every stream with it.
     if data == b"[DONE]" {
-        return Chunk::bare(ChunkKind::Done);
+        return Event::bare(EventMeaning::Done);
     }
-    let Some(wire) = lenient::object::<WireEvent>(data) else { return Chunk::bare(ChunkKind::Unreadable) };
+    let Some(wire) = lenient::object::<WireEvent>(data) else { return Event::bare(EventMeaning::Unreadable) };
     let kind = wire.kind.as_deref().unwrap_or_default();
     if kind == "error" || frame.event.as_deref() == Some(b"error") || (kind.is_empty() && wire.error.0) {
-        return Chunk::bare(ChunkKind::Error(UpstreamError::read(data)));
+        return Event::bare(EventMeaning::Error(UpstreamError::read(data)));
     }
     let failed = || wire.response.as_ref().and_then(WireResponse::error).unwrap_or_default();
-    let (kind, finished_choices) = match kind {
-        "response.failed" => (ChunkKind::Error(failed()), 0),
-        "response.completed" | "response.incomplete" => (ChunkKind::Done, 1),
+    let (meaning, finished) = match kind {
+        "response.failed" => (EventMeaning::Error(failed()), 0),
+        "response.completed" | "response.incomplete" => (EventMeaning::Done, 1),
         // What OpenAI sends so that proxies keep the connection.
-        "keepalive" => (ChunkKind::StartUp, 0),
-        kind if !kind.starts_with("response.") => (ChunkKind::Foreign, 0),
-        _ if wire.has_content() => (ChunkKind::Content, 0),
-        _ => (ChunkKind::StartUp, 0),
+        "keepalive" => (EventMeaning::StartUp, 0),
+        kind if !kind.starts_with("response.") => (EventMeaning::Foreign, 0),
+        _ if wire.has_content() => (EventMeaning::Content, 0),
+        _ => (EventMeaning::StartUp, 0),
     };
     let usage = wire.response.as_ref().and_then(WireResponse::usage);
-    Chunk { kind, usage, model: wire.response.and_then(|response| response.model), finished_choices }
+    Event { meaning, usage, model: wire.response.and_then(|response| response.model), finished }
 }
 
 #[derive(Deserialize)]
@@ -88,7 +87,7 @@ mod tests {
     use super::*;
     use crate::usage::Usage;
 
-    fn event(data: &str) -> Chunk {
+    fn event(data: &str) -> Event {
         read_event(&Frame {
             raw: Bytes::new(),
             data: Some(Bytes::from(data.to_owned())),
@@ -110,7 +109,7 @@ mod tests {
             r#"{"type":"response.output_text.delta","delta":""}"#,
             r#"{"type":"keepalive","sequence_number":3}"#,
         ] {
-            assert_eq!(event(data).kind, ChunkKind::StartUp, "{data}");
+            assert_eq!(event(data).meaning, EventMeaning::StartUp, "{data}");
         }
         assert_eq!(
             event(r#"{"type":"response.created","response":{"model":"m"}}"#).model.as_deref(),
@@ -132,7 +131,7 @@ mod tests {
             r#"{"type":"response.web_search_call.searching","item_id":"ws_1"}"#,
             r#"{"type":"response.output_text.delta","delta":"party \ud83c"}"#,
         ] {
-            assert_eq!(event(data).kind, ChunkKind::Content, "{data}");
+            assert_eq!(event(data).meaning, EventMeaning::Content, "{data}");
         }
     }
 
@@ -142,11 +141,11 @@ mod tests {
             let done = event(&format!(
                 r#"{{"type":"{kind}","response":{{"model":"m","object":"response","output":[],"usage":{{"input_tokens":3,"output_tokens":2}}}}}}"#
             ));
-            assert_eq!((done.kind, done.finished_choices), (ChunkKind::Done, 1));
+            assert_eq!((done.meaning, done.finished), (EventMeaning::Done, 1));
             let usage = Usage { input_tokens: 3, output_tokens: 2, ..Usage::default() };
             assert_eq!((done.usage, done.model.as_deref()), (Some(usage), Some("m")));
         }
-        assert_eq!(event("[DONE]").kind, ChunkKind::Done);
+        assert_eq!(event("[DONE]").meaning, EventMeaning::Done);
         for (data, message, code) in [
             (
                 r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"rate_limit_exceeded","message":"boom"}}}"#,
@@ -162,7 +161,7 @@ mod tests {
             (r#"{"error":{"message":"boom"}}"#, Some("boom"), None),
             (r#"{"type":"response.failed","response":{"status":"failed"}}"#, None, None),
         ] {
-            let ChunkKind::Error(error) = event(data).kind else { panic!("{data}") };
+            let EventMeaning::Error(error) = event(data).meaning else { panic!("{data}") };
             assert_eq!((error.message.as_deref(), error.code.as_deref()), (message, code), "{data}");
         }
     }
@@ -170,12 +169,12 @@ mod tests {
     #[test]
     fn foreign_unreadable_and_silent_events_are_recognized() {
         for (data, kind) in [
-            (r#"{"choices":[]}"#, ChunkKind::Foreign),
-            (r#"{"type":"ping"}"#, ChunkKind::Foreign),
-            ("<html>", ChunkKind::Unreadable),
-            (" ", ChunkKind::Silent),
+            (r#"{"choices":[]}"#, EventMeaning::Foreign),
+            (r#"{"type":"ping"}"#, EventMeaning::Foreign),
+            ("<html>", EventMeaning::Unreadable),
+            (" ", EventMeaning::Silent),
         ] {
-            assert_eq!(event(data).kind, kind, "{data}");
+            assert_eq!(event(data).meaning, kind, "{data}");
         }
     }
 }

@@ -1,16 +1,19 @@
-//! Reads the fields of a Responses request that decisions depend on.
+//! The fields of a Responses request that decisions depend on.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::openai::request::{
-    RequestError, RequestFields, keys,
-    messages::{self, ContentPart},
+use crate::{
+    fields::Fields,
     object::Object,
+    openai::messages::{self, ContentPart},
+    presence::Presence,
+    request_error::RequestError,
+    wants::Wants,
 };
 
 /// The keys that decisions depend on.
-const DECIDED: [&str; 12] = [
+pub(crate) const DECIDED: [&str; 12] = [
     "model",
     "stream",
     "input",
@@ -25,30 +28,25 @@ const DECIDED: [&str; 12] = [
     "prompt",
 ];
 
-/// Reads the fields of a Responses request. A stream always ends in usage, and there is always one choice.
-///
-/// # Errors
-/// [`RequestError`] for a body that is not a JSON object, and for a field that has a wrong type, occurs twice, or is spelled in
-/// another way.
-pub fn read_fields(body: &[u8]) -> Result<RequestFields, RequestError> {
-    let object = Object::read_deciding(body, &DECIDED)?;
-    object.number("max_output_tokens")?;
-    let instructions = object.get("instructions")?.map_or(0, |written| written.value.len());
-    let input = object.get("input")?.map_or("", |written| written.value);
+/// Rejects values of another type by which nothing is decided, before any upstream gets the request.
+pub(crate) fn check(object: &Object<'_>) -> Result<(), RequestError> {
+    object.number("max_output_tokens").map(drop)
+}
+
+/// What the request needs of the model.
+pub(crate) fn wants(fields: &Fields) -> Wants {
+    let instructions = fields.get("instructions").map_or(0, str::len);
+    let input = fields.get("input").unwrap_or_default();
     let items = if input.starts_with('[') { items(input) } else { Vec::new() };
     let parts: Vec<ContentPart<'_>> = items.iter().flat_map(Item::parts).collect();
     let text = if input.starts_with('"') { input.len() } else { 0 };
-    Ok(RequestFields {
-        model: object.model()?,
-        stream: object.bool("stream", "stream")?,
-        include_usage: true,
-        n: 1,
-        has_tools: object.is_present("tools")? && !object.is_exactly("tool_choice", "\"none\"")?,
-        has_images: parts.iter().any(ContentPart::is_image),
-        has_prefill: items.last().is_some_and(|last| last.role.as_deref() == Some("assistant")),
+    let Presence(has_tools) = fields.read("tools").unwrap_or_default();
+    Wants {
+        tools: has_tools && fields.get("tool_choice") != Some("\"none\""),
+        images: parts.iter().any(ContentPart::is_image),
+        prefill: items.last().is_some_and(|last| last.role.as_deref() == Some("assistant")),
         text_bytes: parts.iter().map(ContentPart::text_bytes).sum::<usize>() + text + instructions,
-        routing_keys: keys::routing_keys(&object.members),
-    })
+    }
 }
 
 /// An item of `input`: a message, or the output of a tool.
@@ -79,10 +77,14 @@ fn items(input: &str) -> Vec<Item<'_>> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use crate::{Operation, Request, RequestError, Wants};
 
-    fn read(body: &str) -> RequestFields {
-        read_fields(body.as_bytes()).unwrap()
+    fn try_read(body: &str) -> Result<Request, RequestError> {
+        Request::read(Operation::Responses, body.to_owned().into())
+    }
+
+    fn read(body: &str) -> Request {
+        try_read(body).unwrap()
     }
 
     #[test]
@@ -96,22 +98,15 @@ mod tests {
             {"type":"function_call_output","call_id":"c","output":[{"type":"input_text","text":"i"}]}]}"#,
         );
         assert_eq!(
-            fields,
-            RequestFields {
-                model: Some("claude".into()),
-                stream: true,
-                include_usage: true,
-                n: 1,
-                has_tools: true,
-                has_images: true,
-                has_prefill: false,
-                text_bytes: 10 + 5 + 4 + 5 + 3,
-                routing_keys: Vec::new(),
-            }
+            (fields.model.as_deref(), fields.stream, fields.include_usage),
+            (Some("claude"), true, true)
         );
-        assert_eq!(read(r#"{"input":"abc"}"#).text_bytes, 5);
-        assert!(!read(r#"{"tools":[{}],"tool_choice":"none"}"#).has_tools);
-        assert!(read(r#"{"input":[{"role":"user"},{"role":"assistant","content":"Once"}]}"#).has_prefill);
+        assert_eq!(fields.choices, 1);
+        let text_bytes = 10 + 5 + 4 + 5 + 3;
+        assert_eq!(fields.wants(), Wants { tools: true, images: true, prefill: false, text_bytes });
+        assert_eq!(read(r#"{"input":"abc"}"#).wants().text_bytes, 5);
+        assert!(!read(r#"{"tools":[{}],"tool_choice":"none"}"#).wants().tools);
+        assert!(read(r#"{"input":[{"role":"user"},{"role":"assistant","content":"Once"}]}"#).wants().prefill);
         assert_eq!(read(r#"{"input":[7],"fallbacks":["x"]}"#).routing_keys, ["fallbacks"]);
     }
 
@@ -125,7 +120,7 @@ mod tests {
             (r#"{"stream":"yes"}"#, "stream"),
             (r#"{"max_output_tokens":"9"}"#, "max_output_tokens"),
         ] {
-            assert_eq!(read_fields(body.as_bytes()).unwrap_err().param(), Some(param), "{body}");
+            assert_eq!(try_read(body).unwrap_err().param(), Some(param), "{body}");
         }
     }
 }

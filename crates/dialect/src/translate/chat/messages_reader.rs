@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::reasoning;
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Conversation, Media, Part, Role, ToolCall, Turn},
         fields::{Fields, entries},

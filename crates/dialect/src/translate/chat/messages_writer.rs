@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::{API, wire::tool_call};
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::conversation::{Conversation, Media, Part, Role, Turn},
 };
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Part, Reasoning},
         fields::Fields,

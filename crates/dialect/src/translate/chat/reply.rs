@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     lenient,
-    openai::chunk::read_usage,
+    openai::event::read_usage,
     translate::{
         conversation::{Part, ToolCall},
         reply::{Choice, Reply},

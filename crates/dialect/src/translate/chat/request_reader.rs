@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::messages_reader;
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Conversation, OutputFormat, ReasoningRequest, Tool, ToolChoice},
         fields::Fields,

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::messages_writer;
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::conversation::{Conversation, OutputFormat, Tool, ToolChoice},
 };
 

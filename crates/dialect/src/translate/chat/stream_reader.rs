@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     lenient,
-    openai::chunk::read_usage,
+    openai::event::read_usage,
     sse::Frame,
     translate::{conversation::Part, reply::Delta},
 };

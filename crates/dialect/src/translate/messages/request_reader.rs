@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::content_reader;
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Conversation, OutputFormat, Part, ReasoningRequest, Role, Tool, ToolChoice},
         fields::Fields,

@@ -8,7 +8,7 @@ use super::{
     turns_writer::{self, unsupported},
 };
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::conversation::{Conversation, OutputFormat, Tool, ToolChoice},
 };
 

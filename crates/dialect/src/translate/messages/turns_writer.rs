@@ -10,7 +10,7 @@ use std::{borrow::Cow, fmt::Write as _};
 use serde_json::{Map, Value, json};
 
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::conversation::{Media, Part, Role, ToolCall, Turn},
 };
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Media, Part},
         fields::{Fields, entries},

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::{content, reasoning, tools};
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Conversation, Part, Reasoning, Role, ToolCall, Turn},
         fields::{Fields, entries},

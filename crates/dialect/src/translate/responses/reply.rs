@@ -8,7 +8,8 @@ use super::{
     response::{End, Envelope},
 };
 use crate::{
-    openai::error::{self, UpstreamError},
+    error::UpstreamError,
+    openai::error,
     translate::{
         conversation::{CallKind, Part},
         reply::{Choice, Reply, WriterOptions},

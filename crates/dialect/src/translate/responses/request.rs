@@ -2,7 +2,7 @@
 
 use super::{input, tools};
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{Conversation, OutputFormat, Part, ReasoningRequest},
         fields::Fields,

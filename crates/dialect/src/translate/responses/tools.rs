@@ -12,7 +12,7 @@
 use serde_json::{Value, json};
 
 use crate::{
-    openai::request::RequestError,
+    request_error::RequestError,
     translate::{
         conversation::{CallForm, CallKind, Conversation, Tool, ToolChoice},
         fields::Fields,

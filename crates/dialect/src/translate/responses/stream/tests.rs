@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    openai::{chunk::ChunkKind, responses::read_event},
+    event::EventMeaning,
+    openai::responses::event::read_event,
     sse::{Decoder, Frame},
     translate::conversation::CallForm,
 };
@@ -230,7 +231,7 @@ fn inv_13_an_answer_beyond_the_bound_ends_with_an_error() {
     let big = text(&"x".repeat(MAX_KEPT_BYTES));
     writer.write(&start());
     let event = writer.write(&big);
-    let ChunkKind::Error(error) = read_event(&frames(&event)[0]).kind else { panic!("{event:?}") };
+    let EventMeaning::Error(error) = read_event(&frames(&event)[0]).meaning else { panic!("{event:?}") };
     assert_eq!(error.code.as_deref(), Some("answer_too_large"));
     assert!(writer.write(&text("a")).is_empty() && writer.finish().is_empty());
 }

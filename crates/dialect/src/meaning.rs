@@ -37,7 +37,7 @@ const MAX_CODE_BYTES: usize = 96;
 const MAX_SEARCHED_BYTES: usize = 2048;
 
 /// The meaning of an error with this message. `codes` are its codes, types and reasons, and `texts` all strings of its body, both in lower case.
-pub(super) fn of(message: Option<&str>, codes: &[String], texts: &[String]) -> Option<ErrorMeaning> {
+pub(crate) fn of(message: Option<&str>, codes: &[String], texts: &[String]) -> Option<ErrorMeaning> {
     let is = |names: &[&str]| codes.iter().any(|code| names.contains(&code.as_str()));
     let holds = |parts: &[&str]| codes.iter().any(|code| parts.iter().any(|part| code.contains(part)));
     // The whole body, quotations included: here, words of the caller can only keep a request from failing over.
@@ -74,7 +74,7 @@ pub(super) fn of(message: Option<&str>, codes: &[String], texts: &[String]) -> O
 }
 
 /// The meaning of a body that is not JSON. Only a refusal of content is recognized in it.
-pub(super) fn of_text(text: &str) -> Option<ErrorMeaning> {
+pub(crate) fn of_text(text: &str) -> Option<ErrorMeaning> {
     has_phrase(&text.to_lowercase()).then_some(ErrorMeaning::Content)
 }
 

@@ -3,29 +3,9 @@
 //!
 //! The upstream must read the same model as this crate. Go's `encoding/json` matches keys by Unicode simple folding and the
 //! last match wins; Python keeps the last of two equal keys; others stop at a NUL, or accept camel case. So a request is
-//! rejected unless each key that a decision depends on occurs once at most, spelled as in OpenAI's documentation.
+//! rejected unless each key that a decision depends on occurs once at most, spelled as in the documentation of its dialect.
 
-use super::error::RequestError;
-use crate::members::Member;
-
-/// The keys that decisions depend on.
-pub(super) const DECIDED: [&str; 12] = [
-    "model",
-    "stream",
-    "stream_options",
-    "n",
-    "max_tokens",
-    "max_completion_tokens",
-    "messages",
-    "prompt",
-    "tools",
-    "tool_choice",
-    "functions",
-    "function_call",
-];
-
-/// The same, of `stream_options`.
-pub(super) const DECIDED_OF_STREAM: [&str; 1] = ["include_usage"];
+use crate::{members::Member, request_error::RequestError};
 
 /// Routing keys, folded, besides those that [`ROUTING_KEY_PARTS`] finds: they choose the model, its variant, or where the
 /// request goes.
@@ -104,7 +84,7 @@ fn shown(key: &str) -> String {
 }
 
 /// Rejects a key of `decided` that occurs twice or in another spelling.
-pub(super) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<(), RequestError> {
+pub(crate) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<(), RequestError> {
     let names: Vec<(String, &'static str)> = decided.iter().map(|name| (folded(name), *name)).collect();
     let mut seen: Vec<&str> = Vec::with_capacity(names.len());
     let mut key = String::with_capacity(MAX_KEY);

@@ -1,7 +1,7 @@
 use serde_json::json;
 
 use super::{ErrorMeaning::*, *};
-use crate::openai::error::UpstreamError;
+use crate::error::UpstreamError;
 
 fn meaning(body: &str) -> Option<ErrorMeaning> {
     UpstreamError::read(body.as_bytes()).meaning

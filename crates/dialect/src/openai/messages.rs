@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use crate::openai::presence::Presence;
+use crate::presence::Presence;
 
 /// A part of a message's content.
 pub(in crate::openai) enum ContentPart<'a> {

@@ -5,160 +5,69 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{error::UpstreamError, presence::Presence};
-use crate::{lenient, sse::Frame, usage::Usage};
+use crate::{
+    error::UpstreamError,
+    event::{AnswerBody, Event, EventMeaning},
+    lenient,
+    presence::Presence,
+    sse::Frame,
+    usage::Usage,
+};
 
-/// What an event of a stream means for its relay.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChunkKind {
-    /// No data: a keep-alive comment or a blank line.
-    Silent,
-    /// A chunk without content: the role, an empty delta, Azure's filter results.
-    StartUp,
-    /// Text, reasoning, a tool call, a refusal, audio, or a finish reason.
-    Content,
-    /// No choices, only usage: the event that `stream_options.include_usage` requests.
-    UsageOnly,
-    /// `[DONE]`: the stream is complete.
-    Done,
-    /// An error that the server reports inside a stream with status 200.
-    Error(UpstreamError),
-    /// A JSON object that is not a completion's: it has no choices, no usage and no known `object`.
-    Foreign,
-    /// Not a JSON object, or one whose known fields have other types.
-    Unreadable,
-}
-
-/// One classified event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chunk {
-    /// What the event is.
-    pub kind: ChunkKind,
-    /// The model that answers, as the server names it.
-    pub model: Option<String>,
-    /// Usage, where the chunk carries it; the last one of a stream counts.
-    pub usage: Option<Usage>,
-    /// How many choices finish with this chunk (`finish_reason`); the stream is complete when all `n` have.
-    pub finished_choices: usize,
-}
-
-impl Chunk {
-    /// Classifies a frame of a chat completions or completions stream.
-    pub fn read(frame: &Frame) -> Self {
-        let Some(data) = frame.data.as_deref() else { return Self::bare(ChunkKind::Silent) };
-        let text = data.trim_ascii();
-        if text == b"[DONE]" {
-            return Self::bare(ChunkKind::Done);
-        }
-        if text.is_empty() {
-            return Self::bare(ChunkKind::Silent);
-        }
-        let Some(wire) = lenient::object::<WireChunk>(text) else { return Self::bare(ChunkKind::Unreadable) };
-        if wire.error.0 || wire.object.as_deref() == Some("error") || frame.event.as_deref() == Some(b"error")
-        {
-            return Self::bare(ChunkKind::Error(UpstreamError::read(text)));
-        }
-        let usage = read_usage(wire.usage);
-        let is_chunk = wire.object.as_deref().is_some_and(|object| CHUNKS.contains(&object));
-        if wire.choices.is_none() && usage.is_none() && !is_chunk {
-            return Self::bare(ChunkKind::Foreign);
-        }
-        let choices = wire.choices.flatten().unwrap_or_default();
-        // OpenRouter reports an error of one choice in that choice.
-        if choices.iter().any(|choice| choice.error.0) {
-            return Self::bare(ChunkKind::Error(UpstreamError::read(text)));
-        }
-        let finished_choices = choices.iter().filter(|choice| choice.finish_reason.0).count();
-        let kind = if finished_choices > 0 || choices.iter().any(WireChoice::has_content) {
-            ChunkKind::Content
-        } else if choices.is_empty() && usage.is_some() {
-            ChunkKind::UsageOnly
-        } else {
-            ChunkKind::StartUp
-        };
-        Self { kind, model: wire.model, usage, finished_choices }
+/// Classifies a frame of a chat completions or completions stream.
+pub(crate) fn read(frame: &Frame) -> Event {
+    let Some(data) = frame.data.as_deref() else { return Event::bare(EventMeaning::Silent) };
+    let text = data.trim_ascii();
+    if text == b"[DONE]" {
+        return Event::bare(EventMeaning::Done);
     }
-
-    pub(super) fn bare(kind: ChunkKind) -> Self {
-        Self { kind, model: None, usage: None, finished_choices: 0 }
+    if text.is_empty() {
+        return Event::bare(EventMeaning::Silent);
     }
-}
-
-/// The text that an event adds to each choice, by the choice's index: all strings of its delta, concatenated. Empty for data
-/// that is not a chunk.
-pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
-    #[derive(Deserialize)]
-    struct Added {
-        #[serde(default)]
-        choices: Vec<AddedChoice>,
+    let Some(wire) = lenient::object::<WireChunk>(text) else { return Event::bare(EventMeaning::Unreadable) };
+    if wire.error.0 || wire.object.as_deref() == Some("error") || frame.event.as_deref() == Some(b"error") {
+        return Event::bare(EventMeaning::Error(UpstreamError::read(text)));
     }
-
-    #[derive(Deserialize)]
-    struct AddedChoice {
-        #[serde(default)]
-        index: u64,
-        #[serde(default)]
-        delta: Value,
-        #[serde(default)]
-        text: Value,
+    let usage = read_usage(wire.usage);
+    let is_chunk = wire.object.as_deref().is_some_and(|object| CHUNKS.contains(&object));
+    if wire.choices.is_none() && usage.is_none() && !is_chunk {
+        return Event::bare(EventMeaning::Foreign);
     }
-
-    fn collect(value: &Value, into: &mut String) {
-        match value {
-            Value::String(text) => into.push_str(text),
-            Value::Array(list) => list.iter().for_each(|value| collect(value, into)),
-            // Some servers repeat the role with each piece.
-            Value::Object(object) => object
-                .iter()
-                .filter(|(name, _)| !matches!(name.as_str(), "role" | "type" | "id"))
-                .for_each(|(_, value)| collect(value, into)),
-            Value::Null | Value::Bool(_) | Value::Number(_) => {}
-        }
+    let choices = wire.choices.flatten().unwrap_or_default();
+    // OpenRouter reports an error of one choice in that choice.
+    if choices.iter().any(|choice| choice.error.0) {
+        return Event::bare(EventMeaning::Error(UpstreamError::read(text)));
     }
-
-    let Some(Added { choices }) = lenient::object(data) else { return Vec::new() };
-    let texts = choices.into_iter().map(|choice| {
-        let mut text = String::new();
-        collect(&choice.delta, &mut text);
-        collect(&choice.text, &mut text);
-        (choice.index, text)
-    });
-    texts.collect()
+    let finished = choices.iter().filter(|choice| choice.finish_reason.0).count();
+    let meaning = if finished > 0 || choices.iter().any(WireChoice::has_content) {
+        EventMeaning::Content
+    } else if choices.is_empty() && usage.is_some() {
+        EventMeaning::UsageOnly
+    } else {
+        EventMeaning::StartUp
+    };
+    Event { meaning, model: wire.model, usage, finished }
 }
 
 /// The values of `object` that mark an event as a completion's.
 const CHUNKS: [&str; 4] =
     ["chat.completion.chunk", "text_completion", "text_completion.chunk", "chat.completion"];
 
-/// What a whole (not streamed) answer reports.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AnswerBody {
-    /// The model that answered.
-    pub model: Option<String>,
-    /// The tokens that it counted.
-    pub usage: Option<Usage>,
-    /// The error that some gateways report under status 200.
-    pub error: Option<UpstreamError>,
-}
-
-impl AnswerBody {
-    /// Reads a whole answer. `None` for a body that is neither a completion nor embeddings nor an error: other JSON may be
-    /// another service's answer, which callers must not see.
-    pub fn read(body: &[u8]) -> Option<Self> {
-        let wire: WireAnswer = lenient::object(body)?;
-        let of_choice =
-            wire.choices.as_ref().is_some_and(|choices| choices.iter().any(|choice| choice.error.0));
-        let error = wire.error.0 || of_choice || wire.object.as_deref() == Some("error");
-        let embeddings = wire.data.is_some_and(|data| data.iter().all(|entry| entry.embedding.0));
-        if !error && wire.choices.is_none() && !embeddings {
-            return None;
-        }
-        Some(Self {
-            model: wire.model,
-            usage: read_usage(wire.usage),
-            error: error.then(|| UpstreamError::read(body)),
-        })
+/// Reads a whole answer. `None` for a body that is neither a completion nor embeddings nor an error: other JSON may be another
+/// service's answer, which callers must not see.
+pub(crate) fn read_answer(body: &[u8]) -> Option<AnswerBody> {
+    let wire: WireAnswer = lenient::object(body)?;
+    let of_choice = wire.choices.as_ref().is_some_and(|choices| choices.iter().any(|choice| choice.error.0));
+    let error = wire.error.0 || of_choice || wire.object.as_deref() == Some("error");
+    let embeddings = wire.data.is_some_and(|data| data.iter().all(|entry| entry.embedding.0));
+    if !error && wire.choices.is_none() && !embeddings {
+        return None;
     }
+    Some(AnswerBody {
+        model: wire.model,
+        usage: read_usage(wire.usage),
+        error: error.then(|| UpstreamError::read(body)),
+    })
 }
 
 #[derive(Deserialize)]
@@ -311,8 +220,8 @@ mod tests {
 
     use super::*;
 
-    fn chunk(data: &str) -> Chunk {
-        Chunk::read(&frame(data))
+    fn chunk(data: &str) -> Event {
+        read(&frame(data))
     }
 
     fn frame(data: &str) -> Frame {
@@ -336,7 +245,7 @@ mod tests {
             r#"{"choices":[{"delta":{}}],"error":{}}"#,
             r#"{"choices":[{"delta":{"content":""}}],"error":""}"#,
         ] {
-            assert_eq!(chunk(data).kind, ChunkKind::StartUp, "{data}");
+            assert_eq!(chunk(data).meaning, EventMeaning::StartUp, "{data}");
         }
     }
 
@@ -363,8 +272,8 @@ mod tests {
         ] {
             let chunk = chunk(data);
             assert_eq!(
-                (chunk.kind, chunk.finished_choices),
-                (ChunkKind::Content, usize::from(finished)),
+                (chunk.meaning, chunk.finished),
+                (EventMeaning::Content, usize::from(finished)),
                 "{data}"
             );
         }
@@ -383,50 +292,39 @@ mod tests {
             reasoning_tokens: 2,
             ..Usage::default()
         };
-        assert_eq!(alone.kind, ChunkKind::UsageOnly);
+        assert_eq!(alone.meaning, EventMeaning::UsageOnly);
         assert_eq!((alone.usage, alone.model.as_deref()), (Some(usage), Some("m-1")));
 
         let beside = chunk(
             r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":7,"prompt_tokens_details":null}}"#,
         );
-        assert_eq!(beside.kind, ChunkKind::Content);
+        assert_eq!(beside.meaning, EventMeaning::Content);
         assert_eq!(beside.usage, Some(Usage { input_tokens: 7, ..Usage::default() }));
 
         let wrong = chunk(r#"{"choices":[{"delta":{"content":"a"}}],"usage":{"prompt_tokens":-1}}"#);
-        assert_eq!((wrong.kind, wrong.usage), (ChunkKind::Content, None));
-    }
-
-    #[test]
-    fn added_texts_are_listed_by_choice() {
-        let texts = added_texts(
-            br#"{"choices":[{"delta":{"role":"assistant","content":"a"}},
-            {"index":1,"delta":{"tool_calls":[{"id":"x","type":"function","function":{"arguments":"b"}}]}},
-            {"index":2,"text":"c","finish_reason":"stop"}]}"#,
-        );
-        assert_eq!(texts, [(0, "a".to_owned()), (1, "b".to_owned()), (2, "c".to_owned())]);
-        assert_eq!(added_texts(b"[DONE]"), []);
+        assert_eq!((wrong.meaning, wrong.usage), (EventMeaning::Content, None));
     }
 
     #[test]
     fn done_silent_unreadable_and_foreign_events_are_recognized() {
-        assert_eq!(chunk("[DONE]").kind, ChunkKind::Done);
-        assert_eq!(chunk(" [DONE] ").kind, ChunkKind::Done);
-        assert_eq!(chunk("").kind, ChunkKind::Silent);
-        assert_eq!(Chunk::read(&Frame { data: None, ..frame("") }).kind, ChunkKind::Silent);
+        assert_eq!(chunk("[DONE]").meaning, EventMeaning::Done);
+        assert_eq!(chunk(" [DONE] ").meaning, EventMeaning::Done);
+        assert_eq!(chunk("").meaning, EventMeaning::Silent);
+        assert_eq!(read(&Frame { data: None, ..frame("") }).meaning, EventMeaning::Silent);
         for data in ["nonsense", "[]", "7", r#"{"choices":[{"delta""#, r#"{"choices":{}}"#, "<html>"] {
-            assert_eq!(chunk(data).kind, ChunkKind::Unreadable, "{data}");
+            assert_eq!(chunk(data).meaning, EventMeaning::Unreadable, "{data}");
         }
         for data in
             ["{}", r#"{"AccessKeyId":"AKIA"}"#, r#"{"object":"list","data":[]}"#, r#"{"type":"ping"}"#]
         {
-            assert_eq!(chunk(data).kind, ChunkKind::Foreign, "{data}");
+            assert_eq!(chunk(data).meaning, EventMeaning::Foreign, "{data}");
         }
     }
 
     #[test]
     fn in_band_errors_are_recognized_by_field_object_or_event() {
-        let message = |chunk: Chunk| match chunk.kind {
-            ChunkKind::Error(error) => error.message,
+        let message = |chunk: Event| match chunk.meaning {
+            EventMeaning::Error(error) => error.message,
             other => panic!("{other:?}"),
         };
         assert_eq!(message(chunk(r#"{"error":{"message":"boom"}}"#)).as_deref(), Some("boom"));
@@ -435,19 +333,19 @@ mod tests {
         let of_choice = r#"{"choices":[{"index":0,"delta":{},"error":{"message":"boom","code":502},"finish_reason":"error"}]}"#;
         assert_eq!(message(chunk(of_choice)).as_deref(), Some("boom"));
         let named = Frame { event: Some(Bytes::from_static(b"error")), ..frame(r#"{"message":"boom"}"#) };
-        assert_eq!(message(Chunk::read(&named)).as_deref(), Some("boom"));
+        assert_eq!(message(read(&named)).as_deref(), Some("boom"));
     }
 
     #[test]
     fn whole_answer_has_model_usage_and_in_band_error() {
-        let whole = AnswerBody::read(br#"{"model":"m","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
+        let whole = read_answer(br#"{"model":"m","choices":[{"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#);
         let whole = whole.unwrap();
         assert_eq!(whole.model.as_deref(), Some("m"));
         assert_eq!(whole.usage.unwrap().output_tokens, 2);
         assert_eq!(whole.error, None);
-        assert!(AnswerBody::read(br#"{"error":{"message":"x"}}"#).unwrap().error.is_some());
-        assert_eq!(AnswerBody::read(b"<html>"), None);
-        assert_eq!(AnswerBody::read(b"[1]"), None);
+        assert!(read_answer(br#"{"error":{"message":"x"}}"#).unwrap().error.is_some());
+        assert_eq!(read_answer(b"<html>"), None);
+        assert_eq!(read_answer(b"[1]"), None);
     }
 
     #[test]
@@ -461,7 +359,7 @@ mod tests {
             r#"{"choices":null}"#,
             r#"{"message":"no such path"}"#,
         ] {
-            assert_eq!(AnswerBody::read(body.as_bytes()), None, "{body}");
+            assert_eq!(read_answer(body.as_bytes()), None, "{body}");
         }
         for body in [
             r#"{"object":"list","data":[{"object":"embedding","index":0,"embedding":[0.5]}],"model":"m"}"#,
@@ -469,7 +367,7 @@ mod tests {
             r#"{"choices":[{"text":"x"}]}"#,
             r#"{"choices":[]}"#,
         ] {
-            assert!(AnswerBody::read(body.as_bytes()).is_some_and(|whole| whole.error.is_none()), "{body}");
+            assert!(read_answer(body.as_bytes()).is_some_and(|whole| whole.error.is_none()), "{body}");
         }
     }
 }
