@@ -9,17 +9,17 @@ use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mcpctl_client::{Client, ClientOptions, Guard, Probe, TrustedUsers};
 use mcpctl_engine::{Engine, EngineHost};
-use mcpctl_failover::{BreakerPolicy, Breakers, FailoverRouter, ProviderRegistry};
+use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
-use mcpctl_upstream::{self as upstream, AttemptTimeouts, UpstreamKind};
+use mcpctl_upstream::{self as upstream, UpstreamKind};
 use reqwest::redirect::Policy;
 use tokio::sync::watch;
 use url::Url;
 
 use crate::{
     capabilities::Form,
-    config::{BreakerConfig, Config},
+    config::Config,
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
@@ -85,34 +85,32 @@ impl Runtime {
         let models = Client::new(config.inference.clone(), None, &options)?;
         // After everything that can fail, because it starts engines.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
-        let BreakerConfig { failures, open } = config.primary.breaker;
-        let policy = BreakerPolicy { failures, open: open.0 };
-        // The breakers stay, unless their policy or the primary's address changed.
+        let policy = config.primary.breaker;
+        // The breakers stay, unless the primary's address changed; each request brings the policy of its Llm.
         let kept = before
             .filter(|before| before.config.inference == config.inference)
-            .map(|before| before.router.breakers())
-            .filter(|breakers| breakers.policy() == policy);
+            .map(|before| before.router.breakers());
         let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
-        let router =
-            FailoverRouter::new(probe).with_breakers(breakers).also_on(config.failover.on.iter().copied());
+        let mut router = FailoverRouter::new(probe).with_breakers(breakers);
+        for provider in &config.providers {
+            for llm in &provider.failover_for {
+                let (breaker, also_on) = (provider.primary.breaker, provider.failover.on.clone());
+                router = router.with_policy(llm.as_str(), FailoverPolicy { breaker, also_on });
+            }
+        }
         Ok(Self { config, registry, router: Arc::new(router), models })
     }
 
-    /// The target of requests to the primary.
-    pub fn primary(&self, bearer: secrecy::SecretString) -> upstream::Target {
-        let timeouts = self.config.primary.timeouts;
+    /// The target of requests to the primary, for an Llm.
+    pub fn primary(&self, llm: &str, bearer: secrecy::SecretString) -> upstream::Target {
+        let provider = self.registry.failover_for(llm).map(|(_, provider)| &provider.config);
+        let config = provider.map_or(self.config.primary, |config| config.primary);
         upstream::Target {
             base_url: with_v1(&self.config.inference),
             socket: None,
             model: None,
             credential: Some(bearer),
-            timeouts: AttemptTimeouts {
-                connect: timeouts.connect.0,
-                response: timeouts.response.0,
-                answer: timeouts.answer.0,
-                first_token: timeouts.first_token().0,
-                idle: timeouts.idle.0,
-            },
+            timeouts: config.timeouts.of_attempt(),
             kind: UpstreamKind::Mcpd,
         }
     }

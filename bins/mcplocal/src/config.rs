@@ -1,18 +1,19 @@
 //! `mcplocal.yaml`: the addresses of mcpd, and the local providers. Unknown keys are errors with their place.
 
+mod check;
 mod limits;
+mod primary;
 mod provider;
 pub mod watch;
 
 use std::{
     collections::HashMap,
-    fmt, io,
+    io,
     path::{Path, PathBuf},
 };
 
-use mcpctl_api::{HumanDuration, Name, base_url::check_base, encoding, yaml::YamlError};
+use mcpctl_api::{Name, base_url::check_base, encoding, yaml::YamlError};
 use mcpctl_client::TrustedUsers;
-use mcpctl_failover::FailureClass;
 use mcpctl_owner::{
     PathError, PathProblem,
     file::{self, Content},
@@ -22,7 +23,11 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
 
+use check::{is_loopback, place, wrong};
+use primary::{FailoverEntry, PrimaryEntry};
+
 pub use limits::{JournalLimits, Limits};
+pub use primary::{FailoverConfig, PrimaryConfig};
 pub use provider::{ManagedEngine, Prewarm, ProviderConfig, ProviderKind};
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
@@ -40,86 +45,14 @@ pub struct Config {
     pub listen: Address,
     /// In the order of the file.
     pub providers: Vec<ProviderConfig>,
-    /// Timeouts and breaker of the primary.
+    /// Timeouts and breaker of the primary, for Llms whose provider has none of its own.
     pub primary: PrimaryConfig,
-    /// Classes that fail over besides the defaults.
-    pub failover: FailoverConfig,
     /// Web pages that may call the agent, as in the header `Origin`.
     pub allowed_origins: Vec<Origin>,
     /// Users whose programs may listen at `server` or `inference` where that is plain HTTP.
     pub trusted: TrustedUsers,
     /// Bounds of the work that callers can cause.
     pub limits: Limits,
-}
-
-/// Timeouts and breaker of the primary. The timeouts are longer than mcpd's own, because mcpd retries within its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PrimaryConfig {
-    /// The timeout of each step.
-    pub timeouts: PrimaryTimeouts,
-    /// When the primary is skipped.
-    pub breaker: BreakerConfig,
-}
-
-/// The timeout of each step of a request to mcpd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct PrimaryTimeouts {
-    /// Until the connection is established.
-    pub connect: HumanDuration,
-    /// Until the response head of a streamed request.
-    pub response: HumanDuration,
-    /// Silence of a stream before its first content; as long as `response` where left out.
-    pub first_token: Option<HumanDuration>,
-    /// Until the whole answer of a request that is not streamed, or the first content of a stream.
-    pub answer: HumanDuration,
-    /// Silence of a stream after that.
-    pub idle: HumanDuration,
-}
-
-impl PrimaryTimeouts {
-    /// Silence of a stream before its first content.
-    pub fn first_token(&self) -> HumanDuration {
-        self.first_token.unwrap_or(self.response)
-    }
-}
-
-/// The defaults of docs/contract.md.
-impl Default for PrimaryTimeouts {
-    fn default() -> Self {
-        Self {
-            connect: HumanDuration::from_secs(3),
-            response: HumanDuration::from_secs(180),
-            first_token: None,
-            answer: HumanDuration::from_secs(660),
-            idle: HumanDuration::from_secs(75),
-        }
-    }
-}
-
-/// When the primary is skipped.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct BreakerConfig {
-    /// Consecutive failures that open it.
-    pub failures: u32,
-    /// How long it stays open.
-    pub open: HumanDuration,
-}
-
-impl Default for BreakerConfig {
-    fn default() -> Self {
-        Self { failures: 3, open: HumanDuration::from_secs(10) }
-    }
-}
-
-/// Classes that fail over besides the defaults.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct FailoverConfig {
-    /// Classes that do not fail over by default, such as `context_length`.
-    pub on: Vec<FailureClass>,
 }
 
 /// The file as it is written.
@@ -133,8 +66,10 @@ struct ConfigFile {
     providers: Option<Vec<Spanned<provider::ProviderEntry>>>,
     #[serde(default)]
     groups: provider::Groups,
-    primary: Option<Spanned<PrimaryConfig>>,
-    failover: Option<Spanned<FailoverConfig>>,
+    #[serde(default)]
+    primary: PrimaryEntry,
+    #[serde(default)]
+    failover: FailoverEntry,
     #[serde(default)]
     allowed_origins: Vec<Origin>,
     #[serde(default)]
@@ -208,12 +143,8 @@ impl Config {
         }
         let trusted = trusted(&file)?;
         let listen = listen(file.listen.as_ref())?;
-        if let Some(primary) = &file.primary {
-            check_primary(primary)?;
-        }
-        if let Some(failover) = &file.failover {
-            check_failover(failover)?;
-        }
+        let primary = file.primary.over(PrimaryConfig::default())?;
+        let failover = file.failover.over(&FailoverConfig::default())?;
         let mut providers = Vec::new();
         let mut names: HashMap<Name, u64> = HashMap::new();
         let mut provider_of: HashMap<Name, Name> = HashMap::new();
@@ -228,7 +159,7 @@ impl Config {
         for entry in entries {
             let line = entry.referenced.line();
             let failover_for = entry.value.failover_place();
-            let provider = provider::check(entry, &file.groups)?;
+            let provider = provider::check(entry, &file.groups, primary, &failover)?;
             if let Some(first) = names.insert(provider.name.clone(), line) {
                 let message =
                     format!("provider `{}` stands here a second time, first in line {first}", provider.name);
@@ -258,23 +189,12 @@ impl Config {
             server: prefix(file.server.value),
             listen,
             providers,
-            primary: file.primary.map(|primary| primary.value).unwrap_or_default(),
-            failover: file.failover.map(|failover| failover.value).unwrap_or_default(),
+            primary,
             allowed_origins: file.allowed_origins,
             trusted,
             limits: file.limits,
         })
     }
-}
-
-/// An error at the place of a value.
-pub(crate) fn wrong<T>(at: &Spanned<T>, message: impl fmt::Display) -> YamlError {
-    let (line, column) = place(at);
-    YamlError { line, column, message: message.to_string(), hint: None }
-}
-
-pub(crate) fn place<T>(at: &Spanned<T>) -> (u64, u64) {
-    (at.referenced.line().max(1), at.referenced.column().max(1))
 }
 
 fn check_server(url: &Spanned<Url>) -> Result<(), YamlError> {
@@ -321,15 +241,6 @@ fn trusted(file: &ConfigFile) -> Result<TrustedUsers, YamlError> {
     })
 }
 
-pub(crate) fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
-        None => false,
-    }
-}
-
 fn listen(configured: Option<&Spanned<String>>) -> Result<Address, YamlError> {
     let text = configured.map_or(DEFAULT_LISTEN, |text| text.value.as_str());
     let here = |message: String| {
@@ -342,45 +253,6 @@ fn listen(configured: Option<&Spanned<String>>) -> Result<Address, YamlError> {
             Err(here(format!("`{address}` is not a loopback address; the agent is for this machine alone")))
         }
         _ => Ok(address),
-    }
-}
-
-/// Maximum of every duration in the file.
-pub(crate) const MAX_DURATION: HumanDuration = HumanDuration::from_secs(30 * 24 * 60 * 60);
-
-/// INVARIANT 15: a zero limit is never "forever", and one beyond any use is a mistake, so both are refused where they are
-/// written.
-pub(crate) fn check_duration(name: &str, time: HumanDuration) -> Result<(), String> {
-    if time.is_zero() {
-        return Err(format!("`{name}` is more than zero"));
-    }
-    if time > MAX_DURATION { Err(format!("`{name}` is at most {MAX_DURATION}")) } else { Ok(()) }
-}
-
-fn check_primary(primary: &Spanned<PrimaryConfig>) -> Result<(), YamlError> {
-    let PrimaryConfig { timeouts, breaker } = &primary.value;
-    let limits = [
-        ("primary.timeouts.connect", timeouts.connect),
-        ("primary.timeouts.response", timeouts.response),
-        ("primary.timeouts.firstToken", timeouts.first_token()),
-        ("primary.timeouts.answer", timeouts.answer),
-        ("primary.timeouts.idle", timeouts.idle),
-        ("primary.breaker.open", breaker.open),
-    ];
-    for (name, limit) in limits {
-        check_duration(name, limit).map_err(|message| wrong(primary, message))?;
-    }
-    if breaker.failures == 0 {
-        return Err(wrong(primary, "`primary.breaker.failures` is at least 1"));
-    }
-    Ok(())
-}
-
-/// INVARIANT 2: what the caller caused never fails over, so it cannot be listed.
-fn check_failover(failover: &Spanned<FailoverConfig>) -> Result<(), YamlError> {
-    match failover.value.on.iter().find(|class| !class.may_fail_over(&[**class])) {
-        Some(class) => Err(wrong(failover, format!("`{class}` never fails over"))),
-        None => Ok(()),
     }
 }
 
@@ -404,7 +276,7 @@ mod tests {
     fn absurd_durations_are_rejected_with_their_place() {
         let engine = "providers:\n  - name: a\n    type: vllm-managed\n    model: m\n    ";
         for (text, place) in [
-            ("primary: {timeouts: {answer: 31d}}".to_owned(), (2, 10)),
+            ("primary: {timeouts: {answer: 31d}}".to_owned(), (2, 30)),
             ("primary: {breaker: {open: 200000000000s}}".to_owned(), (2, 27)),
             (format!("{engine}idleTimeout: 31d"), (6, 18)),
             (format!("{engine}startTimeout: 31d"), (6, 19)),

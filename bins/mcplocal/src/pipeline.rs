@@ -119,7 +119,7 @@ pub async fn run(request: ModelRequest) -> Outcome {
     }
     let who = caller_name(caller.user.as_deref(), &caller.bearer);
     let trigger = PrewarmTrigger::new(&app.metrics, &runtime.router, &runtime.registry, llm, &caller.bearer);
-    let target = runtime.primary(SecretString::from(caller.bearer.expose()));
+    let target = runtime.primary(llm, SecretString::from(caller.bearer.expose()));
     let failover =
         FailoverRequest { llm: llm.clone(), bearer: caller.bearer.clone(), form: request.needs.form() };
 

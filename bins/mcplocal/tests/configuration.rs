@@ -57,6 +57,10 @@ fn mistakes_are_reported_with_their_place() {
         format!("{server}failover: {{on: [denied]}}\n"),
         format!("{server}primary: {{timeouts: {{idle: 0s}}}}\n"),
         format!("{server}primary: {{breaker: {{failures: 0}}}}\n"),
+        format!("{server}{}", two.replace("m, ", "m, primary: {timeouts: {answer: 0s}}, ")),
+        format!("{server}{}", two.replace("m, ", "m, failover: {on: [rejected]}, ")),
+        format!("{server}{}", two.replace("failoverFor: claude", "primary: {breaker: {failures: 2}}")),
+        format!("{server}{}", two.replace("failoverFor: claude", "failover: {on: []}")),
     ];
     assert_snapshot!(cases.map(|case| rejection(&case)).join("\n"));
 }

@@ -67,6 +67,11 @@ impl Breaker {
         Self { policy, state: BreakerState::Closed { failures: 0 } }
     }
 
+    /// Replaces the policy; what was learned stays.
+    pub const fn set_policy(&mut self, policy: BreakerPolicy) {
+        self.policy = policy;
+    }
+
     /// Admits one request, or not. Every admission but [`Admission::Open`] is followed by one [`Breaker::record`].
     pub fn admit(&mut self, now: Instant) -> Admission {
         match self.state {

@@ -1,9 +1,9 @@
-//! The breakers of the primary, shared by all requests: one for each central Llm, and one for each form of request that is
-//! not plain. A `server_error` opens the breaker of the request's form and no other, because images, tools or a long prompt
-//! may have caused it; every other failure opens the Llm's.
+//! The breakers of a daemon's upstreams, shared by all requests: one for each upstream of an Llm (in `mcplocal`, its primary),
+//! and one for each form of request that is not plain. A `server_error` opens the breaker of the request's form and no other,
+//! because images, tools or a long prompt may have caused it; every other failure opens the upstream's own.
 //!
-//! Breakers learn only from callers whom mcpd accepts: a caller with a made-up bearer can neither open a breaker, nor close
-//! it, nor use up the trial request.
+//! In `mcplocal`, breakers learn only from callers whom mcpd accepts: a caller with a made-up bearer can neither open a breaker,
+//! nor close it, nor use up the trial request. In `mcpd` every caller who gets this far is permitted.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -25,15 +25,15 @@ pub trait RequestForm: Copy + Eq + Hash + Default + Send {}
 
 impl<F: Copy + Eq + Hash + Default + Send> RequestForm for F {}
 
-/// The breakers of one primary.
+/// The breakers of one daemon.
 pub struct Breakers<F = ()> {
     policy: BreakerPolicy,
     state: Mutex<BreakersState<F>>,
 }
 
 struct BreakersState<F> {
-    /// By Llm and form; the plain form's is the Llm's own. Bounded by the Llms that have a local provider and the number of
-    /// forms.
+    /// By upstream and form; the plain form's is the upstream's own. Bounded by the number of forms, and of Llms that have
+    /// something to fall back to.
     tracked: HashMap<String, HashMap<F, Tracked>>,
     /// Digests of bearers that mcpd has accepted.
     accepted: VecDeque<CallerDigest>,
@@ -48,13 +48,14 @@ struct Tracked {
 /// SHA-256 of a bearer, so that none is kept.
 type CallerDigest = [u8; 32];
 
-/// One request's admission to the primary, or its refusal. Dropped unsettled, it teaches the breakers nothing and frees
+/// One request's admission to an upstream, or its refusal. Dropped unsettled, it teaches the breakers nothing and frees
 /// the trial.
 pub struct BreakerPermit<F: RequestForm = ()> {
     breakers: Arc<Breakers<F>>,
     llm: String,
     form: F,
-    caller: CallerDigest,
+    /// `None` where the caller is permitted for certain.
+    caller: Option<CallerDigest>,
     /// Of the Llm's breaker, and of the form's; they are one for a plain request.
     admissions: [(F, Admission); 2],
     /// A failure that counts once mcpd has accepted the caller.
@@ -83,13 +84,26 @@ impl<F: RequestForm> Breakers<F> {
     /// Admits a request of this form to the primary of an Llm, or refuses it. Call it only for Llms that have a local
     /// provider: the others have nothing to fall back to, and the configuration bounds those that have.
     pub fn admit(self: &Arc<Self>, llm: &str, form: F, bearer: &Bearer, now: Instant) -> BreakerPermit<F> {
-        let caller = digest(bearer);
+        self.admit_under(self.policy, llm, form, Some(bearer), now)
+    }
+
+    /// As [`Breakers::admit`], under another policy. Without a bearer the caller is permitted for certain.
+    pub fn admit_under(
+        self: &Arc<Self>,
+        policy: BreakerPolicy,
+        llm: &str,
+        form: F,
+        bearer: Option<&Bearer>,
+        now: Instant,
+    ) -> BreakerPermit<F> {
+        let caller = bearer.map(digest);
         let mut state = self.lock();
-        let accepted = state.accepted.contains(&caller);
+        let accepted = state.accepts(caller.as_ref());
         let forms = state.tracked.entry(llm.to_owned()).or_default();
         let mut tried = [F::default(), form].map(|form| {
-            let new = || Tracked { breaker: Breaker::new(self.policy), last_failure: None };
+            let new = || Tracked { breaker: Breaker::new(policy), last_failure: None };
             let mut breaker = forms.entry(form).or_insert_with(new).breaker.clone();
+            breaker.set_policy(policy);
             let admission = breaker.admit(now);
             (form, breaker, admission)
         });
@@ -110,7 +124,12 @@ impl<F: RequestForm> Breakers<F> {
         BreakerPermit { breakers, llm, form, caller, admissions, pending: None, settled: false }
     }
 
-    /// Llms whose primary is skipped for some form of request, sorted by name.
+    /// Removes the breakers of upstreams that `keep` does not hold for. Permits for them record nothing any more.
+    pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
+        self.lock().tracked.retain(|llm, _| keep(llm));
+    }
+
+    /// Upstreams that are skipped for some form of request, sorted by name.
     pub fn open(&self, now: Instant) -> Vec<String> {
         let state = self.lock();
         let is_open =
@@ -119,6 +138,13 @@ impl<F: RequestForm> Breakers<F> {
             state.tracked.iter().filter(|(_, forms)| is_open(forms)).map(|(llm, _)| llm.clone()).collect();
         open.sort();
         open
+    }
+}
+
+impl<F> BreakersState<F> {
+    /// Whether the caller is permitted, as far as is known.
+    fn accepts(&self, caller: Option<&CallerDigest>) -> bool {
+        caller.is_none_or(|caller| self.accepted.contains(caller))
     }
 }
 
@@ -148,7 +174,7 @@ impl<F: RequestForm> BreakerPermit<F> {
     /// Records how the primary's attempt ended; `None` is success. The failure of a caller who is not known to be accepted
     /// counts once mcpd accepts that caller ([`BreakerPermit::accept_caller`]).
     pub fn settle(&mut self, failure: Option<FailureClass>, now: Instant) {
-        let accepted = self.breakers.lock().accepted.contains(&self.caller);
+        let accepted = self.breakers.lock().accepts(self.caller.as_ref());
         match failure {
             None => {
                 self.remember_caller();
@@ -178,16 +204,17 @@ impl<F: RequestForm> BreakerPermit<F> {
     }
 
     fn remember_caller(&self) {
+        let Some(caller) = self.caller else { return };
         let mut state = self.breakers.lock();
-        if !state.accepted.contains(&self.caller) {
-            state.accepted.push_back(self.caller);
+        if !state.accepted.contains(&caller) {
+            state.accepted.push_back(caller);
             let surplus = state.accepted.len().saturating_sub(MAX_ACCEPTED);
             state.accepted.drain(..surplus);
         }
     }
 
     fn forget_caller(&self) {
-        self.breakers.lock().accepted.retain(|accepted| *accepted != self.caller);
+        self.breakers.lock().accepted.retain(|accepted| Some(*accepted) != self.caller);
     }
 
     fn record(&mut self, verdict: Verdict, failure: Option<FailureClass>, now: Instant) {

@@ -14,6 +14,6 @@ pub use breakers::{BreakerPermit, Breakers, RequestForm};
 pub use class::{FailureClass, RetryRule};
 pub use registry::{ProviderRegistry, RegistryError};
 pub use router::{
-    Classified, FailoverRequest, FailoverRouter, LocalAttempt, LocalCause, LocalError, PrimaryAttempt,
-    Routed, Served, Trail,
+    Classified, FailoverPolicy, FailoverRequest, FailoverRouter, LocalAttempt, LocalCause, LocalError,
+    PrimaryAttempt, Routed, Served, Trail,
 };

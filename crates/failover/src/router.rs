@@ -2,6 +2,7 @@
 //! router holds the primary's breakers: it admits each request, and settles it as soon as the primary's attempt has ended.
 
 use std::{
+    collections::HashMap,
     fmt,
     future::Future,
     sync::Arc,
@@ -141,8 +142,19 @@ pub struct FailoverRouter<A, F = ()> {
     probe: A,
     breakers: Arc<Breakers<F>>,
     also_on: Vec<FailureClass>,
+    /// By Llm; the others have the breakers' own policy and `also_on`.
+    policies: HashMap<String, FailoverPolicy>,
     reprobe_after: Duration,
     clock: Clock,
+}
+
+/// When requests to one Llm fall back.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FailoverPolicy {
+    /// When the primary is skipped.
+    pub breaker: BreakerPolicy,
+    /// Classes that do not fail over by default.
+    pub also_on: Vec<FailureClass>,
 }
 
 /// The router's source of time.
@@ -165,18 +177,19 @@ impl<A> FailoverRouter<A> {
             probe,
             breakers: Arc::new(Breakers::new(BreakerPolicy::default())),
             also_on: Vec::new(),
+            policies: HashMap::new(),
             reprobe_after: Self::REPROBE_AFTER,
             clock: Clock(Arc::new(Instant::now)),
         }
     }
 }
 
-impl<A, F> FailoverRouter<A, F> {
+impl<A, F: RequestForm> FailoverRouter<A, F> {
     /// Replaces the breakers, for example by those of an earlier router.
     #[must_use]
-    pub fn with_breakers<G>(self, breakers: Arc<Breakers<G>>) -> FailoverRouter<A, G> {
-        let Self { probe, also_on, reprobe_after, clock, .. } = self;
-        FailoverRouter { probe, breakers, also_on, reprobe_after, clock }
+    pub fn with_breakers<G: RequestForm>(self, breakers: Arc<Breakers<G>>) -> FailoverRouter<A, G> {
+        let Self { probe, also_on, policies, reprobe_after, clock, .. } = self;
+        FailoverRouter { probe, breakers, also_on, policies, reprobe_after, clock }
     }
 
     /// The primary's breakers.
@@ -189,6 +202,18 @@ impl<A, F> FailoverRouter<A, F> {
     pub fn also_on(mut self, classes: impl IntoIterator<Item = FailureClass>) -> Self {
         self.also_on = classes.into_iter().collect();
         self
+    }
+
+    /// Sets the policy of one Llm.
+    #[must_use]
+    pub fn with_policy(mut self, llm: impl Into<String>, policy: FailoverPolicy) -> Self {
+        self.policies.insert(llm.into(), policy);
+        self
+    }
+
+    fn policy(&self, llm: &str) -> FailoverPolicy {
+        let default = || FailoverPolicy { breaker: self.breakers.policy(), also_on: self.also_on.clone() };
+        self.policies.get(llm).cloned().unwrap_or_else(default)
     }
 
     /// Sets how long a local start may take before mcpd is asked again.
@@ -243,14 +268,12 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
     {
         let FailoverRequest { llm, bearer, form } = request;
         let fallback = registry.failover_for(llm);
-        let mut permit = fallback.map(|_| self.breakers.admit(llm, *form, bearer, self.now()));
+        let FailoverPolicy { breaker, also_on } = self.policy(llm);
+        let admit = || self.breakers.admit_under(breaker, llm, *form, Some(bearer), self.now());
+        let mut permit = fallback.map(|_| admit());
         let breaker_open = permit.as_ref().is_some_and(BreakerPermit::is_open);
-        let setup = Setup {
-            breaker_open,
-            has_local: fallback.is_some(),
-            also_on: self.also_on.clone(),
-            reprobe_after: self.reprobe_after,
-        };
+        let setup =
+            Setup { breaker_open, has_local: fallback.is_some(), also_on, reprobe_after: self.reprobe_after };
         let skipped = permit.as_ref().filter(|_| breaker_open).and_then(BreakerPermit::last_failure);
         let mut trail = Trail { skipped, ..Trail::default() };
         let (mut answer, mut ready) = (None, None);

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::capabilities::Capabilities;
 
+use super::primary::{FailoverConfig, PrimaryConfig};
 use entry::ProviderType;
 pub(super) use entry::{Groups, ProviderEntry, check};
 
@@ -24,6 +25,10 @@ pub struct ProviderConfig {
     pub kind: ProviderKind,
     /// Central Llms from which requests may fall back to it.
     pub failover_for: Vec<Name>,
+    /// Timeouts and breaker of the primary, for these Llms.
+    pub primary: PrimaryConfig,
+    /// Which failures of the primary fall back to it.
+    pub failover: FailoverConfig,
     /// Fields of requests that choose a model by themselves, and are allowed.
     pub allow_fields: Vec<String>,
     /// Whether streams are asked to count usage.

@@ -2,9 +2,11 @@
 
 use mcpctl_testkit::{
     daemons::eventually,
-    deployment::{Builder, Deployment},
-    response::content,
+    deployment::{Builder, Deployment, openai_item},
+    model_server::{ModelServer, Reply},
+    response::{content, header},
 };
+use reqwest::StatusCode;
 
 fn with_breaker(open: &str) -> Builder {
     let config = format!("primary: {{breaker: {{failures: 2, open: {open}}}}}");
@@ -42,4 +44,33 @@ async fn breaker_closes_when_the_primary_serves_again() {
         (content(deployment.chat().await).await == "from the primary").then_some(())
     })
     .await;
+}
+
+/// Beside `claude`, whose breaker is the file's, `other` falls back to a provider with keys of its own.
+#[tokio::test]
+async fn provider_has_its_own_breaker_and_classes() {
+    let desk = ModelServer::with_default(Reply::text("from the other desk")).await;
+    let keys = [
+        "failoverFor: other",
+        "primary: {breaker: {failures: 1, open: 1h}}",
+        "failover: {on: [context_length]}",
+    ];
+    let plain = openai_item("desk", &desk.base_url(), &["failoverFor: claude"]);
+    let items = format!("{plain}{}", openai_item("other-desk", &desk.base_url(), &keys));
+    let deployment = with_breaker("1h").providers(&items).start().await;
+    deployment.mcpd.llm("other", &deployment.provider.base_url()).await;
+    let chat = async |llm: &str| deployment.agent.chat(llm, &deployment.alice, false).await;
+
+    deployment.provider.queue(Reply::context_length());
+    deployment.provider.queue(Reply::context_length());
+    assert_eq!(chat("claude").await.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(content(chat("other").await).await, "from the other desk");
+
+    deployment.provider.set_default(Reply::error(503, "overloaded", "overloaded"));
+    for llm in ["claude", "other"] {
+        assert_eq!(header(&chat(llm).await, "mcpctl-failover"), Some("server_error"));
+    }
+    let status = deployment.agent.status().await;
+    let open: Vec<_> = status["breakers"].as_array().unwrap().iter().map(|breaker| &breaker["llm"]).collect();
+    assert_eq!(open, ["other"]);
 }

@@ -20,7 +20,10 @@ use url::Url;
 use crate::capabilities::{self, Capability};
 
 use super::{
-    super::{MAX_DURATION, check_duration, is_loopback, place, wrong},
+    super::{
+        check::{MAX_DURATION, check_duration, is_loopback, place, wrong},
+        primary::{FailoverConfig, FailoverEntry, PrimaryConfig, PrimaryEntry},
+    },
     AbandonAfter, ManagedEngine, MemorySize, Prewarm, ProviderConfig, ProviderKind, Swap,
 };
 
@@ -52,6 +55,8 @@ pub struct ProviderEntry {
     kind: Spanned<ProviderType>,
     model: Option<Spanned<String>>,
     failover_for: Option<Spanned<OneOrMany>>,
+    primary: Option<Spanned<PrimaryEntry>>,
+    failover: Option<Spanned<FailoverEntry>>,
     allow_fields: Option<Spanned<Vec<String>>>,
     stream_usage: Option<bool>,
     capabilities: Option<Vec<Capability>>,
@@ -197,7 +202,14 @@ impl ProviderEntry {
             Err(YamlError { line: at.0, column: at.1, message, hint: None })
         };
         let prewarm = self.prewarm.as_ref().map(|prewarm| prewarm.value);
+        let without_llm = "without `failoverFor`";
         match (&self.idle_timeout, &self.standby_timeout, prewarm) {
+            _ if let (Some(primary), None) = (&self.primary, &self.failover_for) => {
+                idle("primary", place(primary), without_llm)
+            }
+            _ if let (Some(failover), None) = (&self.failover, &self.failover_for) => {
+                idle("failover", place(failover), without_llm)
+            }
             (Some(timeout), _, Some(Prewarm::Always)) => {
                 idle("idleTimeout", place(timeout), "beside `prewarm: always`, which keeps the engine")
             }
@@ -209,7 +221,12 @@ impl ProviderEntry {
     }
 }
 
-pub fn check(entry: Spanned<ProviderEntry>, groups: &Groups) -> Result<ProviderConfig, YamlError> {
+pub fn check(
+    entry: Spanned<ProviderEntry>,
+    groups: &Groups,
+    primary: PrimaryConfig,
+    failover: &FailoverConfig,
+) -> Result<ProviderConfig, YamlError> {
     let (line, _) = place(&entry);
     let entry = entry.value;
     let name = entry.name.clone();
@@ -219,6 +236,9 @@ pub fn check(entry: Spanned<ProviderEntry>, groups: &Groups) -> Result<ProviderC
     entry.check_keys()?;
     check_limits(&entry)?;
     let stream_usage = entry.stream_usage.unwrap_or(true);
+    let primary = entry.primary.as_ref().map_or(Ok(primary), |own| own.value.over(primary))?;
+    let failover =
+        entry.failover.as_ref().map_or_else(|| Ok(failover.clone()), |own| own.value.over(failover))?;
     let allow_fields = allow_fields(entry.allow_fields.as_ref())?;
     let context = entry.max_model_len.as_ref().or(entry.context_length.as_ref());
     let declared =
@@ -237,7 +257,17 @@ pub fn check(entry: Spanned<ProviderEntry>, groups: &Groups) -> Result<ProviderC
             ProviderKind::Managed(Box::new(managed(server, entry, groups)?))
         }
     };
-    Ok(ProviderConfig { name, kind, failover_for, allow_fields, stream_usage, declared, line })
+    Ok(ProviderConfig {
+        name,
+        kind,
+        failover_for,
+        primary,
+        failover,
+        allow_fields,
+        stream_usage,
+        declared,
+        line,
+    })
 }
 
 /// Rejects a field that is allowed anyway: it is a typing error.
