@@ -7,7 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use mcpctl_client::{Client, ClientOptions, Guard, Probe, TrustedUsers};
+use mcpctl_client::{Client, ClientOptions, Guard, HealthCheck, Probe, TrustedUsers};
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
@@ -24,6 +24,7 @@ use crate::{
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
     providers::{self, LocalProvider},
+    silence::SilenceCheck,
 };
 
 /// Shared by all requests.
@@ -65,6 +66,8 @@ pub struct Runtime {
     pub registry: Arc<ProviderRegistry<LocalProvider>>,
     /// Decides between the primary and a local provider; holds the probe and the primary's breakers.
     pub router: Arc<FailoverRouter<Probe, Form>>,
+    /// Questions mcpd where it is silent.
+    pub silence: SilenceCheck,
     /// Lists mcpd's models; each request adds its caller's bearer ([`Client::with_bearer`]).
     pub models: Client,
 }
@@ -81,6 +84,7 @@ impl Runtime {
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
         let probe = Probe::trusting(config.server.clone(), config.trusted)?;
+        let health = HealthCheck::trusting(config.inference.clone(), config.trusted)?;
         let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
         let models = Client::new(config.inference.clone(), None, &options)?;
         // After everything that can fail, because it starts engines.
@@ -98,7 +102,7 @@ impl Runtime {
                 router = router.with_policy(llm.as_str(), FailoverPolicy { breaker, also_on });
             }
         }
-        Ok(Self { config, registry, router: Arc::new(router), models })
+        Ok(Self { config, registry, router: Arc::new(router), silence: SilenceCheck::new(health), models })
     }
 
     /// The target of requests to the primary, for an Llm.

@@ -16,6 +16,7 @@ mod port;
 mod prewarm;
 mod providers;
 mod service;
+mod silence;
 
 use std::{
     fs::{File, TryLockError},

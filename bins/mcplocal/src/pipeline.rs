@@ -128,7 +128,8 @@ pub async fn run(request: ModelRequest) -> Outcome {
     let upstream_request =
         &mcpctl_upstream::Request::untouched(&request.request, &target, false, request.headers.clone());
     let (client, target, trigger) = (&app.client, &target, &trigger);
-    let primary = move || primary::attempt(client, target, upstream_request, llm, trigger.as_ref());
+    let silence = &runtime.silence;
+    let primary = move || primary::attempt(client, target, upstream_request, llm, trigger.as_ref(), silence);
     let local = local::FailoverAttempt { request: &request, llm, who: &who };
     let routed = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
 

@@ -6,7 +6,6 @@
 //! portals and wrong addresses from passing for mcpd. It proves nothing: a program at mcpd's address can imitate mcpd; only
 //! TLS prevents that.
 
-mod resolver;
 mod shape;
 
 use std::{
@@ -25,23 +24,18 @@ use http::{
 };
 use http_body_util::Empty;
 use hyper::client::conn::http1::{Builder, Parts};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
+use hyper_util::rt::TokioIo;
 use mcpctl_failover::{AccessProbe, ProbeError, ProbeRequest};
 use mcpctl_owner::TrustedUsers;
-use rustls::crypto::aws_lc_rs;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::timeout,
 };
-use tower_service::Service as _;
 use url::Url;
 
-use resolver::Resolver;
-
 use crate::{
-    error::{ClientError, check_address, one_line, reason},
-    guard::Guard,
+    dial::{DialError, Dialer},
+    error::{ClientError, one_line, reason},
 };
 
 /// How long the probe waits after the response for the server to close the connection, or to send a body that HEAD forbids.
@@ -51,9 +45,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 #[derive(Debug, Clone)]
 pub struct Probe {
     server: Url,
-    connector: HttpsConnector<HttpConnector<Resolver>>,
-    /// Checks who holds a plain connection.
-    guard: Option<Guard>,
+    dialer: Dialer,
 }
 
 impl Probe {
@@ -77,19 +69,8 @@ impl Probe {
     /// # Errors
     /// As [`Probe::new`].
     pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
-        // With a query in the address the probe's path would become part of the query, and the root of a server answers 200 to
-        // every caller.
-        check_address(&server)?;
-        let mut tcp = HttpConnector::new_with_resolver(Resolver::new());
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(Self::CONNECT_TIMEOUT));
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_platform_verifier(aws_lc_rs::default_provider())
-            .map_err(|error| ClientError::Setup(error.to_string()))?;
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
-        let guard = Guard::of(&server, trusted);
-        Ok(Self { server, connector, guard })
+        let dialer = Dialer::new(&server, trusted, Self::CONNECT_TIMEOUT)?;
+        Ok(Self { server, dialer })
     }
 
     fn request(&self, asked: &ProbeRequest) -> Result<(Uri, Request<Empty<Bytes>>), ProbeError> {
@@ -120,12 +101,10 @@ impl Probe {
         let seen = Arc::clone(&interim);
         hyper::ext::on_informational(&mut request, move |_| seen.store(true, Ordering::Release));
 
-        let connecting = timeout(Self::CONNECT_TIMEOUT, self.connector.clone().call(uri));
-        let stream = connecting.await.map_err(|_| late())?.map_err(|error| no_response(&*error))?;
-        // Before the first byte: over plain http a trusted user must hold the other end.
-        if let Some(guard) = self.guard {
-            guard.check(&stream).await.map_err(|error| ProbeError(error.to_string()))?;
-        }
+        let stream = self.dialer.connect(uri).await.map_err(|error| match error {
+            DialError::TooLate => late(),
+            DialError::Failed(reason) => ProbeError(reason),
+        })?;
         let mut builder = Builder::new();
         let handshake = builder.max_buf_size(Self::MAX_HEAD_BYTES).handshake(stream);
         let (mut sender, connection) = handshake.await.map_err(|error| no_response(&error))?;

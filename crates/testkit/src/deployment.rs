@@ -31,7 +31,7 @@ pub struct Deployment {
 }
 
 /// How the agent reaches mcpd's inference routes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Inference {
     /// At mcpd's only address.
     Same,
@@ -39,6 +39,8 @@ enum Inference {
     Separate,
     /// Not at all: nothing listens where the agent sends requests, and the probe works.
     Unreachable,
+    /// At this address, which is none of mcpd's.
+    At(String),
 }
 
 /// What differs from a [`Deployment`] with defaults.
@@ -89,6 +91,13 @@ impl Builder {
     #[must_use]
     pub fn unreachable_inference(mut self) -> Self {
         self.inference = Inference::Unreachable;
+        self
+    }
+
+    /// Sends the agent's requests for inference to this address, while its probes reach mcpd.
+    #[must_use]
+    pub fn inference_at(mut self, url: &str) -> Self {
+        self.inference = Inference::At(url.to_owned());
         self
     }
 
@@ -147,10 +156,11 @@ impl Builder {
         mcpd.llm("claude", &provider.base_url()).await;
         let alice = mcpd.user("alice", Some("llm-user")).await;
         let models = tempfile::tempdir().expect("a temporary directory");
-        let inference = match self.inference {
+        let inference = match &self.inference {
             Inference::Same => String::new(),
             Inference::Separate => format!("inference: {}\n", mcpd.inference_url()),
             Inference::Unreachable => format!("inference: http://{}\n", closed_address()),
+            Inference::At(url) => format!("inference: {url}\n"),
         };
         let providers = self.items(models.path(), &desk);
         let config = format!("server: {}\n{inference}{}providers:\n{providers}", mcpd.url(), self.config);

@@ -23,6 +23,7 @@ use crate::{
     connect_error::{HostPort, find, reason},
     head::{encoded, incoming, is_event_stream},
     peek::peek,
+    progress,
     reader::{Reader, StreamError},
     request::outgoing,
     reuse::{self, Connection},
@@ -78,6 +79,7 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
             return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_timeout));
         }
     };
+    progress::received();
     let screen = Screen::of(target, request.operation);
     let status = response.status();
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
@@ -406,6 +408,7 @@ async fn read_body(
     loop {
         match timeout_at(until, response.chunk()).await {
             Ok(Ok(Some(bytes))) => {
+                progress::received();
                 let room = max.saturating_sub(body.len());
                 body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
                 if bytes.len() > room {

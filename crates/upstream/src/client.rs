@@ -124,25 +124,36 @@ impl Client {
         if let Some(policy) = policy {
             policy.check_url(&target.base_url).map_err(Failure::refused_address)?;
         }
-        let plain_mcpd = target.kind == UpstreamKind::Mcpd && target.base_url.scheme() != "https";
-        let key = Key {
-            origin: target.base_url.origin(),
-            connect: target.timeouts.connect,
-            own_port: policy.and_then(|policy| policy.own_port(&target.base_url)),
-            socket: target.socket.clone(),
-            plain_mcpd,
-        };
+        let key = self.key(target);
         let mut pools = self.lock();
         if let Some(pool) = pools.ready.get_mut(&key) {
             pool.used = Instant::now();
             return Ok(Lease { http: pool.http.clone(), generation: pool.generation, key });
         }
         let builder = match &pools.plain_mcpd {
-            Some(prepare) if plain_mcpd => prepare(reqwest::Client::builder()),
+            Some(prepare) if key.plain_mcpd => prepare(reqwest::Client::builder()),
             _ => reqwest::Client::builder(),
         };
         let http = build(builder, &self.config, &key).map_err(Failure::no_client)?;
         Ok(pools.insert(key, http))
+    }
+
+    fn key(&self, target: &Target) -> Key {
+        let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());
+        Key {
+            origin: target.base_url.origin(),
+            connect: target.timeouts.connect,
+            own_port: policy.and_then(|policy| policy.own_port(&target.base_url)),
+            socket: target.socket.clone(),
+            plain_mcpd: target.kind == UpstreamKind::Mcpd && target.base_url.scheme() != "https",
+        }
+    }
+
+    /// Drops the idle connections to a target, which may be as dead as the one on which it is silent. The next request gets a
+    /// new connection.
+    pub fn drop_idle(&self, target: &Target) {
+        let key = self.key(target);
+        self.lock().ready.remove(&key);
     }
 
     /// Drops the idle connections of a pool, unless it was replaced since the lease was taken.

@@ -12,6 +12,7 @@ mod head;
 pub mod hops;
 mod lookup;
 mod peek;
+mod progress;
 mod reader;
 mod redact;
 mod request;
@@ -26,6 +27,7 @@ pub use self::{
     attempt::send,
     client::{Client, ClientConfig, PrepareConnector},
     failure::Failure,
+    progress::Progress,
     request::Request,
     target::{AttemptTimeout, AttemptTimeouts, Target, TimeoutKind, UpstreamKind},
 };

@@ -12,7 +12,7 @@ use mcpctl_dialect::{
 use tokio::time::timeout;
 
 use crate::{
-    Request, StreamEvent,
+    Request, StreamEvent, progress,
     screen::{CredentialSpelledOut, Screen},
 };
 
@@ -128,7 +128,10 @@ impl Reader {
                 None => self.response.chunk().await,
             };
             match arrived.map_err(StreamError::Cut)? {
-                Some(bytes) => self.push(&bytes),
+                Some(bytes) => {
+                    progress::received();
+                    self.push(&bytes);
+                }
                 None => {
                     self.ended = true;
                     let decoder = std::mem::take(&mut self.decoder);

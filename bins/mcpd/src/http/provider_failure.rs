@@ -130,7 +130,12 @@ fn own_error(failure: &Failure, llm: &Name, may_edit: bool) -> HttpError {
         _ => {
             let shown = may_edit && !failure.is_for_logs_alone();
             let reason = if shown { format!(": {}", failure.detail()) } else { String::new() };
-            let message = format!("the provider cannot be reached{reason}");
+            let bound = failure.timeout.as_ref().map(|timeout| {
+                let (key, time) = (timeout.kind.key(), mcpctl_api::HumanDuration(timeout.duration));
+                format!(" within `timeouts.{key}` ({time}) of the Llm `{llm}`")
+            });
+            let bound = bound.unwrap_or_default();
+            let message = format!("the provider cannot be reached{bound}{reason}");
             own(StatusCode::BAD_GATEWAY, failure.class.as_str(), message)
         }
     }

@@ -110,18 +110,22 @@ fn primary_error(failure: Failure, local_error: Option<&LocalError>) -> Content 
 
 fn no_answer(failure: &Failure) -> Content {
     let class = failure.class;
+    let passed = failure.timeout.as_ref().map(|timeout| {
+        let (key, time) = (timeout.kind.key(), HumanDuration(timeout.duration));
+        format!(": `primary.timeouts.{key}` ({time}) in mcplocal.yaml")
+    });
     let (status, message) = match class {
         FailureClass::NoResponse | FailureClass::NoFirstToken => {
-            let passed = failure.timeout.as_ref().map(|timeout| {
-                let (key, time) = (timeout.kind.key(), HumanDuration(timeout.duration));
-                format!(": `primary.timeouts.{key}` ({time}) in mcplocal.yaml")
-            });
-            let message = format!("mcpd did not answer in time{}", passed.unwrap_or_default());
+            let message = match passed {
+                Some(passed) => format!("mcpd did not answer in time{passed}"),
+                None => format!("mcpd does not answer: {}", failure.detail()),
+            };
             (StatusCode::GATEWAY_TIMEOUT, message)
         }
         FailureClass::Connect => {
             // The address is in this user's own configuration.
-            (StatusCode::BAD_GATEWAY, format!("mcpd cannot be reached: {}", failure.detail()))
+            let passed = passed.unwrap_or_default();
+            (StatusCode::BAD_GATEWAY, format!("mcpd cannot be reached: {}{passed}", failure.detail()))
         }
         _ => (StatusCode::BAD_GATEWAY, "mcpd's answer broke off".to_owned()),
     };

@@ -1,11 +1,12 @@
-//! One request to the primary: the attempt, a second one after a failed connection, and the prewarm trigger beside both.
+//! One request to the primary: the attempt, a second one after a failed connection, and beside both the prewarm trigger and the
+//! questions to an mcpd that is silent.
 
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamOutcome, body::StreamBody};
-use mcpctl_upstream::{Answer, Client, Failure, Request, Target, send};
+use mcpctl_upstream::{Answer, Client, Failure, Progress, Request, Target, send};
 
 use super::{Content, ContentBody};
-use crate::prewarm::PrewarmTrigger;
+use crate::{prewarm::PrewarmTrigger, silence::SilenceCheck};
 
 /// The primary is slow when it has not answered within its timeout divided by this. The local provider has the rest of the
 /// time to become ready.
@@ -21,6 +22,7 @@ pub(super) async fn attempt(
     request: &Request,
     llm: &str,
     trigger: Option<&PrewarmTrigger>,
+    silence: &SilenceCheck,
 ) -> Result<Content, Failure> {
     let prewarm = |reason| trigger.iter().for_each(|trigger| trigger.fire(reason));
     let attempts = async {
@@ -34,6 +36,17 @@ pub(super) async fn attempt(
                 send(client, target, request.clone()).await
             }
             result => result,
+        }
+    };
+    let progress = Progress::default();
+    let attempts = async {
+        tokio::select! {
+            result = progress.watch(attempts) => result,
+            // A slow mcpd answers its health check and is waited for.
+            gone = silence.until_gone(&progress) => {
+                client.drop_idle(target);
+                Err(gone)
+            }
         }
     };
     tokio::pin!(attempts);

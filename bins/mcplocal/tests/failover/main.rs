@@ -6,4 +6,5 @@ mod breaker;
 mod primary;
 mod reload;
 mod requests;
+mod silence;
 mod streams;

@@ -1,5 +1,5 @@
 //! Resolves mcpd's name. A lookup blocks a thread and cannot be cancelled, so the lookup itself holds the permit that bounds
-//! their number, and not the probe that may be cancelled before the lookup ends.
+//! their number, and not the request that may be cancelled before the lookup ends.
 
 use std::{
     io,
@@ -19,10 +19,10 @@ const MAX_LOOKUPS: usize = 8;
 
 /// The system's resolver. Clones share the bound.
 #[derive(Debug, Clone)]
-pub(super) struct Resolver(Arc<Semaphore>);
+pub(crate) struct Resolver(Arc<Semaphore>);
 
 impl Resolver {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self(Arc::new(Semaphore::new(MAX_LOOKUPS)))
     }
 

@@ -1,0 +1,74 @@
+//! The health check of mcpd: does it answer at all? One `GET /healthz` on a new connection, because the connection on which mcpd
+//! is silent may be dead while mcpd is not.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{
+    Request, StatusCode, Uri,
+    header::{CACHE_CONTROL, CONNECTION, HOST},
+};
+use http_body_util::Empty;
+use hyper::client::conn::http1::Builder;
+use mcpctl_owner::TrustedUsers;
+use tokio::time::timeout;
+use url::Url;
+
+use crate::{ClientError, dial::Dialer};
+
+/// Asks one mcpd whether it is alive. No credential is sent.
+#[derive(Debug, Clone)]
+pub struct HealthCheck {
+    server: Url,
+    dialer: Dialer,
+}
+
+impl HealthCheck {
+    /// Until the connection is established, and from then until the response head.
+    pub const TIMEOUT: Duration = Duration::from_secs(1);
+    /// Maximum length of a response head, in bytes.
+    const MAX_HEAD_BYTES: usize = 16 * 1024;
+
+    /// A check of the mcpd at this address; over plain http the server must be a program of one of these users.
+    ///
+    /// # Errors
+    /// When the address is none, or TLS cannot be set up.
+    pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
+        let dialer = Dialer::new(&server, trusted, Self::TIMEOUT)?;
+        Ok(Self { server, dialer })
+    }
+
+    /// Whether mcpd answers in time. Any status is an answer, but 502 and 504: with those a gateway reports that mcpd is silent.
+    pub async fn is_answered(&self) -> bool {
+        self.ask()
+            .await
+            .is_some_and(|status| !matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT))
+    }
+
+    async fn ask(&self) -> Option<StatusCode> {
+        let base = self.server.as_str().trim_end_matches('/');
+        let uri: Uri = format!("{base}/healthz").parse().ok()?;
+        let request = Request::get(uri.path())
+            .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
+            .header(CACHE_CONTROL, "no-store")
+            .header(CONNECTION, "close")
+            .body(Empty::<Bytes>::new())
+            .ok()?;
+        let stream = self.dialer.connect(uri).await.ok()?;
+        let answering = async {
+            let mut builder = Builder::new();
+            let handshake = builder.max_buf_size(Self::MAX_HEAD_BYTES).handshake(stream);
+            let (mut sender, connection) = handshake.await.ok()?;
+            // The connection may end together with the answer, which decides.
+            let driving = async {
+                let _ = connection.await;
+                std::future::pending::<()>().await;
+            };
+            tokio::select! {
+                answer = sender.send_request(request) => Some(answer.ok()?.status()),
+                () = driving => None,
+            }
+        };
+        timeout(Self::TIMEOUT, answering).await.ok()?
+    }
+}
