@@ -70,10 +70,75 @@ pub fn error_body(error: &UpstreamError, _status: u16) -> Bytes {
 
 /// Writes the event that ends a broken stream.
 ///
-/// INVARIANT 13: no `response.completed` follows. OpenAI's clients raise an event that has `error`; those that read events by
-/// their type find the same words beside it.
+/// INVARIANT 13: no `response.completed` follows. OpenAI's clients raise an event that has `error` beside its type; Codex shows
+/// the words in a failed response, and takes a stream that ends with an event `error` for one that was cut.
 pub fn error_event(message: &str, kind: &str, code: &str) -> Bytes {
     let error = json!({ "message": message, "type": kind, "code": code, "param": null });
-    let event = json!({ "type": "error", "code": code, "message": message, "param": null, "error": error });
-    Bytes::from(format!("event: error\ndata: {event}\n\n"))
+    let failed = json!({ "code": code, "message": message });
+    let response = json!({ "object": "response", "status": "failed", "error": failed, "output": [] });
+    let event = json!({ "type": "response.failed", "response": response, "error": error });
+    Bytes::from(format!("event: response.failed\ndata: {event}\n\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        EventMeaning,
+        openai::responses::{answer::read_answer, event::read_event},
+        sse::Decoder,
+        translate::{
+            conversation::{Reasoning, ToolCall},
+            reply::Finish,
+        },
+    };
+
+    #[test]
+    fn inv_13_error_event_does_not_complete_a_stream() {
+        let mut decoder = Decoder::default();
+        decoder.push(&error_event("went\naway", "upstream_error", "broken_stream"));
+        let frame = decoder.next_frame().unwrap().unwrap();
+        let EventMeaning::Error(error) = read_event(&frame).meaning else { panic!("{frame:?}") };
+        assert_eq!(error.message.as_deref(), Some("went\naway"));
+        assert_eq!((error.code.as_deref(), decoder.finish()), (Some("broken_stream"), Ok(None)));
+    }
+
+    #[test]
+    fn whole_answer_has_an_item_for_each_part() {
+        let parts = vec![
+            Part::Reasoning(Reasoning { text: "hm".into(), ..Reasoning::default() }),
+            Part::Text("a".into()),
+            Part::Refusal("no".into()),
+            Part::ToolCall(ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() }),
+            Part::Text("b".into()),
+        ];
+        let logprobs = Some(json!({ "content": [{ "token": "a" }] }));
+        let reply = |finish| Reply {
+            id: Some("chatcmpl-1".into()),
+            choices: vec![Choice { parts: parts.clone(), finish: Some(finish), logprobs: logprobs.clone() }],
+            ..Reply::default()
+        };
+        let options = WriterOptions { now: 7, ..WriterOptions::default() };
+        let written =
+            |finish| -> Value { serde_json::from_slice(&write_reply(&reply(finish), &options)).unwrap() };
+        let cut = written(Finish::Length);
+        assert_eq!(
+            (&cut["id"], &cut["created_at"], &cut["usage"]),
+            (&json!("resp_1"), &json!(7), &Value::Null)
+        );
+        assert_eq!(
+            cut["output"],
+            json!([
+                {"type": "reasoning", "id": "rs_1_0", "status": "completed", "summary": [{"type": "summary_text", "text": "hm"}]},
+                {"type": "message", "id": "msg_1_1", "status": "completed", "role": "assistant", "content": [
+                    {"type": "output_text", "text": "a", "annotations": [], "logprobs": [{"token": "a"}]},
+                    {"type": "refusal", "refusal": "no"}]},
+                {"type": "function_call", "id": "fc_1_2", "status": "completed", "call_id": "c", "name": "f", "arguments": "{}"},
+                {"type": "message", "id": "msg_1_3", "status": "incomplete", "role": "assistant", "content": [
+                    {"type": "output_text", "text": "b", "annotations": [], "logprobs": []}]},
+            ])
+        );
+        let whole = written(Finish::Stop);
+        assert!(read_answer(whole.to_string().as_bytes()).is_some_and(|answer| answer.error.is_none()));
+    }
 }
