@@ -3,6 +3,8 @@
 
 mod call_queue;
 mod content_reader;
+mod estimate;
+mod image_size;
 mod reply;
 mod request_reader;
 mod request_writer;
@@ -14,6 +16,7 @@ mod turns_writer;
 use bytes::Bytes;
 
 pub use self::{
+    estimate::{count_body, estimate_tokens},
     reply::{read_reply, write_reply},
     request_reader::read_request,
     request_writer::{DEFAULT_MAX_TOKENS, write_request},
