@@ -7,11 +7,13 @@ pub mod conversation;
 pub mod messages;
 pub mod reply;
 pub mod responses;
+pub mod resume;
 
 mod dialects;
 mod fields;
 mod translation;
 
+pub use dialects::{DeltaReader, DeltaWriter};
 pub use translation::{
     AnswerTranslation, StreamTranslation, TranslatedRequest, Translation, Untranslatable, error_body,
     error_event,

@@ -114,13 +114,21 @@ impl Writes {
 
 /// Reads a stream of any operation that an upstream may serve.
 #[derive(Debug)]
-pub(super) enum DeltaReader {
+pub enum DeltaReader {
+    /// Of chat completions.
     Chat(chat::StreamReader),
+    /// Of Anthropic's messages.
     Messages(messages::StreamReader),
 }
 
 impl DeltaReader {
-    pub(super) fn read(&mut self, frame: &Frame) -> Vec<Delta> {
+    /// A reader at the start of a stream of `upstream`'s; `None` for an operation that is not read.
+    pub fn of(upstream: Operation) -> Option<Self> {
+        Writes::of(upstream).map(Writes::reader)
+    }
+
+    /// The deltas of the next event.
+    pub fn read(&mut self, frame: &Frame) -> Vec<Delta> {
         match self {
             Self::Chat(reader) => reader.read(frame),
             Self::Messages(reader) => reader.read(frame),
@@ -130,14 +138,23 @@ impl DeltaReader {
 
 /// Writes a stream of any operation that a caller may ask for.
 #[derive(Debug)]
-pub(super) enum DeltaWriter {
+pub enum DeltaWriter {
+    /// Of chat completions.
     Chat(chat::StreamWriter),
+    /// Of OpenAI's responses.
     Responses(responses::StreamWriter),
+    /// Of Anthropic's messages.
     Messages(messages::StreamWriter),
 }
 
 impl DeltaWriter {
-    pub(super) fn write(&mut self, delta: &Delta) -> Bytes {
+    /// A writer at the start of a stream for `caller`; `None` for an operation that is not written.
+    pub fn of(caller: Operation, options: &WriterOptions) -> Option<Self> {
+        Reads::of(caller).map(|caller| caller.writer(options))
+    }
+
+    /// The events of the next delta: zero or more complete frames.
+    pub fn write(&mut self, delta: &Delta) -> Bytes {
         match self {
             Self::Chat(writer) => writer.write(delta),
             Self::Responses(writer) => writer.write(delta),
@@ -145,7 +162,8 @@ impl DeltaWriter {
         }
     }
 
-    pub(super) fn finish(&mut self) -> Bytes {
+    /// The proper end of a stream that is complete.
+    pub fn finish(&mut self) -> Bytes {
         match self {
             Self::Chat(writer) => writer.finish(),
             Self::Responses(writer) => writer.finish(),

@@ -42,8 +42,9 @@ pub fn write_request(conversation: &Conversation, model: &str) -> Result<Bytes, 
     set("response_format", format(&conversation.format));
     let reasoning = conversation.reasoning.as_ref();
     set("reasoning_effort", reasoning.and_then(|reasoning| reasoning.effort.clone()).map(Value::from));
-    // OpenAI's; compatible servers leave it out of consideration.
-    set("verbosity", conversation.verbosity.clone().map(Value::from));
+    // Only OpenAI's models have it, and strict servers reject what they do not know.
+    let verbosity = conversation.verbosity.as_deref().filter(|_| is_openai_reasoning_model(model));
+    set("verbosity", verbosity.map(Value::from));
     let user = conversation.user.as_ref().filter(|user| user.chars().count() <= MAX_USER);
     set("user", user.map(|user| user.as_str().into()));
     set("stream", conversation.stream.then(|| true.into()));
@@ -62,14 +63,16 @@ pub fn write_request(conversation: &Conversation, model: &str) -> Result<Bytes, 
 /// reject `max_tokens`. Everything else accepts it, and some (Ollama, LM Studio, llama.cpp before 2026) ignore
 /// `max_completion_tokens`, which would leave the answer without a limit.
 fn max_tokens_key(model: &str) -> &'static str {
+    if is_openai_reasoning_model(model) { "max_completion_tokens" } else { "max_tokens" }
+}
+
+fn is_openai_reasoning_model(model: &str) -> bool {
     let name = model.rsplit('/').next().unwrap_or_default();
     let version = |prefix: &str| {
         let digits = name.strip_prefix(prefix)?.split(|next: char| !next.is_ascii_digit()).next()?;
         digits.parse::<u32>().ok()
     };
-    let reasons =
-        version("o").is_some() || version("gpt-").is_some_and(|version| (5..100).contains(&version));
-    if reasons { "max_completion_tokens" } else { "max_tokens" }
+    version("o").is_some() || version("gpt-").is_some_and(|version| (5..100).contains(&version))
 }
 
 fn tool(tool: &Tool) -> Value {
