@@ -189,6 +189,8 @@ async fn inv_11_and_12_secrets_stay_inside_and_rights_do_not_grow() {
         {"kind": "Secret", "name": "key", "data": {"token": "s3cret-value"}},
         {"kind": "Llm", "name": "claude", "type": "openai", "url": "https://api.example.com", "model": "m",
          "apiKey": {"secret": "key", "key": "token"}},
+        {"kind": "Llm", "name": "gpt", "type": "openai", "url": "https://api.example.com", "model": "m",
+         "apiKey": {"secret": "key", "key": "token"}},
         {"kind": "Role", "name": "llm-editor", "rules": [{"kinds": ["llms"], "verbs": ["view", "edit", "create"], "names": ["*"]}]},
         {"kind": "Role", "name": "binder", "rules": [{"kinds": ["rolebindings", "users", "groups"], "verbs": ["*"], "names": ["*"]}]},
         {"kind": "RoleBinding", "name": "eve-edits", "role": "llm-editor", "subjects": [{"kind": "User", "name": "eve"}]},
@@ -199,12 +201,15 @@ async fn inv_11_and_12_secrets_stay_inside_and_rights_do_not_grow() {
     assert!(shown.contains("\"token\":null") && !shown.contains("s3cret-value"), "{shown}");
 
     let eve = mcpd.user("eve", None).await;
-    let moved = mcpd
-        .request(Method::PATCH, "/api/v1/llms/claude", &eve)
-        .json(&json!({"url": "https://evil.example"}));
-    let moved = moved.send().await.unwrap();
-    assert!(moved.headers()["mcpctl-warning"].to_str().unwrap().contains("detached"));
-    assert_eq!(json_of(moved).await.get("apiKey"), None, "the credential did not go along");
+    // The type decides on the header that carries the key, and so on who may see it.
+    for (llm, change) in
+        [("claude", json!({"url": "https://evil.example"})), ("gpt", json!({"type": "azure-openai"}))]
+    {
+        let moved = mcpd.request(Method::PATCH, &format!("/api/v1/llms/{llm}"), &eve).json(&change);
+        let moved = moved.send().await.unwrap();
+        assert!(moved.headers()["mcpctl-warning"].to_str().unwrap().contains("detached"), "{change}");
+        assert_eq!(json_of(moved).await.get("apiKey"), None, "the credential did not go along: {change}");
+    }
     let stolen = json!({"kind": "Llm", "name": "mine", "type": "openai", "url": "https://evil.example", "model": "m",
                         "apiKey": {"secret": "key", "key": "token"}});
     assert_eq!(mcpd.post("/api/v1/llms", &eve, &stolen).await.status(), StatusCode::FORBIDDEN);

@@ -113,6 +113,7 @@ impl Runtime {
             base_url: with_v1(&self.config.inference),
             socket: None,
             model: None,
+            api: upstream::Api::Openai,
             credential: Some(bearer),
             timeouts: config.timeouts.of_attempt(),
             kind: UpstreamKind::Mcpd,

@@ -18,7 +18,7 @@ use mcpctl_engine::{
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_telemetry::{Configured, McplocalMetrics};
-use mcpctl_upstream::{AttemptTimeouts, Target, UpstreamKind};
+use mcpctl_upstream::{Api, AttemptTimeouts, Target, UpstreamKind};
 use tokio::time::Instant;
 
 pub use prewarm_probes::PrewarmProbes;
@@ -226,6 +226,7 @@ pub fn target(provider: &ProviderConfig) -> Option<Target> {
         model,
         credential: None,
         timeouts: LOCAL_TIMEOUTS,
+        api: Api::Openai,
         kind: UpstreamKind::Provider,
     })
 }
@@ -234,7 +235,15 @@ fn managed_target(endpoint: &Endpoint) -> Target {
     let Endpoint { base_url, socket, api_key, model, .. } = endpoint.clone();
     let (model, credential) = (Some(model), Some(api_key));
     let socket = socket.map(|socket| socket.path().to_owned());
-    Target { base_url, socket, model, credential, timeouts: LOCAL_TIMEOUTS, kind: UpstreamKind::Provider }
+    Target {
+        base_url,
+        socket,
+        model,
+        credential,
+        timeouts: LOCAL_TIMEOUTS,
+        api: Api::Openai,
+        kind: UpstreamKind::Provider,
+    }
 }
 
 /// Capabilities that depend on the arguments of an engine, and that a running server does not report. Unknown where a script

@@ -50,6 +50,21 @@ pub fn base_path(url: &Url) -> String {
     }
 }
 
+/// As [`base_path`], of Anthropic's API: `/v1` follows what is written, as in its SDKs, unless that ends with it.
+pub fn anthropic_base_path(url: &Url) -> String {
+    let written: String = segments(url).into_iter().flat_map(|segment| ["/", segment]).collect();
+    if written.ends_with("/v1") { written } else { format!("{written}/v1") }
+}
+
+/// The path of Azure OpenAI's API, below which its versions are: up to `/openai`, whatever of the API is written behind it.
+pub fn azure_base_path(url: &Url) -> String {
+    let segments = segments(url);
+    let before = segments.iter().position(|segment| *segment == "openai").unwrap_or(segments.len());
+    let before: String = segments.into_iter().take(before).flat_map(|segment| ["/", segment]).collect();
+    // What people copy as the base of the newer API of a gateway.
+    format!("{}/openai", before.strip_suffix("/v1").unwrap_or(&before))
+}
+
 /// Checks that an address is a base: that it names neither an operation nor anything behind its path.
 ///
 /// # Errors
@@ -119,6 +134,24 @@ mod tests {
                 check_base(&url).unwrap();
                 assert_eq!(base_path(&url), expected, "{written}");
             }
+        }
+    }
+
+    #[test]
+    fn bases_of_other_apis_end_where_their_operations_begin() {
+        for (written, anthropic, azure) in [
+            ("https://api.anthropic.com", "/v1", "/openai"),
+            ("https://api.anthropic.com/v1/", "/v1", "/openai"),
+            ("https://gw.example/anthropic", "/anthropic/v1", "/anthropic/openai"),
+            ("https://x.openai.azure.com/openai/v1/", "/openai/v1", "/openai"),
+            ("https://gw.example/a/openai/deployments/d", "/a/openai/deployments/d/v1", "/a/openai"),
+        ] {
+            let url: Url = written.parse().unwrap();
+            assert_eq!(
+                (&*anthropic_base_path(&url), &*azure_base_path(&url)),
+                (anthropic, azure),
+                "{written}"
+            );
         }
     }
 

@@ -8,7 +8,7 @@ mod secret;
 
 use serde_json::{Map, Value};
 
-pub use llm::{LlmSpec, ProviderType, Retries, SecretKeyRef, Timeouts};
+pub use llm::{Capability, LlmSpec, ProviderType, Retries, SecretKeyRef, Timeouts};
 pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
 pub use rbac::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule};
 pub use secret::{HostPattern, NotAHost, SecretSpec, SecretValue};

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, StatusCode,
     header::{self, AUTHORIZATION, CONTENT_TYPE},
 };
 use mcpctl_api::visible;
@@ -16,7 +16,7 @@ use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, AttemptTimeout, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
+    Answer, AttemptTimeout, Auth, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
     StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     client::Lease,
@@ -122,17 +122,22 @@ fn prepare(
     target: &Target,
     request: &Request,
 ) -> Result<(Lease, reqwest::RequestBuilder), Failure> {
-    let mut headers = outgoing(request, target.kind, client.instance());
+    let mut headers = outgoing(request, target, client.instance());
     // After the caller's headers, so that it replaces any of theirs.
     if let Some(credential) = &target.credential {
         // A key that was read from a file may end with a line end, which is not part of it. A line end inside is an error, so
         // that no key adds a header.
         let key = credential.expose_secret().trim_end_matches(['\r', '\n']);
-        let mut bearer = HeaderValue::try_from(format!("Bearer {key}")).map_err(|_| {
+        let (name, value) = match target.auth() {
+            Auth::Bearer => (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {key}"))),
+            Auth::XApiKey => (HeaderName::from_static("x-api-key"), HeaderValue::try_from(key)),
+            Auth::ApiKey => (HeaderName::from_static("api-key"), HeaderValue::try_from(key)),
+        };
+        let mut value = value.map_err(|_| {
             Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
         })?;
-        bearer.set_sensitive(true);
-        headers.insert(AUTHORIZATION, bearer);
+        value.set_sensitive(true);
+        headers.insert(name, value);
     }
     let pool = client.pool(target)?;
     let outgoing =

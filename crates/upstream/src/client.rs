@@ -239,6 +239,7 @@ mod tests {
             model: None,
             credential: None,
             timeouts: AttemptTimeouts::default(),
+            api: crate::Api::Openai,
             kind,
         }
     }

@@ -29,5 +29,5 @@ pub use self::{
     failure::Failure,
     progress::Progress,
     request::Request,
-    target::{AttemptTimeout, AttemptTimeouts, Target, TimeoutKind, UpstreamKind},
+    target::{Api, AttemptTimeout, AttemptTimeouts, Auth, Target, TimeoutKind, UpstreamKind},
 };

@@ -7,10 +7,10 @@ use http::{
     header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
 };
 use mcpctl_api::header::HOPS;
-use mcpctl_dialect::{self as dialect, Operation};
+use mcpctl_dialect::{self as dialect, Dialect, Operation};
 
 use crate::{
-    Target, UpstreamKind,
+    Api, Target, UpstreamKind,
     hops::{self, InstanceId},
 };
 
@@ -28,6 +28,9 @@ pub struct Request {
     /// The caller's headers. Those that may not be forwarded are dropped.
     pub headers: HeaderMap,
 }
+
+/// The version of Anthropic's API: the caller's, or the one that has been in force since 2023.
+const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 impl Request {
     /// The caller's request as it is sent to a target that has the same operation. Its body is the caller's but for the model, and
@@ -54,16 +57,20 @@ impl Request {
 ///
 /// INVARIANT 10: neither the caller's bearer nor its cookies are among them; `send` adds the target's credential.
 /// `openai-organization` and `openai-project` decide who pays, which is not the caller's choice with a key of ours.
-pub(crate) fn outgoing(request: &Request, kind: UpstreamKind, instance: &InstanceId) -> HeaderMap {
+pub(crate) fn outgoing(request: &Request, target: &Target, instance: &InstanceId) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(8);
     for (name, value) in &request.headers {
-        if is_forwarded(name, kind) {
+        if is_forwarded(name, request.operation, target) {
             headers.append(name, value.clone());
         }
     }
     if !headers.contains_key(ACCEPT) {
         let accept = if request.stream { "text/event-stream" } else { "application/json" };
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
+    }
+    let speaks_anthropic = request.operation.dialect() == Dialect::Anthropic;
+    if speaks_anthropic && !headers.contains_key(ANTHROPIC_VERSION) {
+        headers.insert(HeaderName::from_static(ANTHROPIC_VERSION), HeaderValue::from_static("2023-06-01"));
     }
     // A provider may be another mcpd or mcplocal, or lead back to this process.
     headers.insert(HOPS, hops::onward(&request.headers, instance));
@@ -74,17 +81,23 @@ pub(crate) fn outgoing(request: &Request, kind: UpstreamKind, instance: &Instanc
     headers
 }
 
-fn is_forwarded(name: &HeaderName, kind: UpstreamKind) -> bool {
-    match name.as_str() {
-        "traceparent" | "tracestate" | "accept" => true,
-        "openai-organization" | "openai-project" => false,
-        other => other.starts_with("openai-") || (kind == UpstreamKind::Mcpd && other.starts_with("mcpctl-")),
+fn is_forwarded(name: &HeaderName, operation: Operation, target: &Target) -> bool {
+    let to_mcpd = target.kind == UpstreamKind::Mcpd;
+    match (name.as_str(), operation.dialect()) {
+        ("traceparent" | "tracestate" | "accept", _) => true,
+        ("openai-organization" | "openai-project", _) => false,
+        (ANTHROPIC_VERSION, Dialect::Anthropic) => true,
+        // Which features of Anthropic's are tried out; no other server has them.
+        ("anthropic-beta", Dialect::Anthropic) => to_mcpd || target.api == Api::Anthropic,
+        (other, Dialect::Openai) if other.starts_with("openai-") => true,
+        (other, _) => to_mcpd && other.starts_with("mcpctl-"),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::AttemptTimeouts;
 
     #[test]
     fn inv_10_only_listed_headers_are_forwarded() {
@@ -107,14 +120,25 @@ mod tests {
             "tracestate",
             "accept",
             "openai-beta",
+            "anthropic-beta",
+            "anthropic-version",
         ] {
             headers.insert(HeaderName::from_static(name), HeaderValue::from_static("theirs"));
         }
         headers.insert(HOPS, HeaderValue::from_static("0123456789abcdef"));
         let mut request =
             Request { operation: Operation::Chat, body: Bytes::new(), stream: true, choices: 1, headers };
-        let theirs = |request: &Request, kind| {
-            let sent = outgoing(request, kind, &InstanceId::default());
+        let target = |kind, api| Target {
+            base_url: "http://127.0.0.1".parse().unwrap(),
+            socket: None,
+            model: None,
+            credential: None,
+            timeouts: AttemptTimeouts::default(),
+            api,
+            kind,
+        };
+        let theirs = |request: &Request, kind, api| {
+            let sent = outgoing(request, &target(kind, api), &InstanceId::default());
             let mut names: Vec<_> = sent
                 .iter()
                 .filter(|(_, value)| *value == "theirs")
@@ -124,19 +148,30 @@ mod tests {
             names
         };
         assert_eq!(
-            theirs(&request, UpstreamKind::Provider),
+            theirs(&request, UpstreamKind::Provider, Api::Openai),
             ["accept", "openai-beta", "traceparent", "tracestate"]
         );
         assert_eq!(
-            theirs(&request, UpstreamKind::Mcpd),
+            theirs(&request, UpstreamKind::Mcpd, Api::Openai),
             ["accept", "mcpctl-agent", "openai-beta", "traceparent", "tracestate"]
         );
+        request.operation = Operation::Messages;
+        assert_eq!(
+            theirs(&request, UpstreamKind::Provider, Api::Openai),
+            ["accept", "anthropic-version", "traceparent", "tracestate"]
+        );
+        assert_eq!(
+            theirs(&request, UpstreamKind::Provider, Api::Anthropic),
+            ["accept", "anthropic-beta", "anthropic-version", "traceparent", "tracestate"]
+        );
         request.headers.clear();
-        let ours = outgoing(&request, UpstreamKind::Provider, &InstanceId::default());
+        let ours =
+            outgoing(&request, &target(UpstreamKind::Provider, Api::Anthropic), &InstanceId::default());
         assert_eq!(
             (&ours[ACCEPT], &ours[CONTENT_TYPE]),
             (&"text/event-stream".parse().unwrap(), &"application/json".parse().unwrap())
         );
+        assert_eq!(ours[ANTHROPIC_VERSION], "2023-06-01");
         assert!(ours[USER_AGENT].to_str().unwrap().starts_with("mcpctl/"));
     }
 }

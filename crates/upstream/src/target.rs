@@ -3,11 +3,14 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use mcpctl_api::{HumanDuration, base_url::base_path};
+use mcpctl_api::{
+    HumanDuration,
+    base_url::{anthropic_base_path, azure_base_path, base_path},
+};
 use secrecy::SecretString;
 use url::Url;
 
-use mcpctl_dialect::Operation;
+use mcpctl_dialect::{Dialect, Operation};
 
 /// What is at the other end. It decides which headers of an answer are trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +20,92 @@ pub enum UpstreamKind {
     /// `mcpd`, as an agent's upstream: its `mcpctl-failure` and `mcpctl-error-source` are trusted, its 401 and 403 are about the
     /// caller.
     Mcpd,
+}
+
+/// The API that a model server has: its dialect, its paths, and the header for its key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Api {
+    /// OpenAI's, and that of every compatible server.
+    #[default]
+    Openai,
+    /// Anthropic's.
+    Anthropic,
+    /// OpenAI's, as Azure serves it.
+    AzureOpenai {
+        /// `api-version`: a date for the API whose paths name the deployment.
+        version: Option<String>,
+    },
+}
+
+/// The header that a credential is sent in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// `Authorization: Bearer …`
+    Bearer,
+    /// Anthropic's `x-api-key`.
+    XApiKey,
+    /// Azure's `api-key`.
+    ApiKey,
+}
+
+impl Api {
+    /// The dialect of its requests and answers.
+    pub const fn dialect(&self) -> Dialect {
+        match self {
+            Self::Openai | Self::AzureOpenai { .. } => Dialect::Openai,
+            Self::Anthropic => Dialect::Anthropic,
+        }
+    }
+
+    /// How it takes its key.
+    pub const fn auth(&self) -> Auth {
+        match self {
+            Self::Openai => Auth::Bearer,
+            Self::Anthropic => Auth::XApiKey,
+            Self::AzureOpenai { .. } => Auth::ApiKey,
+        }
+    }
+
+    /// The path of an operation, and the query where there is one. `model` is the deployment at Azure.
+    fn path(&self, url: &Url, operation: Operation, model: Option<&str>) -> (String, Option<String>) {
+        let path = operation.path();
+        match self {
+            Self::Openai => (format!("{}{path}", base_path(url)), None),
+            Self::Anthropic => (format!("{}{path}", anthropic_base_path(url)), None),
+            Self::AzureOpenai { version } => {
+                let (base, query) =
+                    (azure_base_path(url), version.as_ref().map(|at| format!("api-version={at}")));
+                let is_dated =
+                    version.as_ref().is_some_and(|at| at.starts_with(|c: char| c.is_ascii_digit()));
+                match (is_dated, operation, model) {
+                    (true, Operation::Chat | Operation::Completions | Operation::Embeddings, Some(model)) => {
+                        (format!("{base}/deployments/{}{path}", segment(model)), query)
+                    }
+                    // These paths never name the deployment; the body does.
+                    (true, ..) => (format!("{base}{path}"), query),
+                    (false, ..) => (format!("{base}/v1{path}"), query),
+                }
+            }
+        }
+    }
+}
+
+/// A text as one segment of a path.
+fn segment(text: &str) -> String {
+    const UNRESERVED: &[u8] = b"-._~";
+    let mut segment = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte.is_ascii_alphanumeric() || UNRESERVED.contains(&byte) {
+            true => segment.push(char::from(byte)),
+            false => segment.extend(['%', hex(byte >> 4), hex(byte & 15)]),
+        }
+    }
+    // These are no names, and would lead to another path.
+    if matches!(segment.as_str(), "." | "..") { segment.replace('.', "%2E") } else { segment }
+}
+
+fn hex(digit: u8) -> char {
+    char::from_digit(digit.into(), 16).unwrap_or('0').to_ascii_uppercase()
 }
 
 /// The timeouts of one attempt (`docs/contract.md`). Zero expires at once; it never means "no timeout".
@@ -94,35 +183,49 @@ impl Default for AttemptTimeouts {
 /// One model server, as an attempt needs it.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// The base of an OpenAI API, with or without `/v1`.
+    /// The base of its API, with or without `/v1`.
     pub base_url: Url,
     /// The Unix socket that the server listens on, instead of the URL's host and port.
     pub socket: Option<PathBuf>,
     /// The model that replaces the one in the body.
     pub model: Option<String>,
-    /// Sent as the bearer; for [`UpstreamKind::Mcpd`] it is the caller's own.
+    /// Sent in the header of the API; for [`UpstreamKind::Mcpd`] it is the caller's own bearer.
     pub credential: Option<SecretString>,
     /// How long the attempt may take.
     pub timeouts: AttemptTimeouts,
+    /// The API that it has. `mcpd` has all of OpenAI's and of Anthropic's, and takes a bearer.
+    pub api: Api,
     /// What answers.
     pub kind: UpstreamKind,
 }
 
 impl Target {
+    /// The header of its credential.
+    pub const fn auth(&self) -> Auth {
+        match self.kind {
+            UpstreamKind::Provider => self.api.auth(),
+            UpstreamKind::Mcpd => Auth::Bearer,
+        }
+    }
+
     /// The URL of an operation.
     ///
-    /// A provider's base follows [`base_path`]; `mcpd` serves `/v1` below whatever prefix it is reached by. A query
-    /// stays, and a user name or password in the URL is left out: credentials are sent as the bearer only.
+    /// A provider's base follows its API; `mcpd` serves `/v1` below whatever prefix it is reached by. A query stays where the API
+    /// has none of its own, and a user name or password in the URL is left out: credentials are sent in a header only.
     pub fn endpoint(&self, operation: Operation) -> Url {
         let mut url = self.base_url.clone();
-        let base = match self.kind {
-            UpstreamKind::Provider => base_path(&url),
+        let (path, query) = match self.kind {
+            UpstreamKind::Provider => self.api.path(&url, operation, self.model.as_deref()),
             UpstreamKind::Mcpd => {
                 let prefix = url.path().trim_end_matches('/');
-                format!("{}/v1", prefix.strip_suffix("/v1").unwrap_or(prefix))
+                let prefix = prefix.strip_suffix("/v1").unwrap_or(prefix);
+                (format!("{prefix}/v1{}", operation.path()), None)
             }
         };
-        url.set_path(&format!("{base}{}", operation.path()));
+        url.set_path(&path);
+        if query.is_some() {
+            url.set_query(query.as_deref());
+        }
         url.set_fragment(None);
         // These fail only for URLs that cannot have a user name or password.
         let _ = url.set_username("");
@@ -189,9 +292,60 @@ mod tests {
                 model: None,
                 credential: None,
                 timeouts: AttemptTimeouts::default(),
+                api: Api::Openai,
                 kind,
             };
             assert_eq!(target.endpoint(Operation::Chat).as_str(), expected, "{base}");
+        }
+    }
+
+    #[test]
+    fn endpoint_follows_the_api() {
+        let azure = |version: Option<&str>| Api::AzureOpenai { version: version.map(str::to_owned) };
+        let (base, dated) = ("https://x.openai.azure.com", Some("2024-10-21"));
+        for (api, base, operation, expected) in [
+            (
+                Api::Anthropic,
+                "https://api.anthropic.com",
+                Operation::Messages,
+                "https://api.anthropic.com/v1/messages",
+            ),
+            (
+                Api::Anthropic,
+                "https://gw.example/anthropic/",
+                Operation::CountTokens,
+                "https://gw.example/anthropic/v1/messages/count_tokens",
+            ),
+            (azure(None), base, Operation::Chat, "https://x.openai.azure.com/openai/v1/chat/completions"),
+            (
+                azure(Some("preview")),
+                "https://x.openai.azure.com/openai/v1",
+                Operation::Responses,
+                "https://x.openai.azure.com/openai/v1/responses?api-version=preview",
+            ),
+            (
+                azure(dated),
+                base,
+                Operation::Chat,
+                "https://x.openai.azure.com/openai/deployments/d%2F..%2Fe/chat/completions?api-version=2024-10-21",
+            ),
+            (
+                azure(dated),
+                base,
+                Operation::Responses,
+                "https://x.openai.azure.com/openai/responses?api-version=2024-10-21",
+            ),
+        ] {
+            let target = Target {
+                base_url: base.parse().unwrap(),
+                socket: None,
+                model: Some("d/../e".to_owned()),
+                credential: None,
+                timeouts: AttemptTimeouts::default(),
+                api,
+                kind: UpstreamKind::Provider,
+            };
+            assert_eq!(target.endpoint(operation).as_str(), expected);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Subcommand;
 use mcpctl_api::{
     Document, Name, Spec,
-    spec::{LlmSpec, ProviderType, SecretKeyRef},
+    spec::{Capability, LlmSpec, ProviderType, SecretKeyRef},
 };
 use mcpctl_client::Changed;
 use url::Url;
@@ -54,12 +54,21 @@ enum What {
 struct Llm {
     /// What callers ask for
     name: Name,
+    /// The API that the provider speaks: openai (every compatible server), anthropic or azure-openai
+    #[arg(long = "type", value_name = "TYPE", default_value = "openai", value_parser = from_word::<ProviderType>)]
+    provider: ProviderType,
     /// Base address of the provider, e.g. https://api.openai.com/v1
     #[arg(long, value_parser = provider_url)]
     url: Url,
     /// The provider's own name of the model
     #[arg(long)]
     model: String,
+    /// Azure's `api-version`, e.g. 2024-10-21
+    #[arg(long, value_name = "VERSION")]
+    api_version: Option<String>,
+    /// What the provider serves besides: responses, messages, prefill
+    #[arg(long = "capability", value_name = "CAPABILITY", value_parser = from_word::<Capability>)]
+    capabilities: Vec<Capability>,
     /// Secret that holds the provider's key
     #[arg(long, requires = "key")]
     secret: Option<Name>,
@@ -89,6 +98,11 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     created(&global.client()?.create(&document).await?)
 }
 
+/// A word as documents have it.
+fn from_word<T: serde::de::DeserializeOwned>(word: &str) -> Result<T, String> {
+    serde_json::from_value(word.into()).map_err(|error| error.to_string())
+}
+
 /// A provider may be on the same network, so http is accepted; the server checks the rest.
 fn provider_url(text: &str) -> Result<Url, String> {
     text.parse().map_err(|error| format!("{error}; write e.g. https://api.openai.com/v1"))
@@ -103,9 +117,11 @@ impl Llm {
             attached_by: Vec::new(),
         });
         let spec = LlmSpec {
-            provider: ProviderType::Openai,
+            provider: self.provider,
             url: self.url,
             model: self.model,
+            capabilities: self.capabilities,
+            api_version: self.api_version,
             api_key,
             allow_fields: Vec::new(),
             stream_usage: true,

@@ -91,11 +91,18 @@ pub fn route(permit: Permit<Run>, snapshot: &Snapshot, store: &Store) -> Result<
         model: Some(llm.model.clone()),
         credential,
         timeouts: timeouts(&llm.timeouts),
-        kind: match llm.provider {
-            ProviderType::Openai => upstream::UpstreamKind::Provider,
-        },
+        api: api_of(&llm),
+        kind: upstream::UpstreamKind::Provider,
     };
     Ok(Route { target, llm })
+}
+
+fn api_of(llm: &LlmSpec) -> upstream::Api {
+    match llm.provider {
+        ProviderType::Openai => upstream::Api::Openai,
+        ProviderType::Anthropic => upstream::Api::Anthropic,
+        ProviderType::AzureOpenai => upstream::Api::AzureOpenai { version: llm.api_version.clone() },
+    }
 }
 
 /// The value as it is sent. A value that was stored before values were checked may be unsendable.

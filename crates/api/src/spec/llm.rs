@@ -19,6 +19,14 @@ pub struct LlmSpec {
     pub url: Url,
     /// The provider's own name of the model; put in place of the Llm's name when a request is forwarded.
     pub model: String,
+    /// What else the provider serves, so that requests need no translation, or an answer can be continued.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<Capability>,
+    /// `api-version` of Azure OpenAI, for `type: azure-openai` only: a date such as `2024-10-21` for the API whose paths name
+    /// the deployment; left out, or `preview`, for the newer one below `/openai/v1`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(example = "2024-10-21")]
+    pub api_version: Option<String>,
     /// The provider's key, kept in a secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretKeyRef>,
@@ -55,10 +63,37 @@ const fn is_requested(stream_usage: &bool) -> bool {
 
 /// The API that a provider speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum ProviderType {
     /// OpenAI's, and that of every compatible server.
     Openai,
+    /// Anthropic's.
+    Anthropic,
+    /// OpenAI's, as Azure serves it: other paths, and another header for the key.
+    AzureOpenai,
+}
+
+impl ProviderType {
+    /// The name in documents.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Openai => "openai",
+            Self::Anthropic => "anthropic",
+            Self::AzureOpenai => "azure-openai",
+        }
+    }
+}
+
+/// What a provider serves besides the API of its type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum Capability {
+    /// OpenAI's `/responses`; also by the id of an earlier one.
+    Responses,
+    /// Anthropic's `/messages` and `/messages/count_tokens`, as vLLM and llama.cpp do.
+    Messages,
+    /// Continues an answer whose beginning is the last message.
+    Prefill,
 }
 
 /// One value of a secret.
@@ -146,6 +181,57 @@ impl LlmSpec {
     /// The most fields that `allowFields` names.
     const MAX_ALLOW_FIELDS: usize = 64;
 
+    /// Longest `apiVersion`, in bytes.
+    const MAX_API_VERSION: usize = 40;
+
+    /// Whether the provider is known to have a capability.
+    pub fn can(&self, capability: Capability) -> bool {
+        self.capabilities.contains(&capability)
+    }
+
+    /// Azure's portal shows addresses with `api-version`, which is a field here.
+    fn check_url_of_azure(&self) -> Result<(), FieldError> {
+        let version = self.url.query_pairs().find(|(name, _)| name == "api-version");
+        match version.filter(|_| self.provider == ProviderType::AzureOpenai) {
+            None => Ok(()),
+            Some((_, version)) => {
+                Err(FieldError::new("url", "`api-version` does not belong into the address")
+                    .hint(format!("leave the query out, and write `apiVersion: {version}`")))
+            }
+        }
+    }
+
+    fn validate_api(&self) -> Result<(), FieldError> {
+        if let Some((at, _)) = self
+            .capabilities
+            .iter()
+            .enumerate()
+            .find(|(at, one)| self.capabilities.iter().take(*at).any(|earlier| earlier == *one))
+        {
+            return Err(FieldError::new(format!("capabilities[{at}]"), "the capability is named twice"));
+        }
+        let foreign = |one: &Capability| matches!(one, Capability::Responses | Capability::Messages);
+        if self.provider == ProviderType::Anthropic
+            && let Some(at) = self.capabilities.iter().position(foreign)
+        {
+            let message = "a provider of `type: anthropic` serves messages, and no responses";
+            return Err(FieldError::new(format!("capabilities[{at}]"), message).hint("leave it out"));
+        }
+        let Some(version) = &self.api_version else { return Ok(()) };
+        if self.provider != ProviderType::AzureOpenai {
+            let message = format!("a provider of `type: {}` has no `apiVersion`", self.provider.as_str());
+            return Err(FieldError::new("apiVersion", message).hint("it belongs to `type: azure-openai`"));
+        }
+        let is_version = !version.is_empty()
+            && version.len() <= Self::MAX_API_VERSION
+            && version.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.".contains(&byte));
+        if !is_version {
+            return Err(FieldError::new("apiVersion", "it is no version of Azure's API")
+                .hint("write for example `2024-10-21`, or leave it out"));
+        }
+        Ok(())
+    }
+
     pub(super) fn validate(&self) -> Result<(), FieldError> {
         let url = &self.url;
         if !matches!(url.scheme(), "http" | "https") {
@@ -155,7 +241,9 @@ impl LlmSpec {
             return Err(FieldError::new("url", "credentials do not belong into an address")
                 .hint("keep the key in a secret and name it in `apiKey: {secret, key}`"));
         }
+        self.check_url_of_azure()?;
         check_base(url)?;
+        self.validate_api()?;
         if let Some(why) = forbidden_host(url) {
             return Err(FieldError::new("url", format!("`{url}` is {why}, which is never a provider's"))
                 .hint("write the address of the model server itself"));

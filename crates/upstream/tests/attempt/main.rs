@@ -15,7 +15,7 @@ use http::HeaderMap;
 use mcpctl_dialect::Operation;
 use mcpctl_testkit::model_server::ModelServer;
 use mcpctl_upstream::{
-    Answer, AttemptTimeouts, Client, Failure, Request, StreamAnswer, StreamEvent, Target, UpstreamKind,
+    Answer, Api, AttemptTimeouts, Client, Failure, Request, StreamAnswer, StreamEvent, Target, UpstreamKind,
     WholeAnswer, send,
 };
 use serde_json::json;
@@ -39,6 +39,7 @@ fn target_of(url: &str) -> Target {
         model: None,
         credential: None,
         timeouts: GENEROUS,
+        api: Api::Openai,
         kind: UpstreamKind::Provider,
     }
 }
