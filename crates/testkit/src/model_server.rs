@@ -1,6 +1,7 @@
-//! A model server with OpenAI's routes on a free loopback port. It follows a test's script, faults included, and records
+//! A model server with OpenAI's and Anthropic's routes on a free loopback port. It follows a test's script, faults included, and records
 //! every request. It is a real HTTP server: a client sees a reset or a cut body as it would from a real one. It has no model.
 
+mod messages;
 mod reply;
 mod serve;
 mod wire;
@@ -133,7 +134,7 @@ impl ModelServer {
         self.shared.script.lock().unwrap().default = reply;
     }
 
-    /// Rejects requests for inference without this bearer, as vLLM does.
+    /// Rejects requests for inference without this key, as a bearer or, on Anthropic's routes, in `x-api-key`.
     pub fn require_key(&self, key: &str) {
         self.shared.script.lock().unwrap().key = Some(key.to_owned());
     }
@@ -227,9 +228,13 @@ impl Script {
     }
 
     fn rejection(&self, headers: &HeaderMap) -> Option<Bytes> {
-        let expected = format!("Bearer {}", self.key.as_ref()?);
-        let given = headers.get("authorization").map(|value| value.as_bytes());
-        (given != Some(expected.as_bytes())).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
+        let key = self.key.as_ref()?;
+        let bearer = format!("Bearer {key}");
+        let is = |name, expected: &str| {
+            headers.get(name).is_some_and(|value| value.as_bytes() == expected.as_bytes())
+        };
+        let accepted = is("authorization", &bearer) || is("x-api-key", key);
+        (!accepted).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
     }
 
     fn other_route(&self, method: &Method, path: &str) -> (StatusCode, Bytes) {
@@ -255,6 +260,8 @@ fn route_of(path: &str) -> Option<Route> {
         "/chat/completions" => Some(Route::Chat),
         "/completions" => Some(Route::Completions),
         "/embeddings" => Some(Route::Embeddings),
+        "/messages" => Some(Route::Messages),
+        "/messages/count_tokens" => Some(Route::CountTokens),
         _ => None,
     }
 }

@@ -1,10 +1,13 @@
-//! The bytes of well-formed completions in OpenAI's shapes, as a list of steps to send. Independent of `dialect`, so that a
-//! mistake there is not repeated here.
+//! The bytes of well-formed answers, as a list of steps to send: completions in OpenAI's shapes here, messages in Anthropic's
+//! in `messages`. Independent of `dialect`, so that a mistake there is not repeated here.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::reply::{Fault, Pause, Reply};
+use super::{
+    messages::Message,
+    reply::{Fault, Pause, Reply},
+};
 
 /// One step of sending a body.
 #[derive(Debug, Clone)]
@@ -28,6 +31,8 @@ pub(super) enum Route {
     Chat,
     Completions,
     Embeddings,
+    Messages,
+    CountTokens,
 }
 
 impl InferenceRequest {
@@ -36,7 +41,7 @@ impl InferenceRequest {
         let body: Value = serde_json::from_slice(body).ok()?;
         Some(Self {
             route,
-            stream: route != Route::Embeddings && body["stream"] == true,
+            stream: !matches!(route, Route::Embeddings | Route::CountTokens) && body["stream"] == true,
             include_usage: body["stream_options"]["include_usage"] == true,
             model: body["model"].as_str()?.to_owned(),
             body,
@@ -153,7 +158,7 @@ impl<'a> Completion<'a> {
             Route::Completions => {
                 ("text_completion", json!([{ "index": 0, "text": text, "finish_reason": "stop" }]))
             }
-            Route::Chat => {
+            Route::Chat | Route::Messages | Route::CountTokens => {
                 let mut message = json!({ "role": "assistant", "content": text });
                 if !self.reply.reasoning.is_empty() {
                     message["reasoning_content"] = self.reply.reasoning.concat().into();
@@ -174,12 +179,17 @@ impl<'a> Completion<'a> {
     }
 }
 
-/// The steps that send a streamed completion.
+/// The steps that send a streamed answer.
 pub(super) fn stream(request: &InferenceRequest, reply: &Reply) -> Vec<SendStep> {
-    let completion = Completion::new(request, reply);
-    let mut steps: Vec<SendStep> = completion.start().into_iter().map(SendStep::Send).collect();
+    let (start, content, end) = if request.route == Route::Messages {
+        let message = Message::new(&request.model, &request.body, reply);
+        (Some(message.start()), message.content(), message.end())
+    } else {
+        let completion = Completion::new(request, reply);
+        (completion.start(), completion.content(), completion.end())
+    };
+    let mut steps: Vec<SendStep> = start.into_iter().map(SendStep::Send).collect();
     steps.extend(reply.start_up.iter().cloned().map(SendStep::Send));
-    let content = completion.content();
     let count = content.len();
     for (sent, chunk) in content.into_iter().enumerate() {
         if !push_faults(&mut steps, reply, |at| at == sent) {
@@ -189,14 +199,19 @@ pub(super) fn stream(request: &InferenceRequest, reply: &Reply) -> Vec<SendStep>
         steps.push(SendStep::Send(chunk));
     }
     if push_faults(&mut steps, reply, |at| at >= count) {
-        steps.extend(completion.end().into_iter().map(SendStep::Send));
+        steps.extend(end.into_iter().map(SendStep::Send));
     }
     steps
 }
 
 /// The length of a whole body, and the steps that send it.
 pub(super) fn whole(request: &InferenceRequest, reply: &Reply) -> (usize, Vec<SendStep>) {
-    let body = Bytes::from(Completion::new(request, reply).whole().to_string());
+    let body = match request.route {
+        Route::Messages => Message::new(&request.model, &request.body, reply).whole(),
+        Route::CountTokens => Message::new(&request.model, &request.body, reply).count(),
+        Route::Chat | Route::Completions | Route::Embeddings => Completion::new(request, reply).whole(),
+    };
+    let body = Bytes::from(body.to_string());
     let length = body.len();
     let mut steps = vec![SendStep::Send(body.slice(..length / 2))];
     if push_faults(&mut steps, reply, |_| true) {
