@@ -163,6 +163,10 @@ fn collect_codes(object: &Map<String, Value>, codes: &mut Vec<String>) {
             add(code);
         }
     }
+    // Anthropic's `details.error_code`.
+    if let Some(Value::String(code)) = object.get("details").and_then(|details| details.get("error_code")) {
+        add(code);
+    }
     for detail in object.get("details").and_then(Value::as_array).into_iter().flatten() {
         if let Some(Value::String(reason)) = detail.get("reason") {
             add(reason);

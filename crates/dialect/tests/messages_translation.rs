@@ -144,6 +144,11 @@ fn fields_without_counterpart_are_refused_with_their_path() {
         (json!({ "tools": [{ "name": "f" }] }), "tools[0].input_schema"),
         (json!({ "tool_choice": { "type": "some" } }), "tool_choice.type"),
         (json!({ "thinking": { "type": "maybe" } }), "thinking.type"),
+        (
+            json!({ "messages": [{ "role": "user", "content": [{ "type": "image",
+                "source": { "type": "url", "url": "https://x" }, "transformations": { "oversized_image": "error" } }] }] }),
+            "messages[0].content[0].transformations.oversized_image",
+        ),
         (json!({ "output_config": { "task_budget": {} } }), "output_config.task_budget"),
         (json!({ "output_config": { "format": { "type": "grammar" } } }), "output_config.format.type"),
         (

@@ -148,5 +148,8 @@ mod tests {
             let body = error_body(message, kind, None, None);
             assert_eq!(UpstreamError::read(&body).meaning, expected, "{message}");
         }
+        let limited = br#"{"type":"error","error":{"type":"rate_limit_error","message":"no",
+            "details":{"error_code":"enforced_spend_limit_reached"}}}"#;
+        assert_eq!(UpstreamError::read(limited).meaning, Some(ErrorMeaning::QuotaUsedUp));
     }
 }

@@ -227,13 +227,16 @@ pub(super) const UNSUPPORTED_PHRASES: &[&str] = &[
     "no endpoints found matching",
 ];
 
-/// OpenAI and Azure.
+/// OpenAI and Azure; Anthropic's limits of spending.
 pub(super) const QUOTA_CODES: &[&str] = &[
     "insufficient_quota",
     "billing_hard_limit_reached",
     "insufficient_user_quota",
     "quota_exceeded_permanently",
     "credits_exhausted",
+    "contract_spend_limit_reached",
+    "enforced_spend_limit_reached",
+    "linked_organization_spend_limit_reached",
 ];
 
 /// OpenAI: "You exceeded your current quota, please check your plan and billing details." Anthropic, with status 400: "You have
@@ -252,6 +255,8 @@ pub(super) const CREDENTIAL_CODES: &[&str] = &[
     "incorrect_api_key",
     "authentication_error",
     "billing_error",
+    "organization_on_hold",
+    "linked_organization_billing_unavailable",
     "invalid_authentication",
     "invalid_authentication_error",
     "unauthenticated",

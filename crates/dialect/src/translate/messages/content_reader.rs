@@ -119,6 +119,13 @@ fn base64(source: &mut Fields) -> Result<Media, RequestError> {
 }
 
 fn image(fields: &mut Fields) -> Result<Media, RequestError> {
+    if let Some(mut transformations) = fields.object("transformations")? {
+        // Every provider scales large images down; to fail instead is a wish of its own.
+        if transformations.text("oversized_image")?.is_some_and(|what| what != "downsize") {
+            return Err(transformations.untranslatable("oversized_image"));
+        }
+        transformations.finish()?;
+    }
     let (mut source, kind) = source(fields)?;
     let media = match kind.as_str() {
         "base64" => base64(&mut source)?,

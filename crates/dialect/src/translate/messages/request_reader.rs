@@ -129,9 +129,9 @@ fn output(fields: &mut Fields, conversation: &mut Conversation) -> Result<(), Re
         reasoning.enabled = match thinking.required_text("type")?.as_str() {
             "enabled" => Some(true),
             // The model decides.
-            "adaptive" => None,
+            "adaptive" | "between_tools" => None,
             "disabled" => Some(false),
-            _ => return Err(thinking.wrong("type", "`enabled`, `adaptive` or `disabled`")),
+            _ => return Err(thinking.wrong("type", "`enabled`, `adaptive`, `between_tools` or `disabled`")),
         };
         reasoning.max_tokens = thinking.count("budget_tokens")?;
         reasoning.visible = match thinking.text("display")?.as_deref() {
