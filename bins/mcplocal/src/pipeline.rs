@@ -81,6 +81,7 @@ impl ModelRequest {
             // Before it is copied, repeated or looked up.
             return Err(CallError::ModelTooLong { bytes: model.len() });
         }
+        account::named(operation, model);
         Ok(Self {
             app: Arc::clone(app),
             runtime,

@@ -73,6 +73,16 @@ impl Operation {
     pub const fn may_stream(self) -> bool {
         !matches!(self, Self::Embeddings | Self::CountTokens)
     }
+
+    /// `gen_ai.operation.name` of OpenTelemetry's semantic conventions. `count_tokens` is our own: they have none for it.
+    pub const fn genai_name(self) -> &'static str {
+        match self {
+            Self::Chat | Self::Responses | Self::Messages => "chat",
+            Self::Completions => "text_completion",
+            Self::Embeddings => "embeddings",
+            Self::CountTokens => "count_tokens",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //!
 //! `axum::serve` has no limits, so connections are served through hyper-util.
 
+mod access_line;
 mod address;
 mod answer;
 mod body;
@@ -19,14 +20,15 @@ mod origin;
 mod peer;
 mod process_limits;
 mod progress;
+mod request_log;
 mod request_scope;
 mod shutdown_signal;
 mod socket;
 mod socket_file;
 mod trace;
 mod traced_body;
-mod traceparent;
 
+pub use access_line::AccessLine;
 pub use address::{Address, BindError, NotAnAddress};
 pub use body::{BodyError, BodyOwner, RequestBodies};
 pub use caller_dialect::dialect_of;
@@ -39,6 +41,6 @@ pub use nearest::nearest;
 pub use origin::{NotAnOrigin, Origin, is_loopback, origin_is_allowed, requested_host};
 pub use peer::Peer;
 pub use process_limits::{handle_size_limit, raise_descriptor_limit};
-pub use request_scope::{caller_dialect, in_request_scope, request_id};
+pub use request_scope::{access_line, caller_dialect, in_request_scope, request_id};
 pub use shutdown_signal::ShutdownSignal;
 pub use trace::trace;

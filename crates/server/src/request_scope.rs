@@ -1,9 +1,12 @@
-//! The id, the dialect and the span of the current request, for everything that is polled or dropped as a part of it.
+//! The id, the dialect, the spans and the access line of the current request, for everything that is polled or dropped as a
+//! part of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mcpctl_dialect::Dialect;
 use tracing::{Instrument as _, Span};
+
+use crate::access_line::AccessLine;
 
 tokio::task_local! {
     static CURRENT: RequestScope;
@@ -16,11 +19,22 @@ pub(crate) struct RequestScope {
     pub(crate) id: Arc<str>,
     /// The dialect that its caller speaks.
     pub(crate) dialect: Dialect,
+    line: Arc<Mutex<AccessLine>>,
 }
 
 impl RequestScope {
+    /// The scope of a request that has arrived.
+    pub(crate) fn new(id: &str, dialect: Dialect) -> Self {
+        Self { id: id.into(), dialect, line: Arc::default() }
+    }
+
     fn current() -> Self {
-        CURRENT.try_with(Self::clone).unwrap_or_else(|_| Self { id: Arc::from(""), dialect: Dialect::Openai })
+        CURRENT.try_with(Self::clone).unwrap_or_else(|_| Self::new("", Dialect::Openai))
+    }
+
+    /// What handlers added for the access log so far.
+    pub(crate) fn line(&self) -> MutexGuard<'_, AccessLine> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a future as this request.
@@ -29,8 +43,13 @@ impl RequestScope {
     }
 
     /// Runs a function as a part of this request.
-    pub(crate) fn within<T>(&self, span: &Span, run: impl FnOnce() -> T) -> T {
-        span.in_scope(|| CURRENT.sync_scope(self.clone(), run))
+    pub(crate) fn within<T>(
+        &self,
+        span: &Span,
+        traced: &mcpctl_trace::Span,
+        run: impl FnOnce() -> T,
+    ) -> T {
+        traced.in_scope(|| span.in_scope(|| CURRENT.sync_scope(self.clone(), run)))
     }
 }
 
@@ -44,8 +63,15 @@ pub fn caller_dialect() -> Dialect {
     CURRENT.try_with(|scope| scope.dialect).unwrap_or(Dialect::Openai)
 }
 
-/// Keeps the current request's id, dialect and span for a future that is polled elsewhere: a body is polled when the
-/// request's own future has ended.
+/// Adds to the access log's line of the current request; a no-op outside of one.
+pub fn access_line(add: impl FnOnce(&mut AccessLine)) {
+    // Outside of a request nothing is written, and the future that asks has no error to report.
+    let _ = CURRENT.try_with(|scope| add(&mut scope.line()));
+}
+
+/// Keeps the current request's scope and spans for a future that is polled elsewhere: a body is polled when the request's own
+/// future has ended.
 pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output> {
+    let future = mcpctl_trace::Span::current().around(future);
     RequestScope::current().run(future.in_current_span())
 }

@@ -1,22 +1,24 @@
-//! The layer around every request: an id, a trace, a span, one log line, and a response for panics.
-
-use std::time::Instant;
+//! The layer around every request: an id, a trace, spans, a line of the access log, and a response for panics.
 
 use axum::{
     body::Body,
     extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    http::{HeaderName, HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
 use futures::FutureExt as _;
+use hyper::body::Body as _;
 use mcpctl_api::header::REQUEST_ID;
 use mcpctl_dialect::Dialect;
+use mcpctl_trace::{Span, Traceparent};
 use tracing::Instrument as _;
 
 use crate::{
-    caller_dialect::dialect_of, request_scope::RequestScope, traced_body::TracedBody,
-    traceparent::Traceparent,
+    caller_dialect::dialect_of,
+    request_log::RequestLog,
+    request_scope::RequestScope,
+    traced_body::TracedBody,
 };
 
 /// Where clients of Anthropic's API look for the id of a request.
@@ -27,7 +29,7 @@ const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 /// `in_flight` is held until the end of the response's body.
 ///
 /// The request continues the caller's trace, or begins one: its headers hold the `traceparent` for the next server, and
-/// the span has the id of the trace.
+/// the spans have the id of the trace.
 pub async fn trace<G: Send + Unpin + 'static>(
     mut request: Request,
     next: Next,
@@ -36,34 +38,43 @@ pub async fn trace<G: Send + Unpin + 'static>(
     count: impl FnOnce(&'static str, u16),
     in_flight: G,
 ) -> Response {
-    let started = Instant::now();
     let dialect = dialect_of(request.uri().path(), request.headers());
-    let scope = RequestScope { id: uuid::Uuid::now_v7().to_string().into(), dialect };
+    let scope = RequestScope::new(&uuid::Uuid::now_v7().to_string(), dialect);
     let method = request.method().clone();
     // The pattern and not the path, because paths contain what callers type.
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let route = routes.iter().copied().find(|route| *route == matched).unwrap_or("other");
-    let trace_id = Traceparent::continue_in(request.headers_mut()).trace_id();
+
+    let parent = Traceparent::of(request.headers());
+    let traced = Span::server(|| format!("{method} {route}"), parent);
+    let position = traced.traceparent().unwrap_or_else(|| Traceparent::after(parent));
+    position.write(request.headers_mut(), parent.is_some());
+    let trace_id = position.trace_id();
     let span = tracing::info_span!(
         "request", id = %scope.id, %trace_id, %method, route, principal = tracing::field::Empty
     );
-    let answer = scope.run(next.run(request));
-    let caught = std::panic::AssertUnwindSafe(answer).catch_unwind().instrument(span.clone()).await;
-    let mut response = caught.unwrap_or_else(|_| {
+    let bytes_in = request.body().size_hint().exact();
+    // Before the future that it outlives: a caller who leaves before the answer has a line too.
+    let mut log = RequestLog::begin(scope, traced, trace_id, method, route, bytes_in);
+
+    let answer = log.scope.run(next.run(request));
+    let answer = log.span.around(std::panic::AssertUnwindSafe(answer).catch_unwind());
+    let mut response = answer.instrument(span.clone()).await.unwrap_or_else(|_| {
         // INVARIANT 8: a panic is a denial; its message is on stderr already.
         tracing::error!(parent: &span, "a request panicked");
-        scope.within(&span, panicked)
+        log.scope.within(&span, &log.span, panicked)
     });
-    let status = response.status().as_u16();
-    count(route, status);
-    let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
-    tracing::info!(parent: &span, status, took_ms, "answered");
-    if let Ok(value) = HeaderValue::from_str(&scope.id) {
+    count(route, response.status().as_u16());
+    log.answered(&response);
+    if let Ok(value) = HeaderValue::from_str(&log.scope.id) {
         // A forwarded response keeps the id that its server gave it.
         if dialect == Dialect::Anthropic {
             response.headers_mut().entry(ANTHROPIC_REQUEST_ID).or_insert_with(|| value.clone());
         }
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }
-    response.map(|body| Body::new(TracedBody::new(body, scope, span, in_flight)))
+    if log.method == Method::HEAD || response.body().is_end_stream() {
+        log.complete();
+    }
+    response.map(|body| Body::new(TracedBody::new(body, log, span, in_flight)))
 }

@@ -9,28 +9,29 @@ use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
 use tracing::Span;
 
-use crate::request_scope::RequestScope;
+use crate::request_log::RequestLog;
 
-/// A body that is polled and dropped as a part of its request, so that lines that are logged meanwhile carry its id and span.
-/// Holds `in_flight` until its end.
+/// A body that is polled and dropped in its request's scope, so that lines that are logged meanwhile carry its id. Writes the
+/// request's own line at its end, and holds `in_flight` until then.
 pub(crate) struct TracedBody<G> {
     /// Taken when it is dropped.
     body: Option<Body>,
-    scope: RequestScope,
+    log: RequestLog,
     span: Span,
     _in_flight: G,
 }
 
 impl<G> TracedBody<G> {
-    pub(crate) fn new(body: Body, scope: RequestScope, span: Span, in_flight: G) -> Self {
-        Self { body: Some(body), scope, span, _in_flight: in_flight }
+    pub(crate) fn new(body: Body, log: RequestLog, span: Span, in_flight: G) -> Self {
+        Self { body: Some(body), log, span, _in_flight: in_flight }
     }
 }
 
 impl<G> Drop for TracedBody<G> {
     fn drop(&mut self) {
         let body = self.body.take();
-        self.scope.within(&self.span, || drop(body));
+        // Before the line is written, because what the body accounts for is part of it.
+        self.log.scope.within(&self.span, &self.log.span, || drop(body));
     }
 }
 
@@ -42,9 +43,19 @@ impl<G: Unpin> hyper::body::Body for TracedBody<G> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { body, scope, span, .. } = &mut *self;
-        let Some(body) = body else { return Poll::Ready(None) };
-        scope.within(span, || Pin::new(body).poll_frame(context))
+        let Self { body: Some(body), log, span, .. } = &mut *self else { return Poll::Ready(None) };
+        let polled = log.scope.within(span, &log.span, || Pin::new(&mut *body).poll_frame(context));
+        match &polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                log.sent(frame.data_ref().map_or(0, Bytes::len));
+                if hyper::body::Body::is_end_stream(body) {
+                    log.complete();
+                }
+            }
+            Poll::Ready(None) => log.complete(),
+            Poll::Ready(Some(Err(_))) | Poll::Pending => {}
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,10 +8,11 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 15] = [
+const LEVELS: [(&str, u8); 16] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
+    ("mcpctl-trace", 0),
     ("mcpctl-access", 1),
     ("mcpctl-failover", 1),
     ("mcpctl-secret", 1),

@@ -39,7 +39,9 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
     };
     match caller {
         Ok(caller) => {
-            tracing::Span::current().record("principal", tracing::field::display(&caller.principal.subject));
+            let subject = caller.principal.subject.to_string();
+            tracing::Span::current().record("principal", tracing::field::display(&subject));
+            mcpctl_server::access_line(|line| line.principal = Some(subject));
             if let Some(connection) = request.extensions().get::<Connection>() {
                 connection.authenticated();
             }

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::{Principal, Stored};
+use mcpctl_api::visible::short;
 use mcpctl_dialect::{Operation, Request, usage::Usage};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome};
@@ -13,6 +14,9 @@ use tracing::Instrument as _;
 
 use crate::{app::App, clock};
 
+/// Longest name of an Llm in the access log, in bytes: no resource has a longer one.
+const MAX_LLM_BYTES: usize = 64;
+
 /// The account of a running request. It is closed once; a drop without a close means that the caller went away.
 pub struct Account {
     app: Arc<App>,
@@ -22,14 +26,12 @@ pub struct Account {
     arrived: Instant,
 }
 
-/// `gen_ai.operation.name` of OpenTelemetry's GenAI conventions.
-fn word(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Chat | Operation::Responses | Operation::Messages => "chat",
-        Operation::Completions => "text_completion",
-        Operation::Embeddings => "embeddings",
-        Operation::CountTokens => "count_tokens",
-    }
+/// Adds to the access log which Llm a request names, whether or not there is one.
+pub fn named(operation: Operation, llm: &str) {
+    mcpctl_server::access_line(|line| {
+        line.operation = Some(operation.genai_name());
+        line.llm = Some(short(llm, MAX_LLM_BYTES));
+    });
 }
 
 /// The metrics' labels of an operation of an Llm.
@@ -63,7 +65,7 @@ impl Account {
             duration_ms: 0,
             request_id: mcpctl_server::request_id(),
         };
-        Self { app: Arc::clone(app), row: Some(row), operation: word(request.operation), arrived }
+        Self { app: Arc::clone(app), row: Some(row), operation: request.operation.genai_name(), arrived }
     }
 
     /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.
@@ -137,6 +139,12 @@ impl Account {
         row.outcome = outcome.to_owned();
         row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         row.model = model.unwrap_or_default().chars().take(200).collect();
+        mcpctl_server::access_line(|line| {
+            line.llm = Some(row.llm_name.clone());
+            line.attempts = Some(attempts);
+            line.usage = usage.copied();
+            line.class = (outcome != "ok").then_some(outcome.into());
+        });
         let operation = labels(self.operation, &row.llm_name);
         let inference = &self.app.metrics.inference;
         inference.operation(operation, (outcome != "ok").then_some(outcome), took);

@@ -18,7 +18,7 @@ use mcpctl_upstream::{
 };
 
 use super::{
-    account::Account,
+    account::{self, Account},
     route::{Misconfigured, Route, route},
 };
 use crate::{app::App, caller::Caller};
@@ -123,6 +123,7 @@ pub async fn run(
         Some(llm) => llm.clone(),
         None => asked.require_model()?.to_owned(),
     };
+    account::named(request.operation, &named);
 
     // Authorize in the snapshot that the caller was authenticated in, which is as new as the store was on arrival.
     let decision = snapshot.authorize(principal, Kind::Llm, &named);

@@ -20,6 +20,7 @@ use super::error::LocalHttpError;
 use crate::{
     app::{App, Runtime},
     identity,
+    journal::caller_name,
 };
 
 /// Largest body of an inference request; the same as mcpd's.
@@ -61,6 +62,7 @@ pub async fn local_key(State(app): State<Arc<App>>, request: Request, next: Next
     match app.identity.local(request.headers()) {
         Ok(()) => {
             authenticated(&request);
+            mcpctl_server::access_line(|line| line.principal = Some(LOCAL.to_owned()));
             next.run(request).await
         }
         Err(unknown) => LocalHttpError::from(unknown).into_response(),
@@ -79,6 +81,8 @@ pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Nex
     if local {
         authenticated(&request);
     }
+    let who = caller_name(identity.user.as_deref(), &identity.bearer);
+    mcpctl_server::access_line(|line| line.principal = Some(who));
     request.extensions_mut().insert(Caller { runtime, identity });
     if matches!(*request.method(), Method::POST) {
         request = match app.bodies.read(request, BODY, BodyOwner::Caller(owner)).await {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use mcpctl_api::visible::short;
+use mcpctl_dialect::Operation;
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, Routed};
 use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
@@ -58,6 +59,26 @@ impl Drop for Recorded {
     }
 }
 
+/// Adds to the access log which Llm or local provider a request names, whether or not there is one.
+pub(super) fn named(operation: Operation, model: &str) {
+    mcpctl_server::access_line(|line| {
+        line.operation = Some(operation.genai_name());
+        line.llm = Some(model.to_owned());
+    });
+}
+
+/// Adds to the access log how a stream ended and what the model counted.
+pub(super) fn ended(end: &StreamEnd) {
+    mcpctl_server::access_line(|line| {
+        line.usage = end.usage.or(line.usage);
+        line.class = match end.outcome {
+            StreamOutcome::Completed => None,
+            StreamOutcome::Broken(class) => Some(class.as_str().into()),
+            StreamOutcome::Cancelled => Some(FailureClass::Cancelled.as_str().into()),
+        };
+    });
+}
+
 /// A local provider's answer, whose end goes to the journal and the meter. The engine's guard is held until then.
 pub(super) fn accounted(
     app: &Arc<App>,
@@ -79,6 +100,7 @@ pub(super) fn accounted(
             StreamOutcome::Broken(_) => guard.into_iter().for_each(EngineGuard::release_suspect),
             StreamOutcome::Completed | StreamOutcome::Cancelled => drop(guard),
         }
+        ended(&end);
         let usage = end.usage.unwrap_or_default();
         if end.outcome == StreamOutcome::Completed {
             meter.ended(usage.output_tokens);

@@ -2,10 +2,10 @@
 //! questions to an mcpd that is silent.
 
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{StreamOutcome, body::StreamBody};
+use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
 use mcpctl_upstream::{Answer, Client, Failure, Progress, Request, Target, send};
 
-use super::{Content, ContentBody};
+use super::{Content, ContentBody, account};
 use crate::{prewarm::PrewarmTrigger, silence::SilenceCheck};
 
 /// The primary is slow when it has not answered within its timeout divided by this. The local provider has the rest of the
@@ -66,11 +66,14 @@ pub(super) async fn attempt(
 fn content(answer: Answer, trigger: Option<PrewarmTrigger>) -> Content {
     match answer {
         Answer::Whole(whole) => {
+            let (outcome, usage) = (StreamOutcome::Completed, whole.usage);
+            account::ended(&StreamEnd { outcome, usage, model: None });
             Content { status: whole.status, headers: whole.headers, body: ContentBody::Whole(whole.body) }
         }
         Answer::Stream(stream) => {
             let (status, headers) = (stream.status, stream.headers.clone());
             let body = StreamBody::new(stream, false, move |end| {
+                account::ended(&end);
                 if let (StreamOutcome::Broken(_), Some(trigger)) = (end.outcome, trigger) {
                     trigger.fire("its stream broke");
                 }

@@ -1,6 +1,7 @@
 //! What providers and clients really send, on whole daemons: one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod access_log;
 mod addresses;
 mod answers;
 mod connections;

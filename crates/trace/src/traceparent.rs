@@ -3,45 +3,45 @@
 
 use std::{fmt, str::FromStr};
 
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The position of a request in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Traceparent {
-    trace_id: u128,
-    parent_id: u64,
-    sampled: bool,
+pub struct Traceparent {
+    pub(crate) trace_id: u128,
+    pub(crate) parent_id: u64,
+    pub(crate) sampled: bool,
 }
 
 /// A header is no valid `traceparent`. The standard requires a new trace then.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the `traceparent` header is malformed")]
-pub(crate) struct TraceparentError;
+pub struct TraceparentError;
 
 impl Traceparent {
-    /// Continues the trace of a request, or begins one if it has none, and writes the `traceparent` for the next server
-    /// into the headers, which are passed on from there. After a malformed header `tracestate` is removed, because it may
-    /// belong to another trace (section 4.3 of the standard).
-    pub(crate) fn continue_in(headers: &mut HeaderMap) -> Self {
-        let position = match Self::of(headers) {
-            Some(parent) => parent.child(),
-            None => {
-                headers.remove(TRACESTATE);
-                Self::begin()
-            }
-        };
-        match HeaderValue::try_from(position.to_string()) {
+    /// The position of a request one hop after `parent`, or of one that begins a trace.
+    #[must_use]
+    pub fn after(parent: Option<Self>) -> Self {
+        parent.map_or_else(Self::begin, Self::child)
+    }
+
+    /// Writes the `traceparent` for the next server into a request's headers, which are passed on from there. Where no trace
+    /// is `continued`, `tracestate` is removed, because it may belong to another trace (section 4.3 of the standard).
+    pub fn write(self, headers: &mut HeaderMap, continued: bool) {
+        if !continued {
+            headers.remove(TRACESTATE);
+        }
+        match HeaderValue::try_from(self.to_string()) {
             Ok(value) => drop(headers.insert(TRACEPARENT, value)),
             Err(_) => drop(headers.remove(TRACEPARENT)),
         }
-        position
     }
 
     /// The position that a request's only valid header names.
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub fn of(headers: &HeaderMap) -> Option<Self> {
         let mut values = headers.get_all(TRACEPARENT).iter();
         match (values.next(), values.next()) {
             (Some(value), None) => value.to_str().ok()?.parse().ok(),
@@ -61,7 +61,7 @@ impl Traceparent {
     }
 
     /// The id of the trace for logs, 32 hex digits.
-    pub(crate) fn trace_id(&self) -> String {
+    pub fn trace_id(&self) -> String {
         format!("{:032x}", self.trace_id)
     }
 }
@@ -156,11 +156,18 @@ mod tests {
         headers
     }
 
+    fn continue_in(headers: &mut HeaderMap) -> Traceparent {
+        let parent = Traceparent::of(headers);
+        let position = Traceparent::after(parent);
+        position.write(headers, parent.is_some());
+        position
+    }
+
     #[test]
     fn valid_header_is_continued_with_its_tracestate() {
         let parent: Traceparent = VALID.parse().unwrap();
         let mut headers = headers(&[VALID]);
-        let child = Traceparent::continue_in(&mut headers);
+        let child = continue_in(&mut headers);
         assert_eq!((child.trace_id, child.sampled), (parent.trace_id, true));
         assert_ne!(child.parent_id, parent.parent_id);
         assert_eq!(
@@ -173,7 +180,7 @@ mod tests {
     fn missing_malformed_or_repeated_header_begins_a_trace() {
         for values in [&[][..], &["broken"], &[VALID, VALID]] {
             let mut headers = headers(values);
-            let begun = Traceparent::continue_in(&mut headers);
+            let begun = continue_in(&mut headers);
             assert_ne!(begun.trace_id(), VALID[3..35], "{values:?}");
             assert_eq!(Traceparent::of(&headers), Some(begun), "{values:?}");
             assert!(!headers.contains_key(TRACESTATE), "{values:?}");
