@@ -16,7 +16,7 @@ use mcpctl_api::{
 };
 use mcpctl_owner::file::{self, Content};
 use mcpctl_server::Origin;
-use mcpctl_telemetry::LogFormat;
+use mcpctl_telemetry::{LogFormat, OtlpUrl, TelemetryConfig};
 use serde::Deserialize;
 
 pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimits};
@@ -55,6 +55,9 @@ pub struct ServeArgs {
     /// Which log lines are written, e.g. `info` or `mcpd=debug`
     #[arg(long, env = "MCPD_LOG", value_name = "FILTER")]
     log: Option<String>,
+    /// Collector that traces are sent to, as OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT and OpenTelemetry's others too]
+    #[arg(long, env = "MCPD_OTLP", value_name = "URL")]
+    otlp: Option<OtlpUrl>,
     /// YAML file with any of the above, in camelCase
     #[arg(long, env = "MCPD_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -74,6 +77,7 @@ struct File {
     master_key_file: Option<PathBuf>,
     log_format: Option<String>,
     log: Option<String>,
+    telemetry: TelemetryConfig,
     trusted_proxies: TrustedProxies,
     upstream_addresses: UpstreamAddresses,
     limits: Limits,
@@ -102,6 +106,10 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which log lines are written.
     pub log: String,
+    /// The collector of the arguments.
+    pub otlp: Option<OtlpUrl>,
+    /// The collector of the file.
+    pub telemetry: TelemetryConfig,
     /// Reverse proxies whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
     /// Where Llms may point.
@@ -162,6 +170,8 @@ impl ServeArgs {
                 .unwrap_or_else(|| data_dir.join("master-key")),
             log_format,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
+            otlp: self.otlp,
+            telemetry: file.telemetry,
             trusted_proxies: file.trusted_proxies,
             upstream_addresses: file.upstream_addresses,
             limits: file.limits,

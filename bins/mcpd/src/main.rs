@@ -30,7 +30,7 @@ use mcpctl_owner::{
 };
 use mcpctl_server::{Address, Connections, Listener, RequestBodies, ShutdownSignal};
 use mcpctl_store::{Location, OpenError, Recorder, Replica, Store};
-use mcpctl_telemetry::output;
+use mcpctl_telemetry::{Traces, output};
 use tokio::sync::watch;
 
 use crate::{
@@ -167,6 +167,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     mcpctl_telemetry::init("mcpd", config.log_format, &config.log)
         .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    let traces = Traces::start("mcpd", config.otlp.as_ref(), &config.telemetry)?;
     mcpctl_server::handle_size_limit()?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
@@ -243,6 +244,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     app.audit.finish().await;
     // Rows of responses that were sent are on disk before the process ends.
     app.recorder.close().await;
+    traces.shutdown().await;
     tracing::info!("ended");
     Ok(())
 }

@@ -19,6 +19,7 @@ use mcpctl_owner::{
     file::{self, Content},
 };
 use mcpctl_server::{Address, Origin};
+use mcpctl_telemetry::TelemetryConfig;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
@@ -51,6 +52,8 @@ pub struct Config {
     pub allowed_origins: Vec<Origin>,
     /// Users whose programs may listen at `server` or `inference` where that is plain HTTP.
     pub trusted: TrustedUsers,
+    /// Where traces are sent.
+    pub telemetry: TelemetryConfig,
     /// Bounds of the work that callers can cause.
     pub limits: Limits,
 }
@@ -72,6 +75,8 @@ struct ConfigFile {
     failover: FailoverEntry,
     #[serde(default)]
     allowed_origins: Vec<Origin>,
+    #[serde(default)]
+    telemetry: TelemetryConfig,
     #[serde(default)]
     limits: Limits,
 }
@@ -192,6 +197,7 @@ impl Config {
             primary,
             allowed_origins: file.allowed_origins,
             trusted,
+            telemetry: file.telemetry,
             limits: file.limits,
         })
     }

@@ -37,7 +37,7 @@ use mcpctl_owner::{
     file::{self, OpenMode},
 };
 use mcpctl_server::{Connections, ShutdownSignal};
-use mcpctl_telemetry::{LogFormat, output};
+use mcpctl_telemetry::{LogFormat, OtlpUrl, Traces, output};
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal, log_file::LogFile};
 
@@ -65,6 +65,9 @@ struct Args {
     /// Which log lines are written, e.g. `info` or `mcplocal=debug` [default: `warn` on a terminal, else `info`]
     #[arg(long, global = true, env = "MCPLOCAL_LOG", value_name = "FILTER")]
     log: Option<String>,
+    /// Collector that traces are sent to, as OTLP over HTTP [env: OTEL_EXPORTER_OTLP_ENDPOINT and OpenTelemetry's others too]
+    #[arg(long, global = true, env = "MCPLOCAL_OTLP", value_name = "URL")]
+    otlp: Option<OtlpUrl>,
     /// Log each request, on a terminal too; -vv for more
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -163,6 +166,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         return warn_of(&config, &path).await;
     }
     args.start_log()?;
+    let traces = Traces::start("mcplocal", args.otlp.as_ref(), &config.telemetry)?;
     let quiet = args.is_quiet();
     let background = args.background.is_some();
     let state_dir = private(&state_dir(args.state_dir)?)?;
@@ -243,6 +247,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         own_server.await?;
         // INVARIANT 16: no engine is left behind.
         app.stop_engines().await;
+        traces.shutdown().await;
         anyhow::Ok(())
     };
     tokio::select! {

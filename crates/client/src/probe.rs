@@ -25,8 +25,9 @@ use http::{
 use http_body_util::Empty;
 use hyper::client::conn::http1::{Builder, Parts};
 use hyper_util::rt::TokioIo;
-use mcpctl_failover::{AccessProbe, ProbeError, ProbeRequest};
+use mcpctl_failover::{Access, AccessProbe, ProbeError, ProbeRequest};
 use mcpctl_owner::TrustedUsers;
+use mcpctl_trace::{Span, attribute};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
     time::timeout,
@@ -95,8 +96,11 @@ impl Probe {
         Ok((uri, request))
     }
 
-    async fn ask(&self, asked: &ProbeRequest) -> Result<u16, ProbeError> {
+    async fn ask(&self, asked: &ProbeRequest, span: &Span) -> Result<u16, ProbeError> {
         let (uri, mut request) = self.request(asked)?;
+        if let Some(position) = span.traceparent() {
+            position.write(request.headers_mut(), true);
+        }
         let interim = Arc::new(AtomicBool::new(false));
         let seen = Arc::clone(&interim);
         hyper::ext::on_informational(&mut request, move |_| seen.store(true, Ordering::Release));
@@ -126,7 +130,22 @@ impl Probe {
 
 impl AccessProbe for Probe {
     async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
-        timeout(Self::TIMEOUT, self.ask(request)).await.unwrap_or_else(|_| Err(late()))
+        let span = Span::client(|| "HEAD /api/v1/llms/{idOrName}".into());
+        let asking = timeout(Self::TIMEOUT, self.ask(request, &span));
+        let answer = asking.await.unwrap_or_else(|_| Err(late()));
+        span.set(attribute::HTTP_METHOD, ProbeRequest::METHOD);
+        match &answer {
+            Ok(status) => {
+                span.count(attribute::HTTP_STATUS, u64::from(*status));
+                span.set(attribute::ACCESS, Access::from_status(*status).as_str());
+            }
+            Err(_) => {
+                span.set(attribute::ACCESS, Access::Unreachable.as_str());
+                span.fail(Access::Unreachable.as_str());
+            }
+        }
+        span.end();
+        answer
     }
 }
 

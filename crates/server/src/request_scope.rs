@@ -43,12 +43,7 @@ impl RequestScope {
     }
 
     /// Runs a function as a part of this request.
-    pub(crate) fn within<T>(
-        &self,
-        span: &Span,
-        traced: &mcpctl_trace::Span,
-        run: impl FnOnce() -> T,
-    ) -> T {
+    pub(crate) fn within<T>(&self, span: &Span, traced: &mcpctl_trace::Span, run: impl FnOnce() -> T) -> T {
         traced.in_scope(|| span.in_scope(|| CURRENT.sync_scope(self.clone(), run)))
     }
 }

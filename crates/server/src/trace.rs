@@ -15,10 +15,7 @@ use mcpctl_trace::{Span, Traceparent};
 use tracing::Instrument as _;
 
 use crate::{
-    caller_dialect::dialect_of,
-    request_log::RequestLog,
-    request_scope::RequestScope,
-    traced_body::TracedBody,
+    caller_dialect::dialect_of, request_log::RequestLog, request_scope::RequestScope, traced_body::TracedBody,
 };
 
 /// Where clients of Anthropic's API look for the id of a request.

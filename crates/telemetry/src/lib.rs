@@ -1,15 +1,17 @@
-//! Logs on stderr, and metrics.
+//! Logs on stderr, metrics, and the export of traces.
 //!
-//! This crate defines how logs and metrics are written and what they are called. The daemons decide what is logged and
+//! This crate defines how logs, metrics and traces are written and what they are called. The daemons decide what is logged and
 //! counted. No request body, token or prompt gets in here.
 
 pub mod log;
 pub mod metrics;
 pub mod names;
+pub mod otlp;
 pub mod output;
 
 pub use log::{InitError, LogFormat, init, init_to};
 pub use metrics::{
     Configured, HttpMetrics, InFlight, InferenceMetrics, McpdMetrics, McplocalMetrics, Operation, TokenType,
 };
+pub use otlp::{OtlpUrl, TelemetryConfig, Traces};
 pub use tracing_subscriber::fmt::MakeWriter;

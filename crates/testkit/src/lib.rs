@@ -9,6 +9,7 @@
 )]
 
 pub mod central;
+pub mod collector;
 pub mod daemons;
 pub mod deployment;
 pub mod exchange;

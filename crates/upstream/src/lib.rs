@@ -20,14 +20,15 @@ mod reuse;
 mod screen;
 mod target;
 mod tls;
+mod traced;
 
 pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
     answer::{Answer, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
-    attempt::send,
     client::{Client, ClientConfig, PrepareConnector},
     failure::Failure,
     progress::Progress,
     request::Request,
     target::{Api, AttemptTimeout, AttemptTimeouts, Auth, Target, TimeoutKind, UpstreamKind},
+    traced::send,
 };

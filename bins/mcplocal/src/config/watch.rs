@@ -116,8 +116,10 @@ async fn take_over(app: &App, path: &Path) {
     if config.listen != app.runtime.load().config.listen {
         tracing::warn!(listen = %config.listen, "the new address to listen on takes effect at the next start");
     }
-    if config.limits != app.runtime.load().config.limits {
-        tracing::warn!("the new limits take effect at the next start");
+    if config.limits != app.runtime.load().config.limits
+        || config.telemetry != app.runtime.load().config.telemetry
+    {
+        tracing::warn!("new limits and a new collector take effect at the next start");
     }
     match app.reload(config) {
         Ok(()) => {

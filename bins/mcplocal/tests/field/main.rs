@@ -10,6 +10,7 @@ mod idle;
 mod keys;
 mod llm_names;
 mod missing;
+mod otlp;
 mod pipes;
 mod refusals;
 mod traces;
