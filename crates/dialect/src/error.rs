@@ -5,9 +5,10 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::{
-    lenient,
+    anthropic, lenient,
     meaning::{self, ErrorMeaning},
-    openai::error::error_body,
+    openai,
+    operation::Dialect,
 };
 
 /// The error in an upstream's body.
@@ -54,7 +55,7 @@ const BESIDE: [&str; 13] = [
 
 /// The part of an error body that a caller may see: the unchanged body where it is an error in a known shape and nothing
 /// else, only the error where the body has other members, and `None` for a body that is not such an error.
-pub fn presentable_error(body: &Bytes) -> Option<Bytes> {
+pub fn presentable_error(dialect: Dialect, body: &Bytes) -> Option<Bytes> {
     let strict = serde_json::from_slice(body).ok();
     let readable = strict.is_some();
     let value: Value = strict.or_else(|| lenient::value(body))?;
@@ -72,11 +73,31 @@ pub fn presentable_error(body: &Bytes) -> Option<Bytes> {
         Value::Array(list) => list.len() == 1 && list.iter().all(only),
         value => only(value),
     };
+    // Some servers answer Anthropic's routes with errors in OpenAI's shape, which its clients cannot read.
+    let known =
+        known && (dialect == Dialect::Openai || value.get("type").is_some_and(|kind| kind == "error"));
     Some(if known && readable {
         body.clone()
     } else {
-        error_body(&message, error.kind.as_deref(), error.code.as_deref())
+        error_body(dialect, &message, error.kind.as_deref(), error.code.as_deref(), None)
     })
+}
+
+/// Writes an error in the shape of a dialect; `status` is the one that it comes with, where it is known.
+pub fn error_body(
+    dialect: Dialect,
+    message: &str,
+    kind: Option<&str>,
+    code: Option<&str>,
+    status: Option<u16>,
+) -> Bytes {
+    match dialect {
+        Dialect::Openai => openai::error::error_body(message, kind, code),
+        Dialect::Anthropic => {
+            let kind = anthropic::error::kind(kind, status.unwrap_or(500));
+            anthropic::error::error_body(message, kind, code, None)
+        }
+    }
 }
 
 impl UpstreamError {
@@ -262,16 +283,31 @@ mod tests {
             r#"[{"error":{"code":400,"message":"boom"}}]"#,
         ] {
             let body = Bytes::from(body);
-            assert_eq!(presentable_error(&body), Some(body));
+            assert_eq!(presentable_error(Dialect::Openai, &body), Some(body));
         }
         let mixed = Bytes::from(r#"{"message":"boom","code":7,"password":"p"}"#);
-        let shown = presentable_error(&mixed).unwrap();
+        let shown = presentable_error(Dialect::Openai, &mixed).unwrap();
         assert_eq!(shown, r#"{"error":{"message":"boom","type":null,"code":"7","param":null}}"#);
         for body in
             ["", "internal: user=root", "<html>", "{}", "[]", r#"{"a":"b"}"#, r#""boom""#, r#"["boom"]"#]
         {
-            assert_eq!(presentable_error(&Bytes::from(body)), None, "{body}");
+            assert_eq!(presentable_error(Dialect::Openai, &Bytes::from(body)), None, "{body}");
         }
+    }
+
+    #[test]
+    fn presentable_error_has_the_shape_of_its_dialect() {
+        let anthropic =
+            Bytes::from(r#"{"type":"error","error":{"type":"api_error","message":"boom"},"request_id":"r"}"#);
+        for dialect in [Dialect::Anthropic, Dialect::Openai] {
+            assert_eq!(presentable_error(dialect, &anthropic).as_ref(), Some(&anthropic));
+        }
+        let openai = Bytes::from(r#"{"error":{"message":"boom","type":"rate_limit_error","code":429}}"#);
+        let shown = presentable_error(Dialect::Anthropic, &openai).unwrap();
+        assert_eq!(
+            shown,
+            r#"{"type":"error","error":{"type":"rate_limit_error","message":"boom","code":"429"}}"#
+        );
     }
 
     #[test]

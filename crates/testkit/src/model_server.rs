@@ -1,8 +1,9 @@
-//! A model server with OpenAI's and Anthropic's routes on a free loopback port. It follows a test's script, faults included, and records
+//! A model server with OpenAI's, Azure's and Anthropic's routes on a free loopback port. It follows a test's script, faults included, and records
 //! every request. It is a real HTTP server: a client sees a reset or a cut body as it would from a real one. It has no model.
 
 mod messages;
 mod reply;
+mod responses;
 mod serve;
 mod wire;
 
@@ -134,7 +135,7 @@ impl ModelServer {
         self.shared.script.lock().unwrap().default = reply;
     }
 
-    /// Rejects requests for inference without this key, as a bearer or, on Anthropic's routes, in `x-api-key`.
+    /// Rejects requests for inference without this key, as a bearer or in `x-api-key` or `api-key`.
     pub fn require_key(&self, key: &str) {
         self.shared.script.lock().unwrap().key = Some(key.to_owned());
     }
@@ -233,7 +234,7 @@ impl Script {
         let is = |name, expected: &str| {
             headers.get(name).is_some_and(|value| value.as_bytes() == expected.as_bytes())
         };
-        let accepted = is("authorization", &bearer) || is("x-api-key", key);
+        let accepted = is("authorization", &bearer) || is("x-api-key", key) || is("api-key", key);
         (!accepted).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
     }
 
@@ -253,13 +254,20 @@ impl Script {
     }
 }
 
-/// The route of a path, with or without `/v1`: the recorded path shows which one the client chose.
+/// The route of a path, with or without `/v1`, or below Azure's bases: the recorded path shows which one the client chose.
 fn route_of(path: &str) -> Option<Route> {
     let path = path.split('?').next().unwrap_or(path);
-    match path.strip_prefix("/v1").unwrap_or(path) {
+    let path = path.strip_prefix("/openai").unwrap_or(path);
+    let path = match path.strip_prefix("/deployments/").and_then(|rest| rest.find('/').map(|at| &rest[at..]))
+    {
+        Some(operation) => operation,
+        None => path.strip_prefix("/v1").unwrap_or(path),
+    };
+    match path {
         "/chat/completions" => Some(Route::Chat),
         "/completions" => Some(Route::Completions),
         "/embeddings" => Some(Route::Embeddings),
+        "/responses" => Some(Route::Responses),
         "/messages" => Some(Route::Messages),
         "/messages/count_tokens" => Some(Route::CountTokens),
         _ => None,

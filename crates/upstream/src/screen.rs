@@ -11,7 +11,9 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 use mcpctl_dialect::{
-    Operation, added_texts, data_only, error::presentable_error, openai::error::error_body, sse::Frame,
+    Operation, added_texts, data_only,
+    error::{error_body, presentable_error},
+    sse::Frame,
 };
 
 use crate::{Target, UpstreamKind, redact::Redactor};
@@ -58,10 +60,11 @@ impl Screen {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         }
         headers.remove(CONTENT_ENCODING);
-        presentable_error(&self.text(body)).unwrap_or_else(|| {
+        let dialect = self.operation.dialect();
+        presentable_error(dialect, &self.text(body)).unwrap_or_else(|| {
             let message =
                 format!("the provider answered {} without an error that can be shown", status.as_u16());
-            error_body(&message, Some("upstream_error"), None)
+            error_body(dialect, &message, Some("upstream_error"), None, Some(status.as_u16()))
         })
     }
 

@@ -8,7 +8,7 @@ use mcpctl_api::{
     ErrorKind, Name,
     header::{ERROR_SOURCE, FAILURE},
 };
-use mcpctl_dialect::{error::UpstreamError, openai::error};
+use mcpctl_dialect::error::{self, UpstreamError};
 use mcpctl_failover::FailureClass;
 use mcpctl_upstream::Failure;
 
@@ -65,7 +65,8 @@ fn in_band(failure: &Failure) -> Option<Response> {
         FailureClass::RateLimited => 429,
         _ => 502,
     };
-    let body = error::error_body(&message?, kind.as_deref(), code.as_deref());
+    let dialect = mcpctl_server::caller_dialect();
+    let body = error::error_body(dialect, &message?, kind.as_deref(), code.as_deref(), Some(status));
     let json = [(header::CONTENT_TYPE, "application/json")];
     Some((StatusCode::from_u16(status).ok()?, json, body).into_response())
 }

@@ -3,24 +3,27 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::reply::Reply;
+use super::{reply::Reply, wire::pieces};
 
 /// A reply to a messages request, of one token per content event.
 pub(super) struct Message<'a> {
     body: &'a Value,
     reply: &'a Reply,
     model: &'a str,
-    tool_call: Option<(String, String)>,
+    tool_calls: Vec<(String, String)>,
 }
 
 impl<'a> Message<'a> {
     pub(super) fn new(model: &'a str, body: &'a Value, reply: &'a Reply) -> Self {
-        let tool_call = reply.tool_call.clone().or_else(|| forced_tool(body));
-        Self { body, reply, model: reply.model.as_deref().unwrap_or(model), tool_call }
+        let mut tool_calls = reply.tool_calls.clone();
+        if tool_calls.is_empty() {
+            tool_calls.extend(forced_tool(body));
+        }
+        Self { body, reply, model: reply.model.as_deref().unwrap_or(model), tool_calls }
     }
 
     fn stop_reason(&self) -> &'static str {
-        if self.tool_call.is_some() { "tool_use" } else { "end_turn" }
+        if self.tool_calls.is_empty() { "end_turn" } else { "tool_use" }
     }
 
     /// Counts words as tokens.
@@ -55,13 +58,15 @@ impl<'a> Message<'a> {
             let block = json!({ "type": "thinking", "thinking": "", "signature": "" });
             blocks.push((block, deltas.chain([signature]).collect()));
         }
-        if self.tool_call.is_none() {
+        if self.tool_calls.is_empty() {
             let deltas = self.reply.words.iter().map(|word| json!({ "type": "text_delta", "text": word }));
             blocks.push((json!({ "type": "text", "text": "" }), deltas.collect()));
         }
-        if let Some((name, arguments)) = &self.tool_call {
-            let block = json!({ "type": "tool_use", "id": "toolu_1", "name": name, "input": {} });
-            blocks.push((block, vec![json!({ "type": "input_json_delta", "partial_json": arguments })]));
+        for (at, (name, arguments)) in self.tool_calls.iter().enumerate() {
+            let block = json!({ "type": "tool_use", "id": id(at), "name": name, "input": {} });
+            let pieces = pieces(arguments, self.tool_calls.len() > 1).into_iter();
+            let delta = |piece| json!({ "type": "input_json_delta", "partial_json": piece });
+            blocks.push((block, pieces.map(delta).collect()));
         }
         blocks
     }
@@ -100,12 +105,12 @@ impl<'a> Message<'a> {
         if !self.reply.reasoning.is_empty() {
             content.push(json!({ "type": "thinking", "thinking": self.reply.reasoning.concat(), "signature": "signed" }));
         }
-        match &self.tool_call {
-            Some((name, arguments)) => {
-                let input: Value = serde_json::from_str(arguments).expect("the script's arguments are JSON");
-                content.push(json!({ "type": "tool_use", "id": "toolu_1", "name": name, "input": input }));
-            }
-            None => content.push(json!({ "type": "text", "text": self.reply.words.concat() })),
+        if self.tool_calls.is_empty() {
+            content.push(json!({ "type": "text", "text": self.reply.words.concat() }));
+        }
+        for (at, (name, arguments)) in self.tool_calls.iter().enumerate() {
+            let input: Value = serde_json::from_str(arguments).expect("the script's arguments are JSON");
+            content.push(json!({ "type": "tool_use", "id": id(at), "name": name, "input": input }));
         }
         self.message(Value::Array(content), self.stop_reason().into(), self.usage())
     }
@@ -115,7 +120,11 @@ impl<'a> Message<'a> {
     }
 }
 
-fn event(data: &Value) -> String {
+fn id(at: usize) -> String {
+    format!("toolu_{}", at + 1)
+}
+
+pub(super) fn event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().expect("events have a type"))
 }
 

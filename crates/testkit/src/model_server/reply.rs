@@ -67,7 +67,8 @@ pub struct Reply {
     pub(super) body: Option<Bytes>,
     pub(super) words: Vec<String>,
     pub(super) reasoning: Vec<String>,
-    pub(super) tool_call: Option<(String, String)>,
+    /// Names and arguments.
+    pub(super) tool_calls: Vec<(String, String)>,
     pub(super) model: Option<String>,
     pub(super) pace: Option<Duration>,
     pub(super) before_head: Option<Pause>,
@@ -92,7 +93,7 @@ impl Reply {
             body: None,
             words: text.split_inclusive(' ').map(str::to_owned).collect(),
             reasoning: Vec::new(),
-            tool_call: None,
+            tool_calls: Vec::new(),
             model: None,
             pace: None,
             before_head: None,
@@ -104,7 +105,14 @@ impl Reply {
 
     /// Answers with a call of the tool `name`.
     pub fn tool_call(name: &str, arguments: &str) -> Self {
-        Self { tool_call: Some((name.to_owned(), arguments.to_owned())), ..Self::text("") }
+        Self::tool_calls(&[(name, arguments)])
+    }
+
+    /// Answers with calls of these tools, each by its name and its arguments. Where a stream is requested, the arguments of
+    /// several calls come in pieces.
+    pub fn tool_calls(calls: &[(&str, &str)]) -> Self {
+        let owned = |(name, arguments): &(&str, &str)| ((*name).to_owned(), (*arguments).to_owned());
+        Self { tool_calls: calls.iter().map(owned).collect(), ..Self::text("") }
     }
 
     /// Answers with this status and this body.

@@ -1,5 +1,5 @@
 //! The bytes of well-formed answers, as a list of steps to send: completions in OpenAI's shapes here, messages in Anthropic's
-//! in `messages`. Independent of `dialect`, so that a mistake there is not repeated here.
+//! in `messages`, and OpenAI's responses in `responses`. Independent of `dialect`, so that a mistake there is not repeated here.
 
 use bytes::Bytes;
 use serde_json::{Value, json};
@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::{
     messages::Message,
     reply::{Fault, Pause, Reply},
+    responses::Response,
 };
 
 /// One step of sending a body.
@@ -31,6 +32,7 @@ pub(super) enum Route {
     Chat,
     Completions,
     Embeddings,
+    Responses,
     Messages,
     CountTokens,
 }
@@ -60,22 +62,36 @@ impl InferenceRequest {
     }
 }
 
+/// The id of the call at this place.
+pub(super) fn call_id(at: usize) -> String {
+    format!("call_{}", at + 1)
+}
+
+/// Arguments as they are streamed: in two pieces where `split` says so.
+pub(super) fn pieces(arguments: &str, split: bool) -> Vec<String> {
+    let (first, rest) = arguments.split_at(if split { arguments.len() / 2 } else { 0 });
+    [first, rest].into_iter().filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
+}
+
 /// A reply to a request, of one token per content chunk.
 struct Completion<'a> {
     request: &'a InferenceRequest,
     reply: &'a Reply,
     model: &'a str,
-    tool_call: Option<(String, String)>,
+    tool_calls: Vec<(String, String)>,
 }
 
 impl<'a> Completion<'a> {
     fn new(request: &'a InferenceRequest, reply: &'a Reply) -> Self {
-        let tool_call = reply.tool_call.clone().or_else(|| request.forced_tool());
-        Self { request, reply, model: reply.model.as_deref().unwrap_or(&request.model), tool_call }
+        let mut tool_calls = reply.tool_calls.clone();
+        if tool_calls.is_empty() {
+            tool_calls.extend(request.forced_tool());
+        }
+        Self { request, reply, model: reply.model.as_deref().unwrap_or(&request.model), tool_calls }
     }
 
     fn finish_reason(&self) -> &'static str {
-        if self.tool_call.is_some() { "tool_calls" } else { "stop" }
+        if self.tool_calls.is_empty() { "stop" } else { "tool_calls" }
     }
 
     /// Counts words as tokens, of the prompt and of the reply.
@@ -120,14 +136,27 @@ impl<'a> Completion<'a> {
         }
         let reasoning = self.reply.reasoning.iter().map(|word| json!({ "reasoning_content": word }));
         let words = self.reply.words.iter().map(|word| json!({ "content": word }));
-        let call = self.tool_call.iter().flat_map(|(name, arguments)| {
-            [
-                json!({ "tool_calls": [{ "index": 0, "id": "call_1", "type": "function",
-                    "function": { "name": name, "arguments": "" } }] }),
-                json!({ "tool_calls": [{ "index": 0, "function": { "arguments": arguments } }] }),
-            ]
+        let calls = self.tool_calls.iter().enumerate();
+        let names = calls.clone().map(|(at, (name, _))| {
+            json!({ "tool_calls": [{ "index": at, "id": call_id(at), "type": "function",
+                "function": { "name": name, "arguments": "" } }] })
         });
-        reasoning.chain(words).chain(call).map(|delta| self.delta(delta, Value::Null)).collect()
+        let pieces = calls.flat_map(|(at, (_, arguments))| {
+            let piece = move |arguments: String| {
+                json!({ "tool_calls": [{ "index": at, "function": { "arguments": arguments } }] })
+            };
+            self.pieces(arguments).into_iter().map(piece)
+        });
+        reasoning
+            .chain(words)
+            .chain(names)
+            .chain(pieces)
+            .map(|delta| self.delta(delta, Value::Null))
+            .collect()
+    }
+
+    fn pieces(&self, arguments: &str) -> Vec<String> {
+        pieces(arguments, self.tool_calls.len() > 1)
     }
 
     fn start(&self) -> Option<Bytes> {
@@ -158,15 +187,18 @@ impl<'a> Completion<'a> {
             Route::Completions => {
                 ("text_completion", json!([{ "index": 0, "text": text, "finish_reason": "stop" }]))
             }
-            Route::Chat | Route::Messages | Route::CountTokens => {
+            Route::Chat | Route::Responses | Route::Messages | Route::CountTokens => {
                 let mut message = json!({ "role": "assistant", "content": text });
                 if !self.reply.reasoning.is_empty() {
                     message["reasoning_content"] = self.reply.reasoning.concat().into();
                 }
-                if let Some((name, arguments)) = &self.tool_call {
+                if !self.tool_calls.is_empty() {
+                    let call = |(at, (name, arguments)): (usize, &(String, String))| {
+                        json!({ "id": call_id(at), "type": "function",
+                            "function": { "name": name, "arguments": arguments } })
+                    };
                     message["content"] = Value::Null;
-                    message["tool_calls"] = json!([{ "id": "call_1", "type": "function",
-                        "function": { "name": name, "arguments": arguments } }]);
+                    message["tool_calls"] = self.tool_calls.iter().enumerate().map(call).collect();
                 }
                 let choice = json!({ "index": 0, "message": message, "finish_reason": self.finish_reason() });
                 ("chat.completion", json!([choice]))
@@ -181,12 +213,19 @@ impl<'a> Completion<'a> {
 
 /// The steps that send a streamed answer.
 pub(super) fn stream(request: &InferenceRequest, reply: &Reply) -> Vec<SendStep> {
-    let (start, content, end) = if request.route == Route::Messages {
-        let message = Message::new(&request.model, &request.body, reply);
-        (Some(message.start()), message.content(), message.end())
-    } else {
-        let completion = Completion::new(request, reply);
-        (completion.start(), completion.content(), completion.end())
+    let (start, content, end) = match request.route {
+        Route::Messages => {
+            let message = Message::new(&request.model, &request.body, reply);
+            (Some(message.start()), message.content(), message.end())
+        }
+        Route::Responses => {
+            let response = Response::new(&request.model, &request.body, reply);
+            (Some(response.start()), response.content(), response.end())
+        }
+        _ => {
+            let completion = Completion::new(request, reply);
+            (completion.start(), completion.content(), completion.end())
+        }
     };
     let mut steps: Vec<SendStep> = start.into_iter().map(SendStep::Send).collect();
     steps.extend(reply.start_up.iter().cloned().map(SendStep::Send));
@@ -208,6 +247,7 @@ pub(super) fn stream(request: &InferenceRequest, reply: &Reply) -> Vec<SendStep>
 pub(super) fn whole(request: &InferenceRequest, reply: &Reply) -> (usize, Vec<SendStep>) {
     let body = match request.route {
         Route::Messages => Message::new(&request.model, &request.body, reply).whole(),
+        Route::Responses => Response::new(&request.model, &request.body, reply).whole(),
         Route::CountTokens => Message::new(&request.model, &request.body, reply).count(),
         Route::Chat | Route::Completions | Route::Embeddings => Completion::new(request, reply).whole(),
     };
