@@ -1,57 +1,67 @@
-//! The body that the caller receives: the upstream's events unchanged, usage counted on the way. A broken stream ends with an
-//! error event.
+//! The body that the caller receives: the upstream's events, untouched or translated into the caller's dialect, counted on the
+//! way. A broken stream goes on with another attempt where there is one, and ends with an error event otherwise.
 
 use std::{
     fmt::Write as _,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
-use bytes::Bytes;
-use futures::Stream;
+use bytes::{Bytes, BytesMut};
+use futures::{Stream, future::BoxFuture};
 use mcpctl_api::HumanDuration;
 use mcpctl_dialect::{
-    EventMeaning, error::UpstreamError, meaning::ErrorMeaning, openai::error::error_event, usage::Usage,
+    EventMeaning, Operation,
+    error::UpstreamError,
+    meaning::ErrorMeaning,
+    translate::{StreamTranslation, error_event, resume::Differs},
 };
 use mcpctl_failover::class::FailureClass;
 use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};
+use tokio::time::Interval;
 
-/// How a stream ended; reported once.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StreamEnd {
-    /// The way in which it ended.
-    pub outcome: StreamOutcome,
-    /// The model's own count; `None` where it sent none.
-    pub usage: Option<Usage>,
-    /// The model that answered, as it calls itself.
-    pub model: Option<String>,
-}
+use crate::{
+    account::{StreamAccount, StreamEnd, StreamOutcome},
+    recovery::{NextAttempt, Recovery},
+};
 
-/// The way in which a stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum StreamOutcome {
-    /// With its proper end.
-    Completed,
-    /// The upstream broke it off; the caller received an error event.
-    Broken(FailureClass),
-    /// The caller went away.
-    Cancelled,
-}
+/// A comment, which clients ignore, and which shows each party on the way that the stream goes on.
+const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
+
+/// How often a comment is sent while the next attempt is on its way.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// A stream of events on its way to the caller. Dropping it cancels the provider's work.
 pub struct StreamBody {
     held: std::vec::IntoIter<StreamEvent>,
     rest: StreamEvents,
+    account: StreamAccount,
+    caller: Operation,
     hide_usage: bool,
+    translation: Option<StreamTranslation>,
+    recovery: Option<Box<Recovery>>,
+    waiting: Option<Waiting>,
+    /// The failure of the first attempt, which the caller gets where no other one goes on.
+    original: Option<Failure>,
     done: bool,
-    usage: Option<Usage>,
-    model: Option<String>,
-    on_content: Option<OnContent>,
-    on_end: Option<OnEnd>,
 }
 
-type OnContent = Box<dyn FnMut() + Send>;
-type OnEnd = Box<dyn FnOnce(StreamEnd) + Send>;
+/// The next attempt is on its way.
+struct Waiting {
+    next: BoxFuture<'static, Option<NextAttempt>>,
+    keep_alive: Interval,
+}
+
+/// What becomes of an event.
+enum Step {
+    Send(Bytes),
+    Skip,
+    /// These are the last bytes.
+    Complete(Bytes),
+    /// The attempt contradicts what was delivered.
+    Differs,
+}
 
 impl StreamBody {
     /// Forwards `answer`. With `hide_usage` the event that holds only usage is removed, for callers who did not ask for it.
@@ -60,33 +70,144 @@ impl StreamBody {
         hide_usage: bool,
         on_end: impl FnOnce(StreamEnd) + Send + 'static,
     ) -> Self {
-        let on_end: OnEnd = Box::new(on_end);
         let StreamAnswer { held, rest, .. } = answer;
-        let held = held.into_iter();
         Self {
-            held,
+            held: held.into_iter(),
             rest,
+            account: StreamAccount::new(on_end),
+            caller: Operation::Chat,
             hide_usage,
+            translation: None,
+            recovery: None,
+            waiting: None,
+            original: None,
             done: false,
-            usage: None,
-            model: None,
-            on_content: None,
-            on_end: Some(on_end),
         }
     }
 
     /// Calls `on_content` for every event with content as it goes out.
     #[must_use]
     pub fn on_content(mut self, on_content: impl FnMut() + Send + 'static) -> Self {
-        self.on_content = Some(Box::new(on_content));
+        self.account = self.account.on_content(on_content);
+        self
+    }
+
+    /// Names the operation that the caller asked for, in whose dialect errors are written; chat completions without it.
+    #[must_use]
+    pub fn for_caller(mut self, caller: Operation) -> Self {
+        self.caller = caller;
+        self
+    }
+
+    /// Translates the events into the caller's dialect.
+    #[must_use]
+    pub fn translated(mut self, translation: StreamTranslation) -> Self {
+        self.translation = Some(translation);
+        self
+    }
+
+    /// Goes on with another attempt where the stream breaks.
+    #[must_use]
+    pub fn recovered_by(mut self, recovery: Option<Recovery>) -> Self {
+        self.recovery = recovery.map(Box::new);
         self
     }
 
     fn end(&mut self, outcome: StreamOutcome) {
         self.done = true;
-        if let Some(on_end) = self.on_end.take() {
-            on_end(StreamEnd { outcome, usage: self.usage.take(), model: self.model.take() });
+        self.account.end(outcome);
+    }
+
+    /// What an event becomes for the caller.
+    fn take(&mut self, StreamEvent { frame, event }: StreamEvent) -> Step {
+        if event.usage.is_some() {
+            self.account.usage = event.usage;
         }
+        if self.account.model.is_none() {
+            self.account.model = event.model;
+        }
+        let done = event.meaning == EventMeaning::Done;
+        let has_content = event.meaning == EventMeaning::Content;
+        let Some(translation) = &mut self.translation else {
+            if self.hide_usage && event.meaning == EventMeaning::UsageOnly {
+                return Step::Skip;
+            }
+            if let Some(recovery) = &mut self.recovery {
+                recovery.record(&frame);
+            }
+            if has_content {
+                self.account.content();
+            }
+            return if done { Step::Complete(frame.raw) } else { Step::Send(frame.raw) };
+        };
+        let mut out = BytesMut::new();
+        for delta in translation.read(&frame) {
+            let passed = match &mut self.recovery {
+                None => Some(delta),
+                Some(recovery) => match recovery.pass(delta) {
+                    Ok(passed) => passed,
+                    Err(Differs) => return Step::Differs,
+                },
+            };
+            if let Some(delta) = passed {
+                out.extend_from_slice(&translation.write(&delta));
+            }
+        }
+        if has_content && !out.is_empty() {
+            self.account.content();
+        }
+        if done {
+            return self.complete(out);
+        }
+        match event.meaning {
+            _ if !out.is_empty() => Step::Send(out.freeze()),
+            // A comment of the upstream, or content that the caller has already.
+            EventMeaning::Silent | EventMeaning::Content => Step::Send(KEEP_ALIVE),
+            _ => Step::Skip,
+        }
+    }
+
+    /// The end of a translated stream that is complete.
+    fn complete(&mut self, mut out: BytesMut) -> Step {
+        if self.recovery.as_ref().is_some_and(|recovery| !recovery.caught_up()) {
+            return Step::Differs;
+        }
+        if let Some(translation) = &mut self.translation {
+            out.extend_from_slice(&translation.finish());
+        }
+        Step::Complete(out.freeze())
+    }
+
+    /// Begins to wait for another attempt, if there may be one.
+    fn recover(&mut self, failure: Failure) -> Result<(), Failure> {
+        let may_resume = failure.may_resume();
+        let original = self.original.take().unwrap_or(failure);
+        let broken = self.recovery.as_ref().filter(|_| may_resume).and_then(|recovery| recovery.broken());
+        let (Some(broken), Some(recovery)) = (broken, &mut self.recovery) else { return Err(original) };
+        self.account.end(StreamOutcome::Broken(FailureClass::BrokenStream));
+        self.original = Some(original);
+        let mut keep_alive = tokio::time::interval(KEEP_ALIVE_INTERVAL);
+        keep_alive.reset();
+        self.waiting = Some(Waiting { next: (recovery.next)(broken), keep_alive });
+        Ok(())
+    }
+
+    /// Turns to the next attempt; false where there is none that can be forwarded.
+    fn turn(&mut self, next: Option<NextAttempt>) -> bool {
+        let (Some(next), Some(recovery)) = (next, &mut self.recovery) else { return false };
+        let NextAttempt { answer, operation, continues, account } = next;
+        self.account = account;
+        let StreamAnswer { held, rest, .. } = answer;
+        self.held = held.into_iter();
+        self.rest = rest;
+        self.translation = recovery.turn(operation, continues, self.translation.take());
+        self.translation.is_some()
+    }
+
+    /// Ends with an error event, and nothing that looks like an end (INVARIANT 13).
+    fn fail(&mut self, failure: &Failure) -> Bytes {
+        self.end(StreamOutcome::Broken(failure.class));
+        last_event(self.caller, failure)
     }
 }
 
@@ -99,47 +220,53 @@ impl Stream for StreamBody {
             if this.done {
                 return Poll::Ready(None);
             }
+            if let Some(waiting) = &mut this.waiting {
+                let Poll::Ready(next) = waiting.next.as_mut().poll(context) else {
+                    ready!(waiting.keep_alive.poll_tick(context));
+                    return Poll::Ready(Some(Ok(KEEP_ALIVE)));
+                };
+                this.waiting = None;
+                if !this.turn(next)
+                    && let Some(original) = this.original.take()
+                {
+                    return Poll::Ready(Some(Ok(this.fail(&original))));
+                }
+            }
             let next = match this.held.next() {
                 Some(event) => Some(Ok(event)),
-                None => std::task::ready!(Pin::new(&mut this.rest).poll_next(context)),
+                None => ready!(Pin::new(&mut this.rest).poll_next(context)),
             };
-            let StreamEvent { frame, event } = match next {
-                None => {
+            let step = match next {
+                // The stream is complete, although its last event did not say so.
+                None => this.complete(BytesMut::new()),
+                Some(Ok(event)) => this.take(event),
+                Some(Err(failure)) => match this.recover(failure) {
+                    Ok(()) => continue,
+                    Err(failure) => return Poll::Ready(Some(Ok(this.fail(&failure)))),
+                },
+            };
+            match step {
+                Step::Send(bytes) => return Poll::Ready(Some(Ok(bytes))),
+                Step::Skip => {}
+                Step::Complete(last) => {
                     this.end(StreamOutcome::Completed);
-                    return Poll::Ready(None);
+                    if !last.is_empty() {
+                        return Poll::Ready(Some(Ok(last)));
+                    }
                 }
-                Some(Ok(event)) => event,
-                Some(Err(failure)) => {
-                    // INVARIANT 13: an error event, and nothing that looks like an end.
-                    let class = failure.class;
-                    this.end(StreamOutcome::Broken(class));
-                    return Poll::Ready(Some(Ok(last_event(&failure))));
+                Step::Differs => {
+                    let differs = "the next attempt answers otherwise than what was delivered";
+                    let differs = || Failure::new(FailureClass::BrokenStream, differs);
+                    let original = this.original.take().unwrap_or_else(differs);
+                    return Poll::Ready(Some(Ok(this.fail(&original))));
                 }
-            };
-            if event.usage.is_some() {
-                this.usage = event.usage;
             }
-            if this.model.is_none() {
-                this.model = event.model;
-            }
-            if this.hide_usage && event.meaning == EventMeaning::UsageOnly {
-                continue;
-            }
-            if event.meaning == EventMeaning::Content
-                && let Some(on_content) = &mut this.on_content
-            {
-                on_content();
-            }
-            if event.meaning == EventMeaning::Done {
-                this.end(StreamOutcome::Completed);
-            }
-            return Poll::Ready(Some(Ok(frame.raw)));
         }
     }
 }
 
 /// The error event that ends a broken stream: the upstream's own message where it sent one.
-fn last_event(failure: &Failure) -> Bytes {
+fn last_event(caller: Operation, failure: &Failure) -> Bytes {
     let error = UpstreamError::read(&failure.body);
     // Errors about mcpd's key or account are not for callers.
     let about_us = matches!(error.meaning, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp));
@@ -153,11 +280,5 @@ fn last_event(failure: &Failure) -> Bytes {
         message
     });
     let (kind, code) = (kind.as_deref().unwrap_or("upstream_error"), code.as_deref());
-    error_event(&message, kind, code.unwrap_or(failure.class.as_str()))
-}
-
-impl Drop for StreamBody {
-    fn drop(&mut self) {
-        self.end(StreamOutcome::Cancelled);
-    }
+    error_event(caller, &message, kind, code.unwrap_or(failure.class.as_str()))
 }

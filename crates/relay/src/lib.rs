@@ -1,10 +1,13 @@
 //! From attempts to answers: retries attempts within a budget, and turns an answer into a body for the caller while it is
 //! counted. Which upstream is attempted, and whether that is allowed, is decided elsewhere.
 
+pub mod account;
 pub mod body;
 pub mod budget;
+pub mod recovery;
 pub mod retry;
 
-pub use body::{StreamEnd, StreamOutcome};
+pub use account::{StreamAccount, StreamEnd, StreamOutcome};
 pub use budget::RetryBudget;
+pub use recovery::{Broken, NextAttempt, Recovery};
 pub use retry::{RetryOutcome, RetryPolicy};

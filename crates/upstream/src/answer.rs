@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::{Stream, stream::BoxStream};
+use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, StatusCode};
 use mcpctl_dialect::{Event, sse::Frame, usage::Usage};
 
@@ -68,6 +68,13 @@ pub struct StreamEvent {
 /// The events after the held ones. The stream ends after `[DONE]`, or after a [`Failure`] of class `broken_stream`. Dropping it
 /// cancels the request at the upstream.
 pub struct StreamEvents(pub(crate) BoxStream<'static, Result<StreamEvent, Failure>>);
+
+impl StreamEvents {
+    /// Events that arrive on `stream`.
+    pub fn new(stream: impl Stream<Item = Result<StreamEvent, Failure>> + Send + 'static) -> Self {
+        Self(stream.boxed())
+    }
+}
 
 impl Stream for StreamEvents {
     type Item = Result<StreamEvent, Failure>;

@@ -304,7 +304,7 @@ async fn hold(
             _ => {}
         }
     }
-    let last = after(begun, MAX_STREAM_DURATION);
+    let (last, kind) = (after(begun, MAX_STREAM_DURATION), target.kind);
     let open = OpenStream { reader, headers: headers.clone(), content_at: Instant::now() };
     let rest = stream::unfold(Some(open), move |open| async move {
         let mut open = open?;
@@ -322,7 +322,7 @@ async fn hold(
                 let timeout = AttemptTimeout { kind: TimeoutKind::Idle, duration };
                 Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", timeout)
             }
-            Some(Err(broken)) => after_content(broken),
+            Some(Err(broken)) => after_content(kind, broken),
             None => {
                 let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer };
                 Failure::timed_out(FailureClass::BrokenStream, "no more content", timeout)
@@ -370,17 +370,21 @@ fn unknown_shape(kind: UpstreamKind, error: &UpstreamError) -> FailureClass {
 }
 
 fn before_content(kind: UpstreamKind, broken: StreamError) -> Failure {
-    let class = match &broken {
+    broken_as(class_before_content(kind, &broken), broken)
+}
+
+fn class_before_content(kind: UpstreamKind, broken: &StreamError) -> FailureClass {
+    match broken {
         StreamError::Unreadable(data) => unknown_shape(kind, &UpstreamError::read(data)),
         StreamError::InBand(error, _) => classify_in_band(kind, error),
         _ => FailureClass::ServerError,
-    };
-    broken_as(class, broken)
+    }
 }
 
 /// INVARIANT 13: a stream that breaks after its first content is reported as broken, for any reason.
-fn after_content(broken: StreamError) -> Failure {
-    broken_as(FailureClass::BrokenStream, broken)
+fn after_content(kind: UpstreamKind, broken: StreamError) -> Failure {
+    let class = class_before_content(kind, &broken);
+    broken_as(FailureClass::BrokenStream, broken).caused_as(class)
 }
 
 fn broken_as(class: FailureClass, broken: StreamError) -> Failure {

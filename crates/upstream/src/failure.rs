@@ -29,6 +29,7 @@ pub struct Failure {
     pub timeout: Option<Box<AttemptTimeout>>,
     /// Where the upstream redirects to, without query and credentials. Requests are never sent there.
     pub redirect: Option<Box<str>>,
+    before_content: Option<FailureClass>,
     stale: bool,
     for_logs_alone: bool,
     names_stream_options: bool,
@@ -51,6 +52,7 @@ impl Failure {
             quota_used_up: false,
             timeout: None,
             redirect: None,
+            before_content: None,
             stale: false,
             for_logs_alone: false,
             names_stream_options: false,
@@ -98,6 +100,18 @@ impl Failure {
     /// Whether the upstream may have rejected the request for its `stream_options`, which servers that check fields strictly do.
     pub fn refuses_stream_options(&self) -> bool {
         self.names_stream_options && matches!(self.class, FailureClass::Rejected | FailureClass::ServerError)
+    }
+
+    /// Notes the class that the cause of a broken stream has before the first content.
+    pub(crate) fn caused_as(mut self, class: FailureClass) -> Self {
+        self.before_content = Some(class);
+        self
+    }
+
+    /// Whether another attempt may answer in place of a stream that broke: not where the request or its content caused it.
+    pub fn may_resume(&self) -> bool {
+        self.class == FailureClass::BrokenStream
+            && self.before_content.is_none_or(|class| class.may_fail_over(&[]))
     }
 
     pub(crate) fn on_stale_connection(mut self) -> Self {

@@ -7,6 +7,7 @@ use bytes::{Bytes, BytesMut};
 use mcpctl_dialect::{
     Event, EventMeaning, EventReader,
     error::UpstreamError,
+    lenient,
     sse::{Decoder, EventTooLarge, Frame},
 };
 use tokio::time::timeout;
@@ -152,9 +153,12 @@ impl Reader {
         let mut event = self.events.read(&frame);
         match event.meaning {
             // It may have content, so it counts as content and is forwarded unchanged.
-            EventMeaning::Unreadable if self.recognized => event.meaning = EventMeaning::Content,
-            // It may come from another service, which callers must not read, and clients ignore such events.
-            EventMeaning::Foreign if self.recognized => {
+            EventMeaning::Unreadable if self.recognized && is_json(&frame) => {
+                event.meaning = EventMeaning::Content;
+            }
+            // What is no JSON makes clients fail, and is skipped; if the stream does not complete, it is broken anyway. Another
+            // object may come from another service, which callers must not read, and clients ignore such events.
+            EventMeaning::Foreign | EventMeaning::Unreadable if self.recognized => {
                 return Ok(StreamEvent {
                     frame: frame.without_data(),
                     event: Event { meaning: EventMeaning::Silent, ..event },
@@ -186,6 +190,11 @@ impl Reader {
             let _ = timeout(LINGER_TIMEOUT, rest).await;
         }
     }
+}
+
+/// Whether an event's data is JSON, as tolerantly as clients read it.
+fn is_json(frame: &Frame) -> bool {
+    frame.data.as_deref().is_some_and(|data| lenient::value(data).is_some())
 }
 
 /// The error in a line `error: {…}`, which earlier versions of llama.cpp write instead of `data: {…}`.

@@ -69,11 +69,18 @@ async fn odd_events_reach_the_caller_unchanged() {
             }
         }
     }
-    // Once a stream is known to be a completion, an unreadable event passes to the caller.
+    // What is no JSON makes clients fail, and is skipped where the stream completes.
     deployment.provider.set_default(reply("text/event-stream", stream_with(b"<<garbage>>")));
     for answer in both(&deployment, true).await {
         let text = answer.bytes().await.unwrap();
-        assert!(contains(&text, b"<<garbage>>") && text.ends_with(b"data: [DONE]\n\n"), "{text:?}");
+        assert!(!contains(&text, b"<<garbage>>") && text.ends_with(b"data: [DONE]\n\n"), "{text:?}");
+    }
+    let incomplete = [event(HELLO), event(b"<<garbage>>")].concat();
+    deployment.provider.set_default(reply("text/event-stream", incomplete));
+    for answer in both(&deployment, true).await {
+        let text = answer.bytes().await.unwrap();
+        assert!(contains(&text, br#"{"error":{"message":"the model's answer broke off"#), "{text:?}");
+        assert!(!contains(&text, b"[DONE]"), "{text:?}");
     }
     let with_mark = [b"\xEF\xBB\xBF".to_vec(), stream_with(HELLO)].concat();
     deployment.provider.set_default(reply("text/event-stream", with_mark));

@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 
 use super::{
     dialects::{DeltaReader, DeltaWriter, Reads, Writes},
-    reply::WriterOptions,
+    reply::{Delta, WriterOptions},
 };
 use crate::{Operation, error::UpstreamError, request_error::RequestError, sse::Frame};
 
@@ -95,13 +95,43 @@ pub struct StreamTranslation {
 }
 
 impl StreamTranslation {
+    /// Goes on for `caller` where a stream broke off, with the events of `upstream`, after `delivered` was delivered. `None` for
+    /// an operation that cannot be translated.
+    pub fn resumed(
+        caller: Operation,
+        upstream: Operation,
+        options: &WriterOptions,
+        delivered: &[Delta],
+    ) -> Option<Self> {
+        let (reader, mut writer) = (DeltaReader::of(upstream)?, DeltaWriter::of(caller, options)?);
+        for delta in delivered {
+            writer.write(delta);
+        }
+        Some(Self { reader, writer })
+    }
+
+    /// Goes on with the events of another attempt; false for an operation that cannot be translated.
+    pub fn follow(&mut self, upstream: Operation) -> bool {
+        DeltaReader::of(upstream).map(|reader| self.reader = reader).is_some()
+    }
+
     /// The events for the caller that an event of the upstream becomes; empty where it becomes none.
     pub fn push(&mut self, frame: &Frame) -> Bytes {
         let mut out = BytesMut::new();
-        for delta in self.reader.read(frame) {
-            out.extend_from_slice(&self.writer.write(&delta));
+        for delta in self.read(frame) {
+            out.extend_from_slice(&self.write(&delta));
         }
         out.freeze()
+    }
+
+    /// What an event of the upstream adds.
+    pub fn read(&mut self, frame: &Frame) -> Vec<Delta> {
+        self.reader.read(frame)
+    }
+
+    /// The events for the caller that a piece becomes.
+    pub fn write(&mut self, delta: &Delta) -> Bytes {
+        self.writer.write(delta)
     }
 
     /// The proper end. It is written once the upstream's stream is complete, and never after a failure (INVARIANT 13).
