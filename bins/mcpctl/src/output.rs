@@ -28,7 +28,11 @@ pub mod terminal;
 
 use std::{fmt, process::ExitCode, str::FromStr};
 
-use mcpctl_api::{Kind, Resource, Spec, resource::Labels};
+use mcpctl_api::{
+    Kind, Resource, Spec,
+    resource::Labels,
+    spec::{LimitScope, NamePattern},
+};
 use serde::Serialize;
 
 use crate::failure::Failure;
@@ -189,6 +193,7 @@ fn table_of(items: &[Resource], wide: bool) -> Table {
         Some(Kind::Role) => &["RULES"],
         Some(Kind::RoleBinding) => &["ROLE", "SUBJECTS"],
         Some(Kind::Token) => &["SUBJECT", "EXPIRES"],
+        Some(Kind::Limit) => &["SUBJECTS", "LLMS", "PER", "ALLOWS"],
         None => &[],
     });
     header.push("AGE");
@@ -219,6 +224,23 @@ fn columns(spec: &Spec) -> Vec<String> {
         Spec::Role(role) => vec![role.rules.len().to_string()],
         Spec::RoleBinding(binding) => vec![binding.role.to_string(), list(&binding.subjects)],
         Spec::Token(token) => vec![token.subject.to_string(), table::until(token.expires_at)],
+        Spec::Limit(limit) => vec![
+            limit.subjects.as_ref().map_or_else(|| "everyone".to_owned(), list),
+            limit
+                .llms
+                .as_ref()
+                .map_or_else(|| "*".to_owned(), |llms| list(llms.iter().map(NamePattern::as_str))),
+            match limit.per {
+                LimitScope::Subject => "subject",
+                LimitScope::All => "all",
+            }
+            .to_owned(),
+            list(
+                limit
+                    .ceilings()
+                    .map(|ceiling| format!("{} per {}", ceiling.measure.show(ceiling.max), ceiling.span)),
+            ),
+        ],
     }
 }
 

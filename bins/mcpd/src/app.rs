@@ -10,8 +10,8 @@ use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
 use crate::{
-    audit::Audit, config::WatchLimits, inference::Inference, login::Logins, readiness::Readiness,
-    watchers::Watchers, writers::Writers, writes::Vault,
+    audit::Audit, config::WatchLimits, inference::Inference, limits::Limits, login::Logins, prices::Prices,
+    readiness::Readiness, watchers::Watchers, writers::Writers, writes::Vault,
 };
 
 /// The state that all requests share.
@@ -26,6 +26,10 @@ pub struct App {
     pub metrics: Arc<McpdMetrics>,
     /// The client to providers, and the retry budgets.
     pub inference: Inference,
+    /// Counts what Limits bound.
+    pub limits: Limits,
+    /// What models cost.
+    pub prices: Prices,
     /// Verifies passwords, and limits guessing.
     pub logins: Logins,
     /// Records decisions.

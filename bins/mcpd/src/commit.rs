@@ -12,7 +12,7 @@ use mcpctl_store::{Author, CommitError, RecordedChanges, Store, StoreError};
 use crate::{
     app::App,
     caller::{AuthenticationError, Caller},
-    clock, login,
+    clock, limits, login,
     writers::Lane,
     writes::{self, Intent, Plan, Refusal, Write},
 };
@@ -193,7 +193,17 @@ async fn plan(app: &App, caller: &Caller, intents: &[Intent]) -> Result<Plan, Wr
     let planned =
         writes::plan(&caller.snapshot, &caller.principal, clock::now(), &app.store, intents.to_vec());
     match planned {
-        Ok(plan) => Ok(plan),
+        Ok(mut plan) => {
+            for written in &plan.resources {
+                plan.warnings.extend(limits::unpriced::warnings(
+                    &app.prices,
+                    &plan.after,
+                    &caller.principal,
+                    written,
+                ));
+            }
+            Ok(plan)
+        }
         Err((at, refusal)) => {
             record_refusal(app, caller, intents.get(at), &refusal).await?;
             Err(WriteError { intent: at, cause: refusal.into() })

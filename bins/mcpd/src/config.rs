@@ -19,6 +19,8 @@ use mcpctl_server::Origin;
 use mcpctl_telemetry::{LogFormat, OtlpUrl, TelemetryConfig};
 use serde::Deserialize;
 
+use crate::prices::Prices;
+
 pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimits};
 pub use public_host::PublicHost;
 pub use trusted_proxies::TrustedProxies;
@@ -49,6 +51,9 @@ pub struct ServeArgs {
     /// File with the key that encrypts secrets at rest [default: DIR/master-key, made on first start]
     #[arg(long, env = "MCPD_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
+    /// JSON file with prices of models, before the built-in ones
+    #[arg(long, env = "MCPD_PRICES", value_name = "FILE")]
+    prices: Option<PathBuf>,
     /// How log lines are written
     #[arg(long, env = "MCPD_LOG_FORMAT", value_name = "text|json")]
     log_format: Option<LogFormat>,
@@ -75,6 +80,7 @@ struct File {
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
     master_key_file: Option<PathBuf>,
+    prices: Option<PathBuf>,
     log_format: Option<String>,
     log: Option<String>,
     telemetry: TelemetryConfig,
@@ -116,6 +122,8 @@ pub struct Config {
     pub upstream_addresses: UpstreamAddresses,
     /// Limits of the work that callers can cause.
     pub limits: Limits,
+    /// What models cost.
+    pub prices: Prices,
 }
 
 const DEFAULT_LISTEN: &str = "127.0.0.1:3100";
@@ -175,6 +183,7 @@ impl ServeArgs {
             trusted_proxies: file.trusted_proxies,
             upstream_addresses: file.upstream_addresses,
             limits: file.limits,
+            prices: read_prices(self.prices.or(file.prices).as_deref())?,
             data_dir,
         })
     }
@@ -187,6 +196,21 @@ fn read_file(path: &std::path::Path) -> anyhow::Result<File> {
     let read = encoding::decode(&bytes).map_err(YamlError::from).and_then(|text| yaml::from_str(&text));
     Ok(read
         .map_err(|error| HintedError::new(format_args!("{}:{error}", path.display()), error.hint.as_ref()))?)
+}
+
+fn read_prices(path: Option<&std::path::Path>) -> anyhow::Result<Prices> {
+    let Some(path) = path else { return Prices::load(None) };
+    let bytes = file::read_named(path, Content::Public, MAX_FILE_BYTES).map_err(|error| {
+        HintedError::new(format_args!("the price table cannot be read: {error}"), error.hint())
+    })?;
+    let text = encoding::decode(&bytes).map_err(|error| anyhow::anyhow!("{}: {error}", path.display()))?;
+    Prices::load(Some(&text)).map_err(|error| {
+        HintedError::with(
+            format_args!("{}: {error:#}", path.display()),
+            "it is an array of `{models, price: {input, output}, date, source}`, in US dollars per million tokens",
+        )
+        .into()
+    })
 }
 
 /// `$XDG_DATA_HOME/mcpctl/mcpd`, by default `~/.local/share/mcpctl/mcpd`.

@@ -8,10 +8,12 @@ mod domain_errors;
 pub mod error;
 pub mod guard;
 mod inference;
+mod limits;
 mod operation;
 mod path;
 mod provider_failure;
 mod query;
+mod rate_limits;
 mod resources;
 mod tokens;
 mod trace;
@@ -48,6 +50,7 @@ pub fn management() -> Router<Arc<App>> {
             "/api/v1/{kind}/{idOrName}",
             get(resources::get).put(resources::put).patch(resources::patch).delete(resources::delete),
         )
+        .route("/api/v1/{kind}/{idOrName}/status", get(limits::status))
         .route("/metrics", get(operation::metrics))
         .route("/openapi.json", get(operation::openapi))
 }
@@ -88,6 +91,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         apply::Docs::openapi(),
         watch::Docs::openapi(),
         auth::Docs::openapi(),
+        limits::Docs::openapi(),
         inference::Docs::openapi(),
     ] {
         document.merge(part);

@@ -1,10 +1,11 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `route` the way to
-//! the provider, `account` the row of usage.
+//! the provider, `account` the row of usage, `settlement` what a request took and what that cost.
 
 pub mod account;
 mod budgets;
 pub mod pipeline;
 pub mod route;
+pub mod settlement;
 mod stream_usage;
 
 use std::sync::Arc;

@@ -1,8 +1,10 @@
-//! Background jobs: they delete expired tokens, old changes, and old rows of audit and usage.
+//! Background jobs: they delete expired tokens, old changes, counters of Limits that count no longer, and old rows of audit and
+//! usage.
 
 mod deleted_llms;
 mod expired_tokens;
 mod old_changes;
+mod old_limit_counters;
 mod old_records;
 
 use std::{sync::Arc, time::Duration};
@@ -29,6 +31,9 @@ pub fn start(app: &Arc<App>) {
             }
             if let Err(error) = old_records::run(&app).await {
                 tracing::warn!(error = %format!("{error:#}"), "old records could not be removed");
+            }
+            if let Err(error) = old_limit_counters::run(&app).await {
+                tracing::warn!(error = %format!("{error:#}"), "old counters of Limits could not be removed");
             }
             tokio::select! {
                 () = tokio::time::sleep(JOB_INTERVAL) => {}

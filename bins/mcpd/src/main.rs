@@ -10,8 +10,10 @@ mod config;
 mod http;
 mod inference;
 mod jobs;
+mod limits;
 mod login;
 mod master_key;
+mod prices;
 mod readiness;
 mod sessions;
 mod watchers;
@@ -198,6 +200,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         recorder,
         metrics,
         inference: inference::Inference::new(addresses),
+        limits: limits::Limits::start(store.clone()),
+        prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
         readiness: readiness::Readiness::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
@@ -241,6 +245,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         ended?;
     }
     app.logins.finish().await;
+    app.limits.close().await;
     app.audit.finish().await;
     // Rows of responses that were sent are on disk before the process ends.
     app.recorder.close().await;

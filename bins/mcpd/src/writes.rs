@@ -271,8 +271,8 @@ fn check_outcome(
     now: Timestamp,
     changes: &[Change],
 ) -> Result<(), Refusal> {
-    // Llms and secrets change neither rights nor accounts.
-    if changes.iter().all(|change| matches!(change.kind(), Kind::Llm | Kind::Secret)) {
+    // Llms, secrets and Limits change neither rights nor accounts.
+    if changes.iter().all(|change| matches!(change.kind(), Kind::Llm | Kind::Secret | Kind::Limit)) {
         return Ok(());
     }
     before.check_step(after, actor).map_err(|escalation| shown(before, actor, escalation))?;

@@ -129,6 +129,7 @@ async fn every_kind_has_create_read_update_delete_with_revisions() {
         json!({"kind": "ServiceAccount", "name": "a"}),
         json!({"kind": "Role", "name": "a", "rules": [{"kinds": ["llms"], "verbs": ["view"], "names": ["*"]}]}),
         json!({"kind": "RoleBinding", "name": "a", "role": "viewer", "subjects": [{"kind": "User", "name": "a"}]}),
+        json!({"kind": "Limit", "name": "a", "per": "all", "requests": {"max": 9, "window": "1h"}}),
     ];
     for document in documents {
         let kind = document["kind"].as_str().unwrap();

@@ -17,7 +17,7 @@ pub(crate) fn rules(name: &str) -> Option<Vec<Rule>> {
     use Allowed::{Any, Only};
     match name {
         "admin" => Some(rule(vec![Any], vec![Any])),
-        // Everything but people, roles and tokens.
+        // Everything but people, roles, Limits and tokens: an editor may be whom a Limit bounds.
         "editor" => Some(rule(
             vec![Only(Kind::Llm), Only(Kind::Secret)],
             vec![
@@ -46,7 +46,7 @@ pub fn specs() -> impl Iterator<Item = (&'static str, RoleSpec)> {
         let description = Some(
             match name {
                 "admin" => "everything",
-                "editor" => "all but people, roles and tokens",
+                "editor" => "all but people, roles, limits and tokens",
                 "viewer" => "view everything",
                 _ => "view and run all Llms",
             }

@@ -38,6 +38,7 @@ pub mod builtin;
 mod decide;
 mod escalation;
 mod explain;
+mod limits;
 mod principal;
 mod rules;
 mod secret_in_force;

@@ -10,7 +10,7 @@ use mcpctl_api::{
     spec::{Allowed, NamePattern, Rule, Subject, SubjectKind},
 };
 
-use crate::{Snapshot, builtin};
+use crate::{Snapshot, Stored, builtin};
 
 /// The resources of a kind that a decision is about.
 #[derive(Debug, Clone, Copy)]
@@ -111,17 +111,19 @@ pub struct Reason {
     pub via_group: Option<Name>,
 }
 
-/// The grants and the groups of every subject.
+/// The grants, the groups and the Limits of every subject.
 #[derive(Debug, Default)]
 pub(crate) struct Index {
     grants: HashMap<Subject, Vec<Grant>>,
     groups: HashMap<Subject, Vec<Name>>,
+    /// Limits by the subject that they name; `None` for those that cover everyone.
+    limits: HashMap<Option<Subject>, Vec<Arc<Stored>>>,
 }
 
 impl Index {
     /// Whether a change of a resource of this kind can change the index.
     pub(crate) fn depends_on(kind: Kind) -> bool {
-        matches!(kind, Kind::Role | Kind::RoleBinding | Kind::Group)
+        matches!(kind, Kind::Role | Kind::RoleBinding | Kind::Group | Kind::Limit)
     }
 
     pub(crate) fn build(snapshot: &Snapshot) -> Self {
@@ -158,7 +160,22 @@ impl Index {
                 index.groups.entry(member.clone()).or_default().push(stored.name().clone());
             }
         }
+        for stored in snapshot.all(Kind::Limit) {
+            let Spec::Limit(limit) = &stored.resource.spec else { continue };
+            let subjects: HashSet<Option<&Subject>> = match &limit.subjects {
+                None => HashSet::from([None]),
+                Some(subjects) => subjects.iter().map(Some).collect(),
+            };
+            for subject in subjects {
+                index.limits.entry(subject.cloned()).or_default().push(Arc::clone(stored));
+            }
+        }
         index
+    }
+
+    /// The Limits that name exactly this subject; `None` for those that cover everyone.
+    pub(crate) fn limits_of(&self, subject: Option<Subject>) -> &[Arc<Stored>] {
+        self.limits.get(&subject).map_or(&[], Vec::as_slice)
     }
 
     pub(crate) fn groups_of(&self, subject: &Subject) -> &[Name] {

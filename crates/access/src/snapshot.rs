@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use mcpctl_api::{Id, Kind, Name, Resource, Revision, Spec};
+use mcpctl_api::{
+    Id, Kind, Name, Resource, Revision, Spec,
+    spec::{Subject, SubjectKind},
+};
 
 use crate::rules::Index;
 
@@ -49,6 +52,13 @@ impl Stored {
     /// The resource's name.
     pub fn name(&self) -> &Name {
         &self.resource.name
+    }
+
+    /// The user, service account or group as a subject; `None` for other kinds.
+    pub fn as_subject(&self) -> Option<Subject> {
+        let kinds = [SubjectKind::User, SubjectKind::ServiceAccount, SubjectKind::Group];
+        let kind = kinds.into_iter().find(|kind| kind.kind() == self.kind())?;
+        Some(Subject { kind, name: self.name().clone() })
     }
 }
 

@@ -16,8 +16,8 @@ use crate::{
     diagnosis::{self, Diagnosis},
     resource::Labels,
     spec::{
-        FieldError, GroupSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec, TokenSpec,
-        UserSpec,
+        FieldError, GroupSpec, LimitSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec,
+        TokenSpec, UserSpec,
     },
     text,
 };
@@ -183,6 +183,7 @@ pub(crate) fn read_as<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) ->
         Kind::Role => flat::<RoleSpec, D>(kind, deserializer, Spec::Role),
         Kind::RoleBinding => flat::<RoleBindingSpec, D>(kind, deserializer, Spec::RoleBinding),
         Kind::Token => flat::<TokenSpec, D>(kind, deserializer, Spec::Token),
+        Kind::Limit => flat::<LimitSpec, D>(kind, deserializer, Spec::Limit),
     }
 }
 

@@ -24,11 +24,13 @@ pub enum Kind {
     RoleBinding,
     /// A bearer credential of a user or service account.
     Token,
+    /// How much inference subjects may use.
+    Limit,
 }
 
 impl Kind {
     /// Every kind, in the order in which a batch is best applied.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Secret,
         Self::Llm,
         Self::User,
@@ -36,6 +38,7 @@ impl Kind {
         Self::Group,
         Self::Role,
         Self::RoleBinding,
+        Self::Limit,
         Self::Token,
     ];
 
@@ -50,6 +53,7 @@ impl Kind {
             Self::Role => "Role",
             Self::RoleBinding => "RoleBinding",
             Self::Token => "Token",
+            Self::Limit => "Limit",
         }
     }
 
@@ -64,6 +68,7 @@ impl Kind {
             Self::Role => "roles",
             Self::RoleBinding => "rolebindings",
             Self::Token => "tokens",
+            Self::Limit => "limits",
         }
     }
 }
@@ -71,7 +76,7 @@ impl Kind {
 /// A word that is no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind of resource; kinds are llms, secrets, users, groups, serviceaccounts, roles, rolebindings, tokens"
+    "`{0}` is not a kind of resource; kinds are llms, secrets, users, groups, serviceaccounts, roles, rolebindings, limits, tokens"
 )]
 pub struct UnknownKind(String);
 

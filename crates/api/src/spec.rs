@@ -1,15 +1,19 @@
 //! The fields of each kind of resource, as people write them. Fields that only the server sets are in
 //! [`Resource`](crate::Resource).
 
+mod limit;
 mod llm;
 mod people;
+mod price;
 mod rbac;
 mod secret;
 
 use serde_json::{Map, Value};
 
+pub use limit::{Allowance, Budget, Ceiling, Currency, LimitScope, LimitSpec, Measure, Period, Span};
 pub use llm::{Capability, LlmSpec, ProviderType, Retries, SecretKeyRef, Timeouts};
 pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
+pub use price::Price;
 pub use rbac::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule};
 pub use secret::{HostPattern, NotAHost, SecretSpec, SecretValue};
 
@@ -35,6 +39,8 @@ pub enum Spec {
     RoleBinding(RoleBindingSpec),
     /// A bearer credential.
     Token(TokenSpec),
+    /// How much inference subjects may use.
+    Limit(LimitSpec),
 }
 
 /// A field that reads well but breaks a rule.
@@ -72,6 +78,7 @@ impl Spec {
             Self::Role(_) => Kind::Role,
             Self::RoleBinding(_) => Kind::RoleBinding,
             Self::Token(_) => Kind::Token,
+            Self::Limit(_) => Kind::Limit,
         }
     }
 
@@ -87,6 +94,7 @@ impl Spec {
             Self::Role(spec) => spec.validate(),
             Self::RoleBinding(spec) => spec.validate(),
             Self::Group(spec) => spec.validate(),
+            Self::Limit(spec) => spec.validate(),
             Self::ServiceAccount(_) | Self::Token(_) => Ok(()),
         }
     }
@@ -101,6 +109,7 @@ impl Spec {
             Self::Role(spec) => serde_json::to_value(spec),
             Self::RoleBinding(spec) => serde_json::to_value(spec),
             Self::Token(spec) => serde_json::to_value(spec),
+            Self::Limit(spec) => serde_json::to_value(spec),
         }?;
         match value {
             Value::Object(map) => Ok(map),

@@ -87,6 +87,16 @@ pub struct UsageRow {
     pub input_tokens: u64,
     /// Number of output tokens.
     pub output_tokens: u64,
+    /// Of the input, the tokens that a prompt cache saved.
+    pub cached_input_tokens: u64,
+    /// Of the input, the tokens that were written to a prompt cache.
+    pub cache_write_input_tokens: u64,
+    /// Of the output, the tokens spent on reasoning.
+    pub reasoning_tokens: u64,
+    /// Whether the tokens are an estimate, because the provider did not report them.
+    pub estimated: bool,
+    /// The cost in nano-dollars; `None` where the price is unknown.
+    pub cost_nanos: Option<u64>,
     /// Whether the caller asked for a stream.
     pub stream: bool,
     /// `ok`, or the failure class.
@@ -166,8 +176,9 @@ macro_rules! insert_usage {
     ($row:expr, $transaction:ident) => {
         sqlx::query(
             "INSERT INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
-             output_tokens, stream, outcome, status, attempts, duration_ms, request_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
+             output_tokens, stream, outcome, status, attempts, duration_ms, request_id, cached_input_tokens, \
+             cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
         )
         .bind($row.id.to_string())
         .bind($row.at.as_microsecond())
@@ -184,6 +195,11 @@ macro_rules! insert_usage {
         .bind(i64::from($row.attempts))
         .bind(i64::try_from($row.duration_ms).unwrap_or(i64::MAX))
         .bind($crate::rows::bounded(&$row.request_id, $crate::rows::MAX_WORD_BYTES))
+        .bind(i64::try_from($row.cached_input_tokens).unwrap_or(i64::MAX))
+        .bind(i64::try_from($row.cache_write_input_tokens).unwrap_or(i64::MAX))
+        .bind(i64::try_from($row.reasoning_tokens).unwrap_or(i64::MAX))
+        .bind(i64::from($row.estimated))
+        .bind($row.cost_nanos.map(|cost| i64::try_from(cost).unwrap_or(i64::MAX)))
         .execute(&mut *$transaction)
         .await
     };
@@ -274,6 +290,11 @@ impl Store {
                         model: row.try_get("model")?,
                         input_tokens: number("input_tokens")?,
                         output_tokens: number("output_tokens")?,
+                        cached_input_tokens: number("cached_input_tokens")?,
+                        cache_write_input_tokens: number("cache_write_input_tokens")?,
+                        reasoning_tokens: number("reasoning_tokens")?,
+                        estimated: number("estimated")? != 0,
+                        cost_nanos: row.try_get::<Option<i64>, _>("cost_nanos")?.map(i64::unsigned_abs),
                         stream: number("stream")? != 0,
                         outcome: row.try_get("outcome")?,
                         status: u16::try_from(number("status")?).unwrap_or_default(),

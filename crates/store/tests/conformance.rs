@@ -11,8 +11,8 @@ use mcpctl_api::{
 };
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
-    AuditFilter, AuditRow, Author, CommitError, CounterChange, Decision, Feed, Location, OpenError,
-    RecordedChanges, Recorder, Replica, Store,
+    AuditFilter, AuditRow, Author, CommitError, CounterChange, Decision, Feed, LimitCounter, LimitKey,
+    Location, OpenError, RecordedChanges, Recorder, Replica, Store, StoreError,
 };
 use mcpctl_testkit::postgres::Postgres;
 use proptest::prelude::*;
@@ -73,6 +73,7 @@ on_both! {
     texts_of_records_are_bounded
     old_records_are_removed_in_batches
     counters_add_up_across_replicas
+    limit_counters_lose_no_update_of_any_replica
 }
 
 fn stored(name: &str, spec: Spec, revision: u64, confidential: Option<Confidential>) -> Arc<Stored> {
@@ -381,6 +382,50 @@ async fn counters_add_up_across_replicas(database: Database) {
     assert_eq!(one.change_counters(now, reset).await.unwrap(), [(a, now), (b, now + 7)]);
     assert_eq!(other.prune_counters(now + 1, 100).await.unwrap(), 1);
     assert_eq!(other.counters(&[a, b]).await.unwrap(), [(b, now + 7)]);
+}
+
+async fn limit_counters_lose_no_update_of_any_replica(database: Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let limit = Id::mint();
+    let key = |subject: Option<&Id>| LimitKey {
+        limit: limit.clone(),
+        subject: subject.cloned(),
+        counts: "requests/1m".to_owned(),
+    };
+    let alice = Id::mint();
+    // Both take two counters each time, in either order, and add one to each.
+    let add = async |store: &Store, keys: [LimitKey; 2]| {
+        let added = store.change_limit_counters(keys, |counters| {
+            for counter in counters.values_mut() {
+                let count: u64 = counter.state.parse().unwrap_or(0);
+                *counter = LimitCounter { state: (count + 1).to_string(), expires_at: 1000 };
+            }
+            Ok::<_, StoreError>(())
+        });
+        added.await.unwrap();
+    };
+    let (shared, own) = (key(None), key(Some(&alice)));
+    let adding = (0..40).map(|at| {
+        let store = if at % 2 == 0 { &one } else { &other };
+        let keys = if at % 3 == 0 { [shared.clone(), own.clone()] } else { [own.clone(), shared.clone()] };
+        add(store, keys)
+    });
+    futures::future::join_all(adding).await;
+    let counted = LimitCounter { state: "40".to_owned(), expires_at: 1000 };
+    let both = vec![(shared.clone(), counted.clone()), (own.clone(), counted)];
+    assert_eq!(one.limit_counters(&limit, 999, 10).await.unwrap(), both);
+    assert_eq!(other.limit_counters(&limit, 999, 1).await.unwrap().len(), 1);
+    assert_eq!(one.limit_counters(&limit, 1000, 10).await.unwrap(), [], "expired ones are not shown");
+
+    let failed = one.change_limit_counters([shared.clone()], |counters| {
+        counters.values_mut().for_each(|counter| counter.state.clear());
+        Err::<(), _>(StoreError::Ended("test"))
+    });
+    assert!(failed.await.is_err());
+    assert_eq!(one.limit_counters(&limit, 0, 10).await.unwrap(), both, "an error changes nothing");
+    assert_eq!(other.prune_limit_counters(1000, 10).await.unwrap(), 0);
+    assert_eq!(other.prune_limit_counters(1001, 1).await.unwrap(), 1);
+    assert_eq!(other.prune_limit_counters(1001, 10).await.unwrap(), 1);
 }
 
 async fn recorded_rows_are_there_when_it_returns(database: Database) {

@@ -125,6 +125,7 @@ impl Llm {
             api_key,
             allow_fields: Vec::new(),
             stream_usage: true,
+            price: None,
             description: None,
             timeouts: Default::default(),
             retries: Default::default(),

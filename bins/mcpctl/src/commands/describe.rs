@@ -10,7 +10,10 @@ use crate::{
     Outcome,
     context::Global,
     failure::Failure,
-    output::{self, table::age},
+    output::{
+        self,
+        table::{age, until},
+    },
 };
 
 /// What to describe.
@@ -24,7 +27,7 @@ pub struct Args {
     selector: Option<String>,
 }
 
-/// Describes a resource; for an Llm also who may run it, where the caller may view that.
+/// Describes a resource; for an Llm also who may run it, where the caller may view that, and for a Limit how it stands.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
     let Some(selector) = LabelSelector::parse(args.selector.as_deref())? else {
         let (kind, name) = Targets::one(&args.what)?;
@@ -52,6 +55,9 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
     let kind = resource.kind();
     data!("{}", output::yaml(resource)?.trim_end())?;
     data!("# made {} ago, changed {} ago", age(resource.created_at), age(resource.updated_at))?;
+    if kind == Kind::Limit {
+        limit_status(client, resource).await?;
+    }
     if kind == Kind::Llm {
         // Left out for a caller who may not view accounts.
         if let Ok(answer) = client.who_can(Verb::Run.as_str(), kind.plural(), resource.name.as_str()).await {
@@ -63,4 +69,21 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+async fn limit_status(client: &Client, limit: &Resource) -> Result<(), Failure> {
+    let status = client.limit_status(limit.id.as_str()).await?;
+    if status.counters.is_empty() && status.hidden == 0 {
+        return data!("# nothing of it is used");
+    }
+    data!("# used:")?;
+    for count in &status.counters {
+        let whose = count.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
+        let (used, max, unit, per) = (&count.used, &count.max, count.unit(), &count.per);
+        data!("#   {whose}{used} of {max} {unit} per {per}, all free again {}", until(count.resets_at))?;
+    }
+    if status.hidden > 0 {
+        data!("#   and {} more that you may not view", status.hidden)?;
+    }
+    Ok(())
 }

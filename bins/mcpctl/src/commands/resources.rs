@@ -18,6 +18,7 @@ pub fn run() -> Outcome {
             Kind::ServiceAccount => "a program that calls in its own right",
             Kind::Role => "a list of rules",
             Kind::RoleBinding => "gives a role to subjects",
+            Kind::Limit => "how much inference subjects may use",
             Kind::Token => "a bearer credential of a user or service account",
         };
         let short = if kind == Kind::ServiceAccount { "sa" } else { "" };

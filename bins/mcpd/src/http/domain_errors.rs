@@ -2,20 +2,22 @@
 
 use std::time::Duration;
 
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
+use jiff::Timestamp;
 use mcpctl_access::{Denied, Escalation, Rejected};
-use mcpctl_api::{DocumentError, ErrorKind, models::PageError};
+use mcpctl_api::{DocumentError, ErrorKind, models::PageError, spec::Span};
 use mcpctl_dialect::RequestError;
 use mcpctl_failover::FailureClass;
 use mcpctl_server::BodyError;
 use mcpctl_store::{StoreError, StoreFault};
 use mcpctl_upstream::hops::HopError;
 
-use super::error::HttpError;
+use super::{error::HttpError, rate_limits};
 use crate::{
     caller::AuthenticationError,
     commit::{TooManyWriters, WriteFailure},
     inference::{pipeline::InferenceError, route::Misconfigured},
+    limits::{LimitError, ledger},
     login::NotChecked,
     sessions::LoginError,
     watchers::TooManyWatches,
@@ -270,6 +272,7 @@ impl From<InferenceError> for HttpError {
                     .hint(hint)
                     .class(FailureClass::UpstreamCredentials)
             }
+            InferenceError::Limit(error) => error.into(),
             InferenceError::Store(error) => error.into(),
         }
     }
@@ -289,5 +292,50 @@ impl From<RequestError> for HttpError {
             None => http,
         }
         .class(FailureClass::Rejected)
+    }
+}
+
+/// Clients that obey `Retry-After` wait for at most a minute; one that would not wait longer should not retry at once either.
+const LONGEST_RETRY: Duration = Duration::from_secs(60);
+
+impl From<LimitError> for HttpError {
+    fn from(error: LimitError) -> Self {
+        let message = error.to_string();
+        match error {
+            LimitError::Exceeded { exceeded, standings } => {
+                // OpenAI's codes: clients retry the first and give up at the second.
+                let code = match exceeded.ceiling.span {
+                    Span::Window(_) => "rate_limit_exceeded",
+                    Span::Period(_) => "insufficient_quota",
+                };
+                let mut headers = HeaderMap::new();
+                rate_limits::insert(&mut headers, &standings);
+                let wait = exceeded.fits_at.map(|at| {
+                    Duration::from_millis(u64::try_from(at.saturating_sub(ledger::now())).unwrap_or(0))
+                });
+                if wait.is_none_or(|wait| wait > LONGEST_RETRY) {
+                    // The clients of OpenAI and Anthropic do not retry then.
+                    headers.insert("x-should-retry", HeaderValue::from_static("false"));
+                }
+                let refused = |message: String| {
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, code, message)
+                        .class(FailureClass::Quota)
+                        .headers(headers)
+                };
+                match (wait, exceeded.fits_at) {
+                    (Some(wait), Some(at)) => {
+                        let at = Timestamp::from_millisecond(at).unwrap_or(Timestamp::MAX);
+                        refused(format!("{message}; it fits again at {at:.0}")).retry_after(wait)
+                    }
+                    _ => refused(message).hint("shorten the prompt, or ask for fewer tokens (`max_tokens`)"),
+                }
+            }
+            LimitError::NoPrice { .. } => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "price_unknown", message)
+                    .hint("an account that may edit the Llm can write its `price`; `{input: 0, output: 0}` if it is free")
+                    .class(FailureClass::Denied)
+            }
+            LimitError::Store(error) => error.into(),
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use mcpctl_api::{
@@ -24,6 +24,7 @@ pub struct HttpError {
     class: Option<FailureClass>,
     retry_after: Option<Duration>,
     accept_encoding: Option<&'static str>,
+    more: Option<Box<HeaderMap>>,
 }
 
 impl HttpError {
@@ -32,7 +33,7 @@ impl HttpError {
         // Messages repeat texts of the request, which can be as long as a body.
         let message = visible::short(&message.into(), MAX_MESSAGE_BYTES);
         let body = Box::new(ApiError::new(kind, code, message));
-        Self { status, body, class: None, retry_after: None, accept_encoding: None }
+        Self { status, body, class: None, retry_after: None, accept_encoding: None, more: None }
     }
 
     /// 400 with the field that is wrong; an empty `param` names none.
@@ -90,6 +91,13 @@ impl HttpError {
         self
     }
 
+    /// Adds headers.
+    #[must_use]
+    pub fn headers(mut self, headers: HeaderMap) -> Self {
+        self.more = Some(Box::new(headers));
+        self
+    }
+
     /// Names the document of a batch, from 0, that the error is about.
     #[must_use]
     pub fn in_document(mut self, index: usize) -> Self {
@@ -114,6 +122,9 @@ impl IntoResponse for HttpError {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(more) = self.more {
+            headers.extend(*more);
+        }
         headers.insert(ERROR_SOURCE, HeaderValue::from_static("mcpd"));
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));

@@ -20,7 +20,7 @@ use mcpctl_server::caller_dialect;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, provider_failure, query, resources};
+use super::{error::HttpError, path::Path, provider_failure, query, rate_limits, resources};
 use crate::{
     app::App,
     caller::Caller,
@@ -157,7 +157,7 @@ pub async fn infer(
 }
 
 async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {
-    let InferenceResponse { llm, attempts, outcome } = pipeline::run(app, caller, request).await?;
+    let InferenceResponse { llm, attempts, outcome, standings } = pipeline::run(app, caller, request).await?;
     let mut response = match outcome {
         InferenceOutcome::Whole(whole) => {
             let mut response = (whole.status, whole.body).into_response();
@@ -172,6 +172,7 @@ async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Resul
         InferenceOutcome::Failed { failure, may_edit } => provider_failure::render(&failure, &llm, may_edit),
     };
     let headers = response.headers_mut();
+    rate_limits::insert(headers, &standings);
     headers.insert(ATTEMPTS, HeaderValue::from(attempts));
     if let Ok(name) = HeaderValue::from_str(llm.as_str()) {
         headers.insert(SERVED_BY, name);

@@ -13,7 +13,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 19] = [
+pub(super) const ROUTES: [&str; 20] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/auth/login",
@@ -24,6 +24,7 @@ pub(super) const ROUTES: [&str; 19] = [
     "/api/v1/{kind}",
     "/api/v1/{kind}/{idOrName}",
     "/api/v1/{kind}/{idOrName}/infer",
+    "/api/v1/{kind}/{idOrName}/status",
     "/v1/models",
     "/v1/models/{idOrName}",
     "/v1/chat/completions",

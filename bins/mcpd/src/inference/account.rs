@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::{Principal, Stored};
-use mcpctl_api::visible::short;
+use mcpctl_api::{Usd, visible::short};
 use mcpctl_dialect::{Operation, Request, usage::Usage};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome};
@@ -12,7 +12,8 @@ use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, WholeAnswer};
 use tracing::Instrument as _;
 
-use crate::{app::App, clock};
+use super::settlement::Settlement;
+use crate::{app::App, clock, limits::estimate};
 
 /// Longest name of an Llm in the access log, in bytes: no resource has a longer one.
 const MAX_LLM_BYTES: usize = 64;
@@ -22,6 +23,7 @@ pub struct Account {
     app: Arc<App>,
     /// `None` once the account is closed.
     row: Option<UsageRow>,
+    settlement: Settlement,
     operation: &'static str,
     arrived: Instant,
 }
@@ -47,6 +49,7 @@ impl Account {
         llm: &Stored,
         request: &Request,
         arrived: Instant,
+        settlement: Settlement,
     ) -> Self {
         let row = UsageRow {
             id: uuid::Uuid::now_v7(),
@@ -59,20 +62,28 @@ impl Account {
             input_tokens: 0,
             output_tokens: 0,
             stream: request.stream,
+            cached_input_tokens: 0,
+            cache_write_input_tokens: 0,
+            reasoning_tokens: 0,
+            estimated: false,
+            cost_nanos: None,
             outcome: String::new(),
             status: 0,
             attempts: 0,
             duration_ms: 0,
             request_id: mcpctl_server::request_id(),
         };
-        Self { app: Arc::clone(app), row: Some(row), operation: request.operation.genai_name(), arrived }
+        let operation = request.operation.genai_name();
+        Self { app: Arc::clone(app), row: Some(row), settlement, operation, arrived }
     }
 
     /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.
     pub fn on_content(&self) -> impl FnMut() + Send + 'static {
         let (app, operation, arrived) = (Arc::clone(&self.app), self.operation, self.arrived);
         let mut llm = self.row.as_ref().map(|row| row.llm_name.clone());
+        let delivered = self.settlement.delivered();
         move || {
+            delivered.add(1);
             if let Some(llm) = llm.take() {
                 app.metrics.inference.first_token(labels(operation, &llm), arrived.elapsed());
             }
@@ -85,6 +96,9 @@ impl Account {
     /// When the row cannot be stored.
     pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), StoreError> {
         let status = whole.status.as_u16();
+        if self.operation != Operation::Embeddings.genai_name() {
+            self.settlement.delivered().add(estimate::output_tokens(whole.body.len()));
+        }
         let row = self.close(status, attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());
         self.app.recorder.usage(row).await
     }
@@ -139,18 +153,18 @@ impl Account {
         row.outcome = outcome.to_owned();
         row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         row.model = model.unwrap_or_default().chars().take(200).collect();
+        std::mem::take(&mut self.settlement).settle(&mut row, usage);
         mcpctl_server::access_line(|line| {
             line.llm = Some(row.llm_name.clone());
             line.attempts = Some(attempts);
             line.usage = usage.copied();
+            line.cost = row.cost_nanos.and_then(|nanos| Usd::from_nanos(nanos).to_string().parse().ok());
             line.class = (outcome != "ok").then_some(outcome.into());
         });
         let operation = labels(self.operation, &row.llm_name);
         let inference = &self.app.metrics.inference;
         inference.operation(operation, (outcome != "ok").then_some(outcome), took);
         if let Some(usage) = usage {
-            row.input_tokens = usage.input_tokens;
-            row.output_tokens = usage.output_tokens;
             inference.token_usage(operation, TokenType::Input, usage.input_tokens);
             inference.token_usage(operation, TokenType::Output, usage.output_tokens);
         }

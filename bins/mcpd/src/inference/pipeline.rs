@@ -20,8 +20,13 @@ use mcpctl_upstream::{
 use super::{
     account::{self, Account},
     route::{Misconfigured, Route, route},
+    settlement::Settlement,
 };
-use crate::{app::App, caller::Caller};
+use crate::{
+    app::App,
+    caller::Caller,
+    limits::{Estimate, LimitError, Standing, estimate},
+};
 
 /// A request for inference.
 pub struct InferenceRequest {
@@ -43,6 +48,8 @@ pub struct InferenceResponse {
     pub attempts: u32,
     /// What the provider returned.
     pub outcome: InferenceOutcome,
+    /// How the caller's Limits stand.
+    pub standings: Vec<Standing>,
 }
 
 /// What the provider returned.
@@ -98,6 +105,9 @@ pub enum InferenceError {
         /// Whether the caller may view and edit the Llm.
         may_edit: bool,
     },
+    /// A Limit does not admit the request.
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     /// The decision or the usage could not be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -153,7 +163,18 @@ pub async fn run(
             return Err(error);
         }
     };
-    let account = Account::open(app, principal, &llm, &asked, arrived);
+    // After the route, so that a request that cannot be sent takes nothing; before the provider gets it.
+    let (settlement, standings) = match admit(app, &caller, &llm, &route, &asked).await {
+        Ok(admitted) => admitted,
+        Err(error) => {
+            let (name, revision) = (llm.name().as_str(), snapshot.revision());
+            let refusal =
+                app.audit.denial(principal, Verb::Run, Kind::Llm, name, revision, &error.to_string());
+            app.audit.record(refusal).await?;
+            return Err(error.into());
+        }
+    };
+    let account = Account::open(app, principal, &llm, &asked, arrived, settlement);
 
     // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
     let relayed = relay(app, &llm, &route, &asked, &request.headers, arrived);
@@ -179,7 +200,24 @@ pub async fn run(
             InferenceOutcome::Failed { failure, may_edit }
         }
     };
-    Ok(InferenceResponse { llm: llm.name().clone(), attempts, outcome })
+    Ok(InferenceResponse { llm: llm.name().clone(), attempts, outcome, standings })
+}
+
+/// Reserves what the request may take under the Limits on it.
+async fn admit(
+    app: &App,
+    caller: &Caller,
+    llm: &Stored,
+    route: &Route,
+    asked: &dialect::Request,
+) -> Result<(Settlement, Vec<Standing>), LimitError> {
+    let price = app.prices.of(&route.llm);
+    let input = estimate::input_tokens(asked.operation, asked.body());
+    let Caller { principal, snapshot, .. } = caller;
+    // The body is read again only if a Limit is on the request.
+    let estimate = || Estimate::of(asked.operation, input, asked.choices, asked.body());
+    let admission = app.limits.reserve(snapshot, principal, llm, price, estimate).await?;
+    Ok((Settlement::new(price, admission.reservation, input), admission.standings))
 }
 
 /// Whether the caller may learn where the Llm points and where its credential is kept.

@@ -1,7 +1,7 @@
 //! Names that a deletion or a rename frees: references by such a name are removed or renamed in the same commit, so that
 //! the next resource of that name inherits nothing.
 //!
-//! Bindings and groups name subjects, bindings name a role, and a token shows its owner's name. References to secrets are
+//! Bindings, groups and Limits name subjects, bindings name a role, and a token shows its owner's name. References to secrets are
 //! bound to an id, so they need no change.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use mcpctl_access::Stored;
 use mcpctl_api::{
     Kind, Name, Spec, Verb,
-    spec::{GroupSpec, RoleBindingSpec, Subject, SubjectKind, TokenSpec},
+    spec::{GroupSpec, LimitSpec, RoleBindingSpec, Subject, SubjectKind, TokenSpec},
 };
 
 use super::Planner;
@@ -53,10 +53,16 @@ impl Planner<'_> {
         }
     }
 
-    /// Replaces `old` by `new` in every binding and group, or removes it.
+    /// The bindings, groups and Limits, after the planned changes.
+    fn naming_subjects(&self) -> impl Iterator<Item = Arc<Stored>> + use<> {
+        let kinds = [Kind::RoleBinding, Kind::Group, Kind::Limit].map(|kind| self.batch.all(kind));
+        kinds.into_iter().flatten()
+    }
+
+    /// Replaces `old` by `new` in every binding, group and Limit, or removes it.
     fn replace_subject(&mut self, old: &Subject, new: Option<&Subject>) {
         let mut hidden = 0;
-        for stored in self.batch.all(Kind::RoleBinding).into_iter().chain(self.batch.all(Kind::Group)) {
+        for stored in self.naming_subjects() {
             let effect = match &stored.resource.spec {
                 Spec::RoleBinding(binding) if binding.subjects.contains(old) => {
                     let subjects = replaced(&binding.subjects, old, new);
@@ -73,6 +79,21 @@ impl Planner<'_> {
                     let members = replaced(&group.members, old, new);
                     self.replace_spec(&stored, Spec::Group(GroupSpec { members, ..group.clone() }));
                     Effect::Changed
+                }
+                Spec::Limit(limit) => {
+                    let Some(subjects) = limit.subjects.as_ref().filter(|list| list.contains(old)) else {
+                        continue;
+                    };
+                    let subjects = replaced(subjects, old, new);
+                    // Without `subjects` it would cover everyone.
+                    if subjects.is_empty() {
+                        self.batch.remove(&stored);
+                        Effect::Deleted
+                    } else {
+                        let spec = LimitSpec { subjects: Some(subjects), ..limit.clone() };
+                        self.replace_spec(&stored, Spec::Limit(spec));
+                        Effect::Changed
+                    }
                 }
                 _ => continue,
             };
@@ -114,14 +135,15 @@ impl Planner<'_> {
         bindings
     }
 
-    /// Warns that a binding or group names the new account already: they may be written before the account exists.
+    /// Warns that a binding, group or Limit names the new account already: they may be written before the account exists.
     pub(super) fn warn_of_awaited(&mut self, made: &Stored) {
         let Some(kind) = subject_kind(made.kind()) else { return };
         let subject = subject(kind, made.name());
-        for stored in self.batch.all(Kind::RoleBinding).into_iter().chain(self.batch.all(Kind::Group)) {
+        for stored in self.naming_subjects() {
             let lists = match &stored.resource.spec {
                 Spec::RoleBinding(binding) => binding.subjects.contains(&subject),
                 Spec::Group(group) => group.members.contains(&subject),
+                Spec::Limit(limit) => limit.subjects.iter().flatten().any(|one| *one == subject),
                 _ => false,
             };
             // No warning for a binding or group of the same batch.
@@ -142,7 +164,8 @@ impl Planner<'_> {
 
     fn warn_of_hidden(&mut self, hidden: usize) {
         if hidden > 0 {
-            self.warnings.push(format!("{hidden} binding(s) or group(s) that you may not view change too"));
+            self.warnings
+                .push(format!("{hidden} binding(s), group(s) or Limit(s) that you may not view change too"));
         }
     }
 

@@ -51,6 +51,10 @@ impl Planner<'_> {
                 self.warn_of_missing(stored, &group.members);
                 Ok(())
             }
+            Spec::Limit(limit) => {
+                self.warn_of_missing(stored, limit.subjects.as_deref().unwrap_or_default());
+                Ok(())
+            }
             _ => Ok(()),
         }
     }

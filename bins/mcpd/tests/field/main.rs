@@ -11,6 +11,7 @@ mod first_start;
 mod freed_names;
 mod idle;
 mod keys;
+mod limits;
 mod pipes;
 mod postgres_in_trouble;
 mod selectors;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
-use super::FieldError;
+use super::{FieldError, Price};
 use crate::{HumanDuration, Id, Name, address::forbidden_host, base_url::check_base};
 
 /// The fields of an `Llm`.
@@ -41,6 +41,9 @@ pub struct LlmSpec {
     #[serde(default = "requests_usage", skip_serializing_if = "is_requested")]
     #[schema(default = true)]
     pub stream_usage: bool,
+    /// What its tokens cost; if left out, the price table of mcpd counts where it lists this model at this address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
     /// For people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
@@ -254,6 +257,9 @@ impl LlmSpec {
         if self.allow_fields.len() > Self::MAX_ALLOW_FIELDS {
             let message = format!("at most {} fields may be named", Self::MAX_ALLOW_FIELDS);
             return Err(FieldError::new("allowFields", message));
+        }
+        if let Some(price) = &self.price {
+            price.validate("price")?;
         }
         // INVARIANT 15: a zero limit never means "for ever", so it is rejected where it is written.
         let t = &self.timeouts;

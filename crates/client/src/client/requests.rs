@@ -4,6 +4,7 @@ use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
     agent::{AgentStatus, EngineStatus},
     header,
+    limit_status::LimitStatus,
     models::{Model, ModelList},
     question::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
@@ -47,6 +48,11 @@ impl Client {
     /// One resource, by id or name.
     pub async fn get(&self, kind: Kind, id_or_name: &str) -> Result<Resource, ClientError> {
         self.read(self.request(Method::GET, &["api", "v1", kind.plural(), id_or_name])?).await
+    }
+
+    /// How the counters of a Limit stand.
+    pub async fn limit_status(&self, limit: &str) -> Result<LimitStatus, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", Kind::Limit.plural(), limit, "status"])?).await
     }
 
     /// Makes a resource.
