@@ -3,11 +3,17 @@
 
 use std::collections::VecDeque;
 
+/// The most that waits, in bytes and in calls. A model writes far less; beyond it the first call ends as it is.
+const MAX_WAITING_BYTES: usize = 4 * 1024 * 1024;
+const MAX_WAITING_CALLS: usize = 256;
+
 /// Calls that have begun.
 #[derive(Debug, Default)]
 pub(super) struct CallQueue {
     /// The first one is written, the others wait.
     calls: VecDeque<Call>,
+    /// Bytes that have arrived of calls that wait.
+    waiting: usize,
 }
 
 #[derive(Debug)]
@@ -31,14 +37,22 @@ impl CallQueue {
     /// Adds a call.
     pub(super) fn push(&mut self, place: u64, id: String, name: String) {
         let (unwritten, begun, end) = (String::new(), false, ObjectEnd::default());
-        self.calls.push_back(Call { place, id, name, unwritten, begun, end });
+        let call = Call { place, id, name, unwritten, begun, end };
+        if !self.calls.is_empty() {
+            self.waiting = self.waiting.saturating_add(call.held());
+        }
+        self.calls.push_back(call);
     }
 
     /// Adds arguments. Those of a call that has ended are dropped: nothing but white space can follow its object.
     pub(super) fn extend(&mut self, place: u64, json: &str) {
-        if let Some(call) = self.calls.iter_mut().find(|call| call.place == place) {
+        let Some(at) = self.calls.iter().position(|call| call.place == place) else { return };
+        if let Some(call) = self.calls.get_mut(at) {
             call.unwritten.push_str(json);
             call.end.scan(json);
+        }
+        if at > 0 {
+            self.waiting = self.waiting.saturating_add(json.len());
         }
     }
 
@@ -49,9 +63,21 @@ impl CallQueue {
 
     /// Ends the current call where its arguments are complete and another one waits, or where `all` of them end.
     pub(super) fn next(&mut self, all: bool) -> bool {
-        let is_over =
-            all || (self.calls.len() > 1 && self.calls.front().is_some_and(|call| call.end.is_complete()));
-        is_over && self.calls.pop_front().is_some()
+        let is_complete = || self.calls.front().is_some_and(|call| call.end.is_complete());
+        let is_too_much = self.waiting > MAX_WAITING_BYTES || self.calls.len() > MAX_WAITING_CALLS;
+        if !all && (self.calls.len() < 2 || !(is_complete() || is_too_much)) {
+            return false;
+        }
+        let ended = self.calls.pop_front().is_some();
+        self.waiting = self.waiting.saturating_sub(self.calls.front().map_or(0, Call::held));
+        ended
+    }
+}
+
+impl Call {
+    /// Bytes that it holds.
+    fn held(&self) -> usize {
+        self.id.len().saturating_add(self.name.len()).saturating_add(self.unwritten.len())
     }
 }
 
@@ -83,5 +109,31 @@ impl ObjectEnd {
 
     fn is_complete(&self) -> bool {
         self.ended && self.depth == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_calls_are_bounded() {
+        let mut queue = CallQueue::default();
+        queue.push(0, "a".into(), "f".into());
+        queue.extend(0, "{\"never\": ");
+        queue.push(1, "b".into(), "f".into());
+        queue.extend(1, &"x".repeat(MAX_WAITING_BYTES - 2));
+        assert!(!queue.next(false));
+        queue.extend(1, "x");
+        assert!(queue.next(false), "the first call ends");
+        assert_eq!((queue.current().unwrap().place, queue.waiting), (1, 0));
+        for place in 2..300 {
+            queue.push(place, String::new(), String::new());
+        }
+        let mut ended = 0;
+        while queue.next(false) {
+            ended += 1;
+        }
+        assert_eq!((ended, queue.calls.len()), (299 - MAX_WAITING_CALLS, MAX_WAITING_CALLS));
     }
 }
