@@ -63,6 +63,9 @@ pub fn inference() -> Router<Arc<App>> {
         .route("/v1/chat/completions", post(inference::chat))
         .route("/v1/completions", post(inference::completions))
         .route("/v1/embeddings", post(inference::embeddings))
+        .route("/v1/responses", post(inference::responses))
+        .route("/v1/messages", post(inference::messages))
+        .route("/v1/messages/count_tokens", post(inference::count_tokens))
         .route("/api/v1/{kind}/{idOrName}/infer", post(inference::infer))
 }
 
@@ -155,7 +158,8 @@ fn methods(route: &str) -> &'static str {
         "/api/v1/{kind}" => "GET, HEAD and POST",
         "/api/v1/{kind}/{idOrName}" => "GET, HEAD, PUT, PATCH and DELETE",
         "/api/v1/apply" | "/api/v1/auth/login" | "/api/v1/auth/logout" | "/api/v1/auth/can-i" => "POST",
-        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => "POST",
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",
+        "/v1/messages" | "/v1/messages/count_tokens" => "POST",
         "/api/v1/{kind}/{idOrName}/infer" => "POST",
         _ => "GET and HEAD",
     }

@@ -65,10 +65,16 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("patch", _) => json!({"model": "n"}),
         (
             "post",
-            "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/api/v1/llms/{idOrName}/infer",
+            "/v1/chat/completions"
+            | "/v1/completions"
+            | "/v1/embeddings"
+            | "/v1/messages"
+            | "/v1/messages/count_tokens"
+            | "/api/v1/llms/{idOrName}/infer",
         ) => {
             json!({"model": "x", "messages": []})
         }
+        ("post", "/v1/responses") => json!({"model": "x", "input": "Hi"}),
         ("post", "/api/v1/auth/logout") | ("get" | "delete", _) => Value::Null,
         _ => return None,
     })

@@ -4,7 +4,7 @@
 mod model_cache;
 mod model_probe;
 
-use mcpctl_dialect::{Operation, Request, Wants};
+use mcpctl_dialect::{ExtraOperations, Operation, Request, Wants};
 use serde::Deserialize;
 
 pub use mcpctl_api::agent::Capabilities;
@@ -26,6 +26,10 @@ pub enum Capability {
     Prefill,
     /// It computes embeddings.
     Embeddings,
+    /// Its server serves `/v1/messages` and `/v1/messages/count_tokens`.
+    Messages,
+    /// Its server serves `/v1/responses`.
+    Responses,
 }
 
 /// The declared capabilities. A list is complete: the model lacks what is not on it.
@@ -36,6 +40,8 @@ pub fn declared(list: Option<&[Capability]>, context_length: Option<u32>) -> Cap
         vision: has(Capability::Vision),
         prefill: has(Capability::Prefill),
         embeddings: has(Capability::Embeddings),
+        messages: has(Capability::Messages),
+        responses: has(Capability::Responses),
         context_length,
     }
 }
@@ -45,6 +51,17 @@ pub const CONTEXT_LENGTH: &str = "context_length";
 
 /// The word for a request with a field that the provider's `allowFields` does not name.
 pub const ALLOW_FIELDS: &str = "allow_fields";
+
+/// The word for a request that cannot be translated into the dialect of the provider's server.
+pub const TRANSLATION: &str = "translation";
+
+/// What a server with these capabilities serves besides chat completions. What it is not known to serve is translated.
+pub fn extra_operations(capabilities: Capabilities) -> ExtraOperations {
+    ExtraOperations {
+        messages: capabilities.messages == Some(true),
+        responses: capabilities.responses == Some(true),
+    }
+}
 
 /// The capabilities that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

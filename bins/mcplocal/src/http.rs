@@ -27,12 +27,15 @@ use crate::app::App;
 use error::LocalHttpError;
 
 /// Routes that logs and metrics may name.
-const ROUTES: [&str; 14] = [
+const ROUTES: [&str; 17] = [
     "/v1/models",
     "/v1/models/{*model}",
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/api/v1/llms/{idOrName}/infer",
     "/api/v1/engines",
     "/api/v1/engines/{name}/start",
@@ -60,9 +63,7 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
     let inference = Router::new()
         .route("/v1/models", get(inference::models))
         .route("/v1/models/{*model}", get(inference::model))
-        .route("/v1/chat/completions", post(inference::chat))
-        .route("/v1/completions", post(inference::completions))
-        .route("/v1/embeddings", post(inference::embeddings))
+        .merge(inference::operations())
         .route("/api/v1/llms/{idOrName}/infer", post(inference::infer))
         // The layer before this one reads bodies within the limits.
         .layer(DefaultBodyLimit::disable())
@@ -117,7 +118,8 @@ async fn wrong_method(route: Option<MatchedPath>) -> LocalHttpError {
 /// The methods of a route.
 fn methods(route: &str) -> &'static str {
     match route {
-        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" => "POST",
+        "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",
+        "/v1/messages" | "/v1/messages/count_tokens" => "POST",
         "/api/v1/llms/{idOrName}/infer" | "/api/v1/local-key/rotate" => "POST",
         "/api/v1/engines/{name}/start" | "/api/v1/engines/{name}/stop" => "POST",
         _ => "GET and HEAD",

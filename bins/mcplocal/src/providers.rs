@@ -12,6 +12,7 @@ use std::{
 };
 
 use mcpctl_api::yaml::YamlError;
+use mcpctl_dialect::ExtraOperations;
 
 use mcpctl_engine::{
     Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineOptions, EngineSpec, EngineState, SpecError,
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 pub use prewarm_probes::PrewarmProbes;
 
 use crate::{
-    capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs},
+    capabilities::{Capabilities, ModelCache, ModelInfo, ModelProbe, Needs, extra_operations},
     config::{Config, ConfigError, ManagedEngine, ProviderConfig, ProviderKind},
     meter::Meter,
 };
@@ -63,6 +64,8 @@ pub struct ReadyProvider {
     pub provider: LocalProvider,
     /// Where the request goes.
     pub target: Target,
+    /// What its server serves besides chat completions.
+    pub extra: ExtraOperations,
     /// Keeps the engine from being stopped.
     pub guard: Option<EngineGuard>,
 }
@@ -202,7 +205,8 @@ impl LocalProvider {
             let reason = "it serves not exactly one model, and the configuration names none";
             return Err(LocalError::failed(reason).into());
         }
-        Ok(ReadyProvider { provider: self.clone(), target, guard })
+        let extra = extra_operations(self.capabilities());
+        Ok(ReadyProvider { provider: self.clone(), target, extra, guard })
     }
 
     fn suffices(&self, needs: Needs, info: Option<&ModelInfo>) -> Result<(), LocalError> {

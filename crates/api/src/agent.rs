@@ -76,6 +76,12 @@ pub struct Capabilities {
     pub prefill: Option<bool>,
     /// It computes embeddings.
     pub embeddings: Option<bool>,
+    /// Its server serves `/v1/messages` and `/v1/messages/count_tokens`.
+    #[serde(default)]
+    pub messages: Option<bool>,
+    /// Its server serves `/v1/responses`.
+    #[serde(default)]
+    pub responses: Option<bool>,
     /// Maximum number of tokens of prompt and answer together.
     pub context_length: Option<u32>,
 }
@@ -89,6 +95,8 @@ impl Capabilities {
             vision: self.vision.or(other.vision),
             prefill: self.prefill.or(other.prefill),
             embeddings: self.embeddings.or(other.embeddings),
+            messages: self.messages.or(other.messages),
+            responses: self.responses.or(other.responses),
             context_length: self.context_length.or(other.context_length),
         }
     }

@@ -16,6 +16,8 @@ pub const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
 pub const FAILOVER: HeaderName = HeaderName::from_static("mcpctl-failover");
 /// Why no local provider answered a caller who was allowed to use one, on the primary's own error.
 pub const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");
+/// On an answer that was not computed by a model: what of it is an estimate.
+pub const ESTIMATED: HeaderName = HeaderName::from_static("mcpctl-estimated");
 /// What the writer of a change should know, separated by `; `.
 pub const WARNING: HeaderName = HeaderName::from_static("mcpctl-warning");
 /// The ids of the daemons that a request has passed, so that a loop ends.

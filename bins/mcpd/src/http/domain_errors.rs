@@ -249,6 +249,7 @@ impl From<InferenceError> for HttpError {
                     .class(FailureClass::Rejected)
             }
             InferenceError::Malformed(error) => error.into(),
+            InferenceError::Untranslatable(_) => Self::invalid("", message).class(FailureClass::Rejected),
             InferenceError::Denied(denied) => denied.into(),
             InferenceError::ChoosesUpstream { field, llm } => Self::invalid(&field, message)
                 .hint(format!("leave it out, or have `{field}` listed in `allowFields` of the Llm `{llm}`"))

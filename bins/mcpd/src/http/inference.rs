@@ -29,7 +29,7 @@ use crate::{
 
 /// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(models, model, chat, completions, embeddings, infer))]
+#[openapi(paths(models, model, chat, completions, embeddings, responses, messages, count_tokens, infer))]
 pub struct Docs;
 
 /// Lists the Llms that the caller may run, as OpenAI lists models, or as Anthropic where `anthropic-version` is sent
@@ -133,6 +133,58 @@ pub async fn embeddings(
     body: Bytes,
 ) -> Result<Response, HttpError> {
     run(&app, caller, InferenceRequest { operation: Operation::Embeddings, llm: None, headers, body }).await
+}
+
+/// OpenAI's responses
+#[utoipa::path(
+    post, path = "/v1/responses", tag = "inference",
+    request_body(description = "as OpenAI's", content_type = "application/json"),
+    responses((status = 200, description = "as OpenAI's; with `stream`, server-sent events"),
+              (status = 400, body = mcpctl_api::ApiError, description = "what the provider's dialect cannot express, by name"),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError)),
+)]
+pub async fn responses(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    run(&app, caller, InferenceRequest { operation: Operation::Responses, llm: None, headers, body }).await
+}
+
+/// Anthropic's messages; `model` is an Llm's name or id
+#[utoipa::path(
+    post, path = "/v1/messages", tag = "inference",
+    request_body(description = "as Anthropic's", content_type = "application/json"),
+    responses((status = 200, description = "as Anthropic's; with `stream`, server-sent events"),
+              (status = 400, description = "what the provider's dialect cannot express, by name; errors are as Anthropic's"),
+              (status = 401, description = "no credential, or an unknown one"),
+              (status = 403, description = "may not run the Llm")),
+)]
+pub async fn messages(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    run(&app, caller, InferenceRequest { operation: Operation::Messages, llm: None, headers, body }).await
+}
+
+/// Anthropic's token counts
+#[utoipa::path(
+    post, path = "/v1/messages/count_tokens", tag = "inference",
+    request_body(description = "as Anthropic's", content_type = "application/json"),
+    responses((status = 200, description = "as Anthropic's; with `mcpctl-estimated` where the provider has no counter"),
+              (status = 401, description = "no credential, or an unknown one"),
+              (status = 403, description = "may not run the Llm")),
+)]
+pub async fn count_tokens(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    run(&app, caller, InferenceRequest { operation: Operation::CountTokens, llm: None, headers, body }).await
 }
 
 /// As chat completions, the Llm named by the path

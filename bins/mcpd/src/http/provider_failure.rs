@@ -72,13 +72,14 @@ fn in_band(failure: &Failure) -> Option<Response> {
 }
 
 /// Headers of a provider's response that callers get; all others are removed.
-const FORWARDED_HEADERS: [&str; 6] = [
+const FORWARDED_HEADERS: [&str; 7] = [
     "content-type",
     "cache-control",
     "retry-after",
     "x-request-id",
     "openai-processing-ms",
     "openai-version",
+    "mcpctl-estimated",
 ];
 
 /// Copies the headers that callers get.

@@ -13,7 +13,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 20] = [
+pub(super) const ROUTES: [&str; 23] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/auth/login",
@@ -30,6 +30,9 @@ pub(super) const ROUTES: [&str; 20] = [
     "/v1/chat/completions",
     "/v1/completions",
     "/v1/embeddings",
+    "/v1/responses",
+    "/v1/messages",
+    "/v1/messages/count_tokens",
     "/healthz",
     "/readyz",
     "/metrics",

@@ -6,14 +6,16 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mcpctl_access::{Denied, Stored};
-use mcpctl_api::{Kind, Name, Spec, Verb};
-use mcpctl_dialect::{self as dialect, Operation, RequestError};
+use mcpctl_api::{Kind, Name, Spec, Verb, spec::Capability};
+use mcpctl_dialect::{self as dialect, ExtraOperations, Operation, RequestError, translate::Untranslatable};
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{RetryPolicy, body::StreamBody, retry};
+use mcpctl_relay::{
+    Exchange, ExchangeError, Exchanged, RetryBudget, RetryPolicy, Sender, body::StreamBody, retry,
+};
 use mcpctl_store::StoreError;
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{
-    Answer, Failure, Request, WholeAnswer,
+    Answer, Failure, Request, Target, WholeAnswer,
     hops::{self, HopError},
 };
 
@@ -94,6 +96,9 @@ pub enum InferenceError {
         /// The Llm.
         llm: Name,
     },
+    /// The Llm's provider serves nothing that can answer the operation.
+    #[error(transparent)]
+    Untranslatable(#[from] Untranslatable),
     /// The Llm's credential cannot be used.
     #[error("{error}")]
     Misconfigured {
@@ -111,6 +116,15 @@ pub enum InferenceError {
     /// The decision or the usage could not be recorded.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl From<ExchangeError> for InferenceError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Field(error) => Self::Malformed(error),
+            ExchangeError::Untranslatable(error) => Self::Untranslatable(error),
+        }
+    }
 }
 
 /// Authorizes, routes, relays and accounts for a request.
@@ -156,8 +170,18 @@ pub async fn run(
             |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
         route(permit, snapshot, &app.store).map_err(misconfigured)
     });
-    let route = match routed {
-        Ok(route) => route,
+    let prepared = routed.and_then(|route| {
+        let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&llm, arrived);
+        let extra = ExtraOperations {
+            responses: route.llm.can(Capability::Responses),
+            messages: route.llm.can(Capability::Messages),
+        };
+        let upstream = asked.operation.at(route.target.api.dialect(), extra);
+        let exchange = Exchange::new(&asked, &route.target, upstream, usage, &request.headers)?;
+        Ok((route, exchange))
+    });
+    let (route, exchange) = match prepared {
+        Ok(prepared) => prepared,
         Err(error) => {
             app.audit.record(entry).await?;
             return Err(error);
@@ -177,7 +201,7 @@ pub async fn run(
     let account = Account::open(app, principal, &llm, &asked, arrived, settlement);
 
     // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
-    let relayed = relay(app, &llm, &route, &asked, &request.headers, arrived);
+    let relayed = relay(app, &llm, &route, &exchange, arrived);
     let (sent, recorded) = tokio::join!(relayed, app.audit.record(entry));
     recorded?;
 
@@ -191,8 +215,7 @@ pub async fn run(
             let (status, headers) = (stream.status, stream.headers.clone());
             // mcpd always asks for usage, and hides it from callers that did not.
             let on_content = account.on_content();
-            let body = StreamBody::new(stream, !asked.include_usage, account.on_end(attempts))
-                .on_content(on_content);
+            let body = exchange.stream(stream, account.on_end(attempts)).on_content(on_content);
             InferenceOutcome::Stream { status, headers, body }
         }
         Err(failure) => {
@@ -241,43 +264,44 @@ async fn relay(
     app: &App,
     llm: &Stored,
     route: &Route,
-    asked: &dialect::Request,
-    headers: &HeaderMap,
+    exchange: &Exchange,
     arrived: Instant,
 ) -> retry::RetryOutcome {
-    let stream_usage = &app.inference.stream_usage;
-    let asks_for_usage =
-        asked.lacks_usage() && route.llm.stream_usage && !stream_usage.is_rejected(llm, arrived);
-    let request = |with_usage| Request::untouched(asked, &route.target, with_usage, headers.clone());
     let policy = RetryPolicy {
         max: route.llm.retries.max.into(),
         // One deadline over all attempts, waits included.
         deadline: arrived + route.llm.timeouts.answer.0,
     };
-    let name = Configured::resolved(llm.name().as_str());
     let budget = app.inference.budgets.of(llm.id());
-    let send = async |request: &Request| {
+    let Exchanged { outcome, rejects_usage } =
+        exchange.send(&Attempts { app, llm, target: &route.target, policy, budget: &budget }).await;
+    if rejects_usage {
+        tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
+        app.inference.stream_usage.rejected(llm, Instant::now());
+    }
+    outcome
+}
+
+/// Attempts at a target of an Llm, counted.
+struct Attempts<'a> {
+    app: &'a App,
+    llm: &'a Stored,
+    target: &'a Target,
+    policy: RetryPolicy,
+    budget: &'a RetryBudget,
+}
+
+impl Sender for Attempts<'_> {
+    async fn send(&self, request: &Request) -> retry::RetryOutcome {
+        let Self { app, llm, target, policy, budget } = *self;
+        let (name, metrics) = (Configured::resolved(llm.name().as_str()), &app.metrics.inference);
         let on_retry = |class: FailureClass| {
-            app.metrics.inference.attempt(name, class.as_str());
-            app.metrics.inference.retry(name);
+            metrics.attempt(name, class.as_str());
+            metrics.retry(name);
         };
-        let (client, target) = (&app.inference.client, &route.target);
-        let sent = retry::send(client, target, request, policy, &budget, on_retry).await;
+        let sent = retry::send(&app.inference.client, target, request, policy, budget, on_retry).await;
         let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
-        app.metrics.inference.attempt(name, outcome);
+        metrics.attempt(name, outcome);
         sent
-    };
-    let sent = send(&request(asks_for_usage)).await;
-    match &sent.result {
-        // mcpd added the field, so its rejection must not fail the request.
-        Err(failure) if asks_for_usage && failure.refuses_stream_options() => {
-            let again = send(&request(false)).await;
-            if again.result.is_ok() {
-                tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
-                stream_usage.rejected(llm, Instant::now());
-            }
-            retry::RetryOutcome { result: again.result, attempts: sent.attempts + again.attempts }
-        }
-        _ => sent,
     }
 }

@@ -136,8 +136,8 @@ fn of_llama(props: &Value) -> Capabilities {
         vision: flag("/modalities/vision"),
         // It continues an assistant's message whenever it has a template.
         prefill: context.map(|_| true),
-        embeddings: None,
         context_length: context,
+        ..Capabilities::default()
     }
 }
 
@@ -155,6 +155,7 @@ fn of_lm_studio(list: &Value, model: &str) -> Capabilities {
         embeddings: kind.as_deref().map(|kind| kind == "embeddings"),
         context_length: number(entry.get("loaded_context_length"))
             .or(number(entry.get("max_context_length"))),
+        ..Capabilities::default()
     }
 }
 
@@ -180,6 +181,7 @@ fn of_ollama(show: &Value, running: Option<&Value>, model: &str) -> Capabilities
         prefill: None,
         embeddings: has("embedding"),
         context_length: loaded.or(bound),
+        ..Capabilities::default()
     }
 }
 

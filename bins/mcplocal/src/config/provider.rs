@@ -6,6 +6,7 @@ use std::{fmt, str::FromStr};
 
 use bytesize::ByteSize;
 use mcpctl_api::{HumanDuration, Name};
+use mcpctl_dialect::Dialect;
 use mcpctl_engine::{EngineOptions, EngineSpec};
 use serde::Deserialize;
 use url::Url;
@@ -138,6 +139,11 @@ impl fmt::Display for MemorySize {
 }
 
 impl ProviderConfig {
+    /// The dialect of its server.
+    pub const fn dialect(&self) -> Dialect {
+        Dialect::Openai
+    }
+
     /// The configured model.
     pub fn model(&self) -> Option<&str> {
         match &self.kind {

@@ -126,6 +126,7 @@ impl From<CallError> for LocalHttpError {
                     None => http,
                 }
             }
+            CallError::Untranslatable(error) => Self::invalid("", error.to_string()),
             CallError::ModelTooLong { bytes } => {
                 let message =
                     format!("`model` has {bytes} bytes, and no Llm's name has more than {MAX_MODEL}");

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Extension, Json, Router,
     body::Bytes,
     extract::State,
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse as _, Response},
+    routing::post,
 };
 use mcpctl_api::{
     ErrorKind,
@@ -32,34 +33,25 @@ use crate::{
     pipeline::{self, InferenceCall, ModelRequest, OWN},
 };
 
-/// Chat completions; `model` is a central Llm, or `local/<provider>`.
-pub async fn chat(
-    State(app): State<Arc<App>>,
-    caller: Extension<Caller>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, InferenceCall { operation: Operation::Chat, llm: None, headers, body }).await
-}
-
-/// Completions.
-pub async fn completions(
-    State(app): State<Arc<App>>,
-    caller: Extension<Caller>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, InferenceCall { operation: Operation::Completions, llm: None, headers, body }).await
-}
-
-/// Embeddings.
-pub async fn embeddings(
-    State(app): State<Arc<App>>,
-    caller: Extension<Caller>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, InferenceCall { operation: Operation::Embeddings, llm: None, headers, body }).await
+/// The routes of all operations; `model` is a central Llm, or `local/<provider>`.
+pub fn operations() -> Router<Arc<App>> {
+    let operations = [
+        Operation::Chat,
+        Operation::Completions,
+        Operation::Embeddings,
+        Operation::Responses,
+        Operation::Messages,
+        Operation::CountTokens,
+    ];
+    operations.into_iter().fold(Router::new(), |router, operation| {
+        let handler = move |State(app): State<Arc<App>>,
+                            caller: Extension<Caller>,
+                            headers: HeaderMap,
+                            body| async move {
+            run(&app, caller.0, InferenceCall { operation, llm: None, headers, body }).await
+        };
+        router.route(&format!("/v1{}", operation.path()), post(handler))
+    })
 }
 
 /// As chat completions, the Llm named by the path.
@@ -75,11 +67,12 @@ pub async fn infer(
 
 async fn run(app: &Arc<App>, caller: Caller, call: InferenceCall) -> Result<Response, LocalHttpError> {
     hops::check(&call.headers, app.client.instance()).map_err(loop_error)?;
+    let operation = call.operation;
     let request = ModelRequest::read(app, caller.runtime, caller.identity, call)?;
     let (streams, wait) = (request.streams(), request.wait());
     let work = pipeline::run(request);
     Ok(match streams {
-        true => keep_alive::with_comments(work, wait).await,
+        true => keep_alive::with_comments(operation, work, wait).await,
         false => render(work.await).into_response(),
     })
 }

@@ -1,6 +1,6 @@
 //! Keep-alive comments: the other rendering of an outcome. A streaming caller who waits for a local provider, to start or to
-//! answer, receives comments so that its client does not give up. They are no part of the answer; the answer, or an error
-//! event, follows in the same stream.
+//! answer, receives comments so that its client does not give up, and with each the `ping` that clients of Anthropic's API know. They
+//! are no part of the answer; the answer, or an error event, follows in the same stream.
 
 use std::{convert::Infallible, pin::Pin, time::Duration};
 
@@ -11,7 +11,7 @@ use axum::{
 };
 use futures::{StreamExt as _, stream};
 use mcpctl_api::header::{NO_FAILOVER, SERVED_BY};
-use mcpctl_dialect::openai::error::error_event;
+use mcpctl_dialect::{Dialect, Operation, translate::error_event};
 use mcpctl_relay::body::StreamBody;
 use serde_json::Value;
 use tokio::{
@@ -30,6 +30,7 @@ type Work = Pin<Box<dyn Future<Output = Outcome> + Send>>;
 /// Responds with the outcome of `work`. Where a local provider takes longer than the interval, the response is a stream that
 /// begins with comments.
 pub(super) async fn with_comments(
+    operation: Operation,
     work: impl Future<Output = Outcome> + Send + 'static,
     wait: watch::Receiver<Option<LocalWait>>,
 ) -> Response {
@@ -40,7 +41,7 @@ pub(super) async fn with_comments(
         wait = long_wait(wait) => wait,
     };
     let (failed, provider) = (wait.failed, wait.provider.clone());
-    let state = CommentStream::Waiting { work, ticks: interval(COMMENT_INTERVAL), wait };
+    let state = CommentStream::Waiting { operation, work, ticks: interval(COMMENT_INTERVAL), wait };
     let mut response = Body::from_stream(stream::unfold(state, next)).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -69,6 +70,7 @@ async fn long_wait(mut wait: watch::Receiver<Option<LocalWait>>) -> LocalWait {
 
 enum CommentStream {
     Waiting {
+        operation: Operation,
         work: Work,
         ticks: Interval,
         wait: LocalWait,
@@ -81,15 +83,15 @@ enum CommentStream {
 
 async fn next(state: CommentStream) -> Option<(Result<Bytes, Infallible>, CommentStream)> {
     match state {
-        CommentStream::Waiting { mut work, mut ticks, wait } => tokio::select! {
+        CommentStream::Waiting { operation, mut work, mut ticks, wait } => tokio::select! {
             biased;
             outcome = &mut work => {
-                let (bytes, state) = begin(render(outcome));
+                let (bytes, state) = begin(operation, render(outcome));
                 Some((Ok(bytes), state))
             }
             _ = ticks.tick() => {
-                let comment = comment(&wait);
-                Some((Ok(comment), CommentStream::Waiting { work, ticks, wait }))
+                let comment = comment(operation, &wait);
+                Some((Ok(comment), CommentStream::Waiting { operation, work, ticks, wait }))
             }
         },
         CommentStream::Answering(mut body) => {
@@ -100,7 +102,7 @@ async fn next(state: CommentStream) -> Option<(Result<Bytes, Infallible>, Commen
     }
 }
 
-fn comment(wait: &LocalWait) -> Bytes {
+fn comment(operation: Operation, wait: &LocalWait) -> Bytes {
     let status = wait.progress.as_ref().map(|progress| progress.borrow().clone());
     let what = match status.and_then(|status| Some((status.phase?, status.percent))) {
         Some((phase, Some(percent))) => format!("is starting ({}, {percent} %)", phase.as_str()),
@@ -108,11 +110,15 @@ fn comment(wait: &LocalWait) -> Bytes {
         // It has a queue, or reads the prompt.
         None => "has not begun to answer".to_owned(),
     };
-    Bytes::from(format!(": `{}` {what}\n\n", wait.provider))
+    let ping = match operation.dialect() {
+        Dialect::Openai => "",
+        Dialect::Anthropic => "event: ping\ndata: {\"type\": \"ping\"}\n",
+    };
+    Bytes::from(format!(": `{}` {what}\n{ping}\n", wait.provider))
 }
 
 /// The first bytes after the comments, and what follows them.
-fn begin(content: Content) -> (Bytes, CommentStream) {
+fn begin(operation: Operation, content: Content) -> (Bytes, CommentStream) {
     let Content { status, headers, body } = content;
     let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let streams = text(header::CONTENT_TYPE).is_some_and(|kind| kind.starts_with("text/event-stream"));
@@ -132,13 +138,28 @@ fn begin(content: Content) -> (Bytes, CommentStream) {
         _ => None,
     };
     let event = match error.filter(|error| error.get("error").is_some()) {
-        Some(error) => Bytes::from(format!("{reason}data: {error}\n\n")),
+        Some(error) => event_of(operation, &error),
         None if status.is_success() => {
-            error_event("the model did not stream its answer", "upstream_error", "server_error")
+            error_event(operation, "the model did not stream its answer", "upstream_error", "server_error")
         }
-        None => error_event("no model could answer", "upstream_error", "server_error"),
+        None => error_event(operation, "no model could answer", "upstream_error", "server_error"),
     };
-    (event, CommentStream::Ended)
+    ([reason.as_bytes(), &event].concat().into(), CommentStream::Ended)
+}
+
+/// The event for an error that is in the caller's shape already.
+fn event_of(operation: Operation, error: &Value) -> Bytes {
+    match operation {
+        Operation::Messages | Operation::CountTokens => format!("event: error\ndata: {error}\n\n").into(),
+        // A stream of responses has an event of another shape.
+        Operation::Responses => {
+            let text = |name: &str| error.pointer(name).and_then(Value::as_str).unwrap_or_default();
+            error_event(operation, text("/error/message"), text("/error/type"), text("/error/code"))
+        }
+        Operation::Chat | Operation::Completions | Operation::Embeddings => {
+            format!("data: {error}\n\n").into()
+        }
+    }
 }
 
 #[cfg(test)]
@@ -157,17 +178,33 @@ mod tests {
     #[test]
     fn error_after_comments_is_an_event_without_an_end() {
         let error = LocalHttpError::new(StatusCode::BAD_GATEWAY, ErrorKind::UpstreamError, "connect", "gone");
-        let (bytes, state) = begin(error.into_content());
+        let (bytes, state) = begin(Operation::Chat, error.into_content());
         let text = String::from_utf8(bytes.to_vec()).unwrap();
         assert!(text.starts_with("data: {\"error\":") && text.ends_with("\n\n"), "{text}");
         assert!(!text.contains("[DONE]") && matches!(state, CommentStream::Ended));
 
-        let (bytes, _) = begin(whole(StatusCode::BAD_GATEWAY, "<html>bad gateway</html>"));
+        let (bytes, _) = begin(Operation::Chat, whole(StatusCode::BAD_GATEWAY, "<html>bad gateway</html>"));
         assert!(bytes.starts_with(b"data: {\"error\":"), "{bytes:?}");
 
         // An answer that is no stream cannot become one.
-        let (bytes, state) = begin(whole(StatusCode::OK, r#"{"choices": []}"#));
+        let (bytes, state) = begin(Operation::Chat, whole(StatusCode::OK, r#"{"choices": []}"#));
         assert!(bytes.starts_with(b"data: {\"error\":"), "{bytes:?}");
         assert!(matches!(state, CommentStream::Ended));
+    }
+
+    #[test]
+    fn each_dialect_has_its_own_error_event_and_ping() {
+        let anthropic = r#"{"type":"error","error":{"type":"overloaded_error","message":"m"}}"#;
+        let (bytes, _) = begin(Operation::Messages, whole(StatusCode::SERVICE_UNAVAILABLE, anthropic));
+        let expected = "event: error\ndata: {\"error\":{\"message\":\"m\",\"type\":\"overloaded_error\"},\"type\":\"error\"}\n\n";
+        assert_eq!(bytes, expected);
+        let (bytes, _) = begin(Operation::Messages, whole(StatusCode::BAD_GATEWAY, "<html>"));
+        assert!(bytes.starts_with(b"event: error\ndata: {\"type\":\"error\""), "{bytes:?}");
+
+        let wait = LocalWait { provider: "desk".to_owned(), failed: None, progress: None };
+        let text = "`desk` has not begun to answer";
+        assert_eq!(comment(Operation::Chat, &wait), format!(": {text}\n\n"));
+        let ping = format!(": {text}\nevent: ping\ndata: {{\"type\": \"ping\"}}\n\n");
+        assert_eq!(comment(Operation::Messages, &wait), ping);
     }
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use mcpctl_api::{
     ErrorKind, HumanDuration,
-    header::{ATTEMPTS, ERROR_SOURCE, FAILOVER, FAILURE, NO_FAILOVER, SERVED_BY},
+    header::{ATTEMPTS, ERROR_SOURCE, ESTIMATED, FAILOVER, FAILURE, NO_FAILOVER, SERVED_BY},
 };
 use mcpctl_failover::{FailureClass, LocalCause, LocalError};
 use mcpctl_upstream::Failure;
@@ -78,7 +78,7 @@ pub(super) fn mark_served_by(headers: &mut HeaderMap, provider: &str) {
 /// A local provider's answer: of its headers, only those that describe the body.
 fn local(provider: &str, mut content: Content) -> Content {
     let mut headers = HeaderMap::new();
-    for name in [header::CONTENT_TYPE, header::CACHE_CONTROL] {
+    for name in [header::CONTENT_TYPE, header::CACHE_CONTROL, ESTIMATED] {
         if let Some(value) = content.headers.remove(&name) {
             headers.insert(name, value);
         }

@@ -7,7 +7,7 @@ use mcpctl_api::visible::short;
 use mcpctl_dialect::Operation;
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, Routed};
-use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
+use mcpctl_relay::{Exchange, StreamEnd, StreamOutcome};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure};
 
@@ -85,7 +85,7 @@ pub(super) fn accounted(
     answer: Answer,
     guard: Option<EngineGuard>,
     meter: AnswerMeter,
-    hide_usage: bool,
+    exchange: &Exchange,
 ) -> Content {
     let request = mcpctl_server::request_id();
     let (app, meter) = (Arc::clone(app), Arc::new(meter));
@@ -122,7 +122,7 @@ pub(super) fn accounted(
         }
         Answer::Stream(stream) => {
             let (status, headers) = (stream.status, stream.headers.clone());
-            let body = StreamBody::new(stream, hide_usage, on_end).on_content(move || pieces.piece());
+            let body = exchange.stream(stream, on_end).on_content(move || pieces.piece());
             Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
         }
     }

@@ -5,14 +5,14 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use mcpctl_engine::{Engine, EngineGuard, EngineStatus};
 use mcpctl_failover::{FailureClass, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant};
-use mcpctl_relay::retry;
-use mcpctl_upstream::{Answer, Failure, Request, Target};
+use mcpctl_relay::{Exchange, ExchangeError, RetryOutcome, Sender, retry};
+use mcpctl_upstream::{Client, Failure, Request, Target};
 use tokio::sync::watch;
 
 use super::{CallError, Content, ModelRequest, Outcome, account};
 use crate::{
     app::Runtime,
-    capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH},
+    capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH, TRANSLATION},
     identity::Caller,
     journal::{FailoverOutcome, JournalEntry, caller_name},
     prewarm,
@@ -31,6 +31,12 @@ pub struct LocalWait {
     pub progress: Option<watch::Receiver<EngineStatus>>,
 }
 
+/// A provider that is ready, and the request as its server gets it.
+pub(super) struct PreparedProvider {
+    ready: ReadyProvider,
+    exchange: Exchange,
+}
+
 /// The fallback of one request to the Llm's local provider.
 pub(super) struct FailoverAttempt<'a> {
     pub(super) request: &'a ModelRequest,
@@ -39,9 +45,9 @@ pub(super) struct FailoverAttempt<'a> {
 }
 
 impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
-    type Ready = ReadyProvider;
+    type Ready = PreparedProvider;
 
-    async fn prepare(&self, provider: &LocalProvider, trail: &Trail) -> Result<ReadyProvider, LocalError> {
+    async fn prepare(&self, provider: &LocalProvider, trail: &Trail) -> Result<PreparedProvider, LocalError> {
         // The Llm's `allowFields` are mcpd's to check; a local provider is another server, with a list of its own.
         if let Some(key) = self.request.field_not_allowed(provider) {
             let reason = format!("`{key}` is not in its `allowFields`");
@@ -53,17 +59,22 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
             let (_, now) = runtime.registry.failover_for(self.llm)?;
             (now.config.name == provider.config.name).then(|| now.clone())
         };
-        prepare(self.request, provider, trail.primary, successor).await
+        let ready = prepare(self.request, provider, trail.primary, successor).await?;
+        let exchange = exchange(self.request, &ready).map_err(|error| LocalError {
+            cause: LocalCause::Lacks(TRANSLATION),
+            reason: format!("its server speaks another dialect: {error}"),
+        })?;
+        Ok(PreparedProvider { ready, exchange })
     }
 
     async fn run(
         &self,
         _: &LocalProvider,
-        ready: ReadyProvider,
+        prepared: PreparedProvider,
         _grant: AccessGrant,
         trail: &Trail,
     ) -> Result<Content, LocalError> {
-        let provider = ready.provider.config.name.clone();
+        let provider = prepared.ready.provider.config.name.clone();
         tracing::info!(llm = self.llm, %provider, "mcpd allowed the failover to a local provider");
         let request = mcpctl_server::request_id();
         let entry = JournalEntry::Failover {
@@ -82,7 +93,7 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
             cause: LocalCause::NotRecorded,
             reason: format!("the journal cannot be written: {error}"),
         })?;
-        attempt(self.request, ready, recorded).await.map_err(|failure| local_error(&failure))
+        attempt(self.request, prepared, recorded).await.map_err(|failure| local_error(&failure))
     }
 }
 
@@ -104,6 +115,10 @@ pub(super) async fn run_own(request: &ModelRequest, name: &str) -> Outcome {
         Ok(ready) => ready,
         Err(error) => return Outcome::LocalFailed { provider: name.to_owned(), error },
     };
+    let exchange = match exchange(request, &ready) {
+        Ok(exchange) => exchange,
+        Err(error) => return Outcome::Rejected(error.into()),
+    };
     let id = mcpctl_server::request_id();
     let entry = JournalEntry::Own {
         at: Timestamp::now(),
@@ -116,7 +131,7 @@ pub(super) async fn run_own(request: &ModelRequest, name: &str) -> Outcome {
         return Outcome::Rejected(CallError::NoJournal);
     };
     let provider = name.to_owned();
-    match attempt(request, ready, recorded).await {
+    match attempt(request, PreparedProvider { ready, exchange }, recorded).await {
         Ok(content) => Outcome::Local { provider, failover: None, content },
         Err(failure) if is_client_error(&failure) => Outcome::LocalRejected { provider, failure },
         Err(failure) => Outcome::LocalFailed { provider, error: local_error(&failure) },
@@ -167,20 +182,30 @@ async fn prepare(
     })
 }
 
+/// The request as the provider's server gets it.
+fn exchange(request: &ModelRequest, ready: &ReadyProvider) -> Result<Exchange, ExchangeError> {
+    let ReadyProvider { provider, target, extra, .. } = ready;
+    let upstream = request.request.operation.at(provider.config.dialect(), *extra);
+    let ask_for_usage = provider.config.stream_usage && !provider.refuses_usage.load(Ordering::Relaxed);
+    Exchange::new(&request.request, target, upstream, ask_for_usage, &request.headers)
+}
+
 /// Sends the request to a ready provider; its journal entry is written already.
 async fn attempt(
     request: &ModelRequest,
-    ready: ReadyProvider,
+    prepared: PreparedProvider,
     recorded: Recorded,
 ) -> Result<Content, Failure> {
-    let ReadyProvider { provider, target, guard } = ready;
+    let PreparedProvider { ready: ReadyProvider { provider, target, guard, .. }, exchange } = prepared;
+    let app = &request.app;
     let meter = provider.meter.begin();
-    let sent = send(request, &provider, &target).await;
+    let sent = exchange.send(&OneAttempt { client: &app.client, target: &target }).await;
     recorded.responded();
-    match sent {
-        Ok(answer) => {
-            Ok(account::accounted(&request.app, answer, guard, meter, !request.request.include_usage))
-        }
+    if sent.rejects_usage {
+        provider.refuses_usage.store(true, Ordering::Relaxed);
+    }
+    match sent.outcome.result {
+        Ok(answer) => Ok(account::accounted(app, answer, guard, meter, &exchange)),
         Err(failure) => {
             // A healthy server answers, or rejects the request. This one may hang, or another server or another model may
             // have taken its place.
@@ -193,23 +218,15 @@ async fn attempt(
     }
 }
 
-/// Asks for usage too, which is removed for callers who did not. A server that rejects that is sent requests without it from
-/// then on.
-async fn send(request: &ModelRequest, provider: &LocalProvider, target: &Target) -> Result<Answer, Failure> {
-    let ModelRequest { app, request, headers, .. } = request;
-    let asks_for_usage = request.lacks_usage()
-        && provider.config.stream_usage
-        && !provider.refuses_usage.load(Ordering::Relaxed);
-    let with = |usage| Request::untouched(request, target, usage, headers.clone());
-    match retry::once(&app.client, target, &with(asks_for_usage)).await {
-        Err(failure) if asks_for_usage && failure.refuses_stream_options() => {
-            let again = retry::once(&app.client, target, &with(false)).await;
-            if again.is_ok() {
-                provider.refuses_usage.store(true, Ordering::Relaxed);
-            }
-            again
-        }
-        result => result,
+/// A local provider gets a request once.
+struct OneAttempt<'a> {
+    client: &'a Client,
+    target: &'a Target,
+}
+
+impl Sender for OneAttempt<'_> {
+    async fn send(&self, request: &Request) -> RetryOutcome {
+        RetryOutcome { result: retry::once(self.client, self.target, request).await, attempts: 1 }
     }
 }
 

@@ -1,9 +1,9 @@
 //! What comes of a request to a model, in domain types.
 
 use bytes::Bytes;
-use mcpctl_dialect::RequestError;
+use mcpctl_dialect::{RequestError, translate::Untranslatable};
 use mcpctl_failover::{FailureClass, LocalError};
-use mcpctl_relay::body::StreamBody;
+use mcpctl_relay::{ExchangeError, body::StreamBody};
 use mcpctl_upstream::Failure;
 use reqwest::{StatusCode, header::HeaderMap};
 
@@ -77,6 +77,8 @@ pub enum ContentBody {
 pub enum CallError {
     /// The body is not a request that the agent can read.
     Malformed(RequestError),
+    /// The provider's server serves nothing that can answer the operation.
+    Untranslatable(Untranslatable),
     /// The name of the model is too long.
     ModelTooLong {
         /// Its length.
@@ -106,5 +108,14 @@ pub enum CallError {
 impl From<RequestError> for CallError {
     fn from(error: RequestError) -> Self {
         Self::Malformed(error)
+    }
+}
+
+impl From<ExchangeError> for CallError {
+    fn from(error: ExchangeError) -> Self {
+        match error {
+            ExchangeError::Field(error) => Self::Malformed(error),
+            ExchangeError::Untranslatable(error) => Self::Untranslatable(error),
+        }
     }
 }

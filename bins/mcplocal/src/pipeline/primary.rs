@@ -1,6 +1,7 @@
 //! One request to the primary: the attempt, a second one after a failed connection, and beside both the prewarm trigger and the
 //! questions to an mcpd that is silent.
 
+use mcpctl_dialect::Operation;
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
 use mcpctl_upstream::{Answer, Client, Failure, Progress, Request, Target, send};
@@ -58,12 +59,12 @@ pub(super) async fn attempt(
             attempts.await
         }
     };
-    let result = result.map(|answer| content(answer, trigger.cloned()));
+    let result = result.map(|answer| content(answer, request.operation, trigger.cloned()));
     result.inspect_err(|failure| tracing::warn!(llm, error = %failure, "the primary failed"))
 }
 
 /// The answer as it came. A stream that breaks cannot fail over any more, but the next request may have to.
-fn content(answer: Answer, trigger: Option<PrewarmTrigger>) -> Content {
+fn content(answer: Answer, operation: Operation, trigger: Option<PrewarmTrigger>) -> Content {
     match answer {
         Answer::Whole(whole) => {
             let (outcome, usage) = (StreamOutcome::Completed, whole.usage);
@@ -78,6 +79,7 @@ fn content(answer: Answer, trigger: Option<PrewarmTrigger>) -> Content {
                     trigger.fire("its stream broke");
                 }
             });
+            let body = body.for_caller(operation);
             Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
         }
     }

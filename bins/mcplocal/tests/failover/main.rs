@@ -3,6 +3,7 @@
 
 mod access;
 mod breaker;
+mod dialects;
 mod primary;
 mod reload;
 mod requests;

@@ -174,7 +174,12 @@ impl Mcplocal {
 
     /// A request with a bearer, not yet sent.
     pub fn request(&self, method: Method, path: &str, bearer: &str) -> RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(bearer)
+        self.request_without_bearer(method, path).bearer_auth(bearer)
+    }
+
+    /// A request without a credential, not yet sent.
+    pub fn request_without_bearer(&self, method: Method, path: &str) -> RequestBuilder {
+        self.http.request(method, format!("{}{path}", self.url))
     }
 
     /// Its status document.

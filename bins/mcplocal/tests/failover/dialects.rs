@@ -1,0 +1,193 @@
+//! Callers of every dialect: each is served, falls back and is refused in its own.
+
+use mcpctl_testkit::{deployment::Deployment, response::header};
+use reqwest::{Method, Response, StatusCode};
+use serde_json::{Value, json};
+
+/// A caller's dialect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    Messages,
+    Responses,
+}
+
+const CALLERS: [(Caller, bool); 4] = [
+    (Caller::Messages, false),
+    (Caller::Messages, true),
+    (Caller::Responses, false),
+    (Caller::Responses, true),
+];
+
+impl Caller {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Messages => "/v1/messages",
+            Self::Responses => "/v1/responses",
+        }
+    }
+
+    fn body(self, model: &str, stream: bool) -> Value {
+        match self {
+            Self::Messages => json!({
+                "model": model, "stream": stream, "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}],
+            }),
+            Self::Responses => json!({"model": model, "stream": stream, "input": "Hi", "store": false}),
+        }
+    }
+
+    /// Sends a request with the credential where clients of the dialect send it.
+    async fn send(self, deployment: &Deployment, model: &str, credential: &str, stream: bool) -> Response {
+        let body = self.body(model, stream);
+        let request = match self {
+            Self::Messages => deployment
+                .agent
+                .request_without_bearer(Method::POST, self.path())
+                .header("x-api-key", credential)
+                .header("anthropic-version", "2023-06-01"),
+            Self::Responses => deployment.agent.request(Method::POST, self.path(), credential),
+        };
+        request.json(&body).send().await.unwrap()
+    }
+
+    /// The text of an answer, which is complete in the dialect.
+    async fn text(self, answer: Response, stream: bool) -> String {
+        assert_eq!(answer.status(), StatusCode::OK);
+        if !stream {
+            let body: Value = answer.json().await.unwrap();
+            let text = match self {
+                Self::Messages => {
+                    assert_eq!(
+                        (&body["type"], &body["stop_reason"]),
+                        (&json!("message"), &json!("end_turn")),
+                        "{body}"
+                    );
+                    &body["content"][0]["text"]
+                }
+                Self::Responses => {
+                    assert_eq!(
+                        (&body["object"], &body["status"]),
+                        (&json!("response"), &json!("completed")),
+                        "{body}"
+                    );
+                    &body["output"][0]["content"][0]["text"]
+                }
+            };
+            return text.as_str().unwrap().to_owned();
+        }
+        let body = answer.text().await.unwrap();
+        let (last, delta) = match self {
+            Self::Messages => ("message_stop", "/delta/text"),
+            Self::Responses => ("response.completed", "/delta"),
+        };
+        let events = events(&body);
+        assert_eq!(events.last().unwrap()["type"], last, "{body}");
+        assert!(!body.contains("[DONE]"), "{body}");
+        events.iter().filter_map(|event| event.pointer(delta)?.as_str()).collect()
+    }
+
+    /// The message of an error in the dialect.
+    async fn error(self, answer: Response) -> String {
+        let body: Value = answer.json().await.unwrap();
+        assert_eq!(body["type"] == "error", self == Self::Messages, "{body}");
+        assert_eq!(body["error"].get("param").is_some(), self == Self::Responses, "{body}");
+        body["error"]["message"].as_str().unwrap().to_owned()
+    }
+}
+
+/// The data of the events of a stream, each named after its type.
+fn events(stream: &str) -> Vec<Value> {
+    let mut name = "";
+    let mut events = Vec::new();
+    for line in stream.lines() {
+        if let Some(written) = line.strip_prefix("event: ") {
+            name = written;
+        } else if let Some(data) = line.strip_prefix("data: ") {
+            let data: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(data["type"], name, "{stream}");
+            events.push(data);
+        }
+    }
+    events
+}
+
+#[tokio::test]
+async fn every_dialect_is_served_and_falls_back() {
+    let deployment = Deployment::builder().signed_in().start().await;
+    let (alice, key) = (&deployment.alice, &deployment.agent.local_key());
+    for (caller, stream) in CALLERS {
+        let answer = caller.send(&deployment, "claude", alice, stream).await;
+        assert_eq!(header(&answer, "mcpctl-served-by"), Some("claude"), "{caller:?} {stream}");
+        assert_eq!(caller.text(answer, stream).await, "from the primary", "{caller:?} {stream}");
+    }
+    assert_eq!(deployment.probes(), 0);
+    deployment.overload_provider();
+    for (caller, stream) in CALLERS {
+        let before = deployment.agent.journal().len();
+        let answer = caller.send(&deployment, "claude", alice, stream).await;
+        assert_eq!(header(&answer, "mcpctl-failover"), Some("server_error"), "{caller:?} {stream}");
+        assert_eq!(header(&answer, "mcpctl-served-by"), Some("desk"), "{caller:?} {stream}");
+        assert_eq!(caller.text(answer, stream).await, "from the desk", "{caller:?} {stream}");
+        let journal = deployment.agent.journal().split_off(before);
+        let tokens = |line: &Value| line["outputTokens"].as_u64().unwrap();
+        assert_eq!((&journal[0]["outcome"], &journal[1]["outcome"]), (&json!("served"), &json!("ok")));
+        assert!(tokens(&journal[1]) > 0, "usage is counted: {journal:?}");
+    }
+    for (caller, stream) in CALLERS {
+        let answer = caller.send(&deployment, "local/desk", key, stream).await;
+        assert_eq!(header(&answer, "mcpctl-failover"), None, "{caller:?} {stream}");
+        assert_eq!(caller.text(answer, stream).await, "from the desk", "{caller:?} {stream}");
+    }
+    // The local server has chat completions alone.
+    assert!(deployment.desk.inferences().iter().all(|request| request.path == "/v1/chat/completions"));
+    let log = deployment.agent.log() + &deployment.mcpd.log();
+    assert!(!log.contains(alice.as_str()) && !log.contains(key.as_str()), "inv 10");
+    for request in deployment.provider.requests().iter().chain(&deployment.desk.requests()) {
+        let request = format!("{request:?}");
+        assert!(!request.contains(alice.as_str()) && !request.contains(key.as_str()), "inv 10: {request}");
+    }
+}
+
+#[tokio::test]
+async fn inv_03_every_dialect_gets_the_primarys_error_in_its_own() {
+    let deployment = Deployment::start().await;
+    deployment.overload_provider();
+    deployment.revoke().await;
+    for (caller, stream) in CALLERS {
+        let answer = caller.send(&deployment, "claude", &deployment.alice, stream).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{caller:?}");
+        assert_eq!(header(&answer, "mcpctl-error-source"), Some("mcpd"), "{caller:?}");
+        assert_eq!(header(&answer, "mcpctl-failure"), Some("denied"), "{caller:?}");
+        assert!(caller.error(answer).await.contains("claude"));
+    }
+    assert!(deployment.desk.inferences().is_empty() && deployment.probes() == 0);
+}
+
+#[tokio::test]
+async fn inv_03_forbidden_probe_refuses_every_dialect() {
+    let deployment = Deployment::builder().unreachable_inference().start().await;
+    deployment.revoke().await;
+    for (caller, stream) in CALLERS {
+        let answer = caller.send(&deployment, "claude", &deployment.alice, stream).await;
+        assert_eq!(answer.status(), StatusCode::BAD_GATEWAY, "{caller:?}");
+        assert_eq!(header(&answer, "mcpctl-failure"), Some("connect"), "{caller:?}");
+        assert!(caller.error(answer).await.contains("mcpd cannot be reached"));
+        let last = deployment.agent.journal().pop().unwrap();
+        assert_eq!((&last["outcome"], &last["access"]), (&json!("refused"), &json!(["forbidden"])));
+    }
+    assert!(deployment.desk.inferences().is_empty());
+}
+
+#[tokio::test]
+async fn tokens_are_counted_or_estimated() {
+    let deployment = Deployment::builder().signed_in().start().await;
+    let body = json!({"model": "claude", "messages": [{"role": "user", "content": "How many tokens?"}]});
+    let count = async || {
+        let path = "/v1/messages/count_tokens?beta=true";
+        let request = deployment.agent.request(Method::POST, path, &deployment.alice).json(&body);
+        let answer = request.send().await.unwrap();
+        assert_eq!(header(&answer, "mcpctl-estimated"), Some("input_tokens"));
+        answer.json::<Value>().await.unwrap()
+    };
+    assert!(count().await["input_tokens"].as_u64().unwrap() > 3);
+    assert_eq!(deployment.inferences(), 0, "an estimate takes no model");
+}
