@@ -12,7 +12,9 @@ use mcpctl_store::{Author, CommitError, RecordedChanges, Store, StoreError};
 use crate::{
     app::App,
     caller::{AuthenticationError, Caller},
-    clock, limits, login,
+    clock,
+    inference::credential_checks::{self, RefusedCredential},
+    limits, login,
     writers::Lane,
     writes::{self, Intent, Plan, Refusal, Write},
 };
@@ -113,6 +115,9 @@ pub enum WriteFailure {
     /// Too many passwords wait to be hashed.
     #[error(transparent)]
     Busy(#[from] login::Busy),
+    /// A provider refuses a credential that the write makes new.
+    #[error(transparent)]
+    Credential(#[from] RefusedCredential),
     /// The password cannot be hashed.
     #[error("{0}")]
     Password(anyhow::Error),
@@ -130,6 +135,15 @@ impl<C: Into<WriteFailure>> From<C> for WriteError {
     }
 }
 
+/// How a caller's intents are committed.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WriteOptions {
+    /// Judge everything, store nothing.
+    pub dry_run: bool,
+    /// Ask no provider whether it accepts a new credential.
+    pub skip_check: bool,
+}
+
 /// Plans and commits all intents of a caller, or none.
 ///
 /// # Errors
@@ -138,18 +152,30 @@ pub async fn commit(
     app: &App,
     caller: Caller,
     mut intents: Vec<Intent>,
-    dry_run: bool,
+    options: WriteOptions,
 ) -> Result<Plan, WriteError> {
     let admitted = app.writers.admit(&caller.principal.id, Instant::now());
     let _admission = admitted.map_err(|retry_after| WriteFailure::TooManyWrites { retry_after })?;
     // Planned before anything expensive: a caller without rights causes no hashing, and waits in no queue.
     let plan = plan(app, &caller, &intents).await?;
-    if dry_run || plan.changes.is_empty() {
+    if options.dry_run || plan.changes.is_empty() {
         return Ok(plan);
     }
+    // Before the turn and outside any transaction: a provider may be silent for seconds.
+    let unchecked =
+        if options.skip_check { Vec::new() } else { check_credentials(app, &caller, &plan).await? };
     hash_passwords(app, &mut intents).await?;
     let _turn = app.writers.turn(lane(&caller, &intents)).await;
-    run(&app.store, Locking::AfterLosses, CallersIntents { app, caller: &caller, intents: &intents }).await
+    let intents = CallersIntents { app, caller: &caller, intents: &intents };
+    let mut plan = run(&app.store, Locking::AfterLosses, intents).await?;
+    plan.warnings.extend(unchecked);
+    Ok(plan)
+}
+
+/// Asks providers whether they accept the credentials that a plan makes new; returns a warning for each that did not say.
+async fn check_credentials(app: &App, caller: &Caller, plan: &Plan) -> Result<Vec<String>, WriteError> {
+    let checked = credential_checks::check(&app.inference.client, &app.store, caller, plan).await;
+    checked.map_err(|(intent, refused)| WriteError { intent, cause: refused.into() })
 }
 
 /// The intents of a caller.

@@ -1,8 +1,10 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `route` the way to
-//! the provider, `account` the row of usage, `settlement` what a request took and what that cost.
+//! the provider, `account` the row of usage, `settlement` what a request took and what that cost, `credential_checks` what
+//! providers are asked when a key is written.
 
 pub mod account;
 mod budgets;
+pub mod credential_checks;
 pub mod pipeline;
 pub mod route;
 pub mod settlement;

@@ -66,6 +66,8 @@ pub struct Client {
     /// Where requests go instead of to `server`.
     agent: Option<AgentSocket>,
     timeout: Duration,
+    /// Whether writes ask mcpd not to check new credentials at their providers.
+    skip_check: bool,
 }
 
 impl Client {
@@ -97,7 +99,7 @@ impl Client {
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
         let http = builder.build().map_err(|error| ClientError::setup(&error))?;
-        Ok(Self { server, http, authorization, agent: None, timeout: options.timeout })
+        Ok(Self { server, http, authorization, agent: None, timeout: options.timeout, skip_check: false })
     }
 
     /// A client of this user's agent by its socket, where the user of both ends is known and no credential is needed.
@@ -108,6 +110,12 @@ impl Client {
         let server = Url::parse("http://localhost").map_err(|error| ClientError::Setup(error.to_string()))?;
         let agent = Some(AgentSocket::new(socket, options.connect_timeout));
         Ok(Self { agent, ..Self::new(server, None, options)? })
+    }
+
+    /// The same client, whose writes are stored without asking providers whether they accept new credentials, where `skip` says so.
+    #[must_use]
+    pub fn skipping_check(self, skip: bool) -> Self {
+        Self { skip_check: skip, ..self }
     }
 
     /// The same client with another bearer. The TLS set-up is shared; connections are not, because none is kept.

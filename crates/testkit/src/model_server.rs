@@ -69,6 +69,7 @@ struct Script {
     queue: VecDeque<Reply>,
     default: Reply,
     key: Option<String>,
+    lists_openly: bool,
     health: StatusCode,
     models: Vec<String>,
 }
@@ -98,6 +99,7 @@ impl ModelServer {
             queue: VecDeque::new(),
             default,
             key: None,
+            lists_openly: false,
             health: StatusCode::OK,
             models: vec!["test-model".into()],
         };
@@ -135,9 +137,14 @@ impl ModelServer {
         self.shared.script.lock().unwrap().default = reply;
     }
 
-    /// Rejects requests for inference without this key, as a bearer or in `x-api-key` or `api-key`.
+    /// Rejects requests without this key, as a bearer or in `x-api-key` or `api-key`.
     pub fn require_key(&self, key: &str) {
         self.shared.script.lock().unwrap().key = Some(key.to_owned());
+    }
+
+    /// Lists its models for everyone, as routers do, whatever key it requires otherwise.
+    pub fn list_openly(&self) {
+        self.shared.script.lock().unwrap().lists_openly = true;
     }
 
     /// Sets the status of `/health`.
@@ -238,8 +245,11 @@ impl Script {
         (!accepted).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
     }
 
-    fn other_route(&self, method: &Method, path: &str) -> (StatusCode, Bytes) {
+    fn other_route(&self, method: &Method, path: &str, headers: &HeaderMap) -> (StatusCode, Bytes) {
         match (method, path) {
+            (&Method::GET, "/v1/models") if !self.lists_openly && self.rejection(headers).is_some() => {
+                (StatusCode::UNAUTHORIZED, self.rejection(headers).unwrap_or_default())
+            }
             (&Method::GET, "/health") => (self.health, Bytes::from_static(br#"{"status":"ok"}"#)),
             (&Method::GET, "/v1/models") => {
                 let data: Vec<_> = self

@@ -6,17 +6,16 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use http::{
-    HeaderMap, HeaderName, HeaderValue, StatusCode,
-    header::{self, AUTHORIZATION, CONTENT_TYPE},
+    HeaderMap, HeaderValue, StatusCode,
+    header::{self, CONTENT_TYPE},
 };
 use mcpctl_api::visible;
 use mcpctl_dialect::{AnswerBody, EventMeaning, error::UpstreamError, meaning::ErrorMeaning};
 use mcpctl_failover::FailureClass;
-use secrecy::ExposeSecret;
 use tokio::time::{Instant, timeout_at};
 
 use crate::{
-    Answer, AttemptTimeout, Auth, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
+    Answer, AttemptTimeout, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
     StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
     classify::{classify, classify_in_band, retry_after},
     client::Lease,
@@ -25,7 +24,7 @@ use crate::{
     peek::peek,
     progress,
     reader::{Reader, StreamError},
-    request::outgoing,
+    request::{authorize, outgoing},
     reuse::{self, Connection},
     screen::Screen,
 };
@@ -124,21 +123,7 @@ fn prepare(
 ) -> Result<(Lease, reqwest::RequestBuilder), Failure> {
     let mut headers = outgoing(request, target, client.instance());
     // After the caller's headers, so that it replaces any of theirs.
-    if let Some(credential) = &target.credential {
-        // A key that was read from a file may end with a line end, which is not part of it. A line end inside is an error, so
-        // that no key adds a header.
-        let key = credential.expose_secret().trim_end_matches(['\r', '\n']);
-        let (name, value) = match target.auth() {
-            Auth::Bearer => (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {key}"))),
-            Auth::XApiKey => (HeaderName::from_static("x-api-key"), HeaderValue::try_from(key)),
-            Auth::ApiKey => (HeaderName::from_static("api-key"), HeaderValue::try_from(key)),
-        };
-        let mut value = value.map_err(|_| {
-            Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
-        })?;
-        value.set_sensitive(true);
-        headers.insert(name, value);
-    }
+    authorize(&mut headers, target)?;
     let pool = client.pool(target)?;
     let outgoing =
         pool.http.post(target.endpoint(request.operation)).headers(headers).body(request.body.clone());
@@ -399,7 +384,7 @@ fn broken_as(class: FailureClass, broken: StreamError) -> Failure {
     }
 }
 
-enum BodyEnd {
+pub(crate) enum BodyEnd {
     Complete,
     Cut(reqwest::Error),
     TooLate,
@@ -407,7 +392,7 @@ enum BodyEnd {
 }
 
 /// Reads a body, of which `start` was read already, until its end, `max` bytes or `until`; returns what arrived, and how it ended.
-async fn read_body(
+pub(crate) async fn read_body(
     mut response: reqwest::Response,
     start: Bytes,
     max: usize,

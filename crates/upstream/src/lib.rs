@@ -7,6 +7,7 @@ mod attempt;
 pub mod classify;
 mod client;
 mod connect_error;
+mod credential_check;
 mod failure;
 mod head;
 pub mod hops;
@@ -26,6 +27,7 @@ pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
     answer::{Answer, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
     client::{Client, ClientConfig, PrepareConnector},
+    credential_check::{CredentialCheck, check_credential},
     failure::Failure,
     progress::Progress,
     request::Request,

@@ -4,13 +4,15 @@
 use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue,
-    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
+    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use mcpctl_api::header::HOPS;
 use mcpctl_dialect::{self as dialect, Dialect, Operation};
+use mcpctl_failover::FailureClass;
+use secrecy::ExposeSecret as _;
 
 use crate::{
-    Api, Target, UpstreamKind,
+    Api, Auth, Failure, Target, UpstreamKind,
     hops::{self, InstanceId},
 };
 
@@ -30,7 +32,7 @@ pub struct Request {
 }
 
 /// The version of Anthropic's API: the caller's, or the one that has been in force since 2023.
-const ANTHROPIC_VERSION: &str = "anthropic-version";
+pub(crate) const ANTHROPIC_VERSION: &str = "anthropic-version";
 
 impl Request {
     /// The caller's request as it is sent to a target that has the same operation. Its body is the caller's but for the model, and
@@ -79,6 +81,28 @@ pub(crate) fn outgoing(request: &Request, target: &Target, instance: &InstanceId
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
     headers
+}
+
+/// Adds the target's credential, in the header that its API takes it in.
+///
+/// # Errors
+/// For a credential that no header can carry.
+pub(crate) fn authorize(headers: &mut HeaderMap, target: &Target) -> Result<(), Failure> {
+    let Some(credential) = &target.credential else { return Ok(()) };
+    // A key that was read from a file may end with a line end, which is not part of it. A line end inside is an error, so
+    // that no key adds a header.
+    let key = credential.expose_secret().trim_end_matches(['\r', '\n']);
+    let (name, value) = match target.auth() {
+        Auth::Bearer => (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {key}"))),
+        Auth::XApiKey => (HeaderName::from_static("x-api-key"), HeaderValue::try_from(key)),
+        Auth::ApiKey => (HeaderName::from_static("api-key"), HeaderValue::try_from(key)),
+    };
+    let mut value = value.map_err(|_| {
+        Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
+    })?;
+    value.set_sensitive(true);
+    headers.insert(name, value);
+    Ok(())
 }
 
 fn is_forwarded(name: &HeaderName, operation: Operation, target: &Target) -> bool {

@@ -208,6 +208,18 @@ impl Target {
         }
     }
 
+    /// The URL of the list of models, which is beside the operations.
+    pub fn models(&self) -> Url {
+        let beside = match self.api.dialect() {
+            Dialect::Openai => Operation::Responses,
+            Dialect::Anthropic => Operation::Messages,
+        };
+        let mut url = self.endpoint(beside);
+        let base = url.path().strip_suffix(beside.path()).unwrap_or_default().to_owned();
+        url.set_path(&format!("{base}/models"));
+        url
+    }
+
     /// The URL of an operation.
     ///
     /// A provider's base follows its API; `mcpd` serves `/v1` below whatever prefix it is reached by. A query stays where the API

@@ -29,6 +29,9 @@ pub struct Args {
     /// Judge everything, store nothing
     #[arg(long)]
     dry_run: bool,
+    /// Do not ask providers whether they accept new keys
+    #[arg(long)]
+    skip_check: bool,
 }
 
 /// What to compare.
@@ -52,7 +55,7 @@ async fn send(client: &Client, found: &[FromFile], dry_run: bool) -> Result<Appl
 /// Makes or changes all, or none.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
     let found = files::read(&args.files)?;
-    let client = global.client()?;
+    let client = global.client()?.skipping_check(args.skip_check);
     let report = send(&client, &found, args.dry_run).await?;
     let suffix = if report.dry_run { " (dry run)" } else { "" };
     for applied in report.results {

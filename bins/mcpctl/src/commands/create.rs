@@ -24,6 +24,9 @@ pub struct Args {
     /// File, directory, or - for standard input; each document must be new
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Do not ask providers whether they accept new keys
+    #[arg(long)]
+    skip_check: bool,
     #[command(subcommand)]
     what: Option<What>,
 }
@@ -75,11 +78,15 @@ struct Llm {
     /// The key in that secret
     #[arg(long, requires = "secret")]
     key: Option<String>,
+    /// Do not ask providers whether they accept new keys
+    #[arg(long)]
+    skip_check: bool,
 }
 
 /// Makes resources.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let Some(what) = args.what else { return from_files(global, &args.files).await };
+    let mut skip_check = args.skip_check;
+    let Some(what) = args.what else { return from_files(global, &args.files, skip_check).await };
     // Mistakes on the command line are reported before any request is sent.
     let document = match what {
         What::Token(token) => return token.issue(&global.client()?).await,
@@ -89,13 +96,16 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         What::Secret(secret) => secret.document()?,
         What::Role(role) => role.document(),
         What::Rolebinding(binding) => binding.document()?,
-        What::Llm(llm) => llm.document(),
+        What::Llm(llm) => {
+            skip_check = llm.skip_check;
+            llm.document()
+        }
     };
     document.spec.validate().map_err(|error| match &error.hint {
         Some(hint) => Failure::usage(&error).hint(hint),
         None => Failure::usage(&error),
     })?;
-    created(&global.client()?.create(&document).await?)
+    created(&global.client()?.skipping_check(skip_check).create(&document).await?)
 }
 
 /// A word as documents have it.
@@ -144,9 +154,9 @@ fn created(changed: &Changed) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn from_files(global: &Global, paths: &[PathBuf]) -> Outcome {
+async fn from_files(global: &Global, paths: &[PathBuf], skip_check: bool) -> Outcome {
     let found = files::read(paths)?;
-    let client = global.client()?;
+    let client = global.client()?.skipping_check(skip_check);
     for found in found {
         let changed = client.create(&found.document).await;
         let changed = changed.map_err(|error| {

@@ -17,12 +17,15 @@ pub struct Args {
     /// A kind and a name or id, e.g. llm claude
     #[arg(value_name = "KIND NAME | KIND/NAME", required = true)]
     what: Vec<String>,
+    /// Do not ask providers whether they accept new keys
+    #[arg(long)]
+    skip_check: bool,
 }
 
 /// Edits a resource.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
     let (kind, name) = Targets::one(&args.what)?;
-    let client = global.client()?;
+    let client = global.client()?.skipping_check(args.skip_check);
     let resource = client.get(kind, &name).await?;
     let before = output::yaml(&resource.to_document())?;
     // Private from the start, and removed at the end unless the server rejected its content.

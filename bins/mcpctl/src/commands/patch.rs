@@ -14,6 +14,9 @@ pub struct Args {
     /// A merge patch in JSON; null removes a field
     #[arg(long, short, value_name = "JSON")]
     patch: String,
+    /// Do not ask providers whether they accept new keys
+    #[arg(long)]
+    skip_check: bool,
 }
 
 /// Changes fields.
@@ -26,7 +29,7 @@ pub async fn run(global: &Global, args: &Args) -> Outcome {
             Failure::usage("the patch is not a JSON object").hint("write e.g. -p '{\"model\": \"gpt-5\"}'")
         );
     }
-    let client = global.client()?;
+    let client = global.client()?.skipping_check(args.skip_check);
     let changed = client.patch(kind, &name, &patch, None).await?;
     output::warnings(&changed.warnings);
     data!("{}/{} patched", changed.kind.plural(), changed.name)?;

@@ -9,7 +9,12 @@ use serde_json::value::RawValue;
 use utoipa::OpenApi;
 
 use super::{error::HttpError, query::Query};
-use crate::{app::App, caller::Caller, commit::commit, writes::Intent};
+use crate::{
+    app::App,
+    caller::Caller,
+    commit::{WriteOptions, commit},
+    writes::Intent,
+};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -24,12 +29,14 @@ const MAX_DOCUMENTS: usize = 1000;
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ApplyQuery {
     dry_run: bool,
+    skip_check: bool,
 }
 
 /// Makes or changes all documents of a JSON array, or none of them
 #[utoipa::path(
     post, path = "/api/v1/apply", tag = "resources",
-    params(("dryRun" = Option<bool>, Query, description = "judge everything, store nothing")),
+    params(("dryRun" = Option<bool>, Query, description = "judge everything, store nothing"),
+           ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key")),
     request_body(description = "an array of documents, each with its `kind`", content_type = "application/json"),
     responses((status = 200, body = ApplyReport), (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
@@ -52,8 +59,8 @@ pub async fn apply(
             .map_err(|error| HttpError::from(error).in_document(at))?;
         intents.push(Intent::Apply(document.into()));
     }
-    let dry_run = query.0.dry_run;
-    let plan = commit(&app, caller, intents, dry_run)
+    let ApplyQuery { dry_run, skip_check } = query.0;
+    let plan = commit(&app, caller, intents, WriteOptions { dry_run, skip_check })
         .await
         .map_err(|error| HttpError::from(error.cause).in_document(error.intent))?;
     Ok(Json(ApplyReport { results: plan.results, dry_run, warnings: plan.warnings }))

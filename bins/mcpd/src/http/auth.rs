@@ -19,7 +19,13 @@ use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::OpenApi;
 
 use super::{error::HttpError, query::Query, resources, tokens};
-use crate::{app::App, caller::Caller, commit::commit, sessions, writes::Intent};
+use crate::{
+    app::App,
+    caller::Caller,
+    commit::{WriteOptions, commit},
+    sessions,
+    writes::Intent,
+};
 
 /// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -54,7 +60,9 @@ pub async fn login(
     responses((status = 204, description = "the token is no longer good"), (status = 401, body = mcpctl_api::ApiError)),
 )]
 pub async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<StatusCode, HttpError> {
-    commit(&app, caller, vec![Intent::EndSession], false).await.map_err(|error| error.cause)?;
+    commit(&app, caller, vec![Intent::EndSession], WriteOptions::default())
+        .await
+        .map_err(|error| error.cause)?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -183,6 +183,13 @@ impl From<WriteFailure> for HttpError {
                     .hint("put many documents into one `mcpctl apply`, or raise `limits.writes`")
             }
             WriteFailure::Busy(busy) => Self::unavailable(&busy.to_string()),
+            WriteFailure::Credential(refused) => {
+                let message = refused.to_string();
+                let status = StatusCode::BAD_REQUEST;
+                Self::new(status, ErrorKind::InvalidRequestError, "credential_refused", message)
+                    .field("apiKey")
+                    .hint("correct the key or the `url`, or write it unchecked: `--skip-check`")
+            }
             WriteFailure::Password(error) => Self::invalid("password", error.to_string()),
             WriteFailure::Store(error) => error.into(),
             WriteFailure::TooManyWriters(error) => error.into(),

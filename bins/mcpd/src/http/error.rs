@@ -40,7 +40,13 @@ impl HttpError {
     pub fn invalid(param: &str, message: impl Into<String>) -> Self {
         let error =
             Self::new(StatusCode::BAD_REQUEST, ErrorKind::InvalidRequestError, "invalid_request", message);
-        if param.is_empty() { error } else { error.map_body(|body| body.with_param(param)) }
+        if param.is_empty() { error } else { error.field(param) }
+    }
+
+    /// Names the field at fault.
+    #[must_use]
+    pub fn field(self, param: &str) -> Self {
+        self.map_body(|body| body.with_param(param))
     }
 
     /// 401, the same whatever is wrong with the credential.

@@ -18,7 +18,12 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 
 use super::{error::HttpError, path::Path, query::Query, tokens};
-use crate::{app::App, caller::Caller, commit::commit, writes::Intent};
+use crate::{
+    app::App,
+    caller::Caller,
+    commit::{WriteOptions, commit},
+    writes::Intent,
+};
 
 /// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
@@ -84,7 +89,8 @@ pub async fn get(
 /// Makes a resource
 #[utoipa::path(
     post, path = "/api/v1/{kind}", tag = "resources",
-    params(("kind" = String, Path)),
+    params(("kind" = String, Path),
+           ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key")),
     request_body(description = "a document; for `tokens`, `{name, subject, expiresIn}`", content_type = "application/json"),
     responses((status = 201, description = "the resource; for `tokens`, the secret, once"),
               (status = 400, body = mcpctl_api::ApiError), (status = 401, body = mcpctl_api::ApiError),
@@ -94,6 +100,7 @@ pub async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path(segment): Path<String>,
+    query: Query<WriteQuery>,
     body: Bytes,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
@@ -101,13 +108,14 @@ pub async fn create(
         return tokens::create(&app, caller, &body).await;
     }
     let write = Document::from_json_as(kind, &body)?.into();
-    one(&app, caller, Intent::Create(write), StatusCode::CREATED).await
+    one(&app, caller, Intent::Create(write), query.0, StatusCode::CREATED).await
 }
 
 /// Makes or replaces a resource
 #[utoipa::path(
     put, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
     params(("kind" = String, Path), ("idOrName" = String, Path),
+           ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key"),
            ("If-Match" = Option<String>, Header, description = "the revision that it must still have")),
     request_body(description = "a document", content_type = "application/json"),
     responses((status = 200, description = "the resource"), (status = 400, body = mcpctl_api::ApiError),
@@ -118,19 +126,22 @@ pub async fn put(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((segment, target)): Path<(String, String)>,
+    query: Query<WriteQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
     let expected = if_match(&headers)?;
     let write = Document::from_json_as(kind, &body)?.into();
-    one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
+    one(&app, caller, Intent::Replace { target, write, expected }, query.0, StatusCode::OK).await
 }
 
 /// Changes the given fields of a resource (JSON merge patch, RFC 7396)
 #[utoipa::path(
     patch, path = "/api/v1/{kind}/{idOrName}", tag = "resources",
-    params(("kind" = String, Path), ("idOrName" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("kind" = String, Path), ("idOrName" = String, Path),
+           ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key"),
+           ("If-Match" = Option<String>, Header)),
     request_body(description = "a merge patch; `null` removes a field", content_type = "application/merge-patch+json"),
     responses((status = 200, description = "the resource"), (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
@@ -140,6 +151,7 @@ pub async fn patch(
     State(app): State<Arc<App>>,
     caller: Caller,
     Path((segment, target)): Path<(String, String)>,
+    query: Query<WriteQuery>,
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
@@ -166,7 +178,14 @@ pub async fn patch(
     let write = document.into();
     // The patch applies to the revision that it was merged with, whatever revision the patch contains.
     let expected = Some(if_match(&headers)?.unwrap_or(current.resource.revision));
-    one(&app, caller, Intent::Replace { target, write, expected }, StatusCode::OK).await
+    one(&app, caller, Intent::Replace { target, write, expected }, query.0, StatusCode::OK).await
+}
+
+/// The query of a write.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WriteQuery {
+    skip_check: bool,
 }
 
 /// The query of a deletion.
@@ -195,15 +214,23 @@ pub async fn delete(
     let kind = kind(&segment)?;
     let expected = if_match(&headers)?;
     let intent = Intent::Delete { kind, target, expected };
-    let plan = commit(&app, caller, vec![intent], query.0.dry_run).await.map_err(|error| error.cause)?;
+    let options = WriteOptions { dry_run: query.0.dry_run, ..WriteOptions::default() };
+    let plan = commit(&app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     warn(&mut response, &plan.warnings);
     Ok(response)
 }
 
-async fn one(app: &App, caller: Caller, intent: Intent, status: StatusCode) -> Result<Response, HttpError> {
+async fn one(
+    app: &App,
+    caller: Caller,
+    intent: Intent,
+    query: WriteQuery,
+    status: StatusCode,
+) -> Result<Response, HttpError> {
     let principal = caller.principal.clone();
-    let plan = commit(app, caller, vec![intent], false).await.map_err(|error| error.cause)?;
+    let options = WriteOptions { skip_check: query.skip_check, ..WriteOptions::default() };
+    let plan = commit(app, caller, vec![intent], options).await.map_err(|error| error.cause)?;
     let stored = plan.resources.first().ok_or_else(HttpError::internal)?;
     // The right to write is not the right to view, so the response shows only what the writer may view.
     let may_view =

@@ -12,7 +12,7 @@ use super::error::HttpError;
 use crate::{
     app::App,
     caller::Caller,
-    commit::commit,
+    commit::{WriteOptions, commit},
     writes::{
         Intent,
         token::{NewToken, issued},
@@ -25,7 +25,8 @@ pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Res
         serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
     let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
     let intent = Intent::IssueToken(NewToken { name, subject, expires_in, hash: minted.hash() });
-    let plan = commit(app, caller, vec![intent], false).await.map_err(|error| error.cause)?;
+    let plan =
+        commit(app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
     let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
     Ok(show(token.ok_or_else(HttpError::internal)?))
 }

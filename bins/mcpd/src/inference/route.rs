@@ -68,33 +68,43 @@ pub struct Route {
 /// When the Llm's credential cannot be used.
 pub fn route(permit: Permit<Run>, snapshot: &Snapshot, store: &Store) -> Result<Route, Misconfigured> {
     let resource = permit.into_resource();
-    let name = resource.name().to_string();
     let Spec::Llm(llm) = resource.resource.spec.clone() else { return Err(Misconfigured::NotAnLlm) };
+    let target = target(resource.name().as_str(), &llm, snapshot, store)?;
+    Ok(Route { target, llm })
+}
+
+/// The provider of an Llm, with its credential. It opens the secret, so it is used for permitted requests, and for the check of
+/// a credential whose writer may write it.
+pub(super) fn target(
+    name: &str,
+    llm: &LlmSpec,
+    snapshot: &Snapshot,
+    store: &Store,
+) -> Result<upstream::Target, Misconfigured> {
     let credential = match &llm.api_key {
         None => None,
         Some(key) => {
             let missing = || Misconfigured::NoCredential {
-                llm: name.clone(),
+                llm: name.to_owned(),
                 secret: key.secret.to_string(),
                 key: key.key.clone(),
             };
-            let stored = snapshot.secret_in_force(&llm, key).ok_or_else(missing)?;
+            let stored = snapshot.secret_in_force(llm, key).ok_or_else(missing)?;
             let mut data = secret::open(store, stored)
-                .map_err(|source| Misconfigured::Sealed { llm: name.clone(), source })?;
+                .map_err(|source| Misconfigured::Sealed { llm: name.to_owned(), source })?;
             let value = data.remove(&key.key).ok_or_else(missing)?;
-            Some(sendable(&name, key, &value)?)
+            Some(sendable(name, key, &value)?)
         }
     };
-    let target = upstream::Target {
+    Ok(upstream::Target {
         base_url: llm.url.clone(),
         socket: None,
         model: Some(llm.model.clone()),
         credential,
         timeouts: timeouts(&llm.timeouts),
-        api: api_of(&llm),
+        api: api_of(llm),
         kind: upstream::UpstreamKind::Provider,
-    };
-    Ok(Route { target, llm })
+    })
 }
 
 fn api_of(llm: &LlmSpec) -> upstream::Api {

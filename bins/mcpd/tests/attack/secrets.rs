@@ -134,7 +134,8 @@ async fn use_is_needed_when_the_key_is_sent() {
     ]);
     let mallory = world.mcpd.user_with_rules("mallory", rules).await;
     let mine = llm("mine", &world.evil, Some("prod"));
-    assert_eq!(world.write(&mallory, Method::POST, "/api/v1/llms", &mine).await.0, StatusCode::CREATED);
+    let unchecked = "/api/v1/llms?skipCheck=true";
+    assert_eq!(world.write(&mallory, Method::POST, unchecked, &mine).await.0, StatusCode::CREATED);
     assert_eq!(world.chat("mine").await, StatusCode::OK);
     // The writer of a value learns where it goes.
     let admin = world.mcpd.admin();
@@ -160,7 +161,8 @@ async fn void_reference_is_not_restored_by_another_write() {
     ]);
     let mallory = world.mcpd.user_with_rules("mallory", rules).await;
     let mine = llm("mine", &world.evil, Some("prod"));
-    assert_eq!(world.write(&mallory, Method::POST, "/api/v1/llms", &mine).await.0, StatusCode::CREATED);
+    let unchecked = "/api/v1/llms?skipCheck=true";
+    assert_eq!(world.write(&mallory, Method::POST, unchecked, &mine).await.0, StatusCode::CREATED);
     let stored = world.mcpd.get("/api/v1/llms/mine", &admin).await.json::<Value>().await.unwrap();
     world.mcpd.delete("/api/v1/rolebindings/mallory-binding", &admin).await;
     // Edits of other fields by an account that may use the secret, and what a backup brings back.

@@ -12,6 +12,7 @@ mod freed_names;
 mod idle;
 mod keys;
 mod limits;
+mod new_keys;
 mod pipes;
 mod postgres_in_trouble;
 mod selectors;

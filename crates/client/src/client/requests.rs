@@ -58,7 +58,7 @@ impl Client {
     /// Makes a resource.
     pub async fn create(&self, document: &Document) -> Result<Changed, ClientError> {
         let request = self.request(Method::POST, &["api", "v1", document.kind().plural()])?;
-        self.changed(request.json(document)).await
+        self.changed(self.write(request).json(document)).await
     }
 
     /// Replaces a resource, where `expected` is given only at that revision.
@@ -69,7 +69,7 @@ impl Client {
         expected: Option<Revision>,
     ) -> Result<Changed, ClientError> {
         let request = self.request(Method::PUT, &["api", "v1", document.kind().plural(), id_or_name])?;
-        self.changed(if_match(request, expected).json(document)).await
+        self.changed(if_match(self.write(request), expected).json(document)).await
     }
 
     /// Changes fields of a resource (RFC 7396).
@@ -81,7 +81,11 @@ impl Client {
         expected: Option<Revision>,
     ) -> Result<Changed, ClientError> {
         let request = self.request(Method::PATCH, &["api", "v1", kind.plural(), id_or_name])?;
-        self.changed(if_match(request, expected).json(patch)).await
+        self.changed(if_match(self.write(request), expected).json(patch)).await
+    }
+
+    fn write(&self, request: RequestBuilder) -> RequestBuilder {
+        if self.skip_check { request.query(&[("skipCheck", true)]) } else { request }
     }
 
     /// Removes a resource; answers what the writer should know.
@@ -101,7 +105,7 @@ impl Client {
     /// Makes or changes all documents, or none.
     pub async fn apply(&self, documents: &[&Document], dry_run: bool) -> Result<ApplyReport, ClientError> {
         let request = self.request(Method::POST, &["api", "v1", "apply"])?;
-        self.read(request.query(&[("dryRun", dry_run)]).json(&documents)).await
+        self.read(self.write(request).query(&[("dryRun", dry_run)]).json(&documents)).await
     }
 
     /// Makes a token; the answer is the only one that holds it.

@@ -75,7 +75,7 @@ async fn answer(
     shared.counts.send_modify(|counts| counts.requests += 1);
 
     let Some(route) = route_of(&path).filter(|_| head.method == Method::POST) else {
-        let (status, body) = shared.script.lock().unwrap().other_route(&head.method, &path);
+        let (status, body) = shared.script.lock().unwrap().other_route(&head.method, &path, &head.headers);
         return Ok(respond(status, &[json_type()], Some(body.len()), vec![SendStep::Send(body)], in_flight));
     };
     if let Some(rejection) = shared.script.lock().unwrap().rejection(&head.headers) {
