@@ -32,10 +32,7 @@ const LLMS: [(&str, [&str; 3]); 5] = [
     ("openai", ["/v1/chat/completions", "/v1/chat/completions", "/v1/chat/completions"]),
     ("native", ["/v1/chat/completions", "/v1/responses", "/v1/messages"]),
     ("anthropic", ["/v1/messages", "/v1/messages", "/v1/messages"]),
-    (
-        "azure",
-        ["/openai/v1/chat/completions", "/openai/v1/chat/completions", "/openai/v1/chat/completions"],
-    ),
+    ("azure", ["/openai/v1/chat/completions", "/openai/v1/chat/completions", "/openai/v1/chat/completions"]),
     (
         "dated",
         [
@@ -58,13 +55,17 @@ impl Caller {
     fn body(self, llm: &str, stream: bool) -> Value {
         let schema = json!({"type": "object", "properties": {"city": {"type": "string"}}});
         let mut body = match self {
-            Chat => json!({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
+            Chat => {
+                json!({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hi"}],
                 "tools": [{"type": "function", "function": {"name": "weather", "parameters": schema}}],
-                "stream_options": {"include_usage": true}, "max_tokens": 50}),
+                "stream_options": {"include_usage": true}, "max_tokens": 50})
+            }
             Responses => json!({"instructions": "Be brief.", "input": "Hi", "max_output_tokens": 50,
                 "tools": [{"type": "function", "name": "weather", "parameters": schema, "strict": false}]}),
-            Messages => json!({"system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50,
-                "tools": [{"name": "weather", "input_schema": schema}]}),
+            Messages => {
+                json!({"system": "Be brief.", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50,
+                "tools": [{"name": "weather", "input_schema": schema}]})
+            }
         };
         if !stream && let Some(body) = body.as_object_mut() {
             body.remove("stream_options");
@@ -216,9 +217,10 @@ async fn every_caller_is_answered_by_every_provider() {
         for (caller, path) in CALLERS.into_iter().zip(paths) {
             for stream in [false, true] {
                 let cell = format!("{caller:?} at `{llm}`, stream {stream}");
-                for (reply, text, expected) in
-                    [(Reply::text("hello there"), "hello there", &[][..]), (Reply::tool_calls(&calls), "", &expected)]
-                {
+                for (reply, text, expected) in [
+                    (Reply::text("hello there"), "hello there", &[][..]),
+                    (Reply::tool_calls(&calls), "", &expected),
+                ] {
                     central.provider.queue(reply);
                     let answer = ask(&central, caller, llm, stream).await;
                     let status = answer.status();
@@ -267,7 +269,9 @@ async fn every_caller_is_answered_by_every_provider() {
 #[tokio::test]
 async fn bytes_are_untouched_where_the_provider_speaks_the_dialect() {
     let central = central().await;
-    for (llm, caller) in [("openai", Chat), ("native", Responses), ("native", Messages), ("anthropic", Messages)] {
+    for (llm, caller) in
+        [("openai", Chat), ("native", Responses), ("native", Messages), ("anthropic", Messages)]
+    {
         for stream in [false, true] {
             let through = ask(&central, caller, llm, stream).await.bytes().await.unwrap();
             let sent = central.provider.inferences().pop().unwrap();
@@ -285,20 +289,25 @@ async fn bytes_are_untouched_where_the_provider_speaks_the_dialect() {
 async fn errors_keep_status_and_class_in_the_callers_shape() {
     let central = central().await;
     let message = "prompt is too long: 9 tokens > 8 maximum";
-    let openai = json!({"error": {"message": message, "type": "invalid_request_error", "code": "x", "param": null}});
-    let anthropic =
-        json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}, "request_id": "r"});
+    let openai =
+        json!({"error": {"message": message, "type": "invalid_request_error", "code": "x", "param": null}});
+    let anthropic = json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}, "request_id": "r"});
     for (llm, paths) in LLMS {
         for (caller, path) in CALLERS.into_iter().zip(paths) {
             for stream in [false, true] {
                 let cell = format!("{caller:?} at `{llm}`, stream {stream}");
                 let body = if path == "/v1/messages" { &anthropic } else { &openai };
                 for (status, class) in [(400, "context_length"), (429, "rate_limited")] {
-                    let reply = Reply::status(status, body.to_string()).header("content-type", "application/json");
+                    let reply =
+                        Reply::status(status, body.to_string()).header("content-type", "application/json");
                     central.provider.queue(reply.header("retry-after", "60"));
                     let answer = ask(&central, caller, llm, stream).await;
                     let headers = answer.headers().clone();
-                    assert_eq!((answer.status().as_u16(), &headers["mcpctl-failure"]), (status, &class.parse().unwrap()), "{cell}");
+                    assert_eq!(
+                        (answer.status().as_u16(), &headers["mcpctl-failure"]),
+                        (status, &class.parse().unwrap()),
+                        "{cell}"
+                    );
                     assert_eq!(headers["retry-after"], "60", "{cell}");
                     let body: Value = answer.json().await.unwrap();
                     assert_eq!(caller.error(&body), message, "{cell}");
@@ -307,8 +316,14 @@ async fn errors_keep_status_and_class_in_the_callers_shape() {
             // In every dialect a broken stream ends with an error, and nothing that looks like an end.
             central.provider.queue(Reply::text("one two three four").error_after(2, "the GPU fell over"));
             let broken = ask(&central, caller, llm, true).await.text().await.unwrap();
-            assert!(broken.contains("one ") && broken.contains("the GPU fell over"), "{caller:?} at `{llm}`: {broken}");
-            assert!(!broken.contains(caller.end()) && !broken.contains("end_turn"), "{caller:?} at `{llm}`: {broken}");
+            assert!(
+                broken.contains("one ") && broken.contains("the GPU fell over"),
+                "{caller:?} at `{llm}`: {broken}"
+            );
+            assert!(
+                !broken.contains(caller.end()) && !broken.contains("end_turn"),
+                "{caller:?} at `{llm}`: {broken}"
+            );
         }
     }
 }
@@ -350,9 +365,7 @@ async fn what_a_provider_cannot_express_is_refused_by_name() {
 #[tokio::test]
 async fn tokens_are_counted_by_the_provider_or_estimated() {
     let central = central().await;
-    for (llm, estimated) in
-        [("openai", true), ("azure", true), ("native", false), ("anthropic", false)]
-    {
+    for (llm, estimated) in [("openai", true), ("azure", true), ("native", false), ("anthropic", false)] {
         let body = json!({"model": llm, "messages": [{"role": "user", "content": "How many are these?"}]});
         let before = central.provider.inferences().len();
         let answer = central.mcpd.post("/v1/messages/count_tokens", &central.alice, &body).await;

@@ -7,7 +7,7 @@ pub mod error;
 pub mod keys;
 pub mod lenient;
 pub mod meaning;
-pub mod openai;
+mod openai;
 pub mod sse;
 pub mod translate;
 pub mod usage;
