@@ -23,9 +23,6 @@ pub use self::{
 
 use crate::{error::UpstreamError, openai::error};
 
-/// The name of this API in errors.
-const API: &str = "OpenAI's chat completions";
-
 /// Writes a provider's error in OpenAI's shape. Its status stays with the HTTP response.
 pub fn error_body(error: &UpstreamError, status: u16) -> Bytes {
     let unknown = || format!("the provider answered with status {status}");

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde_json::{Value, json};
 
-use super::{reply::Reply, wire::pieces};
+use super::reply::{Reply, pieces};
 
 /// A reply to a messages request, of one token per content event.
 pub(super) struct Message<'a> {

@@ -5,8 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     messages::event,
-    reply::Reply,
-    wire::{call_id, pieces},
+    reply::{Reply, call_id, pieces},
 };
 
 /// A reply to a request for a response, of one token per content event.

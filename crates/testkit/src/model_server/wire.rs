@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     messages::Message,
-    reply::{Fault, Pause, Reply},
+    reply::{Fault, Pause, Reply, call_id, pieces},
     responses::Response,
 };
 
@@ -60,17 +60,6 @@ impl InferenceRequest {
         };
         Some((name.to_owned(), "{}".to_owned()))
     }
-}
-
-/// The id of the call at this place.
-pub(super) fn call_id(at: usize) -> String {
-    format!("call_{}", at + 1)
-}
-
-/// Arguments as they are streamed: in two pieces where `split` says so.
-pub(super) fn pieces(arguments: &str, split: bool) -> Vec<String> {
-    let (first, rest) = arguments.split_at(if split { arguments.len() / 2 } else { 0 });
-    [first, rest].into_iter().filter(|piece| !piece.is_empty()).map(str::to_owned).collect()
 }
 
 /// A reply to a request, of one token per content chunk.

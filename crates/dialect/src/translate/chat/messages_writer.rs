@@ -7,11 +7,14 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{API, wire::tool_call};
+use super::wire::tool_call;
 use crate::{
     request_error::RequestError,
     translate::conversation::{Conversation, Media, Part, Role, Turn},
 };
+
+/// The name of this API in errors.
+const API: &str = "OpenAI's chat completions";
 
 /// The messages, as a list.
 pub(super) fn write(conversation: &Conversation) -> Result<Value, RequestError> {
