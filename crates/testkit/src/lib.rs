@@ -15,6 +15,7 @@ pub mod deployment;
 pub mod exchange;
 pub mod link;
 pub mod model_server;
+pub mod node;
 #[cfg(target_os = "linux")]
 pub mod other_user;
 pub mod postgres;
