@@ -80,7 +80,11 @@ async fn limit_status(client: &Client, limit: &Resource) -> Result<(), Failure> 
     for count in &status.counters {
         let whose = count.subject.as_ref().map(|subject| format!("{subject}: ")).unwrap_or_default();
         let (used, max, unit, per) = (&count.used, &count.max, count.unit(), &count.per);
-        data!("#   {whose}{used} of {max} {unit} per {per}, all free again {}", until(count.resets_at))?;
+        let free = match used.as_u64() {
+            Some(0) => String::new(),
+            _ => format!(", all free again {}", until(count.resets_at)),
+        };
+        data!("#   {whose}{used} of {max} {unit} per {per}{free}")?;
     }
     if status.hidden > 0 {
         data!("#   and {} more that you may not view", status.hidden)?;

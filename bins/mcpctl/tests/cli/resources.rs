@@ -199,3 +199,22 @@ async fn watch_shows_resources_and_changes_under_one_header() {
     assert_eq!(gone.unwrap().as_deref(), Some("groups/second deleted"));
     child.kill().await.unwrap();
 }
+
+#[tokio::test]
+async fn limits_are_listed_and_described_with_their_use() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let limit = "kind: Limit\nname: few\nper: all\nllms: [\"team-*\"]\nrequests: {max: 60, window: 1m}\ncost: {max: 0.5, period: month}\n";
+    shell.file("limit.yaml", limit);
+    shell.run(&["apply", "-f", "limit.yaml"]).await.succeeded();
+    let table = shell.run(&["get", "limits"]).await.succeeded();
+    let columns: Vec<&str> = table.lines().nth(1).unwrap().split("   ").map(str::trim).collect();
+    assert_eq!(&columns[..5], ["few", "everyone", "team-*", "all", "60 requests per 1m, 0.5 USD per month"]);
+    let described = shell.run(&["describe", "limit", "few"]).await.succeeded();
+    let uses: Vec<&str> = described.lines().filter(|line| line.starts_with("#   ")).collect();
+    assert_eq!(uses, ["#   0 of 60 requests per 1m", "#   0 of 0.5 USD per month"]);
+    assert!(
+        shell.run(&["diff", "-f", "limit.yaml"]).await.succeeded().is_empty(),
+        "it reads as it was written"
+    );
+}

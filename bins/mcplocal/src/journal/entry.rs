@@ -67,6 +67,8 @@ pub enum JournalEntry {
         input_tokens: u64,
         /// Tokens of the answer.
         output_tokens: u64,
+        /// In US dollars: a local answer costs nothing.
+        cost: u64,
     },
     /// The number of refusals beyond the limit, which have no lines of their own.
     #[serde(rename_all = "camelCase")]
@@ -155,6 +157,7 @@ mod tests {
                 model: Some(evil),
                 input_tokens: u64::MAX,
                 output_tokens: u64::MAX,
+                cost: 0,
             },
         ] {
             let line = serde_json::to_string(&entry.bounded()).unwrap();

@@ -54,6 +54,7 @@ impl Drop for Recorded {
                 model: None,
                 input_tokens: 0,
                 output_tokens: 0,
+                cost: 0,
             });
         }
     }
@@ -101,6 +102,7 @@ pub(super) fn accounted(
             StreamOutcome::Completed | StreamOutcome::Cancelled => drop(guard),
         }
         ended(&end);
+        mcpctl_server::access_line(|line| line.cost = Some(0.0));
         let usage = end.usage.unwrap_or_default();
         if end.outcome == StreamOutcome::Completed {
             meter.ended(usage.output_tokens);
@@ -113,6 +115,7 @@ pub(super) fn accounted(
             model: end.model,
             input_tokens: usage.input_tokens,
             output_tokens: usage.output_tokens,
+            cost: 0,
         });
     };
     match answer {

@@ -41,7 +41,32 @@ async fn failure_of_the_primary_fails_over_when_the_probe_allows() {
     let journal = deployment.agent.journal();
     assert_eq!(journal[0]["outcome"], "served");
     assert_eq!(journal[0]["access"], json!(["allowed"]));
-    assert_eq!(journal[1]["event"], "ended");
+    assert_eq!((&journal[1]["event"], &journal[1]["cost"]), (&json!("ended"), &json!(0)));
+}
+
+/// A Limit at mcpd would mean nothing if the agent answered in its place.
+#[tokio::test]
+async fn exceeded_limit_does_not_fail_over() {
+    let deployment = Deployment::start().await;
+    let limit =
+        json!({"kind": "Limit", "name": "few", "per": "subject", "requests": {"max": 1, "period": "month"}});
+    deployment.mcpd.apply(json!([limit])).await;
+    let first = deployment.chat().await;
+    assert_eq!(header(&first, "x-ratelimit-remaining-requests"), Some("0"));
+    assert_eq!(first.status(), StatusCode::OK);
+    let refused = deployment.chat().await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    for (name, expected) in [
+        ("mcpctl-failure", "quota"),
+        ("mcpctl-error-source", "mcpd"),
+        ("x-ratelimit-limit-requests", "1"),
+        ("x-should-retry", "false"),
+    ] {
+        assert_eq!(header(&refused, name), Some(expected), "{name}");
+    }
+    assert!(refused.headers().contains_key("retry-after"));
+    assert!(deployment.desk.inferences().is_empty());
+    assert_eq!(deployment.provider.inferences().len(), 1, "it is not repeated either");
 }
 
 #[tokio::test]
