@@ -153,10 +153,10 @@ impl Reader {
         let mut event = self.events.read(&frame);
         match event.meaning {
             // It may have content, so it counts as content and is forwarded unchanged.
-            EventMeaning::Unreadable if self.recognized && is_json(&frame) => {
+            EventMeaning::Unreadable if self.recognized && is_object(&frame) => {
                 event.meaning = EventMeaning::Content;
             }
-            // What is no JSON makes clients fail, and is skipped; if the stream does not complete, it is broken anyway. Another
+            // What is no JSON object makes clients fail, and is skipped; if the stream does not complete, it is broken anyway. Another
             // object may come from another service, which callers must not read, and clients ignore such events.
             EventMeaning::Foreign | EventMeaning::Unreadable if self.recognized => {
                 return Ok(StreamEvent {
@@ -192,9 +192,9 @@ impl Reader {
     }
 }
 
-/// Whether an event's data is JSON, as tolerantly as clients read it.
-fn is_json(frame: &Frame) -> bool {
-    frame.data.as_deref().is_some_and(|data| lenient::value(data).is_some())
+/// Whether an event's data is a JSON object, as tolerantly as clients read it. Tolerance makes other JSON of almost any text.
+fn is_object(frame: &Frame) -> bool {
+    frame.data.as_deref().and_then(lenient::value).is_some_and(|value| value.is_object())
 }
 
 /// The error in a line `error: {…}`, which earlier versions of llama.cpp write instead of `data: {…}`.

@@ -1,0 +1,245 @@
+//! What holds of translations whatever the input: what a dialect holds survives writing and reading, and no bytes panic.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+use mcpctl_dialect::{
+    Operation,
+    sse::Decoder,
+    translate::{
+        DeltaReader, Translation, chat,
+        conversation::{
+            Conversation, Media, OutputFormat, Part, Reasoning, ReasoningRequest, Role, Tool, ToolCall,
+            ToolChoice, Turn,
+        },
+        reply::{Choice, Finish, Reply},
+    },
+    usage::Usage,
+};
+use proptest::prelude::*;
+use serde_json::json;
+
+fn word() -> impl Strategy<Value = String> {
+    "[a-z][a-z0-9_]{0,8}"
+}
+
+/// Text with characters of every width, and with those that JSON escapes.
+fn text() -> impl Strategy<Value = String> {
+    "[a-zäß\u{1f980}\"\\\\\n{}:, ]{1,12}"
+}
+
+fn call() -> impl Strategy<Value = ToolCall> {
+    (word(), word(), text()).prop_map(|(id, name, value)| ToolCall {
+        id,
+        name,
+        arguments: json!({ "x": value }).to_string(),
+    })
+}
+
+fn media(media_type: &'static str) -> impl Strategy<Value = Media> {
+    "[A-Za-z0-9+/]{4}".prop_map(move |data| Media::Base64 { media_type: media_type.into(), data })
+}
+
+fn user_part() -> impl Strategy<Value = Part> {
+    prop_oneof![
+        text().prop_map(Part::Text),
+        media("image/png").prop_map(Part::Image),
+        word().prop_map(|name| Part::Image(Media::Url(format!("https://example.com/{name}")))),
+        media("audio/wav").prop_map(Part::Audio),
+        (media("application/pdf"), word())
+            .prop_map(|(media, name)| Part::Document { media, name: Some(name) }),
+    ]
+}
+
+/// What an assistant writes, in the order of chat completions.
+fn assistant(signed: bool) -> impl Strategy<Value = Vec<Part>> {
+    let reasoning = (text(), prop::option::of(word())).prop_map(move |(text, signature)| Reasoning {
+        text,
+        signature: signature.filter(|_| signed),
+        encrypted: None,
+    });
+    (
+        prop::option::of(reasoning),
+        prop::option::of(text()),
+        prop::option::of(text()),
+        prop::collection::vec(call(), 0..3),
+    )
+        .prop_filter("more than reasoning", |(_, text, refusal, calls)| {
+            text.is_some() || refusal.is_some() || !calls.is_empty()
+        })
+        .prop_map(|(reasoning, text, refusal, calls)| {
+            let mut parts: Vec<Part> = reasoning.into_iter().map(Part::Reasoning).collect();
+            parts.extend(text.map(Part::Text));
+            parts.extend(refusal.map(Part::Refusal));
+            parts.extend(calls.into_iter().map(Part::ToolCall));
+            parts
+        })
+}
+
+fn turn() -> impl Strategy<Value = Turn> {
+    let user = |parts| Turn { role: Role::User, parts };
+    let result = |(call, text): (String, String)| Part::ToolResult {
+        call,
+        parts: vec![Part::Text(text)],
+        is_error: false,
+    };
+    prop_oneof![
+        prop::collection::vec(user_part(), 1..4).prop_map(user),
+        (word(), text()).prop_map(result).prop_map(move |part| user(vec![part])),
+        assistant(false).prop_map(|parts| Turn { role: Role::Assistant, parts }),
+    ]
+}
+
+fn format() -> impl Strategy<Value = OutputFormat> {
+    prop_oneof![
+        Just(OutputFormat::Text),
+        Just(OutputFormat::JsonObject),
+        (word(), any::<Option<bool>>()).prop_map(|(name, strict)| OutputFormat::JsonSchema {
+            name: Some(name),
+            description: None,
+            schema: json!({ "type": "object" }),
+            strict,
+        }),
+    ]
+}
+
+fn conversation() -> impl Strategy<Value = Conversation> {
+    let tool =
+        (word(), prop::option::of(text()), any::<Option<bool>>()).prop_map(|(name, description, strict)| {
+            Tool { name, description, parameters: Some(json!({ "type": "object" })), strict }
+        });
+    let choice = prop_oneof![
+        Just(ToolChoice::Auto),
+        Just(ToolChoice::None),
+        Just(ToolChoice::Required),
+        word().prop_map(ToolChoice::Tool),
+    ];
+    let tools = (prop::collection::vec(tool, 1..3), prop::option::of(choice), any::<Option<bool>>());
+    let sampling =
+        (any::<Option<u32>>(), prop::option::of(0_u32..20), prop::collection::vec(text(), 0..3), 1_u64..4);
+    (
+        prop::option::of(text()),
+        prop::collection::vec(turn(), 0..5),
+        prop::option::of(tools),
+        sampling,
+        format(),
+        prop::option::of(word()),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(system, turns, tools, (max_tokens, logprobs, stop, choices), format, user, stream)| {
+                let (tools, tool_choice, parallel_tool_calls) = tools.unwrap_or_default();
+                let effort = user.as_ref().map(|_| "low".to_owned());
+                Conversation {
+                    system: system.into_iter().map(Part::Text).collect(),
+                    turns,
+                    tools,
+                    tool_choice,
+                    parallel_tool_calls,
+                    max_tokens: max_tokens.map(u64::from),
+                    temperature: max_tokens.map(|tokens| tokens.into()),
+                    logprobs: logprobs.map(u64::from),
+                    stop,
+                    choices,
+                    format,
+                    reasoning: effort
+                        .map(|effort| ReasoningRequest { effort: Some(effort), ..Default::default() }),
+                    user,
+                    stream,
+                    ..Conversation::default()
+                }
+            },
+        )
+}
+
+fn reply() -> impl Strategy<Value = Reply> {
+    let finish = prop_oneof![
+        Just(Finish::Stop),
+        text().prop_map(|text| Finish::StopSequence(Some(text))),
+        Just(Finish::Length),
+        Just(Finish::Refused),
+    ];
+    let choice = (assistant(true), finish).prop_map(|(parts, finish)| {
+        let calls = parts.iter().any(|part| matches!(part, Part::ToolCall(_)));
+        Choice { parts, finish: Some(if calls { Finish::ToolCalls } else { finish }), logprobs: None }
+    });
+    (prop::collection::vec(choice, 1..3), word(), any::<u32>()).prop_map(|(choices, name, tokens)| Reply {
+        id: Some(name.clone()),
+        model: Some(name),
+        created: Some(tokens.into()),
+        choices,
+        usage: Some(Usage {
+            input_tokens: tokens.into(),
+            output_tokens: 7,
+            reasoning_tokens: 3,
+            ..Usage::default()
+        }),
+    })
+}
+
+/// Inputs that servers and clients write, from the golden files, with bytes changed.
+fn inputs() -> Vec<Vec<u8>> {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let folders = std::fs::read_dir(root).unwrap().map(|folder| folder.unwrap().path());
+    let files = folders.flat_map(|folder| std::fs::read_dir(folder).unwrap());
+    let files = files.map(|file| file.unwrap().path()).filter(|path| path.to_str().unwrap().contains(".in."));
+    files.map(|path| std::fs::read(path).unwrap()).collect()
+}
+
+fn changed() -> impl Strategy<Value = Vec<u8>> {
+    let changes = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6);
+    (prop::sample::select(inputs()), changes, any::<prop::sample::Index>(), any::<bool>()).prop_map(
+        |(mut input, changes, end, cut)| {
+            for (at, byte) in changes {
+                let at = at.index(input.len());
+                input[at] = byte;
+            }
+            if cut {
+                input.truncate(end.index(input.len()));
+            }
+            input
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn conversation_survives_chat_completions(conversation in conversation()) {
+        let written = chat::write_request(&conversation, "m").unwrap();
+        prop_assert_eq!(chat::read_request(&written).unwrap(), conversation);
+    }
+
+    #[test]
+    fn reply_survives_chat_completions(reply in reply()) {
+        prop_assert_eq!(chat::read_reply(&chat::write_reply(&reply)), Some(reply));
+    }
+
+    #[test]
+    fn no_bytes_panic(input in changed()) {
+        let operations = [Operation::Chat, Operation::Messages, Operation::Responses];
+        for (caller, upstream) in operations.iter().flat_map(|caller| operations.map(|upstream| (*caller, upstream))) {
+            let Ok(Some(translation)) = Translation::between(caller, upstream) else { continue };
+            let _ = translation.request(&input, "m", 0);
+            let plain: &[u8] = match caller {
+                Operation::Responses => br#"{"model":"m","input":"Hi"}"#,
+                _ => br#"{"model":"m","max_tokens":9,"messages":[{"role":"user","content":"Hi"}]}"#,
+            };
+            let answer = translation.request(plain, "m", 0).unwrap().answer;
+            let _ = answer.whole(&input);
+            let (mut stream, mut decoder) = (answer.stream(), Decoder::default());
+            decoder.push(&input);
+            let mut out = Vec::new();
+            while let Ok(Some(frame)) = decoder.next_frame() {
+                out.extend_from_slice(&stream.push(&frame));
+            }
+            out.extend_from_slice(&stream.finish());
+            // What is written is a stream of whole frames.
+            let mut decoder = Decoder::default();
+            decoder.push(&out);
+            let mut reader = DeltaReader::of(caller);
+            while let Some(frame) = decoder.next_frame().unwrap() {
+                prop_assert!(frame.data.is_some());
+                reader.iter_mut().for_each(|reader| drop(reader.read(&frame)));
+            }
+            prop_assert_eq!(decoder.finish(), Ok(None));
+        }
+    }
+}
