@@ -1,10 +1,13 @@
-//! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `route` the way to
-//! the provider, `account` the row of usage, `settlement` what a request took and what that cost, `credential_checks` what
-//! providers are asked when a key is written.
+//! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
+//! of the Llms, `route` the way to a provider, `account` the row of usage, `settlement` what a request took and what that cost,
+//! `credential_checks` what providers are asked when a key is written.
 
 pub mod account;
+mod breakers;
 mod budgets;
+mod chain;
 pub mod credential_checks;
+pub mod outcome;
 pub mod pipeline;
 pub mod route;
 pub mod settlement;
@@ -14,6 +17,7 @@ use std::sync::Arc;
 
 use mcpctl_upstream as upstream;
 
+use breakers::UpstreamBreakers;
 use budgets::RetryBudgets;
 use stream_usage::StreamUsage;
 
@@ -25,6 +29,8 @@ pub struct Inference {
     pub stream_usage: StreamUsage,
     /// The retry budget of each Llm.
     pub budgets: RetryBudgets,
+    /// The breakers of Llms that have failed.
+    pub breakers: UpstreamBreakers,
 }
 
 impl Inference {
@@ -38,6 +44,7 @@ impl Inference {
             client: upstream::Client::new(config),
             stream_usage: StreamUsage::default(),
             budgets: RetryBudgets::default(),
+            breakers: UpstreamBreakers::default(),
         }
     }
 }

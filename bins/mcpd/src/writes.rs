@@ -7,6 +7,7 @@
 mod batch;
 mod change;
 pub mod expired_tokens;
+pub mod fallbacks;
 pub mod first_start;
 mod freed_names;
 mod llm;

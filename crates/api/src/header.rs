@@ -12,7 +12,7 @@ pub const FAILURE: HeaderName = HeaderName::from_static("mcpctl-failure");
 pub const SERVED_BY: HeaderName = HeaderName::from_static("mcpctl-served-by");
 /// How many attempts a request took, the failed ones included.
 pub const ATTEMPTS: HeaderName = HeaderName::from_static("mcpctl-attempts");
-/// The failure class of the primary, on an answer of a local provider.
+/// How the Llm that the caller asked for failed, on the answer of a fallback: another Llm, or a local provider.
 pub const FAILOVER: HeaderName = HeaderName::from_static("mcpctl-failover");
 /// Why no local provider answered a caller who was allowed to use one, on the primary's own error.
 pub const NO_FAILOVER: HeaderName = HeaderName::from_static("mcpctl-no-failover");

@@ -11,7 +11,9 @@ mod secret;
 use serde_json::{Map, Value};
 
 pub use limit::{Allowance, Budget, Ceiling, Currency, LimitScope, LimitSpec, Measure, Period, Span};
-pub use llm::{Capability, LlmSpec, ProviderType, Retries, SecretKeyRef, Timeouts};
+pub use llm::{
+    Breaker, Capability, Fallback, FallbackClass, LlmSpec, ProviderType, Retries, SecretKeyRef, Timeouts,
+};
 pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
 pub use price::Price;
 pub use rbac::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule};

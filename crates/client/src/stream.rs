@@ -15,7 +15,7 @@ use crate::error::one_line;
 pub struct ServedBy {
     /// The name of the Llm or the local provider.
     pub name: Option<String>,
-    /// The failure class of the primary, where a local provider answered; `None` where the Llm did.
+    /// How the Llm failed, where a fallback answered: another Llm, or a local provider.
     pub failover: Option<String>,
     /// How many attempts the request took, the failed ones included.
     pub attempts: Option<u32>,

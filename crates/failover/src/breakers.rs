@@ -124,6 +124,11 @@ impl<F: RequestForm> Breakers<F> {
         BreakerPermit { breakers, llm, form, caller, admissions, pending: None, settled: false }
     }
 
+    /// Whether an upstream has a breaker: it was admitted to before.
+    pub fn is_tracked(&self, llm: &str) -> bool {
+        self.lock().tracked.contains_key(llm)
+    }
+
     /// Removes the breakers of upstreams that `keep` does not hold for. Permits for them record nothing any more.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.lock().tracked.retain(|llm, _| keep(llm));
@@ -162,6 +167,11 @@ impl<F: RequestForm> BreakerPermit<F> {
     /// Whether the request skips the primary.
     pub fn is_open(&self) -> bool {
         self.admissions.iter().any(|(_, admission)| *admission == Admission::Open)
+    }
+
+    /// Whether the breaker is not closed: the request skips the upstream, or is the one that tries it.
+    pub fn is_suspect(&self) -> bool {
+        self.admissions.iter().any(|(_, admission)| *admission != Admission::Closed)
     }
 
     /// The class of the primary's last failure.

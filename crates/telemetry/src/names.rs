@@ -10,6 +10,9 @@ pub const INFLIGHT: &str = "mcpctl_inflight_requests";
 pub const ATTEMPTS: &str = "mcpctl_attempts_total";
 /// Attempts that repeated an earlier one at the same upstream, by Llm.
 pub const RETRIES: &str = "mcpctl_retries_total";
+/// Fallbacks tried after an Llm failed, by that Llm and outcome: `served`, `refused`, `skipped` (its
+/// breaker is open) or a failure class.
+pub const FALLBACKS: &str = "mcpctl_fallbacks_total";
 /// Failovers considered, by Llm, the primary's failure class and the outcome.
 pub const FAILOVERS: &str = "mcpctl_failover_total";
 /// Access probes, by result: `allowed`, `forbidden` or `unreachable`.

@@ -248,7 +248,7 @@ async fn exchange(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Re
     Ok(())
 }
 
-/// Prints that a local provider answered, and why.
+/// Prints that a fallback answered, a local provider or another Llm, and why.
 fn note_failover(served_by: &ServedBy) {
     let Some(class) = &served_by.failover else { return };
     let why = match class.as_str() {
@@ -261,8 +261,8 @@ fn note_failover(served_by: &ServedBy) {
         "context_length" => "the prompt is too long for the central model",
         other => other,
     };
-    let name = served_by.name.as_deref().unwrap_or("a local model");
-    note!(Tone::Warning, &format!("[answered by the local provider `{name}`: {why}]"); "");
+    let name = served_by.name.as_deref().unwrap_or("another model");
+    note!(Tone::Warning, &format!("[answered by the fallback `{name}`: {why}]"); "");
 }
 
 fn explain(error: ClientError) -> Failure {

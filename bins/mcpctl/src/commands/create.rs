@@ -139,6 +139,8 @@ impl Llm {
             description: None,
             timeouts: Default::default(),
             retries: Default::default(),
+            breaker: Default::default(),
+            fallbacks: Vec::new(),
         };
         document(self.name, Spec::Llm(spec))
     }

@@ -24,7 +24,7 @@ async fn chat_waits_for_a_cold_start_and_status_reports_it() {
     // The client does not print the comments that keep the stream open.
     let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
     assert_eq!((output.code, output.stdout.as_str()), (0, "from the engine\n"), "{}", output.stderr);
-    assert!(output.stderr.contains("answered by the local provider `desk`"), "{}", output.stderr);
+    assert!(output.stderr.contains("answered by the fallback `desk`"), "{}", output.stderr);
 
     let status = shell.run(&["local", "status", "-o", "json"]).await.succeeded();
     let status: Value = serde_json::from_str(&status).unwrap();

@@ -128,7 +128,7 @@ async fn chat_works_directly_and_through_the_agent() {
     provider.refuse().await;
     let output = shell.run(&["chat", "claude", "-p", "Hi"]).await;
     assert_eq!((output.code, output.stdout.as_str()), (0, "from the desk\n"));
-    assert!(output.stderr.contains("answered by the local provider `desk`"), "{}", output.stderr);
+    assert!(output.stderr.contains("answered by the fallback `desk`"), "{}", output.stderr);
     let direct = shell.run(&["chat", "claude", "-p", "Hi", "--direct"]).await.failed(1);
     assert!(direct.contains("the provider cannot be reached"), "{direct}");
 

@@ -16,7 +16,7 @@ use super::{error::HttpError, rate_limits};
 use crate::{
     caller::AuthenticationError,
     commit::{TooManyWriters, WriteFailure},
-    inference::{pipeline::InferenceError, route::Misconfigured},
+    inference::{outcome::InferenceError, route::Misconfigured},
     limits::{LimitError, ledger},
     login::NotChecked,
     sessions::LoginError,

@@ -12,7 +12,7 @@ use axum::{
 use mcpctl_access::{Permit, verb::Run};
 use mcpctl_api::{
     Kind,
-    header::{ATTEMPTS, SERVED_BY},
+    header::{ATTEMPTS, FAILOVER, SERVED_BY},
     models::{self, Model, PageQuery},
 };
 use mcpctl_dialect::{Dialect, Operation};
@@ -24,7 +24,10 @@ use super::{error::HttpError, path::Path, provider_failure, query, rate_limits, 
 use crate::{
     app::App,
     caller::Caller,
-    inference::pipeline::{self, InferenceOutcome, InferenceRequest, InferenceResponse},
+    inference::{
+        outcome::{InferenceOutcome, InferenceRequest, InferenceResponse},
+        pipeline,
+    },
 };
 
 /// These routes' part of the OpenAPI document.
@@ -209,7 +212,8 @@ pub async fn infer(
 }
 
 async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {
-    let InferenceResponse { llm, attempts, outcome, standings } = pipeline::run(app, caller, request).await?;
+    let InferenceResponse { llm, attempts, failover, outcome, standings } =
+        pipeline::run(app, caller, request).await?;
     let mut response = match outcome {
         InferenceOutcome::Whole(whole) => {
             let mut response = (whole.status, whole.body).into_response();
@@ -226,6 +230,9 @@ async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Resul
     let headers = response.headers_mut();
     rate_limits::insert(headers, &standings);
     headers.insert(ATTEMPTS, HeaderValue::from(attempts));
+    if let Some(class) = failover {
+        headers.insert(FAILOVER, HeaderValue::from_static(class.as_str()));
+    }
     if let Ok(name) = HeaderValue::from_str(llm.as_str()) {
         headers.insert(SERVED_BY, name);
     }

@@ -1,131 +1,34 @@
 //! The steps of an inference request, from top to bottom. The caller is authenticated before; the result is rendered
 //! after.
 
-use std::{sync::Arc, time::Instant};
-
-use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use mcpctl_access::{Denied, Stored};
-use mcpctl_api::{Kind, Name, Spec, Verb, spec::Capability};
-use mcpctl_dialect::{self as dialect, ExtraOperations, Operation, RequestError, translate::Untranslatable};
-use mcpctl_failover::FailureClass;
-use mcpctl_relay::{
-    Exchange, ExchangeError, Exchanged, RetryBudget, RetryPolicy, Sender, body::StreamBody, retry,
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
 };
+
+use http::HeaderMap;
+use mcpctl_access::{Permit, Stored, verb::Run};
+use mcpctl_api::{Kind, Spec, Verb, spec::Capability};
+use mcpctl_dialect::{self as dialect, ExtraOperations};
+use mcpctl_failover::FailureClass;
+use mcpctl_relay::{Exchange, Exchanged, RetryBudget, RetryPolicy, Sender, retry};
 use mcpctl_store::StoreError;
 use mcpctl_telemetry::Configured;
-use mcpctl_upstream::{
-    Answer, Failure, Request, Target, WholeAnswer,
-    hops::{self, HopError},
-};
+use mcpctl_upstream::{Answer, Request, Target, hops};
 
 use super::{
     account::{self, Account},
-    route::{Misconfigured, Route, route},
+    chain::Chain,
+    outcome::{InferenceError, InferenceOutcome, InferenceRequest, InferenceResponse},
+    route::{Route, route},
     settlement::Settlement,
 };
 use crate::{
     app::App,
+    audit::Entry,
     caller::Caller,
     limits::{Estimate, LimitError, Standing, estimate},
 };
-
-/// A request for inference.
-pub struct InferenceRequest {
-    /// The operation.
-    pub operation: Operation,
-    /// Name or id of the Llm from the path; the body's `model` names it otherwise.
-    pub llm: Option<String>,
-    /// Headers as they came.
-    pub headers: HeaderMap,
-    /// The body as it came.
-    pub body: Bytes,
-}
-
-/// The result of attempts at a provider.
-pub struct InferenceResponse {
-    /// The Llm's name.
-    pub llm: Name,
-    /// How many attempts were made.
-    pub attempts: u32,
-    /// What the provider returned.
-    pub outcome: InferenceOutcome,
-    /// How the caller's Limits stand.
-    pub standings: Vec<Standing>,
-}
-
-/// What the provider returned.
-pub enum InferenceOutcome {
-    /// A whole response.
-    Whole(WholeAnswer),
-    /// A stream that has begun.
-    Stream {
-        /// The provider's status.
-        status: StatusCode,
-        /// The provider's headers.
-        headers: HeaderMap,
-        /// The events. They account for themselves when they end.
-        body: StreamBody,
-    },
-    /// The failure of the last attempt.
-    Failed {
-        /// The failure.
-        failure: Failure,
-        /// Whether the caller may view and edit the Llm, and so learn where it points.
-        may_edit: bool,
-    },
-}
-
-/// Why no attempt was made.
-#[derive(Debug, thiserror::Error)]
-pub enum InferenceError {
-    /// The request has passed this process before, or too many daemons.
-    #[error(transparent)]
-    Hops(#[from] HopError),
-    /// The body cannot be read.
-    #[error(transparent)]
-    Malformed(#[from] RequestError),
-    /// The caller may not run the Llm.
-    #[error(transparent)]
-    Denied(#[from] Denied),
-    /// A field by which the provider would choose another model, and that the Llm does not allow.
-    #[error("`{field}` would let the provider choose the model or the place by itself")]
-    ChoosesUpstream {
-        /// The field.
-        field: String,
-        /// The Llm.
-        llm: Name,
-    },
-    /// The Llm's provider serves nothing that can answer the operation.
-    #[error(transparent)]
-    Untranslatable(#[from] Untranslatable),
-    /// The Llm's credential cannot be used.
-    #[error("{error}")]
-    Misconfigured {
-        /// The cause.
-        #[source]
-        error: Misconfigured,
-        /// The Llm.
-        llm: Name,
-        /// Whether the caller may view and edit the Llm.
-        may_edit: bool,
-    },
-    /// A Limit does not admit the request.
-    #[error(transparent)]
-    Limit(#[from] LimitError),
-    /// The decision or the usage could not be recorded.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-}
-
-impl From<ExchangeError> for InferenceError {
-    fn from(error: ExchangeError) -> Self {
-        match error {
-            ExchangeError::Field(error) => Self::Malformed(error),
-            ExchangeError::Untranslatable(error) => Self::Untranslatable(error),
-        }
-    }
-}
 
 /// Authorizes, routes, relays and accounts for a request.
 ///
@@ -159,71 +62,214 @@ pub async fn run(
             return Err(denied.into());
         }
     };
-    let llm = Arc::clone(permit.resource());
-    tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
-    let may_edit = may_view_and_edit(&caller, &llm);
+    let call = Call { app, caller: &caller, asked: &asked, headers: &request.headers, arrived };
+    call.run_chain(permit, entry).await
+}
 
-    // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
-    // the credential is opened only now.
-    let routed = check_choice(&asked, &llm).and_then(|()| {
-        let misconfigured =
-            |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
-        route(permit, snapshot, &app.store).map_err(misconfigured)
-    });
-    let prepared = routed.and_then(|route| {
-        let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&llm, arrived);
-        let extra = ExtraOperations {
-            responses: route.llm.can(Capability::Responses),
-            messages: route.llm.can(Capability::Messages),
+/// A request, read, from a caller who may run the Llm that it names.
+struct Call<'a> {
+    app: &'a Arc<App>,
+    caller: &'a Caller,
+    asked: &'a dialect::Request,
+    headers: &'a HeaderMap,
+    arrived: Instant,
+}
+
+impl Call<'_> {
+    /// Runs the Llm, and the fallbacks that it has for the caller. Where none answers, the response is the Llm's own failure.
+    async fn run_chain(
+        &self,
+        permit: Permit<Run>,
+        entry: Entry,
+    ) -> Result<InferenceResponse, InferenceError> {
+        let Self { app, caller: Caller { principal, snapshot, .. }, .. } = self;
+        let llm = Arc::clone(permit.resource());
+        let mut chain = Chain::new(snapshot, principal, &llm);
+        let mut span = Span { entries: vec![entry], attempts: 0, longest: Duration::ZERO };
+        let (class, own) = match self.skipped(&llm).filter(|class| chain.leads_on(&llm, *class)) {
+            Some(class) => (class, None),
+            None => {
+                let ran = self.run_llm(permit, &mut span).await;
+                let Some(class) = failure_class(&ran) else { return ran };
+                (class, Some(ran))
+            }
         };
-        let upstream = asked.operation.at(route.target.api.dialect(), extra);
-        let exchange = Exchange::new(&asked, &route.target, upstream, usage, &request.headers)?;
-        Ok((route, exchange))
-    });
-    let (route, exchange) = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
+        chain.failed(&llm, class);
+        let count = |outcome| {
+            app.metrics.inference.fallback(Configured::resolved(llm.name().as_str()), outcome);
+        };
+        while let Some(permit) = chain.next() {
+            let fallback = Arc::clone(permit.resource());
+            let (name, decision) = (fallback.name(), Ok(permit));
+            if let Some(class) = self.skipped(&fallback) {
+                chain.failed(&fallback, class);
+                count("skipped");
+                continue;
+            }
+            // INVARIANT 7: on record as every other decision.
+            let revision = snapshot.revision();
+            span.entries.push(app.audit.decision(principal, Kind::Llm, name.as_str(), revision, &decision));
+            let ran = self.run_llm(decision?, &mut span).await;
+            let failed = failure_class(&ran);
+            match (ran, failed) {
+                (Err(error @ InferenceError::Store(_)), _) => return Err(error),
+                (ran, Some(failed)) => {
+                    let error = ran.err().map(|error| error.to_string());
+                    tracing::warn!(llm = %llm.name(), fallback = %name, class = failed.as_str(), error, "a fallback failed");
+                    chain.failed(&fallback, failed);
+                    count(failed.as_str());
+                }
+                (Err(error), None) => {
+                    tracing::warn!(llm = %llm.name(), fallback = %name, %error, "a fallback cannot answer");
+                    count("refused");
+                }
+                (Ok(response), None) => {
+                    tracing::warn!(llm = %llm.name(), fallback = %name, class = class.as_str(), "a fallback answers");
+                    count("served");
+                    return Ok(InferenceResponse { failover: Some(class), ..response });
+                }
+            }
+        }
+        match own {
+            // INVARIANT 3: the failure of the Llm that the caller asked for, whatever its fallbacks did.
+            Some(ran) => ran.map(|response| InferenceResponse { attempts: span.attempts, ..response }),
+            // The breaker skipped it, and nothing else answered.
+            None => {
+                self.run_llm(snapshot.authorize(principal, Kind::Llm, llm.id().as_str())?, &mut span).await
+            }
+        }
+    }
+
+    /// The class of an Llm's last failure, where its breaker is open.
+    fn skipped(&self, llm: &Stored) -> Option<FailureClass> {
+        let Spec::Llm(spec) = &llm.resource.spec else { return None };
+        self.app.inference.breakers.admit(llm, spec, self.asked).skipped()
+    }
+
+    /// Runs one Llm.
+    ///
+    /// # Errors
+    /// When no attempt was made, or a row could not be recorded.
+    async fn run_llm(
+        &self,
+        permit: Permit<Run>,
+        span: &mut Span,
+    ) -> Result<InferenceResponse, InferenceError> {
+        let Self { app, caller, asked, headers, arrived } = *self;
+        let Caller { principal, snapshot, .. } = caller;
+        let llm = Arc::clone(permit.resource());
+        tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
+        let may_edit = may_view_and_edit(caller, &llm);
+
+        // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
+        // the credential is opened only now.
+        let routed = check_choice(asked, &llm).and_then(|()| {
+            let misconfigured =
+                |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
+            route(permit, snapshot, &app.store).map_err(misconfigured)
+        });
+        let prepared = routed.and_then(|route| {
+            let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&llm, arrived);
+            let extra = ExtraOperations {
+                responses: route.llm.can(Capability::Responses),
+                messages: route.llm.can(Capability::Messages),
+            };
+            let upstream = asked.operation.at(route.target.api.dialect(), extra);
+            let exchange = Exchange::new(asked, &route.target, upstream, usage, headers)?;
+            Ok((route, exchange))
+        });
+        let (route, exchange) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                span.record(app).await?;
+                return Err(error);
+            }
+        };
+        // After the route, so that a request that cannot be sent takes nothing; before the provider gets it.
+        let (settlement, standings) = match admit(app, caller, &llm, &route, asked).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let (name, revision) = (llm.name().as_str(), snapshot.revision());
+                // In place of the decision that allowed it.
+                span.entries.pop();
+                span.entries.push(app.audit.denial(
+                    principal,
+                    Verb::Run,
+                    Kind::Llm,
+                    name,
+                    revision,
+                    &error.to_string(),
+                ));
+                span.record(app).await?;
+                return Err(error.into());
+            }
+        };
+        let account = Account::open(app, principal, &llm, asked, arrived, settlement);
+
+        // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
+        let deadline = span.deadline(arrived, route.llm.timeouts.answer.0);
+        let relayed = relay(app, &llm, &route, &exchange, asked, deadline);
+        let (sent, recorded) = tokio::join!(relayed, span.record(app));
+        recorded?;
+
+        let retry::RetryOutcome { result, attempts } = sent;
+        span.attempts += attempts;
+        let outcome = match result {
+            Ok(Answer::Whole(whole)) => {
+                account.close_whole(&whole, attempts).await?;
+                InferenceOutcome::Whole(whole)
+            }
+            Ok(Answer::Stream(stream)) => {
+                let (status, headers) = (stream.status, stream.headers.clone());
+                // mcpd always asks for usage, and hides it from callers that did not.
+                let on_content = account.on_content();
+                let body = exchange.stream(stream, account.on_end(attempts)).on_content(on_content);
+                InferenceOutcome::Stream { status, headers, body }
+            }
+            Err(failure) => {
+                account.close_failed(&failure, attempts).await?;
+                InferenceOutcome::Failed { failure, may_edit }
+            }
+        };
+        let (llm, attempts) = (llm.name().clone(), span.attempts);
+        Ok(InferenceResponse { llm, attempts, failover: None, outcome, standings })
+    }
+}
+
+/// The class in which an Llm failed: its provider's, or that of a credential that cannot be used.
+fn failure_class(ran: &Result<InferenceResponse, InferenceError>) -> Option<FailureClass> {
+    match ran {
+        Ok(InferenceResponse { outcome: InferenceOutcome::Failed { failure, .. }, .. }) => {
+            Some(failure.class)
+        }
+        Err(InferenceError::Misconfigured { .. }) => Some(FailureClass::UpstreamCredentials),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// What spans all Llms of one request.
+struct Span {
+    /// Decisions that are not recorded yet.
+    entries: Vec<Entry>,
+    attempts: u32,
+    /// The longest `timeouts.answer` so far.
+    longest: Duration,
+}
+
+impl Span {
+    /// When an Llm's answer must have begun: within its own `timeouts.answer`, and within the longest one of all that were tried,
+    /// from the request's arrival.
+    fn deadline(&mut self, arrived: Instant, answer: Duration) -> Instant {
+        self.longest = self.longest.max(answer);
+        (arrived + self.longest).min(Instant::now() + answer)
+    }
+
+    async fn record(&mut self, app: &App) -> Result<(), StoreError> {
+        for entry in self.entries.drain(..) {
             app.audit.record(entry).await?;
-            return Err(error);
         }
-    };
-    // After the route, so that a request that cannot be sent takes nothing; before the provider gets it.
-    let (settlement, standings) = match admit(app, &caller, &llm, &route, &asked).await {
-        Ok(admitted) => admitted,
-        Err(error) => {
-            let (name, revision) = (llm.name().as_str(), snapshot.revision());
-            let refusal =
-                app.audit.denial(principal, Verb::Run, Kind::Llm, name, revision, &error.to_string());
-            app.audit.record(refusal).await?;
-            return Err(error.into());
-        }
-    };
-    let account = Account::open(app, principal, &llm, &asked, arrived, settlement);
-
-    // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
-    let relayed = relay(app, &llm, &route, &exchange, arrived);
-    let (sent, recorded) = tokio::join!(relayed, app.audit.record(entry));
-    recorded?;
-
-    let retry::RetryOutcome { result, attempts } = sent;
-    let outcome = match result {
-        Ok(Answer::Whole(whole)) => {
-            account.close_whole(&whole, attempts).await?;
-            InferenceOutcome::Whole(whole)
-        }
-        Ok(Answer::Stream(stream)) => {
-            let (status, headers) = (stream.status, stream.headers.clone());
-            // mcpd always asks for usage, and hides it from callers that did not.
-            let on_content = account.on_content();
-            let body = exchange.stream(stream, account.on_end(attempts)).on_content(on_content);
-            InferenceOutcome::Stream { status, headers, body }
-        }
-        Err(failure) => {
-            account.close_failed(&failure, attempts).await?;
-            InferenceOutcome::Failed { failure, may_edit }
-        }
-    };
-    Ok(InferenceResponse { llm: llm.name().clone(), attempts, outcome, standings })
+        Ok(())
+    }
 }
 
 /// Reserves what the request may take under the Limits on it.
@@ -265,13 +311,14 @@ async fn relay(
     llm: &Stored,
     route: &Route,
     exchange: &Exchange,
-    arrived: Instant,
+    asked: &dialect::Request,
+    deadline: Instant,
 ) -> retry::RetryOutcome {
-    let policy = RetryPolicy {
-        max: route.llm.retries.max.into(),
-        // One deadline over all attempts, waits included.
-        deadline: arrived + route.llm.timeouts.answer.0,
-    };
+    let passage = app.inference.breakers.admit(llm, &route.llm, asked);
+    // An upstream that keeps failing gets one attempt: more would only delay the error.
+    let max = if passage.is_suspect() { 0 } else { route.llm.retries.max.into() };
+    // One deadline over all attempts, waits included.
+    let policy = RetryPolicy { max, deadline };
     let budget = app.inference.budgets.of(llm.id());
     let Exchanged { outcome, rejects_usage } =
         exchange.send(&Attempts { app, llm, target: &route.target, policy, budget: &budget }).await;
@@ -279,6 +326,7 @@ async fn relay(
         tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
         app.inference.stream_usage.rejected(llm, Instant::now());
     }
+    passage.settle(outcome.result.as_ref().err().map(|failure| failure.class));
     outcome
 }
 

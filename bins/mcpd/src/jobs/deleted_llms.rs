@@ -3,6 +3,8 @@
 use crate::app::App;
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
-    app.inference.budgets.remove_deleted(&*app.fresh().await?);
+    let snapshot = app.fresh().await?;
+    app.inference.budgets.remove_deleted(&snapshot);
+    app.inference.breakers.remove_deleted(&snapshot);
     Ok(())
 }

@@ -1,8 +1,8 @@
 //! Names that a deletion or a rename frees: references by such a name are removed or renamed in the same commit, so that
 //! the next resource of that name inherits nothing.
 //!
-//! Bindings, groups and Limits name subjects, bindings name a role, and a token shows its owner's name. References to secrets are
-//! bound to an id, so they need no change.
+//! Bindings, groups and Limits name subjects, bindings name a role, Llms name their fallbacks, and a token shows its owner's
+//! name. References to secrets are bound to an id, so they need no change.
 
 use std::sync::Arc;
 
@@ -26,6 +26,7 @@ impl Planner<'_> {
         match subject_kind(deleted.kind()) {
             Some(kind) => self.replace_subject(&subject(kind, deleted.name()), None),
             None if deleted.kind() == Kind::Role => self.role_deleted(deleted.name()),
+            None if deleted.kind() == Kind::Llm => self.replace_fallback(deleted.name(), None),
             None => {}
         }
     }
@@ -49,6 +50,7 @@ impl Planner<'_> {
                 }
             }
             None if old.kind() == Kind::Role => self.role_renamed(old.name(), new),
+            None if old.kind() == Kind::Llm => self.replace_fallback(old.name(), Some(new)),
             None => {}
         }
     }
@@ -104,7 +106,7 @@ impl Planner<'_> {
             };
             self.warn_of_effect(&stored, &text, &mut hidden);
         }
-        self.warn_of_hidden(hidden);
+        self.warn_of_hidden(hidden, "binding(s), group(s) or Limit(s)");
     }
 
     fn role_deleted(&mut self, role: &Name) {
@@ -113,7 +115,7 @@ impl Planner<'_> {
             self.batch.remove(&stored);
             self.warn_of_effect(&stored, &format!("is deleted too: it gave the Role `{role}`"), &mut hidden);
         }
-        self.warn_of_hidden(hidden);
+        self.warn_of_hidden(hidden, "binding(s), group(s) or Limit(s)");
     }
 
     fn role_renamed(&mut self, old: &Name, new: &Name) {
@@ -124,7 +126,7 @@ impl Planner<'_> {
             self.replace_spec(&stored, Spec::RoleBinding(spec));
             self.warn_of_effect(&stored, &format!("gives the Role `{new}` instead of `{old}`"), &mut hidden);
         }
-        self.warn_of_hidden(hidden);
+        self.warn_of_hidden(hidden, "binding(s), group(s) or Limit(s)");
     }
 
     fn bindings_of(&self, role: &Name) -> Vec<Arc<Stored>> {
@@ -154,7 +156,7 @@ impl Planner<'_> {
         }
     }
 
-    fn warn_of_effect(&mut self, stored: &Stored, text: &str, hidden: &mut usize) {
+    pub(super) fn warn_of_effect(&mut self, stored: &Stored, text: &str, hidden: &mut usize) {
         if self.may_view(stored) {
             self.warnings.push(format!("{} `{}` {text}", stored.kind(), stored.name()));
         } else {
@@ -162,10 +164,9 @@ impl Planner<'_> {
         }
     }
 
-    fn warn_of_hidden(&mut self, hidden: usize) {
+    pub(super) fn warn_of_hidden(&mut self, hidden: usize, what: &str) {
         if hidden > 0 {
-            self.warnings
-                .push(format!("{hidden} binding(s), group(s) or Limit(s) that you may not view change too"));
+            self.warnings.push(format!("{hidden} {what} that you may not view change too"));
         }
     }
 

@@ -29,7 +29,8 @@ impl Planner<'_> {
         match &stored.resource.spec {
             Spec::Llm(llm) => {
                 check_allowed_fields(llm)?;
-                self.check_key_exists(llm)
+                self.check_key_exists(llm)?;
+                self.check_fallbacks(stored, llm)
             }
             Spec::RoleBinding(binding) => {
                 let role = binding.role.as_str();
@@ -60,7 +61,7 @@ impl Planner<'_> {
     }
 
     /// Whether this batch creates it.
-    fn is_new(&self, kind: Kind, name: &str) -> bool {
+    pub(super) fn is_new(&self, kind: Kind, name: &str) -> bool {
         self.batch.by_name(kind, name).is_some_and(|stored| self.before.by_id(stored.id()).is_none())
     }
 

@@ -1,8 +1,12 @@
 //! A named language model: where it is, how to reach it, how long to wait.
 
+mod fallback;
+
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
+
+pub use fallback::{Breaker, Fallback, FallbackClass};
 
 use super::{FieldError, Price};
 use crate::{HumanDuration, Id, Name, address::forbidden_host, base_url::check_base};
@@ -53,6 +57,12 @@ pub struct LlmSpec {
     /// How often a failed attempt is repeated.
     #[serde(default)]
     pub retries: Retries,
+    /// When it is skipped because it keeps failing.
+    #[serde(default, skip_serializing_if = "Breaker::is_default")]
+    pub breaker: Breaker,
+    /// The Llms that answer where this one fails, in the order in which they are tried.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fallbacks: Vec<Fallback>,
 }
 
 const fn requests_usage() -> bool {
@@ -286,6 +296,7 @@ impl LlmSpec {
                 format!("at most {} repetitions, {} asked for", Retries::MAX, self.retries.max),
             ));
         }
-        Ok(())
+        self.breaker.validate()?;
+        fallback::validate(&self.fallbacks)
     }
 }

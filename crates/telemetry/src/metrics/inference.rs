@@ -74,6 +74,7 @@ pub struct InferenceMetrics {
     names: SeenNames,
     attempts: Family<LlmOutcome, Counter>,
     retries: Family<Llm, Counter>,
+    fallbacks: Family<LlmOutcome, Counter>,
     durations: Histograms<DurationLabels>,
     first_tokens: Histograms<OperationLabels>,
     tokens: Histograms<TokenLabels>,
@@ -85,12 +86,14 @@ impl InferenceMetrics {
             names: SeenNames::default(),
             attempts: Family::default(),
             retries: Family::default(),
+            fallbacks: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(names::OPERATION_DURATION_BUCKETS)),
             first_tokens: Family::new_with_constructor(|| Histogram::new(names::TIME_TO_FIRST_TOKEN_BUCKETS)),
             tokens: Family::new_with_constructor(|| Histogram::new(names::TOKEN_USAGE_BUCKETS)),
         };
         register(registry, names::ATTEMPTS, "Attempts at a target", &metrics.attempts);
         register(registry, names::RETRIES, "Attempts that repeated an earlier one", &metrics.retries);
+        register(registry, names::FALLBACKS, "Fallbacks tried after an Llm failed", &metrics.fallbacks);
         register(registry, names::OPERATION_DURATION, "Seconds to the last byte", &metrics.durations);
         register(registry, names::TIME_TO_FIRST_TOKEN, "Seconds to the first content", &metrics.first_tokens);
         register(registry, names::TOKEN_USAGE, "Tokens read and written by models", &metrics.tokens);
@@ -105,6 +108,11 @@ impl InferenceMetrics {
     /// Counts a retry on the same target.
     pub fn retry(&self, llm: Configured<'_>) {
         self.retries.get_or_create(&Llm { llm: self.names.label(llm) }).inc();
+    }
+
+    /// Counts a fallback that was tried for an Llm; `outcome` is `served`, `refused`, `skipped` or a failure class.
+    pub fn fallback(&self, llm: Configured<'_>, outcome: &'static str) {
+        self.fallbacks.get_or_create(&LlmOutcome { llm: self.names.label(llm), outcome }).inc();
     }
 
     /// Records how long an operation took, to its last byte; `error` is the failure class where it failed.

@@ -1,0 +1,101 @@
+//! The order in which Llms are tried: the one that was asked for, then its fallbacks, each followed by its own. Pure: what failed
+//! comes in, the permit for the next one goes out.
+
+use std::collections::{HashSet, VecDeque};
+
+use mcpctl_access::{Permit, Principal, Snapshot, Stored, verb::Run};
+use mcpctl_api::{Id, Kind, Name, Spec, spec::FallbackClass};
+use mcpctl_failover::FailureClass;
+
+use crate::writes::fallbacks::MAX_DEPTH;
+
+/// The Llms that one request may still fall back to.
+pub struct Chain<'a> {
+    snapshot: &'a Snapshot,
+    principal: &'a Principal,
+    /// By level: the fallbacks of the Llm that was asked for, those of its fallback, and so on.
+    levels: Vec<VecDeque<Name>>,
+    seen: HashSet<Id>,
+}
+
+impl<'a> Chain<'a> {
+    /// The chain of a request for this Llm, in the snapshot that the caller was authenticated in.
+    pub fn new(snapshot: &'a Snapshot, principal: &'a Principal, llm: &Stored) -> Self {
+        Self { snapshot, principal, levels: Vec::new(), seen: HashSet::from([llm.id().clone()]) }
+    }
+
+    /// Notes that an Llm failed: those that it lists for this class come next.
+    ///
+    /// INVARIANT 2: what the caller caused leads nowhere, and ends the whole chain.
+    pub fn failed(&mut self, llm: &Stored, class: FailureClass) {
+        if !class.may_fail_over(&[FailureClass::ContextLength]) {
+            self.levels.clear();
+        } else if self.levels.len() < MAX_DEPTH {
+            self.levels.push(fallbacks(llm, class));
+        }
+    }
+
+    /// The permit for the next Llm.
+    ///
+    /// INVARIANT 7: a fallback is authorized for the caller in its own right; one that the caller may not run is left out, with
+    /// all that it would lead to.
+    pub fn next(&mut self) -> Option<Permit<Run>> {
+        loop {
+            let level = self.levels.last_mut()?;
+            let Some(name) = level.pop_front() else {
+                self.levels.pop();
+                continue;
+            };
+            let Ok(permit) = self.snapshot.authorize::<Run>(self.principal, Kind::Llm, name.as_str()) else {
+                tracing::debug!(llm = %name, "a fallback that the caller may not run is left out");
+                continue;
+            };
+            if self.seen.insert(permit.resource().id().clone()) {
+                return Some(permit);
+            }
+        }
+    }
+
+    /// Whether an Llm that fails in this class has a fallback that the caller may run.
+    pub fn leads_on(&self, llm: &Stored, class: FailureClass) -> bool {
+        fallbacks(llm, class).iter().any(|name| {
+            self.snapshot
+                .authorize::<Run>(self.principal, Kind::Llm, name.as_str())
+                .is_ok_and(|permit| !self.seen.contains(permit.resource().id()))
+        })
+    }
+}
+
+/// The fallbacks that an Llm lists for a class.
+fn fallbacks(llm: &Stored, class: FailureClass) -> VecDeque<Name> {
+    let Spec::Llm(spec) = &llm.resource.spec else { return VecDeque::new() };
+    let listed =
+        spec.fallbacks.iter().filter(|fallback| fallback.on.iter().any(|on| failure_class(*on) == class));
+    listed.map(|fallback| fallback.llm.clone()).collect()
+}
+
+/// The class as it occurs.
+const fn failure_class(class: FallbackClass) -> FailureClass {
+    match class {
+        FallbackClass::Connect => FailureClass::Connect,
+        FallbackClass::NoResponse => FailureClass::NoResponse,
+        FallbackClass::NoFirstToken => FailureClass::NoFirstToken,
+        FallbackClass::ServerError => FailureClass::ServerError,
+        FallbackClass::RateLimited => FailureClass::RateLimited,
+        FallbackClass::UpstreamCredentials => FailureClass::UpstreamCredentials,
+        FallbackClass::ModelUnavailable => FailureClass::ModelUnavailable,
+        FallbackClass::ContextLength => FailureClass::ContextLength,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inv_02_default_classes_are_those_that_fail_over_by_default() {
+        let listed: HashSet<_> = FallbackClass::defaults().into_iter().map(failure_class).collect();
+        let expected = FailureClass::ALL.into_iter().filter(|class| class.may_fail_over(&[]));
+        assert_eq!(listed, expected.collect());
+    }
+}

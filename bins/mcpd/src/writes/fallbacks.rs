@@ -1,0 +1,130 @@
+//! Rules for the fallbacks of Llms: each exists, the writer may view it, and they lead neither in a circle nor too far.
+//!
+//! A fallback is named, and a rename or deletion of the Llm that has the name changes the reference in the same commit, so that a
+//! name always means the Llm that it meant when it was written.
+
+use std::{collections::HashMap, sync::Arc};
+
+use mcpctl_access::Stored;
+use mcpctl_api::{
+    Id, Kind, Name, Spec, Verb,
+    spec::{Fallback, LlmSpec},
+};
+
+use super::{Planner, Refusal, invalid, invalid_hint};
+
+/// The most Llms that one request may fall back to in a row.
+pub const MAX_DEPTH: usize = 4;
+
+/// The Llms that have fallbacks, after the planned changes.
+struct Graph(HashMap<Id, Vec<Id>>);
+
+impl Graph {
+    /// The longest way that begins at an Llm, in steps; `None` where a way leads in a circle.
+    fn longest(&self, from: &Id, known: &mut HashMap<Id, Option<usize>>) -> Option<usize> {
+        if let Some(known) = known.get(from) {
+            return *known;
+        }
+        // Met again before it is known: a circle.
+        known.insert(from.clone(), None);
+        let mut longest = 0;
+        for next in self.0.get(from).into_iter().flatten() {
+            longest = longest.max(self.longest(next, known)? + 1);
+        }
+        known.insert(from.clone(), Some(longest));
+        Some(longest)
+    }
+
+    fn reversed(&self) -> Self {
+        let mut reversed: HashMap<Id, Vec<Id>> = HashMap::new();
+        for (from, all) in &self.0 {
+            for to in all {
+                reversed.entry(to.clone()).or_default().push(from.clone());
+            }
+        }
+        Self(reversed)
+    }
+}
+
+impl Planner<'_> {
+    /// Checks the fallbacks of a written Llm. A writer that left a fallback as it was need not be able to view it.
+    pub(super) fn check_fallbacks(&self, stored: &Stored, llm: &LlmSpec) -> Result<(), Refusal> {
+        if llm.fallbacks.is_empty() {
+            return Ok(());
+        }
+        let old = self.before.by_id(stored.id());
+        let was_there = |name: &Name| {
+            old.is_some_and(|old| fallbacks_of(old).iter().any(|fallback| fallback.llm == *name))
+        };
+        for (at, Fallback { llm: name, .. }) in llm.fallbacks.iter().enumerate() {
+            // Whether an Llm of this name exists may be confidential.
+            if !was_there(name) && !self.is_new(Kind::Llm, name.as_str()) {
+                self.before.authorize_name(self.actor, Verb::View, Kind::Llm, name.as_str())?;
+            }
+            if self.batch.by_name(Kind::Llm, name.as_str()).is_none() {
+                return Err(invalid_hint(
+                    &format!("fallbacks[{at}].llm"),
+                    format!("there is no Llm `{name}`"),
+                    "make it first, or put it into the same file",
+                ));
+            }
+        }
+        // Names no Llm on the way, because the writer may not be able to view it.
+        let graph = self.graph();
+        let Some(after) = graph.longest(stored.id(), &mut HashMap::new()) else {
+            return Err(invalid("fallbacks", "they lead in a circle"));
+        };
+        let before = graph.reversed().longest(stored.id(), &mut HashMap::new()).unwrap_or(0);
+        if before + after > MAX_DEPTH {
+            let message =
+                format!("the chain is {} fallbacks long, and at most {MAX_DEPTH} are tried", before + after);
+            return Err(invalid_hint(
+                "fallbacks",
+                message,
+                "list several Llms here instead of one after the other",
+            ));
+        }
+        Ok(())
+    }
+
+    fn graph(&self) -> Graph {
+        let id = |name: &Name| self.batch.by_name(Kind::Llm, name.as_str()).map(|stored| stored.id().clone());
+        let edges = |stored: &Arc<Stored>| -> Vec<Id> {
+            fallbacks_of(stored).iter().filter_map(|fallback| id(&fallback.llm)).collect()
+        };
+        let llms = self.batch.all(Kind::Llm);
+        let with_fallbacks = llms.iter().filter(|stored| !fallbacks_of(stored).is_empty());
+        Graph(with_fallbacks.map(|stored| (stored.id().clone(), edges(stored))).collect())
+    }
+
+    /// Replaces an Llm's name in the fallbacks of others, or removes it.
+    pub(super) fn replace_fallback(&mut self, old: &Name, new: Option<&Name>) {
+        let mut hidden = 0;
+        for stored in self.batch.all(Kind::Llm) {
+            let Spec::Llm(llm) = &stored.resource.spec else { continue };
+            if !llm.fallbacks.iter().any(|fallback| fallback.llm == *old) {
+                continue;
+            }
+            let renamed = |fallback: &Fallback| match new {
+                _ if fallback.llm != *old => Some(fallback.clone()),
+                Some(new) => Some(Fallback { llm: new.clone(), ..fallback.clone() }),
+                None => None,
+            };
+            let fallbacks = llm.fallbacks.iter().filter_map(renamed).collect();
+            self.replace_spec(&stored, Spec::Llm(LlmSpec { fallbacks, ..llm.clone() }));
+            let text = match new {
+                Some(new) => format!("falls back to `{new}` instead of `{old}`"),
+                None => format!("no longer falls back to `{old}`"),
+            };
+            self.warn_of_effect(&stored, &text, &mut hidden);
+        }
+        self.warn_of_hidden(hidden, "Llm(s)");
+    }
+}
+
+fn fallbacks_of(stored: &Stored) -> &[Fallback] {
+    match &stored.resource.spec {
+        Spec::Llm(llm) => &llm.fallbacks,
+        _ => &[],
+    }
+}
