@@ -22,6 +22,8 @@ use xtask::{
 
 /// Tests of real model servers.
 const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
+/// Tests of programs that people use.
+const CLIENTS: [&str; 4] = ["--package", "mcpd", "--test", "clients"];
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -38,6 +40,17 @@ pub(crate) struct Args {
 enum Suite {
     /// Real model servers on this machine's processor: llama-server, and vLLM, which takes 6 GB of disk and of memory
     Engines,
+    /// Codex from npm, which takes 400 MB of disk, and Node
+    Clients,
+}
+
+impl Suite {
+    const fn tests(self) -> &'static [&'static str] {
+        match self {
+            Self::Engines => &REAL,
+            Self::Clients => &CLIENTS,
+        }
+    }
 }
 
 /// What tests of a real llama-server have in their names, and no others.
@@ -68,17 +81,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             (vec!["test", "--workspace", "--doc", "--"], Tally::of_cargo),
         ],
         // One after the other: each has the machine for itself.
-        (Some(Suite::Engines), true) => vec![(
+        (Some(suite), true) => vec![(
             [
                 &["nextest", "run"][..],
-                &REAL,
+                suite.tests(),
                 &["--no-tests=pass", "--run-ignored=all", "--test-threads=1", "--"],
             ]
             .concat(),
             Tally::of_nextest,
         )],
-        (Some(Suite::Engines), false) => vec![(
-            [&["test"][..], &REAL, &["--", "--include-ignored", "--test-threads=1"]].concat(),
+        (Some(suite), false) => vec![(
+            [&["test"][..], suite.tests(), &["--", "--include-ignored", "--test-threads=1"]].concat(),
             Tally::of_cargo,
         )],
     };
@@ -120,6 +133,9 @@ struct Engines {
 
 impl Engines {
     fn find(suite: Option<Suite>) -> Result<Self> {
+        if suite == Some(Suite::Clients) {
+            return Ok(Self::default());
+        }
         let printer = Printer::new(!std::io::stderr().is_terminal());
         if suite.is_none() && !llama_server::is_named() && engines::check_processor().is_err() {
             printer.note(&format!(
