@@ -93,7 +93,7 @@ async fn requests_beyond_a_limit_reach_no_provider() {
 
     // Everyone shares another one, and both must allow a request.
     mcpd.apply(
-        json!([{"kind": "Limit", "name": "few", "per": "all", "requests": {"max": 1, "period": "day"}}]),
+        json!([{"kind": "Limit", "name": "few", "per": "all", "requests": {"max": 1, "period": "month"}}]),
     )
     .await;
     assert_eq!(ask(mcpd, &bob, &body).await.status(), StatusCode::OK);
