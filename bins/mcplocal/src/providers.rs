@@ -12,7 +12,7 @@ use std::{
 };
 
 use mcpctl_api::yaml::YamlError;
-use mcpctl_dialect::ExtraOperations;
+use mcpctl_dialect::{Dialect, ExtraOperations};
 
 use mcpctl_engine::{
     Endpoint, Engine, EngineError, EngineGuard, EngineHost, EngineOptions, EngineSpec, EngineState, SpecError,
@@ -143,7 +143,7 @@ impl LocalProvider {
             ProviderKind::Managed(managed) => {
                 managed.spec.start_timeout.saturating_mul(2).saturating_add(LOCAL_TIMEOUTS.answer)
             }
-            ProviderKind::Openai { .. } => Duration::ZERO,
+            ProviderKind::Running { .. } => Duration::ZERO,
         }
     }
 
@@ -222,7 +222,7 @@ impl LocalProvider {
 
 /// The target of requests to a server that runs anyway.
 pub fn target(provider: &ProviderConfig) -> Option<Target> {
-    let ProviderKind::Openai { url, model } = &provider.kind else { return None };
+    let ProviderKind::Running { api, url, model } = &provider.kind else { return None };
     let (base_url, model) = (url.clone(), model.clone());
     Some(Target {
         base_url,
@@ -230,7 +230,10 @@ pub fn target(provider: &ProviderConfig) -> Option<Target> {
         model,
         credential: None,
         timeouts: LOCAL_TIMEOUTS,
-        api: Api::Openai,
+        api: match api {
+            Dialect::Openai => Api::Openai,
+            Dialect::Anthropic => Api::Anthropic,
+        },
         kind: UpstreamKind::Provider,
     })
 }

@@ -39,7 +39,7 @@ pub struct StreamBody {
     account: StreamAccount,
     caller: Operation,
     hide_usage: bool,
-    translation: Option<StreamTranslation>,
+    translation: Option<Box<StreamTranslation>>,
     recovery: Option<Box<Recovery>>,
     waiting: Option<Waiting>,
     /// The failure of the first attempt, which the caller gets where no other one goes on.
@@ -102,7 +102,7 @@ impl StreamBody {
     /// Translates the events into the caller's dialect.
     #[must_use]
     pub fn translated(mut self, translation: StreamTranslation) -> Self {
-        self.translation = Some(translation);
+        self.translation = Some(Box::new(translation));
         self
     }
 
@@ -200,7 +200,8 @@ impl StreamBody {
         let StreamAnswer { held, rest, .. } = answer;
         self.held = held.into_iter();
         self.rest = rest;
-        self.translation = recovery.turn(operation, continues, self.translation.take());
+        let translation = self.translation.take().map(|translation| *translation);
+        self.translation = recovery.turn(operation, continues, translation).map(Box::new);
         self.translation.is_some()
     }
 

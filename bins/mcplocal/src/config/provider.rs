@@ -43,8 +43,10 @@ pub struct ProviderConfig {
 /// Whether the agent starts a provider.
 #[derive(Debug, Clone, PartialEq)]
 pub enum ProviderKind {
-    /// A server that is already running, with OpenAI's API.
-    Openai {
+    /// A server that is already running.
+    Running {
+        /// Whose API it has.
+        api: Dialect,
         /// Its base address.
         url: Url,
         /// The model's name in requests to it; `None` for the only one that it serves.
@@ -141,13 +143,16 @@ impl fmt::Display for MemorySize {
 impl ProviderConfig {
     /// The dialect of its server.
     pub const fn dialect(&self) -> Dialect {
-        Dialect::Openai
+        match &self.kind {
+            ProviderKind::Running { api, .. } => *api,
+            ProviderKind::Managed(_) => Dialect::Openai,
+        }
     }
 
     /// The configured model.
     pub fn model(&self) -> Option<&str> {
         match &self.kind {
-            ProviderKind::Openai { model, .. } => model.as_deref(),
+            ProviderKind::Running { model, .. } => model.as_deref(),
             ProviderKind::Managed(managed) => Some(&managed.spec.model),
         }
     }
@@ -155,7 +160,7 @@ impl ProviderConfig {
     /// When it is started before a request needs it.
     pub fn prewarm(&self) -> Prewarm {
         match &self.kind {
-            ProviderKind::Openai { .. } => Prewarm::Never,
+            ProviderKind::Running { .. } => Prewarm::Never,
             ProviderKind::Managed(managed) => managed.prewarm,
         }
     }
@@ -163,7 +168,7 @@ impl ProviderConfig {
     /// Its `type` in the configuration.
     pub fn type_word(&self) -> String {
         match &self.kind {
-            ProviderKind::Openai { .. } => ProviderType::Openai.to_string(),
+            ProviderKind::Running { api, .. } => ProviderType::Running(*api).to_string(),
             ProviderKind::Managed(managed) => ProviderType::Managed(managed.spec.server).to_string(),
         }
     }

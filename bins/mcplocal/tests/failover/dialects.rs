@@ -1,6 +1,9 @@
 //! Callers of every dialect: each is served, falls back and is refused in its own.
 
-use mcpctl_testkit::{deployment::Deployment, response::header};
+use mcpctl_testkit::{
+    deployment::Deployment,
+    response::{content, header},
+};
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -190,4 +193,41 @@ async fn tokens_are_counted_or_estimated() {
     };
     assert!(count().await["input_tokens"].as_u64().unwrap() > 3);
     assert_eq!(deployment.inferences(), 0, "an estimate takes no model");
+}
+
+#[tokio::test]
+async fn server_of_the_callers_dialect_gets_the_request_untouched() {
+    let keys = ["failoverFor: claude", "capabilities: [messages, responses]"];
+    let deployment = Deployment::builder().desk(&keys).start().await;
+    deployment.overload_provider();
+    for (caller, stream) in CALLERS {
+        let answer = caller.send(&deployment, "claude", &deployment.alice, stream).await;
+        assert_eq!(caller.text(answer, stream).await, "from the desk", "{caller:?} {stream}");
+        let seen = deployment.desk.inferences().pop().unwrap();
+        assert_eq!((seen.path.as_str(), seen.json()), (caller.path(), caller.body("m", stream)));
+    }
+}
+
+#[tokio::test]
+async fn provider_with_anthropics_api_answers_every_dialect() {
+    let deployment = Deployment::start().await;
+    deployment.agent.reload(|config| config.replace("type: openai", "type: anthropic")).await;
+    deployment.overload_provider();
+    for (caller, stream) in CALLERS {
+        let answer = caller.send(&deployment, "claude", &deployment.alice, stream).await;
+        assert_eq!(header(&answer, "mcpctl-served-by"), Some("desk"), "{caller:?} {stream}");
+        assert_eq!(caller.text(answer, stream).await, "from the desk", "{caller:?} {stream}");
+        let seen = deployment.desk.inferences().pop().unwrap();
+        assert_eq!(seen.path, "/v1/messages", "{caller:?} {stream}");
+        assert!(seen.header("anthropic-version").is_some() && seen.header("authorization").is_none());
+    }
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+
+    let before = deployment.desk.inferences().len();
+    let body = json!({"model": "claude", "input": "Hi"});
+    let request = deployment.agent.request(Method::POST, "/v1/embeddings", &deployment.alice).json(&body);
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE, "the primary's own error");
+    assert_eq!(header(&answer, "mcpctl-no-failover"), Some("lacks_translation"));
+    assert_eq!(deployment.desk.inferences().len(), before);
 }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mcpctl_api::{HumanDuration, Name, base_url::check_base, yaml::YamlError};
-use mcpctl_dialect::keys;
+use mcpctl_dialect::{Dialect, keys};
 use mcpctl_engine::{EngineOptions, EngineSpec, Need, Placement, ServerKind};
 use serde::{
     Deserialize, Deserializer,
@@ -83,23 +83,23 @@ pub struct ProviderEntry {
     memory: Option<Spanned<MemorySize>>,
 }
 
-/// `type`: `openai`, or the name of a model server and `-managed`.
+/// `type`: `openai`, `anthropic`, or the name of a model server and `-managed`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ProviderType {
-    Openai,
+    Running(Dialect),
     Managed(ServerKind),
 }
 
 impl ProviderType {
     fn all() -> impl Iterator<Item = Self> {
         let managed = ServerKind::ALL.into_iter().map(Self::Managed);
-        std::iter::once(Self::Openai).chain(managed)
+        [Dialect::Openai, Dialect::Anthropic].into_iter().map(Self::Running).chain(managed)
     }
 
     /// Whether its providers take a key that is not for all types.
     fn takes(self, key: &str) -> bool {
         match self {
-            Self::Openai => OPENAI_KEYS.contains(&key),
+            Self::Running(_) => RUNNING_KEYS.contains(&key),
             Self::Managed(server) => ENGINE_KEYS.contains(&key) || server.provider_keys().contains(&key),
         }
     }
@@ -108,7 +108,8 @@ impl ProviderType {
 impl fmt::Display for ProviderType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Openai => f.write_str("openai"),
+            Self::Running(Dialect::Openai) => f.write_str("openai"),
+            Self::Running(Dialect::Anthropic) => f.write_str("anthropic"),
             Self::Managed(server) => write!(f, "{}-managed", server.program()),
         }
     }
@@ -124,9 +125,9 @@ impl<'de> Deserialize<'de> for ProviderType {
     }
 }
 
-/// Keys of `openai` providers that not all types take.
-const OPENAI_KEYS: [&str; 2] = ["url", "contextLength"];
-/// Keys of all engines that `openai` providers do not take. Those of one model server alone are `provider_keys`.
+/// Keys of servers that are already running that not all types take.
+const RUNNING_KEYS: [&str; 2] = ["url", "contextLength"];
+/// Keys of all engines that servers which are already running do not take. Those of one model server alone are `provider_keys`.
 const ENGINE_KEYS: [&str; 11] = [
     "command",
     "env",
@@ -245,12 +246,17 @@ pub fn check(
         capabilities::declared(entry.capabilities.as_deref(), context.map(|context| context.value));
     let failover_for = entry.failover_for.as_ref().map(|list| list.value.0.clone()).unwrap_or_default();
     let kind = match (entry.kind.value, &entry.url) {
-        (ProviderType::Openai, Some(url)) => {
-            check_url(url)?;
-            ProviderKind::Openai { url: url.value.clone(), model: entry.model.map(|model| model.value) }
+        (ProviderType::Running(Dialect::Anthropic), Some(_)) if entry.model.is_none() => {
+            let message = format!("provider `{name}` of type `anthropic` needs a `model`");
+            return Err(wrong(&entry.kind, message));
         }
-        (ProviderType::Openai, None) => {
-            let message = format!("provider `{name}` of type `openai` needs a `url`");
+        (ProviderType::Running(api), Some(url)) => {
+            check_url(url)?;
+            let model = entry.model.map(|model| model.value);
+            ProviderKind::Running { api, url: url.value.clone(), model }
+        }
+        (kind @ ProviderType::Running(_), None) => {
+            let message = format!("provider `{name}` of type `{kind}` needs a `url`");
             return Err(wrong(&entry.kind, message));
         }
         (ProviderType::Managed(server), _) => {
