@@ -22,8 +22,9 @@ use axum::{
     routing::{get, post},
 };
 use mcpctl_api::ErrorKind;
+use mcpctl_server::OnEnd;
 
-use crate::app::App;
+use crate::{app::App, meter};
 use error::LocalHttpError;
 
 /// Routes that logs and metrics may name.
@@ -87,7 +88,9 @@ async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Res
             .into_response()
     };
     let count = |route, status| app.metrics.http.request(route, status);
-    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight).await
+    let metrics = Arc::clone(&app.metrics);
+    let on_end: OnEnd = Box::new(move |ended| meter::inference(&metrics.inference, ended));
+    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight, Some(on_end)).await
 }
 
 async fn no_route(address: Uri) -> LocalHttpError {

@@ -1,4 +1,5 @@
-//! The speed of a local provider in tokens per second, as its callers see it. Time without requests does not count, so an
+//! What the agent measures of inference: the metrics of each request, and the speed of each local provider in tokens per second,
+//! as its callers see it. For the speed, time without requests does not count, so an
 //! idle provider needs no clock.
 
 use std::{
@@ -6,6 +7,51 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use mcpctl_failover::FailureClass;
+use mcpctl_server::EndedRequest;
+use mcpctl_telemetry::{
+    Configured, InferenceMetrics, TokenType,
+    metrics::{OVERFLOW, Operation},
+};
+
+use crate::pipeline::OWN;
+
+/// Records the metrics of a request for inference that has ended. Its labels are names that mcpd or the configuration resolved,
+/// and `_other` where a request got no answer, so that callers cannot make up new ones.
+pub fn inference(metrics: &InferenceMetrics, ended: &EndedRequest<'_>) {
+    let line = ended.line;
+    let Some(name) = line.operation else { return };
+    let succeeded = ended.status.is_some_and(|status| status < 400);
+    let answered = line.served_by.as_deref().filter(|_| succeeded);
+    let is_local = line.failover.is_some() || line.llm.as_deref().is_some_and(|llm| llm.starts_with(OWN));
+    let provider = if is_local { "local" } else { "mcpctl" };
+    let operation = Operation { name, provider, llm: Configured::resolved(answered.unwrap_or(OVERFLOW)) };
+    let error = match &line.class {
+        Some(class) => Some(
+            FailureClass::ALL
+                .into_iter()
+                .map(FailureClass::as_str)
+                .find(|known| known == class)
+                .unwrap_or("other"),
+        ),
+        None => (!succeeded).then_some("other"),
+    };
+    metrics.operation(operation, error, ended.took);
+    if answered.is_none() {
+        return;
+    }
+    if let Some(began) = ended.stream_began {
+        metrics.first_token(operation, began);
+    }
+    if let Some(usage) = &line.usage {
+        metrics.token_usage(operation, TokenType::Input, usage.input_tokens);
+        metrics.token_usage(operation, TokenType::Output, usage.output_tokens);
+        if let (Some(began), None) = (ended.stream_began, error) {
+            metrics.output_token(operation, ended.took.saturating_sub(began), usage.output_tokens);
+        }
+    }
+}
 
 /// Answers that ended longer ago no longer count.
 const WINDOW: Duration = Duration::from_secs(300);

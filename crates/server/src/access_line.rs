@@ -25,4 +25,6 @@ pub struct AccessLine {
     pub usage: Option<Usage>,
     /// In US dollars.
     pub cost: Option<f64>,
+    /// Whether its bodies are kept.
+    pub captured: bool,
 }

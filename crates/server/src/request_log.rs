@@ -5,7 +5,7 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    http::{Method, StatusCode},
+    http::{Method, StatusCode, header::CONTENT_TYPE},
     response::Response,
 };
 use mcpctl_api::{
@@ -24,6 +24,22 @@ const MAX_TEXT_BYTES: usize = 128;
 /// The class of a request whose caller left before the last byte.
 const CANCELLED: &str = "cancelled";
 
+/// A request that has ended, for metrics.
+#[derive(Debug)]
+pub struct EndedRequest<'a> {
+    /// What handlers knew of it.
+    pub line: &'a AccessLine,
+    /// The status of its answer; `None` where the caller left before there was one.
+    pub status: Option<u16>,
+    /// From its arrival to the last byte.
+    pub took: Duration,
+    /// From its arrival to the first byte of a stream; `None` for an answer that is none.
+    pub stream_began: Option<Duration>,
+}
+
+/// What is called when a request has ended.
+pub type OnEnd = Box<dyn FnOnce(&EndedRequest<'_>) + Send>;
+
 /// A request from its arrival on; writes the line once, when it ends.
 pub(crate) struct RequestLog {
     pub(crate) scope: RequestScope,
@@ -36,6 +52,8 @@ pub(crate) struct RequestLog {
     first_byte: Option<Duration>,
     bytes_in: Option<u64>,
     bytes_out: u64,
+    streams: bool,
+    on_end: Option<OnEnd>,
     written: bool,
 }
 
@@ -48,6 +66,7 @@ impl RequestLog {
         method: Method,
         route: &'static str,
         bytes_in: Option<u64>,
+        on_end: Option<OnEnd>,
     ) -> Self {
         Self {
             scope,
@@ -60,6 +79,8 @@ impl RequestLog {
             first_byte: None,
             bytes_in,
             bytes_out: 0,
+            streams: false,
+            on_end,
             written: false,
         }
     }
@@ -67,6 +88,8 @@ impl RequestLog {
     /// Takes what the head of the answer shows.
     pub(crate) fn answered(&mut self, response: &Response) {
         self.status = Some(response.status());
+        let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        self.streams = content_type.is_some_and(|kind| kind.starts_with("text/event-stream"));
         let text = |name| Some(short(response.headers().get(name)?.to_str().ok()?, MAX_TEXT_BYTES));
         let mut line = self.scope.line();
         line.served_by = text(SERVED_BY).or(line.served_by.take());
@@ -92,6 +115,12 @@ impl RequestLog {
         }
         let line = std::mem::take(&mut *self.scope.line());
         self.end_span(&line);
+        let took = self.started.elapsed();
+        let status = self.status.map(|status| status.as_u16());
+        if let Some(on_end) = self.on_end.take() {
+            let stream_began = self.first_byte.filter(|_| self.streams);
+            on_end(&EndedRequest { line: &line, status, took, stream_began });
+        }
         if !tracing::enabled!(target: TARGET, tracing::Level::INFO) {
             return;
         }
@@ -105,8 +134,8 @@ impl RequestLog {
         tracing::info!(
             target: TARGET,
             parent: None,
-            status = self.status.map(|status| status.as_u16()),
-            took_ms = milliseconds(self.started.elapsed()),
+            status,
+            took_ms = milliseconds(took),
             first_byte_ms = self.first_byte.map(milliseconds),
             id = %self.scope.id,
             trace_id = %self.trace_id,
@@ -124,6 +153,7 @@ impl RequestLog {
             cached_tokens = usage.map(|usage| usage.cached_input_tokens),
             reasoning_tokens = usage.map(|usage| usage.reasoning_tokens),
             cost = line.cost,
+            captured = line.captured.then_some(true),
             bytes_in = self.bytes_in,
             bytes_out = self.bytes_out,
             "{message}"

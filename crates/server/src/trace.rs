@@ -15,7 +15,10 @@ use mcpctl_trace::{Span, Traceparent};
 use tracing::Instrument as _;
 
 use crate::{
-    caller_dialect::dialect_of, request_log::RequestLog, request_scope::RequestScope, traced_body::TracedBody,
+    caller_dialect::dialect_of,
+    request_log::{OnEnd, RequestLog},
+    request_scope::RequestScope,
+    traced_body::TracedBody,
 };
 
 /// Where clients of Anthropic's API look for the id of a request.
@@ -23,7 +26,7 @@ const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// Runs a request. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
 /// program is built. `panicked` makes the response to a request that panicked. `count` gets route and status.
-/// `in_flight` is held until the end of the response's body.
+/// `in_flight` is held until the end of the response's body, and `on_end` is called there.
 ///
 /// The request continues the caller's trace, or begins one: its headers hold the `traceparent` for the next server, and
 /// the spans have the id of the trace.
@@ -34,6 +37,7 @@ pub async fn trace<G: Send + Unpin + 'static>(
     panicked: fn() -> Response,
     count: impl FnOnce(&'static str, u16),
     in_flight: G,
+    on_end: Option<OnEnd>,
 ) -> Response {
     let dialect = dialect_of(request.uri().path(), request.headers());
     let scope = RequestScope::new(&uuid::Uuid::now_v7().to_string(), dialect);
@@ -52,7 +56,7 @@ pub async fn trace<G: Send + Unpin + 'static>(
     );
     let bytes_in = request.body().size_hint().exact();
     // Before the future that it outlives: a caller who leaves before the answer has a line too.
-    let mut log = RequestLog::begin(scope, traced, trace_id, method, route, bytes_in);
+    let mut log = RequestLog::begin(scope, traced, trace_id, method, route, bytes_in, on_end);
 
     let answer = log.scope.run(next.run(request));
     let answer = log.span.around(std::panic::AssertUnwindSafe(answer).catch_unwind());

@@ -136,6 +136,8 @@ pub struct McplocalMetrics {
     registry: Registry,
     /// The requests.
     pub http: HttpMetrics,
+    /// The inference, as the agent's callers see it.
+    pub inference: InferenceMetrics,
     llms: SeenNames,
     failovers: Family<LlmClassOutcome, Counter>,
     engines: SeenNames,
@@ -148,6 +150,7 @@ impl McplocalMetrics {
     pub fn new() -> Self {
         let mut registry = Registry::default();
         let http = HttpMetrics::register(&mut registry);
+        let inference = InferenceMetrics::register(&mut registry);
         let (failovers, engine_starts) = (Family::default(), Family::default());
         let probes = Family::<Access, Counter>::default();
         for access in PROBE_RESULTS {
@@ -157,7 +160,7 @@ impl McplocalMetrics {
         register(&mut registry, names::PROBES, "Access probes by answer", &probes);
         register(&mut registry, names::ENGINE_STARTS, "Starts of managed engines", &engine_starts);
         let (llms, engines) = (SeenNames::default(), SeenNames::default());
-        Self { registry, http, llms, failovers, engines, probes, engine_starts }
+        Self { registry, http, inference, llms, failovers, engines, probes, engine_starts }
     }
 
     /// Counts a failover: the failure class that asked for it, and what came of it (`served`, `forbidden`, …).
@@ -233,6 +236,8 @@ mod tests {
         metrics.inference.operation(chat, Some("broken_stream"), Duration::from_millis(30));
         metrics.inference.first_token(chat, Duration::from_millis(3));
         metrics.inference.token_usage(chat, TokenType::Input, 12);
+        metrics.inference.output_token(chat, Duration::from_millis(400), 5);
+        metrics.inference.output_token(chat, Duration::from_millis(300), 1);
         let text = metrics.render();
         has(&text, "mcpctl_revision 42");
         has(&text, r#"mcpctl_denied_total{verb="run",kind="llms"} 1"#);
@@ -256,6 +261,8 @@ mod tests {
             ),
         );
         has(&text, &format!("gen_ai_server_time_to_first_token_seconds_count{{{chat}}} 1"));
+        has(&text, &format!("gen_ai_server_time_per_output_token_seconds_sum{{{chat}}} 0.1"));
+        has(&text, &format!("gen_ai_server_time_per_output_token_seconds_count{{{chat}}} 1"));
         has(&text, &format!(r#"gen_ai_client_token_usage_sum{{{chat},gen_ai_token_type="input"}} 12.0"#));
         assert!(text.ends_with("# EOF\n"));
     }

@@ -29,6 +29,8 @@ pub const OPERATION_DURATION: &str = "gen_ai_client_operation_duration_seconds";
 pub const TOKEN_USAGE: &str = "gen_ai_client_token_usage";
 /// OpenTelemetry `gen_ai.server.time_to_first_token`, in seconds: from request to the first content.
 pub const TIME_TO_FIRST_TOKEN: &str = "gen_ai_server_time_to_first_token_seconds";
+/// OpenTelemetry `gen_ai.server.time_per_output_token`, in seconds: between two tokens after the first one, on average.
+pub const TIME_PER_OUTPUT_TOKEN: &str = "gen_ai_server_time_per_output_token_seconds";
 
 /// The bucket boundaries that the conventions advise for `gen_ai.client.operation.duration`, in seconds.
 pub const OPERATION_DURATION_BUCKETS: [f64; 14] =
@@ -41,3 +43,7 @@ pub const TOKEN_USAGE_BUCKETS: [f64; 14] = [
 /// The bucket boundaries that the conventions advise for `gen_ai.server.time_to_first_token`, in seconds.
 pub const TIME_TO_FIRST_TOKEN_BUCKETS: [f64; 16] =
     [0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0];
+/// The bucket boundaries that the conventions advise for `gen_ai.server.time_per_output_token`, in seconds; the lowest are
+/// ours, for models that are fast.
+pub const TIME_PER_OUTPUT_TOKEN_BUCKETS: [f64; 15] =
+    [0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5];

@@ -44,5 +44,5 @@ pub async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) ->
     let in_flight = app.metrics.http.in_flight();
     let panicked = || HttpError::internal().into_response();
     let count = |route, status| app.metrics.http.request(route, status);
-    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight).await
+    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight, None).await
 }

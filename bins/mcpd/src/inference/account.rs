@@ -1,9 +1,16 @@
 //! Accounts for an inference: one row of usage, however the request ends.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use mcpctl_access::{Principal, Stored};
-use mcpctl_api::{Usd, visible::short};
+use mcpctl_api::{
+    Spec, Usd,
+    spec::{LlmSpec, ProviderType},
+    visible::short,
+};
 use mcpctl_dialect::{Operation, Request, usage::Usage};
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{StreamEnd, StreamOutcome};
@@ -24,8 +31,11 @@ pub struct Account {
     /// `None` once the account is closed.
     row: Option<UsageRow>,
     settlement: Settlement,
-    operation: &'static str,
+    /// `gen_ai.operation.name` and `gen_ai.provider.name`.
+    operation: (&'static str, &'static str),
     arrived: Instant,
+    /// When a stream's first content came.
+    first_content: Arc<OnceLock<Instant>>,
 }
 
 /// Adds to the access log which Llm a request names, whether or not there is one.
@@ -37,8 +47,17 @@ pub fn named(operation: Operation, llm: &str) {
 }
 
 /// The metrics' labels of an operation of an Llm.
-fn labels<'a>(name: &'static str, llm: &'a str) -> metrics::Operation<'a> {
-    metrics::Operation { name, provider: "openai", llm: Configured::resolved(llm) }
+fn labels<'a>((name, provider): (&'static str, &'static str), llm: &'a str) -> metrics::Operation<'a> {
+    metrics::Operation { name, provider, llm: Configured::resolved(llm) }
+}
+
+/// `gen_ai.provider.name` of OpenTelemetry's conventions: the API of an Llm's provider.
+fn provider(llm: &Stored) -> &'static str {
+    match &llm.resource.spec {
+        Spec::Llm(LlmSpec { provider: ProviderType::Anthropic, .. }) => "anthropic",
+        Spec::Llm(LlmSpec { provider: ProviderType::AzureOpenai, .. }) => "azure.ai.openai",
+        _ => "openai",
+    }
 }
 
 impl Account {
@@ -73,8 +92,14 @@ impl Account {
             duration_ms: 0,
             request_id: mcpctl_server::request_id(),
         };
-        let operation = request.operation.genai_name();
-        Self { app: Arc::clone(app), row: Some(row), settlement, operation, arrived }
+        Self {
+            app: Arc::clone(app),
+            row: Some(row),
+            settlement,
+            operation: (request.operation.genai_name(), provider(llm)),
+            arrived,
+            first_content: Arc::default(),
+        }
     }
 
     /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.
@@ -82,9 +107,11 @@ impl Account {
         let (app, operation, arrived) = (Arc::clone(&self.app), self.operation, self.arrived);
         let mut llm = self.row.as_ref().map(|row| row.llm_name.clone());
         let delivered = self.settlement.delivered();
+        let first_content = Arc::clone(&self.first_content);
         move || {
             delivered.add(1);
             if let Some(llm) = llm.take() {
+                first_content.get_or_init(Instant::now);
                 app.metrics.inference.first_token(labels(operation, &llm), arrived.elapsed());
             }
         }
@@ -96,7 +123,7 @@ impl Account {
     /// When the row cannot be stored.
     pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), StoreError> {
         let status = whole.status.as_u16();
-        if self.operation != Operation::Embeddings.genai_name() {
+        if self.operation.0 != Operation::Embeddings.genai_name() {
             self.settlement.delivered().add(estimate::output_tokens(whole.body.len()));
         }
         let row = self.close(status, attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());
@@ -167,6 +194,9 @@ impl Account {
         if let Some(usage) = usage {
             inference.token_usage(operation, TokenType::Input, usage.input_tokens);
             inference.token_usage(operation, TokenType::Output, usage.output_tokens);
+            if let (Some(first), "ok") = (self.first_content.get(), outcome) {
+                inference.output_token(operation, first.elapsed(), usage.output_tokens);
+            }
         }
         vec![row]
     }

@@ -103,6 +103,20 @@ async fn each_request_has_one_line_at_both_daemons() {
         &["status=200", "served_by=\"desk\"", "failover=\"server_error\"", "attempts=2"],
         &["class"],
     );
+    for (request, provider) in [
+        (deployment.agent.request(Method::GET, "/metrics", &deployment.agent.local_key()), "mcpctl"),
+        (deployment.mcpd.request(Method::GET, "/metrics", &deployment.mcpd.admin()), "openai"),
+    ] {
+        let metrics = request.send().await.unwrap().text().await.unwrap();
+        let of_claude = format!(
+            "{{gen_ai_operation_name=\"chat\",gen_ai_provider_name=\"{provider}\",gen_ai_request_model=\"claude\"}} "
+        );
+        for name in ["time_to_first_token", "time_per_output_token"] {
+            let series = format!("gen_ai_server_{name}_seconds_count{of_claude}");
+            assert!(metrics.contains(&series), "{series}\n{metrics}");
+        }
+        assert!(!metrics.contains("absent"), "a caller's text is no label: {metrics}");
+    }
     has(&mcpd, 6, &["status=503", "class=\"server_error\"", "attempts=3"], &["input_tokens"]);
 }
 

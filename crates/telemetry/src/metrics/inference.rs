@@ -34,9 +34,10 @@ struct LlmOutcome {
 /// One operation of a model, with the attributes that OpenTelemetry's conventions require.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Operation<'a> {
-    /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`.
+    /// `gen_ai.operation.name`: `chat`, `text_completion`, `embeddings`, `count_tokens`.
     pub name: &'static str,
-    /// `gen_ai.provider.name`: the dialect of the upstream, `openai` or `anthropic`.
+    /// `gen_ai.provider.name`: the API of the upstream, `openai`, `anthropic` or `azure.ai.openai`; at the agent `mcpctl`
+    /// for mcpd, `local` for a local provider.
     pub provider: &'static str,
     /// `gen_ai.request.model`: the Llm, which callers name as the model.
     pub llm: Configured<'a>,
@@ -77,6 +78,7 @@ pub struct InferenceMetrics {
     fallbacks: Family<LlmOutcome, Counter>,
     durations: Histograms<DurationLabels>,
     first_tokens: Histograms<OperationLabels>,
+    output_tokens: Histograms<OperationLabels>,
     tokens: Histograms<TokenLabels>,
 }
 
@@ -89,6 +91,9 @@ impl InferenceMetrics {
             fallbacks: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(names::OPERATION_DURATION_BUCKETS)),
             first_tokens: Family::new_with_constructor(|| Histogram::new(names::TIME_TO_FIRST_TOKEN_BUCKETS)),
+            output_tokens: Family::new_with_constructor(|| {
+                Histogram::new(names::TIME_PER_OUTPUT_TOKEN_BUCKETS)
+            }),
             tokens: Family::new_with_constructor(|| Histogram::new(names::TOKEN_USAGE_BUCKETS)),
         };
         register(registry, names::ATTEMPTS, "Attempts at a target", &metrics.attempts);
@@ -96,6 +101,12 @@ impl InferenceMetrics {
         register(registry, names::FALLBACKS, "Fallbacks tried after an Llm failed", &metrics.fallbacks);
         register(registry, names::OPERATION_DURATION, "Seconds to the last byte", &metrics.durations);
         register(registry, names::TIME_TO_FIRST_TOKEN, "Seconds to the first content", &metrics.first_tokens);
+        register(
+            registry,
+            names::TIME_PER_OUTPUT_TOKEN,
+            "Seconds per token after the first content",
+            &metrics.output_tokens,
+        );
         register(registry, names::TOKEN_USAGE, "Tokens read and written by models", &metrics.tokens);
         metrics
     }
@@ -128,12 +139,24 @@ impl InferenceMetrics {
 
     /// Records how long the first content took.
     pub fn first_token(&self, operation: Operation<'_>, took: Duration) {
-        let labels = OperationLabels {
+        self.first_tokens.get_or_create(&self.labels(operation)).observe(took.as_secs_f64());
+    }
+
+    /// Records how long each token after the first content took, where `took` is the time from there to the last byte and
+    /// `tokens` is the model's own count of all. A stream of one token has no such time.
+    pub fn output_token(&self, operation: Operation<'_>, took: Duration, tokens: u64) {
+        if let Some(after_first) = tokens.checked_sub(1).filter(|count| *count > 0) {
+            let each = took.as_secs_f64() / after_first as f64;
+            self.output_tokens.get_or_create(&self.labels(operation)).observe(each);
+        }
+    }
+
+    fn labels(&self, operation: Operation<'_>) -> OperationLabels {
+        OperationLabels {
             gen_ai_operation_name: operation.name,
             gen_ai_provider_name: operation.provider,
             gen_ai_request_model: self.names.label(operation.llm),
-        };
-        self.first_tokens.get_or_create(&labels).observe(took.as_secs_f64());
+        }
     }
 
     /// Records the tokens that one operation read or wrote.
