@@ -10,8 +10,8 @@ use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
 use crate::{
-    audit::Audit, config::WatchLimits, inference::Inference, limits::Limits, login::Logins, prices::Prices,
-    readiness::Readiness, watchers::Watchers, writers::Writers, writes::Vault,
+    audit::Audit, captures::Captures, config::WatchLimits, inference::Inference, limits::Limits,
+    login::Logins, prices::Prices, readiness::Readiness, watchers::Watchers, writers::Writers, writes::Vault,
 };
 
 /// The state that all requests share.
@@ -34,6 +34,8 @@ pub struct App {
     pub logins: Logins,
     /// Records decisions.
     pub audit: Arc<Audit>,
+    /// Keeps bodies, where an Llm says so.
+    pub captures: Captures,
     /// Shares readiness checks among requests.
     pub readiness: Readiness,
     /// Gives writers their turns.

@@ -9,7 +9,7 @@ mod ledger;
 use std::{sync::Arc, time::Duration};
 
 use mcpctl_access::{Denied, Permit, Principal, verb::VerbType};
-use mcpctl_api::{Id, Kind, Name, Revision, Verb};
+use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb};
 use mcpctl_store::{AuditRow, Decision, Recorder, StoreError};
 use mcpctl_telemetry::McpdMetrics;
 
@@ -67,6 +67,10 @@ impl Audit {
                 let mut row = row(&Who::of(principal), V::VERB.as_str(), kind, permit.revision());
                 row.resource_id = Some(resource.id().clone());
                 row.resource_name = resource.name().to_string();
+                let captures = matches!(&resource.resource.spec, Spec::Llm(llm) if llm.capture.bodies);
+                if captures && V::VERB == Verb::Run {
+                    "captures bodies".clone_into(&mut row.reason);
+                }
                 // An inference always has its own row.
                 let tenant = (V::VERB != Verb::Run).then(|| Tenant::Principal(principal.id.clone()));
                 Entry { tenant, row }

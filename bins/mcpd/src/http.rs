@@ -4,6 +4,7 @@ mod apply;
 mod auth;
 mod authentication;
 mod body;
+mod capture;
 mod domain_errors;
 pub mod error;
 pub mod guard;

@@ -4,6 +4,7 @@ mod app;
 mod audit;
 mod bootstrap;
 mod caller;
+mod captures;
 mod clock;
 mod commit;
 mod config;
@@ -203,6 +204,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         limits: limits::Limits::start(store.clone()),
         prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
+        captures: captures::Captures::start(&config.data_dir).context("the writer of captures")?,
         readiness: readiness::Readiness::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
@@ -249,6 +251,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     app.audit.finish().await;
     // Rows of responses that were sent are on disk before the process ends.
     app.recorder.close().await;
+    app.captures.finish().await;
     traces.shutdown().await;
     tracing::info!("ended");
     Ok(())

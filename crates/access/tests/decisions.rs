@@ -267,7 +267,7 @@ proptest! {
                         Verb::Run => names(world.permitted::<Run>(&caller, Kind::Llm)),
                         Verb::Edit => names(world.permitted::<Edit>(&caller, Kind::Llm)),
                         Verb::Delete => names(world.permitted::<Delete>(&caller, Kind::Llm)),
-                        Verb::Use | Verb::Create | Verb::Grant => continue,
+                        Verb::Use | Verb::Create | Verb::Grant | Verb::Capture => continue,
                     };
                     prop_assert_eq!(listed.iter().any(|listed| listed == name), decided);
                 }

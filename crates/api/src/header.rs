@@ -22,3 +22,5 @@ pub const ESTIMATED: HeaderName = HeaderName::from_static("mcpctl-estimated");
 pub const WARNING: HeaderName = HeaderName::from_static("mcpctl-warning");
 /// The ids of the daemons that a request has passed, so that a loop ends.
 pub const HOPS: HeaderName = HeaderName::from_static("mcpctl-hops");
+/// `true` where the Llm keeps what this caller sent and received.
+pub const CAPTURED: HeaderName = HeaderName::from_static("mcpctl-captured");

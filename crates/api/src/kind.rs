@@ -118,12 +118,22 @@ pub enum Verb {
     Delete,
     /// Hand out rights that one does not hold oneself; on a user or service account, make credentials for it.
     Grant,
+    /// Let an Llm keep what its callers send and receive.
+    Capture,
 }
 
 impl Verb {
     /// Every verb.
-    pub const ALL: [Self; 7] =
-        [Self::View, Self::Run, Self::Use, Self::Create, Self::Edit, Self::Delete, Self::Grant];
+    pub const ALL: [Self; 8] = [
+        Self::View,
+        Self::Run,
+        Self::Use,
+        Self::Create,
+        Self::Edit,
+        Self::Delete,
+        Self::Grant,
+        Self::Capture,
+    ];
 
     /// The word of rules and questions, e.g. `view`.
     pub fn as_str(self) -> &'static str {
@@ -135,13 +145,14 @@ impl Verb {
             Self::Edit => "edit",
             Self::Delete => "delete",
             Self::Grant => "grant",
+            Self::Capture => "capture",
         }
     }
 }
 
 /// A word that is no verb.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a verb; verbs are view, run, use, create, edit, delete, grant")]
+#[error("`{0}` is not a verb; verbs are view, run, use, create, edit, delete, grant, capture")]
 pub struct UnknownVerb(String);
 
 impl FromStr for Verb {

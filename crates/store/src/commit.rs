@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use mcpctl_access::{Change, Confidential};
-use mcpctl_api::{Id, Kind, Name, Revision, Verb};
+use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb};
 use uuid::Uuid;
 
 use crate::{
@@ -45,6 +45,11 @@ impl RecordedChanges {
 }
 
 fn audit_row(author: &Author, at: Timestamp, change: &Change) -> AuditRow {
+    // On record with every write of it, so that the audit shows who let it begin.
+    let captures = match change {
+        Change::Put(stored) => matches!(&stored.resource.spec, Spec::Llm(llm) if !llm.capture.is_off()),
+        Change::Delete { .. } => false,
+    };
     let (action, name) = match change {
         Change::Put(stored) if stored.resource.created_at == stored.resource.updated_at => {
             (Verb::Create, stored.name())
@@ -63,7 +68,7 @@ fn audit_row(author: &Author, at: Timestamp, change: &Change) -> AuditRow {
         resource_id: Some(change.id().clone()),
         resource_name: name.to_string(),
         decision: Decision::Allowed,
-        reason: String::new(),
+        reason: if captures { "captures bodies".to_owned() } else { String::new() },
         revision: change.revision(),
         request_id: author.request_id.clone(),
     }

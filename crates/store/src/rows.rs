@@ -57,7 +57,7 @@ pub struct AuditRow {
     pub resource_name: String,
     /// The outcome.
     pub decision: Decision,
-    /// Why it was denied; empty if it was allowed.
+    /// Why it was denied; of an allowed one, that bodies are captured, or nothing.
     pub reason: String,
     /// The revision of the snapshot that the decision was made in, or of the change.
     pub revision: Revision,

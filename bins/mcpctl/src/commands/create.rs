@@ -141,6 +141,7 @@ impl Llm {
             retries: Default::default(),
             breaker: Default::default(),
             fallbacks: Vec::new(),
+            capture: Default::default(),
         };
         document(self.name, Spec::Llm(spec))
     }

@@ -20,7 +20,7 @@ use mcpctl_server::caller_dialect;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, provider_failure, query, rate_limits, resources};
+use super::{capture, error::HttpError, path::Path, provider_failure, query, rate_limits, resources};
 use crate::{
     app::App,
     caller::Caller,
@@ -88,6 +88,13 @@ fn as_model(permit: &Permit<Run>) -> Model {
     Model { id, created, owned_by: "mcpctl".to_owned() }
 }
 
+/// Runs a request, and keeps its bodies where the Llm that answers says so.
+async fn answer(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {
+    let (snapshot, sent) = (Arc::clone(&caller.snapshot), request.body.clone());
+    let response = run(app, caller, request).await?;
+    Ok(capture::where_wanted(app, &snapshot, &sent, response))
+}
+
 /// OpenAI's chat completions; `model` is an Llm's name or id
 #[utoipa::path(
     post, path = "/v1/chat/completions", tag = "inference",
@@ -103,7 +110,7 @@ pub async fn chat(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    run(&app, caller, InferenceRequest { operation: Operation::Chat, llm: None, headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::Chat, llm: None, headers, body }).await
 }
 
 /// OpenAI's completions
@@ -119,7 +126,8 @@ pub async fn completions(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    run(&app, caller, InferenceRequest { operation: Operation::Completions, llm: None, headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::Completions, llm: None, headers, body })
+        .await
 }
 
 /// OpenAI's embeddings
@@ -135,7 +143,8 @@ pub async fn embeddings(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    run(&app, caller, InferenceRequest { operation: Operation::Embeddings, llm: None, headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::Embeddings, llm: None, headers, body })
+        .await
 }
 
 /// OpenAI's responses
@@ -152,7 +161,7 @@ pub async fn responses(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    run(&app, caller, InferenceRequest { operation: Operation::Responses, llm: None, headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::Responses, llm: None, headers, body }).await
 }
 
 /// Anthropic's messages; `model` is an Llm's name or id
@@ -170,7 +179,7 @@ pub async fn messages(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    run(&app, caller, InferenceRequest { operation: Operation::Messages, llm: None, headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::Messages, llm: None, headers, body }).await
 }
 
 /// Anthropic's token counts
@@ -187,7 +196,8 @@ pub async fn count_tokens(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    run(&app, caller, InferenceRequest { operation: Operation::CountTokens, llm: None, headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::CountTokens, llm: None, headers, body })
+        .await
 }
 
 /// As chat completions, the Llm named by the path
@@ -208,7 +218,7 @@ pub async fn infer(
     if resources::kind(&segment)? != Kind::Llm {
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{llm}/infer")));
     }
-    run(&app, caller, InferenceRequest { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+    answer(&app, caller, InferenceRequest { operation: Operation::Chat, llm: Some(llm), headers, body }).await
 }
 
 async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {

@@ -151,7 +151,10 @@ impl Planner<'_> {
             Spec::Secret(secret) => {
                 confidential = Some(self.seal_secret(&id, existing, &name, secret)?);
             }
-            Spec::Llm(llm) => self.guard_credential(existing, &name, llm)?,
+            Spec::Llm(llm) => {
+                self.guard_capture(existing, &name, llm)?;
+                self.guard_credential(existing, &name, llm)?;
+            }
             Spec::User(user) => {
                 confidential = self.set_password(existing, &name, user, password_hash, confidential)?;
             }

@@ -12,6 +12,24 @@ use mcpctl_dialect::keys;
 use super::{Planner, Refusal, invalid, invalid_hint};
 
 impl Planner<'_> {
+    /// Keeping what callers send takes a right of its own, also under another name: the right to edit an Llm is no right to
+    /// read along. An editor may leave it as it is, or end it.
+    pub(super) fn guard_capture(
+        &self,
+        existing: Option<&Arc<Stored>>,
+        name: &Name,
+        llm: &LlmSpec,
+    ) -> Result<(), Refusal> {
+        let kept = existing.is_some_and(|stored| {
+            let same = matches!(&stored.resource.spec, Spec::Llm(old) if old.capture == llm.capture);
+            same && stored.name() == name
+        });
+        if llm.capture.is_off() || kept {
+            return Ok(());
+        }
+        Ok(self.before.authorize_name(self.actor, Verb::Capture, Kind::Llm, name.as_str())?)
+    }
+
     /// INVARIANT 11: a reference to a secret takes the right to `use` it, and is bound to the secret's id and to the
     /// account that made it. Naming a secret without that right is refused; moving the address detaches the credential
     /// that was there.

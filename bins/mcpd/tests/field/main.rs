@@ -3,6 +3,7 @@
 
 mod addresses;
 mod anthropic;
+mod captures;
 mod configuration;
 mod connections;
 mod credentials;

@@ -79,7 +79,7 @@ pub fn authorize(
         Verb::Run => world.authorize::<Run>(caller, kind, target).map(|permit| permit.into_resource()),
         Verb::Edit => world.authorize::<Edit>(caller, kind, target).map(|permit| permit.into_resource()),
         Verb::Delete => world.authorize::<Delete>(caller, kind, target).map(|permit| permit.into_resource()),
-        Verb::Use | Verb::Create | Verb::Grant => {
+        Verb::Use | Verb::Create | Verb::Grant | Verb::Capture => {
             let missing = || Denied::NotFound { kind, target: target.to_owned() };
             match world.resolve(kind, target) {
                 Some(stored) => {

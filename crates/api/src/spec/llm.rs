@@ -63,6 +63,9 @@ pub struct LlmSpec {
     /// The Llms that answer where this one fails, in the order in which they are tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,
+    /// What mcpd keeps of requests besides their accounts: nothing by default. Takes the verb `capture` on the Llm.
+    #[serde(default, skip_serializing_if = "Capture::is_off")]
+    pub capture: Capture,
 }
 
 const fn requests_usage() -> bool {
@@ -107,6 +110,21 @@ pub enum Capability {
     Messages,
     /// Continues an answer whose beginning is the last message.
     Prefill,
+}
+
+/// What is kept of the requests to an Llm, in mcpd's data directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct Capture {
+    /// The bodies of requests and answers: prompts, and what the model writes.
+    pub bodies: bool,
+}
+
+impl Capture {
+    /// Whether nothing is kept.
+    pub fn is_off(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// One value of a secret.

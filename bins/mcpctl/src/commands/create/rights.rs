@@ -15,7 +15,7 @@ use crate::failure::Failure;
 pub(super) struct Role {
     /// What it is called
     name: Name,
-    /// What it allows: view, run, use, create, edit, delete, grant or *
+    /// What it allows: view, run, use, create, edit, delete, grant, capture or *
     #[arg(long = "verb", required = true, value_delimiter = ',', value_name = "VERB", value_parser = allowed::<Verb>)]
     verbs: Vec<Allowed<Verb>>,
     /// On which kinds, e.g. llms, or *
