@@ -184,7 +184,10 @@ async fn deletion_obeys_the_rules_for_taking_rights_away() {
     let (status, warning) = delete(&mcpd, &hr, "users/guest").await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert!(warning.contains("Group `guests` no longer names User guest"), "{warning}");
-    assert!(warning.contains("1 binding(s) or group(s) that you may not view change too"), "{warning}");
+    assert!(
+        warning.contains("1 binding(s), group(s) or Limit(s) that you may not view change too"),
+        "{warning}"
+    );
     assert!(!warning.contains("secret-binding"), "{warning}");
 }
 
