@@ -15,8 +15,6 @@ use mcpctl_telemetry::{
     metrics::{OVERFLOW, Operation},
 };
 
-use crate::pipeline::OWN;
-
 /// Records the metrics of a request for inference that has ended. Its labels are names that mcpd or the configuration resolved,
 /// and `_other` where a request got no answer, so that callers cannot make up new ones.
 pub fn inference(metrics: &InferenceMetrics, ended: &EndedRequest<'_>) {
@@ -24,8 +22,8 @@ pub fn inference(metrics: &InferenceMetrics, ended: &EndedRequest<'_>) {
     let Some(name) = line.operation else { return };
     let succeeded = ended.status.is_some_and(|status| status < 400);
     let answered = line.served_by.as_deref().filter(|_| succeeded);
-    let is_local = line.failover.is_some() || line.llm.as_deref().is_some_and(|llm| llm.starts_with(OWN));
-    let provider = if is_local { "local" } else { "mcpctl" };
+    // Not by the header of a failover: mcpd sends one too, where another Llm answered.
+    let provider = if line.local { "local" } else { "mcpctl" };
     let operation = Operation { name, provider, llm: Configured::resolved(answered.unwrap_or(OVERFLOW)) };
     let error = match &line.class {
         Some(class) => Some(

@@ -25,6 +25,8 @@ pub struct AccessLine {
     pub usage: Option<Usage>,
     /// In US dollars.
     pub cost: Option<f64>,
+    /// Whether a local provider of the agent's answered.
+    pub local: bool,
     /// Whether its bodies are kept.
     pub captured: bool,
 }

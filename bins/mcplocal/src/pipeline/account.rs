@@ -88,6 +88,7 @@ pub(super) fn accounted(
     meter: AnswerMeter,
     exchange: &Exchange,
 ) -> Content {
+    mcpctl_server::access_line(|line| line.local = true);
     let request = mcpctl_server::request_id();
     let (app, meter) = (Arc::clone(app), Arc::new(meter));
     let pieces = Arc::clone(&meter);
