@@ -50,7 +50,7 @@ pub enum InferenceOutcome {
         /// The provider's headers.
         headers: HeaderMap,
         /// The events. They account for themselves when they end.
-        body: StreamBody,
+        body: Box<StreamBody>,
     },
     /// The failure of the last attempt.
     Failed {

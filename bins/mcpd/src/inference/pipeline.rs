@@ -224,7 +224,7 @@ impl Call<'_> {
                 // mcpd always asks for usage, and hides it from callers that did not.
                 let on_content = account.on_content();
                 let body = exchange.stream(stream, account.on_end(attempts)).on_content(on_content);
-                InferenceOutcome::Stream { status, headers, body }
+                InferenceOutcome::Stream { status, headers, body: Box::new(body) }
             }
             Err(failure) => {
                 account.close_failed(&failure, attempts).await?;
