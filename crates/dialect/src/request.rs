@@ -27,6 +27,8 @@ pub struct Request {
     pub include_usage: bool,
     /// How many choices the caller requests (`n`); at least 1.
     pub choices: u64,
+    /// The most output tokens of a choice, by the operation's own keys; `None` where it sets no bound.
+    pub output_bound: Option<u64>,
     /// The routing keys ([`keys::is_routing_key`]), as the body spells them.
     pub routing_keys: Vec<String>,
     fields: Fields,
@@ -41,6 +43,28 @@ const fn decided(operation: Operation) -> &'static [&'static str] {
     }
 }
 
+/// The keys that bound the output of an operation; all of them are among [`decided`].
+const fn output_bounds(operation: Operation) -> &'static [&'static str] {
+    match operation {
+        Operation::Chat | Operation::Completions | Operation::Embeddings => {
+            &["max_tokens", "max_completion_tokens"]
+        }
+        Operation::Responses => &["max_output_tokens"],
+        Operation::Messages | Operation::CountTokens => &["max_tokens"],
+    }
+}
+
+/// A bound as tokens, rounded up because lenient servers take fractions. A negative one bounds nothing.
+fn tokens(number: &serde_json::Number) -> Option<u64> {
+    number.as_u64().or_else(|| {
+        let bound = number.as_f64().filter(|bound| bound.is_sign_positive())?;
+        // A number beyond the integer's range becomes the largest one.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "positive and rounded")]
+        let bound = bound.ceil() as u64;
+        Some(bound)
+    })
+}
+
 impl Request {
     /// Reads a body, all of it once.
     ///
@@ -52,24 +76,22 @@ impl Request {
         let object = Object::read(&body, decided)?;
         let (choices, include_usage) = match operation {
             Operation::Chat | Operation::Completions | Operation::Embeddings => {
-                openai::request::check(&object)?;
                 (openai::request::choices(&object)?, openai::request::includes_usage(&object)?)
             }
-            Operation::Responses => {
-                responses::request::check(&object)?;
-                (1, true)
-            }
-            Operation::Messages | Operation::CountTokens => {
-                anthropic::request::check(&object)?;
-                (1, true)
-            }
+            Operation::Responses | Operation::Messages | Operation::CountTokens => (1, true),
         };
+        // Read for every operation, so that no value of another type reaches an upstream.
+        let mut output_bound = None;
+        for key in output_bounds(operation) {
+            output_bound = output_bound.max(object.number(key)?.as_ref().and_then(tokens));
+        }
         Ok(Self {
             operation,
             model: object.model()?,
             stream: object.bool("stream", "stream")? && operation.may_stream(),
             include_usage,
             choices,
+            output_bound,
             routing_keys: keys::routing_keys(&object.members),
             fields: Fields::new(body.clone(), &object, decided),
         })
@@ -179,6 +201,27 @@ mod tests {
         );
         assert_eq!(request.choices, 2);
         assert_eq!(request.wants(), Wants { tools: true, images: true, prefill: false, text_bytes: 4 + 3 });
+    }
+
+    #[test]
+    fn only_the_keys_of_the_operation_bound_its_output() {
+        let bound = |operation, body: &str| {
+            Request::read(operation, Bytes::copy_from_slice(body.as_bytes()))
+                .map(|request| request.output_bound)
+        };
+        let both = r#"{"max_tokens":7,"max_completion_tokens":9,"max_output_tokens":1}"#;
+        assert_eq!(bound(Operation::Chat, both), Ok(Some(9)));
+        assert_eq!(bound(Operation::Responses, both), Ok(Some(1)));
+        assert_eq!(bound(Operation::Messages, both), Ok(Some(7)));
+        assert_eq!(bound(Operation::Chat, r#"{"max_output_tokens":[0,0]}"#), Ok(None));
+        for (written, expected) in
+            [("200000.0", Some(200_000)), ("6.1", Some(7)), ("-1", None), ("null", None)]
+        {
+            assert_eq!(bound(Operation::Messages, &format!(r#"{{"max_tokens":{written}}}"#)), Ok(expected));
+        }
+        let twice = bound(Operation::Chat, r#"{"max_tokens":1,"max_tokens":200000}"#);
+        assert_eq!(twice, Err(RequestError::Duplicate("max_tokens")));
+        assert!(bound(Operation::Responses, r#"{"max_output_tokens":"9"}"#).is_err());
     }
 
     #[test]

@@ -123,7 +123,9 @@ impl Account {
     /// When the row cannot be stored.
     pub async fn close_whole(mut self, whole: &WholeAnswer, attempts: u32) -> Result<(), StoreError> {
         let status = whole.status.as_u16();
-        if self.operation.0 != Operation::Embeddings.genai_name() {
+        // Neither embeddings nor a count of tokens is output.
+        let without_output = [Operation::Embeddings, Operation::CountTokens].map(Operation::genai_name);
+        if !without_output.contains(&self.operation.0) {
             self.settlement.delivered().add(estimate::output_tokens(whole.body.len()));
         }
         let row = self.close(status, attempts, "ok", whole.model.as_deref(), whole.usage.as_ref());

@@ -18,6 +18,7 @@ pub struct Form {
     images: bool,
     prefill: bool,
     embeddings: bool,
+    counting: bool,
     /// Binary logarithm of the prompt's bytes, 0 for one of ordinary length.
     size: u32,
 }
@@ -26,7 +27,9 @@ impl Form {
     fn of(request: &Request) -> Self {
         let Wants { tools, images, prefill, text_bytes } = request.wants();
         let size = if text_bytes < LONG_PROMPT { 0 } else { text_bytes.ilog2() };
-        Self { tools, images, prefill, embeddings: request.operation == Operation::Embeddings, size }
+        let embeddings = request.operation == Operation::Embeddings;
+        let counting = request.operation == Operation::CountTokens;
+        Self { tools, images, prefill, embeddings, counting, size }
     }
 }
 

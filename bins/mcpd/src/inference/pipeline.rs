@@ -283,8 +283,7 @@ async fn admit(
     let price = app.prices.of(&route.llm);
     let input = estimate::input_tokens(asked.operation, asked.body());
     let Caller { principal, snapshot, .. } = caller;
-    // The body is read again only if a Limit is on the request.
-    let estimate = || Estimate::of(asked.operation, input, asked.choices, asked.body());
+    let estimate = || Estimate::of(asked.operation, input, asked.choices, asked.output_bound);
     let admission = app.limits.reserve(snapshot, principal, llm, price, estimate).await?;
     Ok((Settlement::new(price, admission.reservation, input), admission.standings))
 }
@@ -326,7 +325,10 @@ async fn relay(
         tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
         app.inference.stream_usage.rejected(llm, Instant::now());
     }
-    passage.settle(outcome.result.as_ref().err().map(|failure| failure.class));
+    // An estimate reached no upstream, so nothing is learned about one.
+    if outcome.attempts > 0 {
+        passage.settle(outcome.result.as_ref().err().map(|failure| failure.class));
+    }
     outcome
 }
 

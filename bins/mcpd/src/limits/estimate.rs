@@ -2,8 +2,6 @@
 //! replaces it.
 
 use mcpctl_dialect::Operation;
-use serde::Deserialize;
-use serde_json::Value;
 
 /// Bytes of a token: about four of English text, and JSON's own characters make up for denser ones.
 const BYTES_PER_TOKEN: u64 = 4;
@@ -26,30 +24,14 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Estimates a request of so many choices from its body.
-    pub fn of(operation: Operation, input: u64, choices: u64, body: &[u8]) -> Self {
+    /// Estimates a request of so many input tokens, and of so many choices of at most `bound` output tokens.
+    pub fn of(operation: Operation, input: u64, choices: u64, bound: Option<u64>) -> Self {
         if matches!(operation, Operation::CountTokens | Operation::Embeddings) {
             return Self { input, output: 0, bounded: true };
         }
-        let Bounds { max_tokens, max_completion_tokens, max_output_tokens } =
-            serde_json::from_slice(body).unwrap_or_default();
-        let bounds = [max_tokens, max_completion_tokens, max_output_tokens];
-        let asked = bounds.iter().flatten().filter_map(Value::as_u64).max();
-        Self {
-            input,
-            output: asked.unwrap_or(UNBOUNDED_OUTPUT).saturating_mul(choices),
-            bounded: asked.is_some(),
-        }
+        let output = bound.unwrap_or(UNBOUNDED_OUTPUT).saturating_mul(choices);
+        Self { input, output, bounded: bound.is_some() }
     }
-}
-
-/// The keys by which the dialects bound the output.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Bounds {
-    max_tokens: Option<Value>,
-    max_completion_tokens: Option<Value>,
-    max_output_tokens: Option<Value>,
 }
 
 /// The input tokens of a body. An encoded file counts as an image, whatever its size; a request that only counts takes none.
@@ -80,18 +62,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounds_of_every_dialect_are_read() {
-        let of = |body: &str, choices| {
-            let estimate = Estimate::of(Operation::Chat, 9, choices, body.as_bytes());
+    fn output_is_bounded_for_each_choice() {
+        let of = |operation, choices, bound| {
+            let estimate = Estimate::of(operation, 9, choices, bound);
             (estimate.output, estimate.bounded)
         };
-        assert_eq!(of(r#"{"max_tokens":7}"#, 1), (7, true));
-        assert_eq!(of(r#"{"max_completion_tokens":7}"#, 3), (21, true));
-        assert_eq!(of(r#"{"max_output_tokens":7}"#, 1), (7, true));
-        for unbounded in ["{}", r#"{"max_tokens":null}"#, r#"{"max_tokens":-1}"#, "not json"] {
-            assert_eq!(of(unbounded, 1), (UNBOUNDED_OUTPUT, false), "{unbounded}");
-        }
-        assert_eq!(Estimate::of(Operation::Embeddings, 9, 1, b"{}").output, 0);
+        assert_eq!(of(Operation::Chat, 3, Some(7)), (21, true));
+        assert_eq!(of(Operation::Messages, 1, None), (UNBOUNDED_OUTPUT, false));
+        assert_eq!(of(Operation::Embeddings, 1, None), (0, true));
     }
 
     #[test]

@@ -186,7 +186,11 @@ async fn run(store: Store, mut messages: mpsc::Receiver<Message>, corrections: A
             }
         }
         let alone = waiting.is_empty();
-        let stored = count(&store, &corrections, waiting).await;
+        let mut stored = count(&store, &corrections, waiting).await;
+        // One transaction takes only so many corrections.
+        while closing.is_some() && stored.is_ok() && !corrections.pending().is_empty() {
+            stored = count(&store, &corrections, Vec::new()).await;
+        }
         if let Err(error) = &stored {
             tracing::warn!(error = error as &dyn std::error::Error, "what Limits count could not be stored");
         }

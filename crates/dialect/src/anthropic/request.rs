@@ -2,16 +2,11 @@
 
 mod content;
 
-use crate::{fields::Fields, object::Object, presence::Presence, request_error::RequestError, wants::Wants};
+use crate::{fields::Fields, presence::Presence, wants::Wants};
 
 /// The keys that decisions depend on. `max_tokens` bounds the cost of an answer.
 pub(crate) const DECIDED: [&str; 7] =
     ["model", "stream", "max_tokens", "messages", "system", "tools", "tool_choice"];
-
-/// Rejects values of another type by which nothing is decided, before any upstream gets the request.
-pub(crate) fn check(object: &Object<'_>) -> Result<(), RequestError> {
-    object.number("max_tokens").map(drop)
-}
 
 /// What the request needs of the model.
 pub(crate) fn wants(fields: &Fields) -> Wants {

@@ -30,13 +30,6 @@ pub(crate) const DECIDED: [&str; 12] = [
 /// The same, of `stream_options`.
 const DECIDED_OF_STREAM: [&str; 1] = ["include_usage"];
 
-/// Rejects values of another type by which nothing is decided, before any upstream gets the request.
-pub(crate) fn check(object: &Object<'_>) -> Result<(), RequestError> {
-    object.number("max_completion_tokens")?;
-    object.number("max_tokens")?;
-    Ok(())
-}
-
 /// How many choices the request asks for.
 pub(crate) fn choices(object: &Object<'_>) -> Result<u64, RequestError> {
     let wrong = RequestError::Wrong { param: "n", expected: "a whole number of at least 1" };

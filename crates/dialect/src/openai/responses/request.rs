@@ -5,10 +5,8 @@ use serde_json::value::RawValue;
 
 use crate::{
     fields::Fields,
-    object::Object,
     openai::messages::{self, ContentPart},
     presence::Presence,
-    request_error::RequestError,
     wants::Wants,
 };
 
@@ -27,11 +25,6 @@ pub(crate) const DECIDED: [&str; 12] = [
     "background",
     "prompt",
 ];
-
-/// Rejects values of another type by which nothing is decided, before any upstream gets the request.
-pub(crate) fn check(object: &Object<'_>) -> Result<(), RequestError> {
-    object.number("max_output_tokens").map(drop)
-}
 
 /// What the request needs of the model.
 pub(crate) fn wants(fields: &Fields) -> Wants {
