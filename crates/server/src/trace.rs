@@ -41,7 +41,7 @@ pub async fn trace<G: Send + Unpin + 'static>(
 ) -> Response {
     let dialect = dialect_of(request.uri().path(), request.headers());
     let scope = RequestScope::new(&uuid::Uuid::now_v7().to_string(), dialect);
-    let method = request.method().clone();
+    let method = known_method(request.method());
     // The pattern and not the path, because paths contain what callers type.
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
     let route = routes.iter().copied().find(|route| *route == matched).unwrap_or("other");
@@ -78,4 +78,20 @@ pub async fn trace<G: Send + Unpin + 'static>(
         log.complete();
     }
     response.map(|body| Body::new(TracedBody::new(body, log, span, in_flight)))
+}
+
+/// The method, or `_OTHER` for one that HTTP does not define: a caller may make methods up, of any length, and this names spans.
+fn known_method(method: &Method) -> Method {
+    let known = [
+        Method::GET,
+        Method::HEAD,
+        Method::POST,
+        Method::PUT,
+        Method::PATCH,
+        Method::DELETE,
+        Method::OPTIONS,
+        Method::TRACE,
+        Method::CONNECT,
+    ];
+    if known.contains(method) { method.clone() } else { Method::from_bytes(b"_OTHER").unwrap_or_default() }
 }

@@ -65,6 +65,15 @@ pub enum Finish {
     Refused,
 }
 
+/// Longest id or name of a model that a stream's events repeat, in bytes.
+const MAX_NAME_BYTES: usize = 256;
+
+/// An id or a name of a model as a stream's events repeat it: a long one is cut, so that a provider cannot make each event large.
+pub(super) fn bounded_name(mut name: String) -> String {
+    name.truncate(name.floor_char_boundary(MAX_NAME_BYTES));
+    name
+}
+
 /// A piece of a streamed answer, in the order of its arrival.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Delta {

@@ -13,7 +13,10 @@ use crate::{
     lenient,
     openai::event::read_usage,
     sse::Frame,
-    translate::{conversation::Part, reply::Delta},
+    translate::{
+        conversation::Part,
+        reply::{Delta, bounded_name},
+    },
 };
 
 /// Reads the events of one stream. An event that is no chunk has no deltas.
@@ -124,10 +127,10 @@ impl StreamReader {
         // Azure's first event has filter results and no id yet.
         if !(self.started || choices.is_empty() && usage.is_none()) {
             self.started = true;
-            self.id = chunk.id.filter(|id| !id.is_empty());
+            self.id = chunk.id.filter(|id| !id.is_empty()).map(bounded_name);
             deltas.push(Delta::Start {
                 id: self.id.clone(),
-                model: chunk.model.filter(|model| !model.is_empty()),
+                model: chunk.model.filter(|model| !model.is_empty()).map(bounded_name),
                 created: chunk.created.as_u64(),
             });
         }

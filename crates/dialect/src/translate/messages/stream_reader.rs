@@ -6,7 +6,12 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::reply;
-use crate::{anthropic::count::Counts, lenient, sse::Frame, translate::reply::Delta};
+use crate::{
+    anthropic::count::Counts,
+    lenient,
+    sse::Frame,
+    translate::reply::{Delta, bounded_name},
+};
 
 /// Most calls of tools that are open at once. Servers write one block after the other.
 const MAX_OPEN_CALLS: usize = 64;
@@ -103,7 +108,11 @@ impl StreamReader {
         match event.kind.as_str() {
             "message_start" => {
                 let Some(message) = event.message else { return deltas };
-                deltas.push(Delta::Start { id: message.id, model: message.model, created: None });
+                deltas.push(Delta::Start {
+                    id: message.id.map(bounded_name),
+                    model: message.model.map(bounded_name),
+                    created: None,
+                });
                 deltas.extend(self.counts.take(message.usage).map(Delta::Usage));
             }
             "content_block_start" => {
