@@ -279,7 +279,8 @@ async fn bytes_are_untouched_where_the_provider_speaks_the_dialect() {
             body = body.replace(&format!("\"model\":\"{llm}\""), "\"model\":\"up\"");
             assert_eq!(sent.body, body, "{caller:?} at `{llm}`");
             let url = format!("http://{}{}", central.provider.address(), sent.path);
-            let direct = reqwest::Client::new().post(url).bearer_auth(KEY).body(body).send().await.unwrap();
+            let client = reqwest::Client::builder().no_proxy().build().unwrap();
+            let direct = client.post(url).bearer_auth(KEY).body(body).send().await.unwrap();
             assert_eq!(through, direct.bytes().await.unwrap(), "{caller:?} at `{llm}`, stream {stream}");
         }
     }

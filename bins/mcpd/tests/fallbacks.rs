@@ -49,7 +49,6 @@ impl World {
     fn document(&self, at: usize) -> Value {
         json!({
             "kind": "Llm", "name": LLMS[at], "type": "openai", "url": self.servers[at].base_url(), "model": "m",
-            "timeouts": {"connect": "1s", "response": "1s", "answer": "20s", "firstToken": "1s", "idle": "1s"},
             "retries": {"max": 0},
         })
     }
@@ -118,10 +117,16 @@ async fn listed_failures_lead_to_the_fallback_and_no_others() {
 /// A stream that has no content yet falls back; the caller gets one stream, of the fallback.
 #[tokio::test]
 async fn silence_before_the_first_content_leads_to_the_fallback() {
-    let world =
-        World::start(json!([{"llm": "second", "on": ["no_response", "no_first_token"]}]), json!({})).await;
+    let fallbacks = json!([{"llm": "second", "on": ["no_response", "no_first_token"]}]);
+    let world = World::start(fallbacks.clone(), json!({})).await;
     let start_up_only = Reply::text("late").start_up(3, 10).stall_after(0);
-    for (reply, class) in [(Reply::hang(), "no_response"), (start_up_only, "no_first_token")] {
+    for (reply, class, timeout) in
+        [(Reply::hang(), "no_response", "response"), (start_up_only, "no_first_token", "firstToken")]
+    {
+        let mut first = world.document(0);
+        first["fallbacks"] = fallbacks.clone();
+        first["timeouts"] = json!({ timeout: "1s" });
+        world.mcpd.apply(json!([first])).await;
         world.servers[0].queue(reply);
         let answer = world.chat(&world.alice, true).await;
         assert_eq!((answer.status(), header(&answer, "mcpctl-failover")), (StatusCode::OK, Some(class)));

@@ -48,6 +48,7 @@ async fn check(url: &str, key: &str, model: &str, expected: &Value) {
 #[tokio::test]
 async fn official_clients_are_served_by_upstreams_of_both_dialects() {
     let deployment = Deployment::start().await;
+    deployment.mcpd.llm_with_default_timeouts("claude", &deployment.provider.base_url()).await;
     deployment.provider.set_default(reply("chat-model"));
     let anthropic = ModelServer::with_default(reply("claude-model")).await;
     deployment
@@ -95,11 +96,15 @@ async fn run(language: &str, url: &str, key: &str, model: &str) -> Value {
         command.arg(here.join("client.cjs")).env("NODE_PATH", node::packages(&here));
         command
     };
+    for name in ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_CUSTOM_HEADERS"] {
+        command.env_remove(name);
+    }
     let output = command
         .arg(model)
         .env("ANTHROPIC_BASE_URL", url)
         .env("ANTHROPIC_API_KEY", key)
         .env("NO_PROXY", "127.0.0.1")
+        .env("no_proxy", "127.0.0.1")
         .output()
         .await
         .unwrap();

@@ -131,6 +131,7 @@ async fn tokens_are_settled_with_what_the_model_counted() {
 async fn cancelled_stream_is_settled_by_what_was_delivered() {
     let world = Central::start(&["gpt"]).await;
     let mcpd = &world.mcpd;
+    mcpd.llm_with_default_timeouts("gpt", &world.provider.base_url()).await;
     mcpd.apply(limit("tokens", json!({"tokens": {"max": 5000, "period": "month"}}))).await;
     world.provider.queue(Reply::text("one two three four").stall_after(3));
     let body = chat("gpt", json!({"stream": true, "max_tokens": 900}));
@@ -160,7 +161,7 @@ async fn replicas_share_a_limit_and_never_exceed_it() {
     let one = Mcpd::start_with(options.clone()).await;
     let two = Mcpd::start_with(options).await;
     let provider = ModelServer::start().await;
-    one.llm("gpt", &provider.base_url()).await;
+    one.llm_with_default_timeouts("gpt", &provider.base_url()).await;
     one.apply(limit("shared", json!({"per": "all", "requests": {"max": 7, "period": "month"}}))).await;
     let (admin, body) = (one.admin(), chat("gpt", json!({})));
     let requests = (0..24).map(|at| ask(if at % 2 == 0 { &one } else { &two }, &admin, &body));

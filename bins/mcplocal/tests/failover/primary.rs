@@ -51,6 +51,7 @@ async fn exceeded_limit_does_not_fail_over() {
     let limit =
         json!({"kind": "Limit", "name": "few", "per": "subject", "requests": {"max": 1, "period": "month"}});
     deployment.mcpd.apply(json!([limit])).await;
+    deployment.mcpd.llm_with_default_timeouts("claude", &deployment.provider.base_url()).await;
     let first = deployment.chat().await;
     assert_eq!(header(&first, "x-ratelimit-remaining-requests"), Some("0"));
     assert_eq!(first.status(), StatusCode::OK);

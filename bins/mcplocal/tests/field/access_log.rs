@@ -43,10 +43,7 @@ fn has(log: &str, trace: u128, fields: &[&str], absent: &[&str]) {
 
 /// Gives `claude` the default timeouts, so that a caller who leaves is noticed before a stalled stream.
 async fn default_timeouts(deployment: &Deployment) {
-    let url = deployment.provider.base_url();
-    let llm =
-        json!({"kind": "Llm", "name": "claude", "type": "openai", "url": url, "model": "upstream-model"});
-    deployment.mcpd.apply(json!([llm])).await;
+    deployment.mcpd.llm_with_default_timeouts("claude", &deployment.provider.base_url()).await;
 }
 
 #[tokio::test]

@@ -51,10 +51,7 @@ fn parent_id(traceparent: &str) -> &str {
 
 /// Gives `claude` the default timeouts, so that a caller who leaves is noticed before a stalled stream.
 async fn default_timeouts(deployment: &Deployment) {
-    let url = deployment.provider.base_url();
-    let llm =
-        json!({"kind": "Llm", "name": "claude", "type": "openai", "url": url, "model": "upstream-model"});
-    deployment.mcpd.apply(json!([llm])).await;
+    deployment.mcpd.llm_with_default_timeouts("claude", &deployment.provider.base_url()).await;
 }
 
 #[tokio::test]
@@ -113,6 +110,7 @@ async fn one_trace_spans_all_hops_with_their_parents() {
 async fn retries_probe_and_local_attempt_have_spans() {
     let collector = Collector::start().await;
     let deployment = exporting(&collector.url()).await;
+    default_timeouts(&deployment).await;
     deployment.overload_provider();
     let trace_id = "6bf92f3577b34da6a3ce929d0e0e4736";
     assert_eq!(chat(&deployment, trace_id, false).await.headers()["mcpctl-served-by"], "desk");

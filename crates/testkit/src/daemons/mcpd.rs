@@ -218,6 +218,13 @@ impl Mcpd {
         });
         self.apply(json!([llm])).await;
     }
+
+    /// As [`Mcpd::llm`], with the default timeouts: for tests in which nothing may time out, however slow the machine is.
+    pub async fn llm_with_default_timeouts(&self, name: &str, url: &str) {
+        let llm =
+            json!({"kind": "Llm", "name": name, "type": "openai", "url": url, "model": "upstream-model"});
+        self.apply(json!([llm])).await;
+    }
 }
 
 fn data_dir(dir: &Path, options: &McpdOptions) -> PathBuf {
