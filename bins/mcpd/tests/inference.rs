@@ -253,6 +253,7 @@ async fn metrics_have_values_after_their_events() {
             "mcpctl_retries",
             "gen_ai_client_operation_duration_seconds",
             "gen_ai_server_time_to_first_token_seconds",
+            "gen_ai_server_time_per_output_token_seconds",
             "gen_ai_client_token_usage",
             "mcpctl_revision",
             "mcpctl_denied",
