@@ -73,6 +73,7 @@ pub struct Reply {
     pub(super) pace: Option<Duration>,
     pub(super) before_head: Option<Pause>,
     pub(super) reset: bool,
+    pub(super) without_done: bool,
     pub(super) start_up: Vec<Bytes>,
     /// Faults by the number of content chunks sent before them.
     pub(super) faults: Vec<(usize, Fault)>,
@@ -98,6 +99,7 @@ impl Reply {
             pace: None,
             before_head: None,
             reset: false,
+            without_done: false,
             start_up: Vec::new(),
             faults: Vec::new(),
         }
@@ -226,6 +228,13 @@ impl Reply {
     #[must_use]
     pub fn garbage_after(self, chunks: usize) -> Self {
         self.after(chunks, Fault::Bytes(Bytes::from_static(b"data: {\"choices\":[{\"del\xFF\xFE\n\n")))
+    }
+
+    /// Ends a stream of OpenAI's after the finish reason, without `[DONE]`.
+    #[must_use]
+    pub fn without_done(mut self) -> Self {
+        self.without_done = true;
+        self
     }
 
     /// Waits at `gate` after `chunks` content chunks.

@@ -160,7 +160,8 @@ impl<'a> Completion<'a> {
             _ => self.chunk(json!([{ "index": 0, "text": "", "finish_reason": "stop" }]), None),
         };
         let usage = self.request.include_usage.then(|| self.chunk(json!([]), Some(self.usage())));
-        [Some(finish), usage, Some(Bytes::from_static(b"data: [DONE]\n\n"))].into_iter().flatten().collect()
+        let done = (!self.reply.without_done).then(|| Bytes::from_static(b"data: [DONE]\n\n"));
+        [Some(finish), usage, done].into_iter().flatten().collect()
     }
 
     fn whole(&self) -> Value {
