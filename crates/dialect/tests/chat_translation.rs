@@ -233,6 +233,27 @@ fn calls_are_read_however_servers_cut_them() {
 }
 
 #[test]
+fn endless_calls_and_choices_are_read_up_to_a_bound() {
+    let call = |index: u64| {
+        let id = format!("{index}{}", "i".repeat(1000));
+        chunk(
+            &json!({"tool_calls": [{"index": index, "id": id, "function": {"name": "f", "arguments": "{}"}}]}),
+        )
+    };
+    let read = deltas(&chunks(&(0..1000).map(call).collect::<Vec<_>>()));
+    let ids: Vec<_> = read
+        .iter()
+        .filter_map(|delta| if let Delta::ToolCall { id, .. } = delta { Some(id.len()) } else { None })
+        .collect();
+    assert_eq!((ids.len(), ids.iter().max()), (256, Some(&256)));
+    assert_eq!(read.iter().filter(|delta| matches!(delta, Delta::ToolArguments { .. })).count(), 256);
+
+    let text = |index: u64| json!({"choices": [{"index": index, "delta": {"content": "x"}}]});
+    let read = deltas(&chunks(&(0..1000).map(text).collect::<Vec<_>>()));
+    assert_eq!(read.iter().filter(|delta| matches!(delta, Delta::Text { .. })).count(), 128);
+}
+
+#[test]
 fn reasoning_of_each_vendor_is_read_once() {
     let reads = |delta: &Value| {
         let deltas = deltas(&chunks(&[chunk(delta)]));

@@ -19,6 +19,11 @@ use crate::{
     },
 };
 
+/// Most choices and calls of one choice that are read, far above what any request asks for: what is beyond them is not read, so
+/// that a provider cannot make the reader grow.
+const MAX_CHOICES: usize = 128;
+const MAX_CALLS: u64 = 256;
+
 /// Reads the events of one stream. An event that is no chunk has no deltas.
 #[derive(Debug, Default)]
 pub struct StreamReader {
@@ -36,6 +41,8 @@ struct Calls {
     by_index: BTreeMap<u64, Call>,
     /// The index of the call that is read now.
     current: Option<u64>,
+    /// Whether there were too many, so that no more are read.
+    full: bool,
 }
 
 #[derive(Debug)]
@@ -143,6 +150,9 @@ impl StreamReader {
 
     fn read_choice(&mut self, wire: WireChoice, deltas: &mut Vec<Delta>) {
         let choice = wire.index;
+        if self.choices.len() >= MAX_CHOICES && !self.choices.contains_key(&choice) {
+            return;
+        }
         let calls = self.choices.entry(choice).or_default();
         let delta = wire.delta.unwrap_or_default();
         let text = delta.reasoning_content.or_else(|| delta.reasoning.as_str().map(str::to_owned));
@@ -191,7 +201,7 @@ fn read_detail(choice: u64, detail: Detail, has_text: bool, deltas: &mut Vec<Del
 
 impl Calls {
     fn read(&mut self, choice: u64, wire: WireCall, answer: Option<&str>, deltas: &mut Vec<Delta>) {
-        let id = wire.id.filter(|id| !id.is_empty());
+        let id = wire.id.filter(|id| !id.is_empty()).map(bounded_name);
         let name = wire.function.name.filter(|name| !name.is_empty());
         let arguments = match wire.function.arguments {
             Value::String(text) => text,
@@ -203,6 +213,11 @@ impl Calls {
         let open = self.by_index.get(&index);
         let begins =
             open.is_none_or(|open| name.is_some() && id.is_some() && open.id.is_some() && open.id != id);
+        // What follows could continue the wrong call.
+        self.full |= begins && self.count >= MAX_CALLS;
+        if self.full {
+            return;
+        }
         if begins || self.current != Some(index) {
             self.announce_current(choice, answer, deltas);
         }
@@ -221,7 +236,7 @@ impl Calls {
             && !call.announced
             && call.name != name
         {
-            call.name.push_str(&name);
+            call.name = bounded_name(format!("{}{name}", call.name));
         }
         if !arguments.is_empty() {
             call.announce(choice, answer, deltas);
