@@ -49,7 +49,8 @@ async fn diff_shows_changes_and_never_a_secret() {
 async fn existing_resources_are_shown_and_missing_ones_reported() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
-    shell.file("f.yaml", &format!("{LLM}labels: {{team: a}}\n"));
+    let llm = LLM.replace("type: openai", "type: anthropic");
+    shell.file("f.yaml", &format!("{llm}labels: {{team: a}}\n"));
     shell.run(&["apply", "-f", "f.yaml"]).await.succeeded();
     let output = shell.run(&["get", "llms/claude", "llms/nope", "users/admin", "-o", "name"]).await;
     assert_eq!((output.code, output.stdout.as_str()), (1, "llms/claude\nusers/admin\n"));
@@ -58,7 +59,7 @@ async fn existing_resources_are_shown_and_missing_ones_reported() {
     let wide = shell.run(&["get", "llms", "-o", "wide"]).await.succeeded();
     let rows: Vec<Vec<&str>> = wide.lines().map(|line| line.split_whitespace().collect()).collect();
     assert_eq!(rows[0], ["NAME", "TYPE", "MODEL", "URL", "AGE", "ID", "REVISION", "LABELS"]);
-    assert_eq!((rows[1][0], rows[1][2], rows[1][7]), ("claude", "m", "team=a"));
+    assert_eq!((rows[1][0], rows[1][1], rows[1][2], rows[1][7]), ("claude", "anthropic", "m", "team=a"));
     let id = rows[1][5];
     assert_eq!(
         shell.run(&["get", "llm", id, "-o", "jsonpath={.name}"]).await.succeeded(),
