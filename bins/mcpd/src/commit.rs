@@ -221,12 +221,11 @@ async fn plan(app: &App, caller: &Caller, intents: &[Intent]) -> Result<Plan, Wr
     match planned {
         Ok(mut plan) => {
             for written in &plan.resources {
-                plan.warnings.extend(limits::unpriced::warnings(
-                    &app.prices,
-                    &plan.after,
-                    &caller.principal,
-                    written,
-                ));
+                let warnings =
+                    limits::unpriced::warnings(&app.prices, &plan.after, &caller.principal, written);
+                // A Limit and an Llm that are written together would each warn of the other.
+                let new = warnings.into_iter().filter(|warning| !plan.warnings.contains(warning));
+                plan.warnings.extend(new.collect::<Vec<_>>());
             }
             Ok(plan)
         }

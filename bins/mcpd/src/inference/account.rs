@@ -184,7 +184,10 @@ impl Account {
         row.model = model.unwrap_or_default().chars().take(200).collect();
         std::mem::take(&mut self.settlement).settle(&mut row, usage);
         mcpctl_server::access_line(|line| {
-            line.llm = Some(row.llm_name.clone());
+            // The Llm that was asked for is the first one that is tried.
+            if line.attempts.is_none() {
+                line.llm = Some(row.llm_name.clone());
+            }
             line.attempts = Some(attempts);
             line.usage = usage.copied();
             line.cost = row.cost_nanos.and_then(|nanos| Usd::from_nanos(nanos).to_string().parse().ok());

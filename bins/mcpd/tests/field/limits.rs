@@ -189,6 +189,16 @@ async fn budget_counts_every_kind_of_token() {
         warning,
         "Limit `budget` bounds cost, so it denies Llm `unpriced`, whose price is not known: write its `price`"
     );
+    let mut second = limit("second", json!({"cost": {"max": 1, "currency": "USD", "period": "month"}}));
+    let url = world.provider.base_url();
+    let llm = json!({"kind": "Llm", "name": "other", "type": "openai", "url": url, "model": "m"});
+    second.as_array_mut().unwrap().push(llm);
+    let applied = mcpd.post("/api/v1/apply?dryRun=true", &mcpd.admin(), &second).await;
+    let report: Value = applied.json().await.unwrap();
+    let warnings = report["warnings"].as_array().unwrap();
+    let both =
+        "Limit `second` bounds cost, so it denies Llm `other`, whose price is not known: write its `price`";
+    assert_eq!(warnings.iter().filter(|warning| **warning == both).count(), 1, "{warnings:?}");
     let usage_of = json!({"prompt_tokens": 10_000, "completion_tokens": 2_000,
         "prompt_tokens_details": {"cached_tokens": 6_000}, "completion_tokens_details": {"reasoning_tokens": 500}});
     let answer = json!({"object": "chat.completion", "model": "m", "usage": usage_of, "choices": [
