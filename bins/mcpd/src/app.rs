@@ -34,7 +34,7 @@ pub struct App {
     pub logins: Logins,
     /// Records decisions.
     pub audit: Arc<Audit>,
-    /// Keeps bodies, where an Llm says so.
+    /// Keeps the bodies of Llms that have `capture`.
     pub captures: Captures,
     /// Shares readiness checks among requests.
     pub readiness: Readiness,

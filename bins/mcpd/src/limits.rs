@@ -53,7 +53,7 @@ pub enum LimitError {
         /// How all Limits on the request stand.
         standings: Vec<Standing>,
     },
-    /// A Limit bounds what the Llm costs, and nobody knows its price.
+    /// A Limit bounds what the Llm costs, and its price is not known.
     // INVARIANT 15: what cannot be counted is not unlimited.
     #[error("the Limit `{limit}` bounds the cost of the Llm `{llm}`, and its price is not known")]
     NoPrice {

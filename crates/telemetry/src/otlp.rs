@@ -186,7 +186,7 @@ impl Traces {
     }
 }
 
-/// Where traces go to; `None` for nowhere.
+/// Where traces go to; `None` where none are exported.
 fn collector(argument: Option<&OtlpUrl>, file: &TelemetryConfig) -> Result<Option<Url>, OtlpError> {
     if set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
         || set("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none")

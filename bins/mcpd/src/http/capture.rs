@@ -1,4 +1,4 @@
-//! Keeps the bodies of a request and its answer where the Llm says so, and tells the caller in a header.
+//! Keeps the bodies of a request and its answer where the Llm has `capture`, and marks the response with a header.
 
 use std::{
     pin::Pin,

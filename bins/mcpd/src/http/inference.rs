@@ -88,7 +88,7 @@ fn as_model(permit: &Permit<Run>) -> Model {
     Model { id, created, owned_by: "mcpctl".to_owned() }
 }
 
-/// Runs a request, and keeps its bodies where the Llm that answers says so.
+/// Runs a request, and keeps its bodies where the Llm that answers has `capture`.
 async fn answer(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {
     let (snapshot, sent) = (Arc::clone(&caller.snapshot), request.body.clone());
     let response = run(app, caller, request).await?;

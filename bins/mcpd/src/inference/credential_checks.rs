@@ -23,14 +23,14 @@ const CONCURRENT_CHECKS: usize = 16;
 
 /// A provider refuses a credential.
 #[derive(Debug, thiserror::Error)]
-#[error("the provider of the Llm `{llm}` refuses its key{}", said(.message.as_deref()))]
+#[error("the provider of the Llm `{llm}` refuses its key{}", quoted(.message.as_deref()))]
 pub struct RefusedCredential {
     llm: Name,
     /// The provider's words, without the credential.
     message: Option<String>,
 }
 
-fn said(message: Option<&str>) -> String {
+fn quoted(message: Option<&str>) -> String {
     message.map(|message| format!(": {message}")).unwrap_or_default()
 }
 

@@ -69,7 +69,7 @@ impl Settlement {
         }
     }
 
-    /// What a request took whose tokens nobody counted. An answer that was begun or may have been costs its input and what came
+    /// What a request took whose tokens were not counted. An answer that was begun or may have been costs its input and what came
     /// of it; a request that the provider rejected, or never got, costs nothing.
     fn estimate(&self, outcome: &str) -> Usage {
         let may_be_charged = [
