@@ -9,6 +9,7 @@
 )]
 
 pub mod central;
+pub mod client_table;
 pub mod collector;
 pub mod daemons;
 pub mod deployment;

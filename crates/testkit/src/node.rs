@@ -6,12 +6,12 @@ use std::{
     process::Command,
 };
 
+use crate::client_table::target;
+
 /// The folder with the packages of `package-lock.json` in `folder`, for `NODE_PATH`.
 pub fn packages(folder: &Path) -> PathBuf {
     let locked = fs::read_to_string(folder.join("package-lock.json")).expect("the lock file");
-    let tests = std::env::current_exe().expect("the test's own path");
-    let target = tests.ancestors().find(|dir| dir.ends_with("target")).expect("the target folder").to_owned();
-    let dir = target.join("node").join(folder.file_name().expect("a name"));
+    let dir = target().join("node").join(folder.file_name().expect("a name"));
     fs::create_dir_all(&dir).expect("a folder");
     // Each test is a process of its own, and only one may fetch.
     let lock = File::create(dir.join("lock")).expect("the lock");

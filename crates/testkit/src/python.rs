@@ -6,12 +6,12 @@ use std::{
     process::Command,
 };
 
+use crate::client_table::target;
+
 /// The folder with the packages of a requirements file, for `PYTHONPATH`.
 pub fn packages(requirements: &Path) -> PathBuf {
     let required = fs::read_to_string(requirements).expect("the requirements");
-    let tests = std::env::current_exe().expect("the test's own path");
-    let target = tests.ancestors().find(|dir| dir.ends_with("target")).expect("the target folder").to_owned();
-    let dir = target.join("python").join(requirements.parent().and_then(Path::file_name).expect("a name"));
+    let dir = target().join("python").join(requirements.parent().and_then(Path::file_name).expect("a name"));
     fs::create_dir_all(&dir).expect("a folder");
     // Each test is a process of its own, and only one may fetch.
     let lock = File::create(dir.join("lock")).expect("the lock");

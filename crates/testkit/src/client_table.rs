@@ -1,0 +1,88 @@
+//! The table of real clients: what each one did at each daemon over each upstream, written into the target folder by the test
+//! that ran it, for `cargo xtask figures inference`.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use serde_json::{Value, json};
+
+/// The folder in the target folder: one file per client, daemon and upstream, each a JSON array of cells with `client`,
+/// `operation`, `daemon`, `upstream`, `outcome` (`pass`, `refused` or `fail`) and `detail`.
+pub const FOLDER: &str = "client-table";
+
+/// What became of one operation.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The client got what it asked for.
+    Pass,
+    /// The upstream cannot express what the client asked for, and the client got an error that names it.
+    Refused,
+    /// Anything else, with the reason.
+    Fail(String),
+}
+
+/// The cells of one client at one daemon over one upstream.
+#[derive(Debug)]
+pub struct Cells {
+    client: String,
+    daemon: String,
+    upstream: String,
+    cells: Vec<(String, Outcome)>,
+}
+
+impl Cells {
+    /// No cells yet. `client` has its version in it; `daemon` is `mcpd`, or `mcplocal` for the agent in failover.
+    pub fn new(client: &str, daemon: &str, upstream: &str) -> Self {
+        Self { client: client.into(), daemon: daemon.into(), upstream: upstream.into(), cells: Vec::new() }
+    }
+
+    /// Adds the outcome of an operation.
+    pub fn add(&mut self, operation: &str, outcome: Outcome) {
+        self.cells.push((operation.into(), outcome));
+    }
+
+    /// Writes the file, and fails the test if a cell has failed.
+    pub fn finish(self) {
+        let folder = target().join(FOLDER);
+        fs::create_dir_all(&folder).expect("a folder");
+        let cells: Vec<Value> =
+            self.cells.iter().map(|(operation, outcome)| self.cell(operation, outcome)).collect();
+        let name = [self.client.as_str(), &self.daemon, &self.upstream].join("_").replace(['/', ' '], "-");
+        let text = serde_json::to_string_pretty(&cells).expect("values are JSON");
+        fs::write(folder.join(format!("{name}.json")), text + "\n").expect("the file of cells");
+        let failed: Vec<String> = self.cells.iter().filter_map(failure).collect();
+        assert!(
+            failed.is_empty(),
+            "{} at {} over {}:\n{}",
+            self.client,
+            self.daemon,
+            self.upstream,
+            failed.join("\n")
+        );
+    }
+
+    fn cell(&self, operation: &str, outcome: &Outcome) -> Value {
+        let (outcome, detail) = match outcome {
+            Outcome::Pass => ("pass", None),
+            Outcome::Refused => ("refused", None),
+            Outcome::Fail(reason) => ("fail", Some(reason)),
+        };
+        json!({ "client": self.client, "operation": operation, "daemon": self.daemon, "upstream": self.upstream,
+            "outcome": outcome, "detail": detail })
+    }
+}
+
+fn failure((operation, outcome): &(String, Outcome)) -> Option<String> {
+    match outcome {
+        Outcome::Fail(reason) => Some(format!("  {operation}: {reason}")),
+        Outcome::Pass | Outcome::Refused => None,
+    }
+}
+
+/// The target folder of the test that runs.
+pub(crate) fn target() -> PathBuf {
+    let test = std::env::current_exe().expect("the test's own path");
+    test.ancestors().find(|folder| folder.ends_with("target")).map(Path::to_owned).expect("the target folder")
+}
