@@ -1,10 +1,12 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
-//! of the Llms, `route` the way to a provider, `account` the row of usage, `settlement` what a request took and what that cost,
+//! of the Llms, `attempt` one Llm's turn at a `call`, `route` the way to a provider, `account` the row of usage, `settlement` what a request took and what that cost,
 //! `credential_checks` what providers are asked when a key is written.
 
 pub mod account;
+mod attempt;
 mod breakers;
 mod budgets;
+mod call;
 mod chain;
 pub mod credential_checks;
 pub mod outcome;

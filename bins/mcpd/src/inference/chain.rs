@@ -3,25 +3,23 @@
 
 use std::collections::{HashSet, VecDeque};
 
-use mcpctl_access::{Permit, Principal, Snapshot, Stored, verb::Run};
+use mcpctl_access::{Permit, Stored, verb::Run};
 use mcpctl_api::{Id, Kind, Name, Spec, spec::FallbackClass};
 use mcpctl_failover::FailureClass;
 
-use crate::writes::fallbacks::MAX_DEPTH;
+use crate::{caller::Caller, writes::fallbacks::MAX_DEPTH};
 
 /// The Llms that one request may still fall back to.
-pub struct Chain<'a> {
-    snapshot: &'a Snapshot,
-    principal: &'a Principal,
+pub struct Chain {
     /// By level: the fallbacks of the Llm that was asked for, those of its fallback, and so on.
     levels: Vec<VecDeque<Name>>,
     seen: HashSet<Id>,
 }
 
-impl<'a> Chain<'a> {
-    /// The chain of a request for this Llm, in the snapshot that the caller was authenticated in.
-    pub fn new(snapshot: &'a Snapshot, principal: &'a Principal, llm: &Stored) -> Self {
-        Self { snapshot, principal, levels: Vec::new(), seen: HashSet::from([llm.id().clone()]) }
+impl Chain {
+    /// The chain of a request for this Llm.
+    pub fn new(llm: &Stored) -> Self {
+        Self { levels: Vec::new(), seen: HashSet::from([llm.id().clone()]) }
     }
 
     /// Notes that an Llm failed: those that it lists for this class come next.
@@ -35,18 +33,19 @@ impl<'a> Chain<'a> {
         }
     }
 
-    /// The permit for the next Llm.
+    /// The permit for the next Llm, in the snapshot that the caller was authenticated in.
     ///
     /// INVARIANT 7: a fallback is authorized for the caller in its own right; one that the caller may not run is left out, with
     /// all that it would lead to.
-    pub fn next(&mut self) -> Option<Permit<Run>> {
+    pub fn next(&mut self, caller: &Caller) -> Option<Permit<Run>> {
         loop {
             let level = self.levels.last_mut()?;
             let Some(name) = level.pop_front() else {
                 self.levels.pop();
                 continue;
             };
-            let Ok(permit) = self.snapshot.authorize::<Run>(self.principal, Kind::Llm, name.as_str()) else {
+            let Ok(permit) = caller.snapshot.authorize::<Run>(&caller.principal, Kind::Llm, name.as_str())
+            else {
                 tracing::debug!(llm = %name, "a fallback that the caller may not run is left out");
                 continue;
             };
@@ -57,10 +56,11 @@ impl<'a> Chain<'a> {
     }
 
     /// Whether an Llm that fails in this class has a fallback that the caller may run.
-    pub fn leads_on(&self, llm: &Stored, class: FailureClass) -> bool {
+    pub fn leads_on(&self, caller: &Caller, llm: &Stored, class: FailureClass) -> bool {
         fallbacks(llm, class).iter().any(|name| {
-            self.snapshot
-                .authorize::<Run>(self.principal, Kind::Llm, name.as_str())
+            caller
+                .snapshot
+                .authorize::<Run>(&caller.principal, Kind::Llm, name.as_str())
                 .is_ok_and(|permit| !self.seen.contains(permit.resource().id()))
         })
     }

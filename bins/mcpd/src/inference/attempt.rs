@@ -1,0 +1,301 @@
+//! One Llm's turn at a request: the route, the reservation, the exchange, the account. What comes of it is an [`Attempt`], of which
+//! the caller has seen nothing yet; [`Attempt::into_response`] begins the response with it.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use mcpctl_access::{Permit, Stored, verb::Run};
+use mcpctl_api::{Kind, Spec, Verb, spec::Capability};
+use mcpctl_dialect::{self as dialect, ExtraOperations};
+use mcpctl_failover::FailureClass;
+use mcpctl_relay::{Exchange, Exchanged, RetryBudget, RetryPolicy, Sender, retry};
+use mcpctl_store::StoreError;
+use mcpctl_telemetry::Configured;
+use mcpctl_upstream::{Answer, Failure, Request, StreamAnswer, Target, WholeAnswer};
+
+use super::{
+    account::Account,
+    call::Call,
+    outcome::{InferenceError, InferenceOutcome, InferenceResponse},
+    route::{Route, route},
+    settlement::Settlement,
+};
+use crate::{
+    app::App,
+    audit::Entry,
+    caller::Caller,
+    limits::{Estimate, LimitError, Standing, estimate},
+};
+
+/// What came of one Llm.
+pub struct Attempt {
+    /// The Llm.
+    pub llm: Arc<Stored>,
+    /// How its provider answered.
+    pub answer: AttemptAnswer,
+    /// How the caller's Limits stand.
+    pub standings: Vec<Standing>,
+}
+
+/// How a provider answered.
+pub enum AttemptAnswer {
+    /// With a whole response, which is accounted for.
+    Whole(WholeAnswer),
+    /// With a stream that has begun.
+    Stream(Box<BegunStream>),
+    /// Not at all, which is accounted for.
+    Failed {
+        /// The failure of the last attempt.
+        failure: Failure,
+        /// Whether the caller may view and edit the Llm, and so learn where it points.
+        may_edit: bool,
+    },
+}
+
+/// A stream of which nothing was forwarded so far. Dropped, it is accounted for as cancelled.
+pub struct BegunStream {
+    /// Turns its events into the caller's dialect.
+    pub exchange: Exchange,
+    /// Its events.
+    pub answer: StreamAnswer,
+    /// Its account, which is open.
+    pub account: Account,
+    /// How many attempts were made at this Llm.
+    pub attempts: u32,
+}
+
+impl Attempt {
+    /// Begins the response.
+    pub fn into_response(self, attempts: u32) -> InferenceResponse {
+        let Self { llm, answer, standings } = self;
+        let outcome = match answer {
+            AttemptAnswer::Whole(whole) => InferenceOutcome::Whole(whole),
+            AttemptAnswer::Failed { failure, may_edit } => InferenceOutcome::Failed { failure, may_edit },
+            AttemptAnswer::Stream(stream) => stream.into_outcome(),
+        };
+        InferenceResponse { llm: llm.name().clone(), attempts, failover: None, outcome, standings }
+    }
+}
+
+impl BegunStream {
+    fn into_outcome(self) -> InferenceOutcome {
+        let Self { exchange, answer, account, attempts } = self;
+        let (status, headers) = (answer.status, answer.headers.clone());
+        // mcpd always asks for usage, and hides it from callers that did not.
+        let on_content = account.on_content();
+        let body = exchange.stream(answer, account.on_end(attempts)).on_content(on_content);
+        InferenceOutcome::Stream { status, headers, body: Box::new(body) }
+    }
+}
+
+/// What spans all Llms of one request.
+pub struct Span {
+    /// Decisions that are not recorded yet.
+    pub entries: Vec<Entry>,
+    /// Attempts at all of them.
+    pub attempts: u32,
+    /// When it began.
+    began: Instant,
+    /// The longest `timeouts.answer` so far.
+    longest: Duration,
+}
+
+impl Span {
+    /// A span without attempts.
+    pub fn new(began: Instant) -> Self {
+        Self { entries: Vec::new(), attempts: 0, began, longest: Duration::ZERO }
+    }
+
+    /// When an Llm's answer must have begun: within its own `timeouts.answer`, and within the longest one of all that were tried,
+    /// from the beginning.
+    fn deadline(&mut self, answer: Duration) -> Instant {
+        self.longest = self.longest.max(answer);
+        (self.began + self.longest).min(Instant::now() + answer)
+    }
+
+    async fn record(&mut self, app: &App) -> Result<(), StoreError> {
+        for entry in self.entries.drain(..) {
+            app.audit.record(entry).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Call {
+    /// The class of an Llm's last failure, where its breaker is open.
+    pub fn skipped(&self, llm: &Stored) -> Option<FailureClass> {
+        let Spec::Llm(spec) = &llm.resource.spec else { return None };
+        self.app.inference.breakers.admit(llm, spec, &self.asked).skipped()
+    }
+
+    /// Runs one Llm for the caller, in the snapshot that the permit is of.
+    ///
+    /// # Errors
+    /// When no attempt was made, or a row could not be recorded.
+    pub async fn run_llm(
+        &self,
+        caller: &Caller,
+        permit: Permit<Run>,
+        span: &mut Span,
+    ) -> Result<Attempt, InferenceError> {
+        let Self { app, asked, headers, .. } = self;
+        let Caller { principal, snapshot, .. } = caller;
+        let llm = Arc::clone(permit.resource());
+        tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
+        let may_edit = may_view_and_edit(caller, &llm);
+
+        // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
+        // the credential is opened only now.
+        let routed = check_choice(asked, &llm).and_then(|()| {
+            let misconfigured =
+                |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
+            route(permit, snapshot, &app.store).map_err(misconfigured)
+        });
+        let prepared = routed.and_then(|route| {
+            let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&llm, span.began);
+            let extra = ExtraOperations {
+                responses: route.llm.can(Capability::Responses),
+                messages: route.llm.can(Capability::Messages),
+            };
+            let upstream = asked.operation.at(route.target.api.dialect(), extra);
+            let exchange = Exchange::new(asked, &route.target, upstream, usage, headers)?;
+            Ok((route, exchange))
+        });
+        let (route, exchange) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                span.record(app).await?;
+                return Err(error);
+            }
+        };
+        // After the route, so that a request that cannot be sent takes nothing; before the provider gets it.
+        let (settlement, standings) = match admit(app, caller, &llm, &route, asked).await {
+            Ok(admitted) => admitted,
+            Err(error) => {
+                let (name, revision) = (llm.name().as_str(), snapshot.revision());
+                // In place of the decision that allowed it.
+                span.entries.pop();
+                span.entries.push(app.audit.denial(
+                    principal,
+                    Verb::Run,
+                    Kind::Llm,
+                    name,
+                    revision,
+                    &error.to_string(),
+                ));
+                span.record(app).await?;
+                return Err(error.into());
+            }
+        };
+        let account = Account::open(app, principal, &llm, asked, span.began, settlement);
+
+        // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
+        let deadline = span.deadline(route.llm.timeouts.answer.0);
+        let relayed = relay(app, &llm, &route, &exchange, asked, deadline);
+        let (sent, recorded) = tokio::join!(relayed, span.record(app));
+        recorded?;
+
+        let retry::RetryOutcome { result, attempts } = sent;
+        span.attempts += attempts;
+        let answer = match result {
+            Ok(Answer::Whole(whole)) => {
+                account.close_whole(&whole, attempts).await?;
+                AttemptAnswer::Whole(whole)
+            }
+            Ok(Answer::Stream(answer)) => {
+                AttemptAnswer::Stream(Box::new(BegunStream { exchange, answer, account, attempts }))
+            }
+            Err(failure) => {
+                account.close_failed(&failure, attempts).await?;
+                AttemptAnswer::Failed { failure, may_edit }
+            }
+        };
+        Ok(Attempt { llm, answer, standings })
+    }
+}
+
+/// Reserves what the request may take under the Limits on it.
+async fn admit(
+    app: &App,
+    caller: &Caller,
+    llm: &Stored,
+    route: &Route,
+    asked: &dialect::Request,
+) -> Result<(Settlement, Vec<Standing>), LimitError> {
+    let price = app.prices.of(&route.llm);
+    let input = estimate::input_tokens(asked.operation, asked.body());
+    let Caller { principal, snapshot, .. } = caller;
+    let estimate = || Estimate::of(asked.operation, input, asked.choices, asked.output_bound);
+    let admission = app.limits.reserve(snapshot, principal, llm, price, estimate).await?;
+    Ok((Settlement::new(price, admission.reservation, input), admission.standings))
+}
+
+/// Whether the caller may learn where the Llm points and where its credential is kept.
+fn may_view_and_edit(caller: &Caller, llm: &Stored) -> bool {
+    let Caller { principal, snapshot, .. } = caller;
+    let may = |verb| snapshot.authorize_name(principal, verb, Kind::Llm, llm.name().as_str()).is_ok();
+    may(Verb::View) && may(Verb::Edit)
+}
+
+/// Only the authorized Llm may answer: rejects fields by which its provider would choose another model, unless the Llm
+/// allows them.
+fn check_choice(asked: &dialect::Request, llm: &Stored) -> Result<(), InferenceError> {
+    let Spec::Llm(spec) = &llm.resource.spec else { return Ok(()) };
+    match asked.routing_keys.iter().find(|field| !spec.allow_fields.contains(field)) {
+        None => Ok(()),
+        Some(field) => Err(InferenceError::ChoosesUpstream { field: field.clone(), llm: llm.name().clone() }),
+    }
+}
+
+async fn relay(
+    app: &App,
+    llm: &Stored,
+    route: &Route,
+    exchange: &Exchange,
+    asked: &dialect::Request,
+    deadline: Instant,
+) -> retry::RetryOutcome {
+    let passage = app.inference.breakers.admit(llm, &route.llm, asked);
+    // An upstream that keeps failing gets one attempt: more would only delay the error.
+    let max = if passage.is_suspect() { 0 } else { route.llm.retries.max.into() };
+    // One deadline over all attempts, waits included.
+    let policy = RetryPolicy { max, deadline };
+    let budget = app.inference.budgets.of(llm.id());
+    let Exchanged { outcome, rejects_usage } =
+        exchange.send(&Attempts { app, llm, target: &route.target, policy, budget: &budget }).await;
+    if rejects_usage {
+        tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
+        app.inference.stream_usage.rejected(llm, Instant::now());
+    }
+    // An estimate reached no upstream, so nothing is learned about one.
+    if outcome.attempts > 0 {
+        passage.settle(outcome.result.as_ref().err().map(|failure| failure.class));
+    }
+    outcome
+}
+
+/// Attempts at a target of an Llm, counted.
+struct Attempts<'a> {
+    app: &'a App,
+    llm: &'a Stored,
+    target: &'a Target,
+    policy: RetryPolicy,
+    budget: &'a RetryBudget,
+}
+
+impl Sender for Attempts<'_> {
+    async fn send(&self, request: &Request) -> retry::RetryOutcome {
+        let Self { app, llm, target, policy, budget } = *self;
+        let (name, metrics) = (Configured::resolved(llm.name().as_str()), &app.metrics.inference);
+        let on_retry = |class: FailureClass| {
+            metrics.attempt(name, class.as_str());
+            metrics.retry(name);
+        };
+        let sent = retry::send(&app.inference.client, target, request, policy, budget, on_retry).await;
+        let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
+        metrics.attempt(name, outcome);
+        sent
+    }
+}
