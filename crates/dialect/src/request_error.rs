@@ -1,5 +1,7 @@
 //! Why a request body is rejected, with the field at fault.
 
+use std::borrow::Cow;
+
 /// Why a body is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RequestError {
@@ -37,6 +39,16 @@ pub enum RequestError {
         /// The field with its path.
         param: String,
     },
+    /// A field that cannot be translated, with the reason: it needs something of the provider that translation does not have.
+    #[error("`{param}` {reason}")]
+    Refused {
+        /// The field with its path.
+        param: String,
+        /// The rest of the sentence.
+        reason: Cow<'static, str>,
+        /// What to do instead.
+        hint: &'static str,
+    },
     /// A field that the provider's dialect cannot express.
     #[error("`{param}` has no counterpart in {api}, which the provider of this model speaks")]
     Unsupported {
@@ -68,6 +80,7 @@ impl RequestError {
             Self::NotJson(_) | Self::NotAnObject => None,
             Self::Spelling { written, .. } => Some(written),
             Self::Invalid { param, .. }
+            | Self::Refused { param, .. }
             | Self::Untranslatable { param }
             | Self::Unsupported { param, .. } => Some(param),
             Self::Missing(param)
@@ -84,6 +97,7 @@ impl RequestError {
             Self::Escaped(name) | Self::Spelling { name, .. } => {
                 Some(format!("write `{name}` as it stands here, letter by letter"))
             }
+            Self::Refused { hint, .. } => Some((*hint).to_owned()),
             _ => None,
         }
     }

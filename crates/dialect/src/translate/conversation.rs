@@ -1,7 +1,9 @@
 //! A request for an answer, without a dialect. It holds all that any dialect can express and that another can express too; a
 //! reader refuses by name what it does not hold, and a writer what its dialect cannot express.
 
-use serde_json::{Number, Value};
+use std::sync::Arc;
+
+use serde_json::{Map, Number, Value};
 
 /// A request for an answer.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,6 +16,9 @@ pub struct Conversation {
     pub tools: Vec<Tool>,
     /// The tools whose calls the caller reads in another form than a function's. Only the writer of its answer uses them.
     pub call_forms: Vec<CallForm>,
+    /// The settings that the caller's dialect repeats in an answer, as the caller wrote them. Only the writer of its answer uses
+    /// them.
+    pub repeated: Arc<Map<String, Value>>,
     /// Which of the tools it must or must not call.
     pub tool_choice: Option<ToolChoice>,
     /// Whether it may call several tools at once.

@@ -1,6 +1,8 @@
 //! Takes the members of a request's objects one by one, with the path of each for error messages. What no reader took is
 //! refused by name, so that nothing that a caller asked for is dropped in silence.
 
+use std::borrow::Cow;
+
 use serde_json::{Map, Number, Value};
 
 use crate::request_error::RequestError;
@@ -43,6 +45,11 @@ impl Fields {
         if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
+    /// A member that stays.
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.members.get(name).filter(|value| !value.is_null())
+    }
+
     /// Takes a member of any type.
     pub(crate) fn take(&mut self, name: &str) -> Option<Value> {
         self.members.shift_remove(name).filter(|value| !value.is_null())
@@ -50,7 +57,7 @@ impl Fields {
 
     /// Whether a member is there.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.members.get(name).is_some_and(|value| !value.is_null())
+        self.get(name).is_some()
     }
 
     /// Takes a string.
@@ -126,6 +133,16 @@ impl Fields {
         RequestError::Untranslatable { param: self.path(name) }
     }
 
+    /// That a member cannot be translated, for a reason that follows its name, and what to do instead.
+    pub(crate) fn refused(
+        &self,
+        name: &str,
+        reason: impl Into<Cow<'static, str>>,
+        hint: &'static str,
+    ) -> RequestError {
+        RequestError::Refused { param: self.path(name), reason: reason.into(), hint }
+    }
+
     /// Refuses the first member that was not taken.
     pub(crate) fn finish(self) -> Result<(), RequestError> {
         match self.members.iter().find(|(_, value)| !value.is_null()) {
@@ -140,8 +157,8 @@ pub(crate) fn entries(path: &str, list: Vec<Value>) -> Vec<(String, Value)> {
     list.into_iter().enumerate().map(|(at, value)| (format!("{path}[{at}]"), value)).collect()
 }
 
-/// A key as an error repeats it: bounded, with invisible characters escaped.
-fn shown(key: &str) -> String {
+/// A key, or a value, as an error repeats it: bounded, with invisible characters escaped.
+pub(crate) fn shown(key: &str) -> String {
     key.chars().take(64).flat_map(char::escape_debug).collect()
 }
 

@@ -1,6 +1,8 @@
 //! An answer without a dialect, whole or in pieces.
 
-use serde_json::Value;
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
 
 use super::conversation::{CallForm, Conversation, Part};
 use crate::usage::Usage;
@@ -14,13 +16,20 @@ pub struct WriterOptions {
     pub now: u64,
     /// The tools whose calls the caller reads in another form than a function's.
     pub call_forms: Vec<CallForm>,
+    /// The settings of the request that the answer repeats, as the caller wrote them.
+    pub repeated: Arc<Map<String, Value>>,
 }
 
 impl WriterOptions {
     /// The options of a request, whose answer begins `now`.
     pub fn of(conversation: &Conversation, now: u64) -> Self {
-        let call_forms = conversation.call_forms.clone();
-        Self { include_usage: conversation.include_usage, now, call_forms }
+        let Conversation { include_usage, call_forms, repeated, .. } = conversation;
+        Self {
+            include_usage: *include_usage,
+            now,
+            call_forms: call_forms.clone(),
+            repeated: Arc::clone(repeated),
+        }
     }
 }
 

@@ -6,12 +6,15 @@
 //! not depend on it, so an absent `store` is accepted, and the answer shows `store: false`.
 
 mod content;
+mod hosted;
 mod input;
 mod items;
 mod reasoning;
 mod reply;
 mod request;
 mod response;
+mod settings;
+mod state;
 mod stream;
 mod tools;
 

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::state;
 use crate::{
     request_error::RequestError,
     translate::{
@@ -45,7 +46,7 @@ fn part(mut fields: Fields) -> Result<Part, RequestError> {
 }
 
 fn image(fields: &mut Fields) -> Result<Part, RequestError> {
-    refuse_stored_file(fields)?;
+    state::refuse_file(fields)?;
     // How many tokens the image takes, which other dialects leave to the provider.
     fields.drop_hints(&["detail"]);
     let url = fields.required_text("image_url")?;
@@ -53,7 +54,7 @@ fn image(fields: &mut Fields) -> Result<Part, RequestError> {
 }
 
 fn document(fields: &mut Fields) -> Result<Part, RequestError> {
-    refuse_stored_file(fields)?;
+    state::refuse_file(fields)?;
     fields.drop_hints(&["detail"]);
     let name = fields.text("filename")?;
     let media = match (fields.text("file_data")?, fields.text("file_url")?) {
@@ -75,11 +76,6 @@ fn audio(fields: &mut Fields) -> Result<Part, RequestError> {
     let data = inner.required_text("data")?;
     inner.finish()?;
     Ok(Part::Audio(Media::Base64 { media_type: media_type.to_owned(), data }))
-}
-
-/// A stored file is at one provider only.
-fn refuse_stored_file(fields: &Fields) -> Result<(), RequestError> {
-    if fields.has("file_id") { Err(fields.untranslatable("file_id")) } else { Ok(()) }
 }
 
 /// What is at a URL, or in it: `data:TYPE;base64,DATA`.

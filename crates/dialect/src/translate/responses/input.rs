@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{content, reasoning, tools};
+use super::{content, hosted, reasoning, state, tools};
 use crate::{
     request_error::RequestError,
     translate::{
@@ -13,7 +13,7 @@ use crate::{
 
 /// What every item may have and no provider needs: its id and state, what kind of message it was to the caller, and how its
 /// client found it.
-const HINTS: [&str; 6] = ["id", "status", "phase", "created_by", "metadata", "caller"];
+const HINTS: [&str; 5] = ["id", "status", "phase", "created_by", "metadata"];
 
 /// Adds `input` to the conversation. Instructions among the turns move to the front, in order, as in Anthropic's own
 /// compatible API: no other dialect has them elsewhere.
@@ -37,7 +37,7 @@ fn read_item(mut item: Fields, conversation: &mut Conversation) -> Result<(), Re
         Some(kind) => kind,
         None if item.has("role") => "message".to_owned(),
         // An item of nothing but an id refers to what OpenAI keeps.
-        None => return Err(item.untranslatable("id")),
+        None => return Err(state::stored_item(&item, "id")),
     };
     match kind.as_str() {
         "message" => message(&mut item, conversation)?,
@@ -61,7 +61,15 @@ fn read_item(mut item: Fields, conversation: &mut Conversation) -> Result<(), Re
             item.drop_hints(&["role"]);
             tools::read(item.list("tools")?.unwrap_or_default(), conversation)?;
         }
-        _ => return Err(item.untranslatable("type")),
+        "item_reference" => return Err(state::stored_item(&item, "id")),
+        _ => return Err(hosted::item(&item, &kind)),
+    }
+    if let Some(mut caller) = item.object("caller")? {
+        // A program that OpenAI runs may call tools too.
+        if caller.required_text("type")? != "direct" {
+            return Err(caller.untranslatable("type"));
+        }
+        caller.finish()?;
     }
     item.drop_hints(&HINTS);
     item.finish()

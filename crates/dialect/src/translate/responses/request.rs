@@ -1,6 +1,8 @@
 //! Reads a request of the Responses API.
 
-use super::{input, tools};
+use std::sync::Arc;
+
+use super::{input, settings, state, tools};
 use crate::{
     request_error::RequestError,
     translate::{
@@ -27,7 +29,8 @@ const HINTS: [&str; 7] = [
 /// [`RequestError`] with the path of the field that is malformed, needs a server's memory, or has no counterpart elsewhere.
 pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     let mut body = Fields::body(body)?;
-    refuse_state(&mut body)?;
+    let repeated = Arc::new(settings::of(&body));
+    state::refuse(&mut body)?;
     body.drop_hints(&HINTS);
     // The model is chosen by the Llm.
     body.text("model")?;
@@ -38,6 +41,7 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
         parallel_tool_calls: body.bool("parallel_tool_calls")?,
         stream: body.bool("stream")?.unwrap_or_default(),
         reasoning: read_reasoning(&mut body)?,
+        repeated,
         ..Conversation::default()
     };
     let (user, safety_identifier) = (body.text("user")?, body.text("safety_identifier")?);
@@ -50,24 +54,6 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     conversation.logprobs = read_logprobs(&mut body)?;
     body.finish()?;
     Ok(conversation)
-}
-
-/// Refuses what refers to, or asks for, something that a server keeps. Explicit defaults ask for nothing.
-fn refuse_state(body: &mut Fields) -> Result<(), RequestError> {
-    for name in ["store", "background"] {
-        if body.bool(name)? == Some(true) {
-            return Err(body.untranslatable(name));
-        }
-    }
-    match body.text("truncation")?.as_deref() {
-        None | Some("disabled") => {}
-        Some(_) => return Err(body.untranslatable("truncation")),
-    }
-    let kept = ["previous_response_id", "conversation", "prompt"];
-    match kept.into_iter().find(|name| body.has(name)) {
-        Some(name) => Err(body.untranslatable(name)),
-        None => Ok(()),
-    }
 }
 
 fn read_reasoning(body: &mut Fields) -> Result<Option<ReasoningRequest>, RequestError> {

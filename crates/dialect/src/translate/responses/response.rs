@@ -1,7 +1,10 @@
 //! The `response` object around an answer, which a stream repeats in its first and last events.
 
-use serde_json::{Value, json};
+use std::sync::Arc;
 
+use serde_json::{Map, Value, json};
+
+use super::settings;
 use crate::{
     translate::reply::{Finish, WriterOptions},
     usage::Usage,
@@ -14,6 +17,8 @@ pub(super) struct Envelope {
     id: String,
     model: String,
     created: u64,
+    /// The caller's settings.
+    settings: Arc<Map<String, Value>>,
 }
 
 impl Envelope {
@@ -27,7 +32,12 @@ impl Envelope {
         let created = created.unwrap_or(options.now);
         let id = id.filter(|id| !id.is_empty()).map_or_else(|| created.to_string(), str::to_owned);
         let bare = ["chatcmpl-", "msg_", "resp_"].iter().find_map(|prefix| id.strip_prefix(prefix));
-        Self { id: bare.unwrap_or(&id).to_owned(), model: model.unwrap_or_default().to_owned(), created }
+        Self {
+            id: bare.unwrap_or(&id).to_owned(),
+            model: model.unwrap_or_default().to_owned(),
+            created,
+            settings: Arc::clone(&options.repeated),
+        }
     }
 
     /// The id of the item at `index`, which is derived from the answer's.
@@ -45,31 +55,23 @@ impl Envelope {
         self.written(end.status(), output, usage, end.details())
     }
 
-    /// The request's own settings are not repeated: callers have them, and those of Codex take 40 KB.
     fn written(&self, status: &str, output: &[Value], usage: Option<Usage>, details: Value) -> Value {
-        json!({
-            "id": format!("resp_{}", self.id),
-            "object": "response",
-            "created_at": self.created,
-            "status": status,
-            "background": false,
-            "error": null,
-            "incomplete_details": details,
-            "instructions": null,
-            "max_output_tokens": null,
-            "metadata": {},
-            "model": self.model,
-            "output": output,
-            "parallel_tool_calls": true,
-            "previous_response_id": null,
-            "store": false,
-            "temperature": null,
-            "tool_choice": "auto",
-            "tools": [],
-            "top_p": null,
-            "truncation": "disabled",
-            "usage": usage.map(written_usage),
-        })
+        let mut response = Map::new();
+        for (name, value) in [
+            ("id", format!("resp_{}", self.id).into()),
+            ("object", "response".into()),
+            ("created_at", self.created.into()),
+            ("status", status.into()),
+            ("error", Value::Null),
+            ("incomplete_details", details),
+            ("model", self.model.as_str().into()),
+            ("output", output.into()),
+            ("usage", usage.map(written_usage).into()),
+        ] {
+            response.insert(name.to_owned(), value);
+        }
+        settings::write(&self.settings, &mut response);
+        Value::Object(response)
     }
 }
 

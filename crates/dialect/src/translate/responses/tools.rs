@@ -11,6 +11,7 @@
 
 use serde_json::{Value, json};
 
+use super::hosted;
 use crate::{
     request_error::RequestError,
     translate::{
@@ -53,17 +54,17 @@ pub(super) fn function_name(namespace: Option<&str>, name: &str) -> String {
 
 /// Adds `tools` to the conversation.
 pub(super) fn read(tools: Vec<(String, Value)>, conversation: &mut Conversation) -> Result<(), RequestError> {
-    let mut hosted = None;
+    let mut left_out = None;
     for (path, tool) in tools {
         let mut tool = Fields::of(path, tool)?;
         let kind = tool.required_text("type")?;
         if kind == "web_search" {
-            hosted = Some(tool.untranslatable("type"));
+            left_out = Some(hosted::tool(&tool, &kind));
         } else {
             add(&kind, tool, None, conversation)?;
         }
     }
-    match hosted {
+    match left_out {
         Some(error) if conversation.tools.is_empty() => Err(error),
         _ => Ok(()),
     }
@@ -90,7 +91,7 @@ fn add(
             let function = Tool { name: TOOL_SEARCH.to_owned(), description, parameters, strict: None };
             return push(function, Some(form), "tools", conversation);
         }
-        _ => return Err(tool.untranslatable("type")),
+        _ => return Err(hosted::tool(&tool, kind)),
     }
     if tool.take("defer_loading").is_some_and(|deferred| deferred != false) {
         return Err(tool.untranslatable("defer_loading"));
@@ -215,14 +216,14 @@ pub(super) fn read_choice(
                 let mut tool = Fields::of(path, tool)?;
                 match tool.required_text("type")?.as_str() {
                     "function" | "custom" => allowed.push(chosen(&mut tool)?),
-                    _ => return Err(tool.untranslatable("type")),
+                    kind => return Err(hosted::tool(&tool, kind)),
                 }
                 tool.finish()?;
             }
             conversation.tools.retain(|tool| allowed.contains(&tool.name));
             mode
         }
-        _ => return Err(choice.untranslatable("type")),
+        kind => return Err(hosted::tool(&choice, kind)),
     };
     choice.finish()?;
     Ok(Some(read))

@@ -184,7 +184,7 @@ fn what_cannot_be_translated_is_refused_by_name() {
         ),
         (json!({"tool_choice": {"type": "web_search"}}), "tool_choice.type"),
         (json!({"tool_choice": "sometimes"}), "tool_choice"),
-        (json!({"input": [{"type": "item_reference", "id": "msg_1"}]}), "input[0].type"),
+        (json!({"input": [{"type": "item_reference", "id": "msg_1"}]}), "input[0].id"),
         (json!({"input": [{"id": "msg_1"}]}), "input[0].id"),
         (json!({"input": [{"type": "compaction", "encrypted_content": "x"}]}), "input[0].type"),
         (
@@ -206,5 +206,72 @@ fn what_cannot_be_translated_is_refused_by_name() {
         (json!({"stop": "x"}), "stop"),
     ] {
         assert_eq!(refused(&body), param, "{body}");
+    }
+}
+
+/// What needs a provider's memory or a tool of its own is refused with the reason and the next step.
+#[test]
+fn refusals_of_state_and_hosted_tools_give_a_next_step() {
+    let tool = |tool: Value| json!({ "tools": [tool] });
+    let stored = |item: Value| json!({ "input": [item] });
+    for (body, message) in [
+        (json!({"store": true}), "`store` asks to keep the answer"),
+        (json!({"background": true}), "`background` asks to keep the answer until it is fetched"),
+        (json!({"previous_response_id": "resp_1"}), "`previous_response_id` refers to an earlier answer"),
+        (json!({"conversation": {"id": "conv_1"}}), "`conversation` refers to a conversation"),
+        (json!({"prompt": {"id": "pmpt_1"}}), "`prompt` refers to a prompt"),
+        (json!({"truncation": "auto"}), "`truncation` asks to leave out items"),
+        (stored(json!({"type": "item_reference", "id": "msg_1"})), "`input[0].id` refers to an item"),
+        (
+            stored(json!({"type": "web_search_call", "id": "ws_1", "status": "completed"})),
+            "`input[0].type` is `web_search_call`",
+        ),
+        (
+            stored(json!({"type": "function_call", "call_id": "1", "name": "f", "arguments": "{}",
+            "caller": {"type": "program", "caller_id": "p"}})),
+            "`input[0].caller.type` cannot be translated",
+        ),
+        (
+            tool(json!({"type": "web_search_preview_2025_03_11"})),
+            "`tools[0].type` is `web_search_preview_2025_03_11`, a tool that OpenAI runs itself",
+        ),
+        (
+            tool(json!({"type": "file_search", "vector_store_ids": ["v"]})),
+            "is `file_search`, a tool that OpenAI runs itself",
+        ),
+        (
+            tool(json!({"type": "code_interpreter", "container": "c"})),
+            "is `code_interpreter`, a tool that OpenAI runs itself",
+        ),
+        (tool(json!({"type": "image_generation"})), "is `image_generation`, a tool that OpenAI runs itself"),
+        (tool(json!({"type": "mcp", "server_label": "l"})), "is `mcp`, a tool that OpenAI runs itself"),
+        (
+            tool(json!({"type": "programmatic_tool_calling"})),
+            "is `programmatic_tool_calling`, a tool that OpenAI runs itself",
+        ),
+        (
+            tool(json!({"type": "computer_use_preview"})),
+            "is `computer_use_preview`, a tool whose form only OpenAI's models know",
+        ),
+        (
+            tool(json!({"type": "local_shell"})),
+            "is `local_shell`, a tool whose form only OpenAI's models know",
+        ),
+        (tool(json!({"type": "shell"})), "is `shell`, a tool whose form only OpenAI's models know"),
+        (
+            tool(json!({"type": "apply_patch"})),
+            "is `apply_patch`, a tool whose form only OpenAI's models know",
+        ),
+        (tool(json!({"type": "new\u{7}"})), "is `new\\u{7}`, a tool that no other API"),
+        (json!({"tool_choice": {"type": "mcp", "server_label": "l"}}), "`tool_choice.type` is `mcp`"),
+        (
+            json!({"tools": [{"type": "function", "name": "f"}], "tool_choice": {"type": "web_search"}}),
+            "`tool_choice.type` is `web_search`",
+        ),
+    ] {
+        let error = read_request(body.to_string().as_bytes()).unwrap_err();
+        assert!(error.to_string().contains(message), "{body}: {error}");
+        let has_hint = error.hint().is_some_and(|hint| hint.contains("capabilities: [responses]"));
+        assert!(has_hint || message.contains(".caller."), "{body}: {error:?}");
     }
 }
