@@ -16,8 +16,8 @@ use crate::{
     usage::Usage,
 };
 
-/// Most bytes of an answer that are kept for its last event. That event has to fit into one of
-/// [`DEFAULT_MAX_EVENT`](crate::sse::DEFAULT_MAX_EVENT) bytes after escaping.
+/// Most bytes of an answer, as JSON, that are kept for its last event. That event has to fit into one of
+/// [`DEFAULT_MAX_EVENT`](crate::sse::DEFAULT_MAX_EVENT) bytes beside the settings of the request.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 /// What an item counts for, besides its text.
@@ -36,7 +36,16 @@ pub struct StreamWriter {
     usage: Option<Usage>,
     finish: Option<Finish>,
     kept_bytes: usize,
-    failed: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writing,
+    /// The proper end is written.
+    Ended,
+    /// The answer is too large; its error event is written.
+    Failed,
 }
 
 /// What is being written.
@@ -101,14 +110,14 @@ impl StreamWriter {
             usage: None,
             finish: None,
             kept_bytes: 0,
-            failed: false,
+            state: State::Writing,
         }
     }
 
     /// The events that a delta becomes. Choices but the first are left out: the API has one, and the reader asks for one.
     pub fn write(&mut self, delta: &Delta) -> Bytes {
         let mut out = BytesMut::new();
-        if self.failed {
+        if self.state != State::Writing {
             return out.freeze();
         }
         match delta {
@@ -127,7 +136,7 @@ impl StreamWriter {
             Delta::ReasoningSignature { choice: 0, signature } => self.signature(signature, &mut out),
             Delta::EncryptedReasoning { choice: 0, data } => {
                 let block = Reasoning { encrypted: Some(data.clone()), ..Reasoning::default() };
-                self.keep(data.len());
+                self.keep_text(data);
                 self.open_reasoning(block, &mut out);
                 self.close(Status::Completed, &mut out);
             }
@@ -136,8 +145,10 @@ impl StreamWriter {
             _ => {}
         }
         if self.kept_bytes > MAX_KEPT_BYTES {
-            self.failed = true;
-            return error_event("the answer is larger than 4 MiB", "upstream_error", "answer_too_large");
+            self.state = State::Failed;
+            let message =
+                "the answer is larger than 4 MiB, the most that a translated stream of responses has";
+            return error_event(message, "upstream_error", "answer_too_large");
         }
         out.freeze()
     }
@@ -145,7 +156,7 @@ impl StreamWriter {
     /// The proper end of the stream. Only called once the provider's stream is complete.
     pub fn finish(&mut self) -> Bytes {
         let mut out = BytesMut::new();
-        if self.failed {
+        if self.state != State::Writing {
             return out.freeze();
         }
         let end = End::of(self.finish.as_ref());
@@ -153,8 +164,13 @@ impl StreamWriter {
         self.close(if end == End::Completed { Status::Completed } else { Status::Incomplete }, &mut out);
         let response = envelope.ended(end, &self.output, self.usage);
         self.emit(&format!("response.{}", end.status()), json!({ "response": response }), &mut out);
-        self.failed = true;
+        self.state = State::Ended;
         out.freeze()
+    }
+
+    /// Whether the answer was too large to go on. The last event that was written is an error.
+    pub fn has_failed(&self) -> bool {
+        self.state == State::Failed
     }
 
     fn start(&mut self, id: Option<&str>, model: Option<&str>, created: Option<u64>, out: &mut BytesMut) {
@@ -174,6 +190,10 @@ impl StreamWriter {
 
     fn keep(&mut self, bytes: usize) {
         self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+    }
+
+    fn keep_text(&mut self, text: &str) {
+        self.keep(written_bytes(text));
     }
 
     /// Writes one event, its type and number first.
@@ -206,7 +226,8 @@ impl StreamWriter {
     }
 
     fn text(&mut self, text: &str, logprobs: Vec<Value>, is_refusal: bool, out: &mut BytesMut) {
-        self.keep(text.len().saturating_add(logprobs.len().saturating_mul(ITEM_BYTES)));
+        self.keep_text(text);
+        self.keep(logprobs.len().saturating_mul(ITEM_BYTES));
         let mut message = match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Message(message) => message,
             other => {
@@ -254,7 +275,7 @@ impl StreamWriter {
     }
 
     fn reasoning(&mut self, text: &str, out: &mut BytesMut) {
-        self.keep(text.len());
+        self.keep_text(text);
         if !matches!(self.open, Open::Reasoning { .. }) {
             self.open_reasoning(Reasoning::default(), out);
         }
@@ -278,7 +299,7 @@ impl StreamWriter {
 
     /// A signature ends its block.
     fn signature(&mut self, signature: &str, out: &mut BytesMut) {
-        self.keep(signature.len());
+        self.keep_text(signature);
         if !matches!(self.open, Open::Reasoning { .. }) {
             self.open_reasoning(Reasoning::default(), out);
         }
@@ -293,7 +314,8 @@ impl StreamWriter {
             self.close(Status::Completed, out);
             self.open = Open::Calls(Vec::new());
         }
-        self.keep(call_id.len().saturating_add(name.len()));
+        self.keep_text(call_id);
+        self.keep_text(name);
         let form = items::form_of(name, &self.options.call_forms).cloned();
         let kind = form.as_ref().map_or(CallKind::Function, |form| form.kind);
         let (index, id) = self.next_item(items::call_prefix(kind), out);
@@ -305,7 +327,7 @@ impl StreamWriter {
     }
 
     fn arguments(&mut self, place: u64, json: &str, out: &mut BytesMut) {
-        self.keep(json.len());
+        self.keep_text(json);
         let Open::Calls(calls) = &mut self.open else { return };
         let Some(open) = calls.iter_mut().rfind(|open| open.place == place) else { return };
         open.call.arguments.push_str(json);
@@ -366,6 +388,17 @@ impl StreamWriter {
             Open::Calls(calls) => calls.into_iter().for_each(|call| self.close_call(call, status, out)),
         }
     }
+}
+
+/// How many bytes a text takes within a JSON string, at most.
+fn written_bytes(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        // `\u001f`
+        0..=0x1f => 6,
+        _ => 1,
+    });
+    bytes.sum()
 }
 
 /// The members of both objects.

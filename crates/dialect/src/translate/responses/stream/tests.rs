@@ -233,7 +233,16 @@ fn inv_13_an_answer_beyond_the_bound_ends_with_an_error() {
     let event = writer.write(&big);
     let EventMeaning::Error(error) = read_event(&frames(&event)[0]).meaning else { panic!("{event:?}") };
     assert_eq!(error.code.as_deref(), Some("answer_too_large"));
-    assert!(writer.write(&text("a")).is_empty() && writer.finish().is_empty());
+    assert!(writer.write(&text("a")).is_empty() && writer.finish().is_empty() && writer.has_failed());
+    // The last event fits into one, whatever has to be escaped in it.
+    let mut writer = StreamWriter::new(&options());
+    writer.write(&text(&"\u{1}".repeat(MAX_KEPT_BYTES / 6 - ITEM_BYTES)));
+    let last = writer.finish();
+    assert!(!writer.has_failed() && last.len() > MAX_KEPT_BYTES / 2, "{}", last.len());
+    assert!(frames(&last).iter().all(|frame| frame.raw.len() < crate::sse::DEFAULT_MAX_EVENT));
+    let mut writer = StreamWriter::new(&options());
+    writer.write(&text(&"\"".repeat(MAX_KEPT_BYTES / 2)));
+    assert!(writer.has_failed(), "quotes take two bytes");
 }
 
 fn delta() -> impl Strategy<Value = Delta> {
