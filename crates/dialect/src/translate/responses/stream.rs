@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     translate::{
+        call_queue::CallQueue,
         conversation::{CallKind, Reasoning, ToolCall},
         reply::{Delta, Finish, WriterOptions},
     },
@@ -53,13 +54,8 @@ enum State {
 enum Open {
     Nothing,
     Message(OpenMessage),
-    Reasoning {
-        index: usize,
-        id: String,
-        block: Reasoning,
-    },
-    /// Calls may arrive in turns, so they end together.
-    Calls(Vec<OpenCall>),
+    Reasoning { index: usize, id: String, block: Reasoning },
+    Calls(Box<OpenCalls>),
 }
 
 #[derive(Debug)]
@@ -88,10 +84,16 @@ impl OpenPart {
     }
 }
 
+/// Calls that have begun. Clients take an item's events for those of the item that was added last.
+#[derive(Debug, Default)]
+struct OpenCalls {
+    queue: CallQueue,
+    /// The item of the first one.
+    written: Option<OpenCall>,
+}
+
 #[derive(Debug)]
 struct OpenCall {
-    /// Its place among the deltas' calls.
-    place: u64,
     index: usize,
     id: String,
     kind: CallKind,
@@ -310,32 +312,61 @@ impl StreamWriter {
     }
 
     fn call(&mut self, place: u64, call_id: &str, name: &str, out: &mut BytesMut) {
-        if !matches!(self.open, Open::Calls(_)) {
-            self.close(Status::Completed, out);
-            self.open = Open::Calls(Vec::new());
-        }
         self.keep_text(call_id);
         self.keep_text(name);
+        if !matches!(self.open, Open::Calls(_)) {
+            self.close(Status::Completed, out);
+            self.open = Open::Calls(Box::default());
+        }
+        self.calls(|queue| queue.push(place, call_id.to_owned(), name.to_owned()), out);
+    }
+
+    fn arguments(&mut self, place: u64, json: &str, out: &mut BytesMut) {
+        self.keep_text(json);
+        self.calls(|queue| queue.extend(place, json), out);
+    }
+
+    /// Changes the queue of open calls, and writes what can be written of it.
+    fn calls(&mut self, change: impl FnOnce(&mut CallQueue), out: &mut BytesMut) {
+        match std::mem::replace(&mut self.open, Open::Nothing) {
+            Open::Calls(mut calls) => {
+                change(&mut calls.queue);
+                self.write_calls(&mut calls, None, out);
+                self.open = Open::Calls(calls);
+            }
+            other => self.open = other,
+        }
+    }
+
+    /// Writes what has arrived of the call whose turn it is, and of the next ones where it is complete, or where all `end`.
+    fn write_calls(&mut self, calls: &mut OpenCalls, end: Option<Status>, out: &mut BytesMut) {
+        while let Some(call) = calls.queue.current() {
+            let json = std::mem::take(&mut call.unwritten);
+            let mut open = match calls.written.take() {
+                Some(open) => open,
+                None => self.open_call(&call.id, &call.name, out),
+            };
+            open.call.arguments.push_str(&json);
+            // The text of a custom tool is known once its JSON is complete.
+            if open.kind == CallKind::Function && !json.is_empty() {
+                let fields = json!({ "item_id": open.id, "output_index": open.index, "delta": json });
+                self.emit("response.function_call_arguments.delta", fields, out);
+            }
+            if !calls.queue.next(end.is_some()) {
+                calls.written = Some(open);
+                return;
+            }
+            self.close_call(open, end.unwrap_or(Status::Completed), out);
+        }
+    }
+
+    fn open_call(&mut self, call_id: &str, name: &str, out: &mut BytesMut) -> OpenCall {
         let form = items::form_of(name, &self.options.call_forms).cloned();
         let kind = form.as_ref().map_or(CallKind::Function, |form| form.kind);
         let (index, id) = self.next_item(items::call_prefix(kind), out);
         let call = ToolCall { id: call_id.to_owned(), name: name.to_owned(), arguments: String::new() };
         self.added(index, &items::call(&id, &call, form.as_ref(), Status::InProgress), out);
-        if let Open::Calls(calls) = &mut self.open {
-            calls.push(OpenCall { place, index, id, kind, call });
-        }
-    }
-
-    fn arguments(&mut self, place: u64, json: &str, out: &mut BytesMut) {
-        self.keep_text(json);
-        let Open::Calls(calls) = &mut self.open else { return };
-        let Some(open) = calls.iter_mut().rfind(|open| open.place == place) else { return };
-        open.call.arguments.push_str(json);
-        // The text of a custom tool is known once its JSON is complete.
-        if open.kind == CallKind::Function && !json.is_empty() {
-            let fields = json!({ "item_id": open.id, "output_index": open.index, "delta": json });
-            self.emit("response.function_call_arguments.delta", fields, out);
-        }
+        OpenCall { index, id, kind, call }
     }
 
     fn close_call(&mut self, open: OpenCall, status: Status, out: &mut BytesMut) {
@@ -385,7 +416,7 @@ impl StreamWriter {
                 }
                 self.done(index, items::reasoning(&id, &block, status), out);
             }
-            Open::Calls(calls) => calls.into_iter().for_each(|call| self.close_call(call, status, out)),
+            Open::Calls(mut calls) => self.write_calls(&mut calls, Some(status), out),
         }
     }
 }

@@ -42,9 +42,11 @@ fn written(deltas: &[Delta]) -> Vec<Frame> {
     frames(&out)
 }
 
-/// Accumulates events as `openai-node` does: deltas are appended, and what an item or a part ends with has to equal them.
+/// Accumulates events as `openai-node` does: deltas are appended, and what an item or a part ends with has to equal them. As
+/// LangChain does, it takes every event for one of the item that was added last.
 fn accumulated(frames: &[Frame]) -> (Vec<String>, Value) {
     let (mut kinds, mut output, mut last) = (Vec::new(), Vec::<Value>::new(), Value::Null);
+    let mut ended = 0;
     for (number, frame) in frames.iter().enumerate() {
         let event: Value = serde_json::from_slice(frame.data.as_deref().unwrap()).unwrap();
         let kind = event["type"].as_str().unwrap().to_owned();
@@ -56,10 +58,11 @@ fn accumulated(frames: &[Frame]) -> (Vec<String>, Value) {
         };
         if let Some(item) = event.get("item_id") {
             assert_eq!(output[at("output_index")]["id"], *item, "{event}");
+            assert_eq!((output.len(), ended), (at("output_index") + 1, at("output_index")), "{event}");
         }
         match kind.as_str() {
             "response.output_item.added" => {
-                assert_eq!(output.len(), at("output_index"));
+                assert_eq!((output.len(), ended), (at("output_index"), at("output_index")), "{event}");
                 output.push(event["item"].clone());
             }
             "response.content_part.added" => {
@@ -101,7 +104,10 @@ fn accumulated(frames: &[Frame]) -> (Vec<String>, Value) {
             "response.custom_tool_call_input.done" => {
                 assert_eq!(output[at("output_index")]["input"], event["input"])
             }
-            "response.output_item.done" => output[at("output_index")] = event["item"].clone(),
+            "response.output_item.done" => {
+                output[at("output_index")] = event["item"].clone();
+                ended += 1;
+            }
             "response.completed" | "response.incomplete" => {
                 last = event["response"].clone();
                 assert_eq!(
