@@ -45,6 +45,12 @@ impl Cells {
 
     /// Writes the file, and fails the test if a cell has failed.
     pub fn finish(self) {
+        let failed = self.write();
+        assert!(failed.is_empty(), "{}", failed.join("\n"));
+    }
+
+    /// Writes the file, and returns what failed, a line for each cell.
+    pub fn write(self) -> Vec<String> {
         let folder = target().join(FOLDER);
         fs::create_dir_all(&folder).expect("a folder");
         let cells: Vec<Value> =
@@ -52,15 +58,13 @@ impl Cells {
         let name = [self.client.as_str(), &self.daemon, &self.upstream].join("_").replace(['/', ' '], "-");
         let text = serde_json::to_string_pretty(&cells).expect("values are JSON");
         fs::write(folder.join(format!("{name}.json")), text + "\n").expect("the file of cells");
-        let failed: Vec<String> = self.cells.iter().filter_map(failure).collect();
-        assert!(
-            failed.is_empty(),
-            "{} at {} over {}:\n{}",
-            self.client,
-            self.daemon,
-            self.upstream,
-            failed.join("\n")
-        );
+        self.cells.iter().filter_map(|(operation, outcome)| self.failure(operation, outcome)).collect()
+    }
+
+    fn failure(&self, operation: &str, outcome: &Outcome) -> Option<String> {
+        let Outcome::Fail(reason) = outcome else { return None };
+        let Self { client, daemon, upstream, .. } = self;
+        Some(format!("{client} at {daemon} over {upstream}: {operation}: {reason}"))
     }
 
     fn cell(&self, operation: &str, outcome: &Outcome) -> Value {
@@ -71,13 +75,6 @@ impl Cells {
         };
         json!({ "client": self.client, "operation": operation, "daemon": self.daemon, "upstream": self.upstream,
             "outcome": outcome, "detail": detail })
-    }
-}
-
-fn failure((operation, outcome): &(String, Outcome)) -> Option<String> {
-    match outcome {
-        Outcome::Fail(reason) => Some(format!("  {operation}: {reason}")),
-        Outcome::Pass | Outcome::Refused => None,
     }
 }
 

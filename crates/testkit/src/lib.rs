@@ -8,15 +8,12 @@
     reason = "only tests use this crate; a broken fixture fails the test that uses it"
 )]
 
-pub mod caller;
 pub mod central;
 pub mod client_table;
 pub mod collector;
 pub mod daemons;
 pub mod deployment;
 pub mod exchange;
-pub mod fault_table;
-pub mod faults;
 pub mod link;
 pub mod model_server;
 pub mod node;
@@ -27,6 +24,7 @@ pub mod process;
 pub mod python;
 pub mod raw;
 pub mod response;
+pub mod scripted_model;
 
 /// How long a test waits for something that has to happen, before it fails: long enough for two loaded cores.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_secs(60);

@@ -9,6 +9,7 @@ mod wire;
 
 use std::{
     collections::VecDeque,
+    fmt,
     net::{Ipv4Addr, SocketAddr},
     sync::{Arc, Mutex},
 };
@@ -64,10 +65,29 @@ struct Shared {
     requests: Mutex<Vec<RecordedRequest>>,
 }
 
+/// Chooses the reply to a request.
+type Choose = dyn Fn(&RecordedRequest) -> Reply + Send + Sync;
+
+/// What answers a request that finds the queue empty.
+#[derive(Clone)]
+enum Answerer {
+    Always(Box<Reply>),
+    Chosen(Arc<Choose>),
+}
+
+impl fmt::Debug for Answerer {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Always(reply) => reply.fmt(formatter),
+            Self::Chosen(_) => formatter.write_str("chosen by request"),
+        }
+    }
+}
+
 #[derive(Debug)]
 struct Script {
     queue: VecDeque<Reply>,
-    default: Reply,
+    default: Answerer,
     key: Option<String>,
     lists_openly: bool,
     health: StatusCode,
@@ -97,7 +117,7 @@ impl ModelServer {
         reserved.bind((Ipv4Addr::LOCALHOST, 0).into()).unwrap();
         let script = Script {
             queue: VecDeque::new(),
-            default,
+            default: Answerer::Always(Box::new(default)),
             key: None,
             lists_openly: false,
             health: StatusCode::OK,
@@ -134,7 +154,12 @@ impl ModelServer {
 
     /// Sets the reply for requests that find the queue empty.
     pub fn set_default(&self, reply: Reply) {
-        self.shared.script.lock().unwrap().default = reply;
+        self.shared.script.lock().unwrap().default = Answerer::Always(Box::new(reply));
+    }
+
+    /// Chooses the reply for requests that find the queue empty by what each of them asks.
+    pub fn answer_with(&self, choose: impl Fn(&RecordedRequest) -> Reply + Send + Sync + 'static) {
+        self.shared.script.lock().unwrap().default = Answerer::Chosen(Arc::new(choose));
     }
 
     /// Rejects requests without this key, as a bearer or in `x-api-key` or `api-key`.
@@ -231,8 +256,11 @@ impl Drop for ModelServer {
 }
 
 impl Script {
-    fn next(&mut self) -> Reply {
-        self.queue.pop_front().unwrap_or_else(|| self.default.clone())
+    fn next(&mut self, request: &RecordedRequest) -> Reply {
+        self.queue.pop_front().unwrap_or_else(|| match &self.default {
+            Answerer::Always(reply) => (**reply).clone(),
+            Answerer::Chosen(choose) => choose(request),
+        })
     }
 
     fn rejection(&self, headers: &HeaderMap) -> Option<Bytes> {

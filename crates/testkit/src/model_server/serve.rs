@@ -71,7 +71,7 @@ async fn answer(
         headers: head.headers.clone(),
         body: body.clone(),
     };
-    shared.requests.lock().unwrap().push(recorded);
+    shared.requests.lock().unwrap().push(recorded.clone());
     shared.counts.send_modify(|counts| counts.requests += 1);
 
     let Some(route) = route_of(&path).filter(|_| head.method == Method::POST) else {
@@ -82,7 +82,7 @@ async fn answer(
         let steps = vec![SendStep::Send(rejection)];
         return Ok(respond(StatusCode::UNAUTHORIZED, &[json_type()], None, steps, in_flight));
     }
-    let reply = shared.script.lock().unwrap().next();
+    let reply = shared.script.lock().unwrap().next(&recorded);
 
     if reply.reset {
         in_flight.over = true;

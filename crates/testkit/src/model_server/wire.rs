@@ -169,8 +169,12 @@ impl<'a> Completion<'a> {
         let (object, choices) = match self.request.route {
             Route::Embeddings => {
                 let inputs = self.request.body["input"].as_array().map_or(1, Vec::len);
+                // The official clients ask for base64, of little-endian floats: here [0.25, -0.5, 0] of each input.
+                let encoded = self.request.body["encoding_format"] == "base64";
+                let embedding =
+                    |index| if encoded { json!("AACAPgAAAL8AAAAA") } else { json!([0.25, -0.5, index]) };
                 let data: Vec<_> = (0..inputs)
-                    .map(|index| json!({ "object": "embedding", "index": index, "embedding": [0.25, -0.5, index] }))
+                    .map(|index| json!({ "object": "embedding", "index": index, "embedding": embedding(index) }))
                     .collect();
                 return json!({ "object": "list", "model": self.model, "data": data, "usage": self.usage() });
             }
@@ -246,9 +250,6 @@ pub(super) fn whole(request: &InferenceRequest, reply: &Reply) -> (usize, Vec<Se
     let mut steps = vec![SendStep::Send(body.slice(..length / 2))];
     if push_faults(&mut steps, reply, |_| true) {
         steps.push(SendStep::Send(body.slice(length / 2..)));
-    } else if !matches!(steps.last(), Some(SendStep::Cut)) {
-        // A body of a known length has no proper end before that; the connection sends what it has first.
-        steps.push(SendStep::Cut);
     }
     (length, steps)
 }
