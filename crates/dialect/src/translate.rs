@@ -9,7 +9,6 @@ pub mod reply;
 pub mod responses;
 pub mod resume;
 
-mod call_queue;
 mod dialects;
 mod fields;
 mod translation;

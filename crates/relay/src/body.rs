@@ -59,8 +59,6 @@ enum Step {
     Skip,
     /// These are the last bytes.
     Complete(Bytes),
-    /// These are the last bytes: an error, because the answer cannot go on in the caller's dialect.
-    Fail(Bytes),
     /// The attempt contradicts what was delivered.
     Differs,
 }
@@ -157,9 +155,6 @@ impl StreamBody {
         }
         if has_content && !out.is_empty() {
             self.account.content();
-        }
-        if translation.has_failed() {
-            return Step::Fail(out.freeze());
         }
         if done {
             return self.complete(out);
@@ -259,11 +254,6 @@ impl Stream for StreamBody {
                     if !last.is_empty() {
                         return Poll::Ready(Some(Ok(last)));
                     }
-                }
-                Step::Fail(last) => {
-                    // No other attempt would fit either.
-                    this.end(StreamOutcome::Broken(FailureClass::BrokenStream));
-                    return Poll::Ready(Some(Ok(last)));
                 }
                 Step::Differs => {
                     let differs = "the next attempt answers otherwise than what was delivered";

@@ -9,7 +9,6 @@ use crate::{
     connection::{Connection, Transaction},
     database::{Database, Store, write_transaction},
     error::StoreError,
-    notices::Announce as _,
     resources::signed,
     rows::{AuditRow, Decision, insert_audit},
 };
@@ -170,7 +169,6 @@ macro_rules! commit_in {
         for row in $commit.audit {
             insert_audit!(row, $transaction)?;
         }
-        $transaction.announce($commit.last).await?;
     }};
 }
 
@@ -213,7 +211,6 @@ impl Store {
     pub async fn commit(&self, changes: RecordedChanges) -> Result<Revision, CommitError> {
         let commit = Checked::new(&changes)?;
         write_transaction!(&self.database, transaction => commit_in!(transaction, commit));
-        self.committed.send_replace(commit.last);
         Ok(commit.last)
     }
 
@@ -243,7 +240,6 @@ impl Store {
         let commit = Checked::new(&changes)?;
         commit_in!(transaction, commit);
         transaction.commit().await?;
-        self.committed.send_replace(commit.last);
         Ok(commit.last)
     }
 }

@@ -6,13 +6,10 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
-use super::reply;
+use super::{call_queue::CallQueue, reply};
 use crate::{
     sse::Frame,
-    translate::{
-        call_queue::CallQueue,
-        reply::{Delta, Finish, WriterOptions},
-    },
+    translate::reply::{Delta, Finish, WriterOptions},
     usage::Usage,
 };
 

@@ -1,6 +1,5 @@
 //! The official OpenAI Python client, pointed at `mcplocal` with nothing but a base URL and a key, in both modes,
 //! through success, failover and revocation.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use std::path::Path;
 
@@ -68,7 +67,7 @@ async fn client_with_a_short_timeout_survives_a_cold_start() {
 
 /// Runs the client and returns what it prints.
 async fn chat(agent: &Mcplocal, key: &str, arguments: &[&str]) -> Value {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/openai");
+    let here = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/official/openai");
     let packages = python::packages(&here.join("requirements.txt"));
     let output = Command::new("python3")
         .arg(here.join("chat.py"))
