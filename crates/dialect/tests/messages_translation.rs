@@ -8,7 +8,7 @@ use mcpctl_dialect::{
     sse::{Decoder, Frame},
     translate::{
         Translation, chat,
-        conversation::{Conversation, Part, Reasoning, Role, ToolCall, Turn},
+        conversation::{Conversation, Part, Places, Reasoning, Role, ToolCall, Turn},
         messages::{self, StreamReader, StreamWriter},
         reply::{Choice, Delta, Finish, Reply, WriterOptions},
     },
@@ -356,11 +356,11 @@ fn what_messages_cannot_express_is_refused_by_name() {
         (json!({ "messages": [{ "role": "system", "content": "a" }] }), "messages"),
         (json!({ "messages": [{ "role": "assistant", "content": "a" }] }), "messages[0]"),
         (json!({ "messages": [{ "role": "user", "content": "" }] }), "messages[0]"),
-        (json!({ "messages": [user, call] }), "messages[1].content[0]"),
+        (json!({ "messages": [user, call] }), "messages[1].tool_calls[0]"),
         (json!({ "messages": [user, good_call, user] }), "messages[2]"),
         (
             json!({ "messages": [user, { "role": "tool", "tool_call_id": "c", "content": "r" }] }),
-            "messages[0]",
+            "messages[1].tool_call_id",
         ),
         (
             json!({ "messages": [{ "role": "user", "content": [
@@ -697,8 +697,12 @@ fn unsigned_reasoning_of_another_model_is_left_out() {
     let call = Part::ToolCall(ToolCall { id: "c".into(), name: "f".into(), arguments: "{}".into() });
     let conversation = Conversation {
         turns: vec![
-            Turn { role: Role::User, parts: vec![Part::Text("q".into())] },
-            Turn { role: Role::Assistant, parts: vec![reasoning(None), reasoning(Some("s")), call] },
+            Turn { role: Role::User, parts: vec![Part::Text("q".into())], places: Places::default() },
+            Turn {
+                role: Role::Assistant,
+                parts: vec![reasoning(None), reasoning(Some("s")), call],
+                places: Places::default(),
+            },
         ],
         ..Conversation::default()
     };

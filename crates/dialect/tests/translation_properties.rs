@@ -7,8 +7,8 @@ use mcpctl_dialect::{
     translate::{
         DeltaReader, Translation, chat,
         conversation::{
-            Conversation, Media, OutputFormat, Part, Reasoning, ReasoningRequest, Role, Tool, ToolCall,
-            ToolChoice, Turn,
+            Conversation, Media, OutputFormat, Part, Places, Reasoning, ReasoningRequest, Role, Tool,
+            ToolCall, ToolChoice, Turn,
         },
         reply::{Choice, Finish, Reply},
     },
@@ -75,7 +75,7 @@ fn assistant(signed: bool) -> impl Strategy<Value = Vec<Part>> {
 }
 
 fn turn() -> impl Strategy<Value = Turn> {
-    let user = |parts| Turn { role: Role::User, parts };
+    let user = |parts| Turn { role: Role::User, parts, places: Places::default() };
     let result = |(call, text): (String, String)| Part::ToolResult {
         call,
         parts: vec![Part::Text(text)],
@@ -84,7 +84,7 @@ fn turn() -> impl Strategy<Value = Turn> {
     prop_oneof![
         prop::collection::vec(user_part(), 1..4).prop_map(user),
         (word(), text()).prop_map(result).prop_map(move |part| user(vec![part])),
-        assistant(false).prop_map(|parts| Turn { role: Role::Assistant, parts }),
+        assistant(false).prop_map(|parts| Turn { role: Role::Assistant, parts, places: Places::default() }),
     ]
 }
 

@@ -64,6 +64,47 @@ pub struct Turn {
     pub role: Role,
     /// Its parts, in order.
     pub parts: Vec<Part>,
+    /// Where they stand in the caller's request.
+    pub places: Places,
+}
+
+impl Turn {
+    /// A turn at a place of the caller's request, without parts.
+    pub(crate) fn at(role: Role, path: String) -> Self {
+        Self { role, parts: Vec::new(), places: Places { turn: path, parts: Vec::new() } }
+    }
+
+    /// Adds parts, each with its path.
+    pub(crate) fn extend(&mut self, placed: impl IntoIterator<Item = (String, Part)>) {
+        for (path, part) in placed {
+            self.places.parts.push(path);
+            self.parts.push(part);
+        }
+    }
+
+    /// The path of the turn for errors.
+    pub(crate) fn path(&self) -> &str {
+        &self.places.turn
+    }
+
+    /// The path of a part for errors.
+    pub(crate) fn part_path(&self, index: usize) -> String {
+        self.places.parts.get(index).unwrap_or(&self.places.turn).clone()
+    }
+}
+
+/// Where a turn and each of its parts stand in the caller's request, for errors. All places are equal: they are no part of
+/// what is asked.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    turn: String,
+    parts: Vec<String>,
+}
+
+impl PartialEq for Places {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
 }
 
 /// A side of a conversation.

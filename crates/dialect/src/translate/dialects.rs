@@ -37,6 +37,17 @@ impl Reads {
         }
     }
 
+    /// The name to the caller of a member of the body that a writer refuses. Writers name it as chat completions do.
+    pub(super) fn param(self, written: &str, conversation: &Conversation) -> Option<&'static str> {
+        match (self, written) {
+            (Self::Responses, "response_format.type") => Some("text.format.type"),
+            // Without a number the caller asked by `include`.
+            (Self::Responses, "logprobs") if conversation.logprobs == Some(0) => Some("include"),
+            (Self::Responses, "logprobs") => Some("top_logprobs"),
+            _ => None,
+        }
+    }
+
     pub(super) fn write_reply(self, reply: &Reply, options: &WriterOptions) -> Bytes {
         match self {
             Self::Chat => chat::write_reply(reply),

@@ -123,6 +123,22 @@ impl Fields {
         }
     }
 
+    /// Takes OpenAI's `prompt_cache_options`, which change cost and speed only, but for `prewarm`: that asks for no answer.
+    pub(crate) fn drop_prompt_cache_options(&mut self) -> Result<(), RequestError> {
+        let Some(mut options) = self.object("prompt_cache_options")? else { return Ok(()) };
+        options.drop_hints(&["mode", "ttl", "comparison_response_id"]);
+        options.require_default("prewarm", &Value::Bool(false))?;
+        options.finish()
+    }
+
+    /// Takes a member that no other dialect has, where it holds its default, which asks for nothing.
+    pub(crate) fn require_default(&mut self, name: &str, default: &Value) -> Result<(), RequestError> {
+        match self.take(name) {
+            Some(value) if value != *default => Err(self.untranslatable(name)),
+            _ => Ok(()),
+        }
+    }
+
     /// That a member has another type or value than the dialect allows.
     pub(crate) fn wrong(&self, name: &str, expected: &'static str) -> RequestError {
         RequestError::Invalid { param: self.path(name), expected }

@@ -57,7 +57,14 @@ impl Translation {
     /// [`RequestError`] with the path of a field that is malformed or that the upstream's dialect cannot express.
     pub fn request(self, body: &[u8], model: &str, now: u64) -> Result<TranslatedRequest, RequestError> {
         let conversation = self.caller.read_request(body)?;
-        let body = self.upstream.write_request(&conversation, model)?;
+        let body = self.upstream.write_request(&conversation, model).map_err(|mut error| {
+            if let RequestError::Unsupported { param, .. } | RequestError::Invalid { param, .. } = &mut error
+                && let Some(name) = self.caller.param(param, &conversation)
+            {
+                name.clone_into(param);
+            }
+            error
+        })?;
         let options = WriterOptions::of(&conversation, now);
         let answer = AnswerTranslation { caller: self.caller, upstream: self.upstream, options };
         Ok(TranslatedRequest { body, answer })

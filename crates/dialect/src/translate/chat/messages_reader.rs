@@ -11,8 +11,8 @@ use crate::{
     },
 };
 
-/// Marks for a prompt cache, which gateways accept beside a part.
-const HINTS: [&str; 1] = ["cache_control"];
+/// Marks for a prompt cache: OpenAI's, and the one that gateways accept.
+const HINTS: [&str; 2] = ["prompt_cache_breakpoint", "cache_control"];
 
 /// Adds the messages to the conversation.
 pub(super) fn read(
@@ -20,25 +20,27 @@ pub(super) fn read(
     conversation: &mut Conversation,
 ) -> Result<(), RequestError> {
     for (path, message) in messages {
-        let mut message = Fields::of(path, message)?;
+        let mut message = Fields::of(path.clone(), message)?;
         let role = message.required_text("role")?;
         match role.as_str() {
-            "system" | "developer" => conversation.system.extend(content(&mut message, text_part)?),
+            "system" | "developer" => conversation.system.extend(parts(content(&mut message, text_part)?)),
             "user" => {
-                let parts = content(&mut message, user_part)?;
-                conversation.turns.push(Turn { role: Role::User, parts });
+                let mut turn = Turn::at(Role::User, path);
+                turn.extend(content(&mut message, user_part)?);
+                conversation.turns.push(turn);
             }
             "assistant" => {
-                let parts = assistant(&mut message)?;
-                conversation.turns.push(Turn { role: Role::Assistant, parts });
+                conversation.turns.push(assistant(path, &mut message)?);
             }
             "tool" => {
                 let call = message.required_text("tool_call_id")?;
                 // The tool's name, which the call has already.
                 message.drop_hints(&["name"]);
-                let parts = content(&mut message, text_part)?;
+                let mut turn = Turn::at(Role::User, path);
+                let parts = parts(content(&mut message, text_part)?).collect();
                 let result = Part::ToolResult { call, parts, is_error: false };
-                conversation.turns.push(Turn { role: Role::User, parts: vec![result] });
+                turn.extend([(message.path("tool_call_id"), result)]);
+                conversation.turns.push(turn);
             }
             // The older calls of functions, which had no ids.
             "function" => return Err(message.untranslatable("role")),
@@ -53,20 +55,24 @@ pub(super) fn read(
     Ok(())
 }
 
-/// The parts of `content`: one text, or a list. Absent content has no parts.
+fn parts(placed: Vec<(String, Part)>) -> impl Iterator<Item = Part> {
+    placed.into_iter().map(|(_, part)| part)
+}
+
+/// The parts of `content` with their paths: one text, or a list. Absent content has no parts.
 fn content(
     message: &mut Fields,
     part: fn(&str, Fields) -> Result<Part, RequestError>,
-) -> Result<Vec<Part>, RequestError> {
+) -> Result<Vec<(String, Part)>, RequestError> {
     match message.take("content") {
         None => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
+        Some(Value::String(text)) => Ok(vec![(message.path("content"), Part::Text(text))]),
         Some(Value::Array(list)) => {
             let parts = entries(&message.path("content"), list).into_iter().map(|(path, value)| {
-                let mut fields = Fields::of(path, value)?;
+                let mut fields = Fields::of(path.clone(), value)?;
                 fields.drop_hints(&HINTS);
                 let kind = fields.required_text("type")?;
-                part(&kind, fields)
+                Ok((path, part(&kind, fields)?))
             });
             parts.collect()
         }
@@ -123,8 +129,8 @@ fn user_part(kind: &str, mut fields: Fields) -> Result<Part, RequestError> {
         }
         _ => {
             if inner.has("file_id") {
-                // The file is at one provider only.
-                return Err(inner.untranslatable("file_id"));
+                let reason = "refers to a file, but the provider of this model keeps none";
+                return Err(inner.refused("file_id", reason, "send the file itself, in `file_data`"));
             }
             let data = inner.required_text("file_data")?;
             let media = data_url(&data).ok_or_else(|| inner.wrong("file_data", "`data:TYPE;base64,DATA`"))?;
@@ -143,18 +149,22 @@ fn data_url(url: &str) -> Option<Media> {
         .then(|| Media::Base64 { media_type: media_type.to_owned(), data: data.to_owned() })
 }
 
-fn assistant(message: &mut Fields) -> Result<Vec<Part>, RequestError> {
-    let mut parts: Vec<Part> = reasoning::read_blocks(message)?.into_iter().map(Part::Reasoning).collect();
-    parts.extend(content(message, assistant_part)?);
-    parts.extend(message.text("refusal")?.map(Part::Refusal));
+fn assistant(path: String, message: &mut Fields) -> Result<Turn, RequestError> {
+    let mut turn = Turn::at(Role::Assistant, path);
+    let blocks = reasoning::read_blocks(message)?.into_iter();
+    turn.extend(blocks.map(|block| (message.path("reasoning_content"), Part::Reasoning(block))));
+    turn.extend(content(message, assistant_part)?);
+    let refusal = message.text("refusal")?.map(Part::Refusal);
+    turn.extend(refusal.map(|refusal| (message.path("refusal"), refusal)));
     for (path, call) in message.list("tool_calls")?.unwrap_or_default() {
-        parts.push(Part::ToolCall(tool_call(Fields::of(path, call)?)?));
+        let call = Part::ToolCall(tool_call(Fields::of(path.clone(), call)?)?);
+        turn.extend([(path, call)]);
     }
     // Citations of an earlier answer: an empty list cites nothing.
     if message.take("annotations").is_some_and(|value| value != Value::Array(Vec::new())) {
         return Err(message.untranslatable("annotations"));
     }
-    Ok(parts)
+    Ok(turn)
 }
 
 fn tool_call(mut call: Fields) -> Result<ToolCall, RequestError> {

@@ -23,10 +23,10 @@ pub(super) fn write(conversation: &Conversation) -> Result<Value, RequestError> 
         let texts = texts(&conversation.system, "\n\n", || "system".to_owned())?;
         messages.push(json!({ "role": "system", "content": texts }));
     }
-    for (at, turn) in conversation.turns.iter().enumerate() {
+    for turn in &conversation.turns {
         match turn.role {
-            Role::User => user(turn, at, &mut messages)?,
-            Role::Assistant => messages.push(assistant(turn, at)?),
+            Role::User => user(turn, &mut messages)?,
+            Role::Assistant => messages.push(assistant(turn)?),
         }
     }
     Ok(Value::Array(messages))
@@ -49,15 +49,15 @@ fn texts(parts: &[Part], between: &str, path: impl Fn() -> String) -> Result<Str
 }
 
 /// The messages of a user's turn: one for each tool's result, then one for the rest.
-fn user(turn: &Turn, at: usize, messages: &mut Vec<Value>) -> Result<(), RequestError> {
+fn user(turn: &Turn, messages: &mut Vec<Value>) -> Result<(), RequestError> {
     let mut rest = Vec::new();
     for (index, part) in turn.parts.iter().enumerate() {
-        let path = format!("messages[{at}].content[{index}]");
+        let path = || turn.part_path(index);
         match part {
             Part::ToolResult { call, parts, is_error } => {
                 let (text, media): (Vec<Part>, Vec<Part>) =
                     parts.iter().cloned().partition(|part| matches!(part, Part::Text(_)));
-                let mut text = texts(&text, "\n", || path.clone())?;
+                let mut text = texts(&text, "\n", path)?;
                 if *is_error && !text.to_lowercase().starts_with("error") {
                     text = format!("Error: {text}");
                 }
@@ -91,7 +91,7 @@ fn text_part(text: &str) -> Value {
     json!({ "type": "text", "text": text })
 }
 
-fn user_part(part: &Part, path: &str) -> Result<Value, RequestError> {
+fn user_part(part: &Part, path: &impl Fn() -> String) -> Result<Value, RequestError> {
     Ok(match part {
         Part::Text(text) => text_part(text),
         Part::Image(Media::Url(url)) => json!({ "type": "image_url", "image_url": { "url": url } }),
@@ -102,7 +102,7 @@ fn user_part(part: &Part, path: &str) -> Result<Value, RequestError> {
             let format = match media_type.as_str() {
                 "audio/wav" | "audio/x-wav" | "audio/wave" => "wav",
                 "audio/mpeg" | "audio/mp3" => "mp3",
-                _ => return Err(unsupported(path.to_owned())),
+                _ => return Err(unsupported(path())),
             };
             json!({ "type": "input_audio", "input_audio": { "data": data, "format": format } })
         }
@@ -117,7 +117,7 @@ fn user_part(part: &Part, path: &str) -> Result<Value, RequestError> {
             Some(name) => text_part(&format!("{name}\n\n{text}")),
             None => text_part(text),
         },
-        _ => return Err(unsupported(path.to_owned())),
+        _ => return Err(unsupported(path())),
     })
 }
 
@@ -125,7 +125,7 @@ fn data_url(media_type: &str, data: &str) -> String {
     format!("data:{media_type};base64,{data}")
 }
 
-fn assistant(turn: &Turn, at: usize) -> Result<Value, RequestError> {
+fn assistant(turn: &Turn) -> Result<Value, RequestError> {
     let (mut text, mut refusal, mut reasoning) = (String::new(), String::new(), String::new());
     let mut calls = Vec::new();
     for (index, part) in turn.parts.iter().enumerate() {
@@ -138,7 +138,7 @@ fn assistant(turn: &Turn, at: usize) -> Result<Value, RequestError> {
                 reasoning.push_str(&block.text);
             }
             Part::Reasoning(_) => {}
-            _ => return Err(unsupported(format!("messages[{at}].content[{index}]"))),
+            _ => return Err(unsupported(turn.part_path(index))),
         }
     }
     let mut message = Map::new();

@@ -13,15 +13,8 @@ use crate::{
 
 /// Fields that are dropped, because they change cost or speed, or serve the caller's own records, and never the answer.
 /// `model` is here because the target's model takes its place.
-const HINTS: [&str; 7] = [
-    "model",
-    "metadata",
-    "prediction",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "service_tier",
-];
+const HINTS: [&str; 6] =
+    ["model", "metadata", "prediction", "prompt_cache_key", "prompt_cache_retention", "service_tier"];
 
 /// Reads a request. Messages of the roles `system` and `developer` become instructions, wherever they stand.
 ///
@@ -30,6 +23,7 @@ const HINTS: [&str; 7] = [
 pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     let mut fields = Fields::body(body)?;
     fields.drop_hints(&HINTS);
+    fields.drop_prompt_cache_options()?;
     let mut conversation = Conversation::default();
     let messages = fields.list("messages")?.ok_or(RequestError::Missing("messages"))?;
     messages_reader::read(messages, &mut conversation)?;
@@ -63,15 +57,26 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
 
 /// Takes the fields that no other dialect has where they hold their default, which asks for nothing.
 fn take_defaults(fields: &mut Fields) -> Result<(), RequestError> {
+    if fields.bool("store")? == Some(true) {
+        let reason = "asks to keep the answer, but the provider of this model keeps none";
+        return Err(fields.refused("store", reason, "leave it out"));
+    }
+    if fields.has("functions") && fields.get("functions") != Some(&Value::Array(Vec::new())) {
+        let reason =
+            "is the older form of `tools`, which has no counterpart in the API of this model's provider";
+        return Err(fields.refused("functions", reason, "write the functions as `tools`"));
+    }
+    if fields.has("web_search_options") {
+        let reason = "asks for a search that OpenAI runs itself, and the provider of this model does not";
+        let hint = "leave it out, or offer a tool of the type `function` that searches";
+        return Err(fields.refused("web_search_options", reason, hint));
+    }
     for (name, default) in [
-        ("store", Value::Bool(false)),
         ("modalities", Value::from(vec!["text"])),
         ("logit_bias", Value::Object(serde_json::Map::new())),
         ("functions", Value::Array(Vec::new())),
     ] {
-        if fields.take(name).is_some_and(|value| value != default) {
-            return Err(fields.untranslatable(name));
-        }
+        fields.require_default(name, &default)?;
     }
     Ok(())
 }

@@ -24,7 +24,7 @@ enum Place {
 
 /// Takes `system`.
 pub(super) fn read_system(fields: &mut Fields) -> Result<Vec<Part>, RequestError> {
-    content(fields, "system", Place::Instructions)
+    content(fields, "system", Place::Instructions).map(parts)
 }
 
 /// Adds the messages to the conversation. Messages of the role `system` become instructions, wherever they stand.
@@ -33,35 +33,44 @@ pub(super) fn read_messages(
     conversation: &mut Conversation,
 ) -> Result<(), RequestError> {
     for (path, message) in messages {
-        let mut message = Fields::of(path, message)?;
+        let mut message = Fields::of(path.clone(), message)?;
         let (place, role) = match message.required_text("role")?.as_str() {
             "user" => (Place::User, Role::User),
             "assistant" => (Place::Assistant, Role::Assistant),
-            "system" => {
-                conversation.system.extend(content(&mut message, "content", Place::Instructions)?);
+            "system" if message.has("content") => {
+                let texts = content(&mut message, "content", Place::Instructions)?;
+                conversation.system.extend(parts(texts));
                 message.finish()?;
                 continue;
             }
+            "system" => return Err(message.wrong("content", "a string or a list of blocks")),
             _ => return Err(message.wrong("role", "`user`, `assistant` or `system`")),
         };
         if !message.has("content") {
             return Err(message.wrong("content", "a string or a list of blocks"));
         }
-        let parts = content(&mut message, "content", place)?;
+        let mut turn = Turn::at(role, path);
+        turn.extend(content(&mut message, "content", place)?);
         message.finish()?;
-        conversation.turns.push(Turn { role, parts });
+        conversation.turns.push(turn);
     }
     Ok(())
 }
 
-/// One text, or a list of blocks. Absent content has no parts.
-fn content(fields: &mut Fields, name: &str, place: Place) -> Result<Vec<Part>, RequestError> {
+fn parts(placed: Vec<(String, Part)>) -> Vec<Part> {
+    placed.into_iter().map(|(_, part)| part).collect()
+}
+
+/// One text, or a list of blocks, with their paths. Absent content has no parts.
+fn content(fields: &mut Fields, name: &str, place: Place) -> Result<Vec<(String, Part)>, RequestError> {
     match fields.take(name) {
         None => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
+        Some(Value::String(text)) => Ok(vec![(fields.path(name), Part::Text(text))]),
         Some(Value::Array(list)) => {
             let blocks = entries(&fields.path(name), list).into_iter();
-            blocks.map(|(path, value)| block(Fields::of(path, value)?, place)).collect()
+            let read =
+                |(path, value): (String, Value)| Ok((path.clone(), block(Fields::of(path, value)?, place)?));
+            blocks.map(read).collect()
         }
         Some(_) => Err(fields.wrong(name, "a string or a list of blocks")),
     }
@@ -76,7 +85,7 @@ fn block(mut fields: Fields, place: Place) -> Result<Part, RequestError> {
         ("document", Place::User | Place::ToolResult) => document(&mut fields)?,
         ("tool_result", Place::User) => Part::ToolResult {
             call: fields.required_text("tool_use_id")?,
-            parts: content(&mut fields, "content", Place::ToolResult)?,
+            parts: parts(content(&mut fields, "content", Place::ToolResult)?),
             is_error: fields.bool("is_error")?.unwrap_or(false),
         },
         ("tool_use", Place::Assistant) => Part::ToolCall(tool_use(&mut fields)?),
@@ -130,11 +139,18 @@ fn image(fields: &mut Fields) -> Result<Media, RequestError> {
     let media = match kind.as_str() {
         "base64" => base64(&mut source)?,
         "url" => Media::Url(source.required_text("url")?),
-        // A file that the provider keeps.
-        _ => return Err(source.untranslatable("type")),
+        _ => return Err(untranslatable_source(&source, &kind)),
     };
     source.finish()?;
     Ok(media)
+}
+
+fn untranslatable_source(source: &Fields, kind: &str) -> RequestError {
+    if kind != "file" {
+        return source.untranslatable("type");
+    }
+    let reason = "is `file`: it refers to a file, but the provider of this model keeps none";
+    source.refused("type", reason, "send the file itself, as `base64` or by a URL")
 }
 
 fn document(fields: &mut Fields) -> Result<Part, RequestError> {
@@ -147,7 +163,7 @@ fn document(fields: &mut Fields) -> Result<Part, RequestError> {
             Media::Text(source.required_text("data")?)
         }
         "content" => Media::Text(plain(&mut source)?),
-        _ => return Err(source.untranslatable("type")),
+        _ => return Err(untranslatable_source(&source, &kind)),
     };
     source.finish()?;
     let name = fields.text("title")?;
@@ -163,7 +179,7 @@ fn document(fields: &mut Fields) -> Result<Part, RequestError> {
 /// The content of a document that is given as blocks, which must be texts.
 fn plain(source: &mut Fields) -> Result<String, RequestError> {
     let blocks = content(source, "content", Place::Instructions)?;
-    let texts = blocks.into_iter().filter_map(|part| match part {
+    let texts = parts(blocks).into_iter().filter_map(|part| match part {
         Part::Text(text) => Some(text),
         _ => None,
     });

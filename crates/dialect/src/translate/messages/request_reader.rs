@@ -7,7 +7,7 @@ use crate::{
     request_error::RequestError,
     translate::{
         conversation::{Conversation, OutputFormat, Part, ReasoningRequest, Role, Tool, ToolChoice},
-        fields::Fields,
+        fields::{Fields, shown},
     },
 };
 
@@ -47,12 +47,30 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
         conversation.user = metadata.text("user_id")?;
     }
     context_management(&mut fields, &mut conversation)?;
-    // An empty list connects to no server.
-    if fields.take("mcp_servers").is_some_and(|servers| servers != Value::Array(Vec::new())) {
-        return Err(fields.untranslatable("mcp_servers"));
-    }
+    refuse_state(&mut fields)?;
     fields.finish()?;
     Ok(conversation)
+}
+
+/// Refuses what Anthropic's servers keep, or connect to, for a conversation.
+fn refuse_state(fields: &mut Fields) -> Result<(), RequestError> {
+    // An empty list connects to no server.
+    if fields.get("mcp_servers") == Some(&Value::Array(Vec::new())) {
+        fields.drop_hints(&["mcp_servers"]);
+    }
+    for (name, reason) in [
+        (
+            "mcp_servers",
+            "asks for tools of other servers, which Anthropic calls itself, and the provider of this model does not",
+        ),
+        ("container", "asks for a container, but the provider of this model has none"),
+        ("thread", "refers to a conversation, but the provider of this model keeps none"),
+    ] {
+        if fields.has(name) {
+            return Err(fields.refused(name, reason, "leave it out, or ask for an Llm of `type: anthropic`"));
+        }
+    }
+    Ok(())
 }
 
 fn max_tokens(fields: &mut Fields) -> Result<u64, RequestError> {
@@ -81,17 +99,20 @@ fn tools(fields: &mut Fields) -> Result<Vec<Tool>, RequestError> {
 fn read_tool(mut fields: Fields) -> Result<Tool, RequestError> {
     fields.drop_hints(&TOOL_HINTS);
     // Every other type is a tool that the provider knows or runs itself, for example `web_search_20250305`.
-    if fields.text("type")?.is_some_and(|kind| kind != "custom") {
-        return Err(fields.untranslatable("type"));
+    if let Some(kind) = fields.text("type")?.filter(|kind| kind != "custom") {
+        let reason = format!(
+            "is `{}`, a tool that Anthropic runs itself, or whose form only its models know",
+            shown(&kind)
+        );
+        let hint = "leave it out, offer a tool with an `input_schema` that does the same, or ask for an Llm of `type: anthropic`";
+        return Err(fields.refused("type", reason, hint));
     }
-    if fields.bool("defer_loading")? == Some(true) {
-        return Err(fields.untranslatable("defer_loading"));
-    }
-    let direct = Value::from(vec!["direct"]);
-    for (name, default) in [("allowed_callers", direct), ("input_examples", Value::Array(Vec::new()))] {
-        if fields.take(name).is_some_and(|value| value != default) {
-            return Err(fields.untranslatable(name));
-        }
+    for (name, default) in [
+        ("defer_loading", Value::Bool(false)),
+        ("allowed_callers", Value::from(vec!["direct"])),
+        ("input_examples", Value::Array(Vec::new())),
+    ] {
+        fields.require_default(name, &default)?;
     }
     let parameters = match fields.take("input_schema") {
         Some(schema @ Value::Object(_)) => Some(schema),

@@ -49,24 +49,22 @@ struct Message {
     path: String,
     results: Vec<Value>,
     blocks: Vec<Value>,
-    /// The calls of tools in `blocks`, or those that `results` answer, by id.
-    calls: Vec<String>,
+    /// The calls of tools in `blocks`, or those that `results` answer, by id, with the path of each.
+    calls: Vec<(String, String)>,
 }
 
 /// `messages`.
 pub(super) fn messages(turns: &[Turn]) -> Result<Value, RequestError> {
     let mut messages: Vec<Message> = Vec::new();
-    for (at, turn) in turns.iter().enumerate() {
-        let path = format!("messages[{at}]");
+    for turn in turns {
         if messages.last().is_none_or(|last| last.role != turn.role) {
             // A turn in which the model wrote nothing, not even a call, adds nothing.
             if turn.role == Role::Assistant && turn.parts.iter().all(is_empty) {
                 continue;
             }
-            let path = path.clone();
             messages.push(Message {
                 role: turn.role,
-                path,
+                path: turn.path().to_owned(),
                 results: Vec::new(),
                 blocks: Vec::new(),
                 calls: Vec::new(),
@@ -74,7 +72,7 @@ pub(super) fn messages(turns: &[Turn]) -> Result<Value, RequestError> {
         }
         if let Some(message) = messages.last_mut() {
             for (index, part) in turn.parts.iter().enumerate() {
-                add(part, message, || format!("{path}.content[{index}]"))?;
+                add(part, message, || turn.part_path(index))?;
             }
         }
     }
@@ -111,21 +109,22 @@ fn check(messages: &[Message]) -> Result<(), RequestError> {
         }
         Some(_) => {}
     }
-    let mut open: &[String] = &[];
+    let mut open: &[(String, String)] = &[];
+    let has = |calls: &[(String, String)], id: &str| calls.iter().any(|(call, _)| call == id);
     for message in messages {
         match message.role {
             Role::User => {
                 if message.results.is_empty() && message.blocks.is_empty() {
                     return Err(invalid(message.path.clone(), "not empty, for Anthropic's messages"));
                 }
-                if open.iter().any(|call| !message.calls.contains(call)) {
+                if open.iter().any(|(call, _)| !has(&message.calls, call)) {
                     let expected =
                         "followed by a result for each call of a tool before it, for Anthropic's messages";
                     return Err(invalid(message.path.clone(), expected));
                 }
-                if message.calls.iter().any(|result| !open.contains(result)) {
-                    let expected = "without results of tools that the message before it did not call, for Anthropic's messages";
-                    return Err(invalid(message.path.clone(), expected));
+                if let Some((_, path)) = message.calls.iter().find(|(result, _)| !has(open, result)) {
+                    let expected = "the result of a call in the message before it, for Anthropic's messages";
+                    return Err(invalid(path.clone(), expected));
                 }
                 open = &[];
             }
@@ -168,13 +167,13 @@ fn add(part: &Part, message: &mut Message, path: impl Fn() -> String) -> Result<
                 result.insert("is_error".to_owned(), true.into());
             }
             message.results.push(Value::Object(result));
-            message.calls.push(call);
+            message.calls.push((call, path()));
         }
         (Part::ToolCall(call), Role::Assistant) => {
             let block =
                 tool_use(call).ok_or_else(|| invalid(path(), "a call whose arguments are a JSON object"))?;
             message.blocks.push(block);
-            message.calls.push(tool_id(&call.id).into_owned());
+            message.calls.push((tool_id(&call.id).into_owned(), path()));
         }
         (Part::Reasoning(reasoning), Role::Assistant) => {
             let block = match (&reasoning.encrypted, &reasoning.signature) {

@@ -11,14 +11,14 @@ use crate::{
     },
 };
 
-/// Reads the member `name`: a text, or a list of parts. Absent content has no parts.
-pub(super) fn read(of: &mut Fields, name: &str) -> Result<Vec<Part>, RequestError> {
+/// Reads the member `name`: a text, or a list of parts, with their paths. Absent content has no parts.
+pub(super) fn read(of: &mut Fields, name: &str) -> Result<Vec<(String, Part)>, RequestError> {
     match of.take(name) {
         None => Ok(Vec::new()),
-        Some(Value::String(text)) => Ok(vec![Part::Text(text)]),
+        Some(Value::String(text)) => Ok(vec![(of.path(name), Part::Text(text))]),
         Some(Value::Array(list)) => entries(&of.path(name), list)
             .into_iter()
-            .map(|(path, value)| part(Fields::of(path, value)?))
+            .map(|(path, value)| Ok((path.clone(), part(Fields::of(path, value)?)?)))
             .collect(),
         Some(_) => Err(of.wrong(name, "a string or a list of parts")),
     }

@@ -21,18 +21,23 @@ pub(super) fn read(body: &mut Fields, conversation: &mut Conversation) -> Result
     match body.take("input") {
         None => Ok(()),
         Some(Value::String(text)) => {
-            conversation.turns.push(Turn { role: Role::User, parts: vec![Part::Text(text)] });
+            let mut turn = Turn::at(Role::User, body.path("input"));
+            turn.extend([(body.path("input"), Part::Text(text))]);
+            conversation.turns.push(turn);
             Ok(())
         }
         Some(Value::Array(list)) => {
             let items = entries(&body.path("input"), list);
-            items.into_iter().try_for_each(|(path, item)| read_item(Fields::of(path, item)?, conversation))
+            items
+                .into_iter()
+                .try_for_each(|(path, item)| read_item(&path, Fields::of(path.clone(), item)?, conversation))
         }
         Some(_) => Err(body.wrong("input", "a string or a list of items")),
     }
 }
 
-fn read_item(mut item: Fields, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn read_item(path: &str, mut item: Fields, conversation: &mut Conversation) -> Result<(), RequestError> {
+    let at = |part: Part| [(path.to_owned(), part)];
     let kind = match item.text("type")? {
         Some(kind) => kind,
         None if item.has("role") => "message".to_owned(),
@@ -40,23 +45,23 @@ fn read_item(mut item: Fields, conversation: &mut Conversation) -> Result<(), Re
         None => return Err(state::stored_item(&item, "id")),
     };
     match kind.as_str() {
-        "message" => message(&mut item, conversation)?,
+        "message" => message(path, &mut item, conversation)?,
         "reasoning" => {
             let block = Part::Reasoning(read_reasoning(&mut item)?);
-            assistant(conversation, [block]);
+            assistant(conversation, path, at(block));
         }
         "function_call" | "custom_tool_call" | "tool_search_call" => {
             let call = Part::ToolCall(call(&kind, &mut item)?);
-            assistant(conversation, [call]);
+            assistant(conversation, path, at(call));
         }
         "function_call_output" | "custom_tool_call_output" => {
             // Repeats the call.
             item.drop_hints(&["name", "namespace"]);
             let call = item.required_text("call_id")?;
             let parts = content::read(&mut item, "output")?;
-            result(conversation, call, parts);
+            result(conversation, path, call, parts.into_iter().map(|(_, part)| part).collect());
         }
-        "tool_search_output" => tool_search_output(&mut item, conversation)?,
+        "tool_search_output" => tool_search_output(path, &mut item, conversation)?,
         "additional_tools" => {
             item.drop_hints(&["role"]);
             tools::read(item.list("tools")?.unwrap_or_default(), conversation)?;
@@ -71,22 +76,28 @@ fn read_item(mut item: Fields, conversation: &mut Conversation) -> Result<(), Re
         }
         caller.finish()?;
     }
+    // Whether the model went on before the call's result came.
+    item.require_default("async", &Value::Bool(false))?;
     item.drop_hints(&HINTS);
     item.finish()
 }
 
-fn message(item: &mut Fields, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn message(path: &str, item: &mut Fields, conversation: &mut Conversation) -> Result<(), RequestError> {
     let role = item.required_text("role")?;
     let parts = content::read(item, "content")?;
     match role.as_str() {
         "system" | "developer" => {
-            if parts.iter().any(|part| !matches!(part, Part::Text(_))) {
+            if parts.iter().any(|(_, part)| !matches!(part, Part::Text(_))) {
                 return Err(item.wrong("content", "text, in a message of this role"));
             }
-            conversation.system.extend(parts);
+            conversation.system.extend(parts.into_iter().map(|(_, part)| part));
         }
-        "user" => conversation.turns.push(Turn { role: Role::User, parts }),
-        "assistant" => assistant(conversation, parts),
+        "user" => {
+            let mut turn = Turn::at(Role::User, path.to_owned());
+            turn.extend(parts);
+            conversation.turns.push(turn);
+        }
+        "assistant" => assistant(conversation, path, parts),
         _ => return Err(item.wrong("role", "`user`, `assistant`, `system` or `developer`")),
     }
     Ok(())
@@ -127,7 +138,11 @@ fn call(kind: &str, item: &mut Fields) -> Result<ToolCall, RequestError> {
 }
 
 /// The found tools become tools of the conversation, and the model reads their names.
-fn tool_search_output(item: &mut Fields, conversation: &mut Conversation) -> Result<(), RequestError> {
+fn tool_search_output(
+    path: &str,
+    item: &mut Fields,
+    conversation: &mut Conversation,
+) -> Result<(), RequestError> {
     item.drop_hints(&["execution"]);
     let call = item.required_text("call_id")?;
     let known = conversation.tools.len();
@@ -139,27 +154,34 @@ fn tool_search_output(item: &mut Fields, conversation: &mut Conversation) -> Res
     } else {
         format!("These tools can be called now: {}", names.join(", "))
     };
-    result(conversation, call, vec![Part::Text(text)]);
+    result(conversation, path, call, vec![Part::Text(text)]);
     Ok(())
 }
 
 /// Adds to the model's turn. What the model contributed in one step is one turn, however many items it is written in.
-fn assistant(conversation: &mut Conversation, parts: impl IntoIterator<Item = Part>) {
+fn assistant(conversation: &mut Conversation, path: &str, parts: impl IntoIterator<Item = (String, Part)>) {
     match conversation.turns.last_mut() {
-        Some(turn) if turn.role == Role::Assistant => turn.parts.extend(parts),
+        Some(turn) if turn.role == Role::Assistant => turn.extend(parts),
         _ => {
-            let turn = Turn { role: Role::Assistant, parts: parts.into_iter().collect() };
+            let mut turn = Turn::at(Role::Assistant, path.to_owned());
+            turn.extend(parts);
             conversation.turns.push(turn);
         }
     }
 }
 
 /// Adds a tool's result. The results of parallel calls are one turn, which some providers require.
-fn result(conversation: &mut Conversation, call: String, parts: Vec<Part>) {
-    let result = Part::ToolResult { call, parts, is_error: false };
+fn result(conversation: &mut Conversation, path: &str, call: String, parts: Vec<Part>) {
+    let result = [(path.to_owned(), Part::ToolResult { call, parts, is_error: false })];
     let is_result = |part: &Part| matches!(part, Part::ToolResult { .. });
     match conversation.turns.last_mut() {
-        Some(turn) if turn.role == Role::User && turn.parts.iter().all(is_result) => turn.parts.push(result),
-        _ => conversation.turns.push(Turn { role: Role::User, parts: vec![result] }),
+        Some(turn) if turn.role == Role::User && turn.parts.iter().all(is_result) => {
+            turn.extend(result);
+        }
+        _ => {
+            let mut turn = Turn::at(Role::User, path.to_owned());
+            turn.extend(result);
+            conversation.turns.push(turn);
+        }
     }
 }

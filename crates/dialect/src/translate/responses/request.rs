@@ -12,16 +12,11 @@ use crate::{
 };
 
 /// What changes cost or speed only, or serves the caller's own bookkeeping, and may be left out.
-const HINTS: [&str; 7] = [
-    "client_metadata",
-    "metadata",
-    "prompt_cache_key",
-    "prompt_cache_options",
-    "prompt_cache_retention",
-    "service_tier",
-    // Padding against eavesdroppers, and how summaries of reasoning are paced.
-    "stream_options",
-];
+const HINTS: [&str; 5] =
+    ["client_metadata", "metadata", "prompt_cache_key", "prompt_cache_retention", "service_tier"];
+
+/// The same, of `stream_options`: padding against eavesdroppers, and how summaries of reasoning are paced.
+const STREAM_HINTS: [&str; 2] = ["include_obfuscation", "reasoning_summary_delivery"];
 
 /// Reads a request. What another dialect cannot express is refused by name.
 ///
@@ -32,6 +27,11 @@ pub fn read_request(body: &[u8]) -> Result<Conversation, RequestError> {
     let repeated = Arc::new(settings::of(&body));
     state::refuse(&mut body)?;
     body.drop_hints(&HINTS);
+    body.drop_prompt_cache_options()?;
+    if let Some(mut options) = body.object("stream_options")? {
+        options.drop_hints(&STREAM_HINTS);
+        options.finish()?;
+    }
     // The model is chosen by the Llm.
     body.text("model")?;
     let mut conversation = Conversation {

@@ -93,11 +93,10 @@ fn add(
         }
         _ => return Err(hosted::tool(&tool, kind)),
     }
-    if tool.take("defer_loading").is_some_and(|deferred| deferred != false) {
-        return Err(tool.untranslatable("defer_loading"));
-    }
-    if tool.take("allowed_callers").is_some_and(|callers| callers != json!(["direct"])) {
-        return Err(tool.untranslatable("allowed_callers"));
+    for (name, default) in
+        [("defer_loading", json!(false)), ("async", json!(false)), ("allowed_callers", json!(["direct"]))]
+    {
+        tool.require_default(name, &default)?;
     }
     tool.drop_hints(&HINTS);
     let path = tool.path("name");
