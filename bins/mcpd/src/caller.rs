@@ -41,7 +41,16 @@ impl Caller {
         Ok(Self { principal, snapshot, bearer })
     }
 
-    /// Authenticates the same credential in a newer snapshot, for a decision that is made again.
+    /// Authenticates the same credential in another snapshot.
+    ///
+    /// # Errors
+    /// When it is no longer valid.
+    pub fn within(&self, snapshot: Arc<Snapshot>) -> Result<Self, Rejected> {
+        let principal = snapshot.authenticate(self.bearer.as_bytes(), clock::now())?;
+        Ok(Self { principal, snapshot, bearer: self.bearer })
+    }
+
+    /// Authenticates the same credential in a fresh snapshot, for a decision that is made again.
     ///
     /// # Errors
     /// As [`Caller::authenticate`].

@@ -1,4 +1,4 @@
-//! Bounds the number of watches: each holds a connection and polls the store twice a second.
+//! Bounds the number of watches: each holds a connection, and reads what changes.
 
 use std::{
     collections::HashMap,

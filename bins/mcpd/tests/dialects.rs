@@ -8,7 +8,7 @@ use mcpctl_secret::{
     envelope::Keyring,
     master_key_file::{self, IfMissing},
 };
-use mcpctl_store::{Location, Store, UsageFilter};
+use mcpctl_store::{Location, Store, UsageFilter, UsageRow};
 use mcpctl_testkit::{central::Central, daemons::eventually, model_server::Reply};
 use reqwest::{Response, StatusCode};
 use serde_json::{Value, json};
@@ -201,6 +201,19 @@ async fn ask(central: &Central, caller: Caller, llm: &str, stream: bool) -> Resp
     central.mcpd.post(caller.path(), &central.alice, &caller.body(llm, stream)).await
 }
 
+/// The rows of usage, once there are so many.
+async fn usage(central: &Central, count: usize) -> Vec<UsageRow> {
+    let dir = central.mcpd.data_dir();
+    let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
+    let store =
+        Store::open(&Location::Sqlite(dir.join("mcpd.sqlite")), Arc::new(Keyring::new(key))).await.unwrap();
+    eventually("every answer is on record", async || {
+        let rows = store.usage(&UsageFilter { limit: 500, ..UsageFilter::default() }).await.unwrap();
+        (rows.len() == count).then_some(rows)
+    })
+    .await
+}
+
 /// The JSON of a stream's events.
 fn events(stream: &str) -> Vec<Value> {
     let data = stream.lines().filter_map(|line| line.strip_prefix("data: "));
@@ -252,16 +265,7 @@ async fn every_caller_is_answered_by_every_provider() {
         }
     }
     // Every answer was counted by the provider's own numbers.
-    let dir = central.mcpd.data_dir();
-    let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
-    let store =
-        Store::open(&Location::Sqlite(dir.join("mcpd.sqlite")), Arc::new(Keyring::new(key))).await.unwrap();
-    let rows = eventually("every answer is on record", async || {
-        let rows = store.usage(&UsageFilter { limit: 500, ..UsageFilter::default() }).await.unwrap();
-        (rows.len() == LLMS.len() * CALLERS.len() * 4).then_some(rows)
-    })
-    .await;
-    for row in rows {
+    for row in usage(&central, LLMS.len() * CALLERS.len() * 4).await {
         assert!(row.input_tokens > 0 && row.outcome == "ok" && row.model == "up", "{row:?}");
     }
 }
@@ -327,6 +331,17 @@ async fn errors_keep_status_and_class_in_the_callers_shape() {
             );
         }
     }
+}
+
+/// A stream of responses ends with the whole answer, which is kept until then, and within a bound.
+#[tokio::test]
+async fn too_large_an_answer_ends_and_is_recorded_as_broken() {
+    let central = central().await;
+    central.provider.queue(Reply::text(&vec!["x".repeat(2 << 20); 4].join(" ")));
+    let body = ask(&central, Responses, "openai", true).await.text().await.unwrap();
+    assert!(body.trim_end().lines().last().unwrap().contains("answer_too_large"), "{:?}", body.get(..200));
+    assert!(!body.contains(Responses.end()));
+    assert_eq!(usage(&central, 1).await[0].outcome, "broken_stream");
 }
 
 #[tokio::test]

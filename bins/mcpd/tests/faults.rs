@@ -1,194 +1,246 @@
-//! The faults that model providers produce, as the Failover Bench lists them: for each, whole or streamed,
-//! what the caller gets and how many requests each provider received. The table is printed.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::print_stdout,
-    missing_docs
-)]
+//! The faults that model providers produce, at whole daemons: what a caller of each dialect gets, streamed and not, with and without
+//! a fallback; how many requests each provider receives; and what is accounted for. `cargo xtask figures inference` prints the table.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use mcpctl_testkit::{
-    daemons::Mcpd,
-    model_server::{ModelServer, Reply},
-    response::header,
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use mcpctl_secret::{
+    envelope::Keyring,
+    master_key_file::{self, IfMissing},
 };
-use reqwest::{Response, StatusCode};
+use mcpctl_store::{Location, Store, UsageFilter, UsageRow};
+use mcpctl_testkit::{
+    caller::{Caller, Got, Tokens},
+    daemons::{Mcpd, McpdOptions, closed_address, eventually},
+    fault_table::{Cells, Key},
+    faults::{self, ANSWER, EndKind, Fault},
+    model_server::{ModelServer, Reply},
+};
 use serde_json::{Value, json};
 
-const ANSWER: &str = "one two three four five six";
+/// Cells of the table that run at the same time. Most of them wait for a retry or a timeout.
+const CONCURRENT_CELLS: usize = 12;
+/// US dollars per million tokens of every Llm.
+const PRICE: Tokens = Tokens { input: 3, output: 5 };
 
-/// What the caller gets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Got {
-    /// The whole answer, and which Llm gave its end.
-    Answer(&'static str),
-    /// An error instead of an answer: its status and class.
-    Error(u16, &'static str),
-    /// The beginning of an answer, then an error event, and nothing that looks like an end.
-    Broken,
-}
-
-use Got::{Answer, Broken, Error};
-
-/// A fault of the first provider.
-struct Case {
-    name: &'static str,
-    /// The replies of the first provider, in order; the last one repeats.
-    first: Vec<Reply>,
-    /// The timeout that the fault runs into.
-    timeout: Option<&'static str>,
-    /// What the caller gets of a whole answer, and how many requests each provider receives.
-    whole: (Got, [usize; 2]),
-    /// The same of a stream.
-    streamed: (Got, [usize; 2]),
-}
-
-/// A fault with the same end for both forms of answers.
-fn same(name: &'static str, first: Vec<Reply>, got: (Got, [usize; 2])) -> Case {
-    Case { name, first, timeout: None, whole: got, streamed: got }
-}
-
-/// A fault in the middle of the answer, which is too late for a stream to fall back.
-fn late(name: &'static str, first: Reply, whole: (Got, [usize; 2]), streamed: (Got, [usize; 2])) -> Case {
-    Case { name, first: vec![first], timeout: None, whole, streamed }
-}
-
-impl Case {
-    fn timeout(self, timeout: &'static str) -> Self {
-        Self { timeout: Some(timeout), ..self }
-    }
-}
-
-fn cases() -> Vec<Case> {
-    let answer = || Reply::text(ANSWER);
-    let overloaded = || Reply::error(503, "overloaded", "overloaded");
-    let (fallback, kept, broken) = (Answer("second"), Answer("first"), (Broken, [1, 0]));
-    vec![
-        // First, while no connection can be reused: a reset of a reused one costs an attempt more.
-        same("reset", vec![Reply::reset()], (fallback, [2, 1])),
-        // `Retry-After` of a second is waited for; a longer one is not.
-        same("429 with Retry-After", vec![Reply::rate_limited("1"), answer()], (kept, [2, 0])),
-        same("429 with a long Retry-After", vec![Reply::rate_limited("60")], (fallback, [1, 1])),
-        same(
-            "429 without Retry-After",
-            vec![Reply::error(429, "rate limit reached", "rate_limit_exceeded"), answer()],
-            (kept, [2, 0]),
-        ),
-        same("500 once", vec![Reply::error(500, "internal", "internal"), answer()], (kept, [2, 0])),
-        same("503 for ever", vec![overloaded()], (fallback, [2, 1])),
-        same("no response", vec![Reply::hang()], (fallback, [1, 1])).timeout("response"),
-        same("slow first token", vec![answer().stall_after(0)], (fallback, [1, 1])).timeout("firstToken"),
-        late("cut", answer().cut_after(3), (fallback, [2, 1]), broken),
-        late("stall", answer().stall_after(3), (fallback, [1, 1]), broken).timeout("idle"),
-        late("malformed event, then on", answer().garbage_after(3), (fallback, [2, 1]), (kept, [1, 0])),
-        late("malformed event, then cut", answer().garbage_after(3).cut_after(4), (fallback, [2, 1]), broken),
-        late("error in the stream", answer().error_after(3, "boom"), (fallback, [2, 1]), broken),
-        late("no [DONE]", answer().without_done(), (kept, [1, 0]), (kept, [1, 0])),
-        same("context length", vec![Reply::context_length()], (Error(400, "context_length"), [1, 0])),
-        same(
-            "content filter",
-            vec![Reply::error(400, "flagged by the content policy", "content_filter")],
-            (Error(400, "rejected"), [1, 0]),
-        ),
-        same("flapping", vec![overloaded(), answer()], (kept, [2, 0])),
-    ]
-}
-
-/// One mcpd, whose Llms `first` and `second` each have a provider.
+/// One mcpd, and the provider of the Llm `second`.
 struct World {
     mcpd: Mcpd,
-    first: ModelServer,
+    store: Store,
     second: ModelServer,
+}
+
+/// One request to an Llm of its own, because each Llm has a budget of retries and a breaker.
+struct Cell<'a> {
+    fault: &'a Fault,
+    caller: Caller,
+    stream: bool,
+    fallback: bool,
+    llm: String,
+}
+
+/// What came of it.
+struct Seen {
+    got: Got,
+    /// Requests that the Llm's own provider received, and that its fallback's did.
+    requests: [usize; 2],
+    /// Bytes of the request.
+    length: usize,
 }
 
 impl World {
     async fn start() -> Self {
-        let (first, second) =
-            (ModelServer::start().await, ModelServer::with_default(Reply::text(ANSWER)).await);
-        let mcpd = Mcpd::start().await;
-        mcpd.llm_with_default_timeouts("second", &second.base_url()).await;
-        Self { mcpd, first, second }
+        let second = ModelServer::with_default(Reply::text(ANSWER)).await;
+        let options =
+            McpdOptions { env: vec![("MCPD_LOG", "info,access=off".to_owned())], ..McpdOptions::default() };
+        let mcpd = Mcpd::start_with(options).await;
+        mcpd.apply(json!([llm("second", &second.base_url())])).await;
+        let dir = mcpd.data_dir();
+        let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
+        let location = Location::Sqlite(dir.join("mcpd.sqlite"));
+        let store = Store::open(&location, Arc::new(Keyring::new(key))).await.unwrap();
+        Self { mcpd, store, second }
     }
 
-    /// Sends one request, and returns what the caller got and how many requests each provider received.
-    async fn run(&self, case: &Case, stream: bool, llm: &str) -> (Got, [usize; 2]) {
-        // An Llm of its own, because each has a budget of retries. Only what the case is about times out, and a whole answer has one timeout for everything.
-        let timeout = case.timeout.map(|timeout| if stream { timeout } else { "answer" });
-        let timeouts = timeout.map_or(json!({}), |timeout| json!({ timeout: "1s" }));
-        let first = json!({
-            "kind": "Llm", "name": llm, "type": "openai", "url": self.first.base_url(), "model": "m",
-            "timeouts": timeouts, "retries": {"max": 1}, "breaker": {"failures": 1000},
-            "fallbacks": [{"llm": "second"}],
-        });
-        self.mcpd.apply(json!([first])).await;
-        let before = [self.first.inferences().len(), self.second.inferences().len()];
-        let mut replies = case.first.clone();
-        self.first.set_default(replies.pop().unwrap());
-        replies.into_iter().for_each(|reply| self.first.queue(reply));
-        let body =
-            json!({"model": llm, "stream": stream, "messages": [{"role": "user", "content": "Count."}]});
-        let answer = self.mcpd.post("/v1/chat/completions", &self.mcpd.admin(), &body).await;
-        let got = got(answer, stream).await;
-        (got, [self.first.inferences().len() - before[0], self.second.inferences().len() - before[1]])
+    async fn run(&self, cell: &Cell<'_>) -> Seen {
+        let Cell { fault, caller, stream, fallback, llm: name } = cell;
+        let provider = ModelServer::start().await;
+        let mut replies = fault.replies.clone();
+        let url = match replies.pop() {
+            Some(last) => {
+                provider.set_default(last);
+                provider.base_url()
+            }
+            None => format!("http://{}", closed_address()),
+        };
+        replies.into_iter().for_each(|reply| provider.queue(reply));
+        let mut first = llm(name, &url);
+        first["retries"] = json!({"max": 1});
+        if let Some(timeout) = fault.timeout(*stream) {
+            first["timeouts"] = json!({ timeout: "1s" });
+        }
+        if *fallback {
+            first["fallbacks"] = json!([{"llm": "second"}]);
+        }
+        let limits = json!({"kind": "Limit", "name": name, "per": "all", "llms": [name],
+            "requests": {"max": 1000, "window": "1d"}, "tokens": {"max": 1_000_000, "window": "1d"},
+            "cost": {"max": 1000, "currency": "USD", "window": "1d"}});
+        self.mcpd.apply(json!([first, limits])).await;
+        // The prompt names the cell, so that its requests are found at the provider that all cells share.
+        let prompt = format!("Count for {name}.");
+        let body = caller.body(name, *stream, &prompt);
+        let answer = self.mcpd.post(caller.path(), &self.mcpd.admin(), &body).await;
+        let got = caller.read(answer, *stream).await;
+        let of_this = |request: &&mcpctl_testkit::model_server::RecordedRequest| {
+            String::from_utf8_lossy(&request.body).contains(&prompt)
+        };
+        let requests =
+            [&provider, &self.second].map(|server| server.inferences().iter().filter(of_this).count());
+        Seen { got, requests, length: body.to_string().len() }
+    }
+
+    /// The Llm's row of usage, and its fallback's for the same request.
+    async fn usage(&self, cell: &Cell<'_>, seen: &Seen) -> Result<(), String> {
+        let rows = eventually("the rows of usage", async || {
+            let all =
+                self.store.usage(&UsageFilter { limit: 10_000, ..UsageFilter::default() }).await.unwrap();
+            let first = all.iter().find(|row| row.llm_name == cell.llm)?.clone();
+            let is_fallback = |row: &&UsageRow| row.request_id == first.request_id && row.id != first.id;
+            let rows: Vec<UsageRow> =
+                [&first].into_iter().chain(all.iter().filter(is_fallback)).cloned().collect();
+            (rows.len() == 1 + seen.requests[1]).then_some(rows)
+        })
+        .await;
+        let own = charge(&rows[0], cell, seen)?;
+        if let Some(row) = rows.get(1) {
+            let Got::Answer { tokens, .. } = &seen.got else {
+                return Err("a fallback without an answer".into());
+            };
+            let row = (row.llm_name.as_str(), row.outcome.as_str(), row.attempts, tokens_of(row));
+            equal("the fallback's row", &row, &("second", "ok", 1, *tokens))?;
+        }
+        // What the Limit on the Llm has settled.
+        let cost = own.input * PRICE.input + own.output * PRICE.output;
+        equal("the cost", &rows[0].cost_nanos, &Some(cost * 1000))?;
+        let path = format!("/api/v1/limits/{}/status", cell.llm);
+        let expected = [1.0, (own.input + own.output) as f64, cost as f64 / 1e6];
+        eventually(&format!("the Limit `{}` has settled {expected:?}", cell.llm), async || {
+            let status: Value = self.mcpd.get(&path, &self.mcpd.admin()).await.json().await.unwrap();
+            let counters = status["counters"].as_array().unwrap();
+            let used = ["requests", "tokens", "cost"].map(|measure| {
+                let counter = counters.iter().find(|counter| counter["measure"] == measure).unwrap();
+                counter["used"].as_f64().unwrap()
+            });
+            (used == expected).then_some(())
+        })
+        .await;
+        Ok(())
     }
 }
 
-async fn got(answer: Response, stream: bool) -> Got {
-    let status = answer.status();
-    if status != StatusCode::OK {
-        let class = header(&answer, "mcpctl-failure").expect("a class").to_owned();
-        return Error(status.as_u16(), class.leak());
-    }
-    let by = header(&answer, "mcpctl-served-by").map(str::to_owned);
-    let text = answer.text().await.unwrap();
-    if !stream {
-        let body: Value = serde_json::from_str(&text).unwrap();
-        assert_eq!(body["choices"][0]["finish_reason"], "stop", "{body}");
-        return Answer(named(by.as_deref()));
-    }
-    read_stream(&text, named(by.as_deref()))
+fn llm(name: &str, url: &str) -> Value {
+    json!({"kind": "Llm", "name": name, "type": "openai", "url": url, "model": "m",
+        "price": {"input": PRICE.input, "output": PRICE.output}})
 }
 
-fn named(model: Option<&str>) -> &'static str {
-    if model == Some("second") { "second" } else { "first" }
+fn equal<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, expected: &T) -> Result<(), String> {
+    if seen == expected { Ok(()) } else { Err(format!("{what}: {seen:?} instead of {expected:?}")) }
 }
 
-/// Reads a stream as a client does: it must be one chat completion, or end with an error and nothing that looks like an end.
-fn read_stream(text: &str, by: &'static str) -> Got {
-    let events: Vec<&str> = text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
-    let mut content = String::new();
-    let (mut finished, mut error) = (0, false);
-    for event in events.iter().filter(|event| **event != "[DONE]") {
-        let event: Value = serde_json::from_str(event).expect("every event is JSON");
-        error |= event.get("error").is_some();
-        let choice = &event["choices"][0];
-        content.push_str(choice["delta"]["content"].as_str().unwrap_or_default());
-        finished += usize::from(choice["finish_reason"].is_string());
+fn tokens_of(row: &UsageRow) -> Tokens {
+    Tokens { input: row.input_tokens, output: row.output_tokens }
+}
+
+/// Compares the row of usage of the Llm with what its provider and the caller saw, and returns what is charged: an answer by its
+/// count, a broken one or one that may have been begun by an estimate, an error nothing.
+fn charge(row: &UsageRow, cell: &Cell, seen: &Seen) -> Result<Tokens, String> {
+    let end = cell.fault.end(cell.stream);
+    let outcome = match end.kind {
+        EndKind::Answer => "ok",
+        EndKind::Broken => "broken_stream",
+        EndKind::Error(_, class) => class,
+    };
+    equal("outcome", &row.outcome.as_str(), &outcome)?;
+    equal("attempts", &row.attempts, &end.attempts)?;
+    equal("stream", &row.stream, &cell.stream)?;
+    let tokens = tokens_of(row);
+    let estimated = |output: u64| {
+        let input = u64::try_from(seen.length).unwrap() / 4;
+        let near = input - 5..=input + 5;
+        if row.estimated && tokens.output == output && near.contains(&tokens.input) {
+            Ok(tokens)
+        } else {
+            Err(format!("estimated: {row:?} instead of {near:?} and {output}"))
+        }
+    };
+    match (&seen.got, outcome) {
+        (Got::Answer { tokens: reported, .. }, "ok") => {
+            equal("tokens", &(tokens, row.estimated), &(*reported, false))?;
+            Ok(tokens)
+        }
+        // One event with content is about a token, and each word is an event.
+        (Got::Broken { text }, _) => estimated(text.split_whitespace().count() as u64),
+        (_, "no_response" | "no_first_token") => estimated(0),
+        _ => {
+            equal("tokens", &(tokens, row.estimated), &(Tokens::default(), false))?;
+            Ok(tokens)
+        }
     }
-    let done = events.last() == Some(&"[DONE]");
-    if error {
-        assert!(finished == 0 && !done && ANSWER.starts_with(&content), "inv 13: {text}");
-        return Broken;
-    }
-    assert_eq!((finished, content.is_empty()), (1, false), "{text}");
-    assert!(content == ANSWER, "each piece exactly once: {text}");
-    Answer(by)
+}
+
+/// Compares what the caller got and the providers received with what the contract promises.
+fn compare(cell: &Cell, seen: &Seen) -> Result<(), String> {
+    let end = cell.fault.end(cell.stream);
+    let falls_back = cell.fallback && end.kind.fails_over();
+    let answered = |by: &str| {
+        let words = ANSWER.split_whitespace().count() as u64;
+        matches!(&seen.got, Got::Answer { by: seen_by, text, tokens }
+            if seen_by == by && text == ANSWER && tokens.output == words && tokens.input > 0)
+    };
+    let as_promised = match end.kind {
+        _ if falls_back => answered("second"),
+        EndKind::Answer => answered(&cell.llm),
+        EndKind::Error(status, class) => seen.got == Got::Error { status, class: class.to_owned() },
+        EndKind::Broken => {
+            matches!(&seen.got, Got::Broken { text } if ANSWER.starts_with(text) && !text.is_empty())
+        }
+    };
+    // Nothing receives requests where nothing listens.
+    let own = if cell.fault.replies.is_empty() { 0 } else { end.attempts as usize };
+    equal("requests", &seen.requests, &[own, usize::from(falls_back)])?;
+    if as_promised { Ok(()) } else { Err(format!("got {:?}", seen.got)) }
 }
 
 #[tokio::test]
 async fn every_fault_ends_as_the_contract_has_it() {
-    let world = World::start().await;
-    let mut wrong = Vec::new();
-    for (at, case) in cases().into_iter().enumerate() {
-        for (form, stream, expected) in [("whole", false, case.whole), ("streamed", true, case.streamed)] {
-            let seen = world.run(&case, stream, &format!("first-{at}-{form}")).await;
-            println!("{:<28} {form:<9} {:?} {:?}", case.name, seen.0, seen.1);
-            if seen != expected {
-                wrong.push(format!("{}, {form}: {seen:?} instead of {expected:?}", case.name));
+    let (world, faults) = (World::start().await, faults::all());
+    let mut cells = Vec::new();
+    for (at, fault) in faults.iter().enumerate() {
+        for caller in Caller::ALL {
+            for (stream, form) in [(false, "whole"), (true, "streamed")] {
+                for (fallback, mode) in [(true, "fallback"), (false, "alone")] {
+                    let llm = format!("f{at}-{}-{form}-{mode}", caller.name());
+                    cells.push(Cell { fault, caller, stream, fallback, llm });
+                }
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    let seen: Vec<_> = stream::iter(&cells)
+        .map(async |cell| {
+            let seen = world.run(cell).await;
+            let compared = compare(cell, &seen);
+            let accounted = if compared.is_ok() { world.usage(cell, &seen).await } else { Ok(()) };
+            (cell, seen.got, compared.and(accounted))
+        })
+        .buffered(CONCURRENT_CELLS)
+        .collect()
+        .await;
+    let mut table = Cells::new("mcpd");
+    for (cell, got, checked) in seen {
+        let Cell { fault, caller, stream, fallback, .. } = *cell;
+        let mode = if fallback { "fallback" } else { "alone" };
+        table.add(Key { fault: fault.name, mode, caller, stream }, &got, checked);
+    }
+    table.finish();
 }

@@ -9,6 +9,7 @@ pub mod reply;
 pub mod responses;
 pub mod resume;
 
+mod call_queue;
 mod dialects;
 mod fields;
 mod translation;

@@ -59,6 +59,8 @@ enum Step {
     Skip,
     /// These are the last bytes.
     Complete(Bytes),
+    /// These are the last bytes: an error, because the answer cannot go on in the caller's dialect.
+    Fail(Bytes),
     /// The attempt contradicts what was delivered.
     Differs,
 }
@@ -155,6 +157,9 @@ impl StreamBody {
         }
         if has_content && !out.is_empty() {
             self.account.content();
+        }
+        if translation.has_failed() {
+            return Step::Fail(out.freeze());
         }
         if done {
             return self.complete(out);
@@ -254,6 +259,11 @@ impl Stream for StreamBody {
                     if !last.is_empty() {
                         return Poll::Ready(Some(Ok(last)));
                     }
+                }
+                Step::Fail(last) => {
+                    // No other attempt would fit either.
+                    this.end(StreamOutcome::Broken(FailureClass::BrokenStream));
+                    return Poll::Ready(Some(Ok(last)));
                 }
                 Step::Differs => {
                     let differs = "the next attempt answers otherwise than what was delivered";

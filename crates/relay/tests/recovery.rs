@@ -294,6 +294,18 @@ async fn more_than_can_be_remembered_is_not_resumed() {
     assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]));
 }
 
+/// The answer fits into no other attempt either, and what the upstream still writes is not read.
+#[tokio::test]
+async fn inv_13_too_large_an_answer_is_not_resumed() {
+    let long = "x".repeat(5 * 1024 * 1024);
+    let first = (Operation::Chat, events(Operation::Chat, "a", &["y", &long, "z"], None, End::Cut), End::Cut);
+    let again = events(Operation::Chat, "b", &["y"], None, End::Done);
+    let relayed = relay(Operation::Responses, first, vec![(Operation::Chat, again, End::Done, false)]).await;
+    assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]));
+    assert_eq!(read(Operation::Responses, &relayed.stream).0, "y");
+    assert!(relayed.stream.contains("answer_too_large") && !relayed.stream.contains("broke off"));
+}
+
 #[tokio::test(start_paused = true)]
 async fn comments_are_sent_while_the_next_attempt_is_on_its_way() {
     let next = Box::new(|_| {

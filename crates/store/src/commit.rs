@@ -9,6 +9,7 @@ use crate::{
     connection::{Connection, Transaction},
     database::{Database, Store, write_transaction},
     error::StoreError,
+    notices::Announce as _,
     resources::signed,
     rows::{AuditRow, Decision, insert_audit},
 };
@@ -169,6 +170,7 @@ macro_rules! commit_in {
         for row in $commit.audit {
             insert_audit!(row, $transaction)?;
         }
+        $transaction.announce($commit.last).await?;
     }};
 }
 
@@ -211,6 +213,7 @@ impl Store {
     pub async fn commit(&self, changes: RecordedChanges) -> Result<Revision, CommitError> {
         let commit = Checked::new(&changes)?;
         write_transaction!(&self.database, transaction => commit_in!(transaction, commit));
+        self.committed.send_replace(commit.last);
         Ok(commit.last)
     }
 
@@ -240,6 +243,7 @@ impl Store {
         let commit = Checked::new(&changes)?;
         commit_in!(transaction, commit);
         transaction.commit().await?;
+        self.committed.send_replace(commit.last);
         Ok(commit.last)
     }
 }

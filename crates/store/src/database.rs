@@ -10,13 +10,14 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::Kind;
+use mcpctl_api::{Kind, Revision};
 use mcpctl_secret::envelope::Keyring;
 use sqlx::{
     PgPool, Sqlite, SqlitePool,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+use tokio::sync::watch;
 
 use crate::{connection::Connection, error::StoreError};
 
@@ -34,6 +35,8 @@ pub enum Location {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) keys: Arc<Keyring>,
+    /// The revision of the last commit by this process.
+    pub(crate) committed: watch::Sender<Revision>,
 }
 
 #[derive(Clone)]

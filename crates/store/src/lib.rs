@@ -1,7 +1,7 @@
 //! Resources at gap-free revisions, in SQLite or PostgreSQL.
 //!
 //! [`Store`] applies all [`RecordedChanges`] of a commit or none. [`Replica`] holds the snapshot that decisions are made in, and
-//! keeps it fresh. [`Recorder`] stores rows of audit and usage. This crate does not decide what may be written, nor by
+//! is the one follower of the store in a process. [`Recorder`] stores rows of audit and usage. This crate does not decide what may be written, nor by
 //! whom.
 
 mod canary;
@@ -11,7 +11,9 @@ mod counters;
 mod database;
 mod error;
 mod limit_counters;
+mod notices;
 mod open;
+mod recent;
 mod recorder;
 mod replica;
 mod resources;

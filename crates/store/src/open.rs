@@ -7,6 +7,7 @@ use mcpctl_secret::{
     master_key_file::{self, IfMissing, MasterKeyFileError},
 };
 use sqlx::{migrate::MigrateError, postgres::PgConnectOptions};
+use tokio::sync::watch;
 
 use crate::{
     canary::{self, UnlockError},
@@ -98,7 +99,7 @@ impl Store {
             error => unavailable(error.to_string()),
         })?;
         match canary::unlock(&database, keys).await {
-            Ok(keys) => Ok(Self { database, keys }),
+            Ok(keys) => Ok(Self { database, keys, committed: watch::Sender::default() }),
             Err(UnlockError::MasterKey(error)) => Err(error.into()),
             Err(UnlockError::WrongMasterKey) => Err(OpenError::WrongMasterKey { place }),
             Err(UnlockError::Store(error)) => Err(unavailable(error.to_string())),

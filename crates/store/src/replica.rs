@@ -1,22 +1,34 @@
-//! The snapshot that decisions are made in, kept fresh.
+//! The snapshot that decisions are made in, kept fresh, and the one follower of the store in a process.
 //!
 //! INVARIANT 5: [`Replica::fresh`] returns a snapshot at least as new as the store was when it was called. That takes one
 //! small read of the current revision that *begins* after the call; calls that wait at the same time share one, as in
 //! etcd's ReadIndex. If the read fails, all calls that share it fail: none gets an old snapshot.
+//!
+//! What has to learn of changes without a request hangs from [`Replica::subscribe`]: the follower reads when a commit is
+//! announced, and subscribers cost the store nothing.
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 use mcpctl_access::Snapshot;
-use tokio::sync::{mpsc, oneshot};
+use mcpctl_api::Revision;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
 
-use crate::{database::Store, error::StoreError, resources::Feed};
+use crate::{
+    database::Store,
+    error::StoreError,
+    notices::{self, Notice},
+    recent::RecentChanges,
+    resources::Feed,
+};
 
 /// Calls that wait for the next read; further ones wait for a place in the queue.
 const MAX_QUEUED: usize = 1024;
@@ -27,7 +39,10 @@ const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Follows the changes of a store.
 pub struct Replica {
-    snapshot: ArcSwap<Snapshot>,
+    store: Store,
+    snapshot: watch::Sender<Arc<Snapshot>>,
+    recent: Mutex<RecentChanges>,
+    confirmed_at: Mutex<Instant>,
     queue: mpsc::Sender<Waiter>,
     reads: AtomicU64,
 }
@@ -40,16 +55,52 @@ impl Replica {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(store: Store) -> Result<Arc<Self>, StoreError> {
-        let snapshot = ArcSwap::from_pointee(store.load().await?);
+        let began = Instant::now();
+        let snapshot = Arc::new(store.load().await?);
+        let recent = Mutex::new(RecentChanges::new(snapshot.revision()));
+        let (notices, noticed) = watch::channel(Notice::Read(snapshot.revision(), began));
         let (queue, waiters) = mpsc::channel(MAX_QUEUED);
-        let replica = Arc::new(Self { snapshot, queue, reads: AtomicU64::new(0) });
-        tokio::spawn(follow(store, Arc::downgrade(&replica), waiters));
+        let replica = Arc::new(Self {
+            store: store.clone(),
+            snapshot: watch::Sender::new(Arc::clone(&snapshot)),
+            recent,
+            confirmed_at: Mutex::new(began),
+            queue,
+            reads: AtomicU64::new(0),
+        });
+        let committed = store.committed.subscribe();
+        let follower = Follower { replica: Arc::downgrade(&replica), snapshot };
+        tokio::spawn(follower.run(waiters, noticed, committed));
+        tokio::spawn(notices::follow(store, notices));
         Ok(replica)
     }
 
     /// The latest snapshot that this replica has. It may be old, so make no decision in it.
     pub fn latest(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        Arc::clone(&self.snapshot.borrow())
+    }
+
+    /// The latest snapshot, and each newer one soon after its commit, at this replica or another. A snapshot may be skipped
+    /// where newer ones follow.
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.snapshot.subscribe()
+    }
+
+    /// When the latest snapshot was last known to be the store's, by a read that began then.
+    pub fn confirmed_at(&self) -> Instant {
+        *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// As [`Store::changes_since`], from memory where the changes are recent.
+    ///
+    /// # Errors
+    /// When the store has to be read, and cannot.
+    pub async fn changes_since(&self, since: Revision, limit: usize) -> Result<Feed, StoreError> {
+        let recent = self.recent().since(since, limit);
+        match recent {
+            Some(feed) => Ok(feed),
+            None => self.store.changes_since(since, limit).await,
+        }
     }
 
     /// A snapshot at least as new as the store was when this was called.
@@ -67,41 +118,114 @@ impl Replica {
     pub fn reads(&self) -> u64 {
         self.reads.load(Ordering::Relaxed)
     }
+
+    fn recent(&self) -> MutexGuard<'_, RecentChanges> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn confirm(&self, began: Instant) {
+        *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    fn publish(&self, snapshot: &Arc<Snapshot>) {
+        self.snapshot.send_if_modified(|published| {
+            let is_new = !Arc::ptr_eq(published, snapshot);
+            published.clone_from(snapshot);
+            is_new
+        });
+    }
 }
 
-async fn follow(store: Store, replica: std::sync::Weak<Replica>, mut queue: mpsc::Receiver<Waiter>) {
-    let mut waiters: Vec<Waiter> = Vec::new();
-    // One read serves all calls that wait when it begins; calls that arrive during it wait for the next one.
-    while queue.recv_many(&mut waiters, MAX_QUEUED).await > 0 {
-        let Some(replica) = replica.upgrade() else { return };
-        replica.reads.fetch_add(1, Ordering::Relaxed);
-        let caught_up =
-            match tokio::time::timeout(CATCH_UP_TIMEOUT, catch_up(&store, &replica.snapshot)).await {
-                Ok(Ok(snapshot)) => Ok(snapshot),
+/// The task that reads the store: for calls that wait, and when a notice says that it changed.
+struct Follower {
+    replica: Weak<Replica>,
+    /// As far as it has read. It is published once it is at the end of a commit.
+    snapshot: Arc<Snapshot>,
+}
+
+impl Follower {
+    async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Waiter>,
+        mut noticed: watch::Receiver<Notice>,
+        mut committed: watch::Receiver<Revision>,
+    ) {
+        let mut waiters: Vec<Waiter> = Vec::new();
+        loop {
+            // One read serves all calls that wait when it begins; calls that arrive during it wait for the next one.
+            let notice = tokio::select! {
+                biased;
+                calls = queue.recv_many(&mut waiters, MAX_QUEUED) => {
+                    if calls == 0 {
+                        return;
+                    }
+                    None
+                }
+                Ok(()) = committed.changed() => Some(Notice::Announced(*committed.borrow_and_update())),
+                Ok(()) = noticed.changed() => Some(*noticed.borrow_and_update()),
+            };
+            let Some(replica) = self.replica.upgrade() else { return };
+            if let Some(notice) = notice
+                && self.is_known(&replica, notice)
+            {
+                continue;
+            }
+            replica.reads.fetch_add(1, Ordering::Relaxed);
+            let caught_up = match tokio::time::timeout(CATCH_UP_TIMEOUT, self.catch_up(&replica)).await {
+                Ok(Ok(())) => Ok(Arc::clone(&self.snapshot)),
                 Ok(Err(error)) => Err(Arc::new(error)),
                 Err(_) => Err(Arc::new(StoreError::NoAnswer(CATCH_UP_TIMEOUT.as_secs()))),
             };
-        for waiter in waiters.drain(..) {
-            // The caller may have gone away.
-            let _ = waiter.send(caught_up.clone());
+            for waiter in waiters.drain(..) {
+                // The caller may have gone away.
+                let _ = waiter.send(caught_up.clone());
+            }
         }
     }
-}
 
-async fn catch_up(store: &Store, held: &ArcSwap<Snapshot>) -> Result<Arc<Snapshot>, StoreError> {
-    let current = store.current_revision().await?;
-    let mut snapshot = held.load_full();
-    while snapshot.revision() < current {
-        snapshot = match store.changes_since(snapshot.revision(), MAX_BATCH).await? {
-            Feed::Changes { up_to, changes } => Arc::new(snapshot.after(up_to, changes)),
-            Feed::Compacted => Arc::new(store.load().await?),
-        };
-        held.store(Arc::clone(&snapshot));
+    /// Whether a notice is about the revision that is published, so that there is nothing to read.
+    fn is_known(&self, replica: &Replica, notice: Notice) -> bool {
+        let (Notice::Announced(revision) | Notice::Read(revision, _)) = notice;
+        let is_known = replica.latest().revision() == revision;
+        if let Notice::Read(_, began) = notice
+            && is_known
+        {
+            replica.confirm(began);
+        }
+        is_known
     }
-    if snapshot.revision() > current {
-        // The store went back in time: it was restored from a backup or replaced. Its present state counts.
-        snapshot = Arc::new(store.load().await?);
-        held.store(Arc::clone(&snapshot));
+
+    async fn catch_up(&mut self, replica: &Replica) -> Result<(), StoreError> {
+        let store = &replica.store;
+        let mut began = Instant::now();
+        let mut current = store.current_revision().await?;
+        while self.snapshot.revision() != current {
+            if self.snapshot.revision() < current {
+                match store.changes_since(self.snapshot.revision(), MAX_BATCH).await? {
+                    Feed::Changes { up_to, changes } => {
+                        replica.recent().extend(up_to, changes.iter().cloned());
+                        self.snapshot = Arc::new(self.snapshot.after(up_to, changes));
+                    }
+                    Feed::Compacted => self.load(replica).await?,
+                }
+            } else {
+                // The store went back in time: it was restored from a backup or replaced. Its present state counts.
+                self.load(replica).await?;
+            }
+            if self.snapshot.revision() > current {
+                // Others have committed meanwhile. A snapshot must not end in the middle of a commit.
+                began = Instant::now();
+                current = store.current_revision().await?;
+            }
+        }
+        replica.publish(&self.snapshot);
+        replica.confirm(began);
+        Ok(())
     }
-    Ok(snapshot)
+
+    async fn load(&mut self, replica: &Replica) -> Result<(), StoreError> {
+        self.snapshot = Arc::new(replica.store.load().await?);
+        *replica.recent() = RecentChanges::new(self.snapshot.revision());
+        Ok(())
+    }
 }

@@ -1,6 +1,9 @@
 //! Conformance of the store: every case runs on SQLite and on PostgreSQL.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+#[path = "support/database.rs"]
+mod database;
+
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt as _;
@@ -12,42 +15,12 @@ use mcpctl_api::{
 };
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
-    AuditFilter, AuditRow, Author, CommitError, CounterChange, Decision, Feed, LimitCounter, LimitKey,
-    Location, OpenError, RecordedChanges, Recorder, Replica, Store, StoreError,
+    AuditFilter, AuditRow, CommitError, CounterChange, Decision, Feed, LimitCounter, LimitKey, Location,
+    OpenError, Recorder, Replica, Store, StoreError,
 };
-use mcpctl_testkit::postgres::Postgres;
 use proptest::prelude::*;
-use tempfile::TempDir;
 
-/// A database of one kind, its key and its files.
-struct Database {
-    location: Location,
-    key: String,
-    dir: TempDir,
-    postgres: Option<Postgres>,
-}
-
-impl Database {
-    fn sqlite() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let location = Location::Sqlite(dir.path().join("mcpd.sqlite"));
-        Self { location, key: MasterKey::generate().unwrap().to_text().to_string(), dir, postgres: None }
-    }
-
-    fn postgres() -> Self {
-        let postgres = Postgres::start();
-        let location = Location::Postgres(postgres.url());
-        Self { location, postgres: Some(postgres), ..Self::sqlite() }
-    }
-
-    fn keys(&self) -> Arc<Keyring> {
-        Arc::new(Keyring::new(MasterKey::from_text(&self.key).unwrap()))
-    }
-
-    async fn open(&self) -> Store {
-        Store::open(&self.location, self.keys()).await.unwrap()
-    }
-}
+use database::{Database, commit, delete, put, stored, user};
 
 /// Declares every case as a test of both databases.
 macro_rules! on_both {
@@ -75,43 +48,6 @@ on_both! {
     old_records_are_removed_in_batches
     counters_add_up_across_replicas
     limit_counters_lose_no_update_of_any_replica
-}
-
-fn stored(name: &str, spec: Spec, revision: u64, confidential: Option<Confidential>) -> Arc<Stored> {
-    Arc::new(Stored {
-        resource: Resource {
-            id: Id::mint(),
-            name: name.parse().unwrap(),
-            labels: Default::default(),
-            revision: Revision(revision),
-            created_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-            updated_at: "2026-01-01T00:00:00Z".parse().unwrap(),
-            spec,
-        },
-        confidential,
-    })
-}
-
-fn user(name: &str, revision: u64) -> Arc<Stored> {
-    stored(name, Spec::User(UserSpec::default()), revision, None)
-}
-
-fn put(name: &str, revision: u64) -> Change {
-    Change::Put(user(name, revision))
-}
-
-fn delete(stored: &Stored, revision: u64) -> Change {
-    Change::Delete {
-        kind: stored.kind(),
-        id: stored.id().clone(),
-        name: stored.name().clone(),
-        revision: Revision(revision),
-    }
-}
-
-async fn commit(store: &Store, base: u64, changes: Vec<Change>) -> Result<Revision, CommitError> {
-    let author = Author { principal: "tester".to_owned(), ..Author::default() };
-    store.commit(RecordedChanges::new(Revision(base), author, Timestamp::UNIX_EPOCH, changes)).await
 }
 
 fn all(snapshot: &Snapshot) -> Vec<Arc<Stored>> {

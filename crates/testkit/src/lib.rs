@@ -8,12 +8,15 @@
     reason = "only tests use this crate; a broken fixture fails the test that uses it"
 )]
 
+pub mod caller;
 pub mod central;
 pub mod client_table;
 pub mod collector;
 pub mod daemons;
 pub mod deployment;
 pub mod exchange;
+pub mod fault_table;
+pub mod faults;
 pub mod link;
 pub mod model_server;
 pub mod node;

@@ -31,7 +31,7 @@ pub struct Limits {
 
 /// Default maximum of watches of one principal: few programs of one person watch at once.
 const WATCHES_PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
-/// Default maximum of all watches: each takes a descriptor, and polls the revision twice a second.
+/// Default maximum of all watches: each takes a descriptor.
 const WATCHES: NonZeroU32 = NonZeroU32::new(256).unwrap();
 
 /// Watches of resources that are open at once.

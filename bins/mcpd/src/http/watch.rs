@@ -1,8 +1,7 @@
 //! `GET /api/v1/watch`: changes of the resources that the caller may view, as server-sent events.
 //!
-//! Each watch polls the revision twice a second; polls of the same time share one read of the store, and a change by
-//! another replica is seen just as soon. Every poll authenticates the caller again, so that a watch ends with its
-//! credential.
+//! Watches hang from the process's one follower of the store: an idle one costs no query. Each new snapshot authenticates
+//! the caller again, so that a watch ends with its credential.
 //!
 //! An event is authorized when the connection is ready to send it, so that a right that was revoked while the client did
 //! not read holds when it reads on.
@@ -19,22 +18,24 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, StreamExt as _};
-use mcpctl_access::Change;
+use mcpctl_access::{Change, Snapshot};
 use mcpctl_api::{Kind, Revision, Verb};
 use mcpctl_store::Feed;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::watch::Receiver;
 use utoipa::OpenApi;
 
 use super::{error::HttpError, query::Query};
-use crate::{app::App, caller::Caller, watchers::WatchPermit};
+use crate::{app::App, caller::Caller, clock, watchers::WatchPermit};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(watch))]
 pub struct Docs;
 
-const POLL_INTERVAL: Duration = Duration::from_millis(500);
+/// Longest wait until a credential's expiry is checked again: the clock may be set meanwhile.
+const MAX_EXPIRY_WAIT: Duration = Duration::from_secs(60);
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(15);
 /// Maximum of changes that one read fetches.
 const MAX_BATCH: usize = 500;
@@ -73,7 +74,7 @@ pub async fn watch(
     };
     let since = query.0.since.map_or(caller.snapshot.revision(), Revision);
     // Reported before the stream begins, while there is a status.
-    if let Feed::Compacted = app.store.changes_since(since, 1).await? {
+    if let Feed::Compacted = app.replica.changes_since(since, 1).await? {
         return Err(HttpError::new(
             StatusCode::GONE,
             mcpctl_api::ErrorKind::InvalidRequestError,
@@ -104,23 +105,25 @@ struct Watch {
     batch: std::vec::IntoIter<Change>,
     /// The revision after the batch.
     up_to: Revision,
+    news: Receiver<Arc<Snapshot>>,
     _permit: WatchPermit,
 }
 
 impl Watch {
     fn new(app: Arc<App>, caller: Caller, kinds: Vec<Kind>, since: Revision, permit: WatchPermit) -> Self {
         let (authenticated_at, batch) = (Instant::now(), Vec::new().into_iter());
-        Self { app, caller, authenticated_at, kinds, since, batch, up_to: since, _permit: permit }
+        let news = app.replica.subscribe();
+        Self { app, caller, authenticated_at, kinds, since, batch, up_to: since, news, _permit: permit }
     }
 
     /// Waits for the next event that the caller may view.
     async fn next(&mut self) -> Option<Event> {
         loop {
-            // The client may have read the last event long ago.
-            if self.authenticated_at.elapsed() > SNAPSHOT_MAX_AGE {
-                self.authenticate_again().await?;
-            }
             if let Some(change) = self.batch.next() {
+                // The client may have read the last event long ago.
+                if self.authenticated_at.elapsed() > SNAPSHOT_MAX_AGE {
+                    self.authenticate_again().await?;
+                }
                 if let Some(event) = event(&self.caller, &self.kinds, &change) {
                     return Some(event);
                 }
@@ -131,13 +134,12 @@ impl Watch {
                 self.read_batch().await?;
             } else {
                 self.wait().await?;
-                self.authenticate_again().await?;
             }
         }
     }
 
     async fn read_batch(&mut self) -> Option<()> {
-        let feed = self.app.store.changes_since(self.since, MAX_BATCH).await;
+        let feed = self.app.replica.changes_since(self.since, MAX_BATCH).await;
         let Ok(Feed::Changes { up_to, changes }) = feed else { return None };
         self.batch = changes.into_iter();
         self.up_to = up_to;
@@ -155,12 +157,22 @@ impl Watch {
         Some(())
     }
 
-    async fn wait(&self) -> Option<()> {
+    /// Waits for a newer snapshot, and authenticates the caller in it.
+    async fn wait(&mut self) -> Option<()> {
         let mut draining = self.app.draining.clone();
+        let until_expiry = self.caller.principal.expires_at.duration_since(clock::now());
+        let until_expiry = until_expiry.try_into().unwrap_or(Duration::ZERO).min(MAX_EXPIRY_WAIT);
         tokio::select! {
-            () = tokio::time::sleep(POLL_INTERVAL) => Some(()),
-            _ = draining.wait_for(|draining| *draining) => None,
+            changed = self.news.changed() => changed.ok()?,
+            () = tokio::time::sleep(until_expiry) => {}
+            _ = draining.wait_for(|draining| *draining) => return None,
         }
+        let latest = Arc::clone(&self.news.borrow_and_update());
+        // Not an older one: a request may have freshened this one already.
+        let is_newer = latest.revision() > self.caller.snapshot.revision();
+        let snapshot = if is_newer { latest } else { Arc::clone(&self.caller.snapshot) };
+        self.caller = self.caller.within(snapshot).ok()?;
+        Some(())
     }
 }
 

@@ -173,6 +173,14 @@ impl DeltaWriter {
         }
     }
 
+    /// Whether the answer cannot go on in this dialect. The error event that ends the stream is written.
+    pub fn has_failed(&self) -> bool {
+        match self {
+            Self::Responses(writer) => writer.has_failed(),
+            Self::Chat(_) | Self::Messages(_) => false,
+        }
+    }
+
     /// The proper end of a stream that is complete.
     pub fn finish(&mut self) -> Bytes {
         match self {

@@ -1,7 +1,6 @@
 //! Anthropic's messages: requests, answers, streams and errors, read into the forms that belong to no dialect and written from
 //! them.
 
-mod call_queue;
 mod content_reader;
 mod estimate;
 mod image_size;

@@ -141,6 +141,11 @@ impl StreamTranslation {
         self.writer.write(delta)
     }
 
+    /// Whether the answer cannot go on in the caller's dialect. The error event that ends the stream is written.
+    pub fn has_failed(&self) -> bool {
+        self.writer.has_failed()
+    }
+
     /// The proper end. It is written once the upstream's stream is complete, and never after a failure (INVARIANT 13).
     pub fn finish(&mut self) -> Bytes {
         self.writer.finish()

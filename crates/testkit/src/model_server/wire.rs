@@ -250,6 +250,9 @@ pub(super) fn whole(request: &InferenceRequest, reply: &Reply) -> (usize, Vec<Se
     let mut steps = vec![SendStep::Send(body.slice(..length / 2))];
     if push_faults(&mut steps, reply, |_| true) {
         steps.push(SendStep::Send(body.slice(length / 2..)));
+    } else if !matches!(steps.last(), Some(SendStep::Cut)) {
+        // A body of a known length has no proper end before that; the connection sends what it has first.
+        steps.push(SendStep::Cut);
     }
     (length, steps)
 }

@@ -6,10 +6,13 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Value, json};
 
-use super::{call_queue::CallQueue, reply};
+use super::reply;
 use crate::{
     sse::Frame,
-    translate::reply::{Delta, Finish, WriterOptions},
+    translate::{
+        call_queue::CallQueue,
+        reply::{Delta, Finish, WriterOptions},
+    },
     usage::Usage,
 };
 

@@ -10,14 +10,15 @@ use super::{
 };
 use crate::{
     translate::{
+        call_queue::CallQueue,
         conversation::{CallKind, Reasoning, ToolCall},
         reply::{Delta, Finish, WriterOptions},
     },
     usage::Usage,
 };
 
-/// Most bytes of an answer that are kept for its last event. That event has to fit into one of
-/// [`DEFAULT_MAX_EVENT`](crate::sse::DEFAULT_MAX_EVENT) bytes after escaping.
+/// Most bytes of an answer, as JSON, that are kept for its last event. That event has to fit into one of
+/// [`DEFAULT_MAX_EVENT`](crate::sse::DEFAULT_MAX_EVENT) bytes beside the settings of the request.
 const MAX_KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 /// What an item counts for, besides its text.
@@ -36,7 +37,16 @@ pub struct StreamWriter {
     usage: Option<Usage>,
     finish: Option<Finish>,
     kept_bytes: usize,
-    failed: bool,
+    state: State,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Writing,
+    /// The proper end is written.
+    Ended,
+    /// The answer is too large; its error event is written.
+    Failed,
 }
 
 /// What is being written.
@@ -44,13 +54,8 @@ pub struct StreamWriter {
 enum Open {
     Nothing,
     Message(OpenMessage),
-    Reasoning {
-        index: usize,
-        id: String,
-        block: Reasoning,
-    },
-    /// Calls may arrive in turns, so they end together.
-    Calls(Vec<OpenCall>),
+    Reasoning { index: usize, id: String, block: Reasoning },
+    Calls(Box<OpenCalls>),
 }
 
 #[derive(Debug)]
@@ -79,10 +84,16 @@ impl OpenPart {
     }
 }
 
+/// Calls that have begun. Clients take an item's events for those of the item that was added last.
+#[derive(Debug, Default)]
+struct OpenCalls {
+    queue: CallQueue,
+    /// The item of the first one.
+    written: Option<OpenCall>,
+}
+
 #[derive(Debug)]
 struct OpenCall {
-    /// Its place among the deltas' calls.
-    place: u64,
     index: usize,
     id: String,
     kind: CallKind,
@@ -101,14 +112,14 @@ impl StreamWriter {
             usage: None,
             finish: None,
             kept_bytes: 0,
-            failed: false,
+            state: State::Writing,
         }
     }
 
     /// The events that a delta becomes. Choices but the first are left out: the API has one, and the reader asks for one.
     pub fn write(&mut self, delta: &Delta) -> Bytes {
         let mut out = BytesMut::new();
-        if self.failed {
+        if self.state != State::Writing {
             return out.freeze();
         }
         match delta {
@@ -127,7 +138,7 @@ impl StreamWriter {
             Delta::ReasoningSignature { choice: 0, signature } => self.signature(signature, &mut out),
             Delta::EncryptedReasoning { choice: 0, data } => {
                 let block = Reasoning { encrypted: Some(data.clone()), ..Reasoning::default() };
-                self.keep(data.len());
+                self.keep_text(data);
                 self.open_reasoning(block, &mut out);
                 self.close(Status::Completed, &mut out);
             }
@@ -136,8 +147,10 @@ impl StreamWriter {
             _ => {}
         }
         if self.kept_bytes > MAX_KEPT_BYTES {
-            self.failed = true;
-            return error_event("the answer is larger than 4 MiB", "upstream_error", "answer_too_large");
+            self.state = State::Failed;
+            let message =
+                "the answer is larger than 4 MiB, the most that a translated stream of responses has";
+            return error_event(message, "upstream_error", "answer_too_large");
         }
         out.freeze()
     }
@@ -145,7 +158,7 @@ impl StreamWriter {
     /// The proper end of the stream. Only called once the provider's stream is complete.
     pub fn finish(&mut self) -> Bytes {
         let mut out = BytesMut::new();
-        if self.failed {
+        if self.state != State::Writing {
             return out.freeze();
         }
         let end = End::of(self.finish.as_ref());
@@ -153,8 +166,13 @@ impl StreamWriter {
         self.close(if end == End::Completed { Status::Completed } else { Status::Incomplete }, &mut out);
         let response = envelope.ended(end, &self.output, self.usage);
         self.emit(&format!("response.{}", end.status()), json!({ "response": response }), &mut out);
-        self.failed = true;
+        self.state = State::Ended;
         out.freeze()
+    }
+
+    /// Whether the answer was too large to go on. The last event that was written is an error.
+    pub fn has_failed(&self) -> bool {
+        self.state == State::Failed
     }
 
     fn start(&mut self, id: Option<&str>, model: Option<&str>, created: Option<u64>, out: &mut BytesMut) {
@@ -174,6 +192,10 @@ impl StreamWriter {
 
     fn keep(&mut self, bytes: usize) {
         self.kept_bytes = self.kept_bytes.saturating_add(bytes);
+    }
+
+    fn keep_text(&mut self, text: &str) {
+        self.keep(written_bytes(text));
     }
 
     /// Writes one event, its type and number first.
@@ -206,7 +228,8 @@ impl StreamWriter {
     }
 
     fn text(&mut self, text: &str, logprobs: Vec<Value>, is_refusal: bool, out: &mut BytesMut) {
-        self.keep(text.len().saturating_add(logprobs.len().saturating_mul(ITEM_BYTES)));
+        self.keep_text(text);
+        self.keep(logprobs.len().saturating_mul(ITEM_BYTES));
         let mut message = match std::mem::replace(&mut self.open, Open::Nothing) {
             Open::Message(message) => message,
             other => {
@@ -254,7 +277,7 @@ impl StreamWriter {
     }
 
     fn reasoning(&mut self, text: &str, out: &mut BytesMut) {
-        self.keep(text.len());
+        self.keep_text(text);
         if !matches!(self.open, Open::Reasoning { .. }) {
             self.open_reasoning(Reasoning::default(), out);
         }
@@ -278,7 +301,7 @@ impl StreamWriter {
 
     /// A signature ends its block.
     fn signature(&mut self, signature: &str, out: &mut BytesMut) {
-        self.keep(signature.len());
+        self.keep_text(signature);
         if !matches!(self.open, Open::Reasoning { .. }) {
             self.open_reasoning(Reasoning::default(), out);
         }
@@ -289,31 +312,61 @@ impl StreamWriter {
     }
 
     fn call(&mut self, place: u64, call_id: &str, name: &str, out: &mut BytesMut) {
+        self.keep_text(call_id);
+        self.keep_text(name);
         if !matches!(self.open, Open::Calls(_)) {
             self.close(Status::Completed, out);
-            self.open = Open::Calls(Vec::new());
+            self.open = Open::Calls(Box::default());
         }
-        self.keep(call_id.len().saturating_add(name.len()));
+        self.calls(|queue| queue.push(place, call_id.to_owned(), name.to_owned()), out);
+    }
+
+    fn arguments(&mut self, place: u64, json: &str, out: &mut BytesMut) {
+        self.keep_text(json);
+        self.calls(|queue| queue.extend(place, json), out);
+    }
+
+    /// Changes the queue of open calls, and writes what can be written of it.
+    fn calls(&mut self, change: impl FnOnce(&mut CallQueue), out: &mut BytesMut) {
+        match std::mem::replace(&mut self.open, Open::Nothing) {
+            Open::Calls(mut calls) => {
+                change(&mut calls.queue);
+                self.write_calls(&mut calls, None, out);
+                self.open = Open::Calls(calls);
+            }
+            other => self.open = other,
+        }
+    }
+
+    /// Writes what has arrived of the call whose turn it is, and of the next ones where it is complete, or where all `end`.
+    fn write_calls(&mut self, calls: &mut OpenCalls, end: Option<Status>, out: &mut BytesMut) {
+        while let Some(call) = calls.queue.current() {
+            let json = std::mem::take(&mut call.unwritten);
+            let mut open = match calls.written.take() {
+                Some(open) => open,
+                None => self.open_call(&call.id, &call.name, out),
+            };
+            open.call.arguments.push_str(&json);
+            // The text of a custom tool is known once its JSON is complete.
+            if open.kind == CallKind::Function && !json.is_empty() {
+                let fields = json!({ "item_id": open.id, "output_index": open.index, "delta": json });
+                self.emit("response.function_call_arguments.delta", fields, out);
+            }
+            if !calls.queue.next(end.is_some()) {
+                calls.written = Some(open);
+                return;
+            }
+            self.close_call(open, end.unwrap_or(Status::Completed), out);
+        }
+    }
+
+    fn open_call(&mut self, call_id: &str, name: &str, out: &mut BytesMut) -> OpenCall {
         let form = items::form_of(name, &self.options.call_forms).cloned();
         let kind = form.as_ref().map_or(CallKind::Function, |form| form.kind);
         let (index, id) = self.next_item(items::call_prefix(kind), out);
         let call = ToolCall { id: call_id.to_owned(), name: name.to_owned(), arguments: String::new() };
         self.added(index, &items::call(&id, &call, form.as_ref(), Status::InProgress), out);
-        if let Open::Calls(calls) = &mut self.open {
-            calls.push(OpenCall { place, index, id, kind, call });
-        }
-    }
-
-    fn arguments(&mut self, place: u64, json: &str, out: &mut BytesMut) {
-        self.keep(json.len());
-        let Open::Calls(calls) = &mut self.open else { return };
-        let Some(open) = calls.iter_mut().rfind(|open| open.place == place) else { return };
-        open.call.arguments.push_str(json);
-        // The text of a custom tool is known once its JSON is complete.
-        if open.kind == CallKind::Function && !json.is_empty() {
-            let fields = json!({ "item_id": open.id, "output_index": open.index, "delta": json });
-            self.emit("response.function_call_arguments.delta", fields, out);
-        }
+        OpenCall { index, id, kind, call }
     }
 
     fn close_call(&mut self, open: OpenCall, status: Status, out: &mut BytesMut) {
@@ -363,9 +416,20 @@ impl StreamWriter {
                 }
                 self.done(index, items::reasoning(&id, &block, status), out);
             }
-            Open::Calls(calls) => calls.into_iter().for_each(|call| self.close_call(call, status, out)),
+            Open::Calls(mut calls) => self.write_calls(&mut calls, Some(status), out),
         }
     }
+}
+
+/// How many bytes a text takes within a JSON string, at most.
+fn written_bytes(text: &str) -> usize {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'"' | b'\\' | b'\n' | b'\r' | b'\t' => 2,
+        // `\u001f`
+        0..=0x1f => 6,
+        _ => 1,
+    });
+    bytes.sum()
 }
 
 /// The members of both objects.

@@ -42,9 +42,11 @@ fn written(deltas: &[Delta]) -> Vec<Frame> {
     frames(&out)
 }
 
-/// Accumulates events as `openai-node` does: deltas are appended, and what an item or a part ends with has to equal them.
+/// Accumulates events as `openai-node` does: deltas are appended, and what an item or a part ends with has to equal them. As
+/// LangChain does, it takes every event for one of the item that was added last.
 fn accumulated(frames: &[Frame]) -> (Vec<String>, Value) {
     let (mut kinds, mut output, mut last) = (Vec::new(), Vec::<Value>::new(), Value::Null);
+    let mut ended = 0;
     for (number, frame) in frames.iter().enumerate() {
         let event: Value = serde_json::from_slice(frame.data.as_deref().unwrap()).unwrap();
         let kind = event["type"].as_str().unwrap().to_owned();
@@ -56,10 +58,11 @@ fn accumulated(frames: &[Frame]) -> (Vec<String>, Value) {
         };
         if let Some(item) = event.get("item_id") {
             assert_eq!(output[at("output_index")]["id"], *item, "{event}");
+            assert_eq!((output.len(), ended), (at("output_index") + 1, at("output_index")), "{event}");
         }
         match kind.as_str() {
             "response.output_item.added" => {
-                assert_eq!(output.len(), at("output_index"));
+                assert_eq!((output.len(), ended), (at("output_index"), at("output_index")), "{event}");
                 output.push(event["item"].clone());
             }
             "response.content_part.added" => {
@@ -101,7 +104,10 @@ fn accumulated(frames: &[Frame]) -> (Vec<String>, Value) {
             "response.custom_tool_call_input.done" => {
                 assert_eq!(output[at("output_index")]["input"], event["input"])
             }
-            "response.output_item.done" => output[at("output_index")] = event["item"].clone(),
+            "response.output_item.done" => {
+                output[at("output_index")] = event["item"].clone();
+                ended += 1;
+            }
             "response.completed" | "response.incomplete" => {
                 last = event["response"].clone();
                 assert_eq!(
@@ -233,7 +239,16 @@ fn inv_13_an_answer_beyond_the_bound_ends_with_an_error() {
     let event = writer.write(&big);
     let EventMeaning::Error(error) = read_event(&frames(&event)[0]).meaning else { panic!("{event:?}") };
     assert_eq!(error.code.as_deref(), Some("answer_too_large"));
-    assert!(writer.write(&text("a")).is_empty() && writer.finish().is_empty());
+    assert!(writer.write(&text("a")).is_empty() && writer.finish().is_empty() && writer.has_failed());
+    // The last event fits into one, whatever has to be escaped in it.
+    let mut writer = StreamWriter::new(&options());
+    writer.write(&text(&"\u{1}".repeat(MAX_KEPT_BYTES / 6 - ITEM_BYTES)));
+    let last = writer.finish();
+    assert!(!writer.has_failed() && last.len() > MAX_KEPT_BYTES / 2, "{}", last.len());
+    assert!(frames(&last).iter().all(|frame| frame.raw.len() < crate::sse::DEFAULT_MAX_EVENT));
+    let mut writer = StreamWriter::new(&options());
+    writer.write(&text(&"\"".repeat(MAX_KEPT_BYTES / 2)));
+    assert!(writer.has_failed(), "quotes take two bytes");
 }
 
 fn delta() -> impl Strategy<Value = Delta> {

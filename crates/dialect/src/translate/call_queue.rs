@@ -1,5 +1,6 @@
-//! Orders the calls of tools in a stream. A message's blocks are written one after the other, while other dialects may mix
-//! the arguments of parallel calls: a call's block ends when its arguments are complete, and until then the next call waits.
+//! Orders the calls of tools in a stream. A message's blocks and a response's items are written one after the other, while chat
+//! completions may mix the arguments of parallel calls: a call ends when its arguments are complete, and until then the next
+//! one waits.
 
 use std::collections::VecDeque;
 
@@ -24,7 +25,7 @@ pub(super) struct Call {
     pub(super) name: String,
     /// Arguments that are not written yet.
     pub(super) unwritten: String,
-    /// Whether its block has begun.
+    /// Whether its block or item has begun.
     pub(super) begun: bool,
     end: ObjectEnd,
 }
