@@ -8,6 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mcpctl_client::{Client, ClientOptions, Guard, HealthCheck, Probe, TrustedUsers};
+use mcpctl_dialect::Form;
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
@@ -18,7 +19,6 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::{
-    capabilities::Form,
     config::Config,
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},

@@ -101,32 +101,6 @@ impl Needs {
             tokens: u64::try_from(text_bytes).unwrap_or(u64::MAX) / BYTES_PER_TOKEN,
         }
     }
-
-    /// The form of the request.
-    pub fn form(self) -> Form {
-        let Self { tools, vision, prefill, embeddings, tokens } = self;
-        let size = if tokens < LONG_PROMPT { 0 } else { tokens.ilog2() };
-        Form { tools, vision, prefill, embeddings, size }
-    }
-}
-
-/// Tokens from which the length of a prompt is part of its form.
-const LONG_PROMPT: u64 = 4096;
-
-/// A form of requests that a server may fail at while it answers others: images for a text model, tools without a parser, a
-/// prompt that needs more memory than there is. The default is a plain request, which every server answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Form {
-    /// It has tools.
-    pub tools: bool,
-    /// It has images.
-    pub vision: bool,
-    /// Its answer has begun.
-    pub prefill: bool,
-    /// It is for embeddings.
-    pub embeddings: bool,
-    /// Binary logarithm of the prompt's tokens, 0 for one of ordinary length.
-    pub size: u32,
 }
 
 #[cfg(test)]

@@ -122,7 +122,7 @@ pub async fn run(request: ModelRequest) -> Outcome {
     let trigger = PrewarmTrigger::new(&app.metrics, &runtime.router, &runtime.registry, llm, &caller.bearer);
     let target = runtime.primary(llm, SecretString::from(caller.bearer.expose()));
     let failover =
-        FailoverRequest { llm: llm.clone(), bearer: caller.bearer.clone(), form: request.needs.form() };
+        FailoverRequest { llm: llm.clone(), bearer: caller.bearer.clone(), form: request.request.form() };
 
     // The order is the router's: the primary before the probe, unless its breaker is open; the probe before the local provider
     // is prepared; the journal's entry before the prompt goes there (`local::FailoverAttempt`).

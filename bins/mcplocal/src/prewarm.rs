@@ -4,10 +4,11 @@
 use std::sync::Arc;
 
 use mcpctl_client::Probe;
+use mcpctl_dialect::Form;
 use mcpctl_failover::{Access, Bearer, FailoverRouter, ProviderRegistry};
 use mcpctl_telemetry::McplocalMetrics;
 
-use crate::{capabilities::Form, config::Prewarm, providers::LocalProvider};
+use crate::{config::Prewarm, providers::LocalProvider};
 
 /// Starts the local provider of one request's Llm when the primary shows signs of failing.
 #[derive(Clone)]

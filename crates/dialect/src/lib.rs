@@ -14,6 +14,7 @@ pub mod usage;
 
 mod event;
 mod fields;
+mod form;
 mod members;
 mod object;
 mod operation;
@@ -24,6 +25,7 @@ mod request_error;
 mod wants;
 
 pub use event::{AnswerBody, Event, EventMeaning, added_texts};
+pub use form::Form;
 pub use operation::{Dialect, ExtraOperations, Operation};
 pub use read::{EventReader, data_only};
 pub use request::Request;

@@ -5,33 +5,8 @@ use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::{Snapshot, Stored};
 use mcpctl_api::{Id, spec::LlmSpec};
-use mcpctl_dialect::{Operation, Request, Wants};
+use mcpctl_dialect::{Form, Request};
 use mcpctl_failover::{BreakerPermit, BreakerPolicy, Breakers, FailureClass};
-
-/// Bytes of a prompt from which its length is part of the form.
-const LONG_PROMPT: usize = 24 * 1024;
-
-/// A form of requests that an upstream may fail at while it answers others. The default is a plain request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Form {
-    tools: bool,
-    images: bool,
-    prefill: bool,
-    embeddings: bool,
-    counting: bool,
-    /// Binary logarithm of the prompt's bytes, 0 for one of ordinary length.
-    size: u32,
-}
-
-impl Form {
-    fn of(request: &Request) -> Self {
-        let Wants { tools, images, prefill, text_bytes } = request.wants();
-        let size = if text_bytes < LONG_PROMPT { 0 } else { text_bytes.ilog2() };
-        let embeddings = request.operation == Operation::Embeddings;
-        let counting = request.operation == Operation::CountTokens;
-        Self { tools, images, prefill, embeddings, counting, size }
-    }
-}
 
 /// The breakers of all upstreams.
 pub struct UpstreamBreakers(Arc<Breakers<Form>>);
@@ -72,7 +47,7 @@ impl Passage<'_> {
     fn take(&self) -> BreakerPermit<Form> {
         let Self { breakers, llm, spec, request, .. } = self;
         let policy = BreakerPolicy { failures: spec.breaker.failures, open: spec.breaker.open.0 };
-        breakers.0.admit_under(policy, llm.id().as_str(), Form::of(request), None, Instant::now())
+        breakers.0.admit_under(policy, llm.id().as_str(), request.form(), None, Instant::now())
     }
 
     /// The class of the last failure, where the breaker is open.
