@@ -9,7 +9,7 @@ use serde::Deserialize;
 
 pub use mcpctl_api::agent::Capabilities;
 pub use model_cache::ModelCache;
-pub use model_probe::{ModelInfo, ModelProbe};
+pub use model_probe::{ModelInfo, ModelProbe, ModelProbeError};
 
 /// Maximum of bytes of a text for one token: English has about 4.5, code 3.5, Chinese written as `\uXXXX` 6.
 const BYTES_PER_TOKEN: u64 = 6;
@@ -42,6 +42,8 @@ pub fn declared(list: Option<&[Capability]>, context_length: Option<u32>) -> Cap
         embeddings: has(Capability::Embeddings),
         messages: has(Capability::Messages),
         responses: has(Capability::Responses),
+        // Where it is not declared, the server is asked: an estimate is what callers get otherwise.
+        counts_tokens: has(Capability::Messages).filter(|messages| *messages),
         context_length,
     }
 }
@@ -60,6 +62,7 @@ pub fn extra_operations(capabilities: Capabilities) -> ExtraOperations {
     ExtraOperations {
         messages: capabilities.messages == Some(true),
         responses: capabilities.responses == Some(true),
+        count_tokens: capabilities.counts_tokens == Some(true),
     }
 }
 

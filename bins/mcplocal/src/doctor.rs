@@ -12,7 +12,7 @@ use reqwest::redirect::Policy;
 use url::Url;
 
 use crate::{
-    capabilities::ModelProbe,
+    capabilities::{ModelProbe, ModelProbeError},
     config::{Config, ProviderConfig},
     llm_names::{self, UnknownLlm},
     providers,
@@ -154,20 +154,27 @@ fn room(what: &str, need: Need, gpus: &[Gpu]) -> Option<Finding> {
 
 /// A server that the agent does not start.
 async fn server(what: String, provider: &ProviderConfig) -> Finding {
-    let Some(target) = providers::target(provider) else {
-        return Finding::new(what, FindingState::Failed, "it has no address");
+    let target = match providers::target(provider) {
+        Ok(Some(target)) => target,
+        Ok(None) => return Finding::new(what, FindingState::Failed, "it has no address"),
+        Err(error) => return Finding::new(what, FindingState::Failed, error.to_string()).hint(error.hint()),
     };
     let http = reqwest::Client::builder().no_proxy().redirect(Policy::none()).build();
     let found = match http {
         Ok(http) => ModelProbe::new(&http, &target).ask().await,
-        Err(error) => Err(error.to_string()),
+        Err(error) => Err(ModelProbeError::NoList(error.to_string())),
     };
     let at = target.base_url.as_str().trim_end_matches('/').to_owned();
+    let refused = ModelProbeError::Key { sent: target.credential.is_some() };
+    let found = match found {
+        Ok(found) if found.refuses_key => Err(refused),
+        found => found,
+    };
     let found = match found {
         Ok(found) => found,
-        Err(reason) => {
-            return Finding::new(what, FindingState::Failed, format!("{at}: {reason}"))
-                .hint(Some("start the server, or correct `url`".to_owned()));
+        Err(error) => {
+            return Finding::new(what, FindingState::Failed, format!("{at}: {error}"))
+                .hint(Some(error.hint()));
         }
     };
     let listed = found.models.join(", ");

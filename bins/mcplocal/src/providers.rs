@@ -1,5 +1,6 @@
 //! The local providers as they run: servers that run anyway, and engines that the agent starts.
 
+mod key_file;
 mod prewarm_probes;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::yaml::YamlError;
+use mcpctl_api::{agent::Unavailable, yaml::YamlError};
 use mcpctl_dialect::{Dialect, ExtraOperations};
 
 use mcpctl_engine::{
@@ -22,6 +23,7 @@ use mcpctl_telemetry::{Configured, McplocalMetrics};
 use mcpctl_upstream::{Api, AttemptTimeouts, Target, UpstreamKind};
 use tokio::time::Instant;
 
+pub use key_file::KeyFileError;
 pub use prewarm_probes::PrewarmProbes;
 
 use crate::{
@@ -70,6 +72,27 @@ pub struct ReadyProvider {
     pub guard: Option<EngineGuard>,
 }
 
+/// What a provider lacks on this machine to be used now.
+#[derive(Debug, thiserror::Error)]
+pub enum Lacking {
+    /// What an engine's start needs.
+    #[error(transparent)]
+    Engine(#[from] SpecError),
+    /// The key of a server that is already running.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+}
+
+impl Lacking {
+    /// The next step.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Engine(error) => error.hint(),
+            Self::Key(error) => error.hint(),
+        }
+    }
+}
+
 /// Why a provider is not ready.
 pub enum NotReady {
     /// The configuration changed, and the new one does not have its engine.
@@ -110,7 +133,7 @@ impl LocalProvider {
             refuses_usage: Arc::default(),
             counted: Arc::default(),
         };
-        if let Some(target) = target(config) {
+        if let Ok(Some(target)) = target(config) {
             provider.models.refresh(&ModelProbe::new(http, &target));
         }
         provider
@@ -147,13 +170,14 @@ impl LocalProvider {
         }
     }
 
-    /// What its engine lacks to be started now; `None` for an engine that runs.
-    pub async fn unavailable(&self) -> Option<SpecError> {
+    /// Why it cannot be used now; `None` for an engine that runs.
+    pub async fn unavailable(&self) -> Option<Unavailable> {
         let down = [EngineState::Stopped, EngineState::BackingOff, EngineState::Failed];
-        match down.contains(&self.engine.as_ref()?.status().state) {
-            true => lacking(&self.config).await,
-            false => None,
+        if self.engine.as_ref().is_some_and(|engine| !down.contains(&engine.status().state)) {
+            return None;
         }
+        let lacking = lacking(&self.config).await?;
+        Some(Unavailable { reason: lacking.to_string(), hint: lacking.hint() })
     }
 
     /// What its model can do, as far as it is known.
@@ -173,7 +197,9 @@ impl LocalProvider {
     pub async fn ready(&self, http: &reqwest::Client, needs: Needs) -> Result<ReadyProvider, NotReady> {
         // Before the start, so that no engine is started for a request that it cannot serve.
         self.suffices(needs, self.models.fresh().as_deref())?;
-        let (mut target, guard) = match (target(&self.config), &self.engine) {
+        let running = target(&self.config)
+            .map_err(|error| LocalError { cause: LocalCause::Unavailable, reason: error.to_string() })?;
+        let (mut target, guard) = match (running, &self.engine) {
             (Some(target), _) => (target, None),
             (None, Some(engine)) => {
                 let guard = engine.ensure_ready(Instant::now() + self.wait_timeout()).await?;
@@ -220,22 +246,24 @@ impl LocalProvider {
     }
 }
 
-/// The target of requests to a server that runs anyway.
-pub fn target(provider: &ProviderConfig) -> Option<Target> {
-    let ProviderKind::Running { api, url, model } = &provider.kind else { return None };
-    let (base_url, model) = (url.clone(), model.clone());
-    Some(Target {
-        base_url,
+/// The target of requests to a server that runs anyway, with the key that its file holds now.
+///
+/// # Errors
+/// When its key cannot be read.
+pub fn target(provider: &ProviderConfig) -> Result<Option<Target>, KeyFileError> {
+    let ProviderKind::Running { api, url, model, key_file } = &provider.kind else { return Ok(None) };
+    Ok(Some(Target {
+        base_url: url.clone(),
         socket: None,
-        model,
-        credential: None,
+        model: model.clone(),
+        credential: key_file.as_deref().map(key_file::read).transpose()?,
         timeouts: LOCAL_TIMEOUTS,
         api: match api {
             Dialect::Openai => Api::Openai,
             Dialect::Anthropic => Api::Anthropic,
         },
         kind: UpstreamKind::Provider,
-    })
+    }))
 }
 
 fn managed_target(endpoint: &Endpoint) -> Target {
@@ -319,13 +347,13 @@ pub fn check(config: &Config, path: &Path) -> Result<(), ConfigError> {
     for provider in &config.providers {
         let Some((spec, options)) = engine_config(provider) else { continue };
         if let Err(error) = spec.validate().and_then(|()| options.check()) {
-            return Err(placed(provider, path, &error));
+            return Err(placed(provider, path, &error.into()));
         }
     }
     Ok(())
 }
 
-/// What engines lack on this machine now: programs, models, disks. Each with its place in the file.
+/// What providers lack on this machine now: programs, models, disks, keys. Each with its place in the file.
 pub async fn missing(config: &Config, path: &Path) -> Vec<ConfigError> {
     let missing = config.providers.iter().map(|provider| async move {
         let error = lacking(provider).await?;
@@ -334,23 +362,25 @@ pub async fn missing(config: &Config, path: &Path) -> Vec<ConfigError> {
     futures::future::join_all(missing).await.into_iter().flatten().collect()
 }
 
-/// Logs what engines lack. The agent forwards without them, and checks again when a request needs them.
+/// Logs what providers lack. The agent forwards without them, and checks again when a request needs them.
 pub async fn warn_of_missing(config: &Config, path: &Path) {
     for error in missing(config, path).await {
         tracing::warn!(%error, hint = error.hint(), "a local provider is unavailable until what is missing is there");
     }
 }
 
-/// What a provider's engine lacks to be started now.
-pub async fn lacking(provider: &ProviderConfig) -> Option<SpecError> {
-    let (spec, options) = engine_config(provider)?;
-    spec.check_available(options).await.err()
+/// What a provider lacks to be used now.
+pub async fn lacking(provider: &ProviderConfig) -> Option<Lacking> {
+    match engine_config(provider) {
+        Some((spec, options)) => Some(spec.check_available(options).await.err()?.into()),
+        None => Some(target(provider).err()?.into()),
+    }
 }
 
-fn placed(provider: &ProviderConfig, path: &Path, error: &SpecError) -> ConfigError {
+fn placed(provider: &ProviderConfig, path: &Path, error: &Lacking) -> ConfigError {
     let message = format!("provider `{}`: {error}", provider.name);
     let mut hint = error.hint();
-    if let (SpecError::NoProgram { .. }, ProviderKind::Managed(managed), Some(hint)) =
+    if let (Lacking::Engine(SpecError::NoProgram { .. }), ProviderKind::Managed(managed), Some(hint)) =
         (error, &provider.kind, &mut hint)
         && managed.spec.command.is_none()
         && managed.spec.venv.is_none()

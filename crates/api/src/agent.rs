@@ -82,6 +82,9 @@ pub struct Capabilities {
     /// Its server serves `/v1/responses`.
     #[serde(default)]
     pub responses: Option<bool>,
+    /// Its server counts tokens by Anthropic's API.
+    #[serde(default)]
+    pub counts_tokens: Option<bool>,
     /// Maximum number of tokens of prompt and answer together.
     pub context_length: Option<u32>,
 }
@@ -97,6 +100,7 @@ impl Capabilities {
             embeddings: self.embeddings.or(other.embeddings),
             messages: self.messages.or(other.messages),
             responses: self.responses.or(other.responses),
+            counts_tokens: self.counts_tokens.or(other.counts_tokens),
             context_length: self.context_length.or(other.context_length),
         }
     }

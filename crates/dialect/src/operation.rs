@@ -33,6 +33,8 @@ pub struct ExtraOperations {
     pub responses: bool,
     /// [`Operation::Messages`] and [`Operation::CountTokens`], as vLLM and llama.cpp do.
     pub messages: bool,
+    /// [`Operation::CountTokens`].
+    pub count_tokens: bool,
 }
 
 impl Operation {
@@ -65,6 +67,7 @@ impl Operation {
             (Dialect::Openai, Self::Chat | Self::Completions | Self::Embeddings) => self,
             (Dialect::Openai, Self::Responses) if extra.responses => self,
             (Dialect::Openai, Self::Messages | Self::CountTokens) if extra.messages => self,
+            (Dialect::Openai, Self::CountTokens) if extra.count_tokens => self,
             (Dialect::Openai, _) => Self::Chat,
         }
     }
@@ -93,7 +96,7 @@ mod tests {
     fn server_answers_by_what_it_serves() {
         use Operation::{Chat, Completions, CountTokens, Embeddings, Messages, Responses};
         let none = ExtraOperations::default();
-        let all = ExtraOperations { responses: true, messages: true };
+        let all = ExtraOperations { responses: true, messages: true, count_tokens: false };
         for (asked, openai, with_extras, anthropic) in [
             (Chat, Chat, Chat, Messages),
             (Completions, Completions, Completions, Messages),
@@ -107,5 +110,8 @@ mod tests {
             assert_eq!(at(Dialect::Openai, all), with_extras, "{asked:?}");
             assert_eq!(at(Dialect::Anthropic, all), anthropic, "{asked:?}");
         }
+        let counter = ExtraOperations { count_tokens: true, ..none };
+        assert_eq!(CountTokens.at(Dialect::Openai, counter), CountTokens);
+        assert_eq!(Messages.at(Dialect::Openai, counter), Chat);
     }
 }

@@ -38,6 +38,6 @@ pub use memory::{Arbiter, Gpu, Need, Placement, gpus};
 pub use options::{EngineEnv, EngineOptions};
 pub use process::sweep;
 pub use server::{CapabilityFlags, Notice, ServerKind};
-pub use spec::{EngineSpec, SpecError};
+pub use spec::{EngineSpec, SpecError, expand};
 pub use status::{EngineState, EngineStatus, StartPhase};
 pub use suspend::SuspendClock;

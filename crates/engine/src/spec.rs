@@ -161,7 +161,10 @@ impl EngineSpec {
 }
 
 /// Replaces a leading `~` by the home directory.
-pub(crate) fn expand(path: &Path) -> Result<PathBuf, SpecError> {
+///
+/// # Errors
+/// When there is one, and `HOME` is not set.
+pub fn expand(path: &Path) -> Result<PathBuf, SpecError> {
     match path.strip_prefix("~") {
         Err(_) => Ok(path.to_owned()),
         Ok(rest) => match env::var_os("HOME") {

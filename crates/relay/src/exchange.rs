@@ -31,6 +31,8 @@ pub struct Exchange {
     answer: Option<AnswerTranslation>,
     /// The answer, where it takes no target.
     estimate: Option<Bytes>,
+    /// The caller's body, to estimate its tokens from where the target turns out to have no counter.
+    uncounted: Option<Bytes>,
 }
 
 /// Why a target cannot get a request.
@@ -84,6 +86,7 @@ impl Exchange {
                 hide_usage: false,
                 answer: None,
                 estimate,
+                uncounted: None,
             });
         }
         let Some(translation) = Translation::between(caller, upstream)? else {
@@ -91,7 +94,16 @@ impl Exchange {
             let (request, without_usage) =
                 (untouched(ask_for_usage), ask_for_usage.then(|| untouched(false)));
             let hide_usage = !asked.include_usage;
-            return Ok(Self { caller, request, without_usage, hide_usage, answer: None, estimate: None });
+            let uncounted = (caller == Operation::CountTokens).then(|| asked.body().clone());
+            return Ok(Self {
+                caller,
+                request,
+                without_usage,
+                hide_usage,
+                answer: None,
+                estimate: None,
+                uncounted,
+            });
         };
         let model = target.model.as_deref().or(asked.model.as_deref()).unwrap_or_default();
         let translated = translation.request(asked.body(), model, now())?;
@@ -101,7 +113,15 @@ impl Exchange {
         let (request, without_usage) = (with(ask_for_usage), ask_for_usage.then(|| with(false)));
         // The writer of the caller's dialect shows usage where that has it.
         let answer = Some(translated.answer);
-        Ok(Self { caller, request, without_usage, hide_usage: false, answer, estimate: None })
+        Ok(Self {
+            caller,
+            request,
+            without_usage,
+            hide_usage: false,
+            answer,
+            estimate: None,
+            uncounted: None,
+        })
     }
 
     /// Sends the request.
@@ -124,6 +144,7 @@ impl Exchange {
         let result = match (result, &self.answer) {
             (Ok(Answer::Whole(whole)), Some(answer)) => whole_for_caller(whole, answer),
             (Err(failure), Some(_)) => Err(self.failure_for_caller(failure)),
+            (Err(failure), None) if has_no_route(&failure) => self.estimate_instead(failure),
             (result, _) => result,
         };
         Exchanged { outcome: RetryOutcome { result, attempts }, rejects_usage }
@@ -142,6 +163,12 @@ impl Exchange {
         }
     }
 
+    /// The estimate of a count for which the target has no route; any other failure as it is.
+    fn estimate_instead(&self, failure: Failure) -> Result<Answer, Failure> {
+        let estimate = self.uncounted.as_ref().and_then(|body| estimate_tokens(body).ok());
+        estimate.map_or(Err(failure), |tokens| Ok(Answer::Whole(estimated(&count_body(tokens)))))
+    }
+
     /// An error response in the caller's dialect.
     fn failure_for_caller(&self, mut failure: Failure) -> Failure {
         if let Some(status) = failure.status.filter(|status| !status.is_success()) {
@@ -152,6 +179,12 @@ impl Exchange {
         }
         failure
     }
+}
+
+/// Whether a server does not know the path, which is no failure of its model.
+fn has_no_route(failure: &Failure) -> bool {
+    matches!(failure.status.map(|status| status.as_u16()), Some(404 | 405 | 501))
+        && failure.class != FailureClass::ModelUnavailable
 }
 
 /// An estimate as an answer, marked as one.

@@ -90,6 +90,7 @@ struct Script {
     default: Answerer,
     key: Option<String>,
     lists_openly: bool,
+    counts: bool,
     health: StatusCode,
     models: Vec<String>,
 }
@@ -120,6 +121,7 @@ impl ModelServer {
             default: Answerer::Always(Box::new(default)),
             key: None,
             lists_openly: false,
+            counts: false,
             health: StatusCode::OK,
             models: vec!["test-model".into()],
         };
@@ -172,6 +174,12 @@ impl ModelServer {
         self.shared.script.lock().unwrap().lists_openly = true;
     }
 
+    /// Has a route that counts tokens by Anthropic's API, which misses the fields of an empty request. By default no program
+    /// that asks finds one.
+    pub fn count_tokens(&self) {
+        self.shared.script.lock().unwrap().counts = true;
+    }
+
     /// Sets the status of `/health`.
     pub fn set_health(&self, status: u16) {
         self.shared.script.lock().unwrap().health = StatusCode::from_u16(status).unwrap();
@@ -187,9 +195,11 @@ impl ModelServer {
         self.shared.requests.lock().unwrap().clone()
     }
 
-    /// The requests for inference so far.
+    /// The requests for inference so far, without those that only ask whether there is a route.
     pub fn inferences(&self) -> Vec<RecordedRequest> {
-        self.requests().into_iter().filter(|request| route_of(&request.path).is_some()).collect()
+        let is_inference =
+            |request: &RecordedRequest| route_of(&request.path).is_some() && request.body != NO_FIELDS;
+        self.requests().into_iter().filter(is_inference).collect()
     }
 
     /// The number of accepted connections.
@@ -273,6 +283,16 @@ impl Script {
         (!accepted).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
     }
 
+    fn empty_request(&self, route: Route) -> (StatusCode, Bytes) {
+        let missing = br#"{"error":{"message":"'messages' is required","type":"invalid_request_error"}}"#;
+        match route {
+            Route::CountTokens if !self.counts => {
+                (StatusCode::NOT_FOUND, Bytes::from_static(br#"{"error":{"message":"no such route"}}"#))
+            }
+            _ => (StatusCode::BAD_REQUEST, Bytes::from_static(missing)),
+        }
+    }
+
     fn other_route(&self, method: &Method, path: &str, headers: &HeaderMap) -> (StatusCode, Bytes) {
         match (method, path) {
             (&Method::GET, "/v1/models") if !self.lists_openly && self.rejection(headers).is_some() => {
@@ -291,6 +311,9 @@ impl Script {
         }
     }
 }
+
+/// The body of a request that asks whether there is a route.
+const NO_FIELDS: &str = "{}";
 
 /// The route of a path, with or without `/v1`, or below Azure's bases: the recorded path shows which one the client chose.
 fn route_of(path: &str) -> Option<Route> {

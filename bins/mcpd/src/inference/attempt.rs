@@ -158,6 +158,7 @@ impl Call {
             let extra = ExtraOperations {
                 responses: route.llm.can(Capability::Responses),
                 messages: route.llm.can(Capability::Messages),
+                count_tokens: route.llm.can(Capability::Messages),
             };
             let upstream = asked.operation.at(route.target.api.dialect(), extra);
             let exchange = Exchange::new(asked, &route.target, upstream, usage, headers)?;

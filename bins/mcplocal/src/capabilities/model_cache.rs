@@ -8,7 +8,7 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{ModelInfo, ModelProbe};
+use super::{ModelInfo, ModelProbe, ModelProbeError};
 
 /// A report is refreshed after this time, because the server's user may have loaded another model.
 const MAX_AGE: Duration = Duration::from_secs(60);
@@ -39,7 +39,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// Why the server gives none.
-    pub async fn anew(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, String> {
+    pub async fn anew(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, ModelProbeError> {
         let _asking = self.0.asking.lock().await;
         match self.fresh() {
             Some(found) => Ok(found),
@@ -51,7 +51,7 @@ impl ModelCache {
     ///
     /// # Errors
     /// Why the server gives none.
-    pub async fn get(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, String> {
+    pub async fn get(&self, asked: &ModelProbe) -> Result<Arc<ModelInfo>, ModelProbeError> {
         let known = self.lock().clone();
         match known {
             Some((at, found)) if at.elapsed() < MAX_AGE => Ok(found),
@@ -100,7 +100,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn old_report_is_known_and_not_fresh() {
         let known = ModelCache::default();
-        known.remember(ModelInfo { models: Vec::new(), model: None, capabilities: Capabilities::default() });
+        let capabilities = Capabilities::default();
+        known.remember(ModelInfo { models: Vec::new(), model: None, capabilities, refuses_key: false });
         tokio::time::advance(MAX_AGE - Duration::from_millis(1)).await;
         assert!(known.fresh().is_some());
         tokio::time::advance(Duration::from_millis(1)).await;

@@ -1,15 +1,14 @@
 //! Asks a model server which models it serves and what they can do, by the routes that report it: llama.cpp's `/props`,
-//! LM Studio's `/api/v0/models`, Ollama's `/api/show` and `/api/ps`, and `max_model_len` of vLLM's `/v1/models`.
+//! LM Studio's `/api/v0/models`, Ollama's `/api/show` and `/api/ps`, and `max_model_len` of vLLM's `/v1/models`. Whether it counts
+//! tokens by Anthropic's API no route reports, so it is asked to count nothing, which no model runs for.
 
 use std::time::Duration;
 
 use bytes::BytesMut;
-use mcpctl_api::base_url::base_path;
-use mcpctl_upstream::Target;
-use reqwest::{Method, RequestBuilder};
-use secrecy::ExposeSecret as _;
+use mcpctl_dialect::{Dialect, Operation};
+use mcpctl_upstream::{Auth, Target};
+use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
-use url::Url;
 
 use super::Capabilities;
 
@@ -34,6 +33,43 @@ pub struct ModelInfo {
     pub model: Option<String>,
     /// Its capabilities.
     pub capabilities: Capabilities,
+    /// Whether it lists its models for everyone, and refuses requests with the key that it gets.
+    pub refuses_key: bool,
+}
+
+/// Why a server reports nothing.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ModelProbeError {
+    /// It answers 401 or 403.
+    #[error("{}", if *sent { "it rejects the key that it gets" } else { "it wants a key" })]
+    Key {
+        /// Whether it got one.
+        sent: bool,
+    },
+    /// It answers something else, or nothing.
+    #[error("{0}")]
+    NoList(String),
+}
+
+impl ModelProbeError {
+    /// The next step.
+    pub fn hint(&self) -> String {
+        match self {
+            Self::Key { sent: true } => "write the key that the server was started with into `apiKeyFile`",
+            Self::Key { sent: false } => "name a file with its key in `apiKeyFile`",
+            Self::NoList(_) => "start the server, or correct `url`",
+        }
+        .to_owned()
+    }
+}
+
+/// What a question about a route shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum RouteProbe {
+    Served,
+    NotServed,
+    KeyRefused,
+    Unknown,
 }
 
 impl ModelProbe {
@@ -45,12 +81,15 @@ impl ModelProbe {
     /// Asks the server.
     ///
     /// # Errors
-    /// Why the server does not list its models, as text.
-    pub async fn ask(&self) -> Result<ModelInfo, String> {
-        let base = base(&self.target.base_url);
-        let listed = self.json(Method::GET, &format!("{base}/models"), None).await?;
+    /// Why the server does not list its models.
+    pub async fn ask(&self) -> Result<ModelInfo, ModelProbeError> {
+        let list = self.target.models();
+        let (listed, counter) = futures::join!(self.json(Method::GET, list.as_str(), None), self.counter());
+        let listed = listed?;
         let data = listed.get("data").and_then(Value::as_array);
-        let data: Vec<&Value> = data.ok_or("its `/models` lists nothing")?.iter().collect();
+        let nothing = || ModelProbeError::NoList("its `/models` lists nothing".to_owned());
+        let data: Vec<&Value> = data.ok_or_else(nothing)?.iter().collect();
+        let refuses_key = counter == RouteProbe::KeyRefused;
         let models: Vec<String> = data.iter().filter_map(|model| text(model, "id")).collect();
         let model = match (&self.target.model, models.as_slice()) {
             (Some(model), _) => Some(model.clone()),
@@ -58,7 +97,7 @@ impl ModelProbe {
             (None, _) => None,
         };
         let Some(name) = &model else {
-            return Ok(ModelInfo { models, model, capabilities: Capabilities::default() });
+            return Ok(ModelInfo { models, model, capabilities: Capabilities::default(), refuses_key });
         };
         let entry = data.iter().find(|entry| text(entry, "id").as_ref() == Some(name)).or(data.first());
         let capabilities = match entry.and_then(|entry| text(entry, "owned_by")).as_deref() {
@@ -66,9 +105,39 @@ impl ModelProbe {
                 context_length: entry.and_then(|entry| number(entry.get("max_model_len"))),
                 ..Capabilities::default()
             },
-            _ => self.capabilities(base.strip_suffix("/v1").unwrap_or(&base), name).await,
+            _ => {
+                let mut root = list.clone();
+                root.set_query(None);
+                let base = root.as_str().strip_suffix("/models").unwrap_or_default();
+                self.capabilities(base.strip_suffix("/v1").unwrap_or(base), name).await
+            }
         };
-        Ok(ModelInfo { models, model, capabilities })
+        let counts_tokens = match counter {
+            RouteProbe::Served => Some(true),
+            RouteProbe::NotServed => Some(false),
+            RouteProbe::KeyRefused | RouteProbe::Unknown => None,
+        };
+        let capabilities = Capabilities { counts_tokens, ..capabilities };
+        Ok(ModelInfo { models, model, capabilities, refuses_key })
+    }
+
+    /// Whether a server with OpenAI's API counts tokens by Anthropic's too, as llama.cpp and vLLM do: it misses the fields of a
+    /// request that has none. llama.cpp does so with status 500.
+    async fn counter(&self) -> RouteProbe {
+        if self.target.api.dialect() == Dialect::Anthropic {
+            return RouteProbe::Unknown;
+        }
+        let url = self.target.endpoint(Operation::CountTokens);
+        match self.send(Method::POST, url.as_str(), Some(json!({}))).await {
+            Err(_) => RouteProbe::Unknown,
+            Ok(answer) => match answer.status().as_u16() {
+                401 | 403 => RouteProbe::KeyRefused,
+                400 | 422 | 500 => RouteProbe::Served,
+                // LM Studio answers 200 at every path.
+                200 | 404 | 405 | 501 => RouteProbe::NotServed,
+                _ => RouteProbe::Unknown,
+            },
+        }
     }
 
     /// Each server knows one of the three routes.
@@ -91,24 +160,45 @@ impl ModelProbe {
         studio.or(ollama)
     }
 
-    async fn json(&self, method: Method, url: &str, body: Option<Value>) -> Result<Value, String> {
+    async fn json(&self, method: Method, url: &str, body: Option<Value>) -> Result<Value, ModelProbeError> {
+        let no_list = |error: reqwest::Error| ModelProbeError::NoList(reason(&error.without_url()));
+        let mut answer = self.send(method, url, body).await.map_err(no_list)?;
+        match answer.status() {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                return Err(ModelProbeError::Key { sent: self.target.credential.is_some() });
+            }
+            status if !status.is_success() => {
+                return Err(ModelProbeError::NoList(format!("it answers {}", status.as_u16())));
+            }
+            _ => {}
+        }
+        let mut bytes = BytesMut::new();
+        while let Some(chunk) = answer.chunk().await.map_err(no_list)? {
+            bytes.extend_from_slice(&chunk);
+            if bytes.len() > MAX_BODY {
+                return Err(ModelProbeError::NoList(format!("its answer has more than {MAX_BODY} bytes")));
+            }
+        }
+        serde_json::from_slice(&bytes)
+            .map_err(|_| ModelProbeError::NoList("its answer is no JSON".to_owned()))
+    }
+
+    async fn send(&self, method: Method, url: &str, body: Option<Value>) -> reqwest::Result<Response> {
         let mut request: RequestBuilder = self.http.request(method, url).timeout(PROBE_TIMEOUT);
-        if let Some(key) = &self.target.credential {
-            request = request.bearer_auth(key.expose_secret());
+        if self.target.api.dialect() == Dialect::Anthropic {
+            request = request.header("anthropic-version", "2023-06-01");
+        }
+        if let Some(key) = self.target.credential.as_ref().map(secrecy::ExposeSecret::expose_secret) {
+            request = match self.target.auth() {
+                Auth::Bearer => request.bearer_auth(key),
+                Auth::XApiKey => request.header("x-api-key", key),
+                Auth::ApiKey => request.header("api-key", key),
+            };
         }
         if let Some(body) = body {
             request = request.json(&body);
         }
-        let sent = request.send().await.and_then(reqwest::Response::error_for_status);
-        let mut answer = sent.map_err(|error| reason(&error.without_url()))?;
-        let mut bytes = BytesMut::new();
-        while let Some(chunk) = answer.chunk().await.map_err(|error| reason(&error.without_url()))? {
-            bytes.extend_from_slice(&chunk);
-            if bytes.len() > MAX_BODY {
-                return Err(format!("its answer has more than {MAX_BODY} bytes"));
-            }
-        }
-        serde_json::from_slice(&bytes).map_err(|_| "its answer is no JSON".to_owned())
+        request.send().await
     }
 }
 
@@ -119,13 +209,6 @@ fn reason(error: &reqwest::Error) -> String {
         None if error.is_timeout() => format!("it does not answer within {} s", PROBE_TIMEOUT.as_secs()),
         None => error.to_string(),
     }
-}
-
-/// The base address of inference requests.
-fn base(url: &Url) -> String {
-    let mut base = url.clone();
-    base.set_path(&base_path(url));
-    base.as_str().trim_end_matches('/').to_owned()
 }
 
 fn of_llama(props: &Value) -> Capabilities {

@@ -2,7 +2,7 @@
 
 mod entry;
 
-use std::{fmt, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use bytesize::ByteSize;
 use mcpctl_api::{HumanDuration, Name};
@@ -51,6 +51,8 @@ pub enum ProviderKind {
         url: Url,
         /// The model's name in requests to it; `None` for the only one that it serves.
         model: Option<String>,
+        /// The file of its key.
+        key_file: Option<PathBuf>,
     },
     /// Started by the agent.
     Managed(Box<ManagedEngine>),

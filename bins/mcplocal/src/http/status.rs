@@ -9,8 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use mcpctl_api::agent::{
-    AgentStatus, BreakerState, BreakerStatus, FailoverRecord, FailoverRoute, ProviderStatus, Unavailable,
-    UnknownName,
+    AgentStatus, BreakerState, BreakerStatus, FailoverRecord, FailoverRoute, ProviderStatus, UnknownName,
 };
 
 use crate::{app::App, journal::JournalEntry, providers::LocalProvider};
@@ -53,7 +52,6 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
 
 async fn provider(local: &LocalProvider) -> ProviderStatus {
     let provider = &local.config;
-    let unavailable = local.unavailable().await;
     ProviderStatus {
         name: provider.name.to_string(),
         kind: provider.type_word().to_owned(),
@@ -61,7 +59,7 @@ async fn provider(local: &LocalProvider) -> ProviderStatus {
         capabilities: local.capabilities(),
         tokens_per_second: local.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
         failover_for: provider.failover_for.clone(),
-        unavailable: unavailable.map(|error| Unavailable { reason: error.to_string(), hint: error.hint() }),
+        unavailable: local.unavailable().await,
         engine: local.engine.as_ref().map(|engine| engine.status()),
     }
 }

@@ -133,7 +133,10 @@ pub(super) async fn run_own(request: &ModelRequest, name: &str) -> Outcome {
     let provider = name.to_owned();
     match attempt(request, PreparedProvider { ready, exchange }, recorded).await {
         Ok(content) => Outcome::Local { provider, failover: None, content },
-        Err(failure) if is_client_error(&failure) => Outcome::LocalRejected { provider, failure },
+        // The refusal of a key is about the one in `apiKeyFile`, not about the caller's.
+        Err(failure) if is_client_error(&failure) && failure.class != FailureClass::UpstreamCredentials => {
+            Outcome::LocalRejected { provider, failure }
+        }
         Err(failure) => Outcome::LocalFailed { provider, error: local_error(&failure) },
     }
 }
@@ -237,6 +240,7 @@ fn is_client_error(failure: &Failure) -> bool {
 fn local_error(failure: &Failure) -> LocalError {
     let cause = match failure.class {
         FailureClass::ContextLength => LocalCause::Lacks(CONTEXT_LENGTH),
+        FailureClass::UpstreamCredentials => LocalCause::Unavailable,
         _ => LocalCause::Failed,
     };
     LocalError { cause, reason: failure.to_string() }

@@ -1,7 +1,9 @@
 //! Callers of every dialect: each is served, falls back and is refused in its own.
 
 use mcpctl_testkit::{
+    daemons::closed_address,
     deployment::Deployment,
+    model_server::Reply,
     response::{content, header},
 };
 use reqwest::{Method, Response, StatusCode};
@@ -180,19 +182,59 @@ async fn inv_03_forbidden_probe_refuses_every_dialect() {
     assert!(deployment.desk.inferences().is_empty());
 }
 
+/// By the server's own counter where it has one, in failover as without mcpd; else estimated, and marked as that.
 #[tokio::test]
 async fn tokens_are_counted_or_estimated() {
     let deployment = Deployment::builder().signed_in().start().await;
-    let body = json!({"model": "claude", "messages": [{"role": "user", "content": "How many tokens?"}]});
-    let count = async || {
+    let key = deployment.agent.local_key();
+    let count = async |model: &str, credential: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": "How many tokens?"}]});
         let path = "/v1/messages/count_tokens?beta=true";
-        let request = deployment.agent.request(Method::POST, path, &deployment.alice).json(&body);
-        let answer = request.send().await.unwrap();
-        assert_eq!(header(&answer, "mcpctl-estimated"), Some("input_tokens"));
-        answer.json::<Value>().await.unwrap()
+        let answer =
+            deployment.agent.request(Method::POST, path, credential).json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK, "{model}");
+        let estimated = header(&answer, "mcpctl-estimated") == Some("input_tokens");
+        let served_by = header(&answer, "mcpctl-served-by").unwrap().to_owned();
+        let body = answer.json::<Value>().await.unwrap();
+        assert!(body["input_tokens"].as_u64().unwrap() > 0, "{body}");
+        (served_by, estimated)
     };
-    assert!(count().await["input_tokens"].as_u64().unwrap() > 3);
+    let (claude, desk) = ("claude".to_owned(), "desk".to_owned());
+    assert_eq!(count("claude", &deployment.alice).await, (claude, true));
+    assert_eq!(count("local/desk", &key).await, (desk.clone(), true));
     assert_eq!(deployment.inferences(), 0, "an estimate takes no model");
+
+    // mcpd fails, and the local server has no counter.
+    deployment.agent.reload(unreachable_mcpd).await;
+    assert_eq!(count("claude", &deployment.alice).await, (desk.clone(), true));
+    assert_eq!(deployment.inferences(), 0);
+
+    // A server that has one is asked: it was restarted, so the agent looks again.
+    deployment.desk.count_tokens();
+    deployment.agent.reload(|config| config.replace("model: m", "model: m2")).await;
+    assert_eq!(count("claude", &deployment.alice).await, (desk.clone(), false));
+    let seen = deployment.desk.inferences().pop().unwrap();
+    assert_eq!((seen.path.as_str(), &seen.json()["model"]), ("/v1/messages/count_tokens", &json!("m2")));
+    // Other requests are translated, because a server may drop what it does not know of messages.
+    let answer = Caller::Messages.send(&deployment, "claude", &deployment.alice, false).await;
+    assert_eq!(Caller::Messages.text(answer, false).await, "from the desk");
+    assert_eq!(deployment.desk.inferences().pop().unwrap().path, "/v1/chat/completions");
+
+    // A declared counter that is not there.
+    deployment
+        .desk
+        .queue(Reply::status(404, r#"{"error":{"message":"File Not Found","type":"not_found_error"}}"#));
+    assert_eq!(count("local/desk", &key).await, (desk.clone(), true));
+    deployment.desk.queue(Reply::error(500, "broken", "broken"));
+    let body = json!({"model": "local/desk", "messages": []});
+    let path = "/v1/messages/count_tokens";
+    let answer = deployment.agent.request(Method::POST, path, &key).json(&body).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::BAD_GATEWAY, "a counter that fails is no reason to guess");
+}
+
+/// Sends inference to an address where nothing listens; the probe still reaches mcpd.
+fn unreachable_mcpd(config: &str) -> String {
+    format!("inference: http://{}\n{config}", closed_address())
 }
 
 #[tokio::test]

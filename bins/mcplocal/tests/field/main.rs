@@ -13,4 +13,5 @@ mod missing;
 mod otlp;
 mod pipes;
 mod refusals;
+mod server_keys;
 mod traces;

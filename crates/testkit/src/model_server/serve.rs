@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use super::{
-    RecordedRequest, Shared,
+    NO_FIELDS, RecordedRequest, Shared,
     reply::Pause,
     route_of,
     wire::{self, InferenceRequest, SendStep},
@@ -81,6 +81,10 @@ async fn answer(
     if let Some(rejection) = shared.script.lock().unwrap().rejection(&head.headers) {
         let steps = vec![SendStep::Send(rejection)];
         return Ok(respond(StatusCode::UNAUTHORIZED, &[json_type()], None, steps, in_flight));
+    }
+    if body == NO_FIELDS {
+        let (status, body) = shared.script.lock().unwrap().empty_request(route);
+        return Ok(respond(status, &[json_type()], Some(body.len()), vec![SendStep::Send(body)], in_flight));
     }
     let reply = shared.script.lock().unwrap().next(&recorded);
 

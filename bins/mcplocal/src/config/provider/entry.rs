@@ -61,6 +61,7 @@ pub struct ProviderEntry {
     stream_usage: Option<bool>,
     capabilities: Option<Vec<Capability>>,
     url: Option<Spanned<Url>>,
+    api_key_file: Option<Spanned<PathBuf>>,
     command: Option<Spanned<PathBuf>>,
     venv: Option<Spanned<PathBuf>>,
     max_model_len: Option<Spanned<u32>>,
@@ -126,7 +127,7 @@ impl<'de> Deserialize<'de> for ProviderType {
 }
 
 /// Keys of servers that are already running that not all types take.
-const RUNNING_KEYS: [&str; 2] = ["url", "contextLength"];
+const RUNNING_KEYS: [&str; 3] = ["url", "apiKeyFile", "contextLength"];
 /// Keys of all engines that servers which are already running do not take. Those of one model server alone are `provider_keys`.
 const ENGINE_KEYS: [&str; 11] = [
     "command",
@@ -154,12 +155,13 @@ impl ProviderEntry {
     }
 
     /// Every key that not all types take, and where it is.
-    fn special_keys(&self) -> [(&'static str, Option<(u64, u64)>); 21] {
+    fn special_keys(&self) -> [(&'static str, Option<(u64, u64)>); 22] {
         fn at<T>(value: Option<&Spanned<T>>) -> Option<(u64, u64)> {
             value.map(place)
         }
         [
             ("url", at(self.url.as_ref())),
+            ("apiKeyFile", at(self.api_key_file.as_ref())),
             ("command", at(self.command.as_ref())),
             ("venv", at(self.venv.as_ref())),
             ("maxModelLen", at(self.max_model_len.as_ref())),
@@ -252,8 +254,9 @@ pub fn check(
         }
         (ProviderType::Running(api), Some(url)) => {
             check_url(url)?;
-            let model = entry.model.map(|model| model.value);
-            ProviderKind::Running { api, url: url.value.clone(), model }
+            let (url, model) = (url.value.clone(), entry.model.map(|model| model.value));
+            let key_file = entry.api_key_file.as_ref().map(key_file).transpose()?;
+            ProviderKind::Running { api, url, model, key_file }
         }
         (kind @ ProviderType::Running(_), None) => {
             let message = format!("provider `{name}` of type `{kind}` needs a `url`");
@@ -388,6 +391,19 @@ fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
         return Err(error);
     }
     Ok(())
+}
+
+/// The file of a key: below the home directory, or a whole path, because the agent may be started in any directory.
+fn key_file(written: &Spanned<PathBuf>) -> Result<PathBuf, YamlError> {
+    let hint = || Some("name the whole path, e.g. `~/.config/llama-server/key`".to_owned());
+    match mcpctl_engine::expand(&written.value) {
+        Ok(path) if path.is_absolute() => Ok(path),
+        Ok(path) => {
+            let message = format!("`{}` is no whole path", path.display());
+            Err(YamlError { hint: hint(), ..wrong(written, message) })
+        }
+        Err(error) => Err(YamlError { hint: hint(), ..wrong(written, error) }),
+    }
 }
 
 /// `failoverFor: claude`, or a list.
