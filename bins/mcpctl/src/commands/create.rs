@@ -1,8 +1,10 @@
 //! `mcpctl create`: from files, or from options for the common cases.
 
 mod credentials;
+mod limits;
 mod people;
 mod rights;
+mod subjects;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -48,6 +50,8 @@ enum What {
     Role(rights::Role),
     /// Gives a role to subjects
     Rolebinding(rights::RoleBinding),
+    /// A bound on requests, tokens or cost
+    Limit(limits::Limit),
     /// A named language model
     Llm(Llm),
 }
@@ -96,6 +100,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         What::Secret(secret) => secret.document()?,
         What::Role(role) => role.document(),
         What::Rolebinding(binding) => binding.document()?,
+        What::Limit(limit) => limit.document(),
         What::Llm(llm) => {
             skip_check = llm.skip_check;
             llm.document()

@@ -219,3 +219,36 @@ async fn limits_are_listed_and_described_with_their_use() {
         "it reads as it was written"
     );
 }
+
+#[tokio::test]
+async fn limit_is_created_from_options() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "user", "alice"]).await.succeeded();
+    let options =
+        "create limit own --user alice --llm claude,team-* --per subject --requests 60/1m --cost 50/month";
+    let created = shell.run(&options.split(' ').collect::<Vec<_>>()).await.succeeded();
+    assert_eq!(created, "limits/own created\n");
+    shell.file(
+        "same.yaml",
+        "kind: Limit\nname: own\nsubjects: [{kind: User, name: alice}]\nllms: [claude, \"team-*\"]\nper: subject\n\
+         requests: {max: 60, window: 1m}\ncost: {max: 50, currency: USD, period: month}\n",
+    );
+    assert_eq!(shell.run(&["diff", "-f", "same.yaml"]).await.succeeded(), "");
+    let open = ["create", "limit", "open", "--per", "all", "--tokens", "1000/day"];
+    shell.run(&open).await.succeeded();
+    let table = shell.run(&["get", "limits"]).await.succeeded();
+    assert!(table.contains("everyone") && table.contains("1000 tokens per day"), "{table}");
+    // Nothing is sent to mcpd for a mistake.
+    for (options, expected) in [
+        (&["--per", "all"][..], "requests"),
+        (&["--per", "all", "--requests", "60"], "60/1m"),
+        (&["--per", "each", "--requests", "1/day"], "each"),
+        (&["--requests", "1/day"], "--per"),
+        (&["--per", "all", "--requests", "0/day"], "requests.max"),
+        (&["--per", "all", "--tokens", "1/32d"], "tokens.window"),
+    ] {
+        let error = shell.run(&[&["create", "limit", "x"], options].concat()).await.failed(2);
+        assert!(error.contains(expected), "{error}");
+    }
+}

@@ -26,7 +26,7 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
         (&["create", "user", "Alice"], "`Alice` is not a name"),
         (&["create", "role", "r", "--verb", "fly", "--kind", "llms", "--name", "*"], "`fly` is not a verb"),
         (&["create", "role", "r", "--verb", "view", "--kind", "llm s", "--name", "*"], "is not a kind"),
-        (&["create", "rolebinding", "b", "--role", "r"], "a binding for nobody"),
+        (&["create", "rolebinding", "b", "--role", "r"], "a binding without subjects"),
         (&["create", "group", "g", "--member", "alice"], "`alice` is not KIND/NAME, e.g. User/alice"),
         (&["create", "group", "g", "--member", "Group/h"], "groups do not nest"),
         (&["create", "token", "t", "--for", "Llm/a"], "is neither User/…, Group/… nor ServiceAccount/…"),

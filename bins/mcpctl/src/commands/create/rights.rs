@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use mcpctl_api::{
     Document, Kind, Name, Spec, Verb,
-    spec::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule, Subject, SubjectKind},
+    spec::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule},
 };
 
-use super::document;
+use super::{document, subjects::Subjects};
 use crate::failure::Failure;
 
 /// A role of one rule; more rules are for a file.
@@ -48,28 +48,16 @@ pub(super) struct RoleBinding {
     /// The role
     #[arg(long)]
     role: Name,
-    /// A user who gets it
-    #[arg(long = "user", value_name = "NAME")]
-    users: Vec<Name>,
-    /// A group that gets it
-    #[arg(long = "group", value_name = "NAME")]
-    groups: Vec<Name>,
-    /// A service account that gets it
-    #[arg(long = "serviceaccount", value_name = "NAME")]
-    accounts: Vec<Name>,
+    #[command(flatten)]
+    subjects: Subjects,
 }
 
 impl RoleBinding {
     pub(super) fn document(self) -> Result<Document, Failure> {
-        let of =
-            |kind: SubjectKind, names: Vec<Name>| names.into_iter().map(move |name| Subject { kind, name });
-        let subjects: Vec<Subject> = of(SubjectKind::User, self.users)
-            .chain(of(SubjectKind::Group, self.groups))
-            .chain(of(SubjectKind::ServiceAccount, self.accounts))
-            .collect();
+        let subjects = self.subjects.list();
         if subjects.is_empty() {
             return Err(
-                Failure::usage("a binding for nobody").hint("say --user, --group or --serviceaccount")
+                Failure::usage("a binding without subjects").hint("add --user, --group or --serviceaccount")
             );
         }
         Ok(document(self.name, Spec::RoleBinding(RoleBindingSpec { role: self.role, subjects })))
