@@ -19,10 +19,8 @@ use mcpctl_owner::{
 };
 use serde::Serialize;
 
-/// Maximum size of the file, bytes; its predecessor `captures.jsonl.1` has as many.
-const MAX_FILE_BYTES: u64 = 32 << 20;
-/// Longest body that is kept, bytes; the rest of a longer one is left out.
-pub const MAX_BODY_BYTES: usize = 256 << 10;
+use crate::config::CaptureLimits;
+
 /// Captures that wait to be written; further ones are left out, so that a slow disk delays no answer.
 const QUEUE: usize = 32;
 
@@ -50,24 +48,30 @@ pub struct Capture {
 
 /// Writes captures on a thread of its own. Where nothing is captured, there is no file.
 #[derive(Debug)]
-pub struct Captures(Mutex<Option<(SyncSender<Capture>, JoinHandle<()>)>>);
+pub struct Captures {
+    writer: Mutex<Option<(SyncSender<Capture>, JoinHandle<()>)>>,
+    /// Longest body that is kept, bytes; the rest of a longer one is left out.
+    pub max_body: usize,
+}
 
 impl Captures {
     /// Starts the writer for this data directory.
     ///
     /// # Errors
     /// When the thread cannot be started.
-    pub fn start(data_dir: &Path) -> io::Result<Self> {
+    pub fn start(data_dir: &Path, limits: CaptureLimits) -> io::Result<Self> {
         let (sender, receiver) = sync_channel(QUEUE);
-        let mut log = CaptureFile { path: data_dir.join("captures.jsonl"), max: MAX_FILE_BYTES, open: None };
+        let (path, max) = (data_dir.join("captures.jsonl"), limits.file_bytes.as_u64());
+        let mut log = CaptureFile { path, max, open: None };
         let writer =
             thread::Builder::new().name("captures".to_owned()).spawn(move || log.write_all(&receiver))?;
-        Ok(Self(Mutex::new(Some((sender, writer)))))
+        let max_body = usize::try_from(limits.body_bytes.as_u64()).unwrap_or(usize::MAX);
+        Ok(Self { writer: Mutex::new(Some((sender, writer))), max_body })
     }
 
     /// Hands a capture to the writer. Never waits.
     pub fn record(&self, capture: Capture) {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((sender, _)) = &*running else { return };
         if let Err(TrySendError::Full(capture) | TrySendError::Disconnected(capture)) =
             sender.try_send(capture)
@@ -79,7 +83,7 @@ impl Captures {
 
     /// Writes what waits, and ends the writer.
     pub async fn finish(&self) {
-        let running = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let running = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some((sender, writer)) = running {
             drop(sender);
             let ended = tokio::task::spawn_blocking(move || writer.join()).await;
@@ -92,6 +96,7 @@ impl Captures {
 
 struct CaptureFile {
     path: PathBuf,
+    /// Maximum size, bytes; the predecessor `captures.jsonl.1` has as many.
     max: u64,
     open: Option<(File, u64)>,
 }

@@ -21,7 +21,7 @@ use serde::Deserialize;
 
 use crate::prices::Prices;
 
-pub use limits::{Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimits};
+pub use limits::{CaptureLimits, Limits, LoginLimits, Rate, RecordLimits, WatchLimits, WriteLimits};
 pub use public_host::PublicHost;
 pub use trusted_proxies::TrustedProxies;
 pub use upstream::UpstreamAddresses;
@@ -306,6 +306,8 @@ mod tests {
             ("limits: {records: {usage: 200000d}}", "is longer than 3650d"),
             ("limits: {records: {window: 1d}}", "`1d` is not between"),
             ("limits: {records: {rows: {burst: 0, every: 1s}}}", "`0` is not between"),
+            ("limits: {captures: {fileBytes: 1KiB}}", "`1KiB` is not between 1.0 MiB and"),
+            ("limits: {captures: {bodyBytes: 0KiB}}", "`0KiB` is not between"),
             ("trustedProxies: [0.0.0.0/0]", "too wide"),
             ("trustedProxies: [proxy]", "`proxy` is not a network"),
         ] {

@@ -204,7 +204,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         limits: limits::Limits::start(store.clone()),
         prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
-        captures: captures::Captures::start(&config.data_dir).context("the writer of captures")?,
+        captures: captures::Captures::start(&config.data_dir, config.limits.captures)
+            .context("the writer of captures")?,
         readiness: readiness::Readiness::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),

@@ -35,7 +35,7 @@ pub use caller_dialect::dialect_of;
 pub use connections::{Connection, Connections};
 pub use credential::{CredentialError, presented, presents_any};
 pub use error_body::error_body;
-pub use limits::Limits;
+pub use limits::{Limits, byte_size};
 pub use listener::Listener;
 pub use nearest::nearest;
 pub use origin::{NotAnOrigin, Origin, is_loopback, origin_is_allowed, requested_host};

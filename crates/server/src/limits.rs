@@ -109,15 +109,15 @@ fn body_time<'de, D: Deserializer<'de>>(from: D) -> Result<HumanDuration, D::Err
 }
 
 fn head_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
-    size(from, ByteSize::kib(8)..=ByteSize::mib(1))
+    byte_size(from, ByteSize::kib(8)..=ByteSize::mib(1))
 }
 
 fn rate<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
-    size(from, ByteSize::b(1)..=ByteSize::mib(1))
+    byte_size(from, ByteSize::b(1)..=ByteSize::mib(1))
 }
 
 fn body_bytes<'de, D: Deserializer<'de>>(from: D) -> Result<ByteSize, D::Error> {
-    size(from, ByteSize::mib(1)..=ByteSize::tib(1))
+    byte_size(from, ByteSize::mib(1)..=ByteSize::tib(1))
 }
 
 fn number<'de, D: Deserializer<'de>>(from: D, range: RangeInclusive<u32>) -> Result<u32, D::Error> {
@@ -138,7 +138,14 @@ fn duration<'de, D: Deserializer<'de>>(from: D, max_seconds: u64) -> Result<Huma
     }
 }
 
-fn size<'de, D: Deserializer<'de>>(from: D, range: RangeInclusive<ByteSize>) -> Result<ByteSize, D::Error> {
+/// Reads a size of a range, e.g. `64MiB`.
+///
+/// # Errors
+/// When it is no size, or not in the range.
+pub fn byte_size<'de, D: Deserializer<'de>>(
+    from: D,
+    range: RangeInclusive<ByteSize>,
+) -> Result<ByteSize, D::Error> {
     let text = String::deserialize(from)?;
     let size = ByteSize::from_str(&text)
         .map_err(|_| D::Error::custom(format!("`{text}` is not a size; write e.g. `64MiB`")))?;

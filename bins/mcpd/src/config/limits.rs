@@ -1,6 +1,7 @@
 //! Limits of the work that callers can cause: the key `limits` of the configuration file, one group per concern.
 
 mod bounds;
+mod captures;
 mod logins;
 mod records;
 
@@ -10,6 +11,7 @@ use mcpctl_server::Limits as HttpLimits;
 use serde::Deserialize;
 
 pub use bounds::Rate;
+pub use captures::CaptureLimits;
 pub use logins::LoginLimits;
 pub use records::RecordLimits;
 
@@ -23,6 +25,8 @@ pub struct Limits {
     pub logins: LoginLimits,
     /// Rate and retention of audit and usage.
     pub records: RecordLimits,
+    /// Size of captured bodies.
+    pub captures: CaptureLimits,
     /// Watches of resources.
     pub watches: WatchLimits,
     /// Changes of resources.

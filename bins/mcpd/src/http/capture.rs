@@ -18,11 +18,7 @@ use mcpctl_api::{
     header::{CAPTURED, SERVED_BY},
 };
 
-use crate::{
-    app::App,
-    captures::{Capture, MAX_BODY_BYTES},
-    clock,
-};
+use crate::{app::App, captures::Capture, clock};
 
 /// The answer; captured until its last byte or until the caller leaves, where the Llm that gave it keeps bodies.
 pub(super) fn where_wanted(
@@ -43,7 +39,7 @@ pub(super) fn where_wanted(
         line.captured = true;
         principal = line.principal.clone().unwrap_or_default();
     });
-    let kept = request.get(..MAX_BODY_BYTES).unwrap_or(request);
+    let kept = request.get(..app.captures.max_body).unwrap_or(request);
     let capture = Capture {
         at: clock::now(),
         request_id: mcpctl_server::request_id(),
@@ -68,7 +64,7 @@ struct CapturedBody {
 
 impl CapturedBody {
     fn keep(&mut self, bytes: &[u8]) {
-        let room = MAX_BODY_BYTES.saturating_sub(self.received.len());
+        let room = self.app.captures.max_body.saturating_sub(self.received.len());
         let kept = bytes.get(..room).unwrap_or(bytes);
         self.received.extend_from_slice(kept);
         if let Some(capture) = self.capture.as_mut().filter(|_| kept.len() < bytes.len()) {
