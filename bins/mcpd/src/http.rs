@@ -27,7 +27,7 @@ use axum::{
     extract::{DefaultBodyLimit, MatchedPath},
     http::{StatusCode, Uri},
     middleware,
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use mcpctl_api::{ErrorKind, Kind};
 use mcpctl_failover::FailureClass;
@@ -38,43 +38,63 @@ use error::HttpError;
 
 /// Everything but inference.
 pub fn management() -> Router<Arc<App>> {
-    Router::new()
-        .route("/api/v1/apply", post(apply::apply))
-        .route("/api/v1/watch", get(watch::watch))
-        .route("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only)))
-        .route("/api/v1/auth/logout", post(auth::logout))
-        .route("/api/v1/auth/whoami", get(auth::whoami))
-        .route("/api/v1/auth/can-i", post(auth::can_i))
-        .route("/api/v1/auth/who-can", get(auth::who_can))
-        .route("/api/v1/{kind}", get(resources::list).post(resources::create))
-        .route(
-            "/api/v1/{kind}/{idOrName}",
-            get(resources::get).put(resources::put).patch(resources::patch).delete(resources::delete),
-        )
-        .route("/api/v1/{kind}/{idOrName}/status", get(limits::status))
-        .route("/metrics", get(operation::metrics))
-        .route("/openapi.json", get(operation::openapi))
+    router(management_routes())
 }
 
 /// Inference alone.
 pub fn inference() -> Router<Arc<App>> {
-    Router::new()
-        .route("/v1/models", get(inference::models))
-        .route("/v1/models/{idOrName}", get(inference::model))
-        .route("/v1/chat/completions", post(inference::chat))
-        .route("/v1/completions", post(inference::completions))
-        .route("/v1/embeddings", post(inference::embeddings))
-        .route("/v1/responses", post(inference::responses))
-        .route("/v1/messages", post(inference::messages))
-        .route("/v1/messages/count_tokens", post(inference::count_tokens))
-        .route("/api/v1/{kind}/{idOrName}/infer", post(inference::infer))
+    router(inference_routes())
+}
+
+fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
+    routes.into_iter().fold(Router::new(), |router, (path, methods)| router.route(path, methods))
+}
+
+type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
+
+fn management_routes() -> Routes<12> {
+    [
+        ("/api/v1/apply", post(apply::apply)),
+        ("/api/v1/watch", get(watch::watch)),
+        ("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only))),
+        ("/api/v1/auth/logout", post(auth::logout)),
+        ("/api/v1/auth/whoami", get(auth::whoami)),
+        ("/api/v1/auth/can-i", post(auth::can_i)),
+        ("/api/v1/auth/who-can", get(auth::who_can)),
+        ("/api/v1/{kind}", get(resources::list).post(resources::create)),
+        (
+            "/api/v1/{kind}/{idOrName}",
+            get(resources::get).put(resources::put).patch(resources::patch).delete(resources::delete),
+        ),
+        ("/api/v1/{kind}/{idOrName}/status", get(limits::status)),
+        ("/metrics", get(operation::metrics)),
+        ("/openapi.json", get(operation::openapi)),
+    ]
+}
+
+fn inference_routes() -> Routes<9> {
+    [
+        ("/v1/models", get(inference::models)),
+        ("/v1/models/{idOrName}", get(inference::model)),
+        ("/v1/chat/completions", post(inference::chat)),
+        ("/v1/completions", post(inference::completions)),
+        ("/v1/embeddings", post(inference::embeddings)),
+        ("/v1/responses", post(inference::responses)),
+        ("/v1/messages", post(inference::messages)),
+        ("/v1/messages/count_tokens", post(inference::count_tokens)),
+        ("/api/v1/{kind}/{idOrName}/infer", post(inference::infer)),
+    ]
+}
+
+/// The routes that every listener has.
+fn health_routes() -> Routes<2> {
+    [("/healthz", get(operation::healthz)), ("/readyz", get(operation::readyz))]
 }
 
 /// Puts the layers around some routes; the outermost is the last.
 pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Router {
     routes
-        .route("/healthz", get(operation::healthz))
-        .route("/readyz", get(operation::readyz))
+        .merge(router(health_routes()))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         // The layer reads bodies within the limits of their routes.
@@ -163,5 +183,27 @@ fn methods(route: &str) -> &'static str {
         "/v1/messages" | "/v1/messages/count_tokens" => "POST",
         "/api/v1/{kind}/{idOrName}/infer" => "POST",
         _ => "GET and HEAD",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Tests of whole daemons take their routes from the OpenAPI document, so every route has to be in it.
+    #[test]
+    fn every_route_is_documented_and_named_in_metrics() {
+        let (management, inference, health) = (management_routes(), inference_routes(), health_routes());
+        let served: BTreeSet<String> =
+            management.iter().chain(&inference).chain(&health).map(|(path, _)| (*path).to_owned()).collect();
+        assert_eq!(served, trace::ROUTES.map(str::to_owned).into_iter().collect());
+        // The document names the one kind that these routes are for.
+        let documented = openapi().paths.paths.into_keys();
+        let documented: BTreeSet<_> = documented
+            .map(|path| path.replace("/llms/", "/{kind}/").replace("/limits/", "/{kind}/"))
+            .collect();
+        assert_eq!(served, documented);
     }
 }

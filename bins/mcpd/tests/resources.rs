@@ -3,7 +3,11 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use mcpctl_testkit::daemons::{Mcpd, McpdOptions, eventually, program};
+use mcpctl_testkit::{
+    daemons::{Mcpd, McpdOptions, eventually, program},
+    model_server::ModelServer,
+    routes::InferenceRoute,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -51,6 +55,39 @@ async fn inv_09_get_and_head_of_an_llm_by_id_and_by_name() {
         let path = format!("/api/v1/llms/{target}");
         assert_eq!(mcpd.get(&path, &outsider).await.status(), StatusCode::FORBIDDEN, "GET {target}");
         assert_eq!(mcpd.head(&path, &outsider).await.status(), StatusCode::FORBIDDEN, "HEAD {target}");
+    }
+}
+
+/// The routes are those of the OpenAPI document, which a unit test compares with the router's.
+#[tokio::test]
+async fn inv_09_every_inference_route_decides_by_name_as_by_id() {
+    let provider = ModelServer::start().await;
+    let mcpd = Mcpd::start().await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let (admin, outsider) = (mcpd.admin(), mcpd.user("nobody", None).await);
+    let llm = json_of(mcpd.get("/api/v1/llms/claude", &admin).await).await;
+    let id = llm["id"].as_str().unwrap();
+    let send = async |route: &InferenceRoute, verb: &Method, model: &str, bearer: &str| {
+        let request = mcpd.request(verb.clone(), &route.path(model), bearer);
+        route.with_body(request, model).send().await.unwrap()
+    };
+    for route in InferenceRoute::all(&mcpd).await {
+        let verbs = if route.runs() { vec![Method::POST] } else { vec![Method::GET, Method::HEAD] };
+        for verb in &verbs {
+            for model in ["claude", id] {
+                let status = send(&route, verb, model, &admin).await.status();
+                assert_eq!(status, StatusCode::OK, "{verb} {}", route.path(model));
+            }
+            let before = provider.inferences().len();
+            for model in ["claude", id, "missing", "cabcdefghijklmnopqrstuvwx"] {
+                let answer = send(&route, verb, model, &outsider).await;
+                let expected = if route.lists() { StatusCode::OK } else { StatusCode::FORBIDDEN };
+                assert_eq!(answer.status(), expected, "{verb} {}", route.path(model));
+                let body = answer.text().await.unwrap();
+                assert!(!route.lists() || !(body.contains("claude") || body.contains(id)), "{body}");
+            }
+            assert_eq!(provider.inferences().len(), before, "{verb} {}", route.path(id));
+        }
     }
 }
 

@@ -27,6 +27,7 @@ pub mod process;
 pub mod python;
 pub mod raw;
 pub mod response;
+pub mod routes;
 pub mod scripted_model;
 
 /// How long a test waits for something that has to happen, before it fails: long enough for two loaded cores.

@@ -3,6 +3,7 @@
 use mcpctl_testkit::{
     deployment::Deployment,
     response::{content, header},
+    routes::InferenceRoute,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -18,6 +19,37 @@ async fn inv_02_denial_by_mcpd_never_fails_over() {
     assert_eq!(unknown.status(), StatusCode::UNAUTHORIZED);
     assert!(deployment.desk.inferences().is_empty());
     assert_eq!(deployment.probes(), 0);
+}
+
+/// The agent serves every inference route of mcpd, and on none of them a caller without a right learns anything from a
+/// local provider.
+#[tokio::test]
+async fn inv_01_every_inference_route_needs_an_allowed_caller() {
+    let deployment = Deployment::builder().unreachable_inference().start().await;
+    deployment.revoke().await;
+    let (agent, desk) = (&deployment.agent, &deployment.desk);
+    let routes = InferenceRoute::all(&deployment.mcpd).await;
+    for route in &routes {
+        let send = async |model: &str, bearer: &str| {
+            let request = agent.request(route.method.clone(), &route.path(model), bearer);
+            let answer = route.with_body(request, model).send().await.unwrap();
+            (answer.status(), answer.text().await.unwrap())
+        };
+        for bearer in [&deployment.alice, "mcpd_not-a-token"] {
+            for model in ["claude", "local/desk"] {
+                let (status, body) = send(model, bearer).await;
+                let place = format!("{} {}: {status} {body}", route.method, route.path(model));
+                assert!(status.is_client_error() || status.is_server_error(), "{place}");
+                assert!(status != StatusCode::NOT_FOUND || !body.contains("no_such_route"), "{place}");
+                assert!(!body.contains("from the desk"), "{place}");
+            }
+        }
+        let (status, _) = send("claude", "").await;
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{} {}", route.method, route.path("claude"));
+    }
+    assert!(desk.inferences().is_empty(), "{:?}", desk.inferences());
+    let outcomes: Vec<Value> = agent.journal().iter().map(|entry| entry["outcome"].clone()).collect();
+    assert!(!outcomes.is_empty() && outcomes.iter().all(|outcome| outcome == "refused"), "{outcomes:?}");
 }
 
 #[tokio::test]
