@@ -93,6 +93,7 @@ struct Script {
     counts: bool,
     health: StatusCode,
     models: Vec<String>,
+    rejection: (StatusCode, Bytes),
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -124,6 +125,7 @@ impl ModelServer {
             counts: false,
             health: StatusCode::OK,
             models: vec!["test-model".into()],
+            rejection: (StatusCode::UNAUTHORIZED, Bytes::from_static(br#"{"error":"Unauthorized"}"#)),
         };
         let mut server = Self {
             address: reserved.local_addr().unwrap(),
@@ -167,6 +169,12 @@ impl ModelServer {
     /// Rejects requests without this key, as a bearer or in `x-api-key` or `api-key`.
     pub fn require_key(&self, key: &str) {
         self.shared.script.lock().unwrap().key = Some(key.to_owned());
+    }
+
+    /// Answers a request with another key like this; with 401 and `Unauthorized` otherwise.
+    pub fn reject_keys_with(&self, status: u16, body: &Value) {
+        let status = StatusCode::from_u16(status).expect("a status");
+        self.shared.script.lock().unwrap().rejection = (status, body.to_string().into());
     }
 
     /// Lists its models for everyone, as routers do, whatever key it requires otherwise.
@@ -273,14 +281,14 @@ impl Script {
         })
     }
 
-    fn rejection(&self, headers: &HeaderMap) -> Option<Bytes> {
+    fn rejection(&self, headers: &HeaderMap) -> Option<(StatusCode, Bytes)> {
         let key = self.key.as_ref()?;
         let bearer = format!("Bearer {key}");
         let is = |name, expected: &str| {
             headers.get(name).is_some_and(|value| value.as_bytes() == expected.as_bytes())
         };
         let accepted = is("authorization", &bearer) || is("x-api-key", key) || is("api-key", key);
-        (!accepted).then(|| Bytes::from_static(br#"{"error":"Unauthorized"}"#))
+        (!accepted).then(|| self.rejection.clone())
     }
 
     fn empty_request(&self, route: Route) -> (StatusCode, Bytes) {
@@ -294,12 +302,14 @@ impl Script {
     }
 
     fn other_route(&self, method: &Method, path: &str, headers: &HeaderMap) -> (StatusCode, Bytes) {
+        let path = path.split('?').next().unwrap_or(path);
+        let is_list = ["/v1/models", "/openai/v1/models", "/openai/models"].contains(&path);
         match (method, path) {
-            (&Method::GET, "/v1/models") if !self.lists_openly && self.rejection(headers).is_some() => {
-                (StatusCode::UNAUTHORIZED, self.rejection(headers).unwrap_or_default())
-            }
             (&Method::GET, "/health") => (self.health, Bytes::from_static(br#"{"status":"ok"}"#)),
-            (&Method::GET, "/v1/models") => {
+            (&Method::GET, _) if is_list => {
+                if let Some(rejection) = self.rejection(headers).filter(|_| !self.lists_openly) {
+                    return rejection;
+                }
                 let data: Vec<_> = self
                     .models
                     .iter()

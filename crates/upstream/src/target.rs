@@ -311,6 +311,47 @@ mod tests {
         }
     }
 
+    /// The paths that `AzureOpenAI` of OpenAI's Python package requests (3.57), and `OpenAI` at the base that Microsoft
+    /// documents for the newer API.
+    #[test]
+    fn azure_paths_are_those_of_the_official_client() {
+        let at = |version: Option<&str>| Target {
+            base_url: "https://x.openai.azure.com".parse().unwrap(),
+            socket: None,
+            model: Some("m".to_owned()),
+            credential: None,
+            timeouts: AttemptTimeouts::default(),
+            api: Api::AzureOpenai { version: version.map(str::to_owned) },
+            kind: UpstreamKind::Provider,
+        };
+        let path = |url: &Url| url.as_str().trim_start_matches("https://x.openai.azure.com").to_owned();
+        let (dated, newer) = (at(Some("2024-10-21")), at(None));
+        for (operation, at_dated, at_newer) in [
+            (
+                Operation::Chat,
+                "/openai/deployments/m/chat/completions?api-version=2024-10-21",
+                "/openai/v1/chat/completions",
+            ),
+            (
+                Operation::Completions,
+                "/openai/deployments/m/completions?api-version=2024-10-21",
+                "/openai/v1/completions",
+            ),
+            (
+                Operation::Embeddings,
+                "/openai/deployments/m/embeddings?api-version=2024-10-21",
+                "/openai/v1/embeddings",
+            ),
+            // Not below a deployment: the body names it.
+            (Operation::Responses, "/openai/responses?api-version=2024-10-21", "/openai/v1/responses"),
+        ] {
+            assert_eq!(path(&dated.endpoint(operation)), at_dated);
+            assert_eq!(path(&newer.endpoint(operation)), at_newer);
+        }
+        assert_eq!(path(&dated.models()), "/openai/models?api-version=2024-10-21");
+        assert_eq!(path(&newer.models()), "/openai/v1/models");
+    }
+
     #[test]
     fn endpoint_follows_the_api() {
         let azure = |version: Option<&str>| Api::AzureOpenai { version: version.map(str::to_owned) };

@@ -137,3 +137,82 @@ async fn providers_are_not_asked_for_dry_runs_and_denied_writes() {
     assert_eq!(status, StatusCode::BAD_REQUEST, "{answer}");
     assert!(world.provider.requests().is_empty());
 }
+
+/// Each type of provider is asked in its own way, and answers in its own words.
+#[tokio::test]
+async fn keys_of_every_type_of_provider_are_checked() {
+    let anthropic =
+        json!({"type": "error", "error": {"type": "authentication_error", "message": "invalid x-api-key"}});
+    let azure =
+        json!({"error": {"code": "401", "message": "Access denied due to invalid subscription key."}});
+    for (kind, version, list, message, (status, body, words)) in [
+        ("anthropic", None, "/v1/models", "/v1/messages", (401, &anthropic, "invalid x-api-key")),
+        ("anthropic", None, "/v1/models", "/v1/messages", (403, &anthropic, "invalid x-api-key")),
+        (
+            "azure-openai",
+            None,
+            "/openai/v1/models",
+            "/openai/v1/chat/completions",
+            (401, &azure, "Access denied due to invalid subscription key."),
+        ),
+        (
+            "azure-openai",
+            Some("2024-10-21"),
+            "/openai/models?api-version=2024-10-21",
+            "/openai/deployments/m/chat/completions?api-version=2024-10-21",
+            (401, &azure, "Access denied due to invalid subscription key."),
+        ),
+    ] {
+        let world = World::new().await;
+        world.provider.reject_keys_with(status, body);
+        let llm = |key: &str, address: String| {
+            json!({"kind": "Llm", "name": "gpt", "type": kind, "apiVersion": version, "model": "m",
+                   "url": format!("http://{address}"), "apiKey": {"secret": "prod", "key": key}})
+        };
+        let here = || world.provider.address().to_string();
+        let refused = format!("the provider of the Llm `gpt` refuses its key: {words}");
+        let cell = format!("{kind} {version:?} {status}");
+
+        let (status, _, answer) = world.write(Method::POST, "/api/v1/llms", &llm("wrong", here())).await;
+        assert_eq!(
+            (status, &answer["error"]["message"]),
+            (StatusCode::BAD_REQUEST, &json!(refused)),
+            "{cell}"
+        );
+        assert_eq!(world.provider.requests()[0].path, list, "{cell}");
+        // A list for everyone shows nothing, so a message of one token is asked for.
+        world.provider.list_openly();
+        let (status, _, answer) = world.write(Method::POST, "/api/v1/llms", &llm("wrong", here())).await;
+        assert_eq!(
+            (status, &answer["error"]["message"]),
+            (StatusCode::BAD_REQUEST, &json!(refused)),
+            "{cell}"
+        );
+        assert_eq!(world.provider.inferences().pop().unwrap().path, message, "{cell}");
+        assert!(!world.exists("/api/v1/llms/gpt").await, "{cell}");
+
+        let asked = world.provider.requests().len();
+        let path = "/api/v1/llms?skipCheck=true";
+        let (status, warning, answer) = world.write(Method::POST, path, &llm("wrong", here())).await;
+        assert_eq!((status, warning.as_str()), (StatusCode::CREATED, ""), "{cell}: {answer}");
+        assert_eq!(world.provider.requests().len(), asked, "{cell}");
+        world.write(Method::DELETE, "/api/v1/llms/gpt", &json!({})).await;
+        for (key, address, expected) in
+            [("wrong", closed_address().to_string(), UNREACHABLE), ("right", here(), "")]
+        {
+            let (status, warning, answer) =
+                world.write(Method::POST, "/api/v1/llms", &llm(key, address)).await;
+            assert_eq!((status, warning.as_str()), (StatusCode::CREATED, expected), "{cell}: {answer}");
+            world.write(Method::DELETE, "/api/v1/llms/gpt", &json!({})).await;
+        }
+        // The provider's own header holds the key, and no other one.
+        let last = world.provider.requests().pop().unwrap();
+        let header = if kind == "anthropic" { "x-api-key" } else { "api-key" };
+        assert_eq!(
+            (last.header(header), last.header("authorization")),
+            (Some("sk-right-key"), None),
+            "{cell}"
+        );
+        assert_eq!(last.header("anthropic-version").is_some(), kind == "anthropic", "{cell}");
+    }
+}

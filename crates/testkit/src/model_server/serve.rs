@@ -78,9 +78,9 @@ async fn answer(
         let (status, body) = shared.script.lock().unwrap().other_route(&head.method, &path, &head.headers);
         return Ok(respond(status, &[json_type()], Some(body.len()), vec![SendStep::Send(body)], in_flight));
     };
-    if let Some(rejection) = shared.script.lock().unwrap().rejection(&head.headers) {
-        let steps = vec![SendStep::Send(rejection)];
-        return Ok(respond(StatusCode::UNAUTHORIZED, &[json_type()], None, steps, in_flight));
+    if let Some((status, body)) = shared.script.lock().unwrap().rejection(&head.headers) {
+        let steps = vec![SendStep::Send(body)];
+        return Ok(respond(status, &[json_type()], None, steps, in_flight));
     }
     if body == NO_FIELDS {
         let (status, body) = shared.script.lock().unwrap().empty_request(route);
