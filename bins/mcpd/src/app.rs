@@ -10,8 +10,17 @@ use mcpctl_telemetry::McpdMetrics;
 use tokio::sync::watch;
 
 use crate::{
-    audit::Audit, captures::Captures, config::WatchLimits, inference::Inference, limits::Limits,
-    login::Logins, prices::Prices, readiness::Readiness, watchers::Watchers, writers::Writers, writes::Vault,
+    audit::Audit,
+    captures::Captures,
+    config::WatchLimits,
+    inference::{Inference, access::AccessWatches},
+    limits::Limits,
+    login::Logins,
+    prices::Prices,
+    readiness::Readiness,
+    watchers::Watchers,
+    writers::Writers,
+    writes::Vault,
 };
 
 /// The state that all requests share.
@@ -26,6 +35,8 @@ pub struct App {
     pub metrics: Arc<McpdMetrics>,
     /// The client to providers, and the retry budgets.
     pub inference: Inference,
+    /// Ends requests whose caller loses access.
+    pub access: AccessWatches,
     /// Counts what Limits bound.
     pub limits: Limits,
     /// What models cost.

@@ -41,6 +41,11 @@ impl Caller {
         Ok(Self { principal, snapshot, bearer })
     }
 
+    /// The hash of the credential.
+    pub const fn bearer(&self) -> TokenHash {
+        self.bearer
+    }
+
     /// Authenticates the same credential in another snapshot.
     ///
     /// # Errors

@@ -1,7 +1,9 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
-//! of the Llms, `attempt` one Llm's turn at a `call`, `route` the way to a provider, `account` the row of usage, `settlement` what a request took and what that cost,
+//! of the Llms, `attempt` one Llm's turn at a `call`, `route` the way to a provider, `access` the end of requests whose
+//! caller lost the right to them, `account` the row of usage, `settlement` what a request took and what that cost,
 //! `credential_checks` what providers are asked when a key is written.
 
+pub mod access;
 pub mod account;
 mod attempt;
 mod breakers;

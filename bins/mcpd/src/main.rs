@@ -195,8 +195,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::start(store.clone());
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
+    let replica = Replica::start(store.clone()).await?;
     let app = Arc::new(App {
-        replica: Replica::start(store.clone()).await?,
+        access: inference::access::AccessWatches::start(&replica),
+        replica,
         audit: audit::Audit::start(recorder.clone(), config.limits.records, Arc::clone(&metrics)),
         recorder,
         metrics,

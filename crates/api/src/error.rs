@@ -7,6 +7,9 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The code of a request that ended because its caller may no longer run the Llm; also in streams, where both daemons know it.
+pub const ACCESS_REVOKED: &str = "access_revoked";
+
 /// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]
 #[error("{error}")]

@@ -115,6 +115,11 @@ impl StreamBody {
         self
     }
 
+    /// Whether the caller has its last bytes.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
     fn end(&mut self, outcome: StreamOutcome) {
         self.done = true;
         self.account.end(outcome);

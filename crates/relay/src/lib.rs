@@ -5,12 +5,14 @@
 pub mod account;
 pub mod body;
 pub mod budget;
+pub mod cut;
 pub mod exchange;
 pub mod recovery;
 pub mod retry;
 
 pub use account::{StreamAccount, StreamEnd, StreamOutcome};
 pub use budget::RetryBudget;
+pub use cut::{CuttableBody, Cutter};
 pub use exchange::{Exchange, ExchangeError, Exchanged, Sender};
 pub use recovery::{Broken, NextAttempt, Recovery};
 pub use retry::{RetryOutcome, RetryPolicy};

@@ -4,7 +4,10 @@
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderName, StatusCode, header::RETRY_AFTER};
-use mcpctl_api::header::{ERROR_SOURCE, FAILURE};
+use mcpctl_api::{
+    error::ACCESS_REVOKED,
+    header::{ERROR_SOURCE, FAILURE},
+};
 use mcpctl_dialect::{
     error::UpstreamError,
     meaning::{ErrorMeaning, is_about_account},
@@ -81,6 +84,10 @@ pub fn classify_in_band(kind: UpstreamKind, error: &UpstreamError) -> FailureCla
     let code = error.code.as_deref().unwrap_or_default();
     if let (UpstreamKind::Mcpd, Ok(class)) = (kind, code.parse()) {
         return class;
+    }
+    // A stream that ended with the caller's access: nothing goes on with it.
+    if kind == UpstreamKind::Mcpd && code == ACCESS_REVOKED {
+        return FailureClass::Denied;
     }
     let as_status = |status| classify(kind, status, &HeaderMap::new(), error);
     match error.meaning {

@@ -16,7 +16,7 @@ use super::{error::HttpError, rate_limits};
 use crate::{
     caller::AuthenticationError,
     commit::{TooManyWriters, WriteFailure},
-    inference::{outcome::InferenceError, route::Misconfigured},
+    inference::{access::AccessEnded, outcome::InferenceError, route::Misconfigured},
     limits::{LimitError, ledger},
     login::NotChecked,
     sessions::LoginError,
@@ -280,8 +280,26 @@ impl From<InferenceError> for HttpError {
                     .hint(hint)
                     .class(FailureClass::UpstreamCredentials)
             }
+            InferenceError::AccessEnded(ended) => ended.into(),
             InferenceError::Limit(error) => error.into(),
             InferenceError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<AccessEnded> for HttpError {
+    fn from(ended: AccessEnded) -> Self {
+        let message = ended.to_string();
+        match ended {
+            AccessEnded::Unconfirmed => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::ServerError, ended.code(), message)
+                    .class(FailureClass::ServerError)
+                    .retry_after(Duration::from_secs(1))
+            }
+            AccessEnded::Revoked | AccessEnded::Expired => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, ended.code(), message)
+                    .class(FailureClass::Denied)
+            }
         }
     }
 }

@@ -19,18 +19,23 @@ use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, WholeAnswer};
 use tracing::Instrument as _;
 
-use super::settlement::Settlement;
+use super::{
+    access::{AccessEnded, AccessWatch},
+    settlement::Settlement,
+};
 use crate::{app::App, clock, limits::estimate};
 
 /// Longest name of an Llm in the access log, in bytes: no resource has a longer one.
 const MAX_LLM_BYTES: usize = 64;
 
-/// The account of a running request. It is closed once; a drop without a close means that the caller went away.
+/// The account of a running request. It is closed once; a drop without a close means that the caller went away, or
+/// lost access.
 pub struct Account {
     app: Arc<App>,
     /// `None` once the account is closed.
     row: Option<UsageRow>,
     settlement: Settlement,
+    access: Option<Arc<AccessWatch>>,
     /// `gen_ai.operation.name` and `gen_ai.provider.name`.
     operation: (&'static str, &'static str),
     arrived: Instant,
@@ -96,10 +101,22 @@ impl Account {
             app: Arc::clone(app),
             row: Some(row),
             settlement,
+            access: None,
             operation: (request.operation.genai_name(), provider(llm)),
             arrived,
             first_content: Arc::default(),
         }
+    }
+
+    /// Tells a caller who lost access from one who went away.
+    #[must_use]
+    pub fn under(mut self, access: &Arc<AccessWatch>) -> Self {
+        self.access = Some(Arc::clone(access));
+        self
+    }
+
+    fn access_ended(&self) -> Option<AccessEnded> {
+        self.access.as_ref()?.has_ended()
     }
 
     /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.
@@ -148,7 +165,9 @@ impl Account {
             let outcome = match ending.outcome {
                 StreamOutcome::Completed => "ok",
                 StreamOutcome::Broken(class) => class.as_str(),
-                StreamOutcome::Cancelled => FailureClass::Cancelled.as_str(),
+                StreamOutcome::Cancelled => {
+                    self.access_ended().map_or(FailureClass::Cancelled.as_str(), AccessEnded::code)
+                }
             };
             let row = self.close(200, attempts, outcome, ending.model.as_deref(), ending.usage.as_ref());
             self.record_later(row);
@@ -209,7 +228,12 @@ impl Account {
 
 impl Drop for Account {
     fn drop(&mut self) {
-        let row = self.close(0, 0, FailureClass::Cancelled.as_str(), None, None);
+        let (status, outcome) = match self.access_ended() {
+            None => (0, FailureClass::Cancelled.as_str()),
+            Some(ended @ AccessEnded::Unconfirmed) => (503, ended.code()),
+            Some(ended) => (403, ended.code()),
+        };
+        let row = self.close(status, 0, outcome, None, None);
         if !row.is_empty() {
             self.record_later(row);
         }

@@ -2,6 +2,7 @@
 //! the caller has seen nothing yet; [`Attempt::into_response`] begins the response with it.
 
 use std::{
+    fmt::Display,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use mcpctl_access::{Permit, Stored, verb::Run};
 use mcpctl_api::{Kind, Spec, Verb, spec::Capability};
 use mcpctl_dialect::{self as dialect, ExtraOperations};
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{Exchange, Exchanged, RetryBudget, RetryPolicy, Sender, retry};
+use mcpctl_relay::{CuttableBody, Exchange, Exchanged, RetryBudget, RetryPolicy, Sender, retry};
 use mcpctl_store::StoreError;
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure, Request, StreamAnswer, Target, WholeAnswer};
@@ -86,7 +87,7 @@ impl BegunStream {
         // mcpd always asks for usage, and hides it from callers that did not.
         let on_content = account.on_content();
         let body = exchange.stream(answer, account.on_end(attempts)).on_content(on_content);
-        InferenceOutcome::Stream { status, headers, body: Box::new(body) }
+        InferenceOutcome::Stream { status, headers, body: CuttableBody::new(body) }
     }
 }
 
@@ -140,11 +141,16 @@ impl Call {
         permit: Permit<Run>,
         span: &mut Span,
     ) -> Result<Attempt, InferenceError> {
-        let Self { app, asked, headers, .. } = self;
+        let Self { app, asked, headers, access, .. } = self;
         let Caller { principal, snapshot, .. } = caller;
         let llm = Arc::clone(permit.resource());
         tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
         let may_edit = may_view_and_edit(caller, &llm);
+        // The snapshot of the permit may be as old as the request.
+        if let Err(denied) = access.turn_to(&llm) {
+            self.deny(caller, &llm, &denied, span).await?;
+            return Err(denied.into());
+        }
 
         // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
         // the credential is opened only now.
@@ -175,22 +181,11 @@ impl Call {
         let (settlement, standings) = match admit(app, caller, &llm, &route, asked).await {
             Ok(admitted) => admitted,
             Err(error) => {
-                let (name, revision) = (llm.name().as_str(), snapshot.revision());
-                // In place of the decision that allowed it.
-                span.entries.pop();
-                span.entries.push(app.audit.denial(
-                    principal,
-                    Verb::Run,
-                    Kind::Llm,
-                    name,
-                    revision,
-                    &error.to_string(),
-                ));
-                span.record(app).await?;
+                self.deny(caller, &llm, &error, span).await?;
                 return Err(error.into());
             }
         };
-        let account = Account::open(app, principal, &llm, asked, span.began, settlement);
+        let account = Account::open(app, principal, &llm, asked, span.began, settlement).under(access);
 
         // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
         let deadline = span.deadline(route.llm.timeouts.answer.0);
@@ -214,6 +209,22 @@ impl Call {
             }
         };
         Ok(Attempt { llm, answer, standings })
+    }
+
+    /// Records a denial in place of the decision that allowed it.
+    async fn deny(
+        &self,
+        caller: &Caller,
+        llm: &Stored,
+        why: &impl Display,
+        span: &mut Span,
+    ) -> Result<(), StoreError> {
+        let Caller { principal, snapshot, .. } = caller;
+        let (name, revision) = (llm.name().as_str(), snapshot.revision());
+        let denial = self.app.audit.denial(principal, Verb::Run, Kind::Llm, name, revision, &why.to_string());
+        span.entries.pop();
+        span.entries.push(denial);
+        span.record(&self.app).await
     }
 }
 

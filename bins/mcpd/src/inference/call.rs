@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Instant};
 use http::HeaderMap;
 use mcpctl_dialect as dialect;
 
+use super::access::AccessWatch;
 use crate::{app::App, caller::Caller};
 
 /// A request, read, from a caller who may run the Llm that it names.
@@ -19,4 +20,6 @@ pub struct Call {
     pub headers: HeaderMap,
     /// When it arrived.
     pub arrived: Instant,
+    /// Whether the caller still may run what answers.
+    pub access: Arc<AccessWatch>,
 }

@@ -6,11 +6,11 @@ use mcpctl_access::Denied;
 use mcpctl_api::Name;
 use mcpctl_dialect::{Operation, RequestError, translate::Untranslatable};
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{ExchangeError, body::StreamBody};
+use mcpctl_relay::{CuttableBody, ExchangeError};
 use mcpctl_store::StoreError;
 use mcpctl_upstream::{Failure, WholeAnswer, hops::HopError};
 
-use super::route::Misconfigured;
+use super::{access::AccessEnded, route::Misconfigured};
 use crate::limits::{LimitError, Standing};
 
 /// A request for inference.
@@ -50,7 +50,7 @@ pub enum InferenceOutcome {
         /// The provider's headers.
         headers: HeaderMap,
         /// The events. They account for themselves when they end.
-        body: Box<StreamBody>,
+        body: CuttableBody,
     },
     /// The failure of the last attempt.
     Failed {
@@ -95,6 +95,9 @@ pub enum InferenceError {
         /// Whether the caller may view and edit the Llm.
         may_edit: bool,
     },
+    /// The caller's access has ended while the request ran.
+    #[error(transparent)]
+    AccessEnded(#[from] AccessEnded),
     /// A Limit does not admit the request.
     #[error(transparent)]
     Limit(#[from] LimitError),

@@ -3,19 +3,20 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mcpctl_access::{Permit, Stored, verb::Run};
-use mcpctl_api::Kind;
-use mcpctl_dialect as dialect;
+use mcpctl_access::{Permit, Principal, Stored, verb::Run};
+use mcpctl_api::{Kind, Name, Verb};
+use mcpctl_dialect::{self as dialect, translate::error_event};
 use mcpctl_failover::FailureClass;
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::hops;
 
 use super::{
+    access::AccessEnded,
     account,
     attempt::{Attempt, AttemptAnswer, Span},
     call::Call,
     chain::Chain,
-    outcome::{InferenceError, InferenceRequest, InferenceResponse},
+    outcome::{InferenceError, InferenceOutcome, InferenceRequest, InferenceResponse},
 };
 use crate::{app::App, audit::Entry, caller::Caller};
 
@@ -51,8 +52,62 @@ pub async fn run(
             return Err(denied.into());
         }
     };
-    let call = Arc::new(Call { app: Arc::clone(app), caller, asked, headers: request.headers, arrived });
-    run_chain(&call, permit, entry).await
+    let llm = permit.resource().name().clone();
+    let access = Arc::new(app.access.watch(caller.bearer(), principal, permit.resource()));
+    let ended = access.ended();
+    let call = Call { app: Arc::clone(app), caller, asked, headers: request.headers, arrived, access };
+    let call = Arc::new(call);
+    let ran = tokio::select! {
+        // First, so that a request that has ended already sends nothing.
+        biased;
+        Some(ended) = ended => Err(ended),
+        ran = run_chain(&call, permit, entry) => Ok(ran),
+    };
+    let lost = LostAccess { app: Arc::clone(app), principal: call.caller.principal.clone(), llm };
+    match ran {
+        Ok(Ok(response)) => Ok(cut_when_access_ends(&call, response, lost)),
+        Ok(Err(error)) => Err(error),
+        Err(ended) => {
+            lost.record(ended).await;
+            Err(ended.into())
+        }
+    }
+}
+
+/// Cuts the stream of a response when access ends. From another task, because the caller may not read.
+fn cut_when_access_ends(call: &Call, response: InferenceResponse, lost: LostAccess) -> InferenceResponse {
+    if let InferenceOutcome::Stream { body, .. } = &response.outcome {
+        let (cutter, operation, ended) = (body.cutter(), call.asked.operation, call.access.ended());
+        tokio::spawn(mcpctl_server::in_request_scope(async move {
+            let Some(ended) = ended.await else { return };
+            let last = error_event(operation, &ended.to_string(), ended.kind(), ended.code());
+            if cutter.cut(last) {
+                lost.record(ended).await;
+            }
+        }));
+    }
+    response
+}
+
+/// A running request, should its caller lose access.
+struct LostAccess {
+    app: Arc<App>,
+    principal: Principal,
+    llm: Name,
+}
+
+impl LostAccess {
+    async fn record(&self, ended: AccessEnded) {
+        let Self { app, principal, llm } = self;
+        tracing::warn!(%llm, principal = %principal.subject, "a running request is ended: {ended}");
+        let revision = app.replica.latest().revision();
+        let reason = ended.to_string();
+        let entry = app.audit.denial(principal, Verb::Run, Kind::Llm, llm.as_str(), revision, &reason);
+        // The request ends, whether or not the row is stored.
+        if let Err(error) = app.audit.record(entry).await {
+            tracing::error!(error = &error as &dyn std::error::Error, "the denial could not be stored");
+        }
+    }
 }
 
 /// Runs the Llm, and the fallbacks that it has for the caller. Where none answers, the response is the Llm's own failure.

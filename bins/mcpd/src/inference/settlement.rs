@@ -11,6 +11,7 @@ use mcpctl_dialect::usage::Usage;
 use mcpctl_failover::FailureClass;
 use mcpctl_store::UsageRow;
 
+use super::access::AccessEnded;
 use crate::{
     limits::{Reservation, Spent},
     prices,
@@ -75,6 +76,8 @@ impl Settlement {
         let may_be_charged = [
             "ok",
             FailureClass::Cancelled.as_str(),
+            AccessEnded::Revoked.code(),
+            AccessEnded::Unconfirmed.code(),
             FailureClass::BrokenStream.as_str(),
             FailureClass::NoResponse.as_str(),
             FailureClass::NoFirstToken.as_str(),

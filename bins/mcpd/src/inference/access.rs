@@ -1,0 +1,246 @@
+//! Ends running requests whose caller may no longer run the Llm, also while nothing of them moves.
+//!
+//! INVARIANT 6: each new snapshot is asked about every running request, as it would be about a new one: the same bearer, the
+//! same Llms by id. Where it denies, the request has ended. Expiry is compared with the clock besides. A replica that cannot
+//! tell whether its snapshot is the store's present state ends its requests too.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use mcpctl_access::{Denied, Principal, Rejected, Snapshot, Stored, verb::Run};
+use mcpctl_api::{Id, Kind, error::ACCESS_REVOKED};
+use mcpctl_secret::token::TokenHash;
+use mcpctl_store::Replica;
+use tokio::sync::{Notify, watch};
+
+use crate::clock;
+
+/// How often expiry and the replica are checked while requests run.
+const CHECK_INTERVAL: Duration = Duration::from_millis(250);
+/// How long requests go on while the store does not answer. It is asked every 5 s at least.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(15);
+/// Requests that are checked before other tasks of the process get their turn.
+const BATCH: usize = 256;
+
+/// Why a running request has ended before its answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AccessEnded {
+    /// The caller may not run the Llm any more.
+    #[error("access to the Llm was revoked while the request ran")]
+    Revoked,
+    /// The credential has expired.
+    #[error("the credential expired while the request ran")]
+    Expired,
+    /// Whether the caller may still run the Llm cannot be known.
+    #[error("whether access to the Llm still holds cannot be confirmed, because the store does not answer")]
+    Unconfirmed,
+}
+
+impl AccessEnded {
+    /// The code of the error, and the outcome of the row of usage.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::Revoked | Self::Expired => ACCESS_REVOKED,
+            Self::Unconfirmed => "access_unconfirmed",
+        }
+    }
+
+    /// The family of the error, as OpenAI's dialect has it in streams.
+    pub const fn kind(self) -> &'static str {
+        match self {
+            Self::Revoked | Self::Expired => "permission_error",
+            Self::Unconfirmed => "server_error",
+        }
+    }
+}
+
+/// The running requests of this process.
+pub struct AccessWatches(Arc<Shared>);
+
+struct Shared {
+    replica: Arc<Replica>,
+    running: Mutex<Running>,
+    /// There is a request where there was none.
+    begun: Notify,
+}
+
+#[derive(Default)]
+struct Running {
+    requests: HashMap<u64, Arc<Request>>,
+    next: u64,
+}
+
+/// What has to hold for one request to go on.
+struct Request {
+    bearer: TokenHash,
+    expires_at: Timestamp,
+    /// The Llm that was asked for.
+    llm: Id,
+    /// The fallback that answers or is tried.
+    fallback: Mutex<Option<Id>>,
+    ended: watch::Sender<Option<AccessEnded>>,
+}
+
+/// The watch over one running request; it ends when it is dropped.
+pub struct AccessWatch {
+    shared: Arc<Shared>,
+    number: u64,
+    request: Arc<Request>,
+}
+
+impl AccessWatches {
+    /// Starts to check the requests that will run.
+    pub fn start(replica: &Arc<Replica>) -> Self {
+        let shared = Shared { replica: Arc::clone(replica), running: Mutex::default(), begun: Notify::new() };
+        let shared = Arc::new(shared);
+        tokio::spawn(follow(Arc::downgrade(&shared), replica.subscribe()));
+        Self(shared)
+    }
+
+    /// Watches over a request that was allowed. What was revoked since then has ended already.
+    pub fn watch(&self, bearer: TokenHash, principal: &Principal, llm: &Stored) -> AccessWatch {
+        let request = Arc::new(Request {
+            bearer,
+            expires_at: principal.expires_at,
+            llm: llm.id().clone(),
+            fallback: Mutex::default(),
+            ended: watch::Sender::new(None),
+        });
+        let (shared, number) = (Arc::clone(&self.0), self.0.begin(&request));
+        // After it is among those that run, so that each later snapshot finds it.
+        request.check(&shared.replica.latest());
+        AccessWatch { shared, number, request }
+    }
+}
+
+impl AccessWatch {
+    /// Why the request has ended, if it has.
+    pub fn has_ended(&self) -> Option<AccessEnded> {
+        *self.request.ended.borrow()
+    }
+
+    /// Waits until access ends; `None` where the request ends before.
+    pub fn ended(&self) -> impl Future<Output = Option<AccessEnded>> + Send + use<> {
+        let mut ended = self.request.ended.subscribe();
+        async move { ended.wait_for(Option::is_some).await.ok().and_then(|ended| *ended) }
+    }
+
+    /// Watches over the right to run this Llm too, in place of an earlier fallback.
+    ///
+    /// # Errors
+    /// When the caller may not run it any more.
+    pub fn turn_to(&self, llm: &Stored) -> Result<(), Denied> {
+        let Self { shared, request, .. } = self;
+        *request.fallback() = (*llm.id() != request.llm).then(|| llm.id().clone());
+        let snapshot = shared.replica.latest();
+        let denied = match snapshot.authenticate(request.bearer.as_bytes(), clock::now()) {
+            // The request has ended, or will in a moment.
+            Err(_) => None,
+            Ok(principal) => snapshot.authorize::<Run>(&principal, Kind::Llm, llm.id().as_str()).err(),
+        };
+        if denied.is_some() {
+            // It is left out, and the request goes on without it.
+            *request.fallback() = None;
+        }
+        denied.map_or(Ok(()), Err)
+    }
+}
+
+impl Drop for AccessWatch {
+    fn drop(&mut self) {
+        self.shared.running().requests.remove(&self.number);
+    }
+}
+
+impl Shared {
+    fn running(&self) -> MutexGuard<'_, Running> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn begin(&self, request: &Arc<Request>) -> u64 {
+        let mut running = self.running();
+        let number = running.next;
+        running.next = number.wrapping_add(1);
+        if running.requests.is_empty() {
+            self.begun.notify_one();
+        }
+        running.requests.insert(number, Arc::clone(request));
+        number
+    }
+
+    fn requests(&self) -> Vec<Arc<Request>> {
+        self.running().requests.values().cloned().collect()
+    }
+
+    async fn check(&self, snapshot: &Snapshot) {
+        for batch in self.requests().chunks(BATCH) {
+            batch.iter().for_each(|request| request.check(snapshot));
+            tokio::task::yield_now().await;
+        }
+    }
+
+    fn check_clocks(&self) {
+        let (now, confirmed_at) = (clock::now(), self.replica.confirmed_at());
+        let is_confirmed = confirmed_at.elapsed() < CONFIRMATION_TIMEOUT;
+        for request in self.requests() {
+            if now >= request.expires_at {
+                request.end(AccessEnded::Expired);
+            } else if !is_confirmed {
+                request.end(AccessEnded::Unconfirmed);
+            }
+        }
+    }
+}
+
+impl Request {
+    fn fallback(&self) -> MutexGuard<'_, Option<Id>> {
+        self.fallback.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, snapshot: &Snapshot) {
+        match snapshot.authenticate(self.bearer.as_bytes(), clock::now()) {
+            Err(Rejected::Expired) => self.end(AccessEnded::Expired),
+            Err(_) => self.end(AccessEnded::Revoked),
+            Ok(principal) => {
+                // By id: an Llm that was made again under the name is another one.
+                let may_run =
+                    |llm: &Id| snapshot.authorize::<Run>(&principal, Kind::Llm, llm.as_str()).is_ok();
+                // INVARIANT 7: the fallback in its own right.
+                if !may_run(&self.llm) || !self.fallback().as_ref().is_none_or(may_run) {
+                    self.end(AccessEnded::Revoked);
+                }
+            }
+        }
+    }
+
+    fn end(&self, why: AccessEnded) {
+        self.ended.send_if_modified(|ended| {
+            let is_first = ended.is_none();
+            ended.get_or_insert(why);
+            is_first
+        });
+    }
+}
+
+/// Checks the running requests in each new snapshot, and their clocks while there are any.
+async fn follow(shared: Weak<Shared>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+    loop {
+        let Some(watches) = shared.upgrade() else { return };
+        let is_idle = watches.running().requests.is_empty();
+        tokio::select! {
+            changed = snapshots.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let snapshot = Arc::clone(&snapshots.borrow_and_update());
+                watches.check(&snapshot).await;
+            }
+            () = tokio::time::sleep(CHECK_INTERVAL), if !is_idle => watches.check_clocks(),
+            () = watches.begun.notified(), if is_idle => {}
+        }
+    }
+}
