@@ -18,7 +18,7 @@ use mcpctl_dialect::{
     translate::{StreamTranslation, error_event, resume::Differs},
 };
 use mcpctl_failover::class::FailureClass;
-use mcpctl_upstream::{Failure, StreamAnswer, StreamEvent, StreamEvents};
+use mcpctl_upstream::{AttemptTimeout, Failure, StreamAnswer, StreamEvent, StreamEvents};
 use tokio::time::Interval;
 
 use crate::{
@@ -32,12 +32,37 @@ const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 /// How often a comment is sent while the next attempt is on its way.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Where the timeouts of a stream are configured, for its error to name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TimeoutKeys {
+    /// In the Llm's document.
+    #[default]
+    Llm,
+    /// Below `primary` in `mcplocal.yaml`.
+    Primary,
+    /// Nowhere.
+    Fixed,
+}
+
+impl TimeoutKeys {
+    /// The timeout and its key.
+    fn name(self, timeout: &AttemptTimeout) -> String {
+        let (key, time) = (timeout.kind.key(), HumanDuration(timeout.duration));
+        match self {
+            Self::Llm => format!("`timeouts.{key}` ({time}) of the Llm"),
+            Self::Primary => format!("`primary.timeouts.{key}` ({time}) in mcplocal.yaml"),
+            Self::Fixed => time.to_string(),
+        }
+    }
+}
+
 /// A stream of events on its way to the caller. Dropping it cancels the provider's work.
 pub struct StreamBody {
     held: std::vec::IntoIter<StreamEvent>,
     rest: StreamEvents,
     account: StreamAccount,
     caller: Operation,
+    timeouts: TimeoutKeys,
     hide_usage: bool,
     translation: Option<Box<StreamTranslation>>,
     recovery: Option<Box<Recovery>>,
@@ -78,6 +103,7 @@ impl StreamBody {
             rest,
             account: StreamAccount::new(on_end),
             caller: Operation::Chat,
+            timeouts: TimeoutKeys::default(),
             hide_usage,
             translation: None,
             recovery: None,
@@ -98,6 +124,13 @@ impl StreamBody {
     #[must_use]
     pub fn for_caller(mut self, caller: Operation) -> Self {
         self.caller = caller;
+        self
+    }
+
+    /// Names where its timeouts are configured; in the Llm's document without it.
+    #[must_use]
+    pub fn timed_by(mut self, timeouts: TimeoutKeys) -> Self {
+        self.timeouts = timeouts;
         self
     }
 
@@ -218,7 +251,7 @@ impl StreamBody {
     /// Ends with an error event, and nothing that looks like an end (INVARIANT 13).
     fn fail(&mut self, failure: &Failure) -> Bytes {
         self.end(StreamOutcome::Broken(failure.class));
-        last_event(self.caller, failure)
+        last_event(self.caller, self.timeouts, failure)
     }
 }
 
@@ -282,7 +315,7 @@ impl Stream for StreamBody {
 }
 
 /// The error event that ends a broken stream: the upstream's own message where it sent one.
-fn last_event(caller: Operation, failure: &Failure) -> Bytes {
+fn last_event(caller: Operation, timeouts: TimeoutKeys, failure: &Failure) -> Bytes {
     let error = UpstreamError::read(&failure.body);
     // Errors about mcpd's key or account are not for callers.
     let about_us = matches!(error.meaning, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp));
@@ -290,8 +323,7 @@ fn last_event(caller: Operation, failure: &Failure) -> Bytes {
     let message = message.unwrap_or_else(|| {
         let mut message = "the model's answer broke off before its end".to_owned();
         if let Some(timeout) = &failure.timeout {
-            let (key, time) = (timeout.kind.key(), HumanDuration(timeout.duration));
-            let _ = write!(message, ": nothing of it came within `timeouts.{key}` ({time})");
+            let _ = write!(message, ": nothing of it came within {}", timeouts.name(timeout));
         }
         message
     });

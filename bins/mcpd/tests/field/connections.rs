@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use mcpctl_testkit::{
+    caller::Caller,
     daemons::{Mcpd, eventually},
     link::Link,
     model_server::{Gate, ModelServer, Pause, Reply},
@@ -169,6 +170,7 @@ async fn failed_connection_names_host_and_reason_to_editors_and_in_the_log() {
     }
 }
 
+/// In every dialect, whole and streamed, and after the first content too.
 #[tokio::test]
 async fn passed_limit_is_named_with_its_key() {
     let mcpd = Mcpd::start().await;
@@ -177,17 +179,19 @@ async fn passed_limit_is_named_with_its_key() {
         ("response", Reply::hang(), true),
         ("answer", Reply::hang(), false),
         ("firstToken", Reply::default().stall_after(0), true),
+        ("idle", Reply::text("a b c").stall_after(1), true),
     ] {
         let provider = ModelServer::with_default(reply).await;
         let name = key.to_lowercase();
-        llm(&mcpd, &name, &provider.base_url(), json!({"timeouts": {key: "300ms"}})).await;
-        let answer = ask(&mcpd, &admin, &name, &json!({"stream": stream})).await;
-        assert_eq!(answer.status(), StatusCode::GATEWAY_TIMEOUT, "{key}");
-        let text = answer.text().await.unwrap();
-        assert!(text.contains(&format!("`timeouts.{key}` (300ms) of the Llm `{name}`")), "{text}");
+        let more = json!({"timeouts": {key: "300ms"}, "breaker": {"failures": 100}});
+        llm(&mcpd, &name, &provider.base_url(), more).await;
+        for caller in Caller::ALL {
+            let answer = mcpd.post(caller.path(), &admin, &caller.body(&name, stream, "Hi")).await;
+            let expected = if key == "idle" { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
+            let (status, text) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!(status, expected, "{key} {caller:?}: {text}");
+            assert!(text.contains(&format!("`timeouts.{key}` (300ms) of the Llm")), "{caller:?}: {text}");
+            assert!(!text.contains("[DONE]"), "{caller:?}: {text}");
+        }
     }
-    let provider = ModelServer::with_default(Reply::text("a b c").stall_after(1)).await;
-    llm(&mcpd, "idle", &provider.base_url(), json!({"timeouts": {"idle": "300ms"}})).await;
-    let text = ask(&mcpd, &admin, "idle", &json!({"stream": true})).await.text().await.unwrap();
-    assert!(text.contains("`timeouts.idle` (300ms)") && !text.contains("[DONE]"), "{text}");
 }

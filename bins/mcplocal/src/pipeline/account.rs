@@ -7,7 +7,7 @@ use mcpctl_api::visible::short;
 use mcpctl_dialect::Operation;
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, Routed};
-use mcpctl_relay::{Exchange, StreamEnd, StreamOutcome};
+use mcpctl_relay::{Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure};
 
@@ -126,7 +126,10 @@ pub(super) fn accounted(
         }
         Answer::Stream(stream) => {
             let (status, headers) = (stream.status, stream.headers.clone());
-            let body = exchange.stream(stream, on_end).on_content(move || pieces.piece());
+            let body = exchange
+                .stream(stream, on_end)
+                .timed_by(TimeoutKeys::Fixed)
+                .on_content(move || pieces.piece());
             Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
         }
     }

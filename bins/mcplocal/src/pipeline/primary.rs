@@ -3,7 +3,10 @@
 
 use mcpctl_dialect::Operation;
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{StreamEnd, StreamOutcome, body::StreamBody};
+use mcpctl_relay::{
+    StreamEnd, StreamOutcome,
+    body::{StreamBody, TimeoutKeys},
+};
 use mcpctl_upstream::{Answer, Client, Failure, Progress, Request, Target, send};
 
 use super::{Content, ContentBody, account};
@@ -79,7 +82,7 @@ fn content(answer: Answer, operation: Operation, trigger: Option<PrewarmTrigger>
                     trigger.fire("its stream broke");
                 }
             });
-            let body = body.for_caller(operation);
+            let body = body.for_caller(operation).timed_by(TimeoutKeys::Primary);
             Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
         }
     }

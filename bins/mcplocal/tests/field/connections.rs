@@ -2,6 +2,7 @@
 
 use futures::future::join_all;
 use mcpctl_testkit::{
+    caller::Caller,
     daemons::{Mcpd, Mcplocal, closed_address, eventually},
     deployment::openai_item,
     link::Link,
@@ -132,23 +133,27 @@ async fn redirect_from_mcpds_address_is_reported_with_the_key() {
     assert_eq!(portal.inferences().len(), 5, "a request was sent twice");
 }
 
+/// In every dialect, whole and streamed, and after the first content too.
 #[tokio::test]
 async fn expired_timeout_is_reported_with_its_key() {
     for (key, reply, stream) in [
         ("response", Reply::hang(), true),
         ("answer", Reply::hang(), false),
         ("firstToken", Reply::default().stall_after(0), true),
+        ("idle", Reply::text("a b c").stall_after(1), true),
     ] {
         let mcpd = ModelServer::with_default(reply).await;
-        let agent = Mcplocal::start(&format!(
-            "server: http://{}\nprimary: {{timeouts: {{{key}: 300ms}}}}\n",
-            mcpd.address()
-        ))
-        .await;
-        let answer = agent.chat("claude", &unknown_token(), stream).await;
-        let (status, text) = (answer.status(), answer.text().await.unwrap());
-        assert_eq!(status, StatusCode::GATEWAY_TIMEOUT, "{key}: {text}");
-        assert!(text.contains(&format!("`primary.timeouts.{key}` (300ms)")), "{text}");
+        let timeouts = format!("primary: {{timeouts: {{{key}: 300ms}}}}");
+        let agent = Mcplocal::start(&format!("server: http://{}\n{timeouts}\n", mcpd.address())).await;
+        for caller in Caller::ALL {
+            let request = agent.request(Method::POST, caller.path(), &unknown_token());
+            let answer = request.json(&caller.body("claude", stream, "Hi")).send().await.unwrap();
+            let expected = if key == "idle" { StatusCode::OK } else { StatusCode::GATEWAY_TIMEOUT };
+            let (status, text) = (answer.status(), answer.text().await.unwrap());
+            assert_eq!(status, expected, "{key} {caller:?}: {text}");
+            let named = format!("`primary.timeouts.{key}` (300ms) in mcplocal.yaml");
+            assert!(text.contains(&named), "{key} {caller:?}: {text}");
+        }
     }
 }
 
