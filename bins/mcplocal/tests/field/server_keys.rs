@@ -31,6 +31,7 @@ async fn key_of_a_running_server_is_read_when_it_is_used() {
     let (agent, desk) = (&deployment.agent, &deployment.desk);
     desk.require_key(FIRST);
     desk.list_openly();
+    desk.set_models(&["m"]);
     assert_eq!(deployment.chat_locally("desk").await.status(), StatusCode::BAD_GATEWAY);
     let finding = doctor(&deployment).await;
     assert!(finding["said"].as_str().unwrap().ends_with(": it wants a key"), "{finding}");
