@@ -21,6 +21,7 @@ macro_rules! note {
     };
 }
 
+mod breaker;
 pub mod diff;
 pub mod jsonpath;
 pub mod table;
@@ -39,6 +40,7 @@ use crate::failure::Failure;
 use jsonpath::JsonPath;
 use table::Table;
 
+pub use breaker::breaker;
 pub use terminal::{Tone, one_line};
 
 /// `-o`

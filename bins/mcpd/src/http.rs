@@ -16,8 +16,10 @@ mod provider_failure;
 mod query;
 mod rate_limits;
 mod resources;
+mod status;
 mod tokens;
 mod trace;
+mod viewed;
 mod watch;
 
 use std::sync::Arc;
@@ -66,7 +68,7 @@ fn management_routes() -> Routes<12> {
             "/api/v1/{kind}/{idOrName}",
             get(resources::get).put(resources::put).patch(resources::patch).delete(resources::delete),
         ),
-        ("/api/v1/{kind}/{idOrName}/status", get(limits::status)),
+        ("/api/v1/{kind}/{idOrName}/status", get(status::status)),
         ("/metrics", get(operation::metrics)),
         ("/openapi.json", get(operation::openapi)),
     ]
@@ -116,6 +118,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         watch::Docs::openapi(),
         auth::Docs::openapi(),
         limits::Docs::openapi(),
+        status::Docs::openapi(),
         inference::Docs::openapi(),
     ] {
         document.merge(part);

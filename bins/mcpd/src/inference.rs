@@ -19,6 +19,7 @@ mod stream_usage;
 
 use std::sync::Arc;
 
+use mcpctl_api::{Id, breaker_status::BreakerStatus};
 use mcpctl_upstream as upstream;
 
 use breakers::UpstreamBreakers;
@@ -50,5 +51,10 @@ impl Inference {
             budgets: RetryBudgets::default(),
             breakers: UpstreamBreakers::default(),
         }
+    }
+
+    /// How the breakers of an Llm's upstreams stand, in the order of the document.
+    pub fn breaker_statuses(&self, llm: &Id) -> Vec<BreakerStatus> {
+        vec![self.breakers.status(llm.as_str())]
     }
 }

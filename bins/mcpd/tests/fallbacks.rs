@@ -307,3 +307,42 @@ async fn rename_and_deletion_change_the_fallbacks_that_name_it() {
     })
     .await;
 }
+
+/// The state is for those who may view the Llm; the number of open breakers is in the metrics.
+#[tokio::test]
+async fn breaker_is_shown_with_its_class_and_next_try() {
+    let more = json!({"breaker": {"failures": 2, "open": "1h"}});
+    let world = World::start(json!([{"llm": "second"}]), more).await;
+    let admin = world.mcpd.admin();
+    let breaker = async || {
+        let answer = world.mcpd.get("/api/v1/llms/first/status", &admin).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        let status: Value = answer.json().await.unwrap();
+        assert_eq!((&status["llm"], status["breakers"].as_array().unwrap().len()), (&json!("first"), 1));
+        status["breakers"][0].clone()
+    };
+    let metrics = async || world.mcpd.get("/metrics", &admin).await.text().await.unwrap();
+    assert_eq!(breaker().await, json!({"state": "closed"}));
+    assert!(metrics().await.contains("mcpctl_open_breakers{llm=\"first\"} 0\n"));
+
+    world.servers[0].set_default(Reply::rate_limited("60"));
+    for _ in 0..2 {
+        assert_eq!(content(world.chat(&world.alice, false).await).await, "from the second");
+    }
+    let open = breaker().await;
+    assert_eq!((&open["state"], &open["lastFailure"]), (&json!("open"), &json!("rate_limited")));
+    assert!(open["since"].is_string() && open["nextTryAt"].is_string(), "{open}");
+    let shown = metrics().await;
+    assert!(shown.contains("mcpctl_open_breakers{llm=\"first\"} 1\n"), "{shown}");
+    assert!(!open.to_string().contains("127.0.0.1"));
+
+    let stranger = world.mcpd.user("stranger", None).await;
+    for (bearer, expected) in [(stranger.as_str(), StatusCode::FORBIDDEN), ("", StatusCode::UNAUTHORIZED)] {
+        for llm in ["first", "missing"] {
+            let answer = world.mcpd.get(&format!("/api/v1/llms/{llm}/status"), bearer).await;
+            assert_eq!(answer.status(), expected, "{llm}");
+        }
+    }
+    let answer = world.mcpd.get("/api/v1/users/alice/status", &admin).await;
+    assert_eq!(answer.status(), StatusCode::NOT_FOUND, "no other kind has a status");
+}

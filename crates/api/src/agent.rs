@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::Name;
+use crate::{Name, breaker_status::BreakerStatus};
 
 /// `GET /status`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct AgentStatus {
     /// Which local provider may answer in place of which Llm.
     pub failovers: Vec<FailoverRoute>,
     /// The Llms whose breaker is open.
-    pub breakers: Vec<BreakerStatus>,
+    pub breakers: Vec<PrimaryBreaker>,
     /// Names in `failoverFor` that mcpd does not list.
     pub unknown_llms: Vec<UnknownName>,
     /// Why the journal cannot be written; while it cannot, no local provider answers.
@@ -124,21 +124,14 @@ pub struct FailoverRoute {
     pub provider: String,
 }
 
-/// The breaker of an Llm.
+/// The breaker of an Llm's primary that is not closed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BreakerStatus {
+pub struct PrimaryBreaker {
     /// The Llm.
     pub llm: String,
-    /// Its state.
-    pub state: BreakerState,
-}
-
-/// The state of a listed breaker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum BreakerState {
-    /// It skips the primary, after consecutive failures.
-    Open,
+    /// How it stands.
+    #[serde(flatten)]
+    pub status: BreakerStatus,
 }
 
 /// A name in `failoverFor` that mcpd does not list.
@@ -375,11 +368,11 @@ mod tests {
     fn status_reads_and_writes_the_same_json() {
         let engine = r#"{"name":"desk","state":"starting","phase":"waiting-for-room","percent":null,"since":"2026-01-02T03:04:05.678Z","pid":7,"port":null,"socket":"/run/s","model":"m","inFlight":0,"queued":1,"lastUsed":null,"residentBytes":1048576,"starts":2,"lastError":null}"#;
         let provider = format!(
-            r#"{{"name":"desk","type":"vllm-managed","model":null,"capabilities":{{"tools":true,"vision":null,"prefill":null,"embeddings":false,"messages":true,"responses":null,"contextLength":4096}},"tokensPerSecond":12.3,"failoverFor":["claude"],"unavailable":{{"reason":"r","hint":null}},"engine":{engine}}}"#
+            r#"{{"name":"desk","type":"vllm-managed","model":null,"capabilities":{{"tools":true,"vision":null,"prefill":null,"embeddings":false,"messages":true,"responses":null,"countsTokens":true,"contextLength":4096}},"tokensPerSecond":12.3,"failoverFor":["claude"],"unavailable":{{"reason":"r","hint":null}},"engine":{engine}}}"#
         );
         let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
         let status = format!(
-            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open"}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
+            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
         );
         let read: AgentStatus = serde_json::from_str(&status).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), status);

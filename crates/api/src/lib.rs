@@ -6,6 +6,7 @@
 pub mod address;
 pub mod agent;
 pub mod base_url;
+pub mod breaker_status;
 pub mod credential;
 mod diagnosis;
 pub mod document;

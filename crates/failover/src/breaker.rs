@@ -41,11 +41,27 @@ pub enum Verdict {
     Nothing,
 }
 
+/// What a breaker does with the next request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BreakerCondition {
+    /// It admits the request.
+    Closed,
+    /// It refuses the request, and admits one after this time.
+    Open {
+        /// The time that is left.
+        next_try: Duration,
+    },
+    /// One request tries the upstream, or the next one will.
+    HalfOpen,
+}
+
 /// The state of one breaker.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Breaker {
     policy: BreakerPolicy,
     state: BreakerState,
+    /// When it opened last; trials that failed since then change nothing of that.
+    opened: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,7 +80,7 @@ enum BreakerState {
 impl Breaker {
     /// A closed breaker.
     pub const fn new(policy: BreakerPolicy) -> Self {
-        Self { policy, state: BreakerState::Closed { failures: 0 } }
+        Self { policy, state: BreakerState::Closed { failures: 0 }, opened: None }
     }
 
     /// Replaces the policy; what was learned stays.
@@ -107,6 +123,29 @@ impl Breaker {
             // A request from before the breaker opened teaches nothing new.
             (state, _, _) => state,
         };
+        match self.state {
+            BreakerState::Closed { .. } => self.opened = None,
+            BreakerState::Open { .. } => self.opened = self.opened.or(Some(now)),
+            BreakerState::Due | BreakerState::Trying => {}
+        }
+    }
+
+    /// When it opened; `None` while it is closed.
+    pub const fn opened(&self) -> Option<Instant> {
+        self.opened
+    }
+
+    /// What it does with the next request.
+    pub fn condition(&self, now: Instant) -> BreakerCondition {
+        match self.state {
+            BreakerState::Closed { .. } => BreakerCondition::Closed,
+            BreakerState::Open { since } if self.is_waiting(since, now) => BreakerCondition::Open {
+                next_try: self.policy.open.saturating_sub(now.saturating_duration_since(since)),
+            },
+            BreakerState::Open { .. } | BreakerState::Due | BreakerState::Trying => {
+                BreakerCondition::HalfOpen
+            }
+        }
     }
 
     /// Whether requests skip the upstream now.
@@ -152,6 +191,23 @@ mod tests {
             breaker.record(admission, verdict, now);
         }
         assert!(!breaker.is_open(now));
+    }
+
+    #[test]
+    fn condition_shows_when_it_opened_and_when_it_is_tried() {
+        let now = Instant::now();
+        let at = |seconds| now + Duration::from_secs(seconds);
+        let open = |seconds| BreakerCondition::Open { next_try: Duration::from_secs(seconds) };
+        let mut breaker = opened(now);
+        assert_eq!((breaker.condition(at(4)), breaker.opened()), (open(6), Some(now)));
+        assert_eq!(breaker.condition(at(10)), BreakerCondition::HalfOpen);
+        assert_eq!(breaker.admit(at(10)), Admission::Trial);
+        assert_eq!(breaker.condition(at(11)), BreakerCondition::HalfOpen);
+        breaker.record(Admission::Trial, Verdict::Failure, at(12));
+        assert_eq!((breaker.condition(at(13)), breaker.opened()), (open(9), Some(now)));
+        assert_eq!(breaker.admit(at(22)), Admission::Trial);
+        breaker.record(Admission::Trial, Verdict::Success, at(23));
+        assert_eq!((breaker.condition(at(23)), breaker.opened()), (BreakerCondition::Closed, None));
     }
 
     #[test]

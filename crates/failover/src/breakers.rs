@@ -10,12 +10,12 @@ use std::{
     fmt,
     hash::Hash,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use sha2::{Digest as _, Sha256};
 
-use crate::{Admission, Bearer, Breaker, BreakerPolicy, FailureClass, Verdict};
+use crate::{Admission, Bearer, Breaker, BreakerCondition, BreakerPolicy, FailureClass, Verdict};
 
 /// Accepted callers that are remembered, the latest ones.
 const MAX_ACCEPTED: usize = 256;
@@ -61,6 +61,29 @@ pub struct BreakerPermit<F: RequestForm = ()> {
     /// A failure that counts once mcpd has accepted the caller.
     pending: Option<FailureClass>,
     settled: bool,
+}
+
+/// How an upstream's breaker stands that is not closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BreakerReport {
+    /// What it does with the next request.
+    pub condition: BreakerCondition,
+    /// How long ago it opened.
+    pub open_for: Duration,
+    /// The class of the last failure.
+    pub last_failure: Option<FailureClass>,
+    /// Whether it concerns only requests that are not plain.
+    pub some_forms: bool,
+}
+
+impl BreakerReport {
+    /// How long requests still skip the upstream; `None` where it is half open.
+    pub const fn next_try(&self) -> Option<Duration> {
+        match self.condition {
+            BreakerCondition::Open { next_try } => Some(next_try),
+            BreakerCondition::HalfOpen | BreakerCondition::Closed => None,
+        }
+    }
 }
 
 impl<F> fmt::Debug for Breakers<F> {
@@ -129,6 +152,21 @@ impl<F: RequestForm> Breakers<F> {
         self.lock().tracked.contains_key(llm)
     }
 
+    /// How the breaker of an upstream stands: its own, else the first of a form; `None` where all are closed.
+    pub fn report(&self, llm: &str, now: Instant) -> Option<BreakerReport> {
+        report(self.lock().tracked.get(llm)?, now)
+    }
+
+    /// The upstreams whose breakers are not closed, sorted by name.
+    pub fn reports(&self, now: Instant) -> Vec<(String, BreakerReport)> {
+        let state = self.lock();
+        let reported =
+            state.tracked.iter().filter_map(|(llm, forms)| Some((llm.clone(), report(forms, now)?)));
+        let mut reports: Vec<_> = reported.collect();
+        reports.sort_by(|(a, _), (b, _)| a.cmp(b));
+        reports
+    }
+
     /// Removes the breakers of upstreams that `keep` does not hold for. Permits for them record nothing any more.
     pub fn retain(&self, mut keep: impl FnMut(&str) -> bool) {
         self.lock().tracked.retain(|llm, _| keep(llm));
@@ -157,6 +195,20 @@ impl<F> Breakers<F> {
     fn lock(&self) -> MutexGuard<'_, BreakersState<F>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn report<F: RequestForm>(forms: &HashMap<F, Tracked>, now: Instant) -> Option<BreakerReport> {
+    let of = |form: &F, Tracked { breaker, last_failure }: &Tracked| {
+        let condition = breaker.condition(now);
+        (condition != BreakerCondition::Closed).then(|| BreakerReport {
+            condition,
+            open_for: breaker.opened().map_or(Duration::ZERO, |opened| now.saturating_duration_since(opened)),
+            last_failure: *last_failure,
+            some_forms: *form != F::default(),
+        })
+    };
+    let reports = forms.iter().filter_map(|(form, tracked)| of(form, tracked));
+    reports.min_by_key(|report| (report.some_forms, std::cmp::Reverse(report.next_try())))
 }
 
 fn digest(bearer: &Bearer) -> CallerDigest {
@@ -259,8 +311,6 @@ impl<F: RequestForm> Drop for BreakerPermit<F> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     const POLICY: BreakerPolicy = BreakerPolicy { failures: 2, open: Duration::from_secs(10) };
@@ -373,6 +423,14 @@ mod tests {
         let last = breakers.admit("claude", Images, &alice(), now).last_failure();
         assert_eq!(last, Some(FailureClass::ServerError));
         assert_eq!(breakers.open(now), ["claude", "other"]);
+        let report = breakers.report("claude", now + Duration::from_secs(4)).unwrap();
+        assert_eq!((report.some_forms, report.open_for), (true, Duration::from_secs(4)));
+        assert_eq!(report.condition, BreakerCondition::Open { next_try: Duration::from_secs(6) });
+        assert_eq!(report.last_failure, Some(FailureClass::ServerError));
+        let reported: Vec<_> =
+            breakers.reports(now).into_iter().map(|(llm, report)| (llm, report.some_forms)).collect();
+        assert_eq!(reported, [("claude".to_owned(), true), ("other".to_owned(), false)]);
+        assert_eq!(breakers.report("gpt", now), None);
 
         // What no request can cause counts for all.
         (0..2).for_each(|_| fail(Tools, FailureClass::Connect));

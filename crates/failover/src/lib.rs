@@ -9,8 +9,8 @@ pub mod registry;
 pub mod router;
 
 pub use access::{Access, AccessProbe, Bearer, ProbeError, ProbeRequest};
-pub use breaker::{Admission, Breaker, BreakerPolicy, Verdict};
-pub use breakers::{BreakerPermit, Breakers, RequestForm};
+pub use breaker::{Admission, Breaker, BreakerCondition, BreakerPolicy, Verdict};
+pub use breakers::{BreakerPermit, BreakerReport, Breakers, RequestForm};
 pub use class::{FailureClass, RetryRule};
 pub use registry::{ProviderRegistry, RegistryError};
 pub use router::{

@@ -13,6 +13,8 @@ pub const RETRIES: &str = "mcpctl_retries_total";
 /// Fallbacks tried after an Llm failed, by that Llm and outcome: `served`, `refused`, `skipped` (its
 /// breaker is open) or a failure class.
 pub const FALLBACKS: &str = "mcpctl_fallbacks_total";
+/// Upstreams whose breaker is not closed, by Llm.
+pub const OPEN_BREAKERS: &str = "mcpctl_open_breakers";
 /// Failovers considered, by Llm, the primary's failure class and the outcome.
 pub const FAILOVERS: &str = "mcpctl_failover_total";
 /// Access probes, by result: `allowed`, `forbidden` or `unreachable`.

@@ -27,7 +27,7 @@ pub struct Args {
     selector: Option<String>,
 }
 
-/// Describes a resource; for an Llm also who may run it, where the caller may view that, and for a Limit how it stands.
+/// Describes a resource; for an Llm also its breakers, and who may run it where the caller may view that, and for a Limit how it stands.
 pub async fn run(global: &Global, args: &Args) -> Outcome {
     let Some(selector) = LabelSelector::parse(args.selector.as_deref())? else {
         let (kind, name) = Targets::one(&args.what)?;
@@ -59,6 +59,7 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
         limit_status(client, resource).await?;
     }
     if kind == Kind::Llm {
+        breakers(client, resource).await?;
         // Left out for a caller who may not view accounts.
         if let Ok(answer) = client.who_can(Verb::Run.as_str(), kind.plural(), resource.name.as_str()).await {
             data!("# may be run by:")?;
@@ -69,6 +70,17 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Left out where mcpd does not show them, because it is older.
+async fn breakers(client: &Client, llm: &Resource) -> Result<(), Failure> {
+    let Ok(status) = client.llm_status(llm.id.as_str()).await else { return Ok(()) };
+    let many = status.breakers.len() > 1;
+    for (at, breaker) in status.breakers.iter().enumerate() {
+        let place = if many { format!(" of target {}", at + 1) } else { String::new() };
+        data!("# breaker{place}: {}", output::breaker(breaker))?;
+    }
+    Ok(())
 }
 
 async fn limit_status(client: &Client, limit: &Resource) -> Result<(), Failure> {

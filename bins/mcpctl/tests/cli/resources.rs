@@ -78,6 +78,7 @@ async fn existing_resources_are_shown_and_missing_ones_reported() {
     assert_eq!(json["items"][0]["labels"]["team"], "a");
     let described = shell.run(&["describe", "llm/claude"]).await.succeeded();
     assert!(described.contains("# may be run by:\n#   User admin (role admin)\n"), "{described}");
+    assert!(described.contains("# breaker: closed\n"), "{described}");
     let empty = shell.run(&["get", "groups"]).await;
     assert_eq!((empty.code, empty.stdout.as_str(), empty.stderr.as_str()), (0, "", "nothing found\n"));
 }

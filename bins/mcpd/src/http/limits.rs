@@ -1,9 +1,6 @@
 //! `GET /api/v1/limits/:idOrName/status`: how the counters of a Limit stand.
 
-use std::sync::Arc;
-
-use axum::{Json, extract::State};
-use mcpctl_access::verb::View;
+use axum::Json;
 use mcpctl_api::{
     Kind, Spec, Verb,
     limit_status::{LimitCount, LimitStatus},
@@ -11,7 +8,7 @@ use mcpctl_api::{
 };
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, resources};
+use super::{error::HttpError, viewed::viewed};
 use crate::{app::App, caller::Caller, limits};
 
 /// This route's part of the OpenAPI document.
@@ -26,21 +23,9 @@ pub struct Docs;
     responses((status = 200, body = LimitStatus), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError), (status = 404, body = mcpctl_api::ApiError)),
 )]
-pub async fn status(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path((segment, target)): Path<(String, String)>,
-) -> Result<Json<LimitStatus>, HttpError> {
-    if resources::kind(&segment)? != Kind::Limit {
-        return Err(HttpError::no_route(&format!("/api/v1/{segment}/{target}/status")));
-    }
-    let Caller { principal, snapshot, .. } = &caller;
-    let decision = snapshot.authorize::<View>(principal, Kind::Limit, &target);
-    if decision.is_err() {
-        let entry = app.audit.decision(principal, Kind::Limit, &target, snapshot.revision(), &decision);
-        app.audit.record(entry).await?;
-    }
-    let stored = decision?.into_resource();
+pub(super) async fn status(app: &App, caller: &Caller, target: &str) -> Result<Json<LimitStatus>, HttpError> {
+    let stored = viewed(app, caller, Kind::Limit, target).await?;
+    let Caller { principal, snapshot, .. } = caller;
     let Spec::Limit(limit) = &stored.resource.spec else { return Err(HttpError::internal()) };
     let (counts, more) = limits::status::counts(&app.store, stored.id(), limit).await?;
     let (mut counters, mut hidden) = (Vec::new(), more);

@@ -8,7 +8,8 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use mcpctl_api::{Kind, Verb};
+use mcpctl_api::{Kind, Verb, breaker_status::BreakerState};
+use mcpctl_telemetry::Configured;
 use utoipa::OpenApi;
 
 use super::error::HttpError;
@@ -64,6 +65,13 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpErr
               (status = 403, body = mcpctl_api::ApiError)))]
 pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, HttpError> {
     caller.snapshot.authorize_all(&caller.principal, Verb::View, Kind::Llm)?;
+    // When asked for, because breakers open and close by themselves.
+    let llms = caller.snapshot.all(Kind::Llm).map(|llm| {
+        let breakers = app.inference.breaker_statuses(llm.id());
+        let open = breakers.iter().filter(|breaker| breaker.state != BreakerState::Closed).count();
+        (Configured::resolved(llm.name().as_str()), open)
+    });
+    app.metrics.inference.open_breakers(llms);
     let content_type = [(header::CONTENT_TYPE, mcpctl_telemetry::metrics::CONTENT_TYPE)];
     Ok((content_type, app.metrics.render()).into_response())
 }

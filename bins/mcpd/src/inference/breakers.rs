@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Instant};
 
 use mcpctl_access::{Snapshot, Stored};
-use mcpctl_api::{Id, spec::LlmSpec};
+use mcpctl_api::{Id, breaker_status::BreakerStatus, spec::LlmSpec};
 use mcpctl_dialect::{Form, Request};
 use mcpctl_failover::{BreakerPermit, BreakerPolicy, Breakers, FailureClass};
 
@@ -35,6 +35,15 @@ impl UpstreamBreakers {
             passage.permit = Some(passage.take());
         }
         passage
+    }
+
+    /// How the breaker of an upstream stands.
+    pub fn status(&self, upstream: &str) -> BreakerStatus {
+        let report = self.0.report(upstream, Instant::now());
+        report.map_or_else(BreakerStatus::default, |report| {
+            let class = report.last_failure.map(FailureClass::as_str);
+            BreakerStatus::opened(report.open_for, report.next_try(), class, report.some_forms)
+        })
     }
 
     /// Removes the breakers of Llms that the snapshot does not contain.

@@ -261,7 +261,7 @@ async fn limits_have_rights_of_their_own_and_follow_their_subjects() {
     for path in ["/api/v1/limits/few/status", "/api/v1/limits/none/status"] {
         assert_eq!(mcpd.get(path, &editor).await.status(), StatusCode::FORBIDDEN, "{path}");
     }
-    assert_eq!(mcpd.get("/api/v1/llms/gpt/status", &mcpd.admin()).await.status(), StatusCode::NOT_FOUND);
+    assert_eq!(mcpd.get("/api/v1/users/ed/status", &mcpd.admin()).await.status(), StatusCode::NOT_FOUND);
 
     assert_eq!(ask(mcpd, &editor, &chat("gpt", json!({}))).await.status(), StatusCode::OK);
     let counter = status(mcpd, "few").await["counters"][0].clone();

@@ -8,9 +8,12 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use mcpctl_api::agent::{
-    AgentStatus, BreakerState, BreakerStatus, FailoverRecord, FailoverRoute, ProviderStatus, UnknownName,
+use mcpctl_api::{
+    agent::{AgentStatus, FailoverRecord, FailoverRoute, PrimaryBreaker, ProviderStatus, UnknownName},
+    breaker_status::BreakerStatus,
 };
+use mcpctl_failover::{BreakerReport, FailureClass};
+use mcpctl_telemetry::Configured;
 
 use crate::{app::App, journal::JournalEntry, providers::LocalProvider};
 
@@ -19,7 +22,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     let runtime = app.runtime.load_full();
     let config = &runtime.config;
     let failovers = runtime.registry.failovers();
-    let breakers = runtime.router.breakers().open(Instant::now()).into_iter();
+    let breakers = runtime.router.breakers().reports(Instant::now()).into_iter();
     let providers = runtime.registry.providers().map(|(_, local)| provider(local));
     let unknown_llms = app.llm_names.get(config, app.identity.contexts()).into_iter();
     Json(AgentStatus {
@@ -34,9 +37,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         failovers: failovers
             .map(|(llm, provider)| FailoverRoute { llm: llm.to_string(), provider: provider.to_string() })
             .collect(),
-        breakers: breakers
-            .map(|llm| BreakerStatus { llm: llm.to_string(), state: BreakerState::Open })
-            .collect(),
+        breakers: breakers.map(|(llm, report)| PrimaryBreaker { llm, status: breaker(&report) }).collect(),
         unknown_llms: unknown_llms
             .map(|unknown| UnknownName {
                 reason: unknown.to_string(),
@@ -48,6 +49,11 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         journal: app.journal.problem().map(|error| error.to_string()),
         last_failover: app.last_failover().and_then(failover),
     })
+}
+
+fn breaker(report: &BreakerReport) -> BreakerStatus {
+    let class = report.last_failure.map(FailureClass::as_str);
+    BreakerStatus::opened(report.open_for, report.next_try(), class, report.some_forms)
 }
 
 async fn provider(local: &LocalProvider) -> ProviderStatus {
@@ -77,5 +83,9 @@ fn failover(entry: JournalEntry) -> Option<FailoverRecord> {
 
 /// Counts, in the OpenMetrics format.
 pub async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let runtime = app.runtime.load_full();
+    let breakers = runtime.router.breakers().reports(Instant::now());
+    let open = breakers.iter().map(|(llm, _)| (Configured::resolved(llm), 1));
+    app.metrics.inference.open_breakers(open);
     ([(header::CONTENT_TYPE, mcpctl_telemetry::metrics::CONTENT_TYPE)], app.metrics.render()).into_response()
 }

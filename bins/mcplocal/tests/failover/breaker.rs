@@ -6,7 +6,8 @@ use mcpctl_testkit::{
     model_server::{ModelServer, Reply},
     response::{content, header},
 };
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 
 fn with_breaker(open: &str) -> Builder {
     let config = format!("primary: {{breaker: {{failures: 2, open: {open}}}}}");
@@ -31,7 +32,14 @@ async fn open_breaker_skips_the_primary_and_not_the_probe() {
     eventually("mcpd is probed each time", async || (deployment.probes() == 3).then_some(())).await;
     assert_eq!(requests(), 4, "the breaker is open");
     let status = deployment.agent.status().await;
-    assert_eq!(status["breakers"][0]["llm"], "claude");
+    let breaker = &status["breakers"][0];
+    assert_eq!((&breaker["llm"], &breaker["state"]), (&json!("claude"), &json!("open")));
+    assert!(breaker["since"].is_string() && breaker["nextTryAt"].is_string(), "{breaker}");
+    assert!(breaker["lastFailure"].is_string() && breaker.get("someForms").is_none(), "{breaker}");
+    let agent = &deployment.agent;
+    let metrics = agent.request(Method::GET, "/metrics", &agent.local_key()).send().await.unwrap();
+    let metrics = metrics.text().await.unwrap();
+    assert!(metrics.contains("mcpctl_open_breakers{llm=\"claude\"} 1\n"), "{metrics}");
     assert_eq!(format!("http://{}", status["listen"].as_str().unwrap()), deployment.agent.url());
 }
 

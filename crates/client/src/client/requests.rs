@@ -3,6 +3,7 @@
 use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
     agent::{AgentStatus, EngineStatus},
+    breaker_status::LlmStatus,
     header,
     limit_status::LimitStatus,
     models::{Model, ModelList},
@@ -53,6 +54,11 @@ impl Client {
     /// How the counters of a Limit stand.
     pub async fn limit_status(&self, limit: &str) -> Result<LimitStatus, ClientError> {
         self.read(self.request(Method::GET, &["api", "v1", Kind::Limit.plural(), limit, "status"])?).await
+    }
+
+    /// How the breakers of an Llm stand, at the replica that answers.
+    pub async fn llm_status(&self, llm: &str) -> Result<LlmStatus, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", Kind::Llm.plural(), llm, "status"])?).await
     }
 
     /// Makes a resource.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
 
@@ -76,6 +76,7 @@ pub struct InferenceMetrics {
     attempts: Family<LlmOutcome, Counter>,
     retries: Family<Llm, Counter>,
     fallbacks: Family<LlmOutcome, Counter>,
+    open_breakers: Family<Llm, Gauge>,
     durations: Histograms<DurationLabels>,
     first_tokens: Histograms<OperationLabels>,
     output_tokens: Histograms<OperationLabels>,
@@ -89,6 +90,7 @@ impl InferenceMetrics {
             attempts: Family::default(),
             retries: Family::default(),
             fallbacks: Family::default(),
+            open_breakers: Family::default(),
             durations: Family::new_with_constructor(|| Histogram::new(names::OPERATION_DURATION_BUCKETS)),
             first_tokens: Family::new_with_constructor(|| Histogram::new(names::TIME_TO_FIRST_TOKEN_BUCKETS)),
             output_tokens: Family::new_with_constructor(|| {
@@ -99,6 +101,12 @@ impl InferenceMetrics {
         register(registry, names::ATTEMPTS, "Attempts at a target", &metrics.attempts);
         register(registry, names::RETRIES, "Attempts that repeated an earlier one", &metrics.retries);
         register(registry, names::FALLBACKS, "Fallbacks tried after an Llm failed", &metrics.fallbacks);
+        register(
+            registry,
+            names::OPEN_BREAKERS,
+            "Upstreams whose breaker is not closed",
+            &metrics.open_breakers,
+        );
         register(registry, names::OPERATION_DURATION, "Seconds to the last byte", &metrics.durations);
         register(registry, names::TIME_TO_FIRST_TOKEN, "Seconds to the first content", &metrics.first_tokens);
         register(
@@ -124,6 +132,15 @@ impl InferenceMetrics {
     /// Counts a fallback that was tried for an Llm; `outcome` is `served`, `refused`, `skipped` or a failure class.
     pub fn fallback(&self, llm: Configured<'_>, outcome: &'static str) {
         self.fallbacks.get_or_create(&LlmOutcome { llm: self.names.label(llm), outcome }).inc();
+    }
+
+    /// Replaces the numbers of upstreams whose breaker is not closed. Llms that are gone lose their series.
+    pub fn open_breakers<'a>(&self, of_llms: impl IntoIterator<Item = (Configured<'a>, usize)>) {
+        self.open_breakers.clear();
+        for (llm, open) in of_llms {
+            let open = i64::try_from(open).unwrap_or(i64::MAX);
+            self.open_breakers.get_or_create(&Llm { llm: self.names.label(llm) }).inc_by(open);
+        }
     }
 
     /// Records how long an operation took, to its last byte; `error` is the failure class where it failed.

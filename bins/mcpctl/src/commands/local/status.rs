@@ -13,7 +13,7 @@ use crate::{
     Outcome, agent, expiry,
     failure::Failure,
     output::{
-        Shape, Tone, one_line,
+        Shape, Tone, breaker, one_line,
         table::{Table, age},
     },
 };
@@ -71,11 +71,9 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     for error in engines.filter_map(|engine| engine.last_error.as_ref()) {
         data!("\nlast error: {}", one_line(error))?;
     }
-    for breaker in &status.breakers {
-        data!(
-            "\nthe primary of `{}` is skipped for some seconds: it failed several times in a row",
-            one_line(&breaker.llm)
-        )?;
+    for primary in &status.breakers {
+        let (llm, stands) = (one_line(&primary.llm), breaker(&primary.status));
+        data!("\nbreaker of the primary of `{llm}`: {}", one_line(&stands))?;
     }
     if let Some(last) = &status.last_failover {
         data!(

@@ -1,0 +1,91 @@
+//! How breakers stand: of an Llm's upstreams at mcpd, as `GET /api/v1/llms/:idOrName/status` shows them, and of an agent's primaries.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::Name;
+
+/// `GET /api/v1/llms/:idOrName/status`, of the replica that answers
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LlmStatus {
+    /// The Llm's name.
+    #[schema(value_type = String)]
+    pub llm: Name,
+    /// The breaker of each of its upstreams, in the order of the document.
+    pub breakers: Vec<BreakerStatus>,
+}
+
+/// A breaker.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct BreakerStatus {
+    /// Its state.
+    pub state: BreakerState,
+    /// When it opened; absent where it is closed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub since: Option<Timestamp>,
+    /// When the next request is let through; absent where it is not open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub next_try_at: Option<Timestamp>,
+    /// The class of the last failure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<String>,
+    /// Whether it concerns only requests of some form: tools, images, embeddings, a long prompt.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub some_forms: bool,
+}
+
+/// The state of a breaker.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum BreakerState {
+    /// Requests go to the upstream.
+    #[default]
+    Closed,
+    /// Requests skip it, after consecutive failures.
+    Open,
+    /// One request tries it, or the next one will.
+    HalfOpen,
+}
+
+impl BreakerStatus {
+    /// A breaker that opened so long ago; `next_try` is the time until a request is let through, `None` where it is half open.
+    pub fn opened(
+        ago: Duration,
+        next_try: Option<Duration>,
+        last_failure: Option<&str>,
+        some_forms: bool,
+    ) -> Self {
+        let (now, ago) = (Timestamp::now(), SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX));
+        let next = |wait| now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
+        Self {
+            state: if next_try.is_some() { BreakerState::Open } else { BreakerState::HalfOpen },
+            since: now.saturating_sub(ago).ok(),
+            next_try_at: next_try.and_then(|wait| next(wait).ok()),
+            last_failure: last_failure.map(str::to_owned),
+            some_forms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_relative_to_now() {
+        let open = BreakerStatus::opened(Duration::from_secs(60), Some(Duration::from_secs(10)), None, false);
+        let between = open.next_try_at.unwrap().duration_since(open.since.unwrap());
+        assert_eq!((open.state, between.as_secs()), (BreakerState::Open, 70));
+        let trying = BreakerStatus::opened(Duration::MAX, None, None, false);
+        assert_eq!((trying.state, trying.next_try_at), (BreakerState::HalfOpen, None));
+        let closed = serde_json::to_string(&BreakerStatus::default()).unwrap();
+        assert_eq!(closed, r#"{"state":"closed"}"#);
+    }
+}
