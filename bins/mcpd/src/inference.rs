@@ -1,6 +1,7 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
-//! of the Llms, `attempt` one Llm's turn at a `call`, `route` the way to a provider, `access` the end of requests whose
-//! caller lost the right to them, `account` the row of usage, `settlement` what a request took and what that cost,
+//! of the Llms and `turns` what runs them, `attempt` one Llm at a `call`, `resumption` what follows a broken stream, `route` the
+//! way to a provider, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `settlement`
+//! what a request took and what that cost,
 //! `credential_checks` what providers are asked when a key is written.
 
 pub mod access;
@@ -13,9 +14,11 @@ mod chain;
 pub mod credential_checks;
 pub mod outcome;
 pub mod pipeline;
+mod resumption;
 pub mod route;
 pub mod settlement;
 mod stream_usage;
+mod turns;
 
 use std::sync::Arc;
 

@@ -1,6 +1,8 @@
 //! A request, read once where it arrives: the fields that decisions depend on, and the places at which it is rewritten for a
 //! model server. Nothing here validates what only the model server can judge: messages, tools, sampling.
 
+mod continuation;
+
 use bytes::Bytes;
 
 use crate::{

@@ -42,7 +42,7 @@ impl StreamAccount {
         Self { usage: None, model: None, on_content: None, on_end: Some(Box::new(on_end)) }
     }
 
-    /// Calls `on_content` for every event with content as it goes out.
+    /// Calls `on_content` for every event with content, also for one that the caller has already from an attempt before.
     #[must_use]
     pub fn on_content(mut self, on_content: impl FnMut() + Send + 'static) -> Self {
         self.on_content = Some(Box::new(on_content));

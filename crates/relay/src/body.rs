@@ -113,7 +113,7 @@ impl StreamBody {
         }
     }
 
-    /// Calls `on_content` for every event with content as it goes out.
+    /// Calls `on_content` for every event with content, also for one that the caller has already from an attempt before.
     #[must_use]
     pub fn on_content(mut self, on_content: impl FnMut() + Send + 'static) -> Self {
         self.account = self.account.on_content(on_content);
@@ -173,7 +173,7 @@ impl StreamBody {
                 return Step::Skip;
             }
             if let Some(recovery) = &mut self.recovery {
-                recovery.record(&frame);
+                recovery.record(&frame, has_content);
             }
             if has_content {
                 self.account.content();
@@ -193,7 +193,7 @@ impl StreamBody {
                 out.extend_from_slice(&translation.write(&delta));
             }
         }
-        if has_content && !out.is_empty() {
+        if has_content {
             self.account.content();
         }
         if translation.has_failed() {
@@ -225,7 +225,7 @@ impl StreamBody {
     fn recover(&mut self, failure: Failure) -> Result<(), Failure> {
         let may_resume = failure.may_resume();
         let original = self.original.take().unwrap_or(failure);
-        let broken = self.recovery.as_ref().filter(|_| may_resume).and_then(|recovery| recovery.broken());
+        let broken = self.recovery.as_mut().filter(|_| may_resume).and_then(|recovery| recovery.broken());
         let (Some(broken), Some(recovery)) = (broken, &mut self.recovery) else { return Err(original) };
         self.account.end(StreamOutcome::Broken(FailureClass::BrokenStream));
         self.original = Some(original);

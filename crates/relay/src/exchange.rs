@@ -13,17 +13,27 @@ use mcpctl_dialect::{
     translate::{
         self, AnswerTranslation, Translation, Untranslatable,
         messages::{count_body, estimate_tokens},
+        reply::WriterOptions,
     },
 };
 use mcpctl_failover::FailureClass;
 use mcpctl_upstream::{Answer, Failure, Request, StreamAnswer, Target, WholeAnswer};
 
-use crate::{RetryOutcome, account::StreamEnd, body::StreamBody};
+use crate::{
+    RetryOutcome,
+    account::StreamEnd,
+    body::StreamBody,
+    recovery::{NextAttempts, Recovery},
+};
 
 /// A request as one target gets it.
 #[derive(Debug)]
 pub struct Exchange {
     caller: Operation,
+    /// The operation at the target.
+    upstream: Operation,
+    /// How a stream for the caller is written.
+    options: WriterOptions,
     request: Request,
     /// The same without the request for usage, where the caller did not make that.
     without_usage: Option<Request>,
@@ -79,8 +89,11 @@ impl Exchange {
         if caller == Operation::CountTokens && upstream != Operation::CountTokens {
             let estimate = Some(count_body(estimate_tokens(asked.body())?));
             let request = untouched(false);
+            let options = WriterOptions::default();
             return Ok(Self {
                 caller,
+                upstream,
+                options,
                 request,
                 without_usage: None,
                 hide_usage: false,
@@ -95,8 +108,12 @@ impl Exchange {
                 (untouched(ask_for_usage), ask_for_usage.then(|| untouched(false)));
             let hide_usage = !asked.include_usage;
             let uncounted = (caller == Operation::CountTokens).then(|| asked.body().clone());
+            let options =
+                WriterOptions { include_usage: asked.include_usage, now: now(), ..WriterOptions::default() };
             return Ok(Self {
                 caller,
+                upstream,
+                options,
                 request,
                 without_usage,
                 hide_usage,
@@ -112,9 +129,12 @@ impl Exchange {
         let with = |usage| Request::untouched(&asked, target, usage, headers.clone());
         let (request, without_usage) = (with(ask_for_usage), ask_for_usage.then(|| with(false)));
         // The writer of the caller's dialect shows usage where that has it.
+        let options = translated.answer.options().clone();
         let answer = Some(translated.answer);
         Ok(Self {
             caller,
+            upstream,
+            options,
             request,
             without_usage,
             hide_usage: false,
@@ -167,6 +187,17 @@ impl Exchange {
     fn estimate_instead(&self, failure: Failure) -> Result<Answer, Failure> {
         let estimate = self.uncounted.as_ref().and_then(|body| estimate_tokens(body).ok());
         estimate.map_or(Err(failure), |tokens| Ok(Answer::Whole(estimated(&count_body(tokens)))))
+    }
+
+    /// The operation at the target.
+    pub fn operation(&self) -> Operation {
+        self.upstream
+    }
+
+    /// The recovery of the stream that answers the request, from attempts that `next` finds. `None` for operations whose broken
+    /// streams end with the error ([`Recovery::new`]).
+    pub fn recovery(&self, next: NextAttempts) -> Option<Recovery> {
+        Recovery::new(self.caller, self.upstream, self.options.clone(), next)
     }
 
     /// An error response in the caller's dialect.

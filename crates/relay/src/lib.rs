@@ -14,5 +14,5 @@ pub use account::{StreamAccount, StreamEnd, StreamOutcome};
 pub use budget::RetryBudget;
 pub use cut::{CuttableBody, Cutter};
 pub use exchange::{Exchange, ExchangeError, Exchanged, Sender};
-pub use recovery::{Broken, NextAttempt, Recovery};
+pub use recovery::{Broken, NextAttempt, NextAttempts, Recovery};
 pub use retry::{RetryOutcome, RetryPolicy};

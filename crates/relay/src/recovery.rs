@@ -21,8 +21,8 @@ pub struct NextAttempt {
     pub answer: StreamAnswer,
     /// The operation at its upstream.
     pub operation: Operation,
-    /// Whether it continues the text that was delivered, in place of beginning the answer anew.
-    pub continues: bool,
+    /// How many bytes of [`Broken::prefix`] it continues; `None` where it begins the answer anew.
+    pub continues: Option<usize>,
     /// Accounts for it.
     pub account: StreamAccount,
 }
@@ -63,8 +63,14 @@ impl Recovery {
     }
 
     /// Records an event that is forwarded untouched.
-    pub(crate) fn record(&mut self, frame: &Frame) {
-        for delta in self.recorder.read(frame) {
+    pub(crate) fn record(&mut self, frame: &Frame, has_content: bool) {
+        let deltas = self.recorder.read(frame);
+        let is_content = |delta: &Delta| !matches!(delta, Delta::Start { .. } | Delta::Usage(_));
+        // Audio, for example: another attempt could not be compared with it.
+        if has_content && !deltas.iter().any(is_content) && !self.recorder.holds_back() {
+            self.delivered.give_up();
+        }
+        for delta in deltas {
             self.delivered.push(delta);
         }
     }
@@ -86,8 +92,13 @@ impl Recovery {
         self.resume.as_ref().is_none_or(Resume::caught_up)
     }
 
-    /// What the next attempt may build on; `None` where too much was delivered to be compared.
-    pub(crate) fn broken(&self) -> Option<Broken> {
+    /// What the next attempt may build on; `None` where nothing can be compared with what was delivered.
+    pub(crate) fn broken(&mut self) -> Option<Broken> {
+        // The recorder read no later attempt, so that it holds nothing back after the first one.
+        match self.recorder.held_back() {
+            Some(deltas) => deltas.into_iter().for_each(|delta| self.delivered.push(delta)),
+            None => self.delivered.give_up(),
+        }
         self.delivered.deltas().map(|_| Broken { prefix: self.delivered.prefix() })
     }
 
@@ -95,11 +106,18 @@ impl Recovery {
     pub(crate) fn turn(
         &mut self,
         upstream: Operation,
-        continues: bool,
+        continues: Option<usize>,
         translation: Option<StreamTranslation>,
     ) -> Option<StreamTranslation> {
         let delivered = self.delivered.deltas()?;
-        self.resume = Some(Resume::new(if continues { &[] } else { delivered }));
+        self.resume = Some(match continues {
+            None => Resume::new(delivered),
+            Some(bytes) => {
+                let prefix = self.delivered.prefix()?;
+                let text = prefix.get(bytes..)?.to_owned();
+                Resume::new(&[Delta::Text { choice: 0, text, logprobs: None }])
+            }
+        });
         match translation {
             Some(mut translation) => translation.follow(upstream).then_some(translation),
             None => StreamTranslation::resumed(self.caller, upstream, &self.options, delivered),

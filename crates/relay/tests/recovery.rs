@@ -122,11 +122,12 @@ async fn relay(
     let mut others = others.into_iter();
     let (seen, accounts) = (Arc::clone(&offered), Arc::clone(&ends));
     let next = Box::new(move |broken: Broken| {
+        let prefix = broken.prefix.as_deref().map(|prefix| prefix.trim_end().len());
         seen.lock().unwrap().push(broken);
         let next = others.next().map(|(operation, text, end, continues)| NextAttempt {
             answer: answer(operation, &text, cut().filter(|_| end == End::Cut)),
             operation,
-            continues,
+            continues: prefix.filter(|_| continues),
             account: StreamAccount::new(account(&accounts)),
         });
         async move { next }.boxed()
@@ -259,7 +260,8 @@ async fn attempts_that_break_again_are_followed_by_the_next() {
 #[tokio::test]
 async fn continued_answer_is_forwarded_from_its_start() {
     let first = (Operation::Chat, events(Operation::Chat, "a", &["Once "], None, End::Cut), End::Cut);
-    let rest = events(Operation::Messages, "b", &["upon", " a time"], None, End::Done);
+    // The white space at its end was not part of what the next attempt continued.
+    let rest = events(Operation::Messages, "b", &[" upon", " a time"], None, End::Done);
     let relayed = relay(Operation::Chat, first, vec![(Operation::Messages, rest, End::Done, true)]).await;
     assert_eq!(read(Operation::Chat, &relayed.stream).0, "Once upon a time");
     assert!(
@@ -283,6 +285,44 @@ async fn call_is_delivered_once() {
     let relayed = relay(Operation::Chat, first, vec![(Operation::Chat, other, End::Done, false)]).await;
     assert_eq!(read(Operation::Chat, &relayed.stream), (String::new(), "{\"x\"".into(), 1));
     assert!(!relayed.stream.contains("[DONE]"), "{}", relayed.stream);
+}
+
+/// A caller who got an untouched stream may have more than its pieces show.
+#[tokio::test]
+async fn call_without_arguments_is_delivered_once_and_what_is_unknown_ends() {
+    let chunk = |delta: Value| {
+        format!(
+            "data: {}\n\n",
+            json!({ "id": "a", "model": "m", "choices": [{ "index": 0, "delta": delta }] })
+        )
+    };
+    let call = |fields: Value| chunk(json!({ "tool_calls": [fields] }));
+    let begun = call(json!({ "index": 0, "id": "call_a", "function": { "name": "look", "arguments": "" } }));
+    let again = events(Operation::Chat, "b", &[], Some("{\"x\":1}"), End::Done);
+    let others = || vec![(Operation::Chat, again.clone(), End::Done, false)];
+    let relayed = relay(Operation::Chat, (Operation::Chat, begun, End::Cut), others()).await;
+    assert_eq!(read(Operation::Chat, &relayed.stream), (String::new(), "{\"x\":1}".into(), 1));
+    assert_eq!(relayed.stream.matches("\"look\"").count(), 1, "{}", relayed.stream);
+
+    for unknown in [
+        chunk(json!({ "audio": { "data": "AAAA" } })),
+        chunk(json!({ "function_call": { "name": "look", "arguments": "{" } })),
+        call(
+            json!({ "index": 0, "id": "call_a", "type": "custom", "custom": { "name": "f", "input": "x" } }),
+        ),
+    ] {
+        let relayed = relay(Operation::Chat, (Operation::Chat, unknown.clone(), End::Cut), others()).await;
+        assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]), "{unknown}");
+    }
+
+    // Between two blocks, no writer could know which of them are open.
+    let typed = |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap());
+    let mut blocks = events(Operation::Messages, "a", &["Hi"], None, End::Cut);
+    blocks += &typed(json!({ "type": "content_block_stop", "index": 0 }));
+    let again = events(Operation::Messages, "b", &["Hi", "!"], None, End::Done);
+    let others = vec![(Operation::Messages, again, End::Done, false)];
+    let relayed = relay(Operation::Messages, (Operation::Messages, blocks, End::Cut), others).await;
+    assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]));
 }
 
 #[tokio::test]

@@ -146,6 +146,7 @@ impl Llm {
             retries: Default::default(),
             breaker: Default::default(),
             fallbacks: Vec::new(),
+            mid_stream: Default::default(),
             capture: Default::default(),
         };
         document(self.name, Spec::Llm(spec))

@@ -207,9 +207,11 @@ impl Account {
             if line.attempts.is_none() {
                 line.llm = Some(row.llm_name.clone());
             }
-            line.attempts = Some(attempts);
+            // Of all Llms together, where there were more.
+            line.attempts = line.attempts.max(Some(attempts));
             line.usage = usage.copied();
-            line.cost = row.cost_nanos.and_then(|nanos| Usd::from_nanos(nanos).to_string().parse().ok());
+            let cost = row.cost_nanos.and_then(|nanos| Usd::from_nanos(nanos).to_string().parse().ok());
+            line.cost = cost.map(|cost: f64| cost + line.cost.unwrap_or_default()).or(line.cost);
             line.class = (outcome != "ok").then_some(outcome.into());
         });
         let operation = labels(self.operation, &row.llm_name);

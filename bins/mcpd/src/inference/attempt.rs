@@ -8,10 +8,15 @@ use std::{
 };
 
 use mcpctl_access::{Permit, Stored, verb::Run};
-use mcpctl_api::{Kind, Spec, Verb, spec::Capability};
-use mcpctl_dialect::{self as dialect, ExtraOperations};
+use mcpctl_api::{
+    Kind, Spec, Verb,
+    spec::{Capability, LlmSpec},
+};
+use mcpctl_dialect::{self as dialect, ExtraOperations, Operation};
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{CuttableBody, Exchange, Exchanged, RetryBudget, RetryPolicy, Sender, retry};
+use mcpctl_relay::{
+    CuttableBody, Exchange, Exchanged, NextAttempts, RetryBudget, RetryPolicy, Sender, StreamAccount, retry,
+};
 use mcpctl_store::StoreError;
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure, Request, StreamAnswer, Target, WholeAnswer};
@@ -20,7 +25,7 @@ use super::{
     account::Account,
     call::Call,
     outcome::{InferenceError, InferenceOutcome, InferenceResponse},
-    route::{Route, route},
+    route::{Route, api_of, route},
     settlement::Settlement,
 };
 use crate::{
@@ -68,27 +73,58 @@ pub struct BegunStream {
 }
 
 impl Attempt {
-    /// Begins the response.
-    pub fn into_response(self, attempts: u32) -> InferenceResponse {
+    /// Begins the response. `next` finds the attempts that go on with a stream that breaks.
+    pub fn into_response(
+        self,
+        attempts: u32,
+        next: impl FnOnce() -> Option<NextAttempts>,
+    ) -> InferenceResponse {
         let Self { llm, answer, standings } = self;
         let outcome = match answer {
             AttemptAnswer::Whole(whole) => InferenceOutcome::Whole(whole),
             AttemptAnswer::Failed { failure, may_edit } => InferenceOutcome::Failed { failure, may_edit },
-            AttemptAnswer::Stream(stream) => stream.into_outcome(),
+            AttemptAnswer::Stream(stream) => stream.into_outcome(next()),
         };
         InferenceResponse { llm: llm.name().clone(), attempts, failover: None, outcome, standings }
     }
 }
 
 impl BegunStream {
-    fn into_outcome(self) -> InferenceOutcome {
+    fn into_outcome(self, next: Option<NextAttempts>) -> InferenceOutcome {
         let Self { exchange, answer, account, attempts } = self;
         let (status, headers) = (answer.status, answer.headers.clone());
         // mcpd always asks for usage, and hides it from callers that did not.
         let on_content = account.on_content();
+        let recovery = next.and_then(|next| exchange.recovery(next));
         let body = exchange.stream(answer, account.on_end(attempts)).on_content(on_content);
-        InferenceOutcome::Stream { status, headers, body: CuttableBody::new(body) }
+        InferenceOutcome::Stream { status, headers, body: CuttableBody::new(body.recovered_by(recovery)) }
     }
+
+    /// Its events, and what accounts for them.
+    pub fn into_parts(self) -> (StreamAnswer, StreamAccount) {
+        let Self { answer, account, attempts, .. } = self;
+        let on_content = account.on_content();
+        (answer, StreamAccount::new(account.on_end(attempts)).on_content(on_content))
+    }
+}
+
+/// The class in which an Llm failed: its provider's, or that of a credential that cannot be used.
+pub fn failure_class(ran: &Result<Attempt, InferenceError>) -> Option<FailureClass> {
+    match ran {
+        Ok(Attempt { answer: AttemptAnswer::Failed { failure, .. }, .. }) => Some(failure.class),
+        Err(InferenceError::Misconfigured { .. }) => Some(FailureClass::UpstreamCredentials),
+        Ok(_) | Err(_) => None,
+    }
+}
+
+/// The operation at an Llm's provider for one that a caller asks for.
+pub fn upstream_operation(asked: Operation, llm: &LlmSpec) -> Operation {
+    let extra = ExtraOperations {
+        responses: llm.can(Capability::Responses),
+        messages: llm.can(Capability::Messages),
+        count_tokens: llm.can(Capability::Messages),
+    };
+    asked.at(api_of(llm).dialect(), extra)
 }
 
 /// What spans all Llms of one request.
@@ -107,6 +143,11 @@ impl Span {
     /// A span without attempts.
     pub fn new(began: Instant) -> Self {
         Self { entries: Vec::new(), attempts: 0, began, longest: Duration::ZERO }
+    }
+
+    /// A span after this one, without its decisions and its time.
+    pub fn next(&self, began: Instant) -> Self {
+        Self { attempts: self.attempts, ..Self::new(began) }
     }
 
     /// When an Llm's answer must have begun: within its own `timeouts.answer`, and within the longest one of all that were tried,
@@ -131,17 +172,18 @@ impl Call {
         self.app.inference.breakers.admit(llm, spec, &self.asked).skipped()
     }
 
-    /// Runs one Llm for the caller, in the snapshot that the permit is of.
+    /// Runs one Llm for the caller, in the snapshot that the permit is of, with the request or its continuation.
     ///
     /// # Errors
     /// When no attempt was made, or a row could not be recorded.
     pub async fn run_llm(
         &self,
         caller: &Caller,
+        asked: &dialect::Request,
         permit: Permit<Run>,
         span: &mut Span,
     ) -> Result<Attempt, InferenceError> {
-        let Self { app, asked, headers, access, .. } = self;
+        let Self { app, headers, access, .. } = self;
         let Caller { principal, snapshot, .. } = caller;
         let llm = Arc::clone(permit.resource());
         tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
@@ -161,12 +203,7 @@ impl Call {
         });
         let prepared = routed.and_then(|route| {
             let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&llm, span.began);
-            let extra = ExtraOperations {
-                responses: route.llm.can(Capability::Responses),
-                messages: route.llm.can(Capability::Messages),
-                count_tokens: route.llm.can(Capability::Messages),
-            };
-            let upstream = asked.operation.at(route.target.api.dialect(), extra);
+            let upstream = upstream_operation(asked.operation, &route.llm);
             let exchange = Exchange::new(asked, &route.target, upstream, usage, headers)?;
             Ok((route, exchange))
         });

@@ -4,7 +4,10 @@
 use std::collections::{HashSet, VecDeque};
 
 use mcpctl_access::{Permit, Stored, verb::Run};
-use mcpctl_api::{Id, Kind, Name, Spec, spec::FallbackClass};
+use mcpctl_api::{
+    Id, Kind, Name, Spec,
+    spec::{Capability, FallbackClass},
+};
 use mcpctl_failover::FailureClass;
 
 use crate::{caller::Caller, writes::fallbacks::MAX_DEPTH};
@@ -20,6 +23,11 @@ impl Chain {
     /// The chain of a request for this Llm.
     pub fn new(llm: &Stored) -> Self {
         Self { levels: Vec::new(), seen: HashSet::from([llm.id().clone()]) }
+    }
+
+    /// Begins again with the documents as they are now: what was tried stays out.
+    pub fn begin_again(&mut self) {
+        self.levels.clear();
     }
 
     /// Notes that an Llm failed: those that it lists for this class come next.
@@ -52,6 +60,37 @@ impl Chain {
             if self.seen.insert(permit.resource().id().clone()) {
                 return Some(permit);
             }
+        }
+    }
+
+    /// The permit for the next Llm with a capability; those without it stay for [`Chain::next`].
+    pub fn next_with(&mut self, caller: &Caller, capability: Capability) -> Option<Permit<Run>> {
+        let Self { levels, seen } = self;
+        for level in levels.iter_mut().rev() {
+            let permit = |name: &Name| {
+                // INVARIANT 7, as for the others.
+                let permit =
+                    caller.snapshot.authorize::<Run>(&caller.principal, Kind::Llm, name.as_str()).ok()?;
+                let can = matches!(&permit.resource().resource.spec, Spec::Llm(spec) if spec.can(capability));
+                (can && !seen.contains(permit.resource().id())).then_some(permit)
+            };
+            if let Some((at, permit)) =
+                level.iter().enumerate().find_map(|(at, name)| Some((at, permit(name)?)))
+            {
+                level.remove(at);
+                seen.insert(permit.resource().id().clone());
+                return Some(permit);
+            }
+        }
+        None
+    }
+
+    /// Puts an Llm back that refused the form of a request: it comes next for another form.
+    pub fn put_back(&mut self, llm: &Stored) {
+        self.seen.remove(llm.id());
+        match self.levels.last_mut() {
+            Some(level) => level.push_front(llm.name().clone()),
+            None => self.levels.push(VecDeque::from([llm.name().clone()])),
         }
     }
 

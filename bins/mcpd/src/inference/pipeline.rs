@@ -3,20 +3,19 @@
 
 use std::{sync::Arc, time::Instant};
 
-use mcpctl_access::{Permit, Principal, Stored, verb::Run};
+use mcpctl_access::{Permit, Principal, verb::Run};
 use mcpctl_api::{Kind, Name, Verb};
 use mcpctl_dialect::{self as dialect, translate::error_event};
-use mcpctl_failover::FailureClass;
-use mcpctl_telemetry::Configured;
 use mcpctl_upstream::hops;
 
 use super::{
     access::AccessEnded,
     account,
-    attempt::{Attempt, AttemptAnswer, Span},
+    attempt::{Attempt, failure_class},
     call::Call,
-    chain::Chain,
     outcome::{InferenceError, InferenceOutcome, InferenceRequest, InferenceResponse},
+    resumption::Resumption,
+    turns::Turns,
 };
 use crate::{app::App, audit::Entry, caller::Caller};
 
@@ -112,29 +111,26 @@ impl LostAccess {
 
 /// Runs the Llm, and the fallbacks that it has for the caller. Where none answers, the response is the Llm's own failure.
 async fn run_chain(
-    call: &Call,
+    call: &Arc<Call>,
     permit: Permit<Run>,
     entry: Entry,
 ) -> Result<InferenceResponse, InferenceError> {
-    let caller = &call.caller;
-    let llm = Arc::clone(permit.resource());
-    let mut turns = Turns { chain: Chain::new(&llm), span: Span::new(call.arrived), llm };
-    turns.span.entries.push(entry);
+    let (caller, asked) = (&call.caller, &call.asked);
+    let mut turns = Turns::new(Arc::clone(permit.resource()), call.arrived, entry);
     let skipped = call.skipped(&turns.llm).filter(|class| turns.chain.leads_on(caller, &turns.llm, *class));
     let (class, own) = match skipped {
         Some(class) => (class, None),
         None => {
-            let ran = call.run_llm(caller, permit, &mut turns.span).await;
+            let ran = call.run_llm(caller, asked, permit, &mut turns.span).await;
             match failure_class(&ran) {
                 Some(class) => (class, Some(ran)),
-                None => return Ok(ran?.into_response(turns.span.attempts)),
+                None => return Ok(begin(call, turns, ran?)),
             }
         }
     };
     turns.chain.failed(&turns.llm, class);
     if let Some(attempt) = turns.fall_back(call, caller, class).await? {
-        let response = attempt.into_response(turns.span.attempts);
-        return Ok(InferenceResponse { failover: Some(class), ..response });
+        return Ok(InferenceResponse { failover: Some(class), ..begin(call, turns, attempt) });
     }
     let attempt = match own {
         // INVARIANT 3: the failure of the Llm that the caller asked for, whatever its fallbacks did.
@@ -143,77 +139,16 @@ async fn run_chain(
         None => {
             let Caller { principal, snapshot, .. } = caller;
             let permit = snapshot.authorize(principal, Kind::Llm, turns.llm.id().as_str())?;
-            call.run_llm(caller, permit, &mut turns.span).await
+            call.run_llm(caller, asked, permit, &mut turns.span).await
         }
     };
-    Ok(attempt?.into_response(turns.span.attempts))
+    Ok(begin(call, turns, attempt?))
 }
 
-/// The turns of the Llms that one request may go to.
-struct Turns {
-    /// The Llm that was asked for.
-    llm: Arc<Stored>,
-    chain: Chain,
-    span: Span,
-}
-
-impl Turns {
-    /// Runs the fallbacks until one answers; `None` where none does. `class` is how the Llm that was asked for failed.
-    ///
-    /// # Errors
-    /// When a row could not be recorded.
-    async fn fall_back(
-        &mut self,
-        call: &Call,
-        caller: &Caller,
-        class: FailureClass,
-    ) -> Result<Option<Attempt>, InferenceError> {
-        let Self { llm, chain, span } = self;
-        let (app, Caller { principal, snapshot, .. }) = (&call.app, caller);
-        let count = |outcome| {
-            app.metrics.inference.fallback(Configured::resolved(llm.name().as_str()), outcome);
-        };
-        while let Some(permit) = chain.next(caller) {
-            let fallback = Arc::clone(permit.resource());
-            let (name, decision) = (fallback.name(), Ok(permit));
-            if let Some(class) = call.skipped(&fallback) {
-                chain.failed(&fallback, class);
-                count("skipped");
-                continue;
-            }
-            // INVARIANT 7: on record as every other decision.
-            let revision = snapshot.revision();
-            span.entries.push(app.audit.decision(principal, Kind::Llm, name.as_str(), revision, &decision));
-            let ran = call.run_llm(caller, decision?, span).await;
-            let failed = failure_class(&ran);
-            match (ran, failed) {
-                (Err(error @ InferenceError::Store(_)), _) => return Err(error),
-                (ran, Some(failed)) => {
-                    let error = ran.err().map(|error| error.to_string());
-                    tracing::warn!(llm = %llm.name(), fallback = %name, class = failed.as_str(), error, "a fallback failed");
-                    chain.failed(&fallback, failed);
-                    count(failed.as_str());
-                }
-                (Err(error), None) => {
-                    tracing::warn!(llm = %llm.name(), fallback = %name, %error, "a fallback cannot answer");
-                    count("refused");
-                }
-                (Ok(attempt), None) => {
-                    tracing::warn!(llm = %llm.name(), fallback = %name, class = class.as_str(), "a fallback answers");
-                    count("served");
-                    return Ok(Some(attempt));
-                }
-            }
-        }
-        Ok(None)
-    }
-}
-
-/// The class in which an Llm failed: its provider's, or that of a credential that cannot be used.
-fn failure_class(ran: &Result<Attempt, InferenceError>) -> Option<FailureClass> {
-    match ran {
-        Ok(Attempt { answer: AttemptAnswer::Failed { failure, .. }, .. }) => Some(failure.class),
-        Err(InferenceError::Misconfigured { .. }) => Some(FailureClass::UpstreamCredentials),
-        Ok(_) | Err(_) => None,
-    }
+/// Begins the response with an attempt. Should its stream break, the fallbacks that are left go on with it as far as `midStream`
+/// allows.
+fn begin(call: &Arc<Call>, turns: Turns, attempt: Attempt) -> InferenceResponse {
+    let attempts = turns.span.attempts;
+    let answering = Arc::clone(&attempt.llm);
+    attempt.into_response(attempts, || Resumption::of(call, turns, answering))
 }

@@ -107,7 +107,8 @@ pub(super) fn target(
     })
 }
 
-fn api_of(llm: &LlmSpec) -> upstream::Api {
+/// The API of an Llm's provider.
+pub fn api_of(llm: &LlmSpec) -> upstream::Api {
     match llm.provider {
         ProviderType::Openai => upstream::Api::Openai,
         ProviderType::Anthropic => upstream::Api::Anthropic,

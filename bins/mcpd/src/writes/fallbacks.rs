@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 use mcpctl_access::Stored;
 use mcpctl_api::{
     Id, Kind, Name, Spec, Verb,
-    spec::{Fallback, LlmSpec},
+    spec::{Capability, Fallback, FallbackClass, LlmSpec, MidStream},
 };
 
 use super::{Planner, Refusal, invalid, invalid_hint};
@@ -48,7 +48,7 @@ impl Graph {
 
 impl Planner<'_> {
     /// Checks the fallbacks of a written Llm. A writer that left a fallback as it was need not be able to view it.
-    pub(super) fn check_fallbacks(&self, stored: &Stored, llm: &LlmSpec) -> Result<(), Refusal> {
+    pub(super) fn check_fallbacks(&mut self, stored: &Stored, llm: &LlmSpec) -> Result<(), Refusal> {
         if llm.fallbacks.is_empty() {
             return Ok(());
         }
@@ -84,7 +84,35 @@ impl Planner<'_> {
                 "list several Llms here instead of one after the other",
             ));
         }
+        self.warn_of_midstream(stored, llm);
         Ok(())
+    }
+
+    /// Warns where `midStream` does less than it says. Judges only by fallbacks that the writer may view.
+    fn warn_of_midstream(&mut self, stored: &Stored, llm: &LlmSpec) {
+        if llm.mid_stream == MidStream::Error {
+            return;
+        }
+        let for_breaks =
+            llm.fallbacks.iter().filter(|fallback| fallback.on.contains(&FallbackClass::ServerError));
+        let fallbacks: Vec<_> = for_breaks.collect();
+        let continues = |fallback: &&Fallback| {
+            let name = fallback.llm.as_str();
+            let may_view = self.is_new(Kind::Llm, name)
+                || self.before.authorize_name(self.actor, Verb::View, Kind::Llm, name).is_ok();
+            let can = |stored: Arc<Stored>| matches!(&stored.resource.spec, Spec::Llm(spec) if spec.can(Capability::Prefill));
+            !may_view || self.batch.by_name(Kind::Llm, name).is_some_and(can)
+        };
+        let name = stored.name();
+        if fallbacks.is_empty() {
+            self.warnings.push(format!(
+                "Llm `{name}`: a broken stream counts as `server_error`, which no fallback has in `on`, so that `midStream` has no effect"
+            ));
+        } else if llm.mid_stream == MidStream::Continue && !fallbacks.iter().any(continues) {
+            self.warnings.push(format!(
+                "Llm `{name}`: no fallback has `capabilities: [prefill]`, so that `midStream: continue` is the same as `restart`"
+            ));
+        }
     }
 
     fn graph(&self) -> Graph {
@@ -110,12 +138,17 @@ impl Planner<'_> {
                 Some(new) => Some(Fallback { llm: new.clone(), ..fallback.clone() }),
                 None => None,
             };
-            let fallbacks = llm.fallbacks.iter().filter_map(renamed).collect();
-            self.replace_spec(&stored, Spec::Llm(LlmSpec { fallbacks, ..llm.clone() }));
-            let text = match new {
+            let fallbacks: Vec<_> = llm.fallbacks.iter().filter_map(renamed).collect();
+            // Without a fallback it would be invalid at the next write.
+            let mid_stream = if fallbacks.is_empty() { MidStream::Error } else { llm.mid_stream };
+            let mut text = match new {
                 Some(new) => format!("falls back to `{new}` instead of `{old}`"),
                 None => format!("no longer falls back to `{old}`"),
             };
+            if mid_stream != llm.mid_stream {
+                text.push_str(", and has `midStream: error`");
+            }
+            self.replace_spec(&stored, Spec::Llm(LlmSpec { fallbacks, mid_stream, ..llm.clone() }));
             self.warn_of_effect(&stored, &text, &mut hidden);
         }
         self.warn_of_hidden(hidden, "Llm(s)");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
-pub use fallback::{Breaker, Fallback, FallbackClass};
+pub use fallback::{Breaker, Fallback, FallbackClass, MidStream};
 
 use super::{FieldError, Price};
 use crate::{HumanDuration, Id, Name, address::forbidden_host, base_url::check_base};
@@ -63,6 +63,10 @@ pub struct LlmSpec {
     /// The Llms that answer where this one fails, in the order in which they are tried.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fallbacks: Vec<Fallback>,
+    /// What becomes of an answer whose stream breaks after its first content: whether the fallbacks for `server_error` go on
+    /// with it. Of a fallback's answer too, the setting of the Llm that was asked for decides.
+    #[serde(default, skip_serializing_if = "MidStream::is_error")]
+    pub mid_stream: MidStream,
     /// What mcpd keeps of requests besides their accounts: nothing by default. Takes the verb `capture` on the Llm.
     #[serde(default, skip_serializing_if = "Capture::is_off")]
     pub capture: Capture,
@@ -315,6 +319,6 @@ impl LlmSpec {
             ));
         }
         self.breaker.validate()?;
-        fallback::validate(&self.fallbacks)
+        fallback::validate(&self.fallbacks, self.mid_stream)
     }
 }

@@ -145,6 +145,25 @@ impl DeltaReader {
             Self::Messages(reader) => reader.read(frame),
         }
     }
+
+    /// The deltas of what was read and is still held back. `None` where a caller who got the events as they came has more than
+    /// deltas express, so that no writer can go on for that caller.
+    pub fn held_back(&mut self) -> Option<Vec<Delta>> {
+        let mut deltas = Vec::new();
+        let expressed = match self {
+            Self::Chat(reader) => reader.announce(&mut deltas),
+            Self::Messages(reader) => !reader.is_between_blocks(),
+        };
+        expressed.then_some(deltas)
+    }
+
+    /// Whether a piece of content was read whose delta comes later.
+    pub fn holds_back(&self) -> bool {
+        match self {
+            Self::Chat(reader) => reader.holds_a_call(),
+            Self::Messages(_) => false,
+        }
+    }
 }
 
 /// Writes a stream of any operation that a caller may ask for.

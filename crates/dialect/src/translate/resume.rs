@@ -17,25 +17,36 @@ const PIECE_BYTES: usize = 64;
 pub struct Delivered {
     deltas: Vec<Delta>,
     bytes: usize,
-    too_much: bool,
+    /// Whether it was too much, or nothing that pieces express.
+    unknown: bool,
 }
 
 impl Delivered {
-    /// Records a piece that was delivered.
+    /// Records a piece that was delivered. What continues the piece before it costs no more than its text.
     pub fn push(&mut self, delta: Delta) {
-        self.bytes =
-            self.bytes.saturating_add(text_of(&delta).map_or(0, str::len)).saturating_add(PIECE_BYTES);
-        if self.too_much || self.bytes > MAX_DELIVERED {
-            self.too_much = true;
-            self.deltas = Vec::new();
-        } else {
+        if self.unknown {
+            return;
+        }
+        self.bytes = self.bytes.saturating_add(text_of(&delta).map_or(0, str::len));
+        if !self.deltas.last_mut().is_some_and(|last| append(last, &delta)) {
+            self.bytes = self.bytes.saturating_add(PIECE_BYTES);
             self.deltas.push(delta);
+        }
+        if self.bytes > MAX_DELIVERED {
+            self.give_up();
         }
     }
 
-    /// The pieces in order, by which a new writer gets into the state of the one that wrote them. `None` where it was too much.
+    /// Records that something was delivered that no piece expresses.
+    pub fn give_up(&mut self) {
+        self.unknown = true;
+        self.deltas = Vec::new();
+    }
+
+    /// The pieces in order, by which a new writer gets into the state of the one that wrote them. `None` where it was too much, or
+    /// something else than pieces.
     pub fn deltas(&self) -> Option<&[Delta]> {
-        (!self.too_much).then_some(&self.deltas)
+        (!self.unknown).then_some(&self.deltas)
     }
 
     /// The text of the answer so far, where a model can continue it: one choice with text, and no call, refusal or end.
@@ -53,6 +64,30 @@ impl Delivered {
             }
         }
         (!prefix.is_empty()).then_some(prefix)
+    }
+}
+
+/// Appends a piece to the one before it where it continues the same text.
+fn append(last: &mut Delta, delta: &Delta) -> bool {
+    match (last, delta) {
+        (
+            Delta::Text { choice: to, text, logprobs: None },
+            Delta::Text { choice, text: more, logprobs: None },
+        )
+        | (Delta::Reasoning { choice: to, text }, Delta::Reasoning { choice, text: more })
+            if to == choice =>
+        {
+            text.push_str(more);
+            true
+        }
+        (
+            Delta::ToolArguments { choice: to, call: of, json },
+            Delta::ToolArguments { choice, call, json: more },
+        ) if to == choice && of == call => {
+            json.push_str(more);
+            true
+        }
+        _ => false,
     }
 }
 
@@ -360,12 +395,20 @@ mod tests {
     #[test]
     fn what_was_delivered_is_remembered_within_a_bound() {
         let mut delivered = Delivered::default();
-        for _ in 0..MAX_DELIVERED / PIECE_BYTES {
+        for _ in 0..MAX_DELIVERED / PIECE_BYTES / 2 {
             delivered.push(text(""));
+            delivered.push(reasoning(""));
         }
         assert!(delivered.deltas().is_some());
         delivered.push(text(""));
         assert_eq!((delivered.deltas(), delivered.prefix()), (None, None));
+
+        // What continues a piece costs its text alone.
+        let mut delivered = Delivered::default();
+        (0..MAX_DELIVERED - PIECE_BYTES).for_each(|_| delivered.push(text("x")));
+        assert_eq!(delivered.prefix().map(|prefix| prefix.len()), Some(MAX_DELIVERED - PIECE_BYTES));
+        delivered.push(text("x"));
+        assert_eq!(delivered.deltas(), None);
     }
 
     proptest! {

@@ -87,6 +87,11 @@ impl AnswerTranslation {
         Some(self.caller.write_reply(&reply, &self.options))
     }
 
+    /// How a stream for the caller is written.
+    pub fn options(&self) -> &WriterOptions {
+        &self.options
+    }
+
     /// Translates a stream.
     pub fn stream(&self) -> StreamTranslation {
         let (reader, writer) = (self.upstream.reader(), self.caller.writer(&self.options));

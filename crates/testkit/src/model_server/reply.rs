@@ -105,6 +105,11 @@ impl Reply {
         }
     }
 
+    /// Answers with these pieces, one after the other where a stream is requested.
+    pub fn pieces(pieces: &[&str]) -> Self {
+        Self { words: pieces.iter().map(|&piece| piece.to_owned()).collect(), ..Self::text("") }
+    }
+
     /// Answers with a call of the tool `name`.
     pub fn tool_call(name: &str, arguments: &str) -> Self {
         Self::tool_calls(&[(name, arguments)])

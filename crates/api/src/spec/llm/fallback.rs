@@ -57,6 +57,27 @@ impl FallbackClass {
     }
 }
 
+/// What becomes of an answer whose stream breaks after its first content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum MidStream {
+    /// It ends with an error.
+    #[default]
+    Error,
+    /// The next upstream answers anew. What equals the delivered part is swallowed, and what follows is delivered; at the first
+    /// difference the answer ends with the error.
+    Restart,
+    /// An upstream with the capability `prefill` continues the delivered part; where there is none, or it refuses, as `restart`.
+    Continue,
+}
+
+impl MidStream {
+    /// Whether it is the default.
+    pub fn is_error(&self) -> bool {
+        *self == Self::Error
+    }
+}
+
 /// When an upstream that keeps failing is skipped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
@@ -96,7 +117,14 @@ impl Breaker {
 const MAX_FALLBACKS: usize = 8;
 
 /// Checks what an Llm's own document shows; whether its fallbacks exist is not known here.
-pub(super) fn validate(fallbacks: &[Fallback]) -> Result<(), FieldError> {
+pub(super) fn validate(fallbacks: &[Fallback], mid_stream: MidStream) -> Result<(), FieldError> {
+    if fallbacks.is_empty() && !mid_stream.is_error() {
+        return Err(FieldError::new(
+            "midStream",
+            "there is no Llm in `fallbacks` that could go on with an answer",
+        )
+        .hint("name one in `fallbacks`, or leave `midStream` out"));
+    }
     if fallbacks.len() > MAX_FALLBACKS {
         return Err(FieldError::new("fallbacks", format!("at most {MAX_FALLBACKS} Llms may be named")));
     }

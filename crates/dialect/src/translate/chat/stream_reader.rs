@@ -30,6 +30,8 @@ pub struct StreamReader {
     started: bool,
     id: Option<String>,
     choices: BTreeMap<u64, Calls>,
+    /// Whether a call came in the older form, `function_call`.
+    older_form: bool,
 }
 
 /// The calls of one choice.
@@ -148,6 +150,22 @@ impl StreamReader {
         deltas
     }
 
+    /// Announces the calls whose names may not be complete; false where a caller who got the events as they came has what deltas
+    /// cannot express.
+    pub fn announce(&mut self, deltas: &mut Vec<Delta>) -> bool {
+        for (choice, calls) in &mut self.choices {
+            calls.announce_current(*choice, self.id.as_deref(), deltas);
+        }
+        let named = |call: &Call| !call.name.is_empty();
+        !self.older_form && self.choices.values().all(|calls| calls.by_index.values().all(named))
+    }
+
+    /// Whether a call has begun whose name may not be complete.
+    pub fn holds_a_call(&self) -> bool {
+        let current = |calls: &Calls| calls.by_index.get(&calls.current?).map(|call| !call.announced);
+        self.choices.values().any(|calls| current(calls).unwrap_or(false))
+    }
+
     fn read_choice(&mut self, wire: WireChoice, deltas: &mut Vec<Delta>) {
         let choice = wire.index;
         if self.choices.len() >= MAX_CHOICES && !self.choices.contains_key(&choice) {
@@ -175,6 +193,7 @@ impl StreamReader {
         }
         let refusal = delta.refusal.filter(|text| !text.is_empty());
         deltas.extend(refusal.map(|text| Delta::Refusal { choice, text }));
+        self.older_form |= delta.function_call.is_some();
         let older = delta.function_call.map(|function| WireCall { index: Some(0), id: None, function });
         for call in delta.tool_calls.into_iter().flatten().chain(older) {
             calls.read(choice, call, self.id.as_deref(), deltas);

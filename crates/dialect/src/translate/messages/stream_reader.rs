@@ -24,6 +24,7 @@ pub struct StreamReader {
     calls: u64,
     /// The calls that have not ended, by the index of their block.
     open: BTreeMap<u64, OpenCall>,
+    between_blocks: bool,
 }
 
 #[derive(Debug)]
@@ -154,7 +155,19 @@ impl StreamReader {
             }
             _ => {}
         }
+        match event.kind.as_str() {
+            "content_block_start" | "content_block_delta" => self.between_blocks = deltas.is_empty(),
+            "content_block_stop" => self.between_blocks = true,
+            "message_delta" => self.between_blocks &= deltas.is_empty(),
+            _ => {}
+        }
         deltas
+    }
+
+    /// Whether a block has ended, or begun, without an effect on the answer so far: a caller who got the events as they came knows
+    /// more of the blocks than the deltas show.
+    pub fn is_between_blocks(&self) -> bool {
+        self.between_blocks
     }
 
     fn begin(&mut self, index: u64, block: WireBlock, deltas: &mut Vec<Delta>) {

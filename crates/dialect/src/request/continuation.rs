@@ -1,0 +1,94 @@
+//! The request whose answer is the rest of one that broke off: the same conversation, with the beginning of the answer as its last
+//! message. A model that can continue it (`prefill`) writes what follows.
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Request;
+use crate::{fields::Edit, operation::Operation};
+
+#[derive(Deserialize)]
+struct Message {
+    #[serde(default)]
+    role: Value,
+}
+
+impl Request {
+    /// The request for what follows `beginning`; a copy of the body. `None` where it cannot be continued: several choices, an operation
+    /// without messages, or messages that end with the assistant's own already.
+    pub fn continued(&self, beginning: &str) -> Option<Self> {
+        let name = match self.operation {
+            Operation::Chat | Operation::Messages => "messages",
+            Operation::Responses => "input",
+            Operation::Completions | Operation::Embeddings | Operation::CountTokens => return None,
+        };
+        if self.choices > 1 {
+            return None;
+        }
+        let begun = json!({ "role": "assistant", "content": beginning });
+        let value = match self.fields.read::<String>(name).filter(|_| self.operation == Operation::Responses)
+        {
+            Some(input) => json!([{ "role": "user", "content": input }, begun]).to_string(),
+            None => {
+                let messages: Vec<Message> = self.fields.read(name)?;
+                if messages.last()?.role == "assistant" {
+                    return None;
+                }
+                let open = self.fields.get(name)?.trim_end().strip_suffix(']')?;
+                format!("{open},{begun}]")
+            }
+        };
+        let body: Bytes = self.fields.with(&[Edit { name, value }]);
+        let mut request = Self::read(self.operation, body).ok()?;
+        // A route may have named it.
+        request.model.clone_from(&self.model);
+        Some(request)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn beginning_becomes_the_last_message() {
+        let chat = r#"{"model":"a","messages":[{"role":"user","content":"Hi"} ],"stream":true}"#;
+        let messages =
+            r#"{"model":"a","messages":[{"role":"user","content":[{"type":"text","text":"Hi"}]}]}"#;
+        for (operation, body, expected) in [
+            (
+                Operation::Chat,
+                chat,
+                Some(r#"[{"role":"user","content":"Hi"} ,{"role":"assistant","content":"Sal\n\""}]"#),
+            ),
+            (
+                Operation::Messages,
+                messages,
+                Some(
+                    r#"[{"role":"user","content":[{"type":"text","text":"Hi"}]},{"role":"assistant","content":"Sal\n\""}]"#,
+                ),
+            ),
+            (
+                Operation::Responses,
+                r#"{"model":"a","input":"Hi"}"#,
+                Some(r#"[{"role":"user","content":"Hi"},{"role":"assistant","content":"Sal\n\""}]"#),
+            ),
+            (Operation::Chat, r#"{"model":"a","messages":[{"role":"user","content":"Hi"}],"n":2}"#, None),
+            (Operation::Chat, r#"{"model":"a","messages":[{"role":"assistant","content":"Hi"}]}"#, None),
+            (Operation::Chat, r#"{"model":"a","messages":[]}"#, None),
+            (Operation::Chat, r#"{"model":"a","messages":"Hi"}"#, None),
+            (Operation::Responses, r#"{"model":"a"}"#, None),
+            (Operation::Completions, r#"{"model":"a","prompt":"Hi"}"#, None),
+        ] {
+            let request = Request::read(operation, Bytes::copy_from_slice(body.as_bytes())).unwrap();
+            let continued = request.continued("Sal\n\"");
+            let name = if operation == Operation::Responses { "input" } else { "messages" };
+            let changed = continued.as_ref().and_then(|continued| continued.fields.get(name));
+            assert_eq!(changed, expected, "{body}");
+            if let Some(continued) = continued {
+                assert_eq!((continued.stream, &continued.model), (request.stream, &request.model), "{body}");
+            }
+        }
+    }
+}
