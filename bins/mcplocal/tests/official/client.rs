@@ -84,9 +84,13 @@ impl Client {
         command
     }
 
-    /// Runs all scenarios of the cells, and fails the test after the last one where `judge` found a failure. `judge` gets the cell,
-    /// the scenario, and its result or the words of an error that the client raised.
-    pub async fn run(self, cells: Vec<Cell>, judge: impl Fn(&Cell, &str, Result<&Value, &str>) -> Outcome) {
+    /// Runs all scenarios of the cells, records them in the table, and returns those that failed. `judge` gets the cell, the
+    /// scenario, and its result or the words of an error that the client raised.
+    pub async fn run(
+        self,
+        cells: Vec<Cell>,
+        judge: impl Fn(&Cell, &str, Result<&Value, &str>) -> Outcome,
+    ) -> Vec<String> {
         let command = tokio::task::spawn_blocking(move || self.command());
         let inputs: Vec<&Value> = cells.iter().map(|cell| &cell.input).collect();
         let mut child = command
@@ -125,6 +129,6 @@ impl Client {
             }
             failed.extend(table.write());
         }
-        assert!(failed.is_empty(), "{} failed\n{}", failed.len(), failed.join("\n"));
+        failed
     }
 }

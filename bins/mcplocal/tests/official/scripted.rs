@@ -213,7 +213,8 @@ fn judge(cell: &Cell, scenario: &str, result: Result<&Value, &str>) -> Outcome {
 
 async fn run(client: Client) {
     let table = Table::start().await;
-    client.run(table.cells(client), judge).await;
+    let failed = client.run(table.cells(client), judge).await;
+    assert!(failed.is_empty(), "{}", failed.join("\n"));
 }
 
 #[test]

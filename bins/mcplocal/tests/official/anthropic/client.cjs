@@ -18,7 +18,13 @@ const CAT = {
 };
 
 const client = (cell, key) => new Anthropic({ baseURL: cell.url, apiKey: key ?? cell.key, maxRetries: 0 });
-const fields = (cell, tokens = 100) => ({ model: cell.llm, max_tokens: Math.min(cell.tokens ?? tokens, tokens) });
+
+// With a limit of `tokens`. A cell that has one of its own is a real model, which answers the same each time at temperature 0.
+const fields = (cell, tokens) => ({
+  model: cell.llm,
+  max_tokens: tokens ?? cell.tokens ?? 100,
+  ...(cell.tokens && { temperature: 0 }),
+});
 const textOf = (message) =>
   message.content.filter((block) => block.type === "text").map((block) => block.text).join("");
 
@@ -44,14 +50,15 @@ const plain = async (cell, how = ask) =>
   described(await how(cell, { messages: [HI], system: "Be brief.", ...fields(cell) }));
 
 async function tools(cell, how = ask, more) {
-  const request = { model: cell.llm, max_tokens: 120, tools: [TOOL], ...more };
+  const request = { ...fields(cell, 200), tools: [TOOL], ...more };
   const question = more ? THINK : WEATHER;
   const called = await how(cell, { messages: [question], ...(!more && { tool_choice: { type: "any" } }), ...request });
   const calls = called.content.filter((block) => block.type === "tool_use");
   const results = calls.map(({ id, input }) => ({ type: "tool_result", tool_use_id: id, content: forecast(input) }));
   if (cell.vision) results[0].content = [{ type: "text", text: results[0].content }, IMAGE];
   const turns = [question, { role: "assistant", content: called.content }, { role: "user", content: results }];
-  const answer = await how(cell, { messages: turns, ...request });
+  // A small model that may call a tool again would.
+  const answer = await how(cell, { messages: turns, ...(cell.tokens ? fields(cell) : request) });
   return {
     reason: called.stop_reason,
     calls: calls.map(({ name, input }) => [name, input]),
@@ -65,7 +72,7 @@ const reasoning = (cell, how = ask) =>
 
 async function structured(cell) {
   const output_config = { format: jsonSchemaOutputFormat(CAT) };
-  const request = { model: cell.llm, max_tokens: 40, messages: [HI], output_config };
+  const request = { ...fields(cell, 40), messages: [HI], output_config };
   return (await client(cell).messages.parse(request)).parsed_output.name;
 }
 
@@ -128,5 +135,6 @@ run({
   "messages unknown field": (cell) => refused(cell, { no_such_field: 1 }),
   "messages rate limit": (cell) => refused(cell, { text: "Reach the rate limit" }),
   "messages quota": (cell) => refused(cell, { model: cell.limited }),
+  "messages too long": (cell) => refused(cell, { text: "word ".repeat(cell.words) }),
   "messages broken stream": broken,
 });

@@ -31,8 +31,11 @@ def client(cell, key=None):
     return connected(cell["url"], key or cell["key"])
 
 
-def fields(cell, tokens=100):
-    return {"model": cell["llm"], "max_tokens": min(cell.get("tokens") or tokens, tokens)}
+def fields(cell, tokens=None):
+    """With a limit of `tokens`. A cell that has one of its own is a real model, which answers the same each time at temperature 0."""
+    if cell.get("tokens"):
+        return {"model": cell["llm"], "max_tokens": tokens or cell["tokens"], "extra_body": {"temperature": 0}}
+    return {"model": cell["llm"], "max_tokens": tokens or 100}
 
 
 def text_of(message):
@@ -64,8 +67,8 @@ def plain(cell, ask=ask):
     return described(ask(cell, messages=[HI], system="Be brief.", **fields(cell)))
 
 
-def tools(cell, ask=ask, tokens=120, **more):
-    request = {"model": cell["llm"], "max_tokens": tokens, "tools": [TOOL], **more}
+def tools(cell, ask=ask, tokens=200, **more):
+    request = {**fields(cell, tokens), "tools": [TOOL], **more}
     choice, question = ({}, THINK) if more else ({"tool_choice": {"type": "any"}}, WEATHER)
     called = ask(cell, messages=[question], **choice, **request)
     made = [block for block in called.content if block.type == "tool_use"]
@@ -73,6 +76,9 @@ def tools(cell, ask=ask, tokens=120, **more):
     if cell.get("vision"):
         results[0]["content"] = [{"type": "text", "text": results[0]["content"]}, IMAGE]
     turns = [question, {"role": "assistant", "content": called.content}, {"role": "user", "content": results}]
+    if cell.get("tokens"):
+        # A small model that may call a tool again would.
+        request = fields(cell)
     answer = ask(cell, messages=turns, **request)
     return {
         "reason": called.stop_reason,
@@ -87,8 +93,7 @@ def reasoning(cell, ask=ask):
 
 
 def structured(cell):
-    request = {"model": cell["llm"], "max_tokens": 40, "messages": [HI]}
-    return client(cell).messages.parse(output_format=Cat, **request).parsed_output.name
+    return client(cell).messages.parse(output_format=Cat, messages=[HI], **fields(cell, 40)).parsed_output.name
 
 
 def image(cell):
@@ -149,6 +154,7 @@ run(
         "messages unknown field": lambda cell: refused(cell, extra_body={"no_such_field": 1}),
         "messages rate limit": lambda cell: refused(cell, text="Reach the rate limit"),
         "messages quota": lambda cell: refused(cell, model=cell["limited"]),
+        "messages too long": lambda cell: refused(cell, text="word " * cell["words"]),
         "messages broken stream": broken,
     }
 )

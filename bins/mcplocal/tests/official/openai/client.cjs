@@ -20,11 +20,14 @@ function check(holds, shown) {
   if (!holds) throw new Error(`unexpected: ${JSON.stringify(shown)}`);
 }
 
+// The fields of the turn with the results, without the limit: a small model that may call a tool again would.
+const last = (cell, fields) => (cell.tokens ? {} : { ...fields, tool_choice: "auto" });
+
 // Chat completions.
 
 const chatFields = (cell, tokens) => ({
   model: cell.llm,
-  ...(cell.tokens && { max_completion_tokens: tokens ?? cell.tokens }),
+  ...(cell.tokens && { max_completion_tokens: tokens ?? cell.tokens, temperature: 0 }),
 });
 
 const described = (completion) => ({
@@ -50,13 +53,13 @@ const chatPlain = async (cell, ask = chatAsk) =>
 
 async function chatTools(cell, ask = chatAsk, more) {
   const tool = { type: "function", function: { name: "weather", description: "The weather.", parameters: CITY } };
-  const fields = { ...chatFields(cell, 120), tools: [tool], ...more };
+  const fields = { tools: [tool], ...more };
   const question = more ? THINK : WEATHER;
-  const called = await ask(cell, { messages: [question], ...(!more && { tool_choice: "required" }), ...fields });
+  const called = await ask(cell, { messages: [question], ...(!more && { tool_choice: "required" }), ...fields, ...chatFields(cell, 200) });
   const { message, finish_reason } = called.choices[0];
   const calls = message.tool_calls.map((call) => ({ id: call.id, ...call.function, input: JSON.parse(call.function.arguments) }));
   const results = calls.map(({ id, input }) => ({ role: "tool", tool_call_id: id, content: forecast(input) }));
-  const answer = await ask(cell, { messages: [question, message, ...results], tool_choice: "auto", ...fields });
+  const answer = await ask(cell, { messages: [question, message, ...results], ...last(cell, fields), ...chatFields(cell) });
   return {
     reason: finish_reason,
     calls: calls.map(({ name, input }) => [name, input]),
@@ -82,7 +85,7 @@ async function chatImage(cell) {
 
 const responseFields = (cell, tokens) => ({
   model: cell.llm,
-  ...(cell.tokens && { max_output_tokens: tokens ?? cell.tokens }),
+  ...(cell.tokens && { max_output_tokens: tokens ?? cell.tokens, temperature: 0 }),
 });
 
 const responseDescribed = (response) => ({
@@ -110,9 +113,9 @@ const responsePlain = async (cell, ask = responseAsk) =>
 
 async function responseTools(cell, ask = responseAsk, more) {
   const tool = { type: "function", name: "weather", description: "The weather.", parameters: CITY, strict: true };
-  const fields = { ...responseFields(cell, 120), tools: [tool], ...more };
+  const fields = { tools: [tool], ...more };
   const question = more ? THINK : WEATHER;
-  const called = await ask(cell, { input: [question], ...(!more && { tool_choice: "required" }), ...fields });
+  const called = await ask(cell, { input: [question], ...(!more && { tool_choice: "required" }), ...fields, ...responseFields(cell, 200) });
   const calls = called.output.filter((item) => item.type === "function_call");
   const results = calls.map((call) => ({
     type: "function_call_output",
@@ -125,7 +128,7 @@ async function responseTools(cell, ask = responseAsk, more) {
   }
   // The helper for streams adds what the API does not take back.
   const made = called.output.map(({ parsed_arguments, ...item }) => item);
-  const answer = await ask(cell, { input: [question, ...made, ...results], ...fields });
+  const answer = await ask(cell, { input: [question, ...made, ...results], ...last(cell, fields), ...responseFields(cell) });
   const reasoning = called.output.filter((item) => item.type === "reasoning");
   return {
     reason: called.status,
@@ -216,6 +219,7 @@ const errors = (route) => ({
   [`${route} unknown field`]: (cell) => refused(asking(cell, route, { more: { no_such_field: 1 } })),
   [`${route} rate limit`]: (cell) => refused(asking(cell, route, { text: "Reach the rate limit" })),
   [`${route} quota`]: (cell) => refused(asking(cell, route, { llm: cell.limited })),
+  [`${route} too long`]: (cell) => refused(asking(cell, route, { text: "word ".repeat(cell.words) })),
   [`${route} broken stream`]: (cell) => broken(cell, route),
 });
 

@@ -32,11 +32,20 @@ def client(cell, key=None):
     return connected(cell["url"], key or cell["key"])
 
 
+def last(cell, fields):
+    """The fields of the turn with the results, without the limit: a small model that may call a tool again would."""
+    return {} if cell.get("tokens") else {**fields, "tool_choice": "auto"}
+
+
+def too_long(cell):
+    return "word " * cell["words"]
+
+
 # Chat completions.
 
 
 def chat_fields(cell, tokens=None):
-    limit = {"max_completion_tokens": tokens or cell["tokens"]} if cell.get("tokens") else {}
+    limit = {"max_completion_tokens": tokens or cell["tokens"], "temperature": 0} if cell.get("tokens") else {}
     return {"model": cell["llm"], **limit}
 
 
@@ -60,6 +69,9 @@ def chat_plain(cell):
 
 
 def chat_stream(cell, **request):
+    if cell.get("tokens") and "tools" not in request:
+        # The helper raises where an answer is cut by its limit.
+        request |= {"max_completion_tokens": 100, "stop": " "}
     with client(cell).chat.completions.stream(stream_options={"include_usage": True}, **request) as stream:
         pieces = [event.delta for event in stream if event.type == "content.delta"]
         completion = stream.get_final_completion()
@@ -74,15 +86,15 @@ def chat_streamed(cell):
 def chat_tools(cell, ask=None, **more):
     ask = ask or (lambda **request: client(cell).chat.completions.create(**request))
     tool = {"type": "function", "function": {"name": "weather", "description": "The weather.", "parameters": CITY}}
-    fields = {**chat_fields(cell, 120), "tools": [tool], **more}
+    fields = {"tools": [tool], **more}
     choice, question = ({}, THINK) if more else ({"tool_choice": "required"}, WEATHER)
-    called = ask(messages=[question], **choice, **fields)
+    called = ask(messages=[question], **choice, **fields, **chat_fields(cell, 200))
     message = called.choices[0].message
     results = [
         {"role": "tool", "tool_call_id": call.id, "content": forecast(json.loads(call.function.arguments))}
         for call in message.tool_calls
     ]
-    answer = ask(messages=[question, message, *results], tool_choice="auto", **fields)
+    answer = ask(messages=[question, message, *results], **last(cell, fields), **chat_fields(cell))
     return {
         "reason": called.choices[0].finish_reason,
         "calls": calls(message),
@@ -117,7 +129,7 @@ def chat_reasoning(cell):
 
 
 def response_fields(cell, tokens=None):
-    limit = {"max_output_tokens": tokens or cell["tokens"]} if cell.get("tokens") else {}
+    limit = {"max_output_tokens": tokens or cell["tokens"], "temperature": 0} if cell.get("tokens") else {}
     return {"model": cell["llm"], **limit}
 
 
@@ -158,9 +170,9 @@ def response_streamed(cell):
 def response_tools(cell, ask=None, **more):
     ask = ask or (lambda **request: client(cell).responses.create(**request))
     tool = {"type": "function", "name": "weather", "description": "The weather.", "parameters": CITY, "strict": True}
-    fields = {**response_fields(cell, 120), "tools": [tool], **more}
+    fields = {"tools": [tool], **more}
     choice, question = ({}, THINK) if more else ({"tool_choice": "required"}, WEATHER)
-    called = ask(input=[question], **choice, **fields)
+    called = ask(input=[question], **choice, **fields, **response_fields(cell, 200))
     made = [item for item in called.output if item.type == "function_call"]
     results = [
         {"type": "function_call_output", "call_id": call.call_id, "output": forecast(json.loads(call.arguments))}
@@ -169,7 +181,7 @@ def response_tools(cell, ask=None, **more):
     if cell.get("vision"):
         text = {"type": "input_text", "text": results[0]["output"]}
         results[0]["output"] = [text, {"type": "input_image", "image_url": IMAGE, "detail": "auto"}]
-    answer = ask(input=[question, *called.output, *results], **fields)
+    answer = ask(input=[question, *called.output, *results], **last(cell, fields), **response_fields(cell))
     reasoning = [item for item in called.output if item.type == "reasoning"]
     return {
         "reason": called.status,
@@ -266,6 +278,7 @@ def errors(route):
         f"{route} unknown field": lambda cell: refused(asking(cell, route, extra_body={"no_such_field": 1})),
         f"{route} rate limit": lambda cell: refused(asking(cell, route, text="Reach the rate limit")),
         f"{route} quota": lambda cell: refused(asking(cell, route, llm=cell["limited"])),
+        f"{route} too long": lambda cell: refused(asking(cell, route, text=too_long(cell))),
         f"{route} broken stream": lambda cell: broken(cell, route),
     }
 
