@@ -223,6 +223,41 @@ async fn open_breaker_skips_to_the_fallback_or_costs_one_attempt() {
     assert_eq!(content(world.chat(&world.alice, false).await).await, "from the first");
 }
 
+/// An estimate reaches no provider: it neither ends a row of failures nor closes a breaker.
+#[tokio::test]
+async fn estimated_counts_teach_a_breaker_nothing() {
+    let more = json!({"breaker": {"failures": 2, "open": "1h"}});
+    let world = World::start(json!([{"llm": "second"}]), more).await;
+    let rules = json!([{"kinds": ["llms"], "verbs": ["run"], "names": ["first"]}]);
+    let bob = world.mcpd.user_with_rules("bob", rules).await;
+    world.servers[0].set_default(Reply::reset());
+    let count = json!({"model": "first", "messages": [{"role": "user", "content": "How many are these?"}]});
+    for _ in 0..2 {
+        assert_eq!(content(world.chat(&world.alice, false).await).await, "from the second");
+        let counted = world.mcpd.post("/v1/messages/count_tokens", &bob, &count).await;
+        assert_eq!(
+            (counted.status(), header(&counted, "mcpctl-estimated"), header(&counted, "mcpctl-attempts")),
+            (StatusCode::OK, Some("input_tokens"), Some("0"))
+        );
+    }
+    let before = world.asked()[0];
+    assert_eq!(content(world.chat(&world.alice, false).await).await, "from the second");
+    assert_eq!(world.asked()[0], before, "the first is skipped");
+    let rows = eventually("all rows are stored", async || {
+        let rows =
+            world.store().await.usage(&UsageFilter { limit: 50, ..UsageFilter::default() }).await.unwrap();
+        (rows.iter().filter(|row| row.attempts == 0).count() == 2).then_some(rows)
+    })
+    .await;
+    for row in rows.iter().filter(|row| row.attempts == 0) {
+        assert_eq!(
+            (row.input_tokens, row.output_tokens, row.estimated),
+            (0, 0, false),
+            "a count is no output"
+        );
+    }
+}
+
 #[tokio::test]
 async fn fallbacks_are_checked_when_they_are_written() {
     let world = World::start(json!([{"llm": "second"}]), json!({})).await;

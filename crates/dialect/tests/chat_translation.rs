@@ -3,8 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
 use mcpctl_dialect::{
+    Operation,
     sse::Decoder,
     translate::{
+        DeltaReader,
         chat::{self, StreamReader, StreamWriter},
         conversation::{Part, Role},
         reply::{Delta, Finish, WriterOptions},
@@ -326,4 +328,21 @@ fn signature_is_written_with_the_reasoning_it_signs() {
         ),
         "{stream}"
     );
+}
+
+/// Every event of a stream repeats the answer's id and model, so neither is long, whatever the provider sends.
+#[test]
+fn ids_and_models_of_a_stream_are_cut() {
+    let long = "\u{e9}".repeat(1000);
+    let chunk = json!({ "id": long, "model": long, "choices": [{ "index": 0, "delta": {} }] });
+    let message = json!({ "type": "message_start", "message": { "id": long, "model": long, "content": [] } });
+    for (operation, event) in [(Operation::Chat, chunk), (Operation::Messages, message)] {
+        let (mut decoder, mut reader) = (Decoder::default(), DeltaReader::of(operation).unwrap());
+        decoder.push(format!("data: {event}\n\n").as_bytes());
+        let deltas = reader.read(&decoder.next_frame().unwrap().unwrap());
+        let [Delta::Start { id: Some(id), model: Some(model), .. }] = &deltas[..] else {
+            panic!("{deltas:?}")
+        };
+        assert!(id.len() <= 256 && long.starts_with(id) && id == model, "{operation:?}: {}", id.len());
+    }
 }

@@ -284,3 +284,42 @@ fn decide<'a>(
     }
     Ok(decided)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use mcpctl_api::spec::{Ceiling, Period};
+    use mcpctl_secret::envelope::{Keyring, MasterKey};
+    use mcpctl_store::Location;
+
+    use super::*;
+
+    /// The end does not wait until corrections are due, and one transaction does not take all of them.
+    #[tokio::test]
+    async fn corrections_are_stored_before_the_ledger_ends() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Arc::new(Keyring::new(MasterKey::generate().unwrap()));
+        let store = Store::open(&Location::Sqlite(dir.path().join("db")), key).await.unwrap();
+        let ledger = Ledger::start(store.clone());
+        let span = Span::Period(Period::Month);
+        let limit: Id = "caaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap();
+        let charges: Vec<Charge> = (0..3 * MAX_CORRECTED)
+            .map(|at| Charge {
+                key: LimitKey { limit: limit.clone(), subject: None, counts: at.to_string() },
+                limit: "l".parse().unwrap(),
+                ceiling: Ceiling { measure: Measure::Tokens, max: 100, span },
+                amount: 50,
+            })
+            .collect();
+        let (reserved, _) = ledger.reserve(charges.clone()).await.unwrap();
+        reserved.unwrap().settle(|_| 7);
+        ledger.close().await;
+        let counters = store.limit_counters(&limit, 0, u32::MAX).await.unwrap();
+        assert_eq!(counters.len(), charges.len());
+        for (key, counter) in counters {
+            let tally = Tally::parse(&counter.state).unwrap();
+            assert_eq!(tally.used(span, now()), 7, "{key:?}");
+        }
+    }
+}

@@ -184,3 +184,24 @@ async fn nothing_is_exported_unless_asked_for() {
     assert!(deployment.agent.stop().success() && deployment.mcpd.wait().success());
     assert!(collector.heads().is_empty(), "{:?}", collector.spans());
 }
+
+/// A caller may make methods up, of any length and number, and a span's name is kept in many places.
+#[tokio::test]
+async fn made_up_methods_have_one_name_in_traces() {
+    let collector = Collector::start().await;
+    let deployment = exporting(&collector.url()).await;
+    let trace_id = "6bf92f3577b34da6a3ce929d0e0e4736";
+    let made_up = Method::from_bytes("M".repeat(500).as_bytes()).unwrap();
+    for daemon in ["mcplocal", "mcpd"] {
+        let request = match daemon {
+            "mcpd" => deployment.mcpd.request(made_up.clone(), "/v1/models", &deployment.alice),
+            _ => deployment.agent.request(made_up.clone(), "/v1/models", &deployment.alice),
+        };
+        let request = request.header("traceparent", format!("00-{trace_id}-{CALLERS_SPAN}-00"));
+        assert!(request.send().await.unwrap().status().is_client_error());
+    }
+    for span in collector.trace(trace_id, 2).await {
+        assert_eq!(span.name, "_OTHER /v1/models", "{}", span.service);
+        assert_eq!(span.get("http.request.method"), "_OTHER", "{}", span.service);
+    }
+}
