@@ -14,7 +14,7 @@ pub mod unpriced;
 use mcpctl_access::{Principal, Snapshot, Stored};
 use mcpctl_api::{
     Id, Name, Spec,
-    spec::{Ceiling, LimitScope, Measure, Price},
+    spec::{Ceiling, LimitScope, Measure},
 };
 use mcpctl_dialect::usage::Usage;
 use mcpctl_store::{LimitKey, Store, StoreError};
@@ -26,7 +26,7 @@ pub use ledger::Reservation;
 use decision::Charge;
 use ledger::Ledger;
 
-use crate::prices;
+use crate::prices::{self, Pricing};
 
 /// The Limits of this installation.
 pub struct Limits {
@@ -115,7 +115,7 @@ impl Limits {
         snapshot: &Snapshot,
         principal: &Principal,
         llm: &Stored,
-        price: Option<Price>,
+        price: Option<Pricing>,
         estimate: impl FnOnce() -> Estimate,
     ) -> Result<Admission, LimitError> {
         let limits = snapshot.limits_on(principal, llm.name().as_str());
@@ -165,7 +165,7 @@ pub fn key(limit: &Id, subject: Option<Id>, ceiling: &Ceiling) -> LimitKey {
 }
 
 /// What a request may take of a measure; `None` without a price.
-fn amount(estimate: Estimate, ceiling: Ceiling, price: Option<Price>) -> Option<u64> {
+fn amount(estimate: Estimate, ceiling: Ceiling, price: Option<Pricing>) -> Option<u64> {
     let Estimate { input, output, bounded } = estimate;
     let of = |output_tokens| {
         let usage = Usage { input_tokens: input, output_tokens, ..Usage::default() };
@@ -184,7 +184,7 @@ fn amount(estimate: Estimate, ceiling: Ceiling, price: Option<Price>) -> Option<
 mod tests {
     use mcpctl_api::{
         HumanDuration, Usd,
-        spec::{Period, Span},
+        spec::{Period, Price, Span},
     };
 
     use super::*;
@@ -212,6 +212,6 @@ mod tests {
             cache_write: None,
             reasoning: None,
         };
-        assert_eq!(amount(estimate, ceiling, Some(price)), Some(3_000_000 + 1_500_000));
+        assert_eq!(amount(estimate, ceiling, Some(price.into())), Some(3_000_000 + 1_500_000));
     }
 }

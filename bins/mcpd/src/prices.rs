@@ -34,10 +34,43 @@ struct Entry {
     hosts: Option<Vec<String>>,
     /// The price.
     price: Price,
+    /// The price of requests with long prompts, where that is another one.
+    #[serde(default)]
+    long_prompt: Option<LongPrompt>,
     /// When the price was read.
     date: jiff::civil::Date,
     /// Where the price is published.
     source: String,
+}
+
+/// What a model's tokens cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pricing {
+    price: Price,
+    long_prompt: Option<LongPrompt>,
+}
+
+/// The price of all tokens of a request whose input is longer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+struct LongPrompt {
+    /// Input tokens, cached ones included, up to which the ordinary price holds.
+    above: u64,
+    /// The price.
+    price: Price,
+}
+
+impl From<Price> for Pricing {
+    fn from(price: Price) -> Self {
+        Self { price, long_prompt: None }
+    }
+}
+
+impl Pricing {
+    /// The price of a request with so many input tokens.
+    fn of_input(&self, tokens: u64) -> &Price {
+        self.long_prompt.as_ref().filter(|long| tokens > long.above).map_or(&self.price, |long| &long.price)
+    }
 }
 
 impl Prices {
@@ -63,9 +96,9 @@ impl Prices {
     }
 
     /// What the tokens of an Llm cost; `None` where that is unknown.
-    pub fn of(&self, llm: &LlmSpec) -> Option<Price> {
-        if llm.price.is_some() {
-            return llm.price;
+    pub fn of(&self, llm: &LlmSpec) -> Option<Pricing> {
+        if let Some(price) = llm.price {
+            return Some(price.into());
         }
         let host = llm.url.host_str().unwrap_or_default();
         let holds = |entry: &&Entry| {
@@ -74,7 +107,10 @@ impl Prices {
                 .as_ref()
                 .is_none_or(|hosts| hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))
         };
-        self.entries.get(&llm.model)?.iter().find(holds).map(|entry| entry.price)
+        self.entries.get(&llm.model)?.iter().find(holds).map(|entry| {
+            let Entry { price, long_prompt, .. } = *entry;
+            Pricing { price, long_prompt }
+        })
     }
 }
 
@@ -82,6 +118,9 @@ fn read(json: &str) -> anyhow::Result<Vec<Entry>> {
     let entries: Vec<Entry> = serde_json::from_str(json)?;
     for (at, entry) in entries.iter().enumerate() {
         entry.price.validate(&format!("[{at}].price"))?;
+        if let Some(long) = &entry.long_prompt {
+            long.price.validate(&format!("[{at}].longPrompt.price"))?;
+        }
         anyhow::ensure!(!entry.models.is_empty(), "[{at}].models: an entry names at least one model");
         let source = &entry.source;
         anyhow::ensure!(!source.is_empty(), "[{at}].source: where the price of {} is from", entry.date);
@@ -90,7 +129,7 @@ fn read(json: &str) -> anyhow::Result<Vec<Entry>> {
 }
 
 /// The cost of tokens, rounded up to a nano-dollar.
-pub fn cost(price: &Price, usage: &Usage) -> Usd {
+pub fn cost(pricing: &Pricing, usage: &Usage) -> Usd {
     let Usage {
         input_tokens,
         output_tokens,
@@ -98,6 +137,7 @@ pub fn cost(price: &Price, usage: &Usage) -> Usd {
         cache_write_input_tokens,
         reasoning_tokens,
     } = *usage;
+    let price = pricing.of_input(input_tokens);
     // Parts of a whole, whatever a server reports.
     let cached = cached_input_tokens.min(input_tokens);
     let written = cache_write_input_tokens.min(input_tokens - cached);
@@ -143,13 +183,14 @@ mod tests {
             reasoning_tokens: 400,
         };
         // 3000 × 3 + 6000 × 0.3 + 1000 × 3.75 + 600 × 15 + 400 × 20, per million.
-        assert_eq!(cost(&price, &usage), usd("0.03155"));
+        let cost = |price: Price, usage: &Usage| cost(&price.into(), usage);
+        assert_eq!(cost(price, &usage), usd("0.03155"));
         let flat = Price { cached_input: None, cache_write: None, reasoning: None, ..price };
-        assert_eq!(cost(&flat, &usage), usd("0.045"));
+        assert_eq!(cost(flat, &usage), usd("0.045"));
         let absurd = Usage { cached_input_tokens: u64::MAX, reasoning_tokens: u64::MAX, ..usage };
-        assert_eq!(cost(&flat, &absurd), usd("0.045"), "parts are never more than the whole");
+        assert_eq!(cost(flat, &absurd), usd("0.045"), "parts are never more than the whole");
         let tiny = Usage { input_tokens: 1, ..Usage::default() };
-        assert_eq!(cost(&Price { input: usd("0.000000001"), ..flat }, &tiny).nanos(), 1, "rounded up");
+        assert_eq!(cost(Price { input: usd("0.000000001"), ..flat }, &tiny).nanos(), 1, "rounded up");
     }
 
     #[test]
@@ -158,8 +199,8 @@ mod tests {
                        "source": "our contract"}]"#;
         let (own, built_in) = (Prices::load(Some(own)).unwrap(), Prices::load(None).unwrap());
         let provider = llm("https://api.anthropic.com", "claude-opus-4-8", None);
-        assert_eq!(built_in.of(&provider).unwrap().input, usd("5"));
-        assert_eq!(own.of(&provider).unwrap().input, usd("1"));
+        assert_eq!(built_in.of(&provider).unwrap().price.input, usd("5"));
+        assert_eq!(own.of(&provider).unwrap().price.input, usd("1"));
         let elsewhere = llm("http://127.0.0.1:1", "claude-opus-4-8", None);
         assert_eq!(built_in.of(&elsewhere), None, "a namesake at another server has another price");
         let free = Price {
@@ -169,7 +210,44 @@ mod tests {
             cache_write: None,
             reasoning: None,
         };
-        assert_eq!(own.of(&LlmSpec { price: Some(free), ..provider }), Some(free));
+        assert_eq!(own.of(&LlmSpec { price: Some(free), ..provider }), Some(free.into()));
+    }
+
+    #[test]
+    fn long_prompts_have_their_own_price() {
+        let pricing = Prices::load(None).unwrap();
+        let pricing = pricing.of(&llm("https://api.openai.com/v1", "gpt-5.5", None)).unwrap();
+        let usage = |input_tokens| Usage { input_tokens, output_tokens: 1_000, ..Usage::default() };
+        assert_eq!(cost(&pricing, &usage(272_000)), usd("1.39"));
+        // All tokens of the request, and not only those beyond.
+        assert_eq!(cost(&pricing, &usage(272_001)), usd("2.76501"));
+    }
+
+    /// What the table must have, so that a Limit on cost works with every provider that the documents name.
+    #[test]
+    fn built_in_prices_are_plausible_and_name_each_model_once() {
+        let entries = read(BUILT_IN).unwrap();
+        let mut named = std::collections::HashSet::new();
+        for Entry { models, hosts, price, long_prompt, source, .. } in &entries {
+            let hosts = hosts.as_ref().unwrap();
+            for model in models {
+                assert!(named.insert((model, hosts)), "{model} twice");
+            }
+            assert!(source.starts_with("https://"), "{models:?}");
+            assert!(price.cached_input.is_none_or(|cached| cached < price.input), "{models:?}");
+            assert!(price.cache_write.is_none_or(|written| written > price.input), "{models:?}");
+            assert!(long_prompt.is_none_or(|long| long.price.input > price.input), "{models:?}");
+        }
+        for host in [
+            "api.openai.com",
+            "api.anthropic.com",
+            "api.mistral.ai",
+            "api.deepseek.com",
+            "generativelanguage.googleapis.com",
+            "api.groq.com",
+        ] {
+            assert!(named.iter().any(|(_, hosts)| hosts.iter().any(|known| known == host)), "{host}");
+        }
     }
 
     #[test]

@@ -6,7 +6,6 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use mcpctl_api::spec::Price;
 use mcpctl_dialect::usage::Usage;
 use mcpctl_failover::FailureClass;
 use mcpctl_store::UsageRow;
@@ -14,14 +13,14 @@ use mcpctl_store::UsageRow;
 use super::access::AccessEnded;
 use crate::{
     limits::{Reservation, Spent},
-    prices,
+    prices::{self, Pricing},
 };
 
 /// The settlement of a running request. Dropped without [`Settlement::settle`], it gives the reservation back.
 #[derive(Debug, Default)]
 pub struct Settlement {
     /// What the Llm's tokens cost, if known.
-    price: Option<Price>,
+    price: Option<Pricing>,
     /// What the request reserved, if a Limit is on it.
     reservation: Option<Reservation>,
     /// Input tokens, estimated from the body.
@@ -42,7 +41,7 @@ impl Delivered {
 
 impl Settlement {
     /// The settlement of a request that was admitted.
-    pub fn new(price: Option<Price>, reservation: Option<Reservation>, input_estimate: u64) -> Self {
+    pub fn new(price: Option<Pricing>, reservation: Option<Reservation>, input_estimate: u64) -> Self {
         Self { price, reservation, input_estimate, delivered: Delivered::default() }
     }
 
