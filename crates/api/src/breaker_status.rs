@@ -48,7 +48,7 @@ pub enum BreakerState {
     /// Requests go to the upstream.
     #[default]
     Closed,
-    /// Requests skip it, after consecutive failures.
+    /// Requests skip it, after consecutive failures, where something else can answer them.
     Open,
     /// One request tries it, or the next one will.
     HalfOpen,
