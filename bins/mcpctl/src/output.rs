@@ -218,7 +218,13 @@ fn table_of(items: &[Resource], wide: bool) -> Table {
 fn columns(spec: &Spec) -> Vec<String> {
     let state = |disabled: bool| if disabled { "disabled" } else { "active" }.to_owned();
     match spec {
-        Spec::Llm(llm) => vec![llm.provider.as_str().to_owned(), llm.model.clone(), llm.url.to_string()],
+        Spec::Llm(llm) => {
+            let mut urls = llm.upstreams().map(|upstream| upstream.url.to_string());
+            let first = urls.next().unwrap_or_default();
+            let more = urls.count();
+            let url = if more == 0 { first } else { format!("{first} (+{more})") };
+            vec![llm.provider.as_str().to_owned(), llm.model.clone(), url]
+        }
         Spec::Secret(secret) => vec![list(secret.data.keys())],
         Spec::User(user) => vec![user.display_name.clone().unwrap_or_default(), state(user.disabled)],
         Spec::Group(group) => vec![list(&group.members)],

@@ -16,13 +16,17 @@ pub mod outcome;
 pub mod pipeline;
 mod resumption;
 pub mod route;
+mod sending;
 pub mod settlement;
 mod stream_usage;
+mod targets;
 mod turns;
 
 use std::sync::Arc;
 
-use mcpctl_api::{Id, breaker_status::BreakerStatus};
+use mcpctl_access::{Snapshot, Stored};
+use mcpctl_api::{Spec, breaker_status::BreakerStatus};
+use mcpctl_failover::Balancer;
 use mcpctl_upstream as upstream;
 
 use breakers::UpstreamBreakers;
@@ -33,12 +37,14 @@ use stream_usage::StreamUsage;
 pub struct Inference {
     /// Connections to providers.
     pub client: upstream::Client,
-    /// The Llms whose providers reject `stream_options`.
+    /// The upstreams that reject `stream_options`.
     pub stream_usage: StreamUsage,
-    /// The retry budget of each Llm.
+    /// The retry budget of each upstream.
     pub budgets: RetryBudgets,
-    /// The breakers of Llms that have failed.
+    /// The breakers of upstreams that have failed.
     pub breakers: UpstreamBreakers,
+    /// The outstanding requests at each upstream.
+    pub balancer: Arc<Balancer>,
 }
 
 impl Inference {
@@ -53,11 +59,21 @@ impl Inference {
             stream_usage: StreamUsage::default(),
             budgets: RetryBudgets::default(),
             breakers: UpstreamBreakers::default(),
+            balancer: Arc::default(),
         }
     }
 
     /// How the breakers of an Llm's upstreams stand, in the order of the document.
-    pub fn breaker_statuses(&self, llm: &Id) -> Vec<BreakerStatus> {
-        vec![self.breakers.status(llm.as_str())]
+    pub fn breaker_statuses(&self, llm: &Stored) -> Vec<BreakerStatus> {
+        let Spec::Llm(spec) = &llm.resource.spec else { return Vec::new() };
+        spec.upstreams().map(|upstream| self.breakers.status(&targets::key(llm.id(), &upstream))).collect()
+    }
+
+    /// Forgets the upstreams that no Llm of the snapshot has.
+    pub fn forget_removed(&self, snapshot: &Snapshot) {
+        let kept = targets::keys(snapshot);
+        self.budgets.retain(|upstream| kept.contains(upstream));
+        self.breakers.retain(|upstream| kept.contains(upstream));
+        self.balancer.retain(|upstream| kept.contains(upstream));
     }
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use anyhow::Context as _;
 use mcpctl_api::{
     Usd,
-    spec::{LlmSpec, Price},
+    spec::{LlmSpec, Price, Upstream},
 };
 use mcpctl_dialect::usage::Usage;
 use serde::Deserialize;
@@ -73,6 +73,31 @@ impl Pricing {
     }
 }
 
+impl Pricing {
+    /// At least as dear as either, for each request.
+    fn or_dearer(&self, other: &Self) -> Self {
+        let above = self.long_prompt.iter().chain(&other.long_prompt).map(|long| long.above).min();
+        let of_long = |pricing: &Self| pricing.long_prompt.map_or(pricing.price, |long| long.price);
+        let long = dearer(&dearer(&of_long(self), &of_long(other)), &dearer(&self.price, &other.price));
+        Self {
+            price: dearer(&self.price, &other.price),
+            long_prompt: above.map(|above| LongPrompt { above, price: long }),
+        }
+    }
+}
+
+/// The higher price of each part.
+fn dearer(one: &Price, other: &Price) -> Price {
+    let part = |of: fn(&Price) -> Usd| of(one).max(of(other));
+    Price {
+        input: part(|price| price.input),
+        output: part(|price| price.output),
+        cached_input: Some(part(|price| price.cached_input.unwrap_or(price.input))),
+        cache_write: Some(part(|price| price.cache_write.unwrap_or(price.input))),
+        reasoning: Some(part(|price| price.reasoning.unwrap_or(price.output))),
+    }
+}
+
 impl Prices {
     /// The built-in table, with the operator's entries before its own.
     ///
@@ -95,19 +120,26 @@ impl Prices {
         }
     }
 
-    /// What the tokens of an Llm cost; `None` where that is unknown.
+    /// What the tokens of an Llm cost at most; `None` where that is unknown of one of its upstreams.
     pub fn of(&self, llm: &LlmSpec) -> Option<Pricing> {
+        let mut prices = llm.upstreams().map(|upstream| self.at(llm, &upstream));
+        let first = prices.next()??;
+        prices.try_fold(first, |dearest, price| Some(dearest.or_dearer(&price?)))
+    }
+
+    /// What the tokens of an Llm cost at one of its upstreams; `None` where that is unknown.
+    pub fn at(&self, llm: &LlmSpec, upstream: &Upstream<'_>) -> Option<Pricing> {
         if let Some(price) = llm.price {
             return Some(price.into());
         }
-        let host = llm.url.host_str().unwrap_or_default();
+        let host = upstream.url.host_str().unwrap_or_default();
         let holds = |entry: &&Entry| {
             entry
                 .hosts
                 .as_ref()
                 .is_none_or(|hosts| hosts.iter().any(|known| known.eq_ignore_ascii_case(host)))
         };
-        self.entries.get(&llm.model)?.iter().find(holds).map(|entry| {
+        self.entries.get(upstream.model)?.iter().find(holds).map(|entry| {
             let Entry { price, long_prompt, .. } = *entry;
             Pricing { price, long_prompt }
         })
@@ -248,6 +280,25 @@ mod tests {
         ] {
             assert!(named.iter().any(|(_, hosts)| hosts.iter().any(|known| known == host)), "{host}");
         }
+    }
+
+    #[test]
+    fn targets_cost_what_the_dearest_costs_at_most() {
+        let own = r#"[{"models": ["a"], "price": {"input": 1, "output": 9}, "date": "2026-11-26", "source": "s"},
+                      {"models": ["b"], "price": {"input": 2, "output": 3}, "date": "2026-11-26", "source": "s"}]"#;
+        let prices = Prices::load(Some(own)).unwrap();
+        let llm = |last: &str| -> LlmSpec {
+            let targets =
+                serde_json::json!([{"url": "http://a.example"}, {"url": "http://b.example", "model": last}]);
+            serde_json::from_value(serde_json::json!({"type": "openai", "model": "a", "targets": targets}))
+                .unwrap()
+        };
+        let known = llm("b");
+        let most = prices.of(&known).unwrap();
+        assert_eq!((most.price.input, most.price.output), (usd("2"), usd("9")));
+        let each: Vec<_> = known.upstreams().map(|of| prices.at(&known, &of).unwrap().price.output).collect();
+        assert_eq!(each, [usd("9"), usd("3")]);
+        assert_eq!(prices.of(&llm("c")), None, "one of them is unknown");
     }
 
     #[test]

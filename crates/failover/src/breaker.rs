@@ -157,6 +157,17 @@ impl Breaker {
         }
     }
 
+    /// How long requests still skip the upstream; `None` where the next one is admitted. Zero while another one tries it.
+    pub fn open_for(&self, now: Instant) -> Option<Duration> {
+        match self.state {
+            BreakerState::Open { since } if self.is_waiting(since, now) => {
+                Some(self.policy.open.saturating_sub(now.saturating_duration_since(since)))
+            }
+            BreakerState::Trying => Some(Duration::ZERO),
+            BreakerState::Closed { .. } | BreakerState::Due | BreakerState::Open { .. } => None,
+        }
+    }
+
     /// Compared as a span, because a sum of time and window could overflow.
     fn is_waiting(&self, since: Instant, now: Instant) -> bool {
         now.saturating_duration_since(since) < self.policy.open
@@ -208,6 +219,20 @@ mod tests {
         assert_eq!(breaker.admit(at(22)), Admission::Trial);
         breaker.record(Admission::Trial, Verdict::Success, at(23));
         assert_eq!((breaker.condition(at(23)), breaker.opened()), (BreakerCondition::Closed, None));
+    }
+
+    #[test]
+    fn remaining_open_time_ends_with_the_admission() {
+        let now = Instant::now();
+        let mut breaker = opened(now);
+        let at = |seconds| now + Duration::from_secs(seconds);
+        assert_eq!(Breaker::new(POLICY).open_for(now), None);
+        assert_eq!(breaker.open_for(at(4)), Some(Duration::from_secs(6)));
+        assert_eq!(breaker.open_for(at(10)), None);
+        assert_eq!(breaker.admit(at(10)), Admission::Trial);
+        assert_eq!(breaker.open_for(at(10)), Some(Duration::ZERO), "another one tries it");
+        breaker.record(Admission::Trial, Verdict::Nothing, at(10));
+        assert_eq!(breaker.open_for(at(10)), None);
     }
 
     #[test]

@@ -86,6 +86,15 @@ impl BreakerReport {
     }
 }
 
+/// A breaker that skips requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenBreaker {
+    /// How long it still does; zero while one request tries the upstream.
+    pub remaining: Duration,
+    /// The class of the upstream's last failure.
+    pub last_failure: Option<FailureClass>,
+}
+
 impl<F> fmt::Debug for Breakers<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Breakers").field("policy", &self.policy).finish_non_exhaustive()
@@ -145,6 +154,20 @@ impl<F: RequestForm> Breakers<F> {
         let admissions = tried.map(|(form, _, admission)| (form, admission));
         let (breakers, llm) = (Arc::clone(self), llm.to_owned());
         BreakerPermit { breakers, llm, form, caller, admissions, pending: None, settled: false }
+    }
+
+    /// The breaker that would skip a request of this form, if there is one. Admits nothing, so that the request may still go
+    /// elsewhere.
+    pub fn skipping(&self, policy: BreakerPolicy, llm: &str, form: F, now: Instant) -> Option<OpenBreaker> {
+        let state = self.lock();
+        let forms = state.tracked.get(llm)?;
+        let open = [F::default(), form].into_iter().filter_map(|form| {
+            let Tracked { breaker, last_failure } = forms.get(&form)?;
+            let mut breaker = breaker.clone();
+            breaker.set_policy(policy);
+            Some(OpenBreaker { remaining: breaker.open_for(now)?, last_failure: *last_failure })
+        });
+        open.max_by_key(|open| open.remaining)
     }
 
     /// Whether an upstream has a breaker: it was admitted to before.
@@ -348,6 +371,22 @@ mod tests {
         assert_eq!(permit.last_failure(), Some(FailureClass::Connect));
         assert!(!breakers.admit("gpt", Plain, &alice(), now).is_open());
         assert_eq!(breakers.open(now), ["claude"]);
+    }
+
+    #[test]
+    fn question_whether_it_skips_takes_no_trial() {
+        let now = Instant::now();
+        let breakers = opened("claude", now);
+        let skipping =
+            |form, seconds| breakers.skipping(POLICY, "claude", form, now + Duration::from_secs(seconds));
+        let open =
+            |seconds| Some(OpenBreaker { remaining: Duration::from_secs(seconds), last_failure: DOWN });
+        assert_eq!((skipping(Plain, 4), skipping(Images, 4)), (open(6), open(6)));
+        assert_eq!((skipping(Plain, 10), skipping(Plain, 10)), (None, None));
+        let later = now + Duration::from_secs(10);
+        let _trial = breakers.admit("claude", Plain, &alice(), later);
+        assert_eq!(skipping(Images, 10), open(0), "one trial at a time");
+        assert_eq!(breakers.skipping(POLICY, "gpt", Plain, now), None);
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct AccessLine {
     pub llm: Option<String>,
     /// The Llm or the local provider that answered.
     pub served_by: Option<String>,
+    /// Host and port of the target that was asked last, where the Llm has several.
+    pub upstream: Option<String>,
     /// The class of a failure, also of one after the first byte.
     pub class: Option<Cow<'static, str>>,
     /// The class of the primary's failure, where a local provider answered.

@@ -129,7 +129,7 @@ impl RequestLog {
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (principal, llm) = (text(line.principal.as_deref()), text(line.llm.as_deref()));
         let (served_by, failover) = (text(line.served_by.as_deref()), text(line.failover.as_deref()));
-        let class = text(line.class.as_deref());
+        let (upstream, class) = (text(line.upstream.as_deref()), text(line.class.as_deref()));
         let usage = line.usage.as_ref();
         tracing::info!(
             target: TARGET,
@@ -145,6 +145,7 @@ impl RequestLog {
             operation = line.operation,
             llm,
             served_by,
+            upstream,
             class,
             failover,
             attempts = line.attempts,

@@ -113,7 +113,7 @@ fn shown(mut document: Document) -> Result<String, Failure> {
         }
         // Fields that the server adds to a reference are no difference.
         Spec::Llm(llm) => {
-            if let Some(key) = &mut llm.api_key {
+            for key in llm.api_keys_mut().flatten() {
                 (key.secret_id, key.attached_by) = (None, Vec::new());
             }
         }

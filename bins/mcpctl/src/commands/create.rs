@@ -11,7 +11,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Subcommand;
 use mcpctl_api::{
     Document, Name, Spec,
-    spec::{Capability, LlmSpec, ProviderType, SecretKeyRef},
+    spec::{Capability, LlmSpec, LlmTarget, ProviderType, SecretKeyRef},
 };
 use mcpctl_client::Changed;
 use url::Url;
@@ -64,9 +64,9 @@ struct Llm {
     /// The API that the provider speaks: openai (every compatible server), anthropic or azure-openai
     #[arg(long = "type", value_name = "TYPE", default_value = "openai", value_parser = from_word::<ProviderType>)]
     provider: ProviderType,
-    /// Base address of the provider, e.g. https://api.openai.com/v1
-    #[arg(long, value_parser = provider_url)]
-    url: Url,
+    /// Base address of the provider, e.g. https://api.openai.com/v1; several spread the load
+    #[arg(long = "url", value_name = "URL", required = true, value_parser = provider_url)]
+    urls: Vec<Url>,
     /// The provider's own name of the model
     #[arg(long)]
     model: String,
@@ -76,7 +76,7 @@ struct Llm {
     /// What the provider serves besides: responses, messages, prefill
     #[arg(long = "capability", value_name = "CAPABILITY", value_parser = from_word::<Capability>)]
     capabilities: Vec<Capability>,
-    /// Secret that holds the provider's key
+    /// Secret that holds the provider's key, which each URL gets
     #[arg(long, requires = "key")]
     secret: Option<Name>,
     /// The key in that secret
@@ -131,10 +131,18 @@ impl Llm {
             secret_id: None,
             attached_by: Vec::new(),
         });
+        let (url, api_key, targets) = match <[Url; 1]>::try_from(self.urls) {
+            Ok([url]) => (Some(url), api_key, Vec::new()),
+            Err(urls) => {
+                let target = |url| LlmTarget { url, model: None, api_key: api_key.clone(), weight: 1 };
+                (None, None, urls.into_iter().map(target).collect())
+            }
+        };
         let spec = LlmSpec {
             provider: self.provider,
-            url: self.url,
+            url,
             model: self.model,
+            targets,
             capabilities: self.capabilities,
             api_version: self.api_version,
             api_key,

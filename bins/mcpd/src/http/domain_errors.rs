@@ -187,7 +187,7 @@ impl From<WriteFailure> for HttpError {
                 let message = refused.to_string();
                 let status = StatusCode::BAD_REQUEST;
                 Self::new(status, ErrorKind::InvalidRequestError, "credential_refused", message)
-                    .field("apiKey")
+                    .field(&refused.field)
                     .hint("correct the key or the `url`, or write it unchecked: `--skip-check`")
             }
             WriteFailure::Password(error) => Self::invalid("password", error.to_string()),

@@ -67,7 +67,7 @@ pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Resp
     caller.snapshot.authorize_all(&caller.principal, Verb::View, Kind::Llm)?;
     // When asked for, because breakers open and close by themselves.
     let llms = caller.snapshot.all(Kind::Llm).map(|llm| {
-        let breakers = app.inference.breaker_statuses(llm.id());
+        let breakers = app.inference.breaker_statuses(llm);
         let open = breakers.iter().filter(|breaker| breaker.state != BreakerState::Closed).count();
         (Configured::resolved(llm.name().as_str()), open)
     });

@@ -41,6 +41,6 @@ pub async fn status(
 )]
 async fn llm(app: &App, caller: &Caller, target: &str) -> Result<Json<LlmStatus>, HttpError> {
     let stored = viewed(app, caller, Kind::Llm, target).await?;
-    let breakers = app.inference.breaker_statuses(stored.id());
+    let breakers = app.inference.breaker_statuses(&stored);
     Ok(Json(LlmStatus { llm: stored.name().clone(), breakers }))
 }

@@ -8,11 +8,11 @@ use std::{
 use mcpctl_access::{Principal, Stored};
 use mcpctl_api::{
     Spec, Usd,
-    spec::{LlmSpec, ProviderType},
+    spec::{LlmSpec, ProviderType, Upstream},
     visible::short,
 };
 use mcpctl_dialect::{Operation, Request, usage::Usage};
-use mcpctl_failover::FailureClass;
+use mcpctl_failover::{FailureClass, Outstanding};
 use mcpctl_relay::{StreamEnd, StreamOutcome};
 use mcpctl_store::{StoreError, UsageRow};
 use mcpctl_telemetry::{Configured, TokenType, metrics};
@@ -23,10 +23,13 @@ use super::{
     access::{AccessEnded, AccessWatch},
     settlement::Settlement,
 };
-use crate::{app::App, clock, limits::estimate};
+use crate::{app::App, clock, limits::estimate, prices::Pricing};
 
 /// Longest name of an Llm in the access log, in bytes: no resource has a longer one.
 const MAX_LLM_BYTES: usize = 64;
+
+/// Longest host and port in the access log, in bytes: the longest that DNS has, and the port.
+const MAX_HOST_BYTES: usize = 253 + 6;
 
 /// The account of a running request. It is closed once; a drop without a close means that the caller went away, or
 /// lost access.
@@ -36,6 +39,8 @@ pub struct Account {
     row: Option<UsageRow>,
     settlement: Settlement,
     access: Option<Arc<AccessWatch>>,
+    /// The request that is outstanding at an upstream, until the account is closed.
+    outstanding: Option<Outstanding>,
     /// `gen_ai.operation.name` and `gen_ai.provider.name`.
     operation: (&'static str, &'static str),
     arrived: Instant,
@@ -102,6 +107,7 @@ impl Account {
             row: Some(row),
             settlement,
             access: None,
+            outstanding: None,
             operation: (request.operation.genai_name(), provider(llm)),
             arrived,
             first_content: Arc::default(),
@@ -117,6 +123,15 @@ impl Account {
 
     fn access_ended(&self) -> Option<AccessEnded> {
         self.access.as_ref()?.has_ended()
+    }
+
+    /// Notes which upstream the request goes to now: what it costs there, and that it is outstanding.
+    pub fn goes_to(&mut self, upstream: &Upstream<'_>, price: Option<Pricing>, outstanding: Outstanding) {
+        if upstream.place.is_some() {
+            mcpctl_server::access_line(|line| line.upstream = Some(short(&upstream.host(), MAX_HOST_BYTES)));
+        }
+        self.settlement.set_price(price);
+        self.outstanding = Some(outstanding);
     }
 
     /// Observes the time to the first content of a stream, from the request's arrival. Call it at each content.

@@ -8,25 +8,21 @@ use std::{
 };
 
 use mcpctl_access::{Permit, Stored, verb::Run};
-use mcpctl_api::{
-    Kind, Spec, Verb,
-    spec::{Capability, LlmSpec},
-};
-use mcpctl_dialect::{self as dialect, ExtraOperations, Operation};
+use mcpctl_api::{Kind, Spec, Verb};
+use mcpctl_dialect as dialect;
 use mcpctl_failover::FailureClass;
-use mcpctl_relay::{
-    CuttableBody, Exchange, Exchanged, NextAttempts, RetryBudget, RetryPolicy, Sender, StreamAccount, retry,
-};
+use mcpctl_relay::{CuttableBody, Exchange, NextAttempts, StreamAccount, retry};
 use mcpctl_store::StoreError;
-use mcpctl_telemetry::Configured;
-use mcpctl_upstream::{Answer, Failure, Request, StreamAnswer, Target, WholeAnswer};
+use mcpctl_upstream::{Answer, Failure, StreamAnswer, WholeAnswer};
 
 use super::{
     account::Account,
     call::Call,
     outcome::{InferenceError, InferenceOutcome, InferenceResponse},
-    route::{Route, api_of, route},
+    route::{Route, route},
+    sending::{Relayed, Sending},
     settlement::Settlement,
+    targets::{self, Targets},
 };
 use crate::{
     app::App,
@@ -43,6 +39,8 @@ pub struct Attempt {
     pub answer: AttemptAnswer,
     /// How the caller's Limits stand.
     pub standings: Vec<Standing>,
+    /// The key of the upstream that was asked last, by which its breaker is kept.
+    pub upstream: String,
 }
 
 /// How a provider answered.
@@ -62,7 +60,7 @@ pub enum AttemptAnswer {
 
 /// A stream of which nothing was forwarded so far. Dropped, it is accounted for as cancelled.
 pub struct BegunStream {
-    /// Turns its events into the caller's dialect.
+    /// Targets its events into the caller's dialect.
     pub exchange: Exchange,
     /// Its events.
     pub answer: StreamAnswer,
@@ -79,7 +77,7 @@ impl Attempt {
         attempts: u32,
         next: impl FnOnce() -> Option<NextAttempts>,
     ) -> InferenceResponse {
-        let Self { llm, answer, standings } = self;
+        let Self { llm, answer, standings, .. } = self;
         let outcome = match answer {
             AttemptAnswer::Whole(whole) => InferenceOutcome::Whole(whole),
             AttemptAnswer::Failed { failure, may_edit } => InferenceOutcome::Failed { failure, may_edit },
@@ -115,16 +113,6 @@ pub fn failure_class(ran: &Result<Attempt, InferenceError>) -> Option<FailureCla
         Err(InferenceError::Misconfigured { .. }) => Some(FailureClass::UpstreamCredentials),
         Ok(_) | Err(_) => None,
     }
-}
-
-/// The operation at an Llm's provider for one that a caller asks for.
-pub fn upstream_operation(asked: Operation, llm: &LlmSpec) -> Operation {
-    let extra = ExtraOperations {
-        responses: llm.can(Capability::Responses),
-        messages: llm.can(Capability::Messages),
-        count_tokens: llm.can(Capability::Messages),
-    };
-    asked.at(api_of(llm).dialect(), extra)
 }
 
 /// What spans all Llms of one request.
@@ -166,10 +154,11 @@ impl Span {
 }
 
 impl Call {
-    /// The class of an Llm's last failure, where its breaker is open.
+    /// The class of an Llm's last failure, where the breakers of all its upstreams are open.
     pub fn skipped(&self, llm: &Stored) -> Option<FailureClass> {
         let Spec::Llm(spec) = &llm.resource.spec else { return None };
-        self.app.inference.breakers.admit(llm, spec, &self.asked).skipped()
+        let upstreams = spec.upstreams().map(|upstream| targets::key(llm.id(), &upstream));
+        self.app.inference.breakers.skipping_all(spec, upstreams, &self.asked)
     }
 
     /// Runs one Llm for the caller, in the snapshot that the permit is of, with the request or its continuation.
@@ -196,19 +185,22 @@ impl Call {
 
         // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
         // the credential is opened only now.
-        let routed = check_choice(asked, &llm).and_then(|()| {
-            let misconfigured =
-                |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
-            route(permit, snapshot, &app.store).map_err(misconfigured)
-        });
-        let prepared = routed.and_then(|route| {
-            let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&llm, span.began);
-            let upstream = upstream_operation(asked.operation, &route.llm);
-            let exchange = Exchange::new(asked, &route.target, upstream, usage, headers)?;
-            Ok((route, exchange))
-        });
-        let (route, exchange) = match prepared {
-            Ok(prepared) => prepared,
+        let misconfigured =
+            |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
+        let routed = check_choice(asked, &llm).and_then(|()| route(permit).map_err(misconfigured));
+        let route = match routed {
+            Ok(route) => route,
+            Err(error) => {
+                span.record(app).await?;
+                return Err(error);
+            }
+        };
+        let sending = Sending { app, asked, headers, llm: &llm, route: &route, snapshot };
+        let mut targets = Targets::new(&app.inference, &llm, &route, asked);
+        let first = targets.first(snapshot, &app.store).map_err(misconfigured);
+        let first = first.and_then(|turn| Ok(sending.prepare(turn)?));
+        let first = match first {
+            Ok(first) => first,
             Err(error) => {
                 span.record(app).await?;
                 return Err(error);
@@ -222,15 +214,15 @@ impl Call {
                 return Err(error.into());
             }
         };
-        let account = Account::open(app, principal, &llm, asked, span.began, settlement).under(access);
+        let mut account = Account::open(app, principal, &llm, asked, span.began, settlement).under(access);
 
         // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
         let deadline = span.deadline(route.llm.timeouts.answer.0);
-        let relayed = relay(app, &llm, &route, &exchange, asked, deadline);
+        let relayed = sending.relay(targets, first, &mut account, deadline);
         let (sent, recorded) = tokio::join!(relayed, span.record(app));
         recorded?;
 
-        let retry::RetryOutcome { result, attempts } = sent;
+        let Relayed { exchange, upstream, outcome: retry::RetryOutcome { result, attempts } } = sent;
         span.attempts += attempts;
         let answer = match result {
             Ok(Answer::Whole(whole)) => {
@@ -245,7 +237,7 @@ impl Call {
                 AttemptAnswer::Failed { failure, may_edit }
             }
         };
-        Ok(Attempt { llm, answer, standings })
+        Ok(Attempt { llm, answer, standings, upstream })
     }
 
     /// Records a denial in place of the decision that allowed it.
@@ -295,56 +287,5 @@ fn check_choice(asked: &dialect::Request, llm: &Stored) -> Result<(), InferenceE
     match asked.routing_keys.iter().find(|field| !spec.allow_fields.contains(field)) {
         None => Ok(()),
         Some(field) => Err(InferenceError::ChoosesUpstream { field: field.clone(), llm: llm.name().clone() }),
-    }
-}
-
-async fn relay(
-    app: &App,
-    llm: &Stored,
-    route: &Route,
-    exchange: &Exchange,
-    asked: &dialect::Request,
-    deadline: Instant,
-) -> retry::RetryOutcome {
-    let passage = app.inference.breakers.admit(llm, &route.llm, asked);
-    // An upstream that keeps failing gets one attempt: more would only delay the error.
-    let max = if passage.is_suspect() { 0 } else { route.llm.retries.max.into() };
-    // One deadline over all attempts, waits included.
-    let policy = RetryPolicy { max, deadline };
-    let budget = app.inference.budgets.of(llm.id());
-    let Exchanged { outcome, rejects_usage } =
-        exchange.send(&Attempts { app, llm, target: &route.target, policy, budget: &budget }).await;
-    if rejects_usage {
-        tracing::info!(llm = %llm.name(), "the provider refuses `stream_options`: usage of its streams is unknown");
-        app.inference.stream_usage.rejected(llm, Instant::now());
-    }
-    // An estimate reached no upstream, so nothing is learned about one.
-    if outcome.attempts > 0 {
-        passage.settle(outcome.result.as_ref().err().map(|failure| failure.class));
-    }
-    outcome
-}
-
-/// Attempts at a target of an Llm, counted.
-struct Attempts<'a> {
-    app: &'a App,
-    llm: &'a Stored,
-    target: &'a Target,
-    policy: RetryPolicy,
-    budget: &'a RetryBudget,
-}
-
-impl Sender for Attempts<'_> {
-    async fn send(&self, request: &Request) -> retry::RetryOutcome {
-        let Self { app, llm, target, policy, budget } = *self;
-        let (name, metrics) = (Configured::resolved(llm.name().as_str()), &app.metrics.inference);
-        let on_retry = |class: FailureClass| {
-            metrics.attempt(name, class.as_str());
-            metrics.retry(name);
-        };
-        let sent = retry::send(&app.inference.client, target, request, policy, budget, on_retry).await;
-        let outcome = sent.result.as_ref().map_or_else(|failure| failure.class.as_str(), |_| "ok");
-        metrics.attempt(name, outcome);
-        sent
     }
 }

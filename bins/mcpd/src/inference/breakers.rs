@@ -1,12 +1,11 @@
-//! The breakers of upstreams, by the Llm's id. Only those of upstreams that have failed are kept, so that a request to one that
-//! works costs nothing.
+//! The breakers of upstreams, each target of an Llm its own. Only those of upstreams that have failed are kept, so that a request to
+//! one that works costs nothing.
 
 use std::{sync::Arc, time::Instant};
 
-use mcpctl_access::{Snapshot, Stored};
-use mcpctl_api::{Id, breaker_status::BreakerStatus, spec::LlmSpec};
+use mcpctl_api::{breaker_status::BreakerStatus, spec::LlmSpec};
 use mcpctl_dialect::{Form, Request};
-use mcpctl_failover::{BreakerPermit, BreakerPolicy, Breakers, FailureClass};
+use mcpctl_failover::{BreakerPermit, BreakerPolicy, Breakers, FailureClass, OpenBreaker};
 
 /// The breakers of all upstreams.
 pub struct UpstreamBreakers(Arc<Breakers<Form>>);
@@ -17,21 +16,22 @@ impl Default for UpstreamBreakers {
     }
 }
 
-/// One request's way past the breaker of an Llm; records how the upstream did.
+/// One request's way past the breaker of an upstream; records how the upstream did.
 pub struct Passage<'a> {
     breakers: &'a UpstreamBreakers,
-    llm: &'a Stored,
     spec: &'a LlmSpec,
+    upstream: String,
     request: &'a Request,
     /// `None` where the upstream has not failed so far.
     permit: Option<BreakerPermit<Form>>,
 }
 
 impl UpstreamBreakers {
-    /// Admits a request to an Llm's upstream, or not.
-    pub fn admit<'a>(&'a self, llm: &'a Stored, spec: &'a LlmSpec, request: &'a Request) -> Passage<'a> {
-        let mut passage = Passage { breakers: self, llm, spec, request, permit: None };
-        if self.0.is_tracked(llm.id().as_str()) {
+    /// Admits a request to an upstream, or not.
+    pub fn admit<'a>(&'a self, spec: &'a LlmSpec, upstream: &str, request: &'a Request) -> Passage<'a> {
+        let mut passage =
+            Passage { breakers: self, spec, upstream: upstream.to_owned(), request, permit: None };
+        if self.0.is_tracked(upstream) {
             passage.permit = Some(passage.take());
         }
         passage
@@ -46,17 +46,48 @@ impl UpstreamBreakers {
         })
     }
 
-    /// Removes the breakers of Llms that the snapshot does not contain.
-    pub fn remove_deleted(&self, snapshot: &Snapshot) {
-        self.0.retain(|llm| llm.parse::<Id>().is_ok_and(|id| snapshot.by_id(&id).is_some()));
+    /// The breaker that would skip a request to an upstream.
+    pub fn skipping(
+        &self,
+        spec: &LlmSpec,
+        upstream: &str,
+        request: &Request,
+        now: Instant,
+    ) -> Option<OpenBreaker> {
+        if !self.0.is_tracked(upstream) {
+            return None;
+        }
+        self.0.skipping(policy(spec), upstream, request.form(), now)
     }
+
+    /// The class of the last failure, where the breakers of all upstreams are open: of the one that is due soonest.
+    pub fn skipping_all(
+        &self,
+        spec: &LlmSpec,
+        upstreams: impl Iterator<Item = String>,
+        request: &Request,
+    ) -> Option<FailureClass> {
+        let now = Instant::now();
+        let open = upstreams.map(|upstream| self.skipping(spec, &upstream, request, now));
+        let open = open.collect::<Option<Vec<_>>>()?;
+        let soonest = open.into_iter().min_by_key(|open| open.remaining)?;
+        Some(soonest.last_failure.unwrap_or(FailureClass::ServerError))
+    }
+
+    /// Removes the breakers of upstreams that are gone.
+    pub fn retain(&self, keep: impl FnMut(&str) -> bool) {
+        self.0.retain(keep);
+    }
+}
+
+fn policy(spec: &LlmSpec) -> BreakerPolicy {
+    BreakerPolicy { failures: spec.breaker.failures, open: spec.breaker.open.0 }
 }
 
 impl Passage<'_> {
     fn take(&self) -> BreakerPermit<Form> {
-        let Self { breakers, llm, spec, request, .. } = self;
-        let policy = BreakerPolicy { failures: spec.breaker.failures, open: spec.breaker.open.0 };
-        breakers.0.admit_under(policy, llm.id().as_str(), request.form(), None, Instant::now())
+        let Self { breakers, spec, upstream, request, .. } = self;
+        breakers.0.admit_under(policy(spec), upstream, request.form(), None, Instant::now())
     }
 
     /// The class of the last failure, where the breaker is open.

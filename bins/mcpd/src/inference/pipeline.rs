@@ -149,6 +149,6 @@ async fn run_chain(
 /// allows.
 fn begin(call: &Arc<Call>, turns: Turns, attempt: Attempt) -> InferenceResponse {
     let attempts = turns.span.attempts;
-    let answering = Arc::clone(&attempt.llm);
-    attempt.into_response(attempts, || Resumption::of(call, turns, answering))
+    let (answering, upstream) = (Arc::clone(&attempt.llm), attempt.upstream.clone());
+    attempt.into_response(attempts, || Resumption::of(call, turns, answering, upstream))
 }

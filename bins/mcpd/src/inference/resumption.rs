@@ -17,9 +17,10 @@ use mcpctl_relay::{Broken, NextAttempt, NextAttempts};
 use tokio::sync::Mutex;
 
 use super::{
-    attempt::{Attempt, AttemptAnswer, BegunStream, upstream_operation},
+    attempt::{Attempt, AttemptAnswer, BegunStream},
     call::Call,
     outcome::InferenceError,
+    route::upstream_operation,
     turns::{Turn, Turns},
 };
 use crate::caller::{AuthenticationError, Caller};
@@ -33,6 +34,8 @@ pub struct Resumption {
     turns: Turns,
     /// The Llm whose stream it is now.
     answering: Arc<Stored>,
+    /// The key of its upstream.
+    upstream: String,
 }
 
 /// Why no attempt is made.
@@ -46,11 +49,16 @@ enum NotResumed {
 
 impl Resumption {
     /// The attempts after a break of the stream of `answering`; `None` where `midStream` allows none.
-    pub fn of(call: &Arc<Call>, turns: Turns, answering: Arc<Stored>) -> Option<NextAttempts> {
+    pub fn of(
+        call: &Arc<Call>,
+        turns: Turns,
+        answering: Arc<Stored>,
+        upstream: String,
+    ) -> Option<NextAttempts> {
         if spec(&turns.llm)?.mid_stream == MidStream::Error {
             return None;
         }
-        let resumption = Arc::new(Mutex::new(Self { call: Arc::clone(call), turns, answering }));
+        let resumption = Arc::new(Mutex::new(Self { call: Arc::clone(call), turns, answering, upstream }));
         Some(Box::new(move |broken| {
             let resumption = Arc::clone(&resumption);
             async move { resumption.lock().await.next(broken).await }.boxed()
@@ -79,7 +87,7 @@ impl Resumption {
         let call = Arc::clone(&self.call);
         let app = &call.app;
         if let Some(spec) = spec(&self.answering) {
-            let passage = app.inference.breakers.admit(&self.answering, spec, &call.asked);
+            let passage = app.inference.breakers.admit(spec, &self.upstream, &call.asked);
             passage.settle(Some(FailureClass::ServerError));
         }
         // INVARIANT 5: what was revoked since the request arrived is revoked here too.
@@ -168,7 +176,7 @@ impl Resumption {
             self.turns.chain.failed(&attempt.llm, FailureClass::ServerError);
             return None;
         };
-        self.answering = attempt.llm;
+        (self.answering, self.upstream) = (attempt.llm, attempt.upstream);
         // The head of the response has named the first one.
         mcpctl_server::access_line(|line| {
             line.served_by = Some(self.answering.name().to_string());

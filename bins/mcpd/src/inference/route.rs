@@ -1,10 +1,11 @@
-//! Where a permitted inference request goes: the address and the credential of its Llm.
+//! Where a permitted inference request goes: the addresses of its Llm, each with its own credential.
 
 use mcpctl_access::{Permit, Snapshot, verb::Run};
 use mcpctl_api::{
-    Spec, credential,
-    spec::{LlmSpec, ProviderType, SecretKeyRef, SecretValue, Timeouts},
+    Name, Spec, credential,
+    spec::{Capability, LlmSpec, ProviderType, SecretKeyRef, SecretValue, Timeouts, Upstream},
 };
+use mcpctl_dialect::{ExtraOperations, Operation};
 use mcpctl_store::Store;
 use mcpctl_upstream as upstream;
 use secrecy::SecretString;
@@ -53,35 +54,49 @@ pub enum Misconfigured {
     },
 }
 
-/// The upstream of a permitted request.
+/// The way of a permitted request to the upstreams of its Llm.
 pub struct Route {
-    /// Address, credential and timeouts.
-    pub target: upstream::Target,
     /// The Llm's specification.
     pub llm: LlmSpec,
+    name: Name,
 }
 
-/// Spends a permit to run an Llm on the route to its provider. Only a permit for `run` is accepted, so that no request is
+/// Spends a permit to run an Llm on the route to its upstreams. Only a permit for `run` is accepted, so that no request is
 /// sent without one.
 ///
 /// # Errors
-/// When the Llm's credential cannot be used.
-pub fn route(permit: Permit<Run>, snapshot: &Snapshot, store: &Store) -> Result<Route, Misconfigured> {
+/// When the permit is for another kind of resource, which cannot happen.
+pub fn route(permit: Permit<Run>) -> Result<Route, Misconfigured> {
     let resource = permit.into_resource();
     let Spec::Llm(llm) = resource.resource.spec.clone() else { return Err(Misconfigured::NotAnLlm) };
-    let target = target(resource.name().as_str(), &llm, snapshot, store)?;
-    Ok(Route { target, llm })
+    Ok(Route { llm, name: resource.name().clone() })
 }
 
-/// The provider of an Llm, with its credential. It opens the secret, so it is used for permitted requests, and for the check of
+impl Route {
+    /// One of the upstreams, with its credential opened.
+    ///
+    /// # Errors
+    /// When the credential cannot be used.
+    pub fn target(
+        &self,
+        upstream: &Upstream<'_>,
+        snapshot: &Snapshot,
+        store: &Store,
+    ) -> Result<upstream::Target, Misconfigured> {
+        target(self.name.as_str(), &self.llm, upstream, snapshot, store)
+    }
+}
+
+/// An upstream of an Llm, with its credential. It opens the secret, so it is used for permitted requests, and for the check of
 /// a credential whose writer may write it.
 pub(super) fn target(
     name: &str,
     llm: &LlmSpec,
+    upstream: &Upstream<'_>,
     snapshot: &Snapshot,
     store: &Store,
 ) -> Result<upstream::Target, Misconfigured> {
-    let credential = match &llm.api_key {
+    let credential = match upstream.api_key {
         None => None,
         Some(key) => {
             let missing = || Misconfigured::NoCredential {
@@ -89,7 +104,7 @@ pub(super) fn target(
                 secret: key.secret.to_string(),
                 key: key.key.clone(),
             };
-            let stored = snapshot.secret_in_force(llm, key).ok_or_else(missing)?;
+            let stored = snapshot.secret_in_force(upstream).ok_or_else(missing)?;
             let mut data = secret::open(store, stored)
                 .map_err(|source| Misconfigured::Sealed { llm: name.to_owned(), source })?;
             let value = data.remove(&key.key).ok_or_else(missing)?;
@@ -97,9 +112,9 @@ pub(super) fn target(
         }
     };
     Ok(upstream::Target {
-        base_url: llm.url.clone(),
+        base_url: upstream.url.clone(),
         socket: None,
-        model: Some(llm.model.clone()),
+        model: Some(upstream.model.to_owned()),
         credential,
         timeouts: timeouts(&llm.timeouts),
         api: api_of(llm),
@@ -107,8 +122,18 @@ pub(super) fn target(
     })
 }
 
+/// The operation at an Llm's provider for one that a caller asks for.
+pub fn upstream_operation(asked: Operation, llm: &LlmSpec) -> Operation {
+    let extra = ExtraOperations {
+        responses: llm.can(Capability::Responses),
+        messages: llm.can(Capability::Messages),
+        count_tokens: llm.can(Capability::Messages),
+    };
+    asked.at(api_of(llm).dialect(), extra)
+}
+
 /// The API of an Llm's provider.
-pub fn api_of(llm: &LlmSpec) -> upstream::Api {
+fn api_of(llm: &LlmSpec) -> upstream::Api {
     match llm.provider {
         ProviderType::Openai => upstream::Api::Openai,
         ProviderType::Anthropic => upstream::Api::Anthropic,

@@ -19,7 +19,7 @@ use crate::{
 /// The settlement of a running request. Dropped without [`Settlement::settle`], it gives the reservation back.
 #[derive(Debug, Default)]
 pub struct Settlement {
-    /// What the Llm's tokens cost, if known.
+    /// What the upstream's tokens cost, if known.
     price: Option<Pricing>,
     /// What the request reserved, if a Limit is on it.
     reservation: Option<Reservation>,
@@ -48,6 +48,11 @@ impl Settlement {
     /// The count of what the caller receives: an event with content is about a token.
     pub fn delivered(&self) -> Delivered {
         self.delivered.clone()
+    }
+
+    /// Sets what the tokens cost at the upstream that the request goes to.
+    pub fn set_price(&mut self, price: Option<Pricing>) {
+        self.price = price;
     }
 
     /// Completes the row, whose outcome is known, and settles.

@@ -1,10 +1,9 @@
-//! Removes what this process remembers of deleted Llms.
+//! Removes what this process remembers of Llms and targets that are gone.
 
 use crate::app::App;
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     let snapshot = app.fresh().await?;
-    app.inference.budgets.remove_deleted(&snapshot);
-    app.inference.breakers.remove_deleted(&snapshot);
+    app.inference.forget_removed(&snapshot);
     Ok(())
 }

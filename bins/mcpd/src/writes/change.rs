@@ -153,7 +153,7 @@ impl Planner<'_> {
             }
             Spec::Llm(llm) => {
                 self.guard_capture(existing, &name, llm)?;
-                self.guard_credential(existing, &name, llm)?;
+                self.guard_credentials(existing, &name, llm)?;
             }
             Spec::User(user) => {
                 confidential = self.set_password(existing, &name, user, password_hash, confidential)?;
@@ -229,7 +229,7 @@ impl Planner<'_> {
         match &existing.resource.spec {
             Spec::Secret(_) => self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, old)?,
             Spec::Llm(llm) => {
-                if let Some(key) = &llm.api_key {
+                for key in llm.upstreams().filter_map(|upstream| upstream.api_key) {
                     self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, key.secret.as_str())?;
                 }
             }

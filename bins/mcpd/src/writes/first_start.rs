@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Snapshot, Stored, builtin};
 use mcpctl_api::{
     Id, Kind, Name, Resource, Spec,
-    spec::{LlmSpec, RoleBindingSpec, SecretKeyRef, Subject, SubjectKind, TokenSpec, UserSpec},
+    spec::{RoleBindingSpec, Subject, SubjectKind, TokenSpec, UserSpec},
 };
 use mcpctl_secret::token::TokenHash;
 
@@ -72,13 +72,17 @@ impl Draft<'_> {
         let before = self.before;
         for stored in before.all(Kind::Llm) {
             let Spec::Llm(llm) = &stored.resource.spec else { continue };
-            let Some(key) = llm.api_key.as_ref().filter(|key| key.secret_id.is_none()) else { continue };
-            // If the secret does not exist, the reference is bound to no secret: a later one of that name is not meant.
-            let secret = before.by_name(Kind::Secret, key.secret.as_str());
-            let secret_id = secret.map_or_else(Id::mint, |secret| secret.id().clone());
-            let key = SecretKeyRef { secret_id: Some(secret_id), ..key.clone() };
-            let spec = Spec::Llm(LlmSpec { api_key: Some(key), ..llm.clone() });
-            self.put(stored.id().clone(), stored.name().clone(), spec);
+            let mut llm = llm.clone();
+            let mut bound = false;
+            for key in llm.api_keys_mut().flatten().filter(|key| key.secret_id.is_none()) {
+                // If the secret does not exist, the reference is bound to no secret: a later one of that name is not meant.
+                let secret = before.by_name(Kind::Secret, key.secret.as_str());
+                key.secret_id = Some(secret.map_or_else(Id::mint, |secret| secret.id().clone()));
+                bound = true;
+            }
+            if bound {
+                self.put(stored.id().clone(), stored.name().clone(), Spec::Llm(llm));
+            }
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mcpctl_access::Stored;
 use mcpctl_api::{
     Id, Kind, Name, Spec, Verb,
-    spec::{LlmSpec, SecretKeyRef},
+    spec::{LlmSpec, ProviderType, SecretKeyRef, Upstream},
 };
 use mcpctl_dialect::keys;
 
@@ -31,63 +31,98 @@ impl Planner<'_> {
     }
 
     /// INVARIANT 11: a reference to a secret takes the right to `use` it, and is bound to the secret's id and to the
-    /// account that made it. Naming a secret without that right is refused; moving the address detaches the credential
-    /// that was there.
-    pub(super) fn guard_credential(
+    /// account that made it. Naming a secret without that right is refused. A reference holds for the address beside which it
+    /// was written and no other: where the address has moved, or the keys of two targets changed places, it is detached.
+    pub(super) fn guard_credentials(
         &mut self,
         existing: Option<&Arc<Stored>>,
         name: &Name,
         llm: &mut LlmSpec,
     ) -> Result<(), Refusal> {
-        let Some(key) = llm.api_key.take() else { return Ok(()) };
         let old = existing.and_then(|stored| match &stored.resource.spec {
             Spec::Llm(old) => Some(old),
             _ => None,
         });
-        let old_key = old.and_then(|old| old.api_key.as_ref()).filter(|old| old.same_key(&key));
-        let same_address = old.is_some_and(|old| old.url == llm.url && old.provider == llm.provider);
+        let mut keys = Vec::new();
+        for upstream in llm.upstreams() {
+            keys.push(match upstream.api_key {
+                Some(key) => self.guard_key(old, name, llm.provider, &upstream, key.clone())?,
+                None => None,
+            });
+        }
+        llm.api_keys_mut().zip(keys).for_each(|(place, key)| *place = key);
+        Ok(())
+    }
+
+    /// The key of one upstream as it is stored; `None` where it is detached.
+    fn guard_key(
+        &mut self,
+        old: Option<&LlmSpec>,
+        name: &Name,
+        provider: ProviderType,
+        upstream: &Upstream<'_>,
+        key: SecretKeyRef,
+    ) -> Result<Option<SecretKeyRef>, Refusal> {
         let secret = key.secret.as_str();
         let current = self.batch.by_name(Kind::Secret, secret).map(|stored| stored.id().clone());
         let may_use = self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret);
-        if let Some(old_key) = old_key.filter(|_| same_address) {
-            let intact = old_key.secret_id == current && self.attached_in_force(old_key);
+        let whose = match upstream.place {
+            None => format!("Llm `{name}`"),
+            Some(_) => format!("Llm `{name}` at `{}`", upstream.host()),
+        };
+        let is_intact = |old: &SecretKeyRef| old.secret_id == current && self.attached_in_force(old);
+        let references: Vec<(Upstream<'_>, &SecretKeyRef)> = old
+            .into_iter()
+            .flat_map(LlmSpec::upstreams)
+            .filter_map(|of| of.api_key.filter(|old| old.same_key(&key)).map(|old| (of, old)))
+            .collect();
+        // Targets at one address may differ in their models, and in who attached the key.
+        let here = references
+            .iter()
+            .filter(|(of, _)| of.url == upstream.url && old.is_some_and(|old| old.provider == provider))
+            .max_by_key(|(of, old)| (of.model == upstream.model, is_intact(old)));
+        if let Some((_, old_key)) = here {
+            let intact = is_intact(old_key);
             // A void reference is attached again only if the document leaves out the server's `secretId`. With it, as in an
             // edit of another field, the reference stays as it is.
             let as_stored = key.secret_id.is_some();
             if intact || as_stored || may_use.is_err() {
-                llm.api_key = Some(old_key.clone());
                 if !intact && may_use.is_ok() {
                     self.warnings.push(format!(
-                        "Llm `{name}` still sends no key: write `apiKey` without `secretId` to attach Secret `{secret}`"
+                        "{whose} still sends no key: write `apiKey` without `secretId` to attach Secret `{secret}`"
                     ));
                 }
-                return Ok(());
+                return Ok(Some((*old_key).clone()));
             }
             self.warnings.push(format!(
-                "Llm `{name}` sends Secret `{secret}` to `{}` again, and you answer for it now",
-                host_of(llm)
+                "{whose} sends Secret `{secret}` to `{}` again, and you answer for it now",
+                upstream.host()
             ));
         }
         match may_use {
             Ok(()) => {
                 if let (Some(written), Some(current)) = (&key.secret_id, &current)
                     && written != current
-                    && old_key.is_none()
+                    && references.is_empty()
                 {
                     return Err(invalid_hint(
-                        "apiKey.secretId",
+                        &upstream.field("apiKey.secretId"),
                         format!("the Secret `{secret}` has another id"),
                         "leave `secretId` out to refer to the one that has the name now",
                     ));
                 }
-                llm.api_key = Some(self.attach(key, current));
-                Ok(())
+                Ok(Some(self.attach(key, current)))
             }
-            Err(_) if old_key.is_some() => {
-                self.warnings.push(format!(
-                    "Llm `{name}` points elsewhere now, so its `apiKey` was detached: you may not use secrets `{secret}`"
-                ));
-                Ok(())
+            Err(_) if !references.is_empty() => {
+                self.warnings.push(match upstream.place {
+                    None => format!(
+                        "Llm `{name}` points elsewhere now, so its `apiKey` was detached: you may not use secrets `{secret}`"
+                    ),
+                    Some(_) => format!(
+                        "{whose} sends no key: it went elsewhere, so it was detached, and you may not use secrets `{secret}`"
+                    ),
+                });
+                Ok(None)
             }
             Err(denied) => Err(denied.into()),
         }
@@ -105,8 +140,12 @@ impl Planner<'_> {
         key.attached_by.iter().all(may_use)
     }
 
-    pub(super) fn check_key_exists(&self, llm: &LlmSpec) -> Result<(), Refusal> {
-        let Some(key) = &llm.api_key else { return Ok(()) };
+    pub(super) fn check_keys_exist(&self, llm: &LlmSpec) -> Result<(), Refusal> {
+        llm.upstreams().try_for_each(|upstream| self.check_key_exists(&upstream))
+    }
+
+    fn check_key_exists(&self, upstream: &Upstream<'_>) -> Result<(), Refusal> {
+        let Some(key) = upstream.api_key else { return Ok(()) };
         // A writer that may not use the secret, and left the key as it was, learns nothing about the secret.
         let secret = key.secret.as_str();
         if self.before.authorize_name(self.actor, Verb::Use, Kind::Secret, secret).is_err() {
@@ -114,21 +153,22 @@ impl Planner<'_> {
         }
         let Some(stored) = self.batch.by_name(Kind::Secret, secret) else {
             return Err(invalid_hint(
-                "apiKey.secret",
+                &upstream.field("apiKey.secret"),
                 format!("there is no Secret `{secret}`"),
                 "make it first, or put it into the same file",
             ));
         };
         let Spec::Secret(spec) = &stored.resource.spec else {
-            return Err(invalid("apiKey.secret", format!("`{secret}` is not a Secret")));
+            return Err(invalid(&upstream.field("apiKey.secret"), format!("`{secret}` is not a Secret")));
         };
         if !spec.data.contains_key(&key.key) {
-            return Err(invalid("apiKey.key", format!("the Secret `{secret}` has no key `{}`", key.key)));
+            let message = format!("the Secret `{secret}` has no key `{}`", key.key);
+            return Err(invalid(&upstream.field("apiKey.key"), message));
         }
-        if !spec.may_go_to(&llm.url) {
+        if !spec.may_go_to(upstream.url) {
             return Err(invalid_hint(
-                "url",
-                format!("the Secret `{secret}` may not be sent to `{}`", host_of(llm)),
+                &upstream.field("url"),
+                format!("the Secret `{secret}` may not be sent to `{}`", upstream.host()),
                 "its `hosts` list where it may be sent",
             ));
         }
@@ -148,10 +188,4 @@ pub(super) fn check_allowed_fields(llm: &LlmSpec) -> Result<(), Refusal> {
         format!("`{field}` is not a field that is refused, so that it need not be allowed"),
         "name fields such as `models`, `fallbacks`, `route` or `provider`",
     ))
-}
-
-/// Host and port of the provider.
-pub(super) fn host_of(llm: &LlmSpec) -> String {
-    let host = llm.url.host_str().unwrap_or_default();
-    llm.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }

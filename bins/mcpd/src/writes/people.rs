@@ -149,7 +149,9 @@ impl Planner<'_> {
             ));
         }
         let attached = |stored: &&Arc<Stored>| match &stored.resource.spec {
-            Spec::Llm(llm) => llm.api_key.as_ref().is_some_and(|key| key.attached_by.contains(id)),
+            Spec::Llm(llm) => {
+                llm.upstreams().filter_map(|of| of.api_key).any(|key| key.attached_by.contains(id))
+            }
             _ => false,
         };
         let llms: Vec<_> = self.before.all(Kind::Llm).filter(attached).cloned().collect();

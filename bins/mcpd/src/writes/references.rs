@@ -29,7 +29,7 @@ impl Planner<'_> {
         match &stored.resource.spec {
             Spec::Llm(llm) => {
                 check_allowed_fields(llm)?;
-                self.check_key_exists(llm)?;
+                self.check_keys_exist(llm)?;
                 self.check_fallbacks(stored, llm)
             }
             Spec::RoleBinding(binding) => {

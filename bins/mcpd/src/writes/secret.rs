@@ -1,14 +1,17 @@
 //! Rules for writing a Secret: its values are sealed, and no response contains them.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use mcpctl_access::{Confidential, Stored};
 use mcpctl_api::{
     Id, Kind, Name, Spec, credential,
-    spec::{SecretSpec, SecretValue},
+    spec::{LlmSpec, SecretKeyRef, SecretSpec, SecretValue, Upstream},
 };
 
-use super::{Planner, Refusal, Vault, invalid_hint, llm};
+use super::{Planner, Refusal, Vault, invalid_hint};
 
 /// Opens the data of a stored secret.
 pub(crate) fn open(vault: &dyn Vault, stored: &Stored) -> anyhow::Result<BTreeMap<String, SecretValue>> {
@@ -76,28 +79,27 @@ impl Planner<'_> {
         let (mut shown, mut hidden, mut keyless) = (Vec::new(), 0_usize, 0_usize);
         for stored in self.referring(secret) {
             let Spec::Llm(llm) = &stored.resource.spec else { continue };
-            let key = llm.api_key.as_ref().map_or("", |key| key.key.as_str());
-            let visible = self.may_view(&stored).then(|| stored.name());
-            if !spec.data.contains_key(key) {
-                match visible {
-                    _ if !old.contains_key(key) => {}
-                    Some(name) => self.warnings.push(format!(
-                        "Llm `{name}` has no key any more: it referred to `{key}` of Secret `{}`",
-                        secret.name()
-                    )),
-                    None => keyless += 1,
-                }
+            let Destinations { lost, forbidden, sent } = Destinations::of(llm, secret, spec, old);
+            if !self.may_view(&stored) {
+                keyless += usize::from(!lost.is_empty());
+                hidden += usize::from(!sent.is_empty());
                 continue;
             }
-            match visible {
-                Some(name) if !spec.may_go_to(&llm.url) => self.warnings.push(format!(
-                    "Llm `{name}` sends no key any more: the `hosts` of Secret `{}` do not allow `{}`",
-                    secret.name(),
-                    llm::host_of(llm)
-                )),
-                Some(name) => shown.push(format!("`{name}` ({})", llm::host_of(llm))),
-                None if !spec.may_go_to(&llm.url) => {}
-                None => hidden += 1,
+            let name = stored.name();
+            for key in lost {
+                self.warnings.push(format!(
+                    "Llm `{name}` has no key any more: it referred to `{key}` of Secret `{}`",
+                    secret.name()
+                ));
+            }
+            for host in forbidden {
+                self.warnings.push(format!(
+                    "Llm `{name}` sends no key any more: the `hosts` of Secret `{}` do not allow `{host}`",
+                    secret.name()
+                ));
+            }
+            if !sent.is_empty() {
+                shown.push(format!("`{name}` ({})", Vec::from_iter(sent).join(", ")));
             }
         }
         self.warn_of_keyless(keyless);
@@ -132,11 +134,49 @@ impl Planner<'_> {
 
     fn referring(&self, secret: &Stored) -> Vec<Arc<Stored>> {
         let refers = |stored: &&Arc<Stored>| match &stored.resource.spec {
-            Spec::Llm(llm) => {
-                llm.api_key.as_ref().is_some_and(|key| key.secret_id.as_ref() == Some(secret.id()))
-            }
+            Spec::Llm(llm) => references(llm, secret).next().is_some(),
             _ => false,
         };
         self.before.all(Kind::Llm).filter(refers).cloned().collect()
     }
+}
+
+/// Where an Llm sends a secret that is written.
+#[derive(Default)]
+struct Destinations {
+    /// The keys that the secret has no more.
+    lost: BTreeSet<String>,
+    /// The hosts that the secret may not be sent to.
+    forbidden: BTreeSet<String>,
+    /// The hosts that it is sent to.
+    sent: BTreeSet<String>,
+}
+
+impl Destinations {
+    fn of(llm: &LlmSpec, secret: &Stored, spec: &SecretSpec, old: &BTreeMap<String, SecretValue>) -> Self {
+        let mut found = Self::default();
+        for (upstream, key) in references(llm, secret) {
+            if !spec.data.contains_key(&key.key) {
+                if old.contains_key(&key.key) {
+                    found.lost.insert(key.key.clone());
+                }
+            } else if spec.may_go_to(upstream.url) {
+                found.sent.insert(upstream.host());
+            } else {
+                found.forbidden.insert(upstream.host());
+            }
+        }
+        found
+    }
+}
+
+/// The upstreams of an Llm that refer to a secret.
+fn references<'a>(
+    llm: &'a LlmSpec,
+    secret: &Stored,
+) -> impl Iterator<Item = (Upstream<'a>, &'a SecretKeyRef)> {
+    llm.upstreams().filter_map(|upstream| {
+        let key = upstream.api_key.filter(|key| key.secret_id.as_ref() == Some(secret.id()))?;
+        Some((upstream, key))
+    })
 }

@@ -289,10 +289,10 @@ fn sent(world: &Snapshot) -> BTreeSet<(Id, String)> {
     let mut found = BTreeSet::new();
     for llm in world.all(Kind::Llm) {
         let Spec::Llm(spec) = &llm.resource.spec else { continue };
-        if let Some(key) = &spec.api_key
-            && let Some(secret) = world.secret_in_force(spec, key)
-        {
-            found.insert((secret.id().clone(), spec.url.to_string()));
+        for upstream in spec.upstreams() {
+            if let Some(secret) = world.secret_in_force(&upstream) {
+                found.insert((secret.id().clone(), upstream.url.to_string()));
+            }
         }
     }
     found
@@ -455,9 +455,17 @@ fn document() -> impl Strategy<Value = String> {
         (name(), any::<bool>()).prop_map(|(name, real)| {
             format!("kind: Secret\nname: {name}\ndata: {{k: {}}}\n", if real { "prod" } else { "own" })
         }),
-        (some(), some(), host, any::<bool>()).prop_map(|(name, secret, url, key)| {
+        (some(), some(), host.clone(), any::<bool>()).prop_map(|(name, secret, url, key)| {
             let key = if key { format!("apiKey: {{secret: {secret}, key: k}}\n") } else { String::new() };
             format!("kind: Llm\nname: {name}\ntype: openai\nurl: {url}\nmodel: m\n{key}")
+        }),
+        (some(), prop::collection::vec((some(), host, any::<bool>()), 1..4)).prop_map(|(name, targets)| {
+            let one = |(secret, url, key): &(&str, &str, bool)| match key {
+                true => format!("{{url: {url}, apiKey: {{secret: {secret}, key: k}}}}"),
+                false => format!("{{url: {url}}}"),
+            };
+            let targets = targets.iter().map(one).collect::<Vec<_>>().join(", ");
+            format!("kind: Llm\nname: {name}\ntype: openai\nmodel: m\ntargets: [{targets}]\n")
         }),
     ]
 }

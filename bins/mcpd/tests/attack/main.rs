@@ -20,6 +20,7 @@ mod records;
 mod rights;
 mod secrets;
 mod support;
+mod targets;
 mod upstreams;
 mod watch;
 mod wire;

@@ -1,15 +1,17 @@
 //! A named language model: where it is, how to reach it, how long to wait.
 
 mod fallback;
+mod target;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
 pub use fallback::{Breaker, Fallback, FallbackClass, MidStream};
+pub use target::{LlmTarget, Upstream};
 
 use super::{FieldError, Price};
-use crate::{HumanDuration, Id, Name, address::forbidden_host, base_url::check_base};
+use crate::{HumanDuration, Id, Name};
 
 /// The fields of an `Llm`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -18,11 +20,16 @@ pub struct LlmSpec {
     /// The API that the provider speaks.
     #[serde(rename = "type")]
     pub provider: ProviderType,
-    /// Base address of the provider, with or without `/v1`.
-    #[schema(value_type = String, example = "https://api.openai.com/v1")]
-    pub url: Url,
+    /// Base address of the provider, with or without `/v1`. An Llm has either this or `targets`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "https://api.openai.com/v1")]
+    pub url: Option<Url>,
     /// The provider's own name of the model; put in place of the Llm's name when a request is forwarded.
     pub model: String,
+    /// Several addresses that serve the model. A request goes to the one with the fewest outstanding requests for its weight;
+    /// one that keeps failing is skipped for a while, as `breaker` says, unless all do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub targets: Vec<LlmTarget>,
     /// What else the provider serves, so that requests need no translation, or an answer can be continued.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub capabilities: Vec<Capability>,
@@ -31,7 +38,7 @@ pub struct LlmSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(example = "2024-10-21")]
     pub api_version: Option<String>,
-    /// The provider's key, kept in a secret.
+    /// The provider's key, kept in a secret; with `targets`, each has its own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub api_key: Option<SecretKeyRef>,
     /// Fields of requests by which the provider itself chooses the model or the route (`models`, `fallbacks`, `route`,
@@ -224,18 +231,6 @@ impl LlmSpec {
         self.capabilities.contains(&capability)
     }
 
-    /// Azure's portal shows addresses with `api-version`, which is a field here.
-    fn check_url_of_azure(&self) -> Result<(), FieldError> {
-        let version = self.url.query_pairs().find(|(name, _)| name == "api-version");
-        match version.filter(|_| self.provider == ProviderType::AzureOpenai) {
-            None => Ok(()),
-            Some((_, version)) => {
-                Err(FieldError::new("url", "`api-version` does not belong into the address")
-                    .hint(format!("leave the query out, and write `apiVersion: {version}`")))
-            }
-        }
-    }
-
     fn validate_api(&self) -> Result<(), FieldError> {
         if let Some((at, _)) = self
             .capabilities
@@ -268,24 +263,8 @@ impl LlmSpec {
     }
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
-        let url = &self.url;
-        if !matches!(url.scheme(), "http" | "https") {
-            return Err(FieldError::new("url", format!("`{url}` is neither http nor https")));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(FieldError::new("url", "credentials do not belong into an address")
-                .hint("keep the key in a secret and name it in `apiKey: {secret, key}`"));
-        }
-        self.check_url_of_azure()?;
-        check_base(url)?;
+        self.validate_upstreams()?;
         self.validate_api()?;
-        if let Some(why) = forbidden_host(url) {
-            return Err(FieldError::new("url", format!("`{url}` is {why}, which is never a provider's"))
-                .hint("write the address of the model server itself"));
-        }
-        if self.model.trim().is_empty() {
-            return Err(FieldError::new("model", "the provider's model name is empty"));
-        }
         if self.allow_fields.len() > Self::MAX_ALLOW_FIELDS {
             let message = format!("at most {} fields may be named", Self::MAX_ALLOW_FIELDS);
             return Err(FieldError::new("allowFields", message));
