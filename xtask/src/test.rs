@@ -22,7 +22,7 @@ use xtask::{
 
 /// Tests of real model servers.
 const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
-/// Tests of programs that people use.
+/// Tests of programs and libraries that people use, besides those in every run.
 const CLIENTS: [&str; 4] = ["--package", "mcpd", "--test", "clients"];
 
 /// What `cargo xtask test` takes.
@@ -40,7 +40,7 @@ pub(crate) struct Args {
 enum Suite {
     /// Real model servers on this machine's processor: llama-server, and vLLM, which takes 6 GB of disk and of memory
     Engines,
-    /// Codex from npm, which takes 400 MB of disk, and Node
+    /// LangChain, LiteLLM, llm, aider, the Vercel AI SDK and Codex: 1.5 GB of disk, Python, Node and git
     Clients,
 }
 
@@ -133,11 +133,8 @@ struct Engines {
 
 impl Engines {
     fn find(suite: Option<Suite>) -> Result<Self> {
-        if suite == Some(Suite::Clients) {
-            return Ok(Self::default());
-        }
         let printer = Printer::new(!std::io::stderr().is_terminal());
-        if suite.is_none() && !llama_server::is_named() && engines::check_processor().is_err() {
+        if suite != Some(Suite::Engines) && !llama_server::is_named() && engines::check_processor().is_err() {
             printer.note(&format!(
                 "without tests of a real llama-server, which is prebuilt for x86-64 Linux: name your own in {} and {}",
                 llama_server::PROGRAM,

@@ -156,6 +156,11 @@ impl ModelServer {
         self.shared.script.lock().unwrap().queue.push_back(reply);
     }
 
+    /// Replaces the replies that wait in the queue.
+    pub fn replace_queue(&self, replies: Vec<Reply>) {
+        self.shared.script.lock().unwrap().queue = replies.into();
+    }
+
     /// Sets the reply for requests that find the queue empty.
     pub fn set_default(&self, reply: Reply) {
         self.shared.script.lock().unwrap().default = Answerer::Always(Box::new(reply));

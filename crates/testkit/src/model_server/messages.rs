@@ -17,7 +17,7 @@ impl<'a> Message<'a> {
     pub(super) fn new(model: &'a str, body: &'a Value, reply: &'a Reply) -> Self {
         let mut tool_calls = reply.tool_calls.clone();
         if tool_calls.is_empty() {
-            tool_calls.extend(forced_tool(body));
+            tool_calls.extend(forced_tool(body).map(|name| (name, reply.forced_arguments.clone())));
         }
         Self { body, reply, model: reply.model.as_deref().unwrap_or(model), tool_calls }
     }
@@ -95,8 +95,8 @@ impl<'a> Message<'a> {
 
     pub(super) fn end(&self) -> Vec<Bytes> {
         let delta = json!({ "stop_reason": self.stop_reason(), "stop_sequence": null });
-        let usage = json!({ "output_tokens": self.usage()["output_tokens"] });
-        let delta = event(&json!({ "type": "message_delta", "delta": delta, "usage": usage }));
+        // Cumulative, and all of it, as Anthropic sends it.
+        let delta = event(&json!({ "type": "message_delta", "delta": delta, "usage": self.usage() }));
         vec![delta.into(), event(&json!({ "type": "message_stop" })).into()]
     }
 
@@ -128,13 +128,13 @@ pub(super) fn event(data: &Value) -> String {
     format!("event: {}\ndata: {data}\n\n", data["type"].as_str().expect("events have a type"))
 }
 
-/// The tool that the request requires, called without arguments.
-fn forced_tool(body: &Value) -> Option<(String, String)> {
+/// The tool that the request requires.
+fn forced_tool(body: &Value) -> Option<String> {
     let choice = &body["tool_choice"];
     let name = match choice["type"].as_str()? {
         "tool" => choice["name"].as_str()?,
         "any" => body["tools"][0]["name"].as_str()?,
         _ => return None,
     };
-    Some((name.to_owned(), "{}".to_owned()))
+    Some(name.to_owned())
 }

@@ -69,6 +69,8 @@ pub struct Reply {
     pub(super) reasoning: Vec<String>,
     /// Names and arguments.
     pub(super) tool_calls: Vec<(String, String)>,
+    /// The arguments of a tool that the request forces.
+    pub(super) forced_arguments: String,
     pub(super) model: Option<String>,
     pub(super) pace: Option<Duration>,
     pub(super) before_head: Option<Pause>,
@@ -95,6 +97,7 @@ impl Reply {
             words: text.split_inclusive(' ').map(str::to_owned).collect(),
             reasoning: Vec::new(),
             tool_calls: Vec::new(),
+            forced_arguments: "{}".to_owned(),
             model: None,
             pace: None,
             before_head: None,
@@ -166,6 +169,13 @@ impl Reply {
     #[must_use]
     pub fn model(mut self, model: &str) -> Self {
         self.model = Some(model.to_owned());
+        self
+    }
+
+    /// Calls a tool that the request forces with these arguments, rather than with none.
+    #[must_use]
+    pub fn forced_arguments(mut self, arguments: &str) -> Self {
+        arguments.clone_into(&mut self.forced_arguments);
         self
     }
 

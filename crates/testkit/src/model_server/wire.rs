@@ -50,15 +50,15 @@ impl InferenceRequest {
         })
     }
 
-    /// The tool that the request requires, called without arguments.
-    fn forced_tool(&self) -> Option<(String, String)> {
+    /// The tool that the request requires.
+    fn forced_tool(&self) -> Option<String> {
         let choice = &self.body["tool_choice"];
         let name = match choice["function"]["name"].as_str() {
             Some(name) => name,
             None if choice == "required" => self.body["tools"][0]["function"]["name"].as_str()?,
             None => return None,
         };
-        Some((name.to_owned(), "{}".to_owned()))
+        Some(name.to_owned())
     }
 }
 
@@ -74,7 +74,7 @@ impl<'a> Completion<'a> {
     fn new(request: &'a InferenceRequest, reply: &'a Reply) -> Self {
         let mut tool_calls = reply.tool_calls.clone();
         if tool_calls.is_empty() {
-            tool_calls.extend(request.forced_tool());
+            tool_calls.extend(request.forced_tool().map(|name| (name, reply.forced_arguments.clone())));
         }
         Self { request, reply, model: reply.model.as_deref().unwrap_or(&request.model), tool_calls }
     }
