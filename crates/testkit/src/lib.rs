@@ -26,6 +26,7 @@ pub mod postgres;
 pub mod process;
 pub mod python;
 pub mod raw;
+pub mod replicas;
 pub mod response;
 pub mod routes;
 pub mod scripted_model;

@@ -6,7 +6,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -97,7 +97,7 @@ impl AccessWatches {
     pub fn start(replica: &Arc<Replica>) -> Self {
         let shared = Shared { replica: Arc::clone(replica), running: Mutex::default(), begun: Notify::new() };
         let shared = Arc::new(shared);
-        tokio::spawn(follow(Arc::downgrade(&shared), replica.subscribe()));
+        tokio::spawn(keep_following(Arc::clone(&shared)));
         Self(shared)
     }
 
@@ -226,10 +226,24 @@ impl Request {
     }
 }
 
-/// Checks the running requests in each new snapshot, and their clocks while there are any.
-async fn follow(shared: Weak<Shared>, mut snapshots: watch::Receiver<Arc<Snapshot>>) {
+/// INVARIANT 8: where the check itself fails, no request goes on unchecked.
+async fn keep_following(watches: Arc<Shared>) {
     loop {
-        let Some(watches) = shared.upgrade() else { return };
+        let following = tokio::spawn(follow(Arc::clone(&watches)));
+        if let Err(error) = following.await {
+            tracing::error!(%error, "the check of running requests failed: they are ended");
+        }
+        watches.requests().iter().for_each(|request| request.end(AccessEnded::Unconfirmed));
+        tokio::time::sleep(CHECK_INTERVAL).await;
+    }
+}
+
+/// Checks the running requests in each new snapshot, and their clocks while there are any.
+async fn follow(watches: Arc<Shared>) {
+    let mut snapshots = watches.replica.subscribe();
+    // What was published before this began is checked too.
+    snapshots.mark_changed();
+    loop {
         let is_idle = watches.running().requests.is_empty();
         tokio::select! {
             changed = snapshots.changed() => {

@@ -9,9 +9,9 @@ use mcpctl_secret::{
 };
 use mcpctl_store::{AuditFilter, Decision, Location, Store, UsageFilter};
 use mcpctl_testkit::{
-    daemons::{Mcpd, McpdOptions, eventually},
+    daemons::{Mcpd, eventually},
     model_server::{Gate, ModelServer, Reply},
-    postgres::Postgres,
+    replicas::Replicas,
     response::header,
 };
 use reqwest::{Method, Response, StatusCode};
@@ -22,14 +22,10 @@ const REVOKED: &str = "access_revoked";
 /// Two replicas on one PostgreSQL. The model of the Llm `claude` begins each answer and never ends it; that of `other` waits
 /// for the gate.
 struct World {
-    // Dropped in this order: the daemons end before their database.
-    one: Mcpd,
-    two: Mcpd,
+    replicas: Replicas,
     claude: ModelServer,
     _other: ModelServer,
     gate: Gate,
-    postgres: Postgres,
-    key: tempfile::TempDir,
 }
 
 /// What alice runs at a replica.
@@ -40,38 +36,28 @@ struct Running {
 
 impl World {
     async fn new() -> Self {
-        let postgres = Postgres::start();
-        let key = tempfile::tempdir().unwrap();
-        let file = key.path().join("master-key");
-        // Replicas share a key, so it is made before either starts; a single daemon makes its own.
-        let single = Mcpd::start().await;
-        std::fs::copy(single.data_dir().join("master-key"), &file).unwrap();
-        let options = McpdOptions {
-            config: Some("upstreamAddresses: {loopback: true}".to_owned()),
-            database_url: Some(postgres.url()),
-            master_key_file: Some(file),
-            ..McpdOptions::default()
-        };
-        let one = Mcpd::start_with(options.clone()).await;
-        let two = Mcpd::start_with(options).await;
+        let replicas = Replicas::start().await;
         let gate = Gate::new();
         let claude = ModelServer::with_default(Reply::text("one two three").stall_after(1)).await;
         let other = ModelServer::with_default(Reply::text("one two three").gate_after(1, &gate)).await;
-        one.llm_with_default_timeouts("claude", &claude.base_url()).await;
-        one.llm_with_default_timeouts("other", &other.base_url()).await;
-        Self { one, two, claude, _other: other, gate, postgres, key }
+        replicas.one.llm_with_default_timeouts("claude", &claude.base_url()).await;
+        replicas.one.llm_with_default_timeouts("other", &other.base_url()).await;
+        Self { replicas, claude, _other: other, gate }
     }
 
     async fn store(&self) -> Store {
-        let file = self.key.path().join("master-key");
+        let file = self.replicas.key.path().join("master-key");
         let key = master_key_file::load_or_create(&file, IfMissing::Fail).unwrap();
-        Store::open(&Location::Postgres(self.postgres.url()), Arc::new(Keyring::new(key))).await.unwrap()
+        Store::open(&Location::Postgres(self.replicas.postgres.url()), Arc::new(Keyring::new(key)))
+            .await
+            .unwrap()
     }
 
     /// Alice, who may run `claude` as a member of a group, and a token of hers that `maker` made.
     async fn alice(&self, expires_in: &str) -> String {
         let claude = self.claude.base_url();
-        self.one
+        self.replicas
+            .one
             .apply(json!([
                 {"kind": "Llm", "name": "claude", "type": "openai", "url": claude, "model": "m"},
                 {"kind": "User", "name": "alice", "disabled": false},
@@ -85,23 +71,23 @@ impl World {
                     [{"kind": "User", "name": "maker"}]},
             ]))
             .await;
-        let maker = self.token(&self.one.admin(), "maker", "1h").await;
+        let maker = self.token(&self.replicas.one.admin(), "maker", "1h").await;
         self.token(&maker, "alice", expires_in).await
     }
 
     async fn token(&self, by: &str, user: &str, expires_in: &str) -> String {
         let subject = json!({"kind": "User", "name": user});
         let wanted = json!({"name": user, "subject": subject, "expiresIn": expires_in});
-        let issued = self.one.post("/api/v1/tokens", by, &wanted).await;
+        let issued = self.replicas.one.post("/api/v1/tokens", by, &wanted).await;
         assert_eq!(issued.status(), StatusCode::CREATED, "{user}");
         issued.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
     }
 
     async fn lose(&self, how: &str) {
-        let admin = self.one.admin();
-        let delete = async |path: &str| self.one.delete(path, &admin).await;
+        let admin = self.replicas.one.admin();
+        let delete = async |path: &str| self.replicas.one.delete(path, &admin).await;
         let patch = async |path: &str, body: Value| {
-            self.one.request(Method::PATCH, path, &admin).json(&body).send().await.unwrap()
+            self.replicas.one.request(Method::PATCH, path, &admin).json(&body).send().await.unwrap()
         };
         let answer = match how {
             "binding deleted" => delete("/api/v1/rolebindings/team").await,
@@ -121,7 +107,7 @@ impl World {
             "llm deleted" => delete("/api/v1/llms/claude").await,
             "llm made again" => {
                 let gone = delete("/api/v1/llms/claude").await;
-                self.one.llm_with_default_timeouts("claude", &self.claude.base_url()).await;
+                self.replicas.one.llm_with_default_timeouts("claude", &self.claude.base_url()).await;
                 gone
             }
             "token expired" => return,
@@ -156,8 +142,10 @@ async fn run(mcpd: &Mcpd, alice: &str) -> Running {
 #[tokio::test]
 async fn inv_06_running_requests_end_with_their_access_at_every_replica() {
     let world = World::new().await;
-    let bob = world.one.user("bob", Some("llm-user")).await;
-    let others = join_all([&world.one, &world.two].map(|replica| stream(replica, &bob, "other"))).await;
+    let bob = world.replicas.one.user("bob", Some("llm-user")).await;
+    let others =
+        join_all([&world.replicas.one, &world.replicas.two].map(|replica| stream(replica, &bob, "other")))
+            .await;
     let ways = [
         "binding deleted",
         "binding changed",
@@ -176,7 +164,8 @@ async fn inv_06_running_requests_end_with_their_access_at_every_replica() {
     ];
     for (at, how) in ways.into_iter().enumerate() {
         let alice = world.alice(if how == "token expired" { "15s" } else { "1h" }).await;
-        let running = join_all([&world.one, &world.two].map(|replica| run(replica, &alice))).await;
+        let running =
+            join_all([&world.replicas.one, &world.replicas.two].map(|replica| run(replica, &alice))).await;
         world.claude.wait_for_requests(4 * (at + 1)).await;
         world.lose(how).await;
         for Running { streamed, whole } in running {
@@ -190,7 +179,7 @@ async fn inv_06_running_requests_end_with_their_access_at_every_replica() {
         }
         world.claude.wait_for_disconnects(4 * (at + 1)).await;
         for token in ["alice", "maker"] {
-            world.one.delete(&format!("/api/v1/tokens/{token}"), &world.one.admin()).await;
+            world.replicas.one.delete(&format!("/api/v1/tokens/{token}"), &world.replicas.one.admin()).await;
         }
     }
     world.gate.release();
@@ -217,20 +206,20 @@ async fn inv_06_running_requests_end_with_their_access_at_every_replica() {
 async fn inv_06_requests_end_at_a_replica_without_its_store() {
     let mut world = World::new().await;
     let alice = world.alice("1h").await;
-    let Running { streamed, whole } = run(&world.two, &alice).await;
+    let Running { streamed, whole } = run(&world.replicas.two, &alice).await;
     world.claude.wait_for_requests(2).await;
-    world.postgres.stop();
+    world.replicas.postgres.stop();
     let rest = streamed.text().await.unwrap();
     assert!(rest.contains("access_unconfirmed") && !rest.contains("[DONE]"), "{rest}");
     assert_eq!(whole.await.unwrap().status(), StatusCode::SERVICE_UNAVAILABLE);
     world.claude.wait_for_disconnects(2).await;
-    world.postgres.start_again();
+    world.replicas.postgres.start_again();
     eventually("it answers again", async || {
-        let answer = world.two.head("/api/v1/llms/claude", &alice).await;
+        let answer = world.replicas.two.head("/api/v1/llms/claude", &alice).await;
         (answer.status() == StatusCode::OK).then_some(())
     })
     .await;
-    let running = run(&world.two, &alice).await;
+    let running = run(&world.replicas.two, &alice).await;
     // Beyond the next poll: the connection that listens was made anew.
     tokio::time::timeout(Duration::from_secs(60), async {
         world.lose("token deleted").await;

@@ -224,3 +224,29 @@ async fn inv_07_a_fallback_that_was_lost_meanwhile_is_left_out() {
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR, "the first Llm's own error");
     assert!(central.provider.requests().is_empty(), "the fallback was asked");
 }
+
+/// `midStream` goes on with what a provider broke, never with what the caller may not have any more.
+#[tokio::test]
+async fn inv_06_what_was_cut_is_not_restarted() {
+    let central = central(&["first", "second"]).await;
+    let url = central.provider.base_url();
+    central
+        .mcpd
+        .apply(json!([{"kind": "Llm", "name": "first", "type": "openai", "url": url, "model": "m",
+            "midStream": "restart", "fallbacks": [{"llm": "second"}]}]))
+        .await;
+    // The first attempt breaks, and the one that goes on with it stalls.
+    central.provider.queue(Reply::text("one two three").cut_after(1));
+    central.provider.queue(Reply::text("one two three").stall_after(2));
+    let mut answer = central.mcpd.post("/v1/chat/completions", &central.alice, &chat("first", true)).await;
+    let mut text = String::new();
+    while !text.contains("two") {
+        text.push_str(&String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("the second attempt")));
+    }
+    assert_eq!(central.provider.requests().len(), 2);
+    revoke(&central, "may-second").await;
+    let rest = answer.text().await.unwrap();
+    assert!(rest.contains(REVOKED) && !rest.contains("[DONE]"), "{rest}");
+    central.provider.wait_for_disconnects(1).await;
+    assert_eq!(central.provider.requests().len(), 2, "nothing goes on with it");
+}

@@ -6,11 +6,7 @@ use std::sync::{
 };
 
 use futures::future::join_all;
-use mcpctl_testkit::{
-    daemons::{Mcpd, McpdOptions},
-    model_server::ModelServer,
-    postgres::Postgres,
-};
+use mcpctl_testkit::{daemons::Mcpd, model_server::ModelServer, postgres::Postgres, replicas};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -27,25 +23,11 @@ struct Replicas {
 
 impl Replicas {
     async fn new() -> Self {
-        let postgres = Postgres::start();
-        let dir = tempfile::tempdir().unwrap();
-        let key = dir.path().join("master-key");
-        // Replicas share a key, so it is made before either starts; a single daemon makes its own.
-        let single = Mcpd::start().await;
-        std::fs::copy(single.data_dir().join("master-key"), &key).unwrap();
-        let options = McpdOptions {
-            // The provider of this test is at a loopback address.
-            config: Some("upstreamAddresses: {loopback: true}".to_owned()),
-            database_url: Some(postgres.url()),
-            master_key_file: Some(key),
-            ..McpdOptions::default()
-        };
-        let one = Mcpd::start_with(options.clone()).await;
-        let two = Mcpd::start_with(options).await;
+        let replicas::Replicas { one, two, postgres, key } = replicas::Replicas::start().await;
         let provider = ModelServer::start().await;
         one.llm("claude", &provider.base_url()).await;
         let admin = one.admin();
-        Self { one: Arc::new(one), two: Arc::new(two), admin, provider, _postgres: postgres, _key: dir }
+        Self { one: Arc::new(one), two: Arc::new(two), admin, provider, _postgres: postgres, _key: key }
     }
 
     async fn token(&self, name: &str, user: &str) -> String {
