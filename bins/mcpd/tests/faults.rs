@@ -2,7 +2,7 @@
 //! a fallback; how many requests each provider receives; and what is accounted for. `cargo xtask figures inference` prints the table.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt as _, stream};
 use mcpctl_secret::{
@@ -12,6 +12,7 @@ use mcpctl_secret::{
 use mcpctl_store::{Location, Store, UsageFilter, UsageRow};
 use mcpctl_testkit::{
     caller::{Caller, Got, Tokens},
+    charge::{self, Charge, llm},
     daemons::{Mcpd, McpdOptions, closed_address, eventually},
     fault_table::{Cells, Key},
     faults::{self, ANSWER, EndKind, Fault},
@@ -21,14 +22,12 @@ use serde_json::{Value, json};
 
 /// Cells of the table that run at the same time. Most of them wait for a retry or a timeout.
 const CONCURRENT_CELLS: usize = 12;
-/// US dollars per million tokens of every Llm.
-const PRICE: Tokens = Tokens { input: 3, output: 5 };
-
-/// One mcpd, and the provider of the Llm `second`.
+/// One mcpd, and the providers of the fallbacks.
 struct World {
     mcpd: Mcpd,
     store: Store,
-    second: ModelServer,
+    /// By the names of the Llms.
+    fallbacks: BTreeMap<&'static str, ModelServer>,
 }
 
 /// One request to an Llm of its own, because each Llm has a budget of retries and a breaker.
@@ -36,8 +35,95 @@ struct Cell<'a> {
     fault: &'a Fault,
     caller: Caller,
     stream: bool,
-    fallback: bool,
+    mode: Mode,
     llm: String,
+}
+
+/// What there is besides the Llm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Alone,
+    Fallback,
+    /// `midStream: restart`, and a fallback that answers the same.
+    Restart,
+    /// `midStream: restart`, and a fallback that answers otherwise.
+    Differs,
+    /// `midStream: continue`, and a fallback that goes on with the beginning of an answer.
+    Continue,
+    /// `midStream: continue`, and a fallback that refuses it.
+    Refused,
+}
+
+impl Mode {
+    const ALL: [Self; 6] =
+        [Self::Alone, Self::Fallback, Self::Restart, Self::Differs, Self::Continue, Self::Refused];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Alone => "alone",
+            Self::Fallback => "fallback",
+            Self::Restart => "restart",
+            Self::Differs => "differs",
+            Self::Continue => "continue",
+            Self::Refused => "refused",
+        }
+    }
+
+    /// The fallback, and `midStream`.
+    const fn fields(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Alone => None,
+            Self::Fallback => Some(("second", "error")),
+            Self::Restart => Some(("second", "restart")),
+            Self::Differs => Some(("different", "restart")),
+            Self::Continue => Some(("continuing", "continue")),
+            Self::Refused => Some(("refusing", "continue")),
+        }
+    }
+
+    /// Whether it is about what comes after the first content.
+    const fn is_mid_stream(self) -> bool {
+        !matches!(self, Self::Alone | Self::Fallback)
+    }
+
+    /// Whether the answer goes on after it broke, and after how many requests to the fallback.
+    const fn after_a_break(self) -> (bool, usize) {
+        match self {
+            Self::Alone | Self::Fallback => (false, 0),
+            Self::Restart | Self::Continue => (true, 1),
+            Self::Differs => (false, 1),
+            Self::Refused => (true, 2),
+        }
+    }
+}
+
+/// The server of a fallback, by what it makes of the beginning of an answer.
+async fn fallback(name: &str) -> ModelServer {
+    let server = ModelServer::with_default(Reply::text(ANSWER)).await;
+    match name {
+        "different" => server.set_default(Reply::text("one two 3 four five six")),
+        "continuing" => server.answer_with(|request| {
+            let begun = begun(&request.json());
+            Reply::text(
+                begun
+                    .and_then(|begun| ANSWER.strip_prefix(begun.as_str()).map(str::to_owned))
+                    .as_deref()
+                    .unwrap_or(ANSWER),
+            )
+        }),
+        "refusing" => server.answer_with(|request| match begun(&request.json()) {
+            Some(_) => Reply::error(400, "the last message must be the user's", "invalid_request_error"),
+            None => Reply::text(ANSWER),
+        }),
+        _ => {}
+    }
+    server
+}
+
+/// The beginning of an answer that a request ends with.
+fn begun(request: &Value) -> Option<String> {
+    let last = request["messages"].as_array()?.last()?;
+    (last["role"] == "assistant").then(|| last["content"].as_str().unwrap().to_owned())
 }
 
 /// What came of it.
@@ -51,20 +137,26 @@ struct Seen {
 
 impl World {
     async fn start() -> Self {
-        let second = ModelServer::with_default(Reply::text(ANSWER)).await;
         let options =
             McpdOptions { env: vec![("MCPD_LOG", "info,access=off".to_owned())], ..McpdOptions::default() };
         let mcpd = Mcpd::start_with(options).await;
-        mcpd.apply(json!([llm("second", &second.base_url())])).await;
+        let mut fallbacks = BTreeMap::new();
+        for name in ["second", "different", "continuing", "refusing"] {
+            let server = fallback(name).await;
+            let mut document = llm(name, &server.base_url());
+            document["capabilities"] = json!(["prefill"]);
+            mcpd.apply(json!([document])).await;
+            fallbacks.insert(name, server);
+        }
         let dir = mcpd.data_dir();
         let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
         let location = Location::Sqlite(dir.join("mcpd.sqlite"));
         let store = Store::open(&location, Arc::new(Keyring::new(key))).await.unwrap();
-        Self { mcpd, store, second }
+        Self { mcpd, store, fallbacks }
     }
 
     async fn run(&self, cell: &Cell<'_>) -> Seen {
-        let Cell { fault, caller, stream, fallback, llm: name } = cell;
+        let Cell { fault, caller, stream, mode, llm: name } = cell;
         let provider = ModelServer::start().await;
         let mut replies = fault.replies.clone();
         let url = match replies.pop() {
@@ -76,17 +168,14 @@ impl World {
         };
         replies.into_iter().for_each(|reply| provider.queue(reply));
         let mut first = llm(name, &url);
-        first["retries"] = json!({"max": 1});
         if let Some(timeout) = fault.timeout(*stream) {
             first["timeouts"] = json!({ timeout: "1s" });
         }
-        if *fallback {
-            first["fallbacks"] = json!([{"llm": "second"}]);
+        if let Some((fallback, mid_stream)) = mode.fields() {
+            first["fallbacks"] = json!([{"llm": fallback}]);
+            first["midStream"] = json!(mid_stream);
         }
-        let limits = json!({"kind": "Limit", "name": name, "per": "all", "llms": [name],
-            "requests": {"max": 1000, "window": "1d"}, "tokens": {"max": 1_000_000, "window": "1d"},
-            "cost": {"max": 1000, "currency": "USD", "window": "1d"}});
-        self.mcpd.apply(json!([first, limits])).await;
+        self.mcpd.apply(json!([first, charge::limit(name)])).await;
         // The prompt names the cell, so that its requests are found at the provider that all cells share.
         let prompt = format!("Count for {name}.");
         let body = caller.body(name, *stream, &prompt);
@@ -95,8 +184,9 @@ impl World {
         let of_this = |request: &&mcpctl_testkit::model_server::RecordedRequest| {
             String::from_utf8_lossy(&request.body).contains(&prompt)
         };
-        let requests =
-            [&provider, &self.second].map(|server| server.inferences().iter().filter(of_this).count());
+        let count = |server: &ModelServer| server.inferences().iter().filter(of_this).count();
+        let fallback = mode.fields().map(|(name, _)| &self.fallbacks[name]);
+        let requests = [count(&provider), fallback.map_or(0, count)];
         Seen { got, requests, length: body.to_string().len() }
     }
 
@@ -112,36 +202,34 @@ impl World {
             (rows.len() == 1 + seen.requests[1]).then_some(rows)
         })
         .await;
-        let own = charge(&rows[0], cell, seen)?;
-        if let Some(row) = rows.get(1) {
+        let end = cell.fault.end(cell.stream);
+        let outcome = match end.kind {
+            EndKind::Answer => "ok",
+            EndKind::Broken => "broken_stream",
+            EndKind::Error(_, class) => class,
+        };
+        let (row, own) = (&rows[0], tokens_of(&rows[0]));
+        let seen_row = (row.outcome.as_str(), row.attempts, row.stream, row.cost_nanos);
+        equal("the row", &seen_row, &(outcome, end.attempts, cell.stream, Some(charge::cost(own))))?;
+        let mut charge = Charge::of(end, &seen.got, seen.length);
+        if end.kind == EndKind::Broken && cell.mode.is_mid_stream() {
+            // What was delivered before the break: three words, or four.
+            let (input, output) = (u64::try_from(seen.length).unwrap() / 4, own.output.clamp(1, 4));
+            charge = Charge::Estimated(Tokens { input, output });
+        }
+        if !charge.is(own) || row.estimated != matches!(charge, Charge::Estimated(_)) {
+            return Err(format!("{charge:?} promised, {row:?}"));
+        }
+        if let (Some(row), false) = (rows.get(1), end.kind == EndKind::Broken) {
             let Got::Answer { tokens, .. } = &seen.got else {
                 return Err("a fallback without an answer".into());
             };
             let row = (row.llm_name.as_str(), row.outcome.as_str(), row.attempts, tokens_of(row));
             equal("the fallback's row", &row, &("second", "ok", 1, *tokens))?;
         }
-        // What the Limit on the Llm has settled.
-        let cost = own.input * PRICE.input + own.output * PRICE.output;
-        equal("the cost", &rows[0].cost_nanos, &Some(cost * 1000))?;
-        let path = format!("/api/v1/limits/{}/status", cell.llm);
-        let expected = [1.0, (own.input + own.output) as f64, cost as f64 / 1e6];
-        eventually(&format!("the Limit `{}` has settled {expected:?}", cell.llm), async || {
-            let status: Value = self.mcpd.get(&path, &self.mcpd.admin()).await.json().await.unwrap();
-            let counters = status["counters"].as_array().unwrap();
-            let used = ["requests", "tokens", "cost"].map(|measure| {
-                let counter = counters.iter().find(|counter| counter["measure"] == measure).unwrap();
-                counter["used"].as_f64().unwrap()
-            });
-            (used == expected).then_some(())
-        })
-        .await;
+        charge.settled(&self.mcpd, &cell.llm).await;
         Ok(())
     }
-}
-
-fn llm(name: &str, url: &str) -> Value {
-    json!({"kind": "Llm", "name": name, "type": "openai", "url": url, "model": "m",
-        "price": {"input": PRICE.input, "output": PRICE.output}})
 }
 
 fn equal<T: PartialEq + std::fmt::Debug>(what: &str, seen: &T, expected: &T) -> Result<(), String> {
@@ -152,64 +240,21 @@ fn tokens_of(row: &UsageRow) -> Tokens {
     Tokens { input: row.input_tokens, output: row.output_tokens }
 }
 
-/// Compares the row of usage of the Llm with what its provider and the caller saw, and returns what is charged: an answer by its
-/// count, a broken one or one that may have been begun by an estimate, an error nothing.
-fn charge(row: &UsageRow, cell: &Cell, seen: &Seen) -> Result<Tokens, String> {
-    let end = cell.fault.end(cell.stream);
-    let outcome = match end.kind {
-        EndKind::Answer => "ok",
-        EndKind::Broken => "broken_stream",
-        EndKind::Error(_, class) => class,
-    };
-    equal("outcome", &row.outcome.as_str(), &outcome)?;
-    equal("attempts", &row.attempts, &end.attempts)?;
-    equal("stream", &row.stream, &cell.stream)?;
-    let tokens = tokens_of(row);
-    let estimated = |output: u64| {
-        let input = u64::try_from(seen.length).unwrap() / 4;
-        let near = input - 5..=input + 5;
-        if row.estimated && tokens.output == output && near.contains(&tokens.input) {
-            Ok(tokens)
-        } else {
-            Err(format!("estimated: {row:?} instead of {near:?} and {output}"))
-        }
-    };
-    match (&seen.got, outcome) {
-        (Got::Answer { tokens: reported, .. }, "ok") => {
-            equal("tokens", &(tokens, row.estimated), &(*reported, false))?;
-            Ok(tokens)
-        }
-        // One event with content is about a token, and each word is an event.
-        (Got::Broken { text }, _) => estimated(text.split_whitespace().count() as u64),
-        (_, "no_response" | "no_first_token") => estimated(0),
-        _ => {
-            equal("tokens", &(tokens, row.estimated), &(Tokens::default(), false))?;
-            Ok(tokens)
-        }
-    }
-}
-
 /// Compares what the caller got and the providers received with what the contract promises.
 fn compare(cell: &Cell, seen: &Seen) -> Result<(), String> {
     let end = cell.fault.end(cell.stream);
-    let falls_back = cell.fallback && end.kind.fails_over();
-    let answered = |by: &str| {
-        let words = ANSWER.split_whitespace().count() as u64;
-        matches!(&seen.got, Got::Answer { by: seen_by, text, tokens }
-            if seen_by == by && text == ANSWER && tokens.output == words && tokens.input > 0)
-    };
-    let as_promised = match end.kind {
-        _ if falls_back => answered("second"),
-        EndKind::Answer => answered(&cell.llm),
-        EndKind::Error(status, class) => seen.got == Got::Error { status, class: class.to_owned() },
-        EndKind::Broken => {
-            matches!(&seen.got, Got::Broken { text } if ANSWER.starts_with(text) && !text.is_empty())
-        }
-    };
+    let (goes_on, after_a_break) = cell.mode.after_a_break();
+    let broken = end.kind == EndKind::Broken;
+    let falls_back = cell.mode == Mode::Fallback && end.kind.fails_over();
+    match &seen.got {
+        Got::Answer { text, .. } if broken && goes_on && text == ANSWER => {}
+        got if broken && goes_on => return Err(format!("got {got:?} instead of the whole answer")),
+        got => end.kind.check(got, &cell.llm, falls_back.then_some("second"))?,
+    }
     // Nothing receives requests where nothing listens.
     let own = if cell.fault.replies.is_empty() { 0 } else { end.attempts as usize };
-    equal("requests", &seen.requests, &[own, usize::from(falls_back)])?;
-    if as_promised { Ok(()) } else { Err(format!("got {:?}", seen.got)) }
+    let fallback = if broken { after_a_break } else { usize::from(falls_back) };
+    equal("requests", &seen.requests, &[own, fallback])
 }
 
 #[tokio::test]
@@ -219,9 +264,11 @@ async fn every_fault_ends_as_the_contract_has_it() {
     for (at, fault) in faults.iter().enumerate() {
         for caller in Caller::ALL {
             for (stream, form) in [(false, "whole"), (true, "streamed")] {
-                for (fallback, mode) in [(true, "fallback"), (false, "alone")] {
-                    let llm = format!("f{at}-{}-{form}-{mode}", caller.name());
-                    cells.push(Cell { fault, caller, stream, fallback, llm });
+                // What `midStream` decides comes after the first content of a stream.
+                let is_late = fault.is_late() && stream;
+                for mode in Mode::ALL.into_iter().filter(|mode| is_late || !mode.is_mid_stream()) {
+                    let llm = format!("f{at}-{}-{form}-{}", caller.name(), mode.name());
+                    cells.push(Cell { fault, caller, stream, mode, llm });
                 }
             }
         }
@@ -236,11 +283,10 @@ async fn every_fault_ends_as_the_contract_has_it() {
         .buffered(CONCURRENT_CELLS)
         .collect()
         .await;
-    let mut table = Cells::new("mcpd");
+    let mut table = Cells::new("mcpd", "fallbacks");
     for (cell, got, checked) in seen {
-        let Cell { fault, caller, stream, fallback, .. } = *cell;
-        let mode = if fallback { "fallback" } else { "alone" };
-        table.add(Key { fault: fault.name, mode, caller, stream }, &got, checked);
+        let Cell { fault, caller, stream, mode, .. } = *cell;
+        table.add(Key { fault: fault.name, mode: mode.name(), caller, stream }, &got, checked);
     }
     table.finish();
 }

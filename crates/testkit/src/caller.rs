@@ -36,6 +36,8 @@ pub enum Got {
     Answer {
         /// What `mcpctl-served-by` names; empty where it is not sent.
         by: String,
+        /// What `mcpctl-failover` names; empty where it is not sent.
+        failover: String,
         /// Its text.
         text: String,
         /// What it reports.
@@ -96,11 +98,18 @@ impl Caller {
         }
     }
 
+    /// Reads the bytes of a stream, of which only those are known.
+    pub fn read_stream(self, body: &str) -> Got {
+        let read = self.stream(body).map(|read| read.got(String::new(), String::new()));
+        read.unwrap_or_else(|error| Got::Wrong(format!("{error}: {body}")))
+    }
+
     /// Reads the response to the end.
     pub async fn read(self, response: Response, stream: bool) -> Got {
         let status = response.status().as_u16();
         let named = |name| header(&response, name).unwrap_or_default().to_owned();
-        let (class, by, kind) = (named("mcpctl-failure"), named("mcpctl-served-by"), named("content-type"));
+        let (class, kind) = (named("mcpctl-failure"), named("content-type"));
+        let (by, failover) = (named("mcpctl-served-by"), named("mcpctl-failover"));
         let body = match response.text().await {
             Ok(body) => body,
             Err(error) => return Got::Wrong(format!("a body that cannot be read: {error:?}")),
@@ -110,9 +119,9 @@ impl Caller {
         } else if stream && kind != "text/event-stream" {
             Err(format!("a stream of type `{kind}`"))
         } else if stream {
-            self.stream(&body, by)
+            self.stream(&body).map(|read| read.got(by, failover))
         } else {
-            self.whole(&body, by)
+            self.whole(&body).map(|read| read.got(by, failover))
         };
         got.unwrap_or_else(|error| Got::Wrong(format!("{error}: {body}")))
     }

@@ -10,7 +10,7 @@ use crate::{
     client_table::target,
 };
 
-/// The folder in the target folder: one file per daemon, each a JSON array of cells with `fault`, `daemon`, `mode`, `caller`,
+/// The folder in the target folder: one file per daemon and part, each a JSON array of cells with `fault`, `daemon`, `mode`, `caller`,
 /// `stream`, `grade` (`pass`, `safe` or `fail`) and `detail`.
 pub const FOLDER: &str = "fault-table";
 
@@ -31,14 +31,15 @@ pub struct Key {
 #[derive(Debug)]
 pub struct Cells {
     daemon: &'static str,
+    part: &'static str,
     cells: Vec<Value>,
     wrong: Vec<String>,
 }
 
 impl Cells {
-    /// No cells yet.
-    pub const fn new(daemon: &'static str) -> Self {
-        Self { daemon, cells: Vec::new(), wrong: Vec::new() }
+    /// No cells yet. `part` is the part of the daemon's table that the test fills.
+    pub const fn new(daemon: &'static str, part: &'static str) -> Self {
+        Self { daemon, part, cells: Vec::new(), wrong: Vec::new() }
     }
 
     /// Adds a cell; `checked` holds what is not as the contract promises. Such a cell has failed, whatever the caller got.
@@ -61,7 +62,8 @@ impl Cells {
         let folder = target().join(FOLDER);
         fs::create_dir_all(&folder).expect("a folder");
         let text = serde_json::to_string_pretty(&self.cells).expect("values are JSON");
-        fs::write(folder.join(format!("{}.json", self.daemon)), text + "\n").expect("the file of cells");
+        fs::write(folder.join(format!("{}-{}.json", self.daemon, self.part)), text + "\n")
+            .expect("the file of cells");
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
     }
 }

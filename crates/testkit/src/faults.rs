@@ -1,7 +1,7 @@
 //! The faults that model providers produce, as the public Failover Bench lists them, and how a request ends with each at an Llm that
 //! has one retry and no fallback. The tables of both daemons start from this one list.
 
-use crate::model_server::Reply;
+use crate::{caller::Got, model_server::Reply};
 
 /// The answer of every provider in these tables.
 pub const ANSWER: &str = "one two three four five six";
@@ -58,6 +58,33 @@ impl EndKind {
     /// Whether a fallback may answer instead.
     pub fn fails_over(self) -> bool {
         matches!(self, Error(_, class) if FAILS_OVER.contains(&class))
+    }
+
+    /// Checks that a caller got what follows from this end of a request to `llm`, which `fallback` answers instead where it is given.
+    ///
+    /// # Errors
+    /// What the caller got.
+    pub fn check(self, got: &Got, llm: &str, fallback: Option<&str>) -> Result<(), String> {
+        let expected = match (self, fallback) {
+            (Error(_, class), Some(fallback)) => (fallback, class),
+            _ => (llm, ""),
+        };
+        let words = u64::try_from(ANSWER.split_whitespace().count()).unwrap_or_default();
+        let holds = match (self, got) {
+            (Error(status, class), Got::Error { status: seen, class: seen_class }) if fallback.is_none() => {
+                (status, class) == (*seen, seen_class)
+            }
+            (Answer | Error(..), Got::Answer { by, failover, text, tokens }) => {
+                let answers = self == Answer || fallback.is_some();
+                answers
+                    && (by.as_str(), failover.as_str()) == expected
+                    && text == ANSWER
+                    && tokens.output == words
+            }
+            (Broken, Got::Broken { text }) => !text.is_empty() && ANSWER.starts_with(text.as_str()),
+            _ => false,
+        };
+        if holds { Ok(()) } else { Err(format!("got {got:?} instead of {self:?} by {expected:?}")) }
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod caller;
 pub mod central;
+pub mod charge;
 pub mod client_table;
 pub mod collector;
 pub mod daemons;

@@ -2,10 +2,27 @@
 
 use serde_json::Value;
 
-use super::{Caller, Got, tokens};
+use super::{Caller, Got, Tokens, tokens};
 
 /// What is wrong with an answer.
 type Wrong = String;
+
+/// What the bytes of an answer hold.
+pub(super) enum Read {
+    /// A whole answer.
+    Answer { text: String, tokens: Tokens },
+    /// The beginning of one, and an error.
+    Broken { text: String },
+}
+
+impl Read {
+    pub(super) fn got(self, by: String, failover: String) -> Got {
+        match self {
+            Self::Answer { text, tokens } => Got::Answer { by, failover, text, tokens },
+            Self::Broken { text } => Got::Broken { text },
+        }
+    }
+}
 
 fn check(holds: bool, wrong: &str) -> Result<(), Wrong> {
     if holds { Ok(()) } else { Err(wrong.to_owned()) }
@@ -36,7 +53,7 @@ impl Caller {
     }
 
     /// An answer that is not streamed.
-    pub(super) fn whole(self, body: &str, by: String) -> Result<Got, Wrong> {
+    pub(super) fn whole(self, body: &str) -> Result<Read, Wrong> {
         let body = parse(body)?;
         let text = match self {
             Self::Chat => {
@@ -55,27 +72,32 @@ impl Caller {
             }
         };
         let text = text.as_str().ok_or("no text")?.to_owned();
-        Ok(Got::Answer { by, text, tokens: tokens(self, &body["usage"])? })
+        Ok(Read::Answer { text, tokens: tokens(self, &body["usage"])? })
     }
 
     /// A stream: one answer, or the beginning of one with an error and nothing that looks like an end.
-    pub(super) fn stream(self, body: &str, by: String) -> Result<Got, Wrong> {
+    pub(super) fn stream(self, body: &str) -> Result<Read, Wrong> {
         match self {
-            Self::Chat => chat(body, by),
-            Self::Messages => messages(body, by),
-            Self::Responses => responses(body, by),
+            Self::Chat => chat(body),
+            Self::Messages => messages(body),
+            Self::Responses => responses(body),
         }
     }
 }
 
-/// The data of each event with its name; an event without data is a comment.
-fn events(body: &str) -> Result<Vec<(&str, &str)>, Wrong> {
+/// The name and the data of each event, as the standard of server-sent events reads them; an event without data is a comment.
+fn events(body: &str) -> Result<Vec<(String, String)>, Wrong> {
+    let body = body.strip_prefix('\u{feff}').unwrap_or(body).replace("\r\n", "\n").replace('\r', "\n");
     check(body.ends_with("\n\n"), "the last event is not complete")?;
     let mut events = Vec::new();
     for event in body.split("\n\n") {
-        let field = |name: &str| event.lines().find_map(|line| line.strip_prefix(name));
-        if let Some(data) = field("data: ") {
-            events.push((field("event: ").unwrap_or_default(), data));
+        let field = |name: &'static str| {
+            let values = event.lines().filter_map(move |line| line.strip_prefix(name)?.strip_prefix(':'));
+            values.map(|value| value.strip_prefix(' ').unwrap_or(value)).collect::<Vec<_>>()
+        };
+        let data = field("data");
+        if !data.is_empty() {
+            events.push((field("event").last().copied().unwrap_or_default().to_owned(), data.join("\n")));
         }
     }
     Ok(events)
@@ -85,25 +107,25 @@ fn events(body: &str) -> Result<Vec<(&str, &str)>, Wrong> {
 fn typed_events(body: &str) -> Result<Vec<Value>, Wrong> {
     let mut typed = Vec::new();
     for (name, data) in events(body)? {
-        let data = parse(data)?;
-        check(data["type"] == name, "an event whose name is not its type")?;
+        let data = parse(&data)?;
+        check(data["type"] == name.as_str(), "an event whose name is not its type")?;
         typed.push(data);
     }
     Ok(typed)
 }
 
 /// A broken stream: its error event is the last event.
-fn broken(text: String, ended: bool, error_is_last: bool) -> Result<Got, Wrong> {
+fn broken(text: String, ended: bool, error_is_last: bool) -> Result<Read, Wrong> {
     check(!ended, "a broken stream that looks complete")?;
     check(error_is_last, "events after the error")?;
-    Ok(Got::Broken { text })
+    Ok(Read::Broken { text })
 }
 
-fn chat(body: &str, by: String) -> Result<Got, Wrong> {
+fn chat(body: &str) -> Result<Read, Wrong> {
     let events = events(body)?;
-    let done = events.last().is_some_and(|(_, data)| *data == "[DONE]");
+    let done = events.last().is_some_and(|(_, data)| data == "[DONE]");
     let (mut text, mut finished, mut usage, mut error_at) = (String::new(), 0, Value::Null, None);
-    for (at, (_, data)) in events.iter().enumerate().filter(|(_, (_, data))| *data != "[DONE]") {
+    for (at, (_, data)) in events.iter().enumerate().filter(|(_, (_, data))| data != "[DONE]") {
         let event = parse(data)?;
         if event.get("error").is_some() {
             Caller::Chat.error(data)?;
@@ -120,10 +142,10 @@ fn chat(body: &str, by: String) -> Result<Got, Wrong> {
         return broken(text, finished > 0 || done, at + 1 == events.len());
     }
     check(finished == 1, "not one finish reason")?;
-    Ok(Got::Answer { by, text, tokens: tokens(Caller::Chat, &usage)? })
+    Ok(Read::Answer { text, tokens: tokens(Caller::Chat, &usage)? })
 }
 
-fn messages(body: &str, by: String) -> Result<Got, Wrong> {
+fn messages(body: &str) -> Result<Read, Wrong> {
     let events = typed_events(body)?;
     let (mut text, mut usage, mut ended, mut open) = (String::new(), Value::Null, false, 0_i32);
     for event in &events {
@@ -151,10 +173,10 @@ fn messages(body: &str, by: String) -> Result<Got, Wrong> {
     check(events[0]["type"] == "message_start", "no `message_start` at the beginning")?;
     check(last["type"] == "message_stop", "no `message_stop` at the end")?;
     check(open == 0, "a block that is not closed")?;
-    Ok(Got::Answer { by, text, tokens: tokens(Caller::Messages, &usage)? })
+    Ok(Read::Answer { text, tokens: tokens(Caller::Messages, &usage)? })
 }
 
-fn responses(body: &str, by: String) -> Result<Got, Wrong> {
+fn responses(body: &str) -> Result<Read, Wrong> {
     let events = typed_events(body)?;
     let mut text = String::new();
     for event in events.iter().filter(|event| event["type"] == "response.output_text.delta") {
@@ -171,11 +193,9 @@ fn responses(body: &str, by: String) -> Result<Got, Wrong> {
         return broken(text, ended.is_some(), at + 1 == events.len());
     }
     check(last["type"] == "response.completed", "no `response.completed` at the end")?;
-    let Got::Answer { text: whole, tokens, .. } =
-        Caller::Responses.whole(&last["response"].to_string(), String::new())?
-    else {
+    let Read::Answer { text: whole, tokens } = Caller::Responses.whole(&last["response"].to_string())? else {
         return Err("no answer".to_owned());
     };
     check(whole == text, "another text at the end than in the deltas")?;
-    Ok(Got::Answer { by, text, tokens })
+    Ok(Read::Answer { text, tokens })
 }

@@ -65,6 +65,8 @@ pub struct Reply {
     pub(super) headers: Vec<(String, String)>,
     /// The body that is sent instead of a completion.
     pub(super) body: Option<Bytes>,
+    /// The pieces of a stream that are sent instead of a completion's.
+    pub(super) stream: Vec<Bytes>,
     pub(super) words: Vec<String>,
     pub(super) reasoning: Vec<String>,
     /// Names and arguments.
@@ -94,6 +96,7 @@ impl Reply {
             status: StatusCode::OK,
             headers: Vec::new(),
             body: None,
+            stream: Vec::new(),
             words: text.split_inclusive(' ').map(str::to_owned).collect(),
             reasoning: Vec::new(),
             tool_calls: Vec::new(),
@@ -128,6 +131,11 @@ impl Reply {
     /// Answers with this status and this body.
     pub fn status(status: u16, body: impl Into<Bytes>) -> Self {
         Self { status: StatusCode::from_u16(status).unwrap(), body: Some(body.into()), ..Self::default() }
+    }
+
+    /// Streams exactly these bytes, in these pieces; a cut follows them wherever it is scripted.
+    pub fn stream_of(pieces: Vec<Bytes>) -> Self {
+        Self { stream: pieces, ..Self::default() }
     }
 
     /// An error in OpenAI's shape.

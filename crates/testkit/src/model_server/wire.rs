@@ -207,6 +207,11 @@ impl<'a> Completion<'a> {
 
 /// The steps that send a streamed answer.
 pub(super) fn stream(request: &InferenceRequest, reply: &Reply) -> Vec<SendStep> {
+    if !reply.stream.is_empty() {
+        let mut steps: Vec<SendStep> = reply.stream.iter().cloned().map(SendStep::Send).collect();
+        push_faults(&mut steps, reply, |_| true);
+        return steps;
+    }
     let (start, content, end) = match request.route {
         Route::Messages => {
             let message = Message::new(&request.model, &request.body, reply);
