@@ -175,6 +175,10 @@ impl Reader {
                 self.recognized = true;
                 self.unframed = None;
             }
+            // Clients that keep to the standard ignore an event whose data is empty; others read it as JSON, and fail.
+            EventMeaning::Silent if has_blank_data(&frame) => {
+                return Ok(StreamEvent { frame: frame.without_data(), event });
+            }
             EventMeaning::Silent => {}
         }
         let finished = u64::try_from(event.finished).unwrap_or(u64::MAX);
@@ -195,6 +199,10 @@ impl Reader {
 /// Whether an event's data is a JSON object, as tolerantly as clients read it. Tolerance makes other JSON of almost any text.
 fn is_object(frame: &Frame) -> bool {
     frame.data.as_deref().and_then(lenient::value).is_some_and(|value| value.is_object())
+}
+
+fn has_blank_data(frame: &Frame) -> bool {
+    frame.data.as_deref().is_some_and(|data| data.trim_ascii().is_empty())
 }
 
 /// The error in a line `error: {…}`, which earlier versions of llama.cpp write instead of `data: {…}`.
