@@ -1,4 +1,8 @@
-//! `cargo xtask figures`: what is promised in numbers, measured on programs that are built for release.
+//! `cargo xtask figures`: what is promised, measured. Figures in numbers come from programs that are built for release, tables of
+//! faults and clients from the tests of whole daemons.
+
+mod grid;
+mod inference;
 
 use anyhow::Result;
 
@@ -18,11 +22,19 @@ enum Of {
         /// Only figures with one of these words in their name: failover, cancel, idle, cycles
         only: Vec<String>,
     },
+    /// Inference: what callers get of every fault, and what real clients can do
+    Inference(inference::Args),
 }
 
-/// Builds, measures, and fails where a limit is exceeded.
+/// Builds, measures, and fails where a limit is exceeded, or a cell of a table has failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let Of::Engine { only } = &args.of;
+    match &args.of {
+        Of::Engine { only } => engine(only),
+        Of::Inference(args) => inference::run(args),
+    }
+}
+
+fn engine(only: &[String]) -> Result<()> {
     cargo::run(&["build", "--workspace", "--bins", "--release", "--locked"])?;
     cargo::run(&["build", "--package", "mcpctl-engine", "--examples", "--release", "--locked"])?;
     let mut bench = vec!["bench", "--package", "mcplocal", "--bench", "engine", "--locked", "--"];

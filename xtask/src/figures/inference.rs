@@ -1,0 +1,227 @@
+//! `cargo xtask figures inference`: the table of faults and the table of real clients, from cells that the tests of whole daemons
+//! write into the target folder.
+
+use std::{collections::BTreeSet, fs, io::ErrorKind, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::grid::Grid;
+use xtask::cargo;
+
+/// What `cargo xtask figures inference` takes.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Only these tables [default: faults and official]
+    only: Vec<Table>,
+}
+
+/// A table, and the tests that fill it.
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Table {
+    /// Every fault at mcpd and at the agent
+    Faults,
+    /// The clients of OpenAI and Anthropic
+    Official,
+    /// Other clients and programs, as `cargo xtask test clients`: some fetch hundreds of megabytes
+    Programs,
+}
+
+/// The folders in the target folder, as `mcpctl_testkit::fault_table` and `client_table` name them.
+const FAULTS: &str = "fault-table";
+const CLIENTS: &str = "client-table";
+
+impl Table {
+    /// The arguments of `cargo test` for its tests.
+    const fn tests(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Faults => {
+                &[&["--package", "mcpd", "--test", "faults"], &["--package", "mcplocal", "--test", "faults"]]
+            }
+            Self::Official => &[&["--package", "mcplocal", "--test", "official"]],
+            Self::Programs => &[&["--package", "mcpd", "--test", "clients"]],
+        }
+    }
+
+    const fn folder(self) -> &'static str {
+        match self {
+            Self::Faults => FAULTS,
+            Self::Official | Self::Programs => CLIENTS,
+        }
+    }
+}
+
+/// A cell of the table of faults: what callers of one dialect got.
+#[derive(Debug, Deserialize)]
+struct FaultCell {
+    fault: String,
+    daemon: String,
+    mode: String,
+    caller: String,
+    stream: bool,
+    grade: String,
+    detail: Option<String>,
+}
+
+/// A cell of the table of clients.
+#[derive(Debug, Deserialize)]
+struct ClientCell {
+    client: String,
+    operation: String,
+    daemon: String,
+    upstream: String,
+    outcome: String,
+    detail: Option<String>,
+}
+
+/// Runs the tests, prints the tables, and fails where a cell or a test has failed.
+pub(super) fn run(args: &Args) -> Result<()> {
+    let tables = if args.only.is_empty() { vec![Table::Faults, Table::Official] } else { args.only.clone() };
+    let target = cargo::root().join("target");
+    // Cells of an earlier run are no figures of this one.
+    for folder in tables.iter().map(|table| target.join(table.folder())) {
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("{} cannot be emptied", folder.display()));
+            }
+            _ => {}
+        }
+    }
+    cargo::build_programs()?;
+    cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
+    let mut broken = Vec::new();
+    for tests in tables.iter().flat_map(|table| table.tests()) {
+        let words = [&["test", "--locked"], *tests, &["--", "--include-ignored"]].concat();
+        // All tables are printed, whatever failed.
+        if let Err(error) = cargo::run(&words) {
+            broken.push(error.to_string());
+        }
+    }
+    let mut failed = Vec::new();
+    if tables.contains(&Table::Faults) {
+        let cells = read(&target.join(FAULTS))?;
+        show(&fault_grids(&cells), "pass: a proper answer; safe: an honest error; FAIL: anything else");
+        failed.extend(cells.iter().filter_map(failed_fault));
+    }
+    if tables.iter().any(|table| table.folder() == CLIENTS) {
+        let cells = read(&target.join(CLIENTS))?;
+        show(&client_grids(&cells), "refused: the provider's API cannot express it, and the error names it");
+        failed.extend(cells.iter().filter_map(failed_client));
+    }
+    for line in &failed {
+        anstream::println!("{line}");
+    }
+    match (failed.len(), broken.is_empty()) {
+        (0, true) => Ok(()),
+        (0, false) => bail!("{}", broken.join("; ")),
+        (count, _) => bail!("{count} cells failed"),
+    }
+}
+
+/// The cells of all files of a folder, in the order of the files' names.
+fn read<T: for<'a> Deserialize<'a>>(folder: &Path) -> Result<Vec<T>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("no test wrote into {}", folder.display()))?;
+    let paths: BTreeSet<_> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let mut cells = Vec::new();
+    for path in paths {
+        let of_file: Vec<T> = serde_json::from_slice(&fs::read(&path)?)
+            .with_context(|| format!("{} is no list of cells", path.display()))?;
+        cells.extend(of_file);
+    }
+    Ok(cells)
+}
+
+fn show(grids: &[Grid], legend: &str) {
+    for grid in grids {
+        anstream::println!("\n{grid}");
+    }
+    anstream::println!("{legend}");
+}
+
+/// One table per daemon. A cell is the worst of what the callers of all dialects got.
+fn fault_grids(cells: &[FaultCell]) -> Vec<Grid> {
+    let mut grids: Vec<(&str, Grid)> = Vec::new();
+    for cell in cells {
+        let at = grids.iter().position(|(daemon, _)| *daemon == cell.daemon).unwrap_or_else(|| {
+            grids.push((&cell.daemon, Grid::new(&cell.daemon)));
+            grids.len() - 1
+        });
+        let Some((_, grid)) = grids.get_mut(at) else { continue };
+        let text = grid.cell(&cell.fault, &cell.mode, if cell.stream { "stream" } else { "whole" });
+        let severity = |grade: &str| ["pass", "safe", "FAIL"].iter().position(|known| *known == grade);
+        let grade = if cell.grade == "fail" { "FAIL" } else { &cell.grade };
+        if text.is_empty() || severity(grade) > severity(text) {
+            grade.clone_into(text);
+        }
+    }
+    grids.into_iter().map(|(_, grid)| grid).collect()
+}
+
+/// One table per client.
+fn client_grids(cells: &[ClientCell]) -> Vec<Grid> {
+    let clients: BTreeSet<&str> = cells.iter().map(|cell| cell.client.as_str()).collect();
+    let of_client = |client: &&str| {
+        let mut grid = Grid::new(client);
+        for cell in cells.iter().filter(|cell| cell.client == *client) {
+            let text = match cell.outcome.as_str() {
+                "pass" => "pass",
+                "refused" => "ref.",
+                _ => "FAIL",
+            };
+            text.clone_into(grid.cell(&cell.operation, &cell.daemon, short(&cell.upstream)));
+        }
+        grid
+    };
+    clients.iter().map(of_client).collect()
+}
+
+/// An upstream's name in few characters.
+fn short(upstream: &str) -> &str {
+    match upstream {
+        "openai+responses+messages" => "all",
+        "azure-openai" => "azure",
+        "anthropic" => "anthr.",
+        other => other,
+    }
+}
+
+fn failed_fault(cell: &FaultCell) -> Option<String> {
+    let FaultCell { fault, daemon, mode, caller, stream, .. } = cell;
+    let form = if *stream { "streamed" } else { "whole" };
+    let detail = cell.detail.as_deref().unwrap_or_default();
+    (cell.grade == "fail").then(|| format!("FAIL {daemon}, {fault}, {mode}, {caller}, {form}: {detail}"))
+}
+
+fn failed_client(cell: &ClientCell) -> Option<String> {
+    let ClientCell { client, operation, daemon, upstream, outcome, .. } = cell;
+    let detail = cell.detail.as_deref().unwrap_or_default();
+    let passed = ["pass", "refused"].contains(&outcome.as_str());
+    (!passed).then(|| format!("FAIL {client}, {operation}, {daemon} over {upstream}: {detail}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cell(caller: &str, grade: &str) -> FaultCell {
+        let text = |text: &str| text.to_owned();
+        let (fault, daemon, mode) = (text("cut"), text("mcpd"), text("alone"));
+        FaultCell {
+            fault,
+            daemon,
+            mode,
+            caller: text(caller),
+            stream: true,
+            grade: text(grade),
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn cell_is_the_worst_of_all_dialects() {
+        let grids = fault_grids(&[cell("chat", "pass"), cell("messages", "safe"), cell("responses", "pass")]);
+        assert!(grids[0].to_string().ends_with("\ncut  safe\n"), "{}", grids[0]);
+        let grids = fault_grids(&[cell("chat", "fail"), cell("messages", "safe")]);
+        assert!(grids[0].to_string().ends_with("\ncut  FAIL\n"), "{}", grids[0]);
+    }
+}
