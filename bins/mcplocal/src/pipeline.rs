@@ -5,6 +5,7 @@ mod account;
 mod local;
 mod outcome;
 mod primary;
+mod resumption;
 
 use std::sync::Arc;
 
@@ -113,7 +114,8 @@ impl ModelRequest {
 
 /// Forwards a request to mcpd, and falls back to a local provider as far as mcpd allows.
 pub async fn run(request: ModelRequest) -> Outcome {
-    let ModelRequest { app, runtime, caller, model: llm, .. } = &request;
+    let request = Arc::new(request);
+    let ModelRequest { app, runtime, caller, model: llm, .. } = &*request;
     // First, because the user's own providers are no matter of mcpd's.
     if let Some(provider) = llm.strip_prefix(OWN) {
         return local::run_own(&request, provider).await;
@@ -140,7 +142,7 @@ pub async fn run(request: ModelRequest) -> Outcome {
     let Routed { result, mut trail } = routed;
     let class = trail.class().unwrap_or(FailureClass::Connect);
     match result {
-        Ok(Served { value, via: None, .. }) => Outcome::Primary(value),
+        Ok(Served { value, via: None, .. }) => Outcome::Primary(resumable(value, &request)),
         Ok(Served { value, via: Some(provider), .. }) => {
             let failover = Some(Fallback { class, primary_called: trail.primary_called });
             Outcome::Local { provider, failover, content: value }
@@ -154,4 +156,15 @@ pub async fn run(request: ModelRequest) -> Outcome {
             (local_error, _) => Outcome::PrimaryFailed { failure, local_error },
         },
     }
+}
+
+/// The primary's answer; should its stream break, the local provider goes on with it as far as `midStream` and mcpd allow.
+fn resumable(content: Content, request: &Arc<ModelRequest>) -> Content {
+    let body = match content.body {
+        ContentBody::Stream(body) => {
+            ContentBody::Stream(Box::new(body.recovered_by(resumption::recovery(request))))
+        }
+        whole @ ContentBody::Whole(_) => whole,
+    };
+    Content { body, ..content }
 }

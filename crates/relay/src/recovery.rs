@@ -3,7 +3,7 @@
 
 use futures::future::BoxFuture;
 use mcpctl_dialect::{
-    Operation,
+    Operation, Request,
     sse::Frame,
     translate::{
         DeltaReader, StreamTranslation,
@@ -60,6 +60,12 @@ impl Recovery {
         let recorder = DeltaReader::of(upstream)?;
         let delivered = Delivered::default();
         Some(Self { next, caller, options, recorder, delivered, resume: None })
+    }
+
+    /// The recovery of an untouched stream that answers `asked`. `None` as in [`Recovery::new`].
+    pub fn of_untouched(asked: &Request, next: NextAttempts) -> Option<Self> {
+        let options = WriterOptions { include_usage: asked.include_usage, ..WriterOptions::default() };
+        Self::new(asked.operation, asked.operation, options, next)
     }
 
     /// Records an event that is forwarded untouched.

@@ -110,8 +110,10 @@ impl Failure {
 
     /// Whether another attempt may answer in place of a stream that broke: not where the request or its content caused it.
     pub fn may_resume(&self) -> bool {
-        self.class == FailureClass::BrokenStream
-            && self.before_content.is_none_or(|class| class.may_fail_over(&[]))
+        // An mcpd reports the break of its own provider's stream under the same class.
+        let by_upstream =
+            |class: FailureClass| class == FailureClass::BrokenStream || class.may_fail_over(&[]);
+        self.class == FailureClass::BrokenStream && self.before_content.is_none_or(by_upstream)
     }
 
     pub(crate) fn on_stale_connection(mut self) -> Self {

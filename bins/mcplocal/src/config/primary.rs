@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use mcpctl_api::{HumanDuration, yaml::YamlError};
+use mcpctl_api::{HumanDuration, spec::MidStream, yaml::YamlError};
 use mcpctl_failover::{BreakerPolicy, FailureClass};
 use mcpctl_upstream::AttemptTimeouts;
 use serde::Deserialize;
@@ -52,11 +52,13 @@ impl Default for PrimaryTimeouts {
     }
 }
 
-/// Classes that fail over besides the defaults.
+/// Which failures fall back besides the defaults, and what becomes of streams that break.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct FailoverConfig {
     /// Classes that do not fail over by default, such as `context_length`.
     pub on: Vec<FailureClass>,
+    /// Whether a local provider goes on with a stream of the primary's that broke after its first content.
+    pub mid_stream: MidStream,
 }
 
 /// `primary` as it is written.
@@ -89,6 +91,7 @@ struct BreakerEntry {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub(super) struct FailoverEntry {
     on: Option<Spanned<Vec<FailureClass>>>,
+    mid_stream: Option<MidStream>,
 }
 
 impl PrimaryEntry {
@@ -135,10 +138,11 @@ impl FailoverEntry {
     /// # Errors
     /// INVARIANT 2: what the caller caused never fails over, so it cannot be listed.
     pub(super) fn over(&self, base: &FailoverConfig) -> Result<FailoverConfig, YamlError> {
-        let Some(on) = &self.on else { return Ok(base.clone()) };
+        let mid_stream = self.mid_stream.unwrap_or(base.mid_stream);
+        let Some(on) = &self.on else { return Ok(FailoverConfig { mid_stream, ..base.clone() }) };
         match on.value.iter().find(|class| !class.may_fail_over(&[**class])) {
             Some(class) => Err(wrong(on, format!("`{class}` never fails over"))),
-            None => Ok(FailoverConfig { on: on.value.clone() }),
+            None => Ok(FailoverConfig { on: on.value.clone(), mid_stream }),
         }
     }
 }

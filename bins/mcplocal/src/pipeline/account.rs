@@ -80,14 +80,13 @@ pub(super) fn ended(end: &StreamEnd) {
     });
 }
 
-/// A local provider's answer, whose end goes to the journal and the meter. The engine's guard is held until then.
-pub(super) fn accounted(
+/// What accounts for a local provider's answer: its end goes to the journal and the meter, each piece to the meter. The engine's
+/// guard is held until the end.
+pub(super) fn accounts(
     app: &Arc<App>,
-    answer: Answer,
     guard: Option<EngineGuard>,
     meter: AnswerMeter,
-    exchange: &Exchange,
-) -> Content {
+) -> (impl FnOnce(StreamEnd) + Send + use<>, impl FnMut() + Send + use<>) {
     mcpctl_server::access_line(|line| line.local = true);
     let request = mcpctl_server::request_id();
     let (app, meter) = (Arc::clone(app), Arc::new(meter));
@@ -119,6 +118,18 @@ pub(super) fn accounted(
             cost: 0,
         });
     };
+    (on_end, move || pieces.piece())
+}
+
+/// A local provider's answer, accounted for.
+pub(super) fn accounted(
+    app: &Arc<App>,
+    answer: Answer,
+    guard: Option<EngineGuard>,
+    meter: AnswerMeter,
+    exchange: &Exchange,
+) -> Content {
+    let (on_end, on_piece) = accounts(app, guard, meter);
     match answer {
         Answer::Whole(whole) => {
             on_end(StreamEnd { outcome: StreamOutcome::Completed, usage: whole.usage, model: whole.model });
@@ -126,10 +137,7 @@ pub(super) fn accounted(
         }
         Answer::Stream(stream) => {
             let (status, headers) = (stream.status, stream.headers.clone());
-            let body = exchange
-                .stream(stream, on_end)
-                .timed_by(TimeoutKeys::Fixed)
-                .on_content(move || pieces.piece());
+            let body = exchange.stream(stream, on_end).timed_by(TimeoutKeys::Fixed).on_content(on_piece);
             Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
         }
     }
@@ -137,7 +145,7 @@ pub(super) fn accounted(
 
 /// Logs and counts a failover, and writes its entry to the journal where none is there yet. A no-op for requests that did not
 /// have to fall back.
-pub(super) fn failover(app: &App, llm: &str, who: &str, routed: &Routed<Content, Failure>) {
+pub(super) fn failover<T>(app: &App, llm: &str, who: &str, routed: &Routed<T, Failure>) {
     let Routed { result, trail } = routed;
     let Some(provider) = &trail.provider else { return };
     for access in &trail.probes {

@@ -3,10 +3,11 @@
 use std::sync::atomic::Ordering;
 
 use jiff::Timestamp;
+use mcpctl_dialect::{self as dialect, Operation};
 use mcpctl_engine::{Engine, EngineGuard, EngineStatus};
 use mcpctl_failover::{FailureClass, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant};
-use mcpctl_relay::{Exchange, ExchangeError, RetryOutcome, Sender, retry};
-use mcpctl_upstream::{Client, Failure, Request, Target};
+use mcpctl_relay::{Exchange, ExchangeError, NextAttempt, RetryOutcome, Sender, StreamAccount, retry};
+use mcpctl_upstream::{Answer, Client, Failure, Request, Target};
 use tokio::sync::watch;
 
 use super::{CallError, Content, ModelRequest, Outcome, account};
@@ -44,6 +45,37 @@ pub(super) struct FailoverAttempt<'a> {
     pub(super) who: &'a str,
 }
 
+impl FailoverAttempt<'_> {
+    /// Writes the journal's entry of a failover in this class.
+    ///
+    /// INVARIANT 14: recorded before the prompt goes to the provider, or it does not go.
+    pub(super) fn record(
+        &self,
+        prepared: &PreparedProvider,
+        class: Option<FailureClass>,
+        trail: &Trail,
+    ) -> Result<Recorded, LocalError> {
+        let provider = &prepared.ready.provider.config.name;
+        tracing::info!(llm = self.llm, %provider, "mcpd allowed the failover to a local provider");
+        let request = mcpctl_server::request_id();
+        let entry = JournalEntry::Failover {
+            at: Timestamp::now(),
+            request: request.clone(),
+            who: self.who.to_owned(),
+            llm: self.llm.to_owned(),
+            provider: provider.to_string(),
+            class: class.map(FailureClass::as_str),
+            access: trail.probes.iter().map(|access| access.as_str()).collect(),
+            outcome: FailoverOutcome::Served,
+            reason: None,
+        };
+        Recorded::before(&self.request.app, request, entry).map_err(|error| LocalError {
+            cause: LocalCause::NotRecorded,
+            reason: format!("the journal cannot be written: {error}"),
+        })
+    }
+}
+
 impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
     type Ready = PreparedProvider;
 
@@ -74,25 +106,7 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
         _grant: AccessGrant,
         trail: &Trail,
     ) -> Result<Content, LocalError> {
-        let provider = prepared.ready.provider.config.name.clone();
-        tracing::info!(llm = self.llm, %provider, "mcpd allowed the failover to a local provider");
-        let request = mcpctl_server::request_id();
-        let entry = JournalEntry::Failover {
-            at: Timestamp::now(),
-            request: request.clone(),
-            who: self.who.to_owned(),
-            llm: self.llm.to_owned(),
-            provider: provider.to_string(),
-            class: trail.class().map(FailureClass::as_str),
-            access: trail.probes.iter().map(|access| access.as_str()).collect(),
-            outcome: FailoverOutcome::Served,
-            reason: None,
-        };
-        // INVARIANT 14: recorded before the prompt goes to the provider, or it does not go.
-        let recorded = Recorded::before(&self.request.app, request, entry).map_err(|error| LocalError {
-            cause: LocalCause::NotRecorded,
-            reason: format!("the journal cannot be written: {error}"),
-        })?;
+        let recorded = self.record(&prepared, trail.class(), trail)?;
         attempt(self.request, prepared, recorded).await.map_err(|failure| local_error(&failure))
     }
 }
@@ -187,10 +201,87 @@ async fn prepare(
 
 /// The request as the provider's server gets it.
 fn exchange(request: &ModelRequest, ready: &ReadyProvider) -> Result<Exchange, ExchangeError> {
+    exchange_of(request, &request.request, ready)
+}
+
+/// The request, or its continuation, as the provider's server gets it.
+fn exchange_of(
+    request: &ModelRequest,
+    asked: &dialect::Request,
+    ready: &ReadyProvider,
+) -> Result<Exchange, ExchangeError> {
     let ReadyProvider { provider, target, extra, .. } = ready;
-    let upstream = request.request.operation.at(provider.config.dialect(), *extra);
+    let upstream = asked.operation.at(provider.config.dialect(), *extra);
     let ask_for_usage = provider.config.stream_usage && !provider.refuses_usage.load(Ordering::Relaxed);
-    Exchange::new(&request.request, target, upstream, ask_for_usage, &request.headers)
+    Exchange::new(asked, target, upstream, ask_for_usage, &request.headers)
+}
+
+/// The beginning of an answer for a model that can continue it, as the provider's server gets it, and how many bytes of `prefix`
+/// it has. `None` where the model is not known to.
+fn continuation(request: &ModelRequest, ready: &ReadyProvider, prefix: &str) -> Option<(Exchange, usize)> {
+    let ReadyProvider { provider, extra, .. } = ready;
+    if provider.capabilities().prefill != Some(true) {
+        return None;
+    }
+    let upstream = request.request.operation.at(provider.config.dialect(), *extra);
+    // Anthropic's API refuses a beginning that ends with white space.
+    let given = if upstream == Operation::Messages { prefix.trim_end() } else { prefix };
+    let asked = request.request.continued(given)?;
+    exchange_of(request, &asked, ready).ok().map(|exchange| (exchange, given.len()))
+}
+
+/// Sends the request to a ready provider, or first the continuation of what was delivered, where its model can continue that; its
+/// journal entry is written already.
+///
+/// # Errors
+/// Why no stream goes on with what was delivered.
+pub(super) async fn resume(
+    request: &ModelRequest,
+    prepared: PreparedProvider,
+    recorded: Recorded,
+    prefix: Option<&str>,
+) -> Result<NextAttempt, LocalError> {
+    let PreparedProvider { ready, exchange } = prepared;
+    let app = &request.app;
+    let meter = ready.provider.meter.begin();
+    let one = OneAttempt { client: &app.client, target: &ready.target };
+    let mut begun = None;
+    if let Some((continued, bytes)) = prefix.and_then(|prefix| continuation(request, &ready, prefix)) {
+        let result = continued.send(&one).await.outcome.result;
+        // The server does not take the form. The whole request is another matter.
+        if !result.as_ref().is_err_and(is_client_error) {
+            begun = Some((result, Some(bytes), continued));
+        }
+    }
+    let (result, continues, exchange) = match begun {
+        Some(begun) => begun,
+        None => (exchange.send(&one).await.outcome.result, None, exchange),
+    };
+    recorded.responded();
+    let ReadyProvider { provider, guard, .. } = ready;
+    match result {
+        Ok(answer) => {
+            let (on_end, on_piece) = account::accounts(app, guard, meter);
+            let account = StreamAccount::new(on_end).on_content(on_piece);
+            match answer {
+                Answer::Stream(answer) => {
+                    Ok(NextAttempt { answer, operation: exchange.operation(), continues, account })
+                }
+                Answer::Whole(_) => Err(LocalError::failed("it answered a streamed request with no stream")),
+            }
+        }
+        Err(failure) => Err(failed(&provider, guard, &failure)),
+    }
+}
+
+/// A healthy server answers, or rejects the request. This one may hang, or another server or another model may have taken its
+/// place.
+fn failed(provider: &LocalProvider, guard: Option<EngineGuard>, failure: &Failure) -> LocalError {
+    if !is_client_error(failure) {
+        guard.into_iter().for_each(EngineGuard::release_suspect);
+    }
+    provider.models.forget();
+    local_error(failure)
 }
 
 /// Sends the request to a ready provider; its journal entry is written already.
@@ -210,12 +301,7 @@ async fn attempt(
     match sent.outcome.result {
         Ok(answer) => Ok(account::accounted(app, answer, guard, meter, &exchange)),
         Err(failure) => {
-            // A healthy server answers, or rejects the request. This one may hang, or another server or another model may
-            // have taken its place.
-            if !is_client_error(&failure) {
-                guard.into_iter().for_each(EngineGuard::release_suspect);
-            }
-            provider.models.forget();
+            failed(&provider, guard, &failure);
             Err(failure)
         }
     }

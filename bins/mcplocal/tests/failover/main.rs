@@ -4,6 +4,7 @@
 mod access;
 mod breaker;
 mod dialects;
+mod mid_stream;
 mod primary;
 mod reload;
 mod requests;
