@@ -137,6 +137,12 @@ async fn failing_target_is_ejected_and_comes_back() {
         }
         let failed = world.asked()[1];
         assert_eq!(failed, 3, "{fault:?}");
+        let admin = world.mcpd.admin();
+        let status: Value = world.mcpd.get("/api/v1/llms/many/status", &admin).await.json().await.unwrap();
+        let states: Vec<_> = status["breakers"].as_array().unwrap().iter().map(|of| &of["state"]).collect();
+        assert_eq!(states, ["open", "closed", "closed"], "in the order of the document: {status}");
+        let metrics = world.mcpd.get("/metrics", &admin).await.text().await.unwrap();
+        assert!(metrics.contains("mcpctl_open_breakers{llm=\"many\"} 1"), "{metrics}");
         world.patch(json!({"breaker": {"failures": 3, "open": "1ms"}})).await;
         eventually("the target serves again", async || {
             world.chat(stream).await.text().await.unwrap().contains("from-1").then_some(())

@@ -47,6 +47,31 @@ async fn edited_text_is_stored() {
     );
 }
 
+/// Several addresses become targets, each with the key; `diff` shows no ids that the server adds to them.
+#[tokio::test]
+async fn several_urls_make_an_llm_with_targets() {
+    let mcpd = Mcpd::start().await;
+    let shell = with_llm(&mcpd).await;
+    let args = ["create", "llm", "many", "--model", "m", "--secret", "s", "--key", "k"];
+    let urls = ["--url", "http://127.0.0.1:1/v1", "--url", "http://127.0.0.1:2/v1"];
+    shell.run(&[&args[..], &urls[..]].concat()).await.succeeded();
+    let yaml = shell.run(&["get", "llm/many", "-o", "yaml"]).await.succeeded();
+    assert_eq!(yaml.matches("secret: s").count(), 2, "{yaml}");
+    let table = shell.run(&["get", "llms"]).await.succeeded();
+    assert!(table.contains("http://127.0.0.1:1/v1 (+1)"), "{table}");
+    let described = shell.run(&["describe", "llm", "many"]).await.succeeded();
+    assert!(described.contains("# breaker of target 2: closed"), "{described}");
+    let target = |port| format!("{{url: \"http://127.0.0.1:{port}/v1\", apiKey: {{secret: s, key: k}}}}");
+    let document =
+        format!("kind: Llm\nname: many\ntype: openai\nmodel: m\ntargets: [{}, {}]\n", target(1), target(2));
+    let file = shell.file("many.yaml", &document);
+    let file = file.to_str().unwrap();
+    assert_eq!(shell.run(&["diff", "-f", file]).await.code, 0);
+    let both = shell.file("both.yaml", &document.replace("targets:", "url: http://127.0.0.1:1\ntargets:"));
+    let refused = shell.run(&["apply", "-f", both.to_str().unwrap()]).await;
+    assert!(refused.stderr.contains("either `url` or `targets`"), "{}", refused.stderr);
+}
+
 #[tokio::test]
 async fn concurrent_change_is_not_overwritten() {
     let mcpd = Mcpd::start().await;
