@@ -50,13 +50,8 @@ struct Cell<'a> {
 }
 
 impl Cell<'_> {
-    const fn mode(&self, place: Place) -> &'static str {
-        match (place, self.allowed) {
-            (Place::Provider, true) => "allowed",
-            (Place::Provider, false) => "forbidden",
-            (Place::Mcpd | Place::Nothing, true) => "no mcpd, allowed",
-            (Place::Mcpd | Place::Nothing, false) => "no mcpd, forb.",
-        }
+    const fn mode(&self) -> &'static str {
+        if self.allowed { "allowed" } else { "forbidden" }
     }
 }
 
@@ -253,10 +248,10 @@ async fn run_table(part: &'static str, place: Place, cells: Vec<Cell<'_>>) {
         .buffered(CONCURRENT_CELLS)
         .collect()
         .await;
-    let mut table = Cells::new("mcplocal", part);
+    let mut table = Cells::new(if place == Place::Provider { "mcplocal" } else { "mcplocal, no mcpd" }, part);
     for (cell, got, checked) in seen {
         let Cell { fault, caller, stream, .. } = *cell;
-        table.add(Key { fault: fault.name, mode: cell.mode(place), caller, stream }, &got, checked);
+        table.add(Key { fault: fault.name, mode: cell.mode(), caller, stream }, &got, checked);
     }
     table.finish();
 }

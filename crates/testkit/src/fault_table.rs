@@ -62,8 +62,11 @@ impl Cells {
         let folder = target().join(FOLDER);
         fs::create_dir_all(&folder).expect("a folder");
         let text = serde_json::to_string_pretty(&self.cells).expect("values are JSON");
-        fs::write(folder.join(format!("{}-{}.json", self.daemon, self.part)), text + "\n")
-            .expect("the file of cells");
+        fs::write(
+            folder.join(format!("{}-{}.json", self.daemon.replace([' ', ','], ""), self.part)),
+            text + "\n",
+        )
+        .expect("the file of cells");
         assert!(self.wrong.is_empty(), "{:#?}", self.wrong);
     }
 }

@@ -32,14 +32,12 @@ const FAULTS: &str = "fault-table";
 const CLIENTS: &str = "client-table";
 
 impl Table {
-    /// The arguments of `cargo test` for its tests.
-    const fn tests(self) -> &'static [&'static [&'static str]] {
+    /// The name of the test programs that write its cells.
+    const fn tests(self) -> &'static str {
         match self {
-            Self::Faults => {
-                &[&["--package", "mcpd", "--test", "faults"], &["--package", "mcplocal", "--test", "faults"]]
-            }
-            Self::Official => &[&["--package", "mcplocal", "--test", "official"]],
-            Self::Programs => &[&["--package", "mcpd", "--test", "clients"]],
+            Self::Faults => "faults",
+            Self::Official => "official",
+            Self::Programs => "clients",
         }
     }
 
@@ -90,9 +88,18 @@ pub(super) fn run(args: &Args) -> Result<()> {
     cargo::build_programs()?;
     cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
     let mut broken = Vec::new();
-    for tests in tables.iter().flat_map(|table| table.tests()) {
-        let words = [&["test", "--locked"], *tests, &["--", "--include-ignored"]].concat();
-        // All tables are printed, whatever failed.
+    for table in &tables {
+        // Of the whole workspace, as `cargo xtask test` builds it. All tables are printed, whatever failed.
+        let words = [
+            "test",
+            "--workspace",
+            "--locked",
+            "--no-fail-fast",
+            "--test",
+            table.tests(),
+            "--",
+            "--include-ignored",
+        ];
         if let Err(error) = cargo::run(&words) {
             broken.push(error.to_string());
         }
@@ -147,7 +154,7 @@ fn fault_grids(cells: &[FaultCell]) -> Vec<Grid> {
             grids.len() - 1
         });
         let Some((_, grid)) = grids.get_mut(at) else { continue };
-        let text = grid.cell(&cell.fault, &cell.mode, if cell.stream { "stream" } else { "whole" });
+        let text = grid.cell(&cell.fault, if cell.stream { "streamed" } else { "whole" }, &cell.mode);
         let severity = |grade: &str| ["pass", "safe", "FAIL"].iter().position(|known| *known == grade);
         let grade = if cell.grade == "fail" { "FAIL" } else { &cell.grade };
         if text.is_empty() || severity(grade) > severity(text) {
