@@ -21,8 +21,13 @@ use crate::{
     traced_body::TracedBody,
 };
 
-/// Where clients of Anthropic's API look for the id of a request.
-const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+/// Where clients of each API look for the id of a request.
+const fn clients_request_id(dialect: Dialect) -> HeaderName {
+    match dialect {
+        Dialect::Openai => HeaderName::from_static("x-request-id"),
+        Dialect::Anthropic => HeaderName::from_static("request-id"),
+    }
+}
 
 /// Runs a request. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
 /// program is built. `panicked` makes the response to a request that panicked. `count` gets route and status.
@@ -40,6 +45,7 @@ pub async fn trace<G: Send + Unpin + 'static>(
     on_end: Option<OnEnd>,
 ) -> Response {
     let dialect = dialect_of(request.uri().path(), request.headers());
+    let of_a_model = request.uri().path().starts_with("/v1/");
     let scope = RequestScope::new(&uuid::Uuid::now_v7().to_string(), dialect);
     let method = known_method(request.method());
     // The pattern and not the path, because paths contain what callers type.
@@ -69,8 +75,8 @@ pub async fn trace<G: Send + Unpin + 'static>(
     log.answered(&response);
     if let Ok(value) = HeaderValue::from_str(&log.scope.id) {
         // A forwarded response keeps the id that its server gave it.
-        if dialect == Dialect::Anthropic {
-            response.headers_mut().entry(ANTHROPIC_REQUEST_ID).or_insert_with(|| value.clone());
+        if of_a_model {
+            response.headers_mut().entry(clients_request_id(dialect)).or_insert_with(|| value.clone());
         }
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }

@@ -171,7 +171,9 @@ fn judge(cell: &Cell, scenario: &str, result: Result<&Value, &str>) -> Outcome {
         json!({"reason": called, "calls": calls, "thought": thought,
             "answer": format!("It is Oslo: rain and Rome: sun{seen}.")})
     };
-    let error = |class: &str, status: u16| result["class"] == class && result["status"] == status;
+    let error = |class: &str, status: u16| {
+        result["class"] == class && result["status"] == status && result["request"] == true
+    };
     let holds = match what {
         "plain" | "streamed" => {
             *result == json!({"model": model, "reason": ended, "text": "Briefly: Hi", "counted": true})

@@ -184,6 +184,7 @@ async function refused(asked) {
       param: param ?? null,
       retry_after: error.headers.get("retry-after"),
       message,
+      request: Boolean(error.requestID),
     };
   }
 }

@@ -243,6 +243,7 @@ def refused(ask):
             "param": error.param,
             "retry_after": error.response.headers.get("retry-after"),
             "message": error.message,
+            "request": bool(error.request_id),
         }
 
 
