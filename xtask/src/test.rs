@@ -54,7 +54,7 @@ impl Suite {
 }
 
 /// What tests of a real llama-server have in their names, and no others.
-const OF_LLAMA_SERVER: &str = "llama_server::";
+pub(crate) const OF_LLAMA_SERVER: &str = "llama_server::";
 
 /// Builds the programs, runs the tests, and ends with one line that sums up.
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -125,13 +125,18 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 
 /// Real model servers, and how tests learn where they are.
 #[derive(Default)]
-struct Engines {
-    variables: Vec<(&'static str, PathBuf)>,
+pub(crate) struct Engines {
+    pub(crate) variables: Vec<(&'static str, PathBuf)>,
     /// The machine cannot run what is fetched, and the environment names no other.
-    without_llama_server: bool,
+    pub(crate) without_llama_server: bool,
 }
 
 impl Engines {
+    /// Those that tests in every run need.
+    pub(crate) fn of_every_run() -> Result<Self> {
+        Self::find(None)
+    }
+
     fn find(suite: Option<Suite>) -> Result<Self> {
         let printer = Printer::new(!std::io::stderr().is_terminal());
         if suite != Some(Suite::Engines) && !llama_server::is_named() && engines::check_processor().is_err() {

@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
 use super::grid::Grid;
+use crate::test::{Engines, OF_LLAMA_SERVER};
 use xtask::cargo;
 
 /// What `cargo xtask figures inference` takes.
@@ -87,21 +88,20 @@ pub(super) fn run(args: &Args) -> Result<()> {
     }
     cargo::build_programs()?;
     cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
+    let engines =
+        if tables.contains(&Table::Official) { Engines::of_every_run()? } else { Engines::default() };
     let mut broken = Vec::new();
     for table in &tables {
         // Of the whole workspace, as `cargo xtask test` builds it. All tables are printed, whatever failed.
-        let words = [
-            "test",
-            "--workspace",
-            "--locked",
-            "--no-fail-fast",
-            "--test",
-            table.tests(),
-            "--",
-            "--include-ignored",
-        ];
-        if let Err(error) = cargo::run(&words) {
-            broken.push(error.to_string());
+        let mut words = vec!["test", "--workspace", "--locked", "--no-fail-fast", "--test", table.tests()];
+        words.extend(["--", "--include-ignored"]);
+        if engines.without_llama_server {
+            words.extend(["--skip", OF_LLAMA_SERVER]);
+        }
+        let variables = engines.variables.iter().map(|(name, value)| (name, value));
+        let status = cargo::command(&words).envs(variables).status().context("cargo cannot be started")?;
+        if !status.success() {
+            broken.push(format!("`cargo {}` failed ({status})", words.join(" ")));
         }
     }
     let mut failed = Vec::new();
