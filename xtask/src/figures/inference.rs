@@ -1,7 +1,12 @@
 //! `cargo xtask figures inference`: the table of faults and the table of real clients, from cells that the tests of whole daemons
 //! write into the target folder.
 
-use std::{collections::BTreeSet, fs, io::ErrorKind, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::ErrorKind,
+    path::Path,
+};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -164,30 +169,34 @@ fn fault_grids(cells: &[FaultCell]) -> Vec<Grid> {
     grids.into_iter().map(|(_, grid)| grid).collect()
 }
 
-/// One table per client.
+/// A real model server among the upstreams.
+const LLAMA_SERVER: &str = "llama-server";
+
+/// One table per client, and one more of what it did over a real model server.
 fn client_grids(cells: &[ClientCell]) -> Vec<Grid> {
-    let clients: BTreeSet<&str> = cells.iter().map(|cell| cell.client.as_str()).collect();
-    let of_client = |client: &&str| {
-        let mut grid = Grid::new(client);
-        for cell in cells.iter().filter(|cell| cell.client == *client) {
-            let text = match cell.outcome.as_str() {
-                "pass" => "pass",
-                "refused" => "ref.",
-                _ => "FAIL",
-            };
-            text.clone_into(grid.cell(&cell.operation, &cell.daemon, short(&cell.upstream)));
-        }
-        grid
-    };
-    clients.iter().map(of_client).collect()
+    let mut grids: BTreeMap<String, Grid> = BTreeMap::new();
+    for cell in cells {
+        let of_real_server = cell.upstream.starts_with(LLAMA_SERVER);
+        let over = if of_real_server { format!(", {LLAMA_SERVER}") } else { String::new() };
+        let title = format!("{}{over}", cell.client);
+        let grid = grids.entry(title.clone()).or_insert_with(|| Grid::new(&title));
+        let text = match cell.outcome.as_str() {
+            "pass" => "pass",
+            "refused" => "ref.",
+            _ => "FAIL",
+        };
+        text.clone_into(grid.cell(&cell.operation, &cell.daemon, short(&cell.upstream)));
+    }
+    grids.into_values().collect()
 }
 
 /// An upstream's name in few characters.
 fn short(upstream: &str) -> &str {
     match upstream {
-        "openai+responses+messages" => "all",
+        "openai+responses+messages" | "llama-server+responses+messages" => "all",
         "azure-openai" => "azure",
         "anthropic" => "anthr.",
+        LLAMA_SERVER => "chat",
         other => other,
     }
 }
@@ -230,5 +239,36 @@ mod tests {
         assert!(grids[0].to_string().ends_with("\ncut  safe\n"), "{}", grids[0]);
         let grids = fault_grids(&[cell("chat", "fail"), cell("messages", "safe")]);
         assert!(grids[0].to_string().ends_with("\ncut  FAIL\n"), "{}", grids[0]);
+    }
+
+    #[test]
+    fn widest_client_fits_a_terminal_with_every_name() {
+        let text = |text: &str| text.to_owned();
+        let mut cells = Vec::new();
+        for daemon in ["mcpd", "mcplocal", "via-mcplocal"] {
+            for upstream in [
+                "anthropic",
+                "azure-openai",
+                "openai",
+                "openai+responses+messages",
+                LLAMA_SERVER,
+                "llama-server+responses+messages",
+            ] {
+                cells.push(ClientCell {
+                    client: text("anthropic (Python) 2.14.0"),
+                    operation: text("responses tools streamed"),
+                    daemon: text(daemon),
+                    upstream: text(upstream),
+                    outcome: text("pass"),
+                    detail: None,
+                });
+            }
+        }
+        let grids = client_grids(&cells);
+        assert_eq!(grids.len(), 2);
+        for grid in grids.iter().map(Grid::to_string) {
+            assert!(grid.lines().all(|line| line.len() <= super::super::grid::MAX_WIDTH), "{grid}");
+            assert!(grid.contains("\nresponses tools streamed pass"), "{grid}");
+        }
     }
 }
