@@ -120,8 +120,8 @@ impl Recovery {
             None => Resume::new(delivered),
             Some(bytes) => {
                 let prefix = self.delivered.prefix()?;
-                let text = prefix.get(bytes..)?.to_owned();
-                Resume::new(&[Delta::Text { choice: 0, text, logprobs: None }])
+                let (beginning, rest) = prefix.split_at_checked(bytes)?;
+                Resume::continuing(beginning, rest)
             }
         });
         match translation {

@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 use super::Request;
 use crate::{fields::Edit, operation::Operation};
 
+/// Shortest beginning that is continued, in bytes: of a shorter one it would not be clear whether an answer repeats it.
+const MIN_BEGINNING_BYTES: usize = 12;
+
 #[derive(Deserialize)]
 struct Message {
     #[serde(default)]
@@ -15,15 +18,15 @@ struct Message {
 }
 
 impl Request {
-    /// The request for what follows `beginning`; a copy of the body. `None` where it cannot be continued: several choices, an operation
-    /// without messages, or messages that end with the assistant's own already.
+    /// The request for what follows `beginning`; a copy of the body. `None` where it cannot be continued: a few bytes, several choices, an
+    /// operation without messages, or messages that end with the assistant's own already.
     pub fn continued(&self, beginning: &str) -> Option<Self> {
         let name = match self.operation {
             Operation::Chat | Operation::Messages => "messages",
             Operation::Responses => "input",
             Operation::Completions | Operation::Embeddings | Operation::CountTokens => return None,
         };
-        if self.choices > 1 {
+        if self.choices > 1 || beginning.trim().len() < MIN_BEGINNING_BYTES {
             return None;
         }
         let begun = json!({ "role": "assistant", "content": beginning });
@@ -60,19 +63,19 @@ mod tests {
             (
                 Operation::Chat,
                 chat,
-                Some(r#"[{"role":"user","content":"Hi"} ,{"role":"assistant","content":"Sal\n\""}]"#),
+                Some(r#"[{"role":"user","content":"Hi"} ,{"role":"assistant","content":"Salutations\n\""}]"#),
             ),
             (
                 Operation::Messages,
                 messages,
                 Some(
-                    r#"[{"role":"user","content":[{"type":"text","text":"Hi"}]},{"role":"assistant","content":"Sal\n\""}]"#,
+                    r#"[{"role":"user","content":[{"type":"text","text":"Hi"}]},{"role":"assistant","content":"Salutations\n\""}]"#,
                 ),
             ),
             (
                 Operation::Responses,
                 r#"{"model":"a","input":"Hi"}"#,
-                Some(r#"[{"role":"user","content":"Hi"},{"role":"assistant","content":"Sal\n\""}]"#),
+                Some(r#"[{"role":"user","content":"Hi"},{"role":"assistant","content":"Salutations\n\""}]"#),
             ),
             (Operation::Chat, r#"{"model":"a","messages":[{"role":"user","content":"Hi"}],"n":2}"#, None),
             (Operation::Chat, r#"{"model":"a","messages":[{"role":"assistant","content":"Hi"}]}"#, None),
@@ -82,7 +85,7 @@ mod tests {
             (Operation::Completions, r#"{"model":"a","prompt":"Hi"}"#, None),
         ] {
             let request = Request::read(operation, Bytes::copy_from_slice(body.as_bytes())).unwrap();
-            let continued = request.continued("Sal\n\"");
+            let continued = request.continued("Salutations\n\"");
             let name = if operation == Operation::Responses { "input" } else { "messages" };
             let changed = continued.as_ref().and_then(|continued| continued.fields.get(name));
             assert_eq!(changed, expected, "{body}");

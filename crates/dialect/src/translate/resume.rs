@@ -104,6 +104,8 @@ pub struct Differs;
 #[derive(Debug)]
 pub struct Resume {
     choices: BTreeMap<u64, Expected>,
+    /// The text that the attempt continues, which it may repeat first, as llama.cpp's server does.
+    continued: Option<Rest>,
 }
 
 /// What a choice has to repeat.
@@ -146,7 +148,15 @@ impl Resume {
             expected.reasoning_only =
                 expected.text.is_empty() && expected.refusal.is_empty() && expected.calls.is_empty();
         }
-        Self { choices }
+        Self { choices, continued: None }
+    }
+
+    /// A comparison with an attempt that got the beginning of the delivered text, `beginning`, to continue it; `rest` was delivered
+    /// too. An attempt that repeats all of the beginning first is swallowed so far.
+    pub fn continuing(beginning: &str, rest: &str) -> Self {
+        let rest = Delta::Text { choice: 0, text: rest.to_owned(), logprobs: None };
+        let continued = Some(Rest { text: beginning.to_owned(), repeated: 0 });
+        Self { continued, ..Self::new(&[rest]) }
     }
 
     /// Takes the next piece of the new attempt, and returns what of it goes to the caller.
@@ -158,15 +168,41 @@ impl Resume {
             // The caller has the start of the first attempt.
             return Ok(Some(delta).filter(|delta| !matches!(delta, Delta::Start { .. })));
         };
+        let Some(delta) = self.without_beginning(delta)? else { return Ok(None) };
         match self.choices.get_mut(&choice) {
             None => Ok(Some(delta)),
             Some(expected) => expected.compare(delta),
         }
     }
 
+    /// What of a piece is not the repeated beginning. Nothing, as long as it may be.
+    fn without_beginning(&mut self, delta: Delta) -> Result<Option<Delta>, Differs> {
+        let Some(continued) = &mut self.continued else { return Ok(Some(delta)) };
+        match delta {
+            Delta::Text { choice: 0, text, logprobs } => {
+                let before = continued.repeated;
+                let more = match continued.repeat(&text) {
+                    // The last piece of the beginning itself ends the comparison too.
+                    Ok("") if !continued.is_empty() => return Ok(None),
+                    Ok(more) => more.to_owned(),
+                    // No repetition: what looked like one is part of the answer.
+                    Err(Differs) => format!("{}{text}", continued.text.get(..before).unwrap_or_default()),
+                };
+                self.continued = None;
+                Ok((!more.is_empty()).then_some(Delta::Text { choice: 0, text: more, logprobs }))
+            }
+            delta @ (Delta::Finish { .. } | Delta::ToolCall { .. }) if continued.repeated > 0 => {
+                drop(delta);
+                Err(Differs)
+            }
+            delta => Ok(Some(delta)),
+        }
+    }
+
     /// Whether the new attempt has repeated everything that was delivered.
     pub fn caught_up(&self) -> bool {
-        self.choices.values().all(Expected::caught_up)
+        let repeats = self.continued.as_ref().is_some_and(|continued| continued.repeated > 0);
+        !repeats && self.choices.values().all(Expected::caught_up)
     }
 }
 
@@ -362,6 +398,25 @@ mod tests {
         ] {
             assert_eq!(resumed(&delivered, &again), Ok(expected), "{delivered:?}");
         }
+    }
+
+    #[test]
+    fn beginning_is_swallowed_where_the_attempt_repeats_it() {
+        for (pieces, expected) in [
+            (&["Once", " upon", " a time"][..], Ok(" a time")),
+            (&["Once upon a", " time"], Ok(" a time")),
+            (&[" a", " time"], Ok(" a time")),
+            (&["On", " time"], Ok("On time")),
+            (&["Once"], Err(Differs)),
+        ] {
+            let mut resume = Resume::continuing("Once upon", "");
+            let deltas = pieces.iter().map(|piece| text(piece)).chain([end()]);
+            let passed: Result<Vec<_>, _> = deltas.map(|delta| resume.push(delta)).collect();
+            let whole = passed.map(|passed| passed.iter().flatten().filter_map(text_of).collect::<String>());
+            assert_eq!(whole.as_deref(), expected.as_ref().copied(), "{pieces:?}");
+        }
+        let mut resume = Resume::continuing("Once", " ");
+        assert_eq!(resume.push(text(" upon")), Ok(Some(text("upon"))));
     }
 
     #[test]
