@@ -317,8 +317,9 @@ impl Stream for StreamBody {
 /// The error event that ends a broken stream: the upstream's own message where it sent one.
 fn last_event(caller: Operation, timeouts: TimeoutKeys, failure: &Failure) -> Bytes {
     let error = UpstreamError::read(&failure.body);
-    // Errors about mcpd's key or account are not for callers.
-    let about_us = matches!(error.meaning, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp));
+    // Errors about mcpd's key or account are not for callers. What mcpd itself denies is about them.
+    let about_us = matches!(error.meaning, Some(ErrorMeaning::Credentials | ErrorMeaning::QuotaUsedUp))
+        && !failure.is_denial();
     let UpstreamError { message, kind, code, .. } = if about_us { UpstreamError::default() } else { error };
     let message = message.unwrap_or_else(|| {
         let mut message = "the model's answer broke off before its end".to_owned();

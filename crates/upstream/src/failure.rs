@@ -116,6 +116,11 @@ impl Failure {
         self.class == FailureClass::BrokenStream && self.before_content.is_none_or(by_upstream)
     }
 
+    /// Whether mcpd ended a stream because its caller may not have the answer any more.
+    pub fn is_denial(&self) -> bool {
+        self.before_content == Some(FailureClass::Denied)
+    }
+
     pub(crate) fn on_stale_connection(mut self) -> Self {
         self.stale = true;
         self

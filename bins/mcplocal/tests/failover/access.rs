@@ -2,6 +2,7 @@
 
 use mcpctl_testkit::{
     deployment::Deployment,
+    model_server::Reply,
     response::{content, header},
     routes::InferenceRoute,
 };
@@ -78,6 +79,37 @@ async fn inv_03_unreachable_mcpd_returns_the_primarys_error() {
     assert!(deployment.desk.inferences().is_empty());
     let last = deployment.agent.journal().pop().unwrap();
     assert_eq!((&last["outcome"], &last["access"]), (&json!("refused"), &json!(["unreachable"])));
+}
+
+/// Who lost the right to run the Llm and kept the one to view it would be allowed by the probe.
+#[tokio::test]
+async fn inv_06_what_was_revoked_while_it_ran_goes_on_nowhere() {
+    let deployment = Deployment::builder().config("failover: {on: [context_length]}\n").start().await;
+    let Deployment { mcpd, provider, desk, alice, .. } = &deployment;
+    let viewer = json!({"kind": "RoleBinding", "name": "viewer", "role": "viewer",
+        "subjects": [{"kind": "User", "name": "alice"}]});
+    mcpd.apply(json!([viewer])).await;
+    mcpd.llm_with_default_timeouts("claude", &provider.base_url()).await;
+    for reply in [Reply::text("one two").stall_after(1), Reply::hang()] {
+        provider.queue(reply);
+    }
+    let mut streamed = deployment.chat_streamed().await;
+    let mut text = String::new();
+    while !text.contains("one") {
+        text.push_str(&String::from_utf8_lossy(&streamed.chunk().await.unwrap().unwrap()));
+    }
+    let (whole, ()) = tokio::join!(deployment.chat(), async {
+        provider.wait_for_requests(2).await;
+        deployment.revoke().await;
+    });
+    let rest = streamed.text().await.unwrap();
+    assert!(rest.contains("access_revoked") && !rest.contains("[DONE]"), "{rest}");
+    assert_eq!(whole.status(), StatusCode::FORBIDDEN);
+    assert_eq!(header(&whole, "mcpctl-failure"), Some("denied"));
+    assert!(whole.text().await.unwrap().contains("access_revoked"));
+    provider.wait_for_disconnects(2).await;
+    assert_eq!(mcpd.head("/api/v1/llms/claude", alice).await.status(), StatusCode::OK, "she may view it");
+    assert!(desk.inferences().is_empty());
 }
 
 #[tokio::test]
