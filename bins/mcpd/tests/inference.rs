@@ -251,6 +251,7 @@ async fn metrics_have_values_after_their_events() {
             "mcpctl_inflight_requests",
             "mcpctl_attempts",
             "mcpctl_retries",
+            "mcpctl_open_breakers",
             "gen_ai_client_operation_duration_seconds",
             "gen_ai_server_time_to_first_token_seconds",
             "gen_ai_server_time_per_output_token_seconds",
