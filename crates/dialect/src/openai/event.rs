@@ -196,6 +196,8 @@ pub(crate) fn read_usage(value: Option<Value>) -> Option<Usage> {
     struct InputDetails {
         #[serde(default)]
         cached_tokens: Option<u64>,
+        #[serde(default)]
+        cache_write_tokens: Option<u64>,
     }
 
     #[derive(Deserialize)]
@@ -205,11 +207,12 @@ pub(crate) fn read_usage(value: Option<Value>) -> Option<Usage> {
     }
 
     let usage: WireUsage = serde_json::from_value(value?).ok()?;
+    let input = usage.prompt_tokens_details.as_ref();
     Some(Usage {
         input_tokens: usage.prompt_tokens,
         output_tokens: usage.completion_tokens.unwrap_or(0),
-        cached_input_tokens: usage.prompt_tokens_details.and_then(|of| of.cached_tokens).unwrap_or(0),
-        cache_write_input_tokens: 0,
+        cached_input_tokens: input.and_then(|of| of.cached_tokens).unwrap_or(0),
+        cache_write_input_tokens: input.and_then(|of| of.cache_write_tokens).unwrap_or(0),
         reasoning_tokens: usage.completion_tokens_details.and_then(|of| of.reasoning_tokens).unwrap_or(0),
     })
 }

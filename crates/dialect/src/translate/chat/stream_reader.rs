@@ -45,6 +45,29 @@ struct Calls {
     current: Option<u64>,
     /// Whether there were too many, so that no more are read.
     full: bool,
+    /// The reasoning that is not signed yet.
+    unsigned: Digest,
+}
+
+/// The length and the hash (FNV-1a) of a text that comes in pieces, to recognize it when it comes again whole.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Digest {
+    length: usize,
+    hash: u64,
+}
+
+impl Digest {
+    fn push(&mut self, text: &str) {
+        self.length = self.length.saturating_add(text.len());
+        let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        self.hash = text.bytes().fold(self.hash, add);
+    }
+
+    fn is_of(&self, text: &str) -> bool {
+        let mut other = Self::default();
+        other.push(text);
+        *self == other
+    }
 }
 
 #[derive(Debug)]
@@ -176,9 +199,12 @@ impl StreamReader {
         let text = delta.reasoning_content.or_else(|| delta.reasoning.as_str().map(str::to_owned));
         let text = text.filter(|text| !text.is_empty());
         let has_text = text.is_some();
-        deltas.extend(text.map(|text| Delta::Reasoning { choice, text }));
+        if let Some(text) = text {
+            calls.unsigned.push(&text);
+            deltas.push(Delta::Reasoning { choice, text });
+        }
         for detail in reasoning::details(delta.reasoning_details) {
-            read_detail(choice, detail, has_text, deltas);
+            calls.read_detail(choice, detail, has_text, deltas);
         }
         let mut logprobs = wire.logprobs.filter(|logprobs| !logprobs.is_null());
         for part in reasoning::content_parts(&delta.content) {
@@ -206,19 +232,25 @@ impl StreamReader {
     }
 }
 
-fn read_detail(choice: u64, detail: Detail, has_text: bool, deltas: &mut Vec<Delta>) {
-    let block = detail.block();
-    if let Some(data) = block.encrypted {
-        deltas.push(Delta::EncryptedReasoning { choice, data });
-        return;
-    }
-    if !has_text && !block.text.is_empty() {
-        deltas.push(Delta::Reasoning { choice, text: block.text });
-    }
-    deltas.extend(block.signature.map(|signature| Delta::ReasoningSignature { choice, signature }));
-}
-
 impl Calls {
+    fn read_detail(&mut self, choice: u64, detail: Detail, has_text: bool, deltas: &mut Vec<Delta>) {
+        let block = detail.block();
+        if let Some(data) = block.encrypted {
+            deltas.push(Delta::EncryptedReasoning { choice, data });
+            return;
+        }
+        // The signature comes with the whole text that it signs, or with its last piece.
+        let is_repeated = block.signature.is_some() && self.unsigned.is_of(&block.text);
+        if !has_text && !is_repeated && !block.text.is_empty() {
+            self.unsigned.push(&block.text);
+            deltas.push(Delta::Reasoning { choice, text: block.text });
+        }
+        if let Some(signature) = block.signature {
+            self.unsigned = Digest::default();
+            deltas.push(Delta::ReasoningSignature { choice, signature });
+        }
+    }
+
     fn read(&mut self, choice: u64, wire: WireCall, answer: Option<&str>, deltas: &mut Vec<Delta>) {
         let id = wire.id.filter(|id| !id.is_empty()).map(bounded_name);
         let name = wire.function.name.filter(|name| !name.is_empty());

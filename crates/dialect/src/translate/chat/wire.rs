@@ -58,11 +58,15 @@ pub(super) struct WireUsage {
 impl From<Usage> for WireUsage {
     fn from(usage: Usage) -> Self {
         let details = |name: &str, tokens: u64| Map::from_iter([(name.to_owned(), tokens.into())]);
+        let mut input = details("cached_tokens", usage.cached_input_tokens);
+        if usage.cache_write_input_tokens > 0 {
+            input.extend(details("cache_write_tokens", usage.cache_write_input_tokens));
+        }
         Self {
             prompt_tokens: usage.input_tokens,
             completion_tokens: usage.output_tokens,
             total_tokens: usage.input_tokens.saturating_add(usage.output_tokens),
-            prompt_tokens_details: details("cached_tokens", usage.cached_input_tokens),
+            prompt_tokens_details: input,
             completion_tokens_details: details("reasoning_tokens", usage.reasoning_tokens),
         }
     }
