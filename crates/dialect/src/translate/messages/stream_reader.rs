@@ -156,7 +156,13 @@ impl StreamReader {
             _ => {}
         }
         match event.kind.as_str() {
-            "content_block_start" | "content_block_delta" => self.between_blocks = deltas.is_empty(),
+            // A writer has a signed or encrypted block behind it, and the caller's is still open.
+            "content_block_start" | "content_block_delta" => {
+                let closes = |delta| {
+                    matches!(delta, &Delta::ReasoningSignature { .. } | &Delta::EncryptedReasoning { .. })
+                };
+                self.between_blocks = deltas.last().is_none_or(closes);
+            }
             "content_block_stop" => self.between_blocks = true,
             "message_delta" => self.between_blocks &= deltas.is_empty(),
             _ => {}
