@@ -23,11 +23,15 @@ pub struct Delivered {
 
 impl Delivered {
     /// Records a piece that was delivered. What continues the piece before it costs no more than its text.
-    pub fn push(&mut self, delta: Delta) {
+    pub fn push(&mut self, mut delta: Delta) {
         if self.unknown {
             return;
         }
-        self.bytes = self.bytes.saturating_add(text_of(&delta).map_or(0, str::len));
+        // Probabilities are not compared, and take many times their text.
+        if let Delta::Text { logprobs, .. } = &mut delta {
+            *logprobs = None;
+        }
+        self.bytes = self.bytes.saturating_add(bytes_of(&delta));
         if !self.deltas.last_mut().is_some_and(|last| append(last, &delta)) {
             self.bytes = self.bytes.saturating_add(PIECE_BYTES);
             self.deltas.push(delta);
@@ -125,6 +129,8 @@ struct Expected {
 #[derive(Debug, Default)]
 struct Call {
     name: String,
+    /// Whether the attempt has made it too.
+    made: bool,
     arguments: Rest,
 }
 
@@ -216,7 +222,7 @@ impl Expected {
                 self.opaque = self.opaque.saturating_add(1);
             }
             Delta::ToolCall { name, .. } => {
-                self.calls.push(Call { name: name.clone(), arguments: Rest::default() });
+                self.calls.push(Call { name: name.clone(), made: false, arguments: Rest::default() });
             }
             Delta::ToolArguments { call, json, .. } => {
                 if let Some(call) = self.call(*call) {
@@ -234,22 +240,33 @@ impl Expected {
 
     fn caught_up(&self) -> bool {
         let reasoning = !self.reasoning_only || self.reasoning.is_empty();
-        let calls = self.calls.iter().all(|call| call.arguments.is_empty());
-        reasoning && self.text.is_empty() && self.refusal.is_empty() && calls
+        reasoning && self.text.is_empty() && self.refusal.is_empty() && self.made_all_calls()
+    }
+
+    fn made_all_calls(&self) -> bool {
+        self.calls.iter().all(|call| call.made && call.arguments.is_empty())
     }
 
     fn compare(&mut self, delta: Delta) -> Result<Option<Delta>, Differs> {
         let caught_up = self.caught_up();
+        // Other content after a call would end it, without the rest of its arguments.
+        let made_all_calls = self.made_all_calls();
         let finished = self.finish.is_some();
         let passed = match delta {
             Delta::Text { choice, text, logprobs } => {
                 let more = self.text.repeat(&text)?;
+                if !more.is_empty() && !made_all_calls {
+                    return Err(Differs);
+                }
                 // The probabilities of a piece cannot be cut as its text can.
                 let logprobs = logprobs.filter(|_| more == text);
                 (!more.is_empty()).then(|| Delta::Text { choice, text: more.to_owned(), logprobs })
             }
             Delta::Refusal { choice, text } => {
                 let more = self.refusal.repeat(&text)?;
+                if !more.is_empty() && !made_all_calls {
+                    return Err(Differs);
+                }
                 (!more.is_empty()).then(|| Delta::Refusal { choice, text: more.to_owned() })
             }
             Delta::Reasoning { .. } if !self.reasoning_only && !caught_up => None,
@@ -264,7 +281,10 @@ impl Expected {
                 None
             }
             Delta::ToolCall { call, ref name, .. } => match self.call(call) {
-                Some(expected) if expected.name == *name => None,
+                Some(expected) if expected.name == *name => {
+                    expected.made = true;
+                    None
+                }
                 Some(_) => return Err(Differs),
                 None => Some(delta),
             },
@@ -318,16 +338,19 @@ fn choice_of(delta: &Delta) -> Option<u64> {
     }
 }
 
-fn text_of(delta: &Delta) -> Option<&str> {
+/// What of a piece the provider can make long, in bytes.
+fn bytes_of(delta: &Delta) -> usize {
+    let length = |text: &Option<String>| text.as_ref().map_or(0, String::len);
     match delta {
         Delta::Text { text, .. }
         | Delta::Reasoning { text, .. }
         | Delta::Refusal { text, .. }
         | Delta::ReasoningSignature { signature: text, .. }
         | Delta::EncryptedReasoning { data: text, .. }
-        | Delta::ToolCall { name: text, .. }
-        | Delta::ToolArguments { json: text, .. } => Some(text),
-        Delta::Start { .. } | Delta::Finish { .. } | Delta::Usage(_) => None,
+        | Delta::ToolArguments { json: text, .. } => text.len(),
+        Delta::ToolCall { id, name, .. } => name.len().saturating_add(id.len()),
+        Delta::Start { id, model, .. } => length(id).saturating_add(length(model)),
+        Delta::Finish { .. } | Delta::Usage(_) => 0,
     }
 }
 
@@ -336,6 +359,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    fn text_of(delta: &Delta) -> Option<&str> {
+        match delta {
+            Delta::Text { text, .. } => Some(text),
+            _ => None,
+        }
+    }
 
     fn text(text: &str) -> Delta {
         Delta::Text { choice: 0, text: text.into(), logprobs: None }
@@ -429,6 +459,14 @@ mod tests {
             (vec![call("a", "f")], vec![call("b", "g")]),
             (vec![call("a", "f"), arguments("{\"x\"")], vec![call("b", "f"), arguments("{ \"x\"")]),
             (vec![text("done"), end()], vec![text("done"), text("!")]),
+            // A call without arguments so far has to come again too, and before anything that would end it.
+            (vec![call("a", "f")], vec![end()]),
+            (vec![call("a", "f")], vec![text("no call"), end()]),
+            (vec![call("a", "f")], vec![text("first"), call("b", "f"), arguments("{}"), end()]),
+            (
+                vec![text("x"), call("a", "f"), arguments("{")],
+                vec![text("xy"), call("b", "f"), arguments("{}")],
+            ),
         ] {
             assert_eq!(resumed(&delivered, &again), Err(Differs), "{delivered:?}");
         }
@@ -463,6 +501,14 @@ mod tests {
         (0..MAX_DELIVERED - PIECE_BYTES).for_each(|_| delivered.push(text("x")));
         assert_eq!(delivered.prefix().map(|prefix| prefix.len()), Some(MAX_DELIVERED - PIECE_BYTES));
         delivered.push(text("x"));
+        assert_eq!(delivered.deltas(), None);
+
+        // Probabilities are not kept, and ids count.
+        let mut delivered = Delivered::default();
+        let logprobs = serde_json::json!({"content": ["x".repeat(MAX_DELIVERED)]});
+        delivered.push(Delta::Text { choice: 0, text: "x".into(), logprobs: Some(logprobs) });
+        assert_eq!(delivered.deltas(), Some(&[text("x")][..]));
+        delivered.push(call(&"i".repeat(MAX_DELIVERED), "f"));
         assert_eq!(delivered.deltas(), None);
     }
 
