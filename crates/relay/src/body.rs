@@ -196,6 +196,11 @@ impl StreamBody {
         if has_content {
             self.account.content();
         }
+        if translation.exceeds_bounds() {
+            let message = "the answer has more calls of tools than can be translated";
+            out.extend_from_slice(&error_event(self.caller, message, "upstream_error", "answer_too_large"));
+            return Step::Fail(out.freeze());
+        }
         if translation.has_failed() {
             return Step::Fail(out.freeze());
         }

@@ -76,6 +76,9 @@ impl Recovery {
         if has_content && !deltas.iter().any(is_content) && !self.recorder.holds_back() {
             self.delivered.give_up();
         }
+        if self.recorder.exceeds_bounds() {
+            self.delivered.give_up();
+        }
         for delta in deltas {
             self.delivered.push(delta);
         }

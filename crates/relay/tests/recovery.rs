@@ -315,14 +315,20 @@ async fn call_without_arguments_is_delivered_once_and_what_is_unknown_ends() {
         assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]), "{unknown}");
     }
 
-    // Between two blocks, no writer could know which of them are open.
+    // Behind a signature, the caller's block is open and a writer's is not. Between two blocks, no writer could know which of them are open.
     let typed = |value: Value| format!("event: {}\ndata: {value}\n\n", value["type"].as_str().unwrap());
-    let mut blocks = events(Operation::Messages, "a", &["Hi"], None, End::Cut);
-    blocks += &typed(json!({ "type": "content_block_stop", "index": 0 }));
-    let again = events(Operation::Messages, "b", &["Hi", "!"], None, End::Done);
-    let others = vec![(Operation::Messages, again, End::Done, false)];
-    let relayed = relay(Operation::Messages, (Operation::Messages, blocks, End::Cut), others).await;
-    assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]));
+    let signature = json!({ "type": "signature_delta", "signature": "s" });
+    for last in [
+        json!({ "type": "content_block_stop", "index": 0 }),
+        json!({ "type": "content_block_delta", "index": 0, "delta": signature }),
+    ] {
+        let mut blocks = events(Operation::Messages, "a", &["Hi"], None, End::Cut);
+        blocks += &typed(last.clone());
+        let again = events(Operation::Messages, "b", &["Hi", "!"], None, End::Done);
+        let others = vec![(Operation::Messages, again, End::Done, false)];
+        let relayed = relay(Operation::Messages, (Operation::Messages, blocks, End::Cut), others).await;
+        assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]), "{last}");
+    }
 }
 
 #[tokio::test]
@@ -332,6 +338,27 @@ async fn more_than_can_be_remembered_is_not_resumed() {
     let again = events(Operation::Chat, "b", &[&long, "y"], None, End::Done);
     let relayed = relay(Operation::Chat, first, vec![(Operation::Chat, again, End::Done, false)]).await;
     assert_eq!((relayed.offered.len(), relayed.ends.as_slice()), (0, &[BROKEN][..]));
+}
+
+#[tokio::test]
+async fn inv_13_more_calls_than_are_translated_end_with_an_error() {
+    let calls: String = (0..300)
+        .map(|index| {
+            let call = json!({ "index": index, "id": format!("c{index}"), "type": "function",
+                "function": { "name": "f", "arguments": "{}" } });
+            let delta = json!({ "tool_calls": [call] });
+            let chunk = json!({ "id": "a", "object": "chat.completion.chunk", "model": "m",
+                "choices": [{ "index": 0, "delta": delta, "finish_reason": null }] });
+            format!("data: {chunk}\n\n")
+        })
+        .collect();
+    let calls = calls + &events(Operation::Chat, "a", &[], None, End::Done);
+    for caller in [Operation::Messages, Operation::Responses] {
+        let relayed = relay(caller, (Operation::Chat, calls.clone(), End::Done), Vec::new()).await;
+        assert_eq!(relayed.ends.as_slice(), &[BROKEN], "{caller:?}");
+        assert!(relayed.stream.contains("answer_too_large"), "{caller:?}");
+        assert!(!relayed.stream.contains("message_stop") && !relayed.stream.contains("response.completed"));
+    }
 }
 
 /// The answer fits into no other attempt either, and what the upstream still writes is not read.

@@ -157,6 +157,14 @@ impl DeltaReader {
         expressed.then_some(deltas)
     }
 
+    /// Whether the stream has more than is read, so that what is read is not the answer.
+    pub fn exceeds_bounds(&self) -> bool {
+        match self {
+            Self::Chat(reader) => reader.exceeds_bounds(),
+            Self::Messages(reader) => reader.exceeds_bounds(),
+        }
+    }
+
     /// Whether a piece of content was read whose delta comes later.
     pub fn holds_back(&self) -> bool {
         match self {

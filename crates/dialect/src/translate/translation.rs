@@ -141,6 +141,11 @@ impl StreamTranslation {
         self.reader.read(frame)
     }
 
+    /// Whether the upstream's stream has more than is read, so that it cannot be translated to its end.
+    pub fn exceeds_bounds(&self) -> bool {
+        self.reader.exceeds_bounds()
+    }
+
     /// The events for the caller that a piece becomes.
     pub fn write(&mut self, delta: &Delta) -> Bytes {
         self.writer.write(delta)

@@ -232,6 +232,13 @@ impl StreamReader {
     }
 }
 
+impl StreamReader {
+    /// Whether the stream has more calls than are read.
+    pub fn exceeds_bounds(&self) -> bool {
+        self.choices.values().any(|calls| calls.full)
+    }
+}
+
 impl Calls {
     fn read_detail(&mut self, choice: u64, detail: Detail, has_text: bool, deltas: &mut Vec<Delta>) {
         let block = detail.block();

@@ -25,6 +25,8 @@ pub struct StreamReader {
     /// The calls that have not ended, by the index of their block.
     open: BTreeMap<u64, OpenCall>,
     between_blocks: bool,
+    /// Whether more calls were open at once than are read.
+    too_many_open: bool,
 }
 
 #[derive(Debug)]
@@ -176,6 +178,11 @@ impl StreamReader {
         self.between_blocks
     }
 
+    /// Whether the stream has more calls open than are read.
+    pub fn exceeds_bounds(&self) -> bool {
+        self.too_many_open
+    }
+
     fn begin(&mut self, index: u64, block: WireBlock, deltas: &mut Vec<Delta>) {
         match block.kind.as_str() {
             "tool_use" => {
@@ -190,6 +197,8 @@ impl StreamReader {
                 }
                 if self.open.len() < MAX_OPEN_CALLS {
                     self.open.insert(index, OpenCall { call, has_arguments });
+                } else {
+                    self.too_many_open = true;
                 }
             }
             "redacted_thinking" => deltas.push(Delta::EncryptedReasoning { choice: 0, data: block.data }),
