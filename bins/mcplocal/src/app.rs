@@ -7,6 +7,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use mcpctl_api::Id;
 use mcpctl_client::{Client, ClientOptions, Guard, HealthCheck, Probe, TrustedUsers};
 use mcpctl_dialect::Form;
 use mcpctl_engine::{Engine, EngineHost};
@@ -33,6 +34,8 @@ pub struct App {
     pub runtime: ArcSwap<Runtime>,
     /// Who calls.
     pub identity: Identity,
+    /// Names this agent to mcpd.
+    pub agent_id: Id,
     /// Connections to mcpd and to local providers, for inference.
     pub client: upstream::Client,
     /// Connections to local providers, to ask about their models.
@@ -145,6 +148,7 @@ impl App {
         listen: Address,
         host: EngineHost,
         identity: Identity,
+        agent_id: Id,
         journal: Journal,
     ) -> anyhow::Result<Self> {
         // No idle connections: requests are few, and one on a connection that the server has closed meanwhile would fail.
@@ -162,6 +166,7 @@ impl App {
             runtime: ArcSwap::from_pointee(Runtime::new(config, &host, &http, None)?),
             http,
             identity,
+            agent_id,
             journal,
             llm_names: LlmNameCache::default(),
             metrics: Arc::new(McplocalMetrics::new()),

@@ -1,6 +1,7 @@
 //! `mcplocal`: the agent on a workstation. Serves the same inference API as `mcpd`, forwards to it, and fails over to a local
 //! provider as far as mcpd allows.
 
+mod agent_id;
 mod app;
 mod capabilities;
 mod config;
@@ -198,8 +199,9 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let contexts = user::Config::default_path().map_err(|e| with_hint(&e, e.hint()))?;
     let identity = Identity::load(&state_dir, contexts)?;
     mcpctl_server::handle_size_limit()?;
+    let agent_id = agent_id::load(&state_dir)?;
     let journal = Journal::open(&state_dir, config.limits.journal);
-    let app = Arc::new(App::new(config, listener.address().clone(), host, identity, journal)?);
+    let app = Arc::new(App::new(config, listener.address().clone(), host, identity, agent_id, journal)?);
     // Before the agent reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcplocal is ready");

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::{Name, breaker_status::BreakerStatus};
+use crate::{Id, Name, breaker_status::BreakerStatus};
 
 /// `GET /status`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,8 @@ pub struct AgentStatus {
     pub inference: Url,
     /// The agent's process.
     pub pid: u32,
+    /// Names this installation of the agent to mcpd.
+    pub agent_id: Id,
     /// `127.0.0.1:3200`, or `unix:/path`.
     pub listen: String,
     /// When the agent was started.
@@ -372,7 +374,7 @@ mod tests {
         );
         let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
         let status = format!(
-            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
+            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
         );
         let read: AgentStatus = serde_json::from_str(&status).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), status);

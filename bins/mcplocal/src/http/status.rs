@@ -30,6 +30,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         server: config.server.clone(),
         inference: config.inference.clone(),
         pid: std::process::id(),
+        agent_id: app.agent_id.clone(),
         listen: app.listen.to_string(),
         started_at: app.started_at,
         signed_in_as: app.identity.user(&config.server),

@@ -119,7 +119,7 @@ async fn everything_it_creates_is_for_its_user_alone() {
         names.push(entry.file_name().into_string().unwrap());
         assert_eq!(mode(&entry.path()), expected, "{names:?}");
     }
-    for name in ["agent.sock", "engines", "journal.jsonl", "local-key", "lock", "logs"] {
+    for name in ["agent-id", "agent.sock", "engines", "journal.jsonl", "local-key", "lock", "logs"] {
         assert!(names.iter().any(|known| known == name), "{names:?}");
     }
     for dir in [home.state(), home.path("state/mcpctl"), home.path("state")] {
