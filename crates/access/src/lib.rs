@@ -38,8 +38,10 @@ pub mod builtin;
 mod decide;
 mod escalation;
 mod explain;
+mod failover;
 mod limits;
 mod principal;
+pub mod proof;
 mod rules;
 mod secret_in_force;
 mod snapshot;
@@ -47,6 +49,7 @@ pub mod verb;
 
 pub use decide::{Denied, Permit};
 pub use escalation::Escalation;
+pub use failover::{FailoverDecision, FailoverReason};
 pub use principal::{Principal, Rejected};
 pub use rules::Reason;
 pub use snapshot::{Change, Confidential, Snapshot, Stored};

@@ -24,3 +24,13 @@ pub const WARNING: HeaderName = HeaderName::from_static("mcpctl-warning");
 pub const HOPS: HeaderName = HeaderName::from_static("mcpctl-hops");
 /// `true` where the Llm keeps what this caller sent and received.
 pub const CAPTURED: HeaderName = HeaderName::from_static("mcpctl-captured");
+/// The 128 random bits of a probe, 22 base64url characters; a HEAD of an Llm with it is answered with a signed proof.
+pub const PROBE_NONCE: HeaderName = HeaderName::from_static("mcpctl-probe-nonce");
+/// The id of the agent that sends a probe.
+pub const AGENT: HeaderName = HeaderName::from_static("mcpctl-agent");
+/// The id of the Llm that an answer is about.
+pub const LLM_ID: HeaderName = HeaderName::from_static("mcpctl-llm-id");
+/// The signed answer to a probe.
+pub const ACCESS_PROOF: HeaderName = HeaderName::from_static("mcpctl-access-proof");
+/// The signed lease beside an allowing answer to a probe, where the Llm has an `offlineGrace`.
+pub const ACCESS_LEASE: HeaderName = HeaderName::from_static("mcpctl-access-lease");

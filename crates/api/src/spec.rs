@@ -12,8 +12,8 @@ use serde_json::{Map, Value};
 
 pub use limit::{Allowance, Budget, Ceiling, Currency, LimitScope, LimitSpec, Measure, Period, Span};
 pub use llm::{
-    Breaker, Capability, Capture, Fallback, FallbackClass, LlmSpec, LlmTarget, MidStream, ProviderType,
-    Retries, SecretKeyRef, Timeouts, Upstream,
+    Breaker, Capability, Capture, Failover, FailoverVerb, Fallback, FallbackClass, LlmSpec, LlmTarget,
+    MidStream, ProviderType, Retries, SecretKeyRef, Timeouts, Upstream,
 };
 pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
 pub use price::Price;

@@ -155,6 +155,7 @@ impl Llm {
             breaker: Default::default(),
             fallbacks: Vec::new(),
             mid_stream: Default::default(),
+            failover: Default::default(),
             capture: Default::default(),
         };
         document(self.name, Spec::Llm(spec))

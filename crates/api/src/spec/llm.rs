@@ -1,5 +1,6 @@
 //! A named language model: where it is, how to reach it, how long to wait.
 
+mod failover;
 mod fallback;
 mod target;
 
@@ -7,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 use utoipa::ToSchema;
 
+pub use failover::{Failover, FailoverVerb};
 pub use fallback::{Breaker, Fallback, FallbackClass, MidStream};
 pub use target::{LlmTarget, Upstream};
 
@@ -74,6 +76,9 @@ pub struct LlmSpec {
     /// with it. Of a fallback's answer too, the setting of the Llm that was asked for decides.
     #[serde(default, skip_serializing_if = "MidStream::is_error")]
     pub mid_stream: MidStream,
+    /// Whether agents may answer from a local provider where it fails.
+    #[serde(default, skip_serializing_if = "Failover::is_default")]
+    pub failover: Failover,
     /// What mcpd keeps of requests besides their accounts: nothing by default. Takes the verb `capture` on the Llm.
     #[serde(default, skip_serializing_if = "Capture::is_off")]
     pub capture: Capture,
@@ -298,6 +303,7 @@ impl LlmSpec {
             ));
         }
         self.breaker.validate()?;
+        self.failover.validate()?;
         fallback::validate(&self.fallbacks, self.mid_stream)
     }
 }
