@@ -21,6 +21,7 @@ pub mod limit_status;
 pub mod models;
 pub mod money;
 pub mod name;
+pub mod oidc;
 pub mod question;
 pub mod resource;
 pub mod selector;

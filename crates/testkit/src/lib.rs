@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod exchange;
 pub mod fault_table;
 pub mod faults;
+pub mod issuer;
 pub mod link;
 pub mod model_server;
 pub mod node;

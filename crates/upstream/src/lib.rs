@@ -8,6 +8,7 @@ pub mod classify;
 mod client;
 mod connect_error;
 mod credential_check;
+mod document;
 mod failure;
 mod head;
 pub mod hops;
@@ -28,6 +29,7 @@ pub use self::{
     answer::{Answer, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
     client::{Client, ClientConfig, PrepareConnector},
     credential_check::{CredentialCheck, check_credential},
+    document::{DocumentError, DocumentRequest, FetchedDocument, fetch_document},
     failure::Failure,
     progress::Progress,
     request::Request,

@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 16] = [
+const LEVELS: [(&str, u8); 17] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
@@ -23,6 +23,7 @@ const LEVELS: [(&str, u8); 16] = [
     ("mcpctl-server", 2),
     ("mcpctl-telemetry", 2),
     ("mcpctl-engine", 3),
+    ("mcpctl-issuer", 3),
     ("mcpctl-relay", 3),
     ("mcpctl-testkit", 3),
 ];
