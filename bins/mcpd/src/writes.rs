@@ -26,6 +26,7 @@ use mcpctl_access::{Change, Denied, Escalation, Principal, Snapshot, Stored};
 use mcpctl_api::{
     Document, Id, Kind, Name, Revision, Verb,
     question::{Applied, ApplyOutcome},
+    spec::FieldError,
 };
 
 pub use references::shown;
@@ -284,6 +285,10 @@ fn check_outcome(
 }
 
 impl Refusal {
+    fn from_field(error: &FieldError) -> Self {
+        Self::Invalid { param: error.param.clone(), message: error.message.clone(), hint: error.hint.clone() }
+    }
+
     fn or_hint(self, text: &str) -> Self {
         match self {
             Self::Invalid { param, message, hint: None } => {

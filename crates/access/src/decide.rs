@@ -43,7 +43,7 @@ impl<V: VerbType> Permit<V> {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Denied {
     /// No rule allows it. Does not show whether the resource exists.
-    #[error("`{subject}` may not {verb} {plural} `{target}`", plural = kind.plural())]
+    #[error("`{subject}` may not {verb} {plural} `{target}`{}", if *narrowed { " with this token, which is narrowed" } else { "" }, plural = kind.plural())]
     Forbidden {
         /// The principal.
         subject: String,
@@ -53,6 +53,8 @@ pub enum Denied {
         kind: Kind,
         /// Name or id, as the request has it.
         target: String,
+        /// Whether the rules of the token alone deny it. It shows nothing of what the subject may do.
+        narrowed: bool,
     },
     /// The resource does not exist; the principal may do this to every resource of the kind, so may know.
     #[error("there is no {kind} `{target}`")]
@@ -135,8 +137,8 @@ impl Snapshot {
             .is_some_and(|subject| self.index.find(&subject, verb, kind, Names::One(name)).is_some())
     }
 
-    /// The grant that allows this. A credential that other accounts made for its subject allows only what the subject may
-    /// do and each maker may do or grant.
+    /// The grant that allows this. A narrowed credential allows only what its rules allow too, and one that other accounts
+    /// made for its subject only what each maker may do or grant too.
     pub(crate) fn allows(
         &self,
         principal: &Principal,
@@ -144,6 +146,9 @@ impl Snapshot {
         kind: Kind,
         names: Names<'_>,
     ) -> Option<Reason> {
+        if narrows_away(principal, verb, kind, names) {
+            return None;
+        }
         let reason = self.index.find(&principal.subject, verb, kind, names)?;
         let holds = |maker: &Id| {
             self.active_subject(maker).is_some_and(|maker| {
@@ -170,6 +175,20 @@ impl Snapshot {
 
     /// The denial, which shows nothing but the request.
     pub fn forbidden(&self, principal: &Principal, verb: Verb, kind: Kind, target: &str) -> Denied {
-        Denied::Forbidden { subject: principal.subject.to_string(), verb, kind, target: target.to_owned() }
+        let names = if target == "*" { Names::Every } else { Names::One(target) };
+        // The rules match names, so of an id that is not resolved here they decide nothing.
+        let narrowed = !Id::has_shape(target) && narrows_away(principal, verb, kind, names);
+        Denied::Forbidden {
+            subject: principal.subject.to_string(),
+            verb,
+            kind,
+            target: target.to_owned(),
+            narrowed,
+        }
     }
+}
+
+/// Whether the rules of the principal's token deny this, whatever its subject may do.
+pub(crate) fn narrows_away(principal: &Principal, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
+    principal.narrowing.as_ref().is_some_and(|narrowing| !narrowing.allows(verb, kind, names))
 }

@@ -13,7 +13,7 @@ use mcpctl_api::{
     spec::{Subject, SubjectKind},
 };
 
-use crate::{Confidential, Principal, Snapshot, rules::CompiledRule, rules::Names};
+use crate::{Confidential, Narrowing, Principal, Snapshot, rules::CompiledRule, rules::Names};
 
 /// Why a write oversteps the rights of the writer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -45,6 +45,26 @@ pub enum Escalation {
         /// The subject of the credential.
         subject: Subject,
     },
+    /// A token's rules are more than the account that it is for may do, or than the token that would make it.
+    #[error(
+        "rule {rule} of the token is more than {holder} may do: {verb} {plural} `{names}`",
+        plural = kind.plural()
+    )]
+    TokenRule {
+        /// Which rule, from 1 on.
+        rule: usize,
+        /// What holds less.
+        holder: String,
+        /// Kind of the right.
+        kind: Kind,
+        /// Verb of the right.
+        verb: Verb,
+        /// Names of the right.
+        names: String,
+    },
+    /// A narrowed token would make a credential that is not narrowed.
+    #[error("this token is narrowed, so it makes no credential that is not")]
+    Narrowed,
     /// The same as [`Escalation::Gain`], for writers who may not view rights.
     #[error("this would hand out rights that you do not hold")]
     HiddenGain,
@@ -56,7 +76,8 @@ pub enum Escalation {
 /// A credential of the last administrator counts only if it is valid for at least this long.
 const MIN_ADMINISTRATOR_VALIDITY: SignedDuration = SignedDuration::from_hours(24);
 
-/// The rules of the actor, and those of each maker of its credential: all of them must cover a right.
+/// The rules of the actor, those of each maker of its credential, and those that the credential is narrowed to: all of them
+/// must cover a right.
 struct Holders<'a>(Vec<Vec<&'a CompiledRule>>);
 
 impl Holders<'_> {
@@ -131,24 +152,78 @@ impl Snapshot {
     /// account, and only while it holds or may grant all that the account may do. At use the credential is capped by
     /// what its maker still holds ([`Principal::makers`]).
     ///
-    /// # Errors
-    /// When the right to do so is missing, or the first right of the account that the actor lacks.
-    pub fn check_credential(&self, actor: &Principal, subject: &Subject) -> Result<(), Escalation> {
-        if actor.subject == *subject {
-            return Ok(());
-        }
-        if !self.may_grant(actor, subject) {
-            return Err(Escalation::Credential { subject: subject.clone() });
-        }
-        self.check_gain(actor, subject, &[], &self.rights_of(subject))
-    }
-
-    /// Whether `actor` may revoke a credential of the account: its own always, another's by the rule of [`Self::check_step`].
+    /// A narrowed credential is within what its subject holds, and within what the actor holds or may grant. With a narrowed
+    /// credential the actor makes narrowed ones only: a password or a trusted issuer would end its narrowing.
     ///
     /// # Errors
-    /// When the account holds more than the actor, who may not `grant` on it.
-    pub fn check_withdrawal(&self, actor: &Principal, subject: &Subject) -> Result<(), Escalation> {
-        self.check_loss(actor, subject, &self.rights_of(subject), &[])
+    /// When the right to do so is missing, or the first right that is more.
+    pub fn check_credential(
+        &self,
+        actor: &Principal,
+        subject: &Subject,
+        narrowing: Option<&Narrowing>,
+    ) -> Result<(), Escalation> {
+        if actor.subject != *subject {
+            if !self.may_grant(actor, subject) {
+                return Err(Escalation::Credential { subject: subject.clone() });
+            }
+            self.check_gain(actor, subject, &[], &self.rights_of(subject))?;
+        }
+        match narrowing {
+            Some(narrowing) => self.check_narrowing(actor, subject, narrowing),
+            None if actor.narrowing.is_some() => Err(Escalation::Narrowed),
+            None => Ok(()),
+        }
+    }
+
+    fn check_narrowing(
+        &self,
+        actor: &Principal,
+        subject: &Subject,
+        narrowing: &Narrowing,
+    ) -> Result<(), Escalation> {
+        let held = self.rights_of(subject);
+        let holders = self.holders(actor);
+        // For the actor itself a right to grant is not enough: the token is to do no more than the one that makes it.
+        let own = actor.narrowing.as_ref().filter(|_| actor.subject == *subject);
+        let rights = narrowing
+            .rules()
+            .iter()
+            .zip(1..)
+            .flat_map(|(rule, number)| rule.rights().map(move |right| (number, right)));
+        for (rule, right) in rights {
+            let (kind, verb, names) = right;
+            let covered = |rule: &CompiledRule| rule.covers(verb, kind, names);
+            let holder = if !held.iter().any(|rule| covered(rule)) {
+                subject.to_string()
+            } else if !holders.cover(right) {
+                "the account that makes it".to_owned()
+            } else if own.is_some_and(|own| !own.rules().iter().any(covered)) {
+                "the token that makes it".to_owned()
+            } else {
+                continue;
+            };
+            return Err(Escalation::TokenRule { rule, holder, kind, verb, names: names.to_owned() });
+        }
+        Ok(())
+    }
+
+    /// Whether `actor` may revoke a credential of the account, with what it is narrowed to: its own always, unless the
+    /// actor's own credential is narrowed to less, another's by the rule of [`Self::check_step`].
+    ///
+    /// # Errors
+    /// When the account or the credential holds more than the actor, who may not `grant` on it.
+    pub fn check_withdrawal(
+        &self,
+        actor: &Principal,
+        subject: &Subject,
+        narrowing: Option<&Narrowing>,
+    ) -> Result<(), Escalation> {
+        let had = match narrowing {
+            Some(narrowing) if actor.subject == *subject => narrowing.rules().iter().collect(),
+            _ => self.rights_of(subject),
+        };
+        self.check_loss(actor, subject, &had, &[])
     }
 
     /// Whether a subject of this name may do everything, if it is active.
@@ -176,7 +251,10 @@ impl Snapshot {
         by_password
             || self.all(Kind::Token).any(|stored| match &stored.resource.spec {
                 Spec::Token(token) => {
-                    token.expires_at > until && full.contains(&token.subject_id) && uncapped(&token.issued_by)
+                    token.expires_at > until
+                        && token.rules.is_none()
+                        && full.contains(&token.subject_id)
+                        && uncapped(&token.issued_by)
                 }
                 _ => false,
             })
@@ -188,11 +266,12 @@ impl Snapshot {
     }
 
     /// Empty, and so covering no right, if a maker is deleted or disabled.
-    fn holders(&self, actor: &Principal) -> Holders<'_> {
+    fn holders<'a>(&'a self, actor: &'a Principal) -> Holders<'a> {
         let makers = actor.makers.iter().map(|maker| self.active_subject(maker));
         let Some(makers) = makers.collect::<Option<Vec<_>>>() else { return Holders(Vec::new()) };
         let subjects = std::iter::once(&actor.subject).chain(&makers);
-        Holders(subjects.map(|subject| self.rights_of(subject)).collect())
+        let narrowing = actor.narrowing.iter().map(|narrowing| narrowing.rules().iter().collect());
+        Holders(subjects.map(|subject| self.rights_of(subject)).chain(narrowing).collect())
     }
 
     /// Whether the actor may do everything, with the credential that it presents.
@@ -244,7 +323,7 @@ impl Snapshot {
         }
     }
 
-    /// Always allowed for the actor's own rights.
+    /// Always allowed for the actor's own rights, unless its credential is narrowed.
     fn check_loss(
         &self,
         actor: &Principal,
@@ -252,7 +331,8 @@ impl Snapshot {
         had: &[&CompiledRule],
         left: &[&CompiledRule],
     ) -> Result<(), Escalation> {
-        if actor.subject == *subject || self.may_grant(actor, subject) {
+        let own = actor.subject == *subject && actor.narrowing.is_none();
+        if own || self.may_grant(actor, subject) {
             return Ok(());
         }
         let lost =

@@ -2,11 +2,14 @@
 
 use mcpctl_api::{Kind, Name, Verb, question::Grantee, spec::Subject};
 
-use crate::{Principal, Reason, Snapshot, rules::Names};
+use crate::{Principal, Reason, Snapshot, decide::narrows_away, rules::Names};
 
 impl Snapshot {
     /// The grant by which the principal may do this to the resource of that name, or, without a name, to at least one
     /// resource of the kind.
+    ///
+    /// Without a name the result errs towards no: it is yes only where one of the names or patterns that are written down
+    /// is covered by the subject, by each maker and by the token's rules.
     pub fn reason(
         &self,
         principal: &Principal,
@@ -14,7 +17,36 @@ impl Snapshot {
         kind: Kind,
         name: Option<&str>,
     ) -> Option<Reason> {
-        self.allows(principal, verb, kind, name.map_or(Names::Some, Names::One))
+        if let Some(name) = name {
+            return self.allows(principal, verb, kind, Names::One(name));
+        }
+        let makers = principal.makers.iter().filter_map(|maker| self.active_subject(maker));
+        let subjects: Vec<Subject> = std::iter::once(principal.subject.clone()).chain(makers).collect();
+        let held = subjects.iter().flat_map(|subject| self.index.held_by(subject));
+        let held = held.flat_map(|(grant, _)| grant.rules.iter());
+        let narrowing = principal.narrowing.iter().flat_map(|narrowing| narrowing.rules());
+        let mut names = held.chain(narrowing).flat_map(|rule| {
+            // What a maker may grant counts like what it holds.
+            rule.names_for(verb, kind).chain(rule.names_for(Verb::Grant, kind))
+        });
+        names.find_map(|names| self.allows(principal, verb, kind, Names::Matching(names)))
+    }
+
+    /// Why the principal may not do this, where [`Snapshot::reason`] finds nothing. It shows nothing of what the subject may
+    /// do with another credential.
+    pub fn denial_reason(
+        &self,
+        principal: &Principal,
+        verb: Verb,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> &'static str {
+        let narrows = match (name, &principal.narrowing) {
+            (Some(name), _) => narrows_away(principal, verb, kind, Names::One(name)),
+            (None, Some(narrowing)) => !narrowing.rules().iter().any(|rule| rule.is_about(verb, kind)),
+            (None, None) => false,
+        };
+        if narrows { "this token is narrowed, and none of its rules allows it" } else { "no rule allows it" }
     }
 
     /// All active accounts that may do this to the resource of that name, each with the grant that allows it.

@@ -1,12 +1,14 @@
 //! Authentication: from the hash of a bearer token to a [`Principal`].
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use mcpctl_api::{
     Id, Kind, Spec,
     spec::{Subject, SubjectKind},
 };
 
-use crate::{Snapshot, Stored};
+use crate::{Narrowing, Snapshot, Stored};
 
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,6 +25,8 @@ pub struct Principal {
     pub session: bool,
     /// Ids of other accounts that made the credential for the subject; they cap what it allows.
     pub makers: Vec<Id>,
+    /// What the credential is narrowed to; `None` where it may do all that its subject may.
+    pub narrowing: Option<Arc<Narrowing>>,
 }
 
 /// Why a credential is rejected. Except for [`Rejected::Expired`], the response does not show which one it was.
@@ -51,7 +55,7 @@ impl Snapshot {
     /// # Errors
     /// When the token is unknown or expired, or its owner or a maker is deleted or disabled.
     pub fn authenticate(&self, token_hash: &[u8; 32], now: Timestamp) -> Result<Principal, Rejected> {
-        let stored = self.token(token_hash).ok_or(Rejected::Unknown)?;
+        let (stored, narrowing) = self.token(token_hash).ok_or(Rejected::Unknown)?;
         let Spec::Token(token) = &stored.resource.spec else { return Err(Rejected::Unknown) };
         if now >= token.expires_at {
             return Err(Rejected::Expired);
@@ -79,6 +83,7 @@ impl Snapshot {
             expires_at: token.expires_at,
             session: token.session,
             makers: token.issued_by.clone(),
+            narrowing: narrowing.cloned(),
         })
     }
 

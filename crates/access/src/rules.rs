@@ -19,12 +19,12 @@ pub(crate) enum Names<'a> {
     One(&'a str),
     /// Every resource that exists or will exist.
     Every,
-    /// At least one resource.
-    Some,
+    /// Every resource whose name this pattern matches.
+    Matching(&'a str),
 }
 
 /// A rule whose exact names are a set, so that a decision costs about the same for one name as for a thousand.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CompiledRule {
     kinds: Vec<Kind>,
     verbs: Vec<Verb>,
@@ -34,7 +34,7 @@ pub(crate) struct CompiledRule {
 }
 
 impl CompiledRule {
-    fn new(rule: &Rule) -> Self {
+    pub(crate) fn new(rule: &Rule) -> Self {
         let (patterns, exact): (Vec<_>, Vec<_>) =
             rule.names.iter().cloned().partition(|name| name.as_str().contains('*'));
         Self {
@@ -46,11 +46,11 @@ impl CompiledRule {
         }
     }
 
-    fn allows(&self, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
+    pub(crate) fn allows(&self, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
         self.is_about(verb, kind)
             && match names {
                 Names::Every => self.every,
-                Names::Some => self.every || !self.exact.is_empty() || !self.patterns.is_empty(),
+                Names::Matching(pattern) => self.covers_names(pattern),
                 Names::One(name) => {
                     self.every
                         || self.exact.contains(name)
@@ -61,13 +61,23 @@ impl CompiledRule {
 
     /// Whether it allows this on everything that the pattern matches.
     pub(crate) fn covers(&self, verb: Verb, kind: Kind, names: &str) -> bool {
-        self.is_about(verb, kind)
-            && (self.every
-                || self.exact.contains(names)
-                || self.patterns.iter().any(|pattern| pattern.covers_text(names)))
+        self.is_about(verb, kind) && self.covers_names(names)
     }
 
-    fn is_about(&self, verb: Verb, kind: Kind) -> bool {
+    fn covers_names(&self, names: &str) -> bool {
+        self.every
+            || self.exact.contains(names)
+            || self.patterns.iter().any(|pattern| pattern.covers_text(names))
+    }
+
+    /// Its names and patterns, where it is about this.
+    pub(crate) fn names_for(&self, verb: Verb, kind: Kind) -> impl Iterator<Item = &str> {
+        let names =
+            self.exact.iter().map(String::as_str).chain(self.patterns.iter().map(NamePattern::as_str));
+        names.filter(move |_| self.is_about(verb, kind))
+    }
+
+    pub(crate) fn is_about(&self, verb: Verb, kind: Kind) -> bool {
         self.kinds.contains(&kind) && self.verbs.contains(&verb)
     }
 

@@ -10,7 +10,7 @@ use mcpctl_api::{
     spec::{Subject, SubjectKind},
 };
 
-use crate::rules::Index;
+use crate::{narrowing::Narrowing, rules::Index};
 
 /// A resource with its confidential part.
 #[derive(Debug, Clone, PartialEq)]
@@ -106,13 +106,20 @@ impl Change {
     }
 }
 
+/// The token of a hash, and what it is narrowed to.
+#[derive(Debug, Clone)]
+struct KnownToken {
+    id: Id,
+    narrowing: Option<Arc<Narrowing>>,
+}
+
 /// Every resource at one revision.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     revision: Revision,
     by_id: HashMap<Id, Arc<Stored>>,
     by_name: BTreeMap<Kind, BTreeMap<Name, Arc<Stored>>>,
-    by_token: HashMap<[u8; 32], Id>,
+    by_token: HashMap<[u8; 32], KnownToken>,
     pub(crate) index: Arc<Index>,
 }
 
@@ -161,10 +168,11 @@ impl Snapshot {
     fn put(&mut self, stored: Arc<Stored>) {
         // Removed first, so that a rename frees the old name.
         self.remove(stored.id());
-        if let (Spec::Token(_), Some(Confidential::TokenHash(hash))) =
+        if let (Spec::Token(token), Some(Confidential::TokenHash(hash))) =
             (&stored.resource.spec, &stored.confidential)
         {
-            self.by_token.insert(*hash, stored.id().clone());
+            let narrowing = token.rules.as_deref().map(|rules| Arc::new(Narrowing::new(rules)));
+            self.by_token.insert(*hash, KnownToken { id: stored.id().clone(), narrowing });
         }
         self.by_name.entry(stored.kind()).or_default().insert(stored.name().clone(), Arc::clone(&stored));
         self.by_id.insert(stored.id().clone(), stored);
@@ -178,7 +186,10 @@ impl Snapshot {
         {
             names.remove(old.name().as_str());
         }
-        if let Some(Confidential::TokenHash(hash)) = &old.confidential {
+        // Only if the hash is still its own: a rotation hands it to another token.
+        if let Some(Confidential::TokenHash(hash)) = &old.confidential
+            && self.by_token.get(hash).is_some_and(|token| token.id == *id)
+        {
             self.by_token.remove(hash);
         }
     }
@@ -215,8 +226,9 @@ impl Snapshot {
         self.by_name.get(&kind).into_iter().flat_map(BTreeMap::values)
     }
 
-    pub(crate) fn token(&self, hash: &[u8; 32]) -> Option<&Arc<Stored>> {
-        self.by_token.get(hash).and_then(|id| self.by_id.get(id))
+    pub(crate) fn token(&self, hash: &[u8; 32]) -> Option<(&Arc<Stored>, Option<&Arc<Narrowing>>)> {
+        let token = self.by_token.get(hash)?;
+        Some((self.by_id.get(&token.id)?, token.narrowing.as_ref()))
     }
 
     /// How many resources there are.

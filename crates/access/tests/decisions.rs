@@ -7,12 +7,12 @@ mod world;
 use insta::assert_snapshot;
 use jiff::Timestamp;
 use mcpctl_access::{
-    Change, Denied, Permit, Rejected, Snapshot, builtin,
+    Change, Denied, Permit, Rejected, builtin,
     verb::{Delete, Edit, Run, VerbType, View},
 };
-use mcpctl_api::{Kind, Revision, Spec, Verb, spec::Rule};
+use mcpctl_api::{Kind, Revision, Spec, Verb};
 use proptest::prelude::*;
-use world::{authorize, hash, principal, stored, token_for, user, world};
+use world::{any_world, authorize, hash, oracle, principal, stored, token_for, user, world};
 
 const TEAM: &str = r#"
 kind: Llm
@@ -183,73 +183,8 @@ fn who_can_names_the_binding_and_the_group() {
     assert_eq!(shown, ["User alice reader team-a-reads via team-a", "User root admin admins"]);
 }
 
-/// A naive implementation of the rules of `docs/contract.md`, without an index.
-fn oracle(world: &Snapshot, who: &str, verb: Verb, kind: Kind, name: &str) -> bool {
-    let subject = user(who);
-    let mut subjects = vec![subject.clone()];
-    for group in world.all(Kind::Group) {
-        let Spec::Group(spec) = &group.resource.spec else { continue };
-        if spec.members.contains(&subject) {
-            subjects.push(mcpctl_api::spec::Subject {
-                kind: mcpctl_api::spec::SubjectKind::Group,
-                name: group.name().clone(),
-            });
-        }
-    }
-    let allows = |rule: &Rule| {
-        rule.kinds.iter().any(|k| k.includes(&kind))
-            && rule.verbs.iter().any(|v| v.includes(&verb))
-            && rule.names.iter().any(|n| n.matches(name))
-    };
-    world.all(Kind::RoleBinding).any(|binding| {
-        let Spec::RoleBinding(spec) = &binding.resource.spec else { return false };
-        let role = world.by_name(Kind::Role, spec.role.as_str());
-        let Some(Spec::Role(role)) = role.map(|r| &r.resource.spec) else { return false };
-        spec.subjects.iter().any(|s| subjects.contains(s)) && role.rules.iter().any(allows)
-    })
-}
-
 fn names<V: VerbType>(permits: Vec<Permit<V>>) -> Vec<String> {
     permits.iter().map(|permit| permit.resource().name().to_string()).collect()
-}
-
-fn any_world() -> impl Strategy<Value = String> {
-    let names = prop::sample::subsequence(vec!["a", "ab", "a*", "*", "b"], 1..3);
-    let verbs = prop::sample::subsequence(Verb::ALL.to_vec(), 1..3);
-    let kinds = prop::sample::subsequence(vec!["llms", "secrets", "'*'"], 1..2);
-    let role = (names, verbs, kinds).prop_map(|(names, verbs, kinds)| {
-        let verbs: Vec<_> = verbs.iter().map(|v| v.as_str()).collect();
-        let names: Vec<_> = names.iter().map(|n| format!("'{n}'")).collect();
-        format!(
-            "[{{kinds: [{}], verbs: [{}], names: [{}]}}]",
-            kinds.join(","),
-            verbs.join(","),
-            names.join(",")
-        )
-    });
-    let binding =
-        (0..4_usize, prop::sample::select(vec!["User, name: u0", "User, name: u1", "Group, name: g"]));
-    (prop::collection::vec(role, 1..4), prop::collection::vec(binding, 0..4), any::<bool>()).prop_map(
-        |(roles, bindings, member)| {
-            let mut text = String::from("kind: User\nname: u0\n---\nkind: User\nname: u1\n");
-            for name in ["a", "ab", "b"] {
-                text.push_str(&format!(
-                    "---\nkind: Llm\nname: {name}\ntype: openai\nurl: http://x\nmodel: m\n"
-                ));
-            }
-            let members = if member { "[{kind: User, name: u0}]" } else { "[]" };
-            text.push_str(&format!("---\nkind: Group\nname: g\nmembers: {members}\n"));
-            for (at, rules) in roles.iter().enumerate() {
-                text.push_str(&format!("---\nkind: Role\nname: r{at}\nrules: {rules}\n"));
-            }
-            for (at, (role, subject)) in bindings.iter().enumerate() {
-                text.push_str(&format!(
-                    "---\nkind: RoleBinding\nname: b{at}\nrole: r{role}\nsubjects: [{{kind: {subject}}}]\n"
-                ));
-            }
-            text
-        },
-    )
 }
 
 proptest! {

@@ -152,10 +152,10 @@ fn inv_12_the_grant_verb_hands_out_what_one_does_not_hold() {
 fn inv_12_no_credential_for_a_mightier_account() {
     let before = world(BASE);
     let lead = principal(&before, "lead");
-    assert!(before.check_credential(&lead, &user("boss")).is_err());
-    assert_eq!(before.check_credential(&lead, &user("bob")), Ok(()));
-    assert_eq!(before.check_credential(&lead, &user("lead")), Ok(()));
-    assert_eq!(before.check_credential(&principal(&before, "boss"), &user("lead")), Ok(()));
+    assert!(before.check_credential(&lead, &user("boss"), None).is_err());
+    assert_eq!(before.check_credential(&lead, &user("bob"), None), Ok(()));
+    assert_eq!(before.check_credential(&lead, &user("lead"), None), Ok(()));
+    assert_eq!(before.check_credential(&principal(&before, "boss"), &user("lead"), None), Ok(()));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use crate::{
     HumanDuration, Id, Name,
     resource::Revision,
-    spec::{SecretValue, Subject},
+    spec::{Rule, SecretValue, Subject},
 };
 
 /// `POST /api/v1/auth/login`
@@ -33,6 +33,9 @@ pub struct TokenRequest {
     /// How long it is valid; 30 days by default, at most 366 days.
     #[serde(default)]
     pub expires_in: Option<HumanDuration>,
+    /// Narrows the token to what these rules and its owner's rights both allow; all that its owner may do where left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
 }
 
 /// A new credential. The only answer that ever holds it.
@@ -53,6 +56,9 @@ pub struct IssuedToken {
     /// The bearer itself.
     #[schema(value_type = String)]
     pub token: SecretValue,
+    /// What the token is narrowed to: the rules that were asked for, or those of the token that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
 }
 
 /// `GET /api/v1/auth/whoami`
@@ -73,6 +79,13 @@ pub struct WhoAmI {
     /// When the credential that was presented ends.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// The name of that credential.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub token: Option<Name>,
+    /// The rules that the credential is narrowed to, within what the roles allow.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
 }
 
 /// `POST /api/v1/auth/can-i`

@@ -17,7 +17,7 @@ pub use llm::{
 };
 pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
 pub use price::Price;
-pub use rbac::{Allowed, NamePattern, RoleBindingSpec, RoleSpec, Rule};
+pub use rbac::{Allowed, NamePattern, NotARule, RoleBindingSpec, RoleSpec, Rule};
 pub use secret::{HostPattern, NotAHost, SecretSpec, SecretValue};
 
 use crate::Kind;

@@ -69,6 +69,12 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     data!("{} at {}", me.subject, client.server().as_str().trim_end_matches('/'))?;
     data!("groups:  {}", list(&me.groups))?;
     data!("roles:   {}", list(&me.roles))?;
+    if let Some(token) = &me.token {
+        data!("token:   {token}")?;
+    }
+    for (at, rule) in me.rules.iter().flatten().enumerate() {
+        data!("{} {rule}", if at == 0 { "only:   " } else { "        " })?;
+    }
     data!("expires: {} ({})", until(me.expires_at), me.expires_at.strftime("%F %T UTC"))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -104,3 +104,51 @@ async fn deletion_warns_of_what_it_changes_elsewhere() {
                     warning: Group `g` no longer names User bob\n";
     assert_eq!((output.stdout.as_str(), output.stderr.as_str()), ("users/bob deleted\n", expected));
 }
+
+#[tokio::test]
+async fn token_is_narrowed_by_rules_and_shows_them() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "serviceaccount", "ci"]).await.succeeded();
+    shell
+        .run(&["create", "rolebinding", "ci", "--role", "llm-user", "--serviceaccount", "ci"])
+        .await
+        .succeeded();
+    let create = |args: &'static [&'static str]| {
+        [&["create", "token"][..], args, &["--for", "ServiceAccount/ci"]].concat()
+    };
+    let narrowed =
+        shell.run(&create(&["one", "--rule", "run llm/claude", "--rule", "view llms claude,team-*"])).await;
+    assert!(
+        narrowed.stderr.ends_with("it may only: run llms claude\n  it may only: view llms claude,team-*\n"),
+        "{}",
+        narrowed.stderr
+    );
+    let options = create(&["two", "--verb", "view,run", "--kind", "llms", "--name", "claude"]);
+    assert!(shell.run(&options).await.stderr.ends_with("it may only: view,run llms claude\n"));
+    let refused = shell.run(&create(&["three", "--rule", "delete llm/claude"])).await.failed(1);
+    assert!(
+        refused.starts_with(
+            "error: rule 1 of the token is more than ServiceAccount ci may do: delete llms `claude`\nhint: "
+        ),
+        "{refused}"
+    );
+    for (args, why) in [
+        (create(&["four", "--rule", "run llms"]), "a rule is VERBS KINDS NAMES"),
+        (create(&["four", "--rule", "fly llms claude"]), "`fly` is not a verb"),
+        (create(&["four", "--verb", "run"]), "--kind"),
+    ] {
+        let refused = shell.run(&args).await.failed(2);
+        assert!(refused.contains(why), "{args:?}: {refused}");
+    }
+    shell.env.push(("MCPCTL_TOKEN", narrowed.stdout.trim().to_owned()));
+    let me = shell.run(&["whoami"]).await.succeeded();
+    assert!(
+        me.contains(
+            "token:   one\nonly:    run llms claude\n         view llms claude,team-*\nexpires: in 29d"
+        ),
+        "{me}"
+    );
+    let can_i = shell.run(&["auth", "can-i", "delete", "llms"]).await;
+    assert_eq!(can_i.stdout, "no: this token is narrowed, and none of its rules allows it\n");
+}

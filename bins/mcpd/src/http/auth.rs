@@ -11,7 +11,7 @@ use axum::{
 };
 use mcpctl_access::Reason;
 use mcpctl_api::{
-    Kind, Verb,
+    Kind, Spec, Verb,
     question::{CanI, CanIAnswer, IssuedToken, LoginRequest, WhoAmI, WhoCan},
 };
 use mcpctl_server::Peer;
@@ -73,12 +73,19 @@ pub async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<Statu
 )]
 pub async fn whoami(caller: Caller) -> Json<WhoAmI> {
     let Caller { principal, snapshot, .. } = caller;
+    let token = snapshot.by_id(&principal.token);
+    let rules = token.and_then(|token| match &token.resource.spec {
+        Spec::Token(spec) => spec.rules.clone(),
+        _ => None,
+    });
     Json(WhoAmI {
         groups: snapshot.groups_of(&principal.subject),
         roles: snapshot.roles_of(&principal.subject),
         subject: principal.subject,
         id: principal.id,
         expires_at: principal.expires_at,
+        token: token.map(|token| token.name().clone()),
+        rules,
     })
 }
 
@@ -100,20 +107,18 @@ pub async fn can_i(caller: Caller, body: Bytes) -> Result<Json<CanIAnswer>, Http
     let reason = caller.snapshot.reason(&caller.principal, verb, kind, name.as_deref());
     Ok(Json(CanIAnswer {
         allowed: reason.is_some(),
-        reason: explain(reason),
+        reason: match reason {
+            Some(reason) => explain(&reason),
+            None => caller.snapshot.denial_reason(&caller.principal, verb, kind, name.as_deref()).to_owned(),
+        },
         revision: caller.snapshot.revision(),
     }))
 }
 
-fn explain(reason: Option<Reason>) -> String {
-    match reason {
-        None => "no rule allows it".to_owned(),
-        Some(Reason { binding, role, via_group: None }) => {
-            format!("role `{role}`, given by rolebinding `{binding}`")
-        }
-        Some(Reason { binding, role, via_group: Some(group) }) => {
-            format!("role `{role}`, given to group `{group}` by rolebinding `{binding}`")
-        }
+fn explain(Reason { binding, role, via_group }: &Reason) -> String {
+    match via_group {
+        None => format!("role `{role}`, given by rolebinding `{binding}`"),
+        Some(group) => format!("role `{role}`, given to group `{group}` by rolebinding `{binding}`"),
     }
 }
 

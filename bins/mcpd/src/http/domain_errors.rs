@@ -31,8 +31,10 @@ impl From<Denied> for HttpError {
     fn from(denied: Denied) -> Self {
         let message = denied.to_string();
         match denied {
-            Denied::Forbidden { .. } => {
-                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message)
+            Denied::Forbidden { narrowed, .. } => {
+                let error =
+                    Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message);
+                if narrowed { error.hint("`mcpctl whoami` shows the rules of the token") } else { error }
             }
             Denied::NotFound { .. } => {
                 Self::new(StatusCode::NOT_FOUND, ErrorKind::NotFoundError, "not_found", message)
@@ -86,6 +88,13 @@ impl From<Refusal> for HttpError {
                 let hint = match escalation {
                     Escalation::Gain { .. } | Escalation::HiddenGain => {
                         "an account that holds these rights, or the verb `grant` on them, can do it"
+                            .to_owned()
+                    }
+                    Escalation::TokenRule { .. } => {
+                        "narrow the rule: `mcpctl auth can-i` shows what you may do".to_owned()
+                    }
+                    Escalation::Narrowed => {
+                        "use a token that is not narrowed, or sign in; `mcpctl whoami` shows the rules of this one"
                             .to_owned()
                     }
                     Escalation::HiddenLoss => "it takes the verb `grant` on that account".to_owned(),

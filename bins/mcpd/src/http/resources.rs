@@ -91,7 +91,7 @@ pub async fn get(
     post, path = "/api/v1/{kind}", tag = "resources",
     params(("kind" = String, Path),
            ("skipCheck" = Option<bool>, Query, description = "ask no provider whether it accepts a new key")),
-    request_body(description = "a document; for `tokens`, `{name, subject, expiresIn}`", content_type = "application/json"),
+    request_body(description = "a document; for `tokens`, `{name, subject, expiresIn, rules}`", content_type = "application/json"),
     responses((status = 201, description = "the resource; for `tokens`, the secret, once"),
               (status = 400, body = mcpctl_api::ApiError), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError), (status = 409, body = mcpctl_api::ApiError)),

@@ -21,10 +21,10 @@ use crate::{
 
 /// Makes a token for a user or service account.
 pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Response, HttpError> {
-    let TokenRequest { name, subject, expires_in } =
+    let TokenRequest { name, subject, expires_in, rules } =
         serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
     let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
-    let intent = Intent::IssueToken(NewToken { name, subject, expires_in, hash: minted.hash() });
+    let intent = Intent::IssueToken(NewToken { name, subject, expires_in, rules, hash: minted.hash() });
     let plan =
         commit(app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
     let token = plan.resources.first().and_then(|stored| issued(stored, &minted));

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use mcpctl_access::{
-    Denied, Stored, builtin,
+    Denied, Narrowing, Stored, builtin,
     verb::{Delete, Edit},
 };
 use mcpctl_api::{
@@ -116,8 +116,9 @@ impl Planner<'_> {
             let owner = self.before.by_id(&token.subject_id).map(|owner| owner.name().clone());
             let subject =
                 Subject { name: owner.unwrap_or_else(|| token.subject.name.clone()), ..token.subject };
+            let narrowing = token.rules.as_deref().map(Narrowing::new);
             self.before
-                .check_withdrawal(self.actor, &subject)
+                .check_withdrawal(self.actor, &subject, narrowing.as_ref())
                 .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         }
         self.batch.remove(&existing);

@@ -127,6 +127,7 @@ impl Draft<'_> {
             expires_at: self.now.checked_add(SignedDuration::from_hours(24 * BOOTSTRAP_TOKEN_DAYS))?,
             session: false,
             issued_by: Vec::new(),
+            rules: None,
         };
         let draft = TokenDraft { name: format!("bootstrap-{}", Id::mint()).parse()?, spec, hash };
         self.batch.put(draft.into_stored(self.batch.next_revision(), self.now));

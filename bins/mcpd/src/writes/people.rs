@@ -37,7 +37,7 @@ impl Planner<'_> {
         let names = existing.map(|stored| stored.name()).into_iter().chain([name]);
         for name in names {
             self.before
-                .check_credential(self.actor, &subject(name))
+                .check_credential(self.actor, &subject(name), None)
                 .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         }
         if password == NewPassword::Remove {

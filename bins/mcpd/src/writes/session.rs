@@ -75,6 +75,7 @@ pub fn begin(before: &Snapshot, login: &NewSession<'_>, now: Timestamp) -> Resul
         expires_at: expiry(now, SESSION_VALIDITY),
         session: true,
         issued_by: spec.password_set_by.clone(),
+        rules: None,
     };
     let draft = TokenDraft { name: login.session.clone(), spec, hash: login.hash };
     let session = draft.into_stored(batch.next_revision(), now);

@@ -12,7 +12,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Change, Confidential, Principal, Snapshot, Stored, builtin};
 use mcpctl_api::{
-    Document, Id, Kind, Resource, Revision, Spec, Verb,
+    Document, HumanDuration, Id, Kind, Resource, Revision, Spec, Verb,
     spec::{RoleSpec, Rule, Subject, SubjectKind, TokenSpec},
     yaml,
 };
@@ -121,6 +121,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         expires_at: now() + SignedDuration::from_hours(720),
         session: false,
         issued_by,
+        rules: None,
     };
     let revision = world.revision().next();
     let resource = Resource {
@@ -143,8 +144,8 @@ fn new_hash(id: &Id) -> [u8; 32] {
     hash
 }
 
-/// A token, and the account that made it for another.
-type Credential = ([u8; 32], Option<Id>);
+/// A token, the account that made it for another, and the rules of the token that made it for its own account.
+type Credential = ([u8; 32], Option<Id>, Option<Vec<Rule>>);
 
 static BEGINNING_WORLD: LazyLock<(Snapshot, Vec<Credential>)> = LazyLock::new(beginning);
 
@@ -175,7 +176,7 @@ fn beginning() -> (Snapshot, Vec<Credential>) {
     for name in ["boss", "mallory", "hr"] {
         let (next, hash) = with_token(&world, &user(name), Vec::new());
         world = next;
-        credentials.push((hash, None));
+        credentials.push((hash, None, None));
     }
     (world, credentials)
 }
@@ -202,6 +203,7 @@ fn root(world: &Snapshot) -> (Snapshot, Principal) {
         expires_at: now() + SignedDuration::from_hours(1),
         session: false,
         makers: Vec::new(),
+        narrowing: None,
     };
     (world, principal)
 }
@@ -225,12 +227,18 @@ fn rights(world: &Snapshot, subject: &Subject) -> BTreeSet<Right> {
         }
         let Some(role) = world.by_name(Kind::Role, spec.role.as_str()) else { continue };
         let Spec::Role(RoleSpec { rules, .. }) = &role.resource.spec else { continue };
-        for Rule { kinds, verbs, names } in rules {
-            for kind in KINDS.into_iter().filter(|kind| kinds.iter().any(|k| k.includes(kind))) {
-                for verb in Verb::ALL.into_iter().filter(|verb| verbs.iter().any(|v| v.includes(verb))) {
-                    for name in NAMES.into_iter().filter(|name| names.iter().any(|n| n.matches(name))) {
-                        found.insert((kind, verb, name));
-                    }
+        found.extend(allowed_by(rules));
+    }
+    found
+}
+
+fn allowed_by(rules: &[Rule]) -> BTreeSet<Right> {
+    let mut found = BTreeSet::new();
+    for Rule { kinds, verbs, names } in rules {
+        for kind in KINDS.into_iter().filter(|kind| kinds.iter().any(|k| k.includes(kind))) {
+            for verb in Verb::ALL.into_iter().filter(|verb| verbs.iter().any(|v| v.includes(verb))) {
+                for name in NAMES.into_iter().filter(|name| names.iter().any(|n| n.matches(name))) {
+                    found.insert((kind, verb, name));
                 }
             }
         }
@@ -250,7 +258,17 @@ fn may(world: &Snapshot, actor: &Principal, right: &Right) -> bool {
             covers(&rights(world, &Subject { kind: SubjectKind::User, name: account.name().clone() }), right)
         })
     });
-    makers && covers(&rights(world, &actor.subject), right)
+    let rules = token_rules(world, &actor.token);
+    let narrowing = rules.is_none_or(|rules| covers(&allowed_by(rules), right));
+    makers && narrowing && covers(&rights(world, &actor.subject), right)
+}
+
+/// The rules that a token is narrowed to.
+fn token_rules<'a>(world: &'a Snapshot, token: &Id) -> Option<&'a [Rule]> {
+    match &world.by_id(token)?.resource.spec {
+        Spec::Token(spec) => spec.rules.as_deref(),
+        _ => None,
+    }
 }
 
 fn is_active(account: &Stored) -> bool {
@@ -272,7 +290,10 @@ fn has_administrator(world: &Snapshot) -> bool {
         .collect();
     let by_token = world.all(Kind::Token).any(|token| match &token.resource.spec {
         Spec::Token(spec) => {
-            full.contains(&spec.subject_id) && spec.issued_by.iter().all(|maker| full.contains(maker))
+            full.contains(&spec.subject_id)
+                && spec.rules.is_none()
+                && spec.expires_at > now() + SignedDuration::from_hours(24)
+                && spec.issued_by.iter().all(|maker| full.contains(maker))
         }
         _ => false,
     });
@@ -299,6 +320,7 @@ fn sent(world: &Snapshot) -> BTreeSet<(Id, String)> {
 }
 
 fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<(), TestCaseError> {
+    let narrowed = token_rules(before, &actor.token).is_some();
     for name in NAMES {
         for kind in [SubjectKind::User, SubjectKind::Group] {
             let subject = Subject { kind, name: name.parse().unwrap() };
@@ -320,7 +342,8 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
             for right in gained {
                 prop_assert!(may(before, actor, right), "{} gains {:?} by {}", subject, right, actor.subject);
             }
-            if kind == SubjectKind::User && active(before, name).is_some() && actor.subject != subject {
+            let others = actor.subject != subject || narrowed;
+            if kind == SubjectKind::User && active(before, name).is_some() && others {
                 let stays = active(before, name) == active(after, name);
                 let loses = had.iter().any(|right| !stays || !has.contains(right));
                 let mightier = had.iter().any(|right| !may(before, actor, right));
@@ -328,6 +351,11 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
                 prop_assert!(!loses || !mightier || grant, "{subject} loses rights by {}", actor.subject);
             }
         }
+    }
+    // A narrowed token sets no password: a session that begins with it would not be narrowed.
+    for account in after.all(Kind::User).filter(|account| narrowed && account.confidential.is_some()) {
+        let password = before.by_id(account.id()).and_then(|account| account.confidential.clone());
+        prop_assert_eq!(&password, &account.confidential);
     }
     // A secret that comes under another name comes under the rights of that name.
     for secret in after.all(Kind::Secret) {
@@ -386,7 +414,7 @@ fn check_freed_names(before: &Snapshot, after: &Snapshot) -> Result<(), TestCase
 
 /// What each credential allows is within what each of its makers holds.
 fn check_credentials(world: &Snapshot, credentials: &[Credential]) -> Result<(), TestCaseError> {
-    for (hash, maker) in credentials {
+    for (hash, maker, within) in credentials {
         let Ok(principal) = world.authenticate(hash, now()) else { continue };
         for kind in KINDS {
             for verb in Verb::ALL {
@@ -396,6 +424,11 @@ fn check_credentials(world: &Snapshot, credentials: &[Credential]) -> Result<(),
                         let makers = maker.iter().cloned().chain(principal.makers.clone()).collect();
                         let capped = Principal { makers, ..principal.clone() };
                         prop_assert!(may(world, &capped, &right), "{capped:?} {right:?}");
+                        // Not even what the rules may grant: they allow it themselves, and so did those of the maker's token.
+                        let own = token_rules(world, &principal.token);
+                        for rules in own.into_iter().chain(within.as_deref()) {
+                            prop_assert!(allowed_by(rules).contains(&right), "{principal:?} {right:?}");
+                        }
                     }
                 }
             }
@@ -409,7 +442,8 @@ enum Step {
     Write(Vec<String>),
     Rename(Kind, &'static str, &'static str, bool),
     Delete(Kind, &'static str),
-    Token(&'static str),
+    /// For whom, narrowed to what, good for how many hours.
+    Token(&'static str, Option<&'static str>, u64),
 }
 
 fn name() -> impl Strategy<Value = &'static str> {
@@ -474,11 +508,18 @@ fn step() -> impl Strategy<Value = Step> {
     let kinds =
         vec![Kind::User, Kind::Group, Kind::Role, Kind::RoleBinding, Kind::Secret, Kind::Secret, Kind::Llm];
     let kind = || prop::sample::select(kinds.clone());
+    let token_rule = prop::sample::select(vec![
+        "* * *",
+        "view,edit,create,delete,grant users,tokens,groups *",
+        "edit,create,delete users,tokens,rolebindings *",
+        "view llms x",
+    ]);
     prop_oneof![
         4 => prop::collection::vec(document(), 1..3).prop_map(Step::Write),
         2 => (kind(), prop_oneof![some(), name()], prop_oneof![some(), name()], any::<bool>()).prop_map(|(k, a, b, p)| Step::Rename(k, a, b, p)),
         2 => (kind(), name()).prop_map(|(kind, name)| Step::Delete(kind, name)),
-        2 => prop_oneof![some(), name()].prop_map(Step::Token),
+        3 => (prop_oneof![some(), name()], prop::option::of(token_rule), prop::sample::select(vec![1, 25, 720]))
+            .prop_map(|(name, rule, hours)| Step::Token(name, rule, hours)),
     ]
 }
 
@@ -506,7 +547,7 @@ fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
         Step::Delete(kind, target) => {
             Some(vec![Intent::Delete { kind: *kind, target: (*target).to_owned(), expected: None }])
         }
-        Step::Token(_) => None,
+        Step::Token(..) => None,
     }
 }
 
@@ -525,19 +566,22 @@ proptest! {
         let (mut world, mut credentials) = BEGINNING_WORLD.clone();
         for (who, step) in steps {
             // Mostly those who hold little: an administrator may do anything.
-            let (presented, _) = credentials[if who < credentials.len() { who } else { 1 + who % 2 }];
+            let (presented, ..) = credentials[if who < credentials.len() { who } else { 1 + who % 2 }];
             let Ok(actor) = world.authenticate(&presented, now()) else { continue };
-            if let Step::Token(name) = step {
+            if let Step::Token(name, rule, hours) = step {
                 let subject = user(name);
                 let hash = new_hash(&Id::mint());
                 let maker = (actor.subject != subject).then(|| actor.id.clone());
+                let within = token_rules(&world, &actor.token).filter(|_| maker.is_none()).map(<[Rule]>::to_vec);
                 let name = format!("t-{}", Id::mint()).parse().unwrap();
-                let token = NewToken { name, subject, expires_in: None, hash: hash.into() };
+                let rules = rule.map(|rule| vec![rule.parse().unwrap()]);
+                let expires_in = Some(HumanDuration::from_secs(hours * 3600));
+                let token = NewToken { name, subject, expires_in, rules, hash: hash.into() };
                 let intents = vec![Intent::IssueToken(token)];
                 if let Ok(planned) = plan(&world, &actor, now(), &Plain, intents) {
                     check_step(&world, &planned.after, &actor)?;
                     world = planned.after;
-                    credentials.push((hash, maker));
+                    credentials.push((hash, maker, within));
                 }
                 check_credentials(&world, &credentials)?;
                 continue;

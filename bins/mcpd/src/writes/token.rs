@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_access::{Confidential, Stored};
+use mcpctl_access::{Confidential, Narrowing, Stored};
 use mcpctl_api::{
     HumanDuration, Id, Kind, Name, Resource, Revision, Spec,
     question::{ApplyOutcome, IssuedToken},
-    spec::{SecretValue, Subject, SubjectKind, TokenSpec},
+    spec::{Rule, SecretValue, Subject, SubjectKind, TokenSpec},
 };
 use mcpctl_secret::token::{MintedToken, TokenHash};
 
@@ -27,6 +27,8 @@ pub struct NewToken {
     pub subject: Subject,
     /// How long the token is valid; 30 days by default.
     pub expires_in: Option<HumanDuration>,
+    /// What the token is narrowed to. Left out, it gets the rules of the token that makes it, if that is narrowed.
+    pub rules: Option<Vec<Rule>>,
     /// The hash of the minted token.
     pub hash: TokenHash,
 }
@@ -62,6 +64,7 @@ pub fn issued(stored: &Stored, minted: &MintedToken) -> Option<IssuedToken> {
         subject: spec.subject.clone(),
         expires_at: spec.expires_at,
         token: SecretValue::new(minted.expose()),
+        rules: spec.rules.clone(),
     })
 }
 
@@ -73,7 +76,7 @@ pub(super) fn expiry(now: Timestamp, validity: HumanDuration) -> Timestamp {
 
 impl Planner<'_> {
     pub(super) fn issue_token(&mut self, token: NewToken) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
-        let NewToken { name, subject, expires_in, hash } = token;
+        let NewToken { name, subject, expires_in, rules, hash } = token;
         let validity = expires_in.unwrap_or(DEFAULT_VALIDITY);
         if validity.is_zero() || validity > MAX_VALIDITY {
             let message = format!("a token is good for more than nothing and at most {MAX_VALIDITY}");
@@ -83,9 +86,14 @@ impl Planner<'_> {
             return Err(invalid("subject.kind", "a token stands for a User or a ServiceAccount"));
         }
         self.before.authorize_create(self.actor, Kind::Token, &name)?;
+        let rules = rules.or_else(|| self.own_rules());
+        if let Some(rules) = &rules {
+            TokenSpec::check_rules(rules).map_err(|error| Refusal::from_field(&error))?;
+        }
+        let narrowing = rules.as_deref().map(Narrowing::new);
         // Before the subject is resolved: only those who may make credentials for it learn whether it exists.
         self.before
-            .check_credential(self.actor, &subject)
+            .check_credential(self.actor, &subject, narrowing.as_ref())
             .map_err(|escalation| shown(self.before, self.actor, escalation))?;
         if self.batch.by_name(Kind::Token, name.as_str()).is_some() {
             return Err(Refusal::Exists { kind: Kind::Token, name });
@@ -100,10 +108,19 @@ impl Planner<'_> {
             subject_id: owner.id().clone(),
             expires_at: expiry(self.now, validity),
             session: false,
+            rules,
         };
         let stored = TokenDraft { name, spec, hash }.into_stored(self.batch.next_revision(), self.now);
         self.batch.put(Arc::clone(&stored));
         Ok((stored, ApplyOutcome::Created))
+    }
+
+    /// The rules that the actor's own token is narrowed to.
+    fn own_rules(&self) -> Option<Vec<Rule>> {
+        match &self.before.by_id(&self.actor.token)?.resource.spec {
+            Spec::Token(token) => token.rules.clone(),
+            _ => None,
+        }
     }
 
     /// Every caller may end its own session, without the right to delete tokens.

@@ -12,6 +12,7 @@ mod floods;
 mod frames;
 mod logins;
 mod modes;
+mod narrowed;
 mod oracles;
 mod paths;
 mod places;

@@ -18,9 +18,10 @@ use mcpctl_access::{
 };
 use mcpctl_api::{
     Id, Kind, Resource, Revision, Spec, Verb,
-    spec::{Subject, SubjectKind, TokenSpec},
+    spec::{Rule, Subject, SubjectKind, TokenSpec},
     yaml,
 };
+use proptest::prelude::*;
 
 /// A snapshot of the built-in roles and the documents of the YAML, one revision each.
 pub fn world(yaml: &str) -> Snapshot {
@@ -101,6 +102,7 @@ pub fn principal(world: &Snapshot, name: &str) -> Principal {
         expires_at: Timestamp::MAX,
         session: false,
         makers: Vec::new(),
+        narrowing: None,
     }
 }
 
@@ -111,6 +113,70 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
         expires_at,
         session: false,
         issued_by: Vec::new(),
+        rules: None,
     };
     stored(name, Spec::Token(spec), world.revision().0 + 1)
+}
+
+/// A naive implementation of the rules of `docs/contract.md`, without an index.
+pub fn oracle(world: &Snapshot, who: &str, verb: Verb, kind: Kind, name: &str) -> bool {
+    let subject = user(who);
+    let mut subjects = vec![subject.clone()];
+    for group in world.all(Kind::Group) {
+        let Spec::Group(spec) = &group.resource.spec else { continue };
+        if spec.members.contains(&subject) {
+            subjects.push(Subject { kind: SubjectKind::Group, name: group.name().clone() });
+        }
+    }
+    let allows = |rule: &Rule| rule_allows(rule, verb, kind, name);
+    world.all(Kind::RoleBinding).any(|binding| {
+        let Spec::RoleBinding(spec) = &binding.resource.spec else { return false };
+        let role = world.by_name(Kind::Role, spec.role.as_str());
+        let Some(Spec::Role(role)) = role.map(|r| &r.resource.spec) else { return false };
+        spec.subjects.iter().any(|s| subjects.contains(s)) && role.rules.iter().any(allows)
+    })
+}
+
+/// Whether one rule allows this, read from the document.
+pub fn rule_allows(rule: &Rule, verb: Verb, kind: Kind, name: &str) -> bool {
+    rule.kinds.iter().any(|k| k.includes(&kind))
+        && rule.verbs.iter().any(|v| v.includes(&verb))
+        && rule.names.iter().any(|n| n.matches(name))
+}
+
+pub fn any_world() -> impl Strategy<Value = String> {
+    let role = any_rule().prop_map(|rule| serde_json::to_string(&[rule]).unwrap());
+    let binding =
+        (0..4_usize, prop::sample::select(vec!["User, name: u0", "User, name: u1", "Group, name: g"]));
+    (prop::collection::vec(role, 1..4), prop::collection::vec(binding, 0..4), any::<bool>()).prop_map(
+        |(roles, bindings, member)| {
+            let mut text = String::from("kind: User\nname: u0\n---\nkind: User\nname: u1\n");
+            for name in ["a", "ab", "b"] {
+                text.push_str(&format!(
+                    "---\nkind: Llm\nname: {name}\ntype: openai\nurl: http://x\nmodel: m\n"
+                ));
+            }
+            let members = if member { "[{kind: User, name: u0}]" } else { "[]" };
+            text.push_str(&format!("---\nkind: Group\nname: g\nmembers: {members}\n"));
+            for (at, rules) in roles.iter().enumerate() {
+                text.push_str(&format!("---\nkind: Role\nname: r{at}\nrules: {rules}\n"));
+            }
+            for (at, (role, subject)) in bindings.iter().enumerate() {
+                text.push_str(&format!(
+                    "---\nkind: RoleBinding\nname: b{at}\nrole: r{role}\nsubjects: [{{kind: {subject}}}]\n"
+                ));
+            }
+            text
+        },
+    )
+}
+
+pub fn any_rule() -> impl Strategy<Value = Rule> {
+    let names = prop::sample::subsequence(vec!["a", "ab", "a*", "*", "b"], 1..3);
+    let verbs = prop::sample::subsequence(Verb::ALL.to_vec(), 1..4);
+    let kinds = prop::sample::subsequence(vec!["llms", "secrets", "*"], 1..2);
+    (verbs, kinds, names).prop_map(|(verbs, kinds, names)| {
+        let verbs: Vec<_> = verbs.iter().map(|verb| verb.as_str()).collect();
+        format!("{} {} {}", verbs.join(","), kinds.join(","), names.join(",")).parse().unwrap()
+    })
 }

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FieldError, SecretValue};
+use super::{FieldError, Rule, SecretValue};
 use crate::{Id, Name};
 
 /// The fields of a `User`.
@@ -207,4 +207,28 @@ pub struct TokenSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>)]
     pub issued_by: Vec<Id>,
+    /// Narrows the token: it may do only what these rules and its owner's rights both allow. Left out, it may do all that
+    /// its owner may.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
+}
+
+impl TokenSpec {
+    /// Maximum number of rules of one token.
+    pub const MAX_RULES: usize = 32;
+    /// Maximum number of names of one of them; tokens are many, and the rules of each are kept in memory.
+    pub const MAX_NAMES: usize = 100;
+
+    /// Checks rules that narrow a token.
+    ///
+    /// # Errors
+    /// The first rule that is empty or too long; or that there is none.
+    pub fn check_rules(rules: &[Rule]) -> Result<(), FieldError> {
+        // INVARIANT 15: an empty list must not mean everything.
+        if rules.is_empty() {
+            return Err(FieldError::new("rules", "a token without rules allows nothing")
+                .hint("leave `rules` out for a token that may do all that its owner may"));
+        }
+        Rule::check_list(rules, "a token", Self::MAX_RULES, Self::MAX_NAMES)
+    }
 }

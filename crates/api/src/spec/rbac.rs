@@ -34,6 +34,101 @@ pub struct Rule {
     pub names: Vec<NamePattern>,
 }
 
+impl Rule {
+    /// Checks the rules of a role or a token: their number, the number of names of each, and that no list is empty.
+    ///
+    /// # Errors
+    /// The first rule that breaks this; `owner` is what has the rules, e.g. `a role`.
+    pub(super) fn check_list(
+        rules: &[Self],
+        owner: &str,
+        max_rules: usize,
+        max_names: usize,
+    ) -> Result<(), FieldError> {
+        if rules.len() > max_rules {
+            let message = format!("{owner} has at most {max_rules} rules, this one {}", rules.len());
+            return Err(FieldError::new("rules", message).hint("put several names or kinds into one rule"));
+        }
+        for (at, rule) in rules.iter().enumerate() {
+            if rule.names.len() > max_names {
+                let message = format!("a rule has at most {max_names} names, this one {}", rule.names.len());
+                return Err(FieldError::new(format!("rules[{at}].names"), message)
+                    .hint("use a pattern such as `team-a-*`, or split the rule"));
+            }
+            let repeated = rule.kinds.len() > Kind::ALL.len() || rule.verbs.len() > Verb::ALL.len();
+            if repeated {
+                return Err(FieldError::new(
+                    format!("rules[{at}]"),
+                    "a kind or a verb is listed more than once",
+                ));
+            }
+            // INVARIANT 15: an empty list allows nothing; one that is written is a mistake, and rejected.
+            let empty = [
+                ("kinds", rule.kinds.is_empty()),
+                ("verbs", rule.verbs.is_empty()),
+                ("names", rule.names.is_empty()),
+            ];
+            if let Some((field, _)) = empty.iter().find(|(_, empty)| *empty) {
+                return Err(FieldError::new(format!("rules[{at}].{field}"), "an empty list allows nothing")
+                    .hint("write `[\"*\"]` for all"));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// On one line, as a command line has it: `view,run llms claude,team-*`.
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verbs = self.verbs.iter().map(|verb| match verb {
+            Allowed::Any => "*",
+            Allowed::Only(verb) => verb.as_str(),
+        });
+        let kinds = self.kinds.iter().map(|kind| match kind {
+            Allowed::Any => "*",
+            Allowed::Only(kind) => kind.plural(),
+        });
+        let names = self.names.iter().map(NamePattern::as_str);
+        let list = |words: Vec<&str>| words.join(",");
+        write!(f, "{} {} {}", list(verbs.collect()), list(kinds.collect()), list(names.collect()))
+    }
+}
+
+/// A text that is no rule.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotARule {
+    /// It has not the three parts.
+    #[error("a rule is VERBS KINDS NAMES, e.g. `view,run llms claude,team-*` or `run llm/claude`")]
+    Parts,
+    /// A part is no list of its kind.
+    #[error("{0}")]
+    Part(String),
+}
+
+/// Reads `VERBS KINDS NAMES`, each a list with commas, or `VERBS KINDS/NAMES`.
+impl FromStr for Rule {
+    type Err = NotARule;
+
+    fn from_str(text: &str) -> Result<Self, NotARule> {
+        fn list<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<Vec<T>, NotARule> {
+            text.split(',')
+                .map(|word| word.parse().map_err(|error: T::Err| NotARule::Part(error.to_string())))
+                .collect()
+        }
+        let mut words = text.split_whitespace();
+        let (Some(verbs), Some(kinds)) = (words.next(), words.next()) else { return Err(NotARule::Parts) };
+        let (kinds, names) = match (words.next(), kinds.split_once('/')) {
+            (Some(names), None) => (kinds, names),
+            (None, Some((kinds, names))) => (kinds, names),
+            _ => return Err(NotARule::Parts),
+        };
+        if words.next().is_some() {
+            return Err(NotARule::Parts);
+        }
+        Ok(Self { verbs: list(verbs)?, kinds: list(kinds)?, names: list(names)? })
+    }
+}
+
 /// One value, or all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Allowed<T> {
@@ -71,17 +166,21 @@ impl Serialize for Allowed<Verb> {
     }
 }
 
+impl<T: FromStr> FromStr for Allowed<T> {
+    type Err = T::Err;
+
+    fn from_str(text: &str) -> Result<Self, T::Err> {
+        if text == "*" { Ok(Self::Any) } else { text.parse().map(Self::Only) }
+    }
+}
+
 impl<'de, T> Deserialize<'de> for Allowed<T>
 where
     T: FromStr,
     T::Err: fmt::Display,
 {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        if text == "*" {
-            return Ok(Self::Any);
-        }
-        text.parse().map(Self::Only).map_err(D::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
     }
 }
 
@@ -199,39 +298,7 @@ impl RoleSpec {
     pub const MAX_NAMES: usize = 1000;
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
-        if self.rules.len() > Self::MAX_RULES {
-            let message =
-                format!("a role has at most {} rules, this one {}", Self::MAX_RULES, self.rules.len());
-            return Err(FieldError::new("rules", message).hint("split it into several roles"));
-        }
-        for (at, rule) in self.rules.iter().enumerate() {
-            if rule.names.len() > Self::MAX_NAMES {
-                let message =
-                    format!("a rule has at most {} names, this one {}", Self::MAX_NAMES, rule.names.len());
-                return Err(FieldError::new(format!("rules[{at}].names"), message)
-                    .hint("use a pattern such as `team-a-*`, or split the rule"));
-            }
-            let repeated = rule.kinds.len() > Kind::ALL.len() || rule.verbs.len() > Verb::ALL.len();
-            if repeated {
-                return Err(FieldError::new(
-                    format!("rules[{at}]"),
-                    "a kind or a verb is listed more than once",
-                ));
-            }
-        }
-        // INVARIANT 15: an empty list allows nothing; one that is written is a mistake, and rejected.
-        for (at, rule) in self.rules.iter().enumerate() {
-            let empty = [
-                ("kinds", rule.kinds.is_empty()),
-                ("verbs", rule.verbs.is_empty()),
-                ("names", rule.names.is_empty()),
-            ];
-            if let Some((field, _)) = empty.iter().find(|(_, empty)| *empty) {
-                return Err(FieldError::new(format!("rules[{at}].{field}"), "an empty list allows nothing")
-                    .hint("write `[\"*\"]` for all"));
-            }
-        }
-        Ok(())
+        Rule::check_list(&self.rules, "a role", Self::MAX_RULES, Self::MAX_NAMES)
     }
 }
 
@@ -274,6 +341,28 @@ mod tests {
         assert!(!pattern("team-a").covers(&pattern("team-*")));
         assert!(!pattern("team-a-*").covers(&pattern("team-*")));
         assert!(!pattern("a*").covers(&pattern("*a")));
+    }
+
+    #[test]
+    fn rules_are_written_on_one_line_and_read_again() {
+        for text in ["view,run llms claude,team-*", "* * *", "grant users,serviceaccounts ci"] {
+            assert_eq!(text.parse::<Rule>().unwrap().to_string(), text);
+        }
+        assert_eq!("run  llm/claude".parse::<Rule>().unwrap().to_string(), "run llms claude");
+        for bad in [
+            "",
+            "run",
+            "run llms",
+            "run llms/",
+            "run llms/a b",
+            "run llms a b",
+            "fly llms a",
+            "run cats a",
+            "run llms A",
+            ",run llms a",
+        ] {
+            assert!(bad.parse::<Rule>().is_err(), "{bad}");
+        }
     }
 
     proptest! {

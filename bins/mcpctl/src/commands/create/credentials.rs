@@ -1,11 +1,11 @@
 //! Tokens and secrets.
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{collections::BTreeMap, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
-    Document, HumanDuration, Name, Spec,
+    Document, HumanDuration, Kind, Name, Spec, Verb,
     question::TokenRequest,
-    spec::{HostPattern, NotAHost, SecretSpec, SecretValue, Subject},
+    spec::{Allowed, HostPattern, NamePattern, NotAHost, Rule, SecretSpec, SecretValue, Subject},
 };
 use mcpctl_client::Client;
 
@@ -23,13 +23,29 @@ pub(super) struct Token {
     /// How long it is good for, e.g. 12h or 90d
     #[arg(long, value_name = "DURATION", default_value = "30d")]
     expires_in: HumanDuration,
+    /// Narrow it to this rule, e.g. 'run llm/claude' or 'view,run llms claude,team-*'; several add up
+    #[arg(long = "rule", value_name = "VERBS KINDS NAMES", value_parser = <Rule as FromStr>::from_str, conflicts_with_all = ["verbs", "kinds", "pattern"])]
+    rules: Vec<Rule>,
+    /// Narrow it to these verbs, as --rule does: view, run, use, create, edit, delete, grant, capture or *
+    #[arg(long = "verb", value_delimiter = ',', value_name = "VERB", value_parser = <Allowed<Verb> as FromStr>::from_str, requires_all = ["kinds", "pattern"])]
+    verbs: Vec<Allowed<Verb>>,
+    /// On these kinds, e.g. llms, or *
+    #[arg(long = "kind", value_delimiter = ',', value_name = "KIND", value_parser = <Allowed<Kind> as FromStr>::from_str, requires = "verbs")]
+    kinds: Vec<Allowed<Kind>>,
+    /// With these names, in which * stands for any characters
+    #[arg(long = "name", value_delimiter = ',', value_name = "PATTERN", id = "pattern", requires = "verbs")]
+    names: Vec<NamePattern>,
 }
 
 impl Token {
     pub(super) async fn issue(self, client: &Client) -> Outcome {
-        let Self { name, subject, expires_in } = self;
-        let issued =
-            client.create_token(&TokenRequest { name, subject, expires_in: Some(expires_in) }).await?;
+        let Self { name, subject, expires_in, mut rules, verbs, kinds, names } = self;
+        if !verbs.is_empty() {
+            rules.push(Rule { kinds, verbs, names });
+        }
+        let rules = (!rules.is_empty()).then_some(rules);
+        let wanted = TokenRequest { name, subject, expires_in: Some(expires_in), rules: rules.clone() };
+        let issued = client.create_token(&wanted).await?;
         // The token alone, so that it can go straight into a file or a variable.
         data!("{}", issued.token.expose())?;
         note!(
@@ -38,6 +54,14 @@ impl Token {
             issued.subject,
             until(issued.expires_at)
         );
+        match issued.rules {
+            Some(narrowed) => narrowed.iter().for_each(|rule| note!("  it may only: {rule}")),
+            // An mcpd that does not know rules would have refused them.
+            None if rules.is_some() => {
+                return Err(Failure::new("mcpd did not narrow the token").hint("delete it, and update mcpd"));
+            }
+            None => {}
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -16,10 +16,10 @@ pub(super) struct Role {
     /// What it is called
     name: Name,
     /// What it allows: view, run, use, create, edit, delete, grant, capture or *
-    #[arg(long = "verb", required = true, value_delimiter = ',', value_name = "VERB", value_parser = allowed::<Verb>)]
+    #[arg(long = "verb", required = true, value_delimiter = ',', value_name = "VERB", value_parser = <Allowed<Verb> as FromStr>::from_str)]
     verbs: Vec<Allowed<Verb>>,
     /// On which kinds, e.g. llms, or *
-    #[arg(long = "kind", required = true, value_delimiter = ',', value_name = "KIND", value_parser = allowed::<Kind>)]
+    #[arg(long = "kind", required = true, value_delimiter = ',', value_name = "KIND", value_parser = <Allowed<Kind> as FromStr>::from_str)]
     kinds: Vec<Allowed<Kind>>,
     /// With which names, in which * stands for any characters
     #[arg(long = "name", required = true, value_delimiter = ',', value_name = "PATTERN", id = "pattern")]
@@ -31,13 +31,6 @@ impl Role {
         let Self { name, verbs, kinds, names } = self;
         document(name, Spec::Role(RoleSpec { description: None, rules: vec![Rule { kinds, verbs, names }] }))
     }
-}
-
-fn allowed<T: FromStr<Err: std::fmt::Display>>(text: &str) -> Result<Allowed<T>, String> {
-    if text == "*" {
-        return Ok(Allowed::Any);
-    }
-    text.parse().map(Allowed::Only).map_err(|error| format!("{error}"))
 }
 
 /// Gives a role to subjects.
