@@ -65,7 +65,7 @@ async fn run_story(printer: &Printer, model: LlamaServer, keep: bool) -> Result<
     printer.step("the administrator revokes the Llm");
     let before = world.engine().await?;
     world.revoke(printer)?;
-    let access = world.probe().await?;
+    let access = world.probe().await?.access();
     printer.seen(&format!("the probe returns: {access}"));
     ensure!(access == Access::Forbidden, "the probe should return forbidden, it returned {access}");
     printer.text("The path is still cut, so the primary fails as before. This time no fallback is allowed.");

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use mcpctl_api::agent::{EngineState, FailoverRecord};
 use mcpctl_client::{Client, ClientOptions, Probe};
-use mcpctl_failover::{Access, AccessProbe as _, ProbeRequest};
+use mcpctl_failover::{AccessVerdict, FailoverRouter, LlmRef};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use xtask::{engines::llama_server::LlamaServer, printer::Printer};
@@ -223,11 +223,11 @@ impl World {
     }
 
     /// Whether mcpd lets the user view the Llm, by the same probe that the agent sends.
-    pub(crate) async fn probe(&self) -> Result<Access> {
+    pub(crate) async fn probe(&self) -> Result<AccessVerdict> {
         let probe = Probe::new(self.mcpd_url.parse()?)?;
         let bearer = mcpctl_failover::Bearer::new(self.user_token.expose_secret());
-        let status = probe.head(&ProbeRequest { llm: LLM.to_owned(), bearer }).await?;
-        Ok(Access::from_status(status))
+        let router = FailoverRouter::new(probe);
+        Ok(router.check_access(&LlmRef::named(LLM), &bearer, true).await)
     }
 
     pub(crate) async fn engine(&self) -> Result<EngineSeen> {

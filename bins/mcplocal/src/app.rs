@@ -24,6 +24,7 @@ use crate::{
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
+    pipeline::IdQuestions,
     providers::{self, LocalProvider},
     silence::SilenceCheck,
 };
@@ -69,6 +70,8 @@ pub struct Runtime {
     pub registry: Arc<ProviderRegistry<LocalProvider>>,
     /// Decides between the primary and a local provider; holds the probe and the primary's breakers.
     pub router: Arc<FailoverRouter<Probe, Form>>,
+    /// Bounds the probes that look for an Llm by its id.
+    pub id_questions: IdQuestions,
     /// Questions mcpd where it is silent.
     pub silence: SilenceCheck,
     /// Lists mcpd's models; each request adds its caller's bearer ([`Client::with_bearer`]).
@@ -98,14 +101,25 @@ impl Runtime {
             .filter(|before| before.config.inference == config.inference)
             .map(|before| before.router.breakers());
         let breakers = kept.map_or_else(|| Arc::new(Breakers::new(policy)), Arc::clone);
-        let mut router = FailoverRouter::new(probe).with_breakers(breakers);
+        // Ids are of one mcpd.
+        let ids = before
+            .filter(|before| before.config.server == config.server)
+            .map_or_else(Arc::default, |before| Arc::clone(before.router.ids()));
+        let mut router = FailoverRouter::new(probe).with_breakers(breakers).with_ids(ids);
         for provider in &config.providers {
             for llm in &provider.failover_for {
                 let (breaker, also_on) = (provider.primary.breaker, provider.failover.on.clone());
                 router = router.with_policy(llm.as_str(), FailoverPolicy { breaker, also_on });
             }
         }
-        Ok(Self { config, registry, router: Arc::new(router), silence: SilenceCheck::new(health), models })
+        Ok(Self {
+            config,
+            registry,
+            router: Arc::new(router),
+            id_questions: IdQuestions::default(),
+            silence: SilenceCheck::new(health),
+            models,
+        })
     }
 
     /// The target of requests to the primary, for an Llm.

@@ -2,6 +2,7 @@
 //! to. What comes of it is an [`Outcome`]; `http/render.rs` turns that into a response.
 
 mod account;
+mod llm_id;
 mod local;
 mod outcome;
 mod primary;
@@ -10,8 +11,8 @@ mod resumption;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mcpctl_dialect::{Operation, Request};
-use mcpctl_failover::{FailoverRequest, FailureClass, LocalCause, Routed, Served};
+use mcpctl_dialect::{Form, Operation, Request};
+use mcpctl_failover::{FailoverRequest, FailureClass, LlmRef, LocalCause, Routed, Served};
 use reqwest::header::HeaderMap;
 use secrecy::SecretString;
 use tokio::sync::watch;
@@ -25,6 +26,7 @@ use crate::{
     providers::LocalProvider,
 };
 
+pub use llm_id::IdQuestions;
 pub use local::{LocalWait, own_provider};
 pub use outcome::{CallError, Content, ContentBody, Fallback, Outcome};
 
@@ -52,7 +54,7 @@ pub struct ModelRequest {
     runtime: Arc<Runtime>,
     caller: Caller,
     /// The central Llm, or [`OWN`] and a local provider.
-    model: String,
+    llm: LlmRef,
     request: Request,
     headers: HeaderMap,
     needs: Needs,
@@ -87,7 +89,7 @@ impl ModelRequest {
             app: Arc::clone(app),
             runtime,
             caller,
-            model: model.to_owned(),
+            llm: LlmRef::named(model),
             needs: Needs::of(&request),
             request,
             headers,
@@ -105,6 +107,16 @@ impl ModelRequest {
         self.wait.subscribe()
     }
 
+    /// What the router has to know of it.
+    fn failover(&self) -> FailoverRequest<Form> {
+        FailoverRequest {
+            llm: self.llm.clone(),
+            bearer: self.caller.bearer.clone(),
+            signed_in: self.caller.local,
+            form: self.request.form(),
+        }
+    }
+
     /// The first key by which the provider's server might choose the model by itself, and that `allowFields` does not list.
     fn field_not_allowed(&self, provider: &LocalProvider) -> Option<&str> {
         let allowed = &provider.config.allow_fields;
@@ -113,18 +125,19 @@ impl ModelRequest {
 }
 
 /// Forwards a request to mcpd, and falls back to a local provider as far as mcpd allows.
-pub async fn run(request: ModelRequest) -> Outcome {
-    let request = Arc::new(request);
-    let ModelRequest { app, runtime, caller, model: llm, .. } = &*request;
+pub async fn run(mut request: ModelRequest) -> Outcome {
     // First, because the user's own providers are no matter of mcpd's.
-    if let Some(provider) = llm.strip_prefix(OWN) {
+    if let Some(provider) = request.llm.asked.strip_prefix(OWN) {
         return local::run_own(&request, provider).await;
     }
+    // Before the breaker and the provider are chosen, which go by the Llm's name.
+    request.llm = llm_id::resolve(&request.runtime, &request.caller, request.llm).await;
+    let request = Arc::new(request);
+    let ModelRequest { app, runtime, caller, llm, .. } = &*request;
     let who = caller_name(caller.user.as_deref(), &caller.bearer);
-    let trigger = PrewarmTrigger::new(&app.metrics, &runtime.router, &runtime.registry, llm, &caller.bearer);
-    let target = runtime.primary(llm, SecretString::from(caller.bearer.expose()));
-    let failover =
-        FailoverRequest { llm: llm.clone(), bearer: caller.bearer.clone(), form: request.request.form() };
+    let trigger = PrewarmTrigger::new(&app.metrics, &runtime.router, &runtime.registry, llm, caller);
+    let target = runtime.primary(&llm.name, SecretString::from(caller.bearer.expose()));
+    let failover = request.failover();
 
     // The order is the router's: the primary before the probe, unless its breaker is open; the probe before the local provider
     // is prepared; the journal's entry before the prompt goes there (`local::FailoverAttempt`).
@@ -132,7 +145,8 @@ pub async fn run(request: ModelRequest) -> Outcome {
         &mcpctl_upstream::Request::untouched(&request.request, &target, false, request.headers.clone());
     let (client, target, trigger) = (&app.client, &target, &trigger);
     let silence = &runtime.silence;
-    let primary = move || primary::attempt(client, target, upstream_request, llm, trigger.as_ref(), silence);
+    let primary =
+        move || primary::attempt(client, target, upstream_request, &llm.name, trigger.as_ref(), silence);
     let local = local::FailoverAttempt { request: &request, llm, who: &who };
     let routed = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
 

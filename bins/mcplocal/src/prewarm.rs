@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use mcpctl_client::Probe;
 use mcpctl_dialect::Form;
-use mcpctl_failover::{Access, Bearer, FailoverRouter, ProviderRegistry};
+use mcpctl_failover::{AccessVerdict, FailoverRouter, LlmRef, ProviderRegistry};
 use mcpctl_telemetry::McplocalMetrics;
 
-use crate::{config::Prewarm, providers::LocalProvider};
+use crate::{config::Prewarm, identity::Caller, providers::LocalProvider};
 
 /// Starts the local provider of one request's Llm when the primary shows signs of failing.
 #[derive(Clone)]
@@ -16,8 +16,8 @@ pub struct PrewarmTrigger {
     metrics: Arc<McplocalMetrics>,
     router: Arc<FailoverRouter<Probe, Form>>,
     provider: LocalProvider,
-    llm: String,
-    bearer: Bearer,
+    llm: LlmRef,
+    caller: Caller,
 }
 
 impl PrewarmTrigger {
@@ -26,16 +26,16 @@ impl PrewarmTrigger {
         metrics: &Arc<McplocalMetrics>,
         router: &Arc<FailoverRouter<Probe, Form>>,
         registry: &ProviderRegistry<LocalProvider>,
-        llm: &str,
-        bearer: &Bearer,
+        llm: &LlmRef,
+        caller: &Caller,
     ) -> Option<Self> {
-        let (_, provider) = registry.failover_for(llm)?;
+        let (_, provider) = registry.failover_for(&llm.name)?;
         (provider.config.prewarm() == Prewarm::OnTrouble).then(|| Self {
             metrics: Arc::clone(metrics),
             router: Arc::clone(router),
             provider: provider.clone(),
-            llm: llm.to_owned(),
-            bearer: bearer.clone(),
+            llm: llm.clone(),
+            caller: caller.clone(),
         })
     }
 
@@ -48,11 +48,12 @@ impl PrewarmTrigger {
         let Some(probing) = self.provider.prewarm_probes.begin() else { return };
         let this = self.clone();
         tokio::spawn(async move {
-            let Self { metrics, router, provider, llm, bearer } = this;
-            let access = router.check_access(&llm, &bearer).await;
+            let Self { metrics, router, provider, llm, caller } = this;
+            let verdict = router.check_access(&llm, &caller.bearer, caller.local).await;
+            let access = verdict.access();
             metrics.probe(access.as_str());
             tracing::info!(
-                llm,
+                llm = llm.name,
                 provider = %provider.config.name,
                 reason,
                 access = access.as_str(),
@@ -60,7 +61,7 @@ impl PrewarmTrigger {
             );
             drop(probing);
             // Only after the probe: a denied caller must not keep an allowed one from starting the engine.
-            if access == Access::Allowed {
+            if let AccessVerdict::Allowed(_) | AccessVerdict::Leased { .. } = verdict {
                 provider.prewarm();
             }
         });

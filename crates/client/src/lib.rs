@@ -21,5 +21,5 @@ pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopba
 pub use guard::{ForeignPeer, Guard};
 pub use health::HealthCheck;
 pub use mcpctl_owner::TrustedUsers;
-pub use probe::Probe;
+pub use probe::{PinnedKeys, Probe, ProofKeys};
 pub use stream::{ChatStream, Delta, ServedBy};

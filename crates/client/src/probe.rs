@@ -3,12 +3,14 @@
 //! Bounds of docs/contract.md: no redirects, no proxies of the environment, 300 ms to connect, 1 s in all, never cached, a
 //! response head of at most 16 KiB. Each probe has a connection of its own, which is closed after it, so that the probe sees
 //! all that the server sends: a response that is malformed, or that mcpd would not send, is an error ([`shape`]). That keeps
-//! portals and wrong addresses from passing for mcpd. It proves nothing: a program at mcpd's address can imitate mcpd; only
-//! TLS prevents that.
+//! portals and wrong addresses from passing for mcpd. It proves nothing: a program at mcpd's address can imitate mcpd. What proves
+//! who answered is the signature of mcpd's pinned key over the nonce of this one probe ([`judge`]).
 
+mod judge;
 mod shape;
 
 use std::{
+    fmt,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -25,7 +27,12 @@ use http::{
 use http_body_util::Empty;
 use hyper::client::conn::http1::{Builder, Parts};
 use hyper_util::rt::TokioIo;
-use mcpctl_failover::{Access, AccessProbe, ProbeError, ProbeRequest};
+use mcpctl_access::proof::{BearerHash, ProofQuestion, PublicKey};
+use mcpctl_api::{
+    Id,
+    header::{AGENT, PROBE_NONCE},
+};
+use mcpctl_failover::{Access, AccessProbe, ProbeAnswer, ProbeError, ProbeRequest};
 use mcpctl_owner::TrustedUsers;
 use mcpctl_trace::{Span, attribute};
 use tokio::{
@@ -42,11 +49,39 @@ use crate::{
 /// How long the probe waits after the response for the server to close the connection, or to send a body that HEAD forbids.
 const CLOSE_TIMEOUT: Duration = Duration::from_millis(100);
 
-/// Asks one mcpd whether a caller may view an Llm.
+/// Asks one mcpd whether a caller may use an Llm.
 #[derive(Debug, Clone)]
 pub struct Probe {
     server: Url,
     dialer: Dialer,
+    agent: Option<ProbingAgent>,
+}
+
+/// The agent that probes.
+#[derive(Debug, Clone)]
+struct ProbingAgent {
+    id: Id,
+    keys: Arc<dyn ProofKeys>,
+}
+
+/// The keys of mcpd that answers have to be signed by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PinnedKeys {
+    /// None is pinned: answers count by their status.
+    None,
+    /// One of these, the current one first.
+    Keys(Vec<PublicKey>),
+    /// They cannot be read, for this reason: no answer counts.
+    Unreadable(String),
+}
+
+/// Where the pinned keys are kept.
+pub trait ProofKeys: fmt::Debug + Send + Sync {
+    /// The keys that are pinned now.
+    fn pinned(&self) -> PinnedKeys;
+
+    /// An answer was signed by another key than the first one: mcpd's keys were rotated, or the answer is not mcpd's.
+    fn rotated(&self);
 }
 
 impl Probe {
@@ -71,10 +106,33 @@ impl Probe {
     /// As [`Probe::new`].
     pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
         let dialer = Dialer::new(&server, trusted, Self::CONNECT_TIMEOUT)?;
-        Ok(Self { server, dialer })
+        Ok(Self { server, dialer, agent: None })
     }
 
-    fn request(&self, asked: &ProbeRequest) -> Result<(Uri, Request<Empty<Bytes>>), ProbeError> {
+    /// Asks for signed answers as the agent with this id, and goes by them where keys are pinned.
+    #[must_use]
+    pub fn of_agent(self, id: Id, keys: Arc<dyn ProofKeys>) -> Self {
+        Self { agent: Some(ProbingAgent { id, keys }), ..self }
+    }
+
+    /// What this probe asks; `None` where no proof is asked for.
+    fn question(&self, asked: &ProbeRequest) -> Result<Option<ProofQuestion>, ProbeError> {
+        let Some(agent) = &self.agent else { return Ok(None) };
+        let mut nonce = [0; 16];
+        getrandom::fill(&mut nonce).map_err(|error| ProbeError(format!("there is no nonce: {error}")))?;
+        Ok(Some(ProofQuestion {
+            nonce: nonce.into(),
+            agent: agent.id.clone(),
+            bearer: Some(BearerHash::of(asked.bearer.expose())),
+            asked: asked.llm.clone(),
+        }))
+    }
+
+    fn request(
+        &self,
+        asked: &ProbeRequest,
+        question: Option<&ProofQuestion>,
+    ) -> Result<(Uri, Request<Empty<Bytes>>), ProbeError> {
         let failed = |error: http::Error| ProbeError(format!("the request of the probe: {error}"));
         let base = self.server.as_str().trim_end_matches('/');
         let uri: Uri = format!("{base}{}", asked.path())
@@ -83,7 +141,11 @@ impl Probe {
         let mut bearer = HeaderValue::from_str(&format!("Bearer {}", asked.bearer.expose()))
             .map_err(|_| ProbeError("the credential cannot be sent".to_owned()))?;
         bearer.set_sensitive(true);
-        let request = Request::builder()
+        let request = Request::builder();
+        let request = question.into_iter().fold(request, |request, question| {
+            request.header(PROBE_NONCE, question.nonce.to_string()).header(AGENT, question.agent.as_str())
+        });
+        let request = request
             .method(Method::HEAD)
             .uri(uri.path())
             .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
@@ -96,8 +158,35 @@ impl Probe {
         Ok((uri, request))
     }
 
-    async fn ask(&self, asked: &ProbeRequest, span: &Span) -> Result<u16, ProbeError> {
-        let (uri, mut request) = self.request(asked)?;
+    async fn ask(&self, asked: &ProbeRequest, span: &Span) -> Result<ProbeAnswer, ProbeError> {
+        // Before the request is sent, so that keys that cannot be read keep the bearer here.
+        let pinned = self.agent.as_ref().map_or(PinnedKeys::None, |agent| agent.keys.pinned());
+        if let PinnedKeys::Unreadable(reason) = pinned {
+            return Err(ProbeError(format!("the pinned keys of mcpd cannot be read: {reason}")));
+        }
+        let question = self.question(asked)?;
+        let head = self.head(asked, question.as_ref(), span).await?;
+        span.count(attribute::HTTP_STATUS, u64::from(head.status.as_u16()));
+        match (pinned, &question, &self.agent) {
+            (PinnedKeys::Keys(keys), Some(question), Some(agent)) => {
+                let judged = judge::by_keys(&keys, question, head.status, &head.headers);
+                if judged.rotated {
+                    agent.keys.rotated();
+                }
+                judged.answer
+            }
+            _ => judge::by_status(question.as_ref(), head.status, &head.headers),
+        }
+    }
+
+    /// Sends the request and returns the head of a response that may be mcpd's.
+    async fn head(
+        &self,
+        asked: &ProbeRequest,
+        question: Option<&ProofQuestion>,
+        span: &Span,
+    ) -> Result<Head, ProbeError> {
+        let (uri, mut request) = self.request(asked, question)?;
         if let Some(position) = span.traceparent() {
             position.write(request.headers_mut(), true);
         }
@@ -124,25 +213,24 @@ impl Probe {
         if let Ok(Parts { io, read_buf, .. }) = ended {
             nothing_follows(&head, &read_buf, TokioIo::new(io)).await?;
         }
-        Ok(head.status.as_u16())
+        Ok(head)
     }
 }
 
 impl AccessProbe for Probe {
-    async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeAnswer, ProbeError> {
         let span = Span::client(|| "HEAD /api/v1/llms/{idOrName}".into());
         let asking = timeout(Self::TIMEOUT, self.ask(request, &span));
         let answer = asking.await.unwrap_or_else(|_| Err(late()));
         span.set(attribute::HTTP_METHOD, ProbeRequest::METHOD);
-        match &answer {
-            Ok(status) => {
-                span.count(attribute::HTTP_STATUS, u64::from(*status));
-                span.set(attribute::ACCESS, Access::from_status(*status).as_str());
-            }
-            Err(_) => {
-                span.set(attribute::ACCESS, Access::Unreachable.as_str());
-                span.fail(Access::Unreachable.as_str());
-            }
+        let access = match &answer {
+            Ok(ProbeAnswer::Allowed { .. }) => Access::Allowed,
+            Ok(ProbeAnswer::Forbidden(_)) => Access::Forbidden,
+            Err(_) => Access::Unreachable,
+        };
+        span.set(attribute::ACCESS, access.as_str());
+        if access == Access::Unreachable {
+            span.fail(access.as_str());
         }
         span.end();
         answer

@@ -1,12 +1,19 @@
-//! Whether mcpd allows a caller to use an Llm, and the probe that asks.
+//! Whether mcpd allows a caller to use an Llm: the question, the probe that asks it, and the verdict.
 
-use std::{fmt, future::Future};
+use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-/// The result of a probe. Only [`Access::Allowed`] lets a local provider run.
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroize;
+
+use crate::lease::{Lease, LeaseCover};
+
+/// A verdict in one word. Only [`Access::Allowed`] and [`Access::Leased`] let a local provider run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Access {
-    /// The caller may view the Llm now.
+    /// The caller may use the Llm now.
     Allowed,
+    /// mcpd did not decide, and a lease covers the caller.
+    Leased,
     /// The caller may not, or is not known.
     Forbidden,
     /// mcpd did not decide. Treated like forbidden, reported separately.
@@ -14,28 +21,91 @@ pub enum Access {
 }
 
 impl Access {
-    /// What a probe's status means: 200 and 204 allow, 401 and 403 forbid, and everything else decides nothing.
-    pub const fn from_status(status: u16) -> Self {
-        match status {
-            200 | 204 => Self::Allowed,
-            401 | 403 => Self::Forbidden,
-            _ => Self::Unreachable,
-        }
-    }
-
     /// The word of logs, metrics and the journal.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Allowed => "allowed",
+            Self::Leased => "lease",
             Self::Forbidden => "forbidden",
             Self::Unreachable => "unreachable",
         }
+    }
+
+    /// Whether a local provider may run.
+    pub const fn is_granted(self) -> bool {
+        matches!(self, Self::Allowed | Self::Leased)
     }
 }
 
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
+    }
+}
+
+/// The id of an Llm. mcpd never reuses one: an Llm that is made again under its old name is another Llm.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LlmId(Arc<str>);
+
+impl LlmId {
+    /// The id with this text.
+    pub fn new(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// Its text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for LlmId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An Llm as a request names it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct LlmRef {
+    /// The name or id that the caller sent. mcpd is asked about this.
+    pub asked: String,
+    /// The name that the configuration has; `asked`, where the caller sent a name. Selects provider, policy and breakers.
+    pub name: String,
+}
+
+impl LlmRef {
+    /// By its name.
+    pub fn named(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { asked: name.clone(), name }
+    }
+
+    /// By the id of the Llm with this name.
+    pub fn by_id(id: &LlmId, name: impl Into<String>) -> Self {
+        Self { asked: id.as_str().to_owned(), name: name.into() }
+    }
+}
+
+/// SHA-256 of a bearer: identifies the caller where the bearer itself must not be kept.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Zeroize)]
+pub struct BearerDigest([u8; 32]);
+
+impl BearerDigest {
+    /// The digest with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[digest]")
     }
 }
 
@@ -53,6 +123,11 @@ impl Bearer {
     pub fn expose(&self) -> &str {
         &self.0
     }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> BearerDigest {
+        BearerDigest(Sha256::digest(self.0.as_bytes()).into())
+    }
 }
 
 impl fmt::Debug for Bearer {
@@ -61,7 +136,7 @@ impl fmt::Debug for Bearer {
     }
 }
 
-/// The question of a probe: may this caller view this Llm now?
+/// The question of a probe: may this caller use this Llm now?
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbeRequest {
     /// Name or id of the central Llm.
@@ -93,13 +168,113 @@ impl ProbeRequest {
     }
 }
 
-/// mcpd could not be asked, or its response could not be read.
+/// mcpd's answer to a probe.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    /// The caller may use the Llm now.
+    Allowed {
+        /// What was allowed, and for how long.
+        allowance: Allowance,
+        /// What covers the caller while mcpd cannot be asked, where the Llm has `offlineGrace`.
+        lease: Option<Lease>,
+    },
+    /// The caller may not, or is not known.
+    Forbidden(Denial),
+}
+
+impl ProbeAnswer {
+    /// What a status means that no proof accompanies: 200 and 204 allow, 401 and 403 forbid.
+    ///
+    /// # Errors
+    /// Every other status decides nothing.
+    pub fn of_status(status: u16, llm: Option<LlmId>) -> Result<Self, ProbeError> {
+        match status {
+            200 | 204 => Ok(Self::Allowed { allowance: Allowance::of_status(llm), lease: None }),
+            401 | 403 => Ok(Self::Forbidden(Denial::UNSIGNED)),
+            _ => Err(ProbeError(format!("mcpd answered with status {status}"))),
+        }
+    }
+}
+
+/// What mcpd allowed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Allowance {
+    /// The Llm that was judged; `None` where mcpd did not name it.
+    pub llm: Option<LlmId>,
+    /// How long a running answer may rely on it.
+    pub holds: Duration,
+    /// mcpd's signed proof, for the journal; `None` where it was not verified.
+    pub proof: Option<Arc<str>>,
+}
+
+impl Allowance {
+    /// How long a running answer may rely on a verdict that names no time (docs/contract.md).
+    pub const HOLDS: Duration = Duration::from_secs(15);
+
+    /// What a status alone allows.
+    pub const fn of_status(llm: Option<LlmId>) -> Self {
+        Self { llm, holds: Self::HOLDS, proof: None }
+    }
+}
+
+/// How mcpd denied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// Whether mcpd signed it; only then it destroys leases.
+    pub authenticated: bool,
+    /// The Llm that was judged, where there is one.
+    pub llm: Option<LlmId>,
+    /// Whether mcpd knows the bearer. One that it does not know loses every lease.
+    pub known_caller: bool,
+    /// The revision that was judged; `None` where mcpd did not name it.
+    pub revision: Option<u64>,
+}
+
+impl Denial {
+    /// What a status alone denies.
+    pub const UNSIGNED: Self = Self { authenticated: false, llm: None, known_caller: true, revision: None };
+}
+
+/// What is known of a caller's access to an Llm: mcpd's answer, or the lease that stands in for one.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum AccessVerdict {
+    /// mcpd allowed it just now.
+    Allowed(Allowance),
+    /// mcpd did not decide, and a lease covers the caller.
+    Leased {
+        /// The lease.
+        cover: LeaseCover,
+        /// Why mcpd did not decide.
+        reason: String,
+    },
+    /// mcpd denied it.
+    Forbidden {
+        /// Whether mcpd signed that.
+        authenticated: bool,
+    },
+    /// mcpd did not decide, for this reason.
+    Unreachable(String),
+}
+
+impl AccessVerdict {
+    /// In one word.
+    pub const fn access(&self) -> Access {
+        match self {
+            Self::Allowed(_) => Access::Allowed,
+            Self::Leased { .. } => Access::Leased,
+            Self::Forbidden { .. } => Access::Forbidden,
+            Self::Unreachable(_) => Access::Unreachable,
+        }
+    }
+}
+
+/// mcpd did not decide: it could not be asked, or its answer proves nothing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct ProbeError(pub String);
 
-/// Asks mcpd. Implementations send the request and return the status; [`Access::from_status`] interprets it.
+/// Asks mcpd. An implementation judges status, proof and shape of the answer; whatever it is not certain of is an error.
 pub trait AccessProbe {
-    /// Sends the request and returns the response's status.
-    fn head(&self, request: &ProbeRequest) -> impl Future<Output = Result<u16, ProbeError>> + Send;
+    /// Sends the request and returns mcpd's answer.
+    fn probe(&self, request: &ProbeRequest) -> impl Future<Output = Result<ProbeAnswer, ProbeError>> + Send;
 }

@@ -13,9 +13,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sha2::{Digest as _, Sha256};
-
-use crate::{Admission, Bearer, Breaker, BreakerCondition, BreakerPolicy, FailureClass, Verdict};
+use crate::{
+    Admission, Bearer, BearerDigest, Breaker, BreakerCondition, BreakerPolicy, FailureClass, Verdict,
+};
 
 /// Accepted callers that are remembered, the latest ones.
 const MAX_ACCEPTED: usize = 256;
@@ -36,7 +36,7 @@ struct BreakersState<F> {
     /// something to fall back to.
     tracked: HashMap<String, HashMap<F, Tracked>>,
     /// Digests of bearers that mcpd has accepted.
-    accepted: VecDeque<CallerDigest>,
+    accepted: VecDeque<BearerDigest>,
 }
 
 struct Tracked {
@@ -45,9 +45,6 @@ struct Tracked {
     last_failure: Option<FailureClass>,
 }
 
-/// SHA-256 of a bearer, so that none is kept.
-type CallerDigest = [u8; 32];
-
 /// One request's admission to an upstream, or its refusal. Dropped unsettled, it teaches the breakers nothing and frees
 /// the trial.
 pub struct BreakerPermit<F: RequestForm = ()> {
@@ -55,7 +52,7 @@ pub struct BreakerPermit<F: RequestForm = ()> {
     llm: String,
     form: F,
     /// `None` where the caller is permitted for certain.
-    caller: Option<CallerDigest>,
+    caller: Option<BearerDigest>,
     /// Of the Llm's breaker, and of the form's; they are one for a plain request.
     admissions: [(F, Admission); 2],
     /// A failure that counts once mcpd has accepted the caller.
@@ -128,7 +125,7 @@ impl<F: RequestForm> Breakers<F> {
         bearer: Option<&Bearer>,
         now: Instant,
     ) -> BreakerPermit<F> {
-        let caller = bearer.map(digest);
+        let caller = bearer.map(Bearer::digest);
         let mut state = self.lock();
         let accepted = state.accepts(caller.as_ref());
         let forms = state.tracked.entry(llm.to_owned()).or_default();
@@ -209,7 +206,7 @@ impl<F: RequestForm> Breakers<F> {
 
 impl<F> BreakersState<F> {
     /// Whether the caller is permitted, as far as is known.
-    fn accepts(&self, caller: Option<&CallerDigest>) -> bool {
+    fn accepts(&self, caller: Option<&BearerDigest>) -> bool {
         caller.is_none_or(|caller| self.accepted.contains(caller))
     }
 }
@@ -232,10 +229,6 @@ fn report<F: RequestForm>(forms: &HashMap<F, Tracked>, now: Instant) -> Option<B
     };
     let reports = forms.iter().filter_map(|(form, tracked)| of(form, tracked));
     reports.min_by_key(|report| (report.some_forms, std::cmp::Reverse(report.next_try())))
-}
-
-fn digest(bearer: &Bearer) -> CallerDigest {
-    Sha256::digest(bearer.expose().as_bytes()).into()
 }
 
 impl<F: RequestForm> BreakerPermit<F> {
@@ -289,17 +282,17 @@ impl<F: RequestForm> BreakerPermit<F> {
     }
 
     fn remember_caller(&self) {
-        let Some(caller) = self.caller else { return };
+        let Some(caller) = &self.caller else { return };
         let mut state = self.breakers.lock();
-        if !state.accepted.contains(&caller) {
-            state.accepted.push_back(caller);
+        if !state.accepted.contains(caller) {
+            state.accepted.push_back(caller.clone());
             let surplus = state.accepted.len().saturating_sub(MAX_ACCEPTED);
             state.accepted.drain(..surplus);
         }
     }
 
     fn forget_caller(&self) {
-        self.breakers.lock().accepted.retain(|accepted| Some(*accepted) != self.caller);
+        self.breakers.lock().accepted.retain(|accepted| Some(accepted) != self.caller.as_ref());
     }
 
     fn record(&mut self, verdict: Verdict, failure: Option<FailureClass>, now: Instant) {

@@ -5,15 +5,23 @@ pub mod balance;
 pub mod breaker;
 pub mod breakers;
 pub mod class;
+pub mod lease;
+pub mod lease_book;
+pub mod llm_ids;
 pub mod machine;
 pub mod registry;
 pub mod router;
 
-pub use access::{Access, AccessProbe, Bearer, ProbeError, ProbeRequest};
+pub use access::{
+    Access, AccessProbe, AccessVerdict, Allowance, Bearer, BearerDigest, Denial, LlmId, LlmRef, ProbeAnswer,
+    ProbeError, ProbeRequest,
+};
 pub use balance::{Balancer, Candidate, Outstanding};
 pub use breaker::{Admission, Breaker, BreakerCondition, BreakerPolicy, Verdict};
 pub use breakers::{BreakerPermit, BreakerReport, Breakers, OpenBreaker, RequestForm};
 pub use class::{FailureClass, RetryRule};
+pub use lease_book::LeaseBook;
+pub use llm_ids::LlmIds;
 pub use registry::{ProviderRegistry, RegistryError};
 pub use router::{
     Classified, FailoverPolicy, FailoverRequest, FailoverRouter, LocalAttempt, LocalCause, LocalError,

@@ -5,7 +5,7 @@
 //!            primary ok ──────────────────────────────▶ Return primary
 //! CallPrimary ─ failed ─┬─ may not fail over ─────────▶ Return primary's error
 //!                       ├─ no local provider ────────▶ Return primary's error
-//!                       └─▶ Probe ─┬─ not allowed ────▶ Return primary's error
+//!                       └─▶ Probe ─┬─ no verdict, no lease, or denied ─▶ Return primary's error
 //!                             ▲    └─▶ Prepare ─┬─ failed ──────────▶ Return primary's error
 //!                             └── took a while ─┤
 //!                                               └─▶ RunLocal ─┬─ failed ▶ Return primary's error
@@ -17,7 +17,11 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{Access, FailureClass};
+use crate::{
+    FailureClass,
+    access::{AccessVerdict, Allowance, LlmId},
+    lease::LeaseCover,
+};
 
 /// What is known when the request begins.
 #[derive(Debug, Clone)]
@@ -33,25 +37,25 @@ pub struct Setup {
 }
 
 /// How far a request has got.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct FailoverState {
     phase: FailoverPhase,
     /// How the primary failed; `None` where it did not, or was not called.
     failed: Option<FailureClass>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum FailoverPhase {
     Start,
     Primary { last: bool },
     Probing { prepared: bool },
-    Preparing { since: Instant },
+    Preparing { since: Instant, basis: GrantBasis },
     Running,
     Done,
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// The request arrived.
     Begin,
@@ -59,8 +63,8 @@ pub enum Event {
     PrimaryOk,
     /// The primary failed.
     PrimaryFailed(FailureClass),
-    /// The probe returned this for caller and Llm.
-    Probed(Access),
+    /// This is known of the caller's access to the Llm.
+    Probed(AccessVerdict),
     /// The local provider is ready.
     Prepared,
     /// It did not become ready.
@@ -88,10 +92,22 @@ pub enum Action {
     ReturnLocal,
 }
 
-/// Proof that mcpd allowed this request a moment ago. Only the machine makes one, and it permits one run.
+/// What a local run is allowed by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum GrantBasis {
+    /// mcpd allowed it a moment ago.
+    Allowed(Allowance),
+    /// A lease covers it.
+    Leased(LeaseCover),
+}
+
+/// Proof that mcpd allowed this request a moment ago, or that a lease covers it. Only the machine makes one, and it permits one
+/// run.
 ///
-/// ```compile_fail,E0603
-/// let forged = mcpctl_failover::machine::AccessGrant(());
+/// ```compile_fail,E0451
+/// fn forge(basis: mcpctl_failover::machine::GrantBasis) -> mcpctl_failover::machine::AccessGrant {
+///     mcpctl_failover::machine::AccessGrant { basis }
+/// }
 /// ```
 ///
 /// ```compile_fail,E0599
@@ -105,7 +121,36 @@ pub enum Action {
 /// needs_default::<mcpctl_failover::machine::AccessGrant>();
 /// ```
 #[derive(Debug, PartialEq, Eq)]
-pub struct AccessGrant(());
+pub struct AccessGrant {
+    basis: GrantBasis,
+}
+
+impl AccessGrant {
+    /// The Llm that was judged; `None` where mcpd did not name it. What runs is bound to it: an Llm that is made again under the
+    /// same name is another one.
+    pub const fn llm_id(&self) -> Option<&LlmId> {
+        match &self.basis {
+            GrantBasis::Allowed(allowance) => allowance.llm.as_ref(),
+            GrantBasis::Leased(cover) => Some(&cover.llm),
+        }
+    }
+
+    /// How long the run may rely on it without another verdict.
+    pub const fn holds(&self) -> Duration {
+        match &self.basis {
+            GrantBasis::Allowed(allowance) => allowance.holds,
+            GrantBasis::Leased(cover) => cover.remaining,
+        }
+    }
+
+    /// The lease, where no verdict could be had.
+    pub const fn lease(&self) -> Option<&LeaseCover> {
+        match &self.basis {
+            GrantBasis::Allowed(_) => None,
+            GrantBasis::Leased(cover) => Some(cover),
+        }
+    }
+}
 
 impl FailoverState {
     /// A request that has not begun.
@@ -128,6 +173,11 @@ impl FailoverState {
     pub fn on(self, event: Event, setup: &Setup, now: Instant) -> (Self, Action) {
         let Self { phase, failed } = self;
         let to = |phase, failed, action| (Self { phase, failed }, action);
+        // To the primary's error, where there is one already.
+        let back = |failed: Option<FailureClass>| match failed {
+            Some(_) => to(FailoverPhase::Done, failed, Action::ReturnPrimary),
+            None => to(FailoverPhase::Primary { last: true }, None, Action::CallPrimary),
+        };
         match (phase, event) {
             (FailoverPhase::Start, Event::Begin) if setup.breaker_open && setup.has_local => {
                 to(FailoverPhase::Probing { prepared: false }, None, Action::Probe)
@@ -149,31 +199,50 @@ impl FailoverState {
                 to(FailoverPhase::Done, Some(class), Action::ReturnPrimary)
             }
 
-            // INVARIANT 1, 8: only *allowed* leads on, every other result leads back.
-            (FailoverPhase::Probing { prepared: false }, Event::Probed(Access::Allowed)) => {
-                to(FailoverPhase::Preparing { since: now }, failed, Action::Prepare)
+            // INVARIANT 1, 8: only *allowed* and a lease lead on, every other result leads back.
+            (FailoverPhase::Probing { prepared }, Event::Probed(verdict)) => {
+                match (GrantBasis::of(verdict), prepared) {
+                    (Some(basis), false) => {
+                        to(FailoverPhase::Preparing { since: now, basis }, failed, Action::Prepare)
+                    }
+                    (Some(basis), true) => {
+                        to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant { basis }))
+                    }
+                    (None, _) => back(failed),
+                }
             }
-            (FailoverPhase::Probing { prepared: true }, Event::Probed(Access::Allowed)) => {
-                to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant(())))
-            }
-            (FailoverPhase::Preparing { since }, Event::Prepared) => {
-                // The probe's result held at its moment: after a cold start mcpd is asked again.
-                if now.saturating_duration_since(since) > setup.reprobe_after {
+            (FailoverPhase::Preparing { since, basis }, Event::Prepared) => {
+                // The verdict held at its moment: after a cold start mcpd is asked again.
+                let age = now.saturating_duration_since(since);
+                if age > setup.reprobe_after || basis.has_ended(age) {
                     to(FailoverPhase::Probing { prepared: true }, failed, Action::Probe)
                 } else {
-                    to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant(())))
+                    to(FailoverPhase::Running, failed, Action::RunLocal(AccessGrant { basis }))
                 }
             }
             (FailoverPhase::Running, Event::LocalOk) => to(FailoverPhase::Done, failed, Action::ReturnLocal),
 
             // INVARIANT 3: whatever else happens, the primary's result is returned.
-            (FailoverPhase::Probing { .. } | FailoverPhase::Preparing { .. } | FailoverPhase::Running, _)
-                if failed.is_none() =>
-            {
-                to(FailoverPhase::Primary { last: true }, None, Action::CallPrimary)
+            (FailoverPhase::Probing { .. } | FailoverPhase::Preparing { .. } | FailoverPhase::Running, _) => {
+                back(failed)
             }
             (FailoverPhase::Start, _) => to(FailoverPhase::Primary { last: true }, None, Action::CallPrimary),
             (_, _) => to(FailoverPhase::Done, failed, Action::ReturnPrimary),
         }
+    }
+}
+
+impl GrantBasis {
+    fn of(verdict: AccessVerdict) -> Option<Self> {
+        match verdict {
+            AccessVerdict::Allowed(allowance) => Some(Self::Allowed(allowance)),
+            AccessVerdict::Leased { cover, .. } => Some(Self::Leased(cover)),
+            AccessVerdict::Forbidden { .. } | AccessVerdict::Unreachable(_) => None,
+        }
+    }
+
+    /// Whether a lease that was found so long ago has ended since.
+    fn has_ended(&self, age: Duration) -> bool {
+        matches!(self, Self::Leased(cover) if cover.remaining <= age)
     }
 }

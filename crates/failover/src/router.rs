@@ -10,8 +10,12 @@ use std::{
 };
 
 use crate::{
-    Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeError,
+    Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeAnswer,
     ProbeRequest, ProviderRegistry, RequestForm,
+    access::{AccessVerdict, Denial, LlmId, LlmRef},
+    lease::LeaseCaller,
+    lease_book::LeaseBook,
+    llm_ids::LlmIds,
     machine::{AccessGrant, Action, Event, FailoverState, Setup},
 };
 
@@ -82,10 +86,12 @@ impl LocalError {
 /// What the router has to know of a request.
 #[derive(Debug, Clone)]
 pub struct FailoverRequest<F = ()> {
-    /// Name or id of the central Llm.
-    pub llm: String,
+    /// The central Llm.
+    pub llm: LlmRef,
     /// The caller's own credential.
     pub bearer: Bearer,
+    /// Whether the caller is the user who is signed in on this machine.
+    pub signed_in: bool,
     /// Selects the breaker.
     pub form: F,
 }
@@ -114,8 +120,16 @@ pub struct Trail {
     pub provider: Option<String>,
     /// The results of the probes, in order.
     pub probes: Vec<Access>,
-    /// Why the last probe had no result, where it had none.
+    /// Why the last probe had no result, where it had none; also where a lease covers the request.
     pub probe_error: Option<String>,
+    /// The id of the Llm, where the caller, a probe or a lease named it.
+    pub llm_id: Option<LlmId>,
+    /// What mcpd signed, where it was verified: the proof of the last probe, or the lease.
+    pub token: Option<Arc<str>>,
+    /// When the last probe was sent.
+    pub asked_at: Option<Instant>,
+    /// When the lease ends that covers the request, where the last probe had no result.
+    pub lease_ends: Option<Instant>,
     /// Why the local provider did not answer, where the caller was allowed.
     pub local_error: Option<LocalError>,
 }
@@ -124,6 +138,26 @@ impl Trail {
     /// Why the request fell back: how the primary failed, now or before the breaker skipped it.
     pub fn class(&self) -> Option<FailureClass> {
         self.primary.or(self.skipped)
+    }
+
+    /// Adds what a probe found.
+    fn probed(&mut self, verdict: &AccessVerdict, now: Instant) {
+        self.probes.push(verdict.access());
+        (self.probe_error, self.token, self.lease_ends) = (None, None, None);
+        match verdict {
+            AccessVerdict::Allowed(allowance) => {
+                self.llm_id = allowance.llm.clone().or(self.llm_id.take());
+                self.token.clone_from(&allowance.proof);
+            }
+            AccessVerdict::Leased { cover, reason } => {
+                self.probe_error = Some(reason.clone());
+                self.llm_id = Some(cover.llm.clone());
+                self.token = Some(cover.token.as_str().into());
+                self.lease_ends = now.checked_add(cover.remaining);
+            }
+            AccessVerdict::Forbidden { .. } => {}
+            AccessVerdict::Unreachable(reason) => self.probe_error = Some(reason.clone()),
+        }
     }
 }
 
@@ -141,6 +175,8 @@ pub struct Routed<T, E> {
 pub struct FailoverRouter<A, F = ()> {
     probe: A,
     breakers: Arc<Breakers<F>>,
+    leases: Option<Arc<LeaseBook>>,
+    ids: Arc<LlmIds>,
     also_on: Vec<FailureClass>,
     /// By Llm; the others have the breakers' own policy and `also_on`.
     policies: HashMap<String, FailoverPolicy>,
@@ -176,6 +212,8 @@ impl<A> FailoverRouter<A> {
         Self {
             probe,
             breakers: Arc::new(Breakers::new(BreakerPolicy::default())),
+            leases: None,
+            ids: Arc::default(),
             also_on: Vec::new(),
             policies: HashMap::new(),
             reprobe_after: Self::REPROBE_AFTER,
@@ -188,8 +226,27 @@ impl<A, F: RequestForm> FailoverRouter<A, F> {
     /// Replaces the breakers, for example by those of an earlier router.
     #[must_use]
     pub fn with_breakers<G: RequestForm>(self, breakers: Arc<Breakers<G>>) -> FailoverRouter<A, G> {
-        let Self { probe, also_on, policies, reprobe_after, clock, .. } = self;
-        FailoverRouter { probe, breakers, also_on, policies, reprobe_after, clock }
+        let Self { probe, leases, ids, also_on, policies, reprobe_after, clock, .. } = self;
+        FailoverRouter { probe, breakers, leases, ids, also_on, policies, reprobe_after, clock }
+    }
+
+    /// Keeps the leases that probes bring in this book, and uses them where no verdict can be had.
+    #[must_use]
+    pub fn with_leases(mut self, leases: Arc<LeaseBook>) -> Self {
+        self.leases = Some(leases);
+        self
+    }
+
+    /// Keeps the ids of Llms that probes bring here.
+    #[must_use]
+    pub fn with_ids(mut self, ids: Arc<LlmIds>) -> Self {
+        self.ids = ids;
+        self
+    }
+
+    /// The ids of Llms that probes have brought.
+    pub fn ids(&self) -> &Arc<LlmIds> {
+        &self.ids
     }
 
     /// The primary's breakers.
@@ -236,17 +293,38 @@ impl<A, F: RequestForm> FailoverRouter<A, F> {
 }
 
 impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
-    /// Asks mcpd whether this caller may view this Llm now.
-    pub async fn check_access(&self, llm: &str, bearer: &Bearer) -> Access {
-        self.probe(llm, bearer).await.0
+    /// Asks mcpd whether this caller may use this Llm now; where mcpd does not decide, a lease does.
+    pub async fn check_access(&self, llm: &LlmRef, bearer: &Bearer, signed_in: bool) -> AccessVerdict {
+        let request = ProbeRequest { llm: llm.asked.clone(), bearer: bearer.clone() };
+        let digest = bearer.digest();
+        // Before the probe is sent: a lease is counted from here.
+        let sent = self.leases.as_ref().and_then(|leases| leases.now());
+        match self.probe.probe(&request).await {
+            Ok(ProbeAnswer::Allowed { allowance, lease }) => {
+                if let Some(id) = &allowance.llm {
+                    self.ids.learn(llm, id, self.now());
+                }
+                if let (Some(leases), Some(id), Some(_)) = (&self.leases, &allowance.llm, &allowance.proof) {
+                    leases.allowed(LeaseCaller { bearer: &digest, signed_in }, llm, id, lease, sent);
+                }
+                AccessVerdict::Allowed(allowance)
+            }
+            Ok(ProbeAnswer::Forbidden(denial)) => {
+                self.deny(llm, bearer, &denial);
+                AccessVerdict::Forbidden { authenticated: denial.authenticated }
+            }
+            // INVARIANT 8: not knowing is not being allowed, unless mcpd signed for this time before.
+            Err(error) => match self.leases.as_ref().and_then(|leases| leases.cover(&digest, llm)) {
+                Some(cover) => AccessVerdict::Leased { cover, reason: error.0 },
+                None => AccessVerdict::Unreachable(error.0),
+            },
+        }
     }
 
-    async fn probe(&self, llm: &str, bearer: &Bearer) -> (Access, Option<String>) {
-        let request = ProbeRequest { llm: llm.to_owned(), bearer: bearer.clone() };
-        match self.probe.head(&request).await {
-            Ok(status) => (Access::from_status(status), None),
-            // INVARIANT 8: not knowing is not being allowed.
-            Err(ProbeError(reason)) => (Access::Unreachable, Some(reason)),
+    /// Takes note of a denial that came by another way than this router's probe: destroys the leases that it concerns.
+    pub fn deny(&self, llm: &LlmRef, bearer: &Bearer, denial: &Denial) {
+        if let Some(leases) = &self.leases {
+            leases.denied(&bearer.digest(), llm, denial);
         }
     }
 
@@ -266,16 +344,17 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
         E: Classified,
         L: LocalAttempt<P, T> + Sync,
     {
-        let FailoverRequest { llm, bearer, form } = request;
-        let fallback = registry.failover_for(llm);
-        let FailoverPolicy { breaker, also_on } = self.policy(llm);
-        let admit = || self.breakers.admit_under(breaker, llm, *form, Some(bearer), self.now());
+        let FailoverRequest { llm, bearer, signed_in, form } = request;
+        let fallback = registry.failover_for(&llm.name);
+        let FailoverPolicy { breaker, also_on } = self.policy(&llm.name);
+        let admit = || self.breakers.admit_under(breaker, &llm.name, *form, Some(bearer), self.now());
         let mut permit = fallback.map(|_| admit());
         let breaker_open = permit.as_ref().is_some_and(BreakerPermit::is_open);
         let setup =
             Setup { breaker_open, has_local: fallback.is_some(), also_on, reprobe_after: self.reprobe_after };
         let skipped = permit.as_ref().filter(|_| breaker_open).and_then(BreakerPermit::last_failure);
-        let mut trail = Trail { skipped, ..Trail::default() };
+        let llm_id = (llm.asked != llm.name).then(|| LlmId::new(&llm.asked));
+        let mut trail = Trail { skipped, llm_id, ..Trail::default() };
         let (mut answer, mut ready) = (None, None);
         let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, self.now());
         loop {
@@ -299,13 +378,13 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                 }
                 (Action::Probe, Some((name, _))) => {
                     trail.provider = Some(name.to_owned());
-                    let (access, reason) = self.probe(llm, bearer).await;
-                    trail.probes.push(access);
-                    trail.probe_error = reason;
-                    if let (Access::Allowed, Some(permit)) = (access, &mut permit) {
+                    trail.asked_at = Some(self.now());
+                    let verdict = self.check_access(llm, bearer, *signed_in).await;
+                    trail.probed(&verdict, self.now());
+                    if let (AccessVerdict::Allowed(_), Some(permit)) = (&verdict, &mut permit) {
                         permit.accept_caller(self.now());
                     }
-                    Event::Probed(access)
+                    Event::Probed(verdict)
                 }
                 (Action::Prepare, Some((_, provider))) => match local.prepare(provider, &trail).await {
                     Ok(prepared) => {
@@ -330,7 +409,9 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                         }
                     },
                 },
-                (Action::Probe, None) => Event::Probed(Access::Unreachable),
+                (Action::Probe, None) => {
+                    Event::Probed(AccessVerdict::Unreachable("there is no local provider".to_owned()))
+                }
                 (Action::Prepare | Action::RunLocal(_), None) => Event::LocalFailed,
                 (Action::ReturnPrimary | Action::ReturnLocal, _) => match answer {
                     Some(result) => return Routed { result, trail },

@@ -8,9 +8,9 @@ use std::sync::{
 use std::time::{Duration, Instant};
 
 use mcpctl_failover::{
-    Access, AccessProbe, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest, FailoverRouter,
-    FailureClass, LocalAttempt, LocalError, ProbeError, ProbeRequest, ProviderRegistry, RegistryError,
-    Routed, Trail, machine::AccessGrant,
+    Access, AccessProbe, AccessVerdict, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest,
+    FailoverRouter, FailureClass, LlmRef, LocalAttempt, LocalError, ProbeAnswer, ProbeError, ProbeRequest,
+    ProviderRegistry, RegistryError, Routed, Trail, machine::AccessGrant,
 };
 
 /// Returns the scripted statuses in turn, the last one for ever; records the probes.
@@ -26,11 +26,12 @@ impl Mcpd {
 }
 
 impl AccessProbe for &Mcpd {
-    async fn head(&self, request: &ProbeRequest) -> Result<u16, ProbeError> {
+    async fn probe(&self, request: &ProbeRequest) -> Result<ProbeAnswer, ProbeError> {
         let mut asked = self.asked.lock().unwrap();
         let at = asked.len().min(self.statuses.len() - 1);
         asked.push(request.clone());
-        self.statuses[at].ok_or_else(|| ProbeError("connection refused".to_owned()))
+        let status = self.statuses[at].ok_or_else(|| ProbeError("connection refused".to_owned()))?;
+        ProbeAnswer::of_status(status, None)
     }
 }
 
@@ -81,7 +82,12 @@ fn registry() -> ProviderRegistry<&'static str> {
 }
 
 fn call() -> FailoverRequest {
-    FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), form: () }
+    FailoverRequest {
+        llm: LlmRef::named("claude"),
+        bearer: Bearer::new("alice's own"),
+        signed_in: false,
+        form: (),
+    }
 }
 
 /// The breakers of a primary that failed for Alice just now, open for a day.
@@ -179,7 +185,7 @@ async fn allowed_failover_returns_the_local_answer() {
 async fn without_a_local_provider_the_primarys_error_returns() {
     let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
     let primary = || async { Err::<String, _>(PrimaryError(FailureClass::ServerError)) };
-    let other = FailoverRequest { llm: "gpt".to_owned(), ..call() };
+    let other = FailoverRequest { llm: LlmRef::named("gpt"), ..call() };
     let run = FailoverRouter::new(&mcpd).run(&registry(), &other, primary, &desk).await;
     assert_eq!(run.result.unwrap_err(), PrimaryError(FailureClass::ServerError));
     assert!(mcpd.asked.lock().unwrap().is_empty());
@@ -213,12 +219,14 @@ async fn each_probe_status_has_its_meaning() {
             _ => Access::Unreachable,
         };
         let mcpd = Mcpd::new(&[Some(status)]);
-        let access = FailoverRouter::new(&mcpd).check_access("claude", &Bearer::new("b")).await;
-        assert_eq!(access, expected, "{status}");
+        let access =
+            FailoverRouter::new(&mcpd).check_access(&LlmRef::named("claude"), &Bearer::new("b"), false).await;
+        assert_eq!(access.access(), expected, "{status}");
     }
     let mcpd = Mcpd::new(&[None]);
-    let access = FailoverRouter::new(&mcpd).check_access("claude", &Bearer::new("b")).await;
-    assert_eq!(access, Access::Unreachable);
+    let access =
+        FailoverRouter::new(&mcpd).check_access(&LlmRef::named("claude"), &Bearer::new("b"), false).await;
+    assert_eq!(access, AccessVerdict::Unreachable("connection refused".to_owned()));
 }
 
 #[tokio::test]

@@ -11,8 +11,8 @@ use std::{
 
 use mcpctl_failover::{
     Access, AccessProbe, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest, FailoverRouter,
-    FailureClass, LocalAttempt, LocalError, ProbeError, ProbeRequest, ProviderRegistry, Routed, Served,
-    Trail, machine::AccessGrant,
+    FailureClass, LlmRef, LocalAttempt, LocalError, ProbeAnswer, ProbeError, ProbeRequest, ProviderRegistry,
+    Routed, Served, Trail, machine::AccessGrant,
 };
 
 /// What happened, in its order.
@@ -58,11 +58,11 @@ struct Mcpd {
 }
 
 impl AccessProbe for Mcpd {
-    async fn head(&self, _: &ProbeRequest) -> Result<u16, ProbeError> {
+    async fn probe(&self, _: &ProbeRequest) -> Result<ProbeAnswer, ProbeError> {
         let before = self.log.words().iter().filter(|word| **word == "probe").count();
         self.log.add("probe");
         match self.answers[before.min(self.answers.len() - 1)] {
-            Answer::Status(status) => Ok(status),
+            Answer::Status(status) => ProbeAnswer::of_status(status, None),
             Answer::Down => Err(ProbeError("connection refused".to_owned())),
             Answer::Panic => panic!("the probe is broken"),
             Answer::Never => pending().await,
@@ -143,12 +143,21 @@ fn scene(answers: &[Answer]) -> Scene {
         router: FailoverRouter::new(mcpd).with_clock(move || *clock.0.lock().unwrap()),
         engine: Engine { start: Ok(Duration::ZERO), run: Some(Ok("local")), time, log: log.clone() },
         registry,
-        call: FailoverRequest { llm: "claude".to_owned(), bearer: Bearer::new("alice's own"), form: () },
+        call: FailoverRequest {
+            llm: LlmRef::named("claude"),
+            bearer: Bearer::new("alice's own"),
+            signed_in: false,
+            form: (),
+        },
         log,
     }
 }
 
 impl Scene {
+    fn now(&self) -> Instant {
+        *self.engine.time.0.lock().unwrap()
+    }
+
     /// The primary failed for Alice just now, and its breaker is open for a day.
     fn with_open_breaker(mut self) -> Self {
         let policy = BreakerPolicy { failures: 1, open: Duration::from_secs(86_400) };
@@ -197,6 +206,7 @@ async fn trail_has_class_provider_and_probes() {
         primary_called: true,
         provider: Some("desk".to_owned()),
         probes: vec![Access::Allowed],
+        asked_at: Some(scene.now()),
         ..Trail::default()
     };
     assert_eq!(ended.trail, trail);
@@ -208,8 +218,8 @@ async fn inv_03_forbidden_and_unreachable_differ_in_the_trail_only() {
     for (answer, access, reason) in [
         (Answer::Status(403), Access::Forbidden, None),
         (Answer::Status(401), Access::Forbidden, None),
-        (Answer::Status(404), Access::Unreachable, None),
-        (Answer::Status(302), Access::Unreachable, None),
+        (Answer::Status(404), Access::Unreachable, Some("mcpd answered with status 404")),
+        (Answer::Status(302), Access::Unreachable, Some("mcpd answered with status 302")),
         (Answer::Down, Access::Unreachable, Some("connection refused")),
     ] {
         let scene = scene(&[answer]);
@@ -222,13 +232,15 @@ async fn inv_03_forbidden_and_unreachable_differ_in_the_trail_only() {
             probes: vec![access],
             probe_error: reason.map(str::to_owned),
             local_error: None,
+            asked_at: Some(scene.now()),
             ..Trail::default()
         };
         assert_eq!(ended.trail, trail);
         assert_eq!(scene.log.words(), ["primary", "probe"]);
     }
-    let words = [Access::Allowed, Access::Forbidden, Access::Unreachable].map(|access| access.to_string());
-    assert_eq!(words, ["allowed", "forbidden", "unreachable"]);
+    let words = [Access::Allowed, Access::Leased, Access::Forbidden, Access::Unreachable]
+        .map(|access| access.to_string());
+    assert_eq!(words, ["allowed", "lease", "forbidden", "unreachable"]);
 }
 
 #[tokio::test]

@@ -4,12 +4,30 @@
 use std::time::{Duration, Instant};
 
 use mcpctl_failover::{
-    Access, FailureClass,
+    AccessVerdict, Allowance, FailureClass, LlmId,
+    lease::LeaseCover,
     machine::{Action, Event, FailoverState, Setup},
 };
 use proptest::prelude::*;
 
 const REPROBE: Duration = Duration::from_secs(1);
+
+/// One of each kind; the lease ends in the middle of a long preparation.
+fn verdicts() -> Vec<AccessVerdict> {
+    let cover = LeaseCover {
+        llm: LlmId::new("id-1"),
+        subject: "alice".to_owned(),
+        remaining: REPROBE,
+        ends: REPROBE,
+        token: String::new(),
+    };
+    vec![
+        AccessVerdict::Allowed(Allowance::of_status(None)),
+        AccessVerdict::Leased { cover, reason: String::new() },
+        AccessVerdict::Forbidden { authenticated: true },
+        AccessVerdict::Unreachable(String::new()),
+    ]
+}
 
 fn events() -> Vec<Event> {
     let mut events = vec![
@@ -21,7 +39,7 @@ fn events() -> Vec<Event> {
         Event::LocalFailed,
     ];
     events.extend(FailureClass::ALL.map(Event::PrimaryFailed));
-    events.extend([Access::Allowed, Access::Forbidden, Access::Unreachable].map(Event::Probed));
+    events.extend(verdicts().into_iter().map(Event::Probed));
     events
 }
 
@@ -29,8 +47,10 @@ fn events() -> Vec<Event> {
 /// noise, and noise must not lead to a local answer.
 #[derive(Clone, Default)]
 struct Watcher {
-    /// The last probe returned *allowed*, and no long preparation came after it.
+    /// The last probe returned *allowed*, or found a lease, and no long preparation came after it.
     allowed: bool,
+    /// How long the lease covers.
+    lease: Option<Duration>,
     pending: Option<Pending>,
     failed: Option<FailureClass>,
     primary_calls: usize,
@@ -50,14 +70,21 @@ enum Pending {
 }
 
 impl Watcher {
-    fn step(&mut self, event: Event, action: &Action, setup: &Setup, now: Instant) {
+    fn step(&mut self, event: &Event, action: &Action, setup: &Setup, now: Instant) {
         match (self.pending.take(), event) {
             (None, Event::Begin) => {}
             (Some(Pending::Primary), Event::PrimaryOk) => self.primary_ok = true,
-            (Some(Pending::Primary), Event::PrimaryFailed(class)) => self.failed = Some(class),
-            (Some(Pending::Probe), Event::Probed(access)) => self.allowed = access == Access::Allowed,
+            (Some(Pending::Primary), Event::PrimaryFailed(class)) => self.failed = Some(*class),
+            (Some(Pending::Probe), Event::Probed(verdict)) => {
+                self.allowed = verdict.access().is_granted();
+                self.lease = match verdict {
+                    AccessVerdict::Leased { cover, .. } => Some(cover.remaining),
+                    _ => None,
+                };
+            }
             (Some(Pending::Prepare { since }), Event::Prepared) => {
-                self.allowed &= now - since <= setup.reprobe_after;
+                let age = now - since;
+                self.allowed &= age <= setup.reprobe_after && self.lease.is_none_or(|left| age < left);
             }
             (Some(Pending::Local), Event::LocalOk) => self.local_ok = true,
             (Some(Pending::Prepare { .. }), Event::PrepareFailed)
@@ -114,8 +141,8 @@ fn walk(state: FailoverState, watcher: &Watcher, setup: &Setup, now: Instant, de
     for event in events() {
         for later in [Duration::ZERO, REPROBE, REPROBE + Duration::from_nanos(1)] {
             let (mut watcher, now) = (watcher.clone(), now + later);
-            let (next, action) = state.clone().on(event, setup, now);
-            watcher.step(event, &action, setup, now);
+            let (next, action) = state.clone().on(event.clone(), setup, now);
+            watcher.step(&event, &action, setup, now);
             assert_eq!(next.failed(), watcher.failed, "the machine reports how the primary failed");
             steps += 1 + walk(next, &watcher, setup, now, depth - 1);
         }
@@ -167,14 +194,36 @@ fn inv_01_only_a_start_longer_than_the_limit_is_probed_again() {
     let now = Instant::now();
     let (state, action) = FailoverState::start().on(Event::Begin, &setup, now);
     assert_eq!(action, Action::Probe);
-    let (state, action) = state.on(Event::Probed(Access::Allowed), &setup, now);
+    let (state, action) =
+        state.on(Event::Probed(AccessVerdict::Allowed(Allowance::of_status(None))), &setup, now);
     assert_eq!(action, Action::Prepare);
     let (_, action) = state.clone().on(Event::Prepared, &setup, now + REPROBE);
     assert!(matches!(action, Action::RunLocal(_)), "{action:?}");
     let (state, action) = state.on(Event::Prepared, &setup, now + REPROBE + Duration::from_nanos(1));
     assert_eq!(action, Action::Probe);
-    let (_, action) = state.on(Event::Probed(Access::Allowed), &setup, now + REPROBE * 3);
+    let (_, action) = state.on(
+        Event::Probed(AccessVerdict::Allowed(Allowance::of_status(None))),
+        &setup,
+        now + REPROBE * 3,
+    );
     assert!(matches!(action, Action::RunLocal(_)), "{action:?}");
+}
+
+#[test]
+fn grant_names_the_llm_and_what_allowed_it() {
+    let setup = Setup { breaker_open: true, has_local: true, also_on: vec![], reprobe_after: REPROBE };
+    let now = Instant::now();
+    let granted = |verdict: AccessVerdict| {
+        let (state, _) = FailoverState::start().on(Event::Begin, &setup, now);
+        let (state, _) = state.on(Event::Probed(verdict), &setup, now);
+        let Action::RunLocal(grant) = state.on(Event::Prepared, &setup, now).1 else { panic!("no run") };
+        (grant.llm_id().map(|id| id.as_str().to_owned()), grant.holds(), grant.lease().is_some())
+    };
+    let allowed =
+        Allowance { holds: Duration::from_secs(7), ..Allowance::of_status(Some(LlmId::new("id-2"))) };
+    let allowed = granted(AccessVerdict::Allowed(allowed));
+    assert_eq!(allowed, (Some("id-2".to_owned()), Duration::from_secs(7), false));
+    assert_eq!(granted(verdicts().remove(1)), (Some("id-1".to_owned()), REPROBE, true));
 }
 
 /// What a driver may report after this action.
@@ -183,9 +232,7 @@ fn answers(action: &Action) -> Vec<Event> {
         Action::CallPrimary => {
             FailureClass::ALL.map(Event::PrimaryFailed).into_iter().chain([Event::PrimaryOk]).collect()
         }
-        Action::Probe => {
-            [Access::Allowed, Access::Forbidden, Access::Unreachable].map(Event::Probed).to_vec()
-        }
+        Action::Probe => verdicts().into_iter().map(Event::Probed).collect(),
         Action::Prepare => vec![Event::Prepared, Event::PrepareFailed],
         Action::RunLocal(_) => vec![Event::LocalOk, Event::LocalFailed],
         Action::ReturnPrimary | Action::ReturnLocal => events(),
@@ -194,7 +241,7 @@ fn answers(action: &Action) -> Vec<Event> {
 
 proptest! {
     #[test]
-    fn inv_08_only_allowed_leads_to_a_local_run(
+    fn inv_08_only_allowed_or_a_lease_leads_to_a_local_run(
         picks in prop::collection::vec(
             (prop::bool::weighted(0.9), any::<prop::sample::Index>(), 0..3000_u64),
             8,
@@ -209,13 +256,13 @@ proptest! {
         let mut now = Instant::now();
         let mut watcher = Watcher::default();
         let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, now);
-        watcher.step(Event::Begin, &action, &setup, now);
+        watcher.step(&Event::Begin, &action, &setup, now);
         for (fitting, pick, later) in picks {
             if state.is_done() { break; }
             now += Duration::from_millis(later);
-            let event = *pick.get(&if fitting { answers(&action) } else { events() });
-            (state, action) = state.on(event, &setup, now);
-            watcher.step(event, &action, &setup, now);
+            let event = pick.get(&if fitting { answers(&action) } else { events() }).clone();
+            (state, action) = state.on(event.clone(), &setup, now);
+            watcher.step(&event, &action, &setup, now);
         }
     }
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use mcpctl_api::visible::short;
 use mcpctl_dialect::Operation;
 use mcpctl_engine::EngineGuard;
-use mcpctl_failover::{FailureClass, Routed};
+use mcpctl_failover::{FailureClass, LlmId, LlmRef, Routed};
 use mcpctl_relay::{Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure};
@@ -145,7 +145,7 @@ pub(super) fn accounted(
 
 /// Logs and counts a failover, and writes its entry to the journal where none is there yet. A no-op for requests that did not
 /// have to fall back.
-pub(super) fn failover<T>(app: &App, llm: &str, who: &str, routed: &Routed<T, Failure>) {
+pub(super) fn failover<T>(app: &App, llm: &LlmRef, who: &str, routed: &Routed<T, Failure>) {
     let Routed { result, trail } = routed;
     let Some(provider) = &trail.provider else { return };
     for access in &trail.probes {
@@ -163,14 +163,15 @@ pub(super) fn failover<T>(app: &App, llm: &str, who: &str, routed: &Routed<T, Fa
     let local_error = trail.local_error.as_ref().map(ToString::to_string);
     let reason = local_error.or_else(|| trail.probe_error.clone());
     let reason = reason.map(|reason| short(&reason, MAX_REASON));
-    app.metrics.failover(Configured::resolved(llm), class.unwrap_or("connect"), counted);
+    app.metrics.failover(Configured::resolved(&llm.name), class.unwrap_or("connect"), counted);
     let primary = match (result, trail.primary_called) {
         (_, false) => "skipped",
         (Ok(served), true) if !served.failover => "answered",
         _ => "failed",
     };
     tracing::warn!(
-        llm,
+        llm = llm.name,
+        llm_id = trail.llm_id.as_ref().map(LlmId::as_str),
         provider,
         who,
         primary,
@@ -187,7 +188,7 @@ pub(super) fn failover<T>(app: &App, llm: &str, who: &str, routed: &Routed<T, Fa
             at: Timestamp::now(),
             request: mcpctl_server::request_id(),
             who: who.to_owned(),
-            llm: llm.to_owned(),
+            llm: llm.name.clone(),
             provider: provider.clone(),
             class,
             access,

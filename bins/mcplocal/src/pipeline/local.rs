@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering;
 use jiff::Timestamp;
 use mcpctl_dialect::{self as dialect, Operation};
 use mcpctl_engine::{Engine, EngineGuard, EngineStatus};
-use mcpctl_failover::{FailureClass, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant};
+use mcpctl_failover::{
+    FailureClass, LlmRef, LocalAttempt, LocalCause, LocalError, Trail, machine::AccessGrant,
+};
 use mcpctl_relay::{Exchange, ExchangeError, NextAttempt, RetryOutcome, Sender, StreamAccount, retry};
 use mcpctl_upstream::{Answer, Client, Failure, Request, Target};
 use tokio::sync::watch;
@@ -41,7 +43,7 @@ pub(super) struct PreparedProvider {
 /// The fallback of one request to the Llm's local provider.
 pub(super) struct FailoverAttempt<'a> {
     pub(super) request: &'a ModelRequest,
-    pub(super) llm: &'a str,
+    pub(super) llm: &'a LlmRef,
     pub(super) who: &'a str,
 }
 
@@ -56,13 +58,14 @@ impl FailoverAttempt<'_> {
         trail: &Trail,
     ) -> Result<Recorded, LocalError> {
         let provider = &prepared.ready.provider.config.name;
-        tracing::info!(llm = self.llm, %provider, "mcpd allowed the failover to a local provider");
+        let access = trail.probes.last().map(|access| access.as_str());
+        tracing::info!(llm = self.llm.name, %provider, access, "the failover to a local provider is allowed");
         let request = mcpctl_server::request_id();
         let entry = JournalEntry::Failover {
             at: Timestamp::now(),
             request: request.clone(),
             who: self.who.to_owned(),
-            llm: self.llm.to_owned(),
+            llm: self.llm.name.clone(),
             provider: provider.to_string(),
             class: class.map(FailureClass::as_str),
             access: trail.probes.iter().map(|access| access.as_str()).collect(),
@@ -88,7 +91,7 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
         // After the probe and before the wait: the start continues if this caller leaves.
         prewarm::start_detached(provider);
         let successor = |runtime: &Runtime| {
-            let (_, now) = runtime.registry.failover_for(self.llm)?;
+            let (_, now) = runtime.registry.failover_for(&self.llm.name)?;
             (now.config.name == provider.config.name).then(|| now.clone())
         };
         let ready = prepare(self.request, provider, trail.primary, successor).await?;

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use mcpctl_api::spec::MidStream;
-use mcpctl_failover::{
-    FailoverRequest, FailureClass, LocalAttempt, LocalError, Routed, Trail, machine::AccessGrant,
-};
+use mcpctl_failover::{FailureClass, LlmRef, LocalAttempt, LocalError, Routed, Trail, machine::AccessGrant};
 use mcpctl_relay::{Broken, NextAttempt, Recovery};
 use mcpctl_upstream::Failure;
 
@@ -25,7 +23,7 @@ const CLASS: FailureClass = FailureClass::BrokenStream;
 /// The recovery of the primary's stream; `None` where no local provider goes on with it. It keeps the request until the stream has
 /// ended.
 pub(super) fn recovery(request: &Arc<ModelRequest>) -> Option<Recovery> {
-    mid_stream(&request.runtime, &request.model)?;
+    mid_stream(&request.runtime, &request.llm)?;
     // Once: a local stream that breaks ends with the error.
     let mut next_request = Some(Arc::clone(request));
     let next = Box::new(move |broken| {
@@ -36,20 +34,19 @@ pub(super) fn recovery(request: &Arc<ModelRequest>) -> Option<Recovery> {
 }
 
 /// What becomes of broken streams of an Llm; `None` for the error.
-fn mid_stream(runtime: &Runtime, llm: &str) -> Option<MidStream> {
-    let (_, provider) = runtime.registry.failover_for(llm)?;
+fn mid_stream(runtime: &Runtime, llm: &LlmRef) -> Option<MidStream> {
+    let (_, provider) = runtime.registry.failover_for(&llm.name)?;
     Some(provider.config.failover.mid_stream).filter(|mid_stream| *mid_stream != MidStream::Error)
 }
 
 async fn next(request: &ModelRequest, broken: Broken) -> Option<NextAttempt> {
-    let ModelRequest { app, caller, model: llm, .. } = request;
+    let ModelRequest { app, caller, llm, .. } = request;
     // The configuration as it is now.
     let runtime = app.runtime.load_full();
     let prefix = broken.prefix.filter(|_| mid_stream(&runtime, llm) == Some(MidStream::Continue));
     mid_stream(&runtime, llm)?;
     let who = caller_name(caller.user.as_deref(), &caller.bearer);
-    let failover =
-        FailoverRequest { llm: llm.clone(), bearer: caller.bearer.clone(), form: request.request.form() };
+    let failover = request.failover();
     let broke = || async { Err(Failure::new(FailureClass::ServerError, "its stream broke")) };
     let local = ResumingAttempt { attempt: FailoverAttempt { request, llm, who: &who }, prefix };
     let routed: Routed<NextAttempt, Failure> =

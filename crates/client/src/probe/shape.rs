@@ -80,7 +80,7 @@ fn marks(headers: &HeaderMap) -> Result<(), ProbeError> {
 }
 
 /// The value of a header that may occur once.
-fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ProbeError> {
+pub(super) fn one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, ProbeError> {
     let mut values = headers.get_all(name).iter();
     match (values.next(), values.next()) {
         (None, _) => Ok(None),

@@ -1,10 +1,10 @@
-//! The probe sends one request and reports one status; a response that is not clearly mcpd's is an error, or a status that
-//! `Access` reads as `unreachable`.
+//! The probe sends one request and returns one answer; a response that is not clearly mcpd's is an error, which counts as
+//! `unreachable`.
 
 use std::time::Instant;
 
 use mcpctl_client::Probe;
-use mcpctl_failover::{Access, AccessProbe as _, Bearer, ProbeError, ProbeRequest};
+use mcpctl_failover::{AccessProbe as _, Allowance, Bearer, Denial, ProbeAnswer, ProbeError, ProbeRequest};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use url::Url;
 
@@ -17,14 +17,24 @@ fn question(llm: &str) -> ProbeRequest {
     ProbeRequest { llm: llm.to_owned(), bearer: Bearer::new("mcpd_the-callers-own") }
 }
 
-async fn ask(server: Url, llm: &str) -> Result<u16, ProbeError> {
-    Probe::new(server).unwrap().head(&question(llm)).await
+async fn ask(server: Url, llm: &str) -> Result<ProbeAnswer, ProbeError> {
+    Probe::new(server).unwrap().probe(&question(llm)).await
+}
+
+/// What a success without a proof allows.
+fn allowed() -> Result<ProbeAnswer, ProbeError> {
+    Ok(ProbeAnswer::Allowed { allowance: Allowance::of_status(None), lease: None })
+}
+
+/// What a denial without a proof denies.
+fn forbidden() -> Result<ProbeAnswer, ProbeError> {
+    Ok(ProbeAnswer::Forbidden(Denial::UNSIGNED))
 }
 
 #[tokio::test]
 async fn the_probe_is_a_head_of_the_llm_with_the_callers_own_bearer() {
     let server = Server::answering("200 OK", MARKS, "").await;
-    assert_eq!(ask(server.url(), "claude").await, Ok(200));
+    assert_eq!(ask(server.url(), "claude").await, allowed());
     let requests = server.requests();
     let [request] = requests.as_slice() else { panic!("{requests:?}") };
     let mut lines = request.lines();
@@ -34,19 +44,18 @@ async fn the_probe_is_a_head_of_the_llm_with_the_callers_own_bearer() {
 }
 
 #[tokio::test]
-async fn statuses_are_reported_as_they_are() {
-    for (status, access) in [
-        ("200 OK", Access::Allowed),
-        ("204 No Content", Access::Allowed),
-        ("401 Unauthorized", Access::Forbidden),
-        ("403 Forbidden", Access::Forbidden),
-        ("404 Not Found", Access::Unreachable),
-        ("500 Internal Server Error", Access::Unreachable),
+async fn each_status_has_its_meaning() {
+    let nothing = |status: &str| Err(ProbeError(format!("mcpd answered with status {status}")));
+    for (status, expected) in [
+        ("200 OK", allowed()),
+        ("204 No Content", allowed()),
+        ("401 Unauthorized", forbidden()),
+        ("403 Forbidden", forbidden()),
+        ("404 Not Found", nothing("404")),
+        ("500 Internal Server Error", nothing("500")),
     ] {
         let server = Server::sending(format!("HTTP/1.1 {status}\r\n{MARKS}connection: close\r\n\r\n")).await;
-        let answer = ask(server.url(), "claude").await.unwrap();
-        assert_eq!(answer.to_string(), status[..3]);
-        assert_eq!(Access::from_status(answer), access, "{status}");
+        assert_eq!(ask(server.url(), "claude").await, expected, "{status}");
     }
 }
 
@@ -55,7 +64,7 @@ async fn every_probe_asks_anew() {
     let server = Server::answering("200 OK", &format!("cache-control: max-age=3600\r\n{MARKS}"), "").await;
     let probe = Probe::new(server.url()).unwrap();
     for _ in 0..3 {
-        assert_eq!(probe.head(&question("claude")).await, Ok(200));
+        assert_eq!(probe.probe(&question("claude")).await, allowed());
     }
     assert_eq!(server.requests().len(), 3);
 }
@@ -66,9 +75,8 @@ async fn redirects_are_not_followed() {
     for status in ["301 Moved Permanently", "302 Found", "307 Temporary Redirect", "308 Permanent Redirect"] {
         let location = format!("location: {}api/v1/llms/claude\r\n", elsewhere.url());
         let server = Server::answering(status, &location, "").await;
-        let answer = ask(server.url(), "claude").await.unwrap();
-        assert_eq!(answer.to_string(), status[..3]);
-        assert_eq!(Access::from_status(answer), Access::Unreachable);
+        let error = ask(server.url(), "claude").await.unwrap_err();
+        assert!(error.to_string().ends_with(&status[..3]), "{error}");
     }
     assert!(elsewhere.requests().is_empty(), "the bearer went to another server");
 }
@@ -92,7 +100,7 @@ async fn closed_port_is_an_error() {
 async fn head_that_is_too_long_is_an_error() {
     let head = |size: usize| format!("{MARKS}x-padding: {}\r\n", "a".repeat(size));
     let server = Server::answering("200 OK", &head(Probe::MAX_HEAD_BYTES - 400), "").await;
-    assert_eq!(ask(server.url(), "claude").await, Ok(200), "up to the bound it is fine");
+    assert_eq!(ask(server.url(), "claude").await, allowed(), "up to the bound it is fine");
     let server = Server::answering("200 OK", &head(Probe::MAX_HEAD_BYTES), "").await;
     ask(server.url(), "claude").await.unwrap_err();
     // A head that does not end is not read to its end.
@@ -113,7 +121,7 @@ async fn response_that_is_not_http_is_an_error() {
 #[tokio::test]
 async fn malformed_response_with_status_200_is_an_error() {
     let good = format!("HTTP/1.1 200 OK\r\n{MARKS}content-length: 2\r\n\r\n");
-    assert_eq!(ask(Server::sending(good.clone()).await.url(), "claude").await, Ok(200), "the control");
+    assert_eq!(ask(Server::sending(good.clone()).await.url(), "claude").await, allowed(), "the control");
     let with = |more: &str| good.replace("content-length: 2\r\n", more);
     for (what, answer) in [
         ("two lengths", with("content-length: 2\r\ncontent-length: 3\r\n")),
@@ -159,7 +167,7 @@ async fn success_without_marks_of_mcpd_is_an_error() {
         format!("content-type: Application/JSON; charset=utf-8\r\n{id}etag: W/\"18446744073709551615\"\r\n"),
     ] {
         let server = Server::answering("200 OK", &good, "").await;
-        assert_eq!(ask(server.url(), "claude").await, Ok(200), "{good}");
+        assert_eq!(ask(server.url(), "claude").await, allowed(), "{good}");
     }
     for bad in [
         String::new(),
@@ -188,7 +196,7 @@ async fn success_without_marks_of_mcpd_is_an_error() {
     }
     // A denial needs no marks: believing it is safe.
     let server = Server::answering("403 Forbidden", "", "").await;
-    assert_eq!(ask(server.url(), "claude").await, Ok(403));
+    assert_eq!(ask(server.url(), "claude").await, forbidden());
 }
 
 #[tokio::test]
@@ -246,7 +254,7 @@ fn address_with_a_query_is_rejected() {
 async fn unsendable_bearer_is_an_error_that_hides_it() {
     let server = Server::answering("200 OK", MARKS, "").await;
     let request = ProbeRequest { llm: "claude".to_owned(), bearer: Bearer::new("hunter2\r\nx: y") };
-    let error = Probe::new(server.url()).unwrap().head(&request).await.unwrap_err();
+    let error = Probe::new(server.url()).unwrap().probe(&request).await.unwrap_err();
     assert!(!error.to_string().contains("hunter2"), "{error}");
     assert!(server.requests().is_empty());
 }
