@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     audit::Audit,
     captures::Captures,
-    config::WatchLimits,
+    feeds::Feeds,
     inference::{Inference, access::AccessWatches},
     limits::Limits,
     login::Logins,
@@ -55,8 +55,8 @@ pub struct App {
     pub bodies: RequestBodies,
     /// The watches that are open.
     pub watchers: Watchers,
-    /// How many watches may be open.
-    pub watch_limits: WatchLimits,
+    /// The feeds that are open.
+    pub feeds: Feeds,
     /// True once the shutdown has begun.
     pub draining: watch::Receiver<bool>,
 }

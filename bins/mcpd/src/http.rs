@@ -7,6 +7,7 @@ mod body;
 mod capture;
 mod domain_errors;
 pub mod error;
+mod feed;
 pub mod guard;
 mod inference;
 mod limits;
@@ -54,10 +55,11 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<12> {
+fn management_routes() -> Routes<13> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
+        ("/api/v1/feed", get(feed::feed)),
         ("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only))),
         ("/api/v1/auth/logout", post(auth::logout)),
         ("/api/v1/auth/whoami", get(auth::whoami)),
@@ -116,6 +118,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         resources::Docs::openapi(),
         apply::Docs::openapi(),
         watch::Docs::openapi(),
+        feed::Docs::openapi(),
         auth::Docs::openapi(),
         limits::Docs::openapi(),
         status::Docs::openapi(),

@@ -8,6 +8,7 @@ mod captures;
 mod clock;
 mod commit;
 mod config;
+mod feeds;
 mod http;
 mod inference;
 mod jobs;
@@ -41,6 +42,7 @@ use crate::{
     config::{Config, ServeArgs},
     http::guard::Guard,
     master_key::MasterKey,
+    watchers::{Watched, Watchers},
 };
 
 /// How long running requests may take to end once the shutdown begins.
@@ -198,6 +200,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let replica = Replica::start(store.clone()).await?;
     let app = Arc::new(App {
         access: inference::access::AccessWatches::start(&replica),
+        feeds: feeds::Feeds::start(&replica, Watchers::new(Watched::Access, config.limits.feeds)),
         replica,
         audit: audit::Audit::start(recorder.clone(), config.limits.records, Arc::clone(&metrics)),
         recorder,
@@ -211,8 +214,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         readiness: readiness::Readiness::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
-        watchers: watchers::Watchers::default(),
-        watch_limits: config.limits.watches,
+        watchers: Watchers::new(Watched::Resources, config.limits.watches),
         draining: draining.clone(),
         store,
     });

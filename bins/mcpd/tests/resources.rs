@@ -126,8 +126,14 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
         http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
     let public = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login"];
     // What everybody who is known may do; lists and questions show no more than the caller may see.
-    let known =
-        ["/api/v1/auth/logout", "/api/v1/auth/whoami", "/api/v1/auth/can-i", "/v1/models", "/api/v1/watch"];
+    let known = [
+        "/api/v1/auth/logout",
+        "/api/v1/auth/whoami",
+        "/api/v1/auth/can-i",
+        "/v1/models",
+        "/api/v1/watch",
+        "/api/v1/feed",
+    ];
     let mut seen = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {

@@ -117,6 +117,7 @@ struct KnownToken {
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     revision: Revision,
+    decisions_changed: Revision,
     by_id: HashMap<Id, Arc<Stored>>,
     by_name: BTreeMap<Kind, BTreeMap<Name, Arc<Stored>>>,
     by_token: HashMap<[u8; 32], KnownToken>,
@@ -134,6 +135,7 @@ impl Snapshot {
     pub fn new(revision: Revision, resources: impl IntoIterator<Item = Arc<Stored>>) -> Self {
         let mut snapshot = Self {
             revision,
+            decisions_changed: revision,
             by_id: HashMap::new(),
             by_name: BTreeMap::new(),
             by_token: HashMap::new(),
@@ -153,6 +155,9 @@ impl Snapshot {
         let mut rules_changed = false;
         for change in changes {
             rules_changed |= Index::depends_on(change.kind());
+            if next.changes_decisions(&change) {
+                next.decisions_changed = revision;
+            }
             match change {
                 Change::Put(stored) => next.put(stored),
                 Change::Delete { id, .. } => next.remove(&id),
@@ -163,6 +168,18 @@ impl Snapshot {
         }
         next.revision = revision;
         next
+    }
+
+    /// Whether a decision about a credential that exists can be another one after this change.
+    fn changes_decisions(&self, change: &Change) -> bool {
+        match change.kind() {
+            Kind::Secret | Kind::Limit => false,
+            // Credentials are made all the time.
+            Kind::Token => self.by_id.contains_key(change.id()),
+            Kind::Llm | Kind::User | Kind::Group | Kind::ServiceAccount | Kind::Role | Kind::RoleBinding => {
+                true
+            }
+        }
     }
 
     fn put(&mut self, stored: Arc<Stored>) {
@@ -197,6 +214,11 @@ impl Snapshot {
     /// The revision of this snapshot.
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// The revision of the last change by which a decision about a credential that existed before can have changed.
+    pub fn decisions_changed(&self) -> Revision {
+        self.decisions_changed
     }
 
     /// The resource of that id, of any kind.

@@ -227,3 +227,41 @@ fn a_name_that_passed_on_stays_with_its_new_owner() {
     assert_eq!(after.by_name(Kind::User, "a").map(|s| s.id()), Some(newcomer.id()));
     assert_eq!(after.by_name(Kind::User, "b").map(|s| s.id()), Some(old.id()));
 }
+
+/// What hangs from the snapshots is decided again only after such a change.
+#[test]
+fn only_changes_that_matter_change_decisions() {
+    let world = world(TEAM);
+    let claude = world.by_name(Kind::Llm, "claude").unwrap();
+    let token = token_for(&world, "t", "alice", Timestamp::MAX);
+    let secret = stored(
+        "s",
+        mcpctl_api::yaml::read_documents("kind: Secret\nname: s\ndata: {k: v}\n")
+            .unwrap()
+            .remove(0)
+            .document
+            .spec,
+        1,
+    );
+    let delete = |kind, id: &mcpctl_api::Id, name: &mcpctl_api::Name, revision| Change::Delete {
+        kind,
+        id: id.clone(),
+        name: name.clone(),
+        revision: Revision(revision),
+    };
+    let mut world = world.after(Revision(100), [Change::Put(secret), Change::Put(token.clone())]);
+    assert!(world.decisions_changed() < Revision(100), "a secret and a new token");
+    for (at, change) in [
+        Change::Put(token.clone()),
+        delete(Kind::Token, token.id(), token.name(), 102),
+        Change::Put(claude.clone()),
+        delete(Kind::Llm, claude.id(), claude.name(), 104),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let revision = Revision(101 + at as u64);
+        world = world.after(revision, [change]);
+        assert_eq!(world.decisions_changed(), revision, "{at}");
+    }
+}

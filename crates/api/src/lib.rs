@@ -13,6 +13,7 @@ pub mod document;
 pub mod duration;
 pub mod encoding;
 pub mod error;
+pub mod feed;
 pub mod header;
 pub mod hint;
 pub mod id;

@@ -16,7 +16,7 @@ pub use logins::LoginLimits;
 pub use records::RecordLimits;
 
 /// All limits; each has a safe default.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct Limits {
     /// Connections and bodies.
@@ -28,9 +28,27 @@ pub struct Limits {
     /// Size of captured bodies.
     pub captures: CaptureLimits,
     /// Watches of resources.
-    pub watches: WatchLimits,
+    #[serde(deserialize_with = "watches")]
+    pub watches: StreamLimits,
+    /// Feeds of agents.
+    #[serde(deserialize_with = "feeds")]
+    pub feeds: StreamLimits,
     /// Changes of resources.
     pub writes: WriteLimits,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            http: HttpLimits::default(),
+            logins: LoginLimits::default(),
+            records: RecordLimits::default(),
+            captures: CaptureLimits::default(),
+            watches: StreamLimits::WATCHES,
+            feeds: StreamLimits::FEEDS,
+            writes: WriteLimits::default(),
+        }
+    }
 }
 
 /// Default maximum of watches of one principal: few programs of one person watch at once.
@@ -38,20 +56,49 @@ const WATCHES_PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(16).unwrap();
 /// Default maximum of all watches: each takes a descriptor.
 const WATCHES: NonZeroU32 = NonZeroU32::new(256).unwrap();
 
-/// Watches of resources that are open at once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-pub struct WatchLimits {
+/// Default maximum of feeds of one principal: one of each machine that a person or a job works on.
+const FEEDS_PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(32).unwrap();
+/// Default maximum of all feeds: half of the default of `http.connections`.
+const FEEDS: NonZeroU32 = NonZeroU32::new(2048).unwrap();
+
+/// Streams that are open at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamLimits {
     /// Of one user or service account.
     pub per_principal: NonZeroU32,
     /// Of all together.
     pub total: NonZeroU32,
 }
 
-impl Default for WatchLimits {
-    fn default() -> Self {
-        Self { per_principal: WATCHES_PER_PRINCIPAL, total: WATCHES }
+/// As it is written; what is left out is the default.
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct StreamLimitsEntry {
+    per_principal: Option<NonZeroU32>,
+    total: Option<NonZeroU32>,
+}
+
+impl StreamLimits {
+    /// The defaults of watches.
+    pub const WATCHES: Self = Self { per_principal: WATCHES_PER_PRINCIPAL, total: WATCHES };
+    /// The defaults of feeds.
+    pub const FEEDS: Self = Self { per_principal: FEEDS_PER_PRINCIPAL, total: FEEDS };
+
+    fn read<'de, D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
+        let StreamLimitsEntry { per_principal, total } = Deserialize::deserialize(deserializer)?;
+        Ok(Self {
+            per_principal: per_principal.unwrap_or(self.per_principal),
+            total: total.unwrap_or(self.total),
+        })
     }
+}
+
+fn watches<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<StreamLimits, D::Error> {
+    StreamLimits::WATCHES.read(deserializer)
+}
+
+fn feeds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<StreamLimits, D::Error> {
+    StreamLimits::FEEDS.read(deserializer)
 }
 
 /// Changes of resources.

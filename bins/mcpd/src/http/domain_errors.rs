@@ -24,7 +24,7 @@ use crate::{
     writes::Refusal,
 };
 
-/// `Retry-After` of a rejected watch: a watch ends whenever its program does.
+/// `Retry-After` of a rejected watch or feed: it ends whenever its program does.
 const WATCH_RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl From<Denied> for HttpError {
@@ -245,8 +245,9 @@ impl From<NotChecked> for HttpError {
 impl From<TooManyWatches> for HttpError {
     fn from(error: TooManyWatches) -> Self {
         let (status, message) = (StatusCode::TOO_MANY_REQUESTS, error.to_string());
-        Self::new(status, ErrorKind::RateLimitError, "too_many_watches", message)
-            .hint("end another one, or have an administrator raise `limits.watches`")
+        let key = error.watched().key();
+        Self::new(status, ErrorKind::RateLimitError, &format!("too_many_{key}"), message)
+            .hint(format!("end another one, or have an administrator raise `limits.{key}`"))
             .retry_after(WATCH_RETRY_AFTER)
     }
 }

@@ -13,9 +13,10 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 23] = [
+pub(super) const ROUTES: [&str; 24] = [
     "/api/v1/apply",
     "/api/v1/watch",
+    "/api/v1/feed",
     "/api/v1/auth/login",
     "/api/v1/auth/logout",
     "/api/v1/auth/whoami",

@@ -83,7 +83,7 @@ pub async fn watch(
         )
         .hint("list the resources again and watch from the list's revision"));
     }
-    let permit = app.watchers.admit(&caller.principal.id, app.watch_limits)?;
+    let permit = app.watchers.admit(&caller.principal.id)?;
     let feed = Watch::new(app, caller, kinds, since, permit);
     let stream = futures::stream::unfold(feed, async |mut feed| {
         let event = feed.next().await?;

@@ -21,8 +21,8 @@ const REVOKED: &str = "access_revoked";
 
 /// Two replicas on one PostgreSQL. The model of the Llm `claude` begins each answer and never ends it; that of `other` waits
 /// for the gate.
-struct World {
-    replicas: Replicas,
+pub struct World {
+    pub replicas: Replicas,
     claude: ModelServer,
     _other: ModelServer,
     gate: Gate,
@@ -35,7 +35,7 @@ struct Running {
 }
 
 impl World {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let replicas = Replicas::start().await;
         let gate = Gate::new();
         let claude = ModelServer::with_default(Reply::text("one two three").stall_after(1)).await;
@@ -54,7 +54,7 @@ impl World {
     }
 
     /// Alice, who may run `claude` as a member of a group, and a token of hers that `maker` made.
-    async fn alice(&self, expires_in: &str) -> String {
+    pub async fn alice(&self, expires_in: &str) -> String {
         let claude = self.claude.base_url();
         self.replicas
             .one
@@ -83,7 +83,7 @@ impl World {
         issued.json::<Value>().await.unwrap()["token"].as_str().unwrap().to_owned()
     }
 
-    async fn lose(&self, how: &str) {
+    pub async fn lose(&self, how: &str) {
         let admin = self.replicas.one.admin();
         let delete = async |path: &str| self.replicas.one.delete(path, &admin).await;
         let patch = async |path: &str, body: Value| {

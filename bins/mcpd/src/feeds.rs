@@ -1,0 +1,274 @@
+//! The feeds of this process: what each agent's caller may do, decided again in each snapshot.
+//!
+//! All feeds hang from the process's one follower of the store. A snapshot in which no decision can be another one costs
+//! nothing, and every other one is decided in batches, between which the rest of the process runs. Only those feeds wake in
+//! which something changed. What a feed shows is the latest state and never a list of changes, so that a reader who does not
+//! read costs no memory.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use mcpctl_access::{Rejected, Snapshot};
+use mcpctl_api::{
+    Id, Revision,
+    feed::{FeedEnd, FeedLlm},
+};
+use mcpctl_secret::token::TokenHash;
+use mcpctl_store::Replica;
+use tokio::sync::watch;
+
+use crate::{
+    caller::Caller,
+    clock,
+    watchers::{TooManyWatches, WatchPermit, Watchers},
+};
+
+/// Feeds that are decided before other tasks of the process get their turn.
+const BATCH: usize = 64;
+/// The time that deciding all feeds takes is followed by this many times as long a pause, so that it takes at most a fifth of a
+/// core however many changes there are.
+const PAUSE_FACTOR: u32 = 4;
+/// Longest pause.
+const MAX_PAUSE: Duration = Duration::from_millis(200);
+/// Before the follower starts again after a failure.
+const RESTART_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The open feeds.
+pub struct Feeds(Arc<Shared>);
+
+struct Shared {
+    replica: Arc<Replica>,
+    permits: Watchers,
+    open: Mutex<Open>,
+    /// The revision up to which every feed is decided.
+    decided: AtomicU64,
+}
+
+#[derive(Default)]
+struct Open {
+    feeds: HashMap<u64, Arc<Entry>>,
+    next: u64,
+}
+
+struct Entry {
+    bearer: TokenHash,
+    asked: Box<[Box<str>]>,
+    state: watch::Sender<State>,
+}
+
+/// What a feed shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct State {
+    revision: Revision,
+    /// Why it ends.
+    ended: Option<FeedEnd>,
+    expires_at: Timestamp,
+    /// The ids of those that are allowed, in the order in which they were asked for.
+    allowed: Box<[Option<Id>]>,
+}
+
+/// One open feed; it is closed when it is dropped.
+pub struct Feed {
+    shared: Arc<Shared>,
+    number: u64,
+    entry: Arc<Entry>,
+    news: watch::Receiver<State>,
+    _permit: WatchPermit,
+}
+
+/// What a feed shows now.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Decided {
+    /// Why the credential is not valid any more, where it is not.
+    pub ended: Option<FeedEnd>,
+    /// The revision that it was decided in.
+    pub revision: Revision,
+    /// When the credential expires.
+    pub expires_at: Timestamp,
+    /// Each Llm.
+    pub llms: BTreeMap<String, FeedLlm>,
+}
+
+impl Feeds {
+    /// Starts to decide the feeds that will be opened.
+    pub fn start(replica: &Arc<Replica>, permits: Watchers) -> Self {
+        let shared = Shared {
+            replica: Arc::clone(replica),
+            permits,
+            open: Mutex::default(),
+            decided: AtomicU64::new(0),
+        };
+        let shared = Arc::new(shared);
+        tokio::spawn(keep_following(Arc::clone(&shared)));
+        Self(shared)
+    }
+
+    /// Opens a feed of a caller about these Llms.
+    ///
+    /// # Errors
+    /// When the caller, or all together, have as many feeds as they may.
+    pub fn open(&self, caller: &Caller, asked: BTreeSet<String>) -> Result<Feed, TooManyWatches> {
+        let permit = self.0.permits.admit(&caller.principal.id)?;
+        let asked: Box<[Box<str>]> = asked.into_iter().map(String::into_boxed_str).collect();
+        let state = decide(&caller.snapshot, caller.bearer(), &asked);
+        let entry = Arc::new(Entry { bearer: caller.bearer(), asked, state: watch::Sender::new(state) });
+        let news = entry.state.subscribe();
+        let number = self.0.insert(&entry);
+        // After it is among those that are open, so that each later snapshot finds it.
+        entry.check(&self.0.replica.latest());
+        Ok(Feed { shared: Arc::clone(&self.0), number, entry, news, _permit: permit })
+    }
+}
+
+impl Feed {
+    /// What it shows now; [`Feed::changed`] waits for something else.
+    pub fn decided(&mut self) -> Decided {
+        let state = self.news.borrow_and_update();
+        let asked = self.entry.asked.iter().map(|asked| String::from(&**asked));
+        let llms = state.allowed.iter().map(|id| FeedLlm { id: id.clone(), allowed: id.is_some() });
+        Decided {
+            ended: state.ended,
+            revision: state.revision,
+            expires_at: state.expires_at,
+            llms: asked.zip(llms).collect(),
+        }
+    }
+
+    /// Waits until it shows something else than [`Feed::decided`] returned.
+    ///
+    /// # Errors
+    /// Never, while the feed is open.
+    pub async fn changed(&mut self) -> Result<(), watch::error::RecvError> {
+        self.news.changed().await
+    }
+
+    /// When the credential expires.
+    pub fn expires_at(&self) -> Timestamp {
+        self.news.borrow().expires_at
+    }
+
+    /// The revision up to which it shows what holds.
+    pub fn revision(&self) -> Revision {
+        let all = Revision(self.shared.decided.load(Ordering::Acquire));
+        self.news.borrow().revision.max(all)
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.shared.open().feeds.remove(&self.number);
+    }
+}
+
+impl Shared {
+    fn open(&self) -> MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn insert(&self, entry: &Arc<Entry>) -> u64 {
+        let mut open = self.open();
+        let number = open.next;
+        open.next = number.wrapping_add(1);
+        open.feeds.insert(number, Arc::clone(entry));
+        number
+    }
+
+    fn feeds(&self) -> Vec<Arc<Entry>> {
+        self.open().feeds.values().cloned().collect()
+    }
+
+    /// Decides every feed in the latest snapshot.
+    async fn check(&self) {
+        for batch in self.feeds().chunks(BATCH) {
+            let snapshot = self.replica.latest();
+            batch.iter().for_each(|feed| feed.check(&snapshot));
+            drop(snapshot);
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+impl Entry {
+    fn check(&self, snapshot: &Snapshot) {
+        let decided = decide(snapshot, self.bearer, &self.asked);
+        self.state.send_if_modified(|state| {
+            // A credential that was revoked is not valid again for this feed.
+            if state.ended.is_some() {
+                return false;
+            }
+            let is_new = (state.ended, state.expires_at, &state.allowed)
+                != (decided.ended, decided.expires_at, &decided.allowed);
+            *state = decided;
+            is_new
+        });
+    }
+
+    fn end(&self) {
+        self.state.send_if_modified(|state| state.ended.replace(FeedEnd::Revoked).is_none());
+    }
+}
+
+fn decide(snapshot: &Snapshot, bearer: TokenHash, asked: &[Box<str>]) -> State {
+    let revision = snapshot.revision();
+    let ended = |why| State {
+        revision,
+        ended: Some(why),
+        expires_at: Timestamp::UNIX_EPOCH,
+        allowed: asked.iter().map(|_| None).collect(),
+    };
+    match snapshot.authenticate(bearer.as_bytes(), clock::now()) {
+        Err(Rejected::Expired) => ended(FeedEnd::Expired),
+        Err(_) => ended(FeedEnd::Revoked),
+        Ok(principal) => {
+            // The function that decides probes, so that a feed never shows something else.
+            let allowed = |llm: &str| {
+                let decision = snapshot.failover_decision(&principal, llm);
+                decision.llm.filter(|_| decision.reason.allows())
+            };
+            let allowed = asked.iter().map(|llm| allowed(llm)).collect();
+            State { revision, ended: None, expires_at: principal.expires_at, allowed }
+        }
+    }
+}
+
+/// INVARIANT 8: where deciding itself fails, no feed shows what may not hold any more.
+async fn keep_following(feeds: Arc<Shared>) {
+    loop {
+        let following = tokio::spawn(follow(Arc::clone(&feeds)));
+        if let Err(error) = following.await {
+            tracing::error!(%error, "the feeds could not be decided: they are ended");
+        }
+        feeds.feeds().iter().for_each(|feed| feed.end());
+        tokio::time::sleep(RESTART_INTERVAL).await;
+    }
+}
+
+async fn follow(feeds: Arc<Shared>) {
+    let mut snapshots = feeds.replica.subscribe();
+    // What was published before this began is decided too.
+    snapshots.mark_changed();
+    let mut decided_in = None;
+    while snapshots.changed().await.is_ok() {
+        let (revision, changed) = {
+            let snapshot = snapshots.borrow_and_update();
+            (snapshot.revision(), snapshot.decisions_changed())
+        };
+        let began = Instant::now();
+        let is_needed = decided_in != Some(changed);
+        if is_needed {
+            feeds.check().await;
+            decided_in = Some(changed);
+        }
+        feeds.decided.store(revision.0, Ordering::Release);
+        if is_needed {
+            tokio::time::sleep((began.elapsed() * PAUSE_FACTOR).min(MAX_PAUSE)).await;
+        }
+    }
+}
