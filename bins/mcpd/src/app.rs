@@ -18,6 +18,7 @@ use crate::{
     login::Logins,
     prices::Prices,
     readiness::Readiness,
+    signing::Signing,
     watchers::Watchers,
     writers::Writers,
     writes::Vault,
@@ -49,6 +50,8 @@ pub struct App {
     pub captures: Captures,
     /// Shares readiness checks among requests.
     pub readiness: Readiness,
+    /// Signs what agents rely on.
+    pub signing: Arc<Signing>,
     /// Gives writers their turns.
     pub writers: Writers,
     /// Reads request bodies within their limits.

@@ -97,6 +97,11 @@ impl Audit {
         Entry { tenant: Some(Tenant::Principal(principal.id.clone())), row }
     }
 
+    /// The row of a change that is no change of a resource. It is stored in the transaction of the change.
+    pub fn change(&self, principal: &Principal, action: &str, kind: Kind, revision: Revision) -> AuditRow {
+        row(&Who::of(principal), action, kind, revision)
+    }
+
     /// The entry of a denied login. A text that is no name is left out: it may be a password in the wrong field.
     pub fn denied_login(
         &self,

@@ -13,10 +13,12 @@ mod inference;
 mod limits;
 mod operation;
 mod path;
+mod probe;
 mod provider_failure;
 mod query;
 mod rate_limits;
 mod resources;
+mod signing_keys;
 mod status;
 mod tokens;
 mod trace;
@@ -55,7 +57,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<13> {
+fn management_routes() -> Routes<15> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -65,6 +67,8 @@ fn management_routes() -> Routes<13> {
         ("/api/v1/auth/whoami", get(auth::whoami)),
         ("/api/v1/auth/can-i", post(auth::can_i)),
         ("/api/v1/auth/who-can", get(auth::who_can)),
+        ("/api/v1/admin/rotate-keys", post(signing_keys::rotate)),
+        ("/.well-known/mcpctl-keys", get(signing_keys::list)),
         ("/api/v1/{kind}", get(resources::list).post(resources::create)),
         (
             "/api/v1/{kind}/{idOrName}",
@@ -122,6 +126,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         auth::Docs::openapi(),
         limits::Docs::openapi(),
         status::Docs::openapi(),
+        signing_keys::Docs::openapi(),
         inference::Docs::openapi(),
     ] {
         document.merge(part);
@@ -184,7 +189,11 @@ fn methods(route: &str) -> &'static str {
     match route {
         "/api/v1/{kind}" => "GET, HEAD and POST",
         "/api/v1/{kind}/{idOrName}" => "GET, HEAD, PUT, PATCH and DELETE",
-        "/api/v1/apply" | "/api/v1/auth/login" | "/api/v1/auth/logout" | "/api/v1/auth/can-i" => "POST",
+        "/api/v1/apply"
+        | "/api/v1/auth/login"
+        | "/api/v1/auth/logout"
+        | "/api/v1/auth/can-i"
+        | "/api/v1/admin/rotate-keys" => "POST",
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",
         "/v1/messages" | "/v1/messages/count_tokens" => "POST",
         "/api/v1/{kind}/{idOrName}/infer" => "POST",

@@ -18,6 +18,7 @@ mod master_key;
 mod prices;
 mod readiness;
 mod sessions;
+mod signing;
 mod watchers;
 mod writers;
 mod writes;
@@ -194,6 +195,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .filter_map(tcp_address)
         .collect();
     let addresses = config.upstream_addresses.policy(config.shared, own);
+    let signing = signing::Signing::start(store.clone()).await?;
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::start(store.clone());
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
@@ -212,6 +214,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         captures: captures::Captures::start(&config.data_dir, config.limits.captures)
             .context("the writer of captures")?,
         readiness: readiness::Readiness::default(),
+        signing,
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         watchers: Watchers::new(Watched::Resources, config.limits.watches),

@@ -112,7 +112,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
             json!({"model": "x", "messages": []})
         }
         ("post", "/v1/responses") => json!({"model": "x", "input": "Hi"}),
-        ("post", "/api/v1/auth/logout") | ("get" | "delete", _) => Value::Null,
+        ("post", "/api/v1/auth/logout" | "/api/v1/admin/rotate-keys") | ("get" | "delete", _) => Value::Null,
         _ => return None,
     })
 }
@@ -124,7 +124,7 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let document: Value =
         http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
-    let public = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login"];
+    let public = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login", "/.well-known/mcpctl-keys"];
     // What everybody who is known may do; lists and questions show no more than the caller may see.
     let known = [
         "/api/v1/auth/logout",

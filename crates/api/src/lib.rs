@@ -26,6 +26,7 @@ pub mod oidc;
 pub mod question;
 pub mod resource;
 pub mod selector;
+pub mod signing_keys;
 pub mod spec;
 pub mod text;
 pub mod visible;

@@ -37,6 +37,8 @@ pub struct Store {
     pub(crate) keys: Arc<Keyring>,
     /// The revision of the last commit by this process.
     pub(crate) committed: watch::Sender<Revision>,
+    /// Counts the rotations of the signing keys that were noticed.
+    pub(crate) rotations: watch::Sender<u64>,
 }
 
 #[derive(Clone)]

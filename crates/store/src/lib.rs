@@ -19,6 +19,7 @@ mod replica;
 mod resources;
 mod retention;
 mod rows;
+mod signing_keys;
 mod vault;
 
 pub use commit::{Author, CommitError, RecordedChanges, WriteLock};
@@ -31,3 +32,4 @@ pub use recorder::Recorder;
 pub use replica::Replica;
 pub use resources::Feed;
 pub use rows::{AuditFilter, AuditRow, Decision, UsageFilter, UsageRow};
+pub use signing_keys::{RotationError, SigningKeys};

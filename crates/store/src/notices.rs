@@ -22,6 +22,8 @@ use crate::{
 
 /// The channel of PostgreSQL's notifications. The payload is the revision.
 const CHANNEL: &str = "mcpctl_revision";
+/// The payload in place of a revision when the signing keys were rotated.
+const KEYS_ROTATED: &str = "keys";
 /// What the listening connection is called in `pg_stat_activity`.
 const APPLICATION_NAME: &str = "mcpd listens";
 /// How often the revision is polled while nothing announces it.
@@ -42,9 +44,12 @@ pub(crate) enum Notice {
     Read(Revision, Instant),
 }
 
-/// Announces a revision to the other replicas when the transaction commits.
+/// Announces to the other replicas what a transaction commits.
 pub(crate) trait Announce {
     async fn announce(&mut self, revision: Revision) -> Result<(), sqlx::Error>;
+
+    /// Announces that the signing keys were rotated.
+    async fn announce_keys(&mut self) -> Result<(), sqlx::Error>;
 }
 
 impl Announce for Transaction<sqlx::Sqlite> {
@@ -52,17 +57,25 @@ impl Announce for Transaction<sqlx::Sqlite> {
     async fn announce(&mut self, _revision: Revision) -> Result<(), sqlx::Error> {
         Ok(())
     }
+
+    async fn announce_keys(&mut self) -> Result<(), sqlx::Error> {
+        Ok(())
+    }
 }
 
 impl Announce for Transaction<sqlx::Postgres> {
     async fn announce(&mut self, revision: Revision) -> Result<(), sqlx::Error> {
-        sqlx::query("SELECT pg_notify($1, $2)")
-            .bind(CHANNEL)
-            .bind(revision.to_string())
-            .execute(&mut **self)
-            .await
-            .map(drop)
+        notify(self, &revision.to_string()).await
     }
+
+    async fn announce_keys(&mut self) -> Result<(), sqlx::Error> {
+        notify(self, KEYS_ROTATED).await
+    }
+}
+
+async fn notify(transaction: &mut Transaction<sqlx::Postgres>, payload: &str) -> Result<(), sqlx::Error> {
+    let notify = sqlx::query("SELECT pg_notify($1, $2)").bind(CHANNEL).bind(payload);
+    notify.execute(&mut **transaction).await.map(drop)
 }
 
 /// Sends notices until no one receives them.
@@ -104,7 +117,7 @@ async fn keep_listening(store: &Store, pool: &PgPool, notices: &watch::Sender<No
                     tracing::info!("the connection that listens for changes is back");
                 }
                 lost = false;
-                let error = listening.run(notices).await;
+                let error = listening.run(store, notices).await;
                 tracing::debug!(?error, "the connection that listens for changes ended");
             }
             Err(error) if !lost => {
@@ -146,7 +159,7 @@ impl Listening {
     }
 
     /// Sends notices until the connection is lost.
-    async fn run(&mut self, notices: &watch::Sender<Notice>) -> Result<(), StoreError> {
+    async fn run(&mut self, store: &Store, notices: &watch::Sender<Notice>) -> Result<(), StoreError> {
         // After the listening has begun, so that every commit is either read or announced.
         let mut polled = self.poll(notices).await?;
         loop {
@@ -154,6 +167,10 @@ impl Listening {
                 announced = self.listener.try_recv() => {
                     let Some(announced) = announced? else { return Ok(()) };
                     self.poll_interval = POLL_INTERVAL;
+                    if announced.payload() == KEYS_ROTATED {
+                        store.announce_rotation();
+                        continue;
+                    }
                     // An unreadable one is a reason to read, too: no revision is the greatest.
                     self.known = Revision(announced.payload().parse().unwrap_or(u64::MAX));
                     notices.send_replace(Notice::Announced(self.known));

@@ -99,7 +99,12 @@ impl Store {
             error => unavailable(error.to_string()),
         })?;
         match canary::unlock(&database, keys).await {
-            Ok(keys) => Ok(Self { database, keys, committed: watch::Sender::default() }),
+            Ok(keys) => Ok(Self {
+                database,
+                keys,
+                committed: watch::Sender::default(),
+                rotations: watch::Sender::default(),
+            }),
             Err(UnlockError::MasterKey(error)) => Err(error.into()),
             Err(UnlockError::WrongMasterKey) => Err(OpenError::WrongMasterKey { place }),
             Err(UnlockError::Store(error)) => Err(unavailable(error.to_string())),

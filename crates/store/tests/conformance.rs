@@ -48,6 +48,9 @@ on_both! {
     old_records_are_removed_in_batches
     counters_add_up_across_replicas
     limit_counters_lose_no_update_of_any_replica
+    replicas_that_start_together_make_one_pair_of_keys
+    a_rotation_keeps_the_next_key_and_is_recorded
+    tampered_or_swapped_signing_keys_are_refused
 }
 
 fn all(snapshot: &Snapshot) -> Vec<Arc<Stored>> {
@@ -432,4 +435,77 @@ proptest! {
             assert_eq!(all(&followed), all(&store.load().await.unwrap()));
         });
     }
+}
+
+fn rotation() -> AuditRow {
+    AuditRow {
+        id: uuid::Uuid::now_v7(),
+        at: Timestamp::UNIX_EPOCH,
+        principal: "User root".to_owned(),
+        principal_id: None,
+        token_id: None,
+        action: "rotate-keys".to_owned(),
+        kind: Kind::Secret,
+        resource_id: None,
+        resource_name: String::new(),
+        decision: Decision::Allowed,
+        reason: String::new(),
+        revision: Revision(0),
+        request_id: String::new(),
+    }
+}
+
+async fn replicas_that_start_together_make_one_pair_of_keys(database: Database) {
+    let store = database.open().await;
+    let others = if database.postgres.is_some() { 8 } else { 0 };
+    let mut replicas = vec![store.clone(), store.clone(), store];
+    for _ in 0..others {
+        replicas.push(database.open().await);
+    }
+    let started = futures::future::join_all(replicas.iter().map(Store::signing_keys)).await;
+    let publics =
+        |keys: &mcpctl_store::SigningKeys| (keys.number, *keys.current.public(), *keys.next.public());
+    let first = publics(started[0].as_ref().unwrap());
+    assert!(started.iter().all(|keys| publics(keys.as_ref().unwrap()) == first));
+    assert_ne!(first.1, first.2);
+    let later = database.open().await.signing_keys().await.unwrap();
+    assert_eq!(publics(&later), first, "a restart keeps them");
+}
+
+async fn a_rotation_keeps_the_next_key_and_is_recorded(database: Database) {
+    let store = database.open().await;
+    let before = store.signing_keys().await.unwrap();
+    let mut noticed = store.rotations();
+    let current = before.current.public().id();
+    let after = store.rotate_signing_keys(Some(&current), rotation()).await.unwrap();
+    assert_eq!((after.number, after.current.public()), (2, before.next.public()));
+    assert!(noticed.has_changed().unwrap());
+    noticed.mark_unchanged();
+    assert!(after.next.public() != before.current.public() && after.next.public() != before.next.public());
+    let read = store.signing_keys().await.unwrap();
+    assert_eq!((read.number, read.next.public()), (2, after.next.public()));
+    let row = store.audit(&AuditFilter { principal: None, limit: 1 }).await.unwrap().remove(0);
+    assert_eq!(
+        (row.action.as_str(), row.resource_name),
+        ("rotate-keys", after.current.public().fingerprint().to_string())
+    );
+
+    // Two who rotate the same key rotate it once.
+    let error = store.rotate_signing_keys(Some(&current), rotation()).await.unwrap_err();
+    assert!(error.to_string().contains(&after.current.public().id().to_string()), "{error}");
+    assert_eq!(store.signing_keys().await.unwrap().number, 2);
+    assert!(!noticed.has_changed().unwrap());
+    assert_eq!(store.rotate_signing_keys(None, rotation()).await.unwrap().number, 3);
+}
+
+async fn tampered_or_swapped_signing_keys_are_refused(database: Database) {
+    let store = database.open().await;
+    store.signing_keys().await.unwrap();
+    database.execute("UPDATE signing_keys SET number = 3 - number + 10 WHERE number < 10").await;
+    let swapped = store.signing_keys().await.unwrap_err().to_string();
+    assert!(swapped.contains("signing key `11`") && swapped.contains("moved here"), "{swapped}");
+    database.execute("DELETE FROM signing_keys WHERE number = 11").await;
+    let one = store.signing_keys().await.unwrap_err().to_string();
+    assert!(one.contains("there are not two"), "{one}");
+    assert!(store.rotate_signing_keys(None, rotation()).await.is_err());
 }

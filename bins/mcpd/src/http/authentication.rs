@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, request::Parts},
+    http::{HeaderMap, StatusCode, request::Parts},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -14,11 +14,12 @@ use mcpctl_secret::{
 };
 use mcpctl_server::{Connection, caller_dialect, presented};
 
-use super::error::HttpError;
+use super::{error::HttpError, probe};
 use crate::{app::App, caller::Caller};
 
 /// Routes that need no credential; they show nothing about resources. Every other route is authenticated.
-pub const PUBLIC: [&str; 4] = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login"];
+pub const PUBLIC: [&str; 5] =
+    ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login", "/.well-known/mcpctl-keys"];
 
 /// The layer: authenticates the caller, then runs the handler.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
@@ -48,7 +49,15 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(error) => error.into_response(),
+        Err(error) => {
+            let mut response = error.into_response();
+            // Only the denial is signed, not that nothing could be decided.
+            if response.status() == StatusCode::UNAUTHORIZED {
+                let (mut parts, _) = request.into_parts();
+                probe::deny_stranger(&app, &mut parts, &mut response).await;
+            }
+            response
+        }
     }
 }
 

@@ -28,7 +28,7 @@ const MAX_INFERENCE_BODY: ByteSize = ByteSize::mib(32);
 fn max_body(route: &str) -> ByteSize {
     match route {
         LOGIN => MAX_LOGIN_BODY,
-        "/api/v1/auth/logout" | "/api/v1/auth/can-i" => MAX_QUESTION_BODY,
+        "/api/v1/auth/logout" | "/api/v1/auth/can-i" | "/api/v1/admin/rotate-keys" => MAX_QUESTION_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => MAX_INFERENCE_BODY,
         "/v1/messages" | "/v1/messages/count_tokens" => MAX_INFERENCE_BODY,
         "/api/v1/{kind}/{idOrName}/infer" => MAX_INFERENCE_BODY,

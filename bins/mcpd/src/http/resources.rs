@@ -17,7 +17,7 @@ use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
 use serde::Deserialize;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, query::Query, tokens};
+use super::{error::HttpError, path::Path, probe, query::Query, tokens};
 use crate::{
     app::App,
     caller::Caller,
@@ -74,16 +74,45 @@ pub async fn get(
     caller: Caller,
     method: Method,
     Path((segment, target)): Path<(String, String)>,
+    headers: HeaderMap,
 ) -> Result<Response, HttpError> {
     let kind = kind(&segment)?;
+    if method == Method::HEAD && kind == Kind::Llm {
+        return probe(&app, &caller, &target, &headers).await;
+    }
     let Caller { principal, snapshot, .. } = &caller;
     let decision = snapshot.authorize::<View>(principal, kind, &target);
-    // A probe lets mcplocal use a local provider, so its decision is recorded, like a denial.
-    if decision.is_err() || (method == Method::HEAD && kind == Kind::Llm) {
+    if decision.is_err() {
         let entry = app.audit.decision(principal, kind, &target, snapshot.revision(), &decision);
         app.audit.record(entry).await?;
     }
     Ok(show(StatusCode::OK, &decision?.into_resource()))
+}
+
+/// Answers a probe: as GET would, and with a nonce with a signed proof of the decision.
+async fn probe(app: &App, caller: &Caller, target: &str, headers: &HeaderMap) -> Result<Response, HttpError> {
+    let question = probe::question(headers, target)?;
+    let Caller { principal, snapshot, .. } = caller;
+    let decision = snapshot.authorize::<View>(principal, Kind::Llm, target);
+    let failover = snapshot.failover_decision(principal, target);
+    // A probe lets mcplocal use a local provider, so its decision is recorded. Before it is signed: what is not on record is
+    // not decided.
+    let entry = match &decision {
+        Ok(_) if question.is_some() && !failover.is_allowed() => {
+            let (revision, reason) = (snapshot.revision(), failover.reason.as_str());
+            app.audit.denial(principal, failover.verb, Kind::Llm, target, revision, reason)
+        }
+        _ => app.audit.decision(principal, Kind::Llm, target, snapshot.revision(), &decision),
+    };
+    app.audit.record(entry).await?;
+    let mut response = match decision {
+        Ok(permit) => show(StatusCode::OK, &permit.into_resource()),
+        Err(denied) => HttpError::from(denied).into_response(),
+    };
+    if let Some(question) = question {
+        response.headers_mut().extend(probe::answer(app, question, Some(principal), &failover));
+    }
+    Ok(response)
 }
 
 /// Makes a resource
@@ -275,6 +304,9 @@ fn show_name(status: StatusCode, stored: &Stored) -> Response {
 fn show(status: StatusCode, stored: &Stored) -> Response {
     let mut response = (status, Json(&stored.resource)).into_response();
     etag(&mut response, stored);
+    if stored.kind() == Kind::Llm {
+        probe::llm_id(&mut response, stored.id());
+    }
     response
 }
 

@@ -13,7 +13,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 24] = [
+pub(super) const ROUTES: [&str; 26] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/feed",
@@ -22,6 +22,8 @@ pub(super) const ROUTES: [&str; 24] = [
     "/api/v1/auth/whoami",
     "/api/v1/auth/can-i",
     "/api/v1/auth/who-can",
+    "/api/v1/admin/rotate-keys",
+    "/.well-known/mcpctl-keys",
     "/api/v1/{kind}",
     "/api/v1/{kind}/{idOrName}",
     "/api/v1/{kind}/{idOrName}/infer",

@@ -136,6 +136,17 @@ impl KeyId {
     }
 }
 
+impl FromStr for KeyId {
+    type Err = NotAKey;
+
+    fn from_str(text: &str) -> Result<Self, NotAKey> {
+        match text::decode::<12>(text) {
+            Ok(_) => Ok(Self(text.to_owned())),
+            Err(_) => Err(NotAKey("the id of a key is 16 characters of base64url")),
+        }
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

@@ -39,6 +39,22 @@ impl Database {
     pub async fn open(&self) -> Store {
         Store::open(&self.location, self.keys()).await.unwrap()
     }
+
+    /// Runs a statement as the owner of the database.
+    pub async fn execute(&self, statement: &'static str) {
+        use sqlx::Connection as _;
+        match &self.location {
+            Location::Sqlite(path) => {
+                let url = format!("sqlite://{}", path.display());
+                let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+                sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+            }
+            Location::Postgres(url) => {
+                let mut connection = sqlx::PgConnection::connect(url).await.unwrap();
+                sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+            }
+        }
+    }
 }
 
 pub fn stored(name: &str, spec: Spec, revision: u64, confidential: Option<Confidential>) -> Arc<Stored> {
