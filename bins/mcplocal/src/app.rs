@@ -215,13 +215,28 @@ impl App {
         Ok(())
     }
 
-    /// Writes an entry to the journal.
+    /// Writes an entry to the journal, of a request that does not wait for it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub fn record(&self, entry: JournalEntry) -> Result<(), JournalError> {
+        let entry = entry.bounded();
+        let recorded = self.journal.record(&entry);
+        self.recorded(entry, recorded)
+    }
+
+    /// Writes an entry to the journal, and returns once it is on the disk.
     ///
     /// # Errors
     /// When the journal cannot be written; then nothing may run locally.
-    pub fn record(&self, entry: JournalEntry) -> Result<(), JournalError> {
+    pub async fn commit(&self, entry: JournalEntry) -> Result<(), JournalError> {
         let entry = entry.bounded();
-        let recorded = self.journal.record(&entry).inspect_err(|error| {
+        let recorded = self.journal.commit(&entry).await;
+        self.recorded(entry, recorded)
+    }
+
+    fn recorded(&self, entry: JournalEntry, recorded: Result<(), JournalError>) -> Result<(), JournalError> {
+        let recorded = recorded.inspect_err(|error| {
             let hint = "make room, or restart mcplocal to begin a new journal";
             tracing::error!(%error, hint, "the journal cannot be written, so nothing runs locally");
         });

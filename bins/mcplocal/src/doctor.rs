@@ -47,7 +47,30 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
     }
     findings.push(memory(&gpus));
     findings.push(disk(state_dir));
+    findings.extend(journal(state_dir));
     findings
+}
+
+/// Whether the journal is whole; none where there is no journal yet.
+fn journal(state_dir: &Path) -> Option<Finding> {
+    let report = match mcpctl_journal::verify(state_dir, None, &[]) {
+        Ok(report) => report,
+        Err(error) => {
+            let message = format!("{}: {error}", state_dir.join("journal.jsonl").display());
+            return Some(Finding::new("journal", FindingState::Failed, message));
+        }
+    };
+    if let Some(problem) = report.problems.first() {
+        let message = format!("{}: {}", problem.place, problem.message);
+        let hint = "`mcpctl local journal verify` shows all; keep the files of the journal as evidence";
+        return Some(Finding::new("journal", FindingState::Failed, message).hint(Some(hint.to_owned())));
+    }
+    let waiting = report.last?.saturating_sub(report.handed_over);
+    let message = match waiting {
+        0 => format!("lines: {}, all handed over to mcpd", report.lines),
+        waiting => format!("lines: {}, not handed over to mcpd yet: {waiting}", report.lines),
+    };
+    Some(Finding::new("journal", FindingState::Ok, message))
 }
 
 /// Whether mcpd responds at an address. An error response is one too.

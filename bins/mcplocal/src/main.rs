@@ -200,7 +200,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let identity = Identity::load(&state_dir, contexts)?;
     mcpctl_server::handle_size_limit()?;
     let agent_id = agent_id::load(&state_dir)?;
-    let journal = Journal::open(&state_dir, config.limits.journal);
+    let journal = Journal::open(&state_dir, &agent_id, config.limits.journal);
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, agent_id, journal)?);
     // Before the agent reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
@@ -225,6 +225,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let (config, named) = (app.runtime.load().config.clone(), path.clone());
     tokio::spawn(async move { providers::warn_of_missing(&config, &named).await });
 
+    let journal = Arc::clone(&app);
+    tokio::spawn(async move { journal.journal.sync_the_rest().await });
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     let draining = app.drain.subscribe();
     let routes = http::routes(Arc::clone(&app), Router::new());

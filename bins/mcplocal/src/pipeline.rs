@@ -21,7 +21,6 @@ use crate::{
     app::{App, Runtime},
     capabilities::Needs,
     identity::Caller,
-    journal::caller_name,
     prewarm::PrewarmTrigger,
     providers::LocalProvider,
 };
@@ -134,7 +133,6 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
     request.llm = llm_id::resolve(&request.runtime, &request.caller, request.llm).await;
     let request = Arc::new(request);
     let ModelRequest { app, runtime, caller, llm, .. } = &*request;
-    let who = caller_name(caller.user.as_deref(), &caller.bearer);
     let trigger = PrewarmTrigger::new(&app.metrics, &runtime.router, &runtime.registry, llm, caller);
     let target = runtime.primary(&llm.name, SecretString::from(caller.bearer.expose()));
     let failover = request.failover();
@@ -147,11 +145,11 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
     let silence = &runtime.silence;
     let primary =
         move || primary::attempt(client, target, upstream_request, &llm.name, trigger.as_ref(), silence);
-    let local = local::FailoverAttempt { request: &request, llm, who: &who };
+    let local = local::FailoverAttempt { request: &request, llm };
     let routed = runtime.router.run(&runtime.registry, &failover, primary, &local).await;
 
     // Before the first byte goes out, so that no answer is without its record.
-    account::failover(app, llm, &who, &routed);
+    account::failover(app, llm, caller, &routed);
 
     let Routed { result, mut trail } = routed;
     let class = trail.class().unwrap_or(FailureClass::Connect);

@@ -8,13 +8,14 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 17] = [
+const LEVELS: [(&str, u8); 18] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
     ("mcpctl-trace", 0),
     ("mcpctl-access", 1),
     ("mcpctl-failover", 1),
+    ("mcpctl-journal", 1),
     ("mcpctl-secret", 1),
     ("mcpctl-store", 2),
     ("mcpctl-upstream", 2),

@@ -15,7 +15,11 @@ use mcpctl_api::{
 use mcpctl_failover::{BreakerReport, FailureClass};
 use mcpctl_telemetry::Configured;
 
-use crate::{app::App, journal::JournalEntry, providers::LocalProvider};
+use crate::{
+    app::App,
+    journal::{JournalEntry, Served},
+    providers::LocalProvider,
+};
 
 /// The whole status.
 pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
@@ -73,12 +77,11 @@ async fn provider(local: &LocalProvider) -> ProviderStatus {
 
 /// A failover as the status shows it; `None` for other entries of the journal.
 fn failover(entry: JournalEntry) -> Option<FailoverRecord> {
-    let JournalEntry::Failover { at, request, who, llm, provider, class, access, outcome, reason } = entry
-    else {
+    let JournalEntry::Failover { at, served, class, access, outcome, reason, .. } = entry else {
         return None;
     };
-    let class = class.map(str::to_owned);
-    let access = access.into_iter().map(str::to_owned).collect();
+    let Served { request, who, llm, provider, .. } = served;
+    let llm = llm.unwrap_or_default();
     Some(FailoverRecord { at, request, who, llm, provider, class, access, outcome, reason })
 }
 

@@ -5,11 +5,12 @@ use std::{
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use nix::{fcntl::OFlag, unistd::geteuid};
 
-use super::{JournalEntry, JournalError};
+use super::JournalError;
 
 /// Bytes read at once in the search for the end of the last whole line.
 const CHUNK: u64 = 64 << 10;
@@ -18,7 +19,7 @@ const CHUNK: u64 = 64 << 10;
 pub(super) struct JournalFile {
     path: PathBuf,
     max: u64,
-    file: File,
+    file: Arc<File>,
     /// Bytes of whole lines.
     length: u64,
 }
@@ -26,7 +27,7 @@ pub(super) struct JournalFile {
 impl JournalFile {
     /// Opens or creates the file; each of the two has at most `max` bytes.
     pub(super) fn open(path: &Path, max: u64) -> Result<Self, JournalError> {
-        let mut file = OpenOptions::new()
+        let file = OpenOptions::new()
             .create(true)
             .read(true)
             .append(true)
@@ -34,28 +35,39 @@ impl JournalFile {
             .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
             .open(path)?;
         check_mode(&file.metadata()?)?;
-        let length = cut_torn_line(&mut file)?;
-        Ok(Self { path: path.to_owned(), max, file, length })
+        let length = cut_torn_line(&file)?;
+        sync_directory(path)?;
+        Ok(Self { path: path.to_owned(), max, file: Arc::new(file), length })
     }
 
-    /// Appends a whole line, or none.
-    pub(super) fn append(&mut self, entry: &JournalEntry) -> Result<(), JournalError> {
-        let mut line = serde_json::to_vec(entry).map_err(io::Error::from)?;
+    /// The open file, to have it written to the disk.
+    pub(super) fn handle(&self) -> Arc<File> {
+        Arc::clone(&self.file)
+    }
+
+    /// Waits until all of it is on the disk.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    /// Whether a line has a place in this file. An empty file takes any.
+    pub(super) fn fits(&self, line: &[u8]) -> bool {
+        let added = u64::try_from(line.len()).unwrap_or(u64::MAX).saturating_add(1);
+        self.length == 0 || self.length.saturating_add(added) <= self.max
+    }
+
+    /// Appends a whole line, or none. Call [`JournalFile::check`] first.
+    pub(super) fn append(&mut self, mut line: Vec<u8>) -> io::Result<()> {
         line.push(b'\n');
-        self.check()?;
-        let added = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.length > 0 && self.length.saturating_add(added) > self.max {
-            self.rotate()?;
-        }
-        match self.file.write_all(&line) {
+        match (&*self.file).write_all(&line) {
             Ok(()) => {
-                self.length = self.length.saturating_add(added);
+                self.length = self.length.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
                 Ok(())
             }
             Err(error) => {
                 // If this fails too, the partial line is cut off before the next write, or at the next start.
                 let _ = self.file.set_len(self.length);
-                Err(error.into())
+                Err(error)
             }
         }
     }
@@ -73,7 +85,7 @@ impl JournalFile {
         }
         check_mode(&ours)?;
         if ours.len() > self.length {
-            self.length = self.length.max(cut_torn_line(&mut self.file)?);
+            self.length = self.length.max(cut_torn_line(&self.file)?);
         }
         if self.file.metadata()?.len() < self.length {
             return Err(JournalError::Shortened);
@@ -82,7 +94,7 @@ impl JournalFile {
     }
 
     /// Begins a new file. Creates it under another name first, so that the old one stays in place if any step fails.
-    fn rotate(&mut self) -> io::Result<()> {
+    pub(super) fn rotate(&mut self) -> io::Result<()> {
         let (fresh, older) = (self.path.with_extension("jsonl.new"), self.path.with_extension("jsonl.1"));
         remove(&fresh)?;
         let file = OpenOptions::new().create_new(true).read(true).append(true).mode(0o600).open(&fresh)?;
@@ -95,10 +107,16 @@ impl JournalFile {
         // It still exists where both names were one file, because a step below had failed.
         remove(&linked)?;
         fs::rename(&fresh, &self.path)?;
-        self.file = file;
+        self.file = Arc::new(file);
         self.length = 0;
+        sync_directory(&self.path)?;
         Ok(())
     }
+}
+
+/// Makes the names in a file's directory survive a loss of power.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), |dir| File::open(dir)?.sync_all())
 }
 
 fn remove(path: &Path) -> io::Result<()> {
@@ -122,14 +140,14 @@ fn check_mode(file: &Metadata) -> Result<(), JournalError> {
 }
 
 /// Cuts off what follows the last line break, which a write on a full disk leaves, and returns the new length.
-fn cut_torn_line(file: &mut File) -> io::Result<u64> {
+fn cut_torn_line(mut file: &File) -> io::Result<u64> {
     let length = file.metadata()?.len();
     let mut end = length;
     while end > 0 {
         let begin = end.saturating_sub(CHUNK);
         let mut chunk = Vec::new();
         file.seek(SeekFrom::Start(begin))?;
-        io::Read::by_ref(file).take(end - begin).read_to_end(&mut chunk)?;
+        io::Read::by_ref(&mut file).take(end - begin).read_to_end(&mut chunk)?;
         if let Some(at) = chunk.iter().rposition(|byte| *byte == b'\n') {
             end = begin.saturating_add(u64::try_from(at).unwrap_or(u64::MAX)).saturating_add(1);
             break;
@@ -148,21 +166,23 @@ mod tests {
 
     use super::*;
 
-    fn entry(request: &str) -> JournalEntry {
-        let at = jiff::Timestamp::now();
-        JournalEntry::Own {
-            at,
-            request: request.to_owned(),
-            who: "alice".to_owned(),
-            provider: "desk".to_owned(),
+    fn line(request: &str) -> Vec<u8> {
+        format!("{{\"request\":\"{request}\"}}").into_bytes()
+    }
+
+    fn write(file: &mut JournalFile, request: &str) -> Result<(), JournalError> {
+        file.check()?;
+        if !file.fits(&line(request)) {
+            file.rotate()?;
         }
+        Ok(file.append(line(request))?)
     }
 
     fn opened() -> (tempfile::TempDir, PathBuf, JournalFile) {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("journal.jsonl");
         let mut file = JournalFile::open(&path, 1 << 20).unwrap();
-        file.append(&entry("first")).unwrap();
+        write(&mut file, "first").unwrap();
         (dir, path, file)
     }
 
@@ -178,15 +198,15 @@ mod tests {
         let tear = |text: &str| {
             File::options().append(true).open(&path).unwrap().write_all(text.as_bytes()).unwrap();
         };
-        tear("{\"event\":\"own\",\"requ");
-        file.append(&entry("second")).unwrap();
+        tear("{\"requ");
+        write(&mut file, "second").unwrap();
         assert_eq!(requests(&path), ["first", "second"]);
         tear(&"x".repeat(200_000));
         let mut file = JournalFile::open(&path, 1 << 20).unwrap();
-        file.append(&entry("third")).unwrap();
+        write(&mut file, "third").unwrap();
         assert_eq!(requests(&path), ["first", "second", "third"]);
         fs::write(&path, "no line at all").unwrap();
-        JournalFile::open(&path, 1 << 20).unwrap().append(&entry("fourth")).unwrap();
+        write(&mut JournalFile::open(&path, 1 << 20).unwrap(), "fourth").unwrap();
         assert_eq!(requests(&path), ["fourth"]);
     }
 
@@ -195,7 +215,7 @@ mod tests {
         let denied = |change: &dyn Fn(&Path)| {
             let (_dir, path, mut file) = opened();
             change(&path);
-            file.append(&entry("second")).unwrap_err()
+            write(&mut file, "second").unwrap_err()
         };
         let mode =
             |mode| move |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -235,10 +255,10 @@ mod tests {
         file.max = 1;
         // The new file cannot replace the name: by then the older one is a link to this one.
         fs::create_dir(path.with_extension("jsonl.new")).unwrap();
-        file.append(&entry("second")).unwrap_err();
+        write(&mut file, "second").unwrap_err();
         fs::hard_link(&path, path.with_extension("jsonl.1")).unwrap();
         fs::remove_dir(path.with_extension("jsonl.new")).unwrap();
-        file.append(&entry("second")).unwrap();
+        write(&mut file, "second").unwrap();
         assert_eq!(requests(&path.with_extension("jsonl.1")), ["first"]);
         assert_eq!(requests(&path), ["second"]);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
@@ -250,7 +270,7 @@ mod tests {
         let path = dir.path().join("journal.jsonl");
         let mut file = JournalFile::open(&path, 1000).unwrap();
         for number in 0..100 {
-            file.append(&entry(&number.to_string())).unwrap();
+            write(&mut file, &number.to_string()).unwrap();
             let older = fs::metadata(path.with_extension("jsonl.1")).map_or(0, |file| file.len());
             assert!(fs::metadata(&path).unwrap().len() <= 1000 && older <= 1000);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use mcpctl_api::visible::short;
-use mcpctl_dialect::Operation;
+use mcpctl_dialect::{Operation, usage::Usage};
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, LlmId, LlmRef, Routed};
 use mcpctl_relay::{Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
@@ -14,7 +14,8 @@ use mcpctl_upstream::{Answer, Failure};
 use super::{Content, ContentBody};
 use crate::{
     app::App,
-    journal::{FailoverOutcome, JournalEntry, JournalError, MAX_REASON},
+    identity::Caller,
+    journal::{CallerKind, FailoverOutcome, JournalEntry, JournalError, MAX_REASON, Served, caller_name},
     meter::AnswerMeter,
 };
 
@@ -22,41 +23,61 @@ use crate::{
 /// caller has left, and the journal gets the end `cancelled`.
 pub(super) struct Recorded {
     app: Arc<App>,
-    request: String,
-    responded: bool,
+    served: Option<Served>,
 }
 
 impl Recorded {
-    /// Writes the entry to the journal, before the prompt goes to the local provider.
+    /// Writes the entry to the journal, and waits until it is on the disk, before the prompt goes to the local provider.
     ///
     /// # Errors
     /// When the journal cannot be written; then nothing may run locally.
-    pub(super) fn before(app: &Arc<App>, request: String, entry: JournalEntry) -> Result<Self, JournalError> {
-        app.record(entry)?;
-        Ok(Self { app: Arc::clone(app), request, responded: false })
+    pub(super) async fn before(app: &Arc<App>, entry: JournalEntry) -> Result<Self, JournalError> {
+        let served = entry.served().cloned();
+        app.commit(entry).await?;
+        Ok(Self { app: Arc::clone(app), served })
     }
 
-    /// The provider responded or failed; [`accounted`] or [`failover`] records the end.
-    pub(super) fn responded(mut self) {
-        self.responded = true;
+    /// The provider responded or failed; [`accounted`], [`failover`] or [`ended_without_answer`] records the end.
+    pub(super) fn responded(mut self) -> Option<Served> {
+        self.served.take()
     }
 }
 
 impl Drop for Recorded {
     fn drop(&mut self) {
-        if !self.responded {
-            let outcome = FailureClass::Cancelled.as_str();
-            // Where it cannot be written, the log has that, and the entry that it belongs to stays.
-            let _ = self.app.record(JournalEntry::Ended {
-                at: Timestamp::now(),
-                request: std::mem::take(&mut self.request),
-                outcome,
-                model: None,
-                input_tokens: 0,
-                output_tokens: 0,
-                cost: 0,
-            });
+        if let Some(served) = self.served.take() {
+            ended_without_answer(&self.app, served, FailureClass::Cancelled);
         }
+    }
+}
+
+/// Records the end of a request that got no answer.
+pub(super) fn ended_without_answer(app: &App, served: Served, class: FailureClass) {
+    record_end(app, served, class.as_str(), None, Usage::default());
+}
+
+fn record_end(app: &App, served: Served, outcome: &str, model: Option<String>, usage: Usage) {
+    // Where it cannot be written, the log has that, and the entry that it belongs to stays.
+    let _ = app.record(JournalEntry::Ended {
+        at: Timestamp::now(),
+        served,
+        outcome: outcome.to_owned(),
+        model,
+        input_tokens: usage.input_tokens,
+        output_tokens: usage.output_tokens,
+        cost: 0,
+    });
+}
+
+/// What the journal has of a caller's request, for an Llm or without one.
+pub(super) fn served(caller: &Caller, llm: Option<(&LlmRef, Option<&LlmId>)>, provider: &str) -> Served {
+    Served {
+        request: mcpctl_server::request_id(),
+        who: caller_name(caller.user.as_deref(), &caller.bearer),
+        caller: if caller.local { CallerKind::User } else { CallerKind::Bearer },
+        llm: llm.map(|(llm, _)| llm.name.clone()),
+        llm_id: llm.and_then(|(_, id)| Some(id?.as_str().to_owned())),
+        provider: provider.to_owned(),
     }
 }
 
@@ -84,11 +105,11 @@ pub(super) fn ended(end: &StreamEnd) {
 /// guard is held until the end.
 pub(super) fn accounts(
     app: &Arc<App>,
+    served: Option<Served>,
     guard: Option<EngineGuard>,
     meter: AnswerMeter,
 ) -> (impl FnOnce(StreamEnd) + Send + use<>, impl FnMut() + Send + use<>) {
     mcpctl_server::access_line(|line| line.local = true);
-    let request = mcpctl_server::request_id();
     let (app, meter) = (Arc::clone(app), Arc::new(meter));
     let pieces = Arc::clone(&meter);
     let on_end = move |end: StreamEnd| {
@@ -107,16 +128,9 @@ pub(super) fn accounts(
         if end.outcome == StreamOutcome::Completed {
             meter.ended(usage.output_tokens);
         }
-        // The entry that it ran is written; where its end cannot be, the log has that.
-        let _ = app.record(JournalEntry::Ended {
-            at: Timestamp::now(),
-            request,
-            outcome,
-            model: end.model,
-            input_tokens: usage.input_tokens,
-            output_tokens: usage.output_tokens,
-            cost: 0,
-        });
+        if let Some(served) = served {
+            record_end(&app, served, outcome, end.model, usage);
+        }
     };
     (on_end, move || pieces.piece())
 }
@@ -125,11 +139,12 @@ pub(super) fn accounts(
 pub(super) fn accounted(
     app: &Arc<App>,
     answer: Answer,
+    served: Option<Served>,
     guard: Option<EngineGuard>,
     meter: AnswerMeter,
     exchange: &Exchange,
 ) -> Content {
-    let (on_end, on_piece) = accounts(app, guard, meter);
+    let (on_end, on_piece) = accounts(app, served, guard, meter);
     match answer {
         Answer::Whole(whole) => {
             on_end(StreamEnd { outcome: StreamOutcome::Completed, usage: whole.usage, model: whole.model });
@@ -145,9 +160,11 @@ pub(super) fn accounted(
 
 /// Logs and counts a failover, and writes its entry to the journal where none is there yet. A no-op for requests that did not
 /// have to fall back.
-pub(super) fn failover<T>(app: &App, llm: &LlmRef, who: &str, routed: &Routed<T, Failure>) {
+pub(super) fn failover<T>(app: &App, llm: &LlmRef, caller: &Caller, routed: &Routed<T, Failure>) {
     let Routed { result, trail } = routed;
     let Some(provider) = &trail.provider else { return };
+    let served_by = served(caller, Some((llm, trail.llm_id.as_ref())), provider);
+    let who = &served_by.who;
     for access in &trail.probes {
         app.metrics.probe(access.as_str());
     }
@@ -186,14 +203,12 @@ pub(super) fn failover<T>(app: &App, llm: &LlmRef, who: &str, routed: &Routed<T,
         // Nothing ran, so the response does not depend on the entry; the log has it where it cannot be written.
         let _ = app.record(JournalEntry::Failover {
             at: Timestamp::now(),
-            request: mcpctl_server::request_id(),
-            who: who.to_owned(),
-            llm: llm.name.clone(),
-            provider: provider.clone(),
-            class,
-            access,
+            served: served_by,
+            class: class.map(str::to_owned),
+            access: access.into_iter().map(str::to_owned).collect(),
             outcome,
             reason,
+            proof: trail.token.as_deref().map(str::to_owned),
         });
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     app::Runtime,
     capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH, TRANSLATION},
     identity::Caller,
-    journal::{FailoverOutcome, JournalEntry, caller_name},
+    journal::{FailoverOutcome, JournalEntry},
     prewarm,
     providers::{LocalProvider, NotReady, ReadyProvider},
 };
@@ -44,14 +44,13 @@ pub(super) struct PreparedProvider {
 pub(super) struct FailoverAttempt<'a> {
     pub(super) request: &'a ModelRequest,
     pub(super) llm: &'a LlmRef,
-    pub(super) who: &'a str,
 }
 
 impl FailoverAttempt<'_> {
     /// Writes the journal's entry of a failover in this class.
     ///
     /// INVARIANT 14: recorded before the prompt goes to the provider, or it does not go.
-    pub(super) fn record(
+    pub(super) async fn record(
         &self,
         prepared: &PreparedProvider,
         class: Option<FailureClass>,
@@ -60,19 +59,20 @@ impl FailoverAttempt<'_> {
         let provider = &prepared.ready.provider.config.name;
         let access = trail.probes.last().map(|access| access.as_str());
         tracing::info!(llm = self.llm.name, %provider, access, "the failover to a local provider is allowed");
-        let request = mcpctl_server::request_id();
         let entry = JournalEntry::Failover {
             at: Timestamp::now(),
-            request: request.clone(),
-            who: self.who.to_owned(),
-            llm: self.llm.name.clone(),
-            provider: provider.to_string(),
-            class: class.map(FailureClass::as_str),
-            access: trail.probes.iter().map(|access| access.as_str()).collect(),
+            served: account::served(
+                &self.request.caller,
+                Some((self.llm, trail.llm_id.as_ref())),
+                provider.as_str(),
+            ),
+            class: class.map(|class| class.as_str().to_owned()),
+            access: trail.probes.iter().map(|access| access.as_str().to_owned()).collect(),
             outcome: FailoverOutcome::Served,
             reason: None,
+            proof: trail.token.as_deref().map(str::to_owned),
         };
-        Recorded::before(&self.request.app, request, entry).map_err(|error| LocalError {
+        Recorded::before(&self.request.app, entry).await.map_err(|error| LocalError {
             cause: LocalCause::NotRecorded,
             reason: format!("the journal cannot be written: {error}"),
         })
@@ -109,7 +109,7 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
         _grant: AccessGrant,
         trail: &Trail,
     ) -> Result<Content, LocalError> {
-        let recorded = self.record(&prepared, trail.class(), trail)?;
+        let recorded = self.record(&prepared, trail.class(), trail).await?;
         attempt(self.request, prepared, recorded).await.map_err(|failure| local_error(&failure))
     }
 }
@@ -136,19 +136,18 @@ pub(super) async fn run_own(request: &ModelRequest, name: &str) -> Outcome {
         Ok(exchange) => exchange,
         Err(error) => return Outcome::Rejected(error.into()),
     };
-    let id = mcpctl_server::request_id();
-    let entry = JournalEntry::Own {
-        at: Timestamp::now(),
-        request: id.clone(),
-        who: caller_name(caller.user.as_deref(), &caller.bearer),
-        provider: name.to_owned(),
-    };
+    let served = account::served(caller, None, name);
+    let entry = JournalEntry::Own { at: Timestamp::now(), served: served.clone() };
     // INVARIANT 14, as for a failover.
-    let Ok(recorded) = Recorded::before(app, id, entry) else {
+    let Ok(recorded) = Recorded::before(app, entry).await else {
         return Outcome::Rejected(CallError::NoJournal);
     };
     let provider = name.to_owned();
-    match attempt(request, PreparedProvider { ready, exchange }, recorded).await {
+    let attempted = attempt(request, PreparedProvider { ready, exchange }, recorded).await;
+    if let Err(failure) = &attempted {
+        account::ended_without_answer(app, served, failure.class);
+    }
+    match attempted {
         Ok(content) => Outcome::Local { provider, failover: None, content },
         // The refusal of a key is about the one in `apiKeyFile`, not about the caller's.
         Err(failure) if is_client_error(&failure) && failure.class != FailureClass::UpstreamCredentials => {
@@ -260,11 +259,11 @@ pub(super) async fn resume(
         Some(begun) => begun,
         None => (exchange.send(&one).await.outcome.result, None, exchange),
     };
-    recorded.responded();
+    let served = recorded.responded();
     let ReadyProvider { provider, guard, .. } = ready;
     match result {
         Ok(answer) => {
-            let (on_end, on_piece) = account::accounts(app, guard, meter);
+            let (on_end, on_piece) = account::accounts(app, served, guard, meter);
             let account = StreamAccount::new(on_end).on_content(on_piece);
             match answer {
                 Answer::Stream(answer) => {
@@ -297,12 +296,12 @@ async fn attempt(
     let app = &request.app;
     let meter = provider.meter.begin();
     let sent = exchange.send(&OneAttempt { client: &app.client, target: &target }).await;
-    recorded.responded();
+    let served = recorded.responded();
     if sent.rejects_usage {
         provider.refuses_usage.store(true, Ordering::Relaxed);
     }
     match sent.outcome.result {
-        Ok(answer) => Ok(account::accounted(app, answer, guard, meter, &exchange)),
+        Ok(answer) => Ok(account::accounted(app, answer, served, guard, meter, &exchange)),
         Err(failure) => {
             failed(&provider, guard, &failure);
             Err(failure)

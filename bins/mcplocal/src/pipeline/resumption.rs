@@ -15,7 +15,7 @@ use super::{
     Content, ModelRequest, account,
     local::{self, FailoverAttempt, PreparedProvider},
 };
-use crate::{app::Runtime, journal::caller_name, providers::LocalProvider};
+use crate::{app::Runtime, providers::LocalProvider};
 
 /// The class in the journal, in the log and in metrics.
 const CLASS: FailureClass = FailureClass::BrokenStream;
@@ -45,17 +45,16 @@ async fn next(request: &ModelRequest, broken: Broken) -> Option<NextAttempt> {
     let runtime = app.runtime.load_full();
     let prefix = broken.prefix.filter(|_| mid_stream(&runtime, llm) == Some(MidStream::Continue));
     mid_stream(&runtime, llm)?;
-    let who = caller_name(caller.user.as_deref(), &caller.bearer);
     let failover = request.failover();
     let broke = || async { Err(Failure::new(FailureClass::ServerError, "its stream broke")) };
-    let local = ResumingAttempt { attempt: FailoverAttempt { request, llm, who: &who }, prefix };
+    let local = ResumingAttempt { attempt: FailoverAttempt { request, llm }, prefix };
     let routed: Routed<NextAttempt, Failure> =
         runtime.router.run(&runtime.registry, &failover, broke, &local).await;
     let Routed { result, mut trail } = routed;
     trail.primary = Some(CLASS);
     let provider = trail.provider.clone();
     let routed = Routed { result, trail };
-    account::failover(app, llm, &who, &routed);
+    account::failover(app, llm, caller, &routed);
     let served = routed.result.ok()?;
     // The head of the response has named what began it.
     mcpctl_server::access_line(|line| {
@@ -87,7 +86,7 @@ impl LocalAttempt<LocalProvider, NextAttempt> for ResumingAttempt<'_> {
         _grant: AccessGrant,
         trail: &Trail,
     ) -> Result<NextAttempt, LocalError> {
-        let recorded = self.attempt.record(&prepared, Some(CLASS), trail)?;
+        let recorded = self.attempt.record(&prepared, Some(CLASS), trail).await?;
         local::resume(self.attempt.request, prepared, recorded, self.prefix.as_deref()).await
     }
 }
