@@ -175,6 +175,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .map_err(|error| with_hint(error.to_string(), error.hint()))?;
     let traces = Traces::start("mcpd", config.otlp.as_ref(), &config.telemetry)?;
     mcpctl_server::handle_size_limit()?;
+    mcpctl_server::prevent_core_dumps().context("the limit of core dumps")?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
     for address in std::iter::once(config.listen).chain(config.inference_listen) {

@@ -200,6 +200,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let identity = Identity::load(&state_dir, contexts)?;
     mcpctl_server::handle_size_limit()?;
     let agent_id = agent_id::load(&state_dir)?;
+    mcpctl_server::prevent_core_dumps().context("the limit of core dumps")?;
     let journal = Journal::open(&state_dir, &agent_id, config.limits.journal);
     let app = Arc::new(App::new(config, listener.address().clone(), host, identity, agent_id, journal)?);
     // Before the agent reports ready, so that its service manager can stop it from then on.

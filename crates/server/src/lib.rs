@@ -40,7 +40,7 @@ pub use listener::Listener;
 pub use nearest::nearest;
 pub use origin::{NotAnOrigin, Origin, is_loopback, origin_is_allowed, requested_host};
 pub use peer::Peer;
-pub use process_limits::{handle_size_limit, raise_descriptor_limit};
+pub use process_limits::{handle_size_limit, prevent_core_dumps, raise_descriptor_limit};
 pub use request_log::{EndedRequest, OnEnd};
 pub use request_scope::{access_line, caller_dialect, in_request_scope, request_id};
 pub use shutdown_signal::ShutdownSignal;

@@ -1,4 +1,4 @@
-//! The system's limits of this process: open files, and the size of a file.
+//! The system's limits of this process: open files, the size of a file, and core dumps.
 
 use std::io;
 
@@ -19,6 +19,17 @@ pub fn raise_descriptor_limit() -> io::Result<u64> {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
     }
     Ok(hard)
+}
+
+/// Prevents core dumps of this process and of the processes that it starts: they would hold bearers, keys and prompts.
+///
+/// # Errors
+/// When the limit cannot be set.
+pub fn prevent_core_dumps() -> io::Result<()> {
+    // Not 0, which Linux disregards where a program takes the dumps: 1 means "none" there too, and no file is that small.
+    let (_, hard) = getrlimit(Resource::RLIMIT_CORE)?;
+    let most = hard.min(1);
+    Ok(setrlimit(Resource::RLIMIT_CORE, most, most)?)
 }
 
 /// Makes a write beyond the limit on file sizes fail. Without a handler for SIGXFSZ it would end the process.

@@ -24,6 +24,16 @@ pub fn arguments_and_environment(pid: u32) -> Vec<u8> {
     [read("cmdline"), read("environ")].concat()
 }
 
+/// The most bytes of a core dump of a process: the soft limit and the hard one.
+pub fn core_dump_limits(pid: u32) -> (String, String) {
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).expect("the limits of a process");
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max core file size")).expect("the limit");
+    let mut words = line.split_whitespace().map(str::to_owned);
+    let mut next = || words.next().expect("a limit");
+    let soft = next();
+    (soft, next())
+}
+
 fn status_kib(pid: u32, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the status of a process");
     let value = status.lines().find_map(|line| line.strip_prefix(field)).expect("a field of the status");
