@@ -8,7 +8,7 @@ use mcpctl_failover::class::FailureClass;
 pub struct StreamEnd {
     /// The way in which it ended.
     pub outcome: StreamOutcome,
-    /// The model's own count; `None` where it sent none.
+    /// The model's own count; `None` where it sent none that can be believed.
     pub usage: Option<Usage>,
     /// The model that answered, as it calls itself.
     pub model: Option<String>,
@@ -57,7 +57,8 @@ impl StreamAccount {
 
     pub(crate) fn end(&mut self, outcome: StreamOutcome) {
         if let Some(on_end) = self.on_end.take() {
-            on_end(StreamEnd { outcome, usage: self.usage.take(), model: self.model.take() });
+            let usage = self.usage.take().and_then(Usage::plausible);
+            on_end(StreamEnd { outcome, usage, model: self.model.take() });
         }
     }
 }

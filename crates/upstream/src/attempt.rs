@@ -10,7 +10,7 @@ use http::{
     header::{self, CONTENT_TYPE},
 };
 use mcpctl_api::visible;
-use mcpctl_dialect::{AnswerBody, EventMeaning, error::UpstreamError, meaning::ErrorMeaning};
+use mcpctl_dialect::{AnswerBody, EventMeaning, error::UpstreamError, meaning::ErrorMeaning, usage::Usage};
 use mcpctl_failover::FailureClass;
 use tokio::time::{Instant, timeout_at};
 
@@ -239,7 +239,7 @@ async fn whole(
                 .meaning(error.meaning))
         }
         Some(AnswerBody { model, usage, error: None }) => {
-            Ok(WholeAnswer { status, headers, body, usage, model })
+            Ok(WholeAnswer { status, headers, body, usage: usage.and_then(Usage::plausible), model })
         }
         None => {
             // Neither an answer nor an error in a known shape, but its text may still be a refusal of content.

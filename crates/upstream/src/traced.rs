@@ -145,7 +145,8 @@ impl TracedEvents {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        describe(&self.span, self.model.as_deref(), self.usage.as_ref());
+        let usage = self.usage.and_then(Usage::plausible);
+        describe(&self.span, self.model.as_deref(), usage.as_ref());
         if let Some(class) = failure {
             self.span.fail(class.as_str());
         }

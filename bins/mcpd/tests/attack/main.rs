@@ -4,6 +4,7 @@
 mod bombs;
 mod browsers;
 mod connections;
+mod counts;
 mod credentials;
 mod documents;
 mod escalation;
