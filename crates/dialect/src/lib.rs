@@ -9,6 +9,7 @@ pub mod lenient;
 pub mod meaning;
 mod openai;
 pub mod sse;
+mod text_tokens;
 pub mod translate;
 pub mod usage;
 

@@ -1,12 +1,12 @@
 //! The request whose answer is the rest of one that broke off: the same conversation, with the beginning of the answer as its last
-//! message. A model that can continue it (`prefill`) writes what follows.
+//! message. A model that can continue it (`prefill`) writes what follows, within what is left of the caller's bound.
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Number, Value, json};
 
-use super::Request;
-use crate::{fields::Edit, operation::Operation};
+use super::{Request, output_bounds, tokens};
+use crate::{fields::Edit, operation::Operation, text_tokens::of_text};
 
 /// Shortest beginning that is continued, in bytes: of a shorter one it would not be clear whether an answer repeats it.
 const MIN_BEGINNING_BYTES: usize = 12;
@@ -42,17 +42,50 @@ impl Request {
                 format!("{open},{begun}]")
             }
         };
-        let body: Bytes = self.fields.with(&[Edit { name, value }]);
+        let mut edits = self.bounds_after(beginning);
+        edits.push(Edit { name, value });
+        let body: Bytes = self.fields.with(&edits);
         let mut request = Self::read(self.operation, body).ok()?;
         // A route may have named it.
         request.model.clone_from(&self.model);
         Some(request)
+    }
+
+    /// The bounds of the output, less what `beginning` takes of them: the caller bounded the whole answer.
+    fn bounds_after(&self, beginning: &str) -> Vec<Edit> {
+        let given = of_text(beginning);
+        let left = |name: &&'static str| {
+            let bound = tokens(&self.fields.read::<Number>(name)?)?;
+            // A server refuses a bound of 0.
+            Some(Edit { name, value: bound.saturating_sub(given).max(1).to_string() })
+        };
+        output_bounds(self.operation).iter().filter_map(left).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bound_of_the_output_is_what_is_left_of_it() {
+        // 24 characters: 6 tokens.
+        let beginning = "A beginning of the text.";
+        let messages = r#""messages":[{"role":"user","content":"Hi"}]"#;
+        for (operation, bounds, expected) in [
+            (Operation::Chat, r#""max_tokens":50"#, Some(44)),
+            (Operation::Chat, r#""max_tokens":50,"max_completion_tokens":6"#, Some(44)),
+            (Operation::Chat, r#""max_completion_tokens":3.5"#, Some(1)),
+            (Operation::Chat, r#""max_tokens":-1"#, None),
+            (Operation::Messages, r#""max_tokens":50"#, Some(44)),
+            (Operation::Responses, r#""input":"Hi","max_output_tokens":50"#, Some(44)),
+            (Operation::Chat, r#""temperature":1"#, None),
+        ] {
+            let body = format!("{{\"model\":\"a\",{messages},{bounds}}}");
+            let request = Request::read(operation, Bytes::from(body)).unwrap();
+            assert_eq!(request.continued(beginning).unwrap().output_bound, expected, "{bounds}");
+        }
+    }
 
     #[test]
     fn beginning_becomes_the_last_message() {

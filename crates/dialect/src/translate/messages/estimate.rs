@@ -12,7 +12,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::image_size;
-use crate::{request_error::RequestError, translate::fields::Fields};
+use crate::{request_error::RequestError, text_tokens::of_text, translate::fields::Fields};
 
 /// What a message, a block or a tool takes besides its text.
 const OVERHEAD: u64 = 4;
@@ -100,15 +100,6 @@ fn of_document(source: &Value) -> u64 {
 
 fn of_json(value: &Value) -> u64 {
     OVERHEAD.saturating_add(of_text(&value.to_string()))
-}
-
-fn of_text(text: &str) -> u64 {
-    let quarters = |character: char| match character.len_utf8() {
-        1 => 1,
-        2 => 2,
-        _ => 4,
-    };
-    text.chars().map(quarters).fold(0_u64, u64::saturating_add).div_ceil(4)
 }
 
 #[cfg(test)]
