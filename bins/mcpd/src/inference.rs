@@ -12,6 +12,7 @@ mod budgets;
 mod call;
 mod chain;
 pub mod credential_checks;
+pub mod in_flight;
 pub mod outcome;
 pub mod pipeline;
 mod resumption;
@@ -25,7 +26,7 @@ mod turns;
 use std::sync::Arc;
 
 use mcpctl_access::{Snapshot, Stored};
-use mcpctl_api::{Spec, breaker_status::BreakerStatus};
+use mcpctl_api::{Spec, breaker_status::BreakerStatus, spec::Upstream};
 use mcpctl_failover::Balancer;
 use mcpctl_upstream as upstream;
 
@@ -66,7 +67,11 @@ impl Inference {
     /// How the breakers of an Llm's upstreams stand, in the order of the document.
     pub fn breaker_statuses(&self, llm: &Stored) -> Vec<BreakerStatus> {
         let Spec::Llm(spec) = &llm.resource.spec else { return Vec::new() };
-        spec.upstreams().map(|upstream| self.breakers.status(&targets::key(llm.id(), &upstream))).collect()
+        let of = |upstream: Upstream<'_>| BreakerStatus {
+            url: Some(upstream.url.clone()),
+            ..self.breakers.status(&targets::key(llm.id(), &upstream))
+        };
+        spec.upstreams().map(of).collect()
     }
 
     /// Forgets the upstreams that no Llm of the snapshot has.

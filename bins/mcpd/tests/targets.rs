@@ -141,6 +141,14 @@ async fn failing_target_is_ejected_and_comes_back() {
         let status: Value = world.mcpd.get("/api/v1/llms/many/status", &admin).await.json().await.unwrap();
         let states: Vec<_> = status["breakers"].as_array().unwrap().iter().map(|of| &of["state"]).collect();
         assert_eq!(states, ["open", "closed", "closed"], "in the order of the document: {status}");
+        let urls: Vec<_> =
+            status["breakers"].as_array().unwrap().iter().map(|of| of["url"].as_str()).collect();
+        let expected = [1, 2, 0].map(|at: usize| world.servers[at].base_url());
+        assert_eq!(
+            urls,
+            expected.each_ref().map(|url| Some(url.as_str())),
+            "each with its address: {status}"
+        );
         let metrics = world.mcpd.get("/metrics", &admin).await.text().await.unwrap();
         assert!(metrics.contains("mcpctl_open_breakers{llm=\"many\"} 1"), "{metrics}");
         world.patch(json!({"breaker": {"failures": 3, "open": "1ms"}})).await;
@@ -148,6 +156,9 @@ async fn failing_target_is_ejected_and_comes_back() {
             world.chat(stream).await.text().await.unwrap().contains("from-1").then_some(())
         })
         .await;
+        let lines = |text: &str| world.mcpd.log().matches(text).count();
+        eventually("the end is logged", async || (lines("a breaker closes") > 0).then_some(())).await;
+        assert_eq!((lines("a breaker opens"), lines("a breaker closes")), (1, 1), "{fault:?}");
     }
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use url::Url;
 use utoipa::ToSchema;
 
 use crate::Name;
@@ -23,6 +24,10 @@ pub struct LlmStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BreakerStatus {
+    /// The address of its upstream, as the document has it; absent at an agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub url: Option<Url>,
     /// Its state.
     pub state: BreakerState,
     /// When it opened; absent where it is closed.
@@ -65,6 +70,7 @@ impl BreakerStatus {
         let (now, ago) = (Timestamp::now(), SignedDuration::try_from(ago).unwrap_or(SignedDuration::MAX));
         let next = |wait| now.saturating_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX));
         Self {
+            url: None,
             state: if next_try.is_some() { BreakerState::Open } else { BreakerState::HalfOpen },
             since: now.saturating_sub(ago).ok(),
             next_try_at: next_try.and_then(|wait| next(wait).ok()),

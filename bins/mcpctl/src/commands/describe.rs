@@ -77,7 +77,11 @@ async fn breakers(client: &Client, llm: &Resource) -> Result<(), Failure> {
     let Ok(status) = client.llm_status(llm.id.as_str()).await else { return Ok(()) };
     let many = status.breakers.len() > 1;
     for (at, breaker) in status.breakers.iter().enumerate() {
-        let place = if many { format!(" of target {}", at + 1) } else { String::new() };
+        let place = match &breaker.url {
+            Some(url) if many => format!(" of {url}"),
+            None if many => format!(" of target {}", at + 1),
+            _ => String::new(),
+        };
         data!("# breaker{place}: {}", output::breaker(breaker))?;
     }
     Ok(())

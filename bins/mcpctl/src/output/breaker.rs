@@ -6,7 +6,7 @@ use super::table::{age, until};
 
 /// `open since 12s ago (connect), next try in 8s`
 pub fn breaker(status: &BreakerStatus) -> String {
-    let BreakerStatus { state, since, next_try_at, last_failure, some_forms } = status;
+    let BreakerStatus { url: _, state, since, next_try_at, last_failure, some_forms } = status;
     let word = match state {
         BreakerState::Closed => return "closed".to_owned(),
         BreakerState::Open => "open",

@@ -60,7 +60,7 @@ async fn several_urls_make_an_llm_with_targets() {
     let table = shell.run(&["get", "llms"]).await.succeeded();
     assert!(table.contains("http://127.0.0.1:1/v1 (+1)"), "{table}");
     let described = shell.run(&["describe", "llm", "many"]).await.succeeded();
-    assert!(described.contains("# breaker of target 2: closed"), "{described}");
+    assert!(described.contains("# breaker of http://127.0.0.1:2/v1: closed"), "{described}");
     let target = |port| format!("{{url: \"http://127.0.0.1:{port}/v1\", apiKey: {{secret: s, key: k}}}}");
     let document =
         format!("kind: Llm\nname: many\ntype: openai\nmodel: m\ntargets: [{}, {}]\n", target(1), target(2));

@@ -25,10 +25,10 @@ use super::{
 /// What the state of an upstream is kept by: its Llm, address, model and key. So it survives edits of the others, and their order;
 /// and an upstream that was corrected begins anew.
 pub fn key(llm: &Id, upstream: &Upstream<'_>) -> String {
-    let Upstream { url, model, api_key, .. } = upstream;
+    let (address, Upstream { model, api_key, .. }) = (upstream.address(), upstream);
     match api_key {
-        None => format!("{llm} {url} {model:?}"),
-        Some(api_key) => format!("{llm} {url} {model:?} {}/{}", api_key.secret, api_key.key),
+        None => format!("{llm} {address} {model:?}"),
+        Some(api_key) => format!("{llm} {address} {model:?} {}/{}", api_key.secret, api_key.key),
     }
 }
 

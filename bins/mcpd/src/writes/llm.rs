@@ -5,7 +5,7 @@ use std::sync::Arc;
 use mcpctl_access::Stored;
 use mcpctl_api::{
     Id, Kind, Name, Spec, Verb,
-    spec::{LlmSpec, ProviderType, SecretKeyRef, Upstream},
+    spec::{LlmSpec, SecretKeyRef, Upstream},
 };
 use mcpctl_dialect::keys;
 
@@ -46,7 +46,7 @@ impl Planner<'_> {
         let mut keys = Vec::new();
         for upstream in llm.upstreams() {
             keys.push(match upstream.api_key {
-                Some(key) => self.guard_key(old, name, llm.provider, &upstream, key.clone())?,
+                Some(key) => self.guard_key(old, name, &upstream, key.clone())?,
                 None => None,
             });
         }
@@ -59,7 +59,6 @@ impl Planner<'_> {
         &mut self,
         old: Option<&LlmSpec>,
         name: &Name,
-        provider: ProviderType,
         upstream: &Upstream<'_>,
         key: SecretKeyRef,
     ) -> Result<Option<SecretKeyRef>, Refusal> {
@@ -79,7 +78,7 @@ impl Planner<'_> {
         // Targets at one address may differ in their models, and in who attached the key.
         let here = references
             .iter()
-            .filter(|(of, _)| of.url == upstream.url && old.is_some_and(|old| old.provider == provider))
+            .filter(|(of, _)| of.provider == upstream.provider && of.address() == upstream.address())
             .max_by_key(|(of, old)| (of.model == upstream.model, is_intact(old)));
         if let Some((_, old_key)) = here {
             let intact = is_intact(old_key);

@@ -7,7 +7,11 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::{LlmSpec, ProviderType, SecretKeyRef};
-use crate::{address::forbidden_host, base_url::check_base, spec::FieldError};
+use crate::{
+    address::forbidden_host,
+    base_url::{anthropic_base_path, azure_base_path, base_path, check_base},
+    spec::FieldError,
+};
 
 /// One of several addresses that serve an Llm. Its key is the one that is written beside it, and no other target gets that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -42,6 +46,8 @@ const fn is_one(weight: &u8) -> bool {
 pub struct Upstream<'a> {
     /// Its place in `targets`; `None` for the Llm's own `url`.
     pub place: Option<usize>,
+    /// The API that it speaks.
+    pub provider: ProviderType,
     /// Base address.
     pub url: &'a Url,
     /// The provider's own name of the model.
@@ -64,10 +70,23 @@ impl Upstream<'_> {
         self.url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
     }
 
+    /// Scheme, host, port and base path: the same for every spelling that requests to one address may have.
+    pub fn address(&self) -> String {
+        let path = match self.provider {
+            ProviderType::Openai => base_path(self.url),
+            ProviderType::Anthropic => anthropic_base_path(self.url),
+            ProviderType::AzureOpenai => azure_base_path(self.url),
+        };
+        // Without a port that is the scheme's own.
+        format!("{}{path}", self.url.origin().ascii_serialization())
+    }
+
     /// Whether both are the same for the state that is kept of it: address, model and key.
     pub fn is_same(&self, other: &Upstream<'_>) -> bool {
         let key = |of: Option<&SecretKeyRef>| of.map(|key| (key.secret.clone(), key.key.clone()));
-        self.url == other.url && self.model == other.model && key(self.api_key) == key(other.api_key)
+        self.address() == other.address()
+            && self.model == other.model
+            && key(self.api_key) == key(other.api_key)
     }
 
     fn check(&self, provider: ProviderType) -> Result<(), FieldError> {
@@ -107,6 +126,7 @@ impl LlmSpec {
     pub fn upstreams(&self) -> impl Iterator<Item = Upstream<'_>> {
         let own = self.url.iter().map(|url| Upstream {
             place: None,
+            provider: self.provider,
             url,
             model: &self.model,
             api_key: self.api_key.as_ref(),
@@ -114,6 +134,7 @@ impl LlmSpec {
         });
         let targets = self.targets.iter().enumerate().map(|(at, target)| Upstream {
             place: Some(at),
+            provider: self.provider,
             url: &target.url,
             model: target.model.as_deref().unwrap_or(&self.model),
             api_key: target.api_key.as_ref(),
@@ -158,7 +179,7 @@ impl LlmSpec {
                 return Err(FieldError::new(upstream.field("weight"), message));
             }
             let key = upstream.api_key.map(|key| (&key.secret, &key.key));
-            if !seen.insert((upstream.url, upstream.model, key)) {
+            if !seen.insert((upstream.address(), upstream.model, key)) {
                 let message = format!("`{}` is named twice with the same model and key", upstream.url);
                 return Err(FieldError::new(upstream.field("url"), message)
                     .hint("write it once, with a higher `weight`"));
@@ -210,11 +231,21 @@ mod tests {
                 json!({"targets": [{"url": "http://a.example"}, {"url": "http://a.example", "model": "m"}]}),
                 "targets[1].url",
             ),
+            (
+                json!({"targets": [{"url": "https://a.example/v1"}, {"url": "https://A.example:443//v1/"}]}),
+                "targets[1].url",
+            ),
+            (
+                json!({"targets": [{"url": "http://a.example"}, {"url": "http://a.example/v1"}]}),
+                "targets[1].url",
+            ),
         ] {
             let error = llm(document.clone()).validate().unwrap_err();
             assert_eq!(error.param, field, "{document}: {error:?}");
         }
         for document in [
+            json!({"targets": [{"url": "https://a.example"}, {"url": "http://a.example"},
+                               {"url": "https://a.example:8443"}, {"url": "https://a.example/v2"}]}),
             json!({"url": "http://a.example", "apiKey": key}),
             json!({"targets": [{"url": "http://a.example", "weight": 100}]}),
             json!({"targets": [{"url": "http://a.example", "apiKey": key}, {"url": "http://a.example"},
