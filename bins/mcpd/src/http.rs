@@ -11,6 +11,7 @@ mod feed;
 pub mod guard;
 mod inference;
 mod limits;
+mod merge_patch;
 mod operation;
 mod path;
 mod probe;

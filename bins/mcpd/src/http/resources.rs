@@ -17,7 +17,7 @@ use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
 use serde::Deserialize;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, probe, query::Query, tokens};
+use super::{error::HttpError, merge_patch, path::Path, probe, query::Query, tokens};
 use crate::{
     app::App,
     caller::Caller,
@@ -195,13 +195,7 @@ pub async fn patch(
     let patch: serde_json::Value = serde_json::from_slice(&body)
         .map_err(|error| HttpError::invalid("", format!("the patch is not JSON: {error}")))?;
     let mut merged = serde_json::to_value(&current.resource).map_err(|_| HttpError::internal())?;
-    // In a merge patch `null` removes a field, whereas a document without a password keeps it.
-    let removes_password =
-        kind == Kind::User && patch.get("password").is_some_and(serde_json::Value::is_null);
-    merge(&mut merged, patch);
-    if removes_password && let Some(merged) = merged.as_object_mut() {
-        merged.insert("password".to_owned(), serde_json::Value::Null);
-    }
+    merge_patch::patch(kind, &mut merged, patch);
     let document =
         Document::from_json_as(kind, &serde_json::to_vec(&merged).map_err(|_| HttpError::internal())?)?;
     let write = document.into();
@@ -323,50 +317,6 @@ fn if_match(headers: &HeaderMap) -> Result<Option<Revision>, HttpError> {
         Some(revision) => Ok(Some(Revision(revision))),
         None => {
             Err(HttpError::invalid("If-Match", "If-Match holds the revision of one resource, e.g. `\"42\"`"))
-        }
-    }
-}
-
-/// Applies a JSON merge patch (RFC 7396).
-fn merge(target: &mut serde_json::Value, patch: serde_json::Value) {
-    use serde_json::{Map, Value};
-    let Value::Object(patch) = patch else {
-        *target = patch;
-        return;
-    };
-    if !target.is_object() {
-        *target = Value::Object(Map::new());
-    }
-    if let Value::Object(target) = target {
-        for (key, value) in patch {
-            if value.is_null() {
-                target.shift_remove(&key);
-            } else {
-                merge(target.entry(key).or_insert(Value::Null), value);
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::merge;
-
-    #[test]
-    fn merge_patches_as_in_rfc_7396() {
-        let cases = [
-            (json!({"a": "b"}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": "b"}), json!({"a": null}), json!({})),
-            (json!({"a": ["b"]}), json!({"a": "c"}), json!({"a": "c"})),
-            (json!({"a": {"b": "c"}}), json!({"a": {"b": "d", "c": null}}), json!({"a": {"b": "d"}})),
-            (json!(["a"]), json!({"a": {"bb": {"ccc": null}}}), json!({"a": {"bb": {}}})),
-            (json!({"a": "foo"}), json!("bar"), json!("bar")),
-        ];
-        for (mut target, patch, expected) in cases {
-            merge(&mut target, patch);
-            assert_eq!(target, expected);
         }
     }
 }

@@ -219,3 +219,29 @@ async fn what_get_prints_applies_unchanged() {
         world.mcpd.post("/api/v1/apply", &admin, &json!([llm("gpt", &world.provider, Some("prod"))])).await;
     assert_eq!(report.json::<Value>().await.unwrap()["results"][0]["outcome"], "unchanged");
 }
+
+/// What the server wrote beside the name of a secret belongs to that secret, and is no obstacle to another one.
+#[tokio::test]
+async fn patch_with_another_secret_needs_no_ids() {
+    let world = World::new().await;
+    let admin = world.mcpd.admin();
+    world.mcpd.apply(json!([{"kind": "Secret", "name": "next", "data": {"key": "sk-next"}}])).await;
+    let change = json!({"apiKey": {"secret": "next"}});
+    let path = "/api/v1/llms/gpt?skipCheck=true";
+    assert_eq!(world.write(&admin, Method::PATCH, path, &change).await.0, StatusCode::OK);
+    assert_eq!(world.chat("gpt").await, StatusCode::OK);
+    assert_eq!(World::keys(&world.provider), ["Bearer sk-next"]);
+    let editor = json!([{"kinds": ["llms"], "verbs": ["view", "edit"], "names": ["*"]}]);
+    let mallory = world.mcpd.user_with_rules("mallory", editor).await;
+    let back = json!({"apiKey": {"secret": "prod"}});
+    assert_eq!(world.write(&mallory, Method::PATCH, path, &back).await.0, StatusCode::FORBIDDEN);
+    // Another spelling of the same address keeps the key, another address does not.
+    let spelt = format!("{}/", world.provider.base_url());
+    let (status, warning) = world.write(&mallory, Method::PATCH, path, &json!({"url": spelt})).await;
+    assert_eq!((status, warning.as_str()), (StatusCode::OK, ""));
+    let moved = json!({"url": world.evil.base_url()});
+    let (status, warning) = world.write(&mallory, Method::PATCH, path, &moved).await;
+    assert!(status == StatusCode::OK && warning.contains("was detached"), "{status} {warning}");
+    assert_eq!(world.chat("gpt").await, StatusCode::OK);
+    assert_eq!(World::keys(&world.evil), [""; 0]);
+}
