@@ -13,6 +13,7 @@ mod inference;
 mod limits;
 mod merge_patch;
 mod operation;
+mod parameters;
 mod path;
 mod probe;
 mod provider_failure;
@@ -109,11 +110,18 @@ pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Ro
         // The layer reads bodies within the limits of their routes.
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn_with_state(Arc::clone(&app), body::read))
+        // Before a body is read for a request that is rejected anyway.
+        .layer(middleware::from_fn(parameters::known_only))
         // Inside the trace, so that refusals are logged and counted like every other answer.
         .layer(middleware::from_fn_with_state(Arc::clone(&app), authentication::require))
         .layer(middleware::from_fn_with_state(guard, guard::refuse_pages))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), trace::trace))
         .with_state(app)
+}
+
+/// The route that serves a documented path: the document names the one kind that a route is for.
+fn served_path(documented: &str) -> String {
+    documented.replace("/llms/", "/{kind}/").replace("/limits/", "/{kind}/")
 }
 
 /// The OpenAPI document of all routes, with everything in a settled order.
@@ -215,11 +223,8 @@ mod tests {
         let served: BTreeSet<String> =
             management.iter().chain(&inference).chain(&health).map(|(path, _)| (*path).to_owned()).collect();
         assert_eq!(served, trace::ROUTES.map(str::to_owned).into_iter().collect());
-        // The document names the one kind that these routes are for.
-        let documented = openapi().paths.paths.into_keys();
-        let documented: BTreeSet<_> = documented
-            .map(|path| path.replace("/llms/", "/{kind}/").replace("/limits/", "/{kind}/"))
-            .collect();
+        let documented: BTreeSet<_> =
+            openapi().paths.paths.into_keys().map(|path| served_path(&path)).collect();
         assert_eq!(served, documented);
     }
 }

@@ -60,6 +60,7 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
         .route("/api/v1/engines/{name}/logs", get(engines::logs))
         .with_state(Arc::clone(&app))
         .merge(more)
+        .layer(middleware::from_fn(parts::known_parameters))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::local_key));
     let inference = Router::new()
         .route("/v1/models", get(inference::models))
@@ -68,11 +69,12 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
         .route("/api/v1/llms/{idOrName}/infer", post(inference::infer))
         // The layer before this one reads bodies within the limits.
         .layer(DefaultBodyLimit::disable())
+        .layer(middleware::from_fn(parts::known_parameters))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::caller))
         .with_state(Arc::clone(&app));
     inference
         .merge(own)
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(|| async { "ok\n" }).layer(middleware::from_fn(parts::known_parameters)))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
         // Before everything else, so that a web page learns nothing from the kind of error.

@@ -27,6 +27,7 @@ mod socket;
 mod socket_file;
 mod trace;
 mod traced_body;
+mod unknown_parameter;
 
 pub use access_line::AccessLine;
 pub use address::{Address, BindError, NotAnAddress};
@@ -45,3 +46,4 @@ pub use request_log::{EndedRequest, OnEnd};
 pub use request_scope::{access_line, caller_dialect, in_request_scope, request_id};
 pub use shutdown_signal::ShutdownSignal;
 pub use trace::trace;
+pub use unknown_parameter::unknown_parameter;

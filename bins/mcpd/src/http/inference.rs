@@ -40,7 +40,9 @@ pub struct Docs;
     get, path = "/v1/models", tag = "inference",
     params(("limit" = Option<usize>, Query, description = "Anthropic's lists: models of a page, 1 to 1000, 20 by default"),
            ("after_id" = Option<String>, Query, description = "Anthropic's lists: the page after this model"),
-           ("before_id" = Option<String>, Query, description = "Anthropic's lists: the page before this model")),
+           ("before_id" = Option<String>, Query, description = "Anthropic's lists: the page before this model"),
+           ("beta" = Option<bool>, Query, description = "sent by Anthropic's clients; it changes nothing"),
+           ("client_version" = Option<String>, Query, description = "sent by Codex; it changes nothing")),
     responses((status = 200, description = "`{object: \"list\", data: [{id, object, created, owned_by}]}`, or \
                 `{data: [{type, id, display_name, created_at}], has_more, first_id, last_id}`"),
               (status = 400, body = mcpctl_api::ApiError),
@@ -58,7 +60,8 @@ pub async fn models(caller: Caller, address: Uri) -> Result<Json<Value>, HttpErr
 /// One Llm that the caller may run, as OpenAI shows a model, or as Anthropic where `anthropic-version` is sent
 #[utoipa::path(
     get, path = "/v1/models/{idOrName}", tag = "inference",
-    params(("idOrName" = String, Path)),
+    params(("idOrName" = String, Path),
+           ("beta" = Option<bool>, Query, description = "sent by Anthropic's clients; it changes nothing")),
     responses((status = 200, description = "`{id, object, created, owned_by}`, or `{type, id, display_name, created_at}`"),
               (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError, description = "may not run it, whether or not it exists"),
@@ -167,6 +170,7 @@ pub async fn responses(
 /// Anthropic's messages; `model` is an Llm's name or id
 #[utoipa::path(
     post, path = "/v1/messages", tag = "inference",
+    params(("beta" = Option<bool>, Query, description = "sent by Anthropic's clients; it changes nothing")),
     request_body(description = "as Anthropic's", content_type = "application/json"),
     responses((status = 200, description = "as Anthropic's; with `stream`, server-sent events"),
               (status = 400, description = "what the provider's dialect cannot express, by name; errors are as Anthropic's"),
@@ -185,6 +189,7 @@ pub async fn messages(
 /// Anthropic's token counts
 #[utoipa::path(
     post, path = "/v1/messages/count_tokens", tag = "inference",
+    params(("beta" = Option<bool>, Query, description = "sent by Anthropic's clients; it changes nothing")),
     request_body(description = "as Anthropic's", content_type = "application/json"),
     responses((status = 200, description = "as Anthropic's; with `mcpctl-estimated` where the provider has no counter"),
               (status = 401, description = "no credential, or an unknown one"),

@@ -17,6 +17,7 @@ mod narrowed;
 mod oracles;
 mod paths;
 mod places;
+mod queries;
 mod races;
 mod records;
 mod rights;

@@ -1,10 +1,13 @@
 //! The variable parts of an address and its query; what cannot be read is an error in the shape of all others.
 
 use axum::{
-    extract::{FromRequestParts, Path as AxumPath, Query as AxumQuery},
+    extract::{FromRequestParts, MatchedPath, Path as AxumPath, Query as AxumQuery, Request},
     http::{Uri, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
 };
 use mcpctl_api::visible::short;
+use mcpctl_server::unknown_parameter;
 use serde::de::DeserializeOwned;
 
 use super::error::LocalHttpError;
@@ -47,4 +50,31 @@ pub fn query<T: DeserializeOwned>(address: &Uri) -> Result<T, LocalHttpError> {
         }
         LocalHttpError::invalid("", format!("the query string: {}", short(&cause.to_string(), 256)))
     })
+}
+
+/// The query parameters of a route.
+fn parameters(route: &str) -> &'static [&'static str] {
+    match route {
+        // `beta` is sent by Anthropic's clients and `client_version` by Codex; both change nothing.
+        "/v1/models" => &["limit", "after_id", "before_id", "beta", "client_version"],
+        "/v1/models/{*model}" | "/v1/messages" | "/v1/messages/count_tokens" => &["beta"],
+        "/api/v1/engines/{name}/logs" => &["previous", "follow"],
+        _ => &[],
+    }
+}
+
+/// Rejects query parameters that a route does not have.
+pub async fn known_parameters(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    if let (Some(route), Some(query)) = (&route, request.uri().query()) {
+        let known = parameters(route.as_str());
+        if let Some(name) = unknown_parameter(query, known) {
+            let hint = match known {
+                [] => "it has none: leave the query out".to_owned(),
+                known => format!("it has {}", known.join(", ")),
+            };
+            let message = format!("`{name}` is no query parameter of this address");
+            return LocalHttpError::invalid(&name, message).hint(hint).into_response();
+        }
+    }
+    next.run(request).await
 }

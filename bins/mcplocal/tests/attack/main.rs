@@ -12,6 +12,7 @@ mod journal;
 mod loops;
 mod pages;
 mod probe;
+mod queries;
 mod spoofs;
 mod squatting;
 mod support;
