@@ -21,6 +21,7 @@ use crate::{
     app::{App, Runtime},
     capabilities::Needs,
     identity::Caller,
+    journal,
     prewarm::PrewarmTrigger,
     providers::LocalProvider,
 };
@@ -93,6 +94,23 @@ impl ModelRequest {
             request,
             headers,
             wait: watch::Sender::new(None),
+        })
+    }
+
+    /// The request with a copy of its body that is kept as long as its stream, so that the memory for requests is released; `None`
+    /// where the memory for streams is used up.
+    fn for_stream(&self) -> Option<Self> {
+        let Self { app, runtime, caller, llm, request, headers, needs, wait } = self;
+        let owner = journal::caller_name(caller.user.as_deref(), &caller.bearer);
+        Some(Self {
+            app: Arc::clone(app),
+            runtime: Arc::clone(runtime),
+            caller: caller.clone(),
+            llm: llm.clone(),
+            request: request.in_copy(|body| app.bodies.keep(body, &owner))?,
+            headers: headers.clone(),
+            needs: *needs,
+            wait: wait.clone(),
         })
     }
 

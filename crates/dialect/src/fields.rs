@@ -41,6 +41,11 @@ impl Fields {
         &self.body
     }
 
+    /// The same fields in a copy of the body.
+    pub(crate) fn in_copy(&self, body: Bytes) -> Self {
+        Self { body, ..self.clone() }
+    }
+
     /// The JSON text of a field's value; `None` for an absent field and for `null`.
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         let (_, place) = self.places.iter().find(|(known, _)| *known == name)?;

@@ -104,6 +104,12 @@ impl Request {
         self.fields.body()
     }
 
+    /// The request with a copy of its body, which `copy` makes; `None` where it makes none.
+    pub fn in_copy(&self, copy: impl FnOnce(&[u8]) -> Option<Bytes>) -> Option<Self> {
+        let body = copy(self.body())?;
+        Some(Self { fields: self.fields.in_copy(body), ..self.clone() })
+    }
+
     /// The model, for a route that needs it in the body.
     ///
     /// # Errors

@@ -143,6 +143,14 @@ impl RequestBodies {
         Self { least: limits.least_rate(), time: limits.body_time.0, memory: Arc::new(memory) }
     }
 
+    /// A copy of a caller's body, for as long as a stream may need it again. All copies together have a quarter of the memory and
+    /// those of one caller an eighth, so that long streams leave the rest to others; `None` where the share is used up.
+    pub fn keep(&self, body: &[u8], caller: &str) -> Option<Bytes> {
+        let mut lease = self.memory.lease_for_stream(caller);
+        lease.grow_to(length(body)).ok()?;
+        Some(Bytes::from_owner(Leased { bytes: BytesMut::from(body), _lease: lease }))
+    }
+
     /// Reads the body of a request, at most `max` bytes both as sent and as decoded. The memory is released with the last
     /// clone of the body.
     ///
@@ -304,8 +312,10 @@ struct Memory {
 #[derive(Debug, Default)]
 struct Used {
     total: u64,
-    /// The share of all strangers together.
+    /// Of all strangers together.
     strangers: u64,
+    /// Of all streams together.
+    streams: u64,
     owners: HashMap<Arc<str>, u64>,
 }
 
@@ -322,14 +332,24 @@ impl Memory {
         self.max / 4
     }
 
+    /// A quarter: streams may go on for hours.
+    fn max_of_streams(&self) -> u64 {
+        self.max / 4
+    }
+
     fn lease(self: &Arc<Self>, owner: BodyOwner<'_>) -> Lease {
-        Lease {
-            memory: Arc::clone(self),
-            owner: owner.name(),
-            max: self.max_of(owner),
-            stranger: matches!(owner, BodyOwner::Stranger(_)),
-            bytes: 0,
-        }
+        let share = match owner {
+            BodyOwner::Caller(_) => Share::Callers,
+            BodyOwner::Stranger(_) => Share::Strangers,
+        };
+        Lease { memory: Arc::clone(self), owner: owner.name(), max: self.max_of(owner), share, bytes: 0 }
+    }
+
+    fn lease_for_stream(self: &Arc<Self>, caller: &str) -> Lease {
+        // Beside what the caller's requests have. No name begins with a tab.
+        let owner = format!("\t{caller}").into();
+        let max = self.max_of_streams() / 2;
+        Lease { memory: Arc::clone(self), owner, max, share: Share::Streams, bytes: 0 }
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -344,8 +364,19 @@ struct Lease {
     owner: Arc<str>,
     /// Bytes that this owner may lease in all.
     max: u64,
-    stranger: bool,
+    share: Share,
     bytes: u64,
+}
+
+/// Who shares a part of the memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// Requests of callers with a credential.
+    Callers,
+    /// Requests of callers without one.
+    Strangers,
+    /// Copies for streams.
+    Streams,
 }
 
 impl Lease {
@@ -357,11 +388,17 @@ impl Lease {
         if owned > self.max {
             return Err(BodyError::CallerBusy { retry_after: RETRY_AFTER });
         }
-        let strangers = used.strangers.saturating_add(if self.stranger { more } else { 0 });
-        if total > self.memory.max || strangers > self.memory.max_of_strangers() {
+        let of = |share| if self.share == share { more } else { 0 };
+        let strangers = used.strangers.saturating_add(of(Share::Strangers));
+        let streams = used.streams.saturating_add(of(Share::Streams));
+        if total > self.memory.max
+            || strangers > self.memory.max_of_strangers()
+            || streams > self.memory.max_of_streams()
+        {
             return Err(BodyError::Busy { retry_after: RETRY_AFTER });
         }
         used.strangers = strangers;
+        used.streams = streams;
         used.total = total;
         used.owners.insert(Arc::clone(&self.owner), owned);
         self.bytes = bytes;
@@ -373,8 +410,10 @@ impl Drop for Lease {
     fn drop(&mut self) {
         let mut used = self.memory.used();
         used.total = used.total.saturating_sub(self.bytes);
-        if self.stranger {
-            used.strangers = used.strangers.saturating_sub(self.bytes);
+        match self.share {
+            Share::Callers => {}
+            Share::Strangers => used.strangers = used.strangers.saturating_sub(self.bytes),
+            Share::Streams => used.streams = used.streams.saturating_sub(self.bytes),
         }
         if let Some(owned) = used.owners.get_mut(&self.owner) {
             *owned = owned.saturating_sub(self.bytes);
@@ -432,6 +471,25 @@ mod tests {
         assert!(read(BodyOwner::Caller("alice")).await.is_ok());
         drop((first, second));
         assert!(read(stranger("192.0.2.3")).await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn copies_for_streams_have_a_share_of_their_own() {
+        let bodies = bodies();
+        let quarter = 2 * 1024 * 1024 / 4;
+        let copy = vec![b'x'; quarter / 2];
+        let first = bodies.keep(&copy, "alice").unwrap();
+        assert_eq!(&first[..], &copy[..]);
+        assert!(bodies.keep(b"x", "alice").is_none(), "an eighth of one caller");
+        let second = bodies.keep(&copy, "bob").unwrap();
+        assert!(bodies.keep(b"x", "carol").is_none(), "a quarter of all");
+        for owner in ["alice", "dave"] {
+            let rest = read(&bodies, chunks(vec![quarter], Duration::ZERO), owner).await;
+            assert_eq!(rest.unwrap().len(), quarter, "requests have the rest");
+        }
+        drop((first, second));
+        assert!(bodies.keep(&copy, "carol").is_some());
+        assert!(bodies.memory.used().owners.is_empty());
     }
 
     #[tokio::test]

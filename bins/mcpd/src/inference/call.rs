@@ -23,3 +23,15 @@ pub struct Call {
     /// Whether the caller still may run what answers.
     pub access: Arc<AccessWatch>,
 }
+
+impl Call {
+    /// The call with a copy of its body that is kept as long as its stream, so that the memory for requests is released; `None`
+    /// where the memory for streams is used up.
+    pub fn for_stream(&self) -> Option<Self> {
+        let Self { app, caller, asked, headers, arrived, access } = self;
+        let owner = caller.principal.subject.to_string();
+        let asked = asked.in_copy(|body| app.bodies.keep(body, &owner))?;
+        let (app, access) = (Arc::clone(app), Arc::clone(access));
+        Some(Self { app, caller: caller.clone(), asked, headers: headers.clone(), arrived: *arrived, access })
+    }
+}

@@ -58,7 +58,11 @@ impl Resumption {
         if spec(&turns.llm)?.mid_stream == MidStream::Error {
             return None;
         }
-        let resumption = Arc::new(Mutex::new(Self { call: Arc::clone(call), turns, answering, upstream }));
+        let Some(call) = call.for_stream() else {
+            tracing::info!("a stream cannot be resumed: the memory for requests of streams is used up");
+            return None;
+        };
+        let resumption = Arc::new(Mutex::new(Self { call: Arc::new(call), turns, answering, upstream }));
         Some(Box::new(move |broken| {
             let resumption = Arc::clone(&resumption);
             async move { resumption.lock().await.next(broken).await }.boxed()

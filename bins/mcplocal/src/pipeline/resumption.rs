@@ -24,11 +24,15 @@ const CLASS: FailureClass = FailureClass::BrokenStream;
 /// ended.
 pub(super) fn recovery(request: &Arc<ModelRequest>) -> Option<Recovery> {
     mid_stream(&request.runtime, &request.llm)?;
+    let Some(kept) = request.for_stream() else {
+        tracing::info!("a stream cannot be resumed: the memory for requests of streams is used up");
+        return None;
+    };
     // Once: a local stream that breaks ends with the error.
-    let mut next_request = Some(Arc::clone(request));
+    let mut next_request = Some(kept);
     let next = Box::new(move |broken| {
         let request = next_request.take();
-        async move { next(&*request?, broken).await }.boxed()
+        async move { next(&request?, broken).await }.boxed()
     });
     Recovery::of_untouched(&request.request, next)
 }

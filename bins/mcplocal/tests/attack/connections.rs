@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions, Mcplocal, McplocalOptions, OpenFiles, eventually},
+    deployment::Deployment,
     model_server::{ModelServer, Reply},
     raw::{HTTP2_PREFACE, RawConnection},
 };
@@ -143,4 +144,22 @@ async fn caller_that_does_not_read_releases_the_provider() {
     let text = body.to_string();
     client.send(post(&mcpd.admin(), &format!("content-length: {}\r\n\r\n{text}", text.len()))).await;
     provider.wait_for_disconnects(1).await;
+}
+
+/// A stream that the local provider may go on with keeps its request until its end.
+#[tokio::test]
+async fn resumable_streams_leave_the_memory_for_bodies_to_others() {
+    let config = "limits: {http: {bodyBytes: 2MiB}}\nfailover: {midStream: restart}\n";
+    let deployment = Deployment::builder().config(config).start().await;
+    deployment.mcpd.llm_with_default_timeouts("claude", &deployment.provider.base_url()).await;
+    deployment.provider.set_default(Reply::text("one two").stall_after(1));
+    let mut running = Vec::new();
+    for bytes in [150_000; 14].into_iter().chain([700_000]) {
+        let messages = json!([{"role": "user", "content": "x".repeat(bytes)}]);
+        let body = json!({"model": "claude", "stream": true, "messages": messages});
+        let mut answer = deployment.send(&body).await;
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert!(answer.chunk().await.unwrap().is_some());
+        running.push(answer);
+    }
 }
