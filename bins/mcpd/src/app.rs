@@ -13,7 +13,7 @@ use crate::{
     audit::Audit,
     captures::Captures,
     feeds::Feeds,
-    inference::{Inference, access::AccessWatches},
+    inference::{Inference, access::AccessWatches, in_flight::InFlight},
     limits::Limits,
     login::Logins,
     prices::Prices,
@@ -38,6 +38,8 @@ pub struct App {
     pub inference: Inference,
     /// Ends requests whose caller loses access.
     pub access: AccessWatches,
+    /// Bounds the requests in flight.
+    pub in_flight: InFlight,
     /// Counts what Limits bound.
     pub limits: Limits,
     /// What models cost.

@@ -204,6 +204,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let app = Arc::new(App {
         access: inference::access::AccessWatches::start(&replica),
         feeds: feeds::Feeds::start(&replica, Watchers::new(Watched::Access, config.limits.feeds)),
+        in_flight: inference::in_flight::InFlight::new(config.limits.inference),
         replica,
         audit: audit::Audit::start(recorder.clone(), config.limits.records, Arc::clone(&metrics)),
         recorder,

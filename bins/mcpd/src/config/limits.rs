@@ -35,6 +35,9 @@ pub struct Limits {
     pub feeds: StreamLimits,
     /// Changes of resources.
     pub writes: WriteLimits,
+    /// Inference requests in flight, until the last byte of their answers.
+    #[serde(deserialize_with = "inference")]
+    pub inference: StreamLimits,
 }
 
 impl Default for Limits {
@@ -47,6 +50,7 @@ impl Default for Limits {
             watches: StreamLimits::WATCHES,
             feeds: StreamLimits::FEEDS,
             writes: WriteLimits::default(),
+            inference: StreamLimits::INFERENCE,
         }
     }
 }
@@ -61,7 +65,12 @@ const FEEDS_PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(32).unwrap();
 /// Default maximum of all feeds: half of the default of `http.connections`.
 const FEEDS: NonZeroU32 = NonZeroU32::new(2048).unwrap();
 
-/// Streams that are open at once.
+/// Default maximum of inference requests of one principal in flight: a quarter of all.
+const REQUESTS_PER_PRINCIPAL: NonZeroU32 = NonZeroU32::new(1024).unwrap();
+/// Default maximum of all inference requests in flight: as many as connections.
+const REQUESTS: NonZeroU32 = NonZeroU32::new(4096).unwrap();
+
+/// Streams, or requests, that are open at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StreamLimits {
     /// Of one user or service account.
@@ -83,6 +92,8 @@ impl StreamLimits {
     pub const WATCHES: Self = Self { per_principal: WATCHES_PER_PRINCIPAL, total: WATCHES };
     /// The defaults of feeds.
     pub const FEEDS: Self = Self { per_principal: FEEDS_PER_PRINCIPAL, total: FEEDS };
+    /// The defaults of inference requests.
+    pub const INFERENCE: Self = Self { per_principal: REQUESTS_PER_PRINCIPAL, total: REQUESTS };
 
     fn read<'de, D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<Self, D::Error> {
         let StreamLimitsEntry { per_principal, total } = Deserialize::deserialize(deserializer)?;
@@ -95,6 +106,10 @@ impl StreamLimits {
 
 fn watches<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<StreamLimits, D::Error> {
     StreamLimits::WATCHES.read(deserializer)
+}
+
+fn inference<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<StreamLimits, D::Error> {
+    StreamLimits::INFERENCE.read(deserializer)
 }
 
 fn feeds<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<StreamLimits, D::Error> {

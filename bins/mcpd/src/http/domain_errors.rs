@@ -16,7 +16,9 @@ use super::{error::HttpError, rate_limits};
 use crate::{
     caller::AuthenticationError,
     commit::{TooManyWriters, WriteFailure},
-    inference::{access::AccessEnded, outcome::InferenceError, route::Misconfigured},
+    inference::{
+        access::AccessEnded, in_flight::TooManyRequests, outcome::InferenceError, route::Misconfigured,
+    },
     limits::{LimitError, ledger},
     login::NotChecked,
     sessions::LoginError,
@@ -26,6 +28,9 @@ use crate::{
 
 /// `Retry-After` of a rejected watch or feed: it ends whenever its program does.
 const WATCH_RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// `Retry-After` of a request beyond the most in flight.
+const REQUEST_RETRY_AFTER: Duration = Duration::from_secs(2);
 
 impl From<Denied> for HttpError {
     fn from(denied: Denied) -> Self {
@@ -265,6 +270,25 @@ impl From<TooManyWatches> for HttpError {
     }
 }
 
+impl From<TooManyRequests> for HttpError {
+    fn from(error: TooManyRequests) -> Self {
+        let message = error.to_string();
+        match error {
+            // The caller's own doing, so that the agent does not fail over.
+            TooManyRequests::Principal(_) => Self::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                ErrorKind::RateLimitError,
+                "requests_in_flight",
+                message,
+            )
+            .hint("wait for the answers to others, or have an administrator raise `limits.inference`")
+            .class(FailureClass::Quota)
+            .retry_after(REQUEST_RETRY_AFTER),
+            TooManyRequests::Total(_) => Self::unavailable(&message).retry_after(REQUEST_RETRY_AFTER),
+        }
+    }
+}
+
 impl From<InferenceError> for HttpError {
     fn from(error: InferenceError) -> Self {
         let message = error.to_string();
@@ -304,6 +328,7 @@ impl From<InferenceError> for HttpError {
                     .class(FailureClass::UpstreamCredentials)
             }
             InferenceError::AccessEnded(ended) => ended.into(),
+            InferenceError::TooMany(error) => error.into(),
             InferenceError::Limit(error) => error.into(),
             InferenceError::Store(error) => error.into(),
         }

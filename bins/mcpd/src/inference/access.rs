@@ -17,12 +17,14 @@ use mcpctl_secret::token::TokenHash;
 use mcpctl_store::Replica;
 use tokio::sync::{Notify, watch};
 
+use super::in_flight::InFlightPermit;
 use crate::clock;
 
 /// How often expiry and the replica are checked while requests run.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
-/// How long requests go on while the store does not answer. It is asked every 5 s at least.
-const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long requests go on while the store does not answer, so that they have ended within 15 s, the checks included. It is asked
+/// every 5 s at least.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(14);
 /// Requests that are checked before other tasks of the process get their turn.
 const BATCH: usize = 256;
 
@@ -90,6 +92,7 @@ pub struct AccessWatch {
     shared: Arc<Shared>,
     number: u64,
     request: Arc<Request>,
+    _permit: InFlightPermit,
 }
 
 impl AccessWatches {
@@ -101,8 +104,15 @@ impl AccessWatches {
         Self(shared)
     }
 
-    /// Watches over a request that was allowed. What was revoked since then has ended already.
-    pub fn watch(&self, bearer: TokenHash, principal: &Principal, llm: &Stored) -> AccessWatch {
+    /// Watches over a request that was allowed, and that is in flight until the watch ends. What was revoked since then has ended
+    /// already.
+    pub fn watch(
+        &self,
+        bearer: TokenHash,
+        principal: &Principal,
+        llm: &Stored,
+        permit: InFlightPermit,
+    ) -> AccessWatch {
         let request = Arc::new(Request {
             bearer,
             expires_at: principal.expires_at,
@@ -113,7 +123,7 @@ impl AccessWatches {
         let (shared, number) = (Arc::clone(&self.0), self.0.begin(&request));
         // After it is among those that run, so that each later snapshot finds it.
         request.check(&shared.replica.latest());
-        AccessWatch { shared, number, request }
+        AccessWatch { shared, number, request, _permit: permit }
     }
 }
 

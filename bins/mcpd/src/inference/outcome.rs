@@ -10,7 +10,7 @@ use mcpctl_relay::{CuttableBody, ExchangeError};
 use mcpctl_store::StoreError;
 use mcpctl_upstream::{Failure, WholeAnswer, hops::HopError};
 
-use super::{access::AccessEnded, route::Misconfigured};
+use super::{access::AccessEnded, in_flight::TooManyRequests, route::Misconfigured};
 use crate::limits::{LimitError, Standing};
 
 /// A request for inference.
@@ -98,6 +98,9 @@ pub enum InferenceError {
     /// The caller's access has ended while the request ran.
     #[error(transparent)]
     AccessEnded(#[from] AccessEnded),
+    /// Too many requests are in flight.
+    #[error(transparent)]
+    TooMany(#[from] TooManyRequests),
     /// A Limit does not admit the request.
     #[error(transparent)]
     Limit(#[from] LimitError),

@@ -11,6 +11,7 @@ mod escalation;
 mod files;
 mod floods;
 mod frames;
+mod in_flight;
 mod logins;
 mod modes;
 mod narrowed;
