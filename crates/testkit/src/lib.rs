@@ -19,6 +19,7 @@ pub mod exchange;
 pub mod fault_table;
 pub mod faults;
 pub mod issuer;
+pub mod kills;
 pub mod link;
 pub mod model_server;
 pub mod node;

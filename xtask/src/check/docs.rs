@@ -1,5 +1,6 @@
-//! The documents agree with the tree: links, files that comments name, invariants, and the examples.
+//! The documents agree with the tree: links, files that comments name, invariants, attacks and their tests, and the examples.
 
+mod attacks;
 mod examples;
 mod invariants;
 mod links;
@@ -30,6 +31,7 @@ pub(crate) fn findings(metadata: &Metadata) -> Result<Vec<String>> {
     let mut findings = links::findings(&root, &documents);
     findings.extend(links::named_files(&documents, &sources));
     findings.extend(invariants::findings(&documents, &sources)?);
+    findings.extend(attacks::findings(&documents, &sources)?);
     findings.extend(examples::findings(metadata, &documents)?);
     Ok(findings)
 }

@@ -14,6 +14,7 @@ mod frames;
 mod in_flight;
 mod logins;
 mod modes;
+mod names;
 mod narrowed;
 mod oracles;
 mod paths;

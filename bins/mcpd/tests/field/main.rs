@@ -12,6 +12,7 @@ mod first_start;
 mod freed_names;
 mod idle;
 mod keys;
+mod kills;
 mod limits;
 mod new_keys;
 mod pipes;

@@ -4,12 +4,16 @@
 mod answers;
 mod bearer;
 mod connections;
+mod diverted;
 mod engines;
 mod fake_mcpd;
 mod files;
+mod floods;
 mod hosts;
 mod journal;
+mod lines;
 mod loops;
+mod methods;
 mod pages;
 mod probe;
 mod queries;

@@ -8,6 +8,7 @@ mod connections;
 mod encodings;
 mod idle;
 mod keys;
+mod kills;
 mod llm_names;
 mod missing;
 mod otlp;
