@@ -17,6 +17,11 @@ pub(crate) struct Args {
 
 #[derive(clap::Subcommand)]
 enum Of {
+    /// Access that ends: stale allows, notices, streams that are cut, probes under load, daemons that are killed
+    Access {
+        /// Only these figures: stale, notice, streams, partition, probes, kills
+        only: Vec<String>,
+    },
     /// Local engines: failing over, cancelling, a thousand cycles with kills, an idle agent
     Engine {
         /// Only figures with one of these words in their name: failover, cancel, idle, cycles
@@ -29,9 +34,17 @@ enum Of {
 /// Builds, measures, and fails where a limit is exceeded, or a cell of a table has failed.
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.of {
+        Of::Access { only } => access(only),
         Of::Engine { only } => engine(only),
         Of::Inference(args) => inference::run(args),
     }
+}
+
+fn access(only: &[String]) -> Result<()> {
+    cargo::run(&["build", "--package", "mcpd", "--package", "mcplocal", "--bins", "--release", "--locked"])?;
+    let mut bench = vec!["bench", "--package", "mcpd", "--bench", "access", "--locked", "--"];
+    bench.extend(only.iter().map(String::as_str));
+    cargo::run(&bench)
 }
 
 fn engine(only: &[String]) -> Result<()> {
