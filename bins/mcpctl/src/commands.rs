@@ -16,6 +16,7 @@ mod local;
 mod login;
 mod patch;
 mod resources;
+mod rotate;
 mod targets;
 mod version;
 mod watch;
@@ -58,6 +59,8 @@ enum Command {
     Patch(patch::Args),
     /// Remove resources
     Delete(delete::Args),
+    /// Give a token a new secret
+    Rotate(rotate::Args),
     /// Show what an apply would change
     Diff(apply::DiffArgs),
     /// List the kinds of resources
@@ -103,6 +106,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Edit(args) => edit::run(&global, &args).await,
         Command::Patch(args) => patch::run(&global, &args).await,
         Command::Delete(args) => delete::run(&global, &args).await,
+        Command::Rotate(args) => rotate::run(&global, args).await,
         Command::Diff(args) => apply::diff(&global, &args).await,
         Command::ApiResources => resources::run(),
         Command::Auth(args) => auth::run(&global, args).await,

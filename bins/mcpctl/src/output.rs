@@ -27,12 +27,13 @@ pub mod jsonpath;
 pub mod table;
 pub mod terminal;
 
-use std::{fmt, process::ExitCode, str::FromStr};
+use std::{collections::HashMap, fmt, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
-    Kind, Resource, Spec,
+    Id, Kind, Resource, Spec,
     resource::Labels,
     spec::{LimitScope, NamePattern},
+    token_status::TokenStatus,
 };
 use serde::Serialize;
 
@@ -124,8 +125,16 @@ pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(value).map_err(Failure::new)
 }
 
+/// What mcpd reports of tokens, by id.
+pub type TokenStatuses = HashMap<Id, TokenStatus>;
+
 /// Prints resources; `single` is whether exactly one was asked for by name.
-pub fn resources(items: &[Resource], format: &Format, single: bool) -> Result<(), Failure> {
+pub fn resources(
+    items: &[Resource],
+    tokens: &TokenStatuses,
+    format: &Format,
+    single: bool,
+) -> Result<(), Failure> {
     let value = || match (single, items) {
         (true, [item]) => serde_json::to_value(item),
         _ => serde_json::to_value(serde_json::json!({"items": items})),
@@ -138,7 +147,7 @@ pub fn resources(items: &[Resource], format: &Format, single: bool) -> Result<()
                 note!("nothing found");
             }
             while let Some(group) = groups.next() {
-                table_of(group, wide).print()?;
+                table_of(group, tokens, wide).print()?;
                 if groups.peek().is_some() {
                     data!("")?;
                 }
@@ -172,18 +181,19 @@ impl<'a> Feed<'a> {
         let begun = std::mem::replace(&mut self.begun, true);
         match self.format {
             Format::Table | Format::Wide if begun => {
-                table_of(&[item], matches!(self.format, Format::Wide)).print_row()
+                let wide = matches!(self.format, Format::Wide);
+                table_of(&[item], &TokenStatuses::new(), wide).print_row()
             }
             Format::Yaml if begun => {
                 data!("---")?;
-                resources(&[item], self.format, true)
+                resources(&[item], &TokenStatuses::new(), self.format, true)
             }
-            format => resources(&[item], format, true),
+            format => resources(&[item], &TokenStatuses::new(), format, true),
         }
     }
 }
 
-fn table_of(items: &[Resource], wide: bool) -> Table {
+fn table_of(items: &[Resource], tokens: &TokenStatuses, wide: bool) -> Table {
     let kind = items.first().map(Resource::kind);
     let mut header = vec!["NAME"];
     header.extend(match kind {
@@ -194,11 +204,14 @@ fn table_of(items: &[Resource], wide: bool) -> Table {
         Some(Kind::ServiceAccount) => &["STATE"],
         Some(Kind::Role) => &["RULES"],
         Some(Kind::RoleBinding) => &["ROLE", "SUBJECTS"],
-        Some(Kind::Token) => &["SUBJECT", "EXPIRES"],
+        Some(Kind::Token) => &["SUBJECT", "EXPIRES", "STATUS"],
         Some(Kind::Limit) => &["SUBJECTS", "LLMS", "PER", "ALLOWS"],
         None => &[],
     });
     header.push("AGE");
+    if wide && kind == Some(Kind::Token) {
+        header.extend(["LAST USED", "MAY ONLY"]);
+    }
     if wide {
         header.extend(["ID", "REVISION", "LABELS"]);
     }
@@ -206,7 +219,15 @@ fn table_of(items: &[Resource], wide: bool) -> Table {
     for item in items {
         let mut row = vec![item.name.to_string()];
         row.extend(columns(&item.spec));
+        let status = tokens.get(&item.id);
+        if kind == Some(Kind::Token) {
+            row.push(status.map(|status| status.state.as_str().to_owned()).unwrap_or_default());
+        }
         row.push(table::age(item.created_at));
+        if let (true, Spec::Token(token)) = (wide, &item.spec) {
+            row.push(status.map(last_used).unwrap_or_default());
+            row.push(list_with("; ", token.rules.iter().flatten()));
+        }
         if wide {
             row.extend([item.id.to_string(), item.revision.to_string(), labels(&item.labels)]);
         }
@@ -252,8 +273,17 @@ fn columns(spec: &Spec) -> Vec<String> {
     }
 }
 
+/// When a token was last used.
+pub fn last_used(status: &TokenStatus) -> String {
+    status.last_used_at.map_or_else(|| "never".to_owned(), |at| format!("{} ago", table::age(at)))
+}
+
 fn list<T: fmt::Display>(items: impl IntoIterator<Item = T>) -> String {
-    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(", ")
+    list_with(", ", items)
+}
+
+fn list_with<T: fmt::Display>(separator: &str, items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(separator)
 }
 
 fn labels(labels: &Labels) -> String {

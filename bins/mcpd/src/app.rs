@@ -19,6 +19,7 @@ use crate::{
     prices::Prices,
     readiness::Readiness,
     signing::Signing,
+    token_uses::TokenUses,
     watchers::Watchers,
     writers::Writers,
     writes::Vault,
@@ -54,6 +55,8 @@ pub struct App {
     pub readiness: Readiness,
     /// Signs what agents rely on.
     pub signing: Arc<Signing>,
+    /// When tokens were last used.
+    pub token_uses: TokenUses,
     /// Gives writers their turns.
     pub writers: Writers,
     /// Reads request bodies within their limits.

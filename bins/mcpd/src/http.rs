@@ -22,6 +22,7 @@ mod rate_limits;
 mod resources;
 mod signing_keys;
 mod status;
+mod token_status;
 mod tokens;
 mod trace;
 mod viewed;
@@ -59,7 +60,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<15> {
+fn management_routes() -> Routes<17> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -71,12 +72,14 @@ fn management_routes() -> Routes<15> {
         ("/api/v1/auth/who-can", get(auth::who_can)),
         ("/api/v1/admin/rotate-keys", post(signing_keys::rotate)),
         ("/.well-known/mcpctl-keys", get(signing_keys::list)),
+        ("/api/v1/auth/token-status", get(token_status::all)),
         ("/api/v1/{kind}", get(resources::list).post(resources::create)),
         (
             "/api/v1/{kind}/{idOrName}",
             get(resources::get).put(resources::put).patch(resources::patch).delete(resources::delete),
         ),
         ("/api/v1/{kind}/{idOrName}/status", get(status::status)),
+        ("/api/v1/{kind}/{idOrName}/rotate", post(tokens::rotate)),
         ("/metrics", get(operation::metrics)),
         ("/openapi.json", get(operation::openapi)),
     ]
@@ -121,7 +124,9 @@ pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Ro
 
 /// The route that serves a documented path: the document names the one kind that a route is for.
 fn served_path(documented: &str) -> String {
-    documented.replace("/llms/", "/{kind}/").replace("/limits/", "/{kind}/")
+    ["/llms/", "/limits/", "/tokens/"]
+        .iter()
+        .fold(documented.to_owned(), |path, kind| path.replace(kind, "/{kind}/"))
 }
 
 /// The OpenAPI document of all routes, with everything in a settled order.
@@ -136,6 +141,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         limits::Docs::openapi(),
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
+        tokens::Docs::openapi(),
+        token_status::Docs::openapi(),
         inference::Docs::openapi(),
     ] {
         document.merge(part);
@@ -205,7 +212,7 @@ fn methods(route: &str) -> &'static str {
         | "/api/v1/admin/rotate-keys" => "POST",
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",
         "/v1/messages" | "/v1/messages/count_tokens" => "POST",
-        "/api/v1/{kind}/{idOrName}/infer" => "POST",
+        "/api/v1/{kind}/{idOrName}/infer" | "/api/v1/{kind}/{idOrName}/rotate" => "POST",
         _ => "GET and HEAD",
     }
 }

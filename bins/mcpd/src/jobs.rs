@@ -1,7 +1,8 @@
 //! Background jobs: they delete expired tokens, old changes, counters of Limits that count no longer, and old rows of audit and
-//! usage.
+//! usage, and what is known of deleted Llms and tokens.
 
 mod deleted_llms;
+mod deleted_tokens;
 mod expired_tokens;
 mod old_changes;
 mod old_limit_counters;
@@ -28,6 +29,9 @@ pub fn start(app: &Arc<App>) {
             }
             if let Err(error) = deleted_llms::run(&app).await {
                 tracing::warn!(error = %format!("{error:#}"), "retry budgets of deleted Llms could not be removed");
+            }
+            if let Err(error) = deleted_tokens::run(&app).await {
+                tracing::warn!(error = %format!("{error:#}"), "last uses of deleted tokens could not be removed");
             }
             if let Err(error) = old_records::run(&app).await {
                 tracing::warn!(error = %format!("{error:#}"), "old records could not be removed");

@@ -19,6 +19,7 @@ mod prices;
 mod readiness;
 mod sessions;
 mod signing;
+mod token_uses;
 mod watchers;
 mod writers;
 mod writes;
@@ -217,6 +218,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             .context("the writer of captures")?,
         readiness: readiness::Readiness::default(),
         signing,
+        token_uses: token_uses::TokenUses::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         watchers: Watchers::new(Watched::Resources, config.limits.watches),
@@ -224,6 +226,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         store,
     });
     jobs::start(&app);
+    token_uses::start(&app);
     // Before mcpd reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");
@@ -261,6 +264,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     app.audit.finish().await;
     // Rows of responses that were sent are on disk before the process ends.
     app.recorder.close().await;
+    app.token_uses.store(&app.store).await;
     app.captures.finish().await;
     traces.shutdown().await;
     tracing::info!("ended");

@@ -13,6 +13,7 @@ mod freed_names;
 mod llm;
 mod people;
 mod references;
+pub mod rotation;
 pub mod secret;
 pub mod session;
 #[cfg(test)]
@@ -32,6 +33,7 @@ use mcpctl_api::{
 pub use references::shown;
 
 use batch::Batch;
+use rotation::Rotation;
 use token::NewToken;
 
 /// Seals secrets and opens them again, so that planning needs neither keys nor database.
@@ -75,6 +77,8 @@ pub enum Intent {
     },
     /// Create a token.
     IssueToken(NewToken),
+    /// Give a token a new secret.
+    RotateToken(Rotation),
     /// Delete the session that the caller presents.
     EndSession,
 }
@@ -91,6 +95,7 @@ impl Intent {
             Self::Replace { target, write, .. } => (Verb::Edit, write.document.kind(), target.clone()),
             Self::Delete { kind, target, .. } => (Verb::Delete, *kind, target.clone()),
             Self::IssueToken(token) => (Verb::Create, Kind::Token, token.name.to_string()),
+            Self::RotateToken(rotation) => (Verb::Create, Kind::Token, rotation.target.clone()),
             Self::EndSession => (Verb::Delete, Kind::Token, String::new()),
         }
     }
@@ -240,6 +245,7 @@ pub fn plan(
                 planner.delete(kind, &target, expected).map(|()| None)
             }
             Intent::IssueToken(token) => planner.issue_token(token).map(Some),
+            Intent::RotateToken(rotation) => planner.rotate_token(rotation).map(Some),
             Intent::EndSession => planner.end_session().map(|()| None),
         };
         planned.push((at, done.map_err(|refusal| (at, refusal))?));

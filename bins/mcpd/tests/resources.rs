@@ -113,6 +113,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         }
         ("post", "/v1/responses") => json!({"model": "x", "input": "Hi"}),
         ("post", "/api/v1/auth/logout" | "/api/v1/admin/rotate-keys") | ("get" | "delete", _) => Value::Null,
+        ("post", "/api/v1/tokens/{idOrName}/rotate") => json!({}),
         _ => return None,
     })
 }
@@ -130,6 +131,7 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
         "/api/v1/auth/logout",
         "/api/v1/auth/whoami",
         "/api/v1/auth/can-i",
+        "/api/v1/auth/token-status",
         "/v1/models",
         "/api/v1/watch",
         "/api/v1/feed",

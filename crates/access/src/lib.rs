@@ -54,4 +54,5 @@ pub use failover::{FailoverDecision, FailoverReason};
 pub use narrowing::Narrowing;
 pub use principal::{Principal, Rejected};
 pub use rules::Reason;
+pub use secret_in_force::VoidKey;
 pub use snapshot::{Change, Confidential, Snapshot, Stored};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use mcpctl_api::{
     Id, Kind, Spec,
-    spec::{Subject, SubjectKind},
+    spec::{Subject, SubjectKind, TokenSpec},
 };
 
 use crate::{Narrowing, Snapshot, Stored};
@@ -57,6 +57,27 @@ impl Snapshot {
     pub fn authenticate(&self, token_hash: &[u8; 32], now: Timestamp) -> Result<Principal, Rejected> {
         let (stored, narrowing) = self.token(token_hash).ok_or(Rejected::Unknown)?;
         let Spec::Token(token) = &stored.resource.spec else { return Err(Rejected::Unknown) };
+        let (owner, kind) = self.check_token(token, now)?;
+        Ok(Principal {
+            subject: Subject { kind, name: owner.name().clone() },
+            id: owner.id().clone(),
+            token: stored.id().clone(),
+            expires_at: token.expires_at,
+            session: token.session,
+            makers: token.issued_by.clone(),
+            narrowing: narrowing.cloned(),
+        })
+    }
+
+    /// The account that a token is for, if the token is accepted at this time.
+    ///
+    /// # Errors
+    /// As [`Snapshot::authenticate`].
+    pub fn check_token(
+        &self,
+        token: &TokenSpec,
+        now: Timestamp,
+    ) -> Result<(&Arc<Stored>, SubjectKind), Rejected> {
         if now >= token.expires_at {
             return Err(Rejected::Expired);
         }
@@ -76,15 +97,7 @@ impl Snapshot {
         if !self.are_active(&token.issued_by) {
             return Err(Rejected::MakerGone);
         }
-        Ok(Principal {
-            subject: Subject { kind, name: owner.name().clone() },
-            id: owner.id().clone(),
-            token: stored.id().clone(),
-            expires_at: token.expires_at,
-            session: token.session,
-            makers: token.issued_by.clone(),
-            narrowing: narrowing.cloned(),
-        })
+        Ok((owner, kind))
     }
 
     /// Whether a user or service account of this name exists and is not disabled.

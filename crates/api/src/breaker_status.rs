@@ -18,6 +18,23 @@ pub struct LlmStatus {
     pub llm: Name,
     /// The breaker of each of its upstreams, in the order of the document.
     pub breakers: Vec<BreakerStatus>,
+    /// The keys that are not sent, because their references are void.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub void_keys: Vec<VoidKey>,
+}
+
+/// A key that is not sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct VoidKey {
+    /// Where the reference is, e.g. `targets[1].apiKey`.
+    pub field: String,
+    /// The secret's name.
+    #[schema(value_type = String)]
+    pub secret: Name,
+    /// Why, for callers who may view the secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// A breaker.

@@ -29,6 +29,7 @@ pub mod selector;
 pub mod signing_keys;
 pub mod spec;
 pub mod text;
+pub mod token_status;
 pub mod visible;
 pub mod yaml;
 

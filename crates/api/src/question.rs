@@ -38,6 +38,18 @@ pub struct TokenRequest {
     pub rules: Option<Vec<Rule>>,
 }
 
+/// `POST /api/v1/tokens/:idOrName/rotate`
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct RotationRequest {
+    /// How long the old secret stays valid, at most 7 days; it ends at once where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub grace: Option<HumanDuration>,
+    /// How long the new one is valid, at most 366 days; as long as the old one was made for where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<HumanDuration>,
+}
+
 /// A new credential. The only answer that ever holds it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

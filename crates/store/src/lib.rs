@@ -20,6 +20,7 @@ mod resources;
 mod retention;
 mod rows;
 mod signing_keys;
+mod token_uses;
 mod vault;
 
 pub use commit::{Author, CommitError, RecordedChanges, WriteLock};

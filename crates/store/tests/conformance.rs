@@ -51,6 +51,7 @@ on_both! {
     replicas_that_start_together_make_one_pair_of_keys
     a_rotation_keeps_the_next_key_and_is_recorded
     tampered_or_swapped_signing_keys_are_refused
+    last_uses_only_move_forward_and_end_with_their_token
 }
 
 fn all(snapshot: &Snapshot) -> Vec<Arc<Stored>> {
@@ -322,6 +323,20 @@ async fn counters_add_up_across_replicas(database: Database) {
     assert_eq!(one.change_counters(now, reset).await.unwrap(), [(a, now), (b, now + 7)]);
     assert_eq!(other.prune_counters(now + 1, 100).await.unwrap(), 1);
     assert_eq!(other.counters(&[a, b]).await.unwrap(), [(b, now + 7)]);
+}
+
+async fn last_uses_only_move_forward_and_end_with_their_token(database: Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let token = Id::mint();
+    let at = |second| Timestamp::from_second(second).unwrap();
+    one.record_token_uses(&[(token.clone(), at(200))].into()).await.unwrap();
+    other.record_token_uses(&[(token.clone(), at(100))].into()).await.unwrap();
+    assert_eq!(one.token_uses().await.unwrap(), [(token.clone(), at(200))].into());
+    other.record_token_uses(&[(token.clone(), at(300))].into()).await.unwrap();
+    assert_eq!(one.token_uses().await.unwrap(), [(token.clone(), at(300))].into());
+    // There is no such token, or no longer.
+    assert_eq!(one.prune_token_uses(10).await.unwrap(), 1);
+    assert!(one.token_uses().await.unwrap().is_empty());
 }
 
 async fn limit_counters_lose_no_update_of_any_replica(database: Database) {

@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use mcpctl_api::{Kind, Resource, Verb};
+use mcpctl_api::{
+    Kind, Resource, Spec, Verb,
+    token_status::{TokenState, TokenStatus},
+};
 use mcpctl_client::Client;
 
 use super::targets::{LabelSelector, Targets};
@@ -55,6 +58,13 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
     let kind = resource.kind();
     data!("{}", output::yaml(resource)?.trim_end())?;
     data!("# made {} ago, changed {} ago", age(resource.created_at), age(resource.updated_at))?;
+    if let Spec::Token(token) = &resource.spec {
+        // Left out where mcpd does not show it, because it is older.
+        if let Ok(status) = client.token_status(resource.id.as_str()).await {
+            token_status(resource, &status)?;
+        }
+        token.rules.iter().flatten().try_for_each(|rule| data!("# may only: {rule}"))?;
+    }
     if kind == Kind::Limit {
         limit_status(client, resource).await?;
     }
@@ -72,6 +82,16 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
     Ok(ExitCode::SUCCESS)
 }
 
+fn token_status(token: &Resource, status: &TokenStatus) -> Result<(), Failure> {
+    let reason = status.reason.as_ref().map(|reason| format!(": {}", output::one_line(reason)));
+    let reason = reason.unwrap_or_default();
+    data!("# status: {}{reason}", status.state.as_str())?;
+    if status.state == TokenState::Void {
+        data!("#   an administrator takes it over with: mcpctl rotate token {}", token.name)?;
+    }
+    data!("# ends {}, last used {}", until(status.expires_at), output::last_used(status))
+}
+
 /// Left out where mcpd does not show them, because it is older.
 async fn breakers(client: &Client, llm: &Resource) -> Result<(), Failure> {
     let Ok(status) = client.llm_status(llm.id.as_str()).await else { return Ok(()) };
@@ -83,6 +103,16 @@ async fn breakers(client: &Client, llm: &Resource) -> Result<(), Failure> {
             _ => String::new(),
         };
         data!("# breaker{place}: {}", output::breaker(breaker))?;
+    }
+    for key in &status.void_keys {
+        let reason = key.reason.as_ref().map(|reason| format!(": {}", output::one_line(reason)));
+        let (field, reason) = (output::one_line(&key.field), reason.unwrap_or_default());
+        data!("# {field}: void, no key is sent{reason}")?;
+        data!("#   attach Secret `{}` again by writing it without `secretId`", key.secret)?;
+        if field == "apiKey" {
+            let patch = r#"{"apiKey": {"secretId": null}}"#;
+            data!("#   mcpctl patch llm {} -p '{patch}'", llm.name)?;
+        }
     }
     Ok(())
 }

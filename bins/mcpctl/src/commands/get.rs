@@ -2,7 +2,8 @@
 
 use std::process::ExitCode;
 
-use mcpctl_api::{Kind, Resource, Revision};
+use jiff::{SignedDuration, Timestamp};
+use mcpctl_api::{HumanDuration, Kind, Resource, Revision, Spec};
 use mcpctl_client::{Client, ClientError};
 
 use super::{
@@ -13,7 +14,7 @@ use crate::{
     Outcome,
     context::Global,
     failure::Failure,
-    output::{self, Format},
+    output::{self, Format, TokenStatuses},
 };
 
 /// What to show.
@@ -28,6 +29,9 @@ pub struct Args {
     /// table, wide, json, yaml, name, or jsonpath=TEMPLATE
     #[arg(long, short, value_name = "FORMAT", default_value = "table")]
     output: Format,
+    /// Only tokens that end within this time, e.g. 7d, the next one first; sessions are left out
+    #[arg(long, value_name = "DURATION", conflicts_with = "watch")]
+    expiring: Option<HumanDuration>,
     /// Go on with every change
     #[arg(long, short)]
     watch: bool,
@@ -45,6 +49,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     if matches!(targets, Targets::These(_)) && args.selector.is_some() {
         return Err(Failure::usage("either names or a selector, not both"));
     }
+    if args.expiring.is_some() && !matches!(targets, Targets::All(Kind::Token)) {
+        return Err(Failure::usage("--expiring is for all tokens").hint("mcpctl get tokens --expiring 7d"));
+    }
     let selector = LabelSelector::parse(args.selector.as_deref())?;
     let client = global.client()?;
     if args.watch {
@@ -53,7 +60,16 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let targets = match targets {
         Targets::All(kind) => {
             let list = client.list(kind, selector.as_ref().map(|selector| selector.text.as_str())).await?;
-            output::resources(&list.items, &args.output, false)?;
+            let items = match args.expiring {
+                Some(within) => expiring(list.items, within)?,
+                None => list.items,
+            };
+            output::resources(
+                &items,
+                &token_statuses(&client, &items, &args.output).await,
+                &args.output,
+                false,
+            )?;
             return Ok(ExitCode::SUCCESS);
         }
         Targets::These(targets) => targets,
@@ -68,7 +84,8 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         }
     }
     if !found.is_empty() {
-        output::resources(&found, &args.output, targets.len() == 1)?;
+        let statuses = token_statuses(&client, &found, &args.output).await;
+        output::resources(&found, &statuses, &args.output, targets.len() == 1)?;
     }
     match failures.pop() {
         None => Ok(ExitCode::SUCCESS),
@@ -79,6 +96,30 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             Err(last.into())
         }
     }
+}
+
+/// The tokens that end within this time and have not ended yet.
+fn expiring(mut items: Vec<Resource>, within: HumanDuration) -> Result<Vec<Resource>, Failure> {
+    let now = Timestamp::now();
+    let span = SignedDuration::try_from(within.0).unwrap_or(SignedDuration::MAX);
+    let until = now.checked_add(span).unwrap_or(Timestamp::MAX);
+    let end = |item: &Resource| match &item.spec {
+        Spec::Token(token) if !token.session => Some(token.expires_at),
+        _ => None,
+    };
+    items.retain(|item| end(item).is_some_and(|end| now < end && end <= until));
+    items.sort_by_key(end);
+    Ok(items)
+}
+
+/// What mcpd reports of the tokens that a table shows; nothing where it does not, because it is older.
+async fn token_statuses(client: &Client, items: &[Resource], format: &Format) -> TokenStatuses {
+    let in_table = matches!(format, Format::Table | Format::Wide);
+    if !in_table || !items.iter().any(|item| item.kind() == Kind::Token) {
+        return TokenStatuses::new();
+    }
+    let statuses = client.token_statuses().await.map(|list| list.items).unwrap_or_default();
+    statuses.into_iter().map(|status| (status.id.clone(), status)).collect()
 }
 
 /// Shows what there is, and goes on with every change. A list and its revision belong together, so that nothing is lost
@@ -106,7 +147,8 @@ async fn follow(
     let since: Revision = list.revision;
     let items: Vec<Resource> =
         list.items.into_iter().filter(|item| wanted(item.name.as_str(), item.id.as_str())).collect();
-    output::resources(&items, format, items.len() == 1 && !names.is_empty())?;
+    let statuses = token_statuses(client, &items, format).await;
+    output::resources(&items, &statuses, format, items.len() == 1 && !names.is_empty())?;
     let selector = selector.map(|selector| Selected {
         selector: &selector.parsed,
         shown: items.iter().map(|item| item.id.clone()).collect(),

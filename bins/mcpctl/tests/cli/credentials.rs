@@ -152,3 +152,62 @@ async fn token_is_narrowed_by_rules_and_shows_them() {
     let can_i = shell.run(&["auth", "can-i", "delete", "llms"]).await;
     assert_eq!(can_i.stdout, "no: this token is narrowed, and none of its rules allows it\n");
 }
+
+#[tokio::test]
+async fn token_is_rotated_and_its_last_use_shown() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "user", "ann"]).await.succeeded();
+    shell.run(&["create", "rolebinding", "ann", "--role", "admin", "--user", "ann"]).await.succeeded();
+    shell.run(&["create", "serviceaccount", "ci"]).await.succeeded();
+    let old =
+        shell.run(&["create", "token", "ann", "--for", "User/ann", "--expires-in", "2d"]).await.succeeded();
+    shell.run_with(&["login", mcpd.url(), "--token-stdin", "--context", "ann"], &old).await.succeeded();
+    shell.run(&["create", "token", "ci", "--for", "ServiceAccount/ci"]).await.succeeded();
+    let rotated = shell.run(&["rotate", "token", "ci", "--grace", "1h", "--expires-in", "9d"]).await;
+    assert!(rotated.stdout.starts_with("mcpd_") && rotated.stdout.lines().count() == 1, "{}", rotated.stdout);
+    assert!(
+        rotated.stderr.starts_with("tokens/ci rotated, expires in 8d23h")
+            && rotated.stderr.ends_with("it is shown this once; the old secret is good for 1h more\n"),
+        "{}",
+        rotated.stderr
+    );
+    // The token of the context is saved there.
+    let rotated = shell.run(&["rotate", "token", "ann"]).await;
+    assert!(
+        rotated.stderr.ends_with("the old secret is no longer good\ncontext `ann` uses the new one\n"),
+        "{}",
+        rotated.stderr
+    );
+    shell.run(&["whoami"]).await.succeeded();
+    shell.env.push(("MCPCTL_TOKEN", old.trim().to_owned()));
+    shell.run(&["whoami"]).await.failed(1);
+    shell.env.pop();
+
+    let wide = shell.run(&["get", "tokens", "ann", "ci", "-o", "wide"]).await.succeeded();
+    let rows: Vec<Vec<&str>> = wide
+        .lines()
+        .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
+        .collect();
+    assert_eq!(&rows[0][..7], ["NAME", "SUBJECT", "EXPIRES", "STATUS", "AGE", "LAST USED", "MAY ONLY"]);
+    assert!(rows[1][0] == "ann" && rows[1][3] == "active" && rows[1][5].ends_with(" ago"), "{wide}");
+    assert!(rows[2][0] == "ci" && rows[2][5] == "never", "{wide}");
+    // The next one first; the bootstrap token has 30 days.
+    let expiring = shell.run(&["get", "tokens", "--expiring", "10d", "-o", "name"]).await.succeeded();
+    let names: Vec<&str> = expiring.lines().collect();
+    assert!(
+        names[0].starts_with("tokens/ci-old-") && names[1..] == ["tokens/ann", "tokens/ci"],
+        "{expiring}"
+    );
+    shell.run(&["get", "llms", "--expiring", "10d"]).await.failed(2);
+
+    shell.run(&["config", "use-context", "c"]).await.succeeded();
+    shell.run(&["delete", "user", "ann"]).await.succeeded();
+    let described = shell.run(&["describe", "token", "ci"]).await.succeeded();
+    assert!(
+        described.contains("# status: void: an account that made the credential is gone or disabled\n#   an administrator takes it over with: mcpctl rotate token ci\n"),
+        "{described}"
+    );
+    shell.run(&["rotate", "token", "ci"]).await.succeeded();
+    assert!(shell.run(&["describe", "token", "ci"]).await.succeeded().contains("# status: active\n"));
+}

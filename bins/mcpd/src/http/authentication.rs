@@ -15,7 +15,7 @@ use mcpctl_secret::{
 use mcpctl_server::{Connection, caller_dialect, presented};
 
 use super::{error::HttpError, probe};
-use crate::{app::App, caller::Caller};
+use crate::{app::App, caller::Caller, clock};
 
 /// Routes that need no credential; they show nothing about resources. Every other route is authenticated.
 pub const PUBLIC: [&str; 5] =
@@ -46,6 +46,7 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
             if let Some(connection) = request.extensions().get::<Connection>() {
                 connection.authenticated();
             }
+            app.token_uses.note(&caller.principal.token, clock::now());
             request.extensions_mut().insert(caller);
             next.run(request).await
         }

@@ -1,23 +1,39 @@
-//! `POST /api/v1/tokens`: makes a credential for an account; the response is the only one that ever contains it.
+//! `POST /api/v1/tokens` makes a credential for an account, `POST /api/v1/tokens/:idOrName/rotate` renews one; the response is
+//! the only one that ever contains it.
+
+use std::sync::Arc;
 
 use axum::{
     Json,
+    body::Bytes,
+    extract::State,
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
-use mcpctl_api::question::{IssuedToken, TokenRequest};
+use mcpctl_api::{
+    Kind,
+    question::{IssuedToken, RotationRequest, TokenRequest},
+};
 use mcpctl_secret::token::{self, Prefix};
 
-use super::error::HttpError;
+use utoipa::OpenApi;
+
+use super::{error::HttpError, path::Path, resources};
 use crate::{
     app::App,
     caller::Caller,
     commit::{WriteOptions, commit},
     writes::{
         Intent,
+        rotation::Rotation,
         token::{NewToken, issued},
     },
 };
+
+/// The part of the OpenAPI document that is about renewing tokens.
+#[derive(OpenApi)]
+#[openapi(paths(rotate))]
+pub struct Docs;
 
 /// Makes a token for a user or service account.
 pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Response, HttpError> {
@@ -27,6 +43,34 @@ pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Res
     let intent = Intent::IssueToken(NewToken { name, subject, expires_in, rules, hash: minted.hash() });
     let plan =
         commit(app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
+    let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
+    Ok(show(token.ok_or_else(HttpError::internal)?))
+}
+
+/// Gives a token a new secret; the old one ends, at once or after a grace period
+#[utoipa::path(
+    post, path = "/api/v1/tokens/{idOrName}/rotate", tag = "resources",
+    params(("idOrName" = String, Path)), request_body = RotationRequest,
+    responses((status = 201, body = IssuedToken, description = "the new secret, once"),
+              (status = 400, body = mcpctl_api::ApiError), (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError, description = "may not make such a token"),
+              (status = 404, body = mcpctl_api::ApiError)),
+)]
+pub(super) async fn rotate(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path((segment, target)): Path<(String, String)>,
+    body: Bytes,
+) -> Result<Response, HttpError> {
+    if resources::kind(&segment)? != Kind::Token {
+        return Err(HttpError::no_route(&format!("/api/v1/{segment}/{target}/rotate")));
+    }
+    let RotationRequest { grace, expires_in } =
+        serde_json::from_slice(&body).map_err(|error| HttpError::invalid("", error.to_string()))?;
+    let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
+    let intent = Intent::RotateToken(Rotation { target, grace, expires_in, hash: minted.hash() });
+    let plan =
+        commit(&app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
     let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
     Ok(show(token.ok_or_else(HttpError::internal)?))
 }

@@ -13,7 +13,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 26] = [
+pub(super) const ROUTES: [&str; 28] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/feed",
@@ -24,10 +24,12 @@ pub(super) const ROUTES: [&str; 26] = [
     "/api/v1/auth/who-can",
     "/api/v1/admin/rotate-keys",
     "/.well-known/mcpctl-keys",
+    "/api/v1/auth/token-status",
     "/api/v1/{kind}",
     "/api/v1/{kind}/{idOrName}",
     "/api/v1/{kind}/{idOrName}/infer",
     "/api/v1/{kind}/{idOrName}/status",
+    "/api/v1/{kind}/{idOrName}/rotate",
     "/v1/models",
     "/v1/models/{idOrName}",
     "/v1/chat/completions",

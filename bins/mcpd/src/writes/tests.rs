@@ -18,7 +18,7 @@ use mcpctl_api::{
 };
 use proptest::prelude::*;
 
-use super::{Intent, Vault, plan, token::NewToken};
+use super::{Intent, Vault, plan, rotation::Rotation, token::NewToken};
 
 /// The names of all resources; `boss` may do everything, and so may `late`, which is no account at first.
 const NAMES: [&str; 6] = ["boss", "mallory", "hr", "late", "ops", "x"];
@@ -437,6 +437,109 @@ fn check_credentials(world: &Snapshot, credentials: &[Credential]) -> Result<(),
     Ok(())
 }
 
+/// A token of the world; the same number means the same one as long as no token comes or goes.
+fn token_at(world: &Snapshot, at: usize) -> Option<&Arc<Stored>> {
+    let tokens: Vec<_> = world.all(Kind::Token).collect();
+    tokens.get(at % tokens.len().max(1)).copied()
+}
+
+/// A rotated token keeps its id, account and rules; the old secret ends at once or with the grace period.
+fn check_rotation(old: &Stored, after: &Snapshot, grace: u64) -> Result<(), TestCaseError> {
+    let (Some(new), Spec::Token(was)) = (after.by_id(old.id()), &old.resource.spec) else {
+        return Err(TestCaseError::fail("the token is gone"));
+    };
+    let Spec::Token(is) = &new.resource.spec else { return Err(TestCaseError::fail("no token")) };
+    prop_assert_eq!((&was.subject_id, &was.rules, old.name()), (&is.subject_id, &is.rules, new.name()));
+    let Some(Confidential::TokenHash(hash)) = &old.confidential else {
+        return Err(TestCaseError::fail("no hash"));
+    };
+    if let Ok(principal) = after.authenticate(hash, now()) {
+        prop_assert!(grace > 0 && principal.expires_at <= now() + SignedDuration::from_hours(grace as i64));
+    }
+    Ok(())
+}
+
+/// What is deleted and made again under its name inherits nothing, whatever referred to the name before.
+fn check_made_again(world: &Snapshot) -> Result<(), TestCaseError> {
+    let full = |account: &&Arc<Stored>| {
+        is_active(account)
+            && rights(world, &user(account.name().as_str())).len()
+                == KINDS.len() * Verb::ALL.len() * NAMES.len()
+    };
+    let Some(admin) = world.all(Kind::User).find(full) else { return Ok(()) };
+    let actor = Principal {
+        subject: user(admin.name().as_str()),
+        id: admin.id().clone(),
+        token: admin.id().clone(),
+        expires_at: Timestamp::MAX,
+        session: false,
+        makers: Vec::new(),
+        narrowing: None,
+    };
+    for kind in [Kind::User, Kind::Group, Kind::Role, Kind::Llm, Kind::Secret] {
+        for name in NAMES {
+            let Some(old) = world.by_name(kind, name).filter(|old| old.id() != admin.id()) else { continue };
+            let deletion = Intent::Delete { kind, target: name.to_owned(), expected: None };
+            // The last administrator who can sign in may be another one.
+            let Ok(deleted) = plan(world, &actor, now(), &Plain, vec![deletion]) else { continue };
+            let mut document = old.resource.to_document();
+            (document.id, document.revision) = (None, None);
+            match &mut document.spec {
+                Spec::Group(group) => group.members.clear(),
+                Spec::Llm(llm) => {
+                    llm.fallbacks.clear();
+                    llm.api_keys_mut().for_each(|key| *key = None);
+                }
+                Spec::Secret(secret) => secret.data.values_mut().for_each(|value| {
+                    *value = Some(mcpctl_api::spec::SecretValue::new("new"));
+                }),
+                _ => {}
+            }
+            let made = plan(&deleted.after, &actor, now(), &Plain, vec![Intent::Create(document.into())]);
+            let after = made.map_err(|error| TestCaseError::fail(format!("{kind} {name}: {error:?}")))?.after;
+            let new = after.by_name(kind, name).unwrap();
+            let text = |stored: &Stored| format!("{} {:?}", stored.kind(), stored.resource.spec);
+            let (quoted, id) = (format!("{name:?}"), old.id().as_str());
+            for stored in Kind::ALL.into_iter().flat_map(|kind| after.all(kind)) {
+                let referred = match &stored.resource.spec {
+                    Spec::RoleBinding(binding) => {
+                        kind == Kind::Role && binding.role.as_str() == name
+                            || binding
+                                .subjects
+                                .iter()
+                                .any(|s| s.kind.kind() == kind && s.name.as_str() == name)
+                    }
+                    Spec::Group(group) => {
+                        group.members.iter().any(|s| s.kind.kind() == kind && s.name.as_str() == name)
+                    }
+                    Spec::Limit(limit) => limit
+                        .subjects
+                        .iter()
+                        .flatten()
+                        .any(|s| s.kind.kind() == kind && s.name.as_str() == name),
+                    Spec::Llm(llm) => {
+                        kind == Kind::Llm
+                            && llm.fallbacks.iter().any(|fallback| fallback.llm.as_str() == name)
+                            || kind == Kind::Secret
+                                && stored.id() != new.id()
+                                && llm
+                                    .upstreams()
+                                    .filter_map(|of| after.secret_in_force(&of))
+                                    .any(|s| s.id() == new.id())
+                    }
+                    Spec::Token(token) => token.subject_id == *new.id() || token.subject_id == *old.id(),
+                    _ => false,
+                };
+                prop_assert!(!referred, "{quoted} {id} is inherited by {}", text(stored));
+            }
+            if let Some(subject) = new.as_subject() {
+                prop_assert!(rights(&after, &subject).is_empty(), "{subject}");
+            }
+        }
+    }
+    Ok(())
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Write(Vec<String>),
@@ -444,6 +547,10 @@ enum Step {
     Delete(Kind, &'static str),
     /// For whom, narrowed to what, good for how many hours.
     Token(&'static str, Option<&'static str>, u64),
+    /// Which token.
+    DeleteToken(usize),
+    /// Which token, for how many hours the old secret and the new one are good.
+    RotateToken(usize, u64, u64),
 }
 
 fn name() -> impl Strategy<Value = &'static str> {
@@ -493,6 +600,15 @@ fn document() -> impl Strategy<Value = String> {
             let key = if key { format!("apiKey: {{secret: {secret}, key: k}}\n") } else { String::new() };
             format!("kind: Llm\nname: {name}\ntype: openai\nurl: {url}\nmodel: m\n{key}")
         }),
+        (name(), some()).prop_map(|(name, fallback)| {
+            format!("kind: Llm\nname: {name}\ntype: openai\nurl: https://a.example\nmodel: m\nfallbacks: [{{llm: {fallback}}}]\n")
+        }),
+        (name(), name(), any::<bool>()).prop_map(|(name, subject, group)| {
+            let kind = if group { "Group" } else { "User" };
+            format!(
+                "kind: Limit\nname: {name}\nper: all\nsubjects: [{{kind: {kind}, name: {subject}}}]\nrequests: {{max: 9, window: 1h}}\n"
+            )
+        }),
         (some(), prop::collection::vec((some(), host, any::<bool>()), 1..4)).prop_map(|(name, targets)| {
             let one = |(secret, url, key): &(&str, &str, bool)| match key {
                 true => format!("{{url: {url}, apiKey: {{secret: {secret}, key: k}}}}"),
@@ -520,6 +636,9 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (kind(), name()).prop_map(|(kind, name)| Step::Delete(kind, name)),
         3 => (prop_oneof![some(), name()], prop::option::of(token_rule), prop::sample::select(vec![1, 25, 720]))
             .prop_map(|(name, rule, hours)| Step::Token(name, rule, hours)),
+        1 => any::<usize>().prop_map(Step::DeleteToken),
+        2 => (any::<usize>(), prop::sample::select(vec![0, 2]), prop::sample::select(vec![1, 720]))
+            .prop_map(|(at, grace, hours)| Step::RotateToken(at, grace, hours)),
     ]
 }
 
@@ -547,7 +666,11 @@ fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
         Step::Delete(kind, target) => {
             Some(vec![Intent::Delete { kind: *kind, target: (*target).to_owned(), expected: None }])
         }
-        Step::Token(..) => None,
+        Step::DeleteToken(at) => {
+            let target = token_at(world, *at)?.name().to_string();
+            Some(vec![Intent::Delete { kind: Kind::Token, target, expected: None }])
+        }
+        Step::Token(..) | Step::RotateToken(..) => None,
     }
 }
 
@@ -586,6 +709,26 @@ proptest! {
                 check_credentials(&world, &credentials)?;
                 continue;
             }
+            if let Step::RotateToken(at, grace, hours) = step {
+                let Some(old) = token_at(&world, at).cloned() else { continue };
+                let hash = new_hash(&Id::mint());
+                let rotation = Rotation {
+                    target: old.name().to_string(),
+                    grace: Some(HumanDuration::from_secs(grace * 3600)),
+                    expires_in: Some(HumanDuration::from_secs(hours * 3600)),
+                    hash: hash.into(),
+                };
+                if let Ok(planned) = plan(&world, &actor, now(), &Plain, vec![Intent::RotateToken(rotation)]) {
+                    check_step(&world, &planned.after, &actor)?;
+                    check_rotation(&old, &planned.after, grace)?;
+                    let own = matches!(&old.resource.spec, Spec::Token(spec) if spec.subject == actor.subject);
+                    let within = token_rules(&world, &actor.token).filter(|_| own).map(<[Rule]>::to_vec);
+                    world = planned.after;
+                    credentials.push((hash, (!own).then(|| actor.id.clone()), within));
+                }
+                check_credentials(&world, &credentials)?;
+                continue;
+            }
             let Some(intents) = intents(&world, &step) else { continue };
             if let Ok(planned) = plan(&world, &actor, now(), &Plain, intents) {
                 check_step(&world, &planned.after, &actor)?;
@@ -593,5 +736,6 @@ proptest! {
             }
             check_credentials(&world, &credentials)?;
         }
+        check_made_again(&world)?;
     }
 }

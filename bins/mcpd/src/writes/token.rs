@@ -74,14 +74,20 @@ pub(super) fn expiry(now: Timestamp, validity: HumanDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
+/// Rejects a validity of nothing, and one that is too long.
+pub(super) fn check_validity(validity: HumanDuration) -> Result<(), Refusal> {
+    if validity.is_zero() || validity > MAX_VALIDITY {
+        let message = format!("a token is good for more than nothing and at most {MAX_VALIDITY}");
+        return Err(invalid("expiresIn", message));
+    }
+    Ok(())
+}
+
 impl Planner<'_> {
     pub(super) fn issue_token(&mut self, token: NewToken) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
         let NewToken { name, subject, expires_in, rules, hash } = token;
         let validity = expires_in.unwrap_or(DEFAULT_VALIDITY);
-        if validity.is_zero() || validity > MAX_VALIDITY {
-            let message = format!("a token is good for more than nothing and at most {MAX_VALIDITY}");
-            return Err(invalid("expiresIn", message));
-        }
+        check_validity(validity)?;
         if subject.kind == SubjectKind::Group {
             return Err(invalid("subject.kind", "a token stands for a User or a ServiceAccount"));
         }

@@ -21,4 +21,5 @@ mod selectors;
 mod sqlite_in_trouble;
 mod store_trouble;
 mod stream_options;
+mod tokens;
 mod traces;

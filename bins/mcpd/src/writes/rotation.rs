@@ -1,0 +1,133 @@
+//! Rules for rotating a token: a new secret for the same account and the same rules, by an account that may make such a token.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use mcpctl_access::{Confidential, Denied, Narrowing, Stored};
+use mcpctl_api::{
+    HumanDuration, Id, Kind, Name, Resource, Spec, Verb,
+    question::ApplyOutcome,
+    spec::{Subject, TokenSpec},
+};
+use mcpctl_secret::token::TokenHash;
+
+use super::{
+    Planner, Refusal, invalid, invalid_hint, shown,
+    token::{check_validity, expiry},
+};
+
+/// How long the old secret may stay valid.
+const MAX_GRACE: HumanDuration = HumanDuration::from_secs(7 * 24 * 3600);
+
+/// A rotation that a caller asks for.
+#[derive(Debug, Clone)]
+pub struct Rotation {
+    /// Id or name of the token.
+    pub target: String,
+    /// How long the old secret stays valid; it ends at once where left out.
+    pub grace: Option<HumanDuration>,
+    /// How long the new secret is valid; as long as the old one was made for where left out.
+    pub expires_in: Option<HumanDuration>,
+    /// The hash of the new secret.
+    pub hash: TokenHash,
+}
+
+impl Planner<'_> {
+    /// The token keeps its id, name, account and rules. Its maker is the actor from then on, so that a rotation takes over a
+    /// token whose maker is gone. During the grace period the old secret is a token of its own, which expires.
+    pub(super) fn rotate_token(
+        &mut self,
+        rotation: Rotation,
+    ) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
+        let Rotation { target, grace, expires_in, hash } = rotation;
+        let existing = self.batch.resolve(Kind::Token, &target);
+        let name = existing.as_ref().map_or(target.as_str(), |stored| stored.name().as_str());
+        if self.before.authorize_name(self.actor, Verb::Create, Kind::Token, name).is_err() {
+            return Err(self.before.forbidden(self.actor, Verb::Create, Kind::Token, &target).into());
+        }
+        let missing = || {
+            // An id shows nothing but to those who may make every token; a free name shows by making it.
+            match self.before.authorize_all(self.actor, Verb::Create, Kind::Token) {
+                Err(_) if Id::has_shape(&target) => {
+                    self.before.forbidden(self.actor, Verb::Create, Kind::Token, &target)
+                }
+                _ => Denied::NotFound { kind: Kind::Token, target: target.clone() },
+            }
+        };
+        let existing = existing.ok_or_else(missing)?;
+        let Spec::Token(old) = &existing.resource.spec else { return Err(missing().into()) };
+        // By id, because the account may have been renamed.
+        let owner = self.before.by_id(&old.subject_id).map_or(&old.subject.name, |owner| owner.name());
+        let subject = Subject { name: owner.clone(), ..old.subject.clone() };
+        let narrowing = old.rules.as_deref().map(Narrowing::new);
+        self.before
+            .check_credential(self.actor, &subject, narrowing.as_ref())
+            .and_then(|()| self.before.check_withdrawal(self.actor, &subject, narrowing.as_ref()))
+            .map_err(|escalation| shown(self.before, self.actor, escalation))?;
+        if old.session {
+            return Err(invalid_hint(
+                "",
+                "a session is renewed by signing in",
+                "`mcpctl login` begins a new one",
+            ));
+        }
+        if grace.is_some_and(|grace| grace > MAX_GRACE) {
+            return Err(invalid("grace", format!("the old secret is good for at most {MAX_GRACE} longer")));
+        }
+        let made_for = old.expires_at.duration_since(existing.resource.created_at);
+        let validity = match expires_in {
+            Some(validity) => validity,
+            None => HumanDuration::from_secs(made_for.as_secs().max(1).unsigned_abs()),
+        };
+        check_validity(validity)?;
+        let spec = TokenSpec {
+            issued_by: self.before.makers(self.actor, &subject),
+            expires_at: expiry(self.now, validity),
+            ..old.clone()
+        };
+        let resource = Resource {
+            revision: self.batch.next_revision(),
+            // A new secret: its age and its lifetime count from now.
+            created_at: self.now,
+            updated_at: self.now,
+            spec: Spec::Token(spec),
+            ..existing.resource.clone()
+        };
+        let confidential = Some(Confidential::TokenHash(*hash.as_bytes()));
+        let rotated = Arc::new(Stored { resource, confidential });
+        self.batch.put(Arc::clone(&rotated));
+        if let Some(grace) = grace.filter(|grace| !grace.is_zero()) {
+            self.keep_for(&existing, old, grace)?;
+        }
+        Ok((rotated, ApplyOutcome::Configured))
+    }
+
+    /// Keeps the old secret as a token of its own, never for longer than it was valid.
+    fn keep_for(&mut self, existing: &Stored, old: &TokenSpec, grace: HumanDuration) -> Result<(), Refusal> {
+        let expires_at = expiry(self.now, grace).min(old.expires_at);
+        if expires_at.duration_since(self.now) <= SignedDuration::ZERO {
+            return Ok(());
+        }
+        let id = Id::mint();
+        let resource = Resource {
+            name: old_name(existing.name(), &id)?,
+            id,
+            revision: self.batch.next_revision(),
+            updated_at: self.now,
+            spec: Spec::Token(TokenSpec { expires_at, ..old.clone() }),
+            ..existing.resource.clone()
+        };
+        let confidential = existing.confidential.clone();
+        self.batch.put(Arc::new(Stored { resource, confidential }));
+        Ok(())
+    }
+}
+
+/// `NAME-old-` and the end of its id, which nothing else is called.
+fn old_name(name: &Name, id: &Id) -> Result<Name, Refusal> {
+    const SUFFIX_CHARS: usize = 13;
+    let id = id.as_str();
+    let unique = id.get(id.len().saturating_sub(8)..).unwrap_or(id);
+    let stem: String = name.as_str().chars().take(Name::MAX_LENGTH - SUFFIX_CHARS).collect();
+    format!("{stem}-old-{unique}").parse().map_err(|error| invalid("name", format!("{error}")))
+}
