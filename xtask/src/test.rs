@@ -24,6 +24,8 @@ use xtask::{
 const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
 /// Tests of programs and libraries that people use, besides those in every run.
 const CLIENTS: [&str; 4] = ["--package", "mcpd", "--test", "clients"];
+/// Comparisons and models that every run has too, in a smaller form.
+const EXHAUSTIVE: [&str; 5] = ["--release", "--package", "mcpctl-access", "--test", "cedar"];
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -42,6 +44,8 @@ enum Suite {
     Engines,
     /// LangChain, LiteLLM, llm, aider, the Vercel AI SDK and Codex: 1.5 GB of disk, Python, Node and git
     Clients,
+    /// A million decisions compared with Cedar: built for release, some minutes
+    Exhaustive,
 }
 
 impl Suite {
@@ -49,7 +53,13 @@ impl Suite {
         match self {
             Self::Engines => &REAL,
             Self::Clients => &CLIENTS,
+            Self::Exhaustive => &EXHAUSTIVE,
         }
+    }
+
+    /// Whether its tests start programs of this repository.
+    const fn starts_programs(self) -> bool {
+        !matches!(self, Self::Exhaustive)
     }
 }
 
@@ -58,11 +68,15 @@ pub(crate) const OF_LLAMA_SERVER: &str = "llama_server::";
 
 /// Builds the programs, runs the tests, and ends with one line that sums up.
 pub(crate) fn run(args: &Args) -> Result<()> {
-    // First and once: tests of whole daemons start the programs that this puts into the target folder.
-    cargo::build_programs()?;
-    // Tests of engines start examples; a runner with a list of targets does not build them as programs.
-    cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
-    let engines = Engines::find(args.suite)?;
+    let engines = if args.suite.is_none_or(Suite::starts_programs) {
+        // First and once: tests of whole daemons start the programs that this puts into the target folder.
+        cargo::build_programs()?;
+        // Tests of engines start examples; a runner with a list of targets does not build them as programs.
+        cargo::run(&["build", "--workspace", "--examples", "--locked"])?;
+        Engines::find(args.suite)?
+    } else {
+        Engines::default()
+    };
     let nextest = cargo::command(&["nextest", "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
