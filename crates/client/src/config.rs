@@ -3,6 +3,7 @@
 
 use std::{
     fmt::Write as _,
+    fs::File,
     io,
     os::unix::ffi::OsStrExt as _,
     path::{Path, PathBuf},
@@ -12,13 +13,13 @@ use jiff::Timestamp;
 use mcpctl_api::{credential, encoding, spec::SecretValue, yaml};
 use mcpctl_owner::{
     PathError, PathProblem, TrustedUsers, UserNameError, dir,
-    file::{self, Content},
+    file::{self, Content, OpenMode},
 };
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::agent_socket::MAX_PATH;
+use crate::{agent_socket::MAX_PATH, pins::ServerPins};
 
 /// Maximum length of the file, in bytes: far more than a thousand contexts.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -32,6 +33,9 @@ pub struct Config {
     pub current_context: Option<String>,
     /// By name, each once.
     pub contexts: Vec<Context>,
+    /// The keys of servers by which their answers are verified.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<ServerPins>,
 }
 
 /// A server, and the account that is signed in there.
@@ -256,6 +260,35 @@ impl Config {
             None => self.contexts.push(context),
         }
     }
+}
+
+/// Reads the file, changes it, and writes it where `change` returns true, while no other program of ours changes it.
+///
+/// # Errors
+/// When it cannot be read, changed or written.
+pub fn update<T, E: From<ConfigError>>(
+    path: &Path,
+    change: impl FnOnce(&mut Config) -> Result<(bool, T), E>,
+) -> Result<T, E> {
+    let _locked = lock(path)?;
+    let mut config = Config::load(path)?;
+    let (changed, result) = change(&mut config)?;
+    if changed {
+        config.save(path)?;
+    }
+    Ok(result)
+}
+
+/// Waits until no other program of ours changes the file; holds the lock until the result is dropped.
+fn lock(path: &Path) -> Result<File, ConfigError> {
+    let to_config_error = |error| to_config_error(path, error);
+    if let Some(parent) = path.parent() {
+        dir::ensure_private(parent).map_err(to_config_error)?;
+    }
+    let lock = path.with_extension("lock");
+    let file = file::open_own(&lock, OpenMode::ReadWrite).map_err(to_config_error)?;
+    file.lock().map_err(|source| ConfigError::Io { path: lock, source })?;
+    Ok(file)
 }
 
 /// Whether two addresses are of one server; a slash at the end is no difference.
