@@ -18,6 +18,8 @@ pub const MAX_GRACE: Duration = Duration::from_secs(300);
 pub const MAX_LEASES: usize = 256;
 /// Most denials that are remembered; beyond them the oldest is forgotten, and no lease is accepted that was asked for before it.
 const MAX_DENIALS: usize = 256;
+/// Most names of one Llm that are kept; it has one and an id, unless it is renamed.
+const MAX_LEASE_NAMES: usize = 8;
 /// How far the wall clock may lag behind the other one within a grace without having been stepped: NTP slews by at most 0.05 %
 /// (adjtime), 150 ms in 300 s.
 const MAX_WALL_LAG: Duration = Duration::from_secs(1);
@@ -92,8 +94,10 @@ pub struct Leases {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Zeroize, ZeroizeOnDrop)]
 struct HeldLease {
     lease: Lease,
-    /// The name by which the Llm was asked for; `None` where only its id was.
+    /// The name that the Llm was asked for by; `None` where only its id was. A request by this name is covered.
     name: Option<String>,
+    /// Every name that it was asked for or is configured by, the latest last. A denial of any of them ends the lease.
+    names: Vec<String>,
     #[zeroize(skip)]
     sent: LeaseTime,
     /// Whether it came to the user who is signed in.
@@ -163,16 +167,19 @@ impl Leases {
             return;
         }
         let mut name = (llm.asked != id.as_str()).then(|| llm.asked.clone());
-        for held in self.held.iter().filter(|held| is_same(held) && held.lease.llm == *id) {
-            // Answers may overtake each other.
+        let mut names = vec![llm.asked.clone(), llm.name.clone()];
+        for held in self.held.iter_mut().filter(|held| is_same(held) && held.lease.llm == *id) {
+            // Answers may overtake each other; what is learned about the name counts all the same.
             if held.sent.boot > sent.boot || held.lease.revision > lease.revision {
-                return;
+                return held.also_known_as(names);
             }
             name = name.or_else(|| held.name.clone());
+            held.also_known_as(names);
+            names = std::mem::take(&mut held.names);
         }
         // Also the lease of another Llm that had the name before.
         self.held.retain(|held| !is_same(held));
-        let held = HeldLease { lease, name, sent, signed_in: caller.signed_in };
+        let held = HeldLease { lease, name, names, sent, signed_in: caller.signed_in };
         let at = self.held.partition_point(|other| other.sent.boot <= sent.boot);
         self.held.insert(at, Box::new(held));
         let surplus = self.held.len().saturating_sub(MAX_LEASES);
@@ -256,9 +263,17 @@ impl Leases {
 }
 
 impl HeldLease {
+    fn also_known_as(&mut self, names: Vec<String>) {
+        self.names.retain(|known| !names.contains(known));
+        self.names.extend(names);
+        self.names.dedup();
+        let surplus = self.names.len().saturating_sub(MAX_LEASE_NAMES);
+        self.names.drain(..surplus);
+    }
+
     /// Whether it is of the Llm with this id, or of one that goes by what was asked for.
     fn concerns(&self, id: Option<&LlmId>, llm: &LlmRef) -> bool {
-        let is_named = self.name.as_ref().is_some_and(|name| *name == llm.asked || *name == llm.name);
+        let is_named = self.names.contains(&llm.asked) || self.names.contains(&llm.name);
         Some(&self.lease.llm) == id || self.lease.llm.as_str() == llm.asked || is_named
     }
 }
@@ -377,6 +392,15 @@ mod tests {
         leases.allowed(caller(&bearer(1)), &by_id, &id(), Some(lease(5)), at(0), at(0));
         assert!(covers(&leases, &by_id, at(1)));
         assert!(!covers(&leases, &claude(), at(1)), "the name may be another Llm's by now");
+        let mut denied = leases.clone();
+        denied.denied(&bearer(1), &claude(), &denial(), at(1));
+        assert!(denied.is_empty(), "a denial by the name that it is configured by ends it");
+        // An answer by name that was overtaken tells the name, too.
+        let mut overtaken = Leases::of(AGENT);
+        overtaken.allowed(caller(&bearer(1)), &LlmRef::by_id(&id(), id().as_str()), &id(), Some(lease(5)), at(1), at(1));
+        overtaken.allowed(caller(&bearer(1)), &claude(), &id(), Some(lease(5)), at(0), at(1));
+        overtaken.denied(&bearer(1), &claude(), &denial(), at(1));
+        assert!(overtaken.is_empty());
         // A renewal by name covers both from then on, and one by id takes the name away from neither.
         leases.allowed(caller(&bearer(1)), &claude(), &id(), Some(lease(5)), at(1), at(1));
         leases.allowed(caller(&bearer(1)), &by_id, &id(), Some(lease(5)), at(2), at(2));
@@ -445,6 +469,8 @@ mod tests {
             (LlmRef::named("alias"), Denial { llm: Some(id()), ..denial() }, 1, false),
             (LlmRef::named("gpt"), unknown, 1, false),
             (LlmRef::named("gpt"), denial(), 1, true),
+            // A lease is found by the name that its id is configured by, too.
+            (LlmRef::by_id(&LlmId::new("id-9"), "claude"), denial(), 1, false),
             (claude(), denial(), 2, true),
             (claude(), Denial { authenticated: false, ..denial() }, 1, true),
         ] {

@@ -168,7 +168,8 @@ impl FailoverState {
         self.phase == FailoverPhase::Done
     }
 
-    /// One step. An event that does not belong to the state ends the request with the primary's result.
+    /// One step. An event that does not belong to the state ends the request with the primary's result. `now` is of a clock
+    /// that runs while the machine is suspended: a verdict ages meanwhile.
     #[must_use]
     pub fn on(self, event: Event, setup: &Setup, now: Instant) -> (Self, Action) {
         let Self { phase, failed } = self;

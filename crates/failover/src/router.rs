@@ -13,7 +13,7 @@ use crate::{
     Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeAnswer,
     ProbeRequest, ProviderRegistry, RequestForm,
     access::{AccessVerdict, Denial, LlmId, LlmRef},
-    lease::LeaseCaller,
+    lease::{LeaseCaller, LeaseTime},
     lease_book::LeaseBook,
     llm_ids::LlmIds,
     machine::{AccessGrant, Action, Event, FailoverState, Setup},
@@ -290,6 +290,15 @@ impl<A, F: RequestForm> FailoverRouter<A, F> {
     fn now(&self) -> Instant {
         (self.clock.0)()
     }
+
+    /// Now, as if the clock had run while the machine was suspended since `begun`.
+    fn awake_now(&self, begun: (Instant, Option<LeaseTime>)) -> Instant {
+        let (now, (instant, time)) = (self.now(), begun);
+        let passed = now.saturating_duration_since(instant);
+        let since = |time: LeaseTime| self.leases.as_ref()?.now()?.boot.checked_sub(time.boot);
+        let suspended = time.and_then(since).unwrap_or_default().saturating_sub(passed);
+        now.checked_add(suspended).unwrap_or(now)
+    }
 }
 
 impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
@@ -356,7 +365,8 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
         let llm_id = (llm.asked != llm.name).then(|| LlmId::new(&llm.asked));
         let mut trail = Trail { skipped, llm_id, ..Trail::default() };
         let (mut answer, mut ready) = (None, None);
-        let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, self.now());
+        let begun = (self.now(), self.leases.as_ref().and_then(|leases| leases.now()));
+        let (mut state, mut action) = FailoverState::start().on(Event::Begin, &setup, begun.0);
         loop {
             let event = match (action, fallback) {
                 (Action::CallPrimary, _) => {
@@ -423,7 +433,7 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                     }
                 },
             };
-            (state, action) = state.on(event, &setup, self.now());
+            (state, action) = state.on(event, &setup, self.awake_now(begun));
         }
     }
 }
