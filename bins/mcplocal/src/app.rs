@@ -25,6 +25,8 @@ use crate::{
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
     pipeline::IdQuestions,
+    probing::Probing,
+    proof_keys::KeyRing,
     providers::{self, LocalProvider},
     silence::SilenceCheck,
 };
@@ -43,6 +45,8 @@ pub struct App {
     pub http: reqwest::Client,
     /// The record of what ran locally.
     pub journal: Journal,
+    /// Who probes, and the leases that probes bring.
+    pub probing: Probing,
     /// Names in `failoverFor` that no Llm has.
     pub llm_names: LlmNameCache,
     /// Counts.
@@ -70,6 +74,8 @@ pub struct Runtime {
     pub registry: Arc<ProviderRegistry<LocalProvider>>,
     /// Decides between the primary and a local provider; holds the probe and the primary's breakers.
     pub router: Arc<FailoverRouter<Probe, Form>>,
+    /// The keys by which mcpd's answers are verified.
+    pub keys: Arc<KeyRing>,
     /// Bounds the probes that look for an Llm by its id.
     pub id_questions: IdQuestions,
     /// Questions mcpd where it is silent.
@@ -87,9 +93,11 @@ impl Runtime {
         config: Config,
         host: &EngineHost,
         http: &reqwest::Client,
+        probing: &Probing,
         before: Option<&Self>,
     ) -> anyhow::Result<Self> {
-        let probe = Probe::trusting(config.server.clone(), config.trusted)?;
+        let keys = probing.keys(&config, before.map(|before| &*before.keys));
+        let probe = probing.probe(&config, &keys)?;
         let health = HealthCheck::trusting(config.inference.clone(), config.trusted)?;
         let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
         let models = Client::new(config.inference.clone(), None, &options)?;
@@ -105,7 +113,8 @@ impl Runtime {
         let ids = before
             .filter(|before| before.config.server == config.server)
             .map_or_else(Arc::default, |before| Arc::clone(before.router.ids()));
-        let mut router = FailoverRouter::new(probe).with_breakers(breakers).with_ids(ids);
+        let leases = Arc::clone(&probing.leases);
+        let mut router = FailoverRouter::new(probe).with_breakers(breakers).with_ids(ids).with_leases(leases);
         for provider in &config.providers {
             for llm in &provider.failover_for {
                 let (breaker, also_on) = (provider.primary.breaker, provider.failover.on.clone());
@@ -116,6 +125,7 @@ impl Runtime {
             config,
             registry,
             router: Arc::new(router),
+            keys,
             id_questions: IdQuestions::default(),
             silence: SilenceCheck::new(health),
             models,
@@ -174,10 +184,14 @@ impl App {
         let client = upstream::Client::new(upstream::ClientConfig::default());
         guard_mcpd(&client, config.trusted);
         let bodies = RequestBodies::new(&config.limits.http);
+        let probing = Probing::new(agent_id.clone(), identity.contexts().to_owned());
+        let runtime = Runtime::new(config, &host, &http, &probing, None)?;
+        runtime.keys.log();
         Ok(Self {
             bodies,
             client,
-            runtime: ArcSwap::from_pointee(Runtime::new(config, &host, &http, None)?),
+            runtime: ArcSwap::from_pointee(runtime),
+            probing,
             http,
             identity,
             agent_id,
@@ -201,11 +215,13 @@ impl App {
     pub fn reload(&self, config: Config) -> anyhow::Result<()> {
         let before = self.runtime.load_full();
         let trusted = config.trusted;
-        let after = Arc::new(Runtime::new(config, &self.host, &self.http, Some(&before))?);
+        let after = Arc::new(Runtime::new(config, &self.host, &self.http, &self.probing, Some(&before))?);
         if trusted != before.config.trusted {
             guard_mcpd(&self.client, trusted);
         }
         self.runtime.store(Arc::clone(&after));
+        // After it is in force: a lease that the old one brings is refused from now on.
+        self.probing.reconfigured(&before.config, &after.config);
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|engine| !engine.is_shut_down());
         for engine in providers::dropped(&before.registry, &after.registry) {

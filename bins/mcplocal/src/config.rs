@@ -12,6 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mcpctl_access::proof::PublicKey;
 use mcpctl_api::{Name, base_url::check_base, encoding, yaml::YamlError};
 use mcpctl_client::TrustedUsers;
 use mcpctl_owner::{
@@ -34,6 +35,8 @@ pub use provider::{ManagedEngine, Prewarm, ProviderConfig, ProviderKind};
 const DEFAULT_LISTEN: &str = "127.0.0.1:3200";
 /// Maximum size of the file, bytes: far more than a hundred providers.
 const MAX_FILE: u64 = 1 << 20;
+/// Most keys of mcpd that may be pinned.
+const MAX_PROOF_KEYS: usize = 8;
 
 /// The agent's configuration, checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,6 +55,8 @@ pub struct Config {
     pub allowed_origins: Vec<Origin>,
     /// Users whose programs may listen at `server` or `inference` where that is plain HTTP.
     pub trusted: TrustedUsers,
+    /// The keys of mcpd at `server`, instead of those that `mcpctl login` pins.
+    pub proof_keys: Option<Vec<PublicKey>>,
     /// Where traces are sent.
     pub telemetry: TelemetryConfig,
     /// Bounds of the work that callers can cause.
@@ -75,6 +80,7 @@ struct ConfigFile {
     failover: FailoverEntry,
     #[serde(default)]
     allowed_origins: Vec<Origin>,
+    proof_keys: Option<Spanned<Vec<PublicKey>>>,
     #[serde(default)]
     telemetry: TelemetryConfig,
     #[serde(default)]
@@ -197,6 +203,7 @@ impl Config {
             primary,
             allowed_origins: file.allowed_origins,
             trusted,
+            proof_keys: proof_keys(file.proof_keys)?,
             telemetry: file.telemetry,
             limits: file.limits,
         })
@@ -247,6 +254,17 @@ fn trusted(file: &ConfigFile) -> Result<TrustedUsers, YamlError> {
     })
 }
 
+/// INVARIANT 15: an empty list would be a key ring that no answer satisfies, so it is an error and not "no key".
+fn proof_keys(keys: Option<Spanned<Vec<PublicKey>>>) -> Result<Option<Vec<PublicKey>>, YamlError> {
+    let Some(keys) = keys else { return Ok(None) };
+    if keys.value.is_empty() || keys.value.len() > MAX_PROOF_KEYS {
+        let mut error = wrong(&keys, format!("`proofKeys` has one to {MAX_PROOF_KEYS} keys"));
+        error.hint = Some("name `publicKey` of the current and of the next key that mcpd lists".to_owned());
+        return Err(error);
+    }
+    Ok(Some(keys.value))
+}
+
 fn listen(configured: Option<&Spanned<String>>) -> Result<Address, YamlError> {
     let text = configured.map_or(DEFAULT_LISTEN, |text| text.value.as_str());
     let here = |message: String| {
@@ -272,6 +290,8 @@ mod tests {
             ("limits: {http: {bodyBytes: 0B}}", "2:28: `0B` is not between"),
             ("limits: {http: {conections: 5}}", "2:17: unknown field `conections`"),
             ("allowedOrigins: [evil]", "2:18: `evil` is not an origin"),
+            ("proofKeys: []", "2:12: `proofKeys` has one to 8 keys"),
+            ("proofKeys: [SHA256:x]", "2:13: a public key is base64url of 32 bytes"),
         ] {
             let error = Config::parse(&format!("server: https://mcpd.example.com\n{text}\n")).unwrap_err();
             assert!(error.to_string().starts_with(expected), "{text}: {error}");

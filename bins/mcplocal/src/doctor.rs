@@ -1,10 +1,10 @@
 //! `mcplocal --doctor`: checks everything that the agent needs, whether it runs or not, with a hint for each finding.
 //! `mcpctl local doctor` shows it.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use bytesize::ByteSize;
-use mcpctl_api::agent::{Finding, FindingState};
+use mcpctl_api::agent::{Finding, FindingState, ProofState};
 use mcpctl_client::{Client, ClientError, ClientOptions, TrustedUsers, config as user};
 use mcpctl_engine::{EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
@@ -15,6 +15,7 @@ use crate::{
     capabilities::{ModelProbe, ModelProbeError},
     config::{Config, ProviderConfig},
     llm_names::{self, UnknownLlm},
+    proof_keys::KeyRing,
     providers,
 };
 
@@ -38,7 +39,7 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
             if read.inference != read.server {
                 findings.push(mcpd("inference", &read.inference, read.trusted).await);
             }
-            findings.push(probe(&read.server));
+            findings.push(probe(&read));
             for provider in &read.providers {
                 findings.extend(look_at(provider, &gpus).await);
             }
@@ -95,17 +96,17 @@ async fn unknown_llms(config: &Config) -> Vec<Finding> {
     unknown.into_iter().map(finding).collect()
 }
 
-/// How trustworthy an *allowed* of the probe is: it is not signed, so a program that answers in mcpd's place can allow.
-fn probe(server: &Url) -> Finding {
-    let at = server.as_str().trim_end_matches('/');
-    if server.scheme() == "https" {
-        let message = format!("as trustworthy as the TLS to {at}: mcpd's answers are not signed");
-        return Finding::new("probe", FindingState::Ok, message);
-    }
-    let message =
-        format!("as trustworthy as the program that listens at {at}: mcpd's answers are not signed");
-    Finding::new("probe", FindingState::Warning, message)
-        .hint(Some("use https where other users of this machine could listen there".to_owned()))
+/// How far mcpd's answers are verified, and by which keys.
+fn probe(config: &Config) -> Finding {
+    let contexts = user::Config::default_path().unwrap_or_default();
+    let keys = KeyRing::new(config.server.clone(), config.proof_keys.clone(), contexts, Arc::default(), None);
+    let status = keys.status();
+    let state = match status.state {
+        ProofState::Pinned => FindingState::Ok,
+        ProofState::Unpinned => FindingState::Warning,
+        ProofState::Unreadable => FindingState::Failed,
+    };
+    Finding::new("probe", state, status.describe(&config.server)).hint(status.hint)
 }
 
 async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {

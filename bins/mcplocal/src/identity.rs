@@ -162,6 +162,14 @@ impl Identity {
         Some(context.user.clone().unwrap_or_else(|| context.name.clone()))
     }
 
+    /// The bearer of the user for whom the local key acts now.
+    pub fn signed_in_bearer(&self, server: &Url) -> Option<Bearer> {
+        let contexts = config::Config::load(&self.contexts).ok()?;
+        let token = contexts.signed_in_at(server)?.token.as_ref()?;
+        credential::check(token.expose()).ok()?;
+        Some(Bearer::new(token.expose()))
+    }
+
     fn check_local(&self, presented: &str) -> Result<(), CallerError> {
         let hash = token::parse(Prefix::Local, presented).map_err(|_| CallerError::Invalid)?;
         // Hashes compare in constant time.

@@ -2,6 +2,7 @@
 //! provider as far as mcpd allows.
 
 mod agent_id;
+mod ahead;
 mod app;
 mod capabilities;
 mod config;
@@ -15,6 +16,8 @@ mod meter;
 mod pipeline;
 mod port;
 mod prewarm;
+mod probing;
+mod proof_keys;
 mod providers;
 mod service;
 mod silence;
@@ -229,6 +232,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let journal = Arc::clone(&app);
     tokio::spawn(async move { journal.journal.sync_the_rest().await });
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
+    tokio::spawn(proof_keys::follow(Arc::clone(&app)));
+    tokio::spawn(ahead::keep(Arc::clone(&app)));
     let draining = app.drain.subscribe();
     let routes = http::routes(Arc::clone(&app), Router::new());
     let server =

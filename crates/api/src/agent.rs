@@ -29,6 +29,12 @@ pub struct AgentStatus {
     pub started_at: Timestamp,
     /// The user who is signed in at `server` on this machine.
     pub signed_in_as: Option<String>,
+    /// How far mcpd's answers are verified.
+    #[serde(default)]
+    pub proof: ProofStatus,
+    /// The number of leases that are held: callers and Llms that are covered while mcpd cannot be asked.
+    #[serde(default)]
+    pub leases: usize,
     /// The local providers, in the order of the configuration.
     pub providers: Vec<ProviderStatus>,
     /// Which local provider may answer in place of which Llm.
@@ -41,6 +47,45 @@ pub struct AgentStatus {
     pub journal: Option<String>,
     /// The last failover.
     pub last_failover: Option<FailoverRecord>,
+}
+
+/// How far the agent verifies mcpd's answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ProofStatus {
+    /// In one word.
+    pub state: ProofState,
+    /// The fingerprints of the pinned keys: of the current one, then of the next one.
+    pub fingerprints: Vec<String>,
+    /// The next step, or why the pinned keys cannot be read.
+    pub hint: Option<String>,
+}
+
+/// Whether the agent has keys to verify mcpd's answers by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ProofState {
+    /// An answer counts by the signature of a pinned key, and by nothing else.
+    Pinned,
+    /// No key is pinned: an answer counts by its status.
+    #[default]
+    Unpinned,
+    /// The pinned keys cannot be read: no answer counts.
+    Unreadable,
+}
+
+impl ProofStatus {
+    /// How trustworthy an answer of the mcpd at this address is, for people.
+    pub fn describe(&self, server: &Url) -> String {
+        let at = server.as_str().trim_end_matches('/');
+        let on = if server.scheme() == "https" { "the TLS to" } else { "the program that listens at" };
+        match (self.state, self.fingerprints.first()) {
+            (ProofState::Pinned, Some(current)) => format!("mcpd's answers are signed, {current} is pinned"),
+            (ProofState::Pinned, None) => "no answer counts: the list of pinned keys is empty".to_owned(),
+            (ProofState::Unpinned, _) => format!("as trustworthy as {on} {at}: no key of mcpd is pinned"),
+            (ProofState::Unreadable, _) => "no answer counts: the pinned keys cannot be read".to_owned(),
+        }
+    }
 }
 
 /// A local provider.

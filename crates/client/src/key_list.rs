@@ -37,8 +37,8 @@ pub struct KeyListError(String);
 /// # Errors
 /// When there is no list: the address is none, mcpd does not answer, or answers something else.
 pub async fn fetch_keys(server: &Url, trusted: TrustedUsers) -> Result<SigningKeyList, KeyListError> {
-    let dialer =
-        Dialer::new(server, trusted, TIMEOUT).map_err(|error: ClientError| KeyListError(error.to_string()))?;
+    let dialer = Dialer::new(server, trusted, TIMEOUT)
+        .map_err(|error: ClientError| KeyListError(error.to_string()))?;
     match timeout(TIMEOUT.saturating_mul(2), fetch(server, &dialer)).await {
         Ok(list) => list,
         Err(_) => Err(KeyListError("no answer in time".to_owned())),

@@ -64,12 +64,7 @@ pub fn signed_keys(signed: &str, pinned: &[PublicKey]) -> Result<Vec<PublicKey>,
 ///
 /// # Errors
 /// When none is pinned, none of them signed the list, or the file cannot be written.
-pub fn follow(
-    path: &Path,
-    server: &Url,
-    signed: &str,
-    now: Timestamp,
-) -> Result<Vec<PublicKey>, PinError> {
+pub fn follow(path: &Path, server: &Url, signed: &str, now: Timestamp) -> Result<Vec<PublicKey>, PinError> {
     config::update(path, |config| {
         let pinned = config.pins_of(server).ok_or_else(|| PinError::NotPinned(server.clone()))?.keys.clone();
         let keys = signed_keys(signed, &pinned)?;

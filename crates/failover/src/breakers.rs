@@ -309,13 +309,38 @@ impl<F: RequestForm> BreakerPermit<F> {
             let Some(tracked) = forms.get_mut(&form) else { continue };
             let verdict =
                 if verdict == Verdict::Failure && form != blamed { Verdict::Nothing } else { verdict };
+            let opened_before = tracked.breaker.opened();
             tracked.breaker.record(admission, verdict, now);
+            let some_forms = form != F::default();
+            log_change(&self.llm, some_forms, failure, opened_before, tracked.breaker.opened(), now);
             tracked.last_failure = match verdict {
                 Verdict::Failure => failure,
                 Verdict::Success => None,
                 Verdict::Nothing => tracked.last_failure,
             };
         }
+    }
+}
+
+/// One line when a breaker opens and one when it closes, however many trials fail in between.
+fn log_change(
+    upstream: &str,
+    some_forms: bool,
+    failure: Option<FailureClass>,
+    before: Option<Instant>,
+    after: Option<Instant>,
+    now: Instant,
+) {
+    match (before, after) {
+        (None, Some(_)) => {
+            let class = failure.map(FailureClass::as_str);
+            tracing::warn!(upstream, some_forms, class, "a breaker opens: the upstream keeps failing");
+        }
+        (Some(opened), None) => {
+            let open_s = now.saturating_duration_since(opened).as_secs();
+            tracing::info!(upstream, some_forms, open_s, "a breaker closes: the upstream answers again");
+        }
+        _ => {}
     }
 }
 

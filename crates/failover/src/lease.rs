@@ -397,7 +397,14 @@ mod tests {
         assert!(denied.is_empty(), "a denial by the name that it is configured by ends it");
         // An answer by name that was overtaken tells the name, too.
         let mut overtaken = Leases::of(AGENT);
-        overtaken.allowed(caller(&bearer(1)), &LlmRef::by_id(&id(), id().as_str()), &id(), Some(lease(5)), at(1), at(1));
+        overtaken.allowed(
+            caller(&bearer(1)),
+            &LlmRef::by_id(&id(), id().as_str()),
+            &id(),
+            Some(lease(5)),
+            at(1),
+            at(1),
+        );
         overtaken.allowed(caller(&bearer(1)), &claude(), &id(), Some(lease(5)), at(0), at(1));
         overtaken.denied(&bearer(1), &claude(), &denial(), at(1));
         assert!(overtaken.is_empty());

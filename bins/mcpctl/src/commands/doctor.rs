@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use mcpctl_api::agent::{AgentStatus, ProofState};
 use mcpctl_client::{
     Client,
     config::{self, same_server},
@@ -47,22 +48,16 @@ pub async fn run(global: &Global) -> Outcome {
     let found = agent::find().await.map(|agent| {
         let server = agent.status.server.as_str().trim_end_matches('/').to_owned();
         let text = format!("speaks for {server}, local providers: {}", agent.status.providers.len());
-        (text, server)
+        (text, server, agent.status)
     });
-    let server = found.as_ref().ok().map(|(_, server)| server.clone());
-    report.print("mcplocal", found.map(|(text, _)| text))?;
-    if let Some(server) = server {
-        report.print("probe", Ok(trust_in_probe(&server)))?;
+    let agents = found.as_ref().ok().map(|(_, server, status)| (server.clone(), status.clone()));
+    report.print("mcplocal", found.map(|(text, ..)| text))?;
+    if let Some((server, status)) = agents {
+        report.probe(&status)?;
         Report::compare(global, &server)?;
     }
     report.configuration().await?;
     Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// How far the probe can be trusted: nothing in mcpd's response proves who sent it.
-fn trust_in_probe(server: &str) -> String {
-    let on = if server.starts_with("https://") { "the TLS to" } else { "the program that listens at" };
-    format!("as trustworthy as {on} {server}: mcpd's answers are not signed")
 }
 
 struct Report {
@@ -81,6 +76,17 @@ impl Report {
             "the context is of {ours} and mcplocal speaks for {theirs}: `mcpctl config use-context`, or `server` in mcplocal.yaml"
         );
         Self::warn("context", &text)
+    }
+
+    /// Reports how far the agent verifies mcpd's answers.
+    fn probe(&mut self, status: &AgentStatus) -> Result<(), Failure> {
+        let (proof, text) = (&status.proof, status.proof.describe(&status.server));
+        let hint = proof.hint.clone().unwrap_or_default();
+        match proof.state {
+            ProofState::Pinned => self.print("probe", Ok(text)),
+            ProofState::Unpinned => Self::warn("probe", &format!("{text}; pin it: {hint}")),
+            ProofState::Unreadable => self.print("probe", Err(Failure::new(text).hint(hint))),
+        }
     }
 
     /// Reports the failures of mcplocal.yaml and of the model servers that it names, where there is one.

@@ -127,7 +127,7 @@ async fn agent_is_shown_for_people_and_for_programs() {
         "{}",
         report.stdout
     );
-    let expected = format!("ok   probe: as trustworthy as the program that listens at {}: ", mcpd.url());
+    let expected = format!("warn probe: as trustworthy as the program that listens at {}: ", mcpd.url());
     assert!(report.stdout.contains(&expected), "{}", report.stdout);
     let versions = shell.run(&["version"]).await.succeeded();
     assert_eq!(versions.lines().count(), 3, "{versions}");

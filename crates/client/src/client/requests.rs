@@ -8,8 +8,10 @@ use mcpctl_api::{
     limit_status::LimitStatus,
     models::{Model, ModelList},
     question::{
-        ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, TokenRequest, WhoAmI, WhoCan,
+        ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, RotationRequest, TokenRequest,
+        WhoAmI, WhoCan,
     },
+    token_status::{TokenStatus, TokenStatusList},
 };
 use reqwest::{
     Method, RequestBuilder, Response,
@@ -117,6 +119,27 @@ impl Client {
     /// Makes a token; the answer is the only one that holds it.
     pub async fn create_token(&self, wanted: &TokenRequest) -> Result<IssuedToken, ClientError> {
         self.read(self.request(Method::POST, &["api", "v1", "tokens"])?.json(wanted)).await
+    }
+
+    /// Gives a token a new secret; the answer is the only one that holds it.
+    pub async fn rotate_token(
+        &self,
+        id_or_name: &str,
+        wanted: &RotationRequest,
+    ) -> Result<IssuedToken, ClientError> {
+        let path = ["api", "v1", Kind::Token.plural(), id_or_name, "rotate"];
+        self.read(self.request(Method::POST, &path)?.json(wanted)).await
+    }
+
+    /// Whether a token is accepted, and when it was last used.
+    pub async fn token_status(&self, id_or_name: &str) -> Result<TokenStatus, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", Kind::Token.plural(), id_or_name, "status"])?)
+            .await
+    }
+
+    /// The same of every token that the caller may view.
+    pub async fn token_statuses(&self) -> Result<TokenStatusList, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", "auth", "token-status"])?).await
     }
 
     /// Exchanges a password for a token.

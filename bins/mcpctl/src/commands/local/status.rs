@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::agent::{AgentStatus, ProviderStatus};
+use mcpctl_api::agent::{AgentStatus, ProofState, ProviderStatus};
 use mcpctl_client::config::Config;
 
 use crate::{
@@ -47,6 +47,13 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     data!("server:    {}", one_line(status.server.as_str()))?;
     let user = status.signed_in_as.as_deref();
     data!("signed in: {}", one_line(user.unwrap_or("nobody (mcpctl login)")))?;
+    data!("probe:     {}", one_line(&status.proof.describe(&status.server)))?;
+    if let Some(hint) = status.proof.hint.as_ref().filter(|_| status.proof.state != ProofState::Pinned) {
+        data!("hint: {}", one_line(hint))?;
+    }
+    if status.leases > 0 {
+        data!("leases:    {}", status.leases)?;
+    }
     if let Some(warning) = expiry_warning(status) {
         data!(Tone::Warning, "warning:"; " {}", one_line(&warning))?;
     }

@@ -1,0 +1,78 @@
+//! What every probe of this agent has in common, whatever the configuration is.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use mcpctl_api::Id;
+use mcpctl_client::{ClientError, Probe};
+use mcpctl_failover::{LeaseBook, lease::LeaseTime};
+use nix::time::{ClockId, clock_gettime};
+use tokio::sync::Notify;
+
+use crate::{config::Config, proof_keys::KeyRing};
+
+/// Who probes, and what probes bring.
+pub struct Probing {
+    /// The agent's id, which mcpd signs.
+    pub agent: Id,
+    /// What mcpd signed for the time in which it cannot be asked.
+    pub leases: Arc<LeaseBook>,
+    /// Notified when an answer shows that mcpd's keys were rotated.
+    pub keys_rotated: Arc<Notify>,
+    /// The file of contexts with the pinned keys.
+    contexts: PathBuf,
+}
+
+impl Probing {
+    /// Of the agent with this id, without leases.
+    pub fn new(agent: Id, contexts: PathBuf) -> Self {
+        let leases = Arc::new(LeaseBook::new(agent.as_str(), lease_time));
+        Self { agent, leases, keys_rotated: Arc::default(), contexts }
+    }
+
+    /// The keys by which answers are verified under a configuration.
+    pub fn keys(&self, config: &Config, before: Option<&KeyRing>) -> Arc<KeyRing> {
+        let (contexts, rotated) = (self.contexts.clone(), Arc::clone(&self.keys_rotated));
+        Arc::new(KeyRing::new(config.server.clone(), config.proof_keys.clone(), contexts, rotated, before))
+    }
+
+    /// The probe under a configuration.
+    ///
+    /// # Errors
+    /// When the address is none, or TLS cannot be set up.
+    pub fn probe(&self, config: &Config, keys: &Arc<KeyRing>) -> Result<Probe, ClientError> {
+        let probe = Probe::trusting(config.server.clone(), config.trusted)?;
+        Ok(probe.of_agent(self.agent.clone(), Arc::<KeyRing>::clone(keys)))
+    }
+
+    /// Drops the leases that are not of the new configuration.
+    pub fn reconfigured(&self, before: &Config, after: &Config) {
+        if before.server != after.server || before.proof_keys != after.proof_keys {
+            self.leases.clear();
+        }
+    }
+}
+
+/// Reads the clocks of leases: the one that runs while the machine is suspended, and the wall clock.
+fn lease_time() -> Option<LeaseTime> {
+    // On Apple's systems the monotonic clock runs during sleep; on Linux only the clock of the boot does.
+    #[cfg(target_os = "linux")]
+    let running = ClockId::CLOCK_BOOTTIME;
+    #[cfg(not(target_os = "linux"))]
+    let running = ClockId::CLOCK_MONOTONIC;
+    let read = |clock| {
+        let time = clock_gettime(clock).ok()?;
+        Some(Duration::new(time.tv_sec().try_into().ok()?, time.tv_nsec().try_into().ok()?))
+    };
+    Some(LeaseTime { boot: read(running)?, wall: read(ClockId::CLOCK_REALTIME)? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_clocks_are_read_and_go_on() {
+        let (first, second) = (lease_time().unwrap(), lease_time().unwrap());
+        assert!(second.boot >= first.boot && first.wall > Duration::from_secs(1_700_000_000));
+    }
+}

@@ -1,0 +1,216 @@
+//! The keys of mcpd that the agent goes by: those that `mcplocal.yaml` names, else those that `mcpctl login` pinned for the server.
+//!
+//! A pin that disappears while the agent runs does not weaken it: what was pinned once counts until other keys are pinned, or
+//! the agent is started anew. A rotation is followed by the list of keys that a pinned key signed.
+
+use std::{
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use mcpctl_access::proof::PublicKey;
+use mcpctl_api::agent::{ProofState, ProofStatus};
+use mcpctl_client::{PinnedKeys, ProofKeys, config::Config, fetch_keys, pins};
+use tokio::sync::Notify;
+use url::Url;
+
+use crate::app::App;
+
+/// How often the list of keys is fetched at least, so that an agent that seldom probes does not miss a rotation.
+const FOLLOW_INTERVAL: Duration = Duration::from_secs(3600);
+/// How often it is fetched at most.
+const MIN_FOLLOW_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The keys of one server.
+#[derive(Debug)]
+pub struct KeyRing {
+    server: Url,
+    /// The keys of the configuration; they go before those that are pinned.
+    configured: Option<Vec<PublicKey>>,
+    /// The file of contexts with the pinned keys.
+    contexts: PathBuf,
+    state: Mutex<KeyRingState>,
+    rotated: Arc<Notify>,
+}
+
+#[derive(Debug, Default)]
+struct KeyRingState {
+    /// The keys that counted last.
+    keys: Option<Vec<PublicKey>>,
+    /// Whether the log has that the pins are gone.
+    reported: AtomicBool,
+}
+
+impl KeyRing {
+    /// The keys of the server, of which `before` is the ring of the configuration before.
+    pub fn new(
+        server: Url,
+        configured: Option<Vec<PublicKey>>,
+        contexts: PathBuf,
+        rotated: Arc<Notify>,
+        before: Option<&Self>,
+    ) -> Self {
+        let before = before.filter(|before| before.server == server);
+        let kept = before.and_then(|before| before.lock().keys.clone());
+        let keys = match (&configured, before) {
+            // What a rotation led to stays.
+            (Some(now), Some(before)) if before.configured.as_ref() == Some(now) => kept,
+            (Some(now), _) => Some(now.clone()),
+            (None, _) => kept,
+        };
+        let state = Mutex::new(KeyRingState { keys, reported: AtomicBool::new(false) });
+        Self { server, configured, contexts, state, rotated }
+    }
+
+    /// How far answers of mcpd are verified, for the status and the doctor.
+    pub fn status(&self) -> ProofStatus {
+        let fingerprints =
+            |keys: &[PublicKey]| keys.iter().map(|key| key.fingerprint().to_string()).collect();
+        let server = self.server.as_str().trim_end_matches('/');
+        match self.pinned() {
+            PinnedKeys::Keys(keys) => {
+                ProofStatus { state: ProofState::Pinned, fingerprints: fingerprints(&keys), hint: None }
+            }
+            PinnedKeys::None => ProofStatus {
+                state: ProofState::Unpinned,
+                fingerprints: Vec::new(),
+                hint: Some(format!("mcpctl login {server}")),
+            },
+            PinnedKeys::Unreadable(reason) => {
+                ProofStatus { state: ProofState::Unreadable, fingerprints: Vec::new(), hint: Some(reason) }
+            }
+        }
+    }
+
+    /// Logs once how far answers of mcpd are verified.
+    pub fn log(&self) {
+        let ProofStatus { state, fingerprints, hint } = self.status();
+        match state {
+            ProofState::Pinned => {
+                tracing::info!(
+                    keys = fingerprints.join(" "),
+                    "mcpd's answers count by the signature of its pinned keys"
+                );
+            }
+            ProofState::Unpinned => tracing::warn!(
+                hint,
+                "no key of mcpd is pinned: its answers count by their status, whoever sent them, and there are no leases"
+            ),
+            ProofState::Unreadable => {
+                tracing::error!(
+                    reason = hint,
+                    "mcpd's pinned keys cannot be read: nothing runs locally until they can"
+                );
+            }
+        }
+    }
+
+    /// Follows the list of keys that this mcpd shows now.
+    async fn follow(&self, trusted: mcpctl_client::TrustedUsers) {
+        let PinnedKeys::Keys(pinned) = self.pinned() else { return };
+        let list = match fetch_keys(&self.server, trusted).await {
+            Ok(list) => list,
+            Err(error) => {
+                tracing::debug!(%error, "the list of mcpd's keys is not there");
+                return;
+            }
+        };
+        let followed = if self.configured.is_some() {
+            pins::signed_keys(&list.signed, &pinned).map_err(|error| error.to_string())
+        } else {
+            let (path, server) = (self.contexts.clone(), self.server.clone());
+            let following = move || pins::follow(&path, &server, &list.signed, Timestamp::now());
+            match tokio::task::spawn_blocking(following).await {
+                Ok(followed) => followed.map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            }
+        };
+        match followed {
+            Ok(keys) if keys == pinned => {}
+            Ok(keys) => {
+                let shown: Vec<_> = keys.iter().map(|key| key.fingerprint().to_string()).collect();
+                tracing::info!(
+                    keys = shown.join(" "),
+                    "mcpd's keys were rotated; the new ones are signed by a pinned one"
+                );
+                self.lock().keys = Some(keys);
+            }
+            Err(error) => {
+                let server = self.server.as_str().trim_end_matches('/');
+                let hint = match self.configured {
+                    Some(_) => {
+                        "compare the fingerprints with an administrator, and set `proofKeys` anew".to_owned()
+                    }
+                    None => {
+                        format!("compare the fingerprints with an administrator, then: mcpctl login {server}")
+                    }
+                };
+                tracing::warn!(
+                    error,
+                    hint,
+                    "mcpd shows keys that no pinned key signed; the pinned ones stay"
+                );
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, KeyRingState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ProofKeys for KeyRing {
+    fn pinned(&self) -> PinnedKeys {
+        let mut state = self.lock();
+        if self.configured.is_some() {
+            return PinnedKeys::Keys(state.keys.clone().unwrap_or_default());
+        }
+        let missing = match Config::load(&self.contexts) {
+            Ok(config) => match config.pins_of(&self.server) {
+                Some(pins) => {
+                    state.reported.store(false, Ordering::Relaxed);
+                    return PinnedKeys::Keys(state.keys.insert(pins.keys.clone()).clone());
+                }
+                None => None,
+            },
+            Err(error) => Some(error.to_string()),
+        };
+        match (&state.keys, missing) {
+            (Some(keys), reason) => {
+                if !state.reported.swap(true, Ordering::Relaxed) {
+                    let server = self.server.as_str().trim_end_matches('/');
+                    let hint = format!("mcpctl login {server}");
+                    tracing::warn!(
+                        reason,
+                        hint,
+                        "the pinned keys of mcpd are gone; the agent goes by them until it ends"
+                    );
+                }
+                PinnedKeys::Keys(keys.clone())
+            }
+            (None, Some(reason)) => PinnedKeys::Unreadable(reason),
+            (None, None) => PinnedKeys::None,
+        }
+    }
+
+    fn rotated(&self) {
+        self.rotated.notify_one();
+    }
+}
+
+/// Follows rotations as long as the agent runs.
+pub async fn follow(app: Arc<App>) {
+    loop {
+        let runtime = app.runtime.load_full();
+        runtime.keys.follow(runtime.config.trusted).await;
+        drop(runtime);
+        tokio::time::sleep(MIN_FOLLOW_INTERVAL).await;
+        // A notice that came meanwhile is kept.
+        let _ = tokio::time::timeout(FOLLOW_INTERVAL, app.probing.keys_rotated.notified()).await;
+    }
+}
