@@ -111,8 +111,12 @@ async fn credentials_in_urls_are_rejected() {
         assert_eq!(direct.status(), StatusCode::BAD_REQUEST, "mcpd ?{query}");
     }
     assert!(deployment.desk.inferences().is_empty());
-    let fine =
-        deployment.agent.request(Method::GET, "/v1/models?limit=20&order=asc", &key).send().await.unwrap();
+    let fine = deployment
+        .agent
+        .request(Method::GET, "/v1/models?limit=20&client_version=1", &key)
+        .send()
+        .await
+        .unwrap();
     assert_eq!(fine.status(), StatusCode::OK);
     assert!(
         !deployment.agent.log().contains(bearer.as_str()) && !deployment.mcpd.log().contains(bearer.as_str())

@@ -46,7 +46,7 @@ async fn bodies_of_a_gigabyte_are_refused_early() {
     let (mcpd, agent) = both().await;
     let piece = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
     for (url, pid, bearer) in
-        [(mcpd.url(), mcpd.pid(), mcpd.admin()), (agent.url(), agent.pid(), agent.local_key())]
+        [(mcpd.url(), mcpd.pid(), mcpd.admin()), (agent.url(), agent.pid(), mcpd.admin())]
     {
         let before = resident_bytes(pid);
         let head = |framing: &str| {
