@@ -12,6 +12,14 @@ pub fn peak_resident_bytes(pid: u32) -> u64 {
     status_kib(pid, "VmHWM:") << 10
 }
 
+/// Seconds of processor time that a process has taken, in user and system mode (proc(5)).
+pub fn processor_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("the state of a process");
+    let fields: Vec<&str> = stat.rsplit(')').next().expect("the fields").split_whitespace().collect();
+    // The clock of these fields has 100 ticks a second on every Linux.
+    fields[11..13].iter().map(|ticks| ticks.parse::<f64>().expect("a number")).sum::<f64>() / 100.0
+}
+
 /// The targets of the open descriptors of a process.
 pub fn descriptors(pid: u32) -> Vec<PathBuf> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("the descriptors");

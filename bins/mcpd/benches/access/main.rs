@@ -10,6 +10,7 @@
 )]
 
 mod central;
+mod feeds;
 mod kill;
 mod probes;
 mod stale;
@@ -43,6 +44,9 @@ async fn figures(only: &[String]) -> bool {
     }
     if wanted("probes") {
         probes::figures(&mut table).await;
+    }
+    if wanted("feeds") {
+        feeds::figures(&mut table).await;
     }
     if wanted("kills") {
         kill::figures(&mut table).await;
