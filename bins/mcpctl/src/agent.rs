@@ -5,11 +5,14 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
-use mcpctl_api::agent::{AgentStatus, EngineStatus};
+use mcpctl_api::{
+    Id,
+    agent::{AgentStatus, EngineStatus},
+};
 use mcpctl_client::{
     AgentRecord, Client, ClientError, ClientOptions, agent_port,
     config::{self, LOCAL_KEY_FILE},
@@ -116,6 +119,12 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
         Some(dir) => Ok(std::path::absolute(PathBuf::from(dir))?),
         None => Ok(config::agent_state_dir()?),
     }
+}
+
+/// The agent's id; `None` where it has never run.
+pub fn id(state_dir: &Path) -> Result<Option<Id>, Failure> {
+    let Some(text) = file::read_own(&state_dir.join("agent-id"), MAX_KEY_BYTES)? else { return Ok(None) };
+    String::from_utf8_lossy(&text).trim().parse().map(Some).map_err(Failure::new)
 }
 
 /// The local key, for programs other than ours.

@@ -1,6 +1,7 @@
 //! The commands, one file each.
 
 mod apply;
+mod audit;
 mod auth;
 mod chat;
 mod completion;
@@ -18,6 +19,7 @@ mod patch;
 mod resources;
 mod rotate;
 mod targets;
+mod time;
 mod version;
 mod watch;
 
@@ -67,6 +69,8 @@ enum Command {
     ApiResources,
     /// Questions about rights
     Auth(auth::Args),
+    /// Show what mcpd decided, and what ran locally in its place
+    Audit(audit::Args),
     /// Talk to a model
     Chat(chat::Args),
     /// The agent on this machine
@@ -110,8 +114,9 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Diff(args) => apply::diff(&global, &args).await,
         Command::ApiResources => resources::run(),
         Command::Auth(args) => auth::run(&global, args).await,
+        Command::Audit(args) => audit::run(&global, args).await,
         Command::Chat(args) => chat::run(&global, args).await,
-        Command::Local(args) => local::run(args).await,
+        Command::Local(args) => local::run(&global, args).await,
         Command::Doctor => doctor::run(&global).await,
         Command::Completion(args) => completion::run(&args),
         Command::Version => version::run(&global).await,

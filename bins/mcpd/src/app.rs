@@ -14,6 +14,7 @@ use crate::{
     captures::Captures,
     feeds::Feeds,
     inference::{Inference, access::AccessWatches, in_flight::InFlight},
+    journal::JournalRates,
     limits::Limits,
     login::Logins,
     prices::Prices,
@@ -49,6 +50,8 @@ pub struct App {
     pub logins: Logins,
     /// Records decisions.
     pub audit: Arc<Audit>,
+    /// Bounds what agents hand over of their journals.
+    pub journals: JournalRates,
     /// Keeps the bodies of Llms that have `capture`.
     pub captures: Captures,
     /// Shares readiness checks among requests.

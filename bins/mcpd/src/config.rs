@@ -21,7 +21,9 @@ use serde::Deserialize;
 
 use crate::prices::Prices;
 
-pub use limits::{CaptureLimits, Limits, LoginLimits, Rate, RecordLimits, StreamLimits, WriteLimits};
+pub use limits::{
+    CaptureLimits, JournalLimits, Limits, LoginLimits, Rate, RecordLimits, StreamLimits, WriteLimits,
+};
 pub use public_host::PublicHost;
 pub use trusted_proxies::TrustedProxies;
 pub use upstream::UpstreamAddresses;

@@ -1,6 +1,7 @@
 //! The HTTP face of `mcpd`: routes, and the layers that every request passes.
 
 mod apply;
+mod audit;
 mod auth;
 mod authentication;
 mod body;
@@ -10,6 +11,8 @@ pub mod error;
 mod feed;
 pub mod guard;
 mod inference;
+mod journal;
+mod journal_errors;
 mod limits;
 mod merge_patch;
 mod operation;
@@ -60,10 +63,12 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<17> {
+fn management_routes() -> Routes<19> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
+        ("/api/v1/audit", get(audit::audit)),
+        ("/api/v1/agents/{agent}/journal", get(journal::head).post(journal::receive)),
         ("/api/v1/feed", get(feed::feed)),
         ("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only))),
         ("/api/v1/auth/logout", post(auth::logout)),
@@ -138,6 +143,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         watch::Docs::openapi(),
         feed::Docs::openapi(),
         auth::Docs::openapi(),
+        audit::Docs::openapi(),
+        journal::Docs::openapi(),
         limits::Docs::openapi(),
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
@@ -203,7 +210,7 @@ async fn wrong_method(route: Option<MatchedPath>, address: Uri) -> HttpError {
 /// What a route takes.
 fn methods(route: &str) -> &'static str {
     match route {
-        "/api/v1/{kind}" => "GET, HEAD and POST",
+        "/api/v1/{kind}" | "/api/v1/agents/{agent}/journal" => "GET, HEAD and POST",
         "/api/v1/{kind}/{idOrName}" => "GET, HEAD, PUT, PATCH and DELETE",
         "/api/v1/apply"
         | "/api/v1/auth/login"

@@ -12,6 +12,7 @@ mod feeds;
 mod http;
 mod inference;
 mod jobs;
+mod journal;
 mod limits;
 mod login;
 mod master_key;
@@ -214,6 +215,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         limits: limits::Limits::start(store.clone()),
         prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
+        journals: journal::JournalRates::new(config.limits.journal),
         captures: captures::Captures::start(&config.data_dir, config.limits.captures)
             .context("the writer of captures")?,
         readiness: readiness::Readiness::default(),

@@ -112,6 +112,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
             json!({"model": "x", "messages": []})
         }
         ("post", "/v1/responses") => json!({"model": "x", "input": "Hi"}),
+        ("post", "/api/v1/agents/{agent}/journal") => json!({}),
         ("post", "/api/v1/auth/logout" | "/api/v1/admin/rotate-keys") | ("get" | "delete", _) => Value::Null,
         ("post", "/api/v1/tokens/{idOrName}/rotate") => json!({}),
         _ => return None,
@@ -129,6 +130,8 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
     // What everybody who is known may do; lists and questions show no more than the caller may see.
     let known = [
         "/api/v1/auth/logout",
+        "/api/v1/audit",
+        "/api/v1/agents/{agent}/journal",
         "/api/v1/auth/whoami",
         "/api/v1/auth/can-i",
         "/api/v1/auth/token-status",

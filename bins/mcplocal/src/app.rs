@@ -219,6 +219,10 @@ impl App {
         if trusted != before.config.trusted {
             guard_mcpd(&self.client, trusted);
         }
+        // Before a line is written that is about another mcpd.
+        if let Err(error) = self.journal.assign(&after.config.server) {
+            tracing::error!(%error, "the journal does not know of the new `server`");
+        }
         self.runtime.store(Arc::clone(&after));
         // After it is in force: a lease that the old one brings is refused from now on.
         self.probing.reconfigured(&before.config, &after.config);

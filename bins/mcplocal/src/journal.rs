@@ -16,11 +16,12 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_api::Id;
+use mcpctl_api::{Id, visible::short};
 use mcpctl_failover::Bearer;
 use mcpctl_journal::{HeadError, JournalPaths, Line, short_name};
 use mcpctl_secret::token;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use url::Url;
 
 use chain::Chain;
 use file::JournalFile;
@@ -31,6 +32,8 @@ use crate::config::JournalLimits;
 
 /// The interval over which refusals are counted.
 const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
+/// Maximum of bytes of the address of mcpd in the journal's head.
+const MAX_SERVER_NAME: usize = 256;
 /// Characters of a bearer's digest: enough to distinguish callers, useless as a credential.
 const DIGEST_LENGTH: usize = 12;
 
@@ -255,6 +258,70 @@ impl Journal {
         }
     }
 
+    /// Where its files are.
+    pub const fn paths(&self) -> &JournalPaths {
+        &self.paths
+    }
+
+    /// Changes whenever a line is written.
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
+    }
+
+    /// Waits until every line is on the disk, and returns the number of the last one.
+    ///
+    /// # Errors
+    /// As [`Journal::commit`].
+    pub async fn sync_all(&self) -> Result<u64, JournalError> {
+        let last = self.opened(&mut self.state().open)?.chain.head.seq;
+        self.sync(last).await?;
+        Ok(last)
+    }
+
+    /// Number of the last line that mcpd has.
+    ///
+    /// # Errors
+    /// When the journal cannot be opened.
+    pub fn handed_over(&self) -> Result<u64, JournalError> {
+        Ok(self.opened(&mut self.state().open)?.chain.handed_over)
+    }
+
+    /// Keeps the number of the last line that mcpd has.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn mark_handed_over(&self, line: u64) -> Result<(), JournalError> {
+        let mut state = self.state();
+        let OpenJournal { chain, .. } = self.opened(&mut state.open)?;
+        chain.handed_over = line;
+        Ok(chain.keep(&self.paths, chain.durable)?)
+    }
+
+    /// From now on lines are about this mcpd. Lines about another one, which did not get them, are recorded as lost: they are
+    /// no matter of this one's.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn assign(&self, server: &Url) -> Result<(), JournalError> {
+        let server = server_name(server);
+        let mut state = self.state();
+        let open = self.opened(&mut state.open)?;
+        if open.chain.server.as_ref() == Some(&server) {
+            return Ok(());
+        }
+        let before = open.chain.clone();
+        if before.server.is_some() {
+            let (from, to) = (before.handed_over.saturating_add(1), before.head.seq);
+            open.chain.handed_over = to;
+            if from <= to {
+                let reason = "they are about another mcpd, which did not get them".to_owned();
+                self.write(open, &JournalEntry::Lost { at: Timestamp::now(), from, to, reason })?;
+            }
+        }
+        open.chain.server = Some(server);
+        Ok(open.chain.keep(&self.paths, open.chain.durable)?)
+    }
+
     /// Has lines that no request waits for written to the disk, until the agent ends.
     pub async fn sync_the_rest(&self) {
         let mut written = self.written.subscribe();
@@ -268,6 +335,11 @@ impl Journal {
             }
         }
     }
+}
+
+/// An mcpd as the head names it: two with the same beginning of a very long address are one.
+fn server_name(server: &Url) -> String {
+    short(server.as_str().trim_end_matches('/'), MAX_SERVER_NAME)
 }
 
 /// The name of a caller: the user for whom the local key acts, or else the beginning of the bearer's SHA-256.

@@ -7,6 +7,7 @@ mod app;
 mod capabilities;
 mod config;
 mod doctor;
+mod hand_over;
 mod http;
 mod identity;
 mod journal;
@@ -231,6 +232,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let journal = Arc::clone(&app);
     tokio::spawn(async move { journal.journal.sync_the_rest().await });
+    tokio::spawn(hand_over::follow(Arc::clone(&app)));
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     tokio::spawn(proof_keys::follow(Arc::clone(&app)));
     tokio::spawn(ahead::keep(Arc::clone(&app)));

@@ -5,6 +5,7 @@
 
 pub mod address;
 pub mod agent;
+pub mod audit;
 pub mod base_url;
 pub mod breaker_status;
 pub mod credential;

@@ -1,7 +1,9 @@
 //! A client of one mcpd or agent: how it connects, sends a request and reads a response.
 
+mod audit;
 mod requests;
 
+pub use audit::AuditRequest;
 pub use requests::{Changed, ChatRequest};
 
 use std::{path::PathBuf, time::Duration};

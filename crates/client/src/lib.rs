@@ -18,7 +18,7 @@ mod resolver;
 mod stream;
 
 pub use agent_record::AgentRecord;
-pub use client::{Changed, ChatRequest, Client, ClientOptions};
+pub use client::{AuditRequest, Changed, ChatRequest, Client, ClientOptions};
 pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
 pub use guard::{ForeignPeer, Guard};
 pub use health::HealthCheck;

@@ -4,12 +4,14 @@
 //! is the one follower of the store in a process. [`Recorder`] stores rows of audit and usage. This crate does not decide what may be written, nor by
 //! whom.
 
+mod audit_log;
 mod canary;
 mod commit;
 mod connection;
 mod counters;
 mod database;
 mod error;
+mod journal;
 mod limit_counters;
 mod notices;
 mod open;
@@ -23,10 +25,12 @@ mod signing_keys;
 mod token_uses;
 mod vault;
 
+pub use audit_log::{AuditEvent, AuditQuery};
 pub use commit::{Author, CommitError, RecordedChanges, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
 pub use database::{Location, Store};
 pub use error::{StoreError, StoreFault};
+pub use journal::{HandOverError, HandedOver, JournalBatch, Report, ReportedLine};
 pub use limit_counters::{LimitCounter, LimitKey};
 pub use open::OpenError;
 pub use recorder::Recorder;

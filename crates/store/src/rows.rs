@@ -10,7 +10,7 @@ use sqlx::Row as _;
 use uuid::Uuid;
 
 use crate::{
-    database::{Store, parse_kind, read_connection},
+    database::{Store, read_connection},
     error::StoreError,
 };
 
@@ -205,9 +205,45 @@ macro_rules! insert_usage {
     };
 }
 
-pub(crate) use {insert_audit, insert_usage};
+/// Reads an audit row of either database.
+macro_rules! read_audit_row {
+    ($row:expr) => {
+        (|| -> Result<$crate::rows::AuditRow, $crate::error::StoreError> {
+            let row = $row;
+            let id: String = row.try_get("id")?;
+            let bad = |error: &dyn std::fmt::Display| $crate::rows::unreadable("audit row", &id, error);
+            let optional = |column: &str| -> Result<Option<mcpctl_api::Id>, $crate::error::StoreError> {
+                let text: Option<String> = row.try_get(column)?;
+                text.map(|id| id.parse()).transpose().map_err(|error| bad(&error))
+            };
+            let kind: String = row.try_get("kind")?;
+            let decision: String = row.try_get("decision")?;
+            let revision: i64 = row.try_get("revision")?;
+            Ok($crate::rows::AuditRow {
+                id: id.parse().map_err(|error| bad(&error))?,
+                at: jiff::Timestamp::from_microsecond(row.try_get("at")?).map_err(|error| bad(&error))?,
+                principal: row.try_get("principal")?,
+                principal_id: optional("principal_id")?,
+                token_id: optional("token_id")?,
+                action: row.try_get("action")?,
+                kind: $crate::database::parse_kind(&kind, &id)?,
+                resource_id: optional("resource_id")?,
+                resource_name: row.try_get("resource_name")?,
+                decision: match decision.as_str() {
+                    "allowed" => $crate::rows::Decision::Allowed,
+                    _ => $crate::rows::Decision::Denied,
+                },
+                reason: row.try_get("reason")?,
+                revision: mcpctl_api::Revision(revision.unsigned_abs()),
+                request_id: row.try_get("request_id")?,
+            })
+        })()
+    };
+}
 
-fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError {
+pub(crate) use {insert_audit, insert_usage, read_audit_row};
+
+pub(crate) fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { kind: kind.to_owned(), id: id.to_owned(), reason: error.to_string() }
 }
 
@@ -225,33 +261,7 @@ impl Store {
             .bind(i64::from(filter.limit))
             .fetch_all(&mut *connection)
             .await?;
-            rows.iter()
-                .map(|row| {
-                    let id: String = row.try_get("id")?;
-                    let bad = |error: &dyn std::fmt::Display| unreadable("audit row", &id, error);
-                    let kind: String = row.try_get("kind")?;
-                    let resource_id: Option<String> = row.try_get("resource_id")?;
-                    let principal_id: Option<String> = row.try_get("principal_id")?;
-                    let token_id: Option<String> = row.try_get("token_id")?;
-                    let decision: String = row.try_get("decision")?;
-                    let revision: i64 = row.try_get("revision")?;
-                    Ok(AuditRow {
-                        id: id.parse().map_err(|error| bad(&error))?,
-                        at: Timestamp::from_microsecond(row.try_get("at")?).map_err(|error| bad(&error))?,
-                        principal: row.try_get("principal")?,
-                        principal_id: principal_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
-                        token_id: token_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
-                        action: row.try_get("action")?,
-                        kind: parse_kind(&kind, &id)?,
-                        resource_id: resource_id.map(|id| id.parse()).transpose().map_err(|error| bad(&error))?,
-                        resource_name: row.try_get("resource_name")?,
-                        decision: if decision == "allowed" { Decision::Allowed } else { Decision::Denied },
-                        reason: row.try_get("reason")?,
-                        revision: Revision(revision.unsigned_abs()),
-                        request_id: row.try_get("request_id")?,
-                    })
-                })
-                .collect()
+            rows.iter().map(|row| read_audit_row!(row)).collect()
         })
     }
 

@@ -13,10 +13,12 @@ use mcpctl_api::{
     Id, Kind, Resource, Revision, Spec,
     spec::{SecretSpec, UserSpec},
 };
+use mcpctl_journal::{ChainHead, JournalEntry, Line};
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
-    AuditFilter, AuditRow, CommitError, CounterChange, Decision, Feed, LimitCounter, LimitKey, Location,
-    OpenError, Recorder, Replica, Store, StoreError,
+    AuditFilter, AuditQuery, AuditRow, CommitError, CounterChange, Decision, Feed, HandOverError, HandedOver,
+    JournalBatch, LimitCounter, LimitKey, Location, OpenError, Recorder, Replica, ReportedLine, Store,
+    StoreError,
 };
 use proptest::prelude::*;
 
@@ -46,6 +48,8 @@ on_both! {
     recorded_rows_are_there_when_it_returns
     texts_of_records_are_bounded
     old_records_are_removed_in_batches
+    inv_14_lines_of_journals_are_recorded_once
+    audit_is_read_in_pages_and_by_filters
     counters_add_up_across_replicas
     limit_counters_lose_no_update_of_any_replica
     replicas_that_start_together_make_one_pair_of_keys
@@ -308,6 +312,113 @@ async fn old_records_are_removed_in_batches(database: Database) {
     assert_eq!(store.prune_audit(second(7), 5).await.unwrap(), 2);
     assert_eq!(rows().await, [9, 8, 7]);
     assert_eq!(store.prune_usage(second(7), 5).await.unwrap(), 0);
+}
+
+fn batch(agent: &Id, reporter: &Id, lines: &[Vec<u8>], gap: bool) -> JournalBatch {
+    let line = |bytes: &Vec<u8>| ReportedLine { bytes: bytes.clone(), row: audit_row(1), confirmed: true };
+    JournalBatch {
+        agent: agent.clone(),
+        reported_by: "User alice".to_owned(),
+        reported_by_id: reporter.clone(),
+        lines: lines.iter().map(line).collect(),
+        gap,
+        max_agents: 2,
+        now: Timestamp::now(),
+    }
+}
+
+async fn inv_14_lines_of_journals_are_recorded_once(database: Database) {
+    let (one, other) = (database.open().await, database.open().await);
+    let (agent, alice) = (Id::mint(), Id::mint());
+    let mut head = ChainHead::genesis(&agent);
+    let mut line = |refusals| {
+        let (line, next) =
+            Line::after(head, &JournalEntry::Omitted { at: Timestamp::now(), refusals }).unwrap();
+        head = next;
+        line
+    };
+    let lines: Vec<_> = (0..40).map(&mut line).collect();
+    let mark = |_: &ChainHead, _| AuditRow { action: "journal-gap".to_owned(), ..audit_row(2) };
+    let hand_over = async |store: &Store, from: usize, to: usize| {
+        store.hand_over(&batch(&agent, &alice, &lines[from..to], false), mark).await
+    };
+    // Two replicas get the same lines at the same time, again and again.
+    for at in [0, 10, 20] {
+        let (a, b) = futures::join!(hand_over(&one, at, at + 10), hand_over(&other, at, at + 10));
+        let (a, b) = (a.unwrap(), b.unwrap());
+        assert_eq!((a.recorded + b.recorded, a.breaks + b.breaks, a.head), (10, 0, b.head));
+    }
+    let repeated = hand_over(&one, 5, 15).await.unwrap();
+    assert_eq!((repeated.recorded, repeated.breaks), (0, 0));
+    assert_eq!(one.journal_head(&agent, &alice).await.unwrap().seq, 30);
+    let refused = hand_over(&one, 35, 40).await;
+    assert!(matches!(refused, Err(HandOverError::DoesNotContinue(ChainHead { seq: 30, .. }))), "{refused:?}");
+    let admitted = one.hand_over(&batch(&agent, &alice, &lines[35..], true), mark).await.unwrap();
+    assert!(matches!(admitted, HandedOver { recorded: 5, breaks: 1, .. }), "{admitted:?}");
+    let all = AuditQuery { agent: Some(agent.clone()), limit: 100, ..AuditQuery::default() };
+    let rows = one.audit_events(&all).await.unwrap();
+    assert_eq!(rows.len(), 36);
+    assert!(rows.iter().all(|row| row.report.as_ref().unwrap().reported_by_id == alice));
+    // An account has so many agents, until those that are silent are forgotten.
+    for _ in 0..2 {
+        let agent = Id::mint();
+        let first = one.hand_over(&batch(&agent, &alice, &lines[..1], true), mark).await;
+        assert!(first.is_ok() || matches!(first, Err(HandOverError::TooManyAgents(2))), "{first:?}");
+    }
+    let third = one.hand_over(&batch(&Id::mint(), &alice, &lines[..1], true), mark).await;
+    assert!(matches!(third, Err(HandOverError::TooManyAgents(2))), "{third:?}");
+    let later = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(1)).unwrap();
+    assert_eq!(one.prune_journal_chains(later, 10).await.unwrap(), 2);
+    assert_eq!(one.journal_head(&agent, &alice).await.unwrap(), ChainHead::genesis(&agent));
+}
+
+async fn audit_is_read_in_pages_and_by_filters(database: Database) {
+    let store = database.open().await;
+    let recorder = Recorder::start(store.clone());
+    // All at one time, so that pages go by id.
+    let rows: Vec<_> = (0..25).map(audit_row).collect();
+    recorder.audit(rows.clone()).await.unwrap();
+    let mut query = AuditQuery { limit: 10, ..AuditQuery::default() };
+    let mut found = Vec::new();
+    loop {
+        let page = store.audit_events(&query).await.unwrap();
+        let Some(last) = page.last() else { break };
+        query.after = Some((last.row.at, last.row.id));
+        found.extend(page.into_iter().map(|event| event.row));
+    }
+    found.reverse();
+    assert_eq!(found, rows);
+    let seven = &rows[7];
+    let all = || AuditQuery { limit: 100, ..AuditQuery::default() };
+    for query in [
+        AuditQuery { principal_id: seven.principal_id.clone(), ..all() },
+        AuditQuery { principal: Some("User u7".to_owned()), ..all() },
+        AuditQuery {
+            kind: Some(Kind::Llm),
+            resource: seven.resource_id.as_ref().map(ToString::to_string),
+            ..all()
+        },
+        AuditQuery {
+            principal: Some("User u7".to_owned()),
+            resource: Some("claude".to_owned()),
+            action: Some("run".to_owned()),
+            decision: Some(Decision::Denied),
+            since: Some(seven.at),
+            ..all()
+        },
+    ] {
+        let found = store.audit_events(&query).await.unwrap();
+        assert_eq!(found.len(), 1, "{query:?}");
+        assert_eq!((&found[0].row, &found[0].report), (seven, &None));
+    }
+    for query in [
+        AuditQuery { until: Some(seven.at), ..all() },
+        AuditQuery { kind: Some(Kind::User), ..all() },
+        AuditQuery { agent: Some(Id::mint()), ..all() },
+        AuditQuery { decision: Some(Decision::Allowed), ..all() },
+    ] {
+        assert!(store.audit_events(&query).await.unwrap().is_empty(), "{query:?}");
+    }
 }
 
 async fn counters_add_up_across_replicas(database: Database) {

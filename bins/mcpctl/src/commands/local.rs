@@ -3,6 +3,7 @@
 mod background;
 pub mod doctor;
 mod env;
+mod journal;
 mod rotate_key;
 mod service;
 mod status;
@@ -15,6 +16,7 @@ use mcpctl_client::Client;
 
 use crate::{
     Outcome, agent,
+    context::Global,
     failure::Failure,
     output::{self, Shape},
 };
@@ -47,6 +49,8 @@ enum Command {
     Install(service::InstallArgs),
     /// Stop the agent and remove its service; configuration, key and journal stay
     Uninstall(service::UninstallArgs),
+    /// Show what ran on this machine in place of an Llm
+    Journal(journal::Args),
     /// Print what to export so that any OpenAI client uses the agent
     Env(env::Args),
     /// Make a new key for this machine; the old one is refused from then on
@@ -84,7 +88,7 @@ impl Args {
 }
 
 /// Runs the command.
-pub async fn run(args: Args) -> Outcome {
+pub async fn run(global: &Global, args: Args) -> Outcome {
     match args.command {
         Command::Status { output, watch } => status::run(output, watch).await,
         Command::Doctor(args) => doctor::run(args).await,
@@ -92,6 +96,7 @@ pub async fn run(args: Args) -> Outcome {
         Command::Down => background::down().await,
         Command::Install(args) => service::install(args).await,
         Command::Uninstall(args) => service::uninstall(args).await,
+        Command::Journal(args) => journal::run(global, args).await,
         Command::Env(args) => env::run(args).await,
         Command::RotateKey => rotate_key::run().await,
         Command::Logs { name, follow, previous } => logs(name, previous, follow).await,

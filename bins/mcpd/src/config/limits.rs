@@ -2,6 +2,7 @@
 
 mod bounds;
 mod captures;
+mod journal;
 mod logins;
 mod records;
 
@@ -12,6 +13,7 @@ use serde::Deserialize;
 
 pub use bounds::Rate;
 pub use captures::CaptureLimits;
+pub use journal::JournalLimits;
 pub use logins::LoginLimits;
 pub use records::RecordLimits;
 
@@ -25,6 +27,8 @@ pub struct Limits {
     pub logins: LoginLimits,
     /// Rate and retention of audit and usage.
     pub records: RecordLimits,
+    /// What agents hand over.
+    pub journal: JournalLimits,
     /// Size of captured bodies.
     pub captures: CaptureLimits,
     /// Watches of resources.
@@ -43,6 +47,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
+            journal: JournalLimits::default(),
             http: HttpLimits::default(),
             logins: LoginLimits::default(),
             records: RecordLimits::default(),

@@ -20,6 +20,8 @@ const LOGIN: &str = "/api/v1/auth/login";
 const MAX_LOGIN_BODY: ByteSize = ByteSize::kib(8);
 /// `can-i` has a question.
 const MAX_QUESTION_BODY: ByteSize = ByteSize::kib(64);
+/// Lines of an agent's journal.
+const MAX_JOURNAL_BODY: ByteSize = ByteSize::mib(2);
 /// Documents.
 const MAX_RESOURCE_BODY: ByteSize = ByteSize::mib(4);
 /// Prompts may contain images.
@@ -29,6 +31,7 @@ fn max_body(route: &str) -> ByteSize {
     match route {
         LOGIN => MAX_LOGIN_BODY,
         "/api/v1/auth/logout" | "/api/v1/auth/can-i" | "/api/v1/admin/rotate-keys" => MAX_QUESTION_BODY,
+        "/api/v1/agents/{agent}/journal" => MAX_JOURNAL_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => MAX_INFERENCE_BODY,
         "/v1/messages" | "/v1/messages/count_tokens" => MAX_INFERENCE_BODY,
         "/api/v1/{kind}/{idOrName}/infer" => MAX_INFERENCE_BODY,

@@ -1,4 +1,4 @@
-//! Deletes rows of audit and usage whose retention has passed.
+//! Deletes rows of audit and usage whose retention has passed, and what is known of agents that are no longer there.
 
 use std::time::Duration;
 
@@ -9,12 +9,18 @@ use crate::{app::App, clock};
 
 /// Maximum of rows that one transaction deletes.
 const MAX_BATCH: u32 = 1000;
+/// How long the end of an agent's journal is remembered without a new line.
+const CHAIN_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Pause between two batches, so that writers get their turn.
 const BATCH_INTERVAL: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     let limits = app.audit.limits();
     let (audit, usage) = (before(limits.audit)?, before(limits.usage)?);
+    let idle = before(HumanDuration(CHAIN_RETENTION))?;
+    while app.store.prune_journal_chains(idle, MAX_BATCH).await? == u64::from(MAX_BATCH)
+        && !*app.draining.borrow()
+    {}
     let mut removed = 0;
     loop {
         let batch = app

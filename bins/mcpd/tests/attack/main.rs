@@ -12,6 +12,7 @@ mod files;
 mod floods;
 mod frames;
 mod in_flight;
+mod journal;
 mod logins;
 mod modes;
 mod names;

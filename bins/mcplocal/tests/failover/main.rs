@@ -4,6 +4,7 @@
 mod access;
 mod breaker;
 mod dialects;
+mod hand_over;
 mod mid_stream;
 mod primary;
 mod reload;

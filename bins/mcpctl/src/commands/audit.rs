@@ -1,0 +1,102 @@
+//! `mcpctl audit`: what mcpd decided, and what agents reported of their local answers.
+
+use std::process::ExitCode;
+
+use jiff::Timestamp;
+use mcpctl_api::{
+    Id,
+    audit::{AuditDecision, AuditEntry, AuditPage},
+};
+use mcpctl_client::AuditRequest;
+
+use super::time::point_in_time;
+use crate::{
+    Outcome,
+    context::Global,
+    output::{Shape, table::Table},
+};
+
+/// Maximum of rows of one request.
+const MAX_PAGE: usize = 1000;
+
+/// Which rows to show.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Only rows about this account, e.g. user/alice or serviceaccount/ci
+    #[arg(long, value_name = "ACCOUNT")]
+    subject: Option<String>,
+    /// Only rows about this Llm, by name or id
+    #[arg(long)]
+    llm: Option<String>,
+    /// Only rows of this action: a verb, or e.g. login, failover, journal-gap
+    #[arg(long)]
+    action: Option<String>,
+    /// Only what was denied
+    #[arg(long)]
+    denied: bool,
+    /// Only what this agent reported
+    #[arg(long, value_name = "ID")]
+    agent: Option<Id>,
+    /// Only rows from then on: a time, or how long ago, e.g. 2h
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    since: Option<Timestamp>,
+    /// Only rows before then
+    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    until: Option<Timestamp>,
+    /// The newest so many rows
+    #[arg(long, short = 'n', default_value_t = 50, value_name = "COUNT")]
+    rows: usize,
+    /// table, json or yaml
+    #[arg(long, short, value_enum, default_value = "table")]
+    output: Shape,
+}
+
+/// Prints the rows, newest first.
+pub async fn run(global: &Global, args: Args) -> Outcome {
+    let client = global.client()?;
+    let mut request = AuditRequest {
+        subject: args.subject,
+        llm: args.llm,
+        action: args.action,
+        decision: args.denied.then_some(AuditDecision::Denied),
+        agent: args.agent,
+        since: args.since,
+        until: args.until,
+        ..AuditRequest::default()
+    };
+    let mut page = AuditPage { items: Vec::new(), next: None };
+    while page.items.len() < args.rows {
+        request.limit = Some((args.rows - page.items.len()).min(MAX_PAGE));
+        let AuditPage { items, next } = client.audit(&request).await?;
+        page.items.extend(items);
+        page.next.clone_from(&next);
+        request.after = next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    if args.output.print(&page)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table =
+        Table::new(&["TIME", "PRINCIPAL", "ACTION", "RESOURCE", "DECISION", "REPORTED BY", "REASON"]);
+    page.items.iter().for_each(|entry| table.row(row(entry)));
+    table.print()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(entry: &AuditEntry) -> [String; 7] {
+    let reported_by = entry.report.as_ref().map(|report| match report.confirmed {
+        true => format!("{} (confirmed)", report.reported_by),
+        false => report.reported_by.clone(),
+    });
+    [
+        entry.at.strftime("%F %T").to_string(),
+        entry.principal.clone(),
+        entry.action.clone(),
+        format!("{}/{}", entry.kind.plural(), entry.resource_name),
+        entry.decision.as_str().to_owned(),
+        reported_by.unwrap_or_default(),
+        entry.reason.clone(),
+    ]
+}

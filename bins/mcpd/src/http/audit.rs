@@ -1,0 +1,161 @@
+//! `GET /api/v1/audit`: what mcpd decided, and what agents reported, newest first.
+
+use std::sync::Arc;
+
+use axum::{Json, extract::State};
+use jiff::Timestamp;
+use mcpctl_api::{
+    Id, Kind,
+    audit::{AuditDecision, AuditEntry, AuditPage, AuditReport},
+    spec::{Subject, SubjectKind},
+};
+use mcpctl_store::{AuditEvent, AuditQuery, AuditRow, Decision};
+use serde::Deserialize;
+use utoipa::OpenApi;
+use uuid::Uuid;
+
+use super::{error::HttpError, query::Query};
+use crate::{app::App, caller::Caller};
+
+/// This route's part of the OpenAPI document.
+#[derive(OpenApi)]
+#[openapi(paths(audit))]
+pub struct Docs;
+
+/// Rows of a page by default.
+const DEFAULT_ROWS: u32 = 100;
+/// Maximum of rows of a page.
+const MAX_ROWS: u32 = 1000;
+
+/// The query of a page.
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct PageQuery {
+    subject: Option<String>,
+    llm: Option<String>,
+    action: Option<String>,
+    decision: Option<AuditDecision>,
+    agent: Option<Id>,
+    since: Option<Timestamp>,
+    until: Option<Timestamp>,
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+/// Lists what was decided, newest first: to administrators all of it, to others what is about themselves
+#[utoipa::path(
+    get, path = "/api/v1/audit", tag = "audit",
+    params(("subject" = Option<String>, Query, description = "an account, e.g. `user/alice`"),
+           ("llm" = Option<String>, Query, description = "an Llm's name or id"),
+           ("action" = Option<String>, Query, description = "a verb, or e.g. `failover`, `login`, `journal-gap`"),
+           ("decision" = Option<AuditDecision>, Query),
+           ("agent" = Option<String>, Query, description = "only what this agent reported"),
+           ("since" = Option<String>, Query, description = "RFC 3339"),
+           ("until" = Option<String>, Query, description = "RFC 3339"),
+           ("after" = Option<String>, Query, description = "`next` of the page before"),
+           ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
+    responses((status = 200, body = AuditPage), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError)),
+)]
+pub async fn audit(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query<PageQuery>,
+) -> Result<Json<AuditPage>, HttpError> {
+    let limit = query.0.limit.unwrap_or(DEFAULT_ROWS);
+    if !(1..=MAX_ROWS).contains(&limit) {
+        return Err(HttpError::invalid("limit", format!("`{limit}` is not between 1 and {MAX_ROWS}")));
+    }
+    let rows = app.store.audit_events(&filter(query.0, &caller, limit)?).await?;
+    let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
+    let next = rows.last().filter(|_| full).map(|event| cursor(&event.row));
+    Ok(Json(AuditPage { items: rows.into_iter().map(entry).collect(), next }))
+}
+
+fn filter(query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, HttpError> {
+    let PageQuery { subject, llm, action, decision, agent, since, until, after, limit: _ } = query;
+    let subject = subject.as_deref().map(subject_of).transpose()?;
+    let own = &caller.principal.subject;
+    let all = caller.snapshot.holds_everything(&caller.principal);
+    if !all && subject.as_ref().is_some_and(|subject| subject != own) {
+        let denied = caller.snapshot.forbidden(
+            &caller.principal,
+            mcpctl_api::Verb::View,
+            Kind::User,
+            "audit of other accounts",
+        );
+        return Err(denied.into());
+    }
+    Ok(AuditQuery {
+        // By id, so that a later account of the same name sees nothing of an earlier one.
+        principal_id: (!all).then(|| caller.principal.id.clone()),
+        principal: subject.filter(|_| all).map(|subject| subject.to_string()),
+        kind: llm.as_ref().map(|_| Kind::Llm),
+        resource: llm,
+        action,
+        decision: decision.map(|decision| match decision {
+            AuditDecision::Allowed => Decision::Allowed,
+            AuditDecision::Denied => Decision::Denied,
+        }),
+        agent,
+        since,
+        until,
+        after: after.as_deref().map(position).transpose()?,
+        limit,
+    })
+}
+
+/// `user/alice`, or a name that is a user's.
+fn subject_of(text: &str) -> Result<Subject, HttpError> {
+    let wrong = || HttpError::invalid("subject", "an account is `user/NAME` or `serviceaccount/NAME`");
+    let (kind, name) = text.split_once('/').unwrap_or(("user", text));
+    let kind = match kind.parse::<Kind>().map_err(|_| wrong())? {
+        Kind::User => SubjectKind::User,
+        Kind::ServiceAccount => SubjectKind::ServiceAccount,
+        _ => return Err(wrong()),
+    };
+    Ok(Subject { kind, name: name.parse().map_err(|_| wrong())? })
+}
+
+/// The place of a row in the order.
+fn cursor(row: &AuditRow) -> String {
+    format!("{}.{}", row.at.as_microsecond(), row.id)
+}
+
+fn position(cursor: &str) -> Result<(Timestamp, Uuid), HttpError> {
+    let parsed = cursor.split_once('.').and_then(|(at, id)| {
+        Some((Timestamp::from_microsecond(at.parse().ok()?).ok()?, Uuid::parse_str(id).ok()?))
+    });
+    parsed.ok_or_else(|| HttpError::invalid("after", "that is not `next` of a page"))
+}
+
+fn entry(event: AuditEvent) -> AuditEntry {
+    let AuditEvent { row, report } = event;
+    AuditEntry {
+        id: row.id.to_string(),
+        at: row.at,
+        principal: row.principal,
+        principal_id: row.principal_id,
+        token_id: row.token_id,
+        action: row.action,
+        kind: row.kind,
+        resource_id: row.resource_id,
+        resource_name: row.resource_name,
+        decision: match row.decision {
+            Decision::Allowed => AuditDecision::Allowed,
+            Decision::Denied => AuditDecision::Denied,
+        },
+        reason: row.reason,
+        revision: row.revision,
+        request_id: row.request_id,
+        report: report.map(|report| AuditReport {
+            agent: report.agent,
+            seq: report.seq,
+            hash: report.hash,
+            line: report.line,
+            reported_by: report.reported_by,
+            reported_by_id: report.reported_by_id,
+            confirmed: report.confirmed,
+        }),
+    }
+}
