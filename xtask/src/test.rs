@@ -25,7 +25,17 @@ const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
 /// Tests of programs and libraries that people use, besides those in every run.
 const CLIENTS: [&str; 4] = ["--package", "mcpd", "--test", "clients"];
 /// Comparisons and models that every run has too, in a smaller form.
-const EXHAUSTIVE: [&str; 5] = ["--release", "--package", "mcpctl-access", "--test", "cedar"];
+const EXHAUSTIVE: [&str; 9] = [
+    "--release",
+    "--package",
+    "mcpctl-access",
+    "--test",
+    "cedar",
+    "--package",
+    "mcpctl-failover",
+    "--test",
+    "protocol",
+];
 
 /// What `cargo xtask test` takes.
 #[derive(clap::Args)]
@@ -44,7 +54,7 @@ enum Suite {
     Engines,
     /// LangChain, LiteLLM, llm, aider, the Vercel AI SDK and Codex: 1.5 GB of disk, Python, Node and git
     Clients,
-    /// A million decisions compared with Cedar: built for release, some minutes
+    /// A million decisions compared with Cedar, and the model of failover within wider bounds: built for release, some minutes
     Exhaustive,
 }
 

@@ -330,6 +330,13 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
         }
     }
 
+    /// Whether the lease that a grant rests on still covers the request; true of a grant that rests on none.
+    fn is_in_force(&self, grant: &AccessGrant, llm: &LlmRef, bearer: &Bearer) -> bool {
+        let Some(found) = grant.lease() else { return true };
+        let cover = self.leases.as_ref().and_then(|leases| leases.cover(&bearer.digest(), llm));
+        cover.is_some_and(|cover| cover.llm == found.llm)
+    }
+
     /// Takes note of a denial that came by another way than this router's probe: destroys the leases that it concerns.
     pub fn deny(&self, llm: &LlmRef, bearer: &Bearer, denial: &Denial) {
         if let Some(leases) = &self.leases {
@@ -406,6 +413,11 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                         Event::PrepareFailed
                     }
                 },
+                // INVARIANT 1: a lease may have ended since it was found, or a denial of another request may have destroyed it.
+                (Action::RunLocal(grant), Some(_)) if !self.is_in_force(&grant, llm, bearer) => {
+                    trail.local_error = Some(LocalError::failed("the lease ended while the engine started"));
+                    Event::LocalFailed
+                }
                 (Action::RunLocal(grant), Some((name, provider))) => match ready.take() {
                     None => Event::LocalFailed,
                     Some(prepared) => match local.run(provider, prepared, grant, &trail).await {
