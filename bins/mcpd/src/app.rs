@@ -19,6 +19,7 @@ use crate::{
     login::Logins,
     prices::Prices,
     readiness::Readiness,
+    sign_on::SignOn,
     signing::Signing,
     token_uses::TokenUses,
     watchers::Watchers,
@@ -48,6 +49,8 @@ pub struct App {
     pub prices: Prices,
     /// Verifies passwords, and limits guessing.
     pub logins: Logins,
+    /// The OpenID providers whose sign-in is accepted.
+    pub sign_on: SignOn,
     /// Records decisions.
     pub audit: Arc<Audit>,
     /// Bounds what agents hand over of their journals.

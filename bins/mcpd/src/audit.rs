@@ -9,7 +9,7 @@ mod ledger;
 use std::{sync::Arc, time::Duration};
 
 use mcpctl_access::{Denied, Permit, Principal, verb::VerbType};
-use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb};
+use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb, visible};
 use mcpctl_store::{AuditRow, Decision, Recorder, StoreError};
 use mcpctl_telemetry::McpdMetrics;
 
@@ -117,6 +117,24 @@ impl Audit {
         row.resource_name = name.to_owned();
         row.decision = Decision::Denied;
         row.reason = format!("{reason}, from {network}");
+        Entry { tenant: Some(Tenant::Network(network)), row }
+    }
+
+    /// The entry of a denied sign-in by an OpenID provider. `subject` is the account that the provider vouched for.
+    pub fn denied_sign_on(
+        &self,
+        issuer: &Name,
+        subject: Option<&str>,
+        revision: Revision,
+        network: Network,
+        reason: &str,
+    ) -> Entry {
+        self.metrics.denied("login", Kind::User.plural());
+        let who = Who { principal: format!("provider {issuer}"), id: None, token: None };
+        let mut row = row(&who, "login", Kind::User, revision);
+        row.resource_name = cut(&subject.map(visible::one_line).unwrap_or_default());
+        row.decision = Decision::Denied;
+        row.reason = cut(&format!("{reason}, from {network}"));
         Entry { tenant: Some(Tenant::Network(network)), row }
     }
 

@@ -2,6 +2,7 @@
 
 mod database_url;
 mod limits;
+mod oidc;
 mod public_host;
 mod trusted_proxies;
 mod upstream;
@@ -19,11 +20,13 @@ use mcpctl_server::Origin;
 use mcpctl_telemetry::{LogFormat, OtlpUrl, TelemetryConfig};
 use serde::Deserialize;
 
+use self::oidc::OidcEntries;
 use crate::prices::Prices;
 
 pub use limits::{
     CaptureLimits, JournalLimits, Limits, LoginLimits, Rate, RecordLimits, StreamLimits, WriteLimits,
 };
+pub use oidc::OidcConfig;
 pub use public_host::PublicHost;
 pub use trusted_proxies::TrustedProxies;
 pub use upstream::UpstreamAddresses;
@@ -88,6 +91,7 @@ struct File {
     telemetry: TelemetryConfig,
     trusted_proxies: TrustedProxies,
     upstream_addresses: UpstreamAddresses,
+    oidc: OidcEntries,
     limits: Limits,
 }
 
@@ -122,6 +126,8 @@ pub struct Config {
     pub trusted_proxies: TrustedProxies,
     /// Where Llms may point.
     pub upstream_addresses: UpstreamAddresses,
+    /// The issuers whose sign-in is accepted.
+    pub oidc: Vec<OidcConfig>,
     /// Limits of the work that callers can cause.
     pub limits: Limits,
     /// What models cost.
@@ -184,6 +190,7 @@ impl ServeArgs {
             telemetry: file.telemetry,
             trusted_proxies: file.trusted_proxies,
             upstream_addresses: file.upstream_addresses,
+            oidc: file.oidc.resolve()?,
             limits: file.limits,
             prices: read_prices(self.prices.or(file.prices).as_deref())?,
             data_dir,

@@ -23,6 +23,7 @@ mod provider_failure;
 mod query;
 mod rate_limits;
 mod resources;
+mod sign_on;
 mod signing_keys;
 mod status;
 mod token_status;
@@ -63,7 +64,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<19> {
+fn management_routes() -> Routes<23> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -71,6 +72,10 @@ fn management_routes() -> Routes<19> {
         ("/api/v1/agents/{agent}/journal", get(journal::head).post(journal::receive)),
         ("/api/v1/feed", get(feed::feed)),
         ("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only))),
+        ("/api/v1/auth/methods", get(sign_on::methods)),
+        ("/api/v1/auth/oidc/code", post(sign_on::code).layer(middleware::from_fn(guard::json_only))),
+        ("/api/v1/auth/oidc/device", post(sign_on::device).layer(middleware::from_fn(guard::json_only))),
+        ("/api/v1/auth/oidc/device/poll", post(sign_on::poll).layer(middleware::from_fn(guard::json_only))),
         ("/api/v1/auth/logout", post(auth::logout)),
         ("/api/v1/auth/whoami", get(auth::whoami)),
         ("/api/v1/auth/can-i", post(auth::can_i)),
@@ -145,6 +150,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         auth::Docs::openapi(),
         audit::Docs::openapi(),
         journal::Docs::openapi(),
+        sign_on::Docs::openapi(),
         limits::Docs::openapi(),
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
@@ -212,6 +218,7 @@ fn methods(route: &str) -> &'static str {
     match route {
         "/api/v1/{kind}" | "/api/v1/agents/{agent}/journal" => "GET, HEAD and POST",
         "/api/v1/{kind}/{idOrName}" => "GET, HEAD, PUT, PATCH and DELETE",
+        "/api/v1/auth/oidc/code" | "/api/v1/auth/oidc/device" | "/api/v1/auth/oidc/device/poll" => "POST",
         "/api/v1/apply"
         | "/api/v1/auth/login"
         | "/api/v1/auth/logout"

@@ -154,6 +154,24 @@ impl Logins {
         Ok(good)
     }
 
+    /// Counts a sign-in by an OpenID provider.
+    ///
+    /// # Errors
+    /// When the network is beyond its rate, or the attempt cannot be counted.
+    pub async fn admit_sign_on(&self, network: Network) -> Result<(), NotChecked> {
+        let key = admission::sign_on_key(network);
+        self.shared.read(&[key]).await?;
+        let now = shared_counters::now();
+        let admitted = self.shared.with(|c| admission::admit_sign_on(c, &self.limits, key, now));
+        admitted.map_err(|wait| NotChecked::Network(wait.max(BUSY_RETRY_AFTER)))
+    }
+
+    /// Refunds a sign-in that succeeded, or that waits for a person.
+    pub fn refund_sign_on(&self, network: Network) {
+        let (key, now) = (admission::sign_on_key(network), shared_counters::now());
+        self.shared.with(|c| admission::refund_sign_on(c, &self.limits, key, now));
+    }
+
     /// Hashes a new password.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ mod master_key;
 mod prices;
 mod readiness;
 mod sessions;
+mod sign_on;
 mod signing;
 mod token_uses;
 mod watchers;
@@ -203,6 +204,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let recorder = Recorder::start(store.clone());
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
     let replica = Replica::start(store.clone()).await?;
+    let inference = inference::Inference::new(addresses);
+    let sign_on = sign_on::SignOn::new(config.oidc, &inference.client);
     let app = Arc::new(App {
         access: inference::access::AccessWatches::start(&replica),
         feeds: feeds::Feeds::start(&replica, Watchers::new(Watched::Access, config.limits.feeds)),
@@ -211,11 +214,12 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         audit: audit::Audit::start(recorder.clone(), config.limits.records, Arc::clone(&metrics)),
         recorder,
         metrics,
-        inference: inference::Inference::new(addresses),
+        inference,
         limits: limits::Limits::start(store.clone()),
         prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
         journals: journal::JournalRates::new(config.limits.journal),
+        sign_on,
         captures: captures::Captures::start(&config.data_dir, config.limits.captures)
             .context("the writer of captures")?,
         readiness: readiness::Readiness::default(),

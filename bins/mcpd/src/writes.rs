@@ -7,6 +7,7 @@
 mod batch;
 mod change;
 pub mod expired_tokens;
+mod external;
 pub mod fallbacks;
 pub mod first_start;
 mod freed_names;
@@ -16,6 +17,7 @@ mod references;
 pub mod rotation;
 pub mod secret;
 pub mod session;
+pub mod sign_on;
 #[cfg(test)]
 mod tests;
 pub mod token;

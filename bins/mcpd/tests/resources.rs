@@ -126,7 +126,17 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
     let document: Value =
         http.get(format!("{}/openapi.json", mcpd.url())).send().await.unwrap().json().await.unwrap();
-    let public = ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login", "/.well-known/mcpctl-keys"];
+    let public = [
+        "/healthz",
+        "/readyz",
+        "/openapi.json",
+        "/api/v1/auth/methods",
+        "/api/v1/auth/login",
+        "/api/v1/auth/oidc/code",
+        "/api/v1/auth/oidc/device",
+        "/api/v1/auth/oidc/device/poll",
+        "/.well-known/mcpctl-keys",
+    ];
     // What everybody who is known may do; lists and questions show no more than the caller may see.
     let known = [
         "/api/v1/auth/logout",

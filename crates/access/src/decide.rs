@@ -2,9 +2,13 @@
 
 use std::{marker::PhantomData, sync::Arc};
 
-use mcpctl_api::{Id, Kind, Name, Revision, Verb};
+use mcpctl_api::{Id, Kind, Name, Revision, Verb, spec::Subject};
 
-use crate::{Principal, Reason, Snapshot, Stored, rules::Names, verb::VerbType};
+use crate::{
+    Principal, Reason, Snapshot, Stored,
+    rules::{Memberships, Names},
+    verb::VerbType,
+};
 
 /// Proof that one snapshot allowed a principal the verb `V` on one resource.
 ///
@@ -134,7 +138,7 @@ impl Snapshot {
     /// Whether the account of this id is active and may do this to the resource of this name.
     pub fn account_may(&self, account: &Id, verb: Verb, kind: Kind, name: &str) -> bool {
         self.active_subject(account)
-            .is_some_and(|subject| self.index.find(&subject, verb, kind, Names::One(name)).is_some())
+            .is_some_and(|subject| self.maker_holds(&subject, verb, kind, Names::One(name)))
     }
 
     /// The grant that allows this. A narrowed credential allows only what its rules allow too, and one that other accounts
@@ -149,14 +153,20 @@ impl Snapshot {
         if narrows_away(principal, verb, kind, names) {
             return None;
         }
-        let reason = self.index.find(&principal.subject, verb, kind, names)?;
+        let reason = self.index.find(&principal.subject, principal.memberships(), verb, kind, names)?;
         let holds = |maker: &Id| {
             self.active_subject(maker).is_some_and(|maker| {
-                self.index.find(&maker, verb, kind, names).is_some()
-                    || self.index.find(&maker, Verb::Grant, kind, names).is_some()
+                self.maker_holds(&maker, verb, kind, names)
+                    || self.maker_holds(&maker, Verb::Grant, kind, names)
             })
         };
         principal.makers.iter().all(holds).then_some(reason)
+    }
+
+    /// Whether an account that made a credential, or attached one, may do this. It has no session of its own here, so what
+    /// its last sign-in left counts.
+    fn maker_holds(&self, maker: &Subject, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
+        self.index.find(maker, Memberships::Claimed, verb, kind, names).is_some()
     }
 
     /// Permits for all resources of a kind on which the principal may do `V`, ordered by name.

@@ -9,11 +9,14 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
-    Id, Kind, Spec, Verb,
+    Id, Kind, Name, Spec, Verb,
     spec::{Subject, SubjectKind},
 };
 
-use crate::{Confidential, Narrowing, Principal, Snapshot, rules::CompiledRule, rules::Names};
+use crate::{
+    Confidential, Narrowing, Principal, Snapshot,
+    rules::{CompiledRule, Grant, Index, Memberships, Names},
+};
 
 /// Why a write oversteps the rights of the writer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,7 +96,7 @@ impl Snapshot {
     /// INVARIANT 12: whether the step from `self` to `after` gives any subject a right that `actor` does not hold in
     /// `self` and may not `grant`, or takes one away from an account that holds more than `actor`.
     ///
-    /// Subjects are every name that a binding or a group names and every account: rights that are written down for an
+    /// Subjects are every name that a binding or a group names, every claim that maps to a group, and every account: rights that are written down for an
     /// account that does not exist yet, or is disabled, count like those of an active one. A subject that is renamed keeps
     /// what it had: bindings and groups follow it.
     ///
@@ -112,6 +115,9 @@ impl Snapshot {
                     self.check_gain(actor, subject, &had, &after.rights_of(subject))?;
                 }
             }
+        }
+        if !same_index {
+            self.check_claims(after, actor)?;
         }
         let accounts: BTreeSet<Subject> = self.accounts().chain(after.accounts()).collect();
         for subject in &accounts {
@@ -139,6 +145,33 @@ impl Snapshot {
             }
         }
         Ok(())
+    }
+
+    /// A claim stands for everyone who will sign in with it, so a group that gets one hands out its rights.
+    fn check_claims(&self, after: &Self, actor: &Principal) -> Result<(), Escalation> {
+        for claim in after.index.claims() {
+            let names = after.index.groups_of_claim(claim);
+            let grants = |index: &'_ Index, names: &[Name]| -> Vec<Grant> {
+                names.iter().flat_map(|name| index.granted_to_group(name)).cloned().collect()
+            };
+            let (had, gets) =
+                (grants(&self.index, self.index.groups_of_claim(claim)), grants(&after.index, names));
+            let states =
+                |grants: &[Grant]| grants.iter().map(|grant| grant.state.clone()).collect::<HashSet<_>>();
+            if states(&had) == states(&gets) {
+                continue;
+            }
+            let Some(name) = names.first() else { continue };
+            let group = Subject { kind: SubjectKind::Group, name: name.clone() };
+            self.check_gain(actor, &group, &rules(&had), &rules(&gets))?;
+        }
+        Ok(())
+    }
+
+    /// Whether a binding or a group names this account, so that an account of that name would hold what is meant for
+    /// another one.
+    pub fn is_named(&self, subject: &Subject) -> bool {
+        self.index.names(subject)
     }
 
     /// The name in `self` of what is called `subject` in `after`, where it is another one.
@@ -182,7 +215,8 @@ impl Snapshot {
         subject: &Subject,
         narrowing: &Narrowing,
     ) -> Result<(), Escalation> {
-        let held = self.rights_of(subject);
+        // A token has none of the rights that come by a claim.
+        let held = self.rights_by(subject, Memberships::Listed);
         let holders = self.holders(actor);
         // For the actor itself a right to grant is not enough: the token is to do no more than the one that makes it.
         let own = actor.narrowing.as_ref().filter(|_| actor.subject == *subject);
@@ -226,10 +260,13 @@ impl Snapshot {
         self.check_loss(actor, subject, &had, &[])
     }
 
-    /// Whether a subject of this name may do everything, if it is active.
+    /// Whether a subject of this name may do everything, if it is active. What a claim maps to does not count: it ends with
+    /// the next sign-in.
     pub fn subject_holds_everything(&self, subject: &Subject) -> bool {
         let all = |kind| {
-            Verb::ALL.into_iter().all(|verb| self.index.find(subject, verb, kind, Names::Every).is_some())
+            Verb::ALL
+                .into_iter()
+                .all(|verb| self.index.find(subject, Memberships::Listed, verb, kind, Names::Every).is_some())
         };
         Kind::ALL.into_iter().all(all)
     }
@@ -260,18 +297,23 @@ impl Snapshot {
             })
     }
 
-    /// Every rule of a subject, whether or not it exists and is active.
+    /// Every rule of a subject by all its memberships, whether or not it exists and is active.
     fn rights_of(&self, subject: &Subject) -> Vec<&CompiledRule> {
-        self.index.held_by(subject).flat_map(|(grant, _)| grant.rules.iter()).collect()
+        self.rights_by(subject, Memberships::Claimed)
+    }
+
+    fn rights_by(&self, subject: &Subject, memberships: Memberships) -> Vec<&CompiledRule> {
+        self.index.held_by(subject, memberships).flat_map(|(grant, _)| grant.rules.iter()).collect()
     }
 
     /// Empty, and so covering no right, if a maker is deleted or disabled.
     fn holders<'a>(&'a self, actor: &'a Principal) -> Holders<'a> {
         let makers = actor.makers.iter().map(|maker| self.active_subject(maker));
         let Some(makers) = makers.collect::<Option<Vec<_>>>() else { return Holders(Vec::new()) };
-        let subjects = std::iter::once(&actor.subject).chain(&makers);
+        let own = self.rights_by(&actor.subject, actor.memberships());
         let narrowing = actor.narrowing.iter().map(|narrowing| narrowing.rules().iter().collect());
-        Holders(subjects.map(|subject| self.rights_of(subject)).chain(narrowing).collect())
+        let of_makers = makers.iter().map(|maker| self.rights_of(maker));
+        Holders(std::iter::once(own).chain(of_makers).chain(narrowing).collect())
     }
 
     /// Whether the actor may do everything, with the credential that it presents.
@@ -345,4 +387,8 @@ impl Snapshot {
         }
         Ok(())
     }
+}
+
+fn rules(grants: &[Grant]) -> Vec<&CompiledRule> {
+    grants.iter().flat_map(|grant| grant.rules.iter()).collect()
 }

@@ -2,7 +2,11 @@
 
 use mcpctl_api::{Kind, Name, Verb, question::Grantee, spec::Subject};
 
-use crate::{Principal, Reason, Snapshot, decide::narrows_away, rules::Names};
+use crate::{
+    Principal, Reason, Snapshot,
+    decide::narrows_away,
+    rules::{Memberships, Names},
+};
 
 impl Snapshot {
     /// The grant by which the principal may do this to the resource of that name, or, without a name, to at least one
@@ -22,7 +26,7 @@ impl Snapshot {
         }
         let makers = principal.makers.iter().filter_map(|maker| self.active_subject(maker));
         let subjects: Vec<Subject> = std::iter::once(principal.subject.clone()).chain(makers).collect();
-        let held = subjects.iter().flat_map(|subject| self.index.held_by(subject));
+        let held = subjects.iter().flat_map(|subject| self.index.held_by(subject, Memberships::Claimed));
         let held = held.flat_map(|(grant, _)| grant.rules.iter());
         let narrowing = principal.narrowing.iter().flat_map(|narrowing| narrowing.rules());
         let mut names = held.chain(narrowing).flat_map(|rule| {
@@ -49,13 +53,14 @@ impl Snapshot {
         if narrows { "this token is narrowed, and none of its rules allows it" } else { "no rule allows it" }
     }
 
-    /// All active accounts that may do this to the resource of that name, each with the grant that allows it.
+    /// All active accounts that may do this to the resource of that name, each with the grant that allows it; where that comes
+    /// by a claim, in sessions that such a sign-in began.
     pub fn who_can(&self, verb: Verb, kind: Kind, name: &str) -> Vec<Grantee> {
         let mut found: Vec<Grantee> = self
             .accounts()
             .filter(|subject| self.is_active(subject))
             .filter_map(|subject| {
-                let reason = self.index.find(&subject, verb, kind, Names::One(name))?;
+                let reason = self.index.find(&subject, Memberships::Claimed, verb, kind, Names::One(name))?;
                 let Reason { binding, role, via_group } = reason;
                 Some(Grantee { subject, role, binding, via_group })
             })
@@ -64,14 +69,15 @@ impl Snapshot {
         found
     }
 
-    /// The groups that name this subject.
-    pub fn groups_of(&self, subject: &Subject) -> Vec<Name> {
-        self.index.groups_of(subject).to_vec()
+    /// The groups that the principal is a member of.
+    pub fn groups_of(&self, principal: &Principal) -> Vec<Name> {
+        self.index.groups_of(&principal.subject, principal.memberships()).cloned().collect()
     }
 
-    /// The roles that this subject holds, directly or by a group, each once.
-    pub fn roles_of(&self, subject: &Subject) -> Vec<Name> {
-        let mut roles: Vec<Name> = self.index.held_by(subject).map(|(grant, _)| grant.role.clone()).collect();
+    /// The roles that the principal holds, directly or by a group, each once.
+    pub fn roles_of(&self, principal: &Principal) -> Vec<Name> {
+        let held = self.index.held_by(&principal.subject, principal.memberships());
+        let mut roles: Vec<Name> = held.map(|(grant, _)| grant.role.clone()).collect();
         roles.sort();
         roles.dedup();
         roles

@@ -8,7 +8,7 @@ use mcpctl_api::{
     spec::{Subject, SubjectKind, TokenSpec},
 };
 
-use crate::{Narrowing, Snapshot, Stored};
+use crate::{Narrowing, Snapshot, Stored, rules::Memberships};
 
 /// An authenticated caller.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,10 +23,19 @@ pub struct Principal {
     pub expires_at: Timestamp,
     /// Whether that token is a login's session.
     pub session: bool,
+    /// Whether that session began at an OpenID provider, so that the groups count that its claims map to.
+    pub external: bool,
     /// Ids of other accounts that made the credential for the subject; they cap what it allows.
     pub makers: Vec<Id>,
     /// What the credential is narrowed to; `None` where it may do all that its subject may.
     pub narrowing: Option<Arc<Narrowing>>,
+}
+
+impl Principal {
+    /// The memberships that count for this credential.
+    pub(crate) fn memberships(&self) -> Memberships {
+        if self.external { Memberships::Claimed } else { Memberships::Listed }
+    }
 }
 
 /// Why a credential is rejected. Except for [`Rejected::Expired`], the response does not show which one it was.
@@ -64,6 +73,7 @@ impl Snapshot {
             token: stored.id().clone(),
             expires_at: token.expires_at,
             session: token.session,
+            external: token.external,
             makers: token.issued_by.clone(),
             narrowing: narrowing.cloned(),
         })

@@ -7,7 +7,7 @@ use std::{
 
 use mcpctl_api::{
     Id, Kind, Name, Revision, Spec, Verb,
-    spec::{Allowed, NamePattern, Rule, Subject, SubjectKind},
+    spec::{Allowed, ExternalIdentity, GroupClaim, NamePattern, Rule, Subject, SubjectKind},
 };
 
 use crate::{Snapshot, Stored, builtin};
@@ -21,6 +21,15 @@ pub(crate) enum Names<'a> {
     Every,
     /// Every resource whose name this pattern matches.
     Matching(&'a str),
+}
+
+/// Which memberships of a user count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Memberships {
+    /// Those that the groups list.
+    Listed,
+    /// Those too that the claims of the user's last sign-in map to.
+    Claimed,
 }
 
 /// A rule whose exact names are a set, so that a decision costs about the same for one name as for a thousand.
@@ -126,6 +135,10 @@ pub struct Reason {
 pub(crate) struct Index {
     grants: HashMap<Subject, Vec<Grant>>,
     groups: HashMap<Subject, Vec<Name>>,
+    /// The groups that a claim of a user maps to and that do not list the user.
+    claimed: HashMap<Subject, Vec<Name>>,
+    /// The groups of each claim.
+    claims: HashMap<GroupClaim, Vec<Name>>,
     /// Limits by the subject that they name; `None` for those that cover everyone.
     limits: HashMap<Option<Subject>, Vec<Arc<Stored>>>,
 }
@@ -169,7 +182,11 @@ impl Index {
             for member in group.members.iter().collect::<HashSet<_>>() {
                 index.groups.entry(member.clone()).or_default().push(stored.name().clone());
             }
+            for claim in group.claims.iter().collect::<HashSet<_>>() {
+                index.claims.entry(claim.clone()).or_default().push(stored.name().clone());
+            }
         }
+        index.claimed = index.map_claims(snapshot);
         for stored in snapshot.all(Kind::Limit) {
             let Spec::Limit(limit) = &stored.resource.spec else { continue };
             let subjects: HashSet<Option<&Subject>> = match &limit.subjects {
@@ -183,13 +200,74 @@ impl Index {
         index
     }
 
+    /// The groups of every user by the claims of its last sign-in.
+    fn map_claims(&self, snapshot: &Snapshot) -> HashMap<Subject, Vec<Name>> {
+        let mut claimed = HashMap::new();
+        if self.claims.is_empty() {
+            return claimed;
+        }
+        for stored in snapshot.all(Kind::User) {
+            let Some(identity) = external_identity(stored) else { continue };
+            let subject = Subject { kind: SubjectKind::User, name: stored.name().clone() };
+            let mut names: Vec<Name> = identity
+                .groups
+                .iter()
+                .flat_map(|value| {
+                    let claim = GroupClaim { issuer: identity.issuer.clone(), value: value.clone() };
+                    self.claims.get(&claim).into_iter().flatten()
+                })
+                .filter(|name| !self.listed_groups(&subject).contains(name))
+                .cloned()
+                .collect();
+            names.sort_unstable();
+            names.dedup();
+            if !names.is_empty() {
+                claimed.insert(subject, names);
+            }
+        }
+        claimed
+    }
+
+    /// Every claim that a group has.
+    pub(crate) fn claims(&self) -> impl Iterator<Item = &GroupClaim> {
+        self.claims.keys()
+    }
+
+    /// The groups that a claim maps to.
+    pub(crate) fn groups_of_claim(&self, claim: &GroupClaim) -> &[Name] {
+        self.claims.get(claim).map_or(&[], Vec::as_slice)
+    }
+
+    /// What bindings grant to a group.
+    pub(crate) fn granted_to_group(&self, name: &Name) -> &[Grant] {
+        self.direct(&Subject { kind: SubjectKind::Group, name: name.clone() })
+    }
+
+    /// Whether a binding or a group names this subject.
+    pub(crate) fn names(&self, subject: &Subject) -> bool {
+        self.grants.contains_key(subject) || self.groups.contains_key(subject)
+    }
+
     /// The Limits that name exactly this subject; `None` for those that cover everyone.
     pub(crate) fn limits_of(&self, subject: Option<Subject>) -> &[Arc<Stored>] {
         self.limits.get(&subject).map_or(&[], Vec::as_slice)
     }
 
-    pub(crate) fn groups_of(&self, subject: &Subject) -> &[Name] {
+    fn listed_groups(&self, subject: &Subject) -> &[Name] {
         self.groups.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// The groups of a subject, each once.
+    pub(crate) fn groups_of(
+        &self,
+        subject: &Subject,
+        memberships: Memberships,
+    ) -> impl Iterator<Item = &Name> + use<'_> {
+        let claimed = match memberships {
+            Memberships::Listed => None,
+            Memberships::Claimed => self.claimed.get(subject),
+        };
+        self.listed_groups(subject).iter().chain(claimed.into_iter().flatten())
     }
 
     /// What bindings grant to the subject itself, without its groups.
@@ -199,35 +277,50 @@ impl Index {
 
     /// Every subject that a binding or a group names, whether or not it exists.
     pub(crate) fn named(&self) -> impl Iterator<Item = &Subject> {
-        self.grants.keys().chain(self.groups.keys())
+        self.grants.keys().chain(self.groups.keys()).chain(self.claimed.keys())
     }
 
     /// Every grant of a subject, each with the group through which the subject has it.
     pub(crate) fn held_by<'a>(
         &'a self,
         subject: &Subject,
+        memberships: Memberships,
     ) -> impl Iterator<Item = (&'a Grant, Option<&'a Name>)> + use<'a> {
         let direct = self.direct(subject).iter().map(|grant| (grant, None));
-        let by_group = self.groups_of(subject).iter().flat_map(|name| {
-            let group = Subject { kind: SubjectKind::Group, name: name.clone() };
-            self.direct(&group).iter().map(move |grant| (grant, Some(name)))
-        });
+        let by_group = self
+            .groups_of(subject, memberships)
+            .flat_map(|name| self.granted_to_group(name).iter().map(move |grant| (grant, Some(name))));
         direct.chain(by_group)
     }
 
-    /// The states of the roles that a subject holds; subjects with equal sets have equal rights.
+    /// The states of the roles that a subject holds by all its memberships; subjects with equal sets have equal rights.
     pub(crate) fn states(&self, subject: &Subject) -> HashSet<RoleState> {
-        self.held_by(subject).map(|(grant, _)| grant.state.clone()).collect()
+        self.held_by(subject, Memberships::Claimed).map(|(grant, _)| grant.state.clone()).collect()
     }
 
     /// The first grant that allows `verb` on such resources of this kind.
-    pub(crate) fn find(&self, subject: &Subject, verb: Verb, kind: Kind, names: Names<'_>) -> Option<Reason> {
-        self.held_by(subject)
+    pub(crate) fn find(
+        &self,
+        subject: &Subject,
+        memberships: Memberships,
+        verb: Verb,
+        kind: Kind,
+        names: Names<'_>,
+    ) -> Option<Reason> {
+        self.held_by(subject, memberships)
             .find(|(grant, _)| grant.rules.iter().any(|rule| rule.allows(verb, kind, names)))
             .map(|(grant, via)| Reason {
                 binding: grant.binding.clone(),
                 role: grant.role.clone(),
                 via_group: via.cloned(),
             })
+    }
+}
+
+/// The account at an OpenID provider that a user is linked to.
+pub(crate) fn external_identity(stored: &Stored) -> Option<&ExternalIdentity> {
+    match &stored.resource.spec {
+        Spec::User(user) => user.external.identity(),
+        _ => None,
     }
 }

@@ -10,7 +10,10 @@ use mcpctl_api::{
     spec::{Subject, SubjectKind},
 };
 
-use crate::{narrowing::Narrowing, rules::Index};
+use crate::{
+    narrowing::Narrowing,
+    rules::{Index, external_identity},
+};
 
 /// A resource with its confidential part.
 #[derive(Debug, Clone, PartialEq)]
@@ -154,7 +157,7 @@ impl Snapshot {
         let mut next = self.clone();
         let mut rules_changed = false;
         for change in changes {
-            rules_changed |= Index::depends_on(change.kind());
+            rules_changed |= Index::depends_on(change.kind()) || next.changes_claims(&change);
             if next.changes_decisions(&change) {
                 next.decisions_changed = revision;
             }
@@ -179,6 +182,19 @@ impl Snapshot {
             Kind::Llm | Kind::User | Kind::Group | Kind::ServiceAccount | Kind::Role | Kind::RoleBinding => {
                 true
             }
+        }
+    }
+
+    /// Whether a change of a user changes which groups its claims map to.
+    fn changes_claims(&self, change: &Change) -> bool {
+        let claims = |stored: &Arc<Stored>| {
+            let identity = external_identity(stored).filter(|identity| !identity.groups.is_empty())?;
+            Some((stored.name().clone(), identity.issuer.clone(), identity.groups.clone()))
+        };
+        let old = self.by_id.get(change.id()).and_then(claims);
+        match change {
+            Change::Put(stored) => old != claims(stored),
+            Change::Delete { .. } => old.is_some(),
         }
     }
 

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 use utoipa::ToSchema;
 
+use crate::{Name, spec::SecretValue};
+
 /// The identity of an issuer (OpenID Connect Discovery 1.0, section 3): compared character by character, so the text is
 /// kept as it is written.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -91,6 +93,117 @@ impl fmt::Debug for IssuerUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
+}
+
+/// Where the browser sends the answer of an authorization request: a port of the program that began it (RFC 8252,
+/// section 7.3). mcpd makes it of the port too, so that no other address is ever used.
+pub fn redirect_uri(port: u16) -> String {
+    format!("http://127.0.0.1:{port}{REDIRECT_PATH}")
+}
+
+/// The path of [`redirect_uri`].
+pub const REDIRECT_PATH: &str = "/callback";
+
+/// The ways to sign in at an mcpd. Shows no secret: it needs no credential.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SignInMethods {
+    /// Whether passwords are accepted.
+    pub password: bool,
+    /// The OpenID providers that are trusted.
+    pub oidc: Vec<OidcMethod>,
+}
+
+/// An OpenID provider, and what a program needs to send a browser there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct OidcMethod {
+    /// The name by which it is chosen.
+    #[schema(value_type = String)]
+    pub name: Name,
+    /// Its identity.
+    pub issuer: IssuerUrl,
+    /// The id that mcpd has there.
+    pub client_id: String,
+    /// The scopes to request.
+    pub scopes: Vec<String>,
+    /// Where the browser is sent; absent while the provider cannot be reached.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub authorization_endpoint: Option<Url>,
+    /// Whether every answer names the issuer (RFC 9207), so that one that does not is refused.
+    #[serde(default)]
+    pub names_issuer: bool,
+    /// Whether a device code can be used (RFC 8628).
+    #[serde(default)]
+    pub device_code: bool,
+}
+
+/// `POST /api/v1/auth/oidc/code`: a code that came back from the browser.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct CodeLogin {
+    /// The provider's name.
+    pub issuer: String,
+    /// The code.
+    #[schema(value_type = String)]
+    pub code: SecretValue,
+    /// The verifier of the request's challenge (RFC 7636).
+    #[schema(value_type = String)]
+    pub verifier: SecretValue,
+    /// The nonce of the request.
+    pub nonce: String,
+    /// The loopback port that the code was sent to.
+    pub redirect_port: u16,
+}
+
+/// `POST /api/v1/auth/oidc/device`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DeviceLoginRequest {
+    /// The provider's name.
+    pub issuer: String,
+}
+
+/// A sign-in that a person approves in a browser on any machine.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceLogin {
+    /// What to poll with.
+    #[schema(value_type = String)]
+    pub device_code: SecretValue,
+    /// What the person types in.
+    pub user_code: String,
+    /// Where.
+    #[schema(value_type = String)]
+    pub verification_uri: Url,
+    /// The same with the code filled in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub verification_uri_complete: Option<Url>,
+    /// How long the codes are valid, in seconds.
+    pub expires_in: u64,
+    /// The least time between two polls, in seconds.
+    pub interval: u64,
+}
+
+/// `POST /api/v1/auth/oidc/device/poll`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct DevicePoll {
+    /// The provider's name.
+    pub issuer: String,
+    /// The code to poll with.
+    #[schema(value_type = String)]
+    pub device_code: SecretValue,
+}
+
+/// The answer to a poll while the person has not approved (202).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DevicePending {
+    /// Whether to poll less often from now on: 5 s more (RFC 8628, section 3.5).
+    pub slow_down: bool,
 }
 
 #[cfg(test)]

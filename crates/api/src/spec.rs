@@ -1,6 +1,7 @@
 //! The fields of each kind of resource, as people write them. Fields that only the server sets are in
 //! [`Resource`](crate::Resource).
 
+mod external;
 mod limit;
 mod llm;
 mod people;
@@ -10,6 +11,7 @@ mod secret;
 
 use serde_json::{Map, Value};
 
+pub use external::{ExternalIdentity, ExternalLink, GroupClaim};
 pub use limit::{Allowance, Budget, Ceiling, Currency, LimitScope, LimitSpec, Measure, Period, Span};
 pub use llm::{
     Breaker, Capability, Capture, Failover, FailoverVerb, Fallback, FallbackClass, LlmSpec, LlmTarget,

@@ -197,7 +197,7 @@ impl Issuer {
     }
 }
 
-fn unusable(document: &'static str, why: impl Into<String>) -> IssuerError {
+pub(crate) fn unusable(document: &'static str, why: impl Into<String>) -> IssuerError {
     IssuerError::Unusable { document, why: why.into() }
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use mcpctl_api::{
     Document, Spec,
     question::{ApplyOutcome, ApplyReport},
-    spec::{NewPassword, SecretValue},
+    spec::{ExternalLink, NewPassword, SecretValue},
 };
 use mcpctl_client::Client;
 
@@ -122,6 +122,9 @@ fn shown(mut document: Document) -> Result<String, Failure> {
                 *password = SecretValue::new("*** (as given)");
             }
             user.password_set_by.clear();
+            if let ExternalLink::Set(external) = &mut user.external {
+                (external.groups, external.linked_by) = (Vec::new(), Vec::new());
+            }
         }
         _ => {}
     }

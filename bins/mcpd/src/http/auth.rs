@@ -79,8 +79,8 @@ pub async fn whoami(caller: Caller) -> Json<WhoAmI> {
         _ => None,
     });
     Json(WhoAmI {
-        groups: snapshot.groups_of(&principal.subject),
-        roles: snapshot.roles_of(&principal.subject),
+        groups: snapshot.groups_of(&principal),
+        roles: snapshot.roles_of(&principal),
         subject: principal.subject,
         id: principal.id,
         expires_at: principal.expires_at,

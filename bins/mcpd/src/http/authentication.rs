@@ -18,8 +18,17 @@ use super::{error::HttpError, probe};
 use crate::{app::App, caller::Caller, clock};
 
 /// Routes that need no credential; they show nothing about resources. Every other route is authenticated.
-pub const PUBLIC: [&str; 5] =
-    ["/healthz", "/readyz", "/openapi.json", "/api/v1/auth/login", "/.well-known/mcpctl-keys"];
+pub const PUBLIC: [&str; 9] = [
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/api/v1/auth/methods",
+    "/api/v1/auth/login",
+    "/api/v1/auth/oidc/code",
+    "/api/v1/auth/oidc/device",
+    "/api/v1/auth/oidc/device/poll",
+    "/.well-known/mcpctl-keys",
+];
 
 /// The layer: authenticates the caller, then runs the handler.
 pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {

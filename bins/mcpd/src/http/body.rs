@@ -15,8 +15,14 @@ use mcpctl_server::{BodyOwner, Peer};
 use super::error::HttpError;
 use crate::{app::App, caller::Caller};
 
-const LOGIN: &str = "/api/v1/auth/login";
-/// A login has a name and a password.
+/// The public routes that have a body.
+const SIGN_IN: [&str; 4] = [
+    "/api/v1/auth/login",
+    "/api/v1/auth/oidc/code",
+    "/api/v1/auth/oidc/device",
+    "/api/v1/auth/oidc/device/poll",
+];
+/// A login has a name and a password, or a code.
 const MAX_LOGIN_BODY: ByteSize = ByteSize::kib(8);
 /// `can-i` has a question.
 const MAX_QUESTION_BODY: ByteSize = ByteSize::kib(64);
@@ -29,7 +35,7 @@ const MAX_INFERENCE_BODY: ByteSize = ByteSize::mib(32);
 
 fn max_body(route: &str) -> ByteSize {
     match route {
-        LOGIN => MAX_LOGIN_BODY,
+        route if SIGN_IN.contains(&route) => MAX_LOGIN_BODY,
         "/api/v1/auth/logout" | "/api/v1/auth/can-i" | "/api/v1/admin/rotate-keys" => MAX_QUESTION_BODY,
         "/api/v1/agents/{agent}/journal" => MAX_JOURNAL_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => MAX_INFERENCE_BODY,
@@ -51,8 +57,8 @@ pub async fn read(
     let caller = request.extensions().get::<Caller>().map(|caller| caller.principal.subject.to_string());
     let owner = match &caller {
         Some(name) => BodyOwner::Caller(name),
-        // Of the public routes, only the login has a body.
-        None if route.as_str() != LOGIN => return next.run(request).await,
+        // Of the public routes, only those of the sign-in have a body.
+        None if !SIGN_IN.contains(&route.as_str()) => return next.run(request).await,
         None => BodyOwner::Stranger(request.extensions().get::<Peer>().and_then(|peer| peer.ip())),
     };
     match app.bodies.read(request, max_body(route.as_str()), owner).await {

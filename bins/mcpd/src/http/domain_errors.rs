@@ -1,4 +1,6 @@
-//! Maps the errors of the domain to error responses. No other file decides which status a domain error has.
+//! Maps the errors of the domain to error responses. No other file but those below it decides which status a domain error has.
+
+mod sign_on;
 
 use std::time::Duration;
 

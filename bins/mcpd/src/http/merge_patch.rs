@@ -5,13 +5,14 @@ use serde_json::{Map, Value};
 
 /// Applies a patch to the document of a resource.
 pub fn patch(kind: Kind, document: &mut Value, patch: Value) {
-    // In a merge patch `null` removes a field, whereas a document without a password keeps it.
-    let removes_password = kind == Kind::User && patch.get("password").is_some_and(Value::is_null);
+    // In a merge patch `null` removes a field, whereas a document without one of these keeps it.
+    let removes = |field: &&str| kind == Kind::User && patch.get(field).is_some_and(Value::is_null);
+    let removed: Vec<&str> = ["password", "external"].into_iter().filter(removes).collect();
     let secret_before = document.pointer("/apiKey/secret").cloned();
     let names_id = patch.pointer("/apiKey/secretId").is_some();
     merge(document, patch);
-    if removes_password && let Some(document) = document.as_object_mut() {
-        document.insert("password".to_owned(), Value::Null);
+    if let Some(document) = document.as_object_mut() {
+        document.extend(removed.into_iter().map(|field| (field.to_owned(), Value::Null)));
     }
     // What the server wrote beside the name of a secret is about that secret, and not about another one.
     if kind == Kind::Llm

@@ -77,7 +77,11 @@ pub(super) async fn rotate(
 
 /// The response with a new token.
 pub(super) fn show(issued: IssuedToken) -> Response {
-    let mut response = (StatusCode::CREATED, Json(issued)).into_response();
+    not_stored((StatusCode::CREATED, Json(issued)).into_response())
+}
+
+/// A response that no cache keeps.
+pub(super) fn not_stored(mut response: Response) -> Response {
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }

@@ -13,13 +13,17 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 30] = [
+pub(super) const ROUTES: [&str; 34] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
     "/api/v1/agents/{agent}/journal",
     "/api/v1/feed",
     "/api/v1/auth/login",
+    "/api/v1/auth/methods",
+    "/api/v1/auth/oidc/code",
+    "/api/v1/auth/oidc/device",
+    "/api/v1/auth/oidc/device/poll",
     "/api/v1/auth/logout",
     "/api/v1/auth/whoami",
     "/api/v1/auth/can-i",

@@ -158,6 +158,7 @@ impl Planner<'_> {
             }
             Spec::User(user) => {
                 confidential = self.set_password(existing, &name, user, password_hash, confidential)?;
+                self.set_external(existing, &name, user)?;
             }
             _ => {}
         }

@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Snapshot, Stored, builtin};
 use mcpctl_api::{
     Id, Kind, Name, Resource, Spec,
-    spec::{RoleBindingSpec, Subject, SubjectKind, TokenSpec, UserSpec},
+    spec::{ExternalLink, RoleBindingSpec, Subject, SubjectKind, TokenSpec, UserSpec},
 };
 use mcpctl_secret::token::TokenHash;
 
@@ -98,12 +98,15 @@ impl Draft<'_> {
         }
         let id = user.map_or_else(Id::mint, |user| user.id().clone());
         let spec = match user.map(|user| &user.resource.spec) {
-            Some(Spec::User(spec)) => {
-                UserSpec { disabled: false, password_set_by: Vec::new(), ..spec.clone() }
-            }
+            Some(Spec::User(spec)) => UserSpec {
+                disabled: false,
+                password_set_by: Vec::new(),
+                external: ExternalLink::Keep,
+                ..spec.clone()
+            },
             _ => UserSpec { display_name: Some("the first administrator".to_owned()), ..UserSpec::default() },
         };
-        // Without its password, and without its tokens.
+        // Without its password, its link to a provider, and its tokens.
         self.put(id.clone(), name.clone(), Spec::User(spec));
         for token in before.all(Kind::Token) {
             if matches!(&token.resource.spec, Spec::Token(spec) if spec.subject_id == id) {
@@ -126,6 +129,7 @@ impl Draft<'_> {
             subject_id: admin,
             expires_at: self.now.checked_add(SignedDuration::from_hours(24 * BOOTSTRAP_TOKEN_DAYS))?,
             session: false,
+            external: false,
             issued_by: Vec::new(),
             rules: None,
         };

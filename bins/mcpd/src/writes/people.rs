@@ -56,6 +56,7 @@ impl Planner<'_> {
                 self.batch.remove(&token);
             }
         }
+        self.external_changed(old, new);
         let disabled = |stored: &Stored| match &stored.resource.spec {
             Spec::User(user) => user.disabled,
             Spec::ServiceAccount(account) => account.disabled,
@@ -173,7 +174,7 @@ impl Planner<'_> {
             .collect()
     }
 
-    fn tokens(&self, matches: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {
+    pub(super) fn tokens(&self, matches: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {
         let fits = |stored: &&Arc<Stored>| match &stored.resource.spec {
             Spec::Token(token) => matches(token),
             _ => false,

@@ -69,21 +69,55 @@ pub fn begin(before: &Snapshot, login: &NewSession<'_>, now: Timestamp) -> Resul
         return Err(SessionRefusal::VoidPassword);
     }
     let mut batch = Batch::new(before);
+    let draft = SessionDraft {
+        name: login.session.clone(),
+        hash: login.hash,
+        external: false,
+        makers: &spec.password_set_by,
+        max_sessions: login.max_sessions,
+    };
+    let session = put_session(before, &mut batch, user, draft, now);
+    Ok(Plan::of(before, batch, Some(session)))
+}
+
+/// A session that is about to be stored.
+pub(super) struct SessionDraft<'a> {
+    /// Its name.
+    pub(super) name: Name,
+    /// The hash of its token.
+    pub(super) hash: TokenHash,
+    /// Whether it begins at an OpenID provider.
+    pub(super) external: bool,
+    /// The accounts that cap it.
+    pub(super) makers: &'a [Id],
+    /// Maximum of sessions of one user.
+    pub(super) max_sessions: usize,
+}
+
+/// Puts a session, and ends the oldest ones of the user beyond the maximum.
+pub(super) fn put_session(
+    before: &Snapshot,
+    batch: &mut Batch<'_>,
+    user: &Stored,
+    draft: SessionDraft<'_>,
+    now: Timestamp,
+) -> Arc<Stored> {
     let spec = TokenSpec {
         subject: Subject { kind: SubjectKind::User, name: user.name().clone() },
         subject_id: user.id().clone(),
         expires_at: expiry(now, SESSION_VALIDITY),
         session: true,
-        issued_by: spec.password_set_by.clone(),
+        external: draft.external,
+        issued_by: draft.makers.to_vec(),
         rules: None,
     };
-    let draft = TokenDraft { name: login.session.clone(), spec, hash: login.hash };
-    let session = draft.into_stored(batch.next_revision(), now);
+    let token = TokenDraft { name: draft.name, spec, hash: draft.hash };
+    let session = token.into_stored(batch.next_revision(), now);
     batch.put(Arc::clone(&session));
-    for oldest in sessions_to_end(before, user.id(), login.max_sessions) {
+    for oldest in sessions_to_end(before, user.id(), draft.max_sessions) {
         batch.remove(oldest);
     }
-    Ok(Plan::of(before, batch, Some(session)))
+    session
 }
 
 /// The oldest sessions of a user that make room for a new one, so that repeated logins do not fill the store.

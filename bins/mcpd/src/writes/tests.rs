@@ -120,6 +120,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         subject_id: account.id().clone(),
         expires_at: now() + SignedDuration::from_hours(720),
         session: false,
+        external: false,
         issued_by,
         rules: None,
     };
@@ -202,6 +203,7 @@ fn root(world: &Snapshot) -> (Snapshot, Principal) {
         token: id,
         expires_at: now() + SignedDuration::from_hours(1),
         session: false,
+        external: false,
         makers: Vec::new(),
         narrowing: None,
     };
@@ -473,6 +475,7 @@ fn check_made_again(world: &Snapshot) -> Result<(), TestCaseError> {
         token: admin.id().clone(),
         expires_at: Timestamp::MAX,
         session: false,
+        external: false,
         makers: Vec::new(),
         narrowing: None,
     };

@@ -115,6 +115,7 @@ impl Planner<'_> {
             expires_at: expiry(self.now, validity),
             session: false,
             rules,
+            external: false,
         };
         let stored = TokenDraft { name, spec, hash }.into_stored(self.batch.next_revision(), self.now);
         self.batch.put(Arc::clone(&stored));

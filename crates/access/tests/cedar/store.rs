@@ -287,6 +287,7 @@ impl History {
             subject_id,
             expires_at: now() + SignedDuration::from_millis(life),
             session: self.rng.random_bool(0.3),
+            external: false,
             issued_by,
         }
     }

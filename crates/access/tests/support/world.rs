@@ -101,6 +101,7 @@ pub fn principal(world: &Snapshot, name: &str) -> Principal {
         token: Id::mint(),
         expires_at: Timestamp::MAX,
         session: false,
+        external: false,
         makers: Vec::new(),
         narrowing: None,
     }
@@ -112,6 +113,7 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
         subject_id: world.by_name(Kind::User, owner).unwrap().id().clone(),
         expires_at,
         session: false,
+        external: false,
         issued_by: Vec::new(),
         rules: None,
     };

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{FieldError, Rule, SecretValue};
+use super::{ExternalIdentity, ExternalLink, FieldError, GroupClaim, Rule, SecretValue};
 use crate::{Id, Name};
 
 /// The fields of a `User`.
@@ -29,6 +29,11 @@ pub struct UserSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, read_only)]
     pub password_set_by: Vec<Id>,
+    /// The account at an OpenID provider by which this user signs in. Left out, the stored one stays; `null` removes it, and
+    /// ends its sessions. Only administrators change it.
+    #[serde(skip_serializing_if = "ExternalLink::is_keep")]
+    #[schema(value_type = Option<ExternalIdentity>)]
+    pub external: ExternalLink,
 }
 
 /// The password of a document.
@@ -73,6 +78,7 @@ impl UserSpec {
     pub const MAX_PASSWORD_CHARS: usize = 256;
 
     pub(super) fn validate(&self) -> Result<(), FieldError> {
+        self.external.validate()?;
         let length = match &self.password {
             NewPassword::Set(password) => Some(password.expose().chars().count()),
             NewPassword::Keep | NewPassword::Remove => None,
@@ -115,6 +121,9 @@ pub struct GroupSpec {
     /// Users and service accounts; groups do not nest.
     #[serde(default)]
     pub members: Vec<Subject>,
+    /// Values of a provider's claim: who signs in with one of them is a member in sessions that such a sign-in began.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub claims: Vec<GroupClaim>,
 }
 
 impl Subject {
@@ -134,6 +143,7 @@ impl Subject {
 impl GroupSpec {
     pub(super) fn validate(&self) -> Result<(), FieldError> {
         Subject::check_list("members", &self.members)?;
+        GroupClaim::check_list(&self.claims)?;
         match self.members.iter().position(|m| m.kind == SubjectKind::Group) {
             Some(at) => Err(FieldError::new(format!("members[{at}].kind"), "groups do not nest")
                 .hint("members are of kind User or ServiceAccount")),
@@ -202,6 +212,9 @@ pub struct TokenSpec {
     /// Whether a login made it; such a token ends with `logout`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,
+    /// Whether that login was one at an OpenID provider: only then do the groups count that its claims map to.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub external: bool,
     /// Ids of other accounts that made it for the subject: it may do no more than each of them may do or grant. Empty
     /// where the subject made it itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -53,7 +53,7 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn document(self) -> Document {
-        document(self.name, Spec::Group(GroupSpec { description: None, members: self.members }))
+        document(self.name, Spec::Group(GroupSpec { members: self.members, ..GroupSpec::default() }))
     }
 }
 

@@ -1,0 +1,92 @@
+//! Rules for writing the account at an OpenID provider that a user is linked to.
+
+use std::sync::Arc;
+
+use mcpctl_access::Stored;
+use mcpctl_api::{
+    Kind, Name, Spec,
+    spec::{ExternalIdentity, ExternalLink, Subject, SubjectKind, UserSpec},
+};
+
+use super::{Planner, Refusal, invalid_hint};
+
+impl Planner<'_> {
+    /// Links, unlinks or keeps the external identity. What the document says of groups and links is the server's to set, so
+    /// a document that was read before changes nothing.
+    pub(super) fn set_external(
+        &self,
+        existing: Option<&Arc<Stored>>,
+        name: &Name,
+        user: &mut UserSpec,
+    ) -> Result<(), Refusal> {
+        let stored = existing.and_then(|stored| identity(stored));
+        let written = std::mem::take(&mut user.external);
+        user.external = match (written, stored) {
+            (ExternalLink::Keep, stored) => stored.cloned().into(),
+            (ExternalLink::Remove, None) => ExternalLink::Keep,
+            (ExternalLink::Set(new), Some(old)) if new.is_same_account(old) => Some(old.clone()).into(),
+            (ExternalLink::Remove, Some(_)) => {
+                self.check_may_link()?;
+                ExternalLink::Keep
+            }
+            (ExternalLink::Set(new), _) => {
+                self.check_may_link()?;
+                self.check_unlinked(existing, &new)?;
+                let name = existing.map_or(name, |stored| stored.name()).clone();
+                let subject = Subject { kind: SubjectKind::User, name };
+                let linked_by = self.before.makers(self.actor, &subject);
+                Some(ExternalIdentity { groups: Vec::new(), linked_by, ..*new }).into()
+            }
+        };
+        Ok(())
+    }
+
+    /// The holder of the external account signs in as the user, so a link is as much as a password. Only administrators, who
+    /// know both accounts, make and remove it.
+    fn check_may_link(&self) -> Result<(), Refusal> {
+        if self.before.holds_everything(self.actor) {
+            return Ok(());
+        }
+        Err(invalid_hint(
+            "external",
+            "only an administrator links a user to an account at a provider, or removes the link",
+            "leave `external` as it is",
+        ))
+    }
+
+    fn check_unlinked(&self, existing: Option<&Arc<Stored>>, new: &ExternalIdentity) -> Result<(), Refusal> {
+        let others = self.batch.all(Kind::User);
+        let mut others = others.iter().filter(|user| existing.is_none_or(|own| own.id() != user.id()));
+        match others.find(|user| identity(user).is_some_and(|old| old.is_same_account(new))) {
+            None => Ok(()),
+            Some(other) => Err(invalid_hint(
+                "external",
+                format!("the user `{}` is linked to this account already", other.name()),
+                "remove that link first: an account at a provider is one user here",
+            )),
+        }
+    }
+
+    /// Ends the sessions that an account at a provider began, where it is no longer the user's.
+    pub(super) fn external_changed(&mut self, old: &Stored, new: &Stored) {
+        let kept = match (identity(old), identity(new)) {
+            (Some(old), Some(new)) => old.is_same_account(new),
+            (None, _) => true,
+            (Some(_), None) => false,
+        };
+        if kept {
+            return;
+        }
+        for token in self.tokens(|token| token.subject_id == *old.id() && token.external) {
+            self.batch.remove(&token);
+        }
+    }
+}
+
+/// The external identity of a stored user.
+pub(super) fn identity(stored: &Stored) -> Option<&ExternalIdentity> {
+    match &stored.resource.spec {
+        Spec::User(user) => user.external.identity(),
+        _ => None,
+    }
+}

@@ -1,0 +1,224 @@
+//! Plans the session of a person whom an OpenID provider vouches for: finds the linked user or creates one, and stores the
+//! groups of the claim.
+//!
+//! A user is found by issuer and subject alone. A name or an address that a provider states never leads to an existing user,
+//! because people can often choose both themselves.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use mcpctl_access::{Snapshot, Stored};
+use mcpctl_api::{
+    Id, Kind, Name, Resource, Spec,
+    oidc::IssuerUrl,
+    spec::{ExternalIdentity, Subject, SubjectKind, UserSpec},
+};
+use mcpctl_secret::token::TokenHash;
+
+use super::{
+    Batch, Plan,
+    external::identity,
+    session::{SessionDraft, put_session},
+};
+
+/// The name of the user that `mcpd bootstrap-token` makes an administrator.
+const RESERVED: &str = "admin";
+
+/// A person whom a provider vouches for, and the session to begin.
+pub struct VouchedPerson<'a> {
+    /// The provider.
+    pub issuer: &'a IssuerUrl,
+    /// The provider's id of the account.
+    pub subject: &'a str,
+    /// The values of the groups' claim.
+    pub groups: &'a [String],
+    /// A new user, if an unknown person becomes one.
+    pub newcomer: Option<Newcomer<'a>>,
+    /// The session's name.
+    pub session: Name,
+    /// The hash of the session's token.
+    pub hash: TokenHash,
+    /// Maximum of sessions of one user.
+    pub max_sessions: usize,
+}
+
+/// What a new user is made of.
+pub struct Newcomer<'a> {
+    /// The claim that has the name.
+    pub claim: &'a str,
+    /// The name that the provider states.
+    pub name: Option<&'a str>,
+    /// For people.
+    pub display_name: Option<String>,
+    /// For people.
+    pub email: Option<String>,
+}
+
+/// Why a person whom a provider vouches for gets no session.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignOnRefusal {
+    /// No user is linked to the account, and none is created.
+    #[error("no user of this mcpd is linked to your account `{subject}` at {issuer}")]
+    Unlinked {
+        /// The provider.
+        issuer: IssuerUrl,
+        /// The account.
+        subject: String,
+    },
+    /// The linked user is disabled.
+    #[error("your user is disabled")]
+    Disabled,
+    /// The account that linked the user is deleted or disabled.
+    #[error("the account that linked your user to the provider is gone or disabled, so the link is void")]
+    VoidLink,
+    /// The claim with the name is absent, or no name can be made of it.
+    #[error("no user can be created: the provider's claim `{claim}` has no name that a user can have")]
+    NoName {
+        /// The claim.
+        claim: String,
+    },
+    /// The name belongs to another user, or is meant for one.
+    #[error("no user can be created: the name `{name}` is taken")]
+    NameTaken {
+        /// The name.
+        name: Name,
+        /// The provider.
+        issuer: IssuerUrl,
+        /// The account.
+        subject: String,
+    },
+}
+
+/// The user that is linked to an account at a provider.
+pub fn linked_user<'a>(snapshot: &'a Snapshot, issuer: &IssuerUrl, subject: &str) -> Option<&'a Arc<Stored>> {
+    let linked = |stored: &&Arc<Stored>| {
+        identity(stored).is_some_and(|of| of.issuer == *issuer && of.subject == subject)
+    };
+    snapshot.all(Kind::User).find(linked)
+}
+
+/// Begins a session, and ends the oldest ones of the user beyond the maximum.
+///
+/// # Errors
+/// When the person may not sign in.
+pub fn begin(before: &Snapshot, person: &VouchedPerson<'_>, now: Timestamp) -> Result<Plan, SignOnRefusal> {
+    let mut batch = Batch::new(before);
+    let user = match linked_user(before, person.issuer, person.subject) {
+        Some(user) => known(before, &mut batch, user, person, now)?,
+        None => newcomer(before, &mut batch, person, now)?,
+    };
+    let makers = identity(&user).map(|identity| identity.linked_by.clone()).unwrap_or_default();
+    let draft = SessionDraft {
+        name: person.session.clone(),
+        hash: person.hash,
+        external: true,
+        makers: &makers,
+        max_sessions: person.max_sessions,
+    };
+    let session = put_session(before, &mut batch, &user, draft, now);
+    Ok(Plan::of(before, batch, Some(session)))
+}
+
+/// The linked user, with the groups of this sign-in.
+fn known(
+    before: &Snapshot,
+    batch: &mut Batch<'_>,
+    user: &Arc<Stored>,
+    person: &VouchedPerson<'_>,
+    now: Timestamp,
+) -> Result<Arc<Stored>, SignOnRefusal> {
+    let Spec::User(spec) = &user.resource.spec else { return Err(SignOnRefusal::Disabled) };
+    if spec.disabled {
+        return Err(SignOnRefusal::Disabled);
+    }
+    let Some(identity) = spec.external.identity() else { return Err(SignOnRefusal::VoidLink) };
+    if !before.are_active(&identity.linked_by) {
+        return Err(SignOnRefusal::VoidLink);
+    }
+    if identity.groups == person.groups {
+        return Ok(Arc::clone(user));
+    }
+    let external = ExternalIdentity { groups: person.groups.to_vec(), ..identity.clone() };
+    let resource = Resource {
+        revision: batch.next_revision(),
+        updated_at: now,
+        spec: Spec::User(UserSpec { external: Some(external).into(), ..spec.clone() }),
+        ..user.resource.clone()
+    };
+    let user = Arc::new(Stored { resource, confidential: user.confidential.clone() });
+    batch.put(Arc::clone(&user));
+    Ok(user)
+}
+
+fn newcomer(
+    before: &Snapshot,
+    batch: &mut Batch<'_>,
+    person: &VouchedPerson<'_>,
+    now: Timestamp,
+) -> Result<Arc<Stored>, SignOnRefusal> {
+    let (issuer, subject) = (person.issuer.clone(), person.subject.to_owned());
+    let Some(newcomer) = &person.newcomer else { return Err(SignOnRefusal::Unlinked { issuer, subject }) };
+    let name = newcomer.name.and_then(user_name);
+    let name = name.ok_or_else(|| SignOnRefusal::NoName { claim: newcomer.claim.to_owned() })?;
+    let account = Subject { kind: SubjectKind::User, name: name.clone() };
+    // Bindings and groups may name an account before there is one: they do not mean whoever chooses that name elsewhere.
+    if name.as_str() == RESERVED
+        || before.by_name(Kind::User, name.as_str()).is_some()
+        || before.is_named(&account)
+    {
+        return Err(SignOnRefusal::NameTaken { name, issuer, subject });
+    }
+    let external =
+        ExternalIdentity { issuer, subject, groups: person.groups.to_vec(), linked_by: Vec::new() };
+    let spec = UserSpec {
+        display_name: newcomer.display_name.clone(),
+        email: newcomer.email.clone(),
+        external: Some(external).into(),
+        ..UserSpec::default()
+    };
+    let resource = Resource {
+        id: Id::mint(),
+        name,
+        labels: Default::default(),
+        revision: batch.next_revision(),
+        created_at: now,
+        updated_at: now,
+        spec: Spec::User(spec),
+    };
+    let user = Arc::new(Stored { resource, confidential: None });
+    batch.put(Arc::clone(&user));
+    Ok(user)
+}
+
+/// The name of a user that a provider's name becomes: in lower case, with `-` for ASCII characters that names do not have.
+/// A name with other characters becomes none, because it would look like another one.
+fn user_name(stated: &str) -> Option<Name> {
+    if !stated.is_ascii() {
+        return None;
+    }
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let name: String = stated.chars().map(|c| if kept(c) { c.to_ascii_lowercase() } else { '-' }).collect();
+    name.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stated_names_become_names_or_nothing() {
+        for (stated, expected) in [
+            ("alice", "alice"),
+            ("Alice.B", "alice.b"),
+            ("alice@example.com", "alice-example.com"),
+            ("CORP\\alice", "corp-alice"),
+        ] {
+            assert_eq!(user_name(stated).unwrap().as_str(), expected);
+        }
+        for stated in
+            ["", "аlice", "müller", "-alice", "alice ", "@", "cabcdefghijklmnopqrstuvwx", &"a".repeat(64)]
+        {
+            assert_eq!(user_name(stated), None, "{stated}");
+        }
+    }
+}

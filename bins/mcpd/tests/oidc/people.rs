@@ -1,0 +1,164 @@
+//! Which user a person becomes, and what of it can be changed by whom.
+
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::support::{World, refusal};
+
+#[tokio::test]
+async fn first_sign_in_creates_a_user_where_that_is_allowed() {
+    let world = World::start("autoCreate: true").await;
+    world.vouch(
+        "248-289",
+        json!({"preferred_username": "Alice@Example.com", "name": "Alice\n", "email": "a@example.com"}),
+    );
+    let token = world.token().await;
+    let me: Value = world.mcpd.get("/api/v1/auth/whoami", &token).await.json().await.unwrap();
+    assert_eq!(me["subject"], json!({"kind": "User", "name": "alice-example.com"}));
+    let user = world.user("alice-example.com").await;
+    assert_eq!(user["external"], json!({"issuer": world.provider.url(), "subject": "248-289"}));
+    assert_eq!(
+        (user["displayName"].as_str(), user["email"].as_str()),
+        (Some("Alice"), Some("a@example.com"))
+    );
+    // The exchange carries what binds the code, and the redirect that mcpd makes itself.
+    let exchange = world.provider.received("/token").pop().unwrap().form;
+    assert_eq!(exchange["code_verifier"], "v".repeat(43));
+    assert_eq!(exchange["redirect_uri"], "http://127.0.0.1:4711/callback");
+    assert_eq!((exchange["client_id"].as_str(), exchange.get("client_secret")), ("mcpctl", None));
+
+    // The same account is the same user, whatever it is called by now; another account is another user.
+    world.vouch("248-289", json!({"preferred_username": "admin"}));
+    let again: Value =
+        world.mcpd.get("/api/v1/auth/whoami", &world.token().await).await.json().await.unwrap();
+    assert_eq!(again["id"], me["id"]);
+    world.vouch("other", json!({"preferred_username": "alice@example.com"}));
+    let (status, code, message) = refusal(world.sign_in().await).await;
+    assert_eq!((status, code.as_str()), (403, "name_taken"), "{message}");
+
+    // A session ends with a logout, and with its user.
+    assert_eq!(
+        world.mcpd.post("/api/v1/auth/logout", &token, &json!({})).await.status(),
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(world.mcpd.get("/api/v1/auth/whoami", &token).await.status(), StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn names_that_mean_something_here_are_given_to_nobody() {
+    let world = World::start("autoCreate: true").await;
+    world
+        .mcpd
+        .apply(json!([
+            {"kind": "User", "name": "local", "email": "local@example.com"},
+            {"kind": "Group", "name": "team", "members": [{"kind": "User", "name": "awaited"}]},
+            {"kind": "RoleBinding", "name": "b", "role": "admin", "subjects": [{"kind": "User", "name": "boss"}]},
+        ]))
+        .await;
+    for name in ["local", "awaited", "boss", "admin"] {
+        world.vouch(
+            &format!("sub-of-{name}"),
+            json!({"preferred_username": name, "email": "local@example.com"}),
+        );
+        let (status, code, message) = refusal(world.sign_in().await).await;
+        assert_eq!((status, code.as_str()), (403, "name_taken"), "{name}: {message}");
+    }
+    for name in [json!("аdmin"), json!(""), json!(7), Value::Null] {
+        world.vouch("x", json!({"preferred_username": name}));
+        let (status, code, _) = refusal(world.sign_in().await).await;
+        assert_eq!((status, code.as_str()), (403, "no_name"), "{name}");
+    }
+    let users: Value = world.mcpd.get("/api/v1/users", &world.mcpd.admin()).await.json().await.unwrap();
+    assert_eq!(users["items"].as_array().unwrap().len(), 2, "{users}");
+}
+
+#[tokio::test]
+async fn only_an_administrator_links_and_unlinks() {
+    let world = World::start("autoCreate: false").await;
+    world.vouch("248", json!({"preferred_username": "alice"}));
+    let (status, code, message) = refusal(world.sign_in().await).await;
+    assert_eq!((status, code.as_str()), (403, "not_linked"));
+    assert!(message.contains("`248`") && message.contains(&world.provider.url()), "{message}");
+
+    let rules = json!([{"kinds": ["users"], "verbs": ["view", "create", "edit", "grant"], "names": ["*"]}]);
+    let editor = world.mcpd.user_with_rules("editor", rules).await;
+    world.mcpd.user("alice", None).await;
+    let external = json!({"external": {"issuer": world.provider.url(), "subject": "248"}});
+    let patch = async |name: &str, bearer: &str, patch: &Value| {
+        world
+            .mcpd
+            .request(Method::PATCH, &format!("/api/v1/users/{name}"), bearer)
+            .json(patch)
+            .send()
+            .await
+            .unwrap()
+    };
+    assert_eq!(refusal(patch("alice", &editor, &external).await).await.0, 400);
+    let mut new = external.clone();
+    new["name"] = "mallory".into();
+    assert_eq!(refusal(world.mcpd.post("/api/v1/users", &editor, &new).await).await.0, 400);
+    let admin = world.mcpd.admin();
+    assert_eq!(patch("alice", &admin, &external).await.status(), StatusCode::OK);
+    // One account at a provider is one user here.
+    let (_, _, message) = refusal(patch("editor", &admin, &external).await).await;
+    assert!(message.contains("is linked to this account already"), "{message}");
+
+    let token = world.token().await;
+    let me: Value = world.mcpd.get("/api/v1/auth/whoami", &token).await.json().await.unwrap();
+    assert_eq!(me["subject"]["name"], "alice");
+    // A document that was read before changes nothing, and an editor cannot invent groups.
+    let mut document = world.user("alice").await;
+    document["external"]["groups"] = json!(["admins"]);
+    document["displayName"] = "A".into();
+    let put =
+        world.mcpd.request(Method::PUT, "/api/v1/users/alice", &editor).json(&document).send().await.unwrap();
+    assert_eq!(put.status(), StatusCode::OK);
+    assert_eq!(world.user("alice").await["external"].get("groups"), None);
+    assert_eq!(refusal(patch("alice", &editor, &json!({"external": null})).await).await.0, 400);
+    assert_eq!(world.mcpd.get("/api/v1/auth/whoami", &token).await.status(), StatusCode::OK);
+
+    assert_eq!(patch("alice", &admin, &json!({"external": null})).await.status(), StatusCode::OK);
+    assert_eq!(world.user("alice").await.get("external"), None);
+    assert_eq!(world.mcpd.get("/api/v1/auth/whoami", &token).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refusal(world.sign_in().await).await.1, "not_linked");
+}
+
+#[tokio::test]
+async fn disabled_users_stay_out_and_deleted_ones_begin_anew() {
+    let world = World::start("autoCreate: true").await;
+    world.vouch("248", json!({"preferred_username": "alice"}));
+    let token = world.token().await;
+    let binding = json!([{"kind": "RoleBinding", "name": "b", "role": "viewer", "subjects": [{"kind": "User", "name": "alice"}]}]);
+    world.mcpd.apply(binding).await;
+    assert_eq!(world.mcpd.get("/api/v1/users/admin", &token).await.status(), StatusCode::OK);
+    world.mcpd.apply(json!([{"kind": "User", "name": "alice", "disabled": true}])).await;
+    let (status, code, _) = refusal(world.sign_in().await).await;
+    assert_eq!((status, code.as_str()), (403, "disabled"));
+    assert_eq!(world.mcpd.get("/api/v1/users/admin", &token).await.status(), StatusCode::UNAUTHORIZED);
+
+    let old = world.user("alice").await["id"].clone();
+    assert_eq!(
+        world.mcpd.delete("/api/v1/users/alice", &world.mcpd.admin()).await.status(),
+        StatusCode::NO_CONTENT
+    );
+    let token = world.token().await;
+    assert_ne!(world.user("alice").await["id"], old);
+    assert_eq!(world.mcpd.get("/api/v1/users/admin", &token).await.status(), StatusCode::FORBIDDEN);
+}
+
+/// A link that an account made is as good as that account: it caps the sessions, and ends with it.
+#[tokio::test]
+async fn link_ends_with_the_account_that_made_it() {
+    let world = World::start("autoCreate: false").await;
+    let deputy = world.mcpd.user("deputy", Some("admin")).await;
+    let alice = json!({"name": "alice", "external": {"issuer": world.provider.url(), "subject": "248"}});
+    assert_eq!(world.mcpd.post("/api/v1/users", &deputy, &alice).await.status(), StatusCode::CREATED);
+    world.vouch("248", json!({}));
+    let token = world.token().await;
+    assert_eq!(
+        world.mcpd.delete("/api/v1/users/deputy", &world.mcpd.admin()).await.status(),
+        StatusCode::NO_CONTENT
+    );
+    assert_eq!(world.mcpd.get("/api/v1/auth/whoami", &token).await.status(), StatusCode::UNAUTHORIZED);
+    assert_eq!(refusal(world.sign_in().await).await.1, "void_link");
+}
