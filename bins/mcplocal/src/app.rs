@@ -21,10 +21,10 @@ use url::Url;
 
 use crate::{
     config::Config,
+    id_questions::IdQuestions,
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
-    pipeline::IdQuestions,
     probing::Probing,
     proof_keys::KeyRing,
     providers::{self, LocalProvider},

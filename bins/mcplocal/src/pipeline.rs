@@ -26,7 +26,6 @@ use crate::{
     providers::LocalProvider,
 };
 
-pub use llm_id::IdQuestions;
 pub use local::{LocalWait, own_provider};
 pub use outcome::{CallError, Content, ContentBody, Fallback, Outcome};
 

@@ -9,7 +9,6 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -18,13 +17,6 @@ use mcpctl_api::agent::{ProofState, ProofStatus};
 use mcpctl_client::{PinnedKeys, ProofKeys, config::Config, fetch_keys, pins};
 use tokio::sync::Notify;
 use url::Url;
-
-use crate::app::App;
-
-/// How often the list of keys is fetched at least, so that an agent that seldom probes does not miss a rotation.
-const FOLLOW_INTERVAL: Duration = Duration::from_secs(3600);
-/// How often it is fetched at most.
-const MIN_FOLLOW_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The keys of one server.
 #[derive(Debug)]
@@ -111,7 +103,7 @@ impl KeyRing {
     }
 
     /// Follows the list of keys that this mcpd shows now.
-    async fn follow(&self, trusted: mcpctl_client::TrustedUsers) {
+    pub async fn follow(&self, trusted: mcpctl_client::TrustedUsers) {
         let PinnedKeys::Keys(pinned) = self.pinned() else { return };
         let list = match fetch_keys(&self.server, trusted).await {
             Ok(list) => list,
@@ -200,17 +192,5 @@ impl ProofKeys for KeyRing {
 
     fn rotated(&self) {
         self.rotated.notify_one();
-    }
-}
-
-/// Follows rotations as long as the agent runs.
-pub async fn follow(app: Arc<App>) {
-    loop {
-        let runtime = app.runtime.load_full();
-        runtime.keys.follow(runtime.config.trusted).await;
-        drop(runtime);
-        tokio::time::sleep(MIN_FOLLOW_INTERVAL).await;
-        // A notice that came meanwhile is kept.
-        let _ = tokio::time::timeout(FOLLOW_INTERVAL, app.probing.keys_rotated.notified()).await;
     }
 }

@@ -2,10 +2,12 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use sha2::{Digest as _, Sha256};
-use zeroize::Zeroize;
-
-use crate::lease::{Lease, LeaseCover};
+use crate::{
+    bearer::Bearer,
+    denial::Denial,
+    lease::{Lease, LeaseCover},
+    llm::LlmId,
+};
 
 /// A verdict in one word. Only [`Access::Allowed`] and [`Access::Leased`] let a local provider run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,99 +42,6 @@ impl Access {
 impl fmt::Display for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
-    }
-}
-
-/// The id of an Llm. mcpd never reuses one: an Llm that is made again under its old name is another Llm.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LlmId(Arc<str>);
-
-impl LlmId {
-    /// The id with this text.
-    pub fn new(text: &str) -> Self {
-        Self(text.into())
-    }
-
-    /// Its text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for LlmId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// An Llm as a request names it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct LlmRef {
-    /// The name or id that the caller sent. mcpd is asked about this.
-    pub asked: String,
-    /// The name that the configuration has; `asked`, where the caller sent a name. Selects provider, policy and breakers.
-    pub name: String,
-}
-
-impl LlmRef {
-    /// By its name.
-    pub fn named(name: impl Into<String>) -> Self {
-        let name = name.into();
-        Self { asked: name.clone(), name }
-    }
-
-    /// By the id of the Llm with this name.
-    pub fn by_id(id: &LlmId, name: impl Into<String>) -> Self {
-        Self { asked: id.as_str().to_owned(), name: name.into() }
-    }
-}
-
-/// SHA-256 of a bearer: identifies the caller where the bearer itself must not be kept.
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Zeroize)]
-pub struct BearerDigest([u8; 32]);
-
-impl BearerDigest {
-    /// The digest with these bytes.
-    pub const fn new(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// Its bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Debug for BearerDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[digest]")
-    }
-}
-
-/// A caller's own credential, sent to mcpd and nowhere else; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Bearer(String);
-
-impl Bearer {
-    /// Wraps a credential.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
-    }
-
-    /// INVARIANT 10: for the request to mcpd alone.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-
-    /// Its SHA-256.
-    pub fn digest(&self) -> BearerDigest {
-        BearerDigest(Sha256::digest(self.0.as_bytes()).into())
-    }
-}
-
-impl fmt::Debug for Bearer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("[redacted]")
     }
 }
 
@@ -215,24 +124,6 @@ impl Allowance {
     pub const fn of_status(llm: Option<LlmId>) -> Self {
         Self { llm, holds: Self::HOLDS, proof: None }
     }
-}
-
-/// How mcpd denied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Denial {
-    /// Whether mcpd signed it; only then it destroys leases.
-    pub authenticated: bool,
-    /// The Llm that was judged, where there is one.
-    pub llm: Option<LlmId>,
-    /// Whether mcpd knows the bearer. One that it does not know loses every lease.
-    pub known_caller: bool,
-    /// The revision that was judged; `None` where mcpd did not name it.
-    pub revision: Option<u64>,
-}
-
-impl Denial {
-    /// What a status alone denies.
-    pub const UNSIGNED: Self = Self { authenticated: false, llm: None, known_caller: true, revision: None };
 }
 
 /// What is known of a caller's access to an Llm: mcpd's answer, or the lease that stands in for one.

@@ -10,7 +10,11 @@ use std::{collections::VecDeque, time::Duration};
 
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::access::{BearerDigest, Denial, LlmId, LlmRef};
+use crate::{
+    bearer::BearerDigest,
+    denial::Denial,
+    llm::{LlmId, LlmRef},
+};
 
 /// Longest grace that is accepted, whatever mcpd signed.
 pub const MAX_GRACE: Duration = Duration::from_secs(300);

@@ -6,8 +6,10 @@ use std::{
 };
 
 use crate::{
-    access::{BearerDigest, Denial, LlmId, LlmRef},
+    bearer::BearerDigest,
+    denial::Denial,
     lease::{Lease, LeaseCaller, LeaseCover, LeaseTime, Leases},
+    llm::{LlmId, LlmRef},
 };
 
 /// Shared leases. Without a reading of the clocks there is no lease.

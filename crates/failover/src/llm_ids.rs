@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::access::{LlmId, LlmRef};
+use crate::llm::{LlmId, LlmRef};
 
 /// Most names that are kept; beyond them the one that was confirmed first is dropped.
 const MAX_NAMES: usize = 256;

@@ -19,8 +19,9 @@ use std::time::{Duration, Instant};
 
 use crate::{
     FailureClass,
-    access::{AccessVerdict, Allowance, LlmId},
+    access::{AccessVerdict, Allowance},
     lease::LeaseCover,
+    llm::LlmId,
 };
 
 /// What is known when the request begins.

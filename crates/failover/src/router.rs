@@ -12,9 +12,11 @@ use std::{
 use crate::{
     Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeAnswer,
     ProbeRequest, ProviderRegistry, RequestForm,
-    access::{AccessVerdict, Denial, LlmId, LlmRef},
+    access::AccessVerdict,
+    denial::Denial,
     lease::{LeaseCaller, LeaseTime},
     lease_book::LeaseBook,
+    llm::{LlmId, LlmRef},
     llm_ids::LlmIds,
     machine::{AccessGrant, Action, Event, FailoverState, Setup},
 };

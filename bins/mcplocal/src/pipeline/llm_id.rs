@@ -7,26 +7,14 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, stream};
 use mcpctl_api::Id;
-use mcpctl_failover::{BearerDigest, LlmRef};
-use tokio::sync::Mutex;
+use mcpctl_failover::LlmRef;
 
 use crate::{app::Runtime, identity::Caller};
 
 /// How long the id of a name is taken for granted: an Llm that is made again under its name has another one.
-const MAX_AGE: Duration = Duration::from_secs(60);
-/// How long a caller for whom an id was not found waits until mcpd is asked again.
-const RETRY_INTERVAL: Duration = Duration::from_secs(10);
-/// Callers that are remembered for that; the latest ones.
-const MAX_CALLERS: usize = 64;
+const MAX_AGE: Duration = Duration::from_secs(10);
 /// Probes at the same time.
 const CONCURRENT_PROBES: usize = 8;
-/// How long a request waits for others that ask.
-const WAIT_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The callers that have asked for the ids of names lately.
-#[derive(Default)]
-pub struct IdQuestions(Mutex<Vec<(BearerDigest, Instant)>>);
-
 /// The Llm that a request names, with the name that the configuration has for it.
 pub(super) async fn resolve(runtime: &Runtime, caller: &Caller, llm: LlmRef) -> LlmRef {
     if !Id::has_shape(&llm.asked) || runtime.registry.failovers().next().is_none() {
@@ -49,20 +37,14 @@ pub(super) async fn resolve(runtime: &Runtime, caller: &Caller, llm: LlmRef) -> 
 
 /// Probes the names whose ids are not known, one caller after the other.
 async fn ask(runtime: &Runtime, caller: &Caller) {
-    let Ok(mut asked) = tokio::time::timeout(WAIT_TIMEOUT, runtime.id_questions.0.lock()).await else {
-        return;
-    };
-    let (now, digest) = (Instant::now(), caller.bearer.digest());
-    let ids = runtime.router.ids();
+    let Some(mut turn) = runtime.id_questions.turn().await else { return };
+    let (now, ids) = (Instant::now(), runtime.router.ids());
     let names = runtime.registry.failovers().map(|(name, _)| name);
-    let unknown: Vec<_> = names.filter(|name| !ids.is_fresh(name, now, MAX_AGE)).map(LlmRef::named).collect();
-    asked.retain(|(_, at)| now.saturating_duration_since(*at) < RETRY_INTERVAL);
-    if unknown.is_empty() || asked.iter().any(|(known, _)| *known == digest) {
+    let unknown: Vec<_> =
+        names.filter(|name| !ids.is_fresh(name, now, MAX_AGE)).map(LlmRef::named).collect();
+    if unknown.is_empty() || !turn.take(caller.bearer.digest(), now) {
         return;
     }
-    asked.push((digest, now));
-    let surplus = asked.len().saturating_sub(MAX_CALLERS);
-    asked.drain(..surplus);
     let probes = unknown.into_iter().map(|llm| async move {
         runtime.router.check_access(&llm, &caller.bearer, caller.local).await;
     });

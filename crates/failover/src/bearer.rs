@@ -1,0 +1,55 @@
+//! The caller's credential, and the digest that stands for it where it must not be kept.
+
+use std::fmt;
+
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroize;
+
+/// A caller's own credential, sent to mcpd and nowhere else; never printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Bearer(String);
+
+impl Bearer {
+    /// Wraps a credential.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// INVARIANT 10: for the request to mcpd alone.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Its SHA-256.
+    pub fn digest(&self) -> BearerDigest {
+        BearerDigest(Sha256::digest(self.0.as_bytes()).into())
+    }
+}
+
+impl fmt::Debug for Bearer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[redacted]")
+    }
+}
+
+/// SHA-256 of a bearer: identifies the caller where the bearer itself must not be kept.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Zeroize)]
+pub struct BearerDigest([u8; 32]);
+
+impl BearerDigest {
+    /// The digest with these bytes.
+    pub const fn new(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BearerDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[digest]")
+    }
+}
