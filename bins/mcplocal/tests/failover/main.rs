@@ -7,6 +7,8 @@ mod dialects;
 mod hand_over;
 mod mid_stream;
 mod primary;
+mod probe_proxy;
+mod proofs;
 mod reload;
 mod requests;
 mod silence;
