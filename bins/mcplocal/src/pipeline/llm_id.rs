@@ -40,8 +40,7 @@ async fn ask(runtime: &Runtime, caller: &Caller) {
     let Some(mut turn) = runtime.id_questions.turn().await else { return };
     let (now, ids) = (Instant::now(), runtime.router.ids());
     let names = runtime.registry.failovers().map(|(name, _)| name);
-    let unknown: Vec<_> =
-        names.filter(|name| !ids.is_fresh(name, now, MAX_AGE)).map(LlmRef::named).collect();
+    let unknown: Vec<_> = names.filter(|name| !ids.is_fresh(name, now, MAX_AGE)).map(LlmRef::named).collect();
     if unknown.is_empty() || !turn.take(caller.bearer.digest(), now) {
         return;
     }

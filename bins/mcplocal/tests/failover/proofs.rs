@@ -164,7 +164,8 @@ async fn lease_ends_with_its_grace_and_with_its_user() {
     let guarded = Guarded::start(&json!({"offlineGrace": "2s"})).await;
     guarded.leased().await;
     guarded.proxy.set(Tamper::Close);
-    eventually("the grace is over", async || (guarded.agent.status().await["leases"] == 0).then_some(())).await;
+    eventually("the grace is over", async || (guarded.agent.status().await["leases"] == 0).then_some(()))
+        .await;
     assert_eq!(ask(&guarded, "claude").await, refused("unreachable"));
 
     guarded.proxy.set(Tamper::None);
