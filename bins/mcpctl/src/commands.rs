@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod admin;
 mod apply;
 mod audit;
 mod auth;
@@ -71,6 +72,8 @@ enum Command {
     Auth(auth::Args),
     /// Show what mcpd decided, and what ran locally in its place
     Audit(audit::Args),
+    /// What operators do with mcpd itself
+    Admin(admin::Args),
     /// Talk to a model
     Chat(chat::Args),
     /// The agent on this machine
@@ -115,6 +118,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::ApiResources => resources::run(),
         Command::Auth(args) => auth::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,
+        Command::Admin(args) => admin::run(&global, args).await,
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Local(args) => local::run(&global, args).await,
         Command::Doctor => doctor::run(&global).await,

@@ -8,6 +8,7 @@ mod commands;
 mod context;
 mod expiry;
 mod failure;
+mod server_keys;
 
 use std::process::ExitCode;
 

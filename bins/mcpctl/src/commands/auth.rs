@@ -67,6 +67,11 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
         names.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
     };
     data!("{} at {}", me.subject, client.server().as_str().trim_end_matches('/'))?;
+    let (_, config) = global.config()?;
+    match config.pins_of(client.server()).and_then(|pins| pins.keys.first()) {
+        Some(key) => data!("key:     {} (pinned)", key.fingerprint())?,
+        None => data!("key:     none pinned")?,
+    }
     data!("groups:  {}", list(&me.groups))?;
     data!("roles:   {}", list(&me.roles))?;
     if let Some(token) = &me.token {

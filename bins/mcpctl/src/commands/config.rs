@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
+use mcpctl_client::config;
 
 use crate::{Outcome, context::Global, failure::Failure, output::table::Table};
 
@@ -40,14 +41,16 @@ pub fn run(global: &Global, args: Args) -> Outcome {
         |name: &str| Failure::new(format!("there is no context `{name}`")).hint("mcpctl config get-contexts");
     match args.command {
         Command::GetContexts => {
-            let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER"]);
+            let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER", "PINNED KEY"]);
             for context in &config.contexts {
+                let pinned = config.pins_of(&context.server).and_then(|pins| pins.keys.first());
                 let current = config.current_context.as_ref() == Some(&context.name);
                 table.row([
                     if current { "*" } else { "" },
                     &context.name,
                     context.server.as_str(),
                     context.user.as_deref().unwrap_or_default(),
+                    &pinned.map_or_else(|| "none".to_owned(), |key| key.fingerprint().to_string()),
                 ]);
             }
             table.print()?;
@@ -57,20 +60,24 @@ pub fn run(global: &Global, args: Args) -> Outcome {
             None => return Err(Failure::new("there is no current context").hint("mcpctl login URL")),
         },
         Command::UseContext { name } => {
-            if config.context(Some(&name)).is_none() {
-                return Err(unknown(&name));
-            }
-            config.current_context = Some(name.clone());
-            config.save(&path)?;
+            config::update(&path, |config| {
+                if config.context(Some(&name)).is_none() {
+                    return Err(unknown(&name));
+                }
+                config.current_context = Some(name.clone());
+                Ok((true, ()))
+            })?;
             note!("switched to context `{name}`");
         }
         Command::DeleteContext { name } => {
-            if config.context(Some(&name)).is_none() {
-                return Err(unknown(&name));
-            }
-            config.contexts.retain(|context| context.name != name);
-            config.current_context = config.current_context.filter(|current| *current != name);
-            config.save(&path)?;
+            config::update(&path, |config| {
+                if config.context(Some(&name)).is_none() {
+                    return Err(unknown(&name));
+                }
+                config.contexts.retain(|context| context.name != name);
+                config.current_context = config.current_context.take().filter(|current| *current != name);
+                Ok((true, ()))
+            })?;
             note!("context `{name}` deleted");
         }
         Command::View => {

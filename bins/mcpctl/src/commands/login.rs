@@ -2,8 +2,12 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
+use jiff::Timestamp;
 use mcpctl_api::{credential, question::LoginRequest, spec::SecretValue};
-use mcpctl_client::{Client, ClientOptions, config::Context};
+use mcpctl_client::{
+    Client, ClientOptions,
+    config::{self, Context},
+};
 use secrecy::SecretString;
 use url::Url;
 
@@ -14,6 +18,7 @@ use crate::{
     expiry,
     failure::Failure,
     output::Tone,
+    server_keys::{KeyArgs, ServerKeys},
 };
 
 /// How to sign in.
@@ -34,12 +39,18 @@ pub struct Args {
     /// Read a token from standard input
     #[arg(long, conflicts_with = "user")]
     token_stdin: bool,
+    #[command(flatten)]
+    keys: KeyArgs,
 }
 
 /// Signs in, and saves the context after the server has confirmed the account.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
-    let options = ClientOptions { trusted: global.trusted(None)?, ..ClientOptions::default() };
+    let trusted = global.trusted(None)?;
+    let options = ClientOptions { trusted, ..ClientOptions::default() };
+    let (path, config) = global.config()?;
+    // Before a credential is sent, so that none goes to a server that shows other keys than the pinned ones.
+    let keys = ServerKeys::read(&args.address, trusted, config.pins_of(&args.address), &args.keys).await?;
     let token = match (&args.token_file, args.token_stdin) {
         (Some(path), _) => files::read_file(path)?,
         (None, true) if std::io::stdin().is_terminal() => {
@@ -52,10 +63,9 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &options)?;
     let me = client.whoami().await?;
 
-    let (path, mut config) = global.config()?;
     let name = global.named_context().map_or_else(|| default_name(&args.address), str::to_owned);
     let user = me.subject.name.to_string();
-    config.put(Context {
+    let context = Context {
         name: name.clone(),
         server: args.address.clone(),
         user: Some(user),
@@ -63,10 +73,17 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         server_user: global.server_user().map(str::to_owned),
         expires_at: Some(me.expires_at),
         session: args.token_file.is_none() && !args.token_stdin,
-    });
-    config.save(&path)?;
+    };
+    let config = config::update(&path, |config| {
+        config.put(context);
+        if let Some(keys) = keys.to_pin() {
+            config.pin(&args.address, keys, Timestamp::now());
+        }
+        Ok::<_, Failure>((true, config.clone()))
+    })?;
     let server = args.address.as_str().trim_end_matches('/');
     note!("signed in at {server} as {} (context `{name}`)", me.subject);
+    keys.report(&args.address);
     if let Some(warning) = config.context(None).and_then(expiry::warning) {
         note!(Tone::Warning, "warning:"; " {warning}");
     }
@@ -109,24 +126,25 @@ fn prompt(error: dialoguer::Error) -> Failure {
 
 /// Ends the session at the server where it is one, and forgets the token in any case.
 pub async fn logout(global: &Global) -> Outcome {
-    let (path, mut config) = global.config()?;
+    let (path, config) = global.config()?;
     let name = config.context(global.named_context()).map(|context| context.name.clone());
     if let (Some(asked), None) = (global.named_context(), &name) {
         return Err(Failure::new(format!("there is no context `{asked}`")).hint("mcpctl config get-contexts"));
     }
-    let context = config.contexts.iter_mut().find(|context| Some(&context.name) == name.as_ref());
-    let Some((context, token)) = context.and_then(|context| {
-        let token = context.token.take()?;
-        context.expires_at = None;
-        Some((context, SecretString::from(token.expose())))
-    }) else {
-        return Err(Failure::new("not signed in"));
-    };
+    // Saved first, so that an unreachable server does not prevent the sign-out.
+    let forgotten = config::update(&path, |config| {
+        let context = config.contexts.iter_mut().find(|context| Some(&context.name) == name.as_ref());
+        let forgotten = context.and_then(|context| {
+            let token = context.token.take()?;
+            context.expires_at = None;
+            Some((context.clone(), SecretString::from(token.expose())))
+        });
+        Ok::<_, Failure>((forgotten.is_some(), forgotten))
+    })?;
+    let Some((context, token)) = forgotten else { return Err(Failure::new("not signed in")) };
     let server = context.server.clone();
     let options =
-        global.trusted(Some(context)).map(|trusted| ClientOptions { trusted, ..ClientOptions::default() });
-    // Saved first, so that an unreachable server does not prevent the sign-out.
-    config.save(&path)?;
+        global.trusted(Some(&context)).map(|trusted| ClientOptions { trusted, ..ClientOptions::default() });
     let ended = async {
         let client = Client::new(server.clone(), Some(token), &options?)?;
         match client.logout().await {

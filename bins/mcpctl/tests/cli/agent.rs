@@ -127,8 +127,8 @@ async fn agent_is_shown_for_people_and_for_programs() {
         "{}",
         report.stdout
     );
-    let expected = format!("warn probe: as trustworthy as the program that listens at {}: ", mcpd.url());
-    assert!(report.stdout.contains(&expected), "{}", report.stdout);
+    let signed = "ok   probe: mcpd's answers are signed, SHA256:";
+    assert!(report.stdout.contains(signed), "{}", report.stdout);
     let versions = shell.run(&["version"]).await.succeeded();
     assert_eq!(versions.lines().count(), 3, "{versions}");
 }

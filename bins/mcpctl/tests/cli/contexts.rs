@@ -31,9 +31,9 @@ async fn contexts_are_listed_switched_and_forgotten() {
     let listed = shell.run(&["config", "get-contexts"]).await.succeeded();
     let rows: Vec<Vec<&str>> = listed.lines().map(|line| line.split_whitespace().collect()).collect();
     let address = |mcpd: &Mcpd| format!("{}/", mcpd.url());
-    assert_eq!(rows[0], ["CURRENT", "NAME", "SERVER", "USER"]);
-    assert_eq!(rows[1], ["*", "one", &address(&one), "admin"]);
-    assert_eq!(rows[2], [&host, &address(&two), "admin"]);
+    assert_eq!(rows[0], ["CURRENT", "NAME", "SERVER", "USER", "PINNED", "KEY"]);
+    assert_eq!(rows[1][..4], ["*", "one", &address(&one), "admin"]);
+    assert_eq!(rows[2][..3], [&host, &address(&two), "admin"]);
 
     let whoami = |args: &'static [&'static str]| shell.run(args);
     assert!(whoami(&["whoami"]).await.succeeded().contains(one.url()));

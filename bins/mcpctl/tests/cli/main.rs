@@ -13,6 +13,7 @@ mod mcpd_down;
 mod pipes;
 mod resources;
 mod selectors;
+mod server_keys;
 mod service;
 mod shell;
 #[cfg(target_os = "linux")]

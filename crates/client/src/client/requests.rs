@@ -11,6 +11,7 @@ use mcpctl_api::{
         ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, RotationRequest, TokenRequest,
         WhoAmI, WhoCan,
     },
+    signing_keys::{RotateKeys, SigningKeyList},
     token_status::{TokenStatus, TokenStatusList},
 };
 use reqwest::{
@@ -51,6 +52,11 @@ impl Client {
     /// One resource, by id or name.
     pub async fn get(&self, kind: Kind, id_or_name: &str) -> Result<Resource, ClientError> {
         self.read(self.request(Method::GET, &["api", "v1", kind.plural(), id_or_name])?).await
+    }
+
+    /// Makes mcpd's next signing key the current one.
+    pub async fn rotate_keys(&self, rotation: &RotateKeys) -> Result<SigningKeyList, ClientError> {
+        self.read(self.request(Method::POST, &["api", "v1", "admin", "rotate-keys"])?.json(rotation)).await
     }
 
     /// How the counters of a Limit stand.
