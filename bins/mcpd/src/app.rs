@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use crate::{
     audit::Audit,
     captures::Captures,
+    exchange::TrustedIssuers,
     feeds::Feeds,
     inference::{Inference, access::AccessWatches, in_flight::InFlight},
     journal::JournalRates,
@@ -51,6 +52,8 @@ pub struct App {
     pub logins: Logins,
     /// The OpenID providers whose sign-in is accepted.
     pub sign_on: SignOn,
+    /// The issuers whose tokens are exchanged.
+    pub trusted_issuers: TrustedIssuers,
     /// Records decisions.
     pub audit: Arc<Audit>,
     /// Bounds what agents hand over of their journals.

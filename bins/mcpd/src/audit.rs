@@ -8,8 +8,8 @@ mod ledger;
 
 use std::{sync::Arc, time::Duration};
 
-use mcpctl_access::{Denied, Permit, Principal, verb::VerbType};
-use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb, visible};
+use mcpctl_access::{Denied, Permit, Principal, Stored, verb::VerbType};
+use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb, spec::Subject, visible};
 use mcpctl_store::{AuditRow, Decision, Recorder, StoreError};
 use mcpctl_telemetry::McpdMetrics;
 
@@ -136,6 +136,35 @@ impl Audit {
         row.decision = Decision::Denied;
         row.reason = cut(&format!("{reason}, from {network}"));
         Entry { tenant: Some(Tenant::Network(network)), row }
+    }
+
+    /// The entry of a denied exchange of a token.
+    pub fn denied_exchange(
+        &self,
+        account: &Name,
+        revision: Revision,
+        network: Network,
+        reason: &str,
+    ) -> Entry {
+        let kind = Kind::ServiceAccount;
+        self.metrics.denied("exchange", kind.plural());
+        let who = Who { principal: format!("{kind} {account}"), id: None, token: None };
+        let mut row = row(&who, "exchange", kind, revision);
+        row.resource_name = account.to_string();
+        row.decision = Decision::Denied;
+        row.reason = cut(&format!("{reason}, from {network}"));
+        Entry { tenant: Some(Tenant::Network(network)), row }
+    }
+
+    /// The entry of an exchange that made a token; `reason` names the workload.
+    pub fn exchange(&self, account: &Subject, id: &Id, token: &Stored, reason: &str) -> Entry {
+        let who =
+            Who { principal: account.to_string(), id: Some(id.clone()), token: Some(token.id().clone()) };
+        let mut row = row(&who, "exchange", Kind::ServiceAccount, token.resource.revision);
+        row.resource_id = Some(id.clone());
+        row.resource_name = account.name.to_string();
+        row.reason = cut(&visible::one_line(reason));
+        Entry { tenant: None, row }
     }
 
     /// Stores the entry, or adds it to a sum.

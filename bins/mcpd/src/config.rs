@@ -1,6 +1,7 @@
 //! The configuration of `mcpd`: flags over environment over file over defaults, parsed once at start.
 
 mod database_url;
+mod exchange;
 mod limits;
 mod oidc;
 mod public_host;
@@ -23,6 +24,7 @@ use serde::Deserialize;
 use self::oidc::OidcEntries;
 use crate::prices::Prices;
 
+pub use exchange::{ExchangeIssuer, TokenExchange};
 pub use limits::{
     CaptureLimits, JournalLimits, Limits, LoginLimits, Rate, RecordLimits, StreamLimits, WriteLimits,
 };
@@ -92,6 +94,7 @@ struct File {
     trusted_proxies: TrustedProxies,
     upstream_addresses: UpstreamAddresses,
     oidc: OidcEntries,
+    token_exchange: TokenExchange,
     limits: Limits,
 }
 
@@ -128,6 +131,8 @@ pub struct Config {
     pub upstream_addresses: UpstreamAddresses,
     /// The issuers whose sign-in is accepted.
     pub oidc: Vec<OidcConfig>,
+    /// The issuers whose tokens are exchanged.
+    pub token_exchange: Vec<ExchangeIssuer>,
     /// Limits of the work that callers can cause.
     pub limits: Limits,
     /// What models cost.
@@ -191,6 +196,7 @@ impl ServeArgs {
             trusted_proxies: file.trusted_proxies,
             upstream_addresses: file.upstream_addresses,
             oidc: file.oidc.resolve()?,
+            token_exchange: file.token_exchange.resolve()?,
             limits: file.limits,
             prices: read_prices(self.prices.or(file.prices).as_deref())?,
             data_dir,

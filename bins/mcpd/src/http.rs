@@ -8,6 +8,7 @@ mod body;
 mod capture;
 mod domain_errors;
 pub mod error;
+mod exchange;
 mod feed;
 pub mod guard;
 mod inference;
@@ -64,7 +65,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<23> {
+fn management_routes() -> Routes<24> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -76,6 +77,10 @@ fn management_routes() -> Routes<23> {
         ("/api/v1/auth/oidc/code", post(sign_on::code).layer(middleware::from_fn(guard::json_only))),
         ("/api/v1/auth/oidc/device", post(sign_on::device).layer(middleware::from_fn(guard::json_only))),
         ("/api/v1/auth/oidc/device/poll", post(sign_on::poll).layer(middleware::from_fn(guard::json_only))),
+        (
+            "/api/v1/auth/token-exchange",
+            post(exchange::exchange).layer(middleware::from_fn(guard::json_only)),
+        ),
         ("/api/v1/auth/logout", post(auth::logout)),
         ("/api/v1/auth/whoami", get(auth::whoami)),
         ("/api/v1/auth/can-i", post(auth::can_i)),
@@ -151,6 +156,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         audit::Docs::openapi(),
         journal::Docs::openapi(),
         sign_on::Docs::openapi(),
+        exchange::Docs::openapi(),
         limits::Docs::openapi(),
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
@@ -221,6 +227,7 @@ fn methods(route: &str) -> &'static str {
         "/api/v1/auth/oidc/code" | "/api/v1/auth/oidc/device" | "/api/v1/auth/oidc/device/poll" => "POST",
         "/api/v1/apply"
         | "/api/v1/auth/login"
+        | "/api/v1/auth/token-exchange"
         | "/api/v1/auth/logout"
         | "/api/v1/auth/can-i"
         | "/api/v1/admin/rotate-keys" => "POST",

@@ -8,6 +8,7 @@ mod captures;
 mod clock;
 mod commit;
 mod config;
+mod exchange;
 mod feeds;
 mod http;
 mod inference;
@@ -206,6 +207,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let replica = Replica::start(store.clone()).await?;
     let inference = inference::Inference::new(addresses);
     let sign_on = sign_on::SignOn::new(config.oidc, &inference.client);
+    let trusted_issuers = exchange::TrustedIssuers::new(config.token_exchange, &inference.client);
     let app = Arc::new(App {
         access: inference::access::AccessWatches::start(&replica),
         feeds: feeds::Feeds::start(&replica, Watchers::new(Watched::Access, config.limits.feeds)),
@@ -215,6 +217,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         recorder,
         metrics,
         inference,
+        trusted_issuers,
         limits: limits::Limits::start(store.clone()),
         prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,

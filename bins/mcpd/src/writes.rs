@@ -6,6 +6,7 @@
 
 mod batch;
 mod change;
+pub mod exchange;
 pub mod expired_tokens;
 mod external;
 pub mod fallbacks;

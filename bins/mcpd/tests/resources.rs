@@ -135,6 +135,7 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
         "/api/v1/auth/oidc/code",
         "/api/v1/auth/oidc/device",
         "/api/v1/auth/oidc/device/poll",
+        "/api/v1/auth/token-exchange",
         "/.well-known/mcpctl-keys",
     ];
     // What everybody who is known may do; lists and questions show no more than the caller may see.

@@ -50,6 +50,21 @@ pub struct RotationRequest {
     pub expires_in: Option<HumanDuration>,
 }
 
+/// `POST /api/v1/auth/token-exchange`
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ExchangeRequest {
+    /// The service account to act for.
+    #[schema(value_type = String)]
+    pub service_account: Name,
+    /// The workload's own token, a JWT.
+    #[schema(value_type = String)]
+    pub token: SecretValue,
+    /// How long the new token is valid, at most 1 hour and never longer than the workload's own; 10 minutes by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_in: Option<HumanDuration>,
+}
+
 /// A new credential. The only answer that ever holds it.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]

@@ -8,6 +8,7 @@ mod people;
 mod price;
 mod rbac;
 mod secret;
+mod trust;
 
 use serde_json::{Map, Value};
 
@@ -21,6 +22,7 @@ pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKin
 pub use price::Price;
 pub use rbac::{Allowed, NamePattern, NotARule, RoleBindingSpec, RoleSpec, Rule};
 pub use secret::{HostPattern, NotAHost, SecretSpec, SecretValue};
+pub use trust::{NotTrustable, SubjectPattern, Text, TrustedWorkload};
 
 use crate::Kind;
 
@@ -100,7 +102,8 @@ impl Spec {
             Self::RoleBinding(spec) => spec.validate(),
             Self::Group(spec) => spec.validate(),
             Self::Limit(spec) => spec.validate(),
-            Self::ServiceAccount(_) | Self::Token(_) => Ok(()),
+            Self::ServiceAccount(spec) => spec.validate(),
+            Self::Token(_) => Ok(()),
         }
     }
 

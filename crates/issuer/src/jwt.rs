@@ -182,6 +182,27 @@ pub fn named_issuer(token: &str) -> Option<String> {
     Some(iss)
 }
 
+/// The audiences that a token names, unverified: only to verify it for one of them.
+pub fn named_audiences(token: &str) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        aud: Value,
+    }
+    let claims = token.split('.').nth(1).filter(|_| token.len() <= MAX_TOKEN_BYTES);
+    let json = claims.and_then(|claims| URL_SAFE_NO_PAD.decode(claims).ok());
+    let named = json.and_then(|json| serde_json::from_slice::<Named>(&json).ok());
+    named.map(|named| audiences(&named.aud)).unwrap_or_default()
+}
+
+/// The audiences of the claim `aud`, which is one text or a list of them (RFC 7519, section 4.1.3).
+pub fn audiences(claim: &Value) -> Vec<String> {
+    match claim {
+        Value::String(one) => vec![one.clone()],
+        Value::Array(several) => several.iter().filter_map(|one| one.as_str().map(str::to_owned)).collect(),
+        _ => Vec::new(),
+    }
+}
+
 /// Verifies a token: signature first, then what it says.
 ///
 /// # Errors

@@ -1,9 +1,17 @@
 //! `mcpctl login`, `mcpctl logout`.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use jiff::Timestamp;
-use mcpctl_api::{credential, question::LoginRequest, spec::SecretValue};
+use mcpctl_api::{
+    Name, credential,
+    question::{ExchangeRequest, LoginRequest},
+    spec::SecretValue,
+};
 use mcpctl_client::{
     Client, ClientOptions,
     config::{self, Context},
@@ -17,7 +25,7 @@ use crate::{
     context::{Global, bearer, check_server, parse_server},
     expiry,
     failure::Failure,
-    output::Tone,
+    output::{Tone, table::until},
     server_keys::{KeyArgs, ServerKeys},
 };
 
@@ -41,6 +49,12 @@ pub struct Args {
     token_stdin: bool,
     #[command(flatten)]
     keys: KeyArgs,
+    /// Exchange the token of this workload, a JWT in a file, for a short-lived one of a service account
+    #[arg(long, value_name = "FILE", requires = "service_account", conflicts_with_all = ["user", "token_file", "token_stdin"])]
+    exchange: Option<PathBuf>,
+    /// The service account to act for
+    #[arg(long = "serviceaccount", id = "service_account", value_name = "NAME", requires = "exchange")]
+    service_account: Option<Name>,
 }
 
 /// Signs in, and saves the context after the server has confirmed the account.
@@ -57,7 +71,10 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
             dialoguer::Password::new().with_prompt("Token").interact().map_err(prompt)?
         }
         (None, true) => files::stdin()?,
-        (None, false) => with_password(&args, &options).await?,
+        (None, false) => match (&args.exchange, &args.service_account) {
+            (Some(path), Some(account)) => exchanged(&args.address, &options, path, account).await?,
+            _ => with_password(&args, &options).await?,
+        },
     };
     let token = bearer("the token", &token)?;
     let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &options)?;
@@ -68,7 +85,8 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let context = Context {
         name: name.clone(),
         server: args.address.clone(),
-        user: Some(user),
+        // A workload signs in again by another exchange, not as a user.
+        user: args.exchange.is_none().then_some(user),
         token: Some(SecretValue::new(token)),
         server_user: global.server_user().map(str::to_owned),
         expires_at: Some(me.expires_at),
@@ -84,7 +102,9 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let server = args.address.as_str().trim_end_matches('/');
     note!("signed in at {server} as {} (context `{name}`)", me.subject);
     keys.report(&args.address);
-    if let Some(warning) = config.context(None).and_then(expiry::warning) {
+    if args.exchange.is_some() {
+        note!("it ends {}; the same command renews it", until(me.expires_at));
+    } else if let Some(warning) = config.context(None).and_then(expiry::warning) {
         note!(Tone::Warning, "warning:"; " {warning}");
     }
     Ok(ExitCode::SUCCESS)
@@ -118,6 +138,19 @@ async fn with_password(args: &Args, options: &ClientOptions) -> Result<String, F
     let client = Client::new(args.address.clone(), None, options)?;
     let issued = client.login(&LoginRequest { user, password: SecretValue::new(password) }).await?;
     Ok(issued.token.expose().to_owned())
+}
+
+async fn exchanged(
+    server: &Url,
+    options: &ClientOptions,
+    path: &Path,
+    account: &Name,
+) -> Result<String, Failure> {
+    let token = files::read_file(path)?;
+    let token = SecretValue::new(bearer("the workload's token", &token)?);
+    let client = Client::new(server.clone(), None, options)?;
+    let request = ExchangeRequest { service_account: account.clone(), token, expires_in: None };
+    Ok(client.exchange(&request).await?.token.expose().to_owned())
 }
 
 fn prompt(error: dialoguer::Error) -> Failure {

@@ -1,6 +1,10 @@
 //! Keys and tokens as files, variables and clipboards contain them.
 
-use mcpctl_testkit::daemons::Mcpd;
+use mcpctl_testkit::{
+    daemons::{Mcpd, McpdOptions},
+    issuer::ScriptedIssuer,
+};
+use serde_json::json;
 
 use crate::shell::Shell;
 
@@ -210,4 +214,30 @@ async fn token_is_rotated_and_its_last_use_shown() {
     );
     shell.run(&["rotate", "token", "ci"]).await.succeeded();
     assert!(shell.run(&["describe", "token", "ci"]).await.succeeded().contains("# status: active\n"));
+}
+
+#[tokio::test]
+async fn workload_signs_in_by_an_exchange_of_its_token() {
+    let issuer = ScriptedIssuer::start().await;
+    let config = format!("tokenExchange: {{issuers: [{{issuer: '{}'}}]}}\n", issuer.url());
+    let mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
+    let trust = json!([{"issuer": issuer.url(), "audience": "mcpd", "subject": "job-*"}]);
+    mcpd.apply(json!([{"kind": "ServiceAccount", "name": "ci", "trust": trust}])).await;
+    let shell = Shell::new();
+    shell.file("jwt", &format!("{}\n", issuer.sign(&issuer.claims("mcpd", "job-7"))));
+    let login = ["login", mcpd.url(), "--exchange", "jwt", "--serviceaccount", "ci"];
+    let output = shell.run(&login).await;
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(
+        output.stderr.starts_with("signed in at http://127.0.0.1:")
+            && output.stderr.contains(" as ServiceAccount ci (context `")
+            && output.stderr.ends_with("; the same command renews it\n"),
+        "{}",
+        output.stderr
+    );
+    assert!(shell.run(&["whoami"]).await.succeeded().starts_with("ServiceAccount ci at "));
+    shell.file("jwt", &issuer.sign(&issuer.claims("mcpd", "other")));
+    let refused = shell.run(&login).await.failed(1);
+    assert!(refused.starts_with("error: the service account does not trust this token\nhint: "), "{refused}");
+    shell.run(&["login", mcpd.url(), "--exchange", "jwt"]).await.failed(2);
 }

@@ -18,7 +18,7 @@ use super::{error::HttpError, probe};
 use crate::{app::App, caller::Caller, clock};
 
 /// Routes that need no credential; they show nothing about resources. Every other route is authenticated.
-pub const PUBLIC: [&str; 9] = [
+pub const PUBLIC: [&str; 10] = [
     "/healthz",
     "/readyz",
     "/openapi.json",
@@ -27,6 +27,7 @@ pub const PUBLIC: [&str; 9] = [
     "/api/v1/auth/oidc/code",
     "/api/v1/auth/oidc/device",
     "/api/v1/auth/oidc/device/poll",
+    "/api/v1/auth/token-exchange",
     "/.well-known/mcpctl-keys",
 ];
 

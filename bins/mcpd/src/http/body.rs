@@ -16,13 +16,14 @@ use super::error::HttpError;
 use crate::{app::App, caller::Caller};
 
 /// The public routes that have a body.
-const SIGN_IN: [&str; 4] = [
+const SIGN_IN: [&str; 5] = [
+    "/api/v1/auth/token-exchange",
     "/api/v1/auth/login",
     "/api/v1/auth/oidc/code",
     "/api/v1/auth/oidc/device",
     "/api/v1/auth/oidc/device/poll",
 ];
-/// A login has a name and a password, or a code.
+/// A login has a name and a password, a code, or a workload's token.
 const MAX_LOGIN_BODY: ByteSize = ByteSize::kib(8);
 /// `can-i` has a question.
 const MAX_QUESTION_BODY: ByteSize = ByteSize::kib(64);

@@ -2,6 +2,8 @@
 
 mod sign_on;
 
+mod exchange;
+
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};

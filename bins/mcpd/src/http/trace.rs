@@ -13,7 +13,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 34] = [
+pub(super) const ROUTES: [&str; 35] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -24,6 +24,7 @@ pub(super) const ROUTES: [&str; 34] = [
     "/api/v1/auth/oidc/code",
     "/api/v1/auth/oidc/device",
     "/api/v1/auth/oidc/device/poll",
+    "/api/v1/auth/token-exchange",
     "/api/v1/auth/logout",
     "/api/v1/auth/whoami",
     "/api/v1/auth/can-i",

@@ -160,6 +160,7 @@ impl Planner<'_> {
                 confidential = self.set_password(existing, &name, user, password_hash, confidential)?;
                 self.set_external(existing, &name, user)?;
             }
+            Spec::ServiceAccount(account) => self.set_trust(existing, &name, account)?,
             _ => {}
         }
         let unchanged = existing.filter(|old| {

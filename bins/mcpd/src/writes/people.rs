@@ -57,6 +57,16 @@ impl Planner<'_> {
             }
         }
         self.external_changed(old, new);
+        // A workload that is trusted no longer is cut off at once.
+        let trust = |stored: &Stored| match &stored.resource.spec {
+            Spec::ServiceAccount(account) => account.trust.clone(),
+            _ => Vec::new(),
+        };
+        if trust(old) != trust(new) {
+            for token in self.tokens(|token| token.subject_id == *old.id() && token.session) {
+                self.batch.remove(&token);
+            }
+        }
         let disabled = |stored: &Stored| match &stored.resource.spec {
             Spec::User(user) => user.disabled,
             Spec::ServiceAccount(account) => account.disabled,
@@ -145,6 +155,18 @@ impl Planner<'_> {
         if passwords > 0 {
             self.warnings.push(format!(
                 "{passwords} password(s) that {} `{}` set for others are void while it {event}: set them again",
+                account.kind(),
+                account.name()
+            ));
+        }
+        let trusting = |stored: &&Arc<Stored>| match &stored.resource.spec {
+            Spec::ServiceAccount(account) => account.trust_set_by.contains(id) && stored.id() != id,
+            _ => false,
+        };
+        let accounts: Vec<_> = self.before.all(Kind::ServiceAccount).filter(trusting).cloned().collect();
+        for trusting in self.shown(accounts) {
+            self.warnings.push(format!(
+                "the trust of ServiceAccount `{trusting}` is void while {} `{}`, who wrote it, {event}: write `trust` again",
                 account.kind(),
                 account.name()
             ));

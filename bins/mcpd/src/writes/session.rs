@@ -120,8 +120,12 @@ pub(super) fn put_session(
     session
 }
 
-/// The oldest sessions of a user that make room for a new one, so that repeated logins do not fill the store.
-fn sessions_to_end<'a>(before: &'a Snapshot, user: &Id, max: usize) -> impl Iterator<Item = &'a Arc<Stored>> {
+/// The oldest sessions of an account that make room for a new one, so that repeated logins do not fill the store.
+pub(super) fn sessions_to_end<'a>(
+    before: &'a Snapshot,
+    user: &Id,
+    max: usize,
+) -> impl Iterator<Item = &'a Arc<Stored>> {
     let is_session = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session && token.subject_id == *user);
     let mut sessions: Vec<&Arc<Stored>> = before.all(Kind::Token).filter(is_session).collect();
     sessions.sort_by_key(|stored| stored.resource.revision);

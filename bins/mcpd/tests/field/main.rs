@@ -8,6 +8,7 @@ mod configuration;
 mod connections;
 mod credentials;
 mod encodings;
+mod exchange;
 mod first_start;
 mod freed_names;
 mod idle;

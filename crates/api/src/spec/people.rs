@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{ExternalIdentity, ExternalLink, FieldError, GroupClaim, Rule, SecretValue};
+use super::{ExternalIdentity, ExternalLink, FieldError, GroupClaim, Rule, SecretValue, TrustedWorkload};
 use crate::{Id, Name};
 
 /// The fields of a `User`.
@@ -109,6 +109,20 @@ pub struct ServiceAccountSpec {
     /// A disabled account's credentials are refused.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub disabled: bool,
+    /// Workloads of Kubernetes, CI systems and the like, whose own tokens are exchanged for a token of this account.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub trust: Vec<TrustedWorkload>,
+    /// Ids of the other accounts that wrote `trust`, set by the server: an exchanged token may do no more than each of them may
+    /// do or grant.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>, read_only)]
+    pub trust_set_by: Vec<Id>,
+}
+
+impl ServiceAccountSpec {
+    pub(super) fn validate(&self) -> Result<(), FieldError> {
+        TrustedWorkload::check_list(&self.trust)
+    }
 }
 
 /// The fields of a `Group`.

@@ -8,8 +8,8 @@ use mcpctl_api::{
     limit_status::LimitStatus,
     models::{Model, ModelList},
     question::{
-        ApplyReport, CanI, CanIAnswer, IssuedToken, List, LoginRequest, RotationRequest, TokenRequest,
-        WhoAmI, WhoCan,
+        ApplyReport, CanI, CanIAnswer, ExchangeRequest, IssuedToken, List, LoginRequest, RotationRequest,
+        TokenRequest, WhoAmI, WhoCan,
     },
     signing_keys::{RotateKeys, SigningKeyList},
     token_status::{TokenStatus, TokenStatusList},
@@ -151,6 +151,11 @@ impl Client {
     /// Exchanges a password for a token.
     pub async fn login(&self, login: &LoginRequest) -> Result<IssuedToken, ClientError> {
         self.read(self.request(Method::POST, &["api", "v1", "auth", "login"])?.json(login)).await
+    }
+
+    /// Exchanges a workload's own token for one of a service account.
+    pub async fn exchange(&self, exchange: &ExchangeRequest) -> Result<IssuedToken, ClientError> {
+        self.read(self.request(Method::POST, &["api", "v1", "auth", "token-exchange"])?.json(exchange)).await
     }
 
     /// Ends the session of this client's token.

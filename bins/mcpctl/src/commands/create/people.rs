@@ -69,7 +69,7 @@ pub(super) struct ServiceAccount {
 
 impl ServiceAccount {
     pub(super) fn document(self) -> Document {
-        let spec = ServiceAccountSpec { description: self.description, disabled: false };
+        let spec = ServiceAccountSpec { description: self.description, ..ServiceAccountSpec::default() };
         document(self.name, Spec::ServiceAccount(spec))
     }
 }
