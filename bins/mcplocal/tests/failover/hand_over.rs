@@ -1,6 +1,6 @@
 //! The journal in mcpd's audit: every line once, whatever is killed in between, and only where a user is signed in.
 
-use std::fs;
+use std::{fs, process::Command};
 
 use mcpctl_testkit::{
     daemons::{Mcpd, eventually},
@@ -110,6 +110,21 @@ async fn inv_14_lines_wait_for_a_user_and_survive_kills() {
 }
 
 #[tokio::test]
+async fn lines_wait_while_mcpd_is_away() {
+    let mut deployment = start().await;
+    let agent = agent_id(&deployment).await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    deployment.mcpd.kill();
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    eventually("the agent cannot hand over", async || {
+        deployment.agent.log().contains("cannot be handed over").then_some(())
+    })
+    .await;
+    deployment.mcpd.restart().await;
+    handed_over(&deployment.mcpd, &agent, 2).await;
+}
+
+#[tokio::test]
 async fn two_agents_of_one_user_have_chains_of_their_own() {
     let (one, other) = (start().await, start().await);
     let ids = [agent_id(&one).await, agent_id(&other).await];
@@ -139,6 +154,21 @@ async fn removed_line_shows_at_the_agent_and_in_the_audit() {
     let kept: String =
         text.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| format!("{line}\n")).collect();
     fs::write(deployment.agent.journal_file(), kept).unwrap();
+    let homes = deployment.agent.homes();
+    let run = |program: &str, args: &[&str]| {
+        let mut command = Command::new(mcpctl_testkit::daemons::program(program));
+        let output = command.args(args).envs(homes.clone()).output().unwrap();
+        (output.status.success(), String::from_utf8(output.stdout).unwrap())
+    };
+    let problem = "journal.jsonl:2: the line with the number 2 is missing before it";
+    let (whole, verified) = run("mcpctl", &["local", "journal", "verify", "--offline"]);
+    assert!(!whole && verified.contains(problem), "{verified}");
+    let config = deployment.agent.config_file();
+    let (_, findings) = run("mcplocal", &["--doctor", "--config", config.to_str().unwrap()]);
+    assert!(findings.contains(problem), "{findings}");
+    let (_, lines) = run("mcpctl", &["local", "journal", "--event", "failover", "-o", "json"]);
+    let lines: Value = serde_json::from_str(&lines).unwrap();
+    assert_eq!((lines.as_array().unwrap().len(), &lines[0]["llm"]), (2, &"claude".into()));
     deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
     deployment.agent.restart().await;
     let rows = eventually("mcpd has the lines that are left", async || {
@@ -149,4 +179,6 @@ async fn removed_line_shows_at_the_agent_and_in_the_audit() {
     let gap = rows.iter().find(|row| row["action"] == "journal-gap").expect("the gap");
     assert!(gap["reason"].as_str().unwrap().contains("2 to 2"), "{gap}");
     assert_eq!(gap["principal"], "User alice");
+    let (whole, audit) = run("mcpctl", &["audit", "--action", "journal-gap", "-o", "json"]);
+    assert!(whole && audit.contains("2 to 2"), "{audit}");
 }
