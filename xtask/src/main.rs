@@ -4,6 +4,7 @@
 mod check;
 mod demo;
 mod figures;
+mod fuzz;
 mod model;
 mod test;
 
@@ -28,6 +29,8 @@ enum Task {
     Demo(demo::Args),
     /// What is promised in numbers, measured
     Figures(figures::Args),
+    /// What strangers can send, under libFuzzer; needs a nightly compiler and cargo-fuzz
+    Fuzz(fuzz::Args),
     /// Fetch llama-server and a small model, and print what mcplocal.yaml needs for them
     Model,
     /// Every test: unit, integration, whole daemons, documentation
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
         Task::Check(args) => check::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Figures(args) => figures::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Model => model::run(),
         Task::Test(args) => test::run(&args),
     };

@@ -28,8 +28,8 @@ const LEVELS: [(&str, u8); 18] = [
     ("mcpctl-relay", 3),
     ("mcpctl-testkit", 3),
 ];
-/// Programs and tasks, which may use every crate.
-const PROGRAMS: [&str; 4] = ["mcpd", "mcplocal", "mcpctl", "xtask"];
+/// Programs, tasks and fuzz targets, which may use every crate.
+const PROGRAMS: [&str; 5] = ["mcpctl-fuzz", "mcpd", "mcplocal", "mcpctl", "xtask"];
 const PROGRAM_LEVEL: u8 = 4;
 /// The demo, which uses what the tasks share.
 const DEMO: (&str, u8) = ("demo", 5);

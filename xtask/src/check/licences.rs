@@ -3,7 +3,7 @@
 use super::metadata::Metadata;
 
 /// Licences that ask for no more than notices, by SPDX id.
-const PERMISSIVE: [&str; 12] = [
+const PERMISSIVE: [&str; 13] = [
     "0BSD",
     "Apache-2.0",
     "BSD-2-Clause",
@@ -14,6 +14,7 @@ const PERMISSIVE: [&str; 12] = [
     "ISC",
     "MIT",
     "MIT-0",
+    "NCSA",
     "Unicode-3.0",
     "Zlib",
 ];

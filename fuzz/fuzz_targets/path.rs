@@ -1,0 +1,4 @@
+//! libFuzzer's entry; the target is `mcpctl_fuzz::path`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| mcpctl_fuzz::path::run(data));
