@@ -15,7 +15,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_access::{Rejected, Snapshot};
+use mcpctl_access::{Principal, Rejected, Snapshot};
 use mcpctl_api::{
     Id, Revision,
     feed::{FeedEnd, FeedLlm},
@@ -25,7 +25,6 @@ use mcpctl_store::Replica;
 use tokio::sync::watch;
 
 use crate::{
-    caller::Caller,
     clock,
     watchers::{TooManyWatches, WatchPermit, Watchers},
 };
@@ -110,15 +109,21 @@ impl Feeds {
         Self(shared)
     }
 
-    /// Opens a feed of a caller about these Llms.
+    /// Opens a feed of a principal about these Llms, which begins with this snapshot.
     ///
     /// # Errors
     /// When the caller, or all together, have as many feeds as they may.
-    pub fn open(&self, caller: &Caller, asked: BTreeSet<String>) -> Result<Feed, TooManyWatches> {
-        let permit = self.0.permits.admit(&caller.principal.id)?;
+    pub fn open(
+        &self,
+        principal: &Principal,
+        bearer: TokenHash,
+        snapshot: &Snapshot,
+        asked: BTreeSet<String>,
+    ) -> Result<Feed, TooManyWatches> {
+        let permit = self.0.permits.admit(&principal.id)?;
         let asked: Box<[Box<str>]> = asked.into_iter().map(String::into_boxed_str).collect();
-        let state = decide(&caller.snapshot, caller.bearer(), &asked);
-        let entry = Arc::new(Entry { bearer: caller.bearer(), asked, state: watch::Sender::new(state) });
+        let state = decide(snapshot, bearer, &asked);
+        let entry = Arc::new(Entry { bearer, asked, state: watch::Sender::new(state) });
         let news = entry.state.subscribe();
         let number = self.0.insert(&entry);
         // After it is among those that are open, so that each later snapshot finds it.

@@ -8,7 +8,7 @@ use std::{
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use mcpctl_api::Id;
-use mcpctl_client::{Client, ClientOptions, Guard, HealthCheck, Probe, TrustedUsers};
+use mcpctl_client::{Client, ClientOptions, FeedClient, Guard, HealthCheck, Probe, TrustedUsers};
 use mcpctl_dialect::Form;
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, ProviderRegistry};
@@ -20,6 +20,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::{
+    access::AccessWatches,
     config::Config,
     id_questions::IdQuestions,
     identity::Identity,
@@ -78,6 +79,8 @@ pub struct Runtime {
     pub keys: Arc<KeyRing>,
     /// Bounds the probes that look for an Llm by its id.
     pub id_questions: IdQuestions,
+    /// Ends local requests whose caller loses access.
+    pub access: Arc<AccessWatches>,
     /// Questions mcpd where it is silent.
     pub silence: SilenceCheck,
     /// Lists mcpd's models; each request adds its caller's bearer ([`Client::with_bearer`]).
@@ -121,11 +124,27 @@ impl Runtime {
                 router = router.with_policy(llm.as_str(), FailoverPolicy { breaker, also_on });
             }
         }
+        let router = Arc::new(router);
+        // Feeds and what hangs from them are of one mcpd.
+        let same = |before: &&Self| {
+            (&before.config.server, before.config.trusted) == (&config.server, config.trusted)
+        };
+        let access = match before.filter(same) {
+            Some(before) => {
+                before.access.ask_through(Arc::clone(&router) as _);
+                Arc::clone(&before.access)
+            }
+            None => {
+                let feeds = FeedClient::trusting(config.server.clone(), config.trusted)?;
+                Arc::new(AccessWatches::new(feeds, Arc::clone(&router) as _))
+            }
+        };
         Ok(Self {
             config,
             registry,
-            router: Arc::new(router),
+            router,
             keys,
+            access,
             id_questions: IdQuestions::default(),
             silence: SilenceCheck::new(health),
             models,

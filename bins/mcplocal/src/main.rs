@@ -1,6 +1,7 @@
 //! `mcplocal`: the agent on a workstation. Serves the same inference API as `mcpd`, forwards to it, and fails over to a local
 //! provider as far as mcpd allows.
 
+mod access;
 mod agent_id;
 mod ahead;
 mod app;
@@ -23,6 +24,7 @@ mod probing;
 mod proof_keys;
 mod providers;
 mod service;
+mod signed_in;
 mod silence;
 
 use std::{
@@ -235,6 +237,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let journal = Arc::clone(&app);
     tokio::spawn(async move { journal.journal.sync_the_rest().await });
     tokio::spawn(hand_over::follow(Arc::clone(&app)));
+    tokio::spawn(signed_in::follow(Arc::clone(&app)));
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     tokio::spawn(key_rotation::follow(Arc::clone(&app)));
     tokio::spawn(ahead::keep(Arc::clone(&app)));

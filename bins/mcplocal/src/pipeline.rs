@@ -1,6 +1,7 @@
 //! The life of a request to a model at the agent, from top to bottom: the primary, and the local provider that it falls back
 //! to. What comes of it is an [`Outcome`]; `http/render.rs` turns that into a response.
 
+mod access;
 mod account;
 mod llm_id;
 mod local;
@@ -11,6 +12,7 @@ mod resumption;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use mcpctl_api::error::ACCESS_REVOKED;
 use mcpctl_dialect::{Form, Operation, Request};
 use mcpctl_failover::{FailoverRequest, FailureClass, LlmRef, LocalCause, Routed, Served};
 use reqwest::header::HeaderMap;
@@ -59,6 +61,8 @@ pub struct ModelRequest {
     needs: Needs,
     /// The local provider that the request waits for.
     wait: watch::Sender<Option<LocalWait>>,
+    /// Cuts the stream of the response, once it has begun.
+    cutter: access::StreamCutter,
 }
 
 impl ModelRequest {
@@ -93,13 +97,14 @@ impl ModelRequest {
             request,
             headers,
             wait: watch::Sender::new(None),
+            cutter: access::StreamCutter::default(),
         })
     }
 
     /// The request with a copy of its body that is kept as long as its stream, so that the memory for requests is released; `None`
     /// where the memory for streams is used up.
     fn for_stream(&self) -> Option<Self> {
-        let Self { app, runtime, caller, llm, request, headers, needs, wait } = self;
+        let Self { app, runtime, caller, llm, request, headers, needs, wait, cutter } = self;
         let owner = journal::caller_name(caller.user.as_deref(), &caller.bearer);
         Some(Self {
             app: Arc::clone(app),
@@ -110,6 +115,7 @@ impl ModelRequest {
             headers: headers.clone(),
             needs: *needs,
             wait: wait.clone(),
+            cutter: Arc::clone(cutter),
         })
     }
 
@@ -178,7 +184,13 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
         }
         Err(failure) => match (trail.local_error.take(), trail.provider.take()) {
             // A full queue has a response of its own, because only it gives the caller a time to retry.
-            (Some(error), Some(provider)) if matches!(error.cause, LocalCause::Busy { .. }) => {
+            // What was revoked while it ran is denied, and what the primary's failure was is not the matter any more.
+            (Some(error), Some(provider))
+                if matches!(
+                    error.cause,
+                    LocalCause::Busy { .. } | LocalCause::AccessEnded(ACCESS_REVOKED)
+                ) =>
+            {
                 Outcome::LocalFailed { provider, error }
             }
             // INVARIANT 3: in every other case the primary's own error.
@@ -191,7 +203,10 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
 fn resumable(content: Content, request: &Arc<ModelRequest>) -> Content {
     let body = match content.body {
         ContentBody::Stream(body) => {
-            ContentBody::Stream(Box::new(body.recovered_by(resumption::recovery(request))))
+            let body = body.recovered_by(resumption::recovery(request));
+            // A local provider may go on with it.
+            let _ = request.cutter.set(body.cutter());
+            ContentBody::Stream(body)
         }
         whole @ ContentBody::Whole(_) => whole,
     };

@@ -72,6 +72,8 @@ pub enum LocalCause {
         /// When there may be room.
         retry_after: Duration,
     },
+    /// The caller's access ended meanwhile, or could not be confirmed any more: the code of the error.
+    AccessEnded(&'static str),
     /// The journal could not be written, so the request was not sent.
     NotRecorded,
     /// The request needs something that its model cannot do, in one word, such as `tools`.

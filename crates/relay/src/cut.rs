@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use futures::Stream;
 
-use crate::body::StreamBody;
+use crate::{body::StreamBody, recovery::Recovery};
 
 /// A stream on its way to the caller, until it is cut.
 pub struct CuttableBody(Arc<Mutex<State>>);
@@ -33,6 +33,16 @@ impl CuttableBody {
     /// A body that was not cut yet.
     pub fn new(body: StreamBody) -> Self {
         Self(Arc::new(Mutex::new(State { body: Some(body), last: None, reader: None })))
+    }
+
+    /// Goes on with another attempt where the stream breaks.
+    #[must_use]
+    pub fn recovered_by(self, recovery: Option<Recovery>) -> Self {
+        {
+            let mut state = lock(&self.0);
+            state.body = state.body.take().map(|body| body.recovered_by(recovery));
+        }
+        self
     }
 
     /// What cuts it.

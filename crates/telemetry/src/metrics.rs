@@ -73,6 +73,11 @@ struct EngineOutcome {
     outcome: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Code {
+    code: &'static str,
+}
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Access {
     access: &'static str,
@@ -142,6 +147,7 @@ pub struct McplocalMetrics {
     failovers: Family<LlmClassOutcome, Counter>,
     engines: SeenNames,
     probes: Family<Access, Counter>,
+    access_ended: Family<Code, Counter>,
     engine_starts: Family<EngineOutcome, Counter>,
 }
 
@@ -158,9 +164,11 @@ impl McplocalMetrics {
         }
         register(&mut registry, names::FAILOVERS, "Failovers considered", &failovers);
         register(&mut registry, names::PROBES, "Access probes by answer", &probes);
+        let access_ended = Family::default();
+        register(&mut registry, names::ACCESS_ENDED, "Local requests that lost access", &access_ended);
         register(&mut registry, names::ENGINE_STARTS, "Starts of managed engines", &engine_starts);
         let (llms, engines) = (SeenNames::default(), SeenNames::default());
-        Self { registry, http, inference, llms, failovers, engines, probes, engine_starts }
+        Self { registry, http, inference, llms, failovers, engines, probes, access_ended, engine_starts }
     }
 
     /// Counts a failover: the failure class that asked for it, and what came of it (`served`, `forbidden`, …).
@@ -172,6 +180,11 @@ impl McplocalMetrics {
     /// Counts a probe; `access` is `allowed`, `forbidden` or `unreachable`.
     pub fn probe(&self, access: &'static str) {
         self.probes.get_or_create(&Access { access }).inc();
+    }
+
+    /// Counts a local request that ended with its caller's access.
+    pub fn access_ended(&self, code: &'static str) {
+        self.access_ended.get_or_create(&Code { code }).inc();
     }
 
     /// Counts a start of an engine; `outcome` is `ready` or why it is not.
@@ -274,11 +287,13 @@ mod tests {
         metrics.probe("forbidden");
         metrics.failover(claude(), "connect", "forbidden");
         metrics.engine_start(Configured::resolved("small"), "ready");
+        metrics.access_ended("access_revoked");
         let text = metrics.render();
         has(&text, r#"mcpctl_probe_total{access="forbidden"} 1"#);
         has(&text, r#"mcpctl_probe_total{access="allowed"} 0"#);
         has(&text, r#"mcpctl_failover_total{llm="claude",class="connect",outcome="forbidden"} 1"#);
         has(&text, r#"mcpctl_engine_starts_total{engine="small",outcome="ready"} 1"#);
+        has(&text, r#"mcpctl_access_ended_total{code="access_revoked"} 1"#);
     }
 
     #[test]

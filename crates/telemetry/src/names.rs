@@ -19,6 +19,8 @@ pub const OPEN_BREAKERS: &str = "mcpctl_open_breakers";
 pub const FAILOVERS: &str = "mcpctl_failover_total";
 /// Access probes, by result: `allowed`, `forbidden` or `unreachable`.
 pub const PROBES: &str = "mcpctl_probe_total";
+/// Local requests that ended with their caller's access, by code: `access_revoked` or `access_unconfirmed`.
+pub const ACCESS_ENDED: &str = "mcpctl_access_ended_total";
 /// The revision of the snapshot by which requests are decided.
 pub const REVISION: &str = "mcpctl_revision";
 /// Requests that authorization denied, by verb and kind.

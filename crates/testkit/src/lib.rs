@@ -18,6 +18,7 @@ pub mod deployment;
 pub mod exchange;
 pub mod fault_table;
 pub mod faults;
+pub mod gateway;
 pub mod issuer;
 pub mod kills;
 pub mod link;

@@ -90,8 +90,9 @@ pub async fn feed(
     query: Query<FeedQuery>,
 ) -> Result<Response, HttpError> {
     let began = Instant::now();
-    let feed = app.feeds.open(&caller, query.0.llms()?)?;
-    let is_known = query.0.since == Some(caller.snapshot.revision().0);
+    let Caller { principal, snapshot, .. } = &caller;
+    let feed = app.feeds.open(principal, caller.bearer(), snapshot, query.0.llms()?)?;
+    let is_known = query.0.since == Some(snapshot.revision().0);
     drop(caller);
     let beginning = if is_known { Step::Heartbeat } else { Step::State };
     let stream = FeedStream { app, feed, began, next_heartbeat: began, step: beginning };

@@ -12,7 +12,7 @@ use axum::{
 use futures::{StreamExt as _, stream};
 use mcpctl_api::header::{NO_FAILOVER, SERVED_BY};
 use mcpctl_dialect::{Dialect, Operation, translate::error_event};
-use mcpctl_relay::body::StreamBody;
+use mcpctl_relay::CuttableBody;
 use serde_json::Value;
 use tokio::{
     sync::watch,
@@ -75,7 +75,7 @@ enum CommentStream {
         ticks: Interval,
         wait: LocalWait,
     },
-    Answering(Box<StreamBody>),
+    Answering(CuttableBody),
     /// The whole answer, where the server sent its events at once.
     Whole(Bytes),
     Ended,

@@ -51,7 +51,7 @@ impl IntoResponse for Content {
         let Self { status, headers, body } = self;
         let mut response = match body {
             ContentBody::Whole(bytes) => (status, bytes).into_response(),
-            ContentBody::Stream(stream) => (status, Body::from_stream(*stream)).into_response(),
+            ContentBody::Stream(stream) => (status, Body::from_stream(stream)).into_response(),
         };
         // axum's guess of the content type is replaced.
         for name in headers.keys() {
@@ -155,6 +155,7 @@ fn no_failover_reason(error: &LocalError) -> String {
         LocalCause::Failed => "local_failed".to_owned(),
         LocalCause::Unavailable => "local_unavailable".to_owned(),
         LocalCause::NotRecorded => "no_journal".to_owned(),
+        LocalCause::AccessEnded(code) => code.to_owned(),
         LocalCause::Busy { .. } => "busy".to_owned(),
         LocalCause::Lacks(word) => format!("lacks_{word}"),
     }
@@ -176,6 +177,14 @@ fn busy(provider: &str, retry_after: Duration) -> Content {
     content
 }
 
+/// 403, of the class of mcpd's own denials, so that no client tries again.
+fn access_ended(code: &str, error: &LocalError) -> Content {
+    let (status, kind) = (StatusCode::FORBIDDEN, ErrorKind::PermissionError);
+    let mut content = LocalHttpError::new(status, kind, code, error.to_string()).into_content();
+    content.headers.insert(FAILURE, HeaderValue::from_static(FailureClass::Denied.as_str()));
+    content
+}
+
 /// Why a local provider that the caller may use did not answer.
 fn local_error(provider: &str, error: &LocalError) -> Content {
     match error.cause {
@@ -188,6 +197,7 @@ fn local_error(provider: &str, error: &LocalError) -> Content {
         )
         .hint("where it does not, say so in `capabilities` or the context's length of the provider"),
         LocalCause::NotRecorded => LocalHttpError::no_journal(),
+        LocalCause::AccessEnded(code) => return access_ended(code, error),
         LocalCause::Unavailable => LocalHttpError::new(
             StatusCode::BAD_GATEWAY,
             ErrorKind::UpstreamError,

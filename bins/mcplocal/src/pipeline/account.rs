@@ -7,12 +7,13 @@ use mcpctl_api::visible::short;
 use mcpctl_dialect::{Operation, usage::Usage};
 use mcpctl_engine::EngineGuard;
 use mcpctl_failover::{FailureClass, LlmId, LlmRef, Routed};
-use mcpctl_relay::{Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
+use mcpctl_relay::{CuttableBody, Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure};
 
 use super::{Content, ContentBody};
 use crate::{
+    access::{AccessEnded, AccessWatch},
     app::App,
     identity::Caller,
     journal::{CallerKind, FailoverOutcome, JournalEntry, JournalError, MAX_REASON, Served, caller_name},
@@ -24,6 +25,7 @@ use crate::{
 pub(super) struct Recorded {
     app: Arc<App>,
     served: Option<Served>,
+    access: Option<Arc<AccessWatch>>,
 }
 
 impl Recorded {
@@ -31,10 +33,14 @@ impl Recorded {
     ///
     /// # Errors
     /// When the journal cannot be written; then nothing may run locally.
-    pub(super) async fn before(app: &Arc<App>, entry: JournalEntry) -> Result<Self, JournalError> {
+    pub(super) async fn before(
+        app: &Arc<App>,
+        entry: JournalEntry,
+        access: Option<&Arc<AccessWatch>>,
+    ) -> Result<Self, JournalError> {
         let served = entry.served().cloned();
         app.commit(entry).await?;
-        Ok(Self { app: Arc::clone(app), served })
+        Ok(Self { app: Arc::clone(app), served, access: access.cloned() })
     }
 
     /// The provider responded or failed; [`accounted`], [`failover`] or [`ended_without_answer`] records the end.
@@ -46,7 +52,7 @@ impl Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         if let Some(served) = self.served.take() {
-            ended_without_answer(&self.app, served, FailureClass::Cancelled);
+            record_end(&self.app, served, cancelled(self.access.as_deref()), None, Usage::default());
         }
     }
 }
@@ -81,6 +87,12 @@ pub(super) fn served(caller: &Caller, llm: Option<(&LlmRef, Option<&LlmId>)>, pr
     }
 }
 
+/// The outcome of a request that was cancelled: by the end of access, or by the caller.
+fn cancelled(access: Option<&AccessWatch>) -> &'static str {
+    let ended = access.and_then(AccessWatch::has_ended);
+    ended.map_or(FailureClass::Cancelled.as_str(), AccessEnded::code)
+}
+
 /// Adds to the access log which Llm or local provider a request names, whether or not there is one.
 pub(super) fn named(operation: Operation, model: &str) {
     mcpctl_server::access_line(|line| {
@@ -102,12 +114,13 @@ pub(super) fn ended(end: &StreamEnd) {
 }
 
 /// What accounts for a local provider's answer: its end goes to the journal and the meter, each piece to the meter. The engine's
-/// guard is held until the end.
+/// guard is held, and access is watched, until the end.
 pub(super) fn accounts(
     app: &Arc<App>,
     served: Option<Served>,
     guard: Option<EngineGuard>,
     meter: AnswerMeter,
+    access: Option<Arc<AccessWatch>>,
 ) -> (impl FnOnce(StreamEnd) + Send + use<>, impl FnMut() + Send + use<>) {
     mcpctl_server::access_line(|line| line.local = true);
     let (app, meter) = (Arc::clone(app), Arc::new(meter));
@@ -116,14 +129,19 @@ pub(super) fn accounts(
         let outcome = match end.outcome {
             StreamOutcome::Completed => "ok",
             StreamOutcome::Broken(class) => class.as_str(),
-            StreamOutcome::Cancelled => FailureClass::Cancelled.as_str(),
+            StreamOutcome::Cancelled => cancelled(access.as_deref()),
         };
         match end.outcome {
             StreamOutcome::Broken(_) => guard.into_iter().for_each(EngineGuard::release_suspect),
             StreamOutcome::Completed | StreamOutcome::Cancelled => drop(guard),
         }
         ended(&end);
-        mcpctl_server::access_line(|line| line.cost = Some(0.0));
+        mcpctl_server::access_line(|line| {
+            line.cost = Some(0.0);
+            if end.outcome == StreamOutcome::Cancelled {
+                line.class = Some(outcome.into());
+            }
+        });
         let usage = end.usage.unwrap_or_default();
         if end.outcome == StreamOutcome::Completed {
             meter.ended(usage.output_tokens);
@@ -142,9 +160,10 @@ pub(super) fn accounted(
     served: Option<Served>,
     guard: Option<EngineGuard>,
     meter: AnswerMeter,
+    access: Option<Arc<AccessWatch>>,
     exchange: &Exchange,
 ) -> Content {
-    let (on_end, on_piece) = accounts(app, served, guard, meter);
+    let (on_end, on_piece) = accounts(app, served, guard, meter, access);
     match answer {
         Answer::Whole(whole) => {
             on_end(StreamEnd { outcome: StreamOutcome::Completed, usage: whole.usage, model: whole.model });
@@ -153,7 +172,7 @@ pub(super) fn accounted(
         Answer::Stream(stream) => {
             let (status, headers) = (stream.status, stream.headers.clone());
             let body = exchange.stream(stream, on_end).timed_by(TimeoutKeys::Fixed).on_content(on_piece);
-            Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
+            Content { status, headers, body: ContentBody::Stream(CuttableBody::new(body)) }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! One request to a local provider: as a fallback that mcpd allowed, or to the user's own provider by its name.
 
-use std::sync::atomic::Ordering;
+use std::sync::{Arc, atomic::Ordering};
 
 use jiff::Timestamp;
 use mcpctl_dialect::{self as dialect, Operation};
@@ -12,8 +12,9 @@ use mcpctl_relay::{Exchange, ExchangeError, NextAttempt, RetryOutcome, Sender, S
 use mcpctl_upstream::{Answer, Client, Failure, Request, Target};
 use tokio::sync::watch;
 
-use super::{CallError, Content, ModelRequest, Outcome, account};
+use super::{CallError, Content, ContentBody, ModelRequest, Outcome, access, account};
 use crate::{
+    access::AccessWatch,
     app::Runtime,
     capabilities::{ALLOW_FIELDS, CONTEXT_LENGTH, TRANSLATION},
     identity::Caller,
@@ -38,6 +39,19 @@ pub struct LocalWait {
 pub(super) struct PreparedProvider {
     ready: ReadyProvider,
     exchange: Exchange,
+    /// The watch over the caller's access; none of the user's own provider.
+    access: Option<Arc<AccessWatch>>,
+}
+
+impl PreparedProvider {
+    /// The watch over the caller's access, which the last probe or a lease has confirmed.
+    pub(super) fn renewed(&self, trail: &Trail) -> Option<Arc<AccessWatch>> {
+        let access = self.access.clone()?;
+        if let Some(asked_at) = trail.asked_at {
+            access.renew(asked_at, trail.lease_ends);
+        }
+        Some(access)
+    }
 }
 
 /// The fallback of one request to the Llm's local provider.
@@ -72,7 +86,8 @@ impl FailoverAttempt<'_> {
             reason: None,
             proof: trail.token.as_deref().map(str::to_owned),
         };
-        Recorded::before(&self.request.app, entry).await.map_err(|error| LocalError {
+        let access = prepared.access.as_ref();
+        Recorded::before(&self.request.app, entry, access).await.map_err(|error| LocalError {
             cause: LocalCause::NotRecorded,
             reason: format!("the journal cannot be written: {error}"),
         })
@@ -94,12 +109,14 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
             let (_, now) = runtime.registry.failover_for(&self.llm.name)?;
             (now.config.name == provider.config.name).then(|| now.clone())
         };
-        let ready = prepare(self.request, provider, trail.primary, successor).await?;
+        let access = access::watch(self.request, trail);
+        let preparing = prepare(self.request, provider, trail.primary, successor);
+        let ready = access::while_allowed(self.request, &access, preparing).await?;
         let exchange = exchange(self.request, &ready).map_err(|error| LocalError {
             cause: LocalCause::Lacks(TRANSLATION),
             reason: format!("its server speaks another dialect: {error}"),
         })?;
-        Ok(PreparedProvider { ready, exchange })
+        Ok(PreparedProvider { ready, exchange, access: Some(access) })
     }
 
     async fn run(
@@ -110,7 +127,16 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
         trail: &Trail,
     ) -> Result<Content, LocalError> {
         let recorded = self.record(&prepared, trail.class(), trail).await?;
-        attempt(self.request, prepared, recorded).await.map_err(|failure| local_error(&failure))
+        let access = prepared.renewed(trail);
+        let answering = attempt(self.request, prepared, recorded);
+        let Some(access) = access else { return answering.await.map_err(|failure| local_error(&failure)) };
+        let answering = async { answering.await.map_err(|failure| local_error(&failure)) };
+        let content = access::while_allowed(self.request, &access, answering).await?;
+        if let ContentBody::Stream(body) = &content.body {
+            let _ = self.request.cutter.set(body.cutter());
+            access::cut_when_ended(self.request, &access);
+        }
+        Ok(content)
     }
 }
 
@@ -139,11 +165,11 @@ pub(super) async fn run_own(request: &ModelRequest, name: &str) -> Outcome {
     let served = account::served(caller, None, name);
     let entry = JournalEntry::Own { at: Timestamp::now(), served: served.clone() };
     // INVARIANT 14, as for a failover.
-    let Ok(recorded) = Recorded::before(app, entry).await else {
+    let Ok(recorded) = Recorded::before(app, entry, None).await else {
         return Outcome::Rejected(CallError::NoJournal);
     };
     let provider = name.to_owned();
-    let attempted = attempt(request, PreparedProvider { ready, exchange }, recorded).await;
+    let attempted = attempt(request, PreparedProvider { ready, exchange, access: None }, recorded).await;
     if let Err(failure) = &attempted {
         account::ended_without_answer(app, served, failure.class);
     }
@@ -243,7 +269,7 @@ pub(super) async fn resume(
     recorded: Recorded,
     prefix: Option<&str>,
 ) -> Result<NextAttempt, LocalError> {
-    let PreparedProvider { ready, exchange } = prepared;
+    let PreparedProvider { ready, exchange, access } = prepared;
     let app = &request.app;
     let meter = ready.provider.meter.begin();
     let one = OneAttempt { client: &app.client, target: &ready.target };
@@ -263,7 +289,7 @@ pub(super) async fn resume(
     let ReadyProvider { provider, guard, .. } = ready;
     match result {
         Ok(answer) => {
-            let (on_end, on_piece) = account::accounts(app, served, guard, meter);
+            let (on_end, on_piece) = account::accounts(app, served, guard, meter, access);
             let account = StreamAccount::new(on_end).on_content(on_piece);
             match answer {
                 Answer::Stream(answer) => {
@@ -292,7 +318,8 @@ async fn attempt(
     prepared: PreparedProvider,
     recorded: Recorded,
 ) -> Result<Content, Failure> {
-    let PreparedProvider { ready: ReadyProvider { provider, target, guard, .. }, exchange } = prepared;
+    let PreparedProvider { ready: ReadyProvider { provider, target, guard, .. }, exchange, access } =
+        prepared;
     let app = &request.app;
     let meter = provider.meter.begin();
     let sent = exchange.send(&OneAttempt { client: &app.client, target: &target }).await;
@@ -301,7 +328,7 @@ async fn attempt(
         provider.refuses_usage.store(true, Ordering::Relaxed);
     }
     match sent.outcome.result {
-        Ok(answer) => Ok(account::accounted(app, answer, served, guard, meter, &exchange)),
+        Ok(answer) => Ok(account::accounted(app, answer, served, guard, meter, access, &exchange)),
         Err(failure) => {
             failed(&provider, guard, &failure);
             Err(failure)

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mcpctl_dialect::{RequestError, translate::Untranslatable};
 use mcpctl_failover::{FailureClass, LocalError};
-use mcpctl_relay::{ExchangeError, body::StreamBody};
+use mcpctl_relay::{CuttableBody, ExchangeError};
 use mcpctl_upstream::Failure;
 use reqwest::{StatusCode, header::HeaderMap};
 
@@ -69,7 +69,7 @@ pub enum ContentBody {
     /// All of it.
     Whole(Bytes),
     /// Events as they come.
-    Stream(Box<StreamBody>),
+    Stream(CuttableBody),
 }
 
 /// Why the agent rejects a request without an attempt.

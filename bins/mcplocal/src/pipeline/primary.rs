@@ -4,7 +4,7 @@
 use mcpctl_dialect::Operation;
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{
-    StreamEnd, StreamOutcome,
+    CuttableBody, StreamEnd, StreamOutcome,
     body::{StreamBody, TimeoutKeys},
 };
 use mcpctl_upstream::{Answer, Client, Failure, Progress, Request, Target, send};
@@ -83,7 +83,7 @@ fn content(answer: Answer, operation: Operation, trigger: Option<PrewarmTrigger>
                 }
             });
             let body = body.for_caller(operation).timed_by(TimeoutKeys::Primary);
-            Content { status, headers, body: ContentBody::Stream(Box::new(body)) }
+            Content { status, headers, body: ContentBody::Stream(CuttableBody::new(body)) }
         }
     }
 }

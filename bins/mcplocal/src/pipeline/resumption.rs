@@ -12,7 +12,7 @@ use mcpctl_relay::{Broken, NextAttempt, Recovery};
 use mcpctl_upstream::Failure;
 
 use super::{
-    Content, ModelRequest, account,
+    Content, ModelRequest, access, account,
     local::{self, FailoverAttempt, PreparedProvider},
 };
 use crate::{app::Runtime, providers::LocalProvider};
@@ -91,6 +91,12 @@ impl LocalAttempt<LocalProvider, NextAttempt> for ResumingAttempt<'_> {
         trail: &Trail,
     ) -> Result<NextAttempt, LocalError> {
         let recorded = self.attempt.record(&prepared, Some(CLASS), trail).await?;
-        local::resume(self.attempt.request, prepared, recorded, self.prefix.as_deref()).await
+        let request = self.attempt.request;
+        let access = prepared.renewed(trail);
+        let resuming = local::resume(request, prepared, recorded, self.prefix.as_deref());
+        let Some(access) = access else { return resuming.await };
+        let next = access::while_allowed(request, &access, resuming).await?;
+        access::cut_when_ended(request, &access);
+        Ok(next)
     }
 }

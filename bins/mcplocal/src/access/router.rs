@@ -1,0 +1,23 @@
+//! The router's probe as the check of running requests.
+
+use futures::{FutureExt as _, future::BoxFuture};
+use mcpctl_client::Probe;
+use mcpctl_dialect::Form;
+use mcpctl_failover::{AccessVerdict, Bearer, Denial, FailoverRouter, LlmRef};
+
+use super::group::AccessCheck;
+
+impl AccessCheck for FailoverRouter<Probe, Form> {
+    fn check<'a>(
+        &'a self,
+        llm: &'a LlmRef,
+        bearer: &'a Bearer,
+        signed_in: bool,
+    ) -> BoxFuture<'a, AccessVerdict> {
+        self.check_access(llm, bearer, signed_in).boxed()
+    }
+
+    fn denied(&self, llm: &LlmRef, bearer: &Bearer, denial: &Denial) {
+        self.deny(llm, bearer, denial);
+    }
+}

@@ -1,0 +1,192 @@
+//! The local requests that run, by caller and Llm, and the feeds that they hang from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use mcpctl_api::feed::MAX_FEED_LLMS;
+use mcpctl_client::FeedClient;
+use mcpctl_failover::{Bearer, BearerDigest, Denial, LlmRef};
+use tokio::sync::watch;
+
+use super::{
+    follower::{FeedDenial, FeedView, Follower, OnDenial},
+    group::{AccessCheck, AccessWatch, Group, RunningRequest},
+};
+
+/// Feeds of bearers other than the signed-in user's. Requests of more bearers are checked by probes alone.
+const MAX_FEEDS: usize = 64;
+
+/// The watches over the local requests of one mcpd's callers.
+pub struct AccessWatches(Arc<Shared>);
+
+struct Shared {
+    feeds: FeedClient,
+    check: Mutex<Arc<dyn AccessCheck>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    groups: HashMap<GroupKey, Arc<Group>>,
+    followers: HashMap<BearerDigest, Followed>,
+}
+
+/// A caller, and the Llm as the caller named it.
+type GroupKey = (BearerDigest, String);
+
+/// A bearer whose feed is followed.
+struct Followed {
+    follower: Follower,
+    /// Llms that the feed is about while the user is signed in.
+    signed_in: BTreeSet<String>,
+    /// Llms that requests run for.
+    running: BTreeMap<String, usize>,
+}
+
+impl Followed {
+    fn wanted(&self) -> BTreeSet<String> {
+        let running = self.running.keys().filter(|llm| !self.signed_in.contains(*llm));
+        self.signed_in.iter().chain(running).take(MAX_FEED_LLMS).cloned().collect()
+    }
+
+    fn is_needed(&self) -> bool {
+        !self.signed_in.is_empty() || !self.running.is_empty()
+    }
+}
+
+impl AccessWatches {
+    /// Watches that follow these feeds, and ask mcpd again through `check`.
+    pub fn new(feeds: FeedClient, check: Arc<dyn AccessCheck>) -> Self {
+        Self(Arc::new(Shared { feeds, check: Mutex::new(check), state: Mutex::default() }))
+    }
+
+    /// Asks mcpd through `check` from now on.
+    pub fn ask_through(&self, check: Arc<dyn AccessCheck>) {
+        *self.0.check.lock().unwrap_or_else(PoisonError::into_inner) = check;
+    }
+
+    /// Watches over a local request that was allowed a moment ago.
+    pub fn watch(&self, request: RunningRequest) -> AccessWatch {
+        let key = (request.bearer.digest(), request.llm.asked.clone());
+        let mut state = self.0.state();
+        let known = state.groups.get(&key).map(Arc::clone);
+        // It joins while the groups are locked, so that no group closes at this moment.
+        known.unwrap_or_else(|| self.0.begin(&mut state, key, &request)).join(request)
+    }
+
+    /// Follows the feed of the user who is signed in, about these Llms; nobody's where there is none.
+    pub fn follow_signed_in(&self, user: Option<(&Bearer, BTreeSet<String>)>) {
+        let digest = user.as_ref().map(|(bearer, _)| bearer.digest());
+        let mut state = self.0.state();
+        state.followers.retain(|bearer, followed| {
+            if Some(bearer) != digest.as_ref() && !followed.signed_in.is_empty() {
+                followed.signed_in.clear();
+                followed.follower.want(followed.wanted());
+            }
+            followed.is_needed()
+        });
+        let (Some((bearer, llms)), Some(digest)) = (user, digest) else { return };
+        let followed = state.followers.entry(digest).or_insert_with(|| self.0.follow(bearer));
+        followed.signed_in = llms;
+        followed.follower.want(followed.wanted());
+        state.followers.retain(|_, followed| followed.is_needed());
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self) -> Arc<dyn AccessCheck> {
+        Arc::clone(&self.check.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn begin(self: &Arc<Self>, state: &mut State, key: GroupKey, request: &RunningRequest) -> Arc<Group> {
+        let feed = self.feed_about(state, &key, &request.bearer);
+        let group = Arc::new(Group::of(request));
+        state.groups.insert(key.clone(), Arc::clone(&group));
+        let (shared, running) = (Arc::clone(self), Arc::clone(&group));
+        let check = {
+            let shared = Arc::clone(self);
+            move || shared.check()
+        };
+        let close = {
+            let (shared, key) = (Arc::clone(self), key.clone());
+            move || shared.close(&key)
+        };
+        tokio::spawn(async move {
+            let watching = tokio::spawn(Arc::clone(&running).run(check, feed, close));
+            if let Err(error) = watching.await {
+                tracing::error!(%error, "the watch over local requests failed: they are ended");
+                let mut state = shared.state();
+                state.groups.remove(&key);
+                state.left(&key);
+                running.end_all();
+            }
+        });
+        group
+    }
+
+    fn feed_about(
+        self: &Arc<Self>,
+        state: &mut State,
+        (digest, llm): &GroupKey,
+        bearer: &Bearer,
+    ) -> Option<watch::Receiver<FeedView>> {
+        let others = state.followers.values().filter(|followed| followed.signed_in.is_empty()).count();
+        if others >= MAX_FEEDS && !state.followers.contains_key(digest) {
+            return None;
+        }
+        let followed = state.followers.entry(digest.clone()).or_insert_with(|| self.follow(bearer));
+        *followed.running.entry(llm.clone()).or_default() += 1;
+        followed.follower.want(followed.wanted());
+        Some(followed.follower.view())
+    }
+
+    fn follow(self: &Arc<Self>, bearer: &Bearer) -> Followed {
+        let shared = Arc::downgrade(self);
+        let on_denial: OnDenial = Arc::new(move |bearer, denial| {
+            let Some(shared) = shared.upgrade() else { return };
+            let FeedDenial { llm, revision } = denial;
+            let denial = Denial {
+                // The connection has the rules of the probe's, and a denial can only end something.
+                authenticated: true,
+                llm: None,
+                known_caller: llm.is_some(),
+                revision: revision.map(|revision| revision.0),
+            };
+            shared.check().denied(&LlmRef::named(llm.unwrap_or_default()), bearer, &denial);
+        });
+        let follower = Follower::start(self.feeds.clone(), bearer.clone(), BTreeSet::new(), on_denial);
+        Followed { follower, signed_in: BTreeSet::new(), running: BTreeMap::new() }
+    }
+
+    /// Closes a group that has no requests.
+    fn close(&self, key: &GroupKey) -> bool {
+        let mut state = self.state();
+        if !state.groups.get(key).is_none_or(|group| group.is_empty()) {
+            return false;
+        }
+        state.groups.remove(key);
+        state.left(key);
+        true
+    }
+}
+
+impl State {
+    /// No request runs for this caller and Llm any more.
+    fn left(&mut self, (digest, llm): &GroupKey) {
+        let Some(followed) = self.followers.get_mut(digest) else { return };
+        match followed.running.get_mut(llm) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(followed.running.remove(llm)),
+        }
+        followed.follower.want(followed.wanted());
+        if !followed.is_needed() {
+            self.followers.remove(digest);
+        }
+    }
+}
