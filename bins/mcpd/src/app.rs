@@ -15,7 +15,7 @@ use crate::{
     exchange::TrustedIssuers,
     feeds::Feeds,
     inference::{Inference, access::AccessWatches, in_flight::InFlight},
-    journal::JournalRates,
+    journal::rate::JournalRates,
     limits::Limits,
     login::Logins,
     prices::Prices,

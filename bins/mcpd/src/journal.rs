@@ -1,7 +1,7 @@
 //! Takes over agents' journals into the audit. What an agent writes is a statement of the account that hands it over, and no more:
 //! each row names that account, and the principal of a row is only what mcpd knows itself, or the reporter.
 
-mod rate;
+pub mod rate;
 mod rows;
 
 use mcpctl_api::Id;
@@ -9,7 +9,7 @@ use mcpctl_journal::{ChainHead, MAX_LINE_BYTES};
 use mcpctl_store::{HandOverError, HandedOver, JournalBatch};
 
 use crate::{app::App, caller::Caller, clock};
-pub use rate::{JournalRates, TooManyLines};
+use rate::TooManyLines;
 use rows::Rows;
 
 /// Maximum of lines of one request.

@@ -221,7 +221,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         limits: limits::Limits::start(store.clone()),
         prices: config.prices,
         logins: login::Logins::start(store.clone(), config.limits.logins, config.trusted_proxies)?,
-        journals: journal::JournalRates::new(config.limits.journal),
+        journals: journal::rate::JournalRates::new(config.limits.journal),
         sign_on,
         captures: captures::Captures::start(&config.data_dir, config.limits.captures)
             .context("the writer of captures")?,

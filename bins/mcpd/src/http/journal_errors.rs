@@ -7,7 +7,7 @@ use mcpctl_api::ErrorKind;
 use mcpctl_store::HandOverError;
 
 use super::error::HttpError;
-use crate::journal::{JournalError, TooManyLines};
+use crate::journal::{JournalError, rate::TooManyLines};
 
 /// `Retry-After` of an agent beyond the limit.
 const AGENTS_RETRY_AFTER: Duration = Duration::from_secs(3600);
