@@ -19,7 +19,7 @@ pub(crate) struct Args {
 enum Of {
     /// Access that ends: stale allows, notices, streams that are cut, probes under load, daemons that are killed
     Access {
-        /// Only these figures: stale, notice, streams, partition, probes, feeds, kills
+        /// Only these figures: stale, notice, streams, partition, local, probes, feeds, kills
         only: Vec<String>,
     },
     /// Local engines: failing over, cancelling, a thousand cycles with kills, an idle agent

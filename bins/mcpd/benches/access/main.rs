@@ -12,6 +12,7 @@
 mod central;
 mod feeds;
 mod kill;
+mod local;
 mod probes;
 mod stale;
 mod table;
@@ -41,6 +42,10 @@ async fn figures(only: &[String]) -> bool {
     }
     if wanted("partition") {
         central::partition(&mut table).await;
+    }
+    if wanted("local") {
+        local::streams(&mut table).await;
+        local::partition(&mut table).await;
     }
     if wanted("probes") {
         probes::figures(&mut table).await;

@@ -92,7 +92,7 @@ async fn call(
     let chat = json!({"model": "claude", "messages": []});
     let mut at = number;
     while Instant::now() < end {
-        let mcpd = if at % 2 == 0 { &replicas.one } else { &replicas.two };
+        let mcpd = if at.is_multiple_of(2) { &replicas.one } else { &replicas.two };
         let _running = user.granting.read().await;
         let revoked = user.revoked.load(Ordering::SeqCst);
         // A request to the model, a probe, and the question of a list.
