@@ -2,9 +2,11 @@
 
 mod audit;
 mod requests;
+mod sign_on;
 
 pub use audit::AuditRequest;
 pub use requests::{Changed, ChatRequest};
+pub use sign_on::DeviceAnswer;
 
 use std::{path::PathBuf, time::Duration};
 

@@ -19,7 +19,7 @@ mod resolver;
 mod stream;
 
 pub use agent_record::AgentRecord;
-pub use client::{AuditRequest, Changed, ChatRequest, Client, ClientOptions};
+pub use client::{AuditRequest, Changed, ChatRequest, Client, ClientOptions, DeviceAnswer};
 pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
 pub use feed::{FeedClient, FeedError, FeedEvent, FeedStream};
 pub use guard::{ForeignPeer, Guard};

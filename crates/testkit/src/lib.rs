@@ -30,6 +30,7 @@ pub mod postgres;
 pub mod process;
 pub mod python;
 pub mod raw;
+pub mod real_provider;
 pub mod replicas;
 pub mod response;
 pub mod routes;

@@ -1,5 +1,9 @@
 //! `mcpctl login`, `mcpctl logout`.
 
+mod browser;
+mod loopback;
+mod sso;
+
 use std::{
     io::IsTerminal as _,
     path::{Path, PathBuf},
@@ -55,6 +59,19 @@ pub struct Args {
     /// The service account to act for
     #[arg(long = "serviceaccount", id = "service_account", value_name = "NAME", requires = "exchange")]
     service_account: Option<Name>,
+    /// Sign in with a password, although mcpd trusts an OpenID provider
+    #[arg(long, conflicts_with_all = ["token_file", "token_stdin", "exchange"])]
+    password: bool,
+    /// Sign in at the OpenID provider of this name, or at the only one; the default on a terminal where there is one
+    #[arg(long, value_name = "NAME", num_args = 0..=1, require_equals = true,
+          conflicts_with_all = ["user", "password", "token_file", "token_stdin", "exchange"])]
+    sso: Option<Option<String>>,
+    /// Sign in at the provider with a code, in a browser on any machine
+    #[arg(long, conflicts_with_all = ["user", "password", "token_file", "token_stdin", "exchange"])]
+    device: bool,
+    /// Open no browser; the address is printed in any case
+    #[arg(long)]
+    no_browser: bool,
 }
 
 /// Signs in, and saves the context after the server has confirmed the account.
@@ -73,7 +90,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         (None, true) => files::stdin()?,
         (None, false) => match (&args.exchange, &args.service_account) {
             (Some(path), Some(account)) => exchanged(&args.address, &options, path, account).await?,
-            _ => with_password(&args, &options).await?,
+            _ => interactively(&args, &options).await?,
         },
     };
     let token = bearer("the token", &token)?;
@@ -116,6 +133,34 @@ fn default_name(server: &Url) -> String {
     server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
+/// Signs in at a provider or with a password; returns the token.
+async fn interactively(args: &Args, options: &ClientOptions) -> Result<String, Failure> {
+    let asked = args.sso.is_some() || args.device;
+    let password = args.password || args.user.is_some();
+    if password || !(asked || std::io::stdin().is_terminal()) {
+        return with_password(args, options).await;
+    }
+    let client = Client::new(args.address.clone(), None, options)?;
+    let methods = match client.sign_in_methods().await {
+        Ok(methods) => methods,
+        // An mcpd of before knows no other way than a password.
+        Err(error) if !asked && error.status().is_some_and(|status| status.as_u16() == 401) => {
+            return with_password(args, options).await;
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if !asked && methods.oidc.is_empty() {
+        return with_password(args, options).await;
+    }
+    let method = sso::choose(&methods, args.sso.as_ref().and_then(Option::as_deref))?;
+    let token = if args.device {
+        sso::with_device_code(&client, method).await?
+    } else {
+        sso::in_browser(&client, method, !args.no_browser).await?
+    };
+    Ok(token.expose().to_owned())
+}
+
 async fn with_password(args: &Args, options: &ClientOptions) -> Result<String, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let user = match &args.user {
@@ -123,7 +168,7 @@ async fn with_password(args: &Args, options: &ClientOptions) -> Result<String, F
         None if terminal => dialoguer::Input::new().with_prompt("User").interact_text().map_err(prompt)?,
         None => {
             return Err(Failure::usage("there is no terminal to ask for user and password")
-                .hint("say --token-stdin, --token-file FILE, or --user NAME --password-stdin"));
+                .hint("say --sso, --token-stdin, --token-file FILE, or --user NAME --password-stdin"));
         }
     };
     let password = if args.password_stdin {

@@ -18,6 +18,7 @@ mod service;
 mod shell;
 #[cfg(target_os = "linux")]
 mod squatting;
+mod sso;
 mod story;
 mod terminal;
 mod usage;

@@ -4,4 +4,5 @@
 mod faults;
 mod groups;
 mod people;
+mod real;
 mod support;
