@@ -2,10 +2,7 @@
 //! refused where they are others than the pinned ones, as OpenSSH does with host keys.
 
 use mcpctl_access::proof::{self, Fingerprint, KeyListClaims, PublicKey, VerifyError};
-use mcpctl_client::{
-    KeyListError, TrustedUsers, fetch_keys,
-    pins::{self, ServerPins},
-};
+use mcpctl_client::{KeyListError, TrustedUsers, config::ServerPins, fetch_keys, pins};
 use url::Url;
 
 use crate::{failure::Failure, output::Tone};

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use crate::{
     audit::Audit,
     captures::Captures,
-    exchange::TrustedIssuers,
+    exchange::trusted_issuers::TrustedIssuers,
     feeds::Feeds,
     inference::{Inference, access::AccessWatches, in_flight::InFlight},
     journal::rate::JournalRates,
@@ -20,7 +20,7 @@ use crate::{
     login::Logins,
     prices::Prices,
     readiness::Readiness,
-    sign_on::SignOn,
+    sign_on::providers::SignOn,
     signing::Signing,
     token_uses::TokenUses,
     watchers::Watchers,

@@ -3,26 +3,23 @@
 //! Issuers are those of the configuration; which of their workloads an account trusts is written on the account. What a
 //! caller learns does not depend on which accounts exist. A token may be exchanged again while it is valid.
 
-use std::{path::PathBuf, time::Instant};
+pub mod trusted_issuers;
+
+use std::time::Instant;
 
 use mcpctl_api::{
     HumanDuration, Id, Kind, Name, Spec,
     oidc::IssuerUrl,
     question::{ExchangeRequest, IssuedToken},
 };
-use mcpctl_issuer::{
-    Claims, Expected, Issuer, Keys, TokenError, TokenKind, VerifyError, audiences, named_audiences,
-    named_issuer, verify,
-};
+use mcpctl_issuer::{TokenError, audiences};
 use mcpctl_secret::token::{self, Prefix};
 use mcpctl_store::{Author, StoreError};
-use mcpctl_upstream::Client;
 
 use crate::{
     app::App,
     clock,
     commit::{self, Locking, Proposal, TooManyWriters},
-    config::ExchangeIssuer,
     login::{Network, NotChecked},
     writers::Lane,
     writes::{
@@ -32,12 +29,12 @@ use crate::{
     },
 };
 
+use trusted_issuers::Untrusted;
+
 /// How long a token is valid where the caller does not ask for less or more.
 const DEFAULT_VALIDITY: HumanDuration = HumanDuration::from_secs(600);
 /// The longest validity: a workload exchanges again.
 const MAX_VALIDITY: HumanDuration = HumanDuration::from_secs(3600);
-/// An audience that no token is for: one that names none is verified all the same, and refused.
-const NO_AUDIENCE: &str = "";
 
 /// Why no token is given.
 #[derive(Debug, thiserror::Error)]
@@ -74,60 +71,22 @@ pub enum ExchangeError {
     TooManyWriters(#[from] TooManyWriters),
 }
 
+impl From<Untrusted> for ExchangeError {
+    fn from(untrusted: Untrusted) -> Self {
+        match untrusted {
+            Untrusted::Audience => Self::NotTrusted,
+            Untrusted::Token(error) => Self::Token(error),
+            Untrusted::Keys => Self::Keys,
+        }
+    }
+}
+
 impl From<ExchangeRefusal> for ExchangeError {
     fn from(refusal: ExchangeRefusal) -> Self {
         match refusal {
             ExchangeRefusal::NotTrusted => Self::NotTrusted,
             ExchangeRefusal::Void => Self::Void,
         }
-    }
-}
-
-/// The issuers whose tokens are exchanged.
-pub struct TrustedIssuers(Vec<TrustedIssuer>);
-
-struct TrustedIssuer {
-    issuer: Issuer,
-    keys_file: Option<PathBuf>,
-}
-
-impl TrustedIssuers {
-    /// The issuers of the configuration; nothing is fetched yet.
-    pub fn new(configured: Vec<ExchangeIssuer>, client: &Client) -> Self {
-        let issuer = |ExchangeIssuer { issuer, keys_file }| TrustedIssuer {
-            issuer: Issuer::new(issuer, client.clone()),
-            keys_file,
-        };
-        Self(configured.into_iter().map(issuer).collect())
-    }
-
-    fn of(&self, token: &str) -> Option<&TrustedIssuer> {
-        let named = named_issuer(token)?;
-        self.0.iter().find(|trusted| trusted.issuer.url().as_str() == named)
-    }
-}
-
-impl TrustedIssuer {
-    /// Verifies a token for the audience that it names itself: whether an account expects that one is looked at later, so that
-    /// a token that is not valid is refused in the same way for every account.
-    async fn verify(&self, token: &str) -> Result<Claims, ExchangeError> {
-        let named = named_audiences(token);
-        let audience = named.first().map_or(NO_AUDIENCE, String::as_str);
-        let expected = Expected { issuer: self.issuer.url(), audience, kind: TokenKind::Workload };
-        let verified = match &self.keys_file {
-            // Read each time, so that a rotation of the keys takes no restart.
-            Some(path) => {
-                let keys = tokio::fs::read(path).await.ok().and_then(|json| Keys::read(&json).ok());
-                verify(token, &keys.ok_or(ExchangeError::Keys)?, &expected, clock::now())
-                    .map_err(VerifyError::Token)
-            }
-            None => self.issuer.verify(token, &expected).await,
-        };
-        verified.map_err(|error| match error {
-            VerifyError::Token(TokenError::Audience) => ExchangeError::NotTrusted,
-            VerifyError::Token(error) => ExchangeError::Token(error),
-            VerifyError::Issuer(_) => ExchangeError::Keys,
-        })
     }
 }
 
@@ -177,7 +136,7 @@ async fn verified(
     let snapshot = app.fresh().await?;
     let stored = snapshot.by_name(Kind::ServiceAccount, account.as_str());
     let id = stored.map(|stored| stored.id().clone()).ok_or(ExchangeError::NotTrusted)?;
-    let issuer = trusted.issuer.url();
+    let issuer = trusted.url();
     let subject = claims.subject.as_str();
     // Before the writer's turn: a workload that is not trusted waits in no queue, and delays no writer.
     plans::trusting(&snapshot, account, &id, |trusted| {

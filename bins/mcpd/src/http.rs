@@ -207,7 +207,7 @@ async fn wrong_method(route: Option<MatchedPath>, address: Uri) -> HttpError {
     let route = route.as_ref().map_or("", MatchedPath::as_str);
     let first = address.path().strip_prefix("/api/v1/").and_then(|rest| rest.split('/').next());
     if let (true, Some(kind)) = (route.starts_with("/api/v1/{kind}"), first)
-        && resources::kind(kind).is_err()
+        && path::kind(kind).is_err()
     {
         return HttpError::no_route(address.path());
     }

@@ -7,6 +7,7 @@ mod expired_tokens;
 mod old_changes;
 mod old_limit_counters;
 mod old_records;
+mod token_uses;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,6 +18,7 @@ const JOB_INTERVAL: Duration = Duration::from_secs(600);
 
 /// Starts the jobs; they end with the daemon.
 pub fn start(app: &Arc<App>) {
+    token_uses::start(app);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         let mut draining = app.draining.clone();

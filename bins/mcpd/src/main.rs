@@ -206,8 +206,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
     let replica = Replica::start(store.clone()).await?;
     let inference = inference::Inference::new(addresses);
-    let sign_on = sign_on::SignOn::new(config.oidc, &inference.client);
-    let trusted_issuers = exchange::TrustedIssuers::new(config.token_exchange, &inference.client);
+    let sign_on = sign_on::providers::SignOn::new(config.oidc, &inference.client);
+    let trusted_issuers =
+        exchange::trusted_issuers::TrustedIssuers::new(config.token_exchange, &inference.client);
     let app = Arc::new(App {
         access: inference::access::AccessWatches::start(&replica),
         feeds: feeds::Feeds::start(&replica, Watchers::new(Watched::Access, config.limits.feeds)),
@@ -235,7 +236,6 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         store,
     });
     jobs::start(&app);
-    token_uses::start(&app);
     // Before mcpd reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");

@@ -3,18 +3,12 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    sync::{Mutex, PoisonError},
 };
 
 use jiff::Timestamp;
 use mcpctl_api::Id;
 use mcpctl_store::{Store, StoreError};
-
-use crate::app::App;
-
-/// How often uses are stored.
-const STORE_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The uses that are not yet stored. There is at most one of each token that was accepted within a minute.
 #[derive(Default)]
@@ -66,19 +60,4 @@ fn merge(uses: &mut HashMap<Id, Timestamp>, others: HashMap<Id, Timestamp>) {
     for (token, at) in others {
         uses.entry(token).and_modify(|known| *known = at.max(*known)).or_insert(at);
     }
-}
-
-/// Stores uses until the shutdown begins; what comes after that is stored by the shutdown itself.
-pub fn start(app: &Arc<App>) {
-    let app = Arc::clone(app);
-    tokio::spawn(async move {
-        let mut draining = app.draining.clone();
-        loop {
-            tokio::select! {
-                () = tokio::time::sleep(STORE_INTERVAL) => {}
-                _ = draining.wait_for(|draining| *draining) => return,
-            }
-            app.token_uses.store(&app.store).await;
-        }
-    });
 }

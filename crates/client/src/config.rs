@@ -10,6 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use mcpctl_access::proof::PublicKey;
 use mcpctl_api::{credential, encoding, spec::SecretValue, yaml};
 use mcpctl_owner::{
     PathError, PathProblem, TrustedUsers, UserNameError, dir,
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
 
-use crate::{agent_socket::MAX_PATH, pins::ServerPins};
+use crate::agent_socket::MAX_PATH;
 
 /// Maximum length of the file, in bytes: far more than a thousand contexts.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -71,6 +72,31 @@ impl Context {
     /// When `server_user` is no user of this machine.
     pub fn trusted(&self) -> Result<TrustedUsers, UserNameError> {
         self.server_user.as_deref().map_or(Ok(TrustedUsers::default()), str::parse)
+    }
+}
+
+/// The pinned keys of one mcpd.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct ServerPins {
+    /// The address of mcpd.
+    pub server: Url,
+    /// The key that signs, then the one that signs after the next rotation. Where there is none, no answer counts.
+    pub keys: Vec<PublicKey>,
+    /// When they were pinned.
+    pub at: Timestamp,
+}
+
+impl Config {
+    /// The pinned keys of this server.
+    pub fn pins_of(&self, server: &Url) -> Option<&ServerPins> {
+        self.pins.iter().find(|pins| same_server(&pins.server, server))
+    }
+
+    /// Pins these keys of a server, in place of those before.
+    pub fn pin(&mut self, server: &Url, keys: Vec<PublicKey>, at: Timestamp) {
+        self.pins.retain(|pins| !same_server(&pins.server, server));
+        self.pins.push(ServerPins { server: server.clone(), keys, at });
     }
 }
 

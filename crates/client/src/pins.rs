@@ -5,22 +5,9 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use mcpctl_access::proof::{KeyListClaims, PublicKey, VerifyError, verify};
-use serde::{Deserialize, Serialize};
 use url::Url;
 
-use crate::config::{self, Config, ConfigError, same_server};
-
-/// The pinned keys of one mcpd.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct ServerPins {
-    /// The address of mcpd.
-    pub server: Url,
-    /// The key that signs, then the one that signs after the next rotation. Where there is none, no answer counts.
-    pub keys: Vec<PublicKey>,
-    /// When they were pinned.
-    pub at: Timestamp,
-}
+use crate::config::{self, ConfigError};
 
 /// Why pinned keys are not replaced.
 #[derive(Debug, thiserror::Error)]
@@ -34,19 +21,6 @@ pub enum PinError {
     /// No pinned key signed the list.
     #[error("the list of keys is not signed by a pinned key: {0}")]
     NotSigned(#[from] VerifyError),
-}
-
-impl Config {
-    /// The pinned keys of this server.
-    pub fn pins_of(&self, server: &Url) -> Option<&ServerPins> {
-        self.pins.iter().find(|pins| same_server(&pins.server, server))
-    }
-
-    /// Pins these keys of a server, in place of those before.
-    pub fn pin(&mut self, server: &Url, keys: Vec<PublicKey>, at: Timestamp) {
-        self.pins.retain(|pins| !same_server(&pins.server, server));
-        self.pins.push(ServerPins { server: server.clone(), keys, at });
-    }
 }
 
 /// The current and the next key of a list that one of these keys signed.
@@ -81,6 +55,7 @@ mod tests {
     use mcpctl_access::proof::{SigningKey, sign};
 
     use super::*;
+    use crate::config::Config;
 
     fn list(current: &SigningKey, next: &SigningKey, signer: &SigningKey) -> String {
         sign(&KeyListClaims::new(current.public(), next.public(), Timestamp::UNIX_EPOCH), signer).unwrap()

@@ -18,7 +18,7 @@ use mcpctl_server::Peer;
 use serde::{Deserialize, de::DeserializeOwned};
 use utoipa::OpenApi;
 
-use super::{error::HttpError, query::Query, resources, tokens};
+use super::{error::HttpError, path, query::Query, tokens};
 use crate::{
     app::App,
     caller::Caller,
@@ -98,7 +98,7 @@ pub async fn whoami(caller: Caller) -> Json<WhoAmI> {
 pub async fn can_i(caller: Caller, body: Bytes) -> Result<Json<CanIAnswer>, HttpError> {
     let question: CanI = json(&body)?;
     let verb: Verb = question.verb.parse().map_err(|e| HttpError::invalid("verb", format!("{e}")))?;
-    let kind = resources::kind(&question.kind)
+    let kind = path::kind(&question.kind)
         .or_else(|_| question.kind.parse().map_err(|e| HttpError::invalid("kind", format!("{e}"))))?;
     // Rules match names, so an id is resolved to its name.
     let name = question.name.as_deref().map(|asked| {

@@ -20,7 +20,12 @@ use mcpctl_server::caller_dialect;
 use serde_json::Value;
 use utoipa::OpenApi;
 
-use super::{capture, error::HttpError, path::Path, provider_failure, query, rate_limits, resources};
+use super::{
+    capture,
+    error::HttpError,
+    path::{self, Path},
+    provider_failure, query, rate_limits,
+};
 use crate::{
     app::App,
     caller::Caller,
@@ -220,7 +225,7 @@ pub async fn infer(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    if resources::kind(&segment)? != Kind::Llm {
+    if path::kind(&segment)? != Kind::Llm {
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{llm}/infer")));
     }
     answer(&app, caller, InferenceRequest { operation: Operation::Chat, llm: Some(llm), headers, body }).await

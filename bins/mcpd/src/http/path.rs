@@ -4,6 +4,7 @@ use axum::{
     extract::{FromRequestParts, Path as AxumPath},
     http::request::Parts,
 };
+use mcpctl_api::Kind;
 use serde::de::DeserializeOwned;
 
 use super::error::HttpError;
@@ -21,4 +22,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
                 .hint("write a name or an id; letters that no name has need not be encoded")),
         }
     }
+}
+
+/// The kind of a path segment; 404 if there is none.
+pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
+    let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == segment);
+    kind.ok_or_else(|| HttpError::no_route(&format!("/api/v1/{segment}")))
 }

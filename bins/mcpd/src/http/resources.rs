@@ -17,7 +17,14 @@ use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
 use serde::Deserialize;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, merge_patch, path::Path, probe, query::Query, tokens};
+use super::{
+    error::HttpError,
+    merge_patch,
+    path::{Path, kind},
+    probe,
+    query::Query,
+    tokens,
+};
 use crate::{
     app::App,
     caller::Caller,
@@ -29,12 +36,6 @@ use crate::{
 #[derive(OpenApi)]
 #[openapi(paths(list, create, get, put, patch, delete))]
 pub struct Docs;
-
-/// The kind of a path segment; 404 if there is none.
-pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == segment);
-    kind.ok_or_else(|| HttpError::no_route(&format!("/api/v1/{segment}")))
-}
 
 /// Lists the resources of a kind that the caller may view, ordered by name
 #[utoipa::path(

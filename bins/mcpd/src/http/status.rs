@@ -14,7 +14,13 @@ use mcpctl_api::{
 };
 use utoipa::OpenApi;
 
-use super::{error::HttpError, limits, path::Path, resources, token_status, viewed::viewed};
+use super::{
+    error::HttpError,
+    limits,
+    path::{self, Path},
+    token_status,
+    viewed::viewed,
+};
 use crate::{app::App, caller::Caller};
 
 /// This route's part of the OpenAPI document.
@@ -28,7 +34,7 @@ pub async fn status(
     caller: Caller,
     Path((segment, target)): Path<(String, String)>,
 ) -> Result<Response, HttpError> {
-    match resources::kind(&segment)? {
+    match path::kind(&segment)? {
         Kind::Limit => Ok(limits::status(&app, &caller, &target).await?.into_response()),
         Kind::Llm => Ok(llm(&app, &caller, &target).await?.into_response()),
         Kind::Token => Ok(token_status::one(&app, &caller, &target).await?.into_response()),

@@ -18,7 +18,10 @@ use mcpctl_secret::token::{self, Prefix};
 
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path::Path, resources};
+use super::{
+    error::HttpError,
+    path::{self, Path},
+};
 use crate::{
     app::App,
     caller::Caller,
@@ -62,7 +65,7 @@ pub(super) async fn rotate(
     Path((segment, target)): Path<(String, String)>,
     body: Bytes,
 ) -> Result<Response, HttpError> {
-    if resources::kind(&segment)? != Kind::Token {
+    if path::kind(&segment)? != Kind::Token {
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{target}/rotate")));
     }
     let RotationRequest { grace, expires_in } =

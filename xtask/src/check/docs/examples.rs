@@ -93,6 +93,7 @@ fn check_file(program: &Path, args: &[&str], yaml: &str, directory: &Path) -> Re
     if !private.exists() {
         fs::DirBuilder::new().mode(0o700).create(&private)?;
         write_private(&private.join("database"), "postgres://mcpd:password@127.0.0.1/mcpd\n")?;
+        write_private(&private.join("corp-secret"), "the secret of a client\n")?;
     }
     let file = private.join("example.yaml");
     write_private(&file, &yaml.replace(MCPD_FILES, &private.display().to_string()))?;

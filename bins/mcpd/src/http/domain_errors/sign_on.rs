@@ -5,19 +5,22 @@ use mcpctl_api::ErrorKind;
 use mcpctl_issuer::ExchangeError;
 
 use super::HttpError;
-use crate::{sign_on::SignOnError, writes::sign_on::SignOnRefusal};
+use crate::{
+    sign_on::{SignOnError, providers::ProviderError},
+    writes::sign_on::SignOnRefusal,
+};
 
 impl From<SignOnError> for HttpError {
     fn from(error: SignOnError) -> Self {
         let message = error.to_string();
         match error {
-            SignOnError::NoProvider(_) => {
+            SignOnError::Provider(ProviderError::NoProvider(_)) => {
                 Self::invalid("issuer", message).hint("`GET /api/v1/auth/methods` lists the providers")
             }
-            SignOnError::NoDeviceCode(_) => Self::invalid("issuer", message)
+            SignOnError::Provider(ProviderError::NoDeviceCode(_)) => Self::invalid("issuer", message)
                 .hint("sign in with a browser, or have the operator set `deviceCode: true` for the provider"),
             SignOnError::Exchange(error) => exchange(&error),
-            SignOnError::Groups { .. } => denied("groups_unreadable", message)
+            SignOnError::Provider(ProviderError::Groups { .. }) => denied("groups_unreadable", message)
                 .hint("have the operator of the provider correct the claim"),
             SignOnError::Refused(refusal) => refusal.into(),
             SignOnError::NotChecked(not_checked) => not_checked.into(),
