@@ -68,11 +68,14 @@ pub enum FeedEvent {
     Ended(FeedEnded),
 }
 
+/// What moves the bytes of a feed; kept apart from its body.
+type FeedConnection = Pin<Box<Connection<Stream, Empty<Bytes>>>>;
+
 /// A feed that is open.
 pub struct FeedStream {
     /// When it was asked for; `asOf` of its events counts from a moment after this.
     pub asked_at: Instant,
-    connection: Option<Pin<Box<Connection<Stream, Empty<Bytes>>>>>,
+    connection: Option<FeedConnection>,
     body: Incoming,
     decoder: Decoder,
 }

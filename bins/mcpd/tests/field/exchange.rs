@@ -271,10 +271,17 @@ async fn writing_trust_takes_what_making_a_credential_takes() {
     }
 }
 
+/// The keys that the issuer publishes now.
+async fn published_keys(issuer: &ScriptedIssuer) -> Vec<u8> {
+    let http = reqwest::Client::builder().no_proxy().build().unwrap();
+    let answer = http.get(format!("{}/keys", issuer.url())).send().await.unwrap();
+    answer.bytes().await.unwrap().to_vec()
+}
+
 #[tokio::test]
 async fn keys_of_a_file_and_the_bounds_of_exchanges() {
     let issuer = ScriptedIssuer::start().await;
-    let keys = reqwest::get(format!("{}/keys", issuer.url())).await.unwrap().bytes().await.unwrap();
+    let keys = published_keys(&issuer).await;
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("keys.json");
     std::fs::write(&file, &keys).unwrap();
@@ -290,7 +297,7 @@ async fn keys_of_a_file_and_the_bounds_of_exchanges() {
     issuer.rotate("key-2");
     let workload = issuer.sign(&issuer.claims("mcpd", BUILDER));
     assert_eq!(exchange(&mcpd, "ci", &workload).await.status(), StatusCode::UNAUTHORIZED);
-    let keys = reqwest::get(format!("{}/keys", issuer.url())).await.unwrap().bytes().await.unwrap();
+    let keys = published_keys(&issuer).await;
     std::fs::write(&file, &keys).unwrap();
     exchanged(&mcpd, "ci", &workload).await;
 
