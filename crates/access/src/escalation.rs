@@ -96,45 +96,53 @@ impl Snapshot {
     /// INVARIANT 12: whether the step from `self` to `after` gives any subject a right that `actor` does not hold in
     /// `self` and may not `grant`, or takes one away from an account that holds more than `actor`.
     ///
-    /// Subjects are every name that a binding or a group names, every claim that maps to a group, and every account: rights that are written down for an
-    /// account that does not exist yet, or is disabled, count like those of an active one. A subject that is renamed keeps
-    /// what it had: bindings and groups follow it.
+    /// Subjects are every name that a binding or a group names, every claim that maps to a group, and every account: rights that
+    /// are written down for an account that does not exist yet, or is disabled, count like those of an active one. A subject
+    /// that is renamed keeps what it had: bindings and groups follow it.
     ///
     /// # Errors
     /// The first such right.
     pub fn check_step(&self, after: &Self, actor: &Principal) -> Result<(), Escalation> {
+        if !Arc::ptr_eq(&self.index, &after.index) {
+            self.check_claims(after, actor)?;
+        }
+        Memberships::ALL.into_iter().try_for_each(|memberships| self.check_rights(after, actor, memberships))
+    }
+
+    /// Compares the rights that subjects have by these memberships.
+    fn check_rights(
+        &self,
+        after: &Self,
+        actor: &Principal,
+        memberships: Memberships,
+    ) -> Result<(), Escalation> {
         let same_index = Arc::ptr_eq(&self.index, &after.index);
+        let is_same = |subject: &Subject| {
+            same_index || self.index.states(subject, memberships) == after.index.states(subject, memberships)
+        };
         if !same_index {
             let named: BTreeSet<&Subject> = after.index.named().collect();
-            for subject in named {
-                if self.index.states(subject) != after.index.states(subject) {
-                    let mut had = self.rights_of(subject);
-                    if let Some(former) = self.former(after, subject) {
-                        had.extend(self.rights_of(&former));
-                    }
-                    self.check_gain(actor, subject, &had, &after.rights_of(subject))?;
+            for subject in named.into_iter().filter(|subject| !is_same(subject)) {
+                let mut had = self.rights_by(subject, memberships);
+                if let Some(former) = self.former(after, subject) {
+                    had.extend(self.rights_by(&former, memberships));
                 }
+                self.check_gain(actor, subject, &had, &after.rights_by(subject, memberships))?;
             }
-        }
-        if !same_index {
-            self.check_claims(after, actor)?;
         }
         let accounts: BTreeSet<Subject> = self.accounts().chain(after.accounts()).collect();
         for subject in &accounts {
             let (id_before, id_after) = (self.active_id(subject), after.active_id(subject));
             let same_account = id_before == id_after;
             let (existing, left_over) = (self.account_id(subject), after.account_id(subject));
-            if same_account
-                && existing == left_over
-                && (same_index || self.index.states(subject) == after.index.states(subject))
-            {
+            if same_account && existing == left_over && is_same(subject) {
                 continue;
             }
-            let (had, gets) = (self.rights_of(subject), after.rights_of(subject));
+            let (had, gets) = (self.rights_by(subject, memberships), after.rights_by(subject, memberships));
             if id_after.is_some() && !same_account {
                 // An account that was active under another name had that name's rights; one that is enabled now had none.
                 let former = self.former(after, subject).filter(|former| self.active_id(former) == id_after);
-                let kept = former.map(|former| self.rights_of(&former)).unwrap_or_default();
+                let kept = former.map(|former| self.rights_by(&former, memberships)).unwrap_or_default();
                 self.check_gain(actor, subject, &kept, &gets)?;
             }
             if existing.is_some() {

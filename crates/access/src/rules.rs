@@ -32,6 +32,12 @@ pub(crate) enum Memberships {
     Claimed,
 }
 
+impl Memberships {
+    /// Both kinds. A step is compared by each: what a sign-in's claims give counts in its sessions alone, so that a listed membership
+    /// beside it is more.
+    pub(crate) const ALL: [Self; 2] = [Self::Listed, Self::Claimed];
+}
+
 /// A rule whose exact names are a set, so that a decision costs about the same for one name as for a thousand.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct CompiledRule {
@@ -293,9 +299,9 @@ impl Index {
         direct.chain(by_group)
     }
 
-    /// The states of the roles that a subject holds by all its memberships; subjects with equal sets have equal rights.
-    pub(crate) fn states(&self, subject: &Subject) -> HashSet<RoleState> {
-        self.held_by(subject, Memberships::Claimed).map(|(grant, _)| grant.state.clone()).collect()
+    /// The states of the roles that a subject holds by these memberships; subjects with equal sets have equal rights.
+    pub(crate) fn states(&self, subject: &Subject, memberships: Memberships) -> HashSet<RoleState> {
+        self.held_by(subject, memberships).map(|(grant, _)| grant.state.clone()).collect()
     }
 
     /// The first grant that allows `verb` on such resources of this kind.

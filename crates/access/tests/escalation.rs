@@ -166,3 +166,46 @@ fn inv_12_an_admin_may_do_all_this() {
     assert_eq!(before.check_step(&after, &principal(&before, "boss")), Ok(()));
     assert!(before.by_name(Kind::User, "boss").is_some());
 }
+
+/// Whom a provider vouches for: `sso` by a claim alone, `both` by a claim and as a listed member.
+const CLAIMS: &str = r#"
+---
+kind: User
+name: sso
+external: {issuer: "https://id.example.com", subject: s1, groups: [admins]}
+---
+kind: User
+name: both
+external: {issuer: "https://id.example.com", subject: s2, groups: [admins]}
+---
+kind: Group
+name: vouched
+claims: [{issuer: "https://id.example.com", value: admins}]
+members: [{kind: User, name: both}]
+---
+kind: RoleBinding
+name: vouched-rules
+role: admin
+subjects: [{kind: Group, name: vouched}]
+"#;
+
+#[test]
+fn inv_12_rights_by_a_claim_hide_no_gain_and_no_loss() {
+    let vouched = |members: &str| {
+        let claims = r#"[{issuer: "https://id.example.com", value: admins}]"#;
+        format!("kind: Group\nname: vouched\nclaims: {claims}\nmembers: [{members}]\n")
+    };
+    let (both, sso) = ("{kind: User, name: both}", "{kind: User, name: sso}");
+    let bound = "kind: RoleBinding\nname: more\nrole: admin\nsubjects: [{kind: User, name: sso}]\n";
+    let before = world(&format!("{BASE}{CLAIMS}"));
+    let step = |yaml: &str, actor: &str| before.check_step(&put(&before, yaml), &principal(&before, actor));
+    for (what, yaml) in [
+        ("a listed membership beside a claimed one", vouched(&format!("{both}, {sso}"))),
+        ("a binding beside a claimed membership", bound.to_owned()),
+        ("the end of a listed membership beside a claimed one", vouched("")),
+    ] {
+        assert!(step(&yaml, "lead").is_err(), "{what}");
+        assert!(step(&yaml, "boss").is_ok(), "{what}, by one who holds it");
+    }
+    assert!(step(&vouched(both), "lead").is_ok(), "what is there already");
+}
