@@ -27,7 +27,7 @@ pub enum ServerKeys {
     New(KeyListClaims),
     /// A pinned key signed them.
     Rotated(KeyListClaims),
-    /// They cannot be had, so nothing is pinned, and nothing that is pinned is lost.
+    /// They cannot be had at the first contact, so nothing is pinned.
     Unknown(KeyListError),
 }
 
@@ -35,7 +35,8 @@ impl ServerKeys {
     /// Reads the keys of a server, before a credential is sent there.
     ///
     /// # Errors
-    /// When they are others than the pinned ones, or than the one that the arguments name.
+    /// When they are others than the pinned ones, or than the one that the arguments name, and when keys are pinned or named and
+    /// the server's cannot be had.
     pub async fn read(
         server: &Url,
         trusted: TrustedUsers,
@@ -45,6 +46,14 @@ impl ServerKeys {
         let list = match fetch_keys(server, trusted).await {
             Ok(list) => list,
             Err(error) if args.pin.is_some() || args.accept_new_keys => return Err(Failure::new(error)),
+            // A program in its place must not pass by keeping the list back.
+            Err(error) if pinned.is_some() => {
+                let message = format!(
+                    "{error}, so the pinned keys of {} cannot be compared: nothing was sent there",
+                    named(server)
+                );
+                return Err(Failure::new(message).hint("try again when it can be reached"));
+            }
             Err(error) => return Ok(Self::Unknown(error)),
         };
         let shown = self_signed(&list.signed).map_err(|error| {

@@ -64,6 +64,8 @@ async fn no_credential_is_sent_to_a_server_with_other_keys() {
     let shell = Shell::signed_in(&real).await;
     let address: &'static str = real.url().trim_start_matches("http://").to_owned().leak();
     real.kill();
+    let refused = login(&shell, &real, &[]).await.failed(1);
+    assert!(refused.contains("cannot be compared: nothing was sent there"), "{refused}");
     let squatter = Mcpd::start_with(McpdOptions { listen: Some(address), ..McpdOptions::default() }).await;
     let refused = login(&shell, &squatter, &[]).await.failed(1);
     assert!(refused.contains("no pinned key signed: nothing was sent there"), "{refused}");
