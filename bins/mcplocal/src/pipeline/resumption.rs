@@ -47,6 +47,11 @@ async fn next(request: &ModelRequest, broken: Broken) -> Option<NextAttempt> {
     let ModelRequest { app, caller, llm, .. } = request;
     // The configuration as it is now.
     let runtime = app.runtime.load_full();
+    // INVARIANT 10: but for the server. The bearer was for the one that the request began at, and that one's feed watches over it.
+    let begun = &request.runtime.config;
+    if (&runtime.config.server, runtime.config.trusted) != (&begun.server, begun.trusted) {
+        return None;
+    }
     let prefix = broken.prefix.filter(|_| mid_stream(&runtime, llm) == Some(MidStream::Continue));
     mid_stream(&runtime, llm)?;
     let failover = request.failover();
