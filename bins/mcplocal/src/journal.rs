@@ -226,13 +226,14 @@ impl Journal {
     /// began.
     async fn sync(&self, line: u64) -> Result<(), JournalError> {
         let mut synced = self.synced.lock().await;
-        if *synced >= line {
-            return Ok(());
-        }
         let (file, head) = {
             let mut state = self.state();
+            // First: a later line may be on the disk though this one was refused.
             if state.failed >= line {
                 return Err(JournalError::NotSynced("the disk refused it".to_owned()));
+            }
+            if *synced >= line {
+                return Ok(());
             }
             let open = self.opened(&mut state.open)?;
             (open.file.handle(), open.chain.head)
