@@ -113,7 +113,13 @@ impl Provider {
     pub fn groups(&self, claims: &Claims) -> Result<Vec<String>, ProviderError> {
         let Some(claim) = &self.config.groups_claim else { return Ok(Vec::new()) };
         let wrong = |why| ProviderError::Groups { claim: claim.clone(), why };
+        // Entra leaves the claim out where there are too many, and says so in one of these. No group would be no Limit either.
+        let left_out = claims.all.get("_claim_names").is_some_and(|names| names.get(claim).is_some())
+            || claims.all.get("hasgroups") == Some(&Value::Bool(true));
         let values: Vec<&str> = match claims.all.get(claim) {
+            None | Some(Value::Null) if left_out => {
+                return Err(wrong("the provider leaves it out because it has too many values"));
+            }
             None | Some(Value::Null) => return Ok(Vec::new()),
             Some(Value::String(one)) => vec![one],
             Some(Value::Array(many)) => {
