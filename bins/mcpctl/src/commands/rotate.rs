@@ -7,6 +7,7 @@ use mcpctl_api::{
     HumanDuration,
     question::{IssuedToken, RotationRequest},
 };
+use mcpctl_client::config::{self, ConfigError};
 
 use crate::{Outcome, context::Global, failure::Failure, output::table::until};
 
@@ -44,6 +45,13 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let client = identity.client()?;
     let me = client.whoami().await?;
     let issued = client.rotate_token(&name, &RotationRequest { grace, expires_in }).await?;
+    let mut saved = Ok(None);
+    if me.token.as_ref() == Some(&issued.name)
+        && let Some(context) = context
+    {
+        // Before it is printed, so that output that cannot be written does not lose it. What cannot be saved is printed all the same.
+        saved = save(global, &context.name, &issued).map(|()| Some(context.name));
+    }
     // The token alone, so that it can go straight into a file or a variable.
     data!("{}", issued.token.expose())?;
     let old = match grace.filter(|grace| !grace.is_zero()) {
@@ -55,21 +63,23 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         issued.name,
         until(issued.expires_at)
     );
-    if me.token.as_ref() == Some(&issued.name)
-        && let Some(context) = context
-    {
-        save(global, &context.name, &issued)?;
-        note!("context `{}` uses the new one", context.name);
+    if let Some(context) = saved? {
+        note!("context `{context}` uses the new one");
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// Puts the new token into a context.
 fn save(global: &Global, context: &str, issued: &IssuedToken) -> Result<(), Failure> {
-    let (path, mut config) = global.config()?;
-    if let Some(context) = config.contexts.iter_mut().find(|known| known.name == context) {
-        context.token = Some(issued.token.clone());
-        context.expires_at = Some(issued.expires_at);
-        config.save(&path)?;
-    }
+    let (path, _) = global.config()?;
+    config::update(&path, |config| {
+        let known = config.contexts.iter_mut().find(|known| known.name == context);
+        let found = known.is_some();
+        if let Some(known) = known {
+            known.token = Some(issued.token.clone());
+            known.expires_at = Some(issued.expires_at);
+        }
+        Ok::<_, ConfigError>((found, ()))
+    })?;
     Ok(())
 }
