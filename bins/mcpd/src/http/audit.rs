@@ -77,13 +77,13 @@ fn filter(query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, H
     let subject = subject.as_deref().map(subject_of).transpose()?;
     let own = &caller.principal.subject;
     let all = caller.snapshot.holds_everything(&caller.principal);
-    if !all && subject.as_ref().is_some_and(|subject| subject != own) {
-        let denied = caller.snapshot.forbidden(
-            &caller.principal,
-            mcpctl_api::Verb::View,
-            Kind::User,
-            "audit of other accounts",
-        );
+    let is_other = subject.as_ref().is_some_and(|subject| subject != own);
+    // A token that is narrowed to one Llm does not show what its account does elsewhere.
+    let is_narrowed = caller.principal.narrowing.is_some();
+    if !all && (is_other || is_narrowed) {
+        let what =
+            if is_other { "audit of other accounts" } else { "audit of the account, with a narrowed token" };
+        let denied = caller.snapshot.forbidden(&caller.principal, mcpctl_api::Verb::View, Kind::User, what);
         return Err(denied.into());
     }
     Ok(AuditQuery {
