@@ -419,7 +419,7 @@ mod tests {
         );
         let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
         let status = format!(
-            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
+            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","proof":{{"state":"pinned","fingerprints":["SHA256:x","SHA256:y"],"hint":null}},"leases":1,"providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
         );
         let read: AgentStatus = serde_json::from_str(&status).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), status);
