@@ -196,9 +196,10 @@ impl SpoofedAgent {
             .collect()
     }
 
-    /// Fails where the agent sent anything but probes of these Llms.
+    /// Fails where the agent sent anything but probes of these Llms, and questions for a feed of what it runs.
     fn assert_only_probes(&self, llms: &BTreeSet<String>) {
-        for line in self.spoofer.lines.lock().unwrap().iter() {
+        let lines = self.spoofer.lines.lock().unwrap();
+        for line in lines.iter().filter(|line| !line.starts_with("GET /api/v1/feed?llms=")) {
             let llm = line.strip_prefix("HEAD /api/v1/llms/").and_then(|rest| rest.strip_suffix(" HTTP/1.1"));
             assert!(llm.is_some_and(|llm| llms.contains(llm)), "the agent sent {line}");
         }
