@@ -85,7 +85,7 @@ async fn up_starts_one_agent_and_down_stops_it() {
     assert!(env.contains(&format!("\nexport OPENAI_API_BASE=http://{listen}/v1\n")), "{env}");
     TcpStream::connect(&listen).await.unwrap();
     let log = fs::read_to_string(shell.path("state/mcpctl/mcplocal/mcplocal.log")).unwrap();
-    // Nothing was pinned by a sign-in yet, and the agent says so.
+    // No sign-in has pinned a key yet, and the agent reports that.
     assert!(log.contains("mcplocal is ready") && log.matches("WARN").count() == 1, "{log}");
 
     let process = pid(&shell);

@@ -24,7 +24,7 @@ const DURATION: Duration = Duration::from_secs(20);
 const BETWEEN_PROBES: Duration = Duration::from_millis(20);
 /// An event of each stream.
 const PACE: Duration = Duration::from_millis(50);
-/// How long a refused caller waits, which is less than it is told to.
+/// Wait of a refused caller, shorter than its `Retry-After`.
 const RETRY: Duration = Duration::from_millis(200);
 
 pub async fn figures(table: &mut Table) {

@@ -113,7 +113,8 @@ impl Provider {
     pub fn groups(&self, claims: &Claims) -> Result<Vec<String>, ProviderError> {
         let Some(claim) = &self.config.groups_claim else { return Ok(Vec::new()) };
         let wrong = |why| ProviderError::Groups { claim: claim.clone(), why };
-        // Entra leaves the claim out where there are too many, and says so in one of these. No group would be no Limit either.
+        // Entra leaves the claim out where there are too many, and marks that by one of these claims. Read as no groups, it
+        // would lift the Limits of those groups.
         let left_out = claims.all.get("_claim_names").is_some_and(|names| names.get(claim).is_some())
             || claims.all.get("hasgroups") == Some(&Value::Bool(true));
         let values: Vec<&str> = match claims.all.get(claim) {

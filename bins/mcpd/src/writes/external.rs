@@ -11,7 +11,7 @@ use mcpctl_api::{
 use super::{Planner, Refusal, invalid_hint};
 
 impl Planner<'_> {
-    /// Links, unlinks or keeps the external identity. What the document says of groups and links is the server's to set, so
+    /// Links, unlinks or keeps the external identity. The server sets its groups and links, whatever the document has, so
     /// a document that was read before changes nothing.
     pub(super) fn set_external(
         &self,

@@ -161,7 +161,7 @@ fn newcomer(
     let name = newcomer.name.and_then(user_name);
     let name = name.ok_or_else(|| SignOnRefusal::NoName { claim: newcomer.claim.to_owned() })?;
     let account = Subject { kind: SubjectKind::User, name: name.clone() };
-    // Bindings and groups may name an account before there is one: they do not mean whoever chooses that name elsewhere.
+    // Bindings and groups may name an account before there is one: they do not mean an account that chooses that name at a provider.
     if name.as_str() == RESERVED
         || before.by_name(Kind::User, name.as_str()).is_some()
         || before.is_named(&account)

@@ -1,4 +1,5 @@
-//! Journals that agents hand over: each line once, whoever sends it and however often; and what a malicious agent can do.
+//! Journals that agents hand over: each line is recorded once, by any sender and after any number of repetitions; and what a
+//! malicious agent can do.
 
 use mcpctl_api::Id;
 use mcpctl_journal::{CallerKind, ChainHead, JournalEntry, Line, Served};
@@ -87,7 +88,7 @@ async fn inv_14_each_line_of_a_journal_is_recorded_once() {
     let seqs: Vec<_> = rows.iter().map(|row| row["report"]["seq"].as_u64().unwrap()).collect();
     assert_eq!(seqs, (1..=20).collect::<Vec<_>>());
     assert_eq!(rows[0]["report"]["line"], lines[0].as_str());
-    // Who reported it, and what that account says of itself and of others.
+    // The reporter, and what it reports about itself and about others.
     assert_eq!(
         (&rows[0]["report"]["reportedBy"], &rows[0]["principal"]),
         (&"User alice".into(), &"User alice".into())

@@ -70,7 +70,7 @@ async fn inv_09_narrowed_token_is_narrow_on_every_route() {
     assert_ne!(chat(&mcpd, &token, "a").await, StatusCode::OK);
     assert_eq!(works.inferences().len(), before, "a fallback is authorized with the narrowed token");
 
-    // Whoever holds it learns what it is narrowed to, and nothing of what the owner may do besides.
+    // Its holder sees what it is narrowed to, and no other right of the owner.
     let me: Value = mcpd.get("/api/v1/auth/whoami", &token).await.json().await.unwrap();
     assert_eq!((&me["token"], &me["rules"]), (&json!("narrow"), &run_a()));
     for verb in ["edit", "delete"] {

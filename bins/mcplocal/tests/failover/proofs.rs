@@ -85,7 +85,7 @@ async fn pin_that_disappears_does_not_weaken_a_running_agent() {
     // The next start says that none is pinned, and the status is what counts; an unverified denial counts too.
     guarded.agent.kill();
     guarded.agent.restart().await;
-    eventually("the agent says so", async || {
+    eventually("the agent reports it", async || {
         guarded.agent.log().contains("no key of mcpd is pinned").then_some(())
     })
     .await;

@@ -34,7 +34,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// What the router takes for now in a request that began at `begun`: as if `Instant` ran during suspend.
+    /// The time that the router passes to the machine in a request that began at `begun`: suspended time included.
     pub fn awake(self, beginning: Instant, begun: Self) -> Instant {
         begun.monotonic(beginning) + (self.lease_time().boot - begun.lease_time().boot)
     }

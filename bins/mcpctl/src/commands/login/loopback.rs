@@ -108,10 +108,10 @@ async fn serve(mut stream: TcpStream, expected: ExpectedAnswer, answers: mpsc::S
     let answer = read(&head, &expected);
     let (status, text) = match &answer {
         Answer::Code(_) => {
-            ("200 OK", "The sign-in is complete as soon as the terminal says so. You can close this window.")
+            ("200 OK", "The sign-in is complete once the terminal reports it. You can close this window.")
         }
         Answer::Refused(_) => {
-            ("200 OK", "The sign-in was refused; the terminal says why. You can close this window.")
+            ("200 OK", "The sign-in was refused; the terminal shows why. You can close this window.")
         }
         Answer::Other(404) => ("404 Not Found", "There is nothing here."),
         Answer::Other(_) => ("400 Bad Request", "This is not the answer that mcpctl waits for."),
