@@ -228,8 +228,8 @@ impl Journal {
         let mut synced = self.synced.lock().await;
         let (file, head) = {
             let mut state = self.state();
-            // First: a later line may be on the disk though this one was refused.
-            if state.failed >= line {
+            // First: a later line may be on the disk though this one was refused. Line 0 is that of an empty journal.
+            if (1..=state.failed).contains(&line) {
                 return Err(JournalError::NotSynced("the disk refused it".to_owned()));
             }
             if *synced >= line {
@@ -441,6 +441,19 @@ mod tests {
         drop(commits);
         assert_eq!(*journal.synced.lock().await, 64, "the first one's write served all");
         assert_eq!(problems(dir.path(), &agent), [""; 0]);
+    }
+
+    #[tokio::test]
+    async fn empty_journal_has_nothing_that_the_disk_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = open(dir.path(), &Id::mint(), JournalLimits::default());
+        assert_eq!(journal.sync_all().await.unwrap(), 0);
+        let line = journal.append(&entry(1, FailoverOutcome::Served)).unwrap();
+        journal.state().failed = line;
+        journal.sync(line).await.unwrap_err();
+        journal.commit(&entry(2, FailoverOutcome::Served)).await.unwrap();
+        // A later line that is on the disk does not make up for an earlier one that may be lost.
+        journal.sync(line).await.unwrap_err();
     }
 
     #[tokio::test]
