@@ -1,6 +1,7 @@
 //! The project's tasks, run as `cargo xtask TASK`: what CI checks beyond tests, and the tests themselves. Each
 //! task is a file of its own; nothing here is part of the product.
 
+mod bench;
 mod check;
 mod demo;
 mod figures;
@@ -23,6 +24,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// What a request costs, beside a minimal pass-through and other gateways
+    Bench(bench::Args),
     /// Formatting, lints, levels, file sizes, licences, generated documents
     Check(check::Args),
     /// See it work: real daemons, a real model, the story step by step
@@ -39,6 +42,7 @@ enum Task {
 
 fn main() -> ExitCode {
     let done = match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args),
         Task::Check(args) => check::run(&args),
         Task::Demo(args) => demo::run(&args),
         Task::Figures(args) => figures::run(&args),

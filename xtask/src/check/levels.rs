@@ -28,8 +28,8 @@ const LEVELS: [(&str, u8); 18] = [
     ("mcpctl-relay", 3),
     ("mcpctl-testkit", 3),
 ];
-/// Programs, tasks and fuzz targets, which may use every crate.
-const PROGRAMS: [&str; 5] = ["mcpctl-fuzz", "mcpd", "mcplocal", "mcpctl", "xtask"];
+/// Programs, tasks, benchmarks and fuzz targets, which may use every crate.
+const PROGRAMS: [&str; 6] = ["mcpctl-bench", "mcpctl-fuzz", "mcpd", "mcplocal", "mcpctl", "xtask"];
 const PROGRAM_LEVEL: u8 = 4;
 /// The demo, which uses what the tasks share.
 const DEMO: (&str, u8) = ("demo", 5);
