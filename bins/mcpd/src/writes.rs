@@ -9,6 +9,7 @@ mod change;
 pub mod exchange;
 pub mod expired_tokens;
 mod external;
+mod failover;
 pub mod fallbacks;
 pub mod first_start;
 mod freed_names;

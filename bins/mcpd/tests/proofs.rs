@@ -168,6 +168,33 @@ async fn probes_without_a_whole_question_get_no_proof() {
     assert!(header(&shown, "mcpctl-llm-id").is_some_and(Id::has_shape), "GET shows the id");
 }
 
+/// One field stops agents, whatever the others are, and a document that leaves it out does not lift that unnoticed.
+#[tokio::test]
+async fn stop_of_failover_is_one_field_and_is_lifted_with_a_warning() {
+    let mcpd = Mcpd::start().await;
+    mcpd.apply(json!([llm("claude", &json!({"require": "run", "offlineGrace": "1m"}))])).await;
+    let patch = |failover: Value| {
+        let request = mcpd.request(Method::PATCH, "/api/v1/llms/claude", &mcpd.admin());
+        request
+            .header("content-type", "application/merge-patch+json")
+            .json(&json!({"failover": failover}))
+            .send()
+    };
+    let stopped: Value = patch(json!({"allowed": false})).await.unwrap().json().await.unwrap();
+    assert_eq!(stopped["failover"], json!({"allowed": false, "require": "run", "offlineGrace": "1m"}));
+    let mut document = llm("claude", &json!({}));
+    document.as_object_mut().unwrap().remove("failover");
+    let applied = mcpd.post("/api/v1/apply?skipCheck=true", &mcpd.admin(), &json!([document])).await;
+    let applied: Value = applied.json().await.unwrap();
+    assert_eq!(
+        applied["warnings"],
+        json!([
+            "agents may answer in place of Llm `claude` again: `failover.allowed` was false",
+            "agents may answer in place of Llm `claude` for all who may view it: `failover.require` was `run`",
+        ])
+    );
+}
+
 /// The request after an acknowledged revocation is denied, and the denial is signed; what is not on record is not decided.
 #[tokio::test]
 async fn inv_05_a_revocation_is_in_the_next_proof_and_on_record() {

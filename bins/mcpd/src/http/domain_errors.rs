@@ -113,7 +113,7 @@ impl From<Refusal> for HttpError {
                             .to_owned()
                     }
                     Escalation::TokenRule { .. } => {
-                        "narrow the rule: `mcpctl auth can-i` shows what you may do".to_owned()
+                        "narrow the rule, or give the account that it names a role first".to_owned()
                     }
                     Escalation::Narrowed => {
                         "use a token that is not narrowed, or sign in; `mcpctl whoami` shows the rules of this one"

@@ -187,6 +187,7 @@ impl Planner<'_> {
         self.batch.put(Arc::clone(&stored));
         match existing {
             Some(old) => {
+                self.warn_of_loosened_failover(old, &stored);
                 self.account_changed(old, &stored);
                 self.name_changed(old, stored.name());
             }

@@ -65,10 +65,7 @@ impl Failover {
         if grace.0.subsec_nanos() != 0 {
             return Err(FieldError::new("failover.offlineGrace", "it is in whole seconds"));
         }
-        if !self.allowed && !grace.is_zero() {
-            let message = "agents may not fall back, so there is no grace";
-            return Err(FieldError::new("failover.offlineGrace", message).hint("leave it out"));
-        }
+        // Beside `allowed: false` the rest has no effect and is kept, so that one field stops agents and lets them go on.
         Ok(())
     }
 }
@@ -78,19 +75,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn offline_grace_is_bounded_and_needs_failover() {
+    fn offline_grace_is_bounded() {
         let refused = |text: &str| {
             let failover: Failover = serde_json::from_str(text).unwrap();
             failover.validate().err().map(|error| error.to_string())
         };
-        for accepted in ["{}", r#"{"allowed": false}"#, r#"{"offlineGrace": "5m", "require": "run"}"#] {
+        for accepted in [
+            "{}",
+            r#"{"allowed": false}"#,
+            r#"{"offlineGrace": "5m", "require": "run"}"#,
+            r#"{"offlineGrace": "5m", "allowed": false}"#,
+        ] {
             assert_eq!(refused(accepted), None, "{accepted}");
         }
-        for rejected in [
-            r#"{"offlineGrace": "301s"}"#,
-            r#"{"offlineGrace": "1500ms"}"#,
-            r#"{"offlineGrace": "1s", "allowed": false}"#,
-        ] {
+        for rejected in [r#"{"offlineGrace": "301s"}"#, r#"{"offlineGrace": "1500ms"}"#] {
             assert!(refused(rejected).unwrap().contains("failover.offlineGrace"), "{rejected}");
         }
         for unreadable in [r#"{"offlineGrace": 60}"#, r#"{"require": "edit"}"#, r#"{"offline": "1s"}"#] {
