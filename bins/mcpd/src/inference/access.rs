@@ -79,7 +79,8 @@ struct Running {
 /// What has to hold for one request to go on.
 struct Request {
     bearer: TokenHash,
-    expires_at: Timestamp,
+    /// The earliest time that a snapshot has named: a rotation makes the old secret expire sooner.
+    expires_at: Mutex<Timestamp>,
     /// The Llm that was asked for.
     llm: Id,
     /// The fallback that answers or is tried.
@@ -115,7 +116,7 @@ impl AccessWatches {
     ) -> AccessWatch {
         let request = Arc::new(Request {
             bearer,
-            expires_at: principal.expires_at,
+            expires_at: Mutex::new(principal.expires_at),
             llm: llm.id().clone(),
             fallback: Mutex::default(),
             ended: watch::Sender::new(None),
@@ -197,7 +198,7 @@ impl Shared {
         let (now, confirmed_at) = (clock::now(), self.replica.confirmed_at());
         let is_confirmed = confirmed_at.elapsed() < CONFIRMATION_TIMEOUT;
         for request in self.requests() {
-            if now >= request.expires_at {
+            if now >= *request.expires_at() {
                 request.end(AccessEnded::Expired);
             } else if !is_confirmed {
                 request.end(AccessEnded::Unconfirmed);
@@ -211,11 +212,19 @@ impl Request {
         self.fallback.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn expires_at(&self) -> MutexGuard<'_, Timestamp> {
+        self.expires_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn check(&self, snapshot: &Snapshot) {
         match snapshot.authenticate(self.bearer.as_bytes(), clock::now()) {
             Err(Rejected::Expired) => self.end(AccessEnded::Expired),
             Err(_) => self.end(AccessEnded::Revoked),
             Ok(principal) => {
+                // The earliest, because snapshots may be checked out of order.
+                let mut expires_at = self.expires_at();
+                *expires_at = principal.expires_at.min(*expires_at);
+                drop(expires_at);
                 // By id: an Llm that was made again under the name is another one.
                 let may_run =
                     |llm: &Id| snapshot.authorize::<Run>(&principal, Kind::Llm, llm.as_str()).is_ok();

@@ -95,6 +95,21 @@ async fn inv_06_every_form_of_request_ends() {
     }
 }
 
+/// A rotation makes the old secret expire sooner, and no later change wakes the check.
+#[tokio::test]
+async fn inv_06_a_stream_ends_with_the_grace_of_a_rotated_token() {
+    let central = central(&["claude"]).await;
+    central.provider.queue(Reply::text("one two").stall_after(1));
+    let request = central.mcpd.request(Method::POST, "/v1/chat/completions", &central.alice);
+    let answer = request.json(&chat("claude", true)).send().await.unwrap();
+    assert_eq!(answer.status(), StatusCode::OK);
+    let path = "/api/v1/tokens/alice-token/rotate";
+    let rotated = central.mcpd.post(path, &central.mcpd.admin(), &json!({"grace": "1s"})).await;
+    assert_eq!(rotated.status(), StatusCode::CREATED);
+    let text = answer.text().await.unwrap();
+    assert!(text.contains(REVOKED) && !text.contains("[DONE]"), "{text}");
+}
+
 #[tokio::test]
 async fn inv_06_a_stream_that_is_not_read_ends() {
     let central = central(&["claude"]).await;
