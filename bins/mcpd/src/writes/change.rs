@@ -125,6 +125,7 @@ impl Planner<'_> {
         match kind {
             Kind::User | Kind::ServiceAccount => self.account_deleted(&existing),
             Kind::Secret => self.secret_unbound(&existing),
+            Kind::Token => self.end_old_secrets(existing.id()),
             _ => {}
         }
         self.name_freed(&existing);

@@ -92,6 +92,7 @@ pub fn begin(before: &Snapshot, workload: &Workload<'_>, now: Timestamp) -> Resu
         expires_at: expiry(now, workload.validity).min(workload.expires_at),
         session: true,
         external: false,
+        rotated_from: None,
         issued_by: spec.trust_set_by.clone(),
         rules: None,
     };

@@ -130,6 +130,7 @@ impl Draft<'_> {
             expires_at: self.now.checked_add(SignedDuration::from_hours(24 * BOOTSTRAP_TOKEN_DAYS))?,
             session: false,
             external: false,
+            rotated_from: None,
             issued_by: Vec::new(),
             rules: None,
         };

@@ -33,7 +33,7 @@ pub struct Rotation {
 }
 
 impl Planner<'_> {
-    /// The token keeps its id, name, account and rules. Its maker is the actor from then on, so that a rotation takes over a
+    /// The token keeps its id, name, account and rules. Older secrets that an earlier rotation kept end. Its maker is the actor from then on, so that a rotation takes over a
     /// token whose maker is gone. During the grace period the old secret is a token of its own, which expires.
     pub(super) fn rotate_token(
         &mut self,
@@ -80,6 +80,7 @@ impl Planner<'_> {
             None => HumanDuration::from_secs(made_for.as_secs().max(1).unsigned_abs()),
         };
         check_validity(validity)?;
+        self.end_old_secrets(existing.id());
         let spec = TokenSpec {
             issued_by: self.before.makers(self.actor, &subject),
             expires_at: expiry(self.now, validity),
@@ -102,6 +103,14 @@ impl Planner<'_> {
         Ok((rotated, ApplyOutcome::Configured))
     }
 
+    /// Deletes the tokens that are old secrets of this one: whoever deletes or rotates it means all of them.
+    pub(super) fn end_old_secrets(&mut self, token: &Id) {
+        for old in self.tokens(|old| old.rotated_from.as_ref() == Some(token)) {
+            self.batch.remove(&old);
+            self.warnings.push(format!("the old secret `{}` ends too", old.name()));
+        }
+    }
+
     /// Keeps the old secret as a token of its own, never for longer than it was valid.
     fn keep_for(&mut self, existing: &Stored, old: &TokenSpec, grace: HumanDuration) -> Result<(), Refusal> {
         let expires_at = expiry(self.now, grace).min(old.expires_at);
@@ -114,7 +123,11 @@ impl Planner<'_> {
             id,
             revision: self.batch.next_revision(),
             updated_at: self.now,
-            spec: Spec::Token(TokenSpec { expires_at, ..old.clone() }),
+            spec: Spec::Token(TokenSpec {
+                expires_at,
+                rotated_from: Some(existing.id().clone()),
+                ..old.clone()
+            }),
             ..existing.resource.clone()
         };
         let confidential = existing.confidential.clone();

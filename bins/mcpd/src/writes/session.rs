@@ -108,6 +108,7 @@ pub(super) fn put_session(
         expires_at: expiry(now, SESSION_VALIDITY),
         session: true,
         external: draft.external,
+        rotated_from: None,
         issued_by: draft.makers.to_vec(),
         rules: None,
     };

@@ -121,6 +121,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         expires_at: now() + SignedDuration::from_hours(720),
         session: false,
         external: false,
+        rotated_from: None,
         issued_by,
         rules: None,
     };

@@ -116,6 +116,7 @@ impl Planner<'_> {
             session: false,
             rules,
             external: false,
+            rotated_from: None,
         };
         let stored = TokenDraft { name, spec, hash }.into_stored(self.batch.next_revision(), self.now);
         self.batch.put(Arc::clone(&stored));

@@ -70,6 +70,27 @@ async fn rotated_token_keeps_everything_but_its_secret() {
     assert_eq!(mcpd.delete(&format!("/api/v1/tokens/{kept}"), &admin).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(whoami(&mcpd, new["token"].as_str().unwrap()).await, StatusCode::UNAUTHORIZED);
     assert_eq!(whoami(&mcpd, newest["token"].as_str().unwrap()).await, StatusCode::OK);
+
+    // Old secrets end with the next rotation, and with the token.
+    let secret = |issued: &Value| issued["token"].as_str().unwrap().to_owned();
+    let next = rotate(&mcpd, &admin, "t", json!({"grace": "1h"})).await.unwrap();
+    assert_eq!(whoami(&mcpd, &secret(&newest)).await, StatusCode::OK);
+    let last = rotate(&mcpd, &admin, "t", json!({"grace": "1h"})).await.unwrap();
+    assert_eq!(whoami(&mcpd, &secret(&newest)).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(whoami(&mcpd, &secret(&next)).await, StatusCode::OK);
+    let deleted = mcpd.delete("/api/v1/tokens/t", &admin).await;
+    assert!(deleted.headers()["mcpctl-warning"].to_str().unwrap().starts_with("the old secret `t-old-"));
+    for ended in [&next, &last] {
+        assert_eq!(whoami(&mcpd, &secret(ended)).await, StatusCode::UNAUTHORIZED);
+    }
+}
+
+#[tokio::test]
+async fn rotation_is_refused_with_the_field_that_is_wrong() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    mcpd.apply(json!([ci()])).await;
+    issue(&mcpd, &admin, json!({"name": "t", "subject": ci()})).await;
     for (body, param) in [
         (json!({"grace": "8d"}), "grace"),
         (json!({"expiresIn": "0s"}), "expiresIn"),

@@ -289,6 +289,7 @@ impl History {
             session: self.rng.random_bool(0.3),
             external: false,
             issued_by,
+            rotated_from: None,
         }
     }
 }

@@ -114,6 +114,7 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
         expires_at,
         session: false,
         external: false,
+        rotated_from: None,
         issued_by: Vec::new(),
         rules: None,
     };

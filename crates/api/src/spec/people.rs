@@ -238,6 +238,11 @@ pub struct TokenSpec {
     /// its owner may.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<Rule>>,
+    /// Id of the token whose old secret this is, kept by a rotation with a grace period; it ends with that token, and with
+    /// its next rotation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub rotated_from: Option<Id>,
 }
 
 impl TokenSpec {
