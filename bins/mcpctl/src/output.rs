@@ -102,6 +102,8 @@ pub fn warnings(warnings: &[String]) {
 pub enum Shape {
     /// For people.
     Table,
+    /// For people, with more columns where there are more.
+    Wide,
     /// JSON.
     Json,
     /// YAML.
@@ -112,7 +114,7 @@ impl Shape {
     /// Prints a value for programs; `false` where the table for people was requested.
     pub fn print(self, value: &impl Serialize) -> Result<bool, Failure> {
         match self {
-            Self::Table => return Ok(false),
+            Self::Table | Self::Wide => return Ok(false),
             Self::Json => data!("{}", serde_json::to_string_pretty(value)?)?,
             Self::Yaml => data!("{}", yaml(value)?.trim_end())?,
         }
@@ -215,7 +217,17 @@ fn table_of(items: &[Resource], tokens: &TokenStatuses, wide: bool) -> Table {
     if wide {
         header.extend(["ID", "REVISION", "LABELS"]);
     }
-    let mut table = Table::new(&header);
+    let table = Table::new(&header).in_one_line(wide);
+    // Names, models and addresses are copied from here, so they wrap last.
+    let mut table = match kind {
+        Some(Kind::Token) => table.wrapping("SUBJECT"),
+        Some(Kind::RoleBinding | Kind::Limit) => table.wrapping("SUBJECTS"),
+        Some(Kind::Group) => table.wrapping("MEMBERS"),
+        Some(Kind::Secret) => table.wrapping("KEYS"),
+        Some(Kind::User) => table.wrapping("DISPLAY NAME"),
+        Some(Kind::Llm) => table.wrapping("URL"),
+        Some(Kind::ServiceAccount | Kind::Role) | None => table,
+    };
     for item in items {
         let mut row = vec![item.name.to_string()];
         row.extend(columns(&item.spec));

@@ -74,13 +74,20 @@ pub enum ProofState {
     Unreadable,
 }
 
+/// Characters of a fingerprint that a line shows: `SHA256:` and eight more.
+const SHOWN_FINGERPRINT: usize = 15;
+
 impl ProofStatus {
     /// How trustworthy an answer of the mcpd at this address is, for people.
     pub fn describe(&self, server: &Url) -> String {
         let at = server.as_str().trim_end_matches('/');
         let on = if server.scheme() == "https" { "the TLS to" } else { "the program that listens at" };
         match (self.state, self.fingerprints.first()) {
-            (ProofState::Pinned, Some(current)) => format!("mcpd's answers are signed, {current} is pinned"),
+            (ProofState::Pinned, Some(current)) => {
+                // Enough to recognize; who compares it has all of it from `mcpctl whoami`.
+                let begin = current.get(..SHOWN_FINGERPRINT).unwrap_or(current);
+                format!("mcpd's answers are signed, {begin}… is pinned")
+            }
             (ProofState::Pinned, None) => "no answer counts: the list of pinned keys is empty".to_owned(),
             (ProofState::Unpinned, _) => format!("as trustworthy as {on} {at}: no key of mcpd is pinned"),
             (ProofState::Unreadable, _) => "no answer counts: the pinned keys cannot be read".to_owned(),

@@ -13,7 +13,10 @@ use super::time::point_in_time;
 use crate::{
     Outcome,
     context::Global,
-    output::{Shape, table::Table},
+    output::{
+        Shape,
+        table::{Table, short_fingerprint},
+    },
 };
 
 /// Maximum of rows of one request.
@@ -46,7 +49,7 @@ pub struct Args {
     /// The newest so many rows
     #[arg(long, short = 'n', default_value_t = 50, value_name = "COUNT")]
     rows: usize,
-    /// table, json or yaml
+    /// table, wide, json or yaml
     #[arg(long, short, value_enum, default_value = "table")]
     output: Shape,
 }
@@ -78,14 +81,33 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     if args.output.print(&page)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table =
-        Table::new(&["TIME", "PRINCIPAL", "ACTION", "RESOURCE", "DECISION", "REPORTED BY", "REASON"]);
-    page.items.iter().for_each(|entry| table.row(row(entry)));
-    table.print()?;
+    if args.output == Shape::Wide {
+        let columns =
+            ["TIME", "PRINCIPAL", "ACTION", "RESOURCE", "DECISION", "REPORTED BY", "REQUEST", "REASON"];
+        let mut table = Table::new(&columns).in_one_line(true);
+        page.items.iter().for_each(|entry| table.row(wide_row(entry)));
+        table.print()?;
+    } else {
+        let mut table = Table::new(&["TIME", "PRINCIPAL", "ACTION", "RESOURCE", "DECISION"]);
+        page.items.iter().for_each(|entry| table.row(row(entry)));
+        table.print()?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(entry: &AuditEntry) -> [String; 7] {
+/// Fits a terminal: the time of the year, and the reason beside the decision.
+fn row(entry: &AuditEntry) -> [String; 5] {
+    let decision = entry.decision.as_str();
+    [
+        entry.at.strftime("%m-%d %T").to_string(),
+        entry.principal.clone(),
+        entry.action.clone(),
+        format!("{}/{}", entry.kind.plural(), short_fingerprint(&entry.resource_name)),
+        if entry.reason.is_empty() { decision.to_owned() } else { format!("{decision}: {}", entry.reason) },
+    ]
+}
+
+fn wide_row(entry: &AuditEntry) -> [String; 8] {
     let reported_by = entry.report.as_ref().map(|report| match report.confirmed {
         true => format!("{} (confirmed)", report.reported_by),
         false => report.reported_by.clone(),
@@ -97,6 +119,7 @@ fn row(entry: &AuditEntry) -> [String; 7] {
         format!("{}/{}", entry.kind.plural(), entry.resource_name),
         entry.decision.as_str().to_owned(),
         reported_by.unwrap_or_default(),
+        entry.request_id.clone(),
         entry.reason.clone(),
     ]
 }

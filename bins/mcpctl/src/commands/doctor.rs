@@ -10,11 +10,11 @@ use mcpctl_client::{
 
 use crate::{
     Outcome, agent,
-    commands::local,
+    commands::local::{self, doctor::finding_line},
     context::Global,
     expiry,
     failure::Failure,
-    output::{Tone, one_line},
+    output::Tone,
 };
 
 /// Runs all checks; exit code 1 where one failed.
@@ -106,16 +106,16 @@ impl Report {
 
     /// Reports something that works, but may not for long.
     fn warn(what: &str, text: &str) -> Result<(), Failure> {
-        data!(Tone::Warning, "warn"; " {what}: {}", one_line(text))
+        finding_line(Tone::Warning, "warn", what, text)
     }
 
     /// Prints the result of a check. The report is the output of the command, so failures go to stdout too.
     fn print(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
         match found {
-            Ok(text) => data!(Tone::Good, "ok  "; " {what}: {}", one_line(&text)),
+            Ok(text) => finding_line(Tone::Good, "ok  ", what, &text),
             Err(failure) => {
                 self.well = false;
-                data!(Tone::Bad, "FAIL"; " {what}: {}", failure.in_one_line())
+                finding_line(Tone::Bad, "FAIL", what, &failure.in_one_line())
             }
         }
     }

@@ -1,54 +1,126 @@
 //! Plain columns, as kubectl has them.
 
-use comfy_table::{ContentArrangement, presets::NOTHING};
+use comfy_table::{ColumnConstraint, ContentArrangement, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
 
-use super::one_line;
+use super::{one_line, terminal};
 use crate::failure::Failure;
+
+/// Spaces between two columns, where there is room for them.
+const GAP: u16 = 3;
+/// Spaces between two columns of a table that is too wide.
+const NARROW_GAP: u16 = 2;
+/// Width that a column whose text wraps has at least, unless all columns wrap.
+const MIN_WRAPPED: u16 = 16;
 
 /// Rows under a header.
 pub struct Table {
-    table: comfy_table::Table,
-    rows: usize,
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+    wrapped: Option<usize>,
+    without_empty: bool,
+    fits: bool,
 }
 
 impl Table {
     /// A table with these columns.
     pub fn new(header: &[&str]) -> Self {
-        let mut table = comfy_table::Table::new();
-        table
-            .load_style(NOTHING)
-            .set_content_arrangement(ContentArrangement::Disabled)
-            .set_header(header.to_vec());
-        Self { table, rows: 0 }
+        let header = header.iter().map(|&name| name.to_owned()).collect();
+        Self { header, rows: Vec::new(), wrapped: None, without_empty: false, fits: true }
+    }
+
+    /// Wraps the text of this column first where the table is wider than the terminal; else the last column's.
+    #[must_use]
+    pub fn wrapping(self, column: &str) -> Self {
+        Self { wrapped: self.header.iter().position(|name| name == column), ..self }
+    }
+
+    /// Leaves out columns without text.
+    #[must_use]
+    pub fn without_empty(self) -> Self {
+        Self { without_empty: true, ..self }
+    }
+
+    /// Keeps each row in one line, however wide the terminal is, where `wide` is set.
+    #[must_use]
+    pub fn in_one_line(self, wide: bool) -> Self {
+        Self { fits: !wide, ..self }
     }
 
     /// Adds a row.
     pub fn row<T: ToString>(&mut self, cells: impl IntoIterator<Item = T>) {
-        self.rows += 1;
         // Also where stdout is no terminal: a row is one line, and its columns are as wide as their visible text.
-        self.table.add_row(cells.into_iter().map(|cell| one_line(&cell.to_string())));
+        self.rows.push(cells.into_iter().map(|cell| one_line(&cell.to_string())).collect());
     }
 
     /// Prints it; where there is no row, prints `nothing found` on stderr.
-    pub fn print(mut self) -> Result<(), Failure> {
-        if self.rows == 0 {
+    pub fn print(self) -> Result<(), Failure> {
+        if self.rows.is_empty() {
             note!("nothing found");
             return Ok(());
         }
-        self.lines().iter().try_for_each(|line| data!("{line}"))
+        let width = terminal::width().filter(|_| self.fits);
+        self.lines(width).iter().try_for_each(|line| data!("{line}"))
     }
 
     /// Prints the rows without the header, as wide as the header makes them.
-    pub fn print_row(mut self) -> Result<(), Failure> {
-        self.lines().iter().skip(1).try_for_each(|line| data!("{line}"))
+    pub fn print_row(self) -> Result<(), Failure> {
+        self.lines(None).iter().skip(1).try_for_each(|line| data!("{line}"))
     }
 
-    fn lines(&mut self) -> Vec<String> {
-        for column in self.table.column_iter_mut() {
-            column.set_padding((0, 3));
+    /// Its lines, none wider than the terminal, whose width is given; without one each row is one line.
+    fn lines(self, width: Option<u16>) -> Vec<String> {
+        let Self { header, rows, wrapped, without_empty, .. } = self;
+        let has_text =
+            |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
+        let shown: Vec<bool> = (0..header.len()).map(|column| !without_empty || has_text(column)).collect();
+        let wrapped = wrapped.unwrap_or(header.len().saturating_sub(1));
+        let wrapped = shown.iter().take(wrapped).filter(|shown| **shown).count();
+        let cells = |row: Vec<String>| -> Vec<String> {
+            row.into_iter().zip(&shown).filter_map(|(cell, shown)| shown.then_some(cell)).collect()
+        };
+        let mut table = comfy_table::Table::new();
+        table
+            .load_style(NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(cells(header));
+        for row in rows {
+            table.add_row(cells(row));
         }
-        self.table.lines().map(|line| line.trim_end().to_owned()).collect()
+        let gap = fit(&mut table, wrapped, width);
+        for column in table.column_iter_mut() {
+            column.set_padding((0, gap));
+        }
+        table.lines().map(|line| line.trim_end().to_owned()).collect()
+    }
+}
+
+/// Lets a table wrap where it is wider than the terminal; returns the gap between its columns.
+fn fit(table: &mut comfy_table::Table, wrapped: usize, width: Option<u16>) -> u16 {
+    let widths = table.column_max_content_widths();
+    let columns = u16::try_from(widths.len()).unwrap_or(u16::MAX);
+    let total =
+        |gap: u16| widths.iter().sum::<u16>().saturating_add(gap.saturating_mul(columns.saturating_sub(1)));
+    let Some(width) = width.filter(|width| total(GAP) > *width) else { return GAP };
+    // The gap after the last column is cut off.
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width.saturating_add(NARROW_GAP));
+    let others = total(NARROW_GAP).saturating_sub(widths.get(wrapped).copied().unwrap_or_default());
+    if others.saturating_add(MIN_WRAPPED) <= width {
+        for (at, column) in table.column_iter_mut().enumerate() {
+            if at != wrapped {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+    }
+    NARROW_GAP
+}
+
+/// A fingerprint as far as a table shows it, which is not enough to compare it; any other text as it is.
+pub fn short_fingerprint(text: &str) -> String {
+    const SHOWN: usize = 15;
+    match text.get(..SHOWN) {
+        Some(begin) if text.starts_with("SHA256:") && text.len() > SHOWN => format!("{begin}…"),
+        _ => text.to_owned(),
     }
 }
 
@@ -82,6 +154,30 @@ fn short(duration: SignedDuration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn table_is_as_wide_as_the_terminal_at_most() {
+        let table = |text: &str| {
+            let mut table =
+                Table::new(&["NAME", "EMPTY", "REASON", "AGE"]).wrapping("REASON").without_empty();
+            table.row(["alice", "", text, "3d4h"]);
+            table
+        };
+        let text = "the Llm `claude` does not let agents answer in its place";
+        let wide = table(text).lines(None);
+        assert_eq!(wide[0], format!("NAME    {:<width$}   AGE", "REASON", width = text.len()));
+        assert_eq!(wide.len(), 2);
+        let narrow = table(text).lines(Some(40));
+        assert!(narrow[0].starts_with("NAME   REASON  ") && narrow[0].ends_with("AGE"), "{narrow:?}");
+        assert!(narrow[1].starts_with("alice  the Llm ") && narrow[1].ends_with("  3d4h"), "{narrow:?}");
+        let long = "x".repeat(200);
+        for width in [20, 40, 80] {
+            for text in [text, &long] {
+                let lines = table(text).lines(Some(width));
+                assert!(lines.iter().all(|line| line.chars().count() <= usize::from(width)), "{lines:#?}");
+            }
+        }
+    }
 
     #[test]
     fn ages_are_short() {

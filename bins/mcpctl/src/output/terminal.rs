@@ -21,6 +21,9 @@ use tokio::{io::Interest, net::unix::pipe::Sender};
 
 use crate::failure::Failure;
 
+/// A narrower terminal shows nothing that can be read; the lines are left as they are.
+const MIN_WIDTH: u16 = 20;
+
 /// A colour with a meaning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tone {
@@ -60,6 +63,32 @@ impl Tone {
 /// A text of another party as part of a line.
 pub fn one_line(text: &str) -> String {
     visible::one_line(text).into_owned()
+}
+
+/// The width to keep to, in columns: `COLUMNS`, else that of the terminal; `None` where standard output is none, so that a
+/// program reads whole lines.
+pub fn width() -> Option<u16> {
+    let named = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
+    let own = || terminal_size::terminal_size_of(io::stdout()).map(|(terminal_size::Width(width), _)| width);
+    named.or_else(own).filter(|width| *width >= MIN_WIDTH)
+}
+
+/// Text in lines of at most so many characters, as far as its words allow; all of it in one without a width.
+pub fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
+    let Some(width) = width.map(usize::from) else { return vec![text.to_owned()] };
+    let mut lines = vec![String::new()];
+    for word in text.split(' ') {
+        let needed = word.chars().count() + 1;
+        match lines.last_mut() {
+            Some(line) if line.is_empty() => line.push_str(word),
+            Some(line) if line.chars().count() + needed <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
 }
 
 /// Prints a line of data on standard output: `head` in a tone, and the rest.

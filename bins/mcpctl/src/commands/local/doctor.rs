@@ -13,7 +13,7 @@ use super::service;
 use crate::{
     Outcome, agent,
     failure::Failure,
-    output::{Shape, Tone, one_line},
+    output::{Shape, Tone, one_line, terminal},
 };
 
 /// What to check, and how to show it.
@@ -44,11 +44,28 @@ fn print(finding: &Finding) -> Result<(), Failure> {
         FindingState::Warning => (Tone::Warning, "warn"),
         FindingState::Failed => (Tone::Bad, "FAIL"),
     };
-    data!(tone, word; " {}: {}", one_line(&finding.what), one_line(&finding.message))?;
+    finding_line(tone, word, &finding.what, &finding.message)?;
     match &finding.hint {
-        Some(hint) => data!(Tone::Hint, "     hint:"; " {}", one_line(hint)),
+        Some(hint) => indented(Tone::Hint, "     hint:", &one_line(hint)),
         None => Ok(()),
     }
+}
+
+/// Prints what a check found.
+pub fn finding_line(tone: Tone, word: &str, what: &str, found: &str) -> Result<(), Failure> {
+    indented(tone, word, &format!("{}: {}", one_line(what), one_line(found)))
+}
+
+/// Prints a text after its head, further lines below it.
+fn indented(tone: Tone, head: &str, text: &str) -> Result<(), Failure> {
+    const INDENT: &str = "     ";
+    let room = terminal::width().map(|width| {
+        let head = u16::try_from(head.chars().count()).unwrap_or(width);
+        width.saturating_sub(head.saturating_add(1))
+    });
+    let mut lines = terminal::wrap(text, room).into_iter();
+    data!(tone, head; " {}", lines.next().unwrap_or_default())?;
+    lines.try_for_each(|line| data!("{INDENT}{line}"))
 }
 
 /// The failed checks of the agent: what was checked, and the failure.

@@ -62,7 +62,7 @@ struct LineArgs {
     /// The newest so many lines
     #[arg(long, short = 'n', default_value_t = 50, value_name = "COUNT")]
     lines: usize,
-    /// table, json or yaml
+    /// table, wide, json or yaml
     #[arg(long, short, value_enum, default_value = "table")]
     output: Shape,
 }
@@ -98,10 +98,13 @@ fn show(state_dir: &Path, args: &LineArgs) -> Outcome {
     if args.output.print(&chosen)? {
         return Ok(ExitCode::SUCCESS);
     }
-    let mut table =
-        Table::new(&["SEQ", "AGE", "EVENT", "WHO", "LLM", "PROVIDER", "RESULT", "TOKENS", "REQUEST"]);
+    let wide = args.output == Shape::Wide;
+    let mut columns = vec!["SEQ", "AGE", "EVENT", "WHO", "LLM", "PROVIDER", "RESULT"];
+    columns.extend(wide.then_some("REQUEST"));
+    let mut table = Table::new(&columns).wrapping("RESULT").in_one_line(wide);
     for line in &chosen {
-        table.row(row(line));
+        let request = line.entry.served().map(|served| served.request.clone()).unwrap_or_default();
+        table.row(row(line).into_iter().chain(wide.then_some(request)));
     }
     table.print()?;
     Ok(ExitCode::SUCCESS)
@@ -123,23 +126,23 @@ impl LineArgs {
     }
 }
 
-fn row(line: &Line) -> [String; 9] {
+fn row(line: &Line) -> [String; 7] {
     let entry = &line.entry;
     let served = entry.served();
-    let (result, tokens) = match entry {
+    let result = match entry {
         JournalEntry::Failover { class, outcome, access, reason, .. } => {
             let class = class.as_deref().unwrap_or("-");
             let access = access.last().map_or("-", String::as_str);
             let reason = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
-            (format!("{} ({class}, probe {access}){reason}", outcome.as_str()), String::new())
+            format!("{} ({class}, probe {access}){reason}", outcome.as_str())
         }
-        JournalEntry::Own { .. } => (String::new(), String::new()),
+        JournalEntry::Own { .. } => String::new(),
         JournalEntry::Ended { outcome, input_tokens, output_tokens, .. } => {
-            (outcome.clone(), format!("{input_tokens}+{output_tokens}"))
+            format!("{outcome}, {input_tokens}+{output_tokens} tokens")
         }
-        JournalEntry::Omitted { refusals, .. } => (format!("{refusals} more refusals"), String::new()),
+        JournalEntry::Omitted { refusals, .. } => format!("{refusals} more refusals"),
         JournalEntry::Lost { from, to, reason, .. } => {
-            (format!("lines {from} to {to}: {reason}"), String::new())
+            format!("lines {from} to {to}: {reason}")
         }
     };
     [
@@ -150,8 +153,6 @@ fn row(line: &Line) -> [String; 9] {
         served.and_then(|served| served.llm.clone()).unwrap_or_default(),
         served.map(|served| served.provider.clone()).unwrap_or_default(),
         result,
-        tokens,
-        served.map(|served| served.request.clone()).unwrap_or_default(),
     ]
 }
 

@@ -69,7 +69,9 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         "QUEUED",
         "TOKENS/S",
         "SINCE",
-    ]);
+    ])
+    .wrapping("MODEL")
+    .without_empty();
     status.providers.iter().for_each(|provider| table.row(row(provider)));
     table.print()?;
     problems(status)?;
@@ -141,7 +143,7 @@ fn row(provider: &ProviderStatus) -> Vec<String> {
         },
         resident.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
         count(engine.map(|engine| engine.in_flight)),
-        count(engine.map(|engine| engine.queued)),
+        count(engine.map(|engine| engine.queued).filter(|queued| *queued > 0)),
         provider.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:?}")),
         engine.map_or_else(String::new, |engine| age(engine.since)),
     ]
