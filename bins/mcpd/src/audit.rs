@@ -8,7 +8,7 @@ mod ledger;
 
 use std::{sync::Arc, time::Duration};
 
-use mcpctl_access::{Denied, Permit, Principal, Stored, verb::VerbType};
+use mcpctl_access::{Denied, FailoverDecision, Permit, Principal, Stored, verb::VerbType};
 use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb, spec::Subject, visible};
 use mcpctl_store::{AuditRow, Decision, Recorder, StoreError};
 use mcpctl_telemetry::McpdMetrics;
@@ -17,6 +17,8 @@ use crate::{clock, config::RecordLimits, login::Network};
 
 use ledger::{Ledger, Tenant};
 
+/// The action of a denied failover, as of the rows that agents report.
+const FAILOVER: &str = "failover";
 /// How often sums are checked for the end of their window.
 const SUM_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum of rows of sums that are kept while the store rejects them.
@@ -95,6 +97,16 @@ impl Audit {
         row.decision = Decision::Denied;
         row.reason = cut(reason);
         Entry { tenant: Some(Tenant::Principal(principal.id.clone())), row }
+    }
+
+    /// The entry of an answer to a probe that denies the failover to a caller who may view the Llm.
+    pub fn failover_denial(&self, principal: &Principal, target: &str, decision: &FailoverDecision) -> Entry {
+        let reason = decision.reason.describe(target);
+        let mut entry = self.denial(principal, decision.verb, Kind::Llm, target, decision.revision, &reason);
+        // The verb was not asked for: the Llm may be run centrally.
+        FAILOVER.clone_into(&mut entry.row.action);
+        entry.row.resource_id.clone_from(&decision.llm);
+        entry
     }
 
     /// The row of a change that is no change of a resource. It is stored in the transaction of the change.

@@ -216,7 +216,7 @@ async fn inv_05_a_revocation_is_in_the_next_proof_and_on_record() {
 
     let database = format!("sqlite://{}/mcpd.sqlite", mcpd.data_dir().display());
     let mut connection = SqliteConnection::connect(&database).await.unwrap();
-    let denials = "SELECT COUNT(*) FROM audit WHERE decision = 'denied' AND reason = 'failover_off'";
+    let denials = "SELECT COUNT(*) FROM audit WHERE decision = 'denied' AND action = 'failover' AND reason LIKE '%`claude` does not let agents%'";
     let denials: i64 = sqlx::query_scalar(denials).fetch_one(&mut connection).await.unwrap();
     assert_eq!(denials, 1);
     let refuse = "CREATE TRIGGER refuse BEFORE INSERT ON audit BEGIN SELECT RAISE(ABORT, 'no'); END";

@@ -194,7 +194,7 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
                 Outcome::LocalFailed { provider, error }
             }
             // INVARIANT 3: in every other case the primary's own error.
-            (local_error, _) => Outcome::PrimaryFailed { failure, local_error },
+            (local_error, _) => Outcome::PrimaryFailed { failure, local_error, denied_by: trail.denied_by },
         },
     }
 }

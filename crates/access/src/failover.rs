@@ -68,6 +68,22 @@ impl FailoverReason {
         }
     }
 
+    /// The reason in a sentence, for people who know the Llm by this name.
+    pub fn describe(self, llm: &str) -> String {
+        match self {
+            Self::Allowed => "falling back is allowed".to_owned(),
+            Self::Unauthenticated => "the caller is not known".to_owned(),
+            Self::Forbidden => format!("the caller may not view `{llm}`"),
+            Self::NotFound => format!("there is no Llm `{llm}`"),
+            Self::FailoverOff => {
+                format!("the Llm `{llm}` does not let agents answer in its place (failover.allowed is false)")
+            }
+            Self::RunRequired => {
+                format!("falling back needs the right to run `{llm}` (failover.require is run)")
+            }
+        }
+    }
+
     /// Whether it allows the failover.
     pub const fn allows(self) -> bool {
         matches!(self, Self::Allowed)

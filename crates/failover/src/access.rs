@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc, time::Duration};
 
 use crate::{
     bearer::Bearer,
-    denial::Denial,
+    denial::{Denial, FailoverRule},
     lease::{Lease, LeaseCover},
     llm::LlmId,
 };
@@ -142,6 +142,8 @@ pub enum AccessVerdict {
     Forbidden {
         /// Whether mcpd signed that.
         authenticated: bool,
+        /// The rule of the Llm that denied, where the caller may view it.
+        rule: Option<FailoverRule>,
     },
     /// mcpd did not decide, for this reason.
     Unreachable(String),

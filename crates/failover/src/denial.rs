@@ -13,9 +13,31 @@ pub struct Denial {
     pub known_caller: bool,
     /// The revision that was judged; `None` where mcpd did not name it.
     pub revision: Option<u64>,
+    /// The rule of the Llm that denied; `None` where the caller may not view it, or is not known.
+    pub rule: Option<FailoverRule>,
+}
+
+/// A rule of an Llm about failover that denies callers who may view it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FailoverRule {
+    /// The Llm does not let agents fall back.
+    Off,
+    /// Falling back needs the right to run the Llm.
+    RunRequired,
+}
+
+impl FailoverRule {
+    /// The word of the header `mcpctl-no-failover`, as in mcpd's proof.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "failover_off",
+            Self::RunRequired => "run_required",
+        }
+    }
 }
 
 impl Denial {
     /// What a status alone denies.
-    pub const UNSIGNED: Self = Self { authenticated: false, llm: None, known_caller: true, revision: None };
+    pub const UNSIGNED: Self =
+        Self { authenticated: false, llm: None, known_caller: true, revision: None, rule: None };
 }

@@ -369,7 +369,7 @@ mod tests {
     }
 
     fn denial() -> Denial {
-        Denial { authenticated: true, llm: None, known_caller: true, revision: Some(6) }
+        Denial { authenticated: true, llm: None, known_caller: true, revision: Some(6), rule: None }
     }
 
     #[test]

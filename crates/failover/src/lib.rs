@@ -21,7 +21,7 @@ pub use bearer::{Bearer, BearerDigest};
 pub use breaker::{Admission, Breaker, BreakerCondition, BreakerPolicy, Verdict};
 pub use breakers::{BreakerPermit, BreakerReport, Breakers, OpenBreaker, RequestForm};
 pub use class::{FailureClass, RetryRule};
-pub use denial::Denial;
+pub use denial::{Denial, FailoverRule};
 pub use lease_book::LeaseBook;
 pub use llm::{LlmId, LlmRef};
 pub use llm_ids::LlmIds;

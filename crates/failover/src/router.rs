@@ -13,7 +13,7 @@ use crate::{
     Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeAnswer,
     ProbeRequest, ProviderRegistry, RequestForm,
     access::AccessVerdict,
-    denial::Denial,
+    denial::{Denial, FailoverRule},
     lease::{LeaseCaller, LeaseTime},
     lease_book::LeaseBook,
     llm::{LlmId, LlmRef},
@@ -126,6 +126,8 @@ pub struct Trail {
     pub probes: Vec<Access>,
     /// Why the last probe had no result, where it had none; also where a lease covers the request.
     pub probe_error: Option<String>,
+    /// The rule of the Llm by which the last probe denied, where the caller may view the Llm.
+    pub denied_by: Option<FailoverRule>,
     /// The id of the Llm, where the caller, a probe or a lease named it.
     pub llm_id: Option<LlmId>,
     /// What mcpd signed, where it was verified: the proof of the last probe, or the lease.
@@ -148,6 +150,7 @@ impl Trail {
     fn probed(&mut self, verdict: &AccessVerdict, now: Instant) {
         self.probes.push(verdict.access());
         (self.probe_error, self.token, self.lease_ends) = (None, None, None);
+        self.denied_by = None;
         match verdict {
             AccessVerdict::Allowed(allowance) => {
                 self.llm_id = allowance.llm.clone().or(self.llm_id.take());
@@ -159,7 +162,7 @@ impl Trail {
                 self.token = Some(cover.token.as_str().into());
                 self.lease_ends = now.checked_add(cover.remaining);
             }
-            AccessVerdict::Forbidden { .. } => {}
+            AccessVerdict::Forbidden { rule, .. } => self.denied_by = *rule,
             AccessVerdict::Unreachable(reason) => self.probe_error = Some(reason.clone()),
         }
     }
@@ -324,7 +327,7 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
             }
             Ok(ProbeAnswer::Forbidden(denial)) => {
                 self.deny(llm, bearer, &denial);
-                AccessVerdict::Forbidden { authenticated: denial.authenticated }
+                AccessVerdict::Forbidden { authenticated: denial.authenticated, rule: denial.rule }
             }
             // INVARIANT 8: not knowing is not being allowed, unless mcpd signed for this time before.
             Err(error) => match self.leases.as_ref().and_then(|leases| leases.cover(&digest, llm)) {

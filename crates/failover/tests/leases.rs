@@ -48,7 +48,8 @@ impl LocalAttempt<(), &'static str> for Engine<'_> {
 
     async fn prepare(&self, (): &(), _: &Trail) -> Result<(), LocalError> {
         if self.denies.load(Ordering::Relaxed) {
-            let denial = Denial { authenticated: true, llm: None, known_caller: true, revision: Some(8) };
+            let denial =
+                Denial { authenticated: true, llm: None, known_caller: true, revision: Some(8), rule: None };
             self.router.deny(&LlmRef::named("claude"), &Bearer::new("alice's"), &denial);
         }
         Ok(())

@@ -24,7 +24,7 @@ fn verdicts() -> Vec<AccessVerdict> {
     vec![
         AccessVerdict::Allowed(Allowance::of_status(None)),
         AccessVerdict::Leased { cover, reason: String::new() },
-        AccessVerdict::Forbidden { authenticated: true },
+        AccessVerdict::Forbidden { authenticated: true, rule: None },
         AccessVerdict::Unreachable(String::new()),
     ]
 }

@@ -207,6 +207,9 @@ fn why_no_failover(status: &AgentStatus, llm: &str, since: Timestamp) -> Option<
                  `{llm}` only while mcpd allows it; for its own sake it can be: mcpctl chat local/{name}"
             ))
         }
+        (FailoverOutcome::Refused, Some("forbidden")) if !reason.is_empty() => {
+            Some(format!("the local provider `{name}` may not be used: {reason}"))
+        }
         (FailoverOutcome::Refused, Some("forbidden")) => Some(format!(
             "mcpd at {server} does not allow you `{llm}`, so the local provider `{name}` may not be used in its place"
         )),

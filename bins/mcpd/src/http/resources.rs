@@ -100,8 +100,7 @@ async fn probe(app: &App, caller: &Caller, target: &str, headers: &HeaderMap) ->
     // not decided.
     let entry = match &decision {
         Ok(_) if question.is_some() && !failover.is_allowed() => {
-            let (revision, reason) = (snapshot.revision(), failover.reason.as_str());
-            app.audit.denial(principal, failover.verb, Kind::Llm, target, revision, reason)
+            app.audit.failover_denial(principal, target, &failover)
         }
         _ => app.audit.decision(principal, Kind::Llm, target, snapshot.revision(), &decision),
     };

@@ -157,6 +157,7 @@ impl Shared {
                 llm: None,
                 known_caller: llm.is_some(),
                 revision: revision.map(|revision| revision.0),
+                rule: None,
             };
             shared.check().denied(&LlmRef::named(llm.unwrap_or_default()), bearer, &denial);
         });

@@ -12,7 +12,7 @@ use mcpctl_api::{
     ErrorKind, HumanDuration,
     header::{ATTEMPTS, ERROR_SOURCE, ESTIMATED, FAILOVER, FAILURE, NO_FAILOVER, SERVED_BY},
 };
-use mcpctl_failover::{FailureClass, LocalCause, LocalError};
+use mcpctl_failover::{FailoverRule, FailureClass, LocalCause, LocalError};
 use mcpctl_upstream::Failure;
 
 use super::{
@@ -28,7 +28,9 @@ pub(super) fn render(outcome: Outcome) -> Content {
             content.headers = passed(&content.headers);
             content
         }
-        Outcome::PrimaryFailed { failure, local_error } => primary_error(failure, local_error.as_ref()),
+        Outcome::PrimaryFailed { failure, local_error, denied_by } => {
+            primary_error(failure, local_error.as_ref(), denied_by)
+        }
         Outcome::Local { provider, failover, content } => {
             let mut content = local(&provider, content);
             if let Some(fallback) = failover {
@@ -89,9 +91,13 @@ fn local(provider: &str, mut content: Content) -> Content {
 }
 
 /// INVARIANT 3: the primary's own error: status, body and those headers that may pass, unchanged. Where mcpd did not respond, or
-/// the response is none of mcpd's, an error of the agent's own. A header gives callers who were allowed the reason why no local
-/// provider answered.
-fn primary_error(failure: Failure, local_error: Option<&LocalError>) -> Content {
+/// the response is none of mcpd's, an error of the agent's own. A header gives callers who may view the Llm the reason why
+/// no local provider answered.
+fn primary_error(
+    failure: Failure,
+    local_error: Option<&LocalError>,
+    denied_by: Option<FailoverRule>,
+) -> Content {
     let mut content = match failure.status.filter(|status| !status.is_success()) {
         Some(status) if is_answer(status) => {
             let headers = passed(&failure.headers);
@@ -100,9 +106,12 @@ fn primary_error(failure: Failure, local_error: Option<&LocalError>) -> Content 
         Some(status) => not_mcpd(status, &failure),
         None => no_answer(&failure),
     };
-    if let Some(error) = local_error
-        && let Ok(reason) = HeaderValue::from_str(&no_failover_reason(error))
-    {
+    let reason = match (local_error, denied_by) {
+        (Some(error), _) => HeaderValue::from_str(&no_failover_reason(error)).ok(),
+        (None, Some(rule)) => Some(HeaderValue::from_static(rule.as_str())),
+        (None, None) => None,
+    };
+    if let Some(reason) = reason {
         content.headers.insert(NO_FAILOVER, reason);
     }
     content

@@ -3,10 +3,11 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use mcpctl_access::FailoverReason;
 use mcpctl_api::visible::short;
 use mcpctl_dialect::{Operation, usage::Usage};
 use mcpctl_engine::EngineGuard;
-use mcpctl_failover::{FailureClass, LlmId, LlmRef, Routed};
+use mcpctl_failover::{FailoverRule, FailureClass, LlmId, LlmRef, Routed};
 use mcpctl_relay::{CuttableBody, Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure};
@@ -197,7 +198,11 @@ pub(super) fn failover<T>(app: &App, llm: &LlmRef, caller: &Caller, routed: &Rou
     };
     let class = trail.class().map(FailureClass::as_str);
     let local_error = trail.local_error.as_ref().map(ToString::to_string);
-    let reason = local_error.or_else(|| trail.probe_error.clone());
+    let denied_by = trail.denied_by.map(|rule| match rule {
+        FailoverRule::Off => FailoverReason::FailoverOff.describe(&llm.name),
+        FailoverRule::RunRequired => FailoverReason::RunRequired.describe(&llm.name),
+    });
+    let reason = local_error.or_else(|| trail.probe_error.clone()).or(denied_by);
     let reason = reason.map(|reason| short(&reason, MAX_REASON));
     app.metrics.failover(Configured::resolved(&llm.name), class.unwrap_or("connect"), counted);
     let primary = match (result, trail.primary_called) {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use mcpctl_dialect::{RequestError, translate::Untranslatable};
-use mcpctl_failover::{FailureClass, LocalError};
+use mcpctl_failover::{FailoverRule, FailureClass, LocalError};
 use mcpctl_relay::{CuttableBody, ExchangeError};
 use mcpctl_upstream::Failure;
 use reqwest::{StatusCode, header::HeaderMap};
@@ -17,6 +17,8 @@ pub enum Outcome {
         failure: Failure,
         /// Why the local provider did not answer, where the caller was allowed to use it.
         local_error: Option<LocalError>,
+        /// The rule of the Llm that kept it from answering, where the caller may view the Llm.
+        denied_by: Option<FailoverRule>,
     },
     /// A local provider answered.
     Local {

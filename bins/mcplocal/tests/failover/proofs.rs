@@ -97,6 +97,42 @@ async fn pin_that_disappears_does_not_weaken_a_running_agent() {
     assert_eq!(ask(&guarded, "claude").await, refused("forbidden"));
 }
 
+/// A caller who may view the Llm learns which of its rules denied, with pinned keys and without.
+#[tokio::test]
+async fn rule_of_the_llm_that_denied_reaches_the_caller() {
+    let guarded = Guarded::start(&json!({})).await;
+    let viewer = guarded.mcpd.user("viewer", Some("viewer")).await;
+    for pinned in [&guarded.keys.public[..], &[]] {
+        for (rules, word, reason) in [
+            (
+                json!({"allowed": false}),
+                "failover_off",
+                "the Llm `claude` does not let agents answer in its place",
+            ),
+            (json!({"require": "run"}), "run_required", "falling back needs the right to run `claude`"),
+        ] {
+            guarded.write_contexts(pinned);
+            guarded.mcpd.apply(json!([llm_document("claude", &rules)])).await;
+            let answer = guarded.agent.chat("claude", &viewer, false).await;
+            assert_eq!(answer.headers()["mcpctl-no-failover"], word);
+            let journal = guarded.agent.journal();
+            let last = journal.iter().rfind(|entry| entry["event"] == "failover").unwrap();
+            assert!(last["reason"].as_str().unwrap().starts_with(reason), "{last}");
+            let status = guarded.agent.status().await;
+            assert_eq!(status["lastFailover"]["reason"], last["reason"]);
+        }
+    }
+    let admin = guarded.mcpd.admin();
+    let rows = guarded.mcpd.get("/api/v1/audit?decision=denied&action=failover", &admin).await;
+    let rows: Value = rows.json().await.unwrap();
+    let of_viewer = rows["items"].as_array().unwrap().iter().filter(|row| row["principal"] == "User viewer");
+    assert_eq!(of_viewer.count(), 4, "{rows}");
+    // Who may not view it learns nothing.
+    let stranger = guarded.mcpd.user("stranger", None).await;
+    let answer = guarded.agent.chat("claude", &stranger, false).await;
+    assert!(!answer.headers().contains_key("mcpctl-no-failover"));
+}
+
 #[tokio::test]
 async fn rotations_are_followed_and_foreign_key_lists_are_not() {
     let guarded = Guarded::start(&json!({})).await;

@@ -7,14 +7,17 @@
 use std::{sync::Arc, time::Duration};
 
 use http::{HeaderMap, StatusCode};
-use mcpctl_access::proof::{
-    LeaseClaims, ProofClaims, ProofQuestion, PublicKey, VerifyError, read_unverified, verify,
+use mcpctl_access::{
+    FailoverReason,
+    proof::{LeaseClaims, ProofClaims, ProofQuestion, PublicKey, VerifyError, read_unverified, verify},
 };
 use mcpctl_api::{
     Id,
     header::{ACCESS_LEASE, ACCESS_PROOF, LLM_ID},
 };
-use mcpctl_failover::{Allowance, BearerDigest, Denial, LlmId, ProbeAnswer, ProbeError, lease::Lease};
+use mcpctl_failover::{
+    Allowance, BearerDigest, Denial, FailoverRule, LlmId, ProbeAnswer, ProbeError, lease::Lease,
+};
 
 use super::shape::one;
 
@@ -62,6 +65,7 @@ fn proven(
             llm,
             known_caller: claims.subject.is_some(),
             revision: Some(claims.revision.0),
+            rule: rule_of(claims.reason),
         }));
     }
     // mcpd allows by a success alone.
@@ -105,7 +109,19 @@ pub(super) fn by_status(
     claims.answers(question).map_err(|error| unproven(&error.to_string()))?;
     match claims.allows() {
         true => Ok(answer),
-        false => Ok(ProbeAnswer::Forbidden(Denial::UNSIGNED)),
+        false => Ok(ProbeAnswer::Forbidden(Denial { rule: rule_of(claims.reason), ..Denial::UNSIGNED })),
+    }
+}
+
+/// The rule of the Llm that denied. It explains a denial and decides nothing, so that an unverified proof may name it too.
+const fn rule_of(reason: FailoverReason) -> Option<FailoverRule> {
+    match reason {
+        FailoverReason::FailoverOff => Some(FailoverRule::Off),
+        FailoverReason::RunRequired => Some(FailoverRule::RunRequired),
+        FailoverReason::Allowed
+        | FailoverReason::Unauthenticated
+        | FailoverReason::Forbidden
+        | FailoverReason::NotFound => None,
     }
 }
 
@@ -120,10 +136,7 @@ fn unproven(why: &str) -> ProbeError {
 #[cfg(test)]
 mod tests {
     use http::HeaderValue;
-    use mcpctl_access::{
-        FailoverReason,
-        proof::{BearerHash, Claims, Decision, ProofSubject, SigningKey, sign},
-    };
+    use mcpctl_access::proof::{BearerHash, Claims, Decision, ProofSubject, SigningKey, sign};
     use mcpctl_api::{Revision, Verb, spec::SubjectKind};
     use mcpctl_failover::Bearer;
 
@@ -271,7 +284,12 @@ mod tests {
             }
             let judged = keys.judge(status, &headers(&[(ACCESS_PROOF, &signed(&claims, &keys.current))]));
             let llm = claims.llm.map(|id| LlmId::new(id.as_str()));
-            let denial = Denial { authenticated: true, llm, known_caller, revision: Some(9) };
+            let rule = rule_of(reason);
+            assert_eq!(
+                rule.map_or("", FailoverRule::as_str),
+                if status == 200 { reason.as_str() } else { "" }
+            );
+            let denial = Denial { authenticated: true, llm, known_caller, revision: Some(9), rule };
             assert_eq!(judged.answer, Ok(ProbeAnswer::Forbidden(denial)), "{reason:?}");
         }
         // The next key signs after a rotation.
@@ -339,7 +357,8 @@ mod tests {
         assert_eq!(judge(200, &headers(&[(LLM_ID, "claude")])), allowed(None), "no id");
         assert_eq!(judge(200, &of(&allow())), allowed(None));
         let forbidden = Ok(ProbeAnswer::Forbidden(Denial::UNSIGNED));
-        assert_eq!(judge(200, &of(&deny(FailoverReason::FailoverOff))), forbidden);
+        let off = Denial { rule: Some(FailoverRule::Off), ..Denial::UNSIGNED };
+        assert_eq!(judge(200, &of(&deny(FailoverReason::FailoverOff))), Ok(ProbeAnswer::Forbidden(off)));
         assert_eq!(judge(403, &of(&allow())), forbidden);
         assert!(judge(404, &of(&allow())).is_err());
         assert!(judge(200, &headers(&[(ACCESS_PROOF, "nonsense")])).is_err());

@@ -269,12 +269,13 @@ impl Protocol {
                     llm: None,
                     known_caller: true,
                     revision: Some(u64::from(revision)),
+                    rule: None,
                 };
                 if !self.is(Fault::DenialsKeepLeases) {
                     state.leases.denied(&bearer, &llm, &denial, now);
                 }
                 self.note_denial(state, at, revision);
-                AccessVerdict::Forbidden { authenticated: true }
+                AccessVerdict::Forbidden { authenticated: true, rule: None }
             }
             None if self.is(Fault::SilenceAllows) => {
                 AccessVerdict::Allowed(Allowance::of_status(Some(llm_id(0))))
