@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use jiff::SignedDuration;
 use mcpctl_access::proof::{self, Claims, KeyId, KeyListClaims, SignError, SigningKey};
 use mcpctl_store::{AuditRow, RotationError, SigningKeys, Store, StoreError};
 use tokio::sync::{Mutex, watch};
@@ -12,6 +13,9 @@ use crate::clock;
 
 /// How often the store is asked for the keys; a notice of a rotation at another replica comes sooner, and can be lost.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long agents that run need at most to follow a rotation: they fetch the list of keys every hour.
+pub const ROTATION_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// Signs with the current key.
 pub struct Signing {
@@ -66,17 +70,20 @@ impl Signing {
         proof::sign(claims, &self.keys().current)
     }
 
-    /// Makes the next key the current one, and a new next key. `row` records it.
+    /// Makes the next key the current one, and a new next key; soon after the last rotation only where `again` is set. `row`
+    /// records it.
     ///
     /// # Errors
-    /// When the current key is not the `expected` one, or the store fails.
+    /// When the current key is not the `expected` one, the last rotation was a short time ago, or the store fails.
     pub async fn rotate(
         &self,
         expected: Option<&KeyId>,
+        again: bool,
         row: AuditRow,
     ) -> Result<Arc<LoadedKeys>, RotationError> {
         let _reading = self.reading.lock().await;
-        let keys = self.store.rotate_signing_keys(expected, row).await?;
+        let not_since = if again { None } else { clock::now().checked_sub(ROTATION_INTERVAL).ok() };
+        let keys = self.store.rotate_signing_keys(expected, not_since, row).await?;
         self.load(keys).map_err(|error| StoreError::Vault(error.to_string()))?;
         Ok(self.keys())
     }

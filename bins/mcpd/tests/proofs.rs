@@ -254,7 +254,14 @@ async fn replicas_sign_with_one_pair_and_follow_a_rotation() {
     let again = one.post(ROTATE, &admin, &json!({"current": kid})).await;
     assert_eq!(again.status(), StatusCode::CONFLICT);
     assert_eq!(again.json::<Value>().await.unwrap()["error"]["code"], "keys_rotated");
+    // Nor does another one within the hour, at any replica, unless it is asked for.
+    let soon = one.post(ROTATE, &admin, &json!({"current": after[0].id().to_string()})).await;
+    assert_eq!(soon.status(), StatusCode::CONFLICT);
+    let error: Value = soon.json().await.unwrap();
+    assert_eq!(error["error"]["code"], "keys_rotated_recently");
     assert_eq!(keys(one).await, after);
+    assert_eq!(one.post(ROTATE, &admin, &json!({"again": true})).await.status(), StatusCode::OK);
+    assert_eq!(keys(one).await[0], after[1]);
 }
 
 #[tokio::test]

@@ -35,4 +35,7 @@ pub struct RotateKeys {
     /// The id of the key that is current for the caller; where it no longer is, nothing is rotated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current: Option<String>,
+    /// Rotates within an hour of the last rotation too: agents that have not followed that one then need a new sign-in.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub again: bool,
 }

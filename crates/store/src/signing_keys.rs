@@ -33,6 +33,12 @@ pub enum RotationError {
         /// The id of the current key.
         current: KeyId,
     },
+    /// The last rotation was a short time ago.
+    #[error("the keys were rotated at {rotated_at}")]
+    TooSoon {
+        /// When.
+        rotated_at: Timestamp,
+    },
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -97,14 +103,16 @@ impl Store {
         self.open_keys(&sealed)
     }
 
-    /// Makes the next key the current one, and a new next key, where the current key is still the `expected` one. The row is
-    /// stored with it, with the fingerprint of the key that signs from now on as its target.
+    /// Makes the next key the current one, and a new next key, where the current key is still the `expected` one and
+    /// the last rotation was not after `not_since`; the first one never is. The row is stored with it, with the fingerprint of the
+    /// key that signs from now on as its target.
     ///
     /// # Errors
-    /// When the current key is another one, the store fails, or the keys cannot be opened.
+    /// When the current key is another one, the last rotation is later, the store fails, or the keys cannot be opened.
     pub async fn rotate_signing_keys(
         &self,
         expected: Option<&KeyId>,
+        not_since: Option<Timestamp>,
         mut row: AuditRow,
     ) -> Result<SigningKeys, RotationError> {
         let rotated = write_transaction!(&self.database, transaction => {
@@ -114,6 +122,15 @@ impl Store {
             if expected.is_some_and(|expected| *expected != current) {
                 transaction.rollback().await?;
                 return Err(RotationError::NotCurrent { current });
+            }
+            // Each rotation makes one key; the first two are those of the first start.
+            let rotated_at: Option<i64> = sqlx::query_scalar("SELECT MAX(made_at) FROM signing_keys WHERE number > 2")
+                .fetch_one(&mut *transaction)
+                .await?;
+            let rotated_at = rotated_at.and_then(|at| Timestamp::from_microsecond(at).ok());
+            if let Some(rotated_at) = rotated_at.filter(|at| not_since.is_some_and(|since| *at > since)) {
+                transaction.rollback().await?;
+                return Err(RotationError::TooSoon { rotated_at });
             }
             let new = number + 2;
             let sealed = self.new_key(new)?;

@@ -17,8 +17,8 @@ use mcpctl_journal::{ChainHead, JournalEntry, Line};
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
     AuditFilter, AuditQuery, AuditRow, CommitError, CounterChange, Decision, Feed, HandOverError, HandedOver,
-    JournalBatch, LimitCounter, LimitKey, Location, OpenError, Recorder, Replica, ReportedLine, Store,
-    StoreError,
+    JournalBatch, LimitCounter, LimitKey, Location, OpenError, Recorder, Replica, ReportedLine,
+    RotationError, Store, StoreError,
 };
 use proptest::prelude::*;
 
@@ -603,7 +603,7 @@ async fn a_rotation_keeps_the_next_key_and_is_recorded(database: Database) {
     let before = store.signing_keys().await.unwrap();
     let mut noticed = store.rotations();
     let current = before.current.public().id();
-    let after = store.rotate_signing_keys(Some(&current), rotation()).await.unwrap();
+    let after = store.rotate_signing_keys(Some(&current), Some(Timestamp::MIN), rotation()).await.unwrap();
     assert_eq!((after.number, after.current.public()), (2, before.next.public()));
     assert!(noticed.has_changed().unwrap());
     noticed.mark_unchanged();
@@ -617,11 +617,15 @@ async fn a_rotation_keeps_the_next_key_and_is_recorded(database: Database) {
     );
 
     // Two who rotate the same key rotate it once.
-    let error = store.rotate_signing_keys(Some(&current), rotation()).await.unwrap_err();
+    let error = store.rotate_signing_keys(Some(&current), None, rotation()).await.unwrap_err();
     assert!(error.to_string().contains(&after.current.public().id().to_string()), "{error}");
     assert_eq!(store.signing_keys().await.unwrap().number, 2);
     assert!(!noticed.has_changed().unwrap());
-    assert_eq!(store.rotate_signing_keys(None, rotation()).await.unwrap().number, 3);
+    let soon = store.rotate_signing_keys(None, Some(Timestamp::MIN), rotation()).await.unwrap_err();
+    let RotationError::TooSoon { rotated_at } = soon else { panic!("{soon}") };
+    assert_eq!(store.signing_keys().await.unwrap().number, 2);
+    assert_eq!(store.rotate_signing_keys(None, Some(rotated_at), rotation()).await.unwrap().number, 3);
+    assert_eq!(store.rotate_signing_keys(None, None, rotation()).await.unwrap().number, 4);
 }
 
 async fn tampered_or_swapped_signing_keys_are_refused(database: Database) {
@@ -633,5 +637,5 @@ async fn tampered_or_swapped_signing_keys_are_refused(database: Database) {
     database.execute("DELETE FROM signing_keys WHERE number = 11").await;
     let one = store.signing_keys().await.unwrap_err().to_string();
     assert!(one.contains("there are not two"), "{one}");
-    assert!(store.rotate_signing_keys(None, rotation()).await.is_err());
+    assert!(store.rotate_signing_keys(None, None, rotation()).await.is_err());
 }

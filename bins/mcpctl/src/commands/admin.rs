@@ -25,23 +25,28 @@ pub struct Args {
 #[derive(Subcommand)]
 enum Command {
     /// Make the next signing key the current one, and a new next key
-    RotateKeys,
+    RotateKeys {
+        /// Within an hour of the last rotation too, although agents that have not followed that one then need a new login
+        #[arg(long)]
+        again: bool,
+    },
 }
 
 /// Runs the command.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     match args.command {
-        Command::RotateKeys => rotate_keys(global.identity()?).await,
+        Command::RotateKeys { again } => rotate_keys(global.identity()?, again).await,
     }
 }
 
-async fn rotate_keys(identity: Identity) -> Outcome {
+async fn rotate_keys(identity: Identity, again: bool) -> Outcome {
     let (server, trusted) = (identity.server.clone(), identity.trusted);
     let client = identity.client()?;
     let before = fetch_keys(&server, trusted).await.map_err(Failure::new)?;
     let before = self_signed(&before.signed).map_err(Failure::new)?;
     // By id, so that a second administrator who does the same does not rotate twice.
-    let rotated = client.rotate_keys(&RotateKeys { current: Some(before.current().kid.to_string()) }).await?;
+    let rotation = RotateKeys { current: Some(before.current().kid.to_string()), again };
+    let rotated = client.rotate_keys(&rotation).await?;
     let mut table = Table::new(&["STATE", "FINGERPRINT"]);
     table.row(["retired", before.current().fingerprint.as_str()]);
     for key in &rotated.keys {

@@ -42,8 +42,14 @@ async fn keys_are_pinned_at_first_contact_and_followed_once() {
     // Another user follows at the next sign-in, and not after a second rotation meanwhile.
     let followed = login(&other, &mcpd, &[]).await;
     assert!(followed.stderr.contains("signed by a pinned key"), "{}", followed.stderr);
-    shell.run(&["admin", "rotate-keys"]).await.succeeded();
-    shell.run(&["admin", "rotate-keys"]).await.succeeded();
+    let early = shell.run(&["admin", "rotate-keys"]).await.failed(1);
+    assert!(
+        early.starts_with("error: the keys were rotated ") && early.ends_with(", or add `--again`\n"),
+        "{early}"
+    );
+    for _ in 0..2 {
+        shell.run(&["admin", "rotate-keys", "--again"]).await.succeeded();
+    }
     let before = fs::read_to_string(other.contexts()).unwrap();
     let refused = login(&other, &mcpd, &[]).await.failed(1);
     let [now, _] = fingerprints(&mcpd).await;

@@ -1,5 +1,6 @@
 //! Maps the errors of the domain to error responses. No other file but those below it decides which status a domain error has.
 
+mod rotation;
 mod sign_on;
 
 mod exchange;
@@ -13,7 +14,7 @@ use mcpctl_api::{DocumentError, ErrorKind, models::PageError, spec::Span};
 use mcpctl_dialect::RequestError;
 use mcpctl_failover::FailureClass;
 use mcpctl_server::BodyError;
-use mcpctl_store::{RotationError, StoreError, StoreFault};
+use mcpctl_store::{StoreError, StoreFault};
 use mcpctl_upstream::hops::HopError;
 
 use super::{error::HttpError, rate_limits};
@@ -69,19 +70,6 @@ impl From<StoreError> for HttpError {
     fn from(error: StoreError) -> Self {
         tracing::error!(error = &error as &dyn std::error::Error, "the store did not answer");
         error.fault().into()
-    }
-}
-
-impl From<RotationError> for HttpError {
-    fn from(error: RotationError) -> Self {
-        let message = error.to_string();
-        match error {
-            RotationError::NotCurrent { .. } => {
-                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "keys_rotated", message)
-                    .hint("the keys were rotated meanwhile, so there may be nothing left to do")
-            }
-            RotationError::Store(error) => error.into(),
-        }
     }
 }
 

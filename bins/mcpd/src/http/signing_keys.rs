@@ -45,14 +45,14 @@ pub async fn list(State(app): State<Arc<App>>) -> Response {
     post, path = "/api/v1/admin/rotate-keys", tag = "signing keys", request_body = RotateKeys,
     responses((status = 200, body = SigningKeyList), (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
-              (status = 409, body = mcpctl_api::ApiError, description = "another key is the current one")),
+              (status = 409, body = mcpctl_api::ApiError, description = "another key is the current one, or the keys were rotated within the hour")),
 )]
 pub async fn rotate(
     State(app): State<Arc<App>>,
     caller: Caller,
     body: Bytes,
 ) -> Result<Json<SigningKeyList>, HttpError> {
-    let RotateKeys { current } = match body.is_empty() {
+    let RotateKeys { current, again } = match body.is_empty() {
         true => RotateKeys::default(),
         false => serde_json::from_slice(&body).map_err(|error| HttpError::invalid("", error.to_string()))?,
     };
@@ -75,7 +75,7 @@ pub async fn rotate(
             .hint("an account that may do everything, such as one with the role `admin`, can do it"));
     }
     let row = app.audit.change(principal, "rotate-keys", Kind::Secret, snapshot.revision());
-    Ok(Json(listed(&*app.signing.rotate(expected.as_ref(), row).await?)))
+    Ok(Json(listed(&*app.signing.rotate(expected.as_ref(), again, row).await?)))
 }
 
 fn listed(keys: &LoadedKeys) -> SigningKeyList {

@@ -1,7 +1,7 @@
 //! An agent with mcpd's pinned keys lets a local provider run on nothing but mcpd's signed answer to its own probe, or on a lease.
 
 use mcpctl_testkit::{daemons::eventually, response::content};
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 use serde_json::{Value, json};
 
 use super::probe_proxy::{Guarded, Tamper, llm_document};
@@ -150,8 +150,8 @@ async fn rotations_are_followed_and_foreign_key_lists_are_not() {
     for _ in 0..2 {
         let before = guarded.agent.status().await["proof"]["fingerprints"].clone();
         let admin = guarded.mcpd.admin();
-        let rotated = guarded.mcpd.request(Method::POST, "/api/v1/admin/rotate-keys", &admin).send().await;
-        assert_eq!(rotated.unwrap().status(), StatusCode::OK);
+        let rotated = guarded.mcpd.post("/api/v1/admin/rotate-keys", &admin, &json!({"again": true})).await;
+        assert_eq!(rotated.status(), StatusCode::OK);
         assert_eq!(ask(&guarded, "claude").await, allowed(), "the next key is pinned");
         let now = eventually("the agent follows", async || {
             let now = guarded.agent.status().await["proof"]["fingerprints"].clone();
