@@ -86,7 +86,9 @@ impl ServerKeys {
             Self::New(keys) => {
                 note!("signing keys of {} are pinned:", named(server));
                 show(keys);
-                note!("compare the first with its operator's; the agent accepts no other server");
+                note!(
+                    "compare the first with what the operator's mcpd logs at its start (`mcpd fingerprint`); the agent accepts no other server"
+                );
             }
             Self::Rotated(keys) => {
                 note!(
@@ -132,9 +134,11 @@ fn refused(server: &Url, pinned: &ServerPins, current: &Fingerprint) -> Failure 
     note!("  shown    {current}");
     let message =
         format!("{} shows signing keys that no pinned key signed: nothing was sent there", named(server));
-    Failure::new(message).hint(
-        "another program may answer in its place; where its operator confirms the fingerprint shown: mcpctl login … --accept-new-keys",
-    )
+    Failure::new(message).hint(format!(
+        "another program may answer in its place; where its operator confirms the fingerprint shown (`mcpd fingerprint`): \
+         mcpctl login {} --accept-new-keys",
+        named(server)
+    ))
 }
 
 fn named(server: &Url) -> &str {

@@ -76,6 +76,8 @@ enum Command {
     /// Make the key that encrypts secrets at rest, ahead of the first start
     #[command(subcommand)]
     MasterKey(MasterKey),
+    /// Print the fingerprints of the keys that sign mcpd's answers to agents; also while mcpd runs
+    Fingerprint(ServeArgs),
     /// Print the OpenAPI document
     Openapi,
 }
@@ -87,6 +89,7 @@ async fn main() -> ExitCode {
         Command::Serve { args, check: false } => serve(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
         Command::MasterKey(command) => master_key::run(command).await,
+        Command::Fingerprint(args) => fingerprint(args).await,
         Command::Openapi => print_openapi(),
     };
     match done {
@@ -282,8 +285,22 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 
 async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
+    let store = open_started(&config).await?;
+    let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
+    print(&path.display().to_string())
+}
+
+/// Prints what a sign-in shows at the first contact, for the operator whom users ask.
+async fn fingerprint(args: ServeArgs) -> anyhow::Result<()> {
+    let keys = open_started(&args.resolve()?).await?.signing_keys().await?;
+    let (current, next) = (keys.current.public().fingerprint(), keys.next.public().fingerprint());
+    print(&format!("current  {current}\nnext     {next}"))
+}
+
+/// Opens the store of an installation that was started before: a mistyped directory must not become an empty installation with
+/// keys and a token of its own.
+async fn open_started(config: &Config) -> anyhow::Result<Store> {
     let opened = |error: OpenError| with_hint(error.to_string(), error.hint());
-    // A mistyped directory must not become an empty installation with its own token.
     if !Store::has_master_key(&config.database).await.map_err(opened)? {
         return Err(match &config.database {
             Location::Sqlite(path) if !path.exists() => with_hint(
@@ -292,11 +309,9 @@ async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
             ),
             _ => with_hint(
                 "mcpd was never started on this database".to_owned(),
-                Some("start it once with `mcpd serve`: the first start writes a token"),
+                Some("start it once with `mcpd serve`: the first start writes a token and makes the keys"),
             ),
         });
     }
-    let store = open(&config).await?;
-    let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
-    print(&path.display().to_string())
+    open(config).await
 }

@@ -51,7 +51,14 @@ impl Signing {
     /// When they cannot be loaded.
     pub async fn start(store: Store) -> anyhow::Result<Arc<Self>> {
         let keys = store.signing_keys().await.context("the signing keys cannot be loaded")?;
-        let loaded = watch::Sender::new(Arc::new(LoadedKeys::new(keys)?));
+        let loaded = LoadedKeys::new(keys)?;
+        let list = &loaded.list;
+        tracing::info!(
+            next = %list.next().fingerprint,
+            "signing key {}: users who sign in for the first time compare it",
+            list.current().fingerprint
+        );
+        let loaded = watch::Sender::new(Arc::new(loaded));
         let signing = Arc::new(Self { store, loaded, reading: Mutex::default() });
         tokio::spawn(follow(Arc::clone(&signing)));
         Ok(signing)

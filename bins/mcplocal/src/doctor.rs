@@ -39,7 +39,7 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
             if read.inference != read.server {
                 findings.push(mcpd("inference", &read.inference, read.trusted).await);
             }
-            findings.push(probe(&read));
+            findings.push(probe(&read).await);
             for provider in &read.providers {
                 findings.extend(look_at(provider, &gpus).await);
             }
@@ -96,11 +96,15 @@ async fn unknown_llms(config: &Config) -> Vec<Finding> {
     unknown.into_iter().map(finding).collect()
 }
 
-/// How far mcpd's answers are verified, and by which keys.
-fn probe(config: &Config) -> Finding {
+/// How far mcpd's answers are verified, by which keys, and whether mcpd signs with one of them.
+async fn probe(config: &Config) -> Finding {
     let contexts = user::Config::default_path().unwrap_or_default();
     let keys = KeyRing::new(config.server.clone(), config.proof_keys.clone(), contexts, Arc::default(), None);
+    keys.compare(config.trusted).await;
     let status = keys.status();
+    if let Some(unverified) = status.unverified {
+        return Finding::new("probe", FindingState::Failed, unverified.reason).hint(status.hint);
+    }
     let state = match status.state {
         ProofState::Pinned => FindingState::Ok,
         ProofState::Unpinned => FindingState::Warning,

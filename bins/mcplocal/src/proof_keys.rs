@@ -13,8 +13,17 @@ use std::{
 
 use jiff::Timestamp;
 use mcpctl_access::proof::PublicKey;
-use mcpctl_api::agent::{ProofState, ProofStatus};
-use mcpctl_client::{PinnedKeys, ProofKeys, config::Config, fetch_keys, pins};
+use mcpctl_api::{
+    agent::{ProofState, ProofStatus, UnverifiedAnswer},
+    signing_keys::SigningKeyList,
+};
+use mcpctl_client::{
+    PinnedKeys, ProofKeys, TrustedUsers,
+    config::Config,
+    fetch_keys,
+    pins::{self, OtherKeys},
+};
+use mcpctl_failover::ProbeError;
 use tokio::sync::Notify;
 use url::Url;
 
@@ -36,6 +45,10 @@ struct KeyRingState {
     keys: Option<Vec<PublicKey>>,
     /// Whether the log has that the pins are gone.
     reported: AtomicBool,
+    /// What mcpd's list of keys showed in place of the pinned ones, and which those were.
+    other: Option<(OtherKeys, Vec<PublicKey>, Timestamp)>,
+    /// Why the last answer to a probe is not verified.
+    unverified: Option<UnverifiedAnswer>,
 }
 
 impl KeyRing {
@@ -55,7 +68,7 @@ impl KeyRing {
             (Some(now), _) => Some(now.clone()),
             (None, _) => kept,
         };
-        let state = Mutex::new(KeyRingState { keys, reported: AtomicBool::new(false) });
+        let state = Mutex::new(KeyRingState { keys, ..KeyRingState::default() });
         Self { server, configured, contexts, state, rotated }
     }
 
@@ -66,22 +79,37 @@ impl KeyRing {
         let server = self.server.as_str().trim_end_matches('/');
         match self.pinned() {
             PinnedKeys::Keys(keys) => {
-                ProofStatus { state: ProofState::Pinned, fingerprints: fingerprints(&keys), hint: None }
+                let state = self.lock();
+                // After a login that pins other keys, what was found before is no longer true.
+                let other = state.other.as_ref().filter(|(_, pinned, _)| *pinned == keys);
+                let (hint, unverified) = match other {
+                    Some((other, _, at)) => {
+                        let unverified = UnverifiedAnswer { reason: other.to_string(), at: *at };
+                        (Some(self.hint()), Some(unverified))
+                    }
+                    None => (None, state.unverified.clone()),
+                };
+                let fingerprints = fingerprints(&keys);
+                ProofStatus { state: ProofState::Pinned, fingerprints, hint, unverified }
             }
             PinnedKeys::None => ProofStatus {
                 state: ProofState::Unpinned,
                 fingerprints: Vec::new(),
                 hint: Some(format!("mcpctl login {server}")),
+                unverified: None,
             },
-            PinnedKeys::Unreadable(reason) => {
-                ProofStatus { state: ProofState::Unreadable, fingerprints: Vec::new(), hint: Some(reason) }
-            }
+            PinnedKeys::Unreadable(reason) => ProofStatus {
+                state: ProofState::Unreadable,
+                fingerprints: Vec::new(),
+                hint: Some(reason),
+                unverified: None,
+            },
         }
     }
 
     /// Logs once how far answers of mcpd are verified.
     pub fn log(&self) {
-        let ProofStatus { state, fingerprints, hint } = self.status();
+        let ProofStatus { state, fingerprints, hint, .. } = self.status();
         match state {
             ProofState::Pinned => {
                 tracing::info!(
@@ -102,16 +130,32 @@ impl KeyRing {
         }
     }
 
-    /// Follows the list of keys that this mcpd shows now.
-    pub async fn follow(&self, trusted: mcpctl_client::TrustedUsers) {
-        let PinnedKeys::Keys(pinned) = self.pinned() else { return };
+    /// The next step where mcpd's keys are not the pinned ones.
+    fn hint(&self) -> String {
+        match self.configured {
+            Some(_) => "compare the fingerprints with an administrator, and set `proofKeys` anew".to_owned(),
+            None => OtherKeys::hint(&self.server),
+        }
+    }
+
+    /// Compares the list of keys that this mcpd shows now with the pinned ones. Returns the list and those, where there are both.
+    pub async fn compare(&self, trusted: TrustedUsers) -> Option<(SigningKeyList, Vec<PublicKey>)> {
+        let PinnedKeys::Keys(pinned) = self.pinned() else { return None };
         let list = match fetch_keys(&self.server, trusted).await {
             Ok(list) => list,
             Err(error) => {
                 tracing::debug!(%error, "the list of mcpd's keys is not there");
-                return;
+                return None;
             }
         };
+        let other = pins::other_keys(&list.signed, &pinned);
+        self.lock().other = other.map(|other| (other, pinned.clone(), Timestamp::now()));
+        Some((list, pinned))
+    }
+
+    /// Follows the list of keys that this mcpd shows now.
+    pub async fn follow(&self, trusted: TrustedUsers) {
+        let Some((list, pinned)) = self.compare(trusted).await else { return };
         let followed = if self.configured.is_some() {
             pins::signed_keys(&list.signed, &pinned).map_err(|error| error.to_string())
         } else {
@@ -133,18 +177,11 @@ impl KeyRing {
                 self.lock().keys = Some(keys);
             }
             Err(error) => {
-                let server = self.server.as_str().trim_end_matches('/');
-                let hint = match self.configured {
-                    Some(_) => {
-                        "compare the fingerprints with an administrator, and set `proofKeys` anew".to_owned()
-                    }
-                    None => {
-                        format!("compare the fingerprints with an administrator, then: mcpctl login {server}")
-                    }
-                };
+                let shown = self.lock().other.as_ref().map(|(other, ..)| other.shown.to_string());
                 tracing::warn!(
                     error,
-                    hint,
+                    shown,
+                    hint = self.hint(),
                     "mcpd shows keys that no pinned key signed; the pinned ones stay"
                 );
             }
@@ -192,5 +229,14 @@ impl ProofKeys for KeyRing {
 
     fn rotated(&self) {
         self.rotated.notify_one();
+    }
+
+    fn judged(&self, failure: Option<&ProbeError>) {
+        let mut state = self.lock();
+        if failure.is_none() {
+            state.other = None;
+        }
+        state.unverified =
+            failure.map(|failure| UnverifiedAnswer { reason: failure.to_string(), at: Timestamp::now() });
     }
 }

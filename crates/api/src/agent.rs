@@ -59,6 +59,19 @@ pub struct ProofStatus {
     pub fingerprints: Vec<String>,
     /// The next step, or why the pinned keys cannot be read.
     pub hint: Option<String>,
+    /// Why mcpd's last answer is not verified, where keys are pinned and it is not.
+    #[serde(default)]
+    pub unverified: Option<UnverifiedAnswer>,
+}
+
+/// An answer of mcpd that counts for nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct UnverifiedAnswer {
+    /// Why.
+    pub reason: String,
+    /// When it came.
+    pub at: Timestamp,
 }
 
 /// Whether the agent has keys to verify mcpd's answers by.

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use jiff::Timestamp;
-use mcpctl_access::proof::{KeyListClaims, PublicKey, VerifyError, verify};
+use mcpctl_access::proof::{Fingerprint, KeyListClaims, PublicKey, VerifyError, read_unverified, verify};
 use url::Url;
 
 use crate::config::{self, ConfigError};
@@ -32,6 +32,33 @@ pub fn signed_keys(signed: &str, pinned: &[PublicKey]) -> Result<Vec<PublicKey>,
     // The next key does not sign before it is the current one.
     let list: KeyListClaims = verify(signed, &[list.current().public_key])?;
     Ok(list.keys.iter().map(|key| key.public_key).collect())
+}
+
+/// The keys of a server are not the pinned ones: a program in its place answers, or they were rotated more than once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("mcpd signs with {shown}, which is not pinned")]
+pub struct OtherKeys {
+    /// The fingerprint of the key that signs there now.
+    pub shown: Fingerprint,
+}
+
+impl OtherKeys {
+    /// The next step for a person who signs in at this server.
+    pub fn hint(server: &Url) -> String {
+        let server = server.as_str().trim_end_matches('/');
+        format!("compare it with the operator's, then: mcpctl login {server} --accept-new-keys")
+    }
+}
+
+/// The keys of a list that is signed by its own current key, and by none of the pinned ones; `None` where a pinned key signed it,
+/// or where the list is not even its own.
+pub fn other_keys(signed: &str, pinned: &[PublicKey]) -> Option<OtherKeys> {
+    if signed_keys(signed, pinned).is_ok() {
+        return None;
+    }
+    let claimed: KeyListClaims = read_unverified(signed).ok()?;
+    let list: KeyListClaims = verify(signed, &[claimed.current().public_key]).ok()?;
+    Some(OtherKeys { shown: list.current().fingerprint.clone() })
 }
 
 /// Replaces the pinned keys of a server by those of a list that one of them signed. Returns the keys that are pinned now.
@@ -90,6 +117,10 @@ mod tests {
         let without_slash: Url = "https://mcpd.example.com".parse().unwrap();
         assert_eq!(config.pins_of(&without_slash).unwrap().keys, rotated);
         assert_eq!(config.pins.len(), 2);
+        let other = |signed: &str| other_keys(signed, &rotated).map(|other| other.shown);
+        assert_eq!(other(&list(&foreign, &one, &foreign)), Some(foreign.public().fingerprint()));
+        assert_eq!(other(&list(&two, &three, &two)), None);
+        assert_eq!(other(&list(&foreign, &one, &one)), None, "not its own");
         // The list from before the rotation takes nothing back.
         assert!(followed(&list(&one, &two, &one)).is_err());
     }

@@ -44,6 +44,7 @@ use url::Url;
 use crate::{
     dial::{DialError, Dialer},
     error::{ClientError, one_line, reason},
+    pins::OtherKeys,
 };
 
 /// How long the probe waits after the response for the server to close the connection, or to send a body that HEAD forbids.
@@ -82,6 +83,9 @@ pub trait ProofKeys: fmt::Debug + Send + Sync {
 
     /// An answer was signed by another key than the first one: mcpd's keys were rotated, or the answer is not mcpd's.
     fn rotated(&self);
+
+    /// An answer was judged by these keys: `None` where it is verified, else why it counts for nothing.
+    fn judged(&self, failure: Option<&ProbeError>);
 }
 
 impl Probe {
@@ -173,7 +177,14 @@ impl Probe {
                 if judged.rotated {
                     agent.keys.rotated();
                 }
-                judged.answer
+                let answer = if judged.by_other_key {
+                    let hint = OtherKeys::hint(&self.server);
+                    Err(ProbeError(format!("mcpd signs with a key that is not pinned: {hint}")))
+                } else {
+                    judged.answer
+                };
+                agent.keys.judged(answer.as_ref().err());
+                answer
             }
             _ => judge::by_status(question.as_ref(), head.status, &head.headers),
         }

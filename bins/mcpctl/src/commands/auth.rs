@@ -4,6 +4,10 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use mcpctl_api::{Verb, question::CanI};
+use mcpctl_client::{
+    fetch_keys,
+    pins::{self, OtherKeys},
+};
 
 use super::targets::Targets;
 use crate::{
@@ -11,7 +15,7 @@ use crate::{
     context::Global,
     failure::Failure,
     output::{
-        Shape, one_line,
+        Shape, Tone, one_line,
         table::{Table, until},
     },
 };
@@ -55,7 +59,9 @@ enum Question {
 
 /// Prints who is signed in.
 pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
-    let client = global.client()?;
+    let identity = global.identity()?;
+    let trusted = identity.trusted;
+    let client = identity.client()?;
     let me = client.whoami().await?;
     if args.output.print(&me)? {
         return Ok(ExitCode::SUCCESS);
@@ -68,9 +74,17 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     };
     data!("{} at {}", me.subject, client.server().as_str().trim_end_matches('/'))?;
     let (_, config) = global.config()?;
-    match config.pins_of(client.server()).and_then(|pins| pins.keys.first()) {
+    let pinned = config.pins_of(client.server()).map(|pins| pins.keys.as_slice()).unwrap_or_default();
+    match pinned.first() {
         Some(key) => data!("key:     {} (pinned)", key.fingerprint())?,
         None => data!("key:     none pinned")?,
+    }
+    if !pinned.is_empty()
+        && let Ok(list) = fetch_keys(client.server(), trusted).await
+        && let Some(other) = pins::other_keys(&list.signed, pinned)
+    {
+        note!(Tone::Warning, "warning:"; " {other}");
+        note!(Tone::Hint, "hint:"; " {}", OtherKeys::hint(client.server()));
     }
     data!("groups:  {}", list(&me.groups))?;
     data!("roles:   {}", list(&me.roles))?;

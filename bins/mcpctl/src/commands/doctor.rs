@@ -52,11 +52,12 @@ pub async fn run(global: &Global) -> Outcome {
     });
     let agents = found.as_ref().ok().map(|(_, server, status)| (server.clone(), status.clone()));
     report.print("mcplocal", found.map(|(text, ..)| text))?;
+    let agent_runs = agents.is_some();
     if let Some((server, status)) = agents {
         report.probe(&status)?;
         Report::compare(global, &server)?;
     }
-    report.configuration().await?;
+    report.configuration(agent_runs).await?;
     Ok(if report.well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -82,6 +83,11 @@ impl Report {
     fn probe(&mut self, status: &AgentStatus) -> Result<(), Failure> {
         let (proof, text) = (&status.proof, status.proof.describe(&status.server));
         let hint = proof.hint.clone().unwrap_or_default();
+        if let Some(unverified) = &proof.unverified {
+            let failure = Failure::new(&unverified.reason);
+            let failure = if hint.is_empty() { failure } else { failure.hint(hint) };
+            return self.print("probe", Err(failure));
+        }
         match proof.state {
             ProofState::Pinned => self.print("probe", Ok(text)),
             ProofState::Unpinned => Self::warn("probe", &format!("{text}; pin it: {hint}")),
@@ -90,16 +96,18 @@ impl Report {
     }
 
     /// Reports the failures of mcplocal.yaml and of the model servers that it names, where there is one.
-    async fn configuration(&mut self) -> Result<(), Failure> {
+    async fn configuration(&mut self, agent_runs: bool) -> Result<(), Failure> {
         let file = config::config_dir()?.join("mcplocal.yaml");
         let Ok(program) = agent::program() else { return Ok(()) };
         if !file.exists() {
             return Ok(());
         }
         match local::doctor::failures(&program).await {
-            Ok(failures) => {
-                failures.into_iter().try_for_each(|(what, failure)| self.print(&what, Err(failure)))
-            }
+            // The probe of an agent that runs is reported already.
+            Ok(failures) => failures
+                .into_iter()
+                .filter(|(what, _)| !(agent_runs && what == "probe"))
+                .try_for_each(|(what, failure)| self.print(&what, Err(failure))),
             Err(failure) => self.print("mcplocal.yaml", Err(failure)),
         }
     }

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use mcpctl_testkit::daemons::{Mcpd, McpdOptions};
+use mcpctl_testkit::daemons::{Mcpd, McpdOptions, Mcplocal, eventually, program};
 use serde_json::{Value, json};
 
-use crate::shell::{CommandOutput, Shell};
+use crate::shell::{CommandOutput, Shell, beside};
 
 async fn login(shell: &Shell, mcpd: &Mcpd, more: &[&str]) -> CommandOutput {
     let args = [&["login", mcpd.url(), "--token-stdin"], more].concat();
@@ -26,6 +26,12 @@ async fn keys_are_pinned_at_first_contact_and_followed_once() {
     let first = login(&shell, &mcpd, &[]).await;
     assert_eq!(first.code, 0, "{}", first.stderr);
     assert!(first.stderr.contains(&format!("  current  {current}\n  next     {next}\n")), "{}", first.stderr);
+    // The operator has the same from the daemon's log, and from its data directory while it runs.
+    assert!(mcpd.log().contains(&format!("signing key {current}")), "{}", mcpd.log());
+    let mut command = std::process::Command::new(program("mcpd"));
+    let printed = command.args(["fingerprint", "--data-dir"]).arg(mcpd.data_dir()).output().unwrap();
+    let printed = (String::from_utf8(printed.stdout).unwrap(), String::from_utf8(printed.stderr).unwrap());
+    assert_eq!(printed.0, format!("current  {current}\nnext     {next}\n"), "{}", printed.1);
     assert!(!login(&shell, &mcpd, &[]).await.stderr.contains("SHA256:"), "nothing new the second time");
     login(&other, &mcpd, &[]).await.succeeded();
     let shown = shell.run(&["whoami"]).await.succeeded();
@@ -62,6 +68,46 @@ async fn keys_are_pinned_at_first_contact_and_followed_once() {
     assert_eq!(fs::read_to_string(other.contexts()).unwrap(), before, "nothing is saved");
     login(&other, &mcpd, &["--accept-new-keys"]).await.succeeded();
     assert!(other.run(&["whoami"]).await.succeeded().contains(&now));
+}
+
+#[tokio::test]
+async fn keys_that_are_not_pinned_are_reported_with_the_next_step() {
+    let mcpd = Mcpd::start().await;
+    let mut agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
+    let shell = beside(&agent);
+    login(&shell, &mcpd, &[]).await.succeeded();
+    agent.kill();
+    let admin = Shell::signed_in(&mcpd).await;
+    for _ in 0..2 {
+        admin.run(&["admin", "rotate-keys", "--again"]).await.succeeded();
+    }
+    let [now, _] = fingerprints(&mcpd).await;
+    let found = format!("mcpd signs with {now}, which is not pinned");
+    let hint = format!("compare it with the operator's, then: mcpctl login {} --accept-new-keys", mcpd.url());
+    let config = agent.config_file().display().to_string();
+    let checked = shell.run(&["local", "doctor", "--config", &config]).await;
+    assert!(
+        checked.code == 1 && checked.stdout.contains(&format!("FAIL probe: {found}\n     hint: {hint}\n")),
+        "{}",
+        checked.stdout
+    );
+    agent.restart().await;
+    eventually("the agent compares the keys", async || {
+        let status = shell.run(&["local", "status"]).await.succeeded();
+        (status.contains(&format!("not verified: {found} (")) && status.contains(&hint)).then_some(())
+    })
+    .await;
+    let checked = shell.run(&["doctor"]).await;
+    assert!(
+        checked.code == 1 && checked.stdout.contains(&format!("FAIL probe: {found} ({hint})\n")),
+        "{}",
+        checked.stdout
+    );
+    let whoami = shell.run(&["whoami"]).await;
+    assert_eq!(whoami.stderr, format!("warning: {found}\nhint: {hint}\n"));
+    login(&shell, &mcpd, &["--accept-new-keys"]).await.succeeded();
+    assert!(!shell.run(&["local", "status"]).await.succeeded().contains("not verified"));
+    assert_eq!(shell.run(&["whoami"]).await.stderr, "");
 }
 
 #[tokio::test]

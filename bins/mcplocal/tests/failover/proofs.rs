@@ -144,7 +144,13 @@ async fn rotations_are_followed_and_foreign_key_lists_are_not() {
         guarded.agent.log().contains("mcpd shows keys that no pinned key signed").then_some(())
     })
     .await;
-    assert_eq!(guarded.agent.status().await["proof"]["fingerprints"], json!(pinned.fingerprints));
+    let proof = guarded.agent.status().await["proof"].clone();
+    assert_eq!(proof["fingerprints"], json!(pinned.fingerprints));
+    assert!(proof["unverified"]["reason"].as_str().unwrap().ends_with(", which is not pinned"), "{proof}");
+    assert!(proof["hint"].as_str().unwrap().ends_with(" --accept-new-keys"), "{proof}");
+    let journal = guarded.agent.journal();
+    let refused_for = journal.last().unwrap()["reason"].as_str().unwrap();
+    assert!(refused_for.starts_with("mcpd signs with a key that is not pinned: compare it"), "{refused_for}");
 
     guarded.proxy.set(Tamper::None);
     for _ in 0..2 {
@@ -160,6 +166,7 @@ async fn rotations_are_followed_and_foreign_key_lists_are_not() {
         .await;
         assert_eq!(now[0], before[1]);
     }
+    assert_eq!(guarded.agent.status().await["proof"]["unverified"], Value::Null);
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub(super) struct Judged {
     pub(super) answer: Result<ProbeAnswer, ProbeError>,
     /// Whether another key than the first one signed, or none that is pinned.
     pub(super) rotated: bool,
+    /// Whether no pinned key signed it.
+    pub(super) by_other_key: bool,
 }
 
 /// Judges an answer by these pinned keys. `bearer` is the caller's, for the lease.
@@ -35,19 +37,21 @@ pub(super) fn by_keys(
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Judged {
+    let unsigned = |error| Judged { answer: Err(error), rotated: false, by_other_key: false };
     let proof = match proof_of(headers) {
         Ok(Some(token)) => token,
-        Ok(None) => return Judged { answer: Err(unproven("it is not signed")), rotated: false },
-        Err(error) => return Judged { answer: Err(error), rotated: false },
+        Ok(None) => return unsigned(unproven("it is not signed")),
+        Err(error) => return unsigned(error),
     };
     let first = verify::<ProofClaims>(proof, keys.get(..1).unwrap_or_default());
     let rotated = first == Err(VerifyError::UnknownKey);
     let verified = if rotated { verify(proof, keys) } else { first };
+    let by_other_key = verified == Err(VerifyError::UnknownKey);
     let answer = verified.map_err(|error| unproven(&error.to_string())).and_then(|claims| {
         claims.answers(question).map_err(|error| unproven(&error.to_string()))?;
         proven(&claims, proof, keys, status, headers)
     });
-    Judged { answer, rotated }
+    Judged { answer, rotated, by_other_key }
 }
 
 /// The answer of claims that are verified.
@@ -262,7 +266,11 @@ mod tests {
             let judged = keys.judge(status, &headers);
             assert!(judged.answer.is_err(), "{what}: {:?}", judged.answer);
             let names_no_pinned_key = what.ends_with("another mcpd");
-            assert_eq!(judged.rotated, names_no_pinned_key, "{what}");
+            assert_eq!(
+                (judged.rotated, judged.by_other_key),
+                (names_no_pinned_key, names_no_pinned_key),
+                "{what}"
+            );
         }
     }
 
@@ -301,7 +309,7 @@ mod tests {
             proof: Some(token.as_str().into()),
         };
         assert_eq!(judged.answer, Ok(ProbeAnswer::Allowed { allowance, lease: None }));
-        assert!(judged.rotated);
+        assert!(judged.rotated && !judged.by_other_key);
     }
 
     #[test]

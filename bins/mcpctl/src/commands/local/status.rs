@@ -6,8 +6,8 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::agent::{AgentStatus, ProofState, ProviderStatus};
-use mcpctl_client::config::Config;
+use mcpctl_api::agent::{AgentStatus, ProviderStatus};
+use mcpctl_client::config::{Config, Context, same_server};
 
 use crate::{
     Outcome, agent, expiry,
@@ -48,7 +48,11 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     let user = status.signed_in_as.as_deref();
     data!("signed in: {}", one_line(user.unwrap_or("nobody (mcpctl login)")))?;
     data!("probe:     {}", one_line(&status.proof.describe(&status.server)))?;
-    if let Some(hint) = status.proof.hint.as_ref().filter(|_| status.proof.state != ProofState::Pinned) {
+    if let Some(unverified) = &status.proof.unverified {
+        let at = age(unverified.at);
+        data!(Tone::Bad, "not verified:"; " {} ({at} ago)", one_line(&unverified.reason))?;
+    }
+    if let Some(hint) = &status.proof.hint {
         data!("hint: {}", one_line(hint))?;
     }
     if status.leases > 0 {
