@@ -62,9 +62,10 @@ pub(crate) async fn ask(printer: &Printer, client: &Client, status: &Client) -> 
                 text.push_str(&piece);
             }
             Delta::Usage(_) => {}
-            Delta::Broken(message) => {
+            Delta::Broken(broken) => {
                 printer.line_end();
-                return Ok(Reply::Error { status: 200, code: "broken_stream".to_owned(), message });
+                let (code, message) = ("broken_stream".to_owned(), broken.message);
+                return Ok(Reply::Error { status: 200, code, message });
             }
         }
     }

@@ -9,6 +9,8 @@ use utoipa::ToSchema;
 
 /// The code of a request that ended because its caller may no longer run the Llm; also in streams, where both daemons know it.
 pub const ACCESS_REVOKED: &str = "access_revoked";
+/// The code of an answer that ended because mcpd could not confirm the caller's access any more.
+pub const ACCESS_UNCONFIRMED: &str = "access_unconfirmed";
 
 /// The body of every error answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema, thiserror::Error)]

@@ -27,4 +27,4 @@ pub use health::HealthCheck;
 pub use key_list::{KeyListError, fetch_keys};
 pub use mcpctl_owner::TrustedUsers;
 pub use probe::{PinnedKeys, Probe, ProofKeys};
-pub use stream::{ChatStream, Delta, ServedBy};
+pub use stream::{BrokenStream, ChatStream, Delta, ServedBy};

@@ -28,8 +28,17 @@ pub enum Delta {
     Text(String),
     /// Token usage; comes last, if at all.
     Usage(Usage),
-    /// The stream broke off, with the server's message.
-    Broken(String),
+    /// The stream broke off.
+    Broken(BrokenStream),
+}
+
+/// Why a stream broke off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokenStream {
+    /// The server's message, or what is wrong with what it sent.
+    pub message: String,
+    /// The code of the server's error.
+    pub code: Option<String>,
 }
 
 /// A response that streams.
@@ -72,11 +81,13 @@ impl ChatStream {
                         }
                         EventMeaning::Error(error) => {
                             let message = error.message.unwrap_or_else(|| "the answer broke off".to_owned());
-                            return self.broken(one_line(&message));
+                            self.decoder = None;
+                            let code = error.code.map(|code| one_line(&code));
+                            return Some(Delta::Broken(BrokenStream { message: one_line(&message), code }));
                         }
                         // Skipping it would leave an invisible hole in the answer.
                         EventMeaning::Unreadable => {
-                            return self.broken("the answer is not readable".to_owned());
+                            return self.broken("the answer is not readable");
                         }
                         EventMeaning::Silent
                         | EventMeaning::StartUp
@@ -93,22 +104,22 @@ impl ChatStream {
                 }
                 Ok(None) => match self.bytes.next().await {
                     Some(Ok(bytes)) => decoder.push(&bytes),
-                    Some(Err(_)) => return self.broken("the connection was cut".to_owned()),
+                    Some(Err(_)) => return self.broken("the connection was cut"),
                     // A stream that ends with neither `[DONE]` nor a finish reason did not complete.
                     None if self.finished => {
                         self.decoder = None;
                         return None;
                     }
-                    None => return self.broken("the answer ended too early".to_owned()),
+                    None => return self.broken("the answer ended too early"),
                 },
-                Err(_) => return self.broken("the answer is not readable".to_owned()),
+                Err(_) => return self.broken("the answer is not readable"),
             }
         }
     }
 
-    fn broken(&mut self, message: String) -> Option<Delta> {
+    fn broken(&mut self, message: &str) -> Option<Delta> {
         self.decoder = None;
-        Some(Delta::Broken(message))
+        Some(Delta::Broken(BrokenStream { message: message.to_owned(), code: None }))
     }
 }
 

@@ -7,10 +7,14 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_api::agent::{AgentStatus, EngineState, FailoverOutcome};
+use mcpctl_api::{
+    agent::{AgentStatus, EngineState, FailoverOutcome},
+    error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED},
+};
 use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy, config::same_server};
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::json;
+use url::Url;
 
 use crate::{
     Outcome, agent,
@@ -77,6 +81,8 @@ struct Through {
     client: Client,
     /// The agent, where the way leads through it, as this machine's user.
     agent: Option<Client>,
+    /// The mcpd that decides.
+    server: Url,
     /// A warning that the bearer ends soon.
     expiry: Option<String>,
 }
@@ -106,25 +112,35 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
             if identity.bearer.is_some() && !same_user {
                 let message = "the chosen token is not that of mcplocal's signed-in user";
                 if args.local {
-                    return Err(Failure::new(message).hint("unset MCPCTL_TOKEN, or leave out --local"));
+                    return Err(Failure::new(message)
+                        .hint("unset MCPCTL_TOKEN and leave out --context, or leave out --local"));
                 }
                 note!("note: {message}, so this goes straight to mcpd");
                 return straight(identity);
             }
             let expiry = identity.context.as_ref().and_then(expiry::warning);
-            Ok(Through { client: agent.client.clone(), agent: Some(agent.client), expiry })
+            Ok(Through {
+                client: agent.client.clone(),
+                agent: Some(agent.client),
+                server: agent.status.server,
+                expiry,
+            })
         }
         // Without a chosen server the agent's own is used.
-        Err(_) if global.chooses_nothing() => {
-            Ok(Through { client: agent.client.clone(), agent: Some(agent.client), expiry: None })
-        }
+        Err(_) if global.chooses_nothing() => Ok(Through {
+            client: agent.client.clone(),
+            agent: Some(agent.client),
+            server: agent.status.server,
+            expiry: None,
+        }),
         Err(failure) => Err(failure),
     }
 }
 
 fn straight(identity: Identity) -> Result<Through, Failure> {
     let expiry = identity.context.as_ref().and_then(expiry::warning);
-    Ok(Through { client: identity.client()?, agent: None, expiry })
+    let server = identity.server.clone();
+    Ok(Through { client: identity.client()?, agent: None, server, expiry })
 }
 
 async fn only_llm(client: &Client) -> Result<String, Failure> {
@@ -171,8 +187,10 @@ async fn converse(through: &Through, chat: &mut ChatRequest) -> Result<(), Failu
 /// Sends a message and prints the answer; after a failure prints why no local provider answered.
 async fn ask(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
     let begun = Timestamp::now();
-    let answered = exchange(through, chat, prompt).await;
-    if let (Err(_), Some(agent)) = (&answered, &through.agent) {
+    let mut text = String::new();
+    let answered = exchange(through, chat, prompt, &mut text).await;
+    // Once there is text, a model has answered, whatever ended it.
+    if let (Err(_), Some(agent), true) = (&answered, &through.agent, text.is_empty()) {
         explain_no_failover(agent, &chat.model, begun).await;
     }
     answered
@@ -217,17 +235,24 @@ fn why_no_failover(status: &AgentStatus, llm: &str, since: Timestamp) -> Option<
     }
 }
 
-/// Sends a message, prints the answer as it streams, and adds both to the conversation.
-async fn exchange(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Result<(), Failure> {
+/// Sends a message, prints the answer as it streams, adds it to `text`, and both to the conversation.
+async fn exchange(
+    through: &Through,
+    chat: &mut ChatRequest,
+    prompt: &str,
+    text: &mut String,
+) -> Result<(), Failure> {
     chat.messages.push(json!({"role": "user", "content": prompt}));
     let mut progress = Progress::new(through.agent.as_ref());
-    let mut stream = progress.show_while(through.client.chat(chat)).await.map_err(explain)?;
+    let mut stream = progress
+        .show_while(through.client.chat(chat))
+        .await
+        .map_err(|error| explain(error, &through.server, &chat.model))?;
     // During a cold start the response begins with comments, long before the first token.
     let mut next = progress.show_while(stream.next()).await;
     if !matches!(next, Some(Delta::Broken(_))) {
         note_failover(&stream.served_by);
     }
-    let mut text = String::new();
     // Escapes control characters of the model on a terminal.
     let mut out = output::terminal::stream();
     while let Some(delta) = next {
@@ -238,16 +263,24 @@ async fn exchange(through: &Through, chat: &mut ChatRequest, prompt: &str) -> Re
                 text.push_str(&piece);
             }
             Delta::Usage(_) => {}
-            Delta::Broken(message) if text.is_empty() => return Err(Failure::new(message)),
-            Delta::Broken(message) => {
+            Delta::Broken(broken) if text.is_empty() => {
+                let failure = Failure::new(broken.message);
+                return Err(match next_step(broken.code.as_deref(), &chat.model) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                });
+            }
+            Delta::Broken(broken) => {
                 writeln!(out)?;
-                return Err(Failure::new(format!("the answer is not complete: {message}")).hint("ask again"));
+                let hint = next_step(broken.code.as_deref(), &chat.model);
+                return Err(Failure::new(format!("the answer is not complete: {}", broken.message))
+                    .hint(hint.unwrap_or_else(|| "ask again".to_owned())));
             }
         }
         next = stream.next().await;
     }
     writeln!(out)?;
-    chat.messages.push(json!({"role": "assistant", "content": text}));
+    chat.messages.push(json!({"role": "assistant", "content": &*text}));
     Ok(())
 }
 
@@ -268,18 +301,33 @@ fn note_failover(served_by: &ServedBy) {
     note!(Tone::Warning, &format!("[answered by the fallback `{name}`: {why}]"); "");
 }
 
-fn explain(error: ClientError) -> Failure {
-    match &error {
-        ClientError::Refused { error: body, .. } if error.hint().is_none() => {
-            let failure = Failure::new(&error);
-            match body.error.code.as_deref() {
-                Some("forbidden") => {
-                    failure.hint("an administrator can say why: mcpctl auth who-can run llms NAME")
-                }
-                _ => failure,
-            }
+fn explain(error: ClientError, server: &Url, llm: &str) -> Failure {
+    let hint = match &error {
+        // Whatever the agent forwards of mcpd's hint to programs.
+        ClientError::Refused { status, .. } if status.as_u16() == 401 => {
+            Some(format!("mcpctl login {}", server.as_str().trim_end_matches('/')))
         }
-        _ => error.into(),
+        ClientError::Refused { error: body, .. } if error.hint().is_none() => {
+            next_step(body.error.code.as_deref(), llm)
+        }
+        _ => None,
+    };
+    let failure = Failure::from(error);
+    match hint {
+        Some(hint) => failure.hint(hint),
+        None => failure,
+    }
+}
+
+/// What to do about an error with this code.
+fn next_step(code: Option<&str>, llm: &str) -> Option<String> {
+    match code? {
+        // Asking again changes nothing about it.
+        "forbidden" | ACCESS_REVOKED => {
+            Some(format!("an administrator can say why: mcpctl auth who-can run llms {llm}"))
+        }
+        ACCESS_UNCONFIRMED => Some("ask again once mcpd answers".to_owned()),
+        _ => None,
     }
 }
 

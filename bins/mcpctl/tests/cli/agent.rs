@@ -1,10 +1,11 @@
 //! Commands through the agent of this machine: which server gets the request, with which key, and what is shown of the agent.
 
 use mcpctl_testkit::{
-    daemons::Mcpd,
+    daemons::{Mcpd, Mcplocal},
     deployment::Deployment,
     model_server::{ModelServer, Reply},
 };
+use serde_json::json;
 
 use crate::shell::{Shell, beside};
 
@@ -32,6 +33,70 @@ async fn local_key_is_used_where_it_stands_for_the_same_user() {
     shell.env.push(("MCPCTL_SERVER", mcpd.url().to_owned()));
     let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
     assert!(error.contains("`User bob` may not run"), "{error}");
+}
+
+#[tokio::test]
+async fn inv_10_agent_acts_for_the_current_context_alone() {
+    let (deployment, other) = (Deployment::start().await, Mcpd::start().await);
+    let mcpd = &deployment.mcpd;
+    let shell = beside(&deployment.agent);
+    let login = async |mcpd: &Mcpd, context: &str, token: &str| {
+        let output =
+            shell.run_with(&["login", mcpd.url(), "--token-stdin", "--context", context], token).await;
+        assert_eq!(output.code, 0, "{}", output.stderr);
+        output.stderr
+    };
+    let acts_for = async |expected: &str| {
+        let key = deployment.agent.local_key();
+        let allowed = deployment.agent.chat("claude", &key, false).await.status().is_success();
+        let status = shell.run(&["local", "status"]).await.succeeded();
+        assert!(status.contains(&format!("signed in: {expected}")), "{status}");
+        allowed
+    };
+    assert!(login(mcpd, "admin", &mcpd.admin()).await.contains("mcplocal acts for User admin from now on\n"));
+    let changed = login(mcpd, "alice", &deployment.alice).await;
+    assert!(changed.contains("mcplocal acts for User alice from now on\n"), "{changed}");
+    let again = login(mcpd, "alice", &deployment.alice).await;
+    assert!(!again.contains("mcplocal"), "nothing changed: {again}");
+    assert!(acts_for("User alice").await);
+
+    // Whatever takes the current context away, the administrator's of the same server is not used in its place.
+    let output = shell.run(&["logout"]).await;
+    assert!(output.stderr.ends_with("mcplocal acts for no account now\n"), "{}", output.stderr);
+    assert!(!acts_for("nobody (mcpctl config use-context admin)").await);
+    let output = shell.run(&["config", "use-context", "admin"]).await;
+    assert!(output.stderr.ends_with("mcplocal acts for User admin from now on\n"), "{}", output.stderr);
+    assert!(login(&other, "other", &other.admin()).await.contains("mcplocal acts for no account now\n"));
+    assert!(!acts_for("nobody (mcpctl config use-context admin)").await);
+    shell.run(&["config", "use-context", "admin"]).await.succeeded();
+    let output = shell.run(&["config", "delete-context", "other"]).await;
+    assert!(!output.stderr.contains("mcplocal"), "it was not the current one: {}", output.stderr);
+    let output = shell.run(&["config", "delete-context", "admin"]).await;
+    assert!(output.stderr.ends_with("mcplocal acts for no account now\n"), "{}", output.stderr);
+    assert!(!acts_for("nobody (mcpctl login ").await);
+}
+
+#[tokio::test]
+async fn revoked_user_is_sent_to_an_administrator() {
+    let mcpd = Mcpd::start().await;
+    let provider = ModelServer::with_default(Reply::text("one two three").stall_after(1)).await;
+    mcpd.llm("claude", &provider.base_url()).await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
+    let shell = beside(&agent);
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &alice).await.succeeded();
+    let mut chat = shell.command(&["chat", "claude", "-p", "Hi"]).spawn().unwrap();
+    let mut begun = [0; 3];
+    tokio::io::AsyncReadExt::read_exact(chat.stdout.as_mut().unwrap(), &mut begun).await.unwrap();
+    mcpd.apply(json!([{"kind": "User", "name": "alice", "disabled": true}])).await;
+    let output = chat.wait_with_output().await.unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.starts_with("error: the answer is not complete: "), "{error}");
+    assert!(
+        error.ends_with("\nhint: an administrator can say why: mcpctl auth who-can run llms claude\n")
+            && error.lines().count() == 2,
+        "{error}"
+    );
 }
 
 #[tokio::test]

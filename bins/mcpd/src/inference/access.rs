@@ -12,7 +12,10 @@ use std::{
 
 use jiff::Timestamp;
 use mcpctl_access::{Denied, Principal, Rejected, Snapshot, Stored, verb::Run};
-use mcpctl_api::{Id, Kind, error::ACCESS_REVOKED};
+use mcpctl_api::{
+    Id, Kind,
+    error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED},
+};
 use mcpctl_secret::token::TokenHash;
 use mcpctl_store::Replica;
 use tokio::sync::{Notify, watch};
@@ -47,7 +50,7 @@ impl AccessEnded {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Revoked | Self::Expired => ACCESS_REVOKED,
-            Self::Unconfirmed => "access_unconfirmed",
+            Self::Unconfirmed => ACCESS_UNCONFIRMED,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Why a local answer has ended before its end.
 
-use mcpctl_api::error::ACCESS_REVOKED;
+use mcpctl_api::error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED};
 
 /// Why a local answer has ended before its end, or before it began.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -21,7 +21,7 @@ impl AccessEnded {
     pub const fn code(self) -> &'static str {
         match self {
             Self::Revoked | Self::Expired => ACCESS_REVOKED,
-            Self::Unconfirmed => "access_unconfirmed",
+            Self::Unconfirmed => ACCESS_UNCONFIRMED,
         }
     }
 

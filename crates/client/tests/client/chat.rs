@@ -30,7 +30,7 @@ fn text(deltas: &[Delta]) -> String {
 
 fn broken(deltas: &[Delta]) -> &str {
     match deltas.last() {
-        Some(Delta::Broken(message)) => message,
+        Some(Delta::Broken(broken)) => &broken.message,
         other => panic!("{other:?}"),
     }
 }
