@@ -22,7 +22,9 @@ async fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             // The parser repeats the arguments, which may hold control characters of another party.
-            note!("{}", error.render().to_string().trim_end());
+            for line in error.render().to_string().trim_end().lines() {
+                note!("{line}");
+            }
             return ExitCode::from(2);
         }
         // Help and version.

@@ -12,7 +12,7 @@ use std::{path::PathBuf, time::Duration};
 
 use mcpctl_owner::TrustedUsers;
 use reqwest::{
-    Method, RequestBuilder, Response,
+    Method, RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, HeaderValue, LOCATION},
     redirect::Policy,
 };
@@ -182,6 +182,11 @@ impl Client {
         // An error whose body is cut is still an error with a status.
         let body = self.body(answer, MAX_ERROR_BYTES).await.unwrap_or_default();
         match ErrorResponse::read(status, &headers, &body) {
+            // mcpd's hint is for who writes requests, and this is a person who signs in.
+            Some(error) if status == StatusCode::UNAUTHORIZED && self.authorization.is_some() => {
+                let hint = format!("mcpctl login {}", self.server.as_str().trim_end_matches('/'));
+                Err(ClientError::Refused { status, error: Box::new(error.with_hint(hint)) })
+            }
             Some(error) => Err(ClientError::Refused { status, error: Box::new(error) }),
             None => Err(self.unreadable(format!("status {status}"))),
         }

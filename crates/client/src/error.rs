@@ -129,6 +129,14 @@ impl ErrorResponse {
     }
 }
 
+impl ErrorResponse {
+    /// The same error with another next step.
+    pub(crate) fn with_hint(mut self, hint: String) -> Self {
+        self.body.error.hint = Some(hint);
+        self
+    }
+}
+
 impl ClientError {
     pub(crate) fn setup(error: &reqwest::Error) -> Self {
         Self::Setup(reason(error))

@@ -66,6 +66,9 @@ async fn variables_override_the_file_unless_they_are_empty() {
     let mcpd = Mcpd::start().await;
     let alice = mcpd.user("alice", None).await;
     let mut shell = Shell::signed_in(&mcpd).await;
+    shell.env.push(("MCPCTL_TOKEN", format!("{alice}x")));
+    let error = shell.run(&["whoami"]).await.failed(1);
+    assert!(error.ends_with(&format!("\nhint: mcpctl login {}\n", mcpd.url())), "{error}");
     shell.env.push(("MCPCTL_TOKEN", alice));
     assert!(shell.run(&["whoami"]).await.succeeded().starts_with("User alice at "));
     shell.env.push(("MCPCTL_SERVER", "http://127.0.0.1:1".to_owned()));
