@@ -172,6 +172,27 @@ pub async fn find() -> Result<Agent, Failure> {
     Ok(Agent { client: client()?, status })
 }
 
+/// For which account the running agent acts.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AgentAccount(Option<Option<String>>);
+
+impl AgentAccount {
+    /// At this moment; the file of contexts decides, and the agent reads it at each request.
+    pub async fn now() -> Self {
+        Self(find().await.ok().map(|agent| agent.status.signed_in_as))
+    }
+
+    /// Prints for which account the agent acts from now on, where a command has changed that.
+    pub async fn report_change(&self) {
+        let now = Self::now().await;
+        match &now.0 {
+            Some(Some(account)) if now != *self => note!("mcplocal acts for {account} from now on"),
+            Some(None) if now != *self => note!("mcplocal acts for no account now"),
+            _ => {}
+        }
+    }
+}
+
 /// The path of mcplocal: beside mcpctl, as they are installed together, else on the PATH.
 pub fn program() -> Result<PathBuf, Failure> {
     let beside = std::env::current_exe().ok().and_then(|this| Some(this.parent()?.join(PROGRAM)));

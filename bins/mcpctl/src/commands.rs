@@ -105,7 +105,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Login(args) => login::login(&global, args).await,
         Command::Logout => login::logout(&global).await,
         Command::Whoami(args) => auth::whoami(&global, &args).await,
-        Command::Config(args) => config::run(&global, args),
+        Command::Config(args) => config::run(&global, args).await,
         Command::Get(args) => get::run(&global, args).await,
         Command::Describe(args) => describe::run(&global, &args).await,
         Command::Create(args) => create::run(&global, args).await,

@@ -35,8 +35,6 @@ pub struct Identity {
     pub bearer: Option<SecretString>,
     /// The users whose programs may respond there, where it is plain http.
     pub trusted: TrustedUsers,
-    /// The user of the bearer, where it is the file's; only the server knows the user of another bearer.
-    pub user: Option<String>,
     /// The context that the bearer is from.
     pub context: Option<Context>,
 }
@@ -99,7 +97,7 @@ impl Global {
         let own = context.filter(|context| same_server(&context.server, &server));
         let trusted = self.trusted(own)?;
         if let Some(token) = token {
-            return Ok(Identity { server, bearer: Some(token), trusted, user: None, context: None });
+            return Ok(Identity { server, bearer: Some(token), trusted, context: None });
         }
         let signed_in = own.filter(|context| context.token.is_some());
         let bearer = signed_in.and_then(|context| context.token.as_ref());
@@ -107,7 +105,6 @@ impl Global {
             server,
             bearer: bearer.map(|token| SecretString::from(token.expose())),
             trusted,
-            user: signed_in.and_then(|context| context.user.clone()),
             context: signed_in.cloned(),
         })
     }

@@ -1,6 +1,7 @@
 //! Warns of a token that ends soon, while it still lets its owner make another one.
 
 use jiff::{SignedDuration, Timestamp};
+use mcpctl_api::spec::SubjectKind;
 use mcpctl_client::config::Context;
 
 use crate::output::table::until;
@@ -26,11 +27,19 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<String> {
     let server = context.server.as_str().trim_end_matches('/');
     let what = if context.session { "session" } else { "token" };
     let when = if left.is_negative() { "has ended".to_owned() } else { format!("ends {}", until(end)) };
-    let renewal = match (context.session, &context.user) {
-        (true, Some(user)) => format!("mcpctl login {server} --user {user}"),
+    let account = match &context.account {
+        Some(account) => Some((account.kind, account.name.as_str())),
+        None => context.user.as_deref().map(|user| (SubjectKind::User, user)),
+    };
+    let renewal = match (context.session, account) {
+        // Only an exchange makes a session of a workload.
+        (true, Some((SubjectKind::ServiceAccount, name))) => {
+            format!("mcpctl login {server} --exchange FILE --serviceaccount {name}")
+        }
+        (true, Some((_, user))) => format!("mcpctl login {server} --user {user}"),
         // A token that has ended cannot create another one.
-        (false, Some(user)) if !left.is_negative() => {
-            let create = format!("mcpctl create token NAME --for User/{user}");
+        (false, Some((kind, name))) if !left.is_negative() => {
+            let create = format!("mcpctl create token NAME --for {kind}/{name}");
             format!("{create} | mcpctl login {server} --token-stdin (an administrator can create it for you)")
         }
         _ => format!("mcpctl login {server}"),
@@ -40,7 +49,7 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use mcpctl_api::spec::SecretValue;
+    use mcpctl_api::spec::{SecretValue, Subject};
 
     use super::*;
 
@@ -49,6 +58,7 @@ mod tests {
             name: "c".to_owned(),
             server: "https://mcpd.example.com".parse().unwrap(),
             user: Some("alice".to_owned()),
+            account: None,
             token: Some(SecretValue::new("t")),
             server_user: None,
             expires_at: Some(Timestamp::now() + left),
@@ -77,5 +87,9 @@ mod tests {
         assert_eq!(warning(&context(true, SignedDuration::from_hours(11))), None);
         let warned = warning(&context(true, SignedDuration::from_mins(20))).unwrap();
         assert!(warned.ends_with("renew it: mcpctl login https://mcpd.example.com --user alice"), "{warned}");
+        let account = Some(Subject { kind: SubjectKind::ServiceAccount, name: "ci".parse().unwrap() });
+        let exchanged = Context { user: None, account, ..context(true, SignedDuration::from_mins(20)) };
+        let warned = warning(&exchanged).unwrap();
+        assert!(warned.ends_with(" --exchange FILE --serviceaccount ci"), "{warned}");
     }
 }

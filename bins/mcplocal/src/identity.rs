@@ -30,7 +30,7 @@ pub struct Caller {
     pub bearer: Bearer,
     /// Whether it is this machine's user, who may use its own providers without mcpd.
     pub local: bool,
-    /// The name of that user, or of the context where the user is unknown.
+    /// The name of that user's account, or of the context where the account is unknown.
     pub user: Option<String>,
 }
 
@@ -155,11 +155,10 @@ impl Identity {
         self.check_local(credential_of(headers)?)
     }
 
-    /// The name of the user for whom the local key acts now.
-    pub fn user(&self, server: &Url) -> Option<String> {
+    /// Kind and name of the account for which the local key acts now.
+    pub fn account(&self, server: &Url) -> Option<String> {
         let contexts = config::Config::load(&self.contexts).ok()?;
-        let context = contexts.signed_in_at(server)?;
-        Some(context.user.clone().unwrap_or_else(|| context.name.clone()))
+        Some(contexts.signed_in_at(server)?.account_label())
     }
 
     /// The bearer of the user for whom the local key acts now.
@@ -189,7 +188,7 @@ impl Identity {
             tracing::warn!(%why, context = context.name, "the signed-in user's token cannot be sent");
             return Err(signed_out());
         }
-        let user = context.user.clone().unwrap_or_else(|| context.name.clone());
+        let user = context.account_name().to_owned();
         Ok(Caller { bearer: Bearer::new(token.expose()), local: true, user: Some(user) })
     }
 }
@@ -254,6 +253,7 @@ mod tests {
             name: "c".into(),
             server: server(),
             user: Some("alice".into()),
+            account: None,
             token,
             server_user: None,
             expires_at: None,
@@ -262,6 +262,15 @@ mod tests {
         contexts.save(&dir.path().join("config.yaml")).unwrap();
         let caller = identity.caller(&bearer(&key), &server()).unwrap();
         assert_eq!((caller.bearer.expose(), caller.local), ("alice's own", true));
+
+        // INVARIANT 10: a token goes to its own server, and another account's is not used in its place.
+        let mut other = contexts.contexts[0].clone();
+        (other.name, other.token) = ("admin".into(), Some(SecretValue::new("the admin's own")));
+        contexts.put_beside(other);
+        contexts.contexts[0].token = None;
+        contexts.save(&dir.path().join("config.yaml")).unwrap();
+        assert_eq!(identity.caller(&bearer(&key), &server()).unwrap_err(), signed_out);
+        assert_eq!(identity.account(&server()), None);
 
         let elsewhere = "https://other.example.com".parse().unwrap();
         assert!(identity.caller(&bearer(&key), &elsewhere).is_err(), "a token goes to its own server only");

@@ -27,7 +27,7 @@ pub struct AgentStatus {
     pub listen: String,
     /// When the agent was started.
     pub started_at: Timestamp,
-    /// The user who is signed in at `server` on this machine.
+    /// Kind and name of the account that is signed in at `server` on this machine: for it the local key acts.
     pub signed_in_as: Option<String>,
     /// How far mcpd's answers are verified.
     #[serde(default)]

@@ -11,7 +11,11 @@ use std::{
 
 use jiff::Timestamp;
 use mcpctl_access::proof::PublicKey;
-use mcpctl_api::{credential, encoding, spec::SecretValue, yaml};
+use mcpctl_api::{
+    credential, encoding,
+    spec::{SecretValue, Subject},
+    yaml,
+};
 use mcpctl_owner::{
     PathError, PathProblem, TrustedUsers, UserNameError, dir,
     file::{self, Content, OpenMode},
@@ -50,6 +54,9 @@ pub struct Context {
     /// The user that `login` found.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+    /// The account that `login` found: a user or a service account.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<Subject>,
     /// The bearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<SecretValue>,
@@ -72,6 +79,20 @@ impl Context {
     /// When `server_user` is no user of this machine.
     pub fn trusted(&self) -> Result<TrustedUsers, UserNameError> {
         self.server_user.as_deref().map_or(Ok(TrustedUsers::default()), str::parse)
+    }
+
+    /// Kind and name of the account, for people; of a file that has no kind the name, or else the context's.
+    pub fn account_label(&self) -> String {
+        match &self.account {
+            Some(account) => account.to_string(),
+            None => self.user.clone().unwrap_or_else(|| self.name.clone()),
+        }
+    }
+
+    /// The name of the account, or the context's where the file does not have it.
+    pub fn account_name(&self) -> &str {
+        let account = self.account.as_ref().map(|account| account.name.as_str());
+        account.or(self.user.as_deref()).unwrap_or(&self.name)
     }
 }
 
@@ -272,15 +293,23 @@ impl Config {
         self.contexts.iter().find(|context| context.name == name)
     }
 
-    /// The context that is signed in at this server: the current one where it is of this server, else the first.
+    /// The current context, where it is of this server and signed in. No other context counts: a user who signs out, or changes
+    /// to another server, must not act as another account that the file happens to have.
     pub fn signed_in_at(&self, server: &Url) -> Option<&Context> {
-        let there = |context: &&Context| same_server(&context.server, server) && context.token.is_some();
-        self.context(None).filter(there).or_else(|| self.contexts.iter().find(there))
+        self.context(None).filter(|context| same_server(&context.server, server) && context.token.is_some())
     }
 
     /// Puts a context in place of the one of the same name, or adds it, and makes it the current one.
     pub fn put(&mut self, context: Context) {
         self.current_context = Some(context.name.clone());
+        self.put_beside(context);
+    }
+
+    /// Puts a context in place of the one of the same name, or adds it. Becomes the current one only where it is the only one.
+    pub fn put_beside(&mut self, context: Context) {
+        if self.contexts.iter().all(|known| known.name == context.name) {
+            self.current_context = Some(context.name.clone());
+        }
         match self.contexts.iter_mut().find(|known| known.name == context.name) {
             Some(known) => *known = context,
             None => self.contexts.push(context),

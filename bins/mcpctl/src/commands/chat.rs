@@ -108,9 +108,13 @@ async fn through(global: &Global, args: &Args) -> Result<Through, Failure> {
                 return straight(identity);
             }
             // The agent uses the credential of this machine's user, so a bearer of another user does not go through it.
-            let same_user = identity.user.is_some() && identity.user == agent.status.signed_in_as;
-            if identity.bearer.is_some() && !same_user {
-                let message = "the chosen token is not that of mcplocal's signed-in user";
+            let current = global.config()?.1.current_context;
+            let same_account = identity.context.as_ref().is_some_and(|context| {
+                current.as_ref() == Some(&context.name)
+                    && agent.status.signed_in_as == Some(context.account_label())
+            });
+            if identity.bearer.is_some() && !same_account {
+                let message = "the chosen token is not the one that mcplocal acts with";
                 if args.local {
                     return Err(Failure::new(message)
                         .hint("unset MCPCTL_TOKEN and leave out --context, or leave out --local"));

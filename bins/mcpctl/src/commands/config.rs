@@ -3,9 +3,16 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mcpctl_client::config;
+use mcpctl_api::spec::SubjectKind;
+use mcpctl_client::config::{self, Context};
 
-use crate::{Outcome, context::Global, failure::Failure, output::table::Table};
+use crate::{
+    Outcome,
+    agent::AgentAccount,
+    context::Global,
+    failure::Failure,
+    output::table::{Table, short_fingerprint},
+};
 
 /// What to do with contexts.
 #[derive(clap::Args)]
@@ -35,22 +42,25 @@ enum Command {
 }
 
 /// Runs the command.
-pub fn run(global: &Global, args: Args) -> Outcome {
+pub async fn run(global: &Global, args: Args) -> Outcome {
     let (path, mut config) = global.config()?;
     let unknown =
         |name: &str| Failure::new(format!("there is no context `{name}`")).hint("mcpctl config get-contexts");
     match args.command {
         Command::GetContexts => {
-            let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER", "PINNED KEY"]);
+            let mut table = Table::new(&["CURRENT", "NAME", "SERVER", "USER", "PINNED KEY"]).wrapping("USER");
             for context in &config.contexts {
                 let pinned = config.pins_of(&context.server).and_then(|pins| pins.keys.first());
                 let current = config.current_context.as_ref() == Some(&context.name);
                 table.row([
                     if current { "*" } else { "" },
                     &context.name,
-                    context.server.as_str(),
-                    context.user.as_deref().unwrap_or_default(),
-                    &pinned.map_or_else(|| "none".to_owned(), |key| key.fingerprint().to_string()),
+                    context.server.as_str().trim_end_matches('/'),
+                    &account(context),
+                    &pinned.map_or_else(
+                        || "none".to_owned(),
+                        |key| short_fingerprint(key.fingerprint().as_str()),
+                    ),
                 ]);
             }
             table.print()?;
@@ -60,6 +70,7 @@ pub fn run(global: &Global, args: Args) -> Outcome {
             None => return Err(Failure::new("there is no current context").hint("mcpctl login URL")),
         },
         Command::UseContext { name } => {
+            let before = AgentAccount::now().await;
             config::update(&path, |config| {
                 if config.context(Some(&name)).is_none() {
                     return Err(unknown(&name));
@@ -68,8 +79,10 @@ pub fn run(global: &Global, args: Args) -> Outcome {
                 Ok((true, ()))
             })?;
             note!("switched to context `{name}`");
+            before.report_change().await;
         }
         Command::DeleteContext { name } => {
+            let before = AgentAccount::now().await;
             config::update(&path, |config| {
                 if config.context(Some(&name)).is_none() {
                     return Err(unknown(&name));
@@ -79,6 +92,7 @@ pub fn run(global: &Global, args: Args) -> Outcome {
                 Ok((true, ()))
             })?;
             note!("context `{name}` deleted");
+            before.report_change().await;
         }
         Command::View => {
             for context in &mut config.contexts {
@@ -88,4 +102,13 @@ pub fn run(global: &Global, args: Args) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The account of a context: a user by name, as most are.
+fn account(context: &Context) -> String {
+    match &context.account {
+        Some(account) if account.kind != SubjectKind::User => account.to_string(),
+        Some(account) => account.name.to_string(),
+        None => context.user.clone().unwrap_or_default(),
+    }
 }

@@ -25,6 +25,7 @@ use url::Url;
 
 use crate::{
     Outcome,
+    agent::AgentAccount,
     commands::files,
     context::{Global, bearer, check_server, parse_server},
     expiry,
@@ -97,20 +98,32 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let client = Client::new(args.address.clone(), Some(SecretString::from(token)), &options)?;
     let me = client.whoami().await?;
 
-    let name = global.named_context().map_or_else(|| default_name(&args.address), str::to_owned);
+    let name = match (global.named_context(), &args.service_account) {
+        (Some(name), _) => name.to_owned(),
+        // Beside a person's context of the same server.
+        (None, Some(account)) => format!("{account}@{}", default_name(&args.address)),
+        (None, None) => default_name(&args.address),
+    };
     let user = me.subject.name.to_string();
     let context = Context {
         name: name.clone(),
         server: args.address.clone(),
         // A workload signs in again by another exchange, not as a user.
         user: args.exchange.is_none().then_some(user),
+        account: Some(me.subject.clone()),
         token: Some(SecretValue::new(token)),
         server_user: global.server_user().map(str::to_owned),
         expires_at: Some(me.expires_at),
         session: args.token_file.is_none() && !args.token_stdin,
     };
+    let before = AgentAccount::now().await;
     let config = config::update(&path, |config| {
-        config.put(context);
+        // A job that signs in on a person's machine does not take over what that person works with.
+        if args.exchange.is_some() {
+            config.put_beside(context);
+        } else {
+            config.put(context);
+        }
         if let Some(keys) = keys.to_pin() {
             config.pin(&args.address, keys, Timestamp::now());
         }
@@ -119,7 +132,11 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let server = args.address.as_str().trim_end_matches('/');
     note!("signed in at {server} as {} (context `{name}`)", me.subject);
     keys.report(&args.address);
+    before.report_change().await;
     if args.exchange.is_some() {
+        if config.current_context.as_ref() != Some(&name) {
+            note!("the current context stays as it is; use this one with: --context {name}");
+        }
         note!("it ends {}; the same command renews it", until(me.expires_at));
     } else if let Some(warning) = config.context(None).and_then(expiry::warning) {
         note!(Tone::Warning, "warning:"; " {warning}");
@@ -209,6 +226,7 @@ pub async fn logout(global: &Global) -> Outcome {
     if let (Some(asked), None) = (global.named_context(), &name) {
         return Err(Failure::new(format!("there is no context `{asked}`")).hint("mcpctl config get-contexts"));
     }
+    let before = AgentAccount::now().await;
     // Saved first, so that an unreachable server does not prevent the sign-out.
     let forgotten = config::update(&path, |config| {
         let context = config.contexts.iter_mut().find(|context| Some(&context.name) == name.as_ref());
@@ -235,5 +253,6 @@ pub async fn logout(global: &Global) -> Outcome {
         note!("note: the token is forgotten here, but it is still good: {}", failure.in_one_line());
     }
     note!("signed out at {}", server.as_str().trim_end_matches('/'));
+    before.report_change().await;
     Ok(ExitCode::SUCCESS)
 }

@@ -178,8 +178,13 @@ async fn agent_is_shown_for_people_and_for_programs() {
     shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
     let status = shell.run(&["local", "status", "-o", "json"]).await.succeeded();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
-    assert_eq!((&status["signedInAs"], &status["providers"][0]["name"]), (&"admin".into(), &"desk".into()));
-    assert!(shell.run(&["local", "status", "-o", "yaml"]).await.succeeded().contains("signedInAs: admin\n"));
+    assert_eq!(
+        (&status["signedInAs"], &status["providers"][0]["name"]),
+        (&"User admin".into(), &"desk".into())
+    );
+    assert!(
+        shell.run(&["local", "status", "-o", "yaml"]).await.succeeded().contains("signedInAs: User admin\n")
+    );
     let error = shell.run(&["local", "logs"]).await.failed(1);
     assert!(error.contains("the agent starts no model server itself"), "{error}");
     let env = shell.run(&["local", "env"]).await;

@@ -236,6 +236,19 @@ async fn workload_signs_in_by_an_exchange_of_its_token() {
         output.stderr
     );
     assert!(shell.run(&["whoami"]).await.succeeded().starts_with("ServiceAccount ci at "));
+    // A person's context of the same server stays the current one.
+    let person = Shell::signed_in(&mcpd).await;
+    person.file("jwt", &format!("{}\n", issuer.sign(&issuer.claims("mcpd", "job-7"))));
+    let output = person.run(&login).await;
+    let host = mcpd.url().trim_start_matches("http://");
+    assert!(
+        output.stderr.contains(&format!("use this one with: --context ci@{host}\n")),
+        "{}",
+        output.stderr
+    );
+    assert_eq!(person.run(&["config", "current-context"]).await.succeeded(), "c\n");
+    let contexts = person.run(&["config", "get-contexts"]).await.succeeded();
+    assert!(contexts.lines().nth(2).unwrap().contains("ServiceAccount ci"), "{contexts}");
     shell.file("jwt", &issuer.sign(&issuer.claims("mcpd", "other")));
     let refused = shell.run(&login).await.failed(1);
     assert!(refused.starts_with("error: the service account does not trust this token\nhint: "), "{refused}");

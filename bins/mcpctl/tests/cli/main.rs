@@ -22,3 +22,4 @@ mod sso;
 mod story;
 mod terminal;
 mod usage;
+mod width;

@@ -37,7 +37,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         agent_id: app.agent_id.clone(),
         listen: app.listen.to_string(),
         started_at: app.started_at,
-        signed_in_as: app.identity.user(&config.server),
+        signed_in_as: app.identity.account(&config.server),
         proof: runtime.keys.status(),
         leases: app.probing.leases.len(),
         providers: futures::future::join_all(providers).await,

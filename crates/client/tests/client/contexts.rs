@@ -16,6 +16,7 @@ fn context(name: &str, server: &str, token: Option<&str>) -> Context {
         name: name.to_owned(),
         server: server.parse().unwrap(),
         user,
+        account: None,
         token: token.map(SecretValue::new),
         server_user: None,
         expires_at: None,
@@ -100,10 +101,15 @@ fn put_replaces_a_namesake_and_becomes_current() {
     assert_eq!((config.contexts.len(), config.context(None).unwrap().name.as_str()), (2, "a"));
     assert_eq!(config.context(Some("a")).unwrap().token.as_ref().unwrap().expose(), "three");
     assert_eq!(config.context(Some("c")), None);
+    config.put_beside(context("c", "https://c.example.com", Some("four")));
+    assert_eq!((config.contexts.len(), config.context(None).unwrap().name.as_str()), (3, "a"));
+    let mut first = Config::default();
+    first.put_beside(context("c", "https://c.example.com", Some("four")));
+    assert_eq!(first.context(None).unwrap().name, "c", "it is the only one");
 }
 
 #[test]
-fn current_context_is_preferred_at_its_server() {
+fn only_the_current_context_is_signed_in() {
     let mut config = Config::default();
     config.put(context("first", "https://a.example.com", Some("one")));
     config.put(context("second", "https://a.example.com/", Some("two")));
@@ -111,15 +117,16 @@ fn current_context_is_preferred_at_its_server() {
     let at = |config: &Config, server: &str| {
         config.signed_in_at(&server.parse().unwrap()).map(|context| context.name.clone())
     };
-    assert_eq!(at(&config, "https://a.example.com").as_deref(), Some("first"));
+    assert_eq!(at(&config, "https://a.example.com"), None, "the current one is of another server");
+    assert_eq!(at(&config, "https://b.example.com").as_deref(), Some("elsewhere"));
     config.current_context = Some("second".to_owned());
     assert_eq!(at(&config, "https://a.example.com").as_deref(), Some("second"));
     config.contexts[1].token = None;
-    assert_eq!(
-        at(&config, "https://a.example.com").as_deref(),
-        Some("first"),
-        "a context without a token is not signed in"
-    );
+    assert_eq!(at(&config, "https://a.example.com"), None, "another account of the server does not count");
+    config.current_context = None;
+    assert_eq!(at(&config, "https://a.example.com"), None);
+    config.current_context = Some("first".to_owned());
+    assert_eq!(at(&config, "https://a.example.com").as_deref(), Some("first"));
     assert_eq!(at(&config, "https://c.example.com"), None);
     assert_eq!(
         at(&config, "http://a.example.com"),

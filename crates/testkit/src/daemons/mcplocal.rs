@@ -133,7 +133,8 @@ impl Mcplocal {
         fs::create_dir_all(path.parent().expect("a directory")).expect("the directory");
         let server = mcpd.url();
         let config = format!(
-            "currentContext: c\ncontexts:\n  - name: c\n    server: {server}/\n    user: {user}\n    token: {token}\n"
+            "currentContext: c\ncontexts:\n  - name: c\n    server: {server}/\n    user: {user}\n    \
+             account: {{kind: User, name: {user}}}\n    token: {token}\n"
         );
         fs::write(&path, config).expect("the contexts");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("permissions");

@@ -45,8 +45,7 @@ pub async fn run(output: Shape, watch: bool) -> Outcome {
 fn table(status: &AgentStatus) -> Result<(), Failure> {
     data!("mcplocal {} on {}", one_line(&status.version), one_line(&status.listen))?;
     data!("server:    {}", one_line(status.server.as_str()))?;
-    let user = status.signed_in_as.as_deref();
-    data!("signed in: {}", one_line(user.unwrap_or("nobody (mcpctl login)")))?;
+    data!("signed in: {}", one_line(&account(status)))?;
     data!("probe:     {}", one_line(&status.proof.describe(&status.server)))?;
     if let Some(unverified) = &status.proof.unverified {
         let at = age(unverified.at);
@@ -119,6 +118,20 @@ fn problems(status: &AgentStatus) -> Result<(), Failure> {
             data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))
         }
         None => Ok(()),
+    }
+}
+
+/// The account for which the local key acts, or the next step where there is none.
+fn account(status: &AgentStatus) -> String {
+    if let Some(account) = &status.signed_in_as {
+        return account.clone();
+    }
+    let contexts = Config::default_path().and_then(|path| Config::load(&path)).unwrap_or_default();
+    let is_signed_in =
+        |context: &&Context| context.token.is_some() && same_server(&context.server, &status.server);
+    match contexts.contexts.iter().find(is_signed_in) {
+        Some(other) => format!("nobody (mcpctl config use-context {})", other.name),
+        None => format!("nobody (mcpctl login {})", status.server.as_str().trim_end_matches('/')),
     }
 }
 
