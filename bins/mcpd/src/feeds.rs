@@ -127,7 +127,7 @@ impl Feeds {
         let news = entry.state.subscribe();
         let number = self.0.insert(&entry);
         // After it is among those that are open, so that each later snapshot finds it.
-        entry.check(&self.0.replica.latest());
+        entry.check(&self.0.replica);
         Ok(Feed { shared: Arc::clone(&self.0), number, entry, news, _permit: permit })
     }
 }
@@ -159,10 +159,12 @@ impl Feed {
         self.news.borrow().expires_at
     }
 
-    /// The revision up to which it shows what holds.
-    pub fn revision(&self) -> Revision {
+    /// The revision up to which [`Feed::decided`] returned what holds; `None` while there is something newer to return.
+    pub fn shown_up_to(&self) -> Option<Revision> {
+        // Before the state is read, so that whatever all feeds show at that revision is in it.
         let all = Revision(self.shared.decided.load(Ordering::Acquire));
-        self.news.borrow().revision.max(all)
+        let state = self.news.borrow();
+        (!state.has_changed()).then(|| state.revision.max(all))
     }
 }
 
@@ -192,22 +194,22 @@ impl Shared {
     /// Decides every feed in the latest snapshot.
     async fn check(&self) {
         for batch in self.feeds().chunks(BATCH) {
-            let snapshot = self.replica.latest();
-            batch.iter().for_each(|feed| feed.check(&snapshot));
-            drop(snapshot);
+            batch.iter().for_each(|feed| feed.check(&self.replica));
             tokio::task::yield_now().await;
         }
     }
 }
 
 impl Entry {
-    fn check(&self, snapshot: &Snapshot) {
-        let decided = decide(snapshot, self.bearer, &self.asked);
+    /// Decides it in the latest snapshot.
+    fn check(&self, replica: &Replica) {
         self.state.send_if_modified(|state| {
             // A credential that was revoked is not valid again for this feed.
             if state.ended.is_some() {
                 return false;
             }
+            // The snapshot is taken while the state is held, so that none replaces what a newer one decided.
+            let decided = decide(&replica.latest(), self.bearer, &self.asked);
             let is_new = (state.ended, state.expires_at, &state.allowed)
                 != (decided.ended, decided.expires_at, &decided.allowed);
             *state = decided;
@@ -275,5 +277,80 @@ async fn follow(feeds: Arc<Shared>) {
         if is_needed {
             tokio::time::sleep((began.elapsed() * PAUSE_FACTOR).min(MAX_PAUSE)).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mcpctl_access::{Change, Confidential, Stored};
+    use mcpctl_api::{
+        Resource, Spec,
+        spec::{Subject, SubjectKind, TokenSpec, UserSpec},
+    };
+    use mcpctl_secret::envelope::{Keyring, MasterKey};
+    use mcpctl_store::{Author, Location, RecordedChanges, Store};
+
+    use super::*;
+    use crate::{config::StreamLimits, watchers::Watched};
+
+    const BEARER: [u8; 32] = [7; 32];
+
+    fn stored(id: &Id, revision: u64, spec: Spec, confidential: Option<Confidential>) -> Arc<Stored> {
+        let resource = Resource {
+            id: id.clone(),
+            name: "alice".parse().unwrap(),
+            labels: BTreeMap::new(),
+            revision: Revision(revision),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            spec,
+        };
+        Arc::new(Stored { resource, confidential })
+    }
+
+    async fn commit(store: &Store, base: u64, changes: Vec<Change>) {
+        let author = Author { principal: "tester".to_owned(), ..Author::default() };
+        let changes = RecordedChanges::new(Revision(base), author, Timestamp::UNIX_EPOCH, changes);
+        store.commit(changes).await.unwrap();
+    }
+
+    /// A reader that goes on from such a revision would never learn of the state.
+    #[tokio::test]
+    async fn revision_of_a_state_is_not_shown_before_the_state() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Arc::new(Keyring::new(MasterKey::generate().unwrap()));
+        let store = Store::open(&Location::Sqlite(dir.path().join("db")), key).await.unwrap();
+        let user = |disabled, revision| {
+            let spec = Spec::User(UserSpec { disabled, ..UserSpec::default() });
+            Change::Put(stored(&"caaaaaaaaaaaaaaaaaaaaaaaa".parse().unwrap(), revision, spec, None))
+        };
+        let token = TokenSpec {
+            rules: None,
+            subject: Subject { kind: SubjectKind::User, name: "alice".parse().unwrap() },
+            subject_id: user(false, 1).id().clone(),
+            expires_at: "2999-01-01T00:00:00Z".parse().unwrap(),
+            session: false,
+            external: false,
+            issued_by: Vec::new(),
+            rotated_from: None,
+        };
+        let hash = Some(Confidential::TokenHash(BEARER));
+        let token = Change::Put(stored(&Id::mint(), 2, Spec::Token(token), hash));
+        commit(&store, 0, vec![user(false, 1), token]).await;
+        let replica = Replica::start(store.clone()).await.unwrap();
+        let feeds = Feeds::start(&replica, Watchers::new(Watched::Access, StreamLimits::FEEDS));
+        let snapshot = replica.fresh().await.unwrap();
+        let alice = snapshot.authenticate(&BEARER, clock::now()).unwrap();
+        let mut feed =
+            feeds.open(&alice, BEARER.into(), &snapshot, BTreeSet::from(["claude".to_owned()])).unwrap();
+        assert_eq!((feed.decided().ended, feed.shown_up_to()), (None, Some(Revision(2))));
+
+        commit(&store, 2, vec![user(true, 3)]).await;
+        while feeds.0.decided.load(Ordering::Acquire) < 3 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(feed.shown_up_to(), None, "the end is not returned yet");
+        assert_eq!(feed.decided().ended, Some(FeedEnd::Revoked));
+        assert_eq!(feed.shown_up_to(), Some(Revision(3)));
     }
 }

@@ -20,7 +20,7 @@ use axum::{
 };
 use futures::StreamExt as _;
 use mcpctl_api::{
-    Id, Name,
+    Id, Name, Revision,
     feed::{FeedEnd, FeedEnded, FeedHeartbeat, FeedState, HEARTBEAT_SECONDS, MAX_FEED_LLMS},
 };
 use serde::Deserialize;
@@ -127,12 +127,16 @@ impl FeedStream {
         loop {
             match std::mem::replace(&mut self.step, Step::Wait) {
                 Step::State => return self.state(),
-                Step::Heartbeat => {
-                    self.next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
-                    if let Some(event) = self.heartbeat() {
-                        return Some(event);
+                Step::Heartbeat => match self.feed.shown_up_to() {
+                    // A reader may go on from a heartbeat's revision, so each state of that revision goes first.
+                    None => self.step = Step::State,
+                    Some(revision) => {
+                        self.next_heartbeat = Instant::now() + HEARTBEAT_INTERVAL;
+                        if let Some(event) = self.heartbeat(revision) {
+                            return Some(event);
+                        }
                     }
-                }
+                },
                 Step::Wait => self.step = self.wait().await?,
                 Step::Nothing => return None,
             }
@@ -170,11 +174,11 @@ impl FeedStream {
     }
 
     /// None where this replica cannot tell whether its snapshot is the store's present state.
-    fn heartbeat(&self) -> Option<Event> {
+    fn heartbeat(&self, revision: Revision) -> Option<Event> {
         if self.app.replica.confirmed_at().elapsed() >= CONFIRMATION_TIMEOUT {
             return None;
         }
-        let heartbeat = FeedHeartbeat { revision: self.feed.revision(), as_of: self.as_of() };
+        let heartbeat = FeedHeartbeat { revision, as_of: self.as_of() };
         Event::default().event("heartbeat").json_data(heartbeat).ok()
     }
 
