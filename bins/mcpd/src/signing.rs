@@ -95,6 +95,17 @@ impl Signing {
         Ok(self.keys())
     }
 
+    /// Loads the keys where the current one of the store is newer, the one of this number, so that an answer that was begun after
+    /// a rotation is signed by its key at every replica. Where the store fails, the keys that were loaded stay in use.
+    pub async fn catch_up(&self, number: i64) {
+        if number <= self.keys().number {
+            return;
+        }
+        if let Err(error) = self.refresh().await {
+            tracing::warn!(error = %format!("{error:#}"), "the rotated signing keys cannot be read: the last ones stay in use");
+        }
+    }
+
     async fn refresh(&self) -> anyhow::Result<()> {
         let _reading = self.reading.lock().await;
         let keys = self.store.signing_keys().await?;

@@ -5,6 +5,7 @@ use mcpctl_access::proof::{
     BearerHash, KeyListClaims, LeaseClaims, ProbeNonce, ProofClaims, ProofQuestion, PublicKey, verify,
 };
 use mcpctl_api::Id;
+use mcpctl_secret::token::{self, Prefix};
 use mcpctl_testkit::{
     daemons::{Mcpd, eventually},
     replicas::Replicas,
@@ -12,7 +13,7 @@ use mcpctl_testkit::{
 };
 use reqwest::{Method, Response, StatusCode};
 use serde_json::{Value, json};
-use sqlx::{Connection as _, Executor as _, SqliteConnection};
+use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 const KEYS: &str = "/.well-known/mcpctl-keys";
 const ROTATE: &str = "/api/v1/admin/rotate-keys";
@@ -262,6 +263,30 @@ async fn replicas_sign_with_one_pair_and_follow_a_rotation() {
     assert_eq!(keys(one).await, after);
     assert_eq!(one.post(ROTATE, &admin, &json!({"again": true})).await.status(), StatusCode::OK);
     assert_eq!(keys(one).await[0], after[1]);
+}
+
+/// An agent that follows a rotation pins the new pair, which does not have the old key.
+#[tokio::test]
+async fn inv_05_a_rotation_holds_for_the_next_probe_at_every_replica() {
+    let replicas = Replicas::start().await;
+    let (one, two) = (&replicas.one, &replicas.two);
+    one.apply(json!([llm("claude", &json!({"offlineGrace": "1m"}))])).await;
+    let admin = one.admin();
+    let mut postgres = PgConnection::connect(&replicas.postgres.url()).await.unwrap();
+    for (at, other) in [(one, two), (two, one), (one, two)] {
+        // No notice reaches the other replica.
+        let listening =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mcpd listens'";
+        postgres.execute(listening).await.unwrap();
+        assert_eq!(at.post(ROTATE, &admin, &json!({})).await.status(), StatusCode::OK);
+        let [current, _] = keys(at).await;
+        let unknown = token::mint(Prefix::Mcpd).unwrap();
+        for bearer in [unknown.expose(), &admin] {
+            let probe = Probe::send(other, "claude", Some(bearer)).await;
+            let proof = probe.proof(&[current]);
+            assert_eq!(probe.lease(&[current], &proof).is_some(), bearer == admin);
+        }
+    }
 }
 
 #[tokio::test]

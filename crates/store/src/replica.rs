@@ -10,7 +10,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -27,7 +27,7 @@ use crate::{
     error::StoreError,
     notices::{self, Notice},
     recent::RecentChanges,
-    resources::Feed,
+    resources::{Feed, Head},
 };
 
 /// Calls that wait for the next read; further ones wait for a place in the queue.
@@ -43,6 +43,7 @@ pub struct Replica {
     snapshot: watch::Sender<Arc<Snapshot>>,
     recent: Mutex<RecentChanges>,
     confirmed_at: Mutex<Instant>,
+    signing_key: AtomicI64,
     queue: mpsc::Sender<Waiter>,
     reads: AtomicU64,
 }
@@ -65,6 +66,7 @@ impl Replica {
             snapshot: watch::Sender::new(Arc::clone(&snapshot)),
             recent,
             confirmed_at: Mutex::new(began),
+            signing_key: AtomicI64::new(0),
             queue,
             reads: AtomicU64::new(0),
         });
@@ -89,6 +91,12 @@ impl Replica {
     /// When the latest snapshot was last known to be the store's, by a read that began then.
     pub fn confirmed_at(&self) -> Instant {
         *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The number of the signing key that was the current one when the last snapshot was read, at least as new as every snapshot
+    /// that [`Replica::fresh`] has returned; 0 before the first one.
+    pub fn signing_key(&self) -> i64 {
+        self.signing_key.load(Ordering::Acquire)
     }
 
     /// As [`Store::changes_since`], from memory where the changes are recent.
@@ -125,6 +133,13 @@ impl Replica {
 
     fn confirm(&self, began: Instant) {
         *self.confirmed_at.lock().unwrap_or_else(PoisonError::into_inner) = began;
+    }
+
+    /// The present revision, after the key that signs at it has been noted.
+    async fn read_head(&self) -> Result<Revision, StoreError> {
+        let Head { revision, signing_key } = self.store.head().await?;
+        self.signing_key.store(signing_key, Ordering::Release);
+        Ok(revision)
     }
 
     fn publish(&self, snapshot: &Arc<Snapshot>) {
@@ -198,7 +213,7 @@ impl Follower {
     async fn catch_up(&mut self, replica: &Replica) -> Result<(), StoreError> {
         let store = &replica.store;
         let mut began = Instant::now();
-        let mut current = store.current_revision().await?;
+        let mut current = replica.read_head().await?;
         while self.snapshot.revision() != current {
             if self.snapshot.revision() < current {
                 match store.changes_since(self.snapshot.revision(), MAX_BATCH).await? {
@@ -215,7 +230,7 @@ impl Follower {
             if self.snapshot.revision() > current {
                 // Others have committed meanwhile. A snapshot must not end in the middle of a commit.
                 began = Instant::now();
-                current = store.current_revision().await?;
+                current = replica.read_head().await?;
             }
         }
         replica.publish(&self.snapshot);

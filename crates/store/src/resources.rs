@@ -59,6 +59,15 @@ fn confidential(kind: Kind, bytes: Vec<u8>) -> Option<Confidential> {
     }
 }
 
+/// What has to be newest in whatever a replica answers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Head {
+    /// The revision of the last change.
+    pub revision: Revision,
+    /// The number of the current signing key; 0 where there is none yet.
+    pub signing_key: i64,
+}
+
 impl Store {
     /// The revision of the last change; one small read.
     ///
@@ -69,6 +78,16 @@ impl Store {
             sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *connection).await?
         });
         Ok(Revision(current.unsigned_abs()))
+    }
+
+    /// The revision of the last change, and the key that signs; one small read.
+    pub(crate) async fn head(&self) -> Result<Head, StoreError> {
+        const HEAD: &str =
+            "SELECT current, COALESCE((SELECT MIN(number) FROM signing_keys), 0) FROM revision";
+        let (current, signing_key): (i64, i64) = read_connection!(&self.database, connection => {
+            sqlx::query_as(HEAD).fetch_one(&mut *connection).await?
+        });
+        Ok(Head { revision: Revision(current.unsigned_abs()), signing_key })
     }
 
     /// Every resource at one revision.

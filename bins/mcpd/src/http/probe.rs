@@ -51,7 +51,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<&'a str, HttpEr
 }
 
 /// The headers that answer a question, the principal's or a stranger's.
-pub(super) fn answer(
+pub(super) async fn answer(
     app: &App,
     question: ProofQuestion,
     principal: Option<&Principal>,
@@ -59,6 +59,7 @@ pub(super) fn answer(
 ) -> HeaderMap {
     let proof = ProofClaims::new(question, principal, decision, clock::now());
     let lease = principal.and_then(|principal| LeaseClaims::beside(&proof, principal, decision));
+    app.signing.catch_up(app.replica.signing_key()).await;
     let mut headers = HeaderMap::new();
     // No cache may keep an answer to one nonce.
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -92,7 +93,7 @@ pub(super) async fn deny_stranger(app: &App, parts: &mut Parts, response: &mut R
     if let Ok(Some(question)) = question(&parts.headers, &asked) {
         let revision = app.replica.latest().revision();
         let decision = FailoverDecision::unauthenticated(revision);
-        response.headers_mut().extend(answer(app, question, None, &decision));
+        response.headers_mut().extend(answer(app, question, None, &decision).await);
     }
 }
 

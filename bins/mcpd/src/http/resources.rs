@@ -110,7 +110,7 @@ async fn probe(app: &App, caller: &Caller, target: &str, headers: &HeaderMap) ->
         Err(denied) => HttpError::from(denied).into_response(),
     };
     if let Some(question) = question {
-        response.headers_mut().extend(probe::answer(app, question, Some(principal), &failover));
+        response.headers_mut().extend(probe::answer(app, question, Some(principal), &failover).await);
     }
     Ok(response)
 }
