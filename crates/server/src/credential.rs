@@ -13,7 +13,7 @@ pub enum CredentialError {
     /// No header has one.
     #[error("no credential was sent")]
     Missing,
-    /// A header occurs twice.
+    /// A header occurs twice, or has a list.
     #[error("more than one credential was sent")]
     Several,
     /// `Authorization` has another scheme, or a value that is no text.
@@ -33,7 +33,8 @@ pub fn presented(headers: &HeaderMap, dialect: Dialect) -> Result<&str, Credenti
         only(headers, header::AUTHORIZATION)?.map(bearer).transpose()?.filter(|text| !text.is_empty());
     let key = match dialect {
         Dialect::Anthropic => {
-            only(headers, X_API_KEY)?.map(text).transpose()?.filter(|text| !text.is_empty())
+            let key = only(headers, X_API_KEY)?.map(text).transpose()?;
+            key.map(single).transpose()?.filter(|text| !text.is_empty())
         }
         Dialect::Openai => None,
     };
@@ -63,7 +64,17 @@ fn bearer(value: &HeaderValue) -> Result<&str, CredentialError> {
     // An empty token leaves the scheme alone, because blanks at the end of a header are removed on the way.
     let (scheme, credential) = value.split_once(' ').unwrap_or((value, ""));
     let is_bearer = scheme.eq_ignore_ascii_case("bearer");
-    if is_bearer || value.is_empty() { Ok(credential.trim()) } else { Err(CredentialError::NotBearer) }
+    if is_bearer || value.is_empty() { single(credential.trim()) } else { Err(CredentialError::NotBearer) }
+}
+
+/// Refuses a list: a proxy folds two headers of one name into one, with a comma between their values (RFC 9110, section 5.3), and
+/// no token has one (RFC 6750, section 2.1).
+fn single(credential: &str) -> Result<&str, CredentialError> {
+    match credential {
+        _ if credential.contains(',') => Err(CredentialError::Several),
+        _ if credential.contains([' ', '\t']) => Err(CredentialError::NotBearer),
+        _ => Ok(credential),
+    }
 }
 
 fn text(value: &HeaderValue) -> Result<&str, CredentialError> {
@@ -109,6 +120,11 @@ mod tests {
                 Err(CredentialError::NotBearer),
             ),
             (vec![(bearer.clone(), "a")], Openai, Err(CredentialError::NotBearer)),
+            (vec![(bearer.clone(), "Bearer a b")], Openai, Err(CredentialError::NotBearer)),
+            (vec![(bearer.clone(), "Bearer a, Bearer a")], Openai, Err(CredentialError::Several)),
+            (vec![(bearer.clone(), "Bearer a,a")], Openai, Err(CredentialError::Several)),
+            (vec![(key.clone(), "a, a")], Anthropic, Err(CredentialError::Several)),
+            (vec![(key.clone(), "a a")], Anthropic, Err(CredentialError::NotBearer)),
             (vec![(key.clone(), "a"), (key.clone(), "a")], Anthropic, Err(CredentialError::Several)),
             (vec![(bearer.clone(), "Bearer a"), (bearer, "Bearer a")], Openai, Err(CredentialError::Several)),
             (vec![], Anthropic, Err(CredentialError::Missing)),
