@@ -66,6 +66,31 @@ impl AddressPolicy {
         self.check(ip, url.port_or_known_default())
     }
 
+    /// Those of the addresses that a name has now that may be connected to.
+    ///
+    /// # Errors
+    /// When there are some, and none of them may.
+    fn allowed_of(
+        &self,
+        name: &str,
+        found: impl IntoIterator<Item = SocketAddr>,
+        port: Option<u16>,
+    ) -> Result<Vec<SocketAddr>, RefusedAddress> {
+        let (mut allowed, mut refused) = (Vec::new(), None);
+        for address in found {
+            match self.check(address.ip(), port) {
+                Ok(()) => allowed.push(address),
+                Err(error) => refused = Some(error),
+            }
+        }
+        match refused {
+            Some(RefusedAddress { address, why }) if allowed.is_empty() => {
+                Err(RefusedAddress { address: format!("{name}, {address}"), why })
+            }
+            _ => Ok(allowed),
+        }
+    }
+
     fn check(&self, ip: IpAddr, port: Option<u16>) -> Result<(), RefusedAddress> {
         let allowed = |network: &IpNet| network.contains(&ip) || network.contains(&ip.to_canonical());
         let listed = || self.networks.iter().any(allowed);
@@ -116,19 +141,8 @@ impl Resolve for Resolver {
                 return Err(RefusedAddress::new(name.as_str(), why).into());
             }
             let found = lookup(name.as_str()).await?;
-            let (mut allowed, mut refused) = (Vec::new(), None);
-            for address in found {
-                match policy.check(address.ip(), port) {
-                    Ok(()) => allowed.push(address),
-                    Err(error) => refused = Some(error),
-                }
-            }
-            match refused {
-                Some(RefusedAddress { address, why }) if allowed.is_empty() => {
-                    Err(RefusedAddress { address: format!("{}, {address}", name.as_str()), why }.into())
-                }
-                _ => Ok(Box::new(allowed.into_iter()) as Addrs),
-            }
+            let allowed = policy.allowed_of(name.as_str(), found, port)?;
+            Ok(Box::new(allowed.into_iter()) as Addrs)
         })
     }
 }
@@ -207,5 +221,21 @@ mod tests {
         assert!(error.contains("itself listens"), "{error}");
         let resolver = Resolver { policy: Arc::new(policy()), port: None };
         assert!(resolver.resolve("metadata.google.internal".parse().unwrap()).await.is_err());
+    }
+
+    /// Each connection goes to an address of the resolution that was checked for it (DNS rebinding).
+    #[test]
+    fn a_name_that_changes_its_address_loses_its_connections() {
+        let allowed = |addresses: &[&str]| {
+            let found = addresses.iter().map(|ip| SocketAddr::new(ip.parse().unwrap(), 80));
+            let allowed = policy().allowed_of("models.example.com", found, Some(80));
+            allowed.map(|allowed| allowed.iter().map(|address| address.ip().to_string()).collect::<Vec<_>>())
+        };
+        assert_eq!(allowed(&["203.0.113.7"]).unwrap(), ["203.0.113.7"]);
+        for later in ["169.254.169.254", "::ffff:169.254.169.254", "fd00:ec2::254", "10.2.0.1", "0.0.0.0"] {
+            let error = allowed(&[later]).unwrap_err().to_string();
+            assert!(error.starts_with("`models.example.com, "), "{error}");
+            assert_eq!(allowed(&["203.0.113.7", later]).unwrap(), ["203.0.113.7"], "beside an allowed one");
+        }
     }
 }
