@@ -4,6 +4,7 @@
 
 pub mod bearer;
 pub mod document;
+mod meaning;
 pub mod path;
 pub mod sse;
 pub mod token;

@@ -1,10 +1,20 @@
-//! Translation between dialects, for every pair: requests of callers, and what model servers answer, whole and as a stream.
+//! Translation between dialects, for every pair: requests of callers, and what model servers answer, whole and as a stream. What is
+//! written is read again, and means what was read at first.
 
 use mcpctl_dialect::{
     Operation,
     sse::Decoder,
-    translate::{TranslatedRequest, Translation},
+    translate::{
+        DeltaReader, TranslatedRequest, Translation, chat,
+        conversation::Conversation,
+        messages,
+        reply::{Delta, Reply},
+        responses,
+    },
 };
+use serde_json::Value;
+
+use crate::meaning::{Answer, Question};
 
 const CALLERS: [Operation; 3] = [Operation::Chat, Operation::Responses, Operation::Messages];
 const UPSTREAMS: [Operation; 2] = [Operation::Chat, Operation::Messages];
@@ -13,7 +23,7 @@ const NOW: u64 = 1_700_000_000;
 const MAX_GROWTH: usize = 64;
 const MAX_FRAME: usize = 256 * 1024;
 
-/// What is written is readable, and bounded by what was read.
+/// What is written is readable, bounded by what was read, and of the same meaning.
 pub fn run(data: &[u8]) {
     let Some((choice, body)) = crate::choice(data) else { return };
     let caller = CALLERS[usize::from(choice) % 3];
@@ -27,46 +37,89 @@ pub fn run(data: &[u8]) {
     match choice / 6 % 3 {
         0 => {
             if let Ok(request) = translation.request(body, "m", NOW) {
-                is_json(&request.body);
                 is_bounded(request.body.len(), body.len());
+                let asked = read_request(caller, body).expect("what was translated is read");
+                let written = read_request(upstream, &request.body).unwrap_or_else(|| {
+                    panic!("what is written is no request: {}", String::from_utf8_lossy(&request.body))
+                });
+                Question::of(&asked).is_kept_by(&Question::of(&written), upstream);
             }
         }
         1 => {
             if let Some(answer) = plain.answer.whole(body) {
-                is_json(&answer);
                 is_bounded(answer.len(), body.len());
+                let read = read_reply(upstream, body).expect("what was translated is read");
+                let text = String::from_utf8_lossy(&answer);
+                let written = match caller {
+                    Operation::Responses => Answer::of_response(&json(&answer)),
+                    _ => Answer::of_reply(
+                        &read_reply(caller, &answer).unwrap_or_else(|| panic!("no answer: {text}")),
+                    ),
+                };
+                Answer::of_reply(&read).is_kept_by(&written, caller);
             }
         }
-        _ => stream(&plain, body),
+        _ => stream(&plain, caller, body),
     }
 }
 
-fn stream(request: &TranslatedRequest, body: &[u8]) {
+fn stream(request: &TranslatedRequest, caller: Operation, body: &[u8]) {
     let (mut events, mut translation) = (Decoder::default(), request.answer.stream());
     events.push(body);
-    let mut written = Vec::new();
+    let (mut written, mut deltas) = (Vec::new(), Vec::new());
     while let Ok(Some(frame)) = events.next_frame() {
-        written.extend_from_slice(&translation.push(&frame));
-        if translation.exceeds_bounds() {
+        for delta in translation.read(&frame) {
+            written.extend_from_slice(&translation.write(&delta));
+            deltas.push(delta);
+        }
+        if translation.exceeds_bounds() || translation.has_failed() {
             break;
         }
     }
-    written.extend_from_slice(&translation.finish());
-    is_bounded(written.len(), body.len());
-    let mut reader = Decoder::default();
-    reader.push(&written);
-    while let Some(frame) = reader.next_frame().expect("no event is too large") {
-        match frame.data {
-            Some(data) if data.as_ref() != b"[DONE]" => is_json(&data),
-            _ => {}
-        }
+    // As a relay does: the proper end is written where the upstream's stream has one, and never after a failure.
+    let ended = deltas.iter().any(|delta| matches!(delta, Delta::Finish { choice: 0, .. }));
+    let is_complete = ended && !translation.exceeds_bounds() && !translation.has_failed();
+    if is_complete {
+        written.extend_from_slice(&translation.finish());
     }
-    assert_eq!(reader.finish(), Ok(None), "the last event is whole");
+    is_bounded(written.len(), body.len());
+    let mut frames = Decoder::default();
+    frames.push(&written);
+    let mut reader = DeltaReader::of(caller);
+    let (mut again, mut values) = (Vec::new(), Vec::new());
+    while let Some(frame) = frames.next_frame().expect("no event is too large") {
+        if let Some(data) = frame.data.as_ref().filter(|data| data.as_ref() != b"[DONE]") {
+            values.push(json(data));
+        }
+        again.extend(reader.as_mut().map(|reader| reader.read(&frame)).unwrap_or_default());
+    }
+    assert_eq!(frames.finish(), Ok(None), "the last event is whole");
+    if is_complete {
+        let written = match caller {
+            Operation::Responses => Answer::of_response_events(&values),
+            _ => Answer::of_deltas(&again),
+        };
+        Answer::of_deltas(&deltas).is_kept_by(&written, caller);
+    }
 }
 
-fn is_json(body: &[u8]) {
-    let read = serde_json::from_slice::<serde_json::Value>(body);
-    assert!(read.is_ok(), "{read:?} of {}", String::from_utf8_lossy(body));
+fn read_request(operation: Operation, body: &[u8]) -> Option<Conversation> {
+    match operation {
+        Operation::Chat => chat::read_request(body).ok(),
+        Operation::Messages => messages::read_request(body).ok(),
+        _ => responses::read_request(body).ok(),
+    }
+}
+
+fn read_reply(operation: Operation, body: &[u8]) -> Option<Reply> {
+    match operation {
+        Operation::Messages => messages::read_reply(body),
+        _ => chat::read_reply(body),
+    }
+}
+
+fn json(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(body)))
 }
 
 fn is_bounded(written: usize, read: usize) {
