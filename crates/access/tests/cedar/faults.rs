@@ -42,11 +42,21 @@ pub enum Fault {
     NarrowingAdds,
     /// A narrowed token is told that there is nothing of a name where its owner would be.
     NarrowedTokensLearnNames,
+    /// A group's claims make no one a member.
+    ClaimsAreNotRead,
+    /// A claim counts for every credential of the user.
+    ClaimsOutliveTheSession,
+    /// A value of one provider counts as that of another.
+    ClaimsOfEveryIssuer,
+    /// Values are compared without regard to case.
+    ClaimsIgnoreCase,
+    /// The maker of a credential has only the groups that list it.
+    MakersHaveNoClaims,
 }
 
 impl Fault {
     /// Every fault.
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 24] = [
         Self::GroupsGiveNothing,
         Self::KindsOfSubjectsAreOne,
         Self::DisabledAccountsAct,
@@ -66,5 +76,10 @@ impl Fault {
         Self::NarrowingIsNotRead,
         Self::NarrowingAdds,
         Self::NarrowedTokensLearnNames,
+        Self::ClaimsAreNotRead,
+        Self::ClaimsOutliveTheSession,
+        Self::ClaimsOfEveryIssuer,
+        Self::ClaimsIgnoreCase,
+        Self::MakersHaveNoClaims,
     ];
 }

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use mcpctl_access::FailoverReason;
 use mcpctl_api::{
     Id, Kind, Spec, Verb,
-    spec::{Allowed, FailoverVerb, NamePattern, Rule, Subject, SubjectKind, TokenSpec},
+    spec::{Allowed, ExternalIdentity, FailoverVerb, NamePattern, Rule, Subject, SubjectKind, TokenSpec},
 };
 
 use crate::{Answer, faults::Fault, store::Store};
@@ -37,6 +37,8 @@ pub struct Caller<'a> {
     token: &'a Id,
     /// Whether the token has rules of its own.
     narrowed: bool,
+    /// Whether a sign-in at a provider began it.
+    external: bool,
     account: Id,
     makers: Vec<Id>,
 }
@@ -116,6 +118,7 @@ impl<'a> Oracle<'a> {
             Caller {
                 token,
                 narrowed: spec.rules.is_some(),
+                external: spec.external || self.is(Fault::ClaimsOutliveTheSession),
                 account: self.owner(spec),
                 makers: spec.issued_by.clone(),
             }
@@ -124,7 +127,7 @@ impl<'a> Oracle<'a> {
 
     /// Whether the account and its credential's makers may do this to the resource of that name, or to every one.
     fn allows(&self, caller: &Caller<'_>, verb: Verb, kind: Kind, target: Target<'_>) -> bool {
-        let Caller { token, narrowed, account, makers } = caller;
+        let Caller { token, narrowed, external, account, makers } = caller;
         let by_token = || self.may(uid("Token", token.as_str()), verb, kind, target);
         let unread = self.is(Fault::NarrowingIsNotRead)
             || (self.is(Fault::NarrowedTokensLearnNames) && matches!(target, Target::Every));
@@ -136,21 +139,25 @@ impl<'a> Oracle<'a> {
                 return true;
             }
         }
+        let maker_claims = !self.is(Fault::MakersHaveNoClaims);
         let holds = |maker: &Id| {
-            self.account_may(maker, verb, kind, target)
-                || (self.account_may(maker, Verb::Grant, kind, target) && !self.is(Fault::GrantDoesNotCover))
+            self.account_may(maker, maker_claims, verb, kind, target)
+                || (self.account_may(maker, maker_claims, Verb::Grant, kind, target)
+                    && !self.is(Fault::GrantDoesNotCover))
         };
-        self.account_may(account, verb, kind, target)
+        self.account_may(account, *external, verb, kind, target)
             && (makers.iter().all(holds) || self.is(Fault::MakersDoNotCap))
     }
 
     /// Whether the account is active and may do this to the resource of that name.
     pub fn account_may_name(&self, account: &Id, verb: Verb, kind: Kind, name: &str) -> bool {
-        self.account_may(account, verb, kind, Target::Named(name))
+        self.account_may(account, true, verb, kind, Target::Named(name))
     }
 
-    fn account_may(&self, account: &Id, verb: Verb, kind: Kind, target: Target<'_>) -> bool {
-        self.may(uid("Account", account.as_str()), verb, kind, target)
+    /// Whether the account may do this, with the groups of its claims or without.
+    fn account_may(&self, account: &Id, claims: bool, verb: Verb, kind: Kind, target: Target<'_>) -> bool {
+        let principal = if claims { "AccountWithClaims" } else { "Account" };
+        self.may(uid(principal, account.as_str()), verb, kind, target)
     }
 
     fn may(&self, principal: EntityUid, verb: Verb, kind: Kind, target: Target<'_>) -> bool {
@@ -225,7 +232,14 @@ impl<'a> Oracle<'a> {
                 ("active".to_owned(), RestrictedExpression::new_bool(enabled)),
                 ("kind".to_owned(), RestrictedExpression::new_string(subject.kind.to_string())),
             ]);
-            entities.push(Entity::new(account, attributes, self.parents(&subject)).unwrap());
+            let mut parents = self.parents(&subject);
+            entities.push(Entity::new(account, attributes.clone(), parents.clone()).unwrap());
+            if let Spec::User(user) = &stored.resource.spec {
+                parents
+                    .extend(user.external.identity().into_iter().flat_map(|identity| self.claimed(identity)));
+            }
+            let account = uid("AccountWithClaims", stored.id().as_str());
+            entities.push(Entity::new(account, attributes, parents).unwrap());
         }
         let active = HashMap::from([("active".to_owned(), RestrictedExpression::new_set(active))]);
         entities.push(Entity::new(uid("Daemon", "mcpd"), active, HashSet::new()).unwrap());
@@ -261,6 +275,25 @@ impl<'a> Oracle<'a> {
         parents
     }
 
+    /// The groups of which a claim makes an account a member.
+    fn claimed(&self, identity: &ExternalIdentity) -> HashSet<EntityUid> {
+        let is_value = |one: &str, other: &str| {
+            one == other || (self.is(Fault::ClaimsIgnoreCase) && one.eq_ignore_ascii_case(other))
+        };
+        let mut groups = HashSet::new();
+        for stored in &self.store.resources {
+            let Spec::Group(group) = &stored.resource.spec else { continue };
+            let has_claim = group.claims.iter().any(|claim| {
+                (claim.issuer == identity.issuer || self.is(Fault::ClaimsOfEveryIssuer))
+                    && identity.groups.iter().any(|value| is_value(value, &claim.value))
+            });
+            if has_claim && !self.is(Fault::ClaimsAreNotRead) {
+                groups.insert(self.subject(&stored.as_subject().unwrap()));
+            }
+        }
+        groups
+    }
+
     fn subject(&self, subject: &Subject) -> EntityUid {
         match self.is(Fault::KindsOfSubjectsAreOne) && subject.kind != SubjectKind::Group {
             true => uid("Subject", &format!("Account {}", subject.name)),
@@ -278,6 +311,7 @@ impl<'a> Oracle<'a> {
                 && resource.active.containsAll(principal.makers)
             };
             forbid(principal is Account, action in Action::"any", resource) unless { principal.active };
+            forbid(principal is AccountWithClaims, action in Action::"any", resource) unless { principal.active };
             "#,
         );
         for stored in &self.store.resources {

@@ -7,9 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use mcpctl_access::{Change, Confidential, Snapshot, Stored, builtin};
 use mcpctl_api::{
     Id, Kind, Name, Resource, Revision, Spec, Verb,
+    oidc::IssuerUrl,
     spec::{
-        Allowed, Failover, FailoverVerb, GroupSpec, LlmSpec, RoleBindingSpec, RoleSpec, Rule, SecretSpec,
-        ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec,
+        Allowed, ExternalIdentity, ExternalLink, Failover, FailoverVerb, GroupClaim, GroupSpec, LlmSpec,
+        RoleBindingSpec, RoleSpec, Rule, SecretSpec, ServiceAccountSpec, Subject, SubjectKind, TokenSpec,
+        UserSpec,
     },
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -23,6 +25,9 @@ const PATTERNS: [&str; 14] = [
     "*", "**", "claude", "claude*", "claude-*", "team-*", "*-x", "*a*", "c*e", "team-*-x", "ann", "a.b_c",
     "*2", "reader",
 ];
+/// OpenID providers, and values of their groups' claims.
+const ISSUERS: [&str; 2] = ["https://a.example.com", "https://b.example.com"];
+const VALUES: [&str; 3] = ["staff", "ops", "Staff"];
 const MAX_CHANGES: usize = 10;
 
 /// The moment of every question.
@@ -198,14 +203,21 @@ impl History {
 
     fn spec(&mut self, kind: Kind) -> Spec {
         match kind {
-            Kind::User => Spec::User(UserSpec { disabled: self.rng.random_bool(0.1), ..UserSpec::default() }),
+            Kind::User => Spec::User(UserSpec {
+                disabled: self.rng.random_bool(0.1),
+                external: self.external(),
+                ..UserSpec::default()
+            }),
             Kind::ServiceAccount => Spec::ServiceAccount(ServiceAccountSpec {
                 disabled: self.rng.random_bool(0.1),
                 ..ServiceAccountSpec::default()
             }),
             Kind::Group => {
                 let members = self.subjects(&[SubjectKind::User, SubjectKind::ServiceAccount], 0..4);
-                Spec::Group(GroupSpec { members, ..GroupSpec::default() })
+                let claims = (0..[0, 0, 1, 2].choose(&mut self.rng).copied().unwrap_or(0))
+                    .map(|_| GroupClaim { issuer: self.issuer(), value: self.value() })
+                    .collect();
+                Spec::Group(GroupSpec { members, claims, ..GroupSpec::default() })
             }
             Kind::Role => {
                 let rules = (0..self.rng.random_range(1..3)).map(|_| self.rule()).collect();
@@ -228,6 +240,29 @@ impl History {
                 Spec::Llm(LlmSpec { failover, ..llm() })
             }
         }
+    }
+
+    /// A user's account at a provider, and what the claim was at its last sign-in.
+    fn external(&mut self) -> ExternalLink {
+        if self.rng.random_bool(0.4) {
+            return ExternalLink::Keep;
+        }
+        let groups = (0..self.rng.random_range(0..3)).map(|_| self.value()).collect();
+        let issuer = self.issuer();
+        ExternalLink::Set(Box::new(ExternalIdentity {
+            issuer,
+            subject: "1".into(),
+            groups,
+            linked_by: vec![],
+        }))
+    }
+
+    fn issuer(&mut self) -> IssuerUrl {
+        ISSUERS.choose(&mut self.rng).unwrap().parse().unwrap()
+    }
+
+    fn value(&mut self) -> String {
+        (*VALUES.choose(&mut self.rng).unwrap()).to_owned()
     }
 
     fn subjects(&mut self, kinds: &[SubjectKind], count: std::ops::Range<usize>) -> Vec<Subject> {
@@ -287,7 +322,7 @@ impl History {
             subject_id,
             expires_at: now() + SignedDuration::from_millis(life),
             session: self.rng.random_bool(0.3),
-            external: false,
+            external: self.rng.random_bool(0.4),
             issued_by,
             rotated_from: None,
         }
