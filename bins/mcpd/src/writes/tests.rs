@@ -678,6 +678,21 @@ fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
     }
 }
 
+/// What was applied changes nothing when it is applied again. A password is hashed anew each time.
+fn check_again(world: &Snapshot, presented: &[u8; 32], step: &Step) -> Result<(), TestCaseError> {
+    let Step::Write(documents) = step else { return Ok(()) };
+    let [document] = documents.as_slice() else { return Ok(()) };
+    let (Ok(actor), Some(intents)) = (world.authenticate(presented, now()), intents(world, step)) else {
+        return Ok(());
+    };
+    if !document.contains("password")
+        && let Ok(again) = plan(world, &actor, now(), &Plain, intents)
+    {
+        prop_assert_eq!(again.after.revision(), world.revision(), "{}", document);
+    }
+    Ok(())
+}
+
 /// Each case is a sequence of many judged writes.
 fn cases() -> ProptestConfig {
     let default = ProptestConfig::default();
@@ -737,6 +752,7 @@ proptest! {
             if let Ok(planned) = plan(&world, &actor, now(), &Plain, intents) {
                 check_step(&world, &planned.after, &actor)?;
                 world = planned.after;
+                check_again(&world, &presented, &step)?;
             }
             check_credentials(&world, &credentials)?;
         }
