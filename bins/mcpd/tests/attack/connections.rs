@@ -1,6 +1,6 @@
 //! Connections that are silent, slow, or never read.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions, OpenFiles, eventually},
@@ -72,7 +72,6 @@ async fn the_soft_limit_of_open_files_is_raised() {
 #[tokio::test]
 async fn connections_without_a_request_are_closed() {
     let mcpd = mcpd_with("{requestHead: 500ms, idle: 500ms}").await;
-    let begun = Instant::now();
     let first_bytes: [&[u8]; 4] =
         [b"", b"GET /healthz HTTP/1.1\r\nhost: local", b"PRI * HTTP/2.0\r\n", HTTP2_PREFACE];
     for bytes in first_bytes {
@@ -87,7 +86,6 @@ async fn connections_without_a_request_are_closed() {
     let mut idle = RawConnection::connect(mcpd.url()).await;
     idle.send("GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
     assert!(idle.until_closed().await.ends_with("ok\n"));
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 }
 
 #[tokio::test]
@@ -128,8 +126,7 @@ async fn too_long_body_is_refused_by_its_declared_length() {
 
 #[tokio::test]
 async fn bodies_that_arrive_too_slowly_are_given_up() {
-    let mcpd = mcpd_with("{stall: 500ms, rate: 1KiB, bodyTime: 2s}").await;
-    let begun = Instant::now();
+    let mcpd = mcpd_with("{stall: 500ms, rate: 1KiB, bodyTime: 1h}").await;
     for (path, more, part) in [
         ("/v1/chat/completions", "content-length: 1000000", "x".repeat(500_000)),
         ("/v1/chat/completions", "transfer-encoding: chunked", "a\r\n0123456789\r\n".to_owned()),
@@ -141,15 +138,17 @@ async fn bodies_that_arrive_too_slowly_are_given_up() {
         client.send(part).await;
         assert!(client.until_closed().await.starts_with("HTTP/1.1 408 "), "{path}");
     }
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
 
-    for (what, piece) in [("below the least rate", 1), ("above it, and for too long", 40)] {
-        let begun = Instant::now();
+    // Bytes come all the time, so that it is this limit and no other.
+    for (what, limits, piece) in [
+        ("below the least rate", "{stall: 500ms, rate: 1KiB, bodyTime: 1h}", 1),
+        ("above it, and for too long", "{stall: 5m, rate: 1B, bodyTime: 2s}", 40),
+    ] {
+        let mcpd = mcpd_with(limits).await;
         let mut client = RawConnection::connect(mcpd.url()).await;
         client.send(request("/v1/chat/completions", &mcpd.admin(), "content-length: 30000000")).await;
         let answer = client.trickle(&vec![b'x'; piece], Duration::from_millis(20)).await;
         assert!(answer.starts_with("HTTP/1.1 408 "), "{what}: {answer}");
-        assert_eq!(begun.elapsed() > Duration::from_millis(1500), piece > 1, "{what}: {:?}", begun.elapsed());
     }
 }
 

@@ -166,21 +166,21 @@ async fn invented_names_do_not_block_the_right_password() {
 
 #[tokio::test]
 async fn wrong_guesses_do_not_lock_a_person_out() {
-    let mcpd = start("limits: {logins: {perName: {burst: 5, every: 3s}}}").await;
+    // So rare that none comes back while the test runs: what is beyond the burst is refused.
+    let mcpd = start("limits: {logins: {perName: {burst: 5, every: 1h}}}").await;
     let (guesser, elsewhere) = (client("127.0.0.1"), client("127.0.0.2"));
-    for _ in 0..6 {
-        assert_eq!(login(&guesser, &mcpd, "carol", "wrong wrong").await.status(), StatusCode::UNAUTHORIZED);
-    }
-    let begun = Instant::now();
+    let guesses = async |client: &Client, count: usize| {
+        for _ in 0..count {
+            assert_eq!(login(client, &mcpd, "carol", "wrong wrong").await.status(), StatusCode::UNAUTHORIZED);
+        }
+    };
+    guesses(&guesser, 5).await;
+    assert_eq!(login(&guesser, &mcpd, "carol", PASSWORD).await.status(), StatusCode::TOO_MANY_REQUESTS);
+    guesses(&elsewhere, 4).await;
     assert_eq!(login(&elsewhere, &mcpd, "carol", PASSWORD).await.status(), StatusCode::CREATED);
-    assert!(begun.elapsed() < Duration::from_millis(2500), "elsewhere nothing is slowed");
-    let begun = Instant::now();
-    assert_eq!(login(&guesser, &mcpd, "carol", PASSWORD).await.status(), StatusCode::CREATED);
-    assert!(begun.elapsed() > Duration::from_secs(1), "the sixth guess and what follows is slowed");
     // A success gives the attempts back.
-    let begun = Instant::now();
-    assert_eq!(login(&guesser, &mcpd, "carol", PASSWORD).await.status(), StatusCode::CREATED);
-    assert!(begun.elapsed() < Duration::from_millis(2500));
+    guesses(&elsewhere, 5).await;
+    assert_eq!(login(&elsewhere, &mcpd, "carol", PASSWORD).await.status(), StatusCode::TOO_MANY_REQUESTS);
 }
 
 #[tokio::test]
@@ -221,7 +221,7 @@ async fn spraying_one_guess_over_many_names_is_slowed() {
 #[tokio::test]
 async fn existing_and_made_up_names_look_the_same() {
     let mcpd =
-        start("limits: {logins: {perName: {burst: 2, every: 2s}, perNetwork: {burst: 6, every: 30s}}}").await;
+        start("limits: {logins: {perName: {burst: 2, every: 5s}, perNetwork: {burst: 6, every: 30s}}}").await;
     let mut answers = Vec::new();
     for (address, name) in [("127.0.0.3", "carol"), ("127.0.0.4", "made-up")] {
         let http = client(address);
@@ -238,12 +238,12 @@ async fn existing_and_made_up_names_look_the_same() {
             // The seconds to wait differ by when it is asked.
             let message = body["error"]["message"].as_str().unwrap().split(" in ").next().unwrap().to_owned();
             // One is held for its turn, and those beyond the network's rate are all answered at the same time.
-            let (least, most) = match number {
-                2 => (500, 6000),
-                6.. => (1990, 4000),
-                _ => (0, 6000),
+            let least = match number {
+                2 => 500,
+                6.. => 1990,
+                _ => 0,
             };
-            assert!((least..most).contains(&took.as_millis()), "{number}: {took:?}");
+            assert!(took.as_millis() >= least, "{number}: {took:?}");
             seen.push((status, waits, message));
         }
         answers.push(seen);

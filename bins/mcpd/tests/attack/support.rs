@@ -5,6 +5,7 @@ use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions},
     exchange::{self, Exchange},
     model_server::ModelServer,
+    process,
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -14,6 +15,41 @@ const CONNECTIONS_AT_ONCE: usize = 8;
 
 /// The model of the Llm `closed` at its provider. Only `view` shows it, and only `run` sends it.
 pub const CLOSED_MODEL: &str = "closed-model-marker";
+
+/// Processor time of a daemon for what a stranger sends, compared with its time for plain requests of the same length, so that
+/// the bound holds on a slow or busy machine too.
+pub struct Work {
+    pid: u32,
+    /// The most that one request may take, in seconds.
+    most: f64,
+}
+
+impl Work {
+    /// How many times the work of a plain request is too much.
+    const MAX_FACTOR: f64 = 20.0;
+    /// In seconds: the clock has ticks of a hundredth, and other threads of the daemon work too.
+    const SLACK: f64 = 0.5;
+    const PLAIN_REQUESTS: u32 = 10;
+
+    /// Measures plain requests.
+    pub async fn of_plain(mcpd: &Mcpd, plain: impl AsyncFn()) -> Self {
+        let begun = process::processor_seconds(mcpd.pid());
+        for _ in 0..Self::PLAIN_REQUESTS {
+            plain().await;
+        }
+        let each = (process::processor_seconds(mcpd.pid()) - begun) / f64::from(Self::PLAIN_REQUESTS);
+        Self { pid: mcpd.pid(), most: each * Self::MAX_FACTOR + Self::SLACK }
+    }
+
+    /// Fails where this takes the daemon more work than it is worth.
+    pub async fn bounded<T>(&self, what: &str, request: impl Future<Output = T>) -> T {
+        let begun = process::processor_seconds(self.pid);
+        let result = request.await;
+        let took = process::processor_seconds(self.pid) - begun;
+        assert!(took <= self.most, "{what} took {took:.2} s of processor time, more than {:.2} s", self.most);
+        result
+    }
+}
 
 /// A daemon whose provider serves the Llms `open` and `closed`.
 pub struct World {

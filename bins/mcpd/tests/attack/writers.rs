@@ -1,11 +1,8 @@
 //! Writers that get in the way of a revocation.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    time::{Duration, Instant},
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use mcpctl_testkit::{
@@ -17,8 +14,9 @@ use serde_json::{Value, json};
 
 const WRITERS: usize = 64;
 const REVOCATIONS: usize = 20;
-/// The bound for one revocation. CI shares its processors with the writers, so this is the promise and not a benchmark.
-const BOUND: Duration = Duration::from_secs(1);
+/// The most changes of the writers that are stored while one revocation waits: each of them may have been ahead of it, and each
+/// may be stored once more before the revocation's answer is read.
+const MAX_OVERTAKING: usize = 4 * WRITERS;
 
 /// Writers that change one Llm over and over through these daemons, while the last daemon takes revocations.
 async fn revocations_among_writers(daemons: &[&Mcpd]) {
@@ -63,10 +61,11 @@ async fn revocations_among_writers(daemons: &[&Mcpd]) {
     })
     .await;
     for n in 0..REVOCATIONS {
-        let begun = Instant::now();
+        let before = stored.load(Ordering::Relaxed);
         let answer = last.delete(&format!("/api/v1/rolebindings/rb{n}"), &admin).await;
         assert_eq!(answer.status(), StatusCode::NO_CONTENT, "revocation {n}");
-        assert!(begun.elapsed() < BOUND, "revocation {n} took {:?}", begun.elapsed());
+        let overtaking = stored.load(Ordering::Relaxed) - before;
+        assert!(overtaking <= MAX_OVERTAKING, "{overtaking} writers went before revocation {n}");
     }
     stop.store(true, Ordering::Relaxed);
     while let Some(ended) = writers.join_next().await {
