@@ -1,6 +1,6 @@
 //! Probes ahead, so that there are leases when the central path breaks: for the signed-in user, each Llm of `failoverFor`, where
 //! mcpd's keys are pinned. A lease is renewed when half of its grace is over; an Llm without `offlineGrace` is asked about again
-//! after some minutes. Drops the leases of users who are signed in no longer.
+//! after some minutes, and one that the feed denies at once.
 
 use std::{
     collections::HashMap,
@@ -10,10 +10,11 @@ use std::{
 
 use mcpctl_client::{PinnedKeys, ProofKeys as _};
 use mcpctl_failover::{AccessVerdict, Bearer, LeaseBook, LlmRef};
+use tokio::sync::watch;
 
-use crate::app::{App, Runtime};
+use crate::{app::App, signed_in::SignedIn};
 
-/// How often the signed-in user is looked up.
+/// How often it is looked which probes are due.
 const TICK: Duration = Duration::from_secs(2);
 /// How long until an Llm without a lease is asked about again.
 const UNLEASED_INTERVAL: Duration = Duration::from_secs(300);
@@ -22,43 +23,66 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(10);
 /// The shortest time between two probes of one Llm.
 const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
-/// When each name is asked about next.
-type Schedule = HashMap<String, Instant>;
+/// When each name was asked about, and is next.
+type Schedule = HashMap<String, Scheduled>;
+
+struct Scheduled {
+    asked: Instant,
+    due: Instant,
+}
 
 /// Keeps leases for the signed-in user as long as the agent runs.
-pub async fn keep(app: Arc<App>) {
-    let (mut schedule, mut asked_for) = (Schedule::new(), None);
+pub async fn keep(app: Arc<App>, mut signed_in: watch::Receiver<Option<SignedIn>>) {
+    let mut schedule = Schedule::new();
+    let mut asked_for = None;
     loop {
-        let runtime = app.runtime.load_full();
-        let bearer = app.identity.signed_in_bearer(&runtime.config.server);
-        let digest = bearer.as_ref().map(Bearer::digest);
-        app.probing.leases.keep_signed_in(digest.as_ref());
-        let now_for = Some((digest, runtime.config.server.clone()));
+        let user = signed_in.borrow_and_update().clone();
+        let now_for = user.as_ref().map(|user| (user.bearer.digest(), user.runtime.config.server.clone()));
         if asked_for != now_for {
             schedule.clear();
             asked_for = now_for;
         }
-        let is_pinned = matches!(runtime.keys.pinned(), PinnedKeys::Keys(_));
-        if let Some(bearer) = bearer.filter(|_| is_pinned) {
-            probe_due(&app, &runtime, &bearer, &mut schedule).await;
+        for llm in app.probing.hints.take() {
+            if let Some(scheduled) = schedule.get_mut(&llm) {
+                scheduled.due = scheduled.due.min(scheduled.asked + MIN_INTERVAL);
+            }
         }
-        drop(runtime);
-        tokio::time::sleep(TICK).await;
+        if let Some(user) = user
+            && matches!(user.runtime.keys.pinned().await, PinnedKeys::Keys(_))
+        {
+            probe_due(&app, &user, &signed_in, &mut schedule).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(TICK) => {}
+            () = app.probing.hints.added() => {}
+            changed = signed_in.changed() => if changed.is_err() { return },
+        }
     }
 }
 
-/// Asks about the names whose time has come, one after the other: mcpd has more to do.
-async fn probe_due(app: &App, runtime: &Runtime, bearer: &Bearer, schedule: &mut Schedule) {
+/// Asks about the names whose time has come, one after the other, because mcpd has more to do, and as long as this user is the
+/// one who is signed in.
+async fn probe_due(
+    app: &App,
+    user: &SignedIn,
+    signed_in: &watch::Receiver<Option<SignedIn>>,
+    schedule: &mut Schedule,
+) {
+    let SignedIn { bearer, runtime } = user;
     schedule.retain(|name, _| runtime.registry.failover_for(name).is_some());
     for (name, _) in runtime.registry.failovers() {
-        if schedule.get(name).is_some_and(|due| Instant::now() < *due) {
+        let asked = Instant::now();
+        if schedule.get(name).is_some_and(|scheduled| asked < scheduled.due) {
             continue;
+        }
+        if signed_in.has_changed().unwrap_or(true) {
+            return;
         }
         let llm = LlmRef::named(name);
         let verdict = runtime.router.check_access(&llm, bearer, true).await;
         app.metrics.probe(verdict.access().as_str());
-        let wait = until_next(&verdict, &app.probing.leases, bearer, &llm);
-        schedule.insert(name.to_owned(), Instant::now() + wait);
+        let wait = until_next(&verdict, &runtime.leases, bearer, &llm);
+        schedule.insert(name.to_owned(), Scheduled { asked, due: Instant::now() + wait });
     }
 }
 

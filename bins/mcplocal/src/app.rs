@@ -11,7 +11,7 @@ use mcpctl_api::Id;
 use mcpctl_client::{Client, ClientOptions, FeedClient, Guard, HealthCheck, Probe, TrustedUsers};
 use mcpctl_dialect::Form;
 use mcpctl_engine::{Engine, EngineHost};
-use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, ProviderRegistry};
+use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, LeaseBook, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
 use mcpctl_upstream::{self as upstream, UpstreamKind};
@@ -46,7 +46,7 @@ pub struct App {
     pub http: reqwest::Client,
     /// The record of what ran locally.
     pub journal: Journal,
-    /// Who probes, and the leases that probes bring.
+    /// Who probes, and by which keys answers count.
     pub probing: Probing,
     /// Names in `failoverFor` that no Llm has.
     pub llm_names: LlmNameCache,
@@ -79,6 +79,8 @@ pub struct Runtime {
     pub keys: Arc<KeyRing>,
     /// Bounds the probes that look for an Llm by its id.
     pub id_questions: IdQuestions,
+    /// What mcpd signed for the time in which it cannot be asked.
+    pub leases: Arc<LeaseBook>,
     /// Ends local requests whose caller loses access.
     pub access: Arc<AccessWatches>,
     /// Questions mcpd where it is silent.
@@ -116,8 +118,12 @@ impl Runtime {
         let ids = before
             .filter(|before| before.config.server == config.server)
             .map_or_else(Arc::default, |before| Arc::clone(before.router.ids()));
-        let leases = Arc::clone(&probing.leases);
-        let mut router = FailoverRouter::new(probe).with_breakers(breakers).with_ids(ids).with_leases(leases);
+        // Leases, feeds and what hangs from them are of one mcpd that signs with one set of keys. A request that began under
+        // another one keeps the leases of that one, which go with it.
+        let kept = before.filter(|before| before.has_authority_of(&config));
+        let leases = kept.map_or_else(|| probing.leases(), |before| Arc::clone(&before.leases));
+        let router = FailoverRouter::new(probe).with_breakers(breakers).with_ids(ids);
+        let mut router = router.with_leases(Arc::clone(&leases));
         for provider in &config.providers {
             for llm in &provider.failover_for {
                 let (breaker, also_on) = (provider.primary.breaker, provider.failover.on.clone());
@@ -125,18 +131,14 @@ impl Runtime {
             }
         }
         let router = Arc::new(router);
-        // Feeds and what hangs from them are of one mcpd.
-        let same = |before: &&Self| {
-            (&before.config.server, before.config.trusted) == (&config.server, config.trusted)
-        };
-        let access = match before.filter(same) {
+        let access = match kept {
             Some(before) => {
                 before.access.ask_through(Arc::clone(&router) as _);
                 Arc::clone(&before.access)
             }
             None => {
                 let feeds = FeedClient::trusting(config.server.clone(), config.trusted)?;
-                Arc::new(AccessWatches::new(feeds, Arc::clone(&router) as _))
+                Arc::new(AccessWatches::new(feeds, Arc::clone(&router) as _, Arc::clone(&probing.hints)))
             }
         };
         Ok(Self {
@@ -144,11 +146,21 @@ impl Runtime {
             registry,
             router,
             keys,
+            leases,
             access,
             id_questions: IdQuestions::default(),
             silence: SilenceCheck::new(health),
             models,
         })
+    }
+
+    /// Whether this configuration goes by the same mcpd, which proves who it is by the same keys.
+    fn has_authority_of(&self, config: &Config) -> bool {
+        let authority = |config: &Config| {
+            let Config { server, trusted, proof_keys, .. } = config;
+            (server.clone(), *trusted, proof_keys.clone())
+        };
+        authority(&self.config) == authority(config)
     }
 
     /// The target of requests to the primary, for an Llm.
@@ -205,7 +217,6 @@ impl App {
         let bodies = RequestBodies::new(&config.limits.http);
         let probing = Probing::new(agent_id.clone(), identity.contexts().to_owned());
         let runtime = Runtime::new(config, &host, &http, &probing, None)?;
-        runtime.keys.log();
         Ok(Self {
             bodies,
             client,
@@ -243,8 +254,10 @@ impl App {
             tracing::error!(%error, "the journal does not know of the new `server`");
         }
         self.runtime.store(Arc::clone(&after));
-        // After it is in force: a lease that the old one brings is refused from now on.
-        self.probing.reconfigured(&before.config, &after.config);
+        // After it is in force: what the old one allowed does not go on under the new one.
+        if !Arc::ptr_eq(&before.access, &after.access) {
+            before.access.close();
+        }
         let mut retired = self.retired.lock().unwrap_or_else(PoisonError::into_inner);
         retired.retain(|engine| !engine.is_shut_down());
         for engine in providers::dropped(&before.registry, &after.registry) {

@@ -101,7 +101,7 @@ async fn probe(config: &Config) -> Finding {
     let contexts = user::Config::default_path().unwrap_or_default();
     let keys = KeyRing::new(config.server.clone(), config.proof_keys.clone(), contexts, Arc::default(), None);
     keys.compare(config.trusted).await;
-    let status = keys.status();
+    let status = keys.status().await;
     if let Some(unverified) = status.unverified {
         return Finding::new("probe", FindingState::Failed, unverified.reason).hint(status.hint);
     }

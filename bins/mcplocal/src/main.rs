@@ -228,6 +228,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         ));
     }
 
+    app.runtime.load_full().keys.log().await;
     port::watch(listener.address());
     // Before the first status, so that it has the result.
     app.llm_names.get(&app.runtime.load().config, app.identity.contexts());
@@ -237,10 +238,11 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let journal = Arc::clone(&app);
     tokio::spawn(async move { journal.journal.sync_the_rest().await });
     tokio::spawn(hand_over::follow(Arc::clone(&app)));
-    tokio::spawn(signed_in::follow(Arc::clone(&app)));
+    let (user, signed_in) = tokio::sync::watch::channel(None);
+    tokio::spawn(signed_in::follow(Arc::clone(&app), user));
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     tokio::spawn(key_rotation::follow(Arc::clone(&app)));
-    tokio::spawn(ahead::keep(Arc::clone(&app)));
+    tokio::spawn(ahead::keep(Arc::clone(&app), signed_in));
     let draining = app.drain.subscribe();
     let routes = http::routes(Arc::clone(&app), Router::new());
     let server =

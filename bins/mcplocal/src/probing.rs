@@ -8,25 +8,29 @@ use mcpctl_failover::{LeaseBook, lease::LeaseTime};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
-use crate::{config::Config, proof_keys::KeyRing};
+use crate::{access::DenialHints, config::Config, proof_keys::KeyRing};
 
-/// Who probes, and what probes bring.
+/// Who probes, and by which keys answers count.
 pub struct Probing {
     /// The agent's id, which mcpd signs.
     pub agent: Id,
-    /// What mcpd signed for the time in which it cannot be asked.
-    pub leases: Arc<LeaseBook>,
     /// Notified when an answer shows that mcpd's keys were rotated.
     pub keys_rotated: Arc<Notify>,
+    /// What the signed-in user's feed denies.
+    pub hints: Arc<DenialHints>,
     /// The file of contexts with the pinned keys.
     contexts: PathBuf,
 }
 
 impl Probing {
-    /// Of the agent with this id, without leases.
+    /// Of the agent with this id.
     pub fn new(agent: Id, contexts: PathBuf) -> Self {
-        let leases = Arc::new(LeaseBook::new(agent.as_str(), lease_time));
-        Self { agent, leases, keys_rotated: Arc::default(), contexts }
+        Self { agent, keys_rotated: Arc::default(), hints: Arc::default(), contexts }
+    }
+
+    /// No leases yet, of what one mcpd signs with one set of keys.
+    pub fn leases(&self) -> Arc<LeaseBook> {
+        Arc::new(LeaseBook::new(self.agent.as_str(), lease_time))
     }
 
     /// The keys by which answers are verified under a configuration.
@@ -42,13 +46,6 @@ impl Probing {
     pub fn probe(&self, config: &Config, keys: &Arc<KeyRing>) -> Result<Probe, ClientError> {
         let probe = Probe::trusting(config.server.clone(), config.trusted)?;
         Ok(probe.of_agent(self.agent.clone(), Arc::<KeyRing>::clone(keys)))
-    }
-
-    /// Drops the leases that are not of the new configuration.
-    pub fn reconfigured(&self, before: &Config, after: &Config) {
-        if before.server != after.server || before.proof_keys != after.proof_keys {
-            self.leases.clear();
-        }
     }
 }
 

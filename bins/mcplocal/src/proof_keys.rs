@@ -11,6 +11,7 @@ use std::{
     },
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
 use jiff::Timestamp;
 use mcpctl_access::proof::PublicKey;
 use mcpctl_api::{
@@ -73,11 +74,11 @@ impl KeyRing {
     }
 
     /// How far answers of mcpd are verified, for the status and the doctor.
-    pub fn status(&self) -> ProofStatus {
+    pub async fn status(&self) -> ProofStatus {
         let fingerprints =
             |keys: &[PublicKey]| keys.iter().map(|key| key.fingerprint().to_string()).collect();
         let server = self.server.as_str().trim_end_matches('/');
-        match self.pinned() {
+        match self.pinned().await {
             PinnedKeys::Keys(keys) => {
                 let state = self.lock();
                 // After a login that pins other keys, what was found before is no longer true.
@@ -108,8 +109,8 @@ impl KeyRing {
     }
 
     /// Logs once how far answers of mcpd are verified.
-    pub fn log(&self) {
-        let ProofStatus { state, fingerprints, hint, .. } = self.status();
+    pub async fn log(&self) {
+        let ProofStatus { state, fingerprints, hint, .. } = self.status().await;
         match state {
             ProofState::Pinned => {
                 tracing::info!(
@@ -140,7 +141,7 @@ impl KeyRing {
 
     /// Compares the list of keys that this mcpd shows now with the pinned ones. Returns the list and those, where there are both.
     pub async fn compare(&self, trusted: TrustedUsers) -> Option<(SigningKeyList, Vec<PublicKey>)> {
-        let PinnedKeys::Keys(pinned) = self.pinned() else { return None };
+        let PinnedKeys::Keys(pinned) = self.pinned().await else { return None };
         let list = match fetch_keys(&self.server, trusted).await {
             Ok(list) => list,
             Err(error) => {
@@ -193,13 +194,11 @@ impl KeyRing {
     }
 }
 
-impl ProofKeys for KeyRing {
-    fn pinned(&self) -> PinnedKeys {
+impl KeyRing {
+    /// The keys that count where the file of contexts has this.
+    fn counting(&self, contexts: Result<Config, String>) -> PinnedKeys {
         let mut state = self.lock();
-        if self.configured.is_some() {
-            return PinnedKeys::Keys(state.keys.clone().unwrap_or_default());
-        }
-        let missing = match Config::load(&self.contexts) {
+        let missing = match contexts {
             Ok(config) => match config.pins_of(&self.server) {
                 Some(pins) => {
                     state.reported.store(false, Ordering::Relaxed);
@@ -207,7 +206,7 @@ impl ProofKeys for KeyRing {
                 }
                 None => None,
             },
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(error),
         };
         match (&state.keys, missing) {
             (Some(keys), reason) => {
@@ -225,6 +224,22 @@ impl ProofKeys for KeyRing {
             (None, Some(reason)) => PinnedKeys::Unreadable(reason),
             (None, None) => PinnedKeys::None,
         }
+    }
+}
+
+impl ProofKeys for KeyRing {
+    fn pinned(&self) -> BoxFuture<'_, PinnedKeys> {
+        async {
+            if self.configured.is_some() {
+                return PinnedKeys::Keys(self.lock().keys.clone().unwrap_or_default());
+            }
+            // Each time, so that a login counts at once; beside the requests, because a home may be on a slow disk.
+            let contexts = self.contexts.clone();
+            let loaded = tokio::task::spawn_blocking(move || Config::load(&contexts)).await;
+            let loaded = loaded.map_err(|error| error.to_string());
+            self.counting(loaded.and_then(|loaded| loaded.map_err(|error| error.to_string())))
+        }
+        .boxed()
     }
 
     fn rotated(&self) {

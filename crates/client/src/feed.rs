@@ -21,10 +21,7 @@ use hyper::{
     body::{Body as _, Incoming},
     client::conn::http1::{Builder, Connection},
 };
-use mcpctl_api::{
-    Revision,
-    feed::{FeedEnded, FeedHeartbeat, FeedState},
-};
+use mcpctl_api::feed::{FeedEnded, FeedHeartbeat, FeedState};
 use mcpctl_dialect::sse::{Decoder, Frame};
 use mcpctl_failover::Bearer;
 use mcpctl_owner::TrustedUsers;
@@ -97,17 +94,12 @@ impl FeedClient {
         Ok(Self { server, dialer })
     }
 
-    /// Opens a feed about these Llms, by names or ids; after `since` where nothing has changed since.
+    /// Opens a feed about these Llms, by names or ids.
     ///
     /// # Errors
     /// Why there is none.
-    pub async fn open(
-        &self,
-        bearer: &Bearer,
-        llms: &BTreeSet<String>,
-        since: Option<Revision>,
-    ) -> Result<FeedStream, FeedError> {
-        let (uri, request) = self.request(bearer, llms, since)?;
+    pub async fn open(&self, bearer: &Bearer, llms: &BTreeSet<String>) -> Result<FeedStream, FeedError> {
+        let (uri, request) = self.request(bearer, llms)?;
         let asked_at = Instant::now();
         let stream = self.dialer.connect(uri).await.map_err(|error| match error {
             DialError::TooLate => late(),
@@ -149,7 +141,6 @@ impl FeedClient {
         &self,
         bearer: &Bearer,
         llms: &BTreeSet<String>,
-        since: Option<Revision>,
     ) -> Result<(Uri, Request<Empty<Bytes>>), FeedError> {
         let mut url = self.server.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
@@ -158,9 +149,6 @@ impl FeedClient {
         // Names have no comma.
         let llms = llms.iter().map(String::as_str).collect::<Vec<_>>().join(",");
         url.query_pairs_mut().append_pair("llms", &llms);
-        if let Some(Revision(since)) = since {
-            url.query_pairs_mut().append_pair("since", &since.to_string());
-        }
         let uri: Uri = url.as_str().parse().map_err(|error| failed(&error))?;
         let bearer = HeaderValue::from_str(&format!("Bearer {}", bearer.expose()));
         let mut bearer = bearer.map_err(|_| FeedError::Failed("the credential cannot be sent".to_owned()))?;

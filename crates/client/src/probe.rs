@@ -11,6 +11,7 @@ mod shape;
 
 use std::{
     fmt,
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -79,7 +80,7 @@ pub enum PinnedKeys {
 /// Where the pinned keys are kept.
 pub trait ProofKeys: fmt::Debug + Send + Sync {
     /// The keys that are pinned now.
-    fn pinned(&self) -> PinnedKeys;
+    fn pinned(&self) -> Pin<Box<dyn Future<Output = PinnedKeys> + Send + '_>>;
 
     /// An answer was signed by another key than the first one: mcpd's keys were rotated, or the answer is not mcpd's.
     fn rotated(&self);
@@ -164,7 +165,10 @@ impl Probe {
 
     async fn ask(&self, asked: &ProbeRequest, span: &Span) -> Result<ProbeAnswer, ProbeError> {
         // Before the request is sent, so that keys that cannot be read keep the bearer here.
-        let pinned = self.agent.as_ref().map_or(PinnedKeys::None, |agent| agent.keys.pinned());
+        let pinned = match &self.agent {
+            Some(agent) => agent.keys.pinned().await,
+            None => PinnedKeys::None,
+        };
         if let PinnedKeys::Unreadable(reason) = pinned {
             return Err(ProbeError(format!("the pinned keys of mcpd cannot be read: {reason}")));
         }

@@ -5,16 +5,21 @@ use crate::llm::LlmId;
 /// How mcpd denied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Denial {
-    /// Whether mcpd signed it; only then it destroys leases.
-    pub authenticated: bool,
+    /// What mcpd signed; `None` where it denied by a status alone, which anyone can send: that destroys no lease.
+    pub signed: Option<SignedDenial>,
+    /// The rule of the Llm that denied; `None` where the caller may not view it, or is not known.
+    pub rule: Option<FailoverRule>,
+}
+
+/// A denial that mcpd signed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SignedDenial {
     /// The Llm that was judged, where there is one.
     pub llm: Option<LlmId>,
     /// Whether mcpd knows the bearer. One that it does not know loses every lease.
     pub known_caller: bool,
-    /// The revision that was judged; `None` where mcpd did not name it.
-    pub revision: Option<u64>,
-    /// The rule of the Llm that denied; `None` where the caller may not view it, or is not known.
-    pub rule: Option<FailoverRule>,
+    /// The revision that was judged.
+    pub revision: u64,
 }
 
 /// A rule of an Llm about failover that denies callers who may view it.
@@ -38,6 +43,5 @@ impl FailoverRule {
 
 impl Denial {
     /// What a status alone denies.
-    pub const UNSIGNED: Self =
-        Self { authenticated: false, llm: None, known_caller: true, revision: None, rule: None };
+    pub const UNSIGNED: Self = Self { signed: None, rule: None };
 }

@@ -136,11 +136,11 @@ impl AccessGrant {
         }
     }
 
-    /// How long the run may rely on it without another verdict.
-    pub const fn holds(&self) -> Duration {
+    /// What mcpd allowed, and for how long the run may rely on it; `None` where a lease covers it.
+    pub const fn allowance(&self) -> Option<&Allowance> {
         match &self.basis {
-            GrantBasis::Allowed(allowance) => allowance.holds,
-            GrantBasis::Leased(cover) => cover.remaining,
+            GrantBasis::Allowed(allowance) => Some(allowance),
+            GrantBasis::Leased(_) => None,
         }
     }
 

@@ -12,10 +12,9 @@ use std::{
 use crate::{
     Access, AccessProbe, Bearer, BreakerPermit, BreakerPolicy, Breakers, FailureClass, ProbeAnswer,
     ProbeRequest, ProviderRegistry, RequestForm,
-    access::AccessVerdict,
-    denial::{Denial, FailoverRule},
-    lease::{LeaseCaller, LeaseTime},
-    lease_book::LeaseBook,
+    access::{AccessVerdict, Allowance},
+    denial::FailoverRule,
+    lease::{LeaseBook, LeaseCaller, LeaseCover, LeaseTime},
     llm::{LlmId, LlmRef},
     llm_ids::LlmIds,
     machine::{AccessGrant, Action, Event, FailoverState, Setup},
@@ -134,8 +133,8 @@ pub struct Trail {
     pub token: Option<Arc<str>>,
     /// When the last probe was sent.
     pub asked_at: Option<Instant>,
-    /// When the lease ends that covers the request, where the last probe had no result.
-    pub lease_ends: Option<Instant>,
+    /// What the last probe allowed; `None` where a lease covers the request.
+    pub allowance: Option<Allowance>,
     /// Why the local provider did not answer, where the caller was allowed.
     pub local_error: Option<LocalError>,
 }
@@ -147,20 +146,20 @@ impl Trail {
     }
 
     /// Adds what a probe found.
-    fn probed(&mut self, verdict: &AccessVerdict, now: Instant) {
+    fn probed(&mut self, verdict: &AccessVerdict) {
         self.probes.push(verdict.access());
-        (self.probe_error, self.token, self.lease_ends) = (None, None, None);
+        (self.probe_error, self.token, self.allowance) = (None, None, None);
         self.denied_by = None;
         match verdict {
             AccessVerdict::Allowed(allowance) => {
                 self.llm_id = allowance.llm.clone().or(self.llm_id.take());
                 self.token.clone_from(&allowance.proof);
+                self.allowance = Some(allowance.clone());
             }
             AccessVerdict::Leased { cover, reason } => {
                 self.probe_error = Some(reason.clone());
                 self.llm_id = Some(cover.llm.clone());
                 self.token = Some(cover.token.as_str().into());
-                self.lease_ends = now.checked_add(cover.remaining);
             }
             AccessVerdict::Forbidden { rule, .. } => self.denied_by = *rule,
             AccessVerdict::Unreachable(reason) => self.probe_error = Some(reason.clone()),
@@ -326,11 +325,13 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                 AccessVerdict::Allowed(allowance)
             }
             Ok(ProbeAnswer::Forbidden(denial)) => {
-                self.deny(llm, bearer, &denial);
-                AccessVerdict::Forbidden { authenticated: denial.authenticated, rule: denial.rule }
+                if let Some(leases) = &self.leases {
+                    leases.denied(&digest, llm, &denial);
+                }
+                AccessVerdict::Forbidden { authenticated: denial.signed.is_some(), rule: denial.rule }
             }
             // INVARIANT 8: not knowing is not being allowed, unless mcpd signed for this time before.
-            Err(error) => match self.leases.as_ref().and_then(|leases| leases.cover(&digest, llm)) {
+            Err(error) => match self.cover(llm, bearer) {
                 Some(cover) => AccessVerdict::Leased { cover, reason: error.0 },
                 None => AccessVerdict::Unreachable(error.0),
             },
@@ -340,15 +341,17 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
     /// Whether the lease that a grant rests on still covers the request; true of a grant that rests on none.
     fn is_in_force(&self, grant: &AccessGrant, llm: &LlmRef, bearer: &Bearer) -> bool {
         let Some(found) = grant.lease() else { return true };
-        let cover = self.leases.as_ref().and_then(|leases| leases.cover(&bearer.digest(), llm));
-        cover.is_some_and(|cover| cover.llm == found.llm)
+        self.cover(llm, bearer).is_some_and(|cover| cover.llm == found.llm)
     }
 
-    /// Takes note of a denial that came by another way than this router's probe: destroys the leases that it concerns.
-    pub fn deny(&self, llm: &LlmRef, bearer: &Bearer, denial: &Denial) {
-        if let Some(leases) = &self.leases {
-            leases.denied(&bearer.digest(), llm, denial);
-        }
+    /// The lease that covers this caller and Llm now, should no verdict be had.
+    pub fn cover(&self, llm: &LlmRef, bearer: &Bearer) -> Option<LeaseCover> {
+        self.leases.as_ref()?.cover(&bearer.digest(), llm)
+    }
+
+    /// The clocks of leases; `None` where they cannot be read.
+    pub fn lease_time(&self) -> Option<LeaseTime> {
+        self.leases.as_ref()?.now()
     }
 
     /// Runs a request: the primary first, a local provider if need be and if mcpd allows it, else returns the primary's own
@@ -404,7 +407,7 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                     trail.provider = Some(name.to_owned());
                     trail.asked_at = Some(self.now());
                     let verdict = self.check_access(llm, bearer, *signed_in).await;
-                    trail.probed(&verdict, self.now());
+                    trail.probed(&verdict);
                     if let (AccessVerdict::Allowed(_), Some(permit)) = (&verdict, &mut permit) {
                         permit.accept_caller(self.now());
                     }

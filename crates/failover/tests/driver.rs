@@ -10,9 +10,9 @@ use std::{
 };
 
 use mcpctl_failover::{
-    Access, AccessProbe, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest, FailoverRouter,
-    FailureClass, LlmRef, LocalAttempt, LocalError, ProbeAnswer, ProbeError, ProbeRequest, ProviderRegistry,
-    Routed, Served, Trail, machine::AccessGrant,
+    Access, AccessProbe, Allowance, Bearer, BreakerPolicy, Breakers, Classified, FailoverRequest,
+    FailoverRouter, FailureClass, LlmRef, LocalAttempt, LocalError, ProbeAnswer, ProbeError, ProbeRequest,
+    ProviderRegistry, Routed, Served, Trail, machine::AccessGrant,
 };
 
 /// What happened, in its order.
@@ -207,6 +207,7 @@ async fn trail_has_class_provider_and_probes() {
         provider: Some("desk".to_owned()),
         probes: vec![Access::Allowed],
         asked_at: Some(scene.now()),
+        allowance: Some(Allowance::of_status(None)),
         ..Trail::default()
     };
     assert_eq!(ended.trail, trail);

@@ -13,7 +13,7 @@ use std::{
 use mcpctl_failover::{
     AccessProbe, Allowance, Bearer, Classified, Denial, FailoverRequest, FailoverRouter, FailureClass,
     LeaseBook, LlmId, LlmRef, LocalAttempt, LocalError, ProbeAnswer, ProbeError, ProbeRequest,
-    ProviderRegistry, Trail,
+    ProviderRegistry, SignedDenial, Trail,
     lease::{Lease, LeaseTime},
     machine::AccessGrant,
 };
@@ -39,7 +39,7 @@ impl Classified for Down {
 
 /// A local engine; while it starts, another request of the same caller is denied where `denies`.
 struct Engine<'a> {
-    router: &'a FailoverRouter<Answers>,
+    leases: &'a LeaseBook,
     denies: AtomicBool,
 }
 
@@ -48,9 +48,9 @@ impl LocalAttempt<(), &'static str> for Engine<'_> {
 
     async fn prepare(&self, (): &(), _: &Trail) -> Result<(), LocalError> {
         if self.denies.load(Ordering::Relaxed) {
-            let denial =
-                Denial { authenticated: true, llm: None, known_caller: true, revision: Some(8), rule: None };
-            self.router.deny(&LlmRef::named("claude"), &Bearer::new("alice's"), &denial);
+            let denial = SignedDenial { llm: None, known_caller: true, revision: 8 };
+            let (llm, bearer) = (LlmRef::named("claude"), Bearer::new("alice's").digest());
+            self.leases.denied(&bearer, &llm, &Denial { signed: Some(denial), rule: None });
         }
         Ok(())
     }
@@ -79,13 +79,15 @@ async fn inv_01_lease_is_checked_again_when_the_engine_is_ready() {
     }]))));
     let clock =
         || Some(LeaseTime { boot: Duration::from_secs(100), wall: Duration::from_secs(1_700_000_000) });
-    let router = FailoverRouter::new(answers).with_leases(Arc::new(LeaseBook::new("agent-1", clock)));
+    let leases = Arc::new(LeaseBook::new("agent-1", clock));
+    leases.keep_signed_in(Some(&bearer.digest()));
+    let router = FailoverRouter::new(answers).with_leases(Arc::clone(&leases));
     let mut registry = ProviderRegistry::default();
     registry.register("desk", ()).unwrap();
     registry.register_failover("claude", "desk").unwrap();
     let request = FailoverRequest { llm: LlmRef::named("claude"), bearer, signed_in: true, form: () };
 
-    let engine = Engine { router: &router, denies: AtomicBool::new(false) };
+    let engine = Engine { leases: &leases, denies: AtomicBool::new(false) };
     for (what, denies, expected) in [
         ("an allow, which brings the lease", false, Ok("local")),
         ("the lease", false, Ok("local")),

@@ -217,13 +217,14 @@ fn grant_names_the_llm_and_what_allowed_it() {
         let (state, _) = FailoverState::start().on(Event::Begin, &setup, now);
         let (state, _) = state.on(Event::Probed(verdict), &setup, now);
         let Action::RunLocal(grant) = state.on(Event::Prepared, &setup, now).1 else { panic!("no run") };
-        (grant.llm_id().map(|id| id.as_str().to_owned()), grant.holds(), grant.lease().is_some())
+        let holds = grant.allowance().map(|allowance| allowance.holds);
+        (grant.llm_id().map(|id| id.as_str().to_owned()), holds, grant.lease().is_some())
     };
     let allowed =
         Allowance { holds: Duration::from_secs(7), ..Allowance::of_status(Some(LlmId::new("id-2"))) };
     let allowed = granted(AccessVerdict::Allowed(allowed));
-    assert_eq!(allowed, (Some("id-2".to_owned()), Duration::from_secs(7), false));
-    assert_eq!(granted(verdicts().remove(1)), (Some("id-1".to_owned()), REPROBE, true));
+    assert_eq!(allowed, (Some("id-2".to_owned()), Some(Duration::from_secs(7)), false));
+    assert_eq!(granted(verdicts().remove(1)), (Some("id-1".to_owned()), None, true));
 }
 
 /// What a driver may report after this action.

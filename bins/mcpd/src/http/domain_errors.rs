@@ -331,7 +331,7 @@ impl From<AccessEnded> for HttpError {
     fn from(ended: AccessEnded) -> Self {
         let message = ended.to_string();
         match ended {
-            AccessEnded::Unconfirmed => {
+            AccessEnded::Unconfirmed | AccessEnded::Reconfigured => {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, ErrorKind::ServerError, ended.code(), message)
                     .class(FailureClass::ServerError)
                     .retry_after(Duration::from_secs(1))

@@ -12,10 +12,8 @@ use std::{
 
 use jiff::Timestamp;
 use mcpctl_access::{Denied, Principal, Rejected, Snapshot, Stored, verb::Run};
-use mcpctl_api::{
-    Id, Kind,
-    error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED},
-};
+use mcpctl_api::{Id, Kind};
+pub use mcpctl_failover::AccessEnded;
 use mcpctl_secret::token::TokenHash;
 use mcpctl_store::Replica;
 use tokio::sync::{Notify, watch};
@@ -30,38 +28,6 @@ const CHECK_INTERVAL: Duration = Duration::from_millis(250);
 const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(14);
 /// Requests that are checked before other tasks of the process get their turn.
 const BATCH: usize = 256;
-
-/// Why a running request has ended before its answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum AccessEnded {
-    /// The caller may not run the Llm any more.
-    #[error("access to the Llm was revoked while the request ran")]
-    Revoked,
-    /// The credential has expired.
-    #[error("the credential expired while the request ran")]
-    Expired,
-    /// Whether the caller may still run the Llm cannot be known.
-    #[error("whether access to the Llm still holds cannot be confirmed, because the store does not answer")]
-    Unconfirmed,
-}
-
-impl AccessEnded {
-    /// The code of the error, and the outcome of the row of usage.
-    pub const fn code(self) -> &'static str {
-        match self {
-            Self::Revoked | Self::Expired => ACCESS_REVOKED,
-            Self::Unconfirmed => ACCESS_UNCONFIRMED,
-        }
-    }
-
-    /// The family of the error, as OpenAI's dialect has it in streams.
-    pub const fn kind(self) -> &'static str {
-        match self {
-            Self::Revoked | Self::Expired => "permission_error",
-            Self::Unconfirmed => "server_error",
-        }
-    }
-}
 
 /// The running requests of this process.
 pub struct AccessWatches(Arc<Shared>);

@@ -8,12 +8,9 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_api::{
-    Revision,
-    feed::{FeedEnd, FeedLlm, FeedState},
-};
+use mcpctl_api::feed::{FeedEnd, FeedLlm, FeedState};
 use mcpctl_client::{FeedClient, FeedError, FeedEvent, FeedStream};
-use mcpctl_failover::Bearer;
+use mcpctl_failover::{AccessEnded, Bearer, FeedDecision, FeedReading, LlmId};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
 
 /// Without an event for so long, the connection is dead. mcpd sends one every 5 s.
@@ -43,16 +40,28 @@ pub struct FeedView {
     pub refusals: u64,
 }
 
-/// A denial that the feed has shown.
-pub struct FeedDenial {
-    /// The name or id that the feed was asked about; `None` where the credential is not valid any more.
-    pub llm: Option<String>,
-    /// The revision that decided, where the feed named one.
-    pub revision: Option<Revision>,
+impl FeedView {
+    /// What it shows of the Llm that was asked for by this name or id.
+    pub fn reading(&self, asked: &str, wall: Timestamp) -> Option<FeedReading> {
+        let decision = match self.ended {
+            Some(FeedEnd::Revoked) => FeedDecision::Ended(AccessEnded::Revoked),
+            Some(FeedEnd::Expired) => FeedDecision::Ended(AccessEnded::Expired),
+            None => {
+                let llm = self.llms.get(asked)?;
+                match llm.id.as_ref().filter(|_| llm.allowed) {
+                    Some(id) => FeedDecision::Allowed(LlmId::new(id.as_str())),
+                    None => FeedDecision::Denied,
+                }
+            }
+        };
+        let left = |at: Timestamp| at.duration_since(wall).try_into().unwrap_or(Duration::ZERO);
+        let (heard_at, expires_in) = (self.heard_at, self.expires_at.map(left));
+        Some(FeedReading { decision, changed_at: self.changed_at?, heard_at, expires_in })
+    }
 }
 
-/// Takes note of what a feed denies.
-pub type OnDenial = Arc<dyn Fn(&Bearer, FeedDenial) + Send + Sync>;
+/// Takes note of what a feed denies: these names or ids that it was asked about. The feed is not signed.
+pub type OnDenial = Box<dyn Fn(BTreeSet<String>) + Send + Sync>;
 
 /// Follows the feed of one bearer until it is dropped.
 pub struct Follower {
@@ -66,8 +75,7 @@ impl Follower {
     pub fn start(client: FeedClient, bearer: Bearer, llms: BTreeSet<String>, on_denial: OnDenial) -> Self {
         let (wanted, wanted_now) = watch::channel(llms);
         let (shown, view) = watch::channel(FeedView::default());
-        let following =
-            Following { client, bearer, wanted: wanted_now, shown, on_denial, known: None, failures: 0 };
+        let following = Following { client, bearer, wanted: wanted_now, shown, on_denial, failures: 0 };
         Self { wanted, view, task: tokio::spawn(following.run()) }
     }
 
@@ -98,8 +106,6 @@ struct Following {
     wanted: watch::Receiver<BTreeSet<String>>,
     shown: watch::Sender<FeedView>,
     on_denial: OnDenial,
-    /// The Llms of the last state, and the revision up to which it held.
-    known: Option<(BTreeSet<String>, Revision)>,
     /// Attempts without an event since the last one.
     failures: u32,
 }
@@ -127,8 +133,8 @@ impl Following {
     }
 
     async fn connect(&mut self, llms: &BTreeSet<String>) -> Next {
-        let since = self.known.as_ref().filter(|(known, _)| known == llms).map(|(_, revision)| *revision);
-        let error = match self.client.open(&self.bearer, llms, since).await {
+        // Always from the beginning: a connection may have broken before it brought the last state.
+        let error = match self.client.open(&self.bearer, llms).await {
             Ok(stream) => match self.read(stream, llms).await {
                 Ok(()) => return Next::Connect,
                 Err(error) => error,
@@ -170,11 +176,11 @@ impl Following {
         // An event that was delayed on its way holds for the moment when it was sent.
         let heard_at = |as_of: u64| asked_at.checked_add(Duration::from_millis(as_of)).map(|at| at.min(now));
         match event {
-            FeedEvent::State(FeedState { revision, as_of, expires_at, llms: shown }) => {
-                self.known = Some((llms.clone(), revision));
-                let denied = shown.iter().filter(|(_, llm)| !llm.allowed).map(|(asked, _)| asked.clone());
-                for llm in denied {
-                    (self.on_denial)(&self.bearer, FeedDenial { llm: Some(llm), revision: Some(revision) });
+            FeedEvent::State(FeedState { as_of, expires_at, llms: shown, .. }) => {
+                let denied: BTreeSet<String> =
+                    shown.iter().filter(|(_, llm)| !llm.allowed).map(|(asked, _)| asked.clone()).collect();
+                if !denied.is_empty() {
+                    (self.on_denial)(denied);
                 }
                 self.shown.send_modify(|view| {
                     view.llms = Arc::new(shown);
@@ -185,14 +191,10 @@ impl Following {
                 });
             }
             FeedEvent::Heartbeat(heartbeat) => {
-                if let Some((_, revision)) = &mut self.known {
-                    *revision = heartbeat.revision;
-                }
                 self.shown.send_modify(|view| view.heard_at = view.heard_at.max(heard_at(heartbeat.as_of)));
             }
             FeedEvent::Ended(ended) => {
-                self.known = None;
-                (self.on_denial)(&self.bearer, FeedDenial { llm: None, revision: None });
+                (self.on_denial)(llms.clone());
                 self.shown.send_modify(|view| {
                     view.ended = Some(ended.reason);
                     view.changed_at = Some(now);

@@ -8,27 +8,21 @@ use std::{
 
 use futures::future::BoxFuture;
 use jiff::Timestamp;
-use mcpctl_api::feed::FeedEnd;
-use mcpctl_failover::{AccessVerdict, Bearer, Denial, LlmId, LlmRef};
+use mcpctl_failover::{
+    AccessEnded, AccessVerdict, Allowance, Bearer, LlmId, LlmRef, RunningRequests,
+    lease::{LeaseCover, LeaseTime},
+    machine::AccessGrant,
+};
 use tokio::sync::{Notify, watch};
 
-use super::{
-    ended::AccessEnded,
-    follower::{FeedView, jittered},
-};
+use super::follower::{FeedView, jittered};
 
-/// How often the whole probe is repeated, a fifth more or less.
-const PROBE_INTERVAL: Duration = Duration::from_secs(10);
-/// How soon it is repeated while mcpd does not decide.
-const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// How long requests go on after the last answer of mcpd's, by feed or by probe.
-const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long a group without requests keeps its feed, so that a caller's next request finds it.
 const LINGER: Duration = Duration::from_secs(30);
-/// Longest wait until the expiry is compared with the clock again, which may be set meanwhile.
-const MAX_EXPIRY_WAIT: Duration = Duration::from_secs(5);
+/// How far the clock of the boot is ahead of the other one at least where the machine was suspended.
+const MIN_SUSPENSION: Duration = Duration::from_secs(1);
 
-/// Asks mcpd again, and takes note of denials.
+/// Asks mcpd again, and knows the leases.
 pub trait AccessCheck: Send + Sync {
     /// Whether the caller may use the Llm now.
     fn check<'a>(
@@ -38,8 +32,11 @@ pub trait AccessCheck: Send + Sync {
         signed_in: bool,
     ) -> BoxFuture<'a, AccessVerdict>;
 
-    /// Takes note of a denial that came by the feed.
-    fn denied(&self, llm: &LlmRef, bearer: &Bearer, denial: &Denial);
+    /// The lease that covers the caller and the Llm now.
+    fn lease(&self, llm: &LlmRef, bearer: &Bearer) -> Option<LeaseCover>;
+
+    /// The clocks of leases, which run while the machine is suspended.
+    fn lease_time(&self) -> Option<LeaseTime>;
 }
 
 /// A local request that was allowed.
@@ -50,12 +47,12 @@ pub struct RunningRequest {
     pub bearer: Bearer,
     /// Whether the caller is the user who is signed in on this machine.
     pub signed_in: bool,
-    /// The Llm's id, where the probe named it.
+    /// The Llm's id, where the probe or the lease named it.
     pub llm_id: Option<LlmId>,
-    /// When the probe was sent that allowed it.
+    /// When the probe was sent.
     pub asked_at: Instant,
-    /// When the lease ends, where one allowed it.
-    pub lease_ends: Option<Instant>,
+    /// What it allowed; `None` where a lease covers the request.
+    pub allowance: Option<Allowance>,
 }
 
 /// The watch over one local request; it ends when it is dropped.
@@ -66,15 +63,10 @@ pub struct AccessWatch {
 }
 
 impl AccessWatch {
-    /// Takes the answer of a probe that was sent for this request again, and allowed it.
-    pub fn renew(&self, asked_at: Instant, lease_ends: Option<Instant>) {
-        let mut state = self.group.state();
-        if lease_ends.is_none() {
-            state.answered_at = state.answered_at.max(asked_at);
-        }
-        if let Some(member) = state.requests.get_mut(&self.number) {
-            member.lease_ends = lease_ends;
-        }
+    /// The request begins to run, by what its last probe, sent at `asked_at`, or a lease granted.
+    pub fn renew(&self, asked_at: Instant, grant: &AccessGrant) {
+        self.group.act(|running| running.begin(self.number, grant.llm_id(), asked_at, grant.allowance()));
+        self.group.changed.notify_one();
     }
 
     /// Why the request has ended, if it has.
@@ -91,7 +83,7 @@ impl AccessWatch {
 
 impl Drop for AccessWatch {
     fn drop(&mut self) {
-        self.group.state().requests.remove(&self.number);
+        self.group.leave(self.number);
         self.group.changed.notify_one();
     }
 }
@@ -107,60 +99,95 @@ pub(super) struct Group {
 }
 
 struct State {
-    requests: HashMap<u64, Member>,
-    next: u64,
-    /// When the last probe was sent that mcpd answered.
-    answered_at: Instant,
+    running: RunningRequests,
+    /// Where the end of each request shows.
+    ends: HashMap<u64, watch::Sender<Option<AccessEnded>>>,
 }
 
-struct Member {
-    llm_id: Option<LlmId>,
-    asked_at: Instant,
-    lease_ends: Option<Instant>,
-    ended: watch::Sender<Option<AccessEnded>>,
+/// What is to be done after a look at the requests.
+struct Look {
+    wake_at: Option<Instant>,
+    is_probe_due: bool,
+    is_empty: bool,
 }
 
 impl Group {
     pub(super) fn of(request: &RunningRequest) -> Self {
-        let state = State { requests: HashMap::new(), next: 0, answered_at: request.asked_at };
         Self {
             llm: request.llm.clone(),
             bearer: request.bearer.clone(),
             signed_in: request.signed_in,
-            state: Mutex::new(state),
+            state: Mutex::new(State { running: RunningRequests::new(Instant::now()), ends: HashMap::new() }),
             changed: Notify::new(),
         }
     }
 
     pub(super) fn join(self: &Arc<Self>, request: RunningRequest) -> AccessWatch {
+        let RunningRequest { llm_id, asked_at, allowance, .. } = request;
         let (sender, ended) = watch::channel(None);
-        let RunningRequest { llm_id, asked_at, lease_ends, .. } = request;
         let number = {
             let mut state = self.state();
-            let number = state.next;
-            state.next = number.wrapping_add(1);
-            if lease_ends.is_none() {
-                // Its probe is as good as a repeated one.
-                state.answered_at = state.answered_at.max(asked_at);
-            }
-            state.requests.insert(number, Member { llm_id, asked_at, lease_ends, ended: sender });
+            let number = state.running.join(llm_id, asked_at, allowance.as_ref());
+            state.ends.insert(number, sender);
+            state.show_ends();
             number
         };
         self.changed.notify_one();
         AccessWatch { group: Arc::clone(self), number, ended }
     }
 
+    fn leave(&self, number: u64) {
+        let mut state = self.state();
+        state.running.leave(number);
+        state.ends.remove(&number);
+    }
+
     pub(super) fn is_empty(&self) -> bool {
-        self.state().requests.is_empty()
+        self.state().running.is_empty()
+    }
+
+    /// Ends all its requests.
+    pub(super) fn end_all(&self, why: AccessEnded) {
+        self.act(|running| running.end_all(why));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// INVARIANT 8: where the check itself fails, no request goes on unchecked.
-    pub(super) fn end_all(&self) {
-        self.state().end(|_| true, AccessEnded::Unconfirmed);
+    /// Does this with the requests, and shows which have ended by it.
+    fn act<T>(&self, act: impl FnOnce(&mut RunningRequests) -> T) -> T {
+        let mut state = self.state();
+        let done = act(&mut state.running);
+        state.show_ends();
+        done
+    }
+
+    /// Looks at the feed, the lease and the clocks.
+    fn look(
+        &self,
+        check: &dyn AccessCheck,
+        view: &FeedView,
+        suspended: Option<Duration>,
+        is_probing: bool,
+        now: Instant,
+    ) -> Look {
+        let reading = view.reading(&self.llm.asked, Timestamp::now());
+        self.act(|running| {
+            if let Some(slept) = suspended {
+                running.slept(slept, now);
+            }
+            running.observe(reading.as_ref());
+            // The book itself, each time: a lease may have been destroyed, or ended by a clock that this one does not see.
+            let lease = if running.has_running() { check.lease(&self.llm, &self.bearer) } else { None };
+            running.check(lease.as_ref(), now);
+            let is_probe_due = !is_probing && running.probe_due().is_some_and(|due| now >= due);
+            if is_probe_due {
+                running.probe_sent(now);
+            }
+            let wake_at = running.wake_at(is_probing || is_probe_due, now);
+            Look { wake_at, is_probe_due, is_empty: running.is_empty() }
+        })
     }
 
     /// Watches over the requests until `close` returns true, which it is asked to when there has been none for a while.
@@ -171,56 +198,65 @@ impl Group {
         close: impl Fn() -> bool,
     ) {
         let mut probing: Option<BoxFuture<'static, (Instant, AccessVerdict)>> = None;
-        let mut probe_at = Instant::now() + jittered(PROBE_INTERVAL);
-        let mut empty_since = None;
+        let (mut empty_since, mut awake) = (None, AwakeClock::default());
         let mut refusals = feed.as_ref().map_or(0, |feed| feed.borrow().refusals);
         loop {
-            let now = Instant::now();
+            let (now, check) = (Instant::now(), check());
             let view = feed.as_mut().map(|feed| feed.borrow_and_update().clone()).unwrap_or_default();
             if view.refusals != refusals {
                 refusals = view.refusals;
-                probe_at = now;
+                self.act(|running| running.refused(now));
             }
-            let wake_at = {
-                let mut state = self.state();
-                let heard_at = state.shown(&view, &self.llm.asked);
-                state.confirm(heard_at, now);
-                state.expire(view.expires_at, Timestamp::now());
-                state.wake_at(heard_at, view.expires_at, now)
-            };
-            let wake_at = match wake_at {
-                Some(at) => {
-                    empty_since = None;
-                    at.min(if probing.is_some() { at } else { probe_at })
-                }
-                None => {
-                    let since = *empty_since.get_or_insert(now);
-                    if now >= since + LINGER && close() {
-                        return;
-                    }
-                    since + LINGER
-                }
-            };
-            let is_running = empty_since.is_none();
-            if is_running && probing.is_none() && now >= probe_at {
-                let (check, group) = (check(), Arc::clone(&self));
+            let suspended = awake.suspended(check.lease_time(), now);
+            let look = self.look(&*check, &view, suspended, probing.is_some(), now);
+            if look.is_probe_due {
+                let group = Arc::clone(&self);
                 probing = Some(Box::pin(async move {
                     let sent = Instant::now();
                     (sent, check.check(&group.llm, &group.bearer, group.signed_in).await)
                 }));
             }
+            let lingers_until = look.is_empty.then(|| *empty_since.get_or_insert(now) + LINGER);
+            match lingers_until {
+                Some(until) if now >= until && close() => return,
+                Some(_) => {}
+                None => empty_since = None,
+            }
+            let wake_at = [look.wake_at, lingers_until].into_iter().flatten().min().unwrap_or(now + LINGER);
             tokio::select! {
                 () = changed(&mut feed) => {}
                 () = self.changed.notified() => {}
                 (sent, verdict) = probed(&mut probing) => {
                     probing = None;
-                    let interval = if matches!(verdict, AccessVerdict::Allowed(_)) { PROBE_INTERVAL } else { RETRY_INTERVAL };
-                    probe_at = Instant::now() + jittered(interval);
-                    self.state().answered(sent, &verdict, Instant::now());
+                    self.act(|running| running.answered(sent, &verdict, Instant::now(), jittered));
                 }
                 () = tokio::time::sleep_until(wake_at.into()) => {}
             }
         }
+    }
+}
+
+impl State {
+    /// Shows the ends that are new.
+    fn show_ends(&self) {
+        for (number, why) in self.running.ended() {
+            let Some(end) = self.ends.get(&number) else { continue };
+            end.send_if_modified(|shown| shown.replace(why).is_none());
+        }
+    }
+}
+
+/// Notices that the machine was suspended: the clock of the boot has run on, the other one has not.
+#[derive(Default)]
+struct AwakeClock(Option<(Duration, Instant)>);
+
+impl AwakeClock {
+    /// For how long the machine was suspended since the last look.
+    fn suspended(&mut self, time: Option<LeaseTime>, now: Instant) -> Option<Duration> {
+        let boot = time?.boot;
+        let (boot_before, before) = self.0.replace((boot, now))?;
+        let ahead = boot.checked_sub(boot_before)?.checked_sub(now.saturating_duration_since(before))?;
+        (ahead >= MIN_SUSPENSION).then_some(ahead)
     }
 }
 
@@ -240,117 +276,5 @@ async fn probed(
     match probing {
         Some(probing) => probing.await,
         None => std::future::pending().await,
-    }
-}
-
-impl State {
-    fn end(&self, which: impl Fn(&Member) -> bool, why: AccessEnded) {
-        for member in self.requests.values().filter(|member| which(member)) {
-            member.ended.send_if_modified(|ended| {
-                let is_first = ended.is_none();
-                ended.get_or_insert(why);
-                is_first
-            });
-        }
-    }
-
-    /// Ends what the feed takes away. Returns the latest moment for which the feed confirms the access of this group.
-    fn shown(&mut self, view: &FeedView, asked: &str) -> Option<Instant> {
-        let changed_at = view.changed_at?;
-        // What was decided before the probe of a request says nothing about it.
-        let is_newer = |member: &Member| changed_at >= member.asked_at;
-        if let Some(ended) = view.ended {
-            let why = match ended {
-                FeedEnd::Revoked => AccessEnded::Revoked,
-                FeedEnd::Expired => AccessEnded::Expired,
-            };
-            self.end(is_newer, why);
-            return None;
-        }
-        let llm = view.llms.get(asked)?;
-        let Some(id) = llm.id.as_ref().filter(|_| llm.allowed) else {
-            self.end(is_newer, AccessEnded::Revoked);
-            return None;
-        };
-        self.is_about(&LlmId::new(id.as_str()), is_newer);
-        view.heard_at
-    }
-
-    /// The Llm has this id now: ends requests for another one that had its name.
-    fn is_about(&mut self, id: &LlmId, which: impl Fn(&Member) -> bool) {
-        self.end(
-            |member| which(member) && member.llm_id.as_ref().is_some_and(|known| known != id),
-            AccessEnded::Revoked,
-        );
-        for member in self.requests.values_mut().filter(|member| which(member)) {
-            member.llm_id.get_or_insert_with(|| id.clone());
-        }
-    }
-
-    /// Takes the answer of a probe that was sent at `sent`.
-    fn answered(&mut self, sent: Instant, verdict: &AccessVerdict, now: Instant) {
-        match verdict {
-            AccessVerdict::Allowed(allowance) => {
-                self.answered_at = self.answered_at.max(sent);
-                if let Some(id) = &allowance.llm {
-                    self.is_about(id, |member| member.asked_at <= sent);
-                }
-            }
-            AccessVerdict::Leased { cover, .. } => {
-                let ends = now.checked_add(cover.remaining);
-                let covered =
-                    |member: &&mut Member| member.llm_id.as_ref().is_none_or(|known| *known == cover.llm);
-                for member in self.requests.values_mut().filter(covered) {
-                    member.lease_ends = ends;
-                }
-            }
-            // Those that began meanwhile have a later probe of their own.
-            AccessVerdict::Forbidden { .. } => {
-                self.end(|member| member.asked_at <= sent, AccessEnded::Revoked);
-            }
-            AccessVerdict::Unreachable(_) => {}
-        }
-    }
-
-    /// Until when a request goes on without another answer of mcpd's.
-    fn holds_until(&self, member: &Member, heard_at: Option<Instant>) -> Instant {
-        let answered_at = heard_at.map_or(self.answered_at, |heard_at| heard_at.max(self.answered_at));
-        let until = answered_at + CONFIRMATION_TIMEOUT;
-        member.lease_ends.map_or(until, |ends| ends.max(until))
-    }
-
-    /// Ends requests whose access has not been confirmed in time.
-    fn confirm(&self, heard_at: Option<Instant>, now: Instant) {
-        self.end(|member| now >= self.holds_until(member, heard_at), AccessEnded::Unconfirmed);
-    }
-
-    /// Ends all requests where the credential has expired.
-    fn expire(&self, expires_at: Option<Timestamp>, now: Timestamp) {
-        if expires_at.is_some_and(|expires_at| now >= expires_at) {
-            self.end(|_| true, AccessEnded::Expired);
-        }
-    }
-
-    /// When the clocks have to be looked at again; `None` where there is no request.
-    fn wake_at(
-        &self,
-        heard_at: Option<Instant>,
-        expires_at: Option<Timestamp>,
-        now: Instant,
-    ) -> Option<Instant> {
-        if self.requests.is_empty() {
-            return None;
-        }
-        let longest = now + CONFIRMATION_TIMEOUT;
-        let running = self.requests.values().filter(|member| member.ended.borrow().is_none());
-        let Some(first) = running.map(|member| self.holds_until(member, heard_at)).min() else {
-            return Some(longest);
-        };
-        let until_expiry = expires_at.map(|expires_at| {
-            let until: Duration =
-                expires_at.duration_since(Timestamp::now()).try_into().unwrap_or(Duration::ZERO);
-            now + until.min(MAX_EXPIRY_WAIT)
-        });
-        Some(first.min(until_expiry.unwrap_or(longest)).max(now))
     }
 }

@@ -1,9 +1,12 @@
-//! The router's probe as the check of running requests.
+//! The router's probe and leases as the check of running requests.
 
 use futures::{FutureExt as _, future::BoxFuture};
 use mcpctl_client::Probe;
 use mcpctl_dialect::Form;
-use mcpctl_failover::{AccessVerdict, Bearer, Denial, FailoverRouter, LlmRef};
+use mcpctl_failover::{
+    AccessVerdict, Bearer, FailoverRouter, LlmRef,
+    lease::{LeaseCover, LeaseTime},
+};
 
 use super::group::AccessCheck;
 
@@ -17,7 +20,11 @@ impl AccessCheck for FailoverRouter<Probe, Form> {
         self.check_access(llm, bearer, signed_in).boxed()
     }
 
-    fn denied(&self, llm: &LlmRef, bearer: &Bearer, denial: &Denial) {
-        self.deny(llm, bearer, denial);
+    fn lease(&self, llm: &LlmRef, bearer: &Bearer) -> Option<LeaseCover> {
+        self.cover(llm, bearer)
+    }
+
+    fn lease_time(&self) -> Option<LeaseTime> {
+        self.lease_time()
     }
 }

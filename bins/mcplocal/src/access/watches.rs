@@ -7,12 +7,13 @@ use std::{
 
 use mcpctl_api::feed::MAX_FEED_LLMS;
 use mcpctl_client::FeedClient;
-use mcpctl_failover::{Bearer, BearerDigest, Denial, LlmRef};
+use mcpctl_failover::{AccessEnded, Bearer, BearerDigest};
 use tokio::sync::watch;
 
 use super::{
-    follower::{FeedDenial, FeedView, Follower, OnDenial},
+    follower::{FeedView, Follower, OnDenial},
     group::{AccessCheck, AccessWatch, Group, RunningRequest},
+    hints::DenialHints,
 };
 
 /// Feeds of bearers other than the signed-in user's. Requests of more bearers are checked by probes alone.
@@ -24,6 +25,7 @@ pub struct AccessWatches(Arc<Shared>);
 struct Shared {
     feeds: FeedClient,
     check: Mutex<Arc<dyn AccessCheck>>,
+    hints: Arc<DenialHints>,
     state: Mutex<State>,
 }
 
@@ -31,6 +33,8 @@ struct Shared {
 struct State {
     groups: HashMap<GroupKey, Arc<Group>>,
     followers: HashMap<BearerDigest, Followed>,
+    /// Whether the mcpd is the agent's no longer.
+    is_closed: bool,
 }
 
 /// A caller, and the Llm as the caller named it.
@@ -57,9 +61,19 @@ impl Followed {
 }
 
 impl AccessWatches {
-    /// Watches that follow these feeds, and ask mcpd again through `check`.
-    pub fn new(feeds: FeedClient, check: Arc<dyn AccessCheck>) -> Self {
-        Self(Arc::new(Shared { feeds, check: Mutex::new(check), state: Mutex::default() }))
+    /// Watches that follow these feeds, and ask mcpd again through `check`. What a feed denies to the signed-in user goes to
+    /// `hints` where no request runs that asks by itself.
+    pub fn new(feeds: FeedClient, check: Arc<dyn AccessCheck>, hints: Arc<DenialHints>) -> Self {
+        Self(Arc::new(Shared { feeds, check: Mutex::new(check), hints, state: Mutex::default() }))
+    }
+
+    /// Ends all requests, and those that begin later: the mcpd that allowed them is not the agent's any more, or proves who it is
+    /// by another key.
+    pub fn close(&self) {
+        let mut state = self.0.state();
+        state.is_closed = true;
+        state.followers.clear();
+        state.groups.values().for_each(|group| group.end_all(AccessEnded::Reconfigured));
     }
 
     /// Asks mcpd through `check` from now on.
@@ -73,7 +87,12 @@ impl AccessWatches {
         let mut state = self.0.state();
         let known = state.groups.get(&key).map(Arc::clone);
         // It joins while the groups are locked, so that no group closes at this moment.
-        known.unwrap_or_else(|| self.0.begin(&mut state, key, &request)).join(request)
+        let group = known.unwrap_or_else(|| self.0.begin(&mut state, key, &request));
+        let watch = group.join(request);
+        if state.is_closed {
+            group.end_all(AccessEnded::Reconfigured);
+        }
+        watch
     }
 
     /// Follows the feed of the user who is signed in, about these Llms; nobody's where there is none.
@@ -87,7 +106,7 @@ impl AccessWatches {
             }
             followed.is_needed()
         });
-        let (Some((bearer, llms)), Some(digest)) = (user, digest) else { return };
+        let (Some((bearer, llms)), Some(digest), false) = (user, digest, state.is_closed) else { return };
         let followed = state.followers.entry(digest).or_insert_with(|| self.0.follow(bearer));
         followed.signed_in = llms;
         followed.follower.want(followed.wanted());
@@ -124,7 +143,8 @@ impl Shared {
                 let mut state = shared.state();
                 state.groups.remove(&key);
                 state.left(&key);
-                running.end_all();
+                // INVARIANT 8: where the watch itself fails, no request goes on unwatched.
+                running.end_all(AccessEnded::Unconfirmed);
             }
         });
         group
@@ -136,6 +156,9 @@ impl Shared {
         (digest, llm): &GroupKey,
         bearer: &Bearer,
     ) -> Option<watch::Receiver<FeedView>> {
+        if state.is_closed {
+            return None;
+        }
         let others = state.followers.values().filter(|followed| followed.signed_in.is_empty()).count();
         if others >= MAX_FEEDS && !state.followers.contains_key(digest) {
             return None;
@@ -147,19 +170,12 @@ impl Shared {
     }
 
     fn follow(self: &Arc<Self>, bearer: &Bearer) -> Followed {
-        let shared = Arc::downgrade(self);
-        let on_denial: OnDenial = Arc::new(move |bearer, denial| {
-            let Some(shared) = shared.upgrade() else { return };
-            let FeedDenial { llm, revision } = denial;
-            let denial = Denial {
-                // The connection has the rules of the probe's, and a denial can only end something.
-                authenticated: true,
-                llm: None,
-                known_caller: llm.is_some(),
-                revision: revision.map(|revision| revision.0),
-                rule: None,
-            };
-            shared.check().denied(&LlmRef::named(llm.unwrap_or_default()), bearer, &denial);
+        let (shared, digest) = (Arc::downgrade(self), bearer.digest());
+        let on_denial: OnDenial = Box::new(move |llms| {
+            if let Some(shared) = shared.upgrade() {
+                let unwatched = shared.state().unwatched(&digest, llms);
+                shared.hints.add(unwatched);
+            }
         });
         let follower = Follower::start(self.feeds.clone(), bearer.clone(), BTreeSet::new(), on_denial);
         Followed { follower, signed_in: BTreeSet::new(), running: BTreeMap::new() }
@@ -178,6 +194,13 @@ impl Shared {
 }
 
 impl State {
+    /// Those of a signed-in user's Llms for which no request runs that would ask mcpd by itself.
+    fn unwatched(&self, digest: &BearerDigest, mut llms: BTreeSet<String>) -> BTreeSet<String> {
+        let Some(followed) = self.followers.get(digest) else { return BTreeSet::new() };
+        llms.retain(|llm| followed.signed_in.contains(llm) && !followed.running.contains_key(llm));
+        llms
+    }
+
     /// No request runs for this caller and Llm any more.
     fn left(&mut self, (digest, llm): &GroupKey) {
         let Some(followed) = self.followers.get_mut(digest) else { return };

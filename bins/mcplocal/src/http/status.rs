@@ -38,8 +38,8 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         listen: app.listen.to_string(),
         started_at: app.started_at,
         signed_in_as: app.identity.account(&config.server),
-        proof: runtime.keys.status(),
-        leases: app.probing.leases.len(),
+        proof: runtime.keys.status().await,
+        leases: runtime.leases.len(),
         providers: futures::future::join_all(providers).await,
         failovers: failovers
             .map(|(llm, provider)| FailoverRoute { llm: llm.to_string(), provider: provider.to_string() })

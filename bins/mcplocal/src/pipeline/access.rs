@@ -7,12 +7,12 @@ use std::{
 };
 
 use mcpctl_dialect::translate::error_event;
-use mcpctl_failover::{LocalCause, LocalError, Trail};
+use mcpctl_failover::{AccessEnded, LocalCause, LocalError, Trail};
 use mcpctl_relay::Cutter;
 
 use super::ModelRequest;
 use crate::{
-    access::{AccessEnded, AccessWatch, RunningRequest},
+    access::{AccessWatch, RunningRequest},
     app::App,
 };
 
@@ -28,7 +28,7 @@ pub(super) fn watch(request: &ModelRequest, trail: &Trail) -> Arc<AccessWatch> {
         signed_in: caller.local,
         llm_id: trail.llm_id.clone(),
         asked_at: trail.asked_at.unwrap_or_else(Instant::now),
-        lease_ends: trail.lease_ends,
+        allowance: trail.allowance.clone(),
     }))
 }
 

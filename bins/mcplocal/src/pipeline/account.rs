@@ -7,14 +7,14 @@ use mcpctl_access::FailoverReason;
 use mcpctl_api::visible::short;
 use mcpctl_dialect::{Operation, usage::Usage};
 use mcpctl_engine::EngineGuard;
-use mcpctl_failover::{FailoverRule, FailureClass, LlmId, LlmRef, Routed};
+use mcpctl_failover::{AccessEnded, FailoverRule, FailureClass, LlmId, LlmRef, Routed};
 use mcpctl_relay::{CuttableBody, Exchange, StreamEnd, StreamOutcome, body::TimeoutKeys};
 use mcpctl_telemetry::Configured;
 use mcpctl_upstream::{Answer, Failure};
 
 use super::{Content, ContentBody};
 use crate::{
-    access::{AccessEnded, AccessWatch},
+    access::AccessWatch,
     app::App,
     identity::Caller,
     journal::{CallerKind, FailoverOutcome, JournalEntry, JournalError, MAX_REASON, Served, caller_name},

@@ -45,10 +45,10 @@ pub(super) struct PreparedProvider {
 
 impl PreparedProvider {
     /// The watch over the caller's access, which the last probe or a lease has confirmed.
-    pub(super) fn renewed(&self, trail: &Trail) -> Option<Arc<AccessWatch>> {
+    pub(super) fn renewed(&self, trail: &Trail, grant: &AccessGrant) -> Option<Arc<AccessWatch>> {
         let access = self.access.clone()?;
         if let Some(asked_at) = trail.asked_at {
-            access.renew(asked_at, trail.lease_ends);
+            access.renew(asked_at, grant);
         }
         Some(access)
     }
@@ -123,11 +123,11 @@ impl LocalAttempt<LocalProvider, Content> for FailoverAttempt<'_> {
         &self,
         _: &LocalProvider,
         prepared: PreparedProvider,
-        _grant: AccessGrant,
+        grant: AccessGrant,
         trail: &Trail,
     ) -> Result<Content, LocalError> {
         let recorded = self.record(&prepared, trail.class(), trail).await?;
-        let access = prepared.renewed(trail);
+        let access = prepared.renewed(trail, &grant);
         let answering = attempt(self.request, prepared, recorded);
         let Some(access) = access else { return answering.await.map_err(|failure| local_error(&failure)) };
         let answering = async { answering.await.map_err(|failure| local_error(&failure)) };

@@ -48,8 +48,7 @@ async fn next(request: &ModelRequest, broken: Broken) -> Option<NextAttempt> {
     // The configuration as it is now.
     let runtime = app.runtime.load_full();
     // INVARIANT 10: but for the server. The bearer was for the one that the request began at, and that one's feed watches over it.
-    let begun = &request.runtime.config;
-    if (&runtime.config.server, runtime.config.trusted) != (&begun.server, begun.trusted) {
+    if !Arc::ptr_eq(&runtime.access, &request.runtime.access) {
         return None;
     }
     let prefix = broken.prefix.filter(|_| mid_stream(&runtime, llm) == Some(MidStream::Continue));
@@ -92,12 +91,12 @@ impl LocalAttempt<LocalProvider, NextAttempt> for ResumingAttempt<'_> {
         &self,
         _: &LocalProvider,
         prepared: PreparedProvider,
-        _grant: AccessGrant,
+        grant: AccessGrant,
         trail: &Trail,
     ) -> Result<NextAttempt, LocalError> {
         let recorded = self.attempt.record(&prepared, Some(CLASS), trail).await?;
         let request = self.attempt.request;
-        let access = prepared.renewed(trail);
+        let access = prepared.renewed(trail, &grant);
         let resuming = local::resume(request, prepared, recorded, self.prefix.as_deref());
         let Some(access) = access else { return resuming.await };
         let next = access::while_allowed(request, &access, resuming).await?;

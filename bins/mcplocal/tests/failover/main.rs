@@ -3,6 +3,7 @@
 
 mod access;
 mod access_ends;
+mod access_signed;
 mod breaker;
 mod dialects;
 mod hand_over;

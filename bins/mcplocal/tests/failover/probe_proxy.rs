@@ -3,7 +3,10 @@
 use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use mcpctl_access::proof::{KeyListClaims, SigningKey, sign};
@@ -12,10 +15,12 @@ use mcpctl_testkit::{
     deployment::openai_item,
     model_server::{ModelServer, Reply},
 };
+use reqwest::Response;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::broadcast,
     task::JoinHandle,
 };
 
@@ -42,6 +47,17 @@ pub enum Tamper {
     Close,
 }
 
+/// What the proxy does with feeds, whatever it does with other requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FeedRoute {
+    /// Leaves them without an answer.
+    Held,
+    /// Passes them on.
+    Passed,
+    /// Answers them itself, with what the test sends.
+    Forged,
+}
+
 /// A proxy in front of one mcpd.
 pub struct ProbeProxy {
     url: String,
@@ -53,6 +69,9 @@ struct Shared {
     mcpd: String,
     tamper: Mutex<Tamper>,
     last_answer: Mutex<Vec<u8>>,
+    probes: AtomicUsize,
+    feeds: Mutex<FeedRoute>,
+    forged_feeds: broadcast::Sender<String>,
     /// The keys of the other mcpd.
     foreign: [SigningKey; 2],
 }
@@ -65,6 +84,9 @@ impl ProbeProxy {
             mcpd: mcpd.url().trim_start_matches("http://").to_owned(),
             tamper: Mutex::new(Tamper::None),
             last_answer: Mutex::default(),
+            probes: AtomicUsize::new(0),
+            feeds: Mutex::new(FeedRoute::Held),
+            forged_feeds: broadcast::Sender::new(64),
             foreign: [(); 2].map(|()| SigningKey::generate().unwrap()),
         });
         let serving = Arc::clone(&shared);
@@ -79,6 +101,22 @@ impl ProbeProxy {
     /// Does this with every request from now on.
     pub fn set(&self, tamper: Tamper) {
         *self.shared.tamper.lock().unwrap() = tamper;
+    }
+
+    /// How many probes have come so far.
+    pub fn probes(&self) -> usize {
+        self.shared.probes.load(Ordering::SeqCst)
+    }
+
+    /// Does this with feeds that are opened from now on.
+    pub fn route_feeds(&self, route: FeedRoute) {
+        *self.shared.feeds.lock().unwrap() = route;
+    }
+
+    /// Waits until a forged feed is open, and sends an event there.
+    pub async fn send_event(&self, kind: &str, data: &Value) {
+        let event = format!("event: {kind}\ndata: {data}\n\n");
+        eventually("a forged feed is open", async || self.shared.forged_feeds.send(event.clone()).ok()).await;
     }
 
     /// The answer to the last probe that mcpd gave.
@@ -104,6 +142,11 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     let tamper = shared.tamper.lock().unwrap().clone();
     let request = String::from_utf8(request).unwrap();
     let is_probe = request.starts_with("HEAD ");
+    shared.probes.fetch_add(usize::from(is_probe), Ordering::SeqCst);
+    if request.starts_with("GET /api/v1/feed") {
+        let route = *shared.feeds.lock().unwrap();
+        return feed(client, &request, route, &shared).await;
+    }
     let answer = match tamper {
         Tamper::Close => return,
         Tamper::Answer(answer) => answer,
@@ -122,6 +165,25 @@ async fn serve(mut client: TcpStream, shared: Arc<Shared>) {
     };
     let _ = client.write_all(&answer).await;
     let _ = client.shutdown().await;
+}
+
+async fn feed(mut client: TcpStream, request: &str, route: FeedRoute, shared: &Shared) {
+    match route {
+        FeedRoute::Held => while client.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {},
+        FeedRoute::Passed => {
+            let Ok(mut upstream) = TcpStream::connect(&shared.mcpd).await else { return };
+            upstream.write_all(request.as_bytes()).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;
+        }
+        FeedRoute::Forged => {
+            let mut events = shared.forged_feeds.subscribe();
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+            let mut sent = client.write_all(head.as_bytes()).await;
+            while let (Ok(()), Ok(event)) = (&sent, events.recv().await) {
+                sent = client.write_all(event.as_bytes()).await;
+            }
+        }
+    }
 }
 
 fn altered(request: String, tamper: &Tamper) -> String {
@@ -210,7 +272,7 @@ pub struct ServerKeys {
 }
 
 impl ServerKeys {
-    async fn of(mcpd: &Mcpd) -> Self {
+    pub async fn of(mcpd: &Mcpd) -> Self {
         let list: Value = mcpd.get("/.well-known/mcpctl-keys", "").await.json().await.unwrap();
         let texts = |key: &str| [0, 1].map(|at| list["keys"][at][key].as_str().unwrap().to_owned()).to_vec();
         Self { public: texts("publicKey"), fingerprints: texts("fingerprint") }
@@ -223,8 +285,8 @@ pub struct Guarded {
     pub proxy: ProbeProxy,
     pub agent: Mcplocal,
     pub keys: ServerKeys,
+    pub desk: ModelServer,
     alice: String,
-    _desk: ModelServer,
 }
 
 /// An Llm with these rules of failover.
@@ -245,7 +307,7 @@ impl Guarded {
         let config =
             format!("server: {}\ninference: http://{}\nproviders:\n{item}", proxy.url, closed_address());
         let agent = Mcplocal::start(&config).await;
-        let guarded = Self { mcpd, proxy, agent, keys, alice, _desk: desk };
+        let guarded = Self { mcpd, proxy, agent, keys, desk, alice };
         guarded.sign_in("alice", &guarded.alice);
         guarded
     }
@@ -278,6 +340,18 @@ impl Guarded {
         fs::write(&draft, text).unwrap();
         fs::set_permissions(&draft, fs::Permissions::from_mode(0o600)).unwrap();
         fs::rename(draft, path).unwrap();
+    }
+
+    /// A local stream of Alice's that has begun, and does not end by itself.
+    pub async fn stream(&self) -> Response {
+        self.desk.queue(Reply::text("one two three").stall_after(1));
+        let mut answer = self.agent.chat("claude", &self.agent.local_key(), true).await;
+        let (status, mut text) = (answer.status(), String::new());
+        while !text.contains("one") {
+            let Some(bytes) = answer.chunk().await.unwrap() else { panic!("{status}: {text}") };
+            text.push_str(&String::from_utf8_lossy(&bytes));
+        }
+        answer
     }
 
     /// Takes Alice's role away.

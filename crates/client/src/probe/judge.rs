@@ -16,7 +16,7 @@ use mcpctl_api::{
     header::{ACCESS_LEASE, ACCESS_PROOF, LLM_ID},
 };
 use mcpctl_failover::{
-    Allowance, BearerDigest, Denial, FailoverRule, LlmId, ProbeAnswer, ProbeError, lease::Lease,
+    Allowance, BearerDigest, Denial, FailoverRule, LlmId, ProbeAnswer, ProbeError, SignedDenial, lease::Lease,
 };
 
 use super::shape::one;
@@ -64,13 +64,10 @@ fn proven(
 ) -> Result<ProbeAnswer, ProbeError> {
     let llm = claims.llm.as_ref().map(|id| LlmId::new(id.as_str()));
     if !claims.allows() {
-        return Ok(ProbeAnswer::Forbidden(Denial {
-            authenticated: true,
-            llm,
-            known_caller: claims.subject.is_some(),
-            revision: Some(claims.revision.0),
-            rule: rule_of(claims.reason),
-        }));
+        let signed =
+            SignedDenial { llm, known_caller: claims.subject.is_some(), revision: claims.revision.0 };
+        let rule = rule_of(claims.reason);
+        return Ok(ProbeAnswer::Forbidden(Denial { signed: Some(signed), rule }));
     }
     // mcpd allows by a success alone.
     if !matches!(status, StatusCode::OK | StatusCode::NO_CONTENT) {
@@ -105,16 +102,21 @@ pub(super) fn by_status(
 ) -> Result<ProbeAnswer, ProbeError> {
     let llm = one(headers, &LLM_ID)?.filter(|text| Id::has_shape(text)).map(LlmId::new);
     let answer = ProbeAnswer::of_status(status.as_u16(), llm)?;
-    let (ProbeAnswer::Allowed { .. }, Some(question), Some(token)) = (&answer, question, proof_of(headers)?)
+    let (ProbeAnswer::Allowed { allowance, lease }, Some(question), Some(token)) =
+        (&answer, question, proof_of(headers)?)
     else {
         return Ok(answer);
     };
     let claims: ProofClaims = read_unverified(token).map_err(|error| unproven(&error.to_string()))?;
     claims.answers(question).map_err(|error| unproven(&error.to_string()))?;
-    match claims.allows() {
-        true => Ok(answer),
-        false => Ok(ProbeAnswer::Forbidden(Denial { rule: rule_of(claims.reason), ..Denial::UNSIGNED })),
+    if !claims.allows() {
+        let rule = rule_of(claims.reason);
+        return Ok(ProbeAnswer::Forbidden(Denial { rule, ..Denial::UNSIGNED }));
     }
+    // Stricter only: it may hold for less than a status does.
+    let holds = allowance.holds.min(Duration::from_secs(claims.holds.into()));
+    let allowance = Allowance { holds, ..allowance.clone() };
+    Ok(ProbeAnswer::Allowed { allowance, lease: lease.clone() })
 }
 
 /// The rule of the Llm that denied. It explains a denial and decides nothing, so that an unverified proof may name it too.
@@ -297,7 +299,7 @@ mod tests {
                 rule.map_or("", FailoverRule::as_str),
                 if status == 200 { reason.as_str() } else { "" }
             );
-            let denial = Denial { authenticated: true, llm, known_caller, revision: Some(9), rule };
+            let denial = Denial { signed: Some(SignedDenial { llm, known_caller, revision: 9 }), rule };
             assert_eq!(judged.answer, Ok(ProbeAnswer::Forbidden(denial)), "{reason:?}");
         }
         // The next key signs after a rotation.
@@ -363,7 +365,11 @@ mod tests {
         assert_eq!(judge(200, &HeaderMap::new()), allowed(None));
         assert_eq!(judge(200, &llm), allowed(Some(LlmId::new(id("llm").as_str()))));
         assert_eq!(judge(200, &headers(&[(LLM_ID, "claude")])), allowed(None), "no id");
-        assert_eq!(judge(200, &of(&allow())), allowed(None));
+        let shorter = Allowance { holds: Duration::from_secs(12), ..Allowance::of_status(None) };
+        assert_eq!(
+            judge(200, &of(&allow())),
+            Ok(ProbeAnswer::Allowed { allowance: shorter.clone(), lease: None })
+        );
         let forbidden = Ok(ProbeAnswer::Forbidden(Denial::UNSIGNED));
         let off = Denial { rule: Some(FailoverRule::Off), ..Denial::UNSIGNED };
         assert_eq!(judge(200, &of(&deny(FailoverReason::FailoverOff))), Ok(ProbeAnswer::Forbidden(off)));
@@ -376,6 +382,6 @@ mod tests {
             (ACCESS_PROOF, &signed(&allow(), &keys.foreign)),
             (ACCESS_LEASE, &signed(&lease(&allow()), &keys.foreign)),
         ]);
-        assert_eq!(judge(200, &both), allowed(None));
+        assert_eq!(judge(200, &both), Ok(ProbeAnswer::Allowed { allowance: shorter, lease: None }));
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use mcpctl_failover::{
-    AccessVerdict, Allowance, BearerDigest, Denial, FailureClass, LlmId, LlmRef,
+    AccessVerdict, Allowance, BearerDigest, Denial, FailureClass, LlmId, LlmRef, SignedDenial,
     lease::{Lease, LeaseCaller, LeaseTime, Leases},
     machine::{AccessGrant, Action, Event, FailoverState, Setup},
 };
@@ -264,13 +264,8 @@ impl Protocol {
                 })
             }
             Some(Answer { allowed: None, revision, .. }) => {
-                let denial = Denial {
-                    authenticated: true,
-                    llm: None,
-                    known_caller: true,
-                    revision: Some(u64::from(revision)),
-                    rule: None,
-                };
+                let denial = SignedDenial { llm: None, known_caller: true, revision: u64::from(revision) };
+                let denial = Denial { signed: Some(denial), rule: None };
                 if !self.is(Fault::DenialsKeepLeases) {
                     state.leases.denied(&bearer, &llm, &denial, now);
                 }
@@ -340,7 +335,7 @@ impl Protocol {
 
     fn restart(&self, state: &mut State) {
         state.restarts += 1;
-        state.leases = Leases::of(AGENT);
+        state.leases = no_leases();
         state.denied_at = Default::default();
         for run in &mut state.runs {
             if !matches!(run.phase, Phase::Ahead | Phase::Local { .. } | Phase::Primarys) {
@@ -379,7 +374,7 @@ impl Model for Protocol {
             store: Store { revision: 0, granted: true, llm: Some(0), next: 1, key: 0 },
             runs: vec![run; self.questions.len()],
             answers: BTreeSet::new(),
-            leases: Leases::of(AGENT),
+            leases: no_leases(),
             last_true: Default::default(),
             denied_at: Default::default(),
             restarts: 0,
@@ -543,6 +538,13 @@ fn llm_id(number: u8) -> LlmId {
 
 fn bearer(caller: usize) -> BearerDigest {
     BearerDigest::new([u8::try_from(caller).unwrap(); 32])
+}
+
+/// Those of an agent that was just started, at which the first caller is signed in.
+fn no_leases() -> Leases {
+    let mut leases = Leases::of(AGENT);
+    leases.keep_signed_in(Some(&bearer(FIRST)));
+    leases
 }
 
 fn lease(caller: usize, llm: &LlmId, revision: u8) -> Lease {

@@ -5,10 +5,13 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
+use super::{
+    granted::{Lease, LeaseCaller, LeaseCover, LeaseTime},
+    leases::Leases,
+};
 use crate::{
     bearer::BearerDigest,
     denial::Denial,
-    lease::{Lease, LeaseCaller, LeaseCover, LeaseTime, Leases},
     llm::{LlmId, LlmRef},
 };
 
