@@ -373,3 +373,21 @@ impl<'a> Progress<'a> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn next_step_depends_on_how_access_ended() {
+        for (code, expected) in [
+            ("forbidden", Some("an administrator can say why: mcpctl auth who-can run llms gpt")),
+            (ACCESS_REVOKED, Some("an administrator can say why: mcpctl auth who-can run llms gpt")),
+            (ACCESS_UNCONFIRMED, Some("ask again once mcpd answers")),
+            ("server_error", None),
+        ] {
+            assert_eq!(next_step(Some(code), "gpt").as_deref(), expected, "{code}");
+        }
+        assert_eq!(next_step(None, "gpt"), None);
+    }
+}

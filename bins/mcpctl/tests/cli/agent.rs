@@ -63,17 +63,17 @@ async fn inv_10_agent_acts_for_the_current_context_alone() {
     // Whatever takes the current context away, the administrator's of the same server is not used in its place.
     let output = shell.run(&["logout"]).await;
     assert!(output.stderr.ends_with("mcplocal acts for no account now\n"), "{}", output.stderr);
-    assert!(!acts_for("nobody (mcpctl config use-context admin)").await);
+    assert!(!acts_for("no account (mcpctl config use-context admin)").await);
     let output = shell.run(&["config", "use-context", "admin"]).await;
     assert!(output.stderr.ends_with("mcplocal acts for User admin from now on\n"), "{}", output.stderr);
     assert!(login(&other, "other", &other.admin()).await.contains("mcplocal acts for no account now\n"));
-    assert!(!acts_for("nobody (mcpctl config use-context admin)").await);
+    assert!(!acts_for("no account (mcpctl config use-context admin)").await);
     shell.run(&["config", "use-context", "admin"]).await.succeeded();
     let output = shell.run(&["config", "delete-context", "other"]).await;
     assert!(!output.stderr.contains("mcplocal"), "it was not the current one: {}", output.stderr);
     let output = shell.run(&["config", "delete-context", "admin"]).await;
     assert!(output.stderr.ends_with("mcplocal acts for no account now\n"), "{}", output.stderr);
-    assert!(!acts_for("nobody (mcpctl login ").await);
+    assert!(!acts_for("no account (mcpctl login ").await);
 }
 
 #[tokio::test]

@@ -24,7 +24,9 @@ async fn tables_fit_a_terminal_of_80_columns() {
     // A denial by a rule of the Llm, which has a long reason at mcpd and in the journal.
     shell.run(&["patch", "llm", "claude", "-p", "failover: {allowed: false}"]).await.succeeded();
     deployment.overload_provider();
-    shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
+    let error = shell.run(&["chat", "claude", "-p", "Hi"]).await.failed(1);
+    let rule = "[the local provider `desk` may not be used: the Llm `claude` does not let agents answer in its place";
+    assert!(error.contains(rule), "{error}");
     let whole = shell.run(&["audit"]).await.succeeded();
     assert!(whole.contains("denied: the Llm `claude` does not let agents answer in its place"), "{whole}");
 

@@ -130,8 +130,8 @@ fn account(status: &AgentStatus) -> String {
     let is_signed_in =
         |context: &&Context| context.token.is_some() && same_server(&context.server, &status.server);
     match contexts.contexts.iter().find(is_signed_in) {
-        Some(other) => format!("nobody (mcpctl config use-context {})", other.name),
-        None => format!("nobody (mcpctl login {})", status.server.as_str().trim_end_matches('/')),
+        Some(other) => format!("no account (mcpctl config use-context {})", other.name),
+        None => format!("no account (mcpctl login {})", status.server.as_str().trim_end_matches('/')),
     }
 }
 
