@@ -1,6 +1,13 @@
 //! Llms with several targets: which one a request goes to, what becomes of one that fails, and what each of them gets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+use std::sync::Arc;
+
+use mcpctl_secret::{
+    envelope::Keyring,
+    master_key_file::{self, IfMissing},
+};
+use mcpctl_store::{Location, Store, UsageFilter};
 use mcpctl_testkit::{
     daemons::{Mcpd, eventually},
     model_server::{Gate, ModelServer, Pause, Reply},
@@ -305,6 +312,16 @@ async fn target_gets_its_own_key_and_model() {
             log.contains(&format!("upstream=\"{}\"", server.address())),
             "the access log names each target"
         );
+    }
+    // So does the record of usage.
+    let dir = world.mcpd.data_dir();
+    let key = master_key_file::load_or_create(&dir.join("master-key"), IfMissing::Fail).unwrap();
+    let keyring = Arc::new(Keyring::new(key));
+    let store = Store::open(&Location::Sqlite(dir.join("mcpd.sqlite")), keyring).await.unwrap();
+    let used = store.usage(&UsageFilter { limit: 50, ..UsageFilter::default() }).await.unwrap();
+    for server in &world.servers {
+        let target = server.address().to_string();
+        assert!(used.iter().any(|row| row.target.as_deref() == Some(&target)), "{target}: {used:?}");
     }
     world.mcpd.apply(json!([{"kind": "Secret", "name": "keys", "data": data}])).await;
     targets.as_array_mut().unwrap().truncate(2);

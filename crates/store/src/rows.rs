@@ -83,6 +83,8 @@ pub struct UsageRow {
     pub llm_name: String,
     /// The model, as the provider's response names it.
     pub model: String,
+    /// Host and port of the target that was asked last; `None` of an Llm without `targets`.
+    pub target: Option<String>,
     /// Number of input tokens.
     pub input_tokens: u64,
     /// Number of output tokens.
@@ -137,6 +139,8 @@ pub(crate) const MAX_NAME_BYTES: usize = 128;
 pub(crate) const MAX_WORD_BYTES: usize = 64;
 /// Maximum bytes of the name that a provider gives its model.
 pub(crate) const MAX_MODEL_BYTES: usize = 200;
+/// Maximum bytes of a target: the longest host that DNS has, and a port.
+pub(crate) const MAX_HOST_BYTES: usize = 253 + 6;
 /// Maximum bytes of a reason.
 pub(crate) const MAX_REASON_BYTES: usize = 512;
 
@@ -177,8 +181,8 @@ macro_rules! insert_usage {
         sqlx::query(
             "INSERT INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
              output_tokens, stream, outcome, status, attempts, duration_ms, request_id, cached_input_tokens, \
-             cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20)",
+             cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, target) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
         )
         .bind($row.id.to_string())
         .bind($row.at.as_microsecond())
@@ -200,6 +204,7 @@ macro_rules! insert_usage {
         .bind(i64::try_from($row.reasoning_tokens).unwrap_or(i64::MAX))
         .bind(i64::from($row.estimated))
         .bind($row.cost_nanos.map(|cost| i64::try_from(cost).unwrap_or(i64::MAX)))
+        .bind($row.target.as_deref().map(|target| $crate::rows::bounded(target, $crate::rows::MAX_HOST_BYTES)))
         .execute(&mut *$transaction)
         .await
     };
@@ -298,6 +303,7 @@ impl Store {
                         llm_id: llm_id.parse().map_err(|error| bad(&error))?,
                         llm_name: row.try_get("llm_name")?,
                         model: row.try_get("model")?,
+                        target: row.try_get("target")?,
                         input_tokens: number("input_tokens")?,
                         output_tokens: number("output_tokens")?,
                         cached_input_tokens: number("cached_input_tokens")?,

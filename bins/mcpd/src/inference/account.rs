@@ -88,6 +88,7 @@ impl Account {
             llm_id: llm.id().clone(),
             llm_name: llm.name().to_string(),
             model: String::new(),
+            target: None,
             input_tokens: 0,
             output_tokens: 0,
             stream: request.stream,
@@ -128,7 +129,11 @@ impl Account {
     /// Notes which upstream the request goes to now: what it costs there, and that it is outstanding.
     pub fn goes_to(&mut self, upstream: &Upstream<'_>, price: Option<Pricing>, outstanding: Outstanding) {
         if upstream.place.is_some() {
-            mcpctl_server::access_line(|line| line.upstream = Some(short(&upstream.host(), MAX_HOST_BYTES)));
+            let host = short(&upstream.host(), MAX_HOST_BYTES);
+            if let Some(row) = &mut self.row {
+                row.target = Some(host.clone());
+            }
+            mcpctl_server::access_line(|line| line.upstream = Some(host));
         }
         self.settlement.set_price(price);
         self.outstanding = Some(outstanding);

@@ -216,6 +216,7 @@ async fn records_are_deleted_after_their_retention() {
         llm_id: id.clone(),
         llm_name: "gpt".to_owned(),
         model: String::new(),
+        target: None,
         input_tokens: 1,
         output_tokens: 1,
         cached_input_tokens: 0,
