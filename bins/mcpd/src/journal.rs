@@ -1,19 +1,28 @@
 //! Takes over agents' journals into the audit. What an agent writes is a statement of the account that hands it over, and no more:
 //! each row names that account, and the principal of a row is only what mcpd knows itself, or the reporter.
 
+mod grants;
+pub mod in_progress;
 pub mod rate;
 mod rows;
 
 use mcpctl_api::Id;
 use mcpctl_journal::{ChainHead, MAX_LINE_BYTES};
-use mcpctl_store::{HandOverError, HandedOver, JournalBatch};
+use mcpctl_store::{HandOverError, HandedOver, JournalBatch, JournalVolume};
 
-use crate::{app::App, caller::Caller, clock};
+use crate::{app::App, caller::Caller, clock, writers::Lane};
+use in_progress::Busy;
 use rate::TooManyLines;
 use rows::Rows;
 
 /// Maximum of lines of one request.
 pub const MAX_LINES: usize = 500;
+/// Maximum of lines of one transaction.
+const MAX_CHUNK_LINES: usize = 50;
+/// Maximum of bytes of one transaction, more than a line has.
+const MAX_CHUNK_BYTES: usize = 256 << 10;
+/// A line counts once for each so many bytes that it begins.
+const UNIT_BYTES: usize = 1 << 10;
 
 /// Why lines are refused.
 #[derive(Debug, thiserror::Error)]
@@ -24,6 +33,9 @@ pub enum JournalError {
     /// A line is too long.
     #[error("line {0} of the body is longer than {MAX_LINE_BYTES} bytes")]
     TooLong(usize),
+    /// Others are taken over.
+    #[error(transparent)]
+    Busy(#[from] Busy),
     /// The account's rate.
     #[error(transparent)]
     Rate(#[from] TooManyLines),
@@ -35,7 +47,7 @@ pub enum JournalError {
 /// Records lines of an agent's journal, as the body of a request has them. `gap` admits that lines before them are missing.
 ///
 /// # Errors
-/// When they are refused; then none was recorded.
+/// When they are refused. Lines at the beginning may have been recorded; a repetition records them no second time.
 pub async fn receive(
     app: &App,
     caller: &Caller,
@@ -52,24 +64,60 @@ pub async fn receive(
     if let Some(at) = lines.iter().position(|line| line.len() > MAX_LINE_BYTES) {
         return Err(JournalError::TooLong(at + 1));
     }
-    app.journals.admit(&caller.principal.id, lines.len())?;
-    let now = clock::now();
-    let rows = Rows::new(app, caller, &agent, now);
-    let batch = JournalBatch {
-        lines: lines.into_iter().map(|line| rows.of_line(line)).collect(),
-        agent: agent.clone(),
-        reported_by: caller.principal.subject.to_string(),
-        reported_by_id: caller.principal.id.clone(),
-        gap,
-        max_agents: app.journals.limits().agents.get(),
-        now,
-    };
-    let handed = app.store.hand_over(&batch, |before, broken| rows.of_break(before, broken)).await?;
+    let account = &caller.principal.id;
+    let _running = app.journals.in_progress.begin(account)?;
+    app.journals.admit(account, lines.iter().map(|line| units(line)).sum())?;
+    let limits = app.journals.limits();
+    let mut handed: Option<HandedOver> = None;
+    for lines in chunks(&lines) {
+        // In turn with all other writes, and few lines at a time: a revocation does not wait for a journal.
+        let _turn = app.writers.turn(Lane::Ordinary).await;
+        let now = clock::now();
+        let rows = Rows::new(app, caller, &agent, now);
+        let batch = JournalBatch {
+            lines: lines.iter().map(|line| rows.of_line(line)).collect(),
+            agent: agent.clone(),
+            reported_by: caller.principal.subject.to_string(),
+            reported_by_id: account.clone(),
+            // The sender answers for the beginning; a break further on is recorded as one.
+            gap: gap || handed.is_some(),
+            max_agents: limits.agents.get(),
+            volume: JournalVolume { per_day: limits.per_day.0, total: limits.total.0 },
+            now,
+        };
+        let mark = |before: &ChainHead, discontinuity| rows.of_discontinuity(before, discontinuity);
+        let next = app.store.hand_over(&batch, mark).await?;
+        let (recorded, breaks) = handed.map_or((0, 0), |handed| (handed.recorded, handed.breaks));
+        handed =
+            Some(HandedOver { recorded: recorded + next.recorded, breaks: breaks + next.breaks, ..next });
+    }
+    let handed = handed.ok_or(JournalError::Count(0))?;
     if handed.breaks > 0 {
-        let (reporter, breaks) = (&batch.reported_by, handed.breaks);
-        tracing::warn!(%agent, reporter, breaks, "an agent's journal does not continue what is known of it");
+        let (reporter, breaks) = (&caller.principal.subject, handed.breaks);
+        tracing::warn!(%agent, %reporter, breaks, "an agent's journal does not continue what is known of it");
     }
     Ok(handed)
+}
+
+/// What a line counts for: one for each KiB that it begins.
+const fn units(line: &[u8]) -> usize {
+    if line.is_empty() { 1 } else { line.len().div_ceil(UNIT_BYTES) }
+}
+
+/// Lines in portions that the store takes in a short transaction each.
+fn chunks<'a>(lines: &'a [&'a [u8]]) -> impl Iterator<Item = &'a [&'a [u8]]> {
+    let mut rest = lines;
+    std::iter::from_fn(move || {
+        let mut bytes = 0;
+        let fits = |line: &&&[u8]| {
+            bytes += line.len();
+            bytes <= MAX_CHUNK_BYTES
+        };
+        let count = rest.iter().take(MAX_CHUNK_LINES).take_while(fits).count();
+        let (chunk, more) = rest.split_at_checked(count).filter(|(chunk, _)| !chunk.is_empty())?;
+        rest = more;
+        Some(chunk)
+    })
 }
 
 /// The last line of an agent that this caller handed over.

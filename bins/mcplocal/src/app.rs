@@ -289,8 +289,7 @@ impl App {
 
     fn recorded(&self, entry: JournalEntry, recorded: Result<(), JournalError>) -> Result<(), JournalError> {
         let recorded = recorded.inspect_err(|error| {
-            let hint = "make room, or restart mcplocal to begin a new journal";
-            tracing::error!(%error, hint, "the journal cannot be written, so nothing runs locally");
+            tracing::error!(%error, hint = error.hint(), "the journal cannot be written, so nothing runs locally");
         });
         // A request whose entry was not written was not served.
         if matches!(entry, JournalEntry::Failover { .. }) && (recorded.is_ok() || entry.nothing_ran()) {

@@ -3,71 +3,39 @@
 //! written, nothing runs locally: a journal that was deleted, replaced, shortened or made read-only denies until the agent
 //! starts again.
 //!
-//! Lines that are written while the disk is busy with others share the next write to it (group commit).
+//! Lines that are written while the disk is busy with others share the next write to it (group commit, `disk`). What mcpd has of
+//! them is in `progress`; `hand_over` sends it the others.
 
+mod caller_name;
 mod chain;
+mod disk;
+mod error;
 mod file;
+pub mod hand_over;
+mod progress;
+mod refusals;
 
 use std::{
     io,
     path::Path,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use jiff::Timestamp;
-use mcpctl_api::{Id, visible::short};
-use mcpctl_failover::Bearer;
-use mcpctl_journal::{HeadError, JournalPaths, Line, short_name};
-use mcpctl_secret::token;
+use mcpctl_api::Id;
+use mcpctl_journal::{JournalPaths, Line};
 use tokio::sync::{Mutex as AsyncMutex, watch};
-use url::Url;
 
+pub use caller_name::caller_name;
 use chain::Chain;
+pub use error::JournalError;
 use file::JournalFile;
 pub use mcpctl_api::agent::FailoverOutcome;
-pub use mcpctl_journal::{CallerKind, JournalEntry, MAX_REASON, Served};
+pub use mcpctl_journal::{CallerKind, JournalEntry, MAX_REASON, Served, TokenCount};
+use refusals::Refusals;
 
 use crate::config::JournalLimits;
-
-/// The interval over which refusals are counted.
-const REFUSAL_INTERVAL: Duration = Duration::from_secs(60);
-/// Maximum of bytes of the address of mcpd in the journal's head.
-const MAX_SERVER_NAME: usize = 256;
-/// Characters of a bearer's digest: enough to distinguish callers, useless as a credential.
-const DIGEST_LENGTH: usize = 12;
-
-/// Why no entry can be recorded.
-#[derive(Debug, thiserror::Error)]
-pub enum JournalError {
-    /// The file at its path is gone.
-    #[error("it was deleted while the agent ran")]
-    Deleted,
-    /// Another file is at its path.
-    #[error("another file was put in its place while the agent ran")]
-    Replaced,
-    /// It is shorter than what was written.
-    #[error("lines were removed from it while the agent ran")]
-    Shortened,
-    /// Its mode forbids writing.
-    #[error("it is read-only")]
-    ReadOnly,
-    /// Another user could change it.
-    #[error("it belongs to another user, or others may write to it")]
-    NotPrivate,
-    /// It is no regular file.
-    #[error("it is not a regular file")]
-    NotRegular,
-    /// What was written is not on the disk.
-    #[error("it is not on the disk: {0}")]
-    NotSynced(String),
-    /// The file of its head cannot be written.
-    #[error("its head `journal.head`: {0}")]
-    Head(#[from] HeadError),
-    /// The file system returned an error.
-    #[error("{0}")]
-    Io(#[from] io::Error),
-}
 
 /// Appends lines to a file of the state directory.
 pub struct Journal {
@@ -87,6 +55,10 @@ struct JournalState {
     refusals: Refusals,
     /// Lines up to this one may be lost, because the disk refused them.
     failed: u64,
+    /// Why the last write failed; none once the disk has a later one.
+    write_error: Option<String>,
+    /// Why lines wait at the agent.
+    waits_for: Option<String>,
 }
 
 /// The file, and the chain that it continues.
@@ -95,24 +67,17 @@ struct OpenJournal {
     chain: Chain,
 }
 
-/// Counts refusals, which any caller with a made-up bearer can cause: unbounded, they would push the lines of local answers
-/// out of the journal.
-struct Refusals {
-    since: Instant,
-    written: u32,
-    omitted: u64,
-}
-
 impl Journal {
     /// Opens the journal of a state directory, and removes a last line that was not written in full. If it cannot be opened,
     /// requests are forwarded to mcpd all the same, and the next entry tries again.
     pub fn open(state_dir: &Path, agent: &Id, limits: JournalLimits) -> Self {
-        let refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
+        let refusals = Refusals::since(Instant::now());
+        let state = JournalState { open: None, refusals, failed: 0, write_error: None, waits_for: None };
         let journal = Self {
             paths: JournalPaths::of(state_dir),
             agent: agent.clone(),
             limits,
-            state: Mutex::new(JournalState { open: None, refusals, failed: 0 }),
+            state: Mutex::new(state),
             synced: AsyncMutex::new(0),
             written: watch::Sender::new(0),
         };
@@ -127,10 +92,11 @@ impl Journal {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why no entry can be recorded now, as far as that shows without writing.
+    /// Why no entry can be recorded now: as far as that shows without writing, or as the last write showed it.
     pub fn problem(&self) -> Option<JournalError> {
         let mut state = self.state();
-        self.opened(&mut state.open).and_then(|open| open.file.check()).err()
+        let unusable = self.opened(&mut state.open).and_then(|open| open.file.check()).err();
+        unusable.or_else(|| state.write_error.clone().map(JournalError::LastWrite))
     }
 
     fn opened<'a>(&self, open: &'a mut Option<OpenJournal>) -> Result<&'a mut OpenJournal, JournalError> {
@@ -148,6 +114,16 @@ impl Journal {
         }
     }
 
+    /// Where its files are.
+    pub const fn paths(&self) -> &JournalPaths {
+        &self.paths
+    }
+
+    /// Changes whenever a line is written.
+    pub fn written(&self) -> watch::Receiver<u64> {
+        self.written.subscribe()
+    }
+
     /// Appends an entry. When this returns, it survives the end of the agent, and soon after a loss of power. Refusals beyond
     /// the limit are counted instead, and the count is written once their minute is over.
     ///
@@ -157,35 +133,25 @@ impl Journal {
         self.append(entry).map(drop)
     }
 
-    /// Appends an entry, and returns once it is on the disk.
-    ///
-    /// # Errors
-    /// As [`Journal::record`], and when the disk does not take it.
-    pub async fn commit(&self, entry: &JournalEntry) -> Result<(), JournalError> {
-        let line = self.append(entry)?;
-        self.sync(line).await
-    }
-
     /// Appends an entry and returns the number of the last line.
     fn append(&self, entry: &JournalEntry) -> Result<u64, JournalError> {
         let mut state = self.state();
-        let JournalState { open, refusals, .. } = &mut *state;
-        let open = self.opened(open)?;
-        if refusals.since.elapsed() >= REFUSAL_INTERVAL {
-            if refusals.omitted > 0 {
-                self.write(
-                    open,
-                    &JournalEntry::Omitted { at: Timestamp::now(), refusals: refusals.omitted },
-                )?;
-            }
-            *refusals = Refusals { since: Instant::now(), written: 0, omitted: 0 };
+        let appended = self.append_to(&mut state, entry);
+        if let Err(error) = &appended {
+            state.write_error = Some(error.to_string());
         }
-        if entry.is_refusal() {
-            if refusals.written >= self.limits.refusals_per_minute {
-                refusals.omitted += 1;
-                return Ok(open.chain.head.seq);
-            }
-            refusals.written += 1;
+        appended
+    }
+
+    fn append_to(&self, state: &mut JournalState, entry: &JournalEntry) -> Result<u64, JournalError> {
+        let JournalState { open, refusals, .. } = state;
+        let open = self.opened(open)?;
+        if let Some(omitted) = refusals.omitted_of_last_interval() {
+            self.write(open, &JournalEntry::Omitted { at: Timestamp::now(), refusals: omitted })?;
+            refusals.begin_interval();
+        }
+        if entry.is_refusal() && !refusals.admit(self.limits.refusals_per_minute) {
+            return Ok(open.chain.head.seq);
         }
         self.write(open, entry)
     }
@@ -221,139 +187,6 @@ impl Journal {
         self.written.send_replace(head.seq);
         Ok(head.seq)
     }
-
-    /// Waits until the line of this number is on the disk. One write to the disk serves all lines that were appended before it
-    /// began.
-    async fn sync(&self, line: u64) -> Result<(), JournalError> {
-        let mut synced = self.synced.lock().await;
-        let (file, head) = {
-            let mut state = self.state();
-            // First: a later line may be on the disk though this one was refused. Line 0 is that of an empty journal.
-            if (1..=state.failed).contains(&line) {
-                return Err(JournalError::NotSynced("the disk refused it".to_owned()));
-            }
-            if *synced >= line {
-                return Ok(());
-            }
-            let open = self.opened(&mut state.open)?;
-            (open.file.handle(), open.chain.head)
-        };
-        let written = tokio::task::spawn_blocking(move || file.sync_data()).await;
-        let mut state = self.state();
-        match written {
-            Ok(Ok(())) => {
-                let open = self.opened(&mut state.open)?;
-                open.chain.keep(&self.paths, head)?;
-                *synced = head.seq;
-                Ok(())
-            }
-            failed => {
-                // The kernel reports a failure once, and takes the lines for written after that.
-                state.failed = head.seq;
-                let reason = match failed {
-                    Ok(Err(error)) => error.to_string(),
-                    _ => "the task was cancelled".to_owned(),
-                };
-                Err(JournalError::NotSynced(reason))
-            }
-        }
-    }
-
-    /// Where its files are.
-    pub const fn paths(&self) -> &JournalPaths {
-        &self.paths
-    }
-
-    /// Changes whenever a line is written.
-    pub fn written(&self) -> watch::Receiver<u64> {
-        self.written.subscribe()
-    }
-
-    /// Waits until every line is on the disk, and returns the number of the last one.
-    ///
-    /// # Errors
-    /// As [`Journal::commit`].
-    pub async fn sync_all(&self) -> Result<u64, JournalError> {
-        let last = self.opened(&mut self.state().open)?.chain.head.seq;
-        self.sync(last).await?;
-        Ok(last)
-    }
-
-    /// Number of the last line that mcpd has.
-    ///
-    /// # Errors
-    /// When the journal cannot be opened.
-    pub fn handed_over(&self) -> Result<u64, JournalError> {
-        Ok(self.opened(&mut self.state().open)?.chain.handed_over)
-    }
-
-    /// Keeps the number of the last line that mcpd has.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn mark_handed_over(&self, line: u64) -> Result<(), JournalError> {
-        let mut state = self.state();
-        let OpenJournal { chain, .. } = self.opened(&mut state.open)?;
-        chain.handed_over = line;
-        Ok(chain.keep(&self.paths, chain.durable)?)
-    }
-
-    /// From now on lines are about this mcpd. Lines about another one, which did not get them, are recorded as lost: they are
-    /// no matter of this one's.
-    ///
-    /// # Errors
-    /// When it cannot be written.
-    pub fn assign(&self, server: &Url) -> Result<(), JournalError> {
-        let server = server_name(server);
-        let mut state = self.state();
-        let open = self.opened(&mut state.open)?;
-        if open.chain.server.as_ref() == Some(&server) {
-            return Ok(());
-        }
-        let before = open.chain.clone();
-        if before.server.is_some() {
-            let (from, to) = (before.handed_over.saturating_add(1), before.head.seq);
-            open.chain.handed_over = to;
-            if from <= to {
-                let reason = "they are about another mcpd, which did not get them".to_owned();
-                self.write(open, &JournalEntry::Lost { at: Timestamp::now(), from, to, reason })?;
-            }
-        }
-        open.chain.server = Some(server);
-        Ok(open.chain.keep(&self.paths, open.chain.durable)?)
-    }
-
-    /// Has lines that no request waits for written to the disk, until the agent ends.
-    pub async fn sync_the_rest(&self) {
-        let mut written = self.written.subscribe();
-        loop {
-            let line = *written.borrow_and_update();
-            if let Err(error) = self.sync(line).await {
-                tracing::warn!(%error, "lines of the journal are not on the disk");
-            }
-            if written.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-}
-
-/// An mcpd as the head names it: two with the same beginning of a very long address are one.
-fn server_name(server: &Url) -> String {
-    short(server.as_str().trim_end_matches('/'), MAX_SERVER_NAME)
-}
-
-/// The name of a caller: the user for whom the local key acts, or else the beginning of the bearer's SHA-256.
-///
-/// INVARIANT 10: never the bearer itself.
-pub fn caller_name(user: Option<&str>, bearer: &Bearer) -> String {
-    match user {
-        Some(user) => short_name(user),
-        None => {
-            let digest = token::hash(bearer.expose()).to_string();
-            format!("bearer:{}", digest.get(..DIGEST_LENGTH).unwrap_or_default())
-        }
-    }
 }
 
 #[cfg(test)]
@@ -364,7 +197,7 @@ mod tests {
         entry(number, FailoverOutcome::Refused)
     }
 
-    fn entry(number: usize, outcome: FailoverOutcome) -> JournalEntry {
+    pub(super) fn entry(number: usize, outcome: FailoverOutcome) -> JournalEntry {
         let served = Served {
             request: number.to_string(),
             who: "bearer:1".to_owned(),
@@ -385,11 +218,11 @@ mod tests {
         }
     }
 
-    fn open(dir: &Path, agent: &Id, limits: JournalLimits) -> Journal {
+    pub(super) fn open(dir: &Path, agent: &Id, limits: JournalLimits) -> Journal {
         Journal::open(dir, agent, limits)
     }
 
-    fn problems(dir: &Path, agent: &Id) -> Vec<String> {
+    pub(super) fn problems(dir: &Path, agent: &Id) -> Vec<String> {
         let report = mcpctl_journal::verify(dir, Some(agent), &[]).unwrap();
         report.problems.into_iter().map(|problem| format!("{}: {}", problem.place, problem.message)).collect()
     }
@@ -406,54 +239,13 @@ mod tests {
         let journal = open(dir.path(), &Id::mint(), limits);
         (0..10).for_each(|number| journal.record(&refusal(number)).unwrap());
         assert_eq!(lines(dir.path()).len(), 3);
-        journal.state.lock().unwrap().refusals.since = Instant::now() - REFUSAL_INTERVAL;
+        journal.state().refusals.end_interval();
         journal.record(&refusal(11)).unwrap();
         let lines = lines(dir.path());
         assert_eq!(
             (lines.len(), &lines[3]["event"], &lines[3]["refusals"]),
             (5, &"omitted".into(), &7.into())
         );
-    }
-
-    #[test]
-    fn inv_10_a_caller_is_named_by_user_or_digest() {
-        let (one, other) = (Bearer::new("mcpd_one"), Bearer::new("mcpd_other"));
-        assert_eq!(caller_name(Some("alice"), &one), "alice");
-        assert_ne!(caller_name(None, &one), caller_name(None, &other));
-        assert_eq!(caller_name(None, &one), caller_name(None, &one));
-        assert!(!caller_name(None, &one).contains("mcpd_"));
-    }
-
-    #[tokio::test]
-    async fn requests_at_the_same_time_share_a_write_to_the_disk() {
-        let dir = tempfile::tempdir().unwrap();
-        let agent = Id::mint();
-        let journal = open(dir.path(), &agent, JournalLimits::default());
-        let entries: Vec<_> = (0..64).map(|number| entry(number, FailoverOutcome::Served)).collect();
-        // All are appended before the first of them gets the disk.
-        let held = journal.synced.lock().await;
-        let mut commits: Vec<_> = entries.iter().map(|entry| Box::pin(journal.commit(entry))).collect();
-        for commit in &mut commits {
-            assert!(futures::poll!(commit).is_pending());
-        }
-        drop(held);
-        commits.remove(0).await.unwrap();
-        drop(commits);
-        assert_eq!(*journal.synced.lock().await, 64, "the first one's write served all");
-        assert_eq!(problems(dir.path(), &agent), [""; 0]);
-    }
-
-    #[tokio::test]
-    async fn empty_journal_has_nothing_that_the_disk_refused() {
-        let dir = tempfile::tempdir().unwrap();
-        let journal = open(dir.path(), &Id::mint(), JournalLimits::default());
-        assert_eq!(journal.sync_all().await.unwrap(), 0);
-        let line = journal.append(&entry(1, FailoverOutcome::Served)).unwrap();
-        journal.state().failed = line;
-        journal.sync(line).await.unwrap_err();
-        journal.commit(&entry(2, FailoverOutcome::Served)).await.unwrap();
-        // A later line that is on the disk does not make up for an earlier one that may be lost.
-        journal.sync(line).await.unwrap_err();
     }
 
     #[tokio::test]

@@ -8,7 +8,6 @@ mod app;
 mod capabilities;
 mod config;
 mod doctor;
-mod hand_over;
 mod http;
 mod id_questions;
 mod identity;
@@ -237,7 +236,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
 
     let journal = Arc::clone(&app);
     tokio::spawn(async move { journal.journal.sync_the_rest().await });
-    tokio::spawn(hand_over::follow(Arc::clone(&app)));
+    tokio::spawn(journal::hand_over::follow(Arc::clone(&app)));
     let (user, signed_in) = tokio::sync::watch::channel(None);
     tokio::spawn(signed_in::follow(Arc::clone(&app), user));
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));

@@ -181,8 +181,9 @@ impl World {
             Some((lines, ended))
         })
         .await;
+        let count = |key: &str| ended[key].as_u64().unwrap_or_default();
         let expected = json!(["ok", tokens.input, tokens.output, 0]);
-        let ended = json!([ended["outcome"], ended["inputTokens"], ended["outputTokens"], ended["cost"]]);
+        let ended = json!([ended["outcome"], count("inputTokens"), count("outputTokens"), ended["cost"]]);
         if lines.len() == 1 && ended == expected {
             Ok(())
         } else {

@@ -45,6 +45,10 @@ pub struct AgentStatus {
     pub unknown_llms: Vec<UnknownName>,
     /// Why the journal cannot be written; while it cannot, no local provider answers.
     pub journal: Option<String>,
+    /// The next step.
+    pub journal_hint: Option<String>,
+    /// The lines that mcpd does not have yet, where there are any.
+    pub journal_backlog: Option<JournalBacklog>,
     /// The last failover.
     pub last_failover: Option<FailoverRecord>,
 }
@@ -212,6 +216,16 @@ pub struct UnknownName {
     pub reason: String,
     /// The next step.
     pub hint: String,
+}
+
+/// Lines of the journal that wait to be handed over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct JournalBacklog {
+    /// Their number.
+    pub lines: u64,
+    /// Why mcpd does not have them; `None` where they were not refused.
+    pub reason: Option<String>,
 }
 
 /// A failover, as the journal has it.
@@ -439,7 +453,7 @@ mod tests {
         );
         let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
         let status = format!(
-            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","proof":{{"state":"pinned","fingerprints":["SHA256:x","SHA256:y"],"hint":null,"unverified":{{"reason":"r","at":"2026-01-02T03:04:05Z"}}}},"leases":1,"providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"lastFailover":{last}}}"#
+            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","proof":{{"state":"pinned","fingerprints":["SHA256:x","SHA256:y"],"hint":null,"unverified":{{"reason":"r","at":"2026-01-02T03:04:05Z"}}}},"leases":1,"providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"journalHint":null,"journalBacklog":{{"lines":2,"reason":"r"}},"lastFailover":{last}}}"#
         );
         let read: AgentStatus = serde_json::from_str(&status).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), status);

@@ -42,7 +42,7 @@ impl AuditDecision {
 pub struct AuditEntry {
     /// Id of the row: a UUID of version 7, whose time is when mcpd recorded it.
     pub id: String,
-    /// When it was decided; of a report, by the agent's clock.
+    /// When it was decided; of a report, when mcpd received it.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
     /// The principal, e.g. `User alice`; `(reported) …` where an agent names it and mcpd cannot confirm it.
@@ -88,8 +88,11 @@ pub struct AuditReport {
     pub seq: Option<u64>,
     /// SHA-256 of the line.
     pub hash: Option<String>,
-    /// The line.
+    /// The line; of one that mcpd cannot read the beginning.
     pub line: Option<String>,
+    /// When it happened, by the agent's clock.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub at: Option<Timestamp>,
     /// The account that handed it over.
     pub reported_by: String,
     /// Its id.

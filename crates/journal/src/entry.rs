@@ -41,6 +41,16 @@ pub struct Served {
     pub provider: String,
 }
 
+/// What a model counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenCount {
+    /// Tokens of the prompt.
+    pub input_tokens: u64,
+    /// Tokens of the answer.
+    pub output_tokens: u64,
+}
+
 /// What a line of the journal records.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", tag = "event")]
@@ -87,10 +97,9 @@ pub enum JournalEntry {
         outcome: String,
         /// The model's own name.
         model: Option<String>,
-        /// Tokens of the prompt.
-        input_tokens: u64,
-        /// Tokens of the answer.
-        output_tokens: u64,
+        /// What the model counted; `None` where it did not get to report it.
+        #[serde(flatten)]
+        tokens: Option<TokenCount>,
         /// In US dollars: a local answer costs nothing.
         cost: u64,
     },
@@ -194,6 +203,15 @@ impl JournalEntry {
 /// Maximum of probes of one request in its line: one before and one after the start of an engine, and some to spare.
 const MAX_PROBES: usize = 8;
 
+/// Characters of a bearer's digest in a name: enough to distinguish callers, useless as a credential.
+const DIGEST_LENGTH: usize = 12;
+
+/// The name of a caller with a bearer of its own, by the bearer's SHA-256.
+pub fn bearer_name(digest: &[u8; 32]) -> String {
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).take(DIGEST_LENGTH / 2).collect();
+    format!("bearer:{hex}")
+}
+
 /// A name as a line has it.
 pub fn short_name(name: &str) -> String {
     short(name, MAX_NAME)
@@ -238,11 +256,18 @@ mod tests {
             JournalEntry::Own { at, served: Served { llm: None, llm_id: None, ..served.clone() } },
             JournalEntry::Ended {
                 at,
-                served,
+                served: served.clone(),
                 outcome: "ok".to_owned(),
                 model: Some(evil.clone()),
-                input_tokens: u64::MAX,
-                output_tokens: u64::MAX,
+                tokens: Some(TokenCount { input_tokens: u64::MAX, output_tokens: u64::MAX }),
+                cost: 0,
+            },
+            JournalEntry::Ended {
+                at,
+                served: served.clone(),
+                outcome: "access_revoked".to_owned(),
+                model: None,
+                tokens: None,
                 cost: 0,
             },
             JournalEntry::Omitted { at, refusals: 1 },

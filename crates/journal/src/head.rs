@@ -27,6 +27,9 @@ pub struct HeadRecord {
     pub first: u64,
     /// Number of the last line that mcpd has; 0 where it has none.
     pub handed_over: u64,
+    /// Number of the last line that is about another mcpd, which this one never gets; 0 where there is none.
+    #[serde(default)]
+    pub foreign: u64,
     /// The mcpd that has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,

@@ -14,7 +14,7 @@ mod line;
 mod report;
 
 pub use chain::{Break, ChainWalker};
-pub use entry::{CallerKind, JournalEntry, MAX_REASON, Served, short_name};
+pub use entry::{CallerKind, JournalEntry, MAX_REASON, Served, TokenCount, bearer_name, short_name};
 pub use files::{JournalPaths, Position, StoredLine, StoredLines};
 pub use head::{HEAD_BYTES, HeadError, HeadRecord};
 pub use line::{ChainHead, Line, LineHash, Link, MAX_LINE_BYTES};

@@ -131,6 +131,9 @@ impl Store {
                                 seq: found.try_get::<Option<i64>, _>("line_seq")?.map(i64::unsigned_abs),
                                 hash: found.try_get("line_hash")?,
                                 line: found.try_get("line")?,
+                                at: found
+                                    .try_get::<Option<i64>, _>("reported_at")?
+                                    .and_then(|at| Timestamp::from_microsecond(at).ok()),
                                 reported_by: found.try_get("reported_by")?,
                                 reported_by_id: reporter.parse().map_err(|error| bad(&error))?,
                                 confirmed: found.try_get::<i64, _>("confirmed")? != 0,

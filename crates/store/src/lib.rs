@@ -30,7 +30,9 @@ pub use commit::{Author, CommitError, RecordedChanges, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
 pub use database::{Location, Store};
 pub use error::{StoreError, StoreFault};
-pub use journal::{HandOverError, HandedOver, JournalBatch, Report, ReportedLine};
+pub use journal::{
+    Confirmation, Discontinuity, HandOverError, HandedOver, JournalBatch, JournalVolume, Report, ReportedLine,
+};
 pub use limit_counters::{LimitCounter, LimitKey};
 pub use open::OpenError;
 pub use recorder::Recorder;

@@ -13,12 +13,12 @@ use mcpctl_api::{
     Id, Kind, Resource, Revision, Spec,
     spec::{SecretSpec, UserSpec},
 };
-use mcpctl_journal::{ChainHead, JournalEntry, Line};
+use mcpctl_journal::{ChainHead, JournalEntry, Line, LineHash};
 use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
-    AuditFilter, AuditQuery, AuditRow, CommitError, CounterChange, Decision, Feed, HandOverError, HandedOver,
-    JournalBatch, LimitCounter, LimitKey, Location, OpenError, Recorder, Replica, ReportedLine,
-    RotationError, Store, StoreError,
+    AuditFilter, AuditQuery, AuditRow, CommitError, Confirmation, CounterChange, Decision, Discontinuity,
+    Feed, HandOverError, HandedOver, JournalBatch, JournalVolume, LimitCounter, LimitKey, Location,
+    OpenError, Recorder, Replica, ReportedLine, RotationError, Store, StoreError,
 };
 use proptest::prelude::*;
 
@@ -49,6 +49,7 @@ on_both! {
     texts_of_records_are_bounded
     old_records_are_removed_in_batches
     inv_14_lines_of_journals_are_recorded_once
+    forks_volume_and_proofs_of_journals
     audit_is_read_in_pages_and_by_filters
     counters_add_up_across_replicas
     limit_counters_lose_no_update_of_any_replica
@@ -315,7 +316,13 @@ async fn old_records_are_removed_in_batches(database: Database) {
 }
 
 fn batch(agent: &Id, reporter: &Id, lines: &[Vec<u8>], gap: bool) -> JournalBatch {
-    let line = |bytes: &Vec<u8>| ReportedLine { bytes: bytes.clone(), row: audit_row(1), confirmed: true };
+    let line = |bytes: &Vec<u8>| ReportedLine {
+        bytes: bytes.clone(),
+        row: audit_row(1),
+        confirmation: None,
+        text: String::from_utf8(bytes.clone()).unwrap(),
+        at: None,
+    };
     JournalBatch {
         agent: agent.clone(),
         reported_by: "User alice".to_owned(),
@@ -323,6 +330,7 @@ fn batch(agent: &Id, reporter: &Id, lines: &[Vec<u8>], gap: bool) -> JournalBatc
         lines: lines.iter().map(line).collect(),
         gap,
         max_agents: 2,
+        volume: JournalVolume { per_day: 1 << 20, total: 2 << 20 },
         now: Timestamp::now(),
     }
 }
@@ -330,14 +338,7 @@ fn batch(agent: &Id, reporter: &Id, lines: &[Vec<u8>], gap: bool) -> JournalBatc
 async fn inv_14_lines_of_journals_are_recorded_once(database: Database) {
     let (one, other) = (database.open().await, database.open().await);
     let (agent, alice) = (Id::mint(), Id::mint());
-    let mut head = ChainHead::genesis(&agent);
-    let mut line = |refusals| {
-        let (line, next) =
-            Line::after(head, &JournalEntry::Omitted { at: Timestamp::now(), refusals }).unwrap();
-        head = next;
-        line
-    };
-    let lines: Vec<_> = (0..40).map(&mut line).collect();
+    let lines = chained(ChainHead::genesis(&agent), 40, 0);
     let mark = |_: &ChainHead, _| AuditRow { action: "journal-gap".to_owned(), ..audit_row(2) };
     let hand_over = async |store: &Store, from: usize, to: usize| {
         store.hand_over(&batch(&agent, &alice, &lines[from..to], false), mark).await
@@ -370,6 +371,90 @@ async fn inv_14_lines_of_journals_are_recorded_once(database: Database) {
     let later = Timestamp::now().checked_add(jiff::SignedDuration::from_secs(1)).unwrap();
     assert_eq!(one.prune_journal_chains(later, 10).await.unwrap(), 2);
     assert_eq!(one.journal_head(&agent, &alice).await.unwrap(), ChainHead::genesis(&agent));
+}
+
+/// So many lines after this one.
+fn chained(mut head: ChainHead, count: u64, first: u64) -> Vec<Vec<u8>> {
+    let line = |refusals| {
+        let entry = JournalEntry::Omitted { at: Timestamp::now(), refusals };
+        let (line, next) = Line::after(head, &entry).unwrap();
+        head = next;
+        line
+    };
+    (first..first + count).map(line).collect()
+}
+
+async fn forks_volume_and_proofs_of_journals(database: Database) {
+    let store = database.open().await;
+    let (agent, alice) = (Id::mint(), Id::mint());
+    let mark = |before: &ChainHead, what: Discontinuity| AuditRow {
+        action: format!("{} {}", if what == Discontinuity::Fork { "fork" } else { "gap" }, before.seq),
+        ..audit_row(2)
+    };
+    let genesis = ChainHead::genesis(&agent);
+    let lines = chained(genesis, 6, 0);
+    let third = ChainHead { seq: 3, hash: LineHash::of(&lines[2]) };
+    let copied = [&lines[2..3], &chained(third, 2, 100)[..]].concat();
+    for lines in [&lines[..], &copied, &lines[1..6]] {
+        store.hand_over(&batch(&agent, &alice, lines, false), mark).await.unwrap();
+    }
+    let actions = async |agent: &Id| {
+        let all = AuditQuery { agent: Some(agent.clone()), limit: 100, ..AuditQuery::default() };
+        let rows = store.audit_events(&all).await.unwrap();
+        let marks = rows.into_iter().filter(|row| row.report.as_ref().unwrap().seq.is_none());
+        marks.map(|row| row.row.action).collect::<Vec<_>>()
+    };
+    assert_eq!(actions(&agent).await, ["fork 3"]);
+
+    // A proof confirms one line; the same line sent again is no second one.
+    let confirmed = batch_with_proofs(&agent, &alice, &chained(genesis, 3, 200));
+    for _ in 0..2 {
+        store.hand_over(&confirmed, mark).await.unwrap();
+    }
+    let of = |action: &str| AuditQuery { action: Some(action.to_owned()), limit: 9, ..AuditQuery::default() };
+    assert_eq!(store.audit_events(&of("confirmed")).await.unwrap().len(), 1);
+    assert_eq!(store.audit_events(&of("used")).await.unwrap().len(), 2);
+
+    // Bytes of a day, then of all days: what is refused counts for nothing.
+    let bob = Id::mint();
+    let agent = Id::mint();
+    let mut end = ChainHead::genesis(&agent);
+    let mut days = Vec::new();
+    for day in 0..4 {
+        let mut recorded = 0;
+        let refused = loop {
+            let lines = chained(end, 100, 0);
+            let mut batch = batch(&agent, &bob, &lines, false);
+            batch.now = Timestamp::from_second(1_800_000_000 + day * 24 * 3600).unwrap();
+            match store.hand_over(&batch, mark).await {
+                Ok(handed) => (end, recorded) = (handed.head, recorded + handed.recorded),
+                Err(error) => break error,
+            }
+        };
+        days.push((
+            recorded,
+            matches!(refused, HandOverError::DayFull(_)),
+            matches!(refused, HandOverError::Full(_)),
+        ));
+    }
+    // 1 MiB a day and 2 MiB in all, each batch about 230 kB.
+    assert_eq!(days, [(400, true, false), (400, true, false), (100, false, true), (0, false, true)]);
+    store.prune_journal_days(Timestamp::from_second(1_800_000_000 + 24 * 3600).unwrap()).await.unwrap();
+    let again = batch(&agent, &bob, &chained(end, 100, 0), false);
+    assert_eq!(store.hand_over(&again, mark).await.unwrap().recorded, 100);
+}
+
+/// The lines, each with the same proof.
+fn batch_with_proofs(agent: &Id, reporter: &Id, lines: &[Vec<u8>]) -> JournalBatch {
+    let mut batch = batch(agent, reporter, lines, true);
+    for line in &mut batch.lines {
+        line.confirmation = Some(Confirmation {
+            row: AuditRow { action: "confirmed".to_owned(), ..line.row.clone() },
+            nonce: Some("n".to_owned()),
+            used_up: AuditRow { action: "used".to_owned(), ..line.row.clone() },
+        });
+    }
+    batch
 }
 
 async fn audit_is_read_in_pages_and_by_filters(database: Database) {

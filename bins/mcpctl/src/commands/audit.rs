@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
     Id,
     audit::{AuditDecision, AuditEntry, AuditPage},
@@ -19,6 +19,8 @@ use crate::{
     },
 };
 
+/// Difference between the agent's time of a report and that of its receipt from which both are shown.
+const LATE: SignedDuration = SignedDuration::from_mins(1);
 /// Maximum of rows of one request.
 const MAX_PAGE: usize = 1000;
 
@@ -108,9 +110,12 @@ fn row(entry: &AuditEntry) -> [String; 5] {
 }
 
 fn wide_row(entry: &AuditEntry) -> [String; 8] {
-    let reported_by = entry.report.as_ref().map(|report| match report.confirmed {
-        true => format!("{} (confirmed)", report.reported_by),
-        false => report.reported_by.clone(),
+    let reported_by = entry.report.as_ref().map(|report| {
+        let confirmed = if report.confirmed { " (confirmed)" } else { "" };
+        // The row has the time of the receipt: an agent may have been on its own for days.
+        let late = report.at.filter(|at| entry.at.duration_since(*at).abs() > LATE);
+        let at = late.map(|at| format!(", of {}", at.strftime("%F %T"))).unwrap_or_default();
+        format!("{}{confirmed}{at}", report.reported_by)
     });
     [
         entry.at.strftime("%F %T").to_string(),

@@ -153,6 +153,7 @@ fn entry(event: AuditEvent) -> AuditEntry {
             seq: report.seq,
             hash: report.hash,
             line: report.line,
+            at: report.at,
             reported_by: report.reported_by,
             reported_by_id: report.reported_by_id,
             confirmed: report.confirmed,

@@ -8,7 +8,7 @@ use axum::{
     extract::State,
     http::{HeaderMap, header},
 };
-use mcpctl_api::{Id, audit::JournalReceipt};
+use mcpctl_api::{Id, Kind, Verb, audit::JournalReceipt};
 use serde::Deserialize;
 use utoipa::OpenApi;
 
@@ -40,7 +40,8 @@ pub struct ReceiveQuery {
     get, path = "/api/v1/agents/{agent}/journal", tag = "audit",
     params(("agent" = String, Path, description = "the agent's id")),
     responses((status = 200, body = JournalReceipt), (status = 400, body = mcpctl_api::ApiError),
-              (status = 401, body = mcpctl_api::ApiError)),
+              (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError, description = "the token is narrowed")),
 )]
 pub async fn head(
     State(app): State<Arc<App>>,
@@ -48,6 +49,7 @@ pub async fn head(
     Path(agent): Path<String>,
     _: Query<HeadQuery>,
 ) -> Result<Json<JournalReceipt>, HttpError> {
+    refuse_narrowed(&caller)?;
     let head = journal::head(&app, &caller, &id(&agent)?).await?;
     Ok(Json(JournalReceipt { seq: head.seq, hash: head.hash.to_string(), recorded: 0 }))
 }
@@ -60,6 +62,7 @@ pub async fn head(
     request_body(content = String, content_type = "application/x-ndjson", description = "1 to 500 lines, as the journal has them"),
     responses((status = 200, body = JournalReceipt), (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError, description = "the token is narrowed"),
               (status = 409, body = mcpctl_api::ApiError, description = "lines before these are missing"),
               (status = 429, body = mcpctl_api::ApiError)),
 )]
@@ -71,6 +74,7 @@ pub async fn receive(
     headers: HeaderMap,
     body: Bytes,
 ) -> Result<Json<JournalReceipt>, HttpError> {
+    refuse_narrowed(&caller)?;
     let agent = id(&agent)?;
     if headers.get(header::CONTENT_TYPE).is_none_or(|media| media != LINES) {
         return Err(HttpError::invalid("", format!("the body is not `{LINES}`")));
@@ -78,6 +82,15 @@ pub async fn receive(
     let handed = journal::receive(&app, &caller, agent, &body, query.0.gap).await?;
     let (head, recorded) = (handed.head, handed.recorded);
     Ok(Json(JournalReceipt { seq: head.seq, hash: head.hash.to_string(), recorded }))
+}
+
+/// A narrowed token makes no statements in its account's name.
+fn refuse_narrowed(caller: &Caller) -> Result<(), HttpError> {
+    if caller.principal.narrowing.is_none() {
+        return Ok(());
+    }
+    let what = "journals of the account's agents, with a narrowed token";
+    Err(caller.snapshot.forbidden(&caller.principal, Verb::Edit, Kind::User, what).into())
 }
 
 fn id(text: &str) -> Result<Id, HttpError> {

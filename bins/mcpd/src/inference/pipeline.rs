@@ -99,7 +99,7 @@ struct LostAccess {
 impl LostAccess {
     async fn record(&self, ended: AccessEnded) {
         let Self { app, principal, llm } = self;
-        tracing::warn!(%llm, principal = %principal.subject, "a running request is ended: {ended}");
+        tracing::warn!(%llm, "a running request is ended: {ended}");
         let revision = app.replica.latest().revision();
         let reason = ended.to_string();
         let entry = app.audit.denial(principal, Verb::Run, Kind::Llm, llm.as_str(), revision, &reason);

@@ -21,6 +21,7 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
     while app.store.prune_journal_chains(idle, MAX_BATCH).await? == u64::from(MAX_BATCH)
         && !*app.draining.borrow()
     {}
+    app.store.prune_journal_days(audit).await?;
     let mut removed = 0;
     loop {
         let batch = app

@@ -8,6 +8,7 @@ use std::{
 
 use mcpctl_api::{HumanDuration, Id};
 
+use super::in_progress::HandOvers;
 use crate::config::JournalLimits;
 
 /// Maximum of accounts that are counted at once.
@@ -25,13 +26,15 @@ pub struct TooManyLines {
 #[derive(Debug)]
 pub struct JournalRates {
     limits: JournalLimits,
+    /// The hand-overs that run now.
+    pub in_progress: HandOvers,
     empty_at: Mutex<HashMap<Id, Instant>>,
 }
 
 impl JournalRates {
     /// Nothing was handed over yet.
     pub fn new(limits: JournalLimits) -> Self {
-        Self { limits, empty_at: Mutex::default() }
+        Self { limits, in_progress: HandOvers::default(), empty_at: Mutex::default() }
     }
 
     /// The limits.

@@ -1,25 +1,31 @@
 //! What a line of an agent's journal becomes in the audit.
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_access::{
-    Principal,
-    proof::{self, LeaseClaims, ProofClaims, ProofSubject, PublicKey},
+use mcpctl_access::{Principal, proof::ProofSubject};
+use mcpctl_api::{
+    Id, Kind, Revision,
+    agent::FailoverOutcome,
+    error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED},
+    spec::Subject,
+    visible,
 };
-use mcpctl_api::{Id, Kind, Revision, agent::FailoverOutcome, spec::Subject};
-use mcpctl_journal::{Break, CallerKind, ChainHead, JournalEntry, Line, Served};
-use mcpctl_store::{AuditRow, Decision, ReportedLine};
+use mcpctl_journal::{Break, CallerKind, ChainHead, JournalEntry, Line, Served, TokenCount};
+use mcpctl_store::{AuditRow, Confirmation, Decision, Discontinuity, ReportedLine};
 
-use crate::{app::App, caller::Caller, clock};
+use super::grants::{Grant, Grants, NotConfirmed};
+use crate::{app::App, caller::Caller};
+
+/// Maximum of bytes that are kept of a line that mcpd cannot read.
+const MAX_UNREADABLE_BYTES: usize = 1 << 10;
 
 /// Makes rows for the lines that one caller hands over.
 pub(super) struct Rows<'a> {
     principal: &'a Principal,
-    keys: [PublicKey; 2],
+    grants: Grants,
     revision: Revision,
     agent: &'a Id,
+    /// When they are received: by this time rows are ordered, so that no agent can put one where nobody looks any more.
     now: Timestamp,
-    /// Rows of an earlier time would be removed at once.
-    oldest: Timestamp,
 }
 
 impl<'a> Rows<'a> {
@@ -28,52 +34,52 @@ impl<'a> Rows<'a> {
         let oldest = now.checked_sub(retention).unwrap_or(Timestamp::MIN);
         let (principal, revision) = (&caller.principal, caller.snapshot.revision());
         let keys = app.signing.keys().list.keys.each_ref().map(|key| key.public_key);
-        Self { principal, keys, revision, agent, now, oldest }
+        let grants = Grants::new(keys, agent.clone(), oldest);
+        Self { principal, grants, revision, agent, now }
     }
 
     /// The row of a line.
     pub(super) fn of_line(&self, bytes: &[u8]) -> ReportedLine {
-        let (row, confirmed) = match serde_json::from_slice::<Line>(bytes) {
-            Ok(line) => {
-                let entry = line.entry.bounded();
-                let grant = self.grant(&entry);
-                let row = self.of_entry(entry);
-                let confirmed = grant.is_some();
-                (grant.map_or(row.clone(), |grant| grant.confirm(row)), confirmed)
-            }
-            // The line stays readable in the row, and the chain goes on over it.
-            Err(_) => {
-                let reason = "the line is of another version, or is no line of a journal";
-                (self.about_journal("journal-line", reason), false)
+        let text = String::from_utf8_lossy(bytes);
+        let Ok(line) = serde_json::from_slice::<Line>(bytes) else {
+            // Its beginning stays readable in the row, and the chain goes on over it.
+            let reason = "the line is of another version, or is no line of a journal";
+            let row = self.about_journal("journal-line", reason);
+            let text = visible::short(&text, MAX_UNREADABLE_BYTES);
+            return ReportedLine { bytes: bytes.to_vec(), text, at: None, row, confirmation: None };
+        };
+        let entry = line.entry.bounded();
+        let (at, grant) = (Some(entry.at()), self.grant(&entry));
+        let row = self.of_entry(entry);
+        let (row, confirmation) = match grant {
+            None => (row, None),
+            Some(Err(why)) => (not_confirmed(row, why), None),
+            Some(Ok(grant)) => {
+                let nonce = grant.nonce.map(|nonce| nonce.to_string());
+                let used_up = not_confirmed(row.clone(), NotConfirmed::Used);
+                (row.clone(), Some(Confirmation { row: grant.confirm(row), nonce, used_up }))
             }
         };
-        ReportedLine { bytes: bytes.to_vec(), row, confirmed }
+        let text = visible::one_line(&text).into_owned();
+        ReportedLine { bytes: bytes.to_vec(), text, at, row, confirmation }
     }
 
-    /// What mcpd itself signed to allow this failover at this agent; `None` where the line has nothing of the kind.
-    fn grant(&self, entry: &JournalEntry) -> Option<Grant> {
-        let JournalEntry::Failover { proof: Some(token), served, outcome: FailoverOutcome::Served, .. } =
-            entry
-        else {
-            return None;
-        };
-        let (agent, grant) = match proof::verify::<ProofClaims>(token, &self.keys) {
-            Ok(claims) if claims.allows() => {
-                let grant = Grant { subject: claims.subject?, llm: claims.llm?, revision: claims.revision };
-                (claims.agent, grant)
-            }
-            _ => {
-                let claims = proof::verify::<LeaseClaims>(token, &self.keys).ok()?;
-                let grant = Grant { subject: claims.subject, llm: claims.llm, revision: claims.revision };
-                (claims.agent, grant)
-            }
-        };
-        let of_this_llm = served.llm_id.as_deref() == Some(grant.llm.as_str());
-        (agent == *self.agent && of_this_llm).then_some(grant)
+    /// What mcpd itself signed to allow this failover; `None` where the line has nothing of the kind.
+    fn grant(&self, entry: &JournalEntry) -> Option<Result<Grant, NotConfirmed>> {
+        match entry {
+            JournalEntry::Failover {
+                at,
+                proof: Some(token),
+                served,
+                outcome: FailoverOutcome::Served,
+                access,
+                ..
+            } => Some(self.grants.confirm(token, access.last().map(String::as_str), served, *at)),
+            _ => None,
+        }
     }
 
     fn of_entry(&self, entry: JournalEntry) -> AuditRow {
-        let at = entry.at();
         let (action, decision, reason) = match &entry {
             JournalEntry::Failover { class, access, outcome, reason, served, .. } => {
                 let class = class.as_deref().unwrap_or("connect");
@@ -95,13 +101,21 @@ impl<'a> Rows<'a> {
             JournalEntry::Own { served, .. } => {
                 ("run-local", Decision::Allowed, format!("the user's own provider `{}`", served.provider))
             }
-            JournalEntry::Ended { served, outcome, model, input_tokens, output_tokens, .. } => {
+            JournalEntry::Ended { served, outcome, model, tokens, .. } => {
                 let model = model.as_deref().unwrap_or("unknown");
+                let tokens = match tokens {
+                    Some(TokenCount { input_tokens, output_tokens }) => {
+                        format!("{input_tokens} in, {output_tokens} out")
+                    }
+                    None => "not counted".to_owned(),
+                };
                 let text = format!(
-                    "{outcome}; local provider `{}`, model {model}, tokens: {input_tokens} in, {output_tokens} out",
+                    "{outcome}; local provider `{}`, model {model}, tokens: {tokens}",
                     served.provider
                 );
-                ("failover-end", Decision::Allowed, text)
+                // As of a central answer whose caller lost access.
+                let revoked = [ACCESS_REVOKED, ACCESS_UNCONFIRMED].contains(&outcome.as_str());
+                ("failover-end", if revoked { Decision::Denied } else { Decision::Allowed }, text)
             }
             JournalEntry::Omitted { refusals, .. } => {
                 let text = format!(
@@ -111,10 +125,10 @@ impl<'a> Rows<'a> {
             }
             JournalEntry::Lost { from, to, reason, .. } => {
                 let text = format!("the lines {from} to {to} are lost: {reason}");
-                return AuditRow { at: self.time(at), ..self.about_journal("journal-lost", &text) };
+                return self.about_journal("journal-lost", &text);
             }
         };
-        let mut row = AuditRow { at: self.time(at), decision, reason, ..self.about_journal(action, "") };
+        let mut row = AuditRow { decision, reason, ..self.about_journal(action, "") };
         row.kind = Kind::Llm;
         row.resource_id = None;
         row.resource_name = String::new();
@@ -138,23 +152,29 @@ impl<'a> Rows<'a> {
         }
     }
 
-    /// The row about a place where the chain does not continue.
-    pub(super) fn of_break(&self, before: &ChainHead, broken: Option<Break>) -> AuditRow {
+    /// The row about a line that follows no known line, or one that another line follows already.
+    pub(super) fn of_discontinuity(&self, before: &ChainHead, discontinuity: Discontinuity) -> AuditRow {
         let after = before.seq;
-        let (action, text) = match broken {
-            Some(Break::Missing { from, to }) => {
+        let (action, text) = match discontinuity {
+            Discontinuity::Break(Break::Missing { from, to }) => {
                 ("journal-gap", format!("the lines {from} to {to} were never handed over"))
             }
-            Some(Break::OutOfOrder) => (
+            Discontinuity::Break(Break::OutOfOrder) => (
                 "journal-fork",
                 format!("another line follows line {after}, with a number that was used before it"),
             ),
-            Some(Break::PreviousChanged) => {
+            Discontinuity::Break(Break::PreviousChanged) => {
                 ("journal-fork", format!("the line after line {after} has another hash for it"))
             }
-            Some(Break::Unreadable) | None => {
+            Discontinuity::Break(Break::Unreadable) => {
                 ("journal-fork", format!("what follows line {after} is no line of a journal"))
             }
+            Discontinuity::Fork => (
+                "journal-fork",
+                format!(
+                    "a second line follows line {after}: the journal was copied, set back or written anew"
+                ),
+            ),
         };
         self.about_journal(action, &text)
     }
@@ -177,24 +197,18 @@ impl<'a> Rows<'a> {
             request_id: mcpctl_server::request_id(),
         }
     }
-
-    /// The agent's time, where it is neither in the future nor beyond the retention of rows.
-    fn time(&self, at: Timestamp) -> Timestamp {
-        if (self.oldest..=self.now).contains(&at) { at } else { clock::now() }
-    }
 }
 
-/// A decision that mcpd signed.
-struct Grant {
-    subject: ProofSubject,
-    llm: Id,
-    revision: Revision,
+/// The row of a line whose proof does not confirm it.
+fn not_confirmed(row: AuditRow, why: NotConfirmed) -> AuditRow {
+    // First: the texts of the line that follow may be long.
+    AuditRow { reason: format!("not confirmed, {why}; {}", row.reason), ..row }
 }
 
 impl Grant {
     /// The row, about the principal whom mcpd allowed it.
     fn confirm(self, row: AuditRow) -> AuditRow {
-        let Self { subject: ProofSubject { kind, name, id }, llm, revision } = self;
+        let Self { subject: ProofSubject { kind, name, id }, llm, revision, nonce: _ } = self;
         AuditRow {
             principal: Subject { kind, name }.to_string(),
             principal_id: Some(id),

@@ -28,6 +28,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     let failovers = runtime.registry.failovers();
     let breakers = runtime.router.breakers().reports(Instant::now()).into_iter();
     let providers = runtime.registry.providers().map(|(_, local)| provider(local));
+    let problem = app.journal.problem();
     let unknown_llms = app.llm_names.get(config, app.identity.contexts()).into_iter();
     Json(AgentStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -53,7 +54,9 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
                 provider: unknown.provider,
             })
             .collect(),
-        journal: app.journal.problem().map(|error| error.to_string()),
+        journal: problem.as_ref().map(ToString::to_string),
+        journal_hint: problem.as_ref().map(|problem| problem.hint().to_owned()),
+        journal_backlog: app.journal.backlog(),
         last_failover: app.last_failover().and_then(failover),
     })
 }

@@ -28,6 +28,8 @@ pub(super) struct Chain {
     current_first: Option<u64>,
     /// Number of the last line that mcpd has.
     pub(super) handed_over: u64,
+    /// Number of the last line that is about another mcpd.
+    pub(super) foreign: u64,
     /// The mcpd that has it.
     pub(super) server: Option<String>,
 }
@@ -66,10 +68,20 @@ impl Chain {
         let next = head.seq.saturating_add(1);
         let first = first_number(paths, true)?.or(current_first).unwrap_or(next);
         let kept = record.as_ref().map_or(first, |record| record.first.clamp(1, first));
-        let (handed_over, server) =
-            record.map_or((0, None), |record| (record.handed_over.min(head.seq), record.server));
+        let (handed_over, foreign, server) = record.map_or((0, 0, None), |record| {
+            (record.handed_over.min(head.seq), record.foreign.min(head.seq), record.server)
+        });
         let durable = ChainHead { seq: 0, hash: LineHash::genesis(agent) };
-        Ok(Self { agent: agent.clone(), head, durable, first: kept, current_first, handed_over, server })
+        Ok(Self {
+            agent: agent.clone(),
+            head,
+            durable,
+            first: kept,
+            current_first,
+            handed_over,
+            foreign,
+            server,
+        })
     }
 
     /// A line was written.
@@ -97,8 +109,8 @@ impl Chain {
         if durable.seq >= self.durable.seq {
             self.durable = durable;
         }
-        let Self { agent, durable: head, first, handed_over, server, .. } = self.clone();
-        HeadRecord { agent, head, first, handed_over, server }.write(&paths.head)
+        let Self { agent, durable: head, first, handed_over, foreign, server, .. } = self.clone();
+        HeadRecord { agent, head, first, handed_over, foreign, server }.write(&paths.head)
     }
 }
 

@@ -3,14 +3,14 @@
 use std::{
     fs::{self, File, Metadata, OpenOptions},
     io::{self, Read as _, Seek as _, SeekFrom, Write as _},
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use nix::{fcntl::OFlag, unistd::geteuid};
 
-use super::JournalError;
+use super::error::JournalError;
 
 /// Bytes read at once in the search for the end of the last whole line.
 const CHUNK: u64 = 64 << 10;
@@ -22,6 +22,48 @@ pub(super) struct JournalFile {
     file: Arc<File>,
     /// Bytes of whole lines.
     length: u64,
+    /// Bytes that are on the disk.
+    synced: u64,
+    /// Whether the disk refused a write of what follows them.
+    suspect: bool,
+}
+
+/// A write to the disk of all that a file has.
+pub(super) struct PendingSync {
+    file: Arc<File>,
+    path: PathBuf,
+    length: u64,
+    rewrite_from: Option<u64>,
+}
+
+impl PendingSync {
+    /// Waits until all of it is on the disk.
+    pub(super) fn run(&self) -> io::Result<()> {
+        if let Some(from) = self.rewrite_from {
+            self.rewrite(from)?;
+        }
+        self.file.sync_data()
+    }
+
+    /// Writes bytes anew that the disk refused: the kernel reports that once, and takes them for written from then on.
+    fn rewrite(&self, from: u64) -> io::Result<()> {
+        // Another descriptor, because this one writes at the file's end only.
+        let flags = (OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits();
+        let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(&self.path)?;
+        let (there, ours) = (file.metadata()?, self.file.metadata()?);
+        if (there.dev(), there.ino()) != (ours.dev(), ours.ino()) {
+            return Err(io::Error::other("another file is in its place"));
+        }
+        let mut at = from;
+        while at < self.length {
+            let bytes = usize::try_from((self.length - at).min(CHUNK)).unwrap_or(usize::MAX);
+            let mut chunk = vec![0; bytes];
+            file.read_exact_at(&mut chunk, at)?;
+            file.write_all_at(&chunk, at)?;
+            at = at.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        }
+        Ok(())
+    }
 }
 
 impl JournalFile {
@@ -37,17 +79,37 @@ impl JournalFile {
         check_mode(&file.metadata()?)?;
         let length = cut_torn_line(&file)?;
         sync_directory(path)?;
-        Ok(Self { path: path.to_owned(), max, file: Arc::new(file), length })
+        Ok(Self { path: path.to_owned(), max, file: Arc::new(file), length, synced: 0, suspect: false })
     }
 
-    /// The open file, to have it written to the disk.
-    pub(super) fn handle(&self) -> Arc<File> {
-        Arc::clone(&self.file)
+    /// The write to the disk of all that it has; [`JournalFile::synced`] gets the result.
+    pub(super) fn pending_sync(&self) -> PendingSync {
+        let rewrite_from = self.suspect.then_some(self.synced);
+        PendingSync {
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+            length: self.length,
+            rewrite_from,
+        }
+    }
+
+    /// Whether a write to the disk succeeded.
+    pub(super) fn synced(&mut self, sync: &PendingSync, succeeded: bool) {
+        // Not where the file was rotated meanwhile: that has written the older one.
+        if Arc::ptr_eq(&self.file, &sync.file) {
+            self.suspect = !succeeded;
+            if succeeded {
+                self.synced = sync.length;
+            }
+        }
     }
 
     /// Waits until all of it is on the disk.
-    pub(super) fn sync(&self) -> io::Result<()> {
-        self.file.sync_data()
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        let sync = self.pending_sync();
+        let result = sync.run();
+        self.synced(&sync, result.is_ok());
+        result
     }
 
     /// Whether a line has a place in this file. An empty file takes any.
@@ -108,7 +170,7 @@ impl JournalFile {
         remove(&linked)?;
         fs::rename(&fresh, &self.path)?;
         self.file = Arc::new(file);
-        self.length = 0;
+        (self.length, self.synced, self.suspect) = (0, 0, false);
         sync_directory(&self.path)?;
         Ok(())
     }

@@ -17,7 +17,9 @@ use crate::{
     access::AccessWatch,
     app::App,
     identity::Caller,
-    journal::{CallerKind, FailoverOutcome, JournalEntry, JournalError, MAX_REASON, Served, caller_name},
+    journal::{
+        CallerKind, FailoverOutcome, JournalEntry, JournalError, MAX_REASON, Served, TokenCount, caller_name,
+    },
     meter::AnswerMeter,
 };
 
@@ -53,25 +55,25 @@ impl Recorded {
 impl Drop for Recorded {
     fn drop(&mut self) {
         if let Some(served) = self.served.take() {
-            record_end(&self.app, served, cancelled(self.access.as_deref()), None, Usage::default());
+            record_end(&self.app, served, cancelled(self.access.as_deref()), None, None);
         }
     }
 }
 
 /// Records the end of a request that got no answer.
 pub(super) fn ended_without_answer(app: &App, served: Served, class: FailureClass) {
-    record_end(app, served, class.as_str(), None, Usage::default());
+    record_end(app, served, class.as_str(), None, None);
 }
 
-fn record_end(app: &App, served: Served, outcome: &str, model: Option<String>, usage: Usage) {
+fn record_end(app: &App, served: Served, outcome: &str, model: Option<String>, usage: Option<Usage>) {
     // Where it cannot be written, the log has that, and the entry that it belongs to stays.
     let _ = app.record(JournalEntry::Ended {
         at: Timestamp::now(),
         served,
         outcome: outcome.to_owned(),
         model,
-        input_tokens: usage.input_tokens,
-        output_tokens: usage.output_tokens,
+        tokens: usage
+            .map(|usage| TokenCount { input_tokens: usage.input_tokens, output_tokens: usage.output_tokens }),
         cost: 0,
     });
 }
@@ -143,12 +145,11 @@ pub(super) fn accounts(
                 line.class = Some(outcome.into());
             }
         });
-        let usage = end.usage.unwrap_or_default();
         if end.outcome == StreamOutcome::Completed {
-            meter.ended(usage.output_tokens);
+            meter.ended(end.usage.unwrap_or_default().output_tokens);
         }
         if let Some(served) = served {
-            record_end(&app, served, outcome, end.model, usage);
+            record_end(&app, served, outcome, end.model, end.usage);
         }
     };
     (on_end, move || pieces.piece())

@@ -10,7 +10,7 @@ use std::{
 
 use futures::future::join_all;
 use mcpctl_testkit::{
-    daemons::eventually,
+    daemons::{McplocalOptions, eventually},
     deployment::Deployment,
     model_server::Reply,
     response::{content, header},
@@ -172,6 +172,58 @@ async fn full_disk_denies_and_leaves_whole_lines() {
     assert!(unlimited.unwrap().success());
     assert_eq!(content(deployment.chat().await).await, "from the desk");
     assert_eq!(lines(&file).len(), 1002);
+}
+
+/// A library that lets `fdatasync` fail while a file exists, as a disk with a broken sector does.
+const FAILING_DISK: &str = r#"
+#define _GNU_SOURCE
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+int fdatasync(int fd) {
+    const char *trigger = getenv("FAILING_DISK");
+    if (trigger && access(trigger, F_OK) == 0) { errno = EIO; return -1; }
+    return syscall(SYS_fdatasync, fd);
+}
+"#;
+
+#[tokio::test]
+async fn disk_error_denies_until_the_disk_takes_lines_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let (source, library, trigger) =
+        (dir.path().join("disk.c"), dir.path().join("disk.so"), dir.path().join("fails"));
+    fs::write(&source, FAILING_DISK).unwrap();
+    let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).args([&library, &source]).status();
+    assert!(compiled.unwrap().success());
+    let env =
+        vec![("LD_PRELOAD", library.into_os_string()), ("FAILING_DISK", trigger.clone().into_os_string())];
+    let mut deployment = Deployment::builder()
+        .unreachable_inference()
+        .options(McplocalOptions { env, ..McplocalOptions::default() })
+        .start()
+        .await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk", "the control");
+    let before = deployment.desk.inferences().len();
+    fs::write(&trigger, "").unwrap();
+    for _ in 0..2 {
+        let answer = deployment.chat().await;
+        assert_eq!(header(&answer, "mcpctl-no-failover"), Some("no_journal"));
+    }
+    assert_eq!(deployment.desk.inferences().len(), before);
+    let status = deployment.agent.status().await;
+    let problem = status["journal"].as_str().unwrap();
+    assert!(problem.contains("it is not on the disk"), "{problem}");
+    assert!(status["journalHint"].as_str().unwrap().contains("check the disk"), "{status}");
+
+    // No restart is needed; what was written in between is on the disk then too.
+    fs::remove_file(&trigger).unwrap();
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    assert_eq!(deployment.agent.status().await["journal"], Value::Null);
+    deployment.agent.kill();
+    let report = mcpctl_journal::verify(&deployment.agent.state_dir(), None, &[]).unwrap();
+    assert_eq!(report.problems, []);
+    assert_eq!(report.lines, 8);
 }
 
 #[tokio::test]

@@ -1,20 +1,21 @@
 //! The journal in mcpd's audit: every line once, whatever is killed in between, and only where a user is signed in.
 
-use std::{fs, process::Command};
+use std::{ffi::OsStr, fs, path::Path, process::Command};
 
+use mcpctl_journal::{ChainHead, HeadRecord, JournalPaths, LineHash};
 use mcpctl_testkit::{
-    daemons::{Mcpd, eventually},
+    daemons::{Mcpd, Mcplocal, eventually, program},
     deployment::Deployment,
     response::content,
 };
 use serde_json::Value;
 
 /// A deployment whose primary always fails.
-async fn start() -> Deployment {
+pub async fn start() -> Deployment {
     Deployment::builder().unreachable_inference().start().await
 }
 
-async fn agent_id(deployment: &Deployment) -> String {
+pub async fn agent_id(deployment: &Deployment) -> String {
     deployment.agent.status().await["agentId"].as_str().unwrap().to_owned()
 }
 
@@ -28,7 +29,7 @@ async fn reported(mcpd: &Mcpd, agent: &str) -> Vec<Value> {
 }
 
 /// Waits until mcpd has this many lines of the agent, and fails if it has any of them twice or marks a gap.
-async fn handed_over(mcpd: &Mcpd, agent: &str, lines: usize) -> Vec<Value> {
+pub async fn handed_over(mcpd: &Mcpd, agent: &str, lines: usize) -> Vec<Value> {
     let what = format!("mcpd has {lines} lines");
     let rows = eventually(&what, async || {
         let rows = reported(mcpd, agent).await;
@@ -155,8 +156,8 @@ async fn removed_line_shows_at_the_agent_and_in_the_audit() {
         text.lines().enumerate().filter(|(at, _)| *at != 1).map(|(_, line)| format!("{line}\n")).collect();
     fs::write(deployment.agent.journal_file(), kept).unwrap();
     let homes = deployment.agent.homes();
-    let run = |program: &str, args: &[&str]| {
-        let mut command = Command::new(mcpctl_testkit::daemons::program(program));
+    let run = |name: &str, args: &[&str]| {
+        let mut command = Command::new(program(name));
         let output = command.args(args).envs(homes.clone()).output().unwrap();
         (output.status.success(), String::from_utf8(output.stdout).unwrap())
     };
@@ -181,4 +182,179 @@ async fn removed_line_shows_at_the_agent_and_in_the_audit() {
     assert_eq!(gap["principal"], "User alice");
     let (whole, audit) = run("mcpctl", &["audit", "--action", "journal-gap", "-o", "json"]);
     assert!(whole && audit.contains("2 to 2"), "{audit}");
+}
+
+#[tokio::test]
+async fn copied_state_directory_shows_as_a_fork() {
+    let mut deployment = start().await;
+    let agent = agent_id(&deployment).await;
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    handed_over(&deployment.mcpd, &agent, 2).await;
+    deployment.agent.stop();
+    let config = fs::read_to_string(deployment.agent.config_file()).unwrap();
+    let mut copy = Mcplocal::start(&config.replace("listen: 127.0.0.1:0", "")).await;
+    copy.stop();
+    for file in ["agent-id", "journal.jsonl", "journal.head"] {
+        fs::copy(deployment.agent.state_dir().join(file), copy.state_dir().join(file)).unwrap();
+    }
+    copy.restart().await;
+    deployment.agent.restart().await;
+    copy.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    for agent in [&deployment.agent, &copy] {
+        assert_eq!(content(agent.chat("claude", &deployment.alice, false).await).await, "from the desk");
+    }
+    let rows = eventually("mcpd has the lines of both", async || {
+        let rows = reported(&deployment.mcpd, &agent).await;
+        (rows.iter().filter(|row| !row["report"]["seq"].is_null()).count() == 6).then_some(rows)
+    })
+    .await;
+    let fork = rows.iter().find(|row| row["action"] == "journal-fork").expect("the fork");
+    assert_eq!((&fork["principal"], &fork["decision"]), (&"User alice".into(), &"denied".into()));
+}
+
+#[tokio::test]
+async fn mcpd_of_an_older_backup_gets_the_lines_again() {
+    let mut deployment = start().await;
+    let agent = agent_id(&deployment).await;
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    handed_over(&deployment.mcpd, &agent, 2).await;
+    let data = deployment.mcpd.data_dir();
+    let database = |name: &OsStr| name.to_string_lossy().starts_with("mcpd.sqlite");
+    let backup = tempfile::tempdir().unwrap();
+    let copy = |from: &Path, to: &Path| {
+        for entry in fs::read_dir(from).unwrap().map(|entry| entry.unwrap()) {
+            if database(&entry.file_name()) {
+                fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+            }
+        }
+    };
+    deployment.mcpd.kill();
+    copy(&data, backup.path());
+    deployment.mcpd.restart().await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    handed_over(&deployment.mcpd, &agent, 4).await;
+    deployment.mcpd.kill();
+    for entry in fs::read_dir(&data).unwrap().map(|entry| entry.unwrap()) {
+        if database(&entry.file_name()) {
+            fs::remove_file(entry.path()).unwrap();
+        }
+    }
+    copy(backup.path(), &data);
+    deployment.mcpd.restart().await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    handed_over(&deployment.mcpd, &agent, 6).await;
+}
+
+#[tokio::test]
+async fn lines_about_one_mcpd_never_go_to_another() {
+    let (deployment, other) = (start().await, start().await);
+    let agent = agent_id(&deployment).await;
+    // Alice is signed in nowhere, so that her lines wait.
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    let server = other.mcpd.url().to_owned();
+    deployment.agent.reload(|config| config.replace(deployment.mcpd.url(), &server)).await;
+    deployment.agent.sign_in(&other.mcpd, "alice", &other.alice);
+    let answer = deployment.agent.chat("claude", &other.alice, false).await;
+    assert_eq!(content(answer).await, "from the desk");
+    let rows = eventually("the new mcpd has its lines", async || {
+        let rows = reported(&other.mcpd, &agent).await;
+        (rows.iter().any(|row| row["report"]["seq"] == 5)).then_some(rows)
+    })
+    .await;
+    let shown: Vec<_> =
+        rows.iter().map(|row| (row["report"]["seq"].as_u64(), row["action"].as_str().unwrap())).collect();
+    let gap = (None, "journal-gap");
+    assert_eq!(shown, [gap, (Some(3), "journal-lost"), (Some(4), "failover"), (Some(5), "failover-end")]);
+    assert!(
+        rows[1]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("the lines 1 to 2 are lost: they are about another mcpd")
+    );
+    assert!(reported(&deployment.mcpd, &agent).await.is_empty());
+}
+
+#[tokio::test]
+async fn journal_cut_at_its_end_shows_against_mcpd() {
+    let mut deployment = start().await;
+    let agent = agent_id(&deployment).await;
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    for _ in 0..2 {
+        assert_eq!(content(deployment.chat().await).await, "from the desk");
+    }
+    handed_over(&deployment.mcpd, &agent, 4).await;
+    deployment.agent.kill();
+    // The owner cuts the last line off, and writes a head that fits.
+    let paths = JournalPaths::of(&deployment.agent.state_dir());
+    let text = fs::read_to_string(&paths.current).unwrap();
+    let kept: Vec<_> = text.lines().take(3).collect();
+    fs::write(&paths.current, format!("{}\n", kept.join("\n"))).unwrap();
+    let mut head = HeadRecord::read(&paths.head).unwrap().unwrap();
+    (head.head, head.handed_over) = (ChainHead { seq: 3, hash: LineHash::of(kept[2].as_bytes()) }, 3);
+    head.write(&paths.head).unwrap();
+    let verify = |args: &[&str]| {
+        let mut mcpctl = Command::new(program("mcpctl"));
+        let output = mcpctl
+            .args(["local", "journal", "verify"])
+            .args(args)
+            .envs(deployment.agent.homes())
+            .output()
+            .unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(verify(&["--offline"]).0, Some(0));
+    let (code, shown) = verify(&[]);
+    let expected = "FAIL journal.jsonl: the lines with the numbers 4 to 4 are missing at its end";
+    assert!(code == Some(1) && shown.contains(expected), "{shown}");
+}
+
+#[tokio::test]
+async fn refused_credential_shows_and_narrowed_tokens_see_no_audit() {
+    let deployment = start().await;
+    let agent = agent_id(&deployment).await;
+    let unknown = mcpctl_secret::token::mint(mcpctl_secret::token::Prefix::Mcpd).unwrap();
+    deployment.agent.sign_in(&deployment.mcpd, "alice", unknown.expose());
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    let backlog = eventually("the status has the reason", async || {
+        let backlog = deployment.agent.status().await["journalBacklog"].clone();
+        (!backlog["reason"].is_null()).then_some(backlog)
+    })
+    .await;
+    assert_eq!(backlog["lines"], 2);
+    assert!(
+        backlog["reason"].as_str().unwrap().starts_with("mcpd refuses the credential of `alice`"),
+        "{backlog}"
+    );
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    handed_over(&deployment.mcpd, &agent, 2).await;
+    eventually("nothing waits", async || {
+        deployment.agent.status().await["journalBacklog"].is_null().then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replaced_journal_shows_in_status_doctor_and_verify() {
+    let deployment = start().await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    let file = deployment.agent.journal_file();
+    fs::copy(&file, file.with_extension("copy")).unwrap();
+    fs::rename(file.with_extension("copy"), &file).unwrap();
+    let config = deployment.agent.config_file();
+    let problem = "another file was put in its place while the agent ran";
+    let hint =
+        "keep the files of the journal as evidence, then restart: `mcpctl local down`, `mcpctl local up`";
+    for (args, code, expected) in [
+        (&["local", "status"][..], 0, [problem, hint]),
+        (&["local", "doctor", "--config", config.to_str().unwrap()], 1, ["FAIL journal", hint]),
+        (&["local", "journal", "verify", "--offline"], 1, ["FAIL journal.jsonl", problem]),
+    ] {
+        let output =
+            Command::new(program("mcpctl")).args(args).envs(deployment.agent.homes()).output().unwrap();
+        let shown = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {shown}");
+        assert!(expected.iter().all(|expected| shown.contains(expected)), "{args:?}: {shown}");
+    }
 }

@@ -5,6 +5,7 @@ mod access;
 mod access_ends;
 mod access_signed;
 mod breaker;
+mod confirmed;
 mod dialects;
 mod hand_over;
 mod mid_stream;

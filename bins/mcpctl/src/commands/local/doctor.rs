@@ -6,7 +6,7 @@ use std::{
     process::{ExitCode, Stdio},
 };
 
-use mcpctl_api::agent::{Finding, FindingState};
+use mcpctl_api::agent::{AgentStatus, Finding, FindingState};
 use tokio::process::Command;
 
 use super::service;
@@ -29,8 +29,10 @@ pub struct Args {
 
 /// Runs all checks; exit code 1 where one failed.
 pub async fn run(args: Args) -> Outcome {
-    let mut findings = vec![agent_runs().await, as_a_service().await];
+    let agent = agent::find().await;
+    let mut findings = vec![agent_runs(agent.as_ref()), as_a_service().await];
     findings.extend(check(&agent::program()?, args.config.as_deref()).await?);
+    findings.extend(agent.iter().flat_map(|agent| journal(&agent.status)));
     let well = findings.iter().all(|finding| finding.state != FindingState::Failed);
     if !args.output.print(&findings)? {
         findings.iter().try_for_each(print)?;
@@ -84,12 +86,25 @@ pub async fn failures(program: &Path) -> Result<Vec<(String, Failure)>, Failure>
 }
 
 /// Whether the agent runs; only a warning where it does not.
-async fn agent_runs() -> Finding {
+fn agent_runs(agent: Result<&agent::Agent, &Failure>) -> Finding {
     let what = "mcplocal";
-    match agent::find().await {
+    match agent {
         Ok(agent) => Finding::new(what, FindingState::Ok, format!("{} runs", agent.status.version)),
         Err(failure) => Finding::new(what, FindingState::Warning, failure.in_one_line()),
     }
+}
+
+/// What only the running agent knows of its journal: that the file is another one, and why lines wait.
+fn journal(status: &AgentStatus) -> impl Iterator<Item = Finding> {
+    let unusable = status.journal.as_ref().map(|problem| {
+        let message = format!("nothing runs locally, the agent cannot write it: {problem}");
+        Finding::new("journal", FindingState::Failed, message).hint(status.journal_hint.clone())
+    });
+    let waiting = status.journal_backlog.as_ref().and_then(|backlog| {
+        let message = format!("lines that wait for mcpd: {}: {}", backlog.lines, backlog.reason.as_ref()?);
+        Some(Finding::new("journal", FindingState::Warning, message))
+    });
+    unusable.into_iter().chain(waiting)
 }
 
 async fn as_a_service() -> Finding {

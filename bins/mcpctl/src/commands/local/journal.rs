@@ -6,7 +6,9 @@ use std::{collections::VecDeque, path::Path, process::ExitCode};
 use clap::Subcommand;
 use jiff::Timestamp;
 use mcpctl_api::Id;
-use mcpctl_journal::{ChainHead, JournalEntry, JournalPaths, JournalReport, Line, StoredLines, verify};
+use mcpctl_journal::{
+    ChainHead, ChainProblem, JournalEntry, JournalPaths, JournalReport, Line, StoredLines, verify,
+};
 
 use crate::{
     Outcome, agent,
@@ -137,8 +139,11 @@ fn row(line: &Line) -> [String; 7] {
             format!("{} ({class}, probe {access}){reason}", outcome.as_str())
         }
         JournalEntry::Own { .. } => String::new(),
-        JournalEntry::Ended { outcome, input_tokens, output_tokens, .. } => {
-            format!("{outcome}, {input_tokens}+{output_tokens} tokens")
+        JournalEntry::Ended { outcome, tokens: Some(tokens), .. } => {
+            format!("{outcome}, {}+{} tokens", tokens.input_tokens, tokens.output_tokens)
+        }
+        JournalEntry::Ended { outcome, tokens: None, .. } => {
+            format!("{outcome}, tokens not counted")
         }
         JournalEntry::Omitted { refusals, .. } => format!("{refusals} more refusals"),
         JournalEntry::Lost { from, to, reason, .. } => {
@@ -165,7 +170,13 @@ async fn check(global: &Global, state_dir: &Path, offline: bool, output: Shape) 
             Err(failure) => note!("mcpd was not asked: {}", failure.in_one_line()),
         }
     }
-    let report = verify(state_dir, agent_id.as_ref(), &known)?;
+    let mut report = verify(state_dir, agent_id.as_ref(), &known)?;
+    // Files that are whole may be others than those that the agent writes to.
+    let running = agent::find().await.ok().and_then(|agent| agent.status.journal);
+    if let Some(problem) = running {
+        let message = format!("the running agent cannot write it: {problem}");
+        report.problems.push(ChainProblem { place: "journal.jsonl".to_owned(), message });
+    }
     let whole = report.problems.is_empty();
     if !output.print(&report)? {
         print(&report)?;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::agent::{AgentStatus, ProviderStatus};
+use mcpctl_api::agent::{AgentStatus, JournalBacklog, ProviderStatus};
 use mcpctl_client::config::{Config, Context, same_server};
 
 use crate::{
@@ -113,12 +113,14 @@ fn problems(status: &AgentStatus) -> Result<(), Failure> {
         data!("\n`{}`: {}", one_line(&unknown.provider), one_line(&unknown.reason))?;
         data!("hint: {}", one_line(&unknown.hint))?;
     }
-    match &status.journal {
-        Some(problem) => {
-            data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))
-        }
-        None => Ok(()),
+    if let Some(problem) = &status.journal {
+        data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))?;
+        data!("hint: {}", one_line(status.journal_hint.as_deref().unwrap_or_default()))?;
     }
+    if let Some(JournalBacklog { lines, reason: Some(reason) }) = &status.journal_backlog {
+        data!("\njournal: lines that wait for mcpd: {lines}: {}", one_line(reason))?;
+    }
+    Ok(())
 }
 
 /// The account for which the local key acts, or the next step where there is none.

@@ -9,18 +9,24 @@ use std::{sync::Arc, time::Duration};
 use mcpctl_api::credential;
 use mcpctl_client::{Client, ClientError, ClientOptions, config as contexts};
 use mcpctl_journal::{ChainHead, Link, MAX_LINE_BYTES, Position, StoredLines};
+use reqwest::StatusCode;
 use secrecy::SecretString;
 
-use crate::{app::App, config::Config, journal::JournalError};
+use super::JournalError;
+use crate::{app::App, config::Config};
 
 /// How long lines wait for more of them, so that a busy agent sends few requests.
 const COLLECT_TIME: Duration = Duration::from_secs(1);
-/// How often it is tried again while mcpd does not accept lines; the wait grows up to this.
-const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is tried again while mcpd does not answer; the wait grows up to this.
+const MAX_RETRY_INTERVAL: Duration = Duration::from_secs(5);
+/// How often it is tried again while the account is beyond a limit of mcpd's.
+const LIMITED_RETRY_INTERVAL: Duration = Duration::from_secs(60);
 /// How often a context is looked at for a signed-in user while lines wait for one.
 const SIGN_IN_POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The code of mcpd's error where lines before those of a batch are missing.
 const GAP: &str = "journal_gap";
+/// The code of mcpd's error where the account is beyond a limit.
+const LIMITED: &str = "too_much_journal";
 /// Maximum of lines without a place in a batch. Further ones are not sent; `mcpctl local journal verify` shows all.
 const MAX_UNREADABLE: usize = 100;
 /// Maximum of lines of a batch; mcpd takes as many.
@@ -34,6 +40,9 @@ enum Waiting {
     /// There is no user whose bearer could be sent.
     #[error("no user is signed in at mcpd")]
     SignedOut,
+    /// mcpd does not know the user's credential.
+    #[error("mcpd refuses the credential of `{0}`: sign in anew with `mcpctl login`")]
+    Credential(String),
     /// The journal cannot be read or written.
     #[error("the journal: {0}")]
     Journal(#[from] JournalError),
@@ -44,7 +53,7 @@ enum Waiting {
     #[error("{0}")]
     Client(#[from] ClientError),
     /// It acknowledged other lines than those that were sent.
-    #[error("mcpd acknowledged line {0}, which was not sent")]
+    #[error("mcpd acknowledged line {0}, which is not the last one that was sent")]
     Acknowledged(u64),
 }
 
@@ -65,7 +74,9 @@ pub async fn follow(app: Arc<App>) {
     let mut handover = HandOver { app: &app, position: None };
     let mut failures = 0_u32;
     loop {
-        let waited = match handover.drain().await {
+        let drained = handover.drain().await;
+        app.journal.waits_for(drained.as_ref().err().map(ToString::to_string));
+        let waited = match drained {
             Ok(()) => {
                 if failures > 0 {
                     tracing::info!("the journal is handed over to mcpd again");
@@ -83,7 +94,7 @@ pub async fn follow(app: Arc<App>) {
                     tracing::warn!(%error, "the journal cannot be handed over to mcpd; its lines wait");
                 }
                 failures = failures.saturating_add(1);
-                backoff(failures)
+                if error.is_limit() { LIMITED_RETRY_INTERVAL } else { backoff(failures) }
             }
         };
         tokio::time::sleep(waited).await;
@@ -92,6 +103,13 @@ pub async fn follow(app: Arc<App>) {
 
 fn backoff(failures: u32) -> Duration {
     Duration::from_secs(1_u64 << failures.min(6)).min(MAX_RETRY_INTERVAL)
+}
+
+impl Waiting {
+    /// Whether the account is beyond a limit, so that trying again soon does not help.
+    fn is_limit(&self) -> bool {
+        matches!(self, Self::Client(ClientError::Refused { error, .. }) if error.error.code.as_deref() == Some(LIMITED))
+    }
 }
 
 struct HandOver<'a> {
@@ -111,7 +129,7 @@ impl HandOver<'_> {
         if journal.handed_over()? >= durable {
             return Ok(());
         }
-        let client = self.client(&config)?;
+        let (client, user) = self.client(&config)?;
         let mut rewound = false;
         let mut gap = false;
         loop {
@@ -119,7 +137,7 @@ impl HandOver<'_> {
             let Some(last) = batch.last.filter(|_| batch.lines > 0) else { return Ok(()) };
             match client.hand_over_journal(&self.app.agent_id, batch.body, gap).await {
                 Ok(receipt) => {
-                    if receipt.seq != last.seq {
+                    if (receipt.seq, receipt.hash) != (last.seq, last.hash.to_string()) {
                         return Err(Waiting::Acknowledged(receipt.seq));
                     }
                     journal.mark_handed_over(last.seq)?;
@@ -138,20 +156,25 @@ impl HandOver<'_> {
                         rewound = true;
                     }
                 }
+                Err(ClientError::Refused { status, .. }) if status == StatusCode::UNAUTHORIZED => {
+                    return Err(Waiting::Credential(user));
+                }
                 Err(error) => return Err(error.into()),
             }
         }
     }
 
-    /// A client with the bearer of the signed-in user, who may have changed since the last batch.
-    fn client(&self, config: &Config) -> Result<Client, Waiting> {
+    /// A client with the bearer of the signed-in user, who may have changed since the last batch, and the user's name.
+    fn client(&self, config: &Config) -> Result<(Client, String), Waiting> {
         let contexts =
             contexts::Config::load(self.app.identity.contexts()).map_err(|_| Waiting::SignedOut)?;
-        let token = contexts.signed_in_at(&config.server).and_then(|context| context.token.as_ref());
+        let context = contexts.signed_in_at(&config.server).ok_or(Waiting::SignedOut)?;
+        let token = context.token.as_ref();
         let token =
             token.filter(|token| credential::check(token.expose()).is_ok()).ok_or(Waiting::SignedOut)?;
         let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
-        Ok(Client::new(config.server.clone(), Some(SecretString::from(token.expose())), &options)?)
+        let client = Client::new(config.server.clone(), Some(SecretString::from(token.expose())), &options)?;
+        Ok((client, context.user.clone().unwrap_or_default()))
     }
 
     /// The next lines that mcpd does not have, up to the last one that is on the disk.
