@@ -278,7 +278,7 @@ async fn inv_05_a_rotation_holds_for_the_next_probe_at_every_replica() {
         let listening =
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mcpd listens'";
         postgres.execute(listening).await.unwrap();
-        assert_eq!(at.post(ROTATE, &admin, &json!({})).await.status(), StatusCode::OK);
+        assert_eq!(at.post(ROTATE, &admin, &json!({"again": true})).await.status(), StatusCode::OK);
         let [current, _] = keys(at).await;
         let unknown = token::mint(Prefix::Mcpd).unwrap();
         for bearer in [unknown.expose(), &admin] {
