@@ -130,6 +130,11 @@ impl Feeds {
         entry.check(&self.0.replica);
         Ok(Feed { shared: Arc::clone(&self.0), number, entry, news, _permit: permit })
     }
+
+    /// The number of open feeds.
+    pub fn count(&self) -> usize {
+        self.0.open().feeds.len()
+    }
 }
 
 impl Feed {

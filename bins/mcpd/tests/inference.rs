@@ -258,6 +258,8 @@ async fn metrics_have_values_after_their_events() {
             "gen_ai_client_token_usage",
             "mcpctl_revision",
             "mcpctl_denied",
+            "mcpctl_feeds",
+            "mcpctl_access_ended",
         ]
     );
 }

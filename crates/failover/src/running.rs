@@ -59,6 +59,16 @@ impl AccessEnded {
         }
     }
 
+    /// The word of the metrics.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Unconfirmed => "unconfirmed",
+            Self::Reconfigured => "reconfigured",
+        }
+    }
+
     /// The family of the error, as OpenAI's dialect has it in streams.
     pub const fn kind(self) -> &'static str {
         match self {

@@ -59,6 +59,8 @@ impl SeenNames {
 
 /// The possible results of a probe. Each has a series from the start.
 const PROBE_RESULTS: [&str; 3] = ["allowed", "forbidden", "unreachable"];
+/// The reasons for which access ends. Each has a series from the start.
+const END_REASONS: [&str; 3] = ["revoked", "expired", "unconfirmed"];
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LlmClassOutcome {
@@ -74,8 +76,8 @@ struct EngineOutcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Code {
-    code: &'static str,
+struct Reason {
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -99,6 +101,8 @@ pub struct McpdMetrics {
     pub inference: InferenceMetrics,
     revision: Gauge<u64, AtomicU64>,
     denied: Family<VerbKind, Counter>,
+    feeds: Gauge<u64, AtomicU64>,
+    access_ended: Family<Reason, Counter>,
 }
 
 impl McpdMetrics {
@@ -110,7 +114,10 @@ impl McpdMetrics {
         let (revision, denied) = (Gauge::default(), Family::default());
         register(&mut registry, names::REVISION, "Revision that decisions are made on", &revision);
         register(&mut registry, names::DENIED, "Requests that authorization denied", &denied);
-        Self { registry, http, inference, revision, denied }
+        let feeds = Gauge::default();
+        register(&mut registry, names::FEEDS, "Open feeds of agents", &feeds);
+        let access_ended = access_ended(&mut registry);
+        Self { registry, http, inference, revision, denied, feeds, access_ended }
     }
 
     /// Sets the revision of the current snapshot.
@@ -121,6 +128,16 @@ impl McpdMetrics {
     /// Counts a denied request.
     pub fn denied(&self, verb: &'static str, kind: &'static str) {
         self.denied.get_or_create(&VerbKind { verb, kind }).inc();
+    }
+
+    /// Sets the number of open feeds.
+    pub fn feeds(&self, open: usize) {
+        self.feeds.set(u64::try_from(open).unwrap_or(u64::MAX));
+    }
+
+    /// Counts a running request that ended with its caller's access; `reason` is `revoked`, `expired` or `unconfirmed`.
+    pub fn access_ended(&self, reason: &'static str) {
+        self.access_ended.get_or_create(&Reason { reason }).inc();
     }
 
     /// All metrics in OpenMetrics text.
@@ -147,7 +164,7 @@ pub struct McplocalMetrics {
     failovers: Family<LlmClassOutcome, Counter>,
     engines: SeenNames,
     probes: Family<Access, Counter>,
-    access_ended: Family<Code, Counter>,
+    access_ended: Family<Reason, Counter>,
     engine_starts: Family<EngineOutcome, Counter>,
 }
 
@@ -164,8 +181,7 @@ impl McplocalMetrics {
         }
         register(&mut registry, names::FAILOVERS, "Failovers considered", &failovers);
         register(&mut registry, names::PROBES, "Access probes by answer", &probes);
-        let access_ended = Family::default();
-        register(&mut registry, names::ACCESS_ENDED, "Local requests that lost access", &access_ended);
+        let access_ended = access_ended(&mut registry);
         register(&mut registry, names::ENGINE_STARTS, "Starts of managed engines", &engine_starts);
         let (llms, engines) = (SeenNames::default(), SeenNames::default());
         Self { registry, http, inference, llms, failovers, engines, probes, access_ended, engine_starts }
@@ -182,9 +198,9 @@ impl McplocalMetrics {
         self.probes.get_or_create(&Access { access }).inc();
     }
 
-    /// Counts a local request that ended with its caller's access.
-    pub fn access_ended(&self, code: &'static str) {
-        self.access_ended.get_or_create(&Code { code }).inc();
+    /// Counts a local request that ended with its caller's access; `reason` is `revoked`, `expired` or `unconfirmed`.
+    pub fn access_ended(&self, reason: &'static str) {
+        self.access_ended.get_or_create(&Reason { reason }).inc();
     }
 
     /// Counts a start of an engine; `outcome` is `ready` or why it is not.
@@ -203,6 +219,16 @@ impl Default for McplocalMetrics {
     fn default() -> Self {
         Self::new()
     }
+}
+
+/// The counter of requests that ended with their caller's access.
+fn access_ended(registry: &mut Registry) -> Family<Reason, Counter> {
+    let ended = Family::<Reason, Counter>::default();
+    for reason in END_REASONS {
+        drop(ended.get_or_create(&Reason { reason }));
+    }
+    register(registry, names::ACCESS_ENDED, "Running requests that lost access", &ended);
+    ended
 }
 
 fn register(registry: &mut Registry, name: &str, help: &str, metric: &(impl Metric + Clone)) {
@@ -240,6 +266,8 @@ mod tests {
         let metrics = McpdMetrics::new();
         metrics.revision(42);
         metrics.denied("run", "llms");
+        metrics.feeds(7);
+        metrics.access_ended("expired");
         metrics.http.request("/v1/chat/completions", 200);
         metrics.inference.attempt(claude(), "ok");
         metrics.inference.attempt(claude(), "server_error");
@@ -254,6 +282,9 @@ mod tests {
         let text = metrics.render();
         has(&text, "mcpctl_revision 42");
         has(&text, r#"mcpctl_denied_total{verb="run",kind="llms"} 1"#);
+        has(&text, "mcpctl_feeds 7");
+        has(&text, r#"mcpctl_access_ended_total{reason="expired"} 1"#);
+        has(&text, r#"mcpctl_access_ended_total{reason="revoked"} 0"#);
         has(&text, r#"mcpctl_requests_total{route="/v1/chat/completions",status="200"} 1"#);
         has(&text, r#"mcpctl_attempts_total{llm="claude",outcome="server_error"} 1"#);
         has(&text, r#"mcpctl_retries_total{llm="claude"} 1"#);
@@ -287,13 +318,13 @@ mod tests {
         metrics.probe("forbidden");
         metrics.failover(claude(), "connect", "forbidden");
         metrics.engine_start(Configured::resolved("small"), "ready");
-        metrics.access_ended("access_revoked");
+        metrics.access_ended("unconfirmed");
         let text = metrics.render();
         has(&text, r#"mcpctl_probe_total{access="forbidden"} 1"#);
         has(&text, r#"mcpctl_probe_total{access="allowed"} 0"#);
         has(&text, r#"mcpctl_failover_total{llm="claude",class="connect",outcome="forbidden"} 1"#);
         has(&text, r#"mcpctl_engine_starts_total{engine="small",outcome="ready"} 1"#);
-        has(&text, r#"mcpctl_access_ended_total{code="access_revoked"} 1"#);
+        has(&text, r#"mcpctl_access_ended_total{reason="unconfirmed"} 1"#);
     }
 
     #[test]

@@ -19,8 +19,11 @@ pub const OPEN_BREAKERS: &str = "mcpctl_open_breakers";
 pub const FAILOVERS: &str = "mcpctl_failover_total";
 /// Access probes, by result: `allowed`, `forbidden` or `unreachable`.
 pub const PROBES: &str = "mcpctl_probe_total";
-/// Local requests that ended with their caller's access, by code: `access_revoked` or `access_unconfirmed`.
+/// Running requests that ended with their caller's access, by reason: `revoked`, `expired` or `unconfirmed`. At the agent, local
+/// ones, and besides by `reconfigured`.
 pub const ACCESS_ENDED: &str = "mcpctl_access_ended_total";
+/// Feeds of agents that are open at this replica.
+pub const FEEDS: &str = "mcpctl_feeds";
 /// The revision of the snapshot by which requests are decided.
 pub const REVISION: &str = "mcpctl_revision";
 /// Requests that authorization denied, by verb and kind.

@@ -72,6 +72,7 @@ pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Resp
         (Configured::resolved(llm.name().as_str()), open)
     });
     app.metrics.inference.open_breakers(llms);
+    app.metrics.feeds(app.feeds.count());
     let content_type = [(header::CONTENT_TYPE, mcpctl_telemetry::metrics::CONTENT_TYPE)];
     Ok((content_type, app.metrics.render()).into_response())
 }

@@ -236,6 +236,9 @@ impl Account {
         });
         let operation = labels(self.operation, &row.llm_name);
         let inference = &self.app.metrics.inference;
+        if let Some(ended) = self.access_ended().filter(|ended| ended.code() == outcome) {
+            self.app.metrics.access_ended(ended.reason());
+        }
         inference.operation(operation, (outcome != "ok").then_some(outcome), took);
         if let Some(usage) = usage {
             inference.token_usage(operation, TokenType::Input, usage.input_tokens);

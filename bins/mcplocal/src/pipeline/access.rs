@@ -66,5 +66,5 @@ pub(super) fn cut_when_ended(request: &ModelRequest, access: &AccessWatch) {
 
 fn report(app: &App, llm: &str, ended: AccessEnded) {
     tracing::warn!(llm, "a local request is ended: {ended}");
-    app.metrics.access_ended(ended.code());
+    app.metrics.access_ended(ended.reason());
 }
