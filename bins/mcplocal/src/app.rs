@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use jiff::Timestamp;
-use mcpctl_api::Id;
+use mcpctl_api::{Id, agent::IgnoredConfig};
 use mcpctl_client::{Client, ClientOptions, FeedClient, Guard, HealthCheck, Probe, TrustedUsers};
 use mcpctl_dialect::Form;
 use mcpctl_engine::{Engine, EngineHost};
@@ -36,6 +36,8 @@ use crate::{
 pub struct App {
     /// What depends on the configuration.
     pub runtime: ArcSwap<Runtime>,
+    /// Why the present configuration file is not in force.
+    pub ignored_config: ArcSwapOption<IgnoredConfig>,
     /// Who calls.
     pub identity: Identity,
     /// Names this agent to mcpd.
@@ -221,6 +223,7 @@ impl App {
             bodies,
             client,
             runtime: ArcSwap::from_pointee(runtime),
+            ignored_config: ArcSwapOption::empty(),
             probing,
             http,
             identity,

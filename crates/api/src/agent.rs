@@ -35,6 +35,15 @@ pub struct AgentStatus {
     /// The number of leases that are held: callers and Llms that are covered while mcpd cannot be asked.
     #[serde(default)]
     pub leases: usize,
+    /// The Llms that a lease of the signed-in user covers.
+    #[serde(default)]
+    pub leased_llms: Vec<LeasedLlm>,
+    /// The feed of the signed-in user's access at mcpd.
+    #[serde(default)]
+    pub feed: FeedStatus,
+    /// The number of feeds that are followed, those of other callers included.
+    #[serde(default)]
+    pub feeds: usize,
     /// The local providers, in the order of the configuration.
     pub providers: Vec<ProviderStatus>,
     /// Which local provider may answer in place of which Llm.
@@ -49,6 +58,9 @@ pub struct AgentStatus {
     pub journal_hint: Option<String>,
     /// The lines that mcpd does not have yet, where there are any.
     pub journal_backlog: Option<JournalBacklog>,
+    /// Why the present configuration file is not in force; the agent goes on with the one before.
+    #[serde(default)]
+    pub ignored_config: Option<IgnoredConfig>,
     /// The last failover.
     pub last_failover: Option<FailoverRecord>,
 }
@@ -110,6 +122,85 @@ impl ProofStatus {
             (ProofState::Unreadable, _) => "no answer counts: the pinned keys cannot be read".to_owned(),
         }
     }
+}
+
+/// An Llm that a lease covers while mcpd cannot be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeasedLlm {
+    /// The Llm.
+    pub llm: String,
+    /// How long the lease still covers, in seconds.
+    pub seconds_left: u64,
+}
+
+/// The feed by which the agent learns at once that the signed-in user has lost access.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FeedStatus {
+    /// In one word.
+    pub state: FollowState,
+    /// Since when it is in this state.
+    pub since: Option<Timestamp>,
+    /// Why it is not followed.
+    pub reason: Option<String>,
+}
+
+/// Whether a feed is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum FollowState {
+    /// There is nothing to follow.
+    #[default]
+    Off,
+    /// The first connection is being made.
+    Connecting,
+    /// Its events arrive.
+    Following,
+    /// There is no connection; the agent connects again, and repeats the probe meanwhile.
+    Interrupted,
+    /// mcpd does not accept the credential.
+    Denied,
+}
+
+impl FollowState {
+    /// The word of the status.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Connecting => "connecting",
+            Self::Following => "following",
+            Self::Interrupted => "interrupted",
+            Self::Denied => "denied",
+        }
+    }
+}
+
+impl FeedStatus {
+    /// No feed is followed, for this reason.
+    pub fn off(reason: &str) -> Self {
+        Self { state: FollowState::Off, since: None, reason: Some(reason.to_owned()) }
+    }
+
+    /// Takes a new state; `since` stays where it is the same.
+    pub fn becomes(&mut self, state: FollowState, reason: Option<String>) {
+        if self.state != state {
+            self.state = state;
+            self.since = Some(Timestamp::now());
+        }
+        self.reason = reason;
+    }
+}
+
+/// Why a configuration file is not in force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IgnoredConfig {
+    /// Since when.
+    pub since: Timestamp,
+    /// One line, with file, line and column where it is a mistake in the file.
+    pub reason: String,
+    /// The next step.
+    pub hint: Option<String>,
 }
 
 /// A local provider.
@@ -439,6 +530,15 @@ mod tests {
         ] {
             assert_eq!(json!(state), state.as_str());
         }
+        for state in [
+            FollowState::Off,
+            FollowState::Connecting,
+            FollowState::Following,
+            FollowState::Interrupted,
+            FollowState::Denied,
+        ] {
+            assert_eq!(json!(state), state.as_str());
+        }
         for outcome in [FailoverOutcome::Served, FailoverOutcome::Refused, FailoverOutcome::Failed] {
             assert_eq!(json!(outcome), outcome.as_str());
         }
@@ -453,7 +553,7 @@ mod tests {
         );
         let last = r#"{"event":"failover","at":"2026-01-02T03:04:05Z","request":"r","who":"w","llm":"claude","provider":"desk","class":"connect","access":["allowed"],"outcome":"served"}"#;
         let status = format!(
-            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","proof":{{"state":"pinned","fingerprints":["SHA256:x","SHA256:y"],"hint":null,"unverified":{{"reason":"r","at":"2026-01-02T03:04:05Z"}}}},"leases":1,"providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"journalHint":null,"journalBacklog":{{"lines":2,"reason":"r"}},"lastFailover":{last}}}"#
+            r#"{{"version":"0.1.0","server":"http://127.0.0.1:3100/","inference":"http://127.0.0.1:3100/","pid":1,"agentId":"cabcdefghijklmnopqrstuvwx","listen":"127.0.0.1:3200","startedAt":"2026-01-02T03:04:05Z","signedInAs":"alice","proof":{{"state":"pinned","fingerprints":["SHA256:x","SHA256:y"],"hint":null,"unverified":{{"reason":"r","at":"2026-01-02T03:04:05Z"}}}},"leases":1,"leasedLlms":[{{"llm":"claude","secondsLeft":31}}],"feed":{{"state":"interrupted","since":"2026-01-02T03:04:05Z","reason":"r"}},"feeds":2,"providers":[{provider}],"failovers":[{{"llm":"claude","provider":"desk"}}],"breakers":[{{"llm":"claude","state":"open","since":"2026-01-02T03:04:05Z","nextTryAt":"2026-01-02T03:04:15Z","lastFailure":"connect","someForms":true}}],"unknownLlms":[{{"llm":"l","provider":"p","reason":"r","hint":"h"}}],"journal":null,"journalHint":null,"journalBacklog":{{"lines":2,"reason":"r"}},"ignoredConfig":{{"since":"2026-01-02T03:04:05Z","reason":"r","hint":null}},"lastFailover":{last}}}"#
         );
         let read: AgentStatus = serde_json::from_str(&status).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), status);

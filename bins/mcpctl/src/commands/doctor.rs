@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use mcpctl_api::agent::{AgentStatus, ProofState};
+use mcpctl_api::agent::{AgentStatus, FollowState, ProofState};
 use mcpctl_client::{
     Client,
     config::{self, same_server},
@@ -55,6 +55,7 @@ pub async fn run(global: &Global) -> Outcome {
     let agent_runs = agents.is_some();
     if let Some((server, status)) = agents {
         report.probe(&status)?;
+        report.feed(&status)?;
         Report::compare(global, &server)?;
     }
     report.configuration(agent_runs).await?;
@@ -92,6 +93,20 @@ impl Report {
             ProofState::Pinned => self.print("probe", Ok(text)),
             ProofState::Unpinned => Self::warn("probe", &format!("{text}; pin it: {hint}")),
             ProofState::Unreadable => self.print("probe", Err(Failure::new(text).hint(hint))),
+        }
+    }
+
+    /// Reports whether the agent learns at once that access has ended.
+    fn feed(&mut self, status: &AgentStatus) -> Result<(), Failure> {
+        let text = local::status::feed(status);
+        match status.feed.state {
+            FollowState::Off | FollowState::Connecting | FollowState::Following => {
+                self.print("feed", Ok(text))
+            }
+            FollowState::Interrupted => Self::warn("feed", &text),
+            FollowState::Denied => {
+                self.print("feed", Err(Failure::new(text).hint(local::status::login_hint(status))))
+            }
         }
     }
 

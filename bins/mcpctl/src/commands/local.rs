@@ -6,7 +6,7 @@ mod env;
 mod journal;
 mod rotate_key;
 mod service;
-mod status;
+pub mod status;
 
 use std::{io::Write as _, process::ExitCode};
 

@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use mcpctl_testkit::{deployment::Deployment, model_server::ModelServer};
+use mcpctl_testkit::{daemons::eventually, deployment::Deployment, model_server::ModelServer};
 use serde_json::Value;
 
 use crate::shell::{Shell, beside};
@@ -49,6 +49,50 @@ async fn chat_waits_for_a_cold_start_and_status_reports_it() {
         status.contains("\nlast error: engine `desk` is healthy but refuses its first request"),
         "{status}"
     );
+}
+
+/// What the agent is in trouble with shows in its status, each with its reason and its next step.
+#[tokio::test]
+async fn status_shows_the_feed_and_why_something_does_not_work() {
+    let mut deployment = Deployment::builder().start().await;
+    deployment.overload_provider();
+    deployment.desk.refuse().await;
+    let (agent, mcpd) = (&deployment.agent, &deployment.mcpd);
+    let shell = beside(agent);
+    let shows = async |command: &[&str], text: &str| {
+        eventually(&format!("`{text}` is shown"), async || {
+            shell.run(command).await.stdout.contains(text).then_some(())
+        })
+        .await;
+    };
+    shows(&["local", "status"], "\nfeed:      off: no user is signed in\n").await;
+    shell.run_with(&["login", mcpd.url(), "--token-stdin"], &deployment.alice).await.succeeded();
+    shows(&["local", "status"], "\nfeed:      following for ").await;
+    shows(&["local", "doctor"], "\nok   feed: following for ").await;
+    shows(&["doctor"], "\nok   feed: following for ").await;
+
+    assert!(deployment.chat().await.status().is_server_error());
+    let status = shell.run(&["local", "status"]).await.succeeded();
+    let reason = status.lines().skip_while(|line| !line.starts_with("last failover: ")).nth(1);
+    assert!(reason.is_some_and(|line| line.starts_with("reason: ") && line.contains("refused")), "{status}");
+
+    let config = std::fs::read_to_string(agent.config_file()).unwrap();
+    agent.change_config(|config| format!("{config}\nunknownKey: 1\n"));
+    let ignored = "\nconfiguration: broken for ";
+    shows(&["local", "status"], ignored).await;
+    shows(&["local", "status"], "unknown field `unknownKey`").await;
+    agent.change_config(|_| config);
+    eventually("the repaired file is in force", async || {
+        (!shell.run(&["local", "status"]).await.succeeded().contains(ignored)).then_some(())
+    })
+    .await;
+
+    let gone = mcpd.delete("/api/v1/users/alice", &mcpd.admin()).await;
+    assert!(gone.status().is_success());
+    shows(&["local", "status"], "\nfeed:      denied for ").await;
+    shows(&["local", "status"], &format!("\nhint: mcpctl login {}\n", mcpd.url())).await;
+    let report = shell.run(&["local", "doctor"]).await;
+    assert!(report.code == 1 && report.stdout.contains("\nFAIL feed: denied for "), "{}", report.stdout);
 }
 
 #[tokio::test]

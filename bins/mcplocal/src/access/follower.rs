@@ -8,7 +8,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_api::feed::{FeedEnd, FeedLlm, FeedState};
+use mcpctl_api::{
+    agent::{FeedStatus, FollowState},
+    feed::{FeedEnd, FeedLlm, FeedState},
+};
 use mcpctl_client::{FeedClient, FeedError, FeedEvent, FeedStream};
 use mcpctl_failover::{AccessEnded, Bearer, FeedDecision, FeedReading, LlmId};
 use tokio::{sync::watch, task::JoinHandle, time::timeout};
@@ -38,6 +41,8 @@ pub struct FeedView {
     pub heard_at: Option<Instant>,
     /// How often mcpd has refused the credential: a reason to probe.
     pub refusals: u64,
+    /// How the connection stands.
+    pub status: FeedStatus,
 }
 
 impl FeedView {
@@ -74,7 +79,9 @@ impl Follower {
     /// Follows the feed about these Llms.
     pub fn start(client: FeedClient, bearer: Bearer, llms: BTreeSet<String>, on_denial: OnDenial) -> Self {
         let (wanted, wanted_now) = watch::channel(llms);
-        let (shown, view) = watch::channel(FeedView::default());
+        let mut first = FeedView::default();
+        first.status.becomes(FollowState::Connecting, None);
+        let (shown, view) = watch::channel(first);
         let following = Following { client, bearer, wanted: wanted_now, shown, on_denial, failures: 0 };
         Self { wanted, view, task: tokio::spawn(following.run()) }
     }
@@ -142,6 +149,18 @@ impl Following {
             Err(error) => error,
         };
         tracing::debug!(%error, "no feed of mcpd's: local answers are checked by probes alone");
+        self.shown.send_modify(|view| {
+            // A feed that ended with its credential broke off for no other reason.
+            if view.ended.is_none() {
+                let is_denied = error == FeedError::Denied;
+                let state = if is_denied { FollowState::Denied } else { FollowState::Interrupted };
+                let reason = match &error {
+                    FeedError::Failed(reason) => format!("mcpd does not answer: {reason}"),
+                    FeedError::Denied | FeedError::TooMany => error.to_string(),
+                };
+                view.status.becomes(state, Some(reason));
+            }
+        });
         match error {
             FeedError::TooMany => Next::Wait(jittered(CROWDED_BACKOFF)),
             FeedError::Denied => {
@@ -188,15 +207,24 @@ impl Following {
                     view.ended = None;
                     view.changed_at = Some(now);
                     view.heard_at = view.heard_at.max(heard_at(as_of));
+                    view.status.becomes(FollowState::Following, None);
                 });
             }
             FeedEvent::Heartbeat(heartbeat) => {
-                self.shown.send_modify(|view| view.heard_at = view.heard_at.max(heard_at(heartbeat.as_of)));
+                self.shown.send_modify(|view| {
+                    view.heard_at = view.heard_at.max(heard_at(heartbeat.as_of));
+                    view.status.becomes(FollowState::Following, None);
+                });
             }
             FeedEvent::Ended(ended) => {
                 (self.on_denial)(llms.clone());
                 self.shown.send_modify(|view| {
                     view.ended = Some(ended.reason);
+                    let reason = match ended.reason {
+                        FeedEnd::Revoked => "the credential was revoked",
+                        FeedEnd::Expired => "the credential has expired",
+                    };
+                    view.status.becomes(FollowState::Denied, Some(reason.to_owned()));
                     view.changed_at = Some(now);
                 });
             }

@@ -112,6 +112,14 @@ impl AccessWatches {
         followed.follower.want(followed.wanted());
         state.followers.retain(|_, followed| followed.is_needed());
     }
+
+    /// What the feed of the signed-in user shows, where one is followed, and the number of all feeds that are.
+    pub fn feeds(&self) -> (Option<FeedView>, usize) {
+        let state = self.0.state();
+        let signed_in = state.followers.values().find(|followed| !followed.signed_in.is_empty());
+        let view = signed_in.map(|followed| followed.follower.view().borrow().clone());
+        (view, state.followers.len())
+    }
 }
 
 impl Shared {

@@ -10,6 +10,8 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
+use mcpctl_api::agent::IgnoredConfig;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
     event::{AccessKind, AccessMode},
@@ -107,10 +109,12 @@ async fn take_over(app: &App, path: &Path) {
         Ok(config) => config,
         Err(error) => {
             tracing::error!(%error, hint = error.hint(), "the configuration is wrong; the old one stays");
+            ignore(app, error.to_string(), error.hint());
             return;
         }
     };
     if config == app.runtime.load().config {
+        app.ignored_config.store(None);
         return;
     }
     if config.listen != app.runtime.load().config.listen {
@@ -123,9 +127,19 @@ async fn take_over(app: &App, path: &Path) {
     }
     match app.reload(config) {
         Ok(()) => {
+            app.ignored_config.store(None);
             tracing::info!("the configuration changed and is in force");
             providers::warn_of_missing(&app.runtime.load().config, path).await;
         }
-        Err(error) => tracing::error!(error = %format!("{error:#}"), "the old configuration stays"),
+        Err(error) => {
+            let error = format!("{error:#}");
+            tracing::error!(error, "the old configuration stays");
+            ignore(app, error, None);
+        }
     }
+}
+
+/// Notes why the file is not in force, for the status.
+fn ignore(app: &App, reason: String, hint: Option<String>) {
+    app.ignored_config.store(Some(Arc::new(IgnoredConfig { since: Timestamp::now(), reason, hint })));
 }

@@ -9,14 +9,17 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use mcpctl_api::{
-    agent::{AgentStatus, FailoverRecord, FailoverRoute, PrimaryBreaker, ProviderStatus, UnknownName},
+    agent::{
+        AgentStatus, FailoverRecord, FailoverRoute, FeedStatus, FollowState, LeasedLlm, PrimaryBreaker,
+        ProviderStatus, UnknownName,
+    },
     breaker_status::BreakerStatus,
 };
-use mcpctl_failover::{BreakerReport, FailureClass};
+use mcpctl_failover::{BreakerReport, FailureClass, LlmRef};
 use mcpctl_telemetry::Configured;
 
 use crate::{
-    app::App,
+    app::{App, Runtime},
     journal::{JournalEntry, Served},
     providers::LocalProvider,
 };
@@ -30,6 +33,15 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     let providers = runtime.registry.providers().map(|(_, local)| provider(local));
     let problem = app.journal.problem();
     let unknown_llms = app.llm_names.get(config, app.identity.contexts()).into_iter();
+    let signed_in_as = app.identity.account(&config.server);
+    let (feed, feeds) = runtime.access.feeds();
+    let has_failovers = runtime.registry.failovers().next().is_some();
+    let (shown, feed) = match feed {
+        Some(view) => (view.llms, view.status),
+        None => (Arc::default(), unfollowed(signed_in_as.is_some(), has_failovers)),
+    };
+    // The feed is newer than the list of names.
+    let is_shown = |llm: &str| shown.get(llm).is_some_and(|llm| llm.allowed);
     Json(AgentStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         server: config.server.clone(),
@@ -38,15 +50,19 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         agent_id: app.agent_id.clone(),
         listen: app.listen.to_string(),
         started_at: app.started_at,
-        signed_in_as: app.identity.account(&config.server),
+        signed_in_as,
         proof: runtime.keys.status().await,
         leases: runtime.leases.len(),
+        leased_llms: leased_llms(&app, &runtime),
+        feed,
+        feeds,
         providers: futures::future::join_all(providers).await,
         failovers: failovers
             .map(|(llm, provider)| FailoverRoute { llm: llm.to_string(), provider: provider.to_string() })
             .collect(),
         breakers: breakers.map(|(llm, report)| PrimaryBreaker { llm, status: breaker(&report) }).collect(),
         unknown_llms: unknown_llms
+            .filter(|unknown| !is_shown(&unknown.llm))
             .map(|unknown| UnknownName {
                 reason: unknown.to_string(),
                 hint: unknown.hint(),
@@ -57,8 +73,30 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         journal: problem.as_ref().map(ToString::to_string),
         journal_hint: problem.as_ref().map(|problem| problem.hint().to_owned()),
         journal_backlog: app.journal.backlog(),
+        ignored_config: app.ignored_config.load_full().map(Arc::unwrap_or_clone),
         last_failover: app.last_failover().and_then(failover),
     })
+}
+
+/// The feed of a user whose access is not followed.
+fn unfollowed(is_signed_in: bool, has_failovers: bool) -> FeedStatus {
+    match (is_signed_in, has_failovers) {
+        (false, _) => FeedStatus::off("no user is signed in"),
+        (true, false) => FeedStatus::off("no provider has `failoverFor`"),
+        // The file of contexts is read every few seconds.
+        (true, true) => FeedStatus { state: FollowState::Connecting, ..FeedStatus::default() },
+    }
+}
+
+/// The Llms that a lease of the signed-in user covers.
+fn leased_llms(app: &App, runtime: &Runtime) -> Vec<LeasedLlm> {
+    let Some(bearer) = app.identity.signed_in_bearer(&runtime.config.server) else { return Vec::new() };
+    let llms = runtime.registry.failovers().map(|(llm, _)| llm.to_string());
+    llms.filter_map(|llm| {
+        let cover = runtime.leases.cover(&bearer.digest(), &LlmRef::named(llm.as_str()))?;
+        Some(LeasedLlm { llm, seconds_left: cover.remaining.as_secs() })
+    })
+    .collect()
 }
 
 fn breaker(report: &BreakerReport) -> BreakerStatus {

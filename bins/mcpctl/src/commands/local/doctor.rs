@@ -6,10 +6,10 @@ use std::{
     process::{ExitCode, Stdio},
 };
 
-use mcpctl_api::agent::{AgentStatus, Finding, FindingState};
+use mcpctl_api::agent::{AgentStatus, Finding, FindingState, FollowState};
 use tokio::process::Command;
 
-use super::service;
+use super::{service, status};
 use crate::{
     Outcome, agent,
     failure::Failure,
@@ -30,7 +30,9 @@ pub struct Args {
 /// Runs all checks; exit code 1 where one failed.
 pub async fn run(args: Args) -> Outcome {
     let agent = agent::find().await;
-    let mut findings = vec![agent_runs(agent.as_ref()), as_a_service().await];
+    let mut findings = vec![agent_runs(agent.as_ref())];
+    findings.extend(agent.iter().map(|agent| feed(&agent.status)));
+    findings.push(as_a_service().await);
     findings.extend(check(&agent::program()?, args.config.as_deref()).await?);
     findings.extend(agent.iter().flat_map(|agent| journal(&agent.status)));
     let well = findings.iter().all(|finding| finding.state != FindingState::Failed);
@@ -105,6 +107,16 @@ fn journal(status: &AgentStatus) -> impl Iterator<Item = Finding> {
         Some(Finding::new("journal", FindingState::Warning, message))
     });
     unusable.into_iter().chain(waiting)
+}
+
+/// Whether the agent learns at once that the signed-in user has lost access.
+fn feed(agent: &AgentStatus) -> Finding {
+    let (state, hint) = match agent.feed.state {
+        FollowState::Off | FollowState::Connecting | FollowState::Following => (FindingState::Ok, None),
+        FollowState::Interrupted => (FindingState::Warning, None),
+        FollowState::Denied => (FindingState::Failed, Some(status::login_hint(agent))),
+    };
+    Finding::new("feed", state, status::feed(agent)).hint(hint)
 }
 
 async fn as_a_service() -> Finding {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::agent::{AgentStatus, JournalBacklog, ProviderStatus};
+use mcpctl_api::agent::{AgentStatus, FollowState, JournalBacklog, ProviderStatus};
 use mcpctl_client::config::{Config, Context, same_server};
 
 use crate::{
@@ -54,8 +54,19 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     if let Some(hint) = &status.proof.hint {
         data!("hint: {}", one_line(hint))?;
     }
+    if let Some(ignored) = &status.ignored_config {
+        let (since, reason) = (age(ignored.since), one_line(&ignored.reason));
+        data!(Tone::Warning, "configuration:"; " broken for {since}, the one before it runs: {reason}")?;
+        if let Some(hint) = &ignored.hint {
+            data!("hint: {}; no restart is needed", one_line(hint))?;
+        }
+    }
+    data!("feed:      {}", one_line(&feed(status)))?;
+    if status.feed.state == FollowState::Denied {
+        data!("hint: {}", one_line(&login_hint(status)))?;
+    }
     if status.leases > 0 {
-        data!("leases:    {}", status.leases)?;
+        data!("leases:    {}", one_line(&leases(status)))?;
     }
     if let Some(warning) = expiry_warning(status) {
         data!(Tone::Warning, "warning:"; " {}", one_line(&warning))?;
@@ -96,8 +107,42 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
             last.outcome.as_str(),
             one_line(last.class.as_deref().unwrap_or("unknown"))
         )?;
+        if let Some(reason) = &last.reason {
+            data!("reason: {}", one_line(reason))?;
+        }
     }
     Ok(())
+}
+
+/// How the feed stands by which the agent learns at once that access has ended.
+pub fn feed(status: &AgentStatus) -> String {
+    let feed = &status.feed;
+    let mut text = feed.state.as_str().to_owned();
+    if let Some(since) = feed.since {
+        text.push_str(&format!(" for {}", age(since)));
+    }
+    if let Some(reason) = &feed.reason {
+        text.push_str(&format!(": {reason}"));
+    }
+    let others = status.feeds.saturating_sub(usize::from(feed.state != FollowState::Off));
+    if others > 0 {
+        text.push_str(&format!(" (of other callers: {others})"));
+    }
+    text
+}
+
+/// What leases cover while mcpd cannot be asked: the Llms of the signed-in user, and how many of other callers there are.
+fn leases(status: &AgentStatus) -> String {
+    let own =
+        status.leased_llms.iter().map(|leased| format!("{} ({}s left)", leased.llm, leased.seconds_left));
+    let others = status.leases.saturating_sub(status.leased_llms.len());
+    let others = (others > 0).then(|| format!("of other callers: {others}"));
+    own.chain(others).collect::<Vec<_>>().join(", ")
+}
+
+/// The next step where mcpd does not accept the credential of the signed-in user.
+pub fn login_hint(status: &AgentStatus) -> String {
+    format!("mcpctl login {}", status.server.as_str().trim_end_matches('/'))
 }
 
 /// What keeps local providers from answering, with the next step.
