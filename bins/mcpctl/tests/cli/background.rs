@@ -70,6 +70,22 @@ fn pid(shell: &Shell) -> Pid {
 }
 
 #[tokio::test]
+async fn up_shows_what_the_agent_lacks() {
+    let shell = configured();
+    let gone =
+        "providers:\n  - {name: gone, type: llama-server-managed, model: /none.gguf, command: /none}\n";
+    shell.file("config/mcpctl/mcplocal.yaml", &format!("{CONFIG}{gone}"));
+    let CommandOutput { code, stderr, .. } = shell.run(&["local", "up"]).await;
+    assert_eq!(code, 0, "{stderr}");
+    for line in
+        ["warning: /", "hint: check the path in `command`", "warning: probe: as trustworthy as the TLS to "]
+    {
+        assert!(stderr.lines().any(|shown| shown.starts_with(line)), "{line}\n{stderr}");
+    }
+    shell.run(&["local", "down"]).await.succeeded();
+}
+
+#[tokio::test]
 async fn up_starts_one_agent_and_down_stops_it() {
     let shell = configured();
     let CommandOutput { code, stdout: out, stderr: err } = shell.run(&["local", "up"]).await;

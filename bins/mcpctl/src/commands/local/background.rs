@@ -8,7 +8,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mcpctl_api::HintedError;
+use mcpctl_api::{
+    HintedError,
+    agent::{AgentStatus, ProofState},
+};
 use mcpctl_owner::{
     dir,
     file::{self, OpenMode},
@@ -33,6 +36,10 @@ const LOG: &str = "mcplocal.log";
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long the agent may take to end: half a minute for running requests, then its model servers.
 const END_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long the check of the configuration may take: it asks mcpd for the names of Llms, for 3 s at most.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Maximum number of warnings that are shown; `mcpctl local doctor` shows all.
+const MAX_WARNINGS: usize = 16;
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Maximum length of the agent's output that is read after it ended, in bytes.
 const MAX_OUTPUT_BYTES: u64 = 4096;
@@ -67,11 +74,52 @@ pub async fn up(args: Args) -> Outcome {
     }
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors);
     let mut child = command.spawn()?;
+    let check = tokio::spawn(check(args.config));
     let agent = wait_until_running(&mut child, &log, before).await?;
     data!("mcplocal listens on {}", listen(&agent))?;
+    let found = check.await.ok().and_then(Result::ok).unwrap_or_default();
+    for (warning, hint) in warnings(&found).chain(agent_warnings(&agent.status)) {
+        note!("warning: {warning}");
+        if let Some(hint) = hint {
+            note!("hint: {hint}");
+        }
+    }
     note!("its log: {}", log.display());
     note!("clients: eval \"$(mcpctl local env)\"; stop it with `mcpctl local down`");
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `mcplocal --check` prints: what the configuration names and is not there.
+async fn check(config: Option<PathBuf>) -> Result<String, Failure> {
+    let mut command = Command::new(agent::program()?);
+    command.arg("--check").stdin(Stdio::null()).kill_on_drop(true);
+    if let Some(config) = &config {
+        command.arg("--config").arg(config);
+    }
+    let output = tokio::time::timeout(CHECK_TIMEOUT, command.output()).await.map_err(Failure::new)??;
+    Ok(String::from_utf8_lossy(&output.stderr).into_owned())
+}
+
+/// The warnings in the output of `mcplocal --check`, each with its hint.
+fn warnings(text: &str) -> impl Iterator<Item = (String, Option<String>)> {
+    // A warning begins a line, and its hint is the next one.
+    let warnings = text.split("warning: ").skip(1).take(MAX_WARNINGS);
+    warnings.map(|warning| {
+        let HintedError { message, hint } = HintedError::parse(warning);
+        (one_line(&message), hint.as_deref().map(one_line))
+    })
+}
+
+/// The warnings of an agent that runs.
+fn agent_warnings(status: &AgentStatus) -> impl Iterator<Item = (String, Option<String>)> {
+    let proof = (status.proof.state != ProofState::Pinned).then(|| {
+        let hint = status.proof.hint.as_deref().map(one_line);
+        (format!("probe: {}", one_line(&status.proof.describe(&status.server))), hint)
+    });
+    let journal = status.journal.as_deref().map(|problem| {
+        (format!("nothing runs locally: the journal cannot be written: {}", one_line(problem)), None)
+    });
+    proof.into_iter().chain(journal)
 }
 
 /// Waits until the agent responds.
