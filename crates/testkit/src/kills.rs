@@ -13,15 +13,13 @@ use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
 use crate::{
-    daemons::{Mcpd, McpdOptions, eventually},
+    daemons::{Mcpd, McpdOptions, UNBOUNDED_WRITES, eventually},
     deployment::Deployment,
     response::{content, header},
 };
 
 /// Writers at a daemon that is killed.
 const WRITERS: usize = 4;
-/// Writes that tests of an account may make, which is more than they can.
-const UNBOUNDED_WRITES: &str = "limits: {writes: {perSecond: 100000, burst: 1000000, inProgress: 1000}}\n";
 
 /// What became of a daemon that was killed many times.
 #[derive(Debug, Default)]

@@ -1,6 +1,30 @@
-//! Facts about a process, read from `/proc`.
+//! Facts about a process, read from `/proc`, and a pause of it.
 
 use std::{fs, path::PathBuf};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// A process that does not run, with its connections open, until this is dropped: what a lost network looks like to others.
+#[derive(Debug)]
+pub struct Paused(Pid);
+
+impl Paused {
+    /// Pauses a process.
+    pub fn process(pid: u32) -> Self {
+        let pid = Pid::from_raw(i32::try_from(pid).expect("a pid"));
+        kill(pid, Signal::SIGSTOP).expect("the process");
+        Self(pid)
+    }
+}
+
+impl Drop for Paused {
+    fn drop(&mut self) {
+        let _ = kill(self.0, Signal::SIGCONT);
+    }
+}
 
 /// Resident memory of a process, bytes.
 pub fn resident_bytes(pid: u32) -> u64 {

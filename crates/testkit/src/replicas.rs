@@ -23,6 +23,11 @@ pub struct Replicas {
 impl Replicas {
     /// Starts both.
     pub async fn start() -> Self {
+        Self::start_with("").await
+    }
+
+    /// As [`Replicas::start`], with more lines of configuration.
+    pub async fn start_with(lines: &str) -> Self {
         let postgres = Postgres::start();
         let key = tempfile::tempdir().expect("a temporary directory");
         let file = key.path().join("master-key");
@@ -30,7 +35,7 @@ impl Replicas {
         let single = Mcpd::start().await;
         std::fs::copy(single.data_dir().join("master-key"), &file).expect("the key");
         let options = McpdOptions {
-            config: Some("upstreamAddresses: {loopback: true}".to_owned()),
+            config: Some(format!("upstreamAddresses: {{loopback: true}}\n{lines}")),
             database_url: Some(postgres.url()),
             master_key_file: Some(file),
             ..McpdOptions::default()

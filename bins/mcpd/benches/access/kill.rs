@@ -18,8 +18,9 @@ pub async fn figures(table: &mut Table) {
 }
 
 fn show(table: &mut Table, what: &str, kills: &kills::Kills) {
-    let detail = format!("{} acknowledged, {} kills", kills.acknowledged, kills.rounds);
-    table.count(what, kills.lost.len(), 0, &detail);
+    table.count(what, kills.lost.len(), 0);
+    table.note(&format!("{} acknowledged, {} kills", kills.acknowledged, kills.rounds));
+    table.count("acknowledged nothing", usize::from(kills.acknowledged == 0), 0);
     for lost in kills.lost.iter().take(10) {
         table.note(lost);
     }

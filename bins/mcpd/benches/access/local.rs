@@ -1,69 +1,90 @@
-//! Local streams of an agent that end when mcpd takes access away, and when mcpd cannot be reached any more.
+//! Local streams of an agent that end when mcpd takes access away, and when mcpd does not answer any more.
 
 use std::time::{Duration, Instant};
 
-use mcpctl_testkit::{deployment::Deployment, model_server::Reply};
+use mcpctl_testkit::{
+    daemons::{McpdOptions, UNBOUNDED_WRITES},
+    deployment::Deployment,
+    model_server::Reply,
+    process::Paused,
+};
 use reqwest::{Response, StatusCode};
 
 use crate::table::Table;
 
 const STREAMS: usize = 200;
-/// Longer than any bound: a stream that goes on so long does not end.
-const LONGEST: Duration = Duration::from_secs(60);
+/// Callers at a time: an agent follows the feeds of 64 (docs/limits.md).
+const CALLERS: usize = 50;
 
-/// A deployment whose primary fails, and a local stream of each of some users, whose first content has come.
-async fn running(count: usize) -> (Deployment, Vec<(String, Response)>) {
-    let deployment = Deployment::builder().unreachable_inference().start().await;
+/// A deployment whose primary fails.
+async fn world() -> Deployment {
+    let config = Some(UNBOUNDED_WRITES.to_owned());
+    let mcpd = McpdOptions { config, ..McpdOptions::default() };
+    let deployment = Deployment::builder().mcpd(mcpd).unreachable_inference().start().await;
     deployment.desk.set_default(Reply::text("one two three").stall_after(1));
-    let mut running = Vec::new();
-    for user in 0..count {
-        let user = format!("user-{user}");
-        let token = deployment.mcpd.user(&user, Some("llm-user")).await;
-        let mut answer = deployment.agent.chat("claude", &token, true).await;
-        assert_eq!(answer.status(), StatusCode::OK);
-        let mut text = String::new();
-        while !text.contains("one") {
-            text.push_str(&String::from_utf8_lossy(
-                &answer.chunk().await.unwrap().expect("the first content"),
-            ));
-        }
-        running.push((user, answer));
-    }
-    (deployment, running)
+    deployment
 }
 
-/// When a stream ended, without the end of a whole answer.
-async fn end(answer: Response) -> Instant {
-    if let Ok(rest) = tokio::time::timeout(LONGEST, answer.text()).await {
-        assert!(!rest.unwrap_or_default().contains("[DONE]"), "it looks complete");
+/// A local stream whose first content has come.
+async fn stream(deployment: &Deployment, bearer: &str) -> Response {
+    let mut answer = deployment.agent.chat("claude", bearer, true).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    let mut text = String::new();
+    while !text.contains("one") {
+        text.push_str(&String::from_utf8_lossy(&answer.chunk().await.unwrap().expect("the first content")));
     }
+    answer
+}
+
+/// When a stream ended, with the error of this code.
+async fn end(answer: Response, code: &str) -> Instant {
+    let rest = answer.text().await.unwrap();
+    assert!(rest.contains(code) && !rest.contains("[DONE]"), "{rest}");
     Instant::now()
 }
 
-/// From a revocation's acknowledgement to the end of the local stream; each stream has a user of its own.
+/// From the sending of a revocation to the end of the local stream; each stream has a user of its own.
 pub async fn streams(table: &mut Table) {
-    let (deployment, running) = running(STREAMS).await;
     let mut samples = Vec::new();
-    for (user, answer) in running {
-        let ended = tokio::spawn(end(answer));
-        let path = format!("/api/v1/rolebindings/{user}-llm-user");
-        let gone = deployment.mcpd.delete(&path, &deployment.mcpd.admin()).await;
-        assert_eq!(gone.status(), StatusCode::NO_CONTENT);
-        let acknowledged = Instant::now();
-        samples.push(ended.await.unwrap().saturating_duration_since(acknowledged));
+    for _ in 0..STREAMS / CALLERS {
+        // A new agent: one keeps a caller's feed for half a minute, for the next request.
+        let deployment = world().await;
+        let mut running = Vec::new();
+        for user in 0..CALLERS {
+            let user = format!("user-{user}");
+            let token = deployment.mcpd.user(&user, Some("llm-user")).await;
+            running.push((user, stream(&deployment, &token).await));
+        }
+        for (user, answer) in running {
+            let ended = tokio::spawn(end(answer, "access_revoked"));
+            let path = format!("/api/v1/rolebindings/{user}-llm-user");
+            let sent = Instant::now();
+            let gone = deployment.mcpd.delete(&path, &deployment.mcpd.admin()).await;
+            assert_eq!(gone.status(), StatusCode::NO_CONTENT);
+            samples.push(ended.await.unwrap().duration_since(sent));
+        }
     }
     table.times("a local stream ends", samples, 0.99, Duration::from_secs(1));
 }
 
-/// From the loss of mcpd to the end of the local streams.
+/// From the moment at which mcpd falls silent, with its connections open, to the end of the local streams.
 pub async fn partition(table: &mut Table) {
-    let (mut deployment, running) = running(STREAMS).await;
-    let running: Vec<_> = running.into_iter().map(|(_, answer)| tokio::spawn(end(answer))).collect();
-    deployment.mcpd.kill();
+    let deployment = world().await;
+    let mut running = Vec::new();
+    for user in 0..CALLERS {
+        let token = deployment.mcpd.user(&format!("user-{user}"), Some("llm-user")).await;
+        for _ in 0..STREAMS / CALLERS {
+            running.push(stream(&deployment, &token).await);
+        }
+    }
+    let running: Vec<_> =
+        running.into_iter().map(|answer| tokio::spawn(end(answer, "access_unconfirmed"))).collect();
     let lost = Instant::now();
+    let paused = Paused::process(deployment.mcpd.pid());
     let mut samples = Vec::new();
     for ended in running {
-        samples.push(ended.await.unwrap().saturating_duration_since(lost));
+        samples.push(ended.await.unwrap().duration_since(lost));
     }
+    drop(paused);
     table.times("a local stream ends without mcpd", samples, 1.0, Duration::from_secs(15));
 }

@@ -33,6 +33,10 @@ pub struct McpdOptions {
     pub data_dir: Option<PathBuf>,
 }
 
+/// Lines of the configuration with which an account may write more than a test can.
+pub const UNBOUNDED_WRITES: &str =
+    "limits: {writes: {perSecond: 100000, burst: 1000000, inProgress: 1000}}\n";
+
 /// A running `mcpd`.
 pub struct Mcpd {
     daemon: Daemon,
