@@ -26,8 +26,9 @@ const SIGNED_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const RETRY_INTERVAL: Duration = Duration::from_secs(2);
 /// The shortest time between two probes that the feed causes.
 const HINT_INTERVAL: Duration = Duration::from_secs(1);
-/// How long requests go on after the last answer of mcpd's.
-const CONFIRMATION_TIMEOUT: Duration = Allowance::HOLDS;
+/// How long requests go on after the last answer of mcpd's: a second less than an answer holds, so that they have ended by then on
+/// a busy machine too.
+const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(14);
 /// How long the first probe after the machine was suspended may take.
 const WAKING_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often the lease and the clocks are looked at again while requests run.
@@ -478,8 +479,8 @@ mod tests {
     fn inv_06_a_feed_confirms_only_where_answers_are_not_signed() {
         for (allowance, ended) in [(signed(15), Some(AccessEnded::Unconfirmed)), (unsigned(), None)] {
             let mut case = Case::of(Some(allowance));
-            case.shows(one(), 14_000);
-            assert_eq!((case.ended(14_900, None), case.ended(15_000, None)), (None, ended));
+            case.shows(one(), 13_000);
+            assert_eq!((case.ended(13_900, None), case.ended(14_000, None)), (None, ended));
         }
         let mut case = Case::of(Some(unsigned()));
         case.shows(one(), 14_000);
@@ -490,7 +491,7 @@ mod tests {
         assert_eq!(case.ended(15_000, None), Some(AccessEnded::Unconfirmed));
         let mut case = Case::of(Some(signed(15)));
         case.probes(10_000, &AccessVerdict::Allowed(signed(15)));
-        assert_eq!(case.ended(24_900, None), None);
+        assert_eq!(case.ended(23_900, None), None);
     }
 
     #[test]
@@ -573,7 +574,7 @@ mod tests {
 
     #[test]
     fn suspended_machine_asks_before_it_goes_on() {
-        for (slept, ends) in [(3600, 3000), (2, 13_000)] {
+        for (slept, ends) in [(3600, 3000), (2, 12_000)] {
             let mut case = Case::of(Some(signed(15)));
             case.running.slept(Duration::from_secs(slept), case.at(1000));
             assert_eq!(case.due(), Some(1000));
