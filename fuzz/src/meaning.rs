@@ -319,6 +319,10 @@ impl Answer {
             let (read, again) = (arguments(arguments_read), arguments(again));
             assert!(!read.is_object() || are_equal(&read, &again), "{read} {again}");
         }
+        // A whole answer without a reason ended with its body, and a response has no third word for that.
+        if caller == Operation::Responses && self.finish.is_none() {
+            return;
+        }
         // INVARIANT 13.
         let is_proper = |finish: &Option<Finish>| {
             matches!(finish, Some(Finish::Stop | Finish::StopSequence(_) | Finish::ToolCalls))
