@@ -1,7 +1,10 @@
 //! An issuer's endpoints and keys: found by discovery, cached, and fetched again when they may have changed.
 //!
 //! One fetch runs at a time. After a failure, and after an unknown key, the next one waits, so that neither a provider that
-//! is down nor a flood of made-up key ids causes more than one request in 10 s.
+//! is down nor a flood of made-up key ids causes more than one request in 10 s. While fetches fail, what was fetched last is
+//! used for a bounded time: an outage of the provider is no reason to refuse what its keys verify.
+
+mod cache;
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,29 +12,32 @@ use jiff::Timestamp;
 use mcpctl_api::oidc::{IssuerUrl, is_protected};
 use mcpctl_upstream::{Client, DocumentError, DocumentRequest, fetch_document};
 use serde::Deserialize;
-use tokio::{sync::Mutex, time::Instant};
 use url::Url;
 
+pub use self::cache::Lifetime;
+use self::cache::{Cache, Wanted};
 use crate::jwt::{self, Claims, Expected, Keys, TokenError};
 
 /// Maximum size of a discovery document or a key set, in bytes.
 const MAX_DOCUMENT_BYTES: usize = 256 * 1024;
+
 /// How long what is known of an issuer is used.
 #[derive(Debug, Clone, Copy)]
 pub struct Lifetimes {
     /// Of its endpoints.
-    pub metadata: Duration,
+    pub metadata: Lifetime,
     /// Of its keys: a key that the issuer withdraws verifies nothing for longer than this.
-    pub keys: Duration,
+    pub keys: Lifetime,
     /// The least time from one fetch of the keys, or from a failed fetch, to the next.
     pub fetch_interval: Duration,
 }
 
 impl Default for Lifetimes {
     fn default() -> Self {
+        let hours = |hours: u64| Duration::from_secs(hours * 3600);
         Self {
-            metadata: Duration::from_secs(3600),
-            keys: Duration::from_secs(600),
+            metadata: Lifetime { fresh: hours(1), longest: hours(24) },
+            keys: Lifetime { fresh: Duration::from_secs(600), longest: hours(1) },
             fetch_interval: Duration::from_secs(10),
         }
     }
@@ -85,26 +91,8 @@ pub enum VerifyError {
 pub struct Issuer {
     url: IssuerUrl,
     client: Client,
-    lifetimes: Lifetimes,
-    metadata: Mutex<Cached<Arc<Metadata>>>,
-    keys: Mutex<Cached<Arc<Keys>>>,
-}
-
-/// The last result of a fetch, and when it was.
-struct Cached<T>(Option<(Instant, Result<T, IssuerError>)>);
-
-impl<T: Clone> Cached<T> {
-    /// The value or the failure, if it is recent enough to be used.
-    fn get(&self, lifetime: Duration, retry_after: Duration) -> Option<Result<T, IssuerError>> {
-        let (at, result) = self.0.as_ref()?;
-        let lifetime = if result.is_ok() { lifetime } else { retry_after };
-        (at.elapsed() < lifetime).then(|| result.clone())
-    }
-
-    fn put(&mut self, result: Result<T, IssuerError>) -> Result<T, IssuerError> {
-        self.0 = Some((Instant::now(), result.clone()));
-        result
-    }
+    metadata: Cache<Metadata, IssuerError>,
+    keys: Cache<Keys, IssuerError>,
 }
 
 impl Issuer {
@@ -115,8 +103,9 @@ impl Issuer {
 
     /// As [`Issuer::new`], with other lifetimes.
     pub fn with_lifetimes(url: IssuerUrl, client: Client, lifetimes: Lifetimes) -> Self {
-        let (metadata, keys) = (Mutex::new(Cached(None)), Mutex::new(Cached(None)));
-        Self { url, client, lifetimes, metadata, keys }
+        let metadata = Cache::new(lifetimes.metadata, lifetimes.fetch_interval);
+        let keys = Cache::new(lifetimes.keys, lifetimes.fetch_interval);
+        Self { url, client, metadata, keys }
     }
 
     /// The issuer's identity.
@@ -134,13 +123,7 @@ impl Issuer {
     /// # Errors
     /// When they cannot be found now.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, IssuerError> {
-        let mut cached = self.metadata.lock().await;
-        if let Some(result) = cached.get(self.lifetimes.metadata, self.lifetimes.fetch_interval) {
-            return result;
-        }
-        let fetched = self.discover().await;
-        log_failure(&self.url, &fetched);
-        cached.put(fetched.map(Arc::new))
+        self.metadata.get(Wanted::Fresh, async { self.logged(self.discover().await) }).await
     }
 
     /// Verifies a token. A key that is not known is looked for in newer keys, at most once in 10 s.
@@ -148,25 +131,26 @@ impl Issuer {
     /// # Errors
     /// When the token is not valid, or the keys cannot be had.
     pub async fn verify(&self, token: &str, expected: &Expected<'_>) -> Result<Claims, VerifyError> {
-        let keys = self.keys(self.lifetimes.keys).await?;
+        let keys = self.keys(Wanted::Fresh).await?;
         match jwt::verify(token, &keys, expected, Timestamp::now()) {
             Err(TokenError::UnknownKey) => {
-                let keys = self.keys(self.lifetimes.fetch_interval).await?;
+                let keys = self.keys(Wanted::Newer).await?;
                 Ok(jwt::verify(token, &keys, expected, Timestamp::now())?)
             }
             result => Ok(result?),
         }
     }
 
-    /// Its keys, not older than `lifetime`.
-    async fn keys(&self, lifetime: Duration) -> Result<Arc<Keys>, IssuerError> {
-        let mut cached = self.keys.lock().await;
-        if let Some(result) = cached.get(lifetime, self.lifetimes.fetch_interval) {
-            return result;
+    async fn keys(&self, wanted: Wanted) -> Result<Arc<Keys>, IssuerError> {
+        self.keys.get(wanted, async { self.logged(self.fetch_keys().await) }).await
+    }
+
+    fn logged<T>(&self, fetched: Result<T, IssuerError>) -> Result<T, IssuerError> {
+        if let Err(error) = &fetched {
+            let error = error as &dyn std::error::Error;
+            tracing::warn!(issuer = %self.url, error, "an issuer cannot be used now");
         }
-        let fetched = self.fetch_keys().await;
-        log_failure(&self.url, &fetched);
-        cached.put(fetched.map(Arc::new))
+        fetched
     }
 
     async fn fetch_keys(&self) -> Result<Keys, IssuerError> {
@@ -199,12 +183,6 @@ impl Issuer {
 
 pub(crate) fn unusable(document: &'static str, why: impl Into<String>) -> IssuerError {
     IssuerError::Unusable { document, why: why.into() }
-}
-
-fn log_failure<T>(issuer: &IssuerUrl, result: &Result<T, IssuerError>) {
-    if let Err(error) = result {
-        tracing::warn!(%issuer, error = error as &dyn std::error::Error, "an issuer cannot be used now");
-    }
 }
 
 /// The discovery document (OpenID Connect Discovery 1.0, section 3; RFC 8414).

@@ -6,7 +6,7 @@ mod issuer;
 mod jwt;
 
 pub use exchange::{AuthorizationCode, DeviceAuthorization, ExchangeError, OidcClient};
-pub use issuer::{Issuer, IssuerError, Lifetimes, Metadata, VerifyError};
+pub use issuer::{Issuer, IssuerError, Lifetime, Lifetimes, Metadata, VerifyError};
 pub use jwt::{
     Claims, Expected, Keys, MAX_TOKEN_BYTES, TokenError, TokenKind, audiences, named_audiences, named_issuer,
     verify,

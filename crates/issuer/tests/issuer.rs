@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mcpctl_api::oidc::IssuerUrl;
-use mcpctl_issuer::{Claims, Expected, Issuer, Lifetimes, TokenError, TokenKind, VerifyError};
+use mcpctl_issuer::{Claims, Expected, Issuer, Lifetime, Lifetimes, TokenError, TokenKind, VerifyError};
 use mcpctl_testkit::issuer::{Prescribed, ScriptedIssuer, discovery};
 use mcpctl_upstream::{AddressPolicy, Client, ClientConfig};
 use serde_json::{Value, json};
@@ -14,7 +14,10 @@ const KEYS: &str = "/keys";
 
 /// Nothing that is known ends during a test.
 const LONG: Duration = Duration::from_secs(24 * 3600);
-const LIFETIMES: Lifetimes = Lifetimes { metadata: LONG, keys: LONG, fetch_interval: LONG };
+const WHOLE_TEST: Lifetime = Lifetime { fresh: LONG, longest: LONG };
+const LIFETIMES: Lifetimes = Lifetimes { metadata: WHOLE_TEST, keys: WHOLE_TEST, fetch_interval: LONG };
+/// Fetched again at each use, and not used beyond it.
+const ONE_USE: Lifetime = Lifetime { fresh: Duration::ZERO, longest: Duration::ZERO };
 
 fn issuer_with(url: &str, loopback: bool, lifetimes: Lifetimes) -> Issuer {
     let addresses = Some(Arc::new(AddressPolicy { loopback, ..AddressPolicy::default() }));
@@ -61,10 +64,42 @@ async fn rotated_keys_are_found_and_withdrawn_ones_are_not() {
     assert_eq!(provider.received(DISCOVERY).len(), 1);
 
     // A key that is withdrawn while no other one is asked for ends with the lifetime of the cache.
-    let brief = issuer_with(&provider.url(), true, Lifetimes { keys: Duration::ZERO, ..often });
+    let brief = issuer_with(&provider.url(), true, Lifetimes { keys: ONE_USE, ..often });
     assert!(verify(&brief, &new).await.is_ok());
     provider.prescribe(KEYS, Prescribed::json(200, &json!({"keys": []})));
     assert!(verify(&brief, &new).await.is_err());
+}
+
+/// An outage of the provider is no reason to refuse what its last keys verify, as long as they are not too old.
+#[tokio::test]
+async fn last_good_keys_outlast_an_outage_for_a_bounded_time() {
+    let provider = ScriptedIssuer::start().await;
+    let claims = provider.claims("mcpctl", "alice");
+    let token = provider.sign(&claims);
+    let stale = Lifetime { fresh: Duration::ZERO, longest: LONG };
+    let lifetimes = |keys| Lifetimes { metadata: stale, keys, fetch_interval: Duration::ZERO };
+    let (tolerant, strict) = (
+        issuer_with(&provider.url(), true, lifetimes(stale)),
+        issuer_with(&provider.url(), true, lifetimes(ONE_USE)),
+    );
+    assert!(verify(&tolerant, &token).await.is_ok() && verify(&strict, &token).await.is_ok());
+    for (path, fault) in [
+        (KEYS, Prescribed::json(503, &json!({}))),
+        (KEYS, Prescribed::json(200, &json!("no set"))),
+        (DISCOVERY, Prescribed::json(500, &json!({}))),
+    ] {
+        provider.prescribe(path, fault);
+        assert_eq!(verify(&tolerant, &token).await.unwrap().subject, "alice", "{path}");
+        if path == KEYS {
+            assert!(matches!(verify(&strict, &token).await, Err(VerifyError::Issuer(_))));
+        }
+        let forged = verify(&tolerant, &provider.sign_under("made-up", &claims)).await;
+        assert!(matches!(forged, Err(VerifyError::Token(TokenError::UnknownKey))), "{forged:?}");
+        provider.relent(path);
+    }
+    // What the issuer withdraws is withdrawn: an empty set is an answer.
+    provider.prescribe(KEYS, Prescribed::json(200, &json!({"keys": []})));
+    assert!(matches!(verify(&tolerant, &token).await, Err(VerifyError::Token(TokenError::UnknownKey))));
 }
 
 #[tokio::test]
