@@ -279,6 +279,11 @@ impl Snapshot {
         Kind::ALL.into_iter().all(all)
     }
 
+    /// As [`Snapshot::subject_holds_everything`], of the account of this id; false where it is deleted or disabled.
+    pub fn account_holds_everything(&self, id: &Id) -> bool {
+        self.active_subject(id).is_some_and(|subject| self.subject_holds_everything(&subject))
+    }
+
     /// Whether an active account remains that may do everything and can sign in at `now`, and for a day.
     pub fn has_administrator(&self, now: Timestamp) -> bool {
         let until = now.checked_add(MIN_ADMINISTRATOR_VALIDITY).unwrap_or(Timestamp::MAX);

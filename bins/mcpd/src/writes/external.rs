@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mcpctl_access::Stored;
 use mcpctl_api::{
-    Kind, Name, Spec,
+    Id, Kind, Name, Spec,
     spec::{ExternalIdentity, ExternalLink, Subject, SubjectKind, UserSpec},
 };
 
@@ -12,9 +12,9 @@ use super::{Planner, Refusal, invalid_hint};
 
 impl Planner<'_> {
     /// Links, unlinks or keeps the external identity. The server sets its groups and links, whatever the document has, so
-    /// a document that was read before changes nothing.
+    /// a document that was read before changes nothing. An administrator who writes a void link again takes it over.
     pub(super) fn set_external(
-        &self,
+        &mut self,
         existing: Option<&Arc<Stored>>,
         name: &Name,
         user: &mut UserSpec,
@@ -24,7 +24,10 @@ impl Planner<'_> {
         user.external = match (written, stored) {
             (ExternalLink::Keep, stored) => stored.cloned().into(),
             (ExternalLink::Remove, None) => ExternalLink::Keep,
-            (ExternalLink::Set(new), Some(old)) if new.is_same_account(old) => Some(old.clone()).into(),
+            (ExternalLink::Set(new), Some(old)) if new.is_same_account(old) => {
+                let owner = existing.map_or(name, |stored| stored.name());
+                Some(self.kept_or_taken_over(owner, old)).into()
+            }
             (ExternalLink::Remove, Some(_)) => {
                 self.check_may_link()?;
                 ExternalLink::Keep
@@ -32,13 +35,29 @@ impl Planner<'_> {
             (ExternalLink::Set(new), _) => {
                 self.check_may_link()?;
                 self.check_unlinked(existing, &new)?;
-                let name = existing.map_or(name, |stored| stored.name()).clone();
-                let subject = Subject { kind: SubjectKind::User, name };
-                let linked_by = self.before.makers(self.actor, &subject);
+                let linked_by = self.linkers(existing.map_or(name, |stored| stored.name()));
                 Some(ExternalIdentity { groups: Vec::new(), linked_by, ..*new }).into()
             }
         };
         Ok(())
+    }
+
+    /// The link as it is, unless an account that made it is gone or could not make it any more, and the writer can.
+    fn kept_or_taken_over(&mut self, owner: &Name, old: &ExternalIdentity) -> ExternalIdentity {
+        let in_force = old.linked_by.iter().all(|maker| self.before.account_holds_everything(maker));
+        if in_force || !self.before.holds_everything(self.actor) {
+            return old.clone();
+        }
+        self.warnings.push(format!(
+            "an account that linked User `{owner}` to the provider is gone, disabled or no administrator, and you answer for \
+             the link now"
+        ));
+        ExternalIdentity { linked_by: self.linkers(owner), ..old.clone() }
+    }
+
+    /// The accounts that answer for a link of this user that the writer makes.
+    fn linkers(&self, owner: &Name) -> Vec<Id> {
+        self.before.makers(self.actor, &Subject { kind: SubjectKind::User, name: owner.clone() })
     }
 
     /// The holder of the external account signs in as the user, so a link is as much as a password. Only administrators, who

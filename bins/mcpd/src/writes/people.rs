@@ -92,29 +92,28 @@ impl Planner<'_> {
     }
 
     /// Lets an administrator delete the account that made the credential in use: the credential loses that maker, so that
-    /// it still allows what it allowed before.
+    /// it still allows what it allowed before. So do the password, the link and the trust of the administrator's account,
+    /// one of which began the credential.
     fn keep_own_credential(&mut self, deleted: &Id) {
         if !self.actor.makers.contains(deleted) || !self.before.holds_everything(self.actor) {
             return;
         }
         let own = self.before.by_id(&self.actor.token).cloned();
-        if let Some(own) = own.filter(|own| self.batch.resolve(Kind::Token, own.id().as_str()).is_some())
-            && let Spec::Token(token) = &own.resource.spec
+        if let Some(own) = own.and_then(|own| self.planned(&own))
+            && let Some(spec) = without_maker(&own.resource.spec, deleted)
         {
-            let makers = token.issued_by.iter().filter(|maker| *maker != deleted).cloned().collect();
-            let spec = Spec::Token(TokenSpec { issued_by: makers, ..token.clone() });
             self.replace_spec(&own, spec);
         }
-        let subject = self.before.by_id(&self.actor.id).cloned();
-        if let Some(user) =
-            subject.filter(|user| self.batch.resolve(Kind::User, user.id().as_str()).is_some())
-            && let Spec::User(spec) = &user.resource.spec
-            && spec.password_set_by.contains(deleted)
+        if let Some(own) = self.before.by_id(&self.actor.id).and_then(|own| self.planned(own))
+            && let Some(spec) = without_maker(&own.resource.spec, deleted)
         {
-            let makers = spec.password_set_by.iter().filter(|maker| *maker != deleted).cloned().collect();
-            let spec = Spec::User(UserSpec { password_set_by: makers, ..spec.clone() });
-            self.replace_spec(&user, spec);
+            self.replace_spec(&own, spec);
         }
+    }
+
+    /// A stored resource as the batch leaves it.
+    fn planned(&self, stored: &Stored) -> Option<Arc<Stored>> {
+        self.batch.resolve(stored.kind(), stored.id().as_str())
     }
 
     pub(super) fn replace_spec(&mut self, stored: &Stored, spec: Spec) {
@@ -146,25 +145,36 @@ impl Planner<'_> {
                 account.name()
             ));
         }
-        let set = |stored: &&Arc<Stored>| match &stored.resource.spec {
-            Spec::User(user) => user.password_set_by.contains(id) && stored.id() != id,
-            _ => false,
-        };
-        let passwords =
-            self.before.all(Kind::User).filter(set).filter(|user| user.id() != &self.actor.id).count();
-        if passwords > 0 {
+        let passwords = self.depending_on(id, |spec| match spec {
+            Spec::User(user) => user.password_set_by.as_slice(),
+            _ => &[],
+        });
+        if !passwords.is_empty() {
             self.warnings.push(format!(
-                "{passwords} password(s) that {} `{}` set for others are void while it {event}: set them again",
+                "{} password(s) that {} `{}` set for others are void while it {event}: set them again",
+                passwords.len(),
                 account.kind(),
                 account.name()
             ));
         }
-        let trusting = |stored: &&Arc<Stored>| match &stored.resource.spec {
-            Spec::ServiceAccount(account) => account.trust_set_by.contains(id) && stored.id() != id,
-            _ => false,
-        };
-        let accounts: Vec<_> = self.before.all(Kind::ServiceAccount).filter(trusting).cloned().collect();
-        for trusting in self.shown(accounts) {
+        let linked = self.depending_on(id, |spec| match spec {
+            Spec::User(user) => {
+                user.external.identity().map_or(&[], |identity| identity.linked_by.as_slice())
+            }
+            _ => &[],
+        });
+        for user in self.shown(linked) {
+            self.warnings.push(format!(
+                "User `{user}` cannot sign in at its provider while {} `{}`, who linked it, {event}: write `external` again",
+                account.kind(),
+                account.name()
+            ));
+        }
+        let trusting = self.depending_on(id, |spec| match spec {
+            Spec::ServiceAccount(account) => account.trust_set_by.as_slice(),
+            _ => &[],
+        });
+        for trusting in self.shown(trusting) {
             self.warnings.push(format!(
                 "the trust of ServiceAccount `{trusting}` is void while {} `{}`, who wrote it, {event}: write `trust` again",
                 account.kind(),
@@ -187,6 +197,14 @@ impl Planner<'_> {
         }
     }
 
+    /// The other accounts that a credential of theirs ties to `account`, as the batch leaves them.
+    fn depending_on(&self, account: &Id, makers: fn(&Spec) -> &[Id]) -> Vec<Arc<Stored>> {
+        let people = self.before.all(Kind::User).chain(self.before.all(Kind::ServiceAccount));
+        let planned =
+            people.filter(|stored| stored.id() != account).filter_map(|stored| self.planned(stored));
+        planned.filter(|stored| makers(&stored.resource.spec).contains(account)).collect()
+    }
+
     /// The names of the resources that the writer may view.
     pub(super) fn shown(&self, resources: Vec<Arc<Stored>>) -> Vec<Name> {
         resources
@@ -203,4 +221,25 @@ impl Planner<'_> {
         };
         self.before.all(Kind::Token).filter(fits).cloned().collect()
     }
+}
+
+/// A token or account without one of the accounts that made its credentials; `None` where that account made none.
+fn without_maker(spec: &Spec, deleted: &Id) -> Option<Spec> {
+    let mut spec = spec.clone();
+    let lists: Vec<&mut Vec<Id>> = match &mut spec {
+        Spec::Token(token) => vec![&mut token.issued_by],
+        Spec::User(user) => {
+            let linked_by = user.external.identity_mut().map(|identity| &mut identity.linked_by);
+            std::iter::once(&mut user.password_set_by).chain(linked_by).collect()
+        }
+        Spec::ServiceAccount(account) => vec![&mut account.trust_set_by],
+        _ => Vec::new(),
+    };
+    let mut changed = false;
+    for makers in lists {
+        let before = makers.len();
+        makers.retain(|maker| maker != deleted);
+        changed |= makers.len() != before;
+    }
+    changed.then_some(spec)
 }

@@ -148,17 +148,55 @@ async fn disabled_users_stay_out_and_deleted_ones_begin_anew() {
 
 /// A link that an account made is as good as that account: it caps the sessions, and ends with it.
 #[tokio::test]
-async fn link_ends_with_the_account_that_made_it() {
+async fn link_ends_with_the_account_that_made_it_and_is_taken_over() {
     let world = World::start("autoCreate: false").await;
+    let admin = world.mcpd.admin();
     let deputy = world.mcpd.user("deputy", Some("admin")).await;
-    let alice = json!({"name": "alice", "external": {"issuer": world.provider.url(), "subject": "248"}});
+    let external = json!({"issuer": world.provider.url(), "subject": "248"});
+    let alice = json!({"name": "alice", "external": external});
     assert_eq!(world.mcpd.post("/api/v1/users", &deputy, &alice).await.status(), StatusCode::CREATED);
     world.vouch("248", json!({}));
     let token = world.token().await;
-    assert_eq!(
-        world.mcpd.delete("/api/v1/users/deputy", &world.mcpd.admin()).await.status(),
-        StatusCode::NO_CONTENT
-    );
+    let warning = |answer: &reqwest::Response| {
+        let warned = answer.headers().get("mcpctl-warning").map(|text| text.to_str().unwrap().to_owned());
+        warned.unwrap_or_default()
+    };
+    let disabled = patch(&world, "deputy", &admin, &json!({"disabled": true})).await;
+    assert!(warning(&disabled).contains("User `alice` cannot sign in at its provider while User `deputy`"));
     assert_eq!(world.mcpd.get("/api/v1/auth/whoami", &token).await.status(), StatusCode::UNAUTHORIZED);
     assert_eq!(refusal(world.sign_in().await).await.1, "void_link");
+    let deleted = world.mcpd.delete("/api/v1/users/deputy", &admin).await;
+    assert!(warning(&deleted).contains("write `external` again"), "{}", warning(&deleted));
+
+    // An editor cannot answer for it; what an administrator writes again counts again.
+    let rules = json!([{"kinds": ["users"], "verbs": ["view", "edit", "grant"], "names": ["*"]}]);
+    let editor = world.mcpd.user_with_rules("editor", rules).await;
+    let again = json!({"external": external});
+    assert_eq!(patch(&world, "alice", &editor, &again).await.status(), StatusCode::OK);
+    assert_eq!(refusal(world.sign_in().await).await.1, "void_link");
+    let renewed = patch(&world, "alice", &admin, &again).await;
+    assert!(warning(&renewed).contains("you answer for the link now"), "{}", warning(&renewed));
+    world.token().await;
+    assert_eq!(warning(&patch(&world, "alice", &admin, &again).await), "");
+}
+
+/// The sign-in of an administrator that another one linked goes on when the other one leaves.
+#[tokio::test]
+async fn administrator_keeps_its_link_when_it_deletes_who_made_it() {
+    let world = World::start("autoCreate: false").await;
+    let first = world.mcpd.user("first", Some("admin")).await;
+    world.mcpd.user("second", Some("admin")).await;
+    let external = json!({"external": {"issuer": world.provider.url(), "subject": "248"}});
+    assert_eq!(patch(&world, "second", &first, &external).await.status(), StatusCode::OK);
+    world.vouch("248", json!({}));
+    let session = world.token().await;
+    let deleted = world.mcpd.delete("/api/v1/users/first", &session).await;
+    assert_eq!(deleted.status(), StatusCode::NO_CONTENT);
+    assert_eq!(world.mcpd.get("/api/v1/auth/whoami", &session).await.status(), StatusCode::OK);
+    world.token().await;
+}
+
+async fn patch(world: &World, name: &str, bearer: &str, patch: &Value) -> reqwest::Response {
+    let request = world.mcpd.request(Method::PATCH, &format!("/api/v1/users/{name}"), bearer);
+    request.json(patch).send().await.unwrap()
 }

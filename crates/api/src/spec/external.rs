@@ -64,6 +64,14 @@ impl ExternalLink {
         }
     }
 
+    /// As [`ExternalLink::identity`], to change it.
+    pub fn identity_mut(&mut self) -> Option<&mut ExternalIdentity> {
+        match self {
+            Self::Set(identity) => Some(identity),
+            Self::Keep | Self::Remove => None,
+        }
+    }
+
     /// Whether the document leaves it out.
     pub fn is_keep(&self) -> bool {
         *self == Self::Keep
