@@ -9,7 +9,11 @@ mod ledger;
 use std::{sync::Arc, time::Duration};
 
 use mcpctl_access::{Denied, FailoverDecision, Permit, Principal, Stored, verb::VerbType};
-use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb, spec::Subject, visible};
+use mcpctl_api::{
+    Id, Kind, Name, Revision, Spec, Verb,
+    spec::{Subject, TokenOrigin},
+    visible,
+};
 use mcpctl_store::{AuditRow, Decision, Recorder, StoreError};
 use mcpctl_telemetry::McpdMetrics;
 
@@ -150,9 +154,10 @@ impl Audit {
         Entry { tenant: Some(Tenant::Network(network)), row }
     }
 
-    /// The entry of a denied exchange of a token.
+    /// The entry of a denied exchange of a token for one of `account`. `origin` is the workload that the token was verified for.
     pub fn denied_exchange(
         &self,
+        origin: Option<&TokenOrigin>,
         account: &Name,
         revision: Revision,
         network: Network,
@@ -160,7 +165,14 @@ impl Audit {
     ) -> Entry {
         let kind = Kind::ServiceAccount;
         self.metrics.denied("exchange", kind.plural());
-        let who = Who { principal: format!("{kind} {account}"), id: None, token: None };
+        // Not the account: the caller has not shown that it may act for it.
+        let principal = match origin {
+            Some(origin) => {
+                cut(&format!("workload {} of {}", visible::one_line(&origin.subject), origin.issuer))
+            }
+            None => "(no valid token)".to_owned(),
+        };
+        let who = Who { principal, id: None, token: None };
         let mut row = row(&who, "exchange", kind, revision);
         row.resource_name = account.to_string();
         row.decision = Decision::Denied;

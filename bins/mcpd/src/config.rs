@@ -24,7 +24,7 @@ use serde::Deserialize;
 use self::oidc::OidcEntries;
 use crate::prices::Prices;
 
-pub use exchange::{ExchangeIssuer, TokenExchange};
+pub use exchange::{ExchangeIssuer, MAX_KEYS_BYTES, TokenExchange};
 pub use limits::{
     CaptureLimits, JournalLimits, Limits, LoginLimits, Rate, RecordLimits, StreamLimits, WriteLimits,
 };

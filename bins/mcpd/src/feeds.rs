@@ -335,7 +335,7 @@ mod tests {
             subject_id: user(false, 1).id().clone(),
             expires_at: "2999-01-01T00:00:00Z".parse().unwrap(),
             session: false,
-            external: false,
+            origin: None,
             issued_by: Vec::new(),
             rotated_from: None,
         };

@@ -5,6 +5,7 @@
 //! does not depend on whether a user exists. Replicas share the counters through the store.
 
 mod admission;
+mod attempts;
 mod counters;
 mod fair_queue;
 mod hashers;
@@ -29,6 +30,7 @@ use admission::{Admission, Keys};
 use hashers::Hashers;
 use shared_counters::SharedCounters;
 
+pub use attempts::{Attempt, Counted};
 pub use hashers::Busy;
 pub use network::Network;
 
@@ -62,7 +64,15 @@ pub enum NotChecked {
     /// Too many attempts from this network.
     #[error("too many attempts to sign in from your network")]
     Network(Duration),
-    /// Too many passwords wait to be hashed.
+    /// Too many attempts of a way without a password.
+    #[error("{excess}")]
+    Attempts {
+        /// Of which way, by whom.
+        excess: &'static str,
+        /// When the next one is within the rate.
+        wait: Duration,
+    },
+    /// Too many passwords wait to be hashed, or too many requests to a provider are under way.
     #[error("too many attempts to sign in at once")]
     Busy(Duration),
     /// The attempt could not be counted, so it is denied (INVARIANT 8).
@@ -154,22 +164,25 @@ impl Logins {
         Ok(good)
     }
 
-    /// Counts a sign-in by an OpenID provider.
+    /// Counts an attempt of a way without a password.
     ///
     /// # Errors
-    /// When the network is beyond its rate, or the attempt cannot be counted.
-    pub async fn admit_sign_on(&self, network: Network) -> Result<(), NotChecked> {
-        let key = admission::sign_on_key(network);
+    /// When too many were counted, or it cannot be counted.
+    pub async fn admit(&self, attempt: Attempt, counted: Counted<'_>) -> Result<(), NotChecked> {
+        let (key, rate) = (attempt.key(counted), attempts::rate(&self.limits, counted));
         self.shared.read(&[key]).await?;
         let now = shared_counters::now();
-        let admitted = self.shared.with(|c| admission::admit_sign_on(c, &self.limits, key, now));
-        admitted.map_err(|wait| NotChecked::Network(wait.max(BUSY_RETRY_AFTER)))
+        let admitted = self.shared.with(|counters| attempts::admit(counters, key, rate, now));
+        let excess = attempt.excess(counted);
+        admitted.map_err(|wait| NotChecked::Attempts { excess, wait: wait.max(BUSY_RETRY_AFTER) })
     }
 
-    /// Refunds a sign-in that succeeded, or that waits for a person.
-    pub fn refund_sign_on(&self, network: Network) {
-        let (key, now) = (admission::sign_on_key(network), shared_counters::now());
-        self.shared.with(|c| admission::refund_sign_on(c, &self.limits, key, now));
+    /// Refunds an attempt of a network: it succeeded, was not made, waits for a person, or is counted otherwise.
+    pub fn refund(&self, attempt: Attempt, network: Network) {
+        let counted = Counted::Network(network);
+        let (key, rate, now) =
+            (attempt.key(counted), attempts::rate(&self.limits, counted), shared_counters::now());
+        self.shared.with(|counters| counters.refund(key, rate, now));
     }
 
     /// Hashes a new password.

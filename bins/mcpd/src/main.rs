@@ -12,6 +12,7 @@ mod exchange;
 mod feeds;
 mod http;
 mod inference;
+mod issuance;
 mod jobs;
 mod journal;
 mod limits;
@@ -32,6 +33,7 @@ use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Du
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
 use jiff::Timestamp;
+use mcpctl_access::ListedIssuers;
 use mcpctl_api::HintedError;
 use mcpctl_owner::{
     PathError, dir,
@@ -207,7 +209,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::start(store.clone());
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
-    let replica = Replica::start(store.clone()).await?;
+    let listed = ListedIssuers {
+        sign_in: config.oidc.iter().map(|provider| provider.issuer.clone()).collect(),
+        exchange: config.token_exchange.iter().map(|issuer| issuer.issuer.clone()).collect(),
+    };
+    let replica = Replica::start_listing(store.clone(), listed).await?;
     let inference = inference::Inference::new(addresses);
     let sign_on = sign_on::providers::SignOn::new(config.oidc, &inference.client);
     let trusted_issuers =
@@ -239,6 +245,10 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         store,
     });
     jobs::start(&app);
+    tokio::spawn({
+        let app = Arc::clone(&app);
+        async move { tokio::join!(app.sign_on.look_up(), app.trusted_issuers.look_up()) }
+    });
     // Before mcpd reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");

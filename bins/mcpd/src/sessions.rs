@@ -2,56 +2,34 @@
 
 use std::time::Instant;
 
-use mcpctl_api::{Id, Name, question::IssuedToken, spec::SecretValue};
-use mcpctl_secret::{
-    password,
-    token::{self, Prefix},
+use mcpctl_api::{
+    Id, Name,
+    question::IssuedToken,
+    spec::{SecretValue, Subject, SubjectKind},
 };
-use mcpctl_store::{Author, StoreError};
+use mcpctl_secret::password;
+use mcpctl_store::Author;
 use secrecy::SecretString;
 
 use crate::{
     app::App,
     clock,
-    commit::{self, Locking, Proposal, TooManyWriters},
+    commit::{self, Locking, Proposal},
+    issuance::{self, IssueError, NewCredential},
     login::{LoginAttempt, Network, NotChecked},
     writers::Lane,
     writes::{
         Plan,
         session::{self, NewSession, SessionRefusal},
-        token::issued,
     },
 };
 
-/// Why a login is denied.
-#[derive(Debug, thiserror::Error)]
-pub enum LoginError {
-    /// There is no such user, or the password is another one.
-    #[error("user or password is wrong")]
-    WrongCredentials,
-    /// The password is right, and the account that set it is deleted or disabled.
-    #[error("the account that set this password is gone or disabled, so it is void")]
-    VoidPassword,
-    /// The attempt was not verified.
-    #[error(transparent)]
-    NotChecked(#[from] NotChecked),
-    /// No token could be made.
-    #[error("no token could be made")]
-    Token,
-    /// The store failed.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// All attempts to commit lost to other writers.
-    #[error(transparent)]
-    TooManyWriters(#[from] TooManyWriters),
-}
+/// Why a login is not answered with a session.
+pub type LoginError = IssueError<SessionRefusal>;
 
 impl From<SessionRefusal> for LoginError {
     fn from(refusal: SessionRefusal) -> Self {
-        match refusal {
-            SessionRefusal::WrongCredentials => Self::WrongCredentials,
-            SessionRefusal::VoidPassword => Self::VoidPassword,
-        }
+        Self::Denied(refusal)
     }
 }
 
@@ -77,22 +55,22 @@ pub async fn begin(
         let revision = app.replica.latest().revision();
         let entry = app.audit.denied_login(name.as_ref(), revision, network, "no name or no password");
         app.audit.record(entry).await?;
-        return Err(LoginError::WrongCredentials);
+        return Err(SessionRefusal::WrongCredentials.into());
     };
     let verified = verify(app, name, network, password.expose()).await?;
     let _admission = app.writers.admit(&verified.id, Instant::now()).map_err(NotChecked::Busy)?;
     let _turn = app.writers.turn(Lane::Ordinary).await;
-    let minted = token::mint(Prefix::Mcpd).map_err(|_| LoginError::Token)?;
+    let new = NewCredential::mint("session")?;
     let login = NewSession {
         name,
         user: &verified.id,
         password_hash: &verified.password_hash,
-        session: format!("session-{}", Id::mint()).parse().map_err(|_| LoginError::Token)?,
-        hash: minted.hash(),
+        session: new.name.clone(),
+        hash: new.minted.hash(),
         max_sessions: app.logins.max_sessions(),
     };
     let plan = commit::run(&app.store, Locking::AfterLosses, Login { app, session: login }).await?;
-    plan.resources.first().and_then(|session| issued(session, &minted)).ok_or(LoginError::Token)
+    new.issued(&plan)
 }
 
 /// The login of a verified user.
@@ -107,12 +85,8 @@ impl Proposal for Login<'_> {
     async fn plan(&mut self) -> Result<(Plan, Author), LoginError> {
         // The user may have been disabled meanwhile, or have another password.
         let plan = session::begin(&*self.app.fresh().await?, &self.session, clock::now())?;
-        let author = Author {
-            principal: format!("User {}", self.session.name),
-            principal_id: Some(self.session.user.clone()),
-            token_id: plan.resources.first().map(|session| session.id().clone()),
-            request_id: mcpctl_server::request_id(),
-        };
+        let account = Subject { kind: SubjectKind::User, name: self.session.name.clone() };
+        let author = issuance::author(&account, self.session.user, &plan);
         Ok((plan, author))
     }
 }
@@ -131,12 +105,12 @@ async fn verify(
         password: SecretString::from(password),
         stored: user.map(|(_, _, hash)| hash),
     };
-    let error = match (app.logins.check(attempt).await, user) {
+    let error: LoginError = match (app.logins.check(attempt).await, user) {
         (Ok(true), Some((user, _, hash))) => {
             return Ok(VerifiedUser { id: user.id().clone(), password_hash: hash.to_owned() });
         }
-        (Ok(_), _) => LoginError::WrongCredentials,
-        (Err(not_checked), _) => LoginError::NotChecked(not_checked),
+        (Ok(_), _) => SessionRefusal::WrongCredentials.into(),
+        (Err(not_checked), _) => not_checked.into(),
     };
     let reason = error.to_string();
     tracing::warn!(user = %name, %network, reason, "a login was refused");

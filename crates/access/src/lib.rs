@@ -55,4 +55,4 @@ pub use narrowing::Narrowing;
 pub use principal::{Principal, Rejected};
 pub use rules::Reason;
 pub use secret_in_force::VoidKey;
-pub use snapshot::{Change, Confidential, Snapshot, Stored};
+pub use snapshot::{Change, Confidential, ListedIssuers, Snapshot, Stored};

@@ -53,6 +53,9 @@ pub enum Rejected {
     /// The subject is disabled.
     #[error("the credential's owner is disabled")]
     Disabled,
+    /// The configuration does not list the issuer that vouched for the subject, or no longer.
+    #[error("this mcpd does not list the issuer at which the credential began, or no longer")]
+    Unlisted,
     /// An account that made the credential for the subject is deleted or disabled, so the credential allows nothing.
     #[error("an account that made the credential is gone or disabled")]
     MakerGone,
@@ -73,7 +76,7 @@ impl Snapshot {
             token: stored.id().clone(),
             expires_at: token.expires_at,
             session: token.session,
-            external: token.external,
+            external: kind == SubjectKind::User && token.origin.is_some(),
             makers: token.issued_by.clone(),
             narrowing: narrowing.cloned(),
         })
@@ -103,6 +106,11 @@ impl Snapshot {
         };
         if disabled {
             return Err(Rejected::Disabled);
+        }
+        if let Some(origin) = &token.origin
+            && !self.issuers.list(kind, &origin.issuer)
+        {
+            return Err(Rejected::Unlisted);
         }
         if !self.are_active(&token.issued_by) {
             return Err(Rejected::MakerGone);

@@ -1,12 +1,13 @@
 //! Every resource at one revision, immutable. A change makes a new snapshot; readers keep the one that they hold.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
 use mcpctl_api::{
     Id, Kind, Name, Resource, Revision, Spec,
+    oidc::IssuerUrl,
     spec::{Subject, SubjectKind},
 };
 
@@ -125,6 +126,28 @@ pub struct Snapshot {
     by_name: BTreeMap<Kind, BTreeMap<Name, Arc<Stored>>>,
     by_token: HashMap<[u8; 32], KnownToken>,
     pub(crate) index: Arc<Index>,
+    pub(crate) issuers: Arc<ListedIssuers>,
+}
+
+/// The issuers that the configuration of this process lists. Not of the store: replicas are configured alike, and each goes by
+/// its own list.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListedIssuers {
+    /// Providers at which people sign in.
+    pub sign_in: HashSet<IssuerUrl>,
+    /// Issuers of workloads' tokens.
+    pub exchange: HashSet<IssuerUrl>,
+}
+
+impl ListedIssuers {
+    /// Whether an account of this kind may have a token that this issuer vouched for.
+    pub(crate) fn list(&self, kind: SubjectKind, issuer: &IssuerUrl) -> bool {
+        match kind {
+            SubjectKind::User => self.sign_in.contains(issuer),
+            SubjectKind::ServiceAccount => self.exchange.contains(issuer),
+            SubjectKind::Group => false,
+        }
+    }
 }
 
 impl Default for Snapshot {
@@ -143,12 +166,20 @@ impl Snapshot {
             by_name: BTreeMap::new(),
             by_token: HashMap::new(),
             index: Arc::default(),
+            issuers: Arc::default(),
         };
         for stored in resources {
             snapshot.put(stored);
         }
         snapshot.index = Arc::new(Index::build(&snapshot));
         snapshot
+    }
+
+    /// The snapshot in a process whose configuration lists these issuers; one that none was named to lists none.
+    #[must_use]
+    pub fn listing(mut self, issuers: Arc<ListedIssuers>) -> Self {
+        self.issuers = issuers;
+        self
     }
 
     /// The snapshot after `changes`, which must be in order of revision and lead to `revision`.

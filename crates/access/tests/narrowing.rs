@@ -138,3 +138,30 @@ fn narrowed_token_takes_no_rights_from_its_owner() {
     let (_, unnarrowed) = with_token(&before, None, false);
     assert_eq!(with.check_step(&after, &unnarrowed), Ok(()));
 }
+
+/// Every kind of right, alone: a token that has it alone does that and nothing else, though its owner may do everything.
+#[test]
+fn inv_09_token_of_one_right_has_that_right_alone() {
+    let before = world(
+        "kind: User\nname: u0\n---\nkind: RoleBinding\nname: b\nrole: admin\nsubjects: [{kind: User, name: u0}]\n",
+    );
+    let every = || Kind::ALL.into_iter().flat_map(|kind| Verb::ALL.into_iter().map(move |verb| (kind, verb)));
+    for (kind, verb) in every() {
+        let rules = [format!("{} {} a", verb.as_str(), kind.plural()).parse().unwrap()];
+        let (with, token) = with_token(&before, Some(&rules), false);
+        for (other, wanted) in every() {
+            for name in ["a", "b"] {
+                let decided = with.authorize_name(&token, wanted, other, name).is_ok();
+                let is_its_own = (other, wanted, name) == (kind, verb, "a");
+                assert_eq!(decided, is_its_own, "{verb} {kind} a: {wanted} {other} {name}");
+            }
+            assert!(with.authorize_all(&token, wanted, other).is_err(), "{verb} {kind} a: {wanted} {other}");
+        }
+        // Nor does it make a credential, or hold everything.
+        assert!(!with.holds_everything(&token));
+        for account in ["u0", "u1"] {
+            let made = with.check_credential(&token, &user(account), None);
+            assert!(made.is_err(), "{verb} {kind} a makes a credential for {account}");
+        }
+    }
+}

@@ -86,6 +86,9 @@ pub struct IssuedToken {
     /// What the token is narrowed to: the rules that were asked for, or those of the token that made it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rules: Option<Vec<Rule>>,
+    /// What the caller should know.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
 }
 
 /// `GET /api/v1/auth/whoami`

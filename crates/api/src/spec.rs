@@ -18,7 +18,9 @@ pub use llm::{
     Breaker, Capability, Capture, Failover, FailoverVerb, Fallback, FallbackClass, LlmSpec, LlmTarget,
     MidStream, ProviderType, Retries, SecretKeyRef, Timeouts, Upstream,
 };
-pub use people::{GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenSpec, UserSpec};
+pub use people::{
+    GroupSpec, NewPassword, ServiceAccountSpec, Subject, SubjectKind, TokenOrigin, TokenSpec, UserSpec,
+};
 pub use price::Price;
 pub use rbac::{Allowed, NamePattern, NotARule, RoleBindingSpec, RoleSpec, Rule};
 pub use secret::{HostPattern, NotAHost, SecretSpec, SecretValue};

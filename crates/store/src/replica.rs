@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_access::Snapshot;
+use mcpctl_access::{ListedIssuers, Snapshot};
 use mcpctl_api::Revision;
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -46,6 +46,7 @@ pub struct Replica {
     signing_key: AtomicI64,
     queue: mpsc::Sender<Waiter>,
     reads: AtomicU64,
+    issuers: Arc<ListedIssuers>,
 }
 
 type Waiter = oneshot::Sender<Result<Arc<Snapshot>, Arc<StoreError>>>;
@@ -56,8 +57,16 @@ impl Replica {
     /// # Errors
     /// When the store cannot be read.
     pub async fn start(store: Store) -> Result<Arc<Self>, StoreError> {
-        let began = Instant::now();
-        let snapshot = Arc::new(store.load().await?);
+        Self::start_listing(store, ListedIssuers::default()).await
+    }
+
+    /// As [`Replica::start`], in a process whose configuration lists these issuers.
+    ///
+    /// # Errors
+    /// As [`Replica::start`].
+    pub async fn start_listing(store: Store, issuers: ListedIssuers) -> Result<Arc<Self>, StoreError> {
+        let (began, issuers) = (Instant::now(), Arc::new(issuers));
+        let snapshot = Arc::new(store.load().await?.listing(Arc::clone(&issuers)));
         let recent = Mutex::new(RecentChanges::new(snapshot.revision()));
         let (notices, noticed) = watch::channel(Notice::Read(snapshot.revision(), began));
         let (queue, waiters) = mpsc::channel(MAX_QUEUED);
@@ -69,6 +78,7 @@ impl Replica {
             signing_key: AtomicI64::new(0),
             queue,
             reads: AtomicU64::new(0),
+            issuers,
         });
         let committed = store.committed.subscribe();
         let follower = Follower { replica: Arc::downgrade(&replica), snapshot };
@@ -239,7 +249,7 @@ impl Follower {
     }
 
     async fn load(&mut self, replica: &Replica) -> Result<(), StoreError> {
-        self.snapshot = Arc::new(replica.store.load().await?);
+        self.snapshot = Arc::new(replica.store.load().await?.listing(Arc::clone(&replica.issuers)));
         *replica.recent() = RecentChanges::new(self.snapshot.revision());
         Ok(())
     }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 /// Maximum number of issuers; each has a cache of keys.
 const MAX_ISSUERS: usize = 16;
 /// Maximum size of a file of keys, in bytes.
-const MAX_KEYS_BYTES: u64 = 256 * 1024;
+pub const MAX_KEYS_BYTES: u64 = 256 * 1024;
 
 /// The key `tokenExchange`.
 #[derive(Debug, Clone, Default, Deserialize)]

@@ -1,11 +1,15 @@
 //! The issuers whose sign-in mcpd accepts: the key `oidc` of the configuration file.
 
+mod auto_create;
+
 use std::{collections::HashSet, path::PathBuf};
 
 use mcpctl_api::{HintedError, Name, oidc::IssuerUrl};
 use mcpctl_owner::file::{self, Content};
 use secrecy::SecretString;
 use serde::Deserialize;
+
+use auto_create::AutoCreate;
 
 /// Maximum number of issuers; each has a cache of keys.
 const MAX_ISSUERS: usize = 8;
@@ -34,8 +38,8 @@ struct OidcEntry {
     #[serde(default = "default_username_claim")]
     username_claim: Text,
     groups_claim: Option<Text>,
-    #[serde(default)]
-    auto_create: bool,
+    #[serde(default, deserialize_with = "auto_create::read")]
+    auto_create: Option<AutoCreate>,
     #[serde(default)]
     device_code: bool,
 }
@@ -57,8 +61,8 @@ pub struct OidcConfig {
     pub username_claim: String,
     /// The claim with the values that map to groups.
     pub groups_claim: Option<String>,
-    /// Whether the first sign-in of an unknown person creates a user.
-    pub auto_create: bool,
+    /// Who becomes a user at the first sign-in; nobody where it is left out.
+    pub auto_create: Option<AutoCreate>,
     /// Whether a device code may be used (RFC 8628).
     pub device_code: bool,
 }
@@ -192,7 +196,7 @@ mod tests {
     fn entry_with_defaults_is_strict() {
         let entries = read("- {name: corp, issuer: 'https://id.example.com', clientId: mcpctl}\n").unwrap();
         let config = entries.resolve().unwrap().pop().unwrap();
-        assert_eq!((config.scopes.join(" ").as_str(), config.auto_create), ("openid profile", false));
+        assert_eq!((config.scopes.join(" ").as_str(), config.auto_create), ("openid profile", None));
         assert_eq!((config.groups_claim, config.device_code), (None, false));
     }
 

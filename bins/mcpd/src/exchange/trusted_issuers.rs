@@ -1,13 +1,12 @@
 //! The issuers of workloads' tokens that the configuration lists, and what verifies their tokens.
 
-use std::path::PathBuf;
-
 use mcpctl_api::oidc::IssuerUrl;
 use mcpctl_issuer::{
-    Claims, Expected, Issuer, Keys, TokenError, TokenKind, VerifyError, named_audiences, named_issuer, verify,
+    Claims, Expected, Issuer, TokenError, TokenKind, VerifyError, named_audiences, named_issuer, verify,
 };
 use mcpctl_upstream::Client;
 
+use super::keys_file::KeysFile;
 use crate::{clock, config::ExchangeIssuer};
 
 /// An audience that no token is for: one that names none is verified all the same, and refused.
@@ -30,7 +29,7 @@ pub struct TrustedIssuers(Vec<TrustedIssuer>);
 /// One of them.
 pub struct TrustedIssuer {
     issuer: Issuer,
-    keys_file: Option<PathBuf>,
+    keys_file: Option<KeysFile>,
 }
 
 impl TrustedIssuers {
@@ -38,9 +37,19 @@ impl TrustedIssuers {
     pub fn new(configured: Vec<ExchangeIssuer>, client: &Client) -> Self {
         let issuer = |ExchangeIssuer { issuer, keys_file }| TrustedIssuer {
             issuer: Issuer::new(issuer, client.clone()),
-            keys_file,
+            keys_file: keys_file.map(KeysFile::new),
         };
         Self(configured.into_iter().map(issuer).collect())
+    }
+
+    /// Looks every issuer up once, so that the log of the start names those that cannot be reached.
+    pub async fn look_up(&self) {
+        let reached = self.0.iter().filter(|trusted| trusted.keys_file.is_none()).map(|trusted| async move {
+            if trusted.issuer.metadata().await.is_ok() {
+                tracing::info!(issuer = %trusted.issuer.url(), "exchange of workloads' tokens");
+            }
+        });
+        futures::future::join_all(reached).await;
     }
 
     /// The issuer that a token names.
@@ -66,11 +75,9 @@ impl TrustedIssuer {
         let audience = named.first().map_or(NO_AUDIENCE, String::as_str);
         let expected = Expected { issuer: self.issuer.url(), audience, kind: TokenKind::Workload };
         let verified = match &self.keys_file {
-            // Read each time, so that a rotation of the keys takes no restart.
-            Some(path) => {
-                let keys = tokio::fs::read(path).await.ok().and_then(|json| Keys::read(&json).ok());
-                verify(token, &keys.ok_or(Untrusted::Keys)?, &expected, clock::now())
-                    .map_err(VerifyError::Token)
+            Some(file) => {
+                let keys = file.keys().await.ok_or(Untrusted::Keys)?;
+                verify(token, &keys, &expected, clock::now()).map_err(VerifyError::Token)
             }
             None => self.issuer.verify(token, &expected).await,
         };

@@ -24,11 +24,11 @@ use crate::{
     inference::{
         access::AccessEnded, in_flight::TooManyRequests, outcome::InferenceError, route::Misconfigured,
     },
+    issuance::IssueError,
     limits::{LimitError, ledger},
     login::NotChecked,
-    sessions::LoginError,
     watchers::TooManyWatches,
-    writes::Refusal,
+    writes::{Refusal, session::SessionRefusal},
 };
 
 /// `Retry-After` of a rejected watch or feed: it ends whenever its program does.
@@ -56,9 +56,11 @@ impl From<Denied> for HttpError {
 
 impl From<Rejected> for HttpError {
     fn from(rejected: Rejected) -> Self {
-        // The holder of an expired token may know that it expired; all other reasons look alike.
+        // The holder of a token may know that it expired, or that its issuer is no longer listed; all other reasons look alike.
         match rejected {
             Rejected::Expired => Self::unauthenticated("the credential has expired"),
+            Rejected::Unlisted => Self::unauthenticated(&rejected.to_string())
+                .hint("sign in again; replicas of one mcpd have to list the same issuers"),
             Rejected::Unknown | Rejected::Orphaned | Rejected::Disabled | Rejected::MakerGone => {
                 Self::unauthenticated("the credential is not valid")
             }
@@ -216,22 +218,33 @@ impl From<WriteFailure> for HttpError {
     }
 }
 
-impl From<LoginError> for HttpError {
-    fn from(error: LoginError) -> Self {
+impl<D> From<IssueError<D>> for HttpError
+where
+    Self: From<D>,
+{
+    fn from(error: IssueError<D>) -> Self {
         match error {
-            LoginError::WrongCredentials => {
-                Self::unauthenticated(&error.to_string()).hint("try again, or ask an administrator")
+            IssueError::Denied(denial) => denial.into(),
+            IssueError::NotChecked(not_checked) => not_checked.into(),
+            IssueError::Token => Self::internal(),
+            IssueError::Store(error) => error.into(),
+            IssueError::TooManyWriters(error) => error.into(),
+        }
+    }
+}
+
+impl From<SessionRefusal> for HttpError {
+    fn from(refusal: SessionRefusal) -> Self {
+        let message = refusal.to_string();
+        match refusal {
+            SessionRefusal::WrongCredentials => {
+                Self::unauthenticated(&message).hint("try again, or ask an administrator")
             }
             // Only the owner of the password gets here, so the message may give the reason.
-            LoginError::VoidPassword => {
-                let message = error.to_string();
+            SessionRefusal::VoidPassword => {
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "void_password", message)
                     .hint("ask an administrator to set it again")
             }
-            LoginError::NotChecked(not_checked) => not_checked.into(),
-            LoginError::Token => Self::internal(),
-            LoginError::Store(error) => error.into(),
-            LoginError::TooManyWriters(error) => error.into(),
         }
     }
 }
@@ -239,15 +252,18 @@ impl From<LoginError> for HttpError {
 impl From<NotChecked> for HttpError {
     fn from(not_checked: NotChecked) -> Self {
         let message = not_checked.to_string();
-        let wait = match not_checked {
-            NotChecked::Name(wait) | NotChecked::Network(wait) | NotChecked::Busy(wait) => wait,
+        let (wait, hint) = match not_checked {
+            NotChecked::Name(wait) | NotChecked::Network(wait) => (
+                wait,
+                "wait; if you forgot the password, an administrator can set a new one, which may be used at once",
+            ),
+            NotChecked::Attempts { wait, .. } => (wait, "wait; what succeeds is not counted"),
+            NotChecked::Busy(wait) => (wait, "others sign in at this moment"),
             NotChecked::Store(error) => return error.into(),
         };
         let message = format!("{message}; try again in {} s", wait.as_millis().div_ceil(1000).max(1));
         Self::new(StatusCode::TOO_MANY_REQUESTS, ErrorKind::RateLimitError, "login_throttled", message)
-            .hint(
-                "wait; if you forgot the password, an administrator can set a new one, which may be used at once",
-            )
+            .hint(hint)
             .retry_after(wait)
     }
 }

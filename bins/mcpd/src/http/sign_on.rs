@@ -21,7 +21,8 @@ use utoipa::OpenApi;
 use super::{error::HttpError, tokens};
 use crate::{
     app::App,
-    sign_on::{self, SignOnError},
+    issuance::IssueError,
+    sign_on::{self, SignOnDenial},
 };
 
 /// These routes' part of the OpenAPI document.
@@ -93,7 +94,7 @@ pub async fn poll(
     let poll: DevicePoll = json(&body)?;
     let network = app.logins.network(peer, &headers);
     match sign_on::poll_device(&app, network, &poll).await {
-        Err(SignOnError::Exchange(ExchangeError::Pending { slow_down })) => {
+        Err(IssueError::Denied(SignOnDenial::Exchange(ExchangeError::Pending { slow_down }))) => {
             Ok((StatusCode::ACCEPTED, Json(DevicePending { slow_down })).into_response())
         }
         polled => Ok(tokens::show(polled?)),

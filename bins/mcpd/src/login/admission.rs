@@ -60,7 +60,7 @@ impl Keys {
     }
 }
 
-fn digest(what: &str, parts: &[&str]) -> CounterKey {
+pub fn digest(what: &str, parts: &[&str]) -> CounterKey {
     let mut hasher = Sha256::new();
     for part in std::iter::once(&what).chain(parts) {
         hasher.update(part.len().to_le_bytes());
@@ -70,34 +70,6 @@ fn digest(what: &str, parts: &[&str]) -> CounterKey {
     let mut key = CounterKey::default();
     key.iter_mut().zip(whole).for_each(|(to, from)| *to = from);
     key
-}
-
-/// The counter of a network's sign-ins by OpenID providers. One of its own, so that they never slow passwords.
-pub fn sign_on_key(network: Network) -> CounterKey {
-    digest("sign-on", &[&network.to_string()])
-}
-
-/// Counts a sign-in by a provider, which causes a request to it.
-///
-/// # Errors
-/// The time after which the network may try again.
-pub fn admit_sign_on(
-    counters: &mut Counters,
-    limits: &LoginLimits,
-    key: CounterKey,
-    now: i64,
-) -> Result<(), Duration> {
-    let wait = counters.wait(&key, limits.per_network, now);
-    if !wait.is_zero() {
-        return Err(wait);
-    }
-    counters.charge(key, limits.per_network, now);
-    Ok(())
-}
-
-/// Refunds a sign-in that succeeded, or a poll that was in order.
-pub fn refund_sign_on(counters: &mut Counters, limits: &LoginLimits, key: CounterKey, now: i64) {
-    counters.refund(key, limits.per_network, now);
 }
 
 /// The decision about an attempt.

@@ -1,5 +1,7 @@
 //! The OpenID providers of the configuration: what a sign-in needs of each.
 
+use std::time::Duration;
+
 use mcpctl_api::{Name, oidc::OidcMethod, spec::GroupClaim, visible};
 use mcpctl_issuer::{Claims, Issuer, OidcClient};
 use mcpctl_upstream::Client;
@@ -11,8 +13,10 @@ use crate::{config::OidcConfig, login::NotChecked, writes::sign_on::Newcomer};
 
 /// Requests to one provider at once.
 const MAX_IN_FLIGHT: usize = 16;
-/// `Retry-After` where all of them are taken.
-const BUSY_RETRY_AFTER: std::time::Duration = std::time::Duration::from_secs(1);
+/// How long a sign-in waits until one of them is over.
+const SLOT_TIMEOUT: Duration = Duration::from_secs(2);
+/// `Retry-After` where all of them stay taken.
+const BUSY_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Most values of a groups' claim.
 const MAX_GROUPS: usize = 1000;
 /// Longest name or address that is kept of a newcomer, in bytes.
@@ -67,6 +71,16 @@ impl SignOn {
         Self { providers: configs.into_iter().map(provider).collect(), polls: DevicePolls::default() }
     }
 
+    /// Looks every provider up once, so that the log of the start names those that cannot be reached.
+    pub async fn look_up(&self) {
+        let found = self.providers.iter().map(|provider| async move {
+            if provider.issuer.metadata().await.is_ok() {
+                tracing::info!(provider = %provider.config.name, issuer = %provider.config.issuer, "sign-in by a provider");
+            }
+        });
+        futures::future::join_all(found).await;
+    }
+
     /// What a program needs to send a browser to each provider.
     pub async fn methods(&self) -> Vec<OidcMethod> {
         futures::future::join_all(self.providers.iter().map(Provider::method)).await
@@ -98,12 +112,13 @@ impl Provider {
         }
     }
 
-    /// Leave to send it a request.
+    /// Leave to send it a request, in the order of the callers.
     ///
     /// # Errors
-    /// When too many are under way.
-    pub fn slot(&self) -> Result<SemaphorePermit<'_>, NotChecked> {
-        self.in_flight.try_acquire().map_err(|_| NotChecked::Busy(BUSY_RETRY_AFTER))
+    /// When too many stay under way.
+    pub async fn slot(&self) -> Result<SemaphorePermit<'_>, NotChecked> {
+        let slot = tokio::time::timeout(SLOT_TIMEOUT, self.in_flight.acquire()).await;
+        slot.ok().and_then(Result::ok).ok_or(NotChecked::Busy(BUSY_RETRY_AFTER))
     }
 
     /// The values of the groups' claim: a list, or one text.
@@ -142,6 +157,11 @@ impl Provider {
         Ok(groups)
     }
 
+    /// The groups' claim, where the ID token lacks it: many providers want a scope for it.
+    pub fn absent_groups(&self, claims: &Claims) -> Option<&str> {
+        self.config.groups_claim.as_deref().filter(|claim| !claims.all.contains_key(*claim))
+    }
+
     /// What is kept of a person without a user; `None` where none is made.
     pub fn newcomer<'a>(&'a self, claims: &'a Claims) -> Option<Newcomer<'a>> {
         let text = |name: &str| claims.all.get(name).and_then(Value::as_str);
@@ -150,9 +170,13 @@ impl Provider {
                 .map(|text| visible::short(&visible::one_line(text), MAX_SHOWN_BYTES))
                 .filter(|text| !text.is_empty())
         };
-        self.config.auto_create.then(|| Newcomer {
+        self.config.auto_create.as_ref().map(|allowed| Newcomer {
             claim: &self.config.username_claim,
             name: text(&self.config.username_claim),
+            is_stated: claims.all.contains_key(&self.config.username_claim),
+            prefix: allowed.name_prefix(),
+            max_users: allowed.max_users(),
+            missing: allowed.missing_claim(&claims.all),
             display_name: shown("name"),
             email: shown("email"),
         })

@@ -1,24 +1,21 @@
 //! Rules for the trust of service accounts, and the token of a workload that one of them trusts.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use jiff::Timestamp;
 use mcpctl_access::{Snapshot, Stored};
 use mcpctl_api::{
     HumanDuration, Id, Kind, Name, Spec,
-    oidc::IssuerUrl,
-    spec::{ServiceAccountSpec, Subject, SubjectKind, TokenSpec, TrustedWorkload},
+    spec::{ServiceAccountSpec, Subject, SubjectKind, TokenOrigin, TokenSpec, TrustedWorkload},
 };
 use mcpctl_secret::token::TokenHash;
 
 use super::{
-    Batch, Plan, Planner, Refusal,
-    session::sessions_to_end,
-    shown,
+    Batch, Plan, Planner, Refusal, shown,
     token::{TokenDraft, expiry},
 };
 
-/// Maximum of exchanged tokens of one account; beyond it the oldest ends, so that exchanges do not fill the store.
+/// Maximum of exchanged tokens of one account, so that exchanges do not fill the store.
 const MAX_EXCHANGED: usize = 256;
 
 /// A workload whose token was verified, and the token to make.
@@ -27,12 +24,10 @@ pub struct Workload<'a> {
     pub account: &'a Name,
     /// Its id.
     pub id: &'a Id,
-    /// The issuer of the workload's token.
-    pub issuer: &'a IssuerUrl,
+    /// The issuer of the workload's token, and whom it is about.
+    pub origin: &'a TokenOrigin,
     /// The audiences of the workload's token.
     pub audiences: &'a [String],
-    /// Whom it is about.
-    pub subject: &'a str,
     /// When it ends; the new token does not outlast it.
     pub expires_at: Timestamp,
     /// How long the new token is valid at most.
@@ -81,9 +76,9 @@ pub fn trusting<'a>(
 /// # Errors
 /// When the account does not trust the workload, or no longer.
 pub fn begin(before: &Snapshot, workload: &Workload<'_>, now: Timestamp) -> Result<Plan, ExchangeRefusal> {
-    let Workload { issuer, audiences, subject, .. } = workload;
+    let Workload { origin, audiences, .. } = workload;
     let (account, spec) = trusting(before, workload.account, workload.id, |trusted| {
-        audiences.iter().any(|audience| trusted.trusts(issuer, audience, subject))
+        audiences.iter().any(|audience| trusted.trusts(&origin.issuer, audience, &origin.subject))
     })?;
     let mut batch = Batch::new(before);
     let token = TokenSpec {
@@ -91,7 +86,7 @@ pub fn begin(before: &Snapshot, workload: &Workload<'_>, now: Timestamp) -> Resu
         subject_id: account.id().clone(),
         expires_at: expiry(now, workload.validity).min(workload.expires_at),
         session: true,
-        external: false,
+        origin: Some((*origin).clone()),
         rotated_from: None,
         issued_by: spec.trust_set_by.clone(),
         rules: None,
@@ -99,10 +94,45 @@ pub fn begin(before: &Snapshot, workload: &Workload<'_>, now: Timestamp) -> Resu
     let draft = TokenDraft { name: workload.token.clone(), spec: token, hash: workload.hash };
     let made = draft.into_stored(batch.next_revision(), now);
     batch.put(Arc::clone(&made));
-    for oldest in sessions_to_end(before, account.id(), MAX_EXCHANGED) {
-        batch.remove(oldest);
+    for ended in to_end(before, account.id(), origin, now) {
+        batch.remove(ended);
     }
     Ok(Plan::of(before, batch, Some(made)))
+}
+
+/// The tokens of an account that make room for another one of this workload: expired ones, then the oldest of the workload that
+/// has most. So a workload that exchanges in a loop ends its own, and those of no workload that has fewer.
+fn to_end<'a>(
+    before: &'a Snapshot,
+    account: &Id,
+    origin: &TokenOrigin,
+    now: Timestamp,
+) -> Vec<&'a Arc<Stored>> {
+    let mut kept: Vec<(&Arc<Stored>, &TokenSpec)> = before
+        .all(Kind::Token)
+        .filter_map(|stored| match &stored.resource.spec {
+            Spec::Token(token) if token.session && token.subject_id == *account => Some((stored, token)),
+            _ => None,
+        })
+        .collect();
+    kept.sort_by_key(|(stored, _)| stored.resource.revision);
+    let mut ended = Vec::new();
+    while kept.len() >= MAX_EXCHANGED {
+        let mut counts: HashMap<Option<&TokenOrigin>, usize> = HashMap::from([(Some(origin), 1)]);
+        for (_, token) in &kept {
+            *counts.entry(token.origin.as_ref()).or_default() += 1;
+        }
+        let most = counts.values().copied().max().unwrap_or_default();
+        let expired = kept.iter().position(|(_, token)| token.expires_at <= now);
+        let of_most = || {
+            let has_most = |token: &TokenSpec| counts.get(&token.origin.as_ref()) == Some(&most);
+            kept.iter().position(|(_, token)| has_most(token))
+        };
+        // The new one alone has most where each workload has one.
+        let at = expired.or_else(of_most).unwrap_or_default();
+        ended.push(kept.remove(at).0);
+    }
+    ended
 }
 
 impl Planner<'_> {
@@ -146,5 +176,91 @@ impl Planner<'_> {
         let owner = existing.map_or(name, |stored| stored.name());
         account.trust_set_by = self.before.makers(self.actor, &subject(owner));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use mcpctl_api::{Resource, Revision};
+
+    use super::*;
+
+    fn origin(subject: &str) -> TokenOrigin {
+        TokenOrigin { issuer: "https://ci.example.com".parse().unwrap(), subject: subject.to_owned() }
+    }
+
+    fn exchanged(world: &Snapshot, subject: &str, now: Timestamp) -> Snapshot {
+        let account = "ci".parse().unwrap();
+        let id = world.by_name(Kind::ServiceAccount, "ci").unwrap().id().clone();
+        let token = Id::mint();
+        let mut hash = [0; 32];
+        hash[..25].copy_from_slice(token.as_str().as_bytes());
+        let workload = Workload {
+            account: &account,
+            id: &id,
+            origin: &origin(subject),
+            audiences: &["mcpd".to_owned()],
+            expires_at: now + SignedDuration::from_hours(1),
+            validity: HumanDuration::from_secs(600),
+            token: format!("exchange-{token}").parse().unwrap(),
+            hash: hash.into(),
+        };
+        begin(world, &workload, now).unwrap().after
+    }
+
+    fn world() -> Snapshot {
+        let trust = TrustedWorkload {
+            issuer: origin("").issuer,
+            audience: "mcpd".to_owned().try_into().unwrap(),
+            subject: "job:*".to_owned().try_into().unwrap(),
+        };
+        let resource = Resource {
+            id: Id::mint(),
+            name: "ci".parse().unwrap(),
+            labels: Default::default(),
+            revision: Revision(1),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            spec: Spec::ServiceAccount(ServiceAccountSpec { trust: vec![trust], ..Default::default() }),
+        };
+        Snapshot::new(Revision(1), [Arc::new(Stored { resource, confidential: None })])
+    }
+
+    fn count(world: &Snapshot, subject: &str) -> usize {
+        let of = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.origin == Some(origin(subject)));
+        world.all(Kind::Token).filter(of).count()
+    }
+
+    #[test]
+    fn workload_in_a_loop_ends_its_own_tokens() {
+        let (mut world, now) = (world(), Timestamp::UNIX_EPOCH);
+        for _ in 0..3 {
+            world = exchanged(&world, "job:quiet", now);
+        }
+        for _ in 0..2 * MAX_EXCHANGED {
+            world = exchanged(&world, "job:loop", now);
+        }
+        assert_eq!((count(&world, "job:quiet"), count(&world, "job:loop")), (3, MAX_EXCHANGED - 3));
+        world = exchanged(&world, "job:new", now);
+        assert_eq!((count(&world, "job:quiet"), count(&world, "job:new")), (3, 1));
+        assert_eq!(world.all(Kind::Token).count(), MAX_EXCHANGED);
+        // Expired ones make room first.
+        let later = now + SignedDuration::from_mins(11);
+        for _ in 0..MAX_EXCHANGED {
+            world = exchanged(&world, "job:late", later);
+        }
+        assert_eq!(
+            (count(&world, "job:late"), world.all(Kind::Token).count()),
+            (MAX_EXCHANGED, MAX_EXCHANGED)
+        );
+        // Many workloads with one token each: the oldest ends.
+        for number in 1..MAX_EXCHANGED {
+            world = exchanged(&world, &format!("job:{number}"), later);
+        }
+        assert_eq!(world.all(Kind::Token).count(), MAX_EXCHANGED);
+        assert_eq!(count(&world, "job:late"), 1);
+        world = exchanged(&world, "job:last", later);
+        assert_eq!((count(&world, "job:last"), count(&world, "job:late")), (1, 0));
     }
 }

@@ -96,7 +96,7 @@ impl Planner<'_> {
         if kept {
             return;
         }
-        for token in self.tokens(|token| token.subject_id == *old.id() && token.external) {
+        for token in self.tokens(|token| token.subject_id == *old.id() && token.origin.is_some()) {
             self.batch.remove(&token);
         }
     }

@@ -129,7 +129,7 @@ impl Draft<'_> {
             subject_id: admin,
             expires_at: self.now.checked_add(SignedDuration::from_hours(24 * BOOTSTRAP_TOKEN_DAYS))?,
             session: false,
-            external: false,
+            origin: None,
             rotated_from: None,
             issued_by: Vec::new(),
             rules: None,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use mcpctl_access::{Confidential, Snapshot, Stored};
 use mcpctl_api::{
     HumanDuration, Id, Kind, Name, Spec,
-    spec::{Subject, SubjectKind, TokenSpec, UserSpec},
+    spec::{Subject, SubjectKind, TokenOrigin, TokenSpec, UserSpec},
 };
 use mcpctl_secret::token::TokenHash;
 
@@ -72,7 +72,7 @@ pub fn begin(before: &Snapshot, login: &NewSession<'_>, now: Timestamp) -> Resul
     let draft = SessionDraft {
         name: login.session.clone(),
         hash: login.hash,
-        external: false,
+        origin: None,
         makers: &spec.password_set_by,
         max_sessions: login.max_sessions,
     };
@@ -86,8 +86,8 @@ pub(super) struct SessionDraft<'a> {
     pub(super) name: Name,
     /// The hash of its token.
     pub(super) hash: TokenHash,
-    /// Whether it begins at an OpenID provider.
-    pub(super) external: bool,
+    /// The account at an OpenID provider where it begins.
+    pub(super) origin: Option<TokenOrigin>,
     /// The accounts that cap it.
     pub(super) makers: &'a [Id],
     /// Maximum of sessions of one user.
@@ -107,7 +107,7 @@ pub(super) fn put_session(
         subject_id: user.id().clone(),
         expires_at: expiry(now, SESSION_VALIDITY),
         session: true,
-        external: draft.external,
+        origin: draft.origin,
         rotated_from: None,
         issued_by: draft.makers.to_vec(),
         rules: None,

@@ -11,7 +11,7 @@ use mcpctl_access::{Snapshot, Stored};
 use mcpctl_api::{
     Id, Kind, Name, Resource, Spec,
     oidc::IssuerUrl,
-    spec::{ExternalIdentity, Subject, SubjectKind, UserSpec},
+    spec::{ExternalIdentity, Subject, SubjectKind, TokenOrigin, UserSpec},
 };
 use mcpctl_secret::token::TokenHash;
 
@@ -26,10 +26,8 @@ const RESERVED: &str = "admin";
 
 /// A person whom a provider vouches for, and the session to begin.
 pub struct VouchedPerson<'a> {
-    /// The provider.
-    pub issuer: &'a IssuerUrl,
-    /// The provider's id of the account.
-    pub subject: &'a str,
+    /// The account at the provider.
+    pub origin: TokenOrigin,
     /// The values of the groups' claim.
     pub groups: &'a [String],
     /// A new user, if an unknown person becomes one.
@@ -48,6 +46,14 @@ pub struct Newcomer<'a> {
     pub claim: &'a str,
     /// The name that the provider states.
     pub name: Option<&'a str>,
+    /// Whether the ID token has that claim.
+    pub is_stated: bool,
+    /// What the user's name begins with.
+    pub prefix: &'a str,
+    /// Maximum of users of this provider.
+    pub max_users: usize,
+    /// A claim that has none of the values that the configuration requires of newcomers.
+    pub missing: Option<&'a str>,
     /// For people.
     pub display_name: Option<String>,
     /// For people.
@@ -71,7 +77,33 @@ pub enum SignOnRefusal {
     /// The account that linked the user is deleted or disabled.
     #[error("the account that linked your user to the provider is gone or disabled, so the link is void")]
     VoidLink,
-    /// The claim with the name is absent, or no name can be made of it.
+    /// A claim has none of the values that the configuration requires of newcomers.
+    #[error(
+        "no user is created: the provider's claim `{claim}` has no value that this mcpd accepts of newcomers"
+    )]
+    NotAdmitted {
+        /// The claim.
+        claim: String,
+        /// The account at the provider.
+        origin: TokenOrigin,
+    },
+    /// The provider has as many users as the configuration allows.
+    #[error(
+        "no user is created: {max} users of {issuer} exist already, which is the most that this mcpd creates"
+    )]
+    TooMany {
+        /// The most.
+        max: usize,
+        /// The provider.
+        issuer: IssuerUrl,
+    },
+    /// The claim with the name is absent.
+    #[error("no user can be created: the ID token has no claim `{claim}`")]
+    NotStated {
+        /// The claim.
+        claim: String,
+    },
+    /// No name can be made of the claim with the name.
     #[error("no user can be created: the provider's claim `{claim}` has no name that a user can have")]
     NoName {
         /// The claim.
@@ -90,9 +122,9 @@ pub enum SignOnRefusal {
 }
 
 /// The user that is linked to an account at a provider.
-pub fn linked_user<'a>(snapshot: &'a Snapshot, issuer: &IssuerUrl, subject: &str) -> Option<&'a Arc<Stored>> {
+pub fn linked_user<'a>(snapshot: &'a Snapshot, origin: &TokenOrigin) -> Option<&'a Arc<Stored>> {
     let linked = |stored: &&Arc<Stored>| {
-        identity(stored).is_some_and(|of| of.issuer == *issuer && of.subject == subject)
+        identity(stored).is_some_and(|of| of.issuer == origin.issuer && of.subject == origin.subject)
     };
     snapshot.all(Kind::User).find(linked)
 }
@@ -103,7 +135,7 @@ pub fn linked_user<'a>(snapshot: &'a Snapshot, issuer: &IssuerUrl, subject: &str
 /// When the person may not sign in.
 pub fn begin(before: &Snapshot, person: &VouchedPerson<'_>, now: Timestamp) -> Result<Plan, SignOnRefusal> {
     let mut batch = Batch::new(before);
-    let user = match linked_user(before, person.issuer, person.subject) {
+    let user = match linked_user(before, &person.origin) {
         Some(user) => known(before, &mut batch, user, person, now)?,
         None => newcomer(before, &mut batch, person, now)?,
     };
@@ -111,7 +143,7 @@ pub fn begin(before: &Snapshot, person: &VouchedPerson<'_>, now: Timestamp) -> R
     let draft = SessionDraft {
         name: person.session.clone(),
         hash: person.hash,
-        external: true,
+        origin: Some(person.origin.clone()),
         makers: &makers,
         max_sessions: person.max_sessions,
     };
@@ -156,9 +188,15 @@ fn newcomer(
     person: &VouchedPerson<'_>,
     now: Timestamp,
 ) -> Result<Arc<Stored>, SignOnRefusal> {
-    let (issuer, subject) = (person.issuer.clone(), person.subject.to_owned());
+    let TokenOrigin { issuer, subject } = person.origin.clone();
     let Some(newcomer) = &person.newcomer else { return Err(SignOnRefusal::Unlinked { issuer, subject }) };
-    let name = newcomer.name.and_then(user_name);
+    if let Some(claim) = newcomer.missing {
+        return Err(SignOnRefusal::NotAdmitted { claim: claim.to_owned(), origin: person.origin.clone() });
+    }
+    if !newcomer.is_stated {
+        return Err(SignOnRefusal::NotStated { claim: newcomer.claim.to_owned() });
+    }
+    let name = newcomer.name.and_then(|stated| user_name(newcomer.prefix, stated));
     let name = name.ok_or_else(|| SignOnRefusal::NoName { claim: newcomer.claim.to_owned() })?;
     let account = Subject { kind: SubjectKind::User, name: name.clone() };
     // Bindings and groups may name an account before there is one: they do not mean an account that chooses that name at a provider.
@@ -167,6 +205,10 @@ fn newcomer(
         || before.is_named(&account)
     {
         return Err(SignOnRefusal::NameTaken { name, issuer, subject });
+    }
+    let of_provider = |user: &&Arc<Stored>| identity(user).is_some_and(|identity| identity.issuer == issuer);
+    if before.all(Kind::User).filter(of_provider).count() >= newcomer.max_users {
+        return Err(SignOnRefusal::TooMany { max: newcomer.max_users, issuer });
     }
     let external =
         ExternalIdentity { issuer, subject, groups: person.groups.to_vec(), linked_by: Vec::new() };
@@ -192,13 +234,15 @@ fn newcomer(
 
 /// The name of a user that a provider's name becomes: in lower case, with `-` for ASCII characters that names do not have.
 /// A name with other characters becomes none, because it would look like another one.
-fn user_name(stated: &str) -> Option<Name> {
+fn user_name(prefix: &str, stated: &str) -> Option<Name> {
     if !stated.is_ascii() {
         return None;
     }
     let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     let name: String = stated.chars().map(|c| if kept(c) { c.to_ascii_lowercase() } else { '-' }).collect();
-    name.parse().ok()
+    // The name has to be one without the prefix too, so that a prefix makes no name of what is none.
+    name.parse::<Name>().ok()?;
+    format!("{prefix}{name}").parse().ok()
 }
 
 #[cfg(test)]
@@ -213,12 +257,14 @@ mod tests {
             ("alice@example.com", "alice-example.com"),
             ("CORP\\alice", "corp-alice"),
         ] {
-            assert_eq!(user_name(stated).unwrap().as_str(), expected);
+            assert_eq!(user_name("", stated).unwrap().as_str(), expected);
+            assert_eq!(user_name("corp-", stated).unwrap().as_str(), format!("corp-{expected}"));
         }
         for stated in
             ["", "аlice", "müller", "-alice", "alice ", "@", "cabcdefghijklmnopqrstuvwx", &"a".repeat(64)]
         {
-            assert_eq!(user_name(stated), None, "{stated}");
+            assert_eq!(user_name("", stated), None, "{stated}");
+            assert_eq!(user_name("corp-", stated), None, "{stated}");
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! INVARIANT 11, INVARIANT 12: no subject, existing or not, active or not, ever gains by a step what its writer neither
 //! holds nor may grant; no credential allows more than each of its makers; no secret is sent where its writer may not
-//! send it; no account loses rights by the step of one who holds less; and an administrator always remains.
+//! send it; no account loses rights by the step of one who holds less; and an administrator always remains. Between the writes
+//! people sign in at a provider, linked and not: with what their claims map to, in those sessions alone.
 
 use std::{
     collections::BTreeSet,
@@ -10,20 +11,39 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_access::{Change, Confidential, Principal, Snapshot, Stored, builtin};
+use mcpctl_access::{Change, Confidential, ListedIssuers, Principal, Snapshot, Stored, builtin};
 use mcpctl_api::{
     Document, HumanDuration, Id, Kind, Resource, Revision, Spec, Verb,
-    spec::{RoleSpec, Rule, Subject, SubjectKind, TokenSpec},
+    oidc::IssuerUrl,
+    spec::{
+        ExternalIdentity, GroupClaim, GroupSpec, RoleSpec, Rule, Subject, SubjectKind, TokenOrigin, TokenSpec,
+    },
     yaml,
 };
 use proptest::prelude::*;
 
-use super::{Intent, Vault, plan, rotation::Rotation, token::NewToken};
+use super::{
+    Intent, Vault,
+    external::identity,
+    plan,
+    rotation::Rotation,
+    sign_on::{self, Newcomer, VouchedPerson},
+    token::NewToken,
+};
 
 /// The names of all resources; `boss` may do everything, and so may `late`, which is no account at first.
 const NAMES: [&str; 6] = ["boss", "mallory", "hr", "late", "ops", "x"];
 /// The kinds that rights are compared on; enough to distinguish the rules of the generated roles.
 const KINDS: [Kind; 4] = [Kind::Llm, Kind::Secret, Kind::User, Kind::Group];
+
+/// The provider, the accounts there, and the values of its groups' claim.
+const ISSUER: &str = "https://id.example.com";
+const ACCOUNTS: [&str; 2] = ["s1", "s2"];
+const VALUES: [&str; 2] = ["eng", "all"];
+
+fn issuer() -> IssuerUrl {
+    ISSUER.parse().unwrap()
+}
 
 const BEGINNING: &str = r#"
 kind: User
@@ -120,7 +140,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         subject_id: account.id().clone(),
         expires_at: now() + SignedDuration::from_hours(720),
         session: false,
-        external: false,
+        origin: None,
         rotated_from: None,
         issued_by,
         rules: None,
@@ -166,7 +186,8 @@ fn beginning() -> (Snapshot, Vec<Credential>) {
         };
         roles.push(Arc::new(Stored { resource, confidential: None }));
     }
-    let world = Snapshot::new(Revision(roles.len() as u64), roles);
+    let issuers = ListedIssuers { sign_in: [issuer()].into(), ..Default::default() };
+    let world = Snapshot::new(Revision(roles.len() as u64), roles).listing(Arc::new(issuers));
     let documents = yaml::read_documents(BEGINNING).unwrap();
     // An administrator from outside writes the beginning.
     let root = root(&world);
@@ -216,12 +237,33 @@ type Right = (Kind, Verb, &'static str);
 /// What bindings and groups give to this name, read straight from the documents.
 fn rights(world: &Snapshot, subject: &Subject) -> BTreeSet<Right> {
     let mut holders = vec![subject.clone()];
-    for group in world.all(Kind::Group) {
-        let Spec::Group(spec) = &group.resource.spec else { continue };
-        if spec.members.contains(subject) {
-            holders.push(Subject { kind: SubjectKind::Group, name: group.name().clone() });
-        }
+    holders.extend(groups(world, |spec| spec.members.contains(subject)));
+    given_to(world, &holders)
+}
+
+/// As [`rights`], with what the claims of the user's last sign-in map to.
+fn claimed_rights(world: &Snapshot, subject: &Subject) -> BTreeSet<Right> {
+    let mut found = rights(world, subject);
+    let user = world.by_name(subject.kind.kind(), subject.name.as_str());
+    for value in user.and_then(|user| identity(user)).into_iter().flat_map(|identity| &identity.groups) {
+        found.extend(rights_of_claim(world, value));
     }
+    found
+}
+
+/// What everyone has who signs in with this value.
+fn rights_of_claim(world: &Snapshot, value: &str) -> BTreeSet<Right> {
+    let mapped = |claim: &GroupClaim| claim.issuer == issuer() && claim.value == value;
+    given_to(world, &groups(world, |spec| spec.claims.iter().any(mapped)))
+}
+
+fn groups(world: &Snapshot, matches: impl Fn(&GroupSpec) -> bool) -> Vec<Subject> {
+    let fits = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Group(spec) if matches(spec));
+    let group = |stored: &Arc<Stored>| Subject { kind: SubjectKind::Group, name: stored.name().clone() };
+    world.all(Kind::Group).filter(fits).map(group).collect()
+}
+
+fn given_to(world: &Snapshot, holders: &[Subject]) -> BTreeSet<Right> {
     let mut found = BTreeSet::new();
     for binding in world.all(Kind::RoleBinding) {
         let Spec::RoleBinding(spec) = &binding.resource.spec else { continue };
@@ -257,13 +299,12 @@ fn covers(held: &BTreeSet<Right>, right: &Right) -> bool {
 fn may(world: &Snapshot, actor: &Principal, right: &Right) -> bool {
     let makers = actor.makers.iter().all(|maker| {
         let account = world.by_id(maker).filter(|account| is_active(account));
-        account.is_some_and(|account| {
-            covers(&rights(world, &Subject { kind: SubjectKind::User, name: account.name().clone() }), right)
-        })
+        account.is_some_and(|account| covers(&claimed_rights(world, &user(account.name().as_str())), right))
     });
     let rules = token_rules(world, &actor.token);
     let narrowing = rules.is_none_or(|rules| covers(&allowed_by(rules), right));
-    makers && narrowing && covers(&rights(world, &actor.subject), right)
+    let own = if actor.external { claimed_rights } else { rights };
+    makers && narrowing && covers(&own(world, &actor.subject), right)
 }
 
 /// The rules that a token is narrowed to.
@@ -355,6 +396,14 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
             }
         }
     }
+    // Everyone who signs in with a value, now or later.
+    for value in VALUES {
+        let had = rights_of_claim(before, value);
+        for right in rights_of_claim(after, value).iter().filter(|right| !had.contains(*right)) {
+            prop_assert!(may(before, actor, right), "`{value}` gains {right:?} by {}", actor.subject);
+        }
+    }
+    check_links(before, after, actor)?;
     // A narrowed token sets no password: a session that begins with it would not be narrowed.
     for account in after.all(Kind::User).filter(|account| narrowed && account.confidential.is_some()) {
         let password = before.by_id(account.id()).and_then(|account| account.confidential.clone());
@@ -378,6 +427,68 @@ fn check_step(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<
     }
     check_freed_names(before, after)?;
     prop_assert!(has_administrator(after), "no administrator remains after a write by {}", actor.subject);
+    Ok(())
+}
+
+/// Only an account that may do everything changes who signs in as a user at the provider; each account there is one user.
+fn check_links(before: &Snapshot, after: &Snapshot, actor: &Principal) -> Result<(), TestCaseError> {
+    let link = |stored: &Arc<Stored>| {
+        identity(stored).map(|of| ExternalIdentity {
+            groups: Vec::new(),
+            linked_by: Vec::new(),
+            ..of.clone()
+        })
+    };
+    let holds_everything = || {
+        KINDS.iter().all(|kind| {
+            let rights = Verb::ALL.iter().flat_map(|verb| NAMES.map(|name| (*kind, *verb, name)));
+            rights.into_iter().all(|right| may(before, actor, &right))
+        })
+    };
+    let mut linked = BTreeSet::new();
+    for account in after.all(Kind::User) {
+        let (old, new) = (before.by_id(account.id()).and_then(link), link(account));
+        prop_assert!(old == new || holds_everything(), "{} is linked by {}", account.name(), actor.subject);
+        if let Some(new) = new {
+            prop_assert!(linked.insert(new.subject), "{} shares its account", account.name());
+        }
+    }
+    Ok(())
+}
+
+/// A person signs in; returns the world after it and the session's token.
+fn signed_in(world: &Snapshot, account: &str, name: &str, groups: &[String]) -> Option<(Snapshot, [u8; 32])> {
+    let hash = new_hash(&Id::mint());
+    let person = VouchedPerson {
+        origin: TokenOrigin { issuer: issuer(), subject: account.to_owned() },
+        groups,
+        newcomer: Some(Newcomer {
+            claim: "name",
+            name: Some(name),
+            is_stated: true,
+            prefix: "",
+            max_users: 3,
+            missing: None,
+            display_name: None,
+            email: None,
+        }),
+        session: format!("session-{}", Id::mint()).parse().unwrap(),
+        hash: hash.into(),
+        max_sessions: 2,
+    };
+    Some((sign_on::begin(world, &person, now()).ok()?.after, hash))
+}
+
+/// A sign-in changes no listed right of anyone; a newcomer has none, whatever it is called.
+fn check_sign_in(before: &Snapshot, after: &Snapshot) -> Result<(), TestCaseError> {
+    for name in NAMES {
+        let subject = user(name);
+        prop_assert_eq!(rights(before, &subject), rights(after, &subject));
+        if before.by_name(Kind::User, name).is_none() && after.by_name(Kind::User, name).is_some() {
+            prop_assert!(rights(after, &subject).is_empty(), "{} begins with rights", name);
+        }
+    }
+    prop_assert!(has_administrator(after));
     Ok(())
 }
 
@@ -555,6 +666,8 @@ enum Step {
     DeleteToken(usize),
     /// Which token, for how many hours the old secret and the new one are good.
     RotateToken(usize, u64, u64),
+    /// Which account at the provider, what it is called there, with which values.
+    SignIn(&'static str, &'static str, Vec<String>),
 }
 
 fn name() -> impl Strategy<Value = &'static str> {
@@ -586,12 +699,19 @@ fn document() -> impl Strategy<Value = String> {
     ]);
     let host = prop::sample::select(vec!["https://provider.example/v1", "https://evil.example/v1"]);
     prop_oneof![
-        (name(), any::<bool>(), any::<bool>()).prop_map(|(name, disabled, password)| {
+        (name(), any::<bool>(), any::<bool>(), 0..6_usize).prop_map(|(name, disabled, password, link)| {
             let password = if password { "password: correct horse battery\n" } else { "" };
-            format!("kind: User\nname: {name}\ndisabled: {disabled}\n{password}")
+            let link = match ACCOUNTS.get(link) {
+                Some(account) => format!("external: {{issuer: '{ISSUER}', subject: {account}}}\n"),
+                None if link == 2 => "external: null\n".to_owned(),
+                None => String::new(),
+            };
+            format!("kind: User\nname: {name}\ndisabled: {disabled}\n{password}{link}")
         }),
-        (name(), members)
-            .prop_map(|(name, members)| format!("kind: Group\nname: {name}\nmembers: [{members}]\n")),
+        (name(), members, 0..4_usize).prop_map(|(name, members, claim)| {
+            let claim = VALUES.get(claim).map(|value| format!("{{issuer: '{ISSUER}', value: {value}}}"));
+            format!("kind: Group\nname: {name}\nmembers: [{members}]\nclaims: [{}]\n", claim.unwrap_or_default())
+        }),
         (name(), role, subjects).prop_filter_map("a binding has subjects", |(name, role, subjects)| {
             (!subjects.is_empty())
                 .then(|| format!("kind: RoleBinding\nname: {name}\nrole: {role}\nsubjects: [{subjects}]\n"))
@@ -641,6 +761,9 @@ fn step() -> impl Strategy<Value = Step> {
         3 => (prop_oneof![some(), name()], prop::option::of(token_rule), prop::sample::select(vec![1, 25, 720]))
             .prop_map(|(name, rule, hours)| Step::Token(name, rule, hours)),
         1 => any::<usize>().prop_map(Step::DeleteToken),
+        2 => (prop::sample::select(ACCOUNTS.to_vec()), name(), prop::sample::subsequence(VALUES.to_vec(), 0..=2)).prop_map(
+            |(account, name, values)| Step::SignIn(account, name, values.into_iter().map(str::to_owned).collect())
+        ),
         2 => (any::<usize>(), prop::sample::select(vec![0, 2]), prop::sample::select(vec![1, 720]))
             .prop_map(|(at, grace, hours)| Step::RotateToken(at, grace, hours)),
     ]
@@ -674,7 +797,7 @@ fn intents(world: &Snapshot, step: &Step) -> Option<Vec<Intent>> {
             let target = token_at(world, *at)?.name().to_string();
             Some(vec![Intent::Delete { kind: Kind::Token, target, expected: None }])
         }
-        Step::Token(..) | Step::RotateToken(..) => None,
+        Step::Token(..) | Step::RotateToken(..) | Step::SignIn(..) => None,
     }
 }
 
@@ -707,6 +830,15 @@ proptest! {
     ) {
         let (mut world, mut credentials) = BEGINNING_WORLD.clone();
         for (who, step) in steps {
+            if let Step::SignIn(account, name, values) = &step {
+                if let Some((after, hash)) = signed_in(&world, account, name, values) {
+                    check_sign_in(&world, &after)?;
+                    world = after;
+                    credentials.push((hash, None, None));
+                }
+                check_credentials(&world, &credentials)?;
+                continue;
+            }
             // Mostly those who hold little: an administrator may do anything.
             let (presented, ..) = credentials[if who < credentials.len() { who } else { 1 + who % 2 }];
             let Ok(actor) = world.authenticate(&presented, now()) else { continue };

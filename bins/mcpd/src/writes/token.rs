@@ -65,6 +65,7 @@ pub fn issued(stored: &Stored, minted: &MintedToken) -> Option<IssuedToken> {
         expires_at: spec.expires_at,
         token: SecretValue::new(minted.expose()),
         rules: spec.rules.clone(),
+        warnings: Vec::new(),
     })
 }
 
@@ -115,7 +116,7 @@ impl Planner<'_> {
             expires_at: expiry(self.now, validity),
             session: false,
             rules,
-            external: false,
+            origin: None,
             rotated_from: None,
         };
         let stored = TokenDraft { name, spec, hash }.into_stored(self.batch.next_revision(), self.now);

@@ -146,3 +146,54 @@ async fn inv_12_narrowed_token_makes_nothing_that_does_more() {
     assert_eq!(mcpd.delete("/api/v1/tokens/maker", &owner).await.status(), StatusCode::NO_CONTENT);
     assert_eq!(mcpd.get("/api/v1/auth/whoami", &token).await.status(), StatusCode::UNAUTHORIZED);
 }
+
+/// What each kind of right opens on the routes of each kind, with the other rights of its owner, who may do everything.
+#[tokio::test]
+async fn inv_09_each_right_opens_its_own_routes_alone() {
+    let mcpd = Mcpd::start().await;
+    let admin = mcpd.admin();
+    let user = json!({"kind": "User", "name": "a"});
+    let documents = json!([
+        {"kind": "Llm", "name": "a", "type": "openai", "url": "http://127.0.0.1:9", "model": "m"},
+        {"kind": "Secret", "name": "a", "data": {"k": "v"}},
+        user,
+        {"kind": "Group", "name": "a"},
+        {"kind": "ServiceAccount", "name": "a"},
+        {"kind": "Role", "name": "a", "rules": [{"kinds": ["llms"], "verbs": ["view"], "names": ["a"]}]},
+        {"kind": "RoleBinding", "name": "a", "role": "a", "subjects": [user]},
+        {"kind": "Limit", "name": "a", "per": "all", "requests": {"max": 9, "window": "1h"}},
+    ]);
+    mcpd.apply(documents).await;
+    let kinds = ["llms", "secrets", "users", "groups", "serviceaccounts", "roles", "rolebindings", "limits"];
+    for kind in kinds {
+        for verb in ["view", "edit", "delete"] {
+            let name = format!("{kind}-{verb}");
+            let rules = json!([{"kinds": [kind], "verbs": [verb], "names": ["a"]}]);
+            let wanted = json!({"name": name, "subject": {"kind": "User", "name": "admin"}, "rules": rules});
+            let made: Value = mcpd.post("/api/v1/tokens", &admin, &wanted).await.json().await.unwrap();
+            let token = made["token"].as_str().unwrap();
+            for other in kinds {
+                let path = format!("/api/v1/{other}/a");
+                let read = mcpd.get(&path, token).await.status();
+                let patch = json!({"labels": {"by": name}});
+                let edit =
+                    mcpd.request(Method::PATCH, &path, token).json(&patch).send().await.unwrap().status();
+                let expected = |opens: bool| if opens { StatusCode::OK } else { StatusCode::FORBIDDEN };
+                assert_eq!(read, expected(other == kind && verb == "view"), "{name}: GET {path}");
+                if (other, verb) == ("rolebindings", "edit") && other == kind {
+                    // A binding names only roles that its writer may view.
+                    assert!(!edit.is_success(), "{name}: PATCH {path}");
+                } else {
+                    assert_eq!(edit, expected(other == kind && verb == "edit"), "{name}: PATCH {path}");
+                }
+                if (other, verb) != (kind, "delete") {
+                    assert_eq!(
+                        mcpd.delete(&path, token).await.status(),
+                        StatusCode::FORBIDDEN,
+                        "{name}: DELETE {path}"
+                    );
+                }
+            }
+        }
+    }
+}

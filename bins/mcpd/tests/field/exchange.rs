@@ -310,3 +310,46 @@ async fn keys_of_a_file_and_the_bounds_of_exchanges() {
     let refused = refused.timeout(Duration::from_secs(30)).send().await.unwrap();
     assert_eq!(refused.status(), StatusCode::PAYLOAD_TOO_LARGE);
 }
+
+/// Refused tokens are counted by who presents them, and what is valid is not kept waiting for them.
+#[tokio::test]
+async fn noisy_job_keeps_no_other_workload_out() {
+    let issuer = ScriptedIssuer::start().await;
+    let rate = "{burst: 3, every: 1h}";
+    let config = format!(
+        "tokenExchange: {{issuers: [{{issuer: '{}'}}]}}\nlimits: {{logins: {{perNetwork: {rate}, perName: {rate}}}}}\n",
+        issuer.url()
+    );
+    let mut mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
+    let mut account = ci();
+    account["trust"] = json!([{"issuer": issuer.url(), "audience": "mcpd", "subject": BUILDER}]);
+    mcpd.apply(json!([account])).await;
+    let good = issuer.sign(&issuer.claims("mcpd", BUILDER));
+    let noisy = issuer.sign(&issuer.claims("mcpd", "noisy"));
+    let forged = format!("{}x", &good[..good.len() - 2]);
+    for (token, expected) in [(&forged, "tokens from your network"), (&noisy, "exchanges of this workload")] {
+        let mut refusals = Vec::new();
+        for _ in 0..5 {
+            refusals.push(message(exchange(&mcpd, "ci", token).await).await);
+        }
+        assert!(refusals[..3].iter().all(|(status, _)| *status == 401), "{refusals:?}");
+        assert!(
+            refusals[3..].iter().all(|(status, text)| *status == 429 && text.contains(expected)),
+            "{refusals:?}"
+        );
+        exchanged(&mcpd, "ci", &good).await;
+    }
+    // The same workload at the account that trusts it, whatever it was refused elsewhere.
+    for _ in 0..5 {
+        exchange(&mcpd, "other", &good).await;
+    }
+    let token = exchanged(&mcpd, "ci", &good).await;
+    let stored: Value = mcpd.get("/api/v1/tokens", &mcpd.admin()).await.json().await.unwrap();
+    let origin = json!({"issuer": issuer.url(), "subject": BUILDER});
+    assert!(stored["items"].as_array().unwrap().iter().any(|token| token["origin"] == origin), "{stored}");
+
+    // It ends when the issuer is listed no more.
+    mcpd.restart_with("limits: {}\n").await;
+    let ended = mcpd.get("/api/v1/auth/whoami", token["token"].as_str().unwrap()).await;
+    assert_eq!(ended.status(), StatusCode::UNAUTHORIZED);
+}

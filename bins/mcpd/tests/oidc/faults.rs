@@ -1,6 +1,9 @@
 //! Every way in which a provider, or what a caller brings from it, can be wrong; each gets its own refusal and is recorded.
 
-use mcpctl_testkit::issuer::{Prescribed, ScriptedIssuer, discovery};
+use mcpctl_testkit::{
+    daemons::eventually,
+    issuer::{Prescribed, ScriptedIssuer, discovery},
+};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
@@ -58,7 +61,7 @@ async fn key_rotation_at_the_provider_is_followed() {
     world.provider.rotate("key-2");
     world.vouch("alice", json!({}));
     // Keys were fetched just now, so the next fetch waits; the provider's own old key is not trusted meanwhile.
-    let signed_in = mcpctl_testkit::daemons::eventually("the new key was found", async || {
+    let signed_in = eventually("the new key was found", async || {
         (world.sign_in().await.status() == StatusCode::CREATED).then_some(())
     });
     signed_in.await;
@@ -78,12 +81,16 @@ async fn provider_that_is_down_or_wrong_leaves_passwords_as_they_are() {
     assert!(message.contains("names another issuer"), "{message}");
     provider.relent("/.well-known/openid-configuration");
 
-    let mcpd = trusting(&url, "autoCreate: true", "").await;
     drop(provider);
+    let mcpd = trusting(&url, "autoCreate: true", "").await;
     let (status, code, _) = refusal(sign_in(&mcpd).await).await;
     assert_eq!((status, code.as_str()), (503, "provider_unavailable"));
     let methods: Value = mcpd.get("/api/v1/auth/methods", "").await.json().await.unwrap();
     assert_eq!((&methods["password"], methods["oidc"][0].get("authorizationEndpoint")), (&json!(true), None));
+    eventually("the start names it in the log", async || {
+        mcpd.log().contains("an issuer cannot be used now").then_some(())
+    })
+    .await;
     let password = "a password of some length";
     mcpd.apply(json!([{"kind": "User", "name": "alice", "password": password}])).await;
     let login = json!({"user": "alice", "password": password});
@@ -92,16 +99,23 @@ async fn provider_that_is_down_or_wrong_leaves_passwords_as_they_are() {
 
 #[tokio::test]
 async fn guesses_are_slowed_and_passwords_are_not() {
-    let world =
-        World::start_with("autoCreate: true", "limits: {logins: {perNetwork: {burst: 20, every: 1h}}}\n")
-            .await;
+    let world = World::start_with(
+        "autoCreate: true, deviceCode: true",
+        "limits: {logins: {perNetwork: {burst: 20, every: 1h}}}\n",
+    )
+    .await;
     let mut statuses = Vec::new();
     for _ in 0..40 {
         statuses.push(world.sign_in().await.status().as_u16());
     }
     assert_eq!((&statuses[..20], &statuses[20..]), (&[401; 20][..], &[429; 20][..]));
     assert_eq!(world.provider.received("/token").len(), 20, "a refused attempt reached the provider");
-    // Passwords are counted on their own.
+    // Passwords, and the other ways without one, are counted on their own.
+    let begin = json!({"issuer": "corp"});
+    assert_eq!(world.mcpd.post("/api/v1/auth/oidc/device", "", &begin).await.status(), StatusCode::OK);
+    let token = json!({"serviceAccount": "ci", "token": "made.up"});
+    let exchange = async || world.mcpd.post("/api/v1/auth/token-exchange", "", &token).await;
+    assert_eq!(exchange().await.status(), StatusCode::UNAUTHORIZED);
     let login = json!({"user": "alice", "password": "a password of some length"});
     assert_eq!(world.mcpd.post("/api/v1/auth/login", "", &login).await.status(), StatusCode::UNAUTHORIZED);
     for body in [json!({"issuer": "other"}), json!({"issuer": "corp", "code": "c"}), json!([])] {
@@ -150,8 +164,11 @@ async fn device_code_is_opt_in_and_polled_within_its_pace() {
         assert_eq!(poll().await.status(), StatusCode::ACCEPTED, "a program in a hurry costs no attempt");
     }
     assert!(world.provider.received("/token").len() < 50);
+    // Many at once are one: what was approved begins one session.
+    let at_once = futures::future::join_all((0..40).map(|_| poll())).await;
+    assert!(at_once.iter().all(|answer| answer.status() == StatusCode::ACCEPTED));
     world.provider.prescribe("/token", Prescribed::json(400, &json!({"error": "access_denied"})));
-    let refused = mcpctl_testkit::daemons::eventually("the refusal arrived", async || {
+    let refused = eventually("the refusal arrived", async || {
         let answer = poll().await;
         (answer.status() != StatusCode::ACCEPTED).then_some(answer)
     });
@@ -161,4 +178,28 @@ async fn device_code_is_opt_in_and_polled_within_its_pace() {
     assert_eq!(refusal(poll().await).await.1, "no_name");
     world.vouch("alice", json!({}));
     assert_eq!(poll().await.status(), StatusCode::CREATED);
+}
+
+/// Nobody guesses whom a provider vouches for: a person who may not sign in does not use up what colleagues have.
+#[tokio::test]
+async fn refused_person_does_not_slow_the_network() {
+    let limits = "limits: {logins: {perNetwork: {burst: 3, every: 1h}, perName: {burst: 6, every: 1h}}}\n";
+    let world = World::start_with("autoCreate: {claims: {team: [a]}}", limits).await;
+    for _ in 0..6 {
+        world.vouch("mallory", json!({}));
+        assert_eq!(refusal(world.sign_in().await).await.1, "not_admitted");
+    }
+    world.vouch("alice", json!({"team": "a"}));
+    world.token().await;
+    // Beyond a person's own rate it is one of the network.
+    for _ in 0..3 {
+        world.vouch("mallory", json!({}));
+        assert_eq!(refusal(world.sign_in().await).await.1, "not_admitted");
+    }
+    let (status, _, message) = refusal(world.sign_in().await).await;
+    assert_eq!(status, 429);
+    assert!(
+        message.contains("too many sign-ins by a provider from your network did not succeed; try again in"),
+        "{message}"
+    );
 }

@@ -3,7 +3,7 @@
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use crate::support::{World, refusal};
+use crate::support::{CLIENT, World, config, refusal};
 
 #[tokio::test]
 async fn first_sign_in_creates_a_user_where_that_is_allowed() {
@@ -199,4 +199,96 @@ async fn administrator_keeps_its_link_when_it_deletes_who_made_it() {
 async fn patch(world: &World, name: &str, bearer: &str, patch: &Value) -> reqwest::Response {
     let request = world.mcpd.request(Method::PATCH, &format!("/api/v1/users/{name}"), bearer);
     request.json(patch).send().await.unwrap()
+}
+
+#[tokio::test]
+async fn newcomers_are_bounded_by_number_and_by_claims() {
+    let world =
+        World::start("autoCreate: {maxUsers: 2, namePrefix: corp-, claims: {email: ['*@example.com']}}")
+            .await;
+    let email = |text: &str, verified: bool| json!({"email": text, "email_verified": verified});
+    for (subject, claims) in [
+        ("none", json!({})),
+        ("unverified", email("a@example.com", false)),
+        ("elsewhere", email("a@example.com.evil.example", true)),
+    ] {
+        world.vouch(subject, claims);
+        let (status, code, message) = refusal(world.sign_in().await).await;
+        assert_eq!((status, code.as_str()), (403, "not_admitted"), "{subject}");
+        assert!(message.contains("claim `email`") && !message.contains("a@example"), "{message}");
+    }
+    for subject in ["alice", "bob"] {
+        world.vouch(subject, email("x@Example.com", true));
+        world.token().await;
+        assert_eq!(world.user(&format!("corp-{subject}")).await["external"]["subject"], subject);
+    }
+    world.vouch("carol", email("c@example.com", true));
+    let (status, code, message) = refusal(world.sign_in().await).await;
+    assert_eq!((status, code.as_str()), (403, "too_many_users"));
+    assert!(message.contains("2 users of"), "{message}");
+    // Who is a user already, and whom an administrator links, signs in all the same; a deletion makes room.
+    world.vouch("alice", json!({}));
+    world.token().await;
+    let external = json!({"issuer": world.provider.url(), "subject": "dave"});
+    world.mcpd.apply(json!([{"kind": "User", "name": "dave", "external": external}])).await;
+    world.vouch("dave", json!({}));
+    world.token().await;
+    for name in ["dave", "corp-bob"] {
+        let path = format!("/api/v1/users/{name}");
+        assert_eq!(world.mcpd.delete(&path, &world.mcpd.admin()).await.status(), StatusCode::NO_CONTENT);
+    }
+    world.vouch("carol", email("c@example.com", true));
+    world.token().await;
+}
+
+#[tokio::test]
+async fn sessions_end_with_the_provider_that_began_them() {
+    let mut world = World::start("autoCreate: true").await;
+    world.vouch("alice", json!({}));
+    let session = world.token().await;
+    let own = json!({"name": "t", "subject": {"kind": "User", "name": "alice"}});
+    let own: Value = world.mcpd.post("/api/v1/tokens", &world.mcpd.admin(), &own).await.json().await.unwrap();
+    let (own, admin) = (own["token"].as_str().unwrap(), world.mcpd.admin());
+    let whoami = async |mcpd: &mcpctl_testkit::daemons::Mcpd, token: &str| {
+        refusal(mcpd.get("/api/v1/auth/whoami", token).await).await
+    };
+    // Another provider of the same name is another one.
+    let other = config("http://127.0.0.1:9", "autoCreate: true", "");
+    world.mcpd.restart_with(&other).await;
+    let (status, _, message) = whoami(&world.mcpd, &session).await;
+    assert!(status == 401 && message.contains("does not list the issuer"), "{message}");
+    assert_eq!(whoami(&world.mcpd, own).await.0, 200, "a token of the user is none of the provider's");
+    let token: Value = world.mcpd.get("/api/v1/auth/token-status", &admin).await.json().await.unwrap();
+    assert!(token.to_string().contains("does not list the issuer"), "{token}");
+    world.mcpd.restart_with(&config(&world.provider.url(), "autoCreate: true", "")).await;
+    assert_eq!(whoami(&world.mcpd, &session).await.0, 200);
+}
+
+/// Approved after the user is gone: what counts is the moment at which the session would begin.
+#[tokio::test]
+async fn device_code_of_a_user_who_is_cut_off_begins_no_session() {
+    let world = World::start("autoCreate: false, deviceCode: true").await;
+    let admin = world.mcpd.admin();
+    let external = json!({"issuer": world.provider.url(), "subject": "248"});
+    world.mcpd.apply(json!([{"kind": "User", "name": "alice", "external": external}])).await;
+    for (cut_off, code) in [(json!({"disabled": true}), "disabled"), (Value::Null, "not_linked")] {
+        let begun = world.mcpd.post("/api/v1/auth/oidc/device", "", &json!({"issuer": "corp"})).await;
+        let begun: Value = begun.json().await.unwrap();
+        let poll = json!({"issuer": "corp", "deviceCode": begun["deviceCode"]});
+        let poll = async || world.mcpd.post("/api/v1/auth/oidc/device/poll", "", &poll).await;
+        let pending = json!({"error": "authorization_pending"});
+        world.provider.prescribe("/token", mcpctl_testkit::issuer::Prescribed::json(400, &pending));
+        assert_eq!(poll().await.status(), StatusCode::ACCEPTED);
+        let done = match &cut_off {
+            Value::Null => world.mcpd.delete("/api/v1/users/alice", &admin).await,
+            change => patch(&world, "alice", &admin, change).await,
+        };
+        assert!(done.status().is_success());
+        world.provider.grant(&world.provider.claims(CLIENT, "248"));
+        let refused = mcpctl_testkit::daemons::eventually("the approval arrived", async || {
+            let answer = poll().await;
+            (answer.status() != StatusCode::ACCEPTED).then_some(answer)
+        });
+        assert_eq!(refusal(refused.await).await.1, code);
+    }
 }

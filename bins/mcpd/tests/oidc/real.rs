@@ -24,6 +24,12 @@ async fn trusting(provider: &RealProvider, entry: &str) -> Mcpd {
 
 /// Signs in with a browser, as `mcpctl` does, with this verifier at the end.
 async fn sign_in(mcpd: &Mcpd, provider: &RealProvider, account: &str, verifier: &str) -> reqwest::Response {
+    let login = browsed(mcpd, provider, account, verifier).await;
+    mcpd.post("/api/v1/auth/oidc/code", "", &login).await
+}
+
+/// What a sign-in with a browser brings to mcpd.
+async fn browsed(mcpd: &Mcpd, provider: &RealProvider, account: &str, verifier: &str) -> Value {
     let methods: Value = mcpd.get("/api/v1/auth/methods", "").await.json().await.unwrap();
     let method = &methods["oidc"][0];
     let mut url: url::Url = method["authorizationEndpoint"].as_str().unwrap().parse().unwrap();
@@ -45,10 +51,9 @@ async fn sign_in(mcpd: &Mcpd, provider: &RealProvider, account: &str, verifier: 
         (field("state").as_deref(), field("iss").as_deref()),
         (Some("state-1"), Some(provider.issuer()))
     );
-    let login = json!({
+    json!({
         "issuer": "corp", "code": field("code").unwrap(), "verifier": verifier, "nonce": "nonce-1", "redirectPort": 4711,
-    });
-    mcpd.post("/api/v1/auth/oidc/code", "", &login).await
+    })
 }
 
 #[tokio::test]
@@ -67,6 +72,12 @@ async fn code_with_pkce_signs_in_with_groups_across_key_rotation() {
     let me: Value =
         mcpd.get("/api/v1/auth/whoami", issued["token"].as_str().unwrap()).await.json().await.unwrap();
     assert_eq!((&me["subject"]["name"], &me["groups"]), (&json!("alice"), &json!(["team"])));
+
+    // A code is worth one session.
+    let login = browsed(&mcpd, &provider, "alice", VERIFIER).await;
+    let redeemed = async || mcpd.post("/api/v1/auth/oidc/code", "", &login).await;
+    assert_eq!(redeemed().await.status(), StatusCode::CREATED);
+    assert_eq!(redeemed().await.status(), StatusCode::UNAUTHORIZED);
 
     // A stolen code is worth nothing without the verifier.
     let (status, _, message) = refusal(sign_in(&mcpd, &provider, "alice", &"x".repeat(43)).await).await;

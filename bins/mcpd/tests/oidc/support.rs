@@ -54,8 +54,12 @@ impl World {
     }
 }
 
+pub fn config(issuer: &str, more: &str, rest: &str) -> String {
+    format!("oidc:\n  - {{name: corp, issuer: '{issuer}', clientId: {CLIENT}, {more}}}\n{rest}")
+}
+
 pub async fn trusting(issuer: &str, more: &str, rest: &str) -> Mcpd {
-    let config = format!("oidc:\n  - {{name: corp, issuer: '{issuer}', clientId: {CLIENT}, {more}}}\n{rest}");
+    let config = config(issuer, more, rest);
     Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await
 }
 

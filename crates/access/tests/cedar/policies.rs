@@ -118,7 +118,8 @@ impl<'a> Oracle<'a> {
             Caller {
                 token,
                 narrowed: spec.rules.is_some(),
-                external: spec.external || self.is(Fault::ClaimsOutliveTheSession),
+                external: spec.origin.is_some() && spec.subject.kind == SubjectKind::User
+                    || self.is(Fault::ClaimsOutliveTheSession),
                 account: self.owner(spec),
                 makers: spec.issued_by.clone(),
             }

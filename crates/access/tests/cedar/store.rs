@@ -1,17 +1,17 @@
 //! Generated stores: few names and many references, so that accounts, groups, roles and bindings meet, with a history of changes
 //! that deletes, renames, disables and makes again.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_access::{Change, Confidential, Snapshot, Stored, builtin};
+use mcpctl_access::{Change, Confidential, ListedIssuers, Snapshot, Stored, builtin};
 use mcpctl_api::{
     Id, Kind, Name, Resource, Revision, Spec, Verb,
     oidc::IssuerUrl,
     spec::{
         Allowed, ExternalIdentity, ExternalLink, Failover, FailoverVerb, GroupClaim, GroupSpec, LlmSpec,
-        RoleBindingSpec, RoleSpec, Rule, SecretSpec, ServiceAccountSpec, Subject, SubjectKind, TokenSpec,
-        UserSpec,
+        RoleBindingSpec, RoleSpec, Rule, SecretSpec, ServiceAccountSpec, Subject, SubjectKind, TokenOrigin,
+        TokenSpec, UserSpec,
     },
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _};
@@ -29,6 +29,12 @@ const PATTERNS: [&str; 14] = [
 const ISSUERS: [&str; 2] = ["https://a.example.com", "https://b.example.com"];
 const VALUES: [&str; 3] = ["staff", "ops", "Staff"];
 const MAX_CHANGES: usize = 10;
+
+/// The issuers that the configuration lists; that others open nothing is tested where there is a configuration.
+fn listed() -> ListedIssuers {
+    let issuers: HashSet<IssuerUrl> = ISSUERS.map(|issuer| issuer.parse().unwrap()).into();
+    ListedIssuers { sign_in: issuers.clone(), exchange: issuers }
+}
 
 /// The moment of every question.
 pub fn now() -> Timestamp {
@@ -55,7 +61,8 @@ impl Store {
             revision: Revision::default(),
         };
         history.populate();
-        let mut snapshot = Snapshot::new(history.revision, history.resources.iter().cloned());
+        let mut snapshot =
+            Snapshot::new(history.revision, history.resources.iter().cloned()).listing(Arc::new(listed()));
         let changes = history.rng.random_range(0..=MAX_CHANGES);
         let mut batch = Vec::new();
         for _ in 0..changes {
@@ -257,6 +264,12 @@ impl History {
         }))
     }
 
+    /// Who vouched for a token at its beginning.
+    fn origin(&mut self) -> Option<TokenOrigin> {
+        let issuer = ISSUERS[usize::from(self.revision.0.is_multiple_of(2))].parse().unwrap();
+        self.rng.random_bool(0.4).then(|| TokenOrigin { issuer, subject: "1".to_owned() })
+    }
+
     fn issuer(&mut self) -> IssuerUrl {
         ISSUERS.choose(&mut self.rng).unwrap().parse().unwrap()
     }
@@ -322,7 +335,7 @@ impl History {
             subject_id,
             expires_at: now() + SignedDuration::from_millis(life),
             session: self.rng.random_bool(0.3),
-            external: self.rng.random_bool(0.4),
+            origin: self.origin(),
             issued_by,
             rotated_from: None,
         }

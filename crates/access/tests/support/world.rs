@@ -113,7 +113,7 @@ pub fn token_for(world: &Snapshot, name: &str, owner: &str, expires_at: Timestam
         subject_id: world.by_name(Kind::User, owner).unwrap().id().clone(),
         expires_at,
         session: false,
-        external: false,
+        origin: None,
         rotated_from: None,
         issued_by: Vec::new(),
         rules: None,

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::{ExternalIdentity, ExternalLink, FieldError, GroupClaim, Rule, SecretValue, TrustedWorkload};
-use crate::{Id, Name};
+use crate::{Id, Name, oidc::IssuerUrl};
 
 /// The fields of a `User`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -211,6 +211,16 @@ impl std::fmt::Display for Subject {
     }
 }
 
+/// The account at an issuer for which a token was made.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct TokenOrigin {
+    /// The issuer.
+    pub issuer: IssuerUrl,
+    /// The person or workload there.
+    pub subject: String,
+}
+
 /// The fields of a `Token`; made by `POST /api/v1/tokens` and by login, never by `apply`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -226,9 +236,10 @@ pub struct TokenSpec {
     /// Whether a login made it; such a token ends with `logout`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,
-    /// Whether that login was one at an OpenID provider: only then do the groups count that its claims map to.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub external: bool,
+    /// Who vouched at its beginning, where an OpenID provider or the issuer of a workload's token did. It ends when mcpd lists
+    /// that issuer no more. Of a user's session the groups count that the provider's claims map to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<TokenOrigin>,
     /// Ids of other accounts that made it for the subject: it may do no more than each of them may do or grant. Empty
     /// where the subject made it itself.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

@@ -144,6 +144,13 @@ impl Mcpd {
         self.daemon.wait()
     }
 
+    /// Kills it, and starts it with another configuration file on the same data.
+    pub async fn restart_with(&mut self, config: &str) {
+        self.kill();
+        self.options.config = Some(config.to_owned());
+        self.restart().await;
+    }
+
     /// Starts it again after it has ended, at the same address with the same data.
     pub async fn restart(&mut self) {
         let address = |url: &str| url.trim_start_matches("http://").to_owned();

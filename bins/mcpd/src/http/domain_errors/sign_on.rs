@@ -6,27 +6,23 @@ use mcpctl_issuer::ExchangeError;
 
 use super::HttpError;
 use crate::{
-    sign_on::{SignOnError, providers::ProviderError},
+    sign_on::{SignOnDenial, providers::ProviderError},
     writes::sign_on::SignOnRefusal,
 };
 
-impl From<SignOnError> for HttpError {
-    fn from(error: SignOnError) -> Self {
-        let message = error.to_string();
-        match error {
-            SignOnError::Provider(ProviderError::NoProvider(_)) => {
+impl From<SignOnDenial> for HttpError {
+    fn from(denial: SignOnDenial) -> Self {
+        let message = denial.to_string();
+        match denial {
+            SignOnDenial::Provider(ProviderError::NoProvider(_)) => {
                 Self::invalid("issuer", message).hint("`GET /api/v1/auth/methods` lists the providers")
             }
-            SignOnError::Provider(ProviderError::NoDeviceCode(_)) => Self::invalid("issuer", message)
+            SignOnDenial::Provider(ProviderError::NoDeviceCode(_)) => Self::invalid("issuer", message)
                 .hint("sign in with a browser, or have the operator set `deviceCode: true` for the provider"),
-            SignOnError::Exchange(error) => exchange(&error),
-            SignOnError::Provider(ProviderError::Groups { .. }) => denied("groups_unreadable", message)
+            SignOnDenial::Exchange(error) => exchange(&error),
+            SignOnDenial::Provider(ProviderError::Groups { .. }) => denied("groups_unreadable", message)
                 .hint("have the operator of the provider correct the claim"),
-            SignOnError::Refused(refusal) => refusal.into(),
-            SignOnError::NotChecked(not_checked) => not_checked.into(),
-            SignOnError::Token => Self::internal(),
-            SignOnError::Store(error) => error.into(),
-            SignOnError::TooManyWriters(error) => error.into(),
+            SignOnDenial::Refused(refusal) => refusal.into(),
         }
     }
 }
@@ -59,6 +55,16 @@ impl From<SignOnRefusal> for HttpError {
             SignOnRefusal::VoidLink => {
                 denied("void_link", message).hint("ask an administrator to link it again")
             }
+            SignOnRefusal::NotAdmitted { origin, .. } => denied("not_admitted", message).hint(format!(
+                "sign in with another account, or ask an administrator to link your user: {}",
+                link(&origin.issuer, &origin.subject)
+            )),
+            SignOnRefusal::TooMany { .. } => denied("too_many_users", message).hint(
+                "ask an administrator to link your user, or the operator to raise `autoCreate.maxUsers`",
+            ),
+            SignOnRefusal::NotStated { .. } => denied("no_name", message).hint(
+                "have the provider put it into the ID token, or the operator add its scope to `scopes`",
+            ),
             SignOnRefusal::NoName { .. } => {
                 denied("no_name", message).hint("ask an administrator to create a user and link it")
             }
