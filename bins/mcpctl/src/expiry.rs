@@ -36,7 +36,10 @@ pub fn warning_of(context: &Context, end: Timestamp) -> Option<String> {
         (true, Some((SubjectKind::ServiceAccount, name))) => {
             format!("mcpctl login {server} --exchange FILE --serviceaccount {name}")
         }
-        (true, Some((_, user))) => format!("mcpctl login {server} --user {user}"),
+        (true, Some((_, user))) => match &context.provider {
+            Some(provider) => format!("mcpctl login {server} --sso={provider}"),
+            None => format!("mcpctl login {server} --user {user}"),
+        },
         // A token that has ended cannot create another one.
         (false, Some((kind, name))) if !left.is_negative() => {
             let create = format!("mcpctl create token NAME --for {kind}/{name}");
@@ -63,6 +66,7 @@ mod tests {
             server_user: None,
             expires_at: Some(Timestamp::now() + left),
             session,
+            provider: None,
         }
     }
 
@@ -91,5 +95,9 @@ mod tests {
         let exchanged = Context { user: None, account, ..context(true, SignedDuration::from_mins(20)) };
         let warned = warning(&exchanged).unwrap();
         assert!(warned.ends_with(" --exchange FILE --serviceaccount ci"), "{warned}");
+        let at_provider =
+            Context { provider: Some("corp".to_owned()), ..context(true, SignedDuration::ZERO) };
+        let warned = warning(&at_provider).unwrap();
+        assert!(warned.ends_with("mcpctl login https://mcpd.example.com --sso=corp"), "{warned}");
     }
 }

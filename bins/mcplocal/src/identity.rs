@@ -258,6 +258,7 @@ mod tests {
             server_user: None,
             expires_at: None,
             session: false,
+            provider: None,
         });
         contexts.save(&dir.path().join("config.yaml")).unwrap();
         let caller = identity.caller(&bearer(&key), &server()).unwrap();

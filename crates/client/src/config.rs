@@ -67,9 +67,12 @@ pub struct Context {
     /// The time from which mcpd rejects the bearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
-    /// Whether the bearer is a session of some hours that a login with a password made, rather than a token.
+    /// Whether the bearer is a session of some hours that a login made, rather than a token.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,
+    /// The OpenID provider at which that login was, where it was not one with a password.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
 }
 
 impl Context {

@@ -106,7 +106,11 @@ impl Guard {
         self.check_addresses(info.local_addr(), info.remote_addr()).await
     }
 
-    async fn check_addresses(self, local: SocketAddr, remote: SocketAddr) -> Result<(), ForeignPeer> {
+    /// As [`Guard::check`], of a connection by its addresses, whichever end opened it; nothing of it may have been used.
+    ///
+    /// # Errors
+    /// As [`Guard::check`].
+    pub async fn check_addresses(self, local: SocketAddr, remote: SocketAddr) -> Result<(), ForeignPeer> {
         if !remote.ip().to_canonical().is_loopback() {
             return Err(ForeignPeer::Remote(remote));
         }

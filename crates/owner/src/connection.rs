@@ -6,6 +6,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
+/// Whether this system reports which user holds a connection.
+pub const OWNERS_ARE_REPORTED: bool = cfg!(target_os = "linux");
+
 /// A socket of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Socket {

@@ -28,6 +28,22 @@ pub fn may_act_as_other_user() -> bool {
     root
 }
 
+/// Sends a GET as a program of another user; returns what it receives. Requires [`may_act_as_other_user`].
+pub fn get_as_other_user(address: SocketAddr, target: &str) -> String {
+    let target = target.to_owned();
+    let requesting = std::thread::spawn(move || {
+        // Changes this thread alone.
+        setfsuid(Uid::from_raw(OTHER_UID));
+        let mut stream = TcpStream::connect(address).expect("a connection");
+        let mut received = String::new();
+        let sent = write!(stream, "GET {target} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n\r\n");
+        // The other end may have closed it already.
+        let _ = sent.and_then(|()| stream.read_to_string(&mut received));
+        received
+    });
+    requesting.join().expect("no panic")
+}
+
 /// A program of another user that answers every request with status 200 and records what it receives.
 pub struct Squatter {
     address: SocketAddr,

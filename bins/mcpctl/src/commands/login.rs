@@ -30,7 +30,7 @@ use crate::{
     context::{Global, bearer, check_server, parse_server},
     expiry,
     failure::Failure,
-    output::{Tone, table::until},
+    output::{self, Tone, table::until},
     server_keys::{KeyArgs, ServerKeys},
 };
 
@@ -83,6 +83,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let (path, config) = global.config()?;
     // Before a credential is sent, so that none goes to a server that shows other keys than the pinned ones.
     let keys = ServerKeys::read(&args.address, trusted, config.pins_of(&args.address), &args.keys).await?;
+    let mut provider = None;
     let token = match (&args.token_file, args.token_stdin) {
         (Some(path), _) => files::read_file(path)?,
         (None, true) if std::io::stdin().is_terminal() => {
@@ -91,7 +92,11 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         (None, true) => files::stdin()?,
         (None, false) => match (&args.exchange, &args.service_account) {
             (Some(path), Some(account)) => exchanged(&args.address, &options, path, account).await?,
-            _ => interactively(&args, &options).await?,
+            _ => {
+                let signed_in = interactively(&args, &options).await?;
+                provider = signed_in.provider;
+                signed_in.token
+            }
         },
     };
     let token = bearer("the token", &token)?;
@@ -115,6 +120,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         server_user: global.server_user().map(str::to_owned),
         expires_at: Some(me.expires_at),
         session: args.token_file.is_none() && !args.token_stdin,
+        provider,
     };
     let before = AgentAccount::now().await;
     let config = config::update(&path, |config| {
@@ -150,8 +156,15 @@ fn default_name(server: &Url) -> String {
     server.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
-/// Signs in at a provider or with a password; returns the token.
-async fn interactively(args: &Args, options: &ClientOptions) -> Result<String, Failure> {
+/// A token of a sign-in by a person.
+struct SignedIn {
+    token: String,
+    /// Where it was at an OpenID provider.
+    provider: Option<String>,
+}
+
+/// Signs in at a provider or with a password.
+async fn interactively(args: &Args, options: &ClientOptions) -> Result<SignedIn, Failure> {
     let asked = args.sso.is_some() || args.device;
     let password = args.password || args.user.is_some();
     if password || !(asked || std::io::stdin().is_terminal()) {
@@ -170,22 +183,23 @@ async fn interactively(args: &Args, options: &ClientOptions) -> Result<String, F
         return with_password(args, options).await;
     }
     let method = sso::choose(&methods, args.sso.as_ref().and_then(Option::as_deref))?;
-    let token = if args.device {
+    let issued = if args.device {
         sso::with_device_code(&client, method).await?
     } else {
-        sso::in_browser(&client, method, !args.no_browser).await?
+        sso::in_browser(&client, method, !args.no_browser, options.trusted).await?
     };
-    Ok(token.expose().to_owned())
+    output::warnings(&issued.warnings);
+    Ok(SignedIn { token: issued.token.expose().to_owned(), provider: Some(method.name.to_string()) })
 }
 
-async fn with_password(args: &Args, options: &ClientOptions) -> Result<String, Failure> {
+async fn with_password(args: &Args, options: &ClientOptions) -> Result<SignedIn, Failure> {
     let terminal = std::io::stdin().is_terminal();
     let user = match &args.user {
         Some(user) => user.clone(),
         None if terminal => dialoguer::Input::new().with_prompt("User").interact_text().map_err(prompt)?,
         None => {
             return Err(Failure::usage("there is no terminal to ask for user and password")
-                .hint("say --sso, --token-stdin, --token-file FILE, or --user NAME --password-stdin"));
+                .hint("pass --sso, --token-stdin, --token-file FILE, or --user NAME --password-stdin"));
         }
     };
     let password = if args.password_stdin {
@@ -194,12 +208,12 @@ async fn with_password(args: &Args, options: &ClientOptions) -> Result<String, F
         dialoguer::Password::new().with_prompt("Password").interact().map_err(prompt)?
     } else {
         return Err(
-            Failure::usage("there is no terminal to ask for the password").hint("say --password-stdin")
+            Failure::usage("there is no terminal to ask for the password").hint("pass --password-stdin")
         );
     };
     let client = Client::new(args.address.clone(), None, options)?;
     let issued = client.login(&LoginRequest { user, password: SecretValue::new(password) }).await?;
-    Ok(issued.token.expose().to_owned())
+    Ok(SignedIn { token: issued.token.expose().to_owned(), provider: None })
 }
 
 async fn exchanged(

@@ -21,6 +21,7 @@ fn context(name: &str, server: &str, token: Option<&str>) -> Context {
         server_user: None,
         expires_at: None,
         session: false,
+        provider: None,
     }
 }
 

@@ -8,10 +8,11 @@ use std::time::Duration;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use mcpctl_api::{
     oidc::{CodeLogin, DevicePoll, OidcMethod, SignInMethods, is_protected, redirect_uri},
+    question::IssuedToken,
     spec::SecretValue,
     visible::one_line,
 };
-use mcpctl_client::{Client, DeviceAnswer};
+use mcpctl_client::{Client, DeviceAnswer, TrustedUsers};
 use sha2::{Digest as _, Sha256};
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
@@ -34,7 +35,7 @@ pub fn choose<'a>(methods: &'a SignInMethods, name: Option<&str>) -> Result<&'a 
         (_, []) => Err(Failure::new("this mcpd trusts no OpenID provider").hint("sign in with --user NAME")),
         (None, [only]) => Ok(only),
         (None, _) => Err(Failure::usage("this mcpd trusts several providers")
-            .hint(format!("say --sso with one of: {}", names()))),
+            .hint(format!("pass --sso= with one of: {}", names()))),
         (Some(name), all) => all.iter().find(|method| method.name.as_str() == name).ok_or_else(|| {
             Failure::new(format!("this mcpd trusts no provider `{name}`"))
                 .hint(format!("it trusts: {}", names()))
@@ -42,12 +43,13 @@ pub fn choose<'a>(methods: &'a SignInMethods, name: Option<&str>) -> Result<&'a 
     }
 }
 
-/// Signs in with a browser of this machine; returns the session's token.
+/// Signs in with a browser of this machine that one of the `trusted` users runs; returns the session's token.
 pub async fn in_browser(
     client: &Client,
     method: &OidcMethod,
     may_open: bool,
-) -> Result<SecretValue, Failure> {
+    trusted: TrustedUsers,
+) -> Result<IssuedToken, Failure> {
     let Some(endpoint) = &method.authorization_endpoint else {
         return Err(Failure::new(format!("mcpd cannot reach the provider `{}` now", method.name))
             .hint("try again, or sign in with a password: --user NAME"));
@@ -57,10 +59,12 @@ pub async fn in_browser(
     }
     let (state, nonce, verifier) = (random()?, random()?, random()?);
     // Before the address is known to anyone, so that no other program gets the port.
-    let listener = RedirectListener::bind().await?;
+    let listener = RedirectListener::bind(trusted).await?;
     let port = listener.port();
     let url = authorization_url(endpoint, method, port, &state, &nonce, &verifier);
-    let opened = may_open && browser::open(&url);
+    // Other users of the machine read the arguments of every process, and the state is in the provider's address.
+    let start = if browser::IS_ARGUMENT { listener.start_url() } else { url.to_string() };
+    let opened = may_open && browser::open(&start);
     let doing = if opened { "your browser opens; if it does not," } else { "to sign in," };
     note!("{doing} open this address in a browser on this machine:");
     note!("");
@@ -69,8 +73,12 @@ pub async fn in_browser(
     if !opened && method.device_code {
         note!("hint: without a browser on this machine, sign in with --device");
     }
-    let expected =
-        ExpectedAnswer { state, issuer: method.issuer.to_string(), names_issuer: method.names_issuer };
+    let expected = ExpectedAnswer {
+        authorization: url,
+        state,
+        issuer: method.issuer.to_string(),
+        names_issuer: method.names_issuer,
+    };
     let code = timeout(SIGN_IN_TIMEOUT, listener.wait(&expected)).await.map_err(|_| {
         Failure::new(format!("no answer came within {} minutes", SIGN_IN_TIMEOUT.as_secs() / 60))
             .hint("begin again; on a machine without a browser with --device")
@@ -82,7 +90,7 @@ pub async fn in_browser(
         nonce,
         redirect_port: port,
     };
-    Ok(client.login_with_code(&login).await?.token)
+    Ok(client.login_with_code(&login).await?)
 }
 
 fn authorization_url(
@@ -108,7 +116,7 @@ fn authorization_url(
 }
 
 /// Signs in with a device code; returns the session's token.
-pub async fn with_device_code(client: &Client, method: &OidcMethod) -> Result<SecretValue, Failure> {
+pub async fn with_device_code(client: &Client, method: &OidcMethod) -> Result<IssuedToken, Failure> {
     let begun = client.begin_device(method.name.as_str()).await?;
     if !is_protected(&begun.verification_uri) {
         return Err(Failure::new("mcpd names an address of the provider that is not an https address"));
@@ -129,7 +137,7 @@ pub async fn with_device_code(client: &Client, method: &OidcMethod) -> Result<Se
     while Instant::now() + interval < until {
         sleep(interval).await;
         match client.poll_device(&poll).await? {
-            DeviceAnswer::Issued(issued) => return Ok(issued.token),
+            DeviceAnswer::Issued(issued) => return Ok(issued),
             DeviceAnswer::Pending(pending) if pending.slow_down => interval += SLOW_DOWN,
             DeviceAnswer::Pending(_) => {}
         }
