@@ -9,6 +9,7 @@ mod context;
 mod expiry;
 mod failure;
 mod server_keys;
+mod usage;
 
 use std::process::ExitCode;
 
@@ -20,13 +21,7 @@ use crate::{commands::Cli, failure::Failure};
 async fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) if error.use_stderr() => {
-            // The parser repeats the arguments, which may hold control characters of another party.
-            for line in error.render().to_string().trim_end().lines() {
-                note!("{line}");
-            }
-            return ExitCode::from(2);
-        }
+        Err(error) if error.use_stderr() => return usage::report(&error),
         // Help and version.
         Err(shown) => shown.exit(),
     };

@@ -260,7 +260,11 @@ fn columns(spec: &Spec) -> Vec<String> {
         }
         Spec::Secret(secret) => vec![list(secret.data.keys())],
         Spec::User(user) => vec![user.display_name.clone().unwrap_or_default(), state(user.disabled)],
-        Spec::Group(group) => vec![list(&group.members)],
+        Spec::Group(group) => {
+            let claims =
+                group.claims.iter().map(|claim| format!("claim {} of {}", claim.value, claim.issuer));
+            vec![list(group.members.iter().map(ToString::to_string).chain(claims))]
+        }
         Spec::ServiceAccount(account) => vec![state(account.disabled)],
         Spec::Role(role) => vec![role.rules.len().to_string()],
         Spec::RoleBinding(binding) => vec![binding.role.to_string(), list(&binding.subjects)],

@@ -70,9 +70,10 @@ pub enum LimitError {
 fn describe(exceeded: &Exceeded) -> String {
     let Exceeded { limit, ceiling: Ceiling { measure, max, span }, used, asked, fits_at } = exceeded;
     let allows = format!("the Limit `{limit}` allows {} per {span}", measure.show(*max));
+    let are = if *used == 1 && *measure != Measure::Cost { "is" } else { "are" };
     match fits_at {
         Some(_) => format!(
-            "{allows}, of which {} are used, and this request may take {}",
+            "{allows}, of which {} {are} used, and this request may take {}",
             measure.show(*used),
             measure.show(*asked)
         ),

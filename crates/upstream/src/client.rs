@@ -118,6 +118,12 @@ impl Client {
         pools.plain_mcpd = Some(prepare);
     }
 
+    /// Why the policy allows no connection to an address that is written as a number; that of a name shows when it is resolved.
+    pub(crate) fn refusal(&self, target: &Target) -> Option<String> {
+        let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none())?;
+        policy.check_url(&target.base_url).err().map(|refused| refused.to_string())
+    }
+
     /// The pool for a target. Its address is checked here as written, and in the pool as resolved.
     pub(crate) fn pool(&self, target: &Target) -> Result<Lease, Failure> {
         let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());

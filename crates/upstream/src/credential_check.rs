@@ -41,6 +41,11 @@ pub enum CredentialCheck {
     },
     /// Nothing: there is no server, none that answers in time, or none that shows it.
     Unknown,
+    /// Nothing, because the address policy allows no connection to it.
+    NotAsked {
+        /// Which setting of the policy.
+        why: String,
+    },
 }
 
 /// The answer to a request for the list of models.
@@ -57,6 +62,9 @@ enum Listed {
 
 /// Checks the credential of a target, within 5 s.
 pub async fn check_credential(client: &Client, target: &Target) -> CredentialCheck {
+    if let Some(why) = client.refusal(target) {
+        return CredentialCheck::NotAsked { why };
+    }
     let until = Instant::now() + CHECK_TIMEOUT;
     match list(client, target, until).await {
         Listed::Nothing => CredentialCheck::Unknown,

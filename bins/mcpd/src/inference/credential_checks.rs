@@ -76,10 +76,15 @@ pub async fn check(
                 tracing::info!(%llm, "a provider refuses a new credential");
                 return Err((intent, RefusedCredential { field, llm, message }));
             }
-            CredentialCheck::Unknown => {
-                let warning = format!(
-                    "the provider of Llm `{llm}` is unreachable, so that its key could not be checked"
-                );
+            unchecked @ (CredentialCheck::Unknown | CredentialCheck::NotAsked { .. }) => {
+                let warning = match unchecked {
+                    CredentialCheck::NotAsked { why } => format!(
+                        "mcpd makes no connection to the provider of Llm `{llm}`, and did not check its key: {why}"
+                    ),
+                    _ => format!(
+                        "the provider of Llm `{llm}` is unreachable, so that its key could not be checked"
+                    ),
+                };
                 // One for all targets of an Llm.
                 if !warnings.contains(&warning) {
                     warnings.push(warning);

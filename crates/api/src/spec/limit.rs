@@ -144,9 +144,10 @@ impl Measure {
 
     /// An amount with its unit, as messages show it.
     pub fn show(self, amount: u64) -> String {
+        let plural = if amount == 1 { "" } else { "s" };
         match self {
-            Self::Requests => format!("{amount} requests"),
-            Self::Tokens => format!("{amount} tokens"),
+            Self::Requests => format!("{amount} request{plural}"),
+            Self::Tokens => format!("{amount} token{plural}"),
             Self::Cost => format!("{} USD", Usd::from_nanos(amount)),
         }
     }
