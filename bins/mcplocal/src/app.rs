@@ -22,12 +22,10 @@ use url::Url;
 use crate::{
     access::AccessWatches,
     config::Config,
-    id_questions::IdQuestions,
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
-    probing::Probing,
-    proof_keys::KeyRing,
+    probing::{Probing, id_questions::IdQuestions, proof_keys::KeyRing},
     providers::{self, LocalProvider},
     silence::SilenceCheck,
 };

@@ -15,7 +15,7 @@ use crate::{
     capabilities::{ModelProbe, ModelProbeError},
     config::{Config, ProviderConfig},
     llm_names::{self, UnknownLlm},
-    proof_keys::KeyRing,
+    probing::proof_keys::KeyRing,
     providers,
 };
 

@@ -3,16 +3,13 @@
 
 mod access;
 mod agent_id;
-mod ahead;
 mod app;
 mod capabilities;
 mod config;
 mod doctor;
 mod http;
-mod id_questions;
 mod identity;
 mod journal;
-mod key_rotation;
 mod llm_names;
 mod log_file;
 mod meter;
@@ -20,10 +17,8 @@ mod pipeline;
 mod port;
 mod prewarm;
 mod probing;
-mod proof_keys;
 mod providers;
 mod service;
-mod signed_in;
 mod silence;
 
 use std::{
@@ -238,10 +233,10 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(async move { journal.journal.sync_the_rest().await });
     tokio::spawn(journal::hand_over::follow(Arc::clone(&app)));
     let (user, signed_in) = tokio::sync::watch::channel(None);
-    tokio::spawn(signed_in::follow(Arc::clone(&app), user));
+    tokio::spawn(probing::signed_in::follow(Arc::clone(&app), user));
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
-    tokio::spawn(key_rotation::follow(Arc::clone(&app)));
-    tokio::spawn(ahead::keep(Arc::clone(&app), signed_in));
+    tokio::spawn(probing::key_rotation::follow(Arc::clone(&app)));
+    tokio::spawn(probing::ahead::keep(Arc::clone(&app), signed_in));
     let draining = app.drain.subscribe();
     let routes = http::routes(Arc::clone(&app), Router::new());
     let server =

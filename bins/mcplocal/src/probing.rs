@@ -1,4 +1,11 @@
-//! What every probe of this agent has in common, whatever the configuration is.
+//! Probes: what every one of this agent has in common, whatever the configuration is; the keys by which their answers count; and
+//! who probes besides requests, for leases, ids and the rotation of keys.
+
+pub mod ahead;
+pub mod id_questions;
+pub mod key_rotation;
+pub mod proof_keys;
+pub mod signed_in;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -8,7 +15,8 @@ use mcpctl_failover::{LeaseBook, lease::LeaseTime};
 use nix::time::{ClockId, clock_gettime};
 use tokio::sync::Notify;
 
-use crate::{access::DenialHints, config::Config, proof_keys::KeyRing};
+use self::proof_keys::KeyRing;
+use crate::{access::DenialHints, config::Config};
 
 /// Who probes, and by which keys answers count.
 pub struct Probing {

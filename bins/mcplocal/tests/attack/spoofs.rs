@@ -311,6 +311,19 @@ async fn incomplete_or_foreign_responses_deny() {
     assert!(agent.fails_over("control", false).await, "a plain 200 allows");
 }
 
+/// A made-up credential, with an id that no mcpd made, has the agent ask mcpd once, and not about each name that it has.
+#[tokio::test]
+async fn made_up_bearer_and_id_cost_one_probe() {
+    let denied = || send(head("401 Unauthorized", "content-length: 0\r\n"));
+    let spoofs = (0..20).map(|number| (format!("llm-{number}"), denied())).collect();
+    let agent = SpoofedAgent::start(spoofs, "http").await;
+    let id = format!("c{:0>24}", "id");
+    assert!(!agent.fails_over(&id, false).await);
+    let lines = agent.spoofer.lines.lock().unwrap();
+    let probes: Vec<_> = lines.iter().filter(|line| line.starts_with("HEAD ")).collect();
+    assert_eq!(probes, [&format!("HEAD /api/v1/llms/{id} HTTP/1.1")]);
+}
+
 #[tokio::test]
 async fn server_without_tls_does_not_pass_for_https() {
     let spoofs = BTreeMap::from([("claude".to_owned(), send(head("200 OK", "content-length: 0\r\n")))]);

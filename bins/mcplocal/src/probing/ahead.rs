@@ -12,7 +12,8 @@ use mcpctl_client::{PinnedKeys, ProofKeys as _};
 use mcpctl_failover::{AccessVerdict, Bearer, LeaseBook, LlmRef};
 use tokio::sync::watch;
 
-use crate::{app::App, signed_in::SignedIn};
+use super::signed_in::SignedIn;
+use crate::app::App;
 
 /// How often it is looked which probes are due.
 const TICK: Duration = Duration::from_secs(2);
