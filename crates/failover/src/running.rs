@@ -133,7 +133,7 @@ pub struct RunningRequests {
 struct Allowed {
     sent: Instant,
     until: Instant,
-    /// Whether it holds for less than [`CONFIRMATION_TIMEOUT`], because the credential expires.
+    /// Whether it holds for less than [`Allowance::HOLDS`], because the credential expires.
     expires: bool,
 }
 
@@ -329,7 +329,7 @@ impl RunningRequests {
         self.judged(sent);
         if self.allowed.is_none_or(|known| known.sent <= sent) {
             let holds = allowance.holds.min(CONFIRMATION_TIMEOUT);
-            let expires = holds < CONFIRMATION_TIMEOUT;
+            let expires = allowance.holds < Allowance::HOLDS;
             self.allowed = Some(Allowed { sent, until: sent + holds, expires });
         }
         if let Some(id) = &allowance.llm {
@@ -565,6 +565,8 @@ mod tests {
         assert_eq!(case.ended(6900, None), None);
         assert_eq!(case.running.wake_at(true, case.at(6500)), Some(case.at(7000)));
         assert_eq!(case.ended(7000, Some(&cover("id-1"))), Some(AccessEnded::Expired));
+        let mut case = Case::of(Some(signed(14)));
+        assert_eq!(case.ended(14_000, Some(&cover("id-1"))), Some(AccessEnded::Expired));
         // An answer that arrived late counts by when it was asked for.
         let mut case = Case::of(Some(signed(15)));
         case.probes(5000, &AccessVerdict::Allowed(signed(3)));
