@@ -10,15 +10,15 @@ use std::{
 
 use futures::future::join_all;
 use mcpctl_testkit::{
-    daemons::{McplocalOptions, eventually},
+    daemons::{Mcplocal, McplocalOptions, closed_address, eventually},
     deployment::Deployment,
-    model_server::Reply,
+    model_server::{ModelServer, Reply},
     response::{content, header},
 };
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use crate::fake_mcpd::{question, unknown_bearer};
+use crate::fake_mcpd::{ALLOWED, FakeMcpd, provider, question, unknown_bearer};
 
 /// A deployment whose primary always fails, with lines of the agent's configuration.
 async fn start(config: &str) -> Deployment {
@@ -224,6 +224,37 @@ async fn disk_error_denies_until_the_disk_takes_lines_again() {
     let report = mcpctl_journal::verify(&deployment.agent.state_dir(), None, &[]).unwrap();
     assert_eq!(report.problems, []);
     assert_eq!(report.lines, 8);
+}
+
+#[tokio::test]
+async fn acknowledgement_of_other_lines_is_none() {
+    let receipt = json!({"seq": 2, "hash": "0".repeat(64), "recorded": 2}).to_string();
+    let length = receipt.len();
+    let receipt = format!(
+        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{receipt}"
+    );
+    let (mcpd, desk) =
+        (FakeMcpd::responding(ALLOWED, &receipt).await, ModelServer::with_default(Reply::text("x")).await);
+    let (server, inference, item) = (&mcpd.url, closed_address(), provider(&desk.base_url()));
+    let agent =
+        Mcplocal::start(&format!("server: {server}\ninference: http://{inference}\nproviders:\n{item}"))
+            .await;
+    let contexts = agent.homes()[0].1.join("mcpctl/config.yaml");
+    fs::create_dir_all(contexts.parent().unwrap()).unwrap();
+    let token = unknown_bearer();
+    let text = format!(
+        "currentContext: c\ncontexts:\n  - name: c\n    server: {server}/\n    user: alice\n    token: {token}\n"
+    );
+    fs::write(&contexts, text).unwrap();
+    fs::set_permissions(&contexts, fs::Permissions::from_mode(0o600)).unwrap();
+    assert_eq!(agent.chat("claude", &agent.local_key(), false).await.status(), StatusCode::OK);
+    let backlog = eventually("the status has the reason", async || {
+        let backlog = agent.status().await["journalBacklog"].clone();
+        (backlog["lines"] == 2 && !backlog["reason"].is_null()).then_some(backlog)
+    })
+    .await;
+    let reason = "mcpd acknowledged line 2, which is not the last one that was sent";
+    assert_eq!(backlog, json!({"lines": 2, "reason": reason}));
 }
 
 #[tokio::test]

@@ -43,8 +43,11 @@ async fn confirmed_is_one_line_that_mcpd_signed_for() {
     assert!(reason.starts_with("not confirmed, its proof was used by another line; "), "{reason}");
 
     let mut mcpctl = Command::new(program("mcpctl"));
-    let shown =
-        mcpctl.args(["audit", "--action", "failover"]).envs(deployment.agent.homes()).output().unwrap();
+    let shown = mcpctl
+        .args(["audit", "--action", "failover", "-o", "wide"])
+        .envs(deployment.agent.homes())
+        .output()
+        .unwrap();
     let shown = String::from_utf8(shown.stdout).unwrap();
     assert_eq!(shown.matches("User alice (confirmed)").count(), 1, "{shown}");
     assert_eq!(shown.matches("not confirmed, its proof was used by another line").count(), 1, "{shown}");

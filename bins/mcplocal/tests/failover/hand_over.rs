@@ -6,9 +6,11 @@ use mcpctl_journal::{ChainHead, HeadRecord, JournalPaths, LineHash};
 use mcpctl_testkit::{
     daemons::{Mcpd, Mcplocal, eventually, program},
     deployment::Deployment,
+    model_server::Reply,
     response::content,
 };
-use serde_json::Value;
+use reqwest::Method;
+use serde_json::{Value, json};
 
 /// A deployment whose primary always fails.
 pub async fn start() -> Deployment {
@@ -311,7 +313,7 @@ async fn journal_cut_at_its_end_shows_against_mcpd() {
 }
 
 #[tokio::test]
-async fn refused_credential_shows_and_narrowed_tokens_see_no_audit() {
+async fn refused_credential_shows_in_the_status() {
     let deployment = start().await;
     let agent = agent_id(&deployment).await;
     let unknown = mcpctl_secret::token::mint(mcpctl_secret::token::Prefix::Mcpd).unwrap();
@@ -357,4 +359,32 @@ async fn replaced_journal_shows_in_status_doctor_and_verify() {
         assert_eq!(output.status.code(), Some(code), "{args:?}: {shown}");
         assert!(expected.iter().all(|expected| shown.contains(expected)), "{args:?}: {shown}");
     }
+}
+
+#[tokio::test]
+async fn line_of_a_killed_agent_and_an_unreadable_head_are_handed_over() {
+    let mut deployment = start().await;
+    let agent = agent_id(&deployment).await;
+    deployment.desk.set_default(Reply::hang());
+    let chat = json!({"model": "claude", "messages": [{"role": "user", "content": "Hi"}]});
+    let request =
+        deployment.agent.request(Method::POST, "/v1/chat/completions", &deployment.alice).json(&chat);
+    let asked = tokio::spawn(request.send());
+    eventually("the prompt arrives", async || (!deployment.desk.inferences().is_empty()).then_some(())).await;
+    // Before the model has answered.
+    deployment.agent.kill();
+    let _ = asked.await;
+    deployment.agent.sign_in(&deployment.mcpd, "alice", &deployment.alice);
+    deployment.agent.restart().await;
+    let rows = handed_over(&deployment.mcpd, &agent, 1).await;
+    assert_eq!((&rows[0]["action"], &rows[0]["decision"]), (&"failover".into(), &"allowed".into()));
+
+    // Without its head the journal goes on from its last line, and what mcpd has is not recorded again.
+    deployment.agent.kill();
+    fs::write(JournalPaths::of(&deployment.agent.state_dir()).head, "no head").unwrap();
+    deployment.desk.set_default(Reply::text("from the desk"));
+    deployment.agent.restart().await;
+    assert_eq!(content(deployment.chat().await).await, "from the desk");
+    handed_over(&deployment.mcpd, &agent, 3).await;
+    assert!(deployment.agent.log().contains("the head of the journal cannot be read"));
 }
