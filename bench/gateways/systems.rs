@@ -8,6 +8,12 @@ use std::{
     io::{BufRead as _, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
 };
 
 use crate::{load::Destination, placement};
@@ -58,7 +64,7 @@ pub struct System {
     /// The process whose tree is measured; `None` where there is none.
     pub pid: Option<u32>,
     /// From its start until it answered, where that was measured.
-    pub started_in: Option<std::time::Duration>,
+    pub started_in: Option<Duration>,
     _parts: Box<dyn Any>,
 }
 
@@ -104,11 +110,20 @@ async fn pass_through(upstream: SocketAddr) -> System {
     }
 }
 
-/// A child process that is killed when it is dropped.
+/// How long a process may take to end before it is killed.
+const END_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A child process that is ended when it is dropped.
 struct Process(Child);
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // Not killed at once, because workers of a killed master go on.
+        let _ = kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM);
+        let began = Instant::now();
+        while matches!(self.0.try_wait(), Ok(None)) && began.elapsed() < END_TIMEOUT {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
