@@ -91,6 +91,20 @@ pub fn wrap(text: &str, width: Option<u16>) -> Vec<String> {
     lines
 }
 
+/// Prints a text on standard output as [`line`] does, in several lines where the width is too small for it; each after the first
+/// is indented.
+pub fn paragraph(tone: Tone, head: &str, text: &str) -> Result<(), Failure> {
+    const INDENT: &str = "  ";
+    let width = width().map(|width| width.saturating_sub(2));
+    for (at, wrapped) in wrap(&format!("{head}{text}"), width).iter().enumerate() {
+        match wrapped.strip_prefix(head) {
+            Some(rest) if at == 0 => line(tone, head, format_args!("{rest}"))?,
+            _ => line(Tone::Plain, "", format_args!("{INDENT}{wrapped}"))?,
+        }
+    }
+    Ok(())
+}
+
 /// Prints a line of data on standard output: `head` in a tone, and the rest.
 pub fn line(tone: Tone, head: &str, rest: Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -15,6 +15,7 @@ use crate::{
     output::{
         Shape, Tone, breaker, one_line,
         table::{Table, age},
+        terminal::paragraph,
     },
 };
 
@@ -46,30 +47,32 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     data!("mcplocal {} on {}", one_line(&status.version), one_line(&status.listen))?;
     data!("server:    {}", one_line(status.server.as_str()))?;
     data!("signed in: {}", one_line(&account(status)))?;
-    data!("probe:     {}", one_line(&status.proof.describe(&status.server)))?;
+    text("probe:     ", &status.proof.describe(&status.server))?;
     if let Some(unverified) = &status.proof.unverified {
         let at = age(unverified.at);
-        data!(Tone::Bad, "not verified:"; " {} ({at} ago)", one_line(&unverified.reason))?;
+        let reason = one_line(&unverified.reason);
+        paragraph(Tone::Bad, "not verified:", &format!(" {reason} ({at} ago)"))?;
     }
-    if let Some(hint) = &status.proof.hint {
-        data!("hint: {}", one_line(hint))?;
+    if let Some(step) = &status.proof.hint {
+        hint(step)?;
     }
     if let Some(ignored) = &status.ignored_config {
         let (since, reason) = (age(ignored.since), one_line(&ignored.reason));
-        data!(Tone::Warning, "configuration:"; " broken for {since}, the one before it runs: {reason}")?;
-        if let Some(hint) = &ignored.hint {
-            data!("hint: {}; no restart is needed", one_line(hint))?;
+        let broken = format!(" broken for {since}, the one before it runs: {reason}");
+        paragraph(Tone::Warning, "configuration:", &broken)?;
+        if let Some(step) = &ignored.hint {
+            hint(&format!("{step}; no restart is needed"))?;
         }
     }
-    data!("feed:      {}", one_line(&feed(status)))?;
+    text("feed:      ", &feed(status))?;
     if status.feed.state == FollowState::Denied {
-        data!("hint: {}", one_line(&login_hint(status)))?;
+        hint(&login_hint(status))?;
     }
     if status.leases > 0 {
-        data!("leases:    {}", one_line(&leases(status)))?;
+        text("leases:    ", &leases(status))?;
     }
     if let Some(warning) = expiry_warning(status) {
-        data!(Tone::Warning, "warning:"; " {}", one_line(&warning))?;
+        paragraph(Tone::Warning, "warning:", &format!(" {}", one_line(&warning)))?;
     }
     data!("")?;
     let mut table = Table::new(&[
@@ -92,11 +95,13 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     // Too long for a column, whose beginning would not show the cause.
     let engines = status.providers.iter().filter_map(|provider| provider.engine.as_ref());
     for error in engines.filter_map(|engine| engine.last_error.as_ref()) {
-        data!("\nlast error: {}", one_line(error))?;
+        data!("")?;
+        text("last error: ", error)?;
     }
     for primary in &status.breakers {
         let (llm, stands) = (one_line(&primary.llm), breaker(&primary.status));
-        data!("\nbreaker of the primary of `{llm}`: {}", one_line(&stands))?;
+        data!("")?;
+        text(&format!("breaker of the primary of `{llm}`: "), &stands)?;
     }
     if let Some(last) = &status.last_failover {
         data!(
@@ -108,10 +113,20 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
             one_line(last.class.as_deref().unwrap_or("unknown"))
         )?;
         if let Some(reason) = &last.reason {
-            data!("reason: {}", one_line(reason))?;
+            text("reason: ", reason)?;
         }
     }
     Ok(())
+}
+
+/// A text of the agent's, after what it is about.
+fn text(about: &str, text: &str) -> Result<(), Failure> {
+    paragraph(Tone::Plain, about, &one_line(text))
+}
+
+/// The next step.
+fn hint(step: &str) -> Result<(), Failure> {
+    text("hint: ", step)
 }
 
 /// How the feed stands by which the agent learns at once that access has ended.
@@ -149,21 +164,24 @@ pub fn login_hint(status: &AgentStatus) -> String {
 fn problems(status: &AgentStatus) -> Result<(), Failure> {
     for provider in &status.providers {
         if let Some(unavailable) = &provider.unavailable {
-            let hint = one_line(unavailable.hint.as_deref().unwrap_or_default());
-            data!("\n`{}` is unavailable: {}", one_line(&provider.name), one_line(&unavailable.reason))?;
-            data!("hint: {hint}; no restart is needed")?;
+            data!("")?;
+            text(&format!("`{}` is unavailable: ", one_line(&provider.name)), &unavailable.reason)?;
+            hint(&format!("{}; no restart is needed", unavailable.hint.as_deref().unwrap_or_default()))?;
         }
     }
     for unknown in &status.unknown_llms {
-        data!("\n`{}`: {}", one_line(&unknown.provider), one_line(&unknown.reason))?;
-        data!("hint: {}", one_line(&unknown.hint))?;
+        data!("")?;
+        text(&format!("`{}`: ", one_line(&unknown.provider)), &unknown.reason)?;
+        hint(&unknown.hint)?;
     }
     if let Some(problem) = &status.journal {
-        data!("\nnothing runs locally: the journal cannot be written: {}", one_line(problem))?;
-        data!("hint: {}", one_line(status.journal_hint.as_deref().unwrap_or_default()))?;
+        data!("")?;
+        text("nothing runs locally: the journal cannot be written: ", problem)?;
+        hint(status.journal_hint.as_deref().unwrap_or_default())?;
     }
     if let Some(JournalBacklog { lines, reason: Some(reason) }) = &status.journal_backlog {
-        data!("\njournal: lines that wait for mcpd: {lines}: {}", one_line(reason))?;
+        data!("")?;
+        text(&format!("journal: lines that wait for mcpd: {lines}: "), reason)?;
     }
     Ok(())
 }
