@@ -145,10 +145,11 @@ impl Mcplocal {
         self.state_dir().join("journal.jsonl")
     }
 
-    /// The entries of its journal.
+    /// The entries of its journal; without a last line that is still being written.
     pub fn journal(&self) -> Vec<Value> {
         let text = fs::read_to_string(self.journal_file()).unwrap_or_default();
-        text.lines().map(|line| serde_json::from_str(line).expect("a line of the journal")).collect()
+        let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line of the journal")).collect()
     }
 
     /// Kills it and waits until it has ended.
