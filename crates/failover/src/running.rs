@@ -114,8 +114,8 @@ pub struct RunningRequests {
     judged_at: Option<Instant>,
     /// Whether mcpd signs its answers.
     is_signed: bool,
-    /// When the feed showed a denial that no later probe has answered.
-    doubt: Option<Instant>,
+    /// The denials by the feed that no later probe has answered, where answers are signed.
+    doubt: Option<Doubt>,
     /// The latest moment for which the feed confirms the access, where answers are not signed.
     heard_at: Option<Instant>,
     /// What is left until the credential expires, by the feed, where answers are not signed.
@@ -126,6 +126,13 @@ pub struct RunningRequests {
     hinted_at: Option<Instant>,
     /// When the machine woke up last.
     woke_at: Option<Instant>,
+}
+
+/// When the feed showed the first and the last of the denials that are open: whatever it shows later takes none back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Doubt {
+    first: Instant,
+    last: Instant,
 }
 
 /// The last *allowed*.
@@ -233,11 +240,14 @@ impl RunningRequests {
 
     /// Takes what the feed shows now; `None` where it shows nothing of this Llm.
     pub fn observe(&mut self, feed: Option<&FeedReading>) {
-        (self.doubt, self.heard_at, self.expires_in) = (None, None, None);
+        (self.heard_at, self.expires_in) = (None, None);
         let Some(feed) = feed else { return };
         if self.is_signed {
             let is_open = self.judged_at.is_none_or(|judged| judged < feed.changed_at);
-            self.doubt = (is_open && self.is_denied_by(&feed.decision)).then_some(feed.changed_at);
+            if is_open && self.is_denied_by(&feed.decision) {
+                let last = feed.changed_at;
+                self.doubt = Some(Doubt { first: self.doubt.map_or(last, |doubt| doubt.first), last });
+            }
             return;
         }
         self.expires_in = feed.expires_in;
@@ -275,7 +285,8 @@ impl RunningRequests {
     /// When the next probe is due; `None` where none is wanted.
     pub fn probe_due(&self) -> Option<Instant> {
         let regular = self.has_running().then_some(self.probe_at);
-        let hinted = self.doubt.map(|at| self.hinted_at.map_or(at, |hinted| hinted + HINT_INTERVAL));
+        let hinted =
+            self.doubt.map(|doubt| self.hinted_at.map_or(doubt.first, |hinted| hinted + HINT_INTERVAL));
         regular.into_iter().chain(hinted).min()
     }
 
@@ -311,9 +322,10 @@ impl RunningRequests {
             // INVARIANT 8: what the feed denied, and mcpd does not confirm, does not go on. The lease stays, because the feed may
             // be forged.
             AccessVerdict::Leased { .. } | AccessVerdict::Unreachable(_) => {
-                if let Some(doubt) = self.doubt.filter(|doubt| *doubt <= sent) {
+                if let Some(doubt) = self.doubt.filter(|doubt| doubt.first <= sent) {
+                    let denied_at = if doubt.last <= sent { doubt.last } else { doubt.first };
                     self.judged(sent);
-                    self.end(|request| request.asked_at <= doubt, AccessEnded::Unconfirmed);
+                    self.end(|request| request.asked_at <= denied_at, AccessEnded::Unconfirmed);
                 }
             }
         }
@@ -346,7 +358,11 @@ impl RunningRequests {
 
     fn judged(&mut self, sent: Instant) {
         self.judged_at = self.judged_at.max(Some(sent));
-        self.doubt = self.doubt.filter(|doubt| *doubt > sent);
+        // Of those that came between the first and the last one no time is kept: the probe for the last one answers them.
+        self.doubt = self
+            .doubt
+            .filter(|doubt| doubt.last > sent)
+            .map(|Doubt { first, last }| Doubt { first: if first > sent { first } else { last }, last });
     }
 
     /// The machine was suspended for so long: mcpd is asked at once, and what it confirmed before counts until that has an answer,
@@ -538,6 +554,32 @@ mod tests {
         let mut case = Case::of(Some(signed(15)));
         case.probes(5000, &unreachable());
         assert_eq!((case.ended(5100, None), case.due()), (None, Some(7010)));
+    }
+
+    #[test]
+    fn inv_08_feed_does_not_take_back_what_it_denied() {
+        for later in [None, Some(one()), Some(FeedDecision::Denied)] {
+            let mut case = Case::of(Some(signed(15)));
+            case.shows(FeedDecision::Denied, 1000);
+            case.running.probe_sent(case.at(1000));
+            let between = case.running.join(Some(LlmId::new("id-1")), case.at(1100), None);
+            // Before the probe fails, the feed shows something else, or the same once more.
+            match later.clone() {
+                Some(decision) => case.shows(decision, 1200),
+                None => case.feed = None,
+            }
+            assert_eq!((case.ended(1300, None), case.due()), (None, Some(2000)), "{later:?}");
+            let (sent, now) = (case.at(1000), case.at(1900));
+            case.running.answered(sent, &unreachable(), now, |interval| interval);
+            assert_eq!(case.ended(1900, None), Some(AccessEnded::Unconfirmed), "{later:?}");
+            // The probe was too early for the second denial, which the next one answers.
+            let ended = |case: &Case| case.running.ended().any(|(number, _)| number == between);
+            let is_denied_again = later == Some(FeedDecision::Denied);
+            assert!(!ended(&case), "{later:?}");
+            assert_eq!(case.due(), Some(if is_denied_again { 2000 } else { 3900 }), "{later:?}");
+            case.probes(2000, &unreachable());
+            assert_eq!(ended(&case), is_denied_again, "{later:?}");
+        }
     }
 
     #[test]
