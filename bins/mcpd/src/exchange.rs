@@ -91,7 +91,7 @@ impl From<ExchangeRefusal> for ExchangeDenial {
     }
 }
 
-/// What a workload's token says, verified.
+/// The claims of a workload's token, verified.
 struct Verified {
     origin: TokenOrigin,
     audiences: Vec<String>,

@@ -251,7 +251,7 @@ impl RunningRequests {
             return;
         }
         self.expires_in = feed.expires_in;
-        // What was decided before the probe of a request says nothing about it.
+        // What was decided before the probe of a request is no statement about it.
         let is_newer = |request: &Running| feed.changed_at >= request.asked_at;
         match &feed.decision {
             FeedDecision::Allowed(id) => {

@@ -61,7 +61,7 @@ pub struct OidcConfig {
     pub username_claim: String,
     /// The claim with the values that map to groups.
     pub groups_claim: Option<String>,
-    /// Who becomes a user at the first sign-in; nobody where it is left out.
+    /// Who becomes a user at the first sign-in; no person where it is left out.
     pub auto_create: Option<AutoCreate>,
     /// Whether a device code may be used (RFC 8628).
     pub device_code: bool,

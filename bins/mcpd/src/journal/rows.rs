@@ -24,7 +24,7 @@ pub(super) struct Rows<'a> {
     grants: Grants,
     revision: Revision,
     agent: &'a Id,
-    /// When they are received: by this time rows are ordered, so that no agent can put one where nobody looks any more.
+    /// When they are received: by this time rows are ordered, so that no agent can put one into a time that was read already.
     now: Timestamp,
 }
 

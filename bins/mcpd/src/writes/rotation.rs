@@ -103,7 +103,7 @@ impl Planner<'_> {
         Ok((rotated, ApplyOutcome::Configured))
     }
 
-    /// Deletes the tokens that are old secrets of this one: whoever deletes or rotates it means all of them.
+    /// Deletes the tokens that are old secrets of this one: an account that deletes or rotates it means all of them.
     pub(super) fn end_old_secrets(&mut self, token: &Id) {
         for old in self.tokens(|old| old.rotated_from.as_ref() == Some(token)) {
             self.batch.remove(&old);

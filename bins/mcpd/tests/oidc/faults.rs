@@ -180,7 +180,7 @@ async fn device_code_is_opt_in_and_polled_within_its_pace() {
     assert_eq!(poll().await.status(), StatusCode::CREATED);
 }
 
-/// Nobody guesses whom a provider vouches for: a person who may not sign in does not use up what colleagues have.
+/// People whom a provider vouches for are not guessed: a person who may not sign in does not use up what colleagues have.
 #[tokio::test]
 async fn refused_person_does_not_slow_the_network() {
     let limits = "limits: {logins: {perNetwork: {burst: 3, every: 1h}, perName: {burst: 6, every: 1h}}}\n";

@@ -115,7 +115,7 @@ async fn inv_12_only_those_who_hold_a_groups_rights_map_a_claim_to_it() {
         let body = json!({"name": name, "claims": claims});
         world.mcpd.request(method, path, &editor).json(&body).send().await.unwrap()
     };
-    // Nobody has signed in with it yet, and it is refused all the same.
+    // No user has signed in with it yet, and it is refused all the same.
     let (status, code, message) =
         refusal(write("admins", reqwest::Method::PUT, "/api/v1/groups/admins").await).await;
     assert_eq!((status, code.as_str()), (403, "escalation"), "{message}");

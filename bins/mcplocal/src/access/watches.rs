@@ -95,7 +95,7 @@ impl AccessWatches {
         watch
     }
 
-    /// Follows the feed of the user who is signed in, about these Llms; nobody's where there is none.
+    /// Follows the feed of the user who is signed in, about these Llms; none where no user is.
     pub fn follow_signed_in(&self, user: Option<(&Bearer, BTreeSet<String>)>) {
         let digest = user.as_ref().map(|(bearer, _)| bearer.digest());
         let mut state = self.0.state();

@@ -153,7 +153,7 @@ impl Leases {
         });
     }
 
-    /// Drops all leases and accepts none any more: no clock tells how old they are.
+    /// Drops all leases and accepts none any more: no clock shows how old they are.
     pub fn forget(&mut self) {
         self.held.clear();
         self.leaseless.refuse_until(Duration::MAX);
@@ -284,7 +284,7 @@ mod tests {
         let mut denied = leases.clone();
         denied.denied(&bearer(1), &claude(), &denial(), at(1));
         assert!(denied.is_empty(), "a denial by the name that it is configured by ends it");
-        // An answer by name that was overtaken tells the name, too.
+        // An answer by name that was overtaken shows the name, too.
         let mut overtaken = none();
         overtaken.allowed(
             caller(&bearer(1)),

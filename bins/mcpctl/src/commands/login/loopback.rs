@@ -1,7 +1,7 @@
 //! Receives the browser's answer on a loopback port (RFC 8252, section 7.3).
 //!
 //! Every program of this machine reaches the port, so only those of this user are answered: another user who learned the state
-//! could sign this terminal in as somebody else. What does not carry the state of this sign-in is answered with an error and
+//! could sign this terminal in as another user. What does not carry the state of this sign-in is answered with an error and
 //! changes nothing, so that another program can neither end the sign-in nor put its own answer in.
 
 use std::{

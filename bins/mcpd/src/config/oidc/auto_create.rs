@@ -19,7 +19,7 @@ const MAX_VALUES: usize = 64;
 const MAX_TEXT_BYTES: usize = 256;
 /// Maximum length of a prefix of names, in bytes.
 const MAX_PREFIX_BYTES: usize = 32;
-/// The claim that says whether a provider knows that an address is the person's (OpenID Connect Core 1.0, section 5.1).
+/// The claim by which a provider states whether it knows that an address is the person's (OpenID Connect Core 1.0, section 5.1).
 const EMAIL: (&str, &str) = ("email", "email_verified");
 
 /// Who becomes a user.
