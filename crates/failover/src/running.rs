@@ -539,7 +539,7 @@ mod tests {
         for verdict in [unreachable(), leased] {
             let mut case = Case::of(Some(signed(15)));
             case.shows(FeedDecision::Denied, 1000);
-            // One that was sent before says nothing about the event.
+            // One that was sent before does not answer the event.
             case.probes(900, &verdict);
             assert_eq!((case.ended(1100, Some(&lease)), case.due()), (None, Some(1900)));
             case.probes(1900, &verdict);

@@ -26,7 +26,7 @@ use volume::add_volume;
 
 impl Store {
     /// INVARIANT 14: records the lines of a batch that are not known yet, in one transaction. A line is known by agent, number and hash,
-    /// whoever sent it, so that a repetition records nothing. `mark` makes the row about a line that follows no known one, or one
+    /// from any account, so that a repetition records nothing. `mark` makes the row about a line that follows no known one, or one
     /// that another line follows already; it gets the line before.
     ///
     /// # Errors

@@ -120,7 +120,7 @@ impl KeyRing {
             }
             ProofState::Unpinned => tracing::warn!(
                 hint,
-                "no key of mcpd is pinned: its answers count by their status, whoever sent them, and there are no leases"
+                "no key of mcpd is pinned: its answers count by their status alone, and there are no leases"
             ),
             ProofState::Unreadable => {
                 tracing::error!(

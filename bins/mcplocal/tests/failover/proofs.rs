@@ -56,7 +56,7 @@ async fn inv_04_only_mcpds_answer_to_this_probe_counts() {
     guarded.proxy.set(Tamper::None);
     assert_eq!(ask(&guarded, "claude").await, allowed());
 
-    // Revoked, and somebody else's allow in its place.
+    // Revoked, and the allow of another caller in its place.
     guarded.revoke().await;
     assert_eq!(ask(&guarded, "claude").await, refused("forbidden"));
     guarded.proxy.set(Tamper::Answer(recorded));
@@ -82,7 +82,7 @@ async fn pin_that_disappears_does_not_weaken_a_running_agent() {
     assert_eq!(ask(&guarded, "claude").await, allowed());
     assert!(guarded.agent.log().contains("the pinned keys of mcpd are gone"));
 
-    // The next start says that none is pinned, and the status is what counts; an unverified denial counts too.
+    // The next start reports that none is pinned, and the status is what counts; an unverified denial counts too.
     guarded.agent.kill();
     guarded.agent.restart().await;
     eventually("the agent reports it", async || {

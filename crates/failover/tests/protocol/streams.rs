@@ -32,13 +32,13 @@ const NAME: &str = "claude";
 /// What the rules of a stream could do wrongly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StreamFault {
-    /// What the feed allows confirms, whoever sent it.
+    /// What the feed allows confirms, signed or not.
     FeedsConfirm,
     /// An event that denies causes no probe.
     HintsAreIgnored,
     /// A stream goes on where the probe after an event gets no answer.
     HintsNeedNoAnswer,
-    /// An event that denies destroys leases, whoever sent it.
+    /// An event that denies destroys leases, signed or not.
     HintsDestroyLeases,
     /// The probe is not repeated.
     ProbesAreNotRepeated,
@@ -373,7 +373,7 @@ impl Streams {
             Some(cover) => AccessVerdict::Leased { cover, reason: String::new() },
             None => AccessVerdict::Unreachable(String::new()),
         };
-        // What was asked long ago says nothing about the event.
+        // What was asked long ago does not answer the event.
         let sent_at = if self.is(StreamFault::HintsNeedNoAnswer) { self.beginning } else { probe.sent_at };
         self.take(state, Probe { sent_at, ..probe }, &verdict);
     }
