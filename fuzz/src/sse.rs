@@ -40,10 +40,21 @@ fn screened(frame: Frame) {
     }
 }
 
-fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Frame>, Result<(), EventTooLarge>) {
+/// The frames of a stream, which are the same where its pieces are copied and where they are not.
+fn frames<'a>(pieces: impl Iterator<Item = &'a [u8]> + Clone) -> (Vec<Frame>, Result<(), EventTooLarge>) {
+    let copied = decoded(pieces.clone(), Decoder::push);
+    let sliced = decoded(pieces, |decoder, piece| decoder.push_piece(Bytes::copy_from_slice(piece)));
+    assert_eq!(copied, sliced);
+    copied
+}
+
+fn decoded<'a>(
+    pieces: impl Iterator<Item = &'a [u8]>,
+    push: impl Fn(&mut Decoder, &[u8]),
+) -> (Vec<Frame>, Result<(), EventTooLarge>) {
     let (mut decoder, mut frames) = (Decoder::new(MAX_EVENT), Vec::new());
     for piece in pieces {
-        decoder.push(piece);
+        push(&mut decoder, piece);
         loop {
             match decoder.next_frame() {
                 Ok(Some(frame)) => frames.push(frame),

@@ -3,6 +3,7 @@
 //! events") and does not interpret the data.
 
 use bytes::{Bytes, BytesMut};
+use memchr::{memchr, memchr2};
 
 /// The default limit of one event, in bytes: far above any text delta, with room for one image or audio part in base64.
 pub const DEFAULT_MAX_EVENT: usize = 8 * 1024 * 1024;
@@ -107,7 +108,7 @@ pub struct EventTooLarge {
 /// so that the frames do not depend on where the network cut the stream.
 #[derive(Debug)]
 pub struct Decoder {
-    pending: BytesMut,
+    pending: Pending,
     /// Where the current line begins in `pending`.
     line_start: usize,
     /// Up to where `pending` has been searched for the end of that line.
@@ -126,13 +127,29 @@ impl Default for Decoder {
 impl Decoder {
     /// Creates a decoder that rejects events of more than `max_event` bytes.
     pub fn new(max_event: usize) -> Self {
-        Self { pending: BytesMut::new(), line_start: 0, scanned: 0, at_start: true, max_event, failed: false }
+        Self {
+            pending: Pending::default(),
+            line_start: 0,
+            scanned: 0,
+            at_start: true,
+            max_event,
+            failed: false,
+        }
     }
 
     /// Adds the next bytes of the stream; [`Decoder::next_frame`] returns the frames that they complete.
     pub fn push(&mut self, bytes: &[u8]) {
         if !self.failed {
-            self.pending.extend_from_slice(bytes);
+            self.pending.join(bytes);
+        }
+    }
+
+    /// As [`Decoder::push`], without a copy: frames that lie in this piece as a whole are slices of it.
+    pub fn push_piece(&mut self, piece: Bytes) {
+        match &mut self.pending {
+            _ if self.failed => {}
+            Pending::Piece(rest) if rest.is_empty() => *rest = piece,
+            pending => pending.join(&piece),
         }
     }
 
@@ -145,7 +162,7 @@ impl Decoder {
             return Err(EventTooLarge { max: self.max_event });
         }
         while let Some((line_end, next_line)) = self.line_end() {
-            let line = self.pending.get(self.line_start..line_end).unwrap_or_default();
+            let line = self.pending.bytes().get(self.line_start..line_end).unwrap_or_default();
             let blank = line.is_empty() || (self.at_start && self.line_start == 0 && line == BOM);
             self.line_start = next_line;
             self.scanned = next_line;
@@ -153,7 +170,7 @@ impl Decoder {
                 return self.cut(next_line).map(Some);
             }
         }
-        if self.pending.len() > self.max_event {
+        if self.pending.bytes().len() > self.max_event {
             return Err(self.fail());
         }
         Ok(None)
@@ -167,27 +184,25 @@ impl Decoder {
     /// # Errors
     /// [`EventTooLarge`] where this event or an earlier one exceeds the limit.
     pub fn finish(mut self) -> Result<Option<Frame>, EventTooLarge> {
-        if self.failed || self.pending.len() > self.max_event {
+        let all = self.pending.bytes().len();
+        if self.failed || all > self.max_event {
             return Err(EventTooLarge { max: self.max_event });
         }
-        if self.pending.is_empty() {
-            return Ok(None);
-        }
-        let all = self.pending.len();
-        self.cut(all).map(Some)
+        if all == 0 { Ok(None) } else { self.cut(all).map(Some) }
     }
 
     /// Where the current line ends and where the next begins.
     fn line_end(&mut self) -> Option<(usize, usize)> {
-        let unseen = self.pending.get(self.scanned..).unwrap_or_default();
-        let Some(at) = unseen.iter().position(|byte| matches!(byte, b'\n' | b'\r')) else {
-            self.scanned = self.pending.len();
+        let pending = self.pending.bytes();
+        let unseen = pending.get(self.scanned..).unwrap_or_default();
+        let Some(at) = memchr2(b'\n', b'\r', unseen) else {
+            self.scanned = pending.len();
             return None;
         };
         let end = self.scanned.saturating_add(at);
         self.scanned = end;
         let after = end.saturating_add(1);
-        match (self.pending.get(end), self.pending.get(after)) {
+        match (pending.get(end), pending.get(after)) {
             (Some(b'\r'), None) => None,
             (Some(b'\r'), Some(b'\n')) => Some((end, after.saturating_add(1))),
             _ => Some((end, after)),
@@ -198,7 +213,7 @@ impl Decoder {
         if end > self.max_event {
             return Err(self.fail());
         }
-        let raw = self.pending.split_to(end).freeze();
+        let raw = self.pending.split_to(end);
         self.line_start = 0;
         self.scanned = 0;
         let body_start = if self.at_start && raw.starts_with(BOM) { BOM.len() } else { 0 };
@@ -208,8 +223,58 @@ impl Decoder {
 
     fn fail(&mut self) -> EventTooLarge {
         self.failed = true;
-        self.pending = BytesMut::new();
+        self.pending = Pending::default();
         EventTooLarge { max: self.max_event }
+    }
+}
+
+/// The part of the stream that is in no frame yet.
+#[derive(Debug)]
+enum Pending {
+    /// Of one piece.
+    Piece(Bytes),
+    /// An event that lies in several pieces, copied together, and what follows it.
+    Joined(BytesMut),
+}
+
+impl Default for Pending {
+    fn default() -> Self {
+        Self::Piece(Bytes::new())
+    }
+}
+
+impl Pending {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Piece(piece) => piece,
+            Self::Joined(joined) => joined,
+        }
+    }
+
+    fn join(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Piece(piece) => {
+                let mut joined = BytesMut::with_capacity(piece.len().saturating_add(bytes.len()));
+                joined.extend_from_slice(piece);
+                joined.extend_from_slice(bytes);
+                *self = Self::Joined(joined);
+            }
+            Self::Joined(joined) => joined.extend_from_slice(bytes),
+        }
+    }
+
+    /// Cuts off the first `end` bytes, of as many as there are.
+    fn split_to(&mut self, end: usize) -> Bytes {
+        match self {
+            Self::Piece(piece) => piece.split_to(end),
+            Self::Joined(joined) => {
+                let cut = joined.split_to(end).freeze();
+                if joined.is_empty() {
+                    *self = Self::default();
+                }
+                cut
+            }
+        }
     }
 }
 
@@ -218,7 +283,7 @@ fn parse(raw: Bytes, body_start: usize) -> Frame {
     let mut event = None;
     let mut comment = false;
     for line in lines(raw.get(body_start..).unwrap_or_default()) {
-        let (name, value) = match line.iter().position(|byte| *byte == b':') {
+        let (name, value) = match memchr(b':', line) {
             Some(colon) => {
                 let (name, rest) = line.split_at(colon);
                 let value = rest.strip_prefix(b":").unwrap_or(rest);
@@ -271,7 +336,7 @@ fn lines(mut rest: &[u8]) -> impl Iterator<Item = &[u8]> {
         if rest.is_empty() {
             return None;
         }
-        let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+        let end = memchr2(b'\n', b'\r', rest).unwrap_or(rest.len());
         let (line, after) = rest.split_at(end);
         rest = after
             .strip_prefix(b"\r\n")

@@ -29,6 +29,9 @@ use crate::{
 /// A comment, which clients ignore, and which shows each party on the way that the stream goes on.
 const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
+/// Events that have arrived together are joined up to this many bytes, so that they are written at once.
+const MAX_JOINED_BYTES: usize = 16 * 1024;
+
 /// How often a comment is sent while the next attempt is on its way.
 const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -260,62 +263,93 @@ impl StreamBody {
     }
 }
 
+impl StreamBody {
+    /// What the caller gets next; `None` after its last bytes.
+    fn poll_bytes(&mut self, context: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        while !self.done {
+            if let Some(waiting) = &mut self.waiting {
+                let Poll::Ready(next) = waiting.next.as_mut().poll(context) else {
+                    ready!(waiting.keep_alive.poll_tick(context));
+                    return Poll::Ready(Some(KEEP_ALIVE));
+                };
+                self.waiting = None;
+                if !self.turn(next)
+                    && let Some(original) = self.original.take()
+                {
+                    return Poll::Ready(Some(self.fail(&original)));
+                }
+            }
+            let next = match self.held.next() {
+                Some(event) => Some(Ok(event)),
+                None => ready!(Pin::new(&mut self.rest).poll_next(context)),
+            };
+            if let Some(bytes) = self.forward(next) {
+                return Poll::Ready(Some(bytes));
+            }
+        }
+        Poll::Ready(None)
+    }
+
+    /// The next event that has arrived already.
+    fn arrived(&mut self) -> Option<Result<StreamEvent, Failure>> {
+        if self.done || self.waiting.is_some() {
+            return None;
+        }
+        self.held.next().map(Ok).or_else(|| self.rest.arrived())
+    }
+
+    /// What the caller gets of the next event, or of the end of the stream; `None` where that is nothing yet.
+    fn forward(&mut self, next: Option<Result<StreamEvent, Failure>>) -> Option<Bytes> {
+        let step = match next {
+            // The stream is complete, although its last event did not say so.
+            None => self.complete(BytesMut::new()),
+            Some(Ok(event)) => self.take(event),
+            Some(Err(failure)) => {
+                return match self.recover(failure) {
+                    Ok(()) => None,
+                    Err(failure) => Some(self.fail(&failure)),
+                };
+            }
+        };
+        match step {
+            Step::Send(bytes) => Some(bytes),
+            Step::Skip => None,
+            Step::Complete(last) => {
+                self.end(StreamOutcome::Completed);
+                (!last.is_empty()).then_some(last)
+            }
+            Step::Fail(last) => {
+                // No other attempt would fit either.
+                self.end(StreamOutcome::Broken(FailureClass::BrokenStream));
+                Some(last)
+            }
+            Step::Differs => {
+                let differs = "the next attempt answers otherwise than what was delivered";
+                let differs = || Failure::new(FailureClass::BrokenStream, differs);
+                let original = self.original.take().unwrap_or_else(differs);
+                Some(self.fail(&original))
+            }
+        }
+    }
+}
+
 impl Stream for StreamBody {
     type Item = Result<Bytes, std::convert::Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
-        loop {
-            if this.done {
-                return Poll::Ready(None);
+        let Some(first) = ready!(this.poll_bytes(context)) else { return Poll::Ready(None) };
+        let mut joined = BytesMut::new();
+        while first.len().max(joined.len()) < MAX_JOINED_BYTES
+            && let Some(event) = this.arrived()
+        {
+            let Some(bytes) = this.forward(Some(event)) else { continue };
+            if joined.is_empty() {
+                joined.extend_from_slice(&first);
             }
-            if let Some(waiting) = &mut this.waiting {
-                let Poll::Ready(next) = waiting.next.as_mut().poll(context) else {
-                    ready!(waiting.keep_alive.poll_tick(context));
-                    return Poll::Ready(Some(Ok(KEEP_ALIVE)));
-                };
-                this.waiting = None;
-                if !this.turn(next)
-                    && let Some(original) = this.original.take()
-                {
-                    return Poll::Ready(Some(Ok(this.fail(&original))));
-                }
-            }
-            let next = match this.held.next() {
-                Some(event) => Some(Ok(event)),
-                None => ready!(Pin::new(&mut this.rest).poll_next(context)),
-            };
-            let step = match next {
-                // The stream is complete, although its last event did not say so.
-                None => this.complete(BytesMut::new()),
-                Some(Ok(event)) => this.take(event),
-                Some(Err(failure)) => match this.recover(failure) {
-                    Ok(()) => continue,
-                    Err(failure) => return Poll::Ready(Some(Ok(this.fail(&failure)))),
-                },
-            };
-            match step {
-                Step::Send(bytes) => return Poll::Ready(Some(Ok(bytes))),
-                Step::Skip => {}
-                Step::Complete(last) => {
-                    this.end(StreamOutcome::Completed);
-                    if !last.is_empty() {
-                        return Poll::Ready(Some(Ok(last)));
-                    }
-                }
-                Step::Fail(last) => {
-                    // No other attempt would fit either.
-                    this.end(StreamOutcome::Broken(FailureClass::BrokenStream));
-                    return Poll::Ready(Some(Ok(last)));
-                }
-                Step::Differs => {
-                    let differs = "the next attempt answers otherwise than what was delivered";
-                    let differs = || Failure::new(FailureClass::BrokenStream, differs);
-                    let original = this.original.take().unwrap_or_else(differs);
-                    return Poll::Ready(Some(Ok(this.fail(&original))));
-                }
-            }
+            joined.extend_from_slice(&bytes);
         }
+        Poll::Ready(Some(Ok(if joined.is_empty() { first } else { joined.freeze() })))
     }
 }
 

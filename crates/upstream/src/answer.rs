@@ -3,7 +3,7 @@
 use std::{
     fmt,
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt as _, stream::BoxStream};
 use http::{HeaderMap, StatusCode};
 use mcpctl_dialect::{Event, sse::Frame, usage::Usage};
 
-use crate::Failure;
+use crate::{Failure, attempt::OpenStream};
 
 /// The answer to one attempt.
 #[derive(Debug)]
@@ -67,12 +67,34 @@ pub struct StreamEvent {
 
 /// The events after the held ones. The stream ends after `[DONE]`, or after a [`Failure`] of class `broken_stream`. Dropping it
 /// cancels the request at the upstream.
-pub struct StreamEvents(pub(crate) BoxStream<'static, Result<StreamEvent, Failure>>);
+pub struct StreamEvents(Source);
+
+enum Source {
+    /// An upstream's response.
+    Open(Box<OpenStream>),
+    /// Events that something else reads.
+    Other(BoxStream<'static, Result<StreamEvent, Failure>>),
+    Ended,
+}
 
 impl StreamEvents {
     /// Events that arrive on `stream`.
     pub fn new(stream: impl Stream<Item = Result<StreamEvent, Failure>> + Send + 'static) -> Self {
-        Self(stream.boxed())
+        Self(Source::Other(stream.boxed()))
+    }
+
+    pub(crate) fn open(stream: OpenStream) -> Self {
+        Self(Source::Open(Box::new(stream)))
+    }
+
+    /// The next event of the bytes that have arrived already; `None` where that takes a poll of the stream.
+    pub fn arrived(&mut self) -> Option<Result<StreamEvent, Failure>> {
+        let Source::Open(stream) = &mut self.0 else { return None };
+        let next = stream.arrived()?;
+        if next.is_err() {
+            self.0 = Source::Ended;
+        }
+        Some(next)
     }
 }
 
@@ -80,7 +102,15 @@ impl Stream for StreamEvents {
     type Item = Result<StreamEvent, Failure>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.0.as_mut().poll_next(context)
+        let next = match &mut self.0 {
+            Source::Open(stream) => ready!(stream.poll_next(context)),
+            Source::Other(stream) => return stream.as_mut().poll_next(context),
+            Source::Ended => None,
+        };
+        if !matches!(next, Some(Ok(_))) {
+            self.0 = Source::Ended;
+        }
+        Poll::Ready(next)
     }
 }
 

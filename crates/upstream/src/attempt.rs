@@ -1,10 +1,13 @@
 //! One attempt, from top to bottom: prepare, send, read the head, then read either the whole body or the events up to the
 //! first one with content.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    future::poll_fn,
+    task::{Context, Poll},
+    time::{Duration, SystemTime},
+};
 
 use bytes::{Bytes, BytesMut};
-use futures::{StreamExt, stream};
 use http::{
     HeaderMap, HeaderValue, StatusCode,
     header::{self, CONTENT_TYPE},
@@ -21,6 +24,7 @@ use crate::{
     client::Lease,
     connect_error::{HostPort, find, reason},
     head::{encoded, incoming, is_event_stream},
+    patience::{Expired, Patience, after},
     peek::peek,
     progress,
     reader::{Reader, StreamError},
@@ -107,9 +111,10 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     };
     if is_stream {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-        hold(target, Reader::new(response, &start, &request, screen), status, headers, begun)
-            .await
-            .map(Answer::Stream)
+        // A stream whose first event does not come is waited for as long as the whole answer may take.
+        let patience = Patience::new(timeouts.first_token, timeouts.answer, begun);
+        let reader = Box::new(Reader::new(response, start, &request, screen, patience));
+        hold(target, reader, status, headers, begun).await.map(Answer::Stream)
     } else {
         // `timeouts.response` applied to the head; the body has what is left of `timeouts.answer`.
         whole(target, &request, response, start, headers, whole_until, &screen).await.map(Answer::Whole)
@@ -254,7 +259,7 @@ async fn whole(
 /// A stream with more start-up events than may be held counts as begun: its failures from here on are `broken_stream`.
 async fn hold(
     target: &Target,
-    mut reader: Reader,
+    mut reader: Box<Reader>,
     status: StatusCode,
     headers: HeaderMap,
     begun: Instant,
@@ -262,82 +267,80 @@ async fn hold(
     let timeouts = target.timeouts;
     let (mut held, mut events, mut bytes) = (Vec::new(), 0_usize, 0_usize);
     loop {
-        let until = after(begun, timeouts.answer);
-        let event = match next_by(&mut reader, timeouts.first_token, until).await {
-            Some(Ok(Some(event))) => event,
+        let event = match poll_fn(|context| reader.poll_next(context)).await {
+            Ok(Some(event)) => event,
             // Only `[DONE]` or a finish reason completes a stream, and both have ended the loop.
-            Some(Ok(None)) => break,
-            Some(Err(StreamError::Stalled(duration))) => {
-                return Err(no_content(AttemptTimeout { kind: TimeoutKind::FirstToken, duration })
-                    .with_head(status, &headers));
-            }
-            Some(Err(broken)) => {
-                return Err(before_content(target.kind, broken).with_head(status, &headers));
-            }
-            None => {
-                let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer };
+            Ok(None) => break,
+            Err(StreamError::Late(expired)) => {
+                let timeout = match expired {
+                    Expired::Idle(duration) => AttemptTimeout { kind: TimeoutKind::FirstToken, duration },
+                    Expired::Content => {
+                        AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer }
+                    }
+                };
                 return Err(no_content(timeout).with_head(status, &headers));
             }
+            Err(broken) => return Err(before_content(target.kind, broken).with_head(status, &headers)),
         };
-        let kind = event.event.meaning.clone();
+        let (is_silent, begins) = match event.event.meaning {
+            EventMeaning::Content | EventMeaning::Done => (false, true),
+            EventMeaning::Silent => (true, false),
+            _ => (false, false),
+        };
         bytes = bytes.saturating_add(event.frame.raw.len());
-        events = events.saturating_add(usize::from(kind != EventMeaning::Silent));
+        events = events.saturating_add(usize::from(!is_silent));
         held.push(event);
-        match kind {
-            EventMeaning::Content | EventMeaning::Done => break,
-            _ if events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES => break,
-            _ => {}
+        let is_full = events > MAX_HELD_EVENTS || bytes > MAX_HELD_BYTES || held.len() > MAX_HELD_FRAMES;
+        if begins || is_full {
+            break;
         }
     }
-    let (last, kind) = (after(begun, MAX_STREAM_DURATION), target.kind);
-    let open = OpenStream { reader, headers: headers.clone(), content_at: Instant::now() };
-    let rest = stream::unfold(Some(open), move |open| async move {
-        let mut open = open?;
-        // Comments and empty deltas keep a stream alive only for so long.
-        let until = after(open.content_at, timeouts.answer).min(last);
-        let failure = match next_by(&mut open.reader, timeouts.idle, until).await {
-            Some(Ok(Some(event))) => {
-                if event.event.meaning == EventMeaning::Content {
-                    open.content_at = Instant::now();
-                }
-                return Some((Ok(event), Some(open)));
-            }
-            Some(Ok(None)) => return None,
-            Some(Err(StreamError::Stalled(duration))) => {
-                let timeout = AttemptTimeout { kind: TimeoutKind::Idle, duration };
-                Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", timeout)
-            }
-            Some(Err(broken)) => after_content(kind, broken),
-            None => {
-                let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer };
-                Failure::timed_out(FailureClass::BrokenStream, "no more content", timeout)
-            }
-        };
-        Some((Err(failure.with_head(status, &open.headers)), None))
-    });
-    Ok(StreamAnswer { status, headers, held, rest: StreamEvents(rest.boxed()) })
-}
-
-/// The next event; `None` once `until` has passed. The explicit check is needed because `timeout_at` polls the event first and
-/// would never expire while events keep coming.
-async fn next_by(
-    reader: &mut Reader,
-    idle: Duration,
-    until: Instant,
-) -> Option<Result<Option<StreamEvent>, StreamError>> {
-    if Instant::now() >= until {
-        return None;
-    }
-    timeout_at(until, reader.next(Some(idle))).await.ok()
+    reader.patience.go_on(timeouts.idle, after(begun, MAX_STREAM_DURATION));
+    let open =
+        OpenStream { reader, kind: target.kind, answer: timeouts.answer, status, headers: headers.clone() };
+    Ok(StreamAnswer { status, headers, held, rest: StreamEvents::open(open) })
 }
 
 /// A stream whose held events were handed on.
-struct OpenStream {
-    reader: Reader,
-    /// The headers of the response, for a later failure.
+pub(crate) struct OpenStream {
+    reader: Box<Reader>,
+    kind: UpstreamKind,
+    /// The longest time between two events with content.
+    answer: Duration,
+    /// The head of the response, for a later failure.
+    status: StatusCode,
     headers: HeaderMap,
-    /// When the last content arrived.
-    content_at: Instant,
+}
+
+impl OpenStream {
+    /// The next event; nothing follows an error.
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<StreamEvent, Failure>>> {
+        self.reader.poll_next(context).map(|next| next.map_err(|broken| self.broken(broken)).transpose())
+    }
+
+    /// The next event of the bytes that have arrived.
+    pub(crate) fn arrived(&mut self) -> Option<Result<StreamEvent, Failure>> {
+        let next = self.reader.arrived()?;
+        Some(next.map_err(|broken| self.broken(broken)))
+    }
+
+    fn broken(&self, broken: StreamError) -> Failure {
+        let failure = match broken {
+            StreamError::Late(Expired::Idle(duration)) => {
+                let timeout = AttemptTimeout { kind: TimeoutKind::Idle, duration };
+                Failure::timed_out(FailureClass::BrokenStream, "the stream stalled: nothing came", timeout)
+            }
+            StreamError::Late(Expired::Content) => {
+                let timeout = AttemptTimeout { kind: TimeoutKind::Answer, duration: self.answer };
+                Failure::timed_out(FailureClass::BrokenStream, "no more content", timeout)
+            }
+            broken => after_content(self.kind, broken),
+        };
+        failure.with_head(self.status, &self.headers)
+    }
 }
 
 fn no_content(timeout: AttemptTimeout) -> Failure {
@@ -414,11 +417,6 @@ pub(crate) async fn read_body(
             Err(_) => return (body.freeze(), BodyEnd::TooLate),
         }
     }
-}
-
-/// `begun + duration`. Where the clock cannot represent that, one year after `begun`, so that there is still a deadline.
-fn after(begun: Instant, duration: Duration) -> Instant {
-    begun.checked_add(duration).unwrap_or_else(|| begun + Duration::from_secs(365 * 24 * 60 * 60))
 }
 
 fn bounded(mut body: Bytes) -> Bytes {

@@ -13,6 +13,7 @@ mod failure;
 mod head;
 pub mod hops;
 mod lookup;
+mod patience;
 mod peek;
 mod progress;
 mod reader;

@@ -1,19 +1,26 @@
 //! Reads the body of a streamed response as classified events, and decides whether the stream is complete. The class of a failure
 //! depends on how far the stream got; `attempt` decides on it.
 
-use std::time::Duration;
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use bytes::{Bytes, BytesMut};
+use hyper::body::Body as _;
 use mcpctl_dialect::{
     Event, EventMeaning, EventReader,
     error::UpstreamError,
     lenient,
     sse::{Decoder, EventTooLarge, Frame},
 };
-use tokio::time::timeout;
+use tokio::time::Instant;
 
 use crate::{
-    Request, StreamEvent, progress,
+    Request, StreamEvent,
+    patience::{Expired, Patience},
+    progress,
     screen::{CredentialSpelledOut, Screen},
 };
 
@@ -24,7 +31,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_UNFRAMED: usize = 64 * 1024;
 
 pub(crate) struct Reader {
-    response: reqwest::Response,
+    body: reqwest::Body,
     events: EventReader,
     decoder: Decoder,
     /// The body so far, while it may be an error without a stream's framing.
@@ -37,6 +44,8 @@ pub(crate) struct Reader {
     ended: bool,
     /// Removes from events what must not be forwarded.
     screen: Screen,
+    /// How long it is waited for.
+    pub(crate) patience: Patience,
 }
 
 /// Why a stream cannot be continued.
@@ -46,8 +55,8 @@ pub(crate) enum StreamError {
     Cut(reqwest::Error),
     /// The body ended, but the answer in it had not.
     Incomplete,
-    /// No bytes arrived for this long.
-    Stalled(Duration),
+    /// It was waited for as long as may be.
+    Late(Expired),
     /// The server reported an error in the stream.
     InBand(UpstreamError, Bytes),
     /// An event is not one of an answer.
@@ -63,7 +72,8 @@ impl StreamError {
         match self {
             Self::Cut(_) => "the stream was cut".into(),
             Self::Incomplete => "the stream ended before it was complete".into(),
-            Self::Stalled(idle) => format!("the stream stalled for {idle:?}"),
+            Self::Late(Expired::Idle(idle)) => format!("the stream stalled for {idle:?}"),
+            Self::Late(Expired::Content) => "the stream had no content in time".into(),
             Self::InBand(..) => "the upstream reported an error inside the stream".into(),
             Self::Unreadable(_) => "the stream holds an event that cannot be read".into(),
             Self::Credential => "the stream spells out the credential that was sent".into(),
@@ -74,9 +84,15 @@ impl StreamError {
 
 impl Reader {
     /// Reads a response, of which `start` was read already.
-    pub(crate) fn new(response: reqwest::Response, start: &[u8], request: &Request, screen: Screen) -> Self {
+    pub(crate) fn new(
+        response: reqwest::Response,
+        start: Bytes,
+        request: &Request,
+        screen: Screen,
+        patience: Patience,
+    ) -> Self {
         let mut reader = Self {
-            response,
+            body: response.into(),
             events: EventReader::new(request.operation),
             decoder: Decoder::default(),
             unframed: Some(BytesMut::new()),
@@ -85,20 +101,21 @@ impl Reader {
             done: false,
             ended: false,
             screen,
+            patience,
         };
         reader.push(start);
         reader
     }
 
-    fn push(&mut self, bytes: &[u8]) {
-        self.decoder.push(bytes);
+    fn push(&mut self, bytes: Bytes) {
         if let Some(start) = &mut self.unframed {
-            start.extend_from_slice(bytes);
+            start.extend_from_slice(&bytes);
             let may_be_error = start.trim_ascii_start().first().is_none_or(|first| b"{[".contains(first));
             if !may_be_error || start.len() > MAX_UNFRAMED {
                 self.unframed = None;
             }
         }
+        self.decoder.push_piece(bytes);
     }
 
     /// Why a stream ended before it was complete: an error that the server wrote without framing, or an unknown cause.
@@ -108,40 +125,56 @@ impl Reader {
         if error.message.is_some() { StreamError::InBand(error, body) } else { StreamError::Incomplete }
     }
 
-    /// The next event; `None` after the stream is complete. Without `idle` there is no timeout.
-    pub(crate) async fn next(&mut self, idle: Option<Duration>) -> Result<Option<StreamEvent>, StreamError> {
+    /// The next event; `None` after the stream is complete.
+    pub(crate) fn poll_next(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<Option<StreamEvent>, StreamError>> {
         if self.done {
-            self.linger().await;
-            return Ok(None);
+            return self.poll_linger(context).map(|()| Ok(None));
         }
         loop {
-            if let Some(frame) = self.decoder.next_frame().map_err(StreamError::TooLarge)? {
-                return self.take(frame).map(Some);
+            if let Some(next) = self.arrived() {
+                return Poll::Ready(next.map(Some));
             }
             if self.ended {
                 // Some servers end after the last finish reason, without `[DONE]`.
-                return if self.unfinished == 0 { Ok(None) } else { Err(self.incomplete()) };
+                let complete = self.unfinished == 0;
+                return Poll::Ready(if complete { Ok(None) } else { Err(self.incomplete()) });
             }
-            let arrived = match idle {
-                Some(idle) => {
-                    timeout(idle, self.response.chunk()).await.map_err(|_| StreamError::Stalled(idle))?
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => {
+                    if let Ok(bytes) = frame.into_data() {
+                        progress::received();
+                        self.patience.arrived().map_err(StreamError::Late)?;
+                        self.push(bytes);
+                    }
                 }
-                None => self.response.chunk().await,
-            };
-            match arrived.map_err(StreamError::Cut)? {
-                Some(bytes) => {
-                    progress::received();
-                    self.push(&bytes);
-                }
-                None => {
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(StreamError::Cut(error))),
+                Poll::Ready(None) => {
                     self.ended = true;
                     let decoder = std::mem::take(&mut self.decoder);
                     if let Some(frame) = decoder.finish().map_err(StreamError::TooLarge)? {
-                        return self.take(frame).map(Some);
+                        return Poll::Ready(self.take(frame).map(Some));
                     }
+                }
+                Poll::Pending => {
+                    return self
+                        .patience
+                        .poll_expired(context)
+                        .map(|expired| Err(StreamError::Late(expired)));
                 }
             }
         }
+    }
+
+    /// The next event of the bytes that have arrived; `None` where more are needed, or the stream is complete.
+    pub(crate) fn arrived(&mut self) -> Option<Result<StreamEvent, StreamError>> {
+        if self.done {
+            return None;
+        }
+        let frame = self.decoder.next_frame().map_err(StreamError::TooLarge).transpose()?;
+        Some(frame.and_then(|frame| self.take(frame)))
     }
 
     fn take(&mut self, frame: Frame) -> Result<StreamEvent, StreamError> {
@@ -170,7 +203,10 @@ impl Reader {
             EventMeaning::Error(error) => {
                 return Err(StreamError::InBand(error, frame.data.unwrap_or_default()));
             }
-            EventMeaning::Done => self.done = true,
+            EventMeaning::Done => {
+                self.done = true;
+                self.patience.linger(Instant::now() + LINGER_TIMEOUT);
+            }
             EventMeaning::StartUp | EventMeaning::Content | EventMeaning::UsageOnly => {
                 self.recognized = true;
                 self.unframed = None;
@@ -181,18 +217,27 @@ impl Reader {
             }
             EventMeaning::Silent => {}
         }
+        if event.meaning == EventMeaning::Content {
+            self.patience.content();
+        }
         let finished = u64::try_from(event.finished).unwrap_or(u64::MAX);
         self.unfinished = self.unfinished.saturating_sub(finished);
         Ok(StreamEvent { frame, event })
     }
 
     /// Reads to the end of the body. Nothing after `[DONE]` is part of the answer, so errors are ignored.
-    async fn linger(&mut self) {
-        if !self.ended {
-            self.ended = true;
-            let rest = async { while let Ok(Some(_)) = self.response.chunk().await {} };
-            let _ = timeout(LINGER_TIMEOUT, rest).await;
+    fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while !self.ended {
+            self.ended = match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(_))) => self.patience.arrived().is_err(),
+                Poll::Ready(_) => true,
+                Poll::Pending => {
+                    ready!(self.patience.poll_expired(context));
+                    true
+                }
+            };
         }
+        Poll::Ready(())
     }
 }
 

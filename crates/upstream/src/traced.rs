@@ -118,7 +118,7 @@ fn traced(stream: StreamAnswer, span: Span) -> StreamAnswer {
     let StreamAnswer { status, headers, held, rest } = stream;
     let mut rest = TracedEvents { rest, span, model: None, usage: None, ended: false };
     held.iter().for_each(|event| rest.see(event));
-    StreamAnswer { status, headers, held, rest: StreamEvents(rest.boxed()) }
+    StreamAnswer { status, headers, held, rest: StreamEvents::new(rest) }
 }
 
 struct TracedEvents {
