@@ -59,7 +59,7 @@ pub struct AnswerBody {
 
 /// The text that an event adds to each choice, by the choice's index: all strings of its delta, concatenated. Empty for data
 /// that adds none. An event of Anthropic's or of responses adds to one block or item, which counts as the choice.
-pub fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
+pub(crate) fn added_texts(data: &[u8]) -> Vec<(u64, String)> {
     #[derive(Deserialize)]
     struct Added {
         #[serde(default)]

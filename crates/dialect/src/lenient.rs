@@ -2,7 +2,7 @@
 //! twice, `NaN`, a byte order mark or a byte that is not UTF-8, and no answer is rejected for that. The result is only read:
 //! the bytes that are forwarded stay as they came.
 
-use serde::de::DeserializeOwned;
+use serde::Deserialize;
 use serde_json::Value;
 
 const BOM: &[u8] = b"\xEF\xBB\xBF";
@@ -19,12 +19,12 @@ pub fn value(text: &[u8]) -> Option<Value> {
 }
 
 /// Parses a JSON object into `T`. Any other JSON is `None`, because serde alone would accept an array as a struct.
-pub(crate) fn object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+pub(crate) fn object<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Option<T> {
     let start = text.strip_prefix(BOM).unwrap_or(text).trim_ascii_start();
     if !start.starts_with(b"{") {
         return None;
     }
-    serde_json::from_slice(text).ok().or_else(|| serde_json::from_value(value(text)?).ok())
+    serde_json::from_slice(text).ok().or_else(|| T::deserialize(value(text)?).ok())
 }
 
 /// Replaces what strict JSON does not allow: lone surrogates, control characters in strings, bytes that are not UTF-8, and

@@ -10,6 +10,7 @@ pub mod meaning;
 mod openai;
 pub mod sse;
 mod text_tokens;
+mod texts;
 pub mod translate;
 pub mod usage;
 
@@ -25,7 +26,7 @@ mod request;
 mod request_error;
 mod wants;
 
-pub use event::{AnswerBody, Event, EventMeaning, added_texts};
+pub use event::{AnswerBody, Event, EventMeaning};
 pub use form::Form;
 pub use operation::{Dialect, ExtraOperations, Operation};
 pub use read::{EventReader, data_only};

@@ -7,4 +7,5 @@ pub mod responses;
 pub(crate) mod event;
 pub(crate) mod request;
 
+mod chunk;
 mod messages;

@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 use crate::{
     anthropic,
-    event::{AnswerBody, Event},
+    event::{AnswerBody, Event, added_texts},
     lenient,
     openai::{self, responses},
     operation::Operation,
@@ -38,6 +38,16 @@ impl EventReader {
             Reader::Completions => openai::event::read(frame),
             Reader::Responses => responses::event::read_event(frame),
             Reader::Messages(reader) => reader.read(frame),
+        }
+    }
+
+    /// As [`EventReader::read`], with the text that the event adds to each choice, by its index.
+    pub fn read_with_texts(&mut self, frame: &Frame) -> (Event, Vec<(u64, String)>) {
+        match &self.0 {
+            Reader::Completions => openai::event::read_with_texts(frame),
+            Reader::Responses | Reader::Messages(_) => {
+                (self.read(frame), added_texts(frame.data.as_deref().unwrap_or_default()))
+            }
         }
     }
 }

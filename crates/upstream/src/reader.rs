@@ -182,8 +182,9 @@ impl Reader {
             let body = self.screen.text(body);
             return Err(StreamError::InBand(UpstreamError::read(&body), body));
         }
-        let frame = self.screen.frame(frame).map_err(|CredentialSpelledOut| StreamError::Credential)?;
-        let mut event = self.events.read(&frame);
+        let frame = self.screen.frame(frame);
+        let event = self.screen.read(&mut self.events, &frame);
+        let mut event = event.map_err(|CredentialSpelledOut| StreamError::Credential)?;
         match event.meaning {
             // It may have content, so it counts as content and is forwarded unchanged.
             EventMeaning::Unreadable if self.recognized && is_object(&frame) => {

@@ -11,7 +11,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_TYPE},
 };
 use mcpctl_dialect::{
-    Operation, added_texts, data_only,
+    Event, EventReader, Operation, data_only,
     error::{error_body, presentable_error},
     sse::Frame,
 };
@@ -69,19 +69,34 @@ impl Screen {
     }
 
     /// Turns an event into what may be forwarded. The caller checks whether it is a completion's.
-    ///
-    /// # Errors
-    /// When the event completes a piece of the credential that earlier events, which were forwarded, began.
-    pub(crate) fn frame(&mut self, frame: Frame) -> Result<Frame, CredentialSpelledOut> {
+    pub(crate) fn frame(&self, frame: Frame) -> Frame {
         if self.kind != UpstreamKind::Provider {
-            return Ok(frame);
+            return frame;
         }
         // The reader still needs `event: error`, although the field is not forwarded.
         let event = frame.event.clone();
         let frame = Frame { event, ..data_only(self.operation, frame) };
-        let (Some(redactor), Some(data)) = (&self.redactor, frame.data.clone()) else { return Ok(frame) };
-        let frame = if redactor.is_in(&data) { frame.with_data(redactor.redact(data)) } else { frame };
-        for (choice, text) in added_texts(frame.data.as_deref().unwrap_or_default()) {
+        match (&self.redactor, &frame.data) {
+            (Some(redactor), Some(data)) if redactor.is_in(data) => {
+                let redacted = redactor.redact(data.clone());
+                frame.with_data(redacted)
+            }
+            _ => frame,
+        }
+    }
+
+    /// Classifies an event that was turned into what may be forwarded.
+    ///
+    /// # Errors
+    /// When the event completes a piece of the credential that earlier events, which were forwarded, began.
+    pub(crate) fn read(
+        &mut self,
+        events: &mut EventReader,
+        frame: &Frame,
+    ) -> Result<Event, CredentialSpelledOut> {
+        let Some(redactor) = &self.redactor else { return Ok(events.read(frame)) };
+        let (event, texts) = events.read_with_texts(frame);
+        for (choice, text) in texts {
             if !self.tails.contains_key(&choice) && self.tails.len() >= MAX_CHOICES {
                 return Err(CredentialSpelledOut);
             }
@@ -93,7 +108,7 @@ impl Screen {
             // An incomplete piece is shorter than a whole one, so no more of the text is needed.
             tail.drain(..tail.len().saturating_sub(Redactor::MAX_PIECE_BYTES));
         }
-        Ok(frame)
+        Ok(event)
     }
 
     /// Whether a header's value may be passed on.

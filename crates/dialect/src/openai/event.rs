@@ -2,12 +2,15 @@
 //! it used, how the answer ended. It reads chat completions, completions and embeddings, tolerates what compatible servers
 //! add or leave out, and keeps no text.
 
+use std::borrow::Cow;
+
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::chunk::{Choices, Chunk};
 use crate::{
     error::UpstreamError,
-    event::{AnswerBody, Event, EventMeaning},
+    event::{AnswerBody, Event, EventMeaning, added_texts},
     lenient,
     presence::Presence,
     sse::Frame,
@@ -16,37 +19,50 @@ use crate::{
 
 /// Classifies a frame of a chat completions or completions stream.
 pub(crate) fn read(frame: &Frame) -> Event {
-    let Some(data) = frame.data.as_deref() else { return Event::bare(EventMeaning::Silent) };
+    read_chunk::<false>(frame).0
+}
+
+/// As [`read`], with the text that the event adds to each choice.
+pub(crate) fn read_with_texts(frame: &Frame) -> (Event, Vec<(u64, String)>) {
+    read_chunk::<true>(frame)
+}
+
+fn read_chunk<const TEXTS: bool>(frame: &Frame) -> (Event, Vec<(u64, String)>) {
+    let bare = |meaning| (Event::bare(meaning), Vec::new());
+    let Some(data) = frame.data.as_deref() else { return bare(EventMeaning::Silent) };
     let text = data.trim_ascii();
     if text == b"[DONE]" {
-        return Event::bare(EventMeaning::Done);
+        return bare(EventMeaning::Done);
     }
     if text.is_empty() {
-        return Event::bare(EventMeaning::Silent);
+        return bare(EventMeaning::Silent);
     }
-    let Some(wire) = lenient::object::<WireChunk>(text) else { return Event::bare(EventMeaning::Unreadable) };
-    if wire.error.0 || wire.object.as_deref() == Some("error") || frame.event.as_deref() == Some(b"error") {
-        return Event::bare(EventMeaning::Error(UpstreamError::read(text)));
+    let Some(chunk) = lenient::object::<Chunk<'_, TEXTS>>(text) else {
+        let texts = if TEXTS { added_texts(text) } else { Vec::new() };
+        return (Event::bare(EventMeaning::Unreadable), texts);
+    };
+    let object = chunk.object.0.as_deref();
+    if chunk.error.0 || object == Some("error") || frame.event.as_deref() == Some(b"error") {
+        return bare(EventMeaning::Error(UpstreamError::read(text)));
     }
-    let usage = read_usage(wire.usage);
-    let is_chunk = wire.object.as_deref().is_some_and(|object| CHUNKS.contains(&object));
-    if wire.choices.is_none() && usage.is_none() && !is_chunk {
-        return Event::bare(EventMeaning::Foreign);
+    let usage = read_usage(chunk.usage);
+    let is_chunk = object.is_some_and(|object| CHUNKS.contains(&object));
+    if chunk.choices.is_none() && usage.is_none() && !is_chunk {
+        return bare(EventMeaning::Foreign);
     }
-    let choices = wire.choices.flatten().unwrap_or_default();
+    let Choices { count, finished, has_content, failed, texts } = chunk.choices.flatten().unwrap_or_default();
     // OpenRouter reports an error of one choice in that choice.
-    if choices.iter().any(|choice| choice.error.0) {
-        return Event::bare(EventMeaning::Error(UpstreamError::read(text)));
+    if failed {
+        return bare(EventMeaning::Error(UpstreamError::read(text)));
     }
-    let finished = choices.iter().filter(|choice| choice.finish_reason.0).count();
-    let meaning = if finished > 0 || choices.iter().any(WireChoice::has_content) {
+    let meaning = if finished > 0 || has_content {
         EventMeaning::Content
-    } else if choices.is_empty() && usage.is_some() {
+    } else if count == 0 && usage.is_some() {
         EventMeaning::UsageOnly
     } else {
         EventMeaning::StartUp
     };
-    Event { meaning, model: wire.model, usage, finished }
+    (Event { meaning, model: chunk.model.0.map(Cow::into_owned), usage, finished }, texts)
 }
 
 /// The values of `object` that mark an event as a completion's.
@@ -70,35 +86,12 @@ pub(crate) fn read_answer(body: &[u8]) -> Option<AnswerBody> {
     })
 }
 
-#[derive(Deserialize)]
-struct WireChunk {
-    #[serde(default, deserialize_with = "text")]
-    object: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    model: Option<String>,
-    /// `Some(None)` for `null`, `None` for an absent field.
-    #[serde(default, deserialize_with = "present")]
-    choices: Option<Option<Vec<WireChoice>>>,
-    #[serde(default)]
-    usage: Option<Value>,
-    #[serde(default)]
-    error: Presence,
-}
-
 /// Reads a string; a value of another type counts as absent.
 pub(super) fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
         _ => None,
     })
-}
-
-fn present<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    T::deserialize(deserializer).map(Some)
 }
 
 #[derive(Deserialize)]
@@ -126,56 +119,7 @@ struct WireEmbedding {
 #[derive(Deserialize)]
 struct WireChoice {
     #[serde(default)]
-    delta: Option<WireDelta>,
-    /// Of the older route, `/completions`.
-    #[serde(default)]
-    text: Presence,
-    #[serde(default)]
-    finish_reason: Presence,
-    #[serde(default)]
     error: Presence,
-}
-
-impl WireChoice {
-    fn has_content(&self) -> bool {
-        self.text.0 || self.delta.as_ref().is_some_and(WireDelta::has_content)
-    }
-}
-
-#[derive(Deserialize)]
-struct WireDelta {
-    #[serde(default)]
-    content: Presence,
-    /// vLLM since 0.12 and OpenRouter.
-    #[serde(default)]
-    reasoning: Presence,
-    /// DeepSeek, llama.cpp, earlier vLLM.
-    #[serde(default)]
-    reasoning_content: Presence,
-    /// OpenRouter's structured form.
-    #[serde(default)]
-    reasoning_details: Presence,
-    #[serde(default)]
-    tool_calls: Presence,
-    #[serde(default)]
-    function_call: Presence,
-    #[serde(default)]
-    refusal: Presence,
-    #[serde(default)]
-    audio: Presence,
-}
-
-impl WireDelta {
-    fn has_content(&self) -> bool {
-        self.content.0
-            || self.reasoning.0
-            || self.reasoning_content.0
-            || self.reasoning_details.0
-            || self.tool_calls.0
-            || self.function_call.0
-            || self.refusal.0
-            || self.audio.0
-    }
 }
 
 /// Reads usage; `None` for usage in an unknown form, because no answer is rejected for its token counts.
@@ -229,6 +173,24 @@ mod tests {
 
     fn frame(data: &str) -> Frame {
         Frame { raw: Bytes::new(), data: Some(Bytes::from(data.to_owned())), event: None, comment: false }
+    }
+
+    #[test]
+    fn texts_are_read_in_the_same_pass_as_in_one_of_their_own() {
+        for data in [
+            r#"{"choices":[{"delta":{"role":"assistant","content":"a\n\u00e9"},"index":1},{"delta":{"x":["b",{"id":"no","y":"c"}]}}]}"#,
+            r#"{"choices":[{"index":2,"delta":{"tool_calls":[{"id":"x","type":"function","function":{"name":"n","arguments":"{}"}}]}}]}"#,
+            r#"{"choices":[{"text":"a","finish_reason":"stop"}],"model":"m","usage":null}"#,
+            r#"{"choices":[{"delta":{"content":"half \ud83c"}}]}"#,
+            r#"{"choices":[{"delta":null}],"object":7}"#,
+            r#"{"choices":[],"usage":{"prompt_tokens":1}}"#,
+        ] {
+            let (event, texts) = read_with_texts(&frame(data));
+            assert_eq!((event, texts), (chunk(data), added_texts(data.as_bytes())), "{data}");
+        }
+        let unreadable =
+            r#"{"choices":[{"delta":{"content":"a"},"text":"b"}],"choices":7,"delta":{"x":"c"}}"#;
+        assert_eq!(chunk(unreadable).meaning, EventMeaning::Unreadable);
     }
 
     #[test]

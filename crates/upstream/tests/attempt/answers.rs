@@ -44,6 +44,19 @@ async fn stream_is_held_until_content_and_forwarded_byte_for_byte() {
 }
 
 #[tokio::test]
+async fn events_of_one_piece_have_arrived_together() {
+    let server = ModelServer::start().await;
+    let piece = "data: {\"choices\":[{\"delta\":{\"content\":\"b\"}}]}\n\n".repeat(3);
+    server.queue(Reply::text("a").after(1, Fault::Bytes((piece + "data: [DONE]\n\n").into())));
+    let mut answer = stream(&target(&server)).await.unwrap();
+    assert!(answer.rest.next().await.unwrap().is_ok());
+    let arrived: Vec<_> = std::iter::from_fn(|| answer.rest.arrived()).collect::<Result<_, _>>().unwrap();
+    let meanings: Vec<_> = arrived.iter().map(|event| &event.event.meaning).collect();
+    assert_eq!(meanings, [&EventMeaning::Content, &EventMeaning::Content, &EventMeaning::Done]);
+    assert!(answer.rest.next().await.is_none());
+}
+
+#[tokio::test]
 async fn reasoning_tool_calls_and_an_immediate_end_are_content() {
     let server = ModelServer::start().await;
     server.queue(Reply::text("b").reasoning("a"));
