@@ -44,6 +44,7 @@ use axum::{
 };
 use mcpctl_api::{ErrorKind, Kind};
 use mcpctl_failover::FailureClass;
+use mcpctl_server::Workload;
 use utoipa::OpenApi as _;
 
 use crate::app::App;
@@ -112,6 +113,14 @@ fn inference_routes() -> Routes<9> {
         ("/v1/messages/count_tokens", post(inference::count_tokens)),
         ("/api/v1/{kind}/{idOrName}/infer", post(inference::infer)),
     ]
+}
+
+/// What a request is about, by its path.
+pub fn workload(path: &str) -> Workload {
+    match path.starts_with("/v1/") || path.ends_with("/infer") {
+        true => Workload::Inference,
+        false => Workload::Management,
+    }
 }
 
 /// The routes that every listener has.
@@ -254,5 +263,15 @@ mod tests {
         let documented: BTreeSet<_> =
             openapi().paths.paths.into_keys().map(|path| served_path(&path)).collect();
         assert_eq!(served, documented);
+    }
+
+    #[test]
+    fn workload_of_a_path_is_that_of_its_route() {
+        for (path, _) in &inference_routes() {
+            assert_eq!(workload(path), Workload::Inference, "{path}");
+        }
+        for (path, _) in management_routes().iter().chain(&health_routes()) {
+            assert_eq!(workload(path), Workload::Management, "{path}");
+        }
     }
 }

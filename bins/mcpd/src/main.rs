@@ -39,7 +39,7 @@ use mcpctl_owner::{
     PathError, dir,
     file::{self, OpenMode},
 };
-use mcpctl_server::{Address, Connections, Listener, RequestBodies, ShutdownSignal};
+use mcpctl_server::{Address, Connections, Listener, RequestBodies, Runtimes, ShutdownSignal};
 use mcpctl_store::{Location, OpenError, Recorder, Replica, Store};
 use mcpctl_telemetry::{Traces, output};
 use tokio::sync::watch;
@@ -253,6 +253,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");
 
+    let runtimes = Runtimes::start(http::workload).context("the threads for inference")?;
     let guard = |address| Guard::new(address, config.public_host.clone(), &config.allowed_origins);
     let guarded = guard(config.listen);
     let management = http::management();
@@ -261,7 +262,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         Some((address, inference_listener)) => {
             tracing::info!(listen = %inference_listener.address(), "inference has an address of its own");
             let routes = http::serve(http::inference(), Arc::clone(&app), guard(address));
-            servers.spawn(inference_listener.serve(
+            servers.spawn(inference_listener.placed_by(runtimes.clone()).serve(
                 routes,
                 Arc::clone(&connections),
                 draining.clone(),
@@ -272,7 +273,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
         None => {
             let routes = http::serve(management.merge(http::inference()), Arc::clone(&app), guarded);
-            servers.spawn(listener.serve(routes, connections, draining, DRAIN_TIMEOUT));
+            servers.spawn(listener.placed_by(runtimes).serve(routes, connections, draining, DRAIN_TIMEOUT));
         }
     }
     shutdown.recv().await;

@@ -35,6 +35,7 @@ use crate::{
     answer::{AnswerBody, Answers},
     connections::{Admitted, Connection},
     progress::{LeastRate, Progress},
+    runtimes::{Placement, Suspend},
     socket::Socket,
 };
 
@@ -59,6 +60,7 @@ pub(crate) async fn serve<S>(
     admitted: Admitted,
     routes: Router,
     mut draining: watch::Receiver<bool>,
+    placement: Option<Arc<Placement>>,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -74,6 +76,7 @@ pub(crate) async fn serve<S>(
         answers: answers.clone(),
         least,
         draining: draining.clone(),
+        placement,
     };
     let builder = builder(&limits);
     let mut served = std::pin::pin!(builder.serve_connection(socket, service));
@@ -206,6 +209,7 @@ struct Service {
     answers: Answers,
     least: LeastRate,
     draining: watch::Receiver<bool>,
+    placement: Option<Arc<Placement>>,
 }
 
 impl hyper::service::Service<Request<Incoming>> for Service {
@@ -223,6 +227,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         let (connection, draining) = (self.connection.clone(), self.draining.clone());
         let read = Arc::new(AtomicBool::new(request.body().is_end_stream()));
         let request = request.map(|inner| RequestBody { inner, read: Arc::clone(&read) });
+        let moves =
+            http1 && self.placement.as_ref().is_some_and(|placement| placement.turn_to(request.uri().path()));
         let answer = hyper::service::Service::call(&self.routes, request);
         let watched = move |mut response: Response<_>| {
             // hyper closes a connection with an unread body. Without the header a client may send its next request on it.
@@ -233,7 +239,8 @@ impl hyper::service::Service<Request<Incoming>> for Service {
             }
             response.map(|body| answers.watch(body, in_flight, least))
         };
-        answer.map(|answer| answer.map(watched)).boxed()
+        let answer = answer.map(|answer| answer.map(watched));
+        if moves { Suspend::default().then(|()| answer).boxed() } else { answer.boxed() }
     }
 }
 

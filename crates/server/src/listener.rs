@@ -3,12 +3,17 @@
 use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures::{FutureExt as _, future::BoxFuture};
 use tokio::{
-    net::{TcpListener, TcpSocket, UnixListener},
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket, TcpStream, UnixListener},
     sync::{mpsc, watch},
 };
 
-use crate::{Address, BindError, Connections, Peer, connection, socket_file};
+use crate::{
+    Address, BindError, Connections, Peer, Runtimes, Workload, connection, connections::Admitted,
+    runtimes::Placement, socket_file,
+};
 
 /// Connections that the kernel holds until they are accepted: enough for those that arrive while others are closed.
 const BACKLOG: u32 = 4096;
@@ -17,12 +22,15 @@ const BACKLOG: u32 = 4096;
 const SEND_BUFFER_BYTES: u32 = 128 * 1024;
 /// The pause after a connection could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Bytes of a connection that are looked at to place it: a method, and the longest path of ours.
+const FIRST_BYTES: usize = 256;
 
 /// A bound address.
 #[derive(Debug)]
 pub struct Listener {
     socket: ListeningSocket,
     address: Address,
+    runtimes: Option<Runtimes>,
 }
 
 #[derive(Debug)]
@@ -50,16 +58,23 @@ impl Listener {
                 });
                 let socket = listening.map_err(failed)?;
                 let address = Address::Tcp(socket.local_addr().map_err(failed)?);
-                Ok(Self { socket: ListeningSocket::Tcp(socket), address })
+                Ok(Self { socket: ListeningSocket::Tcp(socket), address, runtimes: None })
             }
             Address::Unix(path) => {
                 socket_file::remove_dead_socket(path).await.map_err(failed)?;
                 let socket = UnixListener::bind(path).map_err(failed)?;
                 let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
                 std::fs::set_permissions(path, private).map_err(failed)?;
-                Ok(Self { socket: ListeningSocket::Unix(socket), address })
+                Ok(Self { socket: ListeningSocket::Unix(socket), address, runtimes: None })
             }
         }
+    }
+
+    /// Serves each request by the runtime of its workload; without it, by the runtime that [`Listener::serve`] runs at.
+    #[must_use]
+    pub fn placed_by(mut self, runtimes: Runtimes) -> Self {
+        self.runtimes = Some(runtimes);
+        self
     }
 
     /// The bound address, with the actual port.
@@ -79,9 +94,10 @@ impl Listener {
         // Every connection holds a sender, so that the channel closes when all have ended.
         let (open, mut ended) = mpsc::channel::<()>(1);
         let mut shutdown = draining.clone();
+        let service = Service { routes, draining, open };
         loop {
             let accepted = tokio::select! {
-                accepted = self.accept(&routes, &connections, &draining, &open) => accepted,
+                accepted = self.accept(&service, &connections) => accepted,
                 _ = shutdown.wait_for(|draining| *draining) => break,
             };
             if let Err(error) = accepted {
@@ -94,7 +110,7 @@ impl Listener {
         if let Address::Unix(path) = &self.address {
             let _ = std::fs::remove_file(path);
         }
-        drop((self, open));
+        drop((self, service));
         tokio::select! {
             _ = ended.recv() => {}
             () = tokio::time::sleep(drain) => {
@@ -103,13 +119,7 @@ impl Listener {
         }
     }
 
-    async fn accept(
-        &self,
-        routes: &Router,
-        connections: &Arc<Connections>,
-        draining: &watch::Receiver<bool>,
-        open: &mpsc::Sender<()>,
-    ) -> io::Result<()> {
+    async fn accept(&self, service: &Service, connections: &Arc<Connections>) -> io::Result<()> {
         match &self.socket {
             ListeningSocket::Tcp(socket) => {
                 let (stream, address) = socket.accept().await?;
@@ -118,8 +128,13 @@ impl Listener {
                 let Some(admitted) = connections.admit(peer).await else { return Ok(()) };
                 // Tokens are small, and a delay is noticeable. A socket without the option is served too.
                 let _ = stream.set_nodelay(true);
-                let served = connection::serve(stream, peer, admitted, routes.clone(), draining.clone());
-                spawn(served, open);
+                match &self.runtimes {
+                    None => drop(tokio::spawn(service.clone().serve(stream, peer, admitted, None))),
+                    Some(runtimes) => {
+                        let placed = place(stream, peer, admitted, service.clone(), runtimes.clone());
+                        tokio::spawn(placed);
+                    }
+                }
             }
             ListeningSocket::Unix(socket) => {
                 let (stream, _) = socket.accept().await?;
@@ -127,20 +142,60 @@ impl Listener {
                     return Ok(());
                 }
                 let Some(admitted) = connections.admit(Peer::Unix).await else { return Ok(()) };
-                let served =
-                    connection::serve(stream, Peer::Unix, admitted, routes.clone(), draining.clone());
-                spawn(served, open);
+                tokio::spawn(service.clone().serve(stream, Peer::Unix, admitted, None));
             }
         }
         Ok(())
     }
 }
 
-fn spawn(served: impl Future<Output = ()> + Send + 'static, open: &mpsc::Sender<()>) {
-    let open = open.clone();
-    tokio::spawn(async move {
-        served.await;
-        drop(open);
+/// What connections are served with.
+#[derive(Clone)]
+struct Service {
+    routes: Router,
+    draining: watch::Receiver<bool>,
+    open: mpsc::Sender<()>,
+}
+
+impl Service {
+    fn serve<S>(
+        self,
+        stream: S,
+        peer: Peer,
+        admitted: Admitted,
+        placement: Option<Arc<Placement>>,
+    ) -> BoxFuture<'static, ()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Self { routes, draining, open } = self;
+        let served = connection::serve(stream, peer, admitted, routes, draining, placement);
+        served.map(move |()| drop(open)).boxed()
+    }
+}
+
+/// Waits for the first bytes of a connection, and registers it with the runtime of their workload.
+async fn place(stream: TcpStream, peer: Peer, admitted: Admitted, mut service: Service, runtimes: Runtimes) {
+    let mut bytes = [0; FIRST_BYTES];
+    let peeked = tokio::select! {
+        peeked = stream.peek(&mut bytes) => peeked,
+        () = admitted.activity.close.notified() => return,
+        // `connection::serve` closes it.
+        _ = service.draining.wait_for(|draining| *draining) => Ok(0),
+        () = tokio::time::sleep(admitted.connection.limits().request_head.0) => Ok(0),
+    };
+    let Ok(peeked) = peeked else { return };
+    let workload = runtimes.of_first_bytes(bytes.get(..peeked).unwrap_or_default());
+    let placement = Placement::new(runtimes.clone(), workload);
+    if workload == Workload::Management {
+        let served = service.serve(stream, peer, admitted, Some(Arc::clone(&placement)));
+        return placement.spawn(served);
+    }
+    let Ok(stream) = stream.into_std() else { return };
+    runtimes.of(workload).spawn(async move {
+        let Ok(stream) = TcpStream::from_std(stream) else { return };
+        let served = service.serve(stream, peer, admitted, Some(Arc::clone(&placement)));
+        placement.spawn(served);
     });
 }
 
@@ -225,5 +280,59 @@ mod tests {
         drain.send_replace(true);
         server.await.unwrap();
         assert!(!path.exists());
+    }
+
+    /// The names of the threads that serve requests for `paths`, sent one after the other on one connection.
+    async fn threads_of(address: std::net::SocketAddr, paths: &[&str]) -> Vec<String> {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let mut names = Vec::new();
+        for path in paths {
+            client
+                .write_all(format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes())
+                .await
+                .unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b".") {
+                assert_ne!(client.read_buf(&mut answer).await.unwrap(), 0, "closed");
+            }
+            let answer = String::from_utf8(answer).unwrap();
+            names.push(answer.rsplit_once("\r\n").unwrap().1.trim_end_matches('.').to_owned());
+        }
+        names
+    }
+
+    #[tokio::test]
+    async fn connection_moves_to_the_runtime_of_each_request() {
+        let thread = || async { format!("{}.", std::thread::current().name().unwrap_or_default()) };
+        let routes =
+            Router::new().route("/a", axum::routing::get(thread)).route("/v1/b", axum::routing::get(thread));
+        let workload = |path: &str| match path.starts_with("/v1/") {
+            true => Workload::Inference,
+            false => Workload::Management,
+        };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let Address::Tcp(address) = listener.address().clone() else { panic!() };
+        let listener = listener.placed_by(Runtimes::start(workload).unwrap());
+        let (drain, draining) = watch::channel(false);
+        let server = tokio::spawn(listener.serve(routes, connections(), draining, Duration::from_secs(10)));
+
+        let own = std::thread::current().name().unwrap().to_owned();
+        let expected = |paths: &[&str]| -> Vec<String> {
+            paths
+                .iter()
+                .map(|path| if *path == "/a" { own.clone() } else { "inference".to_owned() })
+                .collect()
+        };
+        for paths in [["/a", "/v1/b", "/a", "/a", "/v1/b"], ["/v1/b", "/v1/b", "/a", "/v1/b", "/a"]] {
+            assert_eq!(threads_of(address, &paths).await, expected(&paths));
+        }
+        // A connection that brings nothing is closed after the time for a head, before it was placed too.
+        let mut silent = TcpStream::connect(address).await.unwrap();
+        assert_eq!(silent.read(&mut [0]).await.unwrap(), 0, "closed");
+        // A drain ends one that has not been placed.
+        let mut unplaced = TcpStream::connect(address).await.unwrap();
+        drain.send_replace(true);
+        assert_eq!(unplaced.read(&mut [0]).await.unwrap_or_default(), 0, "closed");
+        server.await.unwrap();
     }
 }
