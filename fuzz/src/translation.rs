@@ -2,7 +2,7 @@
 //! written is read again, and means what was read at first.
 
 use mcpctl_dialect::{
-    Operation,
+    EventMeaning, EventReader, Operation,
     sse::Decoder,
     translate::{
         DeltaReader, TranslatedRequest, Translation, chat,
@@ -59,20 +59,23 @@ pub fn run(data: &[u8]) {
                 Answer::of_reply(&read).is_kept_by(&written, caller);
             }
         }
-        _ => stream(&plain, caller, body),
+        _ => stream(&plain, caller, upstream, body),
     }
 }
 
-fn stream(request: &TranslatedRequest, caller: Operation, body: &[u8]) {
+fn stream(request: &TranslatedRequest, caller: Operation, upstream: Operation, body: &[u8]) {
     let (mut events, mut translation) = (Decoder::default(), request.answer.stream());
     events.push(body);
     let (mut written, mut deltas) = (Vec::new(), Vec::new());
+    let mut meanings = EventReader::new(upstream);
     while let Ok(Some(frame)) = events.next_frame() {
         for delta in translation.read(&frame) {
             written.extend_from_slice(&translation.write(&delta));
             deltas.push(delta);
         }
-        if translation.exceeds_bounds() || translation.has_failed() {
+        // A relay reads nothing after the end.
+        let is_last = meanings.read(&frame).meaning == EventMeaning::Done;
+        if is_last || translation.exceeds_bounds() || translation.has_failed() {
             break;
         }
     }

@@ -346,3 +346,11 @@ fn ids_and_models_of_a_stream_are_cut() {
         assert!(id.len() <= 256 && long.starts_with(id) && id == model, "{operation:?}: {}", id.len());
     }
 }
+
+#[test]
+fn call_without_arguments_after_the_end_of_its_choice_is_kept() {
+    let call = json!({ "tool_calls": [{ "index": 0, "id": "a", "function": { "name": "locate" } }] });
+    let read = deltas(&chunks(&[chunk(&json!({ "content": "Hi" })), finish("tool_calls"), chunk(&call)]));
+    let expected = Delta::ToolCall { choice: 0, call: 0, id: "a".into(), name: "locate".into() };
+    assert_eq!(read.last(), Some(&expected), "{read:?}");
+}

@@ -45,6 +45,8 @@ struct Calls {
     current: Option<u64>,
     /// Whether there were too many, so that no more are read.
     full: bool,
+    /// Whether the choice has ended. Some servers send a call after that.
+    finished: bool,
     /// The reasoning that is not signed yet.
     unsigned: Digest,
 }
@@ -224,8 +226,13 @@ impl StreamReader {
         for call in delta.tool_calls.into_iter().flatten().chain(older) {
             calls.read(choice, call, self.id.as_deref(), deltas);
         }
-        if let Some(reason) = wire.finish_reason.filter(|reason| !reason.is_empty()) {
+        let reason = wire.finish_reason.filter(|reason| !reason.is_empty());
+        calls.finished |= reason.is_some();
+        // Nothing else will complete its name.
+        if calls.finished {
             calls.announce_current(choice, self.id.as_deref(), deltas);
+        }
+        if let Some(reason) = reason {
             let finish = wire::read_finish(&reason, wire.stop_reason.as_ref(), calls.count > 0);
             deltas.push(Delta::Finish { choice, finish });
         }
