@@ -179,10 +179,10 @@ async fn place(stream: TcpStream, peer: Peer, admitted: Admitted, mut service: S
     let mut bytes = [0; FIRST_BYTES];
     let peeked = tokio::select! {
         peeked = stream.peek(&mut bytes) => peeked,
+        // A connection without a request is closed at once: to make room, at the shutdown, and when its time is over.
         () = admitted.activity.close.notified() => return,
-        // `connection::serve` closes it.
-        _ = service.draining.wait_for(|draining| *draining) => Ok(0),
-        () = tokio::time::sleep(admitted.connection.limits().request_head.0) => Ok(0),
+        _ = service.draining.wait_for(|draining| *draining) => return,
+        () = tokio::time::sleep(admitted.connection.limits().request_head.0) => return,
     };
     let Ok(peeked) = peeked else { return };
     let workload = runtimes.of_first_bytes(bytes.get(..peeked).unwrap_or_default());
