@@ -180,7 +180,7 @@ fn private_files(config: &Config) -> anyhow::Result<()> {
 
 async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
-    mcpctl_telemetry::init("mcpd", config.log_format, &config.log)
+    let _log = mcpctl_telemetry::init("mcpd", config.log_format, &config.log, mcpctl_server::log_fields)
         .map_err(|error| with_hint(error.to_string(), error.hint()))?;
     let traces = Traces::start("mcpd", config.otlp.as_ref(), &config.telemetry)?;
     mcpctl_server::handle_size_limit()?;

@@ -40,7 +40,7 @@ use mcpctl_owner::{
     file::{self, OpenMode},
 };
 use mcpctl_server::{Connections, ShutdownSignal};
-use mcpctl_telemetry::{LogFormat, OtlpUrl, Traces, output};
+use mcpctl_telemetry::{LogFormat, LogGuard, OtlpUrl, Traces, output};
 
 use crate::{app::App, config::Config, identity::Identity, journal::Journal, log_file::LogFile};
 
@@ -100,18 +100,19 @@ impl Args {
             && std::io::stderr().is_terminal()
     }
 
-    fn start_log(&self) -> anyhow::Result<()> {
+    fn start_log(&self) -> anyhow::Result<LogGuard> {
         let filter = match (&self.log, self.verbose) {
             (Some(filter), _) => filter,
             (None, 0 | 1) if self.is_quiet() => "warn",
             (None, 0 | 1) => "info",
             (None, _) => "debug",
         };
+        let running = mcpctl_server::log_fields;
         let started = match &self.background {
-            None => mcpctl_telemetry::init("mcplocal", self.log_format, filter),
+            None => mcpctl_telemetry::init("mcplocal", self.log_format, filter, running),
             Some(path) => {
                 let file = LogFile::open(path).map_err(|error| with_hint(&error, error.hint()))?;
-                mcpctl_telemetry::init_to("mcplocal", self.log_format, filter, file)
+                mcpctl_telemetry::init_to("mcplocal", self.log_format, filter, running, file)
             }
         };
         started.map_err(|error| with_hint(&error, error.hint()))
@@ -168,7 +169,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     if args.check {
         return warn_of(&config, &path).await;
     }
-    args.start_log()?;
+    let _log = args.start_log()?;
     let traces = Traces::start("mcplocal", args.otlp.as_ref(), &config.telemetry)?;
     let quiet = args.is_quiet();
     let background = args.background.is_some();

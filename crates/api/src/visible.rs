@@ -33,6 +33,11 @@ pub fn is_hidden(character: char) -> bool {
     (unseen || ignorable) && !VARIATION_SELECTORS.contains(&character)
 }
 
+/// Whether a text has only characters of ASCII that are seen: then no part of it is hidden, which most texts show quickly.
+pub fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// The text with hidden characters written as JSON writes them (`\u001b`), but for line breaks and tabs. What is JSON stays
 /// JSON with the same meaning, because hidden characters stand in strings only.
 pub fn escape(text: &str) -> Cow<'_, str> {
@@ -41,12 +46,20 @@ pub fn escape(text: &str) -> Cow<'_, str> {
 
 /// The text as part of one line: line breaks and tabs become blanks, other hidden characters are written out.
 pub fn one_line(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return Cow::Borrowed(text);
+    }
     if !text.contains(is_break) {
         return escape_unless(text, |_| false);
     }
     let parts = text.split(is_break).filter(|part| !part.is_empty());
     let joined = parts.collect::<Vec<_>>().join(" ");
     Cow::Owned(escape_unless(&joined, |_| false).into_owned())
+}
+
+/// As [`short`], without a copy where the text is shown as it is.
+pub fn shown(text: &str, max: usize) -> Cow<'_, str> {
+    if text.len() <= max && is_plain(text) { Cow::Borrowed(text) } else { Cow::Owned(short(text, max)) }
 }
 
 /// As [`one_line`], and at most `max` bytes long; a text that was cut ends in `…`.
@@ -78,7 +91,7 @@ const fn is_break(character: char) -> bool {
 
 fn escape_unless(text: &str, keep: impl Fn(char) -> bool) -> Cow<'_, str> {
     let escaped = |character: char| is_hidden(character) && !keep(character);
-    if !text.contains(escaped) {
+    if is_plain(text) || !text.contains(escaped) {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len() + 16);

@@ -44,7 +44,7 @@ pub use origin::{NotAnOrigin, Origin, is_loopback, origin_is_allowed, requested_
 pub use peer::Peer;
 pub use process_limits::{handle_size_limit, prevent_core_dumps, raise_descriptor_limit};
 pub use request_log::{EndedRequest, OnEnd};
-pub use request_scope::{access_line, caller_dialect, in_request_scope, request_id};
+pub use request_scope::{access_line, caller_dialect, in_request_scope, log_fields, request_id};
 pub use runtimes::{Runtimes, Workload};
 pub use shutdown_signal::ShutdownSignal;
 pub use trace::trace;

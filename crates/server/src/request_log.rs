@@ -5,12 +5,12 @@
 use std::{borrow::Cow, time::Duration};
 
 use axum::{
-    http::{Method, StatusCode, header::CONTENT_TYPE},
+    http::{StatusCode, header::CONTENT_TYPE},
     response::Response,
 };
 use mcpctl_api::{
     header::{ATTEMPTS, FAILOVER, FAILURE, SERVED_BY},
-    visible::short,
+    visible::{short, shown},
 };
 use mcpctl_trace::attribute;
 use tokio::time::Instant;
@@ -44,9 +44,6 @@ pub type OnEnd = Box<dyn FnOnce(&EndedRequest<'_>) + Send>;
 pub(crate) struct RequestLog {
     pub(crate) scope: RequestScope,
     pub(crate) span: mcpctl_trace::Span,
-    pub(crate) trace_id: String,
-    pub(crate) method: Method,
-    pub(crate) route: &'static str,
     started: Instant,
     status: Option<StatusCode>,
     first_byte: Option<Duration>,
@@ -62,18 +59,12 @@ impl RequestLog {
     pub(crate) fn begin(
         scope: RequestScope,
         span: mcpctl_trace::Span,
-        trace_id: String,
-        method: Method,
-        route: &'static str,
         bytes_in: Option<u64>,
         on_end: Option<OnEnd>,
     ) -> Self {
         Self {
             scope,
             span,
-            trace_id,
-            method,
-            route,
             started: Instant::now(),
             status: None,
             first_byte: None,
@@ -125,7 +116,9 @@ impl RequestLog {
             return;
         }
         // Written in quotes, so that a name that a caller made up is no further field.
-        let text = |text: Option<&str>| text.map(|text| short(text, MAX_TEXT_BYTES));
+        fn text(text: Option<&str>) -> Option<Cow<'_, str>> {
+            text.map(|text| shown(text, MAX_TEXT_BYTES))
+        }
         let milliseconds = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
         let (principal, llm) = (text(line.principal.as_deref()), text(line.llm.as_deref()));
         let (served_by, failover) = (text(line.served_by.as_deref()), text(line.failover.as_deref()));
@@ -133,21 +126,20 @@ impl RequestLog {
         let usage = line.usage.as_ref();
         tracing::info!(
             target: TARGET,
-            parent: None,
             status,
             took_ms = milliseconds(took),
             first_byte_ms = self.first_byte.map(milliseconds),
             id = %self.scope.id,
-            trace_id = %self.trace_id,
-            method = %self.method,
-            route = self.route,
-            principal,
+            trace_id = %self.scope.trace_id,
+            method = %self.scope.method,
+            route = self.scope.route,
+            principal = principal.as_deref(),
             operation = line.operation,
-            llm,
-            served_by,
-            upstream,
-            class,
-            failover,
+            llm = llm.as_deref(),
+            served_by = served_by.as_deref(),
+            upstream = upstream.as_deref(),
+            class = class.as_deref(),
+            failover = failover.as_deref(),
             attempts = line.attempts,
             input_tokens = usage.map(|usage| usage.input_tokens),
             output_tokens = usage.map(|usage| usage.output_tokens),
@@ -170,9 +162,9 @@ impl RequestLog {
 
     fn describe(&self, line: &AccessLine) {
         let span = &self.span;
-        span.set(attribute::REQUEST_ID, self.scope.id.to_string());
-        span.set(attribute::HTTP_METHOD, self.method.to_string());
-        span.set(attribute::HTTP_ROUTE, self.route);
+        span.set(attribute::REQUEST_ID, self.scope.id.clone());
+        span.set(attribute::HTTP_METHOD, self.scope.method.to_string());
+        span.set(attribute::HTTP_ROUTE, self.scope.route);
         if let Some(status) = self.status {
             span.count(attribute::HTTP_STATUS, status.as_u16().into());
         }

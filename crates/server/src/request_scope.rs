@@ -1,10 +1,10 @@
-//! The id, the dialect, the spans and the access line of the current request, for everything that is polled or dropped as a
-//! part of it.
+//! What is known of the current request, for everything that is polled or dropped as a part of it: its id, its dialect, its line of
+//! the access log, and the fields of every line that is logged meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::Method;
 use mcpctl_dialect::Dialect;
-use tracing::{Instrument as _, Span};
 
 use crate::access_line::AccessLine;
 
@@ -14,22 +14,46 @@ tokio::task_local! {
 
 /// What is known of a request everywhere within it.
 #[derive(Debug, Clone)]
-pub(crate) struct RequestScope {
-    /// Its id.
-    pub(crate) id: Arc<str>,
+pub(crate) struct RequestScope(Arc<Known>);
+
+/// What is known of a request.
+#[derive(Debug)]
+pub(crate) struct Known {
+    /// Its id; empty outside of a request.
+    pub(crate) id: String,
+    pub(crate) trace_id: String,
+    pub(crate) method: Method,
+    /// The pattern of its route.
+    pub(crate) route: &'static str,
     /// The dialect that its caller speaks.
     pub(crate) dialect: Dialect,
-    line: Arc<Mutex<AccessLine>>,
+    line: Mutex<AccessLine>,
+}
+
+impl std::ops::Deref for RequestScope {
+    type Target = Known;
+
+    fn deref(&self) -> &Known {
+        &self.0
+    }
 }
 
 impl RequestScope {
     /// The scope of a request that has arrived.
-    pub(crate) fn new(id: &str, dialect: Dialect) -> Self {
-        Self { id: id.into(), dialect, line: Arc::default() }
+    pub(crate) fn new(
+        id: String,
+        trace_id: String,
+        method: Method,
+        route: &'static str,
+        dialect: Dialect,
+    ) -> Self {
+        Self(Arc::new(Known { id, trace_id, method, route, dialect, line: Mutex::default() }))
     }
 
     fn current() -> Self {
-        CURRENT.try_with(Self::clone).unwrap_or_else(|_| Self::new("", Dialect::Openai))
+        CURRENT.try_with(Self::clone).unwrap_or_else(|_| {
+            Self::new(String::new(), String::new(), Method::default(), "", Dialect::Openai)
+        })
     }
 
     /// What handlers added for the access log so far.
@@ -43,14 +67,14 @@ impl RequestScope {
     }
 
     /// Runs a function as a part of this request.
-    pub(crate) fn within<T>(&self, span: &Span, traced: &mcpctl_trace::Span, run: impl FnOnce() -> T) -> T {
-        traced.in_scope(|| span.in_scope(|| CURRENT.sync_scope(self.clone(), run)))
+    pub(crate) fn within<T>(&self, traced: &mcpctl_trace::Span, run: impl FnOnce() -> T) -> T {
+        traced.in_scope(|| CURRENT.sync_scope(self.clone(), run))
     }
 }
 
 /// The id of the current request; empty outside of one.
 pub fn request_id() -> String {
-    CURRENT.try_with(|scope| scope.id.to_string()).unwrap_or_default()
+    CURRENT.try_with(|scope| scope.id.clone()).unwrap_or_default()
 }
 
 /// The dialect that the caller of the current request speaks; OpenAI's outside of one.
@@ -64,9 +88,28 @@ pub fn access_line(add: impl FnOnce(&mut AccessLine)) {
     let _ = CURRENT.try_with(|scope| add(&mut scope.line()));
 }
 
-/// Keeps the current request's scope and spans for a future that is polled elsewhere: a body is polled when the request's own
+/// Names the current request to `field`, by name and value, for a line that is logged; a no-op outside of one.
+pub fn log_fields(field: &mut dyn FnMut(&'static str, &str)) {
+    // Outside of a request there is nothing to name.
+    let _ = CURRENT.try_with(|scope| {
+        if scope.id.is_empty() {
+            return;
+        }
+        field("id", &scope.id);
+        field("trace_id", &scope.trace_id);
+        field("method", scope.method.as_str());
+        field("route", scope.route);
+        // Locked where the line is logged by what adds to it.
+        if let Ok(line) = scope.line.try_lock()
+            && let Some(principal) = &line.principal
+        {
+            field("principal", principal);
+        }
+    });
+}
+
+/// Keeps the current request's scope and span for a future that is polled elsewhere: a body is polled when the request's own
 /// future has ended.
 pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output> {
-    let future = mcpctl_trace::Span::current().around(future);
-    RequestScope::current().run(future.in_current_span())
+    RequestScope::current().run(mcpctl_trace::Span::current().around(future))
 }

@@ -1,4 +1,4 @@
-//! The layer around every request: an id, a trace, spans, a line of the access log, and a response for panics.
+//! The layer around every request: an id, a trace, a line of the access log, and a response for panics.
 
 use axum::{
     body::Body,
@@ -12,7 +12,6 @@ use hyper::body::Body as _;
 use mcpctl_api::header::REQUEST_ID;
 use mcpctl_dialect::Dialect;
 use mcpctl_trace::{Span, Traceparent};
-use tracing::Instrument as _;
 
 use crate::{
     caller_dialect::dialect_of,
@@ -34,7 +33,7 @@ const fn clients_request_id(dialect: Dialect) -> HeaderName {
 /// `in_flight` is held until the end of the response's body, and `on_end` is called there.
 ///
 /// The request continues the caller's trace, or begins one: its headers hold the `traceparent` for the next server, and
-/// the spans have the id of the trace.
+/// the lines that are logged meanwhile have the id of the trace.
 pub async fn trace<G: Send + Unpin + 'static>(
     mut request: Request,
     next: Next,
@@ -46,7 +45,6 @@ pub async fn trace<G: Send + Unpin + 'static>(
 ) -> Response {
     let dialect = dialect_of(request.uri().path(), request.headers());
     let of_a_model = request.uri().path().starts_with("/v1/");
-    let scope = RequestScope::new(&uuid::Uuid::now_v7().to_string(), dialect);
     let method = known_method(request.method());
     // The pattern and not the path, because paths contain what callers type.
     let matched = request.extensions().get::<MatchedPath>().map_or("", MatchedPath::as_str);
@@ -56,20 +54,20 @@ pub async fn trace<G: Send + Unpin + 'static>(
     let traced = Span::server(|| format!("{method} {route}"), parent);
     let position = traced.traceparent().unwrap_or_else(|| Traceparent::after(parent));
     position.write(request.headers_mut(), parent.is_some());
-    let trace_id = position.trace_id();
-    let span = tracing::info_span!(
-        "request", id = %scope.id, %trace_id, %method, route, principal = tracing::field::Empty
-    );
+    let id = uuid::Uuid::now_v7().to_string();
     let bytes_in = request.body().size_hint().exact();
     // Before the future that it outlives: a caller who leaves before the answer has a line too.
-    let mut log = RequestLog::begin(scope, traced, trace_id, method, route, bytes_in, on_end);
+    let scope = RequestScope::new(id, position.trace_id(), method, route, dialect);
+    let mut log = RequestLog::begin(scope, traced, bytes_in, on_end);
 
-    let answer = log.scope.run(next.run(request));
-    let answer = log.span.around(std::panic::AssertUnwindSafe(answer).catch_unwind());
-    let mut response = answer.instrument(span.clone()).await.unwrap_or_else(|_| {
-        // INVARIANT 8: a panic is a denial; its message is on stderr already.
-        tracing::error!(parent: &span, "a request panicked");
-        log.scope.within(&span, &log.span, panicked)
+    let answer = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind();
+    let answer = log.scope.run(log.span.around(answer));
+    let mut response = answer.await.unwrap_or_else(|_| {
+        log.scope.within(&log.span, || {
+            // INVARIANT 8: a panic is a denial; its message is on stderr already.
+            tracing::error!("a request panicked");
+            panicked()
+        })
     });
     count(route, response.status().as_u16());
     log.answered(&response);
@@ -80,10 +78,10 @@ pub async fn trace<G: Send + Unpin + 'static>(
         }
         response.headers_mut().entry(REQUEST_ID).or_insert(value);
     }
-    if log.method == Method::HEAD || response.body().is_end_stream() {
+    if log.scope.method == Method::HEAD || response.body().is_end_stream() {
         log.complete();
     }
-    response.map(|body| Body::new(TracedBody::new(body, log, span, in_flight)))
+    response.map(|body| Body::new(TracedBody::new(body, log, in_flight)))
 }
 
 /// The method, or `_OTHER` for one that HTTP does not define: a caller may make methods up, of any length, and this names spans.

@@ -7,7 +7,6 @@ use std::{
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};
-use tracing::Span;
 
 use crate::request_log::RequestLog;
 
@@ -17,13 +16,12 @@ pub(crate) struct TracedBody<G> {
     /// Taken when it is dropped.
     body: Option<Body>,
     log: RequestLog,
-    span: Span,
     _in_flight: G,
 }
 
 impl<G> TracedBody<G> {
-    pub(crate) fn new(body: Body, log: RequestLog, span: Span, in_flight: G) -> Self {
-        Self { body: Some(body), log, span, _in_flight: in_flight }
+    pub(crate) fn new(body: Body, log: RequestLog, in_flight: G) -> Self {
+        Self { body: Some(body), log, _in_flight: in_flight }
     }
 }
 
@@ -31,7 +29,7 @@ impl<G> Drop for TracedBody<G> {
     fn drop(&mut self) {
         let body = self.body.take();
         // Before the line is written, because what the body accounts for is part of it.
-        self.log.scope.within(&self.span, &self.log.span, || drop(body));
+        self.log.scope.within(&self.log.span, || drop(body));
     }
 }
 
@@ -43,8 +41,8 @@ impl<G: Unpin> hyper::body::Body for TracedBody<G> {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let Self { body: Some(body), log, span, .. } = &mut *self else { return Poll::Ready(None) };
-        let polled = log.scope.within(span, &log.span, || Pin::new(&mut *body).poll_frame(context));
+        let Self { body: Some(body), log, .. } = &mut *self else { return Poll::Ready(None) };
+        let polled = log.scope.within(&log.span, || Pin::new(&mut *body).poll_frame(context));
         match &polled {
             Poll::Ready(Some(Ok(frame))) => {
                 log.sent(frame.data_ref().map_or(0, Bytes::len));

@@ -9,7 +9,7 @@ pub mod names;
 pub mod otlp;
 pub mod output;
 
-pub use log::{InitError, LogFormat, init, init_to};
+pub use log::{InitError, LogFormat, LogGuard, init, init_to};
 pub use metrics::{
     Configured, HttpMetrics, InFlight, InferenceMetrics, McpdMetrics, McplocalMetrics, Operation, TokenType,
 };

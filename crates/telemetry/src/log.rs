@@ -1,6 +1,9 @@
 //! Logs on stderr: one line per event, for people or as JSON, set up once at the start of a program. A program's output
 //! goes to stdout and not through here.
 
+mod access_fields;
+mod queue;
+
 use std::{
     fmt::{self, Write as _},
     io::IsTerminal as _,
@@ -8,6 +11,7 @@ use std::{
 };
 
 use mcpctl_api::visible;
+use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::{
     EnvFilter, Layer,
@@ -20,6 +24,16 @@ use tracing_subscriber::{
     registry::LookupSpan,
     util::SubscriberInitExt as _,
 };
+
+use access_fields::AccessFields;
+use queue::LineQueue;
+pub use queue::LogGuard;
+
+/// Names what runs, e.g. a request, to a function that takes a field's name and value. Asked for every line but the access log's.
+pub type LogFields = fn(&mut dyn FnMut(&'static str, &str));
+
+/// The target of the access log's lines.
+const ACCESS_TARGET: &str = "access";
 
 /// How log lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -83,26 +97,46 @@ impl InitError {
     }
 }
 
-/// Starts logging to stderr for the program `service`; `filter` is a level or a list of `target=level`.
-pub fn init(service: &'static str, format: LogFormat, filter: &str) -> Result<(), InitError> {
-    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let color = !no_color && std::io::stderr().is_terminal();
-    subscriber(service, format, filter, color, std::io::stderr)?.try_init().map_err(|_| InitError::AlreadySet)
-}
-
-/// Starts logging to `writer`, without colours.
-pub fn init_to<W>(service: &'static str, format: LogFormat, filter: &str, writer: W) -> Result<(), InitError>
-where
-    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
-{
-    subscriber(service, format, filter, false, writer)?.try_init().map_err(|_| InitError::AlreadySet)
-}
-
-fn subscriber<W>(
+/// Starts logging to stderr for the program `service`; `filter` is a level or a list of `target=level`. Lines of the access log are
+/// collected until the guard is dropped; others have the fields of `running` too.
+pub fn init(
     service: &'static str,
     format: LogFormat,
     filter: &str,
-    color: bool,
+    running: LogFields,
+) -> Result<LogGuard, InitError> {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = !no_color && std::io::stderr().is_terminal();
+    start(Lines { service, color, running }, format, filter, std::io::stderr)
+}
+
+/// Starts logging to `writer`, without colours.
+pub fn init_to<W>(
+    service: &'static str,
+    format: LogFormat,
+    filter: &str,
+    running: LogFields,
+    writer: W,
+) -> Result<LogGuard, InitError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    start(Lines { service, color: false, running }, format, filter, writer)
+}
+
+fn start<W>(lines: Lines, format: LogFormat, filter: &str, writer: W) -> Result<LogGuard, InitError>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let queue = LineQueue::new(writer);
+    subscriber(lines, format, filter, queue.clone())?.try_init().map_err(|_| InitError::AlreadySet)?;
+    Ok(queue.start())
+}
+
+fn subscriber<W>(
+    lines: Lines,
+    format: LogFormat,
+    filter: &str,
     writer: W,
 ) -> Result<impl Subscriber + Send + Sync, InitError>
 where
@@ -115,22 +149,29 @@ where
     let layer = tracing_subscriber::fmt::layer().with_writer(writer).log_internal_errors(false);
     let layer = match format {
         LogFormat::Text => {
-            let lines = TextLines { service, color };
-            layer.fmt_fields(DefaultFields::new()).event_format(lines).with_ansi(false).boxed()
+            layer.fmt_fields(DefaultFields::new()).event_format(TextLines(lines)).with_ansi(false).boxed()
         }
         LogFormat::Json => {
             let inner = tracing_subscriber::fmt::format().json().flatten_event(true).with_span_list(false);
-            layer.fmt_fields(JsonFields::new()).event_format(JsonLines { service, inner }).boxed()
+            layer.fmt_fields(JsonFields::new()).event_format(JsonLines { lines, inner }).boxed()
         }
     };
     Ok(tracing_subscriber::registry().with(filter).with(layer))
 }
 
-/// `time level service message fields, fields of the spans around it`.
-struct TextLines {
+/// Room for most lines, bytes.
+const LINE_BYTES: usize = 1024;
+
+/// What lines of either format need.
+#[derive(Clone, Copy)]
+struct Lines {
     service: &'static str,
     color: bool,
+    running: LogFields,
 }
+
+/// `time level service message fields, fields of what runs`.
+struct TextLines(Lines);
 
 impl<S, N> FormatEvent<S, N> for TextLines
 where
@@ -143,14 +184,25 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = String::new();
-        context.format_fields(Writer::new(&mut line), event)?;
+        let Self(Lines { service, color, running }) = *self;
+        let mut line = String::with_capacity(LINE_BYTES);
+        if event.metadata().target() == ACCESS_TARGET {
+            event.record(&mut AccessFields::new(&mut line));
+        } else {
+            context.format_fields(Writer::new(&mut line), event)?;
+            running(&mut |name, value| {
+                let is_word = value.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+                // The writing of a string does not fail.
+                let _ =
+                    if is_word { write!(line, " {name}={value}") } else { write!(line, " {name}={value:?}") };
+            });
+        }
         for span in context.event_scope().into_iter().flat_map(|scope| scope.from_root()) {
             if let Some(fields) = span.extensions().get::<FormattedFields<N>>().filter(|f| !f.is_empty()) {
                 write!(line, " {fields}")?;
             }
         }
-        let (start, end) = match (self.color, *event.metadata().level()) {
+        let (start, end) = match (color, *event.metadata().level()) {
             (false, _) => ("", ""),
             (true, Level::ERROR) => ("\x1b[31m", "\x1b[0m"),
             (true, Level::WARN) => ("\x1b[33m", "\x1b[0m"),
@@ -158,22 +210,26 @@ where
             (true, _) => ("\x1b[2m", "\x1b[0m"),
         };
         SystemTime.format_time(&mut writer)?;
-        write!(writer, " {start}{:>5}{end} {} ", event.metadata().level(), self.service)?;
+        write!(writer, " {start}{:>5}{end} {} ", event.metadata().level(), service)?;
         // Values come from callers and upstreams too: they must not start a new line or recolour the terminal.
-        for character in line.chars() {
-            if visible::is_hidden(character) {
-                write!(writer, "{}", character.escape_default())?;
-            } else {
-                writer.write_char(character)?;
+        if visible::is_plain(&line) {
+            writer.write_str(&line)?;
+        } else {
+            for character in line.chars() {
+                if visible::is_hidden(character) {
+                    write!(writer, "{}", character.escape_default())?;
+                } else {
+                    writer.write_char(character)?;
+                }
             }
         }
         writeln!(writer)
     }
 }
 
-/// The usual JSON object, with the program's name in front of the other fields.
+/// The usual JSON object, with the program's name in front of the other fields, and what runs in `span`.
 struct JsonLines {
-    service: &'static str,
+    lines: Lines,
     inner: Format<Json>,
 }
 
@@ -188,12 +244,21 @@ where
         mut writer: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut line = String::new();
+        let mut line = String::with_capacity(LINE_BYTES);
         self.inner.format_event(context, Writer::new(&mut line), event)?;
         // JSON escapes control characters of C0 only; the line break at the end is not a value's.
-        let line = visible::escape(&line);
-        let rest = line.strip_prefix('{').ok_or(fmt::Error)?;
-        write!(writer, "{{\"service\":\"{}\",{rest}", self.service)
+        let line = visible::escape(line.trim_end());
+        let rest = line.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).ok_or(fmt::Error)?;
+        write!(writer, "{{\"service\":\"{}\",{rest}", self.lines.service)?;
+        if event.metadata().target() != ACCESS_TARGET {
+            let mut fields = Map::new();
+            (self.lines.running)(&mut |name, value| drop(fields.insert(name.to_owned(), value.into())));
+            if !fields.is_empty() {
+                fields.insert("name".to_owned(), "request".into());
+                write!(writer, ",\"span\":{}", visible::escape(&Value::Object(fields).to_string()))?;
+            }
+        }
+        writeln!(writer, "}}")
     }
 }
 
@@ -218,10 +283,22 @@ mod tests {
         }
     }
 
+    const LINES: Lines = Lines {
+        service: "mcpd",
+        color: false,
+        running: |field| {
+            field("id", "c1");
+            field("principal", "User a");
+        },
+    };
+
+    const RUNNING: &str = " id=c1 principal=\"User a\"\n";
+
     fn capture(format: LogFormat, filter: &str, color: bool, log: impl FnOnce()) -> String {
         let captured = Captured::default();
         let writer = captured.clone();
-        let subscriber = subscriber("mcpd", format, filter, color, move || writer.clone()).unwrap();
+        let subscriber =
+            subscriber(Lines { color, ..LINES }, format, filter, move || writer.clone()).unwrap();
         tracing::subscriber::with_default(subscriber, log);
         let bytes = captured.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
@@ -236,13 +313,39 @@ mod tests {
     #[test]
     fn text_is_one_line_with_the_message_first() {
         let text = capture(LogFormat::Text, "info", false, || {
-            let request = tracing::info_span!("request", id = "c1");
-            let _entered = request.enter();
             tracing::warn!(llm = "claude", attempts = 2, "the upstream answered 503");
         });
         assert_eq!(
             without_time(&text),
-            " WARN mcpd the upstream answered 503 llm=\"claude\" attempts=2 id=\"c1\"\n"
+            " WARN mcpd the upstream answered 503 llm=\"claude\" attempts=2 id=c1 principal=\"User a\"\n"
+        );
+    }
+
+    #[test]
+    fn lines_of_the_access_log_read_as_others_do() {
+        let written = |access: bool, text: &str| {
+            capture(LogFormat::Text, "info", false, || {
+                let (none, some) = (None::<u64>, Some(7_u64));
+                let (message, cost, captured) = ("answered", 0.5_f64, Some(true));
+                if access {
+                    tracing::info!(target: "access", none, some, id = %"x", text, cost, captured, "{message}");
+                } else {
+                    tracing::info!(none, some, id = %"x", text, cost, captured, "{message}");
+                }
+            })
+        };
+        for text in ["plain", "", "a \"quoted\" \\ word", "new\nline", "ü \u{202e}"] {
+            let line = written(true, text);
+            assert_eq!(
+                without_time(&line),
+                without_time(&written(false, text)).replace(RUNNING, "\n"),
+                "{text}"
+            );
+        }
+        let line = written(true, "plain");
+        assert_eq!(
+            without_time(&line),
+            " INFO mcpd answered some=7 id=x text=\"plain\" cost=0.5 captured=true\n"
         );
     }
 
@@ -259,7 +362,7 @@ mod tests {
         let json = capture(LogFormat::Json, "info", false, || tracing::info!("asked for {evil}"));
         assert_eq!(json.lines().count(), 1, "{json:?}");
         assert!(!json.trim_end().contains(visible::is_hidden), "{json:?}");
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["message"], format!("asked for {evil}"));
     }
 
@@ -274,11 +377,9 @@ mod tests {
     #[test]
     fn json_is_one_object_with_the_service_name() {
         let json = capture(LogFormat::Json, "info", false, || {
-            let request = tracing::info_span!("request", id = "c1");
-            let _entered = request.enter();
             tracing::info!(llm = "claude", "served \"it\"");
         });
-        let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+        let value: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(value["service"], "mcpd");
         assert_eq!(value["level"], "INFO");
         assert_eq!(value["message"], "served \"it\"");
@@ -293,7 +394,7 @@ mod tests {
             tracing::warn!("loud");
         });
         assert!(text.contains("loud") && !text.contains("quiet"), "{text}");
-        let error = subscriber("mcpd", LogFormat::Text, "info,=?", false, io::sink).err().unwrap();
+        let error = subscriber(LINES, LogFormat::Text, "info,=?", io::sink).err().unwrap();
         assert!(error.to_string().starts_with("the log filter `info,=?` is invalid: "), "{error}");
         assert!(error.hint().is_some());
     }

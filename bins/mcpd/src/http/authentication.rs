@@ -51,7 +51,6 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
     match caller {
         Ok(caller) => {
             let subject = caller.principal.subject.to_string();
-            tracing::Span::current().record("principal", tracing::field::display(&subject));
             mcpctl_server::access_line(|line| line.principal = Some(subject));
             if let Some(connection) = request.extensions().get::<Connection>() {
                 connection.authenticated();

@@ -17,7 +17,6 @@ use mcpctl_relay::{StreamEnd, StreamOutcome};
 use mcpctl_store::{StoreError, UsageRow};
 use mcpctl_telemetry::{Configured, TokenType, metrics};
 use mcpctl_upstream::{Failure, WholeAnswer};
-use tracing::Instrument as _;
 
 use super::{
     access::{AccessEnded, AccessWatch},
@@ -202,7 +201,7 @@ impl Account {
                 tracing::error!(error = &error as &dyn std::error::Error, "usage could not be stored");
             }
         };
-        tokio::spawn(record.in_current_span());
+        tokio::spawn(mcpctl_server::in_request_scope(record));
     }
 
     /// Completes the row; empty if the account was closed before.

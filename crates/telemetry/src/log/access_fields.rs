@@ -1,0 +1,46 @@
+//! Writes the fields of a line of the access log as [`tracing_subscriber`] does, for their few types only, without its detours.
+
+use std::fmt::{self, Write as _};
+
+use tracing::field::{Field, Visit};
+
+/// Appends `message field=value …` to a line.
+pub(super) struct AccessFields<'a> {
+    line: &'a mut String,
+}
+
+impl<'a> AccessFields<'a> {
+    pub(super) const fn new(line: &'a mut String) -> Self {
+        Self { line }
+    }
+
+    fn name(&mut self, field: &Field) {
+        if !self.line.is_empty() {
+            self.line.push(' ');
+        }
+        if field.name() != "message" {
+            self.line.push_str(field.name());
+            self.line.push('=');
+        }
+    }
+}
+
+impl Visit for AccessFields<'_> {
+    fn record_str(&mut self, field: &Field, text: &str) {
+        self.name(field);
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
+        if text.bytes().all(is_plain) {
+            self.line.push('"');
+            self.line.push_str(text);
+            self.line.push('"');
+        } else {
+            let _ = write!(self.line, "{text:?}");
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.name(field);
+        // Writing to a string does not fail.
+        let _ = write!(self.line, "{value:?}");
+    }
+}
