@@ -79,7 +79,9 @@ impl Stream for CuttableBody {
         let Some(body) = running else { return Poll::Ready(last.take().map(Ok)) };
         let polled = Pin::new(&mut *body).poll_next(context);
         if polled.is_pending() {
-            *reader = Some(context.waker().clone());
+            if reader.as_ref().is_none_or(|reader| !reader.will_wake(context.waker())) {
+                *reader = Some(context.waker().clone());
+            }
         } else if body.is_done() {
             // Nothing may follow its last bytes.
             *running = None;

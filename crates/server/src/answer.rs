@@ -178,16 +178,15 @@ impl hyper::body::Body for AnswerBody {
             let error = io::Error::new(io::ErrorKind::TimedOut, "the peer does not take the answer");
             return Poll::Ready(Some(Err(axum::Error::new(error))));
         };
-        let taken = std::mem::take(handed_out);
-        if taken > 0 {
-            progress.moved(u64::try_from(taken).unwrap_or(u64::MAX), Instant::now(), least);
+        if waker.as_ref().is_none_or(|waker| !waker.will_wake(cx.waker())) {
+            *waker = Some(cx.waker().clone());
         }
+        let taken = std::mem::take(handed_out);
         if rest.is_empty() {
             match Pin::new(body).poll_frame(cx) {
                 Poll::Pending => {
                     // The peer took everything; from here on the delay is the upstream's.
                     progress.done();
-                    *waker = Some(cx.waker().clone());
                     return Poll::Pending;
                 }
                 Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
@@ -199,8 +198,10 @@ impl hyper::body::Body for AnswerBody {
         }
         let piece = rest.split_to(rest.len().min(MAX_PIECE_BYTES));
         *handed_out = piece.len();
-        progress.waiting(Instant::now());
-        *waker = Some(cx.waker().clone());
+        // The clock is read once per piece, and not where the peer has taken everything.
+        let now = Instant::now();
+        progress.moved(u64::try_from(taken).unwrap_or(u64::MAX), now, least);
+        progress.waiting(now);
         Poll::Ready(Some(Ok(Frame::data(piece))))
     }
 

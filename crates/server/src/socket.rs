@@ -35,14 +35,14 @@ impl<S> Socket<S> {
     }
 
     fn record(&self, write: &Poll<io::Result<usize>>) {
-        let now = Instant::now();
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match write {
-            Poll::Pending => written.waiting(now),
-            Poll::Ready(Ok(count)) => {
-                written.moved(u64::try_from(*count).unwrap_or(u64::MAX), now, self.least);
+            Poll::Pending => written.waiting(Instant::now()),
+            // Most writes wait for nothing, and need no clock.
+            Poll::Ready(Ok(count)) if written.is_waiting() => {
+                written.moved(u64::try_from(*count).unwrap_or(u64::MAX), Instant::now(), self.least);
             }
-            Poll::Ready(Err(_)) => {}
+            Poll::Ready(_) => {}
         }
     }
 }
