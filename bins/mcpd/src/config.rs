@@ -320,6 +320,10 @@ mod tests {
             ("limits: {records: {audit: 0s}}", "`0s` is not between"),
             ("limits: {records: {usage: 200000d}}", "is longer than 3650d"),
             ("limits: {records: {window: 1d}}", "`1d` is not between"),
+            (
+                "limits: {records: {durability: none}}",
+                "unknown variant `none`, expected `crash` or `powerCut`",
+            ),
             ("limits: {records: {rows: {burst: 0, every: 1s}}}", "`0` is not between"),
             ("limits: {captures: {fileBytes: 1KiB}}", "`1KiB` is not between 1.0 MiB and"),
             ("limits: {captures: {bodyBytes: 0KiB}}", "`0KiB` is not between"),

@@ -207,7 +207,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let addresses = config.upstream_addresses.policy(config.shared, own);
     let signing = signing::Signing::start(store.clone()).await?;
     let (drain, draining) = watch::channel(false);
-    let recorder = Recorder::start(store.clone());
+    let recorder = Recorder::start(store.clone(), config.limits.records.durability);
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
     let listed = ListedIssuers {
         sign_in: config.oidc.iter().map(|provider| provider.issuer.clone()).collect(),
@@ -285,7 +285,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     app.logins.finish().await;
     app.limits.close().await;
     app.audit.finish().await;
-    // Rows of responses that were sent are on disk before the process ends.
+    // Rows of responses that were sent are stored before the process ends.
     app.recorder.close().await;
     app.token_uses.store(&app.store).await;
     app.captures.finish().await;

@@ -86,7 +86,7 @@ pub(crate) async fn unlock(
 /// Whether the database has a canary. Works on a store of any version, and on a database without tables.
 pub(crate) async fn is_there(database: &Database) -> Result<bool, StoreError> {
     let tables = match database {
-        Database::Sqlite { .. } => "SELECT COUNT(*) FROM sqlite_master WHERE name = 'settings'",
+        Database::Sqlite(_) => "SELECT COUNT(*) FROM sqlite_master WHERE name = 'settings'",
         Database::Postgres(_) => {
             "SELECT COUNT(*) FROM information_schema.tables \
              WHERE table_name = 'settings' AND table_schema = ANY (current_schemas(false))"

@@ -2,19 +2,34 @@
 //! a cancelled request or a panic it is closed, because its state is unknown. SQLite, for example, rolls back by itself
 //! when the disk is full, while the pool counts the transaction as open for ever after.
 
-use std::ops::{Deref, DerefMut};
+use std::{
+    ops::{Deref, DerefMut},
+    time::Duration,
+};
 
 use sqlx::{Pool, Postgres, Sqlite, pool::PoolConnection};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// How long a statement waits for a connection or a lock.
+pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// A connection that is closed when it is dropped, unless it was released before.
 pub(crate) struct Connection<DB: sqlx::Database> {
     inner: PoolConnection<DB>,
     clean: bool,
+    /// The turn to write, where writers take turns: it ends with the connection.
+    turn: Option<OwnedSemaphorePermit>,
 }
 
 impl<DB: sqlx::Database> Connection<DB> {
     pub(crate) async fn acquire(pool: &Pool<DB>) -> Result<Self, sqlx::Error> {
-        Ok(Self { inner: pool.acquire().await?, clean: false })
+        Ok(Self { inner: pool.acquire().await?, clean: false, turn: None })
+    }
+
+    /// Ends the turn with the connection.
+    pub(crate) fn holding(mut self, turn: OwnedSemaphorePermit) -> Self {
+        self.turn = Some(turn);
+        self
     }
 
     /// Returns it to its pool.

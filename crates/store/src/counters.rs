@@ -4,7 +4,8 @@
 use sqlx::Row as _;
 
 use crate::{
-    database::{Store, read_connection, write_transaction},
+    database::{Store, read_connection, write_transaction_of},
+    durability::Durability,
     error::StoreError,
 };
 
@@ -63,7 +64,7 @@ impl Store {
         // All replicas lock rows in the same order, so that they never deadlock.
         changes.sort_unstable_by_key(|(key, _)| *key);
         let mut changed = Vec::with_capacity(changes.len());
-        write_transaction!(&self.database, transaction => {
+        write_transaction_of!(&self.database, Durability::Crash, transaction => {
             for (key, change) in &changes {
                 let (added, from_zero) = match change {
                     CounterChange::Add(added) => (*added, 0_i64),
@@ -92,7 +93,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn prune_counters(&self, before: i64, limit: u32) -> Result<u64, StoreError> {
-        Ok(write_transaction!(&self.database, transaction => {
+        Ok(write_transaction_of!(&self.database, Durability::Crash, transaction => {
             sqlx::query(
                 "DELETE FROM login_counters WHERE key IN \
                  (SELECT key FROM login_counters WHERE refilled_at < $1 ORDER BY refilled_at LIMIT $2)",

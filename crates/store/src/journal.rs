@@ -12,7 +12,8 @@ use mcpctl_journal::{ChainHead, ChainWalker};
 use sqlx::Row as _;
 
 use crate::{
-    database::{Database, Store, read_connection, write_transaction},
+    database::{Database, Store, read_connection, write_transaction, write_transaction_of},
+    durability::Durability,
     error::StoreError,
     rows::AuditRow,
 };
@@ -38,7 +39,7 @@ impl Store {
     ) -> Result<HandedOver, HandOverError> {
         let select = match &self.database {
             Database::Postgres(_) => chains::SELECT_POSTGRES,
-            Database::Sqlite { .. } => chains::SELECT_SQLITE,
+            Database::Sqlite(_) => chains::SELECT_SQLITE,
         };
         let agent = &batch.agent;
         Ok(write_transaction!(&self.database, transaction => {
@@ -130,7 +131,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn prune_journal_chains(&self, before: Timestamp, limit: u32) -> Result<u64, StoreError> {
-        Ok(write_transaction!(&self.database, transaction => {
+        Ok(write_transaction_of!(&self.database, Durability::Crash, transaction => {
             sqlx::query(
                 "DELETE FROM journal_chains WHERE (agent_id, reporter_id) IN \
                  (SELECT agent_id, reporter_id FROM journal_chains WHERE updated_at < $1 LIMIT $2)",

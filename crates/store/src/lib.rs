@@ -10,6 +10,7 @@ mod commit;
 mod connection;
 mod counters;
 mod database;
+mod durability;
 mod error;
 mod journal;
 mod limit_counters;
@@ -22,6 +23,7 @@ mod resources;
 mod retention;
 mod rows;
 mod signing_keys;
+mod sqlite;
 mod token_uses;
 mod vault;
 
@@ -29,6 +31,7 @@ pub use audit_log::{AuditEvent, AuditQuery};
 pub use commit::{Author, CommitError, RecordedChanges, WriteLock};
 pub use counters::{CounterChange, CounterKey, MAX_LOOKUP};
 pub use database::{Location, Store};
+pub use durability::Durability;
 pub use error::{StoreError, StoreFault};
 pub use journal::{
     Confirmation, Discontinuity, HandOverError, HandedOver, JournalBatch, JournalVolume, Report, ReportedLine,

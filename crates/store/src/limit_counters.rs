@@ -7,7 +7,8 @@ use mcpctl_api::Id;
 use sqlx::Row as _;
 
 use crate::{
-    database::{Database, Store, read_connection, write_transaction},
+    database::{Database, Store, read_connection, write_transaction_of},
+    durability::Durability,
     error::StoreError,
 };
 
@@ -77,7 +78,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let postgres = matches!(self.database, Database::Postgres(_));
         let select = if postgres { SELECT_POSTGRES } else { SELECT_SQLITE };
-        write_transaction!(&self.database, transaction => {
+        write_transaction_of!(&self.database, Durability::Crash, transaction => {
             for (key, counter) in counters.iter_mut() {
                 let find = || {
                     sqlx::query(select).bind(key.limit.as_str()).bind(subject(key)).bind(key.counts.as_str())
@@ -167,7 +168,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn prune_limit_counters(&self, before: i64, limit: u32) -> Result<u64, StoreError> {
-        Ok(write_transaction!(&self.database, transaction => {
+        Ok(write_transaction_of!(&self.database, Durability::Crash, transaction => {
             sqlx::query(
                 "DELETE FROM limit_counters WHERE (limit_id, subject_id, counts) IN \
                  (SELECT limit_id, subject_id, counts FROM limit_counters WHERE expires_at < $1 \

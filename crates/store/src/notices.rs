@@ -82,7 +82,7 @@ async fn notify(transaction: &mut Transaction<sqlx::Postgres>, payload: &str) ->
 pub(crate) async fn follow(store: Store, notices: watch::Sender<Notice>) {
     let following = async {
         match &store.database {
-            Database::Sqlite { .. } => poll(&store, &notices).await,
+            Database::Sqlite(_) => poll(&store, &notices).await,
             Database::Postgres(pool) => keep_listening(&store, pool, &notices).await,
         }
     };

@@ -89,7 +89,7 @@ impl Store {
             |reason: String| OpenError::Unavailable { place: place.clone(), reason: one_line(&reason) };
         let database = Database::connect(location).await.map_err(unavailable)?;
         let migrated = match &database {
-            Database::Sqlite { write, .. } => sqlx::migrate!("migrations/sqlite").run(write).await,
+            Database::Sqlite(sqlite) => sqlx::migrate!("migrations/sqlite").run(sqlite.owner()).await,
             Database::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
         };
         migrated.map_err(|error| match error {

@@ -8,7 +8,8 @@ use mcpctl_api::{Kind, Resource, Revision};
 use sqlx::Row as _;
 
 use crate::{
-    database::{Store, parse_kind, read_connection, read_transaction, write_transaction},
+    database::{Store, parse_kind, read_connection, read_transaction, write_transaction_of},
+    durability::Durability,
     error::StoreError,
 };
 
@@ -191,7 +192,7 @@ impl Store {
     pub async fn compact(&self, retention: Duration) -> Result<u64, StoreError> {
         let retention = i64::try_from(retention.as_micros()).unwrap_or(i64::MAX);
         let before = Timestamp::now().as_microsecond().saturating_sub(retention);
-        Ok(write_transaction!(&self.database, transaction => {
+        Ok(write_transaction_of!(&self.database, Durability::Crash, transaction => {
             sqlx::query(
                 "DELETE FROM changes WHERE at < $1 AND revision < (SELECT current FROM revision)",
             )

@@ -4,14 +4,15 @@
 use jiff::Timestamp;
 
 use crate::{
-    database::{Store, write_transaction},
+    database::{Store, write_transaction_of},
+    durability::Durability,
     error::StoreError,
 };
 
 /// Deletes the oldest rows of a table that has the columns `id` and `at`.
 macro_rules! prune {
     ($store:expr, $table:literal, $before:expr, $limit:expr) => {
-        Ok(write_transaction!(&$store.database, transaction => {
+        Ok(write_transaction_of!(&$store.database, Durability::Crash, transaction => {
             sqlx::query(concat!(
                 "DELETE FROM ", $table, " WHERE id IN (SELECT id FROM ", $table,
                 " WHERE at < $1 ORDER BY at LIMIT $2)",

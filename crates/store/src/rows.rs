@@ -149,65 +149,78 @@ pub(crate) fn bounded(text: &str, max_bytes: usize) -> String {
     visible::short(text, max_bytes)
 }
 
-/// Inserts an audit row in a transaction of either database.
-macro_rules! insert_audit {
-    ($row:expr, $transaction:ident) => {
-        sqlx::query(
+/// Adds the insertion of audit rows to a query of either database.
+macro_rules! push_audit {
+    ($query:ident, $rows:expr) => {
+        $query.push(
             "INSERT INTO audit (id, at, principal, action, kind, resource_id, resource_name, decision, reason, \
-             revision, request_id, principal_id, token_id) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
-        )
-        .bind($row.id.to_string())
-        .bind($row.at.as_microsecond())
-        .bind($crate::rows::bounded(&$row.principal, $crate::rows::MAX_NAME_BYTES))
-        .bind($crate::rows::bounded(&$row.action, $crate::rows::MAX_WORD_BYTES))
-        .bind($row.kind.singular())
-        .bind($row.resource_id.as_ref().map(|id| id.to_string()))
-        .bind($crate::rows::bounded(&$row.resource_name, $crate::rows::MAX_NAME_BYTES))
-        .bind($row.decision.as_str())
-        .bind($crate::rows::bounded(&$row.reason, $crate::rows::MAX_REASON_BYTES))
-        .bind($crate::resources::signed($row.revision))
-        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::MAX_WORD_BYTES))
-        .bind($row.principal_id.as_ref().map(|id| id.to_string()))
-        .bind($row.token_id.as_ref().map(|id| id.to_string()))
-        .execute(&mut *$transaction)
-        .await
+             revision, request_id, principal_id, token_id) ",
+        );
+        $query.push_values($rows, |mut values, row: &$crate::rows::AuditRow| {
+            values
+                .push_bind(row.id.to_string())
+                .push_bind(row.at.as_microsecond())
+                .push_bind($crate::rows::bounded(&row.principal, $crate::rows::MAX_NAME_BYTES))
+                .push_bind($crate::rows::bounded(&row.action, $crate::rows::MAX_WORD_BYTES))
+                .push_bind(row.kind.singular())
+                .push_bind(row.resource_id.as_ref().map(|id| id.to_string()))
+                .push_bind($crate::rows::bounded(&row.resource_name, $crate::rows::MAX_NAME_BYTES))
+                .push_bind(row.decision.as_str())
+                .push_bind($crate::rows::bounded(&row.reason, $crate::rows::MAX_REASON_BYTES))
+                .push_bind($crate::resources::signed(row.revision))
+                .push_bind($crate::rows::bounded(&row.request_id, $crate::rows::MAX_WORD_BYTES))
+                .push_bind(row.principal_id.as_ref().map(|id| id.to_string()))
+                .push_bind(row.token_id.as_ref().map(|id| id.to_string()));
+        });
     };
 }
 
-/// Inserts a usage row in a transaction of either database.
-macro_rules! insert_usage {
-    ($row:expr, $transaction:ident) => {
-        sqlx::query(
+/// Adds the insertion of usage rows to a query of either database.
+macro_rules! push_usage {
+    ($query:ident, $rows:expr) => {
+        $query.push(
             "INSERT INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
              output_tokens, stream, outcome, status, attempts, duration_ms, request_id, cached_input_tokens, \
-             cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, target) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21)",
-        )
-        .bind($row.id.to_string())
-        .bind($row.at.as_microsecond())
-        .bind($crate::rows::bounded(&$row.principal, $crate::rows::MAX_NAME_BYTES))
-        .bind($row.token_id.as_str())
-        .bind($row.llm_id.as_str())
-        .bind($crate::rows::bounded(&$row.llm_name, $crate::rows::MAX_NAME_BYTES))
-        .bind($crate::rows::bounded(&$row.model, $crate::rows::MAX_MODEL_BYTES))
-        .bind(i64::try_from($row.input_tokens).unwrap_or(i64::MAX))
-        .bind(i64::try_from($row.output_tokens).unwrap_or(i64::MAX))
-        .bind(i64::from($row.stream))
-        .bind($crate::rows::bounded(&$row.outcome, $crate::rows::MAX_WORD_BYTES))
-        .bind(i64::from($row.status))
-        .bind(i64::from($row.attempts))
-        .bind(i64::try_from($row.duration_ms).unwrap_or(i64::MAX))
-        .bind($crate::rows::bounded(&$row.request_id, $crate::rows::MAX_WORD_BYTES))
-        .bind(i64::try_from($row.cached_input_tokens).unwrap_or(i64::MAX))
-        .bind(i64::try_from($row.cache_write_input_tokens).unwrap_or(i64::MAX))
-        .bind(i64::try_from($row.reasoning_tokens).unwrap_or(i64::MAX))
-        .bind(i64::from($row.estimated))
-        .bind($row.cost_nanos.map(|cost| i64::try_from(cost).unwrap_or(i64::MAX)))
-        .bind($row.target.as_deref().map(|target| $crate::rows::bounded(target, $crate::rows::MAX_HOST_BYTES)))
-        .execute(&mut *$transaction)
-        .await
+             cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, target) ",
+        );
+        $query.push_values($rows, |mut values, row: &$crate::rows::UsageRow| {
+            values
+                .push_bind(row.id.to_string())
+                .push_bind(row.at.as_microsecond())
+                .push_bind($crate::rows::bounded(&row.principal, $crate::rows::MAX_NAME_BYTES))
+                .push_bind(row.token_id.to_string())
+                .push_bind(row.llm_id.to_string())
+                .push_bind($crate::rows::bounded(&row.llm_name, $crate::rows::MAX_NAME_BYTES))
+                .push_bind($crate::rows::bounded(&row.model, $crate::rows::MAX_MODEL_BYTES))
+                .push_bind(i64::try_from(row.input_tokens).unwrap_or(i64::MAX))
+                .push_bind(i64::try_from(row.output_tokens).unwrap_or(i64::MAX))
+                .push_bind(i64::from(row.stream))
+                .push_bind($crate::rows::bounded(&row.outcome, $crate::rows::MAX_WORD_BYTES))
+                .push_bind(i64::from(row.status))
+                .push_bind(i64::from(row.attempts))
+                .push_bind(i64::try_from(row.duration_ms).unwrap_or(i64::MAX))
+                .push_bind($crate::rows::bounded(&row.request_id, $crate::rows::MAX_WORD_BYTES))
+                .push_bind(i64::try_from(row.cached_input_tokens).unwrap_or(i64::MAX))
+                .push_bind(i64::try_from(row.cache_write_input_tokens).unwrap_or(i64::MAX))
+                .push_bind(i64::try_from(row.reasoning_tokens).unwrap_or(i64::MAX))
+                .push_bind(i64::from(row.estimated))
+                .push_bind(row.cost_nanos.map(|cost| i64::try_from(cost).unwrap_or(i64::MAX)))
+                .push_bind(
+                    row.target
+                        .as_deref()
+                        .map(|target| $crate::rows::bounded(target, $crate::rows::MAX_HOST_BYTES)),
+                );
+        });
     };
+}
+
+/// Inserts an audit row in a transaction of either database.
+macro_rules! insert_audit {
+    ($row:expr, $transaction:ident) => {{
+        let mut query = sqlx::QueryBuilder::new("");
+        $crate::rows::push_audit!(query, std::iter::once($row));
+        query.build().execute(&mut *$transaction).await
+    }};
 }
 
 /// Reads an audit row of either database.
@@ -246,7 +259,7 @@ macro_rules! read_audit_row {
     };
 }
 
-pub(crate) use {insert_audit, insert_usage, read_audit_row};
+pub(crate) use {insert_audit, push_audit, push_usage, read_audit_row};
 
 pub(crate) fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { kind: kind.to_owned(), id: id.to_owned(), reason: error.to_string() }

@@ -7,7 +7,8 @@ use mcpctl_api::{Id, Kind};
 use sqlx::Row as _;
 
 use crate::{
-    database::{Store, read_connection, write_transaction},
+    database::{Store, read_connection, write_transaction_of},
+    durability::Durability,
     error::StoreError,
 };
 
@@ -20,7 +21,7 @@ impl Store {
         // All replicas lock rows in the same order, so that they never deadlock.
         let mut uses: Vec<_> = uses.iter().collect();
         uses.sort_unstable();
-        write_transaction!(&self.database, transaction => {
+        write_transaction_of!(&self.database, Durability::Crash, transaction => {
             for (token, at) in uses {
                 sqlx::query(
                     "INSERT INTO token_uses (token_id, used_at) VALUES ($1, $2) \
@@ -60,7 +61,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn prune_token_uses(&self, limit: u32) -> Result<u64, StoreError> {
-        Ok(write_transaction!(&self.database, transaction => {
+        Ok(write_transaction_of!(&self.database, Durability::Crash, transaction => {
             sqlx::query(
                 "DELETE FROM token_uses WHERE token_id IN (SELECT token_id FROM token_uses \
                  WHERE token_id NOT IN (SELECT id FROM resources WHERE kind = $1) LIMIT $2)",

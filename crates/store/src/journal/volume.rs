@@ -4,7 +4,8 @@
 use jiff::Timestamp;
 
 use crate::{
-    database::{Store, write_transaction},
+    database::{Store, write_transaction_of},
+    durability::Durability,
     error::StoreError,
 };
 
@@ -55,7 +56,7 @@ impl Store {
     /// # Errors
     /// When the database does not answer.
     pub async fn prune_journal_days(&self, before: Timestamp) -> Result<u64, StoreError> {
-        Ok(write_transaction!(&self.database, transaction => {
+        Ok(write_transaction_of!(&self.database, Durability::Crash, transaction => {
             sqlx::query("DELETE FROM journal_days WHERE day < $1")
                 .bind(day(before))
                 .execute(&mut *transaction)

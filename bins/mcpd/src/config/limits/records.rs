@@ -1,15 +1,16 @@
-//! Rate and retention of audit and usage.
+//! Rate, retention and durability of audit and usage.
 
 use std::time::Duration;
 
 use mcpctl_api::HumanDuration;
+use mcpctl_store::Durability;
 use serde::{Deserialize, Deserializer};
 
 use super::bounds::{Rate, duration};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-/// Rate and retention of audit and usage.
+/// Rate, retention and durability of audit and usage.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct RecordLimits {
@@ -25,6 +26,8 @@ pub struct RecordLimits {
     /// How long a sum is counted before its row is stored.
     #[serde(deserialize_with = "window")]
     pub window: HumanDuration,
+    /// What an acknowledged row survives.
+    pub durability: Durability,
 }
 
 impl Default for RecordLimits {
@@ -34,6 +37,7 @@ impl Default for RecordLimits {
             usage: HumanDuration(DAY * 400),
             rows: Rate::new(100, 5),
             window: HumanDuration::from_secs(300),
+            durability: Durability::default(),
         }
     }
 }

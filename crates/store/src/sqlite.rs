@@ -1,0 +1,257 @@
+//! SQLite: one file, one writer at a time, two durabilities. A transaction that survives a power cut waits for the disk itself.
+//! Others return once the write-ahead log is written, and a task has it written to the disk a few milliseconds later, for all of
+//! that time together. The same task moves the log into the database, so that no transaction ever does.
+
+use std::{
+    fs::{File, Metadata, OpenOptions},
+    io,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use sqlx::{
+    Sqlite, SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::{
+    sync::{Semaphore, mpsc},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    connection::{ACQUIRE_TIMEOUT, Connection},
+    durability::Durability,
+    error::StoreError,
+};
+
+/// How long the disk may lack an acknowledged record, besides the time that it takes itself.
+const SYNC_DELAY: Duration = Duration::from_millis(5);
+/// Size of the write-ahead log from which it is moved into the database.
+const MAX_LOG_BYTES: u64 = 8 << 20;
+/// Connections for reading.
+const READERS: u32 = 4;
+
+/// A file and the connections to it.
+pub(crate) struct SqliteDatabase {
+    /// Its transactions survive a power cut.
+    strict: SqlitePool,
+    /// Its transactions survive the death of the process.
+    relaxed: SqlitePool,
+    read: SqlitePool,
+    file: DatabaseFile,
+    /// The turn to write: its queue is fairer than the file's lock.
+    turn: Arc<Semaphore>,
+    /// Wakes the task that syncs the log; it ends with this sender.
+    written: mpsc::Sender<()>,
+}
+
+impl SqliteDatabase {
+    pub(crate) async fn open(path: &Path) -> Result<Self, String> {
+        // Created here and not by SQLite, so that other users can never read it, not even for a moment.
+        let made = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+        let file = made.and_then(|made| DatabaseFile::of(path, &made)).map_err(|error| error.to_string())?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            // The task does it, and sees by the file's size when: the file shrinks when the log begins anew.
+            .pragma("wal_autocheckpoint", "0")
+            .pragma("journal_size_limit", "0")
+            .busy_timeout(ACQUIRE_TIMEOUT);
+        let strict = connect(1, options.clone()).await?;
+        // In WAL mode, `NORMAL` leaves the sync of a commit out. The sync of a later strict one covers it: they share the log.
+        let relaxed = connect(1, options.clone().synchronous(SqliteSynchronous::Normal)).await?;
+        let checkpoints = connect(1, options.clone()).await?;
+        let read = connect(READERS, options.read_only(true)).await?;
+        let (written, writes) = mpsc::channel(1);
+        let turn = Arc::new(Semaphore::new(1));
+        let log = WriteAheadLog { path: beside(path, "-wal"), checkpoints, turn: Arc::clone(&turn) };
+        tokio::spawn(log.keep_synced(writes));
+        Ok(Self { strict, relaxed, read, file, turn, written })
+    }
+
+    pub(crate) async fn reader(&self) -> Result<Connection<Sqlite>, StoreError> {
+        self.file.check(Connection::acquire(&self.read).await)
+    }
+
+    /// The connection whose transactions have this durability, with the turn to write.
+    pub(crate) async fn writer(&self, durability: Durability) -> Result<Connection<Sqlite>, StoreError> {
+        let turn = timeout(ACQUIRE_TIMEOUT, Arc::clone(&self.turn).acquire_owned());
+        let turn = turn.await.map_err(|_| sqlx::Error::PoolTimedOut)?.map_err(|_| sqlx::Error::PoolClosed)?;
+        let pool = match durability {
+            Durability::PowerCut => &self.strict,
+            Durability::Crash => &self.relaxed,
+        };
+        Ok(self.file.check(Connection::acquire(pool).await)?.holding(turn))
+    }
+
+    /// The one connection that migrates the schema.
+    pub(crate) const fn owner(&self) -> &SqlitePool {
+        &self.strict
+    }
+
+    /// Has the disk follow. Call it after each commit.
+    pub(crate) fn note_write(&self) {
+        // A full queue has a wake-up that is not yet taken.
+        let _ = self.written.try_send(());
+    }
+
+    pub(crate) async fn close(&self) {
+        self.read.close().await;
+        self.relaxed.close().await;
+        self.strict.close().await;
+    }
+}
+
+async fn connect(connections: u32, options: SqliteConnectOptions) -> Result<SqlitePool, String> {
+    let pool = SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(ACQUIRE_TIMEOUT)
+        // They are threads of this process: none is lost on the way, and none ages.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None);
+    pool.connect_with(options).await.map_err(|error| error.to_string())
+}
+
+/// The log that transactions are written to first.
+struct WriteAheadLog {
+    path: PathBuf,
+    checkpoints: SqlitePool,
+    turn: Arc<Semaphore>,
+}
+
+impl WriteAheadLog {
+    /// Syncs the log soon after each write, until no one can write any more.
+    async fn keep_synced(self, mut writes: mpsc::Receiver<()>) {
+        let mut failed = false;
+        while writes.recv().await.is_some() {
+            sleep(SYNC_DELAY).await;
+            let path = self.path.clone();
+            let synced = tokio::task::spawn_blocking(move || sync(&path)).await;
+            let error = match synced.map_err(io::Error::other).flatten() {
+                Ok(bytes) if bytes < MAX_LOG_BYTES => None,
+                Ok(_) => self.checkpoint().await.err(),
+                Err(error) => Some(sqlx::Error::Io(error)),
+            };
+            if let Some(error) = &error
+                && !failed
+            {
+                let error = error as &dyn std::error::Error;
+                tracing::error!(error, "the database's log cannot be synced: a power cut may lose records");
+            }
+            failed = error.is_some();
+        }
+    }
+
+    /// Moves the log into the database. Most of it while others write, and the rest in a turn of its own, so that the next
+    /// transaction begins the log anew.
+    async fn checkpoint(&self) -> Result<(), sqlx::Error> {
+        const STATEMENT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
+        let mut connection = Connection::acquire(&self.checkpoints).await?;
+        sqlx::raw_sql(STATEMENT).execute(&mut *connection).await?;
+        let turn = self.turn.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
+        sqlx::raw_sql(STATEMENT).execute(&mut *connection).await?;
+        drop(turn);
+        connection.release();
+        Ok(())
+    }
+}
+
+/// Syncs the log and returns its size.
+fn sync(path: &Path) -> io::Result<u64> {
+    // SQLite's locks are on its other files: to close this one releases none.
+    let log = match File::open(path) {
+        Ok(log) => log,
+        // The last connection was closed, and what was in it is in the database.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error),
+    };
+    log.sync_data()?;
+    Ok(log.metadata()?.len())
+}
+
+/// The path of one of the files that SQLite keeps beside the database.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// The identity of an SQLite file when it was opened. SQLite continues to read and write a file that was deleted or
+/// replaced, and everything that it acknowledged is lost at the next start.
+struct DatabaseFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl DatabaseFile {
+    fn of(path: &Path, file: &File) -> io::Result<Self> {
+        Ok(Self { path: path.to_owned(), identity: identity(&file.metadata()?) })
+    }
+
+    /// The connection, after checking that the file is still at its path.
+    fn check(
+        &self,
+        connection: Result<Connection<Sqlite>, sqlx::Error>,
+    ) -> Result<Connection<Sqlite>, StoreError> {
+        // Checked after the connection was made; if the check fails, the connection is closed.
+        match std::fs::metadata(&self.path) {
+            Ok(there) if identity(&there) == self.identity => Ok(connection?),
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(sqlx::Error::Io(error).into()),
+            _ => Err(StoreError::FileMoved),
+        }
+    }
+}
+
+fn identity(file: &Metadata) -> (u64, u64) {
+    (file.dev(), file.ino())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn database() -> (tempfile::TempDir, SqliteDatabase) {
+        let dir = tempfile::tempdir().unwrap();
+        let database = SqliteDatabase::open(&dir.path().join("mcpd.sqlite")).await.unwrap();
+        (dir, database)
+    }
+
+    #[tokio::test]
+    async fn only_strict_transactions_wait_for_the_disk() {
+        const FULL: i64 = 2;
+        const NORMAL: i64 = 1;
+        let (_dir, database) = database().await;
+        for (durability, expected) in [(Durability::PowerCut, FULL), (Durability::Crash, NORMAL)] {
+            let mut connection = database.writer(durability).await.unwrap();
+            let mode: i64 =
+                sqlx::query_scalar("PRAGMA synchronous").fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(mode, expected, "{durability:?}");
+            connection.release();
+        }
+    }
+
+    #[tokio::test]
+    async fn log_begins_anew_once_it_is_long() {
+        let (dir, database) = database().await;
+        let log = beside(&dir.path().join("mcpd.sqlite"), "-wal");
+        let write = async |statement: &'static str| {
+            let mut connection = database.writer(Durability::Crash).await.unwrap();
+            sqlx::raw_sql(statement).execute(&mut *connection).await.unwrap();
+            connection.release();
+            database.note_write();
+        };
+        write("CREATE TABLE t (b BLOB)").await;
+        for _ in 0..24 {
+            write("INSERT INTO t VALUES (randomblob(1 << 20))").await;
+        }
+        mcpctl_testkit::daemons::eventually("the log is short", async || {
+            write("INSERT INTO t VALUES (NULL)").await;
+            (std::fs::metadata(&log).unwrap().len() < MAX_LOG_BYTES).then_some(())
+        })
+        .await;
+    }
+}
