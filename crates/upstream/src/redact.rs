@@ -4,13 +4,19 @@
 //! It searches for pieces of the credential in plain text, base64 and hexadecimal, behind the escapes of JSON and URLs. It is no
 //! defence against a provider that reveals the key on purpose.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher as _, BuildHasherDefault, Hasher, RandomState},
+    ops::Range,
+    sync::{Arc, LazyLock, Mutex, PoisonError, Weak},
+};
 
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD},
 };
 use bytes::{Bytes, BytesMut};
+use memchr::memchr2;
 use secrecy::{ExposeSecret as _, SecretString};
 
 /// Shorter credentials, in bytes, are no secrets (`EMPTY`, `ollama`), and would be found in every text.
@@ -21,31 +27,82 @@ const PIECE_BYTES: usize = 16;
 const MAX_SECRET_BYTES: usize = 4096;
 const REPLACEMENT: &[u8] = b"[redacted]";
 
+/// How many redactors are looked through for those that are no longer used.
+const MAX_SHARED: usize = 1024;
+
+/// The redactors of the credentials that are in use, by their credential's hash.
+static SHARED: LazyLock<Mutex<HashMap<u64, Weak<Redactor>>>> = LazyLock::new(Mutex::default);
+static HASHES: LazyLock<RandomState> = LazyLock::new(RandomState::new);
+
 /// Finds pieces of one credential.
 pub(crate) struct Redactor {
     piece: usize,
-    pieces: HashSet<Box<[u8]>>,
-    /// The last two bytes of each piece, a quick check that excludes most positions.
-    endings: HashSet<[u8; 2]>,
+    /// The length of a block, in bytes: a piece has a whole one wherever it begins in a text that is cut into blocks.
+    block: usize,
+    /// The credential, and the texts that it is encoded as.
+    texts: Vec<Vec<u8>>,
+    /// All parts of these texts that are as long as a block. Most texts have none, which shows quickly.
+    blocks: HashSet<u64, BuildHasherDefault<BlockHasher>>,
+}
+
+/// The hash of a block. The set holds the credential's own blocks alone, so that no text can make them collide.
+#[derive(Default)]
+struct BlockHasher(u64);
+
+impl Hasher for BlockHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(self.0.rotate_left(8) ^ u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, block: u64) {
+        // The odd number nearest to 2^64 divided by the golden ratio spreads neighbours (Knuth, "Sorting and Searching", 6.4).
+        let spread = block.wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        self.0 = spread ^ (spread >> 32);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// A block as a number.
+fn block(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 impl Redactor {
     /// Longest piece as written, in bytes: each byte takes up to six when escaped.
     pub(crate) const MAX_PIECE_BYTES: usize = PIECE_BYTES * 6;
 
-    /// Finds pieces of `credential`; `None` for one that is too short to be a secret.
-    pub(crate) fn of(credential: &SecretString) -> Option<Self> {
+    /// Finds pieces of `credential`; `None` for one that is too short to be a secret. Requests that run at once share it.
+    pub(crate) fn of(credential: &SecretString) -> Option<Arc<Self>> {
         let secret = credential.expose_secret().trim().as_bytes();
         let secret = secret.get(..secret.len().min(MAX_SECRET_BYTES)).unwrap_or_default();
         if secret.len() < MIN_SECRET_BYTES {
             return None;
         }
+        let hash = HASHES.hash_one(secret);
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = shared.get(&hash).and_then(Weak::upgrade);
+        if let Some(known) = known.filter(|known| known.texts.first().is_some_and(|text| text == secret)) {
+            return Some(known);
+        }
+        let redactor = Arc::new(Self::new(secret));
+        if shared.len() >= MAX_SHARED {
+            shared.retain(|_, redactor| redactor.strong_count() > 0);
+        }
+        shared.insert(hash, Arc::downgrade(&redactor));
+        Some(redactor)
+    }
+
+    fn new(secret: &[u8]) -> Self {
         let piece = PIECE_BYTES.min(secret.len());
-        let mut redactor = Self { piece, pieces: HashSet::new(), endings: HashSet::new() };
+        let block = if piece < PIECE_BYTES { MIN_SECRET_BYTES / 2 } else { PIECE_BYTES / 2 };
+        let mut redactor = Self { piece, block, texts: Vec::new(), blocks: HashSet::default() };
         redactor.learn(secret);
         if secret.len() < PIECE_BYTES {
             // Its encoded pieces would be too short to differ from other text.
-            return Some(redactor);
+            return redactor;
         }
         redactor.learn(secret.iter().map(|byte| format!("{byte:02x}")).collect::<String>().as_bytes());
         // In a longer encoded text, the credential may begin at any of the three positions of a base64 group.
@@ -59,16 +116,23 @@ impl Redactor {
                 redactor.learn(letters.get(from..letters.len().saturating_sub(1)).unwrap_or_default());
             }
         }
-        Some(redactor)
+        redactor
     }
 
     fn learn(&mut self, text: &[u8]) {
-        for piece in text.windows(self.piece) {
-            if let [.., a, b] = piece {
-                self.endings.insert([*a, *b]);
-            }
-            self.pieces.insert(piece.into());
-        }
+        self.blocks.extend(text.windows(self.block).map(block));
+        self.texts.push(text.to_owned());
+    }
+
+    fn is_piece(&self, text: &[u8]) -> bool {
+        text.get(..self.block).is_some_and(|first| self.blocks.contains(&block(first)))
+            && self.texts.iter().any(|known| known.windows(self.piece).any(|piece| piece == text))
+    }
+
+    /// False for a text that has no piece for sure: one without escapes, none of whose blocks is the credential's.
+    fn may_be_in(&self, text: &[u8]) -> bool {
+        let mut blocks = text.chunks_exact(self.block);
+        memchr2(b'%', b'\\', text).is_some() || blocks.any(|bytes| self.blocks.contains(&block(bytes)))
     }
 
     /// Replaces pieces of the credential. A text without any is returned without a copy.
@@ -95,6 +159,9 @@ impl Redactor {
     /// The ranges of pieces in the text as written, in order, overlapping ones merged.
     fn find(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found: Vec<Range<usize>> = Vec::new();
+        if !self.may_be_in(text) {
+            return found;
+        }
         // The last bytes with escapes resolved, and where each begins in the text as written.
         let (mut window, mut starts) = (Vec::new(), Vec::new());
         let keep = self.piece.saturating_mul(64);
@@ -104,10 +171,8 @@ impl Redactor {
             starts.push(at);
             at = at.saturating_add(length);
             if let Some(first) = window.len().checked_sub(self.piece)
-                && let Some([.., a, b]) = window.get(first..)
-                && self.endings.contains(&[*a, *b])
                 && let (Some(piece), Some(start)) = (window.get(first..), starts.get(first))
-                && self.pieces.contains(piece)
+                && self.is_piece(piece)
             {
                 match found.last_mut() {
                     Some(last) if last.end >= *start => last.end = at,
@@ -188,6 +253,14 @@ mod tests {
         for no_secret in ["", "EMPTY", "ollama", "sk-1234"] {
             assert!(Redactor::of(&SecretString::from(no_secret)).is_none(), "{no_secret}");
         }
+    }
+
+    #[test]
+    fn requests_that_run_at_once_share_a_redactor() {
+        let [one, same, other] =
+            [KEY, KEY, "another-key-0123456789"].map(|key| Redactor::of(&SecretString::from(key)).unwrap());
+        assert!(Arc::ptr_eq(&one, &same) && !Arc::ptr_eq(&one, &other));
+        assert!(!other.is_in(KEY.as_bytes()) && one.is_in(KEY.as_bytes()));
     }
 
     proptest! {

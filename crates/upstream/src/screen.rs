@@ -3,7 +3,7 @@
 //!
 //! An answer of `mcpd` to an agent passes unchanged: `mcpd` has filtered it, and the credential is the caller's own.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{
@@ -21,7 +21,7 @@ use crate::{Target, UpstreamKind, redact::Redactor};
 pub(crate) struct Screen {
     kind: UpstreamKind,
     operation: Operation,
-    redactor: Option<Redactor>,
+    redactor: Option<Arc<Redactor>>,
     /// The end of each choice's text so far, in which the next event may complete a piece of the credential.
     tails: HashMap<u64, Vec<u8>>,
 }
