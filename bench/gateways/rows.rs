@@ -120,7 +120,8 @@ fn row(name: RowName, held: usize) -> Row {
             added(None, Duration::from_micros(500)),
         ),
         RowName::Idle => {
-            (Unit::Stream, CHAT, stream(1, 600_000), Offer::Held(held), Some(Target::Bytes(12 << 10)))
+            // Its second event comes after the measurement.
+            (Unit::Stream, CHAT, stream(2, 600_000), Offer::Held(held), Some(Target::Bytes(12 << 10)))
         }
     };
     Row { name, unit, path, body, offer, target }
