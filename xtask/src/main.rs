@@ -6,6 +6,7 @@ mod check;
 mod demo;
 mod figures;
 mod fuzz;
+mod instructions;
 mod model;
 mod test;
 
@@ -34,6 +35,8 @@ enum Task {
     Figures(figures::Args),
     /// What strangers can send, under libFuzzer; needs a nightly compiler and cargo-fuzz
     Fuzz(fuzz::Args),
+    /// What the pure parts of a request take in instructions, compared with what is stored; needs valgrind
+    Instructions(instructions::Args),
     /// Fetch llama-server and a small model, and print what mcplocal.yaml needs for them
     Model,
     /// Every test: unit, integration, whole daemons, documentation
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Task::Demo(args) => demo::run(&args),
         Task::Figures(args) => figures::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::Model => model::run(),
         Task::Test(args) => test::run(&args),
     };
