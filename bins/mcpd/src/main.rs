@@ -207,7 +207,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let addresses = config.upstream_addresses.policy(config.shared, own);
     let signing = signing::Signing::start(store.clone()).await?;
     let (drain, draining) = watch::channel(false);
-    let recorder = Recorder::start(store.clone(), config.limits.records.durability);
+    let recorder = Recorder::new(store.clone(), config.limits.records.durability);
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
     let listed = ListedIssuers {
         sign_in: config.oidc.iter().map(|provider| provider.issuer.clone()).collect(),

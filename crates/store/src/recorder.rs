@@ -1,10 +1,10 @@
 //! Stores rows of audit and usage by group commit: requests that record at the same time share a transaction, and each
 //! call returns once its rows are stored. A group is what is in the queue when the one before it is stored: no row waits for time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sqlx::{Postgres, QueryBuilder, Sqlite};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 
 use crate::{
     connection::{Connection, Transaction},
@@ -23,21 +23,35 @@ const MAX_ROWS: usize = 32;
 
 /// Stores rows of audit and usage. Clones share the queue.
 #[derive(Clone)]
-pub struct Recorder {
-    queue: mpsc::Sender<Message>,
+pub struct Recorder(Arc<Shared>);
+
+struct Shared {
+    store: Store,
+    durability: Durability,
+    queue: Mutex<Queue>,
+    places: Arc<Semaphore>,
 }
 
-enum Message {
-    Rows { audit: Vec<AuditRow>, usage: Vec<UsageRow>, done: oneshot::Sender<Result<(), Arc<StoreError>>> },
-    Close(oneshot::Sender<()>),
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<Message>,
+    /// A task stores the rows that wait.
+    has_task: bool,
+    is_closed: bool,
+}
+
+struct Message {
+    audit: Vec<AuditRow>,
+    usage: Vec<UsageRow>,
+    done: oneshot::Sender<Result<(), Arc<StoreError>>>,
+    place: OwnedSemaphorePermit,
 }
 
 impl Recorder {
-    /// Starts the task that stores the rows.
-    pub fn start(store: Store, durability: Durability) -> Self {
-        let (queue, messages) = mpsc::channel(MAX_QUEUED);
-        tokio::spawn(write_groups(store, durability, messages));
-        Self { queue }
+    /// A recorder of rows in this store.
+    pub fn new(store: Store, durability: Durability) -> Self {
+        let places = Arc::new(Semaphore::new(MAX_QUEUED));
+        Self(Arc::new(Shared { store, durability, queue: Mutex::default(), places }))
     }
 
     /// Stores audit rows, and returns once they are stored.
@@ -57,43 +71,90 @@ impl Recorder {
     }
 
     async fn record(&self, audit: Vec<AuditRow>, usage: Vec<UsageRow>) -> Result<(), StoreError> {
-        let closed = || StoreError::Ended("recorder");
-        let (done, stored) = oneshot::channel();
-        self.queue.send(Message::Rows { audit, usage, done }).await.map_err(|_| closed())?;
-        stored.await.map_err(|_| closed())?.map_err(StoreError::NotRecorded)
+        let stored = self.enter(audit, usage, false).await?;
+        stored.await.map_err(|_| ended())?.map_err(StoreError::NotRecorded)
     }
 
     /// Stores the rows that are in the queue, then accepts no more.
     pub async fn close(&self) {
-        let (done, closed) = oneshot::channel();
-        if self.queue.send(Message::Close(done)).await.is_ok() {
-            let _ = closed.await;
+        if let Ok(last) = self.enter(Vec::new(), Vec::new(), true).await {
+            let _ = last.await;
+        }
+    }
+
+    /// Puts rows into the queue. The first caller has a task of its own runtime store them, and all that come meanwhile, so that a
+    /// lone caller waits for no other thread than the database's.
+    async fn enter(
+        &self,
+        audit: Vec<AuditRow>,
+        usage: Vec<UsageRow>,
+        closes: bool,
+    ) -> Result<oneshot::Receiver<Result<(), Arc<StoreError>>>, StoreError> {
+        let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| ended())?;
+        let (done, stored) = oneshot::channel();
+        let mut queue = self.0.queue();
+        if queue.is_closed {
+            return Err(ended());
+        }
+        queue.is_closed = closes;
+        queue.waiting.push(Message { audit, usage, done, place });
+        if !std::mem::replace(&mut queue.has_task, true) {
+            tokio::spawn(store_groups(Groups { shared: Arc::clone(&self.0), are_done: false }));
+        }
+        Ok(stored)
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::Ended("recorder")
+}
+
+impl Shared {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What one task stores: the queue, until it is empty.
+struct Groups {
+    shared: Arc<Shared>,
+    are_done: bool,
+}
+
+impl Groups {
+    fn next(&mut self) -> Option<Vec<Message>> {
+        let mut queue = self.shared.queue();
+        let length = queue.waiting.len().min(MAX_GROUP);
+        self.are_done = length == 0;
+        queue.has_task = !self.are_done;
+        (length > 0).then(|| queue.waiting.drain(..length).collect())
+    }
+}
+
+impl Drop for Groups {
+    /// Where the task ends early, as its runtime does, the callers that wait get an error, and the next one begins another task.
+    fn drop(&mut self) {
+        if !self.are_done {
+            let mut queue = self.shared.queue();
+            queue.has_task = false;
+            queue.waiting.clear();
         }
     }
 }
 
-async fn write_groups(store: Store, durability: Durability, mut messages: mpsc::Receiver<Message>) {
-    let mut group = Vec::with_capacity(MAX_GROUP);
-    while messages.recv_many(&mut group, MAX_GROUP).await > 0 {
-        let (mut audit, mut usage, mut waiting, mut closing) = (Vec::new(), Vec::new(), Vec::new(), None);
-        for message in group.drain(..) {
-            match message {
-                Message::Rows { audit: a, usage: u, done } => {
-                    audit.extend(a);
-                    usage.extend(u);
-                    waiting.push(done);
-                }
-                Message::Close(done) => closing = Some(done),
-            }
+async fn store_groups(mut groups: Groups) {
+    while let Some(group) = groups.next() {
+        let (mut audit, mut usage, mut waiting) = (Vec::new(), Vec::new(), Vec::with_capacity(group.len()));
+        for message in group {
+            audit.extend(message.audit);
+            usage.extend(message.usage);
+            waiting.push((message.done, message.place));
         }
-        let stored = store.insert(durability, &audit, &usage).await.map_err(Arc::new);
-        for done in waiting {
+        let Shared { store, durability, .. } = &*groups.shared;
+        let stored = store.insert(*durability, &audit, &usage).await.map_err(Arc::new);
+        for (done, _place) in waiting {
             // A caller that stopped waiting has its rows stored all the same.
             let _ = done.send(stored.clone());
-        }
-        if let Some(done) = closing {
-            let _ = done.send(());
-            return;
         }
     }
 }

@@ -281,7 +281,7 @@ fn audit_row(n: u64) -> AuditRow {
 
 async fn texts_of_records_are_bounded(database: Database) {
     let store = database.open().await;
-    let recorder = Recorder::start(store.clone(), Durability::default());
+    let recorder = Recorder::new(store.clone(), Durability::default());
     let long = "x\0\n\u{202e}".repeat(100_000);
     let row = AuditRow {
         principal: long.clone(),
@@ -300,7 +300,7 @@ async fn texts_of_records_are_bounded(database: Database) {
 
 async fn old_records_are_removed_in_batches(database: Database) {
     let store = database.open().await;
-    let recorder = Recorder::start(store.clone(), Durability::default());
+    let recorder = Recorder::new(store.clone(), Durability::default());
     let second = |n: u64| Timestamp::from_second(1_800_000_000 + n as i64).unwrap();
     recorder.audit((0..10).map(|n| AuditRow { at: second(n), ..audit_row(n) }).collect()).await.unwrap();
     assert_eq!(store.prune_audit(second(7), 5).await.unwrap(), 5);
@@ -459,7 +459,7 @@ fn batch_with_proofs(agent: &Id, reporter: &Id, lines: &[Vec<u8>]) -> JournalBat
 
 async fn audit_is_read_in_pages_and_by_filters(database: Database) {
     let store = database.open().await;
-    let recorder = Recorder::start(store.clone(), Durability::default());
+    let recorder = Recorder::new(store.clone(), Durability::default());
     // All at one time, so that pages go by id.
     let rows: Vec<_> = (0..25).map(audit_row).collect();
     recorder.audit(rows.clone()).await.unwrap();
@@ -582,7 +582,7 @@ async fn limit_counters_lose_no_update_of_any_replica(database: Database) {
 
 async fn recorded_rows_are_there_when_it_returns(database: Database) {
     let store = database.open().await;
-    let recorder = Recorder::start(store.clone(), Durability::default());
+    let recorder = Recorder::new(store.clone(), Durability::default());
     let row = audit_row;
     let rows: Vec<AuditRow> = (0..300).map(row).collect();
     let records = rows.iter().map(|row| recorder.audit(vec![row.clone()]));

@@ -192,7 +192,7 @@ async fn namesakes_are_recorded_apart() {
 async fn records_are_deleted_after_their_retention() {
     let mut mcpd = start("limits: {records: {audit: 30d, usage: 10d}}").await;
     let store = store(&mcpd).await;
-    let recorder = Recorder::start(store.clone(), Durability::default());
+    let recorder = Recorder::new(store.clone(), Durability::default());
     let days = |days: i64| Timestamp::now() - SignedDuration::from_hours(24 * days);
     let id = Id::mint();
     let audit_row = |at: Timestamp| AuditRow {
