@@ -40,7 +40,7 @@ use mcpctl_owner::{
     file::{self, OpenMode},
 };
 use mcpctl_server::{Address, Connections, Listener, RequestBodies, Runtimes, ShutdownSignal};
-use mcpctl_store::{Location, OpenError, Recorder, Replica, Store};
+use mcpctl_store::{Location, OpenError, Ownership, Recorder, Replica, Store};
 use mcpctl_telemetry::{Traces, output};
 use tokio::sync::watch;
 
@@ -155,6 +155,16 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
     Ok(store)
 }
 
+/// Opens the store to serve it. An SQLite database is served by one process.
+async fn open_owned(config: &Config) -> anyhow::Result<Store> {
+    let Location::Sqlite(database) = &config.database else { return open(config).await };
+    private_files(config)?;
+    // Before it is opened, because to open it may migrate it.
+    let ownership =
+        Ownership::take(database).map_err(|error| with_hint(error.to_string(), Some(error.hint())))?;
+    Ok(open(config).await?.owned(ownership))
+}
+
 fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
     HintedError::new(message, hint).into()
 }
@@ -167,7 +177,7 @@ fn private_files(config: &Config) -> anyhow::Result<()> {
     dir::ensure_private(&config.data_dir).map_err(refused)?;
     let Location::Sqlite(database) = &config.database else { return Ok(()) };
     file::open_own(database, OpenMode::ReadWrite).map_err(refused)?;
-    for suffix in ["-wal", "-shm", "-journal"] {
+    for suffix in ["-wal", "-shm", "-journal", "-owner"] {
         let mut beside = database.clone().into_os_string();
         beside.push(suffix);
         let beside = PathBuf::from(beside);
@@ -196,7 +206,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         Some(address) => Some((address, bind(address).await?)),
         None => None,
     };
-    let store = open(&config).await?;
+    let store = open_owned(&config).await?;
     if let Some(path) = bootstrap::prepare(&store, &config.data_dir, Timestamp::now()).await? {
         tracing::info!(path = %path.display(), "first start: the token of the user `admin` is in this file");
     }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     connection::{Connection, Transaction},
-    database::{Database, Store, write_transaction},
+    database::{Database, Store, noted_transaction},
     error::StoreError,
     notices::Announce as _,
     resources::signed,
@@ -212,8 +212,7 @@ impl Store {
     /// When the store moved on, a name is taken, or the database fails.
     pub async fn commit(&self, changes: RecordedChanges) -> Result<Revision, CommitError> {
         let commit = Checked::new(&changes)?;
-        write_transaction!(&self.database, transaction => commit_in!(transaction, commit));
-        self.committed.send_replace(commit.last);
+        noted_transaction!(self, Some(commit.last), transaction => commit_in!(transaction, commit));
         Ok(commit.last)
     }
 
@@ -242,8 +241,7 @@ impl Store {
         let Some(mut transaction) = lock.0 else { return self.commit(changes).await };
         let commit = Checked::new(&changes)?;
         commit_in!(transaction, commit);
-        transaction.commit().await?;
-        self.committed.send_replace(commit.last);
+        transaction.commit_noting(self.commits.begin(), Some(commit.last)).await?;
         Ok(commit.last)
     }
 }

@@ -7,8 +7,11 @@ use std::{
     time::Duration,
 };
 
+use mcpctl_api::Revision;
 use sqlx::{Pool, Postgres, Sqlite, pool::PoolConnection};
 use tokio::sync::OwnedSemaphorePermit;
+
+use crate::{commits::RunningCommit, error::StoreError};
 
 /// How long a statement waits for a connection or a lock.
 pub(crate) const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -77,6 +80,19 @@ macro_rules! transactions {
 
             pub(crate) async fn commit(self) -> Result<(), sqlx::Error> {
                 self.end("COMMIT").await
+            }
+
+            /// Commits in a task of its own, so that the commit is noted even if its caller goes away meanwhile.
+            pub(crate) async fn commit_noting(
+                self,
+                running: RunningCommit,
+                revision: Option<Revision>,
+            ) -> Result<(), StoreError> {
+                let committed = tokio::spawn(async move {
+                    self.commit().await?;
+                    running.took_effect(revision)
+                });
+                committed.await.map_err(|_| StoreError::Ended("commit"))?
             }
 
             pub(crate) async fn rollback(self) -> Result<(), sqlx::Error> {

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, str::FromStr as _, sync::Arc};
 
-use mcpctl_api::{Kind, Revision};
+use mcpctl_api::Kind;
 use mcpctl_secret::envelope::Keyring;
 use sqlx::{
     PgPool,
@@ -10,7 +10,7 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use crate::{connection::ACQUIRE_TIMEOUT, error::StoreError, sqlite::SqliteDatabase};
+use crate::{commits::Commits, connection::ACQUIRE_TIMEOUT, error::StoreError, sqlite::SqliteDatabase};
 
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,8 +26,8 @@ pub enum Location {
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) keys: Arc<Keyring>,
-    /// The revision of the last commit by this process.
-    pub(crate) committed: watch::Sender<Revision>,
+    /// What this process knows of commits.
+    pub(crate) commits: Arc<Commits>,
     /// Counts the rotations of the signing keys that were noticed.
     pub(crate) rotations: watch::Sender<u64>,
 }
@@ -79,19 +79,10 @@ macro_rules! read_transaction {
     };
 }
 
-/// Runs statements in a write transaction of either database, then commits it; acknowledged, it survives a power cut. On SQLite
-/// it takes the write lock at its beginning. A body that returns early rolls back.
-macro_rules! write_transaction {
-    ($database:expr, $transaction:ident => $body:expr) => {
-        $crate::database::write_transaction_of!(
-            $database, $crate::durability::Durability::PowerCut, $transaction => $body
-        )
-    };
-}
-
-/// As `write_transaction`, of this durability.
-macro_rules! write_transaction_of {
-    ($database:expr, $durability:expr, $transaction:ident => $body:expr) => {
+/// Runs statements in a write transaction of either database, then ends it by the last expression. On SQLite it takes the write lock
+/// at its beginning. A body that returns early rolls back.
+macro_rules! transaction_of {
+    ($database:expr, $durability:expr, $transaction:ident => $body:expr; $commit:expr) => {
         match $database {
             $crate::database::Database::Sqlite(sqlite) => {
                 let connection = sqlite.writer($durability).await?;
@@ -99,7 +90,7 @@ macro_rules! write_transaction_of {
                     $crate::connection::Transaction::<sqlx::Sqlite>::begin(connection, "BEGIN IMMEDIATE")
                         .await?;
                 let value = $body;
-                $transaction.commit().await?;
+                $commit.await?;
                 sqlite.note_write();
                 value
             }
@@ -109,14 +100,45 @@ macro_rules! write_transaction_of {
                 let mut $transaction =
                     $crate::connection::Transaction::<sqlx::Postgres>::begin(connection, statement).await?;
                 let value = $body;
-                $transaction.commit().await?;
+                $commit.await?;
                 value
             }
         }
     };
 }
 
-pub(crate) use {read_connection, read_transaction, write_transaction, write_transaction_of};
+/// Runs statements in a write transaction of this durability, then commits it. Nothing that decisions depend on is changed by it.
+macro_rules! write_transaction_of {
+    ($database:expr, $durability:expr, $transaction:ident => $body:expr) => {
+        $crate::database::transaction_of!(
+            $database, $durability, $transaction => $body; $transaction.commit()
+        )
+    };
+}
+
+/// As `write_transaction_of`, of one that survives a power cut.
+macro_rules! write_transaction {
+    ($database:expr, $transaction:ident => $body:expr) => {
+        $crate::database::write_transaction_of!(
+            $database, $crate::durability::Durability::PowerCut, $transaction => $body
+        )
+    };
+}
+
+/// As `write_transaction`, of what decisions depend on: resources and signing keys. `revision` is the one that it makes, if it makes one.
+macro_rules! noted_transaction {
+    ($store:expr, $revision:expr, $transaction:ident => $body:expr) => {
+        $crate::database::transaction_of!(
+            &$store.database, $crate::durability::Durability::PowerCut, $transaction => $body;
+            $transaction.commit_noting($store.commits.begin(), $revision)
+        )
+    };
+}
+
+pub(crate) use {
+    noted_transaction, read_connection, read_transaction, transaction_of, write_transaction,
+    write_transaction_of,
+};
 
 impl Store {
     /// Checks that the database responds.

@@ -7,6 +7,7 @@
 mod audit_log;
 mod canary;
 mod commit;
+mod commits;
 mod connection;
 mod counters;
 mod database;
@@ -16,6 +17,7 @@ mod journal;
 mod limit_counters;
 mod notices;
 mod open;
+mod ownership;
 mod recent;
 mod recorder;
 mod replica;
@@ -38,6 +40,7 @@ pub use journal::{
 };
 pub use limit_counters::{LimitCounter, LimitKey};
 pub use open::OpenError;
+pub use ownership::{Ownership, OwnershipError};
 pub use recorder::Recorder;
 pub use replica::Replica;
 pub use resources::Feed;

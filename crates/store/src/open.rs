@@ -11,7 +11,9 @@ use tokio::sync::watch;
 
 use crate::{
     canary::{self, UnlockError},
+    commits::{Access, Commits},
     database::{Database, Location, Store},
+    ownership::Ownership,
 };
 
 /// Why a store cannot be opened. The message is one line; [`OpenError::hint`] has the next step.
@@ -102,13 +104,22 @@ impl Store {
             Ok(keys) => Ok(Self {
                 database,
                 keys,
-                committed: watch::Sender::default(),
+                commits: Arc::new(Commits::new(match location {
+                    Location::Sqlite(path) => Access::Guest(path.clone()),
+                    Location::Postgres(_) => Access::Shared,
+                })),
                 rotations: watch::Sender::default(),
             }),
             Err(UnlockError::MasterKey(error)) => Err(error.into()),
             Err(UnlockError::WrongMasterKey) => Err(OpenError::WrongMasterKey { place }),
             Err(UnlockError::Store(error)) => Err(unavailable(error.to_string())),
         }
+    }
+
+    /// The same store, in the process that serves it. Its replica knows by that, without a read, when nothing was committed.
+    #[must_use]
+    pub fn owned(self, ownership: Ownership) -> Self {
+        Self { commits: Arc::new(Commits::new(Access::Owner(ownership))), ..self }
     }
 
     /// Whether the store was set up with a master key before. Creates and changes nothing.

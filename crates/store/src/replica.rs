@@ -1,7 +1,8 @@
 //! The snapshot that decisions are made in, kept fresh, and the one follower of the store in a process.
 //!
-//! INVARIANT 5: [`Replica::fresh`] returns a snapshot at least as new as the store was when it was called. That takes one
-//! small read of the current revision that *begins* after the call; calls that wait at the same time share one, as in
+//! INVARIANT 5: [`Replica::fresh`] returns a snapshot at least as new as the store was when it was called. In the process that
+//! owns its SQLite database that takes no read while nothing was committed ([`crate::commits`]). Elsewhere, and after a commit, it takes
+//! one small read of the current revision that *begins* after the call; calls that wait at the same time share one, as in
 //! etcd's ReadIndex. If the read fails, all calls that share it fail: none gets an old snapshot.
 //!
 //! What has to learn of changes without a request hangs from [`Replica::subscribe`]: the follower reads when a commit is
@@ -23,6 +24,7 @@ use tokio::{
 };
 
 use crate::{
+    commits::Known,
     database::Store,
     error::StoreError,
     notices::{self, Notice},
@@ -43,6 +45,8 @@ pub struct Replica {
     snapshot: watch::Sender<Arc<Snapshot>>,
     recent: Mutex<RecentChanges>,
     confirmed_at: Mutex<Instant>,
+    /// What was known of commits before the read that the latest snapshot is of.
+    known: Mutex<Option<Known>>,
     signing_key: AtomicI64,
     queue: mpsc::Sender<Waiter>,
     reads: AtomicU64,
@@ -75,12 +79,13 @@ impl Replica {
             snapshot: watch::Sender::new(Arc::clone(&snapshot)),
             recent,
             confirmed_at: Mutex::new(began),
+            known: Mutex::default(),
             signing_key: AtomicI64::new(0),
             queue,
             reads: AtomicU64::new(0),
             issuers,
         });
-        let committed = store.committed.subscribe();
+        let committed = store.commits.subscribe();
         let follower = Follower { replica: Arc::downgrade(&replica), snapshot };
         tokio::spawn(follower.run(waiters, noticed, committed));
         tokio::spawn(notices::follow(store, notices));
@@ -126,10 +131,19 @@ impl Replica {
     /// # Errors
     /// When the store cannot be read in time.
     pub async fn fresh(&self) -> Result<Arc<Snapshot>, StoreError> {
+        if let Some(snapshot) = self.present() {
+            return Ok(snapshot);
+        }
         let ended = || StoreError::Ended("replica");
         let (waiter, answer) = oneshot::channel();
         self.queue.send(waiter).await.map_err(|_| ended())?;
         answer.await.map_err(|_| ended())?.map_err(StoreError::NotFresh)
+    }
+
+    /// The latest snapshot, if it is known without a read that it is the store's present state.
+    fn present(&self) -> Option<Arc<Snapshot>> {
+        let known = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        self.store.commits.is_present(known?).then(|| self.latest())
     }
 
     /// Number of reads of the current revision so far.
@@ -222,6 +236,7 @@ impl Follower {
 
     async fn catch_up(&mut self, replica: &Replica) -> Result<(), StoreError> {
         let store = &replica.store;
+        let mut known = store.commits.known();
         let mut began = Instant::now();
         let mut current = replica.read_head().await?;
         while self.snapshot.revision() != current {
@@ -239,11 +254,14 @@ impl Follower {
             }
             if self.snapshot.revision() > current {
                 // Others have committed meanwhile. A snapshot must not end in the middle of a commit.
+                known = store.commits.known();
                 began = Instant::now();
                 current = replica.read_head().await?;
             }
         }
         replica.publish(&self.snapshot);
+        // After it: who finds this finds that snapshot or a newer one.
+        *replica.known.lock().unwrap_or_else(PoisonError::into_inner) = known;
         replica.confirm(began);
         Ok(())
     }

@@ -7,7 +7,7 @@ use mcpctl_secret::envelope;
 use tokio::sync::watch;
 
 use crate::{
-    database::{Store, read_connection, write_transaction},
+    database::{Store, noted_transaction, read_connection},
     error::StoreError,
     notices::Announce as _,
     rows::{AuditRow, insert_audit},
@@ -88,7 +88,7 @@ impl Store {
             return self.open_keys(&sealed);
         }
         let made = [(1, self.new_key(1)?), (2, self.new_key(2)?)];
-        let sealed = write_transaction!(&self.database, transaction => {
+        let sealed = noted_transaction!(self, None, transaction => {
             lock!(transaction);
             let there = sealed_keys!(&mut *transaction);
             if there.is_empty() {
@@ -115,7 +115,7 @@ impl Store {
         not_since: Option<Timestamp>,
         mut row: AuditRow,
     ) -> Result<SigningKeys, RotationError> {
-        let rotated = write_transaction!(&self.database, transaction => {
+        let rotated = noted_transaction!(self, None, transaction => {
             lock!(transaction);
             let SigningKeys { number, current, next } = self.open_keys(&sealed_keys!(&mut *transaction))?;
             let current = current.public().id();

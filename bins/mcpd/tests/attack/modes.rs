@@ -65,7 +65,14 @@ async fn files_are_private_whatever_the_umask() {
     let made =
         http.post(format!("{url}/api/v1/users")).bearer_auth(token.trim()).json(&json!({"name": "alice"}));
     assert_eq!(made.send().await.unwrap().status(), StatusCode::CREATED);
-    let files = ["mcpd.sqlite", "mcpd.sqlite-wal", "mcpd.sqlite-shm", "bootstrap-token", "master-key"];
+    let files = [
+        "mcpd.sqlite",
+        "mcpd.sqlite-wal",
+        "mcpd.sqlite-shm",
+        "mcpd.sqlite-owner",
+        "bootstrap-token",
+        "master-key",
+    ];
     assert_private(&data_dir, &files);
 
     let reissued = eventually("a new token is made", async || {

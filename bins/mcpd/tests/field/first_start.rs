@@ -184,3 +184,24 @@ async fn bootstrap_token_makes_no_installation() {
     assert!(!done && stderr.contains("never started"), "{stderr}");
     assert!(!home.path().join("data/master-key").exists());
 }
+
+#[tokio::test]
+async fn second_mcpd_on_a_database_is_refused_and_names_the_first() {
+    let mut mcpd = Mcpd::start().await;
+    let accepts = async |mcpd: &Mcpd, token: &str| mcpd.get("/api/v1/users", token).await.status();
+    let first = mcpd.admin();
+    let (started, text) = output(&["serve", "--listen", "127.0.0.1:0"], &mcpd.data_dir(), None);
+    assert!(!started);
+    let expected = format!("mcpd.sqlite` is served by another mcpd, process {}", mcpd.pid());
+    assert!(text.contains(&expected) && text.contains("hint: stop that one first"), "{text}");
+    assert_eq!(accepts(&mcpd, &first).await, StatusCode::OK);
+    // These run beside it, and what they write counts at once.
+    assert!(output(&["fingerprint"], &mcpd.data_dir(), None).0);
+    assert!(output(&["bootstrap-token"], &mcpd.data_dir(), None).0);
+    assert_ne!(mcpd.admin(), first);
+    assert_eq!(accepts(&mcpd, &mcpd.admin()).await, StatusCode::OK);
+    // A killed owner leaves no lock behind.
+    mcpd.kill();
+    mcpd.restart().await;
+    assert_eq!(accepts(&mcpd, &mcpd.admin()).await, StatusCode::OK);
+}
