@@ -83,6 +83,10 @@ macro_rules! push_conditions {
         }
         if let Some(action) = action {
             $query.push(" AND action = ").push_bind(action.clone());
+            if !matches!(action.as_str(), "run" | "view") {
+                // The condition of the index `audit_rare_action`, word for word.
+                $query.push(" AND action NOT IN ('run', 'view')");
+            }
         }
         if let Some(decision) = decision {
             $query.push(" AND decision = ").push_bind(decision.as_str());

@@ -122,3 +122,25 @@ fn rotation() -> AuditRow {
         request_id: String::new(),
     }
 }
+
+#[tokio::test]
+async fn rare_actions_of_the_audit_are_found_by_their_index() {
+    use sqlx::{Connection as _, Row as _};
+    let database = Database::sqlite();
+    drop(database.open().await);
+    let Location::Sqlite(path) = &database.location else { panic!("SQLite") };
+    let url = format!("sqlite://{}", path.display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    // As `Store::audit_events` asks.
+    let plan = sqlx::query(
+        "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE TRUE AND action = ? AND action NOT IN ('run', 'view') \
+         ORDER BY at DESC, id DESC LIMIT ?",
+    )
+    .bind("login")
+    .bind(10)
+    .fetch_all(&mut connection)
+    .await
+    .unwrap();
+    let plan: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+    assert!(plan.iter().any(|step| step.contains("audit_rare_action")), "{plan:?}");
+}

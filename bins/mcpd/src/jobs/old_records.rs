@@ -7,8 +7,8 @@ use mcpctl_api::HumanDuration;
 
 use crate::{app::App, clock};
 
-/// Maximum of rows that one transaction deletes.
-const MAX_BATCH: u32 = 1000;
+/// Maximum of rows that one transaction deletes: a request that records waits for it.
+const MAX_BATCH: u32 = 200;
 /// How long the end of an agent's journal is remembered without a new line.
 const CHAIN_RETENTION: Duration = Duration::from_secs(30 * 24 * 3600);
 /// Pause between two batches, so that writers get their turn.
