@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 use crate::{
     daemons::{Mcpd, McpdOptions, UNBOUNDED_WRITES, eventually},
     deployment::Deployment,
+    model_server::ModelServer,
     response::{content, header},
 };
 
@@ -132,6 +133,55 @@ async fn write(writer: Writer, count: Arc<AtomicUsize>) -> Acknowledged {
         }
     }
     acknowledged
+}
+
+/// Kills an mcpd amid answers of an Llm. Each answer that a caller got has to be in the audit and in `usage`, which returns the ids of the
+/// requests with a row of usage.
+pub async fn of_records(
+    options: McpdOptions,
+    rounds: usize,
+    usage: impl AsyncFn(&Mcpd) -> BTreeSet<String>,
+) -> Kills {
+    let provider = ModelServer::start().await;
+    // On PostgreSQL, providers on this machine are refused by default.
+    let config = format!("{}upstreamAddresses: {{loopback: true}}\n", options.config.unwrap_or_default());
+    let mut mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..options }).await;
+    mcpd.llm_with_default_timeouts("claude", &provider.base_url()).await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    let mut kills = Kills { rounds, ..Kills::default() };
+    for round in 0..rounds {
+        let count = Arc::new(AtomicUsize::new(0));
+        let callers: Vec<_> = (0..WRITERS)
+            .map(|_| tokio::spawn(ask(mcpd.url().to_owned(), alice.clone(), Arc::clone(&count))))
+            .collect();
+        let enough = 4 + round * 7 % 23;
+        eventually("answers come", async || (count.load(Ordering::SeqCst) >= enough).then_some(())).await;
+        mcpd.kill();
+        let mut answered = Vec::new();
+        for caller in callers {
+            answered.extend(caller.await.expect("a caller"));
+        }
+        mcpd.restart().await;
+        let page = mcpd.get("/api/v1/audit?action=run&limit=1000", &mcpd.admin()).await;
+        let page: Value = page.json().await.expect("the audit");
+        let decided: BTreeSet<&str> = page["items"]
+            .as_array()
+            .expect("rows")
+            .iter()
+            .filter_map(|row| row["requestId"].as_str())
+            .collect();
+        let used = usage(&mcpd).await;
+        kills.acknowledged += answered.len();
+        for request in answered {
+            if !decided.contains(request.as_str()) {
+                kills.lost.push(format!("round {round}: the decision on {request} is in no row"));
+            }
+            if !used.contains(&request) {
+                kills.lost.push(format!("round {round}: the usage of {request} is in no row"));
+            }
+        }
+    }
+    kills
 }
 
 /// Kills an agent amid local answers. Each answer that a caller got has to be in the journal.
