@@ -113,3 +113,37 @@ pub fn log_fields(field: &mut dyn FnMut(&'static str, &str)) {
 pub fn in_request_scope<F: Future>(future: F) -> impl Future<Output = F::Output> {
     RequestScope::current().run(mcpctl_trace::Span::current().around(future))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields() -> Vec<(&'static str, String)> {
+        let mut fields = Vec::new();
+        log_fields(&mut |name, value| fields.push((name, value.to_owned())));
+        fields
+    }
+
+    #[tokio::test]
+    async fn lines_within_a_request_name_it() {
+        let scope = RequestScope::new("i".into(), "t".into(), Method::PUT, "/r/{id}", Dialect::Openai);
+        let expected = [("id", "i"), ("trace_id", "t"), ("method", "PUT"), ("route", "/r/{id}")]
+            .map(|(name, value)| (name, value.to_owned()));
+        assert_eq!(scope.run(async { fields() }).await, expected);
+        access_line(|line| line.principal = Some("of no request".to_owned()));
+        let later = scope.run(async {
+            access_line(|line| line.principal = Some("User a".to_owned()));
+            in_request_scope(async { fields() })
+        });
+        assert_eq!(later.await.await.last(), Some(&("principal", "User a".to_owned())));
+        // A line that is logged by what adds to the access log does not wait for it.
+        let meanwhile = scope.within(&mcpctl_trace::Span::NONE, || {
+            let mut named = Vec::new();
+            access_line(|_| named = fields());
+            named
+        });
+        assert_eq!(meanwhile, expected);
+        assert_eq!(fields(), []);
+        assert_eq!(in_request_scope(async { fields() }).await, []);
+    }
+}
