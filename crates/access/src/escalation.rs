@@ -2,20 +2,17 @@
 //! the writer. It compares what every subject may do before and after the write, so that roles, bindings, groups, new
 //! accounts under a bound name, renamed and re-enabled accounts are all one case.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    sync::Arc,
-};
+use std::collections::{BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
     Id, Kind, Name, Spec, Verb,
-    spec::{Subject, SubjectKind},
+    spec::{GroupSpec, Subject, SubjectKind},
 };
 
 use crate::{
     Confidential, Narrowing, Principal, Snapshot,
-    rules::{CompiledRule, Grant, Index, Memberships, Names},
+    rules::{CompiledRule, Grant, Memberships, Names},
 };
 
 /// Why a write oversteps the rights of the writer.
@@ -103,10 +100,39 @@ impl Snapshot {
     /// # Errors
     /// The first such right.
     pub fn check_step(&self, after: &Self, actor: &Principal) -> Result<(), Escalation> {
-        if !Arc::ptr_eq(&self.index, &after.index) {
-            self.check_claims(after, actor)?;
+        let affected = self.affected(after);
+        self.check_claims(after, actor, &affected)?;
+        Memberships::ALL
+            .into_iter()
+            .try_for_each(|memberships| self.check_rights(after, actor, memberships, &affected))
+    }
+
+    /// Every subject whose account or rights differ in `after`, and possibly others, in order. The two snapshots share what did not
+    /// change, so that this costs as much as the change.
+    fn affected(&self, after: &Self) -> BTreeSet<Subject> {
+        let mut affected: BTreeSet<Subject> = self.index.changed_subjects(&after.index).into_iter().collect();
+        for kind in [SubjectKind::User, SubjectKind::ServiceAccount, SubjectKind::Group] {
+            let changed = self.changed_names(after, kind.kind()).into_iter();
+            affected.extend(changed.map(|name| Subject { kind, name: name.clone() }));
         }
-        Memberships::ALL.into_iter().try_for_each(|memberships| self.check_rights(after, actor, memberships))
+        let groups: Vec<Name> = affected
+            .iter()
+            .filter(|subject| subject.kind == SubjectKind::Group)
+            .map(|group| group.name.clone())
+            .collect();
+        for (snapshot, name) in groups.iter().flat_map(|name| [(self, name), (after, name)]) {
+            let Some(group) = snapshot.group(name) else { continue };
+            affected.extend(group.members.iter().cloned());
+            affected.extend(snapshot.index.claimants_of(group));
+        }
+        affected
+    }
+
+    fn group(&self, name: &Name) -> Option<&GroupSpec> {
+        match &self.by_name(Kind::Group, name.as_str())?.resource.spec {
+            Spec::Group(group) => Some(group),
+            _ => None,
+        }
     }
 
     /// Compares the rights that subjects have by these memberships.
@@ -115,23 +141,19 @@ impl Snapshot {
         after: &Self,
         actor: &Principal,
         memberships: Memberships,
+        affected: &BTreeSet<Subject>,
     ) -> Result<(), Escalation> {
-        let same_index = Arc::ptr_eq(&self.index, &after.index);
         let is_same = |subject: &Subject| {
-            same_index || self.index.states(subject, memberships) == after.index.states(subject, memberships)
+            self.index.states(subject, memberships) == after.index.states(subject, memberships)
         };
-        if !same_index {
-            let named: BTreeSet<&Subject> = after.index.named().collect();
-            for subject in named.into_iter().filter(|subject| !is_same(subject)) {
-                let mut had = self.rights_by(subject, memberships);
-                if let Some(former) = self.former(after, subject) {
-                    had.extend(self.rights_by(&former, memberships));
-                }
-                self.check_gain(actor, subject, &had, &after.rights_by(subject, memberships))?;
+        for subject in affected.iter().filter(|subject| !is_same(subject)) {
+            let mut had = self.rights_by(subject, memberships);
+            if let Some(former) = self.former(after, subject) {
+                had.extend(self.rights_by(&former, memberships));
             }
+            self.check_gain(actor, subject, &had, &after.rights_by(subject, memberships))?;
         }
-        let accounts: BTreeSet<Subject> = self.accounts().chain(after.accounts()).collect();
-        for subject in &accounts {
+        for subject in affected.iter().filter(|subject| subject.kind != SubjectKind::Group) {
             let (id_before, id_after) = (self.active_id(subject), after.active_id(subject));
             let same_account = id_before == id_after;
             let (existing, left_over) = (self.account_id(subject), after.account_id(subject));
@@ -156,20 +178,25 @@ impl Snapshot {
     }
 
     /// A claim stands for everyone who will sign in with it, so a group that gets one hands out its rights.
-    fn check_claims(&self, after: &Self, actor: &Principal) -> Result<(), Escalation> {
-        for claim in after.index.claims() {
-            let names = after.index.groups_of_claim(claim);
-            let grants = |index: &'_ Index, names: &[Name]| -> Vec<Grant> {
-                names.iter().flat_map(|name| index.granted_to_group(name)).cloned().collect()
-            };
-            let (had, gets) =
-                (grants(&self.index, self.index.groups_of_claim(claim)), grants(&after.index, names));
+    fn check_claims(
+        &self,
+        after: &Self,
+        actor: &Principal,
+        affected: &BTreeSet<Subject>,
+    ) -> Result<(), Escalation> {
+        let mut claims = self.index.changed_claims(&after.index);
+        let groups = affected.iter().filter(|subject| subject.kind == SubjectKind::Group);
+        claims.extend(
+            groups.filter_map(|group| after.group(&group.name)).flat_map(|group| group.claims.clone()),
+        );
+        for claim in &claims {
+            let (had, gets) = (self.index.granted_by_claim(claim), after.index.granted_by_claim(claim));
             let states =
-                |grants: &[Grant]| grants.iter().map(|grant| grant.state.clone()).collect::<HashSet<_>>();
+                |grants: &[Grant<'_>]| grants.iter().map(|grant| grant.state.clone()).collect::<HashSet<_>>();
             if states(&had) == states(&gets) {
                 continue;
             }
-            let Some(name) = names.first() else { continue };
+            let Some(name) = after.index.groups_of_claim(claim).next() else { continue };
             let group = Subject { kind: SubjectKind::Group, name: name.clone() };
             self.check_gain(actor, &group, &rules(&had), &rules(&gets))?;
         }
@@ -287,24 +314,28 @@ impl Snapshot {
     /// Whether an active account remains that may do everything and can sign in at `now`, and for a day.
     pub fn has_administrator(&self, now: Timestamp) -> bool {
         let until = now.checked_add(MIN_ADMINISTRATOR_VALIDITY).unwrap_or(Timestamp::MAX);
-        let full: HashSet<Id> = self
-            .accounts()
-            .filter(|subject| self.subject_holds_everything(subject))
-            .filter_map(|subject| self.active_id(&subject).cloned())
-            .collect();
+        // Who may do everything may grant on every user. Few roles allow that, so that few accounts are asked the rest.
+        let bound = self.index.bound_by(|rule| rule.allows(Verb::Grant, Kind::User, Names::Every));
+        let mut accounts = bound.flat_map(|subject| match subject.kind {
+            SubjectKind::Group => self.group(&subject.name).map_or(&[][..], |group| &group.members),
+            SubjectKind::User | SubjectKind::ServiceAccount => std::slice::from_ref(subject),
+        });
+        accounts.any(|account| self.subject_holds_everything(account) && self.can_sign_in(account, until))
+    }
+
+    /// Whether an active account has a credential that is valid until then and allows what the account may do.
+    fn can_sign_in(&self, account: &Subject, until: Timestamp) -> bool {
+        let Some(id) = self.active_id(account) else { return false };
         // A credential that an account which holds less has made is capped by it.
-        let uncapped = |makers: &[Id]| makers.iter().all(|maker| full.contains(maker));
-        let by_password = full.iter().filter_map(|id| self.by_id(id)).any(|stored| {
+        let uncapped = |makers: &[Id]| makers.iter().all(|maker| self.account_holds_everything(maker));
+        let by_password = self.by_id(id).is_some_and(|stored| {
             matches!(&stored.confidential, Some(Confidential::PasswordHash(_)))
                 && matches!(&stored.resource.spec, Spec::User(user) if uncapped(&user.password_set_by))
         });
         by_password
-            || self.all(Kind::Token).any(|stored| match &stored.resource.spec {
+            || self.tokens_of(id).any(|stored| match &stored.resource.spec {
                 Spec::Token(token) => {
-                    token.expires_at > until
-                        && token.rules.is_none()
-                        && full.contains(&token.subject_id)
-                        && uncapped(&token.issued_by)
+                    token.expires_at > until && token.rules.is_none() && uncapped(&token.issued_by)
                 }
                 _ => false,
             })
@@ -402,6 +433,6 @@ impl Snapshot {
     }
 }
 
-fn rules(grants: &[Grant]) -> Vec<&CompiledRule> {
+fn rules<'a>(grants: &[Grant<'a>]) -> Vec<&'a CompiledRule> {
     grants.iter().flat_map(|grant| grant.rules.iter()).collect()
 }

@@ -45,6 +45,7 @@ mod principal;
 pub mod proof;
 mod rules;
 mod secret_in_force;
+mod shared;
 mod snapshot;
 pub mod verb;
 

@@ -1,16 +1,21 @@
-//! The index of which subject holds which rules, rebuilt whenever a role, a binding or a group changed.
+//! The index of which subject holds which rules. It is updated with each change, for what the change affects.
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashSet},
     sync::Arc,
 };
 
 use mcpctl_api::{
     Id, Kind, Name, Revision, Spec, Verb,
-    spec::{Allowed, ExternalIdentity, GroupClaim, NamePattern, Rule, Subject, SubjectKind},
+    spec::{
+        Allowed, ExternalIdentity, GroupClaim, GroupSpec, LimitSpec, NamePattern, Rule, Subject, SubjectKind,
+    },
 };
 
-use crate::{Snapshot, Stored, builtin};
+use crate::{
+    Stored, builtin,
+    shared::{Lists, SharedMap, SharedNames},
+};
 
 /// The resources of a kind that a decision is about.
 #[derive(Debug, Clone, Copy)]
@@ -115,14 +120,37 @@ fn listed<T: PartialEq>(list: &[Allowed<T>], value: &T) -> bool {
 /// A role at a revision; equal states have equal rules.
 type RoleState = (Id, Revision);
 
+/// A role with its rules compiled.
+#[derive(Debug)]
+pub(crate) struct CompiledRole {
+    name: Name,
+    /// What the rules were compiled from.
+    state: RoleState,
+    rules: Vec<CompiledRule>,
+}
+
+impl CompiledRole {
+    fn new(stored: &Stored) -> Option<Self> {
+        let Spec::Role(role) = &stored.resource.spec else { return None };
+        // A built-in role allows what this program defines, whatever the store contains.
+        let builtin = builtin::rules(stored.name().as_str());
+        let rules = builtin.as_deref().unwrap_or(&role.rules).iter().map(CompiledRule::new).collect();
+        Some(Self {
+            name: stored.name().clone(),
+            state: (stored.id().clone(), stored.resource.revision),
+            rules,
+        })
+    }
+}
+
 /// A role that a binding grants.
-#[derive(Debug, Clone)]
-pub(crate) struct Grant {
-    pub(crate) binding: Name,
-    pub(crate) role: Name,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant<'a> {
+    pub(crate) binding: &'a Name,
+    pub(crate) role: &'a Name,
     /// The state of the role that `rules` were compiled from.
-    pub(crate) state: RoleState,
-    pub(crate) rules: Arc<[CompiledRule]>,
+    pub(crate) state: &'a RoleState,
+    pub(crate) rules: &'a [CompiledRule],
 }
 
 /// Why a principal may do something: this binding grants this role.
@@ -136,131 +164,149 @@ pub struct Reason {
     pub via_group: Option<Name>,
 }
 
-/// The grants, the groups and the Limits of every subject.
-#[derive(Debug, Default)]
+/// What refers to what: the grants, the groups and the Limits of every subject, the members of claims, the tokens of accounts. A
+/// change updates the entries of the resource that it is about, and copies share the others.
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Index {
-    grants: HashMap<Subject, Vec<Grant>>,
-    groups: HashMap<Subject, Vec<Name>>,
+    roles: SharedMap<Name, Arc<CompiledRole>>,
+    /// The bindings that name a role, whether or not it exists.
+    bindings: Lists<Name>,
+    /// The bindings that name a subject, whether or not their role exists.
+    grants: Lists<Subject>,
+    /// The groups that list a subject.
+    groups: Lists<Subject>,
     /// The groups that a claim of a user maps to and that do not list the user.
-    claimed: HashMap<Subject, Vec<Name>>,
+    claimed: SharedMap<Subject, Arc<Vec<Name>>>,
     /// The groups of each claim.
-    claims: HashMap<GroupClaim, Vec<Name>>,
+    claims: Lists<GroupClaim>,
+    /// The users whose last sign-in had a claim, whether or not a group has it.
+    claimants: Lists<GroupClaim>,
     /// Limits by the subject that they name; `None` for those that cover everyone.
-    limits: HashMap<Option<Subject>, Vec<Arc<Stored>>>,
+    limits: Lists<Option<Subject>>,
+    /// The tokens of an account, by its id.
+    tokens: Lists<Id>,
 }
 
 impl Index {
-    /// Whether a change of a resource of this kind can change the index.
-    pub(crate) fn depends_on(kind: Kind) -> bool {
-        matches!(kind, Kind::Role | Kind::RoleBinding | Kind::Group | Kind::Limit)
-    }
-
-    pub(crate) fn build(snapshot: &Snapshot) -> Self {
-        let mut index = Self::default();
-        let roles: HashMap<&Name, (RoleState, Arc<[CompiledRule]>)> = snapshot
-            .all(Kind::Role)
-            .filter_map(|stored| match &stored.resource.spec {
-                Spec::Role(role) => {
-                    // A built-in role allows what this program defines, whatever the store contains.
-                    let builtin = builtin::rules(stored.name().as_str());
-                    let rules = builtin.as_deref().unwrap_or(&role.rules);
-                    let compiled: Arc<[_]> = rules.iter().map(CompiledRule::new).collect();
-                    Some((stored.name(), ((stored.id().clone(), stored.resource.revision), compiled)))
+    /// Adds what a resource refers to. `users` are all of the snapshot, this one included.
+    pub(crate) fn put(&mut self, stored: &Arc<Stored>, users: &SharedNames) {
+        match &stored.resource.spec {
+            Spec::Role(_) => {
+                if let Some(role) = CompiledRole::new(stored) {
+                    self.roles.insert(stored.name().clone(), Arc::new(role));
                 }
-                _ => None,
-            })
-            .collect();
-        for stored in snapshot.all(Kind::RoleBinding) {
-            let Spec::RoleBinding(binding) = &stored.resource.spec else { continue };
-            // A binding to a deleted role grants nothing.
-            let Some((state, rules)) = roles.get(&binding.role) else { continue };
-            for subject in binding.subjects.iter().collect::<HashSet<_>>() {
-                index.grants.entry(subject.clone()).or_default().push(Grant {
-                    binding: stored.name().clone(),
-                    role: binding.role.clone(),
-                    state: state.clone(),
-                    rules: Arc::clone(rules),
-                });
             }
+            Spec::RoleBinding(binding) => {
+                self.bindings.add(binding.role.clone(), stored);
+                binding.subjects.iter().for_each(|subject| self.grants.add(subject.clone(), stored));
+            }
+            Spec::Group(group) => {
+                group.members.iter().for_each(|member| self.groups.add(member.clone(), stored));
+                group.claims.iter().for_each(|claim| self.claims.add(claim.clone(), stored));
+                self.map_claims_of(group, users);
+            }
+            Spec::User(_) => {
+                claims_of(stored).for_each(|claim| self.claimants.add(claim, stored));
+                self.map_claims(stored);
+            }
+            Spec::Limit(limit) => {
+                limited(limit).into_iter().for_each(|subject| self.limits.add(subject, stored));
+            }
+            Spec::Token(token) => self.tokens.add(token.subject_id.clone(), stored),
+            Spec::Llm(_) | Spec::Secret(_) | Spec::ServiceAccount(_) => {}
         }
-        for stored in snapshot.all(Kind::Group) {
-            let Spec::Group(group) = &stored.resource.spec else { continue };
-            for member in group.members.iter().collect::<HashSet<_>>() {
-                index.groups.entry(member.clone()).or_default().push(stored.name().clone());
-            }
-            for claim in group.claims.iter().collect::<HashSet<_>>() {
-                index.claims.entry(claim.clone()).or_default().push(stored.name().clone());
-            }
-        }
-        index.claimed = index.map_claims(snapshot);
-        for stored in snapshot.all(Kind::Limit) {
-            let Spec::Limit(limit) = &stored.resource.spec else { continue };
-            let subjects: HashSet<Option<&Subject>> = match &limit.subjects {
-                None => HashSet::from([None]),
-                Some(subjects) => subjects.iter().map(Some).collect(),
-            };
-            for subject in subjects {
-                index.limits.entry(subject.cloned()).or_default().push(Arc::clone(stored));
-            }
-        }
-        index
     }
 
-    /// The groups of every user by the claims of its last sign-in.
-    fn map_claims(&self, snapshot: &Snapshot) -> HashMap<Subject, Vec<Name>> {
-        let mut claimed = HashMap::new();
-        if self.claims.is_empty() {
-            return claimed;
-        }
-        for stored in snapshot.all(Kind::User) {
-            let Some(identity) = external_identity(stored) else { continue };
-            let subject = Subject { kind: SubjectKind::User, name: stored.name().clone() };
-            let mut names: Vec<Name> = identity
-                .groups
-                .iter()
-                .flat_map(|value| {
-                    let claim = GroupClaim { issuer: identity.issuer.clone(), value: value.clone() };
-                    self.claims.get(&claim).into_iter().flatten()
-                })
-                .filter(|name| !self.listed_groups(&subject).contains(name))
-                .cloned()
-                .collect();
-            names.sort_unstable();
-            names.dedup();
-            if !names.is_empty() {
-                claimed.insert(subject, names);
+    /// Removes what a resource referred to. `users` are those that remain.
+    pub(crate) fn remove(&mut self, stored: &Stored, users: &SharedNames) {
+        match &stored.resource.spec {
+            Spec::Role(_) => {
+                // Only if the name is still its own: the feed may report another role of that name first.
+                if self.roles.get(stored.name()).is_some_and(|role| role.state.0 == *stored.id()) {
+                    self.roles.remove(stored.name());
+                }
             }
+            Spec::RoleBinding(binding) => {
+                self.bindings.take(&binding.role, stored);
+                binding.subjects.iter().for_each(|subject| self.grants.take(subject, stored));
+            }
+            Spec::Group(group) => {
+                group.members.iter().for_each(|member| self.groups.take(member, stored));
+                group.claims.iter().for_each(|claim| self.claims.take(claim, stored));
+                self.map_claims_of(group, users);
+            }
+            Spec::User(_) => {
+                claims_of(stored).for_each(|claim| self.claimants.take(&claim, stored));
+                match users.get(stored.name().as_str()) {
+                    Some(user) => self.map_claims(user),
+                    None => drop(self.claimed.remove(&user(stored.name()))),
+                }
+            }
+            Spec::Limit(limit) => {
+                limited(limit).into_iter().for_each(|subject| self.limits.take(&subject, stored));
+            }
+            Spec::Token(token) => self.tokens.take(&token.subject_id, stored),
+            Spec::Llm(_) | Spec::Secret(_) | Spec::ServiceAccount(_) => {}
         }
-        claimed
     }
 
-    /// Every claim that a group has.
-    pub(crate) fn claims(&self) -> impl Iterator<Item = &GroupClaim> {
-        self.claims.keys()
+    /// Maps the claims of those users anew whom a change of this group can affect.
+    fn map_claims_of(&mut self, group: &GroupSpec, users: &SharedNames) {
+        let listed = group.members.iter().filter(|member| member.kind == SubjectKind::User);
+        let listed = listed.filter_map(|member| users.get(member.name.as_str()));
+        let claimants = group.claims.iter().flat_map(|claim| self.claimants.of(claim));
+        let affected: Vec<Arc<Stored>> = listed.chain(claimants).cloned().collect();
+        affected.iter().for_each(|user| self.map_claims(user));
+    }
+
+    /// Notes the groups of a user by the claims of its last sign-in.
+    fn map_claims(&mut self, stored: &Stored) {
+        let subject = user(stored.name());
+        let claims = claims_of(stored);
+        let groups = claims
+            .flat_map(|claim| self.claims.of(&claim).map(|group| group.name().clone()).collect::<Vec<_>>());
+        let mut names: Vec<Name> = groups.filter(|name| !self.lists(name, &subject)).collect();
+        names.sort_unstable();
+        names.dedup();
+        if names.is_empty() {
+            self.claimed.remove(&subject);
+        } else {
+            self.claimed.insert(subject, Arc::new(names));
+        }
+    }
+
+    fn lists(&self, group: &Name, subject: &Subject) -> bool {
+        self.groups.of(subject).any(|one| one.name() == group)
     }
 
     /// The groups that a claim maps to.
-    pub(crate) fn groups_of_claim(&self, claim: &GroupClaim) -> &[Name] {
-        self.claims.get(claim).map_or(&[], Vec::as_slice)
+    pub(crate) fn groups_of_claim(&self, claim: &GroupClaim) -> impl Iterator<Item = &Name> {
+        self.claims.of(claim).map(|group| group.name())
+    }
+
+    /// What bindings grant to the groups of a claim.
+    pub(crate) fn granted_by_claim(&self, claim: &GroupClaim) -> Vec<Grant<'_>> {
+        self.groups_of_claim(claim).flat_map(|name| self.granted_to_group(name)).collect()
     }
 
     /// What bindings grant to a group.
-    pub(crate) fn granted_to_group(&self, name: &Name) -> &[Grant] {
+    pub(crate) fn granted_to_group(&self, name: &Name) -> impl Iterator<Item = Grant<'_>> + use<'_> {
         self.direct(&Subject { kind: SubjectKind::Group, name: name.clone() })
     }
 
     /// Whether a binding or a group names this subject.
     pub(crate) fn names(&self, subject: &Subject) -> bool {
-        self.grants.contains_key(subject) || self.groups.contains_key(subject)
+        self.direct(subject).next().is_some() || self.groups.contains(subject)
     }
 
     /// The Limits that name exactly this subject; `None` for those that cover everyone.
-    pub(crate) fn limits_of(&self, subject: Option<Subject>) -> &[Arc<Stored>] {
-        self.limits.get(&subject).map_or(&[], Vec::as_slice)
+    pub(crate) fn limits_of(&self, subject: Option<Subject>) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {
+        self.limits.of(&subject)
     }
 
-    fn listed_groups(&self, subject: &Subject) -> &[Name] {
-        self.groups.get(subject).map_or(&[], Vec::as_slice)
+    /// The tokens of the account of this id.
+    pub(crate) fn tokens_of(&self, account: &Id) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {
+        self.tokens.of(account)
     }
 
     /// The groups of a subject, each once.
@@ -273,17 +319,52 @@ impl Index {
             Memberships::Listed => None,
             Memberships::Claimed => self.claimed.get(subject),
         };
-        self.listed_groups(subject).iter().chain(claimed.into_iter().flatten())
+        let listed = self.groups.of(subject).map(|group| group.name());
+        listed.chain(claimed.into_iter().flat_map(|names| names.iter()))
     }
 
     /// What bindings grant to the subject itself, without its groups.
-    fn direct(&self, subject: &Subject) -> &[Grant] {
-        self.grants.get(subject).map_or(&[], Vec::as_slice)
+    fn direct(&self, subject: &Subject) -> impl Iterator<Item = Grant<'_>> + use<'_> {
+        self.grants.of(subject).filter_map(|stored| {
+            let Spec::RoleBinding(binding) = &stored.resource.spec else { return None };
+            // A binding to a deleted role grants nothing.
+            let CompiledRole { name, state, rules } = self.roles.get(&binding.role)?.as_ref();
+            Some(Grant { binding: stored.name(), role: name, state, rules })
+        })
     }
 
-    /// Every subject that a binding or a group names, whether or not it exists.
-    pub(crate) fn named(&self) -> impl Iterator<Item = &Subject> {
-        self.grants.keys().chain(self.groups.keys()).chain(self.claimed.keys())
+    /// The subjects of bindings to roles that have such a rule.
+    pub(crate) fn bound_by(&self, has: impl Fn(&CompiledRule) -> bool) -> impl Iterator<Item = &Subject> {
+        let roles = self.roles.iter().filter(move |(_, role)| role.rules.iter().any(&has));
+        roles.flat_map(|(name, _)| self.subjects_of_role(name))
+    }
+
+    fn subjects_of_role(&self, role: &Name) -> impl Iterator<Item = &Subject> + use<'_> {
+        self.bindings.of(role).flat_map(|stored| match &stored.resource.spec {
+            Spec::RoleBinding(binding) => binding.subjects.as_slice(),
+            _ => &[],
+        })
+    }
+
+    /// Every subject whose direct grants or groups differ in `after`, and possibly others; the members of such a group are not
+    /// among them.
+    pub(crate) fn changed_subjects(&self, after: &Self) -> HashSet<Subject> {
+        let granted = self.grants.changed_keys(&after.grants).into_iter();
+        let grouped = self.groups.changed_keys(&after.groups).into_iter();
+        let claimed = self.claimed.changed_keys(&after.claimed, Arc::ptr_eq).into_iter();
+        let roles = self.roles.changed_keys(&after.roles, Arc::ptr_eq).into_iter();
+        let by_role = roles.flat_map(|role| self.subjects_of_role(role).chain(after.subjects_of_role(role)));
+        granted.chain(grouped).chain(claimed).chain(by_role).cloned().collect()
+    }
+
+    /// The claims whose groups differ in `after`.
+    pub(crate) fn changed_claims(&self, after: &Self) -> HashSet<GroupClaim> {
+        self.claims.changed_keys(&after.claims).into_iter().cloned().collect()
+    }
+
+    /// The users who are members of a group by a claim of it.
+    pub(crate) fn claimants_of(&self, group: &GroupSpec) -> impl Iterator<Item = Subject> {
+        group.claims.iter().flat_map(|claim| self.claimants.of(claim)).map(|stored| user(stored.name()))
     }
 
     /// Every grant of a subject, each with the group through which the subject has it.
@@ -291,17 +372,17 @@ impl Index {
         &'a self,
         subject: &Subject,
         memberships: Memberships,
-    ) -> impl Iterator<Item = (&'a Grant, Option<&'a Name>)> + use<'a> {
-        let direct = self.direct(subject).iter().map(|grant| (grant, None));
+    ) -> impl Iterator<Item = (Grant<'a>, Option<&'a Name>)> + use<'a> {
+        let direct = self.direct(subject).map(|grant| (grant, None));
         let by_group = self
             .groups_of(subject, memberships)
-            .flat_map(|name| self.granted_to_group(name).iter().map(move |grant| (grant, Some(name))));
+            .flat_map(|name| self.granted_to_group(name).map(move |grant| (grant, Some(name))));
         direct.chain(by_group)
     }
 
     /// The states of the roles that a subject holds by these memberships; subjects with equal sets have equal rights.
-    pub(crate) fn states(&self, subject: &Subject, memberships: Memberships) -> HashSet<RoleState> {
-        self.held_by(subject, memberships).map(|(grant, _)| grant.state.clone()).collect()
+    pub(crate) fn states(&self, subject: &Subject, memberships: Memberships) -> HashSet<&RoleState> {
+        self.held_by(subject, memberships).map(|(grant, _)| grant.state).collect()
     }
 
     /// The first grant that allows `verb` on such resources of this kind.
@@ -320,6 +401,27 @@ impl Index {
                 role: grant.role.clone(),
                 via_group: via.cloned(),
             })
+    }
+}
+
+fn user(name: &Name) -> Subject {
+    Subject { kind: SubjectKind::User, name: name.clone() }
+}
+
+/// The claims of a user's last sign-in.
+fn claims_of(stored: &Stored) -> impl Iterator<Item = GroupClaim> {
+    let identity = external_identity(stored).into_iter();
+    identity.flat_map(|identity| {
+        let claim = |value: &String| GroupClaim { issuer: identity.issuer.clone(), value: value.clone() };
+        identity.groups.iter().map(claim)
+    })
+}
+
+/// The subjects that a Limit names; `None` where it covers everyone.
+fn limited(limit: &LimitSpec) -> Vec<Option<Subject>> {
+    match &limit.subjects {
+        None => vec![None],
+        Some(subjects) => subjects.iter().cloned().map(Some).collect(),
     }
 }
 

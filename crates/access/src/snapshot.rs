@@ -1,7 +1,7 @@
 //! Every resource at one revision, immutable. A change makes a new snapshot; readers keep the one that they hold.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -13,7 +13,8 @@ use mcpctl_api::{
 
 use crate::{
     narrowing::Narrowing,
-    rules::{Index, external_identity},
+    rules::Index,
+    shared::{SharedMap, SharedNames},
 };
 
 /// A resource with its confidential part.
@@ -122,10 +123,10 @@ struct KnownToken {
 pub struct Snapshot {
     revision: Revision,
     decisions_changed: Revision,
-    by_id: HashMap<Id, Arc<Stored>>,
-    by_name: BTreeMap<Kind, BTreeMap<Name, Arc<Stored>>>,
-    by_token: HashMap<[u8; 32], KnownToken>,
-    pub(crate) index: Arc<Index>,
+    by_id: SharedMap<Id, Arc<Stored>>,
+    by_name: BTreeMap<Kind, SharedNames>,
+    by_token: SharedMap<[u8; 32], KnownToken>,
+    pub(crate) index: Index,
     pub(crate) issuers: Arc<ListedIssuers>,
 }
 
@@ -162,16 +163,15 @@ impl Snapshot {
         let mut snapshot = Self {
             revision,
             decisions_changed: revision,
-            by_id: HashMap::new(),
-            by_name: BTreeMap::new(),
-            by_token: HashMap::new(),
-            index: Arc::default(),
+            by_id: SharedMap::default(),
+            by_name: Kind::ALL.into_iter().map(|kind| (kind, SharedNames::default())).collect(),
+            by_token: SharedMap::default(),
+            index: Index::default(),
             issuers: Arc::default(),
         };
         for stored in resources {
             snapshot.put(stored);
         }
-        snapshot.index = Arc::new(Index::build(&snapshot));
         snapshot
     }
 
@@ -182,13 +182,12 @@ impl Snapshot {
         self
     }
 
-    /// The snapshot after `changes`, which must be in order of revision and lead to `revision`.
+    /// The snapshot after `changes`, which must be in order of revision and lead to `revision`. It shares with this one what did
+    /// not change.
     #[must_use]
     pub fn after(&self, revision: Revision, changes: impl IntoIterator<Item = Change>) -> Self {
         let mut next = self.clone();
-        let mut rules_changed = false;
         for change in changes {
-            rules_changed |= Index::depends_on(change.kind()) || next.changes_claims(&change);
             if next.changes_decisions(&change) {
                 next.decisions_changed = revision;
             }
@@ -196,9 +195,6 @@ impl Snapshot {
                 Change::Put(stored) => next.put(stored),
                 Change::Delete { id, .. } => next.remove(&id),
             }
-        }
-        if rules_changed {
-            next.index = Arc::new(Index::build(&next));
         }
         next.revision = revision;
         next
@@ -216,19 +212,6 @@ impl Snapshot {
         }
     }
 
-    /// Whether a change of a user changes which groups its claims map to.
-    fn changes_claims(&self, change: &Change) -> bool {
-        let claims = |stored: &Arc<Stored>| {
-            let identity = external_identity(stored).filter(|identity| !identity.groups.is_empty())?;
-            Some((stored.name().clone(), identity.issuer.clone(), identity.groups.clone()))
-        };
-        let old = self.by_id.get(change.id()).and_then(claims);
-        match change {
-            Change::Put(stored) => old != claims(stored),
-            Change::Delete { .. } => old.is_some(),
-        }
-    }
-
     fn put(&mut self, stored: Arc<Stored>) {
         // Removed first, so that a rename frees the old name.
         self.remove(stored.id());
@@ -238,17 +221,21 @@ impl Snapshot {
             let narrowing = token.rules.as_deref().map(|rules| Arc::new(Narrowing::new(rules)));
             self.by_token.insert(*hash, KnownToken { id: stored.id().clone(), narrowing });
         }
-        self.by_name.entry(stored.kind()).or_default().insert(stored.name().clone(), Arc::clone(&stored));
+        self.by_name.entry(stored.kind()).or_default().insert(Arc::clone(&stored));
+        if let Some(users) = self.by_name.get(&Kind::User) {
+            self.index.put(&stored, users);
+        }
         self.by_id.insert(stored.id().clone(), stored);
     }
 
     fn remove(&mut self, id: &Id) {
         let Some(old) = self.by_id.remove(id) else { return };
         // Only if the name is still its own: the feed may report another resource of that name first.
-        if let Some(names) = self.by_name.get_mut(&old.kind())
-            && names.get(old.name().as_str()).is_some_and(|named| named.id() == id)
-        {
-            names.remove(old.name().as_str());
+        if let Some(names) = self.by_name.get_mut(&old.kind()) {
+            names.remove(&old);
+        }
+        if let Some(users) = self.by_name.get(&Kind::User) {
+            self.index.remove(&old, users);
         }
         // Only if the hash is still its own: a rotation hands it to another token.
         if let Some(Confidential::TokenHash(hash)) = &old.confidential
@@ -292,7 +279,25 @@ impl Snapshot {
 
     /// Every resource of a kind, ordered by name.
     pub fn all(&self, kind: Kind) -> impl Iterator<Item = &Arc<Stored>> {
-        self.by_name.get(&kind).into_iter().flat_map(BTreeMap::values)
+        self.by_name.get(&kind).into_iter().flat_map(SharedNames::iter)
+    }
+
+    /// The resources of a kind whose names follow `name`, ordered by name.
+    pub fn all_after(&self, kind: Kind, name: &str) -> impl Iterator<Item = &Arc<Stored>> {
+        self.by_name.get(&kind).into_iter().flat_map(move |names| names.after(name))
+    }
+
+    /// The tokens of the account of this id, ordered by name.
+    pub fn tokens_of(&self, account: &Id) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {
+        self.index.tokens_of(account)
+    }
+
+    /// The names of the resources of a kind that are not the same in `after`.
+    pub(crate) fn changed_names<'a>(&'a self, after: &'a Self, kind: Kind) -> Vec<&'a Name> {
+        match (self.by_name.get(&kind), after.by_name.get(&kind)) {
+            (Some(these), Some(those)) => these.changed_names(those),
+            _ => Vec::new(),
+        }
     }
 
     pub(crate) fn token(&self, hash: &[u8; 32]) -> Option<(&Arc<Stored>, Option<&Arc<Narrowing>>)> {
@@ -307,6 +312,6 @@ impl Snapshot {
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.by_id.is_empty()
+        self.len() == 0
     }
 }
