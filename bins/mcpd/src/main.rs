@@ -300,6 +300,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     app.token_uses.store(&app.store).await;
     app.captures.finish().await;
     traces.shutdown().await;
+    app.store.sync().await.context("the last records may not be on the disk")?;
     tracing::info!("ended");
     Ok(())
 }

@@ -149,6 +149,17 @@ impl Store {
         self.current_revision().await.map(drop)
     }
 
+    /// Has everything that was committed survive a power cut, before the process ends. On PostgreSQL the server does it.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub async fn sync(&self) -> Result<(), StoreError> {
+        match &self.database {
+            Database::Sqlite(sqlite) => Ok(sqlite.sync().await.map_err(sqlx::Error::Io)?),
+            Database::Postgres(_) => Ok(()),
+        }
+    }
+
     /// Closes the connections; later operations fail.
     pub async fn close(&self) {
         match &self.database {

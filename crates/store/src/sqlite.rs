@@ -45,6 +45,7 @@ pub(crate) struct SqliteDatabase {
     turn: Arc<Semaphore>,
     /// Wakes the task that syncs the log; it ends with this sender.
     written: mpsc::Sender<()>,
+    log: PathBuf,
 }
 
 impl SqliteDatabase {
@@ -67,9 +68,13 @@ impl SqliteDatabase {
         let read = connect(READERS, options.read_only(true)).await?;
         let (written, writes) = mpsc::channel(1);
         let turn = Arc::new(Semaphore::new(1));
-        let log = WriteAheadLog { path: beside(path, "-wal"), checkpoints, turn: Arc::clone(&turn) };
-        tokio::spawn(log.keep_synced(writes));
-        Ok(Self { strict, relaxed, read, file, turn, written })
+        let log = beside(path, "-wal");
+        let synced = WriteAheadLog { path: log.clone(), checkpoints, turn: Arc::clone(&turn) };
+        tokio::spawn(synced.keep_synced(writes));
+        let database = Self { strict, relaxed, read, file, turn, written, log };
+        // What a killed process had written may not be on the disk yet.
+        database.note_write();
+        Ok(database)
     }
 
     pub(crate) async fn reader(&self) -> Result<Connection<Sqlite>, StoreError> {
@@ -96,6 +101,12 @@ impl SqliteDatabase {
     pub(crate) fn note_write(&self) {
         // A full queue has a wake-up that is not yet taken.
         let _ = self.written.try_send(());
+    }
+
+    /// Returns once everything that was committed is on the disk.
+    pub(crate) async fn sync(&self) -> io::Result<()> {
+        let log = self.log.clone();
+        tokio::task::spawn_blocking(move || sync(&log)).await?.map(drop)
     }
 
     pub(crate) async fn close(&self) {
