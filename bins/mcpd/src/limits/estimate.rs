@@ -6,7 +6,7 @@ use mcpctl_dialect::Operation;
 /// Bytes of a token: about four of English text, and JSON's own characters make up for denser ones.
 const BYTES_PER_TOKEN: u64 = 4;
 /// Bytes without a break from which a text is taken for an encoded file.
-const ENCODED_BYTES: u64 = 4096;
+const ENCODED_BYTES: usize = 4096;
 /// Tokens of an encoded file: providers count an image as about 1 000 to 1 600.
 const ENCODED_TOKENS: u64 = 1600;
 /// Output tokens of a request that does not bound them.
@@ -39,17 +39,27 @@ pub fn input_tokens(operation: Operation, body: &[u8]) -> u64 {
     if operation == Operation::CountTokens {
         return 0;
     }
-    let encoded = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_');
-    let (mut bytes, mut files) = (0_u64, 0_u64);
-    for run in body.split(|byte| !encoded(*byte)) {
-        let length = run.len() as u64;
-        if length >= ENCODED_BYTES {
+    let (mut text, mut files) = (body.len() as u64 + 1, 0_u64);
+    // A run of so many bytes covers a multiple of their number, so that only the bytes around those are read.
+    let mut at = 0;
+    while at < body.len() {
+        let (before, after) = body.split_at(at);
+        let run = after.iter().take_while(|byte| is_encoded(**byte)).count();
+        let begun =
+            if run == 0 { 0 } else { before.iter().rev().take_while(|byte| is_encoded(**byte)).count() };
+        let length = (begun + run) as u64;
+        if length >= ENCODED_BYTES as u64 {
             files += 1;
-        } else {
-            bytes += length + 1;
+            text -= length + 1;
         }
+        at = (at + run).next_multiple_of(ENCODED_BYTES).max(at + ENCODED_BYTES);
     }
-    bytes.div_ceil(BYTES_PER_TOKEN) + files.saturating_mul(ENCODED_TOKENS)
+    text.div_ceil(BYTES_PER_TOKEN) + files.saturating_mul(ENCODED_TOKENS)
+}
+
+/// Whether a byte is one of base64, in either alphabet.
+fn is_encoded(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'=' | b'-' | b'_')
 }
 
 /// The tokens of an output of so many bytes of text.
@@ -59,6 +69,8 @@ pub fn output_tokens(bytes: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -79,5 +91,17 @@ mod tests {
         let image = format!("{{\"url\":\"data:image/png;base64,{}\"}}", "A".repeat(1 << 20));
         let tokens = input_tokens(Operation::Chat, image.as_bytes());
         assert!((ENCODED_TOKENS..ENCODED_TOKENS + 50).contains(&tokens), "{tokens}");
+    }
+    proptest! {
+        #[test]
+        fn every_byte_counts_once(runs in prop::collection::vec((0..3 * ENCODED_BYTES, 0..2_usize), 0..12)) {
+            let text = runs.iter().map(|(length, breaks)| "a".repeat(*length) + &" ".repeat(*breaks));
+            let text = text.collect::<String>();
+            let runs = || text.split(' ').map(str::len);
+            let files = runs().filter(|run| *run >= ENCODED_BYTES).count() as u64;
+            let bytes: usize = runs().filter(|run| *run < ENCODED_BYTES).map(|run| run + 1).sum();
+            let expected = (bytes as u64).div_ceil(BYTES_PER_TOKEN) + files * ENCODED_TOKENS;
+            prop_assert_eq!(input_tokens(Operation::Chat, text.as_bytes()), expected);
+        }
     }
 }
