@@ -146,7 +146,7 @@ async fn inv_01_nothing_goes_on_without_mcpds_permission() {
         );
         assert_eq!(deployment.desk.inferences().len(), before + usize::from(allowed), "{step}: {stream}");
         if step != "killed" {
-            assert!(deployment.probes() > probes, "{step}");
+            eventually("mcpd is probed", async || (deployment.probes() > probes).then_some(())).await;
         }
         let outcome = if allowed { "served" } else { "refused" };
         let expected = format!("failover broken_stream [{access}] {outcome}");

@@ -1,6 +1,6 @@
 //! Trace contexts through the agent: to mcpd and its provider, and to a local provider.
 
-use mcpctl_testkit::{deployment::Deployment, model_server::RecordedRequest};
+use mcpctl_testkit::{daemons::eventually, deployment::Deployment, model_server::RecordedRequest};
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 
@@ -24,15 +24,18 @@ async fn one_trace_spans_agent_mcpd_and_upstream() {
     chat(&deployment, &format!("00-{TRACE_ID}-00f067aa0ba902b7-01")).await;
     assert_eq!(trace_id(&deployment.provider.inferences()), TRACE_ID);
     let logged = format!("trace_id={TRACE_ID}");
-    assert!(deployment.mcpd.log().contains(&logged), "{}", deployment.mcpd.log());
+    eventually("mcpd has logged it", async || deployment.mcpd.log().contains(&logged).then_some(())).await;
 
     // A malformed header is replaced at the first hop, so that all the others share one trace.
     chat(&deployment, "broken").await;
     let begun = trace_id(&deployment.provider.inferences());
     assert_ne!(begun, TRACE_ID);
-    for log in [deployment.agent.log(), deployment.mcpd.log()] {
-        assert!(log.contains(&format!("trace_id={begun}")), "{log}");
-    }
+    let begun = format!("trace_id={begun}");
+    eventually("both daemons have logged it", async || {
+        let logs = [deployment.agent.log(), deployment.mcpd.log()];
+        logs.iter().all(|log| log.contains(&begun)).then_some(())
+    })
+    .await;
 
     deployment.overload_provider();
     chat(&deployment, &format!("00-{TRACE_ID}-00f067aa0ba902b7-01")).await;
