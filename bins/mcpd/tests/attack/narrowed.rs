@@ -2,7 +2,7 @@
 //! does more.
 
 use mcpctl_testkit::{
-    daemons::Mcpd,
+    daemons::{Mcpd, McpdOptions, UNBOUNDED_WRITES},
     model_server::{ModelServer, Reply},
 };
 use reqwest::{Method, StatusCode};
@@ -150,7 +150,9 @@ async fn inv_12_narrowed_token_makes_nothing_that_does_more() {
 /// What each kind of right opens on the routes of each kind, with the other rights of its owner, who may do everything.
 #[tokio::test]
 async fn inv_09_each_right_opens_its_own_routes_alone() {
-    let mcpd = Mcpd::start().await;
+    // It asks for more changes than one account may make in that time.
+    let options = McpdOptions { config: Some(UNBOUNDED_WRITES.to_owned()), ..McpdOptions::default() };
+    let mcpd = Mcpd::start_with(options).await;
     let admin = mcpd.admin();
     let user = json!({"kind": "User", "name": "a"});
     let documents = json!([
