@@ -124,10 +124,12 @@ fn miss(
         (added > most).then(|| format!("{} ms more at {name}, the target is {}", millis(added), millis(most)))
     };
     match target {
-        Target::Ratio(most) => {
-            let ratio = ratio?;
-            (ratio > most).then(|| format!("{ratio:.2} times the pass-through, the target is {most}"))
-        }
+        Target::Ratio(most) => match ratio {
+            Some(ratio) => {
+                (ratio > most).then(|| format!("{ratio:.2} times the pass-through, the target is {most}"))
+            }
+            None => Some("there is no ratio, because the pass-through has no figure".to_owned()),
+        },
         Target::Added { p50, p99 } => {
             let misses: Vec<String> =
                 p50.and_then(|p50| added(0.5, p50)).into_iter().chain(added(0.99, p99)).collect();

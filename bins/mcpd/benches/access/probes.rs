@@ -18,7 +18,7 @@ use crate::{
 const CAPACITY: usize = 256;
 const DURATION: Duration = Duration::from_secs(20);
 const BETWEEN_PROBES: Duration = Duration::from_millis(20);
-const TARGET: Duration = Duration::from_millis(10);
+const TARGET: Duration = Duration::from_millis(5);
 /// Between events of a stream, as a quick model writes them.
 const PACE: Duration = Duration::from_millis(50);
 

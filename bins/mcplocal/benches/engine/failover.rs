@@ -16,7 +16,7 @@ use crate::{Figure, millis, percentile, sorted};
 
 const ROUNDS: usize = 500;
 const WARM_UP: usize = 50;
-const LIMIT_MS: f64 = 5.0;
+const LIMIT_MS: f64 = 2.0;
 
 pub async fn figures() -> Vec<Figure> {
     let mcpd = Mcpd::start().await;
@@ -85,7 +85,7 @@ pub async fn figures() -> Vec<Figure> {
             most(&local),
             half(&probes),
         ),
-        limit: "5 ms at p99",
+        limit: "2 ms at p99",
         kept: most(&beyond) <= LIMIT_MS,
     }]
 }
