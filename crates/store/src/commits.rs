@@ -85,7 +85,13 @@ pub(crate) struct RunningCommit(Arc<Commits>);
 impl RunningCommit {
     /// Notes that it took effect, with the revision that it made, if it made one.
     pub(crate) fn took_effect(&self, revision: Option<Revision>) -> Result<(), StoreError> {
-        if let Access::Guest(database) = &self.0.access {
+        let guest_of = match &self.0.access {
+            Access::Guest(database) => Some(database.as_path()),
+            // Without its lock's file another process may have become the owner.
+            Access::Owner(ownership) if ownership.others().is_none() => Some(ownership.database()),
+            Access::Owner(_) | Access::Shared => None,
+        };
+        if let Some(database) = guest_of {
             ownership::note_commit(database).map_err(sqlx::Error::Io)?;
         }
         if let Some(revision) = revision {
@@ -99,5 +105,26 @@ impl Drop for RunningCommit {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::SeqCst);
         self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn owner_whose_lock_is_gone_notes_its_commits_for_the_next_owner() {
+        let dir = tempfile::tempdir().unwrap();
+        let database = dir.path().join("mcpd.sqlite");
+        let owner = || Arc::new(Commits::new(Access::Owner(Ownership::take(&database).unwrap())));
+        let first = owner();
+        let known = first.known().unwrap();
+        std::fs::remove_file(dir.path().join("mcpd.sqlite-owner")).unwrap();
+        assert!(!first.is_present(known));
+        let second = owner();
+        let known = second.known().unwrap();
+        assert!(second.is_present(known));
+        first.begin().took_effect(None).unwrap();
+        assert!(!second.is_present(known));
     }
 }

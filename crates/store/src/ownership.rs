@@ -87,6 +87,11 @@ impl Ownership {
         Ok(Self { lock, database, _held: held })
     }
 
+    /// The database's file.
+    pub(crate) fn database(&self) -> &Path {
+        &self.database.path
+    }
+
     /// Where the count of commits by other programs stands; `None` where it cannot be known, because one of the files is no longer
     /// at its path.
     pub(crate) fn others(&self) -> Option<u64> {
