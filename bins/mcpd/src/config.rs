@@ -322,7 +322,7 @@ mod tests {
             ("limits: {records: {window: 1d}}", "`1d` is not between"),
             (
                 "limits: {records: {durability: none}}",
-                "unknown variant `none`, expected `crash` or `powerCut`",
+                "`none` is not known here, expected one of crash, powerCut",
             ),
             ("limits: {records: {rows: {burst: 0, every: 1s}}}", "`0` is not between"),
             ("limits: {captures: {fileBytes: 1KiB}}", "`1KiB` is not between 1.0 MiB and"),
