@@ -35,8 +35,8 @@ fn content(kind: Kind, which: usize) -> String {
         (Kind::Role, 1) => "rules: [{kinds: ['*'], verbs: ['*'], names: ['*']}]\n".to_owned(),
         (Kind::Role, _) => "rules: [{kinds: [users], verbs: [grant], names: ['*']}]\n".to_owned(),
         (Kind::RoleBinding, role) => format!("role: {}\nsubjects: {list}\n", NAMES[role]),
-        (Kind::Limit, 0 | 1) => format!("requests: {{max: 5, window: 1m}}\nsubjects: {list}\n"),
-        (Kind::Limit, _) => "requests: {max: 5, window: 1m}\n".to_owned(),
+        (Kind::Limit, 0 | 1) => format!("per: subject\nrequests: {{max: 5, window: 1m}}\nsubjects: {list}\n"),
+        (Kind::Limit, _) => "per: all\nrequests: {max: 5, window: 1m}\n".to_owned(),
         _ => String::new(),
     }
 }
@@ -59,7 +59,7 @@ fn change(before: &Snapshot, ids: &[Id], (slot, name, which): Step) -> Option<Ch
         return None;
     }
     let text = format!("kind: {kind}\nname: {name}\n{}", content(kind, which));
-    let document = yaml::read_documents(&text).ok()?.remove(0).document;
+    let document = yaml::read_documents(&text).unwrap().remove(0).document;
     let stored = world::stored(name, document.spec, revision.0);
     let confidential = (kind == Kind::User).then(|| Confidential::PasswordHash("hash".to_owned()));
     let resource = Resource { id: id.clone(), ..stored.resource.clone() };
