@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use xtask::cargo;
 
 /// How much more a part may take than is stored, in percent.
-const LIMIT_PERCENT: f64 = 5.0;
+const LIMIT_PERCENT: u64 = 5;
 
 /// What `cargo xtask instructions` takes.
 #[derive(clap::Args)]
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 fn verdict(counts: &Counts, stored: &Counts) -> Result<()> {
     let missing: Vec<_> = counts.keys().filter(|part| !stored.contains_key(*part)).cloned().collect();
     let dearer = counts.iter().filter(|(part, count)| {
-        stored.get(*part).is_some_and(|stored| change(**count, *stored) > LIMIT_PERCENT)
+        stored.get(*part).is_some_and(|stored| **count * 100 > stored * (100 + LIMIT_PERCENT))
     });
     let dearer: Vec<_> = dearer.map(|(part, _)| part.clone()).collect();
     let next = "`cargo xtask instructions --store` stores what is meant";
