@@ -14,6 +14,8 @@
 
 mod load;
 mod measure;
+#[path = "../messages.rs"]
+mod messages;
 mod pass_through;
 mod placement;
 mod profile;

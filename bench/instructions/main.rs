@@ -8,6 +8,8 @@
     missing_docs
 )]
 
+#[path = "../messages.rs"]
+mod messages;
 mod parts;
 
 use clap::Parser;

@@ -1,4 +1,4 @@
-//! Each part prepares its input once, and is given back as what is counted.
+//! The parts that are counted. Each prepares its input once, and returns what is run.
 
 use std::{hint::black_box, sync::Arc};
 
@@ -16,6 +16,8 @@ use mcpctl_dialect::{
     translate::{TranslatedRequest, Translation},
 };
 use serde_json::{Value, json};
+
+use crate::messages::{conversation, image, question};
 
 /// What is counted.
 pub struct Part {
@@ -171,23 +173,6 @@ fn stream() -> Vec<Bytes> {
     };
     let words = std::iter::repeat_with(|| event(json!({"content": " word"}), None)).take(98);
     words.chain([event(json!({}), Some("stop")), Bytes::from_static(b"data: [DONE]\n\n")]).collect()
-}
-
-fn question(bytes: usize) -> Value {
-    json!([{"role": "user", "content": "How many words has this? ".repeat(bytes / 25 + 1)}])
-}
-
-/// A conversation of about so many bytes, with the escapes that source code in a prompt has.
-fn conversation(bytes: usize) -> Value {
-    let code = "fn main() {\n\tprintln!(\"{}\", \"a \\\"quoted\\\" word\");\n}\n".repeat(20);
-    let turns = bytes / (code.len() + code.len() / 8 + 40);
-    let role = |at: usize| if at.is_multiple_of(2) { "user" } else { "assistant" };
-    (0..=turns / 2 * 2).map(|at| json!({"role": role(at), "content": code})).collect()
-}
-
-fn image(bytes: usize) -> Value {
-    let url = format!("data:image/png;base64,{}", "iVBORw0KGgoAAAAN".repeat(bytes / 16));
-    json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}])
 }
 
 fn chat(messages: &Value) -> Bytes {
