@@ -138,7 +138,7 @@ mod tests {
         Duration::from_secs(count)
     }
 
-    /// Waits once, as a stream that has nothing more for now.
+    /// Polls it once, as a stream that has nothing more for now, and returns whether it goes on waiting.
     async fn is_waited_for(patience: &mut Patience) -> bool {
         poll_fn(|context| Poll::Ready(patience.poll_expired(context).is_pending())).await
     }

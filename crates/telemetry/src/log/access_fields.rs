@@ -1,4 +1,4 @@
-//! Writes the fields of a line of the access log as [`tracing_subscriber`] does, for their few types only, without its detours.
+//! Writes the fields of a line of the access log as [`tracing_subscriber`] does, for their few types only.
 
 use std::fmt::{self, Write as _};
 

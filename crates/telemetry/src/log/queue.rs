@@ -32,7 +32,7 @@ struct Shared<W> {
 
 struct Collected {
     lines: Vec<u8>,
-    /// Whether the thread waits for lines; it looks for them itself otherwise.
+    /// Whether the thread waits to be notified of lines; otherwise it is about to read them.
     is_idle: bool,
     /// Whether there is a thread that writes them.
     has_thread: bool,
