@@ -17,7 +17,7 @@ use hyper::http::Extensions;
 use hyper_util::client::legacy::connect::{Connection, HttpInfo};
 use mcpctl_owner::{
     TrustedUsers,
-    connection::{PeerOwner, peer_owner},
+    connection::{PeerOwner, peer_owner, peer_owner_listed},
     user_name,
 };
 use tower_layer::Layer;
@@ -127,7 +127,7 @@ impl Guard {
                 match found {
                     PeerOwner::User(uid) if self.trusted.contains(uid) => return Ok(()),
                     PeerOwner::User(uid) => return Err(ForeignPeer::User(uid)),
-                    // The kernel does not write the table at one instant, so that a socket can be missing.
+                    // The kernel does not write the list at one instant, so that a socket can be missing.
                     PeerOwner::NotAccepted | PeerOwner::NotHere => tokio::time::sleep(wait).await,
                 }
                 wait = (wait * 2).min(MAX_POLL_INTERVAL);
@@ -143,11 +143,14 @@ impl Guard {
     }
 }
 
-/// Looks up the owner on a blocking thread: the kernel writes its whole table of sockets, which takes a while where there are
-/// many.
+/// The owner by a lookup; where that finds none by the list of all sockets, on a blocking thread, because the kernel takes a
+/// while to write it.
 async fn owner_of_peer(local: SocketAddr, remote: SocketAddr) -> io::Result<PeerOwner> {
-    let looked = tokio::task::spawn_blocking(move || peer_owner(local, remote)).await;
-    looked.map_err(io::Error::other)?
+    if let Some(owner) = peer_owner(local, remote) {
+        return Ok(owner);
+    }
+    let listed = tokio::task::spawn_blocking(move || peer_owner_listed(local, remote)).await;
+    listed.map_err(io::Error::other)?
 }
 
 impl<S> Layer<S> for Guard {

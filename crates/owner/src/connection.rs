@@ -1,5 +1,8 @@
-//! The owner of the other end of a loopback connection, and of the sockets that listen on a port, as Linux lists them in
-//! `/proc/net/tcp`. On other systems each lookup is [`io::ErrorKind::Unsupported`].
+//! The owner of the other end of a loopback connection, and of the sockets that listen on a port, as Linux reports them: one
+//! at once, all of them in `/proc/net/tcp`. On other systems each lookup is [`io::ErrorKind::Unsupported`].
+
+#[cfg(target_os = "linux")]
+mod lookup;
 
 use std::{
     io,
@@ -37,11 +40,28 @@ pub enum PeerOwner {
     NotHere,
 }
 
-/// The owner of the other end of an established connection from `local` to `remote`.
+/// The owner of the other end of an established connection from `local` to `remote`, in microseconds. `None` where the kernel
+/// does not find it by its addresses; then [`peer_owner_listed`] decides.
+#[cfg(target_os = "linux")]
+pub fn peer_owner(local: SocketAddr, remote: SocketAddr) -> Option<PeerOwner> {
+    let found = lookup::find(canonical(remote), canonical(local)).ok()??;
+    match owner_among(&[found], local, remote) {
+        PeerOwner::NotHere => None,
+        owner => Some(owner),
+    }
+}
+
+/// Not known on this system.
+#[cfg(not(target_os = "linux"))]
+pub fn peer_owner(_: SocketAddr, _: SocketAddr) -> Option<PeerOwner> {
+    None
+}
+
+/// As [`peer_owner`], from the list of all sockets, which takes the kernel milliseconds and more to write.
 ///
 /// # Errors
 /// When the system does not list its sockets.
-pub fn peer_owner(local: SocketAddr, remote: SocketAddr) -> io::Result<PeerOwner> {
+pub fn peer_owner_listed(local: SocketAddr, remote: SocketAddr) -> io::Result<PeerOwner> {
     Ok(owner_among(&sockets()?, local, remote))
 }
 
@@ -214,13 +234,18 @@ mod tests {
             let Ok(listener) = TcpListener::bind(listen) else { continue };
             let port = listener.local_addr().unwrap().port();
             let client = TcpStream::connect((connect, port)).unwrap();
-            let owner = || peer_owner(client.local_addr().unwrap(), client.peer_addr().unwrap()).unwrap();
-            assert_eq!(owner(), PeerOwner::NotAccepted, "{listen}");
-            let _accepted = listener.accept().unwrap();
-            assert_eq!(owner(), PeerOwner::User(own_uid()), "{listen}");
+            let (own, peer) = (client.local_addr().unwrap(), client.peer_addr().unwrap());
+            let both = || (peer_owner(own, peer).unwrap(), peer_owner_listed(own, peer).unwrap());
+            assert_eq!(both(), (PeerOwner::NotAccepted, PeerOwner::NotAccepted), "{listen}");
+            let accepted = listener.accept().unwrap();
+            let user = PeerOwner::User(own_uid());
+            assert_eq!(both(), (user, user), "{listen}");
             let listening = listeners(port).unwrap();
             assert_eq!(listening.len(), 1, "{listen}");
             assert_eq!(listening[0].process().unwrap().0, std::process::id());
+            // What listens there is not the other end.
+            drop(accepted);
+            assert_eq!(peer_owner(own, peer), None, "{listen}");
         }
     }
 
