@@ -243,7 +243,8 @@ async fn run(args: Args) -> anyhow::Result<()> {
     let server =
         tokio::spawn(listener.serve(routes, Arc::clone(&connections), draining.clone(), App::DRAIN_TIMEOUT));
     let routes = http::own_socket::routes(Arc::clone(&app));
-    let own_server = tokio::spawn(own_socket.serve(routes, connections, draining, App::DRAIN_TIMEOUT));
+    let own_server =
+        tokio::spawn(own_socket.serve(routes, Arc::clone(&connections), draining, App::DRAIN_TIMEOUT));
     service::ready(&app);
     shutdown.recv().await;
     service::stopping();
@@ -270,6 +271,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
         () = shutdown.recv() => {
             let _ = AgentRecord::remove(&state_dir);
             tracing::warn!("asked again: ending at once");
+            connections.cut().await;
             return Ok(());
         }
     }

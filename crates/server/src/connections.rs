@@ -18,7 +18,7 @@ const RESERVED_DESCRIPTORS: u64 = 192;
 const DESCRIPTORS_PER_CONNECTION: u64 = 2;
 /// While more connections are closing, new ones wait.
 const MAX_CLOSING: usize = 64;
-/// How long a new connection waits for one of them before it checks again.
+/// How long a new connection waits for one of them before it checks again, and the end of the process for all of them.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A full table is logged at most this often.
 const WARN_INTERVAL: Duration = Duration::from_secs(30);
@@ -161,6 +161,23 @@ impl Connections {
         self.table().close_one(None);
     }
 
+    /// Ends all connections, with the requests that run on them, and waits until they have ended, for at most a second. A daemon
+    /// does so before its runtime ends: a request that is polled after that panics, and is answered as an internal error.
+    pub async fn cut(&self) {
+        let ended = async {
+            loop {
+                let left = self.left.notified();
+                if self.table().close_all() == 0 {
+                    return;
+                }
+                left.await;
+            }
+        };
+        if tokio::time::timeout(CLOSE_TIMEOUT, ended).await.is_err() {
+            tracing::warn!("connections were still closing at the end");
+        }
+    }
+
     fn try_admit(self: &Arc<Self>, peer: Peer) -> Admission {
         let key = PeerKey::of(peer);
         let mut table = self.table();
@@ -225,6 +242,16 @@ impl Table {
         self.closing += 1;
         activity.close.notify_one();
         true
+    }
+
+    /// Asks all connections to close. Returns how many have not ended yet.
+    fn close_all(&self) -> usize {
+        let open = |peer: &PeerConnections| {
+            let all = peer.unauthenticated.values().chain(peer.authenticated.values());
+            all.for_each(|activity| activity.close.notify_one());
+            peer.open() + peer.closing
+        };
+        self.peers.values().map(open).sum()
     }
 
     fn warn_full(&mut self, max: usize, max_per_peer: usize) {

@@ -82,7 +82,7 @@ impl Listener {
         &self.address
     }
 
-    /// Serves until `draining` turns true, then waits at most `drain` for requests in flight. `connections` is one table
+    /// Serves until `draining` turns true, then waits at most `drain` for requests in flight, and cuts the rest. `connections` is one table
     /// for all listeners of the process.
     pub async fn serve(
         self,
@@ -115,6 +115,7 @@ impl Listener {
             _ = ended.recv() => {}
             () = tokio::time::sleep(drain) => {
                 tracing::warn!("requests were still in flight at the end of the drain time");
+                connections.cut().await;
             }
         }
     }
@@ -255,6 +256,31 @@ mod tests {
         client.read_to_string(&mut answer).await.unwrap();
         assert!(answer.ends_with("done"), "{answer}");
         server.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn request_that_outlasts_the_drain_time_is_cut() {
+        let started = Arc::new(Notify::new());
+        let handler = {
+            let started = Arc::clone(&started);
+            move || async move {
+                started.notify_one();
+                std::future::pending::<()>().await;
+            }
+        };
+        let listener = Listener::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let Address::Tcp(address) = listener.address().clone() else { panic!() };
+        let (drain, draining) = watch::channel(false);
+        let (routes, connections) = (Router::new().route("/", axum::routing::get(handler)), connections());
+        let server = listener.serve(routes, Arc::clone(&connections), draining, Duration::from_millis(1));
+        let server = tokio::spawn(server);
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.write_all(REQUEST).await.unwrap();
+        started.notified().await;
+        drain.send_replace(true);
+        server.await.unwrap();
+        assert_eq!(Arc::strong_count(&connections), 1, "no connection is left");
+        assert_eq!(client.read(&mut [0]).await.unwrap_or_default(), 0, "closed without an answer");
     }
 
     #[tokio::test]
