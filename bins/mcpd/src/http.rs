@@ -1,5 +1,6 @@
-//! The HTTP face of `mcpd`: routes, and the layers that every request passes.
+//! The HTTP face of `mcpd`: routes, and what every request passes before them.
 
+mod admission;
 mod apply;
 mod audit;
 mod auth;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath},
+    extract::MatchedPath,
     http::{StatusCode, Uri},
     middleware,
     routing::{MethodRouter, get, post},
@@ -48,6 +49,7 @@ use mcpctl_server::Workload;
 use utoipa::OpenApi as _;
 
 use crate::app::App;
+use admission::Admission;
 use error::HttpError;
 
 /// Everything but inference.
@@ -128,21 +130,14 @@ fn health_routes() -> Routes<2> {
     [("/healthz", get(operation::healthz)), ("/readyz", get(operation::readyz))]
 }
 
-/// Puts the layers around some routes; the outermost is the last.
+/// Puts the admission of a listener's requests around some routes.
 pub fn serve(routes: Router<Arc<App>>, app: Arc<App>, guard: guard::Guard) -> Router {
+    let admission = Arc::new(Admission { app: Arc::clone(&app), guard });
     routes
         .merge(router(health_routes()))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
-        // The layer reads bodies within the limits of their routes.
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), body::read))
-        // Before a body is read for a request that is rejected anyway.
-        .layer(middleware::from_fn(parameters::known_only))
-        // Inside the trace, so that refusals are logged and counted like every other answer.
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), authentication::require))
-        .layer(middleware::from_fn_with_state(guard, guard::refuse_pages))
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), trace::trace))
+        .layer(middleware::from_fn_with_state(admission, admission::admit))
         .with_state(app)
 }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, MatchedPath, Request, State},
+    extract::{MatchedPath, Request, State},
     http::{StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse as _, Response},
@@ -60,39 +60,35 @@ pub fn routes(app: Arc<App>, more: Router) -> Router {
         .route("/api/v1/engines/{name}/logs", get(engines::logs))
         .with_state(Arc::clone(&app))
         .merge(more)
-        .layer(middleware::from_fn(parts::known_parameters))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::local_key));
     let inference = Router::new()
         .route("/v1/models", get(inference::models))
         .route("/v1/models/{*model}", get(inference::model))
         .merge(inference::operations())
         .route("/api/v1/llms/{idOrName}/infer", post(inference::infer))
-        // The layer before this one reads bodies within the limits.
-        .layer(DefaultBodyLimit::disable())
-        .layer(middleware::from_fn(parts::known_parameters))
         .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::caller))
         .with_state(Arc::clone(&app));
     inference
         .merge(own)
-        .route("/healthz", get(|| async { "ok\n" }).layer(middleware::from_fn(parts::known_parameters)))
+        .route("/healthz", get(|| async { "ok\n" }).layer(middleware::from_fn(guard::anyone)))
         .fallback(no_route)
         .method_not_allowed_fallback(wrong_method)
-        // Before everything else, so that a web page learns nothing from the kind of error.
-        .layer(middleware::from_fn_with_state(Arc::clone(&app), guard::from_this_machine))
-        .layer(middleware::from_fn_with_state(app, trace))
+        .layer(middleware::from_fn_with_state(app, admit))
 }
 
-async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// The layer around every request: traces it, and admits only programs of this machine.
+async fn admit(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
     let in_flight = app.metrics.http.in_flight();
-    let panicked = || {
-        let message = "something went wrong inside mcplocal; its log says what";
-        LocalHttpError::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
-            .into_response()
-    };
+    let panicked = || LocalHttpError::internal().into_response();
     let count = |route, status| app.metrics.http.request(route, status);
     let metrics = Arc::clone(&app.metrics);
     let on_end: OnEnd = Box::new(move |ended| meter::inference(&metrics.inference, ended));
-    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight, Some(on_end)).await
+    // Before everything else, so that a web page learns nothing from the kind of error.
+    let run = async |request| match guard::from_this_machine(&app, &request) {
+        Ok(()) => next.run(request).await,
+        Err(refused) => refused.into_response(),
+    };
+    mcpctl_server::trace(request, run, &ROUTES, panicked, count, in_flight, Some(on_end)).await
 }
 
 async fn no_route(address: Uri) -> LocalHttpError {

@@ -4,7 +4,6 @@ use axum::{
     body::Body,
     extract::{MatchedPath, Request},
     http::{HeaderName, HeaderValue, Method},
-    middleware::Next,
     response::Response,
 };
 use futures::FutureExt as _;
@@ -28,15 +27,15 @@ const fn clients_request_id(dialect: Dialect) -> HeaderName {
     }
 }
 
-/// Runs a request. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
+/// Runs a request by `run`. `routes` are the patterns that may occur in logs and metrics, so that their number is fixed when the
 /// program is built. `panicked` makes the response to a request that panicked. `count` gets route and status.
 /// `in_flight` is held until the end of the response's body, and `on_end` is called there.
 ///
 /// The request continues the caller's trace, or begins one: its headers hold the `traceparent` for the next server, and
 /// the lines that are logged meanwhile have the id of the trace.
-pub async fn trace<G: Send + Unpin + 'static>(
+pub async fn trace<G: Send + Unpin + 'static, F: Future<Output = Response>>(
     mut request: Request,
-    next: Next,
+    run: impl FnOnce(Request) -> F,
     routes: &'static [&'static str],
     panicked: fn() -> Response,
     count: impl FnOnce(&'static str, u16),
@@ -60,7 +59,8 @@ pub async fn trace<G: Send + Unpin + 'static>(
     let scope = RequestScope::new(id, position.trace_id(), method, route, dialect);
     let mut log = RequestLog::begin(scope, traced, bytes_in, on_end);
 
-    let answer = std::panic::AssertUnwindSafe(next.run(request)).catch_unwind();
+    // Boxed, because it is large and the futures around it are made by moving it.
+    let answer = std::panic::AssertUnwindSafe(Box::pin(run(request))).catch_unwind();
     let answer = log.scope.run(log.span.around(answer));
     let mut response = answer.await.unwrap_or_else(|_| {
         log.scope.within(&log.span, || {

@@ -2,6 +2,7 @@
 
 use std::{borrow::Cow, future::Future, sync::OnceLock};
 
+use futures::future::Either;
 use opentelemetry::{
     Context, KeyValue, Value,
     global::{self, BoxedTracer},
@@ -129,9 +130,10 @@ impl Span {
 
     /// Polls a future with this span as the current one.
     pub fn around<F: Future>(&self, future: F) -> impl Future<Output = F::Output> + use<F> {
-        // A context is attached in any case, so that there is one type; without a span it is the current one.
-        let context = self.0.clone().unwrap_or_else(Context::current);
-        future.with_context(context)
+        match self.0.clone() {
+            Some(context) => Either::Left(future.with_context(context)),
+            None => Either::Right(future),
+        }
     }
 
     /// The current span's context, for a future that is polled elsewhere.

@@ -1,11 +1,10 @@
-//! The layer that authenticates every request, except on the public routes.
+//! Authenticates every request, except on the public routes.
 
 use std::sync::Arc;
 
 use axum::{
-    extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, StatusCode, request::Parts},
-    middleware::Next,
+    extract::{FromRequestParts, Request},
+    http::{Extensions, HeaderMap, StatusCode, request::Parts},
     response::{IntoResponse as _, Response},
 };
 use mcpctl_secret::{
@@ -31,21 +30,21 @@ pub const PUBLIC: [&str; 10] = [
     "/.well-known/mcpctl-keys",
 ];
 
-/// The layer: authenticates the caller, then runs the handler.
-pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
+/// Authenticates the caller, who is an extension of the request from then on; or answers in the place of the handler.
+pub async fn require(app: &Arc<App>, request: &mut Request) -> Result<(), Response> {
     if let Some(query) = request.uri().query()
         && query::carries_credential(query)
     {
         // A credential in an address ends up in logs and histories, so it is rejected even if it is valid.
-        return HttpError::invalid("", "a credential does not belong into the address")
+        return Err(HttpError::invalid("", "a credential does not belong into the address")
             .hint("send it as `Authorization: Bearer …`, and replace it: addresses are logged")
-            .into_response();
+            .into_response());
     }
     if PUBLIC.contains(&request.uri().path()) {
-        return next.run(request).await;
+        return Ok(());
     }
     let caller = match bearer(request.headers()) {
-        Ok(hash) => Caller::authenticate(&app, hash).await.map_err(HttpError::from),
+        Ok(hash) => Caller::authenticate(app, hash).await.map_err(HttpError::from),
         Err(error) => Err(error),
     };
     match caller {
@@ -57,18 +56,21 @@ pub async fn require(State(app): State<Arc<App>>, mut request: Request, next: Ne
             }
             app.token_uses.note(&caller.principal.token, clock::now());
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            Ok(())
         }
-        Err(error) => {
-            let mut response = error.into_response();
-            // Only the denial is signed, not that nothing could be decided.
-            if response.status() == StatusCode::UNAUTHORIZED {
-                let (mut parts, _) = request.into_parts();
-                probe::deny_stranger(&app, &mut parts, &mut response).await;
-            }
-            response
-        }
+        Err(error) => Err(refused(app, request, error).await),
     }
+}
+
+/// The answer to a request without a valid credential; a probe gets it signed.
+async fn refused(app: &Arc<App>, request: &mut Request, error: HttpError) -> Response {
+    let mut response = error.into_response();
+    // Only the denial is signed, not that nothing could be decided.
+    if response.status() == StatusCode::UNAUTHORIZED {
+        let (mut parts, _) = std::mem::take(request).into_parts();
+        Box::pin(probe::deny_stranger(app, &mut parts, &mut response)).await;
+    }
+    response
 }
 
 /// The hash of the bearer. The checksum in the token is verified first, so that noise costs no read of the store.
@@ -78,15 +80,18 @@ fn bearer(headers: &HeaderMap) -> Result<TokenHash, HttpError> {
     token::parse(Prefix::Mcpd, text).map_err(|_| HttpError::unauthenticated("the credential is not valid"))
 }
 
+impl Caller {
+    /// Takes the caller out of an authenticated request.
+    pub(super) fn take(extensions: &mut Extensions) -> Result<Self, HttpError> {
+        // INVARIANT 8: without authentication, a handler that needs a caller denies.
+        extensions.remove::<Self>().ok_or_else(|| HttpError::unauthenticated("no credential was sent"))
+    }
+}
+
 impl<S: Sync> FromRequestParts<S> for Caller {
     type Rejection = HttpError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, HttpError> {
-        // INVARIANT 8: without the layer, a handler that needs a caller denies.
-        parts
-            .extensions
-            .get::<Self>()
-            .cloned()
-            .ok_or_else(|| HttpError::unauthenticated("no credential was sent"))
+        Self::take(&mut parts.extensions)
     }
 }

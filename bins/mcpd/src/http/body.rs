@@ -1,13 +1,8 @@
-//! The layer that reads request bodies. It runs after authentication, so that no byte of an unauthenticated request's body
-//! is read.
-
-use std::sync::Arc;
+//! Reads request bodies, after authentication, so that no byte of an unauthenticated request's body is read.
 
 use axum::{
-    extract::{MatchedPath, Request, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request},
     http::Method,
-    middleware::Next,
-    response::{IntoResponse as _, Response},
 };
 use bytesize::ByteSize;
 use mcpctl_server::{BodyOwner, Peer};
@@ -47,23 +42,18 @@ fn max_body(route: &str) -> ByteSize {
 }
 
 /// Reads the body within the limits of its route.
-pub async fn read(
-    State(app): State<Arc<App>>,
-    route: Option<MatchedPath>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn read(app: &App, mut request: Request) -> Result<Request, HttpError> {
+    // The limits of a route are the ones below.
+    DefaultBodyLimit::disable().apply(&mut request);
     let takes_body = !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
-    let Some(route) = route.filter(|_| takes_body) else { return next.run(request).await };
+    let route = request.extensions().get::<MatchedPath>().filter(|_| takes_body).cloned();
+    let Some(route) = route else { return Ok(request) };
     let caller = request.extensions().get::<Caller>().map(|caller| caller.principal.subject.to_string());
     let owner = match &caller {
         Some(name) => BodyOwner::Caller(name),
         // Of the public routes, only those of the sign-in have a body.
-        None if !SIGN_IN.contains(&route.as_str()) => return next.run(request).await,
+        None if !SIGN_IN.contains(&route.as_str()) => return Ok(request),
         None => BodyOwner::Stranger(request.extensions().get::<Peer>().and_then(|peer| peer.ip())),
     };
-    match app.bodies.read(request, max_body(route.as_str()), owner).await {
-        Ok(request) => next.run(request).await,
-        Err(error) => HttpError::from(error).into_response(),
-    }
+    Ok(app.bodies.read(request, max_body(route.as_str()), owner).await?)
 }

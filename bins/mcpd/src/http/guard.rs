@@ -1,10 +1,10 @@
 //! Rejects requests of foreign web pages: a page in a browser can send requests to addresses that only the browser's
 //! machine reaches, and by DNS rebinding under its own host name.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
 use axum::{
-    extract::{Request, State},
+    extract::Request,
     http::{HeaderMap, StatusCode, header, uri::Authority},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -20,20 +20,21 @@ use crate::config::PublicHost;
 const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
 
 /// The host names and web origins that may call a listener.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Guard {
     loopback: bool,
     public_host: Option<PublicHost>,
-    allowed_origins: Arc<[Origin]>,
+    allowed_origins: Vec<Origin>,
 }
 
 impl Guard {
     /// The guard of the listener at this address.
     pub fn new(listen: SocketAddr, public_host: Option<PublicHost>, allowed_origins: &[Origin]) -> Self {
-        Self { loopback: listen.ip().is_loopback(), public_host, allowed_origins: allowed_origins.into() }
+        Self { loopback: listen.ip().is_loopback(), public_host, allowed_origins: allowed_origins.to_vec() }
     }
 
-    fn check(&self, request: &Request) -> Result<(), HttpError> {
+    /// Rejects requests of foreign web pages before any other work.
+    pub(super) fn check(&self, request: &Request) -> Result<(), HttpError> {
         let refused = |code, message: &str, hint| {
             let status = StatusCode::FORBIDDEN;
             HttpError::new(status, ErrorKind::PermissionError, code, message)
@@ -67,14 +68,6 @@ impl Guard {
             Some(_) => HEALTH.contains(&path),
             None => true,
         }
-    }
-}
-
-/// The layer that rejects requests of foreign web pages before any other work.
-pub async fn refuse_pages(State(guard): State<Guard>, request: Request, next: Next) -> Response {
-    match guard.check(&request) {
-        Ok(()) => next.run(request).await,
-        Err(error) => error.into_response(),
     }
 }
 

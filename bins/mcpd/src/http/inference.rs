@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Json,
     body::{Body, Bytes},
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, HeaderValue, Uri},
     response::{IntoResponse as _, Response},
 };
@@ -96,10 +96,35 @@ fn as_model(permit: &Permit<Run>) -> Model {
     Model { id, created, owned_by: "mcpctl".to_owned() }
 }
 
+/// What an authenticated caller sent. It is taken out of the request: a prompt's headers and body are not copied.
+pub struct Sent {
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl<S: Sync> FromRequest<S> for Sent {
+    type Rejection = HttpError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, HttpError> {
+        let (mut parts, body) = request.into_parts();
+        let caller = Caller::take(&mut parts.extensions)?;
+        // Read within its limits already.
+        let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|_| HttpError::internal())?;
+        Ok(Self { caller, headers: parts.headers, body })
+    }
+}
+
 /// Runs a request, and keeps its bodies where the Llm that answers has `capture`.
-async fn answer(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {
-    let (snapshot, sent) = (Arc::clone(&caller.snapshot), request.body.clone());
-    let response = run(app, caller, request).await?;
+async fn answer(
+    app: &Arc<App>,
+    operation: Operation,
+    llm: Option<String>,
+    sent: Sent,
+) -> Result<Response, HttpError> {
+    let Sent { caller, headers, body } = sent;
+    let (snapshot, sent) = (Arc::clone(&caller.snapshot), body.clone());
+    let response = run(app, caller, InferenceRequest { operation, llm, headers, body }).await?;
     Ok(capture::where_wanted(app, &snapshot, &sent, response))
 }
 
@@ -112,13 +137,8 @@ async fn answer(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Re
               (status = 403, body = mcpctl_api::ApiError), (status = 404, body = mcpctl_api::ApiError),
               (status = 502, body = mcpctl_api::ApiError)),
 )]
-pub async fn chat(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, HttpError> {
-    answer(&app, caller, InferenceRequest { operation: Operation::Chat, llm: None, headers, body }).await
+pub async fn chat(State(app): State<Arc<App>>, sent: Sent) -> Result<Response, HttpError> {
+    answer(&app, Operation::Chat, None, sent).await
 }
 
 /// OpenAI's completions
@@ -128,14 +148,8 @@ pub async fn chat(
     responses((status = 200, description = "as OpenAI's"), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError)),
 )]
-pub async fn completions(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, HttpError> {
-    answer(&app, caller, InferenceRequest { operation: Operation::Completions, llm: None, headers, body })
-        .await
+pub async fn completions(State(app): State<Arc<App>>, sent: Sent) -> Result<Response, HttpError> {
+    answer(&app, Operation::Completions, None, sent).await
 }
 
 /// OpenAI's embeddings
@@ -145,14 +159,8 @@ pub async fn completions(
     responses((status = 200, description = "as OpenAI's"), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError)),
 )]
-pub async fn embeddings(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, HttpError> {
-    answer(&app, caller, InferenceRequest { operation: Operation::Embeddings, llm: None, headers, body })
-        .await
+pub async fn embeddings(State(app): State<Arc<App>>, sent: Sent) -> Result<Response, HttpError> {
+    answer(&app, Operation::Embeddings, None, sent).await
 }
 
 /// OpenAI's responses
@@ -163,13 +171,8 @@ pub async fn embeddings(
               (status = 400, body = mcpctl_api::ApiError, description = "what the provider's dialect cannot express, by name"),
               (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError)),
 )]
-pub async fn responses(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, HttpError> {
-    answer(&app, caller, InferenceRequest { operation: Operation::Responses, llm: None, headers, body }).await
+pub async fn responses(State(app): State<Arc<App>>, sent: Sent) -> Result<Response, HttpError> {
+    answer(&app, Operation::Responses, None, sent).await
 }
 
 /// Anthropic's messages; `model` is an Llm's name or id
@@ -182,13 +185,8 @@ pub async fn responses(
               (status = 401, description = "no credential, or an unknown one"),
               (status = 403, description = "may not run the Llm")),
 )]
-pub async fn messages(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, HttpError> {
-    answer(&app, caller, InferenceRequest { operation: Operation::Messages, llm: None, headers, body }).await
+pub async fn messages(State(app): State<Arc<App>>, sent: Sent) -> Result<Response, HttpError> {
+    answer(&app, Operation::Messages, None, sent).await
 }
 
 /// Anthropic's token counts
@@ -200,14 +198,8 @@ pub async fn messages(
               (status = 401, description = "no credential, or an unknown one"),
               (status = 403, description = "may not run the Llm")),
 )]
-pub async fn count_tokens(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<Response, HttpError> {
-    answer(&app, caller, InferenceRequest { operation: Operation::CountTokens, llm: None, headers, body })
-        .await
+pub async fn count_tokens(State(app): State<Arc<App>>, sent: Sent) -> Result<Response, HttpError> {
+    answer(&app, Operation::CountTokens, None, sent).await
 }
 
 /// As chat completions, the Llm named by the path
@@ -220,15 +212,13 @@ pub async fn count_tokens(
 )]
 pub async fn infer(
     State(app): State<Arc<App>>,
-    caller: Caller,
     Path((segment, llm)): Path<(String, String)>,
-    headers: HeaderMap,
-    body: Bytes,
+    sent: Sent,
 ) -> Result<Response, HttpError> {
     if path::kind(&segment)? != Kind::Llm {
         return Err(HttpError::no_route(&format!("/api/v1/{segment}/{llm}/infer")));
     }
-    answer(&app, caller, InferenceRequest { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+    answer(&app, Operation::Chat, Some(llm), sent).await
 }
 
 async fn run(app: &Arc<App>, caller: Caller, request: InferenceRequest) -> Result<Response, HttpError> {

@@ -1,4 +1,4 @@
-//! The layer that rejects query parameters that a route does not have. It knows them from the OpenAPI document, so that a parameter
+//! Rejects query parameters that a route does not have. It knows them from the OpenAPI document, so that a parameter
 //! that is read is documented too.
 
 use std::{collections::HashMap, sync::LazyLock};
@@ -6,8 +6,6 @@ use std::{collections::HashMap, sync::LazyLock};
 use axum::{
     extract::{MatchedPath, Request},
     http::Method,
-    middleware::Next,
-    response::{IntoResponse as _, Response},
 };
 use mcpctl_failover::FailureClass;
 use mcpctl_server::unknown_parameter;
@@ -18,15 +16,16 @@ use utoipa::openapi::{
 
 use super::error::HttpError;
 
-/// Runs the handler, unless the query has a parameter that the route does not have.
-pub async fn known_only(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    if let (Some(route), Some(query)) = (&route, request.uri().query()) {
+/// Rejects a query with a parameter that the route does not have.
+pub fn known_only(request: &Request) -> Result<(), HttpError> {
+    let route = request.extensions().get::<MatchedPath>();
+    if let (Some(route), Some(query)) = (route, request.uri().query()) {
         let known = of_route(request.method(), route.as_str());
         if let Some(name) = unknown_parameter(query, &known) {
-            return rejection(&name, &known).into_response();
+            return Err(rejection(&name, &known));
         }
     }
-    next.run(request).await
+    Ok(())
 }
 
 fn rejection(name: &str, known: &[&str]) -> HttpError {

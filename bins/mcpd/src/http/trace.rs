@@ -1,11 +1,7 @@
-//! The outermost layer: traces and counts each request. What both daemons share is in `mcpctl_server::trace`; the routes
-//! and metrics of mcpd are here.
-
-use std::sync::Arc;
+//! Traces and counts each request. What both daemons share is in `mcpctl_server::trace`; the routes and metrics of mcpd are here.
 
 use axum::{
-    extract::{Request, State},
-    middleware::Next,
+    extract::Request,
     response::{IntoResponse as _, Response},
 };
 
@@ -52,9 +48,12 @@ pub(super) const ROUTES: [&str; 35] = [
 ];
 
 /// Runs a request in a span, and counts it.
-pub async fn trace(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub async fn trace<F>(app: &App, request: Request, run: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let in_flight = app.metrics.http.in_flight();
     let panicked = || HttpError::internal().into_response();
     let count = |route, status| app.metrics.http.request(route, status);
-    mcpctl_server::trace(request, next, &ROUTES, panicked, count, in_flight, None).await
+    mcpctl_server::trace(request, run, &ROUTES, panicked, count, in_flight, None).await
 }

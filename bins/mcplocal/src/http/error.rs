@@ -46,6 +46,12 @@ impl LocalHttpError {
         })
     }
 
+    /// 500 where something went wrong that the log describes.
+    pub fn internal() -> Self {
+        let message = "something went wrong inside mcplocal; its log says what";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, ErrorKind::ServerError, "internal", message)
+    }
+
     /// 500 where the journal cannot be written.
     pub fn no_journal() -> Self {
         let message = "the agent's journal cannot be written, so nothing may run locally";

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use axum::{
-    extract::{Request, State},
+    extract::{DefaultBodyLimit, Request, State},
     http::{Method, StatusCode},
     middleware::Next,
     response::{IntoResponse as _, Response},
@@ -16,7 +16,7 @@ use bytesize::ByteSize;
 use mcpctl_api::ErrorKind;
 use mcpctl_server::{BodyOwner, Connection, is_loopback, origin_is_allowed, requested_host};
 
-use super::error::LocalHttpError;
+use super::{error::LocalHttpError, parts::known_parameters};
 use crate::{
     app::{App, Runtime},
     identity,
@@ -39,37 +39,40 @@ pub struct Caller {
 }
 
 /// Denies requests that do not come from a program of this machine.
-pub async fn from_this_machine(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+pub fn from_this_machine(app: &App, request: &Request) -> Result<(), LocalHttpError> {
     let allowed = &app.runtime.load().config.allowed_origins;
     let refused = |code: &str, message: &str| {
-        LocalHttpError::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, code, message).into_response()
+        LocalHttpError::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, code, message)
     };
     let host = requested_host(request.uri(), request.headers());
     if !host.is_some_and(|host| is_loopback(&host)) {
-        return refused("foreign_host", "the agent is called by a name that is not this machine's");
+        return Err(refused("foreign_host", "the agent is called by a name that is not this machine's"));
     }
     if !origin_is_allowed(request.headers(), allowed) {
-        return refused("foreign_origin", "web pages may not call the agent");
+        return Err(refused("foreign_origin", "web pages may not call the agent"));
     }
-    if let Some(refused) = LocalHttpError::credential_in_address(request.uri()) {
-        return refused.into_response();
-    }
-    next.run(request).await
+    LocalHttpError::credential_in_address(request.uri()).map_or(Ok(()), Err)
 }
 
-/// Admits callers with the local key.
+/// The layer of routes that show nothing about this machine: admits every program of it.
+pub async fn anyone(request: Request, next: Next) -> Response {
+    match known_parameters(&request) {
+        Ok(()) => next.run(request).await,
+        Err(unknown) => unknown.into_response(),
+    }
+}
+
+/// The layer of the agent's own routes: admits callers with the local key.
 pub async fn local_key(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
-    match app.identity.local(request.headers()) {
-        Ok(()) => {
-            authenticated(&request);
-            mcpctl_server::access_line(|line| line.principal = Some(LOCAL.to_owned()));
-            next.run(request).await
-        }
-        Err(unknown) => LocalHttpError::from(unknown).into_response(),
+    if let Err(unknown) = app.identity.local(request.headers()) {
+        return LocalHttpError::from(unknown).into_response();
     }
+    authenticated(&request);
+    mcpctl_server::access_line(|line| line.principal = Some(LOCAL.to_owned()));
+    anyone(request, next).await
 }
 
-/// Admits callers with the local key or a bearer of mcpd's, and reads the body within the limits.
+/// The layer of inference: admits callers with the local key or a bearer of mcpd's, and reads the body within the limits.
 pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let runtime = app.runtime.load_full();
     let identity = match app.identity.caller(request.headers(), &runtime.config.server) {
@@ -84,6 +87,11 @@ pub async fn caller(State(app): State<Arc<App>>, mut request: Request, next: Nex
     let who = caller_name(identity.user.as_deref(), &identity.bearer);
     mcpctl_server::access_line(|line| line.principal = Some(who));
     request.extensions_mut().insert(Caller { runtime, identity });
+    if let Err(unknown) = known_parameters(&request) {
+        return unknown.into_response();
+    }
+    // The limits are those below.
+    DefaultBodyLimit::disable().apply(&mut request);
     if matches!(*request.method(), Method::POST) {
         request = match app.bodies.read(request, BODY, BodyOwner::Caller(owner)).await {
             Ok(request) => request,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     Extension, Json, Router,
     body::Bytes,
-    extract::State,
+    extract::{FromRequest, Request, State},
     http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse as _, Response},
     routing::post,
@@ -44,11 +44,8 @@ pub fn operations() -> Router<Arc<App>> {
         Operation::CountTokens,
     ];
     operations.into_iter().fold(Router::new(), |router, operation| {
-        let handler = move |State(app): State<Arc<App>>,
-                            caller: Extension<Caller>,
-                            headers: HeaderMap,
-                            body| async move {
-            run(&app, caller.0, InferenceCall { operation, llm: None, headers, body }).await
+        let handler = move |State(app): State<Arc<App>>, sent: Sent| async move {
+            run(&app, operation, None, sent).await
         };
         router.route(&format!("/v1{}", operation.path()), post(handler))
     })
@@ -57,17 +54,41 @@ pub fn operations() -> Router<Arc<App>> {
 /// As chat completions, the Llm named by the path.
 pub async fn infer(
     State(app): State<Arc<App>>,
-    caller: Extension<Caller>,
     Path(llm): Path<String>,
-    headers: HeaderMap,
-    body: Bytes,
+    sent: Sent,
 ) -> Result<Response, LocalHttpError> {
-    run(&app, caller.0, InferenceCall { operation: Operation::Chat, llm: Some(llm), headers, body }).await
+    run(&app, Operation::Chat, Some(llm), sent).await
 }
 
-async fn run(app: &Arc<App>, caller: Caller, call: InferenceCall) -> Result<Response, LocalHttpError> {
-    hops::check(&call.headers, app.client.instance()).map_err(loop_error)?;
-    let operation = call.operation;
+/// What an admitted caller sent. It is taken out of the request: a prompt's headers and body are not copied.
+pub struct Sent {
+    caller: Caller,
+    headers: HeaderMap,
+    body: Bytes,
+}
+
+impl<S: Sync> FromRequest<S> for Sent {
+    type Rejection = LocalHttpError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, LocalHttpError> {
+        let (mut parts, body) = request.into_parts();
+        // INVARIANT 8: without the layer of the callers, nothing runs.
+        let caller = parts.extensions.remove::<Caller>().ok_or_else(LocalHttpError::internal)?;
+        // Read within its limits already.
+        let body = axum::body::to_bytes(body, usize::MAX).await.map_err(|_| LocalHttpError::internal())?;
+        Ok(Self { caller, headers: parts.headers, body })
+    }
+}
+
+async fn run(
+    app: &Arc<App>,
+    operation: Operation,
+    llm: Option<String>,
+    sent: Sent,
+) -> Result<Response, LocalHttpError> {
+    let Sent { caller, headers, body } = sent;
+    hops::check(&headers, app.client.instance()).map_err(loop_error)?;
+    let call = InferenceCall { operation, llm, headers, body };
     let request = ModelRequest::read(app, caller.runtime, caller.identity, call)?;
     let (streams, wait) = (request.streams(), request.wait());
     let work = pipeline::run(request);

@@ -3,8 +3,6 @@
 use axum::{
     extract::{FromRequestParts, MatchedPath, Path as AxumPath, Query as AxumQuery, Request},
     http::{Uri, request::Parts},
-    middleware::Next,
-    response::{IntoResponse as _, Response},
 };
 use mcpctl_api::visible::short;
 use mcpctl_server::unknown_parameter;
@@ -64,8 +62,9 @@ fn parameters(route: &str) -> &'static [&'static str] {
 }
 
 /// Rejects query parameters that a route does not have.
-pub async fn known_parameters(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
-    if let (Some(route), Some(query)) = (&route, request.uri().query()) {
+pub fn known_parameters(request: &Request) -> Result<(), LocalHttpError> {
+    let route = request.extensions().get::<MatchedPath>();
+    if let (Some(route), Some(query)) = (route, request.uri().query()) {
         let known = parameters(route.as_str());
         if let Some(name) = unknown_parameter(query, known) {
             let hint = match known {
@@ -73,8 +72,8 @@ pub async fn known_parameters(route: Option<MatchedPath>, request: Request, next
                 known => format!("it has {}", known.join(", ")),
             };
             let message = format!("`{name}` is no query parameter of this address");
-            return LocalHttpError::invalid(&name, message).hint(hint).into_response();
+            return Err(LocalHttpError::invalid(&name, message).hint(hint));
         }
     }
-    next.run(request).await
+    Ok(())
 }

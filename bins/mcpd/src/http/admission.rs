@@ -1,0 +1,41 @@
+//! What every request passes before its handler, in this order. It is one layer: each layer of the router copies what is inside it
+//! for every request.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use super::{authentication, body, error::HttpError, guard::Guard, parameters, trace};
+use crate::app::App;
+
+/// What a listener admits requests by.
+pub struct Admission {
+    /// The daemon.
+    pub app: Arc<App>,
+    /// Whose requests the listener takes.
+    pub guard: Guard,
+}
+
+/// The layer: admits a request, and runs its handler.
+pub async fn admit(State(admission): State<Arc<Admission>>, request: Request, next: Next) -> Response {
+    let Admission { app, guard } = &*admission;
+    // Outside of everything else, so that refusals are logged and counted like every other answer.
+    trace::trace(app, request, async |request| match admitted(app, guard, request).await {
+        Ok(request) => next.run(request).await,
+        Err(refused) => refused,
+    })
+    .await
+}
+
+/// The request with its caller and its body, or the answer that refuses it.
+async fn admitted(app: &Arc<App>, guard: &Guard, mut request: Request) -> Result<Request, Response> {
+    guard.check(&request).map_err(HttpError::into_response)?;
+    authentication::require(app, &mut request).await?;
+    // Before a body is read for a request that is rejected anyway.
+    parameters::known_only(&request).map_err(HttpError::into_response)?;
+    body::read(app, request).await.map_err(HttpError::into_response)
+}
