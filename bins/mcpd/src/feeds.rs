@@ -268,15 +268,15 @@ async fn follow(feeds: Arc<Shared>) {
     snapshots.mark_changed();
     let mut decided_in = None;
     while snapshots.changed().await.is_ok() {
-        let (revision, changed) = {
+        let (revision, decisions) = {
             let snapshot = snapshots.borrow_and_update();
-            (snapshot.revision(), snapshot.decisions_changed())
+            (snapshot.revision(), snapshot.decisions().clone())
         };
         let began = Instant::now();
-        let is_needed = decided_in != Some(changed);
+        let is_needed = decided_in.as_ref() != Some(&decisions);
         if is_needed {
             feeds.check().await;
-            decided_in = Some(changed);
+            decided_in = Some(decisions);
         }
         feeds.decided.store(revision.0, Ordering::Release);
         if is_needed {

@@ -140,12 +140,11 @@ pub struct Plan {
 
 impl Plan {
     /// The plan of a batch that creates at most one `resource`.
-    fn of(before: &Snapshot, batch: Batch<'_>, resource: Option<Arc<Stored>>) -> Self {
-        let changes = batch.into_changes();
-        let revision = changes.last().map_or(before.revision(), Change::revision);
+    fn of(before: &Snapshot, batch: Batch, resource: Option<Arc<Stored>>) -> Self {
+        let Batch { after, changes } = batch;
         Self {
             base: before.revision(),
-            after: before.after(revision, changes.clone()),
+            after,
             changes,
             results: Vec::new(),
             resources: resource.into_iter().collect(),
@@ -215,7 +214,7 @@ pub struct Planner<'a> {
     actor: &'a Principal,
     now: Timestamp,
     vault: &'a dyn Vault,
-    batch: Batch<'a>,
+    batch: Batch,
     warnings: Vec<String>,
 }
 
@@ -262,10 +261,7 @@ pub fn plan(
         }
     }
     let last = planned.len().saturating_sub(1);
-    let Planner { batch, warnings, .. } = planner;
-    let changes = batch.into_changes();
-    let revision = changes.last().map_or(before.revision(), Change::revision);
-    let after = before.after(revision, changes.clone());
+    let Planner { batch: Batch { after, changes }, warnings, .. } = planner;
     check_outcome(before, &after, actor, now, &changes).map_err(|refusal| (last, refusal))?;
     let (mut results, mut resources) = (Vec::new(), Vec::new());
     for (stored, outcome) in planned.into_iter().filter_map(|(_, done)| done) {

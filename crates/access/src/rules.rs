@@ -304,6 +304,17 @@ impl Index {
         self.limits.of(&subject)
     }
 
+    /// The bindings, groups and Limits that name this subject.
+    pub(crate) fn naming(&self, subject: &Subject) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {
+        let limits = self.limits_of(Some(subject.clone()));
+        self.grants.of(subject).chain(self.groups.of(subject)).chain(limits)
+    }
+
+    /// The bindings that name this role.
+    pub(crate) fn bindings_of(&self, role: &Name) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {
+        self.bindings.of(role)
+    }
+
     /// The tokens of the account of this id.
     pub(crate) fn tokens_of(&self, account: &Id) -> impl Iterator<Item = &Arc<Stored>> + use<'_> {
         self.tokens.of(account)

@@ -13,6 +13,7 @@ use mcpctl_api::{
 
 use crate::{
     narrowing::Narrowing,
+    references::References,
     rules::Index,
     shared::{SharedMap, SharedNames},
 };
@@ -118,15 +119,27 @@ struct KnownToken {
     narrowing: Option<Arc<Narrowing>>,
 }
 
+/// What the decisions about existing credentials are made of. No number, so that a store that was restored from a backup, and
+/// counts its revisions again from there, never looks like the one that it was.
+#[derive(Debug, Clone, Default)]
+pub struct Decisions(Arc<()>);
+
+impl PartialEq for Decisions {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
 /// Every resource at one revision.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
     revision: Revision,
-    decisions_changed: Revision,
+    decisions: Decisions,
     by_id: SharedMap<Id, Arc<Stored>>,
     by_name: BTreeMap<Kind, SharedNames>,
     by_token: SharedMap<[u8; 32], KnownToken>,
     pub(crate) index: Index,
+    pub(crate) references: References,
     pub(crate) issuers: Arc<ListedIssuers>,
 }
 
@@ -162,11 +175,12 @@ impl Snapshot {
     pub fn new(revision: Revision, resources: impl IntoIterator<Item = Arc<Stored>>) -> Self {
         let mut snapshot = Self {
             revision,
-            decisions_changed: revision,
+            decisions: Decisions::default(),
             by_id: SharedMap::default(),
             by_name: Kind::ALL.into_iter().map(|kind| (kind, SharedNames::default())).collect(),
             by_token: SharedMap::default(),
             index: Index::default(),
+            references: References::default(),
             issuers: Arc::default(),
         };
         for stored in resources {
@@ -187,17 +201,21 @@ impl Snapshot {
     #[must_use]
     pub fn after(&self, revision: Revision, changes: impl IntoIterator<Item = Change>) -> Self {
         let mut next = self.clone();
-        for change in changes {
-            if next.changes_decisions(&change) {
-                next.decisions_changed = revision;
-            }
-            match change {
-                Change::Put(stored) => next.put(stored),
-                Change::Delete { id, .. } => next.remove(&id),
-            }
-        }
+        changes.into_iter().for_each(|change| next.apply(change));
         next.revision = revision;
         next
+    }
+
+    /// Makes this the snapshot after `change`. What it shares with other snapshots stays as it is there.
+    pub fn apply(&mut self, change: Change) {
+        if self.changes_decisions(&change) {
+            self.decisions = Decisions::default();
+        }
+        self.revision = change.revision();
+        match change {
+            Change::Put(stored) => self.put(stored),
+            Change::Delete { id, .. } => self.remove(&id),
+        }
     }
 
     /// Whether a decision about a credential that exists can be another one after this change.
@@ -225,6 +243,7 @@ impl Snapshot {
         if let Some(users) = self.by_name.get(&Kind::User) {
             self.index.put(&stored, users);
         }
+        self.references.put(&stored);
         self.by_id.insert(stored.id().clone(), stored);
     }
 
@@ -237,6 +256,7 @@ impl Snapshot {
         if let Some(users) = self.by_name.get(&Kind::User) {
             self.index.remove(&old, users);
         }
+        self.references.remove(&old);
         // Only if the hash is still its own: a rotation hands it to another token.
         if let Some(Confidential::TokenHash(hash)) = &old.confidential
             && self.by_token.get(hash).is_some_and(|token| token.id == *id)
@@ -250,9 +270,9 @@ impl Snapshot {
         self.revision
     }
 
-    /// The revision of the last change by which a decision about a credential that existed before can have changed.
-    pub fn decisions_changed(&self) -> Revision {
-        self.decisions_changed
+    /// Equal in two snapshots only if every decision about a credential that both know is the same in both.
+    pub fn decisions(&self) -> &Decisions {
+        &self.decisions
     }
 
     /// The resource of that id, of any kind.

@@ -9,13 +9,26 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use mcpctl_access::{Change, Confidential, Principal, Snapshot, Stored};
-use mcpctl_api::{Id, Kind, Resource, Revision, Verb, spec::Subject, spec::SubjectKind, yaml};
+use mcpctl_api::{
+    Id, Kind, Resource, Revision, Spec, Verb,
+    spec::{Subject, SubjectKind, TokenOrigin, TokenSpec},
+    yaml,
+};
 use proptest::prelude::*;
 
 /// One step: the resource of a slot gets this name and this content, or is deleted.
 type Step = (usize, usize, Option<usize>);
 
-const KINDS: [Kind; 5] = [Kind::User, Kind::Group, Kind::Role, Kind::RoleBinding, Kind::Limit];
+const KINDS: [Kind; 8] = [
+    Kind::User,
+    Kind::Group,
+    Kind::Role,
+    Kind::RoleBinding,
+    Kind::Limit,
+    Kind::Llm,
+    Kind::ServiceAccount,
+    Kind::Token,
+];
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
 /// Contents of a kind.
@@ -23,6 +36,7 @@ fn content(kind: Kind, which: usize) -> String {
     let external =
         |groups: &str| format!("external: {{issuer: 'https://id.example', subject: s, groups: {groups}}}\n");
     let claim = "claims: [{issuer: 'https://id.example', value: x}]\n";
+    let llm = "type: openai\nurl: 'http://x'\nmodel: m\n";
     let list = ["[{kind: User, name: a}]", "[{kind: User, name: b}, {kind: Group, name: a}]"][which % 2];
     match (kind, which % 4) {
         (Kind::User, 0 | 1) => String::new(),
@@ -35,6 +49,9 @@ fn content(kind: Kind, which: usize) -> String {
         (Kind::Role, 1) => "rules: [{kinds: ['*'], verbs: ['*'], names: ['*']}]\n".to_owned(),
         (Kind::Role, _) => "rules: [{kinds: [users], verbs: [grant], names: ['*']}]\n".to_owned(),
         (Kind::RoleBinding, role) => format!("role: {}\nsubjects: {list}\n", NAMES[role]),
+        (Kind::Llm, 0 | 1) => llm.to_owned(),
+        (Kind::Llm, 2) => format!("{llm}fallbacks: [{{llm: a}}, {{llm: b}}]\n"),
+        (Kind::Llm, _) => format!("{llm}fallbacks: [{{llm: a}}]\n"),
         (Kind::Limit, 0 | 1) => format!("per: subject\nrequests: {{max: 5, window: 1m}}\nsubjects: {list}\n"),
         (Kind::Limit, _) => "per: all\nrequests: {max: 5, window: 1m}\n".to_owned(),
         _ => String::new(),
@@ -58,12 +75,110 @@ fn change(before: &Snapshot, ids: &[Id], (slot, name, which): Step) -> Option<Ch
     if before.by_name(kind, name).is_some_and(|named| named.id() != id) {
         return None;
     }
-    let text = format!("kind: {kind}\nname: {name}\n{}", content(kind, which));
-    let document = yaml::read_documents(&text).unwrap().remove(0).document;
-    let stored = world::stored(name, document.spec, revision.0);
+    let spec = match kind {
+        Kind::Token => token(ids, which),
+        _ => {
+            let text = format!("kind: {kind}\nname: {name}\n{}", content(kind, which));
+            yaml::read_documents(&text).unwrap().remove(0).document.spec
+        }
+    };
+    let spec = made_by(spec, &ids[..which]);
+    let stored = world::stored(name, spec, revision.0);
     let confidential = (kind == Kind::User).then(|| Confidential::PasswordHash("hash".to_owned()));
     let resource = Resource { id: id.clone(), ..stored.resource.clone() };
     Some(Change::Put(Arc::new(Stored { resource, confidential })))
+}
+
+/// A token of the first account.
+fn token(ids: &[Id], which: usize) -> Spec {
+    Spec::Token(TokenSpec {
+        subject: world::user("a"),
+        subject_id: ids[which % 2].clone(),
+        expires_at: Timestamp::MAX,
+        session: false,
+        origin: None,
+        rotated_from: None,
+        issued_by: Vec::new(),
+        rules: None,
+    })
+}
+
+/// The content with these accounts as the makers of its credentials.
+fn made_by(mut spec: Spec, makers: &[Id]) -> Spec {
+    match &mut spec {
+        Spec::User(user) => {
+            user.password_set_by = makers.to_vec();
+            if let Some(identity) = user.external.identity_mut() {
+                identity.linked_by = makers.iter().rev().take(1).cloned().collect();
+            }
+        }
+        Spec::ServiceAccount(account) => account.trust_set_by = makers.to_vec(),
+        Spec::Token(token) => token.issued_by = makers.to_vec(),
+        Spec::Llm(llm) if !makers.is_empty() => {
+            let key = serde_json::json!({"secret": "s", "key": "k", "attachedBy": makers});
+            llm.api_key = Some(serde_json::from_value(key).unwrap());
+        }
+        _ => {}
+    }
+    spec
+}
+
+/// Whether a resource refers to something, by what its JSON shows.
+fn mentions(stored: &Stored, fields: &[&str], value: &str) -> bool {
+    fn holds(json: &serde_json::Value, value: &str) -> bool {
+        match json {
+            serde_json::Value::String(text) => text == value,
+            serde_json::Value::Array(all) => all.iter().any(|one| holds(one, value)),
+            serde_json::Value::Object(all) => all.values().any(|one| holds(one, value)),
+            _ => false,
+        }
+    }
+    let json = serde_json::to_value(&stored.resource).unwrap();
+    fields.iter().any(|field| json.pointer(field).is_some_and(|found| holds(found, value)))
+}
+
+/// Compares what the indexes find with what a walk over everything finds.
+fn check_references(snapshot: &Snapshot, ids: &[Id]) -> Result<(), TestCaseError> {
+    fn sorted<'a>(found: impl Iterator<Item = &'a Arc<Stored>>) -> Vec<&'a str> {
+        let mut found: Vec<_> = found.map(|stored| stored.id().as_str()).collect();
+        found.sort_unstable();
+        found
+    }
+    let all = |kind: Kind, matches: &dyn Fn(&Stored) -> bool| {
+        sorted(snapshot.all(kind).filter(|stored| matches(stored)))
+    };
+    for name in NAMES {
+        let parsed = name.parse().unwrap();
+        let bound = all(Kind::RoleBinding, &|stored| mentions(stored, &["/role"], name));
+        prop_assert_eq!(sorted(snapshot.bindings_of(&parsed)), bound);
+        let falling_back = all(Kind::Llm, &|stored| mentions(stored, &["/fallbacks"], name));
+        prop_assert_eq!(sorted(snapshot.falling_back_to(&parsed)), falling_back);
+        for kind in [SubjectKind::User, SubjectKind::Group] {
+            let subject = Subject { kind, name: name.parse().unwrap() };
+            let names = |stored: &Stored| match &stored.resource.spec {
+                Spec::RoleBinding(binding) => binding.subjects.contains(&subject),
+                Spec::Group(group) => group.members.contains(&subject),
+                Spec::Limit(limit) => limit.subjects.iter().flatten().any(|one| *one == subject),
+                _ => false,
+            };
+            let naming = KINDS.into_iter().flat_map(|kind| snapshot.all(kind));
+            prop_assert_eq!(sorted(snapshot.naming(&subject)), sorted(naming.filter(|stored| names(stored))));
+        }
+    }
+    for id in ids {
+        let made = ["/issuedBy", "/passwordSetBy", "/external/linkedBy", "/trustSetBy", "/apiKey/attachedBy"];
+        for kind in KINDS {
+            let found = sorted(snapshot.made_by(kind, id));
+            prop_assert_eq!(found, all(kind, &|stored| mentions(stored, &made, id.as_str())));
+        }
+        let tokens = all(Kind::Token, &|stored| mentions(stored, &["/subjectId"], id.as_str()));
+        prop_assert_eq!(sorted(snapshot.tokens_of(id)), tokens);
+    }
+    let account = TokenOrigin { issuer: "https://id.example".parse().unwrap(), subject: "s".to_owned() };
+    let linked = all(Kind::User, &|stored| mentions(stored, &["/external/subject"], "s"));
+    prop_assert_eq!(snapshot.count_linked_at(&account.issuer), linked.len());
+    prop_assert_eq!(sorted(snapshot.linked_to(&account)), linked);
+    Ok(())
 }
 
 fn loaded(snapshot: &Snapshot) -> Snapshot {
@@ -118,6 +233,7 @@ proptest! {
             let Some(change) = change(&snapshot, &ids, step) else { continue };
             let after = snapshot.after(change.revision(), [change]);
             prop_assert_eq!(answers(&after), answers(&loaded(&after)));
+            check_references(&after, &ids)?;
             snapshot = after;
         }
     }
@@ -157,7 +273,7 @@ proptest! {
             let name = format!("u{at:04}");
             if put {
                 expected.insert(name.clone());
-                let spec = mcpctl_api::Spec::User(Default::default());
+                let spec = Spec::User(Default::default());
                 let stored = world::stored(&name, spec, revision);
                 let resource = Resource { id: ids[at].clone(), ..stored.resource.clone() };
                 Change::Put(Arc::new(Stored { resource, confidential: None }))

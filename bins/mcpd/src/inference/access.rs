@@ -1,8 +1,8 @@
 //! Ends running requests whose caller may no longer run the Llm, also while nothing of them moves.
 //!
-//! INVARIANT 6: each new snapshot is asked about every running request, as it would be about a new one: the same bearer, the
-//! same Llms by id. Where it denies, the request has ended. Expiry is compared with the clock besides. A replica that cannot
-//! tell whether its snapshot is the store's present state ends its requests too.
+//! INVARIANT 6: each new snapshot in which a decision can be another one is asked about every running request, as it would be about
+//! a new one: the same bearer, the same Llms by id. Where it denies, the request has ended. Expiry is compared with the clock
+//! besides. A replica that cannot tell whether its snapshot is the store's present state ends its requests too.
 
 use std::{
     collections::HashMap,
@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_access::{Denied, Principal, Rejected, Snapshot, Stored, verb::Run};
+use mcpctl_access::{Decisions, Denied, Principal, Rejected, Snapshot, Stored, verb::Run};
 use mcpctl_api::{Id, Kind};
 pub use mcpctl_failover::AccessEnded;
 use mcpctl_secret::token::TokenHash;
@@ -231,6 +231,7 @@ async fn follow(watches: Arc<Shared>) {
     let mut snapshots = watches.replica.subscribe();
     // What was published before this began is checked too.
     snapshots.mark_changed();
+    let mut checked: Option<Decisions> = None;
     loop {
         let is_idle = watches.running().requests.is_empty();
         tokio::select! {
@@ -239,10 +240,99 @@ async fn follow(watches: Arc<Shared>) {
                     return;
                 }
                 let snapshot = Arc::clone(&snapshots.borrow_and_update());
-                watches.check(&snapshot).await;
+                // Most changes make credentials, which decide nothing about those that exist.
+                if checked.as_ref() != Some(snapshot.decisions()) {
+                    watches.check(&snapshot).await;
+                    checked = Some(snapshot.decisions().clone());
+                }
             }
             () = tokio::time::sleep(CHECK_INTERVAL), if !is_idle => watches.check_clocks(),
             () = watches.begun.notified(), if is_idle => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use mcpctl_access::{Change, Confidential};
+    use mcpctl_api::{Resource, Revision, Spec, spec::TokenSpec, yaml};
+    use mcpctl_secret::envelope::{Keyring, MasterKey};
+    use mcpctl_store::{Author, Location, RecordedChanges, Store};
+
+    use super::*;
+    use crate::{config::StreamLimits, inference::in_flight::InFlight};
+
+    const BEARER: [u8; 32] = [7; 32];
+    const WORLD: &str = "kind: User\nname: alice\n---\n\
+        kind: Llm\nname: claude\ntype: openai\nurl: http://x\nmodel: m\n---\n\
+        kind: Role\nname: runner\nrules: [{kinds: [llms], verbs: [run], names: ['*']}]\n---\n\
+        kind: RoleBinding\nname: alice\nrole: runner\nsubjects: [{kind: User, name: alice}]\n";
+
+    fn stored(name: &str, revision: u64, spec: Spec, confidential: Option<Confidential>) -> Arc<Stored> {
+        let resource = Resource {
+            id: Id::mint(),
+            name: name.parse().unwrap(),
+            labels: BTreeMap::new(),
+            revision: Revision(revision),
+            created_at: Timestamp::UNIX_EPOCH,
+            updated_at: Timestamp::UNIX_EPOCH,
+            spec,
+        };
+        Arc::new(Stored { resource, confidential })
+    }
+
+    fn token(owner: &Stored, name: &str, revision: u64, hash: [u8; 32]) -> Change {
+        let spec = TokenSpec {
+            subject: owner.as_subject().unwrap(),
+            subject_id: owner.id().clone(),
+            expires_at: Timestamp::MAX,
+            session: false,
+            origin: None,
+            rotated_from: None,
+            issued_by: Vec::new(),
+            rules: None,
+        };
+        Change::Put(stored(name, revision, Spec::Token(spec), Some(Confidential::TokenHash(hash))))
+    }
+
+    async fn commit(store: &Store, changes: Vec<Change>) {
+        let base = Revision(changes[0].revision().0 - 1);
+        let author = Author { principal: "tester".to_owned(), ..Author::default() };
+        store.commit(RecordedChanges::new(base, author, Timestamp::UNIX_EPOCH, changes)).await.unwrap();
+    }
+
+    /// A new token decides nothing about the requests that run, and the snapshot after it is not asked about them.
+    #[tokio::test]
+    async fn inv_06_snapshots_that_are_not_asked_lose_no_revocation() {
+        let dir = tempfile::tempdir().unwrap();
+        let key = Arc::new(Keyring::new(MasterKey::generate().unwrap()));
+        let store = Store::open(&Location::Sqlite(dir.path().join("db")), key).await.unwrap();
+        let documents = yaml::read_documents(WORLD).unwrap().into_iter().zip(1..);
+        let world: Vec<_> = documents
+            .map(|(located, revision)| {
+                let document = located.document;
+                stored(document.name.as_ref().unwrap().as_str(), revision, document.spec, None)
+            })
+            .collect();
+        let (alice, llm, binding) = (&world[0], &world[1], &world[3]);
+        let mut changes: Vec<_> = world.iter().cloned().map(Change::Put).collect();
+        changes.push(token(alice, "hers", 5, BEARER));
+        commit(&store, changes).await;
+
+        let replica = Replica::start(store.clone()).await.unwrap();
+        let watches = AccessWatches::start(&replica);
+        let principal = replica.fresh().await.unwrap().authenticate(&BEARER, clock::now()).unwrap();
+        let permit = InFlight::new(StreamLimits::INFERENCE).admit(&principal.id).unwrap();
+        let watch = watches.watch(BEARER.into(), &principal, llm, permit);
+        for revision in 6..10 {
+            commit(&store, vec![token(alice, &format!("t{revision}"), revision, [0; 32])]).await;
+            replica.fresh().await.unwrap();
+        }
+        assert_eq!(watch.has_ended(), None);
+        let (kind, id, name) = (binding.kind(), binding.id().clone(), binding.name().clone());
+        commit(&store, vec![Change::Delete { kind, id, name, revision: Revision(10) }]).await;
+        assert_eq!(watch.ended().await, Some(AccessEnded::Revoked));
     }
 }

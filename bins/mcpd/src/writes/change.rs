@@ -125,8 +125,10 @@ impl Planner<'_> {
         match kind {
             Kind::User | Kind::ServiceAccount => self.account_deleted(&existing),
             Kind::Secret => self.secret_unbound(&existing),
-            Kind::Token => self.end_old_secrets(existing.id()),
             _ => {}
+        }
+        if let Spec::Token(token) = &existing.resource.spec {
+            self.end_old_secrets(existing.id(), &token.subject_id);
         }
         self.name_freed(&existing);
         Ok(())

@@ -109,9 +109,9 @@ fn to_end<'a>(
     now: Timestamp,
 ) -> Vec<&'a Arc<Stored>> {
     let mut kept: Vec<(&Arc<Stored>, &TokenSpec)> = before
-        .all(Kind::Token)
+        .tokens_of(account)
         .filter_map(|stored| match &stored.resource.spec {
-            Spec::Token(token) if token.session && token.subject_id == *account => Some((stored, token)),
+            Spec::Token(token) if token.session => Some((stored, token)),
             _ => None,
         })
         .collect();

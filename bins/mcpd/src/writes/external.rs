@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use mcpctl_access::Stored;
 use mcpctl_api::{
-    Id, Kind, Name, Spec,
-    spec::{ExternalIdentity, ExternalLink, Subject, SubjectKind, UserSpec},
+    Id, Name, Spec,
+    spec::{ExternalIdentity, ExternalLink, Subject, SubjectKind, TokenOrigin, UserSpec},
 };
 
 use super::{Planner, Refusal, invalid_hint};
@@ -74,9 +74,9 @@ impl Planner<'_> {
     }
 
     fn check_unlinked(&self, existing: Option<&Arc<Stored>>, new: &ExternalIdentity) -> Result<(), Refusal> {
-        let others = self.batch.all(Kind::User);
-        let mut others = others.iter().filter(|user| existing.is_none_or(|own| own.id() != user.id()));
-        match others.find(|user| identity(user).is_some_and(|old| old.is_same_account(new))) {
+        let account = TokenOrigin { issuer: new.issuer.clone(), subject: new.subject.clone() };
+        let mut linked = self.batch.after.linked_to(&account);
+        match linked.find(|user| existing.is_none_or(|own| own.id() != user.id())) {
             None => Ok(()),
             Some(other) => Err(invalid_hint(
                 "external",
@@ -96,9 +96,7 @@ impl Planner<'_> {
         if kept {
             return;
         }
-        for token in self.tokens(|token| token.subject_id == *old.id() && token.origin.is_some()) {
-            self.batch.remove(&token);
-        }
+        self.end_tokens(old.id(), |token| token.origin.is_some());
     }
 }
 

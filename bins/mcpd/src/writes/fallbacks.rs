@@ -16,33 +16,32 @@ use super::{Planner, Refusal, invalid, invalid_hint};
 /// The most Llms that one request may fall back to in a row.
 pub const MAX_DEPTH: usize = 4;
 
-/// The Llms that have fallbacks, after the planned changes.
-struct Graph(HashMap<Id, Vec<Id>>);
+/// The ways of fallbacks that lead from an Llm or to it.
+struct Ways<'a, N> {
+    /// The Llms that are one step away from an Llm.
+    steps: N,
+    /// The longest way from each Llm that was visited; `None` while it is being looked for.
+    known: HashMap<&'a Id, Option<usize>>,
+}
 
-impl Graph {
+impl<'a, N: Fn(&'a Stored) -> Vec<&'a Arc<Stored>>> Ways<'a, N> {
+    fn new(steps: N) -> Self {
+        Self { steps, known: HashMap::new() }
+    }
+
     /// The longest way that begins at an Llm, in steps; `None` where a way leads in a circle.
-    fn longest(&self, from: &Id, known: &mut HashMap<Id, Option<usize>>) -> Option<usize> {
-        if let Some(known) = known.get(from) {
+    fn longest(&mut self, from: &'a Stored) -> Option<usize> {
+        if let Some(known) = self.known.get(from.id()) {
             return *known;
         }
         // Met again before it is known: a circle.
-        known.insert(from.clone(), None);
+        self.known.insert(from.id(), None);
         let mut longest = 0;
-        for next in self.0.get(from).into_iter().flatten() {
-            longest = longest.max(self.longest(next, known)? + 1);
+        for next in (self.steps)(from) {
+            longest = longest.max(self.longest(next)? + 1);
         }
-        known.insert(from.clone(), Some(longest));
+        self.known.insert(from.id(), Some(longest));
         Some(longest)
-    }
-
-    fn reversed(&self) -> Self {
-        let mut reversed: HashMap<Id, Vec<Id>> = HashMap::new();
-        for (from, all) in &self.0 {
-            for to in all {
-                reversed.entry(to.clone()).or_default().push(from.clone());
-            }
-        }
-        Self(reversed)
     }
 }
 
@@ -70,11 +69,16 @@ impl Planner<'_> {
             }
         }
         // Names no Llm on the way, because the writer may not be able to view it.
-        let graph = self.graph();
-        let Some(after) = graph.longest(stored.id(), &mut HashMap::new()) else {
+        let snapshot = &self.batch.after;
+        let onwards = |from: &Stored| {
+            let names = fallbacks_of(from).iter().map(|fallback| fallback.llm.as_str());
+            names.filter_map(|name| snapshot.by_name(Kind::Llm, name)).collect()
+        };
+        let Some(after) = Ways::new(onwards).longest(stored) else {
             return Err(invalid("fallbacks", "they lead in a circle"));
         };
-        let before = graph.reversed().longest(stored.id(), &mut HashMap::new()).unwrap_or(0);
+        let backwards = |from: &Stored| snapshot.falling_back_to(from.name()).collect();
+        let before = Ways::new(backwards).longest(stored).unwrap_or(0);
         if before + after > MAX_DEPTH {
             let message =
                 format!("the chain is {} fallbacks long, and at most {MAX_DEPTH} are tried", before + after);
@@ -115,24 +119,12 @@ impl Planner<'_> {
         }
     }
 
-    fn graph(&self) -> Graph {
-        let id = |name: &Name| self.batch.by_name(Kind::Llm, name.as_str()).map(|stored| stored.id().clone());
-        let edges = |stored: &Arc<Stored>| -> Vec<Id> {
-            fallbacks_of(stored).iter().filter_map(|fallback| id(&fallback.llm)).collect()
-        };
-        let llms = self.batch.all(Kind::Llm);
-        let with_fallbacks = llms.iter().filter(|stored| !fallbacks_of(stored).is_empty());
-        Graph(with_fallbacks.map(|stored| (stored.id().clone(), edges(stored))).collect())
-    }
-
     /// Replaces an Llm's name in the fallbacks of others, or removes it.
     pub(super) fn replace_fallback(&mut self, old: &Name, new: Option<&Name>) {
         let mut hidden = 0;
-        for stored in self.batch.all(Kind::Llm) {
+        let falling_back: Vec<_> = self.batch.after.falling_back_to(old).cloned().collect();
+        for stored in falling_back {
             let Spec::Llm(llm) = &stored.resource.spec else { continue };
-            if !llm.fallbacks.iter().any(|fallback| fallback.llm == *old) {
-                continue;
-            }
             let renamed = |fallback: &Fallback| match new {
                 _ if fallback.llm != *old => Some(fallback.clone()),
                 Some(new) => Some(Fallback { llm: new.clone(), ..fallback.clone() }),

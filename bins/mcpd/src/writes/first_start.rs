@@ -48,7 +48,7 @@ pub fn restore_admin(before: &Snapshot, token: TokenHash, now: Timestamp) -> any
 struct Draft<'a> {
     before: &'a Snapshot,
     now: Timestamp,
-    batch: Batch<'a>,
+    batch: Batch,
 }
 
 impl Draft<'_> {
@@ -108,11 +108,7 @@ impl Draft<'_> {
         };
         // Without its password, its link to a provider, and its tokens.
         self.put(id.clone(), name.clone(), Spec::User(spec));
-        for token in before.all(Kind::Token) {
-            if matches!(&token.resource.spec, Spec::Token(spec) if spec.subject_id == id) {
-                self.batch.remove(token);
-            }
-        }
+        before.tokens_of(&id).for_each(|token| self.batch.remove(token));
         if !holds_everything {
             let taken = before.by_name(Kind::RoleBinding, ADMIN).is_some();
             let binding_name =

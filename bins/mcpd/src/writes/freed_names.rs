@@ -40,10 +40,9 @@ impl Planner<'_> {
             Some(kind) => {
                 let renamed = subject(kind, new);
                 self.replace_subject(&subject(kind, old.name()), Some(&renamed));
-                for token in self.batch.all(Kind::Token) {
-                    if let Spec::Token(spec) = &token.resource.spec
-                        && spec.subject_id == *old.id()
-                    {
+                let tokens: Vec<_> = self.batch.after.tokens_of(old.id()).cloned().collect();
+                for token in tokens {
+                    if let Spec::Token(spec) = &token.resource.spec {
                         let spec = TokenSpec { subject: renamed.clone(), ..spec.clone() };
                         self.replace_spec(&token, Spec::Token(spec));
                     }
@@ -55,18 +54,12 @@ impl Planner<'_> {
         }
     }
 
-    /// The bindings, groups and Limits, after the planned changes.
-    fn naming_subjects(&self) -> impl Iterator<Item = Arc<Stored>> + use<> {
-        let kinds = [Kind::RoleBinding, Kind::Group, Kind::Limit].map(|kind| self.batch.all(kind));
-        kinds.into_iter().flatten()
-    }
-
     /// Replaces `old` by `new` in every binding, group and Limit, or removes it.
     fn replace_subject(&mut self, old: &Subject, new: Option<&Subject>) {
         let mut hidden = 0;
-        for stored in self.naming_subjects() {
+        for stored in self.naming(old) {
             let effect = match &stored.resource.spec {
-                Spec::RoleBinding(binding) if binding.subjects.contains(old) => {
+                Spec::RoleBinding(binding) => {
                     let subjects = replaced(&binding.subjects, old, new);
                     if subjects.is_empty() {
                         self.batch.remove(&stored);
@@ -77,15 +70,13 @@ impl Planner<'_> {
                         Effect::Changed
                     }
                 }
-                Spec::Group(group) if group.members.contains(old) => {
+                Spec::Group(group) => {
                     let members = replaced(&group.members, old, new);
                     self.replace_spec(&stored, Spec::Group(GroupSpec { members, ..group.clone() }));
                     Effect::Changed
                 }
                 Spec::Limit(limit) => {
-                    let Some(subjects) = limit.subjects.as_ref().filter(|list| list.contains(old)) else {
-                        continue;
-                    };
+                    let Some(subjects) = &limit.subjects else { continue };
                     let subjects = replaced(subjects, old, new);
                     // Without `subjects` it would cover everyone.
                     if subjects.is_empty() {
@@ -130,26 +121,21 @@ impl Planner<'_> {
     }
 
     fn bindings_of(&self, role: &Name) -> Vec<Arc<Stored>> {
-        let mut bindings = self.batch.all(Kind::RoleBinding);
-        bindings.retain(
-            |stored| matches!(&stored.resource.spec, Spec::RoleBinding(binding) if binding.role == *role),
-        );
-        bindings
+        self.batch.after.bindings_of(role).cloned().collect()
+    }
+
+    /// The bindings, groups and Limits that name a subject, after the planned changes.
+    fn naming(&self, subject: &Subject) -> Vec<Arc<Stored>> {
+        self.batch.after.naming(subject).cloned().collect()
     }
 
     /// Warns that a binding, group or Limit names the new account already: they may be written before the account exists.
     pub(super) fn warn_of_awaited(&mut self, made: &Stored) {
         let Some(kind) = subject_kind(made.kind()) else { return };
         let subject = subject(kind, made.name());
-        for stored in self.naming_subjects() {
-            let lists = match &stored.resource.spec {
-                Spec::RoleBinding(binding) => binding.subjects.contains(&subject),
-                Spec::Group(group) => group.members.contains(&subject),
-                Spec::Limit(limit) => limit.subjects.iter().flatten().any(|one| *one == subject),
-                _ => false,
-            };
+        for stored in self.naming(&subject) {
             // No warning for a binding or group of the same batch.
-            if lists && self.before.by_id(stored.id()).is_some() && self.may_view(&stored) {
+            if self.before.by_id(stored.id()).is_some() && self.may_view(&stored) {
                 let (kind, name) = (stored.kind(), stored.name());
                 self.warnings.push(format!("{subject} is named by {kind} `{name}` already"));
             }

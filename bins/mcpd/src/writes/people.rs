@@ -52,9 +52,7 @@ impl Planner<'_> {
     /// Ends all sessions of a user whose password changed: one of them may be the reason for the change.
     pub(super) fn account_changed(&mut self, old: &Stored, new: &Stored) {
         if old.kind() == Kind::User && old.confidential != new.confidential {
-            for token in self.tokens(|token| token.subject_id == *old.id() && token.session) {
-                self.batch.remove(&token);
-            }
+            self.end_tokens(old.id(), |token| token.session);
         }
         self.external_changed(old, new);
         // A workload that is trusted no longer is cut off at once.
@@ -63,9 +61,7 @@ impl Planner<'_> {
             _ => Vec::new(),
         };
         if trust(old) != trust(new) {
-            for token in self.tokens(|token| token.subject_id == *old.id() && token.session) {
-                self.batch.remove(&token);
-            }
+            self.end_tokens(old.id(), |token| token.session);
         }
         let disabled = |stored: &Stored| match &stored.resource.spec {
             Spec::User(user) => user.disabled,
@@ -79,10 +75,7 @@ impl Planner<'_> {
 
     /// Deletes the credentials of a deleted account.
     pub(super) fn account_deleted(&mut self, account: &Stored) {
-        let tokens = self.tokens(|token| token.subject_id == *account.id());
-        for token in &tokens {
-            self.batch.remove(token);
-        }
+        let tokens = self.end_tokens(account.id(), |_| true);
         if !tokens.is_empty() {
             let (count, kind, name) = (tokens.len(), account.kind(), account.name());
             self.warnings.push(format!("{count} token(s) of {kind} `{name}` are deleted too"));
@@ -129,15 +122,8 @@ impl Planner<'_> {
     /// Warns of credentials that the account made for others and of keys that it attached: both need an active account.
     fn warn_of_dependents(&mut self, account: &Stored, event: &str) {
         let id = account.id();
-        let capped = self
-            .tokens(|token| token.issued_by.contains(id) && token.expires_at > self.now)
-            .iter()
-            .filter(|token| {
-                self.batch.resolve(Kind::Token, token.id().as_str()).is_some_and(
-                    |now| matches!(&now.resource.spec, Spec::Token(token) if token.issued_by.contains(id)),
-                )
-            })
-            .count();
+        let in_force = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.expires_at > self.now);
+        let capped = self.batch.after.made_by(Kind::Token, id).filter(in_force).count();
         if capped > 0 {
             self.warnings.push(format!(
                 "{capped} token(s) that {} `{}` made for others are void while it {event}",
@@ -181,13 +167,7 @@ impl Planner<'_> {
                 account.name()
             ));
         }
-        let attached = |stored: &&Arc<Stored>| match &stored.resource.spec {
-            Spec::Llm(llm) => {
-                llm.upstreams().filter_map(|of| of.api_key).any(|key| key.attached_by.contains(id))
-            }
-            _ => false,
-        };
-        let llms: Vec<_> = self.before.all(Kind::Llm).filter(attached).cloned().collect();
+        let llms: Vec<_> = self.batch.after.made_by(Kind::Llm, id).cloned().collect();
         for llm in self.shown(llms) {
             self.warnings.push(format!(
                 "Llm `{llm}` sends no key while {} `{}`, who attached it, {event}: write `apiKey` again",
@@ -199,10 +179,10 @@ impl Planner<'_> {
 
     /// The other accounts that a credential of theirs ties to `account`, as the batch leaves them.
     fn depending_on(&self, account: &Id, makers: fn(&Spec) -> &[Id]) -> Vec<Arc<Stored>> {
-        let people = self.before.all(Kind::User).chain(self.before.all(Kind::ServiceAccount));
-        let planned =
-            people.filter(|stored| stored.id() != account).filter_map(|stored| self.planned(stored));
-        planned.filter(|stored| makers(&stored.resource.spec).contains(account)).collect()
+        let people = [Kind::User, Kind::ServiceAccount].into_iter();
+        let tied = people.flat_map(|kind| self.batch.after.made_by(kind, account));
+        let others = tied.filter(|stored| stored.id() != account);
+        others.filter(|stored| makers(&stored.resource.spec).contains(account)).cloned().collect()
     }
 
     /// The names of the resources that the writer may view.
@@ -214,12 +194,19 @@ impl Planner<'_> {
             .collect()
     }
 
-    pub(super) fn tokens(&self, matches: impl Fn(&TokenSpec) -> bool) -> Vec<Arc<Stored>> {
+    /// Deletes those tokens of an account that match, and returns them.
+    pub(super) fn end_tokens(
+        &mut self,
+        account: &Id,
+        matches: impl Fn(&TokenSpec) -> bool,
+    ) -> Vec<Arc<Stored>> {
         let fits = |stored: &&Arc<Stored>| match &stored.resource.spec {
             Spec::Token(token) => matches(token),
             _ => false,
         };
-        self.before.all(Kind::Token).filter(fits).cloned().collect()
+        let tokens: Vec<_> = self.batch.after.tokens_of(account).filter(fits).cloned().collect();
+        tokens.iter().for_each(|token| self.batch.remove(token));
+        tokens
     }
 }
 

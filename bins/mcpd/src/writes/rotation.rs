@@ -80,7 +80,7 @@ impl Planner<'_> {
             None => HumanDuration::from_secs(made_for.as_secs().max(1).unsigned_abs()),
         };
         check_validity(validity)?;
-        self.end_old_secrets(existing.id());
+        self.end_old_secrets(existing.id(), &old.subject_id);
         let spec = TokenSpec {
             issued_by: self.before.makers(self.actor, &subject),
             expires_at: expiry(self.now, validity),
@@ -104,9 +104,8 @@ impl Planner<'_> {
     }
 
     /// Deletes the tokens that are old secrets of this one: an account that deletes or rotates it means all of them.
-    pub(super) fn end_old_secrets(&mut self, token: &Id) {
-        for old in self.tokens(|old| old.rotated_from.as_ref() == Some(token)) {
-            self.batch.remove(&old);
+    pub(super) fn end_old_secrets(&mut self, token: &Id, account: &Id) {
+        for old in self.end_tokens(account, |old| old.rotated_from.as_ref() == Some(token)) {
             self.warnings.push(format!("the old secret `{}` ends too", old.name()));
         }
     }

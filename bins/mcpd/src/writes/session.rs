@@ -97,7 +97,7 @@ pub(super) struct SessionDraft<'a> {
 /// Puts a session, and ends the oldest ones of the user beyond the maximum.
 pub(super) fn put_session(
     before: &Snapshot,
-    batch: &mut Batch<'_>,
+    batch: &mut Batch,
     user: &Stored,
     draft: SessionDraft<'_>,
     now: Timestamp,
@@ -127,8 +127,9 @@ pub(super) fn sessions_to_end<'a>(
     user: &Id,
     max: usize,
 ) -> impl Iterator<Item = &'a Arc<Stored>> {
-    let is_session = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session && token.subject_id == *user);
-    let mut sessions: Vec<&Arc<Stored>> = before.all(Kind::Token).filter(is_session).collect();
+    let is_session =
+        |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if token.session);
+    let mut sessions: Vec<&Arc<Stored>> = before.tokens_of(user).filter(is_session).collect();
     sessions.sort_by_key(|stored| stored.resource.revision);
     let count = (sessions.len() + 1).saturating_sub(max);
     sessions.into_iter().take(count)

@@ -123,10 +123,7 @@ pub enum SignOnRefusal {
 
 /// The user that is linked to an account at a provider.
 pub fn linked_user<'a>(snapshot: &'a Snapshot, origin: &TokenOrigin) -> Option<&'a Arc<Stored>> {
-    let linked = |stored: &&Arc<Stored>| {
-        identity(stored).is_some_and(|of| of.issuer == origin.issuer && of.subject == origin.subject)
-    };
-    snapshot.all(Kind::User).find(linked)
+    snapshot.linked_to(origin).next()
 }
 
 /// Begins a session, and ends the oldest ones of the user beyond the maximum.
@@ -154,7 +151,7 @@ pub fn begin(before: &Snapshot, person: &VouchedPerson<'_>, now: Timestamp) -> R
 /// The linked user, with the groups of this sign-in.
 fn known(
     before: &Snapshot,
-    batch: &mut Batch<'_>,
+    batch: &mut Batch,
     user: &Arc<Stored>,
     person: &VouchedPerson<'_>,
     now: Timestamp,
@@ -184,7 +181,7 @@ fn known(
 
 fn newcomer(
     before: &Snapshot,
-    batch: &mut Batch<'_>,
+    batch: &mut Batch,
     person: &VouchedPerson<'_>,
     now: Timestamp,
 ) -> Result<Arc<Stored>, SignOnRefusal> {
@@ -206,8 +203,7 @@ fn newcomer(
     {
         return Err(SignOnRefusal::NameTaken { name, issuer, subject });
     }
-    let of_provider = |user: &&Arc<Stored>| identity(user).is_some_and(|identity| identity.issuer == issuer);
-    if before.all(Kind::User).filter(of_provider).count() >= newcomer.max_users {
+    if before.count_linked_at(&issuer) >= newcomer.max_users {
         return Err(SignOnRefusal::TooMany { max: newcomer.max_users, issuer });
     }
     let external =
