@@ -2,7 +2,7 @@
 //! provider's connection, a watch) is released.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt, io,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -31,7 +31,7 @@ struct InFlightRequests {
     /// All requests of the connection so far.
     seen: u64,
     quiet_since: Instant,
-    bodies: HashMap<u64, Arc<Mutex<Slot>>>,
+    bodies: BTreeMap<u64, Arc<Mutex<Slot>>>,
 }
 
 impl Default for Answers {
@@ -41,7 +41,7 @@ impl Default for Answers {
             requests: 0,
             seen: 0,
             quiet_since: Instant::now(),
-            bodies: HashMap::new(),
+            bodies: BTreeMap::new(),
         };
         Self(Arc::new(Mutex::new(running)))
     }

@@ -4,7 +4,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -60,16 +63,19 @@ enum PeerKey {
 }
 
 /// The state of a connection, shared between its task, its requests and the table.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Activity {
     pub(crate) close: Notify,
     pub(crate) answers: Answers,
+    /// Whether a request of it was authenticated, as the table says too: most requests need no lock to know.
+    authenticated: AtomicBool,
 }
 
 /// The connection that a request arrived by; an extension of every request.
 #[derive(Debug, Clone)]
 pub struct Connection {
     connections: Arc<Connections>,
+    activity: Arc<Activity>,
     key: PeerKey,
     id: u64,
 }
@@ -81,16 +87,19 @@ impl Connection {
 
     /// Whether a request of this connection was authenticated.
     pub(crate) fn is_authenticated(&self) -> bool {
-        let table = self.connections.table();
-        table.peers.get(&self.key).is_some_and(|peer| peer.authenticated.contains_key(&self.id))
+        self.activity.authenticated.load(Ordering::Relaxed)
     }
 
     /// Records that a request of this connection was authenticated, so that it is not closed to make room for others.
     pub fn authenticated(&self) {
+        if self.is_authenticated() {
+            return;
+        }
         let mut table = self.connections.table();
         if let Some(peer) = table.peers.get_mut(&self.key)
             && let Some(activity) = peer.unauthenticated.remove(&self.id)
         {
+            activity.authenticated.store(true, Ordering::Relaxed);
             peer.authenticated.insert(self.id, activity);
         }
     }
@@ -105,7 +114,7 @@ pub(crate) struct Admitted {
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let Connection { connections, key, id } = &self.connection;
+        let Connection { connections, key, id, .. } = &self.connection;
         connections.table().remove(*key, *id);
         connections.left.notify_waiters();
     }
@@ -194,10 +203,15 @@ impl Connections {
         let id = table.next;
         table.next += 1;
         table.open += 1;
-        let activity = Arc::new(Activity { close: Notify::new(), answers: Answers::default() });
+        let activity = Arc::new(Activity::default());
         table.peers.entry(key).or_default().unauthenticated.insert(id, Arc::clone(&activity));
         Admission::Free(Admitted {
-            connection: Connection { connections: Arc::clone(self), key, id },
+            connection: Connection {
+                connections: Arc::clone(self),
+                activity: Arc::clone(&activity),
+                key,
+                id,
+            },
             activity,
         })
     }

@@ -8,6 +8,9 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
 
+/// Bytes of a header's value in version 00.
+const TEXT_BYTES: usize = 55;
+
 /// The position of a request in its trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Traceparent {
@@ -34,7 +37,7 @@ impl Traceparent {
         if !continued {
             headers.remove(TRACESTATE);
         }
-        match HeaderValue::try_from(self.to_string()) {
+        match HeaderValue::from_bytes(&self.text()) {
             Ok(value) => drop(headers.insert(TRACEPARENT, value)),
             Err(_) => drop(headers.remove(TRACEPARENT)),
         }
@@ -62,7 +65,22 @@ impl Traceparent {
 
     /// The id of the trace for logs, 32 hex digits.
     pub fn trace_id(&self) -> String {
-        format!("{:032x}", self.trace_id)
+        let mut id = [0; 32];
+        digits(self.trace_id, &mut id);
+        id.into_iter().map(char::from).collect()
+    }
+
+    /// The header's value. Version 00 and the flags of version 00, whatever version came in (section 4.3 of the standard).
+    fn text(self) -> [u8; TEXT_BYTES] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        for (at, length, value) in
+            [(3, 32, self.trace_id), (36, 16, self.parent_id.into()), (53, 2, self.sampled.into())]
+        {
+            if let Some(place) = text.get_mut(at..at + length) {
+                digits(value, place);
+            }
+        }
+        text
     }
 }
 
@@ -72,8 +90,7 @@ fn new_parent_id() -> u64 {
 
 impl fmt::Display for Traceparent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Version 00 and the flags of version 00, whatever version came in (section 4.3 of the standard).
-        write!(f, "00-{:032x}-{:016x}-{:02x}", self.trace_id, self.parent_id, u8::from(self.sampled))
+        f.write_str(str::from_utf8(&self.text()).unwrap_or_default())
     }
 }
 
@@ -90,6 +107,15 @@ impl FromStr for Traceparent {
         }
         let parent_id = u64::try_from(parent_id).map_err(|_| TraceparentError)?;
         Ok(Self { trace_id, parent_id, sampled: flags & 1 == 1 })
+    }
+}
+
+/// Writes a number in hex digits, as many as there is room for.
+fn digits(mut value: u128, place: &mut [u8]) {
+    for digit in place.iter_mut().rev() {
+        let nibble = u8::try_from(value & 0xf).unwrap_or_default();
+        *digit = nibble + if nibble < 10 { b'0' } else { b'a' - 10 };
+        value >>= 4;
     }
 }
 
