@@ -6,6 +6,7 @@ use std::{
 };
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use futures::FutureExt as _;
 use jiff::Timestamp;
 use mcpctl_api::{Id, agent::IgnoredConfig};
 use mcpctl_client::{Client, ClientOptions, FeedClient, Guard, HealthCheck, Probe, TrustedUsers};
@@ -190,7 +191,9 @@ fn with_v1(url: &Url) -> Url {
 
 /// Where mcpd is reached over plain HTTP, connects only to programs of these users: prompts and bearers go there.
 fn guard_mcpd(client: &upstream::Client, trusted: TrustedUsers) {
-    client.prepare_plain_mcpd(Box::new(move |builder| builder.connector_layer(Guard::new(trusted))));
+    client.check_plain_mcpd(Arc::new(move |local, remote| {
+        async move { Ok(Guard::new(trusted).check_addresses(local, remote).await?) }.boxed()
+    }));
 }
 
 impl App {

@@ -6,14 +6,17 @@ use std::{
     fmt,
     net::{IpAddr, SocketAddr, UdpSocket},
     sync::Arc,
+    task::{Context, Poll},
 };
 
+use futures::{FutureExt as _, future::BoxFuture};
+use hyper_util::client::legacy::connect::dns::Name;
 use ipnet::IpNet;
 use mcpctl_api::address::{AddressClass, forbidden_host, forbidden_name};
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use tower_service::Service;
 use url::{Host, Url};
 
-use crate::lookup::lookup;
+use crate::{connect_error::BoxError, lookup::lookup};
 
 /// Which addresses may be connected to. Link-local, metadata, unspecified, multicast and reserved ones never may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -126,24 +129,36 @@ fn is_this_machines(ip: IpAddr) -> bool {
     UdpSocket::bind((ip, 0)).is_ok()
 }
 
-/// Resolves names to those of their addresses that the policy allows.
+/// Resolves names to those of their addresses that the policy allows; without one, to all.
+#[derive(Clone)]
 pub(crate) struct Resolver {
-    pub(crate) policy: Arc<AddressPolicy>,
+    pub(crate) policy: Option<Arc<AddressPolicy>>,
     /// The port that the connections of one pool go to, where it is one that this process listens on.
     pub(crate) port: Option<u16>,
 }
 
-impl Resolve for Resolver {
-    fn resolve(&self, name: Name) -> Resolving {
-        let (policy, port) = (Arc::clone(&self.policy), self.port);
-        Box::pin(async move {
-            if let Some(why) = forbidden_name(name.as_str()) {
-                return Err(RefusedAddress::new(name.as_str(), why).into());
-            }
-            let found = lookup(name.as_str()).await?;
-            let allowed = policy.allowed_of(name.as_str(), found, port)?;
-            Ok(Box::new(allowed.into_iter()) as Addrs)
-        })
+impl Resolver {
+    async fn resolve(self, name: &str) -> Result<Vec<SocketAddr>, BoxError> {
+        let Some(policy) = self.policy else { return Ok(lookup(name).await?) };
+        if let Some(why) = forbidden_name(name) {
+            return Err(RefusedAddress::new(name, why).into());
+        }
+        Ok(policy.allowed_of(name, lookup(name).await?, self.port)?)
+    }
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let resolver = self.clone();
+        async move { Ok(resolver.resolve(name.as_str()).await?.into_iter()) }.boxed()
     }
 }
 
@@ -210,8 +225,8 @@ mod tests {
     #[tokio::test]
     async fn names_are_checked_by_their_addresses() {
         let resolve = async |policy: AddressPolicy, port| {
-            let resolver = Resolver { policy: Arc::new(policy), port };
-            resolver.resolve("localhost".parse().unwrap()).await.map(Iterator::count)
+            let resolver = Resolver { policy: Some(Arc::new(policy)), port };
+            resolver.resolve("localhost").await.map(|found| found.len())
         };
         assert!(resolve(policy(), None).await.unwrap() > 0);
         let closed = AddressPolicy { loopback: false, ..policy() };
@@ -219,8 +234,8 @@ mod tests {
         assert!(error.starts_with("`localhost, ") && error.contains("loopback"), "{error}");
         let error = resolve(policy(), Some(3101)).await.unwrap_err().to_string();
         assert!(error.contains("itself listens"), "{error}");
-        let resolver = Resolver { policy: Arc::new(policy()), port: None };
-        assert!(resolver.resolve("metadata.google.internal".parse().unwrap()).await.is_err());
+        let resolver = Resolver { policy: Some(Arc::new(policy())), port: None };
+        assert!(resolver.resolve("metadata.google.internal").await.is_err());
     }
 
     /// Each connection goes to an address of the resolution that was checked for it (DNS rebinding).

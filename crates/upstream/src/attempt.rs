@@ -3,15 +3,17 @@
 
 use std::{
     future::poll_fn,
+    sync::Arc,
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
 use bytes::{Bytes, BytesMut};
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{self, CONTENT_TYPE},
 };
+use http_body_util::Full;
 use mcpctl_api::visible;
 use mcpctl_dialect::{AnswerBody, EventMeaning, error::UpstreamError, meaning::ErrorMeaning, usage::Usage};
 use mcpctl_failover::FailureClass;
@@ -20,16 +22,16 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Answer, AttemptTimeout, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
     StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
+    body::Body,
     classify::{classify, classify_in_band, retry_after},
-    client::Lease,
-    connect_error::{HostPort, find, reason},
+    connect_error::{HostPort, SendError, find, reason},
     head::{encoded, incoming, is_event_stream},
     patience::{Expired, Patience, after},
     peek::peek,
+    pool::Pool,
     progress,
     reader::{Reader, StreamError},
-    request::{authorize, outgoing},
-    reuse::{self, Connection},
+    request::{authorize, message, outgoing},
     screen::Screen,
 };
 
@@ -61,21 +63,25 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
         true => AttemptTimeout { kind: TimeoutKind::Response, duration: timeouts.response },
         false => AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer },
     };
-    let sending = timeout_at(after(begun, head_timeout.duration), outgoing.send());
-    let response = match reuse::watch(sending).await {
-        (Ok(Ok(response)), _) => response,
-        (Ok(Err(error)), connection) => {
-            let was_reused = connection == Connection::Reused && !error.is_connect();
+    let mut is_reused = false;
+    let sending = async {
+        let connection = pool.connection().await?;
+        is_reused = connection.is_reused;
+        connection.send(outgoing).await
+    };
+    let response = match timeout_at(after(begun, head_timeout.duration), sending).await {
+        Ok(Ok(response)) => response,
+        Ok(Err(error)) => {
             let failure = not_sent(error, target);
             // A server that sent bytes, even if they are not HTTP, is reachable: then the connection was not stale.
-            if !was_reused || failure.class != FailureClass::Connect {
+            if !is_reused || failure.class != FailureClass::Connect {
                 return Err(failure);
             }
             client.retire(&pool);
             return Err(failure.on_stale_connection());
         }
-        (Err(_), connection) => {
-            if connection == Connection::Reused {
+        Err(_) => {
+            if is_reused {
                 // The connection may be dead, and with HTTP/2 the next request would use it again.
                 client.retire(&pool);
             }
@@ -98,14 +104,14 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
     }
     let whole_until = after(begun, timeouts.answer);
     // A server may ignore `stream` and answer with JSON, or stream under another content type: the first bytes show which.
-    let (mut response, mut headers) = (response, headers);
+    let (mut body, mut headers) = (response.into_body(), headers);
     let (start, is_stream) = match streams {
         true if is_event_stream(&headers) => (Bytes::new(), true),
         true => {
             let timeout = AttemptTimeout { kind: TimeoutKind::FirstToken, duration: timeouts.first_token };
             let until = after(Instant::now(), timeout.duration).min(whole_until);
             let late = || no_content(timeout).with_head(status, &headers);
-            peek(&mut response, until).await.ok_or_else(late)?
+            peek(&mut body, until).await.ok_or_else(late)?
         }
         false => (Bytes::new(), false),
     };
@@ -113,11 +119,12 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         // A stream whose first event does not come is waited for as long as the whole answer may take.
         let patience = Patience::new(timeouts.first_token, timeouts.answer, begun);
-        let reader = Box::new(Reader::new(response, start, &request, screen, patience));
+        let reader = Box::new(Reader::new(body, start, &request, screen, patience));
         hold(target, reader, status, headers, begun).await.map(Answer::Stream)
     } else {
         // `timeouts.response` applied to the head; the body has what is left of `timeouts.answer`.
-        whole(target, &request, response, start, headers, whole_until, &screen).await.map(Answer::Whole)
+        let read = read_body(body, start, WholeAnswer::MAX_BODY, whole_until).await;
+        whole(target, &request, status, read, headers, &screen).map(Answer::Whole)
     }
 }
 
@@ -125,37 +132,38 @@ fn prepare(
     client: &Client,
     target: &Target,
     request: &Request,
-) -> Result<(Lease, reqwest::RequestBuilder), Failure> {
+) -> Result<(Arc<Pool>, http::Request<Full<Bytes>>), Failure> {
     let mut headers = outgoing(request, target, client.instance());
     // After the caller's headers, so that it replaces any of theirs.
     authorize(&mut headers, target)?;
     let pool = client.pool(target)?;
-    let outgoing =
-        pool.http.post(target.endpoint(request.operation)).headers(headers).body(request.body.clone());
-    Ok((pool, outgoing))
+    let url = target.endpoint(request.operation);
+    let outgoing = message(Method::POST, &url, headers, request.body.clone());
+    Ok((pool, outgoing.map_err(|error| not_sent(error, target))?))
 }
 
 /// A failure before the response head.
-fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
+fn not_sent(error: SendError, target: &Target) -> Failure {
     if let Some(refused) = find::<RefusedAddress>(&error) {
         return Failure::refused_address(refused.clone());
     }
     let place = HostPort(target);
-    if error.is_connect() && error.is_timeout() {
-        let timeout = AttemptTimeout { kind: TimeoutKind::Connect, duration: target.timeouts.connect };
-        let waited_for = format!("no connection to {place}");
-        return Failure::timed_out(FailureClass::Connect, &waited_for, timeout).caused_by(error);
-    }
     let reason = reason(&error);
-    let (class, detail) = if error.is_builder() {
-        (FailureClass::Rejected, "the request cannot be built".to_owned())
-    } else if error.is_connect() {
-        (FailureClass::Connect, format!("cannot connect to {place}: {reason}"))
-    } else if find::<hyper::Error>(&error).is_some_and(hyper::Error::is_parse) {
+    let (class, detail) = match &error {
+        SendError::ConnectTimeout => {
+            let timeout = AttemptTimeout { kind: TimeoutKind::Connect, duration: target.timeouts.connect };
+            let waited_for = format!("no connection to {place}");
+            return Failure::timed_out(FailureClass::Connect, &waited_for, timeout).caused_by(error);
+        }
+        SendError::Request(_) => (FailureClass::Rejected, "the request cannot be built".to_owned()),
+        SendError::Connect(_) => (FailureClass::Connect, format!("cannot connect to {place}: {reason}")),
         // The server answered, though not in HTTP, so the class is not `connect`.
-        (FailureClass::ServerError, format!("the response head of {place} cannot be read: {reason}"))
-    } else {
-        (FailureClass::Connect, format!("the connection to {place} failed before a response: {reason}"))
+        SendError::Exchange(http) if http.is_parse() => {
+            (FailureClass::ServerError, format!("the response head of {place} cannot be read: {reason}"))
+        }
+        SendError::Exchange(_) | SendError::Body(_) => {
+            (FailureClass::Connect, format!("the connection to {place} failed before a response: {reason}"))
+        }
     };
     Failure::new(class, detail).caused_by(error)
 }
@@ -163,12 +171,7 @@ fn not_sent(error: reqwest::Error, target: &Target) -> Failure {
 /// The failure for a status that is neither a success nor an error. A redirect is never followed, because the prompt and our
 /// key are for the target's address only. The class is `rejected`: while the address is wrong, no other attempt succeeds, and a
 /// local model that answers instead would hide the mistake.
-fn not_an_answer(
-    target: &Target,
-    request: &Request,
-    response: &reqwest::Response,
-    screen: &Screen,
-) -> Failure {
+fn not_an_answer(target: &Target, request: &Request, response: &Response<Body>, screen: &Screen) -> Failure {
     let status = response.status();
     let location = response.headers().get(header::LOCATION).filter(|_| status.is_redirection());
     let redirect = location.and_then(|location| {
@@ -188,13 +191,13 @@ fn not_an_answer(
 /// The failure for an error answer. A body that is late or too long is cut: the class follows from the status first.
 async fn error_answer(
     target: &Target,
-    response: reqwest::Response,
+    response: Response<Body>,
     mut headers: HeaderMap,
     screen: &Screen,
 ) -> Failure {
     let status = response.status();
     let until = after(Instant::now(), target.timeouts.idle.min(target.timeouts.response));
-    let (body, _) = read_body(response, Bytes::new(), Failure::MAX_BODY, until).await;
+    let (body, _) = read_body(response.into_body(), Bytes::new(), Failure::MAX_BODY, until).await;
     let error = UpstreamError::read(&body);
     let class = classify(target.kind, status, &headers, &error);
     let original = body.clone();
@@ -208,18 +211,15 @@ async fn error_answer(
     failure
 }
 
-async fn whole(
+fn whole(
     target: &Target,
     request: &Request,
-    response: reqwest::Response,
-    start: Bytes,
+    status: StatusCode,
+    (body, end): (Bytes, BodyEnd),
     headers: HeaderMap,
-    until: Instant,
     screen: &Screen,
 ) -> Result<WholeAnswer, Failure> {
-    let status = response.status();
     let fail = |class, detail: &str| Failure::new(class, detail).with_head(status, &headers);
-    let (body, end) = read_body(response, start, WholeAnswer::MAX_BODY, until).await;
     match end {
         BodyEnd::Complete => {}
         BodyEnd::Cut(error) => {
@@ -389,22 +389,22 @@ fn broken_as(class: FailureClass, broken: StreamError) -> Failure {
 
 pub(crate) enum BodyEnd {
     Complete,
-    Cut(reqwest::Error),
+    Cut(SendError),
     TooLate,
     TooLarge,
 }
 
 /// Reads a body, of which `start` was read already, until its end, `max` bytes or `until`; returns what arrived, and how it ended.
 pub(crate) async fn read_body(
-    mut response: reqwest::Response,
+    mut source: Body,
     start: Bytes,
     max: usize,
     until: Instant,
 ) -> (Bytes, BodyEnd) {
     let mut body = BytesMut::from(start);
     loop {
-        match timeout_at(until, response.chunk()).await {
-            Ok(Ok(Some(bytes))) => {
+        match timeout_at(until, source.data()).await {
+            Ok(Some(Ok(bytes))) => {
                 progress::received();
                 let room = max.saturating_sub(body.len());
                 body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
@@ -412,8 +412,8 @@ pub(crate) async fn read_body(
                     return (body.freeze(), BodyEnd::TooLarge);
                 }
             }
-            Ok(Ok(None)) => return (body.freeze(), BodyEnd::Complete),
-            Ok(Err(error)) => return (body.freeze(), BodyEnd::Cut(error)),
+            Ok(None) => return (body.freeze(), BodyEnd::Complete),
+            Ok(Some(Err(error))) => return (body.freeze(), BodyEnd::Cut(error)),
             Err(_) => return (body.freeze(), BodyEnd::TooLate),
         }
     }

@@ -12,37 +12,19 @@ use std::{
     time::{Duration, Instant},
 };
 
-use url::{Origin, Url};
+use url::Origin;
 
 use crate::{
-    AddressPolicy, Failure, Target, UpstreamKind, addresses::Resolver, hops::InstanceId,
-    lookup::EveryAddress, reuse::RecordConnects, tls,
+    AddressPolicy, Failure, PeerCheck, Target, UpstreamKind, connector::Connector, hops::InstanceId,
+    pool::Pool,
 };
 
 /// How many pools exist at most. The least recently used one is dropped for a new one; in-flight requests keep theirs.
 const MAX_POOLS: usize = 512;
 
-/// How long an idle connection is kept: shorter than mcpd and most proxies keep theirs (60 s and more). When a server closes
-/// earlier (uvicorn, under vLLM: 5 s), the client notices while the connection is idle.
-const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(45);
-/// How long sent data may stay unacknowledged before the connection is closed: a machine or a NAT that has lost the connection
-/// does not respond at all. Well below `timeouts.response`, so that there is time for another connection.
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-const TCP_USER_TIMEOUT: Duration = Duration::from_secs(15);
-/// TCP keep-alive: the silence before the first probe, the interval between probes, and how many go unanswered before the
-/// connection counts as dead.
-const TCP_KEEPALIVE: Duration = Duration::from_secs(15);
-const TCP_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
-const TCP_KEEPALIVE_RETRIES: u32 = 3;
-/// Pings on HTTP/2, whose connections are shared by requests and may go through proxies.
-const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(15);
-const HTTP2_PING_TIMEOUT: Duration = Duration::from_secs(10);
-
 /// The configuration of a [`Client`].
 #[derive(Debug, Clone, Default)]
 pub struct ClientConfig {
-    /// A proxy for every request; the environment's proxies are never used.
-    pub proxy: Option<Url>,
     /// Where connections may go; `None` allows every address.
     pub addresses: Option<Arc<AddressPolicy>>,
     /// The id of this process in the list of hops.
@@ -62,9 +44,6 @@ struct Key {
     plain_mcpd: bool,
 }
 
-/// Adds a layer to the connector, e.g. a check of which user the server runs as.
-pub type PrepareConnector = Box<dyn Fn(reqwest::ClientBuilder) -> reqwest::ClientBuilder + Send + Sync>;
-
 /// The pools, shared by all attempts. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Client {
@@ -74,24 +53,14 @@ pub struct Client {
 
 #[derive(Default)]
 struct Pools {
-    /// Applied to plain HTTP connections to mcpd.
-    plain_mcpd: Option<PrepareConnector>,
-    ready: HashMap<Key, Pool>,
-    /// The generation of the newest pool.
-    generation: u64,
+    /// The check of plain HTTP connections to mcpd.
+    plain_mcpd: Option<PeerCheck>,
+    ready: HashMap<Key, Used>,
 }
 
-struct Pool {
-    http: reqwest::Client,
-    generation: u64,
-    used: Instant,
-}
-
-/// A pool in use by one request.
-pub(crate) struct Lease {
-    pub(crate) http: reqwest::Client,
-    key: Key,
-    generation: u64,
+struct Used {
+    pool: Arc<Pool>,
+    at: Instant,
 }
 
 impl fmt::Debug for Pools {
@@ -111,11 +80,11 @@ impl Client {
         &self.config.instance
     }
 
-    /// Applies `prepare` to plain HTTP connections to mcpd from now on. Existing ones are not reused.
-    pub fn prepare_plain_mcpd(&self, prepare: PrepareConnector) {
+    /// Makes this check on plain HTTP connections to mcpd from now on. Existing ones are not reused.
+    pub fn check_plain_mcpd(&self, check: PeerCheck) {
         let mut pools = self.lock();
         pools.ready.retain(|key, _| !key.plain_mcpd);
-        pools.plain_mcpd = Some(prepare);
+        pools.plain_mcpd = Some(check);
     }
 
     /// Why the policy allows no connection to an address that is written as a number; that of a name shows when it is resolved.
@@ -124,24 +93,21 @@ impl Client {
         policy.check_url(&target.base_url).err().map(|refused| refused.to_string())
     }
 
-    /// The pool for a target. Its address is checked here as written, and in the pool as resolved.
-    pub(crate) fn pool(&self, target: &Target) -> Result<Lease, Failure> {
+    /// The pool for a target. Its address is checked here and for each connection as written, and for those as resolved.
+    pub(crate) fn pool(&self, target: &Target) -> Result<Arc<Pool>, Failure> {
         let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());
         if let Some(policy) = policy {
             policy.check_url(&target.base_url).map_err(Failure::refused_address)?;
         }
         let key = self.key(target);
         let mut pools = self.lock();
-        if let Some(pool) = pools.ready.get_mut(&key) {
-            pool.used = Instant::now();
-            return Ok(Lease { http: pool.http.clone(), generation: pool.generation, key });
+        if let Some(used) = pools.ready.get_mut(&key) {
+            used.at = Instant::now();
+            return Ok(Arc::clone(&used.pool));
         }
-        let builder = match &pools.plain_mcpd {
-            Some(prepare) if key.plain_mcpd => prepare(reqwest::Client::builder()),
-            _ => reqwest::Client::builder(),
-        };
-        let http = build(builder, &self.config, &key).map_err(Failure::no_client)?;
-        Ok(pools.insert(key, http))
+        let check = pools.plain_mcpd.clone().filter(|_| key.plain_mcpd);
+        let connector = Connector::new(target, policy, check).map_err(Failure::no_client)?;
+        Ok(pools.insert(key, Pool::new(connector)))
     }
 
     fn key(&self, target: &Target) -> Key {
@@ -162,12 +128,9 @@ impl Client {
         self.lock().ready.remove(&key);
     }
 
-    /// Drops the idle connections of a pool, unless it was replaced since the lease was taken.
-    pub(crate) fn retire(&self, lease: &Lease) {
-        let mut pools = self.lock();
-        if pools.ready.get(&lease.key).is_some_and(|pool| pool.generation == lease.generation) {
-            pools.ready.remove(&lease.key);
-        }
+    /// Drops the idle connections of a pool, unless it was replaced already.
+    pub(crate) fn retire(&self, retired: &Arc<Pool>) {
+        self.lock().ready.retain(|_, used| !Arc::ptr_eq(&used.pool, retired));
     }
 
     /// A panic cannot leave the map half-written, so a poisoned lock is used like any other.
@@ -177,62 +140,27 @@ impl Client {
 }
 
 impl Pools {
-    fn insert(&mut self, key: Key, http: reqwest::Client) -> Lease {
+    fn insert(&mut self, key: Key, pool: Arc<Pool>) -> Arc<Pool> {
         if self.ready.len() >= MAX_POOLS {
-            let oldest = self.ready.iter().min_by_key(|(_, pool)| pool.used).map(|(key, _)| key.clone());
+            let oldest = self.ready.iter().min_by_key(|(_, used)| used.at).map(|(key, _)| key.clone());
             if let Some(key) = oldest {
                 self.ready.remove(&key);
             }
         }
-        self.generation += 1;
-        let generation = self.generation;
-        self.ready.insert(key.clone(), Pool { http: http.clone(), generation, used: Instant::now() });
-        Lease { http, key, generation }
+        self.ready.insert(key, Used { pool: Arc::clone(&pool), at: Instant::now() });
+        pool
     }
-}
-
-fn build(
-    builder: reqwest::ClientBuilder,
-    config: &ClientConfig,
-    key: &Key,
-) -> reqwest::Result<reqwest::Client> {
-    let mut builder = builder
-        .no_proxy()
-        .redirect(reqwest::redirect::Policy::none())
-        .retry(reqwest::retry::never())
-        .referer(false)
-        .connect_timeout(key.connect)
-        .connector_layer(RecordConnects)
-        .tcp_nodelay(true)
-        .tcp_keepalive(TCP_KEEPALIVE)
-        .tcp_keepalive_interval(TCP_KEEPALIVE_INTERVAL)
-        .tcp_keepalive_retries(TCP_KEEPALIVE_RETRIES)
-        .http2_keep_alive_interval(HTTP2_PING_INTERVAL)
-        .http2_keep_alive_timeout(HTTP2_PING_TIMEOUT)
-        .pool_idle_timeout(POOL_IDLE_TIMEOUT);
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    {
-        builder = builder.tcp_user_timeout(TCP_USER_TIMEOUT);
-    }
-    if let Some(tls) = tls::config() {
-        builder = builder.tls_backend_preconfigured(tls);
-    }
-    if let Some(proxy) = &config.proxy {
-        builder = builder.proxy(reqwest::Proxy::all(proxy.clone())?);
-    }
-    builder = match &config.addresses {
-        Some(policy) => builder.dns_resolver(Resolver { policy: Arc::clone(policy), port: key.own_port }),
-        None => builder.dns_resolver(EveryAddress),
-    };
-    if let Some(socket) = &key.socket {
-        builder = builder.unix_socket(socket.as_path());
-    }
-    builder.build()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::{
+        future,
+        sync::atomic::{AtomicUsize, Ordering},
+    };
+
+    use futures::FutureExt as _;
+    use tokio::net::TcpListener;
 
     use super::*;
     use crate::AttemptTimeouts;
@@ -251,28 +179,30 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn plain_connections_to_mcpd_are_prepared_and_no_others() {
-        let (client, prepared) = (Client::default(), Arc::new(AtomicUsize::new(0)));
-        let prepare = || {
-            let prepared = Arc::clone(&prepared);
-            Box::new(move |builder| {
-                prepared.fetch_add(1, Ordering::Relaxed);
-                builder
+    async fn plain_connections_to_mcpd_are_checked_and_no_others() {
+        let server = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, checked) = (Client::default(), Arc::new(AtomicUsize::new(0)));
+        let check = |allow: bool| -> PeerCheck {
+            let checked = Arc::clone(&checked);
+            Arc::new(move |_, _| {
+                checked.fetch_add(1, Ordering::Relaxed);
+                future::ready(if allow { Ok(()) } else { Err("another user's".into()) }).boxed()
             })
         };
-        client.prepare_plain_mcpd(prepare());
-        for (base_url, kind, expected) in [
-            ("http://127.0.0.1:1", UpstreamKind::Provider, 0),
-            ("https://127.0.0.1:1", UpstreamKind::Mcpd, 0),
-            ("http://127.0.0.1:1", UpstreamKind::Mcpd, 1),
-            ("http://127.0.0.1:1", UpstreamKind::Mcpd, 1),
-        ] {
-            client.pool(&target(base_url, kind)).unwrap();
-            assert_eq!(prepared.load(Ordering::Relaxed), expected, "{base_url}");
-        }
-        client.prepare_plain_mcpd(prepare());
-        client.pool(&target("http://127.0.0.1:1", UpstreamKind::Mcpd)).unwrap();
-        assert_eq!(prepared.load(Ordering::Relaxed), 2, "those of before are not used again");
+        let address = format!("http://{}", server.local_addr().unwrap());
+        let connect = async |kind| client.pool(&target(&address, kind)).unwrap().connection().await.is_ok();
+        client.check_plain_mcpd(check(true));
+        assert!(connect(UpstreamKind::Provider).await);
+        assert_eq!(checked.load(Ordering::Relaxed), 0);
+        assert!(connect(UpstreamKind::Mcpd).await);
+        assert_eq!(checked.load(Ordering::Relaxed), 1);
+        client.check_plain_mcpd(check(false));
+        assert!(!connect(UpstreamKind::Mcpd).await);
+        assert!(connect(UpstreamKind::Provider).await);
+        assert_eq!(checked.load(Ordering::Relaxed), 2);
+        let socket =
+            Target { socket: Some("/tmp/none".into()), ..target("http://localhost", UpstreamKind::Mcpd) };
+        assert!(client.pool(&socket).is_err(), "its addresses cannot be checked");
     }
 
     #[tokio::test]
@@ -280,9 +210,9 @@ mod tests {
         let client = Client::default();
         let mut target = target("http://127.0.0.1:1", UpstreamKind::Provider);
         let first = client.pool(&target).unwrap();
-        assert_eq!(client.clone().pool(&target).unwrap().generation, first.generation);
+        assert!(Arc::ptr_eq(&client.clone().pool(&target).unwrap(), &first));
         target.base_url = "http://127.0.0.1:1/another/path".parse().unwrap();
-        assert_eq!(client.pool(&target).unwrap().generation, first.generation);
+        assert!(Arc::ptr_eq(&client.pool(&target).unwrap(), &first));
         for port in 2..1000 {
             target.base_url.set_port(Some(port)).unwrap();
             client.pool(&target).unwrap();
@@ -296,8 +226,8 @@ mod tests {
         let (first, same) = (client.pool(&target).unwrap(), client.pool(&target).unwrap());
         client.retire(&first);
         let second = client.pool(&target).unwrap();
-        assert_ne!(second.generation, first.generation);
+        assert!(!Arc::ptr_eq(&second, &first));
         client.retire(&same);
-        assert_eq!(client.pool(&target).unwrap().generation, second.generation, "of the same failure");
+        assert!(Arc::ptr_eq(&client.pool(&target).unwrap(), &second), "of the same failure");
     }
 }

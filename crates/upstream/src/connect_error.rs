@@ -10,6 +10,23 @@ use crate::Target;
 /// Longest reason, in bytes. TLS errors repeat what the other side sent.
 const MAX_REASON_BYTES: usize = 200;
 
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a request got no response, or a response no end.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SendError {
+    #[error("the request cannot be built")]
+    Request(#[source] BoxError),
+    #[error("no connection")]
+    Connect(#[source] BoxError),
+    #[error("no connection in time")]
+    ConnectTimeout,
+    #[error("the connection failed")]
+    Exchange(#[source] hyper::Error),
+    #[error("the body cannot be decompressed")]
+    Body(#[source] BoxError),
+}
+
 /// A name that could not be looked up.
 #[derive(Debug, thiserror::Error)]
 #[error("DNS lookup failed: {0}")]
@@ -33,7 +50,7 @@ impl fmt::Display for HostPort<'_> {
 }
 
 /// The cause, without the host.
-pub(crate) fn reason(error: &reqwest::Error) -> String {
+pub(crate) fn reason(error: &SendError) -> String {
     let reason = if let Some(lookup) = find::<LookupError>(error) {
         lookup.to_string()
     } else if let Some(tls) = find::<rustls::Error>(error) {
@@ -62,7 +79,7 @@ fn words(error: &io::Error) -> String {
     if kind.contains("uncategorized") { error.to_string() } else { kind }
 }
 
-pub(crate) fn find<E: Error + 'static>(error: &reqwest::Error) -> Option<&E> {
+pub(crate) fn find<E: Error + 'static>(error: &SendError) -> Option<&E> {
     chain(error).find_map(|cause| cause.downcast_ref())
 }
 

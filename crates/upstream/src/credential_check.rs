@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{ACCEPT, USER_AGENT},
 };
 use mcpctl_api::{header::HOPS, visible};
@@ -16,9 +16,10 @@ use tokio::time::{Instant, timeout_at};
 use crate::{
     Client, Failure, Request, Target,
     attempt::{read_body, send},
+    body::Body,
     classify::classify,
     hops,
-    request::{ANTHROPIC_VERSION, authorize},
+    request::{ANTHROPIC_VERSION, authorize, message},
     screen::Screen,
 };
 
@@ -68,10 +69,10 @@ pub async fn check_credential(client: &Client, target: &Target) -> CredentialChe
     let until = Instant::now() + CHECK_TIMEOUT;
     match list(client, target, until).await {
         Listed::Nothing => CredentialCheck::Unknown,
-        Listed::NoList => message(client, target, until).await,
+        Listed::NoList => send_message(client, target, until).await,
         Listed::Refused { status: StatusCode::UNAUTHORIZED, error } => refused(target, error),
         // A restricted key may be refused the list and nothing else.
-        Listed::Refused { status, error } => match message(client, target, until).await {
+        Listed::Refused { status, error } => match send_message(client, target, until).await {
             CredentialCheck::Unknown if is_about_credential(target, status, &error) => refused(target, error),
             other => other,
         },
@@ -79,7 +80,7 @@ pub async fn check_credential(client: &Client, target: &Target) -> CredentialChe
             let anonymous = Target { credential: None, ..target.clone() };
             match list(client, &anonymous, until).await {
                 // A list for everyone shows nothing about the key.
-                Listed::Models => match message(client, target, until).await {
+                Listed::Models => match send_message(client, target, until).await {
                     CredentialCheck::Unknown => CredentialCheck::Accepted,
                     other => other,
                 },
@@ -109,7 +110,7 @@ async fn list(client: &Client, target: &Target, until: Instant) -> Listed {
     let asked = timeout_at(until, ask_for_models(client, target));
     let Ok(Some(response)) = asked.await else { return Listed::Nothing };
     let status = response.status();
-    let (body, _) = read_body(response, Bytes::new(), MAX_READ_BYTES, until).await;
+    let (body, _) = read_body(response.into_body(), Bytes::new(), MAX_READ_BYTES, until).await;
     match status.as_u16() {
         401 | 403 => Listed::Refused { status, error: UpstreamError::read(&body) },
         404 | 405 | 501 => Listed::NoList,
@@ -118,7 +119,7 @@ async fn list(client: &Client, target: &Target, until: Instant) -> Listed {
     }
 }
 
-async fn ask_for_models(client: &Client, target: &Target) -> Option<reqwest::Response> {
+async fn ask_for_models(client: &Client, target: &Target) -> Option<Response<Body>> {
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
@@ -127,8 +128,8 @@ async fn ask_for_models(client: &Client, target: &Target) -> Option<reqwest::Res
         headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
     }
     authorize(&mut headers, target).ok()?;
-    let pool = client.pool(target).ok()?;
-    pool.http.get(target.models()).headers(headers).send().await.ok()
+    let request = message(Method::GET, &target.models(), headers, Bytes::new()).ok()?;
+    client.pool(target).ok()?.connection().await.ok()?.send(request).await.ok()
 }
 
 /// Whether a body begins as a list of models does, in OpenAI's or Anthropic's shape, or as a bare list.
@@ -138,7 +139,7 @@ fn is_list(body: &[u8]) -> bool {
     text.trim_start().starts_with(['{', '[']) && names.iter().any(|name| text.contains(name))
 }
 
-async fn message(client: &Client, target: &Target, until: Instant) -> CredentialCheck {
+async fn send_message(client: &Client, target: &Target, until: Instant) -> CredentialCheck {
     let (Some(model), Some(left)) = (&target.model, until.checked_duration_since(Instant::now())) else {
         return CredentialCheck::Unknown;
     };

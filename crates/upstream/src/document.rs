@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, StatusCode,
+    HeaderMap, HeaderValue, Method, StatusCode,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use mcpctl_api::visible;
@@ -16,6 +16,7 @@ use crate::{
     Api, AttemptTimeouts, Client, Target, UpstreamKind,
     attempt::{BodyEnd, read_body},
     connect_error,
+    request::message,
 };
 
 /// How long a fetch may take to connect.
@@ -86,15 +87,19 @@ pub async fn fetch_document(
         value.set_sensitive(true);
         headers.insert(AUTHORIZATION, value);
     }
-    let sent = match request.form {
-        None => pool.http.get(request.url.clone()),
+    let (method, body) = match request.form {
+        None => (Method::GET, Bytes::new()),
         Some(fields) => {
             headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
             let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-            pool.http.post(request.url.clone()).body(body)
+            (Method::POST, body.into())
         }
     };
-    let response = match timeout_at(until, sent.headers(headers).send()).await {
+    let sending = async {
+        let message = message(method, request.url, headers, body)?;
+        pool.connection().await?.send(message).await
+    };
+    let response = match timeout_at(until, sending).await {
         Ok(Ok(response)) => response,
         Ok(Err(cause)) => return Err(error(connect_error::reason(&cause))),
         Err(_) => return Err(error(format!("no answer within {} s", FETCH_TIMEOUT.as_secs()))),
@@ -103,7 +108,7 @@ pub async fn fetch_document(
     if status.is_redirection() {
         return Err(error("it answers with a redirect, which is not followed".to_owned()));
     }
-    match read_body(response, Bytes::new(), request.max_bytes, until).await {
+    match read_body(response.into_body(), Bytes::new(), request.max_bytes, until).await {
         (body, BodyEnd::Complete) => Ok(FetchedDocument { status, body }),
         (_, BodyEnd::TooLarge) => {
             Err(error(format!("its answer is larger than {} bytes", request.max_bytes)))

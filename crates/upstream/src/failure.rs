@@ -7,7 +7,7 @@ use http::{HeaderMap, StatusCode};
 use mcpctl_dialect::meaning::ErrorMeaning;
 use mcpctl_failover::FailureClass;
 
-use crate::{AttemptTimeout, RefusedAddress};
+use crate::{AttemptTimeout, RefusedAddress, connect_error::BoxError};
 
 /// A failed attempt, or a stream that broke.
 ///
@@ -34,7 +34,7 @@ pub struct Failure {
     for_logs_alone: bool,
     names_stream_options: bool,
     detail: Box<str>,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<BoxError>,
 }
 
 impl Failure {
@@ -61,9 +61,9 @@ impl Failure {
         }
     }
 
-    /// Adds the cause, without its URL.
-    pub(crate) fn caused_by(mut self, error: reqwest::Error) -> Self {
-        self.source = Some(Box::new(error.without_url()));
+    /// Adds the cause.
+    pub(crate) fn caused_by(mut self, error: impl Into<BoxError>) -> Self {
+        self.source = Some(error.into());
         self
     }
 
@@ -132,7 +132,7 @@ impl Failure {
         self.stale
     }
 
-    pub(crate) fn no_client(error: reqwest::Error) -> Self {
+    pub(crate) fn no_client(error: BoxError) -> Self {
         Self::new(FailureClass::Connect, "the HTTP client cannot be built").caused_by(error)
     }
 

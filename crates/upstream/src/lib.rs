@@ -4,9 +4,11 @@
 mod addresses;
 mod answer;
 mod attempt;
+mod body;
 pub mod classify;
 mod client;
 mod connect_error;
+mod connector;
 mod credential_check;
 mod document;
 mod failure;
@@ -15,11 +17,11 @@ pub mod hops;
 mod lookup;
 mod patience;
 mod peek;
+mod pool;
 mod progress;
 mod reader;
 mod redact;
 mod request;
-mod reuse;
 mod screen;
 mod target;
 mod tls;
@@ -28,7 +30,8 @@ mod traced;
 pub use self::{
     addresses::{AddressPolicy, RefusedAddress},
     answer::{Answer, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
-    client::{Client, ClientConfig, PrepareConnector},
+    client::{Client, ClientConfig},
+    connector::PeerCheck,
     credential_check::{CredentialCheck, check_credential},
     document::{DocumentError, DocumentRequest, FetchedDocument, fetch_document},
     failure::Failure,

@@ -8,7 +8,6 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::{sync::Semaphore, task::spawn_blocking};
 
 use crate::connect_error::LookupError;
@@ -32,15 +31,6 @@ struct Lookups {
 /// When the name has none, or too many lookups of the name are running.
 pub(crate) async fn lookup(name: &str) -> Result<Vec<SocketAddr>, LookupError> {
     Ok(LOOKUPS.run(name, |name| Ok((name, 0).to_socket_addrs()?.collect())).await?)
-}
-
-/// Resolves names to all of their addresses, for clients without an address policy.
-pub(crate) struct EveryAddress;
-
-impl Resolve for EveryAddress {
-    fn resolve(&self, name: Name) -> Resolving {
-        Box::pin(async move { Ok(Box::new(lookup(name.as_str()).await?.into_iter()) as Addrs) })
-    }
 }
 
 impl Lookups {

@@ -4,6 +4,8 @@
 use bytes::{Bytes, BytesMut};
 use tokio::time::{Instant, timeout_at};
 
+use crate::body::Body;
+
 /// How many bytes are read at most before the decision.
 const MAX_PEEKED_BYTES: usize = 16 * 1024;
 /// How a line of an event stream begins (WHATWG HTML, "Server-sent events").
@@ -12,15 +14,15 @@ const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads until the bytes show whether they begin an event stream; returns the bytes, and whether they do. `None` where that is
 /// still open at `until`. A connection that fails meanwhile fails again for the reader.
-pub(crate) async fn peek(response: &mut reqwest::Response, until: Instant) -> Option<(Bytes, bool)> {
+pub(crate) async fn peek(body: &mut Body, until: Instant) -> Option<(Bytes, bool)> {
     let mut start = BytesMut::new();
     loop {
         if let Some(is_stream) = begins_stream(&start) {
             return Some((start.freeze(), is_stream));
         }
-        match timeout_at(until, response.chunk()).await {
-            Ok(Ok(Some(bytes))) => start.extend_from_slice(&bytes),
-            Ok(Ok(None) | Err(_)) => return Some((start.freeze(), false)),
+        match timeout_at(until, body.data()).await {
+            Ok(Some(Ok(bytes))) => start.extend_from_slice(&bytes),
+            Ok(None | Some(Err(_))) => return Some((start.freeze(), false)),
             Err(_) => return None,
         }
     }

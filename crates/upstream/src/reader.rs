@@ -2,13 +2,11 @@
 //! depends on how far the stream got; `attempt` decides on it.
 
 use std::{
-    pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use hyper::body::Body as _;
 use mcpctl_dialect::{
     Event, EventMeaning, EventReader,
     error::UpstreamError,
@@ -19,6 +17,8 @@ use tokio::time::Instant;
 
 use crate::{
     Request, StreamEvent,
+    body::Body,
+    connect_error::SendError,
     patience::{Expired, Patience},
     progress,
     screen::{CredentialSpelledOut, Screen},
@@ -31,7 +31,7 @@ const LINGER_TIMEOUT: Duration = Duration::from_millis(500);
 const MAX_UNFRAMED: usize = 64 * 1024;
 
 pub(crate) struct Reader {
-    body: reqwest::Body,
+    body: Body,
     events: EventReader,
     decoder: Decoder,
     /// The body so far, while it may be an error without a stream's framing.
@@ -52,7 +52,7 @@ pub(crate) struct Reader {
 #[derive(Debug)]
 pub(crate) enum StreamError {
     /// The connection failed.
-    Cut(reqwest::Error),
+    Cut(SendError),
     /// The body ended, but the answer in it had not.
     Incomplete,
     /// It was waited for as long as may be.
@@ -83,16 +83,16 @@ impl StreamError {
 }
 
 impl Reader {
-    /// Reads a response, of which `start` was read already.
+    /// Reads a body, of which `start` was read already.
     pub(crate) fn new(
-        response: reqwest::Response,
+        body: Body,
         start: Bytes,
         request: &Request,
         screen: Screen,
         patience: Patience,
     ) -> Self {
         let mut reader = Self {
-            body: response.into(),
+            body,
             events: EventReader::new(request.operation),
             decoder: Decoder::default(),
             unframed: Some(BytesMut::new()),
@@ -142,13 +142,11 @@ impl Reader {
                 let complete = self.unfinished == 0;
                 return Poll::Ready(if complete { Ok(None) } else { Err(self.incomplete()) });
             }
-            match Pin::new(&mut self.body).poll_frame(context) {
-                Poll::Ready(Some(Ok(frame))) => {
-                    if let Ok(bytes) = frame.into_data() {
-                        progress::received();
-                        self.patience.arrived().map_err(StreamError::Late)?;
-                        self.push(bytes);
-                    }
+            match self.body.poll_data(context) {
+                Poll::Ready(Some(Ok(bytes))) => {
+                    progress::received();
+                    self.patience.arrived().map_err(StreamError::Late)?;
+                    self.push(bytes);
                 }
                 Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(StreamError::Cut(error))),
                 Poll::Ready(None) => {
@@ -229,7 +227,7 @@ impl Reader {
     /// Reads to the end of the body. Nothing after `[DONE]` is part of the answer, so errors are ignored.
     fn poll_linger(&mut self, context: &mut Context<'_>) -> Poll<()> {
         while !self.ended {
-            self.ended = match Pin::new(&mut self.body).poll_frame(context) {
+            self.ended = match self.body.poll_data(context) {
                 Poll::Ready(Some(Ok(_))) => self.patience.arrived().is_err(),
                 Poll::Ready(_) => true,
                 Poll::Pending => {

@@ -3,16 +3,20 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    uri::InvalidUri,
 };
+use http_body_util::Full;
 use mcpctl_api::header::HOPS;
 use mcpctl_dialect::{self as dialect, Dialect, Operation};
 use mcpctl_failover::FailureClass;
 use secrecy::ExposeSecret as _;
+use url::{Position, Url};
 
 use crate::{
     Api, Auth, Failure, Target, UpstreamKind,
+    connect_error::SendError,
     hops::{self, InstanceId},
 };
 
@@ -81,6 +85,24 @@ pub(crate) fn outgoing(request: &Request, target: &Target, instance: &InstanceId
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
     headers
+}
+
+/// A request to a URL of a target. Its address is the path and query; the connection adds the host.
+///
+/// # Errors
+/// When the URL cannot be sent.
+pub(crate) fn message(
+    method: Method,
+    url: &Url,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<http::Request<Full<Bytes>>, SendError> {
+    let path = &url[Position::BeforePath..Position::AfterQuery];
+    let mut message = http::Request::new(Full::new(body));
+    *message.method_mut() = method;
+    *message.uri_mut() = path.parse().map_err(|error: InvalidUri| SendError::Request(error.into()))?;
+    *message.headers_mut() = headers;
+    Ok(message)
 }
 
 /// Adds the target's credential, in the header that its API takes it in.

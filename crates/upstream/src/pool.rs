@@ -1,0 +1,242 @@
+//! The connections to one server. One of HTTP/1.1 is taken by a request and comes back with the last byte of its response; one of
+//! HTTP/2 is shared.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response, header::HOST};
+use http_body_util::Full;
+use hyper::client::conn::{http1, http2};
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    body::Body,
+    connect_error::SendError,
+    connector::{Connector, Sender},
+};
+
+/// How long an idle connection is kept: shorter than mcpd and most proxies keep theirs (60 s and more). When a server closes
+/// earlier (uvicorn, under vLLM: 5 s), the client notices while the connection is idle.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
+
+pub(crate) struct Pool {
+    connector: Connector,
+    idle: Mutex<Idle>,
+}
+
+/// The connections that no request has to itself.
+#[derive(Default)]
+struct Idle {
+    /// The one that was used last comes last.
+    http1: Vec<(http1::SendRequest<Full<Bytes>>, Instant)>,
+    http2: Option<(http2::SendRequest<Full<Bytes>>, Instant)>,
+    /// Whether a task waits to close those that are idle for too long.
+    is_reaped: bool,
+}
+
+/// A connection for one request.
+pub(crate) struct Connection {
+    pool: Arc<Pool>,
+    sender: Sender,
+    /// Whether another request was sent on it before. The server may have closed such a connection without the client having
+    /// noticed, so that a failure on it is no sign of a failing server.
+    pub(crate) is_reused: bool,
+}
+
+impl Pool {
+    pub(crate) fn new(connector: Connector) -> Arc<Self> {
+        Arc::new(Self { connector, idle: Mutex::default() })
+    }
+
+    /// An idle connection, or a new one.
+    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, SendError> {
+        let idle = self.lock().take();
+        let (sender, is_reused) = match idle {
+            Some(sender) => (sender, true),
+            // Boxed, so that requests that need no new connection do not move the future.
+            None => (self.share(Box::pin(self.connector.connect()).await?), false),
+        };
+        Ok(Connection { pool: Arc::clone(self), sender, is_reused })
+    }
+
+    /// Shares a new connection of HTTP/2; where another request has connected meanwhile, its connection is used.
+    fn share(self: &Arc<Self>, sender: Sender) -> Sender {
+        let Sender::Http2(new) = sender else { return sender };
+        let mut idle = self.lock();
+        let shared = match idle.http2.take() {
+            Some((shared, _)) if shared.is_ready() => shared,
+            _ => new,
+        };
+        idle.http2 = Some((shared.clone(), Instant::now()));
+        self.reap(&mut idle);
+        Sender::Http2(shared)
+    }
+
+    /// Takes a connection back whose response was read to its end.
+    pub(crate) fn put_back(self: &Arc<Self>, sender: http1::SendRequest<Full<Bytes>>) {
+        if !sender.is_closed() {
+            let mut idle = self.lock();
+            idle.http1.push((sender, Instant::now()));
+            self.reap(&mut idle);
+        }
+    }
+
+    /// Closes connections that are idle for too long, until none is left.
+    fn reap(self: &Arc<Self>, idle: &mut Idle) {
+        if std::mem::replace(&mut idle.is_reaped, true) {
+            return;
+        }
+        let pool = Arc::downgrade(self);
+        tokio::spawn(async move {
+            loop {
+                sleep(IDLE_TIMEOUT).await;
+                let Some(pool) = Weak::upgrade(&pool) else { return };
+                if pool.lock().close_expired() {
+                    return;
+                }
+            }
+        });
+    }
+
+    /// A panic cannot leave the lists half-written, so a poisoned lock is used like any other.
+    fn lock(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    fn take(&mut self) -> Option<Sender> {
+        if let Some((sender, used)) = &mut self.http2 {
+            if sender.is_ready() {
+                *used = Instant::now();
+                return Some(Sender::Http2(sender.clone()));
+            }
+            self.http2 = None;
+        }
+        // Those whose task has yet to read the end of the last response, or to send the rest of its request.
+        let mut busy = Vec::new();
+        let found = loop {
+            match self.http1.pop() {
+                Some((_, since)) if since.elapsed() >= IDLE_TIMEOUT => {
+                    // All others are older.
+                    self.http1.clear();
+                    break None;
+                }
+                Some((sender, _)) if sender.is_closed() => {}
+                Some((sender, _)) if sender.is_ready() => break Some(Sender::Http1(sender)),
+                Some(other) => busy.push(other),
+                None => break None,
+            }
+        };
+        self.http1.extend(busy.into_iter().rev());
+        found
+    }
+
+    /// Closes what has expired; returns whether nothing is left.
+    fn close_expired(&mut self) -> bool {
+        let now = Instant::now();
+        let lives = |since: &Instant| now.duration_since(*since) < IDLE_TIMEOUT;
+        self.http1.retain(|(sender, since)| lives(since) && !sender.is_closed());
+        self.http2.take_if(|(sender, used)| !lives(used) || sender.is_closed());
+        self.is_reaped = !self.http1.is_empty() || self.http2.is_some();
+        !self.is_reaped
+    }
+}
+
+impl Connection {
+    /// Sends a request whose address is a path and query, and returns its response with the head read.
+    pub(crate) async fn send(self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
+        let Self { pool, sender, .. } = self;
+        match sender {
+            Sender::Http1(mut sender) => {
+                request.headers_mut().insert(HOST, pool.connector.host.clone());
+                let response = sender.send_request(request).await.map_err(SendError::Exchange)?;
+                Ok(Body::of(response, Some((sender, pool))).await)
+            }
+            Sender::Http2(mut sender) => {
+                let uri = pool.connector.absolute(std::mem::take(request.uri_mut()));
+                *request.uri_mut() = uri.map_err(|error| SendError::Request(error.into()))?;
+                let response = sender.send_request(request).await.map_err(SendError::Exchange)?;
+                Ok(Body::of(response, None).await)
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use hyper::{body::Incoming, server, service::service_fn};
+    use hyper_util::rt::{TokioExecutor, TokioIo};
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{Api, AttemptTimeouts, Target, UpstreamKind, connector};
+
+    /// A server that answers with the address that was requested, and how many connections it has accepted.
+    async fn http2_server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                let answer = service_fn(async |request: Request<Incoming>| {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(request.uri().to_string()))))
+                });
+                let builder = server::conn::http2::Builder::new(TokioExecutor::new());
+                tokio::spawn(builder.serve_connection(TokioIo::new(stream), answer));
+            }
+        });
+        address
+    }
+
+    fn pool(address: &str) -> Arc<Pool> {
+        let target = Target {
+            base_url: format!("http://{address}").parse().unwrap(),
+            socket: None,
+            model: None,
+            credential: None,
+            timeouts: AttemptTimeouts::default(),
+            api: Api::default(),
+            kind: UpstreamKind::Provider,
+        };
+        Pool::new(Connector::new(&target, None, None).unwrap())
+    }
+
+    async fn http2_sender(address: &str) -> Sender {
+        connector::http2(TokioIo::new(TcpStream::connect(address).await.unwrap())).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn http2_connection_is_shared_and_gets_whole_addresses() {
+        let address = http2_server().await;
+        let pool = pool(&address);
+        pool.share(http2_sender(&address).await);
+        let (first, second) = (pool.connection().await.unwrap(), pool.connection().await.unwrap());
+        assert!(first.is_reused && second.is_reused);
+        for connection in [first, second] {
+            let request = Request::builder().uri("/v1/models?a=b").body(Full::default()).unwrap();
+            let mut body = connection.send(request).await.unwrap().into_body();
+            let answered = body.data().await.unwrap().unwrap();
+            assert_eq!(answered, format!("http://{address}/v1/models?a=b"));
+        }
+        // Of two that were made at the same time, one is kept.
+        pool.share(http2_sender(&address).await);
+        assert!(pool.lock().http1.is_empty() && pool.lock().http2.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn idle_connections_are_closed_after_a_while() {
+        let address = http2_server().await;
+        let pool = pool(&address);
+        pool.share(http2_sender(&address).await);
+        sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        assert!(pool.connection().await.unwrap().is_reused);
+        sleep(IDLE_TIMEOUT * 2).await;
+        assert!(pool.lock().http2.is_none() && !pool.lock().is_reaped);
+    }
+}
