@@ -168,7 +168,7 @@ impl Runtime {
     pub fn primary(&self, llm: &str, bearer: secrecy::SecretString) -> upstream::Target {
         let provider = self.registry.failover_for(llm).map(|(_, provider)| &provider.config);
         let config = provider.map_or(self.config.primary, |config| config.primary);
-        upstream::Target {
+        upstream::Target::new(upstream::TargetConfig {
             base_url: with_v1(&self.config.inference),
             socket: None,
             model: None,
@@ -176,7 +176,7 @@ impl Runtime {
             credential: Some(bearer),
             timeouts: config.timeouts.of_attempt(),
             kind: UpstreamKind::Mcpd,
-        }
+        })
     }
 }
 

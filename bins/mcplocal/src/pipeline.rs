@@ -163,7 +163,7 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
     // The order is the router's: the primary before the probe, unless its breaker is open; the probe before the local provider
     // is prepared; the journal's entry before the prompt goes there (`local::FailoverAttempt`).
     let upstream_request =
-        &mcpctl_upstream::Request::untouched(&request.request, &target, false, request.headers.clone());
+        &mcpctl_upstream::Request::untouched(&request.request, &target, false, &request.headers);
     let (client, target, trigger) = (&app.client, &target, &trigger);
     let silence = &runtime.silence;
     let primary =

@@ -20,7 +20,7 @@ use mcpctl_engine::{
 };
 use mcpctl_failover::{LocalCause, LocalError, ProviderRegistry};
 use mcpctl_telemetry::{Configured, McplocalMetrics};
-use mcpctl_upstream::{Api, AttemptTimeouts, Target, UpstreamKind};
+use mcpctl_upstream::{Api, AttemptTimeouts, Target, TargetConfig, UpstreamKind};
 use tokio::time::Instant;
 
 pub use key_file::KeyFileError;
@@ -218,7 +218,9 @@ impl LocalProvider {
         match info {
             Ok(info) => {
                 self.suffices(needs, Some(&info))?;
-                target.model = target.model.or_else(|| info.model.clone());
+                if target.model.is_none() {
+                    target = target.with(|target| target.model.clone_from(&info.model));
+                }
             }
             // A server that does not list its models may answer all the same.
             Err(_) if target.model.is_some() => {}
@@ -252,7 +254,7 @@ impl LocalProvider {
 /// When its key cannot be read.
 pub fn target(provider: &ProviderConfig) -> Result<Option<Target>, KeyFileError> {
     let ProviderKind::Running { api, url, model, key_file } = &provider.kind else { return Ok(None) };
-    Ok(Some(Target {
+    Ok(Some(Target::new(TargetConfig {
         base_url: url.clone(),
         socket: None,
         model: model.clone(),
@@ -263,14 +265,14 @@ pub fn target(provider: &ProviderConfig) -> Result<Option<Target>, KeyFileError>
             Dialect::Anthropic => Api::Anthropic,
         },
         kind: UpstreamKind::Provider,
-    }))
+    })))
 }
 
 fn managed_target(endpoint: &Endpoint) -> Target {
     let Endpoint { base_url, socket, api_key, model, .. } = endpoint.clone();
     let (model, credential) = (Some(model), Some(api_key));
     let socket = socket.map(|socket| socket.path().to_owned());
-    Target {
+    Target::new(TargetConfig {
         base_url,
         socket,
         model,
@@ -278,7 +280,7 @@ fn managed_target(endpoint: &Endpoint) -> Target {
         timeouts: LOCAL_TIMEOUTS,
         api: Api::Openai,
         kind: UpstreamKind::Provider,
-    }
+    })
 }
 
 /// Capabilities that depend on the arguments of an engine, and that a running server does not report. Unknown where a script

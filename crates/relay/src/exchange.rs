@@ -85,7 +85,7 @@ impl Exchange {
         headers: &HeaderMap,
     ) -> Result<Self, ExchangeError> {
         let caller = asked.operation;
-        let untouched = |usage| Request::untouched(asked, target, usage, headers.clone());
+        let untouched = |usage| Request::untouched(asked, target, usage, headers);
         if caller == Operation::CountTokens && upstream != Operation::CountTokens {
             let estimate = Some(count_body(estimate_tokens(asked.body())?));
             let request = untouched(false);
@@ -126,7 +126,7 @@ impl Exchange {
         let translated = translation.request(asked.body(), model, now())?;
         let asked = dialect::Request::read(upstream, translated.body)?;
         let ask_for_usage = ask_for_usage && asked.lacks_usage();
-        let with = |usage| Request::untouched(&asked, target, usage, headers.clone());
+        let with = |usage| Request::untouched(&asked, target, usage, headers);
         let (request, without_usage) = (with(ask_for_usage), ask_for_usage.then(|| with(false)));
         // The writer of the caller's dialect shows usage where that has it.
         let options = translated.answer.options().clone();

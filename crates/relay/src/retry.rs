@@ -48,7 +48,7 @@ pub async fn send(
     // How many of the attempts failed because their connection was stale.
     let mut stale = 0;
     loop {
-        let sent = attempt(client, target, request.clone());
+        let sent = attempt(client, target, request);
         let result = match tokio::time::timeout_at(policy.deadline.into(), sent).await {
             Ok(result) => result,
             Err(_) => {
@@ -79,8 +79,8 @@ pub async fn send(
 /// # Errors
 /// The failure of the last attempt.
 pub async fn once(client: &Client, target: &Target, request: &Request) -> Result<Answer, Failure> {
-    match attempt(client, target, request.clone()).await {
-        Err(failure) if failure.is_stale_connection() => attempt(client, target, request.clone()).await,
+    match attempt(client, target, request).await {
+        Err(failure) if failure.is_stale_connection() => attempt(client, target, request).await,
         result => result,
     }
 }

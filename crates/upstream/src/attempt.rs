@@ -3,32 +3,30 @@
 
 use std::{
     future::poll_fn,
-    sync::Arc,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::{Duration, SystemTime},
 };
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderValue, Method, Response, StatusCode,
     header::{self, CONTENT_TYPE},
 };
-use http_body_util::Full;
 use mcpctl_api::visible;
 use mcpctl_dialect::{AnswerBody, EventMeaning, error::UpstreamError, meaning::ErrorMeaning, usage::Usage};
 use mcpctl_failover::FailureClass;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::{
     Answer, AttemptTimeout, Client, Failure, RefusedAddress, Request, StreamAnswer, StreamEvent,
     StreamEvents, Target, TimeoutKind, UpstreamKind, WholeAnswer,
-    body::Body,
+    body::{Body, BodyEnd, read_body},
     classify::{classify, classify_in_band, retry_after},
     connect_error::{HostPort, SendError, find, reason},
     head::{encoded, incoming, is_event_stream},
-    patience::{Expired, Patience, after},
+    patience::{Expired, Patience, after, before},
     peek::peek,
-    pool::Pool,
     progress,
     reader::{Reader, StreamError},
     request::{authorize, message, outgoing},
@@ -53,65 +51,47 @@ const MAX_REDIRECT_BYTES: usize = 300;
 /// cut, ends early or cannot be read after the response head and before its first content is `server_error`, because nothing was
 /// delivered and the server was reachable; a whole answer that exceeds its limit is `rejected`, because a retry would give the
 /// same.
-pub async fn send(client: &Client, target: &Target, request: Request) -> Result<Answer, Failure> {
+pub async fn send(client: &Client, target: &Target, request: &Request) -> Result<Answer, Failure> {
     let streams = request.stream && request.operation.may_stream();
     let timeouts = target.timeouts;
     let begun = Instant::now();
+    let whole_until = after(begun, timeouts.answer);
 
-    let (pool, outgoing) = prepare(client, target, &request)?;
-    let head_timeout = match streams {
-        true => AttemptTimeout { kind: TimeoutKind::Response, duration: timeouts.response },
-        false => AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer },
-    };
-    let mut is_reused = false;
-    let sending = async {
-        let connection = pool.connection().await?;
-        is_reused = connection.is_reused;
-        connection.send(outgoing).await
-    };
-    let response = match timeout_at(after(begun, head_timeout.duration), sending).await {
-        Ok(Ok(response)) => response,
-        Ok(Err(error)) => {
-            let failure = not_sent(error, target);
-            // A server that sent bytes, even if they are not HTTP, is reachable: then the connection was not stale.
-            if !is_reused || failure.class != FailureClass::Connect {
-                return Err(failure);
-            }
-            client.retire(&pool);
-            return Err(failure.on_stale_connection());
+    let (head_timeout, head_until) = match streams {
+        true => {
+            let timeout = AttemptTimeout { kind: TimeoutKind::Response, duration: timeouts.response };
+            (timeout, after(begun, timeout.duration))
         }
-        Err(_) => {
-            if is_reused {
-                // The connection may be dead, and with HTTP/2 the next request would use it again.
-                client.retire(&pool);
-            }
-            return Err(Failure::timed_out(FailureClass::NoResponse, "no response head", head_timeout));
-        }
+        false => (AttemptTimeout { kind: TimeoutKind::Answer, duration: timeouts.answer }, whole_until),
     };
+    let mut timer = pin!(sleep_until(head_until));
+    let response = respond(client, target, request, timer.as_mut(), head_timeout).await?;
     progress::received();
     let screen = Screen::of(target, request.operation);
     let status = response.status();
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {
-        return Err(not_an_answer(target, &request, &response, &screen));
+        return Err(not_an_answer(target, request, &response, &screen));
     }
     let headers = incoming(response.headers(), target.kind, &screen);
 
     if !status.is_success() {
-        return Err(error_answer(target, response, headers, &screen).await);
+        timer.as_mut().reset(after(Instant::now(), timeouts.idle.min(timeouts.response)));
+        return Err(error_answer(target, response, headers, &screen, timer).await);
     }
     if let Some(failure) = encoded(status, &headers) {
         return Err(failure);
     }
-    let whole_until = after(begun, timeouts.answer);
     // A server may ignore `stream` and answer with JSON, or stream under another content type: the first bytes show which.
     let (mut body, mut headers) = (response.into_body(), headers);
     let (start, is_stream) = match streams {
         true if is_event_stream(&headers) => (Bytes::new(), true),
         true => {
             let timeout = AttemptTimeout { kind: TimeoutKind::FirstToken, duration: timeouts.first_token };
-            let until = after(Instant::now(), timeout.duration).min(whole_until);
+            timer.as_mut().reset(after(Instant::now(), timeout.duration).min(whole_until));
             let late = || no_content(timeout).with_head(status, &headers);
-            peek(&mut body, until).await.ok_or_else(late)?
+            let peeked = peek(&mut body, timer.as_mut()).await.ok_or_else(late)?;
+            timer.as_mut().reset(whole_until);
+            peeked
         }
         false => (Bytes::new(), false),
     };
@@ -119,27 +99,56 @@ pub async fn send(client: &Client, target: &Target, request: Request) -> Result<
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
         // A stream whose first event does not come is waited for as long as the whole answer may take.
         let patience = Patience::new(timeouts.first_token, timeouts.answer, begun);
-        let reader = Box::new(Reader::new(body, start, &request, screen, patience));
+        let reader = Box::new(Reader::new(body, start, request, screen, patience));
         hold(target, reader, status, headers, begun).await.map(Answer::Stream)
     } else {
         // `timeouts.response` applied to the head; the body has what is left of `timeouts.answer`.
-        let read = read_body(body, start, WholeAnswer::MAX_BODY, whole_until).await;
-        whole(target, &request, status, read, headers, &screen).map(Answer::Whole)
+        let read = read_body(body, start, WholeAnswer::MAX_BODY, timer).await;
+        whole(target, request, status, read, headers, &screen).map(Answer::Whole)
     }
 }
 
-fn prepare(
+/// Sends the request, and returns the response with its head read.
+async fn respond(
     client: &Client,
     target: &Target,
     request: &Request,
-) -> Result<(Arc<Pool>, http::Request<Full<Bytes>>), Failure> {
+    timer: Pin<&mut Sleep>,
+    timeout: AttemptTimeout,
+) -> Result<Response<Body>, Failure> {
     let mut headers = outgoing(request, target, client.instance());
     // After the caller's headers, so that it replaces any of theirs.
     authorize(&mut headers, target)?;
-    let pool = client.pool(target)?;
-    let url = target.endpoint(request.operation);
-    let outgoing = message(Method::POST, &url, headers, request.body.clone());
-    Ok((pool, outgoing.map_err(|error| not_sent(error, target))?))
+    let (pool, path) = match (client.pool(target), target.path(request.operation)) {
+        (Ok(pool), Ok(path)) => (pool, path),
+        (Err(error), _) | (_, Err(error)) => return Err(not_sent(error, target)),
+    };
+    let outgoing = message(Method::POST, path, headers, request.body.clone());
+    let mut is_reused = false;
+    let sending = async {
+        let connection = pool.connection().await?;
+        is_reused = connection.is_reused;
+        connection.send(outgoing).await
+    };
+    match before(timer, sending).await {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(error)) => {
+            let failure = not_sent(error, target);
+            // A server that sent bytes, even if they are not HTTP, is reachable: then the connection was not stale.
+            if !is_reused || failure.class != FailureClass::Connect {
+                return Err(failure);
+            }
+            client.retire(&pool);
+            Err(failure.on_stale_connection())
+        }
+        None => {
+            if is_reused {
+                // The connection may be dead, and with HTTP/2 the next request would use it again.
+                client.retire(&pool);
+            }
+            Err(Failure::timed_out(FailureClass::NoResponse, "no response head", timeout))
+        }
+    }
 }
 
 /// A failure before the response head.
@@ -194,10 +203,10 @@ async fn error_answer(
     response: Response<Body>,
     mut headers: HeaderMap,
     screen: &Screen,
+    timer: Pin<&mut Sleep>,
 ) -> Failure {
     let status = response.status();
-    let until = after(Instant::now(), target.timeouts.idle.min(target.timeouts.response));
-    let (body, _) = read_body(response.into_body(), Bytes::new(), Failure::MAX_BODY, until).await;
+    let (body, _) = read_body(response.into_body(), Bytes::new(), Failure::MAX_BODY, timer).await;
     let error = UpstreamError::read(&body);
     let class = classify(target.kind, status, &headers, &error);
     let original = body.clone();
@@ -384,38 +393,6 @@ fn broken_as(class: FailureClass, broken: StreamError) -> Failure {
         }
         StreamError::InBand(error, data) => failure.with_body(bounded(data)).meaning(error.meaning),
         _ => failure,
-    }
-}
-
-pub(crate) enum BodyEnd {
-    Complete,
-    Cut(SendError),
-    TooLate,
-    TooLarge,
-}
-
-/// Reads a body, of which `start` was read already, until its end, `max` bytes or `until`; returns what arrived, and how it ended.
-pub(crate) async fn read_body(
-    mut source: Body,
-    start: Bytes,
-    max: usize,
-    until: Instant,
-) -> (Bytes, BodyEnd) {
-    let mut body = BytesMut::from(start);
-    loop {
-        match timeout_at(until, source.data()).await {
-            Ok(Some(Ok(bytes))) => {
-                progress::received();
-                let room = max.saturating_sub(body.len());
-                body.extend_from_slice(bytes.get(..room.min(bytes.len())).unwrap_or_default());
-                if bytes.len() > room {
-                    return (body.freeze(), BodyEnd::TooLarge);
-                }
-            }
-            Ok(None) => return (body.freeze(), BodyEnd::Complete),
-            Ok(Some(Err(error))) => return (body.freeze(), BodyEnd::Cut(error)),
-            Err(_) => return (body.freeze(), BodyEnd::TooLate),
-        }
     }
 }
 

@@ -7,16 +7,13 @@
 use std::{
     collections::HashMap,
     fmt,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use url::Origin;
-
 use crate::{
-    AddressPolicy, Failure, PeerCheck, Target, UpstreamKind, connector::Connector, hops::InstanceId,
-    pool::Pool,
+    AddressPolicy, PeerCheck, Target, connect_error::SendError, connector::Connector, hops::InstanceId,
+    pool::Pool, prepared::Key,
 };
 
 /// How many pools exist at most. The least recently used one is dropped for a new one; in-flight requests keep theirs.
@@ -29,19 +26,6 @@ pub struct ClientConfig {
     pub addresses: Option<Arc<AddressPolicy>>,
     /// The id of this process in the list of hops.
     pub instance: InstanceId,
-}
-
-/// What the connections of a pool have in common.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    /// Scheme, host and port.
-    origin: Origin,
-    connect: Duration,
-    /// The port that they go to, where this process listens on a port of the same number.
-    own_port: Option<u16>,
-    socket: Option<PathBuf>,
-    /// Whether they speak plain HTTP to mcpd.
-    plain_mcpd: bool,
 }
 
 /// The pools, shared by all attempts. Cheap to clone.
@@ -93,39 +77,26 @@ impl Client {
         policy.check_url(&target.base_url).err().map(|refused| refused.to_string())
     }
 
-    /// The pool for a target. Its address is checked here and for each connection as written, and for those as resolved.
-    pub(crate) fn pool(&self, target: &Target) -> Result<Arc<Pool>, Failure> {
-        let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());
-        if let Some(policy) = policy {
-            policy.check_url(&target.base_url).map_err(Failure::refused_address)?;
-        }
-        let key = self.key(target);
+    /// The pool for a target. Its address is checked when the pool is made, and for each connection as written and as resolved.
+    pub(crate) fn pool(&self, target: &Target) -> Result<Arc<Pool>, SendError> {
         let mut pools = self.lock();
-        if let Some(used) = pools.ready.get_mut(&key) {
+        if let Some(used) = pools.ready.get_mut(target.key()) {
             used.at = Instant::now();
             return Ok(Arc::clone(&used.pool));
         }
-        let check = pools.plain_mcpd.clone().filter(|_| key.plain_mcpd);
-        let connector = Connector::new(target, policy, check).map_err(Failure::no_client)?;
-        Ok(pools.insert(key, Pool::new(connector)))
-    }
-
-    fn key(&self, target: &Target) -> Key {
         let policy = self.config.addresses.as_ref().filter(|_| target.socket.is_none());
-        Key {
-            origin: target.base_url.origin(),
-            connect: target.timeouts.connect,
-            own_port: policy.and_then(|policy| policy.own_port(&target.base_url)),
-            socket: target.socket.clone(),
-            plain_mcpd: target.kind == UpstreamKind::Mcpd && target.base_url.scheme() != "https",
+        if let Some(policy) = policy {
+            policy.check_url(&target.base_url).map_err(|refused| SendError::Connect(refused.into()))?;
         }
+        let check = pools.plain_mcpd.clone().filter(|_| target.key().plain_mcpd);
+        let connector = Connector::new(target, policy, check)?;
+        Ok(pools.insert(target.key().clone(), Pool::new(connector)))
     }
 
     /// Drops the idle connections to a target, which may be as dead as the one on which it is silent. The next request gets a
     /// new connection.
     pub fn drop_idle(&self, target: &Target) {
-        let key = self.key(target);
-        self.lock().ready.remove(&key);
+        self.lock().ready.remove(target.key());
     }
 
     /// Drops the idle connections of a pool, unless it was replaced already.
@@ -163,11 +134,11 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::AttemptTimeouts;
+    use crate::{AttemptTimeouts, TargetConfig, UpstreamKind};
 
     fn target(base_url: &str, kind: UpstreamKind) -> Target {
         let base_url = base_url.parse().unwrap();
-        Target {
+        Target::new(TargetConfig {
             base_url,
             socket: None,
             model: None,
@@ -175,7 +146,7 @@ mod tests {
             timeouts: AttemptTimeouts::default(),
             api: crate::Api::Openai,
             kind,
-        }
+        })
     }
 
     #[tokio::test]
@@ -200,8 +171,8 @@ mod tests {
         assert!(!connect(UpstreamKind::Mcpd).await);
         assert!(connect(UpstreamKind::Provider).await);
         assert_eq!(checked.load(Ordering::Relaxed), 2);
-        let socket =
-            Target { socket: Some("/tmp/none".into()), ..target("http://localhost", UpstreamKind::Mcpd) };
+        let target = target("http://localhost", UpstreamKind::Mcpd);
+        let socket = target.with(|target| target.socket = Some("/tmp/none".into()));
         assert!(client.pool(&socket).is_err(), "its addresses cannot be checked");
     }
 
@@ -211,10 +182,10 @@ mod tests {
         let mut target = target("http://127.0.0.1:1", UpstreamKind::Provider);
         let first = client.pool(&target).unwrap();
         assert!(Arc::ptr_eq(&client.clone().pool(&target).unwrap(), &first));
-        target.base_url = "http://127.0.0.1:1/another/path".parse().unwrap();
+        target = target.with(|target| target.base_url.set_path("/another/path"));
         assert!(Arc::ptr_eq(&client.pool(&target).unwrap(), &first));
         for port in 2..1000 {
-            target.base_url.set_port(Some(port)).unwrap();
+            target = target.with(|target| target.base_url.set_port(Some(port)).unwrap());
             client.pool(&target).unwrap();
         }
         assert_eq!(client.lock().ready.len(), MAX_POOLS);

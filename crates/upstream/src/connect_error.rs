@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io};
 
 use mcpctl_api::visible;
 
-use crate::Target;
+use crate::TargetConfig;
 
 /// Longest reason, in bytes. TLS errors repeat what the other side sent.
 const MAX_REASON_BYTES: usize = 200;
@@ -33,11 +33,11 @@ pub(crate) enum SendError {
 pub(crate) struct LookupError(#[from] pub(crate) io::Error);
 
 /// Displays where a target listens: `host:port`, or the path of a socket.
-pub(crate) struct HostPort<'a>(pub(crate) &'a Target);
+pub(crate) struct HostPort<'a>(pub(crate) &'a TargetConfig);
 
 impl fmt::Display for HostPort<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Target { base_url, socket, .. } = self.0;
+        let TargetConfig { base_url, socket, .. } = self.0;
         if let Some(socket) = socket {
             return write!(f, "`{}`", socket.display());
         }

@@ -23,7 +23,7 @@ use tower_service::Service as _;
 use url::Url;
 
 use crate::{
-    AddressPolicy, Target,
+    AddressPolicy, TargetConfig,
     addresses::Resolver,
     connect_error::{BoxError, SendError},
     tls,
@@ -75,35 +75,40 @@ impl Connector {
     /// The connector to a target; `check` is made on each of its connections.
     ///
     /// # Errors
-    /// When the URL has no host, or TLS cannot be set up.
+    /// When the URL cannot be used, or TLS cannot be set up.
     pub(crate) fn new(
-        target: &Target,
+        target: &TargetConfig,
         policy: Option<&Arc<AddressPolicy>>,
         check: Option<PeerCheck>,
-    ) -> Result<Self, BoxError> {
+    ) -> Result<Self, SendError> {
         let url = &target.base_url;
         let host = url.host_str().unwrap_or_default();
         let authority = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let origin =
-            Uri::builder().scheme(url.scheme()).authority(authority.as_str()).path_and_query("/").build()?;
+            Uri::builder().scheme(url.scheme()).authority(authority.as_str()).path_and_query("/").build();
+        let origin = origin.map_err(|error| SendError::Request(error.into()))?;
+        let host = HeaderValue::try_from(authority).map_err(|error| SendError::Request(error.into()))?;
         let dial = match &target.socket {
             // Neither can be checked or encrypted; no target needs it.
             Some(_) if check.is_some() || url.scheme() == "https" => {
-                return Err("a Unix socket is for plain HTTP to a provider".into());
+                return Err(SendError::Request("a Unix socket is for plain HTTP to a provider".into()));
             }
             Some(path) => Dial::Socket(path.clone()),
             None => {
                 let port = policy.and_then(|policy| policy.own_port(url));
                 let tcp = tcp(Resolver { policy: policy.cloned(), port });
                 match url.scheme() {
-                    "https" => Dial::Tls(HttpsConnector::from((tcp, tls::config()?))),
+                    "https" => {
+                        let tls = tls::config().map_err(|error| SendError::Connect(error.into()))?;
+                        Dial::Tls(HttpsConnector::from((tcp, tls)))
+                    }
                     _ => Dial::Tcp(tcp),
                 }
             }
         };
         Ok(Self {
             origin,
-            host: HeaderValue::try_from(authority)?,
+            host,
             dial,
             timeout: target.timeouts.connect,
             address: policy.map(|policy| (Arc::clone(policy), url.clone())),

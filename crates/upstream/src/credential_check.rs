@@ -1,7 +1,7 @@
 //! Asks a model server whether it accepts a credential: first for its list of models, which costs nothing, and where that does
 //! not show it, for a message of one token. It reports nothing else of what is at the address.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -11,15 +11,15 @@ use http::{
 use mcpctl_api::{header::HOPS, visible};
 use mcpctl_dialect::{Dialect, Operation, error::UpstreamError};
 use mcpctl_failover::FailureClass;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::{
     Client, Failure, Request, Target,
-    attempt::{read_body, send},
-    body::Body,
+    attempt::send,
+    body::{Body, read_body},
     classify::classify,
     hops,
-    request::{ANTHROPIC_VERSION, authorize, message},
+    request::{ANTHROPIC_VERSION, authorize, message, path_of},
     screen::Screen,
 };
 
@@ -77,7 +77,7 @@ pub async fn check_credential(client: &Client, target: &Target) -> CredentialChe
             other => other,
         },
         Listed::Models => {
-            let anonymous = Target { credential: None, ..target.clone() };
+            let anonymous = target.with(|target| target.credential = None);
             match list(client, &anonymous, until).await {
                 // A list for everyone shows nothing about the key.
                 Listed::Models => match send_message(client, target, until).await {
@@ -110,7 +110,8 @@ async fn list(client: &Client, target: &Target, until: Instant) -> Listed {
     let asked = timeout_at(until, ask_for_models(client, target));
     let Ok(Some(response)) = asked.await else { return Listed::Nothing };
     let status = response.status();
-    let (body, _) = read_body(response.into_body(), Bytes::new(), MAX_READ_BYTES, until).await;
+    let timer = pin!(sleep_until(until));
+    let (body, _) = read_body(response.into_body(), Bytes::new(), MAX_READ_BYTES, timer).await;
     match status.as_u16() {
         401 | 403 => Listed::Refused { status, error: UpstreamError::read(&body) },
         404 | 405 | 501 => Listed::NoList,
@@ -128,7 +129,7 @@ async fn ask_for_models(client: &Client, target: &Target) -> Option<Response<Bod
         headers.insert(ANTHROPIC_VERSION, HeaderValue::from_static("2023-06-01"));
     }
     authorize(&mut headers, target).ok()?;
-    let request = message(Method::GET, &target.models(), headers, Bytes::new()).ok()?;
+    let request = message(Method::GET, path_of(&target.models()).ok()?, headers, Bytes::new());
     client.pool(target).ok()?.connection().await.ok()?.send(request).await.ok()
 }
 
@@ -157,10 +158,11 @@ async fn send_message(client: &Client, target: &Target, until: Instant) -> Crede
         choices: 1,
         headers: HeaderMap::new(),
     };
-    let mut target = target.clone();
-    target.timeouts.answer = left;
-    target.timeouts.response = left;
-    match send(client, &target, request).await {
+    let target = target.with(|target| {
+        target.timeouts.answer = left;
+        target.timeouts.response = left;
+    });
+    match send(client, &target, &request).await {
         Ok(_) => CredentialCheck::Accepted,
         Err(failure) => by_failure(&target, &failure),
     }

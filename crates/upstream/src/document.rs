@@ -1,7 +1,7 @@
 //! Fetches a small JSON document of a service that the operator named, such as an OpenID provider: bounded in bytes and
 //! time, only from addresses that the policy allows, without following redirects.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http::{
@@ -9,14 +9,14 @@ use http::{
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
 };
 use mcpctl_api::visible;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use url::Url;
 
 use crate::{
-    Api, AttemptTimeouts, Client, Target, UpstreamKind,
-    attempt::{BodyEnd, read_body},
+    Api, AttemptTimeouts, Client, Target, TargetConfig, UpstreamKind,
+    body::{BodyEnd, read_body},
     connect_error,
-    request::message,
+    request::{message, path_of},
 };
 
 /// How long a fetch may take to connect.
@@ -70,7 +70,7 @@ pub async fn fetch_document(
         host: request.url.host_str().unwrap_or_default().to_owned(),
         why: visible::short(&why, MAX_CAUSE_BYTES),
     };
-    let target = Target {
+    let target = Target::new(TargetConfig {
         base_url: request.url.clone(),
         socket: None,
         model: None,
@@ -78,8 +78,8 @@ pub async fn fetch_document(
         timeouts: AttemptTimeouts { connect: CONNECT_TIMEOUT, ..AttemptTimeouts::default() },
         api: Api::default(),
         kind: UpstreamKind::Provider,
-    };
-    let pool = client.pool(&target).map_err(|failure| error(failure.to_string()))?;
+    });
+    let pool = client.pool(&target).map_err(|cause| error(connect_error::reason(&cause)))?;
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
     headers.insert(USER_AGENT, HeaderValue::from_static(concat!("mcpctl/", env!("CARGO_PKG_VERSION"))));
@@ -96,7 +96,7 @@ pub async fn fetch_document(
         }
     };
     let sending = async {
-        let message = message(method, request.url, headers, body)?;
+        let message = message(method, path_of(request.url)?, headers, body);
         pool.connection().await?.send(message).await
     };
     let response = match timeout_at(until, sending).await {
@@ -108,7 +108,8 @@ pub async fn fetch_document(
     if status.is_redirection() {
         return Err(error("it answers with a redirect, which is not followed".to_owned()));
     }
-    match read_body(response.into_body(), Bytes::new(), request.max_bytes, until).await {
+    let timer = pin!(sleep_until(until));
+    match read_body(response.into_body(), Bytes::new(), request.max_bytes, timer).await {
         (body, BodyEnd::Complete) => Ok(FetchedDocument { status, body }),
         (_, BodyEnd::TooLarge) => {
             Err(error(format!("its answer is larger than {} bytes", request.max_bytes)))

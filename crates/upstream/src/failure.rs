@@ -132,10 +132,6 @@ impl Failure {
         self.stale
     }
 
-    pub(crate) fn no_client(error: BoxError) -> Self {
-        Self::new(FailureClass::Connect, "the HTTP client cannot be built").caused_by(error)
-    }
-
     /// A failure of the same class as a closed port, so that a caller cannot find out what is behind an address.
     pub(crate) fn refused_address(error: RefusedAddress) -> Self {
         let mut failure = Self::new(FailureClass::Connect, error.to_string());

@@ -15,18 +15,23 @@ const DIGITS: usize = 16;
 
 /// The random id of a process.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstanceId(String);
+pub struct InstanceId {
+    id: String,
+    /// The header of a request that has passed no other daemon.
+    header: HeaderValue,
+}
 
 impl Default for InstanceId {
     /// A new one.
     fn default() -> Self {
-        Self(format!("{:0DIGITS$x}", rand::random::<u64>()))
+        let id = format!("{:0DIGITS$x}", rand::random::<u64>());
+        Self { header: header(&id), id }
     }
 }
 
 impl fmt::Display for InstanceId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(&self.id)
     }
 }
 
@@ -50,7 +55,7 @@ pub enum HopError {
 /// [`HopError`] when it may not.
 pub fn check(headers: &HeaderMap, own: &InstanceId) -> Result<(), HopError> {
     let hops = read(headers)?;
-    if hops.contains(&own.0.as_str()) {
+    if hops.contains(&own.id.as_str()) {
         return Err(HopError::Loop);
     }
     if hops.len() >= MAX_HOPS { Err(HopError::TooMany) } else { Ok(()) }
@@ -60,8 +65,15 @@ pub fn check(headers: &HeaderMap, own: &InstanceId) -> Result<(), HopError> {
 pub fn onward(headers: &HeaderMap, own: &InstanceId) -> HeaderValue {
     // A malformed header was rejected on arrival.
     let mut hops = read(headers).unwrap_or_default();
-    hops.push(&own.0);
-    HeaderValue::try_from(hops.join(",")).unwrap_or_else(|_| HeaderValue::from_static(""))
+    if hops.is_empty() {
+        return own.header.clone();
+    }
+    hops.push(&own.id);
+    header(&hops.join(","))
+}
+
+fn header(hops: &str) -> HeaderValue {
+    HeaderValue::try_from(hops).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 fn read(headers: &HeaderMap) -> Result<Vec<&str>, HopError> {

@@ -18,6 +18,7 @@ mod lookup;
 mod patience;
 mod peek;
 mod pool;
+mod prepared;
 mod progress;
 mod reader;
 mod redact;
@@ -35,8 +36,9 @@ pub use self::{
     credential_check::{CredentialCheck, check_credential},
     document::{DocumentError, DocumentRequest, FetchedDocument, fetch_document},
     failure::Failure,
+    prepared::Target,
     progress::Progress,
     request::Request,
-    target::{Api, AttemptTimeout, AttemptTimeouts, Auth, Target, TimeoutKind, UpstreamKind},
+    target::{Api, AttemptTimeout, AttemptTimeouts, Auth, TargetConfig, TimeoutKind, UpstreamKind},
     traced::send,
 };

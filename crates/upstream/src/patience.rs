@@ -2,7 +2,8 @@
 //! an event costs one reading of the clock and no work of the timer.
 
 use std::{
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     task::{Context, Poll},
     time::Duration,
 };
@@ -118,6 +119,16 @@ impl Patience {
     }
 }
 
+/// The output of a future; `None` where the timer fires first.
+pub(crate) async fn before<F: Future>(mut timer: Pin<&mut Sleep>, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    poll_fn(|context| match future.as_mut().poll(context) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => timer.as_mut().poll(context).map(|()| None),
+    })
+    .await
+}
+
 /// `begun + duration`. Where the clock cannot represent that, one year after `begun`, so that there is still a deadline.
 pub(crate) fn after(begun: Instant, duration: Duration) -> Instant {
     begun.checked_add(duration).unwrap_or_else(|| begun + Duration::from_secs(365 * 24 * 60 * 60))
@@ -125,8 +136,6 @@ pub(crate) fn after(begun: Instant, duration: Duration) -> Instant {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin};
-
     use tokio::time::advance;
 
     use super::*;

@@ -1,10 +1,12 @@
 //! Finds out from the first bytes of an answer whether it is an event stream: servers and proxies also send streams under other
 //! content types than `text/event-stream`, or under none.
 
-use bytes::{Bytes, BytesMut};
-use tokio::time::{Instant, timeout_at};
+use std::pin::Pin;
 
-use crate::body::Body;
+use bytes::{Bytes, BytesMut};
+use tokio::time::Sleep;
+
+use crate::{body::Body, patience::before};
 
 /// How many bytes are read at most before the decision.
 const MAX_PEEKED_BYTES: usize = 16 * 1024;
@@ -13,17 +15,17 @@ const FIELDS: [&[u8]; 5] = [b":", b"data", b"event", b"id", b"retry"];
 const BOM: &[u8] = b"\xEF\xBB\xBF";
 
 /// Reads until the bytes show whether they begin an event stream; returns the bytes, and whether they do. `None` where that is
-/// still open at `until`. A connection that fails meanwhile fails again for the reader.
-pub(crate) async fn peek(body: &mut Body, until: Instant) -> Option<(Bytes, bool)> {
+/// still open when the timer fires. A connection that fails meanwhile fails again for the reader.
+pub(crate) async fn peek(body: &mut Body, mut timer: Pin<&mut Sleep>) -> Option<(Bytes, bool)> {
     let mut start = BytesMut::new();
     loop {
         if let Some(is_stream) = begins_stream(&start) {
             return Some((start.freeze(), is_stream));
         }
-        match timeout_at(until, body.data()).await {
-            Ok(Some(Ok(bytes))) => start.extend_from_slice(&bytes),
-            Ok(None | Some(Err(_))) => return Some((start.freeze(), false)),
-            Err(_) => return None,
+        match before(timer.as_mut(), body.data()).await {
+            Some(Some(Ok(bytes))) => start.extend_from_slice(&bytes),
+            Some(None | Some(Err(_))) => return Some((start.freeze(), false)),
+            None => return None,
         }
     }
 }

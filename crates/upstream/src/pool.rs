@@ -175,7 +175,7 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::{Api, AttemptTimeouts, Target, UpstreamKind, connector};
+    use crate::{Api, AttemptTimeouts, TargetConfig, UpstreamKind, connector};
 
     /// A server that answers with the address that was requested, and how many connections it has accepted.
     async fn http2_server() -> String {
@@ -195,7 +195,7 @@ mod tests {
     }
 
     fn pool(address: &str) -> Arc<Pool> {
-        let target = Target {
+        let target = TargetConfig {
             base_url: format!("http://{address}").parse().unwrap(),
             socket: None,
             model: None,

@@ -3,19 +3,17 @@
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method,
-    header::{ACCEPT, ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, USER_AGENT},
+    HeaderMap, HeaderName, HeaderValue, Method, Uri,
+    header::{ACCEPT, ACCEPT_ENCODING, CONTENT_TYPE, USER_AGENT},
     uri::InvalidUri,
 };
 use http_body_util::Full;
 use mcpctl_api::header::HOPS;
 use mcpctl_dialect::{self as dialect, Dialect, Operation};
-use mcpctl_failover::FailureClass;
-use secrecy::ExposeSecret as _;
 use url::{Position, Url};
 
 use crate::{
-    Api, Auth, Failure, Target, UpstreamKind,
+    Api, Failure, Target, UpstreamKind,
     connect_error::SendError,
     hops::{self, InstanceId},
 };
@@ -45,7 +43,7 @@ impl Request {
         request: &dialect::Request,
         target: &Target,
         ask_for_usage: bool,
-        headers: HeaderMap,
+        headers: &HeaderMap,
     ) -> Self {
         let model = target.model.as_deref().or(request.model.as_deref());
         Self {
@@ -54,17 +52,27 @@ impl Request {
                 .map_or_else(|| request.body().clone(), |model| request.body_for(model, ask_for_usage)),
             stream: request.stream,
             choices: request.choices,
-            headers,
+            headers: relevant(headers, request.operation, target),
         }
     }
 }
+
+/// Those of the caller's headers that a request to this target depends on.
+fn relevant(headers: &HeaderMap, operation: Operation, target: &Target) -> HeaderMap {
+    let is_relevant = |name: &HeaderName| *name == HOPS || is_forwarded(name, operation, target);
+    let relevant = headers.iter().filter(|(name, _)| is_relevant(name));
+    relevant.map(|(name, value)| (name.clone(), value.clone())).collect()
+}
+
+/// How many headers a request usually has at most, so that their map seldom grows.
+const MAX_USUAL_HEADERS: usize = 12;
 
 /// The headers to send.
 ///
 /// INVARIANT 10: neither the caller's bearer nor its cookies are among them; `send` adds the target's credential.
 /// `openai-organization` and `openai-project` decide who pays, which is not the caller's choice with a key of ours.
 pub(crate) fn outgoing(request: &Request, target: &Target, instance: &InstanceId) -> HeaderMap {
-    let mut headers = HeaderMap::with_capacity(8);
+    let mut headers = HeaderMap::with_capacity(MAX_USUAL_HEADERS);
     for (name, value) in &request.headers {
         if is_forwarded(name, request.operation, target) {
             headers.append(name, value.clone());
@@ -87,22 +95,27 @@ pub(crate) fn outgoing(request: &Request, target: &Target, instance: &InstanceId
     headers
 }
 
-/// A request to a URL of a target. Its address is the path and query; the connection adds the host.
+/// A request with these headers. Its address is a path and query; the connection adds the host.
+pub(crate) fn message(
+    method: Method,
+    path: Uri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> http::Request<Full<Bytes>> {
+    let mut message = http::Request::new(Full::new(body));
+    *message.method_mut() = method;
+    *message.uri_mut() = path;
+    *message.headers_mut() = headers;
+    message
+}
+
+/// The path and query of a URL.
 ///
 /// # Errors
 /// When the URL cannot be sent.
-pub(crate) fn message(
-    method: Method,
-    url: &Url,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Result<http::Request<Full<Bytes>>, SendError> {
+pub(crate) fn path_of(url: &Url) -> Result<Uri, SendError> {
     let path = &url[Position::BeforePath..Position::AfterQuery];
-    let mut message = http::Request::new(Full::new(body));
-    *message.method_mut() = method;
-    *message.uri_mut() = path.parse().map_err(|error: InvalidUri| SendError::Request(error.into()))?;
-    *message.headers_mut() = headers;
-    Ok(message)
+    path.parse().map_err(|error: InvalidUri| SendError::Request(error.into()))
 }
 
 /// Adds the target's credential, in the header that its API takes it in.
@@ -110,20 +123,9 @@ pub(crate) fn message(
 /// # Errors
 /// For a credential that no header can carry.
 pub(crate) fn authorize(headers: &mut HeaderMap, target: &Target) -> Result<(), Failure> {
-    let Some(credential) = &target.credential else { return Ok(()) };
-    // A key that was read from a file may end with a line end, which is not part of it. A line end inside is an error, so
-    // that no key adds a header.
-    let key = credential.expose_secret().trim_end_matches(['\r', '\n']);
-    let (name, value) = match target.auth() {
-        Auth::Bearer => (AUTHORIZATION, HeaderValue::try_from(format!("Bearer {key}"))),
-        Auth::XApiKey => (HeaderName::from_static("x-api-key"), HeaderValue::try_from(key)),
-        Auth::ApiKey => (HeaderName::from_static("api-key"), HeaderValue::try_from(key)),
-    };
-    let mut value = value.map_err(|_| {
-        Failure::new(FailureClass::UpstreamCredentials, "the credential cannot be sent in a header")
-    })?;
-    value.set_sensitive(true);
-    headers.insert(name, value);
+    if let Some((name, value)) = target.authorization()? {
+        headers.insert(name, value);
+    }
     Ok(())
 }
 
@@ -143,7 +145,7 @@ fn is_forwarded(name: &HeaderName, operation: Operation, target: &Target) -> boo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::AttemptTimeouts;
+    use crate::{AttemptTimeouts, TargetConfig};
 
     #[test]
     fn inv_10_only_listed_headers_are_forwarded() {
@@ -174,14 +176,16 @@ mod tests {
         headers.insert(HOPS, HeaderValue::from_static("0123456789abcdef"));
         let mut request =
             Request { operation: Operation::Chat, body: Bytes::new(), stream: true, choices: 1, headers };
-        let target = |kind, api| Target {
-            base_url: "http://127.0.0.1".parse().unwrap(),
-            socket: None,
-            model: None,
-            credential: None,
-            timeouts: AttemptTimeouts::default(),
-            api,
-            kind,
+        let target = |kind, api| {
+            Target::new(TargetConfig {
+                base_url: "http://127.0.0.1".parse().unwrap(),
+                socket: None,
+                model: None,
+                credential: None,
+                timeouts: AttemptTimeouts::default(),
+                api,
+                kind,
+            })
         };
         let theirs = |request: &Request, kind, api| {
             let sent = outgoing(request, &target(kind, api), &InstanceId::default());

@@ -35,9 +35,7 @@ pub(crate) struct CredentialSpelledOut;
 
 impl Screen {
     pub(crate) fn of(target: &Target, operation: Operation) -> Self {
-        let kind = target.kind;
-        let credential = target.credential.as_ref().filter(|_| kind == UpstreamKind::Provider);
-        Self { kind, operation, redactor: credential.and_then(Redactor::of), tails: HashMap::new() }
+        Self { kind: target.kind, operation, redactor: target.redactor(), tails: HashMap::new() }
     }
 
     /// Removes the credential from a text.

@@ -1,5 +1,5 @@
-//! Where an attempt goes and how long it may take. The caller builds a [`Target`] from an Llm or a local provider; this crate
-//! depends on neither.
+//! Where an attempt goes and how long it may take. The caller builds a [`TargetConfig`] from an Llm or a local provider; this
+//! crate depends on neither.
 
 use std::{fmt, path::PathBuf, time::Duration};
 
@@ -180,9 +180,9 @@ impl Default for AttemptTimeouts {
     }
 }
 
-/// One model server, as an attempt needs it.
+/// One model server, as attempts need it.
 #[derive(Debug, Clone)]
-pub struct Target {
+pub struct TargetConfig {
     /// The base of its API, with or without `/v1`.
     pub base_url: Url,
     /// The Unix socket that the server listens on, instead of the URL's host and port.
@@ -199,7 +199,7 @@ pub struct Target {
     pub kind: UpstreamKind,
 }
 
-impl Target {
+impl TargetConfig {
     /// The header of its credential.
     pub const fn auth(&self) -> Auth {
         match self.kind {
@@ -298,7 +298,7 @@ mod tests {
             (UpstreamKind::Mcpd, "https://example.com/llm/", "https://example.com/llm/v1/chat/completions"),
             (UpstreamKind::Mcpd, "https://example.com/llm/v1", "https://example.com/llm/v1/chat/completions"),
         ] {
-            let target = Target {
+            let target = TargetConfig {
                 base_url: base.parse().unwrap(),
                 socket: None,
                 model: None,
@@ -315,7 +315,7 @@ mod tests {
     /// documents for the newer API.
     #[test]
     fn azure_paths_are_those_of_the_official_client() {
-        let at = |version: Option<&str>| Target {
+        let at = |version: Option<&str>| TargetConfig {
             base_url: "https://x.openai.azure.com".parse().unwrap(),
             socket: None,
             model: Some("m".to_owned()),
@@ -389,7 +389,7 @@ mod tests {
                 "https://x.openai.azure.com/openai/responses?api-version=2024-10-21",
             ),
         ] {
-            let target = Target {
+            let target = TargetConfig {
                 base_url: base.parse().unwrap(),
                 socket: None,
                 model: Some("d/../e".to_owned()),

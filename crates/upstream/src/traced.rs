@@ -22,14 +22,15 @@ use crate::{
 ///
 /// # Errors
 /// As [`attempt::send`].
-pub async fn send(client: &Client, target: &Target, mut request: Request) -> Result<Answer, Failure> {
-    let span = begin(target, &request);
+pub async fn send(client: &Client, target: &Target, request: &Request) -> Result<Answer, Failure> {
+    let span = begin(target, request);
     if !span.is_some() {
         return attempt::send(client, target, request).await;
     }
+    let mut request = request.clone();
     name_parent(&span, &mut request.headers);
     let (begun, streams) = (Instant::now(), request.stream);
-    match span.around(attempt::send(client, target, request)).await {
+    match span.around(attempt::send(client, target, &request)).await {
         Ok(Answer::Whole(whole)) => {
             span.count(attribute::HTTP_STATUS, whole.status.as_u16().into());
             describe(&span, whole.model.as_deref(), whole.usage.as_ref());

@@ -111,7 +111,7 @@ pub(super) fn target(
             Some(sendable(name, key, &value)?)
         }
     };
-    Ok(upstream::Target {
+    Ok(upstream::Target::new(upstream::TargetConfig {
         base_url: upstream.url.clone(),
         socket: None,
         model: Some(upstream.model.to_owned()),
@@ -119,7 +119,7 @@ pub(super) fn target(
         timeouts: timeouts(&llm.timeouts),
         api: api_of(llm),
         kind: upstream::UpstreamKind::Provider,
-    })
+    }))
 }
 
 /// The operation at an Llm's provider for one that a caller asks for.

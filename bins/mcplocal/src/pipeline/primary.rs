@@ -30,14 +30,14 @@ pub(super) async fn attempt(
 ) -> Result<Content, Failure> {
     let prewarm = |reason| trigger.iter().for_each(|trigger| trigger.fire(reason));
     let attempts = async {
-        match send(client, target, request.clone()).await {
+        match send(client, target, request).await {
             // Only without a status: with one, mcpd reports that its own provider could not be connected to, after retries.
             Err(failure) if failure.class == FailureClass::Connect && failure.status.is_none() => {
                 // A stale connection is no sign that mcpd fails.
                 if !failure.is_stale_connection() {
                     prewarm("the first connection failed");
                 }
-                send(client, target, request.clone()).await
+                send(client, target, request).await
             }
             result => result,
         }

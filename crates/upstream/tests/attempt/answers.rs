@@ -84,7 +84,7 @@ async fn completions_and_embeddings_go_to_their_routes() {
         (Operation::Embeddings, true, r#"{"model":"m","input":["x"],"stream":true}"#, "/v1/embeddings"),
     ] {
         let request = Request { operation, stream, body: body.into(), ..request(stream) };
-        match send(&Client::default(), &target(&server), request).await.unwrap() {
+        match send(&Client::default(), &target(&server), &request).await.unwrap() {
             Answer::Stream(answer) => {
                 assert_eq!(operation, Operation::Completions);
                 drain(answer).await.1.unwrap();
@@ -98,10 +98,10 @@ async fn completions_and_embeddings_go_to_their_routes() {
 #[tokio::test]
 async fn only_the_model_of_a_body_is_rewritten() {
     let server = ModelServer::start().await;
-    let target = Target { model: Some("real-name".into()), ..target(&server) };
+    let target = target(&server).with(|target| target.model = Some("real-name".into()));
     let asked = mcpctl_dialect::Request::read(Operation::Chat, request(false).body).unwrap();
-    let sent = Request::untouched(&asked, &target, false, HeaderMap::new());
-    let Answer::Whole(answer) = send(&Client::default(), &target, sent).await.unwrap() else { panic!() };
+    let sent = Request::untouched(&asked, &target, false, &HeaderMap::new());
+    let Answer::Whole(answer) = send(&Client::default(), &target, &sent).await.unwrap() else { panic!() };
     let expected = String::from_utf8(request(false).body.to_vec()).unwrap().replace("asked-for", "real-name");
     assert_eq!(server.inferences()[0].body, expected);
     assert_eq!(answer.model.as_deref(), Some("real-name"));
@@ -122,8 +122,8 @@ async fn inv_10_provider_gets_our_key_and_not_the_callers_credentials() {
     ] {
         asked.headers.insert(name, value.parse().unwrap());
     }
-    let with_key = Target { credential: Some("sk-ours".into()), ..target(&server) };
-    send(&Client::default(), &with_key, asked.clone()).await.unwrap();
+    let with_key = target(&server).with(|target| target.credential = Some("sk-ours".into()));
+    send(&Client::default(), &with_key, &asked.clone()).await.unwrap();
     let seen = &server.inferences()[0];
     assert_eq!(seen.header("authorization"), Some("Bearer sk-ours"));
     assert_eq!(seen.headers.get_all("authorization").iter().count(), 1);
@@ -131,7 +131,7 @@ async fn inv_10_provider_gets_our_key_and_not_the_callers_credentials() {
     assert!(!format!("{:?}", seen.headers).contains("callers-secret"));
 
     // Without a credential of ours there is none at all.
-    let failure = send(&Client::default(), &target(&server), asked).await.unwrap_err();
+    let failure = send(&Client::default(), &target(&server), &asked).await.unwrap_err();
     assert_eq!(failure.class.as_str(), "upstream_credentials");
     assert_eq!(server.inferences()[1].header("authorization"), None);
 }
@@ -150,7 +150,7 @@ async fn mcpctl_headers_and_cookies_pass_from_mcpd_only() {
     let mut names: Vec<_> = provider.keys().map(|name| name.as_str()).collect();
     names.sort_unstable();
     assert_eq!(names, ["content-type", "date", "x-kept"]);
-    let mcpd = whole(&Target { kind: UpstreamKind::Mcpd, ..target(&server) }).await.unwrap().headers;
+    let mcpd = whole(&target(&server).with(|target| target.kind = UpstreamKind::Mcpd)).await.unwrap().headers;
     assert_eq!(mcpd["mcpctl-served-by"], "me");
 }
 
@@ -159,7 +159,7 @@ async fn connections_are_reused_after_answers_and_streams() {
     let server = ModelServer::start().await;
     let client = Client::default();
     for round in 0..6 {
-        match send(&client, &target(&server), request(round % 2 == 0)).await.unwrap() {
+        match send(&client, &target(&server), &request(round % 2 == 0)).await.unwrap() {
             Answer::Stream(answer) => drain(answer).await.1.unwrap(),
             Answer::Whole(_) => {}
         }
@@ -173,7 +173,7 @@ async fn server_that_does_not_stream_gives_a_whole_answer() {
     server.queue(
         Reply::status(200, r#"{"model":"m","choices":[]}"#).header("content-type", "application/json"),
     );
-    let answer = send(&Client::default(), &target(&server), request(true)).await.unwrap();
+    let answer = send(&Client::default(), &target(&server), &request(true)).await.unwrap();
     assert!(matches!(answer, Answer::Whole(_)), "{answer:?}");
 }
 
@@ -223,7 +223,7 @@ async fn finish_reasons_complete_a_stream_without_done() {
 
     server.queue(unterminated);
     let two = Request { choices: 2, ..request(true) };
-    let Answer::Stream(answer) = send(&Client::default(), &target(&server), two).await.unwrap() else {
+    let Answer::Stream(answer) = send(&Client::default(), &target(&server), &two).await.unwrap() else {
         panic!("not a stream")
     };
     assert_eq!(drain(answer).await.1.unwrap_err().class.as_str(), "broken_stream");

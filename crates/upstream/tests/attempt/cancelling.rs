@@ -9,7 +9,8 @@ async fn dropped_attempt_is_cancelled_before_the_head() {
     for streamed in [false, true] {
         let server = ModelServer::with_default(Reply::hang()).await;
         let target = target(&server);
-        let attempt = tokio::spawn(async move { send(&Client::default(), &target, request(streamed)).await });
+        let attempt =
+            tokio::spawn(async move { send(&Client::default(), &target, &request(streamed)).await });
         server.wait_for_requests(1).await;
         assert_eq!(server.disconnects(), 0);
         attempt.abort();
@@ -22,7 +23,8 @@ async fn dropped_attempt_is_cancelled_after_the_head() {
     for streamed in [false, true] {
         let server = ModelServer::with_default(Reply::default().stall_after(0)).await;
         let target = target(&server);
-        let attempt = tokio::spawn(async move { send(&Client::default(), &target, request(streamed)).await });
+        let attempt =
+            tokio::spawn(async move { send(&Client::default(), &target, &request(streamed)).await });
         server.wait_for_requests(1).await;
         attempt.abort();
         server.wait_for_disconnects(1).await;
@@ -33,11 +35,11 @@ async fn dropped_attempt_is_cancelled_after_the_head() {
 async fn dropped_stream_is_cancelled_whether_read_or_not() {
     let server = ModelServer::with_default(Reply::text("a b c").stall_after(2)).await;
     let client = Client::default();
-    let answer = send(&client, &target(&server), request(true)).await.unwrap();
+    let answer = send(&client, &target(&server), &request(true)).await.unwrap();
     drop(answer);
     server.wait_for_disconnects(1).await;
 
-    let Answer::Stream(mut answer) = send(&client, &target(&server), request(true)).await.unwrap() else {
+    let Answer::Stream(mut answer) = send(&client, &target(&server), &request(true)).await.unwrap() else {
         panic!("not a stream")
     };
     answer.rest.next().await.unwrap().unwrap();
@@ -50,10 +52,11 @@ async fn dropped_stream_is_cancelled_whether_read_or_not() {
 #[tokio::test]
 async fn attempt_that_times_out_is_cancelled() {
     let server = ModelServer::with_default(Reply::hang()).await;
-    let mut hurried = target(&server);
-    hurried.timeouts.response = SHORT;
-    hurried.timeouts.first_token = SHORT;
-    hurried.timeouts.idle = SHORT;
+    let hurried = target(&server).with(|target| {
+        target.timeouts.response = SHORT;
+        target.timeouts.first_token = SHORT;
+        target.timeouts.idle = SHORT;
+    });
     stream(&hurried).await.unwrap_err();
     server.wait_for_disconnects(1).await;
 
@@ -76,10 +79,10 @@ async fn cancellation_leaves_other_requests_alone() {
     let target = target(&server);
     let kept = tokio::spawn({
         let (client, target) = (client.clone(), target.clone());
-        async move { send(&client, &target, request(false)).await }
+        async move { send(&client, &target, &request(false)).await }
     });
     server.wait_for_requests(1).await;
-    let dropped = tokio::spawn(async move { send(&client, &target, request(false)).await });
+    let dropped = tokio::spawn(async move { send(&client, &target, &request(false)).await });
     server.wait_for_requests(2).await;
     dropped.abort();
     server.wait_for_disconnects(1).await;

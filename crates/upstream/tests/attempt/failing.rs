@@ -13,10 +13,9 @@ use tokio::{
 use super::*;
 
 /// The class of a stream's failure before content.
-async fn class_of(reply: Reply, bend: impl FnOnce(&mut Target)) -> FailureClass {
+async fn class_of(reply: Reply, bend: impl FnOnce(&mut TargetConfig)) -> FailureClass {
     let server = ModelServer::with_default(reply).await;
-    let mut target = target(&server);
-    bend(&mut target);
+    let target = target(&server).with(bend);
     let failure = stream(&target).await.unwrap_err();
     assert_eq!(server.inferences().len(), 1, "one attempt is one request");
     failure.class
@@ -52,8 +51,7 @@ async fn server_that_does_not_accept_is_connect_after_its_timeout() {
     while let Ok(Ok(stream)) = tokio::time::timeout(SHORT, TcpStream::connect(address)).await {
         waiting.push(stream);
     }
-    let mut target = target_of(&format!("http://{address}"));
-    target.timeouts.connect = SHORT;
+    let target = target_of(&format!("http://{address}")).with(|target| target.timeouts.connect = SHORT);
     let failure = whole(&target).await.unwrap_err();
     assert_eq!(failure.class, Connect);
     assert_eq!(failure.detail(), format!("no connection to `{address}` within 400ms (connect)"));
@@ -61,19 +59,17 @@ async fn server_that_does_not_accept_is_connect_after_its_timeout() {
 
 #[tokio::test]
 async fn missing_head_is_no_response_after_the_timeout_of_its_kind() {
-    let response = |target: &mut Target| target.timeouts.response = SHORT;
+    let response = |target: &mut TargetConfig| target.timeouts.response = SHORT;
     assert_eq!(class_of(Reply::hang(), response).await, NoResponse);
 
     let server = ModelServer::with_default(Reply::hang()).await;
-    let mut target = target(&server);
-    target.timeouts.answer = SHORT;
+    let target = target(&server).with(|target| target.timeouts.answer = SHORT);
     assert_eq!(whole(&target).await.unwrap_err().class, NoResponse);
 
     // An answer that is not streamed may take longer than `response`.
     let slow = Reply::default().before_head(Pause::For(SHORT * 2));
     let server = ModelServer::with_default(slow).await;
-    let mut target = super::target(&server);
-    target.timeouts.response = SHORT;
+    let target = super::target(&server).with(|target| target.timeouts.response = SHORT);
     whole(&target).await.unwrap();
 }
 
@@ -94,7 +90,7 @@ async fn head_that_is_not_http_is_server_error() {
 
 #[tokio::test]
 async fn silence_before_content_is_no_first_token() {
-    let first_token = |target: &mut Target| target.timeouts.first_token = SHORT * 2;
+    let first_token = |target: &mut TargetConfig| target.timeouts.first_token = SHORT * 2;
     assert_eq!(class_of(Reply::default().stall_after(0), first_token).await, NoFirstToken);
     let empty = r#"data: {"choices":[{"index":0,"delta":{"content":""},"finish_reason":null}]}"#;
     for sign in [": ping", empty] {
@@ -106,13 +102,11 @@ async fn silence_before_content_is_no_first_token() {
         }
         // Three times as long as `first_token`, and no silence of that length in it.
         let server = ModelServer::with_default(thinking.clone()).await;
-        let mut target = target(&server);
-        first_token(&mut target);
+        let target = target(&server).with(first_token);
         drain(stream(&target).await.unwrap()).await.1.unwrap();
 
         let server = ModelServer::with_default(thinking).await;
-        let mut target = super::target(&server);
-        target.timeouts.answer = SHORT * 2;
+        let target = super::target(&server).with(|target| target.timeouts.answer = SHORT * 2);
         let failure = stream(&target).await.unwrap_err();
         assert_eq!(failure.class, NoFirstToken, "{sign}");
         assert_eq!(failure.detail(), "no content within 800ms (answer)");
@@ -128,8 +122,7 @@ async fn keep_alives_alone_do_not_keep_a_stream_open() {
             .after(1, Fault::Pause(Pause::For(SHORT / 4)));
     }
     let server = ModelServer::with_default(dripping).await;
-    let mut target = target(&server);
-    target.timeouts.answer = SHORT * 4;
+    let target = target(&server).with(|target| target.timeouts.answer = SHORT * 4);
     let (_, end) = drain(stream(&target).await.unwrap()).await;
     let failure = end.unwrap_err();
     assert_eq!(failure.class, BrokenStream);
@@ -137,16 +130,14 @@ async fn keep_alives_alone_do_not_keep_a_stream_open() {
 
     // Content that goes on for longer is whole.
     let server = ModelServer::with_default(Reply::text("a b c d e f g h").pace(SHORT / 2)).await;
-    let mut target = super::target(&server);
-    target.timeouts.answer = SHORT * 2;
+    let target = super::target(&server).with(|target| target.timeouts.answer = SHORT * 2);
     drain(stream(&target).await.unwrap()).await.1.unwrap();
 }
 
 #[tokio::test]
 async fn redirects_are_named_without_secrets() {
     let server = ModelServer::start().await;
-    let mut target = target(&server);
-    target.credential = Some("sk-the-key-of-a-provider".into());
+    let target = target(&server).with(|target| target.credential = Some("sk-the-key-of-a-provider".into()));
     for (location, shown) in [
         ("https://u:p@other.example/v1/chat?token=x#y", Some("https://other.example/v1/chat")),
         ("/v1/chat/completions/", Some("/v1/chat/completions/")),
@@ -195,13 +186,13 @@ async fn error_answers_keep_status_headers_body_and_retry_after() {
 async fn huge_and_endless_error_bodies_are_cut() {
     let server = ModelServer::start().await;
     server.queue(Reply::status(503, vec![b'x'; 3 * 1024 * 1024]));
-    let mcpd = Target { kind: UpstreamKind::Mcpd, ..target(&server) };
+    let mcpd = target(&server).with(|target| target.kind = UpstreamKind::Mcpd);
     let failure = whole(&mcpd).await.unwrap_err();
     assert_eq!((failure.class, failure.body.len()), (ServerError, Failure::MAX_BODY));
 
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-    let mut target = target_of(&format!("http://{}", listener.local_addr().unwrap()));
-    target.timeouts.idle = SHORT;
+    let target = target_of(&format!("http://{}", listener.local_addr().unwrap()))
+        .with(|target| target.timeouts.idle = SHORT);
     let server = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let _ = stream.read(&mut [0; 4096]).await;
@@ -216,7 +207,7 @@ async fn huge_and_endless_error_bodies_are_cut() {
 
 #[tokio::test]
 async fn stream_that_breaks_before_content_can_fail_over() {
-    let any = |_: &mut Target| {};
+    let any = |_: &mut TargetConfig| {};
     assert_eq!(class_of(Reply::default().cut_after(0), any).await, ServerError);
     assert_eq!(class_of(Reply::default().after(0, Fault::End), any).await, ServerError);
     let garbage =
@@ -250,8 +241,7 @@ async fn inv_13_stream_that_breaks_after_content_is_broken() {
         ),
     ] {
         let server = ModelServer::with_default(reply).await;
-        let mut target = target(&server);
-        target.timeouts.idle = SHORT;
+        let target = target(&server).with(|target| target.timeouts.idle = SHORT);
         let (events, end) = drain(stream(&target).await.unwrap()).await;
         let failure = end.unwrap_err();
         assert_eq!((failure.class, failure.detail()), (BrokenStream, detail));
@@ -272,10 +262,11 @@ async fn slow_tokens_and_keep_alives_keep_a_stream_open() {
             .after(1, Fault::Bytes(": ping\n\n".into()));
     }
     let server = ModelServer::start().await;
-    let mut target = target(&server);
     // Eight times what passes between two arrivals, less than all of them together.
-    target.timeouts.idle = SHORT * 4;
-    target.timeouts.first_token = SHORT * 4;
+    let target = target(&server).with(|target| {
+        target.timeouts.idle = SHORT * 4;
+        target.timeouts.first_token = SHORT * 4;
+    });
     server.queue(thinking);
     drain(stream(&target).await.unwrap()).await.1.unwrap();
     server.queue(Reply::text("a b c d e f g h i j k l").pace(SHORT / 2));
@@ -289,8 +280,7 @@ async fn whole_answers_that_are_cut_late_or_unreadable_fail() {
     assert_eq!(whole(&target(&server)).await.unwrap_err().class, ServerError);
 
     server.queue(Reply::default().stall_after(0));
-    let mut hurried = target(&server);
-    hurried.timeouts.answer = SHORT;
+    let hurried = target(&server).with(|target| target.timeouts.answer = SHORT);
     assert_eq!(whole(&hurried).await.unwrap_err().class, NoResponse);
 
     server.queue(Reply::status(200, "<html>sign in</html>"));
@@ -310,7 +300,7 @@ async fn redirects_are_not_followed_and_do_not_fail_over() {
     let server = ModelServer::start().await;
     let location = format!("{}/chat/completions", elsewhere.base_url());
     server.queue(Reply::status(307, "").header("location", &location));
-    let target = Target { credential: Some("sk-ours".into()), ..target(&server) };
+    let target = target(&server).with(|target| target.credential = Some("sk-ours".into()));
     assert_eq!(whole(&target).await.unwrap_err().class, Rejected);
     assert!(elsewhere.requests().is_empty());
 }
@@ -318,11 +308,10 @@ async fn redirects_are_not_followed_and_do_not_fail_over() {
 #[tokio::test]
 async fn mcpd_names_the_class_and_gets_the_callers_bearer() {
     let server = ModelServer::start().await;
-    let target = Target {
-        kind: UpstreamKind::Mcpd,
-        credential: Some("callers-bearer".into()),
-        ..target_of(&format!("http://{}", server.address()))
-    };
+    let target = target_of(&format!("http://{}", server.address())).with(|target| {
+        target.kind = UpstreamKind::Mcpd;
+        target.credential = Some("callers-bearer".into());
+    });
     for (reply, class) in [
         (Reply::error(502, "x", "y").header("mcpctl-failure", "upstream_credentials"), UpstreamCredentials),
         (Reply::error(502, "x", "y").header("mcpctl-failure", "no_first_token"), NoFirstToken),
@@ -347,11 +336,8 @@ async fn logged_failure_has_no_body_key_or_url() {
     server.queue(Reply::error(400, "you asked: secret-prompt", "y").header("x-secret", "secret-header"));
     server.queue(Reply::reset());
     for class in [Rejected, Connect] {
-        let target = Target {
-            base_url: format!("{}?api-key=secret-query", server.base_url()).parse().unwrap(),
-            credential: Some("secret-key".into()),
-            ..target(&server)
-        };
+        let target = target_of(&format!("{}?api-key=secret-query", server.base_url()))
+            .with(|target| target.credential = Some("secret-key".into()));
         let failure = whole(&target).await.unwrap_err();
         let mut shown = format!("{failure} {failure:?}");
         let mut source = failure.source();
@@ -369,12 +355,12 @@ async fn logged_failure_has_no_body_key_or_url() {
 async fn credential_that_is_not_a_header_value_is_not_sent() {
     let server = ModelServer::start().await;
     for key in ["line\nbreak", "a\r\nx-injected: 1", "nul\0", "bell\u{7}"] {
-        let target = Target { credential: Some(key.into()), ..target(&server) };
+        let target = target(&server).with(|target| target.credential = Some(key.into()));
         assert_eq!(whole(&target).await.unwrap_err().class, UpstreamCredentials);
     }
     assert!(server.requests().is_empty());
     // The line end of the file that it was read from is no part of it.
-    let target = Target { credential: Some("sk-ours\r\n".into()), ..target(&server) };
+    let target = target(&server).with(|target| target.credential = Some("sk-ours\r\n".into()));
     whole(&target).await.unwrap();
     assert_eq!(server.inferences()[0].header("authorization"), Some("Bearer sk-ours"));
 }

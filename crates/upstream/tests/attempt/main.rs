@@ -15,8 +15,8 @@ use http::HeaderMap;
 use mcpctl_dialect::Operation;
 use mcpctl_testkit::model_server::ModelServer;
 use mcpctl_upstream::{
-    Answer, Api, AttemptTimeouts, Client, Failure, Request, StreamAnswer, StreamEvent, Target, UpstreamKind,
-    WholeAnswer, send,
+    Answer, Api, AttemptTimeouts, Client, Failure, Request, StreamAnswer, StreamEvent, Target, TargetConfig,
+    UpstreamKind, WholeAnswer, send,
 };
 use serde_json::json;
 
@@ -33,7 +33,7 @@ fn target(server: &ModelServer) -> Target {
 }
 
 fn target_of(url: &str) -> Target {
-    Target {
+    Target::new(TargetConfig {
         base_url: url.parse().unwrap(),
         socket: None,
         model: None,
@@ -41,7 +41,7 @@ fn target_of(url: &str) -> Target {
         timeouts: GENEROUS,
         api: Api::Openai,
         kind: UpstreamKind::Provider,
-    }
+    })
 }
 
 fn request(stream: bool) -> Request {
@@ -57,14 +57,14 @@ fn request(stream: bool) -> Request {
 }
 
 async fn whole(target: &Target) -> Result<WholeAnswer, Failure> {
-    match send(&Client::default(), target, request(false)).await? {
+    match send(&Client::default(), target, &request(false)).await? {
         Answer::Whole(answer) => Ok(answer),
         Answer::Stream(stream) => panic!("{stream:?}"),
     }
 }
 
 async fn stream(target: &Target) -> Result<StreamAnswer, Failure> {
-    match send(&Client::default(), target, request(true)).await? {
+    match send(&Client::default(), target, &request(true)).await? {
         Answer::Stream(stream) => Ok(stream),
         Answer::Whole(whole) => panic!("{whole:?}"),
     }

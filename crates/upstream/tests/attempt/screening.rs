@@ -11,7 +11,7 @@ use super::*;
 const KEY: &str = "sk-0123456789-abcdefghijklmnop";
 
 fn with_key(server: &ModelServer) -> Target {
-    Target { credential: Some(KEY.into()), ..target(server) }
+    target(server).with(|target| target.credential = Some(KEY.into()))
 }
 
 #[tokio::test]
@@ -21,7 +21,7 @@ async fn refused_addresses_fail_like_closed_ports() {
     let addresses = Some(Arc::new(AddressPolicy { loopback: false, ..AddressPolicy::default() }));
     let client = Client::new(ClientConfig { addresses, ..ClientConfig::default() });
     for url in [format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")] {
-        let failure = send(&client, &target_of(&url), request(false)).await.unwrap_err();
+        let failure = send(&client, &target_of(&url), &request(false)).await.unwrap_err();
         assert_eq!((failure.class, failure.status), (Connect, None), "{url}");
         assert!(failure.detail().contains("`upstreamAddresses.loopback` is false"), "{}", failure.detail());
     }
@@ -29,7 +29,7 @@ async fn refused_addresses_fail_like_closed_ports() {
     let own = AddressPolicy { loopback: true, own: vec![server.address()], ..AddressPolicy::default() };
     let client = Client::new(ClientConfig { addresses: Some(Arc::new(own)), ..ClientConfig::default() });
     let url = format!("http://localhost:{port}");
-    let failure = send(&client, &target_of(&url), request(false)).await.unwrap_err();
+    let failure = send(&client, &target_of(&url), &request(false)).await.unwrap_err();
     assert!(failure.detail().contains("this process itself listens"), "{}", failure.detail());
     assert_eq!(server.connections(), 0);
 }
@@ -125,7 +125,7 @@ async fn every_request_lists_the_daemons_it_passed() {
     for kind in [UpstreamKind::Provider, UpstreamKind::Mcpd] {
         let mut asked = request(false);
         asked.headers.insert(mcpctl_api::header::HOPS, "0123456789abcdef".parse().unwrap());
-        send(&client, &Target { kind, ..target(&server) }, asked).await.unwrap();
+        send(&client, &target(&server).with(|target| target.kind = kind), &asked).await.unwrap();
         let seen = server.inferences().pop().unwrap();
         let expected = format!("0123456789abcdef,{}", client.instance());
         assert_eq!(seen.header("mcpctl-hops"), Some(expected.as_str()));
