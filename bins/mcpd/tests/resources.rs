@@ -383,6 +383,63 @@ async fn can_i_and_who_can_give_reasons() {
     );
 }
 
+/// The names of a page, and its `next`.
+async fn page(mcpd: &Mcpd, query: &str, bearer: &str) -> (Vec<String>, Option<String>) {
+    let page = json_of(mcpd.get(&format!("/api/v1/secrets?{query}"), bearer).await).await;
+    let names =
+        page["items"].as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap().to_owned());
+    (names.collect(), page["next"].as_str().map(str::to_owned))
+}
+
+#[tokio::test]
+async fn lists_are_paged_by_what_the_caller_may_view() {
+    let mcpd = Mcpd::start().await;
+    let names = ["a1", "a2", "b1", "b2", "b3", "c1"];
+    let secret =
+        |name: &&str| json!({"kind": "Secret", "name": name, "data": {}, "labels": {"team": &name[1..]}});
+    mcpd.apply(names.iter().map(secret).collect()).await;
+    let admin = mcpd.admin();
+    let expected = |names: &[&str], next: Option<&str>| {
+        (names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), next.map(str::to_owned))
+    };
+    assert_eq!(page(&mcpd, "", &admin).await, expected(&names, None), "whole");
+    assert_eq!(page(&mcpd, "limit=4", &admin).await, expected(&names[..4], Some("b2")));
+    assert_eq!(page(&mcpd, "limit=4&after=b2", &admin).await, expected(&names[4..], None));
+    assert_eq!(page(&mcpd, "limit=2&after=b2", &admin).await, expected(&names[4..], None), "exactly full");
+    assert_eq!(page(&mcpd, "after=b", &admin).await, expected(&names[2..], None), "a name that is free");
+    assert_eq!(page(&mcpd, "after=c1", &admin).await, expected(&[], None));
+    let selected = "labelSelector=team%3D1&limit=2";
+    assert_eq!(page(&mcpd, selected, &admin).await, expected(&["a1", "b1"], Some("b1")));
+    assert_eq!(page(&mcpd, &format!("{selected}&after=b1"), &admin).await, expected(&["c1"], None));
+
+    // `next` names what the caller may view, whatever lies between.
+    let rules = json!([{"kinds": ["secrets"], "verbs": ["view"], "names": ["a2", "b*"]}]);
+    let alice = mcpd.user_with_rules("alice", rules).await;
+    assert_eq!(page(&mcpd, "", &alice).await, expected(&["a2", "b1", "b2", "b3"], None));
+    assert_eq!(page(&mcpd, "limit=2", &alice).await, expected(&["a2", "b1"], Some("b1")));
+    assert_eq!(page(&mcpd, "limit=2&after=b1", &alice).await, expected(&["b2", "b3"], None));
+
+    for wrong in ["limit=0", "limit=1001", "limit=-1", "after=%20", "before=a"] {
+        let refused = mcpd.get(&format!("/api/v1/secrets?{wrong}"), &admin).await;
+        assert_eq!(refused.status(), StatusCode::BAD_REQUEST, "{wrong}");
+    }
+}
+
+/// A page looks at a bounded number of resources, so that a selector that matches none costs no walk over all.
+#[tokio::test]
+async fn page_that_selects_nothing_has_an_end_and_goes_on() {
+    let mcpd = Mcpd::start().await;
+    let secret = |at: usize| json!({"kind": "Secret", "name": format!("s{at:04}"), "data": {}});
+    mcpd.apply((0..1000).map(secret).collect()).await;
+    let last = json!({"kind": "Secret", "name": "s1000", "data": {}, "labels": {"team": "a"}});
+    mcpd.apply(json!([last])).await;
+    let query = "labelSelector=team&limit=10";
+    let (names, next) = page(&mcpd, query, &mcpd.admin()).await;
+    assert_eq!((names.len(), next.as_deref()), (0, Some("s0999")));
+    let (names, next) = page(&mcpd, &format!("{query}&after=s0999"), &mcpd.admin()).await;
+    assert_eq!((names, next), (vec!["s1000".to_owned()], None));
+}
+
 #[tokio::test]
 async fn watch_shows_changes_that_the_caller_may_view() {
     let mcpd = Mcpd::start().await;

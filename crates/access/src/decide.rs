@@ -12,7 +12,7 @@ use crate::{
 
 /// Proof that one snapshot allowed a principal the verb `V` on one resource.
 ///
-/// Only [`Snapshot::authorize`] and [`Snapshot::permitted`] make permits. A function that acts on a resource takes the
+/// Only [`Snapshot::authorize`], [`Snapshot::permitted`] and [`Snapshot::permitted_after`] make permits. A function that acts on a resource takes the
 /// permit for its verb by value; a permit is not `Clone`, so that one decision allows one action.
 #[derive(Debug)]
 pub struct Permit<V> {
@@ -169,17 +169,7 @@ impl Snapshot {
         self.index.find(maker, Memberships::Claimed, verb, kind, names).is_some()
     }
 
-    /// Permits for all resources of a kind on which the principal may do `V`, ordered by name.
-    pub fn permitted<V: VerbType>(&self, principal: &Principal, kind: Kind) -> Vec<Permit<V>> {
-        self.all(kind)
-            .filter(|stored| {
-                self.allows(principal, V::VERB, kind, Names::One(stored.name().as_str())).is_some()
-            })
-            .map(|stored| self.permit(stored))
-            .collect()
-    }
-
-    fn permit<V>(&self, stored: &Arc<Stored>) -> Permit<V> {
+    pub(crate) fn permit<V>(&self, stored: &Arc<Stored>) -> Permit<V> {
         Permit { resource: Arc::clone(stored), revision: self.revision(), verb: PhantomData }
     }
 

@@ -346,7 +346,7 @@ impl Snapshot {
         self.rights_by(subject, Memberships::Claimed)
     }
 
-    fn rights_by(&self, subject: &Subject, memberships: Memberships) -> Vec<&CompiledRule> {
+    pub(crate) fn rights_by(&self, subject: &Subject, memberships: Memberships) -> Vec<&CompiledRule> {
         self.index.held_by(subject, memberships).flat_map(|(grant, _)| grant.rules.iter()).collect()
     }
 

@@ -90,6 +90,16 @@ impl CompiledRule {
             || self.patterns.iter().any(|pattern| pattern.covers_text(names))
     }
 
+    /// The names that it lists.
+    pub(crate) fn exact(&self) -> &BTreeSet<String> {
+        &self.exact
+    }
+
+    /// The patterns that it lists.
+    pub(crate) fn patterns(&self) -> &[NamePattern] {
+        &self.patterns
+    }
+
     /// Its names and patterns, where it is about this.
     pub(crate) fn names_for(&self, verb: Verb, kind: Kind) -> impl Iterator<Item = &str> {
         let names =

@@ -183,8 +183,8 @@ fn who_can_names_the_binding_and_the_group() {
     assert_eq!(shown, ["User alice reader team-a-reads via team-a", "User root admin admins"]);
 }
 
-fn names<V: VerbType>(permits: Vec<Permit<V>>) -> Vec<String> {
-    permits.iter().map(|permit| permit.resource().name().to_string()).collect()
+fn names<V: VerbType>(permits: impl IntoIterator<Item = Permit<V>>) -> Vec<String> {
+    permits.into_iter().map(|permit| permit.resource().name().to_string()).collect()
 }
 
 proptest! {
@@ -206,6 +206,13 @@ proptest! {
                     };
                     prop_assert_eq!(listed.iter().any(|listed| listed == name), decided);
                 }
+            }
+            // A list goes on after any name with what follows it in the whole list.
+            for after in ["", "a", "aa", "ab", "b"] {
+                let mut whole = names(world.permitted::<View>(&caller, Kind::Llm));
+                whole.retain(|name| name.as_str() > after);
+                let rest = names(world.permitted_after::<View>(&caller, Kind::Llm, after));
+                prop_assert_eq!(rest, whole, "{} after {}", who, after);
             }
         }
     }

@@ -171,7 +171,7 @@ pub struct Grantee {
     pub via_group: Option<Name>,
 }
 
-/// The answer to a list: resources of one kind, ordered by name.
+/// The answer to a list: resources of one kind, ordered by name; all of them, or a page.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct List<T> {
@@ -179,6 +179,9 @@ pub struct List<T> {
     pub revision: Revision,
     /// The resources.
     pub items: Vec<T>,
+    /// `after` of the next page; absent where there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<Name>,
 }
 
 /// The result of an apply for one document.

@@ -50,6 +50,18 @@ async fn selectors_select_in_get_describe_and_delete() {
 }
 
 #[tokio::test]
+async fn get_shows_more_than_a_page() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let user = |at: usize| serde_json::json!({"kind": "User", "name": format!("u{at:04}")});
+    mcpd.apply((0..1000).map(user).collect()).await;
+    mcpd.apply((1000..1100).map(user).collect()).await;
+    let expected: String = (0..1100).map(|at| format!("users/u{at:04}\n")).collect();
+    let shown = shell.run(&["get", "users", "-o", "name"]).await.succeeded();
+    assert_eq!(shown, format!("users/admin\n{expected}"));
+}
+
+#[tokio::test]
 async fn watch_shows_selected_resources_only() {
     let mcpd = Mcpd::start().await;
     let shell = shell_with_users(&mcpd).await;

@@ -1,10 +1,13 @@
-//! Reads query strings: unknown or malformed parameters are errors. And the label selector of lists.
+//! Reads query strings: unknown or malformed parameters are errors. And what lists take: a label selector and a page.
 
 use axum::{
     extract::FromRequestParts,
     http::{Uri, request::Parts},
 };
-use mcpctl_api::selector::{Selector, SelectorError};
+use mcpctl_api::{
+    Name,
+    selector::{Selector, SelectorError},
+};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use super::error::HttpError;
@@ -43,9 +46,44 @@ fn root_cause(error: &dyn std::error::Error) -> String {
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
 pub struct ListQuery {
     label_selector: Option<String>,
+    after: Option<Name>,
+    limit: Option<usize>,
+}
+
+/// Items of a page by default.
+const DEFAULT_ITEMS: usize = 100;
+/// Maximum of items of a page, and of those that are looked at for it.
+pub const MAX_ITEMS: usize = 1000;
+
+/// A part of a list.
+#[derive(Debug, Clone, Copy)]
+pub struct Page<'a> {
+    /// It begins behind this name.
+    pub after: &'a str,
+    /// Maximum of items.
+    pub limit: usize,
+    /// Maximum of items that are looked at, because a selector may match few.
+    pub looked_at: usize,
 }
 
 impl ListQuery {
+    /// The page that is asked for; everything where neither `limit` nor `after` is.
+    ///
+    /// # Errors
+    /// A `limit` that is out of range.
+    pub fn page(&self) -> Result<Page<'_>, HttpError> {
+        let (limit, looked_at) = match (self.limit, &self.after) {
+            (Some(limit), _) if !(1..=MAX_ITEMS).contains(&limit) => {
+                let message = format!("`{limit}` is not between 1 and {MAX_ITEMS}");
+                return Err(HttpError::invalid("limit", message));
+            }
+            (Some(limit), _) => (limit, MAX_ITEMS),
+            (None, Some(_)) => (DEFAULT_ITEMS, MAX_ITEMS),
+            (None, None) => (usize::MAX, usize::MAX),
+        };
+        Ok(Page { after: self.after.as_ref().map_or("", Name::as_str), limit, looked_at })
+    }
+
     /// The label selector; without one, everything is selected.
     ///
     /// # Errors

@@ -10,7 +10,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use mcpctl_access::{
-    Stored,
+    Permit, Stored,
     verb::{Edit, View},
 };
 use mcpctl_api::{Document, Kind, Resource, Revision, Verb, question::List};
@@ -22,7 +22,7 @@ use super::{
     merge_patch,
     path::{Path, kind},
     probe,
-    query::Query,
+    query::{ListQuery, Page, Query},
     tokens,
 };
 use crate::{
@@ -37,28 +37,37 @@ use crate::{
 #[openapi(paths(list, create, get, put, patch, delete))]
 pub struct Docs;
 
-/// Lists the resources of a kind that the caller may view, ordered by name
+/// Lists the resources of a kind that the caller may view, ordered by name: all of them, or with `limit` or `after` a page
 #[utoipa::path(
     get, path = "/api/v1/{kind}", tag = "resources",
     params(("kind" = String, Path, description = "plural of a kind, e.g. `llms`"),
-           ("labelSelector" = Option<String>, Query, description = "as in Kubernetes, e.g. `team=a,tier notin (dev),!old`")),
-    responses((status = 200, description = "`{revision, items}`"), (status = 401, body = mcpctl_api::ApiError)),
+           ("labelSelector" = Option<String>, Query, description = "as in Kubernetes, e.g. `team=a,tier notin (dev),!old`"),
+           ("after" = Option<String>, Query, description = "`next` of the page before"),
+           ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
+    responses((status = 200, description = "`{revision, items, next}`"), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError)),
 )]
 pub async fn list(
     caller: Caller,
     Path(segment): Path<String>,
-    query: Query<super::query::ListQuery>,
+    query: Query<ListQuery>,
 ) -> Result<Json<List<Resource>>, HttpError> {
     let kind = kind(&segment)?;
-    let selector = query.0.selector()?;
-    let permits = caller.snapshot.permitted::<View>(&caller.principal, kind);
-    let items = permits
-        .iter()
-        .map(|permit| &permit.resource().resource)
-        .filter(|resource| selector.matches(&resource.labels))
-        .cloned()
-        .collect();
-    Ok(Json(List { revision: caller.snapshot.revision(), items }))
+    let (selector, Page { after, limit, looked_at }) = (query.0.selector()?, query.0.page()?);
+    let mut permits = caller.snapshot.permitted_after::<View>(&caller.principal, kind, after);
+    let (mut items, mut last) = (Vec::new(), None);
+    for stored in permits.by_ref().take(looked_at).map(Permit::into_resource) {
+        if selector.matches(&stored.resource.labels) {
+            items.push(stored.resource.clone());
+        }
+        // A name that the caller may view, whether or not it is selected.
+        last = Some(stored);
+        if items.len() >= limit {
+            break;
+        }
+    }
+    let next = last.filter(|_| permits.next().is_some()).map(|last| last.name().clone());
+    Ok(Json(List { revision: caller.snapshot.revision(), items, next }))
 }
 
 /// Shows one resource; with HEAD, whether the caller may see it now

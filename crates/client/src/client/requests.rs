@@ -36,15 +36,38 @@ pub struct ChatRequest {
     pub max_tokens: Option<u32>,
 }
 
+/// Resources of one page: the most that mcpd returns.
+const PAGE_ITEMS: u32 = 1000;
+
 impl Client {
-    /// Every resource of a kind that the caller may view.
+    /// Every resource of a kind that the caller may view, read page by page. Its revision is that of the first page, so that a
+    /// watch that goes on from there misses nothing.
     ///
     /// # Errors
     /// See [`ClientError`]; so for all the requests below.
     pub async fn list(&self, kind: Kind, selector: Option<&str>) -> Result<List<Resource>, ClientError> {
+        let mut list = self.page(kind, selector, None).await?;
+        while let Some(after) = list.next.take() {
+            let page = self.page(kind, selector, Some(&after)).await?;
+            list.items.extend(page.items);
+            list.next = page.next;
+        }
+        Ok(list)
+    }
+
+    async fn page(
+        &self,
+        kind: Kind,
+        selector: Option<&str>,
+        after: Option<&Name>,
+    ) -> Result<List<Resource>, ClientError> {
         let mut request = self.request(Method::GET, &["api", "v1", kind.plural()])?;
+        request = request.query(&[("limit", PAGE_ITEMS)]);
         if let Some(selector) = selector {
             request = request.query(&[("labelSelector", selector)]);
+        }
+        if let Some(after) = after {
+            request = request.query(&[("after", after)]);
         }
         self.read(request).await
     }

@@ -55,7 +55,7 @@ async fn lists_deletes_and_questions_have_their_paths() {
     let who = Server::answering("200 OK", "", r#"{"subjects":[],"revision":1}"#).await;
     client(who.url()).who_can("run", "llms", "a b&c").await.unwrap();
     let line = |server: &Server| server.requests()[0].lines().next().unwrap().to_owned();
-    assert_eq!(line(&list), "GET /api/v1/secrets?labelSelector=team%3Da%2Ctier%21%3Ddev HTTP/1.1");
+    assert_eq!(line(&list), "GET /api/v1/secrets?limit=1000&labelSelector=team%3Da%2Ctier%21%3Ddev HTTP/1.1");
     assert_eq!(line(&delete), "DELETE /api/v1/rolebindings/b HTTP/1.1");
     assert_eq!(line(&who), "GET /api/v1/auth/who-can?verb=run&kind=llms&name=a+b%26c HTTP/1.1");
 }
