@@ -1,4 +1,5 @@
-//! What a record costs in a database of any size: `records fill DIR ROWS`, then `records time DIR`.
+//! What a record costs in a database of any size: `records fill DIR ROWS`, then `records time DIR`; `records load DIR` for
+//! profiles.
 #![allow(clippy::print_stdout, clippy::unwrap_used, clippy::indexing_slicing, missing_docs)]
 
 use std::{
@@ -15,14 +16,19 @@ const REQUESTS: usize = 5000;
 const CALLERS: usize = 32;
 const ACCOUNTS: usize = 200;
 
-#[tokio::main(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::main]
 async fn main() {
     let words: Vec<String> = std::env::args().skip(1).collect();
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words[..] {
         ["fill", dir, rows] => fill(&open(dir.as_ref()).await, rows.parse().unwrap()).await,
         ["time", dir] => time(&open(dir.as_ref()).await).await,
-        _ => println!("records fill DIR ROWS | records time DIR"),
+        ["load", dir] => {
+            let recorder = Recorder::new(open(dir.as_ref()).await, Durability::Crash);
+            many_callers(&recorder).await;
+            recorder.close().await;
+        }
+        _ => println!("records fill DIR ROWS | records time DIR | records load DIR"),
     }
 }
 
@@ -109,24 +115,7 @@ async fn fill(store: &Store, count: usize) {
 async fn time(store: &Store) {
     let recorder = Recorder::new(store.clone(), Durability::Crash);
     one_caller("one caller", &recorder).await;
-    let began = Instant::now();
-    let callers: Vec<_> = (0..CALLERS)
-        .map(|_| {
-            let recorder = recorder.clone();
-            tokio::spawn(async move {
-                let rows = Rows::new();
-                for n in 0..REQUESTS {
-                    recorder.audit(vec![rows.audit(n, Timestamp::now())]).await.unwrap();
-                    recorder.usage(vec![rows.usage(n, Timestamp::now())]).await.unwrap();
-                }
-            })
-        })
-        .collect();
-    for caller in callers {
-        caller.await.unwrap();
-    }
-    let per_second = f64::from(u32::try_from(CALLERS * REQUESTS).unwrap()) / began.elapsed().as_secs_f64();
-    println!("{CALLERS} callers: {per_second:.0} requests/s");
+    many_callers(&recorder).await;
 
     let pruning = tokio::spawn({
         let store = store.clone();
@@ -151,6 +140,27 @@ async fn time(store: &Store) {
     one_caller("one caller beside retention", &recorder).await;
     pruning.await.unwrap();
     recorder.close().await;
+}
+
+async fn many_callers(recorder: &Recorder) {
+    let began = Instant::now();
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|_| {
+            let recorder = recorder.clone();
+            tokio::spawn(async move {
+                let rows = Rows::new();
+                for n in 0..REQUESTS {
+                    recorder.audit(vec![rows.audit(n, Timestamp::now())]).await.unwrap();
+                    recorder.usage(vec![rows.usage(n, Timestamp::now())]).await.unwrap();
+                }
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let per_second = f64::from(u32::try_from(CALLERS * REQUESTS).unwrap()) / began.elapsed().as_secs_f64();
+    println!("{CALLERS} callers: {per_second:.0} requests/s");
 }
 
 async fn one_caller(what: &str, recorder: &Recorder) {

@@ -168,7 +168,7 @@ macro_rules! commit_in {
             .await?;
         }
         for row in $commit.audit {
-            insert_audit!(row, $transaction)?;
+            insert_audit!(row.clone(), $transaction)?;
         }
         $transaction.announce($commit.last).await?;
     }};

@@ -19,6 +19,7 @@ mod notices;
 mod open;
 mod ownership;
 mod recent;
+mod record_group;
 mod recorder;
 mod replica;
 mod resources;

@@ -1,25 +1,25 @@
 //! Stores rows of audit and usage by group commit: requests that record at the same time share a transaction, and each
-//! call returns once its rows are stored. A group is what is in the queue when the one before it is stored: no row waits for time.
+//! call returns once its rows are stored. A group is what the requests that are ready add before it begins: no row waits for time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use sqlx::{Postgres, QueryBuilder, Sqlite};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::yield_now,
+};
 
 use crate::{
-    connection::{Connection, Transaction},
-    database::{Database, Store, write_transaction_of},
-    durability::{Durability, begin_postgres},
+    database::{Store, write_transaction_of},
+    durability::Durability,
     error::StoreError,
-    rows::{AuditRow, UsageRow, insert_audit, push_audit, push_usage},
+    record_group::{MAX_ROWS, RecordGroup},
+    rows::{AuditRow, UsageRow, insert_audit},
 };
 
 /// Requests in the queue; further ones wait for a place in it.
 const MAX_QUEUED: usize = 1024;
 /// Requests that share a transaction.
-const MAX_GROUP: usize = 256;
-/// Rows that one statement inserts; fewer in powers of two, so that few different statements are prepared.
-const MAX_ROWS: usize = 32;
+const MAX_GROUP: usize = MAX_ROWS;
 
 /// Stores rows of audit and usage. Clones share the queue.
 #[derive(Clone)]
@@ -129,6 +129,20 @@ impl Groups {
         queue.has_task = !self.are_done;
         (length > 0).then(|| queue.waiting.drain(..length).collect())
     }
+
+    /// Lets the requests that are ready now run first, for as long as they add rows: the more share a transaction, the less each
+    /// one costs. No time passes in it that another request would not use.
+    async fn gather(&self) {
+        let mut gathered = 0;
+        loop {
+            let waiting = self.shared.queue().waiting.len();
+            if waiting == gathered || waiting >= MAX_GROUP {
+                return;
+            }
+            gathered = waiting;
+            yield_now().await;
+        }
+    }
 }
 
 impl Drop for Groups {
@@ -143,40 +157,22 @@ impl Drop for Groups {
 }
 
 async fn store_groups(mut groups: Groups) {
-    while let Some(group) = groups.next() {
-        let (mut audit, mut usage, mut waiting) = (Vec::new(), Vec::new(), Vec::with_capacity(group.len()));
+    loop {
+        groups.gather().await;
+        let Some(group) = groups.next() else { return };
+        let (mut rows, mut waiting) = (RecordGroup::default(), Vec::with_capacity(group.len()));
         for message in group {
-            audit.extend(message.audit);
-            usage.extend(message.usage);
+            rows.audit.extend(message.audit);
+            rows.usage.extend(message.usage);
             waiting.push((message.done, message.place));
         }
         let Shared { store, durability, .. } = &*groups.shared;
-        let stored = store.insert(*durability, &audit, &usage).await.map_err(Arc::new);
+        let stored = store.insert(*durability, rows).await.map_err(Arc::new);
         for (done, _place) in waiting {
             // A caller that stopped waiting has its rows stored all the same.
             let _ = done.send(stored.clone());
         }
     }
-}
-
-/// Rows that one statement inserts.
-enum Rows<'a> {
-    Audit(&'a [AuditRow]),
-    Usage(&'a [UsageRow]),
-}
-
-/// Adds the insertion of rows to a query of either database.
-macro_rules! push {
-    ($query:ident, $rows:expr) => {
-        match $rows {
-            Rows::Audit(rows) => {
-                push_audit!($query, rows);
-            }
-            Rows::Usage(rows) => {
-                push_usage!($query, rows);
-            }
-        }
-    };
 }
 
 impl Store {
@@ -187,77 +183,45 @@ impl Store {
     /// When the row cannot be stored.
     pub async fn check_recordable(&self, row: &AuditRow) -> Result<(), StoreError> {
         write_transaction_of!(&self.database, Durability::Crash, transaction => {
-            insert_audit!(row, transaction)?;
+            insert_audit!(row.clone(), transaction)?;
             let removal = sqlx::query("DELETE FROM audit WHERE id = $1").bind(row.id.to_string());
             removal.execute(&mut *transaction).await?;
         });
         Ok(())
     }
-
-    async fn insert(
-        &self,
-        durability: Durability,
-        audit: &[AuditRow],
-        usage: &[UsageRow],
-    ) -> Result<(), StoreError> {
-        let statements: Vec<Rows<'_>> = in_powers_of_two(audit)
-            .map(Rows::Audit)
-            .chain(in_powers_of_two(usage).map(Rows::Usage))
-            .collect();
-        let Some(last) = statements.len().checked_sub(1) else { return Ok(()) };
-        match &self.database {
-            // Every query is a round trip to SQLite's thread: the transaction begins with the first one and ends with the last.
-            Database::Sqlite(sqlite) => {
-                let mut connection = sqlite.writer(durability).await?;
-                for (at, rows) in statements.into_iter().enumerate() {
-                    let mut query =
-                        QueryBuilder::<Sqlite>::new(if at == 0 { "BEGIN IMMEDIATE; " } else { "" });
-                    push!(query, rows);
-                    if at == last {
-                        query.push("; COMMIT");
-                    }
-                    query.build().execute(&mut *connection).await?;
-                }
-                connection.release();
-                sqlite.note_write();
-            }
-            Database::Postgres(pool) => {
-                let connection = Connection::acquire(pool).await?;
-                let mut transaction =
-                    Transaction::<Postgres>::begin(connection, begin_postgres(durability)).await?;
-                for rows in statements {
-                    let mut query = QueryBuilder::<Postgres>::new("");
-                    push!(query, rows);
-                    query.build().execute(&mut *transaction).await?;
-                }
-                transaction.commit().await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The slices that the rows are inserted in.
-fn in_powers_of_two<T>(rows: &[T]) -> impl Iterator<Item = &[T]> {
-    let mut rest = rows;
-    std::iter::from_fn(move || {
-        let length = 1 << rest.len().min(MAX_ROWS).checked_ilog2()?;
-        let (slice, others) = rest.split_at_checked(length)?;
-        rest = others;
-        Some(slice)
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use mcpctl_secret::envelope::{Keyring, MasterKey};
 
-    #[test]
-    fn rows_are_inserted_in_few_sizes() {
-        let sizes = |rows: usize| in_powers_of_two(&vec![0; rows]).map(<[i32]>::len).collect::<Vec<_>>();
-        assert_eq!(sizes(0), [0; 0]);
-        assert_eq!(sizes(1), [1]);
-        assert_eq!(sizes(7), [4, 2, 1]);
-        assert_eq!(sizes(77), [32, 32, 8, 4, 1]);
+    use super::*;
+    use crate::Location;
+
+    #[tokio::test]
+    async fn requests_that_are_ready_share_a_transaction() {
+        let dir = tempfile::tempdir().unwrap();
+        let location = Location::Sqlite(dir.path().join("mcpd.sqlite"));
+        let keys = Arc::new(Keyring::new(MasterKey::generate().unwrap()));
+        let store = Store::open(&location, keys).await.unwrap();
+        let recorder = Recorder::new(store, Durability::Crash);
+        // This test is the task that stores.
+        recorder.0.queue().has_task = true;
+        let mut groups = Groups { shared: Arc::clone(&recorder.0), are_done: false };
+        for steps in 0..8 {
+            let recorder = recorder.clone();
+            tokio::spawn(async move {
+                for _ in 0..steps {
+                    yield_now().await;
+                }
+                recorder.audit(Vec::new()).await
+            });
+        }
+        // The first one begins the task, and each of the others is ready after the one before it.
+        yield_now().await;
+        groups.gather().await;
+        assert_eq!(groups.next().map(|group| group.len()), Some(8));
+        groups.gather().await;
+        assert!(groups.next().is_none());
     }
 }

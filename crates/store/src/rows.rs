@@ -145,81 +145,97 @@ pub(crate) const MAX_HOST_BYTES: usize = 253 + 6;
 pub(crate) const MAX_REASON_BYTES: usize = 512;
 
 /// Cuts a text to `max_bytes`, and escapes what a terminal or a line-based reader would take for an instruction.
-pub(crate) fn bounded(text: &str, max_bytes: usize) -> String {
-    visible::short(text, max_bytes)
+pub(crate) fn bounded(text: impl Into<String> + AsRef<str>, max_bytes: usize) -> String {
+    let is_short = text.as_ref().len() <= max_bytes && visible::is_plain(text.as_ref());
+    if is_short { text.into() } else { visible::short(text.as_ref(), max_bytes) }
 }
 
-/// Adds the insertion of audit rows to a query of either database.
-macro_rules! push_audit {
-    ($query:ident, $rows:expr) => {
-        $query.push(
-            "INSERT INTO audit (id, at, principal, action, kind, resource_id, resource_name, decision, reason, \
-             revision, request_id, principal_id, token_id) ",
-        );
-        $query.push_values($rows, |mut values, row: &$crate::rows::AuditRow| {
-            values
-                .push_bind(row.id.to_string())
-                .push_bind(row.at.as_microsecond())
-                .push_bind($crate::rows::bounded(&row.principal, $crate::rows::MAX_NAME_BYTES))
-                .push_bind($crate::rows::bounded(&row.action, $crate::rows::MAX_WORD_BYTES))
-                .push_bind(row.kind.singular())
-                .push_bind(row.resource_id.as_ref().map(|id| id.to_string()))
-                .push_bind($crate::rows::bounded(&row.resource_name, $crate::rows::MAX_NAME_BYTES))
-                .push_bind(row.decision.as_str())
-                .push_bind($crate::rows::bounded(&row.reason, $crate::rows::MAX_REASON_BYTES))
-                .push_bind($crate::resources::signed(row.revision))
-                .push_bind($crate::rows::bounded(&row.request_id, $crate::rows::MAX_WORD_BYTES))
-                .push_bind(row.principal_id.as_ref().map(|id| id.to_string()))
-                .push_bind(row.token_id.as_ref().map(|id| id.to_string()));
-        });
+/// A row's id as its column has it.
+pub(crate) fn text_of(id: Uuid) -> String {
+    id.as_hyphenated().encode_lower(&mut Uuid::encode_buffer()).to_owned()
+}
+
+/// The columns that mcpd's own audit rows fill, in the order of `audit_values`.
+macro_rules! audit_columns {
+    () => {
+        "INTO audit (id, at, principal, action, kind, resource_id, resource_name, decision, reason, \
+         revision, request_id, principal_id, token_id) "
     };
 }
 
-/// Adds the insertion of usage rows to a query of either database.
-macro_rules! push_usage {
-    ($query:ident, $rows:expr) => {
-        $query.push(
-            "INSERT INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
-             output_tokens, stream, outcome, status, attempts, duration_ms, request_id, cached_input_tokens, \
-             cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, target) ",
-        );
-        $query.push_values($rows, |mut values, row: &$crate::rows::UsageRow| {
-            values
-                .push_bind(row.id.to_string())
-                .push_bind(row.at.as_microsecond())
-                .push_bind($crate::rows::bounded(&row.principal, $crate::rows::MAX_NAME_BYTES))
-                .push_bind(row.token_id.to_string())
-                .push_bind(row.llm_id.to_string())
-                .push_bind($crate::rows::bounded(&row.llm_name, $crate::rows::MAX_NAME_BYTES))
-                .push_bind($crate::rows::bounded(&row.model, $crate::rows::MAX_MODEL_BYTES))
-                .push_bind(i64::try_from(row.input_tokens).unwrap_or(i64::MAX))
-                .push_bind(i64::try_from(row.output_tokens).unwrap_or(i64::MAX))
-                .push_bind(i64::from(row.stream))
-                .push_bind($crate::rows::bounded(&row.outcome, $crate::rows::MAX_WORD_BYTES))
-                .push_bind(i64::from(row.status))
-                .push_bind(i64::from(row.attempts))
-                .push_bind(i64::try_from(row.duration_ms).unwrap_or(i64::MAX))
-                .push_bind($crate::rows::bounded(&row.request_id, $crate::rows::MAX_WORD_BYTES))
-                .push_bind(i64::try_from(row.cached_input_tokens).unwrap_or(i64::MAX))
-                .push_bind(i64::try_from(row.cache_write_input_tokens).unwrap_or(i64::MAX))
-                .push_bind(i64::try_from(row.reasoning_tokens).unwrap_or(i64::MAX))
-                .push_bind(i64::from(row.estimated))
-                .push_bind(row.cost_nanos.map(|cost| i64::try_from(cost).unwrap_or(i64::MAX)))
-                .push_bind(
-                    row.target
-                        .as_deref()
-                        .map(|target| $crate::rows::bounded(target, $crate::rows::MAX_HOST_BYTES)),
-                );
-        });
+/// Gives each value of an audit row to a method of a query of either database.
+macro_rules! audit_values {
+    ($row:expr, $query:ident, $bind:ident) => {{
+        let row: $crate::rows::AuditRow = $row;
+        $query
+            .$bind($crate::rows::text_of(row.id))
+            .$bind(row.at.as_microsecond())
+            .$bind($crate::rows::bounded(row.principal, $crate::rows::MAX_NAME_BYTES))
+            .$bind($crate::rows::bounded(row.action, $crate::rows::MAX_WORD_BYTES))
+            .$bind(row.kind.singular())
+            .$bind(row.resource_id.map(String::from))
+            .$bind($crate::rows::bounded(row.resource_name, $crate::rows::MAX_NAME_BYTES))
+            .$bind(row.decision.as_str())
+            .$bind($crate::rows::bounded(row.reason, $crate::rows::MAX_REASON_BYTES))
+            .$bind($crate::resources::signed(row.revision))
+            .$bind($crate::rows::bounded(row.request_id, $crate::rows::MAX_WORD_BYTES))
+            .$bind(row.principal_id.map(String::from))
+            .$bind(row.token_id.map(String::from))
+    }};
+}
+
+/// The columns of usage rows, in the order of `usage_values`.
+macro_rules! usage_columns {
+    () => {
+        "INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
+         output_tokens, stream, outcome, status, attempts, duration_ms, request_id, cached_input_tokens, \
+         cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, target) "
     };
+}
+
+/// Gives each value of a usage row to a method of a query of either database.
+macro_rules! usage_values {
+    ($row:expr, $query:ident, $bind:ident) => {{
+        let row: $crate::rows::UsageRow = $row;
+        $query
+            .$bind($crate::rows::text_of(row.id))
+            .$bind(row.at.as_microsecond())
+            .$bind($crate::rows::bounded(row.principal, $crate::rows::MAX_NAME_BYTES))
+            .$bind(String::from(row.token_id))
+            .$bind(String::from(row.llm_id))
+            .$bind($crate::rows::bounded(row.llm_name, $crate::rows::MAX_NAME_BYTES))
+            .$bind($crate::rows::bounded(row.model, $crate::rows::MAX_MODEL_BYTES))
+            .$bind($crate::rows::number(row.input_tokens))
+            .$bind($crate::rows::number(row.output_tokens))
+            .$bind(i64::from(row.stream))
+            .$bind($crate::rows::bounded(row.outcome, $crate::rows::MAX_WORD_BYTES))
+            .$bind(i64::from(row.status))
+            .$bind(i64::from(row.attempts))
+            .$bind($crate::rows::number(row.duration_ms))
+            .$bind($crate::rows::bounded(row.request_id, $crate::rows::MAX_WORD_BYTES))
+            .$bind($crate::rows::number(row.cached_input_tokens))
+            .$bind($crate::rows::number(row.cache_write_input_tokens))
+            .$bind($crate::rows::number(row.reasoning_tokens))
+            .$bind(i64::from(row.estimated))
+            .$bind(row.cost_nanos.map($crate::rows::number))
+            .$bind(row.target.map(|target| $crate::rows::bounded(target, $crate::rows::MAX_HOST_BYTES)))
+    }};
+}
+
+/// A count as its column has it.
+pub(crate) fn number(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 /// Inserts an audit row in a transaction of either database.
 macro_rules! insert_audit {
     ($row:expr, $transaction:ident) => {{
-        let mut query = sqlx::QueryBuilder::new("");
-        $crate::rows::push_audit!(query, std::iter::once($row));
-        query.build().execute(&mut *$transaction).await
+        let query = sqlx::query(concat!(
+            "INSERT ",
+            $crate::rows::audit_columns!(),
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+        ));
+        $crate::rows::audit_values!($row, query, bind).execute(&mut *$transaction).await
     }};
 }
 
@@ -259,7 +275,7 @@ macro_rules! read_audit_row {
     };
 }
 
-pub(crate) use {insert_audit, push_audit, push_usage, read_audit_row};
+pub(crate) use {audit_columns, audit_values, insert_audit, read_audit_row, usage_columns, usage_values};
 
 pub(crate) fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { kind: kind.to_owned(), id: id.to_owned(), reason: error.to_string() }
@@ -345,7 +361,7 @@ mod tests {
     fn texts_are_cut_at_characters_and_show_no_controls() {
         assert_eq!(bounded("gpt", 3), "gpt");
         assert_eq!(bounded("gpt-4", 4), "g…");
-        assert_eq!(bounded(&"é".repeat(100), 9), "ééé…");
+        assert_eq!(bounded("é".repeat(100), 9), "ééé…");
         assert_eq!(bounded("a\nb\u{202e}c\u{9b}", 64), "a b\\u202ec\\u009b");
     }
 }

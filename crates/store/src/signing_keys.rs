@@ -137,7 +137,7 @@ impl Store {
             insert_key!(transaction, new, &sealed);
             sqlx::query("DELETE FROM signing_keys WHERE number = $1").bind(number).execute(&mut *transaction).await?;
             row.resource_name = next.public().fingerprint().to_string();
-            insert_audit!(&row, transaction)?;
+            insert_audit!(row, transaction)?;
             transaction.announce_keys().await?;
             SigningKeys { number: number + 1, current: next, next: self.open_key(new, &sealed)? }
         });
