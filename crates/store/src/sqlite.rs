@@ -7,6 +7,7 @@ use std::{
     io,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
+    pin::pin,
     sync::Arc,
     time::Duration,
 };
@@ -29,7 +30,9 @@ use crate::{
 /// How long the disk may lack an acknowledged record, besides the time that it takes itself.
 const SYNC_DELAY: Duration = Duration::from_millis(5);
 /// Size of the write-ahead log from which it is moved into the database.
-const MAX_LOG_BYTES: u64 = 8 << 20;
+const LONG_LOG_BYTES: u64 = 8 << 20;
+/// Size of the write-ahead log from which transactions wait for the disk, so that one that is slower than they are cannot let it grow on.
+const MAX_LOG_BYTES: u64 = 32 << 20;
 /// Connections for reading.
 const READERS: u32 = 4;
 
@@ -140,13 +143,7 @@ impl WriteAheadLog {
         let mut failed = false;
         while writes.recv().await.is_some() {
             sleep(SYNC_DELAY).await;
-            let path = self.path.clone();
-            let synced = tokio::task::spawn_blocking(move || sync(&path)).await;
-            let error = match synced.map_err(io::Error::other).flatten() {
-                Ok(bytes) if bytes < MAX_LOG_BYTES => None,
-                Ok(_) => self.checkpoint().await.err(),
-                Err(error) => Some(sqlx::Error::Io(error)),
-            };
+            let error = self.follow().await.err();
             if let Some(error) = &error
                 && !failed
             {
@@ -157,17 +154,41 @@ impl WriteAheadLog {
         }
     }
 
+    /// Has the disk follow what was written, and moves a long log into the database.
+    async fn follow(&self) -> Result<(), sqlx::Error> {
+        let path = self.path.clone();
+        let synced = self.beside_writes(tokio::task::spawn_blocking(move || sync(&path))).await;
+        if synced.map_err(io::Error::other).flatten()? >= LONG_LOG_BYTES {
+            self.checkpoint().await?;
+        }
+        Ok(())
+    }
+
     /// Moves the log into the database. Most of it while others write, and the rest in a turn of its own, so that the next
     /// transaction begins the log anew.
     async fn checkpoint(&self) -> Result<(), sqlx::Error> {
         const STATEMENT: &str = "PRAGMA wal_checkpoint(PASSIVE)";
         let mut connection = Connection::acquire(&self.checkpoints).await?;
-        sqlx::raw_sql(STATEMENT).execute(&mut *connection).await?;
+        self.beside_writes(sqlx::raw_sql(STATEMENT).execute(&mut *connection)).await?;
         let turn = self.turn.acquire().await.map_err(|_| sqlx::Error::PoolClosed)?;
         sqlx::raw_sql(STATEMENT).execute(&mut *connection).await?;
         drop(turn);
         connection.release();
         Ok(())
+    }
+
+    /// Waits for work of the disk while others write. Once the log has its maximum, they wait too.
+    async fn beside_writes<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            if let Ok(done) = timeout(SYNC_DELAY, &mut work).await {
+                return done;
+            }
+            if std::fs::metadata(&self.path).is_ok_and(|log| log.len() >= MAX_LOG_BYTES) {
+                let _turn = self.turn.acquire().await;
+                return work.await;
+            }
+        }
     }
 }
 
@@ -223,6 +244,9 @@ fn identity(file: &Metadata) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use mcpctl_testkit::daemons::eventually;
+    use tokio::sync::oneshot;
+
     use super::*;
 
     async fn database() -> (tempfile::TempDir, SqliteDatabase) {
@@ -245,24 +269,43 @@ mod tests {
         }
     }
 
+    async fn write(database: &SqliteDatabase, statement: &'static str) {
+        let mut connection = database.writer(Durability::Crash).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut *connection).await.unwrap();
+        connection.release();
+        database.note_write();
+    }
+
+    const MEBIBYTE: &str = "INSERT INTO t VALUES (randomblob(1 << 20))";
+
     #[tokio::test]
     async fn log_begins_anew_once_it_is_long() {
-        let (dir, database) = database().await;
-        let log = beside(&dir.path().join("mcpd.sqlite"), "-wal");
-        let write = async |statement: &'static str| {
-            let mut connection = database.writer(Durability::Crash).await.unwrap();
-            sqlx::raw_sql(statement).execute(&mut *connection).await.unwrap();
-            connection.release();
-            database.note_write();
-        };
-        write("CREATE TABLE t (b BLOB)").await;
+        let (_dir, database) = database().await;
+        write(&database, "CREATE TABLE t (b BLOB)").await;
         for _ in 0..24 {
-            write("INSERT INTO t VALUES (randomblob(1 << 20))").await;
+            write(&database, MEBIBYTE).await;
         }
-        mcpctl_testkit::daemons::eventually("the log is short", async || {
-            write("INSERT INTO t VALUES (NULL)").await;
-            (std::fs::metadata(&log).unwrap().len() < MAX_LOG_BYTES).then_some(())
+        eventually("the log is short", async || {
+            write(&database, "INSERT INTO t VALUES (NULL)").await;
+            (std::fs::metadata(&database.log).unwrap().len() < LONG_LOG_BYTES).then_some(())
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn writes_wait_for_a_slow_disk_once_the_log_has_its_maximum() {
+        let (dir, database) = database().await;
+        let (path, turn) = (dir.path().join("log"), Arc::new(Semaphore::new(1)));
+        let file = File::create(&path).unwrap();
+        let log = WriteAheadLog { path, checkpoints: database.strict.clone(), turn: Arc::clone(&turn) };
+        let (end, disk) = oneshot::channel::<()>();
+        let slow = tokio::spawn(async move { log.beside_writes(disk).await });
+        file.set_len(MAX_LOG_BYTES - 1).unwrap();
+        drop(turn.acquire().await.unwrap());
+        file.set_len(MAX_LOG_BYTES).unwrap();
+        eventually("writes wait", async || (turn.available_permits() == 0).then_some(())).await;
+        end.send(()).unwrap();
+        slow.await.unwrap().unwrap();
+        assert_eq!(turn.available_permits(), 1, "they go on");
     }
 }
