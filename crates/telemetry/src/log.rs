@@ -3,6 +3,7 @@
 
 mod access_fields;
 mod queue;
+mod time;
 
 use std::{
     fmt::{self, Write as _},
@@ -10,6 +11,7 @@ use std::{
     str::FromStr,
 };
 
+use jiff::Timestamp;
 use mcpctl_api::visible;
 use serde_json::{Map, Value};
 use tracing::{Event, Level, Subscriber};
@@ -18,7 +20,6 @@ use tracing_subscriber::{
     fmt::{
         FmtContext, FormatEvent, FormatFields, FormattedFields, MakeWriter,
         format::{DefaultFields, Format, Json, JsonFields, Writer},
-        time::{FormatTime as _, SystemTime},
     },
     layer::SubscriberExt as _,
     registry::LookupSpan,
@@ -28,6 +29,7 @@ use tracing_subscriber::{
 use access_fields::AccessFields;
 use queue::LineQueue;
 pub use queue::LogGuard;
+use time::write_time;
 
 /// Names what runs, e.g. a request, to a function that takes a field's name and value. Asked for every line but the access log's.
 pub type LogFields = fn(&mut dyn FnMut(&'static str, &str));
@@ -209,8 +211,10 @@ where
             (true, Level::INFO) => ("\x1b[32m", "\x1b[0m"),
             (true, _) => ("\x1b[2m", "\x1b[0m"),
         };
-        SystemTime.format_time(&mut writer)?;
-        write!(writer, " {start}{:>5}{end} {} ", event.metadata().level(), service)?;
+        write_time(Timestamp::now(), |part| writer.write_str(part))?;
+        for part in [" ", start, level_name(*event.metadata().level()), end, " ", service, " "] {
+            writer.write_str(part)?;
+        }
         // Values come from callers and upstreams too: they must not start a new line or recolour the terminal.
         if visible::is_plain(&line) {
             writer.write_str(&line)?;
@@ -223,7 +227,18 @@ where
                 }
             }
         }
-        writeln!(writer)
+        writer.write_char('\n')
+    }
+}
+
+/// The name of a level, five characters wide.
+const fn level_name(level: Level) -> &'static str {
+    match level {
+        Level::ERROR => "ERROR",
+        Level::WARN => " WARN",
+        Level::INFO => " INFO",
+        Level::DEBUG => "DEBUG",
+        Level::TRACE => "TRACE",
     }
 }
 

@@ -28,14 +28,25 @@ impl<'a> AccessFields<'a> {
 impl Visit for AccessFields<'_> {
     fn record_str(&mut self, field: &Field, text: &str) {
         self.name(field);
-        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-        if text.bytes().all(is_plain) {
+        let is_plain = |byte: u8| matches!(byte, b' '..=b'~') & (byte != b'"') & (byte != b'\\');
+        // Without an early end, so that it takes many bytes at once.
+        if text.bytes().fold(true, |plain, byte| plain & is_plain(byte)) {
             self.line.push('"');
             self.line.push_str(text);
             self.line.push('"');
         } else {
             let _ = write!(self.line, "{text:?}");
         }
+    }
+
+    fn record_u64(&mut self, field: &Field, number: u64) {
+        self.name(field);
+        self.line.push_str(itoa::Buffer::new().format(number));
+    }
+
+    fn record_bool(&mut self, field: &Field, is_true: bool) {
+        self.name(field);
+        self.line.push_str(if is_true { "true" } else { "false" });
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
