@@ -7,7 +7,7 @@ mod database;
 use database::Database;
 use jiff::Timestamp;
 use mcpctl_api::{Id, Kind, Revision};
-use mcpctl_store::{AuditFilter, AuditRow, Decision, Durability, Recorder, UsageFilter, UsageRow};
+use mcpctl_store::{AuditFilter, AuditRow, Decision, Durability, Location, Recorder, UsageFilter, UsageRow};
 use uuid::Uuid;
 
 fn audit(n: u64) -> AuditRow {
@@ -90,4 +90,27 @@ async fn groups_of_any_size_are_stored_in_sqlite() {
 #[tokio::test]
 async fn groups_of_any_size_are_stored_in_postgres() {
     groups_of_any_size_are_stored(Database::postgres()).await;
+}
+
+/// The steps by which SQLite finds the rows of a query.
+async fn plan(database: &Database, query: &'static str) -> Vec<String> {
+    use sqlx::{Connection as _, Row as _};
+    drop(database.open().await);
+    let Location::Sqlite(path) = &database.location else { panic!("SQLite") };
+    let url = format!("sqlite://{}", path.display());
+    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    let steps = sqlx::query(query).bind("").bind("").bind(10).fetch_all(&mut connection).await.unwrap();
+    steps.iter().map(|step| step.get("detail")).collect()
+}
+
+#[tokio::test]
+async fn rows_about_an_account_are_found_by_the_index_of_its_name() {
+    // As `Store::audit_events` asks.
+    let plan = plan(
+        &Database::sqlite(),
+        "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE TRUE AND principal_id = ? AND principal = ? \
+         ORDER BY at DESC, id DESC LIMIT ?",
+    )
+    .await;
+    assert!(plan.iter().any(|step| step.contains("audit_principal ")), "{plan:?}");
 }
