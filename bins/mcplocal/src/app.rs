@@ -210,7 +210,13 @@ impl App {
         journal: Journal,
     ) -> anyhow::Result<Self> {
         // No idle connections: requests are few, and one on a connection that the server has closed meanwhile would fail.
+        if config.server.scheme() == "https" || config.inference.scheme() == "https" {
+            // Before the first request, because it takes a while.
+            mcpctl_tls::load()?;
+        }
+        let tls = mcpctl_tls::client_config()?;
         let http = reqwest::Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
             .no_proxy()
             .redirect(Policy::none())
             .pool_max_idle_per_host(0)

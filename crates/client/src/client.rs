@@ -87,7 +87,9 @@ impl Client {
         check_address(&server)?;
         let authorization = bearer.as_ref().map(authorization).transpose()?;
         let builder = Guard::around(&server, options.trusted, reqwest::Client::builder());
+        let tls = mcpctl_tls::client_config().map_err(|error| ClientError::Setup(error.to_string()))?;
         let builder = builder
+            .tls_backend_preconfigured((*tls).clone())
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)

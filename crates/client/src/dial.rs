@@ -7,7 +7,6 @@ use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
 use mcpctl_owner::TrustedUsers;
-use rustls::crypto::aws_lc_rs;
 use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service as _;
 use url::Url;
@@ -56,10 +55,12 @@ impl Dialer {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
-        let tls = HttpsConnectorBuilder::new()
-            .with_provider_and_platform_verifier(aws_lc_rs::default_provider())
-            .map_err(|error| ClientError::Setup(error.to_string()))?;
-        let connector = tls.https_or_http().enable_http1().wrap_connector(tcp);
+        let tls = mcpctl_tls::client_config().map_err(|error| ClientError::Setup(error.to_string()))?;
+        let mut tls = (*tls).clone();
+        // The connector adds the one version of HTTP that it is made for.
+        tls.alpn_protocols.clear();
+        let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
+        let connector = connector.https_or_http().enable_http1().wrap_connector(tcp);
         Ok(Self { connector, guard: Guard::of(server, trusted), connect_timeout })
     }
 

@@ -86,10 +86,13 @@ impl Listen {
     /// redirect, which would carry the key elsewhere. Each request has a connection of its own, so that none is sent on
     /// one that the engine has just closed.
     pub(crate) fn client(&self) -> reqwest::Result<reqwest::Client> {
-        let builder = reqwest::Client::builder()
-            .no_proxy()
-            .redirect(reqwest::redirect::Policy::none())
-            .pool_max_idle_per_host(0);
+        let mut builder = reqwest::Client::builder();
+        // The shared configuration, because the builder's own reads certificates, which no engine's client needs.
+        if let Ok(tls) = mcpctl_tls::client_config() {
+            builder = builder.tls_backend_preconfigured((*tls).clone());
+        }
+        let builder =
+            builder.no_proxy().redirect(reqwest::redirect::Policy::none()).pool_max_idle_per_host(0);
         match self {
             Self::Port(_) => builder.build(),
             Self::Socket(socket) => builder.unix_socket(socket.path()).build(),

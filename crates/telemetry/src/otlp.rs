@@ -142,7 +142,9 @@ impl Traces {
     ) -> Result<Self, OtlpError> {
         let Some(address) = collector(argument, file)? else { return Ok(Self(None)) };
         check_environment()?;
+        let tls = mcpctl_tls::client_config().map_err(|error| OtlpError::Exporter(error.to_string()))?;
         let http = Client::builder()
+            .tls_backend_preconfigured((*tls).clone())
             .no_proxy()
             .redirect(Policy::none())
             .connect_timeout(CONNECT_TIMEOUT)

@@ -26,7 +26,6 @@ use crate::{
     AddressPolicy, TargetConfig,
     addresses::Resolver,
     connect_error::{BoxError, SendError},
-    tls,
 };
 
 /// How long sent data may stay unacknowledged before the connection is closed: a machine or a NAT that has lost the connection
@@ -99,7 +98,8 @@ impl Connector {
                 let tcp = tcp(Resolver { policy: policy.cloned(), port });
                 match url.scheme() {
                     "https" => {
-                        let tls = tls::config().map_err(|error| SendError::Connect(error.into()))?;
+                        let tls =
+                            mcpctl_tls::client_config().map_err(|error| SendError::Connect(error.into()))?;
                         Dial::Tls(HttpsConnector::from((tcp, tls)))
                     }
                     _ => Dial::Tcp(tcp),

@@ -25,7 +25,6 @@ mod redact;
 mod request;
 mod screen;
 mod target;
-mod tls;
 mod traced;
 
 pub use self::{

@@ -8,10 +8,11 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 18] = [
+const LEVELS: [(&str, u8); 19] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
+    ("mcpctl-tls", 0),
     ("mcpctl-trace", 0),
     ("mcpctl-access", 1),
     ("mcpctl-failover", 1),
