@@ -15,10 +15,9 @@ use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, LeaseBook, ProviderRegistry};
 use mcpctl_server::{Address, RequestBodies};
 use mcpctl_telemetry::McplocalMetrics;
-use mcpctl_upstream::{self as upstream, UpstreamKind};
+use mcpctl_upstream as upstream;
 use reqwest::redirect::Policy;
 use tokio::sync::watch;
-use url::Url;
 
 use crate::{
     access::AccessWatches,
@@ -26,6 +25,7 @@ use crate::{
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
+    primary_targets::PrimaryTargets,
     probing::{Probing, id_questions::IdQuestions, proof_keys::KeyRing},
     providers::{self, LocalProvider},
     silence::SilenceCheck,
@@ -86,6 +86,8 @@ pub struct Runtime {
     pub access: Arc<AccessWatches>,
     /// Questions mcpd where it is silent.
     pub silence: SilenceCheck,
+    /// Where requests to mcpd go.
+    pub primaries: PrimaryTargets,
     /// Lists mcpd's models; each request adds its caller's bearer ([`Client::with_bearer`]).
     pub models: Client,
 }
@@ -107,6 +109,7 @@ impl Runtime {
         let health = HealthCheck::trusting(config.inference.clone(), config.trusted)?;
         let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
         let models = Client::new(config.inference.clone(), None, &options)?;
+        let primaries = PrimaryTargets::new(&config);
         // After everything that can fail, because it starts engines.
         let registry = providers::registry(&config, host, http, before.map(|runtime| &*runtime.registry));
         let policy = config.primary.breaker;
@@ -151,6 +154,7 @@ impl Runtime {
             access,
             id_questions: IdQuestions::default(),
             silence: SilenceCheck::new(health),
+            primaries,
             models,
         })
     }
@@ -163,30 +167,6 @@ impl Runtime {
         };
         authority(&self.config) == authority(config)
     }
-
-    /// The target of requests to the primary, for an Llm.
-    pub fn primary(&self, llm: &str, bearer: secrecy::SecretString) -> upstream::Target {
-        let provider = self.registry.failover_for(llm).map(|(_, provider)| &provider.config);
-        let config = provider.map_or(self.config.primary, |config| config.primary);
-        upstream::Target::new(upstream::TargetConfig {
-            base_url: with_v1(&self.config.inference),
-            socket: None,
-            model: None,
-            api: upstream::Api::Openai,
-            credential: Some(bearer),
-            timeouts: config.timeouts.of_attempt(),
-            kind: UpstreamKind::Mcpd,
-        })
-    }
-}
-
-/// `mcpd` has its inference routes below `/v1`, whatever path it is mounted at.
-fn with_v1(url: &Url) -> Url {
-    let mut base = url.clone();
-    if let Ok(mut segments) = base.path_segments_mut() {
-        segments.pop_if_empty().push("v1");
-    }
-    base
 }
 
 /// Where mcpd is reached over plain HTTP, connects only to programs of these users: prompts and bearers go there.

@@ -16,6 +16,7 @@ mod meter;
 mod pipeline;
 mod port;
 mod prewarm;
+mod primary_targets;
 mod probing;
 mod providers;
 mod service;

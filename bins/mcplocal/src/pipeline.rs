@@ -58,7 +58,6 @@ pub struct ModelRequest {
     llm: LlmRef,
     request: Request,
     headers: HeaderMap,
-    needs: Needs,
     /// The local provider that the request waits for.
     wait: watch::Sender<Option<LocalWait>>,
     /// Cuts the stream of the response, once it has begun.
@@ -93,7 +92,6 @@ impl ModelRequest {
             runtime,
             caller,
             llm: LlmRef::named(model),
-            needs: Needs::of(&request),
             request,
             headers,
             wait: watch::Sender::new(None),
@@ -104,7 +102,7 @@ impl ModelRequest {
     /// The request with a copy of its body that is kept as long as its stream, so that the memory for requests is released; `None`
     /// where the memory for streams is used up.
     fn for_stream(&self) -> Option<Self> {
-        let Self { app, runtime, caller, llm, request, headers, needs, wait, cutter } = self;
+        let Self { app, runtime, caller, llm, request, headers, wait, cutter } = self;
         let owner = journal::caller_name(caller.user.as_deref(), &caller.bearer);
         Some(Self {
             app: Arc::clone(app),
@@ -113,7 +111,6 @@ impl ModelRequest {
             llm: llm.clone(),
             request: request.in_copy(|body| app.bodies.keep(body, &owner))?,
             headers: headers.clone(),
-            needs: *needs,
             wait: wait.clone(),
             cutter: Arc::clone(cutter),
         })
@@ -130,13 +127,18 @@ impl ModelRequest {
     }
 
     /// What the router has to know of it.
-    fn failover(&self) -> FailoverRequest<Form> {
+    fn failover(&self) -> FailoverRequest<impl Fn() -> Form + Sync> {
         FailoverRequest {
             llm: self.llm.clone(),
             bearer: self.caller.bearer.clone(),
             signed_in: self.caller.local,
-            form: self.request.form(),
+            form: || self.request.form(),
         }
+    }
+
+    /// What it needs of a local model. Reads the messages, so only a request that a local provider may answer asks for it.
+    fn needs(&self) -> Needs {
+        Needs::of(&self.request)
     }
 
     /// The first key by which the provider's server might choose the model by itself, and that `allowFields` does not list.
@@ -157,7 +159,7 @@ pub async fn run(mut request: ModelRequest) -> Outcome {
     let request = Arc::new(request);
     let ModelRequest { app, runtime, caller, llm, .. } = &*request;
     let trigger = PrewarmTrigger::new(&app.metrics, &runtime.router, &runtime.registry, llm, caller);
-    let target = runtime.primary(&llm.name, SecretString::from(caller.bearer.expose()));
+    let target = runtime.primaries.of(&llm.name, SecretString::from(caller.bearer.expose()));
     let failover = request.failover();
 
     // The order is the router's: the primary before the probe, unless its breaker is open; the probe before the local provider

@@ -1,28 +1,45 @@
 //! The caller's credential, and the digest that stands for it where it must not be kept.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroize;
 
-/// A caller's own credential, sent to mcpd and nowhere else; never printed.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Bearer(String);
+/// A caller's own credential, sent to mcpd and nowhere else; never printed. Copies share the text and its digest.
+#[derive(Clone)]
+pub struct Bearer(Arc<BearerText>);
+
+struct BearerText {
+    text: String,
+    digest: OnceLock<BearerDigest>,
+}
+
+impl PartialEq for Bearer {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.text == other.0.text
+    }
+}
+
+impl Eq for Bearer {}
 
 impl Bearer {
     /// Wraps a credential.
     pub fn new(text: impl Into<String>) -> Self {
-        Self(text.into())
+        Self(Arc::new(BearerText { text: text.into(), digest: OnceLock::new() }))
     }
 
     /// INVARIANT 10: for the request to mcpd alone.
     pub fn expose(&self) -> &str {
-        &self.0
+        &self.0.text
     }
 
     /// Its SHA-256.
     pub fn digest(&self) -> BearerDigest {
-        BearerDigest(Sha256::digest(self.0.as_bytes()).into())
+        let digest = || BearerDigest(Sha256::digest(self.0.text.as_bytes()).into());
+        self.0.digest.get_or_init(digest).clone()
     }
 }
 

@@ -83,6 +83,11 @@ impl Breaker {
         Self { policy, state: BreakerState::Closed { failures: 0 }, opened: None }
     }
 
+    /// Whether it has nothing to remember.
+    pub const fn is_as_new(&self) -> bool {
+        matches!(self.state, BreakerState::Closed { failures: 0 })
+    }
+
     /// Replaces the policy; what was learned stays.
     pub const fn set_policy(&mut self, policy: BreakerPolicy) {
         self.policy = policy;

@@ -32,8 +32,8 @@ pub struct Breakers<F = ()> {
 }
 
 struct BreakersState<F> {
-    /// By upstream and form; the plain form's is the upstream's own. Bounded by the number of forms, and of Llms that have
-    /// something to fall back to.
+    /// By upstream and form; the plain form's is the upstream's own, the others are there from a failure to a success. Bounded by
+    /// the number of forms, and of Llms that have something to fall back to.
     tracked: HashMap<String, HashMap<F, Tracked>>,
     /// Digests of bearers that mcpd has accepted.
     accepted: VecDeque<BearerDigest>,
@@ -50,11 +50,15 @@ struct Tracked {
 pub struct BreakerPermit<F: RequestForm = ()> {
     breakers: Arc<Breakers<F>>,
     llm: String,
-    form: F,
+    policy: BreakerPolicy,
+    /// `None` where it was not read, because no form of its own has failed.
+    form: Option<F>,
     /// `None` where the caller is permitted for certain.
     caller: Option<BearerDigest>,
-    /// Of the Llm's breaker, and of the form's; they are one for a plain request.
-    admissions: [(F, Admission); 2],
+    /// Of the upstream's own breaker.
+    own: Admission,
+    /// Of the form's; `Closed` where it has none.
+    of_form: Admission,
     /// A failure that counts once mcpd has accepted the caller.
     pending: Option<FailureClass>,
     settled: bool,
@@ -116,41 +120,54 @@ impl<F: RequestForm> Breakers<F> {
         self.admit_under(self.policy, llm, form, Some(bearer), now)
     }
 
-    /// As [`Breakers::admit`], under another policy. Without a bearer the caller is permitted for certain.
+    /// As [`Breakers::admit`], under another policy. Without a bearer the caller is permitted for certain. The form is not needed
+    /// where no form of its own has failed ([`Breakers::knows_forms`]).
     pub fn admit_under(
         self: &Arc<Self>,
         policy: BreakerPolicy,
         llm: &str,
-        form: F,
+        form: impl Into<Option<F>>,
         bearer: Option<&Bearer>,
         now: Instant,
     ) -> BreakerPermit<F> {
+        let form = form.into();
         let caller = bearer.map(Bearer::digest);
         let mut state = self.lock();
         let accepted = state.accepts(caller.as_ref());
-        let forms = state.tracked.entry(llm.to_owned()).or_default();
-        let mut tried = [F::default(), form].map(|form| {
-            let new = || Tracked { breaker: Breaker::new(policy), last_failure: None };
-            let mut breaker = forms.entry(form).or_insert_with(new).breaker.clone();
-            breaker.set_policy(policy);
-            let admission = breaker.admit(now);
-            (form, breaker, admission)
-        });
-        // The trial of a caller whom mcpd does not know teaches nothing, and would keep others from theirs.
-        let refused =
-            |admission| admission == Admission::Open || (admission == Admission::Trial && !accepted);
-        if tried.iter().any(|(_, _, admission)| refused(*admission)) {
-            tried.iter_mut().for_each(|(_, _, admission)| *admission = Admission::Open);
-        } else {
-            for (form, breaker, _) in &tried {
-                if let Some(tracked) = forms.get_mut(form) {
-                    tracked.breaker = breaker.clone();
+        if !state.tracked.contains_key(llm) {
+            state.tracked.insert(llm.to_owned(), HashMap::from([(F::default(), Tracked::new(policy))]));
+        }
+        let (mut own, mut of_form) = (Admission::Closed, Admission::Closed);
+        if let Some(forms) = state.tracked.get_mut(llm) {
+            let tried = |form: F| {
+                let mut breaker = forms.get(&form)?.breaker.clone();
+                breaker.set_policy(policy);
+                let admission = breaker.admit(now);
+                Some((form, breaker, admission))
+            };
+            let tried = [tried(F::default()), form.filter(is_own).and_then(tried)];
+            [own, of_form] =
+                tried.each_ref().map(|tried| tried.as_ref().map_or(Admission::Closed, |tried| tried.2));
+            // The trial of a caller whom mcpd does not know teaches nothing, and would keep others from theirs.
+            let refused =
+                |admission| admission == Admission::Open || (admission == Admission::Trial && !accepted);
+            if refused(own) || refused(of_form) {
+                (own, of_form) = (Admission::Open, Admission::Open);
+            } else {
+                for (form, breaker, _) in tried.into_iter().flatten() {
+                    if let Some(tracked) = forms.get_mut(&form) {
+                        tracked.breaker = breaker;
+                    }
                 }
             }
         }
-        let admissions = tried.map(|(form, _, admission)| (form, admission));
         let (breakers, llm) = (Arc::clone(self), llm.to_owned());
-        BreakerPermit { breakers, llm, form, caller, admissions, pending: None, settled: false }
+        BreakerPermit { breakers, llm, policy, form, caller, own, of_form, pending: None, settled: false }
+    }
+
+    /// Whether an upstream has failed at a form of its own and not answered one since, so that the form of a request matters.
+    pub fn knows_forms(&self, llm: &str) -> bool {
+        self.lock().knows_forms(llm)
     }
 
     /// The breaker that would skip a request of this form, if there is one. Admits nothing, so that the request may still go
@@ -204,6 +221,23 @@ impl<F: RequestForm> Breakers<F> {
     }
 }
 
+impl<F: RequestForm> BreakersState<F> {
+    fn knows_forms(&self, llm: &str) -> bool {
+        self.tracked.get(llm).is_some_and(|forms| forms.keys().copied().any(|form| is_own(&form)))
+    }
+}
+
+/// Whether a form has a breaker of its own.
+fn is_own<F: RequestForm>(form: &F) -> bool {
+    *form != F::default()
+}
+
+impl Tracked {
+    const fn new(policy: BreakerPolicy) -> Self {
+        Self { breaker: Breaker::new(policy), last_failure: None }
+    }
+}
+
 impl<F> BreakersState<F> {
     /// Whether the caller is permitted, as far as is known.
     fn accepts(&self, caller: Option<&BearerDigest>) -> bool {
@@ -234,19 +268,30 @@ fn report<F: RequestForm>(forms: &HashMap<F, Tracked>, now: Instant) -> Option<B
 impl<F: RequestForm> BreakerPermit<F> {
     /// Whether the request skips the primary.
     pub fn is_open(&self) -> bool {
-        self.admissions.iter().any(|(_, admission)| *admission == Admission::Open)
+        self.own == Admission::Open || self.of_form == Admission::Open
     }
 
     /// Whether the breaker is not closed: the request skips the upstream, or is the one that tries it.
     pub fn is_suspect(&self) -> bool {
-        self.admissions.iter().any(|(_, admission)| *admission != Admission::Closed)
+        self.own != Admission::Closed || self.of_form != Admission::Closed
     }
 
     /// The class of the primary's last failure.
     pub fn last_failure(&self) -> Option<FailureClass> {
         let state = self.breakers.lock();
         let forms = state.tracked.get(&self.llm)?;
-        [F::default(), self.form].iter().find_map(|form| forms.get(form)?.last_failure)
+        let forms = [Some(F::default()), self.form].map(|form| forms.get(&form?)?.last_failure);
+        forms.into_iter().flatten().next()
+    }
+
+    /// Reads the form of the request, where it was not and this end of the primary's attempt concerns the breaker of a form.
+    /// Call it before [`BreakerPermit::settle`].
+    pub fn read_form(&mut self, failure: Option<FailureClass>, read: impl FnOnce() -> F) {
+        if self.form.is_none()
+            && (failure == Some(FailureClass::ServerError) || self.breakers.knows_forms(&self.llm))
+        {
+            self.form = Some(read());
+        }
     }
 
     /// Records how the primary's attempt ended; `None` is success. The failure of a caller who is not known to be accepted
@@ -301,23 +346,29 @@ impl<F: RequestForm> BreakerPermit<F> {
         }
         let mut state = self.breakers.lock();
         let Some(forms) = state.tracked.get_mut(&self.llm) else { return };
+        let form = self.form.filter(is_own);
         let by_form = failure == Some(FailureClass::ServerError);
-        let blamed = if by_form { self.form } else { F::default() };
-        let [of_llm, of_form] = self.admissions;
-        let is_plain = self.form == F::default();
-        for (form, admission) in [Some(of_llm), (!is_plain).then_some(of_form)].into_iter().flatten() {
-            let Some(tracked) = forms.get_mut(&form) else { continue };
+        let blamed = form.filter(|_| by_form).unwrap_or_default();
+        let admissions = [Some((F::default(), self.own)), form.map(|form| (form, self.of_form))];
+        for (form, admission) in admissions.into_iter().flatten() {
             let verdict =
                 if verdict == Verdict::Failure && form != blamed { Verdict::Nothing } else { verdict };
+            if verdict == Verdict::Failure {
+                forms.entry(form).or_insert_with(|| Tracked::new(self.policy));
+            }
+            let Some(tracked) = forms.get_mut(&form) else { continue };
             let opened_before = tracked.breaker.opened();
             tracked.breaker.record(admission, verdict, now);
-            let some_forms = form != F::default();
+            let some_forms = is_own(&form);
             log_change(&self.llm, some_forms, failure, opened_before, tracked.breaker.opened(), now);
             tracked.last_failure = match verdict {
                 Verdict::Failure => failure,
                 Verdict::Success => None,
                 Verdict::Nothing => tracked.last_failure,
             };
+            if some_forms && tracked.breaker.is_as_new() {
+                forms.remove(&form);
+            }
         }
     }
 }

@@ -88,15 +88,15 @@ impl LocalError {
 
 /// What the router has to know of a request.
 #[derive(Debug, Clone)]
-pub struct FailoverRequest<F = ()> {
+pub struct FailoverRequest<R = fn()> {
     /// The central Llm.
     pub llm: LlmRef,
     /// The caller's own credential.
     pub bearer: Bearer,
     /// Whether the caller is the user who is signed in on this machine.
     pub signed_in: bool,
-    /// Selects the breaker.
-    pub form: F,
+    /// Reads the form, which selects the breaker, where some form has failed.
+    pub form: R,
 }
 
 /// An answer, and which upstream gave it.
@@ -358,10 +358,10 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
     /// error.
     ///
     /// `primary` is called once, or not at all where its breaker is open and the local provider answers.
-    pub async fn run<P, T, E, L>(
+    pub async fn run<P, T, E, L, R>(
         &self,
         registry: &ProviderRegistry<P>,
-        request: &FailoverRequest<F>,
+        request: &FailoverRequest<R>,
         mut primary: impl PrimaryAttempt<T, E>,
         local: &L,
     ) -> Routed<T, E>
@@ -369,11 +369,15 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
         P: Sync,
         E: Classified,
         L: LocalAttempt<P, T> + Sync,
+        R: Fn() -> F + Sync,
     {
         let FailoverRequest { llm, bearer, signed_in, form } = request;
         let fallback = registry.failover_for(&llm.name);
         let FailoverPolicy { breaker, also_on } = self.policy(&llm.name);
-        let admit = || self.breakers.admit_under(breaker, &llm.name, *form, Some(bearer), self.now());
+        let admit = || {
+            let form = self.breakers.knows_forms(&llm.name).then(form);
+            self.breakers.admit_under(breaker, &llm.name, form, Some(bearer), self.now())
+        };
         let mut permit = fallback.map(|_| admit());
         let breaker_open = permit.as_ref().is_some_and(BreakerPermit::is_open);
         let setup =
@@ -398,6 +402,7 @@ impl<A: AccessProbe + Sync, F: RequestForm> FailoverRouter<A, F> {
                     trail.primary = result.as_ref().err().map(Classified::class);
                     // Before the local provider answers, which may take minutes: other requests use what was learned.
                     if let Some(permit) = &mut permit {
+                        permit.read_form(trail.primary, form);
                         permit.settle(trail.primary, self.now());
                     }
                     answer = Some(result.map(|value| Served { value, failover: false, via: None }));

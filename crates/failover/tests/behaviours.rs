@@ -86,7 +86,7 @@ fn call() -> FailoverRequest {
         llm: LlmRef::named("claude"),
         bearer: Bearer::new("alice's own"),
         signed_in: false,
-        form: (),
+        form: || (),
     }
 }
 
@@ -322,4 +322,33 @@ fn probe_paths_stay_below_llms() {
 #[test]
 fn inv_10_bearers_do_not_print() {
     assert!(!format!("{:?}", call()).contains("alice"));
+}
+
+/// Reading it takes a pass over all messages.
+#[tokio::test]
+async fn form_is_read_only_between_a_server_error_and_a_success() {
+    let (mcpd, desk) = (Mcpd::new(&[Some(200)]), Desk::default());
+    let router = FailoverRouter::new(&mcpd).with_breakers(Arc::new(Breakers::new(BreakerPolicy::default())));
+    let reads = AtomicUsize::new(0);
+    let request = FailoverRequest {
+        llm: LlmRef::named("claude"),
+        bearer: Bearer::new("alice's own"),
+        signed_in: false,
+        form: || {
+            reads.fetch_add(1, Ordering::SeqCst);
+            "images"
+        },
+    };
+    for (primary, expected) in [
+        (Ok("central"), 0),
+        (Err(FailureClass::Connect), 0),
+        (Err(FailureClass::ServerError), 1),
+        // The form has a breaker now, which may skip the primary, and which a success resets.
+        (Ok("central"), 2),
+        (Ok("central"), 2),
+    ] {
+        let call = || async move { primary.map(str::to_owned).map_err(PrimaryError) };
+        router.run(&registry(), &request, call, &desk).await.result.unwrap();
+        assert_eq!(reads.load(Ordering::SeqCst), expected, "{primary:?}");
+    }
 }

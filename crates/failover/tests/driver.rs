@@ -147,7 +147,7 @@ fn scene(answers: &[Answer]) -> Scene {
             llm: LlmRef::named("claude"),
             bearer: Bearer::new("alice's own"),
             signed_in: false,
-            form: (),
+            form: || (),
         },
         log,
     }

@@ -85,7 +85,8 @@ async fn inv_01_lease_is_checked_again_when_the_engine_is_ready() {
     let mut registry = ProviderRegistry::default();
     registry.register("desk", ()).unwrap();
     registry.register_failover("claude", "desk").unwrap();
-    let request = FailoverRequest { llm: LlmRef::named("claude"), bearer, signed_in: true, form: () };
+    let request: FailoverRequest =
+        FailoverRequest { llm: LlmRef::named("claude"), bearer, signed_in: true, form: || () };
 
     let engine = Engine { leases: &leases, denies: AtomicBool::new(false) };
     for (what, denies, expected) in [

@@ -1,5 +1,7 @@
 //! What the lines of the journal record. Every text has a bound and no hidden character.
 
+use std::fmt::Write as _;
+
 use jiff::Timestamp;
 use mcpctl_api::{agent::FailoverOutcome, visible::short};
 use serde::{Deserialize, Serialize};
@@ -208,8 +210,12 @@ const DIGEST_LENGTH: usize = 12;
 
 /// The name of a caller with a bearer of its own, by the bearer's SHA-256.
 pub fn bearer_name(digest: &[u8; 32]) -> String {
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).take(DIGEST_LENGTH / 2).collect();
-    format!("bearer:{hex}")
+    let mut name = String::from("bearer:");
+    for byte in digest.iter().take(DIGEST_LENGTH / 2) {
+        // A string takes everything.
+        let _ = write!(name, "{byte:02x}");
+    }
+    name
 }
 
 /// A name as a line has it.

@@ -2,7 +2,6 @@
 
 use mcpctl_failover::Bearer;
 use mcpctl_journal::{bearer_name, short_name};
-use mcpctl_secret::token;
 
 /// The name of a caller: the user for whom the local key acts, or else the beginning of the bearer's SHA-256.
 ///
@@ -10,7 +9,7 @@ use mcpctl_secret::token;
 pub fn caller_name(user: Option<&str>, bearer: &Bearer) -> String {
     match user {
         Some(user) => short_name(user),
-        None => bearer_name(token::hash(bearer.expose()).as_bytes()),
+        None => bearer_name(bearer.digest().as_bytes()),
     }
 }
 

@@ -207,18 +207,19 @@ async fn prepare(
     failed: Option<FailureClass>,
     successor: impl Fn(&Runtime) -> Option<LocalProvider>,
 ) -> Result<ReadyProvider, LocalError> {
-    let ModelRequest { app, needs, wait, .. } = request;
+    let ModelRequest { app, wait, .. } = request;
+    let needs = request.needs();
     let announce = |provider: &LocalProvider| {
         let progress = provider.engine.as_ref().map(Engine::progress);
         wait.send_replace(Some(LocalWait { provider: provider.config.name.to_string(), failed, progress }));
     };
     announce(provider);
     let mut provider = provider.clone();
-    let mut ready = provider.ready(&app.http, *needs).await;
+    let mut ready = provider.ready(&app.http, needs).await;
     if let (Err(NotReady::Retired), Some(now)) = (&ready, successor(&app.runtime.load())) {
         provider = now;
         announce(&provider);
-        ready = provider.ready(&app.http, *needs).await;
+        ready = provider.ready(&app.http, needs).await;
     }
     provider.count_start(&app.metrics, ready.is_ok());
     ready.map_err(|error| match error {
