@@ -37,6 +37,14 @@ impl Caller {
     pub async fn authenticate(app: &App, bearer: TokenHash) -> Result<Self, AuthenticationError> {
         // Freshen before authenticating, so that a token that any replica deleted is rejected here too (INVARIANT 5).
         let snapshot = app.fresh().await?;
+        Ok(Self::of(bearer, snapshot)?)
+    }
+
+    /// Authenticates the bearer in this snapshot.
+    ///
+    /// # Errors
+    /// When the credential is not valid there.
+    pub fn of(bearer: TokenHash, snapshot: Arc<Snapshot>) -> Result<Self, Rejected> {
         let principal = snapshot.authenticate(bearer.as_bytes(), clock::now())?;
         Ok(Self { principal, snapshot, bearer })
     }
@@ -51,8 +59,7 @@ impl Caller {
     /// # Errors
     /// When it is no longer valid.
     pub fn within(&self, snapshot: Arc<Snapshot>) -> Result<Self, Rejected> {
-        let principal = snapshot.authenticate(self.bearer.as_bytes(), clock::now())?;
-        Ok(Self { principal, snapshot, bearer: self.bearer })
+        Self::of(self.bearer, snapshot)
     }
 
     /// Authenticates the same credential in a fresh snapshot, for a decision that is made again.

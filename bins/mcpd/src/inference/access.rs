@@ -11,7 +11,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use mcpctl_access::{Decisions, Denied, Principal, Rejected, Snapshot, Stored, verb::Run};
+use mcpctl_access::{Decisions, Denied, Permit, Rejected, Snapshot, verb::Run};
 use mcpctl_api::{Id, Kind};
 pub use mcpctl_failover::AccessEnded;
 use mcpctl_secret::token::TokenHash;
@@ -19,7 +19,7 @@ use mcpctl_store::Replica;
 use tokio::sync::{Notify, watch};
 
 use super::in_flight::InFlightPermit;
-use crate::clock;
+use crate::{caller::Caller, clock};
 
 /// How often expiry and the replica are checked while requests run.
 const CHECK_INTERVAL: Duration = Duration::from_millis(250);
@@ -74,26 +74,26 @@ impl AccessWatches {
         Self(shared)
     }
 
-    /// Watches over a request that was allowed, and that is in flight until the watch ends. What was revoked since then has ended
-    /// already.
-    pub fn watch(
-        &self,
-        bearer: TokenHash,
-        principal: &Principal,
-        llm: &Stored,
-        permit: InFlightPermit,
-    ) -> AccessWatch {
+    /// Watches over a request that the permit allows its caller, and that is in flight until the watch ends. What was revoked
+    /// since then has ended already.
+    pub fn watch(&self, caller: &Caller, permit: &Permit<Run>, in_flight: InFlightPermit) -> AccessWatch {
         let request = Arc::new(Request {
-            bearer,
-            expires_at: Mutex::new(principal.expires_at),
-            llm: llm.id().clone(),
+            bearer: caller.bearer(),
+            expires_at: Mutex::new(caller.principal.expires_at),
+            llm: permit.resource().id().clone(),
             fallback: Mutex::default(),
             ended: watch::Sender::new(None),
         });
         let (shared, number) = (Arc::clone(&self.0), self.0.begin(&request));
         // After it is among those that run, so that each later snapshot finds it.
-        request.check(&shared.replica.latest());
-        AccessWatch { shared, number, request, _permit: permit }
+        let latest = shared.replica.latest();
+        if latest.decisions() == caller.snapshot.decisions() {
+            // No change since the decision can have made it another one; time can.
+            request.check_clock(clock::now());
+        } else {
+            request.check(&latest);
+        }
+        AccessWatch { shared, number, request, _permit: in_flight }
     }
 }
 
@@ -109,18 +109,23 @@ impl AccessWatch {
         async move { ended.wait_for(Option::is_some).await.ok().and_then(|ended| *ended) }
     }
 
-    /// Watches over the right to run this Llm too, in place of an earlier fallback.
+    /// Watches over the right to run this permit's Llm too, in place of an earlier fallback. The permit is of the caller's
+    /// snapshot.
     ///
     /// # Errors
     /// When the caller may not run it any more.
-    pub fn turn_to(&self, llm: &Stored) -> Result<(), Denied> {
+    pub fn turn_to(&self, caller: &Caller, permit: &Permit<Run>) -> Result<(), Denied> {
         let Self { shared, request, .. } = self;
-        *request.fallback() = (*llm.id() != request.llm).then(|| llm.id().clone());
-        let snapshot = shared.replica.latest();
-        let denied = match snapshot.authenticate(request.bearer.as_bytes(), clock::now()) {
+        let llm = permit.resource().id();
+        *request.fallback() = (*llm != request.llm).then(|| llm.clone());
+        let latest = shared.replica.latest();
+        if latest.decisions() == caller.snapshot.decisions() {
+            return Ok(());
+        }
+        let denied = match latest.authenticate(request.bearer.as_bytes(), clock::now()) {
             // The request has ended, or will in a moment.
             Err(_) => None,
-            Ok(principal) => snapshot.authorize::<Run>(&principal, Kind::Llm, llm.id().as_str()).err(),
+            Ok(principal) => latest.authorize::<Run>(&principal, Kind::Llm, llm.as_str()).err(),
         };
         if denied.is_some() {
             // It is left out, and the request goes on without it.
@@ -167,9 +172,8 @@ impl Shared {
         let (now, confirmed_at) = (clock::now(), self.replica.confirmed_at());
         let is_confirmed = confirmed_at.elapsed() < CONFIRMATION_TIMEOUT;
         for request in self.requests() {
-            if now >= *request.expires_at() {
-                request.end(AccessEnded::Expired);
-            } else if !is_confirmed {
+            request.check_clock(now);
+            if !is_confirmed {
                 request.end(AccessEnded::Unconfirmed);
             }
         }
@@ -183,6 +187,12 @@ impl Request {
 
     fn expires_at(&self) -> MutexGuard<'_, Timestamp> {
         self.expires_at.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check_clock(&self, now: Timestamp) {
+        if now >= *self.expires_at() {
+            self.end(AccessEnded::Expired);
+        }
     }
 
     fn check(&self, snapshot: &Snapshot) {
@@ -256,7 +266,7 @@ async fn follow(watches: Arc<Shared>) {
 mod tests {
     use std::collections::BTreeMap;
 
-    use mcpctl_access::{Change, Confidential};
+    use mcpctl_access::{Change, Confidential, Stored};
     use mcpctl_api::{Resource, Revision, Spec, spec::TokenSpec, yaml};
     use mcpctl_secret::envelope::{Keyring, MasterKey};
     use mcpctl_store::{Author, Location, RecordedChanges, Store};
@@ -316,16 +326,17 @@ mod tests {
                 stored(document.name.as_ref().unwrap().as_str(), revision, document.spec, None)
             })
             .collect();
-        let (alice, llm, binding) = (&world[0], &world[1], &world[3]);
+        let (alice, binding) = (&world[0], &world[3]);
         let mut changes: Vec<_> = world.iter().cloned().map(Change::Put).collect();
         changes.push(token(alice, "hers", 5, BEARER));
         commit(&store, changes).await;
 
         let replica = Replica::start(store.clone()).await.unwrap();
         let watches = AccessWatches::start(&replica);
-        let principal = replica.fresh().await.unwrap().authenticate(&BEARER, clock::now()).unwrap();
-        let permit = InFlight::new(StreamLimits::INFERENCE).admit(&principal.id).unwrap();
-        let watch = watches.watch(BEARER.into(), &principal, llm, permit);
+        let caller = Caller::of(BEARER.into(), replica.fresh().await.unwrap()).unwrap();
+        let permit = caller.snapshot.authorize(&caller.principal, Kind::Llm, "claude").unwrap();
+        let in_flight = InFlight::new(StreamLimits::INFERENCE).admit(&caller.principal.id).unwrap();
+        let watch = watches.watch(&caller, &permit, in_flight);
         for revision in 6..10 {
             commit(&store, vec![token(alice, &format!("t{revision}"), revision, [0; 32])]).await;
             replica.fresh().await.unwrap();

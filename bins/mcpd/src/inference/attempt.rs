@@ -176,9 +176,10 @@ impl Call {
         let Caller { principal, snapshot, .. } = caller;
         let llm = Arc::clone(permit.resource());
         tracing::debug!(llm = %llm.name(), revision = %permit.revision(), "allowed");
-        let may_edit = may_view_and_edit(caller, &llm);
+        // Only failures show where the Llm points.
+        let may_edit = || may_view_and_edit(caller, &llm);
         // The snapshot of the permit may be as old as the request.
-        if let Err(denied) = access.turn_to(&llm) {
+        if let Err(denied) = access.turn_to(caller, &permit) {
             self.deny(caller, &llm, &denied, span).await?;
             return Err(denied.into());
         }
@@ -186,7 +187,7 @@ impl Call {
         // After authorize, so that only those who may run the Llm learn what it allows. The permit is spent on the route, and
         // the credential is opened only now.
         let misconfigured =
-            |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit };
+            |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit: may_edit() };
         let routed = check_choice(asked, &llm).and_then(|()| route(permit).map_err(misconfigured));
         let route = match routed {
             Ok(route) => route,
@@ -234,7 +235,7 @@ impl Call {
             }
             Err(failure) => {
                 account.close_failed(&failure, attempts).await?;
-                AttemptAnswer::Failed { failure, may_edit }
+                AttemptAnswer::Failed { failure, may_edit: may_edit() }
             }
         };
         Ok(Attempt { llm, answer, standings, upstream })

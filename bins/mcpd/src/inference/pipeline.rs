@@ -53,7 +53,7 @@ pub async fn run(
     };
     let llm = permit.resource().name().clone();
     let in_flight = app.in_flight.admit(&principal.id)?;
-    let access = Arc::new(app.access.watch(caller.bearer(), principal, permit.resource(), in_flight));
+    let access = Arc::new(app.access.watch(&caller, &permit, in_flight));
     let ended = access.ended();
     let call = Call { app: Arc::clone(app), caller, asked, headers: request.headers, arrived, access };
     let call = Arc::new(call);

@@ -110,6 +110,34 @@ async fn inv_06_a_stream_ends_with_the_grace_of_a_rotated_token() {
     assert!(text.contains(REVOKED) && !text.contains("[DONE]"), "{text}");
 }
 
+/// The credential was accepted before the body came, and no change of a resource follows.
+#[tokio::test]
+async fn inv_06_a_credential_that_expires_during_the_upload_sends_nothing() {
+    let central = central(&["claude"]).await;
+    let (alice, body) = (&central.alice, chat("claude", false).to_string());
+    let (sent, rest) = body.split_at(10);
+    let mut client = RawConnection::connect(central.mcpd.url()).await;
+    let path = "/api/v1/tokens/alice-token/rotate";
+    let rotated = central.mcpd.post(path, &central.mcpd.admin(), &json!({"grace": "2s"})).await;
+    assert_eq!(rotated.status(), StatusCode::CREATED);
+    client
+        .send(format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {alice}\r\n\
+             content-type: application/json\r\ncontent-length: {}\r\n\r\n{sent}",
+            body.len()
+        ))
+        .await;
+    eventually("the token expires", || async {
+        let models = central.mcpd.get("/v1/models", alice).await;
+        (models.status() == StatusCode::UNAUTHORIZED).then_some(())
+    })
+    .await;
+    client.send(rest).await;
+    let answer = client.until("\r\n\r\n").await.expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 403"), "{answer}");
+    assert_eq!(central.provider.requests().len(), 0);
+}
+
 #[tokio::test]
 async fn inv_06_a_stream_that_is_not_read_ends() {
     let central = central(&["claude"]).await;
