@@ -56,26 +56,48 @@ const ROUTING_KEY_PARTS: [&str; 3] = ["model", "fallback", "adapters"];
 /// How many characters of a key are compared: more than any known key has.
 const MAX_KEY: usize = 64;
 
-/// The key as the most lenient parser reads it: up to a NUL, ignoring case in any script, marks, white space, hyphens and
-/// underscores.
-fn folded(key: &str) -> String {
-    let mut folded = String::with_capacity(MAX_KEY);
-    fold(key, &mut folded);
-    folded
-}
+/// A key as the most lenient parser reads it: up to a NUL, ignoring case in any script, marks, white space, hyphens and
+/// underscores. Reused from key to key, because a body may have a million of them.
+struct FoldedKey(Vec<u8>);
 
-/// As [`folded`], into a buffer that the caller reuses, because a body may have a million keys.
-fn fold(key: &str, folded: &mut String) {
-    folded.clear();
-    if key.is_ascii() {
-        let read = key.bytes().take_while(|byte| *byte != 0).filter(u8::is_ascii_alphanumeric);
-        folded.extend(read.take(MAX_KEY).map(|byte| char::from(byte.to_ascii_lowercase())));
-        return;
+impl FoldedKey {
+    fn new() -> Self {
+        Self(Vec::with_capacity(MAX_KEY))
     }
-    let read = key.chars().take_while(|character| *character != '\0');
-    // First upper, then lower case: `ſ` and `ı` have an ASCII upper case only, `K` (Kelvin) an ASCII lower case only.
-    let cased = read.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
-    folded.extend(cased.filter(|character| character.is_alphanumeric()).take(MAX_KEY));
+
+    fn of(key: &str) -> Self {
+        let mut folded = Self::new();
+        folded.read(key);
+        folded
+    }
+
+    fn read(&mut self, key: &str) {
+        self.0.clear();
+        if key.is_ascii() {
+            let read = key.bytes().take_while(|byte| *byte != 0).filter(u8::is_ascii_alphanumeric);
+            self.0.extend(read.take(MAX_KEY).map(|byte| byte.to_ascii_lowercase()));
+            return;
+        }
+        let read = key.chars().take_while(|character| *character != '\0');
+        // First upper, then lower case: `ſ` and `ı` have an ASCII upper case only, `K` (Kelvin) an ASCII lower case only.
+        let cased = read.flat_map(char::to_uppercase).flat_map(char::to_lowercase);
+        for character in cased.filter(|character| character.is_alphanumeric()).take(MAX_KEY) {
+            self.0.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+    }
+
+    /// Whether a documented key, which has lower-case letters, digits and underscores only, folds to the same.
+    fn is(&self, documented: &str) -> bool {
+        documented.bytes().filter(|byte| *byte != b'_').eq(self.0.iter().copied())
+    }
+
+    fn is_routing_key(&self) -> bool {
+        let Self(folded) = self;
+        let has = |part: &&str| folded.windows(part.len()).any(|window| window == part.as_bytes());
+        let listed =
+            || ROUTING_KEYS.iter().any(|key| key.as_bytes() == folded) || ROUTING_KEY_PARTS.iter().any(has);
+        folded != b"model" && listed()
+    }
 }
 
 /// The key as an error message repeats it: bounded, with invisible characters escaped.
@@ -83,26 +105,56 @@ fn shown(key: &str) -> String {
     key.chars().take(MAX_KEY).flat_map(char::escape_debug).collect()
 }
 
-/// Rejects a key of `decided` that occurs twice or in another spelling.
-pub(crate) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<(), RequestError> {
-    let names: Vec<(String, &'static str)> = decided.iter().map(|name| (folded(name), *name)).collect();
-    let mut seen: Vec<&str> = Vec::with_capacity(names.len());
-    let mut key = String::with_capacity(MAX_KEY);
-    for member in members {
-        fold(&member.name, &mut key);
-        let Some((_, name)) = names.iter().find(|(folded, _)| *folded == key) else { continue };
-        if member.name != *name {
+/// The keys of an object, each read once: those that decisions depend on are checked, the routing keys kept.
+struct KeyReader<'a> {
+    decided: &'a [&'static str],
+    seen: Vec<&'static str>,
+    key: FoldedKey,
+}
+
+impl<'a> KeyReader<'a> {
+    fn new(decided: &'a [&'static str]) -> Self {
+        Self { decided, seen: Vec::with_capacity(decided.len()), key: FoldedKey::new() }
+    }
+
+    /// Rejects a key of `decided` that occurs twice or in another spelling.
+    fn read(&mut self, member: &Member<'_>) -> Result<(), RequestError> {
+        self.key.read(&member.name);
+        let Some(name) = self.decided.iter().copied().find(|name| self.key.is(name)) else { return Ok(()) };
+        if member.name != name {
             return Err(RequestError::Spelling { written: shown(&member.name), name });
         }
         if member.escaped {
             return Err(RequestError::Escaped(name));
         }
-        if seen.contains(name) {
+        if self.seen.contains(&name) {
             return Err(RequestError::Duplicate(name));
         }
-        seen.push(name);
+        self.seen.push(name);
+        Ok(())
     }
-    Ok(())
+}
+
+/// Rejects a key of `decided` that occurs twice or in another spelling.
+pub(crate) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<(), RequestError> {
+    let mut reader = KeyReader::new(decided);
+    members.iter().try_for_each(|member| reader.read(member))
+}
+
+/// As [`check`], with the routing keys, as the body spells them. One whose value is `null` does not count.
+pub(crate) fn check_routed(
+    members: &[Member<'_>],
+    decided: &[&'static str],
+) -> Result<Vec<String>, RequestError> {
+    let mut reader = KeyReader::new(decided);
+    let mut routing = Vec::new();
+    for member in members {
+        reader.read(member)?;
+        if member.value != "null" && reader.key.is_routing_key() {
+            routing.push(shown(&member.name));
+        }
+    }
+    Ok(routing)
 }
 
 /// Whether a key lets an upstream choose the model, or where the request goes, by itself. A request with such a key is denied
@@ -110,28 +162,16 @@ pub(crate) fn check(members: &[Member<'_>], decided: &[&'static str]) -> Result<
 ///
 /// The list covers known servers only: what a model server does with other keys is not known here.
 pub fn is_routing_key(key: &str) -> bool {
-    is_folded_routing_key(&folded(key))
-}
-
-fn is_folded_routing_key(folded: &str) -> bool {
-    let listed =
-        || ROUTING_KEYS.contains(&folded) || ROUTING_KEY_PARTS.iter().any(|part| folded.contains(part));
-    folded != "model" && listed()
-}
-
-/// The routing keys of an object, as the body spells them. A key whose value is `null` does not count.
-pub(crate) fn routing_keys(members: &[Member<'_>]) -> Vec<String> {
-    let mut key = String::with_capacity(MAX_KEY);
-    let has_effect = |member: &&Member<'_>| {
-        fold(&member.name, &mut key);
-        member.value != "null" && is_folded_routing_key(&key)
-    };
-    members.iter().filter(has_effect).map(|member| shown(&member.name)).collect()
+    FoldedKey::of(key).is_routing_key()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn folded(key: &str) -> String {
+        String::from_utf8(FoldedKey::of(key).0).unwrap()
+    }
 
     #[test]
     fn keys_fold_as_the_most_lenient_parser_does() {

@@ -14,11 +14,21 @@ pub(crate) struct Object<'a> {
 }
 
 impl<'a> Object<'a> {
-    /// Reads a request body. Rejects it unless the keys that decisions depend on, `decided`, are spelled in the one right way.
-    pub(crate) fn read(body: &'a [u8], decided: &[&'static str]) -> Result<Self, RequestError> {
-        let object = Self::parse(body)?;
+    /// Reads an object. Rejects it unless the keys that decisions depend on, `decided`, are spelled in the one right way.
+    pub(crate) fn read(text: &'a [u8], decided: &[&'static str]) -> Result<Self, RequestError> {
+        let object = Self::parse(text)?;
         keys::check(&object.members, decided)?;
         Ok(object)
+    }
+
+    /// Reads a request body as [`Object::read`] does, with its routing keys as it spells them.
+    pub(crate) fn read_body(
+        body: &'a [u8],
+        decided: &[&'static str],
+    ) -> Result<(Self, Vec<String>), RequestError> {
+        let object = Self::parse(body)?;
+        let routing_keys = keys::check_routed(&object.members, decided)?;
+        Ok((object, routing_keys))
     }
 
     fn parse(body: &'a [u8]) -> Result<Self, RequestError> {

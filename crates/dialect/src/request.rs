@@ -8,7 +8,6 @@ use bytes::Bytes;
 use crate::{
     anthropic,
     fields::{Edit, Fields},
-    keys,
     object::Object,
     openai::{self, responses},
     operation::Operation,
@@ -31,7 +30,7 @@ pub struct Request {
     pub choices: u64,
     /// The most output tokens of a choice, by the operation's own keys; `None` where it sets no bound.
     pub output_bound: Option<u64>,
-    /// The routing keys ([`keys::is_routing_key`]), as the body spells them.
+    /// The routing keys ([`crate::keys::is_routing_key`]), as the body spells them.
     pub routing_keys: Vec<String>,
     fields: Fields,
 }
@@ -75,7 +74,7 @@ impl Request {
     /// spelled in another way.
     pub fn read(operation: Operation, body: Bytes) -> Result<Self, RequestError> {
         let decided = decided(operation);
-        let object = Object::read(&body, decided)?;
+        let (object, routing_keys) = Object::read_body(&body, decided)?;
         let (choices, include_usage) = match operation {
             Operation::Chat | Operation::Completions | Operation::Embeddings => {
                 (openai::request::choices(&object)?, openai::request::includes_usage(&object)?)
@@ -94,7 +93,7 @@ impl Request {
             include_usage,
             choices,
             output_bound,
-            routing_keys: keys::routing_keys(&object.members),
+            routing_keys,
             fields: Fields::new(body.clone(), &object, decided),
         })
     }

@@ -7,8 +7,8 @@ use serde::{
     Deserialize,
     de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
-use serde_json::Value;
 
+use super::event::ReportedUsage;
 use crate::{
     presence::Presence,
     texts::{Collect, Collected, Index, Text, is_label},
@@ -25,7 +25,7 @@ pub(super) struct Chunk<'a, const TEXTS: bool> {
     #[serde(default, deserialize_with = "present")]
     pub(super) choices: Option<Option<Choices<TEXTS>>>,
     #[serde(default)]
-    pub(super) usage: Option<Value>,
+    pub(super) usage: Option<ReportedUsage>,
     #[serde(default)]
     pub(super) error: Presence,
 }

@@ -4,8 +4,8 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Value, value::RawValue};
 
 use super::chunk::{Choices, Chunk};
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     lenient,
     presence::Presence,
     sse::Frame,
+    texts::Text,
     usage::Usage,
 };
 
@@ -45,7 +46,7 @@ fn read_chunk<const TEXTS: bool>(frame: &Frame) -> (Event, Vec<(u64, String)>) {
     if chunk.error.0 || object == Some("error") || frame.event.as_deref() == Some(b"error") {
         return bare(EventMeaning::Error(UpstreamError::read(text)));
     }
-    let usage = read_usage(chunk.usage);
+    let usage = chunk.usage.and_then(|usage| usage.0);
     let is_chunk = object.is_some_and(|object| CHUNKS.contains(&object));
     if chunk.choices.is_none() && usage.is_none() && !is_chunk {
         return bare(EventMeaning::Foreign);
@@ -74,20 +75,20 @@ const CHUNKS: [&str; 4] =
 pub(crate) fn read_answer(body: &[u8]) -> Option<AnswerBody> {
     let wire: WireAnswer = lenient::object(body)?;
     let of_choice = wire.choices.as_ref().is_some_and(|choices| choices.iter().any(|choice| choice.error.0));
-    let error = wire.error.0 || of_choice || wire.object.as_deref() == Some("error");
+    let error = wire.error.0 || of_choice || wire.object.0.as_deref() == Some("error");
     let embeddings = wire.data.is_some_and(|data| data.iter().all(|entry| entry.embedding.0));
     if !error && wire.choices.is_none() && !embeddings {
         return None;
     }
     Some(AnswerBody {
-        model: wire.model,
-        usage: read_usage(wire.usage),
+        model: wire.model.0.map(Cow::into_owned),
+        usage: wire.usage.and_then(|usage| usage.0),
         error: error.then(|| UpstreamError::read(body)),
     })
 }
 
 /// Reads a string; a value of another type counts as absent.
-pub(super) fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+pub(super) fn text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
     Ok(match Value::deserialize(deserializer)? {
         Value::String(text) => Some(text),
         _ => None,
@@ -95,17 +96,17 @@ pub(super) fn text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<
 }
 
 #[derive(Deserialize)]
-struct WireAnswer {
-    #[serde(default, deserialize_with = "text")]
-    object: Option<String>,
-    #[serde(default, deserialize_with = "text")]
-    model: Option<String>,
+struct WireAnswer<'a> {
+    #[serde(borrow, default)]
+    object: Text<'a>,
+    #[serde(borrow, default)]
+    model: Text<'a>,
     #[serde(default)]
     choices: Option<Vec<WireChoice>>,
     #[serde(default)]
     data: Option<Vec<WireEmbedding>>,
     #[serde(default)]
-    usage: Option<Value>,
+    usage: Option<ReportedUsage>,
     #[serde(default)]
     error: Presence,
 }
@@ -122,43 +123,53 @@ struct WireChoice {
     error: Presence,
 }
 
-/// Reads usage; `None` for usage in an unknown form, because no answer is rejected for its token counts.
-/// Reads `usage`; `None` where it is absent or malformed.
-pub(crate) fn read_usage(value: Option<Value>) -> Option<Usage> {
-    #[derive(Deserialize)]
-    struct WireUsage {
-        prompt_tokens: u64,
-        #[serde(default)]
-        completion_tokens: Option<u64>,
-        #[serde(default)]
-        prompt_tokens_details: Option<InputDetails>,
-        #[serde(default)]
-        completion_tokens_details: Option<OutputDetails>,
-    }
+/// Usage as a server reports it; `None` in an unknown form, because no answer is rejected for its token counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct ReportedUsage(pub(crate) Option<Usage>);
 
-    #[derive(Deserialize)]
-    struct InputDetails {
-        #[serde(default)]
-        cached_tokens: Option<u64>,
-        #[serde(default)]
-        cache_write_tokens: Option<u64>,
+impl<'de> Deserialize<'de> for ReportedUsage {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let written = Box::<RawValue>::deserialize(deserializer)?;
+        Ok(Self(lenient::object::<WireUsage>(written.get().as_bytes()).map(Usage::from)))
     }
+}
 
-    #[derive(Deserialize)]
-    struct OutputDetails {
-        #[serde(default)]
-        reasoning_tokens: Option<u64>,
+#[derive(Deserialize)]
+struct WireUsage {
+    prompt_tokens: u64,
+    #[serde(default)]
+    completion_tokens: Option<u64>,
+    #[serde(default)]
+    prompt_tokens_details: Option<InputDetails>,
+    #[serde(default)]
+    completion_tokens_details: Option<OutputDetails>,
+}
+
+#[derive(Deserialize)]
+struct InputDetails {
+    #[serde(default)]
+    cached_tokens: Option<u64>,
+    #[serde(default)]
+    cache_write_tokens: Option<u64>,
+}
+
+#[derive(Deserialize)]
+struct OutputDetails {
+    #[serde(default)]
+    reasoning_tokens: Option<u64>,
+}
+
+impl From<WireUsage> for Usage {
+    fn from(wire: WireUsage) -> Self {
+        let input = wire.prompt_tokens_details.as_ref();
+        Self {
+            input_tokens: wire.prompt_tokens,
+            output_tokens: wire.completion_tokens.unwrap_or(0),
+            cached_input_tokens: input.and_then(|of| of.cached_tokens).unwrap_or(0),
+            cache_write_input_tokens: input.and_then(|of| of.cache_write_tokens).unwrap_or(0),
+            reasoning_tokens: wire.completion_tokens_details.and_then(|of| of.reasoning_tokens).unwrap_or(0),
+        }
     }
-
-    let usage: WireUsage = serde_json::from_value(value?).ok()?;
-    let input = usage.prompt_tokens_details.as_ref();
-    Some(Usage {
-        input_tokens: usage.prompt_tokens,
-        output_tokens: usage.completion_tokens.unwrap_or(0),
-        cached_input_tokens: input.and_then(|of| of.cached_tokens).unwrap_or(0),
-        cache_write_input_tokens: input.and_then(|of| of.cache_write_tokens).unwrap_or(0),
-        reasoning_tokens: usage.completion_tokens_details.and_then(|of| of.reasoning_tokens).unwrap_or(0),
-    })
 }
 
 #[cfg(test)]
@@ -191,6 +202,23 @@ mod tests {
         let unreadable =
             r#"{"choices":[{"delta":{"content":"a"},"text":"b"}],"choices":7,"delta":{"x":"c"}}"#;
         assert_eq!(chunk(unreadable).meaning, EventMeaning::Unreadable);
+    }
+
+    #[test]
+    fn usage_in_odd_forms_rejects_no_answer() {
+        let usage = |usage: &str| {
+            let body = format!(r#"{{"choices":[],"usage":{usage}}}"#);
+            read_answer(body.as_bytes()).unwrap().usage.map(|usage| (usage.input_tokens, usage.output_tokens))
+        };
+        assert_eq!(usage(r#"{"prompt_tokens":1,"completion_tokens":2}"#), Some((1, 2)));
+        // Of equal keys the last one counts, and numbers that JSON does not have are `null`.
+        assert_eq!(usage(r#"{"prompt_tokens":1,"prompt_tokens":3}"#), Some((3, 0)));
+        assert_eq!(usage(r#"{"prompt_tokens":1,"completion_tokens":NaN}"#), Some((1, 0)));
+        for other in
+            ["null", "7", "[1,2]", "\"a\"", "{}", r#"{"prompt_tokens":-1}"#, r#"{"prompt_tokens":1.5}"#]
+        {
+            assert_eq!(usage(other), None, "{other}");
+        }
     }
 
     #[test]

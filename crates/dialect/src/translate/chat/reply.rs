@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     lenient,
-    openai::event::read_usage,
+    openai::event::ReportedUsage,
     translate::{
         conversation::{Part, ToolCall},
         reply::{Choice, Reply},
@@ -27,7 +27,7 @@ struct WireReply {
     created: Value,
     choices: Vec<WireChoice>,
     #[serde(default)]
-    usage: Option<Value>,
+    usage: Option<ReportedUsage>,
 }
 
 #[derive(Deserialize)]
@@ -88,7 +88,7 @@ pub fn read_reply(body: &[u8]) -> Option<Reply> {
         model: wire.model.filter(|model| !model.is_empty()),
         created: wire.created.as_u64(),
         choices,
-        usage: read_usage(wire.usage),
+        usage: wire.usage.and_then(|usage| usage.0),
         id,
     })
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     lenient,
-    openai::event::read_usage,
+    openai::event::ReportedUsage,
     sse::Frame,
     translate::{
         conversation::Part,
@@ -92,7 +92,7 @@ struct WireChunk {
     #[serde(default)]
     choices: Option<Vec<WireChoice>>,
     #[serde(default)]
-    usage: Option<Value>,
+    usage: Option<ReportedUsage>,
 }
 
 #[derive(Deserialize)]
@@ -156,7 +156,7 @@ impl StreamReader {
         let Some(data) = frame.data.as_deref() else { return Vec::new() };
         let Some(chunk) = lenient::object::<WireChunk>(data) else { return Vec::new() };
         let choices = chunk.choices.unwrap_or_default();
-        let usage = read_usage(chunk.usage);
+        let usage = chunk.usage.and_then(|usage| usage.0);
         let mut deltas = Vec::new();
         // Azure's first event has filter results and no id yet.
         if !(self.started || choices.is_empty() && usage.is_none()) {
