@@ -5,5 +5,5 @@ use jiff::Timestamp;
 /// The current time in whole milliseconds, because people read it.
 pub fn now() -> Timestamp {
     let now = Timestamp::now();
-    now.round(jiff::Unit::Millisecond).unwrap_or(now)
+    Timestamp::from_millisecond(now.as_millisecond()).unwrap_or(now)
 }

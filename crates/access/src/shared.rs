@@ -4,11 +4,11 @@
 
 use std::{
     borrow::Borrow,
-    collections::{HashMap, hash_map::RandomState},
-    hash::{BuildHasher as _, Hash},
+    hash::{BuildHasher as _, Hash, RandomState},
     sync::Arc,
 };
 
+use hashbrown::{HashTable, hash_table::Entry};
 use mcpctl_api::Name;
 
 use crate::Stored;
@@ -18,16 +18,18 @@ const SHARDS: usize = 512;
 /// Most resources of one part of an ordered list; a larger one is split.
 const MAX_CHUNK: usize = 256;
 
-/// A hash map.
+/// A hash map. One hash of a key finds its part and its place there.
 #[derive(Debug, Clone)]
 pub(crate) struct SharedMap<K, V> {
     hasher: RandomState,
-    shards: Arc<Vec<Arc<HashMap<K, V>>>>,
+    shards: Arc<Vec<Shard<K, V>>>,
 }
+
+type Shard<K, V> = Arc<HashTable<(K, V)>>;
 
 impl<K, V> Default for SharedMap<K, V> {
     fn default() -> Self {
-        let empty = Arc::new(HashMap::new());
+        let empty = Arc::new(HashTable::new());
         Self { hasher: RandomState::new(), shards: Arc::new(vec![empty; SHARDS]) }
     }
 }
@@ -37,7 +39,9 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
     where
         K: Borrow<Q>,
     {
-        self.shards.get(self.shard_of(key))?.get(key)
+        let hash = self.hasher.hash_one(key);
+        let (_, value) = self.shards.get(shard_of(hash))?.find(hash, |(known, _)| known.borrow() == key)?;
+        Some(value)
     }
 
     pub(crate) fn contains_key<Q: Hash + Eq + ?Sized>(&self, key: &Q) -> bool
@@ -48,9 +52,10 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
     }
 
     pub(crate) fn insert(&mut self, key: K, value: V) {
-        let at = self.shard_of(&key);
-        if let Some(shard) = self.shard_mut(at) {
-            shard.insert(key, value);
+        match self.entry(&key) {
+            Some(Entry::Occupied(mut known)) => known.get_mut().1 = value,
+            Some(Entry::Vacant(place)) => drop(place.insert((key, value))),
+            None => {}
         }
     }
 
@@ -59,8 +64,8 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
     where
         V: Default,
     {
-        let at = self.shard_of(&key);
-        Some(self.shard_mut(at)?.entry(key).or_default())
+        let entry = self.entry(&key)?;
+        Some(&mut entry.or_insert_with(|| (key, V::default())).into_mut().1)
     }
 
     pub(crate) fn remove<Q: Hash + Eq + ?Sized>(&mut self, key: &Q) -> Option<V>
@@ -69,8 +74,10 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
     {
         // Looked up first, so that nothing is copied for a key that is absent.
         self.get(key)?;
-        let at = self.shard_of(key);
-        self.shard_mut(at)?.remove(key)
+        let hash = self.hasher.hash_one(key);
+        let shard = shard_mut(&mut self.shards, hash)?;
+        let ((_, value), _) = shard.find_entry(hash, |(known, _)| known.borrow() == key).ok()?.remove();
+        Some(value)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -78,7 +85,7 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&K, &V)> {
-        self.shards.iter().flat_map(|shard| shard.iter())
+        self.shards.iter().flat_map(|shard| shard.iter()).map(|(key, value)| (key, value))
     }
 
     /// The keys whose values differ in `other`, which is a later state of this map or an unrelated one. Costs as much as the
@@ -94,19 +101,29 @@ impl<K: Clone + Eq + Hash, V: Clone> SharedMap<K, V> {
         for (before, after) in changed {
             let differs = |of: &Self, key: &K, value: &V| !of.get(key).is_some_and(|one| is_same(one, value));
             keys.extend(before.iter().filter(|(key, value)| differs(other, key, value)).map(|(key, _)| key));
-            keys.extend(after.keys().filter(|key| !self.contains_key(*key)));
+            keys.extend(after.iter().map(|(key, _)| key).filter(|key| !self.contains_key(*key)));
         }
         keys
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
-    fn shard_of<Q: Hash + ?Sized>(&self, key: &Q) -> usize {
-        self.hasher.hash_one(key) as usize % SHARDS
+    fn entry(&mut self, key: &K) -> Option<Entry<'_, (K, V)>> {
+        let Self { hasher, shards } = self;
+        let hash = hasher.hash_one(key);
+        let shard = shard_mut(shards, hash)?;
+        Some(shard.entry(hash, |(known, _)| known == key, |(known, _)| hasher.hash_one(known)))
     }
+}
 
-    fn shard_mut(&mut self, at: usize) -> Option<&mut HashMap<K, V>> {
-        Arc::make_mut(&mut self.shards).get_mut(at).map(Arc::make_mut)
-    }
+/// The part of a hash: by bits in its middle, because a table goes by those at both ends.
+const fn shard_of(hash: u64) -> usize {
+    (hash >> 32) as u32 as usize % SHARDS
+}
+
+fn shard_mut<K: Clone, V: Clone>(
+    shards: &mut Arc<Vec<Shard<K, V>>>,
+    hash: u64,
+) -> Option<&mut HashTable<(K, V)>> {
+    Arc::make_mut(shards).get_mut(shard_of(hash)).map(Arc::make_mut)
 }
 
 /// Resources of one kind, ordered by name.

@@ -4,10 +4,10 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-/// A CUID: 25 characters, `^c[a-z0-9]{24}$`.
+/// A CUID: 25 characters, `^c[a-z0-9]{24}$`. It is held in place, so that a copy allocates nothing.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Id(String);
+pub struct Id([u8; Self::LENGTH]);
 
 impl Id {
     /// Characters in an id.
@@ -16,7 +16,12 @@ impl Id {
     /// Makes a new id from the operating system's randomness.
     pub fn mint() -> Self {
         const BODY: cuid2::CuidConstructor = cuid2::CuidConstructor::new();
-        Self(format!("c{}", BODY.create_id()))
+        loop {
+            // The body has the length that is asked for by default, 24.
+            if let Ok(id) = format!("c{}", BODY.create_id()).parse() {
+                return id;
+            }
+        }
     }
 
     /// Whether `text` has the shape of an id; such a text is never a [`Name`](crate::Name).
@@ -28,7 +33,8 @@ impl Id {
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        // The characters of an id are ASCII.
+        std::str::from_utf8(&self.0).unwrap_or_default()
     }
 }
 
@@ -41,7 +47,10 @@ impl FromStr for Id {
     type Err = NotAnId;
 
     fn from_str(text: &str) -> Result<Self, NotAnId> {
-        if Self::has_shape(text) { Ok(Self(text.to_owned())) } else { Err(NotAnId(text.to_owned())) }
+        match text.as_bytes().try_into() {
+            Ok(bytes) if Self::has_shape(text) => Ok(Self(bytes)),
+            _ => Err(NotAnId(text.to_owned())),
+        }
     }
 }
 
@@ -55,19 +64,19 @@ impl TryFrom<String> for Id {
 
 impl From<Id> for String {
     fn from(id: Id) -> Self {
-        id.0
+        id.as_str().to_owned()
     }
 }
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 
 impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        f.write_str(self.as_str())
     }
 }
 

@@ -1,16 +1,16 @@
 //! Names that people give to resources.
 
-use std::{borrow::Borrow, fmt, str::FromStr};
+use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
 use crate::Id;
 
 /// A resource's name: `^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`, and never of the shape of an id, so that a path
-/// segment is an id or a name and never both.
+/// segment is an id or a name and never both. Copies share one text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct Name(String);
+pub struct Name(Arc<str>);
 
 /// Why a text is no name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -54,7 +54,7 @@ impl FromStr for Name {
         if Id::has_shape(text) {
             return Err(NameError::LooksLikeId(text.to_owned()));
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(text.into()))
     }
 }
 
@@ -68,7 +68,7 @@ impl TryFrom<String> for Name {
 
 impl From<Name> for String {
     fn from(name: Name) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 
