@@ -7,7 +7,7 @@ mod inference;
 
 use std::{
     collections::HashSet,
-    sync::{PoisonError, RwLock, atomic::AtomicU64},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use prometheus_client::{
@@ -41,19 +41,23 @@ impl<'a> Configured<'a> {
 
 /// The names that have been counted so far.
 #[derive(Debug, Default)]
-struct SeenNames(RwLock<HashSet<String>>);
+struct SeenNames(RwLock<HashSet<Arc<str>>>);
 
 impl SeenNames {
     /// The label for `name`: the name itself, or [`OVERFLOW`].
-    fn label(&self, name: Configured<'_>) -> String {
-        if !self.0.read().unwrap_or_else(PoisonError::into_inner).contains(name.0) {
-            let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
-            if names.len() >= MAX_NAMES && !names.contains(name.0) {
-                return OVERFLOW.to_owned();
-            }
-            names.insert(name.0.to_owned());
+    fn label(&self, name: Configured<'_>) -> Arc<str> {
+        let seen = self.0.read().unwrap_or_else(PoisonError::into_inner).get(name.0).cloned();
+        seen.unwrap_or_else(|| self.add(name.0))
+    }
+
+    fn add(&self, name: &str) -> Arc<str> {
+        let mut names = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if names.len() >= MAX_NAMES && !names.contains(name) {
+            return OVERFLOW.into();
         }
-        name.0.to_owned()
+        let label = Arc::<str>::from(name);
+        names.insert(Arc::clone(&label));
+        label
     }
 }
 
@@ -64,14 +68,14 @@ const END_REASONS: [&str; 3] = ["revoked", "expired", "unconfirmed"];
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LlmClassOutcome {
-    llm: String,
+    llm: Arc<str>,
     class: &'static str,
     outcome: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct EngineOutcome {
-    engine: String,
+    engine: Arc<str>,
     outcome: &'static str,
 }
 

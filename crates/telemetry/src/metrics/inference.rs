@@ -1,6 +1,6 @@
 //! The metrics of inference at upstreams.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -22,12 +22,12 @@ pub enum TokenType {
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct Llm {
-    llm: String,
+    llm: Arc<str>,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct LlmOutcome {
-    llm: String,
+    llm: Arc<str>,
     outcome: &'static str,
 }
 
@@ -47,7 +47,7 @@ pub struct Operation<'a> {
 struct OperationLabels {
     gen_ai_operation_name: &'static str,
     gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
+    gen_ai_request_model: Arc<str>,
 }
 
 /// `error_type` is `""` after a success; scrapers treat an empty label as absent.
@@ -55,7 +55,7 @@ struct OperationLabels {
 struct DurationLabels {
     gen_ai_operation_name: &'static str,
     gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
+    gen_ai_request_model: Arc<str>,
     error_type: &'static str,
 }
 
@@ -63,7 +63,7 @@ struct DurationLabels {
 struct TokenLabels {
     gen_ai_operation_name: &'static str,
     gen_ai_provider_name: &'static str,
-    gen_ai_request_model: String,
+    gen_ai_request_model: Arc<str>,
     gen_ai_token_type: &'static str,
 }
 
