@@ -1,6 +1,6 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
 //! of the Llms and `turns` what runs them, `attempt` one Llm at a `call`, `resumption` what follows a broken stream, `route` the
-//! way to a provider, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `settlement`
+//! way to a provider, `prepared` what requests need of an Llm and is kept between them, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `settlement`
 //! what a request took and what that cost,
 //! `credential_checks` what providers are asked when a key is written.
 
@@ -15,6 +15,7 @@ pub mod credential_checks;
 pub mod in_flight;
 pub mod outcome;
 pub mod pipeline;
+mod prepared;
 mod resumption;
 pub mod route;
 mod sending;
@@ -32,6 +33,7 @@ use mcpctl_upstream as upstream;
 
 use breakers::UpstreamBreakers;
 use budgets::RetryBudgets;
+use prepared::PreparedLlms;
 use stream_usage::StreamUsage;
 
 /// The state that all inference requests share.
@@ -42,6 +44,8 @@ pub struct Inference {
     pub stream_usage: StreamUsage,
     /// The retry budget of each upstream.
     pub budgets: RetryBudgets,
+    /// The Llms that were asked for, prepared.
+    pub llms: PreparedLlms,
     /// The breakers of upstreams that have failed.
     pub breakers: UpstreamBreakers,
     /// The outstanding requests at each upstream.
@@ -59,6 +63,7 @@ impl Inference {
             client: upstream::Client::new(config),
             stream_usage: StreamUsage::default(),
             budgets: RetryBudgets::default(),
+            llms: PreparedLlms::default(),
             breakers: UpstreamBreakers::default(),
             balancer: Arc::default(),
         }
@@ -69,16 +74,17 @@ impl Inference {
         let Spec::Llm(spec) = &llm.resource.spec else { return Vec::new() };
         let of = |upstream: Upstream<'_>| BreakerStatus {
             url: Some(upstream.url.clone()),
-            ..self.breakers.status(&targets::key(llm.id(), &upstream))
+            ..self.breakers.status(&prepared::key(llm.id(), &upstream))
         };
         spec.upstreams().map(of).collect()
     }
 
     /// Forgets the upstreams that no Llm of the snapshot has.
     pub fn forget_removed(&self, snapshot: &Snapshot) {
-        let kept = targets::keys(snapshot);
+        let kept = prepared::keys(snapshot);
         self.budgets.retain(|upstream| kept.contains(upstream));
         self.breakers.retain(|upstream| kept.contains(upstream));
         self.balancer.retain(|upstream| kept.contains(upstream));
+        self.llms.retain(snapshot);
     }
 }

@@ -16,7 +16,7 @@ const STRIDE: u64 = 1 << 20;
 
 /// Outstanding requests and turns of all targets, shared by all requests.
 #[derive(Debug, Default)]
-pub struct Balancer(Mutex<HashMap<String, Load>>);
+pub struct Balancer(Mutex<HashMap<Arc<str>, Load>>);
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Load {
@@ -29,7 +29,7 @@ struct Load {
 #[derive(Debug, Clone)]
 pub struct Candidate {
     /// What the target's state is kept by.
-    pub key: String,
+    pub key: Arc<str>,
     /// Its share of the requests; 0 means the same as 1.
     pub weight: u8,
     /// How long its breaker still skips it; `None` where it does not.
@@ -61,7 +61,7 @@ impl Candidate {
 #[derive(Debug)]
 pub struct Outstanding {
     balancer: Arc<Balancer>,
-    key: String,
+    key: Arc<str>,
 }
 
 impl Balancer {
@@ -85,8 +85,9 @@ impl Balancer {
             one.0.compare(one.1, two.0, two.1).then_with(|| next(one).cmp(&next(two)))
         })?;
         let outstanding = chosen.1.outstanding.saturating_add(1);
-        loads.insert(chosen.0.key.clone(), Load { outstanding, pass: next(chosen) });
-        Some((at, Outstanding { balancer: Arc::clone(self), key: chosen.0.key.clone() }))
+        let (key, load) = (&chosen.0.key, Load { outstanding, pass: next(chosen) });
+        loads.insert(Arc::clone(key), load);
+        Some((at, Outstanding { balancer: Arc::clone(self), key: Arc::clone(key) }))
     }
 
     /// Forgets targets that `keep` does not hold for.
@@ -99,7 +100,7 @@ impl Balancer {
         self.lock().get(key).map_or(0, |load| load.outstanding)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, Load>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Arc<str>, Load>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -119,7 +120,7 @@ mod tests {
     use super::*;
 
     fn candidate(at: usize, weight: u8) -> Candidate {
-        Candidate { key: at.to_string(), weight, ejected_for: None, tried: false }
+        Candidate { key: at.to_string().into(), weight, ejected_for: None, tried: false }
     }
 
     fn candidates(weights: &[u8]) -> Vec<Candidate> {

@@ -22,7 +22,7 @@ use super::{
     route::{Route, route},
     sending::{Relayed, Sending},
     settlement::Settlement,
-    targets::{self, Targets},
+    targets::Targets,
 };
 use crate::{
     app::App,
@@ -40,7 +40,7 @@ pub struct Attempt {
     /// How the caller's Limits stand.
     pub standings: Vec<Standing>,
     /// The key of the upstream that was asked last, by which its breaker is kept.
-    pub upstream: String,
+    pub upstream: Arc<str>,
 }
 
 /// How a provider answered.
@@ -155,10 +155,9 @@ impl Span {
 
 impl Call {
     /// The class of an Llm's last failure, where the breakers of all its upstreams are open.
-    pub fn skipped(&self, llm: &Stored) -> Option<FailureClass> {
-        let Spec::Llm(spec) = &llm.resource.spec else { return None };
-        let upstreams = spec.upstreams().map(|upstream| targets::key(llm.id(), &upstream));
-        self.app.inference.breakers.skipping_all(spec, upstreams, &self.asked)
+    pub fn skipped(&self, llm: &Arc<Stored>) -> Option<FailureClass> {
+        let inference = &self.app.inference;
+        inference.breakers.skipping_all(inference.llms.of(llm)?.as_ref(), &self.asked)
     }
 
     /// Runs one Llm for the caller, in the snapshot that the permit is of, with the request or its continuation.
@@ -188,7 +187,8 @@ impl Call {
         // the credential is opened only now.
         let misconfigured =
             |error| InferenceError::Misconfigured { error, llm: llm.name().clone(), may_edit: may_edit() };
-        let routed = check_choice(asked, &llm).and_then(|()| route(permit).map_err(misconfigured));
+        let routed = check_choice(asked, &llm)
+            .and_then(|()| route(permit, &app.inference.llms).map_err(misconfigured));
         let route = match routed {
             Ok(route) => route,
             Err(error) => {
@@ -197,7 +197,7 @@ impl Call {
             }
         };
         let sending = Sending { app, asked, headers, llm: &llm, route: &route, snapshot };
-        let mut targets = Targets::new(&app.inference, &llm, &route, asked);
+        let mut targets = Targets::new(&app.inference, &route, asked);
         let first = targets.first(snapshot, &app.store).map_err(misconfigured);
         let first = first.and_then(|turn| Ok(sending.prepare(turn)?));
         let first = match first {
@@ -218,7 +218,7 @@ impl Call {
         let mut account = Account::open(app, principal, &llm, asked, span.began, settlement).under(access);
 
         // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
-        let deadline = span.deadline(route.llm.timeouts.answer.0);
+        let deadline = span.deadline(route.llm().timeouts.answer.0);
         let relayed = sending.relay(targets, first, &mut account, deadline);
         let (sent, recorded) = tokio::join!(relayed, span.record(app));
         recorded?;
@@ -266,7 +266,7 @@ async fn admit(
     route: &Route,
     asked: &dialect::Request,
 ) -> Result<(Settlement, Vec<Standing>), LimitError> {
-    let price = app.prices.of(&route.llm);
+    let price = app.prices.of(route.llm());
     let input = estimate::input_tokens(asked.operation, asked.body());
     let Caller { principal, snapshot, .. } = caller;
     let estimate = || Estimate::of(asked.operation, input, asked.choices, asked.output_bound);

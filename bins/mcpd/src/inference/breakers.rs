@@ -7,6 +7,8 @@ use mcpctl_api::{breaker_status::BreakerStatus, spec::LlmSpec};
 use mcpctl_dialect::{Form, Request};
 use mcpctl_failover::{BreakerPermit, BreakerPolicy, Breakers, FailureClass, OpenBreaker};
 
+use super::prepared::PreparedLlm;
+
 /// The breakers of all upstreams.
 pub struct UpstreamBreakers(Arc<Breakers<Form>>);
 
@@ -20,7 +22,7 @@ impl Default for UpstreamBreakers {
 pub struct Passage<'a> {
     breakers: &'a UpstreamBreakers,
     spec: &'a LlmSpec,
-    upstream: String,
+    upstream: Arc<str>,
     request: &'a Request,
     /// `None` where the upstream has not failed so far.
     permit: Option<BreakerPermit<Form>>,
@@ -28,9 +30,9 @@ pub struct Passage<'a> {
 
 impl UpstreamBreakers {
     /// Admits a request to an upstream, or not.
-    pub fn admit<'a>(&'a self, spec: &'a LlmSpec, upstream: &str, request: &'a Request) -> Passage<'a> {
+    pub fn admit<'a>(&'a self, spec: &'a LlmSpec, upstream: &Arc<str>, request: &'a Request) -> Passage<'a> {
         let mut passage =
-            Passage { breakers: self, spec, upstream: upstream.to_owned(), request, permit: None };
+            Passage { breakers: self, spec, upstream: Arc::clone(upstream), request, permit: None };
         if self.0.is_tracked(upstream) {
             passage.permit = Some(passage.take());
         }
@@ -61,14 +63,9 @@ impl UpstreamBreakers {
     }
 
     /// The class of the last failure, where the breakers of all upstreams are open: of the one that is due soonest.
-    pub fn skipping_all(
-        &self,
-        spec: &LlmSpec,
-        upstreams: impl Iterator<Item = String>,
-        request: &Request,
-    ) -> Option<FailureClass> {
+    pub fn skipping_all(&self, llm: &PreparedLlm, request: &Request) -> Option<FailureClass> {
         let now = Instant::now();
-        let open = upstreams.map(|upstream| self.skipping(spec, &upstream, request, now));
+        let open = llm.upstreams().map(|(_, upstream)| self.skipping(&llm.spec, &upstream.key, request, now));
         let open = open.collect::<Option<Vec<_>>>()?;
         let soonest = open.into_iter().min_by_key(|open| open.remaining)?;
         Some(soonest.last_failure.unwrap_or(FailureClass::ServerError))

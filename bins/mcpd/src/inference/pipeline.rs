@@ -150,6 +150,6 @@ async fn run_chain(
 /// allows.
 fn begin(call: &Arc<Call>, turns: Turns, attempt: Attempt) -> InferenceResponse {
     let attempts = turns.span.attempts;
-    let (answering, upstream) = (Arc::clone(&attempt.llm), attempt.upstream.clone());
+    let (answering, upstream) = (Arc::clone(&attempt.llm), Arc::clone(&attempt.upstream));
     attempt.into_response(attempts, || Resumption::of(call, turns, answering, upstream))
 }

@@ -35,7 +35,7 @@ pub struct Resumption {
     /// The Llm whose stream it is now.
     answering: Arc<Stored>,
     /// The key of its upstream.
-    upstream: String,
+    upstream: Arc<str>,
 }
 
 /// Why no attempt is made.
@@ -53,7 +53,7 @@ impl Resumption {
         call: &Arc<Call>,
         turns: Turns,
         answering: Arc<Stored>,
-        upstream: String,
+        upstream: Arc<str>,
     ) -> Option<NextAttempts> {
         if spec(&turns.llm)?.mid_stream == MidStream::Error {
             return None;

@@ -1,8 +1,10 @@
 //! Where a permitted inference request goes: the addresses of its Llm, each with its own credential.
 
-use mcpctl_access::{Permit, Snapshot, verb::Run};
+use std::sync::Arc;
+
+use mcpctl_access::{Permit, Snapshot, Stored, verb::Run};
 use mcpctl_api::{
-    Name, Spec, credential,
+    credential,
     spec::{Capability, LlmSpec, ProviderType, SecretKeyRef, SecretValue, Timeouts, Upstream},
 };
 use mcpctl_dialect::{ExtraOperations, Operation};
@@ -10,6 +12,7 @@ use mcpctl_store::Store;
 use mcpctl_upstream as upstream;
 use secrecy::SecretString;
 
+use super::prepared::{PreparedLlm, PreparedLlms, PreparedUpstream};
 use crate::writes::secret;
 
 /// Why no request can be sent to a permitted Llm.
@@ -55,35 +58,43 @@ pub enum Misconfigured {
 }
 
 /// The way of a permitted request to the upstreams of its Llm.
-pub struct Route {
-    /// The Llm's specification.
-    pub llm: LlmSpec,
-    name: Name,
-}
+pub struct Route(Arc<PreparedLlm>);
 
 /// Spends a permit to run an Llm on the route to its upstreams. Only a permit for `run` is accepted, so that no request is
 /// sent without one.
 ///
 /// # Errors
 /// When the permit is for another kind of resource, which cannot happen.
-pub fn route(permit: Permit<Run>) -> Result<Route, Misconfigured> {
-    let resource = permit.into_resource();
-    let Spec::Llm(llm) = resource.resource.spec.clone() else { return Err(Misconfigured::NotAnLlm) };
-    Ok(Route { llm, name: resource.name().clone() })
+pub fn route(permit: Permit<Run>, llms: &PreparedLlms) -> Result<Route, Misconfigured> {
+    llms.of(&permit.into_resource()).map(Route).ok_or(Misconfigured::NotAnLlm)
 }
 
 impl Route {
-    /// One of the upstreams, with its credential opened.
+    /// The Llm's specification.
+    pub fn llm(&self) -> &LlmSpec {
+        &self.0.spec
+    }
+
+    /// The upstreams, in the order of the document.
+    pub fn upstreams(&self) -> impl Iterator<Item = (Upstream<'_>, &PreparedUpstream)> {
+        self.0.upstreams()
+    }
+
+    /// One of the upstreams, with its credential opened. Whether that is in force is decided in this snapshot.
     ///
     /// # Errors
     /// When the credential cannot be used.
     pub fn target(
         &self,
         upstream: &Upstream<'_>,
+        prepared: &PreparedUpstream,
         snapshot: &Snapshot,
         store: &Store,
     ) -> Result<upstream::Target, Misconfigured> {
-        target(self.name.as_str(), &self.llm, upstream, snapshot, store)
+        let name = self.0.stored().name().as_str();
+        let secret =
+            secret_in_force(name, upstream, snapshot).inspect_err(|_| prepared.close_unless_from(None))?;
+        prepared.target(secret, || open(name, self.llm(), upstream, secret, store))
     }
 }
 
@@ -96,18 +107,34 @@ pub(super) fn target(
     snapshot: &Snapshot,
     store: &Store,
 ) -> Result<upstream::Target, Misconfigured> {
-    let credential = match upstream.api_key {
-        None => None,
-        Some(key) => {
-            let missing = || Misconfigured::NoCredential {
-                llm: name.to_owned(),
-                secret: key.secret.to_string(),
-                key: key.key.clone(),
-            };
-            let stored = snapshot.secret_in_force(upstream).ok_or_else(missing)?;
-            let mut data = secret::open(store, stored)
+    let secret = secret_in_force(name, upstream, snapshot)?;
+    open(name, llm, upstream, secret, store)
+}
+
+/// The secret of an upstream's key; `None` where it has no key.
+fn secret_in_force<'a>(
+    name: &str,
+    upstream: &Upstream<'_>,
+    snapshot: &'a Snapshot,
+) -> Result<Option<&'a Arc<Stored>>, Misconfigured> {
+    let Some(key) = upstream.api_key else { return Ok(None) };
+    snapshot.secret_in_force(upstream).map(Some).ok_or_else(|| no_credential(name, key))
+}
+
+fn open(
+    name: &str,
+    llm: &LlmSpec,
+    upstream: &Upstream<'_>,
+    secret: Option<&Arc<Stored>>,
+    store: &Store,
+) -> Result<upstream::Target, Misconfigured> {
+    let credential = match (upstream.api_key, secret) {
+        (None, _) => None,
+        (Some(key), None) => return Err(no_credential(name, key)),
+        (Some(key), Some(secret)) => {
+            let mut data = secret::open(store, secret)
                 .map_err(|source| Misconfigured::Sealed { llm: name.to_owned(), source })?;
-            let value = data.remove(&key.key).ok_or_else(missing)?;
+            let value = data.remove(&key.key).ok_or_else(|| no_credential(name, key))?;
             Some(sendable(name, key, &value)?)
         }
     };
@@ -120,6 +147,10 @@ pub(super) fn target(
         api: api_of(llm),
         kind: upstream::UpstreamKind::Provider,
     }))
+}
+
+fn no_credential(llm: &str, key: &SecretKeyRef) -> Misconfigured {
+    Misconfigured::NoCredential { llm: llm.to_owned(), secret: key.secret.to_string(), key: key.key.clone() }
 }
 
 /// The operation at an Llm's provider for one that a caller asks for.

@@ -1,6 +1,6 @@
 //! Sends a request to the upstreams of one Llm, one after the other, until one answers.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use http::HeaderMap;
 use mcpctl_access::{Snapshot, Stored};
@@ -45,7 +45,7 @@ pub struct Relayed {
     /// Turns the answer into the caller's dialect.
     pub exchange: Exchange,
     /// The key of the upstream that was asked last.
-    pub upstream: String,
+    pub upstream: Arc<str>,
     /// The answer, or the last failure, and the attempts at all of them.
     pub outcome: retry::RetryOutcome,
 }
@@ -58,8 +58,8 @@ impl Sending<'_> {
     pub fn prepare<'a>(&self, turn: TargetTurn<'a>) -> Result<Prepared<'a>, ExchangeError> {
         let Self { app, asked, headers, llm, route, .. } = *self;
         let now = Instant::now();
-        let usage = route.llm.stream_usage && !app.inference.stream_usage.is_rejected(&turn.key, llm, now);
-        let upstream = upstream_operation(asked.operation, &route.llm);
+        let usage = route.llm().stream_usage && !app.inference.stream_usage.is_rejected(&turn.key, llm, now);
+        let upstream = upstream_operation(asked.operation, route.llm());
         let exchange = Exchange::new(asked, &turn.target, upstream, usage, headers)?;
         Ok(Prepared { turn, exchange })
     }
@@ -75,11 +75,11 @@ impl Sending<'_> {
         deadline: Instant,
     ) -> Relayed {
         let Self { app, llm, route, snapshot, .. } = *self;
-        let mut left = u32::from(route.llm.retries.max);
+        let mut left = u32::from(route.llm().retries.max);
         let mut attempts = 0;
         loop {
             let Prepared { turn, exchange } = prepared;
-            let (host, upstream) = (turn.upstream.host(), turn.key.clone());
+            let (asked, upstream) = (turn.upstream, Arc::clone(&turn.key));
             let max = if targets.has_other() { 0 } else { left };
             let policy = RetryPolicy { max, deadline };
             let outcome = self.ask(&exchange, turn, policy, account).await;
@@ -99,7 +99,7 @@ impl Sending<'_> {
             };
             left -= 1;
             tracing::warn!(
-                llm = %llm.name(), failed = host, next = %next.turn.upstream.host(),
+                llm = %llm.name(), failed = %asked.host(), next = %next.turn.upstream.host(),
                 class = failure.class.as_str(), "another target of the Llm is tried"
             );
             app.metrics.inference.retry(Configured::resolved(llm.name().as_str()));
@@ -117,7 +117,7 @@ impl Sending<'_> {
     ) -> retry::RetryOutcome {
         let Self { app, llm, route, .. } = *self;
         let TargetTurn { upstream, key, target, passage, outstanding } = turn;
-        account.goes_to(&upstream, app.prices.at(&route.llm, &upstream), outstanding);
+        account.goes_to(&upstream, app.prices.at(route.llm(), &upstream), outstanding);
         // An upstream that keeps failing gets one attempt: more would only delay the error.
         if passage.is_suspect() {
             policy.max = 0;

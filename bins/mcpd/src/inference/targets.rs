@@ -2,15 +2,12 @@
 //! outstanding requests, whether it counts usage in streams).
 
 use std::{
-    collections::HashSet,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use mcpctl_access::{Snapshot, Stored};
-use mcpctl_api::{
-    Id, Kind, Spec,
-    spec::{LlmSpec, Upstream},
-};
+use mcpctl_access::Snapshot;
+use mcpctl_api::spec::{LlmSpec, Upstream};
 use mcpctl_dialect::Request;
 use mcpctl_failover::{Candidate, Outstanding};
 use mcpctl_store::Store;
@@ -19,27 +16,9 @@ use mcpctl_upstream::Target;
 use super::{
     Inference,
     breakers::Passage,
+    prepared::PreparedUpstream,
     route::{Misconfigured, Route},
 };
-
-/// What the state of an upstream is kept by: its Llm, address, model and key. So it survives edits of the others, and their order;
-/// and an upstream that was corrected begins anew.
-pub fn key(llm: &Id, upstream: &Upstream<'_>) -> String {
-    let (address, Upstream { model, api_key, .. }) = (upstream.address(), upstream);
-    match api_key {
-        None => format!("{llm} {address} {model:?}"),
-        Some(api_key) => format!("{llm} {address} {model:?} {}/{}", api_key.secret, api_key.key),
-    }
-}
-
-/// The keys of all upstreams in a snapshot.
-pub fn keys(snapshot: &Snapshot) -> HashSet<String> {
-    let llms = snapshot.all(Kind::Llm).filter_map(|stored| match &stored.resource.spec {
-        Spec::Llm(llm) => Some((stored, llm)),
-        _ => None,
-    });
-    llms.flat_map(|(stored, llm)| llm.upstreams().map(|upstream| key(stored.id(), &upstream))).collect()
-}
 
 /// The turns of an Llm's upstreams at one request.
 pub struct Targets<'a> {
@@ -53,7 +32,7 @@ pub struct Targets<'a> {
 
 struct Seat<'a> {
     upstream: Upstream<'a>,
-    key: String,
+    prepared: &'a PreparedUpstream,
     tried: bool,
 }
 
@@ -62,7 +41,7 @@ pub struct TargetTurn<'a> {
     /// The upstream.
     pub upstream: Upstream<'a>,
     /// What its state is kept by.
-    pub key: String,
+    pub key: Arc<str>,
     /// Its address and credential.
     pub target: Target,
     /// The way past its breaker.
@@ -72,14 +51,14 @@ pub struct TargetTurn<'a> {
 }
 
 /// The key of the upstream that was chosen, the way past its breaker, and its request, counted.
-type Chosen<'a> = (String, Passage<'a>, Outstanding);
+type Chosen<'a> = (Arc<str>, Passage<'a>, Outstanding);
 
 impl<'a> Targets<'a> {
     /// The turns of a permitted request.
-    pub fn new(inference: &'a Inference, llm: &Stored, route: &'a Route, request: &'a Request) -> Self {
-        let seat = |upstream| Seat { key: key(llm.id(), &upstream), upstream, tried: false };
-        let seats = route.llm.upstreams().map(seat).collect();
-        Self { inference, spec: &route.llm, route, request, seats }
+    pub fn new(inference: &'a Inference, route: &'a Route, request: &'a Request) -> Self {
+        let seat = |(upstream, prepared)| Seat { upstream, prepared, tried: false };
+        let seats = route.upstreams().map(seat).collect();
+        Self { inference, spec: route.llm(), route, request, seats }
     }
 
     /// The first turn: of the upstream with the fewest outstanding requests for its weight.
@@ -121,13 +100,14 @@ impl<'a> Targets<'a> {
         snapshot: &Snapshot,
         store: &Store,
     ) -> Result<TargetTurn<'a>, Misconfigured> {
-        let seat = self.seats.iter_mut().find(|seat| seat.key == key).ok_or(Misconfigured::NotAnLlm)?;
-        let upstream = seat.upstream;
+        let seat =
+            self.seats.iter_mut().find(|seat| seat.prepared.key == key).ok_or(Misconfigured::NotAnLlm)?;
+        let (upstream, prepared) = (seat.upstream, seat.prepared);
         seat.tried = true;
-        match self.route.target(&upstream, snapshot, store) {
+        match self.route.target(&upstream, prepared, snapshot, store) {
             Ok(target) => Ok(TargetTurn { upstream, key, target, passage, outstanding }),
             Err(error) => {
-                self.seats.retain(|seat| seat.key != key);
+                self.seats.retain(|seat| seat.prepared.key != key);
                 if !self.seats.is_empty() {
                     tracing::warn!(target = %upstream.host(), %error, "a target of an Llm is left out");
                 }
@@ -143,7 +123,7 @@ impl<'a> Targets<'a> {
             .seats
             .iter()
             .map(|seat| Candidate {
-                key: seat.key.clone(),
+                key: Arc::clone(&seat.prepared.key),
                 weight: seat.upstream.weight,
                 ejected_for: self.ejected_for(seat, now),
                 tried: seat.tried,
@@ -155,7 +135,7 @@ impl<'a> Targets<'a> {
             let chosen = candidates.get_mut(at)?;
             let passage = breakers.admit(self.spec, &chosen.key, self.request);
             if passage.skipped().is_none() || chosen.ejected_for.is_some() {
-                return Some((chosen.key.clone(), passage, outstanding));
+                return Some((Arc::clone(&chosen.key), passage, outstanding));
             }
             // Another request took the trial in between.
             chosen.ejected_for = Some(Duration::ZERO);
@@ -164,7 +144,7 @@ impl<'a> Targets<'a> {
 
     /// How long an upstream's breaker still skips requests like this one.
     fn ejected_for(&self, seat: &Seat<'_>, now: Instant) -> Option<Duration> {
-        let open = self.inference.breakers.skipping(self.spec, &seat.key, self.request, now)?;
+        let open = self.inference.breakers.skipping(self.spec, &seat.prepared.key, self.request, now)?;
         Some(open.remaining)
     }
 }
