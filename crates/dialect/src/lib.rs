@@ -24,6 +24,7 @@ mod presence;
 mod read;
 mod request;
 mod request_error;
+mod scanner;
 mod wants;
 
 pub use event::{AnswerBody, Event, EventMeaning};
