@@ -74,8 +74,11 @@ impl FoldedKey {
     fn read(&mut self, key: &str) {
         self.0.clear();
         if key.is_ascii() {
-            let read = key.bytes().take_while(|byte| *byte != 0).filter(u8::is_ascii_alphanumeric);
-            self.0.extend(read.take(MAX_KEY).map(|byte| byte.to_ascii_lowercase()));
+            for byte in key.bytes().take_while(|byte| *byte != 0) {
+                if byte.is_ascii_alphanumeric() && self.0.len() < MAX_KEY {
+                    self.0.push(byte.to_ascii_lowercase());
+                }
+            }
             return;
         }
         let read = key.chars().take_while(|character| *character != '\0');
@@ -88,12 +91,18 @@ impl FoldedKey {
 
     /// Whether a documented key, which has lower-case letters, digits and underscores only, folds to the same.
     fn is(&self, documented: &str) -> bool {
-        documented.bytes().filter(|byte| *byte != b'_').eq(self.0.iter().copied())
+        let Self(folded) = self;
+        // Most keys differ in their first letter.
+        folded.first() == documented.as_bytes().first()
+            && documented.bytes().filter(|byte| *byte != b'_').eq(folded.iter().copied())
     }
 
     fn is_routing_key(&self) -> bool {
         let Self(folded) = self;
-        let has = |part: &&str| folded.windows(part.len()).any(|window| window == part.as_bytes());
+        let has = |part: &&str| {
+            let mut rests = (0..folded.len()).filter_map(|at| folded.get(at..));
+            rests.any(|rest| rest.first() == part.as_bytes().first() && rest.starts_with(part.as_bytes()))
+        };
         let listed =
             || ROUTING_KEYS.iter().any(|key| key.as_bytes() == folded) || ROUTING_KEY_PARTS.iter().any(has);
         folded != b"model" && listed()

@@ -207,7 +207,11 @@ impl std::fmt::Display for SubjectKind {
 
 impl std::fmt::Display for Subject {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)
+        // Written for each request, so without the machinery of formats.
+        for part in [self.kind.kind().singular(), " ", self.name.as_str()] {
+            f.write_str(part)?;
+        }
+        Ok(())
     }
 }
 
