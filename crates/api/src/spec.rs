@@ -30,10 +30,9 @@ use crate::Kind;
 
 /// The fields of a resource of one kind.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "specs live behind an Arc, and Llms are the common ones")]
 pub enum Spec {
-    /// A named language model.
-    Llm(LlmSpec),
+    /// A named language model; boxed, because it is far larger than the others, of which there are far more.
+    Llm(Box<LlmSpec>),
     /// Keys and values that cannot be read back.
     Secret(SecretSpec),
     /// A person.

@@ -158,7 +158,7 @@ impl Llm {
             failover: Default::default(),
             capture: Default::default(),
         };
-        document(self.name, Spec::Llm(spec))
+        document(self.name, Spec::Llm(Box::new(spec)))
     }
 }
 

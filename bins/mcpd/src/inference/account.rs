@@ -8,7 +8,7 @@ use std::{
 use mcpctl_access::{Principal, Stored};
 use mcpctl_api::{
     Spec, Usd,
-    spec::{LlmSpec, ProviderType, Upstream},
+    spec::{ProviderType, Upstream},
     visible::short,
 };
 use mcpctl_dialect::{Operation, Request, usage::Usage};
@@ -63,8 +63,8 @@ fn labels<'a>((name, provider): (&'static str, &'static str), llm: &'a str) -> m
 /// `gen_ai.provider.name` of OpenTelemetry's conventions: the API of an Llm's provider.
 fn provider(llm: &Stored) -> &'static str {
     match &llm.resource.spec {
-        Spec::Llm(LlmSpec { provider: ProviderType::Anthropic, .. }) => "anthropic",
-        Spec::Llm(LlmSpec { provider: ProviderType::AzureOpenai, .. }) => "azure.ai.openai",
+        Spec::Llm(llm) if llm.provider == ProviderType::Anthropic => "anthropic",
+        Spec::Llm(llm) if llm.provider == ProviderType::AzureOpenai => "azure.ai.openai",
         _ => "openai",
     }
 }

@@ -24,7 +24,7 @@ pub struct PreparedLlms(Mutex<HashMap<Id, Arc<PreparedLlm>>>);
 pub struct PreparedLlm {
     stored: Arc<Stored>,
     /// Its specification.
-    pub spec: LlmSpec,
+    pub spec: Box<LlmSpec>,
     /// In the order of [`LlmSpec::upstreams`].
     upstreams: Vec<PreparedUpstream>,
 }

@@ -193,7 +193,7 @@ impl Resumption {
 
 fn spec(llm: &Stored) -> Option<&LlmSpec> {
     match &llm.resource.spec {
-        Spec::Llm(spec) => Some(spec),
+        Spec::Llm(spec) => Some(spec.as_ref()),
         _ => None,
     }
 }

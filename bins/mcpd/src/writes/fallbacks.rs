@@ -140,7 +140,10 @@ impl Planner<'_> {
             if mid_stream != llm.mid_stream {
                 text.push_str(", and has `midStream: error`");
             }
-            self.replace_spec(&stored, Spec::Llm(LlmSpec { fallbacks, mid_stream, ..llm.clone() }));
+            self.replace_spec(
+                &stored,
+                Spec::Llm(Box::new(LlmSpec { fallbacks, mid_stream, ..LlmSpec::clone(llm) })),
+            );
             self.warn_of_effect(&stored, &text, &mut hidden);
         }
         self.warn_of_hidden(hidden, "Llm(s)");

@@ -40,7 +40,7 @@ impl Planner<'_> {
         llm: &mut LlmSpec,
     ) -> Result<(), Refusal> {
         let old = existing.and_then(|stored| match &stored.resource.spec {
-            Spec::Llm(old) => Some(old),
+            Spec::Llm(old) => Some(old.as_ref()),
             _ => None,
         });
         let mut keys = Vec::new();

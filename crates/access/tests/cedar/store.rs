@@ -244,7 +244,7 @@ impl History {
                     require: if self.rng.random_bool(0.4) { FailoverVerb::View } else { FailoverVerb::Run },
                     ..Failover::default()
                 };
-                Spec::Llm(LlmSpec { failover, ..llm() })
+                Spec::Llm(Box::new(LlmSpec { failover, ..llm() }))
             }
         }
     }
@@ -347,7 +347,7 @@ fn llm() -> LlmSpec {
         "kind: Llm\nname: x\ntype: openai\nurl: http://127.0.0.1:1/v1\nmodel: m\n",
     );
     match documents.unwrap().remove(0).document.spec {
-        Spec::Llm(llm) => llm,
+        Spec::Llm(llm) => *llm,
         _ => unreachable!("an Llm was written"),
     }
 }
