@@ -5,6 +5,7 @@
 
 use std::{fmt, marker::PhantomData};
 
+use jiff::Timestamp;
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{DeserializeSeed, IgnoredAny, IntoDeserializer, MapAccess, Visitor},
@@ -81,8 +82,7 @@ impl Document {
         Ok(document)
     }
 
-    /// As [`Document::from_json`], without validation: a stored document was validated by the rules of the time it was written.
-    pub(crate) fn read_json(json: &[u8]) -> Result<Self, DocumentError> {
+    fn read_json(json: &[u8]) -> Result<Self, DocumentError> {
         let first = json.iter().find(|b| !b.is_ascii_whitespace());
         if first != Some(&b'{') {
             let message = "a document is a JSON object".to_owned();
@@ -115,7 +115,7 @@ impl Document {
         let mut deserializer = serde_json::Deserializer::from_slice(json);
         let mut track = serde_path_to_error::Track::new();
         let tracked = serde_path_to_error::Deserializer::new(&mut deserializer, &mut track);
-        let document = read_as(kind, tracked);
+        let document = read_as(kind, None, tracked);
         let document = document.map_err(|error| {
             let path = track.path().to_string();
             let param = if path == "." { String::new() } else { path };
@@ -163,27 +163,47 @@ impl Head {
     }
 }
 
-/// Reads a document of a known kind from any format. Does not [validate](Spec::validate).
-pub(crate) fn read_as<'de, D: Deserializer<'de>>(kind: Kind, deserializer: D) -> Result<Document, D::Error> {
-    fn flat<'de, S, D>(kind: Kind, deserializer: D, wrap: fn(S) -> Spec) -> Result<Document, D::Error>
+/// When a resource was made and last changed.
+#[derive(Default)]
+pub(crate) struct Times {
+    pub(crate) created_at: Option<Timestamp>,
+    pub(crate) updated_at: Option<Timestamp>,
+}
+
+/// Reads a document of a known kind from any format, with the times that the server has set, or without a look at them. Does not
+/// [validate](Spec::validate).
+pub(crate) fn read_as<'de, D: Deserializer<'de>>(
+    kind: Kind,
+    times: Option<&mut Times>,
+    deserializer: D,
+) -> Result<Document, D::Error> {
+    struct Flat<'a, D> {
+        kind: Kind,
+        times: Option<&'a mut Times>,
+        deserializer: D,
+    }
+
+    fn flat<'de, S, D>(flat: Flat<'_, D>, wrap: fn(S) -> Spec) -> Result<Document, D::Error>
     where
         S: Deserialize<'de>,
         D: Deserializer<'de>,
     {
-        let (common, spec) = FlatSeed { kind, spec: PhantomData::<S> }.deserialize(deserializer)?;
+        let Flat { kind, times, deserializer } = flat;
+        let (common, spec) = FlatSeed { kind, times, spec: PhantomData::<S> }.deserialize(deserializer)?;
         let Common { id, name, labels, revision } = common;
         Ok(Document { id, name, labels, revision, spec: wrap(spec) })
     }
+    let all = Flat { kind, times, deserializer };
     match kind {
-        Kind::Llm => flat::<LlmSpec, D>(kind, deserializer, Spec::Llm),
-        Kind::Secret => flat::<SecretSpec, D>(kind, deserializer, Spec::Secret),
-        Kind::User => flat::<UserSpec, D>(kind, deserializer, Spec::User),
-        Kind::Group => flat::<GroupSpec, D>(kind, deserializer, Spec::Group),
-        Kind::ServiceAccount => flat::<ServiceAccountSpec, D>(kind, deserializer, Spec::ServiceAccount),
-        Kind::Role => flat::<RoleSpec, D>(kind, deserializer, Spec::Role),
-        Kind::RoleBinding => flat::<RoleBindingSpec, D>(kind, deserializer, Spec::RoleBinding),
-        Kind::Token => flat::<TokenSpec, D>(kind, deserializer, Spec::Token),
-        Kind::Limit => flat::<LimitSpec, D>(kind, deserializer, Spec::Limit),
+        Kind::Llm => flat::<LlmSpec, D>(all, |llm| Spec::Llm(Box::new(llm))),
+        Kind::Secret => flat::<SecretSpec, D>(all, Spec::Secret),
+        Kind::User => flat::<UserSpec, D>(all, Spec::User),
+        Kind::Group => flat::<GroupSpec, D>(all, Spec::Group),
+        Kind::ServiceAccount => flat::<ServiceAccountSpec, D>(all, Spec::ServiceAccount),
+        Kind::Role => flat::<RoleSpec, D>(all, Spec::Role),
+        Kind::RoleBinding => flat::<RoleBindingSpec, D>(all, Spec::RoleBinding),
+        Kind::Token => flat::<TokenSpec, D>(all, Spec::Token),
+        Kind::Limit => flat::<LimitSpec, D>(all, Spec::Limit),
     }
 }
 
@@ -195,12 +215,13 @@ struct Common {
     revision: Option<Revision>,
 }
 
-struct FlatSeed<S> {
+struct FlatSeed<'a, S> {
     kind: Kind,
+    times: Option<&'a mut Times>,
     spec: PhantomData<S>,
 }
 
-impl<'de, S: Deserialize<'de>> DeserializeSeed<'de> for FlatSeed<S> {
+impl<'de, S: Deserialize<'de>> DeserializeSeed<'de> for FlatSeed<'_, S> {
     type Value = (Common, S);
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
@@ -208,7 +229,7 @@ impl<'de, S: Deserialize<'de>> DeserializeSeed<'de> for FlatSeed<S> {
     }
 }
 
-impl<'de, S: Deserialize<'de>> Visitor<'de> for FlatSeed<S> {
+impl<'de, S: Deserialize<'de>> Visitor<'de> for FlatSeed<'_, S> {
     type Value = (Common, S);
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -217,7 +238,7 @@ impl<'de, S: Deserialize<'de>> Visitor<'de> for FlatSeed<S> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
         let mut common = Common::default();
-        let rest = SpecKeys { map, kind: self.kind, common: &mut common };
+        let rest = SpecKeys { map, kind: self.kind, common: &mut common, times: self.times };
         let spec = S::deserialize(rest)?;
         Ok((common, spec))
     }
@@ -228,6 +249,7 @@ struct SpecKeys<'a, A> {
     map: A,
     kind: Kind,
     common: &'a mut Common,
+    times: Option<&'a mut Times>,
 }
 
 impl<'de, A: MapAccess<'de>> Deserializer<'de> for SpecKeys<'_, A> {
@@ -265,10 +287,14 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for SpecKeys<'_, A> {
                     "name" => self.common.name = self.map.next_value()?,
                     "labels" => self.common.labels = self.map.next_value()?,
                     "revision" => self.common.revision = self.map.next_value()?,
-                    // Timestamps are set by the server, so those that `get -o yaml` printed are ignored.
-                    _ => {
-                        self.map.next_value::<IgnoredAny>()?;
-                    }
+                    _ => match &mut self.times {
+                        Some(times) if key == "createdAt" => times.created_at = self.map.next_value()?,
+                        Some(times) => times.updated_at = self.map.next_value()?,
+                        // The server sets them, so those that `get -o yaml` printed are ignored.
+                        None => {
+                            self.map.next_value::<IgnoredAny>()?;
+                        }
+                    },
                 },
             }
         }

@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize, ser::SerializeMap as _};
 use utoipa::ToSchema;
 
-use crate::{Document, Id, Kind, Name, Spec};
+use crate::{
+    Document, DocumentError, Id, Kind, Name, Spec,
+    document::{self, Head, Times},
+};
 
 /// A number of the store's one gap-free sequence of changes; 0 is the empty store.
 #[derive(
@@ -72,23 +75,30 @@ impl Resource {
     ///
     /// # Errors
     /// When it is not a resource: a field is missing, unknown or of the wrong type.
-    pub fn from_json(text: &str) -> Result<Self, crate::DocumentError> {
-        #[derive(Deserialize)]
-        #[serde(rename_all = "camelCase")]
-        struct Stamps {
-            created_at: Timestamp,
-            updated_at: Timestamp,
-        }
-        let stamps: Stamps = serde_json::from_str(text).map_err(crate::DocumentError::from_json)?;
-        let document = Document::read_json(text.as_bytes())?;
-        let missing = |field: &str| crate::DocumentError::missing(field);
+    pub fn from_json(text: &str) -> Result<Self, DocumentError> {
+        let head: Head = serde_json::from_str(text).map_err(DocumentError::from_json)?;
+        Self::from_json_as(head.kind()?, text)
+    }
+
+    /// As [`Resource::from_json`], of a kind that is known, in one pass. Not validated: a stored resource was validated by the rules
+    /// of the time it was written.
+    ///
+    /// # Errors
+    /// As [`Resource::from_json`], and when it is of another kind.
+    pub fn from_json_as(kind: Kind, text: &str) -> Result<Self, DocumentError> {
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let mut times = Times::default();
+        let document = document::read_as(kind, Some(&mut times), &mut deserializer);
+        let document = document.map_err(DocumentError::from_json)?;
+        deserializer.end().map_err(DocumentError::from_json)?;
+        let missing = |field: &str| DocumentError::missing(field);
         Ok(Self {
             id: document.id.ok_or_else(|| missing("id"))?,
             name: document.name.ok_or_else(|| missing("name"))?,
             labels: document.labels,
             revision: document.revision.ok_or_else(|| missing("revision"))?,
-            created_at: stamps.created_at,
-            updated_at: stamps.updated_at,
+            created_at: times.created_at.ok_or_else(|| missing("createdAt"))?,
+            updated_at: times.updated_at.ok_or_else(|| missing("updatedAt"))?,
             spec: document.spec,
         })
     }

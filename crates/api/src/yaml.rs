@@ -86,7 +86,8 @@ pub fn read_documents(text: &str) -> Result<Vec<Located>, YamlError> {
             return Err(YamlError { line: first, column: 1, message, hint });
         }
         let kind = head.kind().map_err(at_start)?;
-        let read = |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, deserializer);
+        let read =
+            |deserializer: serde_saphyr::Deserializer<'_, '_>| document::read_as(kind, None, deserializer);
         let document = serde_saphyr::with_deserializer_from_str_with_options(&part.text, options(), read)
             .map_err(|error| part.place(located(&error, &part.text)))?;
         document.validate().map_err(|error| at_start(error.into()))?;

@@ -109,6 +109,15 @@ fn a_resource_survives_json_and_comes_back_as_a_document() {
     };
     let json = serde_json::to_string(&resource).unwrap();
     assert_eq!(serde_json::from_str::<Resource>(&json).unwrap(), resource);
+    assert_eq!(Resource::from_json_as(Kind::Llm, &json).unwrap(), resource);
+    assert!(Resource::from_json_as(Kind::Secret, &json).is_err(), "another kind");
+    for wrong in
+        [json.replace("createdAt", "createdat"), json.replace(r#""updatedAt":"2"#, r#""updatedAt":"x"#)]
+    {
+        assert_ne!(wrong, json);
+        assert!(Resource::from_json_as(Kind::Llm, &wrong).is_err(), "{wrong}");
+    }
+    assert!(Resource::from_json_as(Kind::Llm, &format!("{json} {{}}")).is_err(), "more than one");
     let back = Document::from_json(json.as_bytes()).unwrap();
     assert_eq!(back, resource.to_document());
     assert_eq!(back.name, Some("claude".parse::<Name>().unwrap()));

@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::TryStreamExt as _;
 use jiff::Timestamp;
 use mcpctl_access::{Change, Confidential, Snapshot, Stored};
 use mcpctl_api::{Kind, Resource, Revision};
@@ -39,7 +40,9 @@ impl StoredRow {
     fn read(self) -> Result<Arc<Stored>, StoreError> {
         let unreadable =
             |reason: String| StoreError::Unreadable { kind: self.kind.clone(), id: self.id.clone(), reason };
-        let resource = Resource::from_json(&self.body).map_err(|error| unreadable(error.to_string()))?;
+        let kind = parse_kind(&self.kind, &self.id)?;
+        let resource =
+            Resource::from_json_as(kind, &self.body).map_err(|error| unreadable(error.to_string()))?;
         let confidential = match self.confidential {
             None => None,
             Some(bytes) => Some(
@@ -100,29 +103,26 @@ impl Store {
             ($transaction:ident) => {{
                 let current: i64 =
                     sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
-                let rows = sqlx::query("SELECT id, kind, body, confidential FROM resources")
-                    .fetch_all(&mut *$transaction)
-                    .await?;
-                let rows = rows.iter().map(stored_row!()).collect::<Result<Vec<_>, sqlx::Error>>()?;
-                $transaction.commit().await?;
-                (current, rows)
-            }};
-        }
-        macro_rules! stored_row {
-            () => {
-                |row| {
-                    Ok(StoredRow {
+                let mut stored = Vec::new();
+                // Row by row, so that their texts are not all in memory at once.
+                let query = sqlx::query("SELECT id, kind, body, confidential FROM resources");
+                let mut rows = query.fetch(&mut *$transaction);
+                while let Some(row) = rows.try_next().await? {
+                    let row = StoredRow {
                         id: row.try_get("id")?,
                         kind: row.try_get("kind")?,
                         body: row.try_get("body")?,
                         confidential: row.try_get("confidential")?,
-                    })
+                    };
+                    stored.push(row.read()?);
                 }
-            };
+                drop(rows);
+                $transaction.commit().await?;
+                (current, stored)
+            }};
         }
         // One transaction, so that revision and rows belong together.
-        let (current, rows) = read_transaction!(&self.database, transaction => load!(transaction));
-        let stored = rows.into_iter().map(StoredRow::read).collect::<Result<Vec<_>, _>>()?;
+        let (current, stored) = read_transaction!(&self.database, transaction => load!(transaction));
         Ok(Snapshot::new(Revision(current.unsigned_abs()), stored))
     }
 
