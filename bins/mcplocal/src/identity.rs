@@ -12,7 +12,10 @@ use anyhow::Context as _;
 use arc_swap::ArcSwap;
 use axum::http::{HeaderMap, HeaderValue};
 use mcpctl_api::{HintedError, credential};
-use mcpctl_client::{agent_port, config};
+use mcpctl_client::{
+    agent_port,
+    config::{self, ConfigFile},
+};
 use mcpctl_failover::Bearer;
 use mcpctl_owner::{PathError, PathProblem, file, user_name};
 use mcpctl_secret::token::{self, Prefix, TokenHash};
@@ -73,7 +76,7 @@ pub struct Identity {
     /// Equivalent to the local key and known to this process alone: given to requests that arrive on the agent's socket.
     socket_key: TokenHash,
     socket_credential: HeaderValue,
-    contexts: PathBuf,
+    contexts: ConfigFile,
 }
 
 impl Identity {
@@ -109,6 +112,7 @@ impl Identity {
         let mut socket_credential = HeaderValue::try_from(format!("Bearer {}", socket_key.expose()))?;
         socket_credential.set_sensitive(true);
         let (key, socket_key) = (ArcSwap::from_pointee(key), socket_key.hash());
+        let contexts = ConfigFile::new(contexts);
         Ok(Self { key, key_file, socket_key, socket_credential, contexts })
     }
 
@@ -124,7 +128,7 @@ impl Identity {
 
     /// The file of contexts with signed-in users.
     pub fn contexts(&self) -> &Path {
-        &self.contexts
+        self.contexts.path()
     }
 
     /// The credential of a request that arrived on the agent's socket without one.
@@ -157,13 +161,13 @@ impl Identity {
 
     /// Kind and name of the account for which the local key acts now.
     pub fn account(&self, server: &Url) -> Option<String> {
-        let contexts = config::Config::load(&self.contexts).ok()?;
+        let contexts = self.contexts.load().ok()?;
         Some(contexts.signed_in_at(server)?.account_label())
     }
 
     /// The bearer of the user for whom the local key acts now.
     pub fn signed_in_bearer(&self, server: &Url) -> Option<Bearer> {
-        let contexts = config::Config::load(&self.contexts).ok()?;
+        let contexts = self.contexts.load().ok()?;
         let token = contexts.signed_in_at(server)?.token.as_ref()?;
         credential::check(token.expose()).ok()?;
         Some(Bearer::new(token.expose()))
@@ -178,7 +182,7 @@ impl Identity {
     /// Read at every request, so that a logout takes effect at once.
     fn signed_in(&self, server: &Url) -> Result<Caller, CallerError> {
         let signed_out = || CallerError::SignedOut(server.as_str().trim_end_matches('/').to_owned());
-        let contexts = config::Config::load(&self.contexts).map_err(|error| {
+        let contexts = self.contexts.load().map_err(|error| {
             tracing::warn!(%error, "the signed-in user cannot be read");
             signed_out()
         })?;

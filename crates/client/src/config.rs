@@ -1,6 +1,8 @@
 //! `$XDG_CONFIG_HOME/mcpctl/config.yaml`: the servers that this user is signed in at, like a kubeconfig. Only this user can
 //! read it.
 
+mod reader;
+
 use std::{
     fmt::Write as _,
     fs::File,
@@ -25,6 +27,8 @@ use sha2::{Digest as _, Sha256};
 use url::Url;
 
 use crate::agent_socket::MAX_PATH;
+
+pub use reader::ConfigFile;
 
 /// Maximum length of the file, in bytes: far more than a thousand contexts.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -109,6 +113,15 @@ pub struct ServerPins {
     pub keys: Vec<PublicKey>,
     /// When they were pinned.
     pub at: Timestamp,
+}
+
+/// The bytes of the file, after the checks that it is this user's; none where it is not there.
+fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    match file::read_named(path, Content::Secret, MAX_FILE_BYTES) {
+        Ok(bytes) => Ok(bytes),
+        Err(error) if error.is_not_found() => Ok(Vec::new()),
+        Err(error) => Err(to_config_error(path, error)),
+    }
 }
 
 impl Config {
@@ -253,13 +266,12 @@ impl Config {
     /// # Errors
     /// When it cannot be read, others may read it, it does not parse, or two contexts have one name.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let bytes = match file::read_named(path, Content::Secret, MAX_FILE_BYTES) {
-            Ok(bytes) => bytes,
-            Err(error) if error.is_not_found() => return Ok(Self::default()),
-            Err(error) => return Err(to_config_error(path, error)),
-        };
+        Self::parse(path, &read(path)?)
+    }
+
+    fn parse(path: &Path, bytes: &[u8]) -> Result<Self, ConfigError> {
         let wrong = |error| ConfigError::Wrong { path: path.to_owned(), error };
-        let text = encoding::decode(&bytes).map_err(|error| wrong(error.into()))?;
+        let text = encoding::decode(bytes).map_err(|error| wrong(error.into()))?;
         if text.trim().is_empty() {
             return Ok(Self::default());
         }
