@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use axum::http::{HeaderMap, HeaderValue};
 use mcpctl_api::{HintedError, credential};
 use mcpctl_client::{
@@ -77,6 +77,8 @@ pub struct Identity {
     socket_key: TokenHash,
     socket_credential: HeaderValue,
     contexts: ConfigFile,
+    /// The last bearer of mcpd's whose shape was checked: a client sends the same one with every request.
+    last_bearer: ArcSwapOption<Bearer>,
 }
 
 impl Identity {
@@ -113,7 +115,14 @@ impl Identity {
         socket_credential.set_sensitive(true);
         let (key, socket_key) = (ArcSwap::from_pointee(key), socket_key.hash());
         let contexts = ConfigFile::new(contexts);
-        Ok(Self { key, key_file, socket_key, socket_credential, contexts })
+        Ok(Self {
+            key,
+            key_file,
+            socket_key,
+            socket_credential,
+            contexts,
+            last_bearer: ArcSwapOption::empty(),
+        })
     }
 
     /// Creates a new local key, and refuses the old one from now on.
@@ -143,9 +152,7 @@ impl Identity {
     pub fn caller(&self, headers: &HeaderMap, server: &Url) -> Result<Caller, CallerError> {
         let presented = credential_of(headers)?;
         if presented.starts_with(Prefix::Mcpd.as_str()) {
-            // Only mcpd knows whether it is valid; its checksum is all that can be checked here.
-            token::verify_shape(Prefix::Mcpd, presented).map_err(|_| CallerError::Invalid)?;
-            return Ok(Caller { bearer: Bearer::new(presented), local: false, user: None });
+            return Ok(Caller { bearer: self.checked(presented)?, local: false, user: None });
         }
         self.check_local(presented)?;
         self.signed_in(server)
@@ -171,6 +178,17 @@ impl Identity {
         let token = contexts.signed_in_at(server)?.token.as_ref()?;
         credential::check(token.expose()).ok()?;
         Some(Bearer::new(token.expose()))
+    }
+
+    /// A bearer of mcpd's. Only mcpd knows whether it is valid; its checksum is all that can be checked here.
+    fn checked(&self, presented: &str) -> Result<Bearer, CallerError> {
+        if let Some(last) = self.last_bearer.load().as_ref().filter(|last| last.is(presented)) {
+            return Ok(Bearer::clone(last));
+        }
+        token::verify_shape(Prefix::Mcpd, presented).map_err(|_| CallerError::Invalid)?;
+        let bearer = Bearer::new(presented);
+        self.last_bearer.store(Some(Arc::new(bearer.clone())));
+        Ok(bearer)
     }
 
     fn check_local(&self, presented: &str) -> Result<(), CallerError> {
@@ -287,6 +305,14 @@ mod tests {
         let minted = token::mint(Prefix::Mcpd).unwrap();
         let caller = identity.caller(&bearer(minted.expose()), &server()).unwrap();
         assert_eq!((caller.bearer.expose(), caller.local), (minted.expose(), false));
+
+        let other = token::mint(Prefix::Mcpd).unwrap();
+        let bearer_of = |token: &str| identity.caller(&bearer(token), &server()).map(|caller| caller.bearer);
+        for token in [&other, &minted, &minted, &other] {
+            assert_eq!(bearer_of(token.expose()).unwrap().expose(), token.expose());
+        }
+        let cut = &other.expose()[..other.expose().len() - 1];
+        assert_eq!(bearer_of(cut), Err(CallerError::Invalid), "the beginning of the last one");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
 use zeroize::Zeroize;
 
 /// A caller's own credential, sent to mcpd and nowhere else; never printed. Copies share the text and its digest.
@@ -34,6 +35,11 @@ impl Bearer {
     /// INVARIANT 10: for the request to mcpd alone.
     pub fn expose(&self) -> &str {
         &self.0.text
+    }
+
+    /// Whether a credential that was presented is this one, in constant time.
+    pub fn is(&self, presented: &str) -> bool {
+        self.0.text.as_bytes().ct_eq(presented.as_bytes()).into()
     }
 
     /// Its SHA-256.
