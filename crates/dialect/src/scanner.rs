@@ -115,36 +115,37 @@ impl<'a> Scanner<'a> {
         Some(())
     }
 
-    /// Skips a string behind its opening quote.
+    /// Skips a string behind its opening quote. Half a surrogate pair passes, as it does where serde_json skips a string.
     fn string(&mut self) -> Option<()> {
+        let mut rest = self.rest;
         loop {
-            while let Some((block, after)) = self.rest.split_first_chunk() {
+            while let Some((block, after)) = rest.split_first_chunk() {
                 let special = special_bytes(*block);
                 if special > 0 {
-                    self.rest = self.rest.get(special.trailing_zeros() as usize / 8..)?;
+                    rest = rest.get(special.trailing_zeros() as usize / 8..)?;
                     break;
                 }
-                self.rest = after;
+                rest = after;
             }
-            match self.byte()? {
-                b'"' => return Some(()),
-                b'\\' => self.escape()?,
-                control if control < b' ' => return None,
-                _ => {}
+            // Escapes often follow one another.
+            while let [b'\\', escaped, after @ ..] = rest {
+                rest = match escaped {
+                    b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => after,
+                    b'u' => {
+                        let (digits, after) = after.split_first_chunk::<4>()?;
+                        digits.iter().all(u8::is_ascii_hexdigit).then_some(after)?
+                    }
+                    _ => return None,
+                };
             }
-        }
-    }
-
-    /// Skips an escape behind its backslash. Half a surrogate pair passes, as it does where serde_json skips a string.
-    fn escape(&mut self) -> Option<()> {
-        match self.byte()? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => Some(()),
-            b'u' => {
-                let (digits, after) = self.rest.split_first_chunk::<4>()?;
-                self.rest = after;
-                digits.iter().all(u8::is_ascii_hexdigit).then_some(())
+            match rest {
+                [b'"', after @ ..] => {
+                    self.rest = after;
+                    return Some(());
+                }
+                [b'\0'..b' ' | b'\\', ..] | [] => return None,
+                [_, after @ ..] => rest = after,
             }
-            _ => None,
         }
     }
 
