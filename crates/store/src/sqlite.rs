@@ -29,8 +29,11 @@ use crate::{
 
 /// How long the disk may lack an acknowledged record, besides the time that it takes itself.
 const SYNC_DELAY: Duration = Duration::from_millis(5);
-/// Size of the write-ahead log from which it is moved into the database.
-const LONG_LOG_BYTES: u64 = 8 << 20;
+/// Size of the write-ahead log from which it is moved into the database. Its file keeps this size when the log begins anew, so that
+/// most writes go to places that the disk has already.
+const LONG_LOG_BYTES: u32 = 8 << 20;
+/// As many frames: pages of 4 KiB, each with its header.
+const LONG_LOG_FRAMES: u32 = LONG_LOG_BYTES / (4096 + 24);
 /// Size of the write-ahead log from which transactions wait for the disk, so that one that is slower than they are cannot let it grow on.
 const MAX_LOG_BYTES: u64 = 32 << 20;
 /// Connections for reading.
@@ -60,9 +63,9 @@ impl SqliteDatabase {
             .filename(path)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
-            // The task does it, and sees by the file's size when: the file shrinks when the log begins anew.
+            // The task does it.
             .pragma("wal_autocheckpoint", "0")
-            .pragma("journal_size_limit", "0")
+            .pragma("journal_size_limit", LONG_LOG_BYTES.to_string())
             .busy_timeout(ACQUIRE_TIMEOUT);
         let strict = connect(1, options.clone()).await?;
         // In WAL mode, `NORMAL` leaves the sync of a commit out. The sync of a later strict one covers it: they share the log.
@@ -158,10 +161,19 @@ impl WriteAheadLog {
     async fn follow(&self) -> Result<(), sqlx::Error> {
         let path = self.path.clone();
         let synced = self.beside_writes(tokio::task::spawn_blocking(move || sync(&path))).await;
-        if synced.map_err(io::Error::other).flatten()? >= LONG_LOG_BYTES {
+        // Its file may be as long, and the log in it short.
+        if synced.map_err(io::Error::other).flatten()? >= u64::from(LONG_LOG_BYTES) && self.is_long().await? {
             self.checkpoint().await?;
         }
         Ok(())
+    }
+
+    async fn is_long(&self) -> Result<bool, sqlx::Error> {
+        let mut connection = Connection::acquire(&self.checkpoints).await?;
+        let (_, frames, moved): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(NOOP)").fetch_one(&mut *connection).await?;
+        connection.release();
+        Ok(frames > moved && frames >= i64::from(LONG_LOG_FRAMES))
     }
 
     /// Moves the log into the database. Most of it while others write, and the rest in a turn of its own, so that the next
@@ -287,7 +299,7 @@ mod tests {
         }
         eventually("the log is short", async || {
             write(&database, "INSERT INTO t VALUES (NULL)").await;
-            (std::fs::metadata(&database.log).unwrap().len() < LONG_LOG_BYTES).then_some(())
+            (std::fs::metadata(&database.log).unwrap().len() <= u64::from(LONG_LOG_BYTES)).then_some(())
         })
         .await;
     }
