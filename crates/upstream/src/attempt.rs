@@ -24,6 +24,7 @@ use crate::{
     body::{Body, BodyEnd, read_body},
     classify::{classify, classify_in_band, retry_after},
     connect_error::{HostPort, SendError, find, reason},
+    connection::Connection,
     head::{encoded, incoming, is_event_stream},
     patience::{Expired, Patience, after, before},
     peek::peek,
@@ -126,7 +127,7 @@ async fn respond(
     let outgoing = message(Method::POST, path, headers, request.body.clone());
     let mut is_reused = false;
     let sending = async {
-        let connection = pool.connection().await?;
+        let connection = Connection::of(&pool).await?;
         is_reused = connection.is_reused;
         connection.send(outgoing).await
     };

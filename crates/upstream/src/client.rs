@@ -161,7 +161,7 @@ mod tests {
             })
         };
         let address = format!("http://{}", server.local_addr().unwrap());
-        let connect = async |kind| client.pool(&target(&address, kind)).unwrap().connection().await.is_ok();
+        let connect = async |kind| client.pool(&target(&address, kind)).unwrap().take().await.is_ok();
         client.check_plain_mcpd(check(true));
         assert!(connect(UpstreamKind::Provider).await);
         assert_eq!(checked.load(Ordering::Relaxed), 0);

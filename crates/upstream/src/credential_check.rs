@@ -18,6 +18,7 @@ use crate::{
     attempt::send,
     body::{Body, read_body},
     classify::classify,
+    connection::Connection,
     hops,
     request::{ANTHROPIC_VERSION, authorize, message, path_of},
     screen::Screen,
@@ -130,7 +131,8 @@ async fn ask_for_models(client: &Client, target: &Target) -> Option<Response<Bod
     }
     authorize(&mut headers, target).ok()?;
     let request = message(Method::GET, path_of(&target.models()).ok()?, headers, Bytes::new());
-    client.pool(target).ok()?.connection().await.ok()?.send(request).await.ok()
+    let pool = client.pool(target).ok()?;
+    Connection::of(&pool).await.ok()?.send(request).await.ok()
 }
 
 /// Whether a body begins as a list of models does, in OpenAI's or Anthropic's shape, or as a bare list.

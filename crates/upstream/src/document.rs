@@ -16,6 +16,7 @@ use crate::{
     Api, AttemptTimeouts, Client, Target, TargetConfig, UpstreamKind,
     body::{BodyEnd, read_body},
     connect_error,
+    connection::Connection,
     request::{message, path_of},
 };
 
@@ -97,7 +98,7 @@ pub async fn fetch_document(
     };
     let sending = async {
         let message = message(method, path_of(request.url)?, headers, body);
-        pool.connection().await?.send(message).await
+        Connection::of(&pool).await?.send(message).await
     };
     let response = match timeout_at(until, sending).await {
         Ok(Ok(response)) => response,

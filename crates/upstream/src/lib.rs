@@ -8,6 +8,7 @@ mod body;
 pub mod classify;
 mod client;
 mod connect_error;
+mod connection;
 mod connector;
 mod credential_check;
 mod document;

@@ -7,13 +7,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, header::HOST};
 use http_body_util::Full;
 use hyper::client::conn::{http1, http2};
 use tokio::time::{Instant, sleep};
 
 use crate::{
-    body::Body,
     connect_error::SendError,
     connector::{Connector, Sender},
 };
@@ -23,7 +21,7 @@ use crate::{
 const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 
 pub(crate) struct Pool {
-    connector: Connector,
+    pub(crate) connector: Connector,
     idle: Mutex<Idle>,
 }
 
@@ -37,29 +35,19 @@ struct Idle {
     is_reaped: bool,
 }
 
-/// A connection for one request.
-pub(crate) struct Connection {
-    pool: Arc<Pool>,
-    sender: Sender,
-    /// Whether another request was sent on it before. The server may have closed such a connection without the client having
-    /// noticed, so that a failure on it is no sign of a failing server.
-    pub(crate) is_reused: bool,
-}
-
 impl Pool {
     pub(crate) fn new(connector: Connector) -> Arc<Self> {
         Arc::new(Self { connector, idle: Mutex::default() })
     }
 
-    /// An idle connection, or a new one.
-    pub(crate) async fn connection(self: &Arc<Self>) -> Result<Connection, SendError> {
+    /// An idle connection or a new one, and whether another request was sent on it before.
+    pub(crate) async fn take(self: &Arc<Self>) -> Result<(Sender, bool), SendError> {
         let idle = self.lock().take();
-        let (sender, is_reused) = match idle {
-            Some(sender) => (sender, true),
+        match idle {
+            Some(sender) => Ok((sender, true)),
             // Boxed, so that requests that need no new connection do not move the future.
-            None => (self.share(Box::pin(self.connector.connect()).await?), false),
-        };
-        Ok(Connection { pool: Arc::clone(self), sender, is_reused })
+            None => Ok((self.share(Box::pin(self.connector.connect()).await?), false)),
+        }
     }
 
     /// Shares a new connection of HTTP/2; where another request has connected meanwhile, its connection is used.
@@ -146,36 +134,17 @@ impl Idle {
     }
 }
 
-impl Connection {
-    /// Sends a request whose address is a path and query, and returns its response with the head read.
-    pub(crate) async fn send(self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
-        let Self { pool, sender, .. } = self;
-        match sender {
-            Sender::Http1(mut sender) => {
-                request.headers_mut().insert(HOST, pool.connector.host.clone());
-                let response = sender.send_request(request).await.map_err(SendError::Exchange)?;
-                Ok(Body::of(response, Some((sender, pool))).await)
-            }
-            Sender::Http2(mut sender) => {
-                let uri = pool.connector.absolute(std::mem::take(request.uri_mut()));
-                *request.uri_mut() = uri.map_err(|error| SendError::Request(error.into()))?;
-                let response = sender.send_request(request).await.map_err(SendError::Exchange)?;
-                Ok(Body::of(response, None).await)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
 
+    use http::{Request, Response};
     use hyper::{body::Incoming, server, service::service_fn};
     use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
-    use crate::{Api, AttemptTimeouts, TargetConfig, UpstreamKind, connector};
+    use crate::{Api, AttemptTimeouts, TargetConfig, UpstreamKind, connection::Connection, connector};
 
     /// A server that answers with the address that was requested, and how many connections it has accepted.
     async fn http2_server() -> String {
@@ -216,7 +185,7 @@ mod tests {
         let address = http2_server().await;
         let pool = pool(&address);
         pool.share(http2_sender(&address).await);
-        let (first, second) = (pool.connection().await.unwrap(), pool.connection().await.unwrap());
+        let (first, second) = (Connection::of(&pool).await.unwrap(), Connection::of(&pool).await.unwrap());
         assert!(first.is_reused && second.is_reused);
         for connection in [first, second] {
             let request = Request::builder().uri("/v1/models?a=b").body(Full::default()).unwrap();
@@ -235,7 +204,7 @@ mod tests {
         let pool = pool(&address);
         pool.share(http2_sender(&address).await);
         sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
-        assert!(pool.connection().await.unwrap().is_reused);
+        assert!(pool.take().await.unwrap().1);
         sleep(IDLE_TIMEOUT * 2).await;
         assert!(pool.lock().http2.is_none() && !pool.lock().is_reaped);
     }
