@@ -9,8 +9,11 @@ use serde_json::json;
 use super::{System, SystemName};
 use crate::{load::Destination, placement, rows::MODEL};
 
-/// Room for every stream that a row holds open.
-const LIMITS: &str = "limits: {inference: {perPrincipal: 20000, total: 20000}}\n";
+/// Room for every stream that a row holds open, of mcpd.
+const MCPD_LIMITS: &str = "limits: {http: {connections: 20000, connectionsPerPeer: 20000}, \
+                           inference: {perPrincipal: 20000, total: 20000}}\n";
+/// The same of mcplocal.
+const MCPLOCAL_LIMITS: &str = "limits: {http: {connections: 20000, connectionsPerPeer: 20000}}\n";
 
 pub async fn mcpd(upstream: SocketAddr) -> System {
     let began = Instant::now();
@@ -29,7 +32,7 @@ pub async fn mcpd(upstream: SocketAddr) -> System {
 pub async fn mcplocal(upstream: SocketAddr) -> System {
     let mcpd = start().await;
     let bearer = prepare(&mcpd, upstream).await;
-    let config = format!("server: {}\nproviders: []\n", mcpd.url());
+    let config = format!("server: {}\nproviders: []\n{MCPLOCAL_LIMITS}", mcpd.url());
     let began = Instant::now();
     let agent = placement::on_core(placement::SYSTEM, Mcplocal::start(&config)).await;
     let started_in = Some(began.elapsed());
@@ -43,7 +46,7 @@ pub async fn mcplocal(upstream: SocketAddr) -> System {
 }
 
 async fn start() -> Mcpd {
-    Mcpd::start_with(McpdOptions { config: Some(LIMITS.to_owned()), ..McpdOptions::default() }).await
+    Mcpd::start_with(McpdOptions { config: Some(MCPD_LIMITS.to_owned()), ..McpdOptions::default() }).await
 }
 
 /// An Llm at the model server, and a user who may run it; returns the user's bearer.
