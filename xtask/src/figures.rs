@@ -27,6 +27,11 @@ enum Of {
         /// Only figures with one of these words in their name: failover, cancel, idle, cycles
         only: Vec<String>,
     },
+    /// A large store: writes, decisions beside them, lists, memory and a start
+    Growth {
+        /// Bindings, and tokens; a tenth as many users and a hundredth as many Llms [default: 100000]
+        bindings: Option<usize>,
+    },
     /// Inference: what callers get of every fault, and what real clients can do
     Inference(inference::Args),
 }
@@ -36,6 +41,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.of {
         Of::Access { only } => access(only),
         Of::Engine { only } => engine(only),
+        Of::Growth { bindings } => growth(*bindings),
         Of::Inference(args) => inference::run(args),
     }
 }
@@ -44,6 +50,14 @@ fn access(only: &[String]) -> Result<()> {
     cargo::run(&["build", "--package", "mcpd", "--package", "mcplocal", "--bins", "--release", "--locked"])?;
     let mut bench = vec!["bench", "--package", "mcpd", "--bench", "access", "--locked", "--"];
     bench.extend(only.iter().map(String::as_str));
+    cargo::run(&bench)
+}
+
+fn growth(bindings: Option<usize>) -> Result<()> {
+    cargo::run(&["build", "--package", "mcpd", "--package", "mcpctl", "--bins", "--release", "--locked"])?;
+    let bindings = bindings.map(|bindings| bindings.to_string());
+    let mut bench = vec!["bench", "--package", "mcpd", "--bench", "growth", "--locked", "--"];
+    bench.extend(bindings.as_deref());
     cargo::run(&bench)
 }
 
