@@ -31,7 +31,7 @@ use std::{collections::HashMap, fmt, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
     Id, Kind, Resource, Spec,
-    resource::Labels,
+    labels::Labels,
     spec::{LimitScope, NamePattern},
     token_status::TokenStatus,
 };

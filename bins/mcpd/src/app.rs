@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use mcpctl_access::{Snapshot, Stored};
 use mcpctl_api::Id;
+use mcpctl_secret::token::TokenHash;
 use mcpctl_server::RequestBodies;
 use mcpctl_store::{Recorder, Replica, Store};
 use mcpctl_telemetry::McpdMetrics;
@@ -11,6 +12,7 @@ use tokio::sync::watch;
 
 use crate::{
     audit::Audit,
+    caller::{AuthenticationError, Caller},
     captures::Captures,
     exchange::trusted_issuers::TrustedIssuers,
     feeds::Feeds,
@@ -89,6 +91,15 @@ impl App {
         let snapshot = self.replica.fresh().await?;
         self.metrics.revision(snapshot.revision().0);
         Ok(snapshot)
+    }
+
+    /// Authenticates a bearer in a fresh snapshot.
+    ///
+    /// # Errors
+    /// When the credential is not valid, or no fresh snapshot can be loaded.
+    pub async fn authenticate(&self, bearer: TokenHash) -> Result<Caller, AuthenticationError> {
+        // Freshen before authenticating, so that a token that any replica deleted is rejected here too (INVARIANT 5).
+        Ok(Caller::of(bearer, self.fresh().await?)?)
     }
 }
 

@@ -6,7 +6,7 @@ use mcpctl_access::{Principal, Rejected, Snapshot};
 use mcpctl_secret::token::TokenHash;
 use mcpctl_store::StoreError;
 
-use crate::{app::App, clock};
+use crate::clock;
 
 /// An authenticated caller, and the snapshot in which it was authenticated.
 #[derive(Clone)]
@@ -30,16 +30,6 @@ pub enum AuthenticationError {
 }
 
 impl Caller {
-    /// Authenticates the bearer in a fresh snapshot.
-    ///
-    /// # Errors
-    /// When the credential is not valid, or no fresh snapshot can be loaded.
-    pub async fn authenticate(app: &App, bearer: TokenHash) -> Result<Self, AuthenticationError> {
-        // Freshen before authenticating, so that a token that any replica deleted is rejected here too (INVARIANT 5).
-        let snapshot = app.fresh().await?;
-        Ok(Self::of(bearer, snapshot)?)
-    }
-
     /// Authenticates the bearer in this snapshot.
     ///
     /// # Errors
@@ -60,13 +50,5 @@ impl Caller {
     /// When it is no longer valid.
     pub fn within(&self, snapshot: Arc<Snapshot>) -> Result<Self, Rejected> {
         Self::of(self.bearer, snapshot)
-    }
-
-    /// Authenticates the same credential in a fresh snapshot, for a decision that is made again.
-    ///
-    /// # Errors
-    /// As [`Caller::authenticate`].
-    pub async fn again(&self, app: &App) -> Result<Self, AuthenticationError> {
-        Self::authenticate(app, self.bearer).await
     }
 }

@@ -190,7 +190,7 @@ impl Proposal for CallersIntents<'_> {
 
     async fn plan(&mut self) -> Result<(Plan, Author), WriteError> {
         // Rights and resources may have changed.
-        let caller = self.caller.again(self.app).await?;
+        let caller = self.app.authenticate(self.caller.bearer()).await?;
         let plan = plan(self.app, &caller, self.intents).await?;
         Ok((plan, author(&caller)))
     }

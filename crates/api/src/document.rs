@@ -15,7 +15,7 @@ use serde::{
 use crate::{
     Id, Kind, Name, Revision, Spec,
     diagnosis::{self, Diagnosis},
-    resource::Labels,
+    labels::Labels,
     spec::{
         FieldError, GroupSpec, LimitSpec, LlmSpec, RoleBindingSpec, RoleSpec, SecretSpec, ServiceAccountSpec,
         TokenSpec, UserSpec,

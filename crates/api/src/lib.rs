@@ -19,6 +19,7 @@ pub mod header;
 pub mod hint;
 pub mod id;
 pub mod kind;
+pub mod labels;
 pub mod limit_status;
 pub mod models;
 pub mod money;

@@ -1,6 +1,6 @@
 //! A resource as the server keeps and shows it.
 
-use std::{collections::BTreeMap, fmt};
+use std::fmt;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize, ser::SerializeMap as _};
@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::{
     Document, DocumentError, Id, Kind, Name, Spec,
     document::{self, Head, Times},
+    labels::Labels,
 };
 
 /// A number of the store's one gap-free sequence of changes; 0 is the empty store.
@@ -31,9 +32,6 @@ impl fmt::Display for Revision {
         self.0.fmt(f)
     }
 }
-
-/// Labels of a resource, for selecting with `-l`.
-pub type Labels = BTreeMap<String, String>;
 
 /// A resource: what a person wrote, and what the server added.
 #[derive(Debug, Clone, PartialEq)]

@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use crate::resource::Labels;
+use crate::labels::Labels;
 
 /// Requirements on labels; all of them hold. One without requirements selects everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use crate::{Spec, resource::Labels, selector, spec::FieldError, visible::is_hidden};
+use crate::{Spec, labels::Labels, selector, spec::FieldError, visible::is_hidden};
 
 /// Texts of several lines, for people.
 const FREE: [&str; 2] = ["description", "displayName"];

@@ -6,6 +6,7 @@ pub mod responses;
 
 pub(crate) mod event;
 pub(crate) mod request;
+pub(crate) mod usage;
 
 mod chunk;
 mod messages;

@@ -44,7 +44,7 @@ pub async fn require(app: &Arc<App>, request: &mut Request) -> Result<(), Respon
         return Ok(());
     }
     let caller = match bearer(request.headers()) {
-        Ok(hash) => Caller::authenticate(app, hash).await.map_err(HttpError::from),
+        Ok(hash) => app.authenticate(hash).await.map_err(HttpError::from),
         Err(error) => Err(error),
     };
     match caller {

@@ -153,7 +153,7 @@ impl Watch {
 
     async fn authenticate_again(&mut self) -> Option<()> {
         self.authenticated_at = Instant::now();
-        self.caller = self.caller.again(&self.app).await.ok()?;
+        self.caller = self.app.authenticate(self.caller.bearer()).await.ok()?;
         Some(())
     }
 

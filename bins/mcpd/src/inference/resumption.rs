@@ -95,7 +95,7 @@ impl Resumption {
             passage.settle(Some(FailureClass::ServerError));
         }
         // INVARIANT 5: what was revoked since the request arrived is revoked here too.
-        let caller = call.caller.again(app).await?;
+        let caller = app.authenticate(call.caller.bearer()).await?;
         let Caller { principal, snapshot, .. } = &caller;
         let id = self.turns.llm.id().as_str();
         let decision = snapshot.authorize::<Run>(principal, Kind::Llm, id);

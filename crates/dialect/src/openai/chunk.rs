@@ -8,7 +8,7 @@ use serde::{
     de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
-use super::event::ReportedUsage;
+use super::usage::ReportedUsage;
 use crate::{
     presence::Presence,
     texts::{Collect, Collected, Index, Text, is_label},

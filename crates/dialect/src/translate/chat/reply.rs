@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     lenient,
-    openai::event::ReportedUsage,
+    openai::usage::ReportedUsage,
     translate::{
         conversation::{Part, ToolCall},
         reply::{Choice, Reply},

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     lenient,
-    openai::event::ReportedUsage,
+    openai::usage::ReportedUsage,
     sse::Frame,
     translate::{
         conversation::Part,

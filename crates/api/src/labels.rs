@@ -1,0 +1,6 @@
+//! Labels of a resource.
+
+use std::collections::BTreeMap;
+
+/// Labels of a resource, for selecting with `-l`.
+pub type Labels = BTreeMap<String, String>;
