@@ -68,6 +68,12 @@ pub(crate) fn reason(error: &SendError) -> String {
     visible::short(&reason, MAX_REASON_BYTES)
 }
 
+/// Whether a connector gave up waiting for an address.
+pub(crate) fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let mut errors = chain(error).filter_map(|error| error.downcast_ref::<io::Error>());
+    errors.any(|io| io.kind() == io::ErrorKind::TimedOut && io.raw_os_error().is_none())
+}
+
 /// An error of the operating system. An I/O error that only wraps another error is skipped.
 fn as_system_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a io::Error> {
     error.downcast_ref::<io::Error>().filter(|io| io.get_ref().is_none())

@@ -24,6 +24,12 @@ impl Connection {
         Ok(Self { pool: Arc::clone(pool), sender, is_reused })
     }
 
+    /// A new connection, for what is asked for rarely and not sent twice: an idle one may have been closed by its server.
+    pub(crate) async fn fresh(pool: &Arc<Pool>) -> Result<Self, SendError> {
+        let sender = pool.connector.connect().await?;
+        Ok(Self { pool: Arc::clone(pool), sender, is_reused: false })
+    }
+
     /// Sends a request whose address is a path and query, and returns its response with the head read.
     pub(crate) async fn send(self, mut request: Request<Full<Bytes>>) -> Result<Response<Body>, SendError> {
         let Self { pool, sender, .. } = self;

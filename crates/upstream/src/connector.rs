@@ -25,7 +25,7 @@ use url::Url;
 use crate::{
     AddressPolicy, TargetConfig,
     addresses::Resolver,
-    connect_error::{BoxError, SendError},
+    connect_error::{self, BoxError, SendError},
 };
 
 /// How long sent data may stay unacknowledged before the connection is closed: a machine or a NAT that has lost the connection
@@ -95,14 +95,15 @@ impl Connector {
             Some(path) => Dial::Socket(path.clone()),
             None => {
                 let port = policy.and_then(|policy| policy.own_port(url));
-                let tcp = tcp(Resolver { policy: policy.cloned(), port });
+                let tcp = tcp(Resolver { policy: policy.cloned(), port }, target.timeouts.connect);
                 match url.scheme() {
                     "https" => {
                         let tls =
                             mcpctl_tls::client_config().map_err(|error| SendError::Connect(error.into()))?;
                         Dial::Tls(HttpsConnector::from((tcp, tls)))
                     }
-                    _ => Dial::Tcp(tcp),
+                    "http" => Dial::Tcp(tcp),
+                    _ => return Err(SendError::Request("a model server speaks http or https".into())),
                 }
             }
         };
@@ -119,7 +120,10 @@ impl Connector {
     /// Connects: DNS, TCP, the check of the peer, and TLS, within one timeout.
     pub(crate) async fn connect(&self) -> Result<Sender, SendError> {
         match timeout(self.timeout, self.establish()).await {
-            Ok(connected) => connected.map_err(SendError::Connect),
+            Ok(Ok(sender)) => Ok(sender),
+            // A name with one address has all the time for it.
+            Ok(Err(error)) if connect_error::is_timeout(&*error) => Err(SendError::ConnectTimeout),
+            Ok(Err(error)) => Err(SendError::Connect(error)),
             Err(_) => Err(SendError::ConnectTimeout),
         }
     }
@@ -158,9 +162,11 @@ impl Connector {
     }
 }
 
-fn tcp(resolver: Resolver) -> HttpConnector<Resolver> {
+/// `timeout` is shared among the addresses of a name, so that a dead one leaves time for the others.
+fn tcp(resolver: Resolver, timeout: Duration) -> HttpConnector<Resolver> {
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(timeout));
     tcp.set_nodelay(true);
     tcp.set_keepalive(Some(TCP_KEEPALIVE));
     tcp.set_keepalive_interval(Some(TCP_KEEPALIVE_INTERVAL));

@@ -132,7 +132,7 @@ async fn ask_for_models(client: &Client, target: &Target) -> Option<Response<Bod
     authorize(&mut headers, target).ok()?;
     let request = message(Method::GET, path_of(&target.models()).ok()?, headers, Bytes::new());
     let pool = client.pool(target).ok()?;
-    Connection::of(&pool).await.ok()?.send(request).await.ok()
+    Connection::fresh(&pool).await.ok()?.send(request).await.ok()
 }
 
 /// Whether a body begins as a list of models does, in OpenAI's or Anthropic's shape, or as a bare list.

@@ -98,7 +98,7 @@ pub async fn fetch_document(
     };
     let sending = async {
         let message = message(method, path_of(request.url)?, headers, body);
-        Connection::of(&pool).await?.send(message).await
+        Connection::fresh(&pool).await?.send(message).await
     };
     let response = match timeout_at(until, sending).await {
         Ok(Ok(response)) => response,

@@ -98,7 +98,7 @@ impl Pool {
 impl Idle {
     fn take(&mut self) -> Option<Sender> {
         if let Some((sender, used)) = &mut self.http2 {
-            if sender.is_ready() {
+            if sender.is_ready() && used.elapsed() < IDLE_TIMEOUT {
                 *used = Instant::now();
                 return Some(Sender::Http2(sender.clone()));
             }
@@ -203,9 +203,12 @@ mod tests {
         let address = http2_server().await;
         let pool = pool(&address);
         pool.share(http2_sender(&address).await);
-        sleep(IDLE_TIMEOUT - Duration::from_secs(1)).await;
+        sleep(Duration::from_secs(1)).await;
         assert!(pool.take().await.unwrap().1);
-        sleep(IDLE_TIMEOUT * 2).await;
+        // After one look of the task that closes them, and before the next.
+        sleep(IDLE_TIMEOUT + Duration::from_secs(30)).await;
+        assert!(pool.lock().take().is_none());
+        sleep(IDLE_TIMEOUT).await;
         assert!(pool.lock().http2.is_none() && !pool.lock().is_reaped);
     }
 }
