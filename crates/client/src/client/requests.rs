@@ -49,6 +49,11 @@ impl Client {
         let mut list = self.page(kind, selector, None).await?;
         while let Some(after) = list.next.take() {
             let page = self.page(kind, selector, Some(&after)).await?;
+            // Names only grow from page to page.
+            if page.next.as_ref().is_some_and(|next| *next <= after) {
+                let reason = "it sends the same page of a list again".to_owned();
+                return Err(ClientError::Unreadable { server: self.name(), reason });
+            }
             list.items.extend(page.items);
             list.next = page.next;
         }
