@@ -26,7 +26,8 @@ impl Connection {
 
     /// A new connection, for what is asked for rarely and not sent twice: an idle one may have been closed by its server.
     pub(crate) async fn fresh(pool: &Arc<Pool>) -> Result<Self, SendError> {
-        let sender = pool.connector.connect().await?;
+        // Boxed, because the future is large: callers hold it inside their own.
+        let sender = Box::pin(pool.connector.connect()).await?;
         Ok(Self { pool: Arc::clone(pool), sender, is_reused: false })
     }
 
