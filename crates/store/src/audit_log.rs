@@ -28,7 +28,7 @@ pub struct AuditEvent {
 /// Selects rows of the audit. What is `None` selects all.
 #[derive(Debug, Clone, Default)]
 pub struct AuditQuery {
-    /// Only rows about the account of this id. Select its name too: the index has that.
+    /// Only rows about the account of this id, under whichever name.
     pub principal_id: Option<Id>,
     /// Only rows about this principal, e.g. `User alice`.
     pub principal: Option<String>,

@@ -15,7 +15,7 @@ use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions, eventually, program},
     postgres::Postgres,
 };
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 async fn start(config: &str) -> Mcpd {
@@ -186,6 +186,19 @@ async fn namesakes_are_recorded_apart() {
     assert!(first.principal_id.is_some() && first.principal_id != second.principal_id);
     assert!(first.token_id.is_some() && first.token_id != second.token_id);
     assert!(rows.iter().all(|row| row.principal != "User admin" || row.token_id.is_some()));
+}
+
+#[tokio::test]
+async fn account_sees_what_it_did_under_an_earlier_name() {
+    let mcpd = start("").await;
+    let token = mcpd.user("ann", None).await;
+    assert_eq!(mcpd.get("/api/v1/llms/gpt", &token).await.status(), StatusCode::FORBIDDEN);
+    let rename =
+        mcpd.request(Method::PATCH, "/api/v1/users/ann", &mcpd.admin()).json(&json!({"name": "anna"}));
+    assert_eq!(rename.send().await.unwrap().status(), StatusCode::OK);
+    let own: Value = mcpd.get("/api/v1/audit?decision=denied", &token).await.json().await.unwrap();
+    let names: Vec<_> = own["items"].as_array().unwrap().iter().map(|row| &row["principal"]).collect();
+    assert_eq!(names, ["User ann"]);
 }
 
 #[tokio::test]
