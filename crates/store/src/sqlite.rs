@@ -36,6 +36,8 @@ const LONG_LOG_BYTES: u32 = 8 << 20;
 const LONG_LOG_FRAMES: u32 = LONG_LOG_BYTES / (4096 + 24);
 /// Size of the write-ahead log from which transactions wait for the disk, so that one that is slower than they are cannot let it grow on.
 const MAX_LOG_BYTES: u64 = 32 << 20;
+/// How long writes wait at once for the disk. Well below [`ACQUIRE_TIMEOUT`], after which they fail.
+const MAX_TURN: Duration = Duration::from_secs(1);
 /// Connections for reading.
 const READERS: u32 = 4;
 
@@ -103,7 +105,7 @@ impl SqliteDatabase {
         &self.strict
     }
 
-    /// Has the disk follow. Call it after each commit.
+    /// Wakes the task that syncs the log. Call it after each commit.
     pub(crate) fn note_write(&self) {
         // A full queue has a wake-up that is not yet taken.
         let _ = self.written.try_send(());
@@ -157,7 +159,7 @@ impl WriteAheadLog {
         }
     }
 
-    /// Has the disk follow what was written, and moves a long log into the database.
+    /// Syncs the log, and moves a long one into the database.
     async fn follow(&self) -> Result<(), sqlx::Error> {
         let path = self.path.clone();
         let synced = self.beside_writes(tokio::task::spawn_blocking(move || sync(&path))).await;
@@ -189,7 +191,8 @@ impl WriteAheadLog {
         Ok(())
     }
 
-    /// Waits for work of the disk while others write. Once the log has its maximum, they wait too.
+    /// Waits for work of the disk while others write. Once the log has its maximum, they wait too, but no longer than a turn at
+    /// once: a write that waits for its own turn gets one before its time is over.
     async fn beside_writes<T>(&self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         loop {
@@ -198,7 +201,9 @@ impl WriteAheadLog {
             }
             if std::fs::metadata(&self.path).is_ok_and(|log| log.len() >= MAX_LOG_BYTES) {
                 let _turn = self.turn.acquire().await;
-                return work.await;
+                if let Ok(done) = timeout(MAX_TURN, &mut work).await {
+                    return done;
+                }
             }
         }
     }
@@ -256,6 +261,8 @@ fn identity(file: &Metadata) -> (u64, u64) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+
     use mcpctl_testkit::daemons::eventually;
     use tokio::sync::oneshot;
 
@@ -319,5 +326,21 @@ mod tests {
         end.send(()).unwrap();
         slow.await.unwrap().unwrap();
         assert_eq!(turn.available_permits(), 1, "they go on");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn disk_that_takes_long_delays_a_write_and_does_not_fail_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, turn) = (dir.path().join("log"), Arc::new(Semaphore::new(1)));
+        File::create(&path).unwrap().set_len(MAX_LOG_BYTES).unwrap();
+        let checkpoints = SqlitePoolOptions::new().connect_lazy("sqlite::memory:").unwrap();
+        let log = WriteAheadLog { path, checkpoints, turn: Arc::clone(&turn) };
+        let slow = tokio::spawn(async move { log.beside_writes(pending::<()>()).await });
+        sleep(SYNC_DELAY * 2).await;
+        assert_eq!(turn.available_permits(), 0);
+        for _ in 0..3 {
+            drop(timeout(ACQUIRE_TIMEOUT, turn.acquire()).await.expect("a turn").unwrap());
+        }
+        slow.abort();
     }
 }
