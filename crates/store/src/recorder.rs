@@ -3,6 +3,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures::future::Either;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot},
     task::yield_now,
@@ -47,6 +48,9 @@ struct Message {
     place: OwnedSemaphorePermit,
 }
 
+/// Resolves when a group of rows is stored, or could not be.
+type Stored = oneshot::Receiver<Result<(), Arc<StoreError>>>;
+
 impl Recorder {
     /// A recorder of rows in this store.
     pub fn new(store: Store, durability: Durability) -> Self {
@@ -70,9 +74,23 @@ impl Recorder {
         self.record(Vec::new(), rows).await
     }
 
+    /// Puts usage rows into the queue before it returns, where there is room: a later [`Recorder::close`] stores them. The
+    /// future ends once they are stored.
+    pub fn begin_usage(&self, rows: Vec<UsageRow>) -> impl Future<Output = Result<(), StoreError>> + use<> {
+        match Arc::clone(&self.0.places).try_acquire_owned() {
+            Ok(place) => {
+                let entered = self.push(place, Vec::new(), rows, false);
+                Either::Left(async { stored(entered?).await })
+            }
+            Err(_) => {
+                let recorder = self.clone();
+                Either::Right(async move { recorder.usage(rows).await })
+            }
+        }
+    }
+
     async fn record(&self, audit: Vec<AuditRow>, usage: Vec<UsageRow>) -> Result<(), StoreError> {
-        let stored = self.enter(audit, usage, false).await?;
-        stored.await.map_err(|_| ended())?.map_err(StoreError::NotRecorded)
+        stored(self.enter(audit, usage, false).await?).await
     }
 
     /// Stores the rows that are in the queue, then accepts no more.
@@ -82,15 +100,25 @@ impl Recorder {
         }
     }
 
-    /// Puts rows into the queue. The first caller has a task of its own runtime store them, and all that come meanwhile, so that a
-    /// lone caller waits for no other thread than the database's.
     async fn enter(
         &self,
         audit: Vec<AuditRow>,
         usage: Vec<UsageRow>,
         closes: bool,
-    ) -> Result<oneshot::Receiver<Result<(), Arc<StoreError>>>, StoreError> {
+    ) -> Result<Stored, StoreError> {
         let place = Arc::clone(&self.0.places).acquire_owned().await.map_err(|_| ended())?;
+        self.push(place, audit, usage, closes)
+    }
+
+    /// Puts rows into the queue. The first caller has a task of its own runtime store them, and all that come meanwhile, so that a
+    /// lone caller waits for no other thread than the database's.
+    fn push(
+        &self,
+        place: OwnedSemaphorePermit,
+        audit: Vec<AuditRow>,
+        usage: Vec<UsageRow>,
+        closes: bool,
+    ) -> Result<Stored, StoreError> {
         let (done, stored) = oneshot::channel();
         let mut queue = self.0.queue();
         if queue.is_closed {
@@ -103,6 +131,11 @@ impl Recorder {
         }
         Ok(stored)
     }
+}
+
+/// Waits until a group is stored.
+async fn stored(group: Stored) -> Result<(), StoreError> {
+    group.await.map_err(|_| ended())?.map_err(StoreError::NotRecorded)
 }
 
 fn ended() -> StoreError {

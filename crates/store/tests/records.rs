@@ -7,7 +7,7 @@ mod database;
 use database::Database;
 use jiff::Timestamp;
 use mcpctl_api::{Id, Kind, Revision};
-use mcpctl_store::{AuditFilter, AuditRow, Decision, Durability, Location, Recorder, UsageFilter, UsageRow};
+use mcpctl_store::{AuditFilter, AuditRow, Decision, Durability, Recorder, UsageFilter, UsageRow};
 use uuid::Uuid;
 
 fn audit(n: u64) -> AuditRow {
@@ -59,9 +59,22 @@ async fn groups_of_any_size_are_stored(database: Database) {
     let store = database.open().await;
     let recorder = Recorder::new(store.clone(), Durability::default());
     let (mut audits, mut usages) = (Vec::new(), Vec::new());
-    for (of_audit, of_usage) in
-        [(1, 0), (0, 1), (1, 1), (3, 2), (5, 9), (0, 33), (64, 64), (65, 1), (2, 130), (200, 0)]
-    {
+    for (of_audit, of_usage) in [
+        (1, 0),
+        (0, 1),
+        (1, 1),
+        (3, 2),
+        (5, 9),
+        (0, 33),
+        (64, 64),
+        (65, 1),
+        (2, 130),
+        (200, 0),
+        (0, 4),
+        (0, 3),
+        (4, 0),
+        (3, 0),
+    ] {
         let group: Vec<AuditRow> = (0..of_audit).map(audit).collect();
         let used: Vec<UsageRow> = (0..of_usage).map(usage).collect();
         let (first, second) = tokio::join!(recorder.audit(group.clone()), recorder.usage(used.clone()));
@@ -92,25 +105,14 @@ async fn groups_of_any_size_are_stored_in_postgres() {
     groups_of_any_size_are_stored(Database::postgres()).await;
 }
 
-/// The steps by which SQLite finds the rows of a query.
-async fn plan(database: &Database, query: &'static str) -> Vec<String> {
-    use sqlx::{Connection as _, Row as _};
-    drop(database.open().await);
-    let Location::Sqlite(path) = &database.location else { panic!("SQLite") };
-    let url = format!("sqlite://{}", path.display());
-    let mut connection = sqlx::SqliteConnection::connect(&url).await.unwrap();
-    let steps = sqlx::query(query).bind("").bind("").bind(10).fetch_all(&mut connection).await.unwrap();
-    steps.iter().map(|step| step.get("detail")).collect()
-}
-
 #[tokio::test]
-async fn rows_about_an_account_are_found_by_the_index_of_its_name() {
-    // As `Store::audit_events` asks.
-    let plan = plan(
-        &Database::sqlite(),
-        "EXPLAIN QUERY PLAN SELECT * FROM audit WHERE TRUE AND principal_id = ? AND principal = ? \
-         ORDER BY at DESC, id DESC LIMIT ?",
-    )
-    .await;
-    assert!(plan.iter().any(|step| step.contains("audit_principal ")), "{plan:?}");
+async fn usage_that_was_begun_is_stored_by_the_close() {
+    let database = Database::sqlite();
+    let store = database.open().await;
+    let recorder = Recorder::new(store.clone(), Durability::default());
+    let begun = recorder.begin_usage(vec![usage(1)]);
+    recorder.close().await;
+    begun.await.unwrap();
+    assert!(recorder.usage(vec![usage(2)]).await.is_err(), "closed");
+    assert_eq!(store.usage(&UsageFilter { limit: 10, ..UsageFilter::default() }).await.unwrap().len(), 1);
 }

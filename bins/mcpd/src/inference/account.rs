@@ -193,11 +193,11 @@ impl Account {
         }
     }
 
-    /// Stores the row in a task, where the end cannot wait. The recorder is drained before the daemon ends.
+    /// Stores the row where the end cannot wait. It is in the queue at once, which is stored before the daemon ends.
     fn record_later(&self, row: Vec<UsageRow>) {
-        let app = Arc::clone(&self.app);
+        let stored = self.app.recorder.begin_usage(row);
         let record = async move {
-            if let Err(error) = app.recorder.usage(row).await {
+            if let Err(error) = stored.await {
                 tracing::error!(error = &error as &dyn std::error::Error, "usage could not be stored");
             }
         };
