@@ -94,7 +94,7 @@ pub(crate) async fn serve<S>(
                 return;
             }
             () = admitted.activity.close.notified() => {
-                tracing::debug!("a connection was closed to make room");
+                tracing::debug!("a connection was closed: for another one, or because the daemon ends");
                 return;
             }
             _ = draining.wait_for(|draining| *draining), if !drained => {

@@ -16,7 +16,7 @@ use crate::app::App;
 pub struct Admission {
     /// The daemon.
     pub app: Arc<App>,
-    /// Whose requests the listener takes.
+    /// The hosts and origins that may call the listener.
     pub guard: Guard,
 }
 

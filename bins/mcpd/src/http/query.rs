@@ -58,11 +58,11 @@ pub const MAX_ITEMS: usize = 1000;
 /// A part of a list.
 #[derive(Debug, Clone, Copy)]
 pub struct Page<'a> {
-    /// It begins behind this name.
+    /// It begins after this name.
     pub after: &'a str,
     /// Maximum of items.
     pub limit: usize,
-    /// Maximum of items that are looked at, because a selector may match few.
+    /// Maximum of permitted items that are looked at, because a selector may match few.
     pub looked_at: usize,
 }
 

@@ -43,7 +43,7 @@ pub struct Docs;
     params(("kind" = String, Path, description = "plural of a kind, e.g. `llms`"),
            ("labelSelector" = Option<String>, Query, description = "as in Kubernetes, e.g. `team=a,tier notin (dev),!old`"),
            ("after" = Option<String>, Query, description = "`next` of the page before"),
-           ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
+           ("limit" = Option<u32>, Query, description = "1 to 1000; with `after` alone 100; with neither, everything")),
     responses((status = 200, description = "`{revision, items, next}`"), (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError)),
 )]
