@@ -87,6 +87,7 @@ fn decide() -> Box<dyn FnMut()> {
             session: false,
             origin: None,
             rotated_from: None,
+            prefix: None,
             issued_by: Vec::new(),
             rules: None,
         };

@@ -16,11 +16,13 @@ mod files;
 mod get;
 mod local;
 mod login;
+mod passwd;
 mod patch;
 mod resources;
 mod rotate;
 mod targets;
 mod time;
+mod token;
 mod version;
 mod watch;
 
@@ -46,6 +48,10 @@ enum Command {
     Logout,
     /// Print who is signed in
     Whoami(auth::WhoamiArgs),
+    /// Change your password, or as an administrator another user's
+    Passwd(passwd::Args),
+    /// Your own tokens
+    Token(token::Args),
     /// Contexts: which servers are known, and which one is used
     Config(config::Args),
     /// Show resources
@@ -105,6 +111,8 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Login(args) => login::login(&global, args).await,
         Command::Logout => login::logout(&global).await,
         Command::Whoami(args) => auth::whoami(&global, &args).await,
+        Command::Passwd(args) => passwd::run(&global, args).await,
+        Command::Token(args) => token::run(&global, args).await,
         Command::Config(args) => config::run(&global, args).await,
         Command::Get(args) => get::run(&global, args).await,
         Command::Describe(args) => describe::run(&global, &args).await,

@@ -16,7 +16,7 @@ use crate::{
     inference::credential_checks::{self, RefusedCredential},
     limits, login,
     writers::Lane,
-    writes::{self, Intent, Plan, Refusal, Write},
+    writes::{self, Intent, Plan, Refusal, Write, password::OwnPassword},
 };
 
 /// Commits that a writer tries. From [`LOCKED_FROM`] on it holds the store's lock, so that a further loss is the store's
@@ -243,7 +243,13 @@ async fn record_refusal(
     intent: Option<&Intent>,
     refusal: &Refusal,
 ) -> Result<(), StoreError> {
-    if !matches!(refusal, Refusal::Denied(_) | Refusal::Escalation(_) | Refusal::LastAdministrator) {
+    if !matches!(
+        refusal,
+        Refusal::Denied(_)
+            | Refusal::Escalation(_)
+            | Refusal::OwnTokenName { .. }
+            | Refusal::LastAdministrator
+    ) {
         return Ok(());
     }
     let Some((verb, kind, target)) = intent.map(Intent::describe) else { return Ok(()) };
@@ -255,18 +261,24 @@ async fn record_refusal(
 /// Hashes every new password, before the turn: it takes long.
 async fn hash_passwords(app: &App, intents: &mut [Intent]) -> Result<(), WriteError> {
     for (at, intent) in intents.iter_mut().enumerate() {
-        let (Intent::Create(write) | Intent::Apply(write) | Intent::Replace { write, .. }) = intent else {
-            continue;
+        let (password, password_hash) = match intent {
+            Intent::Create(write) | Intent::Apply(write) | Intent::Replace { write, .. } => {
+                let Write { document, password_hash } = write;
+                match &document.spec {
+                    Spec::User(UserSpec { password: NewPassword::Set(password), .. }) => {
+                        (password, password_hash)
+                    }
+                    _ => continue,
+                }
+            }
+            Intent::ChangePassword(OwnPassword { new, hash, .. }) => (&*new, hash),
+            _ => continue,
         };
-        let Write { document, password_hash } = write;
-        if let Spec::User(UserSpec { password: NewPassword::Set(password), .. }) = &document.spec {
-            let hashed = app.logins.hash(password.expose().to_owned()).await;
-            *password_hash = Some(hashed.map_err(|error| WriteError {
-                intent: at,
-                cause:
-                    error.downcast::<login::Busy>().map_or_else(WriteFailure::Password, WriteFailure::Busy),
-            })?);
-        }
+        let hashed = app.logins.hash(password.expose().to_owned()).await;
+        *password_hash = Some(hashed.map_err(|error| WriteError {
+            intent: at,
+            cause: error.downcast::<login::Busy>().map_or_else(WriteFailure::Password, WriteFailure::Busy),
+        })?);
     }
     Ok(())
 }

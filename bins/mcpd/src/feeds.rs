@@ -338,6 +338,7 @@ mod tests {
             origin: None,
             issued_by: Vec::new(),
             rotated_from: None,
+            prefix: None,
         };
         let hash = Some(Confidential::TokenHash(BEARER));
         let token = Change::Put(stored(&Id::mint(), 2, Spec::Token(token), hash));

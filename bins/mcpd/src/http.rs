@@ -25,6 +25,7 @@ mod provider_failure;
 mod query;
 mod rate_limits;
 mod resources;
+mod rights;
 mod sign_on;
 mod signing_keys;
 mod status;
@@ -68,7 +69,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<24> {
+fn management_routes() -> Routes<26> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -85,9 +86,11 @@ fn management_routes() -> Routes<24> {
             post(exchange::exchange).layer(middleware::from_fn(guard::json_only)),
         ),
         ("/api/v1/auth/logout", post(auth::logout)),
+        ("/api/v1/auth/password", post(auth::password)),
         ("/api/v1/auth/whoami", get(auth::whoami)),
-        ("/api/v1/auth/can-i", post(auth::can_i)),
-        ("/api/v1/auth/who-can", get(auth::who_can)),
+        ("/api/v1/auth/can-i", post(rights::can_i)),
+        ("/api/v1/auth/who-can", get(rights::who_can)),
+        ("/api/v1/auth/rights", get(rights::rights)),
         ("/api/v1/admin/rotate-keys", post(signing_keys::rotate)),
         ("/.well-known/mcpctl-keys", get(signing_keys::list)),
         ("/api/v1/auth/token-status", get(token_status::all)),
@@ -157,6 +160,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         watch::Docs::openapi(),
         feed::Docs::openapi(),
         auth::Docs::openapi(),
+        rights::Docs::openapi(),
         audit::Docs::openapi(),
         journal::Docs::openapi(),
         sign_on::Docs::openapi(),
@@ -233,6 +237,7 @@ fn methods(route: &str) -> &'static str {
         | "/api/v1/auth/login"
         | "/api/v1/auth/token-exchange"
         | "/api/v1/auth/logout"
+        | "/api/v1/auth/password"
         | "/api/v1/auth/can-i"
         | "/api/v1/admin/rotate-keys" => "POST",
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",

@@ -18,6 +18,7 @@ mod journal;
 mod limits;
 mod login;
 mod master_key;
+mod passwords;
 mod prices;
 mod readiness;
 mod sessions;

@@ -34,9 +34,11 @@ impl From<SessionRefusal> for LoginError {
 }
 
 /// A user whose password was right.
-struct VerifiedUser {
-    id: Id,
-    password_hash: String,
+pub struct VerifiedUser {
+    /// The user's id.
+    pub id: Id,
+    /// The hash that the password was verified with.
+    pub password_hash: String,
 }
 
 /// Verifies the password, and begins a session.
@@ -91,7 +93,11 @@ impl Proposal for Login<'_> {
     }
 }
 
-async fn verify(
+/// Verifies a password. The attempt is counted, and a denied one recorded.
+///
+/// # Errors
+/// When the password is wrong or too many were tried, or the store fails.
+pub async fn verify(
     app: &App,
     name: &Name,
     network: Network,

@@ -14,6 +14,8 @@ pub mod fallbacks;
 pub mod first_start;
 mod freed_names;
 mod llm;
+mod own_token;
+pub mod password;
 mod people;
 mod references;
 pub mod rotation;
@@ -37,6 +39,7 @@ use mcpctl_api::{
 pub use references::shown;
 
 use batch::Batch;
+use password::OwnPassword;
 use rotation::Rotation;
 use token::NewToken;
 
@@ -83,6 +86,8 @@ pub enum Intent {
     IssueToken(NewToken),
     /// Give a token a new secret.
     RotateToken(Rotation),
+    /// Change the caller's own password.
+    ChangePassword(OwnPassword),
     /// Delete the session that the caller presents.
     EndSession,
 }
@@ -100,6 +105,7 @@ impl Intent {
             Self::Delete { kind, target, .. } => (Verb::Delete, *kind, target.clone()),
             Self::IssueToken(token) => (Verb::Create, Kind::Token, token.name.to_string()),
             Self::RotateToken(rotation) => (Verb::Create, Kind::Token, rotation.target.clone()),
+            Self::ChangePassword(_) => (Verb::Edit, Kind::User, String::new()),
             Self::EndSession => (Verb::Delete, Kind::Token, String::new()),
         }
     }
@@ -162,6 +168,12 @@ pub enum Refusal {
     /// It would hand out or take away rights that the writer does not hold.
     #[error(transparent)]
     Escalation(#[from] Escalation),
+    /// A person's own token would have a name that does not begin with the account's.
+    #[error("your own tokens have names that begin with `{account}-`")]
+    OwnTokenName {
+        /// The account's name.
+        account: Name,
+    },
     /// No active administrator who can sign in would remain.
     #[error("no active administrator who can sign in would be left")]
     LastAdministrator,
@@ -183,6 +195,9 @@ pub enum Refusal {
         /// Its name.
         name: Name,
     },
+    /// The password changed since it was verified.
+    #[error("the password was changed meanwhile")]
+    PasswordMoved,
     /// The resource changed since the writer read it.
     #[error("{kind} `{name}` is at revision {actual}, not at {expected}")]
     Stale {
@@ -249,6 +264,7 @@ pub fn plan(
             }
             Intent::IssueToken(token) => planner.issue_token(token).map(Some),
             Intent::RotateToken(rotation) => planner.rotate_token(rotation).map(Some),
+            Intent::ChangePassword(change) => planner.change_own_password(change).map(Some),
             Intent::EndSession => planner.end_session().map(|()| None),
         };
         planned.push((at, done.map_err(|refusal| (at, refusal))?));

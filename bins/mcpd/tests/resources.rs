@@ -115,6 +115,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("post", "/api/v1/agents/{agent}/journal") => json!({}),
         ("post", "/api/v1/auth/logout" | "/api/v1/admin/rotate-keys") | ("get" | "delete", _) => Value::Null,
         ("post", "/api/v1/tokens/{idOrName}/rotate") => json!({}),
+        ("post", "/api/v1/auth/password") => json!({"current": "a", "new": "a new password"}),
         _ => return None,
     })
 }
@@ -145,6 +146,8 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
         "/api/v1/agents/{agent}/journal",
         "/api/v1/auth/whoami",
         "/api/v1/auth/can-i",
+        "/api/v1/auth/password",
+        "/api/v1/auth/rights",
         "/api/v1/auth/token-status",
         "/v1/models",
         "/api/v1/watch",

@@ -1,9 +1,13 @@
 //! Explains decisions: why a principal may do something, and which accounts may.
 
-use mcpctl_api::{Kind, Name, Verb, question::Grantee, spec::Subject};
+use mcpctl_api::{
+    Kind, Name, Spec, Verb,
+    question::{Grantee, HeldRule},
+    spec::{Rule, Subject},
+};
 
 use crate::{
-    Principal, Reason, Snapshot,
+    Principal, Reason, Snapshot, builtin,
     decide::narrows_away,
     rules::{Memberships, Names},
 };
@@ -67,6 +71,62 @@ impl Snapshot {
             .collect();
         found.sort();
         found
+    }
+
+    /// The grant by which this account may do this to the resource of that name, or, without a name, to at least one; where it
+    /// comes by a claim, in sessions that such a sign-in began. Nothing for a disabled account.
+    pub fn reason_for(
+        &self,
+        subject: &Subject,
+        verb: Verb,
+        kind: Kind,
+        name: Option<&str>,
+    ) -> Option<Reason> {
+        if !self.is_active(subject) {
+            return None;
+        }
+        if let Some(name) = name {
+            return self.index.find(subject, Memberships::Claimed, verb, kind, Names::One(name));
+        }
+        let mut held = self.index.held_by(subject, Memberships::Claimed);
+        let (grant, via) =
+            held.find(|(grant, _)| grant.rules.iter().any(|rule| rule.is_about(verb, kind)))?;
+        Some(Reason { binding: grant.binding.clone(), role: grant.role.clone(), via_group: via.cloned() })
+    }
+
+    /// Every rule that the principal's account holds with this credential's memberships, before what takes away from it.
+    pub fn rules_of(&self, principal: &Principal) -> Vec<HeldRule> {
+        self.held_rules(&principal.subject, principal.memberships())
+    }
+
+    /// Every rule that an account holds, disabled or not, with those that come by a claim.
+    pub fn rules_for(&self, subject: &Subject) -> Vec<HeldRule> {
+        self.held_rules(subject, Memberships::Claimed)
+    }
+
+    fn held_rules(&self, subject: &Subject, memberships: Memberships) -> Vec<HeldRule> {
+        let held = self.index.held_by(subject, memberships).flat_map(|(grant, via)| {
+            let held = move |rule| HeldRule {
+                rule,
+                role: grant.role.clone(),
+                binding: grant.binding.clone(),
+                via_group: via.cloned(),
+            };
+            self.rules_of_role(grant.role).into_iter().map(held)
+        });
+        held.collect()
+    }
+
+    fn rules_of_role(&self, role: &Name) -> Vec<Rule> {
+        match self.by_name(Kind::Role, role.as_str()).map(|stored| &stored.resource.spec) {
+            Some(Spec::Role(role)) => role.rules.clone(),
+            _ => builtin::rules(role.as_str()).unwrap_or_default(),
+        }
+    }
+
+    /// The groups of an account, with those that come by a claim.
+    pub fn groups_for(&self, subject: &Subject) -> Vec<Name> {
+        self.index.groups_of(subject, Memberships::Claimed).cloned().collect()
     }
 
     /// The groups that the principal is a member of.

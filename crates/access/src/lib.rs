@@ -41,6 +41,7 @@ mod explain;
 mod failover;
 mod limits;
 mod narrowing;
+mod own_tokens;
 mod permitted;
 mod principal;
 pub mod proof;

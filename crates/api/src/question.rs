@@ -21,6 +21,18 @@ pub struct LoginRequest {
     pub password: SecretValue,
 }
 
+/// `POST /api/v1/auth/password`: the caller's own password
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct PasswordChange {
+    /// The present one.
+    #[schema(value_type = String)]
+    pub current: SecretValue,
+    /// The new one, of 12 to 256 characters.
+    #[schema(value_type = String)]
+    pub new: SecretValue,
+}
+
 /// `POST /api/v1/tokens`
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -129,6 +141,9 @@ pub struct CanI {
     /// A name or id; left out: is there any name on which it is allowed?
     #[serde(default)]
     pub name: Option<String>,
+    /// Another account, for callers who may view accounts and their rights.
+    #[serde(default, rename = "as", skip_serializing_if = "Option::is_none")]
+    pub account: Option<Subject>,
 }
 
 /// The answer to [`CanI`].
@@ -141,6 +156,52 @@ pub struct CanIAnswer {
     pub reason: String,
     /// The revision at which this was decided.
     pub revision: Revision,
+}
+
+/// `GET /api/v1/auth/rights`: what the caller, or the account that `subject` names, may do
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Rights {
+    /// The account.
+    pub subject: Subject,
+    /// Whether its credentials are refused.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disabled: bool,
+    /// The groups that it is in.
+    #[schema(value_type = Vec<String>)]
+    pub groups: Vec<Name>,
+    /// Every rule that it holds.
+    pub rules: Vec<HeldRule>,
+    /// The rules that the caller's own credential is narrowed to, within the rules above.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub narrowed_to: Option<Vec<Rule>>,
+    /// How many other accounts made the caller's own credential: it allows no more than each of them may do or grant.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub makers: usize,
+    /// The revision at which this holds.
+    pub revision: Revision,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// A rule, and by which role and binding an account holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldRule {
+    /// The rule.
+    pub rule: Rule,
+    /// The role that has it.
+    #[schema(value_type = String)]
+    pub role: Name,
+    /// The binding that gives the role.
+    #[schema(value_type = String)]
+    pub binding: Name,
+    /// The group by which the account has the binding.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub via_group: Option<Name>,
 }
 
 /// `GET /api/v1/auth/who-can?verb=&kind=&name=`

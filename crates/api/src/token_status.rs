@@ -4,7 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{Id, Name, spec::Subject};
+use crate::{
+    Id, Name,
+    spec::{Rule, Subject},
+};
 
 /// How a token stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
@@ -23,9 +26,19 @@ pub struct TokenStatus {
     /// Why it is not accepted; absent where it is active.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// The first characters of its secret; absent of sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    /// When it was made, or got its present secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub created_at: Option<Timestamp>,
     /// The time from which it is rejected.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
+    /// What it is narrowed to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<Rule>>,
     /// Whether a login made it.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub session: bool,

@@ -1,6 +1,7 @@
 //! A client of one mcpd or agent: how it connects, sends a request and reads a response.
 
 mod audit;
+mod people;
 mod requests;
 mod sign_on;
 

@@ -45,6 +45,11 @@ impl MintedToken {
     pub fn hash(&self) -> TokenHash {
         hash(&self.text)
     }
+
+    /// The first characters, by which people recognize it: the prefix and six more, which leave more than 200 bits to guess.
+    pub fn beginning(&self) -> &str {
+        self.text.get(..11).unwrap_or_default()
+    }
 }
 
 impl fmt::Debug for MintedToken {

@@ -3,13 +3,17 @@
 use std::process::ExitCode;
 
 use clap::Subcommand;
-use mcpctl_api::{Verb, question::CanI};
+use mcpctl_api::{
+    Verb,
+    question::{CanI, Rights},
+    spec::Subject,
+};
 use mcpctl_client::{
     fetch_keys,
     pins::{self, OtherKeys},
 };
 
-use super::targets::Targets;
+use super::{create::people::subject, targets::Targets};
 use crate::{
     Outcome,
     context::Global,
@@ -40,11 +44,20 @@ enum Question {
     /// May I do this? Exit code 0 for yes, 1 for no
     CanI {
         /// view, run, use, create, edit, delete or grant
-        #[arg(value_parser = verb)]
-        verb: Verb,
+        #[arg(value_parser = verb, required_unless_present = "list")]
+        verb: Option<Verb>,
         /// A kind, e.g. llms, with a name or id; to any at all where none is given
-        #[arg(value_name = "KIND [NAME] | KIND/NAME", required = true)]
+        #[arg(value_name = "KIND [NAME] | KIND/NAME", required_unless_present = "list")]
         what: Vec<String>,
+        /// Another account, e.g. alice or ServiceAccount/ci, for those who may view accounts and their rights
+        #[arg(long = "as", value_name = "ACCOUNT", value_parser = account)]
+        account: Option<Subject>,
+        /// Everything that is allowed, and by which roles and bindings
+        #[arg(long, conflicts_with_all = ["verb", "what"])]
+        list: bool,
+        /// table, wide, json or yaml, of the list
+        #[arg(long, short, value_enum, default_value = "table", requires = "list")]
+        output: Shape,
     },
     /// Who may do this?
     WhoCan {
@@ -102,10 +115,44 @@ fn verb(text: &str) -> Result<Verb, String> {
     text.parse().map_err(|error| format!("{error}"))
 }
 
+/// `User/alice`, or a name that is a user's.
+fn account(text: &str) -> Result<Subject, String> {
+    if text.contains('/') { subject(text) } else { subject(&format!("User/{text}")) }
+}
+
+fn show_rights(rights: &Rights, output: Shape) -> Outcome {
+    if output.print(rights)? {
+        return Ok(ExitCode::SUCCESS);
+    }
+    let mut table = Table::new(&["MAY", "ROLE", "BINDING", "VIA GROUP"])
+        .wrapping("MAY")
+        .without_empty()
+        .in_one_line(output == Shape::Wide);
+    for held in &rights.rules {
+        let via = held.via_group.as_ref().map(ToString::to_string).unwrap_or_default();
+        table.row([held.rule.to_string(), held.role.to_string(), held.binding.to_string(), via]);
+    }
+    table.print()?;
+    if rights.disabled {
+        note!(Tone::Warning, "warning:"; " {} is disabled, so it may do nothing now", rights.subject);
+    }
+    for (at, rule) in rights.narrowed_to.iter().flatten().enumerate() {
+        note!("{} {rule}", if at == 0 { "with this token only:" } else { "                     " });
+    }
+    if rights.makers > 0 {
+        note!("another account made this credential: it allows no more than that account may do or grant");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
 /// Answers a question.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     match args.question {
-        Question::CanI { verb, what } => {
+        Question::CanI { account, list: true, output, .. } => {
+            show_rights(&global.client()?.rights(account.as_ref()).await?, output)
+        }
+        Question::CanI { verb, what, account, .. } => {
+            let Some(verb) = verb else { return Err(Failure::usage("which verb?")) };
             let (kind, name) = match Targets::parse(&what)? {
                 Targets::All(kind) => (kind, None),
                 Targets::These(targets) => match <[_; 1]>::try_from(targets) {
@@ -113,7 +160,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
                     Err(_) => return Err(Failure::usage("this is for one resource at a time")),
                 },
             };
-            let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name };
+            let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name, account };
             let answer = global.client()?.can_i(&question).await?;
             data!("{}: {}", if answer.allowed { "yes" } else { "no" }, one_line(&answer.reason))?;
             Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -1,8 +1,8 @@
 //! `mcpctl create`: from files, or from options for the common cases.
 
-mod credentials;
+pub(super) mod credentials;
 mod limits;
-mod people;
+pub(super) mod people;
 mod rights;
 mod subjects;
 

@@ -1,5 +1,7 @@
 //! `mcpctl describe`: one resource in full, and what belongs to it.
 
+mod account;
+
 use std::process::ExitCode;
 
 use mcpctl_api::{
@@ -65,6 +67,7 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
         }
         token.rules.iter().flatten().try_for_each(|rule| data!("# may only: {rule}"))?;
     }
+    account::describe(client, resource).await?;
     if kind == Kind::Limit {
         limit_status(client, resource).await?;
     }

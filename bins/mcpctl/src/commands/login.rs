@@ -30,7 +30,7 @@ use crate::{
     context::{Global, bearer, check_server, parse_server},
     expiry,
     failure::Failure,
-    output::{self, Tone, table::until},
+    output::{self, Tone, table::until, terminal},
     server_keys::{KeyArgs, ServerKeys},
 };
 
@@ -86,9 +86,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
     let mut provider = None;
     let token = match (&args.token_file, args.token_stdin) {
         (Some(path), _) => files::read_file(path)?,
-        (None, true) if std::io::stdin().is_terminal() => {
-            dialoguer::Password::new().with_prompt("Token").interact().map_err(prompt)?
-        }
+        (None, true) if std::io::stdin().is_terminal() => terminal::ask_secret("Token", false)?,
         (None, true) => files::stdin()?,
         (None, false) => match (&args.exchange, &args.service_account) {
             (Some(path), Some(account)) => exchanged(&args.address, &options, path, account).await?,
@@ -205,7 +203,7 @@ async fn with_password(args: &Args, options: &ClientOptions) -> Result<SignedIn,
     let password = if args.password_stdin {
         credential::without_line_end(&files::stdin()?).to_owned()
     } else if terminal {
-        dialoguer::Password::new().with_prompt("Password").interact().map_err(prompt)?
+        terminal::ask_secret("Password", false)?
     } else {
         return Err(
             Failure::usage("there is no terminal to ask for the password").hint("pass --password-stdin")

@@ -4,10 +4,13 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 use mcpctl_api::{
-    HumanDuration,
+    HumanDuration, Name,
     question::{IssuedToken, RotationRequest},
 };
-use mcpctl_client::config::{self, ConfigError};
+use mcpctl_client::{
+    Client,
+    config::{self, ConfigError, Context},
+};
 
 use crate::{Outcome, context::Global, failure::Failure, output::table::until};
 
@@ -29,6 +32,13 @@ enum What {
 struct Token {
     /// Its name or id
     name: String,
+    #[command(flatten)]
+    times: Times,
+}
+
+/// How long the two secrets are good for.
+#[derive(clap::Args)]
+pub(super) struct Times {
     /// How long the old secret stays good, e.g. 1h; it ends at once without this
     #[arg(long, value_name = "DURATION")]
     grace: Option<HumanDuration>,
@@ -37,36 +47,59 @@ struct Token {
     expires_in: Option<HumanDuration>,
 }
 
-/// Rotates it. The token of the context in use is saved there, so that its owner stays signed in.
+/// Rotates it.
 pub async fn run(global: &Global, args: Args) -> Outcome {
-    let What::Token(Token { name, grace, expires_in }) = args.what;
+    let What::Token(Token { name, times }) = args.what;
     let identity = global.identity()?;
     let context = identity.context.clone();
     let client = identity.client()?;
     let me = client.whoami().await?;
-    let issued = client.rotate_token(&name, &RotationRequest { grace, expires_in }).await?;
-    let mut saved = Ok(None);
-    if me.token.as_ref() == Some(&issued.name)
-        && let Some(context) = context
-    {
-        // Before it is printed, so that output that cannot be written does not lose it. What cannot be saved is printed all the same.
-        saved = save(global, &context.name, &issued).map(|()| Some(context.name));
+    Rotation { context, in_use: me.token, name, times, prints_saved: true }.run(global, &client).await
+}
+
+/// The rotation of one token.
+pub(super) struct Rotation {
+    /// The context of the credential in use.
+    pub context: Option<Context>,
+    /// The name of the token in use. Where it is the one that is rotated, its context gets the new one, so that its owner stays
+    /// signed in.
+    pub in_use: Option<Name>,
+    /// Name or id of the token.
+    pub name: String,
+    /// How long the secrets are good for.
+    pub times: Times,
+    /// Whether a token that its context has got is printed too.
+    pub prints_saved: bool,
+}
+
+impl Rotation {
+    /// Rotates the token, saves it where it is the one in use, and prints it.
+    pub async fn run(self, global: &Global, client: &Client) -> Outcome {
+        let Self { context, in_use, name, times: Times { grace, expires_in }, prints_saved } = self;
+        let issued = client.rotate_token(&name, &RotationRequest { grace, expires_in }).await?;
+        let mut saved = Ok(None);
+        if in_use.as_ref() == Some(&issued.name)
+            && let Some(context) = context
+        {
+            // Before it is printed, so that output that cannot be written does not lose it. What cannot be saved is printed all the same.
+            saved = save(global, &context.name, &issued).map(|()| Some(context.name));
+        }
+        let printed = prints_saved || !matches!(saved, Ok(Some(_)));
+        if printed {
+            // The token alone, so that it can go straight into a file or a variable.
+            data!("{}", issued.token.expose())?;
+        }
+        let old = match grace.filter(|grace| !grace.is_zero()) {
+            Some(grace) => format!("the old secret is good for {grace} more"),
+            None => "the old secret is no longer good".to_owned(),
+        };
+        let shown = if printed { "; it is shown this once" } else { "" };
+        note!("tokens/{} rotated, expires {}{shown}; {old}", issued.name, until(issued.expires_at));
+        if let Some(context) = saved? {
+            note!("context `{context}` uses the new one");
+        }
+        Ok(ExitCode::SUCCESS)
     }
-    // The token alone, so that it can go straight into a file or a variable.
-    data!("{}", issued.token.expose())?;
-    let old = match grace.filter(|grace| !grace.is_zero()) {
-        Some(grace) => format!("the old secret is good for {grace} more"),
-        None => "the old secret is no longer good".to_owned(),
-    };
-    note!(
-        "tokens/{} rotated, expires {}; it is shown this once; {old}",
-        issued.name,
-        until(issued.expires_at)
-    );
-    if let Some(context) = saved? {
-        note!("context `{context}` uses the new one");
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Puts the new token into a context.

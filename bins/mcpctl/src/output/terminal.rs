@@ -105,6 +105,16 @@ pub fn paragraph(tone: Tone, head: &str, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Asks for a secret on the terminal, without an echo; a new one twice.
+pub fn ask_secret(prompt: &str, is_new: bool) -> Result<String, Failure> {
+    let asked = dialoguer::Password::new().with_prompt(prompt);
+    let asked = match is_new {
+        true => asked.with_confirmation("The same again", "the two differ"),
+        false => asked,
+    };
+    asked.interact().map_err(Failure::new)
+}
+
 /// Prints a line of data on standard output: `head` in a tone, and the rest.
 pub fn line(tone: Tone, head: &str, rest: Arguments<'_>) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

@@ -10,6 +10,7 @@ mod editing;
 mod encodings;
 mod local;
 mod mcpd_down;
+mod people;
 mod pipes;
 mod resources;
 mod selectors;

@@ -7,14 +7,17 @@ use jiff::Timestamp;
 use mcpctl_api::{
     Id, Kind,
     audit::{AuditDecision, AuditEntry, AuditPage, AuditReport},
-    spec::{Subject, SubjectKind},
+    spec::Subject,
 };
 use mcpctl_store::{AuditEvent, AuditQuery, AuditRow, Decision};
 use serde::Deserialize;
 use utoipa::OpenApi;
 use uuid::Uuid;
 
-use super::{error::HttpError, query::Query};
+use super::{
+    error::HttpError,
+    query::{Query, account},
+};
 use crate::{app::App, caller::Caller};
 
 /// This route's part of the OpenAPI document.
@@ -74,7 +77,7 @@ pub async fn audit(
 
 fn filter(query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, HttpError> {
     let PageQuery { subject, llm, action, decision, agent, since, until, after, limit: _ } = query;
-    let subject = subject.as_deref().map(subject_of).transpose()?;
+    let subject = subject.as_deref().map(account).transpose()?;
     let own = &caller.principal.subject;
     let all = caller.snapshot.holds_everything(&caller.principal);
     let is_other = subject.as_ref().is_some_and(|subject| subject != own);
@@ -104,18 +107,6 @@ fn filter(query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, H
         after: after.as_deref().map(position).transpose()?,
         limit,
     })
-}
-
-/// `user/alice`, or a name that is a user's.
-fn subject_of(text: &str) -> Result<Subject, HttpError> {
-    let wrong = || HttpError::invalid("subject", "an account is `user/NAME` or `serviceaccount/NAME`");
-    let (kind, name) = text.split_once('/').unwrap_or(("user", text));
-    let kind = match kind.parse::<Kind>().map_err(|_| wrong())? {
-        Kind::User => SubjectKind::User,
-        Kind::ServiceAccount => SubjectKind::ServiceAccount,
-        _ => return Err(wrong()),
-    };
-    Ok(Subject { kind, name: name.parse().map_err(|_| wrong())? })
 }
 
 /// The place of a row in the order.

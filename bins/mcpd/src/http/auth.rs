@@ -1,4 +1,4 @@
-//! Routes of sessions, and of questions about rights.
+//! Routes of sessions and passwords, and of who is calling.
 
 use std::sync::Arc;
 
@@ -9,27 +9,26 @@ use axum::{
     http::{HeaderMap, StatusCode},
     response::Response,
 };
-use mcpctl_access::Reason;
 use mcpctl_api::{
-    Kind, Spec, Verb,
-    question::{CanI, CanIAnswer, IssuedToken, LoginRequest, WhoAmI, WhoCan},
+    Spec,
+    question::{IssuedToken, LoginRequest, PasswordChange, WhoAmI},
 };
 use mcpctl_server::Peer;
-use serde::{Deserialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, path, query::Query, tokens};
+use super::{error::HttpError, tokens};
 use crate::{
     app::App,
     caller::Caller,
     commit::{WriteOptions, commit},
-    sessions,
+    passwords, sessions,
     writes::Intent,
 };
 
 /// These routes' part of the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(login, logout, whoami, can_i, who_can))]
+#[openapi(paths(login, logout, password, whoami))]
 pub struct Docs;
 
 fn json<T: DeserializeOwned>(body: &[u8]) -> Result<T, HttpError> {
@@ -66,6 +65,29 @@ pub async fn logout(State(app): State<Arc<App>>, caller: Caller) -> Result<Statu
     Ok(StatusCode::NO_CONTENT)
 }
 
+/// Changes the caller's own password; other sessions of the caller end
+#[utoipa::path(
+    post, path = "/api/v1/auth/password", tag = "auth", request_body = PasswordChange,
+    responses((status = 204, description = "the new one is stored"), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError),
+              (status = 403, body = mcpctl_api::ApiError, description = "the present one is wrong, or the token is narrowed"),
+              (status = 409, body = mcpctl_api::ApiError, description = "the account has no password"),
+              (status = 429, body = mcpctl_api::ApiError, description = "too many attempts; `Retry-After` has the time to wait")),
+)]
+pub async fn password(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    peer: Peer,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<StatusCode, HttpError> {
+    let change: PasswordChange = json(&body)?;
+    drop(body);
+    let network = app.logins.network(peer, &headers);
+    passwords::change(&app, caller, network, change).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// Shows who is calling
 #[utoipa::path(
     get, path = "/api/v1/auth/whoami", tag = "auth",
@@ -87,66 +109,4 @@ pub async fn whoami(caller: Caller) -> Json<WhoAmI> {
         token: token.map(|token| token.name().clone()),
         rules,
     })
-}
-
-/// Shows whether the caller may do something, and why
-#[utoipa::path(
-    post, path = "/api/v1/auth/can-i", tag = "auth", request_body = CanI,
-    responses((status = 200, body = CanIAnswer), (status = 400, body = mcpctl_api::ApiError),
-              (status = 401, body = mcpctl_api::ApiError)),
-)]
-pub async fn can_i(caller: Caller, body: Bytes) -> Result<Json<CanIAnswer>, HttpError> {
-    let question: CanI = json(&body)?;
-    let verb: Verb = question.verb.parse().map_err(|e| HttpError::invalid("verb", format!("{e}")))?;
-    let kind = path::kind(&question.kind)
-        .or_else(|_| question.kind.parse().map_err(|e| HttpError::invalid("kind", format!("{e}"))))?;
-    // Rules match names, so an id is resolved to its name.
-    let name = question.name.as_deref().map(|asked| {
-        caller.snapshot.resolve(kind, asked).map_or_else(|| asked.to_owned(), |s| s.name().to_string())
-    });
-    let reason = caller.snapshot.reason(&caller.principal, verb, kind, name.as_deref());
-    Ok(Json(CanIAnswer {
-        allowed: reason.is_some(),
-        reason: match reason {
-            Some(reason) => explain(&reason),
-            None => caller.snapshot.denial_reason(&caller.principal, verb, kind, name.as_deref()).to_owned(),
-        },
-        revision: caller.snapshot.revision(),
-    }))
-}
-
-fn explain(Reason { binding, role, via_group }: &Reason) -> String {
-    match via_group {
-        None => format!("role `{role}`, given by rolebinding `{binding}`"),
-        Some(group) => format!("role `{role}`, given to group `{group}` by rolebinding `{binding}`"),
-    }
-}
-
-/// The query of who-can.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WhoCanQuery {
-    verb: String,
-    kind: String,
-    name: String,
-}
-
-/// Lists all accounts that may do something, and why; for those who may view users, roles and bindings
-#[utoipa::path(
-    get, path = "/api/v1/auth/who-can", tag = "auth",
-    params(("verb" = String, Query), ("kind" = String, Query), ("name" = String, Query)),
-    responses((status = 200, body = WhoCan), (status = 400, body = mcpctl_api::ApiError),
-              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError)),
-)]
-pub async fn who_can(caller: Caller, query: Query<WhoCanQuery>) -> Result<Json<WhoCan>, HttpError> {
-    let WhoCanQuery { verb, kind, name } = query.0;
-    let verb: Verb = verb.parse().map_err(|e| HttpError::invalid("verb", format!("{e}")))?;
-    let kind: Kind = kind.parse().map_err(|e| HttpError::invalid("kind", format!("{e}")))?;
-    // The response shows accounts, groups, roles and bindings, so the caller must be allowed to view them all.
-    for shown in [Kind::User, Kind::ServiceAccount, Kind::Group, Kind::Role, Kind::RoleBinding] {
-        caller.snapshot.authorize_all(&caller.principal, Verb::View, shown)?;
-    }
-    let name = caller.snapshot.resolve(kind, &name).map_or(name, |s| s.name().to_string());
-    let subjects = caller.snapshot.who_can(verb, kind, &name);
-    Ok(Json(WhoCan { subjects, revision: caller.snapshot.revision() }))
 }

@@ -1,5 +1,6 @@
 //! Maps the errors of the domain to error responses. No other file but those below it decides which status a domain error has.
 
+mod password;
 mod rotation;
 mod sign_on;
 
@@ -117,6 +118,11 @@ impl From<Refusal> for HttpError {
                 };
                 Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "escalation", message).hint(hint)
             }
+            Refusal::OwnTokenName { account } => {
+                Self::new(StatusCode::FORBIDDEN, ErrorKind::PermissionError, "forbidden", message).hint(
+                    format!("name it e.g. `{account}-laptop`; other names take the verb `create` on tokens"),
+                )
+            }
             Refusal::LastAdministrator => {
                 Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "last_administrator", message)
                     .hint("give another account the role `admin` and a credential of its own making first")
@@ -130,6 +136,10 @@ impl From<Refusal> for HttpError {
             }
             Refusal::Exists { .. } => {
                 Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "already_exists", message)
+            }
+            Refusal::PasswordMoved => {
+                Self::new(StatusCode::CONFLICT, ErrorKind::ConflictError, "password_changed", message)
+                    .hint("try again with the new one")
             }
             Refusal::Stale { .. } => Self::new(
                 StatusCode::PRECONDITION_FAILED,

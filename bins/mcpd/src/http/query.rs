@@ -5,8 +5,9 @@ use axum::{
     http::{Uri, request::Parts},
 };
 use mcpctl_api::{
-    Name,
+    Kind, Name,
     selector::{Selector, SelectorError},
+    spec::{Subject, SubjectKind},
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
@@ -39,6 +40,21 @@ fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+/// The account of a parameter `subject`: `user/alice`, or a name that is a user's.
+///
+/// # Errors
+/// What names no user or service account.
+pub fn account(text: &str) -> Result<Subject, HttpError> {
+    let wrong = || HttpError::invalid("subject", "an account is `user/NAME` or `serviceaccount/NAME`");
+    let (kind, name) = text.split_once('/').unwrap_or(("user", text));
+    let kind = match kind.parse::<Kind>().map_err(|_| wrong())? {
+        Kind::User => SubjectKind::User,
+        Kind::ServiceAccount => SubjectKind::ServiceAccount,
+        _ => return Err(wrong()),
+    };
+    Ok(Subject { kind, name: name.parse().map_err(|_| wrong())? })
 }
 
 /// The query of a list.

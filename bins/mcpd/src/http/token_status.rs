@@ -5,14 +5,19 @@ use std::{collections::HashMap, sync::Arc};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
-use mcpctl_access::{Rejected, Snapshot, Stored, verb::View};
+use mcpctl_access::{Permit, Rejected, Snapshot, Stored, verb::View};
 use mcpctl_api::{
     Id, Kind, Spec,
     token_status::{TokenState, TokenStatus, TokenStatusList},
 };
+use serde::Deserialize;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, viewed::viewed};
+use super::{
+    error::HttpError,
+    query::{Query, account},
+    viewed::viewed,
+};
 use crate::{app::App, caller::Caller, clock};
 
 /// These routes' part of the OpenAPI document.
@@ -33,17 +38,47 @@ pub(super) async fn one(app: &App, caller: &Caller, target: &str) -> Result<Json
     status(&caller.snapshot, &stored, &uses, clock::now()).map(Json).ok_or_else(HttpError::internal)
 }
 
-/// Shows the same of every token that the caller may view
+/// The query of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StatusQuery {
+    subject: Option<String>,
+}
+
+/// Shows the same of every token that the caller may view, the caller's own among them, or of those of one account
 #[utoipa::path(
     get, path = "/api/v1/auth/token-status", tag = "auth",
-    responses((status = 200, body = TokenStatusList), (status = 401, body = mcpctl_api::ApiError)),
+    params(("subject" = Option<String>, Query, description = "an account, e.g. `user/alice`")),
+    responses((status = 200, body = TokenStatusList), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError)),
 )]
-pub async fn all(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<TokenStatusList>, HttpError> {
-    let permits = caller.snapshot.permitted::<View>(&caller.principal, Kind::Token);
+pub async fn all(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query<StatusQuery>,
+) -> Result<Json<TokenStatusList>, HttpError> {
+    let Caller { principal, snapshot, .. } = &caller;
+    let account = query.0.subject.as_deref().map(account).transpose()?;
     let uses = app.token_uses.all(&app.store).await?;
     let now = clock::now();
-    let items = permits.iter().filter_map(|permit| status(&caller.snapshot, permit.resource(), &uses, now));
-    Ok(Json(TokenStatusList { items: items.collect() }))
+    let shown = |stored: &&Arc<Stored>| snapshot.may_view_token(principal, stored);
+    let is_own = |stored: &Stored| matches!(&stored.resource.spec, Spec::Token(token) if token.subject_id == principal.id);
+    let listed = |stored: &Arc<Stored>| status(snapshot, stored, &uses, now);
+    let mut items: Vec<TokenStatus> = match account {
+        None => {
+            let permits = snapshot.permitted::<View>(principal, Kind::Token);
+            let others = permits.iter().map(Permit::resource).filter(|stored| !is_own(stored));
+            let own = snapshot.tokens_of(&principal.id).filter(shown);
+            others.chain(own).filter_map(listed).collect()
+        }
+        Some(account) => {
+            let id = snapshot.by_name(account.kind.kind(), account.name.as_str()).map(|account| account.id());
+            let tokens = id.into_iter().flat_map(|id| snapshot.tokens_of(id));
+            tokens.filter(shown).filter_map(listed).collect()
+        }
+    };
+    items.sort_by(|one, other| one.token.cmp(&other.token));
+    Ok(Json(TokenStatusList { items }))
 }
 
 fn status(
@@ -64,6 +99,9 @@ fn status(
             Some(_) => TokenState::Void,
         },
         reason: rejected.map(|rejected| rejected.to_string()),
+        prefix: token.prefix.clone(),
+        created_at: Some(stored.resource.created_at),
+        rules: token.rules.clone(),
         expires_at: token.expires_at,
         session: token.session,
         last_used_at: uses.get(stored.id()).copied(),

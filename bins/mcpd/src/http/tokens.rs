@@ -43,7 +43,14 @@ pub(super) async fn create(app: &App, caller: Caller, body: &[u8]) -> Result<Res
     let TokenRequest { name, subject, expires_in, rules } =
         serde_json::from_slice(body).map_err(|error| HttpError::invalid("", error.to_string()))?;
     let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
-    let intent = Intent::IssueToken(NewToken { name, subject, expires_in, rules, hash: minted.hash() });
+    let intent = Intent::IssueToken(NewToken {
+        name,
+        subject,
+        expires_in,
+        rules,
+        hash: minted.hash(),
+        prefix: minted.beginning().to_owned(),
+    });
     let plan =
         commit(app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
     let token = plan.resources.first().and_then(|stored| issued(stored, &minted));
@@ -71,7 +78,13 @@ pub(super) async fn rotate(
     let RotationRequest { grace, expires_in } =
         serde_json::from_slice(&body).map_err(|error| HttpError::invalid("", error.to_string()))?;
     let minted = token::mint(Prefix::Mcpd).map_err(|_| HttpError::internal())?;
-    let intent = Intent::RotateToken(Rotation { target, grace, expires_in, hash: minted.hash() });
+    let intent = Intent::RotateToken(Rotation {
+        target,
+        grace,
+        expires_in,
+        hash: minted.hash(),
+        prefix: minted.beginning().to_owned(),
+    });
     let plan =
         commit(&app, caller, vec![intent], WriteOptions::default()).await.map_err(|error| error.cause)?;
     let token = plan.resources.first().and_then(|stored| issued(stored, &minted));

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 35] = [
+pub(super) const ROUTES: [&str; 37] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -22,6 +22,8 @@ pub(super) const ROUTES: [&str; 35] = [
     "/api/v1/auth/oidc/device/poll",
     "/api/v1/auth/token-exchange",
     "/api/v1/auth/logout",
+    "/api/v1/auth/password",
+    "/api/v1/auth/rights",
     "/api/v1/auth/whoami",
     "/api/v1/auth/can-i",
     "/api/v1/auth/who-can",

@@ -301,6 +301,7 @@ mod tests {
             session: false,
             origin: None,
             rotated_from: None,
+            prefix: None,
             issued_by: Vec::new(),
             rules: None,
         };

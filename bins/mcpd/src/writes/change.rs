@@ -104,7 +104,14 @@ impl Planner<'_> {
         target: &str,
         expected: Option<Revision>,
     ) -> Result<(), Refusal> {
-        let existing = self.before.authorize::<Delete>(self.actor, kind, target)?.into_resource();
+        let own = match kind {
+            Kind::Token => self.before.own_token(self.actor, Verb::Delete, target).map(Arc::clone),
+            _ => None,
+        };
+        let existing = match own {
+            Some(own) => own,
+            None => self.before.authorize::<Delete>(self.actor, kind, target)?.into_resource(),
+        };
         if let Some(expected) = expected {
             check_revision(&existing, expected)?;
         }

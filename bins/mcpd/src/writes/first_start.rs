@@ -127,6 +127,7 @@ impl Draft<'_> {
             session: false,
             origin: None,
             rotated_from: None,
+            prefix: None,
             issued_by: Vec::new(),
             rules: None,
         };

@@ -11,7 +11,7 @@ use mcpctl_api::{
 use super::{Planner, Refusal, shown};
 
 /// The hash in a plan that only decides whether a write is allowed; no password matches it.
-const NOT_HASHED: &str = "";
+pub(super) const NOT_HASHED: &str = "";
 
 impl Planner<'_> {
     /// Sets, removes or keeps the password. The writer needs the right for the account under its old and its new name. An

@@ -12,8 +12,10 @@ use mcpctl_api::{
 use mcpctl_secret::token::TokenHash;
 
 use super::{
-    Planner, Refusal, invalid, invalid_hint, shown,
-    token::{check_validity, expiry},
+    Planner, Refusal, invalid, invalid_hint,
+    own_token::made_for,
+    shown,
+    token::{MAX_VALIDITY, check_validity, expiry},
 };
 
 /// How long the old secret may stay valid.
@@ -30,6 +32,8 @@ pub struct Rotation {
     pub expires_in: Option<HumanDuration>,
     /// The hash of the new secret.
     pub hash: TokenHash,
+    /// Its first characters.
+    pub prefix: String,
 }
 
 impl Planner<'_> {
@@ -39,10 +43,11 @@ impl Planner<'_> {
         &mut self,
         rotation: Rotation,
     ) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
-        let Rotation { target, grace, expires_in, hash } = rotation;
+        let Rotation { target, grace, expires_in, hash, prefix } = rotation;
         let existing = self.batch.resolve(Kind::Token, &target);
         let name = existing.as_ref().map_or(target.as_str(), |stored| stored.name().as_str());
-        if self.before.authorize_name(self.actor, Verb::Create, Kind::Token, name).is_err() {
+        let by_rule = self.before.authorize_name(self.actor, Verb::Create, Kind::Token, name).is_ok();
+        if !by_rule && self.before.own_token(self.actor, Verb::Create, &target).is_none() {
             return Err(self.before.forbidden(self.actor, Verb::Create, Kind::Token, &target).into());
         }
         let missing = || {
@@ -74,16 +79,16 @@ impl Planner<'_> {
         if grace.is_some_and(|grace| grace > MAX_GRACE) {
             return Err(invalid("grace", format!("the old secret is good for at most {MAX_GRACE} longer")));
         }
-        let made_for = old.expires_at.duration_since(existing.resource.created_at);
-        let validity = match expires_in {
-            Some(validity) => validity,
-            None => HumanDuration::from_secs(made_for.as_secs().max(1).unsigned_abs()),
-        };
-        check_validity(validity)?;
+        let validity = expires_in.unwrap_or_else(|| made_for(&existing, old));
+        check_validity(
+            validity,
+            if by_rule { MAX_VALIDITY } else { self.own_renewal_limit(&existing, old) },
+        )?;
         self.end_old_secrets(existing.id(), &old.subject_id);
         let spec = TokenSpec {
             issued_by: self.before.makers(self.actor, &subject),
             expires_at: expiry(self.now, validity),
+            prefix: Some(prefix),
             ..old.clone()
         };
         let resource = Resource {

@@ -109,6 +109,7 @@ pub(super) fn put_session(
         session: true,
         origin: draft.origin,
         rotated_from: None,
+        prefix: None,
         issued_by: draft.makers.to_vec(),
         rules: None,
     };

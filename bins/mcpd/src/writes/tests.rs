@@ -142,6 +142,7 @@ fn with_token(world: &Snapshot, owner: &Subject, issued_by: Vec<Id>) -> (Snapsho
         session: false,
         origin: None,
         rotated_from: None,
+        prefix: None,
         issued_by,
         rules: None,
     };
@@ -850,7 +851,7 @@ proptest! {
                 let name = format!("t-{}", Id::mint()).parse().unwrap();
                 let rules = rule.map(|rule| vec![rule.parse().unwrap()]);
                 let expires_in = Some(HumanDuration::from_secs(hours * 3600));
-                let token = NewToken { name, subject, expires_in, rules, hash: hash.into() };
+                let token = NewToken { name, subject, expires_in, rules, hash: hash.into(), prefix: String::new() };
                 let intents = vec![Intent::IssueToken(token)];
                 if let Ok(planned) = plan(&world, &actor, now(), &Plain, intents) {
                     check_step(&world, &planned.after, &actor)?;
@@ -868,6 +869,7 @@ proptest! {
                     grace: Some(HumanDuration::from_secs(grace * 3600)),
                     expires_in: Some(HumanDuration::from_secs(hours * 3600)),
                     hash: hash.into(),
+                    prefix: String::new(),
                 };
                 if let Ok(planned) = plan(&world, &actor, now(), &Plain, vec![Intent::RotateToken(rotation)]) {
                     check_step(&world, &planned.after, &actor)?;

@@ -16,7 +16,7 @@ use super::{Planner, Refusal, invalid, invalid_hint, shown};
 /// INVARIANT 15: a token without `expiresIn` expires all the same.
 const DEFAULT_VALIDITY: HumanDuration = HumanDuration::from_secs(30 * 24 * 3600);
 /// A year, so that a yearly renewal never comes too late.
-const MAX_VALIDITY: HumanDuration = HumanDuration::from_secs(366 * 24 * 3600);
+pub(super) const MAX_VALIDITY: HumanDuration = HumanDuration::from_secs(366 * 24 * 3600);
 
 /// A token that a caller asks for.
 #[derive(Debug, Clone)]
@@ -31,6 +31,8 @@ pub struct NewToken {
     pub rules: Option<Vec<Rule>>,
     /// The hash of the minted token.
     pub hash: TokenHash,
+    /// Its first characters.
+    pub prefix: String,
 }
 
 /// A token that is about to be stored.
@@ -75,10 +77,10 @@ pub(super) fn expiry(now: Timestamp, validity: HumanDuration) -> Timestamp {
     now.checked_add(span).unwrap_or(Timestamp::MAX)
 }
 
-/// Rejects a validity of nothing, and one that is too long.
-pub(super) fn check_validity(validity: HumanDuration) -> Result<(), Refusal> {
-    if validity.is_zero() || validity > MAX_VALIDITY {
-        let message = format!("a token is good for more than nothing and at most {MAX_VALIDITY}");
+/// Rejects a validity of nothing, and one that is longer than `max`.
+pub(super) fn check_validity(validity: HumanDuration, max: HumanDuration) -> Result<(), Refusal> {
+    if validity.is_zero() || validity > max {
+        let message = format!("a token is good for more than nothing and at most {max}");
         return Err(invalid("expiresIn", message));
     }
     Ok(())
@@ -86,13 +88,16 @@ pub(super) fn check_validity(validity: HumanDuration) -> Result<(), Refusal> {
 
 impl Planner<'_> {
     pub(super) fn issue_token(&mut self, token: NewToken) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
-        let NewToken { name, subject, expires_in, rules, hash } = token;
-        let validity = expires_in.unwrap_or(DEFAULT_VALIDITY);
-        check_validity(validity)?;
+        let NewToken { name, subject, expires_in, rules, hash, prefix } = token;
         if subject.kind == SubjectKind::Group {
             return Err(invalid("subject.kind", "a token stands for a User or a ServiceAccount"));
         }
-        self.before.authorize_create(self.actor, Kind::Token, &name)?;
+        let max = match self.before.authorize_create(self.actor, Kind::Token, &name) {
+            Ok(()) => MAX_VALIDITY,
+            Err(denied) => self.own_token_limit(&name, &subject, denied)?,
+        };
+        let validity = expires_in.unwrap_or_else(|| DEFAULT_VALIDITY.min(max));
+        check_validity(validity, max)?;
         let rules = rules.or_else(|| self.own_rules());
         if let Some(rules) = &rules {
             TokenSpec::check_rules(rules).map_err(|error| Refusal::from_field(&error))?;
@@ -118,6 +123,7 @@ impl Planner<'_> {
             rules,
             origin: None,
             rotated_from: None,
+            prefix: Some(prefix),
         };
         let stored = TokenDraft { name, spec, hash }.into_stored(self.batch.next_revision(), self.now);
         self.batch.put(Arc::clone(&stored));

@@ -16,6 +16,7 @@ mod keys;
 mod kills;
 mod limits;
 mod new_keys;
+mod own_tokens;
 mod pipes;
 mod postgres_in_trouble;
 mod selectors;

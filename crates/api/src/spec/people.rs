@@ -258,6 +258,9 @@ pub struct TokenSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub rotated_from: Option<Id>,
+    /// The first characters of the secret, by which its owner recognizes it. Left out of sessions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
 }
 
 impl TokenSpec {

@@ -7,12 +7,8 @@ use mcpctl_api::{
     header,
     limit_status::LimitStatus,
     models::{Model, ModelList},
-    question::{
-        ApplyReport, CanI, CanIAnswer, ExchangeRequest, IssuedToken, List, LoginRequest, RotationRequest,
-        TokenRequest, WhoAmI, WhoCan,
-    },
+    question::{ApplyReport, List},
     signing_keys::{RotateKeys, SigningKeyList},
-    token_status::{TokenStatus, TokenStatusList},
 };
 use reqwest::{
     Method, RequestBuilder, Response,
@@ -148,63 +144,6 @@ impl Client {
     pub async fn apply(&self, documents: &[&Document], dry_run: bool) -> Result<ApplyReport, ClientError> {
         let request = self.request(Method::POST, &["api", "v1", "apply"])?;
         self.read(self.write(request).query(&[("dryRun", dry_run)]).json(&documents)).await
-    }
-
-    /// Makes a token; the answer is the only one that holds it.
-    pub async fn create_token(&self, wanted: &TokenRequest) -> Result<IssuedToken, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "tokens"])?.json(wanted)).await
-    }
-
-    /// Gives a token a new secret; the answer is the only one that holds it.
-    pub async fn rotate_token(
-        &self,
-        id_or_name: &str,
-        wanted: &RotationRequest,
-    ) -> Result<IssuedToken, ClientError> {
-        let path = ["api", "v1", Kind::Token.plural(), id_or_name, "rotate"];
-        self.read(self.request(Method::POST, &path)?.json(wanted)).await
-    }
-
-    /// Whether a token is accepted, and when it was last used.
-    pub async fn token_status(&self, id_or_name: &str) -> Result<TokenStatus, ClientError> {
-        self.read(self.request(Method::GET, &["api", "v1", Kind::Token.plural(), id_or_name, "status"])?)
-            .await
-    }
-
-    /// The same of every token that the caller may view.
-    pub async fn token_statuses(&self) -> Result<TokenStatusList, ClientError> {
-        self.read(self.request(Method::GET, &["api", "v1", "auth", "token-status"])?).await
-    }
-
-    /// Exchanges a password for a token.
-    pub async fn login(&self, login: &LoginRequest) -> Result<IssuedToken, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "auth", "login"])?.json(login)).await
-    }
-
-    /// Exchanges a workload's own token for one of a service account.
-    pub async fn exchange(&self, exchange: &ExchangeRequest) -> Result<IssuedToken, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "auth", "token-exchange"])?.json(exchange)).await
-    }
-
-    /// Ends the session of this client's token.
-    pub async fn logout(&self) -> Result<(), ClientError> {
-        self.send(self.request(Method::POST, &["api", "v1", "auth", "logout"])?).await.map(drop)
-    }
-
-    /// Who is calling.
-    pub async fn whoami(&self) -> Result<WhoAmI, ClientError> {
-        self.read(self.request(Method::GET, &["api", "v1", "auth", "whoami"])?).await
-    }
-
-    /// Whether the caller may do something, and why.
-    pub async fn can_i(&self, question: &CanI) -> Result<CanIAnswer, ClientError> {
-        self.read(self.request(Method::POST, &["api", "v1", "auth", "can-i"])?.json(question)).await
-    }
-
-    /// Who may do something, and why.
-    pub async fn who_can(&self, verb: &str, kind: &str, name: &str) -> Result<WhoCan, ClientError> {
-        let request = self.request(Method::GET, &["api", "v1", "auth", "who-can"])?;
-        self.read(request.query(&[("verb", verb), ("kind", kind), ("name", name)])).await
     }
 
     /// The models that the caller may run.

@@ -20,9 +20,16 @@ pub(super) struct Token {
     /// Whom it is for, e.g. User/alice or ServiceAccount/ci
     #[arg(long = "for", value_name = "KIND/NAME", value_parser = subject)]
     subject: Subject,
-    /// How long it is good for, e.g. 12h or 90d
-    #[arg(long, value_name = "DURATION", default_value = "30d")]
-    expires_in: HumanDuration,
+    #[command(flatten)]
+    options: TokenOptions,
+}
+
+/// For how long a token is made, and what it may do.
+#[derive(clap::Args)]
+pub(in crate::commands) struct TokenOptions {
+    /// How long it is good for, e.g. 12h or 90d [default: 30d]
+    #[arg(long, value_name = "DURATION")]
+    expires_in: Option<HumanDuration>,
     /// Narrow it to this rule, e.g. 'run llm/claude' or 'view,run llms claude,team-*'; several add up
     #[arg(long = "rule", value_name = "VERBS KINDS NAMES", value_parser = <Rule as FromStr>::from_str, conflicts_with_all = ["verbs", "kinds", "pattern"])]
     rules: Vec<Rule>,
@@ -39,12 +46,19 @@ pub(super) struct Token {
 
 impl Token {
     pub(super) async fn issue(self, client: &Client) -> Outcome {
-        let Self { name, subject, expires_in, mut rules, verbs, kinds, names } = self;
+        self.options.issue(client, self.name, self.subject).await
+    }
+}
+
+impl TokenOptions {
+    /// Makes such a token and prints it.
+    pub(in crate::commands) async fn issue(self, client: &Client, name: Name, subject: Subject) -> Outcome {
+        let Self { expires_in, mut rules, verbs, kinds, names } = self;
         if !verbs.is_empty() {
             rules.push(Rule { kinds, verbs, names });
         }
         let rules = (!rules.is_empty()).then_some(rules);
-        let wanted = TokenRequest { name, subject, expires_in: Some(expires_in), rules: rules.clone() };
+        let wanted = TokenRequest { name, subject, expires_in, rules: rules.clone() };
         let issued = client.create_token(&wanted).await?;
         // The token alone, so that it can go straight into a file or a variable.
         data!("{}", issued.token.expose())?;

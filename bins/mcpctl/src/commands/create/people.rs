@@ -75,7 +75,7 @@ impl ServiceAccount {
 }
 
 /// `User/alice`
-pub(super) fn subject(text: &str) -> Result<Subject, String> {
+pub(in crate::commands) fn subject(text: &str) -> Result<Subject, String> {
     let wrong = || format!("`{text}` is not KIND/NAME, e.g. User/alice");
     let (kind_text, name) = text.split_once('/').ok_or_else(wrong)?;
     let kind = match kind(kind_text)? {

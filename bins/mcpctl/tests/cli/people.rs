@@ -1,0 +1,119 @@
+//! What people do for themselves, and what administrators do for many.
+
+use mcpctl_testkit::daemons::Mcpd;
+use serde_json::json;
+
+use crate::shell::Shell;
+
+/// A shell that is signed in with a password.
+async fn with_password(mcpd: &Mcpd, user: &str, password: &str) -> Shell {
+    mcpd.apply(json!([{"kind": "User", "name": user, "password": password}])).await;
+    let shell = Shell::new();
+    login(mcpd, &shell, user, password).await;
+    shell
+}
+
+async fn login(mcpd: &Mcpd, shell: &Shell, user: &str, password: &str) {
+    let args = ["login", mcpd.url(), "--user", user, "--password-stdin", "--context", "c"];
+    shell.run_with(&args, password).await.succeeded();
+}
+
+#[tokio::test]
+async fn person_has_own_tokens_without_an_administrator() {
+    let mcpd = Mcpd::start().await;
+    let mut shell = with_password(&mcpd, "alice", "a long password").await;
+    let made = shell.run(&["token", "create", "laptop"]).await;
+    assert!(
+        made.stderr.starts_with("tokens/alice-laptop created for User alice, expires in 29d"),
+        "{}",
+        made.stderr
+    );
+    let token = made.stdout.trim().to_owned();
+    let list = shell.run(&["token", "list"]).await.succeeded();
+    let rows: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(rows[0].join(" "), "NAME BEGINS WITH STATUS AGE EXPIRES LAST USED");
+    assert_eq!(rows[1][..3], ["alice-laptop", &format!("{}…", &token[..11]), "active"], "{list}");
+    assert_eq!(rows.len(), 2, "sessions are left out: {list}");
+    let all = shell.run(&["token", "list", "--sessions"]).await.succeeded();
+    assert!(all.contains("now, by this command"), "{all}");
+
+    // The token of the context is renewed in place, and not printed.
+    shell.run_with(&["login", mcpd.url(), "--token-stdin", "--context", "t"], &token).await.succeeded();
+    let rotated = shell.run(&["token", "rotate"]).await;
+    assert_eq!(rotated.stdout, "");
+    assert!(
+        rotated.stderr.ends_with("the old secret is no longer good\ncontext `t` uses the new one\n"),
+        "{}",
+        rotated.stderr
+    );
+    shell.run(&["whoami"]).await.succeeded();
+    // By its short name it is printed.
+    let rotated = shell.run(&["token", "rotate", "laptop", "--grace", "1h", "--context", "c"]).await;
+    assert!(rotated.stdout.starts_with("mcpd_"), "{}", rotated.stderr);
+    let refused = shell.run(&["token", "rotate", "desktop"]).await.failed(1);
+    assert!(refused.starts_with("error: User alice has no token `desktop`\nhint: "), "{refused}");
+
+    let revoked = shell.run(&["token", "revoke", "laptop"]).await;
+    assert_eq!(revoked.stdout, "tokens/alice-laptop revoked\n", "{}", revoked.stderr);
+    shell.env.push(("MCPCTL_TOKEN", rotated.stdout.trim().to_owned()));
+    shell.run(&["whoami"]).await.failed(1);
+}
+
+#[tokio::test]
+async fn password_is_changed_by_its_owner_or_an_administrator() {
+    let mcpd = Mcpd::start().await;
+    let shell = with_password(&mcpd, "alice", "the first password").await;
+    let wrong = shell.run_with(&["passwd", "--stdin"], "not this one\nthe second password\n").await.failed(1);
+    assert!(wrong.starts_with("error: the present password is wrong\nhint: "), "{wrong}");
+    let lines = shell.run_with(&["passwd", "--stdin"], "the first password\n").await.failed(2);
+    assert!(lines.starts_with("error: standard input lacks the new password\nhint: one a line"), "{lines}");
+    shell.run_with(&["passwd", "--stdin"], "a\nb\nc\n").await.failed(2);
+    shell.run(&["passwd"]).await.failed(2);
+    let output = shell.run_with(&["passwd", "--stdin"], "the first password\nthe second password\n").await;
+    assert_eq!(output.stderr, "the password of User alice is changed, and other sessions have ended\n");
+    shell.run(&["whoami"]).await.succeeded();
+    login(&mcpd, &shell, "alice", "the second password").await;
+    // Another's takes the right to make credentials for that account.
+    let refused = shell.run_with(&["passwd", "admin", "--stdin"], "another password\n").await.failed(1);
+    assert!(refused.contains("`User alice` may not edit users `admin`"), "{refused}");
+    let admin = Shell::signed_in(&mcpd).await;
+    admin.run_with(&["passwd", "alice", "--stdin"], "the third password\n").await.succeeded();
+    shell.run(&["whoami"]).await.failed(1);
+    login(&mcpd, &shell, "alice", "the third password").await;
+}
+
+#[tokio::test]
+async fn description_of_a_user_has_groups_rights_and_tokens() {
+    let mcpd = Mcpd::start().await;
+    let shell = with_password(&mcpd, "alice", "a long password").await;
+    shell.run(&["token", "create", "laptop"]).await.succeeded();
+    let admin = Shell::signed_in(&mcpd).await;
+    admin.run(&["create", "group", "team", "--member", "User/alice"]).await.succeeded();
+    admin.run(&["create", "rolebinding", "team", "--role", "llm-user", "--group", "team"]).await.succeeded();
+    let described = admin.run(&["describe", "user", "alice"]).await.succeeded();
+    for part in [
+        "# groups: team\n# may:\n#   view,run llms * (role llm-user, binding team via group team)\n",
+        "# last used: ",
+        "# sessions: 1, last used ",
+        "# tokens:\n#   alice-laptop mcpd_",
+        "… active, made ",
+        ", ends in 29d23h, last used never\n",
+    ] {
+        assert!(described.contains(part), "{part}: {described}");
+    }
+    let list = admin.run(&["auth", "can-i", "--list", "--as", "alice"]).await.succeeded();
+    assert_eq!(
+        list,
+        "MAY               ROLE       BINDING   VIA GROUP\nview,run llms *   llm-user   team      team\n"
+    );
+    let yes = admin.run(&["auth", "can-i", "run", "llm", "x", "--as", "User/alice"]).await.succeeded();
+    assert_eq!(yes, "yes: role `llm-user`, given to group `team` by rolebinding `team`\n");
+    let no = admin.run(&["auth", "can-i", "edit", "llm", "x", "--as", "alice"]).await;
+    assert_eq!((no.code, no.stdout.as_str()), (1, "no: no rule allows it\n"));
+    let own = shell.run(&["auth", "can-i", "--list"]).await;
+    assert!(
+        own.stdout.contains("view,run llms *") && own.stderr.contains("another account made this credential")
+    );
+    shell.run(&["auth", "can-i", "--list", "--as", "admin"]).await.failed(1);
+    shell.run(&["auth", "can-i"]).await.failed(2);
+}

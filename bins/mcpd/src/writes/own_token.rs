@@ -1,0 +1,71 @@
+//! Rules for tokens that a person makes and renews for the own account without a rule that allows it.
+
+use std::sync::Arc;
+
+use mcpctl_access::{Denied, Stored};
+use mcpctl_api::{
+    HumanDuration, Name, Spec, Verb,
+    spec::{Subject, TokenSpec},
+};
+
+use super::{Planner, Refusal, invalid_hint};
+
+/// Longest validity of a token that a person makes for the own account: a token that is in use is renewed each quarter.
+const MAX_OWN_VALIDITY: HumanDuration = HumanDuration::from_secs(90 * 24 * 3600);
+/// Tokens of one account at which the account itself adds none, so that a person does not fill the store.
+const MAX_OWN_TOKENS: usize = 64;
+
+impl Planner<'_> {
+    /// The longest validity of a new token that the actor makes for itself, where the rules deny it.
+    ///
+    /// # Errors
+    /// The denial, unless the token is the actor's own; a name that does not begin with the account's: a free name must not show
+    /// which tokens others have; too many tokens.
+    pub(super) fn own_token_limit(
+        &self,
+        name: &Name,
+        subject: &Subject,
+        denied: Denied,
+    ) -> Result<HumanDuration, Refusal> {
+        let is_own = self.actor.subject == *subject;
+        if !is_own || !self.before.may_own_token(self.actor, Verb::Create, name.as_str()) {
+            return Err(denied.into());
+        }
+        let account = &self.actor.subject.name;
+        if !name.as_str().strip_prefix(account.as_str()).is_some_and(|rest| rest.starts_with('-')) {
+            return Err(Refusal::OwnTokenName { account: account.clone() });
+        }
+        let counts = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if !token.session && token.expires_at > self.now);
+        if self.before.tokens_of(&self.actor.id).filter(counts).count() >= MAX_OWN_TOKENS {
+            return Err(invalid_hint(
+                "",
+                format!("{} has {MAX_OWN_TOKENS} tokens, and makes itself no more", self.actor.subject),
+                "revoke one: `mcpctl token list` shows when each was last used",
+            ));
+        }
+        Ok(self.own_validity())
+    }
+
+    /// The longest validity of a token that the actor renews for itself, where the rules deny it: as long as it was made for, or
+    /// as a new one.
+    pub(super) fn own_renewal_limit(&self, old: &Stored, token: &TokenSpec) -> HumanDuration {
+        made_for(old, token).max(self.own_validity())
+    }
+
+    /// A credential that another account made, and that is no session, makes none for longer than it was made for itself.
+    fn own_validity(&self) -> HumanDuration {
+        let credential = self.before.by_id(&self.actor.token);
+        match credential.map(|stored| (stored, &stored.resource.spec)) {
+            Some((stored, Spec::Token(token))) if !token.session && !token.issued_by.is_empty() => {
+                made_for(stored, token).min(MAX_OWN_VALIDITY)
+            }
+            _ => MAX_OWN_VALIDITY,
+        }
+    }
+}
+
+/// For how long a token was made.
+pub(super) fn made_for(stored: &Stored, token: &TokenSpec) -> HumanDuration {
+    let span = token.expires_at.duration_since(stored.resource.created_at);
+    HumanDuration::from_secs(span.as_secs().max(1).unsigned_abs())
+}
