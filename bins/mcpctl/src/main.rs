@@ -6,7 +6,6 @@ mod output;
 mod agent;
 mod commands;
 mod context;
-mod expiry;
 mod failure;
 mod server_keys;
 mod usage;

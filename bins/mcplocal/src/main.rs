@@ -7,6 +7,7 @@ mod app;
 mod capabilities;
 mod config;
 mod doctor;
+mod expiry;
 mod http;
 mod identity;
 mod journal;
@@ -238,6 +239,7 @@ async fn run(args: Args) -> anyhow::Result<()> {
     tokio::spawn(probing::signed_in::follow(Arc::clone(&app), user));
     let follow = tokio::spawn(config::watch::follow(Arc::clone(&app), path));
     tokio::spawn(probing::key_rotation::follow(Arc::clone(&app)));
+    tokio::spawn(expiry::follow(Arc::clone(&app)));
     tokio::spawn(probing::ahead::keep(Arc::clone(&app), signed_in));
     let draining = app.drain.subscribe();
     let routes = http::routes(Arc::clone(&app), Router::new());

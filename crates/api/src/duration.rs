@@ -31,6 +31,24 @@ impl HumanDuration {
         Self(Duration::from_secs(seconds))
     }
 
+    /// As people say it: its two largest units, rounded down to whole seconds.
+    #[must_use]
+    pub fn in_two_units(self) -> Self {
+        let mut rest = self.0.as_secs();
+        let mut kept = Duration::ZERO;
+        let mut units = 0;
+        for (_, factor) in UNITS {
+            let factor = (factor / 1000).max(1);
+            let part = rest / factor * factor;
+            rest -= part;
+            if part > 0 && units < 2 {
+                units += 1;
+                kept += Duration::from_secs(part);
+            }
+        }
+        Self(kept)
+    }
+
     /// Whether it is no time at all.
     pub fn is_zero(self) -> bool {
         self.0.is_zero()

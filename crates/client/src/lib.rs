@@ -9,6 +9,7 @@ mod client;
 pub mod config;
 mod dial;
 mod error;
+pub mod expiry;
 mod feed;
 mod guard;
 mod health;

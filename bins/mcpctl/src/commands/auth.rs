@@ -9,7 +9,7 @@ use mcpctl_api::{
     spec::Subject,
 };
 use mcpctl_client::{
-    fetch_keys,
+    expiry, fetch_keys,
     pins::{self, OtherKeys},
 };
 
@@ -73,7 +73,7 @@ enum Question {
 /// Prints who is signed in.
 pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     let identity = global.identity()?;
-    let trusted = identity.trusted;
+    let (trusted, context) = (identity.trusted, identity.context.clone());
     let client = identity.client()?;
     let me = client.whoami().await?;
     if args.output.print(&me)? {
@@ -108,6 +108,9 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
         data!("{} {rule}", if at == 0 { "only:   " } else { "        " })?;
     }
     data!("expires: {} ({})", until(me.expires_at), me.expires_at.strftime("%F %T UTC"))?;
+    if let Some(warning) = context.and_then(|context| expiry::warning_of(&context, me.expires_at)) {
+        note!(Tone::Warning, "warning:"; " {warning}");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

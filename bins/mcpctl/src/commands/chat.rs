@@ -11,7 +11,11 @@ use mcpctl_api::{
     agent::{AgentStatus, EngineState, FailoverOutcome},
     error::{ACCESS_REVOKED, ACCESS_UNCONFIRMED},
 };
-use mcpctl_client::{ChatRequest, Client, ClientError, Delta, ServedBy, config::same_server};
+use mcpctl_client::{
+    ChatRequest, Client, ClientError, Delta, ServedBy,
+    config::same_server,
+    expiry::{self, ExpiryWarning},
+};
 use rustyline::{DefaultEditor, error::ReadlineError};
 use serde_json::json;
 use url::Url;
@@ -19,7 +23,6 @@ use url::Url;
 use crate::{
     Outcome, agent,
     context::{Global, Identity},
-    expiry,
     failure::Failure,
     output::{self, Tone},
 };
@@ -84,7 +87,7 @@ struct Through {
     /// The mcpd that decides.
     server: Url,
     /// A warning that the bearer ends soon.
-    expiry: Option<String>,
+    expiry: Option<ExpiryWarning>,
 }
 
 /// The way through the agent where it runs and forwards to the chosen server; else straight to mcpd.

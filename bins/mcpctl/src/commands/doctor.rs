@@ -6,13 +6,13 @@ use mcpctl_api::agent::{AgentStatus, FollowState, ProofState};
 use mcpctl_client::{
     Client,
     config::{self, same_server},
+    expiry,
 };
 
 use crate::{
     Outcome, agent,
     commands::local::{self, doctor::finding_line},
     context::Global,
-    expiry,
     failure::Failure,
     output::Tone,
 };
@@ -40,7 +40,7 @@ pub async fn run(global: &Global) -> Outcome {
                 if let Some(warning) =
                     context.zip(end).and_then(|(context, end)| expiry::warning_of(&context, end))
                 {
-                    Report::warn("token", &warning)?;
+                    Report::warn("token", &warning.to_string())?;
                 }
             }
         }

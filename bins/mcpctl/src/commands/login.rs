@@ -19,6 +19,7 @@ use mcpctl_api::{
 use mcpctl_client::{
     Client, ClientOptions,
     config::{self, Context},
+    expiry,
 };
 use secrecy::SecretString;
 use url::Url;
@@ -28,7 +29,6 @@ use crate::{
     agent::AgentAccount,
     commands::files,
     context::{Global, bearer, check_server, parse_server},
-    expiry,
     failure::Failure,
     output::{self, Tone, table::until, terminal},
     server_keys::{KeyArgs, ServerKeys},

@@ -2,6 +2,7 @@
 
 use comfy_table::{ColumnConstraint, ContentArrangement, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
+use mcpctl_api::HumanDuration;
 
 use super::{one_line, terminal};
 use crate::failure::Failure;
@@ -136,19 +137,8 @@ pub fn until(end: Timestamp) -> String {
 }
 
 fn short(duration: SignedDuration) -> String {
-    let seconds = duration.as_secs().max(0);
-    let units = [("d", 86_400), ("h", 3_600), ("m", 60), ("s", 1)];
-    let mut rest = seconds;
-    let mut parts = Vec::new();
-    for (unit, length) in units {
-        let count = rest / length;
-        rest %= length;
-        if count > 0 || (unit == "s" && parts.is_empty()) {
-            parts.push(format!("{count}{unit}"));
-        }
-    }
-    parts.truncate(2);
-    parts.concat()
+    let seconds = u64::try_from(duration.as_secs()).unwrap_or(0);
+    HumanDuration::from_secs(seconds).in_two_units().to_string()
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! What people do for themselves, and what administrators do for many.
 
-use mcpctl_testkit::daemons::Mcpd;
+use mcpctl_testkit::daemons::{Mcpd, Mcplocal, eventually};
 use serde_json::json;
 
-use crate::shell::Shell;
+use crate::shell::{Shell, beside};
 
 /// A shell that is signed in with a password.
 async fn with_password(mcpd: &Mcpd, user: &str, password: &str) -> Shell {
@@ -116,4 +116,38 @@ async fn description_of_a_user_has_groups_rights_and_tokens() {
     );
     shell.run(&["auth", "can-i", "--list", "--as", "admin"]).await.failed(1);
     shell.run(&["auth", "can-i"]).await.failed(2);
+}
+
+#[tokio::test]
+async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
+    let mcpd = Mcpd::start().await;
+    let admin = Shell::signed_in(&mcpd).await;
+    admin.run(&["create", "user", "alice"]).await.succeeded();
+    let token = ["create", "token", "short", "--for", "User/alice", "--expires-in", "6d"];
+    let token = admin.run(&token).await.succeeded();
+    let shell = Shell::new();
+    let login = ["login", mcpd.url(), "--token-stdin", "--context", "a"];
+    let warning = format!(
+        "warning: your token at {} ends in 5d23h; renew it: mcpctl token rotate --context a\n",
+        mcpd.url()
+    );
+    let output = shell.run_with(&login, &token).await;
+    assert!(output.stderr.contains(&warning), "{}", output.stderr);
+    let whoami = shell.run(&["whoami"]).await;
+    assert!(whoami.code == 0 && whoami.stderr == warning, "{}", whoami.stderr);
+    let doctor = shell.run(&["doctor"]).await;
+    assert!(doctor.stdout.contains("warn token: your token at http://127.0.0.1"), "{}", doctor.stdout);
+    // An agent that runs as a service warns in its log, once.
+    let mut agent = Mcplocal::start(&format!("server: {}\n", mcpd.url())).await;
+    let local = beside(&agent);
+    local.run_with(&login, &token).await.succeeded();
+    assert!(local.run(&["local", "status"]).await.stdout.contains("warning: your token at"));
+    agent.restart().await;
+    let logged = || async {
+        let log = agent.log();
+        log.contains("ends in 5d23h").then_some(log)
+    };
+    let log = eventually("the warning in the log", logged).await;
+    assert!(log.contains("mcpctl token rotate --context a") && !log.contains(token.trim()), "{log}");
+    shell.run(&["token", "rotate", "--context", "a"]).await.succeeded();
 }

@@ -7,10 +7,13 @@ use std::{
 };
 
 use mcpctl_api::agent::{AgentStatus, FollowState, JournalBacklog, ProviderStatus};
-use mcpctl_client::config::{Config, Context, same_server};
+use mcpctl_client::{
+    config::{Config, Context, same_server},
+    expiry::{self, ExpiryWarning},
+};
 
 use crate::{
-    Outcome, agent, expiry,
+    Outcome, agent,
     failure::Failure,
     output::{
         Shape, Tone, breaker, one_line,
@@ -72,7 +75,7 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         text("leases:    ", &leases(status))?;
     }
     if let Some(warning) = expiry_warning(status) {
-        paragraph(Tone::Warning, "warning:", &format!(" {}", one_line(&warning)))?;
+        paragraph(Tone::Warning, "warning:", &format!(" {}", one_line(&warning.to_string())))?;
     }
     data!("")?;
     let mut table = Table::new(&[
@@ -201,7 +204,7 @@ fn account(status: &AgentStatus) -> String {
 }
 
 /// The warning that the token of the signed-in user ends soon; the agent sends that token.
-fn expiry_warning(status: &AgentStatus) -> Option<String> {
+fn expiry_warning(status: &AgentStatus) -> Option<ExpiryWarning> {
     let contexts = Config::load(&Config::default_path().ok()?).ok()?;
     expiry::warning(contexts.signed_in_at(&status.server)?)
 }
