@@ -1,6 +1,8 @@
 //! Finds the members of a JSON object in one fast pass, many bytes of a string at a time. It accepts a part of what serde_json
 //! accepts, and nothing else: a body that is not well formed gets its error elsewhere.
 
+mod block;
+
 use std::ops::Range;
 
 /// A text, and how far it is read.
@@ -120,9 +122,8 @@ impl<'a> Scanner<'a> {
         let mut rest = self.rest;
         loop {
             while let Some((block, after)) = rest.split_first_chunk() {
-                let special = special_bytes(*block);
-                if special > 0 {
-                    rest = rest.get(special.trailing_zeros() as usize / 8..)?;
+                if let Some(first) = block::first_special(*block) {
+                    rest = rest.get(first..)?;
                     break;
                 }
                 rest = after;
@@ -206,19 +207,4 @@ impl<'a> Scanner<'a> {
     fn at(&self) -> usize {
         self.text.len().saturating_sub(self.rest.len())
     }
-}
-
-/// A bit in the first byte of the block that ends a string or a plain part of it, or may not be in one: a quote, a backslash, a
-/// control character. Later bits may be set without one.
-///
-/// The test for a zero byte is `(x - 0x01…) & !x & 0x80…`: a borrow reaches only bytes behind one that is found already.
-fn special_bytes(block: [u8; 8]) -> u64 {
-    const ONES: u64 = u64::MAX / 255;
-    const HIGH: u64 = ONES << 7;
-    let block = u64::from_le_bytes(block);
-    let quotes = block ^ (ONES * u64::from(b'"'));
-    let backslashes = block ^ (ONES * u64::from(b'\\'));
-    let zeros = |x: u64| x.wrapping_sub(ONES) & !x;
-    let controls = block.wrapping_sub(ONES * u64::from(b' ')) & !block;
-    (zeros(quotes) | zeros(backslashes) | controls) & HIGH
 }
