@@ -27,6 +27,8 @@ use crate::{
 
 /// First allocation for a body whose length is not declared.
 const MIN_ALLOCATION_BYTES: u64 = 16 * 1024;
+/// A body of declared length gets all its memory once so great a part of it has arrived.
+const PART_BEFORE_WHOLE: u64 = 8;
 /// The body of a caller without a credential, which is a login, must arrive within this time.
 const STRANGER_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that are decoded before other tasks get their turn.
@@ -194,7 +196,7 @@ impl RequestBodies {
             lease: self.memory.lease(owner),
             decoder: self.memory.lease(owner),
             max,
-            expected: declared.filter(|_| encoding.is_none()).unwrap_or(max),
+            declared: declared.filter(|_| encoding.is_none()),
         };
         let failed = |error| of_decoder(error, encoding);
         let mut decoder = decoder(encoding, collected).map_err(failed)?;
@@ -251,8 +253,9 @@ struct Collected {
     /// The decoder's own memory.
     decoder: Lease,
     max: u64,
-    /// No more than this is allocated ahead.
-    expected: u64,
+    /// The length that the request declares, where it is that of these bytes. Memory is leased as bytes arrive, because a declaration
+    /// costs the caller nothing.
+    declared: Option<u64>,
 }
 
 impl Write for Collected {
@@ -262,9 +265,13 @@ impl Write for Collected {
             return Err(io::Error::other(BodyError::TooLarge { max: ByteSize::b(self.max) }));
         }
         if needed > self.lease.bytes {
-            // Memory is leased as bytes arrive, not as they are declared: a declaration costs the caller nothing.
-            let room =
-                needed.max(self.lease.bytes.saturating_mul(2)).max(MIN_ALLOCATION_BYTES).min(self.expected);
+            let room = match self.declared {
+                Some(declared) if needed >= declared / PART_BEFORE_WHOLE => declared,
+                declared => {
+                    let room = needed.max(self.lease.bytes.saturating_mul(2)).max(MIN_ALLOCATION_BYTES);
+                    room.min(declared.unwrap_or(self.max))
+                }
+            };
             self.lease.grow_to(room.max(needed)).map_err(io::Error::other)?;
             self.bytes.reserve(usize::try_from(self.lease.bytes).unwrap_or(usize::MAX) - self.bytes.len());
         }
