@@ -2,6 +2,7 @@
 //! HTTP/2 is shared.
 
 use std::{
+    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
@@ -28,8 +29,9 @@ pub(crate) struct Pool {
 /// The connections that no request has to itself.
 #[derive(Default)]
 struct Idle {
-    /// The one that was used last comes last.
-    http1: Vec<(http1::SendRequest<Full<Bytes>>, Instant)>,
+    /// The one that was used last comes last. The first is used next: bytes that its server sends without a request, as a second
+    /// answer to the last one, then have the most time to arrive and close it.
+    http1: VecDeque<(http1::SendRequest<Full<Bytes>>, Instant)>,
     http2: Option<(http2::SendRequest<Full<Bytes>>, Instant)>,
     /// Whether a task waits to close those that are idle for too long.
     is_reaped: bool,
@@ -67,7 +69,7 @@ impl Pool {
     pub(crate) fn put_back(self: &Arc<Self>, sender: http1::SendRequest<Full<Bytes>>) {
         if !sender.is_closed() {
             let mut idle = self.lock();
-            idle.http1.push((sender, Instant::now()));
+            idle.http1.push_back((sender, Instant::now()));
             self.reap(&mut idle);
         }
     }
@@ -107,19 +109,16 @@ impl Idle {
         // Those whose task has yet to read the end of the last response, or to send the rest of its request.
         let mut busy = Vec::new();
         let found = loop {
-            match self.http1.pop() {
-                Some((_, since)) if since.elapsed() >= IDLE_TIMEOUT => {
-                    // All others are older.
-                    self.http1.clear();
-                    break None;
-                }
-                Some((sender, _)) if sender.is_closed() => {}
+            match self.http1.pop_front() {
+                Some((sender, since)) if since.elapsed() >= IDLE_TIMEOUT || sender.is_closed() => {}
                 Some((sender, _)) if sender.is_ready() => break Some(Sender::Http1(sender)),
                 Some(other) => busy.push(other),
                 None => break None,
             }
         };
-        self.http1.extend(busy.into_iter().rev());
+        for other in busy.into_iter().rev() {
+            self.http1.push_front(other);
+        }
         found
     }
 
@@ -136,7 +135,7 @@ impl Idle {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{convert::Infallible, future::ready};
 
     use http::{Request, Response};
     use hyper::{body::Incoming, server, service::service_fn};
@@ -196,6 +195,44 @@ mod tests {
         // Of two that were made at the same time, one is kept.
         pool.share(http2_sender(&address).await);
         assert!(pool.lock().http1.is_empty() && pool.lock().http2.is_some());
+    }
+
+    /// A server that answers with the number of the connection.
+    async fn numbering_server() -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            for number in 0_usize.. {
+                let (stream, _) = listener.accept().await.unwrap();
+                let answer = service_fn(move |_: Request<Incoming>| {
+                    let number = Full::new(Bytes::from(number.to_string()));
+                    ready(Ok::<_, Infallible>(Response::new(number)))
+                });
+                tokio::spawn(
+                    server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), answer),
+                );
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn connection_that_is_idle_longest_is_used_next() {
+        let pool = pool(&numbering_server().await);
+        let used = async |connection: Connection| {
+            let request = Request::builder().uri("/").body(Full::default()).unwrap();
+            let mut body = connection.send(request).await.unwrap().into_body();
+            let mut number = Vec::new();
+            while let Some(piece) = body.data().await {
+                number.extend(piece.unwrap());
+            }
+            String::from_utf8(number).unwrap()
+        };
+        let (first, second) = (Connection::of(&pool).await.unwrap(), Connection::of(&pool).await.unwrap());
+        let numbers = [used(first).await, used(second).await];
+        for number in [&numbers[0], &numbers[1], &numbers[0]] {
+            assert_eq!(&used(Connection::of(&pool).await.unwrap()).await, number);
+        }
     }
 
     #[tokio::test(start_paused = true)]
