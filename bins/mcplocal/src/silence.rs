@@ -1,5 +1,6 @@
 //! A silent mcpd is questioned: is it slow, or gone? A model may think for minutes and mcpd sends nothing meanwhile, so silence
-//! alone proves nothing; its `/healthz`, on a new connection, decides.
+//! alone proves nothing; its `/healthz`, on a new connection, decides. One that accepts no connections may be ending: it then still
+//! answers what it has, on the connections that are left, and those break if it is gone.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -10,7 +11,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
-use mcpctl_client::HealthCheck;
+use mcpctl_client::{Health, HealthCheck};
 use mcpctl_failover::FailureClass;
 use mcpctl_upstream::{Failure, Progress};
 
@@ -21,6 +22,9 @@ const QUESTIONS: u32 = 2;
 /// How long an answer holds for other requests, so that many that wait do not become a flood.
 const ANSWER_HOLDS: Duration = Duration::from_secs(1);
 
+/// How long a request waits for an mcpd that accepts no connections: as long as an mcpd that ends answers its last requests.
+const LAST_ANSWERS: Duration = Duration::from_secs(30);
+
 /// The health check of one mcpd, shared by all requests that wait for it: one question at a time.
 pub struct SilenceCheck {
     health: HealthCheck,
@@ -30,7 +34,7 @@ pub struct SilenceCheck {
 #[derive(Default)]
 struct CheckState {
     /// The questions that requests wait for; ends with the last of them.
-    asking: Option<WeakShared<BoxFuture<'static, bool>>>,
+    asking: Option<WeakShared<BoxFuture<'static, Health>>>,
     answered_at: Option<Instant>,
 }
 
@@ -44,36 +48,47 @@ impl SilenceCheck {
     ///
     /// Returns the failure once it answers neither the request nor the check.
     pub async fn until_gone(&self, progress: &Progress) -> Failure {
-        let mut heard = progress.last();
+        let (mut heard, mut refused_since) = (progress.last(), None);
         loop {
             tokio::time::sleep_until((heard + SILENCE_TIMEOUT).into()).await;
+            let health = if progress.last() > heard { Health::Answered } else { self.asked().await };
+            refused_since = (health == Health::Refused).then(|| refused_since.unwrap_or_else(Instant::now));
             if progress.last() > heard {
                 heard = progress.last();
-            } else if self.is_answered().await || progress.last() > heard {
-                heard = Instant::now();
-            } else {
-                let detail = format!(
+                continue;
+            }
+            let detail = match (health, refused_since) {
+                (Health::Answered, _) => None,
+                (Health::Refused, Some(since)) if since.elapsed() < LAST_ANSWERS => None,
+                (Health::Refused, _) => Some(format!(
+                    "it was silent, and accepted no connections for {} s",
+                    LAST_ANSWERS.as_secs()
+                )),
+                (Health::Silent, _) => Some(format!(
                     "it was silent for {} s, and its `/healthz` did not answer within {} s, {QUESTIONS} times in a row",
                     SILENCE_TIMEOUT.as_secs(),
                     HealthCheck::TIMEOUT.as_secs(),
-                );
+                )),
+            };
+            if let Some(detail) = detail {
                 return Failure::new(FailureClass::NoResponse, detail);
             }
+            heard = Instant::now();
         }
     }
 
-    /// Whether mcpd answers one of the questions.
-    async fn is_answered(&self) -> bool {
-        let Some(asking) = self.asking() else { return true };
-        let answered = asking.await;
-        if answered {
+    /// What mcpd answers to the questions.
+    async fn asked(&self) -> Health {
+        let Some(asking) = self.asking() else { return Health::Answered };
+        let health = asking.await;
+        if health == Health::Answered {
             self.state.lock().unwrap_or_else(PoisonError::into_inner).answered_at = Some(Instant::now());
         }
-        answered
+        health
     }
 
     /// The questions that are being asked, or new ones; none while the last answer holds.
-    fn asking(&self) -> Option<Shared<BoxFuture<'static, bool>>> {
+    fn asking(&self) -> Option<Shared<BoxFuture<'static, Health>>> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.answered_at.is_some_and(|at| at.elapsed() < ANSWER_HOLDS) {
             return None;
@@ -90,13 +105,18 @@ impl SilenceCheck {
 
 /// Asks until an answer comes. The next question is no earlier than the end of the last one's time: where that failed at once,
 /// mcpd may be restarting.
-async fn ask(health: HealthCheck) -> bool {
+async fn ask(check: HealthCheck) -> Health {
+    let mut health = Health::Silent;
     for _ in 0..QUESTIONS {
         let until = tokio::time::Instant::now() + HealthCheck::TIMEOUT;
-        if health.is_answered().await {
-            return true;
+        health = check.ask().await;
+        if health == Health::Answered {
+            return health;
         }
         tokio::time::sleep_until(until).await;
     }
-    false
+    if health == Health::Refused {
+        tracing::info!("mcpd accepts no connections; requests that it has are waited for");
+    }
+    health
 }

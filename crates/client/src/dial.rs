@@ -1,7 +1,11 @@
 //! New connections to mcpd for a single small request: nothing is shared with inference, no proxy of the environment is used, and
 //! over plain HTTP a trusted user must hold the other end.
 
-use std::time::Duration;
+use std::{
+    error::Error,
+    io::{self, ErrorKind},
+    time::Duration,
+};
 
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
@@ -34,6 +38,8 @@ pub(crate) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 pub(crate) enum DialError {
     /// Not in time.
     TooLate,
+    /// No program listens there, for this reason.
+    Refused(String),
     /// For this reason.
     Failed(String),
 }
@@ -68,11 +74,26 @@ impl Dialer {
     pub(crate) async fn connect(&self, uri: Uri) -> Result<Stream, DialError> {
         let connecting = timeout(self.connect_timeout, self.connector.clone().call(uri));
         let stream = connecting.await.map_err(|_| DialError::TooLate)?;
-        let stream = stream.map_err(|error| DialError::Failed(one_line(&reason(&*error))))?;
+        let stream = stream.map_err(|error| {
+            let reason = one_line(&reason(&*error));
+            if is_refused(&*error) { DialError::Refused(reason) } else { DialError::Failed(reason) }
+        })?;
         // Before the first byte: over plain http a trusted user must hold the other end.
         if let Some(guard) = self.guard {
             guard.check(&stream).await.map_err(|error| DialError::Failed(error.to_string()))?;
         }
         Ok(stream)
     }
+}
+
+fn is_refused(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == ErrorKind::ConnectionRefused)
+        {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }

@@ -103,7 +103,7 @@ impl FeedClient {
         let asked_at = Instant::now();
         let stream = self.dialer.connect(uri).await.map_err(|error| match error {
             DialError::TooLate => late(),
-            DialError::Failed(reason) => FeedError::Failed(reason),
+            DialError::Refused(reason) | DialError::Failed(reason) => FeedError::Failed(reason),
         })?;
         let asking = async {
             let mut builder = Builder::new();

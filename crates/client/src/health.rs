@@ -14,7 +14,21 @@ use mcpctl_owner::TrustedUsers;
 use tokio::time::timeout;
 use url::Url;
 
-use crate::{ClientError, dial::Dialer};
+use crate::{
+    ClientError,
+    dial::{DialError, Dialer},
+};
+
+/// What one question found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Health {
+    /// mcpd answers. Any status is an answer, but 502 and 504: with those a gateway reports that mcpd is silent.
+    Answered,
+    /// No program accepts connections there: mcpd is gone, or it ends and answers its last requests.
+    Refused,
+    /// No answer came in time.
+    Silent,
+}
 
 /// Asks one mcpd whether it is alive. No credential is sent.
 #[derive(Debug, Clone)]
@@ -38,23 +52,27 @@ impl HealthCheck {
         Ok(Self { server, dialer })
     }
 
-    /// Whether mcpd answers in time. Any status is an answer, but 502 and 504: with those a gateway reports that mcpd is silent.
-    pub async fn is_answered(&self) -> bool {
-        self.ask()
-            .await
-            .is_some_and(|status| !matches!(status, StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT))
+    /// Asks once.
+    pub async fn ask(&self) -> Health {
+        match self.status().await {
+            Ok(Some(StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT) | None)
+            | Err(DialError::Failed(_) | DialError::TooLate) => Health::Silent,
+            Ok(Some(_)) => Health::Answered,
+            Err(DialError::Refused(_)) => Health::Refused,
+        }
     }
 
-    async fn ask(&self) -> Option<StatusCode> {
+    /// The status of its answer; none where none came in time.
+    async fn status(&self) -> Result<Option<StatusCode>, DialError> {
         let base = self.server.as_str().trim_end_matches('/');
-        let uri: Uri = format!("{base}/healthz").parse().ok()?;
+        let Ok(uri) = format!("{base}/healthz").parse::<Uri>() else { return Ok(None) };
         let request = Request::get(uri.path())
             .header(HOST, uri.authority().map_or("", |authority| authority.as_str()))
             .header(CACHE_CONTROL, "no-store")
             .header(CONNECTION, "close")
-            .body(Empty::<Bytes>::new())
-            .ok()?;
-        let stream = self.dialer.connect(uri).await.ok()?;
+            .body(Empty::<Bytes>::new());
+        let Ok(request) = request else { return Ok(None) };
+        let stream = self.dialer.connect(uri).await?;
         let answering = async {
             let mut builder = Builder::new();
             let handshake = builder.max_buf_size(Self::MAX_HEAD_BYTES).handshake(stream);
@@ -69,6 +87,6 @@ impl HealthCheck {
                 () = driving => None,
             }
         };
-        timeout(Self::TIMEOUT, answering).await.ok()?
+        Ok(timeout(Self::TIMEOUT, answering).await.ok().flatten())
     }
 }

@@ -58,7 +58,7 @@ async fn fetch(server: &Url, dialer: &Dialer) -> Result<SigningKeyList, KeyListE
         .map_err(|error| failed(&error))?;
     let stream = dialer.connect(uri).await.map_err(|error| match error {
         DialError::TooLate => KeyListError("no connection in time".to_owned()),
-        DialError::Failed(reason) => KeyListError(reason),
+        DialError::Refused(reason) | DialError::Failed(reason) => KeyListError(reason),
     })?;
     let mut builder = Builder::new();
     let handshake = builder.max_buf_size(MAX_BYTES).handshake(stream);

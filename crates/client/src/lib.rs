@@ -24,7 +24,7 @@ pub use client::{AuditRequest, Changed, ChatRequest, Client, ClientOptions, Devi
 pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
 pub use feed::{FeedClient, FeedError, FeedEvent, FeedStream};
 pub use guard::{ForeignPeer, Guard};
-pub use health::HealthCheck;
+pub use health::{Health, HealthCheck};
 pub use key_list::{KeyListError, fetch_keys};
 pub use mcpctl_owner::TrustedUsers;
 pub use probe::{PinnedKeys, Probe, ProofKeys};

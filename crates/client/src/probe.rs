@@ -211,7 +211,7 @@ impl Probe {
 
         let stream = self.dialer.connect(uri).await.map_err(|error| match error {
             DialError::TooLate => late(),
-            DialError::Failed(reason) => ProbeError(reason),
+            DialError::Refused(reason) | DialError::Failed(reason) => ProbeError(reason),
         })?;
         let mut builder = Builder::new();
         let handshake = builder.max_buf_size(Self::MAX_HEAD_BYTES).handshake(stream);

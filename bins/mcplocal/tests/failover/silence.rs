@@ -85,3 +85,23 @@ async fn slow_answer_of_a_healthy_mcpd_is_waited_for() {
     assert_eq!(deployment.probes(), 0);
     assert!(deployment.desk.inferences().is_empty());
 }
+
+#[tokio::test]
+async fn slow_answer_of_an_mcpd_that_ends_is_waited_for() {
+    let deployment = Deployment::start().await;
+    with_default_timeouts(&deployment).await;
+    let gate = Gate::new();
+    deployment.provider.queue(Reply::text("the last answer").before_head(Pause::Gate(gate.clone())));
+    let mcpd = Pid::from_raw(deployment.mcpd.pid().try_into().unwrap());
+    let (answer, ()) = tokio::join!(deployment.chat(), async {
+        eventually("the provider has the request", async || {
+            (!deployment.provider.inferences().is_empty()).then_some(())
+        })
+        .await;
+        kill(mcpd, Signal::SIGTERM).unwrap();
+        let log = || deployment.agent.log().contains("mcpd accepts no connections");
+        eventually("mcpd was questioned", async || log().then_some(())).await;
+        gate.release();
+    });
+    assert_eq!(content(answer).await, "the last answer");
+}
