@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use jiff::Timestamp;
 use mcpctl_api::{Id, Revision};
 use mcpctl_secret::token::{self, MintedToken, Prefix, TokenHash};
-use mcpctl_store::{Author, Store};
+use mcpctl_store::{Author, Replica, Store};
 
 use crate::{
     commit::{self, Locking, Proposal},
@@ -26,16 +26,21 @@ const TOKEN_FILE: &str = "bootstrap-token";
 ///
 /// # Errors
 /// When the store or the token file cannot be written.
-pub async fn prepare(store: &Store, data_dir: &Path, now: Timestamp) -> anyhow::Result<Option<PathBuf>> {
+pub async fn prepare(
+    store: &Store,
+    replica: &Replica,
+    data_dir: &Path,
+    now: Timestamp,
+) -> anyhow::Result<Option<PathBuf>> {
     let mut file = None;
     let preparation =
-        Preparation { store, data_dir, now, minted: token::mint(Prefix::Mcpd)?, file: &mut file };
+        Preparation { replica, data_dir, now, minted: token::mint(Prefix::Mcpd)?, file: &mut file };
     commit::run(store, Locking::AfterLosses, preparation).await?;
     file.map(TokenFile::publish).transpose()
 }
 
 struct Preparation<'a> {
-    store: &'a Store,
+    replica: &'a Replica,
     data_dir: &'a Path,
     now: Timestamp,
     minted: MintedToken,
@@ -47,7 +52,7 @@ impl Proposal for Preparation<'_> {
     type Error = anyhow::Error;
 
     async fn plan(&mut self) -> anyhow::Result<(Plan, Author)> {
-        let snapshot = self.store.load().await?;
+        let snapshot = self.replica.fresh().await?;
         // An empty store is at revision 0. A store without users is not empty: its users were deleted, or its
         // administrators are service accounts.
         let is_empty = snapshot.revision() == Revision::default();

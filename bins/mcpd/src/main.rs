@@ -208,7 +208,12 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         None => None,
     };
     let store = open_owned(&config).await?;
-    if let Some(path) = bootstrap::prepare(&store, &config.data_dir, Timestamp::now()).await? {
+    let listed = ListedIssuers {
+        sign_in: config.oidc.iter().map(|provider| provider.issuer.clone()).collect(),
+        exchange: config.token_exchange.iter().map(|issuer| issuer.issuer.clone()).collect(),
+    };
+    let replica = Replica::start_listing(store.clone(), listed).await?;
+    if let Some(path) = bootstrap::prepare(&store, &replica, &config.data_dir, Timestamp::now()).await? {
         tracing::info!(path = %path.display(), "first start: the token of the user `admin` is in this file");
     }
     let own = std::iter::once(&listener)
@@ -220,11 +225,6 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::new(store.clone(), config.limits.records.durability);
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
-    let listed = ListedIssuers {
-        sign_in: config.oidc.iter().map(|provider| provider.issuer.clone()).collect(),
-        exchange: config.token_exchange.iter().map(|issuer| issuer.issuer.clone()).collect(),
-    };
-    let replica = Replica::start_listing(store.clone(), listed).await?;
     let inference = inference::Inference::new(addresses);
     let sign_on = sign_on::providers::SignOn::new(config.oidc, &inference.client);
     let trusted_issuers =

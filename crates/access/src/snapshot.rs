@@ -230,7 +230,8 @@ impl Snapshot {
         }
     }
 
-    fn put(&mut self, stored: Arc<Stored>) {
+    /// Adds a resource, or replaces it, at the same revision: for a snapshot that is being loaded.
+    pub fn put(&mut self, stored: Arc<Stored>) {
         // Removed first, so that a rename frees the old name.
         self.remove(stored.id());
         if let (Spec::Token(token), Some(Confidential::TokenHash(hash))) =

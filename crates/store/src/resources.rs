@@ -103,8 +103,8 @@ impl Store {
             ($transaction:ident) => {{
                 let current: i64 =
                     sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
-                let mut stored = Vec::new();
-                // Row by row, so that their texts are not all in memory at once.
+                let mut snapshot = Snapshot::new(Revision(current.unsigned_abs()), []);
+                // Row by row, while the database reads the next ones, and so that their texts are not all in memory at once.
                 let query = sqlx::query("SELECT id, kind, body, confidential FROM resources");
                 let mut rows = query.fetch(&mut *$transaction);
                 while let Some(row) = rows.try_next().await? {
@@ -114,16 +114,15 @@ impl Store {
                         body: row.try_get("body")?,
                         confidential: row.try_get("confidential")?,
                     };
-                    stored.push(row.read()?);
+                    snapshot.put(row.read()?);
                 }
                 drop(rows);
                 $transaction.commit().await?;
-                (current, stored)
+                snapshot
             }};
         }
         // One transaction, so that revision and rows belong together.
-        let (current, stored) = read_transaction!(&self.database, transaction => load!(transaction));
-        Ok(Snapshot::new(Revision(current.unsigned_abs()), stored))
+        Ok(read_transaction!(&self.database, transaction => load!(transaction)))
     }
 
     /// The changes after a revision, at most `limit`. A resource that changed several times is reported once, at its last

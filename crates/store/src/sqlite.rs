@@ -38,6 +38,8 @@ const LONG_LOG_FRAMES: u32 = LONG_LOG_BYTES / (4096 + 24);
 const MAX_LOG_BYTES: u64 = 32 << 20;
 /// How long writes wait at once for the disk. Well below [`ACQUIRE_TIMEOUT`], after which they fail.
 const MAX_TURN: Duration = Duration::from_secs(1);
+/// Rows that a connection reads before they are taken: each time that none is left costs two switches of threads.
+const ROWS_AHEAD: usize = 512;
 /// Connections for reading.
 const READERS: u32 = 4;
 
@@ -68,7 +70,8 @@ impl SqliteDatabase {
             // The task does it.
             .pragma("wal_autocheckpoint", "0")
             .pragma("journal_size_limit", LONG_LOG_BYTES.to_string())
-            .busy_timeout(ACQUIRE_TIMEOUT);
+            .busy_timeout(ACQUIRE_TIMEOUT)
+            .row_buffer_size(ROWS_AHEAD);
         let strict = connect(1, options.clone()).await?;
         // In WAL mode, `NORMAL` leaves the sync of a commit out. The sync of a later strict one covers it: they share the log.
         let relaxed = connect(1, options.clone().synchronous(SqliteSynchronous::Normal)).await?;
