@@ -200,7 +200,8 @@ async fn store_groups(mut groups: Groups) {
             waiting.push((message.done, message.place));
         }
         let Shared { store, durability, .. } = &*groups.shared;
-        let stored = store.insert(*durability, rows).await.map_err(Arc::new);
+        // Boxed, so that the task that each run of groups begins is small.
+        let stored = Box::pin(store.insert(*durability, rows)).await.map_err(Arc::new);
         for (done, _place) in waiting {
             // A caller that stopped waiting has its rows stored all the same.
             let _ = done.send(stored.clone());
