@@ -31,6 +31,8 @@ enum Of {
     Growth {
         /// Bindings, and tokens; a tenth as many users and a hundredth as many Llms [default: 100000]
         bindings: Option<usize>,
+        /// Rows of audit, and of usage, beside which requests are measured at the end [default: 10000000]
+        records: Option<usize>,
     },
     /// Inference: what callers get of every fault, and what real clients can do
     Inference(inference::Args),
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.of {
         Of::Access { only } => access(only),
         Of::Engine { only } => engine(only),
-        Of::Growth { bindings } => growth(*bindings),
+        Of::Growth { bindings, records } => growth(*bindings, *records),
         Of::Inference(args) => inference::run(args),
     }
 }
@@ -53,11 +55,11 @@ fn access(only: &[String]) -> Result<()> {
     cargo::run(&bench)
 }
 
-fn growth(bindings: Option<usize>) -> Result<()> {
+fn growth(bindings: Option<usize>, records: Option<usize>) -> Result<()> {
     cargo::run(&["build", "--package", "mcpd", "--package", "mcpctl", "--bins", "--release", "--locked"])?;
-    let bindings = bindings.map(|bindings| bindings.to_string());
+    let numbers: Vec<_> = bindings.into_iter().chain(records).map(|number| number.to_string()).collect();
     let mut bench = vec!["bench", "--package", "mcpd", "--bench", "growth", "--locked", "--"];
-    bench.extend(bindings.as_deref());
+    bench.extend(numbers.iter().map(String::as_str));
     cargo::run(&bench)
 }
 

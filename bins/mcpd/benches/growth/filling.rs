@@ -22,7 +22,7 @@ const MEMBERS: usize = 100;
 pub struct Size {
     /// Of them, and of tokens.
     bindings: usize,
-    users: usize,
+    pub users: usize,
     llms: usize,
 }
 

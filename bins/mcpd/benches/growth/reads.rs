@@ -12,21 +12,30 @@ use serde_json::json;
 use crate::table::Table;
 
 const SAMPLES: usize = 200;
-const TARGET: Duration = Duration::from_millis(5);
+pub const TARGET: Duration = Duration::from_millis(5);
 const WHOLE_LIST_TARGET: Duration = Duration::from_secs(3);
+
+/// A token of a user, by this name.
+pub async fn reader(mcpd: &Mcpd, name: &str) -> String {
+    let token = json!({"name": name, "subject": {"kind": "User", "name": "user-1"}});
+    let issued = mcpd.post("/api/v1/tokens", &mcpd.admin(), &token).await;
+    let issued: serde_json::Value = issued.json().await.unwrap();
+    issued["token"].as_str().unwrap().to_owned()
+}
+
+/// What is asked with and without other work.
+pub fn asked(mcpd: &Mcpd, bearer: &str) -> [(&'static str, RequestBuilder); 2] {
+    let chat = json!({"model": "llm-1", "messages": [{"role": "user", "content": "Hi"}]});
+    [
+        ("a probe", mcpd.request(Method::HEAD, "/api/v1/llms/llm-1", bearer)),
+        ("a chat", mcpd.request(Method::POST, "/v1/chat/completions", bearer).json(&chat)),
+    ]
+}
 
 pub async fn figures(mcpd: &Mcpd, database: &str, table: &mut Table) {
     let admin = mcpd.admin();
-    let token = json!({"name": "reader", "subject": {"kind": "User", "name": "user-1"}});
-    let issued = mcpd.post("/api/v1/tokens", &admin, &token).await;
-    let issued: serde_json::Value = issued.json().await.unwrap();
-    let bearer = issued["token"].as_str().unwrap();
-
-    let chat = json!({"model": "llm-1", "messages": [{"role": "user", "content": "Hi"}]});
-    let asked = [
-        ("a probe", mcpd.request(Method::HEAD, "/api/v1/llms/llm-1", bearer)),
-        ("a chat", mcpd.request(Method::POST, "/v1/chat/completions", bearer).json(&chat)),
-    ];
+    let bearer = &reader(mcpd, "reader").await;
+    let asked = asked(mcpd, bearer);
     for (what, request) in &asked {
         table.times(&format!("{database}: {what}"), times(request).await, 0.95, TARGET);
     }
@@ -62,7 +71,7 @@ pub async fn figures(mcpd: &Mcpd, database: &str, table: &mut Table) {
     }
 }
 
-async fn times(request: &RequestBuilder) -> Vec<Duration> {
+pub async fn times(request: &RequestBuilder) -> Vec<Duration> {
     let mut times = Vec::with_capacity(SAMPLES);
     for _ in 0..SAMPLES {
         let request = request.try_clone().unwrap();
