@@ -1,4 +1,4 @@
-//! Secrets and how they are kept: bearer tokens, passwords, and envelope encryption of rows at rest.
+//! Secrets and how they are kept: bearer tokens, passwords, and encryption of rows at rest and of long streams.
 //!
 //! This crate mints, compares, seals and opens. It decides nothing about who may do what (`access`), and it
 //! stores nothing except the master key's file. Every secret it hands out is wiped from memory when dropped
@@ -10,6 +10,7 @@ pub mod master_key_file;
 pub mod password;
 pub mod query;
 mod random;
+pub mod stream;
 pub mod token;
 
 pub use armor::ShapeError;
