@@ -13,7 +13,10 @@ use crate::{
     error::StoreError,
 };
 
-const CANARY: &str = "master-key-canary";
+/// The key of its row in `settings`.
+pub(crate) const KEY: &str = "master-key-canary";
+/// Reads it by that key.
+pub(crate) const SELECT: &str = "SELECT value FROM settings WHERE key = $1";
 
 /// Why there is no key for a store.
 #[derive(Debug, thiserror::Error)]
@@ -35,10 +38,7 @@ impl From<sqlx::Error> for UnlockError {
 /// Reads the sealed text, if the store has one.
 macro_rules! canary {
     ($connection:expr) => {
-        sqlx::query_scalar::<_, Vec<u8>>("SELECT value FROM settings WHERE key = $1")
-            .bind(CANARY)
-            .fetch_optional($connection)
-            .await?
+        sqlx::query_scalar::<_, Vec<u8>>(SELECT).bind(KEY).fetch_optional($connection).await?
     };
 }
 
@@ -72,7 +72,7 @@ pub(crate) async fn unlock(
             None => {
                 let sealed = seal(&keys)?;
                 sqlx::query("INSERT INTO settings (key, value) VALUES ($1, $2)")
-                    .bind(CANARY)
+                    .bind(KEY)
                     .bind(&sealed)
                     .execute(&mut *transaction)
                     .await?;
@@ -99,14 +99,16 @@ pub(crate) async fn is_there(database: &Database) -> Result<bool, StoreError> {
 }
 
 fn seal(keys: &Keyring) -> Result<Vec<u8>, StoreError> {
-    envelope::seal(keys.current(), CANARY.as_bytes(), CANARY.as_bytes())
+    envelope::seal(keys.current(), KEY.as_bytes(), KEY.as_bytes())
         .map(envelope::Sealed::into_bytes)
         .map_err(|error| StoreError::Vault(error.to_string()))
 }
 
 fn opened(keys: Arc<Keyring>, sealed: &[u8]) -> Result<Arc<Keyring>, UnlockError> {
-    match envelope::open(&keys, CANARY.as_bytes(), sealed) {
-        Ok(_) => Ok(keys),
-        Err(_) => Err(UnlockError::WrongMasterKey),
-    }
+    if opens(&keys, sealed) { Ok(keys) } else { Err(UnlockError::WrongMasterKey) }
+}
+
+/// Whether these keys are those of the store.
+pub(crate) fn opens(keys: &Keyring, sealed: &[u8]) -> bool {
+    envelope::open(keys, KEY.as_bytes(), sealed).is_ok()
 }

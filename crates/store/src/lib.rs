@@ -28,6 +28,7 @@ mod rows;
 mod signing_keys;
 mod sqlite;
 mod token_uses;
+pub mod transfer;
 mod vault;
 
 pub use audit_log::{AuditEvent, AuditQuery};

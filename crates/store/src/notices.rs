@@ -24,8 +24,8 @@ use crate::{
 const CHANNEL: &str = "mcpctl_revision";
 /// The payload in place of a revision when the signing keys were rotated.
 const KEYS_ROTATED: &str = "keys";
-/// What the listening connection is called in `pg_stat_activity`.
-const APPLICATION_NAME: &str = "mcpd listens";
+/// What the listening connection is called in `pg_stat_activity`. A transfer that must be alone looks for it.
+pub(crate) const APPLICATION_NAME: &str = "mcpd listens";
 /// How often the revision is polled while nothing announces it.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The same while notifications do not arrive: the other replicas are of an older version, or a pooler swallows them.

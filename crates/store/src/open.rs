@@ -6,7 +6,10 @@ use mcpctl_secret::{
     envelope::Keyring,
     master_key_file::{self, IfMissing, MasterKeyFileError},
 };
-use sqlx::{migrate::MigrateError, postgres::PgConnectOptions};
+use sqlx::{
+    migrate::{MigrateError, Migrator},
+    postgres::PgConnectOptions,
+};
 use tokio::sync::watch;
 
 use crate::{
@@ -15,6 +18,11 @@ use crate::{
     database::{Database, Location, Store},
     ownership::Ownership,
 };
+
+/// The schema of SQLite; both have the same versions.
+pub(crate) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+/// The schema of PostgreSQL.
+pub(crate) static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// Why a store cannot be opened. The message is one line; [`OpenError::hint`] has the next step.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +99,8 @@ impl Store {
             |reason: String| OpenError::Unavailable { place: place.clone(), reason: one_line(&reason) };
         let database = Database::connect(location).await.map_err(unavailable)?;
         let migrated = match &database {
-            Database::Sqlite(sqlite) => sqlx::migrate!("migrations/sqlite").run(sqlite.owner()).await,
-            Database::Postgres(pool) => sqlx::migrate!("migrations/postgres").run(pool).await,
+            Database::Sqlite(sqlite) => SQLITE_MIGRATIONS.run(sqlite.owner()).await,
+            Database::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await,
         };
         migrated.map_err(|error| match error {
             MigrateError::VersionMissing(_) | MigrateError::VersionTooNew(..) => {
@@ -137,8 +145,14 @@ impl Store {
     }
 }
 
-/// The location for messages, without credentials.
-fn describe(location: &Location) -> String {
+impl Location {
+    /// The location for messages, without credentials.
+    pub fn for_people(&self) -> String {
+        describe(self)
+    }
+}
+
+pub(crate) fn describe(location: &Location) -> String {
     match location {
         Location::Sqlite(path) => format!("`{}`", path.display()),
         Location::Postgres(url) => match PgConnectOptions::from_str(url) {
@@ -151,6 +165,6 @@ fn describe(location: &Location) -> String {
     }
 }
 
-fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     text.lines().map(str::trim).collect::<Vec<_>>().join(" ")
 }

@@ -226,7 +226,7 @@ fn sync(path: &Path) -> io::Result<u64> {
 }
 
 /// The path of one of the files that SQLite keeps beside the database.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(suffix);
     PathBuf::from(name)

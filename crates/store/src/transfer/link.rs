@@ -1,0 +1,86 @@
+//! One connection to either database, for as long as a transfer takes: none of the timeouts of requests.
+
+use std::{path::Path, str::FromStr as _, time::Duration};
+
+use sqlx::{
+    ConnectOptions as _, PgConnection, SqliteConnection, postgres::PgConnectOptions,
+    sqlite::SqliteConnectOptions,
+};
+
+use super::error::TransferError;
+use crate::{
+    database::Location,
+    notices::APPLICATION_NAME,
+    open::{describe, one_line},
+};
+
+/// How long a transfer waits for the lock of a table that a running mcpd upgrades.
+const LOCK_TIMEOUT: &str = "5s";
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A connection.
+pub(super) enum Link {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Runs a query on either connection.
+macro_rules! on_link {
+    ($link:expr, $connection:ident => $query:expr) => {
+        match $link {
+            $crate::transfer::link::Link::Sqlite($connection) => $query,
+            $crate::transfer::link::Link::Postgres($connection) => $query,
+        }
+    };
+}
+
+pub(super) use on_link;
+
+impl Link {
+    /// Connects to a database to read it.
+    pub(super) async fn to_read(location: &Location) -> Result<Self, TransferError> {
+        let place = describe(location);
+        let unavailable = |reason: sqlx::Error| TransferError::Unavailable {
+            place: place.clone(),
+            reason: one_line(&reason.to_string()),
+        };
+        match location {
+            Location::Sqlite(path) if !path.exists() => Err(TransferError::Missing { place }),
+            Location::Sqlite(path) => {
+                let options = sqlite(path).read_only(true);
+                options.connect().await.map(Self::Sqlite).map_err(unavailable)
+            }
+            Location::Postgres(url) => {
+                postgres(url).map_err(unavailable)?.connect().await.map(Self::Postgres).map_err(unavailable)
+            }
+        }
+    }
+}
+
+/// The options of a connection to a file.
+pub(super) fn sqlite(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new().filename(path).busy_timeout(BUSY_TIMEOUT)
+}
+
+/// The options of a connection to a server.
+pub(super) fn postgres(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?.application_name("mcpd transfer").options([
+        ("statement_timeout", "0"),
+        ("idle_in_transaction_session_timeout", "0"),
+        ("lock_timeout", LOCK_TIMEOUT),
+    ]))
+}
+
+/// Fails where an mcpd serves the PostgreSQL database: each has a connection that listens for changes.
+pub(super) async fn check_unused(connection: &mut PgConnection, place: &str) -> Result<(), TransferError> {
+    let count: i64 = sqlx::query_scalar(
+        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
+    )
+    .bind(APPLICATION_NAME)
+    .fetch_one(connection)
+    .await?;
+    match count {
+        0 => Ok(()),
+        count => Err(TransferError::InUse { place: place.to_owned(), count }),
+    }
+}

@@ -1,0 +1,167 @@
+//! Reads a store in one snapshot, beside the mcpd that serves it or alone. It changes nothing, and does not upgrade the schema.
+
+use std::path::{Path, PathBuf};
+
+use futures::TryStreamExt as _;
+use mcpctl_secret::envelope::Keyring;
+use sqlx::{AssertSqlSafe, Row as _};
+use tokio::sync::mpsc;
+
+use super::{
+    error::TransferError,
+    layout::{self, Layout},
+    link::{self, Link, on_link},
+    rows::{Batch, Tally, Values},
+};
+use crate::{canary, database::Location, open::describe, ownership::Ownership, sqlite::beside};
+
+/// Size of SQLite's write-ahead log at which a snapshot is given up. The log cannot begin anew while a snapshot is read.
+const MAX_LOG_BYTES: u64 = 1 << 30;
+
+/// The state of a store at the moment at which it was opened.
+pub struct Source {
+    link: Link,
+    place: String,
+    layout: Layout,
+    /// The write-ahead log, of SQLite.
+    log: Option<PathBuf>,
+    _ownership: Option<Ownership>,
+}
+
+impl Source {
+    /// Begins the snapshot. An mcpd may serve the store meanwhile.
+    ///
+    /// # Errors
+    /// When there is no store, or it is newer than this program.
+    pub async fn open(location: &Location) -> Result<Self, TransferError> {
+        Self::begin(location, Link::to_read(location).await?, None).await
+    }
+
+    /// As [`Source::open`], where no mcpd may serve the store for as long as this lives.
+    ///
+    /// # Errors
+    /// As [`Source::open`], and when one does.
+    pub async fn open_alone(location: &Location) -> Result<Self, TransferError> {
+        let mut link = Link::to_read(location).await?;
+        let ownership = match (location, &mut link) {
+            (Location::Sqlite(path), _) => Some(Ownership::take(path)?),
+            (Location::Postgres(_), Link::Postgres(connection)) => {
+                link::check_unused(connection, &describe(location)).await?;
+                None
+            }
+            (Location::Postgres(_), Link::Sqlite(_)) => None,
+        };
+        Self::begin(location, link, ownership).await
+    }
+
+    async fn begin(
+        location: &Location,
+        mut link: Link,
+        ownership: Option<Ownership>,
+    ) -> Result<Self, TransferError> {
+        let place = describe(location);
+        let begin = match link {
+            Link::Sqlite(_) => "BEGIN",
+            Link::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+        };
+        // The first read begins the snapshot.
+        let layout = on_link!(&mut link, connection => {
+            sqlx::raw_sql(begin).execute(&mut *connection).await?;
+            layout::read(connection, &format!("the database {place}")).await?
+        });
+        let layout = layout.ok_or_else(|| TransferError::Missing { place: place.clone() })?;
+        let log = match location {
+            Location::Sqlite(path) => Some(beside(path, "-wal")),
+            Location::Postgres(_) => None,
+        };
+        Ok(Self { link, place, layout, log, _ownership: ownership })
+    }
+
+    /// The tables, and how many rows each has.
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// Fails unless the store was set up with the current key of these: no other could open its secrets.
+    ///
+    /// # Errors
+    /// When it was not, or the database fails.
+    pub async fn check_key(&mut self, keys: &Keyring) -> Result<(), TransferError> {
+        let sealed: Option<Vec<u8>> = on_link!(&mut self.link, connection => {
+            sqlx::query_scalar(canary::SELECT).bind(canary::KEY).fetch_optional(connection).await?
+        });
+        let place = self.place.clone();
+        match sealed {
+            None => Err(TransferError::Missing { place }),
+            Some(sealed) if canary::opens(keys, &sealed) => Ok(()),
+            Some(_) => Err(TransferError::WrongMasterKey { place }),
+        }
+    }
+
+    /// Sends all rows, and returns what they were, in the order of the layout's tables.
+    ///
+    /// # Errors
+    /// When the database fails, its log grows too long meanwhile, or nothing receives the rows.
+    pub async fn read(mut self, rows: mpsc::Sender<Batch>) -> Result<Vec<Tally>, TransferError> {
+        read_tables(&mut self.link, &self.layout, self.log.as_deref(), async |batch| {
+            rows.send(batch).await.map_err(|_| TransferError::GivenUp)
+        })
+        .await
+    }
+}
+
+/// Reads the rows of a database's next batch into columns.
+macro_rules! read_table {
+    ($connection:expr, $place:expr, $table:expr, $take:expr) => {{
+        let mut rows = sqlx::query(AssertSqlSafe($table.select())).fetch($connection);
+        let mut batch = Batch::new($place, $table);
+        while let Some(row) = rows.try_next().await? {
+            let mut bytes = 0;
+            for (at, values) in batch.columns.iter_mut().enumerate() {
+                match values {
+                    Values::Integer(values) => values.push(row.try_get(at)?),
+                    Values::Text(values) => {
+                        let value: Option<String> = row.try_get(at)?;
+                        bytes += value.as_ref().map_or(0, String::len);
+                        values.push(value);
+                    }
+                    Values::Bytes(values) => {
+                        let value: Option<Vec<u8>> = row.try_get(at)?;
+                        bytes += value.as_ref().map_or(0, Vec::len);
+                        values.push(value);
+                    }
+                }
+            }
+            batch.grow(bytes);
+            if batch.is_full() {
+                $take(std::mem::replace(&mut batch, Batch::new($place, $table))).await?;
+            }
+        }
+        if batch.rows() > 0 {
+            $take(batch).await?;
+        }
+    }};
+}
+
+/// Gives all rows of a layout's tables to `take`, and returns what they were.
+pub(super) async fn read_tables(
+    link: &mut Link,
+    layout: &Layout,
+    log: Option<&Path>,
+    mut take: impl AsyncFnMut(Batch) -> Result<(), TransferError>,
+) -> Result<Vec<Tally>, TransferError> {
+    let mut tallies = Vec::with_capacity(layout.tables.len());
+    for (place, table) in layout.tables.iter().enumerate() {
+        let mut tally = Tally::default();
+        let mut counted = async |batch: Batch| {
+            if log.is_some_and(|log| std::fs::metadata(log).is_ok_and(|log| log.len() > MAX_LOG_BYTES)) {
+                return Err(TransferError::LogTooLong { mebibytes: MAX_LOG_BYTES >> 20 });
+            }
+            tally.add(&batch);
+            take(batch).await
+        };
+        on_link!(&mut *link, connection => read_table!(&mut *connection, place, table, counted));
+        tallies.push(tally);
+    }
+    Ok(tallies)
+}
