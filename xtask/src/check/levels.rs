@@ -8,7 +8,7 @@ use anyhow::Result;
 use super::metadata::{Kind, Metadata, Package};
 
 /// Every crate of `crates/` and its level; programs stand above all of them.
-const LEVELS: [(&str, u8); 19] = [
+const LEVELS: [(&str, u8); 20] = [
     ("mcpctl-api", 0),
     ("mcpctl-dialect", 0),
     ("mcpctl-owner", 0),
@@ -24,6 +24,7 @@ const LEVELS: [(&str, u8); 19] = [
     ("mcpctl-client", 2),
     ("mcpctl-server", 2),
     ("mcpctl-telemetry", 2),
+    ("mcpctl-backup", 3),
     ("mcpctl-engine", 3),
     ("mcpctl-issuer", 3),
     ("mcpctl-relay", 3),
