@@ -139,6 +139,8 @@ pub struct Config {
     pub prices: Prices,
 }
 
+/// The SQLite database in the data directory.
+pub const DATABASE_FILE: &str = "mcpd.sqlite";
 const DEFAULT_LISTEN: &str = "127.0.0.1:3100";
 /// Maximum size of the file, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -167,7 +169,7 @@ impl ServeArgs {
         let shared = database_url.is_some();
         let database = match database_url {
             Some(url) => mcpctl_store::Location::Postgres(url),
-            None => mcpctl_store::Location::Sqlite(data_dir.join("mcpd.sqlite")),
+            None => mcpctl_store::Location::Sqlite(data_dir.join(DATABASE_FILE)),
         };
         let listen = match self.listen.or(file.listen) {
             Some(listen) => listen,
@@ -202,6 +204,15 @@ impl ServeArgs {
             data_dir,
         })
     }
+}
+
+/// The URL of another PostgreSQL, from an argument or a file, by the rules for that of `mcpd serve`.
+///
+/// # Errors
+/// As of `mcpd serve`, and where none is given.
+pub fn target_url(argument: Option<String>, file: Option<PathBuf>) -> anyhow::Result<String> {
+    let sources = database_url::Sources { argument, file_argument: file, ..database_url::Sources::default() };
+    database_url::resolve(sources)?.context("no database to move to is given")
 }
 
 fn read_file(path: &std::path::Path) -> anyhow::Result<File> {

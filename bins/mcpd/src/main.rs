@@ -17,6 +17,7 @@ mod jobs;
 mod journal;
 mod limits;
 mod login;
+mod maintenance;
 mod master_key;
 mod passwords;
 mod prices;
@@ -49,6 +50,7 @@ use crate::{
     app::App,
     config::{Config, ServeArgs},
     http::guard::Guard,
+    maintenance::{backup, migrate, restore},
     master_key::MasterKey,
     watchers::{Watched, Watchers},
 };
@@ -79,6 +81,12 @@ enum Command {
     /// Make the key that encrypts secrets at rest, ahead of the first start
     #[command(subcommand)]
     MasterKey(MasterKey),
+    /// Write the store into an encrypted file; also while mcpd runs
+    Backup(backup::BackupArgs),
+    /// Make an empty store from a backup, in SQLite or PostgreSQL, whichever the backup is from
+    Restore(restore::RestoreArgs),
+    /// Move the store from SQLite to PostgreSQL, or back, while mcpd is stopped
+    Migrate(migrate::MigrateArgs),
     /// Print the fingerprints of the keys that sign mcpd's answers to agents; also while mcpd runs
     Fingerprint(ServeArgs),
     /// Print the OpenAPI document
@@ -92,6 +100,9 @@ async fn main() -> ExitCode {
         Command::Serve { args, check: false } => serve(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
         Command::MasterKey(command) => master_key::run(command).await,
+        Command::Backup(args) => Box::pin(backup::run(args)).await,
+        Command::Restore(args) => Box::pin(restore::run(args)).await,
+        Command::Migrate(args) => Box::pin(migrate::run(args)).await,
         Command::Fingerprint(args) => fingerprint(args).await,
         Command::Openapi => print_openapi(),
     };

@@ -1,0 +1,159 @@
+//! `mcpd backup` beside a running daemon, and what a restore of it has.
+
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use mcpctl_testkit::{
+    daemons::{Mcpd, eventually},
+    postgres::Postgres,
+};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::installation::{Installation, command, done, files, options, resources};
+
+#[tokio::test]
+async fn backup_of_either_database_restores_into_either() {
+    let (from, to) = (Postgres::start(), Postgres::start());
+    for source in [None, Some(from.url())] {
+        let installation = Installation::start(source.as_deref()).await;
+        let (mcpd, data_dir) = (&installation.mcpd, installation.mcpd.data_dir());
+        let admin = mcpd.admin();
+        let before = resources(mcpd, &admin).await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("nightly.backup");
+        let name = file.to_str().unwrap();
+        let output = done(&["backup", name], &data_dir, source.as_deref());
+        assert!(output.contains(&format!("{name}: the store as it was at ")), "{output}");
+        assert!(output.contains("read back and checked"), "{output}");
+        assert_eq!(files(dir.path()), ["nightly.backup"]);
+        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(bytes.starts_with(b"mcpd backup 1\n"));
+        assert!(!bytes.windows(5).any(|part| part == b"alice"), "the backup is encrypted");
+        let verified = done(&["backup", "--verify", name], &data_dir, source.as_deref());
+        assert!(verified.contains(": whole, "), "{verified}");
+
+        for target in [None, Some(to.url())] {
+            let key = installation.key_file();
+            let words = ["restore", name, "--replace", "-y", "--master-key-file", key.to_str().unwrap()];
+            let restored_dir = tempfile::tempdir().unwrap();
+            let restored_dir = restored_dir.path().join("data");
+            let output = done(&words, &restored_dir, target.as_deref());
+            assert!(output.contains("compared with the backup"), "{output}");
+            assert!(output.contains("warning: what was changed after "), "{output}");
+            let mut options = options(target.as_deref());
+            options.data_dir = Some(restored_dir);
+            options.master_key_file = Some(key);
+            let mut restored = Mcpd::start_with(options).await;
+            assert_eq!(resources(&restored, &admin).await, before);
+            assert_eq!(installation.chat(&restored).await, StatusCode::OK);
+            let rows = restored.get("/api/v1/audit?action=restore", &admin).await;
+            let rows: Value = rows.json().await.unwrap();
+            assert_eq!(rows["items"].as_array().unwrap().len(), 1, "{rows}");
+            restored.terminate();
+            restored.wait();
+        }
+    }
+}
+
+/// Each commit makes two users. A backup that is taken meanwhile has both or none of each pair.
+#[tokio::test]
+async fn backup_beside_writes_is_of_one_moment_and_holds_up_none() {
+    let postgres = Postgres::start();
+    for database_url in [None, Some(postgres.url())] {
+        let installation = Installation::start(database_url.as_deref()).await;
+        let (mcpd, data_dir) = (&installation.mcpd, installation.mcpd.data_dir());
+        let admin = mcpd.admin();
+        let (ended, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let writer = tokio::spawn({
+            let request = mcpd.request(Method::POST, "/api/v1/apply?skipCheck=true", &admin);
+            let (ended, written) = (Arc::clone(&ended), Arc::clone(&written));
+            async move {
+                for at in 0.. {
+                    let user = |side| json!({"kind": "User", "name": format!("pair-{at}-{side}")});
+                    let request = request.try_clone().unwrap().json(&json!([user("a"), user("b")]));
+                    assert_eq!(request.send().await.unwrap().status(), StatusCode::OK);
+                    written.fetch_add(1, Ordering::SeqCst);
+                    if ended.load(Ordering::SeqCst) {
+                        return;
+                    }
+                }
+            }
+        });
+        eventually("pairs are written", async || (written.load(Ordering::SeqCst) > 5).then_some(())).await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backup").to_str().unwrap().to_owned();
+        let mut backup = command(&["backup", &file], &data_dir, database_url.as_deref());
+        let before = written.load(Ordering::SeqCst);
+        let status = tokio::task::spawn_blocking(move || backup.status().unwrap()).await.unwrap();
+        assert!(status.success());
+        let meanwhile = written.load(Ordering::SeqCst) - before;
+        ended.store(true, Ordering::SeqCst);
+        writer.await.unwrap();
+        assert!(meanwhile > 0, "writes waited for the backup");
+
+        let restored_dir = dir.path().join("data");
+        let key = installation.key_file();
+        done(&["restore", &file, "--master-key-file", key.to_str().unwrap()], &restored_dir, None);
+        let mut options = options(None);
+        options.data_dir = Some(restored_dir);
+        options.master_key_file = Some(key);
+        let restored = Mcpd::start_with(options).await;
+        let users = resources(&restored, &admin).await["users"].take();
+        let names: Vec<&str> =
+            users.as_array().unwrap().iter().filter_map(|user| user["name"].as_str()).collect();
+        let pairs = names.iter().filter_map(|name| name.strip_suffix("-a"));
+        let halves = names.iter().filter(|name| name.starts_with("pair-")).count();
+        assert!(halves > 10, "{names:?}");
+        assert_eq!(halves, 2 * pairs.filter(|pair| names.contains(&format!("{pair}-b").as_str())).count());
+    }
+}
+
+#[tokio::test]
+async fn backup_to_standard_output_is_the_same_and_leaves_nothing() {
+    let mut installation = Installation::start(None).await;
+    let data_dir = installation.mcpd.data_dir();
+    let before = files(&data_dir);
+    let piped = command(&["backup", "-"], &data_dir, None).output().unwrap();
+    assert!(piped.status.success());
+    assert!(piped.stdout.starts_with(b"mcpd backup 1\n"));
+    assert!(String::from_utf8(piped.stderr).unwrap().contains("read back and checked"));
+    assert_eq!(files(&data_dir), before);
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("piped");
+    std::fs::write(&file, piped.stdout).unwrap();
+    done(&["backup", "--verify", file.to_str().unwrap()], &data_dir, None);
+
+    // A stopped mcpd is backed up too, and what it wrote last is in it.
+    installation.stop();
+    let file = dir.path().join("stopped");
+    done(&["backup", file.to_str().unwrap()], &data_dir, None);
+    done(&["backup", "--verify", file.to_str().unwrap()], &data_dir, None);
+}
+
+#[tokio::test]
+async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
+    let installation = Installation::start(None).await;
+    let data_dir = installation.mcpd.data_dir();
+    let dir = tempfile::tempdir().unwrap();
+    for (file, expected) in [
+        (dir.path().join("absent/backup"), "check the name, and that its directory exists"),
+        (dir.path().to_owned(), "is no regular file"),
+        ("/dev/null".into(), "is no regular file"),
+    ] {
+        let output = crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
+        assert!(output.contains(expected), "{output}");
+    }
+    let file = dir.path().join("backup");
+    std::fs::write(&file, "the earlier one").unwrap();
+    std::fs::rename(data_dir.join("master-key"), data_dir.join("away")).unwrap();
+    crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the earlier one");
+    assert_eq!(files(dir.path()), ["backup"]);
+}

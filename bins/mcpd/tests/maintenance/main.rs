@@ -1,0 +1,8 @@
+//! The commands that keep an installation, on whole daemons and both databases.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+mod backup;
+mod installation;
+mod migrate;
+mod refusals;
+mod restore;

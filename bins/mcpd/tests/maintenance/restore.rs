@@ -1,0 +1,82 @@
+//! What a restored mcpd does about what was given out after the backup.
+
+use mcpctl_testkit::postgres::Postgres;
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+
+use crate::installation::{Installation, done, refused};
+
+fn revision_of(list: &Value) -> u64 {
+    list["revision"].as_u64().expect("a revision")
+}
+
+#[tokio::test]
+async fn restored_store_replaces_the_present_one_and_is_ahead_of_it() {
+    let postgres = Postgres::start();
+    for database_url in [None, Some(postgres.url())] {
+        let database_url = database_url.as_deref();
+        let mut installation = Installation::start(database_url).await;
+        let data_dir = installation.mcpd.data_dir();
+        let admin = installation.mcpd.admin();
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backup").to_str().unwrap().to_owned();
+        done(&["backup", &file], &data_dir, database_url);
+
+        // After the backup: a revocation, and changes that clients have seen.
+        let mcpd = &installation.mcpd;
+        assert_eq!(
+            mcpd.delete("/api/v1/rolebindings/alice-llm-user", &admin).await.status(),
+            StatusCode::NO_CONTENT
+        );
+        for at in 0..5 {
+            mcpd.apply(json!([{"kind": "User", "name": format!("later-{at}")}])).await;
+        }
+        assert_ne!(installation.chat(mcpd).await, StatusCode::OK);
+        let seen: Value = mcpd.get("/api/v1/users", &admin).await.json().await.unwrap();
+        let seen = revision_of(&seen);
+
+        // Refused beside the daemon, and without `--replace`.
+        let output = refused(&["restore", &file, "--replace", "-y"], &data_dir, database_url);
+        assert!(output.contains("served by another mcpd") || output.contains("1 mcpd use"), "{output}");
+        installation.stop();
+        let output = refused(&["restore", &file], &data_dir, database_url);
+        assert!(output.contains("is not empty") && output.contains("--replace"), "{output}");
+        let output = refused(&["restore", &file, "--replace"], &data_dir, database_url);
+        assert!(output.contains("--yes"), "{output}");
+
+        done(&["restore", &file, "--replace", "-y"], &data_dir, database_url);
+        installation.mcpd.restart().await;
+        let mcpd = &installation.mcpd;
+        assert_eq!(installation.chat(mcpd).await, StatusCode::OK, "the revocation is undone");
+        let users: Value = mcpd.get("/api/v1/users", &admin).await.json().await.unwrap();
+        assert!(
+            users["items"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .all(|user| !user["name"].as_str().unwrap().starts_with("later"))
+        );
+        assert!(revision_of(&users) > seen, "{} after {seen}", revision_of(&users));
+        // A client that goes on from what it saw has to read everything anew.
+        let watch = mcpd.request(Method::GET, &format!("/api/v1/watch?since={seen}"), &admin);
+        assert_eq!(watch.send().await.unwrap().status(), StatusCode::GONE);
+        mcpd.apply(json!([{"kind": "User", "name": "after-the-restore"}])).await;
+    }
+}
+
+#[tokio::test]
+async fn restore_without_tokens_ends_every_credential() {
+    let mut installation = Installation::start(None).await;
+    let (data_dir, admin) = (installation.mcpd.data_dir(), installation.mcpd.admin());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup").to_str().unwrap().to_owned();
+    done(&["backup", &file], &data_dir, None);
+    installation.stop();
+    done(&["restore", &file, "--replace", "-y", "--without-tokens"], &data_dir, None);
+    installation.mcpd.restart().await;
+    assert_eq!(installation.chat(&installation.mcpd).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(installation.mcpd.get("/api/v1/users", &admin).await.status(), StatusCode::UNAUTHORIZED);
+    done(&["bootstrap-token"], &data_dir, None);
+    let list = installation.mcpd.get("/api/v1/tokens", &installation.mcpd.admin()).await;
+    assert_eq!(list.status(), StatusCode::OK);
+}
