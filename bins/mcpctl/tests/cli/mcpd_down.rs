@@ -33,8 +33,8 @@ async fn expiring_token_is_reported_with_its_renewal() {
     let (deployment, shell) = deployment_and_shell().await;
     let mcpd = &deployment.mcpd;
     let create = ["create", "token", "short", "--for", "User/admin", "--expires-in"];
-    let renewal =
-        format!("renew it: mcpctl create token NAME --for User/admin | mcpctl login {}", mcpd.url());
+    let context = mcpd.url().trim_start_matches("http://");
+    let renewal = format!("renew it: mcpctl token rotate --context {context}");
 
     let token = shell.run(&[&create[..], &["30d"]].concat()).await.succeeded();
     let output = shell.run_with(&["login", mcpd.url(), "--token-stdin"], &token).await;

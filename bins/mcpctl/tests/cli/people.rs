@@ -142,6 +142,7 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
     let local = beside(&agent);
     local.run_with(&login, &token).await.succeeded();
     assert!(local.run(&["local", "status"]).await.stdout.contains("warning: your token at"));
+    agent.kill();
     agent.restart().await;
     let logged = || async {
         let log = agent.log();
