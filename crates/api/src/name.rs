@@ -4,10 +4,11 @@ use std::{borrow::Borrow, fmt, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Id;
+use crate::{Id, Kind};
 
 /// A resource's name: `^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$`, and never of the shape of an id, so that a path
-/// segment is an id or a name and never both. Copies share one text.
+/// segment is an id or a name and never both. A user's may be an e-mail address of as many characters, `PART@PART`, where both parts
+/// are such names and the first may have `+` inside. Copies share one text.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Name(Arc<str>);
@@ -20,7 +21,8 @@ pub enum NameError {
     Length(String),
     /// It has a character that names do not have, or begins or ends with punctuation.
     #[error(
-        "`{0}` is not a name: lower-case letters, digits, `.`, `_` and `-`, with a letter or a digit at both ends"
+        "`{0}` is not a name: lower-case letters, digits, `.`, `_` and `-`, with a letter or a digit at both ends; a user's may be an \
+         e-mail address"
     )]
     Characters(String),
     /// It could be mistaken for an id.
@@ -36,6 +38,16 @@ impl Name {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// Whether it is an e-mail address, as only a user's name may be, and a token's that begins with it.
+    pub fn is_address(&self) -> bool {
+        self.0.contains('@')
+    }
+
+    /// Whether a resource of this kind may have this name.
+    pub fn suits(&self, kind: Kind) -> bool {
+        matches!(kind, Kind::User | Kind::Token) || !self.is_address()
+    }
 }
 
 impl FromStr for Name {
@@ -45,10 +57,11 @@ impl FromStr for Name {
         if text.is_empty() || text.len() > Self::MAX_LENGTH {
             return Err(NameError::Length(text.to_owned()));
         }
-        let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
-        let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-');
-        let bytes = text.as_bytes();
-        if !edge(bytes.first()) || !edge(bytes.last()) || !bytes.iter().copied().all(inner) {
+        let fits = match text.split_once('@') {
+            None => is_part(text, false),
+            Some((local, domain)) => is_part(local, true) && is_part(domain, false),
+        };
+        if !fits {
             return Err(NameError::Characters(text.to_owned()));
         }
         if Id::has_shape(text) {
@@ -56,6 +69,16 @@ impl FromStr for Name {
         }
         Ok(Self(text.into()))
     }
+}
+
+/// Whether a text is a name without `@`, or the first part of an address.
+fn is_part(text: &str, plus: bool) -> bool {
+    let edge = |b: Option<&u8>| b.is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let inner = |b: u8| {
+        b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-') || (plus && b == b'+')
+    };
+    let bytes = text.as_bytes();
+    edge(bytes.first()) && edge(bytes.last()) && bytes.iter().copied().all(inner)
 }
 
 impl TryFrom<String> for Name {
@@ -106,6 +129,18 @@ mod tests {
     fn edges_and_characters_are_checked() {
         for good in ["a", "0", "team-a", "qwen2.5_7b", "smollm2"] {
             assert!(good.parse::<Name>().is_ok(), "{good}");
+        }
+        for address in ["alice@example.com", "a.b+c@mail.example.com", "alice@example.com-laptop"] {
+            let name: Name = address.parse().unwrap();
+            assert!(name.suits(Kind::User) && name.suits(Kind::Token), "{address}");
+            assert!(
+                !name.suits(Kind::Llm) && !name.suits(Kind::Group) && !name.suits(Kind::Role),
+                "{address}"
+            );
+        }
+        for bad in ["@", "a@", "@a", "a@b@c", "a+@b", "+a@b", "a@b+c", "a+b", "a@-b", "A@b", "a@b/c", "a@b?c"]
+        {
+            assert!(bad.parse::<Name>().is_err(), "{bad}");
         }
         let long = "a".repeat(64);
         for bad in ["", "-a", "a-", "A", "a b", "ä", "a/b", ".", "*", &long] {

@@ -144,6 +144,13 @@ impl Planner<'_> {
     fn put(&mut self, existing: Option<&Arc<Stored>>, name: Name, write: Write) -> Written {
         let Write { document, password_hash } = write;
         let kind = document.kind();
+        if !name.suits(kind) {
+            return Err(invalid_hint(
+                "name",
+                format!("`{name}` is an e-mail address, and only a user's name may be one"),
+                "choose another name",
+            ));
+        }
         refuse_builtin(kind, &name)?;
         if let Some(existing) = existing {
             refuse_builtin(kind, existing.name())?;

@@ -234,7 +234,7 @@ fn user_name(prefix: &str, stated: &str) -> Option<Name> {
     if !stated.is_ascii() {
         return None;
     }
-    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+    let kept = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-' | '@' | '+');
     let name: String = stated.chars().map(|c| if kept(c) { c.to_ascii_lowercase() } else { '-' }).collect();
     // The name has to be one without the prefix too, so that a prefix makes no name of what is none.
     name.parse::<Name>().ok()?;
@@ -250,7 +250,7 @@ mod tests {
         for (stated, expected) in [
             ("alice", "alice"),
             ("Alice.B", "alice.b"),
-            ("alice@example.com", "alice-example.com"),
+            ("Alice@Example.com", "alice@example.com"),
             ("CORP\\alice", "corp-alice"),
         ] {
             assert_eq!(user_name("", stated).unwrap().as_str(), expected);

@@ -14,8 +14,8 @@ async fn first_sign_in_creates_a_user_where_that_is_allowed() {
     );
     let token = world.token().await;
     let me: Value = world.mcpd.get("/api/v1/auth/whoami", &token).await.json().await.unwrap();
-    assert_eq!(me["subject"], json!({"kind": "User", "name": "alice-example.com"}));
-    let user = world.user("alice-example.com").await;
+    assert_eq!(me["subject"], json!({"kind": "User", "name": "alice@example.com"}));
+    let user = world.user("alice@example.com").await;
     assert_eq!(user["external"], json!({"issuer": world.provider.url(), "subject": "248-289"}));
     assert_eq!(
         (user["displayName"].as_str(), user["email"].as_str()),

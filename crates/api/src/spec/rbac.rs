@@ -252,15 +252,18 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// A text that is no pattern of names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a name or a pattern: lower-case letters, digits, `.`, `_`, `-` and `*`")]
+#[error("`{0}` is not a name or a pattern: lower-case letters, digits, `.`, `_`, `-`, `@`, `+` and `*`")]
 pub struct NotAPattern(String);
 
 impl FromStr for NamePattern {
     type Err = NotAPattern;
 
     fn from_str(text: &str) -> Result<Self, NotAPattern> {
-        let fits =
-            |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'_' | b'-' | b'*');
+        let fits = |b: u8| {
+            b.is_ascii_lowercase()
+                || b.is_ascii_digit()
+                || matches!(b, b'.' | b'_' | b'-' | b'*' | b'@' | b'+')
+        };
         if text.is_empty() || text.len() > Name::MAX_LENGTH || !text.bytes().all(fits) {
             return Err(NotAPattern(text.to_owned()));
         }
