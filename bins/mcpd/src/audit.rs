@@ -23,6 +23,8 @@ use ledger::{Ledger, Tenant};
 
 /// The action of a denied failover, as of the rows that agents report.
 const FAILOVER: &str = "failover";
+/// The action of a lifted throttling.
+const LIFT_THROTTLE: &str = "lift-throttle";
 /// How often sums are checked for the end of their window.
 const SUM_POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// Maximum of rows of sums that are kept while the store rejects them.
@@ -116,6 +118,13 @@ impl Audit {
     /// The row of a change that is no change of a resource. It is stored in the transaction of the change.
     pub fn change(&self, principal: &Principal, action: &str, kind: Kind, revision: Revision) -> AuditRow {
         row(&Who::of(principal), action, kind, revision)
+    }
+
+    /// The entry of a lifted throttling of attempts to sign in: as a user, or from a network.
+    pub fn lifted_throttle(&self, principal: &Principal, of: &str, revision: Revision) -> Entry {
+        let mut row = row(&Who::of(principal), LIFT_THROTTLE, Kind::User, revision);
+        row.resource_name = cut(of);
+        Entry { tenant: None, row }
     }
 
     /// The entry of a denied login. A text that is no name is left out: it may be a password in the wrong field.

@@ -29,6 +29,7 @@ mod rights;
 mod sign_on;
 mod signing_keys;
 mod status;
+mod throttle;
 mod token_status;
 mod tokens;
 mod trace;
@@ -69,7 +70,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<26> {
+fn management_routes() -> Routes<27> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -92,6 +93,7 @@ fn management_routes() -> Routes<26> {
         ("/api/v1/auth/who-can", get(rights::who_can)),
         ("/api/v1/auth/rights", get(rights::rights)),
         ("/api/v1/admin/rotate-keys", post(signing_keys::rotate)),
+        ("/api/v1/admin/lift-throttle", post(throttle::lift)),
         ("/.well-known/mcpctl-keys", get(signing_keys::list)),
         ("/api/v1/auth/token-status", get(token_status::all)),
         ("/api/v1/{kind}", get(resources::list).post(resources::create)),
@@ -168,6 +170,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         limits::Docs::openapi(),
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
+        throttle::Docs::openapi(),
         tokens::Docs::openapi(),
         token_status::Docs::openapi(),
         inference::Docs::openapi(),
@@ -239,7 +242,8 @@ fn methods(route: &str) -> &'static str {
         | "/api/v1/auth/logout"
         | "/api/v1/auth/password"
         | "/api/v1/auth/can-i"
-        | "/api/v1/admin/rotate-keys" => "POST",
+        | "/api/v1/admin/rotate-keys"
+        | "/api/v1/admin/lift-throttle" => "POST",
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",
         "/v1/messages" | "/v1/messages/count_tokens" => "POST",
         "/api/v1/{kind}/{idOrName}/infer" | "/api/v1/{kind}/{idOrName}/rotate" => "POST",

@@ -19,6 +19,7 @@ use std::{
 };
 
 use http::HeaderMap;
+use jiff::Timestamp;
 use mcpctl_secret::password;
 use mcpctl_server::Peer;
 use mcpctl_store::{CounterKey, Store, StoreError};
@@ -53,6 +54,8 @@ pub struct LoginAttempt<'a> {
     pub password: SecretString,
     /// The hash of the user's password, if the user exists and may sign in.
     pub stored: Option<&'a str>,
+    /// When an administrator lifted the throttling of attempts as this user.
+    pub lifted_at: Option<Timestamp>,
 }
 
 /// Why an attempt was not verified.
@@ -120,7 +123,7 @@ impl Logins {
     /// When the attempt may not be verified now.
     pub async fn check(&self, attempt: LoginAttempt<'_>) -> Result<bool, NotChecked> {
         let begun = Instant::now();
-        let keys = Keys::new(attempt.network, attempt.name, attempt.stored);
+        let keys = Keys::new(attempt.network, attempt.name, attempt.stored, attempt.lifted_at);
         let exists = attempt.stored.is_some();
         let now = shared_counters::now();
         // A network that is beyond its rate here needs no read of the store.
@@ -183,6 +186,17 @@ impl Logins {
         let (key, rate, now) =
             (attempt.key(counted), attempts::rate(&self.limits, counted), shared_counters::now());
         self.shared.with(|counters| counters.refund(key, rate, now));
+    }
+
+    /// Lets all attempts from a network count anew: here at once, at other replicas by the time that the network would wait.
+    pub fn lift(&self, network: Network) {
+        let now = shared_counters::now();
+        let ways = Attempt::ALL.map(|attempt| attempt.key(Counted::Network(network)));
+        self.shared.with(|counters| {
+            for key in Keys::of_network(network).into_iter().chain(ways) {
+                counters.reset(key, now);
+            }
+        });
     }
 
     /// Hashes a new password.

@@ -110,6 +110,7 @@ pub async fn verify(
         network,
         password: SecretString::from(password),
         stored: user.map(|(_, _, hash)| hash),
+        lifted_at: user.and_then(|(_, spec, _)| spec.throttle_lifted_at),
     };
     let error: LoginError = match (app.logins.check(attempt).await, user) {
         (Ok(true), Some((user, _, hash))) => {

@@ -88,6 +88,8 @@ pub enum Intent {
     RotateToken(Rotation),
     /// Change the caller's own password.
     ChangePassword(OwnPassword),
+    /// Let attempts to sign in as the user of this id or name count anew.
+    LiftThrottle(String),
     /// Delete the session that the caller presents.
     EndSession,
 }
@@ -106,6 +108,7 @@ impl Intent {
             Self::IssueToken(token) => (Verb::Create, Kind::Token, token.name.to_string()),
             Self::RotateToken(rotation) => (Verb::Create, Kind::Token, rotation.target.clone()),
             Self::ChangePassword(_) => (Verb::Edit, Kind::User, String::new()),
+            Self::LiftThrottle(target) => (Verb::Edit, Kind::User, target.clone()),
             Self::EndSession => (Verb::Delete, Kind::Token, String::new()),
         }
     }
@@ -265,6 +268,7 @@ pub fn plan(
             Intent::IssueToken(token) => planner.issue_token(token).map(Some),
             Intent::RotateToken(rotation) => planner.rotate_token(rotation).map(Some),
             Intent::ChangePassword(change) => planner.change_own_password(change).map(Some),
+            Intent::LiftThrottle(target) => planner.lift_throttle(&target).map(Some),
             Intent::EndSession => planner.end_session().map(|()| None),
         };
         planned.push((at, done.map_err(|refusal| (at, refusal))?));

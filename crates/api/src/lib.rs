@@ -31,6 +31,7 @@ pub mod selector;
 pub mod signing_keys;
 pub mod spec;
 pub mod text;
+pub mod throttle;
 pub mod token_status;
 pub mod visible;
 pub mod yaml;

@@ -1,10 +1,10 @@
 //! `mcpctl admin`: what operators do with mcpd itself.
 
-use std::process::ExitCode;
+use std::{net::IpAddr, process::ExitCode};
 
 use clap::Subcommand;
 use jiff::Timestamp;
-use mcpctl_api::signing_keys::RotateKeys;
+use mcpctl_api::{Name, signing_keys::RotateKeys, throttle::LiftThrottle};
 use mcpctl_client::{config::Config, fetch_keys, pins};
 
 use crate::{
@@ -30,12 +30,32 @@ enum Command {
         #[arg(long)]
         again: bool,
     },
+    /// Let attempts to sign in count anew, where too many have failed
+    #[command(group = clap::ArgGroup::new("whose").required(true).multiple(true))]
+    LiftThrottle {
+        /// Attempts as this user, from anywhere
+        #[arg(long, value_name = "NAME", group = "whose")]
+        user: Option<Name>,
+        /// Attempts from the network of this address, as any user
+        #[arg(long, value_name = "ADDRESS", group = "whose")]
+        address: Option<IpAddr>,
+    },
 }
 
 /// Runs the command.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     match args.command {
         Command::RotateKeys { again } => rotate_keys(global.identity()?, again).await,
+        Command::LiftThrottle { user, address } => {
+            let lift = LiftThrottle { user, address };
+            global.client()?.lift_throttle(&lift).await?;
+            let user = lift.user.map(|user| format!("as User {user}"));
+            let network = lift.address.map(|address| format!("from the network of {address}"));
+            for whose in user.iter().chain(&network) {
+                data!("attempts to sign in {whose} count anew")?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 

@@ -122,6 +122,7 @@ fn shown(mut document: Document) -> Result<String, Failure> {
                 *password = SecretValue::new("*** (as given)");
             }
             user.password_set_by.clear();
+            user.throttle_lifted_at = None;
             if let ExternalLink::Set(external) = &mut user.external {
                 (external.groups, external.linked_by) = (Vec::new(), Vec::new());
             }

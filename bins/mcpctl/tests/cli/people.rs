@@ -1,6 +1,6 @@
 //! What people do for themselves, and what administrators do for many.
 
-use mcpctl_testkit::daemons::{Mcpd, Mcplocal, eventually};
+use mcpctl_testkit::daemons::{Mcpd, McpdOptions, Mcplocal, eventually};
 use serde_json::json;
 
 use crate::shell::{Shell, beside};
@@ -143,6 +143,7 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
     local.run_with(&login, &token).await.succeeded();
     assert!(local.run(&["local", "status"]).await.stdout.contains("warning: your token at"));
     agent.kill();
+    agent.kill();
     agent.restart().await;
     let logged = || async {
         let log = agent.log();
@@ -151,4 +152,22 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
     let log = eventually("the warning in the log", logged).await;
     assert!(log.contains("mcpctl token rotate --context a") && !log.contains(token.trim()), "{log}");
     shell.run(&["token", "rotate", "--context", "a"]).await.succeeded();
+}
+
+#[tokio::test]
+async fn throttled_sign_in_is_lifted_by_an_administrator() {
+    let config = Some("limits: {logins: {perName: {burst: 1, every: 300s}}}\n".to_owned());
+    let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
+    let shell = with_password(&mcpd, "alice", "a long password").await;
+    let login = ["login", mcpd.url(), "--user", "alice", "--password-stdin", "--context", "c"];
+    shell.run_with(&login, "a wrong password").await.failed(1);
+    let refused = shell.run_with(&login, "a long password").await.failed(1);
+    assert!(refused.contains("as this user from your network; try again in 2"), "{refused}");
+    assert!(refused.contains("hint: wait, or ask an administrator to lift it"), "{refused}");
+    let admin = Shell::signed_in(&mcpd).await;
+    let lifted = admin.run(&["admin", "lift-throttle", "--user", "alice"]).await.succeeded();
+    assert_eq!(lifted, "attempts to sign in as User alice count anew\n");
+    shell.run_with(&login, "a long password").await.succeeded();
+    admin.run(&["admin", "lift-throttle"]).await.failed(2);
+    admin.run(&["admin", "lift-throttle", "--address", "127.0.0.1"]).await.succeeded();
 }

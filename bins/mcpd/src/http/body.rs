@@ -33,7 +33,10 @@ fn max_body(route: &str) -> ByteSize {
     match route {
         route if SIGN_IN.contains(&route) => MAX_LOGIN_BODY,
         "/api/v1/auth/password" => MAX_LOGIN_BODY,
-        "/api/v1/auth/logout" | "/api/v1/auth/can-i" | "/api/v1/admin/rotate-keys" => MAX_QUESTION_BODY,
+        "/api/v1/auth/logout"
+        | "/api/v1/auth/can-i"
+        | "/api/v1/admin/rotate-keys"
+        | "/api/v1/admin/lift-throttle" => MAX_QUESTION_BODY,
         "/api/v1/agents/{agent}/journal" => MAX_JOURNAL_BODY,
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => MAX_INFERENCE_BODY,
         "/v1/messages" | "/v1/messages/count_tokens" => MAX_INFERENCE_BODY,

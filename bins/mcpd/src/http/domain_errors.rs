@@ -263,9 +263,13 @@ impl From<NotChecked> for HttpError {
     fn from(not_checked: NotChecked) -> Self {
         let message = not_checked.to_string();
         let (wait, hint) = match not_checked {
-            NotChecked::Name(wait) | NotChecked::Network(wait) => (
+            NotChecked::Name(wait) => (
                 wait,
-                "wait; if you forgot the password, an administrator can set a new one, which may be used at once",
+                "wait, or ask an administrator to lift it (`mcpctl admin lift-throttle --user NAME`) or to set a new password",
+            ),
+            NotChecked::Network(wait) => (
+                wait,
+                "wait, or ask an administrator to lift it: `mcpctl admin lift-throttle --address ADDRESS`",
             ),
             NotChecked::Attempts { wait, .. } => (wait, "wait; what succeeds is not counted"),
             NotChecked::Busy(wait) => (wait, "others sign in at this moment"),

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 37] = [
+pub(super) const ROUTES: [&str; 38] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -28,6 +28,7 @@ pub(super) const ROUTES: [&str; 37] = [
     "/api/v1/auth/can-i",
     "/api/v1/auth/who-can",
     "/api/v1/admin/rotate-keys",
+    "/api/v1/admin/lift-throttle",
     "/.well-known/mcpctl-keys",
     "/api/v1/auth/token-status",
     "/api/v1/{kind}",

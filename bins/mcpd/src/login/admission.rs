@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use mcpctl_store::CounterKey;
 use sha2::{Digest as _, Sha256};
 
@@ -37,9 +38,13 @@ pub struct Keys {
 }
 
 impl Keys {
-    /// `stored` is the hash of the user's password: a new password begins with full counters on every replica.
-    pub fn new(network: Network, name: &str, stored: Option<&str>) -> Self {
-        let (network, stored) = (network.to_string(), stored.unwrap_or_default());
+    /// `stored` is the hash of the user's password, and `lifted_at` when an administrator lifted the throttling: after each of them
+    /// every replica begins with full counters.
+    pub fn new(network: Network, name: &str, stored: Option<&str>, lifted_at: Option<Timestamp>) -> Self {
+        let network = network.to_string();
+        let lifted = lifted_at.map(|at| format!(" {at}")).unwrap_or_default();
+        let stored = format!("{}{lifted}", stored.unwrap_or_default());
+        let stored = stored.as_str();
         Self {
             network: digest("network", &[&network]),
             pair: digest("pair", &[&network, name, stored]),
@@ -47,6 +52,12 @@ impl Keys {
             unseen: digest("unseen", &[&network]),
             unseen_pair: digest("unseen pair", &[&network, name, stored]),
         }
+    }
+
+    /// The counters of a network alone.
+    pub fn of_network(network: Network) -> [CounterKey; 2] {
+        let keys = Self::new(network, "", None, None);
+        [keys.network, keys.unseen]
     }
 
     /// The counters that [`admit`] checks if the network is within its rate.
@@ -181,7 +192,7 @@ mod tests {
 
         fn keys(network: u8, name: &str) -> Keys {
             let peer = Peer::Tcp((Ipv4Addr::new(192, 0, 2, network), 1).into());
-            Keys::new(Network::of(peer, &Default::default(), &Default::default()), name, None)
+            Keys::new(Network::of(peer, &Default::default(), &Default::default()), name, None, None)
         }
 
         fn attempt(&mut self, network: u8, name: &str, exists: bool) -> Admission {
@@ -277,8 +288,11 @@ mod tests {
     #[test]
     fn a_new_password_begins_with_full_counters() {
         let network = World::keys(1, "carol");
-        let reset = Keys::new(Network::Local, "carol", Some("$argon2id$new"));
-        assert!(reset.pair != Keys::new(Network::Local, "carol", Some("$argon2id$old")).pair);
+        let keys = |hash, lifted_at| Keys::new(Network::Local, "carol", Some(hash), lifted_at);
+        let old = keys("$argon2id$old", None);
+        assert!(keys("$argon2id$new", None).pair != old.pair);
+        let lifted = keys("$argon2id$old", Some(Timestamp::UNIX_EPOCH));
+        assert!(lifted.pair != old.pair && lifted.name != old.name && lifted.network == old.network);
         assert!(network.pair != network.name && network.network != network.unseen);
     }
 }

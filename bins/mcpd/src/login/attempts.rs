@@ -37,6 +37,9 @@ pub enum Counted<'a> {
 }
 
 impl Attempt {
+    /// Every way.
+    pub const ALL: [Self; 4] = [Self::Code, Self::DeviceCode, Self::DevicePoll, Self::Exchange];
+
     /// Why further attempts are not made.
     pub fn excess(self, counted: Counted<'_>) -> &'static str {
         match (self, counted) {
@@ -96,11 +99,10 @@ mod tests {
         let issuer: IssuerUrl = "https://id.example.com".parse().unwrap();
         let network = Counted::Network(Network::Local);
         let person = |subject| Counted::Subject { issuer: &issuer, subject };
-        let all = [Attempt::Code, Attempt::DeviceCode, Attempt::DevicePoll, Attempt::Exchange];
         let mut admitted = |attempt: Attempt, counted: Counted<'_>| {
             admit(&mut counters, attempt.key(counted), rate(&limits, counted), NOW).is_ok()
         };
-        for attempt in all {
+        for attempt in Attempt::ALL {
             assert_eq!((0..100).filter(|_| admitted(attempt, network)).count(), 20, "{attempt:?}");
             assert_eq!((0..100).filter(|_| admitted(attempt, person("a"))).count(), 5, "{attempt:?}");
             assert!(admitted(attempt, person("b")), "{attempt:?}");

@@ -45,7 +45,9 @@ impl Network {
         Self::containing(address)
     }
 
-    fn containing(address: IpAddr) -> Self {
+    /// The network of an address.
+    pub fn containing(address: IpAddr) -> Self {
+        let address = address.to_canonical();
         let prefix = if address.is_ipv4() { IPV4_PREFIX } else { IPV6_PREFIX };
         Self::Ip(IpNet::new_assert(address, prefix).trunc())
     }

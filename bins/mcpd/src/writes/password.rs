@@ -1,12 +1,13 @@
-//! Rules for a person who changes the own password. An administrator writes another's with the user's document.
+//! Rules for a person who changes the own password, and for the attempts to sign in with one. An administrator writes another's with
+//! the user's document.
 
 use std::sync::Arc;
 
-use mcpctl_access::{Confidential, Stored};
+use mcpctl_access::{Confidential, Denied, Stored, verb::Edit};
 use mcpctl_api::{
-    Resource, Spec,
+    Kind, Resource, Spec,
     question::ApplyOutcome,
-    spec::{SecretValue, TokenSpec},
+    spec::{SecretValue, TokenSpec, UserSpec},
 };
 
 use super::{Planner, Refusal, people::NOT_HASHED};
@@ -35,17 +36,13 @@ impl Planner<'_> {
         let user = self.before.by_id(&self.actor.id).filter(|user| user.confidential == verified);
         let user = Arc::clone(user.ok_or(Refusal::PasswordMoved)?);
         let Spec::User(spec) = &user.resource.spec else { return Err(Refusal::PasswordMoved) };
-        let mut spec = spec.clone();
-        spec.password_set_by = self.before.makers(self.actor, &self.actor.subject);
-        let resource = Resource {
-            revision: self.batch.next_revision(),
-            updated_at: self.now,
-            spec: Spec::User(spec),
-            ..user.resource.clone()
-        };
+        let password_set_by = self.before.makers(self.actor, &self.actor.subject);
         let hash = change.hash.unwrap_or_else(|| NOT_HASHED.to_owned());
-        let changed = Arc::new(Stored { resource, confidential: Some(Confidential::PasswordHash(hash)) });
-        self.batch.put(Arc::clone(&changed));
+        let changed = self.put_user(
+            &user,
+            UserSpec { password_set_by, ..spec.clone() },
+            Some(Confidential::PasswordHash(hash)),
+        );
         let in_use = &self.actor.token;
         let others = |stored: &&Arc<Stored>| {
             matches!(&stored.resource.spec, Spec::Token(TokenSpec { session: true, .. }))
@@ -54,5 +51,28 @@ impl Planner<'_> {
         let ended: Vec<_> = self.batch.after.tokens_of(user.id()).filter(others).cloned().collect();
         ended.iter().for_each(|session| self.batch.remove(session));
         Ok((changed, ApplyOutcome::Configured))
+    }
+
+    /// Lets attempts to sign in as this user count anew, for a writer who may edit the user.
+    pub(super) fn lift_throttle(&mut self, target: &str) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
+        let user = self.before.authorize::<Edit>(self.actor, Kind::User, target)?.into_resource();
+        let Spec::User(spec) = &user.resource.spec else {
+            return Err(Denied::NotFound { kind: Kind::User, target: target.to_owned() }.into());
+        };
+        let spec = UserSpec { throttle_lifted_at: Some(self.now), ..spec.clone() };
+        let changed = self.put_user(&user, spec, user.confidential.clone());
+        Ok((changed, ApplyOutcome::Configured))
+    }
+
+    fn put_user(&mut self, user: &Stored, spec: UserSpec, confidential: Option<Confidential>) -> Arc<Stored> {
+        let resource = Resource {
+            revision: self.batch.next_revision(),
+            updated_at: self.now,
+            spec: Spec::User(spec),
+            ..user.resource.clone()
+        };
+        let changed = Arc::new(Stored { resource, confidential });
+        self.batch.put(Arc::clone(&changed));
+        changed
     }
 }

@@ -30,6 +30,7 @@ impl Planner<'_> {
         });
         let password = std::mem::take(&mut user.password);
         user.password_set_by = old.map(|old| old.password_set_by.clone()).unwrap_or_default();
+        user.throttle_lifted_at = old.and_then(|old| old.throttle_lifted_at);
         if password.is_keep() {
             return Ok(current);
         }

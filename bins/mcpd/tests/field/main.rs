@@ -23,5 +23,6 @@ mod selectors;
 mod sqlite_in_trouble;
 mod store_trouble;
 mod stream_options;
+mod throttle;
 mod tokens;
 mod traces;

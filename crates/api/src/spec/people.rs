@@ -29,6 +29,11 @@ pub struct UserSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<String>, read_only)]
     pub password_set_by: Vec<Id>,
+    /// When an administrator last lifted the throttling of attempts to sign in with the password, set by the server: attempts before
+    /// count no more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, read_only)]
+    pub throttle_lifted_at: Option<Timestamp>,
     /// The account at an OpenID provider by which this user signs in. Left out, the stored one stays; `null` removes it, and
     /// ends its sessions. Only administrators change it.
     #[serde(skip_serializing_if = "ExternalLink::is_keep")]

@@ -7,6 +7,7 @@ use mcpctl_api::{
         RotationRequest, TokenRequest, WhoAmI, WhoCan,
     },
     spec::Subject,
+    throttle::LiftThrottle,
     token_status::{TokenStatus, TokenStatusList},
 };
 use reqwest::Method;
@@ -85,6 +86,12 @@ impl Client {
     pub async fn change_password(&self, change: &PasswordChange) -> Result<(), ClientError> {
         let request = self.request(Method::POST, &["api", "v1", "auth", "password"])?;
         self.send(request.json(change)).await.map(drop)
+    }
+
+    /// Lets attempts to sign in count anew.
+    pub async fn lift_throttle(&self, lift: &LiftThrottle) -> Result<(), ClientError> {
+        let request = self.request(Method::POST, &["api", "v1", "admin", "lift-throttle"])?;
+        self.send(request.json(lift)).await.map(drop)
     }
 
     /// What the caller may do, or another account.
