@@ -20,6 +20,7 @@ mod passwd;
 mod patch;
 mod resources;
 mod rotate;
+mod set;
 mod targets;
 mod time;
 mod token;
@@ -68,6 +69,8 @@ enum Command {
     Patch(patch::Args),
     /// Remove resources
     Delete(delete::Args),
+    /// Set one value of a secret
+    Set(set::Args),
     /// Give a token a new secret
     Rotate(rotate::Args),
     /// Show what an apply would change
@@ -121,6 +124,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Edit(args) => edit::run(&global, &args).await,
         Command::Patch(args) => patch::run(&global, &args).await,
         Command::Delete(args) => delete::run(&global, &args).await,
+        Command::Set(args) => set::run(&global, args).await,
         Command::Rotate(args) => rotate::run(&global, args).await,
         Command::Diff(args) => apply::diff(&global, &args).await,
         Command::ApiResources => resources::run(),

@@ -106,11 +106,16 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             llm.document()
         }
     };
-    document.spec.validate().map_err(|error| match &error.hint {
+    check(&document)?;
+    created(&global.client()?.skipping_check(skip_check).create(&document).await?)
+}
+
+/// Reports a mistake in options before anything is sent.
+pub(super) fn check(document: &Document) -> Result<(), Failure> {
+    document.validate().map_err(|error| match &error.hint {
         Some(hint) => Failure::usage(&error).hint(hint),
         None => Failure::usage(&error),
-    })?;
-    created(&global.client()?.skipping_check(skip_check).create(&document).await?)
+    })
 }
 
 /// A word as documents have it.

@@ -171,3 +171,25 @@ async fn throttled_sign_in_is_lifted_by_an_administrator() {
     admin.run(&["admin", "lift-throttle"]).await.failed(2);
     admin.run(&["admin", "lift-throttle", "--address", "127.0.0.1"]).await.succeeded();
 }
+
+#[tokio::test]
+async fn secret_is_set_without_the_history_of_the_shell() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let set = ["set", "secret", "openai", "token", "--from-stdin"];
+    assert_eq!(shell.run_with(&set, "sk-one\n").await.succeeded(), "secrets/openai created with `token`\n");
+    let other = ["set", "secret", "openai", "other", "--from-stdin"];
+    assert_eq!(
+        shell.run_with(&other, "sk-two").await.succeeded(),
+        "secrets/openai has a new value of `other`\n"
+    );
+    let keys = shell.run(&["get", "secret", "openai"]).await.succeeded();
+    assert!(keys.contains("other, token"), "{keys}");
+    let empty = shell.run_with(&set, "\n").await.failed(2);
+    assert!(empty.starts_with("error: data.token: the value is empty\nhint: "), "{empty}");
+    let refused = shell.run(&["set", "secret", "openai", "token"]).await.failed(2);
+    assert_eq!(
+        refused,
+        "error: there is no terminal to ask for the value\nhint: pass --from-stdin or --from-file FILE\n"
+    );
+}

@@ -1,0 +1,92 @@
+//! `mcpctl set`: one value of a secret, which neither the shell's history nor the list of processes shows.
+
+use std::{
+    io::IsTerminal as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Subcommand;
+use mcpctl_api::{
+    Document, Kind, Name, Spec, credential,
+    spec::{SecretSpec, SecretValue},
+};
+use serde_json::json;
+
+use super::{create::check, files};
+use crate::{
+    Outcome,
+    context::Global,
+    failure::Failure,
+    output::{self, terminal},
+};
+
+/// What to set.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// A value of a secret, which is made where there is none: asked for on a terminal, without an echo
+    Secret(Secret),
+}
+
+/// A value of a secret.
+#[derive(clap::Args)]
+struct Secret {
+    /// The secret's name
+    name: Name,
+    /// The key of the value
+    key: String,
+    /// Read the value from standard input
+    #[arg(long, conflicts_with = "from_file")]
+    from_stdin: bool,
+    /// Read the value from a file
+    #[arg(long, value_name = "FILE")]
+    from_file: Option<PathBuf>,
+    /// Do not ask providers whether they accept it
+    #[arg(long)]
+    skip_check: bool,
+}
+
+/// Sets the value.
+pub async fn run(global: &Global, args: Args) -> Outcome {
+    let What::Secret(Secret { name, key, from_stdin, from_file, skip_check }) = args.what;
+    let client = global.client()?.skipping_check(skip_check);
+    let value = read(from_stdin, from_file.as_deref(), &format!("Value of `{key}` in secrets/{name}"))?;
+    let spec = SecretSpec { data: [(key.clone(), Some(value.clone()))].into(), ..SecretSpec::default() };
+    let document = Document {
+        id: None,
+        name: Some(name.clone()),
+        labels: Default::default(),
+        revision: None,
+        spec: Spec::Secret(spec),
+    };
+    check(&document)?;
+    let patch = json!({"data": {&key: value}});
+    let (changed, word) = match client.patch(Kind::Secret, name.as_str(), &patch, None).await {
+        Err(error) if error.status().is_some_and(|status| status.as_u16() == 404) => {
+            (client.create(&document).await?, "created with")
+        }
+        changed => (changed?, "has a new value of"),
+    };
+    output::warnings(&changed.warnings);
+    data!("secrets/{name} {word} `{key}`")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn read(from_stdin: bool, from_file: Option<&Path>, prompt: &str) -> Result<SecretValue, Failure> {
+    let text = match from_file {
+        Some(path) => files::read_file(path)?,
+        None if from_stdin => files::stdin()?,
+        None if std::io::stdin().is_terminal() => terminal::ask_secret(prompt, false)?,
+        None => {
+            return Err(Failure::usage("there is no terminal to ask for the value")
+                .hint("pass --from-stdin or --from-file FILE"));
+        }
+    };
+    Ok(SecretValue::new(credential::without_line_end(&text)))
+}
