@@ -14,6 +14,7 @@ mod doctor;
 mod edit;
 mod files;
 mod get;
+mod group;
 mod local;
 mod login;
 mod passwd;
@@ -69,6 +70,8 @@ enum Command {
     Patch(patch::Args),
     /// Remove resources
     Delete(delete::Args),
+    /// Add members to a group, or remove some
+    Group(group::Args),
     /// Set one value of a secret
     Set(set::Args),
     /// Give a token a new secret
@@ -124,6 +127,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Edit(args) => edit::run(&global, &args).await,
         Command::Patch(args) => patch::run(&global, &args).await,
         Command::Delete(args) => delete::run(&global, &args).await,
+        Command::Group(args) => group::run(&global, args).await,
         Command::Set(args) => set::run(&global, args).await,
         Command::Rotate(args) => rotate::run(&global, args).await,
         Command::Diff(args) => apply::diff(&global, &args).await,

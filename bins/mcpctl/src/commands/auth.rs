@@ -13,7 +13,7 @@ use mcpctl_client::{
     pins::{self, OtherKeys},
 };
 
-use super::{create::people::subject, targets::Targets};
+use super::targets::{Targets, account};
 use crate::{
     Outcome,
     context::Global,
@@ -116,11 +116,6 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
 
 fn verb(text: &str) -> Result<Verb, String> {
     text.parse().map_err(|error| format!("{error}"))
-}
-
-/// `User/alice`, or a name that is a user's.
-fn account(text: &str) -> Result<Subject, String> {
-    if text.contains('/') { subject(text) } else { subject(&format!("User/{text}")) }
 }
 
 fn show_rights(rights: &Rights, output: Shape) -> Outcome {

@@ -2,11 +2,16 @@
 
 pub(super) mod credentials;
 mod limits;
-pub(super) mod people;
+mod onboarding;
+mod people;
 mod rights;
+mod roster;
 mod subjects;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::Subcommand;
 use mcpctl_api::{
@@ -23,9 +28,13 @@ use crate::{Outcome, context::Global, failure::Failure, output};
 #[derive(clap::Args)]
 #[command(args_conflicts_with_subcommands = true, arg_required_else_help = true)]
 pub struct Args {
-    /// File, directory, or - for standard input; each document must be new
+    /// File, directory, or - for standard input, each document must be new; or people in a CSV file, with the columns
+    /// name,displayName,email,groups
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
+    /// Make each person of a CSV file a first token, and write them to this file, which only you can read; - for standard output
+    #[arg(long, value_name = "FILE", requires = "files")]
+    tokens: Option<PathBuf>,
     /// Do not ask providers whether they accept new keys
     #[arg(long)]
     skip_check: bool,
@@ -90,11 +99,21 @@ struct Llm {
 /// Makes resources.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     let mut skip_check = args.skip_check;
-    let Some(what) = args.what else { return from_files(global, &args.files, skip_check).await };
+    let Some(what) = args.what else {
+        return match args.files.as_slice() {
+            [path] if is_csv(path) => onboarding::run(&global.client()?, path, args.tokens.as_deref()).await,
+            files if files.iter().any(|path| is_csv(path)) => {
+                Err(Failure::usage("people of a CSV file are made by one command a file"))
+            }
+            _ if args.tokens.is_some() => Err(Failure::usage("--tokens is for people in a CSV file")
+                .hint("mcpctl create token NAME --for User/alice")),
+            files => from_files(global, files, skip_check).await,
+        };
+    };
     // Mistakes on the command line are reported before any request is sent.
     let document = match what {
         What::Token(token) => return token.issue(&global.client()?).await,
-        What::User(user) => user.document()?,
+        What::User(user) => return user.create(&global.client()?).await,
         What::Group(group) => group.document(),
         What::Serviceaccount(account) => account.document(),
         What::Secret(secret) => secret.document()?,
@@ -108,6 +127,10 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     };
     check(&document)?;
     created(&global.client()?.skipping_check(skip_check).create(&document).await?)
+}
+
+fn is_csv(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"))
 }
 
 /// Reports a mistake in options before anything is sent.

@@ -3,6 +3,7 @@
 use mcpctl_api::{
     Id, Kind, Name,
     selector::{Selector, SelectorError},
+    spec::{Subject, SubjectKind},
 };
 
 use crate::failure::Failure;
@@ -72,6 +73,28 @@ impl LabelSelector {
 /// Reads a kind, for the parser of the command line too.
 pub fn kind(text: &str) -> Result<Kind, String> {
     text.parse().map_err(|error| format!("{error}"))
+}
+
+/// `User/alice`
+pub fn subject(text: &str) -> Result<Subject, String> {
+    let wrong = || format!("`{text}` is not KIND/NAME, e.g. User/alice");
+    let (kind_text, name) = text.split_once('/').ok_or_else(wrong)?;
+    let kind = match kind(kind_text)? {
+        Kind::User => SubjectKind::User,
+        Kind::Group => SubjectKind::Group,
+        Kind::ServiceAccount => SubjectKind::ServiceAccount,
+        _ => return Err(format!("`{text}` is neither User/…, Group/… nor ServiceAccount/…")),
+    };
+    Ok(Subject { kind, name: name.parse().map_err(|error| format!("{error}"))? })
+}
+
+/// `User/alice`, or a name that is a user's; groups are none.
+pub fn account(text: &str) -> Result<Subject, String> {
+    let subject = if text.contains('/') { subject(text)? } else { subject(&format!("User/{text}"))? };
+    match subject.kind {
+        SubjectKind::Group => Err("this takes a User or a ServiceAccount".to_owned()),
+        SubjectKind::User | SubjectKind::ServiceAccount => Ok(subject),
+    }
 }
 
 fn slashed(word: &str) -> Result<(Kind, String), Failure> {

@@ -1,5 +1,12 @@
 //! What people do for themselves, and what administrators do for many.
 
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    process::Stdio,
+    sync::{Arc, Mutex},
+};
+
 use mcpctl_testkit::daemons::{Mcpd, McpdOptions, Mcplocal, eventually};
 use serde_json::json;
 
@@ -143,7 +150,6 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
     local.run_with(&login, &token).await.succeeded();
     assert!(local.run(&["local", "status"]).await.stdout.contains("warning: your token at"));
     agent.kill();
-    agent.kill();
     agent.restart().await;
     let logged = || async {
         let log = agent.log();
@@ -155,21 +161,31 @@ async fn token_that_ends_soon_is_warned_of_with_the_command_that_renews_it() {
 }
 
 #[tokio::test]
-async fn throttled_sign_in_is_lifted_by_an_administrator() {
-    let config = Some("limits: {logins: {perName: {burst: 1, every: 300s}}}\n".to_owned());
-    let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
-    let shell = with_password(&mcpd, "alice", "a long password").await;
-    let login = ["login", mcpd.url(), "--user", "alice", "--password-stdin", "--context", "c"];
-    shell.run_with(&login, "a wrong password").await.failed(1);
-    let refused = shell.run_with(&login, "a long password").await.failed(1);
-    assert!(refused.contains("as this user from your network; try again in 2"), "{refused}");
-    assert!(refused.contains("hint: wait, or ask an administrator to lift it"), "{refused}");
-    let admin = Shell::signed_in(&mcpd).await;
-    let lifted = admin.run(&["admin", "lift-throttle", "--user", "alice"]).await.succeeded();
-    assert_eq!(lifted, "attempts to sign in as User alice count anew\n");
-    shell.run_with(&login, "a long password").await.succeeded();
-    admin.run(&["admin", "lift-throttle"]).await.failed(2);
-    admin.run(&["admin", "lift-throttle", "--address", "127.0.0.1"]).await.succeeded();
+async fn members_are_added_and_removed_beside_other_changes() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "group", "team", "--member", "User/first"]).await.succeeded();
+    let names: Vec<String> = (0..8).map(|number| format!("u{number}")).collect();
+    let add = |name: &'static str| shell.command(&["group", "add", "team", name]).output();
+    let names: Vec<&'static str> = names.into_iter().map(|name| &*name.leak()).collect();
+    for output in futures::future::join_all(names.iter().map(|name| add(name))).await {
+        let output = output.unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let members =
+        async || shell.run(&["get", "group", "team", "-o", "jsonpath={.members[*].name}"]).await.succeeded();
+    let all = members().await;
+    assert!(names.iter().all(|name| all.contains(name)) && all.contains("first"), "no change is lost: {all}");
+    let again = shell.run(&["group", "add", "team", "User/u0"]).await;
+    assert!(again.code == 0 && again.stdout.is_empty(), "{}", again.stderr);
+    assert!(again.stderr.contains("User u0 is in groups/team already"), "{}", again.stderr);
+    let removed = shell.run(&["group", "remove", "team", "first", "u1", "nobody"]).await;
+    assert_eq!(removed.stdout, "User first removed from groups/team\nUser u1 removed from groups/team\n");
+    assert!(removed.stderr.ends_with("User nobody is not in groups/team\n"), "{}", removed.stderr);
+    assert!(!members().await.contains("first"));
+    let missing = shell.run(&["group", "add", "none", "u1"]).await.failed(1);
+    assert!(missing.starts_with("error: there is no Group `none`"), "{missing}");
+    shell.run(&["group", "add", "team", "Group/team"]).await.failed(2);
 }
 
 #[tokio::test]
@@ -192,4 +208,180 @@ async fn secret_is_set_without_the_history_of_the_shell() {
         refused,
         "error: there is no terminal to ask for the value\nhint: pass --from-stdin or --from-file FILE\n"
     );
+}
+
+/// Types on a terminal, each line once what it answers is shown and the terminal has stopped to echo; returns what the terminal showed.
+async fn typed(shell: &Shell, args: &[&str], lines: &[(&str, &str)]) -> (i32, String) {
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = shell.command(args);
+    command.stdin(Stdio::from(pty.slave.try_clone().unwrap()));
+    command.stdout(Stdio::from(pty.slave.try_clone().unwrap())).stderr(Stdio::from(pty.slave));
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let shown = Arc::new(Mutex::new(Vec::new()));
+    let (mut terminal, seen) = (File::from(pty.master), Arc::clone(&shown));
+    let mut keyboard = terminal.try_clone().unwrap();
+    let reading = tokio::task::spawn_blocking(move || {
+        let mut buffer = [0; 4096];
+        while let Ok(read @ 1..) = terminal.read(&mut buffer) {
+            seen.lock().unwrap().extend_from_slice(&buffer[..read]);
+        }
+    });
+    let text = || String::from_utf8(shown.lock().unwrap().clone()).unwrap();
+    for (prompt, line) in lines {
+        eventually(prompt, || async {
+            let echoes = nix::sys::termios::tcgetattr(&keyboard).unwrap().local_flags;
+            let is_hidden = !echoes.contains(nix::sys::termios::LocalFlags::ECHO);
+            (text().contains(prompt) && is_hidden).then_some(())
+        })
+        .await;
+        writeln!(keyboard, "{line}").unwrap();
+    }
+    let code = child.wait().await.unwrap().code().unwrap();
+    drop(keyboard);
+    reading.await.unwrap();
+    (code, text())
+}
+
+#[tokio::test]
+async fn secrets_and_passwords_are_asked_for_without_an_echo() {
+    let mcpd = Mcpd::start().await;
+    let shell = with_password(&mcpd, "alice", "the first password").await;
+    let lines = [
+        ("Present password of alice", "the first password"),
+        ("New password of alice", "the second password"),
+        ("The same again", "the second password"),
+    ];
+    let (code, shown) = typed(&shell, &["passwd"], &lines).await;
+    assert!(code == 0 && !shown.contains("first password") && !shown.contains("second password"), "{shown}");
+    login(&mcpd, &shell, "alice", "the second password").await;
+    let admin = Shell::signed_in(&mcpd).await;
+    let lines = [("Value of `token` in secrets/openai", "sk-typed")];
+    let (code, shown) = typed(&admin, &["set", "secret", "openai", "token"], &lines).await;
+    assert!(
+        code == 0 && shown.contains("secrets/openai created with `token`") && !shown.contains("sk-typed"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn people_of_a_file_are_made_whole_or_not_at_all() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "group", "team-a"]).await.succeeded();
+    shell.run(&["create", "group", "team-b", "--member", "User/admin"]).await.succeeded();
+    let create = ["create", "-f", "people.csv", "--tokens", "tokens.csv"];
+    // Nothing is written where a row is wrong, here or at mcpd.
+    for (rows, error) in [
+        ("alice@example.com,Alice,team-a\nBob,,\n", "error: people.csv:3:1: `Bob` is not a name"),
+        ("alice@example.com,Alice,team-c\n", "error: people.csv:2:3: there is no Group `team-c`"),
+    ] {
+        shell.file("people.csv", &format!("name,displayName,groups\n{rows}"));
+        let refused = shell.run(&create).await.failed(1);
+        assert!(refused.starts_with(error), "{refused}");
+        assert_eq!(shell.run(&["get", "users", "-o", "name"]).await.succeeded(), "users/admin\n");
+    }
+    shell.file(
+        "people.csv",
+        "name,displayName,groups\nalice@example.com,\"Alice, A.\",team-a team-b\nbob,,team-a\n",
+    );
+    let made = shell.run(&create).await;
+    assert_eq!(
+        made.stdout,
+        "users/alice@example.com created\nusers/bob created\ngroups/team-a configured\ngroups/team-b configured\n",
+        "{}",
+        made.stderr
+    );
+    assert!(
+        made.stderr
+            .ends_with("2 tokens made in `tokens.csv`, which only you may read; they are shown this once\n")
+    );
+    let path = shell.path("tokens.csv");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&path).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let tokens = std::fs::read_to_string(&path).unwrap();
+    let lines: Vec<&str> = tokens.lines().collect();
+    assert!(lines.len() == 3 && lines[0] == "name,token", "{tokens}");
+    let token = lines[1].strip_prefix("alice@example.com,").unwrap();
+
+    // The same file again changes nothing and makes no second token.
+    let again = shell.run(&create).await;
+    assert_eq!((again.code, again.stdout.as_str()), (0, ""), "{}", again.stderr);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), tokens);
+    // What the file does not have stays as it is; a new row is added.
+    shell.run(&["patch", "user", "bob", "-p", "labels: {site: x}"]).await.succeeded();
+    shell.file("people.csv", "name,email,groups\nbob,bob@example.com,team-b\ncarol,,\n");
+    let third = shell.run(&["create", "-f", "people.csv"]).await;
+    assert_eq!(
+        third.stdout, "users/bob configured\nusers/carol created\ngroups/team-b configured\n",
+        "{}",
+        third.stderr
+    );
+    let bob = shell.run(&["get", "user", "bob", "-o", "json"]).await.succeeded();
+    assert!(bob.contains("\"site\": \"x\"") && bob.contains("bob@example.com"), "{bob}");
+
+    // A name with an @ works wherever names do.
+    let person = Shell::new();
+    person.run_with(&["login", mcpd.url(), "--token-stdin", "--context", "p"], token).await.succeeded();
+    assert!(person.run(&["whoami"]).await.succeeded().starts_with("User alice@example.com at "));
+    let own = person.run(&["token", "create", "laptop"]).await;
+    assert!(own.stderr.starts_with("tokens/alice@example.com-laptop created"), "{}", own.stderr);
+    person.run(&["token", "revoke", "laptop"]).await.succeeded();
+    shell.file(
+        "b.yaml",
+        "kind: RoleBinding\nname: b\nrole: llm-user\nsubjects: [{kind: User, name: alice@example.com}]\n",
+    );
+    shell.run(&["apply", "-f", "b.yaml"]).await.succeeded();
+    let can = ["auth", "can-i", "run", "llm", "x", "--as", "alice@example.com"];
+    assert!(shell.run(&can).await.succeeded().starts_with("yes: "));
+    let audit = shell.run(&["audit", "--subject", "user/alice@example.com"]).await.succeeded();
+    assert!(audit.contains("User alice@example.com"), "{audit}");
+    let refused = shell.run(&["create", "group", "a@example.com"]).await.failed(1);
+    assert!(
+        refused.contains("`a@example.com` is an e-mail address, and only a user's name may be one"),
+        "{refused}"
+    );
+    shell.run(&["delete", "user", "alice@example.com"]).await.succeeded();
+    person.run(&["whoami"]).await.failed(1);
+}
+
+#[tokio::test]
+async fn user_is_made_with_groups_and_a_token() {
+    let mcpd = Mcpd::start().await;
+    let shell = Shell::signed_in(&mcpd).await;
+    shell.run(&["create", "group", "team"]).await.succeeded();
+    let missing = shell.run(&["create", "user", "dora", "--group", "none"]).await.failed(1);
+    assert!(missing.starts_with("error: there is no Group `none`"), "{missing}");
+    shell.run(&["get", "user", "dora"]).await.failed(1);
+    let made = shell.run(&["create", "user", "dora", "--group", "team", "--token"]).await;
+    assert!(made.stdout.starts_with("mcpd_") && made.stdout.lines().count() == 1, "{}", made.stderr);
+    assert!(
+        made.stderr.starts_with(
+            "users/dora created\nUser dora added to groups/team\ntokens/dora-first created for User dora"
+        ),
+        "{}",
+        made.stderr
+    );
+    let again = shell.run(&["create", "user", "dora", "--group", "team"]).await.failed(1);
+    assert!(again.starts_with("error: there is a User `dora` already"), "{again}");
+    let made = shell.run(&["create", "user", "emil", "--group", "team"]).await;
+    assert_eq!(made.stdout, "users/emil created\nUser emil added to groups/team\n");
+}
+
+#[tokio::test]
+async fn throttled_sign_in_is_lifted_by_an_administrator() {
+    let config = Some("limits: {logins: {perName: {burst: 1, every: 300s}}}\n".to_owned());
+    let mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
+    let shell = with_password(&mcpd, "alice", "a long password").await;
+    let login = ["login", mcpd.url(), "--user", "alice", "--password-stdin", "--context", "c"];
+    shell.run_with(&login, "a wrong password").await.failed(1);
+    let refused = shell.run_with(&login, "a long password").await.failed(1);
+    assert!(refused.contains("as this user from your network; try again in 2"), "{refused}");
+    assert!(refused.contains("hint: wait, or ask an administrator to lift it"), "{refused}");
+    let admin = Shell::signed_in(&mcpd).await;
+    let lifted = admin.run(&["admin", "lift-throttle", "--user", "alice"]).await.succeeded();
+    assert_eq!(lifted, "attempts to sign in as User alice count anew\n");
+    shell.run_with(&login, "a long password").await.succeeded();
+    admin.run(&["admin", "lift-throttle"]).await.failed(2);
+    admin.run(&["admin", "lift-throttle", "--address", "127.0.0.1"]).await.succeeded();
 }

@@ -9,8 +9,13 @@ use mcpctl_api::{
 };
 use mcpctl_client::Client;
 
-use super::{document, people::subject};
-use crate::{Outcome, commands::files::read_file, failure::Failure, output::table::until};
+use super::document;
+use crate::{
+    Outcome,
+    commands::{files::read_file, targets::subject},
+    failure::Failure,
+    output::table::until,
+};
 
 /// A credential for a user or service account.
 #[derive(clap::Args)]
@@ -25,7 +30,7 @@ pub(super) struct Token {
 }
 
 /// For how long a token is made, and what it may do.
-#[derive(clap::Args)]
+#[derive(Default, clap::Args)]
 pub(in crate::commands) struct TokenOptions {
     /// How long it is good for, e.g. 12h or 90d [default: 30d]
     #[arg(long, value_name = "DURATION")]

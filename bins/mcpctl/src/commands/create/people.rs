@@ -1,14 +1,20 @@
 //! Users, groups, service accounts.
 
-use std::io::Read as _;
+use std::{io::Read as _, process::ExitCode};
 
 use mcpctl_api::{
     Document, Kind, Name, Spec,
     spec::{GroupSpec, NewPassword, SecretValue, ServiceAccountSpec, Subject, SubjectKind, UserSpec},
 };
+use mcpctl_client::Client;
 
-use super::document;
-use crate::{commands::targets::kind, failure::Failure};
+use super::{check, credentials::TokenOptions, document, onboarding};
+use crate::{
+    Outcome,
+    commands::{group, targets::subject},
+    failure::Failure,
+    output,
+};
 
 /// A person.
 #[derive(clap::Args)]
@@ -24,10 +30,51 @@ pub(super) struct User {
     /// Read a password for `mcpctl login` from standard input
     #[arg(long)]
     password_stdin: bool,
+    /// Put the user into this group; several are possible
+    #[arg(long = "group", value_name = "NAME")]
+    groups: Vec<Name>,
+    /// Make a first token too; printed once, on standard output
+    #[arg(long)]
+    token: bool,
 }
 
 impl User {
-    pub(super) fn document(self) -> Result<Document, Failure> {
+    /// Makes the user, then what goes with it.
+    pub(super) async fn create(self, client: &Client) -> Outcome {
+        let (name, groups, token) = (self.name.clone(), self.groups.clone(), self.token);
+        let document = self.document()?;
+        check(&document)?;
+        // Before the user is made, so that a typing error leaves nothing behind.
+        for group in &groups {
+            client.get(Kind::Group, group.as_str()).await?;
+        }
+        // With a token, that alone is the data.
+        let report = |text: String| match token {
+            true => {
+                note!("{text}");
+                Ok(())
+            }
+            false => data!("{text}"),
+        };
+        let made = client.create(&document).await?;
+        output::warnings(&made.warnings);
+        report(format!("users/{name} created"))?;
+        let subject = Subject { kind: SubjectKind::User, name };
+        for group in &groups {
+            if let Err(failure) = group::add(client, group, std::slice::from_ref(&subject)).await {
+                return Err(failure
+                    .hint(format!("the user is made; then: mcpctl group add {group} {}", subject.name)));
+            }
+            report(format!("{subject} added to groups/{group}"))?;
+        }
+        if token {
+            let name = onboarding::first_token(&subject.name)?;
+            return TokenOptions::default().issue(client, name, subject).await;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn document(self) -> Result<Document, Failure> {
         let password = if self.password_stdin {
             let mut text = String::new();
             std::io::stdin().read_to_string(&mut text)?;
@@ -72,17 +119,4 @@ impl ServiceAccount {
         let spec = ServiceAccountSpec { description: self.description, ..ServiceAccountSpec::default() };
         document(self.name, Spec::ServiceAccount(spec))
     }
-}
-
-/// `User/alice`
-pub(in crate::commands) fn subject(text: &str) -> Result<Subject, String> {
-    let wrong = || format!("`{text}` is not KIND/NAME, e.g. User/alice");
-    let (kind_text, name) = text.split_once('/').ok_or_else(wrong)?;
-    let kind = match kind(kind_text)? {
-        Kind::User => SubjectKind::User,
-        Kind::Group => SubjectKind::Group,
-        Kind::ServiceAccount => SubjectKind::ServiceAccount,
-        _ => return Err(format!("`{text}` is neither User/…, Group/… nor ServiceAccount/…")),
-    };
-    Ok(Subject { kind, name: name.parse().map_err(|error| format!("{error}"))? })
 }
