@@ -13,7 +13,7 @@ use nix::fcntl::OFlag;
 use crate::{
     dir::{Missing, absolute, check_not_writable, check_owner, walk},
     error::{PathError, PathProblem},
-    user::own_uid,
+    user::{ROOT, own_uid},
 };
 
 const PRIVATE: u32 = 0o600;
@@ -102,11 +102,17 @@ pub fn open_named(path: &Path, content: Content) -> Result<File, PathError> {
     }
     check_owner(path, &metadata)?;
     let mode = metadata.mode() & 0o7777;
-    if content == Content::Secret && mode & OTHERS != 0 {
+    if content == Content::Secret && mode & strangers(metadata.uid(), own_uid()) != 0 {
         return Err(PathError::new(path, PathProblem::ReadableByOthers(mode)));
     }
     check_not_writable(path, &metadata)?;
     Ok(file)
+}
+
+/// The rights to a secret that count as others'. A file of root's that this user can read by its group is one that root gave to that
+/// group, as orchestrators do with secrets that they mount; PostgreSQL has the same rule.
+fn strangers(owner: u32, own: u32) -> u32 {
+    if owner == ROOT && own != ROOT { 0o007 } else { OTHERS }
 }
 
 /// Writes a file that only this user can read, or replaces it: completely or not at all.
@@ -234,6 +240,13 @@ mod tests {
         assert_eq!(read_own(&path, 3).unwrap().unwrap(), b"new");
         assert!(matches!(problem(read_own(&path, 2)), PathProblem::TooLong(2)));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "no draft is left");
+    }
+
+    #[test]
+    fn secrets_of_roots_may_be_readable_by_a_group() {
+        let is_refused = |mode: u32, owner, own| mode & strangers(owner, own) != 0;
+        assert!(!is_refused(0o440, ROOT, 1000) && is_refused(0o444, ROOT, 1000));
+        assert!(is_refused(0o440, 1000, 1000) && is_refused(0o440, ROOT, ROOT));
     }
 
     #[test]
