@@ -5,6 +5,7 @@ mod exchange;
 mod limits;
 mod oidc;
 mod public_host;
+mod tls;
 mod trusted_proxies;
 mod upstream;
 
@@ -19,9 +20,13 @@ use mcpctl_api::{
 use mcpctl_owner::file::{self, Content};
 use mcpctl_server::Origin;
 use mcpctl_telemetry::{LogFormat, OtlpUrl, TelemetryConfig};
+use mcpctl_tls::ServerFiles;
 use serde::Deserialize;
 
-use self::oidc::OidcEntries;
+use self::{
+    oidc::OidcEntries,
+    tls::{TlsArgs, TlsFile},
+};
 use crate::prices::Prices;
 
 pub use exchange::{ExchangeIssuer, MAX_KEYS_BYTES, TokenExchange};
@@ -48,6 +53,8 @@ pub struct ServeArgs {
     /// Host name that clients call mcpd by, where it is not a loopback name; others are refused
     #[arg(long, env = "MCPD_PUBLIC_HOST", value_name = "HOST")]
     public_host: Option<PublicHost>,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// PostgreSQL that several replicas share, without a password: arguments are readable by every user of the machine
     /// [env: MCPD_DATABASE_URL, which may hold one] [default: SQLite in the data directory]
     #[arg(long, value_name = "URL")]
@@ -83,6 +90,8 @@ struct File {
     listen: Option<SocketAddr>,
     inference_listen: Option<SocketAddr>,
     public_host: Option<PublicHost>,
+    tls: TlsFile,
+    allow_plain_http: bool,
     allowed_origins: Vec<Origin>,
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
@@ -109,6 +118,8 @@ pub struct Config {
     pub inference_listen: Option<SocketAddr>,
     /// The host name by which clients reach mcpd.
     pub public_host: Option<PublicHost>,
+    /// The files of TLS; plain HTTP without them.
+    pub tls: Option<ServerFiles>,
     /// Web pages that may call mcpd.
     pub allowed_origins: Vec<Origin>,
     /// Where the database is.
@@ -180,9 +191,12 @@ impl ServeArgs {
             (None, Some(text)) => text.parse()?,
             (None, None) => LogFormat::Text,
         };
+        let inference_listen = self.inference_listen.or(file.inference_listen);
+        let addresses = std::iter::once(listen).chain(inference_listen);
         Ok(Config {
             listen,
-            inference_listen: self.inference_listen.or(file.inference_listen),
+            inference_listen,
+            tls: self.tls.resolve(file.tls, file.allow_plain_http, addresses)?,
             public_host: self.public_host.or(file.public_host),
             allowed_origins: file.allowed_origins,
             shared,

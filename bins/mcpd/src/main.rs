@@ -25,6 +25,7 @@ mod readiness;
 mod sessions;
 mod sign_on;
 mod signing;
+mod tls;
 mod token_uses;
 mod watchers;
 mod writers;
@@ -44,6 +45,7 @@ use mcpctl_owner::{
 use mcpctl_server::{Address, Connections, Listener, RequestBodies, Runtimes, ShutdownSignal};
 use mcpctl_store::{Location, OpenError, Ownership, Recorder, Replica, Store};
 use mcpctl_telemetry::{Traces, output};
+use mcpctl_tls::ServerTls;
 use tokio::sync::watch;
 
 use crate::{
@@ -129,16 +131,17 @@ fn print(text: &str) -> anyhow::Result<()> {
     output::data(text).context("standard output cannot be written")
 }
 
-async fn bind(address: SocketAddr) -> anyhow::Result<Listener> {
+async fn bind(address: SocketAddr, tls: Option<&Arc<ServerTls>>) -> anyhow::Result<Listener> {
     let bound = Listener::bind(Address::Tcp(address)).await;
-    bound.map_err(|error| with_hint(error.to_string(), Some(error.hint())))
+    let listener = bound.map_err(|error| with_hint(error.to_string(), Some(error.hint())))?;
+    Ok(listener.with_tls(tls.cloned()))
 }
 
 fn warn_if_exposed(address: SocketAddr) {
     if !address.ip().is_loopback() {
         tracing::warn!(
             %address,
-            "mcpd speaks no TLS, and other machines reach this address: passwords, tokens and prompts can be read on \
+            "plain http is allowed, and other machines reach this address: passwords, tokens and prompts can be read on \
              the way unless a reverse proxy with TLS is the only one that reaches it"
         );
     }
@@ -209,13 +212,14 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     mcpctl_server::prevent_core_dumps().context("the limit of core dumps")?;
     let descriptors = mcpctl_server::raise_descriptor_limit().context("the limit of open files")?;
     let connections = Connections::new(config.limits.http.clone(), descriptors);
-    for address in std::iter::once(config.listen).chain(config.inference_listen) {
+    let tls = tls::read(config.tls.clone())?;
+    for address in std::iter::once(config.listen).chain(config.inference_listen).filter(|_| tls.is_none()) {
         warn_if_exposed(address);
     }
     // Bind before anything is written, so that a second mcpd on the same port changes nothing.
-    let listener = bind(config.listen).await?;
+    let listener = bind(config.listen, tls.as_ref()).await?;
     let inference_listener = match config.inference_listen {
-        Some(address) => Some((address, bind(address).await?)),
+        Some(address) => Some((address, bind(address, tls.as_ref()).await?)),
         None => None,
     };
     let store = open_owned(&config).await?;
@@ -236,6 +240,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::new(store.clone(), config.limits.records.durability);
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
+    if let Some(tls) = tls {
+        tls::follow(tls, config.public_host.as_ref(), Arc::clone(&metrics))?;
+    }
     let inference = inference::Inference::new(addresses);
     let sign_on = sign_on::providers::SignOn::new(config.oidc, &inference.client);
     let trusted_issuers =

@@ -36,7 +36,6 @@ use crate::{
     connections::{Admitted, Connection},
     progress::{LeastRate, Progress},
     runtimes::{Placement, Suspend},
-    socket::Socket,
 };
 
 /// RFC 2068, section 19.7.1.1. Clients read its `timeout`, in seconds.
@@ -53,9 +52,14 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(1);
 /// Checks per shortest limit.
 const CHECKS_PER_LIMIT: u32 = 4;
 
-/// Serves one connection until it ends, is idle or stalled for too long, or is closed to make room.
+/// The progress of the writes to a connection, shared between its socket and its checks.
+pub(crate) type Written = Arc<Mutex<Progress>>;
+
+/// Serves one connection until it ends, is idle or stalled for too long, or is closed to make room. The socket below `stream` records
+/// its progress in `written`.
 pub(crate) async fn serve<S>(
     stream: S,
+    written: Written,
     peer: Peer,
     admitted: Admitted,
     routes: Router,
@@ -67,8 +71,7 @@ pub(crate) async fn serve<S>(
     let limits = admitted.connection.limits().clone();
     let least = limits.least_rate();
     let answers = admitted.activity.answers.clone();
-    let written = Arc::new(Mutex::new(Progress::default()));
-    let socket = TokioIo::new(Socket::new(stream, Arc::clone(&written), least));
+    let socket = TokioIo::new(stream);
     let service = Service {
         routes: TowerToHyperService::new(routes),
         peer,

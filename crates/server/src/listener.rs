@@ -4,15 +4,23 @@ use std::{io, sync::Arc, time::Duration};
 
 use axum::Router;
 use futures::{FutureExt as _, future::BoxFuture};
+use mcpctl_tls::ServerTls;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket, TcpStream, UnixListener},
     sync::{mpsc, watch},
+    time::Instant,
 };
 
 use crate::{
-    Address, BindError, Connections, Peer, Runtimes, Workload, connection, connections::Admitted,
-    runtimes::Placement, socket_file,
+    Address, BindError, Connections, Peer, Runtimes, Workload,
+    connection::{self, Written},
+    connections::Admitted,
+    handshake::{self, Encrypted, Tls},
+    runtimes::Placement,
+    socket::Socket,
+    socket_file,
+    tcp::Tcp,
 };
 
 /// Connections that the kernel holds until they are accepted: enough for those that arrive while others are closed.
@@ -31,6 +39,7 @@ pub struct Listener {
     socket: ListeningSocket,
     address: Address,
     runtimes: Option<Runtimes>,
+    tls: Option<Tls>,
 }
 
 #[derive(Debug)]
@@ -58,14 +67,14 @@ impl Listener {
                 });
                 let socket = listening.map_err(failed)?;
                 let address = Address::Tcp(socket.local_addr().map_err(failed)?);
-                Ok(Self { socket: ListeningSocket::Tcp(socket), address, runtimes: None })
+                Ok(Self { socket: ListeningSocket::Tcp(socket), address, runtimes: None, tls: None })
             }
             Address::Unix(path) => {
                 socket_file::remove_dead_socket(path).await.map_err(failed)?;
                 let socket = UnixListener::bind(path).map_err(failed)?;
                 let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
                 std::fs::set_permissions(path, private).map_err(failed)?;
-                Ok(Self { socket: ListeningSocket::Unix(socket), address, runtimes: None })
+                Ok(Self { socket: ListeningSocket::Unix(socket), address, runtimes: None, tls: None })
             }
         }
     }
@@ -74,6 +83,13 @@ impl Listener {
     #[must_use]
     pub fn placed_by(mut self, runtimes: Runtimes) -> Self {
         self.runtimes = Some(runtimes);
+        self
+    }
+
+    /// Serves over TLS alone, where it is given.
+    #[must_use]
+    pub fn with_tls(mut self, tls: Option<Arc<ServerTls>>) -> Self {
+        self.tls = tls;
         self
     }
 
@@ -129,11 +145,15 @@ impl Listener {
                 let Some(admitted) = connections.admit(peer).await else { return Ok(()) };
                 // Tokens are small, and a delay is noticeable. A socket without the option is served too.
                 let _ = stream.set_nodelay(true);
-                match &self.runtimes {
-                    None => drop(tokio::spawn(service.clone().serve(stream, peer, admitted, None))),
-                    Some(runtimes) => {
-                        let placed = place(stream, peer, admitted, service.clone(), runtimes.clone());
-                        tokio::spawn(placed);
+                let service = service.clone();
+                match (&self.tls, &self.runtimes) {
+                    (Some(tls), runtimes) => {
+                        let (tls, runtimes) = (Arc::clone(tls), runtimes.clone());
+                        tokio::spawn(encrypt(stream, peer, admitted, service, tls, runtimes));
+                    }
+                    (None, None) => drop(tokio::spawn(service.serve(stream, peer, admitted, None))),
+                    (None, Some(runtimes)) => {
+                        tokio::spawn(place(stream, peer, admitted, service, runtimes.clone()));
                     }
                 }
             }
@@ -169,23 +189,61 @@ impl Service {
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
+        let (socket, written) = recorded(stream, &admitted);
+        self.serve_recorded(socket, written, peer, admitted, placement)
+    }
+
+    /// As [`Service::serve`], of a stream whose socket records its progress already.
+    fn serve_recorded<S>(
+        self,
+        stream: S,
+        written: Written,
+        peer: Peer,
+        admitted: Admitted,
+        placement: Option<Arc<Placement>>,
+    ) -> BoxFuture<'static, ()>
+    where
+        S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
         let Self { routes, draining, open } = self;
-        let served = connection::serve(stream, peer, admitted, routes, draining, placement);
+        let served = connection::serve(stream, written, peer, admitted, routes, draining, placement);
         served.map(move |()| drop(open)).boxed()
     }
+}
+
+/// A socket that records the progress of its writes, and the record.
+fn recorded<S>(stream: S, admitted: &Admitted) -> (Socket<S>, Written) {
+    let written = Written::default();
+    let least = admitted.connection.limits().least_rate();
+    (Socket::new(stream, Arc::clone(&written), least), written)
+}
+
+/// Runs a step of a connection that has no request yet. `None` where the connection is closed before that: to make room, at the
+/// shutdown, and when its time is over.
+async fn unless_closed<T>(
+    step: impl Future<Output = T>,
+    admitted: &Admitted,
+    draining: &mut watch::Receiver<bool>,
+    deadline: Instant,
+) -> Option<T> {
+    tokio::select! {
+        done = step => Some(done),
+        () = admitted.activity.close.notified() => None,
+        _ = draining.wait_for(|draining| *draining) => None,
+        () = tokio::time::sleep_until(deadline) => None,
+    }
+}
+
+fn deadline(admitted: &Admitted) -> Instant {
+    Instant::now() + admitted.connection.limits().request_head.0
 }
 
 /// Waits for the first bytes of a connection, and registers it with the runtime of their workload.
 async fn place(stream: TcpStream, peer: Peer, admitted: Admitted, mut service: Service, runtimes: Runtimes) {
     let mut bytes = [0; FIRST_BYTES];
-    let peeked = tokio::select! {
-        peeked = stream.peek(&mut bytes) => peeked,
-        // A connection without a request is closed at once: to make room, at the shutdown, and when its time is over.
-        () = admitted.activity.close.notified() => return,
-        _ = service.draining.wait_for(|draining| *draining) => return,
-        () = tokio::time::sleep(admitted.connection.limits().request_head.0) => return,
-    };
-    let Ok(peeked) = peeked else { return };
+    let deadline = deadline(&admitted);
+    let peeked = unless_closed(stream.peek(&mut bytes), &admitted, &mut service.draining, deadline).await;
+    let Some(Ok(peeked)) = peeked else { return };
     let workload = runtimes.of_first_bytes(bytes.get(..peeked).unwrap_or_default());
     let placement = Placement::new(runtimes.clone(), workload);
     if workload == Workload::Management {
@@ -196,6 +254,56 @@ async fn place(stream: TcpStream, peer: Peer, admitted: Admitted, mut service: S
     runtimes.of(workload).spawn(async move {
         let Ok(stream) = TcpStream::from_std(stream) else { return };
         let served = service.serve(stream, peer, admitted, Some(Arc::clone(&placement)));
+        placement.spawn(served);
+    });
+}
+
+/// Does the handshake of a connection, and serves it. Until its first request it has the time of a connection without one.
+async fn encrypt(
+    stream: TcpStream,
+    peer: Peer,
+    admitted: Admitted,
+    mut service: Service,
+    tls: Tls,
+    runtimes: Option<Runtimes>,
+) {
+    let deadline = deadline(&admitted);
+    let begun = handshake::begins_with_tls(&stream);
+    let begun = unless_closed(begun, &admitted, &mut service.draining, deadline).await;
+    let Some(Ok(is_tls)) = begun else { return };
+    let (socket, written) = recorded(Tcp::new(stream), &admitted);
+    if !is_tls {
+        let refused = handshake::refuse_plain(socket);
+        unless_closed(refused, &admitted, &mut service.draining, deadline).await;
+        return;
+    }
+    // Boxed, because the state of a handshake is large and most connections are past it.
+    let handshake = handshake::handshake(socket, &tls).boxed();
+    let done = unless_closed(handshake, &admitted, &mut service.draining, deadline).await;
+    let Some(Some(stream)) = done else { return };
+    match runtimes {
+        None => service.serve_recorded(stream, written, peer, admitted, None).await,
+        Some(runtimes) => place_encrypted(stream, written, peer, admitted, service, runtimes),
+    }
+}
+
+/// Registers a connection with the runtime of inference, whose requests are the most; the first other one moves it. Handshakes do not
+/// run there: their cost is known before the caller is.
+fn place_encrypted(
+    mut stream: Encrypted,
+    written: Written,
+    peer: Peer,
+    admitted: Admitted,
+    service: Service,
+    runtimes: Runtimes,
+) {
+    let runtime = runtimes.of(Workload::Inference).clone();
+    let placement = Placement::new(runtimes, Workload::Inference);
+    runtime.spawn(async move {
+        if stream.get_mut().0.inner_mut().register_here().is_err() {
+            return;
+        }
+        let served = service.serve_recorded(stream, written, peer, admitted, Some(Arc::clone(&placement)));
         placement.spawn(served);
     });
 }

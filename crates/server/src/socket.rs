@@ -34,6 +34,11 @@ impl<S> Socket<S> {
         Self { inner, written, least, linger: None }
     }
 
+    /// The socket itself.
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
     fn record(&self, write: &Poll<io::Result<usize>>) {
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         match write {

@@ -4,6 +4,7 @@
 
 mod http;
 mod inference;
+mod tls;
 
 use std::{
     collections::HashSet,
@@ -19,6 +20,7 @@ use prometheus_client::{
 use crate::names;
 pub use http::{HttpMetrics, InFlight};
 pub use inference::{InferenceMetrics, Operation, TokenType};
+pub use tls::TlsMetrics;
 
 /// The `Content-Type` of the text that `render` returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -103,6 +105,8 @@ pub struct McpdMetrics {
     pub http: HttpMetrics,
     /// The inference at providers.
     pub inference: InferenceMetrics,
+    /// The certificate.
+    pub tls: TlsMetrics,
     revision: Gauge<u64, AtomicU64>,
     denied: Family<VerbKind, Counter>,
     feeds: Gauge<u64, AtomicU64>,
@@ -115,13 +119,14 @@ impl McpdMetrics {
         let mut registry = Registry::default();
         let http = HttpMetrics::register(&mut registry);
         let inference = InferenceMetrics::register(&mut registry);
+        let tls = TlsMetrics::register(&mut registry);
         let (revision, denied) = (Gauge::default(), Family::default());
         register(&mut registry, names::REVISION, "Revision that decisions are made on", &revision);
         register(&mut registry, names::DENIED, "Requests that authorization denied", &denied);
         let feeds = Gauge::default();
         register(&mut registry, names::FEEDS, "Open feeds of agents", &feeds);
         let access_ended = access_ended(&mut registry);
-        Self { registry, http, inference, revision, denied, feeds, access_ended }
+        Self { registry, http, inference, tls, revision, denied, feeds, access_ended }
     }
 
     /// Sets the revision of the current snapshot.

@@ -28,6 +28,10 @@ pub const FEEDS: &str = "mcpctl_feeds";
 pub const REVISION: &str = "mcpctl_revision";
 /// Requests that authorization denied, by verb and kind.
 pub const DENIED: &str = "mcpctl_denied_total";
+/// The end of the TLS certificate in use.
+pub const TLS_VALID_UNTIL: &str = "mcpctl_tls_certificate_valid_until_seconds";
+/// Whether changed TLS files are not in use, because they cannot be: 0 or 1.
+pub const TLS_FILES_REFUSED: &str = "mcpctl_tls_files_refused";
 /// Starts of managed engines, by engine and outcome.
 pub const ENGINE_STARTS: &str = "mcpctl_engine_starts_total";
 /// OpenTelemetry `gen_ai.client.operation.duration`, in seconds: from request to the last byte.

@@ -5,7 +5,7 @@ mod mcplocal;
 mod process;
 
 pub use self::{
-    mcpd::{Mcpd, McpdOptions, UNBOUNDED_WRITES},
+    mcpd::{Mcpd, McpdOptions, McpdTls, UNBOUNDED_WRITES},
     mcplocal::{Mcplocal, McplocalOptions},
     process::{OpenFiles, closed_address, eventually, program, within},
 };

@@ -8,6 +8,7 @@
     reason = "only tests use this crate; a broken fixture fails the test that uses it"
 )]
 
+pub mod authority;
 pub mod caller;
 pub mod central;
 pub mod charge;

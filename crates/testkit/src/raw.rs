@@ -28,7 +28,7 @@ impl RawConnection {
 
     /// As [`RawConnection::connect`]; `None` where the daemon does not accept the connection in time.
     pub async fn try_connect(url: &str) -> Option<Self> {
-        let address = url.trim_start_matches("http://").parse().expect("an address");
+        let address = url.split_once("://").expect("a url").1.parse().expect("an address");
         let socket = TcpSocket::new_v4().expect("a socket");
         // Small, so that a daemon soon notices a test that does not read.
         socket.set_recv_buffer_size(16 * 1024).expect("a socket");

@@ -16,6 +16,11 @@ pub struct PublicHost(Authority);
 pub struct NotAHost(String);
 
 impl PublicHost {
+    /// The name, without a port.
+    pub fn host(&self) -> &str {
+        self.0.host()
+    }
+
     /// Whether `host`, as a request names it, is this host.
     pub fn matches(&self, host: &Authority) -> bool {
         let port = self.0.port_u16();

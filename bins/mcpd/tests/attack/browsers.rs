@@ -1,7 +1,7 @@
 //! What a web page may do: foreign hosts and origins, forms, scripts.
 
 use mcpctl_testkit::{
-    daemons::{Mcpd, McpdOptions},
+    daemons::{Mcpd, McpdOptions, program},
     raw::RawConnection,
 };
 use reqwest::{Method, StatusCode};
@@ -48,10 +48,12 @@ async fn only_public_hosts_are_accepted() {
     assert_eq!(status_of(&behind_proxy, "/v1/models", "localhost").await, Some(200));
     assert_eq!(status_of(&behind_proxy, "/v1/models", "evil.example").await, Some(403));
 
-    let everywhere = McpdOptions { listen: Some("0.0.0.0:0"), ..McpdOptions::default() };
+    let allowed = ("MCPD_ALLOW_PLAIN_HTTP", "true".to_owned());
+    let everywhere =
+        McpdOptions { listen: Some("0.0.0.0:0"), env: vec![allowed.clone()], ..McpdOptions::default() };
     let unnamed = Mcpd::start_with(everywhere.clone()).await;
     assert_eq!(status_of(&unnamed, "/v1/models", "any.example").await, Some(200));
-    let env = vec![("MCPD_PUBLIC_HOST", "mcpd.example.com".to_owned())];
+    let env = vec![("MCPD_PUBLIC_HOST", "mcpd.example.com".to_owned()), allowed];
     let named = Mcpd::start_with(McpdOptions { env, ..everywhere }).await;
     assert_eq!(status_of(&named, "/v1/models", "mcpd.example.com:443").await, Some(200));
     assert_eq!(status_of(&named, "/v1/models", "evil.example").await, Some(403));
@@ -103,10 +105,20 @@ async fn a_login_is_json_alone() {
 }
 
 #[tokio::test]
-async fn listening_for_other_machines_warns_of_missing_tls() {
-    let everywhere = McpdOptions { listen: Some("0.0.0.0:0"), ..McpdOptions::default() };
+async fn listening_for_other_machines_without_tls_has_to_be_allowed() {
+    let env = vec![("MCPD_ALLOW_PLAIN_HTTP", "true".to_owned())];
+    let everywhere = McpdOptions { listen: Some("0.0.0.0:0"), env, ..McpdOptions::default() };
     let log = Mcpd::start_with(everywhere).await.log();
-    assert!(log.contains("WARN") && log.contains("no TLS") && log.contains("0.0.0.0:0"), "{log}");
+    assert!(log.contains("WARN") && log.contains("plain http") && log.contains("0.0.0.0:0"), "{log}");
+    let dir = tempfile::tempdir().unwrap();
+    let refused = std::process::Command::new(program("mcpd"))
+        .args(["serve", "--listen", "0.0.0.0:0", "--data-dir"])
+        .arg(dir.path().join("data"))
+        .output()
+        .unwrap();
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && error.contains("other machines reach `0.0.0.0:0`"), "{error}");
+    assert!(error.contains("--allow-plain-http"), "{error}");
     let log = Mcpd::start().await.log();
     assert!(!log.contains("TLS"), "{log}");
 }

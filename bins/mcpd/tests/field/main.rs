@@ -24,5 +24,6 @@ mod sqlite_in_trouble;
 mod store_trouble;
 mod stream_options;
 mod throttle;
+mod tls;
 mod tokens;
 mod traces;

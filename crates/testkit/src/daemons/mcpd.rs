@@ -10,7 +10,8 @@ use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::process::{Daemon, OpenFiles, command, http_client};
+use super::process::{Daemon, OpenFiles, command, http_client, http_client_builder};
+use crate::authority::{Authority, Issued};
 
 /// How an `mcpd` is started; the default is SQLite, with everything at one address.
 #[derive(Debug, Clone, Default)]
@@ -31,6 +32,38 @@ pub struct McpdOptions {
     pub env: Vec<(&'static str, String)>,
     /// The data directory, instead of a temporary one.
     pub data_dir: Option<PathBuf>,
+    /// TLS, instead of plain HTTP.
+    pub tls: Option<McpdTls>,
+}
+
+/// How an `mcpd` serves TLS, and how the test reaches it.
+#[derive(Debug, Clone)]
+pub struct McpdTls {
+    /// Its certificate.
+    pub issued: Issued,
+    /// The authority of that, in PEM.
+    pub authority: String,
+    /// The authority of which clients have to present a certificate, and the test's own one.
+    pub clients: Option<(PathBuf, Issued)>,
+}
+
+impl McpdTls {
+    /// With a certificate of this authority for loopback names.
+    pub fn of(authority: &Authority) -> Self {
+        let issued = authority.issue("mcpd", &["127.0.0.1", "localhost"]);
+        Self { issued, authority: authority.pem(), clients: None }
+    }
+
+    /// A client that trusts the authority and no other; it prefers HTTP/2.
+    pub fn http_client(&self) -> reqwest::Client {
+        let authority = reqwest::Certificate::from_pem(self.authority.as_bytes()).expect("a certificate");
+        let mut builder = http_client_builder().tls_certs_only([authority]);
+        if let Some((_, own)) = &self.clients {
+            let identity = reqwest::Identity::from_pem(own.pem().as_bytes()).expect("an identity");
+            builder = builder.identity(identity);
+        }
+        builder.build().expect("a client")
+    }
 }
 
 /// Lines of the configuration with which an account may write more than a test can.
@@ -58,7 +91,7 @@ impl Mcpd {
         let dir = tempfile::Builder::new().prefix("mcpd-").tempdir().expect("a temporary directory");
         let listen = options.listen.unwrap_or("127.0.0.1:0");
         let daemon = Self::spawn(dir.path(), &options, listen, "127.0.0.1:0");
-        let http = http_client();
+        let http = options.tls.as_ref().map_or_else(http_client, McpdTls::http_client);
         let mut mcpd = Self { daemon, dir, options, url: String::new(), inference_url: String::new(), http };
         mcpd.wait_until_ready().await;
         mcpd
@@ -76,6 +109,12 @@ impl Mcpd {
         if let Some(file) = &options.master_key_file {
             command.arg("--master-key-file").arg(file);
         }
+        if let Some(McpdTls { issued, clients, .. }) = &options.tls {
+            command.arg("--tls-certificate").arg(&issued.certificate).arg("--tls-key").arg(&issued.key);
+            if let Some((ca, _)) = clients {
+                command.arg("--tls-client-ca").arg(ca);
+            }
+        }
         if let Some(config) = &options.config {
             let path = dir.join("mcpd.yaml");
             std::fs::write(&path, config).expect("the configuration");
@@ -86,12 +125,11 @@ impl Mcpd {
     }
 
     async fn wait_until_ready(&mut self) {
-        self.url = format!("http://{}", self.daemon.logged_after("mcpd is ready listen=").await);
+        let scheme = if self.options.tls.is_some() { "https" } else { "http" };
+        self.url = format!("{scheme}://{}", self.daemon.logged_after("mcpd is ready listen=").await);
         self.inference_url = if self.options.inference_listener {
-            format!(
-                "http://{}",
-                self.daemon.logged_after("inference has an address of its own listen=").await
-            )
+            let listen = self.daemon.logged_after("inference has an address of its own listen=").await;
+            format!("{scheme}://{listen}")
         } else {
             self.url.clone()
         };
@@ -153,7 +191,7 @@ impl Mcpd {
 
     /// Starts it again after it has ended, at the same address with the same data.
     pub async fn restart(&mut self) {
-        let address = |url: &str| url.trim_start_matches("http://").to_owned();
+        let address = |url: &str| url.split_once("://").expect("a url").1.to_owned();
         let (listen, inference) = (address(&self.url), address(&self.inference_url));
         let _ = std::fs::remove_file(self.dir.path().join("log"));
         self.daemon = Self::spawn(self.dir.path(), &self.options, &listen, &inference);

@@ -153,6 +153,9 @@ pub(super) fn command(name: &str, open_files: Option<OpenFiles>) -> Command {
 }
 
 pub(super) fn http_client() -> reqwest::Client {
-    let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
-    builder.build().expect("a client")
+    http_client_builder().build().expect("a client")
+}
+
+pub(super) fn http_client_builder() -> reqwest::ClientBuilder {
+    reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none())
 }
