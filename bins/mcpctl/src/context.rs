@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use mcpctl_api::credential;
 use mcpctl_client::{
-    Client, ClientOptions, PLAIN_MCPD, TrustedUsers, check_address,
+    Client, ClientFiles, ClientOptions, ClientTls, PLAIN_MCPD, Trust, TrustedUsers, check_address,
     config::{Config, Context, same_server},
     is_loopback,
 };
@@ -25,6 +25,21 @@ pub struct Global {
     /// User that mcpd runs as, where it is on this machine, without TLS, and runs neither as you nor as root
     #[arg(long, global = true, env = "MCPCTL_SERVER_USER", value_name = "USER")]
     server_user: Option<String>,
+    /// Private authority that signed mcpd's certificate, instead of those that this machine trusts; `login` keeps it
+    #[arg(long, global = true, env = "MCPCTL_CA", value_name = "FILE", hide_short_help = true)]
+    ca: Option<PathBuf>,
+    /// Certificate to present to an mcpd that asks for one; `login` keeps it
+    #[arg(
+        long,
+        global = true,
+        env = "MCPCTL_CLIENT_CERTIFICATE",
+        value_name = "FILE",
+        hide_short_help = true
+    )]
+    client_certificate: Option<PathBuf>,
+    /// Key of that certificate
+    #[arg(long, global = true, env = "MCPCTL_CLIENT_KEY", value_name = "FILE", hide_short_help = true)]
+    client_key: Option<PathBuf>,
 }
 
 /// A server, and who calls it.
@@ -33,8 +48,8 @@ pub struct Identity {
     pub server: Url,
     /// The credential.
     pub bearer: Option<SecretString>,
-    /// The users whose programs may respond there, where it is plain http.
-    pub trusted: TrustedUsers,
+    /// What proves that the server is the right one.
+    pub trust: Trust,
     /// The context that the bearer is from.
     pub context: Option<Context>,
 }
@@ -64,8 +79,45 @@ impl Global {
         self.server_user.as_deref().filter(|name| !name.is_empty())
     }
 
-    /// The users whose programs may respond over plain http: from `--server-user`, else from the context.
-    pub fn trusted(&self, context: Option<&Context>) -> Result<TrustedUsers, Failure> {
+    /// The files of TLS: from the flags, else from the context. Whole paths, because a later command runs elsewhere.
+    fn tls_files(&self, context: Option<&Context>) -> Result<ClientFiles, Failure> {
+        let kept = context.map(Context::tls_files).unwrap_or_default();
+        let whole = |named: &Option<PathBuf>, kept: Option<PathBuf>| match named {
+            Some(path) if path.as_os_str().is_empty() => Ok(kept),
+            Some(path) => std::path::absolute(path).map(Some).map_err(Failure::new),
+            None => Ok(kept),
+        };
+        Ok(ClientFiles {
+            ca: whole(&self.ca, kept.ca)?,
+            certificate: whole(&self.client_certificate, kept.certificate)?,
+            key: whole(&self.client_key, kept.key)?,
+        })
+    }
+
+    /// What proves that a server is the right one: from the flags, else from the context.
+    pub fn trust(&self, context: Option<&Context>) -> Result<Trust, Failure> {
+        Ok(Trust { users: self.trusted_users(context)?, tls: self.tls(context)? })
+    }
+
+    /// As [`Global::trust`], for a sign-in: the files are those of any context of the server, its user has to be named again.
+    pub fn trust_at(&self, server: &Url, config: &Config) -> Result<Trust, Failure> {
+        let current = config.context(None).into_iter();
+        let known = current.chain(&config.contexts).find(|known| same_server(&known.server, server));
+        Ok(Trust { users: self.trusted_users(None)?, tls: self.tls(known)? })
+    }
+
+    fn tls(&self, context: Option<&Context>) -> Result<ClientTls, Failure> {
+        ClientTls::read(self.tls_files(context)?).map_err(|error| {
+            let failure = Failure::new(&error);
+            match error.hint() {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            }
+        })
+    }
+
+    /// The users whose programs may respond over plain http.
+    fn trusted_users(&self, context: Option<&Context>) -> Result<TrustedUsers, Failure> {
         let named = match (self.server_user(), context) {
             (Some(name), _) => name.parse(),
             (None, Some(context)) => context.trusted(),
@@ -95,16 +147,16 @@ impl Global {
         check_server(&server)?;
         // The token of a context is for that context's server and for no other, whatever `--server` is.
         let own = context.filter(|context| same_server(&context.server, &server));
-        let trusted = self.trusted(own)?;
+        let trust = self.trust(own)?;
         if let Some(token) = token {
-            return Ok(Identity { server, bearer: Some(token), trusted, context: None });
+            return Ok(Identity { server, bearer: Some(token), trust, context: None });
         }
         let signed_in = own.filter(|context| context.token.is_some());
         let bearer = signed_in.and_then(|context| context.token.as_ref());
         Ok(Identity {
             server,
             bearer: bearer.map(|token| SecretString::from(token.expose())),
-            trusted,
+            trust,
             context: signed_in.cloned(),
         })
     }
@@ -127,7 +179,7 @@ impl Identity {
 
     /// How its server is reached.
     pub fn options(&self) -> ClientOptions {
-        ClientOptions { trusted: self.trusted, ..ClientOptions::default() }
+        ClientOptions { trust: self.trust.clone(), ..ClientOptions::default() }
     }
 }
 

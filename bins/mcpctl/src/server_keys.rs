@@ -2,7 +2,7 @@
 //! refused where they are others than the pinned ones, as OpenSSH does with host keys.
 
 use mcpctl_access::proof::{self, Fingerprint, KeyListClaims, PublicKey, VerifyError};
-use mcpctl_client::{KeyListError, TrustedUsers, config::ServerPins, fetch_keys, pins};
+use mcpctl_client::{KeyListError, Trust, config::ServerPins, fetch_keys, pins};
 use url::Url;
 
 use crate::{failure::Failure, output::Tone};
@@ -39,11 +39,11 @@ impl ServerKeys {
     /// the server's cannot be had.
     pub async fn read(
         server: &Url,
-        trusted: TrustedUsers,
+        trust: &Trust,
         pinned: Option<&ServerPins>,
         args: &KeyArgs,
     ) -> Result<Self, Failure> {
-        let list = match fetch_keys(server, trusted).await {
+        let list = match fetch_keys(server, trust).await {
             Ok(list) => list,
             Err(error) if args.pin.is_some() || args.accept_new_keys => return Err(Failure::new(error)),
             // A program in its place must not pass by keeping the list back.

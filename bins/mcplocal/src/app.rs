@@ -9,7 +9,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use futures::FutureExt as _;
 use jiff::Timestamp;
 use mcpctl_api::{Id, agent::IgnoredConfig};
-use mcpctl_client::{Client, ClientOptions, FeedClient, Guard, HealthCheck, Probe, TrustedUsers};
+use mcpctl_client::{Client, ClientOptions, FeedClient, Guard, HealthCheck, Probe, Trust};
 use mcpctl_dialect::Form;
 use mcpctl_engine::{Engine, EngineHost};
 use mcpctl_failover::{Breakers, FailoverPolicy, FailoverRouter, LeaseBook, ProviderRegistry};
@@ -106,8 +106,8 @@ impl Runtime {
     ) -> anyhow::Result<Self> {
         let keys = probing.keys(&config, before.map(|before| &*before.keys));
         let probe = probing.probe(&config, &keys)?;
-        let health = HealthCheck::trusting(config.inference.clone(), config.trusted)?;
-        let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
+        let health = HealthCheck::trusting(config.inference.clone(), &config.trust)?;
+        let options = ClientOptions { trust: config.trust.clone(), ..ClientOptions::default() };
         let models = Client::new(config.inference.clone(), None, &options)?;
         let primaries = PrimaryTargets::new(&config);
         // After everything that can fail, because it starts engines.
@@ -141,7 +141,7 @@ impl Runtime {
                 Arc::clone(&before.access)
             }
             None => {
-                let feeds = FeedClient::trusting(config.server.clone(), config.trusted)?;
+                let feeds = FeedClient::trusting(config.server.clone(), &config.trust)?;
                 Arc::new(AccessWatches::new(feeds, Arc::clone(&router) as _, Arc::clone(&probing.hints)))
             }
         };
@@ -162,15 +162,17 @@ impl Runtime {
     /// Whether this configuration goes by the same mcpd, which proves who it is by the same keys.
     fn has_authority_of(&self, config: &Config) -> bool {
         let authority = |config: &Config| {
-            let Config { server, trusted, proof_keys, .. } = config;
-            (server.clone(), *trusted, proof_keys.clone())
+            let Config { server, trust, proof_keys, .. } = config;
+            (server.clone(), trust.clone(), proof_keys.clone())
         };
         authority(&self.config) == authority(config)
     }
 }
 
-/// Where mcpd is reached over plain HTTP, connects only to programs of these users: prompts and bearers go there.
-fn guard_mcpd(client: &upstream::Client, trusted: TrustedUsers) {
+/// Connects only to an mcpd that proves itself by this: prompts and bearers go there.
+fn guard_mcpd(client: &upstream::Client, trust: &Trust) {
+    let trusted = trust.users;
+    client.trust_mcpd(trust.tls.clone());
     client.check_plain_mcpd(Arc::new(move |local, remote| {
         async move { Ok(Guard::new(trusted).check_addresses(local, remote).await?) }.boxed()
     }));
@@ -202,7 +204,7 @@ impl App {
             .pool_max_idle_per_host(0)
             .build()?;
         let client = upstream::Client::new(upstream::ClientConfig::default());
-        guard_mcpd(&client, config.trusted);
+        guard_mcpd(&client, &config.trust);
         let bodies = RequestBodies::new(&config.limits.http);
         let probing = Probing::new(agent_id.clone(), identity.contexts().to_owned());
         let runtime = Runtime::new(config, &host, &http, &probing, None)?;
@@ -234,10 +236,10 @@ impl App {
     /// When the probe cannot be set up; the old configuration stays.
     pub fn reload(&self, config: Config) -> anyhow::Result<()> {
         let before = self.runtime.load_full();
-        let trusted = config.trusted;
+        let trust = config.trust.clone();
         let after = Arc::new(Runtime::new(config, &self.host, &self.http, &self.probing, Some(&before))?);
-        if trusted != before.config.trusted {
-            guard_mcpd(&self.client, trusted);
+        if trust != before.config.trust {
+            guard_mcpd(&self.client, &trust);
         }
         // Before a line is written that is about another mcpd.
         if let Err(error) = self.journal.assign(&after.config.server) {

@@ -14,7 +14,7 @@ use std::{
 
 use mcpctl_access::proof::PublicKey;
 use mcpctl_api::{Name, base_url::check_base, encoding, yaml::YamlError};
-use mcpctl_client::TrustedUsers;
+use mcpctl_client::{ClientFiles, ClientTls, Trust, TrustedUsers};
 use mcpctl_owner::{
     PathError, PathProblem,
     file::{self, Content},
@@ -25,7 +25,7 @@ use serde::Deserialize;
 use serde_saphyr::Spanned;
 use url::Url;
 
-use check::{is_loopback, place, wrong};
+use check::{is_loopback, place, whole_path, wrong};
 use primary::{FailoverEntry, PrimaryEntry};
 
 pub use limits::{JournalLimits, Limits};
@@ -53,8 +53,8 @@ pub struct Config {
     pub primary: PrimaryConfig,
     /// Web pages that may call the agent, as in the header `Origin`.
     pub allowed_origins: Vec<Origin>,
-    /// Users whose programs may listen at `server` or `inference` where that is plain HTTP.
-    pub trusted: TrustedUsers,
+    /// What proves that the programs at `server` and `inference` are mcpd.
+    pub trust: Trust,
     /// The keys of mcpd at `server`, instead of those that `mcpctl login` pins.
     pub proof_keys: Option<Vec<PublicKey>>,
     /// Where traces are sent.
@@ -70,6 +70,9 @@ struct ConfigFile {
     server: Spanned<Url>,
     inference: Option<Spanned<Url>>,
     server_user: Option<Spanned<String>>,
+    ca: Option<Spanned<PathBuf>>,
+    client_certificate: Option<Spanned<PathBuf>>,
+    client_key: Option<Spanned<PathBuf>>,
     listen: Option<Spanned<String>>,
     providers: Option<Vec<Spanned<provider::ProviderEntry>>>,
     #[serde(default)]
@@ -152,7 +155,7 @@ impl Config {
         if let Some(inference) = &file.inference {
             check_server(inference)?;
         }
-        let trusted = trusted(&file)?;
+        let trust = Trust { users: trusted(&file)?, tls: tls(&file)? };
         let listen = listen(file.listen.as_ref())?;
         let primary = file.primary.over(PrimaryConfig::default())?;
         let failover = file.failover.over(&FailoverConfig::default())?;
@@ -202,7 +205,7 @@ impl Config {
             providers,
             primary,
             allowed_origins: file.allowed_origins,
-            trusted,
+            trust,
             proof_keys: proof_keys(file.proof_keys)?,
             telemetry: file.telemetry,
             limits: file.limits,
@@ -252,6 +255,27 @@ fn trusted(file: &ConfigFile) -> Result<TrustedUsers, YamlError> {
         error.hint = Some("name the user that mcpd runs as".to_owned());
         error
     })
+}
+
+/// The certificates by which mcpd and the agent know each other, read here so that a mistake has its place.
+fn tls(file: &ConfigFile) -> Result<ClientTls, YamlError> {
+    let named = [&file.ca, &file.client_certificate, &file.client_key];
+    let Some(first) = named.into_iter().find_map(Option::as_ref) else { return Ok(ClientTls::default()) };
+    let mut urls = [Some(&file.server), file.inference.as_ref()].into_iter().flatten();
+    if !urls.any(|url| url.value.scheme() == "https") {
+        let mut error = wrong(first, "this is for an mcpd that is reached over https");
+        error.hint = Some("leave it out, or write https:// in `server`".to_owned());
+        return Err(error);
+    }
+    let path = |path: &Option<Spanned<PathBuf>>| {
+        path.as_ref().map(|path| whole_path(path, "~/.config/mcpctl/ca.pem")).transpose()
+    };
+    let files = ClientFiles {
+        ca: path(&file.ca)?,
+        certificate: path(&file.client_certificate)?,
+        key: path(&file.client_key)?,
+    };
+    ClientTls::read(files).map_err(|error| YamlError { hint: error.hint(), ..wrong(first, error) })
 }
 
 /// INVARIANT 15: an empty list would be a key ring that no answer satisfies, so it is an error and not "no key".

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 
 use bytesize::ByteSize;
 use mcpctl_api::agent::{Finding, FindingState, ProofState};
-use mcpctl_client::{Client, ClientError, ClientOptions, TrustedUsers, config as user};
+use mcpctl_client::{Client, ClientError, ClientOptions, Trust, config as user};
 use mcpctl_engine::{EngineSpec, Gpu, Need, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
@@ -35,9 +35,9 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
         Ok(read) => {
             let message = format!("{}, local providers: {}", config.display(), read.providers.len());
             findings.push(Finding::new("configuration", FindingState::Ok, message));
-            findings.push(mcpd("mcpd", &read.server, read.trusted).await);
+            findings.push(mcpd("mcpd", &read.server, &read.trust).await);
             if read.inference != read.server {
-                findings.push(mcpd("inference", &read.inference, read.trusted).await);
+                findings.push(mcpd("inference", &read.inference, &read.trust).await);
             }
             findings.push(probe(&read).await);
             for provider in &read.providers {
@@ -75,9 +75,9 @@ fn journal(state_dir: &Path) -> Option<Finding> {
 }
 
 /// Whether mcpd responds at an address. An error response is one too.
-async fn mcpd(what: &str, server: &Url, trusted: TrustedUsers) -> Finding {
+async fn mcpd(what: &str, server: &Url, trust: &Trust) -> Finding {
     let at = server.as_str().trim_end_matches('/').to_owned();
-    let options = ClientOptions { trusted, ..ClientOptions::default() };
+    let options = ClientOptions { trust: trust.clone(), ..ClientOptions::default() };
     let asked = async { Client::new(server.clone(), None, &options)?.models().await };
     match asked.await {
         Ok(_) | Err(ClientError::Refused { .. }) => Finding::new(what, FindingState::Ok, at),
@@ -100,7 +100,7 @@ async fn unknown_llms(config: &Config) -> Vec<Finding> {
 async fn probe(config: &Config) -> Finding {
     let contexts = user::Config::default_path().unwrap_or_default();
     let keys = KeyRing::new(config.server.clone(), config.proof_keys.clone(), contexts, Arc::default(), None);
-    keys.compare(config.trusted).await;
+    keys.compare(&config.trust).await;
     let status = keys.status().await;
     if let Some(unverified) = status.unverified {
         return Finding::new("probe", FindingState::Failed, unverified.reason).hint(status.hint);

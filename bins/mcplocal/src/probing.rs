@@ -52,7 +52,7 @@ impl Probing {
     /// # Errors
     /// When the address is none, or TLS cannot be set up.
     pub fn probe(&self, config: &Config, keys: &Arc<KeyRing>) -> Result<Probe, ClientError> {
-        let probe = Probe::trusting(config.server.clone(), config.trusted)?;
+        let probe = Probe::trusting(config.server.clone(), &config.trust)?;
         Ok(probe.of_agent(self.agent.clone(), Arc::<KeyRing>::clone(keys)))
     }
 }

@@ -11,7 +11,6 @@ pub use sign_on::DeviceAnswer;
 
 use std::{path::PathBuf, time::Duration};
 
-use mcpctl_owner::TrustedUsers;
 use reqwest::{
     Method, RequestBuilder, Response, StatusCode,
     header::{AUTHORIZATION, HeaderValue, LOCATION},
@@ -25,6 +24,7 @@ use crate::{
     agent_socket::AgentSocket,
     error::{ClientError, ErrorResponse, check_address, one_line, reason, shown},
     guard::Guard,
+    trust::Trust,
 };
 
 /// Maximum length of a response that is read whole, in bytes: far more than mcpd's largest list.
@@ -47,8 +47,8 @@ pub struct ClientOptions {
     pub connect_timeout: Duration,
     /// Of a whole request, except for streams.
     pub timeout: Duration,
-    /// The users whose programs may respond over plain http.
-    pub trusted: TrustedUsers,
+    /// What proves that the server is the right one.
+    pub trust: Trust,
 }
 
 impl Default for ClientOptions {
@@ -56,7 +56,7 @@ impl Default for ClientOptions {
         Self {
             connect_timeout: Duration::from_secs(3),
             timeout: Duration::from_secs(30),
-            trusted: TrustedUsers::default(),
+            trust: Trust::default(),
         }
     }
 }
@@ -87,10 +87,14 @@ impl Client {
     ) -> Result<Self, ClientError> {
         check_address(&server)?;
         let authorization = bearer.as_ref().map(authorization).transpose()?;
-        let builder = Guard::around(&server, options.trusted, reqwest::Client::builder());
-        let tls = mcpctl_tls::client_config().map_err(|error| ClientError::Setup(error.to_string()))?;
+        let builder = Guard::around(&server, options.trust.users, reqwest::Client::builder());
+        let tls = options.trust.tls.config().map_err(|error| ClientError::Setup(error.to_string()))?;
+        let mut tls = (*tls).clone();
+        // One request has the connection to itself, and its error is the connection's own: HTTP/2 would not pass on why TLS ended.
+        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
         let builder = builder
-            .tls_backend_preconfigured((*tls).clone())
+            .tls_backend_preconfigured(tls)
+            .http1_only()
             .no_proxy()
             .redirect(Policy::none())
             .referer(false)

@@ -22,6 +22,7 @@ use mcpctl_owner::{
     PathError, PathProblem, TrustedUsers, UserNameError, dir,
     file::{self, Content, OpenMode},
 };
+use mcpctl_tls::ClientFiles;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use url::Url;
@@ -68,6 +69,15 @@ pub struct Context {
     /// `*` is every user.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_user: Option<String>,
+    /// The authorities that may sign the server's certificate, instead of those that this machine trusts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca: Option<PathBuf>,
+    /// The certificate that is presented to the server, where it asks for one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_certificate: Option<PathBuf>,
+    /// The key of that certificate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub client_key: Option<PathBuf>,
     /// The time from which mcpd rejects the bearer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
@@ -86,6 +96,12 @@ impl Context {
     /// When `server_user` is no user of this machine.
     pub fn trusted(&self) -> Result<TrustedUsers, UserNameError> {
         self.server_user.as_deref().map_or(Ok(TrustedUsers::default()), str::parse)
+    }
+
+    /// The files of TLS of connections to `server`.
+    pub fn tls_files(&self) -> ClientFiles {
+        let Self { ca, client_certificate: certificate, client_key: key, .. } = self;
+        ClientFiles { ca: ca.clone(), certificate: certificate.clone(), key: key.clone() }
     }
 
     /// Kind and name of the account, for people; of a file that has no kind the name, or else the context's.

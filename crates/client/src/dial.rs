@@ -10,7 +10,6 @@ use std::{
 use http::Uri;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::{client::legacy::connect::HttpConnector, rt::TokioIo};
-use mcpctl_owner::TrustedUsers;
 use tokio::{net::TcpStream, time::timeout};
 use tower_service::Service as _;
 use url::Url;
@@ -19,6 +18,7 @@ use crate::{
     error::{ClientError, check_address, one_line, reason},
     guard::Guard,
     resolver::Resolver,
+    trust::Trust,
 };
 
 /// Connects to one mcpd.
@@ -49,11 +49,7 @@ impl Dialer {
     ///
     /// # Errors
     /// When the address is none, or TLS cannot be set up.
-    pub(crate) fn new(
-        server: &Url,
-        trusted: TrustedUsers,
-        connect_timeout: Duration,
-    ) -> Result<Self, ClientError> {
+    pub(crate) fn new(server: &Url, trust: &Trust, connect_timeout: Duration) -> Result<Self, ClientError> {
         // With a query in the address the request's path would become part of the query, and the root of a server answers 200
         // to every caller.
         check_address(server)?;
@@ -61,13 +57,13 @@ impl Dialer {
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         tcp.set_connect_timeout(Some(connect_timeout));
-        let tls = mcpctl_tls::client_config().map_err(|error| ClientError::Setup(error.to_string()))?;
+        let tls = trust.tls.config().map_err(|error| ClientError::Setup(error.to_string()))?;
         let mut tls = (*tls).clone();
         // The connector adds the one version of HTTP that it is made for.
         tls.alpn_protocols.clear();
         let connector = HttpsConnectorBuilder::new().with_tls_config(tls);
         let connector = connector.https_or_http().enable_http1().wrap_connector(tcp);
-        Ok(Self { connector, guard: Guard::of(server, trusted), connect_timeout })
+        Ok(Self { connector, guard: Guard::of(server, trust.users), connect_timeout })
     }
 
     /// A new connection for a request to `uri`.

@@ -4,6 +4,7 @@ use std::{error::Error, io, ops::Deref};
 
 use mcpctl_api::{ApiError, ErrorKind, header, visible};
 use mcpctl_dialect::error::UpstreamError;
+use mcpctl_tls::TlsProblem;
 use reqwest::{
     StatusCode,
     header::{HeaderMap, HeaderName},
@@ -46,12 +47,12 @@ pub enum ClientError {
         peer: ForeignPeer,
     },
     /// TLS failed: the certificate does not prove that the server is the named one.
-    #[error("{server} cannot be trusted: {reason}")]
+    #[error("{server} cannot be trusted: {}", problem.reason)]
     Tls {
         /// The address.
         server: String,
-        /// Why.
-        reason: String,
+        /// Why, and what to do about it.
+        problem: TlsProblem,
     },
     /// The server responded with an error.
     #[error("{error}")]
@@ -145,7 +146,7 @@ impl ClientError {
     /// Classifies the error of a request that got no response.
     pub(crate) fn unanswered(server: String, error: &reqwest::Error) -> Self {
         if let Some(tls) = tls_problem(error) {
-            return Self::Tls { server, reason: tls };
+            return Self::Tls { server, problem: tls };
         }
         if let Some(peer) = innermost::<ForeignPeer>(error) {
             return Self::Foreign { server, peer: peer.clone() };
@@ -165,13 +166,11 @@ impl ClientError {
             Self::Unreachable { .. } => "check the address, and that mcpd runs there",
             Self::Foreign { peer, .. } => return Some(peer.hint()),
             // The client does not send tokens over plain http to other machines, so the hint does not suggest it.
-            Self::Tls { reason, server } if reason == NOT_TLS => match server.parse::<Url>() {
-                Ok(url) if is_loopback(&url) => "mcpd itself speaks no TLS: write http:// here",
+            Self::Tls { problem, server } if problem.is_plain => match server.parse::<Url>() {
+                Ok(url) if is_loopback(&url) => "it speaks plain http: write http:// here",
                 _ => PLAIN_MCPD,
             },
-            Self::Tls { .. } => {
-                "add the authority that signed its certificate to those that this machine trusts"
-            }
+            Self::Tls { problem, .. } => problem.hint?,
             Self::Refused { error, .. } => return error.body.error.hint.clone(),
             Self::Redirected { .. } => "use that address, where you trust it",
             Self::Unreadable { .. } => "check the address: is it mcpd that answers there?",
@@ -198,7 +197,7 @@ impl ClientError {
 }
 
 /// Hint for a server on another machine that speaks plain http.
-pub const PLAIN_MCPD: &str = "mcpd itself speaks no TLS: use the https address of the reverse proxy in front of it, or a tunnel \
+pub const PLAIN_MCPD: &str = "use https: mcpd serves it with `tls` in its configuration, or a reverse proxy in front of it does; or a tunnel \
                               (ssh -N -L 3100:127.0.0.1:3100 HOST) and http://127.0.0.1:3100";
 
 /// Whether an address is of this machine.
@@ -263,6 +262,9 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     if late(error) || chain(error).any(late) {
         return "no answer in time".to_owned();
     }
+    if let Some(tls) = tls_problem(error) {
+        return one_line(&tls.reason);
+    }
     if let Some(io) = innermost::<io::Error>(error).filter(|io| io.get_ref().is_none()) {
         let kind = io.kind().to_string();
         // `ErrorKind` prints lower case and without numbers; an uncategorized error needs the system's own message.
@@ -271,14 +273,12 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
     one_line(&chain(error).last().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
-const NOT_TLS: &str = "it does not speak TLS";
-
-fn tls_problem(error: &(dyn Error + 'static)) -> Option<String> {
-    let tls = innermost::<rustls::Error>(error)?;
-    Some(match tls {
-        rustls::Error::InvalidMessage(_) => NOT_TLS.to_owned(),
-        other => one_line(&other.to_string()),
-    })
+fn tls_problem(error: &(dyn Error + 'static)) -> Option<TlsProblem> {
+    let found = innermost::<rustls::Error>(error).map(TlsProblem::of);
+    let found = found.or_else(|| innermost::<io::Error>(error).and_then(TlsProblem::of_words));
+    let TlsProblem { reason, hint, is_plain } = found?;
+    // A certificate's names are the server's own words.
+    Some(TlsProblem { reason: one_line(&reason), hint, is_plain })
 }
 
 fn innermost<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {

@@ -24,13 +24,13 @@ use hyper::{
 use mcpctl_api::feed::{FeedEnded, FeedHeartbeat, FeedState};
 use mcpctl_dialect::sse::{Decoder, Frame};
 use mcpctl_failover::Bearer;
-use mcpctl_owner::TrustedUsers;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::{
     dial::{DialError, Dialer, Stream},
     error::{ClientError, one_line, reason},
+    trust::Trust,
 };
 
 /// Follows feeds of one mcpd.
@@ -85,12 +85,12 @@ impl FeedClient {
     /// Maximum length of an event, in bytes: 64 Llms have less than 8 KiB.
     const MAX_EVENT_BYTES: usize = 32 * 1024;
 
-    /// Feeds of the mcpd at this address; over plain http the server must be a program of one of these users.
+    /// Feeds of the mcpd at this address, where it is the right one.
     ///
     /// # Errors
     /// When the address is none, or TLS cannot be set up.
-    pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
-        let dialer = Dialer::new(&server, trusted, Self::TIMEOUT)?;
+    pub fn trusting(server: Url, trust: &Trust) -> Result<Self, ClientError> {
+        let dialer = Dialer::new(&server, trust, Self::TIMEOUT)?;
         Ok(Self { server, dialer })
     }
 

@@ -10,12 +10,11 @@ use http::{
 };
 use http_body_util::Empty;
 use hyper::client::conn::http1::Builder;
-use mcpctl_owner::TrustedUsers;
 use tokio::time::timeout;
 use url::Url;
 
 use crate::{
-    ClientError,
+    ClientError, Trust,
     dial::{DialError, Dialer},
 };
 
@@ -43,12 +42,12 @@ impl HealthCheck {
     /// Maximum length of a response head, in bytes.
     const MAX_HEAD_BYTES: usize = 16 * 1024;
 
-    /// A check of the mcpd at this address; over plain http the server must be a program of one of these users.
+    /// A check of the mcpd at this address, where it is the right one.
     ///
     /// # Errors
     /// When the address is none, or TLS cannot be set up.
-    pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
-        let dialer = Dialer::new(&server, trusted, Self::TIMEOUT)?;
+    pub fn trusting(server: Url, trust: &Trust) -> Result<Self, ClientError> {
+        let dialer = Dialer::new(&server, trust, Self::TIMEOUT)?;
         Ok(Self { server, dialer })
     }
 

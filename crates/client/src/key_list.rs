@@ -11,7 +11,6 @@ use http::{
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::client::conn::http1::Builder;
 use mcpctl_api::signing_keys::SigningKeyList;
-use mcpctl_owner::TrustedUsers;
 use tokio::time::timeout;
 use url::Url;
 
@@ -19,6 +18,7 @@ use crate::{
     ClientError,
     dial::{DialError, Dialer},
     error::{one_line, reason},
+    trust::Trust,
 };
 
 /// Until the connection is established, and again until the list is there.
@@ -32,13 +32,13 @@ const PATH: &str = "/.well-known/mcpctl-keys";
 #[error("the keys of mcpd cannot be fetched: {0}")]
 pub struct KeyListError(String);
 
-/// The list of the mcpd at this address; over plain http the server must be a program of one of these users.
+/// The list of the mcpd at this address, where it is the right one.
 ///
 /// # Errors
 /// When there is no list: the address is none, mcpd does not answer, or answers something else.
-pub async fn fetch_keys(server: &Url, trusted: TrustedUsers) -> Result<SigningKeyList, KeyListError> {
-    let dialer = Dialer::new(server, trusted, TIMEOUT)
-        .map_err(|error: ClientError| KeyListError(error.to_string()))?;
+pub async fn fetch_keys(server: &Url, trust: &Trust) -> Result<SigningKeyList, KeyListError> {
+    let dialer =
+        Dialer::new(server, trust, TIMEOUT).map_err(|error: ClientError| KeyListError(error.to_string()))?;
     match timeout(TIMEOUT.saturating_mul(2), fetch(server, &dialer)).await {
         Ok(list) => list,
         Err(_) => Err(KeyListError("no answer in time".to_owned())),

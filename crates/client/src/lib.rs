@@ -18,6 +18,7 @@ pub mod pins;
 mod probe;
 mod resolver;
 mod stream;
+mod trust;
 
 pub use agent_record::AgentRecord;
 pub use client::{AuditRequest, Changed, ChatRequest, Client, ClientOptions, DeviceAnswer};
@@ -27,5 +28,7 @@ pub use guard::{ForeignPeer, Guard};
 pub use health::{Health, HealthCheck};
 pub use key_list::{KeyListError, fetch_keys};
 pub use mcpctl_owner::TrustedUsers;
+pub use mcpctl_tls::{ClientFiles, ClientTls, TlsError};
 pub use probe::{PinnedKeys, Probe, ProofKeys};
 pub use stream::{BrokenStream, ChatStream, Delta, ServedBy};
+pub use trust::Trust;

@@ -34,7 +34,6 @@ use mcpctl_api::{
     header::{AGENT, PROBE_NONCE},
 };
 use mcpctl_failover::{Access, AccessProbe, ProbeAnswer, ProbeError, ProbeRequest};
-use mcpctl_owner::TrustedUsers;
 use mcpctl_trace::{Span, attribute};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _},
@@ -46,6 +45,7 @@ use crate::{
     dial::{DialError, Dialer},
     error::{ClientError, one_line, reason},
     pins::OtherKeys,
+    trust::Trust,
 };
 
 /// How long the probe waits after the response for the server to close the connection, or to send a body that HEAD forbids.
@@ -102,15 +102,15 @@ impl Probe {
     /// # Errors
     /// When the address is none, or TLS cannot be set up.
     pub fn new(server: Url) -> Result<Self, ClientError> {
-        Self::trusting(server, TrustedUsers::default())
+        Self::trusting(server, &Trust::default())
     }
 
-    /// As [`Probe::new`]; over plain http the server must be a program of one of these users.
+    /// As [`Probe::new`], of a server that proves itself by this.
     ///
     /// # Errors
     /// As [`Probe::new`].
-    pub fn trusting(server: Url, trusted: TrustedUsers) -> Result<Self, ClientError> {
-        let dialer = Dialer::new(&server, trusted, Self::CONNECT_TIMEOUT)?;
+    pub fn trusting(server: Url, trust: &Trust) -> Result<Self, ClientError> {
+        let dialer = Dialer::new(&server, trust, Self::CONNECT_TIMEOUT)?;
         Ok(Self { server, dialer, agent: None })
     }
 

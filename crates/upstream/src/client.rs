@@ -11,6 +11,8 @@ use std::{
     time::Instant,
 };
 
+use mcpctl_tls::ClientTls;
+
 use crate::{
     AddressPolicy, PeerCheck, Target, connect_error::SendError, connector::Connector, hops::InstanceId,
     pool::Pool, prepared::Key,
@@ -39,6 +41,8 @@ pub struct Client {
 struct Pools {
     /// The check of plain HTTP connections to mcpd.
     plain_mcpd: Option<PeerCheck>,
+    /// TLS of connections to mcpd.
+    mcpd_tls: ClientTls,
     ready: HashMap<Key, Used>,
 }
 
@@ -67,8 +71,15 @@ impl Client {
     /// Makes this check on plain HTTP connections to mcpd from now on. Existing ones are not reused.
     pub fn check_plain_mcpd(&self, check: PeerCheck) {
         let mut pools = self.lock();
-        pools.ready.retain(|key, _| !key.plain_mcpd);
+        pools.ready.retain(|key, _| !key.mcpd || key.tls);
         pools.plain_mcpd = Some(check);
+    }
+
+    /// Trusts mcpd by this on TLS connections from now on. Existing ones are not reused.
+    pub fn trust_mcpd(&self, tls: ClientTls) {
+        let mut pools = self.lock();
+        pools.ready.retain(|key, _| !key.mcpd || !key.tls);
+        pools.mcpd_tls = tls;
     }
 
     /// Why the policy allows no connection to an address that is written as a number; that of a name shows when it is resolved.
@@ -88,8 +99,10 @@ impl Client {
         if let Some(policy) = policy {
             policy.check_url(&target.base_url).map_err(|refused| SendError::Connect(refused.into()))?;
         }
-        let check = pools.plain_mcpd.clone().filter(|_| target.key().plain_mcpd);
-        let connector = Connector::new(target, policy, check)?;
+        let key = target.key();
+        let check = pools.plain_mcpd.clone().filter(|_| key.mcpd && !key.tls);
+        let tls = if key.mcpd { pools.mcpd_tls.clone() } else { ClientTls::default() };
+        let connector = Connector::new(target, policy, check, &tls)?;
         Ok(pools.insert(target.key().clone(), Pool::new(connector)))
     }
 

@@ -4,6 +4,7 @@
 use std::{error::Error, fmt, io};
 
 use mcpctl_api::visible;
+use mcpctl_tls::TlsProblem;
 
 use crate::TargetConfig;
 
@@ -54,10 +55,9 @@ pub(crate) fn reason(error: &SendError) -> String {
     let reason = if let Some(lookup) = find::<LookupError>(error) {
         lookup.to_string()
     } else if let Some(tls) = find::<rustls::Error>(error) {
-        match tls {
-            rustls::Error::InvalidMessage(_) => "it does not speak TLS".to_owned(),
-            other => format!("TLS: {other}"),
-        }
+        TlsProblem::of(tls).reason
+    } else if let Some(refused) = find::<io::Error>(error).and_then(TlsProblem::of_words) {
+        refused.reason
     } else if let Some(io) = chain(error).filter_map(as_system_error).last() {
         words(io)
     } else if find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message) {

@@ -15,6 +15,7 @@ use hyper_util::{
     client::legacy::connect::{Connection as _, HttpConnector},
     rt::{TokioExecutor, TokioIo, TokioTimer},
 };
+use mcpctl_tls::ClientTls;
 use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
@@ -79,6 +80,7 @@ impl Connector {
         target: &TargetConfig,
         policy: Option<&Arc<AddressPolicy>>,
         check: Option<PeerCheck>,
+        tls: &ClientTls,
     ) -> Result<Self, SendError> {
         let url = &target.base_url;
         let host = url.host_str().unwrap_or_default();
@@ -98,8 +100,7 @@ impl Connector {
                 let tcp = tcp(Resolver { policy: policy.cloned(), port }, target.timeouts.connect);
                 match url.scheme() {
                     "https" => {
-                        let tls =
-                            mcpctl_tls::client_config().map_err(|error| SendError::Connect(error.into()))?;
+                        let tls = tls.config().map_err(|error| SendError::Connect(error.into()))?;
                         Dial::Tls(HttpsConnector::from((tcp, tls)))
                     }
                     "http" => Dial::Tcp(tcp),

@@ -172,7 +172,7 @@ mod tests {
             api: Api::default(),
             kind: UpstreamKind::Provider,
         };
-        Pool::new(Connector::new(&target, None, None).unwrap())
+        Pool::new(Connector::new(&target, None, None, &mcpctl_tls::ClientTls::default()).unwrap())
     }
 
     async fn http2_sender(address: &str) -> Sender {

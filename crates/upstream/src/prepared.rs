@@ -56,8 +56,10 @@ pub(crate) struct Key {
     origin: String,
     connect: Duration,
     socket: Option<PathBuf>,
-    /// Whether they speak plain HTTP to mcpd.
-    pub(crate) plain_mcpd: bool,
+    /// Whether they are to mcpd.
+    pub(crate) mcpd: bool,
+    /// Whether they speak TLS.
+    pub(crate) tls: bool,
 }
 
 impl Target {
@@ -140,7 +142,8 @@ impl Key {
             origin: config.base_url.origin().ascii_serialization(),
             connect: config.timeouts.connect,
             socket: config.socket.clone(),
-            plain_mcpd: config.kind == UpstreamKind::Mcpd && config.base_url.scheme() != "https",
+            mcpd: config.kind == UpstreamKind::Mcpd,
+            tls: config.base_url.scheme() == "https",
         }
     }
 }

@@ -60,9 +60,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
 }
 
 async fn rotate_keys(identity: Identity, again: bool) -> Outcome {
-    let (server, trusted) = (identity.server.clone(), identity.trusted);
+    let (server, trust) = (identity.server.clone(), identity.trust.clone());
     let client = identity.client()?;
-    let before = fetch_keys(&server, trusted).await.map_err(Failure::new)?;
+    let before = fetch_keys(&server, &trust).await.map_err(Failure::new)?;
     let before = self_signed(&before.signed).map_err(Failure::new)?;
     // By id, so that a second administrator who does the same does not rotate twice.
     let rotation = RotateKeys { current: Some(before.current().kid.to_string()), again };

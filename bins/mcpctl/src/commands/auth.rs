@@ -73,7 +73,7 @@ enum Question {
 /// Prints who is signed in.
 pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
     let identity = global.identity()?;
-    let (trusted, context) = (identity.trusted, identity.context.clone());
+    let (trust, context) = (identity.trust.clone(), identity.context.clone());
     let client = identity.client()?;
     let me = client.whoami().await?;
     if args.output.print(&me)? {
@@ -93,7 +93,7 @@ pub async fn whoami(global: &Global, args: &WhoamiArgs) -> Outcome {
         None => data!("key:     none pinned")?,
     }
     if !pinned.is_empty()
-        && let Ok(list) = fetch_keys(client.server(), trusted).await
+        && let Ok(list) = fetch_keys(client.server(), &trust).await
         && let Some(other) = pins::other_keys(&list.signed, pinned)
     {
         note!(Tone::Warning, "warning:"; " {other}");

@@ -78,11 +78,12 @@ pub struct Args {
 /// Signs in, and saves the context after the server has confirmed the account.
 pub async fn login(global: &Global, args: Args) -> Outcome {
     check_server(&args.address)?;
-    let trusted = global.trusted(None)?;
-    let options = ClientOptions { trusted, ..ClientOptions::default() };
     let (path, config) = global.config()?;
+    let trust = global.trust_at(&args.address, &config)?;
+    let options = ClientOptions { trust, ..ClientOptions::default() };
     // Before a credential is sent, so that none goes to a server that shows other keys than the pinned ones.
-    let keys = ServerKeys::read(&args.address, trusted, config.pins_of(&args.address), &args.keys).await?;
+    let keys =
+        ServerKeys::read(&args.address, &options.trust, config.pins_of(&args.address), &args.keys).await?;
     let mut provider = None;
     let token = match (&args.token_file, args.token_stdin) {
         (Some(path), _) => files::read_file(path)?,
@@ -108,6 +109,7 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         (None, None) => default_name(&args.address),
     };
     let user = me.subject.name.to_string();
+    let files = options.trust.tls.files().clone();
     let context = Context {
         name: name.clone(),
         server: args.address.clone(),
@@ -116,6 +118,9 @@ pub async fn login(global: &Global, args: Args) -> Outcome {
         account: Some(me.subject.clone()),
         token: Some(SecretValue::new(token)),
         server_user: global.server_user().map(str::to_owned),
+        ca: files.ca,
+        client_certificate: files.certificate,
+        client_key: files.key,
         expires_at: Some(me.expires_at),
         session: args.token_file.is_none() && !args.token_stdin,
         provider,
@@ -184,7 +189,7 @@ async fn interactively(args: &Args, options: &ClientOptions) -> Result<SignedIn,
     let issued = if args.device {
         sso::with_device_code(&client, method).await?
     } else {
-        sso::in_browser(&client, method, !args.no_browser, options.trusted).await?
+        sso::in_browser(&client, method, !args.no_browser, options.trust.users).await?
     };
     output::warnings(&issued.warnings);
     Ok(SignedIn { token: issued.token.expose().to_owned(), provider: Some(method.name.to_string()) })
@@ -252,7 +257,7 @@ pub async fn logout(global: &Global) -> Outcome {
     let Some((context, token)) = forgotten else { return Err(Failure::new("not signed in")) };
     let server = context.server.clone();
     let options =
-        global.trusted(Some(&context)).map(|trusted| ClientOptions { trusted, ..ClientOptions::default() });
+        global.trust(Some(&context)).map(|trust| ClientOptions { trust, ..ClientOptions::default() });
     let ended = async {
         let client = Client::new(server.clone(), Some(token), &options?)?;
         match client.logout().await {

@@ -22,5 +22,6 @@ mod squatting;
 mod sso;
 mod story;
 mod terminal;
+mod tls;
 mod usage;
 mod width;

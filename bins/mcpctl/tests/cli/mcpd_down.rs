@@ -94,11 +94,8 @@ async fn login_hints_do_not_lead_from_http_to_https_and_back() {
     let shell = Shell::new();
     let error =
         shell.run_with(&["login", "http://mcpd.example.com:3100", "--token-stdin"], "x").await.failed(1);
-    assert!(
-        error.contains("hint: mcpd itself speaks no TLS: use the https address of the reverse proxy"),
-        "{error}"
-    );
+    assert!(error.contains("hint: use https: mcpd serves it with `tls` in its configuration"), "{error}");
     let https = mcpd.url().replace("http://", "https://");
     let error = shell.run_with(&["login", &https, "--token-stdin"], &mcpd.admin()).await.failed(1);
-    assert!(error.contains("hint: mcpd itself speaks no TLS: write http:// here"), "{error}");
+    assert!(error.contains("hint: it speaks plain http: write http:// here"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Checks that several parts of the configuration share, and errors with the place of a value.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use mcpctl_api::{HumanDuration, yaml::YamlError};
 use serde_saphyr::Spanned;
@@ -26,6 +26,19 @@ pub(super) fn check_duration(name: &str, time: HumanDuration) -> Result<(), Stri
         return Err(format!("`{name}` is more than zero"));
     }
     if time > MAX_DURATION { Err(format!("`{name}` is at most {MAX_DURATION}")) } else { Ok(()) }
+}
+
+/// A path below the home directory, or a whole one, because the agent may be started in any directory.
+pub(super) fn whole_path(written: &Spanned<PathBuf>, example: &str) -> Result<PathBuf, YamlError> {
+    let hint = || Some(format!("name the whole path, e.g. `{example}`"));
+    match mcpctl_engine::expand(&written.value) {
+        Ok(path) if path.is_absolute() => Ok(path),
+        Ok(path) => {
+            let message = format!("`{}` is no whole path", path.display());
+            Err(YamlError { hint: hint(), ..wrong(written, message) })
+        }
+        Err(error) => Err(YamlError { hint: hint(), ..wrong(written, error) }),
+    }
 }
 
 pub(super) fn is_loopback(url: &Url) -> bool {

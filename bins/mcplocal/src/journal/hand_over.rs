@@ -172,7 +172,7 @@ impl HandOver<'_> {
         let token = context.token.as_ref();
         let token =
             token.filter(|token| credential::check(token.expose()).is_ok()).ok_or(Waiting::SignedOut)?;
-        let options = ClientOptions { trusted: config.trusted, ..ClientOptions::default() };
+        let options = ClientOptions { trust: config.trust.clone(), ..ClientOptions::default() };
         let client = Client::new(config.server.clone(), Some(SecretString::from(token.expose())), &options)?;
         Ok((client, context.user.clone().unwrap_or_default()))
     }

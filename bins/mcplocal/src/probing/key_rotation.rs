@@ -13,7 +13,7 @@ const MIN_FOLLOW_INTERVAL: Duration = Duration::from_secs(10);
 pub async fn follow(app: Arc<App>) {
     loop {
         let runtime = app.runtime.load_full();
-        runtime.keys.follow(runtime.config.trusted).await;
+        runtime.keys.follow(&runtime.config.trust).await;
         drop(runtime);
         tokio::time::sleep(MIN_FOLLOW_INTERVAL).await;
         // A notice that came meanwhile is kept.

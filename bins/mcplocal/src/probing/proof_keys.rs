@@ -19,7 +19,7 @@ use mcpctl_api::{
     signing_keys::SigningKeyList,
 };
 use mcpctl_client::{
-    PinnedKeys, ProofKeys, TrustedUsers,
+    PinnedKeys, ProofKeys, Trust,
     config::Config,
     fetch_keys,
     pins::{self, OtherKeys},
@@ -140,9 +140,9 @@ impl KeyRing {
     }
 
     /// Compares the list of keys that this mcpd shows now with the pinned ones. Returns the list and those, where there are both.
-    pub async fn compare(&self, trusted: TrustedUsers) -> Option<(SigningKeyList, Vec<PublicKey>)> {
+    pub async fn compare(&self, trust: &Trust) -> Option<(SigningKeyList, Vec<PublicKey>)> {
         let PinnedKeys::Keys(pinned) = self.pinned().await else { return None };
-        let list = match fetch_keys(&self.server, trusted).await {
+        let list = match fetch_keys(&self.server, trust).await {
             Ok(list) => list,
             Err(error) => {
                 tracing::debug!(%error, "the list of mcpd's keys is not there");
@@ -155,8 +155,8 @@ impl KeyRing {
     }
 
     /// Follows the list of keys that this mcpd shows now.
-    pub async fn follow(&self, trusted: TrustedUsers) {
-        let Some((list, pinned)) = self.compare(trusted).await else { return };
+    pub async fn follow(&self, trust: &Trust) {
+        let Some((list, pinned)) = self.compare(trust).await else { return };
         let followed = if self.configured.is_some() {
             pins::signed_keys(&list.signed, &pinned).map_err(|error| error.to_string())
         } else {

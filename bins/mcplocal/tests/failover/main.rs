@@ -16,3 +16,4 @@ mod reload;
 mod requests;
 mod silence;
 mod streams;
+mod tls;

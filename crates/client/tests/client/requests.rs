@@ -167,7 +167,7 @@ async fn https_to_a_plain_server_is_reported_with_a_hint() {
     let error = client(format!("https://{address}").parse().unwrap()).whoami().await.unwrap_err();
     let (message, hint) = printed(&error);
     assert_eq!(message, format!("https://{address} cannot be trusted: it does not speak TLS"));
-    assert_eq!(hint.as_deref(), Some("mcpd itself speaks no TLS: write http:// here"));
+    assert_eq!(hint.as_deref(), Some("it speaks plain http: write http:// here"));
 }
 
 #[tokio::test]

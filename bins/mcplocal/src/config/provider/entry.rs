@@ -21,7 +21,7 @@ use crate::capabilities::{self, Capability};
 
 use super::{
     super::{
-        check::{MAX_DURATION, check_duration, is_loopback, place, wrong},
+        check::{MAX_DURATION, check_duration, is_loopback, place, whole_path, wrong},
         primary::{FailoverConfig, FailoverEntry, PrimaryConfig, PrimaryEntry},
     },
     AbandonAfter, ManagedEngine, MemorySize, Prewarm, ProviderConfig, ProviderKind, Swap,
@@ -255,7 +255,8 @@ pub fn check(
         (ProviderType::Running(api), Some(url)) => {
             check_url(url)?;
             let (url, model) = (url.value.clone(), entry.model.map(|model| model.value));
-            let key_file = entry.api_key_file.as_ref().map(key_file).transpose()?;
+            let key_file = entry.api_key_file.as_ref();
+            let key_file = key_file.map(|file| whole_path(file, KEY_FILE)).transpose()?;
             ProviderKind::Running { api, url, model, key_file }
         }
         (kind @ ProviderType::Running(_), None) => {
@@ -393,18 +394,8 @@ fn check_url(url: &Spanned<Url>) -> Result<(), YamlError> {
     Ok(())
 }
 
-/// The file of a key: below the home directory, or a whole path, because the agent may be started in any directory.
-fn key_file(written: &Spanned<PathBuf>) -> Result<PathBuf, YamlError> {
-    let hint = || Some("name the whole path, e.g. `~/.config/llama-server/key`".to_owned());
-    match mcpctl_engine::expand(&written.value) {
-        Ok(path) if path.is_absolute() => Ok(path),
-        Ok(path) => {
-            let message = format!("`{}` is no whole path", path.display());
-            Err(YamlError { hint: hint(), ..wrong(written, message) })
-        }
-        Err(error) => Err(YamlError { hint: hint(), ..wrong(written, error) }),
-    }
-}
+/// An example of the path of a key.
+const KEY_FILE: &str = "~/.config/llama-server/key";
 
 /// `failoverFor: claude`, or a list.
 struct OneOrMany(Vec<Name>);
