@@ -5,12 +5,16 @@ use std::sync::Arc;
 
 use axum::{
     extract::{Request, State},
+    http::{HeaderName, HeaderValue, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 
 use super::{authentication, body, error::HttpError, guard::Guard, parameters, trace};
 use crate::app::App;
+
+/// A header of nginx, by which an upstream turns buffering off.
+const ACCEL_BUFFERING: HeaderName = HeaderName::from_static("x-accel-buffering");
 
 /// What a listener admits requests by.
 pub struct Admission {
@@ -25,10 +29,19 @@ pub async fn admit(State(admission): State<Arc<Admission>>, request: Request, ne
     let Admission { app, guard } = &*admission;
     // Outside of everything else, so that refusals are logged and counted like every other answer.
     trace::trace(app, request, async |request| match admitted(app, guard, request).await {
-        Ok(request) => next.run(request).await,
+        Ok(request) => unbuffered(next.run(request).await),
         Err(refused) => refused,
     })
     .await
+}
+
+/// Keeps nginx, and what imitates it, from holding the events of a stream back.
+fn unbuffered(mut response: Response) -> Response {
+    let media = response.headers().get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if media.starts_with(b"text/event-stream") {
+        response.headers_mut().insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
+    }
+    response
 }
 
 /// The request with its caller and its body, or the answer that refuses it.

@@ -12,7 +12,6 @@ use std::{
 
 use axum::{
     extract::State,
-    http::{HeaderName, HeaderValue},
     response::{
         IntoResponse, Response,
         sse::{Event, Sse},
@@ -42,9 +41,6 @@ pub struct Docs;
 const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(HEARTBEAT_SECONDS);
 /// How long a feed has heartbeats while the store does not answer this replica.
 const CONFIRMATION_TIMEOUT: Duration = Duration::from_secs(15);
-/// Keeps nginx from holding events back.
-const NO_BUFFERING: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// The query of a feed.
 #[derive(Debug, Default, Deserialize)]
@@ -101,7 +97,7 @@ pub async fn feed(
         Some((Ok::<_, Infallible>(event), stream))
     });
     // Boxed, so that the stream may be moved while it waits.
-    Ok(([NO_BUFFERING], Sse::new(stream.boxed())).into_response())
+    Ok(Sse::new(stream.boxed()).into_response())
 }
 
 /// The events of one feed.
