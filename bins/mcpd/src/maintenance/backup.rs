@@ -58,13 +58,20 @@ pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
             Some("name a file, or redirect standard output"),
         ));
     }
-    let output =
-        if to_stdout { OutputFile::unnamed(&config.data_dir)? } else { OutputFile::named(&args.file)? };
-    // Before the snapshot begins: what was changed later than this may be missing in it.
-    let at = clock::now();
-    let mut source = Source::open(&config.database).await.map_err(transfer_error)?;
-    source.check_key(&keys).await.map_err(transfer_error)?;
-    let written = interruptible(write(source, output, keys, at)).await?;
+    let written = interruptible(async {
+        let output = match &args.file {
+            file if !to_stdout => OutputFile::named(file)?,
+            _ if config.data_dir.is_dir() => OutputFile::unnamed(&config.data_dir)?,
+            // With PostgreSQL and a key elsewhere there need not be one.
+            _ => OutputFile::unnamed(&std::env::temp_dir())?,
+        };
+        // Before the snapshot begins: what was changed later than this may be missing in it.
+        let at = clock::now();
+        let mut source = Source::open(&config.database).await.map_err(transfer_error)?;
+        source.check_key(&keys).await.map_err(transfer_error)?;
+        write(source, output, keys, at).await
+    });
+    let written = written.await?;
     let bytes = ByteSize(written.output.reader()?.metadata()?.len());
     let summary =
         format!("{}: {}, {bytes}, read back and checked", state(&written.header), amount(&written.tallies));

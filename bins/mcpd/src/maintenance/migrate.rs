@@ -56,8 +56,11 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
     }
     let mut source = Source::open_alone(&config.database).await.map_err(transfer_error)?;
     source.check_key(&keys).await.map_err(transfer_error)?;
-    let target = Target::begin(&to, Occupied::Refuse).await.map_err(transfer_error)?;
-    let moved = interruptible(async { copy(source, target, &keys).await.map_err(transfer_error) }).await?;
+    let moved = interruptible(async {
+        let target = Target::begin(&to, Occupied::Refuse).await.map_err(transfer_error)?;
+        copy(source, target, &keys).await.map_err(transfer_error)
+    });
+    let moved = moved.await?;
     print(&format!("moved {} to {}, and compared both", amount(&moved), to.for_people()))?;
     output::note(format_args!("hint: {}", next_step(&config.database, &to)));
     Ok(())

@@ -61,10 +61,13 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<()> {
         confirm(&config, &header, args.file.as_os_str() == STANDARD)?;
     }
     let occupied = if args.replace { Occupied::Replace } else { Occupied::Refuse };
-    let target = Target::begin(&config.database, occupied).await.map_err(transfer_error)?;
     let restoration =
         Restoration { created_at: header.created_at, now: clock::now(), with_tokens: !args.without_tokens };
-    let restored = interruptible(restore(target, reader, keys, name, restoration)).await?;
+    let restored = interruptible(async {
+        let target = Target::begin(&config.database, occupied).await.map_err(transfer_error)?;
+        restore(target, reader, keys, name, restoration).await
+    });
+    let restored = restored.await?;
     print(&format!("restored {}: {}, compared with the backup", state(&header), amount(&restored)))?;
     warn(&restoration);
     Ok(())

@@ -1,11 +1,16 @@
 //! Backups that are not restored, and why; the store that is there stays as it is.
 
-use std::{fs, path::Path};
+use std::{fs, io::Write as _, path::Path, process::Stdio};
 
-use mcpctl_testkit::{daemons::Mcpd, postgres::Postgres};
+use mcpctl_testkit::{daemons::eventually, postgres::Postgres};
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::StatusCode;
+use serde_json::json;
 
-use crate::installation::{Installation, done, files, refused};
+use crate::installation::{Installation, command, done, files, refused};
 
 #[tokio::test]
 async fn damaged_cut_foreign_and_newer_backups_are_refused_in_words() {
@@ -110,47 +115,34 @@ async fn execute(database: &Path, statement: &'static str) {
     sqlx::Connection::close(connection).await.unwrap();
 }
 
-/// A restore that is ended amid its input leaves an empty store.
+/// A restore that is ended amid its input leaves the store as it was: empty. After SIGKILL the next one removes the draft.
 #[tokio::test]
-async fn restore_that_is_interrupted_leaves_nothing() {
-    use std::io::Write as _;
-
-    use mcpctl_testkit::daemons::eventually;
-    use nix::{
-        sys::signal::{Signal, kill},
-        unistd::Pid,
-    };
-
+async fn restore_that_is_interrupted_leaves_an_empty_store() {
     let installation = Installation::start(None).await;
     let dir = tempfile::tempdir().unwrap();
     // More than a restore reads ahead.
     let values: serde_json::Map<String, serde_json::Value> =
         (0..8).map(|at| (format!("key-{at}"), "x".repeat(60_000).into())).collect();
-    installation.mcpd.apply(serde_json::json!([{"kind": "Secret", "name": "large", "data": values}])).await;
-    let backup = crate::installation::command(&["backup", "-"], &installation.mcpd.data_dir(), None);
-    let bytes = { backup }.output().unwrap().stdout;
-    let data_dir = dir.path().join("data");
+    installation.mcpd.apply(json!([{"kind": "Secret", "name": "large", "data": values}])).await;
+    let file = dir.path().join("backup");
+    done(&["backup", file.to_str().unwrap()], &installation.mcpd.data_dir(), None);
+    let bytes = fs::read(&file).unwrap();
     let key = installation.key_file();
-    let words = ["restore", "-", "--master-key-file", key.to_str().unwrap()];
-    let mut restoring = crate::installation::command(&words, &data_dir, None)
-        .stdin(std::process::Stdio::piped())
-        .stderr(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    // All but the end.
-    restoring.stdin.as_mut().unwrap().write_all(&bytes[..bytes.len() - 8]).unwrap();
-    let draft = data_dir.join("mcpd.sqlite-draft");
-    eventually("the draft is there", async || draft.exists().then_some(())).await;
-    eventually("the signal ends it", || {
-        kill(Pid::from_raw(i32::try_from(restoring.id()).unwrap()), Signal::SIGTERM).unwrap();
-        let ended = restoring.try_wait().unwrap();
-        async move { ended }
-    })
-    .await;
-    assert!(!draft.exists());
-    let mut options = crate::installation::options(None);
-    options.data_dir = Some(data_dir);
-    // The first start of an empty store.
-    let mcpd = Mcpd::start_with(options).await;
-    assert_eq!(mcpd.get("/api/v1/users", &mcpd.admin()).await.status(), StatusCode::OK);
+    for signal in [Signal::SIGTERM, Signal::SIGKILL] {
+        let data_dir = dir.path().join(signal.as_str());
+        let words = ["restore", "-", "--master-key-file", key.to_str().unwrap()];
+        let mut restoring =
+            command(&words, &data_dir, None).stdin(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        // All but the end.
+        restoring.stdin.as_mut().unwrap().write_all(&bytes[..bytes.len() - 8]).unwrap();
+        let draft = data_dir.join("mcpd.sqlite-draft");
+        eventually("the draft is there", async || draft.exists().then_some(())).await;
+        kill(Pid::from_raw(i32::try_from(restoring.id()).unwrap()), signal).unwrap();
+        assert!(!restoring.wait().unwrap().success());
+        assert_eq!(draft.exists(), signal == Signal::SIGKILL);
+
+        let words = ["restore", file.to_str().unwrap(), "--master-key-file", key.to_str().unwrap()];
+        done(&words, &data_dir, None);
+        assert!(!draft.exists());
+    }
 }

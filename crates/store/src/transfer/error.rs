@@ -99,6 +99,9 @@ pub enum TransferError {
         #[source]
         reason: std::io::Error,
     },
+    /// Its pages are not those that SQLite wrote.
+    #[error("the database is damaged: {0}")]
+    Damaged(String),
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(String),
@@ -135,6 +138,9 @@ impl TransferError {
                 "nothing was changed at the target; try again, and check the disk if it happens again"
             }
             Self::Io { .. } => "check that the disk has room and that this user may write there",
+            Self::Damaged(_) => {
+                "move it away, with its -wal and -shm files, and restore the last good backup with `mcpd restore`"
+            }
             Self::Database(_) | Self::GivenUp => return None,
         };
         Some(hint.to_owned())
@@ -143,7 +149,12 @@ impl TransferError {
 
 impl From<sqlx::Error> for TransferError {
     fn from(error: sqlx::Error) -> Self {
-        Self::Database(error.to_string())
+        let code = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+        match code.as_deref() {
+            // https://www.sqlite.org/rescode.html: SQLITE_CORRUPT and SQLITE_NOTADB. PostgreSQL's codes have five characters.
+            Some("11" | "26") => Self::Damaged(error.to_string()),
+            _ => Self::Database(error.to_string()),
+        }
     }
 }
 
