@@ -52,7 +52,7 @@ use crate::{
     app::App,
     config::{Config, ServeArgs},
     http::guard::Guard,
-    maintenance::{backup, migrate, restore},
+    maintenance::{backup, migrate, restore, rotate_master_key},
     master_key::MasterKey,
     watchers::{Watched, Watchers},
 };
@@ -89,6 +89,8 @@ enum Command {
     Restore(restore::RestoreArgs),
     /// Move the store from SQLite to PostgreSQL, or back, while mcpd is stopped
     Migrate(migrate::MigrateArgs),
+    /// Seal all secrets and signing keys anew with a new master key, while mcpd is stopped
+    RotateMasterKey(ServeArgs),
     /// Print the fingerprints of the keys that sign mcpd's answers to agents; also while mcpd runs
     Fingerprint(ServeArgs),
     /// Print the OpenAPI document
@@ -105,6 +107,7 @@ async fn main() -> ExitCode {
         Command::Backup(args) => Box::pin(backup::run(args)).await,
         Command::Restore(args) => Box::pin(restore::run(args)).await,
         Command::Migrate(args) => Box::pin(migrate::run(args)).await,
+        Command::RotateMasterKey(args) => Box::pin(rotate_master_key::run(args)).await,
         Command::Fingerprint(args) => fingerprint(args).await,
         Command::Openapi => print_openapi(),
     };

@@ -5,6 +5,7 @@ pub mod migrate;
 mod output_file;
 mod progress;
 pub mod restore;
+pub mod rotate_master_key;
 
 use std::{fmt, io};
 

@@ -14,7 +14,7 @@ use mcpctl_owner::{
 use zeroize::Zeroizing;
 
 use crate::armor::ShapeError;
-use crate::envelope::MasterKey;
+use crate::envelope::{KeyId, MasterKey};
 use crate::random::{self, RandomError};
 
 /// Maximum length of the file, in bytes: a key has 54, and a line end.
@@ -146,6 +146,56 @@ pub fn create_new(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
     load(path)?.ok_or_else(|| MasterKeyFileError::Missing { path: path.to_owned() })
 }
 
+/// The key that a rotation has prepared for the file at `path`, if it was not completed.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn load_next(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
+    load(&beside(path, "next"))
+}
+
+/// Prepares the key that is to take the place of the one at `path`, in a file beside it. One that an interrupted rotation has prepared is
+/// used.
+///
+/// # Errors
+/// When it cannot be read or made.
+pub fn stage_next(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
+    load_or_create(&beside(path, "next"), IfMissing::Create)
+}
+
+/// Puts the prepared key in the place of the one at `path`, whose id is `old`, and returns where the old one is kept. At each moment there is
+/// a key at `path`, and none is lost.
+///
+/// # Errors
+/// When a file cannot be linked or renamed.
+pub fn promote_next(path: &Path, old: KeyId) -> Result<PathBuf, MasterKeyFileError> {
+    let write_error = |source| MasterKeyFileError::Write { path: path.to_owned(), source };
+    let kept = beside(path, &old.to_string());
+    match fs::hard_link(path, &kept) {
+        // Of an interrupted rotation: the name is that of the key.
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        linked => linked.map_err(write_error)?,
+    }
+    fs::rename(beside(path, "next"), path).map_err(write_error)?;
+    File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(write_error)?;
+    Ok(kept)
+}
+
+/// A file beside the key's.
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".");
+    name.push(suffix);
+    name.into()
+}
+
+fn directory(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    }
+}
+
 fn load(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
     let read_error = |source| MasterKeyFileError::Read { path: path.to_owned(), source };
     // Looked at before it is opened, because opening a pipe would wait for a writer.
@@ -179,10 +229,7 @@ fn create(path: &Path) -> Result<(), MasterKeyFileError> {
     let write_error = |source| MasterKeyFileError::Write { path: path.to_owned(), source };
     let mut text = MasterKey::generate()?.to_text();
     text.push('\n');
-    let directory = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
+    let directory = directory(path);
     let mut unique = [0_u8; 8];
     random::OS(&mut unique).map_err(RandomError::from)?;
     let draft = directory.join(format!(".master-key-{:016x}", u64::from_ne_bytes(unique)));

@@ -98,7 +98,7 @@ pub(crate) async fn is_there(database: &Database) -> Result<bool, StoreError> {
     }))
 }
 
-fn seal(keys: &Keyring) -> Result<Vec<u8>, StoreError> {
+pub(crate) fn seal(keys: &Keyring) -> Result<Vec<u8>, StoreError> {
     envelope::seal(keys.current(), KEY.as_bytes(), KEY.as_bytes())
         .map(envelope::Sealed::into_bytes)
         .map_err(|error| StoreError::Vault(error.to_string()))

@@ -3,9 +3,11 @@
 use jiff::Timestamp;
 use mcpctl_access::{Change, Confidential};
 use mcpctl_api::{Id, Kind, Name, Revision, Spec, Verb};
+use mcpctl_secret::envelope;
 use uuid::Uuid;
 
 use crate::{
+    canary,
     connection::{Connection, Transaction},
     database::{Database, Store, noted_transaction},
     error::StoreError,
@@ -119,6 +121,17 @@ macro_rules! commit_in {
                 sqlx::query_scalar("SELECT current FROM revision").fetch_one(&mut *$transaction).await?;
             $transaction.rollback().await?;
             return Err(CommitError::Moved { current: Revision(current.unsigned_abs()) });
+        }
+        if $commit.prepared.iter().any(Prepared::is_sealed) {
+            // A rotation of the master key, while this process has the earlier one: what it seals would never open again.
+            let canary: Option<Vec<u8>> = sqlx::query_scalar(canary::SELECT)
+                .bind(canary::KEY)
+                .fetch_optional(&mut *$transaction)
+                .await?;
+            if !canary.is_some_and(|canary| $commit.prepared.iter().all(|row| row.is_sealed_as(&canary))) {
+                $transaction.rollback().await?;
+                return Err(StoreError::MasterKeyRotated.into());
+            }
         }
         for row in &$commit.prepared {
             let stored = match &row.put {
@@ -256,6 +269,22 @@ struct Prepared {
 }
 
 impl Prepared {
+    fn sealed(&self) -> Option<&[u8]> {
+        let (_, confidential) = self.put.as_ref()?;
+        confidential.as_deref().filter(|_| self.kind == Kind::Secret)
+    }
+
+    fn is_sealed(&self) -> bool {
+        self.sealed().is_some()
+    }
+
+    /// Whether it needs the master key that another value was sealed with, or none.
+    fn is_sealed_as(&self, other: &[u8]) -> bool {
+        self.sealed().is_none_or(|sealed| {
+            matches!((envelope::key_id(sealed), envelope::key_id(other)), (Ok(one), Ok(other)) if one == other)
+        })
+    }
+
     fn new(change: &Change) -> Result<Self, StoreError> {
         let (kind, id, revision) = (change.kind(), change.id().to_string(), signed(change.revision()));
         let (name, put) = match change {

@@ -33,6 +33,9 @@ pub enum StoreError {
     /// Rows could not be stored; all requests whose rows shared the transaction share the cause.
     #[error("not on record: {}", detail(.0))]
     NotRecorded(Arc<StoreError>),
+    /// The store was sealed anew with another master key than this process has.
+    #[error("the master key was rotated")]
+    MasterKeyRotated,
     /// A secret could not be sealed or opened.
     #[error("a secret cannot be processed: {0}")]
     Vault(String),
@@ -94,9 +97,11 @@ impl StoreError {
             Self::Database(error) => database_fault(error),
             Self::FileMoved => StoreFault::FileMoved,
             Self::NotFresh(cause) | Self::NotRecorded(cause) => cause.fault(),
-            Self::NoAnswer(_) | Self::Unreadable { .. } | Self::Ended(_) | Self::Vault(_) => {
-                StoreFault::Other
-            }
+            Self::NoAnswer(_)
+            | Self::Unreadable { .. }
+            | Self::Ended(_)
+            | Self::Vault(_)
+            | Self::MasterKeyRotated => StoreFault::Other,
         }
     }
 }

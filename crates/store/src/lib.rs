@@ -15,6 +15,7 @@ mod durability;
 mod error;
 mod journal;
 mod limit_counters;
+mod master_key;
 mod notices;
 mod open;
 mod ownership;
@@ -41,6 +42,7 @@ pub use journal::{
     Confirmation, Discontinuity, HandOverError, HandedOver, JournalBatch, JournalVolume, Report, ReportedLine,
 };
 pub use limit_counters::{LimitCounter, LimitKey};
+pub use master_key::Resealed;
 pub use open::OpenError;
 pub use ownership::{Ownership, OwnershipError};
 pub use recorder::Recorder;

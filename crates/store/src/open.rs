@@ -87,7 +87,16 @@ impl Store {
         let keys = |if_missing| {
             master_key_file::load_or_create(path, if_missing).map(|key| Arc::new(Keyring::new(key)))
         };
-        Self::open_with(location, keys).await
+        let wrong = match Self::open_with(location, keys).await {
+            Err(error @ OpenError::WrongMasterKey { .. }) => error,
+            opened => return opened,
+        };
+        // A rotation that was interrupted after its commit: the new key is still beside the old one.
+        let Some(next) = master_key_file::load_next(path)? else { return Err(wrong) };
+        let store = Self::open(location, Arc::new(Keyring::new(next))).await.map_err(|_| wrong)?;
+        let old = master_key_file::load_or_create(path, IfMissing::Fail)?.id();
+        master_key_file::promote_next(path, old)?;
+        Ok(store)
     }
 
     async fn open_with(

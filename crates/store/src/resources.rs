@@ -29,15 +29,15 @@ pub enum Feed {
 }
 
 /// A row of `resources`, in either database.
-struct StoredRow {
-    id: String,
-    kind: String,
-    body: String,
-    confidential: Option<Vec<u8>>,
+pub(crate) struct StoredRow {
+    pub(crate) id: String,
+    pub(crate) kind: String,
+    pub(crate) body: String,
+    pub(crate) confidential: Option<Vec<u8>>,
 }
 
 impl StoredRow {
-    fn read(self) -> Result<Arc<Stored>, StoreError> {
+    pub(crate) fn read(self) -> Result<Arc<Stored>, StoreError> {
         let unreadable =
             |reason: String| StoreError::Unreadable { kind: self.kind.clone(), id: self.id.clone(), reason };
         let kind = parse_kind(&self.kind, &self.id)?;

@@ -51,11 +51,11 @@ impl From<sqlx::Error> for RotationError {
 }
 
 /// Reads the sealed keys in order.
+pub(crate) const SELECT: &str = "SELECT number, sealed FROM signing_keys ORDER BY number";
+
 macro_rules! sealed_keys {
     ($connection:expr) => {
-        sqlx::query_as::<_, (i64, Vec<u8>)>("SELECT number, sealed FROM signing_keys ORDER BY number")
-            .fetch_all($connection)
-            .await?
+        sqlx::query_as::<_, (i64, Vec<u8>)>(SELECT).fetch_all($connection).await?
     };
 }
 
@@ -183,7 +183,7 @@ impl Store {
 }
 
 /// What the sealed key is bound to, so that no row passes for another one.
-fn bound_to(number: i64) -> String {
+pub(crate) fn bound_to(number: i64) -> String {
     format!("signing-key {number}")
 }
 

@@ -42,6 +42,7 @@ on_both! {
     names_are_unique_per_kind_and_free_again_after_a_delete
     confidential_parts_stay_out_of_what_is_shown
     another_master_key_is_refused
+    rotated_master_key_opens_everything_and_the_earlier_one_seals_nothing_more
     inv_05_a_commit_is_seen_by_the_next_fresh_of_another_replica
     fresh_calls_share_reads
     inv_08_without_a_database_there_is_no_snapshot
@@ -211,6 +212,42 @@ async fn confidential_parts_stay_out_of_what_is_shown(database: Database) {
     for file in std::fs::read_dir(database.dir.path()).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         assert!(!bytes.windows(16).any(|window| window == b"pl4in-text-value"), "encrypted at rest");
+    }
+}
+
+async fn rotated_master_key_opens_everything_and_the_earlier_one_seals_nothing_more(database: Database) {
+    let (store, other) = (database.open().await, database.open().await);
+    let signing = store.signing_keys().await.unwrap().current;
+    let secret = |store: &Store, name: &str, revision: u64| {
+        let spec =
+            SecretSpec { hosts: Vec::new(), description: None, data: [("token".to_owned(), None)].into() };
+        let mut secret = Arc::unwrap_or_clone(stored(name, Spec::Secret(spec), revision, None));
+        secret.confidential = Some(Confidential::Sealed(store.seal(secret.id(), name.as_bytes()).unwrap()));
+        Change::Put(Arc::new(secret))
+    };
+    commit(&store, 0, vec![secret(&store, "one", 1), secret(&store, "two", 2)]).await.unwrap();
+    let next = MasterKey::generate().unwrap();
+    let text = next.to_text();
+    let resealed = store.rotate_master_key(next).await.unwrap();
+    assert_eq!((resealed.secrets, resealed.signing_keys), (2, 2));
+    assert_eq!(
+        store.audit(&AuditFilter { limit: 1, ..AuditFilter::default() }).await.unwrap()[0].action,
+        "rotate-master-key"
+    );
+
+    // What had the earlier key can write what is not sealed, and nothing else.
+    let refused = commit(&other, 2, vec![secret(&other, "three", 3)]).await;
+    assert!(matches!(refused, Err(CommitError::Store(StoreError::MasterKeyRotated))), "{refused:?}");
+    assert_eq!(other.current_revision().await.unwrap(), Revision(2));
+    commit(&other, 2, vec![put("alice", 3)]).await.unwrap();
+    assert!(other.signing_keys().await.is_err());
+
+    let keys = Arc::new(Keyring::new(MasterKey::from_text(&text).unwrap()));
+    let rotated = Store::open(&database.location, keys).await.unwrap();
+    assert_eq!(rotated.signing_keys().await.unwrap().current.public(), signing.public());
+    let snapshot = rotated.load().await.unwrap();
+    for name in ["one", "two"] {
+        assert_eq!(rotated.unseal(snapshot.by_name(Kind::Secret, name).unwrap()).unwrap(), name.as_bytes());
     }
 }
 

@@ -6,3 +6,4 @@ mod installation;
 mod migrate;
 mod refusals;
 mod restore;
+mod rotation;

@@ -10,22 +10,23 @@ use tokio::sync::mpsc;
 use super::{
     error::TransferError,
     layout::{self, Layout},
-    link::{self, Link, on_link},
+    link::{Link, on_link},
+    reservation::Reservation,
     rows::{Batch, Tally, Values},
 };
-use crate::{canary, database::Location, open::describe, ownership::Ownership, sqlite::beside};
+use crate::{canary, database::Location, open::describe, sqlite::beside};
 
 /// Size of SQLite's write-ahead log at which a snapshot is given up. The log cannot begin anew while a snapshot is read.
 const MAX_LOG_BYTES: u64 = 1 << 30;
 
 /// The state of a store at the moment at which it was opened.
 pub struct Source {
-    link: Link,
-    place: String,
-    layout: Layout,
+    pub(super) link: Link,
+    pub(super) place: String,
+    pub(super) layout: Layout,
     /// The write-ahead log, of SQLite.
-    log: Option<PathBuf>,
-    _ownership: Option<Ownership>,
+    pub(super) log: Option<PathBuf>,
+    _reservation: Option<Reservation>,
 }
 
 impl Source {
@@ -42,22 +43,14 @@ impl Source {
     /// # Errors
     /// As [`Source::open`], and when one does.
     pub async fn open_alone(location: &Location) -> Result<Self, TransferError> {
-        let mut link = Link::to_read(location).await?;
-        let ownership = match (location, &mut link) {
-            (Location::Sqlite(path), _) => Some(Ownership::take(path)?),
-            (Location::Postgres(_), Link::Postgres(connection)) => {
-                link::check_unused(connection, &describe(location)).await?;
-                None
-            }
-            (Location::Postgres(_), Link::Sqlite(_)) => None,
-        };
-        Self::begin(location, link, ownership).await
+        let reservation = Reservation::take(location).await?;
+        Self::begin(location, Link::to_read(location).await?, Some(reservation)).await
     }
 
     async fn begin(
         location: &Location,
         mut link: Link,
-        ownership: Option<Ownership>,
+        reservation: Option<Reservation>,
     ) -> Result<Self, TransferError> {
         let place = describe(location);
         let begin = match link {
@@ -74,7 +67,7 @@ impl Source {
             Location::Sqlite(path) => Some(beside(path, "-wal")),
             Location::Postgres(_) => None,
         };
-        Ok(Self { link, place, layout, log, _ownership: ownership })
+        Ok(Self { link, place, layout, log, _reservation: reservation })
     }
 
     /// The tables, and how many rows each has.
