@@ -52,7 +52,7 @@ use crate::{
     app::App,
     config::{Config, ServeArgs},
     http::guard::Guard,
-    maintenance::{backup, migrate, restore, rotate_master_key},
+    maintenance::{backup, fsck, migrate, restore, rotate_master_key},
     master_key::MasterKey,
     watchers::{Watched, Watchers},
 };
@@ -91,6 +91,8 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     /// Seal all secrets and signing keys anew with a new master key, while mcpd is stopped
     RotateMasterKey(ServeArgs),
+    /// Check the store, and print what is wrong and what to do; also while mcpd runs
+    Fsck(ServeArgs),
     /// Print the fingerprints of the keys that sign mcpd's answers to agents; also while mcpd runs
     Fingerprint(ServeArgs),
     /// Print the OpenAPI document
@@ -108,6 +110,7 @@ async fn main() -> ExitCode {
         Command::Restore(args) => Box::pin(restore::run(args)).await,
         Command::Migrate(args) => Box::pin(migrate::run(args)).await,
         Command::RotateMasterKey(args) => Box::pin(rotate_master_key::run(args)).await,
+        Command::Fsck(args) => Box::pin(fsck::run(args)).await,
         Command::Fingerprint(args) => fingerprint(args).await,
         Command::Openapi => print_openapi(),
     };

@@ -2,6 +2,7 @@
 //! state of a store, whatever is done to it meanwhile; [`Target`] takes it, completely or not at all. Which tables there are is read from
 //! the database, so that a table of a later migration is never left out.
 
+mod check;
 mod error;
 mod file;
 mod layout;
@@ -11,6 +12,7 @@ mod rows;
 mod source;
 mod target;
 
+pub use check::{Check, Problem};
 pub use error::TransferError;
 pub use file::Occupied;
 pub use layout::{Column, ColumnKind, Layout, Table};
