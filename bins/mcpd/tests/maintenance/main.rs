@@ -8,3 +8,4 @@ mod migrate;
 mod refusals;
 mod restore;
 mod rotation;
+mod upgrades;
