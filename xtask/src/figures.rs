@@ -34,6 +34,11 @@ enum Of {
         /// Rows of audit, and of usage, beside which requests are measured at the end [default: 10000000]
         records: Option<usize>,
     },
+    /// An installation that is kept: backup, restore, moving and checking a store with a gigabyte of records
+    Team {
+        /// Size of the store in MiB [default: 1024]
+        mebibytes: Option<u64>,
+    },
     /// Inference: what callers get of every fault, and what real clients can do
     Inference(inference::Args),
 }
@@ -44,6 +49,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Of::Access { only } => access(only),
         Of::Engine { only } => engine(only),
         Of::Growth { bindings, records } => growth(*bindings, *records),
+        Of::Team { mebibytes } => team(*mebibytes),
         Of::Inference(args) => inference::run(args),
     }
 }
@@ -60,6 +66,14 @@ fn growth(bindings: Option<usize>, records: Option<usize>) -> Result<()> {
     let numbers: Vec<_> = bindings.into_iter().chain(records).map(|number| number.to_string()).collect();
     let mut bench = vec!["bench", "--package", "mcpd", "--bench", "growth", "--locked", "--"];
     bench.extend(numbers.iter().map(String::as_str));
+    cargo::run(&bench)
+}
+
+fn team(mebibytes: Option<u64>) -> Result<()> {
+    cargo::run(&["build", "--package", "mcpd", "--bins", "--release", "--locked"])?;
+    let mebibytes = mebibytes.map(|mebibytes| mebibytes.to_string());
+    let mut bench = vec!["bench", "--package", "mcpd", "--bench", "team", "--locked", "--"];
+    bench.extend(mebibytes.as_deref());
     cargo::run(&bench)
 }
 
