@@ -112,6 +112,13 @@ async fn backup_beside_writes_is_of_one_moment_and_holds_up_none() {
         let halves = names.iter().filter(|name| name.starts_with("pair-")).count();
         assert!(halves > 10, "{names:?}");
         assert_eq!(halves, 2 * pairs.filter(|pair| names.contains(&format!("{pair}-b").as_str())).count());
+        // Another table, of the same moment.
+        let rows = restored.get("/api/v1/audit?action=create&limit=1000", &admin).await;
+        let rows: Value = rows.json().await.unwrap();
+        let recorded = rows["items"].as_array().unwrap().iter();
+        let recorded =
+            recorded.filter(|row| row["resourceName"].as_str().unwrap().starts_with("pair-")).count();
+        assert_eq!(recorded, halves);
     }
 }
 
