@@ -3,6 +3,7 @@
 use mcpctl_testkit::postgres::Postgres;
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
+use sqlx::Connection as _;
 
 use crate::installation::{Installation, done, refused};
 
@@ -62,6 +63,26 @@ async fn restored_store_replaces_the_present_one_and_is_ahead_of_it() {
         assert_eq!(watch.send().await.unwrap().status(), StatusCode::GONE);
         mcpd.apply(json!([{"kind": "User", "name": "after-the-restore"}])).await;
     }
+}
+
+/// SQLite would read the log of the store that is gone as that of the new one.
+#[tokio::test]
+async fn store_that_another_program_has_open_is_not_replaced() {
+    let mut installation = Installation::start(None).await;
+    let data_dir = installation.mcpd.data_dir();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup").to_str().unwrap().to_owned();
+    done(&["backup", &file], &data_dir, None);
+    installation.stop();
+    let url = format!("sqlite://{}", data_dir.join("mcpd.sqlite").display());
+    let mut other = sqlx::SqliteConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("SELECT * FROM revision").execute(&mut other).await.unwrap();
+    let output = refused(&["restore", &file, "--replace", "-y"], &data_dir, None);
+    assert!(output.contains("cannot be replaced") && output.contains("end the other programs"), "{output}");
+    other.close().await.unwrap();
+    done(&["restore", &file, "--replace", "-y"], &data_dir, None);
+    installation.mcpd.restart().await;
+    assert_eq!(installation.chat(&installation.mcpd).await, StatusCode::OK);
 }
 
 #[tokio::test]
