@@ -3,16 +3,29 @@
 
 use std::sync::Arc;
 
-use mcpctl_api::{Kind, Spec, Verb, spec::SubjectKind};
+use mcpctl_api::{
+    Kind, Name, Spec, Verb,
+    spec::{Subject, SubjectKind},
+};
 
 use crate::{Principal, Snapshot, Stored, decide::narrows_away, rules::Names};
+
+/// Whether a new token of this name shows whose it is: a free name must not show which tokens others have.
+pub fn is_own_name(account: &Name, token: &str) -> bool {
+    token.strip_prefix(account.as_str()).is_some_and(|rest| rest.starts_with('-'))
+}
+
+/// What a person may do with the own tokens.
+fn is_about_own(verb: Verb) -> bool {
+    matches!(verb, Verb::View | Verb::Create | Verb::Delete)
+}
 
 impl Snapshot {
     /// Whether the principal may do this to a token of its own account that has this name, or gets it. A narrowed credential may
     /// where its rules allow it.
     pub fn may_own_token(&self, principal: &Principal, verb: Verb, name: &str) -> bool {
         principal.subject.kind == SubjectKind::User
-            && matches!(verb, Verb::View | Verb::Create | Verb::Delete)
+            && is_about_own(verb)
             && !narrows_away(principal, verb, Kind::Token, Names::One(name))
     }
 
@@ -21,6 +34,19 @@ impl Snapshot {
         let stored = self.resolve(Kind::Token, id_or_name)?;
         let is_own = matches!(&stored.resource.spec, Spec::Token(token) if token.subject_id == principal.id);
         (is_own && self.may_own_token(principal, verb, stored.name().as_str())).then_some(stored)
+    }
+
+    /// Whether this account takes no rule for this on the token of this name, or, without one, on some: it is a person's own, or a new
+    /// one with a name that it may give.
+    pub fn takes_no_rule(&self, account: &Subject, verb: Verb, name: Option<&str>) -> bool {
+        if account.kind != SubjectKind::User || !is_about_own(verb) || !self.is_active(account) {
+            return false;
+        }
+        let Some(name) = name else { return true };
+        match self.by_name(Kind::Token, name).map(|token| &token.resource.spec) {
+            Some(Spec::Token(token)) => self.account_id(account) == Some(&token.subject_id),
+            _ => verb == Verb::Create && is_own_name(&account.name, name),
+        }
     }
 
     /// Whether the principal may view this token: as one of its own, or by a rule.

@@ -70,6 +70,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
                 &args.output,
                 false,
             )?;
+            if items.is_empty() && kind == Kind::Token {
+                note!("your own tokens: mcpctl token list");
+            }
             return Ok(ExitCode::SUCCESS);
         }
         Targets::These(targets) => targets,

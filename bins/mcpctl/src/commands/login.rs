@@ -7,7 +7,9 @@ mod sso;
 use std::{
     io::IsTerminal as _,
     path::{Path, PathBuf},
+    pin::pin,
     process::ExitCode,
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -33,6 +35,9 @@ use crate::{
     output::{self, Tone, table::until, terminal},
     server_keys::{KeyArgs, ServerKeys},
 };
+
+/// After which time the wait for an answer is explained.
+const SLOW_ANSWER: Duration = Duration::from_secs(3);
 
 /// How to sign in.
 #[derive(clap::Args)]
@@ -215,7 +220,16 @@ async fn with_password(args: &Args, options: &ClientOptions) -> Result<SignedIn,
         );
     };
     let client = Client::new(args.address.clone(), None, options)?;
-    let issued = client.login(&LoginRequest { user, password: SecretValue::new(password) }).await?;
+    let login = LoginRequest { user, password: SecretValue::new(password) };
+    let mut answer = pin!(client.login(&login));
+    let issued = tokio::select! {
+        biased;
+        issued = &mut answer => issued?,
+        () = tokio::time::sleep(SLOW_ANSWER) => {
+            note!("waiting: after failed attempts mcpd delays the next one by up to 10 s");
+            answer.await?
+        }
+    };
     Ok(SignedIn { token: issued.token.expose().to_owned(), provider: None })
 }
 

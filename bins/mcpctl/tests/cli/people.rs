@@ -41,6 +41,10 @@ async fn person_has_own_tokens_without_an_administrator() {
     assert_eq!(rows[0].join(" "), "NAME BEGINS WITH STATUS AGE EXPIRES LAST USED");
     assert_eq!(rows[1][..3], ["alice-laptop", &format!("{}…", &token[..11]), "active"], "{list}");
     assert_eq!(rows.len(), 2, "sessions are left out: {list}");
+    let none = shell.run(&["get", "tokens"]).await;
+    assert!(none.stderr.ends_with("your own tokens: mcpctl token list\n"), "{}", none.stderr);
+    let own = shell.run(&["auth", "can-i", "create", "token", "alice-desktop"]).await.succeeded();
+    assert_eq!(own, "yes: a person's own tokens take no rule\n");
     let all = shell.run(&["token", "list", "--sessions"]).await.succeeded();
     assert!(all.contains("now, by this command"), "{all}");
 

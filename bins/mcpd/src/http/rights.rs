@@ -49,9 +49,18 @@ pub async fn can_i(caller: Caller, body: Bytes) -> Result<Json<CanIAnswer>, Http
         None => snapshot.reason(principal, verb, kind, name),
         Some(other) => snapshot.reason_for(other, verb, kind, name),
     };
-    let allowed = reason.is_some();
+    // As for the routes of tokens: a narrowed credential needs its rules to allow it.
+    let within_rules = match name {
+        _ if question.account.is_some() => true,
+        Some(name) => snapshot.may_own_token(principal, verb, name),
+        None => principal.narrowing.is_none(),
+    };
+    let account = question.account.as_ref().unwrap_or(&principal.subject);
+    let own = kind == Kind::Token && within_rules && snapshot.takes_no_rule(account, verb, name);
+    let allowed = reason.is_some() || own;
     let reason = match (reason, &question.account) {
         (Some(reason), _) => explain(&reason),
+        (None, _) if own => "a person's own tokens take no rule".to_owned(),
         (None, None) => snapshot.denial_reason(principal, verb, kind, name).to_owned(),
         (None, Some(other)) if !snapshot.is_active(other) => format!("{other} is disabled"),
         (None, Some(_)) => "no rule allows it".to_owned(),

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mcpctl_access::{Denied, Stored};
+use mcpctl_access::{Denied, Stored, is_own_name};
 use mcpctl_api::{
     HumanDuration, Name, Spec, Verb,
     spec::{Subject, TokenSpec},
@@ -32,7 +32,7 @@ impl Planner<'_> {
             return Err(denied.into());
         }
         let account = &self.actor.subject.name;
-        if !name.as_str().strip_prefix(account.as_str()).is_some_and(|rest| rest.starts_with('-')) {
+        if !is_own_name(account, name.as_str()) {
             return Err(Refusal::OwnTokenName { account: account.clone() });
         }
         let counts = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if !token.session && token.expires_at > self.now);

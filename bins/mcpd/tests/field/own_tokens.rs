@@ -251,6 +251,24 @@ async fn rights_are_listed_for_oneself_and_for_those_who_may_view_them() {
     can_i(&admin, "nobody").await.refused(StatusCode::BAD_REQUEST, "there is no User nobody");
     mcpd.apply(json!([{"kind": "User", "name": "alice", "disabled": true}])).await;
     assert_eq!(can_i(&admin, "alice").await.body["reason"], "User alice is disabled");
+    // One's own tokens take no rule; what the routes allow is what the answer is.
+    let own = async |who: &str, verb: &str, name: &str| {
+        let body = json!({"verb": verb, "kind": "tokens", "name": name});
+        Answer::of(mcpd.post("/api/v1/auth/can-i", who, &body).await).await.body["allowed"].clone()
+    };
+    let carol = mcpd.user("carol", None).await;
+    for (verb, name, expected) in [
+        ("create", "carol-new", true),
+        ("create", "new", false),
+        ("create", "carol-token", true),
+        ("delete", "carol-token", true),
+        ("delete", "carol-none", false),
+        ("view", "alice-token", false),
+        ("edit", "carol-token", false),
+        ("grant", "carol-token", false),
+    ] {
+        assert_eq!(own(&carol, verb, name).await, expected, "{verb} {name}");
+    }
     // Others are asked for by those alone who may view accounts and their rights.
     let bob = mcpd.user("bob", None).await;
     for name in ["alice", "nobody"] {
