@@ -204,11 +204,11 @@ async fn last_use_is_shown_survives_a_restart_and_is_no_change() {
     assert_eq!(status(&mcpd, "t").await["lastUsedAt"], used);
     assert_eq!(revision(&mcpd).await, before);
 
-    // A list shows what one may view, and nothing else.
+    // A list shows what one may view, one's own among it, and nothing else.
     let rules = json!([{"kinds": ["tokens"], "verbs": ["view"], "names": ["t"]}]);
     let viewer = mcpd.user_with_rules("viewer", rules).await;
     let list: Value = mcpd.get("/api/v1/auth/token-status", &viewer).await.json().await.unwrap();
     let names: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|item| &item["token"]).collect();
-    assert_eq!(names, [&json!("t")]);
+    assert_eq!(names, [&json!("t"), &json!("viewer-token")]);
     assert_eq!(mcpd.get("/api/v1/tokens/viewer-token/status", &viewer).await.status(), StatusCode::FORBIDDEN);
 }
