@@ -53,7 +53,7 @@ pub fn run(data: &[u8]) {
 }
 
 fn is_resource((kind, asked): &(String, String)) -> bool {
-    Kind::ALL.iter().any(|known| known.plural() == kind) && exists(asked)
+    Kind::RESOURCES.iter().any(|known| known.plural() == kind) && exists(asked)
 }
 
 /// Whether an Llm may be called so.

@@ -208,7 +208,7 @@ fn table_of(items: &[Resource], tokens: &TokenStatuses, wide: bool) -> Table {
         Some(Kind::RoleBinding) => &["ROLE", "SUBJECTS"],
         Some(Kind::Token) => &["SUBJECT", "EXPIRES", "STATUS"],
         Some(Kind::Limit) => &["SUBJECTS", "LLMS", "PER", "ALLOWS"],
-        None => &[],
+        Some(Kind::Usage | Kind::Audit) | None => &[],
     });
     header.push("AGE");
     if wide && kind == Some(Kind::Token) {
@@ -226,7 +226,7 @@ fn table_of(items: &[Resource], tokens: &TokenStatuses, wide: bool) -> Table {
         Some(Kind::Secret) => table.wrapping("KEYS"),
         Some(Kind::User) => table.wrapping("DISPLAY NAME"),
         Some(Kind::Llm) => table.wrapping("URL"),
-        Some(Kind::ServiceAccount | Kind::Role) | None => table,
+        Some(Kind::ServiceAccount | Kind::Role | Kind::Usage | Kind::Audit) | None => table,
     };
     for item in items {
         let mut row = vec![item.name.to_string()];

@@ -25,6 +25,7 @@ use crate::{
     sign_on::providers::SignOn,
     signing::Signing,
     token_uses::TokenUses,
+    usage::UsageReports,
     watchers::Watchers,
     writers::Writers,
     writes::Vault,
@@ -68,6 +69,8 @@ pub struct App {
     pub signing: Arc<Signing>,
     /// When tokens were last used.
     pub token_uses: TokenUses,
+    /// Adds up usage, and answers questions about it.
+    pub usage: UsageReports,
     /// Gives writers their turns.
     pub writers: Writers,
     /// Reads request bodies within their limits.

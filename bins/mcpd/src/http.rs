@@ -33,6 +33,7 @@ mod throttle;
 mod token_status;
 mod tokens;
 mod trace;
+mod usage;
 mod viewed;
 mod watch;
 
@@ -70,11 +71,12 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<27> {
+fn management_routes() -> Routes<28> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
         ("/api/v1/audit", get(audit::audit)),
+        ("/api/v1/usage", get(usage::usage)),
         ("/api/v1/agents/{agent}/journal", get(journal::head).post(journal::receive)),
         ("/api/v1/feed", get(feed::feed)),
         ("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only))),
@@ -164,6 +166,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         auth::Docs::openapi(),
         rights::Docs::openapi(),
         audit::Docs::openapi(),
+        usage::Docs::openapi(),
         journal::Docs::openapi(),
         sign_on::Docs::openapi(),
         exchange::Docs::openapi(),
@@ -184,7 +187,7 @@ impl HttpError {
     /// 404 for an address that nothing is at, with the one that was probably meant.
     pub fn no_route(path: &str) -> Self {
         let kinds: Vec<String> =
-            Kind::ALL.into_iter().map(|kind| format!("/api/v1/{}", kind.plural())).collect();
+            Kind::RESOURCES.into_iter().map(|kind| format!("/api/v1/{}", kind.plural())).collect();
         // What any kind would match hides what was meant.
         let routes = trace::ROUTES.iter().copied().filter(|route| !route.starts_with("/api/v1/{kind}"));
         let addresses: Vec<&str> = routes.chain(kinds.iter().map(String::as_str)).collect();

@@ -1,5 +1,5 @@
 //! Background jobs: they delete expired tokens, old changes, counters of Limits that count no longer, and old rows of audit and
-//! usage, and what is known of deleted Llms and tokens.
+//! usage, and what is known of deleted Llms and tokens; and they add usage up.
 
 mod deleted_llms;
 mod deleted_tokens;
@@ -8,6 +8,7 @@ mod old_changes;
 mod old_limit_counters;
 mod old_records;
 mod token_uses;
+mod usage_sums;
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,6 +20,7 @@ const JOB_INTERVAL: Duration = Duration::from_secs(600);
 /// Starts the jobs; they end with the daemon.
 pub fn start(app: &Arc<App>) {
     token_uses::start(app);
+    usage_sums::start(app);
     let app = Arc::clone(app);
     tokio::spawn(async move {
         let mut draining = app.draining.clone();

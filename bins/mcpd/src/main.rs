@@ -27,6 +27,7 @@ mod sign_on;
 mod signing;
 mod tls;
 mod token_uses;
+mod usage;
 mod watchers;
 mod writers;
 mod writes;
@@ -273,6 +274,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         readiness: readiness::Readiness::default(),
         signing,
         token_uses: token_uses::TokenUses::default(),
+        usage: usage::UsageReports::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         watchers: Watchers::new(Watched::Resources, config.limits.watches),

@@ -29,7 +29,8 @@ pub(crate) fn rules(name: &str) -> Option<Vec<Rule>> {
                 Only(Verb::Delete),
             ],
         )),
-        "viewer" => Some(rule(vec![Any], vec![Only(Verb::View)])),
+        // Without the records: who used what, and was denied what, is not for all who may view the set-up.
+        "viewer" => Some(rule(Kind::RESOURCES.map(Only).to_vec(), vec![Only(Verb::View)])),
         "llm-user" => Some(rule(vec![Only(Kind::Llm)], vec![Only(Verb::View), Only(Verb::Run)])),
         _ => None,
     }
@@ -47,7 +48,7 @@ pub fn specs() -> impl Iterator<Item = (&'static str, RoleSpec)> {
             match name {
                 "admin" => "everything",
                 "editor" => "all but people, roles, limits and tokens",
-                "viewer" => "view everything",
+                "viewer" => "view all resources, but neither usage nor audit",
                 _ => "view and run all Llms",
             }
             .to_owned(),

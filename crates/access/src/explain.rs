@@ -134,6 +134,11 @@ impl Snapshot {
         self.index.groups_of(&principal.subject, principal.memberships()).cloned().collect()
     }
 
+    /// The groups that an account is a member of, those too that the claims of its last sign-in map to.
+    pub fn groups_of_account(&self, account: &Subject) -> impl Iterator<Item = &Name> {
+        self.index.groups_of(account, Memberships::Claimed)
+    }
+
     /// The roles that the principal holds, directly or by a group, each once.
     pub fn roles_of(&self, principal: &Principal) -> Vec<Name> {
         let held = self.index.held_by(&principal.subject, principal.memberships());

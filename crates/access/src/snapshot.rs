@@ -177,7 +177,7 @@ impl Snapshot {
             revision,
             decisions: Decisions::default(),
             by_id: SharedMap::default(),
-            by_name: Kind::ALL.into_iter().map(|kind| (kind, SharedNames::default())).collect(),
+            by_name: Kind::RESOURCES.into_iter().map(|kind| (kind, SharedNames::default())).collect(),
             by_token: SharedMap::default(),
             index: Index::default(),
             references: References::default(),
@@ -221,7 +221,8 @@ impl Snapshot {
     /// Whether a decision about a credential that exists can be another one after this change.
     fn changes_decisions(&self, change: &Change) -> bool {
         match change.kind() {
-            Kind::Secret | Kind::Limit => false,
+            // Of records there are no changes.
+            Kind::Secret | Kind::Limit | Kind::Usage | Kind::Audit => false,
             // Credentials are made all the time.
             Kind::Token => self.by_id.contains_key(change.id()),
             Kind::Llm | Kind::User | Kind::Group | Kind::ServiceAccount | Kind::Role | Kind::RoleBinding => {

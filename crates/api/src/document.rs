@@ -150,12 +150,12 @@ impl Head {
     }
 
     pub(crate) fn kind(&self) -> Result<Kind, DocumentError> {
-        let hint = Some(format!("kinds are {}", Kind::ALL.map(Kind::singular).join(", ")));
+        let hint = Some(format!("kinds are {}", Kind::RESOURCES.map(Kind::singular).join(", ")));
         let Some(kind) = &self.kind else {
             return Err(DocumentError { hint, ..DocumentError::missing("kind") });
         };
         // Only the exact word is accepted, so that a file reads the same everywhere.
-        Kind::ALL.into_iter().find(|k| k.singular() == kind).ok_or_else(|| DocumentError {
+        Kind::RESOURCES.into_iter().find(|k| k.singular() == kind).ok_or_else(|| DocumentError {
             message: format!("`{kind}` is not a kind"),
             param: "kind".to_owned(),
             hint,
@@ -204,6 +204,9 @@ pub(crate) fn read_as<'de, D: Deserializer<'de>>(
         Kind::RoleBinding => flat::<RoleBindingSpec, D>(all, Spec::RoleBinding),
         Kind::Token => flat::<TokenSpec, D>(all, Spec::Token),
         Kind::Limit => flat::<LimitSpec, D>(all, Spec::Limit),
+        Kind::Usage | Kind::Audit => {
+            Err(serde::de::Error::custom(format!("there are no documents of the kind {kind}")))
+        }
     }
 }
 

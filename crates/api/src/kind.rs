@@ -1,11 +1,12 @@
-//! The kinds of resources and the verbs that rules allow on them.
+//! The kinds of resources and records, and the verbs that rules allow on them.
 
 use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// A kind of resource; documents name it in the singular (`Llm`), paths and rules in the plural (`llms`).
+/// A kind that rules are about. Documents name a kind of resource in the singular (`Llm`), paths and rules in the plural (`llms`).
+/// Records are of a kind too, so that rules can allow to view them; a name there is that of the account that they are about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum Kind {
     /// A named language model behind an upstream provider.
@@ -26,11 +27,15 @@ pub enum Kind {
     Token,
     /// How much inference subjects may use.
     Limit,
+    /// The records of who used how much. No resource: there are no documents of it.
+    Usage,
+    /// The records of what was decided. No resource: there are no documents of it.
+    Audit,
 }
 
 impl Kind {
-    /// Every kind, in the order in which a batch is best applied.
-    pub const ALL: [Self; 9] = [
+    /// Every kind of resource, in the order in which a batch is best applied.
+    pub const RESOURCES: [Self; 9] = [
         Self::Secret,
         Self::Llm,
         Self::User,
@@ -41,6 +46,26 @@ impl Kind {
         Self::Limit,
         Self::Token,
     ];
+
+    /// Every kind that a rule may name: the resources, and the records.
+    pub const ALL: [Self; 11] = [
+        Self::Secret,
+        Self::Llm,
+        Self::User,
+        Self::ServiceAccount,
+        Self::Group,
+        Self::Role,
+        Self::RoleBinding,
+        Self::Limit,
+        Self::Token,
+        Self::Usage,
+        Self::Audit,
+    ];
+
+    /// Whether it has resources, with documents and names of their own.
+    pub fn is_resource(self) -> bool {
+        !matches!(self, Self::Usage | Self::Audit)
+    }
 
     /// The singular of documents, e.g. `Llm`.
     pub fn singular(self) -> &'static str {
@@ -54,6 +79,8 @@ impl Kind {
             Self::RoleBinding => "RoleBinding",
             Self::Token => "Token",
             Self::Limit => "Limit",
+            Self::Usage => "Usage",
+            Self::Audit => "Audit",
         }
     }
 
@@ -69,6 +96,8 @@ impl Kind {
             Self::RoleBinding => "rolebindings",
             Self::Token => "tokens",
             Self::Limit => "limits",
+            Self::Usage => "usage",
+            Self::Audit => "audit",
         }
     }
 }
@@ -76,7 +105,7 @@ impl Kind {
 /// A word that is no kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "`{0}` is not a kind of resource; kinds are llms, secrets, users, groups, serviceaccounts, roles, rolebindings, limits, tokens"
+    "`{0}` is not a kind; kinds are llms, secrets, users, groups, serviceaccounts, roles, rolebindings, limits, tokens, usage, audit"
 )]
 pub struct UnknownKind(String);
 

@@ -33,6 +33,7 @@ pub mod spec;
 pub mod text;
 pub mod throttle;
 pub mod token_status;
+pub mod usage;
 pub mod visible;
 pub mod yaml;
 

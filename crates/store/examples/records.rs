@@ -74,6 +74,7 @@ impl Rows {
             id: uuid::Uuid::now_v7(),
             at,
             principal: format!("User user-{}", n % ACCOUNTS),
+            principal_id: Some(self.accounts[n % ACCOUNTS].1.clone()),
             token_id: self.accounts[n % ACCOUNTS].1.clone(),
             llm_id: self.llm.clone(),
             llm_name: "claude".to_owned(),
@@ -90,6 +91,8 @@ impl Rows {
             outcome: "ok".to_owned(),
             status: 200,
             attempts: 1,
+            begins: true,
+            fallback: false,
             duration_ms: 900,
             request_id: format!("{n:032x}"),
         }

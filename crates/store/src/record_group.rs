@@ -18,7 +18,7 @@ pub(crate) const MAX_ROWS: usize = 64;
 
 /// Values of a row of either table.
 const AUDIT_VALUES: usize = 13;
-const USAGE_VALUES: usize = 21;
+const USAGE_VALUES: usize = 24;
 
 /// Rows that are stored together.
 #[derive(Default)]

@@ -75,6 +75,8 @@ pub struct UsageRow {
     pub at: Timestamp,
     /// The principal, e.g. `User alice`.
     pub principal: String,
+    /// Id of the principal; `None` in rows of earlier versions.
+    pub principal_id: Option<Id>,
     /// Id of the token that the caller presented.
     pub token_id: Id,
     /// Id of the Llm.
@@ -107,6 +109,10 @@ pub struct UsageRow {
     pub status: u16,
     /// Number of attempts at the provider.
     pub attempts: u32,
+    /// Whether this is the first row of its caller's request: each fallback has a row of its own.
+    pub begins: bool,
+    /// Whether the Llm was asked in place of another one.
+    pub fallback: bool,
     /// Time from arrival to the end of the response, in milliseconds.
     pub duration_ms: u64,
     /// Id of the request.
@@ -189,7 +195,7 @@ macro_rules! usage_columns {
     () => {
         "INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, \
          output_tokens, stream, outcome, status, attempts, duration_ms, request_id, cached_input_tokens, \
-         cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, target) "
+         cache_write_input_tokens, reasoning_tokens, estimated, cost_nanos, principal_id, begins, fallback, target) "
     };
 }
 
@@ -218,6 +224,9 @@ macro_rules! usage_values {
             .$bind($crate::rows::number(row.reasoning_tokens))
             .$bind(i64::from(row.estimated))
             .$bind(row.cost_nanos.map($crate::rows::number))
+            .$bind(row.principal_id.map(String::from))
+            .$bind(i64::from(row.begins))
+            .$bind(i64::from(row.fallback))
             .$bind(row.target.map(|target| $crate::rows::bounded(target, $crate::rows::MAX_HOST_BYTES)))
     }};
 }
@@ -324,10 +333,15 @@ impl Store {
                     };
                     let token_id: String = row.try_get("token_id")?;
                     let llm_id: String = row.try_get("llm_id")?;
+                    let principal_id: Option<String> = row.try_get("principal_id")?;
                     Ok(UsageRow {
                         id: id.parse().map_err(|error| bad(&error))?,
                         at: Timestamp::from_microsecond(row.try_get("at")?).map_err(|error| bad(&error))?,
                         principal: row.try_get("principal")?,
+                        principal_id: principal_id
+                            .map(|id| id.parse())
+                            .transpose()
+                            .map_err(|error| bad(&error))?,
                         token_id: token_id.parse().map_err(|error| bad(&error))?,
                         llm_id: llm_id.parse().map_err(|error| bad(&error))?,
                         llm_name: row.try_get("llm_name")?,
@@ -344,6 +358,8 @@ impl Store {
                         outcome: row.try_get("outcome")?,
                         status: u16::try_from(number("status")?).unwrap_or_default(),
                         attempts: u32::try_from(number("attempts")?).unwrap_or_default(),
+                        begins: number("begins")? != 0,
+                        fallback: number("fallback")? != 0,
                         duration_ms: number("duration_ms")?,
                         request_id: row.try_get("request_id")?,
                     })

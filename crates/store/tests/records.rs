@@ -33,6 +33,7 @@ fn usage(n: u64) -> UsageRow {
         id: Uuid::now_v7(),
         at: Timestamp::from_microsecond(1_800_000_000_000_000).unwrap(),
         principal: format!("User u{n}"),
+        principal_id: n.is_multiple_of(2).then(Id::mint),
         token_id: Id::mint(),
         llm_id: Id::mint(),
         llm_name: "claude".to_owned(),
@@ -49,6 +50,8 @@ fn usage(n: u64) -> UsageRow {
         outcome: "ok".to_owned(),
         status: 200,
         attempts: 2,
+        begins: n.is_multiple_of(2),
+        fallback: n.is_multiple_of(3),
         duration_ms: n + 6,
         request_id: format!("r{n}"),
     }

@@ -9,7 +9,7 @@ use crate::{Outcome, output::table::Table};
 /// Lists the kinds.
 pub fn run() -> Outcome {
     let mut table = Table::new(&["NAME", "KIND", "SHORT", "WHAT IT IS"]);
-    for kind in Kind::ALL {
+    for kind in Kind::RESOURCES {
         let what = match kind {
             Kind::Llm => "a named language model behind a provider",
             Kind::Secret => "keys and values that nobody can read back",
@@ -20,6 +20,7 @@ pub fn run() -> Outcome {
             Kind::RoleBinding => "gives a role to subjects",
             Kind::Limit => "how much inference subjects may use",
             Kind::Token => "a bearer credential of a user or service account",
+            Kind::Usage | Kind::Audit => continue,
         };
         let short = if kind == Kind::ServiceAccount { "sa" } else { "" };
         table.row([kind.plural(), kind.singular(), short, what]);

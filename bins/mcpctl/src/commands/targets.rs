@@ -70,9 +70,13 @@ impl LabelSelector {
     }
 }
 
-/// Reads a kind, for the parser of the command line too.
+/// Reads a kind of resource, for the parser of the command line too.
 pub fn kind(text: &str) -> Result<Kind, String> {
-    text.parse().map_err(|error| format!("{error}"))
+    let kind: Kind = text.parse().map_err(|error| format!("{error}"))?;
+    if kind.is_resource() {
+        return Ok(kind);
+    }
+    Err(format!("{} is not a kind of resource; `mcpctl {}` shows it", kind.plural(), kind.plural()))
 }
 
 /// `User/alice`

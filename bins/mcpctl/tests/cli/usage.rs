@@ -9,7 +9,7 @@ async fn wrong_usage_is_exit_code_2_without_a_server() {
     let shell = Shell::new();
     for (args, expected) in [
         (&["get"][..], "required arguments were not provided"),
-        (&["get", "lmls"], "`lmls` is not a kind of resource"),
+        (&["get", "lmls"], "`lmls` is not a kind"),
         (&["get", "llms", ".."], "`..` is not a name"),
         (&["get", "llms/a", "b"], "`b` is not KIND/NAME"),
         (&["get", "llms", "-o", "xml"], "formats are table, wide, json, yaml, name, jsonpath=TEMPLATE"),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use jiff::Timestamp;
 use mcpctl_api::{
-    Id, Kind,
+    Id, Kind, Verb,
     audit::{AuditDecision, AuditEntry, AuditPage, AuditReport},
     spec::Subject,
 };
@@ -45,7 +45,7 @@ pub struct PageQuery {
     limit: Option<u32>,
 }
 
-/// Lists what was decided, newest first: to administrators all of it, to others what is about themselves
+/// Lists what was decided, newest first: all of it to those who may view the audit of all accounts, to others what is about themselves
 #[utoipa::path(
     get, path = "/api/v1/audit", tag = "audit",
     params(("subject" = Option<String>, Query, description = "an account, e.g. `user/alice`"),
@@ -69,29 +69,36 @@ pub async fn audit(
     if !(1..=MAX_ROWS).contains(&limit) {
         return Err(HttpError::invalid("limit", format!("`{limit}` is not between 1 and {MAX_ROWS}")));
     }
-    let rows = app.store.audit_events(&filter(query.0, &caller, limit)?).await?;
+    let rows = app.store.audit_events(&filter(&app, query.0, &caller, limit).await?).await?;
     let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = rows.last().filter(|_| full).map(|event| cursor(&event.row));
     Ok(Json(AuditPage { items: rows.into_iter().map(entry).collect(), next }))
 }
 
-fn filter(query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, HttpError> {
+async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Result<AuditQuery, HttpError> {
     let PageQuery { subject, llm, action, decision, agent, since, until, after, limit: _ } = query;
     let subject = subject.as_deref().map(account).transpose()?;
-    let own = &caller.principal.subject;
-    let all = caller.snapshot.holds_everything(&caller.principal);
-    let is_other = subject.as_ref().is_some_and(|subject| subject != own);
+    let Caller { principal, snapshot, .. } = caller;
+    let allowed = match &subject {
+        None => snapshot.authorize_all(principal, Verb::View, Kind::Audit),
+        Some(subject) => snapshot.authorize_name(principal, Verb::View, Kind::Audit, subject.name.as_str()),
+    };
+    let is_other = subject.as_ref().is_some_and(|subject| *subject != principal.subject);
     // A token that is narrowed to one Llm does not show what its account does elsewhere.
-    let is_narrowed = caller.principal.narrowing.is_some();
+    let is_narrowed = principal.narrowing.is_some();
+    let all = allowed.is_ok();
     if !all && (is_other || is_narrowed) {
-        let what =
-            if is_other { "audit of other accounts" } else { "audit of the account, with a narrowed token" };
-        let denied = caller.snapshot.forbidden(&caller.principal, mcpctl_api::Verb::View, Kind::User, what);
+        let target = subject.as_ref().unwrap_or(&principal.subject).name.as_str();
+        let denied = snapshot.forbidden(principal, Verb::View, Kind::Audit, target);
+        let (revision, reason) = (snapshot.revision(), denied.to_string());
+        app.audit
+            .record(app.audit.denial(principal, Verb::View, Kind::Audit, target, revision, &reason))
+            .await?;
         return Err(denied.into());
     }
     Ok(AuditQuery {
         // By id, so that a later account of the same name sees nothing of an earlier one.
-        principal_id: (!all).then(|| caller.principal.id.clone()),
+        principal_id: (!all).then(|| principal.id.clone()),
         // Rows keep the name of their time, so that one's own are not asked for by name.
         principal: subject.as_ref().filter(|_| all).map(Subject::to_string),
         kind: llm.as_ref().map(|_| Kind::Llm),

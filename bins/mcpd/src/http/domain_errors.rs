@@ -3,6 +3,7 @@
 mod password;
 mod rotation;
 mod sign_on;
+mod usage;
 
 mod exchange;
 

@@ -26,6 +26,6 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T>
 
 /// The kind of a path segment; 404 if there is none.
 pub(super) fn kind(segment: &str) -> Result<Kind, HttpError> {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.plural() == segment);
+    let kind = Kind::RESOURCES.into_iter().find(|kind| kind.plural() == segment);
     kind.ok_or_else(|| HttpError::no_route(&format!("/api/v1/{segment}")))
 }

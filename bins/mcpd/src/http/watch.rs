@@ -66,10 +66,16 @@ pub async fn watch(
     query: Query<WatchQuery>,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, HttpError> {
     let kinds: Vec<Kind> = match &query.0.kinds {
-        None => Kind::ALL.to_vec(),
+        None => Kind::RESOURCES.to_vec(),
         Some(list) => list
             .split(',')
-            .map(|kind| kind.parse().map_err(|error| HttpError::invalid("kinds", format!("{error}"))))
+            .map(|kind| {
+                let kind: Kind =
+                    kind.parse().map_err(|error| HttpError::invalid("kinds", format!("{error}")))?;
+                let not_watched =
+                    || HttpError::invalid("kinds", format!("`{}` has no resources", kind.plural()));
+                kind.is_resource().then_some(kind).ok_or_else(not_watched)
+            })
             .collect::<Result<_, _>>()?,
     };
     let since = query.0.since.map_or(caller.snapshot.revision(), Revision);

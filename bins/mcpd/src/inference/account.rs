@@ -47,6 +47,17 @@ pub struct Account {
     first_content: Arc<OnceLock<Instant>>,
 }
 
+/// The place of an Llm among those that one request tries.
+#[derive(Debug, Clone, Copy)]
+pub struct Position {
+    /// When the time of the request began.
+    pub arrived: Instant,
+    /// Whether it is the first one that is tried.
+    pub begins: bool,
+    /// Whether it is tried in place of the one that the caller named.
+    pub fallback: bool,
+}
+
 /// Adds to the access log which Llm a request names, whether or not there is one.
 pub fn named(operation: Operation, llm: &str) {
     mcpctl_server::access_line(|line| {
@@ -76,13 +87,15 @@ impl Account {
         principal: &Principal,
         llm: &Stored,
         request: &Request,
-        arrived: Instant,
+        position: Position,
         settlement: Settlement,
     ) -> Self {
+        let Position { arrived, begins, fallback } = position;
         let row = UsageRow {
             id: uuid::Uuid::now_v7(),
             at: clock::now(),
             principal: principal.subject.to_string(),
+            principal_id: Some(principal.id.clone()),
             token_id: principal.token.clone(),
             llm_id: llm.id().clone(),
             llm_name: llm.name().to_string(),
@@ -99,6 +112,8 @@ impl Account {
             outcome: String::new(),
             status: 0,
             attempts: 0,
+            begins,
+            fallback,
             duration_ms: 0,
             request_id: mcpctl_server::request_id(),
         };

@@ -8,7 +8,7 @@ use std::{
 };
 
 use mcpctl_access::{Permit, Stored, verb::Run};
-use mcpctl_api::{Kind, Spec, Verb};
+use mcpctl_api::{Id, Kind, Spec, Verb};
 use mcpctl_dialect as dialect;
 use mcpctl_failover::FailureClass;
 use mcpctl_relay::{CuttableBody, Exchange, NextAttempts, StreamAccount, retry};
@@ -16,7 +16,7 @@ use mcpctl_store::StoreError;
 use mcpctl_upstream::{Answer, Failure, StreamAnswer, WholeAnswer};
 
 use super::{
-    account::Account,
+    account::{self, Account},
     call::Call,
     outcome::{InferenceError, InferenceOutcome, InferenceResponse},
     route::{Route, route},
@@ -121,6 +121,10 @@ pub struct Span {
     pub entries: Vec<Entry>,
     /// Attempts at all of them.
     pub attempts: u32,
+    /// The Llm that the caller named.
+    named: Id,
+    /// Whether one of them has been tried.
+    has_begun: bool,
     /// When it began.
     began: Instant,
     /// The longest `timeouts.answer` so far.
@@ -128,14 +132,21 @@ pub struct Span {
 }
 
 impl Span {
-    /// A span without attempts.
-    pub fn new(began: Instant) -> Self {
-        Self { entries: Vec::new(), attempts: 0, began, longest: Duration::ZERO }
+    /// A span without attempts, of a request for this Llm.
+    pub fn new(named: Id, began: Instant) -> Self {
+        let entries = Vec::new();
+        Self { entries, attempts: 0, named, has_begun: false, began, longest: Duration::ZERO }
     }
 
     /// A span after this one, without its decisions and its time.
     pub fn next(&self, began: Instant) -> Self {
-        Self { attempts: self.attempts, ..Self::new(began) }
+        Self { attempts: self.attempts, has_begun: self.has_begun, ..Self::new(self.named.clone(), began) }
+    }
+
+    /// The next Llm's place among those that are tried.
+    fn position_of(&mut self, llm: &Stored) -> account::Position {
+        let begins = !std::mem::replace(&mut self.has_begun, true);
+        account::Position { arrived: self.began, begins, fallback: *llm.id() != self.named }
     }
 
     /// When an Llm's answer must have begun: within its own `timeouts.answer`, and within the longest one of all that were tried,
@@ -215,7 +226,8 @@ impl Call {
                 return Err(error.into());
             }
         };
-        let mut account = Account::open(app, principal, &llm, asked, span.began, settlement).under(access);
+        let mut account =
+            Account::open(app, principal, &llm, asked, span.position_of(&llm), settlement).under(access);
 
         // The decision is recorded while the provider works, and before the first byte is sent (INVARIANT 14).
         let deadline = span.deadline(route.llm().timeouts.answer.0);

@@ -39,7 +39,7 @@ pub enum Turn {
 impl Turns {
     /// The turns of a request for this Llm, which this decision allowed.
     pub fn new(llm: Arc<Stored>, began: Instant, entry: Entry) -> Self {
-        let mut span = Span::new(began);
+        let mut span = Span::new(llm.id().clone(), began);
         span.entries.push(entry);
         Self { chain: Chain::new(&llm), span, llm }
     }

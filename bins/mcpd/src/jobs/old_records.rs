@@ -1,11 +1,11 @@
-//! Deletes rows of audit and usage whose retention has passed, and what is known of agents that are no longer there.
+//! Deletes rows of audit and usage, and sums of usage, whose retention has passed, and what is known of agents that are no longer there.
 
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::HumanDuration;
 
-use crate::{app::App, clock};
+use crate::{app::App, clock, usage};
 
 /// Maximum of rows that one transaction deletes: a request that records waits for it.
 const MAX_BATCH: u32 = 200;
@@ -29,6 +29,15 @@ pub(super) async fn run(app: &App) -> anyhow::Result<()> {
             .prune_audit(audit, MAX_BATCH)
             .await?
             .max(app.store.prune_usage(usage, MAX_BATCH).await?);
+        removed += batch;
+        if batch < u64::from(MAX_BATCH) || *app.draining.borrow() {
+            break;
+        }
+        tokio::time::sleep(BATCH_INTERVAL).await;
+    }
+    let first_kept = usage::first_kept_hour(clock::now(), SignedDuration::try_from(limits.usage_sums.0)?)?;
+    loop {
+        let batch = app.store.prune_usage_sums(first_kept, MAX_BATCH).await?;
         removed += batch;
         if batch < u64::from(MAX_BATCH) || *app.draining.borrow() {
             break;

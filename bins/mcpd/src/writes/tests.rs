@@ -616,7 +616,7 @@ fn check_made_again(world: &Snapshot) -> Result<(), TestCaseError> {
             let new = after.by_name(kind, name).unwrap();
             let text = |stored: &Stored| format!("{} {:?}", stored.kind(), stored.resource.spec);
             let (quoted, id) = (format!("{name:?}"), old.id().as_str());
-            for stored in Kind::ALL.into_iter().flat_map(|kind| after.all(kind)) {
+            for stored in Kind::RESOURCES.into_iter().flat_map(|kind| after.all(kind)) {
                 let referred = match &stored.resource.spec {
                     Spec::RoleBinding(binding) => {
                         kind == Kind::Role && binding.role.as_str() == name

@@ -227,6 +227,7 @@ async fn records_are_deleted_after_their_retention() {
         id: uuid::Uuid::now_v7(),
         at,
         principal: "User old".to_owned(),
+        principal_id: Some(id.clone()),
         token_id: id.clone(),
         llm_id: id.clone(),
         llm_name: "gpt".to_owned(),
@@ -243,6 +244,8 @@ async fn records_are_deleted_after_their_retention() {
         outcome: "ok".to_owned(),
         status: 200,
         attempts: 1,
+        begins: true,
+        fallback: false,
         duration_ms: 1,
         request_id: String::new(),
     };

@@ -27,3 +27,4 @@ mod throttle;
 mod tls;
 mod tokens;
 mod traces;
+mod usage;

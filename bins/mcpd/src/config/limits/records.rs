@@ -20,6 +20,9 @@ pub struct RecordLimits {
     /// Retention of usage rows.
     #[serde(deserialize_with = "retention")]
     pub usage: HumanDuration,
+    /// Retention of the sums of usage.
+    #[serde(deserialize_with = "retention")]
+    pub usage_sums: HumanDuration,
     /// Rate at which denials and probes of one principal, and denied logins of one network, get a row each; more are
     /// summed.
     pub rows: Rate,
@@ -35,6 +38,7 @@ impl Default for RecordLimits {
         Self {
             audit: HumanDuration(DAY * 400),
             usage: HumanDuration(DAY * 400),
+            usage_sums: HumanDuration(DAY * 1100),
             rows: Rate::new(100, 5),
             window: HumanDuration::from_secs(300),
             durability: Durability::default(),

@@ -1,0 +1,24 @@
+//! Errors of questions about usage.
+
+use std::time::Duration;
+
+use crate::{http::error::HttpError, usage::UsageError};
+
+/// `Retry-After` of a question that took too long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl From<UsageError> for HttpError {
+    fn from(error: UsageError) -> Self {
+        let message = error.to_string();
+        match error {
+            UsageError::Empty => Self::invalid("until", message),
+            UsageError::TooManyParts => {
+                Self::invalid("by", message).hint("ask for less: name fewer parts, a shorter time, or an Llm")
+            }
+            UsageError::TooLong => Self::unavailable(&message)
+                .hint("ask again, for a shorter time where that does not help")
+                .retry_after(RETRY_AFTER),
+            UsageError::Store(error) => error.into(),
+        }
+    }
+}
