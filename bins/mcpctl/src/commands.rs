@@ -25,6 +25,7 @@ mod set;
 mod targets;
 mod time;
 mod token;
+mod usage;
 mod version;
 mod watch;
 
@@ -84,6 +85,8 @@ enum Command {
     Auth(auth::Args),
     /// Show what mcpd decided, and what ran locally in its place
     Audit(audit::Args),
+    /// Show who used how much, and what it cost
+    Usage(usage::Args),
     /// What operators do with mcpd itself
     Admin(admin::Args),
     /// Talk to a model
@@ -134,6 +137,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::ApiResources => resources::run(),
         Command::Auth(args) => auth::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,
+        Command::Usage(args) => usage::run(&global, args).await,
         Command::Admin(args) => admin::run(&global, args).await,
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Local(args) => local::run(&global, args).await,

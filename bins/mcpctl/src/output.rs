@@ -22,6 +22,7 @@ macro_rules! note {
 }
 
 mod breaker;
+pub mod csv;
 pub mod diff;
 pub mod jsonpath;
 pub mod table;

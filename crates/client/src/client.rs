@@ -4,10 +4,12 @@ mod audit;
 mod people;
 mod requests;
 mod sign_on;
+mod usage;
 
 pub use audit::AuditRequest;
 pub use requests::{Changed, ChatRequest};
 pub use sign_on::DeviceAnswer;
+pub use usage::UsageRequest;
 
 use std::{path::PathBuf, time::Duration};
 

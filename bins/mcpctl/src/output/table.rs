@@ -1,6 +1,6 @@
 //! Plain columns, as kubectl has them.
 
-use comfy_table::{ColumnConstraint, ContentArrangement, presets::NOTHING};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, presets::NOTHING};
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::HumanDuration;
 
@@ -19,6 +19,8 @@ pub struct Table {
     header: Vec<String>,
     rows: Vec<Vec<String>>,
     wrapped: Option<usize>,
+    numbers: Vec<usize>,
+    optional: Option<usize>,
     without_empty: bool,
     fits: bool,
 }
@@ -27,13 +29,35 @@ impl Table {
     /// A table with these columns.
     pub fn new(header: &[&str]) -> Self {
         let header = header.iter().map(|&name| name.to_owned()).collect();
-        Self { header, rows: Vec::new(), wrapped: None, without_empty: false, fits: true }
+        Self {
+            header,
+            rows: Vec::new(),
+            wrapped: None,
+            numbers: Vec::new(),
+            optional: None,
+            without_empty: false,
+            fits: true,
+        }
     }
 
     /// Wraps the text of this column first where the table is wider than the terminal; else the last column's.
     #[must_use]
     pub fn wrapping(self, column: &str) -> Self {
         Self { wrapped: self.header.iter().position(|name| name == column), ..self }
+    }
+
+    /// Aligns these columns at their right.
+    #[must_use]
+    pub fn numbers(mut self, columns: &[&str]) -> Self {
+        let at = |(at, name): (usize, &String)| columns.contains(&name.as_str()).then_some(at);
+        self.numbers = self.header.iter().enumerate().filter_map(at).collect();
+        self
+    }
+
+    /// Leaves this column out where the table is wider than the terminal.
+    #[must_use]
+    pub fn where_it_fits(self, column: &str) -> Self {
+        Self { optional: self.header.iter().position(|name| name == column), ..self }
     }
 
     /// Leaves out columns without text.
@@ -71,12 +95,31 @@ impl Table {
 
     /// Its lines, none wider than the terminal, whose width is given; without one each row is one line.
     fn lines(self, width: Option<u16>) -> Vec<String> {
-        let Self { header, rows, wrapped, without_empty, .. } = self;
+        let Self { header, rows, wrapped, numbers, optional, without_empty, .. } = self;
         let has_text =
             |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
-        let shown: Vec<bool> = (0..header.len()).map(|column| !without_empty || has_text(column)).collect();
+        let mut shown: Vec<bool> =
+            (0..header.len()).map(|column| !without_empty || has_text(column)).collect();
+        if let (Some(optional), Some(width)) = (optional, width) {
+            let longest = |column: usize| {
+                let cells = rows.iter().filter_map(|row| row.get(column)).chain(header.get(column));
+                cells.map(|cell| cell.chars().count() + usize::from(NARROW_GAP)).max().unwrap_or_default()
+            };
+            let columns = shown.iter().enumerate().filter(|(_, shown)| **shown);
+            let total: usize = columns.map(|(column, _)| longest(column)).sum();
+            if total > usize::from(width) + usize::from(NARROW_GAP)
+                && let Some(shown) = shown.get_mut(optional)
+            {
+                *shown = false;
+            }
+        }
         let wrapped = wrapped.unwrap_or(header.len().saturating_sub(1));
         let wrapped = shown.iter().take(wrapped).filter(|shown| **shown).count();
+        let numbers: Vec<usize> = (0..header.len())
+            .filter(|column| shown.get(*column) == Some(&true))
+            .enumerate()
+            .filter_map(|(at, column)| numbers.contains(&column).then_some(at))
+            .collect();
         let cells = |row: Vec<String>| -> Vec<String> {
             row.into_iter().zip(&shown).filter_map(|(cell, shown)| shown.then_some(cell)).collect()
         };
@@ -89,8 +132,11 @@ impl Table {
             table.add_row(cells(row));
         }
         let gap = fit(&mut table, wrapped, width);
-        for column in table.column_iter_mut() {
+        for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, gap));
+            if numbers.contains(&at) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect()
     }

@@ -12,6 +12,7 @@ mod local;
 mod mcpd_down;
 mod people;
 mod pipes;
+mod records;
 mod resources;
 mod selectors;
 mod server_keys;

@@ -1,0 +1,79 @@
+//! What is on record, as people read it: usage and the audit.
+
+use mcpctl_testkit::{central::Central, model_server::Reply};
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+
+use crate::shell::Shell;
+
+async fn chat(world: &Central, llm: &str) {
+    let body = json!({"model": llm, "messages": [{"role": "user", "content": "hello there"}]});
+    let answer = world.mcpd.post("/v1/chat/completions", &world.alice, &body).await;
+    assert_eq!(answer.status(), StatusCode::OK);
+    answer.bytes().await.unwrap();
+}
+
+/// Without what differs from run to run.
+fn lines(text: &str) -> Vec<String> {
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+#[tokio::test]
+async fn usage_is_a_table_with_shares_or_comma_separated_values() {
+    let world = Central::start(&["gpt", "claude"]).await;
+    let mut shell = Shell::signed_in(&world.mcpd).await;
+    let nothing = shell.run(&["usage", "--since", "yesterday"]).await;
+    assert!(nothing.stderr.starts_with("no usage from 20"), "{}", nothing.stderr);
+    let url = world.provider.base_url();
+    world
+        .mcpd
+        .apply(json!([{"kind": "Llm", "name": "gpt", "type": "openai", "url": url, "model": "m",
+            "price": {"input": 10_000, "output": 10_000}, "retries": {"max": 0}, "fallbacks": [{"llm": "claude"}]}]))
+        .await;
+    for _ in 0..3 {
+        chat(&world, "gpt").await;
+    }
+    world.provider.queue(Reply::error(503, "busy", "busy"));
+    chat(&world, "gpt").await;
+
+    let table = shell.run(&["usage"]).await.succeeded();
+    let expected = [
+        "USER LLM REQUESTS FAILED FALLBACKS INPUT OUTPUT COST",
+        "User alice gpt 4 1 6 6 $0.12",
+        "User alice claude 0 1 2 2 ?",
+        "TOTAL 4 1 1 8 8 $0.12 + ?",
+    ];
+    assert_eq!(lines(&table), expected, "{table}");
+    assert!(table.contains("REQUESTS   FAILED"), "numbers are aligned: {table}");
+    shell.env.push(("COLUMNS", "80".to_owned()));
+    let plot = shell.run(&["usage", "--plot", "--by", "llm"]).await.succeeded();
+    assert!(plot.contains("100% ##########") && plot.contains("  0%"), "{plot}");
+    let all = shell.run(&["usage", "--plot", "--by", "user,llm,model,day"]).await.succeeded();
+    assert!(all.lines().all(|line| line.chars().count() <= 80), "{all}");
+    shell.env.pop();
+
+    let csv = shell.run(&["usage", "--by", "llm,day", "-o", "csv"]).await.succeeded();
+    let mut rows = csv.lines();
+    assert!(
+        rows.next().unwrap().starts_with("llm,llm_id,day,requests,failures,fallbacks,input_tokens,"),
+        "{csv}"
+    );
+    let claude = rows.next().unwrap();
+    assert!(claude.starts_with("claude,c") && claude.ends_with(",0,0,1,2,2,0,0,0,0,1,0"), "{csv}");
+    let page: Value =
+        serde_json::from_str(&shell.run(&["usage", "--user", "alice", "-o", "json"]).await.succeeded())
+            .unwrap();
+    assert_eq!((&page["totals"]["requests"], &page["complete"]), (&json!(4), &json!(true)));
+    assert_eq!(page["items"].as_array().unwrap().len(), 2);
+
+    for (args, error) in [
+        (&["usage", "--by", "users"][..], "usage is shown by user, group, llm, model, day or hour"),
+        (&["usage", "--since", "soon"], "a time is e.g. `yesterday`"),
+        (&["get", "usage"], "usage is not a kind of resource; `mcpctl usage` shows it"),
+    ] {
+        let text = shell.run(args).await.failed(2);
+        assert!(text.contains(error), "{text}");
+    }
+    let text = shell.run(&["usage", "--user", "group/x"]).await.failed(1);
+    assert!(text.contains("`user/NAME` or `serviceaccount/NAME`"), "{text}");
+}
