@@ -106,6 +106,7 @@ impl Cli {
     pub fn follows(&self) -> bool {
         match &self.command {
             Command::Get(args) => args.follows(),
+            Command::Audit(args) => args.follows(),
             Command::Local(args) => args.follows(),
             Command::Chat(_) => true,
             _ => false,

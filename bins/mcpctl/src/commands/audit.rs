@@ -1,5 +1,7 @@
 //! `mcpctl audit`: what mcpd decided, and what agents reported of their local answers.
 
+mod follow;
+
 use std::process::ExitCode;
 
 use jiff::{SignedDuration, Timestamp};
@@ -7,7 +9,7 @@ use mcpctl_api::{
     Id,
     audit::{AuditDecision, AuditEntry, AuditPage},
 };
-use mcpctl_client::AuditRequest;
+use mcpctl_client::{AuditRequest, Client, ClientError};
 
 use super::time::point_in_time;
 use crate::{
@@ -27,9 +29,9 @@ const MAX_PAGE: usize = 1000;
 /// Which rows to show.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Only rows about this account, e.g. user/alice or serviceaccount/ci
-    #[arg(long, value_name = "ACCOUNT")]
-    subject: Option<String>,
+    /// Only rows about this account, e.g. alice or serviceaccount/ci
+    #[arg(long, value_name = "ACCOUNT", visible_alias = "subject")]
+    user: Option<String>,
     /// Only rows about this Llm, by name or id
     #[arg(long)]
     llm: Option<String>,
@@ -42,25 +44,34 @@ pub struct Args {
     /// Only what this agent reported
     #[arg(long, value_name = "ID")]
     agent: Option<Id>,
-    /// Only rows from then on: a time, or how long ago, e.g. 2h
+    /// Only rows from then on: today, yesterday, a date, a time, or how long ago, e.g. 2h
     #[arg(long, value_name = "TIME", value_parser = point_in_time)]
     since: Option<Timestamp>,
     /// Only rows before then
-    #[arg(long, value_name = "TIME", value_parser = point_in_time)]
+    #[arg(long, value_name = "TIME", value_parser = point_in_time, conflicts_with = "follow")]
     until: Option<Timestamp>,
     /// The newest so many rows
     #[arg(long, short = 'n', default_value_t = 50, value_name = "COUNT")]
     rows: usize,
-    /// table, wide, json or yaml
+    /// Go on with every new row, the newest last
+    #[arg(long, short)]
+    follow: bool,
+    /// table, wide, json or yaml; with -f one line of JSON for each row
     #[arg(long, short, value_enum, default_value = "table")]
     output: Shape,
 }
 
-/// Prints the rows, newest first.
+impl Args {
+    pub(super) fn follows(&self) -> bool {
+        self.follow
+    }
+}
+
+/// Prints the rows, newest first; those of a feed in their order.
 pub async fn run(global: &Global, args: Args) -> Outcome {
     let client = global.client()?;
     let mut request = AuditRequest {
-        subject: args.subject,
+        subject: args.user,
         llm: args.llm,
         action: args.action,
         decision: args.denied.then_some(AuditDecision::Denied),
@@ -69,17 +80,10 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         until: args.until,
         ..AuditRequest::default()
     };
-    let mut page = AuditPage { items: Vec::new(), next: None };
-    while page.items.len() < args.rows {
-        request.limit = Some((args.rows - page.items.len()).min(MAX_PAGE));
-        let AuditPage { items, next } = client.audit(&request).await?;
-        page.items.extend(items);
-        page.next.clone_from(&next);
-        request.after = next;
-        if request.after.is_none() {
-            break;
-        }
+    if args.follow {
+        return follow::run(&client, request, args.rows, args.output).await;
     }
+    let page = newest(&client, &mut request, args.rows).await?;
     if args.output.print(&page)? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -90,22 +94,42 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         page.items.iter().for_each(|entry| table.row(wide_row(entry)));
         table.print()?;
     } else {
-        let mut table = Table::new(&["TIME", "PRINCIPAL", "ACTION", "RESOURCE", "DECISION"]);
+        // Long names wrap, and never what was decided.
+        let mut table = Table::new(&["TIME", "DECISION", "PRINCIPAL", "ACTION", "RESOURCE", "REASON"])
+            .unbroken(&["TIME", "DECISION", "ACTION"])
+            .without_empty();
         page.items.iter().for_each(|entry| table.row(row(entry)));
         table.print()?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Fits a terminal: the time of the year, and the reason beside the decision.
-fn row(entry: &AuditEntry) -> [String; 5] {
-    let decision = entry.decision.as_str();
+/// The newest rows, at most so many, newest first.
+async fn newest(client: &Client, request: &mut AuditRequest, rows: usize) -> Result<AuditPage, ClientError> {
+    let mut page = AuditPage { items: Vec::new(), next: None };
+    while page.items.len() < rows {
+        request.limit = Some((rows - page.items.len()).min(MAX_PAGE));
+        let AuditPage { items, next } = client.audit(request).await?;
+        page.items.extend(items);
+        page.next.clone_from(&next);
+        request.after = next;
+        if request.after.is_none() {
+            break;
+        }
+    }
+    request.after = None;
+    Ok(page)
+}
+
+/// Fits a terminal: the time without the year, and what was decided before the names.
+fn row(entry: &AuditEntry) -> [String; 6] {
     [
         entry.at.strftime("%m-%d %T").to_string(),
+        entry.decision.as_str().to_owned(),
         entry.principal.clone(),
         entry.action.clone(),
         format!("{}/{}", entry.kind.plural(), short_fingerprint(&entry.resource_name)),
-        if entry.reason.is_empty() { decision.to_owned() } else { format!("{decision}: {}", entry.reason) },
+        entry.reason.clone(),
     ]
 }
 

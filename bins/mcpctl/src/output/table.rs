@@ -21,6 +21,7 @@ pub struct Table {
     wrapped: Option<usize>,
     numbers: Vec<usize>,
     optional: Option<usize>,
+    unbroken: Vec<usize>,
     without_empty: bool,
     fits: bool,
 }
@@ -35,6 +36,7 @@ impl Table {
             wrapped: None,
             numbers: Vec::new(),
             optional: None,
+            unbroken: Vec::new(),
             without_empty: false,
             fits: true,
         }
@@ -46,12 +48,21 @@ impl Table {
         Self { wrapped: self.header.iter().position(|name| name == column), ..self }
     }
 
+    /// Never breaks the texts of these columns, which are short, where names do not fit the terminal.
+    #[must_use]
+    pub fn unbroken(self, columns: &[&str]) -> Self {
+        Self { unbroken: self.places(columns), ..self }
+    }
+
+    fn places(&self, columns: &[&str]) -> Vec<usize> {
+        let at = |(at, name): (usize, &String)| columns.contains(&name.as_str()).then_some(at);
+        self.header.iter().enumerate().filter_map(at).collect()
+    }
+
     /// Aligns these columns at their right.
     #[must_use]
-    pub fn numbers(mut self, columns: &[&str]) -> Self {
-        let at = |(at, name): (usize, &String)| columns.contains(&name.as_str()).then_some(at);
-        self.numbers = self.header.iter().enumerate().filter_map(at).collect();
-        self
+    pub fn numbers(self, columns: &[&str]) -> Self {
+        Self { numbers: self.places(columns), ..self }
     }
 
     /// Leaves this column out where the table is wider than the terminal.
@@ -95,7 +106,7 @@ impl Table {
 
     /// Its lines, none wider than the terminal, whose width is given; without one each row is one line.
     fn lines(self, width: Option<u16>) -> Vec<String> {
-        let Self { header, rows, wrapped, numbers, optional, without_empty, .. } = self;
+        let Self { header, rows, wrapped, numbers, optional, unbroken, without_empty, .. } = self;
         let has_text =
             |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
         let mut shown: Vec<bool> =
@@ -115,11 +126,11 @@ impl Table {
         }
         let wrapped = wrapped.unwrap_or(header.len().saturating_sub(1));
         let wrapped = shown.iter().take(wrapped).filter(|shown| **shown).count();
-        let numbers: Vec<usize> = (0..header.len())
-            .filter(|column| shown.get(*column) == Some(&true))
-            .enumerate()
-            .filter_map(|(at, column)| numbers.contains(&column).then_some(at))
-            .collect();
+        let shown_of = |columns: &[usize]| -> Vec<usize> {
+            let all = (0..shown.len()).filter(|column| shown.get(*column) == Some(&true)).enumerate();
+            all.filter_map(|(at, column)| columns.contains(&column).then_some(at)).collect()
+        };
+        let (numbers, unbroken) = (shown_of(&numbers), shown_of(&unbroken));
         let cells = |row: Vec<String>| -> Vec<String> {
             row.into_iter().zip(&shown).filter_map(|(cell, shown)| shown.then_some(cell)).collect()
         };
@@ -131,7 +142,7 @@ impl Table {
         for row in rows {
             table.add_row(cells(row));
         }
-        let gap = fit(&mut table, wrapped, width);
+        let gap = fit(&mut table, wrapped, &unbroken, width);
         for (at, column) in table.column_iter_mut().enumerate() {
             column.set_padding((0, gap));
             if numbers.contains(&at) {
@@ -143,7 +154,7 @@ impl Table {
 }
 
 /// Lets a table wrap where it is wider than the terminal; returns the gap between its columns.
-fn fit(table: &mut comfy_table::Table, wrapped: usize, width: Option<u16>) -> u16 {
+fn fit(table: &mut comfy_table::Table, wrapped: usize, unbroken: &[usize], width: Option<u16>) -> u16 {
     let widths = table.column_max_content_widths();
     let columns = u16::try_from(widths.len()).unwrap_or(u16::MAX);
     let total =
@@ -155,6 +166,12 @@ fn fit(table: &mut comfy_table::Table, wrapped: usize, width: Option<u16>) -> u1
     if others.saturating_add(MIN_WRAPPED) <= width {
         for (at, column) in table.column_iter_mut().enumerate() {
             if at != wrapped {
+                column.set_constraint(ColumnConstraint::ContentWidth);
+            }
+        }
+    } else {
+        for (at, column) in table.column_iter_mut().enumerate() {
+            if unbroken.contains(&at) {
                 column.set_constraint(ColumnConstraint::ContentWidth);
             }
         }

@@ -81,6 +81,7 @@ async fn closed_pipe_ends_every_command_quietly() {
         &["delete", "user", "bob"],
         &["chat", "m", "-p", "hi"],
         &["audit"],
+        &["audit", "-f"],
         &["usage"],
         &["doctor"],
         &["local", "status"],

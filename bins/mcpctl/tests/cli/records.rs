@@ -77,3 +77,32 @@ async fn usage_is_a_table_with_shares_or_comma_separated_values() {
     let text = shell.run(&["usage", "--user", "group/x"]).await.failed(1);
     assert!(text.contains("`user/NAME` or `serviceaccount/NAME`"), "{text}");
 }
+
+/// The feed goes on after mcpd was killed and started again, with what was decided meanwhile and after.
+#[tokio::test]
+async fn audit_is_followed_over_a_restart_of_mcpd() {
+    use tokio::io::{AsyncBufReadExt as _, BufReader};
+    let mut mcpd = mcpctl_testkit::daemons::Mcpd::start().await;
+    let bob = mcpd.user("bob", None).await;
+    let shell = Shell::signed_in(&mcpd).await;
+    let denied = async |mcpd: &mcpctl_testkit::daemons::Mcpd, llm: &str| {
+        let answer = mcpd.get(&format!("/api/v1/llms/{llm}"), &bob).await;
+        assert_eq!(answer.status(), StatusCode::FORBIDDEN);
+    };
+    denied(&mcpd, "before").await;
+    let mut command = shell.command(&["audit", "-f", "--denied", "--user", "bob"]);
+    let mut feed = command.kill_on_drop(true).spawn().unwrap();
+    let mut lines = BufReader::new(feed.stdout.take().unwrap()).lines();
+    let mut notes = BufReader::new(feed.stderr.take().unwrap()).lines();
+    let first = lines.next_line().await.unwrap().unwrap();
+    assert!(first.contains("  denied   User bob view llms/before: `User bob` may not view"), "{first}");
+    denied(&mcpd, "while").await;
+    assert!(lines.next_line().await.unwrap().unwrap().contains("llms/while"));
+    mcpd.kill();
+    let note = notes.next_line().await.unwrap().unwrap();
+    assert!(note.contains("cannot be reached") && note.ends_with("going on once it answers"), "{note}");
+    mcpd.restart().await;
+    denied(&mcpd, "after").await;
+    assert!(lines.next_line().await.unwrap().unwrap().contains("llms/after"));
+    assert_eq!(notes.next_line().await.unwrap().unwrap(), "mcpd answers again");
+}
