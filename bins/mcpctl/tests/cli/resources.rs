@@ -88,7 +88,7 @@ async fn text_with_terminal_commands_is_rejected() {
     let mcpd = Mcpd::start().await;
     let shell = Shell::signed_in(&mcpd).await;
     let error =
-        shell.run(&["create", "user", "mallory", "--display-name", "\x1b[2J\x07gone"]).await.failed(1);
+        shell.run(&["create", "user", "mallory", "--display-name", "\x1b[2J\x07gone"]).await.failed(2);
     assert!(error.contains("displayName: U+001B") && !error.contains('\x1b'), "{error:?}");
     // A text with a line end takes one line of a table.
     shell.run(&["create", "user", "mallory", "--display-name", "gone\nroot"]).await.succeeded();
