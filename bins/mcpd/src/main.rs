@@ -22,6 +22,7 @@ mod master_key;
 mod passwords;
 mod prices;
 mod readiness;
+mod service;
 mod sessions;
 mod sign_on;
 mod signing;
@@ -289,6 +290,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     // Before mcpd reports ready, so that its service manager can stop it from then on.
     let mut shutdown = ShutdownSignal::new()?;
     tracing::info!(listen = %listener.address(), version = env!("CARGO_PKG_VERSION"), "mcpd is ready");
+    service::ready(&listener.address().to_string());
 
     let runtimes = Runtimes::start(http::workload).context("the threads for inference")?;
     let guard = |address| Guard::new(address, config.public_host.clone(), &config.allowed_origins);
@@ -314,6 +316,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
     }
     shutdown.recv().await;
+    service::stopping();
     tracing::info!("shutdown: accepting no new connections, waiting for running requests");
     drain.send_replace(true);
     while let Some(ended) = servers.join_next().await {
