@@ -1,6 +1,6 @@
 //! A silent mcpd is questioned: is it slow, or gone? A model may think for minutes and mcpd sends nothing meanwhile, so silence
-//! alone proves nothing; its `/healthz`, on a new connection, decides. One that accepts no connections may be ending: it then still
-//! answers what it has, on the connections that are left, and those break if it is gone.
+//! alone proves nothing; its `/healthz`, on a new connection, decides. One that refuses connections may be draining, and still
+//! answers its running requests.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -22,8 +22,8 @@ const QUESTIONS: u32 = 2;
 /// How long an answer holds for other requests, so that many that wait do not become a flood.
 const ANSWER_HOLDS: Duration = Duration::from_secs(1);
 
-/// How long a request waits for an mcpd that accepts no connections: as long as an mcpd that ends answers its last requests.
-const LAST_ANSWERS: Duration = Duration::from_secs(30);
+/// How long an mcpd that refuses connections is waited for: as long as it drains.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The health check of one mcpd, shared by all requests that wait for it: one question at a time.
 pub struct SilenceCheck {
@@ -50,35 +50,26 @@ impl SilenceCheck {
     pub async fn until_gone(&self, progress: &Progress) -> Failure {
         let (mut heard, mut refused_since) = (progress.last(), None);
         loop {
-            tokio::time::sleep_until((heard + SILENCE_TIMEOUT).into()).await;
-            let health = if progress.last() > heard { Health::Answered } else { self.asked().await };
+            let next = heard + SILENCE_TIMEOUT;
+            let next = refused_since.map_or(next, |since| next.min(since + REFUSAL_TIMEOUT));
+            tokio::time::sleep_until(next.into()).await;
+            let health = if progress.last() > heard { Health::Answered } else { self.check().await };
+            if health == Health::Refused && refused_since.is_none() {
+                tracing::info!("mcpd refuses connections; the agent keeps waiting for its running requests");
+            }
             refused_since = (health == Health::Refused).then(|| refused_since.unwrap_or_else(Instant::now));
             if progress.last() > heard {
                 heard = progress.last();
-                continue;
-            }
-            let detail = match (health, refused_since) {
-                (Health::Answered, _) => None,
-                (Health::Refused, Some(since)) if since.elapsed() < LAST_ANSWERS => None,
-                (Health::Refused, _) => Some(format!(
-                    "it was silent, and accepted no connections for {} s",
-                    LAST_ANSWERS.as_secs()
-                )),
-                (Health::Silent, _) => Some(format!(
-                    "it was silent for {} s, and its `/healthz` did not answer within {} s, {QUESTIONS} times in a row",
-                    SILENCE_TIMEOUT.as_secs(),
-                    HealthCheck::TIMEOUT.as_secs(),
-                )),
-            };
-            if let Some(detail) = detail {
+            } else if let Some(detail) = gone(health, refused_since.map(|since| since.elapsed())) {
                 return Failure::new(FailureClass::NoResponse, detail);
+            } else {
+                heard = Instant::now();
             }
-            heard = Instant::now();
         }
     }
 
-    /// What mcpd answers to the questions.
-    async fn asked(&self) -> Health {
+    /// What the questions find.
+    async fn check(&self) -> Health {
         let Some(asking) = self.asking() else { return Health::Answered };
         let health = asking.await;
         if health == Health::Answered {
@@ -115,8 +106,35 @@ async fn ask(check: HealthCheck) -> Health {
         }
         tokio::time::sleep_until(until).await;
     }
-    if health == Health::Refused {
-        tracing::info!("mcpd accepts no connections; requests that it has are waited for");
-    }
     health
+}
+
+/// Why mcpd counts as gone, in words; `None` while it is waited for.
+fn gone(health: Health, refused_for: Option<Duration>) -> Option<String> {
+    match health {
+        Health::Answered => None,
+        Health::Refused if refused_for.is_none_or(|refused_for| refused_for < REFUSAL_TIMEOUT) => None,
+        Health::Refused => {
+            Some(format!("it was silent, and refused connections for {} s", REFUSAL_TIMEOUT.as_secs()))
+        }
+        Health::Silent => Some(format!(
+            "it was silent for {} s, and its `/healthz` did not answer within {} s, {QUESTIONS} times in a row",
+            SILENCE_TIMEOUT.as_secs(),
+            HealthCheck::TIMEOUT.as_secs(),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mcpd_that_refuses_connections_is_gone_after_it_had_time_to_drain() {
+        let just_before = REFUSAL_TIMEOUT - Duration::from_millis(1);
+        assert_eq!(gone(Health::Refused, Some(just_before)), None);
+        assert!(gone(Health::Refused, Some(REFUSAL_TIMEOUT)).is_some());
+        assert_eq!(gone(Health::Answered, None), None);
+        assert!(gone(Health::Silent, None).is_some());
+    }
 }

@@ -87,7 +87,7 @@ async fn slow_answer_of_a_healthy_mcpd_is_waited_for() {
 }
 
 #[tokio::test]
-async fn slow_answer_of_an_mcpd_that_ends_is_waited_for() {
+async fn slow_answer_of_a_draining_mcpd_is_waited_for() {
     let deployment = Deployment::start().await;
     with_default_timeouts(&deployment).await;
     let gate = Gate::new();
@@ -99,7 +99,7 @@ async fn slow_answer_of_an_mcpd_that_ends_is_waited_for() {
         })
         .await;
         kill(mcpd, Signal::SIGTERM).unwrap();
-        let log = || deployment.agent.log().contains("mcpd accepts no connections");
+        let log = || deployment.agent.log().contains("mcpd refuses connections");
         eventually("mcpd was questioned", async || log().then_some(())).await;
         gate.release();
     });
