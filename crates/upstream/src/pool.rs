@@ -32,6 +32,8 @@ struct Idle {
     /// The one that was used last comes last. The first is used next: bytes that its server sends without a request, as a second
     /// answer to the last one, then have the most time to arrive and close it.
     http1: VecDeque<(http1::SendRequest<Full<Bytes>>, Instant)>,
+    /// The fewest of them since the last look of the task that closes connections: so many were not needed.
+    fewest: usize,
     http2: Option<(http2::SendRequest<Full<Bytes>>, Instant)>,
     /// Whether a task waits to close those that are idle for too long.
     is_reaped: bool,
@@ -119,14 +121,17 @@ impl Idle {
         for other in busy.into_iter().rev() {
             self.http1.push_front(other);
         }
+        self.fewest = self.fewest.min(self.http1.len());
         found
     }
 
-    /// Closes what has expired; returns whether nothing is left.
+    /// Closes what has expired or was not needed since the last call; returns whether nothing is left.
     fn close_expired(&mut self) -> bool {
         let now = Instant::now();
         let lives = |since: &Instant| now.duration_since(*since) < IDLE_TIMEOUT;
+        self.http1.drain(..self.fewest.min(self.http1.len()));
         self.http1.retain(|(sender, since)| lives(since) && !sender.is_closed());
+        self.fewest = self.http1.len();
         self.http2.take_if(|(sender, used)| !lives(used) || sender.is_closed());
         self.is_reaped = !self.http1.is_empty() || self.http2.is_some();
         !self.is_reaped
@@ -233,6 +238,22 @@ mod tests {
         for number in [&numbers[0], &numbers[1], &numbers[0]] {
             assert_eq!(&used(Connection::of(&pool).await.unwrap()).await, number);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn connections_that_a_peak_has_left_are_closed() {
+        let pool = pool(&numbering_server().await);
+        for _ in 0..3 {
+            let Sender::Http1(sender) = pool.connector.connect().await.unwrap() else { panic!("HTTP/2") };
+            pool.put_back(sender);
+        }
+        // Each in turn, so that none of them expires.
+        for _ in 0..8 {
+            sleep(IDLE_TIMEOUT / 3).await;
+            let (Sender::Http1(sender), true) = pool.take().await.unwrap() else { panic!("a new one") };
+            pool.put_back(sender);
+        }
+        assert_eq!(pool.lock().http1.len(), 1);
     }
 
     #[tokio::test(start_paused = true)]
