@@ -27,8 +27,8 @@ use crate::{
 
 /// First allocation for a body whose length is not declared.
 const MIN_ALLOCATION_BYTES: u64 = 16 * 1024;
-/// A body of declared length gets all its memory once so great a part of it has arrived.
-const PART_BEFORE_WHOLE: u64 = 8;
+/// A body of declared length is allocated as a whole once this part of it has arrived: an eighth.
+const FIRST_PART: u64 = 8;
 /// The body of a caller without a credential, which is a login, must arrive within this time.
 const STRANGER_BODY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Bytes that are decoded before other tasks get their turn.
@@ -253,8 +253,7 @@ struct Collected {
     /// The decoder's own memory.
     decoder: Lease,
     max: u64,
-    /// The length that the request declares, where it is that of these bytes. Memory is leased as bytes arrive, because a declaration
-    /// costs the caller nothing.
+    /// The length that the request declares, where it is that of these bytes.
     declared: Option<u64>,
 }
 
@@ -265,15 +264,16 @@ impl Write for Collected {
             return Err(io::Error::other(BodyError::TooLarge { max: ByteSize::b(self.max) }));
         }
         if needed > self.lease.bytes {
-            let room = match self.declared {
-                Some(declared) if needed >= declared / PART_BEFORE_WHOLE => declared,
-                declared => {
-                    let room = needed.max(self.lease.bytes.saturating_mul(2)).max(MIN_ALLOCATION_BYTES);
-                    room.min(declared.unwrap_or(self.max))
-                }
+            // Memory is leased as bytes arrive, not as they are declared: a declaration costs the caller nothing.
+            let leased = needed.max(self.lease.bytes.saturating_mul(2)).max(MIN_ALLOCATION_BYTES);
+            let leased = leased.min(self.declared.unwrap_or(self.max)).max(needed);
+            self.lease.grow_to(leased).map_err(io::Error::other)?;
+            let allocated = match self.declared {
+                // Fewer copies, and what is not written yet takes no memory.
+                Some(declared) if needed >= declared / FIRST_PART => declared.max(leased),
+                _ => leased,
             };
-            self.lease.grow_to(room.max(needed)).map_err(io::Error::other)?;
-            self.bytes.reserve(usize::try_from(self.lease.bytes).unwrap_or(usize::MAX) - self.bytes.len());
+            self.bytes.reserve(usize::try_from(allocated).unwrap_or(usize::MAX) - self.bytes.len());
         }
         self.bytes.extend_from_slice(bytes);
         Ok(bytes.len())
@@ -436,9 +436,15 @@ mod decoding;
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
+    use std::{
+        convert::Infallible,
+        pin::Pin,
+        task::{Context, Poll},
+    };
 
+    use axum::body::HttpBody;
     use futures::stream;
+    use hyper::body::{Frame, SizeHint};
     use mcpctl_api::HumanDuration;
 
     use super::*;
@@ -516,6 +522,41 @@ mod tests {
         drop(bob);
         let used = bodies.memory.used();
         assert_eq!((used.total, used.owners.len()), (0, 0));
+    }
+
+    /// A body with the length that a request declares.
+    struct Declared(Body, u64);
+
+    impl HttpBody for Declared {
+        type Data = Bytes;
+        type Error = axum::Error;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            context: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+            Pin::new(&mut self.0).poll_frame(context)
+        }
+
+        fn size_hint(&self) -> SizeHint {
+            SizeHint::with_exact(self.1)
+        }
+    }
+
+    #[tokio::test]
+    async fn declared_bytes_lease_no_memory_before_they_arrive() {
+        const DECLARED: usize = 1_000_000;
+        for sent in [1, DECLARED / 8, DECLARED / 8 * 3] {
+            let bodies = bodies();
+            let pieces = stream::iter([Ok::<_, Infallible>(vec![b'x'; sent])]).chain(stream::pending());
+            let body = Declared(Body::from_stream(pieces), DECLARED as u64);
+            let request = Request::new(Body::new(body));
+            let reading = bodies.read(request, ByteSize::mib(4), BodyOwner::Caller("alice"));
+            let mut reading = Box::pin(reading);
+            assert!(futures::poll!(&mut reading).is_pending());
+            let leased = bodies.memory.used().total;
+            assert!(leased <= MIN_ALLOCATION_BYTES.max(2 * sent as u64), "{leased} for {sent}");
+        }
     }
 
     #[tokio::test]
