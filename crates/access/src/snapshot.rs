@@ -232,7 +232,12 @@ impl Snapshot {
     }
 
     /// Adds a resource, or replaces it, at the same revision: for a snapshot that is being loaded.
-    pub fn put(&mut self, stored: Arc<Stored>) {
+    pub fn load(&mut self, stored: Arc<Stored>) {
+        self.decisions = Decisions::default();
+        self.put(stored);
+    }
+
+    fn put(&mut self, stored: Arc<Stored>) {
         // Removed first, so that a rename frees the old name.
         self.remove(stored.id());
         if let (Spec::Token(token), Some(Confidential::TokenHash(hash))) =

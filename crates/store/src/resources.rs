@@ -114,7 +114,7 @@ impl Store {
                         body: row.try_get("body")?,
                         confidential: row.try_get("confidential")?,
                     };
-                    snapshot.put(row.read()?);
+                    snapshot.load(row.read()?);
                 }
                 drop(rows);
                 $transaction.commit().await?;
