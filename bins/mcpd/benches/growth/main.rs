@@ -1,5 +1,6 @@
 //! The figures of a large store, on daemons built for release: `cargo xtask figures growth`. Each database is filled, and then asked
-//! what grows with it: writes, decisions beside them, lists, memory and a start. Ends with an error where a target is missed.
+//! what grows with it: writes, decisions beside them, lists, memory and a start; then requests beside millions of records. Ends with
+//! an error where a target is missed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,

@@ -16,15 +16,15 @@ pub const TARGET: Duration = Duration::from_millis(5);
 const WHOLE_LIST_TARGET: Duration = Duration::from_secs(3);
 
 /// A token of a user, by this name.
-pub async fn reader(mcpd: &Mcpd, name: &str) -> String {
+pub async fn make_token(mcpd: &Mcpd, name: &str) -> String {
     let token = json!({"name": name, "subject": {"kind": "User", "name": "user-1"}});
     let issued = mcpd.post("/api/v1/tokens", &mcpd.admin(), &token).await;
     let issued: serde_json::Value = issued.json().await.unwrap();
     issued["token"].as_str().unwrap().to_owned()
 }
 
-/// What is asked with and without other work.
-pub fn asked(mcpd: &Mcpd, bearer: &str) -> [(&'static str, RequestBuilder); 2] {
+/// Requests that are measured beside each kind of load.
+pub fn requests(mcpd: &Mcpd, bearer: &str) -> [(&'static str, RequestBuilder); 2] {
     let chat = json!({"model": "llm-1", "messages": [{"role": "user", "content": "Hi"}]});
     [
         ("a probe", mcpd.request(Method::HEAD, "/api/v1/llms/llm-1", bearer)),
@@ -34,8 +34,8 @@ pub fn asked(mcpd: &Mcpd, bearer: &str) -> [(&'static str, RequestBuilder); 2] {
 
 pub async fn figures(mcpd: &Mcpd, database: &str, table: &mut Table) {
     let admin = mcpd.admin();
-    let bearer = &reader(mcpd, "reader").await;
-    let asked = asked(mcpd, bearer);
+    let bearer = &make_token(mcpd, "reader").await;
+    let asked = requests(mcpd, bearer);
     for (what, request) in &asked {
         table.times(&format!("{database}: {what}"), times(request).await, 0.95, TARGET);
     }

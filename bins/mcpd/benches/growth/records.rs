@@ -7,6 +7,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_testkit::daemons::Mcpd;
+use serde_json::Value;
 use sqlx::{Connection as _, Executor as _, PgConnection, SqliteConnection};
 
 use crate::{reads, table::Table};
@@ -53,31 +54,41 @@ pub async fn fill(data_dir: &Path, database_url: Option<&str>, rows: usize, user
 /// The beginnings of two statements, which take a number `i` from what follows.
 fn inserts(id: &dyn Fn(u8) -> String, at: &str, users: usize) -> [String; 2] {
     let (record, request) = (id(0), id(1));
+    // As long as an id is.
+    let account = format!("'c000000000000000000' || (100000 + i % {users})");
+    let llm = format!("'c{:024}'", 0);
     [
         format!(
             "INSERT INTO audit (id, at, principal, principal_id, token_id, action, kind, resource_id, resource_name, decision, \
-             reason, revision, request_id) SELECT {record}, {at}, 'User user-' || (i % {users}), 'id-' || (i % {users}), \
-             'token-' || (i % {users}), 'run', 'Llm', 'llm-id', 'llm-1', 'allow', 'a role allows it', 1, {request}"
+             reason, revision, request_id) SELECT {record}, {at}, 'User user-' || (i % {users}), {account}, {account}, \
+             'run', 'Llm', {llm}, 'llm-1', 'allowed', 'a role allows it', 1, {request}"
         ),
         format!(
             "INSERT INTO usage (id, at, principal, token_id, llm_id, llm_name, model, input_tokens, output_tokens, stream, outcome, \
              status, attempts, duration_ms, request_id) SELECT {record}, {at}, 'User user-' || (i % {users}), \
-             'token-' || (i % {users}), 'llm-id', 'llm-1', 'model', 100, 50, 0, 'completed', 200, 1, 900, {request}"
+             {account}, {llm}, 'llm-1', 'model', 100, 50, 0, 'completed', 200, 1, 900, {request}"
         ),
     ]
 }
 
 /// Requests beside the rows.
 pub async fn figures(mcpd: &Mcpd, database: &str, rows: usize, table: &mut Table) {
-    let reader = reads::reader(mcpd, "reader-of-records").await;
-    for (what, request) in reads::asked(mcpd, &reader) {
+    let reader = reads::make_token(mcpd, "reader-of-records").await;
+    for (what, request) in reads::requests(mcpd, &reader) {
         let measured = reads::times(&request).await;
         table.times(&format!("{database}: {what}, {rows} records"), measured, 0.95, reads::TARGET);
     }
-    for (what, query) in [("the latest page of the audit", ""), ("one account's", "&subject=user/user-3")] {
+    let middle = Timestamp::now() - SPAN / 2;
+    let queries = [
+        ("a page of the audit", format!("&until={middle}")),
+        ("a page of one account's audit", "&subject=user/user-3".to_owned()),
+    ];
+    for (what, query) in queries {
         let begun = Instant::now();
         let answer = mcpd.get(&format!("/api/v1/audit?limit=100{query}"), &mcpd.admin()).await;
-        assert!(answer.status().is_success(), "{}", answer.text().await.unwrap());
-        table.times(&format!("{database}: {what}, {rows} records"), vec![begun.elapsed()], 1.0, PAGE_TARGET);
+        let page: Value = answer.json().await.unwrap();
+        let took = begun.elapsed();
+        assert_eq!(page["items"].as_array().map(Vec::len), Some(100), "{page}");
+        table.times(&format!("{database}: {what}, {rows} records"), vec![took], 1.0, PAGE_TARGET);
     }
 }
