@@ -46,6 +46,7 @@ pub async fn fill(data_dir: &Path, mebibytes: u64) -> usize {
                 id: Uuid::now_v7(),
                 at: time,
                 principal: format!("User user-{}", n % ACCOUNTS),
+                principal_id: Some(account.clone()),
                 token_id: token.clone(),
                 llm_id: llm.clone(),
                 llm_name: "gpt".to_owned(),
@@ -62,6 +63,8 @@ pub async fn fill(data_dir: &Path, mebibytes: u64) -> usize {
                 outcome: "ok".to_owned(),
                 status: 200,
                 attempts: 1,
+                begins: true,
+                fallback: false,
                 duration_ms: 2_000,
                 request_id: Uuid::now_v7().to_string(),
             });
