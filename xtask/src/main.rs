@@ -4,6 +4,7 @@
 mod bench;
 mod check;
 mod demo;
+mod dist;
 mod figures;
 mod fuzz;
 mod instructions;
@@ -31,6 +32,8 @@ enum Task {
     Check(check::Args),
     /// See it work: real daemons, a real model, the story step by step
     Demo(demo::Args),
+    /// What is installed: an archive, Debian packages, the image's file system, checksums; needs cargo-deb
+    Dist(dist::Args),
     /// What is promised in numbers, measured
     Figures(figures::Args),
     /// What strangers can send, under libFuzzer; needs a nightly compiler and cargo-fuzz
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Task::Bench(args) => bench::run(&args),
         Task::Check(args) => check::run(&args),
         Task::Demo(args) => demo::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Figures(args) => figures::run(&args),
         Task::Fuzz(args) => fuzz::run(&args),
         Task::Instructions(args) => instructions::run(&args),

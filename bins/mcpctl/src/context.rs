@@ -43,6 +43,7 @@ pub struct Global {
 }
 
 /// A server, and who calls it.
+#[derive(Clone)]
 pub struct Identity {
     /// The address of mcpd.
     pub server: Url,

@@ -8,6 +8,7 @@ use mcpctl_secret::token::TokenHash;
 use mcpctl_server::RequestBodies;
 use mcpctl_store::{Recorder, Replica, Store};
 use mcpctl_telemetry::McpdMetrics;
+use mcpctl_tls::ServerTls;
 use tokio::sync::watch;
 
 use crate::{
@@ -30,6 +31,16 @@ use crate::{
     writers::Writers,
     writes::Vault,
 };
+
+/// How mcpd is installed, as far as the configuration decides it.
+pub struct InstallationFacts {
+    /// Whether replicas can share the database.
+    pub shared: bool,
+    /// Whether inference has an address of its own.
+    pub inference_listener: bool,
+    /// TLS of the listeners.
+    pub tls: Option<Arc<ServerTls>>,
+}
 
 /// The state that all requests share.
 pub struct App {
@@ -79,6 +90,8 @@ pub struct App {
     pub watchers: Watchers,
     /// The feeds that are open.
     pub feeds: Feeds,
+    /// How mcpd is installed.
+    pub facts: InstallationFacts,
     /// True once the shutdown has begun.
     pub draining: watch::Receiver<bool>,
 }

@@ -13,6 +13,7 @@ mod exchange;
 mod feed;
 pub mod guard;
 mod inference;
+mod installation;
 mod journal;
 mod journal_errors;
 mod limits;
@@ -96,6 +97,7 @@ fn management_routes() -> Routes<28> {
         ("/api/v1/auth/rights", get(rights::rights)),
         ("/api/v1/admin/rotate-keys", post(signing_keys::rotate)),
         ("/api/v1/admin/lift-throttle", post(throttle::lift)),
+        ("/api/v1/admin/installation", get(installation::installation)),
         ("/.well-known/mcpctl-keys", get(signing_keys::list)),
         ("/api/v1/auth/token-status", get(token_status::all)),
         ("/api/v1/{kind}", get(resources::list).post(resources::create)),
@@ -174,6 +176,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
         throttle::Docs::openapi(),
+        installation::Docs::openapi(),
         tokens::Docs::openapi(),
         token_status::Docs::openapi(),
         inference::Docs::openapi(),

@@ -14,6 +14,7 @@ mod shared_counters;
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -105,6 +106,11 @@ impl Logins {
         let hashers = Hashers::start(limits.hashers, limits.waiting)?;
         let shared = SharedCounters::start(store);
         Ok(Self { limits, trusted_proxies, hashers, shared, held: Mutex::default() })
+    }
+
+    /// Whether this is the address of a proxy whose `X-Forwarded-For` counts.
+    pub fn trusts_proxy(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.contains(address)
     }
 
     /// The network that a request is counted by.

@@ -51,7 +51,7 @@ use mcpctl_tls::ServerTls;
 use tokio::sync::watch;
 
 use crate::{
-    app::App,
+    app::{App, InstallationFacts},
     config::{Config, ServeArgs},
     http::guard::Guard,
     maintenance::{backup, fsck, migrate, restore, rotate_master_key},
@@ -248,7 +248,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::new(store.clone(), config.limits.records.durability);
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
-    if let Some(tls) = tls {
+    if let Some(tls) = tls.clone() {
         tls::follow(tls, config.public_host.as_ref(), Arc::clone(&metrics))?;
     }
     let inference = inference::Inference::new(addresses);
@@ -279,6 +279,11 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         watchers: Watchers::new(Watched::Resources, config.limits.watches),
+        facts: InstallationFacts {
+            shared: config.shared,
+            inference_listener: config.inference_listen.is_some(),
+            tls,
+        },
         draining: draining.clone(),
         store,
     });

@@ -18,6 +18,7 @@ pub mod feed;
 pub mod header;
 pub mod hint;
 pub mod id;
+pub mod installation;
 pub mod kind;
 pub mod labels;
 pub mod limit_status;

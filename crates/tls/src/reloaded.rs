@@ -31,6 +31,8 @@ pub(crate) struct Reloaded<T> {
 struct State<T> {
     stamps: Vec<Stamp>,
     current: Arc<T>,
+    /// Why the files as they are now are not in use.
+    refused: Option<String>,
 }
 
 /// What shows a change of a file without reading it: its time, size and identity. `None` where it is not there.
@@ -47,13 +49,18 @@ impl<T> Reloaded<T> {
     ) -> Result<Self, TlsError> {
         // Before they are read, so that a change meanwhile is seen by the next look.
         let stamps = stamps(&paths);
-        let state = Mutex::new(State { stamps, current: Arc::new(read()?) });
+        let state = Mutex::new(State { stamps, current: Arc::new(read()?), refused: None });
         Ok(Self { paths, read: Box::new(read), state })
     }
 
     /// The value.
     pub(crate) fn current(&self) -> Arc<T> {
         Arc::clone(&self.lock().current)
+    }
+
+    /// Why the files as they were at the last look are not in use.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.lock().refused.clone()
     }
 
     /// Looks at the files, and makes the value again where one has changed. Blocks.
@@ -68,10 +75,15 @@ impl<T> Reloaded<T> {
         }
         match (self.read)() {
             Ok(value) => {
-                self.lock().current = Arc::new(value);
+                let mut state = self.lock();
+                state.current = Arc::new(value);
+                state.refused = None;
                 Refreshed::Replaced
             }
-            Err(error) => Refreshed::Refused(error),
+            Err(error) => {
+                self.lock().refused = Some(error.to_string());
+                Refreshed::Refused(error)
+            }
         }
     }
 

@@ -32,6 +32,7 @@ pub struct ServerFiles {
 #[derive(Debug)]
 pub struct ServerTls {
     loaded: Reloaded<Loaded>,
+    asks_for_certificates: bool,
 }
 
 #[derive(Debug)]
@@ -47,7 +48,8 @@ impl ServerTls {
     /// When they cannot be used.
     pub fn read(files: ServerFiles) -> Result<Self, TlsError> {
         let paths = [&files.certificate, &files.key].into_iter().chain(&files.client_ca).cloned().collect();
-        Ok(Self { loaded: Reloaded::new(paths, move || load(&files))? })
+        let asks_for_certificates = files.client_ca.is_some();
+        Ok(Self { loaded: Reloaded::new(paths, move || load(&files))?, asks_for_certificates })
     }
 
     /// The configuration of new connections, for HTTP/2 and HTTP/1.1.
@@ -63,6 +65,16 @@ impl ServerTls {
     /// The time from which clients reject the certificate; `None` where it cannot be read.
     pub fn not_after(&self) -> Option<Timestamp> {
         not_after(&self.loaded.current().certificate)
+    }
+
+    /// Why the files as they are now are not in use; `None` where they are.
+    pub fn refused(&self) -> Option<String> {
+        self.loaded.refused()
+    }
+
+    /// Whether every client has to present a certificate.
+    pub fn asks_for_certificates(&self) -> bool {
+        self.asks_for_certificates
     }
 
     /// Whether the certificate is of this host, a name or an address.

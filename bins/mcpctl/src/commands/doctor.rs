@@ -2,7 +2,11 @@
 
 use std::process::ExitCode;
 
-use mcpctl_api::agent::{AgentStatus, FollowState, ProofState};
+use jiff::{SignedDuration, Timestamp};
+use mcpctl_api::{
+    agent::{AgentStatus, FollowState, ProofState},
+    installation::{DatabaseKind, Installation, ProxyState, TlsState},
+};
 use mcpctl_client::{
     Client,
     config::{self, same_server},
@@ -12,10 +16,13 @@ use mcpctl_client::{
 use crate::{
     Outcome, agent,
     commands::local::{self, doctor::finding_line},
-    context::Global,
+    context::{Global, Identity},
     failure::Failure,
-    output::Tone,
+    output::{Tone, table::until},
 };
+
+/// How long before its end a certificate should have been renewed.
+const RENEWAL: SignedDuration = SignedDuration::from_hours(14 * 24);
 
 /// Runs all checks; exit code 1 where one failed.
 pub async fn run(global: &Global) -> Outcome {
@@ -33,10 +40,11 @@ pub async fn run(global: &Global) -> Outcome {
                 let at = identity.server.as_str().trim_end_matches('/').to_owned();
                 let client = Client::new(identity.server.clone(), None, &identity.options())?;
                 report.print("server", client.openapi().await.map(|_| at).map_err(Failure::from))?;
-                let me = async { Ok::<_, Failure>(identity.client()?.whoami().await?) };
+                let me = async { Ok::<_, Failure>(identity.clone().client()?.whoami().await?) };
                 let me = me.await;
                 let end = me.as_ref().ok().map(|me| me.expires_at);
                 report.print("signed in", me.map(|me| me.subject.to_string()))?;
+                report.installation(&identity).await?;
                 if let Some(warning) =
                     context.zip(end).and_then(|(context, end)| expiry::warning_of(&context, end))
                 {
@@ -78,6 +86,58 @@ impl Report {
             "the context is of {ours} and mcplocal speaks for {theirs}: `mcpctl config use-context`, or `server` in mcplocal.yaml"
         );
         Self::warn("context", &text)
+    }
+
+    /// Reports what goes on where mcpd fails, and the end of its certificate, to accounts that may know.
+    async fn installation(&mut self, identity: &Identity) -> Result<(), Failure> {
+        let Ok(client) = identity.clone().client() else { return Ok(()) };
+        // Another account, or an mcpd of before, tells nothing.
+        let Ok(Installation { database, inference_listener, proxy, tls, .. }) = client.installation().await
+        else {
+            return Ok(());
+        };
+        match database {
+            DatabaseKind::Postgres => {
+                self.print("replicas", Ok("PostgreSQL: several mcpd can serve it".to_owned()))?
+            }
+            DatabaseKind::Sqlite => Self::warn(
+                "replicas",
+                "one mcpd on SQLite: while it is down, only agents with an `offlineGrace` answer (docs/outages.md)",
+            )?,
+        }
+        if inference_listener {
+            self.print(
+                "inference",
+                Ok("has an address of its own: agents fail over where it alone fails".to_owned()),
+            )?;
+        } else {
+            Self::warn(
+                "inference",
+                "shares mcpd's address, so that no probe is answered where it fails: `--inference-listen` (docs/outages.md)",
+            )?;
+        }
+        match proxy {
+            ProxyState::None => {}
+            ProxyState::Trusted => self.print("proxy", Ok("mcpd trusts its `X-Forwarded-For`".to_owned()))?,
+            ProxyState::Untrusted => Self::warn(
+                "proxy",
+                "mcpd does not trust it, so that all people behind it share one login throttle: name it in `trustedProxies`",
+            )?,
+        }
+        tls.map_or(Ok(()), |tls| self.certificate(&tls))
+    }
+
+    fn certificate(&mut self, tls: &TlsState) -> Result<(), Failure> {
+        if let Some(refused) = &tls.refused {
+            let failure = Failure::new(format!("mcpd still uses the former one: {refused}"));
+            return self.print("certificate", Err(failure));
+        }
+        let Some(end) = tls.valid_until else { return Ok(()) };
+        let text = format!("ends {}", until(end));
+        match Timestamp::now().saturating_add(RENEWAL) {
+            Ok(then) if then >= end => Self::warn("certificate", &format!("{text}: renew it")),
+            _ => self.print("certificate", Ok(text)),
+        }
     }
 
     /// Reports how far the agent verifies mcpd's answers.

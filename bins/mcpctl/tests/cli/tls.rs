@@ -30,7 +30,11 @@ async fn login_keeps_the_authority_for_later_commands() {
     shell.run_with(&login, &mcpd.admin()).await.succeeded();
     let whoami = shell.run(&["whoami"]).await.succeeded();
     assert!(whoami.contains("(pinned)"), "{whoami}");
-    shell.run(&["doctor"]).await.stdout.lines().next().unwrap();
+    let report = shell.run(&["doctor"]).await.stdout;
+    assert!(report.contains("ok   certificate: ends in "), "{report}");
+    assert!(report.contains("warn replicas: one mcpd on SQLite"), "{report}");
+    assert!(report.contains("warn inference: shares mcpd's address"), "{report}");
+    assert!(!report.contains("proxy"), "{report}");
     // Without the flag it is the one of the context.
     shell.run_with(&["login", mcpd.url(), "--token-stdin"], &mcpd.admin()).await.succeeded();
     shell.run(&["get", "llms"]).await.succeeded();

@@ -30,6 +30,7 @@ pub(super) const ROUTES: [&str; 39] = [
     "/api/v1/auth/who-can",
     "/api/v1/admin/rotate-keys",
     "/api/v1/admin/lift-throttle",
+    "/api/v1/admin/installation",
     "/.well-known/mcpctl-keys",
     "/api/v1/auth/token-status",
     "/api/v1/{kind}",

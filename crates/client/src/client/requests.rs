@@ -5,6 +5,7 @@ use mcpctl_api::{
     agent::{AgentStatus, EngineStatus},
     breaker_status::LlmStatus,
     header,
+    installation::Installation,
     limit_status::LimitStatus,
     models::{Model, ModelList},
     question::{ApplyReport, List},
@@ -81,6 +82,11 @@ impl Client {
     /// Makes mcpd's next signing key the current one.
     pub async fn rotate_keys(&self, rotation: &RotateKeys) -> Result<SigningKeyList, ClientError> {
         self.read(self.request(Method::POST, &["api", "v1", "admin", "rotate-keys"])?.json(rotation)).await
+    }
+
+    /// How mcpd is installed.
+    pub async fn installation(&self) -> Result<Installation, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", "admin", "installation"])?).await
     }
 
     /// How the counters of a Limit stand.
