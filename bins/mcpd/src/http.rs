@@ -72,7 +72,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<28> {
+fn management_routes() -> Routes<29> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
