@@ -70,7 +70,7 @@ async fn mistakes_get_one_error_with_a_place_and_a_hint() {
         shell.run(&["get", "users", "-o", "name"]).await.succeeded() == "users/admin\n",
         "nothing was stored"
     );
-    assert!(shell.run(&["get", "lmls"]).await.failed(2).contains("is not a kind of resource"));
+    assert!(shell.run(&["get", "lmls"]).await.failed(2).contains("`lmls` is not a kind"));
     assert!(shell.run(&["frobnicate"]).await.failed(2).contains("unrecognized"));
     assert!(shell.run(&["chat"]).await.failed(2).contains("hint: "));
 

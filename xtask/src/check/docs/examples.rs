@@ -31,6 +31,8 @@ pub(super) fn findings(metadata: &Metadata, documents: &[Text]) -> Result<Vec<St
     let mut findings = Vec::new();
     for example in documents.iter().flat_map(|text| examples(&text.path, &text.content)) {
         let rejected = match top_level_keys(&example.yaml) {
+            // Kubernetes has such keys, and no program of ours.
+            keys if keys.contains(&"apiVersion") => None,
             keys if keys.contains(&"kind") => check_resources(&example.yaml),
             keys if keys.contains(&"server") => {
                 check_file(&programs.join("mcplocal"), &["--check"], &example.yaml, directory.path())?
