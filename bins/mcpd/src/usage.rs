@@ -57,7 +57,7 @@ pub struct Question {
     pub since: Timestamp,
     /// Up to the end of the hour before this time, or of the one that it is in.
     pub until: Timestamp,
-    /// What the sums are kept apart by.
+    /// What the sums are grouped by.
     pub by: Vec<UsageBy>,
     /// Whose usage.
     pub account: Option<UsageAccount>,
@@ -78,7 +78,7 @@ pub struct Report {
     pub complete: bool,
 }
 
-/// What a part is kept apart by: one text for each, and for accounts and Llms their id besides.
+/// What a part is grouped by: one text for each, and for accounts and Llms their id besides.
 pub type PartKey = Vec<String>;
 
 /// Why there is no answer.
@@ -88,7 +88,7 @@ pub enum UsageError {
     #[error("`until` is not after `since`")]
     Empty,
     /// More parts than an answer may have.
-    #[error("that are more than {MAX_PARTS} rows")]
+    #[error("the answer has more than {MAX_PARTS} rows")]
     TooManyParts,
     /// Too many questions, or too much to add up.
     #[error("adding up the usage takes too long")]

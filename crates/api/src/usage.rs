@@ -1,4 +1,4 @@
-//! Usage as `GET /api/v1/usage` shows it: sums of what accounts used, kept apart by what the question names.
+//! Usage as `GET /api/v1/usage` shows it: sums of what accounts used, grouped by what the question names.
 
 use std::{fmt, str::FromStr};
 
@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::{Id, Name};
 
-/// What sums are kept apart by.
+/// What sums are grouped by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UsageBy {
@@ -49,7 +49,7 @@ impl fmt::Display for UsageBy {
     }
 }
 
-/// A word that usage is not kept apart by.
+/// A word that usage is not grouped by.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("usage is shown by user, group, llm, model, day or hour, not by `{0}`")]
 pub struct UnknownPart(String);
@@ -73,9 +73,9 @@ pub struct UsagePage {
     /// The end of the last hour that is in it.
     #[schema(value_type = String, format = DateTime)]
     pub until: Timestamp,
-    /// What the items are kept apart by.
+    /// What the items are grouped by.
     pub by: Vec<UsageBy>,
-    /// In the order of what they are kept apart by; none where nothing is named.
+    /// In the order of what they are grouped by; none where nothing is named.
     pub items: Vec<UsageItem>,
     /// The sums of all pages; each request counts once, in however many groups its account is.
     pub totals: UsageTotals,

@@ -1,4 +1,4 @@
-//! TLS of a new connection. A client that speaks plain HTTP gets an answer that says so, because a closed connection would not.
+//! TLS of a new connection. A client that speaks plain HTTP gets an answer with the reason, because a closed connection has none.
 
 use std::{io, sync::Arc};
 

@@ -76,7 +76,7 @@ impl UsageSums {
     }
 }
 
-/// What sums are kept apart by, besides the hours of the query.
+/// What sums are grouped by, besides the hours of the query.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UsageParts {
     /// Each account.
@@ -100,7 +100,7 @@ pub struct UsageQuery {
     pub account: Option<UsageAccount>,
     /// Only of the Llm of this id or name.
     pub llm: Option<String>,
-    /// What is kept apart.
+    /// What they are grouped by.
     pub parts: UsageParts,
 }
 
@@ -113,7 +113,7 @@ pub enum UsageAccount {
     Named(String),
 }
 
-/// Sums of one part. What the query does not keep apart is empty.
+/// Sums of one part. What the query does not group by is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UsagePart {
     /// The account's id; `None` of rows without one.

@@ -91,7 +91,7 @@ impl Report {
     /// Reports what goes on where mcpd fails, and the end of its certificate, to accounts that may know.
     async fn installation(&mut self, identity: &Identity) -> Result<(), Failure> {
         let Ok(client) = identity.clone().client() else { return Ok(()) };
-        // Another account, or an mcpd of before, tells nothing.
+        // Other accounts are denied, and an older mcpd has no such route.
         let Ok(Installation { database, inference_listener, proxy, tls, .. }) = client.installation().await
         else {
             return Ok(());

@@ -56,7 +56,7 @@ enum Command {
         #[command(flatten)]
         times: Times,
     },
-    /// End tokens: whoever has one is refused from then on
+    /// Revoke tokens: requests with them are refused from then on
     Revoke {
         /// Their names or ids
         #[arg(required = true, value_name = "NAME")]

@@ -14,10 +14,10 @@ use crate::{Outcome, context::Global, failure::Failure, output::Shape};
 /// Maximum of items of one request.
 const MAX_PAGE: usize = 1000;
 
-/// Whose usage to show, of when, and kept apart by what.
+/// Whose usage to show, of when, and grouped by what.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to keep apart: user, group, llm, model, day, hour
+    /// What to group by: user, group, llm, model, day, hour
     #[arg(long, value_name = "PARTS", value_delimiter = ',', default_value = "user,llm")]
     by: Vec<UsageBy>,
     /// Only of this account, e.g. alice or serviceaccount/ci

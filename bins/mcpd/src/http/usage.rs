@@ -53,7 +53,7 @@ pub struct PageQuery {
 /// Adds up who used how much: of all accounts for those who may view their usage, else the caller's own
 #[utoipa::path(
     get, path = "/api/v1/usage", tag = "records",
-    params(("by" = Option<String>, Query, description = "what sums are kept apart by, e.g. `user,llm`; of user, group, llm, model, day, hour"),
+    params(("by" = Option<String>, Query, description = "what sums are grouped by, e.g. `user,llm`; of user, group, llm, model, day, hour"),
            ("subject" = Option<String>, Query, description = "an account, e.g. `user/alice`"),
            ("llm" = Option<String>, Query, description = "an Llm's name or id"),
            ("since" = Option<String>, Query, description = "RFC 3339; its hour is in it. 30 days ago by default"),
@@ -127,7 +127,7 @@ async fn account(
     Err(denied.into())
 }
 
-/// What the sums are kept apart by, in the order of the question.
+/// What the sums are grouped by, in the order of the question.
 fn parts(by: Option<&str>) -> Result<Vec<UsageBy>, HttpError> {
     let Some(by) = by else { return Ok(Vec::new()) };
     let mut parts = Vec::new();

@@ -200,7 +200,7 @@ async fn own_password_takes_the_present_one_and_ends_other_sessions() {
     let user = Answer::of(mcpd.get("/api/v1/users/alice", &mcpd.admin()).await).await.body;
     assert_eq!(user["passwordSetBy"].as_array().unwrap().len(), 1, "{user}");
 
-    // Guesses are counted as at a login, and the denial tells how long to wait.
+    // Guesses are counted as at a login, and the denial has the time to wait.
     let mut last = StatusCode::OK;
     for number in 0..4 {
         last = change(&format!("guess number {number}"), "the third password").await.status;

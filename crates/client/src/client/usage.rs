@@ -11,7 +11,7 @@ use crate::error::ClientError;
 /// Selects usage; what is `None` selects all that the caller may view.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct UsageRequest {
-    /// What sums are kept apart by, e.g. `user,llm`.
+    /// What sums are grouped by, e.g. `user,llm`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<String>,
     /// An account, e.g. `user/alice`.
@@ -35,7 +35,7 @@ pub struct UsageRequest {
 }
 
 impl UsageRequest {
-    /// A request for sums that are kept apart by these.
+    /// A request for sums that are grouped by these.
     pub fn by(parts: &[UsageBy]) -> Self {
         let by = parts.iter().map(|by| by.as_str()).collect::<Vec<_>>().join(",");
         Self { by: (!by.is_empty()).then_some(by), ..Self::default() }

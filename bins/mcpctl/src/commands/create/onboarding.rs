@@ -32,7 +32,7 @@ use crate::{
 const MAX_DOCUMENTS: usize = 1000;
 /// How often an apply is tried again that lost to another writer of one of the groups.
 const MAX_ATTEMPTS: u32 = 10;
-/// How long it waits when mcpd takes no more changes for now, and how often.
+/// How long to wait before a request is repeated that mcpd refused because of too many writes, and the maximum of repetitions.
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_BUSY: u32 = 120;
 

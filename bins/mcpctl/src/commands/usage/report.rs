@@ -57,7 +57,7 @@ fn tokens(totals: &UsageTotals) -> u64 {
     totals.input_tokens.saturating_add(totals.output_tokens)
 }
 
-/// Prints a table with the totals as its last row. Where time is not kept apart, what cost most comes first.
+/// Prints a table with the totals as its last row. Where nothing is grouped by time, what cost most comes first.
 pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure> {
     if page.items.is_empty() && page.totals == UsageTotals::default() {
         note!("no usage {}", period(&page));
@@ -323,7 +323,7 @@ fn share(value: f64, all: f64, most: f64) -> String {
     format!("{:>3}% {bar}", ratio(all, 100))
 }
 
-/// Adds the days or hours without usage, where nothing else is kept apart, so that gaps show.
+/// Adds the days or hours without usage, where nothing else groups them, so that gaps show.
 fn fill(page: &mut UsagePage) {
     let step = match page.by.as_slice() {
         [UsageBy::Day] => SignedDuration::from_hours(24),
