@@ -187,6 +187,14 @@ impl ClientError {
         }
     }
 
+    /// The code of the server's error.
+    pub fn code(&self) -> Option<&str> {
+        match self {
+            Self::Refused { error, .. } => error.body.error.code.as_deref(),
+            _ => None,
+        }
+    }
+
     /// The field that the server rejected.
     pub fn param(&self) -> Option<&str> {
         match self {

@@ -108,7 +108,7 @@ fn backoff(failures: u32) -> Duration {
 impl Waiting {
     /// Whether the account is beyond a limit, so that trying again soon does not help.
     fn is_limit(&self) -> bool {
-        matches!(self, Self::Client(ClientError::Refused { error, .. }) if error.error.code.as_deref() == Some(LIMITED))
+        matches!(self, Self::Client(error) if error.code() == Some(LIMITED))
     }
 }
 
@@ -144,9 +144,7 @@ impl HandOver<'_> {
                     self.position = batch.position;
                     gap = false;
                 }
-                Err(ClientError::Refused { error, .. })
-                    if error.error.code.as_deref() == Some(GAP) && !gap =>
-                {
+                Err(error) if error.code() == Some(GAP) && !gap => {
                     // mcpd lost lines, or never had them. What the journal still has of them is sent again.
                     let known = client.journal_head(&self.app.agent_id).await?.seq;
                     gap = rewound || known >= journal.handed_over()?;

@@ -236,19 +236,12 @@ async fn patient(client: &Client, wanted: &TokenRequest) -> Result<IssuedToken, 
     }
 }
 
-fn code(error: &ClientError) -> Option<&str> {
-    match error {
-        ClientError::Refused { error, .. } => error.error.code.as_deref(),
-        _ => None,
-    }
-}
-
 fn is_busy(error: &ClientError) -> bool {
-    code(error) == Some("too_many_writes")
+    error.code() == Some("too_many_writes")
 }
 
 fn is_taken(error: &ClientError) -> bool {
-    code(error) == Some("already_exists")
+    error.code() == Some("already_exists")
 }
 
 /// Where tokens are written, as CSV: a file that only its owner may read, or standard output.
