@@ -2,6 +2,7 @@
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
+use mcpctl_secret::envelope::Keyring;
 use sqlx::{
     ConnectOptions as _, PgConnection, SqliteConnection, postgres::PgConnectOptions,
     sqlite::SqliteConnectOptions,
@@ -9,6 +10,7 @@ use sqlx::{
 
 use super::error::TransferError;
 use crate::{
+    canary,
     database::Location,
     notices::APPLICATION_NAME,
     open::{describe, one_line},
@@ -54,6 +56,14 @@ impl Link {
                 postgres(url).map_err(unavailable)?.connect().await.map(Self::Postgres).map_err(unavailable)
             }
         }
+    }
+
+    /// Whether the store was set up with the current key of these; `None` where there is no store.
+    pub(super) async fn has_key(&mut self, keys: &Keyring) -> Result<Option<bool>, TransferError> {
+        let sealed: Option<Vec<u8>> = on_link!(self, connection => {
+            sqlx::query_scalar(canary::SELECT).bind(canary::KEY).fetch_optional(connection).await?
+        });
+        Ok(sealed.map(|sealed| canary::opens(keys, &sealed)))
     }
 }
 

@@ -14,7 +14,7 @@ use super::{
     reservation::Reservation,
     rows::{Batch, Tally, Values},
 };
-use crate::{canary, database::Location, open::describe, sqlite::beside};
+use crate::{database::Location, open::describe, sqlite::beside};
 
 /// Size of SQLite's write-ahead log at which a snapshot is given up. The log cannot begin anew while a snapshot is read.
 const MAX_LOG_BYTES: u64 = 1 << 30;
@@ -80,14 +80,11 @@ impl Source {
     /// # Errors
     /// When it was not, or the database fails.
     pub async fn check_key(&mut self, keys: &Keyring) -> Result<(), TransferError> {
-        let sealed: Option<Vec<u8>> = on_link!(&mut self.link, connection => {
-            sqlx::query_scalar(canary::SELECT).bind(canary::KEY).fetch_optional(connection).await?
-        });
         let place = self.place.clone();
-        match sealed {
+        match self.link.has_key(keys).await? {
             None => Err(TransferError::Missing { place }),
-            Some(sealed) if canary::opens(keys, &sealed) => Ok(()),
-            Some(_) => Err(TransferError::WrongMasterKey { place }),
+            Some(true) => Ok(()),
+            Some(false) => Err(TransferError::WrongMasterKey { place }),
         }
     }
 

@@ -17,7 +17,6 @@ use super::{
     source::read_tables,
 };
 use crate::{
-    canary,
     database::Location,
     open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS, describe, one_line},
     rows::{AuditRow, Decision, insert_audit},
@@ -195,11 +194,8 @@ impl Target {
     /// # Errors
     /// When it was not, or the database fails.
     pub async fn check_key(&mut self, keys: &Keyring) -> Result<(), TransferError> {
-        let sealed: Option<Vec<u8>> = on_link!(&mut self.link, connection => {
-            sqlx::query_scalar(canary::SELECT).bind(canary::KEY).fetch_optional(connection).await?
-        });
-        match sealed {
-            Some(sealed) if canary::opens(keys, &sealed) => Ok(()),
+        match self.link.has_key(keys).await? {
+            Some(true) => Ok(()),
             _ => Err(TransferError::WrongMasterKey { place: self.place.clone() }),
         }
     }
