@@ -89,12 +89,7 @@ async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Res
     let all = allowed.is_ok();
     if !all && (is_other || is_narrowed) {
         let target = subject.as_ref().unwrap_or(&principal.subject).name.as_str();
-        let denied = snapshot.forbidden(principal, Verb::View, Kind::Audit, target);
-        let (revision, reason) = (snapshot.revision(), denied.to_string());
-        app.audit
-            .record(app.audit.denial(principal, Verb::View, Kind::Audit, target, revision, &reason))
-            .await?;
-        return Err(denied.into());
+        return Err(denied(app, caller, Kind::Audit, target).await?);
     }
     Ok(AuditQuery {
         // By id, so that a later account of the same name sees nothing of an earlier one.
@@ -114,6 +109,20 @@ async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Res
         after: after.as_deref().map(position).transpose()?,
         limit,
     })
+}
+
+/// Records that the caller may not view the audit or the usage of an account, and returns the answer.
+pub(super) async fn denied(
+    app: &App,
+    caller: &Caller,
+    kind: Kind,
+    account: &str,
+) -> Result<HttpError, HttpError> {
+    let Caller { principal, snapshot, .. } = caller;
+    let denied = snapshot.forbidden(principal, Verb::View, kind, account);
+    let (revision, reason) = (snapshot.revision(), denied.to_string());
+    app.audit.record(app.audit.denial(principal, Verb::View, kind, account, revision, &reason)).await?;
+    Ok(denied.into())
 }
 
 /// The place of a row in the order.

@@ -13,6 +13,7 @@ use serde::Deserialize;
 use utoipa::OpenApi;
 
 use super::{
+    audit,
     error::HttpError,
     query::{self, Query},
 };
@@ -120,11 +121,7 @@ async fn account(
             name
         }
     };
-    let denied = snapshot.forbidden(principal, Verb::View, Kind::Usage, target);
-    let revision = snapshot.revision();
-    let entry = app.audit.denial(principal, Verb::View, Kind::Usage, target, revision, &denied.to_string());
-    app.audit.record(entry).await?;
-    Err(denied.into())
+    Err(audit::denied(app, caller, Kind::Usage, target).await?)
 }
 
 /// What the sums are grouped by, in the order of the question.
