@@ -175,6 +175,10 @@ impl Served {
             if start.elapsed() > START_TIMEOUT {
                 bail!("{command:?} did not become ready");
             }
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "the condition is asked for again, up to a timeout"
+            )]
             thread::sleep(POLL_INTERVAL);
         }
         Ok(served)
