@@ -31,7 +31,8 @@ pub mod terminal;
 use std::{collections::HashMap, fmt, process::ExitCode, str::FromStr};
 
 use mcpctl_api::{
-    Id, Kind, Resource, Spec,
+    Id, Kind, Name, Resource, Spec,
+    breaker_status::{LlmState, LlmStatus},
     labels::Labels,
     spec::{LimitScope, NamePattern},
     token_status::TokenStatus,
@@ -128,13 +129,19 @@ pub fn yaml(value: &impl Serialize) -> Result<String, Failure> {
     serde_saphyr::to_string(value).map_err(Failure::new)
 }
 
-/// What mcpd reports of tokens, by id.
-pub type TokenStatuses = HashMap<Id, TokenStatus>;
+/// What mcpd reports of resources besides their documents; empty where it does not, because it is older.
+#[derive(Default)]
+pub struct Statuses {
+    /// Of tokens, by id.
+    pub tokens: HashMap<Id, TokenStatus>,
+    /// Of Llms, by name.
+    pub llms: HashMap<Name, LlmStatus>,
+}
 
 /// Prints resources; `single` is whether exactly one was asked for by name.
 pub fn resources(
     items: &[Resource],
-    tokens: &TokenStatuses,
+    statuses: &Statuses,
     format: &Format,
     single: bool,
 ) -> Result<(), Failure> {
@@ -150,7 +157,7 @@ pub fn resources(
                 note!("nothing found");
             }
             while let Some(group) = groups.next() {
-                table_of(group, tokens, wide).print()?;
+                table_of(group, statuses, wide).print()?;
                 if groups.peek().is_some() {
                     data!("")?;
                 }
@@ -185,22 +192,22 @@ impl<'a> Feed<'a> {
         match self.format {
             Format::Table | Format::Wide if begun => {
                 let wide = matches!(self.format, Format::Wide);
-                table_of(&[item], &TokenStatuses::new(), wide).print_row()
+                table_of(&[item], &Statuses::default(), wide).print_row()
             }
             Format::Yaml if begun => {
                 data!("---")?;
-                resources(&[item], &TokenStatuses::new(), self.format, true)
+                resources(&[item], &Statuses::default(), self.format, true)
             }
-            format => resources(&[item], &TokenStatuses::new(), format, true),
+            format => resources(&[item], &Statuses::default(), format, true),
         }
     }
 }
 
-fn table_of(items: &[Resource], tokens: &TokenStatuses, wide: bool) -> Table {
+fn table_of(items: &[Resource], statuses: &Statuses, wide: bool) -> Table {
     let kind = items.first().map(Resource::kind);
     let mut header = vec!["NAME"];
     header.extend(match kind {
-        Some(Kind::Llm) => &["TYPE", "MODEL", "URL"][..],
+        Some(Kind::Llm) => &["TYPE", "MODEL", "URL", "STATE"][..],
         Some(Kind::Secret) => &["KEYS"],
         Some(Kind::User) => &["DISPLAY NAME", "STATE"],
         Some(Kind::Group) => &["MEMBERS"],
@@ -232,9 +239,12 @@ fn table_of(items: &[Resource], tokens: &TokenStatuses, wide: bool) -> Table {
     for item in items {
         let mut row = vec![item.name.to_string()];
         row.extend(columns(&item.spec));
-        let status = tokens.get(&item.id);
+        let status = statuses.tokens.get(&item.id);
         if kind == Some(Kind::Token) {
             row.push(status.map(|status| status.state.as_str().to_owned()).unwrap_or_default());
+        }
+        if kind == Some(Kind::Llm) {
+            row.push(statuses.llms.get(&item.name).map(llm_state).unwrap_or_default());
         }
         row.push(table::age(item.created_at));
         if let (true, Spec::Token(token)) = (wide, &item.spec) {
@@ -287,6 +297,17 @@ fn columns(spec: &Spec) -> Vec<String> {
                     .map(|ceiling| format!("{} per {}", ceiling.measure.show(ceiling.max), ceiling.span)),
             ),
         ],
+    }
+}
+
+/// How an Llm does, in a few words.
+pub fn llm_state(status: &LlmStatus) -> String {
+    let state = status.state.describe();
+    match status.failing_since {
+        Some(since) if matches!(status.state, LlmState::Failing | LlmState::BreakerOpen) => {
+            format!("{state} since {}", table::age(since))
+        }
+        _ => state.to_owned(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
 //! of the Llms and `turns` what runs them, `attempt` one Llm at a `call`, `resumption` what follows a broken stream, `route` the
-//! way to a provider, `prepared` what requests need of an Llm and is kept between them, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `settlement`
+//! way to a provider, `prepared` what requests need of an Llm and is kept between them, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `health` how Llms do, `settlement`
 //! what a request took and what that cost,
 //! `credential_checks` what providers are asked when a key is written.
 
@@ -12,6 +12,7 @@ mod budgets;
 mod call;
 mod chain;
 pub mod credential_checks;
+mod health;
 pub mod in_flight;
 pub mod outcome;
 pub mod pipeline;
@@ -33,6 +34,7 @@ use mcpctl_upstream as upstream;
 
 use breakers::UpstreamBreakers;
 use budgets::RetryBudgets;
+use health::LlmHealth;
 use prepared::PreparedLlms;
 use stream_usage::StreamUsage;
 
@@ -48,6 +50,8 @@ pub struct Inference {
     pub llms: PreparedLlms,
     /// The breakers of upstreams that have failed.
     pub breakers: UpstreamBreakers,
+    /// How Llms have done.
+    pub health: LlmHealth,
     /// The outstanding requests at each upstream.
     pub balancer: Arc<Balancer>,
 }
@@ -65,6 +69,7 @@ impl Inference {
             budgets: RetryBudgets::default(),
             llms: PreparedLlms::default(),
             breakers: UpstreamBreakers::default(),
+            health: LlmHealth::default(),
             balancer: Arc::default(),
         }
     }
@@ -86,5 +91,6 @@ impl Inference {
         self.breakers.retain(|upstream| kept.contains(upstream));
         self.balancer.retain(|upstream| kept.contains(upstream));
         self.llms.retain(snapshot);
+        self.health.retain(snapshot);
     }
 }

@@ -16,11 +16,67 @@ pub struct LlmStatus {
     /// The Llm's name.
     #[schema(value_type = String)]
     pub llm: Name,
+    /// What there is to know in one word.
+    #[serde(default)]
+    pub state: LlmState,
+    /// Since when it has done nothing but fail; absent of one that answered last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub failing_since: Option<Timestamp>,
+    /// Its last failure since the replica started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_failure: Option<LlmFailure>,
+    /// When a request to it last ended, since the replica started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub last_used_at: Option<Timestamp>,
     /// The breaker of each of its upstreams, in the order of the document.
     pub breakers: Vec<BreakerStatus>,
     /// The keys that are not sent, because their references are void.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub void_keys: Vec<VoidKey>,
+}
+
+/// How an Llm does, by what one replica has seen. Of several, the worst.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub enum LlmState {
+    /// The last request was answered.
+    Ok,
+    /// No request has shown how it does.
+    #[default]
+    Unknown,
+    /// The last request failed.
+    Failing,
+    /// The breakers of all its upstreams are open.
+    BreakerOpen,
+    /// A key of it is void.
+    NoCredential,
+}
+
+impl LlmState {
+    /// For people.
+    pub const fn describe(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Unknown => "unused",
+            Self::Failing => "failing",
+            Self::BreakerOpen => "breaker open",
+            Self::NoCredential => "no credential",
+        }
+    }
+}
+
+/// A failure of an Llm.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct LlmFailure {
+    /// When it was over.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+    /// Its class.
+    pub class: String,
+    /// The provider's HTTP status; 0 where there was no response.
+    pub status: u16,
 }
 
 /// A key that is not sent.

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// Accounts that may run an Llm are listed up to so many.
+const MAX_GRANTEES: usize = 20;
+
 /// What to describe.
 #[derive(clap::Args)]
 pub struct Args {
@@ -76,9 +79,13 @@ async fn describe(client: &Client, resource: &Resource) -> Outcome {
         // Left out for a caller who may not view accounts.
         if let Ok(answer) = client.who_can(Verb::Run.as_str(), kind.plural(), resource.name.as_str()).await {
             data!("# may be run by:")?;
-            for grantee in answer.subjects {
+            let more = answer.subjects.len().saturating_sub(MAX_GRANTEES);
+            for grantee in answer.subjects.into_iter().take(MAX_GRANTEES) {
                 let via = grantee.via_group.map(|group| format!(" via group {group}")).unwrap_or_default();
                 data!("#   {} (role {}{via})", grantee.subject, grantee.role)?;
+            }
+            if more > 0 {
+                data!("#   and {more} more: mcpctl auth who-can run llms {}", resource.name)?;
             }
         }
     }
@@ -98,6 +105,16 @@ fn token_status(token: &Resource, status: &TokenStatus) -> Result<(), Failure> {
 /// Left out where mcpd does not show them, because it is older.
 async fn breakers(client: &Client, llm: &Resource) -> Result<(), Failure> {
     let Ok(status) = client.llm_status(llm.id.as_str()).await else { return Ok(()) };
+    let used = status.last_used_at.map_or_else(
+        || "not used since this mcpd started".to_owned(),
+        |at| format!("last used {} ago", age(at)),
+    );
+    data!("# state: {}, {used} (as this mcpd has seen it)", output::llm_state(&status))?;
+    if let Some(failure) = &status.last_failure {
+        let (class, ago) = (output::one_line(&failure.class), age(failure.at));
+        let answer = if failure.status == 0 { String::new() } else { format!(", status {}", failure.status) };
+        data!("# last failure: {class}{answer}, {ago} ago")?;
+    }
     let many = status.breakers.len() > 1;
     for (at, breaker) in status.breakers.iter().enumerate() {
         let place = match &breaker.url {

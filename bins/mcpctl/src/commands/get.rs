@@ -14,7 +14,7 @@ use crate::{
     Outcome,
     context::Global,
     failure::Failure,
-    output::{self, Format, TokenStatuses},
+    output::{self, Format, Statuses},
 };
 
 /// What to show.
@@ -66,7 +66,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
             };
             output::resources(
                 &items,
-                &token_statuses(&client, &items, &args.output).await,
+                &statuses_of(&client, &items, &args.output).await,
                 &args.output,
                 false,
             )?;
@@ -87,7 +87,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         }
     }
     if !found.is_empty() {
-        let statuses = token_statuses(&client, &found, &args.output).await;
+        let statuses = statuses_of(&client, &found, &args.output).await;
         output::resources(&found, &statuses, &args.output, targets.len() == 1)?;
     }
     match failures.pop() {
@@ -115,14 +115,29 @@ fn expiring(mut items: Vec<Resource>, within: HumanDuration) -> Result<Vec<Resou
     Ok(items)
 }
 
-/// What mcpd reports of the tokens that a table shows; nothing where it does not, because it is older.
-async fn token_statuses(client: &Client, items: &[Resource], format: &Format) -> TokenStatuses {
-    let in_table = matches!(format, Format::Table | Format::Wide);
-    if !in_table || !items.iter().any(|item| item.kind() == Kind::Token) {
-        return TokenStatuses::new();
+/// What mcpd reports of the resources that a table shows; nothing where it does not, because it is older.
+async fn statuses_of(client: &Client, items: &[Resource], format: &Format) -> Statuses {
+    let mut statuses = Statuses::default();
+    if !matches!(format, Format::Table | Format::Wide) {
+        return statuses;
     }
-    let statuses = client.token_statuses().await.map(|list| list.items).unwrap_or_default();
-    statuses.into_iter().map(|status| (status.id.clone(), status)).collect()
+    let shows = |kind: Kind| items.iter().any(|item| item.kind() == kind);
+    if shows(Kind::Token) {
+        let tokens = client.token_statuses().await.map(|list| list.items).unwrap_or_default();
+        statuses.tokens = tokens.into_iter().map(|status| (status.id.clone(), status)).collect();
+    }
+    match items {
+        [llm] if llm.kind() == Kind::Llm => {
+            let status = client.llm_status(llm.id.as_str()).await.ok();
+            statuses.llms = status.map(|status| (llm.name.clone(), status)).into_iter().collect();
+        }
+        _ if shows(Kind::Llm) => {
+            let llms = client.llm_statuses().await.unwrap_or_default();
+            statuses.llms = llms.into_iter().map(|status| (status.llm.clone(), status)).collect();
+        }
+        _ => {}
+    }
+    statuses
 }
 
 /// Shows what there is, and goes on with every change. A list and its revision belong together, so that nothing is lost
@@ -150,7 +165,7 @@ async fn follow(
     let since: Revision = list.revision;
     let items: Vec<Resource> =
         list.items.into_iter().filter(|item| wanted(item.name.as_str(), item.id.as_str())).collect();
-    let statuses = token_statuses(client, &items, format).await;
+    let statuses = statuses_of(client, &items, format).await;
     output::resources(&items, &statuses, format, items.len() == 1 && !names.is_empty())?;
     let selector = selector.map(|selector| Selected {
         selector: &selector.parsed,

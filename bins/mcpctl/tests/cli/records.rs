@@ -106,3 +106,45 @@ async fn audit_is_followed_over_a_restart_of_mcpd() {
     assert!(lines.next_line().await.unwrap().unwrap().contains("llms/after"));
     assert_eq!(notes.next_line().await.unwrap().unwrap(), "mcpd answers again");
 }
+
+#[tokio::test]
+async fn llms_show_how_they_do() {
+    let world = Central::start(&["gpt", "claude"]).await;
+    let shell = Shell::signed_in(&world.mcpd).await;
+    let states = async || {
+        let table = shell.run(&["get", "llms"]).await.succeeded();
+        let header = table.lines().next().unwrap();
+        let (from, to) = (header.find("STATE").unwrap(), header.find("AGE").unwrap());
+        table.lines().skip(1).map(|line| line[from..to].trim().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(states().await, ["unused", "unused"]);
+    chat(&world, "claude").await;
+    assert_eq!(states().await, ["ok", "unused"]);
+    world.provider.set_default(Reply::error(503, "busy", "busy"));
+    let body = json!({"model": "claude", "messages": []});
+    world.mcpd.post("/v1/chat/completions", &world.alice, &body).await.bytes().await.unwrap();
+    let failing = states().await;
+    assert!(failing[0].starts_with("failing since ") && failing[1] == "unused", "{failing:?}");
+    let described = shell.run(&["describe", "llm", "claude"]).await.succeeded();
+    assert!(described.contains("# last failure: server_error, status 503, "), "{described}");
+    assert!(described.contains("# state: failing since "), "{described}");
+    assert!(described.contains("#   User alice (role llm-user)"), "{described}");
+
+    let patch = json!([{"kind": "Secret", "name": "key", "data": {"token": "sk-1"}},
+        {"kind": "Llm", "name": "gpt", "type": "openai", "url": world.provider.base_url(), "model": "m",
+         "apiKey": {"secret": "key", "key": "token"}}]);
+    world.mcpd.apply(patch).await;
+    assert!(world.mcpd.delete("/api/v1/secrets/key", &world.mcpd.admin()).await.status().is_success());
+    assert_eq!(states().await[1], "no credential");
+    // To those who may view them alone.
+    let alone = world
+        .mcpd
+        .user_with_rules("eve", json!([{"kinds": ["llms"], "verbs": ["view"], "names": ["gpt"]}]))
+        .await;
+    let list: Value = world.mcpd.get("/api/v1/llm-status", &alone).await.json().await.unwrap();
+    assert_eq!(
+        (list["items"].as_array().unwrap().len(), &list["items"][0]["state"]),
+        (1, &json!("noCredential"))
+    );
+    assert_eq!(list["items"][0]["voidKeys"][0]["reason"], Value::Null, "the secret is another matter");
+}

@@ -58,9 +58,9 @@ async fn existing_resources_are_shown_and_missing_ones_reported() {
 
     let wide = shell.run(&["get", "llms", "-o", "wide"]).await.succeeded();
     let rows: Vec<Vec<&str>> = wide.lines().map(|line| line.split_whitespace().collect()).collect();
-    assert_eq!(rows[0], ["NAME", "TYPE", "MODEL", "URL", "AGE", "ID", "REVISION", "LABELS"]);
-    assert_eq!((rows[1][0], rows[1][1], rows[1][2], rows[1][7]), ("claude", "anthropic", "m", "team=a"));
-    let id = rows[1][5];
+    assert_eq!(rows[0], ["NAME", "TYPE", "MODEL", "URL", "STATE", "AGE", "ID", "REVISION", "LABELS"]);
+    assert_eq!((rows[1][0], rows[1][1], rows[1][2], rows[1][8]), ("claude", "anthropic", "m", "team=a"));
+    let id = rows[1][6];
     assert_eq!(
         shell.run(&["get", "llm", id, "-o", "jsonpath={.name}"]).await.succeeded(),
         "claude\n",

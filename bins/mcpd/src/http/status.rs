@@ -8,9 +8,11 @@ use axum::{
     extract::State,
     response::{IntoResponse as _, Response},
 };
+use mcpctl_access::{Permit, Stored, verb::View};
 use mcpctl_api::{
     Kind, Spec, Verb,
-    breaker_status::{LlmStatus, VoidKey},
+    breaker_status::{BreakerState, BreakerStatus, LlmState, LlmStatus, VoidKey},
+    question::List,
 };
 use utoipa::OpenApi;
 
@@ -18,6 +20,7 @@ use super::{
     error::HttpError,
     limits,
     path::{self, Path},
+    query::{ListQuery, Page, Query},
     token_status,
     viewed::viewed,
 };
@@ -25,7 +28,7 @@ use crate::{app::App, caller::Caller};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(llm))]
+#[openapi(paths(llm, llms))]
 pub struct Docs;
 
 /// The status of a resource whose kind has one.
@@ -50,8 +53,40 @@ pub async fn status(
               (status = 403, body = mcpctl_api::ApiError), (status = 404, body = mcpctl_api::ApiError)),
 )]
 async fn llm(app: &App, caller: &Caller, target: &str) -> Result<Json<LlmStatus>, HttpError> {
-    let stored = viewed(app, caller, Kind::Llm, target).await?;
-    let breakers = app.inference.breaker_statuses(&stored);
+    Ok(Json(status_of(app, caller, &*viewed(app, caller, Kind::Llm, target).await?)))
+}
+
+/// Shows the status of every Llm that the caller may view, as of the replica that answers, ordered by name and in pages as the Llms are
+#[utoipa::path(
+    get, path = "/api/v1/llm-status", tag = "resources",
+    params(("after" = Option<String>, Query, description = "`next` of the page before"),
+           ("limit" = Option<u32>, Query, description = "1 to 1000; with `after` alone 100; with neither, everything")),
+    responses((status = 200, description = "`{revision, items, next}`"), (status = 400, body = mcpctl_api::ApiError),
+              (status = 401, body = mcpctl_api::ApiError)),
+)]
+pub async fn llms(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Query<ListQuery>,
+) -> Result<Json<List<LlmStatus>>, HttpError> {
+    let (selector, Page { after, limit, looked_at }) = (query.0.selector()?, query.0.page()?);
+    let mut permits = caller.snapshot.permitted_after::<View>(&caller.principal, Kind::Llm, after);
+    let (mut items, mut last) = (Vec::new(), None);
+    for stored in permits.by_ref().take(looked_at).map(Permit::into_resource) {
+        if selector.matches(&stored.resource.labels) {
+            items.push(status_of(&app, &caller, &stored));
+        }
+        last = Some(stored);
+        if items.len() >= limit {
+            break;
+        }
+    }
+    let next = last.filter(|_| permits.next().is_some()).map(|last| last.name().clone());
+    Ok(Json(List { revision: caller.snapshot.revision(), items, next }))
+}
+
+fn status_of(app: &App, caller: &Caller, stored: &Stored) -> LlmStatus {
+    let breakers = app.inference.breaker_statuses(stored);
     let mut void_keys = Vec::new();
     if let Spec::Llm(llm) = &stored.resource.spec {
         for upstream in llm.upstreams() {
@@ -69,5 +104,26 @@ async fn llm(app: &App, caller: &Caller, target: &str) -> Result<Json<LlmStatus>
             }
         }
     }
-    Ok(Json(LlmStatus { llm: stored.name().clone(), breakers, void_keys }))
+    let seen = app.inference.health.of(stored.id());
+    let is_open = |breaker: &BreakerStatus| breaker.state != BreakerState::Closed && !breaker.some_forms;
+    let state = if !void_keys.is_empty() {
+        LlmState::NoCredential
+    } else if breakers.iter().all(is_open) {
+        LlmState::BreakerOpen
+    } else if seen.failing_since.is_some() {
+        LlmState::Failing
+    } else if seen.last_used_at.is_some() {
+        LlmState::Ok
+    } else {
+        LlmState::Unknown
+    };
+    LlmStatus {
+        llm: stored.name().clone(),
+        state,
+        failing_since: seen.failing_since,
+        last_failure: seen.last_failure,
+        last_used_at: seen.last_used_at,
+        breakers,
+        void_keys,
+    }
 }

@@ -9,11 +9,12 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 40] = [
+pub(super) const ROUTES: [&str; 41] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
     "/api/v1/usage",
+    "/api/v1/llm-status",
     "/api/v1/agents/{agent}/journal",
     "/api/v1/feed",
     "/api/v1/auth/login",

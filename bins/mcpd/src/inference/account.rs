@@ -236,6 +236,7 @@ impl Account {
         row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         row.model = model.unwrap_or_default().chars().take(200).collect();
         std::mem::take(&mut self.settlement).settle(&mut row, usage);
+        self.app.inference.health.note(&row.llm_id, outcome, status, clock::now());
         mcpctl_server::access_line(|line| {
             // The Llm that was asked for is the first one that is tried.
             if line.attempts.is_none() {

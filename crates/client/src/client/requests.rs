@@ -99,6 +99,25 @@ impl Client {
         self.read(self.request(Method::GET, &["api", "v1", Kind::Llm.plural(), llm, "status"])?).await
     }
 
+    /// How every Llm that the caller may view does, at the replica that answers, read page by page.
+    pub async fn llm_statuses(&self) -> Result<Vec<LlmStatus>, ClientError> {
+        let (mut all, mut after) = (Vec::new(), None::<Name>);
+        loop {
+            let mut request = self.request(Method::GET, &["api", "v1", "llm-status"])?;
+            request = request.query(&[("limit", PAGE_ITEMS)]);
+            if let Some(after) = &after {
+                request = request.query(&[("after", after)]);
+            }
+            let page: List<LlmStatus> = self.read(request).await?;
+            all.extend(page.items);
+            // Names only grow from page to page.
+            match page.next {
+                Some(next) if after.as_ref().is_none_or(|after| next > *after) => after = Some(next),
+                _ => return Ok(all),
+            }
+        }
+    }
+
     /// Makes a resource.
     pub async fn create(&self, document: &Document) -> Result<Changed, ClientError> {
         let request = self.request(Method::POST, &["api", "v1", document.kind().plural()])?;
