@@ -115,7 +115,7 @@ pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure
     table.print()?;
     note!("usage {}", period(&page));
     if page.totals.unpriced > 0 {
-        note!("`?`: {} requests took tokens of an unknown price", grouped(page.totals.unpriced));
+        note!("`?`: requests without a known price: {}", grouped(page.totals.unpriced));
     }
     if !page.complete {
         note!("older requests are still being added up: ask again later");
