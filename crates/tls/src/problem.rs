@@ -20,6 +20,7 @@ pub struct TlsProblem {
 }
 
 const CA: &str = "is it the right server? Name the file of its private authority, where it has one: `--ca FILE` of mcpctl, `ca` in mcplocal.yaml";
+const OWN_CA: &str = "issue the server a certificate of its own from it, with `basicConstraints=CA:FALSE`";
 const NAME: &str = "use a name of the certificate as the address, or have one issued for this name";
 const EXPIRED: &str = "renew it: mcpd uses a new file within seconds; and check the clock of this machine";
 const CLIENT: &str = "present one: `--client-certificate FILE --client-key FILE` of mcpctl, `clientCertificate` and `clientKey` in mcplocal.yaml";
@@ -94,6 +95,10 @@ fn certificate(error: &CertificateError) -> TlsProblem {
         ),
         CertificateError::NotValidYet => {
             problem("its certificate is not valid yet", Some("check the clock of this machine"))
+        }
+        // The verifier has no kind of its own for it. `openssl req -x509` makes such certificates.
+        CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
+            problem("its certificate is one of an authority, not of a server", Some(OWN_CA))
         }
         other => problem(format!("its certificate cannot be trusted: {other}"), None),
     }
