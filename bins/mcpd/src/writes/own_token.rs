@@ -47,19 +47,26 @@ impl Planner<'_> {
     }
 
     /// The longest validity of a token that the actor renews for itself, where the rules deny it: as long as it was made for, or
-    /// as a new one.
+    /// as a new one; with a lent credential, as long as that one was made for, whichever token is renewed.
     pub(super) fn own_renewal_limit(&self, old: &Stored, token: &TokenSpec) -> HumanDuration {
-        made_for(old, token).max(self.own_validity())
+        self.lent_for().unwrap_or_else(|| made_for(old, token).max(MAX_OWN_VALIDITY))
     }
 
-    /// A credential that another account made, and that is no session, makes none for longer than it was made for itself.
     fn own_validity(&self) -> HumanDuration {
-        let credential = self.before.by_id(&self.actor.token);
-        match credential.map(|stored| (stored, &stored.resource.spec)) {
-            Some((stored, Spec::Token(token))) if !token.session && !token.issued_by.is_empty() => {
-                made_for(stored, token).min(MAX_OWN_VALIDITY)
+        self.lent_for().map_or(MAX_OWN_VALIDITY, |lent| lent.min(MAX_OWN_VALIDITY))
+    }
+
+    /// For how long the credential in use was made, where another account made it and it is no session; nothing is left of one
+    /// that has ended meanwhile.
+    fn lent_for(&self) -> Option<HumanDuration> {
+        let Some(credential) = self.before.by_id(&self.actor.token) else {
+            return Some(HumanDuration::from_secs(0));
+        };
+        match &credential.resource.spec {
+            Spec::Token(token) if !token.session && !token.issued_by.is_empty() => {
+                Some(made_for(credential, token))
             }
-            _ => MAX_OWN_VALIDITY,
+            _ => None,
         }
     }
 }
