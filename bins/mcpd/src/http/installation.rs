@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::HeaderMap};
 use mcpctl_api::{
-    Kind, Verb,
+    Kind,
     installation::{DatabaseKind, Installation, ProxyState, TlsState},
 };
 use mcpctl_server::Peer;
 use utoipa::OpenApi;
 
-use super::error::HttpError;
+use super::{error::HttpError, viewed::check_views_all};
 use crate::{app::App, caller::Caller};
 
 /// This route's part of the OpenAPI document.
@@ -30,12 +30,12 @@ pub async fn installation(
     peer: Peer,
     headers: HeaderMap,
 ) -> Result<Json<Installation>, HttpError> {
-    caller.snapshot.authorize_all(&caller.principal, Verb::View, Kind::Llm)?;
+    check_views_all(&app, &caller, Kind::Llm).await?;
     let facts = &app.facts;
     let tls = facts.tls.as_ref().map(|tls| TlsState {
         valid_until: tls.not_after(),
         client_certificates: tls.asks_for_certificates(),
-        refused: tls.refused(),
+        refused: tls.refused().map(|reason| shown(&caller, reason)),
     });
     let proxy = match (headers.contains_key("x-forwarded-for"), peer.ip()) {
         (false, _) => ProxyState::None,
@@ -49,4 +49,12 @@ pub async fn installation(
         proxy,
         tls,
     }))
+}
+
+/// The reason names files of the server, for those who may do everything.
+fn shown(caller: &Caller, reason: String) -> String {
+    if caller.snapshot.holds_everything(&caller.principal) {
+        return reason;
+    }
+    "its changed files cannot be used; the log of mcpd has the reason".to_owned()
 }

@@ -8,11 +8,11 @@ use axum::{
     http::header,
     response::{IntoResponse, Response},
 };
-use mcpctl_api::{Kind, Verb, breaker_status::BreakerState};
+use mcpctl_api::{Kind, breaker_status::BreakerState};
 use mcpctl_telemetry::Configured;
 use utoipa::OpenApi;
 
-use super::error::HttpError;
+use super::{error::HttpError, viewed::check_views_all};
 use crate::{app::App, caller::Caller};
 
 /// These routes and the general part of the OpenAPI document.
@@ -64,7 +64,7 @@ pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpErr
     responses((status = 200, description = "OpenMetrics text"), (status = 401, body = mcpctl_api::ApiError),
               (status = 403, body = mcpctl_api::ApiError)))]
 pub async fn metrics(State(app): State<Arc<App>>, caller: Caller) -> Result<Response, HttpError> {
-    caller.snapshot.authorize_all(&caller.principal, Verb::View, Kind::Llm)?;
+    check_views_all(&app, &caller, Kind::Llm).await?;
     // When asked for, because breakers open and close by themselves.
     let llms = caller.snapshot.all(Kind::Llm).map(|llm| {
         let breakers = app.inference.breaker_statuses(llm);
