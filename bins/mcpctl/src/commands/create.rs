@@ -32,9 +32,13 @@ pub struct Args {
     /// name,displayName,email,groups
     #[arg(long = "filename", short = 'f', value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Make each person of a CSV file a first token, and write them to this file, which only you can read; - for standard output
+    /// Make each person whom a CSV file adds a first token, and write them to this file, which only you can read; - for standard
+    /// output
     #[arg(long, value_name = "FILE", requires = "files")]
     tokens: Option<PathBuf>,
+    /// With --tokens, also for people of the file who are there already and have no token, e.g. after an interruption
+    #[arg(long, requires = "tokens")]
+    missing_tokens: bool,
     /// Do not ask providers whether they accept new keys
     #[arg(long)]
     skip_check: bool,
@@ -101,7 +105,10 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
     let mut skip_check = args.skip_check;
     let Some(what) = args.what else {
         return match args.files.as_slice() {
-            [path] if is_csv(path) => onboarding::run(&global.client()?, path, args.tokens.as_deref()).await,
+            [path] if is_csv(path) => {
+                let wanted = onboarding::Wanted { tokens: args.tokens, missing: args.missing_tokens };
+                onboarding::run(&global.client()?, path, wanted).await
+            }
             files if files.iter().any(|path| is_csv(path)) => {
                 Err(Failure::usage("people of a CSV file are made by one command a file"))
             }

@@ -308,10 +308,27 @@ async fn people_of_a_file_are_made_whole_or_not_at_all() {
     assert!(lines.len() == 3 && lines[0] == "name,token", "{tokens}");
     let token = lines[1].strip_prefix("alice@example.com,").unwrap();
 
-    // The same file again changes nothing and makes no second token.
+    // The same file again changes nothing and makes no second token, not even in place of one that was revoked.
+    shell.run(&["delete", "token", "bob-first"]).await.succeeded();
     let again = shell.run(&create).await;
     assert_eq!((again.code, again.stdout.as_str()), (0, ""), "{}", again.stderr);
+    assert!(again.stderr.starts_with("2 people were there before, and get no token;"), "{}", again.stderr);
     assert_eq!(std::fs::read_to_string(&path).unwrap(), tokens);
+    // Unless it is asked for; a name that another account has taken is reported.
+    let missing = ["create", "-f", "people.csv", "--tokens", "tokens.csv", "--missing-tokens"];
+    shell.run(&["create", "token", "bob-first", "--for", "User/admin"]).await.succeeded();
+    let taken = shell.run(&missing).await;
+    assert!(
+        taken.code == 1
+            && taken
+                .stderr
+                .starts_with("User bob has no token yet: the name `bob-first` is another token's;"),
+        "{}",
+        taken.stderr
+    );
+    shell.run(&["delete", "token", "bob-first"]).await.succeeded();
+    shell.run(&missing).await.succeeded();
+    assert!(std::fs::read_to_string(&path).unwrap().lines().last().unwrap().starts_with("bob,mcpd_"));
     // What the file does not have stays as it is; a new row is added.
     shell.run(&["patch", "user", "bob", "-p", "labels: {site: x}"]).await.succeeded();
     shell.file("people.csv", "name,email,groups\nbob,bob@example.com,team-b\ncarol,,\n");

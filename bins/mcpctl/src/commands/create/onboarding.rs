@@ -1,10 +1,10 @@
-//! `mcpctl create -f people.csv`: makes the users of a file and puts them into their groups, all or none, and then makes each a first
-//! token. What is there already stays, so the same file can be used again after an interruption.
+//! `mcpctl create -f people.csv`: makes the users of a file and puts them into their groups, all or none, and then makes each new one
+//! a first token. What is there already stays, so the same file can be used again, with more people or after an interruption.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     io::{self, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     time::Duration,
 };
@@ -36,14 +36,22 @@ const MAX_ATTEMPTS: u32 = 10;
 const BUSY_INTERVAL: Duration = Duration::from_secs(1);
 const MAX_BUSY: u32 = 120;
 
-/// Makes the people of a file, and tokens for them in the file `tokens`, where one is named.
-pub(super) async fn run(client: &Client, path: &Path, tokens: Option<&Path>) -> Outcome {
+/// The tokens that are wanted.
+pub(super) struct Wanted {
+    /// The file that they are written to, for people who are new.
+    pub(super) tokens: Option<PathBuf>,
+    /// For others too who have none.
+    pub(super) missing: bool,
+}
+
+/// Makes the people of a file, and the tokens that are wanted.
+pub(super) async fn run(client: &Client, path: &Path, wanted: Wanted) -> Outcome {
     let file = path.display().to_string();
     let people = roster::read(&file, &files::read_file(path)?)?;
     // Before anything is written at mcpd, so that no token is lost for want of a place.
-    let output = tokens.map(TokenFile::open).transpose()?;
+    let output = wanted.tokens.as_deref().map(TokenFile::open).transpose()?;
     let outcomes = apply(client, &file, &people).await?;
-    for (kind, name, outcome) in outcomes {
+    for (kind, name, outcome) in &outcomes {
         match outcome {
             ApplyOutcome::Created => report(output.as_ref(), &format!("{}/{name} created", kind.plural()))?,
             ApplyOutcome::Configured => {
@@ -52,13 +60,40 @@ pub(super) async fn run(client: &Client, path: &Path, tokens: Option<&Path>) -> 
             ApplyOutcome::Unchanged => {}
         }
     }
-    match output {
-        Some(output) => first_tokens(client, &people, output).await,
-        None => {
-            note!("{} people are there", people.len());
-            Ok(ExitCode::SUCCESS)
-        }
+    let Some(output) = output else {
+        note!("{} people are there", people.len());
+        return Ok(ExitCode::SUCCESS);
+    };
+    let new: HashSet<&Name> = outcomes
+        .iter()
+        .filter(|(kind, _, outcome)| (*kind, *outcome) == (Kind::User, ApplyOutcome::Created))
+        .map(|(_, name, _)| name)
+        .collect();
+    // A token that was revoked is not made again by the way.
+    let (mut getting, others): (Vec<&Person>, Vec<&Person>) =
+        people.iter().partition(|person| new.contains(&person.name));
+    if wanted.missing && !others.is_empty() {
+        let holders = token_holders(client).await?;
+        getting.extend(others.into_iter().filter(|person| !holders.contains(&person.name)));
+    } else if !others.is_empty() {
+        note!(
+            "{} people were there before, and get no token; with --missing-tokens those get one who have none",
+            others.len()
+        );
     }
+    first_tokens(client, &getting, output).await
+}
+
+/// The users that have a token, sessions aside.
+async fn token_holders(client: &Client) -> Result<HashSet<Name>, Failure> {
+    let tokens = client.list(Kind::Token, None).await?;
+    let holders = tokens.items.into_iter().filter_map(|token| match token.spec {
+        Spec::Token(token) if !token.session && token.subject.kind == SubjectKind::User => {
+            Some(token.subject.name)
+        }
+        _ => None,
+    });
+    Ok(holders.collect())
 }
 
 /// Data, unless the tokens are.
@@ -186,9 +221,9 @@ fn placed(file: &str, error: ClientError, documents: &[(Document, u64)]) -> Fail
     }
 }
 
-/// Makes each person without one a token `NAME-first`, and writes it before the next one is made.
-async fn first_tokens(client: &Client, people: &[Person], mut output: TokenFile) -> Outcome {
-    let mut made = 0_usize;
+/// Makes each of these people a token `NAME-first`, and writes it before the next one is made.
+async fn first_tokens(client: &Client, people: &[&Person], mut output: TokenFile) -> Outcome {
+    let (mut made, mut taken) = (0_usize, 0_usize);
     for person in people {
         let name = first_token(&person.name)?;
         let subject = Subject { kind: SubjectKind::User, name: person.name.clone() };
@@ -196,10 +231,20 @@ async fn first_tokens(client: &Client, people: &[Person], mut output: TokenFile)
         let issued = match patient(client, &wanted).await {
             Ok(issued) => issued,
             Err(error) if is_taken(&error) => {
-                note!("{}: there is a token `{name}` already", person.name);
+                taken += 1;
+                note!(
+                    "User {} has no token yet: the name `{name}` is another token's; make one by: \
+                     mcpctl create token NAME --for User/{}",
+                    person.name,
+                    person.name
+                );
                 continue;
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => {
+                return Err(Failure::new(format!("no token for User {}: {error}", person.name)).hint(format!(
+                    "the same with --missing-tokens goes on; if `{name}` was made: mcpctl rotate token {name}"
+                )));
+            }
         };
         output.write(&person.name, issued.token.expose()).map_err(|error| {
             Failure::new(format!("the token `{name}` cannot be written: {error}"))
@@ -214,7 +259,7 @@ async fn first_tokens(client: &Client, people: &[Person], mut output: TokenFile)
         1 => note!("1 token made{place}; it is shown this once"),
         _ => note!("{made} tokens made{place}; they are shown this once"),
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if taken == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// The name of a person's first token.
