@@ -27,7 +27,8 @@ pub struct Resealed {
 impl fmt::Display for Resealed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { secrets, signing_keys } = self;
-        write!(f, "{secrets} secrets and {signing_keys} signing keys")
+        let plural = if *secrets == 1 { "" } else { "s" };
+        write!(f, "{secrets} secret{plural} and {signing_keys} signing keys")
     }
 }
 

@@ -38,10 +38,7 @@ pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     })?;
     let kept = master_key_file::promote_next(file, old).map_err(key_error)?;
     store.close().await;
-    print(&format!(
-        "rotated: {rotated} values are sealed with master key {new}, which is in {}",
-        file.display()
-    ))?;
+    print(&format!("rotated: {rotated} are sealed with master key {new}, which is in {}", file.display()))?;
     output::note(format_args!(
         "hint: the old key is in {}: it opens backups that were made before; move it to them{}",
         kept.display(),

@@ -39,7 +39,7 @@ async fn rotation_seals_everything_with_a_new_key() {
         installation.stop();
 
         let output = done(&["rotate-master-key"], &data_dir, database_url);
-        assert!(output.contains("1 secrets and 2 signing keys"), "{output}");
+        assert!(output.contains("1 secret and 2 signing keys are sealed"), "{output}");
         assert_ne!(fs::read_to_string(&key).unwrap(), old);
         assert_eq!(key.metadata().unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_to_string(kept(&data_dir)).unwrap(), old);
