@@ -283,6 +283,7 @@ async fn people_of_a_file_are_made_whole_or_not_at_all() {
         shell.file("people.csv", &format!("name,displayName,groups\n{rows}"));
         let refused = shell.run(&create).await.failed(1);
         assert!(refused.starts_with(error), "{refused}");
+        assert!(refused.contains("hint: nothing was written; "), "{refused}");
         assert_eq!(shell.run(&["get", "users", "-o", "name"]).await.succeeded(), "users/admin\n");
     }
     shell.file(

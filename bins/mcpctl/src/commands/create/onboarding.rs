@@ -203,7 +203,8 @@ async fn groups<'a>(
             }
         }
     }
-    roster::all(missing.into_iter().map(|(_, failure)| failure).collect())?;
+    let hint = "nothing was written; make the group with `mcpctl create group NAME`, or correct the file";
+    roster::all(missing.into_iter().map(|(_, failure)| failure).collect(), hint)?;
     Ok(found)
 }
 

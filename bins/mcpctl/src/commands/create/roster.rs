@@ -61,15 +61,15 @@ pub(super) fn read(file: &str, text: &str) -> Result<Vec<Person>, Failure> {
             },
         }
     }
-    all(errors)?;
+    all(errors, "nothing was written; correct the file and run it again")?;
     if people.is_empty() {
         return Err(Failure::new(format!("{file}: there is no row below the header")));
     }
     Ok(people)
 }
 
-/// All errors as one: the first ones are reported, the last one is returned.
-pub(super) fn all(mut errors: Vec<Failure>) -> Result<(), Failure> {
+/// All errors as one: the first ones are reported, the last one is returned, with the next step.
+pub(super) fn all(mut errors: Vec<Failure>, hint: &str) -> Result<(), Failure> {
     let more = errors.len().saturating_sub(MAX_ERRORS);
     errors.truncate(MAX_ERRORS);
     let Some(last) = errors.pop() else { return Ok(()) };
@@ -79,7 +79,7 @@ pub(super) fn all(mut errors: Vec<Failure>) -> Result<(), Failure> {
     if more > 0 {
         note!("and {more} more");
     }
-    Err(last.hint("nothing was written; correct the file and run it again"))
+    Err(last.hint(hint))
 }
 
 /// An error at a place of the file; columns count from 1.
