@@ -25,6 +25,8 @@ pub enum ServerKeys {
     Pinned,
     /// Nothing was pinned, or the user accepts others.
     New(KeyListClaims),
+    /// The current one has the fingerprint that the user named.
+    Named(KeyListClaims),
     /// A pinned key signed them.
     Rotated(KeyListClaims),
     /// They cannot be had at the first contact, so nothing is pinned.
@@ -67,7 +69,7 @@ impl ServerKeys {
                     "another program may answer in its place, or the keys were rotated: ask its operator",
                 ));
             }
-            return Ok(Self::New(shown));
+            return Ok(Self::Named(shown));
         }
         let Some(pinned) = pinned else { return Ok(Self::New(shown)) };
         let keys: Vec<PublicKey> = shown.keys.iter().map(|key| key.public_key).collect();
@@ -90,6 +92,10 @@ impl ServerKeys {
                     "compare the first with what the operator's mcpd logs at its start (`mcpd fingerprint`); the agent accepts no other server"
                 );
             }
+            Self::Named(keys) => {
+                note!("signing keys of {} are pinned; the current one is the named one:", named(server));
+                show(keys);
+            }
             Self::Rotated(keys) => {
                 note!(
                     "{} has rotated its signing keys; they are signed by a pinned key, and pinned:",
@@ -106,7 +112,7 @@ impl ServerKeys {
     /// The keys that are to be pinned.
     pub fn to_pin(&self) -> Option<Vec<PublicKey>> {
         match self {
-            Self::New(keys) | Self::Rotated(keys) => {
+            Self::New(keys) | Self::Named(keys) | Self::Rotated(keys) => {
                 Some(keys.keys.iter().map(|key| key.public_key).collect())
             }
             Self::Pinned | Self::Unknown(_) => None,
