@@ -76,7 +76,7 @@ enum Command {
     Serve {
         #[command(flatten)]
         args: ServeArgs,
-        /// Check the configuration and end
+        /// Check the configuration and the files of TLS, and end
         #[arg(long)]
         check: bool,
     },
@@ -104,7 +104,7 @@ enum Command {
 #[tokio::main]
 async fn main() -> ExitCode {
     let done = match Cli::parse().command {
-        Command::Serve { args, check: true } => args.resolve().map(drop),
+        Command::Serve { args, check: true } => check(args),
         Command::Serve { args, check: false } => serve(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
         Command::MasterKey(command) => master_key::run(command).await,
@@ -123,6 +123,11 @@ async fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Judges the configuration, and the files that a start reads before it opens the store.
+fn check(args: ServeArgs) -> anyhow::Result<()> {
+    tls::read(args.resolve()?.tls).map(drop)
 }
 
 /// Prints an error in one line, and its hint in another.

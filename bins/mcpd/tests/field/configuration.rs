@@ -1,6 +1,8 @@
 //! `mcpd serve --check` judges a configuration and starts nothing.
 
-use std::{os::unix::fs::PermissionsExt as _, process::Command};
+use std::{os::unix::fs::PermissionsExt as _, path::Path, process::Command};
+
+use mcpctl_testkit::authority::Authority;
 
 #[test]
 fn check_accepts_a_good_file_and_names_the_place_of_an_error() {
@@ -18,5 +20,16 @@ fn check_accepts_a_good_file_and_names_the_place_of_an_error() {
     let (code, error) = check("listen: 127.0.0.1:0\nlisten-on: x\n");
     assert_eq!(code, Some(1));
     assert!(error.contains("mcpd.yaml:2:1: unknown field `listen-on`"), "{error}");
+    // What TLS needs is there, and belongs together.
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (served, stray) = (authority.issue("mcpd", &["localhost"]), other.issue("stray", &["localhost"]));
+    let tls = |certificate: &Path, key: &Path| {
+        check(&format!("tls: {{certificate: {}, key: {}}}\n", certificate.display(), key.display()))
+    };
+    assert_eq!(tls(&served.certificate, &served.key), (Some(0), String::new()));
+    let (code, error) = tls(&served.certificate, &stray.key);
+    assert!(code == Some(1) && error.contains("is not the one of the certificate in"), "{error}");
+    let (code, error) = tls(&dir.path().join("none.pem"), &served.key);
+    assert!(code == Some(1) && error.starts_with("error: TLS cannot be served: the certificate "), "{error}");
     assert!(!data.exists(), "a check makes no data directory");
 }

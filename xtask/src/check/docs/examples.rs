@@ -96,6 +96,7 @@ fn check_file(program: &Path, args: &[&str], yaml: &str, directory: &Path) -> Re
         fs::DirBuilder::new().mode(0o700).create(&private)?;
         write_private(&private.join("database"), "postgres://mcpd:password@127.0.0.1/mcpd\n")?;
         write_private(&private.join("corp-secret"), "the secret of a client\n")?;
+        write_certificates(&private)?;
     }
     let file = private.join("example.yaml");
     write_private(&file, &yaml.replace(MCPD_FILES, &private.display().to_string()))?;
@@ -108,6 +109,19 @@ fn check_file(program: &Path, args: &[&str], yaml: &str, directory: &Path) -> Re
         .with_context(|| format!("`{}` cannot be started", program.display()))?;
     let error = String::from_utf8_lossy(&output.stderr).replace(&private.display().to_string(), "");
     Ok((!output.status.success()).then(|| error.lines().next().unwrap_or_default().to_owned()))
+}
+
+/// The files of TLS that examples name, of mcpd and in the home of a person.
+fn write_certificates(private: &Path) -> Result<()> {
+    let issued = rcgen::generate_simple_self_signed(["mcpd.example.com".to_owned()])?;
+    let (certificate, key) = (issued.cert.pem(), issued.signing_key.serialize_pem());
+    for name in ["tls.pem", "clients.pem"] {
+        write_private(&private.join(name), &certificate)?;
+    }
+    write_private(&private.join("tls-key.pem"), &key)?;
+    let contexts = private.join(".config/mcpctl");
+    fs::create_dir_all(&contexts)?;
+    write_private(&contexts.join("ca.pem"), &certificate)
 }
 
 /// Both programs accept only files that no other user can write.
