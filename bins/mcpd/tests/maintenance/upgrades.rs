@@ -7,7 +7,7 @@
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
 use mcpctl_testkit::{
-    daemons::Mcpd,
+    daemons::{Mcpd, eventually},
     model_server::{ModelServer, Reply},
     postgres::Postgres,
 };
@@ -91,6 +91,14 @@ async fn check(mcpd: &Mcpd, dump: &str, provider: &ModelServer) {
     ] {
         assert_eq!(count(path).await, expected, "{path}");
     }
+    // Rows of a version without sums are added up after the start.
+    let usage = "/api/v1/usage?by=llm&since=2036-01-01T00:00:00Z&until=2037-12-31T00:00:00Z";
+    eventually("the usage of before is added up", async || {
+        let usage: Value = mcpd.get(usage, admin).await.json().await.unwrap();
+        let totals = &usage["totals"];
+        (totals["requests"] == 2 && totals["outputTokens"] == 14 && usage["complete"] == true).then_some(())
+    })
+    .await;
     let patch = mcpd.request(Method::PATCH, "/api/v1/llms/gpt?skipCheck=true", admin);
     let patched = patch.json(&json!({"url": provider.base_url()})).send().await.unwrap();
     assert_eq!(patched.status(), StatusCode::OK);
