@@ -67,6 +67,16 @@ impl Postgres {
         format!("postgres://test@127.0.0.1:{}/test", self.port)
     }
 
+    /// The folder of its programs.
+    pub fn binaries(&self) -> &Path {
+        &self.binaries
+    }
+
+    /// The variables with which its programs reach it as its administrator.
+    pub fn client_environment(&self) -> [(&'static str, String); 3] {
+        [("PGHOST", "127.0.0.1".to_owned()), ("PGPORT", self.port.to_string()), ("PGUSER", "test".to_owned())]
+    }
+
     /// Starts it after [`Postgres::stop`], on the same port with the same data.
     pub fn start_again(&mut self) {
         let log = std::fs::File::create(self.dir.path().join("log")).expect("the log");
