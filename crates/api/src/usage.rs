@@ -125,7 +125,7 @@ pub struct UsageItem {
 pub struct UsageTotals {
     /// Requests that went to a provider, each counted once, at the Llm that was tried first.
     pub requests: u64,
-    /// Times that an Llm was tried in place of another one.
+    /// Times that an Llm was tried in place of another one, or a local provider by an agent, under the model `(local)`.
     pub fallbacks: u64,
     /// Times that an Llm failed. A request whose fallback answered counts here at its first Llm. One that its caller cancelled does not.
     pub failures: u64,

@@ -15,7 +15,7 @@ use crate::{
     database::{Database, Store, read_connection, write_transaction, write_transaction_of},
     durability::Durability,
     error::StoreError,
-    rows::AuditRow,
+    rows::{AuditRow, insert_usage},
 };
 
 pub use batch::{
@@ -69,6 +69,11 @@ impl Store {
                 }
                 handed.recorded += 1;
                 bytes = bytes.saturating_add(line.bytes());
+                // With the line's row, so that it counts as often as the line is recorded: once.
+                if let Some(usage) = reported.usage(used_up) {
+                    insert_usage!(usage.clone(), transaction)?;
+                    bytes = bytes.saturating_add(ROW_BYTES);
+                }
 
                 let begins = walker.is_none();
                 let mut walking = walker.unwrap_or(ChainWalker::after(Some(own)));

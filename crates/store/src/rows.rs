@@ -248,6 +248,19 @@ macro_rules! insert_audit {
     }};
 }
 
+/// Inserts a row of usage in a transaction of either database.
+macro_rules! insert_usage {
+    ($row:expr, $transaction:ident) => {{
+        let query = sqlx::query(concat!(
+            "INSERT ",
+            $crate::rows::usage_columns!(),
+            "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, \
+             $21, $22, $23, $24)"
+        ));
+        $crate::rows::usage_values!($row, query, bind).execute(&mut *$transaction).await
+    }};
+}
+
 /// Reads an audit row of either database.
 macro_rules! read_audit_row {
     ($row:expr) => {
@@ -284,7 +297,9 @@ macro_rules! read_audit_row {
     };
 }
 
-pub(crate) use {audit_columns, audit_values, insert_audit, read_audit_row, usage_columns, usage_values};
+pub(crate) use {
+    audit_columns, audit_values, insert_audit, insert_usage, read_audit_row, usage_columns, usage_values,
+};
 
 pub(crate) fn unreadable(kind: &str, id: &str, error: impl std::fmt::Display) -> StoreError {
     StoreError::Unreadable { kind: kind.to_owned(), id: id.to_owned(), reason: error.to_string() }

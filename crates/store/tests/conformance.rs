@@ -18,7 +18,8 @@ use mcpctl_secret::envelope::{Keyring, MasterKey};
 use mcpctl_store::{
     AuditFilter, AuditQuery, AuditRow, CommitError, Confirmation, CounterChange, Decision, Discontinuity,
     Durability, Feed, HandOverError, HandedOver, JournalBatch, JournalVolume, LimitCounter, LimitKey,
-    Location, OpenError, Recorder, Replica, ReportedLine, RotationError, Store, StoreError,
+    Location, OpenError, Recorder, Replica, ReportedLine, RotationError, Store, StoreError, UsagePart,
+    UsageQuery, UsageRow,
 };
 use proptest::prelude::*;
 
@@ -451,6 +452,15 @@ async fn forks_volume_and_proofs_of_journals(database: Database) {
     let of = |action: &str| AuditQuery { action: Some(action.to_owned()), limit: 9, ..AuditQuery::default() };
     assert_eq!(store.audit_events(&of("confirmed")).await.unwrap().len(), 1);
     assert_eq!(store.audit_events(&of("used")).await.unwrap().len(), 2);
+    // With the line's row a failover counts, and with nothing else.
+    while store.count_usage(100).await.unwrap() > 0 {}
+    let (mut counted, all) = (Vec::new(), UsageQuery { until: i64::MAX, ..UsageQuery::default() });
+    let take = |part: UsagePart| {
+        counted.push((part.sums.requests, part.sums.fallbacks, part.sums.unpriced));
+        true
+    };
+    store.usage_sums(&all, take).await.unwrap();
+    assert_eq!(counted, [(0, 1, 0)]);
 
     // Bytes of a day, then of all days: what is refused counts for nothing.
     let bob = Id::mint();
@@ -489,9 +499,40 @@ fn batch_with_proofs(agent: &Id, reporter: &Id, lines: &[Vec<u8>]) -> JournalBat
             row: AuditRow { action: "confirmed".to_owned(), ..line.row.clone() },
             nonce: Some("n".to_owned()),
             used_up: AuditRow { action: "used".to_owned(), ..line.row.clone() },
+            usage: failover_row(&line.row),
         });
     }
     batch
+}
+
+/// By which a failover counts.
+fn failover_row(row: &AuditRow) -> UsageRow {
+    UsageRow {
+        id: row.id,
+        at: row.at,
+        principal: row.principal.clone(),
+        principal_id: row.principal_id.clone(),
+        token_id: Id::mint(),
+        llm_id: Id::mint(),
+        llm_name: "claude".to_owned(),
+        model: String::new(),
+        target: None,
+        input_tokens: 0,
+        output_tokens: 0,
+        cached_input_tokens: 0,
+        cache_write_input_tokens: 0,
+        reasoning_tokens: 0,
+        estimated: false,
+        cost_nanos: Some(0),
+        stream: false,
+        outcome: "ok".to_owned(),
+        status: 0,
+        attempts: 0,
+        begins: false,
+        fallback: true,
+        duration_ms: 0,
+        request_id: row.request_id.clone(),
+    }
 }
 
 async fn audit_is_read_in_pages_and_by_filters(database: Database) {

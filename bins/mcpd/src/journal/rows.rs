@@ -1,7 +1,7 @@
 //! What a line of an agent's journal becomes in the audit.
 
 use jiff::{SignedDuration, Timestamp};
-use mcpctl_access::{Principal, proof::ProofSubject};
+use mcpctl_access::{Principal, Snapshot, proof::ProofSubject};
 use mcpctl_api::{
     Id, Kind, Revision,
     agent::FailoverOutcome,
@@ -10,17 +10,20 @@ use mcpctl_api::{
     visible,
 };
 use mcpctl_journal::{Break, CallerKind, ChainHead, JournalEntry, Line, Served, TokenCount};
-use mcpctl_store::{AuditRow, Confirmation, Decision, Discontinuity, ReportedLine};
+use mcpctl_store::{AuditRow, Confirmation, Decision, Discontinuity, ReportedLine, UsageRow};
 
 use super::grants::{Grant, Grants, NotConfirmed};
 use crate::{app::App, caller::Caller};
 
 /// Maximum of bytes that are kept of a line that mcpd cannot read.
 const MAX_UNREADABLE_BYTES: usize = 1 << 10;
+/// The model of a row of usage about a local answer: which one it was, mcpd knows from the agent alone.
+const LOCAL_MODEL: &str = "(local)";
 
 /// Makes rows for the lines that one caller hands over.
 pub(super) struct Rows<'a> {
     principal: &'a Principal,
+    snapshot: &'a Snapshot,
     grants: Grants,
     revision: Revision,
     agent: &'a Id,
@@ -35,7 +38,7 @@ impl<'a> Rows<'a> {
         let (principal, revision) = (&caller.principal, caller.snapshot.revision());
         let keys = app.signing.keys().list.keys.each_ref().map(|key| key.public_key);
         let grants = Grants::new(keys, agent.clone(), oldest);
-        Self { principal, grants, revision, agent, now }
+        Self { principal, snapshot: &caller.snapshot, grants, revision, agent, now }
     }
 
     /// The row of a line.
@@ -57,7 +60,8 @@ impl<'a> Rows<'a> {
             Some(Ok(grant)) => {
                 let nonce = grant.nonce.map(|nonce| nonce.to_string());
                 let used_up = not_confirmed(row.clone(), NotConfirmed::Used);
-                (row.clone(), Some(Confirmation { row: grant.confirm(row), nonce, used_up }))
+                let usage = self.usage(&grant, &row);
+                (row.clone(), Some(Confirmation { row: grant.confirm(row), nonce, used_up, usage }))
             }
         };
         let text = visible::one_line(&text).into_owned();
@@ -76,6 +80,39 @@ impl<'a> Rows<'a> {
                 ..
             } => Some(self.grants.confirm(token, access.last().map(String::as_str), served, *at)),
             _ => None,
+        }
+    }
+
+    /// By which a failover that mcpd allowed counts. The request itself is counted where mcpd got it, and tokens of a local answer are
+    /// the agent's statement.
+    fn usage(&self, grant: &Grant, row: &AuditRow) -> UsageRow {
+        let ProofSubject { kind, name, id } = grant.subject.clone();
+        let llm_name = self.snapshot.by_id(&grant.llm).map_or(grant.llm.as_str(), |llm| llm.name().as_str());
+        UsageRow {
+            id: row.id,
+            at: self.now,
+            principal: Subject { kind, name }.to_string(),
+            principal_id: Some(id),
+            token_id: self.principal.token.clone(),
+            llm_name: llm_name.to_owned(),
+            llm_id: grant.llm.clone(),
+            model: LOCAL_MODEL.to_owned(),
+            target: None,
+            input_tokens: 0,
+            output_tokens: 0,
+            cached_input_tokens: 0,
+            cache_write_input_tokens: 0,
+            reasoning_tokens: 0,
+            estimated: false,
+            cost_nanos: Some(0),
+            stream: false,
+            outcome: "ok".to_owned(),
+            status: 0,
+            attempts: 0,
+            begins: false,
+            fallback: true,
+            duration_ms: 0,
+            request_id: row.request_id.clone(),
         }
     }
 

@@ -5,7 +5,10 @@ use mcpctl_api::Id;
 use mcpctl_journal::{Break, ChainHead};
 use serde::Serialize;
 
-use crate::{error::StoreError, rows::AuditRow};
+use crate::{
+    error::StoreError,
+    rows::{AuditRow, UsageRow},
+};
 
 /// Who reported a row that is not mcpd's own, and what there is to check it by.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -58,6 +61,11 @@ impl ReportedLine {
             Some(confirmation) => (&confirmation.row, true),
         }
     }
+
+    /// What it adds to usage. What nothing of mcpd's confirms adds nothing.
+    pub(super) fn usage(&self, used_up: bool) -> Option<&UsageRow> {
+        self.confirmation.as_ref().filter(|_| !used_up).map(|confirmation| &confirmation.usage)
+    }
 }
 
 /// What mcpd's own signature in a line confirms.
@@ -69,6 +77,8 @@ pub struct Confirmation {
     pub nonce: Option<String>,
     /// The row where another line has used that up.
     pub used_up: AuditRow,
+    /// The row of usage, by which the failover counts.
+    pub usage: UsageRow,
 }
 
 /// Why the row about a place in a chain is recorded.
