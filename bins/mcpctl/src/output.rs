@@ -25,6 +25,7 @@ mod breaker;
 pub mod csv;
 pub mod diff;
 pub mod jsonpath;
+pub mod number;
 pub mod table;
 pub mod terminal;
 
@@ -121,6 +122,32 @@ impl Shape {
             Self::Yaml => data!("{}", yaml(value)?.trim_end())?,
         }
         Ok(true)
+    }
+}
+
+/// `-o` of a report, which spreadsheets read too.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum ReportFormat {
+    /// For people.
+    Table,
+    /// For people, with more columns, and every number in full.
+    Wide,
+    /// Comma-separated values, for spreadsheets.
+    Csv,
+    /// JSON.
+    Json,
+    /// YAML.
+    Yaml,
+}
+
+impl ReportFormat {
+    /// Prints a value as JSON or YAML; `false` where another format was requested.
+    pub fn print(self, value: &impl Serialize) -> Result<bool, Failure> {
+        match self {
+            Self::Json => Shape::Json.print(value),
+            Self::Yaml => Shape::Yaml.print(value),
+            Self::Table | Self::Wide | Self::Csv => Ok(false),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 mod background;
 pub mod doctor;
 mod env;
+mod history;
 mod journal;
 mod rotate_key;
 mod service;
@@ -49,7 +50,9 @@ enum Command {
     Install(service::InstallArgs),
     /// Stop the agent and remove its service; configuration, key and journal stay
     Uninstall(service::UninstallArgs),
-    /// Show what ran on this machine in place of an Llm
+    /// Show the requests that fell back to this machine: why, what came of them, and whether mcpd has them
+    History(history::Args),
+    /// Show the lines of the agent's journal, or check that none is missing
     Journal(journal::Args),
     /// Print what to export so that any OpenAI client uses the agent
     Env(env::Args),
@@ -83,7 +86,12 @@ enum Command {
 
 impl Args {
     pub(super) fn follows(&self) -> bool {
-        matches!(self.command, Command::Status { watch: true, .. } | Command::Logs { follow: true, .. })
+        match &self.command {
+            Command::Status { watch, .. } => *watch,
+            Command::Logs { follow, .. } => *follow,
+            Command::History(args) => args.follows(),
+            _ => false,
+        }
     }
 }
 
@@ -96,6 +104,7 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Command::Down => background::down().await,
         Command::Install(args) => service::install(args).await,
         Command::Uninstall(args) => service::uninstall(args).await,
+        Command::History(args) => history::run(args).await,
         Command::Journal(args) => journal::run(global, args).await,
         Command::Env(args) => env::run(args).await,
         Command::RotateKey => rotate_key::run().await,

@@ -9,7 +9,7 @@ use mcpctl_api::usage::{UsageBy, UsagePage};
 use mcpctl_client::{Client, UsageRequest};
 
 use super::time::point_in_time;
-use crate::{Outcome, context::Global, failure::Failure, output::Shape};
+use crate::{Outcome, context::Global, failure::Failure, output::ReportFormat};
 
 /// Maximum of items of one request.
 const MAX_PAGE: usize = 1000;
@@ -34,25 +34,10 @@ pub struct Args {
     until: Option<Timestamp>,
     /// table, wide, csv, json or yaml
     #[arg(long, short, value_enum, default_value = "table")]
-    output: UsageFormat,
+    output: ReportFormat,
     /// Show shares as bars: auto is where standard output is a terminal
     #[arg(long, value_name = "WHEN", default_value = "auto", num_args = 0..=1, default_missing_value = "always", require_equals = true)]
     plot: Plot,
-}
-
-/// `-o`
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum UsageFormat {
-    /// For people.
-    Table,
-    /// For people, with every number in full.
-    Wide,
-    /// Comma-separated values, for spreadsheets.
-    Csv,
-    /// JSON.
-    Json,
-    /// YAML.
-    Yaml,
 }
 
 /// `--plot`
@@ -82,11 +67,10 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Plot::Never => false,
     };
     match args.output {
-        UsageFormat::Table => report::table(page, false, plots)?,
-        UsageFormat::Wide => report::table(page, true, plots)?,
-        UsageFormat::Csv => report::csv(&page)?,
-        UsageFormat::Json => drop(Shape::Json.print(&page)?),
-        UsageFormat::Yaml => drop(Shape::Yaml.print(&page)?),
+        ReportFormat::Table => report::table(page, false, plots)?,
+        ReportFormat::Wide => report::table(page, true, plots)?,
+        ReportFormat::Csv => report::csv(&page)?,
+        ReportFormat::Json | ReportFormat::Yaml => drop(args.output.print(&page)?),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -20,7 +20,7 @@ pub struct Table {
     rows: Vec<Vec<String>>,
     wrapped: Option<usize>,
     numbers: Vec<usize>,
-    optional: Option<usize>,
+    optional: Vec<usize>,
     unbroken: Vec<usize>,
     without_empty: bool,
     fits: bool,
@@ -35,7 +35,7 @@ impl Table {
             rows: Vec::new(),
             wrapped: None,
             numbers: Vec::new(),
-            optional: None,
+            optional: Vec::new(),
             unbroken: Vec::new(),
             without_empty: false,
             fits: true,
@@ -65,10 +65,11 @@ impl Table {
         Self { numbers: self.places(columns), ..self }
     }
 
-    /// Leaves this column out where the table is wider than the terminal.
+    /// Leaves these columns out where the table is wider than the terminal, the first one first.
     #[must_use]
-    pub fn where_it_fits(self, column: &str) -> Self {
-        Self { optional: self.header.iter().position(|name| name == column), ..self }
+    pub fn where_they_fit(self, columns: &[&str]) -> Self {
+        let place = |column: &&str| self.header.iter().position(|name| name == column);
+        Self { optional: columns.iter().filter_map(place).collect(), ..self }
     }
 
     /// Leaves out columns without text.
@@ -105,13 +106,14 @@ impl Table {
     }
 
     /// Its lines, none wider than the terminal, whose width is given; without one each row is one line.
-    fn lines(self, width: Option<u16>) -> Vec<String> {
+    pub fn lines(self, width: Option<u16>) -> Vec<String> {
         let Self { header, rows, wrapped, numbers, optional, unbroken, without_empty, .. } = self;
         let has_text =
             |column: usize| rows.iter().any(|row| row.get(column).is_some_and(|cell| !cell.is_empty()));
         let mut shown: Vec<bool> =
             (0..header.len()).map(|column| !without_empty || has_text(column)).collect();
-        if let (Some(optional), Some(width)) = (optional, width) {
+        for column in optional {
+            let Some(width) = width else { break };
             let longest = |column: usize| {
                 let cells = rows.iter().filter_map(|row| row.get(column)).chain(header.get(column));
                 cells.map(|cell| cell.chars().count() + usize::from(NARROW_GAP)).max().unwrap_or_default()
@@ -119,7 +121,7 @@ impl Table {
             let columns = shown.iter().enumerate().filter(|(_, shown)| **shown);
             let total: usize = columns.map(|(column, _)| longest(column)).sum();
             if total > usize::from(width) + usize::from(NARROW_GAP)
-                && let Some(shown) = shown.get_mut(optional)
+                && let Some(shown) = shown.get_mut(column)
             {
                 *shown = false;
             }

@@ -8,6 +8,7 @@ mod conversation;
 mod credentials;
 mod editing;
 mod encodings;
+mod history;
 mod local;
 mod mcpd_down;
 mod people;

@@ -7,7 +7,11 @@ use mcpctl_api::usage::{UsageBy, UsageItem, UsagePage, UsageTotals};
 
 use crate::{
     failure::Failure,
-    output::{csv, table::Table},
+    output::{
+        csv,
+        number::{grouped, short},
+        table::Table,
+    },
 };
 
 /// Longest bar, in characters.
@@ -91,7 +95,7 @@ pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure
         table = table.wrapping(first);
     }
     if plots {
-        table = table.where_it_fits(measure.header());
+        table = table.where_they_fit(&[measure.header()]);
     }
     let (all, most) = (
         measure.value(&page.totals),
@@ -245,33 +249,6 @@ fn amounts(totals: &UsageTotals, wide: bool) -> Vec<String> {
     cells
 }
 
-/// `1,234,567`
-fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() * 4 / 3);
-    for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// `999`, `12.3k`, `4.56M`: three digits that matter.
-fn short(number: u64) -> String {
-    let units = [(1_000_000_000_000, "T"), (1_000_000_000, "G"), (1_000_000, "M"), (1_000, "k")];
-    let Some((unit, letter)) = units.into_iter().find(|(unit, _)| number >= *unit) else {
-        return number.to_string();
-    };
-    let (whole, thousandths) = (number / unit, number % unit * 1000 / unit);
-    match whole {
-        0..10 => format!("{whole}.{:02}{letter}", thousandths / 10),
-        10..100 => format!("{whole}.{}{letter}", thousandths / 100),
-        _ => format!("{whole}{letter}"),
-    }
-}
-
 /// `$12.34`, with `?` for what has no known price.
 fn cost(totals: &UsageTotals) -> String {
     let cost = totals.cost;
@@ -347,13 +324,6 @@ fn fill(page: &mut UsagePage) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_are_short_and_grouped() {
-        let texts = [0, 999, 1_000, 12_345, 999_999, 4_560_000, 1_200_000_000].map(short);
-        assert_eq!(texts, ["0", "999", "1.00k", "12.3k", "999k", "4.56M", "1.20G"]);
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn cost_shows_what_it_lacks() {
