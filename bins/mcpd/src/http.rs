@@ -72,13 +72,14 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<30> {
+fn management_routes() -> Routes<31> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
         ("/api/v1/audit", get(audit::audit)),
         ("/api/v1/usage", get(usage::usage)),
         ("/api/v1/llm-status", get(status::llms)),
+        ("/api/v1/llm-activity", get(status::activity)),
         ("/api/v1/agents/{agent}/journal", get(journal::head).post(journal::receive)),
         ("/api/v1/feed", get(feed::feed)),
         ("/api/v1/auth/login", post(auth::login).layer(middleware::from_fn(guard::json_only))),

@@ -1,11 +1,12 @@
 //! Inference: sends a caller's request to the provider of its Llm. `pipeline` is the order of the steps, `chain` the order
 //! of the Llms and `turns` what runs them, `attempt` one Llm at a `call`, `resumption` what follows a broken stream, `route` the
-//! way to a provider, `prepared` what requests need of an Llm and is kept between them, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `health` how Llms do, `settlement`
+//! way to a provider, `prepared` what requests need of an Llm and is kept between them, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `health` how Llms do, `activity` what they are doing, `settlement`
 //! what a request took and what that cost,
 //! `credential_checks` what providers are asked when a key is written.
 
 pub mod access;
 pub mod account;
+mod activity;
 mod attempt;
 mod breakers;
 mod budgets;
@@ -32,6 +33,7 @@ use mcpctl_api::{Spec, breaker_status::BreakerStatus, spec::Upstream};
 use mcpctl_failover::Balancer;
 use mcpctl_upstream as upstream;
 
+use activity::LlmActivities;
 use breakers::UpstreamBreakers;
 use budgets::RetryBudgets;
 use health::LlmHealth;
@@ -52,6 +54,8 @@ pub struct Inference {
     pub breakers: UpstreamBreakers,
     /// How Llms have done.
     pub health: LlmHealth,
+    /// What Llms are doing.
+    pub activity: LlmActivities,
     /// The outstanding requests at each upstream.
     pub balancer: Arc<Balancer>,
 }
@@ -70,6 +74,7 @@ impl Inference {
             llms: PreparedLlms::default(),
             breakers: UpstreamBreakers::default(),
             health: LlmHealth::default(),
+            activity: LlmActivities::default(),
             balancer: Arc::default(),
         }
     }
@@ -92,5 +97,6 @@ impl Inference {
         self.balancer.retain(|upstream| kept.contains(upstream));
         self.llms.retain(snapshot);
         self.health.retain(snapshot);
+        self.activity.retain(snapshot);
     }
 }

@@ -146,6 +146,7 @@ async fn every_route_denies_unknown_and_unauthorized_callers() {
         "/api/v1/audit",
         "/api/v1/usage",
         "/api/v1/llm-status",
+        "/api/v1/llm-activity",
         "/api/v1/agents/{agent}/journal",
         "/api/v1/auth/whoami",
         "/api/v1/auth/can-i",

@@ -3,6 +3,7 @@
 //! Nothing here decides, stores or sends. Every type reads and writes the JSON of the HTTP API and the YAML
 //! that people keep in files; a reader for both that keeps line and column is in [`document`].
 
+pub mod activity;
 pub mod address;
 pub mod agent;
 pub mod audit;

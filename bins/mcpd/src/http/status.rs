@@ -1,5 +1,5 @@
 //! `GET /api/v1/<kind>/:idOrName/status`: what changes by itself, of a Limit its counters, of an Llm its breakers and
-//! void keys, of a token whether it is accepted. To those who may view the resource.
+//! void keys, of a token whether it is accepted; and what Llms are doing. To those who may view the resource.
 
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use axum::{
 use mcpctl_access::{Permit, Stored, verb::View};
 use mcpctl_api::{
     Kind, Spec, Verb,
+    activity::{Activity, LlmActivity},
     breaker_status::{BreakerState, BreakerStatus, LlmState, LlmStatus, VoidKey},
     question::List,
 };
@@ -28,7 +29,7 @@ use crate::{app::App, caller::Caller};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
-#[openapi(paths(llm, llms))]
+#[openapi(paths(llm, llms, activity))]
 pub struct Docs;
 
 /// The status of a resource whose kind has one.
@@ -83,6 +84,26 @@ pub async fn llms(
     }
     let next = last.filter(|_| permits.next().is_some()).map(|last| last.name().clone());
     Ok(Json(List { revision: caller.snapshot.revision(), items, next }))
+}
+
+/// Shows what every Llm that the caller may view is doing, as counts since the start of the replica that answers
+#[utoipa::path(
+    get, path = "/api/v1/llm-activity", tag = "resources",
+    responses((status = 200, body = Activity), (status = 401, body = mcpctl_api::ApiError)),
+)]
+pub async fn activity(State(app): State<Arc<App>>, caller: Caller) -> Json<Activity> {
+    let permits = caller.snapshot.permitted_after::<View>(&caller.principal, Kind::Llm, "");
+    let items = permits.map(Permit::into_resource).map(|stored| LlmActivity {
+        id: stored.id().clone(),
+        llm: stored.name().clone(),
+        state: status_of(&app, &caller, &stored).state,
+        counts: app.inference.activity.of(stored.id()),
+    });
+    Json(Activity {
+        replica: app.inference.client.instance().to_string(),
+        up_millis: u64::try_from(app.inference.activity.up().as_millis()).unwrap_or(u64::MAX),
+        items: items.collect(),
+    })
 }
 
 fn status_of(app: &App, caller: &Caller, stored: &Stored) -> LlmStatus {

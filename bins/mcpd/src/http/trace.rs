@@ -9,12 +9,13 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 41] = [
+pub(super) const ROUTES: [&str; 42] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
     "/api/v1/usage",
     "/api/v1/llm-status",
+    "/api/v1/llm-activity",
     "/api/v1/agents/{agent}/journal",
     "/api/v1/feed",
     "/api/v1/auth/login",

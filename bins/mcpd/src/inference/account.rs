@@ -20,6 +20,7 @@ use mcpctl_upstream::{Failure, WholeAnswer};
 
 use super::{
     access::{AccessEnded, AccessWatch},
+    activity::RunningRequest,
     settlement::Settlement,
 };
 use crate::{app::App, clock, limits::estimate, prices::Pricing};
@@ -37,6 +38,8 @@ pub struct Account {
     /// `None` once the account is closed.
     row: Option<UsageRow>,
     settlement: Settlement,
+    /// Its place in the Llm's activity, until the account is closed.
+    running: Option<RunningRequest>,
     access: Option<Arc<AccessWatch>>,
     /// The request that is outstanding at an upstream, until the account is closed.
     outstanding: Option<Outstanding>,
@@ -121,6 +124,7 @@ impl Account {
             app: Arc::clone(app),
             row: Some(row),
             settlement,
+            running: Some(app.inference.activity.begin(llm.id(), request.stream)),
             access: None,
             outstanding: None,
             operation: (request.operation.genai_name(), provider(llm)),
@@ -158,12 +162,20 @@ impl Account {
         let (app, operation, arrived) = (Arc::clone(&self.app), self.operation, self.arrived);
         let mut llm = self.row.as_ref().map(|row| row.llm_name.clone());
         let delivered = self.settlement.delivered();
+        let streamed = self.running.as_ref().map(RunningRequest::streamed);
         let first_content = Arc::clone(&self.first_content);
         move || {
             delivered.add(1);
+            if let Some(streamed) = &streamed {
+                streamed.add();
+            }
             if let Some(llm) = llm.take() {
                 first_content.get_or_init(Instant::now);
-                app.metrics.inference.first_token(labels(operation, &llm), arrived.elapsed());
+                let took = arrived.elapsed();
+                app.metrics.inference.first_token(labels(operation, &llm), took);
+                if let Some(streamed) = &streamed {
+                    streamed.first(took);
+                }
             }
         }
     }
@@ -236,6 +248,9 @@ impl Account {
         row.duration_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         row.model = model.unwrap_or_default().chars().take(200).collect();
         std::mem::take(&mut self.settlement).settle(&mut row, usage);
+        if let Some(running) = self.running.take() {
+            running.ended(&row);
+        }
         self.app.inference.health.note(&row.llm_id, outcome, status, clock::now());
         mcpctl_server::access_line(|line| {
             // The Llm that was asked for is the first one that is tried.

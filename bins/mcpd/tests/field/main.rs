@@ -1,6 +1,7 @@
 //! What daemons meet in the field, on whole daemons: one file a subject.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
+mod activity;
 mod addresses;
 mod anthropic;
 mod captures;

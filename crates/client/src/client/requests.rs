@@ -2,6 +2,7 @@
 
 use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
+    activity::Activity,
     agent::{AgentStatus, EngineStatus},
     breaker_status::LlmStatus,
     header,
@@ -116,6 +117,11 @@ impl Client {
                 _ => return Ok(all),
             }
         }
+    }
+
+    /// What the Llms that the caller may view are doing, at the replica that answers.
+    pub async fn llm_activity(&self) -> Result<Activity, ClientError> {
+        self.read(self.request(Method::GET, &["api", "v1", "llm-activity"])?).await
     }
 
     /// Makes a resource.
