@@ -22,6 +22,7 @@ use tokio::sync::watch;
 use crate::{
     access::AccessWatches,
     config::Config,
+    failover_counters::FailoverCounters,
     identity::Identity,
     journal::{Journal, JournalEntry, JournalError},
     llm_names::LlmNameCache,
@@ -53,6 +54,8 @@ pub struct App {
     pub llm_names: LlmNameCache,
     /// Counts.
     pub metrics: Arc<McplocalMetrics>,
+    /// What became of the requests that fell back.
+    pub failovers: FailoverCounters,
     /// How engines are started.
     pub host: EngineHost,
     /// Reads the bodies of requests.
@@ -220,6 +223,7 @@ impl App {
             journal,
             llm_names: LlmNameCache::default(),
             metrics: Arc::new(McplocalMetrics::new()),
+            failovers: FailoverCounters::default(),
             host,
             listen,
             started_at: Timestamp::now(),

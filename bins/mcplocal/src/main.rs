@@ -8,6 +8,7 @@ mod capabilities;
 mod config;
 mod doctor;
 mod expiry;
+mod failover_counters;
 mod http;
 mod identity;
 mod journal;

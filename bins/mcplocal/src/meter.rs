@@ -65,6 +65,18 @@ struct MeterState {
     ended: VecDeque<Ended>,
     running: HashMap<u64, RunningAnswer>,
     next: u64,
+    totals: AnswerTotals,
+}
+
+/// The answers of one provider.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct AnswerTotals {
+    /// Those that are being written.
+    pub running: usize,
+    /// Those that were written.
+    pub ended: u64,
+    /// Their tokens.
+    pub tokens: u64,
 }
 
 struct Ended {
@@ -120,6 +132,12 @@ impl Meter {
         (tokens > 0 && rate.is_finite()).then_some(rate)
     }
 
+    /// How many answers there were, and how many there are now.
+    pub fn totals(&self) -> AnswerTotals {
+        let state = self.lock();
+        AnswerTotals { running: state.running.len(), ..state.totals }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, MeterState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -139,6 +157,8 @@ impl AnswerMeter {
         let mut state = self.meter.lock();
         let Some(running) = state.running.remove(&self.id) else { return };
         let tokens = if tokens > 0 { tokens } else { running.pieces };
+        state.totals.ended += 1;
+        state.totals.tokens = state.totals.tokens.saturating_add(tokens);
         state.ended.push_back(Ended { at: Instant::now(), tokens, took: running.took() });
         while state.ended.len() > MAX_ANSWERS {
             state.ended.pop_front();
@@ -168,9 +188,9 @@ mod tests {
         let running = meter.begin();
         running.piece();
         drop(meter.begin());
-        assert_eq!(meter.lock().running.len(), 1);
+        assert_eq!(meter.totals(), AnswerTotals { running: 1, ended: 1, tokens: 1000 });
         drop(running);
-        assert!(meter.lock().running.is_empty());
+        assert_eq!(meter.totals(), AnswerTotals { running: 0, ended: 1, tokens: 1000 });
     }
 
     #[test]

@@ -63,6 +63,20 @@ pub struct AgentStatus {
     pub ignored_config: Option<IgnoredConfig>,
     /// The last failover.
     pub last_failover: Option<FailoverRecord>,
+    /// What became of all since the agent's start.
+    #[serde(default)]
+    pub failover_counts: FailoverCounts,
+}
+
+/// How many requests fell back, by what became of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct FailoverCounts {
+    /// A local provider answered.
+    pub served: u64,
+    /// mcpd did not allow it.
+    pub refused: u64,
+    /// The local provider did not answer.
+    pub failed: u64,
 }
 
 /// How far the agent verifies mcpd's answers.
@@ -218,6 +232,15 @@ pub struct ProviderStatus {
     pub capabilities: Capabilities,
     /// Tokens that it writes in a second, as last measured.
     pub tokens_per_second: Option<f64>,
+    /// Answers that it is writing now.
+    #[serde(default)]
+    pub running: usize,
+    /// Answers that it has written since the agent's start, or since its entry in the configuration changed.
+    #[serde(default)]
+    pub answers: u64,
+    /// Their tokens.
+    #[serde(default)]
+    pub output_tokens: u64,
     /// The Llms that it may answer in place of.
     pub failover_for: Vec<Name>,
     /// Why it cannot be used now.

@@ -75,6 +75,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
         journal_backlog: app.journal.backlog(),
         ignored_config: app.ignored_config.load_full().map(Arc::unwrap_or_clone),
         last_failover: app.last_failover().and_then(failover),
+        failover_counts: app.failovers.read(),
     })
 }
 
@@ -106,12 +107,16 @@ fn breaker(report: &BreakerReport) -> BreakerStatus {
 
 async fn provider(local: &LocalProvider) -> ProviderStatus {
     let provider = &local.config;
+    let totals = local.meter.totals();
     ProviderStatus {
         name: provider.name.to_string(),
         kind: provider.type_word().to_owned(),
         model: provider.model().map(str::to_owned).or_else(|| local.models.last()?.model.clone()),
         capabilities: local.capabilities(),
         tokens_per_second: local.meter.tokens_per_second().map(|rate| (rate * 10.0).round() / 10.0),
+        running: totals.running,
+        answers: totals.ended,
+        output_tokens: totals.tokens,
         failover_for: provider.failover_for.clone(),
         unavailable: local.unavailable().await,
         engine: local.engine.as_ref().map(|engine| engine.status()),

@@ -205,6 +205,7 @@ pub(super) fn failover<T>(app: &App, llm: &LlmRef, caller: &Caller, routed: &Rou
     });
     let reason = local_error.or_else(|| trail.probe_error.clone()).or(denied_by);
     let reason = reason.map(|reason| short(&reason, MAX_REASON));
+    app.failovers.count(outcome);
     app.metrics.failover(Configured::resolved(&llm.name), class.unwrap_or("connect"), counted);
     let primary = match (result, trail.primary_called) {
         (_, false) => "skipped",
