@@ -25,6 +25,7 @@ mod set;
 mod targets;
 mod time;
 mod token;
+mod top;
 mod usage;
 mod version;
 mod watch;
@@ -87,6 +88,8 @@ enum Command {
     Audit(audit::Args),
     /// Show who used how much, and what it cost
     Usage(usage::Args),
+    /// Watch what Llms and local model servers are doing now
+    Top(top::Args),
     /// What operators do with mcpd itself
     Admin(admin::Args),
     /// Talk to a model
@@ -139,6 +142,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Auth(args) => auth::run(&global, args).await,
         Command::Audit(args) => audit::run(&global, args).await,
         Command::Usage(args) => usage::run(&global, args).await,
+        Command::Top(args) => Box::pin(top::run(&global, args)).await,
         Command::Admin(args) => admin::run(&global, args).await,
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Local(args) => local::run(&global, args).await,

@@ -6,7 +6,7 @@ use mcpctl_api::visible::one_line;
 use mcpctl_client::{ClientError, config::ConfigError};
 
 /// Why a command failed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Failure {
     message: String,
     hint: Option<String>,
@@ -32,6 +32,11 @@ impl Failure {
     /// Wrong usage that the parser of the command line cannot detect.
     pub fn usage(message: impl fmt::Display) -> Self {
         Self { cause: Cause::Usage, ..Self::new(message) }
+    }
+
+    /// Whether the command line was wrong.
+    pub fn is_usage(&self) -> bool {
+        self.cause == Cause::Usage
     }
 
     /// Adds the next step.

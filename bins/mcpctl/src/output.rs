@@ -26,6 +26,7 @@ pub mod csv;
 pub mod diff;
 pub mod jsonpath;
 pub mod number;
+pub mod screen;
 pub mod table;
 pub mod terminal;
 

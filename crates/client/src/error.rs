@@ -187,6 +187,17 @@ impl ClientError {
         }
     }
 
+    /// Whether the server may answer the same request later: it restarts, or its database does, or it has too much to do.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => {
+                status.is_server_error() || *status == StatusCode::TOO_MANY_REQUESTS
+            }
+            _ => false,
+        }
+    }
+
     /// The code of the server's error.
     pub fn code(&self) -> Option<&str> {
         match self {

@@ -44,7 +44,8 @@ pub enum Tone {
 }
 
 impl Tone {
-    fn paint(self, text: &str, choice: ColorChoice) -> String {
+    /// The text in its colour.
+    pub(super) fn paint(self, text: &str, choice: ColorChoice) -> String {
         if choice == ColorChoice::Never {
             return text.to_owned();
         }

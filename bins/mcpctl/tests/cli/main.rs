@@ -25,5 +25,6 @@ mod sso;
 mod story;
 mod terminal;
 mod tls;
+mod top;
 mod usage;
 mod width;

@@ -4,7 +4,7 @@ use std::{collections::HashMap, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{audit::AuditEntry, visible};
-use mcpctl_client::{AuditRequest, Client, ClientError};
+use mcpctl_client::{AuditRequest, Client};
 
 use super::newest;
 use crate::{
@@ -42,7 +42,7 @@ pub async fn run(client: &Client, mut request: AuditRequest, rows: usize, output
         request.since = asked_since.max(Some(latest.map_or(begin, overlap)));
         let entries = match newest(client, &mut request, MAX_ROWS).await {
             Ok(page) => page.items,
-            Err(error) if is_passing(&error) => {
+            Err(error) if error.is_passing() => {
                 request.after = None;
                 if !std::mem::replace(&mut is_away, true) {
                     note!("{error}; going on once it answers");
@@ -66,15 +66,6 @@ pub async fn run(client: &Client, mut request: AuditRequest, rows: usize, output
         if let Some(since) = latest.map(overlap) {
             shown.retain(|_, at| *at >= since);
         }
-    }
-}
-
-/// Whether mcpd may answer later: it restarts, or its database does.
-fn is_passing(error: &ClientError) -> bool {
-    match error {
-        ClientError::Unreachable { .. } => true,
-        ClientError::Refused { status, .. } => status.is_server_error() || status.as_u16() == 429,
-        _ => false,
     }
 }
 
