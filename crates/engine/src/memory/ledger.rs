@@ -261,12 +261,24 @@ impl Resident {
     }
 }
 
-/// The tickets of the engines that have to leave before an engine may enter; empty where it fits.
+/// The tickets of the engines that have to leave before an engine may enter; empty where it fits. Those that were idle for
+/// longest leave, and of these none whose memory is not needed once the others have left.
 pub(super) fn must_leave(demand: &Demand, mut others: Vec<Resident>) -> Vec<Ticket> {
     others.sort_by_key(Resident::order);
-    let fits = |staying: &[Resident]| demand.fits_beside(staying.iter().map(|other| &other.demand));
-    let leaving = (0..=others.len()).find(|&leaving| fits(others.get(leaving..).unwrap_or_default()));
-    others.iter().take(leaving.unwrap_or(others.len())).map(|other| other.ticket).collect()
+    let fits = |staying: &[&Resident]| demand.fits_beside(staying.iter().map(|other| &other.demand));
+    let others: Vec<&Resident> = others.iter().collect();
+    let first = (0..=others.len()).find(|&leaving| fits(others.get(leaving..).unwrap_or_default()));
+    let (leaving, staying) = others.split_at(first.unwrap_or(others.len()));
+    let (mut staying, mut tickets) = (staying.to_vec(), Vec::new());
+    for other in leaving.iter().rev() {
+        staying.push(other);
+        if other.preempted || !fits(&staying) {
+            staying.pop();
+            tickets.push(other.ticket);
+        }
+    }
+    tickets.reverse();
+    tickets
 }
 
 #[cfg(test)]
@@ -281,6 +293,17 @@ mod tests {
     fn resident(ticket: Ticket, need: Option<u64>, idle: bool, used: i64) -> Resident {
         let last_used = Timestamp::from_second(used).ok();
         Resident { ticket, demand: demand(need, None), preempted: false, idle, last_used }
+    }
+
+    /// As seen with a card of 139.8 GiB: the large engine alone had to leave.
+    #[test]
+    fn small_engine_stays_where_a_larger_one_has_to_leave() {
+        let leaves = |small: Resident| {
+            must_leave(&demand(Some(125), Some(139)), vec![small, resident(2, Some(69), true, 20)])
+        };
+        let small = resident(1, Some(10), true, 10);
+        assert_eq!(leaves(small.clone()), [2], "although the other was idle for longer");
+        assert_eq!(leaves(Resident { preempted: true, ..small }), [1, 2], "what leaves already is not kept");
     }
 
     #[test]
@@ -303,8 +326,8 @@ mod tests {
         four.push(resident(4, None, true, 99));
         assert_eq!(
             must_leave(&demand(Some(1), Some(99)), four),
-            [2, 1, 4],
-            "nothing else fits beside an unknown demand"
+            [4],
+            "nothing fits beside an unknown demand, and the others stay once it has left"
         );
         let leaving = Resident { preempted: true, ..resident(5, Some(4), false, 99) };
         let all = [three(), vec![leaving]].concat();
