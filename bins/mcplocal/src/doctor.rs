@@ -6,7 +6,7 @@ use std::{path::Path, sync::Arc};
 use bytesize::ByteSize;
 use mcpctl_api::agent::{Finding, FindingState, ProofState};
 use mcpctl_client::{Client, ClientError, ClientOptions, Trust, config as user};
-use mcpctl_engine::{EngineSpec, Gpu, Need, SpecError};
+use mcpctl_engine::{EngineOptions, EngineSpec, Gpu, Need, OtherPrograms, SpecError};
 use nix::sys::statvfs::statvfs;
 use reqwest::redirect::Policy;
 use url::Url;
@@ -25,6 +25,7 @@ const MIN_FREE_SPACE: u64 = 1 << 30;
 /// Checks everything; only the machine where the configuration cannot be read.
 pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
     let gpus = mcpctl_engine::gpus().await;
+    let programs = mcpctl_engine::other_programs().await;
     let mut findings = Vec::new();
     match Config::read(config) {
         Err(error) => {
@@ -41,12 +42,12 @@ pub async fn examine(config: &Path, state_dir: &Path) -> Vec<Finding> {
             }
             findings.push(probe(&read).await);
             for provider in &read.providers {
-                findings.extend(look_at(provider, &gpus).await);
+                findings.extend(look_at(provider, &gpus, &programs).await);
             }
             findings.extend(unknown_llms(&read).await);
         }
     }
-    findings.push(memory(&gpus));
+    findings.push(memory(&gpus, &programs));
     findings.push(disk(state_dir));
     findings.extend(journal(state_dir));
     findings
@@ -113,7 +114,7 @@ async fn probe(config: &Config) -> Finding {
     Finding::new("probe", state, status.describe(&config.server)).hint(status.hint)
 }
 
-async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
+async fn look_at(provider: &ProviderConfig, gpus: &[Gpu], programs: &OtherPrograms) -> Vec<Finding> {
     let what = format!("provider {}", provider.name);
     let Some((spec, options)) = providers::engine_config(provider) else {
         return vec![server(what, provider).await];
@@ -132,7 +133,7 @@ async fn look_at(provider: &ProviderConfig, gpus: &[Gpu]) -> Vec<Finding> {
     }
     let program = spec.program().map(|program| program.display().to_string()).unwrap_or_default();
     let mut findings = vec![Finding::new(&what, FindingState::Ok, program), model(&what, spec)];
-    findings.extend(room(&what, options.placement.need, gpus));
+    findings.extend(room(&what, options, gpus, programs));
     if gpus.is_empty() {
         findings.extend(spec.server.cpu_notices(options).into_iter().map(|notice| {
             let state = if notice.is_fatal { FindingState::Failed } else { FindingState::Warning };
@@ -162,10 +163,14 @@ fn model(what: &str, spec: &EngineSpec) -> Finding {
     }
 }
 
-/// Whether the engine can ever fit into the GPUs' memory.
-fn room(what: &str, need: Need, gpus: &[Gpu]) -> Option<Finding> {
+/// Whether the engine can ever fit into the GPUs' memory, and whether other programs leave it enough at this moment.
+fn room(what: &str, options: &EngineOptions, gpus: &[Gpu], programs: &OtherPrograms) -> Option<Finding> {
     let largest = gpus.iter().map(|gpu| gpu.total).max()?;
-    let Need::Bytes(need) = need else { return None };
+    if let Some((shortage, hint)) = mcpctl_engine::shortage(options, gpus, programs) {
+        let message = format!("it {shortage}");
+        return Some(Finding::new(what, FindingState::Warning, message).hint(Some(hint.to_owned())));
+    }
+    let Need::Bytes(need) = options.placement.need else { return None };
     let all: u64 = gpus.iter().map(|gpu| gpu.total).sum();
     Some(if need > all {
         let message = format!("it needs {}, and the machine has {}", bytes(need), bytes(all));
@@ -217,11 +222,12 @@ async fn server(what: String, provider: &ProviderConfig) -> Finding {
     }
 }
 
-fn memory(gpus: &[Gpu]) -> Finding {
-    let each: Vec<String> = gpus
-        .iter()
-        .map(|gpu| format!("{}: {} free of {}", gpu.name, bytes(gpu.free), bytes(gpu.total)))
-        .collect();
+fn memory(gpus: &[Gpu], programs: &OtherPrograms) -> Finding {
+    let one = |gpu: &Gpu| {
+        let free = format!("{}: {} free of {}", gpu.name, bytes(gpu.free), bytes(gpu.total));
+        programs.describe([gpu]).map_or_else(|| free.clone(), |holders| format!("{free}, {holders}"))
+    };
+    let each: Vec<String> = gpus.iter().map(one).collect();
     if each.is_empty() {
         let message = "no driver reports a GPU: engines run on the CPU, and their memory is not counted";
         return Finding::new("gpu", FindingState::Warning, message);

@@ -34,7 +34,7 @@ pub use engine::Engine;
 pub use error::EngineError;
 pub use guard::EngineGuard;
 pub use listen::EngineSocket;
-pub use memory::{Arbiter, Gpu, Need, Placement, gpus};
+pub use memory::{Arbiter, Gpu, Need, OtherPrograms, Placement, gpus, other_programs, shortage};
 pub use options::{EngineEnv, EngineOptions};
 pub use process::sweep;
 pub use server::{CapabilityFlags, Notice, ServerKind};

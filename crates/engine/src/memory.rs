@@ -2,14 +2,15 @@
 //! known here by its name, its status, and a way to preempt it.
 
 mod arbiter;
+mod bytes;
 mod demand;
 mod gpu;
 mod ledger;
 mod placement;
 mod tenant;
 
-pub use arbiter::Arbiter;
+pub use arbiter::{Arbiter, shortage};
 pub(crate) use arbiter::{Claim, Lease};
-pub use gpu::{Gpu, gpus};
+pub use gpu::{Gpu, OtherPrograms, gpus, other_programs};
 pub use placement::{Need, Placement};
 pub(crate) use tenant::{Preempt, Tenant};

@@ -863,7 +863,7 @@ async fn a_sleeper_leaves_its_room_to_others() {
 /// A host whose driver is a script that knows a GPU of 24 GiB with `$free` MiB free; `script` sets it.
 fn with_driver(world: &World, script: &str) -> EngineHost {
     let program = world.dir.path().join("nvidia-smi");
-    let lines = format!("#!/bin/sh\n{script}\necho \"0, GPU-aa, RTX, 24576, $free\"\n");
+    let lines = format!("#!/bin/sh\n{script}\necho \"0, GPU-aa, RTX, $((24576 - free)), $free\"\n");
     std::fs::write(&program, lines).unwrap();
     std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
     EngineHost { arbiter: Arc::new(Arbiter::with_nvidia_smi(program)), ..world.host() }

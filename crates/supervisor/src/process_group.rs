@@ -58,6 +58,25 @@ fn carries_entry(pid: u32, entry: &str) -> bool {
     environment.split(|byte| *byte == 0).any(|found| found == entry.as_bytes())
 }
 
+/// The value of a variable in the environment of a process; `None` where it is not set or the environment cannot be read.
+pub fn variable(pid: u32, name: &str) -> Option<Vec<u8>> {
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let value = |entry: &[u8]| Some(entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?.to_owned());
+    environment.split(|byte| *byte == 0).find_map(value)
+}
+
+/// The group of a process; `None` for one that does not exist, and where there is no /proc.
+pub fn of(pid: u32) -> Option<u32> {
+    stat(pid).map(|stat| stat.group)
+}
+
+/// The command line of a process, its words with spaces between; `None` for one that does not exist, and where there is no
+/// /proc.
+pub fn command_line(pid: u32) -> Option<String> {
+    let words = std::fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    Some(String::from_utf8_lossy(&words).replace('\0', " ").trim_end().to_owned())
+}
+
 /// Living processes outside the group that have this entry in their environment: a member started them, and they left
 /// for a group or session of their own. Empty where there is no /proc.
 pub(crate) fn strays(group: u32, entry: &str) -> Vec<u32> {

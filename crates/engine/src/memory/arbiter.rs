@@ -14,8 +14,8 @@ use std::{
 use tokio::{sync::watch, time::Instant};
 
 use super::{
-    demand::{Demand, Unsatisfiable, gib},
-    gpu::{Drivers, Visible},
+    demand::{Demand, Unsatisfiable},
+    gpu::{Drivers, Gpu, OtherPrograms, Visible},
     ledger::{Admission, Claimant, Ledger, Ticket},
     placement::Placement,
     tenant::Tenant,
@@ -131,10 +131,16 @@ impl Arbiter {
         // Before the driver is asked, so that claims are served in order.
         let ticket = self.ledger().enqueue(group);
         let mut lease = Lease { arbiter: Arc::clone(self), ticket };
-        let demand = self.demand(claim).await.map_err(|unsatisfiable| {
+        let gpus = self.drivers.gpus().await;
+        let demand = Demand::of(&claim.place, &claim.sees.among(&gpus)).map_err(|unsatisfiable| {
             let (reason, hint) = unsatisfiable.describe();
             no_room(&tenant.name, reason, hint)
         })?;
+        let asleep = asleep.map(|lease| lease.ticket);
+        let released = asleep.and_then(|ticket| self.ledger().released(ticket));
+        let takes = released.map_or_else(|| demand.clone(), |released| demand.to_wake(&released));
+        // Before an engine is preempted, so that none leaves for a claim that is refused all the same.
+        self.until_programs_leave_enough(&takes, gpus, &tenant.name).await?;
         let mut made_room = false;
         loop {
             changed.borrow_and_update();
@@ -151,10 +157,7 @@ impl Arbiter {
             // Without a driver there is no reading to wait for, and the next one may fit beside this one.
             lease.settle();
         } else if demand.need.is_some() {
-            let asleep = asleep.map(|lease| lease.ticket);
-            let released = asleep.and_then(|ticket| self.ledger().released(ticket));
-            let demand = released.map_or_else(|| demand.clone(), |released| demand.to_wake(&released));
-            self.until_free(Claimant { ticket, group, demand: &demand }, asleep, &tenant.name).await?;
+            self.until_free(Claimant { ticket, group, demand: &takes }, asleep, &tenant.name).await?;
         } else if made_room {
             self.until_steady(&demand).await;
         }
@@ -193,8 +196,33 @@ impl Arbiter {
         Demand::of(&claim.place, &claim.sees.among(&gpus))
     }
 
-    /// Waits until the driver reports the memory as free that the ledger has granted. Memory of a process that ended may take a
-    /// moment to be free, and memory of other programs may never be.
+    /// Waits for other programs to end where they hold so much that the demand would not be free if every engine had left; not
+    /// for long, because they need not end. `gpus` is the last reading.
+    async fn until_programs_leave_enough(
+        &self,
+        demand: &Demand,
+        mut gpus: Vec<Gpu>,
+        name: &str,
+    ) -> Result<(), EngineError> {
+        let since = Instant::now();
+        loop {
+            if demand.is_free(&gpus) {
+                return Ok(());
+            }
+            let programs = self.drivers.other_programs().await;
+            if demand.fits_beside_programs(&gpus, &programs) {
+                return Ok(());
+            }
+            if since.elapsed() >= self.grace {
+                return Err(short_of(name, demand, &gpus, &programs));
+            }
+            tokio::time::sleep(self.poll_interval).await;
+            gpus = self.drivers.gpus().await;
+        }
+    }
+
+    /// Waits until the driver reports the memory as free that the ledger has granted. Memory of a process that ended takes a
+    /// moment to be free, up to 0.4 s for 70 GiB of an H200, and memory of other programs may never be.
     async fn until_free(
         &self,
         claimant: Claimant<'_>,
@@ -207,23 +235,19 @@ impl Arbiter {
             if claimant.demand.is_free(&gpus) {
                 return Ok(());
             }
+            let programs = self.drivers.other_programs().await;
+            let can_be_free = claimant.demand.fits_beside_programs(&gpus, &programs);
             let now = Instant::now();
-            let preempts = {
+            let preempts = can_be_free && {
                 let mut ledger = self.ledger();
                 ledger.is_any_leaving(claimant, asleep, now)
                     || now >= since + self.grace && ledger.preempt_oldest(claimant, asleep, now)
             };
+            let timeout = if can_be_free { self.free_timeout } else { self.grace };
             if preempts {
                 since = now;
-            } else if now >= since + self.free_timeout {
-                let need = gib(claimant.demand.need.unwrap_or(0));
-                let free = claimant.demand.describe(&gpus);
-                let reason = format!("needs {need} of GPU memory, and {free}; other programs hold the rest");
-                return Err(no_room(
-                    name,
-                    reason,
-                    "end what else uses the GPU, or give the engine less memory",
-                ));
+            } else if now >= since + timeout {
+                return Err(short_of(name, claimant.demand, &gpus, &programs));
             }
             tokio::time::sleep(self.poll_interval).await;
         }
@@ -242,6 +266,25 @@ impl Arbiter {
             tokio::time::sleep(self.poll_interval).await;
         }
     }
+}
+
+/// What to do where other programs hold the memory that an engine needs.
+const SHORTAGE_HINT: &str = "end what else uses the GPU, or give the engine less memory";
+
+fn short_of(name: &str, demand: &Demand, gpus: &[Gpu], programs: &OtherPrograms) -> EngineError {
+    no_room(name, demand.shortage(gpus, programs), SHORTAGE_HINT)
+}
+
+/// Why the start of an engine would be refused at this moment because of other programs, and the next step; for diagnosis.
+pub fn shortage(
+    options: &EngineOptions,
+    gpus: &[Gpu],
+    programs: &OtherPrograms,
+) -> Option<(String, &'static str)> {
+    let claim = Claim::of(options);
+    let demand = Demand::of(&claim.place, &claim.sees.among(gpus)).ok()?;
+    let is_short = demand.need.is_some() && !demand.fits_beside_programs(gpus, programs);
+    is_short.then(|| (demand.shortage(gpus, programs), SHORTAGE_HINT))
 }
 
 fn no_room(name: &str, reason: String, hint: &str) -> EngineError {

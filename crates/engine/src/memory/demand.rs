@@ -2,7 +2,8 @@
 //! drivers' readings are arguments.
 
 use super::{
-    gpu::Gpu,
+    bytes::{gib, sum},
+    gpu::{Gpu, OtherPrograms},
     placement::{Need, Placement},
 };
 
@@ -141,11 +142,22 @@ impl Demand {
 
     /// Whether it is free by a driver's reading. A driver that stopped responding counts as none.
     pub(super) fn is_free(&self, read: &[Gpu]) -> bool {
+        self.is_within(read, |gpu| gpu.free)
+    }
+
+    /// Whether it would be free if every engine had left, and the other programs stayed.
+    pub(super) fn fits_beside_programs(&self, read: &[Gpu], programs: &OtherPrograms) -> bool {
+        self.is_within(read, |gpu| gpu.total.saturating_sub(programs.hold_of(gpu)))
+    }
+
+    /// Whether its GPUs have it, where each has so much.
+    fn is_within(&self, read: &[Gpu], has: impl Fn(&Gpu) -> u64) -> bool {
         if self.pooled {
-            self.ours(read).next().is_none() || self.free(read) >= self.need.unwrap_or(0)
+            let mut ours = self.ours(read).peekable();
+            ours.peek().is_none() || sum(ours.map(has)) >= self.need.unwrap_or(0)
         } else {
             self.parts.iter().all(|part| {
-                read.iter().find(|gpu| gpu.index == part.gpu).is_none_or(|gpu| gpu.free >= part.bytes)
+                read.iter().find(|gpu| gpu.index == part.gpu).is_none_or(|gpu| has(gpu) >= part.bytes)
             })
         }
     }
@@ -155,12 +167,16 @@ impl Demand {
         sum(self.ours(read).map(|gpu| gpu.free))
     }
 
-    /// Its memory and the free part of it, as text; with the numbers of its GPUs where it does not see all.
-    pub(super) fn describe(&self, read: &[Gpu]) -> String {
+    /// Why it is not free, as text: both numbers, with those of its GPUs where it does not see all, and who holds the rest.
+    pub(super) fn shortage(&self, read: &[Gpu], programs: &OtherPrograms) -> String {
         let total = sum(self.ours(read).map(|gpu| gpu.total));
-        let free = format!("{} of {} are free", gib(self.free(read)), gib(total));
+        let (need, free) = (gib(self.need.unwrap_or(0)), gib(self.free(read)));
         let ours: Vec<_> = self.ours(read).map(|gpu| gpu.index.to_string()).collect();
-        if ours.len() == read.len() { free } else { format!("{free} on GPU {}", ours.join(", ")) }
+        let place =
+            if ours.len() == read.len() { String::new() } else { format!(" on GPU {}", ours.join(", ")) };
+        let holders = programs.describe(self.ours(read));
+        let holders = holders.unwrap_or_else(|| "other programs hold the rest".to_owned());
+        format!("needs {need} of GPU memory, and {free} of {} are free{place}; {holders}", gib(total))
     }
 
     /// How much more each of its GPUs has free in the second reading; `None` where one of them cannot be read.
@@ -205,15 +221,6 @@ fn share(total: u64, of: f64) -> u64 {
 fn portion(bytes: u64, part: u64, whole: u64) -> u64 {
     let portion = u128::from(bytes) * u128::from(part) / u128::from(whole.max(1));
     u64::try_from(portion).unwrap_or(u64::MAX)
-}
-
-fn sum(bytes: impl Iterator<Item = u64>) -> u64 {
-    bytes.fold(0, u64::saturating_add)
-}
-
-pub(super) fn gib(bytes: u64) -> String {
-    let tenths = bytes.saturating_mul(10) >> 30;
-    format!("{}.{} GiB", tenths / 10, tenths % 10)
 }
 
 #[cfg(test)]

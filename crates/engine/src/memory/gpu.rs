@@ -1,11 +1,14 @@
 //! The memory of this machine's GPUs, as their drivers report it. Unknown where there is no driver.
 
+mod process;
 mod visible;
 
 use std::{path::PathBuf, process::Stdio, time::Duration};
 
 use tokio::process::Command;
 
+pub use process::OtherPrograms;
+use process::GpuProcess;
 pub(crate) use visible::Visible;
 
 /// Memory of one GPU, bytes.
@@ -18,7 +21,8 @@ pub struct Gpu {
     pub(crate) maker: Maker,
     /// The driver's name for it.
     pub name: String,
-    /// The whole memory.
+    /// All that processes can hold. The driver keeps some for itself: 616 MiB of the 143771 MiB of an H200 that `nvidia-smi`
+    /// names, and neither CUDA nor vLLM's share counts those.
     pub total: u64,
     /// Memory that no process holds.
     pub free: u64,
@@ -61,18 +65,31 @@ impl Drivers {
     }
 
     async fn nvidia(&self) -> Vec<Gpu> {
+        let lines = self.ask_nvidia("--query-gpu=index,uuid,name,memory.used,memory.free").await;
+        lines.unwrap_or_default().lines().filter_map(nvidia_line).collect()
+    }
+
+    /// The processes that hold memory of GPUs, those of CUDA and of Vulkan; empty where the driver reports none, as in most
+    /// containers.
+    pub(crate) async fn processes(&self) -> Vec<GpuProcess> {
+        let lines = self.ask_nvidia("--query-compute-apps=gpu_uuid,pid,process_name,used_gpu_memory").await;
+        lines.unwrap_or_default().lines().filter_map(GpuProcess::parse).collect()
+    }
+
+    /// The programs among those processes that are no engines.
+    pub(crate) async fn other_programs(&self) -> OtherPrograms {
+        OtherPrograms::among(self.processes().await)
+    }
+
+    async fn ask_nvidia(&self, query: &str) -> Option<String> {
         let asked = Command::new(&self.nvidia_smi)
-            .args(["--query-gpu=index,uuid,name,memory.total,memory.free", "--format=csv,noheader,nounits"])
+            .args([query, "--format=csv,noheader,nounits"])
             .stdin(Stdio::null())
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .output();
-        match tokio::time::timeout(DRIVER_TIMEOUT, asked).await {
-            Ok(Ok(output)) if output.status.success() => {
-                String::from_utf8_lossy(&output.stdout).lines().filter_map(nvidia_line).collect()
-            }
-            _ => Vec::new(),
-        }
+        let output = tokio::time::timeout(DRIVER_TIMEOUT, asked).await.ok()?.ok()?;
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
     fn amd(&self) -> Vec<Gpu> {
@@ -104,26 +121,45 @@ impl Drivers {
     }
 }
 
-/// `0, GPU-5f0c…, NVIDIA RTX 4090, 24564, 23012`: mebibytes. `[N/A]` where a card reports none.
+/// `0, GPU-5f0c…, NVIDIA H200, 7952, 135205`: mebibytes. `[N/A]` where a card reports none.
 fn nvidia_line(line: &str) -> Option<Gpu> {
-    let mut fields = line.splitn(3, ',').map(str::trim);
-    let (index, uuid, rest) = (fields.next()?, fields.next()?, fields.next()?);
-    let mut fields = rest.rsplitn(3, ',').map(str::trim);
-    let (free, total, name) = (fields.next()?, fields.next()?, fields.next()?);
-    let mebibytes = |text: &str| text.parse::<u64>().ok().map(|count| count * MIB);
+    let (first, [used, free]) = ends(line)?;
+    let mut fields = first.splitn(3, ',').map(str::trim);
+    let (index, uuid, name) = (fields.next()?, fields.next()?, fields.next()?);
+    let (used, free) = (mebibytes(used)?, mebibytes(free)?);
     Some(Gpu {
         index: index.parse().ok()?,
         uuid: Some(uuid.to_owned()),
         maker: Maker::Nvidia,
         name: name.to_owned(),
-        total: mebibytes(total)?,
-        free: mebibytes(free)?,
+        total: used.saturating_add(free),
+        free,
     })
+}
+
+/// The last fields of a line, and what is before them: a name in the middle may have commas.
+fn ends<const N: usize>(line: &str) -> Option<(&str, [&str; N])> {
+    let mut rest = line;
+    let mut fields = [""; N];
+    for field in fields.iter_mut().rev() {
+        let (before, last) = rest.rsplit_once(',')?;
+        (rest, *field) = (before, last.trim());
+    }
+    Some((rest, fields))
+}
+
+fn mebibytes(text: &str) -> Option<u64> {
+    text.parse::<u64>().ok()?.checked_mul(MIB)
 }
 
 /// The GPUs that this machine's drivers report, for diagnosis.
 pub async fn gpus() -> Vec<Gpu> {
     Drivers::default().gpus().await
+}
+
+/// The programs that hold memory of GPUs and are no engines, for diagnosis.
+pub async fn other_programs() -> OtherPrograms {
+    Drivers::default().other_programs().await
 }
 
 #[cfg(test)]
@@ -140,21 +176,30 @@ mod tests {
         Drivers { nvidia_smi, drm: dir.join("drm") }
     }
 
+    /// Values of driver 580.159.04 with an H200, on which llama-server held 7920 MiB; the second line is of a card whose
+    /// memory is the machine's own.
     #[tokio::test]
-    async fn nvidia_tells_mebibytes_and_what_it_cannot_tell_is_left_out() {
+    async fn gpu_has_the_memory_that_processes_can_hold() {
         let dir = tempfile::tempdir().unwrap();
-        let script = "case $1 in --query-gpu=index,uuid,name,memory.total,memory.free) ;; *) exit 2;; esac
-            echo '0, GPU-aa-bb, NVIDIA GB10, [N/A], [N/A]'; echo '1, GPU-cc-dd, NVIDIA RTX 4090, 24564, 23012'";
+        let script = "case $1 in --query-gpu=index,uuid,name,memory.used,memory.free) ;; *) exit 2;; esac
+            echo '0, GPU-aa-bb, NVIDIA H200, 7952, 135205'; echo '1, GPU-cc-dd, NVIDIA GB10, [N/A], [N/A]'";
         let gpus = drivers(dir.path(), script).gpus().await;
         let card = Gpu {
-            index: 1,
-            uuid: Some("GPU-cc-dd".to_owned()),
+            index: 0,
+            uuid: Some("GPU-aa-bb".to_owned()),
             maker: Maker::Nvidia,
-            name: "NVIDIA RTX 4090".to_owned(),
-            total: 24564 * MIB,
-            free: 23012 * MIB,
+            name: "NVIDIA H200".to_owned(),
+            total: 143_157 * MIB,
+            free: 135_205 * MIB,
         };
         assert_eq!(gpus, [card]);
+    }
+
+    #[test]
+    fn name_of_a_card_may_have_commas() {
+        let gpu = nvidia_line("0, GPU-aa, Card, Max-Q, 0, 24564").unwrap();
+        assert_eq!((gpu.name.as_str(), gpu.total), ("Card, Max-Q", 24564 * MIB));
+        assert_eq!(nvidia_line("0, GPU-aa, 24564"), None);
     }
 
     #[tokio::test]

@@ -204,7 +204,7 @@ async fn engines_that_are_known_to_fit_share_the_memory() {
 #[tokio::test]
 async fn the_driver_has_the_last_word_on_what_is_free() {
     let dir = tempfile::tempdir().unwrap();
-    let arbiter = with_driver(dir.path(), "echo '0, GPU-aa, RTX, 24576, 8192'");
+    let arbiter = with_driver(dir.path(), "echo '0, GPU-aa, RTX, 16384, 8192'");
     let error = arbiter.lease(&share(0.75, 1), fake("vllm").tenant.clone(), None).await.unwrap_err();
     assert_eq!(
         error.to_string(),
@@ -215,12 +215,85 @@ async fn the_driver_has_the_last_word_on_what_is_free() {
     assert_eq!(error.to_string(), "engine `wide` wants 2 GPUs, and sees 1");
 }
 
+/// Another program, which a scripted driver reports as the holder of memory.
+struct Program(std::process::Child);
+
+impl Program {
+    /// One of its own group, as the leader of an engine is too.
+    fn start() -> Self {
+        use std::os::unix::process::CommandExt as _;
+        let child = std::process::Command::new("sleep").arg("600").process_group(0).spawn().unwrap();
+        // Until exec, it is a copy of this test.
+        while mcpctl_supervisor::process_group::command_line(child.id()).as_deref() != Some("sleep 600") {
+            std::thread::yield_now();
+        }
+        Self(child)
+    }
+
+    fn pid(&self) -> u32 {
+        self.0.id()
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+}
+
+/// A driver with a card of 24 GiB, of which a program holds 18 GiB and 3 GiB are free, until there is a file `gone`.
+fn beside_program(dir: &std::path::Path, program: &Program) -> String {
+    format!(
+        "cd {}; case $1 in --query-gpu=*) [ -e gone ] && echo '0, GPU-aa, RTX, 0, 24576' || echo '0, GPU-aa, RTX, 21504, 3072';;
+            *) [ -e gone ] || echo 'GPU-aa, {}, sleep, 18432';; esac",
+        dir.display(),
+        program.pid()
+    )
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn start_that_a_program_leaves_too_little_for_preempts_no_engine() {
+    let (dir, program) = (tempfile::tempdir().unwrap(), Program::start());
+    let arbiter = with_driver(dir.path(), &beside_program(dir.path(), &program));
+    let mut one = fake("one");
+    let _first = ready(&arbiter, &bytes(2), &one).await;
+    for (claim, need) in [(bytes(10), "10.0"), (share(0.5, 1), "12.0")] {
+        let error = arbiter.lease(&claim, fake("vllm").tenant.clone(), None).await.unwrap_err();
+        let expected = format!(
+            "engine `vllm` needs {need} GiB of GPU memory, and 3.0 GiB of 24.0 GiB are free; `sleep` (pid {}) holds 18.0 GiB",
+            program.pid()
+        );
+        assert_eq!(error.to_string(), expected);
+    }
+    assert!(!one.was_preempted());
+    // 6 GiB would be free without the engine.
+    let mut fits = claims(&arbiter, &bytes(6), &fake("fits"));
+    tokio::select! {
+        _ = &mut fits => panic!("the engine has not left"),
+        _ = one.preempted.recv() => {}
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn start_goes_on_once_the_other_program_has_ended() {
+    let (dir, program) = (tempfile::tempdir().unwrap(), Program::start());
+    let arbiter = with_driver(dir.path(), &beside_program(dir.path(), &program));
+    let arbiter = Arc::new(Arbiter { grace: LONG, ..Arc::into_inner(arbiter).unwrap() });
+    let mut start = claims(&arbiter, &bytes(10), &fake("next"));
+    assert!(timeout(Duration::from_millis(50), &mut start).await.is_err());
+    std::fs::write(dir.path().join("gone"), "").unwrap();
+    timeout(LONG, start).await.unwrap().unwrap();
+}
+
 #[tokio::test]
 async fn next_start_waits_until_the_driver_reports_free_memory() {
     let dir = tempfile::tempdir().unwrap();
     // The driver frees it a few looks after the process is gone.
     let script = format!(
-        "cd {} && echo x >> looks && free=100; [ $(wc -l < looks) -lt 5 ] || free=24000; echo \"0, GPU-aa, RTX, 24576, $free\"",
+        "[ ${{1%%=*}} = --query-gpu ] || exit 0; cd {} && echo x >> looks && free=100; [ $(wc -l < looks) -lt 5 ] || free=24000; echo \"0, GPU-aa, RTX, $((24576 - free)), $free\"",
         dir.path().display()
     );
     let arbiter = with_driver(dir.path(), &script);
@@ -452,8 +525,7 @@ async fn vacancy_counts_engines_that_fit_beside() {
 #[tokio::test]
 async fn vacancy_asks_the_driver_only_after_a_change() {
     let dir = tempfile::tempdir().unwrap();
-    let script =
-        format!("cd {} && echo x >> looks; echo '0, GPU-aa, RTX, 24576, 24000'", dir.path().display());
+    let script = format!("cd {} && echo x >> looks; echo '0, GPU-aa, RTX, 576, 24000'", dir.path().display());
     let arbiter = with_driver(dir.path(), &script);
     let (one, other) = (fake("one"), fake("other"));
     let lease = ready(&arbiter, &bytes(20), &one).await;
