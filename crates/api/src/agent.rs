@@ -487,6 +487,9 @@ pub struct EngineStatus {
     pub last_used: Option<Timestamp>,
     /// Memory of its whole process group, bytes.
     pub resident_bytes: Option<u64>,
+    /// Memory of GPUs that its processes hold, bytes, where the driver reports it.
+    #[serde(default)]
+    pub gpu_bytes: Option<u64>,
     /// How often it was started since the agent was.
     pub starts: u32,
     /// Why it last failed.
@@ -570,7 +573,7 @@ mod tests {
     /// The keys, their order and what is `null` are a contract with programs that read `mcpctl local status -o json`.
     #[test]
     fn status_reads_and_writes_the_same_json() {
-        let engine = r#"{"name":"desk","state":"starting","phase":"waiting-for-room","percent":null,"since":"2026-01-02T03:04:05.678Z","pid":7,"port":null,"socket":"/run/s","model":"m","inFlight":0,"queued":1,"lastUsed":null,"residentBytes":1048576,"starts":2,"lastError":null}"#;
+        let engine = r#"{"name":"desk","state":"starting","phase":"waiting-for-room","percent":null,"since":"2026-01-02T03:04:05.678Z","pid":7,"port":null,"socket":"/run/s","model":"m","inFlight":0,"queued":1,"lastUsed":null,"residentBytes":1048576,"gpuBytes":8304721920,"starts":2,"lastError":null}"#;
         let provider = format!(
             r#"{{"name":"desk","type":"vllm-managed","model":null,"capabilities":{{"tools":true,"vision":null,"prefill":null,"embeddings":false,"messages":true,"responses":null,"countsTokens":true,"contextLength":4096}},"tokensPerSecond":12.3,"failoverFor":["claude"],"unavailable":{{"reason":"r","hint":null}},"engine":{engine}}}"#
         );

@@ -82,6 +82,7 @@ impl Engine {
             queued: 0,
             last_used: None,
             resident_bytes: None,
+            gpu_bytes: None,
             starts: 0,
             last_error: None,
         });

@@ -6,6 +6,7 @@ mod bytes;
 mod demand;
 mod gpu;
 mod ledger;
+mod meter;
 mod placement;
 mod tenant;
 

@@ -8,6 +8,8 @@ mod conversation;
 mod credentials;
 mod editing;
 mod encodings;
+#[cfg(target_os = "linux")]
+mod gpu;
 mod history;
 mod local;
 mod mcpd_down;

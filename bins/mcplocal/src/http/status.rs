@@ -15,6 +15,7 @@ use mcpctl_api::{
     },
     breaker_status::BreakerStatus,
 };
+use mcpctl_engine::Arbiter;
 use mcpctl_failover::{BreakerReport, FailureClass, LlmRef};
 use mcpctl_telemetry::Configured;
 
@@ -30,7 +31,7 @@ pub async fn status(State(app): State<Arc<App>>) -> Json<AgentStatus> {
     let config = &runtime.config;
     let failovers = runtime.registry.failovers();
     let breakers = runtime.router.breakers().reports(Instant::now()).into_iter();
-    let providers = runtime.registry.providers().map(|(_, local)| provider(local));
+    let providers = runtime.registry.providers().map(|(_, local)| provider(local, &app.host.arbiter));
     let problem = app.journal.problem();
     let unknown_llms = app.llm_names.get(config, app.identity.contexts()).into_iter();
     let signed_in_as = app.identity.account(&config.server);
@@ -105,9 +106,13 @@ fn breaker(report: &BreakerReport) -> BreakerStatus {
     BreakerStatus::opened(report.open_for, report.next_try(), class, report.some_forms)
 }
 
-async fn provider(local: &LocalProvider) -> ProviderStatus {
+async fn provider(local: &LocalProvider, arbiter: &Arbiter) -> ProviderStatus {
     let provider = &local.config;
     let totals = local.meter.totals();
+    let mut engine = local.engine.as_ref().map(|engine| engine.status());
+    if let Some(engine) = &mut engine {
+        engine.gpu_bytes = arbiter.held_by(engine).await;
+    }
     ProviderStatus {
         name: provider.name.to_string(),
         kind: provider.type_word().to_owned(),
@@ -119,7 +124,7 @@ async fn provider(local: &LocalProvider) -> ProviderStatus {
         output_tokens: totals.tokens,
         failover_for: provider.failover_for.clone(),
         unavailable: local.unavailable().await,
-        engine: local.engine.as_ref().map(|engine| engine.status()),
+        engine,
     }
 }
 

@@ -17,10 +17,11 @@ use super::{
     demand::{Demand, Unsatisfiable},
     gpu::{Drivers, Gpu, OtherPrograms, Visible},
     ledger::{Admission, Claimant, Ledger, Ticket},
+    meter::Meter,
     placement::Placement,
     tenant::Tenant,
 };
-use crate::{error::EngineError, options::EngineOptions};
+use crate::{error::EngineError, options::EngineOptions, status::EngineStatus};
 
 /// The memory that an engine claims, and the GPUs that it sees.
 #[derive(Debug, Clone, Default)]
@@ -46,6 +47,7 @@ pub struct Arbiter {
     /// The timeout until the claim counts as unsatisfiable.
     free_timeout: Duration,
     poll_interval: Duration,
+    meter: Meter,
 }
 
 impl Default for Arbiter {
@@ -57,6 +59,7 @@ impl Default for Arbiter {
             grace: Duration::from_secs(2),
             free_timeout: Duration::from_secs(15),
             poll_interval: Duration::from_millis(500),
+            meter: Meter::default(),
         }
     }
 }
@@ -109,6 +112,11 @@ impl Arbiter {
     /// Asks this program instead of `nvidia-smi`, for tests with a scripted driver.
     pub fn with_nvidia_smi(nvidia_smi: PathBuf) -> Self {
         Self { drivers: Drivers { nvidia_smi, ..Drivers::default() }, ..Self::default() }
+    }
+
+    /// The bytes of GPU memory that an engine holds; `None` where the driver does not report that.
+    pub async fn held_by(&self, engine: &EngineStatus) -> Option<u64> {
+        self.meter.held_by(engine, &self.drivers).await
     }
 
     fn ledger(&self) -> MutexGuard<'_, Ledger> {

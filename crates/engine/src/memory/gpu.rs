@@ -8,7 +8,7 @@ use std::{path::PathBuf, process::Stdio, time::Duration};
 use tokio::process::Command;
 
 pub use process::OtherPrograms;
-use process::GpuProcess;
+pub(crate) use process::{GpuProcess, held_by};
 pub(crate) use visible::Visible;
 
 /// Memory of one GPU, bytes.

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use mcpctl_api::agent::{AgentStatus, FollowState, JournalBacklog, ProviderStatus};
+use mcpctl_api::agent::{AgentStatus, EngineState, FollowState, JournalBacklog, ProviderStatus};
 use mcpctl_client::{
     config::{Config, Context, same_server},
     expiry::{self, ExpiryWarning},
@@ -85,6 +85,7 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
         "FAILOVER FOR",
         "STATE",
         "MEMORY",
+        "GPU",
         "RUNNING",
         "QUEUED",
         "TOKENS/S",
@@ -95,6 +96,14 @@ fn table(status: &AgentStatus) -> Result<(), Failure> {
     status.providers.iter().for_each(|provider| table.row(row(provider)));
     table.print()?;
     problems(status)?;
+    for provider in status.providers.iter().filter(|provider| runs_beside_gpu(provider)) {
+        data!("")?;
+        let name = one_line(&provider.name);
+        text(&format!("`{name}` runs on the CPU: "), "it holds no memory of the machine's GPU")?;
+        hint(&format!(
+            "its program may lack a library of the driver, or be built without it: mcpctl local logs {name}"
+        ))?;
+    }
     // Too long for a column, whose beginning would not show the cause.
     let engines = status.providers.iter().filter_map(|provider| provider.engine.as_ref());
     for error in engines.filter_map(|engine| engine.last_error.as_ref()) {
@@ -189,6 +198,12 @@ fn problems(status: &AgentStatus) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Whether an engine serves without the GPU that the machine has.
+fn runs_beside_gpu(provider: &ProviderStatus) -> bool {
+    let ready = provider.engine.as_ref().filter(|engine| engine.state == EngineState::Ready);
+    ready.is_some_and(|engine| engine.gpu_bytes == Some(0))
+}
+
 /// The account for which the local key acts, or the next step where there is none.
 fn account(status: &AgentStatus) -> String {
     if let Some(account) = &status.signed_in_as {
@@ -216,6 +231,8 @@ fn row(provider: &ProviderStatus) -> Vec<String> {
     let model = provider.model.as_deref().unwrap_or_default().rsplit('/').next().unwrap_or_default();
     let count = |count: Option<usize>| count.map_or_else(String::new, |count| count.to_string());
     let resident = engine.and_then(|engine| engine.resident_bytes);
+    let mebibytes =
+        |bytes: Option<u64>| bytes.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20));
     vec![
         provider.name.clone(),
         provider.kind.clone(),
@@ -226,7 +243,8 @@ fn row(provider: &ProviderStatus) -> Vec<String> {
             (None, Some(engine)) => agent::engine_state(engine),
             (None, None) => "external".to_owned(),
         },
-        resident.map_or_else(String::new, |bytes| format!("{} MiB", bytes >> 20)),
+        mebibytes(resident),
+        mebibytes(engine.and_then(|engine| engine.gpu_bytes)),
         count(engine.map(|engine| engine.in_flight)),
         count(engine.map(|engine| engine.queued).filter(|queued| *queued > 0)),
         provider.tokens_per_second.map_or_else(String::new, |rate| format!("{rate:?}")),

@@ -53,6 +53,7 @@ fn fake(name: &str) -> FakeEngine {
         queued: 0,
         last_used: None,
         resident_bytes: None,
+        gpu_bytes: None,
         starts: 1,
         last_error: None,
     });
@@ -286,6 +287,35 @@ async fn start_goes_on_once_the_other_program_has_ended() {
     assert!(timeout(Duration::from_millis(50), &mut start).await.is_err());
     std::fs::write(dir.path().join("gone"), "").unwrap();
     timeout(LONG, start).await.unwrap().unwrap();
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn memory_of_an_engine_is_known_where_the_driver_names_every_process() {
+    let (dir, engine, on_cpu) = (tempfile::tempdir().unwrap(), Program::start(), Program::start());
+    // As of an H200, whose driver has 32 MiB of its own in use beside llama-server's.
+    let reading = |used: u64| {
+        format!(
+            "case $1 in --query-gpu=*) echo '0, GPU-aa, NVIDIA H200, {used}, 135205';;
+                *) echo 'GPU-aa, {}, sleep, 7920';; esac",
+            engine.pid()
+        )
+    };
+    let status = |program: &Program, seconds: i64| {
+        let mut status = fake("desk").status.borrow().clone();
+        status.pid = Some(program.pid());
+        status.since = Timestamp::now() - jiff::SignedDuration::from_secs(seconds);
+        status
+    };
+    let arbiter = with_driver(dir.path(), &reading(7952));
+    assert_eq!(arbiter.held_by(&status(&engine, 0)).await, Some(7920 << 20));
+    assert_eq!(arbiter.held_by(&status(&on_cpu, 60)).await, Some(0));
+    assert_eq!(arbiter.held_by(&status(&on_cpu, 0)).await, None, "it may hold some by now");
+    let drawing = with_driver(dir.path(), &reading(8500));
+    assert_eq!(drawing.held_by(&status(&on_cpu, 60)).await, None, "a process that is not named may be its");
+    assert_eq!(drawing.held_by(&status(&engine, 60)).await, Some(7920 << 20));
+    assert_eq!(without_driver().held_by(&status(&engine, 60)).await, None);
+    assert_eq!(Cards::new(&[(24, 24)]).arbiter().held_by(&status(&engine, 60)).await, None);
 }
 
 #[tokio::test]

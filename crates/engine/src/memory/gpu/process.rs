@@ -51,6 +51,15 @@ fn mark(pid: u32) -> Option<Vec<u8>> {
     process_group::variable(pid, MARK_VARIABLE)
 }
 
+/// The bytes that an engine with this leader holds of all GPUs.
+pub(crate) fn held_by(leader: u32, processes: &[GpuProcess]) -> u64 {
+    let engines_mark = mark(leader);
+    let has_mark = |pid| engines_mark.is_some() && mark(pid) == engines_mark;
+    let is_of_engine = |pid| process_group::of(pid) == Some(leader) || has_mark(pid);
+    let held = processes.iter().filter(|process| is_of_engine(process.pid));
+    sum(held.map(|process| process.bytes))
+}
+
 /// The programs that hold memory of GPUs and that no agent of this user started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct OtherPrograms(Vec<GpuProcess>);
@@ -156,10 +165,14 @@ mod tests {
         let gone = GpuProcess { pid: u32::MAX, ..other.holds("sleep", 9) };
         let elsewhere = other.holds("python3", 9);
         let all = vec![engine.holds("sleep", 7), other.holds("sleep", 2048), gone, elsewhere];
-        let found = OtherPrograms::among(all);
+        let found = OtherPrograms::among(all.clone());
         assert_eq!(found.hold_of(&gpu("GPU-aa")), 2048 * MIB);
         let expected = format!("`sleep` (pid {}) holds 2.0 GiB", other.0.id());
         assert_eq!(found.describe(&[gpu("GPU-aa")]), Some(expected));
         assert_eq!(found.describe(&[gpu("GPU-bb")]), None);
+
+        let stray = Sleeper::start(&[(MARK_VARIABLE, "m1")]);
+        let held = [all, vec![stray.holds("sleep", 5)]].concat();
+        assert_eq!(held_by(engine.0.id(), &held), 12 * MIB, "its group, and what left it");
     }
 }
