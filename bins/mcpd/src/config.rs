@@ -220,6 +220,22 @@ impl ServeArgs {
     }
 }
 
+impl ServeArgs {
+    /// The address that mcpd listens on by these arguments, and whether it speaks TLS there. Reads nothing but the configuration file.
+    ///
+    /// # Errors
+    /// A file that cannot be read or does not parse, with its place.
+    pub fn served_at(self) -> anyhow::Result<(SocketAddr, bool)> {
+        let file = self.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let listen = match self.listen.or(file.listen) {
+            Some(listen) => listen,
+            None => DEFAULT_LISTEN.parse().context("the default address")?,
+        };
+        let tls = self.tls.resolve(file.tls, file.allow_plain_http, [listen])?;
+        Ok((listen, tls.is_some()))
+    }
+}
+
 /// The URL of another PostgreSQL, from an argument or a file, by the rules for that of `mcpd serve`.
 ///
 /// # Errors

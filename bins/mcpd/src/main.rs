@@ -10,6 +10,7 @@ mod commit;
 mod config;
 mod exchange;
 mod feeds;
+mod health;
 mod http;
 mod inference;
 mod issuance;
@@ -80,6 +81,8 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Ask a running mcpd whether it can serve; fails where it cannot, for health checks of containers
+    Health(health::HealthArgs),
     /// Write a new token for the user `admin`, when all others are lost
     BootstrapToken(ServeArgs),
     /// Make the key that encrypts secrets at rest, ahead of the first start
@@ -106,6 +109,7 @@ async fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Serve { args, check: true } => check(args),
         Command::Serve { args, check: false } => serve(args).await,
+        Command::Health(args) => health::run(args).await,
         Command::BootstrapToken(args) => bootstrap_token(args).await,
         Command::MasterKey(command) => master_key::run(command).await,
         Command::Backup(args) => Box::pin(backup::run(args)).await,

@@ -1,12 +1,14 @@
 //! A client of one mcpd or agent: how it connects, sends a request and reads a response.
 
 mod audit;
+mod health;
 mod people;
 mod requests;
 mod sign_on;
 mod usage;
 
 pub use audit::AuditRequest;
+pub use health::HealthQuestion;
 pub use requests::{Changed, ChatRequest};
 pub use sign_on::DeviceAnswer;
 pub use usage::UsageRequest;
@@ -90,6 +92,24 @@ impl Client {
         check_address(&server)?;
         let authorization = bearer.as_ref().map(authorization).transpose()?;
         let builder = Guard::around(&server, options.trust.users, reqwest::Client::builder());
+        Self::build(server, authorization, builder, options)
+    }
+
+    /// A client without a credential, which therefore sends its requests whichever user's program answers over plain http.
+    ///
+    /// # Errors
+    /// When the address is none, or TLS cannot be set up.
+    pub fn anonymous(server: Url, options: &ClientOptions) -> Result<Self, ClientError> {
+        check_address(&server)?;
+        Self::build(server, None, reqwest::Client::builder(), options)
+    }
+
+    fn build(
+        server: Url,
+        authorization: Option<HeaderValue>,
+        builder: reqwest::ClientBuilder,
+        options: &ClientOptions,
+    ) -> Result<Self, ClientError> {
         let tls = options.trust.tls.config().map_err(|error| ClientError::Setup(error.to_string()))?;
         let mut tls = (*tls).clone();
         // One request has the connection to itself, and its error is the connection's own: HTTP/2 would not pass on why TLS ended.

@@ -21,7 +21,9 @@ mod stream;
 mod trust;
 
 pub use agent_record::AgentRecord;
-pub use client::{AuditRequest, Changed, ChatRequest, Client, ClientOptions, DeviceAnswer, UsageRequest};
+pub use client::{
+    AuditRequest, Changed, ChatRequest, Client, ClientOptions, DeviceAnswer, HealthQuestion, UsageRequest,
+};
 pub use error::{ClientError, ErrorResponse, PLAIN_MCPD, check_address, is_loopback};
 pub use feed::{FeedClient, FeedError, FeedEvent, FeedStream};
 pub use guard::{ForeignPeer, Guard};

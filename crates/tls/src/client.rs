@@ -8,11 +8,11 @@ use std::{
 use rustls::{
     ClientConfig, Error,
     client::{Resumption, danger::ServerCertVerifier},
-    crypto::aws_lc_rs,
+    crypto::{CryptoProvider, aws_lc_rs},
 };
 
 use crate::{
-    TlsError, client_identity::ClientIdentity, file_verifier::FileVerifier,
+    TlsError, any_certificate::AnyCertificate, client_identity::ClientIdentity, file_verifier::FileVerifier,
     platform_verifier::PlatformVerifier,
 };
 
@@ -63,6 +63,25 @@ impl ClientTls {
             Some(ca) => Arc::new(FileVerifier::read(ca.clone(), &provider)?),
             None => Arc::new(PlatformVerifier::new(Arc::clone(&provider))),
         };
+        Self::with_verifier(files, provider, verifier)
+    }
+
+    /// As [`ClientTls::read`], of connections that accept every certificate; `files` has no authority. Only for connections on which
+    /// nothing secret is sent, and whose answer decides about nothing but the health of the one that gives it.
+    ///
+    /// # Errors
+    /// When the files cannot be used.
+    pub fn read_unverified(files: ClientFiles) -> Result<Self, TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = Arc::new(AnyCertificate::new(Arc::clone(&provider)));
+        Self::with_verifier(files, provider, verifier)
+    }
+
+    fn with_verifier(
+        files: ClientFiles,
+        provider: Arc<CryptoProvider>,
+        verifier: Arc<dyn ServerCertVerifier>,
+    ) -> Result<Self, TlsError> {
         let identity = match (&files.certificate, &files.key) {
             (Some(certificate), Some(key)) => {
                 Some(ClientIdentity::read(certificate.clone(), key.clone(), Arc::clone(&provider))?)

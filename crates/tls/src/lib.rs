@@ -4,6 +4,7 @@
 //! The clients that trust this machine's authorities share one configuration, so that those are read once. That takes milliseconds,
 //! and only connections over TLS need them, so the first of those reads them, unless [`load`] was called.
 
+mod any_certificate;
 mod client;
 mod client_identity;
 mod error;

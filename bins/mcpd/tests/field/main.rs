@@ -12,6 +12,7 @@ mod encodings;
 mod exchange;
 mod first_start;
 mod freed_names;
+mod health;
 mod idle;
 mod keys;
 mod kills;
