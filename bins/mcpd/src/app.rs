@@ -94,6 +94,8 @@ pub struct App {
     pub facts: InstallationFacts,
     /// True once the shutdown has begun.
     pub draining: watch::Receiver<bool>,
+    /// Turns true when the shutdown is asked for, which is `drainDelay` before the drain.
+    pub leaving: watch::Receiver<bool>,
 }
 
 impl App {

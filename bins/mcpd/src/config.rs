@@ -1,6 +1,7 @@
 //! The configuration of `mcpd`: flags over environment over file over defaults, parsed once at start.
 
 mod database_url;
+mod drain_delay;
 mod exchange;
 mod limits;
 mod oidc;
@@ -29,6 +30,7 @@ use self::{
 };
 use crate::prices::Prices;
 
+pub use drain_delay::DrainDelay;
 pub use exchange::{ExchangeIssuer, MAX_KEYS_BYTES, TokenExchange};
 pub use limits::{
     CaptureLimits, JournalLimits, Limits, LoginLimits, Rate, RecordLimits, StreamLimits, WriteLimits,
@@ -65,6 +67,10 @@ pub struct ServeArgs {
     /// File with the key that encrypts secrets at rest [default: DIR/master-key, made on first start]
     #[arg(long, env = "MCPD_MASTER_KEY_FILE", value_name = "FILE")]
     master_key_file: Option<PathBuf>,
+    /// How long to accept requests after the signal to end, with `/readyz` at 503, so that load balancers choose another replica
+    /// [default: 0s]
+    #[arg(long, env = "MCPD_DRAIN_DELAY", value_name = "DURATION")]
+    drain_delay: Option<DrainDelay>,
     /// JSON file with prices of models, before the built-in ones
     #[arg(long, env = "MCPD_PRICES", value_name = "FILE")]
     prices: Option<PathBuf>,
@@ -96,6 +102,7 @@ struct File {
     database_url: Option<String>,
     database_url_file: Option<PathBuf>,
     master_key_file: Option<PathBuf>,
+    drain_delay: DrainDelay,
     prices: Option<PathBuf>,
     log_format: Option<String>,
     log: Option<String>,
@@ -128,6 +135,8 @@ pub struct Config {
     pub shared: bool,
     /// The key that encrypts secrets at rest.
     pub master_key_file: PathBuf,
+    /// How long requests are accepted after the signal to end.
+    pub drain_delay: DrainDelay,
     /// How log lines are written.
     pub log_format: LogFormat,
     /// Which log lines are written.
@@ -205,6 +214,7 @@ impl ServeArgs {
                 .master_key_file
                 .or(file.master_key_file)
                 .unwrap_or_else(|| data_dir.join("master-key")),
+            drain_delay: self.drain_delay.unwrap_or(file.drain_delay),
             log_format,
             log: self.log.or(file.log).unwrap_or_else(|| "info".to_owned()),
             otlp: self.otlp,

@@ -254,6 +254,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         .collect();
     let addresses = config.upstream_addresses.policy(config.shared, own);
     let signing = signing::Signing::start(store.clone()).await?;
+    let (leave, leaving) = watch::channel(false);
     let (drain, draining) = watch::channel(false);
     let recorder = Recorder::new(store.clone(), config.limits.records.durability);
     let metrics = Arc::new(mcpctl_telemetry::McpdMetrics::new());
@@ -294,6 +295,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
             tls,
         },
         draining: draining.clone(),
+        leaving,
         store,
     });
     jobs::start(&app);
@@ -331,6 +333,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     }
     shutdown.recv().await;
     service::stopping();
+    leave.send_replace(true);
+    service::wait_for_load_balancers(config.drain_delay, &mut shutdown).await;
     tracing::info!("shutdown: accepting no new connections, waiting for running requests");
     drain.send_replace(true);
     while let Some(ended) = servers.join_next().await {

@@ -1,6 +1,11 @@
 //! Reports to the service manager that started mcpd (systemd's `sd_notify`): ready, stopping. No-op where mcpd was not started by one.
+//! And the time between its signal and the drain.
 
+use mcpctl_api::HumanDuration;
+use mcpctl_server::ShutdownSignal;
 use sd_notify::NotifyState;
+
+use crate::config::DrainDelay;
 
 /// Reports that mcpd is ready.
 pub fn ready(listen: &str) {
@@ -15,5 +20,17 @@ pub fn stopping() {
 fn notify(state: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(state) {
         tracing::warn!(%error, "the service manager cannot be notified");
+    }
+}
+
+/// Waits until load balancers, which ask `/readyz`, choose other replicas; a second signal ends the wait.
+pub async fn wait_for_load_balancers(delay: DrainDelay, shutdown: &mut ShutdownSignal) {
+    if delay == DrainDelay::default() {
+        return;
+    }
+    tracing::info!(delay = %HumanDuration(delay.0), "shutdown: not ready any more, accepting requests until load balancers notice");
+    tokio::select! {
+        () = tokio::time::sleep(delay.0) => {}
+        () = shutdown.recv() => {}
     }
 }

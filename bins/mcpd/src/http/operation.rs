@@ -52,7 +52,7 @@ pub async fn healthz() -> &'static str {
 #[utoipa::path(get, path = "/readyz", tag = "operation", security(()),
     responses((status = 200, description = "`ok`"), (status = 503, body = mcpctl_api::ApiError)))]
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, HttpError> {
-    if *app.draining.borrow() {
+    if *app.leaving.borrow() {
         return Err(HttpError::unavailable("this replica is going down"));
     }
     app.readiness.check(app.fresh(), &app.store).await?;

@@ -1,12 +1,14 @@
-//! `mcpd health`.
+//! `mcpd health`, and what `/readyz` answers before mcpd ends.
 
 use std::process::{Command, Output};
 
 use mcpctl_testkit::{
     authority::Authority,
-    daemons::{Mcpd, McpdOptions, McpdTls, closed_address, program},
+    daemons::{Mcpd, McpdOptions, McpdTls, closed_address, eventually, program},
     model_server::{ModelServer, Reply},
 };
+use reqwest::StatusCode;
+use serde_json::json;
 
 /// Runs `mcpd health`; returns whether it succeeded, and what it printed.
 async fn health(arguments: &[&str]) -> (bool, String) {
@@ -77,4 +79,25 @@ async fn health_is_asked_over_tls() {
     assert!(!healthy && output.contains("only for: ") && output.contains("mcpd.example.com"), "{output}");
     let (healthy, output) = health(&[&[mcpd.url()][..], &presented[..]].concat()).await;
     assert!(!healthy && output.contains("cannot be trusted"), "{output}");
+}
+
+#[tokio::test]
+async fn requests_are_accepted_until_load_balancers_notice() {
+    let config = Some("drainDelay: 5m\n".to_owned());
+    let mut mcpd = Mcpd::start_with(McpdOptions { config, ..McpdOptions::default() }).await;
+    let provider = ModelServer::with_default(Reply::text("Hi")).await;
+    mcpd.llm_with_default_timeouts("claude", &provider.base_url()).await;
+    let alice = mcpd.user("alice", Some("llm-user")).await;
+    mcpd.terminate();
+    let gone =
+        async || (mcpd.get("/readyz", "").await.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(());
+    eventually("mcpd is not ready", gone).await;
+    let (healthy, output) = health(&["--listen", address(&mcpd)]).await;
+    assert!(!healthy && output.contains("this replica is going down"), "{output}");
+    assert!(health(&["--listen", address(&mcpd), "--live"]).await.0);
+    let chat = json!({"model": "claude", "messages": [{"role": "user", "content": "Hi"}]});
+    assert_eq!(mcpd.post("/v1/chat/completions", &alice, &chat).await.status(), StatusCode::OK);
+    // The second signal ends the wait.
+    mcpd.terminate();
+    assert!(mcpd.wait().success());
 }
