@@ -24,6 +24,8 @@ use xtask::{
 const REAL: [&str; 4] = ["--package", "mcplocal", "--test", "real"];
 /// Tests of programs and libraries that people use, besides those in every run.
 const CLIENTS: [&str; 4] = ["--package", "mcpd", "--test", "clients"];
+/// Tests of the proxies that are installed.
+const PROXIES: [&str; 4] = ["--package", "mcpd", "--test", "proxies"];
 /// Comparisons and models that every run has too, in a smaller form.
 const EXHAUSTIVE: [&str; 9] = [
     "--release",
@@ -54,6 +56,8 @@ enum Suite {
     Engines,
     /// LangChain, LiteLLM, llm, aider, the Vercel AI SDK and Codex: 1.5 GB of disk, Python, Node and git
     Clients,
+    /// nginx, HAProxy and Caddy, whichever are installed, with silences of more than a minute besides
+    Proxies,
     /// A million decisions compared with Cedar, and the model of failover within wider bounds: built for release, some minutes
     Exhaustive,
 }
@@ -63,6 +67,7 @@ impl Suite {
         match self {
             Self::Engines => &REAL,
             Self::Clients => &CLIENTS,
+            Self::Proxies => &PROXIES,
             Self::Exhaustive => &EXHAUSTIVE,
         }
     }
@@ -87,6 +92,11 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     } else {
         Engines::default()
     };
+    if args.suite.is_none_or(|suite| suite == Suite::Proxies) {
+        for proxy in ["nginx", "haproxy", "caddy"].into_iter().filter(|proxy| !is_installed(proxy)) {
+            anstream::eprintln!("without tests of {proxy}, which is not installed");
+        }
+    }
     let nextest = cargo::command(&["nextest", "--version"])
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -145,6 +155,13 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         total.ignored
     );
     verdict
+}
+
+/// Whether a program is on the `PATH`, or where Debian has servers.
+fn is_installed(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin".into()]);
+    folders.map(|folder| folder.join(program)).any(|path| path.is_file())
 }
 
 /// Real model servers, and how tests learn where they are.
