@@ -1,6 +1,8 @@
 //! `cargo xtask dist`: what is installed. An archive of the programs, Debian packages, the image's file system, and the checksums of
 //! all of them, in `target/dist`. `--try` installs and runs them on this machine.
 
+#[cfg(test)]
+mod container;
 mod image;
 mod trial;
 

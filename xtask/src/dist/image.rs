@@ -31,7 +31,11 @@ pub(super) fn make(mcpd: &Path, out: &Path) -> Result<()> {
     let user = format!("root:x:0:0:root:/:/none\nmcpd:x:{USER}:{USER}:mcpd:/{DATA}:/none\n");
     fs::write(root.join("etc/passwd"), user)?;
     fs::write(root.join("etc/group"), format!("root:x:0:\nmcpd:x:{USER}:\n"))?;
-    fs::create_dir_all(root.join("tmp"))?;
+    // Where it is missing, the C library asks the network for `localhost` and for names in `/etc/hosts` too.
+    fs::write(root.join("etc/nsswitch.conf"), "hosts: files dns\n")?;
+    let tmp = root.join("tmp");
+    fs::create_dir_all(&tmp)?;
+    fs::set_permissions(&tmp, fs::Permissions::from_mode(0o1777))?;
     let data = root.join(DATA);
     fs::create_dir_all(&data)?;
     fs::set_permissions(&data, fs::Permissions::from_mode(0o700))?;
