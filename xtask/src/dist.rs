@@ -5,6 +5,7 @@
 mod container;
 mod image;
 mod trial;
+mod units;
 
 use std::{
     fs,
@@ -21,6 +22,9 @@ const PROGRAMS: [&str; 3] = ["mcpd", "mcplocal", "mcpctl"];
 const PACKAGES: [&str; 2] = ["mcpd", "mcpctl"];
 /// Libraries that a program may need of the machine; everything else is in it.
 const MACHINE_LIBRARIES: [&str; 4] = ["libc.so.6", "libm.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"];
+
+/// The oldest glibc that has everything: that of Debian 12, Ubuntu 22.04 and RHEL 9, as README.md has it.
+const GLIBC: (u32, u32) = (2, 34);
 
 /// What `cargo xtask dist` takes.
 #[derive(clap::Args)]
@@ -99,7 +103,27 @@ fn check_libraries(program: &Path) -> Result<()> {
             bail!("`{}` needs `{library}`, which not every machine has", program.display());
         }
     }
-    Ok(())
+    let versions = output(Command::new("readelf").arg("--version-info").arg(program))?;
+    match newest_glibc(&versions) {
+        Some(newest) if newest <= GLIBC => Ok(()),
+        newest => bail!(
+            "`{}` needs glibc {newest:?}, later than {GLIBC:?}: build it on an older system",
+            program.display()
+        ),
+    }
+}
+
+/// The newest version of glibc in what `readelf --version-info` lists.
+fn newest_glibc(versions: &str) -> Option<(u32, u32)> {
+    let named = versions
+        .split("GLIBC_")
+        .skip(1)
+        .filter_map(|rest| rest.split(|c: char| c != '.' && !c.is_ascii_digit()).next());
+    let numbers = named.filter_map(|version| {
+        let mut parts = version.split('.').map(str::parse);
+        Some((parts.next()?.ok()?, parts.next()?.ok()?))
+    });
+    numbers.max()
 }
 
 fn version() -> &'static str {
@@ -183,4 +207,16 @@ fn output(command: &mut Command) -> Result<String> {
         bail!("{command:?} failed ({}): {}", output.status, String::from_utf8_lossy(&output.stderr).trim());
     }
     String::from_utf8(output.stdout).context("output that is no text")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn newest_glibc_is_by_number() {
+        let listed = "  0x0010:   Name: GLIBC_2.9  Flags: none  Version: 4\n  0x0020:   Name: GLIBC_2.34  Flags: none\n  Name: GLIBC_2.2.5  Flags\n";
+        assert_eq!(newest_glibc(listed), Some((2, 34)));
+        assert_eq!(newest_glibc("Name: GCC_3.0"), None);
+    }
 }
