@@ -75,6 +75,9 @@ async fn stopped_replica_ends_its_requests_and_refuses_none() {
             (replicas.one.log().matches("operation=\"chat\"").count() > before).then_some(())
         })
         .await;
+        // At once, and not after another delay.
+        replicas.one.kill();
+        replicas.two.kill();
     };
     join_all(Kind::installed().into_iter().map(each)).await;
 }
