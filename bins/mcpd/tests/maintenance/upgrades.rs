@@ -56,6 +56,9 @@ async fn stores_of_released_versions_are_upgraded_and_keep_everything() {
             // Before the upgrade too.
             let backup = dir.path().join("before").to_str().unwrap().to_owned();
             done(&["backup", &backup], &data_dir, database_url);
+            let early = refused(&["fsck"], &data_dir, database_url);
+            assert!(early.contains("written by an earlier version of mcpd: it has layout "), "{early}");
+            assert!(early.contains("start this mcpd once, which upgrades the store"), "{early}");
             let mut options = options(database_url);
             options.data_dir = Some(data_dir.clone());
             let mcpd = Mcpd::start_with(options.clone()).await;

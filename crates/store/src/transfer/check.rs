@@ -76,13 +76,10 @@ impl Source {
     /// # Errors
     /// When the store cannot be read, or its layout is an earlier one.
     pub async fn check(&mut self, keys: &Keyring) -> Result<Vec<Check>, TransferError> {
-        let (version, latest) = (self.layout.version, layout::latest());
-        if version != latest {
-            return Err(TransferError::Layout {
-                what: format!("the database {}", self.place),
-                version: latest,
-                detail: format!("it has layout {version}"),
-            });
+        // A newer one was refused when the store was opened.
+        let (found, known) = (self.layout.version, layout::latest());
+        if found != known {
+            return Err(TransferError::Older { what: format!("the database {}", self.place), found, known });
         }
         let database = self.check_database().await?;
         if !database.is_good() {

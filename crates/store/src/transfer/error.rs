@@ -33,6 +33,18 @@ pub enum TransferError {
         /// The latest that is known.
         known: i64,
     },
+    /// An earlier version of mcpd wrote it, and what is asked for takes the layout of this one.
+    #[error(
+        "{what} was written by an earlier version of mcpd: it has layout {found}, and this is for layout {known}"
+    )]
+    Older {
+        /// The database.
+        what: String,
+        /// Its layout.
+        found: i64,
+        /// The one of this program.
+        known: i64,
+    },
     /// An upgrade of the schema was interrupted, or the schema was changed by hand.
     #[error("the tables of {what} are not those of layout {version}: {detail}")]
     Layout {
@@ -121,6 +133,9 @@ impl TransferError {
                 "check address, user and password, that the server runs, or that this user may read and write the file"
             }
             Self::Newer { .. } => "use at least the version of mcpd that wrote it",
+            Self::Older { .. } => {
+                "take a backup, start this mcpd once, which upgrades the store, and try again; or use the version that wrote it"
+            }
             Self::Layout { .. } => {
                 "start the mcpd that wrote it once, which completes an interrupted upgrade, and try again"
             }
