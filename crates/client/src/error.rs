@@ -4,7 +4,7 @@ use std::{error::Error, io, ops::Deref};
 
 use mcpctl_api::{ApiError, ErrorKind, header, visible};
 use mcpctl_dialect::error::UpstreamError;
-use mcpctl_tls::TlsProblem;
+use mcpctl_tls::{TlsFault, TlsProblem};
 use reqwest::{
     StatusCode,
     header::{HeaderMap, HeaderName},
@@ -166,10 +166,12 @@ impl ClientError {
             Self::Unreachable { .. } => "check the address, and that mcpd runs there",
             Self::Foreign { peer, .. } => return Some(peer.hint()),
             // The client does not send tokens over plain http to other machines, so the hint does not suggest it.
-            Self::Tls { problem, server } if problem.is_plain => match server.parse::<Url>() {
-                Ok(url) if is_loopback(&url) => "it speaks plain http: write http:// here",
-                _ => PLAIN_MCPD,
-            },
+            Self::Tls { problem, server } if problem.fault == TlsFault::Plain => {
+                match server.parse::<Url>() {
+                    Ok(url) if is_loopback(&url) => "it speaks plain http: write http:// here",
+                    _ => PLAIN_MCPD,
+                }
+            }
             Self::Tls { problem, .. } => problem.hint?,
             Self::Refused { error, .. } => return error.body.error.hint.clone(),
             Self::Redirected { .. } => "use that address, where you trust it",
@@ -295,9 +297,9 @@ pub(crate) fn reason(error: &(dyn Error + 'static)) -> String {
 fn tls_problem(error: &(dyn Error + 'static)) -> Option<TlsProblem> {
     let found = innermost::<rustls::Error>(error).map(TlsProblem::of);
     let found = found.or_else(|| innermost::<io::Error>(error).and_then(TlsProblem::of_words));
-    let TlsProblem { reason, hint, is_plain } = found?;
+    let TlsProblem { reason, hint, fault } = found?;
     // A certificate's names are the server's own words.
-    Some(TlsProblem { reason: one_line(&reason), hint, is_plain })
+    Some(TlsProblem { reason: one_line(&reason), hint, fault })
 }
 
 fn innermost<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {

@@ -17,6 +17,6 @@ mod server;
 
 pub use client::{ClientFiles, ClientTls, client_config, load};
 pub use error::TlsError;
-pub use problem::TlsProblem;
+pub use problem::{TlsFault, TlsProblem};
 pub use reloaded::Refreshed;
 pub use server::{ServerFiles, ServerTls};

@@ -13,10 +13,27 @@ use rustls::{
 pub struct TlsProblem {
     /// What is wrong.
     pub reason: String,
-    /// The next step.
+    /// The next step, where the server is an mcpd.
     pub hint: Option<&'static str>,
-    /// Whether the other end does not speak TLS at all.
-    pub is_plain: bool,
+    /// What kind of fault it is.
+    pub fault: TlsFault,
+}
+
+/// A kind of fault of a TLS connection, seen from the client.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsFault {
+    /// The server does not speak TLS at all.
+    Plain,
+    /// Its certificate is of an authority that is not trusted.
+    Authority,
+    /// Its certificate is of another name.
+    Name,
+    /// Its certificate has expired, or is not valid yet.
+    Time,
+    /// It does not accept the client's certificate, or the client has none.
+    Client,
+    /// Another one.
+    Other,
 }
 
 const CA: &str = "is it the right server? Name the file of its private authority, where it has one: `--ca FILE` of mcpctl, `ca` in mcplocal.yaml";
@@ -45,20 +62,24 @@ impl TlsProblem {
     /// What this error of a client means.
     pub fn of(error: &Error) -> Self {
         match error {
-            Error::InvalidMessage(_) => {
-                Self { reason: "it does not speak TLS".to_owned(), hint: None, is_plain: true }
-            }
+            Error::InvalidMessage(_) => problem(TlsFault::Plain, "it does not speak TLS", None),
             Error::InvalidCertificate(error) => certificate(error),
-            Error::AlertReceived(alert) if MISSING.contains(alert) => {
-                problem("it asks for a client's certificate, and none was presented", Some(CLIENT))
-            }
-            Error::AlertReceived(alert) if REFUSALS.contains(alert) => {
-                problem(format!("it does not accept the client's certificate ({alert:?})"), Some(CLIENT_CA))
-            }
-            Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => {
-                problem(format!("it has no version of TLS and no cipher that both know: {error}"), None)
-            }
-            other => problem(format!("TLS: {other}"), None),
+            Error::AlertReceived(alert) if MISSING.contains(alert) => problem(
+                TlsFault::Client,
+                "it asks for a client's certificate, and none was presented",
+                Some(CLIENT),
+            ),
+            Error::AlertReceived(alert) if REFUSALS.contains(alert) => problem(
+                TlsFault::Client,
+                format!("it does not accept the client's certificate ({alert:?})"),
+                Some(CLIENT_CA),
+            ),
+            Error::AlertReceived(AlertDescription::ProtocolVersion) | Error::PeerIncompatible(_) => problem(
+                TlsFault::Other,
+                format!("it has no version of TLS and no cipher that both know: {error}"),
+                None,
+            ),
+            other => problem(TlsFault::Other, format!("TLS: {other}"), None),
         }
     }
 
@@ -71,36 +92,42 @@ impl TlsProblem {
     }
 }
 
-fn problem(reason: impl Into<String>, hint: Option<&'static str>) -> TlsProblem {
-    TlsProblem { reason: reason.into(), hint, is_plain: false }
+fn problem(fault: TlsFault, reason: impl Into<String>, hint: Option<&'static str>) -> TlsProblem {
+    TlsProblem { reason: reason.into(), hint, fault }
 }
 
 fn certificate(error: &CertificateError) -> TlsProblem {
+    const CLOCK: Option<&str> = Some("check the clock of this machine");
     match error {
-        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
-            problem("its certificate is of an authority that is not trusted here", Some(CA))
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let (expected, presented) = (shown(expected), presented.join(", "));
-            problem(format!("its certificate is not for `{expected}`, only for: {presented}"), Some(NAME))
-        }
-        CertificateError::NotValidForName => problem("its certificate is for another name", Some(NAME)),
-        CertificateError::ExpiredContext { not_after, .. } => {
-            problem(format!("its certificate expired {}", date(*not_after)), Some(EXPIRED))
-        }
-        CertificateError::Expired => problem("its certificate has expired", Some(EXPIRED)),
-        CertificateError::NotValidYetContext { not_before, .. } => problem(
-            format!("its certificate is valid from {} on", date(*not_before)),
-            Some("check the clock of this machine"),
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => problem(
+            TlsFault::Authority,
+            "its certificate is of an authority that is not trusted here",
+            Some(CA),
         ),
-        CertificateError::NotValidYet => {
-            problem("its certificate is not valid yet", Some("check the clock of this machine"))
+        CertificateError::NotValidForNameContext { expected, presented } => {
+            let presented: Vec<_> = presented.iter().map(|name| bare(name)).collect();
+            let (expected, presented) = (shown(expected), presented.join(", "));
+            let reason = format!("its certificate is not for `{expected}`, only for: {presented}");
+            problem(TlsFault::Name, reason, Some(NAME))
         }
+        CertificateError::NotValidForName => {
+            problem(TlsFault::Name, "its certificate is for another name", Some(NAME))
+        }
+        CertificateError::ExpiredContext { not_after, .. } => {
+            let reason = format!("its certificate expired {}", date(*not_after));
+            problem(TlsFault::Time, reason, Some(EXPIRED))
+        }
+        CertificateError::Expired => problem(TlsFault::Time, "its certificate has expired", Some(EXPIRED)),
+        CertificateError::NotValidYetContext { not_before, .. } => {
+            let reason = format!("its certificate is valid from {} on", date(*not_before));
+            problem(TlsFault::Time, reason, CLOCK)
+        }
+        CertificateError::NotValidYet => problem(TlsFault::Time, "its certificate is not valid yet", CLOCK),
         // The verifier has no kind of its own for it. `openssl req -x509` makes such certificates.
         CertificateError::Other(other) if format!("{other:?}").contains("CaUsedAsEndEntity") => {
-            problem("its certificate is one of an authority, not of a server", Some(OWN_CA))
+            problem(TlsFault::Other, "its certificate is one of an authority, not of a server", Some(OWN_CA))
         }
-        other => problem(format!("its certificate cannot be trusted: {other}"), None),
+        other => problem(TlsFault::Other, format!("its certificate cannot be trusted: {other}"), None),
     }
 }
 
@@ -111,6 +138,12 @@ fn shown(name: &ServerName<'_>) -> String {
     }
 }
 
+/// A name of a certificate without the library's name of its type: `DnsName("a.example")`.
+fn bare(name: &str) -> &str {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"')
+}
+
 fn date(time: UnixTime) -> String {
     let time = Timestamp::UNIX_EPOCH.saturating_add(Duration::from_secs(time.as_secs()));
     time.map_or_else(|_| "long ago".to_owned(), |time| time.strftime("%F %H:%M UTC").to_string())
@@ -119,6 +152,13 @@ fn date(time: UnixTime) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_of_certificates_are_shown_bare() {
+        assert_eq!(bare("DnsName(\"a.example\")"), "a.example");
+        assert_eq!(bare("IpAddress(127.0.0.1)"), "127.0.0.1");
+        assert_eq!(bare("a.example"), "a.example");
+    }
 
     #[test]
     fn alerts_about_a_clients_certificate_are_known_by_their_words() {

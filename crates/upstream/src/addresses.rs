@@ -16,7 +16,7 @@ use mcpctl_api::address::{AddressClass, forbidden_host, forbidden_name};
 use tower_service::Service;
 use url::{Host, Url};
 
-use crate::{connect_error::BoxError, lookup::lookup};
+use crate::{connect_error::BoxError, lookup::lookup, milestones};
 
 /// Which addresses may be connected to. Link-local, metadata, unspecified, multicast and reserved ones never may.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -158,7 +158,12 @@ impl Service<Name> for Resolver {
 
     fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.clone();
-        async move { Ok(resolver.resolve(name.as_str()).await?.into_iter()) }.boxed()
+        async move {
+            let addresses = resolver.resolve(name.as_str()).await?;
+            milestones::note(|reached| &mut reached.resolved);
+            Ok(addresses.into_iter())
+        }
+        .boxed()
     }
 }
 

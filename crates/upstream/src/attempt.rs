@@ -26,6 +26,7 @@ use crate::{
     connect_error::{HostPort, SendError, find, reason},
     connection::Connection,
     head::{encoded, incoming, is_event_stream},
+    milestones,
     patience::{Expired, Patience, after, before},
     peek::peek,
     progress,
@@ -68,6 +69,7 @@ pub async fn send(client: &Client, target: &Target, request: &Request) -> Result
     let mut timer = pin!(sleep_until(head_until));
     let response = respond(client, target, request, timer.as_mut(), head_timeout).await?;
     progress::received();
+    milestones::note(|reached| &mut reached.head);
     let screen = Screen::of(target, request.operation);
     let status = response.status();
     if !status.is_success() && !status.is_client_error() && !status.is_server_error() {

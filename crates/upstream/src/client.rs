@@ -63,6 +63,15 @@ impl Client {
         Self { config: Arc::new(config), pools: Arc::default() }
     }
 
+    /// A client with the same rules and without connections, for an attempt that has to make its own.
+    #[must_use]
+    pub fn unconnected(&self) -> Self {
+        let pools = self.lock();
+        let (plain_mcpd, mcpd_tls) = (pools.plain_mcpd.clone(), pools.mcpd_tls.clone());
+        let pools = Pools { plain_mcpd, mcpd_tls, ready: HashMap::new() };
+        Self { config: Arc::clone(&self.config), pools: Arc::new(Mutex::new(pools)) }
+    }
+
     /// The id of this process in the list of hops.
     pub fn instance(&self) -> &InstanceId {
         &self.config.instance

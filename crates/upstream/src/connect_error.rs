@@ -54,10 +54,8 @@ impl fmt::Display for HostPort<'_> {
 pub(crate) fn reason(error: &SendError) -> String {
     let reason = if let Some(lookup) = find::<LookupError>(error) {
         lookup.to_string()
-    } else if let Some(tls) = find::<rustls::Error>(error) {
-        TlsProblem::of(tls).reason
-    } else if let Some(refused) = find::<io::Error>(error).and_then(TlsProblem::of_words) {
-        refused.reason
+    } else if let Some(tls) = tls_problem(error) {
+        tls.reason
     } else if let Some(io) = chain(error).filter_map(as_system_error).last() {
         words(io)
     } else if find::<hyper::Error>(error).is_some_and(hyper::Error::is_incomplete_message) {
@@ -66,6 +64,12 @@ pub(crate) fn reason(error: &SendError) -> String {
         chain(error).last().map_or_else(|| error.to_string(), ToString::to_string)
     };
     visible::short(&reason, MAX_REASON_BYTES)
+}
+
+/// What was wrong with TLS; `None` where something else failed.
+pub(crate) fn tls_problem(error: &SendError) -> Option<TlsProblem> {
+    let found = find::<rustls::Error>(error).map(TlsProblem::of);
+    found.or_else(|| find::<io::Error>(error).and_then(TlsProblem::of_words))
 }
 
 /// Whether a connector gave up waiting for an address.

@@ -1,6 +1,12 @@
 //! Makes the connections of one pool: over TCP, TLS or a Unix socket, to addresses that the policy allows.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
@@ -20,13 +26,14 @@ use tokio::{
     net::{TcpStream, UnixStream},
     time::timeout,
 };
-use tower_service::Service as _;
+use tower_service::Service;
 use url::Url;
 
 use crate::{
     AddressPolicy, TargetConfig,
     addresses::Resolver,
     connect_error::{self, BoxError, SendError},
+    milestones,
 };
 
 /// How long sent data may stay unacknowledged before the connection is closed: a machine or a NAT that has lost the connection
@@ -67,8 +74,31 @@ pub(crate) struct Connector {
 
 enum Dial {
     Socket(PathBuf),
-    Tcp(HttpConnector<Resolver>),
-    Tls(HttpsConnector<HttpConnector<Resolver>>),
+    Tcp(Tcp),
+    Tls(HttpsConnector<Tcp>),
+}
+
+/// Connects over TCP, below TLS where there is any.
+#[derive(Clone)]
+struct Tcp(HttpConnector<Resolver>);
+
+impl Service<Uri> for Tcp {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<TokioIo<TcpStream>, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.0.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let connecting = self.0.call(to);
+        Box::pin(async move {
+            let stream = connecting.await?;
+            milestones::note(|reached| &mut reached.connected);
+            Ok(stream)
+        })
+    }
 }
 
 impl Connector {
@@ -121,7 +151,10 @@ impl Connector {
     /// Connects: DNS, TCP, the check of the peer, and TLS, within one timeout.
     pub(crate) async fn connect(&self) -> Result<Sender, SendError> {
         match timeout(self.timeout, self.establish()).await {
-            Ok(Ok(sender)) => Ok(sender),
+            Ok(Ok(sender)) => {
+                milestones::note(|reached| &mut reached.ready);
+                Ok(sender)
+            }
             // A name with one address has all the time for it.
             Ok(Err(error)) if connect_error::is_timeout(&*error) => Err(SendError::ConnectTimeout),
             Ok(Err(error)) => Err(SendError::Connect(error)),
@@ -164,7 +197,7 @@ impl Connector {
 }
 
 /// `timeout` is shared among the addresses of a name, so that a dead one leaves time for the others.
-fn tcp(resolver: Resolver, timeout: Duration) -> HttpConnector<Resolver> {
+fn tcp(resolver: Resolver, timeout: Duration) -> Tcp {
     let mut tcp = HttpConnector::new_with_resolver(resolver);
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(timeout));
@@ -174,7 +207,7 @@ fn tcp(resolver: Resolver, timeout: Duration) -> HttpConnector<Resolver> {
     tcp.set_keepalive_retries(Some(TCP_KEEPALIVE_RETRIES));
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     tcp.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-    tcp
+    Tcp(tcp)
 }
 
 async fn http1(stream: impl Read + Write + Unpin + Send + 'static) -> Result<Sender, BoxError> {

@@ -95,16 +95,17 @@ fn is_about_credential(target: &Target, status: StatusCode, error: &UpstreamErro
     classify(target.kind, status, &HeaderMap::new(), error) == FailureClass::UpstreamCredentials
 }
 
-/// The refusal, in words from which the credential is removed: providers repeat parts of it, with asterisks for the rest.
 fn refused(target: &Target, error: UpstreamError) -> CredentialCheck {
+    CredentialCheck::Refused { message: error.message.map(|message| shown_message(target, message)) }
+}
+
+/// A provider's message in one line, without the credential: providers repeat parts of it, with asterisks for the rest.
+pub fn shown_message(target: &Target, message: String) -> String {
     let screen = Screen::of(target, Operation::Chat);
-    let message = error.message.map(|message| {
-        let screened = screen.text(Bytes::from(message));
-        let text = String::from_utf8_lossy(&screened);
-        let words = text.split(' ').map(|word| if word.contains("**") { "[redacted]" } else { word });
-        visible::short(&words.collect::<Vec<_>>().join(" "), MAX_MESSAGE_BYTES)
-    });
-    CredentialCheck::Refused { message }
+    let screened = screen.text(Bytes::from(message));
+    let text = String::from_utf8_lossy(&screened);
+    let words = text.split(' ').map(|word| if word.contains("**") { "[redacted]" } else { word });
+    visible::short(&words.collect::<Vec<_>>().join(" "), MAX_MESSAGE_BYTES)
 }
 
 async fn list(client: &Client, target: &Target, until: Instant) -> Listed {

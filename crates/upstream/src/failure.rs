@@ -6,8 +6,12 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use mcpctl_dialect::meaning::ErrorMeaning;
 use mcpctl_failover::FailureClass;
+use mcpctl_tls::TlsProblem;
 
-use crate::{AttemptTimeout, RefusedAddress, connect_error::BoxError};
+use crate::{
+    AttemptTimeout, RefusedAddress,
+    connect_error::{BoxError, LookupError, SendError, find, tls_problem},
+};
 
 /// A failed attempt, or a stream that broke.
 ///
@@ -142,6 +146,20 @@ impl Failure {
     /// Whether [`Failure::detail`] is for logs only: people who choose addresses must not learn which ones are denied.
     pub fn is_for_logs_alone(&self) -> bool {
         self.for_logs_alone
+    }
+
+    /// Whether the host's name could not be looked up.
+    pub fn is_lookup(&self) -> bool {
+        self.send_error().is_some_and(|error| find::<LookupError>(error).is_some())
+    }
+
+    /// What was wrong with TLS, where that failed.
+    pub fn tls_problem(&self) -> Option<TlsProblem> {
+        tls_problem(self.send_error()?)
+    }
+
+    fn send_error(&self) -> Option<&SendError> {
+        self.source.as_deref()?.downcast_ref()
     }
 
     /// A short description that contains nothing of the request or the answer; it may name the host.

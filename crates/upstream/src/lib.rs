@@ -16,6 +16,7 @@ mod failure;
 mod head;
 pub mod hops;
 mod lookup;
+mod milestones;
 mod patience;
 mod peek;
 mod pool;
@@ -33,9 +34,10 @@ pub use self::{
     answer::{Answer, StreamAnswer, StreamEvent, StreamEvents, WholeAnswer},
     client::{Client, ClientConfig},
     connector::PeerCheck,
-    credential_check::{CredentialCheck, check_credential},
+    credential_check::{CredentialCheck, check_credential, shown_message},
     document::{DocumentError, DocumentRequest, FetchedDocument, fetch_document},
     failure::Failure,
+    milestones::{Milestones, Reached},
     prepared::Target,
     progress::Progress,
     request::Request,
