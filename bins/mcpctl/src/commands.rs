@@ -15,6 +15,7 @@ mod edit;
 mod files;
 mod get;
 mod group;
+mod llm;
 mod local;
 mod login;
 mod passwd;
@@ -92,6 +93,8 @@ enum Command {
     Top(top::Args),
     /// What operators do with mcpd itself
     Admin(admin::Args),
+    /// Check the way from mcpd to a model
+    Llm(llm::Args),
     /// Talk to a model
     Chat(chat::Args),
     /// The agent on this machine
@@ -144,6 +147,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Usage(args) => usage::run(&global, args).await,
         Command::Top(args) => Box::pin(top::run(&global, args)).await,
         Command::Admin(args) => admin::run(&global, args).await,
+        Command::Llm(args) => llm::run(&global, args).await,
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Local(args) => local::run(&global, args).await,
         Command::Doctor => doctor::run(&global).await,

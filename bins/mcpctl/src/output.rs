@@ -24,6 +24,7 @@ macro_rules! note {
 mod breaker;
 pub mod csv;
 pub mod diff;
+pub mod finding;
 pub mod jsonpath;
 pub mod number;
 pub mod screen;

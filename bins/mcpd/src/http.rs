@@ -17,6 +17,7 @@ mod installation;
 mod journal;
 mod journal_errors;
 mod limits;
+mod llm_test;
 mod merge_patch;
 mod operation;
 mod parameters;
@@ -72,7 +73,7 @@ fn router<const N: usize>(routes: Routes<N>) -> Router<Arc<App>> {
 
 type Routes<const N: usize> = [(&'static str, MethodRouter<Arc<App>>); N];
 
-fn management_routes() -> Routes<31> {
+fn management_routes() -> Routes<32> {
     [
         ("/api/v1/apply", post(apply::apply)),
         ("/api/v1/watch", get(watch::watch)),
@@ -109,6 +110,7 @@ fn management_routes() -> Routes<31> {
         ),
         ("/api/v1/{kind}/{idOrName}/status", get(status::status)),
         ("/api/v1/{kind}/{idOrName}/rotate", post(tokens::rotate)),
+        ("/api/v1/{kind}/{idOrName}/test", post(llm_test::test)),
         ("/metrics", get(operation::metrics)),
         ("/openapi.json", get(operation::openapi)),
     ]
@@ -175,6 +177,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         sign_on::Docs::openapi(),
         exchange::Docs::openapi(),
         limits::Docs::openapi(),
+        llm_test::Docs::openapi(),
         status::Docs::openapi(),
         signing_keys::Docs::openapi(),
         throttle::Docs::openapi(),
@@ -254,7 +257,9 @@ fn methods(route: &str) -> &'static str {
         | "/api/v1/admin/lift-throttle" => "POST",
         "/v1/chat/completions" | "/v1/completions" | "/v1/embeddings" | "/v1/responses" => "POST",
         "/v1/messages" | "/v1/messages/count_tokens" => "POST",
-        "/api/v1/{kind}/{idOrName}/infer" | "/api/v1/{kind}/{idOrName}/rotate" => "POST",
+        "/api/v1/{kind}/{idOrName}/infer"
+        | "/api/v1/{kind}/{idOrName}/rotate"
+        | "/api/v1/{kind}/{idOrName}/test" => "POST",
         _ => "GET and HEAD",
     }
 }

@@ -2,7 +2,7 @@
 //! of the Llms and `turns` what runs them, `attempt` one Llm at a `call`, `resumption` what follows a broken stream, `route` the
 //! way to a provider, `prepared` what requests need of an Llm and is kept between them, `access` the end of requests whose caller lost the right to them, `account` the row of usage, `health` how Llms do, `activity` what they are doing, `settlement`
 //! what a request took and what that cost,
-//! `credential_checks` what providers are asked when a key is written.
+//! `credential_checks` what providers are asked when a key is written, `llm_test` a request that shows where the way to a model ends.
 
 pub mod access;
 pub mod account;
@@ -15,6 +15,7 @@ mod chain;
 pub mod credential_checks;
 mod health;
 pub mod in_flight;
+pub mod llm_test;
 pub mod outcome;
 pub mod pipeline;
 mod prepared;
@@ -37,6 +38,7 @@ use activity::LlmActivities;
 use breakers::UpstreamBreakers;
 use budgets::RetryBudgets;
 use health::LlmHealth;
+use llm_test::LlmTests;
 use prepared::PreparedLlms;
 use stream_usage::StreamUsage;
 
@@ -56,6 +58,8 @@ pub struct Inference {
     pub health: LlmHealth,
     /// What Llms are doing.
     pub activity: LlmActivities,
+    /// The tests of Llms that run.
+    pub tests: LlmTests,
     /// The outstanding requests at each upstream.
     pub balancer: Arc<Balancer>,
 }
@@ -75,6 +79,7 @@ impl Inference {
             breakers: UpstreamBreakers::default(),
             health: LlmHealth::default(),
             activity: LlmActivities::default(),
+            tests: LlmTests::default(),
             balancer: Arc::default(),
         }
     }

@@ -114,7 +114,7 @@ fn body_for(method: &str, path: &str) -> Option<Value> {
         ("post", "/v1/responses") => json!({"model": "x", "input": "Hi"}),
         ("post", "/api/v1/agents/{agent}/journal") => json!({}),
         ("post", "/api/v1/auth/logout" | "/api/v1/admin/rotate-keys") | ("get" | "delete", _) => Value::Null,
-        ("post", "/api/v1/tokens/{idOrName}/rotate") => json!({}),
+        ("post", "/api/v1/tokens/{idOrName}/rotate" | "/api/v1/llms/{idOrName}/test") => json!({}),
         ("post", "/api/v1/admin/lift-throttle") => json!({"user": "x"}),
         ("post", "/api/v1/auth/password") => json!({"current": "a", "new": "a new password"}),
         _ => return None,

@@ -23,6 +23,7 @@ pub mod installation;
 pub mod kind;
 pub mod labels;
 pub mod limit_status;
+pub mod llm_test;
 pub mod models;
 pub mod money;
 pub mod name;

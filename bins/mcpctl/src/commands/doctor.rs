@@ -15,10 +15,10 @@ use mcpctl_client::{
 
 use crate::{
     Outcome, agent,
-    commands::local::{self, doctor::finding_line},
+    commands::local,
     context::{Global, Identity},
     failure::Failure,
-    output::{Tone, table::until},
+    output::{Tone, finding, table::until},
 };
 
 /// How long before its end a certificate should have been renewed.
@@ -189,16 +189,16 @@ impl Report {
 
     /// Reports something that works, but may not for long.
     fn warn(what: &str, text: &str) -> Result<(), Failure> {
-        finding_line(Tone::Warning, "warn", what, text)
+        finding::found(Tone::Warning, "warn", what, text)
     }
 
     /// Prints the result of a check. The report is the output of the command, so failures go to stdout too.
     fn print(&mut self, what: &str, found: Result<String, Failure>) -> Result<(), Failure> {
         match found {
-            Ok(text) => finding_line(Tone::Good, "ok  ", what, &text),
+            Ok(text) => finding::found(Tone::Good, "ok  ", what, &text),
             Err(failure) => {
                 self.well = false;
-                finding_line(Tone::Bad, "FAIL", what, &failure.in_one_line())
+                finding::found(Tone::Bad, "FAIL", what, &failure.in_one_line())
             }
         }
     }

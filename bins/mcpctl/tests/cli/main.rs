@@ -11,6 +11,7 @@ mod encodings;
 #[cfg(target_os = "linux")]
 mod gpu;
 mod history;
+mod llm_test;
 mod local;
 mod mcpd_down;
 mod people;

@@ -81,6 +81,7 @@ async fn closed_pipe_ends_every_command_quietly() {
         &["rotate", "token", "bobs"],
         &["delete", "user", "bob"],
         &["chat", "m", "-p", "hi"],
+        &["llm", "test", "m"],
         &["audit"],
         &["audit", "-f"],
         &["usage"],

@@ -1,5 +1,6 @@
 //! Maps the errors of the domain to error responses. No other file but those below it decides which status a domain error has.
 
+mod llm_test;
 mod password;
 mod rotation;
 mod sign_on;

@@ -9,7 +9,7 @@ use super::error::HttpError;
 use crate::app::App;
 
 /// The routes that logs and metrics name.
-pub(super) const ROUTES: [&str; 42] = [
+pub(super) const ROUTES: [&str; 43] = [
     "/api/v1/apply",
     "/api/v1/watch",
     "/api/v1/audit",
@@ -40,6 +40,7 @@ pub(super) const ROUTES: [&str; 42] = [
     "/api/v1/{kind}/{idOrName}/infer",
     "/api/v1/{kind}/{idOrName}/status",
     "/api/v1/{kind}/{idOrName}/rotate",
+    "/api/v1/{kind}/{idOrName}/test",
     "/v1/models",
     "/v1/models/{idOrName}",
     "/v1/chat/completions",

@@ -46,6 +46,8 @@ pub struct Account {
     /// `gen_ai.operation.name` and `gen_ai.provider.name`.
     operation: (&'static str, &'static str),
     arrived: Instant,
+    /// Whether the end counts for how the Llm does.
+    counts_for_health: bool,
     /// When a stream's first content came.
     first_content: Arc<OnceLock<Instant>>,
 }
@@ -129,6 +131,7 @@ impl Account {
             outstanding: None,
             operation: (request.operation.genai_name(), provider(llm)),
             arrived,
+            counts_for_health: true,
             first_content: Arc::default(),
         }
     }
@@ -137,6 +140,13 @@ impl Account {
     #[must_use]
     pub fn under(mut self, access: &Arc<AccessWatch>) -> Self {
         self.access = Some(Arc::clone(access));
+        self
+    }
+
+    /// Leaves it to the caller to note how the Llm does, of a request that shows it only together with others.
+    #[must_use]
+    pub fn apart_from_health(mut self) -> Self {
+        self.counts_for_health = false;
         self
     }
 
@@ -251,7 +261,9 @@ impl Account {
         if let Some(running) = self.running.take() {
             running.ended(&row);
         }
-        self.app.inference.health.note(&row.llm_id, outcome, status, clock::now());
+        if self.counts_for_health {
+            self.app.inference.health.note(&row.llm_id, outcome, status, clock::now());
+        }
         mcpctl_server::access_line(|line| {
             // The Llm that was asked for is the first one that is tried.
             if line.attempts.is_none() {

@@ -271,7 +271,7 @@ impl Call {
 }
 
 /// Reserves what the request may take under the Limits on it.
-async fn admit(
+pub(super) async fn admit(
     app: &App,
     caller: &Caller,
     llm: &Stored,
@@ -287,7 +287,7 @@ async fn admit(
 }
 
 /// Whether the caller may learn where the Llm points and where its credential is kept.
-fn may_view_and_edit(caller: &Caller, llm: &Stored) -> bool {
+pub(super) fn may_view_and_edit(caller: &Caller, llm: &Stored) -> bool {
     let Caller { principal, snapshot, .. } = caller;
     let may = |verb| snapshot.authorize_name(principal, verb, Kind::Llm, llm.name().as_str()).is_ok();
     may(Verb::View) && may(Verb::Edit)

@@ -90,14 +90,18 @@ fn cut_when_access_ends(call: &Call, response: InferenceResponse, lost: LostAcce
 }
 
 /// A running request, should its caller lose access.
-struct LostAccess {
-    app: Arc<App>,
-    principal: Principal,
-    llm: Name,
+pub(super) struct LostAccess {
+    /// What all requests share.
+    pub app: Arc<App>,
+    /// Its caller.
+    pub principal: Principal,
+    /// The Llm that the caller asked for.
+    pub llm: Name,
 }
 
 impl LostAccess {
-    async fn record(&self, ended: AccessEnded) {
+    /// Records that the request was ended.
+    pub async fn record(&self, ended: AccessEnded) {
         let Self { app, principal, llm } = self;
         tracing::warn!(%llm, "a running request is ended: {ended}");
         let revision = app.replica.latest().revision();

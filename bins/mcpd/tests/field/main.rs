@@ -17,6 +17,7 @@ mod idle;
 mod keys;
 mod kills;
 mod limits;
+mod llm_tests;
 mod new_keys;
 mod own_tokens;
 mod pipes;

@@ -1,5 +1,7 @@
 //! The requests of the API, each with the type of its response.
 
+use std::time::Duration;
+
 use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
     activity::Activity,
@@ -8,6 +10,7 @@ use mcpctl_api::{
     header,
     installation::Installation,
     limit_status::LimitStatus,
+    llm_test::LlmTest,
     models::{Model, ModelList},
     question::{ApplyReport, List},
     signing_keys::{RotateKeys, SigningKeyList},
@@ -33,6 +36,9 @@ pub struct ChatRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tokens: Option<u32>,
 }
+
+/// How long a test of an Llm may take: mcpd ends it after 45 s.
+const LLM_TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Resources of one page: the most that mcpd returns.
 const PAGE_ITEMS: u32 = 1000;
@@ -98,6 +104,12 @@ impl Client {
     /// How the breakers of an Llm stand, at the replica that answers.
     pub async fn llm_status(&self, llm: &str) -> Result<LlmStatus, ClientError> {
         self.read(self.request(Method::GET, &["api", "v1", Kind::Llm.plural(), llm, "status"])?).await
+    }
+
+    /// Tests the way from mcpd to the model of an Llm, which takes a request at each of its targets.
+    pub async fn test_llm(&self, llm: &str) -> Result<LlmTest, ClientError> {
+        let request = self.untimed(Method::POST, &["api", "v1", Kind::Llm.plural(), llm, "test"])?;
+        self.read(request.timeout(LLM_TEST_TIMEOUT)).await
     }
 
     /// How every Llm that the caller may view does, at the replica that answers, read page by page.

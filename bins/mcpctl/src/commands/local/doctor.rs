@@ -13,7 +13,7 @@ use super::{service, status};
 use crate::{
     Outcome, agent,
     failure::Failure,
-    output::{Shape, Tone, one_line, terminal},
+    output::{self, Shape, Tone},
 };
 
 /// What to check, and how to show it.
@@ -48,28 +48,8 @@ fn print(finding: &Finding) -> Result<(), Failure> {
         FindingState::Warning => (Tone::Warning, "warn"),
         FindingState::Failed => (Tone::Bad, "FAIL"),
     };
-    finding_line(tone, word, &finding.what, &finding.message)?;
-    match &finding.hint {
-        Some(hint) => indented(Tone::Hint, "     hint:", &one_line(hint)),
-        None => Ok(()),
-    }
-}
-
-/// Prints what a check found.
-pub fn finding_line(tone: Tone, word: &str, what: &str, found: &str) -> Result<(), Failure> {
-    indented(tone, word, &format!("{}: {}", one_line(what), one_line(found)))
-}
-
-/// Prints a text after its head, further lines below it.
-fn indented(tone: Tone, head: &str, text: &str) -> Result<(), Failure> {
-    const INDENT: &str = "     ";
-    let room = terminal::width().map(|width| {
-        let head = u16::try_from(head.chars().count()).unwrap_or(width);
-        width.saturating_sub(head.saturating_add(1))
-    });
-    let mut lines = terminal::wrap(text, room).into_iter();
-    data!(tone, head; " {}", lines.next().unwrap_or_default())?;
-    lines.try_for_each(|line| data!("{INDENT}{line}"))
+    output::finding::found(tone, word, &finding.what, &finding.message)?;
+    finding.hint.iter().try_for_each(|hint| output::finding::hint(hint))
 }
 
 /// The failed checks of the agent: what was checked, and the failure.
