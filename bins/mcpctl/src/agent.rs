@@ -26,6 +26,8 @@ use crate::{context::parse_server, failure::Failure};
 
 const DEFAULT: &str = "http://127.0.0.1:3200";
 const ADDRESS: &str = "MCPLOCAL_ADDRESS";
+/// The file of the agent's id, which its first start makes.
+const ID_FILE: &str = "agent-id";
 const STATE_DIR: &str = "MCPLOCAL_STATE_DIR";
 /// Maximum length of the file of the local key, in bytes: it has one line.
 const MAX_KEY_BYTES: u64 = 1024;
@@ -123,7 +125,7 @@ pub fn state_dir() -> Result<PathBuf, Failure> {
 
 /// The agent's id; `None` where it has never run.
 pub fn id(state_dir: &Path) -> Result<Option<Id>, Failure> {
-    let Some(text) = file::read_own(&state_dir.join("agent-id"), MAX_KEY_BYTES)? else { return Ok(None) };
+    let Some(text) = file::read_own(&state_dir.join(ID_FILE), MAX_KEY_BYTES)? else { return Ok(None) };
     String::from_utf8_lossy(&text).trim().parse().map(Some).map_err(Failure::new)
 }
 
@@ -170,6 +172,14 @@ pub async fn find() -> Result<Agent, Failure> {
     };
     let status = connect(&quick)?.local_status().await.map_err(not_running)?;
     Ok(Agent { client: client()?, status })
+}
+
+/// Whether this user has set an agent up, has run one, or names one: then its absence is a fault.
+pub fn is_expected() -> bool {
+    let is_named = std::env::var_os(ADDRESS).is_some_and(|address| !address.is_empty());
+    let is_configured = config::config_dir().is_ok_and(|dir| dir.join("mcplocal.yaml").exists());
+    let has_run = state_dir().is_ok_and(|dir| dir.join(ID_FILE).exists());
+    is_named || is_configured || has_run
 }
 
 /// For which account the running agent acts.

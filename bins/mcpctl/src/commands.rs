@@ -99,8 +99,8 @@ enum Command {
     Chat(chat::Args),
     /// The agent on this machine
     Local(local::Args),
-    /// Look for what is wrong with this machine's set-up
-    Doctor,
+    /// Check the way from this machine to mcpd and to the models, and this machine's set-up
+    Doctor(doctor::Args),
     /// Print a completion script
     Completion(completion::Args),
     /// Print versions
@@ -150,7 +150,7 @@ pub async fn run(cli: Cli) -> Outcome {
         Command::Llm(args) => llm::run(&global, args).await,
         Command::Chat(args) => chat::run(&global, args).await,
         Command::Local(args) => local::run(&global, args).await,
-        Command::Doctor => doctor::run(&global).await,
+        Command::Doctor(args) => doctor::run(&global, args).await,
         Command::Completion(args) => completion::run(&args),
         Command::Version => version::run(&global).await,
     }

@@ -19,6 +19,7 @@ mod probe;
 mod resolver;
 mod stream;
 mod trust;
+mod way;
 
 pub use agent_record::AgentRecord;
 pub use client::{
@@ -34,3 +35,4 @@ pub use mcpctl_tls::{ClientFiles, ClientTls, TlsError};
 pub use probe::{PinnedKeys, Probe, ProofKeys};
 pub use stream::{BrokenStream, ChatStream, Delta, ServedBy};
 pub use trust::Trust;
+pub use way::{Certificate, Connected, Way};

@@ -27,7 +27,10 @@ impl Resolver {
     }
 
     /// Runs blocking work; waits for a permit first.
-    async fn run<T: Send + 'static>(self, work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    pub(crate) async fn run<T: Send + 'static>(
+        self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> io::Result<T> {
         let permit = self.0.acquire_owned().await.map_err(io::Error::other)?;
         let running = spawn_blocking(move || {
             let _permit = permit;

@@ -67,6 +67,17 @@ impl Authority {
         })
     }
 
+    /// As [`Authority::issue`], a certificate that ends in so many days.
+    pub fn issue_ending(&self, file: &str, names: &[&str], days: i64) -> Issued {
+        let now = jiff::Timestamp::now();
+        let end = now.saturating_add(jiff::SignedDuration::from_hours(24 * days)).expect("a time");
+        let date = end.to_zoned_datetime(jiff::tz::TimeZone::UTC).date();
+        let part = |part: i8| u8::try_from(part).expect("a part of a date");
+        self.issue_with(file, names, |params| {
+            params.not_after = date_time_ymd(date.year().into(), part(date.month()), part(date.day()));
+        })
+    }
+
     fn issue_with(&self, file: &str, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Issued {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut params = CertificateParams::new(names).expect("names");

@@ -19,4 +19,4 @@ pub use client::{ClientFiles, ClientTls, client_config, load};
 pub use error::TlsError;
 pub use problem::{TlsFault, TlsProblem};
 pub use reloaded::Refreshed;
-pub use server::{ServerFiles, ServerTls};
+pub use server::{ServerFiles, ServerTls, not_after};

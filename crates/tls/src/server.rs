@@ -122,9 +122,9 @@ fn client_verifier(
     verifier.map_err(|error| TlsError::unusable(path, &error))
 }
 
-/// The end of a certificate's validity. The library shows it in one place, the error about a certificate that has expired, so the
+/// The end of a certificate's validity; `None` where it cannot be read. The library shows it in one place, the error about a certificate that has expired, so the
 /// certificate is verified as of the last moment that certificates can name (RFC 5280, section 4.1.2.5).
-fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
+pub fn not_after(certificate: &CertificateDer<'_>) -> Option<Timestamp> {
     const LAST: Duration = Duration::from_secs(253_402_300_799);
     let certificate = EndEntityCert::try_from(certificate).ok()?;
     let verified = certificate.verify_for_usage(

@@ -64,4 +64,12 @@ async fn targets_are_shown_each_and_without_addresses_to_callers() {
     );
     assert!(shown.stdout.contains("     the provider cannot be reached\n"), "{}", shown.stdout);
     assert!(!shown.stdout.contains("127.0.0.1"), "{}", shown.stdout);
+    let report = shell.run(&["doctor", "--llm", "gpt"]).await;
+    assert_eq!(report.code, 1);
+    let found = "FAIL llm gpt target 2, connect: the provider cannot be reached (an account that may edit";
+    assert!(
+        report.stdout.contains("ok   llm gpt target 1, answer: ") && report.stdout.contains(found),
+        "{}",
+        report.stdout
+    );
 }

@@ -6,6 +6,7 @@ mod background;
 mod contexts;
 mod conversation;
 mod credentials;
+mod doctor;
 mod editing;
 mod encodings;
 #[cfg(target_os = "linux")]

@@ -31,7 +31,8 @@ async fn login_keeps_the_authority_for_later_commands() {
     let whoami = shell.run(&["whoami"]).await.succeeded();
     assert!(whoami.contains("(pinned)"), "{whoami}");
     let report = shell.run(&["doctor"]).await.stdout;
-    assert!(report.contains("ok   certificate: ends in "), "{report}");
+    let expected = format!("ok   TLS: trusted by {}, ends in ", path(&ca));
+    assert!(report.contains(&expected), "{report}");
     assert!(report.contains("warn replicas: one mcpd on SQLite"), "{report}");
     assert!(report.contains("warn inference: shares mcpd's address"), "{report}");
     assert!(!report.contains("proxy"), "{report}");

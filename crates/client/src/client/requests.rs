@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use jiff::{Timestamp, fmt::rfc2822};
 use mcpctl_api::{
     Document, Kind, Name, Resource, Revision,
     activity::Activity,
@@ -17,7 +18,7 @@ use mcpctl_api::{
 };
 use reqwest::{
     Method, RequestBuilder, Response,
-    header::{HeaderMap, IF_MATCH},
+    header::{DATE, HeaderMap, IF_MATCH},
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -245,6 +246,16 @@ impl Client {
     /// The OpenAPI document.
     pub async fn openapi(&self) -> Result<Value, ClientError> {
         self.read(self.request(Method::GET, &["openapi.json"])?).await
+    }
+
+    /// Whether mcpd can decide and record; answers its clock, to the second, where the answer has one.
+    ///
+    /// # Errors
+    /// Besides, when it cannot: the reason.
+    pub async fn readiness(&self) -> Result<Option<Timestamp>, ClientError> {
+        let answer = self.send(self.request(Method::GET, &["readyz"])?).await?;
+        let date = answer.headers().get(DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(|date| rfc2822::parse(date).ok()).map(|date| date.timestamp()))
     }
 
     /// Asks a model; the answer streams.
