@@ -85,6 +85,7 @@ async fn closed_pipe_ends_every_command_quietly() {
         &["audit"],
         &["audit", "-f"],
         &["usage"],
+        &["top", "--once"],
         &["doctor"],
         &["local", "status"],
         &["local", "status", "-o", "json"],
