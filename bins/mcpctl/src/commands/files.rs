@@ -1,7 +1,7 @@
 //! Documents from files, directories and standard input; errors of the server get the file and line of their document.
 
 use std::{
-    io::Read as _,
+    io::Read,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -14,6 +14,9 @@ use mcpctl_api::{
 use mcpctl_client::ClientError;
 
 use crate::failure::Failure;
+
+/// Largest file of documents or of people that is read.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// A document and where it was read.
 pub struct FromFile {
@@ -65,20 +68,33 @@ fn files_of(dir: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// The text of a file that the user named, in whichever encoding it is written.
 pub fn read_file(path: &Path) -> Result<String, Failure> {
-    let bytes = std::fs::read(path).map_err(|error| {
+    let shown = path.display().to_string();
+    let bytes = std::fs::File::open(path).and_then(bounded).map_err(|error| {
         let why = match error.kind() {
             std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+            std::io::ErrorKind::FileTooLarge => error.to_string(),
             kind => kind.to_string(),
         };
-        Failure::new(format!("`{}` cannot be read: {why}", path.display()))
+        Failure::new(format!("`{shown}` cannot be read: {why}"))
     })?;
-    decoded(&path.display().to_string(), &bytes)
+    decoded(&shown, &bytes)
+}
+
+/// All bytes, where they are not too many.
+fn bounded(from: impl Read) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > MAX_BYTES {
+        let message = format!("it has more than {} MiB", MAX_BYTES >> 20);
+        return Err(std::io::Error::new(std::io::ErrorKind::FileTooLarge, message));
+    }
+    Ok(bytes)
 }
 
 /// The text of standard input, in whichever encoding it comes.
 pub fn stdin() -> Result<String, Failure> {
-    let mut bytes = Vec::new();
-    std::io::stdin().read_to_end(&mut bytes)?;
+    let bytes = bounded(std::io::stdin().lock())
+        .map_err(|error| Failure::new(format!("standard input cannot be read: {error}")))?;
     decoded("stdin", &bytes)
 }
 
@@ -150,5 +166,16 @@ pub fn place(error: ClientError, documents: &[FromFile]) -> Failure {
     match found {
         Some((document, field)) => document.place(&field, error),
         None => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endless_files_are_refused() {
+        let failure = read_file(Path::new("/dev/zero")).unwrap_err();
+        assert_eq!(failure.parts().0, "`/dev/zero` cannot be read: it has more than 64 MiB");
     }
 }

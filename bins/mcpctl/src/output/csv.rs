@@ -9,7 +9,8 @@ pub fn line<T: AsRef<str>>(cells: impl IntoIterator<Item = T>) -> String {
 fn cell(text: &str) -> String {
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let text = if is_formula { format!("'{text}") } else { text.to_owned() };
-    match text.contains([',', '"', '\n', '\r']) {
+    // Spreadsheets of some languages separate by semicolons.
+    match text.contains([',', ';', '"', '\n', '\r']) {
         true => format!("\"{}\"", text.replace('"', "\"\"")),
         false => text,
     }
@@ -19,7 +20,7 @@ fn cell(text: &str) -> String {
 mod tests {
     #[test]
     fn cells_are_quoted_and_never_formulas() {
-        let line = super::line(["a", "b, c", "say \"x\"", "=HYPERLINK(1)", "", "1.5"]);
-        assert_eq!(line, "a,\"b, c\",\"say \"\"x\"\"\",'=HYPERLINK(1),,1.5");
+        let line = super::line(["a", "b, c", "say \"x\"", "=HYPERLINK(1)", "a;=1", "", "1.5"]);
+        assert_eq!(line, "a,\"b, c\",\"say \"\"x\"\"\",'=HYPERLINK(1),\"a;=1\",,1.5");
     }
 }

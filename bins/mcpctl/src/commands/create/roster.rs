@@ -30,6 +30,12 @@ pub(super) struct Person {
 /// # Errors
 /// Every row that is wrong, each with line and column.
 pub(super) fn read(file: &str, text: &str) -> Result<Vec<Person>, Failure> {
+    // The reader takes the end of the file for the end of the quotation.
+    if !text.matches('"').count().is_multiple_of(2) {
+        let line = text.get(..text.rfind('"').unwrap_or_default()).unwrap_or_default().matches('\n').count();
+        return Err(wrong(file, line as u64 + 1, 1, "a quotation begins here, and does not end")
+            .hint("nothing was written; is the file whole?"));
+    }
     let header_line = text.lines().next().unwrap_or_default();
     // Spreadsheets of some languages separate by semicolons.
     let delimiter = if header_line.contains(';') && !header_line.contains(',') { b';' } else { b',' };
@@ -190,6 +196,7 @@ mod tests {
         for (text, expected) in [
             ("", "p.csv:1:1: there is no column `name`"),
             ("name\n", "p.csv: there is no row below the header"),
+            ("name\na1\n\"a2\n", "p.csv:3:1: a quotation begins here, and does not end"),
             ("name,mail\na,b\n", "p.csv:1:2: `mail` is no column"),
             ("name,name\na,b\n", "p.csv:1:2: the column `name` is there twice"),
             ("email\na@b\n", "p.csv:1:1: there is no column `name`"),
