@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mcpctl_access::{Confidential, Denied, Stored, verb::Edit};
 use mcpctl_api::{
-    Kind, Resource, Spec,
+    Kind, Resource, Spec, Verb,
     question::ApplyOutcome,
     spec::{SecretValue, TokenSpec, UserSpec},
 };
@@ -53,12 +53,17 @@ impl Planner<'_> {
         Ok((changed, ApplyOutcome::Configured))
     }
 
-    /// Lets attempts to sign in as this user count anew, for a writer who may edit the user.
+    /// Lets attempts to sign in as this user count anew, for a writer who may edit the user; of an account that
+    /// may do everything, for another such.
     pub(super) fn lift_throttle(&mut self, target: &str) -> Result<(Arc<Stored>, ApplyOutcome), Refusal> {
         let user = self.before.authorize::<Edit>(self.actor, Kind::User, target)?.into_resource();
         let Spec::User(spec) = &user.resource.spec else {
             return Err(Denied::NotFound { kind: Kind::User, target: target.to_owned() }.into());
         };
+        // Otherwise the right to edit people would be one to guess administrators' passwords without end.
+        if self.before.account_holds_everything(user.id()) && !self.before.holds_everything(self.actor) {
+            return Err(self.before.forbidden(self.actor, Verb::Edit, Kind::User, target).into());
+        }
         let spec = UserSpec { throttle_lifted_at: Some(self.now), ..spec.clone() };
         let changed = self.put_user(&user, spec, user.confidential.clone());
         Ok((changed, ApplyOutcome::Configured))

@@ -57,6 +57,13 @@ async fn throttled_user_is_told_for_how_long_and_lifted_by_an_administrator() {
     let row = &audit["items"][0];
     assert_eq!((&row["principal"], &row["resourceName"]), (&json!("User clerk"), &json!("alice")), "{audit}");
 
+    // Who may edit people does not get to guess an administrator's password.
+    let all = json!([{"kinds": ["users"], "verbs": ["edit"], "names": ["*"]}]);
+    let editor = mcpd.user_with_rules("editor", all).await;
+    assert_eq!(lift(&mcpd, &editor, json!({"user": "alice"})).await, StatusCode::NO_CONTENT);
+    assert_eq!(lift(&mcpd, &editor, json!({"user": "admin"})).await, StatusCode::FORBIDDEN);
+    assert_eq!(lift(&mcpd, &admin, json!({"user": "admin"})).await, StatusCode::NO_CONTENT);
+
     // It is the server's: a document neither sets nor removes it.
     let user: Value = mcpd.get("/api/v1/users/alice", &admin).await.json().await.unwrap();
     assert!(user["throttleLiftedAt"].is_string(), "{user}");
