@@ -172,7 +172,9 @@ pub enum Refusal {
     #[error(transparent)]
     Escalation(#[from] Escalation),
     /// A person's own token would have a name that does not begin with the account's.
-    #[error("your own tokens have names that begin with `{account}-`")]
+    #[error(
+        "your own tokens have names that begin with `{account}-`, and with no longer name of another account"
+    )]
     OwnTokenName {
         /// The account's name.
         account: Name,

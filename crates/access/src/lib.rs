@@ -56,7 +56,6 @@ pub use decide::{Denied, Permit};
 pub use escalation::Escalation;
 pub use failover::{FailoverDecision, FailoverReason};
 pub use narrowing::Narrowing;
-pub use own_tokens::is_own_name;
 pub use principal::{Principal, Rejected};
 pub use rules::Reason;
 pub use secret_in_force::VoidKey;

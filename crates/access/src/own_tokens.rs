@@ -10,17 +10,24 @@ use mcpctl_api::{
 
 use crate::{Principal, Snapshot, Stored, decide::narrows_away, rules::Names};
 
-/// Whether a new token of this name shows whose it is: a free name must not show which tokens others have.
-pub fn is_own_name(account: &Name, token: &str) -> bool {
-    token.strip_prefix(account.as_str()).is_some_and(|rest| rest.starts_with('-'))
-}
-
 /// What a person may do with the own tokens.
 fn is_about_own(verb: Verb) -> bool {
     matches!(verb, Verb::View | Verb::Create | Verb::Delete)
 }
 
 impl Snapshot {
+    /// Whether a new token of this name shows whose it is: it begins with the account's name and `-`, and with that of no other
+    /// account whose name is longer. So a free name does not show which tokens others have, and keeps no name of theirs from them.
+    pub fn is_own_token_name(&self, account: &Name, token: &str) -> bool {
+        let begins = |(at, _)| token.get(..at);
+        let longer = |name: &&str| name.len() > account.as_str().len();
+        let is_account = |name: &str| {
+            [Kind::User, Kind::ServiceAccount].into_iter().any(|kind| self.by_name(kind, name).is_some())
+        };
+        token.strip_prefix(account.as_str()).is_some_and(|rest| rest.starts_with('-'))
+            && !token.match_indices('-').filter_map(begins).filter(longer).any(is_account)
+    }
+
     /// Whether the principal may do this to a token of its own account that has this name, or gets it. A narrowed credential may
     /// where its rules allow it.
     pub fn may_own_token(&self, principal: &Principal, verb: Verb, name: &str) -> bool {
@@ -45,7 +52,7 @@ impl Snapshot {
         let Some(name) = name else { return true };
         match self.by_name(Kind::Token, name).map(|token| &token.resource.spec) {
             Some(Spec::Token(token)) => self.account_id(account) == Some(&token.subject_id),
-            _ => verb == Verb::Create && is_own_name(&account.name, name),
+            _ => verb == Verb::Create && self.is_own_token_name(&account.name, name),
         }
     }
 

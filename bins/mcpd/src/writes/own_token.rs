@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mcpctl_access::{Denied, Stored, is_own_name};
+use mcpctl_access::{Denied, Stored};
 use mcpctl_api::{
     HumanDuration, Name, Spec, Verb,
     spec::{Subject, TokenSpec},
@@ -31,15 +31,21 @@ impl Planner<'_> {
         if !is_own || !self.before.may_own_token(self.actor, Verb::Create, name.as_str()) {
             return Err(denied.into());
         }
+        self.check_own_credential()?;
         let account = &self.actor.subject.name;
-        if !is_own_name(account, name.as_str()) {
+        if !self.before.is_own_token_name(account, name.as_str()) {
             return Err(Refusal::OwnTokenName { account: account.clone() });
         }
-        let counts = |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if !token.session && token.expires_at > self.now);
+        // With those that have expired, which are kept for a day: short ones would fill the store.
+        let counts =
+            |stored: &&Arc<Stored>| matches!(&stored.resource.spec, Spec::Token(token) if !token.session);
         if self.before.tokens_of(&self.actor.id).filter(counts).count() >= MAX_OWN_TOKENS {
             return Err(invalid_hint(
                 "",
-                format!("{} has {MAX_OWN_TOKENS} tokens, and makes itself no more", self.actor.subject),
+                format!(
+                    "{} has {MAX_OWN_TOKENS} tokens, with those that expired lately, and makes itself no more",
+                    self.actor.subject
+                ),
                 "revoke one: `mcpctl token list` shows when each was last used",
             ));
         }
@@ -50,6 +56,36 @@ impl Planner<'_> {
     /// as a new one; with a lent credential, as long as that one was made for, whichever token is renewed.
     pub(super) fn own_renewal_limit(&self, old: &Stored, token: &TokenSpec) -> HumanDuration {
         self.lent_for().unwrap_or_else(|| made_for(old, token).max(MAX_OWN_VALIDITY))
+    }
+
+    /// Refuses what makes and renews no tokens: the old secret of a rotation, whose holder would take the token over from the holder
+    /// of the new one; and of a person who signs in by a provider everything but a session, because who is no longer admitted there
+    /// would renew tokens for ever.
+    pub(super) fn check_own_credential(&self) -> Result<(), Refusal> {
+        let is_replaced = self.before.by_id(&self.actor.token).is_some_and(
+            |stored| matches!(&stored.resource.spec, Spec::Token(token) if token.rotated_from.is_some()),
+        );
+        if is_replaced {
+            return Err(invalid_hint(
+                "",
+                "this secret was replaced by a rotation, so it makes and renews no tokens",
+                "use the new one, or ask an administrator to rotate the token again",
+            ));
+        }
+        let is_linked = self.before.by_id(&self.actor.id).is_some_and(
+            |stored| matches!(&stored.resource.spec, Spec::User(user) if user.external.identity().is_some()),
+        );
+        if is_linked && !self.actor.session {
+            return Err(invalid_hint(
+                "",
+                format!(
+                    "{} signs in by a provider, so only a session makes and renews its tokens",
+                    self.actor.subject
+                ),
+                "`mcpctl login`, then again",
+            ));
+        }
+        Ok(())
     }
 
     fn own_validity(&self) -> HumanDuration {

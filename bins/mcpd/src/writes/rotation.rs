@@ -50,6 +50,9 @@ impl Planner<'_> {
         if !by_rule && self.before.own_token(self.actor, Verb::Create, &target).is_none() {
             return Err(self.before.forbidden(self.actor, Verb::Create, Kind::Token, &target).into());
         }
+        if !by_rule {
+            self.check_own_credential()?;
+        }
         let missing = || {
             // An id shows nothing but to those who may make every token; a free name shows by making it.
             match self.before.authorize_all(self.actor, Verb::Create, Kind::Token) {

@@ -106,6 +106,13 @@ async fn own_tokens_are_bounded_in_name_time_and_number() {
     make(&mcpd, &session, "alice", "ci", json!({}))
         .await
         .refused(StatusCode::FORBIDDEN, "your own tokens have names that begin with `alice-`");
+    // Nor those that begin with a longer name, whether or not there is such a token.
+    mcpd.user("alice-b", None).await;
+    for name in ["alice-b-x", "alice-b-token"] {
+        make(&mcpd, &session, "alice", name, json!({}))
+            .await
+            .refused(StatusCode::FORBIDDEN, "your own tokens have names that begin with `alice-`");
+    }
     make(&mcpd, &session, "bob", "alice-x", json!({}))
         .await
         .refused(StatusCode::FORBIDDEN, "`User alice` may not");
@@ -136,15 +143,25 @@ async fn own_tokens_are_bounded_in_name_time_and_number() {
     let status = Answer::of(mcpd.get("/api/v1/tokens/lent", &admin).await).await.body;
     assert_eq!(status["issuedBy"].as_array().unwrap().len(), 1, "{status}");
 
+    // The old secret of a rotation is good until its end, and makes and renews nothing.
+    let old = make(&mcpd, &session, "alice", "alice-old", json!({})).await.secret();
+    rotate(&mcpd, &session, "alice-old", json!({"grace": "1h"})).await.secret();
+    assert!(good(&mcpd, &old).await);
+    let replaced = "this secret was replaced by a rotation";
+    rotate(&mcpd, &old, "alice-old", json!({})).await.refused(StatusCode::BAD_REQUEST, replaced);
+    make(&mcpd, &old, "alice", "alice-new", json!({})).await.refused(StatusCode::BAD_REQUEST, replaced);
+
+    // Tokens that expire at once count too.
     let mut refused = None;
     for number in 0..64 {
-        let answer = make(&mcpd, &session, "alice", &format!("alice-n{number}"), json!({})).await;
+        let answer =
+            make(&mcpd, &session, "alice", &format!("alice-n{number}"), json!({"expiresIn": "1s"})).await;
         if answer.status != StatusCode::CREATED {
             refused = Some(answer);
             break;
         }
     }
-    refused.unwrap().refused(StatusCode::BAD_REQUEST, "User alice has 64 tokens, and makes itself no more");
+    refused.unwrap().refused(StatusCode::BAD_REQUEST, "User alice has 64 tokens, with those");
 }
 
 #[tokio::test]

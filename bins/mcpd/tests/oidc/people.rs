@@ -252,6 +252,15 @@ async fn sessions_end_with_the_provider_that_began_them() {
     let whoami = async |mcpd: &mcpctl_testkit::daemons::Mcpd, token: &str| {
         refusal(mcpd.get("/api/v1/auth/whoami", token).await).await
     };
+    // Who is no longer admitted there renews nothing with what is left.
+    let of_session = json!({"name": "alice-laptop", "subject": {"kind": "User", "name": "alice"}});
+    let made = world.mcpd.post("/api/v1/tokens", &session, &of_session).await;
+    let made: Value = made.json().await.unwrap();
+    let laptop = made["token"].as_str().unwrap();
+    let path = "/api/v1/tokens/alice-laptop/rotate";
+    let (status, _, message) = refusal(world.mcpd.post(path, laptop, &json!({})).await).await;
+    assert!(status == 400 && message.starts_with("User alice signs in by a provider"), "{message}");
+    assert_eq!(world.mcpd.post(path, &session, &json!({})).await.status(), 201);
     // Another provider of the same name is another one.
     let other = config("http://127.0.0.1:9", "autoCreate: true", "");
     world.mcpd.restart_with(&other).await;
