@@ -34,7 +34,7 @@ mod watchers;
 mod writers;
 mod writes;
 
-use std::{net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use std::{net::SocketAddr, process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -210,9 +210,7 @@ fn private_files(config: &Config) -> anyhow::Result<()> {
     let Location::Sqlite(database) = &config.database else { return Ok(()) };
     file::open_own(database, OpenMode::ReadWrite).map_err(refused)?;
     for suffix in ["-wal", "-shm", "-journal", "-owner"] {
-        let mut beside = database.clone().into_os_string();
-        beside.push(suffix);
-        let beside = PathBuf::from(beside);
+        let beside = file::beside(database, suffix);
         if beside.symlink_metadata().is_ok() {
             file::open_own(&beside, OpenMode::ReadWrite).map_err(refused)?;
         }

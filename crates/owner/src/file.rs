@@ -37,6 +37,13 @@ pub enum Content {
     Public,
 }
 
+/// The path of a file beside another one, with a suffix to its whole name, as SQLite's `-wal`.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    name.into()
+}
+
 /// Opens a file in one of this user's private directories, or creates it. Removes the rights that others have to it.
 ///
 /// # Errors

@@ -19,6 +19,8 @@ use crate::random::{self, RandomError};
 
 /// Maximum length of the file, in bytes: a key has 54, and a line end.
 const MAX_BYTES: u64 = 1024;
+/// What the name of a key that a rotation has prepared ends in.
+const NEXT: &str = ".next";
 
 /// What to do where there is no key file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,7 +153,7 @@ pub fn create_new(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
 /// # Errors
 /// When it cannot be read.
 pub fn load_next(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
-    load(&beside(path, "next"))
+    load(&file::beside(path, NEXT))
 }
 
 /// Prepares the key that is to take the place of the one at `path`, in a file beside it. One that an interrupted rotation has prepared is
@@ -160,7 +162,7 @@ pub fn load_next(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
 /// # Errors
 /// When it cannot be read or made.
 pub fn stage_next(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
-    load_or_create(&beside(path, "next"), IfMissing::Create)
+    load_or_create(&file::beside(path, NEXT), IfMissing::Create)
 }
 
 /// Puts the prepared key in the place of the one at `path`, whose id is `old`, and returns where the old one is kept. At each moment there is
@@ -170,23 +172,15 @@ pub fn stage_next(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
 /// When a file cannot be linked or renamed.
 pub fn promote_next(path: &Path, old: KeyId) -> Result<PathBuf, MasterKeyFileError> {
     let write_error = |source| MasterKeyFileError::Write { path: path.to_owned(), source };
-    let kept = beside(path, &old.to_string());
+    let kept = file::beside(path, &format!(".{old}"));
     match fs::hard_link(path, &kept) {
         // Of an interrupted rotation: the name is that of the key.
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         linked => linked.map_err(write_error)?,
     }
-    fs::rename(beside(path, "next"), path).map_err(write_error)?;
+    fs::rename(file::beside(path, NEXT), path).map_err(write_error)?;
     File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(write_error)?;
     Ok(kept)
-}
-
-/// A file beside the key's.
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".");
-    name.push(suffix);
-    name.into()
 }
 
 fn directory(path: &Path) -> &Path {

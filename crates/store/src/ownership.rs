@@ -8,6 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use mcpctl_owner::file;
+
 /// The right to serve a database, for as long as this lives.
 #[derive(Debug)]
 pub struct Ownership {
@@ -110,9 +112,7 @@ pub(crate) fn note_commit(database: &Path) -> io::Result<()> {
 }
 
 fn lock_path(database: &Path) -> PathBuf {
-    let mut path = database.as_os_str().to_owned();
-    path.push("-owner");
-    PathBuf::from(path)
+    file::beside(database, "-owner")
 }
 
 fn owner(lock: &Path) -> Option<u32> {

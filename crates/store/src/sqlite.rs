@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use mcpctl_owner::file;
 use sqlx::{
     Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
@@ -79,7 +80,7 @@ impl SqliteDatabase {
         let read = connect(READERS, options.read_only(true)).await?;
         let (written, writes) = mpsc::channel(1);
         let turn = Arc::new(Semaphore::new(1));
-        let log = beside(path, "-wal");
+        let log = file::beside(path, "-wal");
         let synced = WriteAheadLog { path: log.clone(), checkpoints, turn: Arc::clone(&turn) };
         tokio::spawn(synced.keep_synced(writes));
         let database = Self { strict, relaxed, read, file, turn, written, log };
@@ -223,13 +224,6 @@ fn sync(path: &Path) -> io::Result<u64> {
     };
     log.sync_data()?;
     Ok(log.metadata()?.len())
-}
-
-/// The path of one of the files that SQLite keeps beside the database.
-pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }
 
 /// The identity of an SQLite file when it was opened. SQLite continues to read and write a file that was deleted or

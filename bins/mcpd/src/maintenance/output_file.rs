@@ -9,6 +9,7 @@ use std::{
 };
 
 use mcpctl_api::Id;
+use mcpctl_owner::file;
 
 use super::file_error;
 use crate::with_hint;
@@ -30,9 +31,8 @@ impl OutputFile {
             let message = format!("`{}` is no regular file", target.display());
             return Err(with_hint(message, Some("name a file, or `-` for standard output")));
         }
-        let mut draft = target.as_os_str().to_owned();
-        draft.push(format!(".{}.draft", Id::mint()));
-        Self::create(draft.into(), Some(target.to_owned()))
+        let draft = file::beside(target, &format!(".{}.draft", Id::mint()));
+        Self::create(draft, Some(target.to_owned()))
     }
 
     /// Creates a file in a directory that has no name from the beginning on, so that it never outlives the process.

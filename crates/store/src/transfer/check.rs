@@ -14,7 +14,7 @@ use super::{
     link::{Link, on_link},
     source::{Source, read_tables},
 };
-use crate::{canary, resources::StoredRow, signing_keys};
+use crate::{resources::StoredRow, signing_keys};
 
 /// Problems of one kind that are listed; more are counted.
 const MAX_LISTED: usize = 20;
@@ -144,11 +144,8 @@ impl Source {
     /// Whether everything that is sealed opens: the store's own canary, secrets and signing keys.
     async fn check_sealed(&mut self, resources: &[Row], keys: &Keyring) -> Result<Check, TransferError> {
         let mut check = Check::new("sealed values");
-        let canary: Option<Vec<u8>> = on_link!(&mut self.link, connection => {
-            sqlx::query_scalar(canary::SELECT).bind(canary::KEY).fetch_optional(connection).await?
-        });
         check.count += 1;
-        if !canary.is_some_and(|sealed| canary::opens(keys, &sealed)) {
+        if self.link.has_key(keys).await? != Some(true) {
             check.problem("the master key", "it is not the one that the store was set up with", KEY);
         }
         for (row, stored) in resources.iter().filter_map(|row| Some((row, row.read.as_ref().ok()?))) {

@@ -13,7 +13,7 @@ use sqlx::{
 };
 
 use super::{error::TransferError, layout, link};
-use crate::{ownership::Ownership, sqlite::beside};
+use crate::ownership::Ownership;
 
 /// What a transfer does about a store that is there already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,7 +49,8 @@ impl DatabaseDraft {
         if replaced.is_some() && occupied == Occupied::Refuse {
             return Err(TransferError::NotEmpty { place });
         }
-        let draft = Self { path: beside(target, "-draft"), target: target.to_owned(), _ownership: ownership };
+        let draft =
+            Self { path: file::beside(target, "-draft"), target: target.to_owned(), _ownership: ownership };
         // Of a transfer that was killed; this one holds the lock.
         draft.remove();
         file::create_new(&draft.path).map_err(|reason| draft.io(reason))?;
@@ -87,7 +88,7 @@ impl DatabaseDraft {
             end.await.map_err(|error| cannot_replace(&self.target, &error))?;
         }
         match ["-wal", "-shm"]
-            .map(|suffix| beside(&self.target, suffix))
+            .map(|suffix| file::beside(&self.target, suffix))
             .into_iter()
             .find(|path| path.exists())
         {
@@ -100,7 +101,7 @@ impl DatabaseDraft {
     }
 
     fn remove(&self) {
-        for path in [self.path.clone(), beside(&self.path, "-journal")] {
+        for path in [self.path.clone(), file::beside(&self.path, "-journal")] {
             // Usually it is not there.
             let _ = fs::remove_file(path);
         }

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use futures::TryStreamExt as _;
+use mcpctl_owner::file;
 use mcpctl_secret::envelope::Keyring;
 use sqlx::{AssertSqlSafe, Row as _};
 use tokio::sync::mpsc;
@@ -14,7 +15,7 @@ use super::{
     reservation::Reservation,
     rows::{Batch, Tally, Values},
 };
-use crate::{database::Location, open::describe, sqlite::beside};
+use crate::{database::Location, open::describe};
 
 /// Size of SQLite's write-ahead log at which a snapshot is given up. The log cannot begin anew while a snapshot is read.
 const MAX_LOG_BYTES: u64 = 1 << 30;
@@ -64,7 +65,7 @@ impl Source {
         });
         let layout = layout.ok_or_else(|| TransferError::Missing { place: place.clone() })?;
         let log = match location {
-            Location::Sqlite(path) => Some(beside(path, "-wal")),
+            Location::Sqlite(path) => Some(file::beside(path, "-wal")),
             Location::Postgres(_) => None,
         };
         Ok(Self { link, place, layout, log, _reservation: reservation })
