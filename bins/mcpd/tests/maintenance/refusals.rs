@@ -102,10 +102,60 @@ async fn backup_of_a_newer_layout_and_a_database_of_another_program_are_refused(
     let words =
         ["restore", file.to_str().unwrap(), "--replace", "-y", "--master-key-file", key.to_str().unwrap()];
     let output = refused(&words, &dir.path().join("data"), Some(&postgres.url()));
-    assert!(output.contains("they are of another program"), "{output}");
+    assert!(output.contains("has a table `_sqlx_migrations` of another program"), "{output}");
     let kept: i64 =
         sqlx::query_scalar("SELECT COUNT(*) FROM _sqlx_migrations").fetch_one(&mut connection).await.unwrap();
     assert_eq!(kept, 1);
+}
+
+/// Tables of other programs have names like those of mcpd, and one of its migrations is no mark of mcpd alone.
+#[tokio::test]
+async fn tables_of_another_program_are_never_deleted() {
+    let mut installation = Installation::start(None).await;
+    let data_dir = installation.mcpd.data_dir();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup").to_str().unwrap().to_owned();
+    done(&["backup", &file], &data_dir, None);
+    installation.stop();
+    let key = installation.key_file();
+    let key = key.to_str().unwrap();
+    let restore = ["restore", &file, "--replace", "-y", "--master-key-file", key];
+    for (table, statement) in [
+        ("audit", "CREATE TABLE audit (what TEXT); INSERT INTO audit VALUES ('theirs')"),
+        ("settings", "CREATE TABLE settings (what TEXT)"),
+        (
+            "_sqlx_migrations",
+            "CREATE TABLE _sqlx_migrations (version BIGINT, success BOOLEAN, checksum BYTEA); \
+             INSERT INTO _sqlx_migrations VALUES (1, TRUE, '\\x00'); \
+             CREATE TABLE revision (current BIGINT); CREATE TABLE resources (what TEXT)",
+        ),
+    ] {
+        let postgres = Postgres::start();
+        let url = postgres.url();
+        let mut connection = <sqlx::PgConnection as sqlx::Connection>::connect(&url).await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        for output in [
+            refused(&restore, &dir.path().join("data"), Some(&url)),
+            refused(&restore[..2], &data_dir, Some(&url)),
+            refused(&["migrate", "--to", &url], &data_dir, None),
+        ] {
+            assert!(output.contains(&format!("has a table `{table}` of another program")), "{output}");
+            assert!(output.contains("hint: name an empty database"), "{output}");
+        }
+        let there = format!("SELECT * FROM {table}");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(there)).execute(&mut connection).await.unwrap();
+    }
+
+    // A file may have any table of another program.
+    let other = dir.path().join("other");
+    done(&["restore", &file, "--master-key-file", key], &other, None);
+    let database = other.join("mcpd.sqlite");
+    fs::remove_file(&database).unwrap();
+    fs::write(&database, []).unwrap();
+    execute(&database, "CREATE TABLE notes (text TEXT)").await;
+    let output = refused(&restore, &other, None);
+    assert!(output.contains("has a table `notes` of another program"), "{output}");
+    execute(&database, "INSERT INTO notes VALUES ('kept')").await;
 }
 
 async fn execute(database: &Path, statement: &'static str) {

@@ -38,7 +38,7 @@ async fn restored_store_replaces_the_present_one_and_is_ahead_of_it() {
 
         // Refused beside the daemon, and without `--replace`.
         let output = refused(&["restore", &file, "--replace", "-y"], &data_dir, database_url);
-        assert!(output.contains("served by another mcpd") || output.contains("1 mcpd use"), "{output}");
+        assert!(output.contains("served by another mcpd") || output.contains("mcpd runs on"), "{output}");
         installation.stop();
         let output = refused(&["restore", &file], &data_dir, database_url);
         assert!(output.contains("is not empty") && output.contains("--replace"), "{output}");

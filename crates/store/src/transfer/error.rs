@@ -55,6 +55,14 @@ pub enum TransferError {
         /// The first difference.
         detail: String,
     },
+    /// Another program's tables are there.
+    #[error("{what} has a table `{table}` of another program")]
+    Foreign {
+        /// The database.
+        what: String,
+        /// The first such table.
+        table: String,
+    },
     /// Its secrets are sealed with another key.
     #[error("the master key is not the one that {place} was made with")]
     WrongMasterKey {
@@ -71,12 +79,27 @@ pub enum TransferError {
     #[error(transparent)]
     Served(#[from] OwnershipError),
     /// One or more mcpd use the PostgreSQL database.
-    #[error("{count} mcpd use the database {place}")]
+    #[error("mcpd runs on the database {place}: it has {}", connections(*.count))]
     InUse {
         /// The server without its password.
         place: String,
-        /// How many.
+        /// How many connections.
         count: i64,
+    },
+    /// Another command has the PostgreSQL database to itself.
+    #[error("another command of mcpd has the database {place} to itself")]
+    Reserved {
+        /// The server without its password.
+        place: String,
+    },
+    /// Another program holds locks on its tables.
+    #[error("another program holds a lock on tables of mcpd")]
+    Locked,
+    /// Something was written to the source.
+    #[error("the store in {place} was changed while it was read")]
+    Changed {
+        /// The file, or the server without its password.
+        place: String,
     },
     /// Another program has the file open, or it is damaged.
     #[error("the database `{}` cannot be replaced: {reason}", .place.display())]
@@ -145,6 +168,12 @@ impl TransferError {
             }
             Self::Served(error) => return Some(error.hint().to_owned()),
             Self::InUse { .. } => "stop every mcpd on it first",
+            Self::Foreign { .. } => "name an empty database; nothing of this one was changed",
+            Self::Reserved { .. } => "wait until it has ended, and try again",
+            Self::Locked => "stop every mcpd and end other programs on the database first",
+            Self::Changed { .. } => {
+                "nothing was moved; stop what writes to it, as `mcpd bootstrap-token` does, and try again"
+            }
             Self::CannotReplace { .. } => {
                 "end the other programs that have it open; move a damaged one away, with its -wal and -shm files, and restore without --replace"
             }
@@ -156,10 +185,24 @@ impl TransferError {
             Self::Damaged(_) => {
                 "move it away, with its -wal and -shm files, and restore the last good backup with `mcpd restore`"
             }
-            Self::Database(_) | Self::GivenUp => return None,
+            Self::Database(_) => "check that the database runs and has room; its own log has the details",
+            Self::GivenUp => "try again, and report it if it happens again",
         };
         Some(hint.to_owned())
     }
+
+    /// The error with the table that it is about.
+    pub(super) fn of_table(self, table: &str) -> Self {
+        match self {
+            Self::Database(reason) => Self::Database(format!("table `{table}`: {reason}")),
+            Self::Damaged(reason) => Self::Damaged(format!("table `{table}`: {reason}")),
+            other => other,
+        }
+    }
+}
+
+fn connections(count: i64) -> String {
+    if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
 }
 
 impl From<sqlx::Error> for TransferError {
@@ -168,6 +211,8 @@ impl From<sqlx::Error> for TransferError {
         match code.as_deref() {
             // https://www.sqlite.org/rescode.html: SQLITE_CORRUPT and SQLITE_NOTADB. PostgreSQL's codes have five characters.
             Some("11" | "26") => Self::Damaged(error.to_string()),
+            // https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available.
+            Some("55P03") => Self::Locked,
             _ => Self::Database(error.to_string()),
         }
     }

@@ -14,6 +14,8 @@ use crate::open::{POSTGRES_MIGRATIONS, SQLITE_MIGRATIONS};
 
 /// The table that every store has one row in.
 const REVISION: &str = "revision";
+/// What is read of the record of migrations.
+const RECORD_COLUMNS: [&str; 3] = ["version", "success", "checksum"];
 
 /// The tables of a store at one version of its schema.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,14 +129,26 @@ async fn own_tables() -> Result<BTreeSet<String>, TransferError> {
     Ok(own)
 }
 
+/// What a database has on record of migrations.
+pub(super) enum Record {
+    /// None was applied.
+    Absent,
+    /// They are not those of mcpd.
+    Foreign,
+    /// Those of mcpd, up to a version.
+    Own { version: i64, is_complete: bool },
+}
+
 /// What is found out about a database, by statements that differ between the two.
 pub(super) trait Catalog {
+    /// Whether other programs may have tables in the same database.
+    const IS_SHARED: bool;
     /// The names of its tables, those of other programs too.
     async fn table_names(&mut self) -> Result<BTreeSet<String>, TransferError>;
     /// Name and declared type of each column of a table, in order.
     async fn columns(&mut self, table: &str) -> Result<Vec<(String, String)>, TransferError>;
-    /// The version of the last migration, and whether each was completed; `None` without the table of the migrations.
-    async fn version(&mut self) -> Result<Option<(i64, bool)>, TransferError>;
+    /// The migrations that were applied.
+    async fn record(&mut self) -> Result<Record, TransferError>;
     /// How many rows a table has.
     async fn count(&mut self, table: &str) -> Result<u64, TransferError>;
     /// The current revision.
@@ -142,8 +156,10 @@ pub(super) trait Catalog {
 }
 
 macro_rules! catalog {
-    ($connection:ty, $migrations:expr, $names:expr, $columns:expr) => {
+    ($connection:ty, $is_shared:literal, $migrations:expr, $names:expr, $columns:expr) => {
         impl Catalog for $connection {
+            const IS_SHARED: bool = $is_shared;
+
             async fn table_names(&mut self) -> Result<BTreeSet<String>, TransferError> {
                 Ok(sqlx::query_scalar($names).fetch_all(&mut *self).await?.into_iter().collect())
             }
@@ -154,15 +170,29 @@ macro_rules! catalog {
                 Ok(read.collect::<Result<_, sqlx::Error>>()?)
             }
 
-            async fn version(&mut self) -> Result<Option<(i64, bool)>, TransferError> {
-                if !self.table_names().await?.contains(&*$migrations.table_name) {
-                    return Ok(None);
+            async fn record(&mut self) -> Result<Record, TransferError> {
+                let table = &*$migrations.table_name;
+                if !self.table_names().await?.contains(table) {
+                    return Ok(Record::Absent);
                 }
-                let applied = format!("SELECT version, success FROM {}", $migrations.table_name);
-                let applied: Vec<(i64, bool)> =
+                let columns = self.columns(table).await?;
+                if !RECORD_COLUMNS.iter().all(|column| columns.iter().any(|(name, _)| name == column)) {
+                    return Ok(Record::Foreign);
+                }
+                let applied = format!("SELECT {} FROM {table}", RECORD_COLUMNS.join(", "));
+                let applied: Vec<(i64, bool, Vec<u8>)> =
                     sqlx::query_as(AssertSqlSafe(applied)).fetch_all(&mut *self).await?;
-                let last = applied.iter().map(|(version, _)| *version).max();
-                Ok(last.map(|last| (last, applied.iter().all(|(_, success)| *success))))
+                let Some(version) = applied.iter().map(|(version, ..)| *version).max() else {
+                    return Ok(Record::Absent);
+                };
+                let known = |version: i64| $migrations.iter().find(|known| known.version == version);
+                let known = applied.iter().filter_map(|(version, _, sum)| Some((known(*version)?, sum)));
+                let mut is_own = known.map(|(known, sum)| *known.checksum == **sum).peekable();
+                if is_own.peek().is_none() || !is_own.all(|is_own| is_own) {
+                    return Ok(Record::Foreign);
+                }
+                let is_complete = applied.iter().all(|(_, success, _)| *success);
+                Ok(Record::Own { version, is_complete })
             }
 
             async fn count(&mut self, table: &str) -> Result<u64, TransferError> {
@@ -180,12 +210,14 @@ macro_rules! catalog {
 
 catalog!(
     SqliteConnection,
+    false,
     SQLITE_MIGRATIONS,
     "SELECT name FROM sqlite_master WHERE type = 'table'",
     "SELECT name, type FROM pragma_table_info($1) ORDER BY cid"
 );
 catalog!(
     PgConnection,
+    true,
     POSTGRES_MIGRATIONS,
     "SELECT CAST(table_name AS TEXT) FROM information_schema.tables WHERE table_schema = current_schema()",
     "SELECT CAST(column_name AS TEXT), CAST(data_type AS TEXT) FROM information_schema.columns \
@@ -201,7 +233,14 @@ pub(super) async fn tables_there(connection: &mut impl Catalog) -> Result<Vec<St
 
 /// The layout of a database; `None` where it has none of mcpd's tables. `what` names it in errors.
 pub(super) async fn read(connection: &mut impl Catalog, what: &str) -> Result<Option<Layout>, TransferError> {
-    let Some((version, is_complete)) = connection.version().await? else { return Ok(None) };
+    let (version, is_complete) = match connection.record().await? {
+        Record::Absent => return Ok(None),
+        Record::Foreign => {
+            let table = SQLITE_MIGRATIONS.table_name.to_string();
+            return Err(TransferError::Foreign { what: what.to_owned(), table });
+        }
+        Record::Own { version, is_complete } => (version, is_complete),
+    };
     Layout { version, tables: Vec::new() }.check_known(what)?;
     let bad = |detail: String| TransferError::Layout { what: what.to_owned(), version, detail };
     if !is_complete {
@@ -219,7 +258,7 @@ pub(super) async fn read(connection: &mut impl Catalog, what: &str) -> Result<Op
         tables.push(Table { name, columns, rows });
     }
     if !tables.iter().any(|table| table.name == REVISION) {
-        return Err(bad("they are of another program".to_owned()));
+        return Err(bad(format!("table `{REVISION}` is missing")));
     }
     Ok(Some(Layout { version, tables }))
 }
@@ -244,12 +283,27 @@ pub(super) fn compare(expected: &Layout, found: &Layout, what: &str) -> Result<(
     Ok(())
 }
 
-/// The revision of the store in a database; `None` where none was ever started, so that no row is lost with it.
-pub(super) async fn occupation(
-    connection: &mut impl Catalog,
+/// The revision of the store in a database; `None` where none was ever started, so that no row is lost with it. Fails for a database whose
+/// tables are another program's.
+pub(super) async fn occupation<C: Catalog>(
+    connection: &mut C,
     place: &str,
 ) -> Result<Option<i64>, TransferError> {
-    let Some(layout) = read(connection, &format!("the database {place}")).await? else { return Ok(None) };
+    let what = format!("the database {place}");
+    let Some(layout) = read(connection, &what).await? else {
+        // Whatever it is called: no migration of mcpd has made it.
+        let foreign = if C::IS_SHARED {
+            tables_there(connection).await?.into_iter().next()
+        } else {
+            let is_foreign =
+                |name: &String| !name.starts_with("sqlite_") && *name != *SQLITE_MIGRATIONS.table_name;
+            connection.table_names().await?.into_iter().find(is_foreign)
+        };
+        return match foreign {
+            None => Ok(None),
+            Some(table) => Err(TransferError::Foreign { what, table }),
+        };
+    };
     let has_revision = layout.tables.iter().any(|table| table.name == REVISION && table.rows > 0);
     let revision = if has_revision { connection.revision().await? } else { 0 };
     let has_rows = layout.tables.iter().any(|table| table.name != REVISION && table.rows > 0);
