@@ -1,11 +1,11 @@
 //! What a restored mcpd does about what was given out after the backup.
 
-use mcpctl_testkit::postgres::Postgres;
+use mcpctl_testkit::{daemons::Mcpd, postgres::Postgres};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use sqlx::Connection as _;
 
-use crate::installation::{Installation, done, refused};
+use crate::installation::{Installation, done, options, refused};
 
 fn revision_of(list: &Value) -> u64 {
     list["revision"].as_u64().expect("a revision")
@@ -65,6 +65,35 @@ async fn restored_store_replaces_the_present_one_and_is_ahead_of_it() {
     }
 }
 
+/// Neither store knows of the other.
+#[tokio::test]
+async fn two_restores_of_one_backup_share_no_revision() {
+    let installation = Installation::start(None).await;
+    let (admin, key) = (installation.mcpd.admin(), installation.key_file());
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("backup").to_str().unwrap().to_owned();
+    done(&["backup", &file], &installation.mcpd.data_dir(), None);
+    let mut seen = Value::Null;
+    for name in ["first", "second"] {
+        let data_dir = dir.path().join(name);
+        done(&["restore", &file, "--master-key-file", key.to_str().unwrap()], &data_dir, None);
+        let mut options = options(None);
+        (options.data_dir, options.master_key_file) = (Some(data_dir), Some(key.clone()));
+        let mcpd = Mcpd::start_with(options).await;
+        if name == "second" {
+            let users: Value = mcpd.get("/api/v1/users", &admin).await.json().await.unwrap();
+            assert!(revision_of(&users) > revision_of(&seen), "{users} after {seen}");
+            let since = revision_of(&seen);
+            let watch = mcpd.request(Method::GET, &format!("/api/v1/watch?since={since}"), &admin);
+            assert_eq!(watch.send().await.unwrap().status(), StatusCode::GONE);
+            return;
+        }
+        let user = json!({"name": "of-the-first"});
+        assert_eq!(mcpd.post("/api/v1/users", &admin, &user).await.status(), StatusCode::CREATED);
+        seen = mcpd.get("/api/v1/users", &admin).await.json().await.unwrap();
+    }
+}
+
 /// SQLite would read the log of the store that is gone as that of the new one.
 #[tokio::test]
 async fn store_that_another_program_has_open_is_not_replaced() {
@@ -93,7 +122,11 @@ async fn restore_without_tokens_ends_every_credential() {
     let file = dir.path().join("backup").to_str().unwrap().to_owned();
     done(&["backup", &file], &data_dir, None);
     installation.stop();
-    done(&["restore", &file, "--replace", "-y", "--without-tokens"], &data_dir, None);
+    let output = done(&["restore", &file, "--replace", "-y", "--without-tokens"], &data_dir, None);
+    assert!(
+        output.contains("passwords, rights and keys") && !output.contains("tokens, sessions"),
+        "{output}"
+    );
     installation.mcpd.restart().await;
     assert_eq!(installation.chat(&installation.mcpd).await, StatusCode::UNAUTHORIZED);
     assert_eq!(installation.mcpd.get("/api/v1/users", &admin).await.status(), StatusCode::UNAUTHORIZED);

@@ -24,9 +24,11 @@ use crate::{
 
 /// Maximum of values in a statement of SQLite, which is SQLITE_MAX_VARIABLE_NUMBER by default.
 const MAX_VALUES: usize = 32_000;
-/// How far the revision of a restored store is ahead of the backup's for each day that began since then: further than a store gets in
-/// that time. So no client holds a revision that means something else now.
-const REVISIONS_PER_DAY: i64 = 1_000_000;
+/// How far the revision of a restored store is ahead of the backup's for each millisecond since then: further than a store gets in
+/// that time. So no client holds a revision that means something else now, neither of the lost store nor of an earlier restore.
+const REVISIONS_PER_MILLISECOND: i64 = 10;
+/// What it is ahead besides, where clocks differ: those of a day.
+const MIN_REVISIONS_AHEAD: i64 = REVISIONS_PER_MILLISECOND * 24 * 60 * 60 * 1000;
 
 /// What is different in a restored store.
 #[derive(Debug, Clone, Copy)]
@@ -166,8 +168,8 @@ impl Target {
     pub async fn mark_restored(&mut self, restoration: &Restoration) -> Result<Revision, TransferError> {
         self.upgrade(layout::latest()).await?;
         let Restoration { created_at, now, with_tokens } = *restoration;
-        let days = now.duration_since(created_at).as_hours().max(0) / 24 + 1;
-        let ahead = REVISIONS_PER_DAY.saturating_mul(days);
+        let since = now.as_millisecond().saturating_sub(created_at.as_millisecond()).max(0);
+        let ahead = REVISIONS_PER_MILLISECOND.saturating_mul(since).saturating_add(MIN_REVISIONS_AHEAD);
         let replaced = self.replaced;
         let revision = on_link!(&mut self.link, connection => {
             let backed_up: i64 =
