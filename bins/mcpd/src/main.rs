@@ -46,7 +46,7 @@ use mcpctl_owner::{
     file::{self, OpenMode},
 };
 use mcpctl_server::{Address, Connections, Listener, RequestBodies, Runtimes, ShutdownSignal};
-use mcpctl_store::{Location, OpenError, Ownership, Recorder, Replica, Store};
+use mcpctl_store::{Location, OpenError, Ownership, Recorder, Replica, Store, transfer::Reservation};
 use mcpctl_telemetry::{Traces, output};
 use mcpctl_tls::ServerTls;
 use tokio::sync::watch;
@@ -171,12 +171,15 @@ fn tcp_address(listener: &Listener) -> Option<SocketAddr> {
     }
 }
 
-async fn open(config: &Config) -> anyhow::Result<Store> {
+async fn open(config: &Config, reservation: Option<&Reservation>) -> anyhow::Result<Store> {
     private_files(config)?;
     let key_was_there = config.master_key_file.exists();
-    let store = Store::open_with_key_file(&config.database, &config.master_key_file)
-        .await
-        .map_err(|error| with_hint(error.to_string(), error.hint()))?;
+    let (location, key) = (&config.database, &config.master_key_file);
+    let opened = match reservation {
+        None => Store::open_with_key_file(location, key).await,
+        Some(reservation) => reservation.open(location, key).await,
+    };
+    let store = opened.map_err(|error| with_hint(error.to_string(), error.hint()))?;
     if !key_was_there {
         tracing::warn!(
             path = %config.master_key_file.display(),
@@ -189,12 +192,12 @@ async fn open(config: &Config) -> anyhow::Result<Store> {
 
 /// Opens the store to serve it. An SQLite database is served by one process.
 async fn open_owned(config: &Config) -> anyhow::Result<Store> {
-    let Location::Sqlite(database) = &config.database else { return open(config).await };
+    let Location::Sqlite(database) = &config.database else { return open(config, None).await };
     private_files(config)?;
     // Before it is opened, because to open it may migrate it.
     let ownership =
         Ownership::take(database).map_err(|error| with_hint(error.to_string(), Some(error.hint())))?;
-    Ok(open(config).await?.owned(ownership))
+    Ok(open(config, None).await?.owned(ownership))
 }
 
 fn with_hint(message: impl std::fmt::Display, hint: Option<impl std::fmt::Display>) -> anyhow::Error {
@@ -353,21 +356,21 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
 
 async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
-    let store = open_started(&config).await?;
+    let store = open_started(&config, None).await?;
     let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
     print(&path.display().to_string())
 }
 
 /// Prints what a sign-in shows at the first contact, for the operator whom users ask.
 async fn fingerprint(args: ServeArgs) -> anyhow::Result<()> {
-    let keys = open_started(&args.resolve()?).await?.signing_keys().await?;
+    let keys = open_started(&args.resolve()?, None).await?.signing_keys().await?;
     let (current, next) = (keys.current.public().fingerprint(), keys.next.public().fingerprint());
     print(&format!("current  {current}\nnext     {next}"))
 }
 
 /// Opens the store of an installation that was started before: a mistyped directory must not become an empty installation with
 /// keys and a token of its own.
-async fn open_started(config: &Config) -> anyhow::Result<Store> {
+async fn open_started(config: &Config, reservation: Option<&Reservation>) -> anyhow::Result<Store> {
     let opened = |error: OpenError| with_hint(error.to_string(), error.hint());
     if !Store::has_master_key(&config.database).await.map_err(opened)? {
         return Err(match &config.database {
@@ -381,5 +384,5 @@ async fn open_started(config: &Config) -> anyhow::Result<Store> {
             ),
         });
     }
-    open(config).await
+    open(config, reservation).await
 }

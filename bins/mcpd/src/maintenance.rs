@@ -34,7 +34,7 @@ fn backup_error(name: &str, error: &BackupError) -> anyhow::Error {
     with_hint(format!("`{name}`: {error}"), error.hint())
 }
 
-/// Runs work until it ends or a signal comes. Work that is dropped removes what it has made.
+/// Runs work until it ends or a signal comes. Work that is dropped removes what it has made; so what puts it into effect is no part of it.
 async fn interruptible<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     let mut signal = ShutdownSignal::new()?;
     let done = tokio::select! {

@@ -10,7 +10,10 @@ use sqlx::{
 };
 use tokio::sync::watch;
 
-use crate::{commits::Commits, connection::ACQUIRE_TIMEOUT, error::StoreError, sqlite::SqliteDatabase};
+use crate::{
+    commits::Commits, connection::ACQUIRE_TIMEOUT, error::StoreError, exclusive::APPLICATION_NAME,
+    sqlite::SqliteDatabase,
+};
 
 /// Where the database is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -182,7 +185,7 @@ impl Database {
 
 async fn open_postgres(url: &str) -> Result<Database, String> {
     let options = PgConnectOptions::from_str(url).map_err(|error| error.to_string())?;
-    let options = options.options([
+    let options = options.application_name(APPLICATION_NAME).options([
         ("statement_timeout", "10s"),
         ("lock_timeout", "5s"),
         ("idle_in_transaction_session_timeout", "10s"),

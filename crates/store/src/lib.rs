@@ -13,6 +13,7 @@ mod counters;
 mod database;
 mod durability;
 mod error;
+mod exclusive;
 mod journal;
 mod limit_counters;
 mod master_key;

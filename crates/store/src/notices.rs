@@ -18,14 +18,13 @@ use crate::{
     connection::Transaction,
     database::{Database, Store},
     error::StoreError,
+    exclusive::LISTENER_NAME,
 };
 
 /// The channel of PostgreSQL's notifications. The payload is the revision.
 const CHANNEL: &str = "mcpctl_revision";
 /// The payload in place of a revision when the signing keys were rotated.
 const KEYS_ROTATED: &str = "keys";
-/// What the listening connection is called in `pg_stat_activity`. A transfer that must be alone looks for it.
-pub(crate) const APPLICATION_NAME: &str = "mcpd listens";
 /// How often the revision is polled while nothing announces it.
 pub const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The same while notifications do not arrive: the other replicas are of an older version, or a pooler swallows them.
@@ -150,7 +149,7 @@ impl Listening {
             .max_lifetime(None)
             .idle_timeout(None)
             .acquire_timeout(ANSWER_TIMEOUT)
-            .connect_lazy_with(pool.connect_options().as_ref().clone().application_name(APPLICATION_NAME));
+            .connect_lazy_with(pool.connect_options().as_ref().clone().application_name(LISTENER_NAME));
         let mut listener = PgListener::connect_with(&own).await?;
         // A connection that is lost is made anew here, so that what was announced meanwhile is read.
         listener.eager_reconnect(false);

@@ -16,6 +16,7 @@ use crate::{
     canary::{self, UnlockError},
     commits::{Access, Commits},
     database::{Database, Location, Store},
+    exclusive,
     ownership::Ownership,
 };
 
@@ -23,6 +24,15 @@ use crate::{
 pub(crate) static SQLITE_MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 /// The schema of PostgreSQL.
 pub(crate) static POSTGRES_MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// What a process that opens a store holds of its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// Nothing: no command may have it to itself.
+    None,
+    /// It is the command that has it to itself.
+    Reserved,
+}
 
 /// Why a store cannot be opened. The message is one line; [`OpenError::hint`] has the next step.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +49,12 @@ pub enum OpenError {
     #[error("the database {place} was written by a newer version of mcpd")]
     Newer {
         /// The file, or the server without its password.
+        place: String,
+    },
+    /// A command has it to itself.
+    #[error("a command of mcpd has the database {place} to itself")]
+    Reserved {
+        /// The server without its password.
         place: String,
     },
     /// The master key is missing or cannot be read.
@@ -63,6 +79,9 @@ impl OpenError {
             }
             Self::Unavailable { .. } => "check address, user and password, and that the server runs".to_owned(),
             Self::Newer { .. } => "use at least the version of mcpd that wrote it".to_owned(),
+            Self::Reserved { .. } => {
+                "start again once `mcpd migrate`, `mcpd restore` or `mcpd rotate-master-key` has ended".to_owned()
+            }
             Self::WrongMasterKey { .. } => {
                 "give the right key with --master-key-file; without it the secrets are lost".to_owned()
             }
@@ -76,7 +95,7 @@ impl Store {
     /// # Errors
     /// When it cannot be opened, is newer than this program, or was made with another master key.
     pub async fn open(location: &Location, keys: Arc<Keyring>) -> Result<Self, OpenError> {
-        Self::open_with(location, |_| Ok(keys)).await
+        Self::open_with(location, Claim::None, |_| Ok(keys)).await
     }
 
     /// As [`Store::open`], with the master key from a file. On an empty store a missing key is created.
@@ -84,16 +103,26 @@ impl Store {
     /// # Errors
     /// As [`Store::open`], and when the key of a store that is not empty is missing.
     pub async fn open_with_key_file(location: &Location, path: &Path) -> Result<Self, OpenError> {
+        Self::open_claimed(location, Claim::None, path).await
+    }
+
+    /// As [`Store::open_with_key_file`], with what the caller holds of the database.
+    pub(crate) async fn open_claimed(
+        location: &Location,
+        claim: Claim,
+        path: &Path,
+    ) -> Result<Self, OpenError> {
         let keys = |if_missing| {
             master_key_file::load_or_create(path, if_missing).map(|key| Arc::new(Keyring::new(key)))
         };
-        let wrong = match Self::open_with(location, keys).await {
+        let wrong = match Self::open_with(location, claim, keys).await {
             Err(error @ OpenError::WrongMasterKey { .. }) => error,
             opened => return opened,
         };
         // A rotation that was interrupted after its commit: the new key is still beside the old one.
         let Some(next) = master_key_file::load_next(path)? else { return Err(wrong) };
-        let store = Self::open(location, Arc::new(Keyring::new(next))).await.map_err(|_| wrong)?;
+        let next = Arc::new(Keyring::new(next));
+        let store = Self::open_with(location, claim, |_| Ok(next)).await.map_err(|_| wrong)?;
         let old = master_key_file::load_or_create(path, IfMissing::Fail)?.id();
         master_key_file::promote_next(path, old)?;
         Ok(store)
@@ -101,12 +130,19 @@ impl Store {
 
     async fn open_with(
         location: &Location,
+        claim: Claim,
         keys: impl FnOnce(IfMissing) -> Result<Arc<Keyring>, MasterKeyFileError>,
     ) -> Result<Self, OpenError> {
         let place = describe(location);
         let unavailable =
             |reason: String| OpenError::Unavailable { place: place.clone(), reason: one_line(&reason) };
         let database = Database::connect(location).await.map_err(unavailable)?;
+        if let (Database::Postgres(pool), Claim::None) = (&database, claim)
+            // After it has a connection that such a command finds.
+            && exclusive::is_reserved(pool).await.map_err(|error| unavailable(error.to_string()))?
+        {
+            return Err(OpenError::Reserved { place });
+        }
         let migrated = match &database {
             Database::Sqlite(sqlite) => SQLITE_MIGRATIONS.run(sqlite.owner()).await,
             Database::Postgres(pool) => POSTGRES_MIGRATIONS.run(pool).await,

@@ -93,7 +93,7 @@ struct Written {
 }
 
 async fn write(
-    source: Source,
+    mut source: Source,
     output: OutputFile,
     keys: Keyring,
     created_at: Timestamp,
@@ -108,6 +108,8 @@ async fn write(
         Ok((writer, keys))
     });
     let (read, written) = tokio::join!(source.read(rows), writing);
+    // Ends the snapshot.
+    drop(source);
     // Its error comes first: where it ends, the reader is given up.
     let (writer, keys) = written?;
     let tallies = read.map_err(transfer_error)?;

@@ -56,11 +56,15 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
     }
     let mut source = Source::open_alone(&config.database).await.map_err(transfer_error)?;
     source.check_key(&keys).await.map_err(transfer_error)?;
-    let moved = interruptible(async {
-        let target = Target::begin(&to, Occupied::Refuse).await.map_err(transfer_error)?;
-        copy(source, target, &keys).await.map_err(transfer_error)
+    let copied = interruptible(async {
+        let mut target = Target::begin(&to, Occupied::Refuse).await.map_err(transfer_error)?;
+        let moved = copy(&mut source, &mut target, &keys).await.map_err(transfer_error)?;
+        Ok((target, moved))
     });
-    let moved = moved.await?;
+    let (target, moved) = copied.await?;
+    target.finish().await.map_err(transfer_error)?;
+    // No mcpd can write to it until here.
+    drop(source);
     print(&format!("moved {} to {}, and compared both", amount(&moved), to.for_people()))?;
     output::note(format_args!("hint: {}", next_step(&config.database, &to)));
     Ok(())
@@ -76,7 +80,7 @@ fn next_step(from: &Location, to: &Location) -> String {
     format!("{start}; {} is as it was, and mcpd must not be started on it again", from.for_people())
 }
 
-async fn copy(source: Source, mut target: Target, keys: &Keyring) -> Result<Vec<Tally>, TransferError> {
+async fn copy(source: &mut Source, target: &mut Target, keys: &Keyring) -> Result<Vec<Tally>, TransferError> {
     let layout = source.layout().clone();
     target.create(&layout, "the source").await?;
     let (rows, received) = transfer::channel();
@@ -88,7 +92,7 @@ async fn copy(source: Source, mut target: Target, keys: &Keyring) -> Result<Vec<
     let tallies = read?;
     target.verify(&layout, &tallies).await?;
     target.check_key(keys).await?;
-    target.finish().await?;
+    source.check_unchanged().await?;
     Ok(tallies)
 }
 

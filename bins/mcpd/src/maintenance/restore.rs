@@ -5,7 +5,7 @@ use std::{io::BufReader, io::IsTerminal as _, path::PathBuf};
 use clap::Args;
 use mcpctl_backup::{BackupError, Header, Reader};
 use mcpctl_secret::envelope::Keyring;
-use mcpctl_store::transfer::{self, Batch, Occupied, Restoration, Tally, Target};
+use mcpctl_store::transfer::{self, Batch, Occupied, Restoration, Tally, Target, TransferError};
 use mcpctl_telemetry::output;
 use tokio::sync::mpsc::Sender;
 
@@ -64,17 +64,19 @@ pub async fn run(args: RestoreArgs) -> anyhow::Result<()> {
     let restoration =
         Restoration { created_at: header.created_at, now: clock::now(), with_tokens: !args.without_tokens };
     let restored = interruptible(async {
-        let target = Target::begin(&config.database, occupied).await.map_err(transfer_error)?;
-        restore(target, reader, keys, name, restoration).await
+        let mut target = Target::begin(&config.database, occupied).await.map_err(transfer_error)?;
+        let tallies = restore(&mut target, reader, keys, name, restoration).await?;
+        Ok((target, tallies))
     });
-    let restored = restored.await?;
+    let (target, restored) = restored.await?;
+    target.finish().await.map_err(transfer_error)?;
     print(&format!("restored {}: {}, compared with the backup", state(&header), amount(&restored)))?;
     warn(&restoration);
     Ok(())
 }
 
 async fn restore(
-    mut target: Target,
+    target: &mut Target,
     mut reader: Reader<BufReader<Box<dyn std::io::Read + Send>>>,
     keys: Keyring,
     name: String,
@@ -91,12 +93,11 @@ async fn restore(
     let tallies = match (read?, loaded) {
         (_, Err(error)) => return Err(transfer_error(error)),
         (Some(tallies), Ok(())) => tallies,
-        (None, Ok(())) => anyhow::bail!("the transfer was given up"),
+        (None, Ok(())) => return Err(transfer_error(TransferError::GivenUp)),
     };
     target.verify(&layout, &tallies).await.map_err(transfer_error)?;
     target.check_key(&keys).await.map_err(transfer_error)?;
     target.mark_restored(&restoration).await.map_err(transfer_error)?;
-    target.finish().await.map_err(transfer_error)?;
     Ok(tallies)
 }
 

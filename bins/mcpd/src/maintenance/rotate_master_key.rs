@@ -14,12 +14,12 @@ use crate::{config::ServeArgs, open_started, print, with_hint};
 /// When an mcpd uses the store, a key file cannot be read or written, or something does not open with the present key.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
-    let _alone = Reservation::take(&config.database).await.map_err(transfer_error)?;
+    let alone = Reservation::take(&config.database).await.map_err(transfer_error)?;
     let file = &config.master_key_file;
     let key_error = |error: MasterKeyFileError| with_hint(error.to_string(), error.hint());
     let was_begun = master_key_file::load_next(file).map_err(key_error)?.is_some();
     // Completes a rotation that was interrupted after its commit.
-    let store = open_started(&config).await?;
+    let store = open_started(&config, Some(&alone)).await?;
     if was_begun && master_key_file::load_next(file).map_err(key_error)?.is_none() {
         let key = store.master_key();
         return print(&format!(

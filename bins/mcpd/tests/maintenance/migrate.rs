@@ -3,8 +3,37 @@
 use mcpctl_testkit::{daemons::Mcpd, postgres::Postgres};
 use reqwest::StatusCode;
 use serde_json::json;
+use sqlx::Connection as _;
 
 use crate::installation::{Installation, done, options, refused, resources};
+
+/// The connection that listens for changes may be lost at the moment at which a command looks for it.
+#[tokio::test]
+async fn mcpd_whose_listener_is_gone_is_noticed() {
+    let postgres = Postgres::start();
+    let url = postgres.url();
+    let installation = Installation::start(Some(&url)).await;
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let cutting = tokio::spawn(async move {
+        let cut =
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'mcpd listens'";
+        loop {
+            sqlx::raw_sql(cut).execute(&mut connection).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let key = installation.key_file();
+    let dir = tempfile::tempdir().unwrap();
+    let words = ["migrate", "--to", "sqlite", "--master-key-file", key.to_str().unwrap()];
+    let target = dir.path().join("data");
+    let refused = tokio::task::spawn_blocking({
+        let (words, url) = (words.map(str::to_owned), url.clone());
+        move || refused(&words.each_ref().map(String::as_str), &target, Some(&url))
+    });
+    let output = refused.await.unwrap();
+    assert!(output.contains("mcpd runs on the database"), "{output}");
+    cutting.abort();
+}
 
 #[tokio::test]
 async fn store_moves_to_postgres_and_back() {

@@ -12,7 +12,7 @@ use super::error::TransferError;
 use crate::{
     canary,
     database::Location,
-    notices::APPLICATION_NAME,
+    exclusive,
     open::{describe, one_line},
 };
 
@@ -81,15 +81,18 @@ pub(super) fn postgres(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
     ]))
 }
 
-/// Fails where an mcpd serves the PostgreSQL database: each has a connection that listens for changes.
+/// Takes a PostgreSQL database for the rest of the transaction.
+pub(super) async fn reserve(connection: &mut PgConnection, place: &str) -> Result<(), TransferError> {
+    if !exclusive::reserve(connection).await? {
+        return Err(TransferError::Reserved { place: place.to_owned() });
+    }
+    // After the lock is taken: from here on none begins to serve it.
+    check_unused(connection, place).await
+}
+
+/// Fails where an mcpd serves the PostgreSQL database.
 pub(super) async fn check_unused(connection: &mut PgConnection, place: &str) -> Result<(), TransferError> {
-    let count: i64 = sqlx::query_scalar(
-        "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = $1",
-    )
-    .bind(APPLICATION_NAME)
-    .fetch_one(connection)
-    .await?;
-    match count {
+    match exclusive::connections(connection).await? {
         0 => Ok(()),
         count => Err(TransferError::InUse { place: place.to_owned(), count }),
     }

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 
 use super::{
     error::TransferError,
-    layout::{self, Layout},
+    layout::{self, Catalog as _, Layout},
     link::{Link, on_link},
     reservation::Reservation,
     rows::{Batch, Tally, Values},
@@ -27,7 +27,8 @@ pub struct Source {
     pub(super) layout: Layout,
     /// The write-ahead log, of SQLite.
     pub(super) log: Option<PathBuf>,
-    _reservation: Option<Reservation>,
+    location: Location,
+    reservation: Option<Reservation>,
 }
 
 impl Source {
@@ -39,7 +40,8 @@ impl Source {
         Self::begin(location, Link::to_read(location).await?, None).await
     }
 
-    /// As [`Source::open`], where no mcpd may serve the store for as long as this lives.
+    /// As [`Source::open`], where no mcpd may serve the store for as long as this lives. On PostgreSQL nothing can be written to it either:
+    /// an mcpd that was overlooked, behind a pooler for example, gets errors, so that it acknowledges nothing that would be lost.
     ///
     /// # Errors
     /// As [`Source::open`], and when one does.
@@ -54,13 +56,27 @@ impl Source {
         reservation: Option<Reservation>,
     ) -> Result<Self, TransferError> {
         let place = describe(location);
-        let begin = match link {
-            Link::Sqlite(_) => "BEGIN",
-            Link::Postgres(_) => "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
-        };
+        match (&mut link, &reservation) {
+            (Link::Sqlite(connection), _) => {
+                sqlx::raw_sql("BEGIN").execute(connection).await?;
+            }
+            (Link::Postgres(connection), None) => {
+                let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+                sqlx::raw_sql(begin).execute(connection).await?;
+            }
+            (Link::Postgres(connection), Some(_)) => {
+                let tables = layout::tables_there(connection).await?;
+                let tables: Vec<_> = tables.iter().map(|table| layout::quoted(table)).collect();
+                sqlx::raw_sql("BEGIN ISOLATION LEVEL REPEATABLE READ").execute(&mut *connection).await?;
+                if !tables.is_empty() {
+                    // Before the snapshot, so that it has everything that was written. Reads go on.
+                    let lock = format!("LOCK TABLE {} IN SHARE MODE", tables.join(", "));
+                    sqlx::raw_sql(AssertSqlSafe(lock)).execute(connection).await?;
+                }
+            }
+        }
         // The first read begins the snapshot.
         let layout = on_link!(&mut link, connection => {
-            sqlx::raw_sql(begin).execute(&mut *connection).await?;
             layout::read(connection, &format!("the database {place}")).await?
         });
         let layout = layout.ok_or_else(|| TransferError::Missing { place: place.clone() })?;
@@ -68,12 +84,20 @@ impl Source {
             Location::Sqlite(path) => Some(file::beside(path, "-wal")),
             Location::Postgres(_) => None,
         };
-        Ok(Self { link, place, layout, log, _reservation: reservation })
+        Ok(Self { link, place, layout, log, location: location.clone(), reservation })
     }
 
     /// The tables, and how many rows each has.
     pub const fn layout(&self) -> &Layout {
         &self.layout
+    }
+
+    /// Whether the store was set up with the current key of these.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn has_key(&mut self, keys: &Keyring) -> Result<bool, TransferError> {
+        Ok(self.link.has_key(keys).await? == Some(true))
     }
 
     /// Fails unless the store was set up with the current key of these: no other could open its secrets.
@@ -93,11 +117,27 @@ impl Source {
     ///
     /// # Errors
     /// When the database fails, its log grows too long meanwhile, or nothing receives the rows.
-    pub async fn read(mut self, rows: mpsc::Sender<Batch>) -> Result<Vec<Tally>, TransferError> {
+    pub async fn read(&mut self, rows: mpsc::Sender<Batch>) -> Result<Vec<Tally>, TransferError> {
         read_tables(&mut self.link, &self.layout, self.log.as_deref(), async |batch| {
             rows.send(batch).await.map_err(|_| TransferError::GivenUp)
         })
         .await
+    }
+
+    /// Fails where the store is no longer as it was read, or an mcpd serves it although this should be alone.
+    ///
+    /// # Errors
+    /// When one does, it was changed, or the database does not answer.
+    pub async fn check_unchanged(&mut self) -> Result<(), TransferError> {
+        if let Some(reservation) = &mut self.reservation {
+            reservation.check().await?;
+        }
+        let mut present = Link::to_read(&self.location).await?;
+        let present = on_link!(&mut present, connection => connection.revision().await?);
+        if on_link!(&mut self.link, connection => connection.revision().await?) == present {
+            return Ok(());
+        }
+        Err(TransferError::Changed { place: self.place.clone() })
     }
 }
 
@@ -151,7 +191,11 @@ pub(super) async fn read_tables(
             tally.add(&batch);
             take(batch).await
         };
-        on_link!(&mut *link, connection => read_table!(&mut *connection, place, table, counted));
+        let read = async {
+            on_link!(&mut *link, connection => read_table!(&mut *connection, place, table, counted));
+            Ok(())
+        };
+        read.await.map_err(|error: TransferError| error.of_table(&table.name))?;
         tallies.push(tally);
     }
     Ok(tallies)

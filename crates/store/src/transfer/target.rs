@@ -71,13 +71,13 @@ impl Target {
                 };
                 let mut connection =
                     link::postgres(url).map_err(unavailable)?.connect().await.map_err(unavailable)?;
-                link::check_unused(&mut connection, &place).await?;
                 sqlx::raw_sql("BEGIN").execute(&mut connection).await?;
+                link::reserve(&mut connection, &place).await?;
                 let replaced = layout::occupation(&mut connection, &place).await?;
                 if replaced.is_some() && occupied == Occupied::Refuse {
                     return Err(TransferError::NotEmpty { place });
                 }
-                // An mcpd that starts meanwhile waits for these locks, and fails.
+                // An mcpd that was overlooked waits for these locks, and gets errors.
                 for table in layout::tables_there(&mut connection).await? {
                     let drop = format!("DROP TABLE {}", quoted(&table));
                     sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut connection).await?;
@@ -134,10 +134,11 @@ impl Target {
     ) -> Result<(), TransferError> {
         while let Some(batch) = rows.recv().await {
             let Some(table) = layout.tables.get(batch.table) else { continue };
-            match &mut self.link {
-                Link::Sqlite(connection) => insert_sqlite(connection, table, &batch).await?,
-                Link::Postgres(connection) => insert_postgres(connection, table, batch).await?,
-            }
+            let inserted = match &mut self.link {
+                Link::Sqlite(connection) => insert_sqlite(connection, table, &batch).await,
+                Link::Postgres(connection) => insert_postgres(connection, table, batch).await,
+            };
+            inserted.map_err(|error| error.of_table(&table.name))?;
         }
         Ok(())
     }
@@ -202,10 +203,10 @@ impl Target {
         }
     }
 
-    /// Puts everything into effect.
+    /// Puts everything into effect. Not to be dropped before it ends.
     ///
     /// # Errors
-    /// When it cannot be; then what was there before is there still.
+    /// When an mcpd uses the database, or it fails; then what was there before is there still.
     pub async fn finish(self) -> Result<(), TransferError> {
         match (self.link, self.draft) {
             (Link::Sqlite(mut connection), Some(draft)) => {
@@ -214,6 +215,7 @@ impl Target {
                 draft.publish().await
             }
             (Link::Postgres(mut connection), _) => {
+                link::check_unused(&mut connection, &self.place).await?;
                 sqlx::raw_sql("COMMIT").execute(&mut connection).await?;
                 Ok(connection.close().await?)
             }
