@@ -12,6 +12,7 @@ mod files;
 mod head;
 mod line;
 mod report;
+mod shown;
 
 pub use chain::{Break, ChainWalker};
 pub use entry::{CallerKind, JournalEntry, MAX_REASON, Served, TokenCount, bearer_name, short_name};

@@ -9,7 +9,7 @@ use mcpctl_api::{
     spec::Subject,
     visible,
 };
-use mcpctl_journal::{Break, CallerKind, ChainHead, JournalEntry, Line, Served, TokenCount};
+use mcpctl_journal::{Break, CallerKind, ChainHead, JournalEntry, Line, LineHash, Served, TokenCount};
 use mcpctl_store::{AuditRow, Confirmation, Decision, Discontinuity, ReportedLine, UsageRow};
 
 use super::grants::{Grant, Grants, NotConfirmed};
@@ -44,7 +44,10 @@ impl<'a> Rows<'a> {
     /// The row of a line.
     pub(super) fn of_line(&self, bytes: &[u8]) -> ReportedLine {
         let text = String::from_utf8_lossy(bytes);
-        let Ok(line) = serde_json::from_slice::<Line>(bytes) else {
+        let shown = visible::one_line(&text);
+        let line = serde_json::from_slice::<Line>(bytes).ok();
+        // An agent writes no line whose hash does not show from what is kept of it, and `mcpd fsck` could not check it.
+        let Some(line) = line.filter(|_| LineHash::of(bytes).is_of_shown(&shown)) else {
             // Its beginning stays readable in the row, and the chain goes on over it.
             let reason = "the line is of another version, or is no line of a journal";
             let row = self.about_journal("journal-line", reason);
@@ -64,8 +67,7 @@ impl<'a> Rows<'a> {
                 (row.clone(), Some(Confirmation { row: grant.confirm(row), nonce, used_up, usage }))
             }
         };
-        let text = visible::one_line(&text).into_owned();
-        ReportedLine { bytes: bytes.to_vec(), text, at, row, confirmation }
+        ReportedLine { bytes: bytes.to_vec(), text: shown.into_owned(), at, row, confirmation }
     }
 
     /// What mcpd itself signed to allow this failover; `None` where the line has nothing of the kind.

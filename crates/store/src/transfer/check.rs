@@ -6,7 +6,7 @@ use futures::TryStreamExt as _;
 use mcpctl_access::{Confidential, Stored, builtin};
 use mcpctl_api::{Id, Kind, Revision, Spec};
 use mcpctl_journal::LineHash;
-use mcpctl_secret::envelope::{self, Keyring};
+use mcpctl_secret::envelope::{self, Keyring, OpenError};
 
 use super::{
     error::TransferError,
@@ -45,8 +45,7 @@ pub struct Problem {
 
 const RESTORE: &str = "restore the last good backup with `mcpd restore --replace`";
 const WRITE_AGAIN: &str = "write it again with `mcpctl apply`, or restore a backup";
-const KEY: &str =
-    "give the key that it was sealed with by --master-key-file; otherwise write the secret again";
+const KEY: &str = "give the key that it was sealed with by --master-key-file; `mcpd rotate-master-key` completes a rotation that was interrupted";
 const REFERENCE: &str = "delete it or write it again; it gives no rights meanwhile";
 const JOURNAL: &str =
     "compare with `mcpctl local journal verify` at that agent; the audit was changed or has lost rows";
@@ -152,7 +151,7 @@ impl Source {
             let Some(Confidential::Sealed(sealed)) = &stored.confidential else { continue };
             check.count += 1;
             if let Err(error) = envelope::open(keys, row.id.as_bytes(), sealed) {
-                check.problem(&row.place, error.to_string(), KEY);
+                check.problem(&row.place, error.to_string(), sealed_hint(&error, WRITE_AGAIN));
             }
         }
         let signing: Vec<(i64, Vec<u8>)> = on_link!(&mut self.link, connection => {
@@ -169,7 +168,8 @@ impl Source {
         for (number, sealed) in &signing {
             check.count += 1;
             if let Err(error) = envelope::open(keys, signing_keys::bound_to(*number).as_bytes(), sealed) {
-                check.problem(format!("signing key {number}"), error.to_string(), RESTORE);
+                let hint = sealed_hint(&error, RESTORE);
+                check.problem(format!("signing key {number}"), error.to_string(), hint);
             }
         }
         Ok(check)
@@ -217,46 +217,55 @@ impl Source {
     /// record.
     async fn check_journals(&mut self) -> Result<Check, TransferError> {
         let mut check = Check::new("journal lines");
-        // Escapes stand for characters that a terminal would obey; such a line is not the one that was hashed.
         const LINES: &str = "SELECT id, line_hash, line FROM audit \
-             WHERE line_hash IS NOT NULL AND action <> 'journal-line' AND line NOT LIKE '%\\%' ESCAPE '!'";
-        let mut changed = Vec::new();
-        check.count = on_link!(&mut self.link, connection => {
+             WHERE line_hash IS NOT NULL AND action <> 'journal-line'";
+        on_link!(&mut self.link, connection => {
             let mut rows = sqlx::query_as::<_, (String, String, String)>(LINES).fetch(connection);
-            let mut count = 0;
             while let Some((id, hash, line)) = rows.try_next().await? {
-                count += 1;
-                if LineHash::of(line.as_bytes()).to_string() != hash {
-                    changed.push(id);
+                check.count += 1;
+                let is_it = hash.parse().is_ok_and(|hash: LineHash| hash.is_of_shown(&line));
+                if !is_it {
+                    let what = "its line is not the one that its hash is of";
+                    check.problem(format!("audit row `{id}`"), what, JOURNAL);
                 }
             }
-            count
         });
-        for id in changed {
-            check.problem(
-                format!("audit row `{id}`"),
-                "its line is not the one that its hash is of",
-                JOURNAL,
-            );
-        }
-        const BROKEN: &str = "SELECT a.agent_id, a.line_seq FROM audit a \
+        // Retention removes what was received first: a line is not missing by it while an earlier one, received no later, is there.
+        // What did not continue the chain when it was received is on record in the same transaction, which has its time.
+        const BROKEN: &str = "SELECT a.agent_id, a.line_seq, a.at, \
+             (SELECT COUNT(*) FROM audit m WHERE m.agent_id = a.agent_id AND m.at = a.at \
+             AND m.action IN ('journal-gap', 'journal-fork')) AS marks FROM audit a \
              WHERE a.line_prev IS NOT NULL AND a.line_seq > 1 \
-             AND EXISTS (SELECT 1 FROM audit b WHERE b.agent_id = a.agent_id AND b.line_seq = a.line_seq - 1) \
              AND NOT EXISTS (SELECT 1 FROM audit b WHERE b.agent_id = a.agent_id AND b.line_seq = a.line_seq - 1 \
              AND b.line_hash = a.line_prev) \
-             AND NOT EXISTS (SELECT 1 FROM audit b WHERE b.agent_id = a.agent_id \
-             AND b.action IN ('journal-gap', 'journal-fork')) ORDER BY a.agent_id, a.line_seq";
-        let broken: Vec<(String, i64)> = on_link!(&mut self.link, connection => {
-            sqlx::query_as(BROKEN).fetch_all(connection).await?
+             AND (EXISTS (SELECT 1 FROM audit b WHERE b.agent_id = a.agent_id AND b.line_hash IS NOT NULL \
+             AND b.line_seq = a.line_seq - 1) \
+             OR EXISTS (SELECT 1 FROM audit b WHERE b.agent_id = a.agent_id AND b.line_hash IS NOT NULL \
+             AND b.line_seq BETWEEN 1 AND a.line_seq - 2 AND b.at <= a.at)) \
+             ORDER BY a.agent_id, a.at, a.line_seq";
+        on_link!(&mut self.link, connection => {
+            let mut rows = sqlx::query_as::<_, (String, i64, i64, i64)>(BROKEN).fetch(connection);
+            let (mut received, mut broken) = (None, 0);
+            while let Some((agent, seq, at, marks)) = rows.try_next().await? {
+                if received.as_ref() != Some(&(agent.clone(), at)) {
+                    (received, broken) = (Some((agent.clone(), at)), 0);
+                }
+                broken += 1;
+                if broken > marks {
+                    let place = format!("line {seq} of agent `{agent}`");
+                    check.problem(place, "it does not continue the line before it", JOURNAL);
+                }
+            }
         });
-        for (agent, seq) in broken {
-            check.problem(
-                format!("line {seq} of agent `{agent}`"),
-                "it does not continue the line before it",
-                JOURNAL,
-            );
-        }
         Ok(check)
+    }
+}
+
+/// The next step for a sealed value that does not open. A value that was sealed with another key is good.
+const fn sealed_hint(error: &OpenError, damaged: &'static str) -> &'static str {
+    match error {
+        OpenError::UnknownKey { .. } => KEY,
+        OpenError::Tampered | OpenError::Malformed => damaged,
     }
 }
 
