@@ -62,6 +62,8 @@ use crate::{
 
 /// How long running requests may take to end once the shutdown begins.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long statements that still run may delay the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The central daemon of mcpctl: named Llms, secrets, people, RBAC, inference proxy
 #[derive(Parser)]
@@ -350,6 +352,9 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
     app.captures.finish().await;
     traces.shutdown().await;
     app.store.sync().await.context("the last records may not be on the disk")?;
+    if tokio::time::timeout(CLOSE_TIMEOUT, app.store.close()).await.is_err() {
+        tracing::warn!("the database was not closed in time: copy it with its log, or use `mcpd backup`");
+    }
     tracing::info!("ended");
     Ok(())
 }
@@ -358,12 +363,15 @@ async fn bootstrap_token(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
     let store = open_started(&config, None).await?;
     let path = bootstrap::reissue(&store, &config.data_dir, Timestamp::now()).await?;
+    store.close().await;
     print(&path.display().to_string())
 }
 
 /// Prints what a sign-in shows at the first contact, for the operator whom users ask.
 async fn fingerprint(args: ServeArgs) -> anyhow::Result<()> {
-    let keys = open_started(&args.resolve()?, None).await?.signing_keys().await?;
+    let store = open_started(&args.resolve()?, None).await?;
+    let keys = store.signing_keys().await?;
+    store.close().await;
     let (current, next) = (keys.current.public().fingerprint(), keys.next.public().fingerprint());
     print(&format!("current  {current}\nnext     {next}"))
 }

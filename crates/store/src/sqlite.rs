@@ -51,6 +51,8 @@ pub(crate) struct SqliteDatabase {
     /// Its transactions survive the death of the process.
     relaxed: SqlitePool,
     read: SqlitePool,
+    /// Moves the log into the database.
+    checkpoints: SqlitePool,
     file: DatabaseFile,
     /// The turn to write: its queue is fairer than the file's lock.
     turn: Arc<Semaphore>,
@@ -81,9 +83,10 @@ impl SqliteDatabase {
         let (written, writes) = mpsc::channel(1);
         let turn = Arc::new(Semaphore::new(1));
         let log = file::beside(path, "-wal");
-        let synced = WriteAheadLog { path: log.clone(), checkpoints, turn: Arc::clone(&turn) };
+        let synced =
+            WriteAheadLog { path: log.clone(), checkpoints: checkpoints.clone(), turn: Arc::clone(&turn) };
         tokio::spawn(synced.keep_synced(writes));
-        let database = Self { strict, relaxed, read, file, turn, written, log };
+        let database = Self { strict, relaxed, read, checkpoints, file, turn, written, log };
         // What a killed process had written may not be on the disk yet.
         database.note_write();
         Ok(database)
@@ -121,10 +124,13 @@ impl SqliteDatabase {
         tokio::task::spawn_blocking(move || sync(&log)).await?.map(drop)
     }
 
+    /// Closes every connection. SQLite moves the log into the database with the last one, unless another program has it open: from then
+    /// on the file is all of it.
     pub(crate) async fn close(&self) {
         self.read.close().await;
         self.relaxed.close().await;
         self.strict.close().await;
+        self.checkpoints.close().await;
     }
 }
 
@@ -152,7 +158,8 @@ impl WriteAheadLog {
         let mut failed = false;
         while writes.recv().await.is_some() {
             sleep(SYNC_DELAY).await;
-            let error = self.follow().await.err();
+            // Once it is closed there is nothing to sync.
+            let error = self.follow().await.err().filter(|error| !matches!(error, sqlx::Error::PoolClosed));
             if let Some(error) = &error
                 && !failed
             {

@@ -12,6 +12,10 @@ use mcpctl_testkit::{
     daemons::{Mcpd, eventually},
     postgres::Postgres,
 };
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
 use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
@@ -62,7 +66,8 @@ async fn backup_of_either_database_restores_into_either() {
     }
 }
 
-/// Each commit makes two users. A backup that is taken meanwhile has both or none of each pair.
+/// Each commit makes two users. A backup that is taken meanwhile has both or none of each pair, and none waits for it: it is halted amid
+/// its work until more were acknowledged.
 #[tokio::test]
 async fn backup_beside_writes_is_of_one_moment_and_holds_up_none() {
     let postgres = Postgres::start();
@@ -70,6 +75,13 @@ async fn backup_beside_writes_is_of_one_moment_and_holds_up_none() {
         let installation = Installation::start(database_url.as_deref()).await;
         let (mcpd, data_dir) = (&installation.mcpd, installation.mcpd.data_dir());
         let admin = mcpd.admin();
+        // So many bytes that a backup takes a while.
+        let values: serde_json::Map<String, Value> =
+            (0..8).map(|at| (format!("key-{at}"), "x".repeat(60_000).into())).collect();
+        for at in 0..4 {
+            let secret = json!({"kind": "Secret", "name": format!("large-{at}"), "data": values.clone()});
+            mcpd.apply(json!([secret])).await;
+        }
         let (ended, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let writer = tokio::spawn({
             let request = mcpd.request(Method::POST, "/api/v1/apply?skipCheck=true", &admin);
@@ -86,17 +98,34 @@ async fn backup_beside_writes_is_of_one_moment_and_holds_up_none() {
                 }
             }
         });
-        eventually("pairs are written", async || (written.load(Ordering::SeqCst) > 5).then_some(())).await;
+        let more_pairs = async |count: usize| {
+            let before = written.load(Ordering::SeqCst);
+            let more = || written.load(Ordering::SeqCst) - before;
+            eventually("pairs are acknowledged", async || (more() > count).then_some(())).await;
+        };
+        more_pairs(5).await;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backup").to_str().unwrap().to_owned();
-        let mut backup = command(&["backup", &file], &data_dir, database_url.as_deref());
-        let before = written.load(Ordering::SeqCst);
-        let status = tokio::task::spawn_blocking(move || backup.status().unwrap()).await.unwrap();
+        let mut backup = command(&["backup", &file], &data_dir, database_url.as_deref()).spawn().unwrap();
+        let pid = Pid::from_raw(i32::try_from(backup.id()).unwrap());
+        let draft_bytes = || {
+            let mut drafts = std::fs::read_dir(dir.path()).unwrap();
+            drafts.next().map_or(0, |draft| draft.unwrap().metadata().map_or(0, |draft| draft.len()))
+        };
+        while draft_bytes() == 0 {
+            assert!(backup.try_wait().unwrap().is_none(), "it ended before it wrote");
+            tokio::task::yield_now().await;
+        }
+        kill(pid, Signal::SIGSTOP).unwrap();
+        let held = draft_bytes();
+        more_pairs(5).await;
+        kill(pid, Signal::SIGCONT).unwrap();
+        let status = tokio::task::spawn_blocking(move || backup.wait().unwrap()).await.unwrap();
         assert!(status.success());
-        let meanwhile = written.load(Ordering::SeqCst) - before;
+        let whole = std::fs::metadata(&file).unwrap().len();
+        assert!(held < whole, "the backup was written already: {held} of {whole} bytes");
         ended.store(true, Ordering::SeqCst);
         writer.await.unwrap();
-        assert!(meanwhile > 0, "writes waited for the backup");
 
         let restored_dir = dir.path().join("data");
         let key = installation.key_file();
@@ -144,6 +173,29 @@ async fn backup_to_standard_output_is_the_same_and_leaves_nothing() {
     done(&["backup", "--verify", file.to_str().unwrap()], &data_dir, None);
 }
 
+/// What people do instead of a backup, and what works where mcpd has ended by itself.
+#[tokio::test]
+async fn file_of_a_stopped_mcpd_is_all_of_it() {
+    let mut installation = Installation::start(None).await;
+    let (data_dir, admin) = (installation.mcpd.data_dir(), installation.mcpd.admin());
+    let before = resources(&installation.mcpd, &admin).await;
+    installation.stop();
+    let log = data_dir.join("mcpd.sqlite-wal");
+    assert!(!log.exists(), "{} bytes", log.metadata().unwrap().len());
+    let dir = tempfile::tempdir().unwrap();
+    let copy = dir.path().join("mcpd.sqlite");
+    std::fs::copy(data_dir.join("mcpd.sqlite"), &copy).unwrap();
+    // So do commands that write beside a stopped one.
+    done(&["bootstrap-token"], &data_dir, None);
+    assert!(!log.exists());
+    let mut options = options(None);
+    (options.data_dir, options.master_key_file) =
+        (Some(dir.path().to_owned()), Some(installation.key_file()));
+    let mcpd = Mcpd::start_with(options).await;
+    assert_eq!(resources(&mcpd, &admin).await, before);
+    assert_eq!(installation.chat(&mcpd).await, StatusCode::OK);
+}
+
 #[tokio::test]
 async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
     let installation = Installation::start(None).await;
@@ -158,9 +210,12 @@ async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
         assert!(output.contains(expected), "{output}");
     }
     let file = dir.path().join("backup");
-    std::fs::write(&file, "the earlier one").unwrap();
+    std::fs::write(&file, []).unwrap();
+    done(&["backup", file.to_str().unwrap()], &data_dir, None);
+    done(&["backup", file.to_str().unwrap()], &data_dir, None);
+    let earlier = std::fs::read(&file).unwrap();
     std::fs::rename(data_dir.join("master-key"), data_dir.join("away")).unwrap();
     crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), "the earlier one");
+    assert_eq!(std::fs::read(&file).unwrap(), earlier);
     assert_eq!(files(dir.path()), ["backup"]);
 }
