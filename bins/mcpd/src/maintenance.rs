@@ -12,18 +12,48 @@ use std::{fmt, io};
 
 use mcpctl_backup::BackupError;
 use mcpctl_secret::{
-    envelope::Keyring,
-    master_key_file::{self, IfMissing},
+    envelope::{Keyring, MasterKey},
+    master_key_file::{self, IfMissing, MasterKeyFileError},
 };
 use mcpctl_server::ShutdownSignal;
-use mcpctl_store::transfer::TransferError;
+use mcpctl_store::transfer::{Source, TransferError};
 
 use crate::{config::Config, print_error, with_hint};
 
-/// The master key of an installation that was started before.
-fn keys(config: &Config) -> anyhow::Result<Keyring> {
-    let key = master_key_file::load_or_create(&config.master_key_file, IfMissing::Fail);
-    key.map(Keyring::new).map_err(|error| with_hint(error.to_string(), error.hint()))
+/// The master key of an installation that was started before, and the one that an interrupted rotation has left beside it.
+struct Keys {
+    present: MasterKey,
+    next: Option<MasterKey>,
+}
+
+impl Keys {
+    fn load(config: &Config) -> anyhow::Result<Self> {
+        let file = &config.master_key_file;
+        let load = || {
+            let present = master_key_file::load_or_create(file, IfMissing::Fail)?;
+            Ok(Self { present, next: master_key_file::load_next(file)? })
+        };
+        load().map_err(|error: MasterKeyFileError| with_hint(error.to_string(), error.hint()))
+    }
+
+    /// The key of a store: the next one, after a rotation that was interrupted after its commit. The files stay as they are.
+    async fn of(self, source: &mut Source) -> anyhow::Result<Keyring> {
+        if let Some(next) = self.next.map(Keyring::new)
+            && source.has_key(&next).await.map_err(transfer_error)?
+        {
+            return Ok(next);
+        }
+        Ok(Keyring::new(self.present))
+    }
+
+    /// Both, for a backup that was made with either.
+    fn of_backup(self) -> Keyring {
+        let keys = Keyring::new(self.present);
+        match self.next {
+            Some(next) => keys.with_earlier(next),
+            None => keys,
+        }
+    }
 }
 
 fn transfer_error(error: TransferError) -> anyhow::Error {

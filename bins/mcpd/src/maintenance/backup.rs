@@ -17,7 +17,7 @@ use mcpctl_telemetry::output;
 use tokio::sync::mpsc::Receiver;
 
 use super::{
-    Amount, backup_error, blocking, file_error, interruptible, keys, output_file::OutputFile,
+    Amount, Keys, backup_error, blocking, file_error, interruptible, output_file::OutputFile,
     progress::Progress, transfer_error,
 };
 use crate::{clock, config::ServeArgs, print, with_hint};
@@ -46,8 +46,9 @@ pub struct BackupArgs {
 /// When the store cannot be read, the file cannot be written, or a backup is damaged.
 pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
     let config = args.serve.resolve()?;
-    let keys = keys(&config)?;
+    let keys = Keys::load(&config)?;
     if args.verify {
+        let keys = keys.of_backup();
         let (header, tallies) = blocking(move || verify_named(&args.file, &keys)).await?;
         return print(&format!("{}: whole, {}", state(&header), amount(&tallies)));
     }
@@ -68,6 +69,7 @@ pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
         // Before the snapshot begins: what was changed later than this may be missing in it.
         let at = clock::now();
         let mut source = Source::open(&config.database).await.map_err(transfer_error)?;
+        let keys = keys.of(&mut source).await?;
         source.check_key(&keys).await.map_err(transfer_error)?;
         write(source, output, keys, at).await
     });

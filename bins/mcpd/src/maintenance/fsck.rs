@@ -3,7 +3,7 @@
 use mcpctl_store::transfer::{Check, Source};
 use mcpctl_telemetry::output;
 
-use super::{interruptible, keys, transfer_error};
+use super::{Keys, interruptible, transfer_error};
 use crate::{config::ServeArgs, print, with_hint};
 
 /// Runs the command.
@@ -12,8 +12,9 @@ use crate::{config::ServeArgs, print, with_hint};
 /// When the store cannot be read, or something is wrong with it.
 pub async fn run(args: ServeArgs) -> anyhow::Result<()> {
     let config = args.resolve()?;
-    let keys = keys(&config)?;
+    let keys = Keys::load(&config)?;
     let mut source = Source::open(&config.database).await.map_err(transfer_error)?;
+    let keys = keys.of(&mut source).await?;
     let checks = interruptible(async { source.check(&keys).await.map_err(transfer_error) }).await?;
     for check in &checks {
         report(check)?;

@@ -11,7 +11,7 @@ use mcpctl_store::{
 use mcpctl_telemetry::output;
 use tokio::sync::mpsc::{Receiver, Sender};
 
-use super::{backup::amount, interruptible, keys, progress::Progress, transfer_error};
+use super::{Keys, backup::amount, interruptible, progress::Progress, transfer_error};
 use crate::{
     config::{self, ServeArgs},
     print, private_files, with_hint,
@@ -39,7 +39,7 @@ pub struct MigrateArgs {
 /// When an mcpd runs on either database, the target is not empty, or a database fails.
 pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
     let config = args.serve.resolve()?;
-    let keys = keys(&config)?;
+    let keys = Keys::load(&config)?;
     let file = config.data_dir.join(config::DATABASE_FILE);
     let to = match args.to.as_deref() {
         Some(SQLITE) => Location::Sqlite(file),
@@ -55,6 +55,7 @@ pub async fn run(args: MigrateArgs) -> anyhow::Result<()> {
         private_files(&config::Config { database: to.clone(), ..config.clone() })?;
     }
     let mut source = Source::open_alone(&config.database).await.map_err(transfer_error)?;
+    let keys = keys.of(&mut source).await?;
     source.check_key(&keys).await.map_err(transfer_error)?;
     let copied = interruptible(async {
         let mut target = Target::begin(&to, Occupied::Refuse).await.map_err(transfer_error)?;

@@ -10,8 +10,9 @@ use mcpctl_telemetry::output;
 use tokio::sync::mpsc::Sender;
 
 use super::{
+    Keys,
     backup::{STANDARD, amount, name_of, open, state},
-    backup_error, blocking, interruptible, keys,
+    backup_error, blocking, interruptible,
     progress::Progress,
     transfer_error,
 };
@@ -46,7 +47,7 @@ pub struct RestoreArgs {
 /// When the backup cannot be read or is damaged, the key is another one, or the store is not empty.
 pub async fn run(args: RestoreArgs) -> anyhow::Result<()> {
     let config = args.serve.resolve()?;
-    let keys = keys(&config)?;
+    let keys = Keys::load(&config)?.of_backup();
     private_files(&config)?;
     let name = name_of(&args.file);
     let file = args.file.clone();

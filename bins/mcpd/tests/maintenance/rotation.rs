@@ -77,6 +77,25 @@ async fn interrupted_rotation_leaves_a_key_that_opens_the_store() {
         fs::rename(kept(&data_dir), &key).unwrap();
     };
     undo();
+    // Every command finds the key of the store beside the old one, and leaves both where they are.
+    let dir = tempfile::tempdir().unwrap();
+    let backup = dir.path().join("backup").to_str().unwrap().to_owned();
+    let postgres = Postgres::start();
+    let (old, file) = (fs::read_to_string(&key).unwrap(), key.to_str().unwrap());
+    done(&["backup", &backup], &data_dir, None);
+    done(&["backup", "--verify", &backup], &data_dir, None);
+    assert!(!done(&["fsck"], &data_dir, None).contains("problem"));
+    done(&["migrate", "--to", &postgres.url()], &data_dir, None);
+    assert!(!done(&["fsck"], &data_dir, Some(&postgres.url())).contains("problem"));
+    done(&["restore", &backup, "--master-key-file", file], &dir.path().join("data"), None);
+    done(&["restore", &backup, "--replace", "-y"], &data_dir, None);
+    assert_eq!(fs::read_to_string(&key).unwrap(), old);
+    assert_eq!(fs::read_to_string(&next).unwrap(), rotated);
+    // Without it, the store is good all the same, and the next step is no restore.
+    fs::rename(&next, data_dir.join("away")).unwrap();
+    let output = refused(&["fsck"], &data_dir, None);
+    assert!(output.contains("completes a rotation") && !output.contains("mcpd restore"), "{output}");
+    fs::rename(data_dir.join("away"), &next).unwrap();
     installation.mcpd.restart().await;
     assert_eq!(installation.chat(&installation.mcpd).await, StatusCode::OK);
     assert_eq!(fs::read_to_string(&key).unwrap(), rotated);
