@@ -1,5 +1,5 @@
-//! Readiness, for load balancers and operators: the store returns a fresh snapshot and stores rows. A decision must be on
-//! record before its response is sent, so mcpd is not ready while the disk is full.
+//! Readiness, for load balancers and operators: the store returns a fresh snapshot, stores rows, and has the master key of this process.
+//! A decision must be on record before its response is sent, so mcpd is not ready while the disk is full.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -25,6 +25,7 @@ type TrialResult = (Instant, Result<(), StoreFault>);
 #[derive(Default)]
 pub struct Readiness {
     latest: Mutex<Option<Shared<BoxFuture<'static, TrialResult>>>>,
+    log: Arc<FaultLog>,
 }
 
 impl Readiness {
@@ -37,7 +38,7 @@ impl Readiness {
         fresh: impl Future<Output = Result<Arc<Snapshot>, StoreError>>,
         store: &Store,
     ) -> Result<(), StoreFault> {
-        fresh.await.map_err(|error| logged(&error))?;
+        fresh.await.map_err(|error| self.log.failed(&error))?;
         self.recordable(store).await
     }
 
@@ -59,7 +60,7 @@ impl Readiness {
             }
             _ => {
                 // A separate task, so that a cancelled request does not interrupt the write.
-                let trial = tokio::spawn(trial(store.clone()));
+                let trial = tokio::spawn(trial(store.clone(), Arc::clone(&self.log)));
                 let trial = trial.map(|outcome| outcome.unwrap_or((Instant::now(), Err(StoreFault::Other))));
                 latest.insert(trial.boxed().shared()).clone()
             }
@@ -67,14 +68,43 @@ impl Readiness {
     }
 }
 
-async fn trial(store: Store) -> TrialResult {
-    let outcome = store.check_recordable(&row()).await.map_err(|error| logged(&error));
+async fn trial(store: Store, log: Arc<FaultLog>) -> TrialResult {
+    let tried = async {
+        store.check_master_key().await?;
+        store.check_recordable(&row()).await
+    };
+    let outcome = tried.await.map_err(|error| log.failed(&error));
+    if outcome.is_ok() {
+        log.recovered();
+    }
     (Instant::now(), outcome)
 }
 
-fn logged(error: &StoreError) -> StoreFault {
-    tracing::warn!(error = error as &dyn std::error::Error, "not ready");
-    error.fault()
+/// Logs a fault when it begins, and not at each request.
+#[derive(Default)]
+struct FaultLog {
+    present: Mutex<Option<StoreFault>>,
+}
+
+impl FaultLog {
+    fn failed(&self, error: &StoreError) -> StoreFault {
+        let fault = error.fault();
+        if self.replace(Some(fault)) != Some(fault) {
+            let hint = fault.hint();
+            tracing::warn!(error = error as &dyn std::error::Error, hint, "not ready: {}", fault.message());
+        }
+        fault
+    }
+
+    fn recovered(&self) {
+        if self.replace(None).is_some() {
+            tracing::info!("ready again");
+        }
+    }
+
+    fn replace(&self, fault: Option<StoreFault>) -> Option<StoreFault> {
+        std::mem::replace(&mut self.present.lock().unwrap_or_else(PoisonError::into_inner), fault)
+    }
 }
 
 /// The row of a trial write; the transaction that inserts it also deletes it.

@@ -61,6 +61,8 @@ pub enum StoreFault {
     FileMoved,
     /// The disk reports errors.
     Disk,
+    /// The store was sealed anew with another master key than this process has.
+    MasterKeyRotated,
     /// The database does not respond, or fails in another way.
     Other,
 }
@@ -74,6 +76,7 @@ impl StoreFault {
             Self::Locked => "another program holds the lock of the store",
             Self::FileMoved => "the file of the store was deleted or replaced while mcpd ran",
             Self::Disk => "the disk of the store reports errors",
+            Self::MasterKeyRotated => "the master key was rotated, and this mcpd has the old one",
             Self::Other => "the store does not answer",
         }
     }
@@ -85,6 +88,7 @@ impl StoreFault {
             Self::ReadOnly => "make it writable again; mcpd recovers by itself",
             Self::Locked => "end the program that holds it; mcpd recovers by itself",
             Self::FileMoved => "put the file back, or restart mcpd with the one that is there now",
+            Self::MasterKeyRotated => "copy the new master key to its machine and restart it",
             Self::Disk | Self::Other => "the log of mcpd has the details",
         }
     }
@@ -97,11 +101,10 @@ impl StoreError {
             Self::Database(error) => database_fault(error),
             Self::FileMoved => StoreFault::FileMoved,
             Self::NotFresh(cause) | Self::NotRecorded(cause) => cause.fault(),
-            Self::NoAnswer(_)
-            | Self::Unreadable { .. }
-            | Self::Ended(_)
-            | Self::Vault(_)
-            | Self::MasterKeyRotated => StoreFault::Other,
+            Self::MasterKeyRotated => StoreFault::MasterKeyRotated,
+            Self::NoAnswer(_) | Self::Unreadable { .. } | Self::Ended(_) | Self::Vault(_) => {
+                StoreFault::Other
+            }
         }
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     canary,
-    database::{Store, noted_transaction},
+    database::{Store, noted_transaction, read_connection},
     error::StoreError,
     rows::{AuditRow, Decision, insert_audit},
     signing_keys,
@@ -36,6 +36,20 @@ impl Store {
     /// The id of the master key that seals new values.
     pub fn master_key(&self) -> KeyId {
         self.keys.current().id()
+    }
+
+    /// Fails where the store was sealed anew with another master key than this process has.
+    ///
+    /// # Errors
+    /// When it was, or the database does not answer.
+    pub async fn check_master_key(&self) -> Result<(), StoreError> {
+        let sealed: Option<Vec<u8>> = read_connection!(&self.database, connection => {
+            sqlx::query_scalar(canary::SELECT).bind(canary::KEY).fetch_optional(&mut *connection).await?
+        });
+        match sealed.map(|sealed| envelope::key_id(&sealed)) {
+            Some(Ok(id)) if id == self.master_key() => Ok(()),
+            _ => Err(StoreError::MasterKeyRotated),
+        }
     }
 
     /// Seals everything anew with another master key, with a row of the audit. From then on this store has the new key.

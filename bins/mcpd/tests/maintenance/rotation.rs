@@ -4,9 +4,13 @@ use std::{
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
+    sync::Arc,
+    time::Instant,
 };
 
-use mcpctl_testkit::postgres::Postgres;
+use mcpctl_secret::envelope::{Keyring, MasterKey};
+use mcpctl_store::{Location, Store};
+use mcpctl_testkit::{daemons::eventually, postgres::Postgres};
 use reqwest::StatusCode;
 use serde_json::json;
 
@@ -60,6 +64,38 @@ async fn rotation_seals_everything_with_a_new_key() {
         assert!(output.contains("after `mcpd rotate-master-key` that is the old one"), "{output}");
         done(&["backup", "--verify", &backup, "--master-key-file", old_key], &data_dir, database_url);
     }
+}
+
+/// A replica that was started before the rotation, on another machine.
+#[tokio::test]
+async fn replica_with_the_earlier_key_is_not_ready_and_names_the_next_step() {
+    let installation = Installation::start(None).await;
+    let mcpd = &installation.mcpd;
+    assert_eq!(mcpd.get("/readyz", "").await.status(), StatusCode::OK);
+    let key = MasterKey::from_text(&fs::read_to_string(installation.key_file()).unwrap()).unwrap();
+    let location = Location::Sqlite(mcpd.data_dir().join("mcpd.sqlite"));
+    let store = Store::open(&location, Arc::new(Keyring::new(key))).await.unwrap();
+    store.rotate_master_key(MasterKey::generate().unwrap()).await.unwrap();
+    let reason = "the master key was rotated, and this mcpd has the old one";
+    eventually("it is not ready", async || {
+        let answer = mcpd.get("/readyz", "").await;
+        (answer.status() == StatusCode::SERVICE_UNAVAILABLE).then_some(())
+    })
+    .await;
+    let start = Instant::now();
+    eventually("it was tried again", async || {
+        let body = mcpd.get("/readyz", "").await.text().await.unwrap();
+        assert!(body.contains(reason) && body.contains("copy the new master key"), "{body}");
+        // A result is used for a second.
+        (start.elapsed().as_secs() >= 2).then_some(())
+    })
+    .await;
+    assert_eq!(mcpd.log().matches("not ready").count(), 1, "{}", mcpd.log());
+    let secret = json!({"name": "new", "data": {"token": "sk-2"}});
+    let refused = mcpd.post("/api/v1/secrets", &mcpd.admin(), &secret).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    let body = refused.text().await.unwrap();
+    assert!(body.contains(reason) && body.contains("copy the new master key"), "{body}");
 }
 
 #[tokio::test]
