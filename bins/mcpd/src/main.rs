@@ -65,6 +65,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long statements that still run may delay the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// What is beside an SQLite database: SQLite's own files, and mcpd's lock.
+const DATABASE_SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", "-owner"];
+
 /// The central daemon of mcpctl: named Llms, secrets, people, RBAC, inference proxy
 #[derive(Parser)]
 #[command(version, max_term_width = 100)]
@@ -214,7 +217,7 @@ fn private_files(config: &Config) -> anyhow::Result<()> {
     dir::ensure_private(&config.data_dir).map_err(refused)?;
     let Location::Sqlite(database) = &config.database else { return Ok(()) };
     file::open_own(database, OpenMode::ReadWrite).map_err(refused)?;
-    for suffix in ["-wal", "-shm", "-journal", "-owner"] {
+    for suffix in DATABASE_SUFFIXES {
         let beside = file::beside(database, suffix);
         if beside.symlink_metadata().is_ok() {
             file::open_own(&beside, OpenMode::ReadWrite).map_err(refused)?;

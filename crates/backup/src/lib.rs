@@ -14,5 +14,5 @@ mod writer;
 
 pub use error::BackupError;
 pub use header::Header;
-pub use reader::Reader;
+pub use reader::{Reader, is_backup};
 pub use writer::Writer;

@@ -99,6 +99,16 @@ impl<R: BufRead> Reader<R> {
     }
 }
 
+/// Whether a file begins as a backup does, of whichever format.
+///
+/// # Errors
+/// When it cannot be read.
+pub fn is_backup(from: impl Read) -> io::Result<bool> {
+    let mut head = Vec::new();
+    from.take(MAGIC.len() as u64).read_to_end(&mut head)?;
+    Ok(head == MAGIC.as_bytes())
+}
+
 /// Reads the first line, with its end, and checks it.
 fn first_line(from: &mut impl BufRead) -> Result<Vec<u8>, BackupError> {
     let mut line = Vec::new();
@@ -107,7 +117,7 @@ fn first_line(from: &mut impl BufRead) -> Result<Vec<u8>, BackupError> {
     let found = text.and_then(|line| line.strip_prefix(MAGIC)).and_then(|format| format.parse().ok());
     match found {
         Some(FORMAT) => Ok(line),
-        Some(found) => Err(BackupError::Newer { found, known: FORMAT }),
-        None => Err(BackupError::NotABackup),
+        Some(found) if found > FORMAT => Err(BackupError::Newer { found, known: FORMAT }),
+        _ => Err(BackupError::NotABackup),
     }
 }

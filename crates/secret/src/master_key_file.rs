@@ -148,12 +148,17 @@ pub fn create_new(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
     load(path)?.ok_or_else(|| MasterKeyFileError::Missing { path: path.to_owned() })
 }
 
+/// Where a rotation prepares the key that takes the place of the one at `path`.
+pub fn next(path: &Path) -> PathBuf {
+    file::beside(path, NEXT)
+}
+
 /// The key that a rotation has prepared for the file at `path`, if it was not completed.
 ///
 /// # Errors
 /// When it cannot be read.
 pub fn load_next(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
-    load(&file::beside(path, NEXT))
+    load(&next(path))
 }
 
 /// Prepares the key that is to take the place of the one at `path`, in a file beside it. One that an interrupted rotation has prepared is
@@ -162,7 +167,7 @@ pub fn load_next(path: &Path) -> Result<Option<MasterKey>, MasterKeyFileError> {
 /// # Errors
 /// When it cannot be read or made.
 pub fn stage_next(path: &Path) -> Result<MasterKey, MasterKeyFileError> {
-    load_or_create(&file::beside(path, NEXT), IfMissing::Create)
+    load_or_create(&next(path), IfMissing::Create)
 }
 
 /// Puts the prepared key in the place of the one at `path`, whose id is `old`, and returns where the old one is kept. At each moment there is
@@ -178,7 +183,7 @@ pub fn promote_next(path: &Path, old: KeyId) -> Result<PathBuf, MasterKeyFileErr
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
         linked => linked.map_err(write_error)?,
     }
-    fs::rename(file::beside(path, NEXT), path).map_err(write_error)?;
+    fs::rename(next(path), path).map_err(write_error)?;
     File::open(directory(path)).and_then(|directory| directory.sync_all()).map_err(write_error)?;
     Ok(kept)
 }

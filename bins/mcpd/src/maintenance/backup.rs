@@ -10,9 +10,13 @@ use anyhow::Context as _;
 use bytesize::ByteSize;
 use clap::Args;
 use jiff::Timestamp;
-use mcpctl_backup::{Header, Reader, Writer};
-use mcpctl_secret::envelope::Keyring;
-use mcpctl_store::transfer::{self, Batch, Source, Tally};
+use mcpctl_backup::{Header, Reader, Writer, is_backup};
+use mcpctl_owner::file::beside;
+use mcpctl_secret::{envelope::Keyring, master_key_file};
+use mcpctl_store::{
+    Location,
+    transfer::{self, Batch, Source, Tally},
+};
 use mcpctl_telemetry::output;
 use tokio::sync::mpsc::Receiver;
 
@@ -20,7 +24,11 @@ use super::{
     Amount, Keys, backup_error, blocking, file_error, interruptible, output_file::OutputFile,
     progress::Progress, transfer_error,
 };
-use crate::{clock, config::ServeArgs, print, with_hint};
+use crate::{
+    DATABASE_SUFFIXES, clock,
+    config::{Config, ServeArgs},
+    print, with_hint,
+};
 
 /// The name that stands for standard input or output.
 pub(super) const STANDARD: &str = "-";
@@ -30,7 +38,7 @@ pub(super) const STANDARD_INPUT: &str = "standard input";
 /// The arguments of `mcpd backup`.
 #[derive(Args)]
 pub struct BackupArgs {
-    /// File to write, or `-` for standard output; a file that is there is replaced in the end
+    /// File to write, or `-` for standard output; an earlier backup of this name is replaced in the end
     #[arg(value_name = "FILE")]
     file: PathBuf,
     /// Read this backup and check that it is whole, instead of writing one
@@ -61,7 +69,10 @@ pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
     }
     let written = interruptible(async {
         let output = match &args.file {
-            file if !to_stdout => OutputFile::named(file)?,
+            file if !to_stdout => {
+                check_replaceable(file, &config)?;
+                OutputFile::named(file)?
+            }
             _ if config.data_dir.is_dir() => OutputFile::unnamed(&config.data_dir)?,
             // With PostgreSQL and a key elsewhere there need not be one.
             _ => OutputFile::unnamed(&std::env::temp_dir())?,
@@ -85,6 +96,38 @@ pub async fn run(args: BackupArgs) -> anyhow::Result<()> {
     }
     written.output.publish()?;
     print(&format!("{}: {summary}", args.file.display()))
+}
+
+/// Fails for a file that a backup must not take the place of: one of the installation, or one that is there and is no backup.
+fn check_replaceable(file: &Path, config: &Config) -> anyhow::Result<()> {
+    const HINT: Option<&str> = Some("name another file");
+    let name = file.display();
+    let key = &config.master_key_file;
+    let mut own = vec![key.clone(), master_key_file::next(key)];
+    if let Location::Sqlite(database) = &config.database {
+        own.push(database.clone());
+        own.extend(DATABASE_SUFFIXES.map(|suffix| beside(database, suffix)));
+    }
+    if own.iter().any(|own| is_same(own, file)) {
+        return Err(with_hint(format!("`{name}` is a file of this mcpd"), HINT));
+    }
+    // Anything else than a file is refused where it is written.
+    if file.metadata().is_ok_and(|there| there.is_file() && there.len() > 0) {
+        let there = File::open(file).and_then(is_backup);
+        if !there.map_err(|error| file_error(&name.to_string(), "read", &error))? {
+            return Err(with_hint(format!("`{name}` is there and is no backup"), HINT));
+        }
+    }
+    Ok(())
+}
+
+/// Whether two paths are of one file, which need not be there.
+fn is_same(one: &Path, other: &Path) -> bool {
+    let place = |path: &Path| {
+        let path = std::path::absolute(path).ok()?;
+        Some((path.parent()?.canonicalize().ok()?, path.file_name()?.to_owned()))
+    };
+    one == other || place(one).is_some_and(|one| place(other) == Some(one))
 }
 
 /// A backup that was written and read back.

@@ -133,7 +133,7 @@ fn warn(restoration: &Restoration) {
     let at = restoration.created_at;
     let tokens = if restoration.with_tokens { "tokens, sessions, " } else { "" };
     output::note(format_args!(
-        "warning: what was changed after {at:.0} is undone: {tokens}rights and keys that were revoked since are valid again\n\
+        "warning: what was changed after {at:.0} is undone: {tokens}passwords, rights and keys that were revoked since are valid again\n\
          hint: revoke them again; after `mcpctl admin rotate-keys` since then, run it once more; docs/backup.md has the list"
     ));
 }

@@ -209,6 +209,23 @@ async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
         let output = crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
         assert!(output.contains(expected), "{output}");
     }
+    // Files of the installation, there or not, and others that are no backup.
+    let other = dir.path().join("mcpd.yaml");
+    std::fs::write(&other, "listen: 127.0.0.1:3100").unwrap();
+    for (file, expected) in [
+        (data_dir.join("master-key"), "is a file of this mcpd"),
+        (data_dir.join("master-key.next"), "is a file of this mcpd"),
+        (data_dir.join("../data/mcpd.sqlite"), "is a file of this mcpd"),
+        (data_dir.join("mcpd.sqlite-wal"), "is a file of this mcpd"),
+        (data_dir.join("mcpd.sqlite-journal"), "is a file of this mcpd"),
+        (data_dir.join("bootstrap-token"), "is there and is no backup"),
+        (other, "is there and is no backup"),
+    ] {
+        let before = std::fs::read(&file).ok();
+        let output = crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
+        assert!(output.contains(expected) && output.contains("hint: name another file"), "{output}");
+        assert_eq!(std::fs::read(&file).ok(), before);
+    }
     let file = dir.path().join("backup");
     std::fs::write(&file, []).unwrap();
     done(&["backup", file.to_str().unwrap()], &data_dir, None);
@@ -217,5 +234,5 @@ async fn backup_that_cannot_be_written_leaves_the_earlier_one() {
     std::fs::rename(data_dir.join("master-key"), data_dir.join("away")).unwrap();
     crate::installation::refused(&["backup", file.to_str().unwrap()], &data_dir, None);
     assert_eq!(std::fs::read(&file).unwrap(), earlier);
-    assert_eq!(files(dir.path()), ["backup"]);
+    assert_eq!(files(dir.path()), ["backup", "mcpd.yaml"]);
 }
