@@ -135,6 +135,19 @@ impl Snapshot {
         }
     }
 
+    /// Authorizes to view the records of a kind, usage or audit, about an account, which need not exist any more.
+    ///
+    /// # Errors
+    /// [`Denied::Forbidden`] if no rule allows it.
+    pub fn authorize_records(
+        &self,
+        principal: &Principal,
+        kind: Kind,
+        account: &Subject,
+    ) -> Result<(), Denied> {
+        self.authorize_name(principal, Verb::View, kind, &account.path())
+    }
+
     /// Whether the account of this id is active and may do this to the resource of this name.
     pub fn account_may(&self, account: &Id, verb: Verb, kind: Kind, name: &str) -> bool {
         self.active_subject(account)

@@ -43,68 +43,94 @@ impl Memberships {
     pub(crate) const ALL: [Self; 2] = [Self::Listed, Self::Claimed];
 }
 
-/// A rule whose exact names are a set, so that a decision costs about the same for one name as for a thousand.
+/// Names of which the exact ones are a set, so that a decision costs about the same for one name as for a thousand.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct CompiledRule {
-    kinds: Vec<Kind>,
-    verbs: Vec<Verb>,
+struct NameSet {
     every: bool,
     exact: BTreeSet<String>,
     patterns: Vec<NamePattern>,
 }
 
-impl CompiledRule {
-    pub(crate) fn new(rule: &Rule) -> Self {
-        let (patterns, exact): (Vec<_>, Vec<_>) =
-            rule.names.iter().cloned().partition(|name| name.as_str().contains('*'));
+impl NameSet {
+    fn new(names: impl Iterator<Item = NamePattern>) -> Self {
+        let (patterns, exact): (Vec<_>, Vec<_>) = names.partition(|name| name.as_str().contains('*'));
         Self {
-            kinds: Kind::ALL.into_iter().filter(|kind| listed(&rule.kinds, kind)).collect(),
-            verbs: Verb::ALL.into_iter().filter(|verb| listed(&rule.verbs, verb)).collect(),
             every: patterns.iter().any(NamePattern::is_any),
             exact: exact.iter().map(|name| name.as_str().to_owned()).collect(),
             patterns,
         }
     }
 
-    pub(crate) fn allows(&self, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
-        self.is_about(verb, kind)
-            && match names {
-                Names::Every => self.every,
-                Names::Matching(pattern) => self.covers_names(pattern),
-                Names::One(name) => {
-                    self.every
-                        || self.exact.contains(name)
-                        || self.patterns.iter().any(|pattern| pattern.matches(name))
-                }
-            }
+    fn matches(&self, name: &str) -> bool {
+        self.every || self.exact.contains(name) || self.patterns.iter().any(|pattern| pattern.matches(name))
     }
 
-    /// Whether it allows this on everything that the pattern matches.
-    pub(crate) fn covers(&self, verb: Verb, kind: Kind, names: &str) -> bool {
-        self.is_about(verb, kind) && self.covers_names(names)
-    }
-
-    fn covers_names(&self, names: &str) -> bool {
+    fn covers(&self, names: &str) -> bool {
         self.every
             || self.exact.contains(names)
             || self.patterns.iter().any(|pattern| pattern.covers_text(names))
     }
 
-    /// The names that it lists.
-    pub(crate) fn exact(&self) -> &BTreeSet<String> {
-        &self.exact
+    /// The names, then the patterns.
+    fn texts(&self) -> impl Iterator<Item = &str> {
+        self.exact.iter().map(String::as_str).chain(self.patterns.iter().map(NamePattern::as_str))
+    }
+}
+
+/// A rule that is ready for decisions.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CompiledRule {
+    kinds: Vec<Kind>,
+    verbs: Vec<Verb>,
+    names: NameSet,
+    /// The same names where they are those of accounts that records are about: each with its kind, because a user and a service
+    /// account may have one name.
+    accounts: NameSet,
+}
+
+impl CompiledRule {
+    pub(crate) fn new(rule: &Rule) -> Self {
+        Self {
+            kinds: Kind::ALL.into_iter().filter(|kind| listed(&rule.kinds, kind)).collect(),
+            verbs: Verb::ALL.into_iter().filter(|verb| listed(&rule.verbs, verb)).collect(),
+            // No resource has such a name, whatever the store contains.
+            names: NameSet::new(rule.names.iter().filter(|name| !name.names_kind()).cloned()),
+            accounts: NameSet::new(rule.names.iter().map(NamePattern::of_accounts)),
+        }
     }
 
-    /// The patterns that it lists.
+    const fn names_of(&self, kind: Kind) -> &NameSet {
+        if kind.is_resource() { &self.names } else { &self.accounts }
+    }
+
+    pub(crate) fn allows(&self, verb: Verb, kind: Kind, names: Names<'_>) -> bool {
+        let allowed = self.names_of(kind);
+        self.is_about(verb, kind)
+            && match names {
+                Names::Every => allowed.every,
+                Names::Matching(pattern) => allowed.covers(pattern),
+                Names::One(name) => allowed.matches(name),
+            }
+    }
+
+    /// Whether it allows this on everything that the pattern matches.
+    pub(crate) fn covers(&self, verb: Verb, kind: Kind, names: &str) -> bool {
+        self.is_about(verb, kind) && self.names_of(kind).covers(names)
+    }
+
+    /// The names of resources that it lists.
+    pub(crate) const fn exact(&self) -> &BTreeSet<String> {
+        &self.names.exact
+    }
+
+    /// The patterns of resources' names that it lists.
     pub(crate) fn patterns(&self) -> &[NamePattern] {
-        &self.patterns
+        &self.names.patterns
     }
 
     /// Its names and patterns, where it is about this.
     pub(crate) fn names_for(&self, verb: Verb, kind: Kind) -> impl Iterator<Item = &str> {
-        let names =
-            self.exact.iter().map(String::as_str).chain(self.patterns.iter().map(NamePattern::as_str));
-        names.filter(move |_| self.is_about(verb, kind))
+        self.names_of(kind).texts().filter(move |_| self.is_about(verb, kind))
     }
 
     pub(crate) fn is_about(&self, verb: Verb, kind: Kind) -> bool {
@@ -113,11 +139,8 @@ impl CompiledRule {
 
     /// As single rights: one kind, one verb, one name or pattern each.
     pub(crate) fn rights(&self) -> impl Iterator<Item = (Kind, Verb, &str)> {
-        let names = || {
-            let exact = self.exact.iter().map(String::as_str);
-            exact.chain(self.patterns.iter().map(NamePattern::as_str))
-        };
         self.kinds.iter().flat_map(move |kind| {
+            let names = move || self.names_of(*kind).texts();
             self.verbs.iter().flat_map(move |verb| names().map(move |names| (*kind, *verb, names)))
         })
     }

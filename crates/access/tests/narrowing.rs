@@ -150,9 +150,10 @@ fn inv_09_token_of_one_right_has_that_right_alone() {
         let rules = [format!("{} {} a", verb.as_str(), kind.plural()).parse().unwrap()];
         let (with, token) = with_token(&before, Some(&rules), false);
         for (other, wanted) in every() {
-            for name in ["a", "b"] {
+            let names = if other.is_resource() { ["a", "b"] } else { ["user/a", "serviceaccount/a"] };
+            for name in names {
                 let decided = with.authorize_name(&token, wanted, other, name).is_ok();
-                let is_its_own = (other, wanted, name) == (kind, verb, "a");
+                let is_its_own = (other, wanted, name) == (kind, verb, names[0]);
                 assert_eq!(decided, is_its_own, "{verb} {kind} a: {wanted} {other} {name}");
             }
             assert!(with.authorize_all(&token, wanted, other).is_err(), "{verb} {kind} a: {wanted} {other}");

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// A kind that rules are about. Documents name a kind of resource in the singular (`Llm`), paths and rules in the plural (`llms`).
-/// Records are of a kind too, so that rules can allow to view them; a name there is that of the account that they are about.
+/// Records are of a kind too, so that rules can allow to view them; a name there is that of the account that they are about, with its kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub enum Kind {
     /// A named language model behind an upstream provider.
@@ -63,7 +63,7 @@ impl Kind {
     ];
 
     /// Whether it has resources, with documents and names of their own.
-    pub fn is_resource(self) -> bool {
+    pub const fn is_resource(self) -> bool {
         !matches!(self, Self::Usage | Self::Audit)
     }
 

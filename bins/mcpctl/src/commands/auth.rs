@@ -13,7 +13,7 @@ use mcpctl_client::{
     pins::{self, OtherKeys},
 };
 
-use super::targets::{Targets, account};
+use super::targets::{Targets, account, asked};
 use crate::{
     Outcome,
     context::Global,
@@ -151,20 +151,21 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         }
         Question::CanI { verb, what, account, .. } => {
             let Some(verb) = verb else { return Err(Failure::usage("which verb?")) };
-            let (kind, name) = match Targets::parse(&what)? {
-                Targets::All(kind) => (kind, None),
-                Targets::These(targets) => match <[_; 1]>::try_from(targets) {
-                    Ok([(kind, name)]) => (kind, Some(name)),
-                    Err(_) => return Err(Failure::usage("this is for one resource at a time")),
-                },
-            };
+            let (kind, name) = asked(&what)?;
             let question = CanI { verb: verb.to_string(), kind: kind.plural().to_owned(), name, account };
             let answer = global.client()?.can_i(&question).await?;
             data!("{}: {}", if answer.allowed { "yes" } else { "no" }, one_line(&answer.reason))?;
             Ok(if answer.allowed { ExitCode::SUCCESS } else { ExitCode::FAILURE })
         }
         Question::WhoCan { verb, what } => {
-            let (kind, name) = Targets::one(&what)?;
+            let (kind, name) = match asked(&what)? {
+                (kind, Some(name)) => (kind, name),
+                (kind, None) if kind.is_resource() => Targets::one(&what)?,
+                (kind, None) => {
+                    return Err(Failure::usage(format!("whose {}?", kind.plural()))
+                        .hint("name an account, e.g. alice or serviceaccount/ci, or '*' for all"));
+                }
+            };
             let answer = global.client()?.who_can(verb.as_str(), kind.plural(), &name).await?;
             let mut table = Table::new(&["SUBJECT", "ROLE", "BINDING", "VIA GROUP"]);
             for grantee in answer.subjects {

@@ -51,6 +51,30 @@ impl Targets {
     }
 }
 
+/// What a question about rights is about: a kind and perhaps a name, of a resource or of an account that records are about.
+pub fn asked(words: &[String]) -> Result<(Kind, Option<String>), Failure> {
+    let first = words.first().map(String::as_str).unwrap_or_default();
+    let (kind_text, name_text) =
+        first.split_once('/').map_or((first, None), |(kind, name)| (kind, Some(name)));
+    let records = kind_text.parse().ok().filter(|kind: &Kind| !kind.is_resource());
+    let Some(records) = records else {
+        return match Targets::parse(words)? {
+            Targets::All(kind) => Ok((kind, None)),
+            Targets::These(targets) => match <[_; 1]>::try_from(targets) {
+                Ok([(kind, name)]) => Ok((kind, Some(name))),
+                Err(_) => Err(Failure::usage("this is for one resource at a time")),
+            },
+        };
+    };
+    let names = name_text.into_iter().chain(words.iter().skip(1).map(String::as_str));
+    match names.collect::<Vec<_>>().as_slice() {
+        [] => Ok((records, None)),
+        ["*"] => Ok((records, Some("*".to_owned()))),
+        [name] => Ok((records, Some(account(name).map_err(Failure::usage)?.path()))),
+        _ => Err(Failure::usage("this is for one account at a time")),
+    }
+}
+
 /// A label selector as it was written, and as it is understood.
 #[derive(Debug, Clone)]
 pub struct LabelSelector {
@@ -123,6 +147,25 @@ mod tests {
     fn parse(words: &str) -> Result<Targets, String> {
         let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
         Targets::parse(&words).map_err(|failure| failure.in_one_line())
+    }
+
+    #[test]
+    fn questions_are_about_resources_or_accounts_with_records() {
+        let asked = |words: &str| {
+            let words: Vec<String> = words.split(' ').map(str::to_owned).collect();
+            asked(&words).map_err(|failure| failure.in_one_line())
+        };
+        assert_eq!(asked("llms"), Ok((Kind::Llm, None)));
+        assert_eq!(asked("llm/gpt"), Ok((Kind::Llm, Some("gpt".to_owned()))));
+        assert_eq!(asked("usage"), Ok((Kind::Usage, None)));
+        for words in ["usage serviceaccount/ci", "usage/ServiceAccount/ci", "usage sa/ci"] {
+            assert_eq!(asked(words), Ok((Kind::Usage, Some("serviceaccount/ci".to_owned()))), "{words}");
+        }
+        assert_eq!(asked("audit/bob"), Ok((Kind::Audit, Some("user/bob".to_owned()))));
+        assert_eq!(asked("audit *"), Ok((Kind::Audit, Some("*".to_owned()))));
+        for wrong in ["usage a b", "usage group/g", "usage/A", "llms a b"] {
+            assert!(asked(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -66,8 +66,15 @@ async fn usage_is_a_table_with_shares_or_comma_separated_values() {
     assert_eq!((&page["totals"]["requests"], &page["complete"]), (&json!(4), &json!(true)));
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
 
+    let may = shell.run(&["auth", "can-i", "view", "usage", "ServiceAccount/ci"]).await.succeeded();
+    assert!(may.starts_with("yes: role `admin`"), "{may}");
+    let who = shell.run(&["auth", "who-can", "view", "audit/alice"]).await.succeeded();
+    assert_eq!(lines(&who)[1], "User admin admin admin", "{who}");
+
     for (args, error) in [
-        (&["usage", "--by", "users"][..], "usage is shown by user, group, llm, model, day or hour"),
+        (&["auth", "who-can", "view", "usage"][..], "whose usage?"),
+        (&["auth", "can-i", "view", "usage", "group/g"], "this takes a User or a ServiceAccount"),
+        (&["usage", "--by", "users"], "usage is shown by user, group, llm, model, day or hour"),
         (&["usage", "--since", "soon"], "a time is e.g. `yesterday`"),
         (&["get", "usage"], "usage is not a kind of resource; `mcpctl usage` shows it"),
     ] {

@@ -81,14 +81,14 @@ async fn filter(app: &App, query: PageQuery, caller: &Caller, limit: u32) -> Res
     let Caller { principal, snapshot, .. } = caller;
     let allowed = match &subject {
         None => snapshot.authorize_all(principal, Verb::View, Kind::Audit),
-        Some(subject) => snapshot.authorize_name(principal, Verb::View, Kind::Audit, subject.name.as_str()),
+        Some(subject) => snapshot.authorize_records(principal, Kind::Audit, subject),
     };
     let is_other = subject.as_ref().is_some_and(|subject| *subject != principal.subject);
     // A token that is narrowed to one Llm does not show what its account does elsewhere.
     let is_narrowed = principal.narrowing.is_some();
     let all = allowed.is_ok();
     if !all && (is_other || is_narrowed) {
-        let target = subject.as_ref().unwrap_or(&principal.subject).name.as_str();
+        let target = subject.as_ref().unwrap_or(&principal.subject);
         return Err(denied(app, caller, Kind::Audit, target).await?);
     }
     Ok(AuditQuery {
@@ -116,12 +116,13 @@ pub(super) async fn denied(
     app: &App,
     caller: &Caller,
     kind: Kind,
-    account: &str,
+    account: &Subject,
 ) -> Result<HttpError, HttpError> {
     let Caller { principal, snapshot, .. } = caller;
-    let denied = snapshot.forbidden(principal, Verb::View, kind, account);
+    let account = account.path();
+    let denied = snapshot.forbidden(principal, Verb::View, kind, &account);
     let (revision, reason) = (snapshot.revision(), denied.to_string());
-    app.audit.record(app.audit.denial(principal, Verb::View, kind, account, revision, &reason)).await?;
+    app.audit.record(app.audit.denial(principal, Verb::View, kind, &account, revision, &reason)).await?;
     Ok(denied.into())
 }
 

@@ -22,6 +22,9 @@ use crate::caller::Caller;
 #[openapi(paths(can_i, who_can, rights))]
 pub struct Docs;
 
+/// The name that stands for all.
+const EVERY: &str = "*";
+
 /// Shows whether the caller may do something, and why; with `as`, whether another account may
 #[utoipa::path(
     post, path = "/api/v1/auth/can-i", tag = "auth", request_body = CanI,
@@ -40,10 +43,7 @@ pub async fn can_i(caller: Caller, body: Bytes) -> Result<Json<CanIAnswer>, Http
         check_account(&caller, other)?;
     }
     let Caller { principal, snapshot, .. } = &caller;
-    // Rules match names, so an id is resolved to its name.
-    let name = question.name.as_deref().map(|asked| {
-        snapshot.resolve(kind, asked).map_or_else(|| asked.to_owned(), |s| s.name().to_string())
-    });
+    let name = question.name.as_deref().map(|asked| named(&caller, kind, asked)).transpose()?;
     let name = name.as_deref();
     let reason = match &question.account {
         None => snapshot.reason(principal, verb, kind, name),
@@ -57,15 +57,29 @@ pub async fn can_i(caller: Caller, body: Bytes) -> Result<Json<CanIAnswer>, Http
     };
     let account = question.account.as_ref().unwrap_or(&principal.subject);
     let own = kind == Kind::Token && within_rules && snapshot.takes_no_rule(account, verb, name);
-    let allowed = reason.is_some() || own;
+    let own_records = !kind.is_resource()
+        && verb == Verb::View
+        && name.is_none_or(|name| name == account.path())
+        && (question.account.is_some() || principal.narrowing.is_none());
+    let allowed = reason.is_some() || own || own_records;
     let reason = match (reason, &question.account) {
         (Some(reason), _) => explain(&reason),
         (None, _) if own => "a person's own tokens take no rule".to_owned(),
-        (None, None) => snapshot.denial_reason(principal, verb, kind, name).to_owned(),
         (None, Some(other)) if !snapshot.is_active(other) => format!("{other} is disabled"),
+        (None, _) if own_records => "an account's own records take no rule".to_owned(),
+        (None, None) => snapshot.denial_reason(principal, verb, kind, name).to_owned(),
         (None, Some(_)) => "no rule allows it".to_owned(),
     };
     Ok(Json(CanIAnswer { allowed, reason, revision: snapshot.revision() }))
+}
+
+/// What rules match: of a resource its name, also where its id is asked for; of records the account that they are about.
+fn named(caller: &Caller, kind: Kind, asked: &str) -> Result<String, HttpError> {
+    if kind.is_resource() {
+        let stored = caller.snapshot.resolve(kind, asked);
+        return Ok(stored.map_or_else(|| asked.to_owned(), |stored| stored.name().to_string()));
+    }
+    if asked == EVERY { Ok(asked.to_owned()) } else { Ok(account(asked)?.path()) }
 }
 
 fn explain(Reason { binding, role, via_group }: &Reason) -> String {
@@ -96,7 +110,7 @@ pub async fn who_can(caller: Caller, query: Query<WhoCanQuery>) -> Result<Json<W
     let verb: Verb = verb.parse().map_err(|e| HttpError::invalid("verb", format!("{e}")))?;
     let kind: Kind = kind.parse().map_err(|e| HttpError::invalid("kind", format!("{e}")))?;
     may_view_rights(&caller)?;
-    let name = caller.snapshot.resolve(kind, &name).map_or(name, |s| s.name().to_string());
+    let name = named(&caller, kind, &name)?;
     let subjects = caller.snapshot.who_can(verb, kind, &name);
     Ok(Json(WhoCan { subjects, revision: caller.snapshot.revision() }))
 }

@@ -6,6 +6,7 @@ use axum::{Json, extract::State};
 use jiff::{SignedDuration, Timestamp};
 use mcpctl_api::{
     Kind, Verb,
+    spec::Subject,
     usage::{UsageBy, UsagePage},
 };
 use mcpctl_store::UsageAccount;
@@ -97,29 +98,23 @@ async fn account(
     let Caller { principal, snapshot, .. } = caller;
     let subject = subject.map(query::account).transpose()?;
     let own = || Some(UsageAccount::Id(principal.id.clone()));
+    let may_view = |account: &Subject| snapshot.authorize_records(principal, Kind::Usage, account).is_ok();
     let target = match &subject {
         None if snapshot.authorize_all(principal, Verb::View, Kind::Usage).is_ok() => return Ok(None),
         Some(subject) if *subject != principal.subject => {
-            let name = subject.name.as_str();
-            if snapshot.authorize_name(principal, Verb::View, Kind::Usage, name).is_ok() {
-                let stored = snapshot.by_name(subject.kind.kind(), name);
+            if may_view(subject) {
+                let stored = snapshot.by_name(subject.kind.kind(), subject.name.as_str());
                 return Ok(Some(match stored {
                     // By id, so that an account does not show what an earlier one of its name used.
                     Some(stored) => UsageAccount::Id(stored.id().clone()),
                     None => UsageAccount::Named(subject.to_string()),
                 }));
             }
-            name
+            subject
         }
         // An account's own. A token that is narrowed does not show what its account does elsewhere.
-        _ if principal.narrowing.is_none() => return Ok(own()),
-        _ => {
-            let name = principal.subject.name.as_str();
-            if snapshot.authorize_name(principal, Verb::View, Kind::Usage, name).is_ok() {
-                return Ok(own());
-            }
-            name
-        }
+        _ if principal.narrowing.is_none() || may_view(&principal.subject) => return Ok(own()),
+        _ => &principal.subject,
     };
     Err(audit::denied(app, caller, Kind::Usage, target).await?)
 }

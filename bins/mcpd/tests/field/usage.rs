@@ -188,6 +188,111 @@ async fn accounts_see_their_own_usage_and_others_with_a_right() {
     }
 }
 
+/// A user and a service account have the same name. A rule that names one shows nothing of the other, in usage and in the audit.
+#[tokio::test]
+async fn rules_tell_a_user_and_a_service_account_of_one_name_apart() {
+    let world = Central::start(&["gpt"]).await;
+    let mcpd = &world.mcpd;
+    let user = mcpd.user("ci", Some("llm-user")).await;
+    let subject = json!({"kind": "ServiceAccount", "name": "ci"});
+    mcpd.apply(json!([subject, {"kind": "RoleBinding", "name": "ci-program", "role": "llm-user", "subjects": [subject]}]))
+        .await;
+    let made =
+        mcpd.post("/api/v1/tokens", &mcpd.admin(), &json!({"name": "ci-program", "subject": subject})).await;
+    let made: Value = made.json().await.unwrap();
+    let program = made["token"].as_str().unwrap();
+    assert_eq!(chat(mcpd, &user, "gpt").await, StatusCode::OK);
+    for _ in 0..2 {
+        assert_eq!(chat(mcpd, program, "gpt").await, StatusCode::OK);
+    }
+    let requests = async |bearer: &str, query: &str| {
+        let answer = mcpd.get(&format!("/api/v1/usage?{query}"), bearer).await;
+        let is_ok = answer.status() == StatusCode::OK;
+        assert!(is_ok || answer.status() == StatusCode::FORBIDDEN, "{query}: {}", answer.status());
+        let body: Value = answer.json().await.unwrap();
+        is_ok.then(|| body["totals"]["requests"].as_u64().unwrap())
+    };
+    let (of_user, of_program, of_all) = (Some(1), Some(2), Some(3));
+    for (at, (names, expected)) in [
+        (json!(["ci"]), [of_user, None, None]),
+        (json!(["c*"]), [of_user, None, None]),
+        (json!(["user/ci"]), [of_user, None, None]),
+        (json!(["user/*"]), [of_user, None, None]),
+        (json!(["ServiceAccount/ci"]), [None, of_program, None]),
+        (json!(["serviceaccount/*"]), [None, of_program, None]),
+        (json!(["user/*", "serviceaccount/*"]), [of_user, of_program, None]),
+        (json!(["*"]), [of_user, of_program, of_all]),
+        (json!(["*i"]), [of_user, None, None]),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let rules = json!([{"kinds": ["usage", "audit"], "verbs": ["view"], "names": names}]);
+        let lead = mcpd.user_with_rules(&format!("lead-{at}"), rules).await;
+        let found = [
+            requests(&lead, "subject=user/ci").await,
+            requests(&lead, "subject=serviceaccount/ci").await,
+            requests(&lead, "").await.filter(|requests| *requests > 0),
+        ];
+        assert_eq!(found, expected, "{names}");
+        for (subject, may) in [("user/ci", expected[0]), ("serviceaccount/ci", expected[1])] {
+            let answer = mcpd.get(&format!("/api/v1/audit?subject={subject}"), &lead).await;
+            assert_eq!(answer.status() == StatusCode::OK, may.is_some(), "{names}: the audit of {subject}");
+            let question = json!({"verb": "view", "kind": "usage", "name": subject});
+            let answer: Value = mcpd.post("/api/v1/auth/can-i", &lead, &question).await.json().await.unwrap();
+            assert_eq!(answer["allowed"], may.is_some(), "{names}: {answer}");
+        }
+    }
+    // By name alone a user is meant, in questions too.
+    let may = async |account: &str| {
+        let path = format!("/api/v1/auth/who-can?verb=view&kind=audit&name={account}");
+        let answer: Value = mcpd.get(&path, &mcpd.admin()).await.json().await.unwrap();
+        let subjects = answer["subjects"].as_array().unwrap().iter();
+        subjects.map(|grantee| grantee["subject"]["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let leads = |numbers: &[u8]| {
+        std::iter::once("admin".to_owned())
+            .chain(numbers.iter().map(|at| format!("lead-{at}")))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(may("ci").await, leads(&[0, 1, 2, 3, 6, 7, 8]));
+    assert_eq!(may("serviceaccount/ci").await, leads(&[4, 5, 6, 7]));
+
+    // A narrowed token and a right that is handed on go by the same names.
+    let narrow = |names: &str| {
+        json!({"name": format!("narrow-{}", names.len()), "subject": {"kind": "User", "name": "lead-7"},
+               "rules": [{"kinds": ["usage"], "verbs": ["view"], "names": [names]}]})
+    };
+    for (names, expected) in [("ci", [of_user, None]), ("serviceaccount/ci", [None, of_program])] {
+        let made: Value =
+            mcpd.post("/api/v1/tokens", &mcpd.admin(), &narrow(names)).await.json().await.unwrap();
+        let token = made["token"].as_str().unwrap();
+        let found =
+            [requests(token, "subject=user/ci").await, requests(token, "subject=serviceaccount/ci").await];
+        assert_eq!(found, expected, "{names}");
+    }
+    let other = mcpd.user_with_rules(
+        "keeper",
+        json!([{"kinds": ["usage"], "verbs": ["view"], "names": ["ci"]},
+               {"kinds": ["roles"], "verbs": ["create"], "names": ["*"]},
+               {"kinds": ["rolebindings"], "verbs": ["create"], "names": ["*"]}]),
+    );
+    let other = other.await;
+    for (names, expected) in [("user/ci", StatusCode::OK), ("serviceaccount/ci", StatusCode::FORBIDDEN)] {
+        let role = format!("passed-on-{}", names.len());
+        let documents = json!([
+            {"kind": "Role", "name": role, "rules": [{"kinds": ["usage"], "verbs": ["view"], "names": [names]}]},
+            {"kind": "RoleBinding", "name": role, "role": role, "subjects": [{"kind": "User", "name": "ci"}]}
+        ]);
+        let answer = mcpd.post("/api/v1/apply", &other, &documents).await;
+        assert_eq!(answer.status(), expected, "{}", answer.text().await.unwrap());
+    }
+    let mixed = json!([{"kind": "Role", "name": "mixed", "rules": [{"kinds": ["users", "usage"], "verbs": ["view"], "names": ["user/ci"]}]}]);
+    let answer = mcpd.post("/api/v1/apply", &mcpd.admin(), &mixed).await;
+    assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
+    assert!(answer.text().await.unwrap().contains("`user/ci` names an account"));
+}
+
 fn row(account: &Id, age: SignedDuration) -> UsageRow {
     UsageRow {
         id: uuid::Uuid::now_v7(),

@@ -216,6 +216,10 @@ impl LimitSpec {
                 return Err(FieldError::new("llms", message).hint("use a pattern such as `team-a-*`"));
             }
         }
+        if let Some(account) = self.llms.iter().flatten().find(|llm| llm.names_kind()) {
+            let message = format!("`{}` names an account, not an Llm", account.as_str());
+            return Err(FieldError::new("llms", message).hint("accounts belong into `subjects`"));
+        }
         if self.requests.is_none() && self.tokens.is_none() && self.cost.is_none() {
             return Err(FieldError::new("requests", "a Limit bounds `requests`, `tokens` or `cost`"));
         }

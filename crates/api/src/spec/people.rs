@@ -149,6 +149,11 @@ impl Subject {
     /// Most subjects of one group or binding; bounds the work of a change of rights.
     pub const MAX_LISTED: usize = 5000;
 
+    /// As rules about records and paths name it, e.g. `serviceaccount/ci`.
+    pub fn path(&self) -> String {
+        format!("{}/{}", self.kind.kind().singular().to_ascii_lowercase(), self.name)
+    }
+
     /// Rejects a list that is too long.
     pub(super) fn check_list(param: &str, subjects: &[Self]) -> Result<(), FieldError> {
         if subjects.len() > Self::MAX_LISTED {

@@ -29,7 +29,8 @@ pub struct Rule {
     /// Verbs such as `view`, or `*`.
     #[schema(value_type = Vec<String>)]
     pub verbs: Vec<Allowed<Verb>>,
-    /// Names, in which `*` stands for any characters. Never left out: `["*"]` means all.
+    /// Names, in which `*` stands for any characters. Never left out: `["*"]` means all. Of `usage` and `audit` they are those of accounts:
+    /// `alice` or `user/alice` of a user, `serviceaccount/ci` of a service account.
     #[schema(value_type = Vec<String>)]
     pub names: Vec<NamePattern>,
 }
@@ -61,6 +62,16 @@ impl Rule {
                     format!("rules[{at}]"),
                     "a kind or a verb is listed more than once",
                 ));
+            }
+            let of_records =
+                rule.kinds.iter().all(|kind| matches!(kind, Allowed::Only(kind) if !kind.is_resource()));
+            if let Some(account) = rule.names.iter().find(|name| name.names_kind() && !of_records) {
+                let message = format!(
+                    "`{}` names an account, as only a rule of `usage` and `audit` does",
+                    account.as_str()
+                );
+                return Err(FieldError::new(format!("rules[{at}].names"), message)
+                    .hint("put it into a rule of its own, with `kinds: [usage, audit]`"));
             }
             // INVARIANT 15: an empty list allows nothing; one that is written is a mistake, and rejected.
             let empty = [
@@ -184,7 +195,8 @@ where
     }
 }
 
-/// A name in which `*` stands for any characters, none included.
+/// A name in which `*` stands for any characters, none included. Of accounts, about which there are records, it may have the kind
+/// before it: `serviceaccount/ci`.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize)]
 #[serde(transparent)]
 pub struct NamePattern(String);
@@ -216,11 +228,30 @@ impl NamePattern {
         glob(self.0.as_bytes(), other.as_bytes())
     }
 
-    /// The pattern as written.
+    /// Whether it has the kind of an account before the name.
+    pub fn names_kind(&self) -> bool {
+        self.0.contains('/')
+    }
+
+    /// As a pattern of accounts: without a kind it is of users, unless it matches every name.
+    #[must_use]
+    pub fn of_accounts(&self) -> Self {
+        if self.is_any() || self.names_kind() {
+            self.clone()
+        } else {
+            Self(format!("{USER_PREFIX}{}", self.0))
+        }
+    }
+
+    /// The pattern as written; a kind in the form of paths.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
+
+/// What stands before the name of a user, and of a service account, in names of accounts.
+const USER_PREFIX: &str = "user/";
+const SERVICE_ACCOUNT_PREFIX: &str = "serviceaccount/";
 
 /// Greedy matching with one remembered star, linear in practice. In `text` a literal `*` is matched by a star only,
 /// because no pattern character but a star can equal it.
@@ -252,7 +283,10 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
 
 /// A text that is no pattern of names.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a name or a pattern: lower-case letters, digits, `.`, `_`, `-`, `@`, `+` and `*`")]
+#[error(
+    "`{0}` is not a name or a pattern: lower-case letters, digits, `.`, `_`, `-`, `@`, `+` and `*`; of usage and audit `user/NAME` or \
+     `serviceaccount/NAME` too"
+)]
 pub struct NotAPattern(String);
 
 impl FromStr for NamePattern {
@@ -264,10 +298,19 @@ impl FromStr for NamePattern {
                 || b.is_ascii_digit()
                 || matches!(b, b'.' | b'_' | b'-' | b'*' | b'@' | b'+')
         };
-        if text.is_empty() || text.len() > Name::MAX_LENGTH || !text.bytes().all(fits) {
-            return Err(NotAPattern(text.to_owned()));
+        let not_a_pattern = || NotAPattern(text.to_owned());
+        let (prefix, name) = match text.split_once('/') {
+            None => ("", text),
+            Some((kind, name)) => match kind.parse() {
+                Ok(Kind::User) => (USER_PREFIX, name),
+                Ok(Kind::ServiceAccount) => (SERVICE_ACCOUNT_PREFIX, name),
+                _ => return Err(not_a_pattern()),
+            },
+        };
+        if name.is_empty() || name.len() > Name::MAX_LENGTH || !name.bytes().all(fits) {
+            return Err(not_a_pattern());
         }
-        Ok(Self(text.to_owned()))
+        Ok(Self(format!("{prefix}{name}")))
     }
 }
 
@@ -347,15 +390,48 @@ mod tests {
     }
 
     #[test]
+    fn names_of_accounts_have_a_kind() {
+        let of_accounts = |text: &str| pattern(text).of_accounts().as_str().to_owned();
+        let texts = ["alice", "team-*", "*", "**", "user/*", "sa/ci"].map(of_accounts);
+        assert_eq!(texts, ["user/alice", "user/team-*", "*", "**", "user/*", "serviceaccount/ci"]);
+        assert!(!pattern("user/*").is_any());
+        assert!(!pattern("user/*").covers(&pattern("*")) && pattern("*").covers(&pattern("user/*")));
+        assert!(!pattern("*-ci").of_accounts().matches("serviceaccount/a-ci"));
+        let long = "a".repeat(Name::MAX_LENGTH);
+        assert!(format!("serviceaccount/{long}").parse::<NamePattern>().is_ok());
+        assert!(format!("serviceaccount/{long}a").parse::<NamePattern>().is_err());
+    }
+
+    #[test]
+    fn only_rules_of_records_name_accounts_with_their_kind() {
+        let check = |text: &str| Rule::check_list(&[text.parse().unwrap()], "a role", 9, 9);
+        assert_eq!(check("view usage,audit sa/ci,alice"), Ok(()));
+        for mixed in ["view users,usage user/bob", "view * user/bob", "view llms sa/ci"] {
+            assert_eq!(check(mixed).unwrap_err().param, "rules[0].names", "{mixed}");
+        }
+    }
+
+    #[test]
     fn rules_are_written_on_one_line_and_read_again() {
         for text in ["view,run llms claude,team-*", "* * *", "grant users,serviceaccounts ci"] {
             assert_eq!(text.parse::<Rule>().unwrap().to_string(), text);
         }
         assert_eq!("run  llm/claude".parse::<Rule>().unwrap().to_string(), "run llms claude");
+        for (text, read) in [
+            ("view usage ServiceAccount/ci", "view usage serviceaccount/ci"),
+            ("view usage,audit users/team-*,sa/*", "view usage,audit user/team-*,serviceaccount/*"),
+            ("view audit/serviceaccount/ci", "view audit serviceaccount/ci"),
+        ] {
+            assert_eq!(text.parse::<Rule>().unwrap().to_string(), read);
+        }
         for bad in [
             "",
             "run",
             "run llms",
+            "view usage group/a",
+            "view usage user/",
+            "view usage */a",
+            "view usage user/a/b",
             "run llms/",
             "run llms/a b",
             "run llms a b",
