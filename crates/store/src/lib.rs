@@ -1,7 +1,7 @@
 //! Resources at gap-free revisions, in SQLite or PostgreSQL.
 //!
 //! [`Store`] applies all [`RecordedChanges`] of a commit or none. [`Replica`] holds the snapshot that decisions are made in, and
-//! is the one follower of the store in a process. [`Recorder`] stores rows of audit and usage, and `usage_hours` adds the latter up. This crate does not decide what may be written, nor by
+//! is the one follower of the store in a process. [`Recorder`] stores rows of audit and usage, and `usage_sums` adds the latter up. This crate does not decide what may be written, nor by
 //! whom.
 
 mod audit_log;
@@ -31,7 +31,7 @@ mod signing_keys;
 mod sqlite;
 mod token_uses;
 pub mod transfer;
-mod usage_hours;
+mod usage_sums;
 mod vault;
 
 pub use audit_log::{AuditEvent, AuditQuery};
@@ -52,4 +52,4 @@ pub use replica::Replica;
 pub use resources::Feed;
 pub use rows::{AuditFilter, AuditRow, Decision, UsageFilter, UsageRow};
 pub use signing_keys::{RotationError, SigningKeys};
-pub use usage_hours::{UsageAccount, UsagePart, UsageParts, UsageQuery, UsageSums};
+pub use usage_sums::{UsageAccount, UsagePart, UsageParts, UsageQuery, UsageSums, UsageTime};

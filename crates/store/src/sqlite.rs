@@ -14,7 +14,7 @@ use std::{
 
 use mcpctl_owner::file;
 use sqlx::{
-    Sqlite, SqlitePool,
+    Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
@@ -43,6 +43,8 @@ const MAX_TURN: Duration = Duration::from_secs(1);
 const ROWS_AHEAD: usize = 512;
 /// Connections for reading.
 const READERS: u32 = 4;
+/// Instructions of SQLite's machine until it is asked again whether a query is still waited for: less than a millisecond.
+const INTERRUPT_STEPS: i32 = 10_000;
 
 /// A file and the connections to it.
 pub(crate) struct SqliteDatabase {
@@ -131,6 +133,26 @@ impl SqliteDatabase {
         self.relaxed.close().await;
         self.strict.close().await;
         self.checkpoints.close().await;
+    }
+}
+
+/// Ends what a connection computes once no one waits for it any more: dropping a query does not stop the thread that runs it.
+pub(crate) struct Interrupt(Arc<()>);
+
+impl Interrupt {
+    /// Of a connection, until it is removed. Where it is dropped before, the connection can only be closed.
+    pub(crate) async fn of(connection: &mut SqliteConnection) -> Result<Self, sqlx::Error> {
+        let waiting = Arc::new(());
+        let still = Arc::downgrade(&waiting);
+        let mut handle = connection.lock_handle().await?;
+        handle.set_progress_handler(INTERRUPT_STEPS, move || still.strong_count() > 0);
+        Ok(Self(waiting))
+    }
+
+    pub(crate) async fn remove(self, connection: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        connection.lock_handle().await?.remove_progress_handler();
+        drop(self.0);
+        Ok(())
     }
 }
 
@@ -300,6 +322,35 @@ mod tests {
     }
 
     const MEBIBYTE: &str = "INSERT INTO t VALUES (randomblob(1 << 20))";
+
+    #[tokio::test]
+    async fn query_ends_once_no_one_waits_for_it() {
+        const ENDLESS: &str =
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT COUNT(*) FROM n";
+        let (_dir, database) = database().await;
+        for _ in 0..2 * READERS {
+            let mut connection = database.reader().await.unwrap();
+            let _interrupt = Interrupt::of(&mut connection).await.unwrap();
+            let query = sqlx::raw_sql(ENDLESS).execute(&mut *connection);
+            timeout(SYNC_DELAY, query).await.unwrap_err();
+        }
+        // It waits for every thread of the pool.
+        database.read.close().await;
+    }
+
+    #[tokio::test]
+    async fn connection_is_used_again_without_its_interrupt() {
+        let (_dir, database) = database().await;
+        for _ in 0..2 * READERS {
+            let mut connection = database.reader().await.unwrap();
+            let interrupt = Interrupt::of(&mut connection).await.unwrap();
+            interrupt.remove(&mut connection).await.unwrap();
+            let numbers = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000) SELECT COUNT(*) FROM n";
+            let count: i64 = sqlx::query_scalar(numbers).fetch_one(&mut *connection).await.unwrap();
+            assert_eq!(count, 100_000);
+            connection.release();
+        }
+    }
 
     #[tokio::test]
     async fn log_begins_anew_once_it_is_long() {

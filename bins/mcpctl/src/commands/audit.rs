@@ -11,7 +11,7 @@ use mcpctl_api::{
 };
 use mcpctl_client::{AuditRequest, Client, ClientError};
 
-use super::time::point_in_time;
+use super::time::{local, point_in_time};
 use crate::{
     Outcome,
     context::Global,
@@ -124,7 +124,7 @@ async fn newest(client: &Client, request: &mut AuditRequest, rows: usize) -> Res
 /// Fits a terminal: the time without the year, and what was decided before the names.
 fn row(entry: &AuditEntry) -> [String; 6] {
     [
-        entry.at.strftime("%m-%d %T").to_string(),
+        local(entry.at).strftime("%m-%d %T").to_string(),
         entry.decision.as_str().to_owned(),
         entry.principal.clone(),
         entry.action.clone(),
@@ -138,11 +138,11 @@ fn wide_row(entry: &AuditEntry) -> [String; 8] {
         let confirmed = if report.confirmed { " (confirmed)" } else { "" };
         // The row has the time of the receipt: an agent may have been on its own for days.
         let late = report.at.filter(|at| entry.at.duration_since(*at).abs() > LATE);
-        let at = late.map(|at| format!(", of {}", at.strftime("%F %T"))).unwrap_or_default();
+        let at = late.map(|at| format!(", of {}", local(at).strftime("%F %T"))).unwrap_or_default();
         format!("{}{confirmed}{at}", report.reported_by)
     });
     [
-        entry.at.strftime("%F %T").to_string(),
+        local(entry.at).strftime("%F %T").to_string(),
         entry.principal.clone(),
         entry.action.clone(),
         format!("{}/{}", entry.kind.plural(), entry.resource_name),

@@ -4,11 +4,11 @@ mod report;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use mcpctl_api::usage::{UsageBy, UsagePage};
 use mcpctl_client::{Client, UsageRequest};
 
-use super::time::point_in_time;
+use super::time::{UTC, point_in_time, zone_name};
 use crate::{Outcome, context::Global, failure::Failure, output::ReportFormat};
 
 /// Maximum of items of one request.
@@ -17,7 +17,7 @@ const MAX_PAGE: usize = 1000;
 /// Whose usage to show, of when, and grouped by what.
 #[derive(clap::Args)]
 pub struct Args {
-    /// What to group by: user, group, llm, model, day, hour
+    /// What to group by: user, group, llm, model, day, hour. Days are those of your time zone
     #[arg(long, value_name = "PARTS", value_delimiter = ',', default_value = "user,llm")]
     by: Vec<UsageBy>,
     /// Only of this account, e.g. alice or serviceaccount/ci
@@ -53,11 +53,13 @@ enum Plot {
 
 /// Prints the sums.
 pub async fn run(global: &Global, args: Args) -> Outcome {
+    let zone = TimeZone::system();
     let request = UsageRequest {
         subject: args.user,
         llm: args.llm,
         since: args.since,
         until: args.until,
+        zone: args.by.contains(&UsageBy::Day).then(|| zone_name(&zone)).filter(|name| name != UTC),
         ..UsageRequest::by(&args.by)
     };
     let page = read(&global.client()?, request).await?;
@@ -67,9 +69,9 @@ pub async fn run(global: &Global, args: Args) -> Outcome {
         Plot::Never => false,
     };
     match args.output {
-        ReportFormat::Table => report::table(page, false, plots)?,
-        ReportFormat::Wide => report::table(page, true, plots)?,
-        ReportFormat::Csv => report::csv(&page)?,
+        ReportFormat::Table => report::table(page, &zone, false, plots)?,
+        ReportFormat::Wide => report::table(page, &zone, true, plots)?,
+        ReportFormat::Csv => report::csv(&page, &zone)?,
         ReportFormat::Json | ReportFormat::Yaml => drop(args.output.print(&page)?),
     }
     Ok(ExitCode::SUCCESS)

@@ -66,6 +66,17 @@ async fn usage_is_a_table_with_shares_or_comma_separated_values() {
     assert_eq!((&page["totals"]["requests"], &page["complete"]), (&json!(4), &json!(true)));
     assert_eq!(page["items"].as_array().unwrap().len(), 2);
 
+    // Days are those of the zone.
+    shell.env.push(("TZ", "America/New_York".to_owned()));
+    let here = jiff::Timestamp::now().in_tz("America/New_York").unwrap();
+    let days = shell.run(&["usage", "--by", "day", "--since", "today"]).await;
+    let period = format!("usage from {} 00:00 to ", here.strftime("%F"));
+    let is_now = days.stderr.starts_with(&period) && days.stderr.contains(" America/New_York");
+    // At midnight the day may change in between.
+    assert!(is_now || here.hour() == 23 && here.minute() > 55, "{}", days.stderr);
+    assert!(days.stdout.contains(&here.strftime("%F").to_string()) || !is_now, "{}", days.stdout);
+    shell.env.pop();
+
     let may = shell.run(&["auth", "can-i", "view", "usage", "ServiceAccount/ci"]).await.succeeded();
     assert!(may.starts_with("yes: role `admin`"), "{may}");
     let who = shell.run(&["auth", "who-can", "view", "audit/alice"]).await.succeeded();

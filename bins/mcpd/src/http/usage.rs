@@ -1,13 +1,21 @@
 //! `GET /api/v1/usage`: who used how much, from sums.
 
-use std::{str::FromStr as _, sync::Arc};
+use std::{
+    str::FromStr as _,
+    sync::{Arc, LazyLock},
+};
 
 use axum::{Json, extract::State};
-use jiff::{SignedDuration, Timestamp};
+use jiff::{
+    SignedDuration, Timestamp,
+    fmt::temporal::DateTimeParser,
+    tz::{TimeZone, TimeZoneDatabase},
+};
 use mcpctl_api::{
     Kind, Verb,
     spec::Subject,
     usage::{UsageBy, UsagePage},
+    visible::short,
 };
 use mcpctl_store::UsageAccount;
 use serde::Deserialize;
@@ -36,6 +44,8 @@ const DEFAULT_ITEMS: usize = 100;
 const MAX_ITEMS: usize = 1000;
 /// What is shown by default: about a month.
 const DEFAULT_SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
+/// How much of a wrong zone an error repeats.
+const MAX_ZONE_BYTES: usize = 64;
 /// Maximum length of `after`: of the names and ids of a part, as JSON.
 const MAX_CURSOR_BYTES: usize = 4096;
 
@@ -48,6 +58,7 @@ pub struct PageQuery {
     llm: Option<String>,
     since: Option<Timestamp>,
     until: Option<Timestamp>,
+    zone: Option<String>,
     after: Option<String>,
     limit: Option<usize>,
 }
@@ -60,6 +71,7 @@ pub struct PageQuery {
            ("llm" = Option<String>, Query, description = "an Llm's name or id"),
            ("since" = Option<String>, Query, description = "RFC 3339; its hour is in it. 30 days ago by default"),
            ("until" = Option<String>, Query, description = "RFC 3339; now by default"),
+           ("zone" = Option<String>, Query, description = "whose days `day` means, e.g. `Europe/Berlin` or `+02:00`; UTC by default"),
            ("after" = Option<String>, Query, description = "`next` of the page before"),
            ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
     responses((status = 200, body = UsagePage), (status = 400, body = mcpctl_api::ApiError),
@@ -71,17 +83,18 @@ pub async fn usage(
     caller: Caller,
     query: Query<PageQuery>,
 ) -> Result<Json<UsagePage>, HttpError> {
-    let PageQuery { by, subject, llm, since, until, after, limit } = query.0;
+    let PageQuery { by, subject, llm, since, until, zone, after, limit } = query.0;
     let limit = limit.unwrap_or(DEFAULT_ITEMS);
     if !(1..=MAX_ITEMS).contains(&limit) {
         return Err(HttpError::invalid("limit", format!("`{limit}` is not between 1 and {MAX_ITEMS}")));
     }
     let by = parts(by.as_deref())?;
+    let zone = zone.as_deref().map_or(Ok(TimeZone::UTC), time_zone)?;
     let after = after.as_deref().map(position).transpose()?;
     let until = until.unwrap_or_else(clock::now);
     let since = since.unwrap_or_else(|| until.checked_sub(DEFAULT_SPAN).unwrap_or(until));
     let account = account(&app, &caller, subject.as_deref()).await?;
-    let question = Question { since, until, by: by.clone(), account, llm };
+    let question = Question { since, until, by: by.clone(), zone, account, llm };
     let report = Box::pin(app.usage.answer(&app.store, &caller, question)).await?;
     let (items, last) = report.page(after, limit);
     let next = last.map(serde_json::to_string).transpose().map_err(|_| HttpError::internal())?;
@@ -117,6 +130,16 @@ async fn account(
         _ => &principal.subject,
     };
     Err(audit::denied(app, caller, Kind::Usage, target).await?)
+}
+
+/// A zone by its name or offset. By the names that mcpd itself has, so that every replica knows the same ones.
+fn time_zone(text: &str) -> Result<TimeZone, HttpError> {
+    static ZONES: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+    let wrong = |_| {
+        HttpError::invalid("zone", format!("`{}` is not a time zone", short(text, MAX_ZONE_BYTES)))
+            .hint("write e.g. `Europe/Berlin`, `UTC` or `+02:00`")
+    };
+    DateTimeParser::new().parse_time_zone_with(&ZONES, text).map_err(wrong)
 }
 
 /// What the sums are grouped by, in the order of the question.

@@ -293,6 +293,42 @@ async fn rules_tell_a_user_and_a_service_account_of_one_name_apart() {
     assert!(answer.text().await.unwrap().contains("`user/ci` names an account"));
 }
 
+/// Days of a zone, also over the change of its clocks, and by the names that mcpd itself has.
+#[tokio::test]
+async fn days_are_those_of_the_zone_that_is_asked_for() {
+    let config = "limits: {records: {usage: 3650d, usageSums: 3650d}}".to_owned();
+    let mut mcpd = Mcpd::start_with(McpdOptions { config: Some(config), ..McpdOptions::default() }).await;
+    let store = store(&mcpd, Location::Sqlite(mcpd.data_dir().join("mcpd.sqlite"))).await;
+    mcpd.kill();
+    let ann = Id::mint();
+    let at = |time: &str| UsageRow { at: time.parse().unwrap(), ..row(&ann, SignedDuration::ZERO) };
+    // In Berlin the 25th has 25 hours.
+    let rows =
+        ["2026-10-24T21:59:00Z", "2026-10-24T22:00:00Z", "2026-10-25T22:30:00Z", "2026-10-25T23:00:00Z"];
+    Recorder::new(store, Durability::default()).usage(rows.into_iter().map(at).collect()).await.unwrap();
+    mcpd.restart().await;
+    let days = async |zone: &str| {
+        let query = format!("by=day&since=2026-10-20T00:00:00Z&until=2026-10-30T00:00:00Z{zone}");
+        json!(rows_of(&usage(&mcpd, &mcpd.admin(), &query).await))
+    };
+    assert_eq!(
+        days("&zone=Europe/Berlin").await,
+        json!([["2026-10-23T22:00:00Z", 1], ["2026-10-24T22:00:00Z", 2], ["2026-10-25T23:00:00Z", 1]])
+    );
+    let utc = json!([["2026-10-24T00:00:00Z", 2], ["2026-10-25T00:00:00Z", 2]]);
+    assert_eq!((days("").await, days("&zone=UTC").await), (utc.clone(), utc));
+    assert_eq!(days("&zone=-03:00").await, json!([["2026-10-24T03:00:00Z", 2], ["2026-10-25T03:00:00Z", 2]]));
+    for wrong in ["Europe/Atlantis", "..%2F..%2Fetc%2Fpasswd", "%2B99:00", ""] {
+        let answer = mcpd.get(&format!("/api/v1/usage?by=day&zone={wrong}"), &mcpd.admin()).await;
+        assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{wrong}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["error"]["param"], "zone", "{wrong}");
+    }
+}
+
+fn rows_of(page: &Value) -> Vec<Vec<Value>> {
+    rows(page, &["from", "requests"])
+}
+
 fn row(account: &Id, age: SignedDuration) -> UsageRow {
     UsageRow {
         id: uuid::Uuid::now_v7(),
@@ -342,7 +378,7 @@ async fn killed_daemon_counts_every_request_once() {
         let mut requests = 0;
         let query = mcpctl_store::UsageQuery { until: i64::MAX, ..Default::default() };
         let add = |part: mcpctl_store::UsagePart| {
-            requests = part.sums.requests;
+            requests += part.sums.requests;
             true
         };
         store.usage_sums(&query, add).await.unwrap();

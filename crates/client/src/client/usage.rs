@@ -26,6 +26,9 @@ pub struct UsageRequest {
     /// Up to this time.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// The zone whose days are meant, e.g. `Europe/Berlin`; UTC where left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
     /// `next` of the page before.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after: Option<String>,

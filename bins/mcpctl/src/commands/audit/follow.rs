@@ -9,6 +9,7 @@ use mcpctl_client::{AuditRequest, Client};
 use super::newest;
 use crate::{
     Outcome,
+    commands::time::local,
     failure::Failure,
     output::{Shape, one_line},
 };
@@ -82,6 +83,6 @@ fn print(entry: &AuditEntry, output: Shape) -> Result<(), Failure> {
         entry.kind.plural(),
         visible::shown(&entry.resource_name, 64)
     );
-    let (at, decision) = (entry.at.strftime("%m-%d %T"), entry.decision.as_str());
+    let (at, decision) = (local(entry.at).strftime("%m-%d %T"), entry.decision.as_str());
     data!("{at}  {decision:<7}  {}{request}", one_line(&what))
 }

@@ -2,10 +2,11 @@
 
 use std::cmp::Reverse;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::{Timestamp, ToSpan as _, tz::TimeZone};
 use mcpctl_api::usage::{UsageBy, UsageItem, UsagePage, UsageTotals};
 
 use crate::{
+    commands::time::zone_name,
     failure::Failure,
     output::{
         csv,
@@ -62,12 +63,12 @@ fn tokens(totals: &UsageTotals) -> u64 {
 }
 
 /// Prints a table with the totals as its last row. Where nothing is grouped by time, what cost most comes first.
-pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure> {
+pub fn table(mut page: UsagePage, zone: &TimeZone, wide: bool, plots: bool) -> Result<(), Failure> {
     if page.items.is_empty() && page.totals == UsageTotals::default() {
-        note!("no usage {}", period(&page));
+        note!("no usage {}", period(&page, zone));
         return Ok(());
     }
-    fill(&mut page);
+    fill(&mut page, zone);
     if !page.by.iter().any(|by| matches!(by, UsageBy::Day | UsageBy::Hour)) {
         let amount = |item: &UsageItem| {
             let UsageTotals { cost, requests, .. } = item.totals;
@@ -102,7 +103,7 @@ pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure
         page.items.iter().map(|item| measure.value(&item.totals)).fold(0.0, f64::max),
     );
     for item in &page.items {
-        let mut row: Vec<String> = page.by.iter().map(|by| shown(*by, item)).collect();
+        let mut row: Vec<String> = page.by.iter().map(|by| shown(*by, item, zone)).collect();
         row.extend(amounts(&item.totals, wide));
         if plots {
             row.push(share(measure.value(&item.totals), all, most));
@@ -117,7 +118,7 @@ pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure
     }
     table.row(total);
     table.print()?;
-    note!("usage {}", period(&page));
+    note!("usage {}", period(&page, zone));
     if page.totals.unpriced > 0 {
         note!("`?`: requests without a known price: {}", grouped(page.totals.unpriced));
     }
@@ -128,7 +129,7 @@ pub fn table(mut page: UsagePage, wide: bool, plots: bool) -> Result<(), Failure
 }
 
 /// Prints every number of every item, under a header.
-pub fn csv(page: &UsagePage) -> Result<(), Failure> {
+pub fn csv(page: &UsagePage, zone: &TimeZone) -> Result<(), Failure> {
     let mut header = Vec::new();
     for by in &page.by {
         match by {
@@ -154,7 +155,7 @@ pub fn csv(page: &UsagePage) -> Result<(), Failure> {
     for item in &page.items {
         let mut cells = Vec::new();
         for by in &page.by {
-            cells.push(plain(*by, item));
+            cells.push(plain(*by, item, zone));
             match by {
                 UsageBy::User => {
                     cells.push(item.principal_id.as_ref().map(ToString::to_string).unwrap_or_default());
@@ -185,8 +186,10 @@ pub fn csv(page: &UsagePage) -> Result<(), Failure> {
     Ok(())
 }
 
-fn period(page: &UsagePage) -> String {
-    format!("from {} to {} UTC", page.since.strftime("%F %H:%M"), page.until.strftime("%F %H:%M"))
+fn period(page: &UsagePage, zone: &TimeZone) -> String {
+    let [since, until] = [page.since, page.until]
+        .map(|at| at.to_zoned_datetime(zone.clone()).strftime("%F %H:%M").to_string());
+    format!("from {since} to {until} {}", zone_name(zone))
 }
 
 const fn title(by: UsageBy) -> &'static str {
@@ -201,23 +204,31 @@ const fn title(by: UsageBy) -> &'static str {
 }
 
 /// What an item is about; empty where there is nothing.
-fn plain(by: UsageBy, item: &UsageItem) -> String {
-    let from = |format: &str| item.from.map(|from| from.strftime(format).to_string()).unwrap_or_default();
+fn plain(by: UsageBy, item: &UsageItem, zone: &TimeZone) -> String {
+    let from = |format: &str| {
+        item.from
+            .map(|from| from.to_zoned_datetime(zone.clone()).strftime(format).to_string())
+            .unwrap_or_default()
+    };
     match by {
         UsageBy::User => item.principal.clone().unwrap_or_default(),
         UsageBy::Group => item.group.as_ref().map(ToString::to_string).unwrap_or_default(),
         UsageBy::Llm => item.llm.clone().unwrap_or_default(),
         UsageBy::Model => item.model.clone().unwrap_or_default(),
         UsageBy::Day => from("%F"),
-        UsageBy::Hour => from("%FT%H:00Z"),
+        UsageBy::Hour => from("%FT%H:%M%:z"),
     }
 }
 
 /// As [`plain`], for people.
-fn shown(by: UsageBy, item: &UsageItem) -> String {
-    let text = plain(by, item);
+fn shown(by: UsageBy, item: &UsageItem, zone: &TimeZone) -> String {
+    let text = plain(by, item, zone);
     match by {
-        UsageBy::Hour => item.from.map(|from| from.strftime("%F %H:00").to_string()).unwrap_or_default(),
+        UsageBy::Hour => {
+            let from =
+                item.from.map(|from| from.to_zoned_datetime(zone.clone()).strftime("%F %H:%M").to_string());
+            from.unwrap_or_default()
+        }
         UsageBy::Group | UsageBy::Model if text.is_empty() => "(none)".to_owned(),
         _ => text,
     }
@@ -301,10 +312,10 @@ fn share(value: f64, all: f64, most: f64) -> String {
 }
 
 /// Adds the days or hours without usage, where nothing else groups them, so that gaps show.
-fn fill(page: &mut UsagePage) {
+fn fill(page: &mut UsagePage, zone: &TimeZone) {
     let step = match page.by.as_slice() {
-        [UsageBy::Day] => SignedDuration::from_hours(24),
-        [UsageBy::Hour] => SignedDuration::from_hours(1),
+        [UsageBy::Day] => 1.day(),
+        [UsageBy::Hour] => 1.hour(),
         _ => return,
     };
     let Some(first) = page.items.iter().filter_map(|item| item.from).min() else { return };
@@ -315,7 +326,8 @@ fn fill(page: &mut UsagePage) {
             Some(item) => filled.push(item),
             None => filled.push(UsageItem { from: Some(at), ..UsageItem::default() }),
         }
-        next = at.checked_add(step).ok();
+        // A day has as many hours as the clocks of the zone give it.
+        next = at.to_zoned_datetime(zone.clone()).checked_add(step).ok().map(|next| next.timestamp());
     }
     filled.extend(items);
     page.items = filled;
@@ -355,8 +367,31 @@ mod tests {
             complete: true,
             next: None,
         };
-        fill(&mut page);
-        let days: Vec<String> = page.items.iter().map(|item| shown(UsageBy::Day, item)).collect();
+        let zone = TimeZone::UTC;
+        fill(&mut page, &zone);
+        let days: Vec<String> = page.items.iter().map(|item| shown(UsageBy::Day, item, &zone)).collect();
         assert_eq!(days, ["2026-11-02", "2026-11-03", "2026-11-04", "2026-11-05"]);
+    }
+
+    #[test]
+    fn days_without_usage_are_those_of_the_zone() {
+        let zone = TimeZone::get("Europe/Berlin").unwrap();
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let item = |from| UsageItem { from: Some(at(from)), ..UsageItem::default() };
+        // The clocks go back on the 25th.
+        let mut page = UsagePage {
+            since: at("2026-10-23T22:00:00Z"),
+            until: at("2026-10-26T23:00:00Z"),
+            by: vec![UsageBy::Day],
+            items: vec![item("2026-10-23T22:00:00Z"), item("2026-10-25T23:00:00Z")],
+            totals: UsageTotals::default(),
+            complete: true,
+            next: None,
+        };
+        assert_eq!(period(&page, &zone), "from 2026-10-24 00:00 to 2026-10-27 00:00 Europe/Berlin");
+        fill(&mut page, &zone);
+        let days: Vec<String> = page.items.iter().map(|item| plain(UsageBy::Day, item, &zone)).collect();
+        assert_eq!(days, ["2026-10-24", "2026-10-25", "2026-10-26"]);
+        assert_eq!(plain(UsageBy::Hour, &page.items[0], &zone), "2026-10-24T00:00+02:00");
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{http::error::HttpError, usage::UsageError};
 
-/// `Retry-After` of a question that took too long.
+/// `Retry-After` of a question that is not answered now.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 impl From<UsageError> for HttpError {
@@ -12,11 +12,14 @@ impl From<UsageError> for HttpError {
         let message = error.to_string();
         match error {
             UsageError::Empty => Self::invalid("until", message),
-            UsageError::TooManyParts => {
+            UsageError::TooManyDays => {
+                Self::invalid("since", message).hint("ask for a shorter time, or not by day")
+            }
+            UsageError::TooManyParts(_) => {
                 Self::invalid("by", message).hint("ask for less: name fewer parts, a shorter time, or an Llm")
             }
             UsageError::TooLong => Self::unavailable(&message)
-                .hint("ask again, for a shorter time where that does not help")
+                .hint("ask for a shorter time, for fewer parts, or for one account or Llm")
                 .retry_after(RETRY_AFTER),
             UsageError::Store(error) => error.into(),
         }
