@@ -2,40 +2,31 @@
 
 mod question;
 mod report;
+mod turns;
 
 use std::time::Duration;
 
 use mcpctl_store::{Store, StoreError};
-use tokio::{
-    sync::{Mutex, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Mutex, time::timeout};
 
 use crate::caller::Caller;
 
 pub use question::{Question, UsageError, first_kept_hour};
 pub use report::{PartKey, Report};
+use turns::QuestionTurns;
 
 /// Maximum of rows that one transaction counts: a request that records waits for it.
 pub const COUNT_BATCH: u32 = 200;
 /// Maximum of batches that a question waits for.
 const MAX_BATCHES: u32 = 20;
-/// Questions that are answered at once; others wait.
-const MAX_AT_ONCE: usize = 2;
-/// How long a question may wait, and how long it may take.
-const MAX_WAIT: Duration = Duration::from_secs(5);
+/// How long a question may take, besides the time that it waits.
 const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// Counts and answers, for all requests of this process.
+#[derive(Default)]
 pub struct UsageReports {
     counting: Mutex<()>,
-    places: Semaphore,
-}
-
-impl Default for UsageReports {
-    fn default() -> Self {
-        Self { counting: Mutex::default(), places: Semaphore::new(MAX_AT_ONCE) }
-    }
+    turns: QuestionTurns,
 }
 
 impl UsageReports {
@@ -65,8 +56,7 @@ impl UsageReports {
         caller: &Caller,
         question: Question,
     ) -> Result<Report, UsageError> {
-        let place = timeout(MAX_WAIT, self.places.acquire()).await;
-        let Ok(Ok(_place)) = place else { return Err(UsageError::TooLong) };
+        let _turn = self.turns.take(&caller.principal.id).await?;
         let answer = async {
             let complete = self.count(store, MAX_BATCHES, Duration::ZERO).await?;
             Report::read(store, caller, question, complete).await

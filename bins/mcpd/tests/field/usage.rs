@@ -403,6 +403,32 @@ async fn killed_daemon_counts_every_request_once() {
     assert_eq!(page["totals"]["inputTokens"], 3 * ROWS);
 }
 
+/// While counting is held up, the fifth question of one account is refused at once, and nothing of another account's.
+#[tokio::test]
+async fn account_has_few_questions_open_and_leaves_room_for_others() {
+    use futures::{StreamExt as _, stream::FuturesUnordered};
+    use sqlx::Connection as _;
+    /// Replicas take turns to count by this lock.
+    const LOCK: i64 = 0x75_7361_6765;
+    let postgres = Postgres::start();
+    let options = McpdOptions { database_url: Some(postgres.url()), ..McpdOptions::default() };
+    let mcpd = Mcpd::start_with(options).await;
+    let [alice, bob] = [mcpd.user("alice", None).await, mcpd.user("bob", None).await];
+    let mut other = sqlx::PgConnection::connect(&postgres.url()).await.unwrap();
+    sqlx::query("SELECT pg_advisory_lock($1)").bind(LOCK).execute(&mut other).await.unwrap();
+    let mut asked: FuturesUnordered<_> = (0..5).map(|_| mcpd.get("/api/v1/usage", &alice)).collect();
+    let refused = asked.next().await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(refused.headers()["retry-after"], "5");
+    let text = refused.text().await.unwrap();
+    assert!(text.contains("one is answered at a time for each account"), "{text}");
+    let (of_bob, ()) = tokio::join!(mcpd.get("/api/v1/usage", &bob), async { other.close().await.unwrap() });
+    assert_eq!(of_bob.status(), StatusCode::OK);
+    while let Some(answer) = asked.next().await {
+        assert_eq!(answer.status(), StatusCode::OK);
+    }
+}
+
 /// Both replicas count at once, and a question to either sees what the other recorded.
 #[tokio::test]
 async fn replicas_count_every_request_once() {

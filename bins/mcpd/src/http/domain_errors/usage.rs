@@ -18,6 +18,10 @@ impl From<UsageError> for HttpError {
             UsageError::TooManyParts(_) => {
                 Self::invalid("by", message).hint("ask for less: name fewer parts, a shorter time, or an Llm")
             }
+            UsageError::OwnShare => Self::unavailable(&message)
+                .hint("one is answered at a time for each account: wait for those, then ask again")
+                .retry_after(RETRY_AFTER),
+            UsageError::Busy => Self::unavailable(&message).hint("ask again").retry_after(RETRY_AFTER),
             UsageError::TooLong => Self::unavailable(&message)
                 .hint("ask for a shorter time, for fewer parts, or for one account or Llm")
                 .retry_after(RETRY_AFTER),

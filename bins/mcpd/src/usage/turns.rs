@@ -1,0 +1,152 @@
+//! Whose question about usage is answered next. An account has one answered at a time, so that none keeps the others waiting; the
+//! accounts that wait get their turns in the order in which they came.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use mcpctl_api::Id;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit},
+    time::{Instant, timeout_at},
+};
+
+use super::question::UsageError;
+
+/// Questions that are answered at once.
+const MAX_AT_ONCE: usize = 2;
+/// Questions of one account, with those that wait.
+const MAX_OF_ACCOUNT: usize = 4;
+/// How long a question waits for its turn.
+const MAX_WAIT: Duration = Duration::from_secs(5);
+
+/// The turns of all accounts.
+pub(super) struct QuestionTurns {
+    places: Semaphore,
+    /// Only of accounts that ask.
+    accounts: Mutex<HashMap<Id, Share>>,
+}
+
+/// What an account asks.
+struct Share {
+    turn: Arc<Semaphore>,
+    asked: usize,
+}
+
+/// The turn of one question, until it is dropped.
+pub(super) struct Turn<'a> {
+    _place: SemaphorePermit<'a>,
+    _own: OwnedSemaphorePermit,
+    _asked: Asked<'a>,
+}
+
+/// A question that waits or is answered.
+struct Asked<'a> {
+    turns: &'a QuestionTurns,
+    account: Id,
+}
+
+impl Default for QuestionTurns {
+    fn default() -> Self {
+        Self { places: Semaphore::new(MAX_AT_ONCE), accounts: Mutex::default() }
+    }
+}
+
+impl QuestionTurns {
+    /// Waits for the account's turn, then for a place among the accounts.
+    ///
+    /// # Errors
+    /// When the account has as many questions as it may, or no turn comes in time.
+    pub(super) async fn take(&self, account: &Id) -> Result<Turn<'_>, UsageError> {
+        let (asked, turn) = self.ask(account)?;
+        let deadline = Instant::now() + MAX_WAIT;
+        let Ok(Ok(own)) = timeout_at(deadline, turn.acquire_owned()).await else {
+            return Err(UsageError::OwnShare);
+        };
+        let Ok(Ok(place)) = timeout_at(deadline, self.places.acquire()).await else {
+            return Err(UsageError::Busy);
+        };
+        Ok(Turn { _place: place, _own: own, _asked: asked })
+    }
+
+    fn ask(&self, account: &Id) -> Result<(Asked<'_>, Arc<Semaphore>), UsageError> {
+        let mut accounts = self.accounts();
+        let share = accounts
+            .entry(account.clone())
+            .or_insert_with(|| Share { turn: Arc::new(Semaphore::new(1)), asked: 0 });
+        if share.asked >= MAX_OF_ACCOUNT {
+            return Err(UsageError::OwnShare);
+        }
+        share.asked += 1;
+        Ok((Asked { turns: self, account: account.clone() }, Arc::clone(&share.turn)))
+    }
+
+    fn accounts(&self) -> MutexGuard<'_, HashMap<Id, Share>> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        let mut accounts = self.turns.accounts();
+        match accounts.get_mut(&self.account) {
+            Some(share) if share.asked > 1 => share.asked -= 1,
+            _ => drop(accounts.remove(&self.account)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, task::Poll};
+
+    use super::*;
+
+    /// Whether a future is ready now.
+    async fn is_ready(mut future: std::pin::Pin<&mut impl Future>) -> bool {
+        poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
+    }
+
+    #[tokio::test]
+    async fn account_has_one_question_answered_at_a_time() {
+        let turns = QuestionTurns::default();
+        let [ann, bob, eve] = [(); 3].map(|()| Id::mint());
+        let first = turns.take(&ann).await.unwrap();
+        let mut second = pin!(turns.take(&ann));
+        assert!(!is_ready(second.as_mut()).await, "the other place is for others");
+        let of_bob = turns.take(&bob).await.unwrap();
+        let mut of_eve = pin!(turns.take(&eve));
+        assert!(!is_ready(of_eve.as_mut()).await);
+        // Eve waited for a place before Ann's second question did.
+        drop(first);
+        assert!(!is_ready(second.as_mut()).await);
+        let of_eve = of_eve.await.unwrap();
+        drop(of_bob);
+        let second = second.await.unwrap();
+        drop((of_eve, second));
+        assert!(turns.accounts().is_empty(), "nothing is kept of accounts that ask no more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn questions_beyond_a_share_are_refused() {
+        let turns = QuestionTurns::default();
+        let [ann, bob, eve] = [(); 3].map(|()| Id::mint());
+        let first = turns.take(&ann).await.unwrap();
+        {
+            let mut waiting: Vec<_> = (1..MAX_OF_ACCOUNT).map(|_| Box::pin(turns.take(&ann))).collect();
+            for question in &mut waiting {
+                assert!(!is_ready(question.as_mut()).await);
+            }
+            assert!(matches!(turns.take(&ann).await, Err(UsageError::OwnShare)), "at once");
+            for question in waiting {
+                assert!(matches!(question.await, Err(UsageError::OwnShare)), "after a while");
+            }
+        }
+        let of_bob = turns.take(&bob).await.unwrap();
+        assert!(matches!(turns.take(&eve).await, Err(UsageError::Busy)));
+        drop((first, of_bob));
+        assert!(turns.accounts().is_empty());
+    }
+}
