@@ -34,10 +34,12 @@ enum Of {
         /// Rows of audit, and of usage, beside which requests are measured at the end [default: 10000000]
         records: Option<usize>,
     },
-    /// An installation that is kept: backup, restore, moving and checking a store with a gigabyte of records
+    /// An installation that is kept: backup, restore, moving and checking a store with a gigabyte of records, and questions about usage
     Team {
-        /// Size of the store in MiB [default: 1024]
+        /// Size of the store in MiB; 0 leaves it out [default: 1024]
         mebibytes: Option<u64>,
+        /// Rows of usage beside which questions are asked; 0 leaves them out [default: 10000000]
+        usage_rows: Option<u64>,
     },
     /// Inference: what callers get of every fault, and what real clients can do
     Inference(inference::Args),
@@ -49,7 +51,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         Of::Access { only } => access(only),
         Of::Engine { only } => engine(only),
         Of::Growth { bindings, records } => growth(*bindings, *records),
-        Of::Team { mebibytes } => team(*mebibytes),
+        Of::Team { mebibytes, usage_rows } => team(*mebibytes, *usage_rows),
         Of::Inference(args) => inference::run(args),
     }
 }
@@ -69,11 +71,11 @@ fn growth(bindings: Option<usize>, records: Option<usize>) -> Result<()> {
     cargo::run(&bench)
 }
 
-fn team(mebibytes: Option<u64>) -> Result<()> {
+fn team(mebibytes: Option<u64>, usage_rows: Option<u64>) -> Result<()> {
     cargo::run(&["build", "--package", "mcpd", "--bins", "--release", "--locked"])?;
-    let mebibytes = mebibytes.map(|mebibytes| mebibytes.to_string());
+    let numbers: Vec<_> = mebibytes.into_iter().chain(usage_rows).map(|number| number.to_string()).collect();
     let mut bench = vec!["bench", "--package", "mcpd", "--bench", "team", "--locked", "--"];
-    bench.extend(mebibytes.as_deref());
+    bench.extend(numbers.iter().map(String::as_str));
     cargo::run(&bench)
 }
 

@@ -1,5 +1,6 @@
 //! The figures of an installation that is kept: `cargo xtask figures team`. A store is filled with a gigabyte of records; then it is backed
-//! up beside its daemon, restored, and moved to PostgreSQL and back. Ends with an error where a target is missed.
+//! up beside its daemon, restored, and moved to PostgreSQL and back. Beside ten million rows of usage, questions about it are asked. Ends
+//! with an error where a target is missed.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -13,13 +14,16 @@ mod beside;
 mod filling;
 #[path = "../access/table.rs"]
 mod table;
+mod usage;
 
 use std::{
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
+use futures::FutureExt as _;
 use mcpctl_testkit::{
     daemons::{Mcpd, McpdOptions, UNBOUNDED_WRITES, program},
     model_server::{ModelServer, Reply},
@@ -29,6 +33,8 @@ use table::Table;
 
 /// Size of the store, in MiB, where no number is given.
 const MEBIBYTES: u64 = 1024;
+/// Rows of usage, where no number is given.
+const USAGE_ROWS: usize = 10_000_000;
 /// Time for each gigabyte, of a command that reads.
 const READ_TARGET: Duration = Duration::from_secs(120);
 /// Time for each gigabyte, of a command that writes a database with its indexes.
@@ -37,15 +43,16 @@ const WRITE_TARGET: Duration = Duration::from_secs(300);
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
     let numbers: Result<Vec<u64>, _> = words.iter().map(|word| word.parse()).collect();
-    let mebibytes = match numbers.as_deref() {
-        Ok([]) => MEBIBYTES,
-        Ok([mebibytes]) => *mebibytes,
+    let (mebibytes, usage_rows) = match numbers.as_deref() {
+        Ok([]) => (MEBIBYTES, USAGE_ROWS),
+        Ok([mebibytes]) => (*mebibytes, USAGE_ROWS),
+        Ok([mebibytes, rows]) => (*mebibytes, usize::try_from(*rows).unwrap()),
         _ => {
-            println!("a number of MiB is expected");
+            println!("a number of MiB and one of rows of usage are expected");
             return ExitCode::FAILURE;
         }
     };
-    let within = tokio::runtime::Runtime::new().unwrap().block_on(figures(mebibytes));
+    let within = tokio::runtime::Runtime::new().unwrap().block_on(all(mebibytes, usage_rows));
     if within { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -90,8 +97,30 @@ impl Installation {
     }
 }
 
-async fn figures(mebibytes: u64) -> bool {
+/// Each part begins with stores of its own; 0 leaves one out.
+async fn all(mebibytes: u64, usage_rows: usize) -> bool {
     let mut table = Table::default();
+    if mebibytes > 0 {
+        let kept = AssertUnwindSafe(figures(mebibytes, &mut table)).catch_unwind();
+        if kept.await.is_err() {
+            table.failed("the store that is kept", "it failed");
+        }
+    }
+    for database in ["SQLite", "PostgreSQL"].into_iter().filter(|_| usage_rows > 0) {
+        let postgres = (database == "PostgreSQL").then(Postgres::start);
+        let options =
+            McpdOptions { database_url: postgres.as_ref().map(Postgres::url), ..McpdOptions::default() };
+        // What is dropped ends its daemons, also where it panics.
+        let asked =
+            AssertUnwindSafe(usage::figures(database, options, usage_rows, &mut table)).catch_unwind();
+        if asked.await.is_err() {
+            table.failed(&format!("{database}: usage"), "it failed");
+        }
+    }
+    table.close()
+}
+
+async fn figures(mebibytes: u64, table: &mut Table) {
     let (postgres, dir) = (Postgres::start(), tempfile::tempdir().unwrap());
     let url = postgres.url();
     let model = ModelServer::with_default(Reply::text("Hi")).await;
@@ -115,11 +144,11 @@ async fn figures(mebibytes: u64) -> bool {
 
     mcpd.restart().await;
     let file = dir.path().join("of-sqlite");
-    beside::backup(&installation, &mcpd, &callers, "SQLite", &file, None, &mut table).await;
+    beside::backup(&installation, &mcpd, &callers, "SQLite", &file, None, table).await;
     mcpd.terminate();
     mcpd.wait();
     let mut run = |what: &str, target, words: &[&str], data_dir: &Path, url: Option<&str>| {
-        installation.times(&mut table, what, target, words, data_dir, url);
+        installation.times(table, what, target, words, data_dir, url);
     };
     let name = file.to_str().unwrap();
     let (restored, back) = (dir.path().join("restored"), dir.path().join("back"));
@@ -134,10 +163,9 @@ async fn figures(mebibytes: u64) -> bool {
     options.data_dir = Some(data_dir.clone());
     let mut shared = Mcpd::start_with(options).await;
     let file = dir.path().join("of-postgres");
-    beside::backup(&installation, &shared, &callers, "PostgreSQL", &file, Some(&url), &mut table).await;
+    beside::backup(&installation, &shared, &callers, "PostgreSQL", &file, Some(&url), table).await;
     shared.terminate();
     shared.wait();
     let words = ["restore", file.to_str().unwrap(), "--replace", "--yes"];
-    installation.times(&mut table, "PostgreSQL: a restore", WRITE_TARGET, &words, &data_dir, Some(&url));
-    table.close()
+    installation.times(table, "PostgreSQL: a restore", WRITE_TARGET, &words, &data_dir, Some(&url));
 }
