@@ -107,8 +107,11 @@ async fn audit_is_followed_over_a_restart_of_mcpd() {
         let answer = mcpd.get(&format!("/api/v1/llms/{llm}"), &bob).await;
         assert_eq!(answer.status(), StatusCode::FORBIDDEN);
     };
-    denied(&mcpd, "before").await;
-    let mut command = shell.command(&["audit", "-f", "--denied", "--user", "bob"]);
+    for old in ["a", "b", "c", "before"] {
+        denied(&mcpd, old).await;
+    }
+    // Older ones are not asked for, and not new.
+    let mut command = shell.command(&["audit", "-f", "-n", "1", "--denied", "--user", "bob"]);
     let mut feed = command.kill_on_drop(true).spawn().unwrap();
     let mut lines = BufReader::new(feed.stdout.take().unwrap()).lines();
     let mut notes = BufReader::new(feed.stderr.take().unwrap()).lines();

@@ -33,14 +33,18 @@ pub async fn run(client: &Client, mut request: AuditRequest, rows: usize, output
     for entry in page.items.iter().rev().skip(usize::from(rows == 0)) {
         print(entry, output)?;
     }
-    shown.extend(page.items.into_iter().map(|entry| (entry.id, entry.at)));
-    // Rows before the first poll are not new, also where none was shown.
-    let begin = Timestamp::now();
+    let overlap = |at: Timestamp| at.checked_sub(OVERLAP).unwrap_or(at);
+    // Times are those of rows, because mcpd's clock and this one may differ. Without a row, every one is new.
+    if let (Some(first), Some(latest)) = (page.items.first(), latest) {
+        request.since = asked_since.max(Some(overlap(latest)));
+        let before = newest(client, &mut request, MAX_ROWS).await?.items;
+        let is_newer = |entry: &&AuditEntry| entry.id != first.id;
+        shown.extend(before.iter().skip_while(is_newer).map(|entry| (entry.id.clone(), entry.at)));
+    }
     let mut is_away = false;
     loop {
         tokio::time::sleep(POLL_INTERVAL).await;
-        let overlap = |at: Timestamp| at.checked_sub(OVERLAP).unwrap_or(at);
-        request.since = asked_since.max(Some(latest.map_or(begin, overlap)));
+        request.since = asked_since.max(latest.map(overlap));
         let entries = match newest(client, &mut request, MAX_ROWS).await {
             Ok(page) => page.items,
             Err(error) if error.is_passing() => {
