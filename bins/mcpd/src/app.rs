@@ -23,6 +23,7 @@ use crate::{
     login::Logins,
     prices::Prices,
     readiness::Readiness,
+    record_questions::RecordQuestions,
     sign_on::providers::SignOn,
     signing::Signing,
     token_uses::TokenUses,
@@ -82,6 +83,8 @@ pub struct App {
     pub token_uses: TokenUses,
     /// Adds up usage, and answers questions about it.
     pub usage: UsageReports,
+    /// Gives questions about records their turns.
+    pub record_questions: RecordQuestions,
     /// Gives writers their turns.
     pub writers: Writers,
     /// Reads request bodies within their limits.

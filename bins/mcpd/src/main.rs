@@ -23,6 +23,7 @@ mod master_key;
 mod passwords;
 mod prices;
 mod readiness;
+mod record_questions;
 mod service;
 mod sessions;
 mod sign_on;
@@ -292,6 +293,7 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         signing,
         token_uses: token_uses::TokenUses::default(),
         usage: usage::UsageReports::default(),
+        record_questions: record_questions::RecordQuestions::default(),
         writers: writers::Writers::new(config.limits.writes.clone()),
         bodies: RequestBodies::new(&config.limits.http),
         watchers: Watchers::new(Watched::Resources, config.limits.watches),

@@ -2,31 +2,26 @@
 
 mod question;
 mod report;
-mod turns;
 
 use std::time::Duration;
 
 use mcpctl_store::{Store, StoreError};
 use tokio::{sync::Mutex, time::timeout};
 
-use crate::caller::Caller;
+use crate::{caller::Caller, record_questions::MAX_TIME};
 
 pub use question::{Question, UsageError, first_kept_hour};
-pub use report::{PartKey, Report};
-use turns::QuestionTurns;
+pub use report::{MAX_PARTS, PartKey, Report};
 
 /// Maximum of rows that one transaction counts: a request that records waits for it.
 pub const COUNT_BATCH: u32 = 200;
 /// Maximum of batches that a question waits for.
 const MAX_BATCHES: u32 = 20;
-/// How long a question may take, besides the time that it waits.
-const MAX_TIME: Duration = Duration::from_secs(10);
 
 /// Counts and answers, for all requests of this process.
 #[derive(Default)]
 pub struct UsageReports {
     counting: Mutex<()>,
-    turns: QuestionTurns,
 }
 
 impl UsageReports {
@@ -46,7 +41,7 @@ impl UsageReports {
         Ok(false)
     }
 
-    /// Answers a question, up to the last row that is on record.
+    /// Answers a question that has its turn, up to the last row that is on record.
     ///
     /// # Errors
     /// When it cannot be answered, or not in time.
@@ -56,7 +51,6 @@ impl UsageReports {
         caller: &Caller,
         question: Question,
     ) -> Result<Report, UsageError> {
-        let _turn = self.turns.take(&caller.principal.id).await?;
         let answer = async {
             let complete = self.count(store, MAX_BATCHES, Duration::ZERO).await?;
             Report::read(store, caller, question, complete).await

@@ -7,10 +7,12 @@ use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use crate::{
-    database::{Store, read_connection},
+    connection::Connection,
+    database::{Database, Store},
     error::StoreError,
     journal::Report,
     rows::{AuditRow, Decision, read_audit_row, unreadable},
+    sqlite::Interrupt,
 };
 
 /// A row of the audit, mcpd's own or reported.
@@ -89,7 +91,11 @@ macro_rules! push_conditions {
             }
         }
         if let Some(decision) = decision {
-            $query.push(" AND decision = ").push_bind(decision.as_str());
+            // Not bound, so that the index `audit_denied` serves it.
+            $query.push(match decision {
+                Decision::Allowed => " AND decision = 'allowed'",
+                Decision::Denied => " AND decision = 'denied'",
+            });
         }
         if let Some(agent) = agent {
             $query.push(" AND agent_id = ").push_bind(agent.to_string());
@@ -109,44 +115,64 @@ macro_rules! push_conditions {
     };
 }
 
+/// Reads the rows of a query, on a connection of either database.
+macro_rules! read_events {
+    ($connection:ident, $filter:ident) => {{
+        let mut query = QueryBuilder::new("SELECT * FROM audit WHERE TRUE");
+        push_conditions!(query, $filter);
+        let rows = query.build().fetch_all(&mut *$connection).await?;
+        rows.iter()
+            .map(|found| -> Result<AuditEvent, StoreError> {
+                let row = read_audit_row!(found)?;
+                let agent: Option<String> = found.try_get("agent_id")?;
+                let report = match agent {
+                    None => None,
+                    Some(agent) => {
+                        let bad = |error: &dyn std::fmt::Display| {
+                            unreadable("audit row", &row.id.to_string(), error)
+                        };
+                        let reporter: String = found.try_get("reported_by_id")?;
+                        Some(Report {
+                            agent: agent.parse().map_err(|error| bad(&error))?,
+                            seq: found.try_get::<Option<i64>, _>("line_seq")?.map(i64::unsigned_abs),
+                            hash: found.try_get("line_hash")?,
+                            line: found.try_get("line")?,
+                            at: found
+                                .try_get::<Option<i64>, _>("reported_at")?
+                                .and_then(|at| Timestamp::from_microsecond(at).ok()),
+                            reported_by: found.try_get("reported_by")?,
+                            reported_by_id: reporter.parse().map_err(|error| bad(&error))?,
+                            confirmed: found.try_get::<i64, _>("confirmed")? != 0,
+                        })
+                    }
+                };
+                Ok(AuditEvent { row, report })
+            })
+            .collect::<Result<Vec<_>, StoreError>>()?
+    }};
+}
+
 impl Store {
-    /// A page of the audit, newest first.
+    /// A page of the audit, newest first. A caller that no longer waits ends the query.
     ///
     /// # Errors
     /// When the database does not answer or a row cannot be read.
     pub async fn audit_events(&self, filter: &AuditQuery) -> Result<Vec<AuditEvent>, StoreError> {
-        read_connection!(&self.database, connection => {
-            let mut query = QueryBuilder::new("SELECT * FROM audit WHERE TRUE");
-            push_conditions!(query, filter);
-            let rows = query.build().fetch_all(&mut *connection).await?;
-            rows.iter()
-                .map(|found| {
-                    let row = read_audit_row!(found)?;
-                    let agent: Option<String> = found.try_get("agent_id")?;
-                    let report = match agent {
-                        None => None,
-                        Some(agent) => {
-                            let bad = |error: &dyn std::fmt::Display| {
-                                unreadable("audit row", &row.id.to_string(), error)
-                            };
-                            let reporter: String = found.try_get("reported_by_id")?;
-                            Some(Report {
-                                agent: agent.parse().map_err(|error| bad(&error))?,
-                                seq: found.try_get::<Option<i64>, _>("line_seq")?.map(i64::unsigned_abs),
-                                hash: found.try_get("line_hash")?,
-                                line: found.try_get("line")?,
-                                at: found
-                                    .try_get::<Option<i64>, _>("reported_at")?
-                                    .and_then(|at| Timestamp::from_microsecond(at).ok()),
-                                reported_by: found.try_get("reported_by")?,
-                                reported_by_id: reporter.parse().map_err(|error| bad(&error))?,
-                                confirmed: found.try_get::<i64, _>("confirmed")? != 0,
-                            })
-                        }
-                    };
-                    Ok(AuditEvent { row, report })
-                })
-                .collect()
+        Ok(match &self.database {
+            Database::Sqlite(sqlite) => {
+                let mut connection = sqlite.reader().await?;
+                let interrupt = Interrupt::of(&mut connection).await?;
+                let events = read_events!(connection, filter);
+                interrupt.remove(&mut connection).await?;
+                connection.release();
+                events
+            }
+            Database::Postgres(pool) => {
+                let mut connection = Connection::acquire(pool).await?;
+                let events = read_events!(connection, filter);
+                connection.release();
+                events
+            }
         })
     }
 }

@@ -11,8 +11,8 @@ use mcpctl_client::{Client, UsageRequest};
 use super::time::{UTC, point_in_time, zone_name};
 use crate::{Outcome, context::Global, failure::Failure, output::ReportFormat};
 
-/// Maximum of items of one request.
-const MAX_PAGE: usize = 1000;
+/// Maximum of items of one request: all of them, so that they are of one moment.
+const MAX_PAGE: usize = 50_000;
 
 /// Whose usage to show, of when, and grouped by what.
 #[derive(clap::Args)]

@@ -1,6 +1,6 @@
 //! `GET /api/v1/audit`: what mcpd decided, and what agents reported, newest first.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{Json, extract::State};
 use jiff::Timestamp;
@@ -11,6 +11,7 @@ use mcpctl_api::{
 };
 use mcpctl_store::{AuditEvent, AuditQuery, AuditRow, Decision};
 use serde::Deserialize;
+use tokio::time::timeout;
 use utoipa::OpenApi;
 use uuid::Uuid;
 
@@ -18,13 +19,15 @@ use super::{
     error::HttpError,
     query::{Query, account},
 };
-use crate::{app::App, caller::Caller};
+use crate::{app::App, caller::Caller, record_questions::MAX_TIME};
 
 /// This route's part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(paths(audit))]
 pub struct Docs;
 
+/// `Retry-After` of a question that took too long.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Rows of a page by default.
 const DEFAULT_ROWS: u32 = 100;
 /// Maximum of rows of a page.
@@ -58,7 +61,8 @@ pub struct PageQuery {
            ("after" = Option<String>, Query, description = "`next` of the page before"),
            ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
     responses((status = 200, body = AuditPage), (status = 400, body = mcpctl_api::ApiError),
-              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError)),
+              (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
+              (status = 503, body = mcpctl_api::ApiError)),
 )]
 pub async fn audit(
     State(app): State<Arc<App>>,
@@ -69,7 +73,14 @@ pub async fn audit(
     if !(1..=MAX_ROWS).contains(&limit) {
         return Err(HttpError::invalid("limit", format!("`{limit}` is not between 1 and {MAX_ROWS}")));
     }
-    let rows = app.store.audit_events(&filter(&app, query.0, &caller, limit).await?).await?;
+    let filter = filter(&app, query.0, &caller, limit).await?;
+    let _turn = app.record_questions.take(&caller.principal.id).await?;
+    // What it drops ends in the database too.
+    let rows = timeout(MAX_TIME, Box::pin(app.store.audit_events(&filter))).await.map_err(|_| {
+        HttpError::unavailable("reading the audit takes too long")
+            .hint("ask for a shorter time with `since`, or for one account")
+            .retry_after(RETRY_AFTER)
+    })??;
     let full = rows.len() >= usize::try_from(limit).unwrap_or(usize::MAX);
     let next = rows.last().filter(|_| full).map(|event| cursor(&event.row));
     Ok(Json(AuditPage { items: rows.into_iter().map(entry).collect(), next }))

@@ -30,7 +30,7 @@ use crate::{
     app::App,
     caller::Caller,
     clock,
-    usage::{PartKey, Question},
+    usage::{MAX_PARTS, PartKey, Question},
 };
 
 /// This route's part of the OpenAPI document.
@@ -40,8 +40,8 @@ pub struct Docs;
 
 /// Items of a page by default.
 const DEFAULT_ITEMS: usize = 100;
-/// Maximum of items of a page.
-const MAX_ITEMS: usize = 1000;
+/// Maximum of items of a page: all that an answer may have. Another page is another answer, which adds everything up again.
+const MAX_ITEMS: usize = MAX_PARTS;
 /// What is shown by default: about a month.
 const DEFAULT_SPAN: SignedDuration = SignedDuration::from_hours(30 * 24);
 /// How much of a wrong zone an error repeats.
@@ -73,7 +73,7 @@ pub struct PageQuery {
            ("until" = Option<String>, Query, description = "RFC 3339; now by default"),
            ("zone" = Option<String>, Query, description = "whose days `day` means, e.g. `Europe/Berlin` or `+02:00`; UTC by default"),
            ("after" = Option<String>, Query, description = "`next` of the page before"),
-           ("limit" = Option<u32>, Query, description = "1 to 1000, 100 by default")),
+           ("limit" = Option<u32>, Query, description = "1 to 50000, 100 by default")),
     responses((status = 200, body = UsagePage), (status = 400, body = mcpctl_api::ApiError),
               (status = 401, body = mcpctl_api::ApiError), (status = 403, body = mcpctl_api::ApiError),
               (status = 503, body = mcpctl_api::ApiError)),
@@ -95,6 +95,7 @@ pub async fn usage(
     let since = since.unwrap_or_else(|| until.checked_sub(DEFAULT_SPAN).unwrap_or(until));
     let account = account(&app, &caller, subject.as_deref()).await?;
     let question = Question { since, until, by: by.clone(), zone, account, llm };
+    let _turn = app.record_questions.take(&caller.principal.id).await?;
     let report = Box::pin(app.usage.answer(&app.store, &caller, question)).await?;
     let (items, last) = report.page(after, limit);
     let next = last.map(serde_json::to_string).transpose().map_err(|_| HttpError::internal())?;

@@ -44,12 +44,6 @@ pub enum UsageError {
     /// More parts than an answer may have.
     #[error("the answer has more than {0} rows")]
     TooManyParts(usize),
-    /// The account asks more than its share.
-    #[error("this account has other questions about usage that are not answered yet")]
-    OwnShare,
-    /// Other accounts ask as much as is answered at once.
-    #[error("too many questions about usage are asked at once")]
-    Busy,
     /// Too much to add up.
     #[error("adding up the usage takes too long")]
     TooLong,

@@ -17,7 +17,7 @@ use super::question::{Question, Stretch, UsageError, hour};
 use crate::caller::Caller;
 
 /// Maximum of parts of one answer, over all its pages.
-const MAX_PARTS: usize = 50_000;
+pub const MAX_PARTS: usize = 50_000;
 
 /// The answer to a question.
 pub struct Report {

@@ -1,8 +1,8 @@
-//! Errors of questions about usage.
+//! Errors of questions about records.
 
 use std::time::Duration;
 
-use crate::{http::error::HttpError, usage::UsageError};
+use crate::{http::error::HttpError, record_questions::NoTurn, usage::UsageError};
 
 /// `Retry-After` of a question that is not answered now.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -18,14 +18,20 @@ impl From<UsageError> for HttpError {
             UsageError::TooManyParts(_) => {
                 Self::invalid("by", message).hint("ask for less: name fewer parts, a shorter time, or an Llm")
             }
-            UsageError::OwnShare => Self::unavailable(&message)
-                .hint("one is answered at a time for each account: wait for those, then ask again")
-                .retry_after(RETRY_AFTER),
-            UsageError::Busy => Self::unavailable(&message).hint("ask again").retry_after(RETRY_AFTER),
             UsageError::TooLong => Self::unavailable(&message)
                 .hint("ask for a shorter time, for fewer parts, or for one account or Llm")
                 .retry_after(RETRY_AFTER),
             UsageError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<NoTurn> for HttpError {
+    fn from(error: NoTurn) -> Self {
+        let hint = match error {
+            NoTurn::OwnShare => "one is answered at a time for each account: wait for those, then ask again",
+            NoTurn::Busy => "ask again",
+        };
+        Self::unavailable(&error.to_string()).hint(hint).retry_after(RETRY_AFTER)
     }
 }

@@ -1,5 +1,5 @@
-//! Whose question about usage is answered next. An account has one answered at a time, so that none keeps the others waiting; the
-//! accounts that wait get their turns in the order in which they came.
+//! Whose question about records, usage or the audit, is answered next: each may read many rows. An account has one answered at a time, so
+//! that none keeps the others waiting; the accounts that wait get their turns in the order in which they came.
 
 use std::{
     collections::HashMap,
@@ -13,8 +13,6 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::question::UsageError;
-
 /// Questions that are answered at once.
 const MAX_AT_ONCE: usize = 2;
 /// Questions of one account, with those that wait.
@@ -22,8 +20,22 @@ const MAX_OF_ACCOUNT: usize = 4;
 /// How long a question waits for its turn.
 const MAX_WAIT: Duration = Duration::from_secs(5);
 
+/// How long an answer may take, besides the wait for a turn.
+pub const MAX_TIME: Duration = Duration::from_secs(10);
+
+/// Why a question gets no turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum NoTurn {
+    /// The account asks more than its share.
+    #[error("this account has other questions about records that are not answered yet")]
+    OwnShare,
+    /// Other accounts ask as much as is answered at once.
+    #[error("too many questions about records are asked at once")]
+    Busy,
+}
+
 /// The turns of all accounts.
-pub(super) struct QuestionTurns {
+pub struct RecordQuestions {
     places: Semaphore,
     /// Only of accounts that ask.
     accounts: Mutex<HashMap<Id, Share>>,
@@ -36,7 +48,7 @@ struct Share {
 }
 
 /// The turn of one question, until it is dropped.
-pub(super) struct Turn<'a> {
+pub struct Turn<'a> {
     _place: SemaphorePermit<'a>,
     _own: OwnedSemaphorePermit,
     _asked: Asked<'a>,
@@ -44,43 +56,43 @@ pub(super) struct Turn<'a> {
 
 /// A question that waits or is answered.
 struct Asked<'a> {
-    turns: &'a QuestionTurns,
+    questions: &'a RecordQuestions,
     account: Id,
 }
 
-impl Default for QuestionTurns {
+impl Default for RecordQuestions {
     fn default() -> Self {
         Self { places: Semaphore::new(MAX_AT_ONCE), accounts: Mutex::default() }
     }
 }
 
-impl QuestionTurns {
+impl RecordQuestions {
     /// Waits for the account's turn, then for a place among the accounts.
     ///
     /// # Errors
     /// When the account has as many questions as it may, or no turn comes in time.
-    pub(super) async fn take(&self, account: &Id) -> Result<Turn<'_>, UsageError> {
+    pub async fn take(&self, account: &Id) -> Result<Turn<'_>, NoTurn> {
         let (asked, turn) = self.ask(account)?;
         let deadline = Instant::now() + MAX_WAIT;
         let Ok(Ok(own)) = timeout_at(deadline, turn.acquire_owned()).await else {
-            return Err(UsageError::OwnShare);
+            return Err(NoTurn::OwnShare);
         };
         let Ok(Ok(place)) = timeout_at(deadline, self.places.acquire()).await else {
-            return Err(UsageError::Busy);
+            return Err(NoTurn::Busy);
         };
         Ok(Turn { _place: place, _own: own, _asked: asked })
     }
 
-    fn ask(&self, account: &Id) -> Result<(Asked<'_>, Arc<Semaphore>), UsageError> {
+    fn ask(&self, account: &Id) -> Result<(Asked<'_>, Arc<Semaphore>), NoTurn> {
         let mut accounts = self.accounts();
         let share = accounts
             .entry(account.clone())
             .or_insert_with(|| Share { turn: Arc::new(Semaphore::new(1)), asked: 0 });
         if share.asked >= MAX_OF_ACCOUNT {
-            return Err(UsageError::OwnShare);
+            return Err(NoTurn::OwnShare);
         }
         share.asked += 1;
-        Ok((Asked { turns: self, account: account.clone() }, Arc::clone(&share.turn)))
+        Ok((Asked { questions: self, account: account.clone() }, Arc::clone(&share.turn)))
     }
 
     fn accounts(&self) -> MutexGuard<'_, HashMap<Id, Share>> {
@@ -90,7 +102,7 @@ impl QuestionTurns {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        let mut accounts = self.turns.accounts();
+        let mut accounts = self.questions.accounts();
         match accounts.get_mut(&self.account) {
             Some(share) if share.asked > 1 => share.asked -= 1,
             _ => drop(accounts.remove(&self.account)),
@@ -111,7 +123,7 @@ mod tests {
 
     #[tokio::test]
     async fn account_has_one_question_answered_at_a_time() {
-        let turns = QuestionTurns::default();
+        let turns = RecordQuestions::default();
         let [ann, bob, eve] = [(); 3].map(|()| Id::mint());
         let first = turns.take(&ann).await.unwrap();
         let mut second = pin!(turns.take(&ann));
@@ -131,7 +143,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn questions_beyond_a_share_are_refused() {
-        let turns = QuestionTurns::default();
+        let turns = RecordQuestions::default();
         let [ann, bob, eve] = [(); 3].map(|()| Id::mint());
         let first = turns.take(&ann).await.unwrap();
         {
@@ -139,13 +151,13 @@ mod tests {
             for question in &mut waiting {
                 assert!(!is_ready(question.as_mut()).await);
             }
-            assert!(matches!(turns.take(&ann).await, Err(UsageError::OwnShare)), "at once");
+            assert!(matches!(turns.take(&ann).await, Err(NoTurn::OwnShare)), "at once");
             for question in waiting {
-                assert!(matches!(question.await, Err(UsageError::OwnShare)), "after a while");
+                assert!(matches!(question.await, Err(NoTurn::OwnShare)), "after a while");
             }
         }
         let of_bob = turns.take(&bob).await.unwrap();
-        assert!(matches!(turns.take(&eve).await, Err(UsageError::Busy)));
+        assert!(matches!(turns.take(&eve).await, Err(NoTurn::Busy)));
         drop((first, of_bob));
         assert!(turns.accounts().is_empty());
     }
