@@ -55,7 +55,8 @@ impl Planner<'_> {
     /// The longest validity of a token that the actor renews for itself, where the rules deny it: as long as it was made for, or
     /// as a new one; with a lent credential, as long as that one was made for, whichever token is renewed.
     pub(super) fn own_renewal_limit(&self, old: &Stored, token: &TokenSpec) -> HumanDuration {
-        self.lent_for().unwrap_or_else(|| made_for(old, token).max(MAX_OWN_VALIDITY))
+        let own = made_for(old, token).max(MAX_OWN_VALIDITY);
+        self.lent_for().map_or(own, |lent| lent.min(own))
     }
 
     /// Refuses what makes and renews no tokens: the old secret of a rotation, whose holder would take the token over from the holder

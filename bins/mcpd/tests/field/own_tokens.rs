@@ -139,6 +139,11 @@ async fn own_tokens_are_bounded_in_name_time_and_number() {
     let sibling = rotate(&mcpd, &renewed.secret(), "alice-long", json!({})).await;
     sibling.refused(StatusCode::BAD_REQUEST, "a token is good for more than nothing and at most 2d");
     assert!(good(&mcpd, &longest.secret()).await, "a refused rotation changes nothing");
+    // Nor does one that lasts for longer lend its own lifetime.
+    let year = make(&mcpd, &admin, "alice", "year", json!({"expiresIn": "365d"})).await.secret();
+    rotate(&mcpd, &year, "alice-2", json!({"expiresIn": "91d"}))
+        .await
+        .refused(StatusCode::BAD_REQUEST, "a token is good for more than nothing and at most 90d");
     // And it stays within what its maker holds.
     let status = Answer::of(mcpd.get("/api/v1/tokens/lent", &admin).await).await.body;
     assert_eq!(status["issuedBy"].as_array().unwrap().len(), 1, "{status}");
