@@ -340,7 +340,8 @@ async fn serve(args: ServeArgs) -> anyhow::Result<()> {
         }
     }
     shutdown.recv().await;
-    service::stopping();
+    // With what records and the database take in between.
+    service::stopping(config.drain_delay.0 + DRAIN_TIMEOUT + CLOSE_TIMEOUT + CLOSE_TIMEOUT);
     leave.send_replace(true);
     service::wait_for_load_balancers(config.drain_delay, &mut shutdown).await;
     tracing::info!("shutdown: accepting no new connections, waiting for running requests");

@@ -1,6 +1,8 @@
 //! Reports to the service manager that started mcpd (systemd's `sd_notify`): ready, stopping. No-op where mcpd was not started by one.
 //! And the time between its signal and the drain.
 
+use std::time::Duration;
+
 use mcpctl_api::HumanDuration;
 use mcpctl_server::ShutdownSignal;
 use sd_notify::NotifyState;
@@ -12,9 +14,15 @@ pub fn ready(listen: &str) {
     notify(&[NotifyState::Ready, NotifyState::Status(&format!("listening on {listen}"))]);
 }
 
-/// Reports that mcpd accepts no more requests.
-pub fn stopping() {
-    notify(&[NotifyState::Stopping, NotifyState::Status("letting requests end")]);
+/// Reports that mcpd is about to end, which takes so long at most.
+pub fn stopping(within: Duration) {
+    let micros = u32::try_from(within.as_micros()).unwrap_or(u32::MAX);
+    notify(&[
+        NotifyState::Stopping,
+        NotifyState::Status("letting requests end"),
+        // However short the unit's time to stop is.
+        NotifyState::ExtendTimeoutUsec(micros),
+    ]);
 }
 
 fn notify(state: &[NotifyState<'_>]) {
