@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use axum::{Json, extract::State, http::HeaderMap};
 use mcpctl_api::{
-    Kind,
+    Kind, Verb,
     installation::{DatabaseKind, Installation, ProxyState, TlsState},
 };
 use mcpctl_server::Peer;
 use utoipa::OpenApi;
 
-use super::{error::HttpError, viewed::check_views_all};
+use super::error::HttpError;
 use crate::{app::App, caller::Caller};
 
 /// This route's part of the OpenAPI document.
@@ -30,7 +30,8 @@ pub async fn installation(
     peer: Peer,
     headers: HeaderMap,
 ) -> Result<Json<Installation>, HttpError> {
-    check_views_all(&app, &caller, Kind::Llm).await?;
+    // No denial in the audit: everyone's `mcpctl doctor` asks.
+    caller.snapshot.authorize_all(&caller.principal, Verb::View, Kind::Llm)?;
     let facts = &app.facts;
     let tls = facts.tls.as_ref().map(|tls| TlsState {
         valid_until: tls.not_after(),
