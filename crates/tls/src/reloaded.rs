@@ -36,9 +36,8 @@ struct State<T> {
     refused: Option<String>,
 }
 
-/// What shows a change of a file without reading it: the time of its last change, of its mode and owner too, its size and its
-/// identity. `None` where it is not there.
-type Stamp = Option<(i64, i64, u64, u64)>;
+/// What shows a change of a file without reading it: the time of its last change, its size, its identity, its mode and its owner. `None` where it is not there.
+type Stamp = Option<(i64, i64, u64, u64, u32, u32, u32)>;
 
 impl<T> Reloaded<T> {
     /// Makes the value of the files.
@@ -119,7 +118,8 @@ impl<T> fmt::Debug for Reloaded<T> {
 fn stamps(paths: &[PathBuf]) -> Vec<Stamp> {
     let stamp = |path: &PathBuf| {
         let file = fs::metadata(path).ok()?;
-        Some((file.ctime(), file.ctime_nsec(), file.len(), file.ino()))
+        // The time alone has too coarse a clock on many kernels.
+        Some((file.ctime(), file.ctime_nsec(), file.len(), file.ino(), file.mode(), file.uid(), file.gid()))
     };
     paths.iter().map(stamp).collect()
 }
