@@ -29,10 +29,10 @@ pub struct HealthArgs {
     #[arg(long, value_name = "FILE", requires = "url")]
     ca: Option<PathBuf>,
     /// Certificate to present, where mcpd wants one of its clients
-    #[arg(long, value_name = "FILE", requires = "client_key")]
+    #[arg(long, value_name = "FILE", requires = "client_key", env = "MCPD_HEALTH_CLIENT_CERTIFICATE")]
     client_certificate: Option<PathBuf>,
     /// The key of that certificate
-    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    #[arg(long, value_name = "FILE", requires = "client_certificate", env = "MCPD_HEALTH_CLIENT_KEY")]
     client_key: Option<PathBuf>,
     #[command(flatten)]
     serve: ServeArgs,
