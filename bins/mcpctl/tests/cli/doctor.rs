@@ -33,7 +33,7 @@ async fn steps_to_mcpd_are_reported_with_tls_and_its_faults() {
     let report = shell.run(&["doctor"]).await.succeeded();
     let address = mcpd.url().trim_start_matches("https://");
     for line in [
-        "\nok   name: localhost is 127.0.0.1".to_owned(),
+        "\nok   name: localhost is ".to_owned(),
         format!("\nok   connect: {address} ("),
         format!("\nok   TLS: trusted by {ca}, ends in 39d"),
         format!("\nok   server: {by_name}, mcpd {}, ready\n", env!("CARGO_PKG_VERSION")),

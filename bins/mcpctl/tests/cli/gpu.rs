@@ -48,9 +48,8 @@ async fn status_shows_what_an_engine_holds_and_one_that_holds_nothing() {
 
     deployment.start_engine("desk").await;
     let pid = deployment.engine("desk").await["pid"].clone();
-    let program = Command::new("ps").args(["-o", "args=", "-p", &pid.to_string()]).output().unwrap().stdout;
-    let program = String::from_utf8(program).unwrap();
-    let program = program.split_whitespace().next().unwrap();
+    let words = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    let program = words.split('\0').next().unwrap();
     std::fs::write(dir.path().join("processes"), format!("GPU-aa, {pid}, {program}, 7920\n")).unwrap();
     eventually("the driver is asked", async || (gpu_bytes().await == 7920_u64 << 20).then_some(())).await;
     let status = shell.run(&["local", "status"]).await.succeeded();

@@ -146,19 +146,21 @@ async fn failovers_on_workstations_count_in_usage() {
         ["User bob".into(), "claude".into(), "(local)".into(), json!(0), json!(1)],
     ];
     eventually("mcpd counts the failovers", async || (usage().await == expected).then_some(())).await;
-    // Handed over once more, they are not counted again.
-    let head = deployment.agent.state_dir().join("journal.head");
-    let handed = std::fs::read_to_string(&head).unwrap();
-    let mut deployment = deployment;
-    deployment.agent.kill();
-    let before = handed.replace("\"handedOver\":6", "\"handedOver\":0");
-    assert_ne!(handed, before, "{handed}");
-    std::fs::write(&head, before).unwrap();
-    deployment.agent.restart().await;
-    eventually("all lines are handed over", async || {
+    let all_handed_over = async || {
         let all = history(&shell, &[]).await;
         all.iter().all(|fallback| fallback["handedOver"] == "yes").then_some(())
-    })
-    .await;
+    };
+    eventually("all lines are handed over", all_handed_over).await;
+    // Handed over once more, they are not counted again.
+    let head = deployment.agent.state_dir().join("journal.head");
+    let handed: Value = serde_json::from_slice(&std::fs::read(&head).unwrap()).unwrap();
+    let mut deployment = deployment;
+    deployment.agent.kill();
+    let mut before = handed.clone();
+    before["handedOver"] = json!(0);
+    assert_ne!(handed, before);
+    std::fs::write(&head, before.to_string()).unwrap();
+    deployment.agent.restart().await;
+    eventually("all lines are handed over again", all_handed_over).await;
     assert_eq!(usage().await, expected);
 }

@@ -2,6 +2,8 @@
 
 use std::{
     os::unix::fs::PermissionsExt as _,
+    path::Path,
+    process::Child,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -20,6 +22,38 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 use crate::installation::{Installation, command, done, files, options, resources};
+
+fn pid_of(child: &Child) -> Pid {
+    Pid::from_raw(i32::try_from(child.id()).unwrap())
+}
+
+/// A backup that is stopped while it writes, and what it has written; `None` where it was faster.
+async fn stopped_backup(file: &str, data_dir: &Path, database_url: Option<&str>) -> Option<(Child, u64)> {
+    let mut backup = command(&["backup", file], data_dir, database_url).spawn().unwrap();
+    let dir = Path::new(file).parent().unwrap();
+    let draft_bytes = || {
+        let mut drafts = std::fs::read_dir(dir).unwrap().flatten();
+        drafts
+            .find(|draft| draft.path() != Path::new(file))
+            .map_or(0, |draft| draft.metadata().map_or(0, |draft| draft.len()))
+    };
+    loop {
+        let held = draft_bytes();
+        if held > 0 {
+            kill(pid_of(&backup), Signal::SIGSTOP).unwrap();
+            let held = draft_bytes();
+            if held > 0 {
+                return Some((backup, held));
+            }
+            kill(pid_of(&backup), Signal::SIGCONT).unwrap();
+        }
+        if let Some(status) = backup.try_wait().unwrap() {
+            assert!(status.success());
+            return None;
+        }
+        tokio::task::yield_now().await;
+    }
+}
 
 #[tokio::test]
 async fn backup_of_either_database_restores_into_either() {
@@ -106,24 +140,21 @@ async fn backup_beside_writes_is_of_one_moment_and_holds_up_none() {
         more_pairs(5).await;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("backup").to_str().unwrap().to_owned();
-        let mut backup = command(&["backup", &file], &data_dir, database_url.as_deref()).spawn().unwrap();
-        let pid = Pid::from_raw(i32::try_from(backup.id()).unwrap());
-        let draft_bytes = || {
-            let mut drafts = std::fs::read_dir(dir.path()).unwrap();
-            drafts.next().map_or(0, |draft| draft.unwrap().metadata().map_or(0, |draft| draft.len()))
-        };
-        while draft_bytes() == 0 {
-            assert!(backup.try_wait().unwrap().is_none(), "it ended before it wrote");
-            tokio::task::yield_now().await;
+        let mut attempts = 1..=10;
+        loop {
+            assert!(attempts.next().is_some(), "no backup could be stopped before it was whole");
+            if let Some(stopped) = stopped_backup(&file, &data_dir, database_url.as_deref()).await {
+                let (mut backup, held) = stopped;
+                more_pairs(5).await;
+                kill(pid_of(&backup), Signal::SIGCONT).unwrap();
+                let status = tokio::task::spawn_blocking(move || backup.wait().unwrap()).await.unwrap();
+                assert!(status.success());
+                if held < std::fs::metadata(&file).unwrap().len() {
+                    break;
+                }
+            }
+            std::fs::remove_file(&file).unwrap();
         }
-        kill(pid, Signal::SIGSTOP).unwrap();
-        let held = draft_bytes();
-        more_pairs(5).await;
-        kill(pid, Signal::SIGCONT).unwrap();
-        let status = tokio::task::spawn_blocking(move || backup.wait().unwrap()).await.unwrap();
-        assert!(status.success());
-        let whole = std::fs::metadata(&file).unwrap().len();
-        assert!(held < whole, "the backup was written already: {held} of {whole} bytes");
         ended.store(true, Ordering::SeqCst);
         writer.await.unwrap();
 
