@@ -1,4 +1,4 @@
-//! What each Llm is doing in this process: counts that a request adds to as it goes, for whoever may view the Llm. How it does is
+//! What each Llm is doing in this process: counts that a request adds to as it goes, for those who may view the Llm. How it does is
 //! in `health`; who used how much is in the store.
 
 use std::{
