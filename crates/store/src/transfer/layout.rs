@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _, SqliteConnection,
+    AssertSqlSafe, ConnectOptions as _, PgConnection, Row as _, SqliteConnection, migrate::Migrator,
     sqlite::SqliteConnectOptions,
 };
 
@@ -118,10 +118,11 @@ pub(super) fn latest() -> i64 {
     SQLITE_MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
-/// The names of all tables that the migrations make.
-async fn own_tables() -> Result<BTreeSet<String>, TransferError> {
+/// The names of all tables that the migrations up to this one have made: a later one may have dropped some.
+async fn own_tables(version: i64) -> Result<BTreeSet<String>, TransferError> {
     let mut memory = SqliteConnectOptions::new().in_memory(true).connect().await?;
-    SQLITE_MIGRATIONS.run_direct(None, &mut memory, false).await?;
+    let migrations = SQLITE_MIGRATIONS.iter().filter(|migration| migration.version <= version).cloned();
+    Migrator::with_migrations(migrations.collect()).run_direct(None, &mut memory, false).await?;
     let mut own = memory.table_names().await?;
     // Each database keeps its own record of the migrations.
     own.remove(&*SQLITE_MIGRATIONS.table_name);
@@ -224,9 +225,13 @@ catalog!(
      WHERE table_schema = current_schema() AND table_name = $1 ORDER BY ordinal_position"
 );
 
-/// The names of mcpd's tables in a database.
+/// The names of mcpd's tables in a database, by the layout that it has on record; without one, by the latest.
 pub(super) async fn tables_there(connection: &mut impl Catalog) -> Result<Vec<String>, TransferError> {
-    let own = own_tables().await?;
+    let version = match connection.record().await? {
+        Record::Own { version, .. } => version,
+        Record::Absent | Record::Foreign => latest(),
+    };
+    let own = own_tables(version).await?;
     let there = connection.table_names().await?;
     Ok(there.into_iter().filter(|name| own.contains(name)).collect())
 }
@@ -308,4 +313,24 @@ pub(super) async fn occupation<C: Catalog>(
     let revision = if has_revision { connection.revision().await? } else { 0 };
     let has_rows = layout.tables.iter().any(|table| table.name != REVISION && table.rows > 0);
     Ok((revision > 0 || has_rows).then_some(revision))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn every_layout_has_all_tables_of_its_own() {
+        for version in SQLITE_MIGRATIONS.iter().map(|migration| migration.version) {
+            let mut store = SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+            let migrations = SQLITE_MIGRATIONS.iter().filter(|migration| migration.version <= version);
+            let migrations = Migrator::with_migrations(migrations.cloned().collect());
+            migrations.run_direct(None, &mut store, false).await.unwrap();
+            let mut names = store.table_names().await.unwrap();
+            names.retain(|name| *name != *SQLITE_MIGRATIONS.table_name && !name.starts_with("sqlite_"));
+            let layout = read(&mut store, "the store").await.unwrap().unwrap();
+            let found: BTreeSet<String> = layout.tables.into_iter().map(|table| table.name).collect();
+            assert_eq!((layout.version, found), (version, names));
+        }
+    }
 }
