@@ -86,11 +86,14 @@ impl<'a> Rows<'a> {
     }
 
     /// By which a failover that mcpd allowed counts. The request itself is counted where mcpd got it, and tokens of a local answer are
-    /// the agent's statement.
-    fn usage(&self, grant: &Grant, row: &AuditRow) -> UsageRow {
+    /// the agent's statement. A lease confirms any number of lines, so it counts for the account that hands them over alone.
+    fn usage(&self, grant: &Grant, row: &AuditRow) -> Option<UsageRow> {
+        if grant.nonce.is_none() && grant.subject.id != self.principal.id {
+            return None;
+        }
         let ProofSubject { kind, name, id } = grant.subject.clone();
         let llm_name = self.snapshot.by_id(&grant.llm).map_or(grant.llm.as_str(), |llm| llm.name().as_str());
-        UsageRow {
+        Some(UsageRow {
             id: row.id,
             at: self.now,
             principal: Subject { kind, name }.to_string(),
@@ -115,7 +118,7 @@ impl<'a> Rows<'a> {
             fallback: true,
             duration_ms: 0,
             request_id: row.request_id.clone(),
-        }
+        })
     }
 
     fn of_entry(&self, entry: JournalEntry) -> AuditRow {

@@ -64,7 +64,7 @@ impl ReportedLine {
 
     /// What it adds to usage. What nothing of mcpd's confirms adds nothing.
     pub(super) fn usage(&self, used_up: bool) -> Option<&UsageRow> {
-        self.confirmation.as_ref().filter(|_| !used_up).map(|confirmation| &confirmation.usage)
+        self.confirmation.as_ref().filter(|_| !used_up)?.usage.as_ref()
     }
 }
 
@@ -77,8 +77,8 @@ pub struct Confirmation {
     pub nonce: Option<String>,
     /// The row where another line has used that up.
     pub used_up: AuditRow,
-    /// The row of usage, by which the failover counts.
-    pub usage: UsageRow,
+    /// The row of usage, by which the failover counts; `None` of one that counts for nothing.
+    pub usage: Option<UsageRow>,
 }
 
 /// Why the row about a place in a chain is recorded.
